@@ -1,0 +1,335 @@
+"""The whole configuration of a run as frozen dataclasses, checked when they are made.
+
+Imports neither jax nor numpy, so that the command line can read, check and refuse a
+configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of a
+``Config``, and ``from_dict`` of it gives an equal ``Config`` back.
+"""
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from jaxrec.errors import InputError, nearest
+
+
+def _check(ok: bool, message: str) -> None:
+    if not ok:
+        raise InputError(message)
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """How interactions become train, validation and test."""
+
+    name: Literal["auto", "given", "random", "leave-last-out", "temporal"] = "auto"
+    """auto takes the split that the data gives, and a random one where it gives none."""
+    test: float = 0.2
+    """Share of the pairs held out as test (random and temporal splits)."""
+    validation: float = 0.1
+    """Share of the remaining pairs held out as validation; 0 for none."""
+    per_user: bool = True
+    """Random and temporal splits: hold out the share within each user, or over all pairs."""
+    test_time: float | None = None
+    """Temporal split: pairs at or after this time are test (then `test` is not used)."""
+    validation_time: float | None = None
+    """Temporal split: remaining pairs at or after this time are validation."""
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.test < 1, f"split.test is a share in [0, 1), not {self.test}")
+        _check(
+            0 <= self.validation < 1,
+            f"split.validation is a share in [0, 1), not {self.validation}",
+        )
+        if self.test_time is not None and self.validation_time is not None:
+            _check(
+                self.validation_time <= self.test_time,
+                "split.validation_time must not be later than split.test_time",
+            )
+
+
+@dataclass(frozen=True)
+class FilterConfig:
+    """Which interactions count, before the split."""
+
+    min_rating: float | None = None
+    """Keep pairs rated at least this much (explicit ratings to implicit feedback)."""
+    min_user_count: int = 0
+    """Drop users with fewer pairs."""
+    min_item_count: int = 0
+    """Drop items with fewer pairs (counted before users are dropped)."""
+    k_core: int = 0
+    """Drop users and items with fewer than k pairs until none is left."""
+
+    def __post_init__(self) -> None:
+        for name in ("min_user_count", "min_item_count", "k_core"):
+            _check(getattr(self, name) >= 0, f"filter.{name} must not be negative")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The encoder: what maps node ids and the graph to embeddings."""
+
+    name: Literal["lightgcn", "mf"] = "lightgcn"
+    """lightgcn, or mf: the same table without propagation."""
+    dim: int = 64
+    """Width D of the embeddings."""
+    layers: int = 3
+    """Propagation layers L."""
+    init_std: float = 0.1
+    """Standard deviation of the normal initialisation."""
+    score: Literal["dot", "cosine"] = "dot"
+    """Score of a user and an item, in training and in ranking."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute type of propagation and scores; parameters and sums stay float32."""
+    kernel: Literal["auto", "segment_sum", "csr"] = "auto"
+    """Propagation kernel; auto takes the measured default of the platform."""
+
+    def __post_init__(self) -> None:
+        _check(self.dim >= 1, f"model.dim must be at least 1, not {self.dim}")
+        _check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
+        _check(self.init_std > 0, f"model.init_std must be positive, not {self.init_std}")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """What the scores of positives and negatives are trained towards."""
+
+    name: Literal["bpr", "bce", "softmax"] = "bpr"
+    """bpr (pairwise), bce (binary), softmax (sampled softmax)."""
+    temperature: float = 1.0
+    """Scores are divided by this before the loss."""
+
+    def __post_init__(self) -> None:
+        _check(
+            self.temperature > 0, f"loss.temperature must be positive, not {self.temperature}"
+        )
+
+
+@dataclass(frozen=True)
+class NegativesConfig:
+    """Which items stand against a positive."""
+
+    name: Literal["uniform", "shared"] = "uniform"
+    """uniform: private to each positive; shared: one set for the whole batch."""
+    count: int = 1
+    """Negatives a positive (uniform), or in the shared set."""
+    reject_known: bool = True
+    """Never use an item of the user's own train items as a negative."""
+
+    def __post_init__(self) -> None:
+        _check(self.count >= 1, f"negatives.count must be at least 1, not {self.count}")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """The optax chain."""
+
+    name: Literal["adam", "adamw", "sgd", "adagrad"] = "adam"
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """Shape of the learning rate after warm-up, over the length of the run."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up from 0."""
+    clip_norm: float | None = None
+    """Clip the global norm of the gradient to this."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (adamw only)."""
+    momentum: float = 0.0
+    """Momentum (sgd only)."""
+
+    def __post_init__(self) -> None:
+        _check(
+            math.isfinite(self.learning_rate) and self.learning_rate > 0,
+            f"optim.learning_rate must be positive, not {self.learning_rate}",
+        )
+        _check(self.warmup_steps >= 0, "optim.warmup_steps must not be negative")
+        _check(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm must be positive")
+        _check(
+            self.weight_decay == 0 or self.name == "adamw",
+            "optim.weight_decay needs optim.name adamw",
+        )
+        _check(self.momentum == 0 or self.name == "sgd", "optim.momentum needs optim.name sgd")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Length and shape of the training run."""
+
+    epochs: int = 100
+    """Passes over the train pairs."""
+    steps: int | None = None
+    """Optimizer steps instead of epochs; eval.every and checkpoint.every then count steps."""
+    batch_size: int = 2048
+    """Positive pairs B a step."""
+    l2: float = 1e-4
+    """L2 on the rows of the batch: l2 / 2 · mean over pairs of the squared norms."""
+    positives: Literal["edges", "users"] = "edges"
+    """edges: a shuffled pass over the pairs; users: a uniform user, then one of their items."""
+    patience: int = 0
+    """Stop after this many evaluations without a better selection metric; 0: never."""
+    refit: bool = False
+    """Then train the chosen number of steps once more on train and validation together."""
+
+    def __post_init__(self) -> None:
+        _check(self.epochs >= 0, f"train.epochs must not be negative, not {self.epochs}")
+        _check(
+            self.steps is None or self.steps >= 0,
+            f"train.steps must not be negative, not {self.steps}",
+        )
+        _check(
+            self.batch_size >= 1, f"train.batch_size must be at least 1, not {self.batch_size}"
+        )
+        _check(self.l2 >= 0, f"train.l2 must not be negative, not {self.l2}")
+        _check(self.patience >= 0, f"train.patience must not be negative, not {self.patience}")
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Ranking over all items."""
+
+    k: tuple[int, ...] = (10, 20, 50)
+    """Cut-offs K of the metrics."""
+    every: int = 1
+    """Epochs between evaluations (steps where train.steps is set); 0: only at the end."""
+    select_on: Literal["validation", "test", "none"] = "validation"
+    """Whose metric chooses the parameters that are kept; none keeps the last ones."""
+    metric: str = "recall@20"
+    """The metric that selects."""
+    block: int | None = None
+    """Users scored at once on a device; chosen from the memory at hand where not given."""
+
+    def __post_init__(self) -> None:
+        _check(
+            len(self.k) > 0 and all(k >= 1 for k in self.k),
+            f"eval.k must be one or more cut-offs of at least 1, not {self.k}",
+        )
+        _check(len(set(self.k)) == len(self.k), f"eval.k names a cut-off twice: {self.k}")
+        _check(self.every >= 0, f"eval.every must not be negative, not {self.every}")
+        _check(self.block is None or self.block >= 1, "eval.block must be at least 1")
+        if self.select_on != "none":
+            name, _, k = self.metric.partition("@")
+            names = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
+            _check(
+                name in names,
+                f"eval.metric {self.metric!r} is no ranking metric{nearest(name, names)}",
+            )
+            _check(
+                k.isdigit() and int(k) in self.k,
+                f"eval.metric {self.metric!r} needs a cut-off among eval.k {self.k}",
+            )
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """When the state is written, and how much of it is kept."""
+
+    every: int = 1
+    """Epochs between checkpoints (steps where train.steps is set); 0: best and last only."""
+    minutes: float = 10.0
+    """Also after this much wall time."""
+    keep: int = 3
+    """How many of the last checkpoints stay; the best one stays besides."""
+
+    def __post_init__(self) -> None:
+        _check(self.every >= 0, f"checkpoint.every must not be negative, not {self.every}")
+        _check(self.minutes > 0, f"checkpoint.minutes must be positive, not {self.minutes}")
+        _check(self.keep >= 1, f"checkpoint.keep must be at least 1, not {self.keep}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the result of a run."""
+
+    preset: str = "custom"
+    """Name of the preset this configuration began with."""
+    data: str = "synthetic"
+    """Prepared folder, raw folder or file; `synthetic` is the embedded data."""
+    seed: int = 0
+    split: SplitConfig = field(default_factory=SplitConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    negatives: NegativesConfig = field(default_factory=NegativesConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
+        _check(
+            not (self.train.refit and self.eval.select_on != "validation"),
+            "train.refit needs eval.select_on validation: it trains the length chosen there again",
+        )
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """The configuration as JSON-ready nested dictionaries."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def _convert(kind: Any, value: Any, where: str) -> Any:
+    """``value`` from JSON as ``kind``, or an InputError that names the field."""
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        options = typing.get_args(kind)
+        if value not in options:
+            hint = nearest(str(value), [str(o) for o in options])
+            listed = ", ".join(map(str, options))
+            raise InputError(f"{where}: {value!r} is none of {listed}{hint}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        (inner,) = [a for a in typing.get_args(kind) if a is not type(None)]
+        return _convert(inner, value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{where}: a list is needed, not {value!r}")
+        return tuple(_convert(typing.get_args(kind)[0], v, where) for v in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise InputError(f"{where}: a value of type {kind.__name__} is needed, not {value!r}")
+    return value
+
+
+def _build(cls: Any, values: Any, where: str) -> Any:
+    if not isinstance(values, dict):
+        raise InputError(f"{where or 'the configuration'}: an object is needed, not {values!r}")
+    hints = typing.get_type_hints(cls)
+    made = {}
+    for name, value in values.items():
+        if name not in hints:
+            raise InputError(f"unknown field {where}{name!r}{nearest(name, hints)}")
+        kind = hints[name]
+        if dataclasses.is_dataclass(kind):
+            made[name] = _build(kind, value, f"{where}{name}.")
+        else:
+            made[name] = _convert(kind, value, f"{where}{name}")
+    return cls(**made)
+
+
+def from_dict(values: dict[str, Any]) -> Config:
+    """The inverse of :func:`to_dict`; unknown names and wrong types raise InputError."""
+    return _build(Config, values, "")
+
+
+def load(path: str | Path) -> Config:
+    """Read a ``config.json``. Raises InputError naming the file where it cannot be used."""
+    try:
+        values = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as e:
+        raise InputError(f"{path}: cannot be read ({e.strerror or e})") from e
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        line = f":{e.lineno}" if isinstance(e, json.JSONDecodeError) else ""
+        raise InputError(f"{path}{line}: not a JSON file; `jaxrec train` writes one") from e
+    try:
+        return from_dict(values)
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e

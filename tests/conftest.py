@@ -1,0 +1,27 @@
+"""Strictness for the whole test run: eight CPU devices, shape checks, no silent promotion."""
+
+import os
+from pathlib import Path
+
+# Before jax is imported anywhere: sharded code is tested on virtual devices.
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+)
+os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+
+from jaxtyping import install_import_hook
+
+install_import_hook("jaxrec", "beartype.beartype")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real data sets; the test is skipped where it is not at hand."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("JAXREC_DATA", beside))
+    if not folder.is_dir():
+        pytest.skip(f"real data not found: set JAXREC_DATA to its folder ({folder} is none)")
+    return folder
