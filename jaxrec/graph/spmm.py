@@ -1,0 +1,76 @@
+"""y = Â x for the normalised adjacency Â of a bipartite graph, and its hand-written gradient.
+
+Â is symmetric, so the gradient of y = Â x with respect to x is Â g: the very same product.
+The ``custom_vjp`` below says so, and neither direction holds a scatter over the edges, which
+autodiff of a gather would put there.
+
+Kernels (Gowalla, 1.62 M directed edges, D=64, forward, two CPU cores): see ``bench propagate``.
+``csr`` is the default on CPU, where jaxlib has a native kernel; ``segment_sum`` elsewhere.
+"""
+
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import jraph
+from jax.experimental import sparse
+from jaxtyping import Array, Float
+
+from jaxrec.graph.bipartite import Bipartite
+
+Kernel = Literal["segment_sum", "csr"]
+
+
+def default_kernel(platform: str | None = None) -> Kernel:
+    """The measured default of a platform ("cpu", "gpu", "tpu"); the default backend's if None."""
+    return "csr" if (platform or jax.default_backend()) == "cpu" else "segment_sum"
+
+
+def _segment_sum(graph: Bipartite, x_ND: Array) -> Array:
+    """The reference: gather, weigh, sum by receiver."""
+    g = graph.graph
+    assert g.edges is not None
+    message = g.edges[:, None].astype(x_ND.dtype) * x_ND[g.senders]
+    return jraph.segment_sum(message, g.receivers, graph.n_nodes, indices_are_sorted=True)
+
+
+def _csr(graph: Bipartite, x_ND: Array) -> Array:
+    """jaxlib's native CSR product on CPU. It sums in float32 whatever the type of x."""
+    g = graph.graph
+    matrix = sparse.BCSR((g.edges, g.senders, graph.indptr), shape=(graph.n_nodes,) * 2)
+    return (matrix @ x_ND.astype(jnp.float32)).astype(x_ND.dtype)
+
+
+_KERNELS = {"segment_sum": _segment_sum, "csr": _csr}
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _propagate(kernel: Kernel, graph: Bipartite, x_ND: Array) -> Array:
+    return _KERNELS[kernel](graph, x_ND)
+
+
+def _forward(kernel: Kernel, graph: Bipartite, x_ND: Array) -> tuple[Array, Bipartite]:
+    return _propagate(kernel, graph, x_ND), graph
+
+
+def _backward(kernel: Kernel, graph: Bipartite, g_ND: Array) -> tuple[None, Array]:
+    return None, _propagate(kernel, graph, g_ND)
+
+
+_propagate.defvjp(_forward, _backward)
+
+
+def propagate(
+    graph: Bipartite, x_ND: Float[Array, "N D"], kernel: Literal["auto"] | Kernel = "auto"
+) -> Float[Array, "N D"]:
+    """One layer of propagation, y_n = Σ_m Â_nm x_m (LightGCN, He et al. 2020, eq. 3).
+
+    Differentiable in x only; the graph's weights are constants.
+
+    Args:
+      graph: N nodes, symmetric.
+      x_ND: float32 or bfloat16.
+      kernel: "auto" takes the platform's default.
+    """
+    return _propagate(default_kernel() if kernel == "auto" else kernel, graph, x_ND)
