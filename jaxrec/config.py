@@ -105,9 +105,7 @@ class LossConfig:
     """Scores are divided by this before the loss."""
 
     def __post_init__(self) -> None:
-        _check(
-            self.temperature > 0, f"loss.temperature must be positive, not {self.temperature}"
-        )
+        _check(self.temperature > 0, f"loss.temperature must be positive, not {self.temperature}")
 
 
 @dataclass(frozen=True)
@@ -118,11 +116,17 @@ class NegativesConfig:
     """uniform: private to each positive; shared: one set for the whole batch."""
     count: int = 1
     """Negatives a positive (uniform), or in the shared set."""
-    reject_known: bool = True
-    """Never use an item of the user's own train items as a negative."""
+    reject_known: bool | None = None
+    """Never set a user's own train items against them. By default so for uniform, where it costs
+    little; not for shared, where it takes B x S look-ups a step."""
 
     def __post_init__(self) -> None:
         _check(self.count >= 1, f"negatives.count must be at least 1, not {self.count}")
+
+    @property
+    def rejects(self) -> bool:
+        """reject_known with its default resolved."""
+        return self.name == "uniform" if self.reject_known is None else self.reject_known
 
 
 @dataclass(frozen=True)
@@ -181,9 +185,7 @@ class TrainConfig:
             self.steps is None or self.steps >= 0,
             f"train.steps must not be negative, not {self.steps}",
         )
-        _check(
-            self.batch_size >= 1, f"train.batch_size must be at least 1, not {self.batch_size}"
-        )
+        _check(self.batch_size >= 1, f"train.batch_size must be at least 1, not {self.batch_size}")
         _check(self.l2 >= 0, f"train.l2 must not be negative, not {self.l2}")
         _check(self.patience >= 0, f"train.patience must not be negative, not {self.patience}")
 
@@ -242,6 +244,16 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class LogConfig:
+    """Where metrics go besides metrics.jsonl and the console."""
+
+    tensorboard: bool = False
+    """Also write event files to RUN/tensorboard (extra `tensorboard`)."""
+    wandb: str | None = None
+    """Also log to this Weights & Biases project (extra `wandb`)."""
+
+
+@dataclass(frozen=True)
 class Config:
     """Everything that decides the result of a run."""
 
@@ -259,6 +271,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
         _check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")

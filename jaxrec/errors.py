@@ -1,4 +1,4 @@
-"""The errors that a user can cause or must hear of: each is one or two plain lines and an exit status."""
+"""Errors that a user can cause or must hear of: one or two plain lines and an exit status."""
 
 import difflib
 from collections.abc import Iterable

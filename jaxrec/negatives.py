@@ -4,6 +4,7 @@
 each row): the items that a user is known to like.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -18,28 +19,26 @@ class Known(NamedTuple):
     indices: Int[Array, "nnz"]
 
 
-def _search(known: Known, user: Array, goes_right, steps: int = 31) -> Array:
-    """How many of the user's known items satisfy the monotone predicate, by bisection.
+def _search(known: Known, user: Array, goes_right: Callable[[Array, Array], Array]) -> Array:
+    """How many of the user's known items satisfy a predicate that is true for a prefix of the row.
 
-    ``goes_right(value, rank)`` is true for a prefix of the row. Shapes broadcast with user.
+    ``goes_right(item, rank)`` judges the item at that rank of the row; shapes are user's. The
+    bisection ends when the longest row at hand is done: log2 of its length in rounds.
     """
-    start, end = known.indptr[user], known.indptr[user + 1]
+    start = known.indptr[user]
     last = known.indices.shape[0] - 1
 
-    def halve(_, bounds):
+    def halve(bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = (low + high) // 2
-        value = known.indices[jnp.clip(middle, 0, last)]
-        right = (low < high) & goes_right(value, middle - start)
-        return jnp.where(right, middle + 1, low), jnp.where(right, high, middle)
+        item = known.indices[jnp.clip(middle, 0, last)]
+        right = goes_right(item, middle - start)
+        still = low < high
+        return jnp.where(still & right, middle + 1, low), jnp.where(still & ~right, middle, high)
 
-    low, _ = jax.lax.fori_loop(0, steps, halve, (start, jnp.maximum(start, end)))
+    bounds = (start, known.indptr[user + 1])
+    low, _ = jax.lax.while_loop(lambda b: jnp.any(b[0] < b[1]), halve, bounds)
     return low - start
-
-
-def _bisections(known: Known) -> int:
-    """Bisection steps that suffice for any row: log2 of all entries bounds log2 of one row."""
-    return max(1, int(known.indices.shape[0]).bit_length())
 
 
 def is_known(
@@ -49,7 +48,7 @@ def is_known(
     if known.indices.shape[0] == 0:
         return jnp.zeros(item_BN.shape, bool)
     user_BN = jnp.broadcast_to(user_B[:, None], item_BN.shape)
-    before = _search(known, user_BN, lambda value, _: value < item_BN, _bisections(known))
+    before = _search(known, user_BN, lambda item, _: item < item_BN)
     at = jnp.clip(known.indptr[user_BN] + before, 0, known.indices.shape[0] - 1)
     inside = before < known.indptr[user_BN + 1] - known.indptr[user_BN]
     return inside & (known.indices[at] == item_BN)
@@ -70,12 +69,8 @@ def uniform(
         return jax.random.randint(key, shape, 0, n_items, jnp.int32)
     user_BN = jnp.broadcast_to(user_B[:, None], shape)
     unknown = n_items - (known.indptr[user_BN + 1] - known.indptr[user_BN])
-    rank_BN = jax.random.randint(
-        key, shape, 0, jnp.where(unknown > 0, unknown, n_items), jnp.int32
-    )
-    shift_BN = _search(
-        known, user_BN, lambda value, rank: value - rank <= rank_BN, _bisections(known)
-    )
+    rank_BN = jax.random.randint(key, shape, 0, jnp.where(unknown > 0, unknown, n_items), jnp.int32)
+    shift_BN = _search(known, user_BN, lambda item, rank: item - rank <= rank_BN)
     return rank_BN + jnp.where(unknown > 0, shift_BN, 0)
 
 

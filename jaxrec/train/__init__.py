@@ -1,0 +1,1 @@
+"""The run: state and step, the loop around them, checkpoints, signals and results."""

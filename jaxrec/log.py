@@ -1,0 +1,197 @@
+"""What a run says: metrics.jsonl and timing.jsonl always, the console, adapters where asked for."""
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from jaxrec.config import LogConfig
+from jaxrec.errors import InputError
+from jaxrec.runfolder import read_lines
+
+
+class Sink(Protocol):
+    """Where metrics go besides metrics.jsonl."""
+
+    def write(self, step: int, values: dict[str, float]) -> None: ...
+    def close(self) -> None: ...
+
+
+class _TensorBoard:
+    def __init__(self, run: Path) -> None:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError as e:
+            raise InputError(
+                "log.tensorboard needs an extra: pip install 'jaxrec[tensorboard]'"
+            ) from e
+        self._writer = SummaryWriter(str(run / "tensorboard"))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Wandb:
+    def __init__(self, run: Path, project: str) -> None:
+        try:
+            import wandb
+        except ImportError as e:
+            raise InputError("log.wandb needs an extra: pip install 'jaxrec[wandb]'") from e
+        self._run = wandb.init(project=project, name=run.name, dir=str(run))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        self._run.log(values, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+class RunLog:
+    """metrics.jsonl, timing.jsonl and the sinks of one run.
+
+    Args:
+      run: the run folder.
+      keep_bytes: cut metrics.jsonl back to this length first (what the checkpoint knew of).
+    """
+
+    def __init__(self, run: Path, config: LogConfig, keep_bytes: int = 0) -> None:
+        self._path = run / "metrics.jsonl"
+        self._file = self._path.open("a", encoding="utf-8")
+        self._file.truncate(keep_bytes)
+        self.records: list[dict[str, Any]] = read_lines(self._path)
+        self._timing = (run / "timing.jsonl").open("a", encoding="utf-8")
+        self._began = time.perf_counter()
+        self._sinks: list[Sink] = []
+        if config.tensorboard:
+            self._sinks.append(_TensorBoard(run))
+        if config.wandb is not None:
+            self._sinks.append(_Wandb(run, config.wandb))
+
+    def record(self, step: int, epoch: float, split: str, phase: str, **values: Any) -> None:
+        """Append one line to metrics.jsonl: no wall times, so that it repeats to the bit."""
+        line = {"step": step, "epoch": round(epoch, 6), "split": split, "phase": phase} | values
+        self.records.append(line)
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+        numbers = {f"{split}/{k}": v for k, v in values.items() if isinstance(v, int | float)}
+        for sink in self._sinks:
+            sink.write(step, numbers)
+
+    def find(self, step: int, split: str) -> dict[str, Any] | None:
+        """The record of a split at a step, if it is there."""
+        return next(
+            (r for r in reversed(self.records) if r["step"] == step and r["split"] == split), None
+        )
+
+    def offset(self) -> int:
+        """Length of metrics.jsonl in bytes, safe on disk: what a checkpoint remembers."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self._path.stat().st_size
+
+    def timing(self, step: int, **values: Any) -> None:
+        """Append one line to timing.jsonl, with seconds since the start and peak memory."""
+        line = {"step": step, "seconds": round(self.seconds(), 3)} | values
+        line["peak_memory_mb"] = round(peak_memory_mb(), 1)
+        self._timing.write(json.dumps(line) + "\n")
+        self._timing.flush()
+
+    def seconds(self) -> float:
+        """Wall time since this process opened the log."""
+        return time.perf_counter() - self._began
+
+    def close(self) -> None:
+        for sink in self._sinks:
+            sink.close()
+        self._file.close()
+        self._timing.close()
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far, in MB (10^6 bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+
+
+class Reporter:
+    """Progress for people: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.console = Console(quiet=quiet, highlight=False)
+        self._bar: Progress | None = None
+        self._task: Any = None
+
+    def __enter__(self) -> "Reporter":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.end()
+
+    def say(self, text: str) -> None:
+        """One line."""
+        if self.console.is_terminal:
+            self.console.print(text, markup=False)
+        elif not self.console.quiet:
+            print(text, flush=True)  # never wrapped to a width that nobody sees
+
+    def begin(self, name: str, step: int, total: int) -> None:
+        """A phase of ``total`` steps begins at ``step``."""
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[note]}"),
+                console=self.console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(name, total=total, completed=step, note="")
+            self._bar.start()
+
+    def advance(self, step: int, note: str) -> None:
+        """The phase is at ``step``."""
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, note=note)
+
+    def end(self) -> None:
+        """The phase is over."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def table(self, title: str, header: list[str], rows: list[list[str]]) -> None:
+        """A table, aligned; numbers to the right."""
+        if self.console.is_terminal:
+            table = Table(title=title, title_justify="left")
+            for i, name in enumerate(header):
+                table.add_column(name, justify="left" if i == 0 else "right")
+            for row in rows:
+                table.add_row(*row)
+            self.console.print(table)
+            return
+        self.say(title)
+        widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]
+        for row in [header, *rows]:
+            cells = [
+                cell.ljust(w) if i == 0 else cell.rjust(w)
+                for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            ]
+            self.say("  " + "  ".join(cells))

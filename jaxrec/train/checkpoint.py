@@ -1,0 +1,228 @@
+"""Orbax checkpoints that are whole or not there: checksums, order and retention are our own.
+
+``RUN/checkpoints/<step>/`` is an Orbax checkpoint of the flattened TrainState. When Orbax has
+committed it, ``manifest.json`` is added inside: the SHA-256 and size of every file, what the run
+needs to know besides arrays, and a SHA-256 of itself. A folder without a manifest that fits is
+no checkpoint (Orbax restores a flipped bit silently), and the one before it is used.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from jaxrec.errors import RunError
+
+MANIFEST = "manifest.json"
+
+
+class Damaged(Exception):
+    """A checkpoint that must not be used; says which file and why."""
+
+
+class Restored(NamedTuple):
+    """A checkpoint that was read back: its step, the state and the run's own notes."""
+
+    step: int
+    state: Any
+    meta: dict[str, Any]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _self_digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != MANIFEST)
+
+
+def write_manifest(folder: Path, meta: dict[str, Any]) -> None:
+    """Seal a committed checkpoint: after this, and only after it, it counts."""
+    files = {
+        str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": _sha256(p)}
+        for p in _files(folder)
+    }
+    body = {"meta": meta, "files": files}
+    partial = folder / f".{MANIFEST}.partial"
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(body | {"sha256": _self_digest(body)}, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.rename(folder / MANIFEST)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The ``meta`` of a sealed checkpoint, every file of it checked.
+
+    Raises:
+      Damaged: naming the first file that is missing, cut or changed.
+    """
+    path = folder / MANIFEST
+    try:
+        body = json.loads(path.read_text(encoding="utf-8"))
+        claimed = body.pop("sha256")
+    except (OSError, ValueError, KeyError, AttributeError) as e:
+        raise Damaged(f"{path} is missing or unreadable: the save never ended") from e
+    if claimed != _self_digest(body):
+        raise Damaged(f"{path} does not fit its own checksum")
+    for name, facts in body["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise Damaged(f"{file} is missing")
+        if file.stat().st_size != facts["bytes"]:
+            raise Damaged(f"{file} has {file.stat().st_size} bytes, not {facts['bytes']}")
+        if _sha256(file) != facts["sha256"]:
+            raise Damaged(f"{file} does not fit its checksum")
+    return body["meta"]
+
+
+def _flatten(state: Any) -> dict[str, Any]:
+    """Leaves by path: {"params/embedding/value": array, ...}."""
+    leaves = jax.tree_util.tree_flatten_with_path(state)[0]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      folder: RUN/checkpoints; made when the first checkpoint is written.
+      keep: how many of the last ones stay, besides the best.
+    """
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        self.folder = folder.absolute()
+        self.keep = keep
+        self.best: int | None = None
+        self._orbax = ocp.StandardCheckpointer()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._sealing: Future[None] | None = None
+        self._copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
+
+    def steps(self) -> list[int]:
+        """Steps that have a folder, sealed or not, ascending."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
+
+    def save(self, step: int, state: Any, meta: dict[str, Any], best: int | None = None) -> None:
+        """Begin to write the state; returns when the arrays may be donated again.
+
+        Args:
+          meta: JSON-ready notes that :meth:`restore` gives back.
+          best: step of the best checkpoint so far, which retention spares from now on.
+
+        Raises:
+          RunError: an earlier save failed (a full disk, a folder that went away).
+        """
+        self.wait()
+        self.best = best
+        path = self.folder / str(step)
+        try:
+            # A copy, so that the next dispatch may donate the state while Orbax still reads it.
+            self._orbax.save(path, _flatten(self._copy(state)), force=True)
+        except (OSError, ValueError) as e:
+            self._fail(path, e)
+        self._sealing = self._thread.submit(self._seal, path, meta)
+
+    def _seal(self, path: Path, meta: dict[str, Any]) -> None:
+        self._orbax.wait_until_finished()
+        write_manifest(path, meta)
+        sealed = [s for s in self.steps() if (self.folder / str(s) / MANIFEST).is_file()]
+        for step in sealed[: -self.keep]:
+            if step != self.best:
+                shutil.rmtree(self.folder / str(step), ignore_errors=True)
+
+    def wait(self) -> None:
+        """Until the save under way is sealed. Raises RunError if it failed."""
+        if self._sealing is None:
+            return
+        sealing, self._sealing = self._sealing, None
+        error = sealing.exception()
+        if error is not None:
+            self._fail(self.folder, error)
+
+    def _fail(self, path: Path, error: BaseException) -> None:
+        self._drop_partial()
+        lines = str(error).strip().splitlines()
+        reason = getattr(error, "strerror", None) or (lines[0][:200] if lines else repr(error))
+        raise RunError(
+            f"{path}: the checkpoint could not be written ({reason}).\n"
+            f"Earlier checkpoints are intact: make room, then `jaxrec resume {self.folder.parent}`"
+        ) from error
+
+    def _drop_partial(self) -> None:
+        """Remove what saves that never ended left behind."""
+        if not self.folder.is_dir():
+            return
+        for path in self.folder.iterdir():
+            if not path.name.isdigit() or not (path / MANIFEST).is_file():
+                shutil.rmtree(path, ignore_errors=True)
+
+    def restore(
+        self, like: Any, warn: Callable[[str], None], step: int | None = None
+    ) -> Restored | None:
+        """Read a checkpoint back: that of ``step``, or else the last one that is whole.
+
+        Args:
+          like: a state of the same shapes, types and placement.
+          warn: told of each damaged checkpoint, by name, that was passed over.
+
+        Returns:
+          None where no whole checkpoint is left.
+        """
+        candidates = self.steps()[::-1] if step is None else [step]
+        for candidate in candidates:
+            path = self.folder / str(candidate)
+            try:
+                meta = read_manifest(path)
+                flat = self._orbax.restore(path, jax.tree.map(_abstract, _flatten(like)))
+            except (Damaged, ValueError, OSError, KeyError, TypeError) as e:
+                reason = str(e).strip().splitlines()[0] if str(e).strip() else repr(e)
+                warn(f"checkpoint {candidate} is damaged and was skipped: {reason}")
+                continue
+            leaves = [flat[name] for name in _flatten(like)]
+            state = jax.tree.unflatten(jax.tree.structure(like), leaves)
+            return Restored(candidate, state, meta)
+        return None
+
+    def meta(self) -> dict[str, Any] | None:
+        """The notes of the last whole checkpoint, without its arrays; None if there is none."""
+        for step in self.steps()[::-1]:
+            try:
+                return read_manifest(self.folder / str(step))
+            except Damaged:
+                continue
+        return None
+
+    def cut(self, step: int) -> None:
+        """Forget what lies after ``step`` (-1: everything) and what was never sealed."""
+        for later in self.steps():
+            if later > step:
+                shutil.rmtree(self.folder / str(later), ignore_errors=True)
+        self._drop_partial()
+
+    def close(self) -> None:
+        """Wait for the save under way and stop the thread. Raises RunError if it failed."""
+        try:
+            self.wait()
+        finally:
+            self._thread.shutdown()
+            self._orbax.close()
+
+
+def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

@@ -1,0 +1,175 @@
+"""TrainState and the pure train step: (state, data) to the next state, under one scan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from jaxrec import losses, negatives
+from jaxrec.config import Config
+from jaxrec.graph.bipartite import Bipartite
+from jaxrec.models import Nodes
+from jaxrec.negatives import Known
+from jaxrec.train.batches import POSITIVES, Pairs, Positives
+
+SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
+
+
+class Totals(NamedTuple):
+    """Sums since the last line of the log.
+
+    Attributes:
+      loss: of the steps' losses, L2 included.
+      l2: of the L2 part alone.
+      steps: how many steps the sums hold.
+      bad_step: the first step whose loss was not finite, or -1.
+    """
+
+    loss: Float[Array, ""]
+    l2: Float[Array, ""]
+    steps: Int[Array, ""]
+    bad_step: Int[Array, ""]
+
+
+class TrainState(NamedTuple):
+    """All that changes from step to step. Random numbers come from (key, step) alone."""
+
+    step: Int[Array, ""]
+    params: nnx.State
+    opt_state: optax.OptState
+    totals: Totals
+
+
+class TrainData(NamedTuple):
+    """All that does not change, on the device."""
+
+    graph: Bipartite
+    pairs: Pairs
+    known: Known
+    key: PRNGKeyArray
+
+
+class Batch(NamedTuple):
+    """Positives and their negatives: neg is [B, N] private or [S] shared; valid_BN or None."""
+
+    positives: Positives
+    neg: Int[Array, "B N"] | Int[Array, "S"]
+    valid_BN: Bool[Array, "B N"] | None
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """The static half of a step: configuration, the encoder's structure and the optax chain."""
+
+    config: Config
+    graphdef: nnx.GraphDef
+    tx: optax.GradientTransformation
+    n_users: int
+    n_items: int
+
+    def init(self, params: nnx.State) -> TrainState:
+        """The state before step 0."""
+        return TrainState(jnp.int32(0), params, self.tx.init(params), zero_totals())
+
+    def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
+        """Final embeddings as they are scored: rows of length 1 where the score is cosine."""
+        nodes = nnx.merge(self.graphdef, params)(graph)
+        if self.config.model.score == "cosine":
+            nodes = nodes._replace(emb_ND=unit_rows(nodes.emb_ND))
+        return nodes
+
+    def batch(self, data: TrainData, step: Int[Array, ""]) -> Batch:
+        """The batch of a step, drawn on the device from (key, step)."""
+        pos_key, neg_key = jax.random.split(data.key)
+        draw = POSITIVES[self.config.train.positives]
+        positives = draw(pos_key, step, data.pairs, self.config.train.batch_size)
+        neg_key = jax.random.fold_in(neg_key, step)
+        config = self.config.negatives
+        if config.name == "uniform":
+            known = data.known if config.rejects else None
+            neg_BN = negatives.uniform(neg_key, config.count, self.n_items, positives.user_B, known)
+            return Batch(positives, neg_BN, None)
+        neg_S = negatives.shared(neg_key, config.count, self.n_items)
+        if not config.rejects:
+            return Batch(positives, neg_S, None)
+        neg_BS = jnp.broadcast_to(neg_S, (positives.user_B.shape[0], config.count))
+        return Batch(positives, neg_S, ~negatives.is_known(data.known, positives.user_B, neg_BS))
+
+    def loss(
+        self, params: nnx.State, graph: Bipartite, batch: Batch
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Mean loss of the batch with its L2, and the L2 part alone.
+
+        L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over the pairs
+        as the loss is (LightGCN-PyTorch's form for one negative).
+        """
+        nodes = self.nodes(params, graph)
+        user_B, item_B, weight_B = batch.positives
+        item_B, neg = item_B + self.n_users, batch.neg + self.n_users
+        dtype = jnp.dtype(self.config.model.dtype)
+        user_BD, pos_BD = nodes.emb_ND[user_B].astype(dtype), nodes.emb_ND[item_B].astype(dtype)
+        neg_emb = nodes.emb_ND[neg].astype(dtype)
+        pattern = "bd,sd->bs" if neg.ndim == 1 else "bd,bnd->bn"
+        score_BN = jnp.einsum(pattern, user_BD, neg_emb, preferred_element_type=jnp.float32)
+        score_B = jnp.einsum("bd,bd->b", user_BD, pos_BD, preferred_element_type=jnp.float32)
+        scale = 1 / self.config.loss.temperature
+        value_B = losses.LOSSES[self.config.loss.name](
+            score_B * scale, score_BN * scale, batch.valid_BN
+        )
+        share_B = weight_B / jnp.sum(weight_B)
+        l2 = jnp.float32(0)
+        if self.config.train.l2 > 0:
+            norm = losses.squared_norm
+            rows_B = norm(nodes.base_ND[user_B]) + norm(nodes.base_ND[item_B])
+            rows_B = rows_B + jnp.mean(norm(nodes.base_ND[neg]), axis=-1)
+            l2 = self.config.train.l2 / 2 * jnp.sum(share_B * rows_B)
+        return jnp.sum(share_B * value_B) + l2, l2
+
+    def step(self, state: TrainState, data: TrainData) -> TrainState:
+        """One step: batch, loss, gradient, update."""
+        batch = self.batch(data, state.step)
+        grad = jax.value_and_grad(self.loss, has_aux=True)
+        (loss, l2), gradient = grad(state.params, data.graph, batch)
+        updates, opt_state = self.tx.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        seen = state.totals
+        first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
+        totals = Totals(
+            seen.loss + loss,
+            seen.l2 + l2,
+            seen.steps + 1,
+            jnp.where(first_bad, state.step, seen.bad_step),
+        )
+        return TrainState(state.step + 1, params, opt_state, totals)
+
+    def dispatcher(self) -> Callable[[TrainState, TrainData, Array], TrainState]:
+        """``run(state, data, n)``: n <= SCAN_LENGTH steps in one jitted, donating dispatch.
+
+        The scan has a fixed length and skips what lies past n, so that one compiled program
+        serves every n and the bits do not depend on how a run is cut into dispatches.
+        """
+
+        def run(state: TrainState, data: TrainData, n: Int[Array, ""]) -> TrainState:
+            def body(state: TrainState, i: Array) -> tuple[TrainState, None]:
+                return jax.lax.cond(i < n, lambda s: self.step(s, data), lambda s: s, state), None
+
+            index = jnp.arange(SCAN_LENGTH, dtype=jnp.int32)
+            return jax.lax.scan(body, state, index)[0]
+
+        return jax.jit(run, donate_argnums=0)
+
+
+def zero_totals() -> Totals:
+    """Empty sums, each in a buffer of its own (donation takes every buffer once)."""
+    return Totals(jnp.zeros(()), jnp.zeros(()), jnp.int32(0), jnp.array(-1, jnp.int32))
+
+
+def unit_rows(x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
+    """x / |x| by rows; a row of zeros stays zeros, with a gradient of zeros."""
+    square = losses.squared_norm(x)[..., None]
+    return x * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
