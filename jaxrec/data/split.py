@@ -1,0 +1,200 @@
+"""One Dataset to train, validation and test parts, and the filters that come before.
+
+A split labels every interaction once, so the parts are disjoint and together are the whole.
+"""
+
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxrec.config import FilterConfig, SplitConfig
+from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset
+from jaxrec.errors import InputError
+
+
+class Splits(NamedTuple):
+    """Three parts with the same id tables; validation and test may be empty."""
+
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+
+
+def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
+    """Label every interaction as train, validation or test.
+
+    ``given`` takes the data's own labels; ``random`` and ``temporal`` hold out the share
+    ``config.test`` (temporal: the latest, or what is at or after a cut time), within each user
+    or over all pairs; ``leave-last-out`` takes each user's last pair as test and the last but
+    one as validation. Where the labels have no validation and ``config.validation`` is above
+    0, that share of train becomes validation, picked the same way (at random for ``given``).
+    Equal times keep the order of the rows. Shares within a user are rounded to the nearest
+    whole number of pairs and leave the user at least one train pair.
+
+    Raises:
+      InputError: the data lacks the labels or times that the split needs, holds a pair twice,
+        or no train pair would be left.
+    """
+    name = config.name
+    if name == "auto":
+        name = "random" if data.split is None else "given"
+    if name in ("leave-last-out", "temporal") and data.time is None:
+        raise InputError(f"{data.name}: split {name} needs a time column; this data has none")
+    if name == "given" and data.split is None:
+        raise InputError(f"{data.name}: the data gives no split; choose --split.name random")
+    _refuse_repeats(data)
+
+    rng = np.random.default_rng(seed)
+    if name == "given":
+        label = np.array(data.split)
+        if not (label == VALIDATION).any():
+            _hold_out(label, data, config.validation, VALIDATION, config.per_user, rng)
+    elif name == "random":
+        label = np.full(data.n_edges, TRAIN, np.uint8)
+        _hold_out(label, data, config.test, TEST, config.per_user, rng)
+        _hold_out(label, data, config.validation, VALIDATION, config.per_user, rng)
+    elif name == "leave-last-out":
+        label = _leave_last_out(data, config.validation > 0)
+    else:
+        label = np.full(data.n_edges, TRAIN, np.uint8)
+        _hold_out_late(label, data, config.test, config.test_time, TEST, config.per_user)
+        _hold_out_late(
+            label,
+            data,
+            config.validation,
+            config.validation_time,
+            VALIDATION,
+            config.per_user,
+        )
+    if not (label == TRAIN).any():
+        raise InputError(f"{data.name}: split {name} leaves no train pair; hold out less")
+    bare = replace(data, split=None)
+    return Splits(*(bare.take(label == part) for part in (TRAIN, VALIDATION, TEST)))
+
+
+def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
+    """Keep what the filter allows; users and items left without a pair leave the id tables.
+
+    In this order: the rating threshold, the item count, the user count, the k-core. Without
+    any of them the data is returned as it is.
+
+    Raises:
+      InputError: a rating threshold on data without ratings, or nothing left.
+    """
+    if config == FilterConfig():
+        return data
+    keep = np.ones(data.n_edges, bool)
+    if config.min_rating is not None:
+        if data.rating is None:
+            raise InputError(f"{data.name}: filter.min_rating needs ratings; this data has none")
+        keep &= data.rating >= config.min_rating
+    keep &= _counts(data.item, keep) >= config.min_item_count
+    keep &= _counts(data.user, keep) >= config.min_user_count
+    while config.k_core:
+        inner = keep & (_counts(data.user, keep) >= config.k_core)
+        inner &= _counts(data.item, inner) >= config.k_core
+        if (inner == keep).all():
+            break
+        keep = inner
+    if not keep.any():
+        raise InputError(f"{data.name}: the filter leaves no pair; ask for less")
+    left = data.take(keep)
+    users, user = np.unique(left.user, return_inverse=True)
+    items, item = np.unique(left.item, return_inverse=True)
+    return replace(
+        left,
+        user=user.astype(np.int32),
+        item=item.astype(np.int32),
+        user_ids=np.array(data.user_ids[users]),
+        item_ids=np.array(data.item_ids[items]),
+    )
+
+
+def _counts(column: np.ndarray, keep: np.ndarray) -> np.ndarray:
+    """For every interaction, how many kept ones share its value."""
+    if not len(column):
+        return np.zeros(0, np.int64)
+    return np.bincount(column[keep], minlength=int(column.max()) + 1)[column]
+
+
+def _refuse_repeats(data: Dataset) -> None:
+    key = data.user.astype(np.int64) * data.n_items + data.item
+    if (key[1:] > key[:-1]).all():
+        return
+    key.sort()
+    same = np.flatnonzero(key[1:] == key[:-1])
+    if len(same):
+        user, item = divmod(int(key[same[0]]), data.n_items)
+        raise InputError(
+            f"{data.name}: user {data.user_ids[user]} and item {data.item_ids[item]} are paired "
+            "twice, so parts would overlap; merge repeated pairs"
+        )
+
+
+def _hold_out(
+    label: np.ndarray,
+    data: Dataset,
+    share: float,
+    part: int,
+    per_user: bool,
+    rng: np.random.Generator,
+) -> None:
+    """Relabel a random share of the train pairs, in place."""
+    rows = np.flatnonzero(label == TRAIN)
+    rows = rows[rng.permutation(len(rows))]
+    _relabel_last(label, data.user, rows, share, part, per_user)
+
+
+def _hold_out_late(
+    label: np.ndarray,
+    data: Dataset,
+    share: float,
+    cut: float | None,
+    part: int,
+    per_user: bool,
+) -> None:
+    """Relabel the latest train pairs: at or after the cut time, or the last share; in place."""
+    assert data.time is not None
+    if cut is not None:
+        label[(label == TRAIN) & (data.time >= cut)] = part
+        return
+    rows = np.flatnonzero(label == TRAIN)
+    rows = rows[np.argsort(data.time[rows], kind="stable")]
+    _relabel_last(label, data.user, rows, share, part, per_user)
+
+
+def _relabel_last(
+    label: np.ndarray,
+    user: np.ndarray,
+    rows: np.ndarray,
+    share: float,
+    part: int,
+    per_user: bool,
+) -> None:
+    """Relabel the last share of ``rows``, over all of them or within each user; in place."""
+    if per_user:
+        rows, left, degree = _from_last(user, rows)
+        held = np.minimum(np.floor(degree * share + 0.5), degree - 1)
+        label[rows[left < held]] = part
+    else:
+        label[rows[len(rows) - round(len(rows) * share) :]] = part
+
+
+def _leave_last_out(data: Dataset, validation: bool) -> np.ndarray:
+    assert data.time is not None
+    rows, left, degree = _from_last(data.user, np.argsort(data.time, kind="stable"))
+    label = np.full(data.n_edges, TRAIN, np.uint8)
+    label[rows[(left == 0) & (degree >= 2)]] = TEST
+    if validation:
+        label[rows[(left == 1) & (degree >= 3)]] = VALIDATION
+    return label
+
+
+def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows grouped by user in their given order, how many of the user's follow, and degrees."""
+    rows = rows[np.argsort(user[rows], kind="stable")]
+    degree_U = np.bincount(user[rows])
+    degree = np.repeat(degree_U, degree_U)
+    end = np.repeat(np.cumsum(degree_U), degree_U)
+    return rows, end - 1 - np.arange(len(rows)), degree

@@ -1,0 +1,171 @@
+"""Made-up interactions with a known answer: planted communities under a power-law popularity.
+
+Every user and item belongs to one community. An interaction picks a user by activity, then,
+with probability ``LOYALTY``, an item of the user's own community, else any item; in both
+cases in proportion to the item's popularity. Activity and popularity fall as a power of the
+rank. Ranking items by these probabilities is the best that any recommender can do, so its
+recall is a ceiling that can be computed (``ceiling``).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.errors import InputError
+
+LOYALTY = 0.8
+"""Probability that an interaction stays within the user's community."""
+_POPULARITY_EXPONENT = 0.8
+_ACTIVITY_EXPONENT = 0.8
+_FIRST = 4
+"""Draws that every user gets before activity decides (those that repeat are lost)."""
+_YEAR = 365 * 24 * 3600
+_START = 1_600_000_000
+"""First moment of the made-up year, in seconds since 1970."""
+
+_EMBEDDED = {"users": 2_000, "items": 1_500, "communities": 12, "seed": 20_240}
+_EMBEDDED_EDGES = 60_000
+
+
+class Truth(NamedTuple):
+    """What the interactions are drawn from.
+
+    Shapes: user_community [U], item_community [I] int64; activity [U], popularity [I] float64,
+    each summing to 1.
+    """
+
+    user_community: np.ndarray
+    item_community: np.ndarray
+    activity: np.ndarray
+    popularity: np.ndarray
+
+    def scores(self) -> np.ndarray:
+        """Probability of item i given a user of community c, [C, I] float64; rows sum to 1."""
+        n_communities = int(self.item_community.max()) + 1
+        own_CI = np.where(
+            self.item_community == np.arange(n_communities)[:, None], self.popularity, 0.0
+        )
+        own_CI /= own_CI.sum(axis=1, keepdims=True)
+        return LOYALTY * own_CI + (1 - LOYALTY) * self.popularity
+
+
+def truth(users: int, items: int, *, communities: int = 12, seed: int = 0) -> Truth:
+    """The planted structure that :func:`make` with the same arguments draws from."""
+    rng = np.random.default_rng([seed, 0])
+    place_U, place_I = rng.permutation(users), rng.permutation(items)
+    # The place decides the community and the rank within it, so sizes differ by one at most.
+    activity = (place_U // communities + 1.0) ** -_ACTIVITY_EXPONENT
+    popularity = (place_I // communities + 1.0) ** -_POPULARITY_EXPONENT
+    return Truth(
+        place_U % communities,
+        place_I % communities,
+        activity / activity.sum(),
+        popularity / popularity.sum(),
+    )
+
+
+def make(users: int, items: int, edges: int, *, communities: int = 12, seed: int = 0) -> Dataset:
+    """Draw exactly ``edges`` different pairs, each with a time within one year.
+
+    Ids are texts such as ``u0001`` and ``i0001``, in the order of the rows. Every user has at
+    least one pair; an item may have none.
+
+    Raises:
+      InputError: fewer edges than users, more than a quarter of all pairs, or more
+        communities than users or items.
+    """
+    if not 1 <= communities <= min(users, items):
+        raise InputError(f"communities must be in [1, {min(users, items)}], not {communities}")
+    if not users <= edges <= users * items // 4:
+        raise InputError(
+            f"edges must be in [{users}, {users * items // 4}] for {users} users and {items} "
+            f"items (one a user, a quarter of all pairs), not {edges}"
+        )
+    planted = truth(users, items, communities=communities, seed=seed)
+    rng = np.random.default_rng([seed, 1])
+    user = np.repeat(np.arange(users), min(_FIRST, edges // users))
+    key = np.empty(0, np.int64)
+    while len(key) < edges:
+        drawn = np.concatenate([key, user * items + _draw_items(planted, user, rng)])
+        _, first = np.unique(drawn, return_index=True)
+        key = drawn[np.sort(first)]
+        user = rng.choice(users, edges - len(key), p=planted.activity)
+    user, item = np.divmod(np.sort(key), items)
+    return Dataset(
+        user=user.astype(np.int32),
+        item=item.astype(np.int32),
+        user_ids=_ids("u", users),
+        item_ids=_ids("i", items),
+        time=(_START + rng.integers(0, _YEAR, edges)).astype(np.float64),
+        name=f"synthetic-{users}x{items}-{edges}-seed{seed}",
+    )
+
+
+def embedded() -> Dataset:
+    """The data of ``data = "synthetic"``: 2,000 users, 1,500 items, 60,000 pairs, always the same."""
+    return make(edges=_EMBEDDED_EDGES, **_EMBEDDED)
+
+
+def embedded_truth() -> Truth:
+    """What :func:`embedded` is drawn from."""
+    return truth(**_EMBEDDED)
+
+
+def ceiling(planted: Truth, seen: Sequence[Dataset], test: Dataset, k: int = 20) -> float:
+    """Recall@k of ranking by the generating probabilities themselves.
+
+    Args:
+      planted: the structure that the data was drawn from.
+      seen: the parts whose pairs are masked (train; for test, validation too).
+      test: the part whose pairs are to be found.
+      k: length of the lists.
+
+    Returns:
+      Mean over the users with test items of hits / test items. Ties go to the lower item.
+    """
+    score_CI = planted.scores()
+    masked, wanted = [part.csr() for part in seen], test.csr()
+    users = np.flatnonzero(wanted.degree)
+    total = 0.0
+    for block_B in np.array_split(users, max(1, len(users) // 1024)):
+        score_BI = score_CI[planted.user_community[block_B]]
+        for part in masked:
+            row, item = _pairs_of(part, block_B)
+            score_BI[row, item] = -np.inf
+        top_BK = np.argsort(-score_BI, axis=1, kind="stable")[:, :k]
+        hit_BI = np.zeros(score_BI.shape, bool)
+        hit_BI[_pairs_of(wanted, block_B)] = True
+        hits_B = np.take_along_axis(hit_BI, top_BK, axis=1).sum(axis=1)
+        total += float((hits_B / wanted.degree[block_B]).sum())
+    return total / len(users) if len(users) else 0.0
+
+
+def _draw_items(planted: Truth, user: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One item for each entry of ``user``."""
+    # Items sorted by community, so that a community is one stretch of the cumulative popularity.
+    order = np.argsort(planted.item_community, kind="stable")
+    total = np.concatenate([[0.0], np.cumsum(planted.popularity[order])])
+    size = np.bincount(planted.item_community)
+    end = np.cumsum(size)
+    loyal = rng.random(len(user)) < LOYALTY
+    community = planted.user_community[user]
+    first = np.where(loyal, end[community] - size[community], 0)
+    last = np.where(loyal, end[community], len(order))
+    point = total[first] + rng.random(len(user)) * (total[last] - total[first])
+    place = np.searchsorted(total, point, side="right") - 1
+    return order[np.clip(place, first, last - 1)]
+
+
+def _pairs_of(part: Csr, block_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row within the block and item of every pair of the block's users."""
+    degree_B = part.degree[block_B]
+    row = np.repeat(np.arange(len(block_B)), degree_B)
+    start = np.repeat(part.indptr[block_B] - (np.cumsum(degree_B) - degree_B), degree_B)
+    return row, part.indices[start + np.arange(len(row))]
+
+
+def _ids(letter: str, count: int) -> np.ndarray:
+    width = len(str(count))
+    return np.array([f"{letter}{n:0{width}}" for n in range(1, count + 1)])
