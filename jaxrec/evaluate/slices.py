@@ -1,0 +1,60 @@
+"""Who is served: recall by how popular an item is and by how active a user is."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+_BINS = 10
+
+
+def _bins(count_n: np.ndarray) -> Iterator[tuple[dict[str, int], np.ndarray]]:
+    """Each bin's lowest and highest count, and the mask [n] of what is in it, ascending.
+
+    Bins are about equal in size; equal counts stay together, and 0 is on its own.
+    """
+    positive = np.sort(count_n[count_n > 0])
+    lows = positive[np.arange(_BINS) * len(positive) // _BINS] if len(positive) else positive
+    starts = np.unique(np.append(lows, 0) if len(positive) < len(count_n) else lows)
+    bin_n = np.searchsorted(starts, count_n, side="right") - 1
+    for b, low in enumerate(starts):
+        inside = bin_n == b
+        yield {"from": int(low), "to": int(count_n[inside].max())}, inside
+
+
+def slices(
+    user_activity_n: np.ndarray,
+    recall_n: np.ndarray,
+    item_count_I: np.ndarray,
+    hits_I: np.ndarray,
+    relevant_I: np.ndarray,
+    k: int,
+) -> dict[str, Any]:
+    """Recall@k by bins of item popularity and of user activity: the content of slices.json.
+
+    A bin holds about a tenth of the items (or users); equal counts never part, so there may be
+    fewer bins, and items (users) without any train interaction have a bin of their own.
+
+    Args:
+      user_activity_n: [n] train interactions of each evaluated user.
+      recall_n: [n] their recall@k.
+      item_count_I: [I] train interactions of each item.
+      hits_I: [I] evaluated users who held the item out and got it among their k.
+      relevant_I: [I] evaluated users who held the item out.
+      k: the cut-off.
+
+    Returns:
+      ``{"k", "items": [{"from", "to", "items", "relevant", "recall"}], "users": [{"from", "to",
+      "users", "recall"}]}``, bins ascending, ``from`` and ``to`` the lowest and highest count.
+      An item bin's recall is hits / relevant over its items, None where nothing is relevant; a
+      user bin's is the mean over its users.
+    """
+    items, users = [], []
+    for span, inside in _bins(item_count_I):
+        relevant = int(relevant_I[inside].sum())
+        recall = float(hits_I[inside].sum()) / relevant if relevant else None
+        items.append(span | {"items": int(inside.sum()), "relevant": relevant, "recall": recall})
+    for span, inside in _bins(user_activity_n):
+        recall = float(recall_n[inside].mean())
+        users.append(span | {"users": int(inside.sum()), "recall": recall})
+    return {"k": k, "items": items, "users": users}

@@ -1,0 +1,36 @@
+"""Writing files whole or not at all."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxrec.errors import InputError
+
+
+@contextlib.contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` to write a file or make a folder at.
+
+    It takes the place of ``path`` when the block ends well and is removed when it does not,
+    so that a reader finds the old content, the new content, or nothing. Missing parent
+    folders are made.
+
+    Raises:
+      InputError: the place cannot be written (no permission, a full disk, a folder that is
+        not empty where the result would go).
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        os.replace(partial, path)
+    except OSError as e:
+        raise InputError(f"{path}: cannot be written ({e.strerror or e})") from e
+    finally:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""The report: what was trained on what, what came of it, and how it went."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from jaxrec.files import replacing
+from jaxrec.report.compare import comparison
+from jaxrec.report.markup import Html, document, join, tag
+from jaxrec.report.plots import require_matplotlib
+from jaxrec.report.records import Run, read_runs
+from jaxrec.report.sections import (
+    configuration,
+    course,
+    headline,
+    notices,
+    origin,
+    result_table,
+    served,
+    summary,
+)
+
+
+def report(runs: Sequence[str | Path], out: str | Path) -> Path:
+    """Write one self-contained HTML page about one run, or about several side by side.
+
+    The page fetches nothing, follows the reader's light or dark scheme, and shows what there
+    is: a run that has not finished has a report too.
+
+    Args:
+      runs: run folders, one or more.
+      out: the page to write; one that is there is replaced.
+
+    Returns:
+      ``out``.
+
+    Raises:
+      InputError: a folder is no run, a file in it is damaged, the page cannot be written, or
+        matplotlib (the extra ``report``) is not installed.
+    """
+    require_matplotlib()
+    records = read_runs([Path(run) for run in runs])
+    if len(records) == 1:
+        (run,) = records
+        page = document(f"{run.label} · jaxrec", tag("main", _one(run, "h1")))
+    else:
+        several = join(_one(run, "h2") for run in records)
+        page = document(f"{len(records)} runs · jaxrec", tag("main", comparison(records), several))
+    out = Path(out)
+    with replacing(out) as partial:
+        partial.write_text(page, encoding="utf-8")
+    return out
+
+
+def _one(run: Run, heading: str) -> Html:
+    return tag(
+        "section",
+        tag(heading, run.label),
+        tag("p", summary(run), class_="lead"),
+        notices(run),
+        headline(run),
+        result_table(run),
+        course(run),
+        served(run),
+        origin(run),
+        configuration(run),
+    )

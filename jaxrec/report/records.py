@@ -1,0 +1,101 @@
+"""What a run folder tells, read once; parts that an unfinished run has not written are empty."""
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxrec.runfolder import check_run, read_json, read_lines
+
+
+@dataclass(frozen=True)
+class Run:
+    """The records of one run folder, as they lie there; ``label`` names it in the report."""
+
+    label: str
+    config: dict[str, Any]
+    env: dict[str, Any]
+    evaluation: dict[str, Any]
+    slices: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    timing: list[dict[str, Any]]
+
+    @property
+    def preset(self) -> str:
+        return str(self.config.get("preset", "custom"))
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.env.get("data") or {}
+
+    @property
+    def metric(self) -> str:
+        """The metric that selects, which is also the headline."""
+        return str(self.config.get("eval", {}).get("metric", "recall@20"))
+
+    @property
+    def results(self) -> dict[str, dict[str, Any]]:
+        """``{"test": {"metrics", "baselines", "users"}, "validation": ...}``: those there are."""
+        own = self.evaluation
+        found = {str(own.get("split", "test")): own} if own.get("metrics") else {}
+        if own.get("validation"):
+            found.setdefault("validation", own["validation"])
+        return found
+
+    @property
+    def selected_on(self) -> str | None:
+        """The split whose result chose the parameters."""
+        wanted = self.config.get("eval", {}).get("select_on")
+        return self.evaluation.get("selected_on", wanted)
+
+    @property
+    def final(self) -> dict[str, Any]:
+        """The result that counts: on test, else on validation, else empty."""
+        return self.results.get("test") or self.results.get("validation") or {}
+
+    def curve(self, split: str, name: str, phase: str = "search") -> tuple[list, list]:
+        """The steps at which ``name`` was recorded on ``split``, and its values."""
+        points = [
+            (line["step"], line[name])
+            for line in self.metrics
+            if line.get("split") == split
+            and line.get("phase", "search") == phase
+            and "step" in line
+            and isinstance(line.get(name), int | float)
+        ]
+        return [step for step, _ in points], [value for _, value in points]
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall time over all its processes: each resume starts its clock at 0 again."""
+        times = [line["seconds"] for line in self.timing if "seconds" in line]
+        ends = [a for a, b in itertools.pairwise(times) if b < a] + times[-1:]
+        return float(sum(ends)) if times else None
+
+    def timed(self, name: str) -> list[float]:
+        """The values of ``name`` in timing.jsonl, in order."""
+        return [line[name] for line in self.timing if isinstance(line.get(name), int | float)]
+
+
+def read_runs(folders: list[Path]) -> list[Run]:
+    """The records of each folder, labelled by the shortest path that tells them apart.
+
+    Raises:
+      InputError: a folder is no run, or a file in it is damaged.
+    """
+    names = [folder.resolve().name for folder in folders]
+    runs = []
+    for folder, name in zip(folders, names, strict=True):
+        check_run(folder)
+        runs.append(
+            Run(
+                label=name if names.count(name) == 1 else str(folder),
+                config=read_json(folder / "config.json"),
+                env=read_json(folder / "env.json"),
+                evaluation=read_json(folder / "eval.json"),
+                slices=read_json(folder / "slices.json"),
+                metrics=read_lines(folder / "metrics.jsonl"),
+                timing=read_lines(folder / "timing.jsonl"),
+            )
+        )
+    return runs

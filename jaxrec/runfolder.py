@@ -1,0 +1,144 @@
+"""Reading a run folder, and plain words where something in it is missing or damaged."""
+
+import json
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrec.data.dataset import Csr
+from jaxrec.errors import InputError
+
+
+class Embeddings(NamedTuple):
+    """What a run has learnt: ``score(u, i) = user[u] · item[i] + user_bias[u] + item_bias[i]``.
+
+    Shapes: user [U, D] and item [I, D] float32 (unit rows where the model scores by cosine);
+    user_ids [U] and item_ids [I] unicode; user_bias [U] and item_bias [I] float32 or None.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    user_bias: np.ndarray | None = None
+    item_bias: np.ndarray | None = None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that are there, by the names they have in ``embeddings.npz``."""
+        return {name: a for name, a in self._asdict().items() if a is not None}
+
+
+def check_run(run: str | Path) -> Path:
+    """``run`` as a path. Raises InputError where it is no run folder."""
+    run = Path(run)
+    if not (run / "config.json").is_file():
+        raise InputError(
+            f"{run}: no run folder (config.json is missing); `jaxrec train --run {run}` makes one"
+        )
+    return run
+
+
+def _read_npz(run: Path, name: str, required: set[str]) -> dict[str, np.ndarray]:
+    path = run / name
+    if not path.is_file():
+        raise InputError(
+            f"{run}: the run has not finished ({name} is missing); `jaxrec resume {run}` ends it"
+        )
+    try:
+        # np.load leaves a file open that it opened itself and could not read.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            arrays = {key: stored[key] for key in stored.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        raise InputError(f"{path}: damaged; `jaxrec resume {run}` writes it again") from e
+    missing = required - arrays.keys()
+    if missing:
+        raise InputError(
+            f"{path}: {', '.join(sorted(missing))} missing; `jaxrec resume {run}` writes it again"
+        )
+    return arrays
+
+
+def read_embeddings(run: str | Path) -> Embeddings:
+    """The ``embeddings.npz`` of a finished run.
+
+    Raises:
+      InputError: no run folder, a run that has not finished, a damaged file.
+    """
+    run = check_run(run)
+    arrays = _read_npz(run, "embeddings.npz", {"user", "item", "user_ids", "item_ids"})
+    table = Embeddings(**{name: arrays[name] for name in Embeddings._fields if name in arrays})
+    n_users, n_items = len(table.user_ids), len(table.item_ids)
+    expected = {"user": (n_users, table.user.shape[-1]), "item": (n_items, table.user.shape[-1])}
+    expected |= {"user_bias": (n_users,), "item_bias": (n_items,)}
+    for name, array in table.arrays().items():
+        if name in expected and array.shape != expected[name]:
+            raise InputError(
+                f"{run / 'embeddings.npz'}: {name} has shape {array.shape}, not {expected[name]}; "
+                f"`jaxrec resume {run}` writes it again"
+            )
+    return table
+
+
+def read_seen(run: str | Path, n_users: int, n_items: int) -> Csr:
+    """The ``seen.npz`` of a finished run: the items each user had in train and validation.
+
+    Raises:
+      InputError: no run folder, a run that has not finished, a damaged file.
+    """
+    run = check_run(run)
+    arrays = _read_npz(run, "seen.npz", {"indptr", "indices"})
+    seen = Csr(arrays["indptr"], arrays["indices"])
+    fits = (
+        seen.indptr.shape == (n_users + 1,)
+        and seen.indptr[-1] == len(seen.indices)
+        and (len(seen.indices) == 0 or 0 <= seen.indices.min() <= seen.indices.max() < n_items)
+    )
+    if not fits:
+        raise InputError(
+            f"{run / 'seen.npz'}: does not fit embeddings.npz; "
+            f"`jaxrec resume {run}` writes it again"
+        )
+    return seen
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, or an empty one where the file is not there (yet).
+
+    Raises:
+      InputError: the file is there and holds something else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as e:
+        raise InputError(f"{path}: not a JSON file ({e}); mend or remove it") from e
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: a JSON object is needed; mend or remove it")
+    return value
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The records of a JSON-lines file; none where it is not there (yet).
+
+    A last line without its line end is one that a killed run had begun: it does not count.
+
+    Raises:
+      InputError: a complete line is no JSON object.
+    """
+    if not path.is_file():
+        return []
+    records = []
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines[:-1], start=1):
+        try:
+            record = json.loads(line)
+        except ValueError as e:
+            raise InputError(f"{path}:{number}: not a JSON record; drop the line") from e
+        if not isinstance(record, dict):
+            raise InputError(f"{path}:{number}: not a JSON object; drop the line")
+        records.append(record)
+    return records

@@ -1,0 +1,248 @@
+import json
+import re
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_run import evaluation, write_records
+
+from jaxrec.errors import InputError
+from jaxrec.report import report
+
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+class Page(HTMLParser):
+    """A page as its elements, its visible text, and the exact numbers behind the rounded ones."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.source = path.read_text(encoding="utf-8")
+        self.stack: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(self.source)
+        self.close()
+        assert self.stack == [], "elements left open"
+        self.exact = {attrs["title"] for _, attrs in self.elements if "title" in attrs}
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.stack.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack, f"</{tag}> closes nothing"
+        assert self.stack.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not {"style", "svg"} & set(self.stack):
+            self.text.append(data)
+
+    def has(self, words: str) -> bool:
+        return words in " ".join("".join(self.text).split())
+
+    def labels(self, tag: str) -> list[str]:
+        return [a["aria-label"] or "" for t, a in self.elements if t == tag and "aria-label" in a]
+
+
+def figures(value: Any) -> list[float]:
+    if isinstance(value, dict):
+        return [f for inner in value.values() for f in figures(inner)]
+    return [value] if isinstance(value, float) else []
+
+
+def rewrite(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def config(run: Path, **sections: dict[str, Any]) -> None:
+    path = run / "config.json"
+    values = json.loads(path.read_text())
+    for name, fields in sections.items():
+        values[name] |= fields
+    path.write_text(json.dumps(values))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    return write_records(tmp_path / "lightgcn-1")
+
+
+def test_one_run_tells_everything(run: Path, tmp_path: Path) -> None:
+    page = Page(report([run], tmp_path / "report.html"))
+    results = evaluation()
+    false_negatives = results.pop("false_negative_rate")
+    assert {repr(f) for f in figures(results)} <= page.exact
+    assert page.has(f"{100 * false_negatives:.2g} % of the negatives were known positives")
+    assert page.has("full ranking over all items, train and validation items masked".capitalize())
+    for words in ("30,111", "duplicate pairs", "64ef382", "2 x TFRT_CPU", "jax 0.10.2", "ab" * 32):
+        assert page.has(words), words
+    assert page.has("jaxrec train lightgcn --data town")
+    assert page.has("batch_size")
+    # 15 s, then resumed and 15 s more.
+    assert page.has("30.0 s")
+    assert page.has("3.23× popularity")
+    assert 'role="note"' not in page.source
+
+
+def test_plots_and_tables_can_be_read_without_eyes(run: Path, tmp_path: Path) -> None:
+    page = Page(report([run], tmp_path / "report.html"))
+    labels = page.labels("svg")
+    starts = [
+        "Loss",
+        "recall@20",
+        "ndcg@20",
+        "Throughput",
+        "recall@20 by item",
+        "recall@20 by user",
+    ]
+    assert len(labels) == len(starts)
+    for label, start in zip(labels, starts, strict=True):
+        assert label.startswith(start)
+    assert "loss from 0.6 to 0.1417" in labels[0]
+    hidden = [a for t, a in page.elements if t == "svg" and "aria-hidden" in a]
+    assert len(hidden) + len(labels) == sum(t == "svg" for t, _ in page.elements)
+    assert all("scope" in attrs for tag, attrs in page.elements if tag == "th")
+    tables = sum(tag == "table" for tag, _ in page.elements)
+    assert tables == sum(tag == "caption" for tag, _ in page.elements) > 5
+
+
+def test_nothing_is_fetched(run: Path, tmp_path: Path) -> None:
+    page = Page(report([run], tmp_path / "report.html"))
+    assert not re.search(r"https?://|url\((?!#)|@import", page.source)
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.elements}
+    for _, attrs in page.elements:
+        assert all(attrs[name].startswith("#") for name in ("href", "src") if name in attrs)
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    referred = set(re.findall(r"(?:url\(|href=\")#([\w-]+)", page.source))
+    assert referred <= set(ids)
+    assert len(ids) == len(set(ids))
+
+
+def test_both_schemes_and_no_fixed_colour_in_a_plot(run: Path, tmp_path: Path) -> None:
+    page = Page(report([run], tmp_path / "report.html"))
+    assert "prefers-color-scheme: dark" in page.source
+    drawn = page.source.split("</style>", 1)[1]
+    assert not re.search(r"(?:stroke|fill): #(?!0{6})", drawn)
+    assert "currentColor" in drawn
+
+
+def test_strings_of_the_data_are_escaped(run: Path, tmp_path: Path) -> None:
+    evil = "<script>alert('x')</script>\"&"
+    rewrite(run / "env.json", data={"name": evil, "users": 3, "notes": {evil: 1}}, command=evil)
+    config(run, model={"name": evil})
+    rewrite(run / "config.json", preset=evil, data=evil)
+    rewrite(run / "eval.json", protocol=evil)
+    page = Page(report([run, run], tmp_path / "report.html"))
+    assert "script" not in {tag for tag, _ in page.elements}
+    assert page.has(evil)
+
+
+def test_the_same_report_twice_has_the_same_bytes(run: Path, tmp_path: Path) -> None:
+    first = report([run], tmp_path / "a.html").read_bytes()
+    assert report([run], tmp_path / "b.html").read_bytes() == first
+
+
+def test_selection_on_test_is_noticed(run: Path, tmp_path: Path) -> None:
+    rewrite(run / "eval.json", selected_on="test")
+    page = Page(report([run], tmp_path / "report.html"))
+    assert page.has("Selected on test.")
+    assert page.has("Parameters selected on test.")
+
+
+def test_a_model_that_loses_to_popularity_is_noticed(run: Path, tmp_path: Path) -> None:
+    metrics = evaluation()["metrics"] | {"recall@20": 0.01}
+    rewrite(run / "eval.json", metrics=metrics)
+    page = Page(report([run], tmp_path / "report.html"))
+    assert page.has("recall@20 on test is 0.0100")
+
+
+def test_an_unfinished_run_shows_what_there_is(run: Path, tmp_path: Path) -> None:
+    for name in ("eval.json", "slices.json", "timing.jsonl"):
+        (run / name).unlink()
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 1300, "spl')  # killed in the middle of a line
+    page = Page(report([run], tmp_path / "report.html"))
+    assert page.has("Not finished.")
+    assert [label.split(":")[0] for label in page.labels("svg")] == ["Loss", "recall@20", "ndcg@20"]
+    for name in ("env.json", "metrics.jsonl"):
+        (run / name).unlink()
+    page = Page(report([run], tmp_path / "report.html"))
+    assert page.labels("svg") == []
+    assert page.has("Configuration")
+
+
+def test_validation_alone(run: Path, tmp_path: Path) -> None:
+    results = evaluation()
+    only = results["validation"] | {"split": "validation", "selected_on": "validation"}
+    (run / "eval.json").write_text(json.dumps(only))
+    page = Page(report([run], tmp_path / "report.html"))
+    assert page.has("recall@20, validation")
+    assert not page.has("test (")
+
+
+def test_refit_has_curves_of_its_own(run: Path, tmp_path: Path) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        for step in (100, 200):
+            record = {"step": step, "split": "train", "phase": "refit", "loss": 9.5 + step}
+            file.write(json.dumps(record) + "\n")
+    config(run, train={"refit": True})
+    page = Page(report([run], tmp_path / "report.html"))
+    assert "loss, refit from 109.5 to 209.5" in page.labels("svg")[0]
+    assert page.has("Then trained as long once more on train and validation together.")
+
+
+def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:
+    other = write_records(tmp_path / "mf-1")
+    config(other, model={"name": "mf", "layers": 0})
+    worse = {name: 0.9 * value for name, value in evaluation()["metrics"].items()}
+    worse["map@10"] = 0.5
+    rewrite(other / "eval.json", metrics=worse, selected_on="test")
+    page = Page(report([run, other], tmp_path / "report.html"))
+    assert page.has("2 runs compared")
+    assert page.has("mf-1 (selected on test)")
+    best = re.findall(r'<strong class="best" title="best"><span title="([^"]+)"', page.source)
+    good = evaluation()["metrics"] | {"map@10": 0.5}
+    # On validation the two are alike, and neither is marked.
+    assert sorted(map(float, best)) == sorted(good.values())
+    differing = page.source.split("Where the configurations differ")[1].split("</table>")[0]
+    assert re.findall(r'scope="row">([^<]+)', differing) == ["model.name", "model.layers"]
+    assert page.labels("svg")[0].startswith("Loss of all runs")
+    assert len(page.labels("svg")) == 3 + 2 * 6
+    assert not page.has("Not the same data.")
+
+
+def test_lower_is_better_for_errors(run: Path, tmp_path: Path) -> None:
+    other = write_records(tmp_path / "other")
+    rewrite(run / "eval.json", metrics={"rmse": 0.9, "auc": 0.7})
+    rewrite(other / "eval.json", metrics={"rmse": 0.8, "auc": 0.6})
+    source = report([run, other], tmp_path / "report.html").read_text()
+    best = re.findall(r'<strong class="best" title="best"><span title="([^"]+)"', source)
+    assert sorted(best) == ["0.7", "0.8"]
+
+
+def test_runs_on_other_data_and_of_one_name(run: Path, tmp_path: Path) -> None:
+    other = write_records(tmp_path / "again" / "lightgcn-1", fingerprint="cd" * 32)
+    page = Page(report([run, other], tmp_path / "report.html"))
+    assert page.has("Not the same data.")
+    assert page.has(str(run))
+    assert page.has(str(other))
+
+
+def test_plain_errors(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "report.html"
+    with pytest.raises(InputError, match="no run folder"):
+        report([tmp_path / "none"], out)
+    (run / "metrics.jsonl").write_text('{"step": 1}\nnonsense\n')
+    with pytest.raises(InputError, match=r"metrics.jsonl:2: not a JSON record"):
+        report([run], out)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(InputError, match=r"pip install 'jaxrec\[report\]'"):
+        report([run], out)
+    assert not out.exists()
