@@ -68,6 +68,8 @@ class RunLog:
 
     def __init__(self, run: Path, config: LogConfig, keep_bytes: int = 0) -> None:
         self._path = run / "metrics.jsonl"
+        if keep_bytes and (not self._path.exists() or self._path.stat().st_size < keep_bytes):
+            raise InputError(f"{self._path}: lines that the checkpoint knows of are gone")
         self._file = self._path.open("a", encoding="utf-8")
         self._file.truncate(keep_bytes)
         self.records: list[dict[str, Any]] = read_lines(self._path)

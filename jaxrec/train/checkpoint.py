@@ -28,11 +28,10 @@ class Damaged(Exception):
     """A checkpoint that must not be used; says which file and why."""
 
 
-class Restored(NamedTuple):
-    """A checkpoint that was read back: its step, the state and the run's own notes."""
+class Sealed(NamedTuple):
+    """A whole checkpoint: its step and the run's own notes."""
 
     step: int
-    state: Any
     meta: dict[str, Any]
 
 
@@ -172,41 +171,35 @@ class Checkpoints:
             if not path.name.isdigit() or not (path / MANIFEST).is_file():
                 shutil.rmtree(path, ignore_errors=True)
 
-    def restore(
-        self, like: Any, warn: Callable[[str], None], step: int | None = None
-    ) -> Restored | None:
-        """Read a checkpoint back: that of ``step``, or else the last one that is whole.
+    def last(self, warn: Callable[[str], None]) -> Sealed | None:
+        """The last checkpoint whose every file fits its checksum; None where none is left.
 
         Args:
-          like: a state of the same shapes, types and placement.
           warn: told of each damaged checkpoint, by name, that was passed over.
-
-        Returns:
-          None where no whole checkpoint is left.
         """
-        candidates = self.steps()[::-1] if step is None else [step]
-        for candidate in candidates:
-            path = self.folder / str(candidate)
-            try:
-                meta = read_manifest(path)
-                flat = self._orbax.restore(path, jax.tree.map(_abstract, _flatten(like)))
-            except (Damaged, ValueError, OSError, KeyError, TypeError) as e:
-                reason = str(e).strip().splitlines()[0] if str(e).strip() else repr(e)
-                warn(f"checkpoint {candidate} is damaged and was skipped: {reason}")
-                continue
-            leaves = [flat[name] for name in _flatten(like)]
-            state = jax.tree.unflatten(jax.tree.structure(like), leaves)
-            return Restored(candidate, state, meta)
-        return None
-
-    def meta(self) -> dict[str, Any] | None:
-        """The notes of the last whole checkpoint, without its arrays; None if there is none."""
         for step in self.steps()[::-1]:
             try:
-                return read_manifest(self.folder / str(step))
-            except Damaged:
-                continue
+                return Sealed(step, read_manifest(self.folder / str(step)))
+            except Damaged as e:
+                warn(f"checkpoint {step} is skipped: {e}")
         return None
+
+    def restore(self, step: int, like: Any) -> Any:
+        """The state of a checkpoint, with the shapes, types and placement of ``like``.
+
+        Raises:
+          Damaged: a file is missing or changed.
+          RunError: it is whole, but not a checkpoint of such a state.
+        """
+        path = self.folder / str(step)
+        read_manifest(path)
+        try:
+            flat = self._orbax.restore(path, jax.tree.map(_abstract, _flatten(like)))
+        except (ValueError, OSError, KeyError, TypeError) as e:
+            raise RunError(
+                f"{path}: is no checkpoint of this configuration ({str(e).splitlines()[0]})"
+            ) from e
+        return jax.tree.unflatten(jax.tree.structure(like), [flat[n] for n in _flatten(like)])
 
     def cut(self, step: int) -> None:
         """Forget what lies after ``step`` (-1: everything) and what was never sealed."""

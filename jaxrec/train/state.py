@@ -1,6 +1,5 @@
 """TrainState and the pure train step: (state, data) to the next state, under one scan."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -135,7 +134,8 @@ class Stepper:
         batch = self.batch(data, state.step)
         grad = jax.value_and_grad(self.loss, has_aux=True)
         (loss, l2), gradient = grad(state.params, data.graph, batch)
-        updates, opt_state = self.tx.update(gradient, state.opt_state, state.params)
+        with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
+            updates, opt_state = self.tx.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         seen = state.totals
         first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
@@ -147,21 +147,21 @@ class Stepper:
         )
         return TrainState(state.step + 1, params, opt_state, totals)
 
-    def dispatcher(self) -> Callable[[TrainState, TrainData, Array], TrainState]:
-        """``run(state, data, n)``: n <= SCAN_LENGTH steps in one jitted, donating dispatch.
+    def dispatch(
+        self, state: TrainState, data: TrainData, n: Int[Array, ""]
+    ) -> tuple[TrainState, Totals]:
+        """n <= SCAN_LENGTH steps under one scan: what the loop jits, with the state donated.
 
         The scan has a fixed length and skips what lies past n, so that one compiled program
-        serves every n and the bits do not depend on how a run is cut into dispatches.
+        serves every n and the bits do not depend on how a run is cut into dispatches. The totals
+        come out once more, in buffers that the next dispatch does not take.
         """
 
-        def run(state: TrainState, data: TrainData, n: Int[Array, ""]) -> TrainState:
-            def body(state: TrainState, i: Array) -> tuple[TrainState, None]:
-                return jax.lax.cond(i < n, lambda s: self.step(s, data), lambda s: s, state), None
+        def body(state: TrainState, i: Array) -> tuple[TrainState, None]:
+            return jax.lax.cond(i < n, lambda s: self.step(s, data), lambda s: s, state), None
 
-            index = jnp.arange(SCAN_LENGTH, dtype=jnp.int32)
-            return jax.lax.scan(body, state, index)[0]
-
-        return jax.jit(run, donate_argnums=0)
+        state, _ = jax.lax.scan(body, state, jnp.arange(SCAN_LENGTH, dtype=jnp.int32))
+        return state, state.totals
 
 
 def zero_totals() -> Totals:

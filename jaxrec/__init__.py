@@ -1,0 +1,72 @@
+"""jaxrec: graph recommenders on accelerators.
+
+Public names load what they need when they are first used, so that ``import jaxrec`` is quick
+and loads no jax.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxrec.config import Config
+    from jaxrec.data.dataset import Dataset
+    from jaxrec.data.formats import read
+    from jaxrec.errors import InputError, Interrupted, JaxrecError, RunError
+    from jaxrec.evaluate.run import evaluate
+    from jaxrec.export import export
+    from jaxrec.presets import get as preset
+    from jaxrec.recommend import Recommender
+    from jaxrec.report import report
+    from jaxrec.train.run import Run, resume, train
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Config": "config",
+    "Dataset": "data.dataset",
+    "InputError": "errors",
+    "Interrupted": "errors",
+    "JaxrecError": "errors",
+    "Recommender": "recommend",
+    "Run": "train.run",
+    "RunError": "errors",
+    "evaluate": "evaluate.run",
+    "export": "export",
+    "preset": "presets:get",
+    "read": "data.formats",
+    "report": "report",
+    "resume": "train.run",
+    "train": "train.run",
+}
+
+__all__ = [
+    "Config",
+    "Dataset",
+    "InputError",
+    "Interrupted",
+    "JaxrecError",
+    "Recommender",
+    "Run",
+    "RunError",
+    "__version__",
+    "evaluate",
+    "export",
+    "preset",
+    "read",
+    "report",
+    "resume",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'jaxrec' has no attribute {name!r}")
+    module, _, attribute = _HOME[name].partition(":")
+    value = getattr(importlib.import_module(f"jaxrec.{module}"), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

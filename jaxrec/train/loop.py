@@ -1,0 +1,293 @@
+"""One phase of a run, from a state to its end: dispatch, log, evaluate, select, checkpoint.
+
+Everything that happens at a step is a function of the step and of metrics.jsonl, so the loop
+begins a resumed run where it begins a new one: at the top, at a boundary, with a state.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrec.errors import Interrupted, RunError
+from jaxrec.log import Reporter, RunLog
+from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed
+from jaxrec.train.problem import Problem
+from jaxrec.train.signals import SignalWatch
+from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState, zero_totals
+
+DISPATCH_SECONDS = 1.0  # aim of one dispatch: long enough to hide the host, short for a signal
+
+
+class Phase(NamedTuple):
+    """Which part of the run this is, and at which step of the whole run it began."""
+
+    name: str
+    origin: int
+
+
+class Outcome(NamedTuple):
+    """The chosen state of a phase.
+
+    Attributes:
+      step: the step within the phase that it belongs to.
+      end: the step of the whole run at which the phase ended.
+    """
+
+    state: TrainState
+    step: int
+    end: int
+
+
+class Best(NamedTuple):
+    """The best evaluation so far: at which step of the phase, and how many came after it."""
+
+    step: int | None
+    since: int
+
+
+@dataclass
+class _Pace:
+    """How many steps a dispatch should hold, from how long the last one took."""
+
+    steps: int = 8
+
+    def took(self, seconds: float, steps: int) -> None:
+        fits = int(DISPATCH_SECONDS / max(seconds / steps, 1e-9))
+        self.steps = max(1, min(SCAN_LENGTH, fits, self.steps * 4))
+
+
+class Loop:
+    """Runs one phase.
+
+    Args:
+      problem: what is trained; ``phase`` says as which part of the run.
+      checkpoints, log, reporter, watch: where it writes, tells and listens.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        phase: Phase,
+        checkpoints: Checkpoints,
+        log: RunLog,
+        reporter: Reporter,
+        watch: SignalWatch,
+    ) -> None:
+        self.problem, self.phase = problem, phase
+        self.checkpoints, self.log, self.reporter, self.watch = checkpoints, log, reporter, watch
+        self.config, self.cadence = problem.config, problem.cadence
+        # A refit trains a known length: nothing is left to select.
+        self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
+        self._saved = -1
+        self._saved_at = time.monotonic()
+        self._pace = _Pace()
+        self.dispatches = 0
+
+    def run(self, last: Sealed | None) -> Outcome:
+        """Train to the end of the phase, from a checkpoint where there is one.
+
+        Raises:
+          Interrupted: a signal came; a checkpoint is written.
+          RunError: the loss or the parameters stopped being finite, or a save failed.
+        """
+        state, step = self.problem.initial_state(), 0
+        if last is None:
+            self._save(state, step)
+        else:
+            state, step = self.checkpoints.restore(last.step, state), last.step - self.phase.origin
+            self._saved = step
+        dispatch = self._compile(state)
+        self.reporter.begin(self.phase.name, step, self.cadence.total)
+        while True:
+            state = self._log_train(state, step)
+            self._evaluate(state, step)
+            best = self.best()
+            over = step >= self.cadence.total or self._out_of_patience(best)
+            stopped = self.watch()
+            if over or stopped or self._checkpoint_due(step) or best.step == step:
+                self._save(state, step)
+            if stopped:
+                self._leave(step)
+            if over:
+                break
+            state, step = self._advance(dispatch, state, step)
+        self.reporter.end()
+        return self._chosen(state, step, best)
+
+    def _compile(self, state: TrainState):
+        """The dispatch, compiled before the first step; a signal meanwhile ends at once."""
+        jitted = jax.jit(self.problem.stepper.dispatch, donate_argnums=0)
+        with self.watch.may_leave(self.checkpoints.wait):
+            began = time.perf_counter()
+            compiled = jitted.lower(state, self.problem.data, jnp.int32(1)).compile()
+            seconds = round(time.perf_counter() - began, 3)
+        self.log.timing(self.phase.origin, event="compiled", compile_seconds=seconds)
+        return compiled
+
+    def _advance(self, dispatch, state: TrainState, step: int) -> tuple[TrainState, int]:
+        """Dispatch up to the next boundary; metrics are read one dispatch late."""
+        boundary = self.cadence.next_boundary(step)
+        late: Totals | None = None
+        began = last = time.perf_counter()
+        first = step
+        while step < boundary and not self.watch() and not self._overdue():
+            n = min(self._pace.steps, boundary - step)
+            state, totals = dispatch(state, self.problem.data, jax.device_put(np.int32(n)))
+            self.dispatches += 1
+            step += n
+            if late is not None:
+                self._read(late, step - n)
+                now = time.perf_counter()
+                self._pace.took(now - last, n)
+                last = now
+            late = totals
+        if late is not None:
+            self._read(late, step)
+            seconds = time.perf_counter() - began
+            if step - first <= self._pace.steps:
+                self._pace.took(seconds, step - first)
+            rate = (step - first) / seconds
+            self.log.timing(
+                self.phase.origin + step,
+                steps_per_second=round(rate, 3),
+                pairs_per_second=round(rate * self.config.train.batch_size, 1),
+            )
+        return state, step
+
+    def _read(self, totals: Totals, step: int) -> None:
+        """Fetch totals (this waits for the device), stop on a loss that is not finite."""
+        fetched = jax.device_get(totals)
+        if fetched.bad_step >= 0:
+            self._diverged(f"the loss was not finite at step {int(fetched.bad_step)}")
+        mean = float(fetched.loss) / max(int(fetched.steps), 1)
+        self.reporter.advance(step, f"loss {mean:.4f}")
+
+    def _diverged(self, what: str) -> None:
+        self.checkpoints.wait()
+        good = self.checkpoints.steps()
+        kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was written"
+        raise RunError(
+            f"{what}; {kept}.\nA lower --optim.learning-rate or --optim.clip-norm 1 may mend it"
+        )
+
+    def _log_train(self, state: TrainState, step: int) -> TrainState:
+        """Write the mean loss since the last line, and begin new sums."""
+        if step == 0 or not self.cadence.due(self.cadence.log, step):
+            return state
+        if self.log.find(self.phase.origin + step, "train") is not None:
+            return state
+        totals = jax.device_get(state.totals)
+        count = int(totals.steps)
+        loss, l2 = float(totals.loss) / count, float(totals.l2) / count
+        self._record(step, "train", loss=loss, l2=l2)
+        self.reporter.say(f"{self._where(step)}  loss {loss:.4f}")
+        return state._replace(totals=zero_totals())
+
+    def _evaluate(self, state: TrainState, step: int) -> None:
+        """Rank the split that selects; nothing where none does or the step has its line."""
+        split = self.select_on
+        if split == "none" or not self.cadence.due(self.cadence.evaluate, step):
+            return
+        if self.log.find(self.phase.origin + step, split) is not None or self.watch():
+            return
+        began = time.perf_counter()
+        evaluator = self.problem.evaluator(split)
+        assert evaluator is not None  # a run without such pairs is refused when it starts
+        metrics = evaluator(self.problem.scorer(state.params), self.watch)
+        if metrics is None:  # a signal came
+            return
+        self._record(step, split, **metrics)
+        seconds = round(time.perf_counter() - began, 3)
+        self.log.timing(self.phase.origin + step, event="evaluated", evaluate_seconds=seconds)
+        shown = self.config.eval.metric
+        self.reporter.say(f"{self._where(step)}  {split} {shown} {metrics[shown]:.4f}")
+
+    def _record(self, step: int, split: str, **values: float) -> None:
+        epoch = step / self.cadence.per_epoch
+        self.log.record(self.phase.origin + step, epoch, split, self.phase.name, **values)
+
+    def _where(self, step: int) -> str:
+        return f"{self.phase.name} step {step}/{self.cadence.total}"
+
+    def best(self) -> Best:
+        """The first step with the highest selection metric, out of the log's records."""
+        if self.select_on == "none":
+            return Best(None, 0)
+        values = [
+            (r["step"] - self.phase.origin, r[self.config.eval.metric])
+            for r in self.log.records
+            if r["split"] == self.select_on and r["phase"] == self.phase.name
+        ]
+        if not values:
+            return Best(None, 0)
+        index = max(range(len(values)), key=lambda i: (values[i][1], -i))
+        return Best(values[index][0], len(values) - 1 - index)
+
+    def _out_of_patience(self, best: Best) -> bool:
+        return 0 < self.config.train.patience <= best.since
+
+    def _overdue(self) -> bool:
+        return time.monotonic() - self._saved_at > self.config.checkpoint.minutes * 60
+
+    def _checkpoint_due(self, step: int) -> bool:
+        return self.cadence.due(self.cadence.checkpoint, step) or self._overdue()
+
+    def _save(self, state: TrainState, step: int) -> None:
+        """Begin a checkpoint of this step, unless it has one."""
+        self._saved_at = time.monotonic()
+        if step == self._saved:
+            return
+        if not bool(jax.device_get(_all_finite(state.params))):
+            self._diverged(f"the parameters were not finite after step {step - 1}")
+        best = self.best().step
+        meta = {
+            "phase": self.phase.name,
+            "origin": self.phase.origin,
+            "total": self.cadence.total,
+            "metrics_bytes": self.log.offset(),
+        }
+        self.checkpoints.save(
+            self.phase.origin + step,
+            state,
+            meta,
+            best=None if best is None else self.phase.origin + best,
+        )
+        self._saved = step
+
+    def _leave(self, step: int) -> None:
+        self.checkpoints.wait()
+        self.reporter.end()
+        number = self.watch.received
+        assert number is not None
+        run = self.checkpoints.folder.parent
+        raise Interrupted(
+            f"interrupted at step {self.phase.origin + step}; its checkpoint is written. "
+            f"Go on with: jaxrec resume {run}",
+            number,
+        )
+
+    def _chosen(self, state: TrainState, step: int, best: Best) -> Outcome:
+        """The best state where one was selected, else the last."""
+        self.checkpoints.wait()
+        end = self.phase.origin + step
+        if best.step is None or best.step == step:
+            return Outcome(state, step, end)
+        chosen = self.phase.origin + best.step
+        try:
+            return Outcome(self.checkpoints.restore(chosen, state), best.step, end)
+        except Damaged as e:
+            self.checkpoints.cut(chosen - 1)
+            raise RunError(
+                f"the best checkpoint is damaged ({e}).\nIt was dropped: "
+                f"`jaxrec resume {self.checkpoints.folder.parent}` trains it again"
+            ) from e
+
+
+@jax.jit
+def _all_finite(params) -> jax.Array:
+    leaves = jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), params)
+    return jax.tree.reduce(jnp.logical_and, leaves, jnp.bool_(True))

@@ -1,0 +1,184 @@
+"""A configuration and its data, made ready: device arrays, encoder, evaluators, cadence."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import PRNGKeyArray
+
+from jaxrec import models, optim
+from jaxrec.config import Config
+from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.data.split import Splits
+from jaxrec.errors import InputError
+from jaxrec.evaluate.ranking import Evaluator, Scorer, dot_scorer, empty_csr, union
+from jaxrec.graph import bipartite
+from jaxrec.graph.bipartite import Bipartite
+from jaxrec.negatives import Known
+from jaxrec.train.batches import Pairs, steps_per_epoch
+from jaxrec.train.state import Stepper, TrainData, TrainState
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """When things happen, in steps of one phase; 0 stands for never but at the end.
+
+    ``train.epochs`` counts in epochs and then so do eval.every and checkpoint.every; with
+    ``train.steps`` all three count steps.
+    """
+
+    total: int
+    per_epoch: int
+    evaluate: int
+    checkpoint: int
+    log: int
+
+    @classmethod
+    def of(cls, config: Config, pairs: int, total: int | None = None) -> "Cadence":
+        """The cadence for E pairs; ``total`` replaces the configured length (refit)."""
+        per_epoch = steps_per_epoch(pairs, config.train.batch_size)
+        unit = per_epoch if config.train.steps is None else 1
+        steps = config.train.steps
+        configured = config.train.epochs * per_epoch if steps is None else steps
+        evaluate = config.eval.every * unit
+        log = per_epoch if steps is None else evaluate or 100
+        total = configured if total is None else total
+        return cls(total, per_epoch, evaluate, config.checkpoint.every * unit, log)
+
+    def due(self, every: int, step: int) -> bool:
+        """Whether something that happens each ``every`` steps, and at the end, is due."""
+        return step == self.total or (every > 0 and step > 0 and step % every == 0)
+
+    def next_boundary(self, step: int) -> int:
+        """The first step after ``step`` at which anything is due."""
+        periods = [p for p in (self.evaluate, self.checkpoint, self.log) if p > 0]
+        return min([self.total, *((step // p + 1) * p for p in periods)])
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One phase of a run: what it trains on, with what, for how long, judged by what."""
+
+    config: Config
+    splits: Splits
+    stepper: Stepper
+    data: TrainData
+    cadence: Cadence
+    init_key: PRNGKeyArray
+
+    @classmethod
+    def build(
+        cls,
+        config: Config,
+        splits: Splits,
+        *,
+        phase: str = "search",
+        total: int | None = None,
+        tx: optax.GradientTransformation | None = None,
+    ) -> "Problem":
+        """Put the train part on the device. ``total`` replaces the configured length.
+
+        Raises:
+          InputError: nothing to train on.
+        """
+        train = splits.train
+        if train.n_edges == 0:
+            raise InputError(f"{config.data}: no train pairs are left after filter and split")
+        cadence = Cadence.of(config, train.n_edges, total)
+        seed_key = jax.random.key(config.seed)
+        init_key, data_key = jax.random.split(
+            jax.random.fold_in(seed_key, {"search": 0, "refit": 1}[phase])
+        )
+        shape = nnx.eval_shape(lambda: _model(config, train, init_key))
+        stepper = Stepper(
+            config,
+            nnx.graphdef(shape),
+            tx or optim.build(config.optim, cadence.total),
+            train.n_users,
+            train.n_items,
+        )
+        return cls(config, splits, stepper, _train_data(train, data_key), cadence, init_key)
+
+    def initial_state(self) -> TrainState:
+        """The state before step 0."""
+        model = _model(self.config, self.splits.train, self.init_key)
+        return self.stepper.init(nnx.state(model))
+
+    @cached_property
+    def _nodes(self) -> Callable[[nnx.State, Bipartite], jax.Array]:
+        return jax.jit(lambda params, graph: self.stepper.nodes(params, graph).emb_ND)
+
+    def embeddings(self, params: nnx.State) -> tuple[jax.Array, jax.Array]:
+        """Final user [U, D] and item [I, D] embeddings, as they are scored."""
+        emb_ND = self._nodes(params, self.data.graph)
+        return emb_ND[: self.stepper.n_users], emb_ND[self.stepper.n_users :]
+
+    def scorer(self, params: nnx.State) -> Scorer:
+        """What ranks items for users."""
+        return dot_scorer(*self.embeddings(params))
+
+    def part(self, split: str) -> tuple[Csr, Csr]:
+        """What is relevant and what is masked: "train" masks nothing, "test" validation too."""
+        train, validation = self.splits.train.csr(), self.splits.validation.csr()
+        if split == "train":
+            return train, empty_csr(self.stepper.n_users)
+        if split == "validation":
+            return validation, train
+        return self.splits.test.csr(), union(train, validation)
+
+    def evaluator(self, split: str) -> Evaluator | None:
+        """The full ranking of a split, made once; None where the split holds no pairs."""
+        if split not in self._evaluators:
+            relevant, seen = self.part(split)
+            self._evaluators[split] = None
+            if len(relevant.indices):
+                self._evaluators[split] = Evaluator(
+                    relevant,
+                    seen,
+                    self.config.eval.k,
+                    self.stepper.n_items,
+                    block=self.config.eval.block,
+                )
+        return self._evaluators[split]
+
+    @cached_property
+    def _evaluators(self) -> dict[str, Evaluator | None]:
+        return {}
+
+
+def merged(splits: Splits) -> Splits:
+    """Train and validation together as train; an empty validation (refit)."""
+    train, validation = splits.train, splits.validation
+    columns = {
+        name: np.concatenate([column, getattr(validation, name)])
+        for name, column in train.columns().items()
+    }
+    return splits._replace(
+        train=replace(train, **columns), validation=validation.take(np.arange(0))
+    )
+
+
+def _model(config: Config, train: Dataset, key: PRNGKeyArray) -> nnx.Module:
+    return models.build(config.model, train.n_users, train.n_items, key)
+
+
+def _train_data(train: Dataset, key: PRNGKeyArray) -> TrainData:
+    order = np.lexsort((train.item, train.user))
+    indptr = np.zeros(train.n_users + 1, np.int64)
+    np.cumsum(train.user_counts(), out=indptr[1:])
+    weight = train.weight
+    pairs = Pairs(
+        user_E=jnp.asarray(train.user[order]),
+        item_E=jnp.asarray(train.item[order]),
+        weight_E=None if weight is None else jnp.asarray(weight[order], jnp.float32),
+        indptr=jnp.asarray(indptr, jnp.int32),
+        active=jnp.asarray(np.flatnonzero(train.user_counts()), jnp.int32),
+    )
+    known = train.csr()
+    device_known = Known(jnp.asarray(known.indptr), jnp.asarray(known.indices))
+    return TrainData(bipartite.build(train), pairs, device_known, key)

@@ -1,0 +1,150 @@
+"""What a run leaves behind when it ends well: embeddings, seen items, eval.json, slices, report."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrec.config import Config
+from jaxrec.evaluate.ranking import popularity_scorer, random_scorer
+from jaxrec.evaluate.slices import slices
+from jaxrec.files import replacing
+from jaxrec.negatives import Known, is_known
+from jaxrec.train.loop import Outcome
+from jaxrec.train.problem import Problem
+from jaxrec.train.signals import SignalWatch
+from jaxrec.train.state import TrainData
+
+_SAMPLED_BATCHES = 16
+
+
+def write_json(path: Path, value: Any) -> None:
+    """A JSON file, whole or not at all."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
+    """embeddings.npz of the chosen parameters, and seen.npz: what train and validation held."""
+    user_UD, item_ID = (
+        np.asarray(jax.device_get(x), np.float32) for x in problem.embeddings(outcome.state.params)
+    )
+    train, (_, seen) = problem.splits.train, problem.part("test")
+    with replacing(run / "embeddings.npz") as partial, partial.open("wb") as file:
+        np.savez(
+            file,
+            user=user_UD,
+            item=item_ID,
+            user_ids=np.asarray(train.user_ids).astype(str),
+            item_ids=np.asarray(train.item_ids).astype(str),
+        )
+    with replacing(run / "seen.npz") as partial, partial.open("wb") as file:
+        np.savez(file, indptr=seen.indptr, indices=seen.indices)
+
+
+def protocol(config: Config) -> str:
+    """One line that says how the numbers came about."""
+    chosen = {
+        "validation": f"parameters chosen by {config.eval.metric} on validation",
+        "test": f"parameters chosen by {config.eval.metric} ON TEST (as the papers do)",
+        "none": "last parameters, no selection",
+    }[config.eval.select_on]
+    refit = "; length chosen on validation, then trained on train and validation"
+    return (
+        "full ranking over all items; known items masked (train; for test, validation too); "
+        f"ties to the lower item; {chosen}{refit if config.train.refit else ''}"
+    )
+
+
+def final_evaluation(
+    problem: Problem, outcome: Outcome, watch: SignalWatch
+) -> dict[str, Any] | None:
+    """The content of eval.json: model and baselines on every split there is; None if stopped."""
+    config, splits = problem.config, problem.splits
+    scorers = {
+        "model": problem.scorer(outcome.state.params),
+        "popularity": popularity_scorer(jnp.asarray(splits.train.item_counts(), jnp.float32)),
+        "random": random_scorer(config.seed, splits.train.n_items),
+    }
+    results: dict[str, Any] = {}
+    for split in ("validation", "test"):
+        evaluator = problem.evaluator(split)
+        if evaluator is None:
+            continue
+        measured = {name: evaluator(scorer, watch) for name, scorer in scorers.items()}
+        if any(m is None for m in measured.values()):
+            return None
+        metrics = measured.pop("model")
+        results[split] = {"metrics": metrics, "baselines": measured, "users": evaluator.users}
+    train_evaluator = problem.evaluator("train")
+    assert train_evaluator is not None
+    on_train = train_evaluator(scorers["model"], watch)
+    if on_train is None:
+        return None
+    reported = "test" if "test" in results else "validation"
+    content: dict[str, Any] = {"split": reported} | results.get(
+        reported, {"metrics": {}, "baselines": {}, "users": 0}
+    )
+    content["protocol"] = protocol(config)
+    content["selected_on"] = config.eval.select_on
+    if reported == "test" and "validation" in results:
+        content["validation"] = results["validation"]
+    content["train"] = {"metrics": on_train}
+    content["false_negative_rate"] = false_negative_rate(problem)
+    content["steps"] = problem.cadence.total
+    content["best_step"] = outcome.step
+    return content
+
+
+def false_negative_rate(problem: Problem) -> dict[str, float]:
+    """Share of the sampled negatives that their user is known to like, by where it is known from.
+
+    "train" counts what the loss really set against a positive (masked negatives do not count);
+    "validation" estimates how many unseen likes are pushed away.
+    """
+    stepper, data = problem.stepper, problem.data
+
+    @jax.jit
+    def count(data: TrainData, held: Known, step: jax.Array) -> jax.Array:
+        batch = stepper.batch(data, step)
+        user_B = batch.positives.user_B
+        neg_BN = jnp.broadcast_to(batch.neg, (user_B.shape[0], batch.neg.shape[-1]))
+        used_BN = jnp.ones(neg_BN.shape, bool) if batch.valid_BN is None else batch.valid_BN
+        known = [jnp.sum(is_known(k, user_B, neg_BN) & used_BN) for k in (data.known, held)]
+        return jnp.stack([*known, jnp.sum(used_BN)])
+
+    validation = problem.splits.validation.csr()
+    held = Known(jnp.asarray(validation.indptr), jnp.asarray(validation.indices))
+    steps = range(min(_SAMPLED_BATCHES, max(problem.cadence.total, 1)))
+    sums = np.sum([jax.device_get(count(data, held, jnp.int32(s))) for s in steps], axis=0)
+    in_train, in_validation = sums[:2] / max(int(sums[2]), 1)
+    return {"train": float(in_train), "validation": float(in_validation)}
+
+
+def write_slices(run: Path, problem: Problem, outcome: Outcome) -> None:
+    """slices.json: recall by item popularity and by user activity, on the reported split."""
+    split = "test" if problem.evaluator("test") else "validation"
+    evaluator = problem.evaluator(split)
+    if evaluator is None:
+        return
+    k = 20 if 20 in problem.config.eval.k else max(problem.config.eval.k)
+    detail = evaluator.breakdown(problem.scorer(outcome.state.params), k)
+    train = problem.splits.train
+    content = slices(
+        train.user_counts()[detail.user_n],
+        detail.recall_n,
+        train.item_counts(),
+        detail.hits_I,
+        detail.relevant_I,
+        k,
+    )
+    write_json(run / "slices.json", {"split": split} | content)
+
+
+def can_report() -> bool:
+    """Whether the extra that plots reports is installed."""
+    return importlib.util.find_spec("matplotlib") is not None

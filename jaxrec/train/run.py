@@ -1,0 +1,346 @@
+"""A whole run: folder, data, search, refit, results. What ``jaxrec train`` and ``resume`` call."""
+
+import dataclasses
+import fcntl
+import importlib.metadata
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+
+from jaxrec import config as configs
+from jaxrec import presets
+from jaxrec.config import Config
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import resolve
+from jaxrec.data.split import Splits, apply_filter, split
+from jaxrec.errors import InputError, Interrupted
+from jaxrec.log import Reporter, RunLog
+from jaxrec.runfolder import check_run, read_json
+from jaxrec.train import results
+from jaxrec.train.checkpoint import Checkpoints, Sealed
+from jaxrec.train.loop import Loop, Outcome, Phase
+from jaxrec.train.problem import Problem, merged
+from jaxrec.train.signals import SignalWatch
+
+IN_MEMORY = "(a Dataset in memory)"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its configuration and the content of eval.json."""
+
+    folder: Path
+    config: Config
+    evaluation: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The reported metrics, by name (``recall@20``)."""
+        return self.evaluation["metrics"]
+
+
+def train(
+    config: Config | None = None,
+    *,
+    preset: str | None = None,
+    data: Dataset | str | Path | None = None,
+    run: str | Path | None = None,
+    seed: int | None = None,
+    tx: optax.GradientTransformation | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Train, evaluate and write a run folder.
+
+    Args:
+      config: the configuration; or name a ``preset`` ("quickstart" where neither is given).
+      data: a Dataset, or what ``--data`` takes; overrides the configuration's.
+      run: the run folder, which must not hold a run yet; runs/PRESET-N by default.
+      seed: overrides the configuration's.
+      tx: any optax chain, instead of the configured one (give it to :func:`resume` again).
+      quiet: print nothing.
+
+    Raises:
+      InputError: configuration, data or folder cannot be used.
+      RunError: the run failed (NaN loss, full disk).
+      Interrupted: SIGINT or SIGTERM came; a checkpoint is written.
+    """
+    if config is not None and preset is not None:
+        raise InputError("give a config or a preset, not both")
+    config = config or presets.get(preset or "quickstart")
+    if seed is not None:
+        config = dataclasses.replace(config, seed=seed)
+    if isinstance(data, Dataset):
+        config = dataclasses.replace(config, data=IN_MEMORY)
+    elif data is not None:
+        config = dataclasses.replace(config, data=str(data))
+    with SignalWatch() as watch:
+        with watch.may_leave(_nothing):
+            dataset = data if isinstance(data, Dataset) else resolve(config.data)
+            folder = _new_folder(config, run)
+            results.write_json(folder / "config.json", configs.to_dict(config))
+        return _go(folder, config, dataset, tx, Reporter(quiet), watch)
+
+
+def resume(
+    run: str | Path,
+    *,
+    data: Dataset | str | Path | None = None,
+    tx: optax.GradientTransformation | None = None,
+    quiet: bool = False,
+) -> Run:
+    """Go on with a run from its last good checkpoint, to the same bits as if never stopped.
+
+    Args:
+      data: needed where the run was given a Dataset in memory, or where the data moved.
+      tx: needed where :func:`train` was given one.
+
+    Raises:
+      InputError: no run folder, or the data is not what the run began with.
+      RunError, Interrupted: as in :func:`train`.
+    """
+    folder = check_run(run)
+    config = configs.load(folder / "config.json")
+    if data is None and config.data == IN_MEMORY:
+        raise InputError(f"{run}: was trained on a Dataset in memory; give it to resume(data=...)")
+    done = read_json(folder / "eval.json")
+    if done and (folder / "embeddings.npz").is_file():
+        Reporter(quiet).say(f"{folder}: the run has finished; nothing is left to do")
+        return Run(folder, config, done)
+    with SignalWatch() as watch:
+        with watch.may_leave(_nothing):
+            dataset = data if isinstance(data, Dataset) else resolve(str(data or config.data))
+        return _go(folder, config, dataset, tx, Reporter(quiet), watch)
+
+
+def _nothing() -> None:
+    """Nothing is unsaved yet."""
+
+
+def _new_folder(config: Config, run: str | Path | None) -> Path:
+    """Make the run folder. Raises InputError where it holds something already."""
+    if run is None:
+        number = 1
+        while (folder := Path("runs") / f"{config.preset}-{number}").exists():
+            number += 1
+    else:
+        folder = Path(run)
+    if (folder / "config.json").exists():
+        raise InputError(f"{folder}: holds a run already; `jaxrec resume {folder}` goes on with it")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise InputError(f"{folder}: is not empty; name a new or an empty folder with --run")
+    except OSError as e:
+        raise InputError(f"{folder}: cannot be made ({e.strerror}); name another --run") from e
+    return folder
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder. Raises InputError where another process does."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            raise InputError(f"{folder}: another process is running this run") from e
+        yield
+
+
+def _go(
+    folder: Path,
+    config: Config,
+    dataset: Dataset,
+    tx: optax.GradientTransformation | None,
+    reporter: Reporter,
+    watch: SignalWatch,
+) -> Run:
+    with _locked(folder), reporter:
+        with watch.may_leave(_nothing):
+            _check_env(folder, dataset, reporter)
+            splits = split(apply_filter(dataset, config.filter), config.split, config.seed)
+            _check_selection(config, splits)
+            _write_env(folder, dataset, splits)
+            checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
+            last = checkpoints.last(reporter.say)
+            checkpoints.cut(-1 if last is None else last.step)
+            log = RunLog(folder, config.log, last.meta["metrics_bytes"] if last else 0)
+        reporter.say(_describe(config, splits))
+        if last is not None:
+            reporter.say(f"going on from the checkpoint of step {last.step}")
+        session = _Session(folder, config, splits, tx, checkpoints, log, reporter, watch)
+        try:
+            return session.run(last)
+        finally:
+            log.close()
+            checkpoints.close()
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One process's part of a run."""
+
+    folder: Path
+    config: Config
+    splits: Splits
+    tx: optax.GradientTransformation | None
+    checkpoints: Checkpoints
+    log: RunLog
+    reporter: Reporter
+    watch: SignalWatch
+
+    def run(self, last: Sealed | None) -> Run:
+        """Search, refit where asked for, results; begins where ``last`` says."""
+        began_refit = last is not None and last.meta["phase"] == "refit"
+        if last is not None and began_refit:
+            phase = Phase("refit", last.meta["origin"])
+            problem, outcome = self._phase(phase, last.meta["total"], last)
+        else:
+            problem, outcome = self._phase(Phase("search", 0), None, last)
+            if self.config.train.refit:
+                phase = Phase("refit", outcome.end)
+                self.reporter.say(f"refit: {outcome.step} steps on train and validation")
+                problem, outcome = self._phase(phase, outcome.step, None)
+        return self._finish(problem, outcome)
+
+    def _phase(
+        self, phase: Phase, total: int | None, last: Sealed | None
+    ) -> tuple[Problem, Outcome]:
+        splits = self.splits if phase.name == "search" else merged(self.splits)
+        with self.watch.may_leave(self.checkpoints.wait):
+            problem = Problem.build(self.config, splits, phase=phase.name, total=total, tx=self.tx)
+        loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
+        return problem, loop.run(last)
+
+    def _finish(self, problem: Problem, outcome: Outcome) -> Run:
+        self.reporter.say("final evaluation over all items")
+        evaluation = results.final_evaluation(problem, outcome, self.watch)
+        if evaluation is None:
+            assert self.watch.received is not None
+            raise Interrupted(
+                "interrupted during the final evaluation; the last checkpoint is written. "
+                f"Go on with: jaxrec resume {self.folder}",
+                self.watch.received,
+            )
+        results.write_arrays(self.folder, problem, outcome)
+        results.write_slices(self.folder, problem, outcome)
+        self._record_final(problem, outcome, evaluation)
+        results.write_json(self.folder / "eval.json", evaluation)
+        self._show(evaluation)
+        self.log.timing(outcome.end, event="finished")
+        if results.can_report():
+            from jaxrec.report import report
+
+            report([self.folder], self.folder / "report.html")
+            self.reporter.say(f"report: {self.folder / 'report.html'}")
+        self.reporter.say(f"run folder: {self.folder}")
+        return Run(self.folder, self.config, evaluation)
+
+    def _record_final(self, problem: Problem, outcome: Outcome, evaluation: dict[str, Any]) -> None:
+        phase = "refit" if self.config.train.refit else "search"
+        parts = {evaluation["split"]: evaluation["metrics"]}
+        parts["train_ranking"] = evaluation["train"]["metrics"]
+        if "validation" in evaluation:
+            parts["validation_final"] = evaluation["validation"]["metrics"]
+        for name, metrics in parts.items():
+            epoch = outcome.step / problem.cadence.per_epoch
+            self.log.record(outcome.end, epoch, f"{name}", f"{phase}_final", **metrics)
+
+    def _show(self, evaluation: dict[str, Any]) -> None:
+        """The table of the model beside popularity and random, on every split there is."""
+        ks = self.config.eval.k
+        k = 20 if 20 in ks else max(ks)
+        names = [f"recall@{k}", f"ndcg@{k}"]
+        parts = {"validation": evaluation.get("validation"), evaluation["split"]: evaluation}
+        columns = {split: part for split, part in parts.items() if part and part["metrics"]}
+        if not columns:
+            return
+        rows = []
+        for who in (self.config.model.name, "popularity", "random"):
+            row = [who]
+            for part in columns.values():
+                metrics = part["baselines"].get(who, part["metrics"])
+                row += [f"{metrics[name]:.4f}" for name in names]
+            rows.append(row)
+        header = ["", *(f"{split} {name}" for split in columns for name in names)]
+        self.reporter.table("Ranking over all items", header, rows)
+        if evaluation["selected_on"] == "test":
+            self.reporter.say("parameters were selected ON TEST, as the config asks by name")
+
+
+def _check_selection(config: Config, splits: Splits) -> None:
+    part = {"validation": splits.validation, "test": splits.test}.get(config.eval.select_on)
+    if part is not None and part.n_edges == 0:
+        raise InputError(
+            f"eval.select_on is {config.eval.select_on}, but the split holds no such pairs; "
+            "set --split.validation above 0, or --eval.select-on none"
+        )
+
+
+def _describe(config: Config, splits: Splits) -> str:
+    train = splits.train
+    sizes = f"{train.n_edges:,} train, {splits.validation.n_edges:,} validation"
+    return (
+        f"{config.preset}: {config.model.name} on {train.name}: {train.n_users:,} users, "
+        f"{train.n_items:,} items; {sizes}, {splits.test.n_edges:,} test pairs; "
+        f"seed {config.seed}; {jax.default_backend()}"
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the bits."""
+    names = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "jraph", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version()} | found
+
+
+def _commit() -> str | None:
+    """The commit that the package stands in, where it stands in a git checkout."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _check_env(folder: Path, dataset: Dataset, reporter: Reporter) -> None:
+    """Refuse data that is not what the run began with; warn where versions changed."""
+    before = read_json(folder / "env.json")
+    if not before:
+        return
+    if before["fingerprint"] != dataset.fingerprint():
+        raise InputError(
+            f"{folder}: the data is not what this run began with (its fingerprint differs); "
+            "give the same data, or begin a new run"
+        )
+    changed = [n for n, v in versions().items() if before["versions"].get(n) != v]
+    if changed:
+        reporter.say(f"versions changed since the run began ({', '.join(changed)}): bits may too")
+
+
+def _write_env(folder: Path, dataset: Dataset, splits: Splits) -> None:
+    if (folder / "env.json").exists():
+        return
+    sizes = {name: part.n_edges for name, part in splits._asdict().items()}
+    env = {
+        "versions": versions(),
+        "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+        "platform": f"{platform.system()} {platform.machine()}",
+        "commit": _commit(),
+        "fingerprint": dataset.fingerprint(),
+        "command": shlex.join(sys.argv),
+        "data": {"name": dataset.name, "users": splits.train.n_users}
+        | {"items": splits.train.n_items}
+        | sizes
+        | {"notes": dataset.notes},
+    }
+    results.write_json(folder / "env.json", env)

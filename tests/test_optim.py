@@ -1,0 +1,72 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxrec import optim
+from jaxrec.config import OptimConfig
+
+
+@pytest.fixture(autouse=True)
+def promotion():
+    """optax is not written for strict promotion; the train step gives it the standard one too."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def run(config: OptimConfig, gradients: list[float], steps: int = 10) -> list[float]:
+    tx = optim.build(config, steps)
+    x = {"w": jnp.zeros(2)}
+    state, seen = tx.init(x), []
+    for g in gradients:
+        update, state = tx.update({"w": jnp.array([g, 0.0])}, state, x)
+        x = optax.apply_updates(x, update)
+        seen.append(float(x["w"][0]))
+    return seen
+
+
+def test_adam_equals_kingma_and_ba_by_hand():
+    m = v = x = 0.0
+    expected = []
+    for t, g in enumerate([1.0, -2.0, 0.5, 0.0], start=1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
+        x -= 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+        expected.append(x)
+    ours = run(OptimConfig("adam", 0.01), [1.0, -2.0, 0.5, 0.0])
+    np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+def test_sgd_momentum_and_clipping():
+    np.testing.assert_allclose(run(OptimConfig("sgd", 0.1), [1.0, 1.0]), [-0.1, -0.2], rtol=1e-6)
+    heavy = run(OptimConfig("sgd", 0.1, momentum=0.5), [1.0, 1.0])
+    np.testing.assert_allclose(heavy, [-0.1, -0.25], rtol=1e-6)
+    clipped = run(OptimConfig("sgd", 0.1, clip_norm=0.5), [3.0, 0.2])
+    np.testing.assert_allclose(clipped, [-0.05, -0.07], rtol=1e-5)
+
+
+def test_adamw_decays_what_has_no_gradient():
+    tx = optim.build(OptimConfig("adamw", 0.1, weight_decay=0.5), 10)
+    x = {"w": jnp.ones(1)}
+    update, _ = tx.update({"w": jnp.zeros(1)}, tx.init(x), x)
+    np.testing.assert_allclose(update["w"], -0.05, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0, 0.5, 1, 1, 1]),
+        ("linear", [0, 0.5, 1, 0.5, 0]),
+        ("cosine", [0, 0.5, 1, 0.5, 0]),
+    ],
+)
+def test_schedules_warm_up_and_end_where_they_say(schedule, expected):
+    config = OptimConfig(learning_rate=1.0, schedule=schedule, warmup_steps=2)
+    rate = optim.learning_rate(config, 10)
+    at = [float(rate(jnp.int32(step))) for step in (0, 1, 2, 6, 10)]
+    np.testing.assert_allclose(at, expected, atol=1e-6)
+
+
+def test_adagrad_is_there():
+    assert run(OptimConfig("adagrad", 0.1), [1.0])[0] < 0
+    assert jax.tree.leaves(optim.build(OptimConfig("adagrad"), 3).init({"w": jnp.zeros(1)}))
