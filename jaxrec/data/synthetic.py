@@ -104,7 +104,7 @@ def make(users: int, items: int, edges: int, *, communities: int = 12, seed: int
 
 
 def embedded() -> Dataset:
-    """The data of ``data = "synthetic"``: 2,000 users, 1,500 items, 60,000 pairs, always the same."""
+    """The fixed data of ``data = "synthetic"``: 2,000 users, 1,500 items, 60,000 pairs."""
     return make(edges=_EMBEDDED_EDGES, **_EMBEDDED)
 
 

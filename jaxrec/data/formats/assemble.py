@@ -1,0 +1,203 @@
+"""Parts of a data set as they were read, to one Dataset: ids to rows, repeated pairs merged."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from jaxrec.data.dataset import TRAIN, Dataset
+from jaxrec.errors import InputError
+
+LIMIT = 2**31 - 1
+"""Most users, items or pairs that int32 row numbers can count."""
+
+
+@dataclass
+class Part:
+    """One file's interactions, in the order of its lines.
+
+    Attributes:
+      path: the file.
+      frame: user and item (Int64 or String); rating, time, weight (Float64) where there are any.
+      where: ``file:line`` of a row of the frame.
+      split: 0 train, 1 validation, 2 test; None where the source gives no split.
+      lone_users: users named without an item.
+      notes: what was odd in the file, counted.
+    """
+
+    path: Path
+    frame: pl.DataFrame
+    where: Callable[[int], str]
+    split: int | None = None
+    lone_users: pl.Series | None = None
+    notes: dict[str, int] = field(default_factory=dict)
+
+
+def whole_number(text: pl.Expr) -> pl.Expr:
+    """Texts as Int64; null where the number would not print as the same text again."""
+    rewritten = text.str.contains(r"^(\+|-0|0.)")
+    return pl.when(~rewritten).then(text.cast(pl.Int64, strict=False))
+
+
+def ids(texts: pl.Series) -> pl.Series:
+    """Ids as Int64 where every one is a whole number, else as they are."""
+    numbers = texts.to_frame("id").select(whole_number(pl.col("id"))).to_series()
+    return texts if numbers.null_count() else numbers
+
+
+def assemble(parts: Sequence[Part], name: str) -> Dataset:
+    """One Dataset of all parts. Takes the parts' frames apart, to be sparing with memory.
+
+    Ids become row numbers in ascending order (whole numbers by value), and interactions are
+    sorted by user and item, so that the order of lines does not matter. Of a repeated pair the
+    latest time's rating and time stay (without times, the last line's) and weights add up.
+
+    Raises:
+      InputError: the same pair in two parts of a split, or more than int32 can count.
+    """
+    heights = [part.frame.height for part in parts]
+    _refuse_beyond(parts, "interactions", sum(heights))
+    lone = [part.lone_users for part in parts if part.lone_users is not None]
+    user, user_ids = _rows([part.frame.drop_in_place("user") for part in parts], lone)
+    item, item_ids = _rows([part.frame.drop_in_place("item") for part in parts], [])
+    _refuse_beyond(parts, "users and items", len(user_ids) + len(item_ids))
+
+    notes = _sum([part.notes for part in parts])
+    files = np.split(user, np.cumsum(heights)[:-1])
+    notes["unsorted lines"] = sum(int((np.diff(column) < 0).sum()) for column in files)
+    key = user.astype(np.int64) * len(item_ids) + item
+    del user, item, files
+    columns = {role: _column(parts, role) for role in ("rating", "time", "weight")}
+    split = None
+    if any(part.split is not None for part in parts):
+        split = np.repeat([part.split or TRAIN for part in parts], heights).astype(np.uint8)
+
+    if not (key[1:] > key[:-1]).all():
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        repeat = key[1:] == key[:-1]
+        if split is not None:
+            _refuse_overlap(parts, heights, order, repeat, split)
+        notes["duplicate pairs"] = int(repeat.sum())
+        if repeat.any():
+            last, order = _merge(key, order, repeat, columns)
+            key = key[last]
+        split = None if split is None else split[order]
+        for role, column in columns.items():
+            columns[role] = None if column is None else column[order]
+
+    user, item = (part.astype(np.int32) for part in np.divmod(key, max(len(item_ids), 1)))
+    if split is not None or lone:
+        train = slice(None) if split is None else split == TRAIN
+        notes |= _untrained(user[train], item[train], user_ids, item_ids, lone)
+    return Dataset(
+        user,
+        item,
+        user_ids,
+        item_ids,
+        **columns,
+        split=split,
+        name=name,
+        notes={what: count for what, count in notes.items() if count},
+    )
+
+
+def _rows(columns: Sequence[pl.Series], more: Sequence[pl.Series]) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers [E] int32 of all ids of ``columns``, and the sorted table of these and more."""
+    both = [*columns, *more]
+    kind = pl.Int64 if all(column.dtype == pl.Int64 for column in both) else pl.String
+    table = pl.concat([column.cast(kind).unique() for column in both]).unique().sort()
+    if kind == pl.Int64:
+        ids = table.to_numpy()
+        rows = [np.searchsorted(ids, column.to_numpy()) for column in columns]
+    else:
+        ids = np.array(table.to_list(), dtype=np.str_)
+        rows = [column.cast(kind).cast(pl.Enum(table)).to_physical() for column in columns]
+    return np.concatenate([np.asarray(row).astype(np.int32) for row in rows]), ids
+
+
+def _merge(
+    key: np.ndarray, order: np.ndarray, repeat: np.ndarray, columns: dict[str, np.ndarray | None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which of the sorted ``key`` are the last of their pair, and the rows that stand for them.
+
+    Adds the weights of a pair up, in its remaining row, in place.
+    """
+    first, last = np.concatenate([[True], ~repeat]), np.concatenate([~repeat, [True]])
+    time, weight = columns["time"], columns["weight"]
+    if time is not None:
+        among = np.flatnonzero(~(first & last))
+        order[among] = order[among][np.lexsort((time[order[among]], key[among]))]
+    kept = order[last]
+    if weight is not None:
+        weight[kept] = np.add.reduceat(weight[order], np.flatnonzero(first))
+    return last, kept
+
+
+def _column(parts: Sequence[Part], role: str) -> np.ndarray | None:
+    """A column over all parts; none where a part lacks it."""
+    if not all(role in part.frame.columns for part in parts):
+        return None
+    kind = np.float64 if role == "time" else np.float32
+    taken = [part.frame.drop_in_place(role) for part in parts]
+    return np.concatenate([column.to_numpy().astype(kind) for column in taken])
+
+
+def _refuse_beyond(parts: Sequence[Part], what: str, count: int) -> None:
+    if count > LIMIT:
+        raise InputError(
+            f"{parts[0].path}: {count} {what} are more than int32 can count ({LIMIT}); "
+            "leave some out"
+        )
+
+
+def _refuse_overlap(
+    parts: Sequence[Part],
+    heights: Sequence[int],
+    order: np.ndarray,
+    repeat: np.ndarray,
+    split: np.ndarray,
+) -> None:
+    """Raise InputError for the first held-out line whose pair another part has too."""
+    one, other = order[:-1][repeat], order[1:][repeat]  # one < other, for the sort is stable
+    apart = np.flatnonzero(split[one] != split[other])
+    if not len(apart):
+        return
+    pick = apart[other[apart].argmin()]
+    start = np.cumsum([0, *heights])
+    places = []
+    for row in (int(other[pick]), int(one[pick])):
+        part = int(np.searchsorted(start, row, side="right")) - 1
+        places.append(parts[part].where(row - int(start[part])))
+    raise InputError(f"{places[0]}: the same pair is at {places[1]}; drop it from one of them")
+
+
+def _untrained(
+    user: np.ndarray,
+    item: np.ndarray,
+    user_ids: np.ndarray,
+    item_ids: np.ndarray,
+    lone: Sequence[pl.Series],
+) -> dict[str, int]:
+    """Counts of what the train pairs (user, item) do not reach."""
+    users_trained = np.bincount(user, minlength=len(user_ids)) > 0
+    items_trained = np.bincount(item, minlength=len(item_ids)) > 0
+    named = users_trained.copy()
+    kind = pl.Int64 if user_ids.dtype == np.int64 else pl.String
+    for series in lone:
+        named[np.searchsorted(user_ids, series.cast(kind).to_numpy().astype(user_ids.dtype))] = True
+    return {
+        "users without train items": int((~users_trained).sum()),
+        "users that only test has": int((~named).sum()),
+        "items that only test has": int((~items_trained).sum()),
+    }
+
+
+def _sum(notes: Sequence[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in notes:
+        for what, count in part.items():
+            total[what] = total.get(what, 0) + count
+    return total

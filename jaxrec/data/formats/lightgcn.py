@@ -1,0 +1,61 @@
+"""LightGCN's text files: a line is a user id and then the ids of the user's items."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from jaxrec.data.dataset import TEST, TRAIN, VALIDATION
+from jaxrec.data.formats.assemble import Part, ids
+from jaxrec.data.formats.text import read_bytes
+from jaxrec.errors import InputError
+
+_FILES = {"train.txt": TRAIN, "val.txt": VALIDATION, "valid.txt": VALIDATION, "test.txt": TEST}
+
+
+def parts(path: Path) -> list[Part]:
+    """Read ``train.txt``, and ``valid.txt`` or ``val.txt`` and ``test.txt`` where they are.
+
+    Args:
+      path: the folder, or one such file alone (then no split is given).
+
+    Raises:
+      InputError: no ``train.txt``, or a file that is not UTF-8 text with interactions.
+    """
+    if not path.is_dir():
+        return [_part(path, None)]
+    found = {name: label for name, label in _FILES.items() if (path / name).exists()}
+    if "train.txt" not in found:
+        raise InputError(f"{path}: no train.txt, which the lightgcn format needs")
+    if len(found) == 1:
+        return [_part(path / "train.txt", None)]
+    return [_part(path / name, label) for name, label in found.items()]
+
+
+def _part(path: Path, split: int | None) -> Part:
+    content = read_bytes(path)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = content[: e.start].count(b"\n") + 1
+        raise InputError(f"{path}:{line}: not valid UTF-8; mend or drop the line") from e
+    lines = text.removesuffix("\n").split("\n")
+    words = pl.Series("line", lines).str.extract_all(r"\S+")
+    length = words.list.len().to_numpy()
+    degree = np.maximum(length.astype(np.int64) - 1, 0)
+    line_of = np.repeat(np.arange(1, len(lines) + 1), degree)
+    users = ids(words.list.first().drop_nulls())
+    user_row = np.repeat(np.cumsum(length > 0) - 1, degree)
+    items = ids(words.list.slice(1).explode(empty_as_null=False, keep_nulls=False))
+    return Part(
+        path,
+        pl.DataFrame({"user": users.gather(user_row), "item": items}),
+        lambda row: f"{path}:{line_of[row]}",
+        split=split,
+        lone_users=users.filter(pl.Series(length[length > 0] == 1)),
+        notes={
+            "UTF-8 byte order marks": int(content.startswith(b"\xef\xbb\xbf")),
+            "lines with Windows ends": content.count(b"\r\n"),
+            "blank lines": int((length == 0).sum()),
+        },
+    )
