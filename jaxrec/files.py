@@ -1,10 +1,12 @@
 """Writing files whole or not at all."""
 
 import contextlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jaxrec.errors import InputError
 
@@ -33,4 +35,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
         else:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink()
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """A JSON file, whole or not at all. Raises InputError as :func:`replacing` does."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")

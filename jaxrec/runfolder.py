@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrec.data.dataset import Csr
+from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.errors import InputError
 
 
@@ -41,6 +41,13 @@ def check_run(run: str | Path) -> Path:
     return run
 
 
+def _damaged(run: Path, name: str, what: str) -> InputError:
+    return InputError(
+        f"{run / name}: {what}; remove {run / 'embeddings.npz'}, and `jaxrec resume {run}` "
+        "writes the results again"
+    )
+
+
 def _read_npz(run: Path, name: str, required: set[str]) -> dict[str, np.ndarray]:
     path = run / name
     if not path.is_file():
@@ -52,12 +59,10 @@ def _read_npz(run: Path, name: str, required: set[str]) -> dict[str, np.ndarray]
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
-        raise InputError(f"{path}: damaged; `jaxrec resume {run}` writes it again") from e
+        raise _damaged(run, name, "damaged") from e
     missing = required - arrays.keys()
     if missing:
-        raise InputError(
-            f"{path}: {', '.join(sorted(missing))} missing; `jaxrec resume {run}` writes it again"
-        )
+        raise _damaged(run, name, f"{', '.join(sorted(missing))} missing")
     return arrays
 
 
@@ -75,10 +80,8 @@ def read_embeddings(run: str | Path) -> Embeddings:
     expected |= {"user_bias": (n_users,), "item_bias": (n_items,)}
     for name, array in table.arrays().items():
         if name in expected and array.shape != expected[name]:
-            raise InputError(
-                f"{run / 'embeddings.npz'}: {name} has shape {array.shape}, not {expected[name]}; "
-                f"`jaxrec resume {run}` writes it again"
-            )
+            said = f"{name} has shape {array.shape}, not {expected[name]}"
+            raise _damaged(run, "embeddings.npz", said)
     return table
 
 
@@ -97,10 +100,7 @@ def read_seen(run: str | Path, n_users: int, n_items: int) -> Csr:
         and (len(seen.indices) == 0 or 0 <= seen.indices.min() <= seen.indices.max() < n_items)
     )
     if not fits:
-        raise InputError(
-            f"{run / 'seen.npz'}: does not fit embeddings.npz; "
-            f"`jaxrec resume {run}` writes it again"
-        )
+        raise _damaged(run, "seen.npz", "does not fit embeddings.npz")
     return seen
 
 
@@ -142,3 +142,17 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
             raise InputError(f"{path}:{number}: not a JSON object; drop the line")
         records.append(record)
     return records
+
+
+def check_data(run: Path, data: Dataset) -> None:
+    """Refuse data that is not what the run began with.
+
+    Raises:
+      InputError: its fingerprint differs from the one in env.json.
+    """
+    began = read_json(run / "env.json").get("fingerprint")
+    if began is not None and began != data.fingerprint():
+        raise InputError(
+            f"{run}: the data is not what this run began with (its fingerprint differs); "
+            "give the same data, or begin a new run"
+        )

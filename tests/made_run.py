@@ -56,7 +56,7 @@ def evaluation() -> dict[str, Any]:
         "selected_on": "validation",
         "validation": result(1.07),
         "train": {"metrics": {"recall@20": 0.2345, "ndcg@20": 0.3456}},
-        "false_negative_rate": 0.0123,
+        "false_negative_rate": {"train": 0.0, "validation": 0.0123},
         "best_step": 900,
         "steps": 1200,
     }
@@ -108,5 +108,5 @@ def write_records(run: Path, **env: Any) -> Path:
     relevant = rng.binomial(counts, 0.2)
     hits = rng.binomial(relevant, 0.05 + 0.3 * counts / counts.max())
     sliced = slices(rng.integers(5, 90, 812), rng.random(812) / 5, counts, hits, relevant, 20)
-    (run / "slices.json").write_text(json.dumps(sliced))
+    (run / "slices.json").write_text(json.dumps({"split": "test"} | sliced))
     return run

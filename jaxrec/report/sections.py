@@ -133,10 +133,8 @@ def result_table(run: Run) -> Html:
         words.append(f"parameters selected on {run.selected_on}")
     if run.config.get("train", {}).get("refit"):
         words.append("then trained as long once more on train and validation together")
-    if isinstance(evaluation.get("false_negative_rate"), int | float):
-        words.append(
-            f"{100 * evaluation['false_negative_rate']:.2g} % of the negatives were known positives"
-        )
+    for split, rate in (evaluation.get("false_negative_rate") or {}).items():
+        words.append(f"{100 * rate:.2g} % of the sampled negatives were {split} positives")
     told = " ".join(f"{word[:1].upper()}{word[1:].rstrip('.')}." for word in words)
     shown = table("The model and its baselines", head, rows, groups=groups)
     return join((tag("h3", "Result"), tag("p", told, class_="lead"), shown))
@@ -215,6 +213,7 @@ def served(run: Run) -> Html:
     """Recall by the popularity of the items and by the activity of the users."""
     if not run.slices:
         return Html()
+    split = run.slices.get("split", "")
     metric = f"recall@{run.slices.get('k', '')}"
     figures, tables = [], []
     sides = {
@@ -239,7 +238,7 @@ def served(run: Run) -> Html:
         tables.append(table(title, head, cells))
     return join(
         (
-            tag("h3", "Who is served"),
+            tag("h3", f"Who is served, on {split}" if split else "Who is served"),
             tag("div", *figures, class_="plots"),
             tag("details", tag("summary", "The same as tables"), *tables),
         )

@@ -1,0 +1,229 @@
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_run import write_embeddings
+
+from jaxrec import recommend as module
+from jaxrec.errors import InputError
+from jaxrec.recommend import Recommender, write
+
+# One axis a taste: i0 and i1 share the first, i2 the second; i3 is a bit of both.
+ITEM = np.array([[1, 0], [2, 0], [0, 1], [0.5, 0.5], [0, 0]])
+USER = np.array([[1, 0], [0, 1], [1, 1]])
+SEEN = [[1], [], [0, 2]]
+
+
+@pytest.fixture
+def rec(tmp_path: Path) -> Recommender:
+    return Recommender.load(write_embeddings(tmp_path / "run", USER, ITEM, SEEN))
+
+
+def items(frame: pl.DataFrame, column: str = "item") -> list[str]:
+    return frame[column].to_list()
+
+
+def test_planted_lists_hide_what_was_seen(rec: Recommender) -> None:
+    frame = rec.recommend(["u2", "u0"], k=2)
+    assert frame.to_dict(as_series=False) == {
+        "user": ["u2", "u2", "u0", "u0"],
+        "item": ["i1", "i3", "i0", "i3"],
+        "rank": [1, 2, 1, 2],
+        "score": [2.0, 1.0, 1.0, 0.5],
+    }
+
+
+def test_include_seen(rec: Recommender) -> None:
+    assert items(rec.recommend(["u0"], k=2, include_seen=True)) == ["i1", "i0"]
+
+
+def test_ties_go_to_the_lower_row(rec: Recommender) -> None:
+    frame = rec.recommend(["u2"], k=5, include_seen=True)
+    assert items(frame) == ["i1", "i0", "i2", "i3", "i4"]
+
+
+def test_lists_end_where_nothing_is_left(rec: Recommender) -> None:
+    frame = rec.recommend(["u0", "u1"], k=50)
+    assert frame.group_by("user", maintain_order=True).len()["len"].to_list() == [4, 5]
+    assert np.isfinite(frame["score"].to_numpy()).all()
+
+
+def test_allow_and_deny(rec: Recommender) -> None:
+    assert items(rec.recommend(["u0"], allow=["i4", "i1", "i3"])) == ["i3", "i4"]
+    assert items(rec.recommend(["u0"], deny=["i0"], k=2)) == ["i3", "i2"]
+    assert items(rec.recommend(["u0"], allow=["i0", "i2"], deny=["i0"])) == ["i2"]
+    nothing = rec.recommend(["u0"], allow=[])
+    assert nothing.columns == ["user", "item", "rank", "score"]
+    assert nothing.is_empty()
+
+
+def test_biases_take_part(tmp_path: Path) -> None:
+    biases = {
+        "user_bias": np.array([10, 20, 30], np.float32),
+        "item_bias": np.array([0, 0, 0, 0, 5], np.float32),
+    }
+    run = write_embeddings(tmp_path / "run", USER, ITEM, SEEN, **biases)
+    frame = Recommender.load(run).recommend("u1", k=2)
+    assert items(frame) == ["i4", "i2"]
+    assert frame["score"].to_list() == [25.0, 21.0]
+
+
+def test_whole_numbers_are_ids_too(tmp_path: Path) -> None:
+    run = write_embeddings(
+        tmp_path / "run", USER, ITEM, SEEN, user_ids=np.array(["7", "-1", "9000000000"])
+    )
+    rec = Recommender.load(run)
+    assert set(rec.recommend([9000000000, "7"])["user"]) == {"9000000000", "7"}
+    assert rec.user_ids == ["7", "-1", "9000000000"]
+
+
+def test_everyone_in_blocks_is_everyone_at_once(
+    rec: Recommender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_USERS_AT_ONCE", 2)
+    blocks = list(rec.recommend_all(k=3, deny=["i3"]))
+    assert [block["user"].n_unique() for block in blocks] == [2, 1]
+    assert pl.concat(blocks).equals(rec.recommend(["u0", "u1", "u2"], k=3, deny=["i3"]))
+
+
+def test_similar_items_by_cosine_without_the_item(rec: Recommender) -> None:
+    frame = rec.similar_items(["i0", "i4"], k=2)
+    half = float(np.float32(0.5) / np.linalg.norm(np.float32([0.5, 0.5])))
+    assert frame.drop("score").to_dict(as_series=False) == {
+        "item": ["i0", "i0", "i4", "i4"],
+        "similar": ["i1", "i3", "i0", "i1"],
+        "rank": [1, 2, 1, 2],
+    }
+    np.testing.assert_allclose(frame["score"].to_numpy(), [1, half, 0, 0], rtol=1e-6)
+    assert "i0" not in items(rec.similar_items(["i0"], k=99), "similar")
+
+
+def test_similar_users(rec: Recommender) -> None:
+    frame = rec.similar_users("u0", k=1)
+    assert frame.columns == ["user", "similar", "rank", "score"]
+    assert frame.row(0)[:3] == ("u0", "u2", 1)
+
+
+def test_embeddings_by_id(rec: Recommender) -> None:
+    np.testing.assert_array_equal(rec.item_embedding(["i3", "i0"]), ITEM[[3, 0]])
+    np.testing.assert_array_equal(rec.user_embedding("u1"), USER[[1]])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.booleans(), st.sampled_from([1, 4, 9]))
+def test_equals_a_stable_sort(seed: int, include_seen: bool, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(-2, 3, (5, 3)), rng.integers(-2, 3, (9, 3))
+    seen = [rng.choice(9, rng.integers(0, 9), replace=False).tolist() for _ in user]
+    with tempfile.TemporaryDirectory() as folder:
+        rec = Recommender.load(write_embeddings(Path(folder, "run"), user, item, seen))
+    got = rec.recommend(rec.user_ids, k=k, include_seen=include_seen)
+    expected = []
+    for u in range(5):
+        hidden = set() if include_seen else set(seen[u])
+        ranked = sorted(range(9), key=lambda i, u=u: (-(user[u] @ item[i]), i))
+        kept = [i for i in ranked if i not in hidden][:k]
+        expected += [(f"u{u}", f"i{i}", r, user[u] @ item[i]) for r, i in enumerate(kept, 1)]
+    assert got.rows() == expected
+
+
+def test_unknown_ids_are_named_with_the_nearest(rec: Recommender) -> None:
+    with pytest.raises(InputError, match=r"item 'i33' is not among the 5 items.*mean 'i3'\?"):
+        rec.recommend(["u0"], deny=["i33"])
+    with pytest.raises(InputError, match=r"user 'nobody' is .*run, nor are 1 more of those given$"):
+        rec.recommend(["u0", "nobody", "xxxxx"])
+    with pytest.raises(InputError, match="k must be at least 1, not 0"):
+        rec.recommend("u0", k=0)
+
+
+def test_hints_in_a_large_table(rec: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_IDS_COMPARED", 3)
+    with pytest.raises(InputError, match=r"mean 'i1'\?"):
+        rec.similar_items("i11")
+
+
+def test_what_is_no_finished_run(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none: no run folder \(config.json is missing\)"):
+        Recommender.load(tmp_path / "none")
+    for name in ("embeddings.npz", "seen.npz"):
+        run = write_embeddings(tmp_path / name, USER, ITEM, SEEN)
+        (run / name).unlink()
+        with pytest.raises(
+            InputError, match=rf"not finished \({name} is missing\); `jaxrec resume"
+        ):
+            Recommender.load(run)
+
+
+def test_damage_is_named(tmp_path: Path) -> None:
+    run = write_embeddings(tmp_path / "run", USER, ITEM, SEEN)
+    whole = (run / "embeddings.npz").read_bytes()
+    flipped = bytearray(whole)
+    flipped[whole.index(b"\x93NUMPY") + 140] ^= 1
+    for damaged in (whole[: len(whole) // 2], bytes(flipped), b""):
+        (run / "embeddings.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"embeddings.npz: damaged"):
+            Recommender.load(run)
+    write_embeddings(run, USER, ITEM, SEEN, user_bias=np.zeros(2, np.float32))
+    with pytest.raises(InputError, match=r"user_bias has shape \(2,\), not \(3,\)"):
+        Recommender.load(run)
+    write_embeddings(run, USER, ITEM, [[5], [], []])
+    with pytest.raises(InputError, match=r"seen.npz: does not fit embeddings.npz"):
+        Recommender.load(run)
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "tsv", "jsonl"])
+def test_write_in_blocks_reads_back(
+    rec: Recommender, tmp_path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_USERS_AT_ONCE", 1)
+    path = tmp_path / "new" / f"out.{suffix}"
+    write(rec.recommend_all(k=2), path)
+    if suffix == "parquet":
+        back = pl.read_parquet(path)
+    elif suffix == "jsonl":
+        back = pl.DataFrame([json.loads(line) for line in path.read_text().splitlines()])
+    else:
+        back = pl.read_csv(path, separator="," if suffix == "csv" else "\t")
+    assert back.rows() == rec.recommend(rec.user_ids, k=2).rows()
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_a_failure_while_writing_leaves_the_old_file(rec: Recommender, tmp_path: Path) -> None:
+    def frames():
+        yield rec.recommend("u0")
+        raise InputError("stop")
+
+    for name in ("out.csv", "out.parquet"):
+        (tmp_path / name).write_text("old")
+        with pytest.raises(InputError, match="stop"):
+            write(frames(), tmp_path / name)
+        assert (tmp_path / name).read_text() == "old"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.csv", "out.parquet", "run"]
+
+
+def test_unknown_suffix_and_bad_places(rec: Recommender, tmp_path: Path) -> None:
+    frame = rec.recommend("u0")
+    with pytest.raises(InputError, match=r"out.xlsx: the name must end in .parquet, .csv"):
+        write(frame, tmp_path / "out.xlsx")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write(frame, tmp_path / "file" / "out.csv")
+
+
+def test_loading_brings_neither_jax_nor_training(tmp_path: Path) -> None:
+    run = write_embeddings(tmp_path / "run", USER, ITEM, SEEN)
+    code = (
+        "import sys; from jaxrec.recommend import Recommender\n"
+        f"Recommender.load({str(run)!r}).item_embedding('i1')\n"
+        "assert 'jax' not in sys.modules\n"
+        f"Recommender.load({str(run)!r}).recommend('u0')\n"
+        "assert not [m for m in sys.modules if m.startswith('jaxrec.train')]\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
