@@ -48,19 +48,27 @@ def read(
       InputError: the path, the format or the content is not usable.
     """
     path = Path(path)
-    if format is None:
-        format = detect(path)
-    elif format not in FORMATS:
-        raise InputError(
-            f"unknown format {format!r}{nearest(format, FORMATS)}; formats: {', '.join(FORMATS)}"
-        )
-    elif not path.exists():
-        raise InputError(f"{path}: no such file or folder")
-    if format in ("prepared", "lightgcn", "movielens") and (columns or event_weights):
-        raise InputError(f"{path}: format {format} has fixed columns; leave out the columns' names")
     for event, weight in (event_weights or {}).items():
         if not 0 < weight < math.inf:
             raise InputError(f"the weight of event {event!r} must be positive, not {weight}")
+    try:
+        return _read(path, format or detect(path), columns, event_weights)
+    except OSError as e:
+        place = e.filename or path
+        raise InputError(
+            f"{place}: cannot be read ({e.strerror or e}); check the path and its rights"
+        ) from e
+
+
+def _read(
+    path: Path, format: str, columns: Columns | None, event_weights: dict[str, float] | None
+) -> Dataset:
+    if format not in FORMATS:
+        raise InputError(
+            f"unknown format {format!r}{nearest(format, FORMATS)}; formats: {', '.join(FORMATS)}"
+        )
+    if format in ("prepared", "lightgcn", "movielens") and (columns or event_weights):
+        raise InputError(f"{path}: format {format} has fixed columns; leave out the columns' names")
     if format == "prepared":
         return Dataset.load(path)
     if format == "lightgcn":

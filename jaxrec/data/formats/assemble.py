@@ -55,10 +55,13 @@ def assemble(parts: Sequence[Part], name: str) -> Dataset:
     latest time's rating and time stay (without times, the last line's) and weights add up.
 
     Raises:
-      InputError: the same pair in two parts of a split, or more than int32 can count.
+      InputError: no interactions in the first part, the same pair in two parts of a split, or
+        more than int32 can count.
     """
     heights = [part.frame.height for part in parts]
     _refuse_beyond(parts, "interactions", sum(heights))
+    if not heights[0]:
+        raise InputError(f"{parts[0].path}: no interactions; a file with some is needed")
     lone = [part.lone_users for part in parts if part.lone_users is not None]
     user, user_ids = _rows([part.frame.drop_in_place("user") for part in parts], lone)
     item, item_ids = _rows([part.frame.drop_in_place("item") for part in parts], [])

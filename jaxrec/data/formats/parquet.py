@@ -6,7 +6,7 @@ import polars as pl
 
 from jaxrec.data.formats.assemble import Part
 from jaxrec.data.formats.columns import Columns, locate
-from jaxrec.data.formats.text import LARGEST, unreadable
+from jaxrec.data.formats.text import LARGEST
 from jaxrec.errors import InputError, nearest
 
 
@@ -26,14 +26,14 @@ def table(
       InputError: damaged, a column missing or of a wrong type, a null, text for a number.
     """
     weights = event_weights or {}
+    if not path.stat().st_size:
+        raise InputError(f"{path}: empty; a file with interactions is needed")
     try:
         lines = pl.scan_parquet(path)
         names = lines.collect_schema().names()
         at = locate(str(path), names, columns, event=bool(weights))
         frame = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
         frame = frame.collect()
-    except OSError as e:
-        raise unreadable(path, e) from e
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
         reason = str(e).splitlines()[0]
         raise InputError(

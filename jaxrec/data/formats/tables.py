@@ -17,7 +17,15 @@ from jaxrec.data.formats.columns import (
     locate,
     locate_by_number,
 )
-from jaxrec.data.formats.text import LARGEST, Layout, find_fault, line_of, look, survey, unreadable
+from jaxrec.data.formats.text import (
+    LARGEST,
+    Layout,
+    find_fault,
+    find_stray_quote,
+    line_of,
+    look,
+    survey,
+)
 from jaxrec.errors import InputError
 
 _SPLITS = {"train": TRAIN, "valid": VALIDATION, "val": VALIDATION, "validation": VALIDATION}
@@ -84,13 +92,14 @@ def delimited(
     layout = Layout(
         path=path,
         separator=head.separator,
-        skip=head.blank + headed,
+        skip=head.blank + (1 + head.gap if headed else 0),
         width=len(head.rows[0]),
         at=at,
         quote=quote,
         events=tuple(weights),
     )
-    frame, notes = _parse(layout, head.rows[headed:], head.blank, weights)
+    skipped = head.blank + (head.gap if headed else 0)
+    frame, notes = _parse(layout, head.rows[headed:], skipped, weights)
     notes["files without a header"] = int(not headed)
     return Part(path, frame, lambda row: line_of(layout, row), split=split, notes=notes)
 
@@ -98,30 +107,34 @@ def delimited(
 def _parse(
     layout: Layout, sample: Sequence[Sequence[str]], skipped: int, weights: dict[str, float]
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    counted = survey(layout.path, layout.separator)
-    notes = {
-        "UTF-8 byte order marks": counted.bom,
-        "lines with Windows ends": counted.windows,
-        "blank lines": counted.blank,
-    }
-    blank = counted.blank - skipped  # the parser makes a row of nulls of each
     try:
         as_text = {role for role in ("user", "item") if not _whole_numbers(layout, sample, role)}
         frame = _scan(layout, weights, as_text)
-        odd = {role for role in ("user", "item") if frame[role].null_count() != blank}
+        odd = {role for role in ("user", "item") if frame[role].null_count() > frame["blank"].sum()}
         if odd - as_text:
             frame = _scan(layout, weights, as_text | odd)
-    except OSError as e:
-        raise unreadable(layout.path, e) from e
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
         find_fault(layout)
+        find_stray_quote(layout)
         raise _not_a_table(layout.path, str(e).splitlines()[0]) from e
+    counted = survey(layout.path, layout.separator)
+    blank, short = (frame.drop_in_place(name).sum() for name in ("blank", "short"))
     lines = frame.height - blank + (layout.skip > skipped)
-    whole = counted.quotes or counted.separators == lines * (layout.width - 1)
-    if not (whole and _sound(frame, blank)):
-        blank = frame.height - find_fault(layout)
-        if not _sound(frame, blank):
+    # A row that lacks cells shows in the separators or, where cells may be quoted, at its end.
+    if counted.quotes and layout.quote:
+        whole = short == blank
+    else:
+        whole = counted.separators == lines * (layout.width - 1)
+    sound = _sound(frame, blank)
+    if not (whole and sound and blank == counted.blank - skipped):
+        rows = find_fault(layout)
+        if not sound or rows != frame.height - blank:
             raise _not_a_table(layout.path, "a cell that is not what its column holds")
+    notes = {
+        "UTF-8 byte order marks": counted.bom,
+        "lines with Windows ends": counted.windows,
+        "blank lines": blank + skipped,
+    }
     return (frame.drop_nulls() if blank else frame), notes
 
 
@@ -147,19 +160,27 @@ def _sound(frame: pl.DataFrame, blank: int) -> bool:
 
 
 def _scan(layout: Layout, weights: dict[str, float], as_text: set[str]) -> pl.DataFrame:
-    """The needed columns; null where a cell cannot be what it should be."""
+    """The needed columns, null where a cell cannot be what it should be.
+
+    Beside them: ``blank``, rows whose cells are all null, and ``short``, whose last one is.
+    """
     names = [f"column {n}" for n in range(layout.width)]
-    cell = {role: pl.col(names[at]).str.strip_chars() for role, at in layout.at.items()}
-    made = [
-        (cell[role] if role in as_text else whole_number(cell[role])).alias(role)
-        for role in ("user", "item")
-    ]
-    for role in ("rating", "time"):
-        if role in cell:
-            made.append(cell[role].cast(pl.Float64, strict=False).alias(role))
-    if "event" in cell:
-        weight = cell["event"].replace_strict(weights, default=None, return_dtype=pl.Float64)
-        made.append(weight.alias("weight"))
+    cell = {role: pl.col(names[at]) for role, at in layout.at.items()}
+    last = pl.col(names[-1]).is_null()
+    made = {
+        "blank": pl.all_horizontal(last, *(text.is_null() for text in cell.values())),
+        "short": last,
+    }
+    for role, raw in cell.items():
+        text = raw.str.strip_chars()
+        if role == "event":
+            made["weight"] = text.replace_strict(weights, default=None, return_dtype=pl.Float64)
+        elif role in ("rating", "time"):
+            made[role] = text.cast(pl.Float64, strict=False)
+        elif role in as_text:
+            made[role] = pl.when(text != "").then(text)
+        else:
+            made[role] = whole_number(text)
     lines = pl.scan_csv(
         layout.path,
         has_header=False,
@@ -168,4 +189,4 @@ def _scan(layout: Layout, weights: dict[str, float], as_text: set[str]) -> pl.Da
         quote_char='"' if layout.quote else None,
         schema=dict.fromkeys(names, pl.String),
     )
-    return lines.select(made).collect(engine="streaming")
+    return lines.select(**made).collect(engine="streaming")

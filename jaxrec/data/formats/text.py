@@ -21,9 +21,10 @@ LARGEST = 3.4e38
 
 
 class Head(NamedTuple):
-    """The first lines of a file: leading blank lines, then rows of cells."""
+    """The first lines of a file: rows of cells, and blank lines before the first and the second."""
 
     blank: int
+    gap: int
     separator: str
     rows: list[list[str]]
 
@@ -59,18 +60,10 @@ class Layout:
     events: tuple[str, ...] = ()
 
 
-def unreadable(path: Path, error: OSError) -> InputError:
-    """The error of a file that the system does not give."""
-    return InputError(f"{path}: cannot be read ({error.strerror or error}); check path and rights")
-
-
 def read_bytes(path: Path, size: int = -1) -> bytes:
-    """The first ``size`` bytes, or all; InputError where unreadable, empty or plainly binary."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(size)
-    except OSError as e:
-        raise unreadable(path, e) from e
+    """The first ``size`` bytes, or all; InputError where empty or plainly binary."""
+    with path.open("rb") as file:
+        content = file.read(size)
     if not content.removeprefix(_BOM).strip():
         raise InputError(f"{path}: empty; a file with interactions is needed")
     if b"\0" in content or content.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PAR1")):
@@ -82,14 +75,15 @@ def look(path: Path, *, separator: str | None, quote: bool) -> Head:
     """Read the head and, where none is given, find the separator.
 
     Raises:
-      InputError: unreadable, empty, binary, or no separator gives two columns.
+      InputError: empty, binary, or no separator gives two columns.
     """
     head = read_bytes(path, _HEAD)
-    lines = head.decode("utf-8-sig", errors="surrogateescape").split("\n")
+    lines = head.decode("utf-8-sig", errors="replace").split("\n")
     if len(head) == _HEAD and len(lines) > 1:
         lines.pop()
     lines = [line.rstrip("\r") for line in lines]
-    blank = next(n for n, line in enumerate(lines) if line)
+    full = [n for n, line in enumerate(lines) if line]
+    blank, gap = full[0], full[1] - full[0] - 1 if len(full) > 1 else 0
     lines = lines[blank : blank + _SAMPLE]
     best, found = (0.0, 0), None
     for candidate in [separator] if separator else _SEPARATORS:
@@ -97,7 +91,7 @@ def look(path: Path, *, separator: str | None, quote: bool) -> Head:
         width = len(rows[0])
         score = (sum(len(row) == width for row in rows) / len(rows), width)
         if width >= 2 and score > best:
-            best, found = score, Head(blank, candidate, rows)
+            best, found = score, Head(blank, gap, candidate, rows)
     if found is None:
         looked = [separator] if separator else list(_SEPARATORS)
         names = ", ".join(_SEPARATORS.get(s, repr(s)) for s in looked)
@@ -118,23 +112,20 @@ def survey(path: Path, separator: str) -> Survey:
     """Count what the parser does not tell. Raises InputError where a byte is NUL."""
     windows = blank = separators = lines = 0
     quotes = bom = False
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                chunk += file.readline()
-                if file.tell() == len(chunk):
-                    bom = chunk.startswith(_BOM)
-                if b"\0" in chunk:
-                    line = lines + chunk[: chunk.index(b"\0")].count(b"\n") + 1
-                    raise InputError(f"{path}:{line}: {_BINARY}")
-                lines += chunk.count(b"\n")
-                windows += chunk.count(b"\r\n")
-                separators += chunk.count(separator.encode())
-                quotes = quotes or b'"' in chunk
-                if chunk[:1] in b"\r\n" or b"\n\n" in chunk or b"\n\r\n" in chunk:
-                    blank += len(re.findall(rb"(?m)^\r?\n", chunk))
-    except OSError as e:
-        raise unreadable(path, e) from e
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            chunk += file.readline()
+            if file.tell() == len(chunk):
+                bom = chunk.startswith(_BOM)
+            if b"\0" in chunk:
+                line = lines + chunk[: chunk.index(b"\0")].count(b"\n") + 1
+                raise InputError(f"{path}:{line}: {_BINARY}")
+            lines += chunk.count(b"\n")
+            windows += chunk.count(b"\r\n")
+            separators += chunk.count(separator.encode())
+            quotes = quotes or b'"' in chunk
+            if chunk[:1] in b"\r\n" or b"\n\n" in chunk or b"\n\r\n" in chunk:
+                blank += len(re.findall(rb"(?m)^\r?\n", chunk))
     return Survey(int(bom), windows, blank, separators, quotes)
 
 
@@ -176,15 +167,28 @@ def find_fault(layout: Layout) -> int:
     return count
 
 
+def find_stray_quote(layout: Layout) -> None:
+    """Raise InputError at the first line with an odd number of quotes, where there is one."""
+    with layout.path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if line.count(b'"') % 2:
+                raise InputError(
+                    f"{layout.path}:{number}: a quote within a cell; quote the whole cell and "
+                    "double the quote, or drop it"
+                )
+
+
 def _fault(layout: Layout, row: Sequence[str]) -> str | None:
     if len(row) != layout.width:
-        return f"{len(row)} columns, where the first line has {layout.width}"
+        s = "" if len(row) == 1 else "s"
+        return f"{len(row)} column{s}, where the first line has {layout.width}"
+    for cell in row:
+        if not cell.isascii() and any("\ud800" <= letter <= "\udfff" for letter in cell):
+            return "not valid UTF-8"
     for role, place in layout.at.items():
         cell = row[place]
         if not cell:
             return f"the {role} is missing"
-        if not cell.isascii() and any("\ud800" <= letter <= "\udfff" for letter in cell):
-            return f"the {role} is not valid UTF-8"
         if role in ("rating", "time"):
             if not is_number(cell):
                 return f"{role} {cell!r} is not a number"
