@@ -155,7 +155,7 @@ def test_selection_on_test_is_noticed(run: Path, tmp_path: Path) -> None:
     rewrite(run / "eval.json", selected_on="test")
     page = Page(report([run], tmp_path / "report.html"))
     assert page.has("Selected on test.")
-    assert page.has("Parameters selected on test.")
+    assert 'role="note"' in page.source
 
 
 def test_a_model_that_loses_to_popularity_is_noticed(run: Path, tmp_path: Path) -> None:
@@ -194,10 +194,8 @@ def test_refit_has_curves_of_its_own(run: Path, tmp_path: Path) -> None:
         for step in (100, 200):
             record = {"step": step, "split": "train", "phase": "refit", "loss": 9.5 + step}
             file.write(json.dumps(record) + "\n")
-    config(run, train={"refit": True})
     page = Page(report([run], tmp_path / "report.html"))
     assert "loss, refit from 109.5 to 209.5" in page.labels("svg")[0]
-    assert page.has("Then trained as long once more on train and validation together.")
 
 
 def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:

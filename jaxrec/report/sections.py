@@ -129,10 +129,6 @@ def result_table(run: Run) -> Html:
         rows.append(row)
     evaluation = run.evaluation
     words = [str(evaluation["protocol"])] if evaluation.get("protocol") else []
-    if run.selected_on:
-        words.append(f"parameters selected on {run.selected_on}")
-    if run.config.get("train", {}).get("refit"):
-        words.append("then trained as long once more on train and validation together")
     for split, rate in (evaluation.get("false_negative_rate") or {}).items():
         words.append(f"{100 * rate:.2g} % of the sampled negatives were {split} positives")
     told = " ".join(f"{word[:1].upper()}{word[1:].rstrip('.')}." for word in words)
@@ -173,15 +169,22 @@ def course(run: Run) -> Html:
     if not any(figures):
         return Html()
     events = [
-        (_count(line.get("step")), line["event"], number(line.get("seconds")))
+        (_count(line.get("step")), line["event"], number(line.get("seconds")), _took(line))
         for line in run.timing
         if line.get("event")
     ]
     told = Html()
     if events:
-        listed = table("From timing.jsonl", ("step", "event", "seconds"), events)
+        listed = table(
+            "From timing.jsonl", ("step", "event", "seconds from the start", "it took"), events
+        )
         told = tag("details", tag("summary", f"Events ({len(events)})"), listed)
     return join((tag("h3", "Course of the run"), tag("div", *figures, class_="plots"), told))
+
+
+def _took(line: dict[str, Any]) -> Html:
+    """The seconds of the event itself, where it says them: compile_seconds, save_seconds, ..."""
+    return number(next((v for name, v in line.items() if name.endswith("_seconds")), None))
 
 
 def _metric_lines(run: Run, metric: str) -> list[Line]:
