@@ -122,9 +122,8 @@ class Dataset:
         Raises:
           InputError: the folder exists and is no empty folder, or cannot be written.
         """
-        folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{folder}: exists already; name a new or an empty folder")
+        refuse_occupied(folder)
+        folder = Path(folder).absolute()
         partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
         try:
             partial.mkdir(parents=True)
@@ -191,6 +190,17 @@ class Dataset:
                 raise InputError(f"{folder / name}.npy: a row number outside the id table")
         if verify and self.fingerprint() != manifest["fingerprint"]:
             raise InputError(f"{folder}: content differs from its fingerprint; import again")
+
+
+def refuse_occupied(folder: str | Path) -> None:
+    """Raise InputError unless the path is free, or an empty folder."""
+    folder = Path(folder)
+    try:
+        occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as e:
+        raise InputError(f"{folder}: cannot be written ({e.strerror or e})") from e
+    if occupied:
+        raise InputError(f"{folder}: exists already; name a new or an empty folder")
 
 
 def is_prepared(folder: str | Path) -> bool:

@@ -118,7 +118,7 @@ def _parse(
         find_stray_quote(layout)
         raise _not_a_table(layout.path, str(e).splitlines()[0]) from e
     counted = survey(layout.path, layout.separator)
-    blank, short = (frame.drop_in_place(name).sum() for name in ("blank", "short"))
+    blank, short = (int(frame.drop_in_place(name).sum()) for name in ("blank", "short"))
     lines = frame.height - blank + (layout.skip > skipped)
     # A row that lacks cells shows in the separators or, where cells may be quoted, at its end.
     if counted.quotes and layout.quote:

@@ -1,0 +1,110 @@
+"""The clock and the writer of results that every case shares."""
+
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+_PACKAGES = ("jax", "jaxlib", "numpy", "polars")
+
+
+def record(
+    case: str, impl: str, values: Sequence[float], unit: str, command: str, **extra: Any
+) -> dict[str, Any]:
+    """Print one figure as a JSON line and append it to ``bench/results/<case>.jsonl``.
+
+    Args:
+      values: the repeated measurements, compilation and warm-up left out.
+      command: what repeats the measurement.
+      extra: further fields, such as ``what`` where a case has several figures.
+        ``device`` and ``versions`` (added to ours) may be among them.
+
+    Returns:
+      The line: ``value`` is the median, ``spread`` the largest less the smallest of ``n``.
+    """
+    median = statistics.median(values)
+    line = {
+        "case": case,
+        "impl": impl,
+        "value": median,
+        "unit": unit,
+        "median": median,
+        "spread": max(values) - min(values),
+        "n": len(values),
+        "commit": commit(),
+        "versions": versions() | extra.pop("versions", {}),
+        "device": extra.pop("device", None) or cpu(),
+        "command": command,
+        **extra,
+    }
+    text = json.dumps(line)
+    print(text, flush=True)
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{case}.jsonl").open("a", encoding="utf-8") as file:
+        file.write(text + "\n")
+    return line
+
+
+def seconds(call: Callable[[], Any], *, repeats: int, warmup: int = 1) -> list[float]:
+    """Wall seconds of each repeat after the warm-up; ``call`` must wait for the device itself."""
+    for _ in range(warmup):
+        call()
+    taken = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+def peak_memory() -> int:
+    """Largest resident memory of this process so far, in bytes, memory-mapped pages included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def commit() -> str:
+    """The commit measured, with ``+`` where tracked files differ from it."""
+    root = Path(__file__).parent
+    git = ["git", "-C", str(root)]
+    try:
+        name = subprocess.check_output([*git, "rev-parse", "--short=12", "HEAD"], text=True)
+        changed = subprocess.check_output(
+            [*git, "status", "--porcelain", "--untracked-files=no", "--", "..", ":!results"],
+            text=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return name.strip() + ("+" if changed else "")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide the speed."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu() -> str:
+    """Model of the processor and the cores that this process may use."""
+    model = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model}, {cores} cores"

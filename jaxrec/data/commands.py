@@ -1,0 +1,100 @@
+"""What ``jaxrec data`` does: import, look at and make up data. Each returns the text to print."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+from jaxrec.data import formats, synthetic
+from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset, refuse_occupied
+
+
+def import_data(
+    src: str | Path,
+    out: str | Path,
+    format: str | None = None,
+    columns: formats.Columns | None = None,
+    event_weights: dict[str, float] | None = None,
+) -> str:
+    """Read ``src`` and write it as a prepared folder ``out``, whole or not at all.
+
+    Raises:
+      InputError: the source cannot be used, or the folder not be written.
+    """
+    refuse_occupied(out)
+    return _write(formats.read(src, format, columns, event_weights), out)
+
+
+def synth(users: int, items: int, edges: int, out: str | Path, seed: int = 0) -> str:
+    """Make up a data set and write it as a prepared folder ``out``.
+
+    Raises:
+      InputError: the sizes do not fit each other, or the folder cannot be written.
+    """
+    refuse_occupied(out)
+    return _write(synthetic.make(users, items, edges, seed=seed), out)
+
+
+def stats(path: str) -> str:
+    """Sizes, degrees, popularity, split, times, oddities and fingerprint, a line each.
+
+    Raises:
+      InputError: the data cannot be used.
+    """
+    return _table(formats.resolve(path))
+
+
+def gini(counts: np.ndarray) -> float:
+    """Gini coefficient of non-negative counts: 0 where all are equal, near 1 where one has all."""
+    total, n = counts.sum(), len(counts)
+    if not total:
+        return 0.0
+    rank = np.arange(1, n + 1)
+    return float(2 * (rank * np.sort(counts)).sum() / (n * total) - (n + 1) / n)
+
+
+def _write(data: Dataset, out: str | Path) -> str:
+    data.save(out)
+    return f"{_table(data)}\n{'written to':<14}{out}"
+
+
+def _table(data: Dataset) -> str:
+    cells = max(data.n_users * data.n_items, 1)
+    rows = [
+        ("name", data.name),
+        ("users", f"{data.n_users:,}"),
+        ("items", f"{data.n_items:,}"),
+        ("pairs", f"{data.n_edges:,}"),
+        ("density", f"{data.n_edges / cells:.4%}"),
+        ("pairs a user", _degrees(data.user_counts())),
+        ("pairs an item", _degrees(data.item_counts())),
+        ("popularity", f"Gini {gini(data.item_counts()):.3f}"),
+    ]
+    if data.split is not None:
+        named = {"train": TRAIN, "validation": VALIDATION, "test": TEST}
+        counts = {name: int((data.split == part).sum()) for name, part in named.items()}
+        rows.append(("given split", ", ".join(f"{n:,} {name}" for name, n in counts.items())))
+    if data.rating is not None and data.n_edges:
+        low, high, mean = data.rating.min(), data.rating.max(), data.rating.mean(dtype=np.float64)
+        rows.append(("ratings", f"{low:g} to {high:g}, mean {mean:.3f}"))
+    if data.time is not None and data.n_edges:
+        rows.append(("times", _times(float(data.time.min()), float(data.time.max()))))
+    if data.weight is not None and data.n_edges:
+        rows.append(("weights", f"{data.weight.min():g} to {data.weight.max():g}"))
+    rows += [("note", f"{what}: {count:,}") for what, count in data.notes.items()]
+    rows.append(("fingerprint", data.fingerprint()))
+    return "\n".join(f"{name:<14}{value}" for name, value in rows)
+
+
+def _degrees(counts: np.ndarray) -> str:
+    if not len(counts):
+        return "none"
+    return f"{counts.min():,} / {np.median(counts):g} / {counts.max():,} (min, median, max)"
+
+
+def _times(first: float, last: float) -> str:
+    text = f"{first:.15g} to {last:.15g}"
+    if not (first > 1e8 and last < 1e10):  # no seconds since 1970
+        return text
+    days = (datetime.fromtimestamp(moment, UTC).date().isoformat() for moment in (first, last))
+    return f"{text} ({' to '.join(days)})"
