@@ -239,6 +239,8 @@ def test_plain_errors(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     out = tmp_path / "report.html"
     with pytest.raises(InputError, match="no run folder"):
         report([tmp_path / "none"], out)
+    with pytest.raises(InputError, match="needs a run folder"):
+        report([], out)
     (run / "metrics.jsonl").write_text('{"step": 1}\nnonsense\n')
     with pytest.raises(InputError, match=r"metrics.jsonl:2: not a JSON record"):
         report([run], out)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from jaxrec.errors import InputError
 from jaxrec.files import replacing
 from jaxrec.report.compare import comparison
 from jaxrec.report.markup import Html, document, join, tag
@@ -34,10 +35,12 @@ def report(runs: Sequence[str | Path], out: str | Path) -> Path:
       ``out``.
 
     Raises:
-      InputError: a folder is no run, a file in it is damaged, the page cannot be written, or
-        matplotlib (the extra ``report``) is not installed.
+      InputError: no folder is given, one is no run, a file in it is damaged, the page cannot
+        be written, or matplotlib (the extra ``report``) is not installed.
     """
     require_matplotlib()
+    if not runs:
+        raise InputError("a report needs a run folder")
     records = read_runs([Path(run) for run in runs])
     if len(records) == 1:
         (run,) = records
