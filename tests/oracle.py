@@ -1,0 +1,103 @@
+"""Slow truths: loops and dense matrices, written from the definitions."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxrec.data.dataset import Dataset
+
+
+def top_list(score_I: np.ndarray, seen: set[int], k: int) -> list[int]:
+    """The k best items that are not seen, best first, ties to the lower id."""
+    items = [i for i in range(len(score_I)) if i not in seen and score_I[i] > -np.inf]
+    return sorted(items, key=lambda i: (-float(score_I[i]), i))[:k]
+
+
+def ranking_metrics(
+    score_UI: np.ndarray,
+    relevant: Sequence[set[int]],
+    seen: Sequence[set[int]],
+    ks: Sequence[int],
+) -> dict[str, float]:
+    """Means of the ranking metrics over the users with relevant items, and coverage."""
+    users = [u for u in range(len(relevant)) if relevant[u]]
+    found: dict[str, float] = {}
+    for k in ks:
+        rows = []
+        shown: set[int] = set()
+        for u in users:
+            items = top_list(score_UI[u], seen[u], k)
+            shown |= set(items)
+            wanted = len(relevant[u])
+            ranks = [r for r, item in enumerate(items, start=1) if item in relevant[u]]
+            ideal = sum(1 / math.log2(r + 1) for r in range(1, min(k, wanted) + 1))
+            rows.append(
+                {
+                    "recall": len(ranks) / wanted,
+                    "recall_capped": len(ranks) / min(k, wanted),
+                    "ndcg": sum(1 / math.log2(r + 1) for r in ranks) / ideal,
+                    "precision": len(ranks) / k,
+                    "hit_rate": float(bool(ranks)),
+                    "mrr": 1 / ranks[0] if ranks else 0.0,
+                    "map": sum(n / r for n, r in enumerate(ranks, start=1)) / min(k, wanted),
+                }
+            )
+        for name in rows[0]:
+            found[f"{name}@{k}"] = math.fsum(row[name] for row in rows) / len(users)
+        found[f"coverage@{k}"] = len(shown) / score_UI.shape[1]
+    return found
+
+
+def normalised_adjacency(data: Dataset) -> np.ndarray:
+    """D^-1/2 A D^-1/2 as a dense [N, N] matrix, users first."""
+    n_users, n_nodes = data.n_users, data.n_users + data.n_items
+    weight = np.ones(data.n_edges) if data.weight is None else data.weight
+    adjacency = np.zeros((n_nodes, n_nodes))
+    for user, item, w in zip(data.user, data.item, weight, strict=True):
+        adjacency[user, n_users + item] += w
+        adjacency[n_users + item, user] += w
+    degree = adjacency.sum(axis=1)
+    scale = np.where(degree > 0, 1 / np.sqrt(np.where(degree > 0, degree, 1)), 0)
+    return scale[:, None] * adjacency * scale[None, :]
+
+
+def lightgcn(data: Dataset, table_ND: np.ndarray, layers: int) -> np.ndarray:
+    """1/(L+1) Σ_l A^l e_0 with dense powers of the matrix."""
+    adjacency = normalised_adjacency(data)
+    powers = [np.linalg.matrix_power(adjacency, layer) for layer in range(layers + 1)]
+    return sum(power @ table_ND for power in powers) / (layers + 1)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def bpr(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
+    """-log σ(pos - neg), mean over the valid negatives, pair by pair."""
+    out = []
+    for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
+        terms = [-math.log(sigmoid(float(pos) - float(n))) for n in neg[valid]]
+        out.append(sum(terms) / len(terms) if terms else 0.0)
+    return out
+
+
+def bce(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
+    """-log σ(pos) - mean log(1 - σ(neg)), pair by pair."""
+    out = []
+    for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
+        terms = [-math.log(1 - sigmoid(float(n))) for n in neg[valid]]
+        out.append(-math.log(sigmoid(float(pos))) + (sum(terms) / len(terms) if terms else 0.0))
+    return out
+
+
+def sampled_softmax(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
+    """-log(e^pos / (e^pos + Σ e^neg)), pair by pair."""
+    out = []
+    for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
+        total = math.exp(float(pos)) + sum(math.exp(float(n)) for n in neg[valid])
+        out.append(-math.log(math.exp(float(pos)) / total))
+    return out
+
+
+LOSSES = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax}
