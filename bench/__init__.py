@@ -1,1 +1,1 @@
-"""Benchmarks, a module a case: ``python -m bench`` lists them, ``python -m bench CASE`` runs one."""
+"""Benchmarks, a module a case: ``python -m bench`` lists them; with a CASE, it runs that one."""

@@ -1,0 +1,174 @@
+"""The prepared folder: what is written is what is read, and damage is named."""
+
+import errno
+import json
+
+import numpy as np
+import pytest
+
+from jaxrec.data.dataset import Csr, Dataset, is_prepared
+from jaxrec.errors import InputError
+
+
+@pytest.fixture
+def data() -> Dataset:
+    """Three users, three items, every column."""
+    return Dataset(
+        user=np.array([0, 0, 1, 2], np.int32),
+        item=np.array([2, 0, 1, 1], np.int32),
+        user_ids=np.array(["ann", "bob", "zoë"]),
+        item_ids=np.array([-5, 7, 2**40]),
+        rating=np.array([1, 2, 3, 4.5], np.float32),
+        time=np.array([10, 20, 30, 1e9]),
+        weight=np.array([1, 1, 2, 3], np.float32),
+        split=np.array([0, 2, 0, 1], np.uint8),
+        name="little",
+        notes={"duplicate pairs": 1},
+    )
+
+
+def test_save_and_load_round_trip(data, tmp_path):
+    data.save(tmp_path / "out")
+    back = Dataset.load(tmp_path / "out", verify=True)
+    assert back.columns().keys() == data.columns().keys()
+    for name, column in data.columns().items():
+        np.testing.assert_array_equal(back.columns()[name], column)
+        assert back.columns()[name].dtype == column.dtype
+    assert back.user_ids.tolist() == ["ann", "bob", "zoë"]
+    assert back.item_ids.tolist() == [-5, 7, 2**40]
+    assert (back.name, back.notes) == (data.name, data.notes)
+    assert back.fingerprint() == data.fingerprint()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_absent_columns_stay_absent(data, tmp_path):
+    bare = Dataset(data.user, data.item, data.user_ids, data.item_ids)
+    bare.save(tmp_path / "out")
+    assert list(Dataset.load(tmp_path / "out").columns()) == ["user", "item"]
+    assert is_prepared(tmp_path / "out")
+    assert not is_prepared(tmp_path)
+
+
+def test_columns_are_memory_mapped(data, tmp_path):
+    data.save(tmp_path / "out")
+    back = Dataset.load(tmp_path / "out")
+    assert all(isinstance(column, np.memmap) for column in back.columns().values())
+    with pytest.raises(ValueError, match="read-only"):
+        back.user[0] = 1
+
+
+def test_csr_is_sorted_and_without_repeats():
+    data = Dataset(
+        user=np.array([2, 0, 2, 2], np.int32),
+        item=np.array([3, 1, 0, 3], np.int32),
+        user_ids=np.arange(3),
+        item_ids=np.arange(4),
+    )
+    csr = data.csr()
+    assert isinstance(csr, Csr)
+    assert csr.indptr.tolist() == [0, 1, 1, 3]
+    assert csr.indices.tolist() == [1, 0, 3]
+    assert csr.degree.tolist() == [1, 0, 2]
+    assert data.user_counts().tolist() == [1, 0, 3]
+    assert data.item_counts().tolist() == [1, 1, 0, 2]
+
+
+@pytest.mark.parametrize("name", ["user", "item", "rating", "time", "weight", "split"])
+def test_fingerprint_sees_every_column(data, name):
+    changed = {k: v.copy() for k, v in data.columns().items()}
+    changed[name][1] += 1
+    other = Dataset(**changed, user_ids=data.user_ids, item_ids=data.item_ids)
+    assert other.fingerprint() != data.fingerprint()
+
+
+def test_fingerprint_sees_ids_and_not_the_name(data):
+    columns = data.columns()
+    renamed = Dataset(**columns, user_ids=data.user_ids, item_ids=data.item_ids, name="other")
+    assert renamed.fingerprint() == data.fingerprint()
+    relabelled = Dataset(**columns, user_ids=data.user_ids, item_ids=data.item_ids + 1)
+    assert relabelled.fingerprint() != data.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["user.npy", "rating.npy", "user_ids.npy", "item_ids.npy"])
+@pytest.mark.parametrize("harm", ["missing", "cut", "shorter", "junk"])
+def test_damage_is_named(data, tmp_path, name, harm):
+    folder = tmp_path / "out"
+    data.save(folder)
+    path = folder / name
+    if harm == "missing":
+        path.unlink()
+    elif harm == "cut":
+        path.write_bytes(path.read_bytes()[:-3])
+    elif harm == "shorter":
+        np.save(path, np.load(path)[:-1])
+    else:
+        path.write_bytes(b"junk")
+    with pytest.raises(InputError, match=name):
+        Dataset.load(folder)
+
+
+def test_a_flipped_value_is_found_by_verify(data, tmp_path):
+    folder = tmp_path / "out"
+    data.save(folder)
+    content = bytearray((folder / "rating.npy").read_bytes())
+    content[-1] ^= 1
+    (folder / "rating.npy").write_bytes(content)
+    assert Dataset.load(folder).n_edges == 4
+    with pytest.raises(InputError, match="fingerprint"):
+        Dataset.load(folder, verify=True)
+
+
+def test_row_numbers_outside_the_table_are_refused(data, tmp_path):
+    data.save(tmp_path / "out")
+    np.save(tmp_path / "out" / "item.npy", np.array([0, 1, 2, 3], np.int32))
+    with pytest.raises(InputError, match=r"item\.npy: a row number outside"):
+        Dataset.load(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"version": 99},
+        {"format": "other"},
+        {"columns": ["user"]},
+        {"columns": ["user", "item", "../../secret"]},
+        {"users": "3"},
+        {"notes": None},
+    ],
+)
+def test_a_strange_manifest_is_refused(data, tmp_path, change):
+    data.save(tmp_path / "out")
+    path = tmp_path / "out" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        Dataset.load(tmp_path / "out")
+
+
+def test_a_folder_with_content_is_not_overwritten(data, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("keep")
+    with pytest.raises(InputError, match="exists already"):
+        data.save(tmp_path / "out")
+    assert (tmp_path / "out" / "mine.txt").read_text() == "keep"
+
+
+def test_an_empty_folder_is_filled(data, tmp_path):
+    (tmp_path / "out").mkdir()
+    data.save(tmp_path / "out")
+    assert Dataset.load(tmp_path / "out").n_edges == 4
+
+
+def test_a_place_that_cannot_be_written_is_named(data, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="out: cannot be written"):
+        data.save(tmp_path / "file" / "out")
+
+
+def test_a_full_disk_leaves_nothing_behind(data, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(InputError, match="No space left"):
+        data.save(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []

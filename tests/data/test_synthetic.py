@@ -1,0 +1,99 @@
+"""Made-up data: what was asked for, always the same, and with the structure that was planted."""
+
+import numpy as np
+import pytest
+
+import oracle
+from jaxrec.config import SplitConfig
+from jaxrec.data import synthetic
+from jaxrec.data.split import split
+from jaxrec.errors import InputError
+
+
+def _by_user(data):
+    sets = [set() for _ in range(data.n_users)]
+    for user, item in zip(data.user.tolist(), data.item.tolist(), strict=True):
+        sets[user].add(item)
+    return sets
+
+
+def test_exact_counts_no_repeats_and_sorted_ids():
+    data = synthetic.make(120, 90, 1_000, communities=5, seed=3)
+    assert (data.n_users, data.n_items, data.n_edges) == (120, 90, 1_000)
+    assert len(set(zip(data.user.tolist(), data.item.tolist(), strict=True))) == 1_000
+    assert data.user_counts().min() >= 1
+    assert data.user_ids[[0, 119]].tolist() == ["u001", "u120"]
+    assert data.item_ids[[0, 89]].tolist() == ["i01", "i90"]
+    assert sorted(data.user_ids.tolist()) == data.user_ids.tolist()
+    assert (data.user.dtype, data.item.dtype) == (np.int32, np.int32)
+
+
+def test_the_seed_is_honoured():
+    same = [synthetic.make(50, 40, 200, seed=seed).fingerprint() for seed in (1, 1, 2)]
+    assert same[0] == same[1] != same[2]
+
+
+def test_embedded_is_fixed():
+    data = synthetic.embedded()
+    assert (data.n_users, data.n_items, data.n_edges) == (2_000, 1_500, 60_000)
+    assert data.fingerprint() == synthetic.embedded().fingerprint()
+    # A golden value: runs of `quickstart` can be compared only while it stays.
+    assert int((data.user.astype(np.int64) * 31 + data.item).sum()) == 1_911_896_896
+
+
+def test_communities_hold_the_planted_share_of_the_pairs():
+    data, planted = synthetic.embedded(), synthetic.embedded_truth()
+    own = planted.user_community[data.user] == planted.item_community[data.item]
+    expected = synthetic.LOYALTY + (1 - synthetic.LOYALTY) / 12
+    # Repeats are drawn again, and they are likelier among one's own: a little below.
+    assert expected - 0.12 < own.mean() < expected + 0.01
+
+
+def test_popularity_and_activity_follow_the_planted_power_law():
+    data, planted = synthetic.embedded(), synthetic.embedded_truth()
+    assert np.corrcoef(data.item_counts(), planted.popularity)[0, 1] > 0.8
+    assert np.corrcoef(data.user_counts(), planted.activity)[0, 1] > 0.8
+
+
+def test_scores_are_probabilities():
+    planted = synthetic.truth(30, 20, communities=4, seed=1)
+    score_CI = planted.scores()
+    assert score_CI.shape == (4, 20)
+    np.testing.assert_allclose(score_CI.sum(axis=1), 1)
+    own = planted.item_community == 2
+    assert score_CI[2, own].sum() > synthetic.LOYALTY
+
+
+def test_ceiling_equals_the_slow_oracle():
+    planted = synthetic.truth(60, 50, communities=4, seed=5)
+    data = synthetic.make(60, 50, 600, communities=4, seed=5)
+    parts = split(data, SplitConfig(), 0)
+    score_UI = planted.scores()[planted.user_community]
+    seen = [a | b for a, b in zip(*map(_by_user, parts[:2]), strict=True)]
+    truth = oracle.ranking_metrics(score_UI, _by_user(parts.test), seen, [10])
+    found = synthetic.ceiling(planted, parts[:2], parts.test, k=10)
+    assert found == pytest.approx(truth["recall@10"], abs=1e-12)
+
+
+def test_the_ceiling_is_three_times_popularity():
+    parts = split(synthetic.embedded(), SplitConfig(), 0)
+    planted = synthetic.embedded_truth()
+    best = synthetic.ceiling(planted, parts[:2], parts.test)
+    flat = planted._replace(
+        user_community=np.zeros_like(planted.user_community),
+        item_community=np.zeros_like(planted.item_community),
+        popularity=parts.train.item_counts() / parts.train.n_edges,
+    )
+    popularity = synthetic.ceiling(flat, parts[:2], parts.test)
+    assert 0.3 < best < 0.5
+    assert best > 3 * popularity > 0
+
+
+@pytest.mark.parametrize("sizes", [(10, 10, 9), (10, 10, 26), (3, 40, 30), (40, 3, 30)])
+def test_impossible_sizes_are_refused(sizes):
+    with pytest.raises(InputError, match="must be in"):
+        synthetic.make(*sizes, communities=4)
+
+
+def test_dense_data_is_made_too():
+    assert synthetic.make(40, 40, 400, communities=4).n_edges == 400
