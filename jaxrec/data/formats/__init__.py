@@ -11,7 +11,7 @@ from pathlib import Path
 from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset, is_prepared
 from jaxrec.data.formats import lightgcn, parquet, tables
-from jaxrec.data.formats.assemble import Part, assemble
+from jaxrec.data.formats.assemble import Part, to_dataset
 from jaxrec.data.formats.columns import Columns
 from jaxrec.errors import InputError, nearest
 
@@ -77,7 +77,7 @@ def _read(
         parts = [_movielens(path)]
     else:
         parts = _tables(path, format, columns or Columns(), event_weights)
-    return assemble(parts, name=path.resolve().stem if path.is_file() else path.resolve().name)
+    return to_dataset(parts, name=path.resolve().stem if path.is_file() else path.resolve().name)
 
 
 def detect(path: str | Path) -> str:

@@ -47,7 +47,7 @@ def ids(texts: pl.Series) -> pl.Series:
     return texts if numbers.null_count() else numbers
 
 
-def assemble(parts: Sequence[Part], name: str) -> Dataset:
+def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
     """One Dataset of all parts. Takes the parts' frames apart, to be sparing with memory.
 
     Ids become row numbers in ascending order (whole numbers by value), and interactions are

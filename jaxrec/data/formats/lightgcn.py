@@ -46,7 +46,7 @@ def _part(path: Path, split: int | None) -> Part:
     line_of = np.repeat(np.arange(1, len(lines) + 1), degree)
     users = ids(words.list.first().drop_nulls())
     user_row = np.repeat(np.cumsum(length > 0) - 1, degree)
-    items = ids(words.list.slice(1).explode(empty_as_null=False, keep_nulls=False))
+    items = ids(words.list.slice(1).explode().drop_nulls())
     return Part(
         path,
         pl.DataFrame({"user": users.gather(user_row), "item": items}),

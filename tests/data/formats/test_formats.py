@@ -1,0 +1,214 @@
+"""Reading as a user does it: formats told from the path, known counts, nothing left behind."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxrec.data import synthetic
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import FORMATS, Columns, detect, read, resolve
+from jaxrec.errors import InputError
+
+
+def _pairs(data: Dataset) -> list[tuple]:
+    users, items = data.user_ids[data.user].tolist(), data.item_ids[data.item].tolist()
+    return list(zip(users, items, strict=True))
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+_ids = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=8),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pairs=st.lists(st.tuples(_ids, _ids), min_size=1, max_size=30, unique_by=lambda p: repr(p)),
+    ending=st.sampled_from(["csv", "parquet"]),
+    data=st.data(),
+)
+def test_ids_round_trip_in_any_order_of_lines(tmp_path_factory, pairs, ending, data):
+    folder = tmp_path_factory.mktemp("ids")
+    texts = sorted({(str(user), str(item)) for user, item in pairs})
+
+    def reading(rows):
+        path = folder / f"a.{ending}"
+        frame = pl.DataFrame(rows, schema=["user", "item"], orient="row")
+        frame.write_csv(path, quote_style="always") if ending == "csv" else frame.write_parquet(
+            path
+        )
+        return read(path)
+
+    found = reading(texts)
+    assert sorted((str(u), str(i)) for u, i in _pairs(found)) == texts
+    for ids in (found.user_ids, found.item_ids):
+        assert ids.dtype == np.int64 or ids.dtype.kind == "U"
+        assert (ids[1:] > ids[:-1]).all()
+    again = reading(data.draw(st.permutations(texts)))
+    assert again.fingerprint() == found.fingerprint()
+
+
+def test_whole_numbers_are_numbers_and_sort_as_such(tmp_path):
+    data = read(_write(tmp_path / "a.csv", "user,item\n10,b\n9,a\n-3,c\n9223372036854775807,a\n"))
+    assert data.user_ids.tolist() == [-3, 9, 10, 2**63 - 1]
+    assert data.user_ids.dtype == np.int64
+    assert data.item_ids.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("odd", ["007", "+7", "-0", "7.0", "9223372036854775808", "x", "1e3"])
+def test_ids_that_would_not_print_the_same_stay_text(tmp_path, odd):
+    lines = "".join(f"{n},1\n" for n in range(30))
+    data = read(_write(tmp_path / "a.csv", f"user,item\n{lines}{odd},1\n"))
+    assert data.n_users == 31
+    assert odd in data.user_ids.tolist()
+
+
+def test_resolve_knows_the_embedded_data(tmp_path):
+    assert resolve("synthetic").fingerprint() == synthetic.embedded().fingerprint()
+    path = _write(tmp_path / "a.csv", "user,item\n1,2\n")
+    assert _pairs(resolve(str(path))) == [(1, 2)]
+
+
+def test_prepared_folders_are_read_back(tmp_path):
+    data = synthetic.make(20, 20, 60, communities=2)
+    data.save(tmp_path / "out")
+    assert detect(tmp_path / "out") == "prepared"
+    assert read(tmp_path / "out").fingerprint() == data.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("files", "format"),
+    [
+        (["train.txt", "test.txt"], "lightgcn"),
+        (["train.csv", "test.csv"], "csv"),
+        (["train.csv", "item_meta.csv"], "csv"),
+        (["a.tsv"], "tsv"),
+        (["a.parquet"], "parquet"),
+        (["a.inter", "a.item"], "recbole"),
+        (["u.data", "u1.base"], "movielens"),
+        (["ratings.dat", "movies.dat"], "movielens"),
+        (["ratings.csv", "movies.csv", "tags.csv"], "movielens"),
+    ],
+)
+def test_formats_are_told_by_the_names_of_the_files(tmp_path, files, format):
+    for name in files:
+        (tmp_path / name).touch()
+    assert detect(tmp_path) == format
+
+
+def test_ambiguous_and_unknown_folders_name_what_was_found(tmp_path):
+    with pytest.raises(InputError, match="no known format among its files \\(nothing\\)"):
+        read(tmp_path)
+    (tmp_path / "readme.md").touch()
+    with pytest.raises(InputError, match=r"readme\.md.*--format: prepared, lightgcn"):
+        read(tmp_path)
+    (tmp_path / "train.txt").touch()
+    (tmp_path / "b.parquet").touch()
+    with pytest.raises(InputError, match=r"could be lightgcn or parquet; .*--format"):
+        read(tmp_path)
+
+
+def test_several_tables_ask_for_one(tmp_path):
+    _write(tmp_path / "a.csv", "user,item\n1,2\n")
+    _write(tmp_path / "b.csv", "user,item\n1,2\n")
+    with pytest.raises(InputError, match=r"found a\.csv, b\.csv; name the file itself"):
+        read(tmp_path)
+
+
+def test_bad_paths_and_formats(tmp_path):
+    with pytest.raises(InputError, match="no such file or folder"):
+        read(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="cannot be read"):
+        read(tmp_path / "nowhere.csv", format="csv")
+    with pytest.raises(InputError, match="did you mean 'lightgcn'"):
+        read(tmp_path, format="lightgnc")
+    with pytest.raises(InputError, match="format not told by its name"):
+        read(_write(tmp_path / "a.xyz", "1,2\n"))
+    (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
+    with pytest.raises(InputError, match=r"loop\.csv: cannot be read"):
+        read(tmp_path / "loop.csv", format="csv")
+    with pytest.raises(InputError, match="fixed columns"):
+        read(_write(tmp_path / "train.txt", "1 2\n"), columns=Columns(user="a"))
+    with pytest.raises(InputError, match="cannot be read"):
+        read(tmp_path / ("x" * 300))
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name != "prepared"])
+@pytest.mark.parametrize("content", [b"", b"\n \n", bytes(range(256)) * 20, b"\x1f\x8b\x08\0\0"])
+def test_empty_and_binary_files_are_refused_in_every_format(tmp_path, format, content):
+    name = {"lightgcn": "train.txt", "recbole": "a.inter", "movielens": "u.data"}.get(format)
+    path = tmp_path / (name or f"a.{format}")
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=f"{path.name}: (empty|not UTF-8 text|not a Parquet)"):
+        read(path, format=format)
+
+
+def test_gowalla(real_data):
+    data = read(real_data / "gowalla")
+    assert (data.n_users, data.n_items) == (29_858, 40_981)
+    assert data.split is not None
+    assert np.bincount(data.split).tolist() == [810_128, 0, 217_242]
+    assert data.notes == {}
+    train = data.take(data.split == 0)
+    counts = train.user_counts()
+    assert (counts.min(), np.median(counts), counts.max()) == (8, 16, 811)
+    assert train.item_counts().max() == 1_415
+
+
+def test_movielens_100k(real_data):
+    data = read(real_data / "ml-100k")
+    assert (data.n_users, data.n_items, data.n_edges) == (943, 1_682, 100_000)
+    assert data.rating is not None
+    assert np.bincount(data.rating.astype(int)).tolist() == [
+        0,
+        6_110,
+        11_370,
+        27_145,
+        34_174,
+        21_201,
+    ]
+    assert data.time is not None
+    assert (data.time.min(), data.time.max()) == (874_724_710, 893_286_638)
+    assert data.notes["files without a header"] == 1
+
+
+def test_movielens_latest_small(real_data):
+    data = read(real_data / "ml-latest-small" / "ratings.csv", columns=Columns(time=""))
+    assert (data.n_users, data.n_items, data.n_edges) == (610, 9_724, 100_836)
+    assert data.time is None
+    assert data.rating is not None
+    assert (data.rating.min(), data.rating.max()) == (0.5, 5)
+    assert data.notes == {"lines with Windows ends": 100_837}
+
+
+def test_movielens_latest_small_with_times(real_data, tmp_path):
+    # Copies of this file are about with a web address pasted into the time of line 522.
+    content = (real_data / "ml-latest-small" / "ratings.csv").read_bytes()
+    stray = b" https://files.grouplens.org/datasets/movielens/ml-latest-small"
+    (tmp_path / "movies.csv").touch()
+    (tmp_path / "ratings.csv").write_bytes(content)
+    if stray in content:
+        with pytest.raises(InputError, match=r"ratings\.csv:522: time '84743496 http.* is not a"):
+            read(tmp_path)
+        (tmp_path / "ratings.csv").write_bytes(content.replace(stray, b""))
+    data = read(tmp_path)
+    assert (data.n_users, data.n_items, data.n_edges) == (610, 9_724, 100_836)
+    assert data.time is not None
+    assert (data.time.min(), data.time.max()) == (828_124_615, 1_537_799_250)
+
+
+def test_amazon_grocery(real_data):
+    data = read(real_data / "amazon-grocery" / "train.csv")
+    assert (data.n_users, data.n_edges) == (14_681, 121_892)
+    assert list(data.columns()) == ["user", "item", "time"]
+    assert read(real_data / "amazon-grocery").fingerprint() == data.fingerprint()

@@ -1,0 +1,118 @@
+"""LightGCN's text files."""
+
+import pytest
+
+from jaxrec.data.formats import read
+from jaxrec.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "train.txt").write_text("3 7 5\n1 5 9\n")
+    (tmp_path / "test.txt").write_text("1 7\n3 9 11\n")
+    return tmp_path
+
+
+def _triples(data):
+    split = [0] * data.n_edges if data.split is None else data.split.tolist()
+    users, items = data.user_ids[data.user].tolist(), data.item_ids[data.item].tolist()
+    return list(zip(users, items, split, strict=True))
+
+
+def test_train_and_test(folder):
+    data = read(folder)
+    assert _triples(data) == [
+        (1, 5, 0),
+        (1, 7, 2),
+        (1, 9, 0),
+        (3, 5, 0),
+        (3, 7, 0),
+        (3, 9, 2),
+        (3, 11, 2),
+    ]
+    assert data.notes == {"unsorted lines": 1, "items that only test has": 1}
+
+
+@pytest.mark.parametrize("name", ["val.txt", "valid.txt"])
+def test_validation(folder, name):
+    (folder / name).write_text("1 11\n")
+    data = read(folder)
+    assert (1, 11, 1) in _triples(data)
+    assert len(_triples(data)) == 8
+
+
+def test_train_alone_gives_no_split(folder):
+    (folder / "test.txt").unlink()
+    for path in (folder, folder / "train.txt"):
+        data = read(path)
+        assert data.split is None
+        assert data.n_edges == 4
+
+
+def test_users_without_train_items_stay(folder):
+    (folder / "train.txt").write_text("3 7 5\n1\n0\n")
+    (folder / "test.txt").write_text("1 7\n8 5\n")
+    data = read(folder)
+    assert data.user_ids.tolist() == [0, 1, 3, 8]
+    assert data.notes["users without train items"] == 3
+    assert data.notes["users that only test has"] == 1
+
+
+def test_lone_users_of_an_unsplit_file_stay(tmp_path):
+    (tmp_path / "train.txt").write_text("ann x y\nbob\n")
+    data = read(tmp_path)
+    assert data.user_ids.tolist() == ["ann", "bob"]
+    assert data.notes == {"users without train items": 1}
+
+
+def test_odd_but_usable_lines_are_counted(folder):
+    plain = read(folder)
+    content = b"\xef\xbb\xbf3  7\t5 \r\n\r\n\r\n1 5 9 5\r\n3 7"
+    (folder / "train.txt").write_bytes(content)
+    data = read(folder)
+    assert data.fingerprint() == plain.fingerprint()
+    assert data.notes == {
+        "UTF-8 byte order marks": 1,
+        "lines with Windows ends": 4,
+        "blank lines": 2,
+        "duplicate pairs": 2,
+        "unsorted lines": 1,
+        "items that only test has": 1,
+    }
+
+
+def test_the_order_of_lines_and_items_does_not_matter(folder):
+    first = read(folder).fingerprint()
+    (folder / "train.txt").write_text("1 9 5\n3 5 7\n")
+    (folder / "test.txt").write_text("3 11 9\n1 7\n")
+    assert read(folder).fingerprint() == first
+
+
+def test_the_same_pair_in_train_and_test_names_both_lines(folder):
+    (folder / "test.txt").write_text("\n1 7\n3 9 11\n3 5\n1 9\n")
+    with pytest.raises(InputError, match=r"test\.txt:4: the same pair is at .*train\.txt:1"):
+        read(folder)
+
+
+def test_the_same_pair_in_train_and_validation(folder):
+    (folder / "val.txt").write_text("3 7\n")
+    with pytest.raises(InputError, match=r"val\.txt:1: the same pair is at .*train\.txt:1"):
+        read(folder)
+
+
+def test_invalid_utf8_names_the_line(folder):
+    (folder / "test.txt").write_bytes(b"1 7\n3 \xff\n")
+    with pytest.raises(InputError, match=r"test\.txt:2: not valid UTF-8"):
+        read(folder)
+
+
+def test_no_interactions(folder):
+    (folder / "train.txt").write_text("1\n2\n")
+    with pytest.raises(InputError, match=r"train\.txt: no interactions"):
+        read(folder)
+
+
+def test_train_is_needed(folder):
+    (folder / "train.txt").unlink()
+    with pytest.raises(InputError, match=r"no train\.txt"):
+        read(folder, format="lightgcn")
