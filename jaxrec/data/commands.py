@@ -32,7 +32,8 @@ def synth(users: int, items: int, edges: int, out: str | Path, seed: int = 0) ->
       InputError: the sizes do not fit each other, or the folder cannot be written.
     """
     refuse_occupied(out)
-    return _write(synthetic.make(users, items, edges, seed=seed), out)
+    communities = max(1, min(12, users, items))
+    return _write(synthetic.make(users, items, edges, communities=communities, seed=seed), out)
 
 
 def stats(path: str) -> str:

@@ -75,7 +75,7 @@ def look(path: Path, *, separator: str | None, quote: bool) -> Head:
     """Read the head and, where none is given, find the separator.
 
     Raises:
-      InputError: empty, binary, or no separator gives two columns.
+      InputError: empty, binary, no rows, or no separator gives two columns.
     """
     head = read_bytes(path, _HEAD)
     lines = head.decode("utf-8-sig", errors="replace").split("\n")
@@ -87,7 +87,10 @@ def look(path: Path, *, separator: str | None, quote: bool) -> Head:
     lines = lines[blank : blank + _SAMPLE]
     best, found = (0.0, 0), None
     for candidate in [separator] if separator else _SEPARATORS:
-        rows = _cells(lines, candidate, quote)
+        try:
+            rows = _cells(lines, candidate, quote)
+        except csv.Error as e:
+            raise InputError(f"{path}: not rows of a table ({e}); write it anew as csv") from e
         width = len(rows[0])
         score = (sum(len(row) == width for row in rows) / len(rows), width)
         if width >= 2 and score > best:
@@ -145,7 +148,9 @@ def records(layout: Layout) -> Iterator[tuple[int, list[str]]]:
             try:
                 row = next(reader, None)
             except csv.Error as e:
-                raise InputError(f"{layout.path}:{line}: not a row of a table ({e})") from e
+                raise InputError(
+                    f"{layout.path}:{line}: not a row of a table ({e}); write it anew"
+                ) from e
             if row is None:
                 return
             if row:

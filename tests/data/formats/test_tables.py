@@ -180,6 +180,13 @@ def test_missing_columns_name_what_is_there(reading):
         reading("user\n1\n")
 
 
+def test_line_ends_of_old_are_refused(reading):
+    with pytest.raises(InputError, match=r"a\.csv: not rows of a table"):
+        reading("user,item\r1,2\r3,4\r")
+    with pytest.raises(InputError, match=r"a\.csv:32: not a row of a table"):
+        reading("user,item\n" + "1,2\n" * 30 + "3,4\r5,6,7\r")
+
+
 def test_a_header_alone_is_refused(reading):
     with pytest.raises(InputError, match="a header and no interactions"):
         reading("user,item\n\n")
