@@ -30,13 +30,10 @@ _HOME = {
     "Recommender": "recommend",
     "Run": "train.run",
     "RunError": "errors",
-    "evaluate": "evaluate.run",
     "export": "export",
     "preset": "presets:get",
     "read": "data.formats",
-    "report": "report",
     "resume": "train.run",
-    "train": "train.run",
 }
 
 __all__ = [
@@ -59,7 +56,13 @@ __all__ = [
 ]
 
 
+# Packages that are themselves called: jaxrec.train(...).
+_CALLED = ("evaluate", "report", "train")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _CALLED:
+        return importlib.import_module(f"jaxrec.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'jaxrec' has no attribute {name!r}")
     module, _, attribute = _HOME[name].partition(":")

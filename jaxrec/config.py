@@ -17,6 +17,10 @@ from typing import Any, Literal
 from jaxrec.errors import InputError, nearest
 
 
+IN_MEMORY = "(a Dataset in memory)"
+"""What ``Config.data`` says where a run was given a Dataset instead of a path."""
+
+
 def _check(ok: bool, message: str) -> None:
     if not ok:
         raise InputError(message)
@@ -328,7 +332,7 @@ def _build(cls: Any, values: Any, where: str) -> Any:
     return cls(**made)
 
 
-def from_dict(values: dict[str, Any]) -> Config:
+def from_dict(values: Any) -> Config:
     """The inverse of :func:`to_dict`; unknown names and wrong types raise InputError."""
     return _build(Config, values, "")
 

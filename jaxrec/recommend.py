@@ -287,3 +287,35 @@ def _write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
             parts.append(Path(folder, f"{number}.parquet"))
             frame.write_parquet(parts[-1])
         pl.scan_parquet(parts).sink_parquet(path)
+
+
+def read_ids(path: str | Path, column: str) -> list[str]:
+    """Ids from a file: a .parquet or a table with a header that names ``column``, or a line each.
+
+    Raises:
+      InputError: the file cannot be read, holds several columns and none of that name, or is
+        empty.
+    """
+    path = Path(path)
+    try:
+        if path.suffix == ".parquet":
+            frame = pl.read_parquet(path)
+        else:
+            text = path.read_text(encoding="utf-8-sig")
+            head = text.partition("\n")[0]
+            separator = "\t" if "\t" in head else ","
+            named = column in (cell.strip() for cell in head.split(separator))
+            frame = pl.read_csv(
+                text.encode(), has_header=named, infer_schema=False, separator=separator
+            )
+    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as e:
+        raise InputError(f"{path}: no readable list of ids; one id a line will do") from e
+    if column not in frame.columns:
+        if frame.width != 1:
+            raise InputError(f"{path}: has no column {column!r}; name it so, or give one id a line")
+        frame.columns = [column]
+    ids = frame[column].cast(pl.String).drop_nulls().str.strip_chars()
+    ids = [i for i in ids.to_list() if i]
+    if not ids:
+        raise InputError(f"{path}: holds no ids; give one id a line")
+    return ids

@@ -101,3 +101,27 @@ def sampled_softmax(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray)
 
 
 LOSSES = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax}
+
+
+def item_knn_scores(pair_UI: np.ndarray, neighbours: int) -> np.ndarray:
+    """Item-kNN by its definition: dense cosine similarities, the nearest few of each item."""
+    count_I = np.maximum(pair_UI.sum(axis=0), 1)
+    similarity_II = pair_UI.T @ pair_UI / np.sqrt(np.outer(count_I, count_I))
+    kept_II = np.zeros_like(similarity_II)
+    for i, row in enumerate(similarity_II):
+        others = [j for j in range(len(row)) if j != i]
+        near = sorted(others, key=lambda j: (-np.float32(row[j]), j))[:neighbours]
+        kept_II[i, near] = row[near]
+    return pair_UI @ kept_II.T
+
+
+def ease_scores(pair_UI: np.ndarray, l2: float) -> np.ndarray:
+    """EASE as independent ridge regressions: each item from all the others."""
+    n_items = pair_UI.shape[1]
+    weight_II = np.zeros((n_items, n_items))
+    for i in range(n_items):
+        others = np.delete(np.arange(n_items), i)
+        rest = pair_UI[:, others]
+        gram = rest.T @ rest + l2 * np.eye(n_items - 1)
+        weight_II[others, i] = np.linalg.solve(gram, rest.T @ pair_UI[:, i])
+    return pair_UI @ weight_II

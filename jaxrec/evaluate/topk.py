@@ -95,14 +95,28 @@ def rank(
     return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
 
 
+def free_memory() -> int:
+    """Memory of this machine that is free or only caches files, in bytes."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            fields = dict(line.split(":") for line in file)
+        return int(fields["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
 def block_size(n_items: int, users_a_device: int, device: Any) -> int:
-    """Users whose scores fit a share of the memory at hand, within [32, 4096]."""
+    """Users whose scores fit a share of the device's memory, within [32, 4096].
+
+    Of all its memory, not of what is free just now: the block decides how float32 sums are
+    grouped, and a resumed run must group them as the run that was not interrupted.
+    """
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
-        budget = (stats["bytes_limit"] - stats["bytes_in_use"]) // 16
+        budget = stats["bytes_limit"] // 32
     else:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        budget = min(_SCORE_BYTES, free // 16)
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        budget = min(_SCORE_BYTES, memory // 16)
     fitting = min(max(budget // (4 * n_items), 32), 4096)
     return max(min(fitting, users_a_device), 1)
 

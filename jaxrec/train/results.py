@@ -1,7 +1,6 @@
 """What a run leaves behind when it ends well: embeddings, seen items, eval.json, slices, report."""
 
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec.config import Config
-from jaxrec.evaluate.ranking import popularity_scorer, random_scorer
+from jaxrec.evaluate.run import always, measure, protocol
 from jaxrec.evaluate.slices import slices
-from jaxrec.files import replacing
+from jaxrec.files import replacing, write_json
 from jaxrec.negatives import Known, is_known
 from jaxrec.train.loop import Outcome
 from jaxrec.train.problem import Problem
@@ -20,12 +18,6 @@ from jaxrec.train.signals import SignalWatch
 from jaxrec.train.state import TrainData
 
 _SAMPLED_BATCHES = 16
-
-
-def write_json(path: Path, value: Any) -> None:
-    """A JSON file, whole or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
@@ -46,45 +38,22 @@ def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
         np.savez(file, indptr=seen.indptr, indices=seen.indices)
 
 
-def protocol(config: Config) -> str:
-    """One line that says how the numbers came about."""
-    chosen = {
-        "validation": f"parameters chosen by {config.eval.metric} on validation",
-        "test": f"parameters chosen by {config.eval.metric} ON TEST (as the papers do)",
-        "none": "last parameters, no selection",
-    }[config.eval.select_on]
-    refit = "; length chosen on validation, then trained on train and validation"
-    return (
-        "full ranking over all items; known items masked (train; for test, validation too); "
-        f"ties to the lower item; {chosen}{refit if config.train.refit else ''}"
-    )
-
-
 def final_evaluation(
     problem: Problem, outcome: Outcome, watch: SignalWatch
 ) -> dict[str, Any] | None:
     """The content of eval.json: model and baselines on every split there is; None if stopped."""
     config, splits = problem.config, problem.splits
-    scorers = {
-        "model": problem.scorer(outcome.state.params),
-        "popularity": popularity_scorer(jnp.asarray(splits.train.item_counts(), jnp.float32)),
-        "random": random_scorer(config.seed, splits.train.n_items),
-    }
-    results: dict[str, Any] = {}
-    for split in ("validation", "test"):
+    model, others = problem.scorer(outcome.state.params), always(splits.train, config.seed)
+    results: dict[str, dict[str, Any]] = {}
+    for split in ("validation", "test", "train"):
         evaluator = problem.evaluator(split)
         if evaluator is None:
             continue
-        measured = {name: evaluator(scorer, watch) for name, scorer in scorers.items()}
-        if any(m is None for m in measured.values()):
+        baselines = {} if split == "train" else others
+        measured = measure(model, baselines, evaluator, watch)
+        if measured is None:
             return None
-        metrics = measured.pop("model")
-        results[split] = {"metrics": metrics, "baselines": measured, "users": evaluator.users}
-    train_evaluator = problem.evaluator("train")
-    assert train_evaluator is not None
-    on_train = train_evaluator(scorers["model"], watch)
-    if on_train is None:
-        return None
+        results[split] = measured
     reported = "test" if "test" in results else "validation"
     content: dict[str, Any] = {"split": reported} | results.get(
         reported, {"metrics": {}, "baselines": {}, "users": 0}
@@ -93,7 +62,7 @@ def final_evaluation(
     content["selected_on"] = config.eval.select_on
     if reported == "test" and "validation" in results:
         content["validation"] = results["validation"]
-    content["train"] = {"metrics": on_train}
+    content["train"] = {"metrics": results["train"]["metrics"]}
     content["false_negative_rate"] = false_negative_rate(problem)
     content["steps"] = problem.cadence.total
     content["best_step"] = outcome.step

@@ -23,15 +23,14 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.data.split import Splits, apply_filter, split
 from jaxrec.errors import InputError, Interrupted
+from jaxrec.files import write_json
 from jaxrec.log import Reporter, RunLog
-from jaxrec.runfolder import check_run, read_json
+from jaxrec.runfolder import check_data, check_run, read_json
 from jaxrec.train import results
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.loop import Loop, Outcome, Phase
 from jaxrec.train.problem import Problem, merged
 from jaxrec.train.signals import SignalWatch
-
-IN_MEMORY = "(a Dataset in memory)"
 
 
 @dataclass(frozen=True)
@@ -79,14 +78,14 @@ def train(
     if seed is not None:
         config = dataclasses.replace(config, seed=seed)
     if isinstance(data, Dataset):
-        config = dataclasses.replace(config, data=IN_MEMORY)
+        config = dataclasses.replace(config, data=configs.IN_MEMORY)
     elif data is not None:
         config = dataclasses.replace(config, data=str(data))
     with SignalWatch() as watch:
         with watch.may_leave(_nothing):
             dataset = data if isinstance(data, Dataset) else resolve(config.data)
             folder = _new_folder(config, run)
-            results.write_json(folder / "config.json", configs.to_dict(config))
+            write_json(folder / "config.json", configs.to_dict(config))
         return _go(folder, config, dataset, tx, Reporter(quiet), watch)
 
 
@@ -109,7 +108,7 @@ def resume(
     """
     folder = check_run(run)
     config = configs.load(folder / "config.json")
-    if data is None and config.data == IN_MEMORY:
+    if data is None and config.data == configs.IN_MEMORY:
         raise InputError(f"{run}: was trained on a Dataset in memory; give it to resume(data=...)")
     done = read_json(folder / "eval.json")
     if done and (folder / "embeddings.npz").is_file():
@@ -233,7 +232,7 @@ class _Session:
         results.write_arrays(self.folder, problem, outcome)
         results.write_slices(self.folder, problem, outcome)
         self._record_final(problem, outcome, evaluation)
-        results.write_json(self.folder / "eval.json", evaluation)
+        write_json(self.folder / "eval.json", evaluation)
         self._show(evaluation)
         self.log.timing(outcome.end, event="finished")
         if results.can_report():
@@ -317,11 +316,7 @@ def _check_env(folder: Path, dataset: Dataset, reporter: Reporter) -> None:
     before = read_json(folder / "env.json")
     if not before:
         return
-    if before["fingerprint"] != dataset.fingerprint():
-        raise InputError(
-            f"{folder}: the data is not what this run began with (its fingerprint differs); "
-            "give the same data, or begin a new run"
-        )
+    check_data(folder, dataset)
     changed = [n for n, v in versions().items() if before["versions"].get(n) != v]
     if changed:
         reporter.say(f"versions changed since the run began ({', '.join(changed)}): bits may too")
@@ -343,4 +338,4 @@ def _write_env(folder: Path, dataset: Dataset, splits: Splits) -> None:
         | sizes
         | {"notes": dataset.notes},
     }
-    results.write_json(folder / "env.json", env)
+    write_json(folder / "env.json", env)

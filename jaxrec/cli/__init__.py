@@ -1,0 +1,99 @@
+"""The command line: sub-commands from typed dataclasses; heavy imports inside the functions."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from jaxrec import presets
+from jaxrec.cli.data import data
+from jaxrec.cli.out import evaluate, export, recommend, report, similar
+from jaxrec.cli.train import resume, train
+from jaxrec.errors import InputError, JaxrecError, nearest
+
+
+def list_presets(args: list[str]) -> None:
+    """List the presets with what to expect of them."""
+    if args:
+        raise InputError("`jaxrec presets` takes no arguments")
+    for name, make in presets.PRESETS.items():
+        lines = [line.strip() for line in (make.__doc__ or "").strip().splitlines()]
+        print(f"{name}\n    " + "\n    ".join(line for line in lines if line))
+
+
+def env(args: list[str]) -> None:
+    """Print versions and devices, for bug reports."""
+    if args:
+        raise InputError("`jaxrec env` takes no arguments")
+    import jax
+
+    from jaxrec.graph.spmm import default_kernel
+    from jaxrec.train.run import versions
+
+    for name, version in versions().items():
+        print(f"{name:18} {version}")
+    devices = jax.devices()
+    print(f"{'devices':18} {len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
+    print(f"{'kernel':18} {default_kernel()}")
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": train,
+    "resume": resume,
+    "evaluate": evaluate,
+    "recommend": recommend,
+    "similar": similar,
+    "export": export,
+    "report": report,
+    "data": data,
+    "presets": list_presets,
+    "env": env,
+}
+
+
+def _usage() -> str:
+    lines = ["usage: jaxrec COMMAND [options]", "", "commands:"]
+    for name, command in COMMANDS.items():
+        lines.append(f"  {name:11}{(command.__doc__ or '').splitlines()[0]}")
+    lines += ["", "`jaxrec COMMAND --help` lists a command's options; --debug shows tracebacks."]
+    return "\n".join(lines)
+
+
+def _run(args: list[str]) -> int:
+    if not args or args[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if args else 2
+    if args[0] == "--version":
+        from jaxrec import __version__
+
+        print(f"jaxrec {__version__}")
+        return 0
+    if args[0] not in COMMANDS:
+        hint = nearest(args[0], COMMANDS)
+        raise InputError(f"no command {args[0]!r}{hint}; `jaxrec --help` lists them")
+    COMMANDS[args[0]](args[1:])
+    return 0
+
+
+def main() -> None:
+    """Entry point: run a command and exit with the contract's status."""
+    args = sys.argv[1:]
+    debug = "--debug" in args
+    args = [a for a in args if a != "--debug"]
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        status = _run(args)
+    except JaxrecError as e:
+        if debug:
+            raise
+        print(f"jaxrec: {e}", file=sys.stderr)
+        status = e.exit_status
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        status = 128 + signal.SIGINT
+    except BrokenPipeError:
+        # The reader of our output went away; Python would complain again while it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status)

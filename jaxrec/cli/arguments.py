@@ -1,0 +1,69 @@
+"""Arguments to dataclasses by tyro, with every mistake told in one plain line."""
+
+import contextlib
+import dataclasses
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import tyro
+
+from jaxrec.errors import InputError, nearest
+
+
+def parse(kind: Any, args: Sequence[str], prog: str, default: Any = None) -> Any:
+    """Arguments as an instance of the dataclass ``kind``.
+
+    tyro does the parsing; its boxes become one plain line.
+
+    Raises:
+      InputError: an unknown option (the nearest one is named) or an unusable value.
+    """
+    options = {} if default is None else {"default": default}
+    heard = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(heard):
+            made, unknown = tyro.cli(
+                kind, args=list(args), prog=prog, return_unknown_args=True, **options
+            )
+    except SystemExit as e:
+        if e.code in (0, None):
+            raise
+        raise InputError(_plain(heard.getvalue(), prog)) from e
+    if unknown:
+        name = unknown[0].split("=")[0]
+        known = _option_names(kind, "" if default is None else default)
+        what = f"unknown option {name}" if name.startswith("-") else f"unexpected {name!r}"
+        hint = nearest(name.replace("_", "-"), known)
+        raise InputError(f"{what}{hint}; `{prog} --help` lists the options")
+    return made
+
+
+def _plain(box: str, prog: str) -> str:
+    """The first message inside a tyro error box, as one line."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" │|") for line in box.splitlines()]
+    message = []
+    for line in lines:
+        if not line or line[0] in "╭╰+":
+            continue
+        if set(line) <= {"─", "-"}:
+            break
+        message.append(line)
+    text = " ".join(message).rstrip(".") or "unusable arguments"
+    choice = re.match(r"invalid choice '(.*)' for argument .* Expected one of \((.*)\)", text)
+    hint = nearest(choice[1], re.findall(r"'([^']*)'", choice[2])) if choice else ""
+    return f"{text}{hint}; `{prog} --help` lists the options"
+
+
+def _option_names(kind: Any, default: Any, prefix: str = "--") -> list[str]:
+    """Every option of a dataclass, nested ones by their dotted names."""
+    names = []
+    for f in dataclasses.fields(kind):
+        name = prefix + f.name.replace("_", "-")
+        inner = f.default_factory if dataclasses.is_dataclass(f.default_factory) else f.type
+        if dataclasses.is_dataclass(inner):
+            names += _option_names(inner, None, f"{name}.")
+        else:
+            names.append(name)
+    return names

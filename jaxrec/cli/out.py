@@ -1,0 +1,141 @@
+"""What comes out of a run: evaluate, recommend, similar, export and report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from jaxrec.cli.arguments import parse
+from jaxrec.errors import InputError
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Rank all items for the users of a held-out split; writes RUN/eval.json."""
+
+    run: Positional[str]
+    """Run folder."""
+    split: Literal["test", "val"] = "test"
+    k: tuple[int, ...] = (10, 20, 50)
+    """Cut-offs K."""
+    baselines: tuple[Literal["item-knn", "ease"], ...] = ()
+    """More baselines besides popularity and random."""
+    data: str | None = None
+    """Where the data is now, if it moved."""
+
+
+def evaluate(args: list[str]) -> None:
+    """Metrics of a finished run and of its baselines, as a table and in RUN/eval.json."""
+    made = parse(Evaluate, args, "jaxrec evaluate")
+    from jaxrec.evaluate.run import evaluate as measure
+    from jaxrec.log import Reporter
+
+    split = "validation" if made.split == "val" else "test"
+    content = measure(made.run, split, made.k, baselines=made.baselines, data=made.data)
+    names = list(content["metrics"])
+    columns = {"model": content["metrics"], **content["baselines"]}
+    rows = [[name, *(f"{m[name]:.6f}" for m in columns.values())] for name in names]
+    reporter = Reporter()
+    reporter.table(f"{split}: {content['users']:,} users", ["", *columns], rows)
+    reporter.say(content["protocol"])
+
+
+@dataclass(frozen=True)
+class Recommend:
+    """Top-K items by user, to a file."""
+
+    run: Positional[str]
+    """Run folder."""
+    out: str
+    """Where to: .parquet, .csv, .tsv or .jsonl."""
+    users: str | None = None
+    """File with a user id a line (or a `user` column); everyone by default."""
+    k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 20
+    """Items a user."""
+    include_seen: bool = False
+    """Also items that the user had in train and validation."""
+    allow: str | None = None
+    """File of item ids: only these."""
+    deny: str | None = None
+    """File of item ids: never these."""
+
+
+def recommend(args: list[str]) -> None:
+    """Write the top-K items of users to a file."""
+    made = parse(Recommend, args, "jaxrec recommend")
+    from jaxrec.recommend import Recommender, read_ids, write
+
+    users = None if made.users is None else read_ids(made.users, "user")
+    items = {name: getattr(made, name) for name in ("allow", "deny")}
+    lists = {name: read_ids(path, "item") for name, path in items.items() if path is not None}
+    recommender = Recommender.load(made.run)
+    options = {"k": made.k, "include_seen": made.include_seen, **lists}
+    if users is None:
+        write(recommender.recommend_all(**options), made.out)
+    else:
+        write(recommender.recommend(users, **options), made.out)
+    print(f"{made.out}: {len(recommender.user_ids if users is None else users):,} users")
+
+
+@dataclass(frozen=True)
+class Similar:
+    """Nearest items by cosine."""
+
+    run: Positional[str]
+    """Run folder."""
+    items: tuple[str, ...]
+    """Item ids."""
+    k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 10
+    """Neighbours an item."""
+
+
+def similar(args: list[str]) -> None:
+    """Print the items nearest to given ones."""
+    made = parse(Similar, args, "jaxrec similar")
+    from jaxrec.recommend import Recommender
+
+    frame = Recommender.load(made.run).similar_items(made.items, k=made.k)
+    print("item\tsimilar\trank\tscore")
+    for row in frame.iter_rows():
+        print(*row[:3], f"{row[3]:.4f}", sep="\t")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Embeddings and ids for the world outside."""
+
+    run: Positional[str]
+    """Run folder."""
+    to: Literal["npz", "parquet", "safetensors"]
+    out: str
+
+
+def export(args: list[str]) -> None:
+    """Write the embeddings and their ids as npz, parquet or safetensors."""
+    made = parse(Export, args, "jaxrec export")
+    from jaxrec.export import export as write
+
+    write(made.run, made.to, made.out)
+    print(made.out)
+
+
+@dataclass(frozen=True)
+class Report:
+    """One HTML page about one or several runs."""
+
+    runs: Positional[tuple[str, ...]]
+    """Run folders."""
+    out: str
+
+
+def report(args: list[str]) -> None:
+    """Write one self-contained HTML page about runs."""
+    made = parse(Report, args, "jaxrec report")
+    if not made.runs:
+        raise InputError("name at least one run folder: jaxrec report RUN --out report.html")
+    from jaxrec.report import report as write
+
+    write([Path(r) for r in made.runs], Path(made.out))
+    print(made.out)

@@ -1,0 +1,86 @@
+"""``jaxrec train`` and ``jaxrec resume``."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import tyro
+from tyro.conf import Positional
+
+from jaxrec import config as configs
+from jaxrec import presets
+from jaxrec.cli.arguments import parse
+from jaxrec.config import Config
+from jaxrec.errors import InputError
+
+
+def _train_arguments(base: Config) -> Any:
+    """The dataclass of ``jaxrec train``: every field of Config, with the preset's values."""
+    own: list[Any] = [
+        (
+            "run",
+            Annotated[str | None, tyro.conf.arg(help="Run folder; default runs/PRESET-N.")],
+            field(default=None),
+        ),
+        (
+            "config",
+            Annotated[
+                str | None,
+                tyro.conf.arg(help="A config.json to begin from instead of a preset."),
+            ],
+            field(default=None),
+        ),
+        ("quiet", Annotated[bool, tyro.conf.arg(help="Print nothing.")], field(default=False)),
+    ]
+    fields: list[Any] = []
+    for f in dataclasses.fields(Config):
+        if f.name != "preset":
+            value = getattr(base, f.name)
+            nested = dataclasses.is_dataclass(value)
+            made = field(default_factory=lambda v=value: v) if nested else field(default=value)
+            fields.append((f.name, f.type, made))
+    order = sorted(fields, key=lambda f: f[0] not in ("data", "seed"))
+    return dataclasses.make_dataclass("Train", [*order[:1], *own, *order[1:]], frozen=True)
+
+
+def _base_config(args: list[str]) -> tuple[Config, list[str]]:
+    """The configuration that the options change, and the arguments that are left."""
+    name = args.pop(0) if args and not args[0].startswith("-") else None
+    files = [a.partition("=")[2] for a in args if a.startswith("--config=")]
+    files += [args[i + 1] for i, a in enumerate(args[:-1]) if a == "--config"]
+    if files and name is not None:
+        raise InputError(f"give a preset ({name}) or --config {files[0]}, not both")
+    base = configs.load(files[0]) if files else presets.get(name or "quickstart")
+    return base, args
+
+
+def train(args: list[str]) -> None:
+    """Train a preset; evaluate, and write a run folder."""
+    base, args = _base_config(args)
+    made = parse(_train_arguments(base), args, "jaxrec train [PRESET]")
+    values = {
+        f.name: getattr(made, f.name) for f in dataclasses.fields(Config) if f.name != "preset"
+    }
+    config = Config(preset=base.preset, **values)
+    from jaxrec.train.run import train as start
+
+    start(config, run=made.run, quiet=made.quiet)
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Go on with a run from its last good checkpoint."""
+
+    run: Positional[str]
+    """Run folder."""
+    data: str | None = None
+    """Where the data is now, if it moved."""
+    quiet: bool = False
+
+
+def resume(args: list[str]) -> None:
+    """Go on with a run from its last good checkpoint, to the same bits."""
+    made = parse(Resume, args, "jaxrec resume")
+    from jaxrec.train.run import resume as go_on
+
+    go_on(made.run, data=made.data, quiet=made.quiet)

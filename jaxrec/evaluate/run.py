@@ -1,0 +1,124 @@
+"""Evaluation of a finished run: its embeddings against baselines, ranked by the same code."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxrec import config as configs
+from jaxrec.config import Config
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import resolve
+from jaxrec.data.split import Splits, apply_filter, split
+from jaxrec.errors import InputError
+from jaxrec.evaluate.ranking import (
+    Evaluator,
+    Scorer,
+    dot_scorer,
+    popularity_scorer,
+    random_scorer,
+    union,
+)
+from jaxrec.files import write_json
+from jaxrec.runfolder import check_data, check_run, read_embeddings, read_json
+
+_KEPT = ("train", "false_negative_rate", "steps", "best_step", "validation")
+
+
+def protocol(config: Config) -> str:
+    """One line that says how the numbers came about."""
+    chosen = {
+        "validation": f"parameters chosen by {config.eval.metric} on validation",
+        "test": f"parameters chosen by {config.eval.metric} ON TEST (as the papers do)",
+        "none": "last parameters, no selection",
+    }[config.eval.select_on]
+    refit = "; length chosen on validation, then trained on train and validation"
+    return (
+        "full ranking over all items; known items masked (train; for test, validation too); "
+        f"ties to the lower item; {chosen}{refit if config.train.refit else ''}"
+    )
+
+
+def always(train: Dataset, seed: int) -> dict[str, Scorer]:
+    """The baselines that stand in every result."""
+    return {
+        "popularity": popularity_scorer(train.item_counts()),
+        "random": random_scorer(seed, train.n_items),
+    }
+
+
+def measure(
+    model: Scorer,
+    baselines: dict[str, Scorer],
+    evaluator: Evaluator,
+    should_stop: Callable[[], bool] | None = None,
+) -> dict[str, Any] | None:
+    """Metrics of the model and of each baseline: a part of eval.json; None if stopped."""
+    measured = {}
+    for name, scorer in {"model": model, **baselines}.items():
+        measured[name] = evaluator(scorer, should_stop)
+        if measured[name] is None:
+            return None
+    return {"metrics": measured.pop("model"), "baselines": measured, "users": evaluator.users}
+
+
+def load_splits(run: Path, config: Config, data: str | Path | None) -> Splits:
+    """The parts that the run was trained and is judged on; ``data`` says where it moved to."""
+    if data is None and config.data == configs.IN_MEMORY:
+        raise InputError(f"{run}: was trained on a Dataset in memory; name the data with --data")
+    dataset = resolve(str(data or config.data))
+    check_data(run, dataset)
+    return split(apply_filter(dataset, config.filter), config.split, config.seed)
+
+
+def evaluate(
+    run: str | Path,
+    split: str = "test",
+    ks: Sequence[int] = (10, 20, 50),
+    *,
+    baselines: Sequence[str] = (),
+    data: str | Path | None = None,
+) -> dict[str, Any]:
+    """Rank all items for the users of a held-out part, and write RUN/eval.json.
+
+    Args:
+      split: "test" or "validation".
+      ks: cut-offs K.
+      baselines: of "item-knn" and "ease", besides popularity and random.
+      data: where the data is now, if it moved.
+
+    Returns:
+      The content of eval.json.
+
+    Raises:
+      InputError: no finished run, data that differs, or no such held-out pairs.
+    """
+    run = check_run(run)
+    config = configs.load(run / "config.json")
+    table = read_embeddings(run)
+    if split == "validation" and config.train.refit:
+        raise InputError(f"{run}: the refit trained on validation; evaluate --split test")
+    parts = load_splits(run, config, data)
+    held_out = parts.test if split == "test" else parts.validation
+    if held_out.n_edges == 0:
+        raise InputError(f"{run}: the run's split holds no {split} pairs")
+    train, seen = parts.train, parts.train.csr()
+    if split == "test":
+        seen = union(seen, parts.validation.csr())
+    model = dot_scorer(
+        table.user, table.item, user_bias_U=table.user_bias, item_bias_I=table.item_bias
+    )
+    others = always(train, config.seed)
+    for name in baselines:
+        from jaxrec.evaluate.baselines import ON_REQUEST
+
+        others[name] = ON_REQUEST[name](train.csr(), train.n_items)
+    measured = measure(model, others, Evaluator(held_out.csr(), seen, ks, train.n_items))
+    assert measured is not None
+    before = read_json(run / "eval.json")
+    content = {"split": split} | measured
+    content |= {"protocol": protocol(config), "selected_on": config.eval.select_on}
+    content |= {name: before[name] for name in _KEPT if name in before}
+    if split == "validation":
+        content.pop("validation", None)
+    write_json(run / "eval.json", content)
+    return content

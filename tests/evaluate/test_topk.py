@@ -1,0 +1,97 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracle
+import pytest
+
+from jaxrec.data.dataset import Csr
+from jaxrec.errors import RunError
+from jaxrec.evaluate import topk
+from jaxrec.evaluate.ranking import dot_scorer, popularity_scorer, top_k
+
+
+def csr_of(rows: list[set[int]]) -> Csr:
+    indptr = np.cumsum([0, *map(len, rows)]).astype(np.int32)
+    return Csr(indptr, np.array([i for row in rows for i in sorted(row)], np.int32))
+
+
+@pytest.mark.parametrize("items", [40, 1280, 1311, 4000])
+@pytest.mark.parametrize("distinct", [1, 3, 50])
+def test_runs_of_items_give_the_same_list_to_the_last_tie(items: int, distinct: int):
+    rng = np.random.default_rng(items + distinct)
+    score_BI = rng.integers(0, distinct, (20, items)).astype(np.float32)
+    score_BI[rng.random((20, items)) < 0.3] = -np.inf
+    score_BI[0, : items - 3] = -np.inf
+    found = jax.jit(topk._top_k, static_argnums=1)(jnp.asarray(score_BI), 10)
+    expected = jax.lax.top_k(jnp.asarray(score_BI), 10)
+    assert np.array_equal(found[0], expected[0])
+    finite = np.isfinite(expected[0])
+    assert np.array_equal(np.asarray(found[1])[finite], np.asarray(expected[1])[finite])
+
+
+@pytest.fixture(scope="module")
+def tables():
+    rng = np.random.default_rng(0)
+    names = {"user": (30, 4), "item": (25, 4), "user_bias": (30,), "item_bias": (25,)}
+    return {name: rng.normal(size=shape).astype(np.float32) for name, shape in names.items()}
+
+
+@pytest.mark.parametrize("block", [None, 7])
+def test_lists_leave_out_what_is_seen_or_not_allowed(tables, block):
+    rng = np.random.default_rng(1)
+    seen = [set(rng.choice(25, rng.integers(0, 20), replace=False).tolist()) for _ in range(30)]
+    allowed = rng.random(25) < 0.7
+    users = np.array([4, 29, 4, 0, 17, 3, 8, 9, 10])
+    scorer = dot_scorer(
+        tables["user"],
+        tables["item"],
+        user_bias_U=tables["user_bias"],
+        item_bias_I=tables["item_bias"],
+    )
+    item_nk, score_nk = top_k(scorer, users, csr_of(seen), 12, allowed=allowed, block=block)
+    score_UI = tables["user"] @ tables["item"].T
+    score_UI += tables["user_bias"][:, None] + tables["item_bias"]
+    for user, items, score in zip(users, item_nk, score_nk, strict=True):
+        left_out = seen[user] | set(np.flatnonzero(~allowed).tolist())
+        expected = oracle.top_list(score_UI[user], left_out, 12)
+        padding = 12 - len(expected)
+        assert items.tolist() == expected + [-1] * padding
+        assert score == pytest.approx([*score_UI[user, expected], *[-np.inf] * padding], rel=1e-5)
+
+
+def test_without_a_mask_the_list_may_be_longer_than_the_items():
+    item_nk, score_nk = top_k(popularity_scorer(np.array([1, 5, 3])), np.array([0, 8]), None, 5)
+    assert item_nk.tolist() == [[1, 2, 0, -1, -1]] * 2
+    assert score_nk.tolist() == [[5, 3, 1, -np.inf, -np.inf]] * 2
+
+
+def test_no_users_no_lists():
+    item_nk, score_nk = top_k(popularity_scorer(np.ones(3)), np.zeros(0, np.int32), None, 2)
+    assert item_nk.shape == score_nk.shape == (0, 2)
+
+
+def test_nan_is_named_and_padding_is_not_counted():
+    user_UD = np.ones((3, 2), np.float32)
+    user_UD[2] = np.nan
+    scorer = dot_scorer(user_UD, np.ones((4, 2), np.float32))
+    with pytest.raises(RunError, match="scores of 1 users are not numbers"):
+        top_k(scorer, np.array([0, 1, 2]), None, 2, block=2)
+    assert top_k(scorer, np.array([0, 1]), None, 2)[0].tolist() == [[0, 1], [0, 1]]
+
+
+def test_half_precision_factors_are_summed_in_float32(tables):
+    scorer = dot_scorer(tables["user"], tables["item"], dtype=jnp.bfloat16)
+    score_BI = scorer.fn(scorer.params, jnp.arange(30, dtype=jnp.int32))
+    assert score_BI.dtype == jnp.float32
+    rounded = {n: np.asarray(jnp.asarray(t, jnp.bfloat16), np.float32) for n, t in tables.items()}
+    assert np.asarray(score_BI) == pytest.approx(rounded["user"] @ rounded["item"].T, abs=1e-5)
+
+
+def test_free_memory_is_of_this_machine():
+    assert 2**20 < topk.free_memory() < 2**50
+
+
+@pytest.mark.parametrize(("items", "low", "high"), [(100, 4096, 4096), (10**9, 32, 32)])
+def test_block_size_keeps_within_bounds(items, low, high):
+    assert low <= topk.block_size(items, 10**6, jax.devices()[0]) <= high
+    assert topk.block_size(items, 20, jax.devices()[0]) == 20

@@ -1,0 +1,121 @@
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxrec import config as configs
+from jaxrec import presets
+from jaxrec.config import (
+    Config,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    NegativesConfig,
+    OptimConfig,
+    SplitConfig,
+    TrainConfig,
+)
+from jaxrec.errors import InputError
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_survives_the_round_trip_through_json(name, tmp_path):
+    config = presets.get(name)
+    assert config.preset == name
+    assert (presets.PRESETS[name].__doc__ or "").strip()
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(configs.to_dict(config)))
+    assert configs.load(path) == config
+
+
+@given(
+    dim=st.integers(1, 512),
+    k=st.lists(st.integers(1, 99), min_size=1, max_size=4, unique=True),
+    clip=st.none() | st.floats(0.01, 10),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_round_trip_of_any_values(dim, k, clip, seed):
+    config = Config(
+        seed=seed,
+        model=ModelConfig(dim=dim),
+        optim=OptimConfig(clip_norm=clip),
+        eval=EvalConfig(k=tuple(k), metric=f"ndcg@{k[0]}"),
+    )
+    assert configs.from_dict(json.loads(json.dumps(configs.to_dict(config)))) == config
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"model": {"dmi": 3}}, ["model.", "'dmi'", "'dim'"]),
+        ({"modle": {}}, ["'modle'", "'model'"]),
+        ({"model": {"dim": "x"}}, ["model.dim", "int", "'x'"]),
+        ({"model": {"dim": True}}, ["model.dim", "int"]),
+        ({"model": {"dim": 2.5}}, ["model.dim", "int"]),
+        ({"loss": {"name": "brp"}}, ["loss.name", "'brp'", "'bpr'"]),
+        ({"eval": {"k": 20}}, ["eval.k", "list"]),
+        ({"model": 3}, ["model", "object"]),
+        ({"seed": -1}, ["seed"]),
+    ],
+)
+def test_what_a_file_may_not_say_is_refused_by_name(values, words, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(values))
+    with pytest.raises(InputError) as caught:
+        configs.load(path)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert len(message.splitlines()) == 1
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1]", b"\xff\xfe\x00", b"null", b'{"model": null}']
+)
+def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"config\.json"):
+        configs.load(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (lambda: ModelConfig(dim=0), "model.dim"),
+        (lambda: ModelConfig(layers=-1), "model.layers"),
+        (lambda: ModelConfig(init_std=0.0), "init_std"),
+        (lambda: LossConfig(temperature=0.0), "temperature"),
+        (lambda: NegativesConfig(count=0), "negatives.count"),
+        (lambda: OptimConfig(learning_rate=float("nan")), "learning_rate"),
+        (lambda: OptimConfig("sgd", weight_decay=1.0), "adamw"),
+        (lambda: OptimConfig("adam", momentum=0.9), "sgd"),
+        (lambda: TrainConfig(batch_size=0), "batch_size"),
+        (lambda: TrainConfig(steps=-1), "train.steps"),
+        (lambda: EvalConfig(k=()), "eval.k"),
+        (lambda: EvalConfig(k=(20, 20)), "twice"),
+        (lambda: EvalConfig(metric="recal@20"), "'recall'"),
+        (lambda: EvalConfig(k=(10,), metric="recall@20"), "eval.k"),
+        (lambda: SplitConfig(test=1.0), "split.test"),
+        (lambda: SplitConfig(test_time=1.0, validation_time=2.0), "validation_time"),
+        (
+            lambda: Config(train=TrainConfig(refit=True), eval=EvalConfig(select_on="test")),
+            "refit",
+        ),
+    ],
+)
+def test_values_that_cannot_be_are_refused(make, word):
+    with pytest.raises(InputError, match=word):
+        make()
+
+
+def test_configurations_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 3  # pyright: ignore
+
+
+def test_an_unknown_preset_names_the_nearest():
+    with pytest.raises(InputError, match="'quickstart'"):
+        presets.get("quikstart")

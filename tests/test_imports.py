@@ -1,0 +1,120 @@
+"""The house rules that a walk over the import statements can hold."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "jaxrec"
+FILES = sorted(ROOT.rglob("*.py"))
+
+# What each room may import of ours; the rooms that everyone may use come first.
+EVERYONE = {"errors", "config", "files", "_packages"}
+MAY = {
+    "errors": set(),
+    "config": set(),
+    "files": set(),
+    "_packages": set(),
+    "presets": set(),
+    "data": set(),
+    "graph": {"data"},
+    "models": {"graph"},
+    "losses": set(),
+    "negatives": {"graph"},
+    "optim": set(),
+    "evaluate": {"models", "graph", "data", "runfolder"},
+    "runfolder": {"data"},
+    "log": {"runfolder"},
+    "recommend": {"data", "evaluate", "runfolder"},
+    "export": {"runfolder", "recommend"},
+    "report": {"data", "evaluate", "runfolder", "presets"},
+    "train": {
+        *("data", "graph", "models", "losses", "negatives", "optim", "evaluate"),
+        *("log", "runfolder", "report", "presets"),
+    },
+    "cli": {
+        *("data", "graph", "evaluate", "log", "presets", "recommend", "export", "report"),
+        *("train", "runfolder"),
+    },
+}
+
+
+def room(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    """Dotted modules that a file imports, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            if node.module == "jaxrec":
+                found |= {f"jaxrec.{alias.name}" for alias in node.names}
+            else:
+                found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_rooms_import_only_what_they_may(path):
+    here = room(path)
+    if here in ("__init__", "__main__"):
+        return
+    ours = {m.split(".")[1] for m in imported(path) if m.startswith("jaxrec.")}
+    ours -= {here, "__version__"}
+    assert ours <= MAY[here] | EVERYONE, f"{path} imports {ours - MAY[here] - EVERYONE}"
+    if here != "graph":
+        assert "jraph" not in {m.split(".")[0] for m in imported(path)}
+    if here in ("config", "errors"):
+        assert not {"jax", "numpy"} & {m.split(".")[0] for m in imported(path)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_outgrows_its_room(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import jaxrec",
+        "import sys; sys.argv = ['jaxrec', '--help']; from jaxrec.cli import main; main()",
+        "import sys; sys.argv = ['jaxrec', 'train', '--help']; from jaxrec.cli import main; main()",
+        "import jaxrec.data.dataset, jaxrec.data.split, jaxrec.data.formats",
+    ],
+)
+def test_start_up_loads_no_jax(program):
+    watch = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: sys.stderr.write('LOADED ' * ('jax' in sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", watch + program], capture_output=True, text=True, check=True
+    )
+    assert "LOADED" not in done.stderr
+
+
+def test_public_names_are_there_and_nothing_else():
+    import jaxrec
+
+    for name in jaxrec.__all__:
+        assert getattr(jaxrec, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = jaxrec.nonsense
+
+
+def test_packages_that_are_called_stay_packages():
+    import jaxrec
+    import jaxrec.train.loop as loop
+
+    assert loop.Loop.__module__ == "jaxrec.train.loop"
+    for package in (jaxrec.train, jaxrec.evaluate, jaxrec.report):
+        assert callable(package)
+    with pytest.raises(jaxrec.InputError, match="no preset 'nope'"):
+        jaxrec.train(preset="nope")
