@@ -3,7 +3,7 @@
 import importlib
 import sys
 
-CASES = {"ingest": "bench.ingest"}
+CASES = {"baselines": "bench.baselines", "ingest": "bench.ingest"}
 
 
 def main() -> int:

@@ -145,7 +145,7 @@ def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
     Raises:
       InputError: the matrix does not fit the free memory.
     """
-    from scipy.linalg.lapack import spotrf, spotri
+    from scipy.linalg import get_lapack_funcs
     from scipy.sparse import csr_array
 
     needed, free = 4 * n_items**2, free_memory()
@@ -165,23 +165,26 @@ def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
         matrix_II[rows] = (pair_IU[rows] @ pair_UI).toarray()
     matrix_II.flat[:: n_items + 1] += np.float32(l2)
     # LAPACK counts in columns: its lower triangle is the upper one of the rows here.
-    factor_II, failed = spotrf(matrix_II.T, lower=1, clean=0, overwrite_a=1)
-    inverse_II, failed_too = spotri(factor_II, lower=1, overwrite_c=1)
+    potrf, potri = get_lapack_funcs(("potrf", "potri"), dtype=np.float32)
+    factor_II, failed = potrf(matrix_II.T, lower=1, clean=0, overwrite_a=1)
+    inverse_II, failed_too = potri(factor_II, lower=1, overwrite_c=1)
     if failed or failed_too:
         raise InputError(f"EASE: XᵀX + {l2} is not positive definite; raise l2")
     weight_II = inverse_II.T
     for rows in blocks:
         inside = weight_II[rows, rows]
-        inside += np.triu(inside, 1).T - np.tril(inside, -1)
+        weight_II[rows, rows] = np.triu(inside) + np.triu(inside, 1).T
         weight_II[rows.stop :, rows] = weight_II[rows, rows.stop :].T
     weight_II *= -1 / np.diagonal(weight_II)
     weight_II.flat[:: n_items + 1] = 0
-    params = _Dense(jnp.asarray(train.indptr), jnp.asarray(train.indices), jnp.asarray(weight_II))
+    params = _Dense(
+        jnp.asarray(train.indptr), jnp.asarray(train.indices), jax.device_put(weight_II)
+    )
     return Scorer(_dense, params, n_items)
 
 
 def _aligned(n_items: int) -> np.ndarray:
-    """An empty [I, I] float32 matrix that begins on 64 bytes, as jax on CPU wants it to not copy."""
+    """An empty [I, I] float32 matrix on a 64-byte boundary, which jax on CPU takes uncopied."""
     raw = np.empty(n_items**2 + 16, np.float32)
     start = (-raw.ctypes.data % 64) // 4
     return raw[start : start + n_items**2].reshape(n_items, n_items)

@@ -1,8 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
-import oracle
 import pytest
 
+import oracle
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import InputError
 from jaxrec.evaluate import baselines
@@ -51,14 +52,15 @@ def test_ease_is_a_ridge_regression_of_each_item_on_the_others(pairs, l2, monkey
 
 
 def test_ease_that_does_not_fit_is_refused_before_it_begins():
-    with pytest.raises(InputError, match="EASE on 2000000 items needs 16000.0 GB"):
+    with pytest.raises(InputError, match="EASE on 2000000 items needs 16000"):
         baselines.ease(empty_csr(1), 2_000_000)
 
 
 def test_ease_hands_its_matrix_over_without_a_copy():
     matrix_II = baselines._aligned(33)
     assert matrix_II.ctypes.data % 64 == 0
-    assert jnp.asarray(matrix_II).unsafe_buffer_pointer() == matrix_II.ctypes.data
+    matrix_II[:] = 1
+    assert jax.device_put(matrix_II).unsafe_buffer_pointer() == matrix_II.ctypes.data
 
 
 def test_both_find_planted_groups_that_popularity_cannot(pairs):
