@@ -103,10 +103,11 @@ def sampled_softmax(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray)
 LOSSES = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax}
 
 
-def item_knn_scores(pair_UI: np.ndarray, neighbours: int) -> np.ndarray:
-    """Item-kNN by its definition: dense cosine similarities, the nearest few of each item."""
+def item_knn_scores(pair_UI: np.ndarray, neighbours: int, user_power: float) -> np.ndarray:
+    """Item-kNN by its definition: dense similarities, the nearest few of each item."""
+    user_U = np.maximum(pair_UI.sum(axis=1), 1) ** -user_power
     count_I = np.maximum(pair_UI.sum(axis=0), 1)
-    similarity_II = pair_UI.T @ pair_UI / np.sqrt(np.outer(count_I, count_I))
+    similarity_II = pair_UI.T @ (user_U[:, None] * pair_UI) / np.sqrt(np.outer(count_I, count_I))
     kept_II = np.zeros_like(similarity_II)
     for i, row in enumerate(similarity_II):
         others = [j for j in range(len(row)) if j != i]

@@ -5,7 +5,7 @@ both are ranked by the code that ranks the models. Interactions are binary.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,33 +77,43 @@ def _sparse(params: _Sparse, user_B: Array) -> Array:
     return _sum_rows(params, user_B, len(params.segment_) - 1, add)
 
 
-def item_knn(train: Csr, n_items: int, neighbours: int = 100) -> Scorer:
-    """Item-based nearest neighbours with cosine similarity (Sarwar et al. 2001).
+def _pairs(train: Csr, n_items: int) -> Any:
+    """X as a scipy.sparse.csr_array [U, I] of ones."""
+    from scipy.sparse import csr_array
 
-    score(u, i) = Σ s_ij over the train items j of u among the ``neighbours`` items most similar to
-    i, with s_ij = |users of both| / √(|users of i| · |users of j|), and ties to the lower id.
+    ones_E = np.ones(len(train.indices), np.float32)
+    shape = (len(train.indptr) - 1, n_items)
+    return csr_array((ones_E, train.indices, train.indptr), shape=shape)
+
+
+def item_knn(train: Csr, n_items: int, neighbours: int = 500, user_power: float = 0.5) -> Scorer:
+    """Item-based nearest neighbours (Sarwar et al. 2001).
+
+    score(u, i) = Σ s_ij over the train items j of u among the ``neighbours`` items most similar
+    to i (ties to the lower id), where s_ij = Σ |u|^-a / √(|users of i| · |users of j|) over the
+    users u of both, |u| their number of items and a the ``user_power``. At a = 0 that is the
+    cosine of the item columns; a > 0 takes a user of many items for weaker evidence (as Breese
+    et al. 1998, inverse user frequency); a = 1 is two steps of LightGCN's normalised adjacency.
     Similarities are computed for blocks of items; only the neighbours are kept.
 
     Args:
       train: items by user.
       n_items: I.
-      neighbours: kept for each item. On Gowalla 100 was best on a tenth of the train pairs.
+      neighbours: kept for each item.
+      user_power: a. The defaults were chosen on a tenth of Gowalla's train pairs.
     """
-    from scipy.sparse import csr_array, diags_array
+    from scipy.sparse import diags_array
 
-    pair_UI = csr_array(
-        (np.ones(len(train.indices), np.float32), train.indices, train.indptr),
-        shape=(len(train.indptr) - 1, n_items),
-    )
-    count_I = np.bincount(train.indices, minlength=n_items)
-    unit_UI = csr_array(
-        pair_UI @ diags_array(1 / np.sqrt(np.maximum(count_I, 1, dtype=np.float32)))
-    )
-    unit_IU = csr_array(unit_UI.T)
+    pair_UI = _pairs(train, n_items)
+    pair_IU = pair_UI.T.tocsr()
+    user_U = np.maximum(train.degree, 1).astype(np.float32) ** np.float32(-user_power)
+    weighted_UI = (diags_array(user_U) @ pair_UI).tocsr()
+    norm_I = np.sqrt(np.bincount(train.indices, minlength=n_items).astype(np.float32))
     kept = []
     for start in range(0, n_items, _ITEMS_AT_ONCE):
-        block = (unit_IU[start : start + _ITEMS_AT_ONCE] @ unit_UI).tocoo()
-        target, source, weight = block.row + start, block.col, block.data
+        block = (pair_IU[start : start + _ITEMS_AT_ONCE] @ weighted_UI).tocoo()
+        target, source = block.row + start, block.col
+        weight = block.data / (norm_I[target] * norm_I[source])
         other = target != source
         target, source, weight = target[other], source[other], weight[other]
         order = np.lexsort((source, -weight, target))
@@ -146,7 +156,6 @@ def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
       InputError: the matrix does not fit the free memory.
     """
     from scipy.linalg import get_lapack_funcs
-    from scipy.sparse import csr_array
 
     needed, free = 4 * n_items**2, free_memory()
     if needed > free:
@@ -154,11 +163,8 @@ def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
             f"EASE on {n_items} items needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
             "free; leave it out, or filter rare items (filter.min_item_count)"
         )
-    pair_UI = csr_array(
-        (np.ones(len(train.indices), np.float32), train.indices, train.indptr),
-        shape=(len(train.indptr) - 1, n_items),
-    )
-    pair_IU = csr_array(pair_UI.T)
+    pair_UI = _pairs(train, n_items)
+    pair_IU = pair_UI.T.tocsr()
     matrix_II = _aligned(n_items)
     blocks = [slice(i, min(i + _ITEMS_AT_ONCE, n_items)) for i in range(0, n_items, _ITEMS_AT_ONCE)]
     for rows in blocks:

@@ -31,15 +31,15 @@ def scores(scorer: Scorer, users: int) -> np.ndarray:
     return np.asarray(scorer.fn(scorer.params, jnp.arange(users, dtype=jnp.int32)))
 
 
-@pytest.mark.parametrize("neighbours", [1, 7, 200])
-def test_item_knn_is_its_definition(pairs, neighbours, monkeypatch):
+@pytest.mark.parametrize(("neighbours", "power"), [(1, 0.0), (7, 0.0), (200, 0.0), (200, 0.5)])
+def test_item_knn_is_its_definition(pairs, neighbours, power, monkeypatch):
     # Several blocks of items, and rows of several segments.
     monkeypatch.setattr(baselines, "_ITEMS_AT_ONCE", 32)
     monkeypatch.setattr(baselines, "_SEGMENT", 8)
     pair_UI, train = pairs
-    scorer = baselines.item_knn(train, 90, neighbours=neighbours)
+    scorer = baselines.item_knn(train, 90, neighbours, user_power=power)
     assert scores(scorer, 40) == pytest.approx(
-        oracle.item_knn_scores(pair_UI, neighbours), abs=1e-5
+        oracle.item_knn_scores(pair_UI, neighbours, power), abs=1e-5
     )
 
 
