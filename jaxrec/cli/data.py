@@ -1,36 +1,12 @@
 """``jaxrec data import``, ``stats`` and ``synth``."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
 from jaxrec.errors import InputError, nearest
-
-
-@dataclass(frozen=True)
-class Import:
-    """Read interactions of any known format and write a prepared folder."""
-
-    src: Positional[str]
-    """File or folder to read."""
-    out: str
-    """Prepared folder to write; new or empty."""
-    format: str | None = None
-    """prepared, lightgcn, csv, tsv, parquet, recbole, movielens; told from the path by default."""
-    user: str | None = None
-    """Name (or number, from 1) of the user column of a table; guessed if not given."""
-    item: str | None = None
-    """Likewise of the item column."""
-    rating: str | None = None
-    """Likewise of the rating column."""
-    time: str | None = None
-    """Likewise of the time column."""
-    event: str | None = None
-    """Likewise of the column with the kind of event."""
-    event_weights: tuple[str, ...] = ()
-    """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
 
 
 @dataclass(frozen=True)
@@ -68,14 +44,28 @@ def _weights(texts: tuple[str, ...]) -> dict[str, float]:
 
 
 def _import(args: list[str]) -> str:
-    made = parse(Import, args, "jaxrec data import")
     from jaxrec.data import commands
     from jaxrec.data.formats import Columns
 
-    columns = Columns(made.user, made.item, made.rating, made.time, made.event)
-    named = columns if columns.given() else None
+    @dataclass(frozen=True)
+    class Import:
+        """Read interactions of any known format and write a prepared folder."""
+
+        src: Positional[str]
+        """File or folder to read."""
+        out: str
+        """Prepared folder to write; new or empty."""
+        format: str | None = None
+        """prepared, lightgcn, csv, tsv, parquet, recbole or movielens; told from the path if not
+        given."""
+        columns: Columns = field(default_factory=Columns)
+        event_weights: tuple[str, ...] = ()
+        """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
+
+    made = parse(Import, args, "jaxrec data import")
+    columns = made.columns if made.columns.given() else None
     weights = _weights(made.event_weights) or None
-    return commands.import_data(made.src, made.out, made.format, named, weights)
+    return commands.import_data(made.src, made.out, made.format, columns, weights)
 
 
 def _stats(args: list[str]) -> str:

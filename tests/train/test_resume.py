@@ -46,12 +46,11 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=["plain", "refit"])
-def whole(request, data, tmp_path_factory) -> tuple[list[str], Path]:
-    """The options of a run and the folder of it that nothing disturbed."""
-    options = [*OPTIONS, "--data", str(data)]
-    options += ["--train.refit"] if request.param == "refit" else []
-    run = tmp_path_factory.mktemp(request.param) / "run"
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory) -> tuple[list[str], Path]:
+    """The options of a run (search, then refit) and the folder of it that nothing disturbed."""
+    options = [*OPTIONS, "--data", str(data), "--train.refit"]
+    run = tmp_path_factory.mktemp("whole") / "run"
     done = jaxrec("train", *options, "--run", run)
     assert done.returncode == 0, done.stderr
     return options, run
@@ -74,6 +73,7 @@ MOMENTS = {
     "while Orbax writes": ("jaxrec.train.checkpoint:Checkpoints._seal", 4),
     "before a save is sealed": ("jaxrec.train.checkpoint:write_manifest", 3),
     "before anything is sealed": ("jaxrec.train.checkpoint:write_manifest", 1),
+    "between the steps of the refit": ("jaxrec.train.loop:Loop._read", 9),
     "while results are written": ("jaxrec.train.results:write_slices", 1),
 }
 

@@ -1,0 +1,173 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import oracle
+from jaxrec.config import (
+    Config,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    NegativesConfig,
+    OptimConfig,
+    SplitConfig,
+    TrainConfig,
+)
+from jaxrec.data import synthetic
+from jaxrec.data.split import split
+from jaxrec.train.problem import Problem
+from jaxrec.train.state import SCAN_LENGTH, Batch
+
+BASE = Config(
+    split=SplitConfig(test=0.1, validation=0.1),
+    model=ModelConfig(dim=6, layers=2),
+    train=TrainConfig(batch_size=32, l2=0.01),
+    optim=OptimConfig(learning_rate=0.05),
+    eval=EvalConfig(k=(20,)),
+)
+
+
+def problem(**parts) -> Problem:
+    config = dataclasses.replace(BASE, **parts)
+    data = synthetic.make(30, 45, 300, communities=3, seed=3)
+    if parts.get("seed") == 99:
+        data = dataclasses.replace(data, weight=np.linspace(0.5, 2, 300, dtype=np.float32))
+    return Problem.build(config, split(data, config.split, 0))
+
+
+def by_hand(p: Problem, table_ND: np.ndarray, batch: Batch) -> float:
+    """The loss of a batch from its definition, in NumPy and plain Python."""
+    config, n_users = p.config, p.stepper.n_users
+    user, item, weight = (np.asarray(x) for x in batch.positives)
+    neg = np.broadcast_to(np.asarray(batch.neg), (len(user), batch.neg.shape[-1])) + n_users
+    emb = oracle.lightgcn(p.splits.train, table_ND, config.model.layers)
+    if config.model.score == "cosine":
+        emb = emb / np.linalg.norm(emb, axis=1, keepdims=True)
+    pos_score = (emb[user] * emb[item + n_users]).sum(-1) / config.loss.temperature
+    neg_score = (emb[user][:, None] * emb[neg]).sum(-1) / config.loss.temperature
+    valid = np.ones(neg.shape, bool) if batch.valid_BN is None else np.asarray(batch.valid_BN)
+    value = np.array(oracle.LOSSES[config.loss.name](pos_score, neg_score, valid))
+    square = (table_ND**2).sum(-1)
+    rows = square[user] + square[item + n_users] + square[neg].mean(-1)
+    share = weight / weight.sum()
+    return float((share * (value + config.train.l2 / 2 * rows)).sum())
+
+
+VARIANTS = {
+    "papers": {},
+    "users": {"train": TrainConfig(batch_size=32, l2=0.01, positives="users")},
+    "several": {"negatives": NegativesConfig("uniform", 4)},
+    "shared": {"negatives": NegativesConfig("shared", 16), "loss": LossConfig("softmax")},
+    "shared masked": {"negatives": NegativesConfig("shared", 16, reject_known=True)},
+    "cosine": {
+        "model": ModelConfig(dim=6, layers=1, score="cosine"),
+        "loss": LossConfig("softmax", temperature=0.2),
+        "negatives": NegativesConfig("shared", 8),
+    },
+    "binary": {"loss": LossConfig("bce"), "negatives": NegativesConfig("uniform", 2)},
+    "mf": {"model": ModelConfig("mf", dim=6, layers=0)},
+    "weighted": {"seed": 99},
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_loss_of_a_batch_equals_its_definition(name):
+    p = problem(**VARIANTS[name])
+    state = p.initial_state()
+    table = np.asarray(state.params["embedding"][...], np.float64) * 5
+    params = jax.tree.map(lambda x: x * 5, state.params)
+    draw, loss = jax.jit(p.stepper.batch), jax.jit(p.stepper.loss)
+    for step in (0, 3, p.cadence.per_epoch - 1):
+        batch = draw(p.data, jnp.int32(step))
+        ours, _ = loss(params, p.data.graph, batch)
+        assert float(ours) == pytest.approx(by_hand(p, table, batch), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["papers", "shared", "cosine"])
+def test_the_gradient_equals_central_differences_of_the_definition(name):
+    p = problem(**VARIANTS[name])
+    params = p.initial_state().params
+    batch = jax.jit(p.stepper.batch)(p.data, jnp.int32(1))
+    gradient, _ = jax.jit(jax.grad(p.stepper.loss, has_aux=True))(params, p.data.graph, batch)
+    ours = np.asarray(gradient["embedding"][...])
+    table = np.asarray(params["embedding"][...], np.float64)
+    rng = np.random.default_rng(0)
+    for row, column in zip(rng.integers(0, 75, 12), rng.integers(0, 6, 12), strict=True):
+        up, down = table.copy(), table.copy()
+        up[row, column] += 1e-5
+        down[row, column] -= 1e-5
+        slope = (by_hand(p, up, batch) - by_hand(p, down, batch)) / 2e-5
+        assert ours[row, column] == pytest.approx(slope, rel=1e-3, abs=1e-6)
+
+
+def test_rejected_negatives_never_meet_their_own_user():
+    for parts in ({}, {"negatives": NegativesConfig("shared", 40, reject_known=True)}):
+        p = problem(**parts)
+        liked = [set() for _ in range(30)]
+        for user, item in zip(p.splits.train.user, p.splits.train.item, strict=True):
+            liked[user].add(int(item))
+        draw = jax.jit(p.stepper.batch)
+        for step in range(4):
+            batch = draw(p.data, jnp.int32(step))
+            users = np.asarray(batch.positives.user_B)
+            neg = np.broadcast_to(np.asarray(batch.neg), (32, batch.neg.shape[-1]))
+            valid = np.ones(neg.shape, bool) if batch.valid_BN is None else batch.valid_BN
+            for user, row, used in zip(users, neg, np.asarray(valid), strict=True):
+                assert not liked[user] & set(row[used].tolist())
+                assert liked[user] >= set(row[~used].tolist())
+
+
+def test_the_bits_do_not_depend_on_how_a_run_is_cut_into_dispatches():
+    p = problem()
+    run = jax.jit(p.stepper.dispatch)
+
+    def trained(cuts: list[int]) -> np.ndarray:
+        state = p.initial_state()
+        for n in cuts:
+            state, _ = run(state, p.data, jnp.int32(n))
+        assert int(state.step) == sum(cuts)
+        return np.asarray(state.params["embedding"][...])
+
+    whole = trained([30])
+    np.testing.assert_array_equal(whole, trained([1, 7, 2, 20]))
+    np.testing.assert_array_equal(whole, trained([10, 10, 0, 10]))
+    assert not np.array_equal(whole, trained([29]))
+    assert run._cache_size() == 1
+
+
+def test_a_dispatch_holds_no_more_than_its_scan():
+    p = problem()
+    state, totals = jax.jit(p.stepper.dispatch)(p.initial_state(), p.data, jnp.int32(10**6))
+    assert int(state.step) == int(totals.steps) == SCAN_LENGTH
+
+
+def test_training_lowers_the_loss_and_totals_are_its_sums():
+    p = problem()
+    run = jax.jit(p.stepper.dispatch)
+    state, first = run(p.initial_state(), p.data, jnp.int32(10))
+    state, _ = run(state, p.data, jnp.int32(100))
+    before = float(state.totals.loss)
+    state, last = run(state, p.data, jnp.int32(10))
+    assert (float(last.loss) - before) / 10 < 0.7 * float(first.loss) / 10
+    assert int(last.steps) == 120
+    assert int(last.bad_step) == -1
+
+
+def test_the_first_step_without_a_finite_loss_is_named():
+    p = problem(optim=OptimConfig("sgd", learning_rate=1e30))
+    state, totals = jax.jit(p.stepper.dispatch)(p.initial_state(), p.data, jnp.int32(10))
+    assert 0 < int(totals.bad_step) < 10
+    assert int(state.step) == 10
+
+
+def test_the_step_moves_nothing_between_host_and_device():
+    p = problem()
+    state, n = p.initial_state(), jax.device_put(np.int32(5))
+    run = jax.jit(p.stepper.dispatch)
+    run(state, p.data, n)
+    with jax.transfer_guard("disallow"):
+        state, totals = run(state, p.data, n)
+    assert int(totals.steps) == 5
