@@ -3,7 +3,11 @@
 import importlib
 import sys
 
-CASES = {"baselines": "bench.baselines", "ingest": "bench.ingest"}
+CASES = {
+    "baselines": "bench.baselines",
+    "ingest": "bench.ingest",
+    "lightgcn-gowalla": "bench.lightgcn_gowalla",
+}
 
 
 def main() -> int:

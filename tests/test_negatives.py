@@ -34,9 +34,7 @@ def test_nobody_knows_anything():
 
 def test_uniform_negatives_are_uniform_over_exactly_the_unknown_items():
     count = 24_000
-    drawn = negatives.uniform(
-        jax.random.key(1), count, N_ITEMS, jnp.arange(len(LIKED)), known()
-    )
+    drawn = negatives.uniform(jax.random.key(1), count, N_ITEMS, jnp.arange(len(LIKED)), known())
     for liked, row in zip(LIKED, np.asarray(drawn), strict=True):
         allowed = sorted(set(range(N_ITEMS)) - set(liked)) or list(range(N_ITEMS))
         hits = np.bincount(row, minlength=N_ITEMS)
@@ -50,9 +48,7 @@ def test_uniform_negatives_are_uniform_over_exactly_the_unknown_items():
 @given(st.lists(st.sets(st.integers(0, 20)), min_size=1, max_size=6), st.integers(0, 2**31 - 1))
 def test_a_known_item_is_never_drawn(liked, seed):
     rows = [sorted(x) for x in liked]
-    drawn = negatives.uniform(
-        jax.random.key(seed), 40, 22, jnp.arange(len(rows)), known(rows)
-    )
+    drawn = negatives.uniform(jax.random.key(seed), 40, 22, jnp.arange(len(rows)), known(rows))
     for row, got in zip(rows, np.asarray(drawn), strict=True):
         assert not set(row) & set(got.tolist())
         assert got.min() >= 0
