@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 from jaxrec.errors import InputError, nearest
 
-
 IN_MEMORY = "(a Dataset in memory)"
 """What ``Config.data`` says where a run was given a Dataset instead of a path."""
 

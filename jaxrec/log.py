@@ -28,7 +28,7 @@ class Sink(Protocol):
 class _TensorBoard:
     def __init__(self, run: Path) -> None:
         try:
-            from tensorboardX import SummaryWriter
+            from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
         except ImportError as e:
             raise InputError(
                 "log.tensorboard needs an extra: pip install 'jaxrec[tensorboard]'"
@@ -46,7 +46,7 @@ class _TensorBoard:
 class _Wandb:
     def __init__(self, run: Path, project: str) -> None:
         try:
-            import wandb
+            import wandb  # pyright: ignore[reportMissingImports]
         except ImportError as e:
             raise InputError("log.wandb needs an extra: pip install 'jaxrec[wandb]'") from e
         self._run = wandb.init(project=project, name=run.name, dir=str(run))
@@ -81,13 +81,13 @@ class RunLog:
         if config.wandb is not None:
             self._sinks.append(_Wandb(run, config.wandb))
 
-    def record(self, step: int, epoch: float, split: str, phase: str, **values: Any) -> None:
+    def record(self, step: int, epoch: float, split: str, phase: str, **values: float) -> None:
         """Append one line to metrics.jsonl: no wall times, so that it repeats to the bit."""
         line = {"step": step, "epoch": round(epoch, 6), "split": split, "phase": phase} | values
         self.records.append(line)
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        numbers = {f"{split}/{k}": v for k, v in values.items() if isinstance(v, int | float)}
+        numbers = {f"{split}/{k}": float(v) for k, v in values.items()}
         for sink in self._sinks:
             sink.write(step, numbers)
 

@@ -2,10 +2,11 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from jaxrec.data.dataset import Dataset
 
@@ -25,6 +26,22 @@ class Bipartite(NamedTuple):
     @property
     def n_nodes(self) -> int:
         return self.indptr.shape[0] - 1
+
+    @property
+    def weights(self) -> Float[Array, "E2"]:
+        """The entries of the normalised matrix, in the order of the edges."""
+        assert isinstance(self.graph.edges, jax.Array)
+        return self.graph.edges
+
+    @property
+    def senders(self) -> Int[Array, "E2"]:
+        assert isinstance(self.graph.senders, jax.Array)
+        return self.graph.senders
+
+    @property
+    def receivers(self) -> Int[Array, "E2"]:
+        assert isinstance(self.graph.receivers, jax.Array)
+        return self.graph.receivers
 
 
 def symmetric_weights(

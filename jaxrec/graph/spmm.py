@@ -29,16 +29,14 @@ def default_kernel(platform: str | None = None) -> Kernel:
 
 def _segment_sum(graph: Bipartite, x_ND: Array) -> Array:
     """The reference: gather, weigh, sum by receiver."""
-    g = graph.graph
-    assert g.edges is not None
-    message = g.edges[:, None].astype(x_ND.dtype) * x_ND[g.senders]
-    return jraph.segment_sum(message, g.receivers, graph.n_nodes, indices_are_sorted=True)
+    message = graph.weights[:, None].astype(x_ND.dtype) * x_ND[graph.senders]
+    return jraph.segment_sum(message, graph.receivers, graph.n_nodes, indices_are_sorted=True)
 
 
 def _csr(graph: Bipartite, x_ND: Array) -> Array:
     """jaxlib's native CSR product on CPU. It sums in float32 whatever the type of x."""
-    g = graph.graph
-    matrix = sparse.BCSR((g.edges, g.senders, graph.indptr), shape=(graph.n_nodes,) * 2)
+    parts = (graph.weights, graph.senders, graph.indptr)
+    matrix = sparse.BCSR(parts, shape=(graph.n_nodes,) * 2)
     return (matrix @ x_ND.astype(jnp.float32)).astype(x_ND.dtype)
 
 

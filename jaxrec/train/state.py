@@ -1,7 +1,7 @@
 """TrainState and the pure train step: (state, data) to the next state, under one scan."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -136,7 +136,7 @@ class Stepper:
         (loss, l2), gradient = grad(state.params, data.graph, batch)
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
             updates, opt_state = self.tx.update(gradient, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        params: Any = optax.apply_updates(state.params, updates)
         seen = state.totals
         first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
         totals = Totals(

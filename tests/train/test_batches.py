@@ -43,7 +43,7 @@ def test_permute_differs_by_key_and_shows_no_order():
 @pytest.mark.parametrize("batch_size", [1, 5, 12, 50])
 def test_an_epoch_by_edges_holds_every_pair_once_and_epochs_differ(batch_size):
     p = pairs()
-    steps = batches.steps_per_epoch(p.count, batch_size)
+    steps = batches.steps_per_epoch(p.size, batch_size)
 
     def epoch(number: int) -> list[tuple[int, int]]:
         seen = []
