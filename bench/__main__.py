@@ -7,6 +7,7 @@ CASES = {
     "baselines": "bench.baselines",
     "ingest": "bench.ingest",
     "lightgcn-gowalla": "bench.lightgcn_gowalla",
+    "quickstart": "bench.quickstart",
 }
 
 
