@@ -145,18 +145,18 @@ def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
 
     score(u, ·) = x_u B with B = 1 - P diag(1 / diag P) and P = (XᵀX + l2 · 1)⁻¹: the best
     reconstruction of X by an item-to-item matrix whose diagonal is 0. The inverse is taken in
-    place, in float32: 4 I² bytes and about 2 I³ operations.
+    place and in float32, in 4 I² bytes and I³ multiplications and additions.
 
     Args:
       train: items by user.
       n_items: I.
-      l2: weight of the penalty on B. 80 is what is published for Gowalla.
+      l2: weight of the penalty on B, positive. 80 is what is published for Gowalla.
 
     Raises:
       InputError: the matrix does not fit the free memory.
     """
-    from scipy.linalg import get_lapack_funcs
-
+    if l2 <= 0:
+        raise ValueError(f"l2 must be positive, not {l2}")
     needed, free = 4 * n_items**2, free_memory()
     if needed > free:
         raise InputError(
@@ -166,27 +166,37 @@ def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
     pair_UI = _pairs(train, n_items)
     pair_IU = pair_UI.T.tocsr()
     matrix_II = _aligned(n_items)
-    blocks = [slice(i, min(i + _ITEMS_AT_ONCE, n_items)) for i in range(0, n_items, _ITEMS_AT_ONCE)]
+    starts = range(0, n_items, _ITEMS_AT_ONCE)
+    blocks = [slice(start, min(start + _ITEMS_AT_ONCE, n_items)) for start in starts]
     for rows in blocks:
         matrix_II[rows] = (pair_IU[rows] @ pair_UI).toarray()
     matrix_II.flat[:: n_items + 1] += np.float32(l2)
-    # LAPACK counts in columns: its lower triangle is the upper one of the rows here.
-    potrf, potri = get_lapack_funcs(("potrf", "potri"), dtype=np.float32)
-    factor_II, failed = potrf(matrix_II.T, lower=1, clean=0, overwrite_a=1)
-    inverse_II, failed_too = potri(factor_II, lower=1, overwrite_c=1)
-    if failed or failed_too:
-        raise InputError(f"EASE: XᵀX + {l2} is not positive definite; raise l2")
-    weight_II = inverse_II.T
+    _sweep(matrix_II, blocks)
+    # The sign of the inverse cancels in this ratio.
+    matrix_II *= -1 / np.diagonal(matrix_II)
+    matrix_II.flat[:: n_items + 1] = 0
+    indptr_, item_E = jnp.asarray(train.indptr), jnp.asarray(train.indices)
+    return Scorer(_dense, _Dense(indptr_, item_E, jax.device_put(matrix_II)), n_items)
+
+
+def _sweep(matrix_II: np.ndarray, blocks: list[slice]) -> None:
+    """Replace a symmetric positive definite matrix by minus its inverse, block by block.
+
+    The sweep operator (Goodnight 1979) on blocks, almost all of it matrix products, on the lower
+    triangle only. LAPACK's spotrf and spotri would do, but OpenBLAS 0.3.30 crashes in spotrf at
+    Gowalla's 40,981 rows.
+    """
+    for k in blocks:
+        column = np.concatenate([matrix_II[k, : k.start].T, matrix_II[k.start :, k]])
+        pivot = np.linalg.inv(column[k].astype(np.float64)).astype(np.float32)
+        scaled = column @ pivot
+        for rows in blocks:
+            matrix_II[rows, : rows.stop] -= scaled[rows] @ column[: rows.stop].T
+        matrix_II[k, : k.start] = scaled[: k.start].T
+        matrix_II[k.stop :, k] = scaled[k.stop :]
+        matrix_II[k, k] = -pivot
     for rows in blocks:
-        inside = weight_II[rows, rows]
-        weight_II[rows, rows] = np.triu(inside) + np.triu(inside, 1).T
-        weight_II[rows.stop :, rows] = weight_II[rows, rows.stop :].T
-    weight_II *= -1 / np.diagonal(weight_II)
-    weight_II.flat[:: n_items + 1] = 0
-    params = _Dense(
-        jnp.asarray(train.indptr), jnp.asarray(train.indices), jax.device_put(weight_II)
-    )
-    return Scorer(_dense, params, n_items)
+        matrix_II[: rows.start, rows] = matrix_II[rows, : rows.start].T
 
 
 def _aligned(n_items: int) -> np.ndarray:

@@ -48,12 +48,17 @@ def test_ease_is_a_ridge_regression_of_each_item_on_the_others(pairs, l2, monkey
     monkeypatch.setattr(baselines, "_ITEMS_AT_ONCE", 32)
     pair_UI, train = pairs
     scorer = baselines.ease(train, 90, l2=l2)
-    assert scores(scorer, 40) == pytest.approx(oracle.ease_scores(pair_UI, l2), abs=1e-5)
+    assert scores(scorer, 40) == pytest.approx(oracle.ease_scores(pair_UI, l2), abs=1e-4)
 
 
 def test_ease_that_does_not_fit_is_refused_before_it_begins():
     with pytest.raises(InputError, match="EASE on 2000000 items needs 16000"):
         baselines.ease(empty_csr(1), 2_000_000)
+
+
+def test_ease_without_a_penalty_is_refused():
+    with pytest.raises(ValueError, match="l2 must be positive"):
+        baselines.ease(empty_csr(1), 3, l2=0.0)
 
 
 def test_ease_hands_its_matrix_over_without_a_copy():
