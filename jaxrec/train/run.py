@@ -84,9 +84,10 @@ def train(
     with SignalWatch() as watch:
         with watch.may_leave(_nothing):
             dataset = data if isinstance(data, Dataset) else resolve(config.data)
+            splits = _parts(config, dataset)
             folder = _new_folder(config, run)
             write_json(folder / "config.json", configs.to_dict(config))
-        return _go(folder, config, dataset, tx, Reporter(quiet), watch)
+        return _go(folder, config, dataset, splits, tx, Reporter(quiet), watch)
 
 
 def resume(
@@ -117,7 +118,9 @@ def resume(
     with SignalWatch() as watch:
         with watch.may_leave(_nothing):
             dataset = data if isinstance(data, Dataset) else resolve(str(data or config.data))
-        return _go(folder, config, dataset, tx, Reporter(quiet), watch)
+            check_data(folder, dataset)
+            splits = _parts(config, dataset)
+        return _go(folder, config, dataset, splits, tx, Reporter(quiet), watch)
 
 
 def _nothing() -> None:
@@ -158,15 +161,14 @@ def _go(
     folder: Path,
     config: Config,
     dataset: Dataset,
+    splits: Splits,
     tx: optax.GradientTransformation | None,
     reporter: Reporter,
     watch: SignalWatch,
 ) -> Run:
     with _locked(folder), reporter:
         with watch.may_leave(_nothing):
-            _check_env(folder, dataset, reporter)
-            splits = split(apply_filter(dataset, config.filter), config.split, config.seed)
-            _check_selection(config, splits)
+            _check_versions(folder, reporter)
             _write_env(folder, dataset, splits)
             checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
             last = checkpoints.last(reporter.say)
@@ -275,13 +277,16 @@ class _Session:
             self.reporter.say("parameters were selected ON TEST, as the config asks by name")
 
 
-def _check_selection(config: Config, splits: Splits) -> None:
+def _parts(config: Config, dataset: Dataset) -> Splits:
+    """Train, validation and test. Raises InputError where a part that selects is empty."""
+    splits = split(apply_filter(dataset, config.filter), config.split, config.seed)
     part = {"validation": splits.validation, "test": splits.test}.get(config.eval.select_on)
     if part is not None and part.n_edges == 0:
         raise InputError(
             f"eval.select_on is {config.eval.select_on}, but the split holds no such pairs; "
             "set --split.validation above 0, or --eval.select-on none"
         )
+    return splits
 
 
 def _describe(config: Config, splits: Splits) -> str:
@@ -311,12 +316,11 @@ def _commit() -> str | None:
     return done.stdout.strip()
 
 
-def _check_env(folder: Path, dataset: Dataset, reporter: Reporter) -> None:
-    """Refuse data that is not what the run began with; warn where versions changed."""
+def _check_versions(folder: Path, reporter: Reporter) -> None:
+    """Warn where versions are not those that the run began with."""
     before = read_json(folder / "env.json")
     if not before:
         return
-    check_data(folder, dataset)
     changed = [n for n, v in versions().items() if before["versions"].get(n) != v]
     if changed:
         reporter.say(f"versions changed since the run began ({', '.join(changed)}): bits may too")
