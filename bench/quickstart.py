@@ -1,4 +1,7 @@
-"""``jaxrec train`` on the embedded data: seconds in a fresh process, and recall beside baselines."""
+"""``jaxrec train`` on the embedded data: seconds in a fresh process, and recall beside baselines.
+
+And ``jaxrec --help``, which must not wait for jax.
+"""
 
 import argparse
 import json
@@ -9,6 +12,7 @@ import time
 from pathlib import Path
 
 from bench.common import record
+from bench.common import seconds as clock
 from jaxrec.config import SplitConfig
 from jaxrec.data import synthetic
 from jaxrec.data.split import split
@@ -38,6 +42,11 @@ def main() -> None:
         command = "python -m bench quickstart"
         record("quickstart", impl, values, unit, command, what=what, mean=mean, seeds=args.seeds)
 
+    def ask_for_help() -> None:
+        command = [sys.executable, "-m", "jaxrec", "--help"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    line("jaxrec --help, whole process", "jaxrec", clock(ask_for_help, repeats=10), "s")
     line("whole process", "jaxrec", seconds, "s")
     line("compilation of the step", "jaxrec", compiling, "s")
     for name in ("recall@20", "ndcg@20"):

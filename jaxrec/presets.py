@@ -17,7 +17,10 @@ from jaxrec.errors import InputError, nearest
 
 
 def quickstart() -> Config:
-    """LightGCN with sampled softmax on the embedded synthetic data."""
+    """LightGCN, BPR over shared negatives, early stop on validation, on the embedded data.
+
+    `jaxrec train`
+    """
     return Config(
         preset="quickstart",
         model=ModelConfig(dim=64, layers=2),
