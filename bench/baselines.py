@@ -67,7 +67,7 @@ def measure(
     for metric in _METRICS:
         record("baselines", name, [found[metric]], "share", command, what=metric, **extra)
     record("baselines", name, [fitted], "s", command, what="fit", **extra)
-    record("baselines", name, taken[1:] or taken, "s", command, what="rank all items", **extra)
+    record("baselines", name, taken[1:], "s", command, what="rank all items", **extra)
     peak = [peak_memory()]
     record("baselines", name, peak, "bytes", command, what="peak memory so far", **extra)
 
@@ -95,4 +95,4 @@ def main() -> None:
         chosen = choose(train, command)
         run("item-knn", partial(item_knn, rows, items, **chosen), repeats=1, **chosen)
     if "ease" in wanted:
-        run("ease", partial(ease, rows, items, l2=80.0), repeats=0, l2=80.0)
+        run("ease", partial(ease, rows, items, l2=80.0), repeats=1, l2=80.0)
