@@ -14,8 +14,8 @@ from jaxrec.data.dataset import Csr
 from jaxrec.errors import RunError
 from jaxrec.evaluate.scorers import ScoreFn, Scorer
 
-# A device's score block on CPU. Where what XLA takes for a block comes near 32 MiB, glibc maps fresh
-# pages for each: ranking Gowalla's 29,858 users then takes twice as long.
+# A device's score block on CPU. Where what XLA takes for a block comes near 32 MiB, glibc maps
+# fresh pages for each: ranking Gowalla's 29,858 users then takes twice as long.
 _SCORE_BYTES = 10 * 2**20
 _CHUNK = 32
 
