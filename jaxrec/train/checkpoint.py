@@ -8,6 +8,7 @@ no checkpoint (Orbax restores a flipped bit silently), and the one before it is 
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -22,6 +23,7 @@ import orbax.checkpoint as ocp
 from jaxrec.errors import RunError
 
 MANIFEST = "manifest.json"
+_FULL = 2**20  # bytes free under which a failed write needs no other reason
 
 
 class Damaged(Exception):
@@ -106,6 +108,8 @@ class Checkpoints:
         self.folder = folder.absolute()
         self.keep = keep
         self.best: int | None = None
+        # Orbax logs the traceback of a failed write that we report ourselves, in a line or two.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._orbax = ocp.StandardCheckpointer()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._sealing: Future[None] | None = None
@@ -157,7 +161,9 @@ class Checkpoints:
     def _fail(self, path: Path, error: BaseException) -> None:
         self._drop_partial()
         lines = str(error).strip().splitlines()
-        reason = getattr(error, "strerror", None) or (lines[0][:200] if lines else repr(error))
+        reason = getattr(error, "strerror", None) or (lines[0][:120] if lines else repr(error))
+        if self.folder.is_dir() and shutil.disk_usage(self.folder).free < _FULL:
+            reason = "the disk is full"
         raise RunError(
             f"{path}: the checkpoint could not be written ({reason}).\n"
             f"Earlier checkpoints are intact: make room, then `jaxrec resume {self.folder.parent}`"
