@@ -10,6 +10,7 @@ import json
 import math
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,16 @@ from jaxrec.errors import InputError, nearest
 
 IN_MEMORY = "(a Dataset in memory)"
 """What ``Config.data`` says where a run was given a Dataset instead of a path."""
+
+
+def check_cutoffs(ks: Sequence[int]) -> None:
+    """Raise InputError unless ``ks`` are one or more different cut-offs of at least 1."""
+    listed = " ".join(map(str, ks))
+    _check(
+        len(ks) > 0 and all(k >= 1 for k in ks),
+        f"eval.k must be one or more cut-offs of at least 1, not ({listed})",
+    )
+    _check(len(set(ks)) == len(ks), f"eval.k names a cut-off twice: {listed}")
 
 
 def _check(ok: bool, message: str) -> None:
@@ -47,6 +58,10 @@ class SplitConfig:
         _check(
             0 <= self.validation < 1,
             f"split.validation is a share in [0, 1), not {self.validation}",
+        )
+        _check(
+            self.name == "temporal" or self.test_time is self.validation_time is None,
+            "split.test_time and split.validation_time need split.name temporal",
         )
         if self.test_time is not None and self.validation_time is not None:
             _check(
@@ -95,6 +110,10 @@ class ModelConfig:
     def __post_init__(self) -> None:
         _check(self.dim >= 1, f"model.dim must be at least 1, not {self.dim}")
         _check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
+        _check(
+            self.name != "mf" or self.layers == 0,
+            f"model.layers must be 0 for mf, which does not propagate, not {self.layers}",
+        )
         _check(self.init_std > 0, f"model.init_std must be positive, not {self.init_std}")
 
 
@@ -156,6 +175,8 @@ class OptimConfig:
         )
         _check(self.warmup_steps >= 0, "optim.warmup_steps must not be negative")
         _check(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm must be positive")
+        _check(self.weight_decay >= 0, "optim.weight_decay must not be negative")
+        _check(0 <= self.momentum < 1, f"optim.momentum is in [0, 1), not {self.momentum}")
         _check(
             self.weight_decay == 0 or self.name == "adamw",
             "optim.weight_decay needs optim.name adamw",
@@ -199,8 +220,9 @@ class EvalConfig:
 
     k: tuple[int, ...] = (10, 20, 50)
     """Cut-offs K of the metrics."""
-    every: int = 1
-    """Epochs between evaluations (steps where train.steps is set); 0: only at the end."""
+    every: int | None = None
+    """Epochs between evaluations (steps where train.steps is set); 0: only at the end; an epoch
+    where not given."""
     select_on: Literal["validation", "test", "none"] = "validation"
     """Whose metric chooses the parameters that are kept; none keeps the last ones."""
     metric: str = "recall@20"
@@ -209,12 +231,8 @@ class EvalConfig:
     """Users scored at once on a device; chosen from the memory at hand where not given."""
 
     def __post_init__(self) -> None:
-        _check(
-            len(self.k) > 0 and all(k >= 1 for k in self.k),
-            f"eval.k must be one or more cut-offs of at least 1, not {self.k}",
-        )
-        _check(len(set(self.k)) == len(self.k), f"eval.k names a cut-off twice: {self.k}")
-        _check(self.every >= 0, f"eval.every must not be negative, not {self.every}")
+        check_cutoffs(self.k)
+        _check((self.every or 0) >= 0, f"eval.every must not be negative, not {self.every}")
         _check(self.block is None or self.block >= 1, "eval.block must be at least 1")
         if self.select_on != "none":
             name, _, k = self.metric.partition("@")
@@ -233,15 +251,16 @@ class EvalConfig:
 class CheckpointConfig:
     """When the state is written, and how much of it is kept."""
 
-    every: int = 1
-    """Epochs between checkpoints (steps where train.steps is set); 0: best and last only."""
+    every: int | None = None
+    """Epochs between checkpoints (steps where train.steps is set); 0: best and last only; an
+    epoch where not given."""
     minutes: float = 10.0
     """Also after this much wall time."""
     keep: int = 3
     """How many of the last checkpoints stay; the best one stays besides."""
 
     def __post_init__(self) -> None:
-        _check(self.every >= 0, f"checkpoint.every must not be negative, not {self.every}")
+        _check((self.every or 0) >= 0, f"checkpoint.every must not be negative, not {self.every}")
         _check(self.minutes > 0, f"checkpoint.minutes must be positive, not {self.minutes}")
         _check(self.keep >= 1, f"checkpoint.keep must be at least 1, not {self.keep}")
 

@@ -73,6 +73,7 @@ class RunLog:
         self._file = self._path.open("a", encoding="utf-8")
         self._file.truncate(keep_bytes)
         self.records: list[dict[str, Any]] = read_lines(self._path)
+        self._index = {(r["step"], r["split"]): r for r in self.records}
         self._timing = (run / "timing.jsonl").open("a", encoding="utf-8")
         self._began = time.perf_counter()
         self._sinks: list[Sink] = []
@@ -85,6 +86,7 @@ class RunLog:
         """Append one line to metrics.jsonl: no wall times, so that it repeats to the bit."""
         line = {"step": step, "epoch": round(epoch, 6), "split": split, "phase": phase} | values
         self.records.append(line)
+        self._index[step, split] = line
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         numbers = {f"{split}/{k}": float(v) for k, v in values.items()}
@@ -93,9 +95,7 @@ class RunLog:
 
     def find(self, step: int, split: str) -> dict[str, Any] | None:
         """The record of a split at a step, if it is there."""
-        return next(
-            (r for r in reversed(self.records) if r["step"] == step and r["split"] == split), None
-        )
+        return self._index.get((step, split))
 
     def offset(self) -> int:
         """Length of metrics.jsonl in bytes, safe on disk: what a checkpoint remembers."""

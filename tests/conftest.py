@@ -1,6 +1,7 @@
 """Strictness for the whole test run: eight CPU devices, shape checks, no silent promotion."""
 
 import os
+import tempfile
 from pathlib import Path
 
 # Before jax is imported anywhere: sharded code is tested on virtual devices.
@@ -9,6 +10,11 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+# Many tests compile the same programs: once a session is enough.
+_CACHE = tempfile.TemporaryDirectory(prefix="jaxrec-tests-")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 from jaxtyping import install_import_hook
 

@@ -99,7 +99,11 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: EvalConfig(metric="recal@20"), "'recall'"),
         (lambda: EvalConfig(k=(10,), metric="recall@20"), "eval.k"),
         (lambda: SplitConfig(test=1.0), "split.test"),
-        (lambda: SplitConfig(test_time=1.0, validation_time=2.0), "validation_time"),
+        (lambda: SplitConfig("temporal", test_time=1.0, validation_time=2.0), "validation_time"),
+        (lambda: SplitConfig(test_time=1.0), "temporal"),
+        (lambda: ModelConfig("mf", layers=3), "model.layers"),
+        (lambda: OptimConfig("adamw", weight_decay=-1.0), "weight_decay"),
+        (lambda: OptimConfig("sgd", momentum=1.0), "momentum"),
         (
             lambda: Config(train=TrainConfig(refit=True), eval=EvalConfig(select_on="test")),
             "refit",

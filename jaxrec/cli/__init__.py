@@ -28,7 +28,7 @@ def env(args: list[str]) -> None:
     import jax
 
     from jaxrec.graph.spmm import default_kernel
-    from jaxrec.train.run import versions
+    from jaxrec.train.environment import versions
 
     for name, version in versions().items():
         print(f"{name:18} {version}")
@@ -88,6 +88,11 @@ def main() -> None:
             raise
         print(f"jaxrec: {e}", file=sys.stderr)
         status = e.exit_status
+    except MemoryError:
+        if debug:
+            raise
+        print("jaxrec: out of memory; a smaller --model.dim or batch may fit", file=sys.stderr)
+        status = 1
     except KeyboardInterrupt:
         if debug:
             raise
@@ -95,5 +100,11 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of our output went away; Python would complain again while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    except Exception as e:
+        if debug:
+            raise
+        first = (str(e).strip().splitlines() or [""])[0][:300]
+        print(f"jaxrec: {type(e).__name__}: {first}; --debug shows where", file=sys.stderr)
         status = 1
     sys.exit(status)

@@ -33,7 +33,7 @@ def parse(kind: Any, args: Sequence[str], prog: str, default: Any = None) -> Any
         raise InputError(_plain(heard.getvalue(), prog)) from e
     if unknown:
         name = unknown[0].split("=")[0]
-        known = _option_names(kind, "" if default is None else default)
+        known = _option_names(kind)
         what = f"unknown option {name}" if name.startswith("-") else f"unexpected {name!r}"
         hint = nearest(name.replace("_", "-"), known)
         raise InputError(f"{what}{hint}; `{prog} --help` lists the options")
@@ -56,14 +56,14 @@ def _plain(box: str, prog: str) -> str:
     return f"{text}{hint}; `{prog} --help` lists the options"
 
 
-def _option_names(kind: Any, default: Any, prefix: str = "--") -> list[str]:
+def _option_names(kind: Any, prefix: str = "--") -> list[str]:
     """Every option of a dataclass, nested ones by their dotted names."""
     names = []
     for f in dataclasses.fields(kind):
         name = prefix + f.name.replace("_", "-")
         inner = f.default_factory if dataclasses.is_dataclass(f.default_factory) else f.type
         if dataclasses.is_dataclass(inner):
-            names += _option_names(inner, None, f"{name}.")
+            names += _option_names(inner, f"{name}.")
         else:
             names.append(name)
     return names

@@ -64,7 +64,7 @@ def train(args: list[str]) -> None:
     config = Config(preset=base.preset, **values)
     from jaxrec.train.run import train as start
 
-    start(config, run=made.run, quiet=made.quiet)
+    start(config, run=made.run, quiet=made.quiet, may_exit=True)
 
 
 @dataclass(frozen=True)
@@ -83,4 +83,4 @@ def resume(args: list[str]) -> None:
     made = parse(Resume, args, "jaxrec resume")
     from jaxrec.train.run import resume as go_on
 
-    go_on(made.run, data=made.data, quiet=made.quiet)
+    go_on(made.run, data=made.data, quiet=made.quiet, may_exit=True)

@@ -198,3 +198,15 @@ def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
     degree = np.repeat(degree_U, degree_U)
     end = np.repeat(np.cumsum(degree_U), degree_U)
     return rows, end - 1 - np.arange(len(rows)), degree
+
+
+def merged(splits: Splits) -> Splits:
+    """Train and validation together as train, and an empty validation: what a refit trains on."""
+    train, validation = splits.train, splits.validation
+    columns = {
+        name: np.concatenate([column, getattr(validation, name)])
+        for name, column in train.columns().items()
+    }
+    return splits._replace(
+        train=replace(train, **columns), validation=validation.take(np.arange(0))
+    )

@@ -268,12 +268,15 @@ class Evaluator:
         means = dict(zip(keys, (total_M / self.users).tolist(), strict=True))
         return means | metrics.coverage(best_rank_I, self.ks)
 
-    def breakdown(self, scorer: Scorer, k: int) -> Breakdown:
+    def breakdown(
+        self, scorer: Scorer, k: int, should_stop: Callable[[], bool] | None = None
+    ) -> Breakdown | None:
         """Recall@k by user and hits by item.
 
         Args:
           scorer: what to evaluate.
           k: cut-off, at most max(ks).
+          should_stop: asked before each block; once it says yes, the result is None.
 
         Raises:
           RunError: a score is NaN.
@@ -285,7 +288,8 @@ class Evaluator:
         def keep(result: BlockResult) -> None:
             lists.append(jax.device_get((result.item_BK, result.hit_BK)))
 
-        self._run(scorer, keep)
+        if self._run(scorer, keep, should_stop) is None:
+            return None
         item_nK, hit_nK = (
             np.concatenate([part.reshape(-1, part.shape[-1])[:, :k] for part in parts])
             for parts in zip(*lists, strict=True)

@@ -8,7 +8,8 @@ from jaxrec import config as configs
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
-from jaxrec.data.split import Splits, apply_filter, split
+from jaxrec.data.split import Splits, apply_filter, merged
+from jaxrec.data.split import split as split_data
 from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import (
     Evaluator,
@@ -21,7 +22,8 @@ from jaxrec.evaluate.ranking import (
 from jaxrec.files import write_json
 from jaxrec.runfolder import check_data, check_run, read_embeddings, read_json
 
-_KEPT = ("train", "false_negative_rate", "steps", "best_step", "validation")
+_KEPT = ("false_negative_rate", "steps", "best_step")
+_KEPT_AT_EQUAL_K = ("train", "validation")
 
 
 def protocol(config: Config) -> str:
@@ -61,13 +63,22 @@ def measure(
     return {"metrics": measured.pop("model"), "baselines": measured, "users": evaluator.users}
 
 
-def load_splits(run: Path, config: Config, data: str | Path | None) -> Splits:
-    """The parts that the run was trained and is judged on; ``data`` says where it moved to."""
+def load_data(run: Path, config: Config, data: Dataset | str | Path | None) -> Dataset:
+    """The data that a run began with; ``data`` says where it moved to.
+
+    Raises:
+      InputError: it is not the same data, or was never in a file.
+    """
     if data is None and config.data == configs.IN_MEMORY:
-        raise InputError(f"{run}: was trained on a Dataset in memory; name the data with --data")
-    dataset = resolve(str(data or config.data))
+        raise InputError(f"{run}: was trained on a Dataset in memory; give that data again")
+    dataset = data if isinstance(data, Dataset) else resolve(str(data or config.data))
     check_data(run, dataset)
-    return split(apply_filter(dataset, config.filter), config.split, config.seed)
+    return dataset
+
+
+def parts(config: Config, dataset: Dataset) -> Splits:
+    """Train, validation and test of a data set, filtered and split as configured."""
+    return split_data(apply_filter(dataset, config.filter), config.split, config.seed)
 
 
 def evaluate(
@@ -76,7 +87,7 @@ def evaluate(
     ks: Sequence[int] = (10, 20, 50),
     *,
     baselines: Sequence[str] = (),
-    data: str | Path | None = None,
+    data: Dataset | str | Path | None = None,
 ) -> dict[str, Any]:
     """Rank all items for the users of a held-out part, and write RUN/eval.json.
 
@@ -92,18 +103,21 @@ def evaluate(
     Raises:
       InputError: no finished run, data that differs, or no such held-out pairs.
     """
+    configs.check_cutoffs(ks)
     run = check_run(run)
     config = configs.load(run / "config.json")
     table = read_embeddings(run)
     if split == "validation" and config.train.refit:
         raise InputError(f"{run}: the refit trained on validation; evaluate --split test")
-    parts = load_splits(run, config, data)
-    held_out = parts.test if split == "test" else parts.validation
+    found = parts(config, load_data(run, config, data))
+    if config.train.refit:
+        found = merged(found)
+    held_out = found.test if split == "test" else found.validation
     if held_out.n_edges == 0:
         raise InputError(f"{run}: the run's split holds no {split} pairs")
-    train, seen = parts.train, parts.train.csr()
+    train, seen = found.train, found.train.csr()
     if split == "test":
-        seen = union(seen, parts.validation.csr())
+        seen = union(seen, found.validation.csr())
     model = dot_scorer(
         table.user, table.item, user_bias_U=table.user_bias, item_bias_I=table.item_bias
     )
@@ -117,7 +131,8 @@ def evaluate(
     before = read_json(run / "eval.json")
     content = {"split": split} | measured
     content |= {"protocol": protocol(config), "selected_on": config.eval.select_on}
-    content |= {name: before[name] for name in _KEPT if name in before}
+    kept = _KEPT if tuple(ks) != config.eval.k else (*_KEPT, *_KEPT_AT_EQUAL_K)
+    content |= {name: before[name] for name in kept if name in before}
     if split == "validation":
         content.pop("validation", None)
     write_json(run / "eval.json", content)

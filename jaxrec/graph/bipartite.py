@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxrec.data.dataset import Dataset
+from jaxrec.errors import InputError
 
 
 class Bipartite(NamedTuple):
@@ -60,7 +61,14 @@ def build(data: Dataset) -> Bipartite:
 
     Each interaction is one edge in each direction. Repeated pairs stay parallel edges, which
     weigh what they weigh together. Nodes without interactions have no edges.
+
+    Raises:
+      InputError: more edges than int32 can count.
     """
+    if 2 * data.n_edges >= 2**31:
+        raise InputError(
+            f"{data.name}: {data.n_edges:,} pairs make more than 2^31 directed edges; filter them"
+        )
     n_nodes = data.n_users + data.n_items
     user, item = data.user, data.item + np.int32(data.n_users)
     sender, receiver = np.concatenate([item, user]), np.concatenate([user, item])

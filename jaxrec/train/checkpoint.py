@@ -108,8 +108,9 @@ class Checkpoints:
         self.folder = folder.absolute()
         self.keep = keep
         self.best: int | None = None
-        # Orbax logs the traceback of a failed write that we report ourselves, in a line or two.
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
+        # They log tracebacks of a failed write that we report ourselves, in a line or two.
+        for name in ("absl", "asyncio", "concurrent.futures"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._orbax = ocp.StandardCheckpointer()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._sealing: Future[None] | None = None

@@ -6,7 +6,7 @@ begins a resumed run where it begins a new one: at the top, at a boundary, with 
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -34,11 +34,13 @@ class Outcome(NamedTuple):
 
     Attributes:
       step: the step within the phase that it belongs to.
+      steps: how many steps the phase took.
       end: the step of the whole run at which the phase ended.
     """
 
     state: TrainState
     step: int
+    steps: int
     end: int
 
 
@@ -53,11 +55,12 @@ class Best(NamedTuple):
 class _Pace:
     """How many steps a dispatch should hold, from how long the last one took."""
 
-    steps: int = 8
+    steps: int = 1
 
     def took(self, seconds: float, steps: int) -> None:
         fits = int(DISPATCH_SECONDS / max(seconds / steps, 1e-9))
-        self.steps = max(1, min(SCAN_LENGTH, fits, self.steps * 4))
+        # A dispatch cut short by a boundary may not shrink the pace; none may grow it far.
+        self.steps = max(1, min(SCAN_LENGTH, fits, max(self.steps, steps) * 4))
 
 
 class Loop:
@@ -85,7 +88,6 @@ class Loop:
         self._saved = -1
         self._saved_at = time.monotonic()
         self._pace = _Pace()
-        self.dispatches = 0
 
     def run(self, last: Sealed | None) -> Outcome:
         """Train to the end of the phase, from a checkpoint where there is one.
@@ -103,6 +105,7 @@ class Loop:
         dispatch = self._compile(state)
         self.reporter.begin(self.phase.name, step, self.cadence.total)
         while True:
+            self._check_finite(state, step)
             state = self._log_train(state, step)
             self._evaluate(state, step)
             best = self.best()
@@ -131,26 +134,24 @@ class Loop:
     def _advance(self, dispatch, state: TrainState, step: int) -> tuple[TrainState, int]:
         """Dispatch up to the next boundary; metrics are read one dispatch late."""
         boundary = self.cadence.next_boundary(step)
-        late: Totals | None = None
+        late: tuple[Totals, int] | None = None
         began = last = time.perf_counter()
         first = step
-        while step < boundary and not self.watch() and not self._overdue():
+        # One dispatch at least, so that a run gets on however short checkpoint.minutes is.
+        while step < boundary and (step == first or not (self.watch() or self._overdue())):
             n = min(self._pace.steps, boundary - step)
             state, totals = dispatch(state, self.problem.data, jax.device_put(np.int32(n)))
-            self.dispatches += 1
             step += n
             if late is not None:
-                self._read(late, step - n)
+                self._read(late[0], step - n)
                 now = time.perf_counter()
-                self._pace.took(now - last, n)
+                self._pace.took(now - last, late[1])
                 last = now
-            late = totals
+            late = totals, n
         if late is not None:
-            self._read(late, step)
-            seconds = time.perf_counter() - began
-            if step - first <= self._pace.steps:
-                self._pace.took(seconds, step - first)
-            rate = (step - first) / seconds
+            self._read(late[0], step)
+            self._pace.took(time.perf_counter() - last, late[1])
+            rate = (step - first) / (time.perf_counter() - began)
             self.log.timing(
                 self.phase.origin + step,
                 steps_per_second=round(rate, 3),
@@ -166,7 +167,11 @@ class Loop:
         mean = float(fetched.loss) / max(int(fetched.steps), 1)
         self.reporter.advance(step, f"loss {mean:.4f}")
 
-    def _diverged(self, what: str) -> None:
+    def _check_finite(self, state: TrainState, step: int) -> None:
+        if not bool(jax.device_get(_all_finite(state.params))):
+            self._diverged(f"the parameters were not finite after step {step - 1}")
+
+    def _diverged(self, what: str) -> NoReturn:
         self.checkpoints.wait()
         good = self.checkpoints.steps()
         kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was written"
@@ -197,7 +202,10 @@ class Loop:
         began = time.perf_counter()
         evaluator = self.problem.evaluator(split)
         assert evaluator is not None  # a run without such pairs is refused when it starts
-        metrics = evaluator(self.problem.scorer(state.params), self.watch)
+        try:
+            metrics = evaluator(self.problem.scorer(state.params), self.watch)
+        except RunError:  # NaN scores: parameters that are finite and far too large
+            self._diverged(f"the scores were not finite after step {step - 1}")
         if metrics is None:  # a signal came
             return
         self._record(step, split, **metrics)
@@ -239,10 +247,9 @@ class Loop:
     def _save(self, state: TrainState, step: int) -> None:
         """Begin a checkpoint of this step, unless it has one."""
         self._saved_at = time.monotonic()
-        if step == self._saved:
+        # Step 0 of a refit has its checkpoint: the search's last one, which leads there again.
+        if step == self._saved or (step == 0 and self.phase.origin > 0):
             return
-        if not bool(jax.device_get(_all_finite(state.params))):
-            self._diverged(f"the parameters were not finite after step {step - 1}")
         best = self.best().step
         meta = {
             "phase": self.phase.name,
@@ -275,10 +282,11 @@ class Loop:
         self.checkpoints.wait()
         end = self.phase.origin + step
         if best.step is None or best.step == step:
-            return Outcome(state, step, end)
+            return Outcome(state, step, step, end)
         chosen = self.phase.origin + best.step
         try:
-            return Outcome(self.checkpoints.restore(chosen, state), best.step, end)
+            state = self.checkpoints.restore(chosen, state)
+            return Outcome(state, best.step, step, end)
         except Damaged as e:
             self.checkpoints.cut(chosen - 1)
             raise RunError(

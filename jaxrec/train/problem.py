@@ -1,7 +1,7 @@
 """A configuration and its data, made ready: device arrays, encoder, evaluators, cadence."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import jax
@@ -29,7 +29,7 @@ class Cadence:
     """When things happen, in steps of one phase; 0 stands for never but at the end.
 
     ``train.epochs`` counts in epochs and then so do eval.every and checkpoint.every; with
-    ``train.steps`` all three count steps.
+    ``train.steps`` all three count steps. Where not given, both are an epoch.
     """
 
     total: int
@@ -45,10 +45,13 @@ class Cadence:
         unit = per_epoch if config.train.steps is None else 1
         steps = config.train.steps
         configured = config.train.epochs * per_epoch if steps is None else steps
-        evaluate = config.eval.every * unit
-        log = per_epoch if steps is None else evaluate or 100
+        evaluate, checkpoint = (
+            per_epoch if every is None else every * unit
+            for every in (config.eval.every, config.checkpoint.every)
+        )
+        log = per_epoch if steps is None else evaluate or per_epoch
         total = configured if total is None else total
-        return cls(total, per_epoch, evaluate, config.checkpoint.every * unit, log)
+        return cls(total, per_epoch, evaluate, checkpoint, log)
 
     def due(self, every: int, step: int) -> bool:
         """Whether something that happens each ``every`` steps, and at the end, is due."""
@@ -149,18 +152,6 @@ class Problem:
     @cached_property
     def _evaluators(self) -> dict[str, Evaluator | None]:
         return {}
-
-
-def merged(splits: Splits) -> Splits:
-    """Train and validation together as train; an empty validation (refit)."""
-    train, validation = splits.train, splits.validation
-    columns = {
-        name: np.concatenate([column, getattr(validation, name)])
-        for name, column in train.columns().items()
-    }
-    return splits._replace(
-        train=replace(train, **columns), validation=validation.take(np.arange(0))
-    )
 
 
 def _model(config: Config, train: Dataset, key: PRNGKeyArray) -> nnx.Module:

@@ -64,7 +64,7 @@ def final_evaluation(
         content["validation"] = results["validation"]
     content["train"] = {"metrics": results["train"]["metrics"]}
     content["false_negative_rate"] = false_negative_rate(problem)
-    content["steps"] = problem.cadence.total
+    content["steps"] = outcome.steps
     content["best_step"] = outcome.step
     return content
 
@@ -94,14 +94,16 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
     return {"train": float(in_train), "validation": float(in_validation)}
 
 
-def write_slices(run: Path, problem: Problem, outcome: Outcome) -> None:
+def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
     """slices.json: recall by item popularity and by user activity, on the reported split."""
     split = "test" if problem.evaluator("test") else "validation"
     evaluator = problem.evaluator(split)
     if evaluator is None:
         return
     k = 20 if 20 in problem.config.eval.k else max(problem.config.eval.k)
-    detail = evaluator.breakdown(problem.scorer(outcome.state.params), k)
+    detail = evaluator.breakdown(problem.scorer(outcome.state.params), k, watch)
+    if detail is None:
+        return
     train = problem.splits.train
     content = slices(
         train.user_counts()[detail.user_n],

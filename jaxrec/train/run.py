@@ -1,17 +1,14 @@
 """A whole run: folder, data, search, refit, results. What ``jaxrec train`` and ``resume`` call."""
 
+import contextlib
 import dataclasses
 import fcntl
-import importlib.metadata
-import platform
-import shlex
-import subprocess
-import sys
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import optax
@@ -21,15 +18,16 @@ from jaxrec import presets
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
-from jaxrec.data.split import Splits, apply_filter, split
-from jaxrec.errors import InputError, Interrupted
+from jaxrec.data.split import Splits, merged
+from jaxrec.errors import InputError, Interrupted, RunError
+from jaxrec.evaluate.run import load_data, parts
 from jaxrec.files import write_json
 from jaxrec.log import Reporter, RunLog
-from jaxrec.runfolder import check_data, check_run, read_json
-from jaxrec.train import results
+from jaxrec.runfolder import check_run, read_json
+from jaxrec.train import environment, results
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.loop import Loop, Outcome, Phase
-from jaxrec.train.problem import Problem, merged
+from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
 
 
@@ -56,6 +54,7 @@ def train(
     seed: int | None = None,
     tx: optax.GradientTransformation | None = None,
     quiet: bool = False,
+    may_exit: bool = False,
 ) -> Run:
     """Train, evaluate and write a run folder.
 
@@ -66,6 +65,7 @@ def train(
       seed: overrides the configuration's.
       tx: any optax chain, instead of the configured one (give it to :func:`resume` again).
       quiet: print nothing.
+      may_exit: a signal may end the process where nothing is unsaved, as the command line wants.
 
     Raises:
       InputError: configuration, data or folder cannot be used.
@@ -81,13 +81,16 @@ def train(
         config = dataclasses.replace(config, data=configs.IN_MEMORY)
     elif data is not None:
         config = dataclasses.replace(config, data=str(data))
-    with SignalWatch() as watch:
+    with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
             dataset = data if isinstance(data, Dataset) else resolve(config.data)
             splits = _parts(config, dataset)
             folder = _new_folder(config, run)
+        with _locked(folder):
+            if any(path.name != ".lock" for path in folder.iterdir()):
+                raise InputError(f"{folder}: another process has begun a run there")
             write_json(folder / "config.json", configs.to_dict(config))
-        return _go(folder, config, dataset, splits, tx, Reporter(quiet), watch)
+            return _go(folder, config, dataset, splits, tx, Reporter(quiet), watch)
 
 
 def resume(
@@ -96,6 +99,7 @@ def resume(
     data: Dataset | str | Path | None = None,
     tx: optax.GradientTransformation | None = None,
     quiet: bool = False,
+    may_exit: bool = False,
 ) -> Run:
     """Go on with a run from its last good checkpoint, to the same bits as if never stopped.
 
@@ -109,18 +113,19 @@ def resume(
     """
     folder = check_run(run)
     config = configs.load(folder / "config.json")
-    if data is None and config.data == configs.IN_MEMORY:
-        raise InputError(f"{run}: was trained on a Dataset in memory; give it to resume(data=...)")
     done = read_json(folder / "eval.json")
-    if done and (folder / "embeddings.npz").is_file():
-        Reporter(quiet).say(f"{folder}: the run has finished; nothing is left to do")
+    if done and (folder / "embeddings.npz").is_file() and (folder / "seen.npz").is_file():
+        reporter = Reporter(quiet)
+        reporter.say(f"{folder}: the run has finished; nothing is left to train")
+        if not (folder / "report.html").exists():
+            _write_report(folder, reporter)
         return Run(folder, config, done)
-    with SignalWatch() as watch:
+    with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
-            dataset = data if isinstance(data, Dataset) else resolve(str(data or config.data))
-            check_data(folder, dataset)
+            dataset = load_data(folder, config, data)
             splits = _parts(config, dataset)
-        return _go(folder, config, dataset, splits, tx, Reporter(quiet), watch)
+        with _locked(folder):
+            return _go(folder, config, dataset, splits, tx, Reporter(quiet), watch)
 
 
 def _nothing() -> None:
@@ -129,21 +134,31 @@ def _nothing() -> None:
 
 def _new_folder(config: Config, run: str | Path | None) -> Path:
     """Make the run folder. Raises InputError where it holds something already."""
-    if run is None:
-        number = 1
-        while (folder := Path("runs") / f"{config.preset}-{number}").exists():
-            number += 1
-    else:
-        folder = Path(run)
-    if (folder / "config.json").exists():
-        raise InputError(f"{folder}: holds a run already; `jaxrec resume {folder}` goes on with it")
     try:
+        if run is None:
+            return _next_free(config.preset)
+        folder = Path(run)
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise InputError(f"{folder}: is not empty; name a new or an empty folder with --run")
+        inside = {path.name for path in folder.iterdir()} - {".lock"}
     except OSError as e:
-        raise InputError(f"{folder}: cannot be made ({e.strerror}); name another --run") from e
+        reason = e.strerror or e
+        raise InputError(f"{run or 'runs'}: cannot be made ({reason}); name another --run") from e
+    if "config.json" in inside:
+        raise InputError(f"{folder}: holds a run already; `jaxrec resume {folder}` goes on with it")
+    if inside:
+        raise InputError(f"{folder}: is not empty; name a new or an empty folder with --run")
     return folder
+
+
+def _next_free(preset: str) -> Path:
+    """runs/PRESET-N for the next N that no other process has taken."""
+    Path("runs").mkdir(exist_ok=True)
+    for number in itertools.count(1):
+        folder = Path("runs") / f"{preset}-{number}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError("unreachable")
 
 
 @contextmanager
@@ -166,23 +181,41 @@ def _go(
     reporter: Reporter,
     watch: SignalWatch,
 ) -> Run:
-    with _locked(folder), reporter:
-        with watch.may_leave(_nothing):
-            _check_versions(folder, reporter)
-            _write_env(folder, dataset, splits)
-            checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
-            last = checkpoints.last(reporter.say)
-            checkpoints.cut(-1 if last is None else last.step)
-            log = RunLog(folder, config.log, last.meta["metrics_bytes"] if last else 0)
-        reporter.say(_describe(config, splits))
-        if last is not None:
-            reporter.say(f"going on from the checkpoint of step {last.step}")
-        session = _Session(folder, config, splits, tx, checkpoints, log, reporter, watch)
-        try:
+    try:
+        with reporter, contextlib.ExitStack() as stack:
+            with watch.may_leave(_nothing):
+                environment.check(folder, tx is not None, reporter.say)
+                environment.write(folder, dataset, splits, tx is not None)
+                checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
+                stack.callback(checkpoints.close)
+                last = checkpoints.last(reporter.say)
+                checkpoints.cut(-1 if last is None else last.step)
+                log = RunLog(folder, config.log, last.meta["metrics_bytes"] if last else 0)
+                stack.callback(log.close)
+            reporter.say(_describe(config, splits))
+            if last is not None:
+                reporter.say(f"going on from the checkpoint of step {last.step}")
+            session = _Session(folder, config, splits, tx, checkpoints, log, reporter, watch)
             return session.run(last)
-        finally:
-            log.close()
-            checkpoints.close()
+    except OSError as e:
+        raise _cannot_write(folder, e) from e
+
+
+def _cannot_write(folder: Path, error: OSError | InputError) -> RunError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return RunError(
+        f"{folder}: cannot be written ({reason}).\n"
+        f"The checkpoints are intact: make room, then `jaxrec resume {folder}`"
+    )
+
+
+def _write_report(folder: Path, reporter: Reporter) -> None:
+    if not results.can_report():
+        return
+    from jaxrec.report import report
+
+    report([folder], folder / "report.html")
+    reporter.say(f"report: {folder / 'report.html'}")
 
 
 @dataclass(frozen=True)
@@ -225,25 +258,29 @@ class _Session:
         self.reporter.say("final evaluation over all items")
         evaluation = results.final_evaluation(problem, outcome, self.watch)
         if evaluation is None:
-            assert self.watch.received is not None
-            raise Interrupted(
-                "interrupted during the final evaluation; the last checkpoint is written. "
-                f"Go on with: jaxrec resume {self.folder}",
-                self.watch.received,
-            )
-        results.write_arrays(self.folder, problem, outcome)
-        results.write_slices(self.folder, problem, outcome)
-        self._record_final(problem, outcome, evaluation)
-        write_json(self.folder / "eval.json", evaluation)
-        self._show(evaluation)
-        self.log.timing(outcome.end, event="finished")
-        if results.can_report():
-            from jaxrec.report import report
-
-            report([self.folder], self.folder / "report.html")
-            self.reporter.say(f"report: {self.folder / 'report.html'}")
+            self._leave()
+        try:
+            results.write_arrays(self.folder, problem, outcome)
+            results.write_slices(self.folder, problem, outcome, self.watch)
+            if self.watch():
+                self._leave()
+            self._record_final(problem, outcome, evaluation)
+            self.log.timing(outcome.end, event="finished")
+            write_json(self.folder / "eval.json", evaluation)
+            self._show(evaluation)
+            _write_report(self.folder, self.reporter)
+        except InputError as e:
+            raise _cannot_write(self.folder, e) from e
         self.reporter.say(f"run folder: {self.folder}")
         return Run(self.folder, self.config, evaluation)
+
+    def _leave(self) -> NoReturn:
+        assert self.watch.received is not None
+        raise Interrupted(
+            "interrupted during the final evaluation; the last checkpoint is written. "
+            f"Go on with: jaxrec resume {self.folder}",
+            self.watch.received,
+        )
 
     def _record_final(self, problem: Problem, outcome: Outcome, evaluation: dict[str, Any]) -> None:
         phase = "refit" if self.config.train.refit else "search"
@@ -252,8 +289,8 @@ class _Session:
         if "validation" in evaluation:
             parts["validation_final"] = evaluation["validation"]["metrics"]
         for name, metrics in parts.items():
-            epoch = outcome.step / problem.cadence.per_epoch
-            self.log.record(outcome.end, epoch, f"{name}", f"{phase}_final", **metrics)
+            epoch = outcome.steps / problem.cadence.per_epoch
+            self.log.record(outcome.end, epoch, name, f"{phase}_final", **metrics)
 
     def _show(self, evaluation: dict[str, Any]) -> None:
         """The table of the model beside popularity and random, on every split there is."""
@@ -279,7 +316,7 @@ class _Session:
 
 def _parts(config: Config, dataset: Dataset) -> Splits:
     """Train, validation and test. Raises InputError where a part that selects is empty."""
-    splits = split(apply_filter(dataset, config.filter), config.split, config.seed)
+    splits = parts(config, dataset)
     part = {"validation": splits.validation, "test": splits.test}.get(config.eval.select_on)
     if part is not None and part.n_edges == 0:
         raise InputError(
@@ -297,49 +334,3 @@ def _describe(config: Config, splits: Splits) -> str:
         f"{train.n_items:,} items; {sizes}, {splits.test.n_edges:,} test pairs; "
         f"seed {config.seed}; {jax.default_backend()}"
     )
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the bits."""
-    names = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "jraph", "numpy")
-    found = {name: importlib.metadata.version(name) for name in names}
-    return {"python": platform.python_version()} | found
-
-
-def _commit() -> str | None:
-    """The commit that the package stands in, where it stands in a git checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
-
-
-def _check_versions(folder: Path, reporter: Reporter) -> None:
-    """Warn where versions are not those that the run began with."""
-    before = read_json(folder / "env.json")
-    if not before:
-        return
-    changed = [n for n, v in versions().items() if before["versions"].get(n) != v]
-    if changed:
-        reporter.say(f"versions changed since the run began ({', '.join(changed)}): bits may too")
-
-
-def _write_env(folder: Path, dataset: Dataset, splits: Splits) -> None:
-    if (folder / "env.json").exists():
-        return
-    sizes = {name: part.n_edges for name, part in splits._asdict().items()}
-    env = {
-        "versions": versions(),
-        "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
-        "platform": f"{platform.system()} {platform.machine()}",
-        "commit": _commit(),
-        "fingerprint": dataset.fingerprint(),
-        "command": shlex.join(sys.argv),
-        "data": {"name": dataset.name, "users": splits.train.n_users}
-        | {"items": splits.train.n_items}
-        | sizes
-        | {"notes": dataset.notes},
-    }
-    write_json(folder / "env.json", env)

@@ -5,30 +5,40 @@ compilation keeps it from for seconds or minutes. So the signal's number goes th
 ``signal.set_wakeup_fd`` to a thread, which sees it at once (XLA compiles without the GIL).
 """
 
+import contextlib
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEAT_SECONDS = 1.0  # launchers send one request twice (to the child, then to its group)
 
 
 class SignalWatch:
-    """While entered, the first SIGINT or SIGTERM sets ``received``; the second ends at once.
+    """While entered, the first SIGINT or SIGTERM sets ``received``; a second one does not wait.
 
-    The loop polls ``received`` at every boundary and ends by itself. Where the main thread may be
-    stuck and has nothing unsaved, it says so with :meth:`may_leave`.
+    The loop polls ``received`` at every boundary and ends by itself. A repeat within
+    ``REPEAT_SECONDS`` counts as the same request. Off the main thread (where Python takes no
+    signal handlers) it does nothing.
 
-    Off the main thread (where Python takes no signal handlers) it does nothing.
+    Args:
+      may_exit: whether signals may end the process, as the command line wants: the second one at
+        once, and the first one too where the main thread may be stuck and nothing is unsaved
+        (:meth:`may_leave`). Otherwise, in somebody else's process, the second one raises
+        KeyboardInterrupt in the main thread and nothing is cut short.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, may_exit: bool = False) -> None:
         self.received: int | None = None
+        self._may_exit = may_exit
+        self._first_at = 0.0
         self._leave: Callable[[], None] | None = None
         self._lock = threading.Lock()
         self._previous: dict[int, Any] = {}
@@ -66,11 +76,14 @@ class SignalWatch:
 
     @contextmanager
     def may_leave(self, last: Callable[[], None]) -> Iterator[None]:
-        """Inside, a signal ends the process at once, after calling ``last`` in the thread.
+        """Inside, a signal ends the process at once (if it may), after ``last`` in a thread.
 
         For stretches in which the main thread may not come back for long (compilation, reading
         data) and nothing is unsaved that ``last`` cannot save.
         """
+        if not self._may_exit:
+            yield
+            return
         with self._lock:
             self._leave = last
         if self.received is not None:
@@ -81,20 +94,26 @@ class SignalWatch:
             with self._lock:
                 self._leave = None
 
+    def _is_new(self, number: int) -> bool:
+        """Note a signal; whether it is a second request, not the first or a repeat of it."""
+        now = time.monotonic()
+        if self.received is None:
+            self.received, self._first_at = number, now
+            return False
+        return now - self._first_at > REPEAT_SECONDS
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """Set too by Python's own handler, so that a poll right after the signal sees it."""
-        self.received = self.received or number
+        """Python's own handler: a poll right after the signal sees it."""
+        if self._is_new(number) and not self._may_exit:
+            raise KeyboardInterrupt
 
     def _watch(self) -> None:
-        count = 0
         while data := self._read.recv(1):
             number = data[0]
-            if number not in SIGNALS:
+            if number not in SIGNALS or not self._may_exit:
                 continue
-            count += 1
-            if count > 1:
-                _exit(number)
-            self.received = self.received or number
+            if self._is_new(number):
+                os._exit(128 + number)  # no flush: stdout's lock may be held for good
             threading.Thread(target=self._try_leave, args=(number,), daemon=True).start()
 
     def _try_leave(self, number: int) -> None:
@@ -102,12 +121,19 @@ class SignalWatch:
             if self._leave is not None:
                 try:
                     self._leave()
+                    _say("jaxrec: interrupted; nothing was lost, `jaxrec resume` goes on\n")
                 finally:
-                    _exit(number)
+                    os._exit(128 + number)
 
 
-def _exit(number: int) -> None:
-    """End the process now, with the status of an interrupted run (128 + signal)."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(128 + number)
+def _say(text: str) -> None:
+    """Write to stderr and flush stdout, but never wait long for a reader that is stuck."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            os.write(2, text.encode())
+            sys.stdout.flush()
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(timeout=1.0)

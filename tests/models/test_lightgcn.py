@@ -30,7 +30,7 @@ def test_embeddings_are_the_mean_over_layers_of_dense_powers(kernel, layers):
 
 
 def test_mf_is_the_table_itself():
-    model = models.build(ModelConfig("mf", dim=3, layers=3), 6, 8, jax.random.key(0))
+    model = models.build(ModelConfig("mf", dim=3, layers=0), 6, 8, jax.random.key(0))
     nodes = model(bipartite.build(random_data()))
     np.testing.assert_array_equal(nodes.emb_ND, model.embedding[...])
 

@@ -24,10 +24,11 @@ def pairs(weight: bool = False) -> Pairs:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 3000), st.integers(0, 2**31 - 1))
 def test_permute_is_a_permutation(size, seed):
-    out = batches.permute(jax.random.key(seed), jnp.arange(size, dtype=jnp.uint32), size)
+    permute = jax.jit(batches.permute, static_argnums=2)
+    out = permute(jax.random.key(seed), jnp.arange(size, dtype=jnp.uint32), size)
     np.testing.assert_array_equal(np.sort(np.asarray(out)), np.arange(size))
 
 

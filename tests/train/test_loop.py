@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import signal
 from pathlib import Path
 
 import jax
@@ -22,7 +24,7 @@ from jaxrec.config import (
 )
 from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, RunError
 from jaxrec.train import loop as loops
 from jaxrec.train.problem import Cadence
 
@@ -233,6 +235,8 @@ def test_bfloat16_learns_as_float32_does(tmp_path, positives, score):
 @pytest.mark.parametrize("epochs", [True, False])
 def test_the_cadence_counts_epochs_or_steps_as_the_length_does(epochs):
     train = TrainConfig(epochs=4, batch_size=30) if epochs else TrainConfig(steps=50, batch_size=30)
+    alone = Cadence.of(Config(train=train), pairs=100)
+    assert (alone.evaluate, alone.checkpoint, alone.log) == (4, 4, 4)  # an epoch where not given
     config = Config(train=train, eval=EvalConfig(every=2), checkpoint=CheckpointConfig(every=3))
     cadence = Cadence.of(config, pairs=100)
     assert cadence.per_epoch == 4
@@ -245,3 +249,76 @@ def test_the_cadence_counts_epochs_or_steps_as_the_length_does(epochs):
         due = {s for s in range(1, cadence.total + 1) if cadence.due(every, s)}
         assert due <= set(steps)
         assert cadence.total in due
+
+
+def test_the_pace_settles_at_the_aim_whatever_boundaries_cut():
+    for seconds_a_step in (0.0001, 0.03, 0.1, 7.0):
+        pace = loops._Pace()
+        sizes = []
+        for turn in range(12):
+            n = min(pace.steps, 3) if turn == 8 else pace.steps
+            pace.took(n * seconds_a_step, n)
+            sizes.append(n)
+        aim = max(1, min(loops.SCAN_LENGTH, int(loops.DISPATCH_SECONDS / seconds_a_step)))
+        assert sizes[0] == 1
+        assert max(sizes) <= aim
+        assert pace.steps == pytest.approx(aim, abs=1)
+
+
+def test_from_python_a_signal_is_an_exception_and_leaves_a_checkpoint(tmp_path, monkeypatch):
+    original = loops.Loop._compile
+
+    def interrupted(self, state):
+        os.kill(os.getpid(), signal.SIGINT)
+        return original(self, state)
+
+    monkeypatch.setattr(loops.Loop, "_compile", interrupted)
+    with pytest.raises(jaxrec.Interrupted) as caught:
+        run(tmp_path)
+    assert caught.value.exit_status == 130
+    assert (tmp_path / "run" / "checkpoints" / "0" / "manifest.json").exists()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    monkeypatch.undo()
+    assert jaxrec.resume(tmp_path / "run", data=data(), quiet=True).metrics
+
+
+def test_resume_wants_the_same_optax_chain_and_the_same_data(tmp_path, monkeypatch):
+    def stop(self, state):
+        raise RunError("stopped by the test")
+
+    monkeypatch.setattr(loops.Loop, "_compile", stop)
+    with pytest.raises(RunError, match="stopped"):
+        run(tmp_path, tx=optax.sgd(0.1))
+    monkeypatch.undo()
+    folder = tmp_path / "run"
+    with pytest.raises(InputError, match="tx="):
+        jaxrec.resume(folder, data=data(), quiet=True)
+    with pytest.raises(InputError, match="in memory"):
+        jaxrec.resume(folder, tx=optax.sgd(0.1), quiet=True)
+    with pytest.raises(InputError, match="fingerprint"):
+        jaxrec.resume(folder, data=data(seed=2), tx=optax.sgd(0.1), quiet=True)
+    assert jaxrec.resume(folder, data=data(), tx=optax.sgd(0.1), quiet=True).metrics
+
+
+def test_evaluate_gives_the_baselines_of_a_refit_the_same_train_data(tmp_path):
+    config = dataclasses.replace(CONFIG, train=TrainConfig(epochs=2, batch_size=64, refit=True))
+    done = run(tmp_path, config)
+    again = jaxrec.evaluate(done.folder, "test", (5, 20), data=data(), baselines=["item-knn"])
+    assert again["baselines"]["popularity"] == done.evaluation["baselines"]["popularity"]
+    assert again["train"] == done.evaluation["train"]
+    other = jaxrec.evaluate(done.folder, "test", (7,), data=data())
+    assert "train" not in other
+    with pytest.raises(InputError, match="refit"):
+        jaxrec.evaluate(done.folder, "validation", data=data())
+    with pytest.raises(InputError, match="cut-offs"):
+        jaxrec.evaluate(done.folder, "test", (0, 20), data=data())
+
+
+def test_parameters_that_are_not_finite_stop_the_run_before_they_are_ranked(tmp_path):
+    config = dataclasses.replace(
+        CONFIG,
+        optim=OptimConfig("sgd", learning_rate=1e38),
+        train=TrainConfig(epochs=3, batch_size=4096),
+    )
+    with pytest.raises(RunError, match="after step 0; the checkpoint of step 0 is kept"):
+        run(tmp_path, config)

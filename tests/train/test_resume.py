@@ -22,7 +22,9 @@ OPTIONS = [
 
 def process(*args: object) -> subprocess.CompletedProcess:
     """Run a Python program with one CPU device, and no flags of this test run."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "JAX_"))}
+    env = {
+        k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION")
+    }
     command = [sys.executable, *map(str, args)]
     return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
 
@@ -74,6 +76,7 @@ MOMENTS = {
     "before a save is sealed": ("jaxrec.train.checkpoint:write_manifest", 3),
     "before anything is sealed": ("jaxrec.train.checkpoint:write_manifest", 1),
     "between the steps of the refit": ("jaxrec.train.loop:Loop._read", 9),
+    "when the refit begins": ("jaxrec.train.loop:Loop._compile", 2),
     "while results are written": ("jaxrec.train.results:write_slices", 1),
 }
 
@@ -93,10 +96,22 @@ def test_killed_at_a_moment_it_resumes_to_the_same_bits(whole, tmp_path, moment)
 def test_killed_again_and_again_it_still_ends_with_the_same_bits(whole, tmp_path):
     options, undisturbed = whole
     run = tmp_path / "run"
-    process(KILLER, "SIGKILL", "jaxrec.train.loop:Loop._read", 4, "train", *options, "--run", run)
+    process(KILLER, "SIGKILL", "jaxrec.train.loop:Loop._read", 5, "train", *options, "--run", run)
     for _ in range(2):
-        process(KILLER, "SIGKILL", "jaxrec.train.loop:Loop._read", 3, "resume", run)
+        process(KILLER, "SIGKILL", "jaxrec.train.loop:Loop._read", 5, "resume", run)
     assert jaxrec("resume", run).returncode == 0
+    assert contents(run) == contents(undisturbed)
+
+
+def test_killed_before_the_report_it_only_writes_the_report(whole, tmp_path):
+    options, undisturbed = whole
+    run = tmp_path / "run"
+    process(KILLER, "SIGKILL", "jaxrec.report:report", 1, "train", *options, "--run", run)
+    assert not (run / "report.html").exists()
+    resumed = jaxrec("resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "nothing is left to train" in resumed.stdout
+    assert (run / "report.html").exists()
     assert contents(run) == contents(undisturbed)
 
 
@@ -118,6 +133,8 @@ def test_a_signal_ends_with_a_checkpoint_and_nothing_lost(whole, tmp_path, name,
     assert "Traceback" not in ended.stderr
     assert list((run / "checkpoints").glob("*/manifest.json"))
     assert not (run / "eval.json").exists()
+    if moment[0].endswith("compile"):  # it did not wait for the compilation to end
+        assert "compiled" not in (run / "timing.jsonl").read_text()
     before = (run / "metrics.jsonl").read_bytes()
     resumed = jaxrec("resume", run)
     assert resumed.returncode == 0, resumed.stderr
@@ -125,23 +142,42 @@ def test_a_signal_ends_with_a_checkpoint_and_nothing_lost(whole, tmp_path, name,
     assert contents(run) == contents(undisturbed)
 
 
-def test_a_second_signal_ends_at_once(data, tmp_path):
+TWICE = """
+import os, signal, sys
+import jaxrec.train.loop as loop
+import jaxrec.train.signals as signals
+from jaxrec.cli import main
+
+signals.REPEAT_SECONDS = float(sys.argv.pop(1))
+read = loop.Loop._read
+
+def twice(self, totals, step):
+    if not self.watch():
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
+        while signals.REPEAT_SECONDS == 0:
+            signal.pause()
+    read(self, totals, step)
+
+loop.Loop._read = twice
+main()
+"""
+
+
+@pytest.mark.parametrize("repeat", [0, 100])
+def test_a_second_signal_ends_at_once_but_a_repeat_of_the_first_does_not(data, tmp_path, repeat):
     script = tmp_path / "twice.py"
-    script.write_text(
-        "import os, signal, sys\n"
-        "import jaxrec.train.loop as loop\n"
-        "from jaxrec.cli import main\n"
-        "def stuck(*_):\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    signal.pause()\n"
-        "    while True: signal.pause()\n"
-        "loop.Loop._read = stuck\n"
-        "main()\n"
-    )
+    script.write_text(TWICE)
     run = tmp_path / "run"
-    ended = process(script, "train", *OPTIONS, "--data", data, "--run", run)
+    ended = process(script, repeat, "train", *OPTIONS, "--data", data, "--run", run)
     assert ended.returncode == 143
+    saved = [p.parent.name for p in run.glob("checkpoints/*/manifest.json")]
+    if repeat:
+        assert "its checkpoint is written" in ended.stderr
+        assert max(map(int, saved)) > 0
+    else:
+        assert ended.stderr == ""
+        assert saved == ["0"]
 
 
 def _corrupt(file: Path, how: str) -> None:
@@ -157,7 +193,8 @@ def _corrupt(file: Path, how: str) -> None:
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(whole, tmp_path, how):
     options, undisturbed = whole
     run = tmp_path / "run"
-    process(KILLER, "SIGKILL", "jaxrec.train.loop:Loop._read", 5, "train", *options, "--run", run)
+    saves = ("jaxrec.train.checkpoint:Checkpoints.save", 4)
+    process(KILLER, "SIGKILL", *saves, "train", *options, "--run", run)
     sealed = sorted((run / "checkpoints").glob("*/manifest.json"), key=lambda p: int(p.parent.name))
     newest, before = sealed[-1].parent, sealed[-2].parent
     files = [p for p in newest.rglob("*") if p.is_file() and p.stat().st_size]
@@ -169,32 +206,52 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(whole, tmp_
     assert contents(run) == contents(undisturbed)
 
 
-def test_a_full_disk_ends_with_a_plain_error_and_earlier_checkpoints_intact(data, tmp_path):
+FULL = """
+import resource, signal, sys
+import jaxrec.log, jaxrec.train.checkpoint, jaxrec.train.results
+from jaxrec.cli import main
+
+where, limit, owner = sys.argv.pop(1), int(sys.argv.pop(1)), sys.modules
+*module, cls, name = where.split(".")
+owner = getattr(sys.modules[".".join(module)], cls)
+original, calls = getattr(owner, name), 0
+
+def filling(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls == 3:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    return original(*args, **kwargs)
+
+setattr(owner, name, filling)
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "limit"),
+    [
+        ("jaxrec.train.checkpoint.Checkpoints.save", 2000),
+        ("jaxrec.log.RunLog.record", 100),
+    ],
+)
+def test_a_full_disk_ends_with_a_plain_error_and_earlier_checkpoints_intact(
+    data, tmp_path, where, limit
+):
+    """From the third call on, every file that the process writes may hold ``limit`` bytes."""
     script = tmp_path / "full.py"
-    # Every file that the process writes from the third save on may hold 2 kB at most.
-    script.write_text(
-        "import resource, signal\n"
-        "import jaxrec.train.checkpoint as checkpoint\n"
-        "from jaxrec.cli import main\n"
-        "original, calls = checkpoint.Checkpoints.save, 0\n"
-        "def save(*args, **kwargs):\n"
-        "    global calls\n"
-        "    calls += 1\n"
-        "    if calls == 3:\n"
-        "        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n"
-        "    return original(*args, **kwargs)\n"
-        "checkpoint.Checkpoints.save = save\n"
-        "main()\n"
-    )
+    script.write_text(FULL)
     run = tmp_path / "run"
     options = [*OPTIONS, "--data", data]
-    ended = process(script, "train", *options, "--run", run)
+    ended = process(script, where, limit, "train", *options, "--run", run)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
-    assert "could not be written" in ended.stderr
-    assert len(ended.stderr.strip().splitlines()) <= 2
-    assert len(list((run / "checkpoints").iterdir())) == 2
+    assert "be written" in ended.stderr
+    assert len(ended.stderr.strip().splitlines()) <= 2, ended.stderr
+    saved = list((run / "checkpoints").iterdir())
+    assert saved
+    assert all((path / "manifest.json").exists() for path in saved)
     resumed = jaxrec("resume", run)
     assert resumed.returncode == 0, resumed.stderr
     assert jaxrec("train", *options, "--run", tmp_path / "whole").returncode == 0
@@ -244,7 +301,23 @@ def test_metrics_hold_no_wall_times_and_timing_does(whole):
     assert any("steps_per_second" in line for line in timing)
 
 
-def test_two_processes_cannot_run_one_folder(whole, tmp_path):
+def test_of_two_processes_that_start_on_one_folder_one_is_refused(data, tmp_path):
+    command = [sys.executable, "-m", "jaxrec", "train", *OPTIONS, "--data", str(data)]
+    command += ["--run", str(tmp_path / "run")]
+    both = [
+        subprocess.Popen([*command, "--model.dim", dim], stderr=subprocess.PIPE, text=True)
+        for dim in ("8", "4")
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in both]
+    assert sorted(process.returncode for process in both) == [0, 2], errors
+    winner = ["8", "4"][[process.returncode for process in both].index(0)]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert str(config["model"]["dim"]) == winner
+    with np.load(tmp_path / "run" / "embeddings.npz") as stored:
+        assert str(stored["user"].shape[1]) == winner
+
+
+def test_a_folder_that_another_process_holds_is_refused(whole, tmp_path):
     options, _ = whole
     run = tmp_path / "run"
     process(KILLER, "SIGKILL", "jaxrec.train.loop:Loop._read", 2, "train", *options, "--run", run)

@@ -1,0 +1,87 @@
+"""What decides the bits of a run besides its configuration and data: RUN/env.json."""
+
+import importlib.metadata
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.split import Splits
+from jaxrec.errors import InputError
+from jaxrec.files import write_json
+from jaxrec.runfolder import read_json
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the bits."""
+    names = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "jraph", "numpy")
+    found = {name: importlib.metadata.version(name) for name in names}
+    return {"python": platform.python_version()} | found
+
+
+def _machine() -> dict[str, str]:
+    """Devices and flags, which decide the bits too."""
+    return {
+        "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
+        "platform": f"{platform.system()} {platform.machine()}",
+        "flags": os.environ.get("XLA_FLAGS", ""),
+    }
+
+
+def _commit() -> str | None:
+    """The commit that this file stands in, where git tracks it."""
+    here = Path(__file__)
+    git = ["git", "-C", str(here.parent)]
+    try:
+        tracked = [*git, "ls-files", "--error-unmatch", here.name]
+        subprocess.run(tracked, capture_output=True, check=True)
+        done = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.decode().strip()
+
+
+def check(folder: Path, custom_tx: bool, warn: Callable[[str], None]) -> None:
+    """Compare with what the run began with, where it has begun.
+
+    Args:
+      custom_tx: whether an optax chain was given instead of the configured one.
+      warn: told what may change the bits.
+
+    Raises:
+      InputError: the run began with an optax chain of the caller's and has none now, or reverse.
+    """
+    before = read_json(folder / "env.json")
+    if not before:
+        return
+    if before["custom_tx"] and not custom_tx:
+        raise InputError(
+            f"{folder}: was trained with an optax chain given in Python; go on with "
+            "jaxrec.resume(run, tx=...) and the same chain"
+        )
+    if custom_tx and not before["custom_tx"]:
+        raise InputError(f"{folder}: was trained with its configured optimizer; leave out tx")
+    changed = [n for n, v in versions().items() if before["versions"].get(n) != v]
+    changed += [n for n, v in _machine().items() if before[n] != v]
+    if changed:
+        warn(f"changed since the run began, and with it maybe the bits: {', '.join(changed)}")
+
+
+def write(folder: Path, dataset: Dataset, splits: Splits, custom_tx: bool) -> None:
+    """RUN/env.json, once."""
+    if (folder / "env.json").exists():
+        return
+    sizes: dict[str, Any] = {name: part.n_edges for name, part in splits._asdict().items()}
+    data = {"name": dataset.name, "users": splits.train.n_users, "items": splits.train.n_items}
+    env = {"versions": versions()} | _machine()
+    env |= {"commit": _commit(), "fingerprint": dataset.fingerprint()}
+    env |= {"command": shlex.join(sys.argv), "custom_tx": custom_tx}
+    env |= {"data": data | sizes | {"notes": dataset.notes}}
+    write_json(folder / "env.json", env)
