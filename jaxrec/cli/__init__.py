@@ -80,6 +80,10 @@ def main() -> None:
     args = sys.argv[1:]
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
+    if not debug:
+        # Errors of this thread are told below. What is left are callbacks of writers that gave up
+        # after a failed write was told already.
+        sys.excepthook = lambda kind, error, trace: None
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         status = _run(args)
