@@ -1,4 +1,7 @@
-"""Named configurations. Each docstring: what it is, the command, the metric to expect, the time."""
+"""Named configurations. Each docstring: what it is, the command, and what to expect of it.
+
+Expected figures are medians of committed benchmark lines (``bench/results``), on two CPU cores.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +22,8 @@ from jaxrec.errors import InputError, nearest
 def quickstart() -> Config:
     """LightGCN, BPR over shared negatives, early stop on validation, on the embedded data.
 
-    `jaxrec train`
+    `jaxrec train`: test recall@20 0.402, largest less smallest of five seeds 0.013 (popularity
+    0.108, ceiling 0.409), 17 s in all.
     """
     return Config(
         preset="quickstart",
@@ -33,7 +37,7 @@ def quickstart() -> Config:
 
 
 def lightgcn() -> Config:
-    """LightGCN with BPR and early stop on validation, for any data.
+    """LightGCN with BPR and early stop on validation, for any data; what to expect is the data's.
 
     `jaxrec train lightgcn --data PATH`
     """
@@ -45,7 +49,7 @@ def lightgcn() -> Config:
 
 
 def mf() -> Config:
-    """Matrix factorisation with BPR: LightGCN's control, without propagation.
+    """Matrix factorisation with BPR: LightGCN's control, without propagation, for any data.
 
     `jaxrec train mf --data PATH`
     """
@@ -56,7 +60,8 @@ def lightgcn_gowalla() -> Config:
     """The papers' protocol (He et al. 2020, as LightGCN-PyTorch runs it) on the Gowalla split.
 
     `jaxrec train lightgcn-gowalla --data gowalla` with LightGCN's train.txt and test.txt. No
-    validation part; the epoch is selected on test, as the papers do and the report says.
+    validation part; the epoch is selected on test, as the papers do and the report says. With
+    `--train.epochs 5`: recall@20 0.1105, ndcg@20 0.0963 (mean of three seeds), 1.2 GB.
     """
     return Config(
         preset="lightgcn-gowalla",

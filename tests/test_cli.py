@@ -2,6 +2,7 @@
 
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -184,3 +185,30 @@ def test_debug_shows_the_traceback(home):
     done = jaxrec("resume", "nowhere", "--debug", cwd=home)
     assert done.returncode != 0
     assert "Traceback" in done.stderr
+
+
+def test_on_a_terminal_there_is_a_progress_bar_and_elsewhere_plain_lines(home):
+    leader, follower = pty.openpty()
+    command = [sys.executable, "-m", "jaxrec", "train", "--data", "data", *SMALL]
+    ours = ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION", "NO_COLOR")
+    env = {k: v for k, v in os.environ.items() if k not in ours} | {"TERM": "xterm-256color"}
+    done = subprocess.Popen(
+        [*command, "--run", "pty"], stdout=follower, stderr=follower, cwd=home, env=env
+    )
+    os.close(follower)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(leader, 65536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(leader)
+    assert done.wait(timeout=300) == 0
+    assert "━" in shown.decode()
+    plain = jaxrec("train", "--data", "data", *SMALL, "--run", "plain", cwd=home)
+    assert "━" not in plain.stdout
+    assert "\x1b" not in plain.stdout
+    assert "search step" in plain.stdout

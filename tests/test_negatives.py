@@ -5,31 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxrec import negatives
-from jaxrec.negatives import Known
+from jaxrec.graph.csr import DeviceCsr
 
 N_ITEMS = 12
 LIKED = [[], [0], [11], [0, 1, 2, 9], list(range(12)), list(range(0, 12, 2)), [5, 6, 7]]
 
 
-def known(liked=LIKED) -> Known:
+def known(liked=LIKED) -> DeviceCsr:
     indptr = np.concatenate([[0], np.cumsum([len(x) for x in liked])])
     flat = np.array([i for x in liked for i in x], np.int32)
-    return Known(jnp.asarray(indptr, jnp.int32), jnp.asarray(flat, jnp.int32))
-
-
-def test_is_known_equals_set_membership():
-    user = jnp.arange(len(LIKED))
-    item = jnp.broadcast_to(jnp.arange(N_ITEMS), (len(LIKED), N_ITEMS))
-    found = np.asarray(negatives.is_known(known(), user, item))
-    expected = [[i in liked for i in range(N_ITEMS)] for liked in LIKED]
-    np.testing.assert_array_equal(found, expected)
-
-
-def test_nobody_knows_anything():
-    empty = Known(jnp.zeros(3, jnp.int32), jnp.zeros(0, jnp.int32))
-    assert not np.asarray(negatives.is_known(empty, jnp.arange(2), jnp.zeros((2, 3), int))).any()
-    drawn = negatives.uniform(jax.random.key(0), 4, 5, jnp.arange(2), empty)
-    assert drawn.shape == (2, 4)
+    return DeviceCsr(jnp.asarray(indptr, jnp.int32), jnp.asarray(flat, jnp.int32))
 
 
 def test_uniform_negatives_are_uniform_over_exactly_the_unknown_items():

@@ -36,6 +36,7 @@ from jaxrec.evaluate.topk import (
     top_k,
     union,
 )
+from jaxrec.graph.csr import DeviceCsr, contains
 
 __all__ = [
     "Breakdown",
@@ -70,29 +71,6 @@ class BlockResult(NamedTuple):
     hit_BK: Bool[Array, "B K"]
 
 
-def _contains(rows: Rows, item_BK: Array) -> Array:
-    """Whether each item is in its user's row, by binary search in the ascending rows."""
-    end_B1 = rows.indptr_[1:, None]
-    last = len(rows.index_M) - 1
-
-    def halve(_: Any, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
-        low_BK, high_BK = bounds
-        middle_BK = (low_BK + high_BK) // 2
-        below_BK = rows.index_M[jnp.minimum(middle_BK, last)] < item_BK
-        open_BK = low_BK < high_BK
-        return (
-            jnp.where(open_BK & below_BK, middle_BK + 1, low_BK),
-            jnp.where(open_BK & ~below_BK, middle_BK, high_BK),
-        )
-
-    bounds = (
-        jnp.broadcast_to(rows.indptr_[:-1, None], item_BK.shape),
-        jnp.broadcast_to(end_B1, item_BK.shape),
-    )
-    low_BK, _ = lax.fori_loop(0, len(rows.index_M).bit_length(), halve, bounds)
-    return (low_BK < end_B1) & (rows.index_M[jnp.minimum(low_BK, last)] == item_BK)
-
-
 def rank_block(
     fn: ScoreFn,
     ks: tuple[int, ...],
@@ -113,7 +91,9 @@ def rank_block(
     ranked = rank(fn, max(ks), params, jnp.asarray(block.user_B), block.seen)
     n_relevant_B = jnp.diff(block.relevant.indptr_)
     counted_B = n_relevant_B > 0
-    hit_BK = _contains(block.relevant, ranked.item_BK)
+    relevant = DeviceCsr(jnp.asarray(block.relevant.indptr_), jnp.asarray(block.relevant.index_M))
+    row_B = jnp.arange(len(n_relevant_B), dtype=jnp.int32)
+    hit_BK = contains(relevant, row_B, ranked.item_BK)
     by_user = metrics.per_user(hit_BK, n_relevant_B, ks)
     sums_M = jnp.stack([by_user[key].sum(where=counted_B) for key in metrics.keys(ks)])
     listed_BK = counted_B[:, None] & (ranked.item_BK >= 0)

@@ -14,17 +14,22 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import jraph
-from jax.experimental import sparse
 from jaxtyping import Array, Float
 
 from jaxrec.graph.bipartite import Bipartite
+
+try:
+    from jax.experimental import sparse
+except ImportError:  # it is no longer developed; the reference kernel needs none of it
+    sparse = None
 
 Kernel = Literal["segment_sum", "csr"]
 
 
 def default_kernel(platform: str | None = None) -> Kernel:
     """The measured default of a platform ("cpu", "gpu", "tpu"); the default backend's if None."""
-    return "csr" if (platform or jax.default_backend()) == "cpu" else "segment_sum"
+    on_cpu = (platform or jax.default_backend()) == "cpu"
+    return "csr" if on_cpu and sparse is not None else "segment_sum"
 
 
 def _segment_sum(graph: Bipartite, x_ND: Array) -> Array:
@@ -35,6 +40,7 @@ def _segment_sum(graph: Bipartite, x_ND: Array) -> Array:
 
 def _csr(graph: Bipartite, x_ND: Array) -> Array:
     """jaxlib's native CSR product on CPU. It sums in float32 whatever the type of x."""
+    assert sparse is not None, "this jax has no jax.experimental.sparse; use kernel segment_sum"
     parts = (graph.weights, graph.senders, graph.indptr)
     matrix = sparse.BCSR(parts, shape=(graph.n_nodes,) * 2)
     return (matrix @ x_ND.astype(jnp.float32)).astype(x_ND.dtype)

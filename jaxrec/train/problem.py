@@ -19,7 +19,7 @@ from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import Evaluator, Scorer, dot_scorer, empty_csr, union
 from jaxrec.graph import bipartite
 from jaxrec.graph.bipartite import Bipartite
-from jaxrec.negatives import Known
+from jaxrec.graph.csr import DeviceCsr
 from jaxrec.train.batches import Pairs, steps_per_epoch
 from jaxrec.train.state import Stepper, TrainData, TrainState
 
@@ -171,5 +171,5 @@ def _train_data(train: Dataset, key: PRNGKeyArray) -> TrainData:
         active=jnp.asarray(np.flatnonzero(train.user_counts()), jnp.int32),
     )
     known = train.csr()
-    device_known = Known(jnp.asarray(known.indptr), jnp.asarray(known.indices))
+    device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
     return TrainData(bipartite.build(train), pairs, device_known, key)

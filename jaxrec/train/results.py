@@ -11,7 +11,7 @@ import numpy as np
 from jaxrec.evaluate.run import always, measure, protocol
 from jaxrec.evaluate.slices import slices
 from jaxrec.files import replacing, write_json
-from jaxrec.negatives import Known, is_known
+from jaxrec.graph.csr import DeviceCsr, contains
 from jaxrec.train.loop import Outcome
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
@@ -78,16 +78,16 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
     stepper, data = problem.stepper, problem.data
 
     @jax.jit
-    def count(data: TrainData, held: Known, step: jax.Array) -> jax.Array:
+    def count(data: TrainData, held: DeviceCsr, step: jax.Array) -> jax.Array:
         batch = stepper.batch(data, step)
         user_B = batch.positives.user_B
         neg_BN = jnp.broadcast_to(batch.neg, (user_B.shape[0], batch.neg.shape[-1]))
         used_BN = jnp.ones(neg_BN.shape, bool) if batch.valid_BN is None else batch.valid_BN
-        known = [jnp.sum(is_known(k, user_B, neg_BN) & used_BN) for k in (data.known, held)]
+        known = [jnp.sum(contains(k, user_B, neg_BN) & used_BN) for k in (data.known, held)]
         return jnp.stack([*known, jnp.sum(used_BN)])
 
     validation = problem.splits.validation.csr()
-    held = Known(jnp.asarray(validation.indptr), jnp.asarray(validation.indices))
+    held = DeviceCsr(jnp.asarray(validation.indptr), jnp.asarray(validation.indices))
     steps = range(min(_SAMPLED_BATCHES, max(problem.cadence.total, 1)))
     sums = np.sum([jax.device_get(count(data, held, jnp.int32(s))) for s in steps], axis=0)
     in_train, in_validation = sums[:2] / max(int(sums[2]), 1)

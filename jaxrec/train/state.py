@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from jaxrec import losses, negatives
 from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite
+from jaxrec.graph.csr import DeviceCsr, contains
 from jaxrec.models import Nodes
-from jaxrec.negatives import Known
 from jaxrec.train.batches import POSITIVES, Pairs, Positives
 
 SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
@@ -49,7 +49,7 @@ class TrainData(NamedTuple):
 
     graph: Bipartite
     pairs: Pairs
-    known: Known
+    known: DeviceCsr
     key: PRNGKeyArray
 
 
@@ -97,7 +97,7 @@ class Stepper:
         if not config.rejects:
             return Batch(positives, neg_S, None)
         neg_BS = jnp.broadcast_to(neg_S, (positives.user_B.shape[0], config.count))
-        return Batch(positives, neg_S, ~negatives.is_known(data.known, positives.user_B, neg_BS))
+        return Batch(positives, neg_S, ~contains(data.known, positives.user_B, neg_BS))
 
     def loss(
         self, params: nnx.State, graph: Bipartite, batch: Batch

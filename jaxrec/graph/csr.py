@@ -1,0 +1,53 @@
+"""Rows of items on the device, and questions about them: the CSR form of "who likes what"."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+
+class DeviceCsr(NamedTuple):
+    """Items by row, ascending and unique: those of row r are indices[indptr[r]:indptr[r + 1]].
+
+    ``indices`` may be longer than ``indptr[-1]``; what lies beyond belongs to no row.
+    """
+
+    indptr: Int[Array, "R1"]
+    indices: Int[Array, "nnz"]
+
+
+def count_prefix(csr: DeviceCsr, row: Array, holds: Callable[[Array, Array], Array]) -> Array:
+    """How many items of each row satisfy a predicate that is true for a prefix of the row.
+
+    ``holds(item, rank)`` judges the item at that rank of the row; shapes are those of ``row``. The
+    bisection ends when the longest row at hand is done: log2 of its length in rounds.
+    """
+    start = csr.indptr[row]
+    last = csr.indices.shape[0] - 1
+
+    def halve(bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bounds
+        middle = (low + high) // 2
+        item = csr.indices[jnp.clip(middle, 0, last)]
+        right = holds(item, middle - start)
+        still = low < high
+        return jnp.where(still & right, middle + 1, low), jnp.where(still & ~right, middle, high)
+
+    bounds = (start, csr.indptr[row + 1])
+    low, _ = jax.lax.while_loop(lambda b: jnp.any(b[0] < b[1]), halve, bounds)
+    return low - start
+
+
+def contains(
+    csr: DeviceCsr, row_B: Int[Array, "B"], item_BN: Int[Array, "B N"]
+) -> Bool[Array, "B N"]:
+    """Whether each item is in its row."""
+    if csr.indices.shape[0] == 0:
+        return jnp.zeros(item_BN.shape, bool)
+    row_BN = jnp.broadcast_to(row_B[:, None], item_BN.shape)
+    before = count_prefix(csr, row_BN, lambda item, _: item < item_BN)
+    at = jnp.clip(csr.indptr[row_BN] + before, 0, csr.indices.shape[0] - 1)
+    inside = before < csr.indptr[row_BN + 1] - csr.indptr[row_BN]
+    return inside & (csr.indices[at] == item_BN)
