@@ -296,6 +296,13 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
 
     def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            _check(
+                not dataclasses.is_dataclass(f.default_factory)
+                or isinstance(value, f.default_factory),
+                f"{f.name}: a {f.name.capitalize()}Config is needed, not {value!r}",
+            )
         _check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         _check(
             not (self.train.refit and self.eval.select_on != "validation"),

@@ -4,6 +4,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from jaxrec import config as configs
 from jaxrec import presets
@@ -123,3 +124,8 @@ def test_configurations_are_frozen():
 def test_an_unknown_preset_names_the_nearest():
     with pytest.raises(InputError, match="'quickstart'"):
         presets.get("quikstart")
+
+
+def test_a_section_of_another_kind_is_refused_by_name():
+    with pytest.raises((InputError, TypeCheckError), match="train"):
+        Config(train={"epochs": 1})  # pyright: ignore

@@ -12,10 +12,20 @@ from jaxrec.cli.train import resume, train
 from jaxrec.errors import InputError, JaxrecError, nearest
 
 
+def _asked_for_help(args: list[str], name: str, command: Callable[[list[str]], None]) -> bool:
+    """Of a command without arguments: whether --help was asked for, and given."""
+    if args in (["-h"], ["--help"]):
+        print(f"usage: jaxrec {name}\n\n{command.__doc__}")
+        return True
+    if args:
+        raise InputError(f"`jaxrec {name}` takes no arguments")
+    return False
+
+
 def list_presets(args: list[str]) -> None:
     """List the presets with what to expect of them."""
-    if args:
-        raise InputError("`jaxrec presets` takes no arguments")
+    if _asked_for_help(args, "presets", list_presets):
+        return
     for name, make in presets.PRESETS.items():
         lines = [line.strip() for line in (make.__doc__ or "").strip().splitlines()]
         print(f"{name}\n    " + "\n    ".join(line for line in lines if line))
@@ -23,8 +33,8 @@ def list_presets(args: list[str]) -> None:
 
 def env(args: list[str]) -> None:
     """Print versions and devices, for bug reports."""
-    if args:
-        raise InputError("`jaxrec env` takes no arguments")
+    if _asked_for_help(args, "env", env):
+        return
     import jax
 
     from jaxrec.graph.spmm import default_kernel

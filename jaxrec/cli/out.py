@@ -17,7 +17,7 @@ class Evaluate:
 
     run: Positional[str]
     """Run folder."""
-    split: Literal["test", "val"] = "test"
+    split: Literal["test", "val", "validation"] = "test"
     k: tuple[int, ...] = (10, 20, 50)
     """Cut-offs K."""
     baselines: tuple[Literal["item-knn", "ease"], ...] = ()
@@ -32,7 +32,7 @@ def evaluate(args: list[str]) -> None:
     from jaxrec.evaluate.run import evaluate as measure
     from jaxrec.log import Reporter
 
-    split = "validation" if made.split == "val" else "test"
+    split = "test" if made.split == "test" else "validation"
     content = measure(made.run, split, made.k, baselines=made.baselines, data=made.data)
     names = list(content["metrics"])
     columns = {"model": content["metrics"], **content["baselines"]}

@@ -1,6 +1,8 @@
 """``jaxrec train`` and ``jaxrec resume``."""
 
 import dataclasses
+import os
+import signal
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -54,6 +56,15 @@ def _base_config(args: list[str]) -> tuple[Config, list[str]]:
     return base, args
 
 
+def _leave_at_once() -> None:
+    """Until the run watches for signals, one ends the process: nothing is there to be saved.
+
+    Python's own KeyboardInterrupt could surface in a callback, which would swallow it.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda number, frame: os._exit(128 + number))
+
+
 def train(args: list[str]) -> None:
     """Train a preset; evaluate, and write a run folder."""
     base, args = _base_config(args)
@@ -62,6 +73,7 @@ def train(args: list[str]) -> None:
         f.name: getattr(made, f.name) for f in dataclasses.fields(Config) if f.name != "preset"
     }
     config = Config(preset=base.preset, **values)
+    _leave_at_once()
     from jaxrec.train.run import train as start
 
     start(config, run=made.run, quiet=made.quiet, may_exit=True)
@@ -81,6 +93,7 @@ class Resume:
 def resume(args: list[str]) -> None:
     """Go on with a run from its last good checkpoint, to the same bits."""
     made = parse(Resume, args, "jaxrec resume")
+    _leave_at_once()
     from jaxrec.train.run import resume as go_on
 
     go_on(made.run, data=made.data, quiet=made.quiet, may_exit=True)

@@ -119,6 +119,11 @@ class Loop:
                 break
             state, step = self._advance(dispatch, state, step)
         self.reporter.end()
+        if step < self.cadence.total:
+            self.reporter.say(
+                f"stopped early: {self.config.eval.metric} was best at step {best.step}, "
+                f"{best.since} evaluations ago"
+            )
         return self._chosen(state, step, best)
 
     def _compile(self, state: TrainState):
@@ -176,7 +181,8 @@ class Loop:
         good = self.checkpoints.steps()
         kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was written"
         raise RunError(
-            f"{what}; {kept}.\nA lower --optim.learning-rate or --optim.clip-norm 1 may mend it"
+            f"{what}; {kept}.\n"
+            "Train anew with a lower --optim.learning-rate, or with --optim.clip-norm 1"
         )
 
     def _log_train(self, state: TrainState, step: int) -> TrainState:

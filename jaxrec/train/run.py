@@ -46,7 +46,7 @@ class Run:
 
 
 def train(
-    config: Config | None = None,
+    config: Config | str | None = None,
     *,
     preset: str | None = None,
     data: Dataset | str | Path | None = None,
@@ -59,7 +59,8 @@ def train(
     """Train, evaluate and write a run folder.
 
     Args:
-      config: the configuration; or name a ``preset`` ("quickstart" where neither is given).
+      config: the configuration; or the name of a preset, which ``preset`` may be too
+        ("quickstart" where neither is given).
       data: a Dataset, or what ``--data`` takes; overrides the configuration's.
       run: the run folder, which must not hold a run yet; runs/PRESET-N by default.
       seed: overrides the configuration's.
@@ -74,13 +75,16 @@ def train(
     """
     if config is not None and preset is not None:
         raise InputError("give a config or a preset, not both")
-    config = config or presets.get(preset or "quickstart")
+    if config is None or isinstance(config, str):
+        config = presets.get(config or preset or "quickstart")
     if seed is not None:
         config = dataclasses.replace(config, seed=seed)
     if isinstance(data, Dataset):
         config = dataclasses.replace(config, data=configs.IN_MEMORY)
     elif data is not None:
         config = dataclasses.replace(config, data=str(data))
+    if Path(config.data).exists():  # absolute, so that the run can be used from any folder
+        config = dataclasses.replace(config, data=str(Path(config.data).resolve()))
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
             dataset = data if isinstance(data, Dataset) else resolve(config.data)
@@ -193,6 +197,8 @@ def _go(
                 log = RunLog(folder, config.log, last.meta["metrics_bytes"] if last else 0)
                 stack.callback(log.close)
             reporter.say(_describe(config, splits))
+            if config.data == "synthetic" and config.preset != "quickstart":
+                reporter.say("no --data was given: this is the embedded, made-up data")
             if last is not None:
                 reporter.say(f"going on from the checkpoint of step {last.step}")
             session = _Session(folder, config, splits, tx, checkpoints, log, reporter, watch)
@@ -310,6 +316,9 @@ class _Session:
             rows.append(row)
         header = ["", *(f"{split} {name}" for split in columns for name in names)]
         self.reporter.table("Ranking over all items", header, rows)
+        model, popular = evaluation["metrics"], evaluation["baselines"]["popularity"]
+        if model[names[0]] <= popular[names[0]]:
+            self.reporter.say(f"no better than popularity in {names[0]}: something is wrong")
         if evaluation["selected_on"] == "test":
             self.reporter.say("parameters were selected ON TEST, as the config asks by name")
 

@@ -273,11 +273,12 @@ def test_from_python_a_signal_is_an_exception_and_leaves_a_checkpoint(tmp_path, 
         return original(self, state)
 
     monkeypatch.setattr(loops.Loop, "_compile", interrupted)
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(jaxrec.Interrupted) as caught:
         run(tmp_path)
     assert caught.value.exit_status == 130
     assert (tmp_path / "run" / "checkpoints" / "0" / "manifest.json").exists()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
     monkeypatch.undo()
     assert jaxrec.resume(tmp_path / "run", data=data(), quiet=True).metrics
 

@@ -48,6 +48,8 @@ def read(
       InputError: the path, the format or the content is not usable.
     """
     path = Path(path)
+    if event_weights is not None:
+        event_weights = {event: float(weight) for event, weight in event_weights.items()}
     for event, weight in (event_weights or {}).items():
         if not 0 < weight < math.inf:
             raise InputError(f"the weight of event {event!r} must be positive, not {weight}")
