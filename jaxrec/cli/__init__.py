@@ -94,6 +94,7 @@ def main() -> None:
         # Errors of this thread are told below. What is left are callbacks of writers that gave up
         # after a failed write was told already.
         sys.excepthook = lambda kind, error, trace: None
+        sys.unraisablehook = lambda unraisable: None
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         status = _run(args)

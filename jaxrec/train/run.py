@@ -83,7 +83,8 @@ def train(
         config = dataclasses.replace(config, data=configs.IN_MEMORY)
     elif data is not None:
         config = dataclasses.replace(config, data=str(data))
-    if Path(config.data).exists():  # absolute, so that the run can be used from any folder
+    named = config.data in ("synthetic", configs.IN_MEMORY)
+    if not named and Path(config.data).exists():  # absolute: the run works from any folder
         config = dataclasses.replace(config, data=str(Path(config.data).resolve()))
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
