@@ -1,5 +1,6 @@
 """The command line: sub-commands from typed dataclasses; heavy imports inside the functions."""
 
+import contextlib
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from jaxrec import presets
 from jaxrec.cli.data import data
 from jaxrec.cli.out import evaluate, export, recommend, report, similar
 from jaxrec.cli.train import resume, train
-from jaxrec.errors import InputError, JaxrecError, nearest
+from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 
 
 def _asked_for_help(args: list[str], name: str, command: Callable[[list[str]], None]) -> bool:
@@ -103,6 +104,12 @@ def main() -> None:
             raise
         print(f"jaxrec: {e}", file=sys.stderr)
         status = e.exit_status
+        if isinstance(e, RunError):
+            # Writers that still fail would print tracebacks while the interpreter shuts down.
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(status)
     except MemoryError:
         if debug:
             raise
