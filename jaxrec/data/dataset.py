@@ -6,8 +6,6 @@ it, memory-mapped and without pickle. The manifest carries a fingerprint of the 
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrec.errors import InputError
+from jaxrec.files import replacing
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 _COLUMNS = ("user", "item", "rating", "time", "weight", "split")
@@ -123,10 +122,8 @@ class Dataset:
           InputError: the folder exists and is no empty folder, or cannot be written.
         """
         refuse_occupied(folder)
-        folder = Path(folder).absolute()
-        partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
-        try:
-            partial.mkdir(parents=True)
+        with replacing(Path(folder).absolute()) as partial:
+            partial.mkdir()
             arrays = self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids}
             for name, column in arrays.items():
                 np.save(partial / f"{name}.npy", column, allow_pickle=False)
@@ -142,13 +139,6 @@ class Dataset:
                 "fingerprint": self.fingerprint(),
             }
             (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
-            if folder.exists():
-                folder.rmdir()
-            partial.rename(folder)
-        except OSError as e:
-            raise InputError(f"{folder}: cannot be written ({e.strerror or e})") from e
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
 
     @classmethod
     def load(cls, folder: str | Path, *, verify: bool = False) -> "Dataset":
