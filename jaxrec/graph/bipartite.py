@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
+import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
+from scipy.sparse import csgraph
 
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
@@ -19,10 +21,21 @@ class Bipartite(NamedTuple):
       graph: senders [2E], receivers [2E] int32, sorted by (receiver, sender); edges [2E] float32,
         the entries of D^-1/2 A D^-1/2; n_node [1] and n_edge [1]; no node features.
       indptr: [N + 1] int32; the edges into node n are those at indptr[n]:indptr[n + 1].
+      place_N: where the nodes of the data set are in the graph: node n is row place_N[n]. None
+        where that is n.
     """
 
     graph: jraph.GraphsTuple
     indptr: Int[Array, "N1"]
+    place_N: Int[Array, "N"] | None = None
+
+    def places(self, node: Int[Array, "*any"]) -> Int[Array, "*any"]:
+        """The rows in the graph of nodes numbered as in the data set."""
+        return node if self.place_N is None else self.place_N[node]
+
+    def in_data_order(self, x_ND: Float[Array, "N D"]) -> Float[Array, "N D"]:
+        """The rows of all nodes, numbered as in the data set."""
+        return x_ND if self.place_N is None else x_ND[self.place_N]
 
     @property
     def n_nodes(self) -> int:
@@ -56,11 +69,32 @@ def symmetric_weights(
     return (weight / np.sqrt(degree[sender] * degree[receiver])).astype(np.float32)
 
 
-def build(data: Dataset) -> Bipartite:
+def locality_order(
+    sender: np.ndarray, receiver: np.ndarray, n_users: int, n_nodes: int
+) -> np.ndarray:
+    """Places [N] that bring connected nodes near each other, users still before items.
+
+    Reverse Cuthill-McKee (1969) on the whole graph, as scipy has it. On Gowalla the rows that a
+    stretch of the product gathers stay in a core's cache more often (bench case ``propagate``).
+    """
+    ones = np.ones(len(sender), bool)
+    adjacency = sp.csr_matrix((ones, (receiver, sender)), shape=(n_nodes, n_nodes))
+    node = csgraph.reverse_cuthill_mckee(adjacency, symmetric_mode=True)
+    user_first = np.concatenate([node[node < n_users], node[node >= n_users]])
+    place = np.empty(n_nodes, np.int32)
+    place[user_first] = np.arange(n_nodes, dtype=np.int32)
+    return place
+
+
+def build(data: Dataset, *, reorder: bool = False) -> Bipartite:
     """The graph of a data set's interactions, on the default device.
 
     Each interaction is one edge in each direction. Repeated pairs stay parallel edges, which
     weigh what they weigh together. Nodes without interactions have no edges.
+
+    Args:
+      data: U users, I items, E interactions.
+      reorder: number the nodes for locality; ``place_N`` then tells where each one is.
 
     Raises:
       InputError: more edges than int32 can count.
@@ -74,6 +108,10 @@ def build(data: Dataset) -> Bipartite:
     sender, receiver = np.concatenate([item, user]), np.concatenate([user, item])
     one_way = np.ones(data.n_edges) if data.weight is None else data.weight.astype(np.float64)
     weight = np.concatenate([one_way, one_way])
+    place = None
+    if reorder:
+        place = locality_order(sender, receiver, data.n_users, n_nodes)
+        sender, receiver = place[sender], place[receiver]
     order = np.lexsort((sender, receiver))
     sender, receiver, weight = sender[order], receiver[order], weight[order]
     indptr = np.zeros(n_nodes + 1, np.int64)
@@ -87,4 +125,5 @@ def build(data: Dataset) -> Bipartite:
         n_node=jnp.array([n_nodes], jnp.int32),
         n_edge=jnp.array([len(sender)], jnp.int32),
     )
-    return Bipartite(graph, jnp.asarray(indptr, jnp.int32))
+    place_N = None if place is None else jnp.asarray(place)
+    return Bipartite(graph, jnp.asarray(indptr, jnp.int32), place_N)

@@ -5,14 +5,14 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from jaxrec.graph.bipartite import Bipartite
-from jaxrec.graph.spmm import Kernel, propagate
+from jaxrec.graph.spmm import Kernel, mean_of_layers, propagate
 
 
 class Nodes(NamedTuple):
-    """What an encoder gives for all N nodes.
+    """What an encoder gives for all N nodes, or for R rows of them.
 
     Attributes:
       emb_ND: final embeddings, float32; scores are products of these.
@@ -57,6 +57,7 @@ class LightGCN(nnx.Module):
     ) -> None:
         shape = (n_users + n_items, dim)
         self.embedding = nnx.Param(init_std * jax.random.normal(rngs.params(), shape))
+        self.kernel: Literal["auto"] | Kernel = kernel
         self.convs = nnx.List([LightGraphConv(kernel) for _ in range(layers)])
         self.dtype = jnp.dtype(dtype)
 
@@ -68,3 +69,9 @@ class LightGCN(nnx.Module):
             x_ND = conv(graph, x_ND)
             total_ND = total_ND + x_ND.astype(jnp.float32)
         return Nodes(total_ND / (len(self.convs) + 1), base_ND)
+
+    def rows(self, graph: Bipartite, row_R: Int[Array, "R"]) -> Nodes:
+        """Some rows of what a call gives, any order, repeats allowed: for less than all cost."""
+        table_ND, kernel, dtype = self.embedding[...], self.kernel, self.dtype.name
+        layers = len(self.convs)
+        return Nodes(*mean_of_layers(graph, table_ND, row_R, layers, kernel=kernel, dtype=dtype))

@@ -172,4 +172,4 @@ def _train_data(train: Dataset, key: PRNGKeyArray) -> TrainData:
     )
     known = train.csr()
     device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
-    return TrainData(bipartite.build(train), pairs, device_known, key)
+    return TrainData(bipartite.build(train, reorder=True), pairs, device_known, key)

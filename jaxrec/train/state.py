@@ -76,11 +76,14 @@ class Stepper:
         return TrainState(jnp.int32(0), params, self.tx.init(params), zero_totals())
 
     def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
-        """Final embeddings as they are scored: rows of length 1 where the score is cosine."""
-        nodes = nnx.merge(self.graphdef, params)(graph)
-        if self.config.model.score == "cosine":
-            nodes = nodes._replace(emb_ND=unit_rows(nodes.emb_ND))
-        return nodes
+        """Final embeddings in the data set's order, of length 1 where the score is cosine."""
+        nodes = self._scored(nnx.merge(self.graphdef, params)(graph))
+        return Nodes(*map(graph.in_data_order, nodes))
+
+    def _scored(self, nodes: Nodes) -> Nodes:
+        if self.config.model.score == "dot":
+            return nodes
+        return nodes._replace(emb_ND=unit_rows(nodes.emb_ND))
 
     def batch(self, data: TrainData, step: Int[Array, ""]) -> Batch:
         """The batch of a step, drawn on the device from (key, step)."""
@@ -107,13 +110,19 @@ class Stepper:
         L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over the pairs
         as the loss is (LightGCN-PyTorch's form for one negative).
         """
-        nodes = self.nodes(params, graph)
         user_B, item_B, weight_B = batch.positives
-        item_B, neg = item_B + self.n_users, batch.neg + self.n_users
-        dtype = jnp.dtype(self.config.model.dtype)
-        user_BD, pos_BD = nodes.emb_ND[user_B].astype(dtype), nodes.emb_ND[item_B].astype(dtype)
-        neg_emb = nodes.emb_ND[neg].astype(dtype)
-        pattern = "bd,sd->bs" if neg.ndim == 1 else "bd,bnd->bn"
+        node_R = jnp.concatenate(
+            [user_B, item_B + self.n_users, (batch.neg + self.n_users).reshape(-1)]
+        )
+        rows = self._scored(nnx.merge(self.graphdef, params).rows(graph, graph.places(node_R)))
+        n_pairs = len(user_B)
+
+        def parts(x_RD: Array) -> tuple[Array, Array, Array]:
+            user_BD, pos_BD, neg_RD = jnp.split(x_RD, [n_pairs, 2 * n_pairs])
+            return user_BD, pos_BD, neg_RD.reshape(*batch.neg.shape, -1)
+
+        user_BD, pos_BD, neg_emb = parts(rows.emb_ND.astype(self.config.model.dtype))
+        pattern = "bd,sd->bs" if batch.neg.ndim == 1 else "bd,bnd->bn"
         score_BN = jnp.einsum(pattern, user_BD, neg_emb, preferred_element_type=jnp.float32)
         score_B = jnp.einsum("bd,bd->b", user_BD, pos_BD, preferred_element_type=jnp.float32)
         scale = 1 / self.config.loss.temperature
@@ -123,10 +132,9 @@ class Stepper:
         share_B = weight_B / jnp.sum(weight_B)
         l2 = jnp.float32(0)
         if self.config.train.l2 > 0:
-            norm = losses.squared_norm
-            rows_B = norm(nodes.base_ND[user_B]) + norm(nodes.base_ND[item_B])
-            rows_B = rows_B + jnp.mean(norm(nodes.base_ND[neg]), axis=-1)
-            l2 = self.config.train.l2 / 2 * jnp.sum(share_B * rows_B)
+            user_B, pos_B, neg = map(losses.squared_norm, parts(rows.base_ND))
+            norm_B = user_B + pos_B + jnp.mean(neg, axis=-1)
+            l2 = self.config.train.l2 / 2 * jnp.sum(share_B * norm_B)
         return jnp.sum(share_B * value_B) + l2, l2
 
     def step(self, state: TrainState, data: TrainData) -> TrainState:

@@ -1,3 +1,4 @@
+import jax.numpy as jnp
 import jraph
 import numpy as np
 import pytest
@@ -51,3 +52,25 @@ def test_nodes_without_pairs_have_no_edges_and_repeated_pairs_weigh_together():
     once = bipartite.build(make([0, 1], [0, 1], 3, 2, weight=[2, 1]))
     np.testing.assert_allclose(dense(twice), dense(once))
     assert np.diff(twice.indptr)[2] == 0
+
+
+def test_reordering_for_locality_renames_the_nodes_and_nothing_else():
+    rng = np.random.default_rng(3)
+    # Two blocks that never meet, their members' numbers mixed.
+    user, item = rng.permutation(40), rng.permutation(30)
+    pairs = np.unique(rng.integers(0, [20, 15], (150, 2)), axis=0)
+    pairs = np.concatenate([pairs, pairs + np.array([20, 15])])
+    data = make(user[pairs[:, 0]], item[pairs[:, 1]], 42, 30)
+    plain, moved = bipartite.build(data), bipartite.build(data, reorder=True)
+    place = np.asarray(moved.place_N)
+    assert sorted(place[:42]) == list(range(42))
+    assert sorted(place[42:]) == list(range(42, 72))
+    np.testing.assert_allclose(dense(moved)[np.ix_(place, place)], dense(plain))
+    assert np.all(np.diff(np.asarray(moved.graph.receivers)) >= 0)
+    where = np.sort(place[user[:20]])
+    # A block's users are together, but for those without pairs.
+    assert where.max() - where.min() < 23
+    rows = moved.in_data_order(jnp.arange(72.0)[:, None])
+    np.testing.assert_array_equal(rows[:, 0], place)
+    np.testing.assert_array_equal(moved.places(jnp.array([41, 3])), place[[41, 3]])
+    np.testing.assert_array_equal(plain.places(jnp.array([41, 3])), [41, 3])

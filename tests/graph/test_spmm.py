@@ -36,7 +36,7 @@ def test_the_hand_written_gradient_equals_autodiff_of_the_reference(kernel):
         return lambda x: jnp.sum(jnp.sin(product(product(x))))
 
     ours = jax.grad(twice(lambda x: spmm.propagate(graph, x, kernel)))(x)
-    plain = jax.grad(twice(lambda x: spmm._segment_sum(graph, x)))(x)
+    plain = jax.grad(twice(lambda x: spmm._segment_sum(spmm._edges(graph), x)))(x)
     np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-6)
 
 
@@ -77,3 +77,48 @@ def test_the_gradient_of_l_layers_reaches_exactly_the_l_hop_neighbourhood():
 
         gradient = jax.vmap(jax.grad(at_node), (None, 0))(jnp.ones((27, 1)), jnp.arange(27))
         np.testing.assert_array_equal(np.asarray(gradient)[..., 0] != 0, hops)
+
+
+ROWS = {"within a quarter of the edges": [3, 20, 3], "beyond it": [*range(27), 5, 5], "none": []}
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("layers", [0, 1, 3])
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_rows_of_the_mean_of_layers_equal_those_of_the_whole(kernel, layers, rows):
+    data = random_data(7)
+    graph, dense = bipartite.build(data), oracle.normalised_adjacency(data)
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(27, 5)).astype(np.float32)
+    g, h = rng.normal(size=(2, len(rows), 5)).astype(np.float32)
+    whole = sum(np.linalg.matrix_power(dense, n) for n in range(layers + 1)) / (layers + 1)
+    row_R = jnp.array(rows, jnp.int32)
+    take = np.eye(27)[np.array(rows, int)]
+
+    def ours(x):
+        return spmm.mean_of_layers(graph, x, row_R, layers, kernel=kernel)
+
+    (mean, base), pullback = jax.vjp(ours, jnp.asarray(x))
+    np.testing.assert_allclose(mean, take @ whole @ x, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(base, x[np.array(rows, int)])
+    gradient = pullback((jnp.asarray(g), jnp.asarray(h)))[0]
+    expected = whole.T @ take.T @ g + take.T @ h
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_of_a_graph_without_edges_are_the_table_over_the_layers():
+    empty = Dataset(np.zeros(0, np.int32), np.zeros(0, np.int32), np.arange(2), np.arange(3))
+    mean, _ = spmm.mean_of_layers(bipartite.build(empty), jnp.ones((5, 2)), jnp.array([0, 4]), 3)
+    np.testing.assert_array_equal(mean, np.full((2, 2), 0.25))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_rows_in_bfloat16_equal_the_encoder_call_in_bfloat16(kernel):
+    graph = bipartite.build(random_data())
+    x, row_R = jax.random.normal(jax.random.key(3), (27, 8)), jnp.array([1, 26, 1, 12])
+    mean, _ = spmm.mean_of_layers(graph, x, row_R, 2, kernel=kernel, dtype="bfloat16")
+    one = spmm.propagate(graph, x.astype(jnp.bfloat16), kernel)
+    two = spmm.propagate(graph, one, kernel)
+    expected = (x + one.astype(jnp.float32) + two.astype(jnp.float32)) / 3
+    np.testing.assert_allclose(mean, expected[row_R], rtol=1e-6)
+    assert mean.dtype == jnp.float32

@@ -38,6 +38,11 @@ def problem(**parts) -> Problem:
     return Problem.build(config, split(data, config.split, 0))
 
 
+def in_data_order(p: Problem, params) -> np.ndarray:
+    """The table, in the graph's order on the device, in float64."""
+    return np.asarray(p.data.graph.in_data_order(params["embedding"][...]), np.float64)
+
+
 def by_hand(p: Problem, table_ND: np.ndarray, batch: Batch) -> float:
     """The loss of a batch from its definition, in NumPy and plain Python."""
     config, n_users = p.config, p.stepper.n_users
@@ -77,7 +82,7 @@ VARIANTS = {
 def test_the_loss_of_a_batch_equals_its_definition(name):
     p = problem(**VARIANTS[name])
     state = p.initial_state()
-    table = np.asarray(state.params["embedding"][...], np.float64) * 5
+    table = in_data_order(p, state.params) * 5
     params = jax.tree.map(lambda x: x * 5, state.params)
     draw, loss = jax.jit(p.stepper.batch), jax.jit(p.stepper.loss)
     for step in (0, 3, p.cadence.per_epoch - 1):
@@ -92,8 +97,7 @@ def test_the_gradient_equals_central_differences_of_the_definition(name):
     params = p.initial_state().params
     batch = jax.jit(p.stepper.batch)(p.data, jnp.int32(1))
     gradient, _ = jax.jit(jax.grad(p.stepper.loss, has_aux=True))(params, p.data.graph, batch)
-    ours = np.asarray(gradient["embedding"][...])
-    table = np.asarray(params["embedding"][...], np.float64)
+    ours, table = in_data_order(p, gradient), in_data_order(p, params)
     rng = np.random.default_rng(0)
     for row, column in zip(rng.integers(0, 75, 12), rng.integers(0, 6, 12), strict=True):
         up, down = table.copy(), table.copy()
