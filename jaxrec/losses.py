@@ -11,7 +11,8 @@ pairs outside the logarithm. Summing the scores of many pairs inside one sigmoid
 mistake with a name: it saturates, and embeddings collapse.
 """
 
-from typing import Protocol
+from functools import partial
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -69,11 +70,125 @@ def sampled_softmax(
     """
     if valid_BN is not None:
         neg_BN = jnp.where(valid_BN, neg_BN, -jnp.inf)
-    score_BM = jnp.concatenate([pos_B[:, None], neg_BN], axis=1)
-    return jax.nn.logsumexp(score_BM, axis=1) - pos_B
+    # logsumexp over both, without an array that holds both
+    top_B = jax.lax.stop_gradient(jnp.maximum(jnp.max(neg_BN, axis=1, initial=-jnp.inf), pos_B))
+    of_neg_B = jnp.sum(jnp.exp(neg_BN - top_B[:, None]), axis=1)
+    return jnp.log(of_neg_B + jnp.exp(pos_B - top_B)) + top_B - pos_B
 
 
 LOSSES: dict[str, Loss] = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax}
+
+_BLOCK = 512  # pairs at once against shared negatives: their scores then stay in a core's cache
+
+
+class _Form(NamedTuple):
+    """How embeddings are scored: the static part."""
+
+    loss: str
+    temperature: float
+    dtype: str
+
+
+class _Rows(NamedTuple):
+    user_BD: Array
+    pos_BD: Array
+    neg: Array
+
+
+def _mean(form: _Form, x: _Rows, share_B: Array, valid_BN: Array | None) -> Array:
+    user_BD, pos_BD, neg = (part.astype(form.dtype) for part in x)
+    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+    pos_B = product("bd,bd->b", user_BD, pos_BD) / form.temperature
+    pattern = "bd,sd->bs" if neg.ndim == 2 else "bd,bnd->bn"
+    neg_BN = product(pattern, user_BD, neg) / form.temperature
+    return jnp.sum(share_B * LOSSES[form.loss](pos_B, neg_BN, valid_BN))
+
+
+def _blocks(x: Array, n_blocks: int) -> Array:
+    """[B, ...] as [n_blocks, B / n_blocks, ...], padded with zeros."""
+    padding = -len(x) % n_blocks
+    padded = jnp.pad(x, [(0, padding), *[(0, 0)] * (x.ndim - 1)])
+    return padded.reshape(n_blocks, -1, *x.shape[1:])
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _shared_mean(form: _Form, x: _Rows, share_B: Array, valid_BS: Array | None) -> Array:
+    return _mean(form, x, share_B, valid_BS)
+
+
+def _shared_forward(
+    form: _Form, x: _Rows, share_B: Array, valid_BS: Array | None
+) -> tuple[Array, _Rows]:
+    """Value and gradient together, block by block: no array of B x S is ever whole."""
+    n_blocks = -(-len(share_B) // _BLOCK)
+    value_and_grad = jax.value_and_grad(_mean, argnums=1)
+
+    def body(sums: tuple[Array, Array], block: tuple) -> tuple[tuple[Array, Array], tuple]:
+        user_BD, pos_BD, share_B, valid_BS = block
+        rows = _Rows(user_BD, pos_BD, x.neg)
+        value, gradient = value_and_grad(form, rows, share_B, valid_BS)
+        sums = sums[0] + value, sums[1] + gradient.neg
+        return sums, (gradient.user_BD, gradient.pos_BD)
+
+    parts = (x.user_BD, x.pos_BD, share_B, valid_BS)
+    blocks = jax.tree.map(lambda part: _blocks(part, n_blocks), parts)
+    start = jnp.float32(0), jnp.zeros_like(x.neg)
+    (value, neg), of_pairs = jax.lax.scan(body, start, blocks)
+    user_BD, pos_BD = (g.reshape(-1, g.shape[-1])[: len(share_B)] for g in of_pairs)
+    return value, _Rows(user_BD, pos_BD, neg)
+
+
+def _shared_backward(form: _Form, gradient: _Rows, g: Array) -> tuple[_Rows, None, None]:
+    return _Rows(*(g * part for part in gradient)), None, None
+
+
+_shared_mean.defvjp(_shared_forward, _shared_backward)
+
+
+def shared_mean(
+    name: str,
+    user_BD: Float[Array, "B D"],
+    pos_BD: Float[Array, "B D"],
+    neg_SD: Float[Array, "S D"],
+    share_B: Float[Array, "B"],
+    valid_BS: Bool[Array, "B S"] | None = None,
+    *,
+    temperature: float = 1.0,
+    dtype: str = "float32",
+) -> Float[Array, ""]:
+    """Σ_b share_b · loss(u_b·p_b / T, u_b·n_s / T), with negatives that all pairs share.
+
+    The same as the named loss of the scores; its gradient is made along with its value, in blocks
+    of pairs, so that the B x S scores stay in cache and are never stored. Differentiable in the
+    embeddings.
+
+    Args:
+      name: of ``LOSSES``.
+      user_BD, pos_BD, neg_SD: embeddings, float32.
+      share_B: weight of each pair.
+      valid_BS: which negatives count for a pair; all where None.
+      temperature: T.
+      dtype: compute type of the products; their sums are float32.
+    """
+    form = _Form(name, temperature, dtype)
+    return _shared_mean(form, _Rows(user_BD, pos_BD, neg_SD), share_B, valid_BS)
+
+
+def private_mean(
+    name: str,
+    user_BD: Float[Array, "B D"],
+    pos_BD: Float[Array, "B D"],
+    neg_BND: Float[Array, "B N D"],
+    share_B: Float[Array, "B"],
+    valid_BN: Bool[Array, "B N"] | None = None,
+    *,
+    temperature: float = 1.0,
+    dtype: str = "float32",
+) -> Float[Array, ""]:
+    """:func:`shared_mean` with N negatives of each pair's own."""
+    return _mean(
+        _Form(name, temperature, dtype), _Rows(user_BD, pos_BD, neg_BND), share_B, valid_BN
+    )
 
 
 def squared_norm(x: Float[Array, "*rows D"]) -> Float[Array, "*rows"]:

@@ -67,3 +67,40 @@ def test_bpr_averages_over_pairs_and_does_not_sum_scores_inside_the_sigmoid():
     inside = float(np.log1p(np.exp(np.sum(neg - pos[:, None]))))
     assert abs(ours - inside) > 0.1
     assert ours == pytest.approx(np.mean(np.log1p(np.exp(neg - pos[:, None]))), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("size", [1, 700, 1024])
+def test_blocks_of_shared_negatives_equal_the_loss_of_the_whole_scores(name, masked, size):
+    rng = np.random.default_rng(size)
+    user, pos, neg = (jnp.asarray(rng.normal(size=(n, 6)), jnp.float32) for n in (size, size, 40))
+    share = jnp.asarray(rng.random(size), jnp.float32)
+    valid = jnp.asarray(rng.random((size, 40)) < 0.8) if masked else None
+
+    def ours(user, pos, neg):
+        return losses.shared_mean(name, user, pos, neg, share, valid, temperature=0.7)
+
+    def plain(user, pos, neg):
+        with jax.default_matmul_precision("highest"):
+            pos_B, neg_BS = (user * pos).sum(1) / 0.7, user @ neg.T / 0.7
+        return jnp.sum(share * losses.LOSSES[name](pos_B, neg_BS, valid))
+
+    (a, g), (b, h) = (jax.value_and_grad(f, (0, 1, 2))(user, pos, neg) for f in (ours, plain))
+    np.testing.assert_allclose([a, ours(user, pos, neg)], [b, b], rtol=1e-5)
+    for x, y in zip(g, h, strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4)
+    private = jnp.broadcast_to(neg, (size, 40, 6))
+    np.testing.assert_allclose(
+        losses.private_mean(name, user, pos, private, share, valid, temperature=0.7), b, rtol=1e-5
+    )
+
+
+def test_the_gradient_against_shared_negatives_holds_no_array_of_all_scores():
+    def value(user, pos, neg):
+        return losses.shared_mean("softmax", user, pos, neg, jnp.ones(4096))
+
+    rows = jnp.ones((4096, 4)), jnp.ones((4096, 4)), jnp.ones((333, 4))
+    text = str(jax.make_jaxpr(jax.grad(value, (0, 1, 2)))(*rows))
+    assert "[512,333]" in text
+    assert "[4096,333]" not in text

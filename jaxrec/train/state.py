@@ -121,21 +121,17 @@ class Stepper:
             user_BD, pos_BD, neg_RD = jnp.split(x_RD, [n_pairs, 2 * n_pairs])
             return user_BD, pos_BD, neg_RD.reshape(*batch.neg.shape, -1)
 
-        user_BD, pos_BD, neg_emb = parts(rows.emb_ND.astype(self.config.model.dtype))
-        pattern = "bd,sd->bs" if batch.neg.ndim == 1 else "bd,bnd->bn"
-        score_BN = jnp.einsum(pattern, user_BD, neg_emb, preferred_element_type=jnp.float32)
-        score_B = jnp.einsum("bd,bd->b", user_BD, pos_BD, preferred_element_type=jnp.float32)
-        scale = 1 / self.config.loss.temperature
-        value_B = losses.LOSSES[self.config.loss.name](
-            score_B * scale, score_BN * scale, batch.valid_BN
-        )
         share_B = weight_B / jnp.sum(weight_B)
+        mean = losses.shared_mean if batch.neg.ndim == 1 else losses.private_mean
+        form = {"temperature": self.config.loss.temperature, "dtype": self.config.model.dtype}
+        name, valid_BN = self.config.loss.name, batch.valid_BN
+        value = mean(name, *parts(rows.emb_ND), share_B, valid_BN, **form)
         l2 = jnp.float32(0)
         if self.config.train.l2 > 0:
             user_B, pos_B, neg = map(losses.squared_norm, parts(rows.base_ND))
             norm_B = user_B + pos_B + jnp.mean(neg, axis=-1)
             l2 = self.config.train.l2 / 2 * jnp.sum(share_B * norm_B)
-        return jnp.sum(share_B * value_B) + l2, l2
+        return value + l2, l2
 
     def step(self, state: TrainState, data: TrainData) -> TrainState:
         """One step: batch, loss, gradient, update."""
