@@ -24,6 +24,7 @@ MAY = {
     "losses": set(),
     "negatives": {"graph"},
     "optim": set(),
+    "rowwise": {"optim"},
     "evaluate": {"models", "graph", "data", "runfolder"},
     "runfolder": {"data"},
     "log": {"runfolder"},
@@ -31,7 +32,7 @@ MAY = {
     "export": {"runfolder", "recommend"},
     "report": {"data", "evaluate", "runfolder", "presets"},
     "train": {
-        *("data", "graph", "models", "losses", "negatives", "optim", "evaluate"),
+        *("data", "graph", "models", "losses", "negatives", "optim", "rowwise", "evaluate"),
         *("log", "runfolder", "report", "presets"),
     },
     "cli": {

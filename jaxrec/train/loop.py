@@ -209,7 +209,7 @@ class Loop:
         evaluator = self.problem.evaluator(split)
         assert evaluator is not None  # a run without such pairs is refused when it starts
         try:
-            metrics = evaluator(self.problem.scorer(state.params), self.watch)
+            metrics = evaluator(self.problem.scorer(state), self.watch)
         except RunError:  # NaN scores: parameters that are finite and far too large
             self._diverged(f"the scores were not finite after step {step - 1}")
         if metrics is None:  # a signal came

@@ -11,7 +11,7 @@ import optax
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
-from jaxrec import models, optim
+from jaxrec import models, optim, rowwise
 from jaxrec.config import Config
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.split import Splits
@@ -20,6 +20,7 @@ from jaxrec.evaluate.ranking import Evaluator, Scorer, dot_scorer, empty_csr, un
 from jaxrec.graph import bipartite
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr
+from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.batches import Pairs, steps_per_epoch
 from jaxrec.train.state import Stepper, TrainData, TrainState
 
@@ -82,7 +83,7 @@ class Problem:
         *,
         phase: str = "search",
         total: int | None = None,
-        tx: optax.GradientTransformation | None = None,
+        tx: optax.GradientTransformation | RowOptimizer | None = None,
     ) -> "Problem":
         """Put the train part on the device. ``total`` replaces the configured length.
 
@@ -101,7 +102,7 @@ class Problem:
         stepper = Stepper(
             config,
             nnx.graphdef(shape),
-            tx or optim.build(config.optim, cadence.total),
+            tx or _optimizer(config, train.n_users + train.n_items, cadence.total),
             train.n_users,
             train.n_items,
         )
@@ -113,17 +114,18 @@ class Problem:
         return self.stepper.init(nnx.state(model))
 
     @cached_property
-    def _nodes(self) -> Callable[[nnx.State, Bipartite], jax.Array]:
-        return jax.jit(lambda params, graph: self.stepper.nodes(params, graph).emb_ND)
+    def _nodes(self) -> Callable[[TrainState, Bipartite], jax.Array]:
+        stepper = self.stepper
+        return jax.jit(lambda state, graph: stepper.nodes(stepper.current(state), graph).emb_ND)
 
-    def embeddings(self, params: nnx.State) -> tuple[jax.Array, jax.Array]:
+    def embeddings(self, state: TrainState) -> tuple[jax.Array, jax.Array]:
         """Final user [U, D] and item [I, D] embeddings, as they are scored."""
-        emb_ND = self._nodes(params, self.data.graph)
+        emb_ND = self._nodes(state, self.data.graph)
         return emb_ND[: self.stepper.n_users], emb_ND[self.stepper.n_users :]
 
-    def scorer(self, params: nnx.State) -> Scorer:
+    def scorer(self, state: TrainState) -> Scorer:
         """What ranks items for users."""
-        return dot_scorer(*self.embeddings(params))
+        return dot_scorer(*self.embeddings(state))
 
     def part(self, split: str) -> tuple[Csr, Csr]:
         """What is relevant and what is masked: "train" masks nothing, "test" validation too."""
@@ -152,6 +154,13 @@ class Problem:
     @cached_property
     def _evaluators(self) -> dict[str, Evaluator | None]:
         return {}
+
+
+def _optimizer(
+    config: Config, n_rows: int, steps: int
+) -> optax.GradientTransformation | RowOptimizer:
+    room = rowwise if config.sparse_updates(n_rows) else optim
+    return room.build(config.optim, steps)
 
 
 def _model(config: Config, train: Dataset, key: PRNGKeyArray) -> nnx.Module:

@@ -23,7 +23,7 @@ _SAMPLED_BATCHES = 16
 def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
     """embeddings.npz of the chosen parameters, and seen.npz: what train and validation held."""
     user_UD, item_ID = (
-        np.asarray(jax.device_get(x), np.float32) for x in problem.embeddings(outcome.state.params)
+        np.asarray(jax.device_get(x), np.float32) for x in problem.embeddings(outcome.state)
     )
     train, (_, seen) = problem.splits.train, problem.part("test")
     with replacing(run / "embeddings.npz") as partial, partial.open("wb") as file:
@@ -43,7 +43,7 @@ def final_evaluation(
 ) -> dict[str, Any] | None:
     """The content of eval.json: model and baselines on every split there is; None if stopped."""
     config, splits = problem.config, problem.splits
-    model, others = problem.scorer(outcome.state.params), always(splits.train, config.seed)
+    model, others = problem.scorer(outcome.state), always(splits.train, config.seed)
     results: dict[str, dict[str, Any]] = {}
     for split in ("validation", "test", "train"):
         evaluator = problem.evaluator(split)
@@ -101,7 +101,7 @@ def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWat
     if evaluator is None:
         return
     k = 20 if 20 in problem.config.eval.k else max(problem.config.eval.k)
-    detail = evaluator.breakdown(problem.scorer(outcome.state.params), k, watch)
+    detail = evaluator.breakdown(problem.scorer(outcome.state), k, watch)
     if detail is None:
         return
     train = problem.splits.train

@@ -14,6 +14,7 @@ from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr, contains
 from jaxrec.models import Nodes
+from jaxrec.rowwise import RowOptimizer, distinct
 from jaxrec.train.batches import POSITIVES, Pairs, Positives
 
 SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
@@ -40,7 +41,7 @@ class TrainState(NamedTuple):
 
     step: Int[Array, ""]
     params: nnx.State
-    opt_state: optax.OptState
+    opt_state: Any  # optax's, or a RowState
     totals: Totals
 
 
@@ -63,17 +64,28 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Stepper:
-    """The static half of a step: configuration, the encoder's structure and the optax chain."""
+    """The static half of a step: configuration, the encoder's structure and the optimizer.
+
+    With a :class:`RowOptimizer` the parameters are one table, whose rows are the embeddings.
+    """
 
     config: Config
     graphdef: nnx.GraphDef
-    tx: optax.GradientTransformation
+    tx: optax.GradientTransformation | RowOptimizer
     n_users: int
     n_items: int
 
     def init(self, params: nnx.State) -> TrainState:
         """The state before step 0."""
-        return TrainState(jnp.int32(0), params, self.tx.init(params), zero_totals())
+        tx = self.tx
+        state = tx.init(_table(params)) if isinstance(tx, RowOptimizer) else tx.init(params)
+        return TrainState(jnp.int32(0), params, state, zero_totals())
+
+    def current(self, state: TrainState) -> nnx.State:
+        """The parameters to score with: rows that a row-wise optimizer left behind brought up."""
+        if not isinstance(self.tx, RowOptimizer):
+            return state.params
+        return _with_table(state.params, self.tx.current(_table(state.params), state.opt_state))
 
     def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
         """Final embeddings in the data set's order, of length 1 where the score is cosine."""
@@ -105,17 +117,24 @@ class Stepper:
     def loss(
         self, params: nnx.State, graph: Bipartite, batch: Batch
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Mean loss of the batch with its L2, and the L2 part alone.
+        """Mean loss of the batch with its L2, and the L2 part alone."""
+        node_R = self._nodes_of(batch)
+        rows = nnx.merge(self.graphdef, params).rows(graph, graph.places(node_R))
+        return self._loss_of(rows, batch)
+
+    def _nodes_of(self, batch: Batch) -> Int[Array, "R"]:
+        user_B, item_B, _ = batch.positives
+        items = jnp.concatenate([item_B, batch.neg.reshape(-1)])
+        return jnp.concatenate([user_B, items + self.n_users])
+
+    def _loss_of(self, rows: Nodes, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The loss from the rows of ``_nodes_of``.
 
         L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over the pairs
         as the loss is (LightGCN-PyTorch's form for one negative).
         """
-        user_B, item_B, weight_B = batch.positives
-        node_R = jnp.concatenate(
-            [user_B, item_B + self.n_users, (batch.neg + self.n_users).reshape(-1)]
-        )
-        rows = self._scored(nnx.merge(self.graphdef, params).rows(graph, graph.places(node_R)))
-        n_pairs = len(user_B)
+        rows, weight_B = self._scored(rows), batch.positives.weight_B
+        n_pairs = len(weight_B)
 
         def parts(x_RD: Array) -> tuple[Array, Array, Array]:
             user_BD, pos_BD, neg_RD = jnp.split(x_RD, [n_pairs, 2 * n_pairs])
@@ -136,11 +155,11 @@ class Stepper:
     def step(self, state: TrainState, data: TrainData) -> TrainState:
         """One step: batch, loss, gradient, update."""
         batch = self.batch(data, state.step)
-        grad = jax.value_and_grad(self.loss, has_aux=True)
-        (loss, l2), gradient = grad(state.params, data.graph, batch)
-        with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
-            updates, opt_state = self.tx.update(gradient, state.opt_state, state.params)
-        params: Any = optax.apply_updates(state.params, updates)
+        if isinstance(self.tx, RowOptimizer):
+            made = self._update_rows(self.tx, state, data.graph, batch)
+        else:
+            made = self._update(self.tx, state, data.graph, batch)
+        loss, l2, params, opt_state = made
         seen = state.totals
         first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
         totals = Totals(
@@ -150,6 +169,30 @@ class Stepper:
             jnp.where(first_bad, state.step, seen.bad_step),
         )
         return TrainState(state.step + 1, params, opt_state, totals)
+
+    def _update(
+        self, tx: optax.GradientTransformation, state: TrainState, graph: Bipartite, batch: Batch
+    ) -> tuple[Array, Array, Any, Any]:
+        (loss, l2), gradient = jax.value_and_grad(self.loss, has_aux=True)(
+            state.params, graph, batch
+        )
+        with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
+            updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+        return loss, l2, optax.apply_updates(state.params, updates), opt_state
+
+    def _update_rows(
+        self, tx: RowOptimizer, state: TrainState, graph: Bipartite, batch: Batch
+    ) -> tuple[Array, Array, Any, Any]:
+        table_ND = _table(state.params)
+        row_R, slot_B = distinct(graph.places(self._nodes_of(batch)), table_ND.shape[0])
+        read = tx.read(table_ND, state.opt_state, row_R)
+
+        def loss_of(x_RD: Array) -> tuple[Array, Array]:
+            return self._loss_of(Nodes(x_RD[slot_B], x_RD[slot_B]), batch)
+
+        (loss, l2), gradient_RD = jax.value_and_grad(loss_of, has_aux=True)(read.x_RD)
+        table_ND, opt_state = tx.write(table_ND, state.opt_state, row_R, read, gradient_RD)
+        return loss, l2, _with_table(state.params, table_ND), opt_state
 
     def dispatch(
         self, state: TrainState, data: TrainData, n: Int[Array, ""]
@@ -166,6 +209,15 @@ class Stepper:
 
         state, _ = jax.lax.scan(body, state, jnp.arange(SCAN_LENGTH, dtype=jnp.int32))
         return state, state.totals
+
+
+def _table(params: nnx.State) -> Float[Array, "N D"]:
+    (table_ND,) = jax.tree.leaves(params)
+    return table_ND
+
+
+def _with_table(params: nnx.State, table_ND: Float[Array, "N D"]) -> nnx.State:
+    return jax.tree.unflatten(jax.tree.structure(params), [table_ND])
 
 
 def zero_totals() -> Totals:

@@ -115,6 +115,19 @@ def test_killed_before_the_report_it_only_writes_the_report(whole, tmp_path):
     assert contents(run) == contents(undisturbed)
 
 
+def test_rows_that_lag_behind_are_killed_and_resumed_to_the_same_bits(data, tmp_path):
+    """Row-sparse Adam keeps rows as they were last touched; a checkpoint brings none up."""
+    model = ["--model.layers", 0, "--optim.sparse", "True", "--train.batch-size", 16]
+    options = [*OPTIONS, *model, "--data", data]
+    undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
+    assert jaxrec("train", *options, "--run", undisturbed).returncode == 0
+    moment = ("jaxrec.train.checkpoint:Checkpoints._seal", 3)
+    killed = process(KILLER, "SIGKILL", *moment, "train", *options, "--run", run)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert jaxrec("resume", run).returncode == 0
+    assert contents(run) == contents(undisturbed)
+
+
 @pytest.mark.parametrize(
     ("name", "moment", "status"),
     [

@@ -18,6 +18,8 @@ from jaxrec.config import (
 )
 from jaxrec.data import synthetic
 from jaxrec.data.split import split
+from jaxrec.errors import InputError
+from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.problem import Problem
 from jaxrec.train.state import SCAN_LENGTH, Batch
 
@@ -175,3 +177,50 @@ def test_the_step_moves_nothing_between_host_and_device():
     with jax.transfer_guard("disallow"):
         state, totals = run(state, p.data, n)
     assert int(totals.steps) == 5
+
+
+@pytest.mark.parametrize("name", ["adam", "adagrad", "sgd"])
+@pytest.mark.parametrize("negatives", [NegativesConfig("uniform", 2), NegativesConfig("shared", 8)])
+@pytest.mark.parametrize("score", ["dot", "cosine"])
+def test_training_with_sparse_updates_equals_training_with_dense_ones(name, negatives, score):
+    def trained(sparse: bool) -> tuple[np.ndarray, float]:
+        p = problem(
+            model=ModelConfig("mf", dim=6, layers=0, score=score),
+            negatives=negatives,
+            optim=OptimConfig(name, learning_rate=0.02, schedule="linear", sparse=sparse),
+            train=TrainConfig(batch_size=4, l2=0.01, epochs=3),
+        )
+        assert isinstance(p.stepper.tx, RowOptimizer) == sparse
+        state, totals = jax.jit(p.stepper.dispatch)(p.initial_state(), p.data, jnp.int32(120))
+        return np.concatenate([np.asarray(x) for x in p.embeddings(state)]), float(totals.loss)
+
+    (ours, loss), (dense, dense_loss) = trained(True), trained(False)
+    np.testing.assert_allclose(ours, dense, atol=2e-5)
+    assert loss == pytest.approx(dense_loss, rel=1e-5)
+
+
+def test_sparse_updates_are_the_default_where_a_step_has_few_of_the_rows():
+    few = TrainConfig(batch_size=1)
+    mf = ModelConfig("mf", dim=4, layers=0)
+    assert isinstance(problem(model=mf, train=few).stepper.tx, RowOptimizer)
+    for parts in (
+        {"model": mf, "train": TrainConfig(batch_size=32)},
+        {"model": ModelConfig(dim=4), "train": few},
+        {"model": mf, "train": few, "optim": OptimConfig("adamw")},
+        {"model": mf, "train": few, "optim": OptimConfig("sgd", momentum=0.5)},
+        {"model": mf, "train": few, "optim": OptimConfig(sparse=False)},
+    ):
+        assert not isinstance(problem(**parts).stepper.tx, RowOptimizer)
+    rowwise = OptimConfig("rowwise_adagrad")
+    p = problem(model=mf, train=TrainConfig(batch_size=32), optim=rowwise)
+    assert isinstance(p.stepper.tx, RowOptimizer)
+    for config in (
+        {"model": ModelConfig(dim=4), "optim": rowwise},
+        {"optim": OptimConfig(sparse=True)},
+    ):
+        with pytest.raises(InputError, match="layers 0"):
+            problem(**config)
+    with pytest.raises(InputError, match="sparse"):
+        OptimConfig("adamw", sparse=True)
+    with pytest.raises(InputError, match="take adagrad"):
+        OptimConfig("rowwise_adagrad", sparse=False)

@@ -1,19 +1,9 @@
-"""The whole configuration of a run as frozen dataclasses, checked when they are made.
+"""The sections of a configuration, each checked when it is made."""
 
-Imports neither jax nor numpy, so that the command line can read, check and refuse a
-configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of a
-``Config``, and ``from_dict`` of it gives an equal ``Config`` back.
-"""
-
-import dataclasses
-import json
 import math
-import types
-import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from jaxrec.errors import InputError, nearest
 
@@ -24,14 +14,15 @@ IN_MEMORY = "(a Dataset in memory)"
 def check_cutoffs(ks: Sequence[int]) -> None:
     """Raise InputError unless ``ks`` are one or more different cut-offs of at least 1."""
     listed = " ".join(map(str, ks))
-    _check(
+    check(
         len(ks) > 0 and all(k >= 1 for k in ks),
         f"eval.k must be one or more cut-offs of at least 1, not ({listed})",
     )
-    _check(len(set(ks)) == len(ks), f"eval.k names a cut-off twice: {listed}")
+    check(len(set(ks)) == len(ks), f"eval.k names a cut-off twice: {listed}")
 
 
-def _check(ok: bool, message: str) -> None:
+def check(ok: bool, message: str) -> None:
+    """Raise InputError with the message unless ``ok``."""
     if not ok:
         raise InputError(message)
 
@@ -54,17 +45,17 @@ class SplitConfig:
     """Temporal split: remaining pairs at or after this time are validation."""
 
     def __post_init__(self) -> None:
-        _check(0 <= self.test < 1, f"split.test is a share in [0, 1), not {self.test}")
-        _check(
+        check(0 <= self.test < 1, f"split.test is a share in [0, 1), not {self.test}")
+        check(
             0 <= self.validation < 1,
             f"split.validation is a share in [0, 1), not {self.validation}",
         )
-        _check(
+        check(
             self.name == "temporal" or self.test_time is self.validation_time is None,
             "split.test_time and split.validation_time need split.name temporal",
         )
         if self.test_time is not None and self.validation_time is not None:
-            _check(
+            check(
                 self.validation_time <= self.test_time,
                 "split.validation_time must not be later than split.test_time",
             )
@@ -85,7 +76,7 @@ class FilterConfig:
 
     def __post_init__(self) -> None:
         for name in ("min_user_count", "min_item_count", "k_core"):
-            _check(getattr(self, name) >= 0, f"filter.{name} must not be negative")
+            check(getattr(self, name) >= 0, f"filter.{name} must not be negative")
 
 
 @dataclass(frozen=True)
@@ -108,13 +99,13 @@ class ModelConfig:
     """Propagation kernel; auto takes the measured default of the platform."""
 
     def __post_init__(self) -> None:
-        _check(self.dim >= 1, f"model.dim must be at least 1, not {self.dim}")
-        _check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
-        _check(
+        check(self.dim >= 1, f"model.dim must be at least 1, not {self.dim}")
+        check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
+        check(
             self.name != "mf" or self.layers == 0,
             f"model.layers must be 0 for mf, which does not propagate, not {self.layers}",
         )
-        _check(self.init_std > 0, f"model.init_std must be positive, not {self.init_std}")
+        check(self.init_std > 0, f"model.init_std must be positive, not {self.init_std}")
 
 
 @dataclass(frozen=True)
@@ -127,7 +118,7 @@ class LossConfig:
     """Scores are divided by this before the loss."""
 
     def __post_init__(self) -> None:
-        _check(self.temperature > 0, f"loss.temperature must be positive, not {self.temperature}")
+        check(self.temperature > 0, f"loss.temperature must be positive, not {self.temperature}")
 
 
 @dataclass(frozen=True)
@@ -143,7 +134,7 @@ class NegativesConfig:
     little; not for shared, where it takes B x S look-ups a step."""
 
     def __post_init__(self) -> None:
-        _check(self.count >= 1, f"negatives.count must be at least 1, not {self.count}")
+        check(self.count >= 1, f"negatives.count must be at least 1, not {self.count}")
 
     @property
     def rejects(self) -> bool:
@@ -155,7 +146,7 @@ class NegativesConfig:
 class OptimConfig:
     """The optax chain."""
 
-    name: Literal["adam", "adamw", "sgd", "adagrad"] = "adam"
+    name: Literal["adam", "adamw", "sgd", "adagrad", "rowwise_adagrad"] = "adam"
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Shape of the learning rate after warm-up, over the length of the run."""
@@ -167,21 +158,39 @@ class OptimConfig:
     """Decoupled weight decay (adamw only)."""
     momentum: float = 0.0
     """Momentum (sgd only)."""
+    sparse: bool | None = None
+    """Read and write the rows of a batch only (a model without propagation). The same optimizer,
+    Adam too, at a cost that does not grow with the table. By default where a step has at most one
+    row in 16 (rowwise_adagrad: always)."""
 
     def __post_init__(self) -> None:
-        _check(
+        check(
             math.isfinite(self.learning_rate) and self.learning_rate > 0,
             f"optim.learning_rate must be positive, not {self.learning_rate}",
         )
-        _check(self.warmup_steps >= 0, "optim.warmup_steps must not be negative")
-        _check(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm must be positive")
-        _check(self.weight_decay >= 0, "optim.weight_decay must not be negative")
-        _check(0 <= self.momentum < 1, f"optim.momentum is in [0, 1), not {self.momentum}")
-        _check(
+        check(self.warmup_steps >= 0, "optim.warmup_steps must not be negative")
+        check(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm must be positive")
+        check(self.weight_decay >= 0, "optim.weight_decay must not be negative")
+        check(0 <= self.momentum < 1, f"optim.momentum is in [0, 1), not {self.momentum}")
+        check(
             self.weight_decay == 0 or self.name == "adamw",
             "optim.weight_decay needs optim.name adamw",
         )
-        _check(self.momentum == 0 or self.name == "sgd", "optim.momentum needs optim.name sgd")
+        check(self.momentum == 0 or self.name == "sgd", "optim.momentum needs optim.name sgd")
+        check(
+            self.can_be_sparse or not self.sparse,
+            "optim.sparse is for sgd without momentum, adagrad, rowwise_adagrad and adam, "
+            "without optim.clip_norm",
+        )
+        check(
+            self.name != "rowwise_adagrad" or self.sparse is not False,
+            "optim.name rowwise_adagrad is sparse; for a dense one take adagrad",
+        )
+
+    @property
+    def can_be_sparse(self) -> bool:
+        """Whether there is a row-sparse form."""
+        return self.name != "adamw" and self.momentum == 0 and self.clip_norm is None
 
 
 @dataclass(frozen=True)
@@ -204,14 +213,14 @@ class TrainConfig:
     """Then train the chosen number of steps once more on train and validation together."""
 
     def __post_init__(self) -> None:
-        _check(self.epochs >= 0, f"train.epochs must not be negative, not {self.epochs}")
-        _check(
+        check(self.epochs >= 0, f"train.epochs must not be negative, not {self.epochs}")
+        check(
             self.steps is None or self.steps >= 0,
             f"train.steps must not be negative, not {self.steps}",
         )
-        _check(self.batch_size >= 1, f"train.batch_size must be at least 1, not {self.batch_size}")
-        _check(self.l2 >= 0, f"train.l2 must not be negative, not {self.l2}")
-        _check(self.patience >= 0, f"train.patience must not be negative, not {self.patience}")
+        check(self.batch_size >= 1, f"train.batch_size must be at least 1, not {self.batch_size}")
+        check(self.l2 >= 0, f"train.l2 must not be negative, not {self.l2}")
+        check(self.patience >= 0, f"train.patience must not be negative, not {self.patience}")
 
 
 @dataclass(frozen=True)
@@ -232,16 +241,16 @@ class EvalConfig:
 
     def __post_init__(self) -> None:
         check_cutoffs(self.k)
-        _check((self.every or 0) >= 0, f"eval.every must not be negative, not {self.every}")
-        _check(self.block is None or self.block >= 1, "eval.block must be at least 1")
+        check((self.every or 0) >= 0, f"eval.every must not be negative, not {self.every}")
+        check(self.block is None or self.block >= 1, "eval.block must be at least 1")
         if self.select_on != "none":
             name, _, k = self.metric.partition("@")
             names = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
-            _check(
+            check(
                 name in names,
                 f"eval.metric {self.metric!r} is no ranking metric{nearest(name, names)}",
             )
-            _check(
+            check(
                 k.isdigit() and int(k) in self.k,
                 f"eval.metric {self.metric!r} needs a cut-off among eval.k {self.k}",
             )
@@ -260,9 +269,9 @@ class CheckpointConfig:
     """How many of the last checkpoints stay; the best one stays besides."""
 
     def __post_init__(self) -> None:
-        _check((self.every or 0) >= 0, f"checkpoint.every must not be negative, not {self.every}")
-        _check(self.minutes > 0, f"checkpoint.minutes must be positive, not {self.minutes}")
-        _check(self.keep >= 1, f"checkpoint.keep must be at least 1, not {self.keep}")
+        check((self.every or 0) >= 0, f"checkpoint.every must not be negative, not {self.every}")
+        check(self.minutes > 0, f"checkpoint.minutes must be positive, not {self.minutes}")
+        check(self.keep >= 1, f"checkpoint.keep must be at least 1, not {self.keep}")
 
 
 @dataclass(frozen=True)
@@ -273,105 +282,3 @@ class LogConfig:
     """Also write event files to RUN/tensorboard (extra `tensorboard`)."""
     wandb: str | None = None
     """Also log to this Weights & Biases project (extra `wandb`)."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """Everything that decides the result of a run."""
-
-    preset: str = "custom"
-    """Name of the preset this configuration began with."""
-    data: str = "synthetic"
-    """Prepared folder, raw folder or file; `synthetic` is the embedded data."""
-    seed: int = 0
-    split: SplitConfig = field(default_factory=SplitConfig)
-    filter: FilterConfig = field(default_factory=FilterConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    negatives: NegativesConfig = field(default_factory=NegativesConfig)
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
-    eval: EvalConfig = field(default_factory=EvalConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    log: LogConfig = field(default_factory=LogConfig)
-
-    def __post_init__(self) -> None:
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            _check(
-                not dataclasses.is_dataclass(f.default_factory)
-                or isinstance(value, f.default_factory),
-                f"{f.name}: a {f.name.capitalize()}Config is needed, not {value!r}",
-            )
-        _check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
-        _check(
-            not (self.train.refit and self.eval.select_on != "validation"),
-            "train.refit needs eval.select_on validation: it trains the length chosen there again",
-        )
-
-
-def to_dict(config: Config) -> dict[str, Any]:
-    """The configuration as JSON-ready nested dictionaries."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    """``value`` from JSON as ``kind``, or an InputError that names the field."""
-    origin = typing.get_origin(kind)
-    if origin is Literal:
-        options = typing.get_args(kind)
-        if value not in options:
-            hint = nearest(str(value), [str(o) for o in options])
-            listed = ", ".join(map(str, options))
-            raise InputError(f"{where}: {value!r} is none of {listed}{hint}")
-        return value
-    if origin in (types.UnionType, typing.Union):
-        if value is None:
-            return None
-        (inner,) = [a for a in typing.get_args(kind) if a is not type(None)]
-        return _convert(inner, value, where)
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise InputError(f"{where}: a list is needed, not {value!r}")
-        return tuple(_convert(typing.get_args(kind)[0], v, where) for v in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(f"{where}: a value of type {kind.__name__} is needed, not {value!r}")
-    return value
-
-
-def _build(cls: Any, values: Any, where: str) -> Any:
-    if not isinstance(values, dict):
-        raise InputError(f"{where or 'the configuration'}: an object is needed, not {values!r}")
-    hints = typing.get_type_hints(cls)
-    made = {}
-    for name, value in values.items():
-        if name not in hints:
-            raise InputError(f"unknown field {where}{name!r}{nearest(name, hints)}")
-        kind = hints[name]
-        if dataclasses.is_dataclass(kind):
-            made[name] = _build(kind, value, f"{where}{name}.")
-        else:
-            made[name] = _convert(kind, value, f"{where}{name}")
-    return cls(**made)
-
-
-def from_dict(values: Any) -> Config:
-    """The inverse of :func:`to_dict`; unknown names and wrong types raise InputError."""
-    return _build(Config, values, "")
-
-
-def load(path: str | Path) -> Config:
-    """Read a ``config.json``. Raises InputError naming the file where it cannot be used."""
-    try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as e:
-        raise InputError(f"{path}: cannot be read ({e.strerror or e})") from e
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
-        line = f":{e.lineno}" if isinstance(e, json.JSONDecodeError) else ""
-        raise InputError(f"{path}{line}: not a JSON file; `jaxrec train` writes one") from e
-    try:
-        return from_dict(values)
-    except InputError as e:
-        raise InputError(f"{path}: {e}") from e

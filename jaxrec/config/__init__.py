@@ -1,0 +1,42 @@
+"""The whole configuration of a run as frozen dataclasses, checked when they are made.
+
+Imports neither jax nor numpy, so that the command line can read, check and refuse a
+configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of a
+``Config``, and ``from_dict`` of it gives an equal ``Config`` back.
+"""
+
+from jaxrec.config.codec import from_dict, load, to_dict
+from jaxrec.config.sections import (
+    IN_MEMORY,
+    CheckpointConfig,
+    EvalConfig,
+    FilterConfig,
+    LogConfig,
+    LossConfig,
+    ModelConfig,
+    NegativesConfig,
+    OptimConfig,
+    SplitConfig,
+    TrainConfig,
+    check_cutoffs,
+)
+from jaxrec.config.whole import Config
+
+__all__ = [
+    "IN_MEMORY",
+    "CheckpointConfig",
+    "Config",
+    "EvalConfig",
+    "FilterConfig",
+    "LogConfig",
+    "LossConfig",
+    "ModelConfig",
+    "NegativesConfig",
+    "OptimConfig",
+    "SplitConfig",
+    "TrainConfig",
+    "check_cutoffs",
+    "from_dict",
+    "load",
+    "to_dict",
+]

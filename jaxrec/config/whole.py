@@ -1,0 +1,72 @@
+"""The whole configuration, and what its sections must agree on."""
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from jaxrec.config.sections import (
+    CheckpointConfig,
+    EvalConfig,
+    FilterConfig,
+    LogConfig,
+    LossConfig,
+    ModelConfig,
+    NegativesConfig,
+    OptimConfig,
+    SplitConfig,
+    TrainConfig,
+    check,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides the result of a run."""
+
+    preset: str = "custom"
+    """Name of the preset this configuration began with."""
+    data: str = "synthetic"
+    """Prepared folder, raw folder or file; `synthetic` is the embedded data."""
+    seed: int = 0
+    split: SplitConfig = field(default_factory=SplitConfig)
+    filter: FilterConfig = field(default_factory=FilterConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    negatives: NegativesConfig = field(default_factory=NegativesConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            check(
+                not dataclasses.is_dataclass(f.default_factory)
+                or isinstance(value, f.default_factory),
+                f"{f.name}: a {f.name.capitalize()}Config is needed, not {value!r}",
+            )
+        check(
+            not self.optim.sparse or self.model.layers == 0,
+            "optim.sparse needs model.layers 0: propagation gives every row a gradient",
+        )
+        check(
+            self.optim.name != "rowwise_adagrad" or self.model.layers == 0,
+            "optim.name rowwise_adagrad needs model.layers 0: it updates the rows of a batch",
+        )
+        check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
+        check(
+            not (self.train.refit and self.eval.select_on != "validation"),
+            "train.refit needs eval.select_on validation: it trains the length chosen there again",
+        )
+
+    def sparse_updates(self, n_rows: int) -> bool:
+        """``optim.sparse`` with its default resolved for a table of so many rows."""
+        if self.optim.sparse is not None:
+            return self.optim.sparse
+        if self.optim.name == "rowwise_adagrad":
+            return True
+        a_pair = self.negatives.count if self.negatives.name == "uniform" else 0
+        shared = self.negatives.count if self.negatives.name == "shared" else 0
+        in_step = self.train.batch_size * (2 + a_pair) + shared
+        return self.model.layers == 0 and self.optim.can_be_sparse and 16 * in_step <= n_rows
