@@ -89,8 +89,10 @@ class ModelConfig:
     """Width D of the embeddings."""
     layers: int = 3
     """Propagation layers L."""
+    init: Literal["normal", "spectral"] = "normal"
+    """normal, or spectral: leading singular vectors of the normalised interactions."""
     init_std: float = 0.1
-    """Standard deviation of the normal initialisation."""
+    """Standard deviation of the normal initialisation; root mean square of the spectral one."""
     score: Literal["dot", "cosine"] = "dot"
     """Score of a user and an item, in training and in ranking."""
     dtype: Literal["float32", "bfloat16"] = "float32"

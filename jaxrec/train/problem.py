@@ -20,6 +20,7 @@ from jaxrec.evaluate.ranking import Evaluator, Scorer, dot_scorer, empty_csr, un
 from jaxrec.graph import bipartite
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr
+from jaxrec.graph.spectral import spectral_table
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.batches import Pairs, steps_per_epoch
 from jaxrec.train.state import Stepper, TrainData, TrainState
@@ -110,7 +111,14 @@ class Problem:
 
     def initial_state(self) -> TrainState:
         """The state before step 0."""
-        model = _model(self.config, self.splits.train, self.init_key)
+        config, train = self.config.model, self.splits.train
+        model = _model(self.config, train, self.init_key)
+        if config.init == "spectral":
+            n_layers = len(model.convs)
+            model.embedding[...] = spectral_table(
+                *(self.data.graph, train.n_users, config.dim, n_layers, config.init_std),
+                self.init_key,
+            )
         return self.stepper.init(nnx.state(model))
 
     @cached_property
@@ -163,7 +171,7 @@ def _optimizer(
     return room.build(config.optim, steps)
 
 
-def _model(config: Config, train: Dataset, key: PRNGKeyArray) -> nnx.Module:
+def _model(config: Config, train: Dataset, key: PRNGKeyArray) -> models.LightGCN:
     return models.build(config.model, train.n_users, train.n_items, key)
 
 

@@ -224,3 +224,18 @@ def test_sparse_updates_are_the_default_where_a_step_has_few_of_the_rows():
         OptimConfig("adamw", sparse=True)
     with pytest.raises(InputError, match="take adagrad"):
         OptimConfig("rowwise_adagrad", sparse=False)
+
+
+@pytest.mark.parametrize("layers", [0, 2])
+def test_a_spectral_table_ranks_well_before_the_first_step(layers):
+    data = synthetic.make(200, 150, 3000, communities=6, seed=1)
+
+    def recall(init) -> float:
+        name = "lightgcn" if layers else "mf"
+        config = dataclasses.replace(BASE, model=ModelConfig(name, 16, layers, init=init))
+        p = Problem.build(config, split(data, config.split, 0))
+        evaluator = p.evaluator("test")
+        assert evaluator is not None
+        return evaluator(p.scorer(p.initial_state()))["recall@20"]
+
+    assert recall("spectral") > 2 * recall("normal")
