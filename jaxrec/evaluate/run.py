@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxrec import compilation
 from jaxrec import config as configs
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
@@ -104,6 +105,7 @@ def evaluate(
       InputError: no finished run, data that differs, or no such held-out pairs.
     """
     configs.check_cutoffs(ks)
+    compilation.use_cache()
     run = check_run(run)
     config = configs.load(run / "config.json")
     table = read_embeddings(run)

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 import jax
 import optax
 
+from jaxrec import compilation, presets
 from jaxrec import config as configs
-from jaxrec import presets
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
@@ -186,6 +186,7 @@ def _go(
     reporter: Reporter,
     watch: SignalWatch,
 ) -> Run:
+    compilation.use_cache()
     try:
         with reporter, contextlib.ExitStack() as stack:
             with watch.may_leave(_nothing):
