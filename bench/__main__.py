@@ -6,6 +6,9 @@ import sys
 CASES = {
     "baselines": "bench.baselines",
     "ingest": "bench.ingest",
+    "rank": "bench.rank",
+    "step": "bench.step",
+    "propagate": "bench.propagate",
     "lightgcn-gowalla": "bench.lightgcn_gowalla",
     "quickstart": "bench.quickstart",
 }

@@ -1,4 +1,4 @@
-"""The clock and the writer of results that every case shares."""
+"""The clock, the writer of results and the measured bandwidth that every case shares."""
 
 import json
 import os
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("jax", "jaxlib", "numpy", "polars")
+_PACKAGES = ("jax", "jaxlib", "numpy", "polars", "torch", "torch_geometric", "implicit")
 
 
 def record(
@@ -65,9 +65,51 @@ def seconds(call: Callable[[], Any], *, repeats: int, warmup: int = 1) -> list[f
     return taken
 
 
+def alternate(
+    calls: dict[str, Callable[[], Any]], *, rounds: int, warmup: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each call, taken in turn, so that a noisy machine is as noisy for all of them.
+
+    The calls must wait for the device themselves.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        for _ in range(warmup):
+            call()
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            taken[name].append(time.perf_counter() - start)
+    return taken
+
+
 def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes, memory-mapped pages included."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def device() -> str:
+    """The device that JAX runs on, the processor where it is that."""
+    import jax
+
+    here = jax.devices()[0]
+    return cpu() if here.platform == "cpu" else here.device_kind
+
+
+def bandwidth(n_bytes: int = 2**29) -> float:
+    """Bytes a second that x <- x + 1 reads and writes, x far larger than a core's own cache."""
+    import jax
+    import jax.numpy as jnp
+
+    x = jnp.zeros(n_bytes // 8)
+    add = jax.jit(lambda x: x + 1, donate_argnums=0)
+
+    def step() -> None:
+        nonlocal x
+        x = add(x).block_until_ready()
+
+    return n_bytes / statistics.median(seconds(step, repeats=9, warmup=2))
 
 
 def commit() -> str:

@@ -1,0 +1,39 @@
+"""The graph that propagate, step and rank are measured on: a given split, or a power-law one."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrec.config import SplitConfig
+from jaxrec.data import synthetic
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import read
+from jaxrec.data.split import split
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """--data, --dim, --rounds."""
+    parser.add_argument("--data", type=Path, help="folder of train.txt, test.txt; else synthetic")
+    parser.add_argument("--dim", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=15)
+
+
+def load(data: Path | None) -> tuple[Dataset, dict[str, Any]]:
+    """The train part, and what to say of it in a line of results."""
+    if data is None:
+        whole = synthetic.make(29_858, 40_981, 810_128, communities=40, seed=0)
+        return whole, {"data": "synthetic, of Gowalla's size"}
+    return split(read(data), SplitConfig("given", validation=0.0), 0).train, {"data": "gowalla"}
+
+
+def directed(data: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Receiver, sender and normalised weight of each of the 2E directed edges, by receiver."""
+    item = data.item.astype(np.int64) + data.n_users
+    sender = np.concatenate([item, data.user]).astype(np.int64)
+    receiver = np.concatenate([data.user, item]).astype(np.int64)
+    degree = np.bincount(receiver, minlength=data.n_users + data.n_items)
+    order = np.lexsort((sender, receiver))
+    sender, receiver = sender[order], receiver[order]
+    return receiver, sender, (degree[receiver] * degree[sender]).astype(np.float32) ** -0.5
