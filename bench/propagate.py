@@ -4,6 +4,8 @@ Ours in the order of the data and in the order that the trainer gives the nodes;
 users have it, autograd of ``torch.sparse.mm``. All give the same result, or the case fails.
 """
 
+# The extra `bench` may be missing where the types are checked.
+# pyright: reportMissingImports=false
 import argparse
 from collections.abc import Callable
 from typing import Any, get_args
@@ -84,9 +86,10 @@ def main() -> None:
     compulsory = 4 * (len(sender) * 2 + n_nodes + 2 * n_nodes * args.dim)
     gathered = 4 * len(sender) * args.dim
     speed = bandwidth()
-    for direction, what in enumerate(("forward", "gradient")):
-        calls = {name: pair[direction] for name, pair in pairs.items()}
-        results = {name: pair[2](pair[direction]()) for name, pair in pairs.items()}
+    forward = {name: pair[0] for name, pair in pairs.items()}
+    gradient = {name: pair[1] for name, pair in pairs.items()}
+    for what, calls in (("forward", forward), ("gradient", gradient)):
+        results = {name: pair[2](calls[name]()) for name, pair in pairs.items()}
         for name, result in results.items():
             expected = results["torch COO"]
             np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-4, err_msg=name)

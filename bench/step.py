@@ -4,6 +4,8 @@ All take the same batches from the same table: LightGCN of 3 layers, BPR with on
 L2, dense Adam. Their losses over the first steps must agree, or the case fails.
 """
 
+# The extra `bench` may be missing where the types are checked.
+# pyright: reportMissingImports=false
 import argparse
 from collections.abc import Callable
 from dataclasses import replace

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from jaxrec.config import (
+    CheckpointConfig,
     Config,
     EvalConfig,
     LossConfig,
@@ -72,11 +73,52 @@ def lightgcn_gowalla() -> Config:
     )
 
 
+def gowalla_fast() -> Config:
+    """To a good recall in seconds: wide spectral embeddings, then one epoch of sampled softmax.
+
+    `jaxrec train gowalla-fast --data gowalla` with LightGCN's train.txt and test.txt. The length
+    was chosen on a validation slice; the run trains on the whole of train and reads test once.
+    """
+    return Config(
+        preset="gowalla-fast",
+        split=SplitConfig("given", validation=0.0),
+        model=ModelConfig(dim=512, layers=1, init="spectral", init_std=0.1),
+        loss=LossConfig("softmax"),
+        negatives=NegativesConfig("shared", 512),
+        optim=OptimConfig("adam", learning_rate=5e-4, schedule="linear"),
+        train=TrainConfig(epochs=1, batch_size=8192, l2=1e-2),
+        eval=EvalConfig(k=(20,), every=0, select_on="none"),
+        checkpoint=CheckpointConfig(every=0),
+    )
+
+
+def gowalla_strong() -> Config:
+    """LightGCN with sampled softmax from a spectral start, at its best in minutes.
+
+    `jaxrec train gowalla-strong --data gowalla` with LightGCN's train.txt and test.txt. The
+    hyper-parameters and the length were chosen on a validation slice; the run trains on the whole
+    of train and reads test once.
+    """
+    return Config(
+        preset="gowalla-strong",
+        split=SplitConfig("given", validation=0.0),
+        model=ModelConfig(dim=128, layers=2, init="spectral", init_std=0.1),
+        loss=LossConfig("softmax"),
+        negatives=NegativesConfig("shared", 1024),
+        optim=OptimConfig("adam", learning_rate=1e-2, schedule="linear"),
+        train=TrainConfig(epochs=20, batch_size=8192, l2=4e-2),
+        eval=EvalConfig(k=(20,), every=0, select_on="none"),
+        checkpoint=CheckpointConfig(every=0),
+    )
+
+
 PRESETS: dict[str, Callable[[], Config]] = {
     "quickstart": quickstart,
     "lightgcn": lightgcn,
     "mf": mf,
     "lightgcn-gowalla": lightgcn_gowalla,
+    "gowalla-fast": gowalla_fast,
+    "gowalla-strong": gowalla_strong,
 }
 
 
