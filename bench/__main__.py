@@ -11,6 +11,7 @@ CASES = {
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",
     "propagate": "propagate",
+    "quality": "quality",
     "quickstart": "quickstart",
     "rank": "rank",
     "step": "step",

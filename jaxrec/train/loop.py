@@ -96,12 +96,12 @@ class Loop:
           Interrupted: a signal came; a checkpoint is written.
           RunError: the loss or the parameters stopped being finite, or a save failed.
         """
-        state, step = self.problem.initial_state(), 0
         if last is None:
+            state, step = self._initial_state(), 0
             self._save(state, step)
         else:
-            state, step = self.checkpoints.restore(last.step, state), last.step - self.phase.origin
-            self._saved = step
+            state = self.checkpoints.restore(last.step, self.problem.blank_state())
+            step = self._saved = last.step - self.phase.origin
         dispatch = self._compile(state)
         self.reporter.begin(self.phase.name, step, self.cadence.total)
         while True:
@@ -125,6 +125,14 @@ class Loop:
                 f"{best.since} evaluations ago"
             )
         return self._chosen(state, step, best)
+
+    def _initial_state(self) -> TrainState:
+        with self.watch.may_leave(self.checkpoints.wait):
+            began = time.perf_counter()
+            state = jax.block_until_ready(self.problem.initial_state())
+            seconds = round(time.perf_counter() - began, 3)
+        self.log.timing(self.phase.origin, event="initialised", initialise_seconds=seconds)
+        return state
 
     def _compile(self, state: TrainState):
         """The dispatch, compiled before the first step; a signal meanwhile ends at once."""

@@ -109,16 +109,20 @@ class Problem:
         )
         return cls(config, splits, stepper, _train_data(train, data_key), cadence, init_key)
 
+    def blank_state(self) -> TrainState:
+        """A state of the right structure, to restore a checkpoint into."""
+        return self.stepper.init(nnx.state(_model(self.config, self.splits.train, self.init_key)))
+
     def initial_state(self) -> TrainState:
         """The state before step 0."""
         config, train = self.config.model, self.splits.train
+        if config.init == "normal":
+            return self.blank_state()
         model = _model(self.config, train, self.init_key)
-        if config.init == "spectral":
-            n_layers = len(model.convs)
-            model.embedding[...] = spectral_table(
-                *(self.data.graph, train.n_users, config.dim, n_layers, config.init_std),
-                self.init_key,
-            )
+        n_layers = len(model.convs)
+        model.embedding[...] = spectral_table(
+            *(self.data.graph, train.n_users, config.dim, n_layers, config.init_std), self.init_key
+        )
         return self.stepper.init(nnx.state(model))
 
     @cached_property
