@@ -11,6 +11,9 @@ from jaxtyping import Array, Float, Num
 
 ScoreFn = Callable[[Any, Array], Array]
 
+TileFn = Callable[[Any, Array, int], Any]
+"""``(params, first, size)`` to the parameters that score the items first .. first + size - 1."""
+
 
 class Scorer(NamedTuple):
     """Something that scores all items for given users.
@@ -75,6 +78,23 @@ def _random(params: tuple[Array, Array], user_B: Array) -> Array:
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return ((x ^ (x >> 16)) >> 8).astype(jnp.float32) * jnp.float32(2**-24)
+
+
+def _items(x: Array, first: Array, size: int) -> Array:
+    return lax.dynamic_slice_in_dim(x, first, size)
+
+
+def _dot_tile(params: dict[str, Array], first: Array, size: int) -> dict[str, Array]:
+    by_item = {n: _items(x, first, size) for n, x in params.items() if n.startswith("item")}
+    return params | by_item
+
+
+def _random_tile(params: tuple[Array, Array], first: Array, size: int) -> tuple[Array, Array]:
+    return params[0], _items(params[1], first, size)
+
+
+TILES: dict[ScoreFn, TileFn] = {_dot: _dot_tile, _popularity: _items, _random: _random_tile}
+"""Score functions that can score some of the items alone: large catalogues are ranked in tiles."""
 
 
 def random_scorer(seed: int, n_items: int) -> Scorer:

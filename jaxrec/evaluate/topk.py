@@ -12,12 +12,16 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import RunError
-from jaxrec.evaluate.scorers import ScoreFn, Scorer
+from jaxrec.evaluate.scorers import TILES, ScoreFn, Scorer
 
 # A device's score block on CPU. Where what XLA takes for a block comes near 32 MiB, glibc maps
 # fresh pages for each: ranking Gowalla's 29,858 users then takes twice as long.
 _SCORE_BYTES = 10 * 2**20
 _CHUNK = 32
+# Catalogues beyond _WHOLE items are ranked in tiles of _TILE: a block then has users enough for
+# its products to pay for reading the items' factors.
+_WHOLE = 2**17
+_TILE = 2**14
 
 
 def empty_csr(n_users: int) -> Csr:
@@ -84,17 +88,63 @@ def rank(
     allowed_I: Bool[Array, "I"] | None = None,
 ) -> Ranked:
     """The top k of all items for a block of users, seen and disallowed items left out."""
+    n_items = jax.eval_shape(fn, params, user_B).shape[1]
+    if n_items > _WHOLE and k <= _TILE and fn in TILES:
+        return _rank_tiles(fn, k, params, user_B, seen, allowed_I, n_items)
     score_BI = fn(params, user_B)
     # NaN has no place in an order; it shows in the sum before the mask could hide it.
     nan_B = jnp.isnan(score_BI.sum(axis=1))
-    m = jnp.arange(len(seen.index_M), dtype=jnp.int32)
-    row_M = jnp.searchsorted(seen.indptr_, m, side="right").astype(jnp.int32) - 1
-    # Padding falls into row B, out of bounds, and is dropped.
-    score_BI = score_BI.at[row_M, seen.index_M].set(-jnp.inf, mode="drop")
+    score_BI = score_BI.at[_seen_rows(seen), seen.index_M].set(-jnp.inf, mode="drop")
     if allowed_I is not None:
         score_BI = jnp.where(allowed_I, score_BI, -jnp.inf)
-    score_BK, item_BK = _top_k(score_BI, min(k, score_BI.shape[1]))
+    score_BK, item_BK = _top_k(score_BI, min(k, n_items))
     return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
+
+
+def _seen_rows(seen: Rows) -> Int[Array, "M"]:
+    """The row in the block of each masked pair; padding falls into row B, out of bounds."""
+    m = jnp.arange(len(seen.index_M), dtype=jnp.int32)
+    return jnp.searchsorted(seen.indptr_, m, side="right").astype(jnp.int32) - 1
+
+
+def _rank_tiles(
+    fn: ScoreFn,
+    k: int,
+    params: Any,
+    user_B: Int[Array, "B"],
+    seen: Rows,
+    allowed_I: Bool[Array, "I"] | None,
+    n_items: int,
+) -> Ranked:
+    """:func:`rank` in tiles of items: the best so far is merged with each tile's best."""
+    row_M, index_M = _seen_rows(seen), jnp.asarray(seen.index_M)
+    place_T = jnp.arange(_TILE, dtype=jnp.int32)
+
+    def body(carry: Ranked, tile: Array) -> tuple[Ranked, None]:
+        # The last tile begins early enough to be whole; what it repeats is left out.
+        first = jnp.minimum(tile * _TILE, n_items - _TILE)
+        score_BT = fn(TILES[fn](params, first, _TILE), user_B)
+        nan_B = carry.nan_B | jnp.isnan(score_BT.sum(axis=1))
+        inside_M = (index_M >= first) & (index_M < first + _TILE)
+        column_M = jnp.where(inside_M, index_M - first, _TILE)
+        score_BT = score_BT.at[row_M, column_M].set(-jnp.inf, mode="drop")
+        counts_T = first + place_T >= tile * _TILE
+        if allowed_I is not None:
+            counts_T &= jax.lax.dynamic_slice_in_dim(allowed_I, first, _TILE)
+        score_BK, place_BK = _top_k(jnp.where(counts_T, score_BT, -jnp.inf), k)
+        # Those of earlier tiles come first: at equal scores lower ids stay before higher ones.
+        both_B2K = jnp.concatenate([carry.score_BK, score_BK], axis=1)
+        item_B2K = jnp.concatenate([carry.item_BK, first + place_BK], axis=1)
+        score_BK, at_BK = lax.top_k(both_B2K, k)
+        return Ranked(jnp.take_along_axis(item_B2K, at_BK, axis=1), score_BK, nan_B), None
+
+    shape = (user_B.shape[0], k)
+    start = Ranked(
+        jnp.full(shape, -1, jnp.int32), jnp.full(shape, -jnp.inf), jnp.zeros(shape[0], bool)
+    )
+    tiles = jnp.arange(-(-n_items // _TILE), dtype=jnp.int32)
+    best, _ = lax.scan(body, start, tiles)
+    return best._replace(item_BK=jnp.where(best.score_BK == -jnp.inf, -1, best.item_BK))
 
 
 def free_memory() -> int:
@@ -119,7 +169,8 @@ def block_size(n_items: int, users_a_device: int, device: Any) -> int:
     else:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         budget = min(_SCORE_BYTES, memory // 16)
-    fitting = min(max(budget // (4 * n_items), 32), 4096)
+    width = n_items if n_items <= _WHOLE else _TILE
+    fitting = min(max(budget // (4 * width), 32), 4096)
     return max(min(fitting, users_a_device), 1)
 
 

@@ -7,7 +7,7 @@ import oracle
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import RunError
 from jaxrec.evaluate import topk
-from jaxrec.evaluate.ranking import dot_scorer, popularity_scorer, top_k
+from jaxrec.evaluate.ranking import dot_scorer, popularity_scorer, random_scorer, top_k
 
 
 def csr_of(rows: list[set[int]]) -> Csr:
@@ -34,6 +34,49 @@ def tables():
     rng = np.random.default_rng(0)
     names = {"user": (30, 4), "item": (25, 4), "user_bias": (30,), "item_bias": (25,)}
     return {name: rng.normal(size=shape).astype(np.float32) for name, shape in names.items()}
+
+
+SCORERS = {
+    "dot": lambda t: dot_scorer(
+        t["user"], t["item"], user_bias_U=t["user_bias"], item_bias_I=t["item_bias"]
+    ),
+    "ties": lambda t: popularity_scorer(np.arange(25) // 4),
+    "random": lambda t: random_scorer(3, 25),
+    "NaN": lambda t: dot_scorer(np.where(t["user"] > 1.5, np.nan, t["user"]), t["item"]),
+}
+
+
+@pytest.mark.parametrize("name", SCORERS)
+@pytest.mark.parametrize("tile", [6, 8, 25])
+@pytest.mark.parametrize("masked", [False, True])
+def test_tiles_of_items_give_the_same_lists_to_the_last_tie(
+    tables, monkeypatch, name, tile, masked
+):
+    monkeypatch.setattr(topk, "_TILE", tile)
+    rng = np.random.default_rng(1)
+    scorer, user_B = SCORERS[name](tables), jnp.arange(30, dtype=jnp.int32)
+    seen = csr_of([set(rng.choice(25, rng.integers(0, 24), replace=False)) for _ in range(30)])
+    rows = topk.Rows(seen.indptr, np.pad(seen.indices, (0, 5)))
+    allowed = jnp.asarray(rng.random(25) < 0.6) if masked else None
+    whole = topk.rank(scorer.fn, 6, scorer.params, user_B, rows, allowed)
+    tiles = topk._rank_tiles(scorer.fn, 6, scorer.params, user_B, rows, allowed, 25)
+    good = ~np.asarray(whole.nan_B)
+    assert good.all() == (name != "NaN")
+    np.testing.assert_array_equal(whole.nan_B, tiles.nan_B)
+    np.testing.assert_array_equal(whole.item_BK[good], tiles.item_BK[good])
+    np.testing.assert_allclose(whole.score_BK[good], tiles.score_BK[good], atol=1e-5)
+
+
+def test_a_catalogue_beyond_the_limit_is_ranked_without_a_block_of_all_its_scores():
+    scorer = dot_scorer(np.ones((3, 2)), np.ones((topk._WHOLE + 1, 2)))
+    rows = topk.Rows(np.zeros(4, np.int32), np.zeros(1, np.int32))
+    users = jnp.arange(3, dtype=jnp.int32)
+    made = jax.make_jaxpr(lambda params: topk.rank(scorer.fn, 5, params, users, rows))(
+        scorer.params
+    )
+    assert f"3,{topk._WHOLE + 1}" not in str(made)
+    ranked = topk.rank(scorer.fn, 5, scorer.params, users, rows)
+    assert ranked.item_BK.tolist() == [[0, 1, 2, 3, 4]] * 3
 
 
 @pytest.mark.parametrize("block", [None, 7])
@@ -91,7 +134,9 @@ def test_free_memory_is_of_this_machine():
     assert 2**20 < topk.free_memory() < 2**50
 
 
-@pytest.mark.parametrize(("items", "low", "high"), [(100, 4096, 4096), (10**9, 32, 32)])
+@pytest.mark.parametrize(
+    ("items", "low", "high"), [(100, 4096, 4096), (130_000, 32, 32), (10**9, 100, 200)]
+)
 def test_block_size_keeps_within_bounds(items, low, high):
     assert low <= topk.block_size(items, 10**6, jax.devices()[0]) <= high
     assert topk.block_size(items, 20, jax.devices()[0]) == 20
