@@ -14,6 +14,7 @@ CASES = {
     "quality": "quality",
     "quickstart": "quickstart",
     "rank": "rank",
+    "sample": "sample",
     "step": "step",
     "tables": "tables",
 }

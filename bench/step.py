@@ -129,7 +129,7 @@ def main() -> None:
     data, about = gowalla.load(args.data)
     config = presets.get("lightgcn-gowalla")
     config = replace(config, model=replace(config.model, dim=args.dim))
-    empty = replace(data, user=data.user[:0], item=data.item[:0], time=None)
+    empty = data.take(np.zeros(0, np.int64))
     problem = Problem.build(config, Splits(data, empty, empty))
     n_nodes = data.n_users + data.n_items
     table = np.random.default_rng(0).normal(size=(n_nodes, args.dim)).astype(np.float32) * 0.1
