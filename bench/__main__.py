@@ -14,6 +14,7 @@ CASES = {
     "quality": "quality",
     "quickstart": "quickstart",
     "rank": "rank",
+    "readme": "readme",
     "sample": "sample",
     "step": "step",
     "tables": "tables",

@@ -1,0 +1,108 @@
+"""Write bench/README.md and its plot from bench/results: the last line of each figure."""
+
+# The extra `bench` may be missing where the types are checked.
+# pyright: reportMissingImports=false
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from bench.common import RESULTS
+
+HERE = Path(__file__).parent
+PLOT = "quality.svg"
+INTRO = """# Benchmarks
+
+Every figure is a line of `bench/results/`, written by the command above its table and read back by
+`python -m bench readme`, which makes this page. Cases that compare with torch, torch_geometric or
+implicit need the extra: `pip install -e '.[bench]'`. `--data gowalla` is a folder with LightGCN's
+train.txt and test.txt; without it the cases take synthetic data of the same size.
+
+Median, and in brackets the largest less the smallest of n; compilation and warm-up are left out,
+and calls that are compared take turns in one process. The machine is shared and noisy: trust the
+ratios. No figure has been measured on a GPU yet.
+"""
+CASES = ("step", "propagate", "rank", "memory", "sample", "tables", "quality")
+
+
+def lines(case: str) -> list[dict[str, Any]]:
+    """The last line of each figure of a case, in the order of their first."""
+    path, found = RESULTS / f"{case}.jsonl", {}
+    if path.is_file():
+        for text in path.read_text(encoding="utf-8").splitlines():
+            line = json.loads(text)
+            key = [line.get(name) for name in ("impl", "what", "data", "dim", "rows", "device")]
+            found[json.dumps(key)] = line
+    return list(found.values())
+
+
+def figure(line: dict[str, Any]) -> str:
+    """Median (spread, n) with its unit."""
+    unit, value, spread = line["unit"], line["median"], line["spread"]
+    digits = 4 if "@" in unit else 2 if value < 100 else 0
+    text = f"{value:.{digits}f}"
+    if line["n"] > 1:
+        text += f" [{spread:.{digits}f}, n={line['n']}]"
+    return text if "@" in unit else f"{text} {unit}"
+
+
+def table(case: str) -> str:
+    """A section: the command, then one table a figure with the ratio to ours."""
+    shown = lines(case)
+    if not shown:
+        return ""
+    text = [f"## {case}", "", f"`{shown[-1]['command']}`", ""]
+    titles = dict.fromkeys((line["what"], line.get("data")) for line in shown)
+    for what, data in titles:
+        group = [line for line in shown if (line["what"], line.get("data")) == (what, data)]
+        ours = next((line for line in group if line["impl"].startswith("jaxrec")), None)
+        text += [
+            "",
+            f"{what}{f' ({data})' if data else ''}",
+            "",
+            "| | | times ours |",
+            "|---|---|---|",
+        ]
+        for line in group:
+            compares = ours is not None and line["unit"] in ("ms", "s") and len(group) > 1
+            ratio = f"{line['median'] / ours['median']:.2f}" if compares and ours else ""
+            text.append(f"| {line['impl']} | {figure(line)} | {ratio} |")
+    commits = ", ".join(dict.fromkeys(line["commit"] for line in shown))
+    devices = "; ".join(dict.fromkeys(line["device"] for line in shown))
+    return "\n".join([*text, "", f"Commit {commits}; {devices}.", ""])
+
+
+def plot(path: Path) -> bool:
+    """Validation recall by training seconds, as SVG. Whether there was anything to draw."""
+    curves = {line["impl"]: line["curve"] for line in lines("quality") if "curve" in line}
+    if not curves:
+        return False
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    mpl.rcParams["svg.hashsalt"] = "jaxrec"
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for name, curve in curves.items():
+        axes.plot(*zip(*curve, strict=True), marker="." if len(curve) > 1 else "o", label=name)
+    axes.set(xscale="log", xlabel="training seconds, compilation included")
+    axes.set_ylabel("validation recall@20")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, metadata={"Date": None})
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"[ \t]+\n", "\n", text), encoding="utf-8")
+    return True
+
+
+def main() -> None:
+    parts = [INTRO, *(table(case) for case in CASES)]
+    if plot(HERE / PLOT):
+        parts.append(f"![Validation recall@20 by training seconds]({PLOT})\n")
+    text = "\n".join(part for part in parts if part)
+    (HERE / "README.md").write_text(re.sub(r"\n{3,}", "\n\n", text), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
