@@ -88,16 +88,17 @@ def rank(
     allowed_I: Bool[Array, "I"] | None = None,
 ) -> Ranked:
     """The top k of all items for a block of users, seen and disallowed items left out."""
-    n_items = jax.eval_shape(fn, params, user_B).shape[1]
-    if n_items > _WHOLE and k <= _TILE and fn in TILES:
-        return _rank_tiles(fn, k, params, user_B, seen, allowed_I, n_items)
+    if fn in TILES and k <= _TILE:
+        n_items = jax.eval_shape(fn, params, user_B).shape[1]
+        if n_items > _WHOLE:
+            return _rank_tiles(fn, k, params, user_B, seen, allowed_I, n_items)
     score_BI = fn(params, user_B)
     # NaN has no place in an order; it shows in the sum before the mask could hide it.
     nan_B = jnp.isnan(score_BI.sum(axis=1))
     score_BI = score_BI.at[_seen_rows(seen), seen.index_M].set(-jnp.inf, mode="drop")
     if allowed_I is not None:
         score_BI = jnp.where(allowed_I, score_BI, -jnp.inf)
-    score_BK, item_BK = _top_k(score_BI, min(k, n_items))
+    score_BK, item_BK = _top_k(score_BI, min(k, score_BI.shape[1]))
     return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
 
 
