@@ -11,6 +11,7 @@ from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import read
 from jaxrec.data.split import split
+from jaxrec.graph import bipartite
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,10 +31,6 @@ def load(data: Path | None) -> tuple[Dataset, dict[str, Any]]:
 
 def directed(data: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Receiver, sender and normalised weight of each of the 2E directed edges, by receiver."""
-    item = data.item.astype(np.int64) + data.n_users
-    sender = np.concatenate([item, data.user]).astype(np.int64)
-    receiver = np.concatenate([data.user, item]).astype(np.int64)
-    degree = np.bincount(receiver, minlength=data.n_users + data.n_items)
-    order = np.lexsort((sender, receiver))
-    sender, receiver = sender[order], receiver[order]
-    return receiver, sender, (degree[receiver] * degree[sender]).astype(np.float32) ** -0.5
+    graph = bipartite.build(data)
+    receiver, sender = (np.asarray(x).astype(np.int64) for x in (graph.receivers, graph.senders))
+    return receiver, sender, np.array(graph.weights)

@@ -8,7 +8,6 @@ the whole of train, and reads test once for each seed.
 # The extra `bench` may be missing where the types are checked.
 # pyright: reportMissingImports=false
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import read
 from jaxrec.data.split import Splits, split
 from jaxrec.evaluate.ranking import Evaluator, dot_scorer
+from jaxrec.runfolder import read_json, read_lines
 
 PRESETS = {"gowalla-fast": "1", "gowalla-strong": "2"}
 """Each with the epochs between two evaluations of its curve."""
@@ -49,7 +49,7 @@ def train(preset: str, data: Path, run: Path, *options: str) -> list[dict[str, A
     """One run in a process of its own; the lines of its timing.jsonl."""
     command = [sys.executable, "-m", "jaxrec", "train", preset, "--data", str(data), *options]
     subprocess.run([*command, "--run", str(run), "--quiet"], check=True)
-    return [json.loads(line) for line in (run / "timing.jsonl").read_text().splitlines()]
+    return read_lines(run / "timing.jsonl")
 
 
 def spent(timing: list[dict[str, Any]]) -> dict[int, float]:
@@ -83,7 +83,7 @@ def search(data: Path) -> None:
             run = Path(parent) / preset
             options = ("--eval.select-on", "test", "--eval.every", every)
             at = spent(train(preset, folder, run, *options))
-            metrics = [json.loads(t) for t in (run / "metrics.jsonl").read_text().splitlines()]
+            metrics = read_lines(run / "metrics.jsonl")
             found = {m["step"]: m["recall@20"] for m in metrics if m["split"] == "test"}
             line(preset, [(at[step], recall) for step, recall in sorted(found.items())])
     for name, made, iterations in implicit_models():
@@ -142,7 +142,7 @@ def final(data: Path, seeds: list[int]) -> None:
                 timing = train(preset, data, run, "--seed", str(seed))
                 processes.append(time.perf_counter() - began)
                 training.append(max(spent(timing).values()))
-                results.append(json.loads((run / "eval.json").read_text())["metrics"])
+                results.append(read_json(run / "eval.json")["metrics"])
 
         def line(what: str, values: list[float], unit: str, preset: str = preset) -> None:
             mean = sum(values) / len(values)

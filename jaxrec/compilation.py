@@ -7,6 +7,7 @@ them, and those that do not decompress are removed.
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import os
@@ -39,11 +40,13 @@ def default_folder() -> Path:
     return Path(base) / "jaxrec" / "xla" / kind
 
 
+@functools.cache
 def use_cache() -> None:
     """Keep compiled programs in the default folder, unless JAX was told of another, or of none.
 
-    JAX's own settings hold: JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE=false. A
-    folder that cannot be written leaves the cache off.
+    Done once a process: a call after the first costs nothing. JAX's own settings hold:
+    JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE=false. A folder that cannot be written
+    leaves the cache off.
     """
     config: Any = jax.config
     if not config.jax_enable_compilation_cache:

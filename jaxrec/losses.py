@@ -145,50 +145,35 @@ def _shared_backward(form: _Form, gradient: _Rows, g: Array) -> tuple[_Rows, Non
 _shared_mean.defvjp(_shared_forward, _shared_backward)
 
 
-def shared_mean(
+def mean(
     name: str,
     user_BD: Float[Array, "B D"],
     pos_BD: Float[Array, "B D"],
-    neg_SD: Float[Array, "S D"],
+    neg: Float[Array, "S D"] | Float[Array, "B N D"],
     share_B: Float[Array, "B"],
-    valid_BS: Bool[Array, "B S"] | None = None,
+    valid_BN: Bool[Array, "B _"] | None = None,
     *,
     temperature: float = 1.0,
     dtype: str = "float32",
 ) -> Float[Array, ""]:
-    """Σ_b share_b · loss(u_b·p_b / T, u_b·n_s / T), with negatives that all pairs share.
+    """Σ_b share_b · loss(u_b·p_b / T, u_b·n / T), the named loss of the embeddings' products.
 
-    The same as the named loss of the scores; its gradient is made along with its value, in blocks
-    of pairs, so that the B x S scores stay in cache and are never stored. Differentiable in the
+    Against negatives that all pairs share, the gradient is made along with the value in blocks of
+    pairs, so that the B x S scores stay in cache and are never stored. Differentiable in the
     embeddings.
 
     Args:
       name: of ``LOSSES``.
-      user_BD, pos_BD, neg_SD: embeddings, float32.
+      user_BD, pos_BD: embeddings, float32.
+      neg: those of the negatives, [S, D] for all pairs or [B, N, D] of each pair's own.
       share_B: weight of each pair.
-      valid_BS: which negatives count for a pair; all where None.
+      valid_BN: which negatives count for a pair, N = S for shared ones; all where None.
       temperature: T.
       dtype: compute type of the products; their sums are float32.
     """
-    form = _Form(name, temperature, dtype)
-    return _shared_mean(form, _Rows(user_BD, pos_BD, neg_SD), share_B, valid_BS)
-
-
-def private_mean(
-    name: str,
-    user_BD: Float[Array, "B D"],
-    pos_BD: Float[Array, "B D"],
-    neg_BND: Float[Array, "B N D"],
-    share_B: Float[Array, "B"],
-    valid_BN: Bool[Array, "B N"] | None = None,
-    *,
-    temperature: float = 1.0,
-    dtype: str = "float32",
-) -> Float[Array, ""]:
-    """:func:`shared_mean` with N negatives of each pair's own."""
-    return _mean(
-        _Form(name, temperature, dtype), _Rows(user_BD, pos_BD, neg_BND), share_B, valid_BN
-    )
+    form, rows = _Form(name, temperature, dtype), _Rows(user_BD, pos_BD, neg)
+    of_scores = _shared_mean if neg.ndim == 2 else _mean
+    return of_scores(form, rows, share_B, valid_BN)
 
 
 def squared_norm(x: Float[Array, "*rows D"]) -> Float[Array, "*rows"]:

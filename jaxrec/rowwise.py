@@ -187,7 +187,7 @@ def adam(
 
     Args:
       rate: learning rate by step, from 0.
-      steps: length of the run; the sums of its learning rates are tabled (48 bytes a step).
+      steps: length of the run; the sums of its learning rates are tabled (52 bytes a step).
       b1, b2, eps: as ``optax.adam``.
     """
     panels = _panels(rate, b1, steps)

@@ -79,7 +79,7 @@ def test_blocks_of_shared_negatives_equal_the_loss_of_the_whole_scores(name, mas
     valid = jnp.asarray(rng.random((size, 40)) < 0.8) if masked else None
 
     def ours(user, pos, neg):
-        return losses.shared_mean(name, user, pos, neg, share, valid, temperature=0.7)
+        return losses.mean(name, user, pos, neg, share, valid, temperature=0.7)
 
     def plain(user, pos, neg):
         with jax.default_matmul_precision("highest"):
@@ -92,13 +92,13 @@ def test_blocks_of_shared_negatives_equal_the_loss_of_the_whole_scores(name, mas
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4)
     private = jnp.broadcast_to(neg, (size, 40, 6))
     np.testing.assert_allclose(
-        losses.private_mean(name, user, pos, private, share, valid, temperature=0.7), b, rtol=1e-5
+        losses.mean(name, user, pos, private, share, valid, temperature=0.7), b, rtol=1e-5
     )
 
 
 def test_the_gradient_against_shared_negatives_holds_no_array_of_all_scores():
     def value(user, pos, neg):
-        return losses.shared_mean("softmax", user, pos, neg, jnp.ones(4096))
+        return losses.mean("softmax", user, pos, neg, jnp.ones(4096))
 
     rows = jnp.ones((4096, 4)), jnp.ones((4096, 4)), jnp.ones((333, 4))
     text = str(jax.make_jaxpr(jax.grad(value, (0, 1, 2)))(*rows))

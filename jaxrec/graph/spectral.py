@@ -1,14 +1,14 @@
 """Singular vectors of the normalised interaction matrix, by the product that training uses."""
 
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite
-from jaxrec.graph.spmm import Kernel, propagate
+from jaxrec.graph.spmm import propagate
 
 _OVERSAMPLING = 16
 _ITERATIONS = 6
@@ -22,14 +22,8 @@ class Singular(NamedTuple):
     item_ID: Float[Array, "I D"]
 
 
-@partial(jax.jit, static_argnames=("n_users", "dim", "kernel"))
-def singular_vectors(
-    graph: Bipartite,
-    n_users: int,
-    dim: int,
-    key: PRNGKeyArray,
-    kernel: Literal["auto"] | Kernel = "auto",
-) -> Singular:
+@partial(jax.jit, static_argnames=("n_users", "dim"))
+def singular_vectors(graph: Bipartite, n_users: int, dim: int, key: PRNGKeyArray) -> Singular:
     """The ``dim`` leading singular triplets of the block that joins users to items.
 
     Source: Halko, Martinsson and Tropp, "Finding structure with randomness", 2011, algorithm 4.4
@@ -41,18 +35,17 @@ def singular_vectors(
       n_users: U.
       dim: D, at most min(U, I).
       key: of the random start.
-      kernel: of the products.
     """
     n_items = graph.n_nodes - n_users
     width = min(dim + _OVERSAMPLING, n_users, n_items)
 
     def to_users(item_IK: Array) -> Array:
         x_NK = jnp.zeros((graph.n_nodes, width)).at[n_users:].set(item_IK)
-        return propagate(graph, x_NK, kernel)[:n_users]
+        return propagate(graph, x_NK)[:n_users]
 
     def to_items(user_UK: Array) -> Array:
         x_NK = jnp.zeros((graph.n_nodes, width)).at[:n_users].set(user_UK)
-        return propagate(graph, x_NK, kernel)[n_users:]
+        return propagate(graph, x_NK)[n_users:]
 
     def improve(_: Array, item_IK: Array) -> Array:
         return jnp.linalg.qr(to_items(to_users(item_IK)))[0]

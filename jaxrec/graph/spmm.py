@@ -201,8 +201,8 @@ def mean_of_layers(
 ) -> tuple[Float[Array, "R D"], Float[Array, "R D"]]:
     """Rows of 1/(L+1) Σ_l Â^l x (LightGCN, eq. 8), and the same rows of x.
 
-    The last layer is summed at these rows alone (12 to 17 % of Gowalla's edges at batch 2048),
-    and neither direction adds up all N nodes. Differentiable in x.
+    The last layer is summed at these rows alone, and neither direction adds up all N nodes.
+    Differentiable in x.
 
     Args:
       graph: N nodes, symmetric.

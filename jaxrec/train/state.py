@@ -141,10 +141,9 @@ class Stepper:
             return user_BD, pos_BD, neg_RD.reshape(*batch.neg.shape, -1)
 
         share_B = weight_B / jnp.sum(weight_B)
-        mean = losses.shared_mean if batch.neg.ndim == 1 else losses.private_mean
         form = {"temperature": self.config.loss.temperature, "dtype": self.config.model.dtype}
         name, valid_BN = self.config.loss.name, batch.valid_BN
-        value = mean(name, *parts(rows.emb_ND), share_B, valid_BN, **form)
+        value = losses.mean(name, *parts(rows.emb_ND), share_B, valid_BN, **form)
         l2 = jnp.float32(0)
         if self.config.train.l2 > 0:
             user_B, pos_B, neg = map(losses.squared_norm, parts(rows.base_ND))
