@@ -152,6 +152,18 @@ class _Static(NamedTuple):
     dtype: str
 
 
+def _product_of_rows(static: _Static, graph: Bipartite, row_R: Array, g_RD: Array) -> Array:
+    """Â times the table that is zero but for g at ``row_R``, where repeated rows add up.
+
+    Senders are looked up in a table of these rows and one of zeros, which stays in cache.
+    """
+    slot_R = jnp.arange(1, row_R.shape[0] + 1, dtype=jnp.int32)
+    slot_N = jnp.zeros(graph.n_nodes, jnp.int32).at[row_R].max(slot_R)
+    g_SD = jnp.zeros((row_R.shape[0] + 1, g_RD.shape[1]), jnp.float32).at[slot_N[row_R]].add(g_RD)
+    edges = _edges(graph)._replace(sender_E=slot_N[graph.senders])
+    return _KERNELS[static.kernel](edges, g_SD.astype(static.dtype)).astype(jnp.float32)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _mean_rows(static: _Static, graph: Bipartite, x_ND: Array, row_R: Array) -> tuple[Array, Array]:
     base_RD = x_ND[row_R]
@@ -179,11 +191,13 @@ def _mean_rows_backward(
     graph, row_R = kept
     mean_RD, base_RD = gradient
     mean_RD = mean_RD / (static.layers + 1)
-    shape = (graph.n_nodes, mean_RD.shape[1])
-    g_ND = jnp.zeros(shape, jnp.float32)
-    for _ in range(static.layers):
-        g_ND = g_ND.at[row_R].add(mean_RD).astype(static.dtype)
-        g_ND = _product(static.kernel, graph, g_ND).astype(jnp.float32)
+    g_ND = jnp.zeros((graph.n_nodes, mean_RD.shape[1]), jnp.float32)
+    for layer in range(static.layers):
+        if layer == 0:
+            g_ND = _product_of_rows(static, graph, row_R, mean_RD)
+        else:
+            g_ND = g_ND.at[row_R].add(mean_RD).astype(static.dtype)
+            g_ND = _product(static.kernel, graph, g_ND).astype(jnp.float32)
     return None, g_ND.at[row_R].add(mean_RD + base_RD), None
 
 
