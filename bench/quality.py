@@ -131,9 +131,9 @@ def implicit_curve(
     return curve
 
 
-def final(data: Path, seeds: list[int]) -> None:
-    """Every preset on the whole of train, test read once a seed."""
-    for preset in PRESETS:
+def final(data: Path, presets: list[str], seeds: list[int]) -> None:
+    """The presets on the whole of train, test read once a seed."""
+    for preset in presets:
         results, training, processes = [], [], []
         for seed in seeds:
             with tempfile.TemporaryDirectory() as parent:
@@ -158,12 +158,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of train.txt, test.txt")
     parser.add_argument("--part", choices=("search", "final", "all"), default="all")
+    parser.add_argument("--presets", nargs="+", choices=list(PRESETS), default=list(PRESETS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     args = parser.parse_args()
     if args.part in ("search", "all"):
         search(args.data)
     if args.part in ("final", "all"):
-        final(args.data, args.seeds)
+        final(args.data, args.presets, args.seeds)
 
 
 if __name__ == "__main__":
