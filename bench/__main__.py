@@ -7,6 +7,8 @@ from pathlib import Path
 
 CASES = {
     "baselines": "baselines",
+    "cold": "cold",
+    "growth": "growth",
     "ingest": "ingest",
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",

@@ -97,6 +97,20 @@ def device() -> str:
     return cpu() if here.platform == "cpu" else here.device_kind
 
 
+def torch_device() -> str:
+    """Where torch runs: on the GPU where JAX has one and torch sees it, else on the processor."""
+    import jax
+    import torch  # pyright: ignore[reportMissingImports]
+
+    there = jax.default_backend() == "gpu" and torch.cuda.is_available()
+    return "cuda" if there else "cpu"
+
+
+def hardware_of_torch() -> str:
+    """The device of a line of torch's."""
+    return device() if torch_device() == "cuda" else cpu()
+
+
 def bandwidth(n_bytes: int = 2**29) -> float:
     """Bytes a second that x <- x + 1 reads and writes, x far larger than a core's own cache."""
     import jax
@@ -110,6 +124,49 @@ def bandwidth(n_bytes: int = 2**29) -> float:
         x = add(x).block_until_ready()
 
     return n_bytes / statistics.median(seconds(step, repeats=9, warmup=2))
+
+
+def gather_rate(n_rows: int, dim: int, group: int = 16) -> float:
+    """Random rows of a [n_rows, dim] float32 table gathered a second, summed in groups.
+
+    One fused loop over both cores, so that the rows are read and little is written.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    key = jax.random.key(0)
+    table = jax.random.normal(key, (n_rows, dim))
+    row = jax.random.randint(key, (2**17, group), 0, n_rows).astype(jnp.uint32)
+
+    def gather(table: jax.Array, row: jax.Array, _: jax.Array) -> jax.Array:
+        parts = [table.at[row[:, k]].get(mode="promise_in_bounds") for k in range(group)]
+        return sum(parts[1:], start=parts[0])
+
+    compiled = jax.jit(gather, donate_argnums=2, keep_unused=True)
+    out = jnp.zeros((row.shape[0], dim))
+
+    def step() -> None:
+        nonlocal out
+        out = compiled(table, row, out).block_until_ready()
+
+    return row.size / statistics.median(seconds(step, repeats=9, warmup=2))
+
+
+def floors(
+    case: str, ours: Sequence[float], n_bytes: dict[str, int], command: str, **extra: Any
+) -> None:
+    """Record the least milliseconds that moving so many bytes takes, and how far above we are.
+
+    Args:
+      ours: measured milliseconds.
+      n_bytes: bytes by what they are.
+      command, extra: as of :func:`record`.
+    """
+    speed = bandwidth()
+    for name, size in n_bytes.items():
+        floor = 1e3 * size / speed
+        more = {"bytes": size, "bytes_per_second": speed, "above": statistics.median(ours) / floor}
+        record(case, f"floor: {name}", [floor], "ms", command, **more, **extra)
 
 
 def commit() -> str:

@@ -2,6 +2,7 @@
 
 # The extra `bench` may be missing where the types are checked.
 # pyright: reportMissingImports=false
+import argparse
 import json
 import re
 from pathlib import Path
@@ -22,7 +23,7 @@ Median, and in brackets the largest less the smallest of n; compilation and warm
 and calls that are compared take turns in one process. The machine is shared and noisy: trust the
 ratios. No figure has been measured on a GPU yet.
 """
-CASES = ("step", "propagate", "rank", "memory", "sample", "tables", "quality")
+CASES = ("step", "propagate", "growth", "rank", "memory", "sample", "tables", "quality", "cold")
 
 
 def lines(case: str) -> list[dict[str, Any]]:
@@ -43,7 +44,8 @@ def figure(line: dict[str, Any]) -> str:
     text = f"{value:.{digits}f}"
     if line["n"] > 1:
         text += f" [{spread:.{digits}f}, n={line['n']}]"
-    return text if "@" in unit else f"{text} {unit}"
+    text = text if "@" in unit else f"{text} {unit}"
+    return text + (f"; ours is {line['above']:.1f} times it" if "above" in line else "")
 
 
 def table(case: str) -> str:
@@ -52,14 +54,19 @@ def table(case: str) -> str:
     if not shown:
         return ""
     text = [f"## {case}", "", f"`{shown[-1]['command']}`", ""]
-    titles = dict.fromkeys((line["what"], line.get("data")) for line in shown)
-    for what, data in titles:
-        group = [line for line in shown if (line["what"], line.get("data")) == (what, data)]
+
+    def title(line: dict[str, Any]) -> tuple[str | None, ...]:
+        gpu = None if "cores" in line["device"] else line["device"]
+        return line["what"], line.get("data"), gpu
+
+    for name in dict.fromkeys(map(title, shown)):
+        group = [line for line in shown if title(line) == name]
+        about = ", ".join(part for part in name[1:] if part)
         mine = [line for line in group if line["impl"].startswith("jaxrec")]
         ours = min(mine, key=lambda line: line["median"], default=None)
         text += [
             "",
-            f"{what}{f' ({data})' if data else ''}",
+            f"{name[0]}{f' ({about})' if about else ''}",
             "",
             "| | | times ours |",
             "|---|---|---|",
@@ -98,6 +105,12 @@ def plot(path: Path) -> bool:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--show", nargs="+", choices=CASES, help="print these tables alone")
+    args = parser.parse_args()
+    if args.show:
+        print("\n".join(table(case) for case in args.show))
+        return
     parts = [INTRO, *(table(case) for case in CASES)]
     if plot(HERE / PLOT):
         parts.append(f"![Validation recall@20 by training seconds]({PLOT})\n")

@@ -19,7 +19,7 @@ import torch
 from torch_geometric.nn.models import LightGCN
 
 from bench import gowalla
-from bench.common import alternate, bandwidth, device, record
+from bench.common import alternate, device, floors, hardware_of_torch, record, torch_device
 from jaxrec import presets
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
@@ -87,7 +87,7 @@ def in_torch(embed: Callable[[torch.Tensor], torch.Tensor], table: torch.Tensor)
     optimizer = torch.optim.Adam([table], lr=RATE)
 
     def run(node: np.ndarray) -> float:
-        rows = torch.from_numpy(node)
+        rows = torch.from_numpy(node).to(table.device)
         user, pos, neg = embed(table)[rows]
         gap = (user * neg).sum(-1) - (user * pos).sum(-1)
         loss = torch.nn.functional.softplus(gap).mean()
@@ -109,13 +109,14 @@ def sparse_torch(matrix: torch.Tensor, table: np.ndarray) -> Step:
             layers.append(torch.sparse.mm(matrix, layers[-1]))
         return torch.stack(layers, dim=1).mean(dim=1)
 
-    return in_torch(embed, torch.from_numpy(table.copy()).requires_grad_())
+    leaf = torch.from_numpy(table.copy()).to(matrix.device).requires_grad_()
+    return in_torch(embed, leaf)
 
 
 def torch_geometric(edge_index: np.ndarray, table: np.ndarray) -> Step:
     """torch_geometric's own LightGCN."""
-    model = LightGCN(len(table), table.shape[1], LAYERS)
-    edges = torch.from_numpy(edge_index)
+    model = LightGCN(len(table), table.shape[1], LAYERS).to(torch_device())
+    edges = torch.from_numpy(edge_index).to(torch_device())
     with torch.no_grad():
         model.embedding.weight.copy_(torch.from_numpy(table))
     return in_torch(lambda _: model.get_embedding(edges), model.embedding.weight)
@@ -145,6 +146,7 @@ def main() -> None:
     receiver, sender, weight = gowalla.directed(data)
     index = torch.from_numpy(np.stack([receiver, sender]))
     coo = torch.sparse_coo_tensor(index, torch.from_numpy(weight), (n_nodes, n_nodes)).coalesce()
+    coo = coo.to(torch_device())
     ours = jaxrec_steps(problem, table)
     theirs = {
         "jax segment_sum, autodiff": naive_jax(data, table),
@@ -165,18 +167,20 @@ def main() -> None:
     command = "python -m bench step" + (" --data gowalla" if args.data else "")
     about |= {"dim": args.dim, "layers": LAYERS, "batch": config.train.batch_size}
     for name, values in taken.items():
-        extra = about | {"device": None if name.startswith("torch") else device()}
+        extra = about | {"device": hardware_of_torch() if name.startswith("torch") else device()}
         ms = [1e3 * value for value in values]
         record("step", name, ms, "ms", command, what="training step", **extra)
-    speed = bandwidth()
-    # Each of the 2L - 1 products over all edges reads the graph and x, and writes y; the last
-    # forward one is left out. Adam reads table, gradient and moments, and writes all but one.
-    products, row = 2 * LAYERS - 1, 4 * args.dim
-    compulsory = products * (8 * len(sender) + 2 * n_nodes * row) + 7 * n_nodes * row
-    for name, n_bytes in (("compulsory", compulsory), ("gathered", products * len(sender) * row)):
-        extra = {"what": f"{name} bytes over measured bandwidth", "bytes": n_bytes} | about
-        extra |= {"bytes_per_second": speed, "device": device()}
-        record("step", "floor", [1e3 * n_bytes / speed], "ms", command, **extra)
+    # The last forward product is over the batch's rows alone, and the gradient's first gathers from
+    # them. Each of the 2L - 1 others over all edges reads the graph, and writes y; those after the
+    # first gather rows of x. Adam reads table, gradient and moments, and writes all but one.
+    edges, table_bytes = 8 * len(sender), 4 * n_nodes * args.dim
+    products = 2 * LAYERS - 2
+    n_bytes = {
+        "compulsory bytes": (products + 1) * (edges + 2 * table_bytes) + 7 * table_bytes,
+        "gathered bytes": products * len(sender) * 4 * args.dim,
+    }
+    extra = about | {"what": "training step", "device": device()}
+    floors("step", [1e3 * value for value in taken["jaxrec"]], n_bytes, command, **extra)
 
 
 if __name__ == "__main__":

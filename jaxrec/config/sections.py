@@ -97,8 +97,8 @@ class ModelConfig:
     """Score of a user and an item, in training and in ranking."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute type of propagation and scores; parameters and sums stay float32."""
-    kernel: Literal["auto", "segment_sum", "csr"] = "auto"
-    """Propagation kernel; auto takes the measured default of the platform."""
+    kernel: Literal["auto", "segment_sum", "csr", "buckets"] = "auto"
+    """Propagation kernel; auto takes the default of the platform."""
 
     def __post_init__(self) -> None:
         check(self.dim >= 1, f"model.dim must be at least 1, not {self.dim}")

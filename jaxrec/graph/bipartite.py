@@ -12,6 +12,8 @@ from scipy.sparse import csgraph
 
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
+from jaxrec.graph.buckets import Buckets
+from jaxrec.graph.buckets import build as build_buckets
 
 
 class Bipartite(NamedTuple):
@@ -23,11 +25,13 @@ class Bipartite(NamedTuple):
       indptr: [N + 1] int32; the edges into node n are those at indptr[n]:indptr[n + 1].
       place_N: where the nodes of the data set are in the graph: node n is row place_N[n]. None
         where that is n.
+      buckets: the same matrix as the kernel of that name takes it, where asked for.
     """
 
     graph: jraph.GraphsTuple
     indptr: Int[Array, "N1"]
     place_N: Int[Array, "N"] | None = None
+    buckets: Buckets | None = None
 
     def places(self, node: Int[Array, "*any"]) -> Int[Array, "*any"]:
         """The rows in the graph of nodes numbered as in the data set."""
@@ -86,7 +90,7 @@ def locality_order(
     return place
 
 
-def build(data: Dataset, *, reorder: bool = False) -> Bipartite:
+def build(data: Dataset, *, reorder: bool = False, buckets: bool = False) -> Bipartite:
     """The graph of a data set's interactions, on the default device.
 
     Each interaction is one edge in each direction. Repeated pairs stay parallel edges, which
@@ -95,6 +99,7 @@ def build(data: Dataset, *, reorder: bool = False) -> Bipartite:
     Args:
       data: U users, I items, E interactions.
       reorder: number the nodes for locality; ``place_N`` then tells where each one is.
+      buckets: prepare the kernel of that name.
 
     Raises:
       InputError: more edges than int32 can count.
@@ -116,9 +121,10 @@ def build(data: Dataset, *, reorder: bool = False) -> Bipartite:
     sender, receiver, weight = sender[order], receiver[order], weight[order]
     indptr = np.zeros(n_nodes + 1, np.int64)
     np.cumsum(np.bincount(receiver, minlength=n_nodes), out=indptr[1:])
+    normalised = symmetric_weights(sender, receiver, weight, n_nodes)
     graph = jraph.GraphsTuple(
         nodes=None,
-        edges=jnp.asarray(symmetric_weights(sender, receiver, weight, n_nodes)),
+        edges=jnp.asarray(normalised),
         receivers=jnp.asarray(receiver, jnp.int32),
         senders=jnp.asarray(sender, jnp.int32),
         globals=None,
@@ -126,4 +132,5 @@ def build(data: Dataset, *, reorder: bool = False) -> Bipartite:
         n_edge=jnp.array([len(sender)], jnp.int32),
     )
     place_N = None if place is None else jnp.asarray(place)
-    return Bipartite(graph, jnp.asarray(indptr, jnp.int32), place_N)
+    rows = build_buckets(indptr, sender, normalised) if buckets else None
+    return Bipartite(graph, jnp.asarray(indptr, jnp.int32), place_N, rows)

@@ -3,9 +3,13 @@
 Â is symmetric, so the gradient of y = Â x with respect to x is Â g: the very same product. The
 ``custom_vjp`` below says so, where autodiff of a gather would add a scatter over the edges.
 
-``csr`` is the default on CPU, where jaxlib has a native kernel for it: no scatter in either
-direction. ``segment_sum`` is the reference and the default elsewhere; it sums rows that are
-sorted by receiver.
+``segment_sum`` is the reference: it gathers, weighs and sums rows sorted by receiver. ``csr`` is
+jaxlib's native kernel on CPU. ``buckets`` (:mod:`jaxrec.graph.buckets`) gathers padded rows. Only
+the first scatters.
+
+The defaults: ``csr`` on CPU, which measured fastest (bench case ``propagate``). ``buckets``
+elsewhere, by reasoning and not yet by measurement: the sorted sum becomes a scatter-add of atomics
+on a GPU, slow under contention (jax issue 38806) and different from run to run.
 """
 
 from functools import partial
@@ -16,6 +20,7 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Int
 
+from jaxrec.graph import buckets
 from jaxrec.graph.bipartite import Bipartite
 
 try:
@@ -23,7 +28,7 @@ try:
 except ImportError:  # it is no longer developed; the reference kernel needs none of it
     sparse = None
 
-Kernel = Literal["segment_sum", "csr"]
+Kernel = Literal["segment_sum", "csr", "buckets"]
 
 # Share of the edges that a batch's rows may have for the last layer to be summed over them alone.
 _PART = 4
@@ -46,7 +51,14 @@ class Edges(NamedTuple):
 def default_kernel(platform: str | None = None) -> Kernel:
     """The measured default of a platform ("cpu", "gpu", "tpu"); the default backend's if None."""
     on_cpu = (platform or jax.default_backend()) == "cpu"
-    return "csr" if on_cpu and sparse is not None else "segment_sum"
+    return "csr" if on_cpu and sparse is not None else "buckets"
+
+
+def resolve(kernel: Literal["auto"] | Kernel, graph: Bipartite | None = None) -> Kernel:
+    """What "auto" stands for: the reference where a graph lacks what the default takes."""
+    found = default_kernel() if kernel == "auto" else kernel
+    lacks = graph is not None and graph.buckets is None
+    return "segment_sum" if kernel == "auto" and found == "buckets" and lacks else found
 
 
 def _segment_sum(edges: Edges, x_ND: Array) -> Array:
@@ -70,8 +82,16 @@ def _edges(graph: Bipartite) -> Edges:
     return Edges(graph.weights, graph.senders, graph.receivers, graph.indptr)
 
 
-def _product(kernel: Kernel, graph: Bipartite, x_ND: Array) -> Array:
-    return _KERNELS[kernel](_edges(graph), x_ND)
+def _product(kernel: Kernel, graph: Bipartite, x_ND: Array, name_N: Array | None = None) -> Array:
+    """Â x, where row name_N[n] of x is node n's; row n where there are no names."""
+    if kernel == "buckets":
+        assert graph.buckets is not None, "kernel buckets needs bipartite.build(..., buckets=True)"
+        rows = graph.buckets if name_N is None else buckets.renamed(graph.buckets, name_N)
+        return buckets.product(rows, x_ND).astype(x_ND.dtype)
+    edges = _edges(graph)
+    if name_N is not None:
+        edges = edges._replace(sender_E=name_N[edges.sender_E])
+    return _KERNELS[kernel](edges, x_ND)
 
 
 def _part(graph: Bipartite, degree_R: Array, start_R: Array, size: int) -> Edges:
@@ -106,7 +126,7 @@ def _product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Arra
     def of_all(x_ND: Array) -> Array:
         return _product(kernel, graph, x_ND)[row_R]
 
-    if n_edges == 0:
+    if n_edges == 0 or kernel == "buckets":  # whose rows are grouped once, not for each batch
         return of_all(x_ND)
     return jax.lax.cond(jnp.sum(degree_R) <= size, of_part, of_all, x_ND)
 
@@ -139,11 +159,7 @@ def propagate(
       x_ND: float32 or bfloat16.
       kernel: "auto" takes the platform's default.
     """
-    return _propagate(_resolved(kernel), graph, x_ND)
-
-
-def _resolved(kernel: Literal["auto"] | Kernel) -> Kernel:
-    return default_kernel() if kernel == "auto" else kernel
+    return _propagate(resolve(kernel, graph), graph, x_ND)
 
 
 class _Static(NamedTuple):
@@ -160,8 +176,8 @@ def _product_of_rows(static: _Static, graph: Bipartite, row_R: Array, g_RD: Arra
     slot_R = jnp.arange(1, row_R.shape[0] + 1, dtype=jnp.int32)
     slot_N = jnp.zeros(graph.n_nodes, jnp.int32).at[row_R].max(slot_R)
     g_SD = jnp.zeros((row_R.shape[0] + 1, g_RD.shape[1]), jnp.float32).at[slot_N[row_R]].add(g_RD)
-    edges = _edges(graph)._replace(sender_E=slot_N[graph.senders])
-    return _KERNELS[static.kernel](edges, g_SD.astype(static.dtype)).astype(jnp.float32)
+    y_ND = _product(static.kernel, graph, g_SD.astype(static.dtype), slot_N)
+    return y_ND.astype(jnp.float32)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -226,4 +242,4 @@ def mean_of_layers(
       kernel: "auto" takes the platform's default.
       dtype: compute type of the products; sums over layers are float32.
     """
-    return _mean_rows(_Static(_resolved(kernel), layers, dtype), graph, x_ND, row_R)
+    return _mean_rows(_Static(resolve(kernel, graph), layers, dtype), graph, x_ND, row_R)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ from jaxrec.graph import bipartite
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.graph.spectral import spectral_table
+from jaxrec.graph.spmm import Kernel, resolve
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.batches import Pairs, steps_per_epoch
 from jaxrec.train.state import Stepper, TrainData, TrainState
@@ -107,7 +109,14 @@ class Problem:
             train.n_users,
             train.n_items,
         )
-        return cls(config, splits, stepper, _train_data(train, data_key), cadence, init_key)
+        return cls(
+            config,
+            splits,
+            stepper,
+            _train_data(train, data_key, config.model.kernel),
+            cadence,
+            init_key,
+        )
 
     def blank_state(self) -> TrainState:
         """A state of the right structure, to restore a checkpoint into."""
@@ -179,7 +188,7 @@ def _model(config: Config, train: Dataset, key: PRNGKeyArray) -> models.LightGCN
     return models.build(config.model, train.n_users, train.n_items, key)
 
 
-def _train_data(train: Dataset, key: PRNGKeyArray) -> TrainData:
+def _train_data(train: Dataset, key: PRNGKeyArray, kernel: Literal["auto"] | Kernel) -> TrainData:
     order = np.lexsort((train.item, train.user))
     indptr = np.zeros(train.n_users + 1, np.int64)
     np.cumsum(train.user_counts(), out=indptr[1:])
@@ -193,4 +202,5 @@ def _train_data(train: Dataset, key: PRNGKeyArray) -> TrainData:
     )
     known = train.csr()
     device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
-    return TrainData(bipartite.build(train, reorder=True), pairs, device_known, key)
+    graph = bipartite.build(train, reorder=True, buckets=resolve(kernel) == "buckets")
+    return TrainData(graph, pairs, device_known, key)

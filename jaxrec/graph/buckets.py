@@ -1,0 +1,108 @@
+"""A sparse product without a scatter: padded rows of equal width, gathered and summed in one loop.
+
+Rows are grouped by degree into buckets whose width is a power of two. A row wider than the widest
+bucket is cut into pieces, and the pieces are summed by buckets of their own. The order in which a
+row's edges are added up is fixed, so a product repeats to the bit on any device.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt32
+
+_WIDTHS = (4, 8, 16, 32)
+
+
+class Bucket(NamedTuple):
+    """Rows of at most W edges, padded with edges from node 0 that weigh nothing."""
+
+    sender_RW: UInt32[Array, "R W"]
+    weight_RW: Float[Array, "R W"]
+
+
+class Buckets(NamedTuple):
+    """The rows of a product, grouped by degree.
+
+    Attributes:
+      short: rows that fit a bucket, by width.
+      pieces: of the longer rows, each as wide as the widest bucket; None where there are none.
+      long: how the pieces add up to the longer rows.
+      place_R: where each row is, the short ones of all widths first, then the long ones.
+    """
+
+    short: tuple[Bucket, ...]
+    pieces: Bucket | None
+    long: "Buckets | None"
+    place_R: Int[Array, "R"]
+
+
+def build(indptr: np.ndarray, sender: np.ndarray, weight: np.ndarray) -> Buckets:
+    """The buckets of a matrix in CSR form, on the default device.
+
+    Args:
+      indptr: [R + 1]; the edges into row r are those at indptr[r]:indptr[r + 1].
+      sender: [E] columns.
+      weight: [E] entries.
+    """
+    start, degree, widest = indptr[:-1].astype(np.int64), np.diff(indptr), _WIDTHS[-1]
+    group = np.searchsorted(_WIDTHS, degree)
+    order = np.argsort(group, kind="stable")
+    place = np.empty(len(degree), np.int32)
+    place[order] = np.arange(len(degree), dtype=np.int32)
+    short = []
+    for number, width in enumerate(_WIDTHS):
+        row = np.flatnonzero(group == number)
+        if len(row):
+            short.append(_bucket(start[row], degree[row], width, sender, weight))
+    row = np.flatnonzero(group == len(_WIDTHS))
+    if not len(row):
+        return Buckets(tuple(short), None, None, jnp.asarray(place))
+    n_pieces = -(-degree[row] // widest)
+    ends = np.concatenate([[0], np.cumsum(n_pieces)])
+    whose = np.repeat(np.arange(len(row)), n_pieces)
+    offset = (np.arange(ends[-1]) - ends[whose]) * widest
+    size = np.minimum(widest, degree[row][whose] - offset)
+    pieces = _bucket(start[row][whose] + offset, size, widest, sender, weight)
+    long = build(ends, np.arange(ends[-1]), np.ones(ends[-1], np.float32))
+    return Buckets(tuple(short), pieces, long, jnp.asarray(place))
+
+
+def _bucket(
+    start: np.ndarray, degree: np.ndarray, width: int, sender: np.ndarray, weight: np.ndarray
+) -> Bucket:
+    valid = np.arange(width) < degree[:, None]
+    edge = (start[:, None] + np.arange(width))[valid]
+    index, entry = np.zeros(valid.shape, np.uint32), np.zeros(valid.shape, np.float32)
+    index[valid], entry[valid] = sender[edge], weight[edge]
+    return Bucket(jnp.asarray(index), jnp.asarray(entry))
+
+
+def renamed(buckets: Buckets, name_N: Int[Array, "N"]) -> Buckets:
+    """The same product of a table whose row name_N[n] stands for row n."""
+
+    def rename(bucket: Bucket) -> Bucket:
+        return bucket._replace(sender_RW=name_N.astype(jnp.uint32)[bucket.sender_RW])
+
+    pieces = None if buckets.pieces is None else rename(buckets.pieces)
+    return buckets._replace(short=tuple(map(rename, buckets.short)), pieces=pieces)
+
+
+def product(buckets: Buckets, x_ND: Float[Array, "N D"]) -> Float[Array, "R D"]:
+    """y_r = Σ_e weight_e x[sender_e] over the edges into row r; sums are float32."""
+    parts = [_sum(bucket, x_ND) for bucket in buckets.short]
+    if buckets.pieces is not None and buckets.long is not None:
+        parts.append(product(buckets.long, _sum(buckets.pieces, x_ND)))
+    # Without the barrier XLA sums each element anew in the loop that joins the parts.
+    return jnp.concatenate(jax.lax.optimization_barrier(parts))[buckets.place_R]
+
+
+def _sum(bucket: Bucket, x_ND: Array) -> Array:
+    """Unrolled over the width, which XLA makes one loop that stores nothing between."""
+    total = jnp.float32(0)
+    for i in range(bucket.sender_RW.shape[1]):
+        # Unsigned and in bounds: the loop neither wraps nor checks an index.
+        row_RD = x_ND.at[bucket.sender_RW[:, i]].get(mode="promise_in_bounds")
+        total = total + bucket.weight_RW[:, i, None] * row_RD.astype(jnp.float32)
+    return total
