@@ -69,6 +69,31 @@ def lightgcn(data: Dataset, table_ND: np.ndarray, layers: int) -> np.ndarray:
     return sum(power @ table_ND for power in powers) / (layers + 1)
 
 
+def ngcf(data: Dataset, params: dict, form: str) -> np.ndarray:
+    """NGCF from its definition, node by node: eq. 7 and 9, or the lecture's mean and concat.
+
+    ``params``: "table" [N, D]; "first", "second", "bias": lists by layer.
+    """
+    weight = normalised_adjacency(data)
+    x_ND = params["table"]
+    layers = [x_ND]
+    for first, second, bias in zip(params["first"], params["second"], params["bias"], strict=True):
+        made = []
+        for node in range(len(x_ND)):
+            if form == "paper":
+                sent = sum(weight[node, m] * x_ND[m] for m in range(len(x_ND)))
+                total = (sent + x_ND[node]) @ first + (sent * x_ND[node]) @ second
+                made.append(np.where(total > 0, total, 0.2 * total))
+            else:
+                near = np.flatnonzero(weight[node])
+                sent = x_ND[near].mean(0) if len(near) else 0 * x_ND[node]
+                both = np.concatenate([x_ND[node], sent])
+                made.append(np.maximum(both @ np.concatenate([first, second]) + bias, 0))
+        x_ND = np.stack(made)
+        layers.append(x_ND)
+    return np.concatenate(layers, axis=1) if form == "paper" else layers[-1]
+
+
 def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 

@@ -83,8 +83,8 @@ class FilterConfig:
 class ModelConfig:
     """The encoder: what maps node ids and the graph to embeddings."""
 
-    name: Literal["lightgcn", "mf"] = "lightgcn"
-    """lightgcn, or mf: the same table without propagation."""
+    name: Literal["lightgcn", "mf", "ngcf"] = "lightgcn"
+    """lightgcn; mf: the same table without propagation; ngcf."""
     dim: int = 64
     """Width D of the embeddings."""
     layers: int = 3
@@ -99,6 +99,17 @@ class ModelConfig:
     """Compute type of propagation and scores; parameters and sums stay float32."""
     kernel: Literal["auto", "segment_sum", "csr", "buckets"] = "auto"
     """Propagation kernel; auto takes the default of the platform."""
+    layer_weights: Literal["mean", "learned"] = "mean"
+    """lightgcn: layers count the same, or by weights that are learned."""
+    form: Literal["paper", "lecture"] = "paper"
+    """ngcf: interaction terms, layers concatenated; or the lecture's mean of neighbours and one
+    linear map of node and neighbours, the last layer."""
+    edge_dropout: float = 0.0
+    """lightgcn: share of the pairs left out of the graph of a training step."""
+    node_dropout: float = 0.0
+    """ngcf: share of the nodes that send nothing in a layer of a training step."""
+    message_dropout: float = 0.0
+    """ngcf: share of the entries of a layer's output set to 0 in a training step."""
 
     def __post_init__(self) -> None:
         check(self.dim >= 1, f"model.dim must be at least 1, not {self.dim}")
@@ -108,6 +119,38 @@ class ModelConfig:
             f"model.layers must be 0 for mf, which does not propagate, not {self.layers}",
         )
         check(self.init_std > 0, f"model.init_std must be positive, not {self.init_std}")
+        check(
+            self.name != "ngcf" or self.layers >= 1,
+            f"model.layers must be at least 1 for ngcf, not {self.layers}",
+        )
+        for field, model in _MODEL_OF.items():
+            value, name = getattr(self, field), f"model.{field}"
+            if field.endswith("dropout"):
+                check(0 <= value < 1, f"{name} is a share in [0, 1), not {value}")
+            check(
+                value in (0, "mean", "paper") or self.name == model,
+                f"{name} is for {model}, and {self.name} has none",
+            )
+        check(
+            self.edge_dropout == 0 or self.kernel != "buckets",
+            "model.edge_dropout needs model.kernel csr or segment_sum: "
+            "buckets are made once for a whole run",
+        )
+
+    @property
+    def drops(self) -> bool:
+        """Whether a training step draws random numbers in the encoder."""
+        return max(self.edge_dropout, self.node_dropout, self.message_dropout) > 0
+
+
+# What only one model has.
+_MODEL_OF = {
+    "layer_weights": "lightgcn",
+    "edge_dropout": "lightgcn",
+    "form": "ngcf",
+    "node_dropout": "ngcf",
+    "message_dropout": "ngcf",
+}
 
 
 @dataclass(frozen=True)

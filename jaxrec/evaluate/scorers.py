@@ -9,6 +9,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Num
 
+from jaxrec import hashing
+
 ScoreFn = Callable[[Any, Array], Array]
 
 TileFn = Callable[[Any, Array, int], Any]
@@ -73,11 +75,7 @@ def popularity_scorer(counts_I: Num[Array | np.ndarray, "I"]) -> Scorer:
 def _random(params: tuple[Array, Array], user_B: Array) -> Array:
     key, item_I = params
     bits = jax.vmap(lambda user: jax.random.bits(jax.random.fold_in(key, user)))(user_B)
-    # A 32-bit finaliser over user bits + item: threefry for every pair costs 12 times as much.
-    x = bits[:, None] + item_I * jnp.uint32(0x9E3779B9)
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-    return ((x ^ (x >> 16)) >> 8).astype(jnp.float32) * jnp.float32(2**-24)
+    return hashing.uniform(bits[:, None] + item_I * jnp.uint32(0x9E3779B9))
 
 
 def _items(x: Array, first: Array, size: int) -> Array:

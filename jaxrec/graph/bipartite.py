@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import jraph
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy.sparse import csgraph
 
+from jaxrec import hashing
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
 from jaxrec.graph.buckets import Buckets
@@ -23,6 +24,7 @@ class Bipartite(NamedTuple):
       graph: senders [2E], receivers [2E] int32, sorted by (receiver, sender); edges [2E] float32,
         the entries of D^-1/2 A D^-1/2; n_node [1] and n_edge [1]; no node features.
       indptr: [N + 1] int32; the edges into node n are those at indptr[n]:indptr[n + 1].
+      degree_N: sum of the weights at each node, as the normalisation has it.
       place_N: where the nodes of the data set are in the graph: node n is row place_N[n]. None
         where that is n.
       buckets: the same matrix as the kernel of that name takes it, where asked for.
@@ -30,6 +32,7 @@ class Bipartite(NamedTuple):
 
     graph: jraph.GraphsTuple
     indptr: Int[Array, "N1"]
+    degree_N: Float[Array, "N"]
     place_N: Int[Array, "N"] | None = None
     buckets: Buckets | None = None
 
@@ -63,13 +66,12 @@ class Bipartite(NamedTuple):
 
 
 def symmetric_weights(
-    sender: np.ndarray, receiver: np.ndarray, weight: np.ndarray, n_nodes: int
+    sender: np.ndarray, receiver: np.ndarray, weight: np.ndarray, degree: np.ndarray
 ) -> np.ndarray:
     """Entries of D^-1/2 A D^-1/2 (LightGCN, He et al. 2020, eq. 3), [2E] float32.
 
     With event weights the degrees are weighted ones: d_n is the sum of the weights at n.
     """
-    degree = np.bincount(receiver, weights=weight, minlength=n_nodes)
     return (weight / np.sqrt(degree[sender] * degree[receiver])).astype(np.float32)
 
 
@@ -121,7 +123,8 @@ def build(data: Dataset, *, reorder: bool = False, buckets: bool = False) -> Bip
     sender, receiver, weight = sender[order], receiver[order], weight[order]
     indptr = np.zeros(n_nodes + 1, np.int64)
     np.cumsum(np.bincount(receiver, minlength=n_nodes), out=indptr[1:])
-    normalised = symmetric_weights(sender, receiver, weight, n_nodes)
+    degree = np.bincount(receiver, weights=weight, minlength=n_nodes)
+    normalised = symmetric_weights(sender, receiver, weight, degree)
     graph = jraph.GraphsTuple(
         nodes=None,
         edges=jnp.asarray(normalised),
@@ -133,4 +136,21 @@ def build(data: Dataset, *, reorder: bool = False, buckets: bool = False) -> Bip
     )
     place_N = None if place is None else jnp.asarray(place)
     rows = build_buckets(indptr, sender, normalised) if buckets else None
-    return Bipartite(graph, jnp.asarray(indptr, jnp.int32), place_N, rows)
+    return Bipartite(
+        graph, jnp.asarray(indptr, jnp.int32), jnp.asarray(degree, jnp.float32), place_N, rows
+    )
+
+
+def drop_edges(graph: Bipartite, key: PRNGKeyArray, rate: float) -> Bipartite:
+    """The graph without a random share ``rate`` of its pairs, the weights of the others grown.
+
+    An edge goes in both directions or in neither, so the matrix stays symmetric; its expectation
+    is the matrix of all edges. Degrees, and with them the normalisation, stay those of all edges.
+    The kernel buckets does not take the result.
+    """
+    low = jnp.minimum(graph.senders, graph.receivers).astype(jnp.uint32)
+    high = jnp.maximum(graph.senders, graph.receivers).astype(jnp.uint32)
+    bits = jax.random.bits(key, (2,))
+    kept = hashing.uniform(hashing.mix(low + bits[0]) + high * jnp.uint32(0x9E3779B9) + bits[1])
+    weights = jnp.where(kept < rate, 0, graph.weights / (1 - rate))
+    return graph._replace(graph=graph.graph._replace(edges=weights), buckets=None)

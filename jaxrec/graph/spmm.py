@@ -168,7 +168,9 @@ class _Static(NamedTuple):
     dtype: str
 
 
-def _product_of_rows(static: _Static, graph: Bipartite, row_R: Array, g_RD: Array) -> Array:
+def _product_of_rows(
+    kernel: Kernel, dtype: str, graph: Bipartite, row_R: Array, g_RD: Array
+) -> Array:
     """Â times the table that is zero but for g at ``row_R``, where repeated rows add up.
 
     Senders are looked up in a table of these rows and one of zeros, which stays in cache.
@@ -176,70 +178,115 @@ def _product_of_rows(static: _Static, graph: Bipartite, row_R: Array, g_RD: Arra
     slot_R = jnp.arange(1, row_R.shape[0] + 1, dtype=jnp.int32)
     slot_N = jnp.zeros(graph.n_nodes, jnp.int32).at[row_R].max(slot_R)
     g_SD = jnp.zeros((row_R.shape[0] + 1, g_RD.shape[1]), jnp.float32).at[slot_N[row_R]].add(g_RD)
-    y_ND = _product(static.kernel, graph, g_SD.astype(static.dtype), slot_N)
-    return y_ND.astype(jnp.float32)
+    return _product(kernel, graph, g_SD.astype(dtype), slot_N).astype(jnp.float32)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _mean_rows(static: _Static, graph: Bipartite, x_ND: Array, row_R: Array) -> tuple[Array, Array]:
+def _propagate_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Array) -> Array:
+    return _product_rows(kernel, graph, x_ND, row_R)
+
+
+def _propagate_rows_forward(
+    kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Array
+) -> tuple[Array, tuple[Bipartite, Array]]:
+    return _propagate_rows(kernel, graph, x_ND, row_R), (graph, row_R)
+
+
+def _propagate_rows_backward(
+    kernel: Kernel, kept: tuple[Bipartite, Array], g_RD: Array
+) -> tuple[None, Array, None]:
+    g_ND = _product_of_rows(kernel, g_RD.dtype.name, *kept, g_RD)
+    return None, g_ND.astype(g_RD.dtype), None
+
+
+_propagate_rows.defvjp(_propagate_rows_forward, _propagate_rows_backward)
+
+
+def propagate_rows(
+    graph: Bipartite,
+    x_ND: Float[Array, "N D"],
+    row_R: Int[Array, "R"],
+    kernel: Literal["auto"] | Kernel = "auto",
+) -> Float[Array, "R D"]:
+    """Rows of :func:`propagate`, any order, repeats allowed: at the cost of their own edges.
+
+    Its gradient costs a product whose gathers stay in cache. Differentiable in x only.
+    """
+    return _propagate_rows(resolve(kernel, graph), graph, x_ND, row_R)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sum_rows(
+    static: _Static, graph: Bipartite, x_ND: Array, row_R: Array, share_L: Array
+) -> tuple[Array, Array]:
+    return _sum_rows_forward(static, graph, x_ND, row_R, share_L)[0]
+
+
+class _Kept(NamedTuple):
+    graph: Bipartite
+    row_R: Array
+    share_L: Array
+    layers: list[Array]
+
+
+def _sum_rows_forward(
+    static: _Static, graph: Bipartite, x_ND: Array, row_R: Array, share_L: Array
+) -> tuple[tuple[Array, Array], _Kept]:
     base_RD = x_ND[row_R]
-    total_RD, x_ND = base_RD, x_ND.astype(static.dtype)
+    layers, x_ND = [base_RD], x_ND.astype(static.dtype)
     for layer in range(1, static.layers + 1):
         if layer < static.layers:
             x_ND = _product(static.kernel, graph, x_ND)
             x_RD = x_ND[row_R]
         else:
             x_RD = _product_rows(static.kernel, graph, x_ND, row_R)
-        total_RD = total_RD + x_RD.astype(jnp.float32)
-    return total_RD / (static.layers + 1), base_RD
+        layers.append(x_RD.astype(jnp.float32))
+    total_RD = sum((share_L[n] * x_RD for n, x_RD in enumerate(layers)), jnp.float32(0))
+    return (total_RD, base_RD), _Kept(graph, row_R, share_L, layers)
 
 
-def _mean_rows_forward(
-    static: _Static, graph: Bipartite, x_ND: Array, row_R: Array
-) -> tuple[tuple[Array, Array], tuple[Bipartite, Array]]:
-    return _mean_rows(static, graph, x_ND, row_R), (graph, row_R)
-
-
-def _mean_rows_backward(
-    static: _Static, kept: tuple[Bipartite, Array], gradient: tuple[Array, Array]
-) -> tuple[None, Array, None]:
-    """Σ_l Â^l G by Horner's rule: no sum over all nodes, only the batch's rows are added."""
-    graph, row_R = kept
-    mean_RD, base_RD = gradient
-    mean_RD = mean_RD / (static.layers + 1)
-    g_ND = jnp.zeros((graph.n_nodes, mean_RD.shape[1]), jnp.float32)
-    for layer in range(static.layers):
-        if layer == 0:
-            g_ND = _product_of_rows(static, graph, row_R, mean_RD)
+def _sum_rows_backward(
+    static: _Static, kept: _Kept, gradient: tuple[Array, Array]
+) -> tuple[None, Array, None, Array]:
+    """Σ_l a_l Â^l G by Horner's rule: no sum over all nodes, only the batch's rows are added."""
+    graph, row_R, share_L, layers = kept
+    total_RD, base_RD = gradient
+    g_ND = jnp.zeros((graph.n_nodes, total_RD.shape[1]), jnp.float32)
+    for layer in range(static.layers, 0, -1):
+        part_RD = share_L[layer] * total_RD
+        if layer == static.layers:
+            g_ND = _product_of_rows(static.kernel, static.dtype, graph, row_R, part_RD)
         else:
-            g_ND = g_ND.at[row_R].add(mean_RD).astype(static.dtype)
+            g_ND = g_ND.at[row_R].add(part_RD).astype(static.dtype)
             g_ND = _product(static.kernel, graph, g_ND).astype(jnp.float32)
-    return None, g_ND.at[row_R].add(mean_RD + base_RD), None
+    g_ND = g_ND.at[row_R].add(share_L[0] * total_RD + base_RD)
+    return None, g_ND, None, jnp.stack([jnp.sum(total_RD * x_RD) for x_RD in layers])
 
 
-_mean_rows.defvjp(_mean_rows_forward, _mean_rows_backward)
+_sum_rows.defvjp(_sum_rows_forward, _sum_rows_backward)
 
 
-def mean_of_layers(
+def sum_of_layers(
     graph: Bipartite,
     x_ND: Float[Array, "N D"],
     row_R: Int[Array, "R"],
-    layers: int,
+    share_L: Float[Array, "L1"],
     *,
     kernel: Literal["auto"] | Kernel = "auto",
     dtype: str = "float32",
 ) -> tuple[Float[Array, "R D"], Float[Array, "R D"]]:
-    """Rows of 1/(L+1) Σ_l Â^l x (LightGCN, eq. 8), and the same rows of x.
+    """Rows of Σ_l a_l Â^l x (LightGCN, eq. 4 and 8), and the same rows of x.
 
     The last layer is summed at these rows alone, and neither direction adds up all N nodes.
-    Differentiable in x.
+    Differentiable in x and in the shares.
 
     Args:
       graph: N nodes, symmetric.
       x_ND: float32.
       row_R: nodes, any order, repeats allowed.
-      layers: L.
+      share_L: a_0 to a_L.
       kernel: "auto" takes the platform's default.
       dtype: compute type of the products; sums over layers are float32.
     """
-    return _mean_rows(_Static(resolve(kernel, graph), layers, dtype), graph, x_ND, row_R)
+    static = _Static(resolve(kernel, graph), share_L.shape[0] - 1, dtype)
+    return _sum_rows(static, graph, x_ND, row_R, share_L)

@@ -1,26 +1,15 @@
 """LightGCN (He et al., SIGIR 2020) and, with no layers, matrix factorisation."""
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxrec.graph.bipartite import Bipartite
-from jaxrec.graph.spmm import Kernel, mean_of_layers, propagate
-
-
-class Nodes(NamedTuple):
-    """What an encoder gives for all N nodes, or for R rows of them.
-
-    Attributes:
-      emb_ND: final embeddings, float32; scores are products of these.
-      base_ND: the table's own rows, which L2 is put on.
-    """
-
-    emb_ND: Float[Array, "N D"]
-    base_ND: Float[Array, "N D"]
+from jaxrec.graph.bipartite import Bipartite, drop_edges
+from jaxrec.graph.spmm import Kernel, propagate, sum_of_layers
+from jaxrec.models.nodes import Nodes
 
 
 class LightGraphConv(nnx.Module):
@@ -34,13 +23,15 @@ class LightGraphConv(nnx.Module):
 
 
 class LightGCN(nnx.Module):
-    """e = 1/(L+1) Σ_l Â^l e_0 (eq. 8 with equal layer weights); e_0 is the only parameter.
+    """e = Σ_l a_l Â^l e_0 (eq. 4); e_0 is a parameter, and a_l = 1/(L+1) (eq. 8) unless learned.
 
     Args:
       n_users, n_items, dim: U, I and D; the table is [U + I, D], users first.
       layers: L; 0 is matrix factorisation.
       init_std: standard deviation of the normal initialisation.
-      dtype: compute type of the propagation; the mean over layers is float32.
+      learned_shares: a_l are parameters that begin as 1/(L+1).
+      edge_dropout: share of the pairs left out of a training step's graph.
+      dtype: compute type of the propagation; the sum over layers is float32.
     """
 
     def __init__(
@@ -51,27 +42,51 @@ class LightGCN(nnx.Module):
         layers: int = 3,
         *,
         init_std: float = 0.1,
+        learned_shares: bool = False,
+        edge_dropout: float = 0.0,
         kernel: Literal["auto"] | Kernel = "auto",
         dtype: str = "float32",
         rngs: nnx.Rngs,
     ) -> None:
         shape = (n_users + n_items, dim)
         self.embedding = nnx.Param(init_std * jax.random.normal(rngs.params(), shape))
+        equal = jnp.full(layers + 1, 1 / (layers + 1))
+        self.share = nnx.Param(equal) if learned_shares else None
         self.kernel: Literal["auto"] | Kernel = kernel
+        self.edge_dropout = edge_dropout
         self.convs = nnx.List([LightGraphConv(kernel) for _ in range(layers)])
         self.dtype = jnp.dtype(dtype)
 
-    def __call__(self, graph: Bipartite) -> Nodes:
+    @property
+    def smoothing(self) -> int:
+        """Layers whose sum smooths the table."""
+        return len(self.convs)
+
+    def shares(self) -> Float[Array, "L1"]:
+        """a_0 to a_L."""
+        n = len(self.convs) + 1
+        return jnp.full(n, 1 / n) if self.share is None else self.share[...]
+
+    def _graph(self, graph: Bipartite, key: PRNGKeyArray | None) -> Bipartite:
+        if key is None or self.edge_dropout == 0:
+            return graph
+        return drop_edges(graph, key, self.edge_dropout)
+
+    def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
+        """The embeddings of all nodes; edges are dropped where a key is given."""
+        graph, share_L = self._graph(graph, key), self.shares()
         base_ND = self.embedding[...]
         x_ND = base_ND.astype(self.dtype)
-        total_ND = base_ND
-        for conv in self.convs:
+        total_ND = share_L[0] * base_ND
+        for layer, conv in enumerate(self.convs, 1):
             x_ND = conv(graph, x_ND)
-            total_ND = total_ND + x_ND.astype(jnp.float32)
-        return Nodes(total_ND / (len(self.convs) + 1), base_ND)
+            total_ND = total_ND + share_L[layer] * x_ND.astype(jnp.float32)
+        return Nodes(total_ND, base_ND)
 
-    def rows(self, graph: Bipartite, row_R: Int[Array, "R"]) -> Nodes:
+    def rows(
+        self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
+    ) -> Nodes:
         """Some rows of what a call gives, any order, repeats allowed: for less than all cost."""
-        table_ND, kernel, dtype = self.embedding[...], self.kernel, self.dtype.name
-        layers = len(self.convs)
-        return Nodes(*mean_of_layers(graph, table_ND, row_R, layers, kernel=kernel, dtype=dtype))
+        graph, table_ND = self._graph(graph, key), self.embedding[...]
+        kernel, dtype, share_L = self.kernel, self.dtype.name, self.shares()
+        return Nodes(*sum_of_layers(graph, table_ND, row_R, share_L, kernel=kernel, dtype=dtype))

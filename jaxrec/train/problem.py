@@ -128,9 +128,9 @@ class Problem:
         if config.init == "normal":
             return self.blank_state()
         model = _model(self.config, train, self.init_key)
-        n_layers = len(model.convs)
         model.embedding[...] = spectral_table(
-            *(self.data.graph, train.n_users, config.dim, n_layers, config.init_std), self.init_key
+            *(self.data.graph, train.n_users, config.dim, model.smoothing, config.init_std),
+            self.init_key,
         )
         return self.stepper.init(nnx.state(model))
 
@@ -184,7 +184,7 @@ def _optimizer(
     return room.build(config.optim, steps)
 
 
-def _model(config: Config, train: Dataset, key: PRNGKeyArray) -> models.LightGCN:
+def _model(config: Config, train: Dataset, key: PRNGKeyArray) -> models.Encoder:
     return models.build(config.model, train.n_users, train.n_items, key)
 
 

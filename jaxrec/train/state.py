@@ -115,12 +115,17 @@ class Stepper:
         return Batch(positives, neg_S, ~contains(data.known, positives.user_B, neg_BS))
 
     def loss(
-        self, params: nnx.State, graph: Bipartite, batch: Batch
+        self, params: nnx.State, graph: Bipartite, batch: Batch, key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Mean loss of the batch with its L2, and the L2 part alone."""
+        """Mean loss of the batch with its L2, and the L2 part alone; the key is for dropout."""
         node_R = self._nodes_of(batch)
-        rows = nnx.merge(self.graphdef, params).rows(graph, graph.places(node_R))
+        rows = nnx.merge(self.graphdef, params).rows(graph, graph.places(node_R), key)
         return self._loss_of(rows, batch)
+
+    def _dropout_key(self, data: TrainData, step: Array) -> PRNGKeyArray | None:
+        if not self.config.model.drops:
+            return None
+        return jax.random.fold_in(jax.random.fold_in(data.key, 2), step)
 
     def _nodes_of(self, batch: Batch) -> Int[Array, "R"]:
         user_B, item_B, _ = batch.positives
@@ -157,7 +162,8 @@ class Stepper:
         if isinstance(self.tx, RowOptimizer):
             made = self._update_rows(self.tx, state, data.graph, batch)
         else:
-            made = self._update(self.tx, state, data.graph, batch)
+            key = self._dropout_key(data, state.step)
+            made = self._update(self.tx, state, data.graph, batch, key)
         loss, l2, params, opt_state = made
         seen = state.totals
         first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
@@ -170,10 +176,15 @@ class Stepper:
         return TrainState(state.step + 1, params, opt_state, totals)
 
     def _update(
-        self, tx: optax.GradientTransformation, state: TrainState, graph: Bipartite, batch: Batch
+        self,
+        tx: optax.GradientTransformation,
+        state: TrainState,
+        graph: Bipartite,
+        batch: Batch,
+        key: PRNGKeyArray | None,
     ) -> tuple[Array, Array, Any, Any]:
         (loss, l2), gradient = jax.value_and_grad(self.loss, has_aux=True)(
-            state.params, graph, batch
+            state.params, graph, batch, key
         )
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
             updates, opt_state = tx.update(gradient, state.opt_state, state.params)

@@ -1,3 +1,4 @@
+import jax
 import jax.numpy as jnp
 import jraph
 import numpy as np
@@ -74,3 +75,21 @@ def test_reordering_for_locality_renames_the_nodes_and_nothing_else():
     np.testing.assert_array_equal(rows[:, 0], place)
     np.testing.assert_array_equal(moved.places(jnp.array([41, 3])), place[[41, 3]])
     np.testing.assert_array_equal(plain.places(jnp.array([41, 3])), [41, 3])
+
+
+def test_dropped_pairs_go_in_both_directions_and_the_rest_stands_for_them():
+    rng = np.random.default_rng(0)
+    pairs = np.unique(rng.integers(0, [300, 400], (9000, 2)), axis=0).astype(np.int32)
+    data = make(pairs[:, 0], pairs[:, 1], 300, 400)
+    graph = bipartite.build(data, reorder=True, buckets=True)
+    whole, rate = dense(graph), 0.3
+    share = []
+    for seed in range(4):
+        left = dense(bipartite.drop_edges(graph, jax.random.key(seed), rate))
+        np.testing.assert_array_equal(left, left.T)
+        kept = left != 0
+        np.testing.assert_allclose(left[kept], whole[kept] / (1 - rate), rtol=1e-6)
+        share.append(kept.sum() / (whole != 0).sum())
+    # Four standard deviations of a share of some 9,000 pairs.
+    np.testing.assert_allclose(share, 1 - rate, atol=4 * np.sqrt(rate * (1 - rate) / 8500))
+    assert len(set(share)) == 4

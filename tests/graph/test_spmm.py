@@ -87,40 +87,59 @@ ROWS = {"within a quarter of the edges": [3, 20, 3], "beyond it": [*range(27), 5
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("layers", [0, 1, 3])
 @pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
-def test_rows_of_the_mean_of_layers_equal_those_of_the_whole(kernel, layers, rows):
+def test_rows_of_the_sum_of_layers_equal_those_of_the_whole(kernel, layers, rows):
     data = random_data(7)
     graph, dense = bipartite.build(data, buckets=True), oracle.normalised_adjacency(data)
     rng = np.random.default_rng(3)
     x = rng.normal(size=(27, 5)).astype(np.float32)
     g, h = rng.normal(size=(2, len(rows), 5)).astype(np.float32)
-    whole = sum(np.linalg.matrix_power(dense, n) for n in range(layers + 1)) / (layers + 1)
+    share = rng.normal(size=layers + 1).astype(np.float32)
+    powers = [np.linalg.matrix_power(dense, n) for n in range(layers + 1)]
+    whole = sum(a * power for a, power in zip(share, powers, strict=True))
     row_R = jnp.array(rows, jnp.int32)
     take = np.eye(27)[np.array(rows, int)]
 
-    def ours(x):
-        return spmm.mean_of_layers(graph, x, row_R, layers, kernel=kernel)
+    def ours(x, share):
+        return spmm.sum_of_layers(graph, x, row_R, share, kernel=kernel)
 
-    (mean, base), pullback = jax.vjp(ours, jnp.asarray(x))
-    np.testing.assert_allclose(mean, take @ whole @ x, rtol=1e-5, atol=1e-6)
+    (total, base), pullback = jax.vjp(ours, jnp.asarray(x), jnp.asarray(share))
+    np.testing.assert_allclose(total, take @ whole @ x, rtol=1e-5, atol=1e-5)
     np.testing.assert_array_equal(base, x[np.array(rows, int)])
-    gradient = pullback((jnp.asarray(g), jnp.asarray(h)))[0]
-    expected = whole.T @ take.T @ g + take.T @ h
-    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-6)
+    of_x, of_share = pullback((jnp.asarray(g), jnp.asarray(h)))
+    np.testing.assert_allclose(of_x, whole.T @ take.T @ g + take.T @ h, rtol=1e-5, atol=1e-5)
+    expected = [np.sum(g * (take @ power @ x)) for power in powers]
+    np.testing.assert_allclose(of_share, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_rows_of_a_graph_without_edges_are_the_table_over_the_layers():
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_rows_of_a_propagation_and_their_gradient_equal_those_of_the_whole(kernel, rows):
+    data = random_data(7)
+    graph, dense = bipartite.build(data, buckets=True), oracle.normalised_adjacency(data)
+    x = np.random.default_rng(1).normal(size=(27, 5)).astype(np.float32)
+    g = np.random.default_rng(2).normal(size=(len(rows), 5)).astype(np.float32)
+    row_R, take = jnp.array(rows, jnp.int32), np.eye(27)[np.array(rows, int)]
+    y, pullback = jax.vjp(lambda x: spmm.propagate_rows(graph, x, row_R, kernel), jnp.asarray(x))
+    np.testing.assert_allclose(y, take @ dense @ x, rtol=1e-5, atol=1e-6)
+    of_x = pullback(jnp.asarray(g))[0]
+    np.testing.assert_allclose(of_x, dense.T @ take.T @ g, rtol=1e-5, atol=1e-6)
+
+
+def test_rows_of_a_graph_without_edges_are_the_table_by_its_share():
     empty = Dataset(np.zeros(0, np.int32), np.zeros(0, np.int32), np.arange(2), np.arange(3))
-    mean, _ = spmm.mean_of_layers(bipartite.build(empty), jnp.ones((5, 2)), jnp.array([0, 4]), 3)
-    np.testing.assert_array_equal(mean, np.full((2, 2), 0.25))
+    graph, share = bipartite.build(empty), jnp.array([0.25, 0.5, 0.25])
+    total, _ = spmm.sum_of_layers(graph, jnp.ones((5, 2)), jnp.array([0, 4]), share)
+    np.testing.assert_array_equal(total, np.full((2, 2), 0.25))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_rows_in_bfloat16_equal_the_encoder_call_in_bfloat16(kernel):
     graph = bipartite.build(random_data(), buckets=True)
     x, row_R = jax.random.normal(jax.random.key(3), (27, 8)), jnp.array([1, 26, 1, 12])
-    mean, _ = spmm.mean_of_layers(graph, x, row_R, 2, kernel=kernel, dtype="bfloat16")
+    share = jnp.full(3, 1 / 3)
+    total, _ = spmm.sum_of_layers(graph, x, row_R, share, kernel=kernel, dtype="bfloat16")
     one = spmm.propagate(graph, x.astype(jnp.bfloat16), kernel)
     two = spmm.propagate(graph, one, kernel)
     expected = (x + one.astype(jnp.float32) + two.astype(jnp.float32)) / 3
-    np.testing.assert_allclose(mean, expected[row_R], rtol=1e-6)
-    assert mean.dtype == jnp.float32
+    np.testing.assert_allclose(total, expected[row_R], rtol=1e-5)
+    assert total.dtype == jnp.float32

@@ -78,3 +78,31 @@ def test_bfloat16_propagation_is_close_to_float32():
     low = models.build(ModelConfig(dim=8, dtype="bfloat16"), 6, 8, key)(graph).emb_ND
     assert low.dtype == jnp.float32
     assert 0 < float(jnp.max(jnp.abs(low - high))) < 0.01
+
+
+def test_learned_shares_weigh_the_layers_and_get_a_gradient():
+    data, config = random_data(), ModelConfig(dim=4, layers=2, layer_weights="learned")
+    model, graph = models.build(config, 6, 8, jax.random.key(0)), bipartite.build(data)
+    expected = oracle.lightgcn(data, np.asarray(model.embedding[...]), 2)
+    np.testing.assert_allclose(model(graph).emb_ND, expected, rtol=1e-4, atol=1e-6)
+    model.share[...] = jnp.array([1.0, 0.0, 0.0])
+    np.testing.assert_allclose(model(graph).emb_ND, model.embedding[...])
+    graphdef, params = nnx.split(model)
+
+    def value(params, at_rows):
+        model = nnx.merge(graphdef, params)
+        emb_ND = model.rows(graph, jnp.arange(14)).emb_ND if at_rows else model(graph).emb_ND
+        return jnp.sum(jnp.sin(emb_ND))
+
+    ours, plain = (jax.grad(value)(params, at_rows) for at_rows in (True, False))
+    np.testing.assert_allclose(ours["share"][...], plain["share"][...], rtol=1e-4)
+    assert np.all(np.abs(np.asarray(ours["share"][...])) > 1e-4)
+
+
+def test_edges_are_dropped_where_a_key_is_given_and_alike_for_rows_and_whole():
+    graph = bipartite.build(random_data())
+    model = models.build(ModelConfig(dim=4, edge_dropout=0.5), 6, 8, jax.random.key(0))
+    key, row_R = jax.random.key(1), jnp.array([3, 3, 12])
+    dropped = model(graph, key).emb_ND
+    assert not np.allclose(dropped, model(graph).emb_ND)
+    np.testing.assert_allclose(model.rows(graph, row_R, key).emb_ND, dropped[row_R], rtol=1e-5)

@@ -1,0 +1,143 @@
+"""NGCF in two forms: the paper's (Wang et al., SIGIR 2019) and the CS224W lecture's."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxrec import hashing
+from jaxrec.graph.bipartite import Bipartite
+from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
+from jaxrec.models.nodes import Nodes
+
+_SLOPE = 0.2  # of LeakyReLU, as the authors' code has it
+
+
+def mean_scales(graph: Bipartite) -> tuple[Float[Array, "N 1"], Float[Array, "N 1"]]:
+    """(before, after) with D^-1 A x = after · Â(before · x): the mean over a node's neighbours."""
+    root_N1 = jnp.sqrt(graph.degree_N)[:, None]
+    return root_N1, jnp.where(root_N1 > 0, 1 / jnp.where(root_N1 > 0, root_N1, 1), 0)
+
+
+def keep_mask(
+    key: PRNGKeyArray, rate: float, row_R: Int[Array, "R"], width: int
+) -> Float[Array, "R width"]:
+    """0 for a random share ``rate`` of the entries and 1/(1-rate) for the others.
+
+    A function of (key, row, column): the same for a row whoever asks for it.
+    """
+    first, second = jax.random.bits(key, (2,))
+    row_R1 = hashing.mix(row_R.astype(jnp.uint32) + first)[:, None]
+    column_W = jnp.arange(width, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9) + second
+    return jnp.where(hashing.uniform(row_R1 + column_W) < rate, 0, 1 / (1 - rate))
+
+
+class NGCFConv(nnx.Module):
+    """One layer, from what a node was and what its neighbours send it.
+
+    paper (eq. 7): LeakyReLU((s + x) W1 + (s * x) W2), s the sum with symmetric normalisation.
+    lecture: ReLU(Linear(Concat(x, s))), s the mean.
+    """
+
+    def __init__(self, dim: int, form: Literal["paper", "lecture"], rngs: nnx.Rngs) -> None:
+        self.form = form
+        init = nnx.initializers.xavier_uniform()
+        self.first = nnx.Param(init(rngs.params(), (dim, dim)))
+        self.second = nnx.Param(init(rngs.params(), (dim, dim)))
+        self.bias = nnx.Param(jnp.zeros(dim)) if form == "lecture" else None
+
+    def __call__(
+        self, x_RD: Float[Array, "R D"], sent_RD: Float[Array, "R D"]
+    ) -> Float[Array, "R D"]:
+        first, second = (w[...].astype(x_RD.dtype) for w in (self.first, self.second))
+        if self.bias is None:
+            total = (sent_RD + x_RD) @ first + (sent_RD * x_RD) @ second
+            return jax.nn.leaky_relu(total, _SLOPE)
+        return jax.nn.relu(x_RD @ first + sent_RD @ second + self.bias[...].astype(x_RD.dtype))
+
+
+class NGCF(nnx.Module):
+    """L layers of :class:`NGCFConv` over a table of embeddings.
+
+    The paper's form concatenates table and layers (eq. 9), D(L+1) wide; the lecture's gives the
+    last layer, D wide.
+
+    Args:
+      n_users, n_items, dim, layers: U, I, D, L.
+      form: of the layers.
+      init_std: standard deviation of the table's normal initialisation; matrices are Xavier's.
+      node_dropout: share of the nodes that send nothing in a layer of a training step.
+      message_dropout: share of the entries of a layer's output set to 0 in a training step.
+      dtype: compute type of the layers.
+    """
+
+    smoothing = 0  # a spectral start is that of the table itself
+
+    def __init__(
+        self,
+        n_users: int,
+        n_items: int,
+        dim: int,
+        layers: int,
+        *,
+        form: Literal["paper", "lecture"] = "paper",
+        init_std: float = 0.1,
+        node_dropout: float = 0.0,
+        message_dropout: float = 0.0,
+        kernel: Literal["auto"] | Kernel = "auto",
+        dtype: str = "float32",
+        rngs: nnx.Rngs,
+    ) -> None:
+        shape = (n_users + n_items, dim)
+        self.embedding = nnx.Param(init_std * jax.random.normal(rngs.params(), shape))
+        self.convs = nnx.List([NGCFConv(dim, form, rngs) for _ in range(layers)])
+        self.form = form
+        self.node_dropout, self.message_dropout = node_dropout, message_dropout
+        self.kernel: Literal["auto"] | Kernel = kernel
+        self.dtype = jnp.dtype(dtype)
+
+    def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
+        """The embeddings of all nodes; nodes and messages are dropped where a key is given."""
+        return self._nodes(graph, None, key)
+
+    def rows(
+        self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
+    ) -> Nodes:
+        """Some rows of what a call gives: the last layer is computed at these alone."""
+        return self._nodes(graph, row_R, key)
+
+    def _nodes(self, graph: Bipartite, row_R: Array | None, key: PRNGKeyArray | None) -> Nodes:
+        before_N1, after_N1 = jnp.ones((1, 1)), jnp.ones((1, 1))
+        if self.form == "lecture":
+            before_N1, after_N1 = mean_scales(graph)
+        all_N = jnp.arange(graph.n_nodes, dtype=jnp.int32)
+
+        def taken(x_ND: Array) -> Array:
+            return x_ND if row_R is None else x_ND[row_R]
+
+        base_ND = self.embedding[...]
+        x_ND, layers = base_ND.astype(self.dtype), [taken(base_ND)]
+        for number, conv in enumerate(self.convs):
+            at_rows = row_R is not None and number == len(self.convs) - 1
+            node_key = message_key = None
+            if key is not None:
+                node_key, message_key = jax.random.split(jax.random.fold_in(key, number))
+            sent_ND = (before_N1 * x_ND.astype(jnp.float32)).astype(self.dtype)
+            if node_key is not None and self.node_dropout > 0:
+                sent_ND *= keep_mask(node_key, self.node_dropout, all_N, 1).astype(self.dtype)
+            if at_rows:
+                assert row_R is not None
+                row, after = row_R, after_N1 if after_N1.shape[0] == 1 else after_N1[row_R]
+                here, got = x_ND[row_R], propagate_rows(graph, sent_ND, row_R, self.kernel)
+            else:
+                row, after, here = all_N, after_N1, x_ND
+                got = propagate(graph, sent_ND, self.kernel)
+            x_ND = conv(here, (after * got.astype(jnp.float32)).astype(self.dtype))
+            if message_key is not None and self.message_dropout > 0:
+                mask = keep_mask(message_key, self.message_dropout, row, x_ND.shape[1])
+                x_ND *= mask.astype(self.dtype)
+            layers.append((x_ND if at_rows else taken(x_ND)).astype(jnp.float32))
+        final = jnp.concatenate(layers, axis=1) if self.form == "paper" else layers[-1]
+        return Nodes(final, layers[0])

@@ -1,0 +1,39 @@
+"""What encoders give, and what the trainer asks of them."""
+
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxrec.graph.bipartite import Bipartite
+
+
+class Nodes(NamedTuple):
+    """What an encoder gives for all N nodes, or for R rows of them.
+
+    Attributes:
+      emb_ND: final embeddings, float32; scores are products of these.
+      base_ND: the table's own rows, which L2 is put on.
+    """
+
+    emb_ND: Float[Array, "N D"]
+    base_ND: Float[Array, "N D0"]
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Parameters and a graph to embeddings. A key is given in training only, for dropout."""
+
+    embedding: Any
+
+    @property
+    def smoothing(self) -> int:
+        """Layers whose mean smooths the table, which a spectral start makes up for."""
+        ...
+
+    def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes: ...
+
+    def rows(
+        self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
+    ) -> Nodes:
+        """Some rows of what a call gives, any order, repeats allowed."""
+        ...
