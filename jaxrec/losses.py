@@ -95,12 +95,30 @@ class _Rows(NamedTuple):
     neg: Array
 
 
-def _mean(form: _Form, x: _Rows, share_B: Array, valid_BN: Array | None) -> Array:
+class LogQ(NamedTuple):
+    """Logarithms of the probabilities with which items were drawn, which softmax takes off.
+
+    Source: Bengio and Senécal 2008; for in-batch negatives Yi et al., RecSys 2019.
+
+    Attributes:
+      pos_B: of each pair's positive.
+      neg: of the negatives, [S] for shared ones or [B, N].
+    """
+
+    pos_B: Float[Array, "B"]
+    neg: Float[Array, "S"] | Float[Array, "B N"]
+
+
+def _mean(
+    form: _Form, x: _Rows, share_B: Array, valid_BN: Array | None, log_q: LogQ | None
+) -> Array:
     user_BD, pos_BD, neg = (part.astype(form.dtype) for part in x)
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
     pos_B = product("bd,bd->b", user_BD, pos_BD) / form.temperature
     pattern = "bd,sd->bs" if neg.ndim == 2 else "bd,bnd->bn"
     neg_BN = product(pattern, user_BD, neg) / form.temperature
+    if log_q is not None:
+        pos_B, neg_BN = pos_B - log_q.pos_B, neg_BN - log_q.neg
     return jnp.sum(share_B * LOSSES[form.loss](pos_B, neg_BN, valid_BN))
 
 
@@ -112,25 +130,29 @@ def _blocks(x: Array, n_blocks: int) -> Array:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _shared_mean(form: _Form, x: _Rows, share_B: Array, valid_BS: Array | None) -> Array:
-    return _mean(form, x, share_B, valid_BS)
+def _shared_mean(
+    form: _Form, x: _Rows, share_B: Array, valid_BS: Array | None, log_q: LogQ | None
+) -> Array:
+    return _mean(form, x, share_B, valid_BS, log_q)
 
 
 def _shared_forward(
-    form: _Form, x: _Rows, share_B: Array, valid_BS: Array | None
+    form: _Form, x: _Rows, share_B: Array, valid_BS: Array | None, log_q: LogQ | None
 ) -> tuple[Array, _Rows]:
     """Value and gradient together, block by block: no array of B x S is ever whole."""
     n_blocks = -(-len(share_B) // _BLOCK)
     value_and_grad = jax.value_and_grad(_mean, argnums=1)
 
     def body(sums: tuple[Array, Array], block: tuple) -> tuple[tuple[Array, Array], tuple]:
-        user_BD, pos_BD, share_B, valid_BS = block
+        user_BD, pos_BD, share_B, valid_BS, log_q_B = block
         rows = _Rows(user_BD, pos_BD, x.neg)
-        value, gradient = value_and_grad(form, rows, share_B, valid_BS)
+        of_block = None if log_q is None else LogQ(log_q_B, log_q.neg)
+        value, gradient = value_and_grad(form, rows, share_B, valid_BS, of_block)
         sums = sums[0] + value, sums[1] + gradient.neg
         return sums, (gradient.user_BD, gradient.pos_BD)
 
-    parts = (x.user_BD, x.pos_BD, share_B, valid_BS)
+    of_pos_B = None if log_q is None else log_q.pos_B
+    parts = (x.user_BD, x.pos_BD, share_B, valid_BS, of_pos_B)
     blocks = jax.tree.map(lambda part: _blocks(part, n_blocks), parts)
     start = jnp.float32(0), jnp.zeros_like(x.neg)
     (value, neg), of_pairs = jax.lax.scan(body, start, blocks)
@@ -138,8 +160,8 @@ def _shared_forward(
     return value, _Rows(user_BD, pos_BD, neg)
 
 
-def _shared_backward(form: _Form, gradient: _Rows, g: Array) -> tuple[_Rows, None, None]:
-    return _Rows(*(g * part for part in gradient)), None, None
+def _shared_backward(form: _Form, gradient: _Rows, g: Array) -> tuple[_Rows, None, None, None]:
+    return _Rows(*(g * part for part in gradient)), None, None, None
 
 
 _shared_mean.defvjp(_shared_forward, _shared_backward)
@@ -152,6 +174,7 @@ def mean(
     neg: Float[Array, "S D"] | Float[Array, "B N D"],
     share_B: Float[Array, "B"],
     valid_BN: Bool[Array, "B _"] | None = None,
+    log_q: LogQ | None = None,
     *,
     temperature: float = 1.0,
     dtype: str = "float32",
@@ -168,12 +191,13 @@ def mean(
       neg: those of the negatives, [S, D] for all pairs or [B, N, D] of each pair's own.
       share_B: weight of each pair.
       valid_BN: which negatives count for a pair, N = S for shared ones; all where None.
+      log_q: taken off the scores; nothing where None.
       temperature: T.
       dtype: compute type of the products; their sums are float32.
     """
     form, rows = _Form(name, temperature, dtype), _Rows(user_BD, pos_BD, neg)
     of_scores = _shared_mean if neg.ndim == 2 else _mean
-    return of_scores(form, rows, share_B, valid_BN)
+    return of_scores(form, rows, share_B, valid_BN, log_q)
 
 
 def squared_norm(x: Float[Array, "*rows D"]) -> Float[Array, "*rows"]:

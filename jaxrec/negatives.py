@@ -3,11 +3,50 @@
 ``known`` holds the items that each user is known to like, by row.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
-from jaxrec.graph.csr import DeviceCsr, count_prefix
+from jaxrec.graph.csr import DeviceCsr, contains, count_prefix
+
+_TRIES = 4  # draws of a popular negative, of which the first that its user does not know is taken
+
+
+class Popularity(NamedTuple):
+    """Items by a distribution of their own.
+
+    Attributes:
+      end_I: where each item's stretch of the values of a uint32 ends.
+      log_q_I: logarithm of each item's probability; that of a single event where it is 0.
+    """
+
+    end_I: UInt32[Array, "I"]
+    log_q_I: Float[Array, "I"]
+
+
+def popularity(weight_I: np.ndarray, power: float = 1.0) -> Popularity:
+    """The distribution weight^power / Σ weight^power (word2vec: counts to the power 3/4).
+
+    Items of weight 0 are never drawn. Exact to 2^-32 an item.
+    """
+    mass_I = np.where(weight_I > 0, np.power(np.maximum(weight_I, 1e-300), power), 0.0)
+    if mass_I.sum() == 0:
+        mass_I = np.ones(len(weight_I))
+    q_I = mass_I / mass_I.sum()
+    end_I = np.minimum(np.round(np.cumsum(q_I) * 2**32), 2**32 - 1).astype(np.uint32)
+    # From the last item that can be drawn on, so that rounding leaves nothing beyond it.
+    end_I[np.flatnonzero(mass_I)[-1] :] = 2**32 - 1
+    least = q_I[q_I > 0].min()
+    return Popularity(jnp.asarray(end_I), jnp.asarray(np.log(np.maximum(q_I, least)), jnp.float32))
+
+
+def _draw(key: PRNGKeyArray, shape: tuple[int, ...], of: Popularity) -> Array:
+    # The largest value would lie beyond the last item.
+    bits = jnp.minimum(jax.random.bits(key, shape), jnp.uint32(2**32 - 2))
+    return jnp.searchsorted(of.end_I, bits, side="right").astype(jnp.int32)
 
 
 def uniform(
@@ -30,6 +69,33 @@ def uniform(
     return rank_BN + jnp.where(unknown > 0, shift_BN, 0)
 
 
-def shared(key: PRNGKeyArray, count: int, n_items: int) -> Int[Array, "S"]:
-    """S = count negatives for the whole batch, uniform over the items, with replacement."""
+def popular(
+    key: PRNGKeyArray,
+    count: int,
+    of: Popularity,
+    user_B: Int[Array, "B"],
+    known: DeviceCsr | None,
+) -> tuple[Int[Array, "B N"], Bool[Array, "B N"] | None]:
+    """N = count private negatives a positive by a distribution of the items.
+
+    Where ``known`` is given, the first of a few draws that the user does not know; a negative
+    is not valid where they know all of those.
+    """
+    shape = (user_B.shape[0], count)
+    if known is None:
+        return _draw(key, shape, of), None
+    drawn_BNT = _draw(key, (*shape, _TRIES), of)
+    flat = drawn_BNT.reshape(shape[0], -1)
+    unknown_BNT = ~contains(known, user_B, flat).reshape(drawn_BNT.shape)
+    first_BN1 = jnp.argmax(unknown_BNT, axis=2, keepdims=True)
+    neg_BN = jnp.take_along_axis(drawn_BNT, first_BN1, axis=2)[..., 0]
+    return neg_BN, jnp.any(unknown_BNT, axis=2)
+
+
+def shared(
+    key: PRNGKeyArray, count: int, n_items: int, of: Popularity | None = None
+) -> Int[Array, "S"]:
+    """S = count negatives for the whole batch, with replacement: uniform where ``of`` is None."""
+    if of is not None:
+        return _draw(key, (count,), of)
     return jax.random.randint(key, (count,), 0, n_items, jnp.int32)

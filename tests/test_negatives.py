@@ -51,3 +51,43 @@ def test_shared_negatives_are_items_and_honour_the_key():
     assert set(first.tolist()) == set(range(N_ITEMS))
     np.testing.assert_array_equal(first, negatives.shared(jax.random.key(0), 500, N_ITEMS))
     assert not np.array_equal(first, negatives.shared(jax.random.key(1), 500, N_ITEMS))
+
+
+def test_popular_negatives_come_up_by_the_power_of_their_counts():
+    count_I = np.array([0, 8, 1, 0, 27, 64, 0])
+    drawn, valid = negatives.popular(
+        jax.random.key(0), 40_000, negatives.popularity(count_I, 1 / 3), jnp.array([0]), None
+    )
+    assert valid is None
+    expected = 40_000 * np.array([0, 2, 1, 0, 3, 4, 0]) / 10
+    hits = np.bincount(np.asarray(drawn)[0], minlength=7)
+    drawable = expected > 0
+    assert hits[~drawable].sum() == 0
+    chi2 = ((hits - expected)[drawable] ** 2 / expected[drawable]).sum()
+    assert chi2 < 19  # 3 degrees of freedom: passes with p > 0.9997
+
+
+def test_logarithms_of_the_probabilities_are_finite_and_of_the_power():
+    of = negatives.popularity(np.array([4, 0, 1, 3]), 1.0)
+    np.testing.assert_allclose(np.exp(of.log_q_I), [0.5, 0.125, 0.125, 0.375], rtol=1e-6)
+    none = negatives.popularity(np.zeros(4), 0.75)
+    np.testing.assert_allclose(np.exp(none.log_q_I), np.full(4, 0.25), rtol=1e-6)
+
+
+def test_a_popular_negative_that_its_user_knows_is_replaced_or_does_not_count():
+    of = negatives.popularity(np.arange(N_ITEMS) + 1.0, 1.0)
+    users = jnp.arange(len(LIKED))
+    drawn, valid = negatives.popular(jax.random.key(3), 3000, of, users, known())
+    assert valid is not None
+    for liked, row, used in zip(LIKED, np.asarray(drawn), np.asarray(valid), strict=True):
+        np.testing.assert_array_equal(used, ~np.isin(row, liked))
+        share = (np.array(liked, int) + 1).sum() / 78
+        # Four draws in a row are known with probability share^4.
+        assert abs((~used).mean() - share**4) < 0.03
+
+
+def test_shared_popular_negatives_are_drawn_by_the_distribution():
+    of = negatives.popularity(np.array([0.0, 3.0, 0.0, 1.0]), 1.0)
+    drawn = np.asarray(negatives.shared(jax.random.key(0), 20_000, 4, of))
+    assert set(drawn) == {1, 3}
+    assert abs((drawn == 1).mean() - 0.75) < 4 * np.sqrt(0.1875 / 20_000)

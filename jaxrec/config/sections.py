@@ -170,16 +170,42 @@ class LossConfig:
 class NegativesConfig:
     """Which items stand against a positive."""
 
-    name: Literal["uniform", "shared"] = "uniform"
-    """uniform: private to each positive; shared: one set for the whole batch."""
+    name: Literal["uniform", "shared", "in-batch"] = "uniform"
+    """uniform: private to each positive; shared: one set for the whole batch; in-batch: the
+    positives of the batch's other pairs."""
     count: int = 1
     """Negatives a positive (uniform), or in the shared set."""
+    popularity: float = 0.0
+    """Draw items by their train count to this power: 0 uniformly, 1 as they come up."""
+    candidates: int = 1
+    """Dynamic negatives (uniform only): of so many candidates the one that scores highest."""
+    log_q: bool | None = None
+    """Take log(probability of being drawn) off the scores (softmax only). By default so for
+    in-batch, where popular items would come out too low."""
     reject_known: bool | None = None
     """Never set a user's own train items against them. By default so for uniform, where it costs
-    little; not for shared, where it takes B x S look-ups a step."""
+    little; not for shared and in-batch, where it takes B x S look-ups a step. In-batch negatives
+    are never the pair's own item."""
 
     def __post_init__(self) -> None:
         check(self.count >= 1, f"negatives.count must be at least 1, not {self.count}")
+        check(
+            self.count == 1 or self.name != "in-batch",
+            "negatives.count is for uniform and shared; in-batch takes the batch's own items",
+        )
+        check(
+            math.isfinite(self.popularity) and self.popularity >= 0,
+            f"negatives.popularity must not be negative, not {self.popularity}",
+        )
+        check(
+            self.popularity == 0 or self.name != "in-batch",
+            "negatives.popularity is for uniform and shared; in-batch items come as they are",
+        )
+        check(self.candidates >= 1, f"negatives.candidates is at least 1, not {self.candidates}")
+        check(
+            self.candidates == 1 or self.name == "uniform",
+            f"negatives.candidates needs negatives.name uniform, not {self.name}",
+        )
 
     @property
     def rejects(self) -> bool:

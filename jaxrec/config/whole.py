@@ -54,11 +54,22 @@ class Config:
             self.optim.name != "rowwise_adagrad" or self.model.layers == 0,
             "optim.name rowwise_adagrad needs model.layers 0: it updates the rows of a batch",
         )
+        check(
+            not self.negatives.log_q or self.loss.name == "softmax",
+            f"negatives.log_q needs loss.name softmax, not {self.loss.name}",
+        )
         check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(
             not (self.train.refit and self.eval.select_on != "validation"),
             "train.refit needs eval.select_on validation: it trains the length chosen there again",
         )
+
+    @property
+    def corrects(self) -> bool:
+        """``negatives.log_q`` with its default resolved."""
+        if self.negatives.log_q is None:
+            return self.negatives.name == "in-batch" and self.loss.name == "softmax"
+        return self.negatives.log_q
 
     def sparse_updates(self, n_rows: int) -> bool:
         """``optim.sparse`` with its default resolved for a table of so many rows."""
@@ -67,6 +78,7 @@ class Config:
         if self.optim.name == "rowwise_adagrad":
             return True
         a_pair = self.negatives.count if self.negatives.name == "uniform" else 0
+        a_pair *= self.negatives.candidates
         shared = self.negatives.count if self.negatives.name == "shared" else 0
         in_step = self.train.batch_size * (2 + a_pair) + shared
         return self.model.layers == 0 and self.optim.can_be_sparse and 16 * in_step <= n_rows

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,8 @@ from jaxrec.graph import bipartite
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.graph.spectral import spectral_table
-from jaxrec.graph.spmm import Kernel, resolve
+from jaxrec.graph.spmm import resolve
+from jaxrec.negatives import Popularity, popularity
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.batches import Pairs, steps_per_epoch
 from jaxrec.train.state import Stepper, TrainData, TrainState
@@ -113,7 +113,7 @@ class Problem:
             config,
             splits,
             stepper,
-            _train_data(train, data_key, config.model.kernel),
+            _train_data(config, train, data_key),
             cadence,
             init_key,
         )
@@ -188,7 +188,19 @@ def _model(config: Config, train: Dataset, key: PRNGKeyArray) -> models.Encoder:
     return models.build(config.model, train.n_users, train.n_items, key)
 
 
-def _train_data(train: Dataset, key: PRNGKeyArray, kernel: Literal["auto"] | Kernel) -> TrainData:
+def _popularity(config: Config, train: Dataset) -> Popularity | None:
+    """How likely each item is to be drawn: in the batch, or as a negative."""
+    in_batch = config.negatives.name == "in-batch"
+    if in_batch and config.train.positives == "users":
+        a_user = 1 / np.maximum(train.user_counts(), 1)
+        return popularity(np.bincount(train.item, a_user[train.user], train.n_items))
+    power = 1.0 if in_batch else config.negatives.popularity
+    if power == 0 and not config.corrects:
+        return None
+    return popularity(train.item_counts() if power > 0 else np.ones(train.n_items), power)
+
+
+def _train_data(config: Config, train: Dataset, key: PRNGKeyArray) -> TrainData:
     order = np.lexsort((train.item, train.user))
     indptr = np.zeros(train.n_users + 1, np.int64)
     np.cumsum(train.user_counts(), out=indptr[1:])
@@ -202,5 +214,6 @@ def _train_data(train: Dataset, key: PRNGKeyArray, kernel: Literal["auto"] | Ker
     )
     known = train.csr()
     device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
-    graph = bipartite.build(train, reorder=True, buckets=resolve(kernel) == "buckets")
-    return TrainData(graph, pairs, device_known, key)
+    buckets = resolve(config.model.kernel) == "buckets"
+    graph = bipartite.build(train, reorder=True, buckets=buckets)
+    return TrainData(graph, pairs, device_known, key, _popularity(config, train))

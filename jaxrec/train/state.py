@@ -14,6 +14,7 @@ from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr, contains
 from jaxrec.models import Nodes
+from jaxrec.negatives import Popularity
 from jaxrec.rowwise import RowOptimizer, distinct
 from jaxrec.train.batches import POSITIVES, Pairs, Positives
 
@@ -52,14 +53,19 @@ class TrainData(NamedTuple):
     pairs: Pairs
     known: DeviceCsr
     key: PRNGKeyArray
+    popularity: Popularity | None = None
 
 
 class Batch(NamedTuple):
-    """Positives and their negatives: neg is [B, N] private or [S] shared; valid_BN or None."""
+    """Positives and their negatives: neg is [B, N] private or [S] shared; valid_BN or None.
+
+    With c candidates a negative N is c times as many, of which the loss takes the hardest.
+    """
 
     positives: Positives
     neg: Int[Array, "B N"] | Int[Array, "S"]
     valid_BN: Bool[Array, "B N"] | None
+    log_q: losses.LogQ | None = None
 
 
 @dataclass(frozen=True)
@@ -103,16 +109,36 @@ class Stepper:
         draw = POSITIVES[self.config.train.positives]
         positives = draw(pos_key, step, data.pairs, self.config.train.batch_size)
         neg_key = jax.random.fold_in(neg_key, step)
-        config = self.config.negatives
+        neg, valid_BN = self._negatives(data, positives, neg_key)
+        log_q = None
+        if self.config.corrects:
+            assert data.popularity is not None
+            log_q_I = data.popularity.log_q_I
+            log_q = losses.LogQ(log_q_I[positives.item_B], log_q_I[neg])
+        return Batch(positives, neg, valid_BN, log_q)
+
+    def _negatives(
+        self, data: TrainData, positives: Positives, key: PRNGKeyArray
+    ) -> tuple[Array, Array | None]:
+        """Negatives, and which of them count."""
+        config, user_B = self.config.negatives, positives.user_B
+        popular = data.popularity if config.popularity > 0 else None
         if config.name == "uniform":
-            known = data.known if config.rejects else None
-            neg_BN = negatives.uniform(neg_key, config.count, self.n_items, positives.user_B, known)
-            return Batch(positives, neg_BN, None)
-        neg_S = negatives.shared(neg_key, config.count, self.n_items)
-        if not config.rejects:
-            return Batch(positives, neg_S, None)
-        neg_BS = jnp.broadcast_to(neg_S, (positives.user_B.shape[0], config.count))
-        return Batch(positives, neg_S, ~contains(data.known, positives.user_B, neg_BS))
+            known, count = data.known if config.rejects else None, config.count * config.candidates
+            if popular is not None:
+                return negatives.popular(key, count, popular, user_B, known)
+            return negatives.uniform(key, count, self.n_items, user_B, known), None
+        valid_BS = None
+        if config.name == "in-batch":
+            neg_S = positives.item_B
+            valid_BS = neg_S != positives.item_B[:, None]
+        else:
+            neg_S = negatives.shared(key, config.count, self.n_items, popular)
+        if config.rejects:
+            neg_BS = jnp.broadcast_to(neg_S, (user_B.shape[0], neg_S.shape[0]))
+            unknown_BS = ~contains(data.known, user_B, neg_BS)
+            valid_BS = unknown_BS if valid_BS is None else valid_BS & unknown_BS
+        return neg_S, valid_BS
 
     def loss(
         self, params: nnx.State, graph: Bipartite, batch: Batch, key: PRNGKeyArray | None = None
@@ -140,6 +166,7 @@ class Stepper:
         """
         rows, weight_B = self._scored(rows), batch.positives.weight_B
         n_pairs = len(weight_B)
+        rows, batch = self._hardest(rows, batch)
 
         def parts(x_RD: Array) -> tuple[Array, Array, Array]:
             user_BD, pos_BD, neg_RD = jnp.split(x_RD, [n_pairs, 2 * n_pairs])
@@ -148,13 +175,42 @@ class Stepper:
         share_B = weight_B / jnp.sum(weight_B)
         form = {"temperature": self.config.loss.temperature, "dtype": self.config.model.dtype}
         name, valid_BN = self.config.loss.name, batch.valid_BN
-        value = losses.mean(name, *parts(rows.emb_ND), share_B, valid_BN, **form)
+        value = losses.mean(name, *parts(rows.emb_ND), share_B, valid_BN, batch.log_q, **form)
         l2 = jnp.float32(0)
         if self.config.train.l2 > 0:
             user_B, pos_B, neg = map(losses.squared_norm, parts(rows.base_ND))
             norm_B = user_B + pos_B + jnp.mean(neg, axis=-1)
             l2 = self.config.train.l2 / 2 * jnp.sum(share_B * norm_B)
         return value + l2, l2
+
+    def _hardest(self, rows: Nodes, batch: Batch) -> tuple[Nodes, Batch]:
+        """Of each negative's candidates the one that its user scores highest now.
+
+        Source: Zhang et al., "Optimizing top-N collaborative filtering via dynamic negative item
+        sampling", SIGIR 2013.
+        """
+        config = self.config.negatives
+        if config.candidates == 1:
+            return rows, batch
+        n_pairs = len(batch.positives.user_B)
+        user_BD, neg_RD = rows.emb_ND[:n_pairs], rows.emb_ND[2 * n_pairs :]
+        neg_BND = neg_RD.reshape(n_pairs, -1, neg_RD.shape[-1])
+        score_BN = jnp.einsum("bd,bnd->bn", *map(jax.lax.stop_gradient, (user_BD, neg_BND)))
+        if batch.valid_BN is not None:
+            score_BN = jnp.where(batch.valid_BN, score_BN, -jnp.inf)
+        score_BNC = score_BN.reshape(n_pairs, config.count, config.candidates)
+        first_N = jnp.arange(config.count, dtype=jnp.int32) * config.candidates
+        place_BN = jnp.argmax(score_BNC, axis=2).astype(jnp.int32) + first_N
+
+        def chosen(x_BN: Array) -> Array:
+            return jnp.take_along_axis(x_BN, place_BN, axis=1)
+
+        row_BN = chosen(jnp.arange(2 * n_pairs, len(rows.emb_ND)).reshape(n_pairs, -1))
+        row_R = jnp.concatenate([jnp.arange(2 * n_pairs), row_BN.reshape(-1)])
+        valid_BN = None if batch.valid_BN is None else chosen(batch.valid_BN)
+        log_q = batch.log_q and batch.log_q._replace(neg=chosen(batch.log_q.neg))
+        kept = batch._replace(neg=chosen(batch.neg), valid_BN=valid_BN, log_q=log_q)
+        return Nodes(*(x_RD[row_R] for x_RD in rows)), kept
 
     def step(self, state: TrainState, data: TrainData) -> TrainState:
         """One step: batch, loss, gradient, update."""

@@ -56,6 +56,21 @@ def by_hand(p: Problem, table_ND: np.ndarray, batch: Batch) -> float:
     pos_score = (emb[user] * emb[item + n_users]).sum(-1) / config.loss.temperature
     neg_score = (emb[user][:, None] * emb[neg]).sum(-1) / config.loss.temperature
     valid = np.ones(neg.shape, bool) if batch.valid_BN is None else np.asarray(batch.valid_BN)
+    if config.corrects:
+        # How often each item is drawn: by the batch's positives, or by its count's power.
+        count = p.splits.train.item_counts().astype(np.float64)
+        if config.negatives.name == "in-batch" and config.train.positives == "users":
+            a_user = 1 / p.splits.train.user_counts()[p.splits.train.user]
+            count = np.bincount(p.splits.train.item, a_user, len(count))
+        mass = count ** (config.negatives.popularity or 1)
+        log_q = np.log(np.maximum(mass, mass[mass > 0].min()) / mass.sum())
+        pos_score, neg_score = pos_score - log_q[item], neg_score - log_q[neg - n_users]
+    if config.negatives.candidates > 1:
+        groups = np.where(valid, neg_score, -np.inf).reshape(
+            len(user), -1, config.negatives.candidates
+        )
+        place = groups.argmax(-1) + np.arange(groups.shape[1]) * config.negatives.candidates
+        neg, neg_score, valid = (np.take_along_axis(x, place, 1) for x in (neg, neg_score, valid))
     value = np.array(oracle.LOSSES[config.loss.name](pos_score, neg_score, valid))
     square = (table_ND**2).sum(-1)
     rows = square[user] + square[item + n_users] + square[neg].mean(-1)
@@ -77,6 +92,20 @@ VARIANTS = {
     "binary": {"loss": LossConfig("bce"), "negatives": NegativesConfig("uniform", 2)},
     "mf": {"model": ModelConfig("mf", dim=6, layers=0)},
     "weighted": {"seed": 99},
+    "popular": {"negatives": NegativesConfig("uniform", 3, popularity=0.75)},
+    "popular shared": {
+        "negatives": NegativesConfig("shared", 16, popularity=1.0, log_q=True),
+        "loss": LossConfig("softmax"),
+    },
+    "in-batch": {"negatives": NegativesConfig("in-batch"), "loss": LossConfig("softmax")},
+    "in-batch by users": {
+        "negatives": NegativesConfig("in-batch", reject_known=True),
+        "loss": LossConfig("softmax", temperature=0.5),
+        "train": TrainConfig(batch_size=32, l2=0.01, positives="users"),
+    },
+    "in-batch bpr": {"negatives": NegativesConfig("in-batch")},
+    "dynamic": {"negatives": NegativesConfig("uniform", 2, candidates=5)},
+    "dynamic popular": {"negatives": NegativesConfig("uniform", 2, candidates=3, popularity=2.0)},
 }
 
 
@@ -93,7 +122,7 @@ def test_the_loss_of_a_batch_equals_its_definition(name):
         assert float(ours) == pytest.approx(by_hand(p, table, batch), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["papers", "shared", "cosine"])
+@pytest.mark.parametrize("name", ["papers", "shared", "cosine", "in-batch", "dynamic"])
 def test_the_gradient_equals_central_differences_of_the_definition(name):
     p = problem(**VARIANTS[name])
     params = p.initial_state().params
@@ -110,8 +139,12 @@ def test_the_gradient_equals_central_differences_of_the_definition(name):
 
 
 def test_rejected_negatives_never_meet_their_own_user():
-    for parts in ({}, {"negatives": NegativesConfig("shared", 40, reject_known=True)}):
-        p = problem(**parts)
+    for negatives in (
+        NegativesConfig(),
+        NegativesConfig("shared", 40, reject_known=True),
+        NegativesConfig("uniform", 3, popularity=1.0),
+    ):
+        p = problem(negatives=negatives)
         liked = [set() for _ in range(30)]
         for user, item in zip(p.splits.train.user, p.splits.train.item, strict=True):
             liked[user].add(int(item))
