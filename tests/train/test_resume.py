@@ -1,7 +1,6 @@
 """Real processes, real signals: a run that was stopped ends with the bits of one that was not."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -9,36 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from processes import KILLER, contents, jaxrec, process
 
 from jaxrec.data import synthetic
 
-KILLER = Path(__file__).parents[1] / "killer.py"
 OPTIONS = [
     *("--model.dim", "8", "--model.layers", "2", "--train.batch-size", "64"),
     *("--negatives.count", "16", "--train.epochs", "6", "--eval.every", "1", "--eval.k", "20"),
     *("--checkpoint.every", "1", "--seed", "5"),
 ]
-
-
-def process(*args: object) -> subprocess.CompletedProcess:
-    """Run a Python program with one CPU device, and no flags of this test run."""
-    env = {
-        k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION")
-    }
-    command = [sys.executable, *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
-
-
-def jaxrec(*args: object) -> subprocess.CompletedProcess:
-    return process("-m", "jaxrec", *args)
-
-
-def contents(run: Path) -> dict[str, object]:
-    """Everything of a finished run that must repeat to the bit."""
-    with np.load(run / "embeddings.npz") as stored:
-        arrays = {name: stored[name].tobytes() for name in stored.files}
-    texts = ("metrics.jsonl", "eval.json", "config.json", "slices.json")
-    return arrays | {name: (run / name).read_bytes() for name in texts}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,106 @@
+"""What every model must do: learn a planted answer, repeat, resume, rank, recommend, export."""
+
+import signal
+
+import numpy as np
+import pytest
+from processes import KILLER, contents, process
+from processes import jaxrec as command
+
+import jaxrec
+from jaxrec.config import Config, from_dict
+from jaxrec.data import synthetic
+
+# Options as the command line takes them; each trains for a few seconds.
+MODELS = {
+    "mf": {"model": {"name": "mf", "layers": 0}},
+    "lightgcn": {"model": {"layers": 2}},
+    "lightgcn, learned weights, dropped edges": {
+        "model": {"layers": 2, "layer_weights": "learned", "edge_dropout": 0.2}
+    },
+    "ngcf": {"model": {"name": "ngcf", "layers": 2, "node_dropout": 0.1, "message_dropout": 0.1}},
+    "ngcf of the lecture": {"model": {"name": "ngcf", "layers": 1, "form": "lecture"}},
+    "in-batch softmax": {
+        "model": {"layers": 1},
+        "loss": {"name": "softmax"},
+        "negatives": {"name": "in-batch"},
+    },
+    "dynamic negatives": {"model": {"layers": 1}, "negatives": {"candidates": 4}},
+    "popular negatives": {"model": {"layers": 1}, "negatives": {"count": 4, "popularity": 0.75}},
+}
+KILLED = ("lightgcn, learned weights, dropped edges", "ngcf", "in-batch softmax")
+
+
+def config(name: str) -> Config:
+    base = {
+        "model": {"dim": 16},
+        "optim": {"learning_rate": 0.02},
+        "train": {"epochs": 25, "batch_size": 128},
+        "eval": {"k": (10, 20), "every": 5},
+    }
+    parts = MODELS[name]
+    return from_dict({key: base.get(key, {}) | parts.get(key, {}) for key in {*base, *parts}})
+
+
+@pytest.fixture(scope="module")
+def data():
+    return synthetic.make(150, 120, 3000, communities=6, seed=2)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def trained(request, data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("behaviour") / "run"
+    return jaxrec.train(config(request.param), data=data, run=folder, quiet=True)
+
+
+def test_it_finds_what_was_planted_and_not_the_popular_alone(trained):
+    popularity = trained.evaluation["baselines"]["popularity"]["recall@10"]
+    assert trained.metrics["recall@10"] > 1.5 * popularity
+
+
+def test_its_stored_embeddings_rank_as_was_reported(trained, data, tmp_path):
+    data.save(tmp_path / "prepared")
+    again = jaxrec.evaluate(trained.folder, "test", (10, 20), data=tmp_path / "prepared")
+    for name in ("recall@20", "ndcg@20"):
+        assert again["metrics"][name] == pytest.approx(trained.metrics[name], abs=1e-6)
+
+
+def test_it_recommends_and_finds_alike_what_is_of_one_community(trained, data):
+    recommender = jaxrec.Recommender.load(trained.folder)
+    planted = synthetic.truth(150, 120, communities=6, seed=2)
+    users = np.arange(0, 150, 10)
+    lists = recommender.recommend([str(data.user_ids[user]) for user in users], k=5)
+    row_of = {item: row for row, item in enumerate(data.item_ids)}
+    community = planted.item_community[[row_of[item] for item in lists["item"]]]
+    theirs = np.repeat(planted.user_community[users], 5)
+    assert np.mean(community == theirs) > 2 / 6  # one community in six is theirs
+    like = recommender.similar_items([str(item) for item in data.item_ids[:20]], k=3)
+    pairs = [[row_of[item] for item in like[name]] for name in ("item", "similar")]
+    same = np.equal(*(planted.item_community[rows] for rows in pairs))
+    assert np.mean(same) > 2 / 6
+
+
+def test_its_embeddings_are_exported(trained, tmp_path):
+    jaxrec.export(trained.folder, "npz", tmp_path / "out.npz")
+    with np.load(tmp_path / "out.npz") as stored:
+        assert len(stored["user"]) == 150
+        assert stored["user"].shape[1] == stored["item"].shape[1]
+
+
+@pytest.mark.parametrize("name", KILLED)
+def test_killed_it_resumes_to_the_same_bits(name, tmp_path):
+    synthetic.make(80, 60, 1000, seed=1).save(tmp_path / "data")
+    options = ["--data", tmp_path / "data", "--train.epochs", 4, "--train.batch-size", 64]
+    options += ["--eval.k", 20, "--checkpoint.every", 1, "--model.dim", 8]
+    for section, fields in MODELS[name].items():
+        for field, value in fields.items():
+            options += [f"--{section}.{field.replace('_', '-')}", value]
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    done = command("train", "lightgcn", *options, "--run", whole)
+    assert done.returncode == 0, done.stderr
+    moment = ("jaxrec.train.checkpoint:Checkpoints._seal", 2)
+    killed = process(KILLER, "SIGKILL", *moment, "train", "lightgcn", *options, "--run", run)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    resumed = command("resume", run)
+    assert resumed.returncode == 0, resumed.stderr
+    assert contents(run) == contents(whole)
