@@ -93,6 +93,7 @@ class _Rows(NamedTuple):
     user_BD: Array
     pos_BD: Array
     neg: Array
+    own_BHD: Array | None
 
 
 class LogQ(NamedTuple):
@@ -112,13 +113,16 @@ class LogQ(NamedTuple):
 def _mean(
     form: _Form, x: _Rows, share_B: Array, valid_BN: Array | None, log_q: LogQ | None
 ) -> Array:
-    user_BD, pos_BD, neg = (part.astype(form.dtype) for part in x)
+    user_BD, pos_BD, neg, own_BHD = jax.tree.map(lambda part: part.astype(form.dtype), x)
     product = partial(jnp.einsum, preferred_element_type=jnp.float32)
     pos_B = product("bd,bd->b", user_BD, pos_BD) / form.temperature
     pattern = "bd,sd->bs" if neg.ndim == 2 else "bd,bnd->bn"
     neg_BN = product(pattern, user_BD, neg) / form.temperature
     if log_q is not None:
         pos_B, neg_BN = pos_B - log_q.pos_B, neg_BN - log_q.neg
+    if own_BHD is not None:
+        own_BH = product("bd,bhd->bh", user_BD, own_BHD) / form.temperature
+        neg_BN = jnp.concatenate([neg_BN, own_BH], axis=1)
     return jnp.sum(share_B * LOSSES[form.loss](pos_B, neg_BN, valid_BN))
 
 
@@ -144,24 +148,26 @@ def _shared_forward(
     value_and_grad = jax.value_and_grad(_mean, argnums=1)
 
     def body(sums: tuple[Array, Array], block: tuple) -> tuple[tuple[Array, Array], tuple]:
-        user_BD, pos_BD, share_B, valid_BS, log_q_B = block
-        rows = _Rows(user_BD, pos_BD, x.neg)
+        user_BD, pos_BD, own_BHD, share_B, valid_BS, log_q_B = block
+        rows = _Rows(user_BD, pos_BD, x.neg, own_BHD)
         of_block = None if log_q is None else LogQ(log_q_B, log_q.neg)
         value, gradient = value_and_grad(form, rows, share_B, valid_BS, of_block)
         sums = sums[0] + value, sums[1] + gradient.neg
-        return sums, (gradient.user_BD, gradient.pos_BD)
+        return sums, (gradient.user_BD, gradient.pos_BD, gradient.own_BHD)
 
     of_pos_B = None if log_q is None else log_q.pos_B
-    parts = (x.user_BD, x.pos_BD, share_B, valid_BS, of_pos_B)
+    parts = (x.user_BD, x.pos_BD, x.own_BHD, share_B, valid_BS, of_pos_B)
     blocks = jax.tree.map(lambda part: _blocks(part, n_blocks), parts)
     start = jnp.float32(0), jnp.zeros_like(x.neg)
     (value, neg), of_pairs = jax.lax.scan(body, start, blocks)
-    user_BD, pos_BD = (g.reshape(-1, g.shape[-1])[: len(share_B)] for g in of_pairs)
-    return value, _Rows(user_BD, pos_BD, neg)
+    user_BD, pos_BD, own_BHD = jax.tree.map(
+        lambda g: g.reshape(-1, *g.shape[2:])[: len(share_B)], of_pairs
+    )
+    return value, _Rows(user_BD, pos_BD, neg, own_BHD)
 
 
 def _shared_backward(form: _Form, gradient: _Rows, g: Array) -> tuple[_Rows, None, None, None]:
-    return _Rows(*(g * part for part in gradient)), None, None, None
+    return jax.tree.map(lambda part: g * part, gradient), None, None, None
 
 
 _shared_mean.defvjp(_shared_forward, _shared_backward)
@@ -175,6 +181,7 @@ def mean(
     share_B: Float[Array, "B"],
     valid_BN: Bool[Array, "B _"] | None = None,
     log_q: LogQ | None = None,
+    own_BHD: Float[Array, "B H D"] | None = None,
     *,
     temperature: float = 1.0,
     dtype: str = "float32",
@@ -190,12 +197,14 @@ def mean(
       user_BD, pos_BD: embeddings, float32.
       neg: those of the negatives, [S, D] for all pairs or [B, N, D] of each pair's own.
       share_B: weight of each pair.
-      valid_BN: which negatives count for a pair, N = S for shared ones; all where None.
-      log_q: taken off the scores; nothing where None.
+      valid_BN: which negatives count for a pair, N = S for shared ones, and H more columns for
+        ``own_BHD``; all where None.
+      log_q: taken off the scores, but for those of ``own_BHD``; nothing where None.
+      own_BHD: further negatives of each pair's own; none where None.
       temperature: T.
       dtype: compute type of the products; their sums are float32.
     """
-    form, rows = _Form(name, temperature, dtype), _Rows(user_BD, pos_BD, neg)
+    form, rows = _Form(name, temperature, dtype), _Rows(user_BD, pos_BD, neg, own_BHD)
     of_scores = _shared_mean if neg.ndim == 2 else _mean
     return of_scores(form, rows, share_B, valid_BN, log_q)
 

@@ -179,6 +179,14 @@ class NegativesConfig:
     """Draw items by their train count to this power: 0 uniformly, 1 as they come up."""
     candidates: int = 1
     """Dynamic negatives (uniform only): of so many candidates the one that scores highest."""
+    hard: int = 0
+    """Besides, so many hard negatives a positive at most: items that the user's personalised
+    PageRank ranks high, but not too high."""
+    hard_ranks: tuple[int, int] = (100, 500)
+    """The ranks, from the first to before the last, that hard negatives are drawn from."""
+    hard_schedule: tuple[int, ...] = ()
+    """Hard negatives in the first epoch, the second, ...; the last number stays. Not given: n - 1
+    in the n-th epoch, up to `hard` (the curriculum of PinSAGE)."""
     log_q: bool | None = None
     """Take log(probability of being drawn) off the scores (softmax only). By default so for
     in-batch, where popular items would come out too low."""
@@ -206,6 +214,22 @@ class NegativesConfig:
             self.candidates == 1 or self.name == "uniform",
             f"negatives.candidates needs negatives.name uniform, not {self.name}",
         )
+
+        check(self.hard >= 0, f"negatives.hard must not be negative, not {self.hard}")
+        first, last = self.hard_ranks
+        check(0 <= first < last, f"negatives.hard_ranks is a range of ranks, not {first} to {last}")
+        check(
+            self.hard == 0 or self.candidates == 1,
+            "negatives.hard and negatives.candidates are two ways to harder negatives; take one",
+        )
+        check(
+            all(0 <= n <= self.hard for n in self.hard_schedule),
+            f"negatives.hard_schedule holds numbers up to negatives.hard ({self.hard})",
+        )
+
+    def hard_by_epoch(self) -> tuple[int, ...]:
+        """Hard negatives in the first epoch, the second, ...; the last number stays."""
+        return self.hard_schedule or tuple(range(self.hard + 1))
 
     @property
     def rejects(self) -> bool:

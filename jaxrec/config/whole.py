@@ -58,6 +58,10 @@ class Config:
             not self.negatives.log_q or self.loss.name == "softmax",
             f"negatives.log_q needs loss.name softmax, not {self.loss.name}",
         )
+        check(
+            self.negatives.hard == 0 or not self.corrects,
+            "negatives.hard has no probability to correct for; set negatives.log_q False",
+        )
         check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(
             not (self.train.refit and self.eval.select_on != "validation"),
@@ -78,7 +82,7 @@ class Config:
         if self.optim.name == "rowwise_adagrad":
             return True
         a_pair = self.negatives.count if self.negatives.name == "uniform" else 0
-        a_pair *= self.negatives.candidates
+        a_pair = a_pair * self.negatives.candidates + self.negatives.hard
         shared = self.negatives.count if self.negatives.name == "shared" else 0
         in_step = self.train.batch_size * (2 + a_pair) + shared
         return self.model.layers == 0 and self.optim.can_be_sparse and 16 * in_step <= n_rows

@@ -20,9 +20,11 @@ from jaxrec.evaluate.ranking import Evaluator, Scorer, dot_scorer, empty_csr, un
 from jaxrec.graph import bipartite
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr
+from jaxrec.graph.pagerank import Window, rank_window
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.graph.spmm import resolve
-from jaxrec.negatives import Popularity, popularity
+from jaxrec.negatives import Popularity
+from jaxrec.negatives import popularity as popularity_of
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.batches import Pairs, steps_per_epoch
 from jaxrec.train.state import Stepper, TrainData, TrainState
@@ -193,11 +195,24 @@ def _popularity(config: Config, train: Dataset) -> Popularity | None:
     in_batch = config.negatives.name == "in-batch"
     if in_batch and config.train.positives == "users":
         a_user = 1 / np.maximum(train.user_counts(), 1)
-        return popularity(np.bincount(train.item, a_user[train.user], train.n_items))
+        return popularity_of(np.bincount(train.item, a_user[train.user], train.n_items))
     power = 1.0 if in_batch else config.negatives.popularity
     if power == 0 and not config.corrects:
         return None
-    return popularity(train.item_counts() if power > 0 else np.ones(train.n_items), power)
+    return popularity_of(train.item_counts() if power > 0 else np.ones(train.n_items), power)
+
+
+def _window(config: Config, train: Dataset, graph: Bipartite) -> Window | None:
+    """Where hard negatives are drawn from."""
+    if config.negatives.hard == 0:
+        return None
+    first, last = config.negatives.hard_ranks
+    if first >= train.n_items:
+        raise InputError(
+            f"negatives.hard_ranks begins at {first}, and there are {train.n_items} items in train"
+        )
+    known = train.csr()
+    return rank_window(graph, (known.indptr, known.indices), train.n_users, first, last)
 
 
 def _train_data(config: Config, train: Dataset, key: PRNGKeyArray) -> TrainData:
@@ -216,4 +231,5 @@ def _train_data(config: Config, train: Dataset, key: PRNGKeyArray) -> TrainData:
     device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
     buckets = resolve(config.model.kernel) == "buckets"
     graph = bipartite.build(train, reorder=True, buckets=buckets)
-    return TrainData(graph, pairs, device_known, key, _popularity(config, train))
+    popularity = _popularity(config, train)
+    return TrainData(graph, pairs, device_known, key, popularity, _window(config, train, graph))

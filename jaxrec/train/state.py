@@ -13,10 +13,11 @@ from jaxrec import losses, negatives
 from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr, contains
+from jaxrec.graph.pagerank import Window
 from jaxrec.models import Nodes
 from jaxrec.negatives import Popularity
 from jaxrec.rowwise import RowOptimizer, distinct
-from jaxrec.train.batches import POSITIVES, Pairs, Positives
+from jaxrec.train.batches import POSITIVES, Pairs, Positives, steps_per_epoch
 
 SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
 
@@ -54,18 +55,21 @@ class TrainData(NamedTuple):
     known: DeviceCsr
     key: PRNGKeyArray
     popularity: Popularity | None = None
+    window: Window | None = None
 
 
 class Batch(NamedTuple):
     """Positives and their negatives: neg is [B, N] private or [S] shared; valid_BN or None.
 
-    With c candidates a negative N is c times as many, of which the loss takes the hardest.
+    With c candidates a negative N is c times as many, of which the loss takes the hardest. Hard
+    negatives have the last H columns of valid_BN.
     """
 
     positives: Positives
     neg: Int[Array, "B N"] | Int[Array, "S"]
     valid_BN: Bool[Array, "B N"] | None
     log_q: losses.LogQ | None = None
+    hard_BH: Int[Array, "B H"] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,7 +119,33 @@ class Stepper:
             assert data.popularity is not None
             log_q_I = data.popularity.log_q_I
             log_q = losses.LogQ(log_q_I[positives.item_B], log_q_I[neg])
-        return Batch(positives, neg, valid_BN, log_q)
+        if data.window is None:
+            return Batch(positives, neg, valid_BN, log_q)
+        hard_BH, counts_BH = self._hard(data, positives.user_B, step)
+        if valid_BN is None:
+            valid_BN = jnp.ones((counts_BH.shape[0], neg.shape[-1]), bool)
+        valid_BN = jnp.concatenate([valid_BN, counts_BH], axis=1)
+        return Batch(positives, neg, valid_BN, log_q, hard_BH)
+
+    def _hard(
+        self, data: TrainData, user_B: Array, step: Array
+    ) -> tuple[Int[Array, "B H"], Bool[Array, "B H"]]:
+        """Hard negatives, padded to the most there can be, and which of them count this epoch.
+
+        Source: Ying et al., "Graph convolutional neural networks for web-scale recommender
+        systems", KDD 2018, sections 3.3 (hard negatives) and 3.4 (curriculum).
+        """
+        assert data.window is not None
+        config = self.config.negatives
+        key = jax.random.fold_in(jax.random.fold_in(data.key, 3), step)
+        count_B1 = data.window.count_U[user_B][:, None]
+        shape = (user_B.shape[0], config.hard)
+        place_BH = jax.random.randint(key, shape, 0, jnp.maximum(count_B1, 1), jnp.int32)
+        hard_BH = data.window.item_UW[user_B[:, None], place_BH]
+        by_epoch = jnp.array(config.hard_by_epoch(), jnp.int32)
+        per_epoch = steps_per_epoch(data.pairs.user_E.shape[0], self.config.train.batch_size)
+        now = by_epoch[jnp.minimum(step // per_epoch, len(by_epoch) - 1)]
+        return hard_BH, (jnp.arange(config.hard, dtype=jnp.int32) < now) & (count_B1 > 0)
 
     def _negatives(
         self, data: TrainData, positives: Positives, key: PRNGKeyArray
@@ -155,7 +185,8 @@ class Stepper:
 
     def _nodes_of(self, batch: Batch) -> Int[Array, "R"]:
         user_B, item_B, _ = batch.positives
-        items = jnp.concatenate([item_B, batch.neg.reshape(-1)])
+        hard = () if batch.hard_BH is None else (batch.hard_BH.reshape(-1),)
+        items = jnp.concatenate([item_B, batch.neg.reshape(-1), *hard])
         return jnp.concatenate([user_B, items + self.n_users])
 
     def _loss_of(self, rows: Nodes, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -168,18 +199,28 @@ class Stepper:
         n_pairs = len(weight_B)
         rows, batch = self._hardest(rows, batch)
 
-        def parts(x_RD: Array) -> tuple[Array, Array, Array]:
-            user_BD, pos_BD, neg_RD = jnp.split(x_RD, [n_pairs, 2 * n_pairs])
-            return user_BD, pos_BD, neg_RD.reshape(*batch.neg.shape, -1)
+        def parts(x_RD: Array) -> tuple[Array, Array, Array, Array | None]:
+            ends = [n_pairs, 2 * n_pairs, 2 * n_pairs + batch.neg.size]
+            user_BD, pos_BD, neg_RD, own_RD = jnp.split(x_RD, ends)
+            neg = neg_RD.reshape(*batch.neg.shape, -1)
+            hard_BH = batch.hard_BH
+            own_BHD = None if hard_BH is None else own_RD.reshape(*hard_BH.shape, -1)
+            return user_BD, pos_BD, neg, own_BHD
 
         share_B = weight_B / jnp.sum(weight_B)
         form = {"temperature": self.config.loss.temperature, "dtype": self.config.model.dtype}
         name, valid_BN = self.config.loss.name, batch.valid_BN
-        value = losses.mean(name, *parts(rows.emb_ND), share_B, valid_BN, batch.log_q, **form)
+        user_BD, pos_BD, neg, own_BHD = parts(rows.emb_ND)
+        weighed = share_B, valid_BN, batch.log_q, own_BHD
+        value = losses.mean(name, user_BD, pos_BD, neg, *weighed, **form)
         l2 = jnp.float32(0)
         if self.config.train.l2 > 0:
-            user_B, pos_B, neg = map(losses.squared_norm, parts(rows.base_ND))
+            user_B, pos_B, neg, own_BH = jax.tree.map(losses.squared_norm, parts(rows.base_ND))
             norm_B = user_B + pos_B + jnp.mean(neg, axis=-1)
+            if own_BH is not None:
+                assert valid_BN is not None
+                used_BH = valid_BN[:, -own_BH.shape[1] :]
+                norm_B += jnp.sum(jnp.where(used_BH, own_BH, 0), axis=1) / own_BH.shape[1]
             l2 = self.config.train.l2 / 2 * jnp.sum(share_B * norm_B)
         return value + l2, l2
 

@@ -50,6 +50,9 @@ def by_hand(p: Problem, table_ND: np.ndarray, batch: Batch) -> float:
     config, n_users = p.config, p.stepper.n_users
     user, item, weight = (np.asarray(x) for x in batch.positives)
     neg = np.broadcast_to(np.asarray(batch.neg), (len(user), batch.neg.shape[-1])) + n_users
+    n_plain = neg.shape[1]
+    if batch.hard_BH is not None:
+        neg = np.concatenate([neg, np.asarray(batch.hard_BH) + n_users], axis=1)
     emb = oracle.lightgcn(p.splits.train, table_ND, config.model.layers)
     if config.model.score == "cosine":
         emb = emb / np.linalg.norm(emb, axis=1, keepdims=True)
@@ -73,7 +76,10 @@ def by_hand(p: Problem, table_ND: np.ndarray, batch: Batch) -> float:
         neg, neg_score, valid = (np.take_along_axis(x, place, 1) for x in (neg, neg_score, valid))
     value = np.array(oracle.LOSSES[config.loss.name](pos_score, neg_score, valid))
     square = (table_ND**2).sum(-1)
-    rows = square[user] + square[item + n_users] + square[neg].mean(-1)
+    rows = square[user] + square[item + n_users] + square[neg[:, :n_plain]].mean(-1)
+    if batch.hard_BH is not None:
+        hard = slice(n_plain, None)
+        rows += (square[neg[:, hard]] * valid[:, hard]).sum(-1) / batch.hard_BH.shape[1]
     share = weight / weight.sum()
     return float((share * (value + config.train.l2 / 2 * rows)).sum())
 
@@ -104,6 +110,11 @@ VARIANTS = {
         "train": TrainConfig(batch_size=32, l2=0.01, positives="users"),
     },
     "in-batch bpr": {"negatives": NegativesConfig("in-batch")},
+    "hard": {"negatives": NegativesConfig(hard=3, hard_ranks=(2, 9), hard_schedule=(2, 0, 3))},
+    "hard shared": {
+        "negatives": NegativesConfig("shared", 16, hard=2, hard_ranks=(2, 9), hard_schedule=(1,)),
+        "loss": LossConfig("softmax"),
+    },
     "dynamic": {"negatives": NegativesConfig("uniform", 2, candidates=5)},
     "dynamic popular": {"negatives": NegativesConfig("uniform", 2, candidates=3, popularity=2.0)},
 }
@@ -122,7 +133,9 @@ def test_the_loss_of_a_batch_equals_its_definition(name):
         assert float(ours) == pytest.approx(by_hand(p, table, batch), rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["papers", "shared", "cosine", "in-batch", "dynamic"])
+@pytest.mark.parametrize(
+    "name", ["papers", "shared", "cosine", "in-batch", "dynamic", "hard shared"]
+)
 def test_the_gradient_equals_central_differences_of_the_definition(name):
     p = problem(**VARIANTS[name])
     params = p.initial_state().params
@@ -157,6 +170,27 @@ def test_rejected_negatives_never_meet_their_own_user():
             for user, row, used in zip(users, neg, np.asarray(valid), strict=True):
                 assert not liked[user] & set(row[used].tolist())
                 assert liked[user] >= set(row[~used].tolist())
+
+
+def test_hard_negatives_come_from_their_ranks_and_as_many_as_the_epoch_has():
+    p = problem(negatives=NegativesConfig(hard=3, hard_ranks=(2, 9)))
+    window, per_epoch = p.data.window, p.cadence.per_epoch
+    assert window is not None
+    draw = jax.jit(p.stepper.batch)
+    for step, expected in ((0, 0), (per_epoch, 1), (2 * per_epoch, 2), (9 * per_epoch, 3)):
+        batch = draw(p.data, jnp.int32(step))
+        users = np.asarray(batch.positives.user_B)
+        for user, row in zip(users, np.asarray(batch.hard_BH), strict=True):
+            ranked = np.asarray(window.item_UW)[user, : window.count_U[user]]
+            assert set(row) <= set(ranked)
+        valid = np.asarray(batch.valid_BN)
+        assert valid[:, :1].all()
+        assert set(valid[:, 1:].sum(1).tolist()) == {expected}
+
+
+def test_a_window_beyond_the_catalogue_is_refused_by_name():
+    with pytest.raises(InputError, match=r"hard_ranks begins at 45, and there are 45"):
+        problem(negatives=NegativesConfig(hard=1, hard_ranks=(45, 60)))
 
 
 def test_the_bits_do_not_depend_on_how_a_run_is_cut_into_dispatches():
