@@ -1,5 +1,6 @@
 """A configuration and its data, made ready: device arrays, encoder, evaluators, cadence."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -79,6 +80,8 @@ class Problem:
     data: TrainData
     cadence: Cadence
     init_key: PRNGKeyArray
+    window_seconds: float | None = None
+    """What ranking items by PageRank took, where hard negatives are drawn from such ranks."""
 
     @classmethod
     def build(
@@ -111,14 +114,12 @@ class Problem:
             train.n_users,
             train.n_items,
         )
-        return cls(
-            config,
-            splits,
-            stepper,
-            _train_data(config, train, data_key),
-            cadence,
-            init_key,
-        )
+        on_device, seconds = _train_data(config, train, data_key), None
+        if config.negatives.hard:
+            began = time.perf_counter()
+            on_device = on_device._replace(window=_window(config, train, on_device.graph))
+            seconds = time.perf_counter() - began
+        return cls(config, splits, stepper, on_device, cadence, init_key, seconds)
 
     def blank_state(self) -> TrainState:
         """A state of the right structure, to restore a checkpoint into."""
@@ -202,17 +203,16 @@ def _popularity(config: Config, train: Dataset) -> Popularity | None:
     return popularity_of(train.item_counts() if power > 0 else np.ones(train.n_items), power)
 
 
-def _window(config: Config, train: Dataset, graph: Bipartite) -> Window | None:
+def _window(config: Config, train: Dataset, graph: Bipartite) -> Window:
     """Where hard negatives are drawn from."""
-    if config.negatives.hard == 0:
-        return None
     first, last = config.negatives.hard_ranks
     if first >= train.n_items:
         raise InputError(
             f"negatives.hard_ranks begins at {first}, and there are {train.n_items} items in train"
         )
     known = train.csr()
-    return rank_window(graph, (known.indptr, known.indices), train.n_users, first, last)
+    window = rank_window(graph, (known.indptr, known.indices), train.n_users, first, last)
+    return jax.block_until_ready(window)
 
 
 def _train_data(config: Config, train: Dataset, key: PRNGKeyArray) -> TrainData:
@@ -231,5 +231,4 @@ def _train_data(config: Config, train: Dataset, key: PRNGKeyArray) -> TrainData:
     device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
     buckets = resolve(config.model.kernel) == "buckets"
     graph = bipartite.build(train, reorder=True, buckets=buckets)
-    popularity = _popularity(config, train)
-    return TrainData(graph, pairs, device_known, key, popularity, _window(config, train, graph))
+    return TrainData(graph, pairs, device_known, key, _popularity(config, train))

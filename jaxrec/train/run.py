@@ -259,6 +259,9 @@ class _Session:
         splits = self.splits if phase.name == "search" else merged(self.splits)
         with self.watch.may_leave(self.checkpoints.wait):
             problem = Problem.build(self.config, splits, phase=phase.name, total=total, tx=self.tx)
+        if problem.window_seconds is not None:
+            seconds = round(problem.window_seconds, 3)
+            self.log.timing(phase.origin, event="ranked", hard_negatives_seconds=seconds)
         loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
         return problem, loop.run(last)
 

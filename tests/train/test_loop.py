@@ -145,6 +145,19 @@ def test_training_beats_popularity_and_the_best_parameters_are_the_ones_reported
     assert again["metrics"]["recall@20"] == pytest.approx(done.metrics["recall@20"], abs=1e-6)
 
 
+def test_the_log_says_how_many_hard_negatives_there_were_and_what_ranking_them_took(tmp_path):
+    config = dataclasses.replace(
+        CONFIG,
+        negatives=NegativesConfig(hard=2, hard_ranks=(5, 20)),
+        train=TrainConfig(epochs=4, batch_size=64),
+    )
+    done = run(tmp_path, config)
+    assert [line["hard_negatives"] for line in lines(done, "train")] == [0, 1, 2, 2]
+    timing = [json.loads(x) for x in (done.folder / "timing.jsonl").read_text().splitlines()]
+    (ranked,) = [line for line in timing if line.get("event") == "ranked"]
+    assert ranked["hard_negatives_seconds"] > 0
+
+
 def prepared(tmp_path: Path) -> Path:
     data().save(tmp_path / "prepared")
     return tmp_path / "prepared"

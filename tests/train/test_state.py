@@ -129,6 +129,7 @@ def test_the_loss_of_a_batch_equals_its_definition(name):
     draw, loss = jax.jit(p.stepper.batch), jax.jit(p.stepper.loss)
     for step in (0, 3, p.cadence.per_epoch - 1):
         batch = draw(p.data, jnp.int32(step))
+        assert (batch.hard_BH is not None) == (p.config.negatives.hard > 0)
         ours, _ = loss(params, p.data.graph, batch)
         assert float(ours) == pytest.approx(by_hand(p, table, batch), rel=1e-4)
 
