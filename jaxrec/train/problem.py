@@ -28,7 +28,8 @@ from jaxrec.negatives import Popularity
 from jaxrec.negatives import popularity as popularity_of
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.batches import Pairs, steps_per_epoch
-from jaxrec.train.state import Stepper, TrainData, TrainState
+from jaxrec.train.draw import TrainData
+from jaxrec.train.state import Stepper, TrainState
 
 
 @dataclass(frozen=True)

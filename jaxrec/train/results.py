@@ -12,10 +12,10 @@ from jaxrec.evaluate.run import always, measure, protocol
 from jaxrec.evaluate.slices import slices
 from jaxrec.files import replacing, write_json
 from jaxrec.graph.csr import DeviceCsr, contains
+from jaxrec.train.draw import TrainData
 from jaxrec.train.loop import Outcome
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
-from jaxrec.train.state import TrainData
 
 _SAMPLED_BATCHES = 16
 
@@ -81,8 +81,7 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
     def count(data: TrainData, held: DeviceCsr, step: jax.Array) -> jax.Array:
         batch = stepper.batch(data, step)
         user_B = batch.positives.user_B
-        neg_BN = jnp.broadcast_to(batch.neg, (user_B.shape[0], batch.neg.shape[-1]))
-        used_BN = jnp.ones(neg_BN.shape, bool) if batch.valid_BN is None else batch.valid_BN
+        neg_BN, used_BN = batch.negatives()
         known = [jnp.sum(contains(k, user_B, neg_BN) & used_BN) for k in (data.known, held)]
         return jnp.stack([*known, jnp.sum(used_BN)])
 

@@ -7,17 +7,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxrec import losses, negatives
+from jaxrec import losses
 from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite
-from jaxrec.graph.csr import DeviceCsr, contains
-from jaxrec.graph.pagerank import Window
 from jaxrec.models import Nodes
-from jaxrec.negatives import Popularity
 from jaxrec.rowwise import RowOptimizer, distinct
-from jaxrec.train.batches import POSITIVES, Pairs, Positives, steps_per_epoch
+from jaxrec.train.draw import Batch, TrainData, draw
 
 SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
 
@@ -45,31 +42,6 @@ class TrainState(NamedTuple):
     params: nnx.State
     opt_state: Any  # optax's, or a RowState
     totals: Totals
-
-
-class TrainData(NamedTuple):
-    """All that does not change, on the device."""
-
-    graph: Bipartite
-    pairs: Pairs
-    known: DeviceCsr
-    key: PRNGKeyArray
-    popularity: Popularity | None = None
-    window: Window | None = None
-
-
-class Batch(NamedTuple):
-    """Positives and their negatives: neg is [B, N] private or [S] shared; valid_BN or None.
-
-    With c candidates a negative N is c times as many, of which the loss takes the hardest. Hard
-    negatives have the last H columns of valid_BN.
-    """
-
-    positives: Positives
-    neg: Int[Array, "B N"] | Int[Array, "S"]
-    valid_BN: Bool[Array, "B N"] | None
-    log_q: losses.LogQ | None = None
-    hard_BH: Int[Array, "B H"] | None = None
 
 
 @dataclass(frozen=True)
@@ -109,66 +81,7 @@ class Stepper:
 
     def batch(self, data: TrainData, step: Int[Array, ""]) -> Batch:
         """The batch of a step, drawn on the device from (key, step)."""
-        pos_key, neg_key = jax.random.split(data.key)
-        draw = POSITIVES[self.config.train.positives]
-        positives = draw(pos_key, step, data.pairs, self.config.train.batch_size)
-        neg_key = jax.random.fold_in(neg_key, step)
-        neg, valid_BN = self._negatives(data, positives, neg_key)
-        log_q = None
-        if self.config.corrects:
-            assert data.popularity is not None
-            log_q_I = data.popularity.log_q_I
-            log_q = losses.LogQ(log_q_I[positives.item_B], log_q_I[neg])
-        if data.window is None:
-            return Batch(positives, neg, valid_BN, log_q)
-        hard_BH, counts_BH = self._hard(data, positives.user_B, step)
-        if valid_BN is None:
-            valid_BN = jnp.ones((counts_BH.shape[0], neg.shape[-1]), bool)
-        valid_BN = jnp.concatenate([valid_BN, counts_BH], axis=1)
-        return Batch(positives, neg, valid_BN, log_q, hard_BH)
-
-    def _hard(
-        self, data: TrainData, user_B: Array, step: Array
-    ) -> tuple[Int[Array, "B H"], Bool[Array, "B H"]]:
-        """Hard negatives, padded to the most there can be, and which of them count this epoch.
-
-        Source: Ying et al., "Graph convolutional neural networks for web-scale recommender
-        systems", KDD 2018, sections 3.3 (hard negatives) and 3.4 (curriculum).
-        """
-        assert data.window is not None
-        config = self.config.negatives
-        key = jax.random.fold_in(jax.random.fold_in(data.key, 3), step)
-        count_B1 = data.window.count_U[user_B][:, None]
-        shape = (user_B.shape[0], config.hard)
-        place_BH = jax.random.randint(key, shape, 0, jnp.maximum(count_B1, 1), jnp.int32)
-        hard_BH = data.window.item_UW[user_B[:, None], place_BH]
-        by_epoch = jnp.array(config.hard_by_epoch(), jnp.int32)
-        per_epoch = steps_per_epoch(data.pairs.user_E.shape[0], self.config.train.batch_size)
-        now = by_epoch[jnp.minimum(step // per_epoch, len(by_epoch) - 1)]
-        return hard_BH, (jnp.arange(config.hard, dtype=jnp.int32) < now) & (count_B1 > 0)
-
-    def _negatives(
-        self, data: TrainData, positives: Positives, key: PRNGKeyArray
-    ) -> tuple[Array, Array | None]:
-        """Negatives, and which of them count."""
-        config, user_B = self.config.negatives, positives.user_B
-        popular = data.popularity if config.popularity > 0 else None
-        if config.name == "uniform":
-            known, count = data.known if config.rejects else None, config.count * config.candidates
-            if popular is not None:
-                return negatives.popular(key, count, popular, user_B, known)
-            return negatives.uniform(key, count, self.n_items, user_B, known), None
-        valid_BS = None
-        if config.name == "in-batch":
-            neg_S = positives.item_B
-            valid_BS = neg_S != positives.item_B[:, None]
-        else:
-            neg_S = negatives.shared(key, config.count, self.n_items, popular)
-        if config.rejects:
-            neg_BS = jnp.broadcast_to(neg_S, (user_B.shape[0], neg_S.shape[0]))
-            unknown_BS = ~contains(data.known, user_B, neg_BS)
-            valid_BS = unknown_BS if valid_BS is None else valid_BS & unknown_BS
-        return neg_S, valid_BS
+        return draw(self.config, self.n_items, data, step)
 
     def loss(
         self, params: nnx.State, graph: Bipartite, batch: Batch, key: PRNGKeyArray | None = None

@@ -20,8 +20,9 @@ from jaxrec.data import synthetic
 from jaxrec.data.split import split
 from jaxrec.errors import InputError
 from jaxrec.rowwise import RowOptimizer
+from jaxrec.train.draw import Batch
 from jaxrec.train.problem import Problem
-from jaxrec.train.state import SCAN_LENGTH, Batch
+from jaxrec.train.state import SCAN_LENGTH
 
 BASE = Config(
     split=SplitConfig(test=0.1, validation=0.1),
