@@ -30,7 +30,6 @@ _HOME = {
     "Recommender": "recommend",
     "Run": "train.run",
     "RunError": "errors",
-    "export": "export",
     "preset": "presets:get",
     "read": "data.formats",
     "resume": "train.run",
@@ -56,8 +55,8 @@ __all__ = [
 ]
 
 
-# Packages that are themselves called: jaxrec.train(...).
-_CALLED = ("evaluate", "report", "train")
+# Modules that are themselves called: jaxrec.train(...).
+_CALLED = ("evaluate", "export", "report", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Packages that are called like functions, so that ``jaxrec.train`` can be both.
+"""Modules that are called like functions, so that ``jaxrec.train`` can be both.
 
 ``jaxrec.train(...)`` is the function that people want; ``jaxrec.train`` is also the package that
 it lives in, and Python binds that name to the package whenever a module in it is imported.
@@ -10,11 +10,11 @@ from types import ModuleType
 from typing import Any
 
 
-def make_callable(package: str, home: str, function: str) -> None:
-    """Let the package be called as ``function`` of its module ``home``, imported at the call."""
+def make_callable(module: str, home: str, function: str) -> None:
+    """Let the module be called as ``function`` of the module ``home``, imported at the call."""
 
-    class Package(ModuleType):
+    class Callable(ModuleType):
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return getattr(importlib.import_module(home), function)(*args, **kwargs)
 
-    sys.modules[package].__class__ = Package
+    sys.modules[module].__class__ = Callable

@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import polars as pl
 
+from jaxrec._packages import make_callable
 from jaxrec.errors import InputError, nearest
 from jaxrec.files import replacing
 from jaxrec.runfolder import Embeddings, read_embeddings
@@ -94,3 +95,6 @@ def _safetensors(table: Embeddings, path: Path) -> None:
         file.write(len(encoded).to_bytes(8, "little") + encoded)
         for array in arrays.values():
             file.write(np.ascontiguousarray(array, "<f4").data)
+
+
+make_callable(__name__, __name__, "export")

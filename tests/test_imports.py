@@ -112,12 +112,14 @@ def test_public_names_are_there_and_nothing_else():
         _ = jaxrec.nonsense
 
 
-def test_packages_that_are_called_stay_packages():
+def test_modules_that_are_called_stay_modules_whatever_is_imported_first():
     import jaxrec
+    import jaxrec.export as export
     import jaxrec.train.loop as loop
 
     assert loop.Loop.__module__ == "jaxrec.train.loop"
-    for package in (jaxrec.train, jaxrec.evaluate, jaxrec.report):
-        assert callable(package)
+    assert export.Format is not None
+    for module in (jaxrec.train, jaxrec.evaluate, jaxrec.export, jaxrec.report):
+        assert callable(module)
     with pytest.raises(jaxrec.InputError, match="no preset 'nope'"):
         jaxrec.train(preset="nope")

@@ -110,7 +110,7 @@ def rank_window(
     last = min(last, n_items)
 
     @jax.jit
-    def of_block(source_S: Array, own_SI: Array) -> tuple[Array, Array]:
+    def of_block(graph: Bipartite, source_S: Array, own_SI: Array) -> tuple[Array, Array]:
         mass_SI = push(graph, source_S, alpha, epsilon).mass_NS[item_place_I].T
         mass_SI = mass_SI.at[jnp.arange(block)[:, None], own_SI].set(0, mode="drop")
         value_SK, item_SK = jax.lax.top_k(mass_SI, last)
@@ -123,7 +123,7 @@ def rank_window(
         at_SI = indptr[user_S, None] + place
         own_SI = np.append(indices, n_items)[np.minimum(at_SI, len(indices))]
         own_SI = np.where(at_SI < indptr[user_S + 1, None], own_SI, n_items).astype(np.int32)
-        item_SK, count_S = of_block(graph.places(jnp.asarray(user_S)), jnp.asarray(own_SI))
+        item_SK, count_S = of_block(graph, graph.places(jnp.asarray(user_S)), jnp.asarray(own_SI))
         items.append(item_SK)
         counts.append(count_S)
     return Window(
