@@ -15,14 +15,14 @@ from pathlib import Path
 from bench.common import alternate, record
 from jaxrec.runfolder import read_lines
 
-COMMAND = "python -m bench cold"
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--preset", default="quickstart")
     parser.add_argument("--rounds", type=int, default=5)
     args, options = parser.parse_known_args()
+    named = [] if args.preset == "quickstart" else ["--preset", args.preset]
+    command = " ".join(["python -m bench cold", *named])
     order = ("first run", "second run")
     whole: dict[str, list[float]] = {name: [] for name in order}
     compiling: dict[str, list[float]] = {name: [] for name in order}
@@ -41,7 +41,7 @@ def main() -> None:
     for what, found in (("compilation of the step", compiling), ("whole process", whole)):
         for name, values in found.items():
             impl = f"jaxrec, {name}"
-            record("cold", impl, values, "s", COMMAND, what=f"{args.preset}: {what}")
+            record("cold", impl, values, "s", command, what=f"{args.preset}: {what}")
     python = [sys.executable, "-c"]
     taken = alternate(
         {
@@ -52,7 +52,7 @@ def main() -> None:
         rounds=args.rounds,
     )
     for name, values in taken.items():
-        record("cold", name, values, "s", COMMAND, what="import in a fresh process")
+        record("cold", name, values, "s", command, what="import in a fresh process")
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def measure(factor: int, rounds: int) -> None:
     nothing = data.take(np.zeros(0, np.int64))
     began = time.perf_counter()
     problem = Problem.build(config, Splits(data, nothing, nothing))
-    state = problem.initial_state()
+    state = jax.block_until_ready(problem.initial_state())
     built = time.perf_counter() - began
     dispatch = jax.jit(problem.stepper.dispatch, donate_argnums=0)
     steps = max(1, 16 // factor)
@@ -78,7 +78,7 @@ def measure(factor: int, rounds: int) -> None:
     gathered = 1e3 * (2 * LAYERS - 2) * 2 * n_edges / rate
     above = statistics.median(step) / gathered
     what = f"a step's gathers at that rate, {n_edges:,} edges"
-    record("growth", "floor", [gathered], "ms", COMMAND, what=what, above=above, **about)
+    record("growth", "random gathers", [gathered], "ms", COMMAND, what=what, above=above, **about)
 
 
 def main() -> None:

@@ -32,7 +32,8 @@ def popularity(weight_I: np.ndarray, power: float = 1.0) -> Popularity:
 
     Items of weight 0 are never drawn. Exact to 2^-32 an item.
     """
-    mass_I = np.where(weight_I > 0, np.power(np.maximum(weight_I, 1e-300), power), 0.0)
+    share_I = weight_I / max(weight_I.max(initial=0), 1e-300)
+    mass_I = np.where(weight_I > 0, np.power(share_I, power), 0.0)
     if mass_I.sum() == 0:
         mass_I = np.ones(len(weight_I))
     q_I = mass_I / mass_I.sum()

@@ -3,12 +3,13 @@
 #
 #   scripts/bench_gpu.sh GOWALLA [OUT]
 #
-# GOWALLA: the folder with LightGCN's train.txt and test.txt. OUT: a folder that gets the new JSON
-# lines too, which bench/results/ always has. Needs jaxrec with a GPU's JAX, torch and
+# GOWALLA: the folder with LightGCN's train.txt and test.txt. OUT: a folder that gets a copy of the
+# JSON lines, to which bench/results/ always adds. Needs jaxrec with a GPU's JAX, torch and
 # torch_geometric: pip install -e '.[cuda13,bench]'.
 set -euo pipefail
 data=$(realpath "$1")
 out=${2:-${OUT:-}}
+[ -z "$out" ] || out=$(realpath -m "$out")
 cd "$(dirname "$0")/.."
 
 python -m jaxrec env

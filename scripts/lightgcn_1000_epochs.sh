@@ -22,7 +22,7 @@ elif [ -f "$run/config.json" ]; then
 else
     command=(train lightgcn-gowalla --data "$data" --run "$run" --eval.every 20 "$@")
 fi
-timeout --preserve-status --signal=TERM "${SECONDS_A_PIECE:-540}" python -m jaxrec "${command[@]}"
+timeout --foreground --preserve-status --signal=TERM "${SECONDS_A_PIECE:-540}" python -m jaxrec "${command[@]}"
 status=$?
 if [ $status -eq 143 ]; then
     echo "More to do: call this again with the same folders."

@@ -92,6 +92,22 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: NegativesConfig(count=0), "negatives.count"),
         (lambda: NegativesConfig("in-batch", 2), "negatives.count"),
         (lambda: NegativesConfig(hard=-1), "negatives.hard"),
+        (lambda: ModelConfig(layers=0, layer_weights="learned"), "model.layer_weights learned"),
+        (lambda: ModelConfig(layers=0, edge_dropout=0.1), "model.edge_dropout"),
+        (
+            lambda: Config(negatives=NegativesConfig("in-batch"), train=TrainConfig(batch_size=1)),
+            "train.batch_size of at least 2",
+        ),
+        (
+            lambda: Config(
+                loss=LossConfig("softmax"), negatives=NegativesConfig(candidates=3, log_q=True)
+            ),
+            "negatives.log_q",
+        ),
+        (
+            lambda: configs.from_dict({"negatives": {"hard_ranks": [1, 2, 3]}}),
+            "negatives.hard_ranks: a list of 2",
+        ),
         (lambda: NegativesConfig(hard_ranks=(9, 9)), "negatives.hard_ranks"),
         (lambda: NegativesConfig(hard=1, hard_schedule=(0, 2)), "negatives.hard_schedule"),
         (lambda: NegativesConfig(hard=1, candidates=2), "negatives.hard and negatives.candidates"),

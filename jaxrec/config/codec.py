@@ -34,7 +34,10 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise InputError(f"{where}: a list is needed, not {value!r}")
-        return tuple(_convert(typing.get_args(kind)[0], v, where) for v in value)
+        inner = typing.get_args(kind)
+        if inner[-1] is not Ellipsis and len(value) != len(inner):
+            raise InputError(f"{where}: a list of {len(inner)} is needed, not {value!r}")
+        return tuple(_convert(inner[0], v, where) for v in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):

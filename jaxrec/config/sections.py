@@ -123,6 +123,10 @@ class ModelConfig:
             self.name != "ngcf" or self.layers >= 1,
             f"model.layers must be at least 1 for ngcf, not {self.layers}",
         )
+        check(
+            self.layers >= 1 or (self.layer_weights == "mean" and self.edge_dropout == 0),
+            "model.layer_weights learned and model.edge_dropout need model.layers of at least 1",
+        )
         for field, model in _MODEL_OF.items():
             value, name = getattr(self, field), f"model.{field}"
             if field.endswith("dropout"):
@@ -226,6 +230,11 @@ class NegativesConfig:
             all(0 <= n <= self.hard for n in self.hard_schedule),
             f"negatives.hard_schedule holds numbers up to negatives.hard ({self.hard})",
         )
+
+    def hard_in(self, epoch: int) -> int:
+        """Hard negatives in an epoch, the first of which is 0."""
+        by_epoch = self.hard_by_epoch()
+        return by_epoch[min(epoch, len(by_epoch) - 1)]
 
     def hard_by_epoch(self) -> tuple[int, ...]:
         """Hard negatives in the first epoch, the second, ...; the last number stays."""

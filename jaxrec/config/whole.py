@@ -62,6 +62,14 @@ class Config:
             self.negatives.hard == 0 or not self.corrects,
             "negatives.hard has no probability to correct for; set negatives.log_q False",
         )
+        check(
+            self.negatives.candidates == 1 or not self.corrects,
+            "negatives.log_q does not know how likely the hardest of negatives.candidates is",
+        )
+        check(
+            self.negatives.name != "in-batch" or self.train.batch_size > 1,
+            "negatives.name in-batch needs a train.batch_size of at least 2",
+        )
         check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(
             not (self.train.refit and self.eval.select_on != "validation"),

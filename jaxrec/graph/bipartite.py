@@ -49,6 +49,12 @@ class Bipartite(NamedTuple):
         return self.indptr.shape[0] - 1
 
     @property
+    def inverse_root_degree(self) -> Float[Array, "N"]:
+        """D^-1/2, and 0 for a node without edges."""
+        has_edges = self.degree_N > 0
+        return jnp.where(has_edges, jax.lax.rsqrt(jnp.where(has_edges, self.degree_N, 1)), 0)
+
+    @property
     def weights(self) -> Float[Array, "E2"]:
         """The entries of the normalised matrix, in the order of the edges."""
         assert isinstance(self.graph.edges, jax.Array)
@@ -151,6 +157,6 @@ def drop_edges(graph: Bipartite, key: PRNGKeyArray, rate: float) -> Bipartite:
     low = jnp.minimum(graph.senders, graph.receivers).astype(jnp.uint32)
     high = jnp.maximum(graph.senders, graph.receivers).astype(jnp.uint32)
     bits = jax.random.bits(key, (2,))
-    kept = hashing.uniform(hashing.mix(low + bits[0]) + high * jnp.uint32(0x9E3779B9) + bits[1])
-    weights = jnp.where(kept < rate, 0, graph.weights / (1 - rate))
+    draw = hashing.uniform(hashing.mix(low + bits[0]) + high * jnp.uint32(0x9E3779B9) + bits[1])
+    weights = jnp.where(draw < rate, 0, graph.weights / (1 - rate))
     return graph._replace(graph=graph.graph._replace(edges=weights), buckets=None)

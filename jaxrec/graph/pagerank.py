@@ -50,8 +50,7 @@ def push(
       epsilon: residual to leave, for each unit of degree; 0 would not end.
     """
     degree_N1 = graph.degree_N[:, None]
-    root_N1 = jnp.sqrt(degree_N1)
-    down_N1 = jnp.where(root_N1 > 0, 1 / jnp.where(root_N1 > 0, root_N1, 1), 0)
+    root_N1, down_N1 = jnp.sqrt(degree_N1), graph.inverse_root_degree[:, None]
     alone_N1 = degree_N1 == 0
     shape = (graph.n_nodes, source_S.shape[0])
     start = jnp.zeros(shape).at[source_S, jnp.arange(shape[1])].set(1.0)
@@ -100,7 +99,7 @@ def rank_window(
       graph: numbered by its ``place_N``.
       known: (indptr [U + 1], indices) of each user's own items.
       n_users: U.
-      first, last: the range of ranks.
+      first, last: the range of ranks; the result takes U · (last - first) · 4 bytes.
       block: users at once; memory is some 6 · N · block · 4 bytes.
     """
     n_items = graph.n_nodes - n_users
@@ -110,20 +109,25 @@ def rank_window(
     last = min(last, n_items)
 
     @jax.jit
-    def of_block(graph: Bipartite, source_S: Array, own_SI: Array) -> tuple[Array, Array]:
+    def of_block(
+        graph: Bipartite, item_place_I: Array, source_S: Array, own_SI: Array
+    ) -> tuple[Array, Array]:
         mass_SI = push(graph, source_S, alpha, epsilon).mass_NS[item_place_I].T
         mass_SI = mass_SI.at[jnp.arange(block)[:, None], own_SI].set(0, mode="drop")
         value_SK, item_SK = jax.lax.top_k(mass_SI, last)
         return item_SK[:, first:], jnp.sum(value_SK[:, first:] > 0, axis=1, dtype=jnp.int32)
 
-    place = np.arange(np.diff(indptr).max(initial=1))
+    padded, degree_U = np.append(indices, n_items).astype(np.int32), np.diff(indptr)
     items, counts = [], []
     for start in range(0, n_users, block):
         user_S = np.minimum(np.arange(start, start + block), n_users - 1).astype(np.int32)
-        at_SI = indptr[user_S, None] + place
-        own_SI = np.append(indices, n_items)[np.minimum(at_SI, len(indices))]
-        own_SI = np.where(at_SI < indptr[user_S + 1, None], own_SI, n_items).astype(np.int32)
-        item_SK, count_S = of_block(graph, graph.places(jnp.asarray(user_S)), jnp.asarray(own_SI))
+        # A power of two, so that few widths are compiled.
+        width = 1 << int(degree_U[user_S].max()).bit_length()
+        at_SI = indptr[user_S, None] + np.arange(width)
+        own_SI = padded[np.minimum(at_SI, len(indices))]
+        own_SI = np.where(at_SI < indptr[user_S + 1, None], own_SI, np.int32(n_items))
+        source_S = graph.places(jnp.asarray(user_S))
+        item_SK, count_S = of_block(graph, item_place_I, source_S, jnp.asarray(own_SI))
         items.append(item_SK)
         counts.append(count_S)
     return Window(

@@ -81,12 +81,11 @@ def spectral_table(
     found = singular_vectors(graph, n_users, width, key)
     gain_D = sum((found.sigma_D**n for n in range(layers + 1)), jnp.zeros(width)) / (layers + 1)
     scale_D = jnp.sqrt(found.sigma_D) / gain_D
-    degree_N = jnp.diff(graph.indptr).astype(jnp.float32)
 
     def scaled(x: Array) -> Array:
         return x * rms / jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(x))), 1e-30)
 
     user_UD = scaled(found.user_UD * scale_D)
-    item_ID = scaled(found.item_ID * scale_D * jnp.sqrt(degree_N[n_users:, None]))
+    item_ID = scaled(found.item_ID * scale_D * jnp.sqrt(graph.degree_N[n_users:, None]))
     noise_NK = rms * jax.random.normal(key, (graph.n_nodes, dim - width))
     return jnp.concatenate([jnp.concatenate([user_UD, item_ID]), noise_NK], axis=1)

@@ -49,7 +49,7 @@ class Edges(NamedTuple):
 
 
 def default_kernel(platform: str | None = None) -> Kernel:
-    """The measured default of a platform ("cpu", "gpu", "tpu"); the default backend's if None."""
+    """The default of a platform ("cpu", "gpu", "tpu"); the default backend's if None."""
     on_cpu = (platform or jax.default_backend()) == "cpu"
     return "csr" if on_cpu and sparse is not None else "buckets"
 
@@ -177,7 +177,8 @@ def _product_of_rows(
     """
     slot_R = jnp.arange(1, row_R.shape[0] + 1, dtype=jnp.int32)
     slot_N = jnp.zeros(graph.n_nodes, jnp.int32).at[row_R].max(slot_R)
-    g_SD = jnp.zeros((row_R.shape[0] + 1, g_RD.shape[1]), jnp.float32).at[slot_N[row_R]].add(g_RD)
+    zeros_SD = jnp.zeros((row_R.shape[0] + 1, g_RD.shape[1]), jnp.float32)
+    g_SD = zeros_SD.at[slot_N[row_R]].add(g_RD.astype(jnp.float32))
     return _product(kernel, graph, g_SD.astype(dtype), slot_N).astype(jnp.float32)
 
 
@@ -209,6 +210,8 @@ def propagate_rows(
     kernel: Literal["auto"] | Kernel = "auto",
 ) -> Float[Array, "R D"]:
     """Rows of :func:`propagate`, any order, repeats allowed: at the cost of their own edges.
+
+    (Of all edges by the kernel buckets, which groups rows once for all batches.)
 
     Its gradient costs a product whose gathers stay in cache. Differentiable in x only.
     """
@@ -277,7 +280,8 @@ def sum_of_layers(
 ) -> tuple[Float[Array, "R D"], Float[Array, "R D"]]:
     """Rows of Σ_l a_l Â^l x (LightGCN, eq. 4 and 8), and the same rows of x.
 
-    The last layer is summed at these rows alone, and neither direction adds up all N nodes.
+    The last layer is summed at these rows alone (not so by the kernel buckets), and neither
+    direction adds up all N nodes.
     Differentiable in x and in the shares.
 
     Args:

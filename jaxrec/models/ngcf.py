@@ -17,8 +17,7 @@ _SLOPE = 0.2  # of LeakyReLU, as the authors' code has it
 
 def mean_scales(graph: Bipartite) -> tuple[Float[Array, "N 1"], Float[Array, "N 1"]]:
     """(before, after) with D^-1 A x = after · Â(before · x): the mean over a node's neighbours."""
-    root_N1 = jnp.sqrt(graph.degree_N)[:, None]
-    return root_N1, jnp.where(root_N1 > 0, 1 / jnp.where(root_N1 > 0, root_N1, 1), 0)
+    return jnp.sqrt(graph.degree_N)[:, None], graph.inverse_root_degree[:, None]
 
 
 def keep_mask(

@@ -83,7 +83,8 @@ def _negatives(
     valid_BS = None
     if how.name == "in-batch":
         neg_S = positives.item_B
-        valid_BS = neg_S != positives.item_B[:, None]
+        # An epoch's last batch is filled with copies that weigh nothing.
+        valid_BS = (neg_S != positives.item_B[:, None]) & (positives.weight_B > 0)
     else:
         neg_S = negatives.shared(key, how.count, n_items, popular)
     if how.rejects:

@@ -204,9 +204,8 @@ class Loop:
         loss, l2 = float(totals.loss) / count, float(totals.l2) / count
         found = {"loss": loss, "l2": l2}
         if self.config.negatives.hard:
-            by_epoch = self.config.negatives.hard_by_epoch()
             epoch = (step - 1) // self.cadence.per_epoch
-            found["hard_negatives"] = float(by_epoch[min(epoch, len(by_epoch) - 1)])
+            found["hard_negatives"] = float(self.config.negatives.hard_in(epoch))
         self._record(step, "train", **found)
         self.reporter.say(f"{self._where(step)}  loss {loss:.4f}")
         return state._replace(totals=zero_totals())

@@ -72,7 +72,8 @@ def final_evaluation(
 def false_negative_rate(problem: Problem) -> dict[str, float]:
     """Share of the sampled negatives that their user is known to like, by where it is known from.
 
-    "train" counts what the loss really set against a positive (masked negatives do not count);
+    Batches are taken evenly over the run. "train" counts what was drawn against a positive (masked
+    negatives do not count, all candidates of a dynamic one do);
     "validation" estimates how many unseen likes are pushed away.
     """
     stepper, data = problem.stepper, problem.data
@@ -87,7 +88,8 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
 
     validation = problem.splits.validation.csr()
     held = DeviceCsr(jnp.asarray(validation.indptr), jnp.asarray(validation.indices))
-    steps = range(min(_SAMPLED_BATCHES, max(problem.cadence.total, 1)))
+    last = max(problem.cadence.total, 1) - 1
+    steps = np.unique(np.linspace(0, last, _SAMPLED_BATCHES).astype(int))
     sums = np.sum([jax.device_get(count(data, held, jnp.int32(s))) for s in steps], axis=0)
     in_train, in_validation = sums[:2] / max(int(sums[2]), 1)
     return {"train": float(in_train), "validation": float(in_validation)}

@@ -106,7 +106,8 @@ class Stepper:
         """The loss from the rows of ``_nodes_of``.
 
         L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over the pairs
-        as the loss is (LightGCN-PyTorch's form for one negative).
+        as the loss is (LightGCN-PyTorch's form for one negative). Hard negatives that count add the
+        sum of their |h|² over the most that there can be.
         """
         rows, weight_B = self._scored(rows), batch.positives.weight_B
         n_pairs = len(weight_B)

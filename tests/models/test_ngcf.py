@@ -82,6 +82,20 @@ def test_rows_and_their_gradient_equal_those_of_the_whole(form, drops):
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_bfloat16_and_its_gradient_are_close_to_float32(form):
+    graph, row_R = bipartite.build(random_data()), jnp.array([0, 3, 3, 9])
+
+    def gradient(dtype):
+        graphdef, params = nnx.split(build(form, dtype=dtype))
+        of = jax.grad(lambda p: jnp.sum(nnx.merge(graphdef, p).rows(graph, row_R).emb_ND))
+        return of(params)["embedding"][...]
+
+    high, low = gradient("float32"), gradient("bfloat16")
+    assert low.dtype == jnp.float32
+    assert 0 < float(jnp.max(jnp.abs(high - low))) < 0.1 * float(jnp.max(jnp.abs(high)))
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_the_gradient_is_that_of_finite_differences_of_the_definition(form):
     data, model = random_data(), build(form)
     graph, params = bipartite.build(data), numpy_params(model)

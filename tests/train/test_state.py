@@ -174,6 +174,16 @@ def test_rejected_negatives_never_meet_their_own_user():
                 assert liked[user] >= set(row[~used].tolist())
 
 
+def test_what_fills_an_epochs_last_batch_is_no_in_batch_negative():
+    p = problem(**VARIANTS["in-batch"])
+    batch = jax.jit(p.stepper.batch)(p.data, jnp.int32(p.cadence.per_epoch - 1))
+    real = np.asarray(batch.positives.weight_B) > 0
+    assert 0 < real.sum() < 32
+    valid, items = np.asarray(batch.valid_BN), np.asarray(batch.positives.item_B)
+    assert not valid[:, ~real].any()
+    np.testing.assert_array_equal(valid[:, real], items[:, None] != items[real])
+
+
 def test_hard_negatives_come_from_their_ranks_and_as_many_as_the_epoch_has():
     p = problem(negatives=NegativesConfig(hard=3, hard_ranks=(2, 9)))
     window, per_epoch = p.data.window, p.cadence.per_epoch
