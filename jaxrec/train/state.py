@@ -163,8 +163,7 @@ class Stepper:
         row_BN = chosen(jnp.arange(2 * n_pairs, len(rows.emb_ND)).reshape(n_pairs, -1))
         row_R = jnp.concatenate([jnp.arange(2 * n_pairs), row_BN.reshape(-1)])
         valid_BN = None if batch.valid_BN is None else chosen(batch.valid_BN)
-        log_q = batch.log_q and batch.log_q._replace(neg=chosen(batch.log_q.neg))
-        kept = batch._replace(neg=chosen(batch.neg), valid_BN=valid_BN, log_q=log_q)
+        kept = batch._replace(neg=chosen(batch.neg), valid_BN=valid_BN)
         return Nodes(*(x_RD[row_R] for x_RD in rows)), kept
 
     def step(self, state: TrainState, data: TrainData) -> TrainState:
