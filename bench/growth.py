@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench.common import alternate, device, gather_rate, record
+from bench.common import device, gather_rate, record, seconds
 from jaxrec import presets
 from jaxrec.data import synthetic
 from jaxrec.data.split import Splits
@@ -59,7 +59,7 @@ def measure(factor: int, rounds: int) -> None:
     run()
     forget_peak()
     n_nodes, n_edges = data.n_users + data.n_items, data.n_edges
-    step = [1e3 * value / steps for value in alternate({"": run}, rounds=rounds)[""]]
+    step = [1e3 * value / steps for value in seconds(run, repeats=rounds)]
     memory = peak_since()
     about = {"edges": n_edges, "nodes": n_nodes, "dim": DIM, "device": device()}
 
