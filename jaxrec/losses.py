@@ -11,8 +11,9 @@ pairs outside the logarithm. Summing the scores of many pairs inside one sigmoid
 mistake with a name: it saturates, and embeddings collapse.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -81,12 +82,17 @@ LOSSES: dict[str, Loss] = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax}
 _BLOCK = 512  # pairs at once against shared negatives: their scores then stay in a core's cache
 
 
+PairFn = Callable[[Any, Array, Array], Array]
+"""(weights, user [B, D], items [S, D] or [B, N, D]) to scores [B, S] or [B, N]."""
+
+
 class _Form(NamedTuple):
     """How embeddings are scored: the static part."""
 
     loss: str
     temperature: float
     dtype: str
+    pairs: PairFn | None = None
 
 
 class _Rows(NamedTuple):
@@ -94,6 +100,7 @@ class _Rows(NamedTuple):
     pos_BD: Array
     neg: Array
     own_BHD: Array | None
+    weights: Any = None
 
 
 class LogQ(NamedTuple):
@@ -113,17 +120,27 @@ class LogQ(NamedTuple):
 def _mean(
     form: _Form, x: _Rows, share_B: Array, valid_BN: Array | None, log_q: LogQ | None
 ) -> Array:
-    user_BD, pos_BD, neg, own_BHD = jax.tree.map(lambda part: part.astype(form.dtype), x)
-    product = partial(jnp.einsum, preferred_element_type=jnp.float32)
-    pos_B = product("bd,bd->b", user_BD, pos_BD) / form.temperature
-    pattern = "bd,sd->bs" if neg.ndim == 2 else "bd,bnd->bn"
-    neg_BN = product(pattern, user_BD, neg) / form.temperature
+    x = jax.tree.map(lambda part: part.astype(form.dtype), x)
+    score = partial(form.pairs or products, x.weights, x.user_BD)
+    if form.pairs is None:
+        product = partial(jnp.einsum, preferred_element_type=jnp.float32)
+        pos_B = product("bd,bd->b", x.user_BD, x.pos_BD) / form.temperature
+    else:
+        pos_B = score(x.pos_BD[:, None])[:, 0] / form.temperature
+    neg_BN = score(x.neg) / form.temperature
     if log_q is not None:
         pos_B, neg_BN = pos_B - log_q.pos_B, neg_BN - log_q.neg
-    if own_BHD is not None:
-        own_BH = product("bd,bhd->bh", user_BD, own_BHD) / form.temperature
-        neg_BN = jnp.concatenate([neg_BN, own_BH], axis=1)
+    if x.own_BHD is not None:
+        neg_BN = jnp.concatenate([neg_BN, score(x.own_BHD) / form.temperature], axis=1)
     return jnp.sum(share_B * LOSSES[form.loss](pos_B, neg_BN, valid_BN))
+
+
+def products(
+    _: None, user_BD: Float[Array, "B D"], item: Float[Array, "S D"] | Float[Array, "B N D"]
+) -> Float[Array, "B S"] | Float[Array, "B N"]:
+    """u · v of every user with all items, or with its own: the plain score of pairs."""
+    pattern = "bd,sd->bs" if item.ndim == 2 else "bd,bnd->bn"
+    return jnp.einsum(pattern, user_BD, item, preferred_element_type=jnp.float32)
 
 
 def _blocks(x: Array, n_blocks: int) -> Array:
@@ -147,23 +164,27 @@ def _shared_forward(
     n_blocks = -(-len(share_B) // _BLOCK)
     value_and_grad = jax.value_and_grad(_mean, argnums=1)
 
-    def body(sums: tuple[Array, Array], block: tuple) -> tuple[tuple[Array, Array], tuple]:
+    def body(sums: tuple, block: tuple) -> tuple[tuple, tuple]:
         user_BD, pos_BD, own_BHD, share_B, valid_BS, log_q_B = block
-        rows = _Rows(user_BD, pos_BD, x.neg, own_BHD)
+        rows = _Rows(user_BD, pos_BD, x.neg, own_BHD, x.weights)
         of_block = None if log_q is None else LogQ(log_q_B, log_q.neg)
         value, gradient = value_and_grad(form, rows, share_B, valid_BS, of_block)
-        sums = sums[0] + value, sums[1] + gradient.neg
-        return sums, (gradient.user_BD, gradient.pos_BD, gradient.own_BHD)
+        of_all = value, gradient.neg, gradient.weights
+        return jax.tree.map(jnp.add, sums, of_all), (
+            gradient.user_BD,
+            gradient.pos_BD,
+            gradient.own_BHD,
+        )
 
     of_pos_B = None if log_q is None else log_q.pos_B
     parts = (x.user_BD, x.pos_BD, x.own_BHD, share_B, valid_BS, of_pos_B)
     blocks = jax.tree.map(lambda part: _blocks(part, n_blocks), parts)
-    start = jnp.float32(0), jnp.zeros_like(x.neg)
-    (value, neg), of_pairs = jax.lax.scan(body, start, blocks)
+    start = jnp.float32(0), *jax.tree.map(jnp.zeros_like, (x.neg, x.weights))
+    (value, neg, weights), of_pairs = jax.lax.scan(body, start, blocks)
     user_BD, pos_BD, own_BHD = jax.tree.map(
         lambda g: g.reshape(-1, *g.shape[2:])[: len(share_B)], of_pairs
     )
-    return value, _Rows(user_BD, pos_BD, neg, own_BHD)
+    return value, _Rows(user_BD, pos_BD, neg, own_BHD, weights)
 
 
 def _shared_backward(form: _Form, gradient: _Rows, g: Array) -> tuple[_Rows, None, None, None]:
@@ -185,12 +206,14 @@ def mean(
     *,
     temperature: float = 1.0,
     dtype: str = "float32",
+    pairs: PairFn | None = None,
+    weights: Any = None,
 ) -> Float[Array, ""]:
     """Σ_b share_b · loss(u_b·p_b / T, u_b·n / T), the named loss of the embeddings' products.
 
     Against negatives that all pairs share, the gradient is made along with the value in blocks of
     pairs, so that the B x S scores stay in cache and are never stored. Differentiable in the
-    embeddings.
+    embeddings and the weights.
 
     Args:
       name: of ``LOSSES``.
@@ -203,8 +226,10 @@ def mean(
       own_BHD: further negatives of each pair's own; none where None.
       temperature: T.
       dtype: compute type of the products; their sums are float32.
+      pairs: scores instead of the products, with ``weights``; its function must be a lasting one.
     """
-    form, rows = _Form(name, temperature, dtype), _Rows(user_BD, pos_BD, neg, own_BHD)
+    form = _Form(name, temperature, dtype, pairs)
+    rows = _Rows(user_BD, pos_BD, neg, own_BHD, weights)
     of_scores = _shared_mean if neg.ndim == 2 else _mean
     return of_scores(form, rows, share_B, valid_BN, log_q)
 

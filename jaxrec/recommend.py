@@ -190,12 +190,9 @@ class Recommender:
 
     @cached_property
     def _scorer(self) -> Scorer:
-        from jaxrec.evaluate.ranking import dot_scorer
+        from jaxrec.evaluate.scorers import table_scorer
 
-        table = self._table
-        return dot_scorer(
-            table.user, table.item, user_bias_U=table.user_bias, item_bias_I=table.item_bias
-        )
+        return table_scorer(self._table)
 
     def _allowed(self, allow: Ids | None, deny: Ids | None) -> np.ndarray | None:
         if allow is None and deny is None:

@@ -17,6 +17,8 @@ class Embeddings(NamedTuple):
 
     Shapes: user [U, D] and item [I, D] float32 (unit rows where the model scores by cosine);
     user_ids [U] and item_ids [I] unicode; user_bias [U] and item_bias [I] float32 or None.
+    A learned score has parameters instead of biases: those of models.score.PairWeights, under
+    their names behind ``score_``.
     """
 
     user: np.ndarray
@@ -25,6 +27,11 @@ class Embeddings(NamedTuple):
     item_ids: np.ndarray
     user_bias: np.ndarray | None = None
     item_bias: np.ndarray | None = None
+    score_product_D: np.ndarray | None = None
+    score_user_DH: np.ndarray | None = None
+    score_item_DH: np.ndarray | None = None
+    score_bias_H: np.ndarray | None = None
+    score_out_H: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that are there, by the names they have in ``embeddings.npz``."""
@@ -78,6 +85,10 @@ def read_embeddings(run: str | Path) -> Embeddings:
     n_users, n_items = len(table.user_ids), len(table.item_ids)
     expected = {"user": (n_users, table.user.shape[-1]), "item": (n_items, table.user.shape[-1])}
     expected |= {"user_bias": (n_users,), "item_bias": (n_items,)}
+    if table.score_bias_H is not None:
+        dim, width = table.item.shape[-1], table.score_bias_H.shape[0]
+        expected |= {"score_product_D": (dim,), "score_out_H": (width,)}
+        expected |= {f"score_{side}_DH": (dim, width) for side in ("user", "item")}
     for name, array in table.arrays().items():
         if name in expected and array.shape != expected[name]:
             said = f"{name} has shape {array.shape}, not {expected[name]}"

@@ -5,7 +5,9 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 ``Config``, and ``from_dict`` of it gives an equal ``Config`` back.
 """
 
+from jaxrec.config.checks import check_cutoffs
 from jaxrec.config.codec import from_dict, load, to_dict
+from jaxrec.config.model import ModelConfig
 from jaxrec.config.sections import (
     IN_MEMORY,
     CheckpointConfig,
@@ -13,12 +15,10 @@ from jaxrec.config.sections import (
     FilterConfig,
     LogConfig,
     LossConfig,
-    ModelConfig,
     NegativesConfig,
     OptimConfig,
     SplitConfig,
     TrainConfig,
-    check_cutoffs,
 )
 from jaxrec.config.whole import Config
 

@@ -1,30 +1,14 @@
 """The sections of a configuration, each checked when it is made."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxrec.errors import InputError, nearest
+from jaxrec.config.checks import check, check_cutoffs
+from jaxrec.errors import nearest
 
 IN_MEMORY = "(a Dataset in memory)"
 """What ``Config.data`` says where a run was given a Dataset instead of a path."""
-
-
-def check_cutoffs(ks: Sequence[int]) -> None:
-    """Raise InputError unless ``ks`` are one or more different cut-offs of at least 1."""
-    listed = " ".join(map(str, ks))
-    check(
-        len(ks) > 0 and all(k >= 1 for k in ks),
-        f"eval.k must be one or more cut-offs of at least 1, not ({listed})",
-    )
-    check(len(set(ks)) == len(ks), f"eval.k names a cut-off twice: {listed}")
-
-
-def check(ok: bool, message: str) -> None:
-    """Raise InputError with the message unless ``ok``."""
-    if not ok:
-        raise InputError(message)
 
 
 @dataclass(frozen=True)
@@ -77,84 +61,6 @@ class FilterConfig:
     def __post_init__(self) -> None:
         for name in ("min_user_count", "min_item_count", "k_core"):
             check(getattr(self, name) >= 0, f"filter.{name} must not be negative")
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The encoder: what maps node ids and the graph to embeddings."""
-
-    name: Literal["lightgcn", "mf", "ngcf"] = "lightgcn"
-    """lightgcn; mf: the same table without propagation; ngcf."""
-    dim: int = 64
-    """Width D of the embeddings."""
-    layers: int = 3
-    """Propagation layers L."""
-    init: Literal["normal", "spectral"] = "normal"
-    """normal, or spectral: leading singular vectors of the normalised interactions."""
-    init_std: float = 0.1
-    """Standard deviation of the normal initialisation; root mean square of the spectral one."""
-    score: Literal["dot", "cosine"] = "dot"
-    """Score of a user and an item, in training and in ranking."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Compute type of propagation and scores; parameters and sums stay float32."""
-    kernel: Literal["auto", "segment_sum", "csr", "buckets"] = "auto"
-    """Propagation kernel; auto takes the default of the platform."""
-    layer_weights: Literal["mean", "learned"] = "mean"
-    """lightgcn: layers count the same, or by weights that are learned."""
-    form: Literal["paper", "lecture"] = "paper"
-    """ngcf: interaction terms, layers concatenated; or the lecture's mean of neighbours and one
-    linear map of node and neighbours, the last layer."""
-    edge_dropout: float = 0.0
-    """lightgcn: share of the pairs left out of the graph of a training step."""
-    node_dropout: float = 0.0
-    """ngcf: share of the nodes that send nothing in a layer of a training step."""
-    message_dropout: float = 0.0
-    """ngcf: share of the entries of a layer's output set to 0 in a training step."""
-
-    def __post_init__(self) -> None:
-        check(self.dim >= 1, f"model.dim must be at least 1, not {self.dim}")
-        check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
-        check(
-            self.name != "mf" or self.layers == 0,
-            f"model.layers must be 0 for mf, which does not propagate, not {self.layers}",
-        )
-        check(self.init_std > 0, f"model.init_std must be positive, not {self.init_std}")
-        check(
-            self.name != "ngcf" or self.layers >= 1,
-            f"model.layers must be at least 1 for ngcf, not {self.layers}",
-        )
-        check(
-            self.layers >= 1 or (self.layer_weights == "mean" and self.edge_dropout == 0),
-            "model.layer_weights learned and model.edge_dropout need model.layers of at least 1",
-        )
-        for field, model in _MODEL_OF.items():
-            value, name = getattr(self, field), f"model.{field}"
-            if field.endswith("dropout"):
-                check(0 <= value < 1, f"{name} is a share in [0, 1), not {value}")
-            check(
-                value in (0, "mean", "paper") or self.name == model,
-                f"{name} is for {model}, and {self.name} has none",
-            )
-        check(
-            self.edge_dropout == 0 or self.kernel != "buckets",
-            "model.edge_dropout needs model.kernel csr or segment_sum: "
-            "buckets are made once for a whole run",
-        )
-
-    @property
-    def drops(self) -> bool:
-        """Whether a training step draws random numbers in the encoder."""
-        return max(self.edge_dropout, self.node_dropout, self.message_dropout) > 0
-
-
-# What only one model has.
-_MODEL_OF = {
-    "layer_weights": "lightgcn",
-    "edge_dropout": "lightgcn",
-    "form": "ngcf",
-    "node_dropout": "ngcf",
-    "message_dropout": "ngcf",
-}
 
 
 @dataclass(frozen=True)

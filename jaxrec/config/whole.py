@@ -3,18 +3,18 @@
 import dataclasses
 from dataclasses import dataclass, field
 
+from jaxrec.config.checks import check
+from jaxrec.config.model import ModelConfig
 from jaxrec.config.sections import (
     CheckpointConfig,
     EvalConfig,
     FilterConfig,
     LogConfig,
     LossConfig,
-    ModelConfig,
     NegativesConfig,
     OptimConfig,
     SplitConfig,
     TrainConfig,
-    check,
 )
 
 
@@ -47,12 +47,14 @@ class Config:
                 f"{f.name}: a {f.name.capitalize()}Config is needed, not {value!r}",
             )
         check(
-            not self.optim.sparse or self.model.layers == 0,
-            "optim.sparse needs model.layers 0: propagation gives every row a gradient",
+            not self.optim.sparse or (self.model.local and self.model.ids),
+            "optim.sparse needs model.layers 0, or pinsage with model.ids: "
+            "propagation gives every row a gradient",
         )
         check(
-            self.optim.name != "rowwise_adagrad" or self.model.layers == 0,
-            "optim.name rowwise_adagrad needs model.layers 0: it updates the rows of a batch",
+            self.optim.name != "rowwise_adagrad" or (self.model.local and self.model.ids),
+            "optim.name rowwise_adagrad needs model.layers 0, or pinsage with model.ids: "
+            "it updates the rows of a batch",
         )
         check(
             not self.negatives.log_q or self.loss.name == "softmax",
@@ -92,5 +94,6 @@ class Config:
         a_pair = self.negatives.count if self.negatives.name == "uniform" else 0
         a_pair = a_pair * self.negatives.candidates + self.negatives.hard
         shared = self.negatives.count if self.negatives.name == "shared" else 0
-        in_step = self.train.batch_size * (2 + a_pair) + shared
-        return self.model.layers == 0 and self.optim.can_be_sparse and 16 * in_step <= n_rows
+        in_step = (self.train.batch_size * (2 + a_pair) + shared) * self.model.rows_a_node
+        few = self.model.local and self.model.ids and 16 * in_step <= n_rows
+        return few and self.optim.can_be_sparse

@@ -15,11 +15,11 @@ from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import (
     Evaluator,
     Scorer,
-    dot_scorer,
     popularity_scorer,
     random_scorer,
     union,
 )
+from jaxrec.evaluate.scorers import table_scorer
 from jaxrec.files import write_json
 from jaxrec.runfolder import check_data, check_run, read_embeddings, read_json
 
@@ -120,9 +120,7 @@ def evaluate(
     train, seen = found.train, found.train.csr()
     if split == "test":
         seen = union(seen, found.validation.csr())
-    model = dot_scorer(
-        table.user, table.item, user_bias_U=table.user_bias, item_bias_I=table.item_bias
-    )
+    model = table_scorer(table)
     others = always(train, config.seed)
     for name in baselines:
         from jaxrec.evaluate.baselines import ON_REQUEST

@@ -10,6 +10,8 @@ from jax import lax
 from jaxtyping import Array, Float, Num
 
 from jaxrec import hashing
+from jaxrec.models.score import PairWeights, all_scores
+from jaxrec.runfolder import Embeddings
 
 ScoreFn = Callable[[Any, Array], Array]
 
@@ -63,6 +65,33 @@ def dot_scorer(
     return Scorer(_dot, params, len(item_ID))
 
 
+def _learned(params: dict[str, Array], user_B: Array) -> Array:
+    weights = PairWeights(*(params[name] for name in PairWeights._fields))
+    return all_scores(weights, params["user"][user_B], params["item"])
+
+
+def pair_scorer(
+    user_UD: Float[Array | np.ndarray, "U D"],
+    item_ID: Float[Array | np.ndarray, "I D"],
+    weights: PairWeights | None,
+) -> Scorer:
+    """Score by the learned function of these weights; u · i where there are none."""
+    if weights is None:
+        return dot_scorer(user_UD, item_ID)
+    params = {"user": jnp.asarray(user_UD), "item": jnp.asarray(item_ID)}
+    params |= {name: jnp.asarray(x) for name, x in weights._asdict().items()}
+    return Scorer(_learned, params, len(item_ID))
+
+
+def table_scorer(table: Embeddings) -> Scorer:
+    """What ranks by the embeddings of a finished run."""
+    if table.score_bias_H is not None:
+        fields = (getattr(table, f"score_{name}") for name in PairWeights._fields)
+        return pair_scorer(table.user, table.item, PairWeights(*fields))
+    biases = {"user_bias_U": table.user_bias, "item_bias_I": table.item_bias}
+    return dot_scorer(table.user, table.item, **biases)
+
+
 def _popularity(count_I: Array, user_B: Array) -> Array:
     return jnp.broadcast_to(count_I, (len(user_B), len(count_I)))
 
@@ -83,7 +112,8 @@ def _items(x: Array, first: Array, size: int) -> Array:
 
 
 def _dot_tile(params: dict[str, Array], first: Array, size: int) -> dict[str, Array]:
-    by_item = {n: _items(x, first, size) for n, x in params.items() if n.startswith("item")}
+    of_items = ("item", "item_bias")
+    by_item = {n: _items(x, first, size) for n, x in params.items() if n in of_items}
     return params | by_item
 
 
@@ -91,7 +121,8 @@ def _random_tile(params: tuple[Array, Array], first: Array, size: int) -> tuple[
     return params[0], _items(params[1], first, size)
 
 
-TILES: dict[ScoreFn, TileFn] = {_dot: _dot_tile, _popularity: _items, _random: _random_tile}
+TILES: dict[ScoreFn, TileFn] = {_dot: _dot_tile, _learned: _dot_tile}
+TILES |= {_popularity: _items, _random: _random_tile}
 """Score functions that can score some of the items alone: large catalogues are ranked in tiles."""
 
 

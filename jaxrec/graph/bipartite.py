@@ -12,9 +12,24 @@ from scipy.sparse import csgraph
 
 from jaxrec import hashing
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.schema import Encoded
 from jaxrec.errors import InputError
 from jaxrec.graph.buckets import Buckets
 from jaxrec.graph.buckets import build as build_buckets
+from jaxrec.graph.neighbors import Neighbors
+
+
+_MOST_LEVELS = 20  # different ratings that can be types of edges
+
+
+class NodeFeatures(NamedTuple):
+    """Encoded features of the users and of the items, in the order of a graph's rows.
+
+    None where a side has none.
+    """
+
+    user: Encoded | None
+    item: Encoded | None
 
 
 class Bipartite(NamedTuple):
@@ -28,6 +43,10 @@ class Bipartite(NamedTuple):
       place_N: where the nodes of the data set are in the graph: node n is row place_N[n]. None
         where that is n.
       buckets: the same matrix as the kernel of that name takes it, where asked for.
+      levels: the pairs of each rating level as a graph, weighed as in the whole one; where asked
+        for.
+      features: of the nodes, where there are any.
+      neighbors: of every node the foremost ones, [N, F], where asked for.
     """
 
     graph: jraph.GraphsTuple
@@ -35,6 +54,9 @@ class Bipartite(NamedTuple):
     degree_N: Float[Array, "N"]
     place_N: Int[Array, "N"] | None = None
     buckets: Buckets | None = None
+    levels: "tuple[Bipartite, ...] | None" = None
+    features: NodeFeatures | None = None
+    neighbors: Neighbors | None = None
 
     def places(self, node: Int[Array, "*any"]) -> Int[Array, "*any"]:
         """The rows in the graph of nodes numbered as in the data set."""
@@ -98,7 +120,52 @@ def locality_order(
     return place
 
 
-def build(data: Dataset, *, reorder: bool = False, buckets: bool = False) -> Bipartite:
+class _Sorted(NamedTuple):
+    """Directed edges by (receiver, sender), and the pair that each one comes from; [2E]."""
+
+    sender: np.ndarray
+    receiver: np.ndarray
+    pair: np.ndarray
+
+
+def _sorted_edges(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int) -> _Sorted:
+    """Both directions of pairs of rows (user, item), the nodes of items behind those of users."""
+    key = user.astype(np.int64) * n_items + item
+    by_user = np.arange(len(key), dtype=np.int32)
+    if not (key[1:] >= key[:-1]).all():
+        by_user = np.argsort(key, kind="stable").astype(np.int32)
+    del key
+    indptr = np.zeros(n_users + 1, np.int64)
+    np.cumsum(np.bincount(user, minlength=n_users), out=indptr[1:])
+    # Transposing a CSR is a counting sort, and keeps the order of parallel edges.
+    rows = sp.csr_matrix((by_user, item[by_user], indptr), shape=(n_users, n_items))
+    by_item = rows.tocsc().data
+    sender = np.concatenate([item[by_user] + np.int32(n_users), user[by_item]])
+    receiver = np.concatenate([user[by_user], item[by_item] + np.int32(n_users)])
+    return _Sorted(sender, receiver, np.concatenate([by_user, by_item]))
+
+
+def _graphs_tuple(
+    sender: np.ndarray, receiver: np.ndarray, weight: np.ndarray, n_nodes: int
+) -> jraph.GraphsTuple:
+    return jraph.GraphsTuple(
+        nodes=None,
+        edges=jnp.asarray(weight),
+        receivers=jnp.asarray(receiver),
+        senders=jnp.asarray(sender),
+        globals=None,
+        n_node=jnp.array([n_nodes], jnp.int32),
+        n_edge=jnp.array([len(sender)], jnp.int32),
+    )
+
+
+def _indptr(receiver: np.ndarray, n_nodes: int) -> np.ndarray:
+    return np.append(0, np.cumsum(np.bincount(receiver, minlength=n_nodes)))
+
+
+def build(
+    data: Dataset, *, reorder: bool = False, buckets: bool = False, levels: bool = False
+) -> Bipartite:
     """The graph of a data set's interactions, on the default device.
 
     Each interaction is one edge in each direction. Repeated pairs stay parallel edges, which
@@ -107,44 +174,61 @@ def build(data: Dataset, *, reorder: bool = False, buckets: bool = False) -> Bip
     Args:
       data: U users, I items, E interactions.
       reorder: number the nodes for locality; ``place_N`` then tells where each one is.
-      buckets: prepare the kernel of that name.
+      buckets: prepare the kernel of that name, for each level too.
+      levels: also a graph of the pairs of each rating.
 
     Raises:
-      InputError: more edges than int32 can count.
+      InputError: more edges than int32 can count; levels of data without ratings, or with too
+        many different ones.
     """
     if 2 * data.n_edges >= 2**31:
         raise InputError(
             f"{data.name}: {data.n_edges:,} pairs make more than 2^31 directed edges; filter them"
         )
-    n_nodes = data.n_users + data.n_items
-    user, item = data.user, data.item + np.int32(data.n_users)
-    sender, receiver = np.concatenate([item, user]), np.concatenate([user, item])
-    one_way = np.ones(data.n_edges) if data.weight is None else data.weight.astype(np.float64)
-    weight = np.concatenate([one_way, one_way])
-    place = None
+    n_users, n_nodes = data.n_users, data.n_users + data.n_items
+    user, item, place = data.user, data.item, None
     if reorder:
-        place = locality_order(sender, receiver, data.n_users, n_nodes)
-        sender, receiver = place[sender], place[receiver]
-    order = np.lexsort((sender, receiver))
-    sender, receiver, weight = sender[order], receiver[order], weight[order]
-    indptr = np.zeros(n_nodes + 1, np.int64)
-    np.cumsum(np.bincount(receiver, minlength=n_nodes), out=indptr[1:])
+        ends = np.concatenate([item + np.int32(n_users), user]), np.concatenate([user, item])
+        ends[1][len(user) :] += n_users
+        place = locality_order(*ends, n_users, n_nodes)
+        user, item = place[user], place[item + n_users] - np.int32(n_users)
+    sender, receiver, pair = _sorted_edges(user, item, n_users, data.n_items)
+    weight = None if data.weight is None else data.weight.astype(np.float64)[pair]
     degree = np.bincount(receiver, weights=weight, minlength=n_nodes)
-    normalised = symmetric_weights(sender, receiver, weight, degree)
-    graph = jraph.GraphsTuple(
-        nodes=None,
-        edges=jnp.asarray(normalised),
-        receivers=jnp.asarray(receiver, jnp.int32),
-        senders=jnp.asarray(sender, jnp.int32),
-        globals=None,
-        n_node=jnp.array([n_nodes], jnp.int32),
-        n_edge=jnp.array([len(sender)], jnp.int32),
-    )
-    place_N = None if place is None else jnp.asarray(place)
-    rows = build_buckets(indptr, sender, normalised) if buckets else None
-    return Bipartite(
-        graph, jnp.asarray(indptr, jnp.int32), jnp.asarray(degree, jnp.float32), place_N, rows
-    )
+    one = np.ones(1) if weight is None else weight
+    normalised = symmetric_weights(sender, receiver, one, degree)
+
+    def graph(part: np.ndarray | slice, place_N: Array | None) -> Bipartite:
+        edges = sender[part], receiver[part], normalised[part]
+        indptr = _indptr(edges[1], n_nodes)
+        rows = build_buckets(indptr, edges[0], edges[2]) if buckets else None
+        degree_N = jnp.asarray(degree, jnp.float32)
+        indptr = jnp.asarray(indptr, jnp.int32)
+        return Bipartite(_graphs_tuple(*edges, n_nodes), indptr, degree_N, place_N, rows)
+
+    whole = graph(slice(None), None if place is None else jnp.asarray(place))
+    if not levels:
+        return whole
+    level = rating_levels(data)[1][pair]
+    parts = (graph(level == r, whole.place_N) for r in range(level.max() + 1))
+    return whole._replace(levels=tuple(parts))
+
+
+def rating_levels(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The different ratings, ascending, and the number among them of each interaction's.
+
+    Raises:
+      InputError: there are no ratings, or more than 20 different ones.
+    """
+    if data.rating is None:
+        raise InputError(f"{data.name}: model.levels needs ratings, and this data has none")
+    values, level = np.unique(data.rating, return_inverse=True)
+    if len(values) > _MOST_LEVELS:
+        raise InputError(
+            f"{data.name}: {len(values)} different ratings are too many for model.levels, "
+            f"{_MOST_LEVELS} at most; set model.levels False"
+        )
+    return values, level.astype(np.int32)
 
 
 def drop_edges(graph: Bipartite, key: PRNGKeyArray, rate: float) -> Bipartite:

@@ -7,16 +7,24 @@ from jaxrec.config import ModelConfig
 from jaxrec.models.lightgcn import LightGCN
 from jaxrec.models.ngcf import NGCF
 from jaxrec.models.nodes import Encoder, Nodes
+from jaxrec.models.score import NeuralScore
 
-__all__ = ["NGCF", "Encoder", "LightGCN", "Nodes", "build"]
+__all__ = ["NGCF", "Encoder", "LightGCN", "NeuralScore", "Nodes", "build"]
 
 
 def build(config: ModelConfig, n_users: int, n_items: int, key: PRNGKeyArray) -> Encoder:
-    """The encoder of a configuration, freshly initialised from the key.
+    """The encoder of a configuration, freshly initialised from the key, with its learned score.
 
     ``mf`` is LightGCN without layers: the same table, trained by the same loop.
     """
     rngs = nnx.Rngs(params=key)
+    encoder = _encoder(config, n_users, n_items, rngs)
+    if config.score == "mlp":
+        encoder.score = NeuralScore(encoder.out_dim, config.score_width, rngs)
+    return encoder
+
+
+def _encoder(config: ModelConfig, n_users: int, n_items: int, rngs: nnx.Rngs) -> Encoder:
     if config.name == "ngcf":
         return NGCF(
             n_users,

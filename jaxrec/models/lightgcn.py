@@ -9,7 +9,8 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite, drop_edges
 from jaxrec.graph.spmm import Kernel, propagate, sum_of_layers
-from jaxrec.models.nodes import Nodes
+from jaxrec.models.nodes import Block, Nodes
+from jaxrec.models.score import NeuralScore
 
 
 class LightGraphConv(nnx.Module):
@@ -54,8 +55,14 @@ class LightGCN(nnx.Module):
         self.share = nnx.Param(equal) if learned_shares else None
         self.kernel: Literal["auto"] | Kernel = kernel
         self.edge_dropout = edge_dropout
+        self.score: NeuralScore | None = None
         self.convs = nnx.List([LightGraphConv(kernel) for _ in range(layers)])
         self.dtype = jnp.dtype(dtype)
+
+    @property
+    def out_dim(self) -> int:
+        """D."""
+        return self.embedding[...].shape[1]
 
     @property
     def smoothing(self) -> int:
@@ -90,3 +97,11 @@ class LightGCN(nnx.Module):
         graph, table_ND = self._graph(graph, key), self.embedding[...]
         kernel, dtype, share_L = self.kernel, self.dtype.name, self.shares()
         return Nodes(*sum_of_layers(graph, table_ND, row_R, share_L, kernel=kernel, dtype=dtype))
+
+    def plan(self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None) -> Block:
+        """What :meth:`of_block` takes for these rows, of a model without layers."""
+        return Block(row_R)
+
+    def of_block(self, graph: Bipartite, x_MD: Float[Array, "M D"], block: Block) -> Nodes:
+        """:meth:`rows` from the table's rows that the plan names."""
+        return Nodes(x_MD, x_MD)

@@ -19,11 +19,27 @@ class Nodes(NamedTuple):
     base_ND: Float[Array, "N D0"]
 
 
+class Block(NamedTuple):
+    """The rows of the table that some final embeddings are made of.
+
+    Attributes:
+      node_M: rows, repeats allowed.
+    """
+
+    node_M: Int[Array, "M"]
+
+
 @runtime_checkable
 class Encoder(Protocol):
     """Parameters and a graph to embeddings. A key is given in training only, for dropout."""
 
     embedding: Any
+    score: Any  # a NeuralScore, or None
+
+    @property
+    def out_dim(self) -> int:
+        """Width of the final embeddings."""
+        ...
 
     @property
     def smoothing(self) -> int:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import jax
@@ -17,19 +17,21 @@ from jaxrec.config import Config
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
-from jaxrec.evaluate.ranking import Evaluator, Scorer, dot_scorer, empty_csr, union
+from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr, union
+from jaxrec.evaluate.scorers import pair_scorer
 from jaxrec.graph import bipartite
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.graph.pagerank import Window, rank_window
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.graph.spmm import resolve
+from jaxrec.models.score import PairWeights
 from jaxrec.negatives import Popularity
 from jaxrec.negatives import popularity as popularity_of
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.batches import Pairs, steps_per_epoch
 from jaxrec.train.draw import TrainData
-from jaxrec.train.state import Stepper, TrainState
+from jaxrec.train.state import TABLE, Stepper, TrainState
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Problem:
             tx or _optimizer(config, train.n_users + train.n_items, cadence.total),
             train.n_users,
             train.n_items,
+            _rest_optimizer(config, cadence.total),
         )
         on_device, seconds = _train_data(config, train, data_key), None
         if config.negatives.hard:
@@ -150,7 +153,22 @@ class Problem:
 
     def scorer(self, state: TrainState) -> Scorer:
         """What ranks items for users."""
-        return dot_scorer(*self.embeddings(state))
+        return pair_scorer(*self.embeddings(state), self.pair_weights(state))
+
+    def pair_weights(self, state: TrainState) -> PairWeights | None:
+        """The parameters of a learned score; None where the score is a product."""
+        score = nnx.merge(self.stepper.graphdef, state.params).score
+        return None if score is None else score.weights
+
+    def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
+        """Every parameter by its path, the table's rows in the data set's order."""
+        found = {}
+        for path, value in nnx.to_flat_state(self.stepper.current(state)):
+            name, array = "/".join(map(str, path)), value[...]
+            if name == TABLE:
+                array = self.data.graph.in_data_order(array)
+            found[name] = np.asarray(jax.device_get(array))
+        return found
 
     def part(self, split: str) -> tuple[Csr, Csr]:
         """What is relevant and what is masked: "train" masks nothing, "test" validation too."""
@@ -186,6 +204,12 @@ def _optimizer(
 ) -> optax.GradientTransformation | RowOptimizer:
     room = rowwise if config.sparse_updates(n_rows) else optim
     return room.build(config.optim, steps)
+
+
+def _rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
+    """Of what is no table, where the table has a row-wise optimizer."""
+    dense = {"rowwise_adagrad": "adagrad"}.get(config.optim.name, config.optim.name)
+    return optim.build(replace(config.optim, name=dense, sparse=None), steps)
 
 
 def _model(config: Config, train: Dataset, key: PRNGKeyArray) -> models.Encoder:

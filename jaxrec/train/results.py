@@ -21,21 +21,26 @@ _SAMPLED_BATCHES = 16
 
 
 def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
-    """embeddings.npz of the chosen parameters, and seen.npz: what train and validation held."""
+    """embeddings.npz and parameters.npz of the chosen parameters, and seen.npz: what train and
+    validation held."""
     user_UD, item_ID = (
         np.asarray(jax.device_get(x), np.float32) for x in problem.embeddings(outcome.state)
     )
     train, (_, seen) = problem.splits.train, problem.part("test")
-    with replacing(run / "embeddings.npz") as partial, partial.open("wb") as file:
-        np.savez(
-            file,
-            user=user_UD,
-            item=item_ID,
-            user_ids=np.asarray(train.user_ids).astype(str),
-            item_ids=np.asarray(train.item_ids).astype(str),
-        )
-    with replacing(run / "seen.npz") as partial, partial.open("wb") as file:
-        np.savez(file, indptr=seen.indptr, indices=seen.indices)
+    weights = problem.pair_weights(outcome.state)
+    learned = {} if weights is None else jax.device_get(weights)._asdict()
+    ids = {"user_ids": train.user_ids, "item_ids": train.item_ids}
+    embeddings = {"user": user_UD, "item": item_ID}
+    embeddings |= {name: np.asarray(array).astype(str) for name, array in ids.items()}
+    embeddings |= {f"score_{name}": array for name, array in learned.items()}
+    _write(run / "parameters.npz", problem.parameters(outcome.state))
+    _write(run / "seen.npz", seen._asdict())
+    _write(run / "embeddings.npz", embeddings)
+
+
+def _write(path: Path, arrays: dict[str, Any]) -> None:
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
 
 
 def final_evaluation(

@@ -1,6 +1,7 @@
 """TrainState and the pure train step: (state, data) to the next state, under one scan."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -12,10 +13,12 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxrec import losses
 from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite
-from jaxrec.models import Nodes
-from jaxrec.rowwise import RowOptimizer, distinct
+from jaxrec.models import Encoder, Nodes
+from jaxrec.models.score import PairWeights, pair_scores
+from jaxrec.rowwise import RowOptimizer, RowState, distinct
 from jaxrec.train.draw import Batch, TrainData, draw
 
+TABLE = "embedding"  # where an encoder has its table
 SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
 
 
@@ -35,12 +38,19 @@ class Totals(NamedTuple):
     bad_step: Int[Array, ""]
 
 
+class SplitState(NamedTuple):
+    """State of a row-wise optimizer for the table, and of an optax chain for what else there is."""
+
+    rows: RowState
+    rest: Any
+
+
 class TrainState(NamedTuple):
     """All that changes from step to step. Random numbers come from (key, step) alone."""
 
     step: Int[Array, ""]
     params: nnx.State
-    opt_state: Any  # optax's, or a RowState
+    opt_state: Any  # optax's, or a SplitState
     totals: Totals
 
 
@@ -48,7 +58,7 @@ class TrainState(NamedTuple):
 class Stepper:
     """The static half of a step: configuration, the encoder's structure and the optimizer.
 
-    With a :class:`RowOptimizer` the parameters are one table, whose rows are the embeddings.
+    A :class:`RowOptimizer` updates the table of embeddings, and ``rest`` what else there is.
     """
 
     config: Config
@@ -56,18 +66,24 @@ class Stepper:
     tx: optax.GradientTransformation | RowOptimizer
     n_users: int
     n_items: int
+    rest: optax.GradientTransformation
 
     def init(self, params: nnx.State) -> TrainState:
         """The state before step 0."""
-        tx = self.tx
-        state = tx.init(_table(params)) if isinstance(tx, RowOptimizer) else tx.init(params)
+        state: Any = None
+        if isinstance(self.tx, RowOptimizer):
+            table_ND, others = _split(params)
+            state = SplitState(self.tx.init(table_ND), self.rest.init(others))
+        else:
+            state = self.tx.init(params)
         return TrainState(jnp.int32(0), params, state, zero_totals())
 
     def current(self, state: TrainState) -> nnx.State:
         """The parameters to score with: rows that a row-wise optimizer left behind brought up."""
         if not isinstance(self.tx, RowOptimizer):
             return state.params
-        return _with_table(state.params, self.tx.current(_table(state.params), state.opt_state))
+        table_ND, others = _split(state.params)
+        return _joined(self.tx.current(table_ND, state.opt_state.rows), others)
 
     def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
         """Final embeddings in the data set's order, of length 1 where the score is cosine."""
@@ -87,12 +103,12 @@ class Stepper:
         self, params: nnx.State, graph: Bipartite, batch: Batch, key: PRNGKeyArray | None = None
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Mean loss of the batch with its L2, and the L2 part alone; the key is for dropout."""
-        node_R = self._nodes_of(batch)
-        rows = nnx.merge(self.graphdef, params).rows(graph, graph.places(node_R), key)
-        return self._loss_of(rows, batch)
+        model = nnx.merge(self.graphdef, params)
+        rows = model.rows(graph, graph.places(self._nodes_of(batch)), key)
+        return self._loss_of(rows, batch, model)
 
-    def _dropout_key(self, data: TrainData, step: Array) -> PRNGKeyArray | None:
-        if not self.config.model.drops:
+    def _model_key(self, data: TrainData, step: Array) -> PRNGKeyArray | None:
+        if not self.config.model.draws:
             return None
         return jax.random.fold_in(jax.random.fold_in(data.key, 2), step)
 
@@ -102,7 +118,9 @@ class Stepper:
         items = jnp.concatenate([item_B, batch.neg.reshape(-1), *hard])
         return jnp.concatenate([user_B, items + self.n_users])
 
-    def _loss_of(self, rows: Nodes, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    def _loss_of(
+        self, rows: Nodes, batch: Batch, model: Encoder
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """The loss from the rows of ``_nodes_of``.
 
         L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over the pairs
@@ -111,7 +129,8 @@ class Stepper:
         """
         rows, weight_B = self._scored(rows), batch.positives.weight_B
         n_pairs = len(weight_B)
-        rows, batch = self._hardest(rows, batch)
+        weights = None if model.score is None else model.score.weights
+        rows, batch = self._hardest(rows, batch, weights)
 
         def parts(x_RD: Array) -> tuple[Array, Array, Array, Array | None]:
             ends = [n_pairs, 2 * n_pairs, 2 * n_pairs + batch.neg.size]
@@ -122,7 +141,9 @@ class Stepper:
             return user_BD, pos_BD, neg, own_BHD
 
         share_B = weight_B / jnp.sum(weight_B)
-        form = {"temperature": self.config.loss.temperature, "dtype": self.config.model.dtype}
+        form: dict[str, Any] = {"temperature": self.config.loss.temperature}
+        form |= {"dtype": self.config.model.dtype, "weights": weights}
+        form |= {"pairs": None if weights is None else pair_scores}
         name, valid_BN = self.config.loss.name, batch.valid_BN
         user_BD, pos_BD, neg, own_BHD = parts(rows.emb_ND)
         weighed = share_B, valid_BN, batch.log_q, own_BHD
@@ -138,7 +159,9 @@ class Stepper:
             l2 = self.config.train.l2 / 2 * jnp.sum(share_B * norm_B)
         return value + l2, l2
 
-    def _hardest(self, rows: Nodes, batch: Batch) -> tuple[Nodes, Batch]:
+    def _hardest(
+        self, rows: Nodes, batch: Batch, weights: PairWeights | None
+    ) -> tuple[Nodes, Batch]:
         """Of each negative's candidates the one that its user scores highest now.
 
         Source: Zhang et al., "Optimizing top-N collaborative filtering via dynamic negative item
@@ -150,7 +173,8 @@ class Stepper:
         n_pairs = len(batch.positives.user_B)
         user_BD, neg_RD = rows.emb_ND[:n_pairs], rows.emb_ND[2 * n_pairs :]
         neg_BND = neg_RD.reshape(n_pairs, -1, neg_RD.shape[-1])
-        score_BN = jnp.einsum("bd,bnd->bn", *map(jax.lax.stop_gradient, (user_BD, neg_BND)))
+        pairs: losses.PairFn = losses.products if weights is None else pair_scores
+        score_BN = pairs(*jax.lax.stop_gradient((weights, user_BD, neg_BND)))
         if batch.valid_BN is not None:
             score_BN = jnp.where(batch.valid_BN, score_BN, -jnp.inf)
         score_BNC = score_BN.reshape(n_pairs, config.count, config.candidates)
@@ -170,10 +194,10 @@ class Stepper:
         """One step: batch, loss, gradient, update."""
         batch = self.batch(data, state.step)
         if isinstance(self.tx, RowOptimizer):
-            made = self._update_rows(self.tx, state, data.graph, batch)
+            update = partial(self._update_rows, self.tx)
         else:
-            key = self._dropout_key(data, state.step)
-            made = self._update(self.tx, state, data.graph, batch, key)
+            update = partial(self._update, self.tx)
+        made = update(state, data.graph, batch, self._model_key(data, state.step))
         loss, l2, params, opt_state = made
         seen = state.totals
         first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
@@ -196,23 +220,33 @@ class Stepper:
         (loss, l2), gradient = jax.value_and_grad(self.loss, has_aux=True)(
             state.params, graph, batch, key
         )
-        with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
-            updates, opt_state = tx.update(gradient, state.opt_state, state.params)
-        return loss, l2, optax.apply_updates(state.params, updates), opt_state
+        return loss, l2, *_apply(tx, gradient, state.opt_state, state.params)
 
     def _update_rows(
-        self, tx: RowOptimizer, state: TrainState, graph: Bipartite, batch: Batch
+        self,
+        tx: RowOptimizer,
+        state: TrainState,
+        graph: Bipartite,
+        batch: Batch,
+        key: PRNGKeyArray | None,
     ) -> tuple[Array, Array, Any, Any]:
-        table_ND = _table(state.params)
-        row_R, slot_B = distinct(graph.places(self._nodes_of(batch)), table_ND.shape[0])
-        read = tx.read(table_ND, state.opt_state, row_R)
+        table_ND, others = _split(state.params)
+        rows, rest = state.opt_state
+        model = nnx.merge(self.graphdef, state.params)
+        block = model.plan(graph, graph.places(self._nodes_of(batch)), key)
+        row_R, slot_M = distinct(block.node_M, table_ND.shape[0])
+        read = tx.read(table_ND, rows, row_R)
 
-        def loss_of(x_RD: Array) -> tuple[Array, Array]:
-            return self._loss_of(Nodes(x_RD[slot_B], x_RD[slot_B]), batch)
+        def loss_of(x_RD: Array, others: nnx.State) -> tuple[Array, Array]:
+            model = nnx.merge(self.graphdef, _joined(table_ND, others))
+            return self._loss_of(model.of_block(graph, x_RD[slot_M], block), batch, model)
 
-        (loss, l2), gradient_RD = jax.value_and_grad(loss_of, has_aux=True)(read.x_RD)
-        table_ND, opt_state = tx.write(table_ND, state.opt_state, row_R, read, gradient_RD)
-        return loss, l2, _with_table(state.params, table_ND), opt_state
+        (loss, l2), (grad_RD, gradient) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(
+            read.x_RD, others
+        )
+        table_ND, rows = tx.write(table_ND, rows, row_R, read, grad_RD)
+        others, rest = _apply(self.rest, gradient, rest, others)
+        return loss, l2, _joined(table_ND, others), SplitState(rows, rest)
 
     def dispatch(
         self, state: TrainState, data: TrainData, n: Int[Array, ""]
@@ -231,13 +265,23 @@ class Stepper:
         return state, state.totals
 
 
-def _table(params: nnx.State) -> Float[Array, "N D"]:
-    (table_ND,) = jax.tree.leaves(params)
-    return table_ND
+def _apply(
+    tx: optax.GradientTransformation, gradient: Any, opt_state: Any, params: Any
+) -> tuple[Any, Any]:
+    """The next parameters and the next state of an optax chain."""
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
+        updates, opt_state = tx.update(gradient, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
 
 
-def _with_table(params: nnx.State, table_ND: Float[Array, "N D"]) -> nnx.State:
-    return jax.tree.unflatten(jax.tree.structure(params), [table_ND])
+def _split(params: nnx.State) -> tuple[Float[Array, "N D"], nnx.State]:
+    """The table of embeddings, and the other parameters."""
+    others = nnx.State({name: value for name, value in params.items() if name != TABLE})
+    return jnp.asarray(params[TABLE][...]), others
+
+
+def _joined(table_ND: Float[Array, "N D"], others: nnx.State) -> nnx.State:
+    return nnx.State({**others, TABLE: nnx.Param(table_ND)})
 
 
 def zero_totals() -> Totals:

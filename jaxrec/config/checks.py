@@ -1,0 +1,21 @@
+"""What every section of a configuration is checked with."""
+
+from collections.abc import Sequence
+
+from jaxrec.errors import InputError
+
+
+def check(ok: bool, message: str) -> None:
+    """Raise InputError with the message unless ``ok``."""
+    if not ok:
+        raise InputError(message)
+
+
+def check_cutoffs(ks: Sequence[int]) -> None:
+    """Raise InputError unless ``ks`` are one or more different cut-offs of at least 1."""
+    listed = " ".join(map(str, ks))
+    check(
+        len(ks) > 0 and all(k >= 1 for k in ks),
+        f"eval.k must be one or more cut-offs of at least 1, not ({listed})",
+    )
+    check(len(set(ks)) == len(ks), f"eval.k names a cut-off twice: {listed}")

@@ -1,0 +1,170 @@
+"""The section of a configuration that says which encoder, and how it scores."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxrec.config.checks import check
+
+_FAN_OUTS = (10, 5)  # of the first hop from the batch, and of the others
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The encoder: what maps node ids and the graph to embeddings."""
+
+    name: Literal["lightgcn", "mf", "ngcf", "gcmc", "pinsage"] = "lightgcn"
+    """lightgcn; mf: the same table without propagation; ngcf; gcmc; pinsage, on sampled blocks."""
+    dim: int = 64
+    """Width D of the embeddings."""
+    layers: int = 3
+    """Propagation layers L."""
+    init: Literal["normal", "spectral"] = "normal"
+    """normal, or spectral: leading singular vectors of the normalised interactions."""
+    init_std: float = 0.1
+    """Standard deviation of the normal initialisation; root mean square of the spectral one."""
+    score: Literal["dot", "cosine", "mlp"] = "dot"
+    """Score of a user and an item, in training and in ranking; mlp is a learned function."""
+    score_width: int = 32
+    """Hidden units of the score mlp."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute type of propagation and scores; parameters and sums stay float32."""
+    kernel: Literal["auto", "segment_sum", "csr", "buckets"] = "auto"
+    """Propagation kernel; auto takes the default of the platform."""
+    layer_weights: Literal["mean", "learned"] = "mean"
+    """lightgcn: layers count the same, or by weights that are learned."""
+    form: Literal["paper", "lecture"] = "paper"
+    """ngcf: interaction terms, layers concatenated; or the lecture's mean of neighbours and one
+    linear map of node and neighbours, the last layer."""
+    edge_dropout: float = 0.0
+    """lightgcn: share of the pairs left out of the graph of a training step."""
+    node_dropout: float = 0.0
+    """ngcf, gcmc: share of the nodes that send nothing in a layer of a training step."""
+    message_dropout: float = 0.0
+    """ngcf: share of the entries of a layer's output set to 0 in a training step."""
+    hidden_dim: int | None = None
+    """gcmc, pinsage: width of what is between input and embeddings; dim where not given."""
+    ids: bool = True
+    """gcmc, pinsage: an embedding for each id is part of the input. Without, the model is
+    inductive: it needs features, and embeds items that it has never seen."""
+    features: bool | None = None
+    """gcmc, pinsage: the data's features are part of the input. By default where there are any."""
+    levels: bool | None = None
+    """gcmc: each rating is a type of edge with its own weights. By default where there are
+    ratings."""
+    batch_norm: bool = False
+    """gcmc: embeddings are normalised over the users, and over the items."""
+    neighbors: Literal["importance", "uniform"] = "importance"
+    """pinsage: neighbours are the nodes that short random walks visit most, weighed by their
+    visits; or drawn evenly from the nodes next to one."""
+    fan_outs: tuple[int, ...] = ()
+    """pinsage: neighbours a node, by hop from the batch; by default 10 and then 5."""
+    walks: int = 32
+    """pinsage: random walks from each node, where neighbours are those of importance."""
+    walk_length: int = 2
+    """pinsage: steps of such a walk; at an even number it is on the side where it began."""
+    sampling: Literal["auto", "device", "host"] = "auto"
+    """pinsage: where blocks are drawn; on the host where the graph does not fit the device."""
+
+    def __post_init__(self) -> None:
+        name = self.name
+        check(self.dim >= 1, f"model.dim must be at least 1, not {self.dim}")
+        check(
+            self.hidden_dim is None or self.hidden_dim >= 1,
+            f"model.hidden_dim must be at least 1, not {self.hidden_dim}",
+        )
+        check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
+        check(
+            name != "mf" or self.layers == 0,
+            f"model.layers must be 0 for mf, which does not propagate, not {self.layers}",
+        )
+        check(
+            name in ("lightgcn", "mf") or self.layers >= 1,
+            f"model.layers must be at least 1 for {name}, not {self.layers}",
+        )
+        check(self.score_width >= 1, f"model.score_width is at least 1, not {self.score_width}")
+        check(self.init_std > 0, f"model.init_std must be positive, not {self.init_std}")
+        check(
+            self.layers >= 1 or (self.layer_weights == "mean" and self.edge_dropout == 0),
+            "model.layer_weights learned and model.edge_dropout need model.layers of at least 1",
+        )
+        for dropout in ("edge_dropout", "node_dropout", "message_dropout"):
+            share = getattr(self, dropout)
+            check(0 <= share < 1, f"model.{dropout} is a share in [0, 1), not {share}")
+        for field in dataclasses.fields(self):
+            models = _MODELS_OF.get(field.name, (name,))
+            check(
+                name in models or getattr(self, field.name) == field.default,
+                f"model.{field.name} is for {' and '.join(models)}, and {name} has none",
+            )
+        check(
+            self.edge_dropout == 0 or self.kernel != "buckets",
+            "model.edge_dropout needs model.kernel csr or segment_sum: "
+            "buckets are made once for a whole run",
+        )
+        check(
+            self.ids or self.features is not False,
+            "model.ids and model.features are both off: the model has no input",
+        )
+        check(self.ids or self.init == "normal", "model.init spectral needs model.ids")
+        self._check_sampling()
+
+    def _check_sampling(self) -> None:
+        listed = " ".join(map(str, self.fan_outs))
+        check(
+            len(self.fan_outs) in (0, self.layers),
+            f"model.fan_outs needs a number a layer, {self.layers} of them, not ({listed})",
+        )
+        check(
+            all(n >= 1 for n in self.fan_outs),
+            f"model.fan_outs are numbers of at least 1, not ({listed})",
+        )
+        check(self.walks >= 1, f"model.walks must be at least 1, not {self.walks}")
+        check(
+            self.walk_length >= 1, f"model.walk_length must be at least 1, not {self.walk_length}"
+        )
+        reached = self.walks * self.walk_length
+        check(
+            self.neighbors == "uniform" or max(self.hops) <= reached,
+            f"model.fan_outs asks for {max(self.hops, default=0)} neighbours, and "
+            f"{self.walks} walks of {self.walk_length} visit {reached} nodes at most",
+        )
+
+    @property
+    def hops(self) -> tuple[int, ...]:
+        """``fan_outs`` with its default resolved."""
+        first, other = _FAN_OUTS
+        return self.fan_outs or (first, *(other for _ in range(self.layers - 1)))
+
+    @property
+    def rows_a_node(self) -> int:
+        """Rows of the table that one node of a batch reads, of a model that reads few."""
+        rows = 1
+        for n in self.hops if self.name == "pinsage" else ():
+            rows *= 1 + n
+        return rows
+
+    @property
+    def local(self) -> bool:
+        """Whether a step reads, and has a gradient for, a few rows of the table only."""
+        return self.name == "pinsage" or self.layers == 0
+
+    @property
+    def draws(self) -> bool:
+        """Whether a training step draws random numbers in the encoder."""
+        sampled = self.name == "pinsage" and self.neighbors == "uniform"
+        return sampled or max(self.edge_dropout, self.node_dropout, self.message_dropout) > 0
+
+
+# What only some models have.
+_MODELS_OF = {
+    "layer_weights": ("lightgcn",),
+    "edge_dropout": ("lightgcn",),
+    "form": ("ngcf",),
+    "node_dropout": ("ngcf", "gcmc"),
+    "message_dropout": ("ngcf",),
+    "levels": ("gcmc",),
+    "batch_norm": ("gcmc",),
+    **dict.fromkeys(("hidden_dim", "ids", "features"), ("gcmc", "pinsage")),
+    **dict.fromkeys(("neighbors", "fan_outs", "walks", "walk_length", "sampling"), ("pinsage",)),
+}

@@ -1,0 +1,105 @@
+"""What goes into the first layer: an embedding for each id, encoded features, or both."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from jaxrec.data.schema import Encoded
+from jaxrec.graph.bipartite import NodeFeatures
+
+
+class FeatureSizes(NamedTuple):
+    """Sizes of one side's encoded features: F numbers, and the names of categories and bags."""
+
+    numbers: int
+    categories: tuple[int, ...]
+    bags: tuple[int, ...]
+
+
+class FeatureEncoder(nnx.Module):
+    """Σ over columns: a linear map of the numbers, an embedding of each category, a bag's mean."""
+
+    def __init__(self, sizes: FeatureSizes, dim: int, init_std: float, rngs: nnx.Rngs) -> None:
+        def table(rows: int) -> nnx.Param:
+            return nnx.Param(init_std * jax.random.normal(rngs.params(), (rows, dim)))
+
+        self.number = table(sizes.numbers) if sizes.numbers else None
+        self.category = nnx.List([table(rows) for rows in sizes.categories])
+        self.bag = nnx.List([table(rows) for rows in sizes.bags])
+        self.bias = nnx.Param(jnp.zeros(dim))
+
+    def __call__(self, x: Encoded) -> Float[Array, "n D"]:
+        total_nD = jnp.broadcast_to(self.bias[...], (x.number.shape[0], self.bias[...].shape[0]))
+        if self.number is not None:
+            total_nD = total_nD + x.number @ self.number[...]
+        for table, code_n in zip(self.category, x.category, strict=True):
+            total_nD = total_nD + table[...][code_n]
+        for table, code_nW in zip(self.bag, x.bag, strict=True):
+            # Names have codes from 1 on; an empty bag is the name 0.
+            used_nW = (code_nW > 0) | (jnp.arange(code_nW.shape[1]) == 0)
+            share_nW = used_nW / jnp.sum(used_nW, axis=1, keepdims=True, dtype=jnp.float32)
+            total_nD = total_nD + jnp.einsum("nw,nwd->nd", share_nW, table[...][code_nW])
+        return total_nD
+
+
+class NodeInput(nnx.Module):
+    """x_n = (embedding of n's id) + (n's features encoded), for users and items apart.
+
+    Args:
+      n_users: U; rows from U on are items.
+      sizes: of the users' and the items' features; None where a side has none.
+    """
+
+    def __init__(
+        self,
+        n_users: int,
+        sizes: tuple[FeatureSizes | None, FeatureSizes | None],
+        dim: int,
+        init_std: float,
+        rngs: nnx.Rngs,
+    ) -> None:
+        self.n_users, self.dim = n_users, dim
+        self.user, self.item = (
+            None if of is None else FeatureEncoder(of, dim, init_std, rngs) for of in sizes
+        )
+
+    def all(
+        self, features: NodeFeatures | None, n_nodes: int, table_ND: Array | None
+    ) -> Float[Array, "N D"]:
+        """The input of every node."""
+        sides = []
+        for encoder, side, n in (
+            (self.user, "user", self.n_users),
+            (self.item, "item", n_nodes - self.n_users),
+        ):
+            x = None if features is None else getattr(features, side)
+            sides.append(jnp.zeros((n, self.dim)) if encoder is None else encoder(x))
+        encoded_ND = jnp.concatenate(sides)
+        return encoded_ND if table_ND is None else table_ND + encoded_ND
+
+    def rows(
+        self, features: NodeFeatures | None, node_M: Int[Array, "M"], table_MD: Array | None
+    ) -> Float[Array, "M D"]:
+        """The input of some nodes, ``table_MD`` being their rows of the table."""
+        total_MD = jnp.zeros((node_M.shape[0], self.dim)) if table_MD is None else table_MD
+        if features is None:
+            return total_MD
+        is_user_M1 = (node_M < self.n_users)[:, None]
+        for encoder, x, row_M, mine_M1 in (
+            (self.user, features.user, node_M, is_user_M1),
+            (self.item, features.item, node_M - self.n_users, ~is_user_M1),
+        ):
+            if encoder is not None and x is not None:
+                encoded_MD = encoder(_taken(x, row_M))
+                total_MD = total_MD + jnp.where(mine_M1, encoded_MD, 0)
+        return total_MD
+
+
+def _taken(x: Encoded, row_M: Array) -> Encoded:
+    def taken(array: Any) -> Array:
+        return array[jnp.clip(row_M, 0, array.shape[0] - 1)]
+
+    return jax.tree.map(taken, x)
