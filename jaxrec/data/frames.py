@@ -66,7 +66,7 @@ def _places(
     column: pl.Series, ids: np.ndarray, where: Where, kind: str, unknown: str
 ) -> np.ndarray:
     """Row of the id table for every row of the frame, -1 where it has none."""
-    texts = column.cast(pl.String).str.strip_chars()
+    texts = column.cast(pl.String)
     lacking = texts.is_null() | (texts == "")
     if lacking.any():
         raise InputError(f"{where(_first(lacking))}: the {kind} is missing; mend or drop the row")
