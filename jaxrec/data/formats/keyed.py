@@ -156,7 +156,7 @@ def _guessed(texts: pl.Series) -> pl.Series:
 
 
 def _sequence(texts: pl.Series, where: Where, type: str) -> pl.Series:
-    lists = texts.str.split(" ")
+    lists = texts.str.extract_all(r"\S+")
     if type == "token_seq":
         return lists
     flat = lists.explode()

@@ -96,7 +96,7 @@ def test_parquet_tables_keep_their_types(write):
 
 
 def test_recbole_types_rule(write):
-    text = "item_id:token\tzip:token\tlook:float_seq\n9\t11\t1 2\n7\t12\t\n10\tx\t3 4.5\n"
+    text = "item_id:token\tzip:token\tlook:float_seq\n9\t11\t1  2 \n7\t12\t\n10\tx\t3 4.5\n"
     folder = write(a__csv=PAIRS, a__item=text)
     found = values(read(folder / "a.csv", items=folder / "a.item").item_features)
     assert found == {"zip": ["12", "11", "x"], "look": [None, [1.0, 2.0], [3.0, 4.5]]}
