@@ -115,15 +115,18 @@ def test_data_commands(home):
     )
     assert done.returncode == 0, done.stderr
     (home / "raw.csv").write_text("who,what,how\na,x,click\na,y,buy\nb,x,click\nb,z,buy\n")
+    (home / "kinds.csv").write_text("what,kind\nx,toy\ny,book\nnew,toy\n")
     done = jaxrec(
         *("data", "import", "raw.csv", "--format", "csv", "--out", "imported"),
         *("--columns.user", "who", "--columns.item", "what", "--columns.event", "how"),
         *("--event-weights", "click=1", "buy=3"),
+        *("--items", "kinds.csv", "--cold-items"),
         cwd=home,
     )
     assert done.returncode == 0, done.stderr
     done = jaxrec("data", "stats", "imported", cwd=home)
     assert re.search(r"weights +1 to 3", done.stdout)
+    assert re.search(r"item features +kind \(category of 2, 1 missing\)", done.stdout)
 
 
 def test_presets_env_and_help():

@@ -61,11 +61,29 @@ def _import(args: list[str]) -> str:
         columns: Columns = field(default_factory=Columns)
         event_weights: tuple[str, ...] = ()
         """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
+        items: str | None = None
+        """Features of items: a table keyed by id (.parquet, .csv, .tsv, RecBole's .item)."""
+        users: str | None = None
+        """Features of users, likewise."""
+        cold_items: bool = False
+        """Keep items that only the table of features has, without interactions."""
+        cold_users: bool = False
+        """Keep users that only the table of features has, without interactions."""
 
     made = parse(Import, args, "jaxrec data import")
     columns = made.columns if made.columns.given() else None
     weights = _weights(made.event_weights) or None
-    return commands.import_data(made.src, made.out, made.format, columns, weights)
+    return commands.import_data(
+        made.src,
+        made.out,
+        made.format,
+        columns,
+        weights,
+        items=made.items,
+        users=made.users,
+        cold_items=made.cold_items,
+        cold_users=made.cold_users,
+    )
 
 
 def _stats(args: list[str]) -> str:

@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxrec.data import formats, synthetic
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset, refuse_occupied
+from jaxrec.data.features import Bag, Category, Column, Vector
 
 
 def import_data(
@@ -15,14 +17,18 @@ def import_data(
     format: str | None = None,
     columns: formats.Columns | None = None,
     event_weights: dict[str, float] | None = None,
+    **catalogues: Any,
 ) -> str:
     """Read ``src`` and write it as a prepared folder ``out``, whole or not at all.
+
+    Args:
+      catalogues: ``items``, ``users``, ``cold_items``, ``cold_users`` of :func:`formats.read`.
 
     Raises:
       InputError: the source cannot be used, or the folder not be written.
     """
     refuse_occupied(out)
-    return _write(formats.read(src, format, columns, event_weights), out)
+    return _write(formats.read(src, format, columns, event_weights, **catalogues), out)
 
 
 def synth(users: int, items: int, edges: int, out: str | Path, seed: int = 0) -> str:
@@ -82,9 +88,23 @@ def _table(data: Dataset) -> str:
         rows.append(("times", _times(float(data.time.min()), float(data.time.max()))))
     if data.weight is not None and data.n_edges:
         rows.append(("weights", f"{data.weight.min():g} to {data.weight.max():g}"))
+    for side, features in data.features().items():
+        described = (_column(name, column) for name, column in features.columns.items())
+        rows.append((side.replace("_", " "), ", ".join(described)))
     rows += [("note", f"{what}: {count:,}") for what, count in data.notes.items()]
     rows.append(("fingerprint", data.fingerprint()))
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
+
+
+def _column(name: str, column: Column) -> str:
+    """Such as ``genres (bag of 19, 1 missing)``."""
+    text = column.kind
+    if isinstance(column, Category | Bag):
+        text += f" of {len(column.names) - 1:,}"
+    elif isinstance(column, Vector):
+        text += f" of {column.value.shape[1]:,}"
+    missing = int(column.missing().sum())
+    return f"{name} ({text}, {missing:,} missing)" if missing else f"{name} ({text})"
 
 
 def _degrees(counts: np.ndarray) -> str:

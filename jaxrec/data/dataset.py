@@ -1,7 +1,8 @@
 """Interactions in memory and on disk: int32 user and item columns beside their id tables.
 
 The prepared folder is ``manifest.json`` plus one ``.npy`` file a column. NumPy alone loads
-it, memory-mapped and without pickle. The manifest carries a fingerprint of the content.
+it, memory-mapped and without pickle. The manifest carries a fingerprint of the content, and
+says which array of the side features is in ``item_features.0.npy`` and so on.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrec.data.features import Features
 from jaxrec.errors import InputError
 from jaxrec.files import replacing
 
@@ -25,6 +27,7 @@ _DTYPES = {
     "weight": np.float32,
     "split": np.uint8,
 }
+_SIDES = {"user_features": "users", "item_features": "items"}
 _VERSION = 1
 
 
@@ -54,8 +57,12 @@ class Dataset:
       time: [E] float64 (seconds since 1970, or any ordered number), or None.
       weight: [E] float32 positive event weights, or None (all 1).
       split: [E] uint8, 0 train, 1 validation, 2 test, where the source gives a split.
+      user_features, item_features: a row for each of the ids, or None.
       name: for people.
       notes: what was odd in the source but usable, counted: {"duplicate pairs": 3, ...}.
+
+    Raises:
+      InputError: features with more or fewer rows than there are ids.
     """
 
     user: np.ndarray
@@ -68,6 +75,15 @@ class Dataset:
     split: np.ndarray | None = None
     name: str = "data"
     notes: dict[str, int] = field(default_factory=dict)
+    user_features: Features | None = None
+    item_features: Features | None = None
+
+    def __post_init__(self) -> None:
+        for name, features in self.features().items():
+            size = self.n_users if name == "user_features" else self.n_items
+            for column in features.columns.values():
+                if column.n_rows != size:
+                    raise InputError(f"{name} has {column.n_rows} rows for {size} {_SIDES[name]}")
 
     @property
     def n_users(self) -> int:
@@ -85,6 +101,11 @@ class Dataset:
         """The columns that are there, by name."""
         named = {name: getattr(self, name) for name in _COLUMNS}
         return {name: column for name, column in named.items() if column is not None}
+
+    def features(self) -> dict[str, Features]:
+        """The side features that are there, by name."""
+        named = {name: getattr(self, name) for name in _SIDES}
+        return {name: features for name, features in named.items() if features is not None}
 
     def take(self, index: np.ndarray) -> "Dataset":
         """The interactions at ``index`` (numbers or a mask), with the same id tables."""
@@ -107,9 +128,11 @@ class Dataset:
         return np.bincount(self.user, minlength=self.n_users)
 
     def fingerprint(self) -> str:
-        """SHA-256 over every column and both id tables, as hexadecimal digits."""
+        """SHA-256 over every column, both id tables and the features, as hexadecimal digits."""
         digest = hashlib.sha256()
         arrays = self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids}
+        for side, features in self.features().items():
+            arrays |= {f"{side}:{name}": array for name, array in features.arrays().items()}
         for name, column in arrays.items():
             digest.update(f"{name}{column.dtype.str}{column.shape}".encode())
             digest.update(np.ascontiguousarray(column).data)
@@ -125,6 +148,9 @@ class Dataset:
         with replacing(Path(folder).absolute()) as partial:
             partial.mkdir()
             arrays = self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids}
+            listed = {side: features.arrays() for side, features in self.features().items()}
+            for side, parts in listed.items():
+                arrays |= {f"{side}.{n}": array for n, array in enumerate(parts.values())}
             for name, column in arrays.items():
                 np.save(partial / f"{name}.npy", column, allow_pickle=False)
             manifest = {
@@ -135,6 +161,7 @@ class Dataset:
                 "items": self.n_items,
                 "interactions": self.n_edges,
                 "columns": list(self.columns()),
+                **{side: list(parts) for side, parts in listed.items()},
                 "notes": self.notes,
                 "fingerprint": self.fingerprint(),
             }
@@ -152,18 +179,23 @@ class Dataset:
         """
         folder = Path(folder)
         manifest = _read_manifest(folder)
-        arrays: dict[str, Any] = {}
-        for name in (*manifest["columns"], "user_ids", "item_ids"):
-            path = folder / f"{name}.npy"
-            try:
-                arrays[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError, EOFError) as e:
-                raise InputError(f"{path}: damaged or missing; import the data again") from e
+        arrays: dict[str, Any] = {
+            name: _open(folder / f"{name}.npy")
+            for name in (*manifest["columns"], "user_ids", "item_ids")
+        }
         data = cls(**arrays, name=manifest["name"], notes=manifest["notes"])
-        data._check_against(manifest, folder, verify)
+        data._check_against(manifest, folder)
+        sides: dict[str, Any] = {
+            side: _load_features(folder, side, manifest[side], manifest[count])
+            for side, count in _SIDES.items()
+            if side in manifest
+        }
+        data = replace(data, **sides)
+        if verify and data.fingerprint() != manifest["fingerprint"]:
+            raise InputError(f"{folder}: content differs from its fingerprint; import again")
         return data
 
-    def _check_against(self, manifest: dict[str, Any], folder: Path, verify: bool) -> None:
+    def _check_against(self, manifest: dict[str, Any], folder: Path) -> None:
         wrong = None
         for name, column in self.columns().items():
             if column.shape != (manifest["interactions"],) or column.dtype != _DTYPES[name]:
@@ -173,13 +205,11 @@ class Dataset:
         if self.item_ids.ndim != 1 or self.n_items != manifest["items"]:
             wrong = "item_ids.npy"
         if wrong:
-            raise InputError(f"{folder / wrong}: not what manifest.json says; import again")
+            raise _mismatch(folder / wrong)
         for name, size in (("user", self.n_users), ("item", self.n_items)):
             column = getattr(self, name)
             if len(column) and not (column.min() >= 0 and column.max() < size):
                 raise InputError(f"{folder / name}.npy: a row number outside the id table")
-        if verify and self.fingerprint() != manifest["fingerprint"]:
-            raise InputError(f"{folder}: content differs from its fingerprint; import again")
 
 
 def refuse_occupied(folder: str | Path) -> None:
@@ -198,6 +228,26 @@ def is_prepared(folder: str | Path) -> bool:
     return (Path(folder) / "manifest.json").is_file()
 
 
+def _open(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as e:
+        raise InputError(f"{path}: damaged or missing; import the data again") from e
+
+
+def _load_features(folder: Path, side: str, listed: list[str], n_rows: int) -> Features:
+    arrays = {name: _open(folder / f"{side}.{n}.npy") for n, name in enumerate(listed)}
+    features = Features.from_arrays(arrays)
+    fault = features.fault(n_rows)
+    if fault is not None:
+        raise _mismatch(folder / f"{side}.{listed.index(fault)}.npy")
+    return features
+
+
+def _mismatch(path: Path) -> InputError:
+    return InputError(f"{path}: not what manifest.json says; import again")
+
+
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
     try:
@@ -211,7 +261,10 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
             and isinstance(manifest["notes"], dict)
             and isinstance(manifest["fingerprint"], str)
         )
-    except (OSError, ValueError, KeyError, TypeError) as e:
+        nothing = np.empty(0)
+        for side in manifest.keys() & _SIDES.keys():
+            Features.from_arrays(dict.fromkeys(manifest[side], nothing))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise InputError(f"{path}: not a prepared data set's manifest; import again") from e
     if not (known and complete):
         raise InputError(f"{path}: not a manifest of version {_VERSION}; import again")

@@ -74,7 +74,7 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
 
 
 def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
-    """Keep what the filter allows; users and items left without a pair leave the id tables.
+    """Keep what the filter allows; users and items left without a pair leave, features too.
 
     In this order: the rating threshold, the item count, the user count, the k-core. Without
     any of them the data is returned as it is.
@@ -108,6 +108,8 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
         item=item.astype(np.int32),
         user_ids=np.array(data.user_ids[users]),
         item_ids=np.array(data.item_ids[items]),
+        user_features=data.user_features and data.user_features.take(users),
+        item_features=data.item_features and data.item_features.take(items),
     )
 
 

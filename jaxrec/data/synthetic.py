@@ -8,11 +8,12 @@ recall is a ceiling that can be computed (``ceiling``).
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.data.features import Bag, Category, Column, Features, Number
 from jaxrec.errors import InputError
 
 LOYALTY = 0.8
@@ -21,6 +22,12 @@ _POPULARITY_EXPONENT = 0.8
 _ACTIVITY_EXPONENT = 0.8
 _FIRST = 4
 """Draws that every user gets before activity decides (those that repeat are lost)."""
+_TAGS = 3
+"""Most tags of a user or item."""
+_TAGS_OF_OWN = 4
+"""Tags of a community."""
+_MISSING = 0.05
+"""Share of the features' cells that are missing."""
 _YEAR = 365 * 24 * 3600
 _START = 1_600_000_000
 """First moment of the made-up year, in seconds since 1970."""
@@ -66,11 +73,20 @@ def truth(users: int, items: int, *, communities: int = 12, seed: int = 0) -> Tr
     )
 
 
-def make(users: int, items: int, edges: int, *, communities: int = 12, seed: int = 0) -> Dataset:
+def make(
+    users: int,
+    items: int,
+    edges: int,
+    *,
+    communities: int = 12,
+    seed: int = 0,
+    features: bool = False,
+) -> Dataset:
     """Draw exactly ``edges`` different pairs, each with a time within one year.
 
     Ids are texts such as ``u0001`` and ``i0001``, in the order of the rows. Every user has at
-    least one pair; an item may have none.
+    least one pair; an item may have none. With ``features`` both sides have some that tell of
+    the community and the popularity (``group``, ``tags``, ``level``); the pairs are the same.
 
     Raises:
       InputError: fewer edges than users, more than a quarter of all pairs, or more
@@ -100,12 +116,13 @@ def make(users: int, items: int, edges: int, *, communities: int = 12, seed: int
         item_ids=_ids("i", items),
         time=(_START + rng.integers(0, _YEAR, edges)).astype(np.float64),
         name=f"synthetic-{users}x{items}-{edges}-seed{seed}",
+        **(_features(planted, communities, seed) if features else {}),
     )
 
 
 def embedded() -> Dataset:
     """The fixed data of ``data = "synthetic"``: 2,000 users, 1,500 items, 60,000 pairs."""
-    return make(edges=_EMBEDDED_EDGES, **_EMBEDDED)
+    return make(edges=_EMBEDDED_EDGES, features=False, **_EMBEDDED)
 
 
 def embedded_truth() -> Truth:
@@ -164,6 +181,47 @@ def _pairs_of(part: Csr, block_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     row = np.repeat(np.arange(len(block_B)), degree_B)
     start = np.repeat(part.indptr[block_B] - (np.cumsum(degree_B) - degree_B), degree_B)
     return row, part.indices[start + np.arange(len(row))]
+
+
+def _features(planted: Truth, communities: int, seed: int) -> dict[str, Any]:
+    """Features of users and of items, from a stream of random numbers of their own."""
+    rng = np.random.default_rng([seed, 2])
+    return {
+        "user_features": _telling(planted.user_community, planted.activity, communities, rng),
+        "item_features": _telling(planted.item_community, planted.popularity, communities, rng),
+    }
+
+
+def _telling(
+    community: np.ndarray, share: np.ndarray, communities: int, rng: np.random.Generator
+) -> Features:
+    """A category and a bag that mostly tell the community, and a number that tells the share."""
+    n = len(community)
+    rows_nT = np.repeat(np.arange(n)[:, None], _TAGS, axis=1)
+
+    def told(community: np.ndarray) -> np.ndarray:
+        loyal = rng.random(community.shape) < LOYALTY
+        return np.where(loyal, community, rng.integers(0, communities, community.shape))
+
+    group = np.where(rng.random(n) < _MISSING, 0, told(community) + 1)
+    tag_nT = told(community[rows_nT]) * _TAGS_OF_OWN + rng.integers(0, _TAGS_OF_OWN, rows_nT.shape)
+    count = np.where(rng.random(n) < _MISSING, 0, rng.integers(1, _TAGS + 1, n))
+    there_nT = np.arange(_TAGS) < count[:, None]
+    n_tags = communities * _TAGS_OF_OWN
+    row, tag = np.divmod(np.unique((rows_nT * n_tags + tag_nT)[there_nT]), n_tags)
+    indptr = np.searchsorted(row, np.arange(n + 1)).astype(np.int32)
+    level = np.log(share * n) + rng.normal(0, 0.5, n)
+    level[rng.random(n) < _MISSING] = np.nan
+    columns: dict[str, Column] = {
+        "group": Category(group.astype(np.int32), _names("g", communities)),
+        "tags": Bag(indptr, (tag + 1).astype(np.int32), _names("t", n_tags)),
+        "level": Number(level.astype(np.float32)),
+    }
+    return Features(columns)
+
+
+def _names(letter: str, count: int) -> np.ndarray:
+    return np.array(["", *_ids(letter, count)])
 
 
 def _ids(letter: str, count: int) -> np.ndarray:

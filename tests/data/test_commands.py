@@ -1,6 +1,7 @@
 """What the data commands print and write."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from jaxrec.data import commands
@@ -42,6 +43,26 @@ def test_stats_of_a_given_split(tmp_path):
     (tmp_path / "test.txt").write_text("1 4\n")
     lines = _lines(commands.stats(str(tmp_path)))
     assert lines["given split"] == "2 train, 0 validation, 1 test"
+
+
+def test_features_are_imported_and_listed(tmp_path):
+    (tmp_path / "a.csv").write_text("user,item\n1,2\n3,4\n")
+    (tmp_path / "items.csv").write_text("item,tags,year,maker\n2,a|b,1990,x\n9,c,,\n4,a,,y\n")
+    pl.DataFrame({"user": [1, 3], "look": [[1.0, 2.0], None]}).write_parquet(tmp_path / "u.parquet")
+    text = commands.import_data(
+        tmp_path / "a.csv",
+        tmp_path / "out",
+        items=tmp_path / "items.csv",
+        users=tmp_path / "u.parquet",
+        cold_items=True,
+    )
+    lines = _lines(text)
+    assert lines["items"] == "3"
+    assert lines["user features"] == "look (vector of 2, 1 missing)"
+    features = "tags (bag of 3), year (number, 2 missing), maker (category of 2, 1 missing)"
+    assert lines["item features"] == features
+    assert Dataset.load(tmp_path / "out", verify=True).fingerprint() == lines["fingerprint"]
+    assert text.startswith(commands.stats(str(tmp_path / "out")))
 
 
 def test_a_failed_import_leaves_nothing_behind(tmp_path):

@@ -2,11 +2,13 @@
 
 import errno
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from jaxrec.data.dataset import Csr, Dataset, is_prepared
+from jaxrec.data.features import Bag, Category, Column, Features, Number, Vector
 from jaxrec.errors import InputError
 
 
@@ -25,6 +27,19 @@ def data() -> Dataset:
         name="little",
         notes={"duplicate pairs": 1},
     )
+
+
+@pytest.fixture
+def featured(data) -> Dataset:
+    """The same with features of every type."""
+    names = np.array(["", "a", "zoë"])
+    users: dict[str, Column] = {"age": Number(np.array([20, np.nan, 40], np.float32))}
+    items: dict[str, Column] = {
+        "maker": Category(np.array([2, 0, 1], np.int32), names),
+        "a/b: tags": Bag(np.array([0, 2, 2, 3], np.int32), np.array([1, 2, 1], np.int32), names),
+        "look": Vector(np.array([[1, 2], [3, 4], [np.nan] * 2], np.float32)),
+    }
+    return replace(data, user_features=Features(users), item_features=Features(items))
 
 
 def test_save_and_load_round_trip(data, tmp_path):
@@ -105,6 +120,62 @@ def test_damage_is_named(data, tmp_path, name, harm):
         path.write_bytes(b"junk")
     with pytest.raises(InputError, match=name):
         Dataset.load(folder)
+
+
+def test_features_round_trip_memory_mapped(featured, tmp_path):
+    featured.save(tmp_path / "out")
+    back = Dataset.load(tmp_path / "out", verify=True)
+    for side, features in featured.features().items():
+        found = back.features()[side].arrays()
+        assert list(found) == list(features.arrays())
+        for name, array in features.arrays().items():
+            np.testing.assert_array_equal(found[name], array)
+            assert isinstance(found[name], np.memmap)
+    assert back.fingerprint() == featured.fingerprint()
+
+
+def test_the_fingerprint_sees_features_and_stays_without_them(data, featured):
+    golden = "2a014b2d11c9af516a2f077fa800def410ecdf5092989ff7b193597c1ba000a4"
+    assert data.fingerprint() == golden
+    one = replace(featured, user_features=None)
+    other = replace(one, item_features=one.item_features.take(np.array([1, 0, 2])))
+    assert len({d.fingerprint() for d in (data, featured, one, other)}) == 4
+
+
+def test_interactions_taken_keep_the_features(featured):
+    assert featured.take(np.array([1, 3])).item_features is featured.item_features
+
+
+@pytest.mark.parametrize("side", ["user", "item"])
+def test_features_must_have_a_row_an_id(featured, side):
+    features = featured.features()[f"{side}_features"].take(np.arange(2))
+    with pytest.raises(InputError, match=f"{side}_features has 2 rows for 3 {side}s"):
+        replace(featured, **{f"{side}_features": features})
+
+
+@pytest.mark.parametrize("n", range(6))
+@pytest.mark.parametrize("harm", ["missing", "shorter", "junk"])
+def test_damaged_features_are_named(featured, tmp_path, n, harm):
+    featured.save(tmp_path / "out")
+    path = tmp_path / "out" / f"item_features.{n}.npy"
+    if harm == "missing":
+        path.unlink()
+    elif harm == "shorter":
+        np.save(path, np.load(path)[:-1])
+    else:
+        path.write_bytes(b"junk")
+    # A bag's offsets and codes, and codes and names, contradict each other: either is named.
+    with pytest.raises(InputError, match=r"item_features\.[0-5]\.npy: "):
+        Dataset.load(tmp_path / "out")
+
+
+@pytest.mark.parametrize("listed", [["x:y:z"], ["x"], [1], 5, None, ["x:bag:code"]])
+def test_a_strange_list_of_features_is_refused(featured, tmp_path, listed):
+    featured.save(tmp_path / "out")
+    path = tmp_path / "out" / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"item_features": listed}))
+    with pytest.raises(InputError, match=r"manifest\.json"):
+        Dataset.load(tmp_path / "out")
 
 
 def test_a_flipped_value_is_found_by_verify(data, tmp_path):

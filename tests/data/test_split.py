@@ -1,5 +1,7 @@
 """Splits partition the interactions; filters keep what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from jaxrec.config import FilterConfig, SplitConfig
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.features import Features, Number
 from jaxrec.data.split import apply_filter, split
 from jaxrec.errors import InputError
 
@@ -225,3 +228,32 @@ def test_k_core_equals_the_slow_truth(k, seed):
 def test_a_rating_threshold_needs_ratings():
     with pytest.raises(InputError, match="needs ratings"):
         apply_filter(_random(0), FilterConfig(min_rating=3.0))
+
+
+def _featured(data: Dataset) -> Dataset:
+    """Each id's own row number as its feature."""
+    sides = [
+        Features({"row": Number(np.arange(size, dtype=np.float32))})
+        for size in (data.n_users, data.n_items)
+    ]
+    return replace(data, user_features=sides[0], item_features=sides[1])
+
+
+def test_parts_keep_the_features():
+    data = _featured(_random(0))
+    for part in split(data, SplitConfig(), 0):
+        assert part.user_features is data.user_features
+        assert part.item_features is data.item_features
+
+
+def test_a_filter_takes_the_features_of_what_is_left():
+    data = _featured(_random(1, edges=200))
+    left = apply_filter(data, FilterConfig(min_item_count=8))
+    assert 0 < left.n_items < data.n_items
+    for features, ids, all_ids in (
+        (left.user_features, left.user_ids, data.user_ids),
+        (left.item_features, left.item_ids, data.item_ids),
+    ):
+        assert features is not None
+        row = features.arrays()["row:number:value"].astype(int)
+        assert all_ids[row].tolist() == ids.tolist()

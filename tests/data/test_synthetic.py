@@ -1,11 +1,14 @@
 """Made-up data: what was asked for, always the same, and with the structure that was planted."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import oracle
 from jaxrec.config import SplitConfig
 from jaxrec.data import synthetic
+from jaxrec.data.features import Bag, Category, Number
 from jaxrec.data.split import split
 from jaxrec.errors import InputError
 
@@ -39,6 +42,37 @@ def test_embedded_is_fixed():
     assert data.fingerprint() == synthetic.embedded().fingerprint()
     # A golden value: runs of `quickstart` can be compared only while it stays.
     assert int((data.user.astype(np.int64) * 31 + data.item).sum()) == 1_911_896_896
+
+
+def test_features_tell_the_planted_structure_and_leave_the_pairs_as_they_are():
+    data, again = (
+        synthetic.make(400, 300, 4_000, communities=6, seed=3, features=True) for _ in range(2)
+    )
+    plain = synthetic.make(400, 300, 4_000, communities=6, seed=3)
+    planted = synthetic.truth(400, 300, communities=6, seed=3)
+    bare = replace(data, user_features=None, item_features=None)
+    assert bare.fingerprint() == plain.fingerprint() != data.fingerprint()
+    assert data.fingerprint() == again.fingerprint()
+    assert synthetic.embedded().features() == {}
+    for features, community, share in (
+        (data.user_features, planted.user_community, planted.activity),
+        (data.item_features, planted.item_community, planted.popularity),
+    ):
+        assert features is not None
+        assert features.fault(len(community)) is None
+        group, tags, level = features.columns.values()
+        assert isinstance(group, Category)
+        assert isinstance(tags, Bag)
+        assert isinstance(level, Number)
+        for column in (group, tags, level):
+            assert 0 < column.missing().mean() < 0.12
+        there = ~group.missing()
+        assert 0.75 < (group.code[there] - 1 == community[there]).mean() < 0.92
+        degree = np.diff(tags.indptr)
+        assert set(degree.tolist()) == {0, 1, 2, 3}
+        assert 0.75 < ((tags.code - 1) // 4 == np.repeat(community, degree)).mean() < 0.92
+        there = ~level.missing()
+        assert np.corrcoef(level.value[there], np.log(share[there]))[0, 1] > 0.7
 
 
 def test_communities_hold_the_planted_share_of_the_pairs():

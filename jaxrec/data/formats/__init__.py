@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset, is_prepared
-from jaxrec.data.formats import lightgcn, parquet, tables
+from jaxrec.data.formats import catalogue, lightgcn, movielens, parquet, tables
 from jaxrec.data.formats.assemble import Part, to_dataset
 from jaxrec.data.formats.columns import Columns
 from jaxrec.errors import InputError, nearest
@@ -19,11 +19,6 @@ __all__ = ["FORMATS", "Columns", "detect", "read", "resolve"]
 
 FORMATS = ("prepared", "lightgcn", "csv", "tsv", "parquet", "recbole", "movielens")
 _ENDINGS = {"csv": ".csv", "tsv": ".tsv", "parquet": ".parquet", "recbole": ".inter"}
-_MOVIELENS = {
-    "ratings.dat": (":", Columns("1", "3", "5", "7")),  # the separator is ::
-    "u.data": ("\t", Columns("1", "2", "3", "4")),
-    "ratings.csv": (",", Columns("userId", "movieId", "rating", "timestamp")),
-}
 
 
 def resolve(path_or_name: str) -> Dataset:
@@ -36,13 +31,24 @@ def read(
     format: str | None = None,
     columns: Columns | None = None,
     event_weights: dict[str, float] | None = None,
+    *,
+    items: str | Path | None = None,
+    users: str | Path | None = None,
+    cold_items: bool = False,
+    cold_users: bool = False,
 ) -> Dataset:
-    """Read interactions from a file or folder.
+    """Read interactions from a file or folder, and the features of items and users.
+
+    RecBole and MovieLens folders bring features of their own, whose rows without interactions
+    are left out.
 
     Args:
       format: one of ``FORMATS``; told from the path where not given.
       columns: which column of a table is what; guessed from common names where not given.
       event_weights: weight of each kind of event in the event column.
+      items, users: a table keyed by id, in a format of :func:`catalogue.keyed`; read instead of
+        the folder's own.
+      cold_items, cold_users: keep what only such a table has as nodes without interactions.
 
     Raises:
       InputError: the path, the format or the content is not usable.
@@ -54,7 +60,10 @@ def read(
         if not 0 < weight < math.inf:
             raise InputError(f"the weight of event {event!r} must be positive, not {weight}")
     try:
-        return _read(path, format or detect(path), columns, event_weights)
+        format = format or detect(path)
+        data = _read(path, format, columns, event_weights)
+        data = _described(data, path, format, "user", users, cold_users)
+        return _described(data, path, format, "item", items, cold_items)
     except OSError as e:
         place = e.filename or path
         raise InputError(
@@ -76,10 +85,30 @@ def _read(
     if format == "lightgcn":
         parts = lightgcn.parts(path)
     elif format == "movielens":
-        parts = [_movielens(path)]
+        parts = [movielens.interactions(path)]
     else:
         parts = _tables(path, format, columns or Columns(), event_weights)
     return to_dataset(parts, name=path.resolve().stem if path.is_file() else path.resolve().name)
+
+
+def _described(
+    data: Dataset,
+    path: Path,
+    format: str,
+    kind: catalogue.Kind,
+    given: str | Path | None,
+    cold: bool,
+) -> Dataset:
+    """The data with the features of its users or items, where there are any to read."""
+    file = catalogue.beside(path, format, kind) if given is None else Path(given)
+    if file is not None:
+        table = catalogue.keyed(file, kind)
+        return catalogue.attach(data, table, kind, own=given is None, cold=cold)
+    if cold:
+        raise InputError(
+            f"{path}: no catalogue of {kind}s that could name cold ones; give it: --{kind}s FILE"
+        )
+    return data
 
 
 def detect(path: str | Path) -> str:
@@ -120,18 +149,6 @@ def detect(path: str | Path) -> str:
 
 def _choose() -> str:
     return f"choose one with --format: {', '.join(FORMATS)}"
-
-
-def _movielens(path: Path) -> Part:
-    if path.is_dir():
-        there = [path / name for name in _MOVIELENS if (path / name).is_file()]
-        if not there:
-            raise InputError(f"{path}: none of {', '.join(_MOVIELENS)} of a MovieLens folder")
-        path = there[0]
-    if path.name not in _MOVIELENS:
-        raise InputError(f"{path}: no MovieLens file ({', '.join(_MOVIELENS)})")
-    separator, columns = _MOVIELENS[path.name]
-    return tables.delimited(path, columns, None, separator=separator, quote=False)
 
 
 def _tables(

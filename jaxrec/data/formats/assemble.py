@@ -63,8 +63,8 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
     if not heights[0]:
         raise InputError(f"{parts[0].path}: no interactions; a file with some is needed")
     lone = [part.lone_users for part in parts if part.lone_users is not None]
-    user, user_ids = _rows([part.frame.drop_in_place("user") for part in parts], lone)
-    item, item_ids = _rows([part.frame.drop_in_place("item") for part in parts], [])
+    user, user_ids = id_rows([part.frame.drop_in_place("user") for part in parts], lone)
+    item, item_ids = id_rows([part.frame.drop_in_place("item") for part in parts], [])
     _refuse_beyond(parts, "users and items", len(user_ids) + len(item_ids))
 
     notes = _sum([part.notes for part in parts])
@@ -100,14 +100,18 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
         item,
         user_ids,
         item_ids,
-        **columns,
+        rating=columns["rating"],
+        time=columns["time"],
+        weight=columns["weight"],
         split=split,
         name=name,
         notes={what: count for what, count in notes.items() if count},
     )
 
 
-def _rows(columns: Sequence[pl.Series], more: Sequence[pl.Series]) -> tuple[np.ndarray, np.ndarray]:
+def id_rows(
+    columns: Sequence[pl.Series], more: Sequence[pl.Series]
+) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers [E] int32 of all ids of ``columns``, and the sorted table of these and more."""
     both = [*columns, *more]
     kind = pl.Int64 if all(column.dtype == pl.Int64 for column in both) else pl.String

@@ -133,6 +133,15 @@ def locate_by_number(
     return at
 
 
+def locate_id(header: Sequence[str], role: str) -> int:
+    """Place of the column that holds the ids of a table keyed by user or item, from 0.
+
+    It is the first with a common name, else the first.
+    """
+    plain = [_plain(name) for name in header]
+    return next((n for n, name in enumerate(plain) if name in _GUESSES[role].split()), 0)
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 

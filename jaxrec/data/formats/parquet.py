@@ -1,5 +1,7 @@
 """Parquet tables, a row an interaction; faults are named by row, from 1."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -26,19 +28,11 @@ def table(
       InputError: damaged, a column missing or of a wrong type, a null, text for a number.
     """
     weights = event_weights or {}
-    if not path.stat().st_size:
-        raise InputError(f"{path}: empty; a file with interactions is needed")
-    try:
-        lines = pl.scan_parquet(path)
+    with opened(path) as lines:
         names = lines.collect_schema().names()
         at = locate(str(path), names, columns, event=bool(weights))
         frame = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
         frame = frame.collect()
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
-        reason = str(e).splitlines()[0]
-        raise InputError(
-            f"{path}: not a Parquet file, or a damaged or truncated one ({reason}); get it again"
-        ) from e
     if frame.is_empty():
         raise InputError(f"{path}: empty; a file with interactions is needed")
     made = {}
@@ -48,7 +42,7 @@ def table(
             row = int(column.is_null().arg_max() or 0)
             raise InputError(f"{path}: row {row + 1}: the {role} is missing; mend or drop the row")
         if role in ("user", "item"):
-            made[role] = _ids(path, column)
+            made[role] = ids(path, column)
         elif role == "event":
             made["weight"] = _weights(path, column, weights)
         else:
@@ -56,7 +50,26 @@ def table(
     return Part(path, pl.DataFrame(made), lambda row: f"{path}: row {row + 1}", split=split)
 
 
-def _ids(path: Path, column: pl.Series) -> pl.Series:
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[pl.LazyFrame]:
+    """The file to read from; InputError where it is empty, or reading from it fails."""
+    if not path.stat().st_size:
+        raise InputError(f"{path}: empty; a file with rows is needed")
+    try:
+        yield pl.scan_parquet(path)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
+        reason = str(e).splitlines()[0]
+        raise InputError(
+            f"{path}: not a Parquet file, or a damaged or truncated one ({reason}); get it again"
+        ) from e
+
+
+def ids(path: Path, column: pl.Series) -> pl.Series:
+    """Whole numbers (as floats too) as Int64 where they fit, texts as they are.
+
+    Raises:
+      InputError: naming the first row that is neither.
+    """
     if column.dtype.is_float():
         whole = (column == column.round()).fill_null(False) & column.is_finite()
         _refuse_where(path, ~whole, column, "is not a whole number")

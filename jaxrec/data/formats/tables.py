@@ -116,7 +116,7 @@ def _parse(
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
         find_fault(layout)
         find_stray_quote(layout)
-        raise _not_a_table(layout.path, str(e).splitlines()[0]) from e
+        raise not_a_table(layout.path, str(e).splitlines()[0]) from e
     counted = survey(layout.path, layout.separator)
     blank, short = (int(frame.drop_in_place(name).sum()) for name in ("blank", "short"))
     lines = frame.height - blank + (layout.skip > skipped)
@@ -129,7 +129,7 @@ def _parse(
     if not (whole and sound and blank == counted.blank - skipped):
         rows = find_fault(layout)
         if not sound or rows != frame.height - blank:
-            raise _not_a_table(layout.path, "a cell that is not what its column holds")
+            raise not_a_table(layout.path, "a cell that is not what its column holds")
     notes = {
         "UTF-8 byte order marks": counted.bom,
         "lines with Windows ends": counted.windows,
@@ -138,7 +138,8 @@ def _parse(
     return (frame.drop_nulls() if blank else frame), notes
 
 
-def _not_a_table(path: Path, reason: str) -> InputError:
+def not_a_table(path: Path, reason: str) -> InputError:
+    """The error for a text file that has no line to blame."""
     return InputError(f"{path}: cannot be read as a table ({reason}); write it anew as plain csv")
 
 

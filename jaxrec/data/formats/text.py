@@ -65,14 +65,17 @@ def read_bytes(path: Path, size: int = -1) -> bytes:
     with path.open("rb") as file:
         content = file.read(size)
     if not content.removeprefix(_BOM).strip():
-        raise InputError(f"{path}: empty; a file with interactions is needed")
+        raise InputError(f"{path}: empty; a file with rows is needed")
     if b"\0" in content or content.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PAR1")):
         raise InputError(f"{path}: {_BINARY}")
     return content
 
 
-def look(path: Path, *, separator: str | None, quote: bool) -> Head:
+def look(path: Path, *, separator: str | None, quote: bool, needed: str = "user and item") -> Head:
     """Read the head and, where none is given, find the separator.
+
+    Args:
+      needed: what the columns must hold, for messages.
 
     Raises:
       InputError: empty, binary, no rows, or no separator gives two columns.
@@ -99,7 +102,7 @@ def look(path: Path, *, separator: str | None, quote: bool) -> Head:
         looked = [separator] if separator else list(_SEPARATORS)
         names = ", ".join(_SEPARATORS.get(s, repr(s)) for s in looked)
         raise InputError(
-            f"{path}:{blank + 1}: one column, where user and item are needed "
+            f"{path}:{blank + 1}: one column, where {needed} are needed "
             f"(separators looked for: {names})"
         )
     return found

@@ -1,5 +1,6 @@
 """Reading as a user does it: formats told from the path, known counts, nothing left behind."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -195,7 +196,7 @@ def test_movielens_latest_small_with_times(real_data, tmp_path):
     # Copies of this file are about with a web address pasted into the time of line 522.
     content = (real_data / "ml-latest-small" / "ratings.csv").read_bytes()
     stray = b" https://files.grouplens.org/datasets/movielens/ml-latest-small"
-    (tmp_path / "movies.csv").touch()
+    shutil.copy(real_data / "ml-latest-small" / "movies.csv", tmp_path)
     (tmp_path / "ratings.csv").write_bytes(content)
     if stray in content:
         with pytest.raises(InputError, match=r"ratings\.csv:522: time '84743496 http.* is not a"):

@@ -1,0 +1,145 @@
+"""MovieLens in its three layouts: ratings, and the films and users that come beside them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+
+from jaxrec.data.formats import tables
+from jaxrec.data.formats.assemble import Part
+from jaxrec.data.formats.columns import Columns
+from jaxrec.data.formats.keyed import Keyed, delimited, numbers
+from jaxrec.data.formats.text import read_bytes
+from jaxrec.errors import InputError
+
+_RATINGS = {
+    "ratings.dat": (":", Columns("1", "3", "5", "7")),  # the separator is ::
+    "u.data": ("\t", Columns("1", "2", "3", "4")),
+    "ratings.csv": (",", Columns("userId", "movieId", "rating", "timestamp")),
+}
+_BESIDE = {
+    "ratings.dat": {"item": "movies.dat", "user": "users.dat"},
+    "u.data": {"item": "u.item", "user": "u.user"},
+    "ratings.csv": {"item": "movies.csv"},
+}
+_U_GENRES = (
+    *("unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime"),
+    *("Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery"),
+    *("Romance", "Sci-Fi", "Thriller", "War", "Western"),
+)
+"""The flags of ``u.item``, in their order."""
+_NO_GENRES = "(no genres listed)"
+_YEAR = r"\((\d{4})(?:[-–]\d*)?\)\s*$"
+
+
+def interactions(path: Path) -> Part:
+    """Read the ratings of a folder, or one file of ratings.
+
+    Raises:
+      InputError: no such file, or names the line and the mend.
+    """
+    if path.is_dir():
+        path = _ratings(path)
+    if path.name not in _RATINGS:
+        raise InputError(f"{path}: no MovieLens file ({', '.join(_RATINGS)})")
+    separator, columns = _RATINGS[path.name]
+    return tables.delimited(path, columns, None, separator=separator, quote=False)
+
+
+def beside(folder: Path, kind: str) -> Path | None:
+    """The folder's own file of films or users, where there is one."""
+    name = _BESIDE[_ratings(folder).name].get(kind)
+    return folder / name if name and (folder / name).is_file() else None
+
+
+def films_dat(path: Path) -> Keyed:
+    """``movies.dat``: genres, and the year out of the title."""
+    return _films(_lines(path, "::", ["item", "title", "genres"]))
+
+
+def films_csv(path: Path) -> Keyed:
+    """``movies.csv``: genres, and the year out of the title; any other table as it is."""
+    table = delimited(path, "item")
+    return _films(table) if {"title", "genres"} <= set(table.frame.columns) else table
+
+
+def films_100k(path: Path) -> Keyed:
+    """``u.item``: genres out of 19 flags, and the year of the release date."""
+    table = _lines(path, "|", ["item", "title", "date", "video", "url", *_U_GENRES])
+    flags = table.frame.select(_U_GENRES)
+    for name in _U_GENRES:
+        odd = ~flags[name].is_in(["0", "1"])
+        if odd.any():
+            row = int(odd.arg_max() or 0)
+            raise InputError(
+                f"{table.where(row)}: genre {name} is {flags[name][row]!r}, not 0 or 1; "
+                "mend or drop the line"
+            )
+    named = [pl.when(pl.col(name) == "1").then(pl.lit(name)) for name in _U_GENRES]
+    frame = table.frame.select(
+        "item",
+        genres=pl.concat_list(named).list.drop_nulls(),
+        year=pl.col("date").str.extract(r"(\d{4})$").cast(pl.Float64),
+    )
+    return table._replace(frame=frame)
+
+
+def users_100k(path: Path) -> Keyed:
+    """``u.user``: age, gender and occupation."""
+    return _users(_lines(path, "|", ["user", "age", "gender", "occupation", "zip"]))
+
+
+def users_dat(path: Path) -> Keyed:
+    """``users.dat``: age, gender and occupation."""
+    return _users(_lines(path, "::", ["user", "gender", "age", "occupation", "zip"]))
+
+
+def _ratings(folder: Path) -> Path:
+    there = [folder / name for name in _RATINGS if (folder / name).is_file()]
+    if not there:
+        raise InputError(f"{folder}: none of {', '.join(_RATINGS)} of a MovieLens folder")
+    return there[0]
+
+
+def _films(table: Keyed) -> Keyed:
+    genres = pl.when(pl.col("genres") != _NO_GENRES).then(pl.col("genres"))
+    frame = table.frame.select(
+        table.id_column,
+        genres=genres.str.split("|"),
+        year=pl.col("title").str.extract(_YEAR).cast(pl.Float64),
+    )
+    return table._replace(frame=frame)
+
+
+def _users(table: Keyed) -> Keyed:
+    names = (pl.col(name).cast(pl.Categorical) for name in ("gender", "occupation"))
+    frame = table.frame.select("user", numbers(table.frame["age"], table.where), *names)
+    return table._replace(frame=frame)
+
+
+def _lines(path: Path, separator: str, names: Sequence[str]) -> Keyed:
+    """Lines without a header, in Latin-1, keyed by the first column.
+
+    Raises:
+      InputError: a line of more or fewer columns.
+    """
+    rows, line_of = [], []
+    for number, line in enumerate(read_bytes(path).decode("latin-1").split("\n"), start=1):
+        cells = [cell.strip() for cell in line.split(separator)]
+        if cells == [""]:
+            continue
+        if len(cells) != len(names):
+            raise InputError(
+                f"{path}:{number}: {len(cells)} columns, where {path.name} has {len(names)}; "
+                "mend or drop the line"
+            )
+        rows.append(cells)
+        line_of.append(number)
+    frame = pl.DataFrame(rows, schema=dict.fromkeys(names, pl.String), orient="row")
+    return Keyed(frame, names[0], lambda row: f"{path}:{line_of[row] if row >= 0 else 1}")
+
+
+CATALOGUES = {
+    "item": {"u.item": films_100k, "movies.dat": films_dat, "movies.csv": films_csv},
+    "user": {"u.user": users_100k, "users.dat": users_dat},
+}

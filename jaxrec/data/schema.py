@@ -1,0 +1,198 @@
+"""What training saw of the features, and features as the arrays that a model takes."""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrec.data.features import Bag, Category, Column, Features, Number, Vector
+from jaxrec.errors import InputError
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of a number where it is there; (0, 1) where it never is."""
+
+    mean: float
+    std: float
+
+
+class Words(NamedTuple):
+    """Names of a bag, the empty text first, and the length of its longest row (at least 1)."""
+
+    names: tuple[str, ...]
+    width: int
+
+
+class Encoded(NamedTuple):
+    """Features of n rows as a model takes them.
+
+    Attributes:
+      number: [n, F] float32. First every number, standardised, then a 0/1 flag "missing" for
+        each; then every vector as it is, each followed by its flag. 0 where missing.
+      category: [n] int32 for each category, 0 where missing.
+      bag: [n, W] int32 for each bag, ascending and padded with 0 behind; W differs by bag.
+    """
+
+    number: np.ndarray
+    category: tuple[np.ndarray, ...]
+    bag: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Columns by name: the scale of numbers, the names of categories and bags, widths of vectors.
+
+    Names are those of the rows that it was fit on, sorted, the empty text first.
+    """
+
+    numbers: dict[str, Scale]
+    categories: dict[str, tuple[str, ...]]
+    bags: dict[str, Words]
+    vectors: dict[str, int]
+
+    @property
+    def n_numbers(self) -> int:
+        """F, the width of ``Encoded.number``."""
+        return 2 * len(self.numbers) + sum(width + 1 for width in self.vectors.values())
+
+    @property
+    def category_sizes(self) -> tuple[int, ...]:
+        """Names of each category, the empty one counted: codes are below it."""
+        return tuple(len(names) for names in self.categories.values())
+
+    @property
+    def bag_sizes(self) -> tuple[int, ...]:
+        """Names of each bag, the empty one counted: codes are below it."""
+        return tuple(len(words.names) for words in self.bags.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; :meth:`from_dict` gives an equal schema back."""
+        return {
+            "numbers": {name: scale._asdict() for name, scale in self.numbers.items()},
+            "categories": {name: list(names) for name, names in self.categories.items()},
+            "bags": {
+                name: {"names": list(words.names), "width": words.width}
+                for name, words in self.bags.items()
+            },
+            "vectors": dict(self.vectors),
+        }
+
+    @classmethod
+    def from_dict(cls, made: dict[str, Any]) -> "Schema":
+        """The inverse of :meth:`to_dict`."""
+        return cls(
+            {name: Scale(**scale) for name, scale in made["numbers"].items()},
+            {name: tuple(names) for name, names in made["categories"].items()},
+            {name: Words(tuple(w["names"]), w["width"]) for name, w in made["bags"].items()},
+            dict(made["vectors"]),
+        )
+
+
+def fit(features: Features, rows: np.ndarray) -> Schema:
+    """The schema of the rows at ``rows`` (numbers): those that training sees."""
+    schema = Schema({}, {}, {}, {})
+    for name, column in features.take(rows).columns.items():
+        if isinstance(column, Number):
+            schema.numbers[name] = _scale(column.value)
+        elif isinstance(column, Category):
+            schema.categories[name] = _used(column)
+        elif isinstance(column, Bag):
+            longest = int(np.diff(column.indptr).max(initial=1))
+            schema.bags[name] = Words(_used(column), longest)
+        else:
+            schema.vectors[name] = column.value.shape[1]
+    return schema
+
+
+def encode(features: Features, schema: Schema) -> Encoded:
+    """Features in the terms of ``schema``, which may come from other rows or another file.
+
+    Names are matched by their text. Names that the schema lacks, columns that are absent or
+    empty and what is beyond a bag's width are missing; columns that the schema lacks are left
+    out. A category stands for a bag of one name where the schema has a bag.
+
+    Raises:
+      InputError: a column of another type, or of another width, than the schema's.
+    """
+    n = features.n_rows
+    numbers, flags, vectors = [], [], []
+    for name, scale in schema.numbers.items():
+        value = _value(features, name, Number, np.full(n, np.nan, np.float32))
+        standard = (value.astype(np.float64) - scale.mean) / scale.std
+        numbers.append(np.nan_to_num(standard, nan=0.0))
+        flags.append(np.isnan(value))
+    for name, width in schema.vectors.items():
+        value = _value(features, name, Vector, np.full((n, width), np.nan, np.float32))
+        if value.shape[1] != width:
+            raise InputError(
+                f"feature {name!r} has {value.shape[1]} numbers a row, and had {width} in training"
+            )
+        missing = np.isnan(value)
+        vectors += [np.where(missing, 0, value), missing.all(axis=1, keepdims=True)]
+    parts = [*(column[:, None] for column in (*numbers, *flags)), *vectors]
+    number = np.concatenate([np.zeros((n, 0)), *parts], axis=1).astype(np.float32)
+    category = [_codes(features, name, names) for name, names in schema.categories.items()]
+    bag = [_padded(features, name, words) for name, words in schema.bags.items()]
+    return Encoded(number, tuple(category), tuple(bag))
+
+
+def _scale(value: np.ndarray) -> Scale:
+    there = value[~np.isnan(value)].astype(np.float64)
+    if not len(there):
+        return Scale(0.0, 1.0)
+    # The standard deviation of equal numbers is a rounding error, not always 0.
+    return Scale(float(there.mean()), float(there.std()) if there.min() < there.max() else 1.0)
+
+
+def _used(column: Category | Bag) -> tuple[str, ...]:
+    code = np.unique(column.code)
+    return ("", *sorted(column.names[code[code > 0]].tolist()))
+
+
+def _found(features: Features, name: str, kind: type[Column]) -> Any:
+    """The column, of this kind; None where it is absent or all missing."""
+    column = features.columns.get(name)
+    if column is None or column.missing().all():
+        return None
+    if kind is Bag and isinstance(column, Category):
+        return column.as_bag()
+    if not isinstance(column, kind):
+        raise InputError(
+            f"feature {name!r} is a {column.kind} here, and was a {kind.kind} in training; "
+            "give it the type that it had, or leave it out"
+        )
+    return column
+
+
+def _value(
+    features: Features, name: str, kind: type[Number | Vector], absent: np.ndarray
+) -> np.ndarray:
+    column = _found(features, name, kind)
+    return absent if column is None else column.value
+
+
+def _translated(column: Category | Bag, names: tuple[str, ...]) -> np.ndarray:
+    """The column's codes as codes into ``names``; 0 where they lack the name."""
+    known = {name: code for code, name in enumerate(names)}
+    return np.array([known.get(name, 0) for name in column.names.tolist()], np.int32)[column.code]
+
+
+def _codes(features: Features, name: str, names: tuple[str, ...]) -> np.ndarray:
+    column = _found(features, name, Category)
+    return np.zeros(features.n_rows, np.int32) if column is None else _translated(column, names)
+
+
+def _padded(features: Features, name: str, words: Words) -> np.ndarray:
+    n = features.n_rows
+    padded = np.zeros((n, words.width), np.int32)
+    column = _found(features, name, Bag)
+    if column is not None:
+        code = _translated(column, words.names)
+        row = np.repeat(np.arange(n), np.diff(column.indptr))
+        order = np.lexsort((code, row))
+        order = order[code[order] > 0]
+        row, code = row[order], code[order]
+        place = np.arange(len(row)) - np.searchsorted(row, row)
+        fits = place < words.width
+        padded[row[fits], place[fits]] = code[fits]
+    return padded
