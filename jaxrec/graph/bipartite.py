@@ -18,7 +18,6 @@ from jaxrec.graph.buckets import Buckets
 from jaxrec.graph.buckets import build as build_buckets
 from jaxrec.graph.neighbors import Neighbors
 
-
 _MOST_LEVELS = 20  # different ratings that can be types of edges
 
 
@@ -134,12 +133,10 @@ def _sorted_edges(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int
     by_user = np.arange(len(key), dtype=np.int32)
     if not (key[1:] >= key[:-1]).all():
         by_user = np.argsort(key, kind="stable").astype(np.int32)
-    del key
-    indptr = np.zeros(n_users + 1, np.int64)
-    np.cumsum(np.bincount(user, minlength=n_users), out=indptr[1:])
+    del key  # it is as large as all that is made of it
     # Transposing a CSR is a counting sort, and keeps the order of parallel edges.
-    rows = sp.csr_matrix((by_user, item[by_user], indptr), shape=(n_users, n_items))
-    by_item = rows.tocsc().data
+    rows = sp.csr_matrix((by_user, item[by_user], _indptr(user, n_users)), shape=(n_users, n_items))
+    by_item = rows.tocsc().data.astype(np.int32, copy=False)
     sender = np.concatenate([item[by_user] + np.int32(n_users), user[by_item]])
     receiver = np.concatenate([user[by_user], item[by_item] + np.int32(n_users)])
     return _Sorted(sender, receiver, np.concatenate([by_user, by_item]))

@@ -77,9 +77,7 @@ def _visits(
     return jnp.concatenate(visited, axis=1)
 
 
-def _most_frequent(
-    node_R: Int[Array, "R"], visit_RV: Int[Array, "R V"], count: int
-) -> Neighbors:
+def _most_frequent(node_R: Int[Array, "R"], visit_RV: Int[Array, "R V"], count: int) -> Neighbors:
     """The F = count values that each row holds most often, but for the node itself and -1."""
     sorted_RV = jnp.sort(visit_RV, axis=1)
     place_V = jnp.arange(visit_RV.shape[1], dtype=jnp.int32)
@@ -143,4 +141,6 @@ def first_of(table: Neighbors, node_R: Int[Array, "R"], count: int) -> Neighbors
     """Of each node the F = count foremost neighbours in a table, their weights scaled to sum 1."""
     weight_RF = table.weight_RF[node_R, :count]
     total_R1 = jnp.sum(weight_RF, axis=1, keepdims=True)
-    return Neighbors(table.node_RF[node_R, :count], weight_RF / jnp.where(total_R1 > 0, total_R1, 1))
+    return Neighbors(
+        table.node_RF[node_R, :count], weight_RF / jnp.where(total_R1 > 0, total_R1, 1)
+    )

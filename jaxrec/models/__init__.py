@@ -4,27 +4,75 @@ from flax import nnx
 from jaxtyping import PRNGKeyArray
 
 from jaxrec.config import ModelConfig
+from jaxrec.models.gcmc import GCMC
+from jaxrec.models.inputs import FeatureSizes
 from jaxrec.models.lightgcn import LightGCN
 from jaxrec.models.ngcf import NGCF
 from jaxrec.models.nodes import Encoder, Nodes
+from jaxrec.models.pinsage import PinSAGE
 from jaxrec.models.score import NeuralScore
 
-__all__ = ["NGCF", "Encoder", "LightGCN", "NeuralScore", "Nodes", "build"]
+__all__ = ["GCMC", "NGCF", "Encoder", "LightGCN", "NeuralScore", "Nodes", "PinSAGE", "build"]
+
+Sizes = tuple[FeatureSizes | None, FeatureSizes | None]
 
 
-def build(config: ModelConfig, n_users: int, n_items: int, key: PRNGKeyArray) -> Encoder:
+def build(
+    config: ModelConfig,
+    n_users: int,
+    n_items: int,
+    key: PRNGKeyArray,
+    sizes: Sizes = (None, None),
+    levels: int = 1,
+) -> Encoder:
     """The encoder of a configuration, freshly initialised from the key, with its learned score.
 
     ``mf`` is LightGCN without layers: the same table, trained by the same loop.
+
+    Args:
+      sizes: of the users' and the items' features that are part of the input.
+      levels: types of edges, of a model that tells them apart.
     """
     rngs = nnx.Rngs(params=key)
-    encoder = _encoder(config, n_users, n_items, rngs)
+    encoder = _encoder(config, n_users, n_items, rngs, sizes, levels)
     if config.score == "mlp":
-        encoder.score = NeuralScore(encoder.out_dim, config.score_width, rngs)
+        encoder.score = nnx.data(NeuralScore(encoder.out_dim, config.score_width, rngs))
     return encoder
 
 
-def _encoder(config: ModelConfig, n_users: int, n_items: int, rngs: nnx.Rngs) -> Encoder:
+def _encoder(
+    config: ModelConfig, n_users: int, n_items: int, rngs: nnx.Rngs, sizes: Sizes, levels: int
+) -> Encoder:
+    if config.name == "gcmc":
+        return GCMC(
+            n_users,
+            n_items,
+            config.dim,
+            hidden=config.hidden_dim or config.dim,
+            layers=config.layers,
+            levels=levels,
+            ids=config.ids,
+            sizes=sizes,
+            batch_norm=config.batch_norm,
+            node_dropout=config.node_dropout,
+            init_std=config.init_std,
+            kernel=config.kernel,
+            rngs=rngs,
+        )
+    if config.name == "pinsage":
+        return PinSAGE(
+            n_users,
+            n_items,
+            config.dim,
+            hidden=config.hidden_dim or config.dim,
+            fan_outs=config.hops,
+            uniform=config.neighbors == "uniform",
+            ids=config.ids,
+            sizes=sizes,
+            init_std=config.init_std,
+            kernel=config.kernel,
+            rngs=rngs,
+        )
     if config.name == "ngcf":
         return NGCF(
             n_users,

@@ -1,5 +1,7 @@
 """GC-MC (van den Berg et al., KDD Deep Learning Day 2018): one convolution a rating level."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,7 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
-from jaxrec.models.inputs import FeatureEncoder, FeatureSizes, NodeInput
+from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import keep_mask
 from jaxrec.models.nodes import Nodes
 from jaxrec.models.score import NeuralScore
@@ -85,7 +87,7 @@ class GCMC(nnx.Module):
         batch_norm: bool = False,
         node_dropout: float = 0.0,
         init_std: float = 0.1,
-        kernel: Kernel | str = "auto",
+        kernel: Literal["auto"] | Kernel = "auto",
         rngs: nnx.Rngs,
     ) -> None:
         shape = (n_users + n_items, dim)
@@ -101,7 +103,8 @@ class GCMC(nnx.Module):
         self.scale = nnx.Param(jnp.ones((2, dim))) if batch_norm else None
         self.shift = nnx.Param(jnp.zeros((2, dim))) if batch_norm else None
         self.score: NeuralScore | None = None
-        self.n_users, self.node_dropout, self.kernel = n_users, node_dropout, kernel
+        self.n_users, self.node_dropout = n_users, node_dropout
+        self.kernel: Literal["auto"] | Kernel = kernel
 
     @property
     def out_dim(self) -> int:

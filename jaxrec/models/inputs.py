@@ -70,13 +70,14 @@ class NodeInput(nnx.Module):
         self, features: NodeFeatures | None, n_nodes: int, table_ND: Array | None
     ) -> Float[Array, "N D"]:
         """The input of every node."""
-        sides = []
-        for encoder, side, n in (
-            (self.user, "user", self.n_users),
-            (self.item, "item", n_nodes - self.n_users),
-        ):
-            x = None if features is None else getattr(features, side)
-            sides.append(jnp.zeros((n, self.dim)) if encoder is None else encoder(x))
+        user, item = (None, None) if features is None else features
+        sides = [
+            jnp.zeros((n, self.dim)) if encoder is None or x is None else encoder(x)
+            for encoder, x, n in (
+                (self.user, user, self.n_users),
+                (self.item, item, n_nodes - self.n_users),
+            )
+        ]
         encoded_ND = jnp.concatenate(sides)
         return encoded_ND if table_ND is None else table_ND + encoded_ND
 

@@ -1,6 +1,6 @@
 """PinSAGE (Ying et al., KDD 2018): convolutions over sampled neighbourhoods, inductive or not."""
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -88,7 +88,7 @@ class PinSAGE(nnx.Module):
         ids: bool = True,
         sizes: tuple[FeatureSizes | None, FeatureSizes | None] = (None, None),
         init_std: float = 0.1,
-        kernel: Kernel | str = "auto",
+        kernel: Literal["auto"] | Kernel = "auto",
         rngs: nnx.Rngs,
     ) -> None:
         shape = (n_users + n_items, dim)
@@ -102,7 +102,8 @@ class PinSAGE(nnx.Module):
         self.head_bias = nnx.Param(jnp.zeros(hidden))
         self.out = nnx.Param(init(rngs.params(), (hidden, dim)))
         self.score: NeuralScore | None = None
-        self.fan_outs, self.uniform, self.kernel = fan_outs, uniform, kernel
+        self.fan_outs, self.uniform = fan_outs, uniform
+        self.kernel: Literal["auto"] | Kernel = kernel
 
     @property
     def out_dim(self) -> int:

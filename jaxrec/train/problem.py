@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -19,18 +18,13 @@ from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr, union
 from jaxrec.evaluate.scorers import pair_scorer
-from jaxrec.graph import bipartite
 from jaxrec.graph.bipartite import Bipartite
-from jaxrec.graph.csr import DeviceCsr
-from jaxrec.graph.pagerank import Window, rank_window
 from jaxrec.graph.spectral import spectral_table
-from jaxrec.graph.spmm import resolve
 from jaxrec.models.score import PairWeights
-from jaxrec.negatives import Popularity
-from jaxrec.negatives import popularity as popularity_of
 from jaxrec.rowwise import RowOptimizer
-from jaxrec.train.batches import Pairs, steps_per_epoch
+from jaxrec.train.batches import steps_per_epoch
 from jaxrec.train.draw import TrainData
+from jaxrec.train.prepare import Inputs, hard_window, inputs, train_data
 from jaxrec.train.state import TABLE, Stepper, TrainState
 
 
@@ -83,6 +77,7 @@ class Problem:
     data: TrainData
     cadence: Cadence
     init_key: PRNGKeyArray
+    takes: Inputs
     window_seconds: float | None = None
     """What ranking items by PageRank took, where hard negatives are drawn from such ranks."""
 
@@ -109,7 +104,8 @@ class Problem:
         init_key, data_key = jax.random.split(
             jax.random.fold_in(seed_key, {"search": 0, "refit": 1}[phase])
         )
-        shape = nnx.eval_shape(lambda: _model(config, train, init_key))
+        takes = inputs(config, train)
+        shape = nnx.eval_shape(lambda: _model(config, train, takes, init_key))
         stepper = Stepper(
             config,
             nnx.graphdef(shape),
@@ -118,23 +114,26 @@ class Problem:
             train.n_items,
             _rest_optimizer(config, cadence.total),
         )
-        on_device, seconds = _train_data(config, train, data_key), None
+        on_device, seconds = train_data(config, train, takes, data_key), None
         if config.negatives.hard:
             began = time.perf_counter()
-            on_device = on_device._replace(window=_window(config, train, on_device.graph))
+            on_device = on_device._replace(window=hard_window(config, train, on_device.graph))
             seconds = time.perf_counter() - began
-        return cls(config, splits, stepper, on_device, cadence, init_key, seconds)
+        return cls(config, splits, stepper, on_device, cadence, init_key, takes, seconds)
 
     def blank_state(self) -> TrainState:
         """A state of the right structure, to restore a checkpoint into."""
-        return self.stepper.init(nnx.state(_model(self.config, self.splits.train, self.init_key)))
+        return self.stepper.init(nnx.state(self._model()))
+
+    def _model(self) -> models.Encoder:
+        return _model(self.config, self.splits.train, self.takes, self.init_key)
 
     def initial_state(self) -> TrainState:
         """The state before step 0."""
         config, train = self.config.model, self.splits.train
         if config.init == "normal":
             return self.blank_state()
-        model = _model(self.config, train, self.init_key)
+        model = self._model()
         model.embedding[...] = spectral_table(
             *(self.data.graph, train.n_users, config.dim, model.smoothing, config.init_std),
             self.init_key,
@@ -212,48 +211,6 @@ def _rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
     return optim.build(replace(config.optim, name=dense, sparse=None), steps)
 
 
-def _model(config: Config, train: Dataset, key: PRNGKeyArray) -> models.Encoder:
-    return models.build(config.model, train.n_users, train.n_items, key)
-
-
-def _popularity(config: Config, train: Dataset) -> Popularity | None:
-    """How likely each item is to be drawn: in the batch, or as a negative."""
-    in_batch = config.negatives.name == "in-batch"
-    if in_batch and config.train.positives == "users":
-        a_user = 1 / np.maximum(train.user_counts(), 1)
-        return popularity_of(np.bincount(train.item, a_user[train.user], train.n_items))
-    power = 1.0 if in_batch else config.negatives.popularity
-    if power == 0 and not config.corrects:
-        return None
-    return popularity_of(train.item_counts() if power > 0 else np.ones(train.n_items), power)
-
-
-def _window(config: Config, train: Dataset, graph: Bipartite) -> Window:
-    """Where hard negatives are drawn from."""
-    first, last = config.negatives.hard_ranks
-    if first >= train.n_items:
-        raise InputError(
-            f"negatives.hard_ranks begins at {first}, and there are {train.n_items} items in train"
-        )
-    known = train.csr()
-    window = rank_window(graph, (known.indptr, known.indices), train.n_users, first, last)
-    return jax.block_until_ready(window)
-
-
-def _train_data(config: Config, train: Dataset, key: PRNGKeyArray) -> TrainData:
-    order = np.lexsort((train.item, train.user))
-    indptr = np.zeros(train.n_users + 1, np.int64)
-    np.cumsum(train.user_counts(), out=indptr[1:])
-    weight = train.weight
-    pairs = Pairs(
-        user_E=jnp.asarray(train.user[order]),
-        item_E=jnp.asarray(train.item[order]),
-        weight_E=None if weight is None else jnp.asarray(weight[order], jnp.float32),
-        indptr=jnp.asarray(indptr, jnp.int32),
-        active=jnp.asarray(np.flatnonzero(train.user_counts()), jnp.int32),
-    )
-    known = train.csr()
-    device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
-    buckets = resolve(config.model.kernel) == "buckets"
-    graph = bipartite.build(train, reorder=True, buckets=buckets)
-    return TrainData(graph, pairs, device_known, key, _popularity(config, train))
+def _model(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> models.Encoder:
+    sizes = train.n_users, train.n_items
+    return models.build(config.model, *sizes, key, takes.sizes, takes.levels)

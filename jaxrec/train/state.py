@@ -83,7 +83,8 @@ class Stepper:
         if not isinstance(self.tx, RowOptimizer):
             return state.params
         table_ND, others = _split(state.params)
-        return _joined(self.tx.current(table_ND, state.opt_state.rows), others)
+        current_ND = self.tx.current(table_ND, state.opt_state.rows)
+        return _joined(state.params, current_ND, others)
 
     def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
         """Final embeddings in the data set's order, of length 1 where the score is cosine."""
@@ -173,7 +174,7 @@ class Stepper:
         n_pairs = len(batch.positives.user_B)
         user_BD, neg_RD = rows.emb_ND[:n_pairs], rows.emb_ND[2 * n_pairs :]
         neg_BND = neg_RD.reshape(n_pairs, -1, neg_RD.shape[-1])
-        pairs: losses.PairFn = losses.products if weights is None else pair_scores
+        pairs: Any = losses.products if weights is None else pair_scores
         score_BN = pairs(*jax.lax.stop_gradient((weights, user_BD, neg_BND)))
         if batch.valid_BN is not None:
             score_BN = jnp.where(batch.valid_BN, score_BN, -jnp.inf)
@@ -237,8 +238,8 @@ class Stepper:
         row_R, slot_M = distinct(block.node_M, table_ND.shape[0])
         read = tx.read(table_ND, rows, row_R)
 
-        def loss_of(x_RD: Array, others: nnx.State) -> tuple[Array, Array]:
-            model = nnx.merge(self.graphdef, _joined(table_ND, others))
+        def loss_of(x_RD: Array, others: dict[str, Array]) -> tuple[Array, Array]:
+            model = nnx.merge(self.graphdef, _joined(state.params, table_ND, others))
             return self._loss_of(model.of_block(graph, x_RD[slot_M], block), batch, model)
 
         (loss, l2), (grad_RD, gradient) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(
@@ -246,7 +247,7 @@ class Stepper:
         )
         table_ND, rows = tx.write(table_ND, rows, row_R, read, grad_RD)
         others, rest = _apply(self.rest, gradient, rest, others)
-        return loss, l2, _joined(table_ND, others), SplitState(rows, rest)
+        return loss, l2, _joined(state.params, table_ND, others), SplitState(rows, rest)
 
     def dispatch(
         self, state: TrainState, data: TrainData, n: Int[Array, ""]
@@ -274,14 +275,19 @@ def _apply(
     return optax.apply_updates(params, updates), opt_state
 
 
-def _split(params: nnx.State) -> tuple[Float[Array, "N D"], nnx.State]:
-    """The table of embeddings, and the other parameters."""
-    others = nnx.State({name: value for name, value in params.items() if name != TABLE})
-    return jnp.asarray(params[TABLE][...]), others
+def _split(params: nnx.State) -> tuple[Float[Array, "N D"], dict[str, Array]]:
+    """The table of embeddings, and the other parameters by path."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    others = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    (table,) = [path for path in others if path.startswith(f"['{TABLE}']")]
+    return others.pop(table), others
 
 
-def _joined(table_ND: Float[Array, "N D"], others: nnx.State) -> nnx.State:
-    return nnx.State({**others, TABLE: nnx.Param(table_ND)})
+def _joined(like: nnx.State, table_ND: Float[Array, "N D"], others: dict[str, Array]) -> nnx.State:
+    """The inverse of :func:`_split`, in the structure of ``like``."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: others.get(jax.tree_util.keystr(path), table_ND), like
+    )
 
 
 def zero_totals() -> Totals:
