@@ -5,7 +5,6 @@ Loads the run's embeddings, and nothing that trains; jax itself comes with the f
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
@@ -16,9 +15,10 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float32
 
+from jaxrec import config as configs
+from jaxrec import foldin
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import InputError, nearest
-from jaxrec.files import replacing
 from jaxrec.runfolder import Embeddings, read_embeddings, read_seen
 
 if TYPE_CHECKING:
@@ -72,8 +72,7 @@ class _Side:
         """Scores every pair on this side by the cosine; rows of zeros by 0."""
         from jaxrec.evaluate.ranking import dot_scorer
 
-        norm_N1 = np.linalg.norm(self.emb_ND, axis=1, keepdims=True)
-        unit_ND = self.emb_ND / np.where(norm_N1 > 0, norm_N1, np.float32(1))
+        unit_ND = _unit_rows(self.emb_ND)
         return dot_scorer(unit_ND, unit_ND)
 
     @cached_property
@@ -92,6 +91,7 @@ class Recommender:
     def __init__(self, table: Embeddings, seen: Csr, run: Path) -> None:
         self._table = table
         self._seen = seen
+        self._run = run
         self._user = _Side("user", table.user_ids, table.user, run)
         self._item = _Side("item", table.item_ids, table.item, run)
 
@@ -142,7 +142,9 @@ class Recommender:
           InputError: an unknown id, or k below 1.
         """
         allowed_I = self._allowed(allow, deny)
-        return self._lists(self._user.rows(users), k, include_seen, allowed_I)
+        rows = self._user.rows(users)
+        left_out = None if include_seen else self._seen
+        return self._lists(self._user, self._scorer, rows, left_out, k, allowed_I)
 
     def recommend_all(
         self,
@@ -154,13 +156,55 @@ class Recommender:
     ) -> Iterator[pl.DataFrame]:
         """:meth:`recommend` for every user of the run, one frame a block of users.
 
-        Give the result to :func:`write`; memory holds one block at a time.
+        Give the result to ``jaxrec.lists.write``; memory holds one block at a time.
         """
         allowed_I = self._allowed(allow, deny)
         rows = np.arange(len(self._user.ids), dtype=np.int32)
+        left_out = None if include_seen else self._seen
         for start in range(0, len(rows), _USERS_AT_ONCE):
             block = rows[start : start + _USERS_AT_ONCE]
-            yield self._lists(block, k, include_seen, allowed_I)
+            yield self._lists(self._user, self._scorer, block, left_out, k, allowed_I)
+
+    def recommend_history(
+        self,
+        history: Ids | pl.DataFrame,
+        k: int = 20,
+        *,
+        include_seen: bool = False,
+        allow: Ids | None = None,
+        deny: Ids | None = None,
+        source: str = "the history",
+    ) -> pl.DataFrame:
+        """The k best items of users that the run has not met, from their items alone.
+
+        Args:
+          history: the items of one user, who is called "history"; or columns user and item.
+          k, allow, deny: see :meth:`recommend`.
+          include_seen: also items of the history.
+          source: what messages call the history, say its file.
+
+        Returns:
+          As :meth:`recommend`; users by their first row. Items that the run does not know are
+          skipped, and counted in a line on stderr.
+
+        Raises:
+          InputError: a user without a known item, an unknown id in allow or deny, or k below 1.
+        """
+        from jaxrec.evaluate.scorers import table_scorer
+
+        allowed_I = self._allowed(allow, deny)
+        names, items = self._histories(history, source)
+        asked = _Side("user", names, self._vectors(items), self._run)
+        left_out = None if include_seen else items
+        rows = np.arange(len(names), dtype=np.int32)
+        scorer = table_scorer(self._folded(asked.emb_ND))
+        return self._lists(asked, scorer, rows, left_out, k, allowed_I)
+
+    def fold_in(
+        self, history: Ids | pl.DataFrame, *, source: str = "the history"
+    ) -> Float32[np.ndarray, "n D"]:
+        """Vectors for users that the run has not met; :meth:`recommend_history` says of what."""
+        return self._vectors(self._histories(history, source)[1])
 
     def similar_items(self, items: Ids, k: int = 10) -> pl.DataFrame:
         """The k items nearest to each: item, similar, rank (from 1), score (cosine).
@@ -194,6 +238,32 @@ class Recommender:
 
         return table_scorer(self._table)
 
+    def _folded(self, user_nD: np.ndarray) -> Embeddings:
+        """The table with new users for the run's own; their bias is the mean bias."""
+        # Filled up to a power of two, so that not every number of users compiles anew.
+        size = 1 << (len(user_nD) - 1).bit_length()
+        user_nD = np.pad(user_nD, ((0, size - len(user_nD)), (0, 0)))
+        bias_U = self._table.user_bias
+        bias_n = None if bias_U is None else np.full(size, bias_U.mean(), np.float32)
+        return self._table._replace(user=user_nD, user_bias=bias_n)
+
+    @cached_property
+    def _fold_FD(self) -> np.ndarray:
+        if not len(self._seen.indices):
+            raise InputError(f"{self._run}: no user has seen an item, so none can be folded in")
+        return foldin.fit(self._table.user, self._table.item, self._seen)
+
+    def _vectors(self, items: Csr) -> np.ndarray:
+        user_nD = foldin.vectors(items, self._table.item, self._fold_FD)
+        cosine = configs.load(self._run / "config.json").model.score == "cosine"
+        return _unit_rows(user_nD) if cosine else user_nD
+
+    def _histories(self, history: Ids | pl.DataFrame, source: str) -> tuple[np.ndarray, Csr]:
+        if not isinstance(history, pl.DataFrame):
+            ids = [history] if isinstance(history, str | int) else history
+            history = pl.DataFrame({"item": [str(name) for name in ids]}, {"item": pl.String})
+        return foldin.histories(history, self._item.series, self._run, source)
+
     def _allowed(self, allow: Ids | None, deny: Ids | None) -> np.ndarray | None:
         if allow is None and deny is None:
             return None
@@ -205,11 +275,22 @@ class Recommender:
         return allowed_I
 
     def _lists(
-        self, rows: np.ndarray, k: int, include_seen: bool, allowed_I: np.ndarray | None
+        self,
+        asked: _Side,
+        scorer: Scorer,
+        rows: np.ndarray,
+        left_out: Csr | None,
+        k: int,
+        allowed_I: np.ndarray | None,
     ) -> pl.DataFrame:
-        seen = None if include_seen else self._seen
-        item_nk, score_nk = _rank(self._scorer, rows, seen, k, allowed_I)
-        return _frame(("user", self._user, rows), ("item", self._item, item_nk), score_nk)
+        item_nk, score_nk = _rank(scorer, rows, left_out, k, allowed_I)
+        return _frame(("user", asked, rows), ("item", self._item, item_nk), score_nk)
+
+
+def _unit_rows(emb_ND: np.ndarray) -> np.ndarray:
+    """Rows of length 1; zeros stay zeros."""
+    norm_N1 = np.linalg.norm(emb_ND, axis=1, keepdims=True)
+    return emb_ND / np.where(norm_N1 > 0, norm_N1, np.float32(1))
 
 
 def _rank(
@@ -247,75 +328,3 @@ def _frame(
         "score": score_nk[n, place],
     }
     return pl.DataFrame(columns)
-
-
-def write(frames: pl.DataFrame | Iterable[pl.DataFrame], path: str | Path) -> None:
-    """Write frames below one another, in the format of the suffix, whole or not at all.
-
-    Several are written as they come: none needs to be in memory with the next.
-
-    Args:
-      frames: of the same columns, one or more.
-      path: .parquet, .csv, .tsv or .jsonl; a file that is there is replaced.
-
-    Raises:
-      InputError: another suffix, or a place that cannot be written.
-    """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (".parquet", ".csv", ".tsv", ".jsonl"):
-        raise InputError(f"{path}: the name must end in .parquet, .csv, .tsv or .jsonl")
-    several = [frames] if isinstance(frames, pl.DataFrame) else frames
-    with replacing(path) as partial:
-        if suffix == ".parquet":
-            _write_parquet(several, partial)
-            return
-        with partial.open("wb") as file:
-            for number, frame in enumerate(several):
-                if suffix == ".jsonl":
-                    frame.write_ndjson(file)
-                else:
-                    separator = "," if suffix == ".csv" else "\t"
-                    frame.write_csv(file, separator=separator, include_header=number == 0)
-
-
-def _write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
-    # A parquet file cannot be appended to; parts on disk keep one frame in memory at a time.
-    with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
-        parts = []
-        for number, frame in enumerate(frames):
-            parts.append(Path(folder, f"{number}.parquet"))
-            frame.write_parquet(parts[-1])
-        pl.scan_parquet(parts).sink_parquet(path)
-
-
-def read_ids(path: str | Path, column: str) -> list[str]:
-    """Ids from a file: a .parquet or a table with a header that names ``column``, or a line each.
-
-    Raises:
-      InputError: the file cannot be read, holds several columns and none of that name, or is
-        empty.
-    """
-    path = Path(path)
-    try:
-        if path.suffix == ".parquet":
-            frame = pl.read_parquet(path)
-        else:
-            text = path.read_text(encoding="utf-8-sig")
-            head = text.partition("\n")[0]
-            separator = "\t" if "\t" in head else ","
-            named = column in (cell.strip() for cell in head.split(separator))
-            frame = pl.read_csv(
-                text.encode(), has_header=named, infer_schema=False, separator=separator
-            )
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as e:
-        raise InputError(f"{path}: no readable list of ids; one id a line will do") from e
-    if column not in frame.columns:
-        if frame.width != 1:
-            raise InputError(f"{path}: has no column {column!r}; name it so, or give one id a line")
-        frame.columns = [column]
-    ids = frame[column].cast(pl.String).drop_nulls().str.strip_chars()
-    ids = [i for i in ids.to_list() if i]
-    if not ids:
-        raise InputError(f"{path}: holds no ids; give one id a line")
-    return ids

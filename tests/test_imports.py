@@ -30,7 +30,9 @@ MAY = {
     "runfolder": {"data"},
     "compilation": {"runfolder"},
     "log": {"runfolder"},
-    "recommend": {"data", "evaluate", "runfolder", "compilation"},
+    "foldin": {"data"},
+    "lists": set(),
+    "recommend": {"data", "evaluate", "runfolder", "compilation", "foldin"},
     "export": {"runfolder", "recommend"},
     "report": {"data", "evaluate", "runfolder", "presets"},
     "train": {
@@ -39,7 +41,7 @@ MAY = {
     },
     "cli": {
         *("data", "graph", "evaluate", "log", "presets", "recommend", "export", "report"),
-        *("train", "runfolder"),
+        *("train", "runfolder", "lists"),
     },
 }
 

@@ -13,7 +13,8 @@ from made_run import write_embeddings
 
 from jaxrec import recommend as module
 from jaxrec.errors import InputError
-from jaxrec.recommend import Recommender, write
+from jaxrec.lists import write
+from jaxrec.recommend import Recommender
 
 # One axis a taste: i0 and i1 share the first, i2 the second; i3 is a bit of both.
 ITEM = np.array([[1, 0], [2, 0], [0, 1], [0.5, 0.5], [0, 0]])

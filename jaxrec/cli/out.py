@@ -52,10 +52,13 @@ class Recommend:
     """Where to: .parquet, .csv, .tsv or .jsonl."""
     users: str | None = None
     """File with a user id a line (or a `user` column); everyone by default."""
+    history: str | None = None
+    """For users that the run has not met: file with an item id a line (or an `item` column), of
+    one; with columns `user` and `item`, of many."""
     k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 20
     """Items a user."""
     include_seen: bool = False
-    """Also items that the user had in train and validation."""
+    """Also items that the user had in train and validation, or in the history."""
     allow: str | None = None
     """File of item ids: only these."""
     deny: str | None = None
@@ -65,14 +68,21 @@ class Recommend:
 def recommend(args: list[str]) -> None:
     """Write the top-K items of users to a file."""
     made = parse(Recommend, args, "jaxrec recommend")
-    from jaxrec.recommend import Recommender, read_ids, write
+    if made.users is not None and made.history is not None:
+        raise InputError("--users names users of the run, --history brings new ones; give one")
+    from jaxrec.lists import read_history, read_ids, write
+    from jaxrec.recommend import Recommender
 
     users = None if made.users is None else read_ids(made.users, "user")
     items = {name: getattr(made, name) for name in ("allow", "deny")}
     lists = {name: read_ids(path, "item") for name, path in items.items() if path is not None}
     recommender = Recommender.load(made.run)
     options = {"k": made.k, "include_seen": made.include_seen, **lists}
-    if users is None:
+    if made.history is not None:
+        history = read_history(made.history)
+        write(recommender.recommend_history(history, source=made.history, **options), made.out)
+        users = history["user"].unique() if "user" in history.columns else ["history"]
+    elif users is None:
         write(recommender.recommend_all(**options), made.out)
     else:
         write(recommender.recommend(users, **options), made.out)

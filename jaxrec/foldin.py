@@ -1,0 +1,131 @@
+"""Vectors for users that a run has not met, from their items alone, whatever the model.
+
+A linear map from histories to user vectors, learnt from the run's own users and items.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Float32, Float64
+from scipy.sparse import csr_array
+
+from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.errors import InputError
+
+# Chosen on users kept out of training. The error on the run's own users asks for far less: the
+# items have learnt from these users, and give them away.
+_RIDGE = 0.3
+_USERS_AT_ONCE = 8192
+
+
+def histories(
+    history: pl.DataFrame, item_ids: pl.Series, run: Path, source: str
+) -> tuple[np.ndarray, Csr]:
+    """Users of histories, by their first row, and their items that the run knows, each once.
+
+    Args:
+      history: column item, and user where there are several; one user is called "history".
+      item_ids: the run's, in the order of its rows.
+      run, source: what messages call the run and the history.
+
+    Returns:
+      Names [n] and items by user. Items that the run does not know are counted on stderr.
+
+    Raises:
+      InputError: no column item, or a user without a known item.
+    """
+    if "item" not in history.columns:
+        raise InputError(f"{source}: has no column 'item'; name it so")
+    single = "user" not in history.columns
+    if single:
+        history = history.with_columns(user=pl.lit("history"))
+    pairs = history.select(pl.col("user", "item").cast(pl.String)).drop_nulls()
+    names = pairs["user"].unique(maintain_order=True)
+    user_E, item_E = _rows(pairs["user"], names), _rows(pairs["item"], item_ids)
+    known_E = item_E >= 0
+    among = f"among the {len(item_ids):,} items of {run}"
+    if single and not known_E.any():
+        raise InputError(f"{source}: not one of its items is {among}; give one at least")
+    name_n = names.to_numpy()
+    items = Dataset(user_E[known_E], item_E[known_E], name_n, item_ids.to_numpy()).csr()
+    _refuse_users(names.filter(items.degree == 0), source, among)
+    unknown = pairs["item"].filter(~known_E).unique(maintain_order=True)
+    if len(unknown):
+        said = f"skipped items that are not {among}: {len(unknown):,}, the first {unknown[0]!r}"
+        print(f"jaxrec: {source}: {said}", file=sys.stderr)
+    return name_n, items
+
+
+def _refuse_users(lost: pl.Series, source: str, among: str) -> None:
+    if len(lost):
+        have = f"and {len(lost) - 1:,} more have" if len(lost) > 1 else "has"
+        raise InputError(f"{source}: user {lost[0]!r} {have} no item {among}; leave them out")
+
+
+def _rows(ids: pl.Series, known: pl.Series) -> np.ndarray:
+    """Where each id is in ``known``, int32; -1 where it is not."""
+    rows = np.arange(len(known), dtype=np.int32)
+    return ids.replace_strict(known, rows, default=-1, return_dtype=pl.Int32).to_numpy()
+
+
+def features(history: Csr, item_ID: Float[np.ndarray, "I D"]) -> Float64[np.ndarray, "n F"]:
+    """φ = [Σ v_i / √m, Σ v_i / m] over the m items of each history; F = 2D, zeros where m = 0."""
+    ones = np.ones(len(history.indices), item_ID.dtype)
+    shape = (len(history.degree), len(item_ID))
+    pair_nI = csr_array((ones, history.indices, history.indptr), shape=shape)
+    sum_nD = (pair_nI @ item_ID).astype(np.float64)
+    m_n1 = np.maximum(history.degree, 1)[:, None]
+    return np.hstack([sum_nD / np.sqrt(m_n1), sum_nD / m_n1])
+
+
+def fit(
+    user_UD: Float[np.ndarray, "U D"],
+    item_ID: Float[np.ndarray, "I D"],
+    seen: Csr,
+    ridge: float = _RIDGE,
+) -> Float64[np.ndarray, "F D"]:
+    """Ridge regression (Hoerl & Kennard 1970) of user vectors on the features of their items.
+
+    W = argmin Σ_u |u - φ_u W|² + λ|W|² = (ΦᵀΦ + λ1)⁻¹ ΦᵀU with λ = ``ridge`` · tr(ΦᵀΦ) / F, then
+    times the number that fits best: the penalty shortens every vector, and beside the items'
+    biases length counts. Users without items have φ = 0 and take no part.
+
+    Args:
+      user_UD, item_ID: what the run has learnt.
+      seen: items by user.
+      ridge: weight of the penalty.
+    """
+    n_features = 2 * item_ID.shape[1]
+    gram_FF = np.zeros((n_features, n_features))
+    cross_FD = np.zeros((n_features, user_UD.shape[1]))
+    for rows, block in _blocks(seen):
+        phi_BF = features(block, item_ID)
+        gram_FF += phi_BF.T @ phi_BF
+        cross_FD += phi_BF.T @ user_UD[rows].astype(np.float64)
+    # The tiny number keeps a run solvable whose items are all zeros.
+    penalty = ridge * np.trace(gram_FF) / n_features + np.finfo(np.float64).tiny
+    weight_FD = np.linalg.solve(gram_FF + penalty * np.eye(n_features), cross_FD)
+    square = np.vdot(weight_FD, gram_FF @ weight_FD)
+    return weight_FD * (np.vdot(weight_FD, cross_FD) / square if square > 0 else 1.0)
+
+
+def vectors(
+    history: Csr, item_ID: Float[np.ndarray, "I D"], weight_FD: Float64[np.ndarray, "F D"]
+) -> Float32[np.ndarray, "n D"]:
+    """φ W: a vector for each history, in the space of the run's users."""
+    user_nD = np.zeros((len(history.degree), weight_FD.shape[1]), np.float32)
+    for rows, block in _blocks(history):
+        user_nD[rows] = features(block, item_ID) @ weight_FD
+    return user_nD
+
+
+def _blocks(history: Csr) -> Iterator[tuple[slice, Csr]]:
+    """Stretches of users, so that memory holds the features of one at a time."""
+    for start in range(0, len(history.degree), _USERS_AT_ONCE):
+        end = min(start + _USERS_AT_ONCE, len(history.degree))
+        first, last = history.indptr[start], history.indptr[end]
+        indptr = history.indptr[start : end + 1] - first
+        yield slice(start, end), Csr(indptr, history.indices[first:last])
