@@ -8,11 +8,21 @@ from jaxrec.models.gcmc import GCMC
 from jaxrec.models.inputs import FeatureSizes
 from jaxrec.models.lightgcn import LightGCN
 from jaxrec.models.ngcf import NGCF
-from jaxrec.models.nodes import Encoder, Nodes
+from jaxrec.models.nodes import Encoder, LocalEncoder, Nodes
 from jaxrec.models.pinsage import PinSAGE
 from jaxrec.models.score import NeuralScore
 
-__all__ = ["GCMC", "NGCF", "Encoder", "LightGCN", "NeuralScore", "Nodes", "PinSAGE", "build"]
+__all__ = [
+    "GCMC",
+    "NGCF",
+    "Encoder",
+    "LightGCN",
+    "LocalEncoder",
+    "NeuralScore",
+    "Nodes",
+    "PinSAGE",
+    "build",
+]
 
 Sizes = tuple[FeatureSizes | None, FeatureSizes | None]
 

@@ -102,6 +102,9 @@ class LightGCN(nnx.Module):
         """What :meth:`of_block` takes for these rows, of a model without layers."""
         return Block(row_R)
 
-    def of_block(self, graph: Bipartite, x_MD: Float[Array, "M D"], block: Block) -> Nodes:
+    def of_block(
+        self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: Block
+    ) -> Nodes:
         """:meth:`rows` from the table's rows that the plan names."""
-        return Nodes(x_MD, x_MD)
+        assert table_MD is not None, "matrix factorisation has a table"
+        return Nodes(table_MD, table_MD)

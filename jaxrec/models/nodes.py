@@ -53,3 +53,16 @@ class Encoder(Protocol):
     ) -> Nodes:
         """Some rows of what a call gives, any order, repeats allowed."""
         ...
+
+
+@runtime_checkable
+class LocalEncoder(Encoder, Protocol):
+    """An encoder whose embeddings of a batch are made of few rows of the table."""
+
+    def plan(self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None) -> Any:
+        """What :meth:`of_block` takes for these rows; ``node_M`` are the table's rows it needs."""
+        ...
+
+    def of_block(self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: Any) -> Nodes:
+        """:meth:`Encoder.rows` from the rows of the table that the plan names."""
+        ...

@@ -1,5 +1,6 @@
 """The train part of a data set as arrays on the device, ready for a configuration."""
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -23,6 +24,8 @@ from jaxrec.negatives import Popularity
 from jaxrec.negatives import popularity as popularity_of
 from jaxrec.train.batches import Pairs
 from jaxrec.train.draw import TrainData
+
+_GRAPH_SHARE = 0.5  # of a device's memory that a graph may take; the rest is for the model
 
 
 class Inputs(NamedTuple):
@@ -78,6 +81,15 @@ _NO_FEATURES = (
 
 def _fit(features: schema.Features | None, counts: np.ndarray) -> Schema | None:
     return None if features is None else schema.fit(features, np.flatnonzero(counts))
+
+
+def on_host(config: Config, train: Dataset) -> bool:
+    """Whether blocks are drawn on the host: as asked, or where the graph would crowd the device."""
+    if not config.model.sampled or config.model.sampling != "auto":
+        return config.model.sampling == "host"
+    stats = jax.local_devices()[0].memory_stats() or {}
+    needs = 24 * train.n_edges + 8 * max(config.model.hops) * (train.n_users + train.n_items)
+    return needs > _GRAPH_SHARE * stats.get("bytes_limit", math.inf)
 
 
 def _popularity(config: Config, train: Dataset) -> Popularity | None:

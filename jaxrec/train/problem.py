@@ -24,7 +24,7 @@ from jaxrec.models.score import PairWeights
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.batches import steps_per_epoch
 from jaxrec.train.draw import TrainData
-from jaxrec.train.prepare import Inputs, hard_window, inputs, train_data
+from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_data
 from jaxrec.train.state import TABLE, Stepper, TrainState
 
 
@@ -78,6 +78,8 @@ class Problem:
     cadence: Cadence
     init_key: PRNGKeyArray
     takes: Inputs
+    on_host: bool
+    """Whether ``data`` lies on the host, where blocks are drawn."""
     window_seconds: float | None = None
     """What ranking items by PageRank took, where hard negatives are drawn from such ranks."""
 
@@ -105,21 +107,24 @@ class Problem:
             jax.random.fold_in(seed_key, {"search": 0, "refit": 1}[phase])
         )
         takes = inputs(config, train)
-        shape = nnx.eval_shape(lambda: _model(config, train, takes, init_key))
+        shape: models.Encoder = nnx.eval_shape(lambda: _model(config, train, takes, init_key))
         stepper = Stepper(
             config,
-            nnx.graphdef(shape),
+            shape,
             tx or _optimizer(config, train.n_users + train.n_items, cadence.total),
             train.n_users,
             train.n_items,
             _rest_optimizer(config, cadence.total),
         )
-        on_device, seconds = train_data(config, train, takes, data_key), None
+        host = on_host(config, train)
+        where = jax.devices("cpu")[0] if host else jax.local_devices()[0]
+        with jax.default_device(where):
+            on_device, seconds = train_data(config, train, takes, data_key), None
         if config.negatives.hard:
             began = time.perf_counter()
             on_device = on_device._replace(window=hard_window(config, train, on_device.graph))
             seconds = time.perf_counter() - began
-        return cls(config, splits, stepper, on_device, cadence, init_key, takes, seconds)
+        return cls(config, splits, stepper, on_device, cadence, init_key, takes, host, seconds)
 
     def blank_state(self) -> TrainState:
         """A state of the right structure, to restore a checkpoint into."""
@@ -147,7 +152,11 @@ class Problem:
 
     def embeddings(self, state: TrainState) -> tuple[jax.Array, jax.Array]:
         """Final user [U, D] and item [I, D] embeddings, as they are scored."""
+        if self.on_host:
+            state = jax.device_put(state, jax.devices("cpu")[0])
         emb_ND = self._nodes(state, self.data.graph)
+        if self.on_host:
+            emb_ND = jax.device_put(emb_ND, jax.local_devices()[0])
         return emb_ND[: self.stepper.n_users], emb_ND[self.stepper.n_users :]
 
     def scorer(self, state: TrainState) -> Scorer:
