@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -52,6 +53,11 @@ def _base_config(args: list[str]) -> tuple[Config, list[str]]:
     files += [args[i + 1] for i, a in enumerate(args[:-1]) if a == "--config"]
     if files and name is not None:
         raise InputError(f"give a preset ({name}) or --config {files[0]}, not both")
+    if not files and name is None:
+        # A run to start from says what model it is.
+        warm = [a.partition("=")[2] for a in args if a.startswith("--warm-start=")]
+        warm += [args[i + 1] for i, a in enumerate(args[:-1]) if a == "--warm-start"]
+        files = [str(Path(run) / "config.json") for run in warm]
     base = configs.load(files[0]) if files else presets.get(name or "quickstart")
     return base, args
 

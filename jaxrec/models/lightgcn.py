@@ -55,14 +55,10 @@ class LightGCN(nnx.Module):
         self.share = nnx.Param(equal) if learned_shares else None
         self.kernel: Literal["auto"] | Kernel = kernel
         self.edge_dropout = edge_dropout
+        self.out_dim = dim
         self.score: NeuralScore | None = None
         self.convs = nnx.List([LightGraphConv(kernel) for _ in range(layers)])
         self.dtype = jnp.dtype(dtype)
-
-    @property
-    def out_dim(self) -> int:
-        """D."""
-        return self.embedding[...].shape[1]
 
     @property
     def smoothing(self) -> int:

@@ -1,7 +1,7 @@
 """The train part of a data set as arrays on the device, ready for a configuration."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,12 @@ class Inputs(NamedTuple):
     user: Schema | None = None
     item: Schema | None = None
     levels: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        schemas = {"user": self.user, "item": self.item}
+        made = {side: None if of is None else of.to_dict() for side, of in schemas.items()}
+        return made | {"levels": self.levels}
 
     @property
     def sizes(self) -> tuple[FeatureSizes | None, FeatureSizes | None]:
@@ -153,9 +159,14 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
         max(how.hops),
         walks=how.walks,
         length=how.walk_length,
-        key=jax.random.fold_in(key, 4),
+        key=walk_key(key),
     )
     return graph._replace(neighbors=near)
+
+
+def walk_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Of random walks, from that of the data."""
+    return jax.random.fold_in(key, 4)
 
 
 def _encoded(

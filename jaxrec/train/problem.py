@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -22,6 +23,7 @@ from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.models.score import PairWeights
 from jaxrec.rowwise import RowOptimizer
+from jaxrec.train import warm
 from jaxrec.train.batches import steps_per_epoch
 from jaxrec.train.draw import TrainData
 from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_data
@@ -106,7 +108,7 @@ class Problem:
         init_key, data_key = jax.random.split(
             jax.random.fold_in(seed_key, {"search": 0, "refit": 1}[phase])
         )
-        takes = inputs(config, train)
+        takes = inputs(config, train) if config.warm_start is None else warm.takes(config)
         shape: models.Encoder = nnx.eval_shape(lambda: _model(config, train, takes, init_key))
         stepper = Stepper(
             config,
@@ -136,9 +138,11 @@ class Problem:
     def initial_state(self) -> TrainState:
         """The state before step 0."""
         config, train = self.config.model, self.splits.train
-        if config.init == "normal":
-            return self.blank_state()
         model = self._model()
+        if self.config.warm_start is not None:
+            warm.load(model, self.config, train, self.data.graph)
+        if config.init == "normal" or self.config.warm_start is not None:
+            return self.stepper.init(nnx.state(model))
         model.embedding[...] = spectral_table(
             *(self.data.graph, train.n_users, config.dim, model.smoothing, config.init_std),
             self.init_key,
@@ -177,6 +181,18 @@ class Problem:
                 array = self.data.graph.in_data_order(array)
             found[name] = np.asarray(jax.device_get(array))
         return found
+
+    def model(self, parameters: dict[str, np.ndarray]) -> models.Encoder:
+        """The encoder with these parameters, the inverse of :meth:`parameters`."""
+        model = self._model()
+        params = nnx.state(model)
+        flat = dict(nnx.to_flat_state(params))
+        for path, value in flat.items():
+            array = jnp.asarray(parameters["/".join(map(str, path))])
+            if path == (TABLE,) and self.data.graph.place_N is not None:
+                array = jnp.zeros_like(array).at[self.data.graph.place_N].set(array)
+            value[...] = array
+        return model
 
     def part(self, split: str) -> tuple[Csr, Csr]:
         """What is relevant and what is masked: "train" masks nothing, "test" validation too."""

@@ -21,8 +21,8 @@ _SAMPLED_BATCHES = 16
 
 
 def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
-    """embeddings.npz and parameters.npz of the chosen parameters, and seen.npz: what train and
-    validation held."""
+    """embeddings.npz and parameters.npz of the chosen parameters, seen.npz with what train and
+    validation held, and features.json: what training knew of the features."""
     user_UD, item_ID = (
         np.asarray(jax.device_get(x), np.float32) for x in problem.embeddings(outcome.state)
     )
@@ -34,6 +34,7 @@ def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
     embeddings |= {name: np.asarray(array).astype(str) for name, array in ids.items()}
     embeddings |= {f"score_{name}": array for name, array in learned.items()}
     _write(run / "parameters.npz", problem.parameters(outcome.state))
+    write_json(run / "features.json", problem.takes.to_dict())
     _write(run / "seen.npz", seen._asdict())
     _write(run / "embeddings.npz", embeddings)
 
