@@ -18,6 +18,7 @@ CASES = {
     "rank": "rank",
     "readme": "readme",
     "sample": "sample",
+    "sampled": "sampled",
     "step": "step",
     "tables": "tables",
 }
