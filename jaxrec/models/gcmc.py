@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
@@ -45,7 +45,7 @@ class Dense(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((2, dim)))
 
     def __call__(
-        self, x_RD: Float[Array, "R D"], is_item_R1: Int[Array, "R 1"]
+        self, x_RD: Float[Array, "R D"], is_item_R1: Bool[Array, "R 1"]
     ) -> Float[Array, "R H"]:
         user_RH, item_RH = (x_RD @ self.weight[...][i] + self.bias[...][i] for i in (0, 1))
         return jnp.where(is_item_R1, item_RH, user_RH)

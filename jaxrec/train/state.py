@@ -92,9 +92,9 @@ class Stepper:
         return Nodes(*map(graph.in_data_order, nodes))
 
     def _scored(self, nodes: Nodes) -> Nodes:
-        if self.config.model.score == "dot":
-            return nodes
-        return nodes._replace(emb_ND=unit_rows(nodes.emb_ND))
+        if self.config.model.score == "cosine":
+            return nodes._replace(emb_ND=unit_rows(nodes.emb_ND))
+        return nodes
 
     def batch(self, data: TrainData, step: Int[Array, ""]) -> Batch:
         """The batch of a step, drawn on the device from (key, step)."""
