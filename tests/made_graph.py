@@ -1,5 +1,6 @@
 """Small data, features and parameters for the tests of encoders that take more than ids."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,8 +10,9 @@ from flax import nnx
 
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.schema import Encoded
-from jaxrec.graph.bipartite import NodeFeatures
+from jaxrec.graph.bipartite import Bipartite, NodeFeatures
 from jaxrec.models.inputs import FeatureSizes
+from jaxrec.models.nodes import Nodes
 
 SIZES = (FeatureSizes(2, (3,), ()), FeatureSizes(0, (4,), (5, 3)))
 """Of what :func:`features` gives."""
@@ -63,10 +65,19 @@ def shaken(model: Any, seed: int = 0, by: float = 0.3) -> Any:
     """The model with noise on all parameters: what begins as zeros is then tested too."""
     graphdef, params = nnx.split(model)
     rng = np.random.default_rng(seed)
-    moved = jax.tree.map(
-        lambda x: x + jnp.asarray(by * rng.normal(size=x.shape), x.dtype), params
-    )
+    moved = jax.tree.map(lambda x: x + jnp.asarray(by * rng.normal(size=x.shape), x.dtype), params)
     return nnx.merge(graphdef, moved)
+
+
+@partial(jax.jit, static_argnums=0)
+def _nodes(graphdef: Any, params: Any, graph: Any, row_R: Any, key: Any) -> Nodes:
+    model = nnx.merge(graphdef, params)
+    return model(graph, key) if row_R is None else model.rows(graph, row_R, key)
+
+
+def nodes(model: Any, graph: Bipartite, row_R: Any = None, key: Any = None) -> Nodes:
+    """What a model gives for all nodes or some rows, compiled once for models of one structure."""
+    return _nodes(*nnx.split(model), graph, row_R, key)
 
 
 def flat(params: Any) -> dict[str, np.ndarray]:

@@ -145,9 +145,7 @@ def test_the_table_of_all_nodes_has_the_rows_that_each_gets_alone(block, monkeyp
     monkeypatch.setattr(neighbors, "_BLOCK", block)
     how = {"walks": 5, "length": 3, "key": jax.random.key(2)}
     table = neighbors.all_most_visited(GRAPH, 4, **how)
-    for ours, expected in zip(
-        table, neighbors.most_visited(GRAPH, ALL, 4, **how), strict=True
-    ):
+    for ours, expected in zip(table, neighbors.most_visited(GRAPH, ALL, 4, **how), strict=True):
         np.testing.assert_array_equal(ours, expected)
 
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from made_graph import SIZES, features, flat, random_data, renamed, shaken, taken
+from made_graph import SIZES, features, flat, nodes, random_data, renamed, shaken, taken
 
 import oracle
 from jaxrec import models
@@ -33,7 +33,10 @@ CASES = {
     "features alone, three levels": {"levels": 3, "with_features": True, "ids": False},
     "normalised": {"batch_norm": True},
     "normalised, all at once": {
-        **{"layers": 2, "levels": 3, "with_features": True, "batch_norm": True}
+        "layers": 2,
+        "levels": 3,
+        "with_features": True,
+        "batch_norm": True,
     },
 }
 cases = pytest.mark.parametrize("options", CASES.values(), ids=CASES)
@@ -67,25 +70,27 @@ def test_embeddings_and_their_gradient_are_those_of_the_definition(options):
     ours = flat(gradient)
     assert ours.keys() == expected.keys()
     for name, slope in expected.items():
-        np.testing.assert_allclose(ours[name], slope, rtol=2e-3, atol=2e-3, err_msg=name)
+        known = ~np.isnan(slope)
+        np.testing.assert_allclose(
+            ours[name][known], slope[known], rtol=2e-3, atol=2e-3, err_msg=name
+        )
 
 
 @cases
-@pytest.mark.parametrize("drops", [False, True])
-def test_rows_and_their_gradient_equal_those_of_the_whole(options, drops):
-    options = options | ({"node_dropout": 0.4} if drops else {})
-    graph, key = graph_of(*shape(options)), jax.random.key(7) if drops else None
+def test_rows_and_their_gradient_equal_those_of_the_whole(options):
+    options = options | {"node_dropout": 0.4}
+    graph, key = graph_of(*shape(options)), jax.random.key(7)
     graphdef, state = nnx.split(build(**options))
     row_R = jnp.array([0, 13, 3, 3, 5, 9])
 
     def value(state, by_rows: bool):
         model = nnx.merge(graphdef, state)
         whole = None if by_rows else model(graph, key)
-        nodes = model.rows(graph, row_R, key) if whole is None else [x[row_R] for x in whole]
-        return sum(jnp.sum(jnp.sin(x)) for x in nodes), nodes[0]
+        found = model.rows(graph, row_R, key) if whole is None else [x[row_R] for x in whole]
+        return sum(jnp.sum(jnp.sin(x)) for x in found), found[0]
 
-    found = jax.jit(jax.grad(value, has_aux=True), static_argnums=1)
-    (ours, emb_RD), (plain, expected) = found(state, True), found(state, False)
+    slope = jax.jit(jax.grad(value, has_aux=True), static_argnums=1)
+    (ours, emb_RD), (plain, expected) = slope(state, True), slope(state, False)
     np.testing.assert_allclose(emb_RD, expected, rtol=1e-4, atol=1e-5)
     for x, y in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-4)
@@ -101,12 +106,12 @@ def test_a_graph_reordered_for_locality_gives_the_same_in_the_datas_order(option
     node = np.argsort(place)
     if plain.features is not None:
         moved = moved._replace(features=taken(plain.features, node[:6], node[6:] - 6))
-    expected, row_R = model(plain).emb_ND, jnp.array([12, 2, 5])
+    expected, row_R = nodes(model, plain).emb_ND, jnp.array([12, 2, 5])
     model.embedding[...] = model.embedding[...][node]
     np.testing.assert_allclose(
-        moved.in_data_order(model(moved).emb_ND), expected, rtol=1e-4, atol=1e-5
+        moved.in_data_order(nodes(model, moved).emb_ND), expected, rtol=1e-4, atol=1e-5
     )
-    ours = model.rows(moved, moved.places(row_R)).emb_ND
+    ours = nodes(model, moved, moved.places(row_R)).emb_ND
     np.testing.assert_allclose(ours, expected[row_R], rtol=1e-4, atol=1e-5)
 
 
@@ -123,7 +128,7 @@ def test_the_gradient_of_l_layers_reaches_exactly_the_nodes_l_steps_away(layers)
         return jnp.sum(nnx.merge(graphdef, changed)(graph).emb_ND[node])
 
     table = positive["embedding"][...]
-    gradient = jax.vmap(jax.grad(at_node), (None, 0))(table, jnp.arange(14))
+    gradient = jax.jit(jax.vmap(jax.grad(at_node), (None, 0)))(table, jnp.arange(14))
     np.testing.assert_array_equal(np.any(np.asarray(gradient) != 0, axis=-1), away)
 
 
@@ -133,12 +138,12 @@ def test_permuting_node_ids_permutes_the_embeddings():
     to_node = np.concatenate([to_user, 6 + to_item])
     model = build(2, 3, True, batch_norm=True)
     graph = graph_of(3, True)
-    before = np.asarray(model(graph).emb_ND)
+    before = np.asarray(nodes(model, graph).emb_ND)
     moved = bipartite.build(renamed(data, to_user, to_item), levels=True)
     assert graph.features is not None
     mine = taken(graph.features, np.argsort(to_user), np.argsort(to_item))
     model.embedding[...] = model.embedding[...][np.argsort(to_node)]
-    after = np.asarray(model(moved._replace(features=mine)).emb_ND)
+    after = np.asarray(nodes(model, moved._replace(features=mine)).emb_ND)
     np.testing.assert_allclose(after[to_node], before, rtol=1e-4, atol=1e-5)
 
 
@@ -151,13 +156,13 @@ def test_batch_normalisation_is_over_the_users_and_over_the_items():
     model.shift[...] = jnp.zeros((2, 3))
     unscaled.out.weight[...] = unscaled.out.weight[...] * 3  # so that its epsilon is little
     model.out.weight[...] = unscaled.out.weight[...]
-    z_ND = np.asarray(model(graph).emb_ND)
+    z_ND = np.asarray(nodes(model, graph).emb_ND)
     for side in (z_ND[:6], z_ND[6:]):
         np.testing.assert_allclose(side.mean(0), 0, atol=1e-5)
         np.testing.assert_allclose(side.var(0), 1, atol=1e-3)
     model.scale[...] = jnp.array([[2.0, 2, 2], [3, 3, 3]])
     model.shift[...] = jnp.array([[1.0, 1, 1], [-1, -1, -1]])
-    scaled = np.asarray(model(graph).emb_ND)
+    scaled = np.asarray(nodes(model, graph).emb_ND)
     np.testing.assert_allclose(scaled[:6], 2 * z_ND[:6] + 1, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(scaled[6:], 3 * z_ND[6:] - 1, rtol=1e-4, atol=1e-5)
 
@@ -168,7 +173,7 @@ def test_a_dropped_node_sends_nothing_and_the_others_stand_for_it():
     model = nnx.merge(graphdef, jax.tree.map(jnp.abs, state))  # no ReLU is off: z is linear
     graph, bias = bipartite.build(data), np.asarray(model.out.bias[...])
     sides = np.repeat([0, 1], [6, 8])
-    whole = np.asarray(model(graph).emb_ND) - bias[sides]
+    whole = np.asarray(nodes(model, graph).emb_ND) - bias[sides]
     keys = jax.random.split(jax.random.key(1), 2000)
     drawn = jax.jit(jax.vmap(lambda key: model(graph, key).emb_ND))(keys) - bias[sides]
     drawn = np.asarray(drawn)
@@ -183,9 +188,9 @@ def test_a_dropped_node_sends_nothing_and_the_others_stand_for_it():
     # The standard deviation of a mean of so many is within rate / (1 - rate) of the whole.
     linked = np.diff(graph.indptr) > 0
     np.testing.assert_allclose(drawn.mean(0)[linked] / whole[linked], 1, atol=0.1)
-    one, again = (model(graph, key).emb_ND for key in (keys[0], keys[0]))
+    one, again, other = (nodes(model, graph, None, keys[n]).emb_ND for n in (0, 0, 1))
     np.testing.assert_array_equal(one, again)
-    assert not np.array_equal(one, model(graph, keys[1]).emb_ND)
+    assert not np.array_equal(one, other)
 
 
 def test_layers_drop_nodes_of_their_own():
@@ -197,7 +202,9 @@ def test_layers_drop_nodes_of_their_own():
     drawn = np.asarray(jax.jit(jax.vmap(lambda key: model(graph, key).emb_ND))(keys))
     # What reaches the user sets out from it and comes back from the item, the other way around
     # for the item: one draw for both layers would let through both or neither.
-    of_user, of_item = (drawn[:, n] - np.asarray(model.out.bias[...])[i] for n, i in ((0, 0), (6, 1)))
+    of_user, of_item = (
+        drawn[:, n] - np.asarray(model.out.bias[...])[i] for n, i in ((0, 0), (6, 1))
+    )
     got_user, got_item = (np.abs(x).max(1) > 1e-5 for x in (of_user, of_item))
     for got, chance in ((got_user, 1 / 4), (got_item, 1 / 4), (got_user & got_item, 1 / 16)):
         assert abs(got.mean() - chance) < 5 * np.sqrt(chance * (1 - chance) / 400)

