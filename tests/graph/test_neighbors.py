@@ -30,6 +30,9 @@ def csr(rows: list[list[int]]) -> DeviceCsr:
 
 
 GRAPH, NEAR = csr(near(EDGES)), near(EDGES)
+most_visited = jax.jit(
+    neighbors.most_visited, static_argnums=2, static_argnames=("walks", "length")
+)
 ALL = jnp.arange(10, dtype=jnp.int32)
 
 
@@ -107,7 +110,7 @@ def by_counter(node: int, visits: list[int], count: int) -> tuple[list[int], lis
 def test_the_most_visited_are_those_of_a_count_with_ties_to_the_lower_row(count):
     visits, key = {"walks": 6, "length": 2}, jax.random.key(3)
     visit_RV = neighbors._visits(GRAPH, ALL, *visits.values(), key)
-    found = neighbors.most_visited(GRAPH, ALL, count, **visits, key=key)
+    found = most_visited(GRAPH, ALL, count, **visits, key=key)
     assert found.node_RF.shape == (10, count)
     for node in range(10):
         expected, weight = by_counter(node, np.asarray(visit_RV[node]).tolist(), count)
@@ -122,9 +125,7 @@ def test_the_most_visited_are_those_of_a_count_with_ties_to_the_lower_row(count)
 def test_importance_on_a_path_and_a_star_is_what_one_computes_by_hand():
     walks, key = 4000, jax.random.key(0)
     path = csr([[1], [0, 2], [1]])
-    ours = neighbors.most_visited(
-        path, jnp.array([0, 1], jnp.int32), 2, walks=walks, length=2, key=key
-    )
+    ours = most_visited(path, jnp.array([0, 1], jnp.int32), 2, walks=walks, length=2, key=key)
     # From an end every walk visits the middle, and then half of them the other end.
     assert ours.node_RF.tolist()[0] == [1, 2]
     np.testing.assert_allclose(ours.weight_RF[0], [2 / 3, 1 / 3], atol=0.02)
@@ -132,9 +133,7 @@ def test_importance_on_a_path_and_a_star_is_what_one_computes_by_hand():
     assert set(ours.node_RF.tolist()[1]) == {0, 2}
     np.testing.assert_allclose(ours.weight_RF[1], 1 / 2, atol=0.04)
     star = csr([[1, 2, 3, 4], [0], [0], [0], [0]])
-    ours = neighbors.most_visited(
-        star, jnp.array([2], jnp.int32), 4, walks=walks, length=2, key=key
-    )
+    ours = most_visited(star, jnp.array([2], jnp.int32), 4, walks=walks, length=2, key=key)
     assert ours.node_RF.tolist()[0][0] == 0
     assert set(ours.node_RF.tolist()[0]) == {0, 1, 3, 4}
     np.testing.assert_allclose(ours.weight_RF[0], [4 / 7, *[1 / 7] * 3], atol=0.03)
@@ -145,7 +144,7 @@ def test_the_table_of_all_nodes_has_the_rows_that_each_gets_alone(block, monkeyp
     monkeypatch.setattr(neighbors, "_BLOCK", block)
     how = {"walks": 5, "length": 3, "key": jax.random.key(2)}
     table = neighbors.all_most_visited(GRAPH, 4, **how)
-    for ours, expected in zip(table, neighbors.most_visited(GRAPH, ALL, 4, **how), strict=True):
+    for ours, expected in zip(table, most_visited(GRAPH, ALL, 4, **how), strict=True):
         np.testing.assert_array_equal(ours, expected)
 
 

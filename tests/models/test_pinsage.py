@@ -258,14 +258,14 @@ def problem(data=None, **parts) -> Problem:
 
 
 def test_the_steps_of_a_run_draw_blocks_of_their_own_and_repeat_them():
-    uniform = dataclasses.replace(problem().config.model, neighbors="uniform")
-    p, q = problem(model=uniform), problem(model=uniform, seed=1)
-    model = nnx.merge(p.stepper.graphdef, p.initial_state().params)
+    model = ModelConfig("pinsage", dim=4, layers=1, neighbors="uniform", features=False)
+    p, q = problem(model=model), problem(model=model, seed=1)
+    encoder = nnx.merge(p.stepper.graphdef, p.initial_state().params)
     row_R = jnp.arange(75, dtype=jnp.int32)
 
     def block(p, step):
         key = p.stepper._model_key(p.data, jnp.int32(step))
-        return np.asarray(model.plan(p.data.graph, row_R, key).node_M)
+        return np.asarray(encoder.plan(p.data.graph, row_R, key).node_M)
 
     np.testing.assert_array_equal(block(p, 3), block(p, 3))
     assert not np.array_equal(block(p, 3), block(p, 4))
