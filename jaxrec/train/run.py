@@ -27,6 +27,7 @@ from jaxrec.runfolder import check_run, read_json
 from jaxrec.train import environment, results
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.loop import Loop, Outcome, Phase
+from jaxrec.train.prepare import inputs
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
 
@@ -90,6 +91,7 @@ def train(
         with watch.may_leave(_nothing):
             dataset = data if isinstance(data, Dataset) else resolve(config.data)
             splits = _parts(config, dataset)
+            inputs(config, splits.train)  # what the data lacks is told before there is a folder
             folder = _new_folder(config, run)
         with _locked(folder):
             if any(path.name != ".lock" for path in folder.iterdir()):
