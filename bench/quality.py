@@ -101,11 +101,11 @@ def implicit_models() -> list[tuple[str, Any, int]]:
         ("implicit ALS, 128", AlternatingLeastSquares(128, regularization=30, **als), 15),
         ("implicit ALS, 256", AlternatingLeastSquares(256, regularization=50, **als), 15),
         (
-            "implicit BPR, 63",
+            "implicit BPR, 127",
             BayesianPersonalizedRanking(
-                63, learning_rate=0.05, regularization=0.01, iterations=20, random_state=0
+                127, learning_rate=0.05, regularization=0.0, iterations=30, random_state=0
             ),
-            10,
+            8,
         ),
     ]
 
@@ -131,25 +131,30 @@ def implicit_curve(
     return curve
 
 
-def final(data: Path, presets: list[str], seeds: list[int]) -> None:
-    """The presets on the whole of train, test read once a seed."""
-    for preset in presets:
+def final(
+    case: str, command: str, data: Path, runs: dict[str, tuple[str, ...]], seeds: list[int]
+) -> None:
+    """Runs, each a preset and options, on the whole of train; test is read once a seed."""
+    for name, (preset, *options) in runs.items():
         results, training, processes = [], [], []
         for seed in seeds:
             with tempfile.TemporaryDirectory() as parent:
                 run = Path(parent) / "run"
                 began = time.perf_counter()
-                timing = train(preset, data, run, "--seed", str(seed))
+                timing = train(preset, data, run, *options, "--seed", str(seed))
                 processes.append(time.perf_counter() - began)
                 training.append(max(spent(timing).values()))
                 results.append(read_json(run / "eval.json")["metrics"])
+        about = {"seeds": seeds} | ({"options": " ".join(options)} if options else {})
 
-        def line(what: str, values: list[float], unit: str, preset: str = preset) -> None:
+        def line(
+            what: str, values: list[float], unit: str, name: str = name, about: Any = about
+        ) -> None:
             mean = sum(values) / len(values)
-            record("quality", preset, values, unit, COMMAND, what=what, mean=mean, seeds=seeds)
+            record(case, name, values, unit, command, what=what, mean=mean, **about)
 
-        for name in ("recall@20", "ndcg@20"):
-            line(f"test {name}", [result[name] for result in results], name)
+        for metric in ("recall@20", "ndcg@20"):
+            line(f"test {metric}", [result[metric] for result in results], metric)
         line("training with compilation", training, "s")
         line("whole process", processes, "s")
 
@@ -164,7 +169,8 @@ def main() -> None:
     if args.part in ("search", "all"):
         search(args.data)
     if args.part in ("final", "all"):
-        final(args.data, args.presets, args.seeds)
+        runs = {preset: (preset,) for preset in args.presets}
+        final("quality", COMMAND, args.data, runs, args.seeds)
 
 
 if __name__ == "__main__":
