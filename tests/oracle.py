@@ -114,11 +114,10 @@ def encoded(params: dict, side: str, x: Encoded) -> np.ndarray:
 
 def node_input(params: dict, features: NodeFeatures | None, ids: bool) -> np.ndarray:
     """Rows of the table, encoded features, or their sum; ``params`` as made_graph.flat."""
-    total = params["embedding"] if ids else 0
     if features is None:
-        return total
+        return params["embedding"]
     sides = [encoded(params, f"inputs/{s}", getattr(features, s)) for s in ("user", "item")]
-    return total + np.concatenate(sides)
+    return np.concatenate(sides) + (params["embedding"] if ids else 0)
 
 
 def pinsage(params: dict, x_ND: np.ndarray, shares: Sequence[np.ndarray]) -> np.ndarray:
@@ -142,12 +141,12 @@ def gcmc(
     adjacency, n_users = normalised_adjacency(data), data.n_users
     is_item = (np.arange(len(adjacency)) >= n_users)[:, None]
     n_levels = len(params["convs/0/user"])
-    ratings = np.unique(data.rating) if n_levels > 1 else [None]
+    rated = np.zeros(data.n_edges) if data.rating is None or n_levels == 1 else data.rating
     parts = []
-    for rating in ratings:
+    for rating in np.unique(rated):
         part = np.zeros_like(adjacency)
         for e, (user, item) in enumerate(zip(data.user, data.item, strict=True)):
-            if rating is None or data.rating[e] == rating:
+            if rated[e] == rating:
                 part[user, n_users + item] = adjacency[user, n_users + item]
                 part[n_users + item, user] = adjacency[user, n_users + item]
         parts.append(part)

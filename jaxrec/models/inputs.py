@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from jaxrec.data.schema import Encoded
-from jaxrec.graph.bipartite import NodeFeatures
+from jaxrec.graph.bipartite import Encoded, NodeFeatures
 
 
 class FeatureSizes(NamedTuple):

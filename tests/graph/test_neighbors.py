@@ -108,9 +108,9 @@ def by_counter(node: int, visits: list[int], count: int) -> tuple[list[int], lis
 
 @pytest.mark.parametrize("count", [1, 3, 12])
 def test_the_most_visited_are_those_of_a_count_with_ties_to_the_lower_row(count):
-    visits, key = {"walks": 6, "length": 2}, jax.random.key(3)
-    visit_RV = neighbors._visits(GRAPH, ALL, *visits.values(), key)
-    found = most_visited(GRAPH, ALL, count, **visits, key=key)
+    key = jax.random.key(3)
+    visit_RV = neighbors._visits(GRAPH, ALL, 6, 2, key)
+    found = most_visited(GRAPH, ALL, count, walks=6, length=2, key=key)
     assert found.node_RF.shape == (10, count)
     for node in range(10):
         expected, weight = by_counter(node, np.asarray(visit_RV[node]).tolist(), count)

@@ -103,6 +103,7 @@ def test_a_graph_reordered_for_locality_gives_the_same_in_the_datas_order(option
     moved = bipartite.build(random_data(levels=levels), reorder=True, levels=levels > 1)
     place = np.asarray(moved.place_N)
     assert (place != np.arange(14)).any()
+    assert model.embedding is not None
     node = np.argsort(place)
     if plain.features is not None:
         moved = moved._replace(features=taken(plain.features, node[:6], node[6:] - 6))
@@ -141,6 +142,7 @@ def test_permuting_node_ids_permutes_the_embeddings():
     before = np.asarray(nodes(model, graph).emb_ND)
     moved = bipartite.build(renamed(data, to_user, to_item), levels=True)
     assert graph.features is not None
+    assert model.embedding is not None
     mine = taken(graph.features, np.argsort(to_user), np.argsort(to_item))
     model.embedding[...] = model.embedding[...][np.argsort(to_node)]
     after = np.asarray(nodes(model, moved._replace(features=mine)).emb_ND)

@@ -47,7 +47,7 @@ def test_rows_of_the_input_and_their_gradient_are_those_of_all_of_it(ids, sides)
     x = features()
     held = NodeFeatures(*(x[i] if sides in ("both", x._fields[i]) else None for i in (0, 1)))
     given = None if sides == "none" else held
-    sizes = tuple(None if side is None else SIZES[i] for i, side in enumerate(held))
+    sizes = (held.user and SIZES[0], held.item and SIZES[1])
     graphdef, params = nnx.split(shaken(NodeInput(6, sizes, 3, 0.5, nnx.Rngs(params=2))))
     table = jnp.asarray(np.random.default_rng(0).normal(size=(14, 3)), jnp.float32)
     row_M = jnp.array([5, 6, 13, 0, 6], jnp.int32)

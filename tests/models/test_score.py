@@ -128,7 +128,7 @@ def trained(tmp_path_factory):
 
 def test_a_run_ranks_recommends_and_is_stored_by_the_learned_score(trained):
     table = read_embeddings(trained.folder)
-    w = PairWeights(*(np.asarray(getattr(table, f"score_{n}")) for n in PairWeights._fields))
+    w = PairWeights(*(jnp.asarray(getattr(table, f"score_{n}")) for n in PairWeights._fields))
     assert not np.allclose(np.linalg.norm(table.user, axis=1), 1, atol=1e-2)
     again = jaxrec.evaluate(trained.folder, "test", (20,))
     assert again["metrics"]["recall@20"] == pytest.approx(trained.metrics["recall@20"], abs=1e-6)

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ HALF = dataclasses.replace(FULL, user_features=None)
 RATED = dataclasses.replace(PLAIN, rating=(np.arange(300) % 3).astype(np.float32))
 
 
-def takes(data: Dataset, name="gcmc", **options):
+def takes(data: Dataset, name: Any = "gcmc", **options):
     return inputs(Config(model=ModelConfig(name, **options)), data)
 
 
