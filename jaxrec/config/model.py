@@ -28,7 +28,8 @@ class ModelConfig:
     score_width: int = 32
     """Hidden units of the score mlp."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Compute type of propagation and scores; parameters and sums stay float32."""
+    """Compute type of propagation (gcmc, pinsage: float32) and scores; parameters and sums stay
+    float32."""
     kernel: Literal["auto", "segment_sum", "csr", "buckets"] = "auto"
     """Propagation kernel; auto takes the default of the platform."""
     layer_weights: Literal["mean", "learned"] = "mean"
@@ -51,12 +52,12 @@ class ModelConfig:
     """gcmc, pinsage: the data's features are part of the input. By default where there are any."""
     levels: bool | None = None
     """gcmc: each rating is a type of edge with its own weights. By default where there are
-    ratings."""
+    ratings, and no more than 20 different ones."""
     batch_norm: bool = False
     """gcmc: embeddings are normalised over the users, and over the items."""
     neighbors: Literal["importance", "uniform"] = "importance"
     """pinsage: neighbours are the nodes that short random walks visit most, weighed by their
-    visits; or drawn evenly from the nodes next to one."""
+    visits; or drawn evenly from the nodes next to one. Neither looks at event weights."""
     fan_outs: tuple[int, ...] = ()
     """pinsage: neighbours a node, by hop from the batch; by default 10 and then 5."""
     walks: int = 32

@@ -218,6 +218,11 @@ def build(
     return whole._replace(levels=tuple(parts))
 
 
+def has_levels(data: Dataset) -> bool:
+    """Whether there are ratings, and few enough different ones to be types of edges."""
+    return data.rating is not None and len(np.unique(data.rating)) <= _MOST_LEVELS
+
+
 def rating_levels(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     """The different ratings, ascending, and the number among them of each interaction's.
 

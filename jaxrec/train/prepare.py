@@ -61,9 +61,13 @@ def inputs(config: Config, train: Dataset) -> Inputs:
     """What the configured model takes of this data.
 
     Raises:
-      InputError: it asks for features or ratings that the data lacks.
+      InputError: it asks for features, ratings or ranks that the data lacks.
     """
-    how = config.model
+    how, first = config.model, config.negatives.hard_ranks[0]
+    if config.negatives.hard and first >= train.n_items:
+        raise InputError(
+            f"negatives.hard_ranks begins at {first}, and there are {train.n_items} items in train"
+        )
     if how.name not in ("gcmc", "pinsage"):
         return Inputs()
     user = item = None
@@ -75,8 +79,9 @@ def inputs(config: Config, train: Dataset) -> Inputs:
     if not how.ids and (user is None or item is None):
         side = "users" if user is None else "items"
         raise InputError(f"{train.name}: without model.ids {side} need features, {_NO_FEATURES}")
-    has_levels = how.name == "gcmc" and how.levels is not False
-    if not has_levels or (how.levels is None and train.rating is None):
+    if how.name != "gcmc" or how.levels is False:
+        return Inputs(user, item)
+    if how.levels is None and not bipartite.has_levels(train):
         return Inputs(user, item)
     return Inputs(user, item, len(bipartite.rating_levels(train)[0]))
 
@@ -114,10 +119,6 @@ def _popularity(config: Config, train: Dataset) -> Popularity | None:
 def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:
     """Where hard negatives are drawn from."""
     first, last = config.negatives.hard_ranks
-    if first >= train.n_items:
-        raise InputError(
-            f"negatives.hard_ranks begins at {first}, and there are {train.n_items} items in train"
-        )
     known = train.csr()
     window = rank_window(graph, (known.indptr, known.indices), train.n_users, first, last)
     return jax.block_until_ready(window)
