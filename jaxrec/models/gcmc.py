@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from jaxrec.data.schema import Encoded
-from jaxrec.graph.bipartite import Bipartite
+from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import keep_mask

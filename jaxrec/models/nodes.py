@@ -5,8 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxrec.data.schema import Encoded
-from jaxrec.graph.bipartite import Bipartite
+from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.csr import DeviceCsr
 
 

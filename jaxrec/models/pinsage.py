@@ -7,9 +7,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxrec.data.schema import Encoded
 from jaxrec.graph import neighbors
-from jaxrec.graph.bipartite import Bipartite
+from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.graph.neighbors import Neighbors
 from jaxrec.graph.spmm import Kernel, propagate
