@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
+from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import keep_mask
 from jaxrec.models.nodes import Nodes
@@ -103,6 +104,8 @@ class GCMC(nnx.Module):
         self.scale = nnx.Param(jnp.ones((2, dim))) if batch_norm else None
         self.shift = nnx.Param(jnp.zeros((2, dim))) if batch_norm else None
         self.score: NeuralScore | None = None
+        self.decoder: BilinearDecoder | None = None
+        self.bias: nnx.Param | None = None
         self.n_users, self.node_dropout = n_users, node_dropout
         self.kernel: Literal["auto"] | Kernel = kernel
 

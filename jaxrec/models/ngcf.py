@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxrec import hashing
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
+from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.nodes import Nodes
 from jaxrec.models.score import NeuralScore
 
@@ -95,6 +96,8 @@ class NGCF(nnx.Module):
         self.convs = nnx.List([NGCFConv(dim, form, rngs) for _ in range(layers)])
         self.form = form
         self.score: NeuralScore | None = None
+        self.decoder: BilinearDecoder | None = None
+        self.bias: nnx.Param | None = None
         self.node_dropout, self.message_dropout = node_dropout, message_dropout
         self.kernel: Literal["auto"] | Kernel = kernel
         self.dtype = jnp.dtype(dtype)

@@ -35,6 +35,8 @@ class Encoder(Protocol):
 
     embedding: Any
     score: Any  # a NeuralScore, or None
+    decoder: Any  # a BilinearDecoder, or None
+    bias: Any  # [N] in the data set's order, or None
 
     @property
     def out_dim(self) -> int:

@@ -12,6 +12,7 @@ from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.graph.neighbors import Neighbors
 from jaxrec.graph.spmm import Kernel, propagate
+from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import mean_scales
 from jaxrec.models.nodes import Nodes
@@ -102,6 +103,8 @@ class PinSAGE(nnx.Module):
         self.head_bias = nnx.Param(jnp.zeros(hidden))
         self.out = nnx.Param(init(rngs.params(), (hidden, dim)))
         self.score: NeuralScore | None = None
+        self.decoder: BilinearDecoder | None = None
+        self.bias: nnx.Param | None = None
         self.fan_outs, self.uniform = fan_outs, uniform
         self.kernel: Literal["auto"] | Kernel = kernel
 
