@@ -16,6 +16,7 @@ CASES = {
     "quality": "quality",
     "quickstart": "quickstart",
     "rank": "rank",
+    "ratings": "ratings",
     "readme": "readme",
     "sample": "sample",
     "step": "step",
