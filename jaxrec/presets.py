@@ -149,7 +149,7 @@ def gcmc_ratings() -> Config:
         model=ModelConfig("gcmc", dim=64, layers=1, hidden_dim=128, node_dropout=0.7),
         loss=LossConfig("levels"),
         optim=OptimConfig("adam", learning_rate=1e-2, schedule="linear"),
-        train=TrainConfig(epochs=60, batch_size=16384, l2=0.0),
+        train=TrainConfig(epochs=60, batch_size=8192, l2=0.0),
         eval=EvalConfig(every=0, select_on="none"),
         checkpoint=CheckpointConfig(every=0),
     )

@@ -119,7 +119,12 @@ class Stepper:
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Mean loss of the batch with its L2, and the L2 part alone; the key is for dropout."""
         model = nnx.merge(self.graphdef, params)
-        rows = model.rows(graph, graph.places(self._nodes_of(batch)), key)
+        node_R = graph.places(self._nodes_of(batch))
+        if self.config.loss.rates and not self.config.model.local and len(node_R) > graph.n_nodes:
+            # Batches of ratings are large, and the rows of a batch cost what each of them costs.
+            rows = Nodes(*(x_ND[node_R] for x_ND in model(graph, key)))
+        else:
+            rows = model.rows(graph, node_R, key)
         return self._loss_of(rows, batch, model)
 
     def _model_key(self, data: TrainData, step: Array) -> PRNGKeyArray | None:
