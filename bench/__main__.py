@@ -19,6 +19,7 @@ CASES = {
     "ratings": "ratings",
     "readme": "readme",
     "sample": "sample",
+    "sampled": "sampled",
     "step": "step",
     "tables": "tables",
 }

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jaxrec.presets import get as preset
     from jaxrec.recommend import Recommender
     from jaxrec.report import report
+    from jaxrec.train.embed import embed
     from jaxrec.train.run import Run, resume, train
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ _HOME = {
     "Recommender": "recommend",
     "Run": "train.run",
     "RunError": "errors",
+    "embed": "train.embed",
     "preset": "presets:get",
     "read": "data.formats",
     "resume": "train.run",
@@ -45,6 +47,7 @@ __all__ = [
     "Run",
     "RunError",
     "__version__",
+    "embed",
     "evaluate",
     "export",
     "preset",

@@ -118,6 +118,59 @@ def gowalla_strong() -> Config:
     )
 
 
+def ngcf() -> Config:
+    """NGCF in the paper's form (Wang et al. 2019) with sampled softmax, for any data.
+
+    `jaxrec train ngcf --data PATH`
+    """
+    return Config(
+        preset="ngcf",
+        model=ModelConfig("ngcf", layers=2, init="spectral"),
+        loss=LossConfig("softmax"),
+        negatives=NegativesConfig("shared", 1024),
+        optim=OptimConfig("adam", learning_rate=3e-3),
+        train=TrainConfig(epochs=100, batch_size=8192, l2=2e-2, patience=5),
+        eval=EvalConfig(every=1),
+    )
+
+
+def gcmc() -> Config:
+    """GC-MC (van den Berg et al. 2018) with sampled softmax, for any data.
+
+    Features and rating levels become part of the model where the data has them.
+
+    `jaxrec train gcmc --data PATH`
+    """
+    return Config(
+        preset="gcmc",
+        model=ModelConfig("gcmc", layers=1),
+        loss=LossConfig("softmax"),
+        negatives=NegativesConfig("shared", 1024),
+        optim=OptimConfig("adam", learning_rate=3e-2),
+        train=TrainConfig(epochs=100, batch_size=8192, l2=1e-2, patience=5),
+        eval=EvalConfig(every=2),
+    )
+
+
+def pinsage() -> Config:
+    """PinSAGE (Ying et al. 2018): sampled blocks, neighbours by random walks, for large graphs.
+
+    Features become part of the input where the data has them; with `--model.no-ids` they are all
+    of it, and `jaxrec embed` then takes items that training has never seen.
+
+    `jaxrec train pinsage --data PATH`
+    """
+    return Config(
+        preset="pinsage",
+        model=ModelConfig("pinsage", layers=2, fan_outs=(10, 5)),
+        loss=LossConfig("softmax"),
+        negatives=NegativesConfig("shared", 512),
+        optim=OptimConfig("adam", learning_rate=1e-2),
+        train=TrainConfig(epochs=100, batch_size=2048, l2=1e-2, patience=3),
+        eval=EvalConfig(every=1),
+    )
+
+
 def biased_mf() -> Config:
     """Ratings as mean + b_u + b_i + u · v: the control of every rating model, for any ratings.
 
@@ -162,6 +215,9 @@ PRESETS: dict[str, Callable[[], Config]] = {
     "lightgcn-gowalla": lightgcn_gowalla,
     "gowalla-fast": gowalla_fast,
     "gowalla-strong": gowalla_strong,
+    "ngcf": ngcf,
+    "gcmc": gcmc,
+    "pinsage": pinsage,
     "biased-mf": biased_mf,
     "gcmc-ratings": gcmc_ratings,
 }

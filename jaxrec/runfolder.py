@@ -110,6 +110,15 @@ def read_embeddings(run: str | Path) -> Embeddings:
     return table
 
 
+def read_parameters(run: str | Path) -> dict[str, np.ndarray]:
+    """The ``parameters.npz`` of a finished run: every parameter of the model by its path.
+
+    Raises:
+      InputError: no run folder, a run that has not finished, a damaged file.
+    """
+    return _read_npz(check_run(run), "parameters.npz", set())
+
+
 def read_seen(run: str | Path, n_users: int, n_items: int) -> Csr:
     """The ``seen.npz`` of a finished run: the items each user had in train and validation.
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from jaxrec import presets
 from jaxrec.cli.data import data
-from jaxrec.cli.out import evaluate, export, recommend, report, similar
+from jaxrec.cli.out import embed, evaluate, export, recommend, report, similar
 from jaxrec.cli.train import resume, train
 from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 
@@ -54,6 +54,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": evaluate,
     "recommend": recommend,
     "similar": similar,
+    "embed": embed,
     "export": export,
     "report": report,
     "data": data,

@@ -115,6 +115,35 @@ def similar(args: list[str]) -> None:
 
 
 @dataclass(frozen=True)
+class Embed:
+    """Embeddings of items that were not there in training."""
+
+    run: Positional[str]
+    """Run folder of gcmc or pinsage without model.ids."""
+    new_items: str
+    """Table keyed by item id, with features as in training."""
+    out: str
+    """Where to: .parquet or .jsonl."""
+    edges: str | None = None
+    """Table with columns user and item: pairs of the new items with users of the run."""
+    data: str | None = None
+    """Where the data is now, if it moved."""
+
+
+def embed(args: list[str]) -> None:
+    """Write embeddings of new items, from their features and their edges, to a file."""
+    made = parse(Embed, args, "jaxrec embed")
+    if Path(made.out).suffix not in (".parquet", ".jsonl"):
+        raise InputError(f"{made.out}: the name must end in .parquet or .jsonl")
+    from jaxrec.lists import write
+    from jaxrec.train.embed import embed as embeddings
+
+    frame = embeddings(made.run, made.new_items, edges=made.edges, data=made.data)
+    write(frame, made.out)
+    print(f"{made.out}: {len(frame):,} items")
+
+
+@dataclass(frozen=True)
 class Export:
     """Embeddings and ids for the world outside."""
 

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import signal
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -12,7 +13,7 @@ from tyro.conf import Positional
 from jaxrec import config as configs
 from jaxrec import presets
 from jaxrec.cli.arguments import parse
-from jaxrec.config import Config
+from jaxrec.config import Config, NegativesConfig
 from jaxrec.errors import InputError
 
 
@@ -52,6 +53,11 @@ def _base_config(args: list[str]) -> tuple[Config, list[str]]:
     files += [args[i + 1] for i, a in enumerate(args[:-1]) if a == "--config"]
     if files and name is not None:
         raise InputError(f"give a preset ({name}) or --config {files[0]}, not both")
+    if not files and name is None:
+        # A run to start from says what model it is.
+        warm = [a.partition("=")[2] for a in args if a.startswith("--warm-start=")]
+        warm += [args[i + 1] for i, a in enumerate(args[:-1]) if a == "--warm-start"]
+        files = [str(Path(run) / "config.json") for run in warm]
     base = configs.load(files[0]) if files else presets.get(name or "quickstart")
     return base, args
 
@@ -72,6 +78,8 @@ def train(args: list[str]) -> None:
     values = {
         f.name: getattr(made, f.name) for f in dataclasses.fields(Config) if f.name != "preset"
     }
+    if made.loss.rates and made.negatives == base.negatives:  # the preset's, and not asked for
+        values["negatives"] = NegativesConfig()
     config = Config(preset=base.preset, **values)
     _leave_at_once()
     from jaxrec.train.run import train as start

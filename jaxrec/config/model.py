@@ -145,20 +145,25 @@ class ModelConfig:
     def rows_a_node(self) -> int:
         """Rows of the table that one node of a batch reads, of a model that reads few."""
         rows = 1
-        for n in self.hops if self.name == "pinsage" else ():
+        for n in self.hops if self.sampled else ():
             rows *= 1 + n
         return rows
 
     @property
+    def sampled(self) -> bool:
+        """Whether a step takes sampled blocks of the graph."""
+        return self.name == "pinsage"
+
+    @property
     def local(self) -> bool:
         """Whether a step reads, and has a gradient for, a few rows of the table only."""
-        return self.name == "pinsage" or self.layers == 0
+        return self.sampled or self.layers == 0
 
     @property
     def draws(self) -> bool:
         """Whether a training step draws random numbers in the encoder."""
-        sampled = self.name == "pinsage" and self.neighbors == "uniform"
-        return sampled or max(self.edge_dropout, self.node_dropout, self.message_dropout) > 0
+        drawn = self.sampled and self.neighbors == "uniform"
+        return drawn or max(self.edge_dropout, self.node_dropout, self.message_dropout) > 0
 
 
 # What only some models have.

@@ -27,6 +27,9 @@ class Config:
     data: str = "synthetic"
     """Prepared folder, raw folder or file; `synthetic` is the embedded data."""
     seed: int = 0
+    warm_start: str | None = None
+    """Run folder whose parameters training starts from; ids that it lacks begin with normal
+    rows, whatever model.init says."""
     split: SplitConfig = field(default_factory=SplitConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

@@ -113,11 +113,12 @@ class Dataset:
 
     def csr(self) -> Csr:
         """Items by user, sorted and without repeats."""
-        key = np.unique(self.user.astype(np.int64) * self.n_items + self.item)
-        user, item = np.divmod(key, max(self.n_items, 1))
-        indptr = np.zeros(self.n_users + 1, np.int64)
-        np.cumsum(np.bincount(user, minlength=self.n_users), out=indptr[1:])
-        return Csr(indptr.astype(np.int32), item.astype(np.int32))
+        key = self.user.astype(np.int64) * self.n_items + self.item
+        user, item = self.user, self.item
+        if not (key[1:] > key[:-1]).all():
+            user, item = np.divmod(np.unique(key), max(self.n_items, 1))
+        indptr = np.append(0, np.cumsum(np.bincount(user, minlength=self.n_users)))
+        return Csr(indptr.astype(np.int32), np.array(item, np.int32))
 
     def item_counts(self) -> np.ndarray:
         """Interactions an item, [I] int64."""

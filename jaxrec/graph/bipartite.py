@@ -18,6 +18,7 @@ from jaxrec.graph.buckets import Buckets
 from jaxrec.graph.buckets import build as build_buckets
 from jaxrec.graph.neighbors import Neighbors
 
+_EDGES_AT_ONCE = 1 << 22  # whose float64 intermediates are in memory together
 _MOST_LEVELS = 20  # different ratings that can be types of edges
 
 
@@ -93,13 +94,19 @@ class Bipartite(NamedTuple):
 
 
 def symmetric_weights(
-    sender: np.ndarray, receiver: np.ndarray, weight: np.ndarray, degree: np.ndarray
+    sender: np.ndarray, receiver: np.ndarray, weight: np.ndarray | None, degree: np.ndarray
 ) -> np.ndarray:
     """Entries of D^-1/2 A D^-1/2 (LightGCN, He et al. 2020, eq. 3), [2E] float32.
 
-    With event weights the degrees are weighted ones: d_n is the sum of the weights at n.
+    With event weights (all 1 where None) the degrees are weighted ones: d_n is the sum of the
+    weights at n.
     """
-    return (weight / np.sqrt(degree[sender] * degree[receiver])).astype(np.float32)
+    made = np.empty(len(sender), np.float32)
+    for start in range(0, len(sender), _EDGES_AT_ONCE):
+        part = slice(start, start + _EDGES_AT_ONCE)
+        of_part = 1.0 if weight is None else weight[part]
+        made[part] = of_part / np.sqrt(degree[sender[part]] * degree[receiver[part]])
+    return made
 
 
 def locality_order(
@@ -192,8 +199,9 @@ def build(
     sender, receiver, pair = _sorted_edges(user, item, n_users, data.n_items)
     weight = None if data.weight is None else data.weight.astype(np.float64)[pair]
     degree = np.bincount(receiver, weights=weight, minlength=n_nodes)
-    one = np.ones(1) if weight is None else weight
-    normalised = symmetric_weights(sender, receiver, one, degree)
+    level = rating_levels(data)[1][pair] if levels else None
+    del pair  # of a large graph a third of all that there is by now
+    normalised = symmetric_weights(sender, receiver, weight, degree)
 
     def graph(part: np.ndarray | slice, place_N: Array | None) -> Bipartite:
         edges = sender[part], receiver[part], normalised[part]
@@ -204,9 +212,8 @@ def build(
         return Bipartite(_graphs_tuple(*edges, n_nodes), indptr, degree_N, place_N, rows)
 
     whole = graph(slice(None), None if place is None else jnp.asarray(place))
-    if not levels:
+    if level is None:
         return whole
-    level = rating_levels(data)[1][pair]
     parts = (graph(level == r, whole.place_N) for r in range(level.max() + 1))
     return whole._replace(levels=tuple(parts))
 

@@ -55,7 +55,8 @@ def uniform(csr: DeviceCsr, node_R: Int[Array, "R"], count: int, key: PRNGKeyArr
     drawn_RF = (start_R1 + place_F.astype(jnp.uint32) * stride_R1) % size_R1
     place_RF = jnp.where(degree_R1 > count, drawn_RF.astype(jnp.int32), place_F)
     there_RF = place_F < degree_R1
-    weight_RF = there_RF / jnp.clip(degree_R1, 1, count).astype(jnp.float32)
+    share_R1 = 1 / jnp.clip(degree_R1, 1, count).astype(jnp.float32)
+    weight_RF = jnp.where(there_RF, share_R1, 0)
     node_RF = jnp.where(there_RF, _neighbor(csr, node_R[:, None], place_RF), node_R[:, None])
     return Neighbors(node_RF, weight_RF)
 
@@ -92,7 +93,7 @@ def _most_frequent(node_R: Int[Array, "R"], visit_RV: Int[Array, "R V"], count: 
     total_R1 = jnp.maximum(jnp.sum(times_RF, axis=1, keepdims=True), 1)
     node_RF = jnp.take_along_axis(sorted_RV, at_RF, axis=1)
     node_RF = jnp.where(times_RF > 0, node_RF, node_R[:, None])
-    return Neighbors(node_RF, times_RF / total_R1.astype(jnp.float32))
+    return Neighbors(node_RF, times_RF.astype(jnp.float32) / total_R1.astype(jnp.float32))
 
 
 def most_visited(

@@ -10,7 +10,7 @@ from jaxrec.models.gcmc import GCMC
 from jaxrec.models.inputs import FeatureSizes
 from jaxrec.models.lightgcn import LightGCN
 from jaxrec.models.ngcf import NGCF
-from jaxrec.models.nodes import Encoder, Nodes
+from jaxrec.models.nodes import Encoder, InductiveEncoder, LocalEncoder, NewEdges, Nodes
 from jaxrec.models.pinsage import PinSAGE
 from jaxrec.models.score import NeuralScore
 
@@ -19,8 +19,11 @@ __all__ = [
     "NGCF",
     "BilinearDecoder",
     "Encoder",
+    "InductiveEncoder",
     "LightGCN",
+    "LocalEncoder",
     "NeuralScore",
+    "NewEdges",
     "Nodes",
     "PinSAGE",
     "build",
@@ -86,6 +89,8 @@ def _encoder(
             hidden=config.hidden_dim or config.dim,
             fan_outs=config.hops,
             uniform=config.neighbors == "uniform",
+            walks=config.walks,
+            walk_length=config.walk_length,
             ids=config.ids,
             sizes=sizes,
             init_std=config.init_std,

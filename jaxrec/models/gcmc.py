@@ -5,14 +5,15 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from jaxrec.data.schema import Encoded
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
 from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import keep_mask
-from jaxrec.models.nodes import Nodes
+from jaxrec.models.nodes import NewEdges, Nodes
 from jaxrec.models.score import NeuralScore
 
 _EPSILON = 1e-5  # of batch normalisation
@@ -46,7 +47,7 @@ class Dense(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((2, dim)))
 
     def __call__(
-        self, x_RD: Float[Array, "R D"], is_item_R1: Int[Array, "R 1"]
+        self, x_RD: Float[Array, "R D"], is_item_R1: Bool[Array, "#R 1"]
     ) -> Float[Array, "R H"]:
         user_RH, item_RH = (x_RD @ self.weight[...][i] + self.bias[...][i] for i in (0, 1))
         return jnp.where(is_item_R1, item_RH, user_RH)
@@ -103,16 +104,12 @@ class GCMC(nnx.Module):
         self.out = Dense(hidden, dim, rngs)
         self.scale = nnx.Param(jnp.ones((2, dim))) if batch_norm else None
         self.shift = nnx.Param(jnp.zeros((2, dim))) if batch_norm else None
+        self.out_dim = dim
         self.score: NeuralScore | None = None
         self.decoder: BilinearDecoder | None = None
         self.bias: nnx.Param | None = None
         self.n_users, self.node_dropout = n_users, node_dropout
         self.kernel: Literal["auto"] | Kernel = kernel
-
-    @property
-    def out_dim(self) -> int:
-        """D."""
-        return self.out.bias[...].shape[1]
 
     def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
         """The embeddings of all nodes; nodes are dropped where a key is given."""
@@ -129,25 +126,31 @@ class GCMC(nnx.Module):
 
     def _nodes(self, graph: Bipartite, row_R: Array | None, key: PRNGKeyArray | None) -> Nodes:
         table_ND = None if self.embedding is None else self.embedding[...]
-        x_ND = self.inputs.all(graph.features, graph.n_nodes, table_ND)
         all_N = jnp.arange(graph.n_nodes, dtype=jnp.int32)
         row = all_N if row_R is None else row_R
-        base_RD = (x_ND if table_ND is None else table_ND)[row]
-        h = x_ND
+        layers = self._layers(graph, row_R, key)
+        base_RD = (layers[0] if table_ND is None else table_ND)[row]
+        encoded_RD = None
+        if self.dense is not None:
+            encoded_RD = self.inputs.all(graph.features, graph.n_nodes, None)[row]
+        z_RD = self._head(layers[-1], encoded_RD, (row >= self.n_users)[:, None])
+        return Nodes(self._normalised(z_RD), base_RD)
+
+    def _layers(
+        self, graph: Bipartite, row_R: Array | None = None, key: PRNGKeyArray | None = None
+    ) -> list[Array]:
+        """The input of all nodes and each layer's output: of all nodes, the last at ``row_R``."""
+        table_ND = None if self.embedding is None else self.embedding[...]
+        found = [self.inputs.all(graph.features, graph.n_nodes, table_ND)]
+        all_N = jnp.arange(graph.n_nodes, dtype=jnp.int32)
         for number, conv in enumerate(self.convs):
             keep_N1 = jnp.ones((1, 1))
             if key is not None and self.node_dropout > 0:
                 of_layer = jax.random.fold_in(key, number)
                 keep_N1 = keep_mask(of_layer, self.node_dropout, all_N, 1)
             at_rows = row_R if number == len(self.convs) - 1 else None
-            h = self._convolved(graph, conv, keep_N1 * h, at_rows)
-        is_item_R1 = (row >= self.n_users)[:, None]
-        z_RD = self.out(h, is_item_R1)
-        if self.dense is not None and self.dense_out is not None:
-            encoded_ND = self.inputs.all(graph.features, graph.n_nodes, None)
-            own_RH = jax.nn.relu(self.dense(encoded_ND[row], is_item_R1))
-            z_RD = z_RD + self.dense_out(own_RH, is_item_R1)
-        return Nodes(self._normalised(z_RD), base_RD)
+            found.append(self._convolved(graph, conv, keep_N1 * found[-1], at_rows))
+        return found
 
     def _convolved(
         self, graph: Bipartite, conv: GCMCConv, x_ND: Array, row_R: Array | None
@@ -161,12 +164,52 @@ class GCMC(nnx.Module):
                 total = total + propagate_rows(part, sent_NH, row_R, self.kernel)
         return jax.nn.relu(total)
 
+    def _head(self, h_RH: Array, encoded_RD: Array | None, is_item_R1: Array) -> Array:
+        z_RD = self.out(h_RH, is_item_R1)
+        if self.dense is None or self.dense_out is None or encoded_RD is None:
+            return z_RD
+        own_RH = jax.nn.relu(self.dense(encoded_RD, is_item_R1))
+        return z_RD + self.dense_out(own_RH, is_item_R1)
+
     def _normalised(self, z_ND: Array) -> Array:
-        if self.scale is None or self.shift is None:
+        if self.scale is None:
             return z_ND
-        sides = []
-        for i, side in enumerate((z_ND[: self.n_users], z_ND[self.n_users :])):
-            mean_D, variance_D = jnp.mean(side, axis=0), jnp.var(side, axis=0)
-            unit = (side - mean_D) * jax.lax.rsqrt(variance_D + _EPSILON)
-            sides.append(unit * self.scale[...][i] + self.shift[...][i])
-        return jnp.concatenate(sides)
+        users, items = z_ND[: self.n_users], z_ND[self.n_users :]
+        return jnp.concatenate([self._unit(users, users, 0), self._unit(items, items, 1)])
+
+    def _unit(self, z_RD: Array, of_ND: Array, side: int) -> Array:
+        """z normalised by the statistics of a side's nodes, scaled and shifted."""
+        if self.scale is None or self.shift is None:
+            return z_RD
+        mean_D, variance_D = jnp.mean(of_ND, axis=0), jnp.var(of_ND, axis=0)
+        unit_RD = (z_RD - mean_D) * jax.lax.rsqrt(variance_D + _EPSILON)
+        return unit_RD * self.scale[...][side] + self.shift[...][side]
+
+    def embed_items(
+        self, graph: Bipartite, x: Encoded, edges: NewEdges, key: PRNGKeyArray
+    ) -> Float[Array, "n D"]:
+        """Embeddings of items that are not in the graph, which stays as it is.
+
+        Args:
+          x: their features, encoded.
+          edges: to users of the graph.
+          key: nothing is drawn.
+        """
+        layers = self._layers(graph)
+        h_nH = self.inputs.of_items(x)
+        degree_n = jnp.diff(edges.users.indptr).astype(jnp.float32)
+        row_E, user_E = edges.rows(), edges.users.indices
+        weight_E = graph.inverse_root_degree[user_E] * jax.lax.rsqrt(degree_n[row_E])
+        for conv, x_ND in zip(self.convs, layers[:-1], strict=True):
+            sent = [conv.messages(x_ND, self.n_users, r) for r in range(len(graph.levels or (0,)))]
+            sent_EH = jnp.stack(sent)[edges.level_E, user_E] * weight_E[:, None]
+            h_nH = jax.nn.relu(jax.ops.segment_sum(sent_EH, row_E, h_nH.shape[0]))
+        is_item_11 = jnp.ones((1, 1), bool)
+        encoded_nD = self.inputs.of_items(x)
+        z_nD = self._head(h_nH, encoded_nD if self.dense is not None else None, is_item_11)
+        if self.scale is None:
+            return z_nD
+        known_ID = None
+        if self.dense is not None:
+            known_ID = self.inputs.all(graph.features, graph.n_nodes, None)[self.n_users :]
+        return self._unit(z_nD, self._head(layers[-1][self.n_users :], known_ID, is_item_11), 1)

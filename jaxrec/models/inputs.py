@@ -40,7 +40,8 @@ class FeatureEncoder(nnx.Module):
         for table, code_nW in zip(self.bag, x.bag, strict=True):
             # Names have codes from 1 on; an empty bag is the name 0.
             used_nW = (code_nW > 0) | (jnp.arange(code_nW.shape[1]) == 0)
-            share_nW = used_nW / jnp.sum(used_nW, axis=1, keepdims=True, dtype=jnp.float32)
+            size_n1 = jnp.sum(used_nW, axis=1, keepdims=True, dtype=jnp.float32)
+            share_nW = jnp.where(used_nW, 1 / size_n1, 0)
             total_nD = total_nD + jnp.einsum("nw,nwd->nd", share_nW, table[...][code_nW])
         return total_nD
 
@@ -80,6 +81,11 @@ class NodeInput(nnx.Module):
         ]
         encoded_ND = jnp.concatenate(sides)
         return encoded_ND if table_ND is None else table_ND + encoded_ND
+
+    def of_items(self, x: Encoded) -> Float[Array, "n D"]:
+        """The input of items that have features alone."""
+        assert self.item is not None, "the model has no item features"
+        return self.item(x)
 
     def rows(
         self, features: NodeFeatures | None, node_M: Int[Array, "M"], table_MD: Array | None

@@ -56,16 +56,12 @@ class LightGCN(nnx.Module):
         self.share = nnx.Param(equal) if learned_shares else None
         self.kernel: Literal["auto"] | Kernel = kernel
         self.edge_dropout = edge_dropout
+        self.out_dim = dim
         self.score: NeuralScore | None = None
         self.decoder: BilinearDecoder | None = None
         self.bias: nnx.Param | None = None
         self.convs = nnx.List([LightGraphConv(kernel) for _ in range(layers)])
         self.dtype = jnp.dtype(dtype)
-
-    @property
-    def out_dim(self) -> int:
-        """D."""
-        return self.embedding[...].shape[1]
 
     @property
     def smoothing(self) -> int:
@@ -105,6 +101,9 @@ class LightGCN(nnx.Module):
         """What :meth:`of_block` takes for these rows, of a model without layers."""
         return Block(row_R)
 
-    def of_block(self, graph: Bipartite, x_MD: Float[Array, "M D"], block: Block) -> Nodes:
+    def of_block(
+        self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: Block
+    ) -> Nodes:
         """:meth:`rows` from the table's rows that the plan names."""
-        return Nodes(x_MD, x_MD)
+        assert table_MD is not None, "matrix factorisation has a table"
+        return Nodes(table_MD, table_MD)

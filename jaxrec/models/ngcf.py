@@ -95,18 +95,13 @@ class NGCF(nnx.Module):
         self.embedding = nnx.Param(init_std * jax.random.normal(rngs.params(), shape))
         self.convs = nnx.List([NGCFConv(dim, form, rngs) for _ in range(layers)])
         self.form = form
+        self.out_dim = dim * (layers + 1) if form == "paper" else dim
         self.score: NeuralScore | None = None
         self.decoder: BilinearDecoder | None = None
         self.bias: nnx.Param | None = None
         self.node_dropout, self.message_dropout = node_dropout, message_dropout
         self.kernel: Literal["auto"] | Kernel = kernel
         self.dtype = jnp.dtype(dtype)
-
-    @property
-    def out_dim(self) -> int:
-        """D(L+1) in the paper's form, D in the lecture's."""
-        dim = self.embedding[...].shape[1]
-        return dim * (len(self.convs) + 1) if self.form == "paper" else dim
 
     def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
         """The embeddings of all nodes; nodes and messages are dropped where a key is given."""

@@ -2,9 +2,12 @@
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxrec.data.schema import Encoded
 from jaxrec.graph.bipartite import Bipartite
+from jaxrec.graph.csr import DeviceCsr
 
 
 class Nodes(NamedTuple):
@@ -29,6 +32,23 @@ class Block(NamedTuple):
     node_M: Int[Array, "M"]
 
 
+class NewEdges(NamedTuple):
+    """Edges from new items to the users of a graph.
+
+    Attributes:
+      users: of each new item, rows of the graph.
+      level_E: type of each edge; 0 where there is one type.
+    """
+
+    users: DeviceCsr
+    level_E: Int[Array, "E"]
+
+    def rows(self) -> Int[Array, "E"]:
+        """The new item of each edge."""
+        place_E = jnp.arange(self.users.indices.shape[0], dtype=jnp.int32)
+        return jnp.searchsorted(self.users.indptr, place_E, side="right").astype(jnp.int32) - 1
+
+
 @runtime_checkable
 class Encoder(Protocol):
     """Parameters and a graph to embeddings. A key is given in training only, for dropout."""
@@ -37,11 +57,7 @@ class Encoder(Protocol):
     score: Any  # a NeuralScore, or None
     decoder: Any  # a BilinearDecoder, or None
     bias: Any  # [N] in the data set's order, or None
-
-    @property
-    def out_dim(self) -> int:
-        """Width of the final embeddings."""
-        ...
+    out_dim: int  # width of the final embeddings
 
     @property
     def smoothing(self) -> int:
@@ -54,4 +70,28 @@ class Encoder(Protocol):
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
         """Some rows of what a call gives, any order, repeats allowed."""
+        ...
+
+
+@runtime_checkable
+class LocalEncoder(Encoder, Protocol):
+    """An encoder whose embeddings of a batch are made of few rows of the table."""
+
+    def plan(self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None) -> Any:
+        """What :meth:`of_block` takes for these rows; ``node_M`` are the table's rows it needs."""
+        ...
+
+    def of_block(self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: Any) -> Nodes:
+        """:meth:`Encoder.rows` from the rows of the table that the plan names."""
+        ...
+
+
+@runtime_checkable
+class InductiveEncoder(Encoder, Protocol):
+    """An encoder that embeds items which were not there in training."""
+
+    def embed_items(
+        self, graph: Bipartite, x: Encoded, edges: NewEdges, key: PRNGKeyArray
+    ) -> Float[Array, "n D"]:
+        """Embeddings from encoded features and edges to users; the graph stays as it is."""
         ...

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxrec.data.schema import Encoded
 from jaxrec.graph import neighbors
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr
@@ -15,7 +16,7 @@ from jaxrec.graph.spmm import Kernel, propagate
 from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import mean_scales
-from jaxrec.models.nodes import Nodes
+from jaxrec.models.nodes import NewEdges, Nodes
 from jaxrec.models.score import NeuralScore
 
 _BLOCK = 1 << 13  # nodes at once where all of a large graph are embedded
@@ -71,6 +72,7 @@ class PinSAGE(nnx.Module):
       fan_outs: neighbours a node by hop, the first that of the rows asked for; L of them.
       uniform: neighbours are drawn evenly in training, and all of a node are averaged else.
         Otherwise they are the foremost of the graph's own table (``Bipartite.neighbors``).
+      walks, walk_length: from each node, that such a table is made by.
       ids: an embedding for each id is part of the input.
       sizes: of the users' and the items' features; None where a side has none.
     """
@@ -86,6 +88,8 @@ class PinSAGE(nnx.Module):
         hidden: int,
         fan_outs: tuple[int, ...],
         uniform: bool = False,
+        walks: int = 32,
+        walk_length: int = 2,
         ids: bool = True,
         sizes: tuple[FeatureSizes | None, FeatureSizes | None] = (None, None),
         init_std: float = 0.1,
@@ -102,16 +106,13 @@ class PinSAGE(nnx.Module):
         self.head = nnx.Param(init(rngs.params(), (hidden, hidden)))
         self.head_bias = nnx.Param(jnp.zeros(hidden))
         self.out = nnx.Param(init(rngs.params(), (hidden, dim)))
+        self.out_dim = dim
         self.score: NeuralScore | None = None
         self.decoder: BilinearDecoder | None = None
         self.bias: nnx.Param | None = None
         self.fan_outs, self.uniform = fan_outs, uniform
+        self.walks, self.walk_length = walks, walk_length
         self.kernel: Literal["auto"] | Kernel = kernel
-
-    @property
-    def out_dim(self) -> int:
-        """D."""
-        return self.out[...].shape[1]
 
     def _head(self, h: Float[Array, "R H"]) -> Float[Array, "R D"]:
         return jax.nn.relu(h @ self.head[...] + self.head_bias[...]) @ self.out[...]
@@ -122,7 +123,7 @@ class PinSAGE(nnx.Module):
         if self.uniform:
             assert key is not None, "neighbours are drawn where a key is given"
             return neighbors.uniform(DeviceCsr(graph.indptr, graph.senders), node_R, count, key)
-        assert graph.neighbors is not None, "PinSAGE needs bipartite.with_neighbors"
+        assert graph.neighbors is not None, "PinSAGE needs Bipartite.neighbors"
         return neighbors.first_of(graph.neighbors, node_R, count)
 
     def plan(
@@ -194,3 +195,42 @@ class PinSAGE(nnx.Module):
 
         n_blocks = -(-graph.n_nodes // size)
         return jax.lax.fori_loop(0, n_blocks, body, jnp.zeros_like(sent_ND))
+
+    def embed_items(
+        self, graph: Bipartite, x: Encoded, edges: NewEdges, key: PRNGKeyArray
+    ) -> Float[Array, "n D"]:
+        """Embeddings of items that are not in the graph, which stays as it is.
+
+        Args:
+          x: their features, encoded.
+          edges: to users of the graph, which random walks begin with.
+          key: of the walks.
+        """
+        h_nH = self.inputs.of_items(x)
+        n_new, users = h_nH.shape[0], edges.users
+        row_E = edges.rows()
+        near = None if self.uniform else self._visited(graph, users, n_new, key)
+        hops = zip(self.convs, reversed(self.fan_outs), self.layers(graph)[:-1], strict=True)
+        for conv, count, x_ND in hops:
+            sent_NH = conv.messages(x_ND)
+            if near is None:
+                total_nH = jax.ops.segment_sum(sent_NH[users.indices], row_E, n_new)
+                degree_n1 = jnp.maximum(jnp.diff(users.indptr), 1)[:, None]
+                pooled_nH = total_nH / degree_n1.astype(jnp.float32)
+            else:
+                few = neighbors.first_of(near, jnp.arange(n_new, dtype=jnp.int32), count)
+                pooled_nH = jnp.einsum("rf,rfd->rd", few.weight_RF, sent_NH[few.node_RF])
+            h_nH = conv(h_nH, pooled_nH)
+        return self._head(h_nH)
+
+    def _visited(
+        self, graph: Bipartite, users: DeviceCsr, n_new: int, key: PRNGKeyArray
+    ) -> Neighbors:
+        """The nodes of the graph that random walks from the new items visit most."""
+        indptr = jnp.concatenate([graph.indptr, graph.indptr[-1] + users.indptr[1:]])
+        both = DeviceCsr(indptr, jnp.concatenate([graph.senders, users.indices]))
+        new_n = graph.n_nodes + jnp.arange(n_new, dtype=jnp.int32)
+        walks = {"walks": self.walks, "length": self.walk_length, "key": key}
+        near = neighbors.most_visited(both, new_n, max(self.fan_outs), **walks)
+        # A node that walks do not leave is its own neighbour, of weight 0; it is not in the graph.
+        return near._replace(node_RF=jnp.minimum(near.node_RF, graph.n_nodes - 1))

@@ -5,6 +5,7 @@ begins a resumed run where it begins a new one: at the top, at a boundary, with 
 """
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
@@ -16,11 +17,17 @@ from jaxrec.config import lower_is_better
 from jaxrec.errors import Interrupted, RunError
 from jaxrec.log import Reporter, RunLog
 from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed
+from jaxrec.train.draw import TrainData
+from jaxrec.train.feeder import HostDispatch
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState, zero_totals
 
 DISPATCH_SECONDS = 1.0  # aim of one dispatch: long enough to hide the host, short for a signal
+
+
+Dispatch = Callable[[TrainState, TrainData, jax.Array], tuple[TrainState, Totals]]
+"""(state, data, n) to the state n steps on, and its totals."""
 
 
 class Phase(NamedTuple):
@@ -103,7 +110,14 @@ class Loop:
         else:
             state = self.checkpoints.restore(last.step, self.problem.blank_state())
             step = self._saved = last.step - self.phase.origin
-        dispatch = self._compile(state)
+        dispatch = self._compile(state, step)
+        try:
+            return self._train(dispatch, state, step)
+        finally:
+            if isinstance(dispatch, HostDispatch):
+                dispatch.close()
+
+    def _train(self, dispatch: Dispatch, state: TrainState, step: int) -> Outcome:
         self.reporter.begin(self.phase.name, step, self.cadence.total)
         while True:
             self._check_finite(state, step)
@@ -135,22 +149,26 @@ class Loop:
         self.log.timing(self.phase.origin, event="initialised", initialise_seconds=seconds)
         return state
 
-    def _compile(self, state: TrainState):
+    def _compile(self, state: TrainState, step: int) -> Dispatch:
         """The dispatch, compiled before the first step; a signal meanwhile ends at once."""
-        jitted = jax.jit(self.problem.stepper.dispatch, donate_argnums=0)
+        stepper, data = self.problem.stepper, self.problem.data
         with self.watch.may_leave(self.checkpoints.wait):
             began = time.perf_counter()
-            compiled = jitted.lower(state, self.problem.data, jnp.int32(1)).compile()
+            if self.problem.on_host:
+                compiled = HostDispatch(stepper, state, data, step, self.cadence.total)
+            else:
+                jitted = jax.jit(stepper.dispatch, donate_argnums=0)
+                compiled = jitted.lower(state, data, jnp.int32(1)).compile()
             seconds = round(time.perf_counter() - began, 3)
         self.log.timing(self.phase.origin, event="compiled", compile_seconds=seconds)
         return compiled
 
-    def _advance(self, dispatch, state: TrainState, step: int) -> tuple[TrainState, int]:
+    def _advance(self, dispatch: Dispatch, state: TrainState, step: int) -> tuple[TrainState, int]:
         """Dispatch up to the next boundary; metrics are read one dispatch late."""
         boundary = self.cadence.next_boundary(step)
         late: tuple[Totals, int] | None = None
         began = last = time.perf_counter()
-        first = step
+        first, waited = step, _waited(dispatch)
         # One dispatch at least, so that a run gets on however short checkpoint.minutes is.
         while step < boundary and (step == first or not (self.watch() or self._overdue())):
             n = min(self._pace.steps, boundary - step)
@@ -165,12 +183,13 @@ class Loop:
         if late is not None:
             self._read(late[0], step)
             self._pace.took(time.perf_counter() - last, late[1])
-            rate = (step - first) / (time.perf_counter() - began)
-            self.log.timing(
-                self.phase.origin + step,
-                steps_per_second=round(rate, 3),
-                pairs_per_second=round(rate * self.config.train.batch_size, 1),
-            )
+            seconds = time.perf_counter() - began
+            rate = (step - first) / seconds
+            took = {"steps_per_second": round(rate, 3)}
+            took["pairs_per_second"] = round(rate * self.config.train.batch_size, 1)
+            if self.problem.on_host:
+                took["wait_share"] = round((_waited(dispatch) - waited) / seconds, 4)
+            self.log.timing(self.phase.origin + step, **took)
         return state, step
 
     def _read(self, totals: Totals, step: int) -> None:
@@ -311,6 +330,10 @@ class Loop:
                 f"the best checkpoint is damaged ({e}).\nIt was dropped: "
                 f"`jaxrec resume {self.checkpoints.folder.parent}` trains it again"
             ) from e
+
+
+def _waited(dispatch: Dispatch) -> float:
+    return dispatch.waited if isinstance(dispatch, HostDispatch) else 0.0
 
 
 @jax.jit

@@ -1,6 +1,7 @@
 """The train part of a data set as arrays on the device, ready for a configuration."""
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,8 @@ from jaxrec.negatives import popularity as popularity_of
 from jaxrec.train.batches import Pairs
 from jaxrec.train.draw import TrainData
 
+_GRAPH_SHARE = 0.5  # of a device's memory that a graph may take; the rest is for the model
+
 
 class Inputs(NamedTuple):
     """What a model takes in besides ids: the schemas of both sides' features, rating levels.
@@ -39,6 +42,12 @@ class Inputs(NamedTuple):
     item: Schema | None = None
     levels: int = 1
     decodes: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        schemas = {"user": self.user, "item": self.item}
+        made = {side: None if of is None else of.to_dict() for side, of in schemas.items()}
+        return made | {"levels": self.levels}
 
     @property
     def sizes(self) -> tuple[FeatureSizes | None, FeatureSizes | None]:
@@ -56,13 +65,7 @@ def inputs(config: Config, train: Dataset) -> Inputs:
     Raises:
       InputError: it asks for features or ratings that the data lacks.
     """
-    how = config.model
-    decodes = 0
-    if config.loss.rates:
-        needed_ratings(train)
-    if config.loss.name == "levels":
-        levels = bipartite.rating_levels(train, "loss.name levels", "take loss.name mse")
-        decodes = len(levels[0])
+    how, decodes = config.model, decoded_levels(config, train)
     if how.name not in ("gcmc", "pinsage"):
         return Inputs(decodes=decodes)
     user = item = None
@@ -80,6 +83,20 @@ def inputs(config: Config, train: Dataset) -> Inputs:
     return Inputs(user, item, len(bipartite.rating_levels(train)[0]), decodes)
 
 
+def decoded_levels(config: Config, train: Dataset) -> int:
+    """How many rating levels the loss tells apart; 0 where it does not.
+
+    Raises:
+      InputError: the loss needs ratings, and there are none or too many different ones.
+    """
+    if config.loss.rates:
+        needed_ratings(train)
+    if config.loss.name != "levels":
+        return 0
+    levels = bipartite.rating_levels(train, "loss.name levels", "take loss.name mse")
+    return len(levels[0])
+
+
 _NO_FEATURES = (
     "and this data has none; `jaxrec data import ... --items FILE --users FILE` adds them"
 )
@@ -87,6 +104,15 @@ _NO_FEATURES = (
 
 def _fit(features: schema.Features | None, counts: np.ndarray) -> Schema | None:
     return None if features is None else schema.fit(features, np.flatnonzero(counts))
+
+
+def on_host(config: Config, train: Dataset) -> bool:
+    """Whether blocks are drawn on the host: as asked, or where the graph would crowd the device."""
+    if not config.model.sampled or config.model.sampling != "auto":
+        return config.model.sampling == "host"
+    stats = jax.local_devices()[0].memory_stats() or {}
+    needs = 24 * train.n_edges + 8 * max(config.model.hops) * (train.n_users + train.n_items)
+    return needs > _GRAPH_SHARE * stats.get("bytes_limit", math.inf)
 
 
 def _popularity(config: Config, train: Dataset) -> Popularity | None:
@@ -115,9 +141,12 @@ def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:
 
 def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> TrainData:
     """All that a step reads and does not change."""
-    order = np.lexsort((train.item, train.user))
-    indptr = np.zeros(train.n_users + 1, np.int64)
-    np.cumsum(train.user_counts(), out=indptr[1:])
+    key_E = train.user.astype(np.int64) * train.n_items + train.item
+    order: np.ndarray | slice = slice(None)
+    if not (key_E[1:] >= key_E[:-1]).all():
+        order = np.argsort(key_E, kind="stable")
+    del key_E  # of a large graph it is as large as all that is kept
+    indptr = np.append(0, np.cumsum(train.user_counts()))
     weight, target = train.weight, _targets(config, train)
     pairs = Pairs(
         user_E=jnp.asarray(train.user[order]),
@@ -161,9 +190,14 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
         max(how.hops),
         walks=how.walks,
         length=how.walk_length,
-        key=jax.random.fold_in(key, 4),
+        key=walk_key(key),
     )
     return graph._replace(neighbors=near)
+
+
+def walk_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Of random walks, from that of the data."""
+    return jax.random.fold_in(key, 4)
 
 
 def _encoded(

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
@@ -23,9 +24,10 @@ from jaxrec.evaluate.scorers import scorer_of
 from jaxrec.graph.bipartite import Bipartite, rating_levels
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.rowwise import RowOptimizer
+from jaxrec.train import warm
 from jaxrec.train.batches import steps_per_epoch
 from jaxrec.train.draw import TrainData
-from jaxrec.train.prepare import Inputs, hard_window, inputs, train_data
+from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_data
 from jaxrec.train.state import TABLE, Stepper, TrainState
 
 
@@ -79,6 +81,8 @@ class Problem:
     cadence: Cadence
     init_key: PRNGKeyArray
     takes: Inputs
+    on_host: bool
+    """Whether ``data`` lies on the host, where blocks are drawn."""
     window_seconds: float | None = None
     """What ranking items by PageRank took, where hard negatives are drawn from such ranks."""
 
@@ -105,22 +109,25 @@ class Problem:
         init_key, data_key = jax.random.split(
             jax.random.fold_in(seed_key, {"search": 0, "refit": 1}[phase])
         )
-        takes = inputs(config, train)
-        shape = nnx.eval_shape(lambda: _model(config, train, takes, init_key))
+        takes = inputs(config, train) if config.warm_start is None else warm.takes(config, train)
+        shape: models.Encoder = nnx.eval_shape(lambda: _model(config, train, takes, init_key))
         stepper = Stepper(
             config,
-            nnx.graphdef(shape),
+            shape,
             tx or _optimizer(config, train.n_users + train.n_items, cadence.total),
             train.n_users,
             train.n_items,
             _rest_optimizer(config, cadence.total),
         )
-        on_device, seconds = train_data(config, train, takes, data_key), None
+        host = on_host(config, train)
+        where = jax.devices("cpu")[0] if host else jax.local_devices()[0]
+        with jax.default_device(where):
+            on_device, seconds = train_data(config, train, takes, data_key), None
         if config.negatives.hard:
             began = time.perf_counter()
             on_device = on_device._replace(window=hard_window(config, train, on_device.graph))
             seconds = time.perf_counter() - began
-        return cls(config, splits, stepper, on_device, cadence, init_key, takes, seconds)
+        return cls(config, splits, stepper, on_device, cadence, init_key, takes, host, seconds)
 
     def blank_state(self) -> TrainState:
         """A state of the right structure, to restore a checkpoint into."""
@@ -132,9 +139,11 @@ class Problem:
     def initial_state(self) -> TrainState:
         """The state before step 0."""
         config, train = self.config.model, self.splits.train
-        if config.init == "normal":
-            return self.blank_state()
         model = self._model()
+        if self.config.warm_start is not None:
+            warm.load(model, self.config, train, self.data.graph)
+        if config.init == "normal" or self.config.warm_start is not None:
+            return self.stepper.init(nnx.state(model))
         model.embedding[...] = spectral_table(
             *(self.data.graph, train.n_users, config.dim, model.smoothing, config.init_std),
             self.init_key,
@@ -153,13 +162,20 @@ class Problem:
 
     def embeddings(self, state: TrainState) -> tuple[jax.Array, jax.Array]:
         """Final user [U, D] and item [I, D] embeddings, as they are scored."""
-        emb_ND, _ = self._nodes(state, self.data.graph)
+        emb_ND, _ = self._embedded(state)
         return emb_ND[: self.stepper.n_users], emb_ND[self.stepper.n_users :]
+
+    def _embedded(self, state: TrainState) -> tuple[jax.Array, jax.Array | None]:
+        """Embeddings and biases of all nodes."""
+        if not self.on_host:
+            return self._nodes(state, self.data.graph)
+        made = self._nodes(jax.device_put(state, jax.devices("cpu")[0]), self.data.graph)
+        return jax.device_put(made, jax.local_devices()[0])
 
     def learned(self, state: TrainState) -> dict[str, jax.Array | np.ndarray]:
         """All that scores, by the names that it has in embeddings.npz."""
         n_users = self.stepper.n_users
-        emb_ND, bias_N = self._nodes(state, self.data.graph)
+        emb_ND, bias_N = self._embedded(state)
         found: dict[str, Any] = {"user": emb_ND[:n_users], "item": emb_ND[n_users:]}
         if bias_N is not None:
             found |= {"user_bias": bias_N[:n_users], "item_bias": bias_N[n_users:]}
@@ -205,6 +221,18 @@ class Problem:
                 array = self.data.graph.in_data_order(array)
             found[name] = np.asarray(jax.device_get(array))
         return found
+
+    def model(self, parameters: dict[str, np.ndarray]) -> models.Encoder:
+        """The encoder with these parameters, the inverse of :meth:`parameters`."""
+        model = self._model()
+        params = nnx.state(model)
+        flat = dict(nnx.to_flat_state(params))
+        for path, value in flat.items():
+            array = jnp.asarray(parameters["/".join(map(str, path))])
+            if path == (TABLE,) and self.data.graph.place_N is not None:
+                array = jnp.zeros_like(array).at[self.data.graph.place_N].set(array)
+            value[...] = array
+        return model
 
     def part(self, split: str) -> tuple[Csr, Csr]:
         """What is relevant and what is masked: "train" masks nothing, "test" validation too."""

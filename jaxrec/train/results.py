@@ -21,14 +21,15 @@ _SAMPLED_BATCHES = 16
 
 
 def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
-    """embeddings.npz and parameters.npz of the chosen parameters, and seen.npz: what train and
-    validation held."""
+    """embeddings.npz and parameters.npz of the chosen parameters, seen.npz with what train and
+    validation held, and features.json: what training knew of the features."""
     train, (_, seen) = problem.splits.train, problem.part("test")
     ids = {"user_ids": train.user_ids, "item_ids": train.item_ids}
     embeddings = {name: np.asarray(array).astype(str) for name, array in ids.items()}
     learned = jax.device_get(problem.learned(outcome.state))
     embeddings |= {name: np.asarray(array, np.float32) for name, array in learned.items()}
     _write(run / "parameters.npz", problem.parameters(outcome.state))
+    write_json(run / "features.json", problem.takes.to_dict())
     _write(run / "seen.npz", seen._asdict())
     _write(run / "embeddings.npz", embeddings)
 

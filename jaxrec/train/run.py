@@ -24,7 +24,7 @@ from jaxrec.evaluate.run import load_data, parts
 from jaxrec.files import write_json
 from jaxrec.log import Reporter, RunLog
 from jaxrec.runfolder import check_run, read_json
-from jaxrec.train import environment, results
+from jaxrec.train import environment, results, warm
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.loop import Loop, Outcome, Phase
 from jaxrec.train.problem import Problem
@@ -86,8 +86,11 @@ def train(
     named = config.data in ("synthetic", configs.IN_MEMORY)
     if not named and Path(config.data).exists():  # absolute: the run works from any folder
         config = dataclasses.replace(config, data=str(Path(config.data).resolve()))
+    if config.warm_start is not None:
+        config = dataclasses.replace(config, warm_start=str(Path(config.warm_start).resolve()))
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
+            warm.check_alike(config)
             dataset = data if isinstance(data, Dataset) else resolve(config.data)
             splits = _parts(config, dataset)
             folder = _new_folder(config, run)

@@ -1,8 +1,8 @@
 """TrainState and the pure train step: (state, data) to the next state, under one scan."""
 
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from jaxrec import losses
 from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite, NodeFeatures
-from jaxrec.models import Encoder, Nodes
+from jaxrec.models import Encoder, LocalEncoder, Nodes
 from jaxrec.models.score import PairWeights, pair_scores
 from jaxrec.rowwise import RowOptimizer, RowState, distinct
 from jaxrec.train.draw import Batch, TrainData, draw
@@ -37,6 +37,19 @@ class Totals(NamedTuple):
     l2: Float[Array, ""]
     steps: Int[Array, ""]
     bad_step: Int[Array, ""]
+
+
+class Feed(NamedTuple):
+    """What a step takes besides the state: the batch, and the rows that its embeddings need.
+
+    Attributes:
+      block: an encoder's plan for the batch's nodes; None where it takes all nodes.
+      key: for dropout; None where nothing is dropped.
+    """
+
+    batch: Batch
+    block: Any
+    key: PRNGKeyArray | None
 
 
 class SplitState(NamedTuple):
@@ -63,11 +76,16 @@ class Stepper:
     """
 
     config: Config
-    graphdef: nnx.GraphDef
+    encoder: Encoder  # its structure: shapes for parameters
     tx: optax.GradientTransformation | RowOptimizer
     n_users: int
     n_items: int
     rest: optax.GradientTransformation
+
+    @cached_property
+    def graphdef(self) -> nnx.GraphDef:
+        """The encoder's structure, to be merged with parameters."""
+        return nnx.graphdef(self.encoder)
 
     def init(self, params: nnx.State) -> TrainState:
         """The state before step 0."""
@@ -106,26 +124,39 @@ class Stepper:
         return filled(bias[...][:, None], _met(graph), self.n_users, (False, False))[:, 0]
 
     def _scored(self, nodes: Nodes) -> Nodes:
-        if self.config.model.score == "dot":
-            return nodes
-        return nodes._replace(emb_ND=unit_rows(nodes.emb_ND))
+        if self.config.model.score == "cosine":
+            return nodes._replace(emb_ND=unit_rows(nodes.emb_ND))
+        return nodes
 
     def batch(self, data: TrainData, step: Int[Array, ""]) -> Batch:
         """The batch of a step, drawn on the device from (key, step)."""
         return draw(self.config, self.n_items, data, step)
 
+    def feed(self, data: TrainData, step: Int[Array, ""]) -> Feed:
+        """The batch of a step with the rows that it reads; no parameters are needed for it."""
+        batch, key = self.batch(data, step), self._model_key(data, step)
+        if not (self.config.model.sampled or isinstance(self.tx, RowOptimizer)):
+            return Feed(batch, None, key)
+        row_R = data.graph.places(self._nodes_of(batch))
+        encoder = cast(LocalEncoder, self.encoder)  # the configuration refuses others
+        return Feed(batch, encoder.plan(data.graph, row_R, key), None)
+
     def loss(
-        self, params: nnx.State, graph: Bipartite, batch: Batch, key: PRNGKeyArray | None = None
+        self, params: nnx.State, graph: Bipartite, feed: Feed
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Mean loss of the batch with its L2, and the L2 part alone; the key is for dropout."""
+        """Mean loss of the batch with its L2, and the L2 part alone."""
         model = nnx.merge(self.graphdef, params)
-        node_R = graph.places(self._nodes_of(batch))
-        if self.config.loss.rates and not self.config.model.local and len(node_R) > graph.n_nodes:
-            # Batches of ratings are large, and the rows of a batch cost what each of them costs.
-            rows = Nodes(*(x_ND[node_R] for x_ND in model(graph, key)))
-        else:
-            rows = model.rows(graph, node_R, key)
-        return self._loss_of(rows, batch, model)
+        if feed.block is None:
+            row_R = graph.places(self._nodes_of(feed.batch))
+            if self.config.loss.rates and len(row_R) > graph.n_nodes:
+                # Each row costs what it costs alone, and a batch of ratings may be large.
+                rows = Nodes(*(x_ND[row_R] for x_ND in model(graph, feed.key)))
+            else:
+                rows = model.rows(graph, row_R, feed.key)
+            return self._loss_of(rows, feed.batch, model)
+        table_ND = model.embedding
+        table_MD = None if table_ND is None else table_ND[...][feed.block.node_M]
+        return self._loss_of(model.of_block(graph, table_MD, feed.block), feed.batch, model)
 
     def _model_key(self, data: TrainData, step: Array) -> PRNGKeyArray | None:
         if not self.config.model.draws:
@@ -221,12 +252,14 @@ class Stepper:
 
     def step(self, state: TrainState, data: TrainData) -> TrainState:
         """One step: batch, loss, gradient, update."""
-        batch = self.batch(data, state.step)
+        return self.fed(state, data.graph, self.feed(data, state.step))
+
+    def fed(self, state: TrainState, graph: Bipartite, feed: Feed) -> TrainState:
+        """The step of a batch that is drawn already."""
         if isinstance(self.tx, RowOptimizer):
-            update = partial(self._update_rows, self.tx)
+            made = self._update_rows(self.tx, state, graph, feed)
         else:
-            update = partial(self._update, self.tx)
-        made = update(state, data.graph, batch, self._model_key(data, state.step))
+            made = self._update(self.tx, state, graph, feed)
         loss, l2, params, opt_state = made
         seen = state.totals
         first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
@@ -239,36 +272,25 @@ class Stepper:
         return TrainState(state.step + 1, params, opt_state, totals)
 
     def _update(
-        self,
-        tx: optax.GradientTransformation,
-        state: TrainState,
-        graph: Bipartite,
-        batch: Batch,
-        key: PRNGKeyArray | None,
+        self, tx: optax.GradientTransformation, state: TrainState, graph: Bipartite, feed: Feed
     ) -> tuple[Array, Array, Any, Any]:
         (loss, l2), gradient = jax.value_and_grad(self.loss, has_aux=True)(
-            state.params, graph, batch, key
+            state.params, graph, feed
         )
         return loss, l2, *_apply(tx, gradient, state.opt_state, state.params)
 
     def _update_rows(
-        self,
-        tx: RowOptimizer,
-        state: TrainState,
-        graph: Bipartite,
-        batch: Batch,
-        key: PRNGKeyArray | None,
+        self, tx: RowOptimizer, state: TrainState, graph: Bipartite, feed: Feed
     ) -> tuple[Array, Array, Any, Any]:
         table_ND, others = _split(state.params)
-        rows, rest = state.opt_state
-        model = nnx.merge(self.graphdef, state.params)
-        block = model.plan(graph, graph.places(self._nodes_of(batch)), key)
+        (rows, rest), block = state.opt_state, feed.block
         row_R, slot_M = distinct(block.node_M, table_ND.shape[0])
         read = tx.read(table_ND, rows, row_R)
 
         def loss_of(x_RD: Array, others: dict[str, Array]) -> tuple[Array, Array]:
             model = nnx.merge(self.graphdef, _joined(state.params, table_ND, others))
-            return self._loss_of(model.of_block(graph, x_RD[slot_M], block), batch, model)
+            nodes = model.of_block(graph, x_RD[slot_M], block)
+            return self._loss_of(nodes, feed.batch, model)
 
         (loss, l2), (grad_RD, gradient) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(
             read.x_RD, others

@@ -28,6 +28,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import split
 from jaxrec.errors import InputError
 from jaxrec.train.problem import Problem
+from jaxrec.train.state import Feed
 
 MF = ModelConfig("mf", dim=4, layers=0, biases=True)
 BASE = Config(
@@ -112,7 +113,7 @@ def test_the_loss_of_a_batch_equals_its_definition(name):
     for step in (0, p.cadence.per_epoch - 1):
         batch = draw(p.data, jnp.int32(step))
         assert batch.neg.size == 0
-        ours, _ = loss(params, p.data.graph, batch)
+        ours, _ = loss(params, p.data.graph, Feed(batch, None, None))
         assert float(ours) == pytest.approx(by_hand(p, params, batch), rel=1e-4)
 
 
@@ -264,6 +265,17 @@ def test_data_without_ratings_is_refused(loss):
 def test_more_ratings_than_levels_can_be_is_refused():
     with pytest.raises(InputError, match=r"too many for loss\.name levels, 20 at most; take"):
         problem(planted(), model=ModelConfig("mf", layers=0), loss=LossConfig("levels"))
+
+
+def test_a_preset_of_rankings_trains_on_ratings_where_the_loss_is_of_ratings(tmp_path):
+    planted(80, 60, 1000, whole=True).save(tmp_path / "data")
+    options = ["--data", tmp_path / "data", "--loss.name", "levels", "--train.epochs", 1]
+    done = command("train", "gcmc", *options, "--run", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    refused = command("train", "gcmc", *options, "--negatives.count", 4, "--run", tmp_path / "no")
+    assert refused.returncode == 2
+    assert "negatives." in refused.stderr
+    assert "loss.name levels" in refused.stderr
 
 
 @pytest.mark.parametrize("loss", ["mse", "levels"])

@@ -22,7 +22,7 @@ from jaxrec.errors import InputError
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.draw import Batch
 from jaxrec.train.problem import Problem
-from jaxrec.train.state import SCAN_LENGTH
+from jaxrec.train.state import SCAN_LENGTH, Feed
 
 BASE = Config(
     split=SplitConfig(test=0.1, validation=0.1),
@@ -131,7 +131,7 @@ def test_the_loss_of_a_batch_equals_its_definition(name):
     for step in (0, 3, p.cadence.per_epoch - 1):
         batch = draw(p.data, jnp.int32(step))
         assert (batch.hard_BH is not None) == (p.config.negatives.hard > 0)
-        ours, _ = loss(params, p.data.graph, batch)
+        ours, _ = loss(params, p.data.graph, Feed(batch, None, None))
         assert float(ours) == pytest.approx(by_hand(p, table, batch), rel=1e-4)
 
 
@@ -142,7 +142,9 @@ def test_the_gradient_equals_central_differences_of_the_definition(name):
     p = problem(**VARIANTS[name])
     params = p.initial_state().params
     batch = jax.jit(p.stepper.batch)(p.data, jnp.int32(1))
-    gradient, _ = jax.jit(jax.grad(p.stepper.loss, has_aux=True))(params, p.data.graph, batch)
+    gradient, _ = jax.jit(jax.grad(p.stepper.loss, has_aux=True))(
+        params, p.data.graph, Feed(batch, None, None)
+    )
     ours, table = in_data_order(p, gradient), in_data_order(p, params)
     rng = np.random.default_rng(0)
     for row, column in zip(rng.integers(0, 75, 12), rng.integers(0, 6, 12), strict=True):

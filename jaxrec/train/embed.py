@@ -1,0 +1,135 @@
+"""Items that were not there in training, embedded by a trained inductive model."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+
+from jaxrec import compilation
+from jaxrec import config as configs
+from jaxrec.config import Config
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import catalogue
+from jaxrec.data.frames import from_frame
+from jaxrec.data.schema import encode
+from jaxrec.data.split import Splits, merged
+from jaxrec.errors import InputError, nearest
+from jaxrec.evaluate.run import load_data, parts
+from jaxrec.graph.bipartite import rating_levels
+from jaxrec.graph.csr import DeviceCsr
+from jaxrec.models import InductiveEncoder, NewEdges
+from jaxrec.runfolder import check_run, read_parameters
+from jaxrec.train.prepare import walk_key
+from jaxrec.train.problem import Problem
+from jaxrec.train.state import unit_rows
+
+
+def embed(
+    run: str | Path,
+    new_items: str | Path,
+    *,
+    edges: str | Path | None = None,
+    data: Dataset | str | Path | None = None,
+) -> pl.DataFrame:
+    """Embeddings of new items, in the space of the run's users and items.
+
+    Args:
+      run: a finished run of an inductive model: gcmc or pinsage without model.ids.
+      new_items: a table keyed by id with features as the training's items had them.
+      edges: a table with columns user and item (and rating, where the model tells rating levels
+        apart): pairs of the new items with the run's users. Items may have none.
+      data: where the run's data is now, if it moved.
+
+    Returns:
+      A row an item: id and embedding, in the order of the file.
+
+    Raises:
+      InputError: a model that has only id embeddings, or files that cannot be used.
+    """
+    compilation.use_cache()
+    run = check_run(run)
+    config = configs.load(run / "config.json")
+    _refuse_ids(run, config)
+    parameters = read_parameters(run)
+    splits = parts(config, load_data(run, config, data))
+    splits = merged(splits) if config.train.refit else splits
+    problem = Problem.build(config, splits, phase="refit" if config.train.refit else "search")
+    assert problem.takes.item is not None
+    table = catalogue.keyed(Path(new_items), "item")
+    names = table.frame[table.id_column].cast(pl.String)
+    features = from_frame(
+        table.frame.with_columns(names), table.id_column, names.to_numpy(), table.where, kind="item"
+    )
+    x = jax.tree.map(jnp.asarray, encode(features, problem.takes.item))
+    model = problem.model(parameters)
+    assert isinstance(model, InductiveEncoder)
+    near = _edges(edges, names, splits, problem)
+    emb_nD = model.embed_items(problem.data.graph, x, near, walk_key(problem.data.key))
+    if config.model.score == "cosine":
+        emb_nD = unit_rows(emb_nD)
+    made = np.asarray(jax.device_get(emb_nD), np.float32)
+    frame = pl.DataFrame({"id": names, "embedding": made})
+    return frame.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)))
+
+
+def _refuse_ids(run: Path, config: Config) -> None:
+    name = config.model.name
+    if name not in ("gcmc", "pinsage") or config.model.ids:
+        raise InputError(
+            f"{run}: {name} has an embedding for each id, and none for new items; train gcmc or "
+            "pinsage with --model.no-ids on data with features"
+        )
+
+
+def _edges(path: str | Path | None, names: pl.Series, splits: Splits, problem: Problem) -> NewEdges:
+    """The pairs of a file as rows of the graph."""
+    if path is None:
+        nothing = jnp.zeros(0, jnp.int32)
+        return NewEdges(DeviceCsr(jnp.zeros(len(names) + 1, jnp.int32), nothing), nothing)
+    pairs = _read_pairs(Path(path), with_ratings=problem.takes.levels > 1)
+    users = pl.Series(np.asarray(splits.train.user_ids).astype(str))
+    user_E = _rows(pairs["user"], users, path, "user", "of the run")
+    item_E = _rows(pairs["item"], names, path, "item", "of the new ones")
+    level_E = np.zeros(len(pairs), np.int32)
+    if problem.takes.levels > 1:
+        values, _ = rating_levels(splits.train)
+        level_E = np.searchsorted(values, pairs["rating"].to_numpy()).astype(np.int32)
+        known = values[np.minimum(level_E, len(values) - 1)] == pairs["rating"].to_numpy()
+        if not known.all():
+            listed = ", ".join(f"{v:g}" for v in values)
+            raise InputError(f"{path}: a rating that training has not seen; it saw {listed}")
+    order = np.lexsort((user_E, item_E))
+    indptr = np.append(0, np.cumsum(np.bincount(item_E, minlength=len(names))))
+    place_E = problem.data.graph.places(jnp.asarray(user_E[order]))
+    return NewEdges(DeviceCsr(jnp.asarray(indptr, jnp.int32), place_E), jnp.asarray(level_E[order]))
+
+
+def _read_pairs(path: Path, *, with_ratings: bool) -> pl.DataFrame:
+    try:
+        if path.suffix == ".parquet":
+            frame = pl.read_parquet(path)
+        else:
+            separator = "\t" if path.suffix == ".tsv" else ","
+            frame = pl.read_csv(path, separator=separator, infer_schema=False)
+    except (OSError, pl.exceptions.PolarsError) as e:
+        raise InputError(f"{path}: no readable table of pairs (user, item)") from e
+    needed = ["user", "item", *(["rating"] if with_ratings else [])]
+    for name in needed:
+        if name not in frame.columns:
+            raise InputError(f"{path}: has no column {name!r}; the columns are {frame.columns}")
+    ratings = [pl.col(name).cast(pl.Float32) for name in needed[2:]]
+    frame = frame.select(pl.col("user", "item").cast(pl.String), *ratings)
+    return frame.drop_nulls().unique(["user", "item"], maintain_order=True)
+
+
+def _rows(
+    asked: pl.Series, known: pl.Series, path: str | Path, kind: str, where: str
+) -> np.ndarray:
+    rows = np.arange(len(known), dtype=np.int32)
+    found = asked.replace_strict(known, rows, default=-1, return_dtype=pl.Int32).to_numpy()
+    if (found < 0).any():
+        name = asked[int(np.argmax(found < 0))]
+        raise InputError(f"{path}: {kind} {name!r} is none {where}{nearest(name, known)}")
+    return found
