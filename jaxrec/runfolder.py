@@ -93,6 +93,10 @@ def read_embeddings(run: str | Path) -> Embeddings:
     n_users, n_items = len(table.user_ids), len(table.item_ids)
     expected = {"user": (n_users, table.user.shape[-1]), "item": (n_items, table.user.shape[-1])}
     expected |= {"user_bias": (n_users,), "item_bias": (n_items,)}
+    parts = {name for name in Embeddings._fields if name.startswith("score_")}
+    if parts & arrays.keys() and parts - arrays.keys():
+        lacks = ", ".join(sorted(parts - arrays.keys()))
+        raise _damaged(run, "embeddings.npz", f"{lacks} missing")
     if table.score_bias_H is not None:
         dim, width = table.item.shape[-1], table.score_bias_H.shape[0]
         expected |= {"score_product_D": (dim,), "score_out_H": (width,)}

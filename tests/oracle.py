@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.schema import Encoded
+from jaxrec.graph.bipartite import NodeFeatures
 
 
 def top_list(score_I: np.ndarray, seen: set[int], k: int) -> list[int]:
@@ -92,6 +94,104 @@ def ngcf(data: Dataset, params: dict, form: str) -> np.ndarray:
         x_ND = np.stack(made)
         layers.append(x_ND)
     return np.concatenate(layers, axis=1) if form == "paper" else layers[-1]
+
+
+def encoded(params: dict, side: str, x: Encoded) -> np.ndarray:
+    """Features of one side ("user" or "item") as vectors, node by node and name by name."""
+    rows = []
+    for n in range(len(x.number)):
+        total = params[f"{side}/bias"].copy()
+        for place, number in enumerate(np.asarray(x.number[n])):
+            total += float(number) * params[f"{side}/number"][place]
+        for column, code in enumerate(x.category):
+            total += params[f"{side}/category/{column}"][int(code[n])]
+        for column, code in enumerate(x.bag):
+            names = [int(c) for c in code[n] if c > 0] or [0]
+            total += sum(params[f"{side}/bag/{column}"][c] for c in names) / len(names)
+        rows.append(total)
+    return np.stack(rows)
+
+
+def node_input(params: dict, features: NodeFeatures | None, ids: bool) -> np.ndarray:
+    """Rows of the table, encoded features, or their sum; ``params`` as made_graph.flat."""
+    total = params["embedding"] if ids else 0
+    if features is None:
+        return total
+    sides = [encoded(params, f"inputs/{s}", getattr(features, s)) for s in ("user", "item")]
+    return total + np.concatenate(sides)
+
+
+def pinsage(params: dict, x_ND: np.ndarray, shares: Sequence[np.ndarray]) -> np.ndarray:
+    """PinSAGE from dense matrices [N, N] of the shares that neighbours have, the first layer's
+    first."""
+    for layer, share_NN in enumerate(shares):
+        of = {name: params[f"convs/{layer}/{name}"] for name in ("message", "update")}
+        of |= {f"{name}_bias": params[f"convs/{layer}/{name}_bias"] for name in of}
+        sent = np.maximum(x_ND @ of["message"] + of["message_bias"], 0)
+        both = np.concatenate([x_ND, share_NN @ sent], axis=1)
+        h_ND = np.maximum(both @ of["update"] + of["update_bias"], 0)
+        length = np.linalg.norm(h_ND, axis=1, keepdims=True)
+        x_ND = h_ND / np.where(length > 0, length, 1)
+    return np.maximum(x_ND @ params["head"] + params["head_bias"], 0) @ params["out"]
+
+
+def gcmc(
+    data: Dataset, params: dict, layers: int, features: NodeFeatures | None = None
+) -> np.ndarray:
+    """GC-MC from dense matrices, one a rating where the parameters have several levels."""
+    adjacency, n_users = normalised_adjacency(data), data.n_users
+    is_item = (np.arange(len(adjacency)) >= n_users)[:, None]
+    n_levels = len(params["convs/0/user"])
+    ratings = np.unique(data.rating) if n_levels > 1 else [None]
+    parts = []
+    for rating in ratings:
+        part = np.zeros_like(adjacency)
+        for e, (user, item) in enumerate(zip(data.user, data.item, strict=True)):
+            if rating is None or data.rating[e] == rating:
+                part[user, n_users + item] = adjacency[user, n_users + item]
+                part[n_users + item, user] = adjacency[user, n_users + item]
+        parts.append(part)
+    assert len(parts) == n_levels
+
+    def dense(name: str, x: np.ndarray) -> np.ndarray:
+        weight, bias = params[f"{name}/weight"], params[f"{name}/bias"]
+        return np.where(is_item, x @ weight[1] + bias[1], x @ weight[0] + bias[0])
+
+    h = node_input(params, features, "embedding" in params)
+    for layer in range(layers):
+        of_user, of_item = params[f"convs/{layer}/user"], params[f"convs/{layer}/item"]
+        total = 0
+        for level, part in enumerate(parts):
+            total = total + part @ np.where(is_item, h @ of_item[level], h @ of_user[level])
+        h = np.maximum(total, 0)
+    z = dense("out", h)
+    if features is not None:
+        own = node_input(params, features, ids=False)
+        z = z + dense("dense_out", np.maximum(dense("dense", own), 0))
+    if "scale" in params:
+        for place, side in enumerate((slice(0, n_users), slice(n_users, None))):
+            unit = (z[side] - z[side].mean(0)) / np.sqrt(z[side].var(0) + 1e-5)
+            z[side] = unit * params["scale"][place] + params["shift"][place]
+    return z
+
+
+_SLOPES = 12  # numbers of a parameter that are varied
+
+
+def slopes(value: Callable[[dict], float], params: dict) -> dict[str, np.ndarray]:
+    """Central differences of a value in some numbers of each parameter, in float64; else NaN."""
+    found, rng = {}, np.random.default_rng(0)
+    for name, x in params.items():
+        found[name] = np.full(x.shape, np.nan)
+        for number in rng.permutation(x.size)[:_SLOPES]:
+            place = tuple(map(int, np.unravel_index(number, x.shape)))
+            here, ends = x[place], []
+            for step in (1e-6, -1e-6):
+                x[place] = here + step
+                ends.append(value(params))
+            x[place] = here
+            found[name][place] = (ends[0] - ends[1]) / 2e-6
+    return found
 
 
 def sigmoid(x: float) -> float:

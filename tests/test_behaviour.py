@@ -21,6 +21,16 @@ MODELS = {
     },
     "ngcf": {"model": {"name": "ngcf", "layers": 2, "node_dropout": 0.1, "message_dropout": 0.1}},
     "ngcf of the lecture": {"model": {"name": "ngcf", "layers": 1, "form": "lecture"}},
+    "gcmc": {"model": {"name": "gcmc", "layers": 1, "node_dropout": 0.1}},
+    "gcmc of features alone": {
+        "model": {"name": "gcmc", "layers": 1, "ids": False, "hidden_dim": 32}
+    },
+    "pinsage": {"model": {"name": "pinsage", "layers": 1, "hidden_dim": 32}},
+    "pinsage, uniform, sparse": {
+        "model": {"name": "pinsage", "layers": 1, "neighbors": "uniform", "fan_outs": (8,)},
+        "optim": {"sparse": True},
+    },
+    "learned score": {"model": {"name": "mf", "layers": 0, "score": "mlp", "score_width": 8}},
     "in-batch softmax": {
         "model": {"layers": 1},
         "loss": {"name": "softmax"},
@@ -33,7 +43,9 @@ MODELS = {
     },
     "popular negatives": {"model": {"layers": 1}, "negatives": {"count": 4, "popularity": 0.75}},
 }
-KILLED = ("ngcf", "hard negatives")
+KILLED = ("ngcf", "hard negatives", "pinsage, uniform, sparse")
+# Models that take features, where there are any, get data that has some.
+FEATURED = ("gcmc of features alone", "pinsage")
 
 
 def config(name: str) -> Config:
@@ -47,15 +59,20 @@ def config(name: str) -> Config:
     return from_dict({key: base.get(key, {}) | parts.get(key, {}) for key in {*base, *parts}})
 
 
-@pytest.fixture(scope="module")
-def data():
-    return synthetic.make(150, 120, 3000, communities=6, seed=2)
-
-
 @pytest.fixture(scope="module", params=MODELS)
-def trained(request, data, tmp_path_factory):
+def name(request):
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def data(name):
+    return synthetic.make(150, 120, 3000, communities=6, seed=2, features=name in FEATURED)
+
+
+@pytest.fixture(scope="module")
+def trained(name, data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("behaviour") / "run"
-    return jaxrec.train(config(request.param), data=data, run=folder, quiet=True)
+    return jaxrec.train(config(name), data=data, run=folder, quiet=True)
 
 
 def test_it_finds_what_was_planted_and_not_the_popular_alone(trained):

@@ -155,6 +155,12 @@ def test_presets_env_and_help():
         ("train --run runs/quickstart-1", ["runs/quickstart-1", "resume"]),
         ("train --run data/manifest.json/run", ["data/manifest.json/run"]),
         ("train --split.name temporal --data flat.csv", ["temporal", "time"]),
+        ("train lightgcn --model.name pinsage --model.fan-outs 3 2", ["model.fan_outs", "(3 2)"]),
+        (
+            "train --data data --model.name gcmc --model.features True",
+            ["model.features"],
+        ),
+        ("train --data data --model.name gcmc --model.levels True", ["model.levels", "ratings"]),
         ("resume nowhere", ["nowhere", "config.json"]),
         ("evaluate runs/quickstart-1 --split tset", ["'tset'", "'test'"]),
         ("evaluate nowhere", ["nowhere"]),

@@ -131,6 +131,42 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: OptimConfig("adamw", weight_decay=-1.0), "weight_decay"),
         (lambda: OptimConfig("sgd", momentum=1.0), "momentum"),
         (
+            lambda: ModelConfig("pinsage", layers=2, fan_outs=(3,)),
+            r"model.fan_outs needs a number a layer, 2 of them, not \(3\)",
+        ),
+        (lambda: ModelConfig("pinsage", layers=1, fan_outs=(0,)), "model.fan_outs are numbers of"),
+        (
+            lambda: ModelConfig("pinsage", layers=1, fan_outs=(9,), walks=4, walk_length=2),
+            "model.fan_outs asks for 9 neighbours, and 4 walks of 2 visit 8",
+        ),
+        (lambda: ModelConfig("pinsage", layers=1, walks=4), "model.fan_outs asks for 10"),
+        (lambda: ModelConfig("pinsage", walks=0), "model.walks must"),
+        (lambda: ModelConfig("pinsage", walk_length=0), "model.walk_length must"),
+        (lambda: ModelConfig("gcmc", layers=0), "model.layers must be at least 1 for gcmc"),
+        (lambda: ModelConfig("gcmc", hidden_dim=0), "model.hidden_dim"),
+        (lambda: ModelConfig("gcmc", ids=False, features=False), "model.ids and model.features"),
+        (lambda: ModelConfig("gcmc", ids=False, init="spectral"), "spectral needs model.ids"),
+        (
+            lambda: ModelConfig("ngcf", fan_outs=(3, 3, 3)),
+            "model.fan_outs is for pinsage",
+        ),
+        (lambda: ModelConfig("pinsage", levels=True), "model.levels is for gcmc, and pinsage"),
+        (lambda: ModelConfig("lightgcn", ids=False), "model.ids is for gcmc and pinsage"),
+        (lambda: ModelConfig("mf", layers=0, features=True), "model.features is for gcmc and"),
+        (lambda: ModelConfig("gcmc", message_dropout=0.1), "model.message_dropout is for ngcf"),
+        (lambda: ModelConfig("gcmc", neighbors="uniform"), "model.neighbors is for pinsage"),
+        (lambda: ModelConfig(score="mlp", score_width=0), "model.score_width"),
+        (
+            lambda: Config(model=ModelConfig("gcmc"), optim=OptimConfig(sparse=True)),
+            "optim.sparse needs model.layers 0, or pinsage with model.ids",
+        ),
+        (
+            lambda: Config(
+                model=ModelConfig("pinsage", ids=False), optim=OptimConfig("rowwise_adagrad")
+            ),
+            "rowwise_adagrad needs model.layers 0, or pinsage with model.ids",
+        ),
+        (
             lambda: Config(train=TrainConfig(refit=True), eval=EvalConfig(select_on="test")),
             "refit",
         ),

@@ -1,6 +1,7 @@
 """The train part of a data set as arrays on the device, ready for a configuration."""
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -175,14 +176,16 @@ def _targets(config: Config, train: Dataset) -> np.ndarray | None:
 def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> Bipartite:
     how = config.model
     sampled = how.name == "pinsage"
+    drawn = sampled and how.neighbors == "uniform"
     graph = bipartite.build(
-        train,
+        # Neighbours drawn evenly all count the same, and so they must where all are averaged.
+        replace(train, weight=None) if drawn else train,
         reorder=not sampled,  # a block's rows are all over the graph anyway
         buckets=resolve(how.kernel) == "buckets",
         levels=takes.levels > 1,
     )
     graph = graph._replace(features=node_features(train, takes, graph))
-    if not sampled or how.neighbors == "uniform":
+    if not sampled or drawn:
         return graph
     walk = jax.jit(all_most_visited, static_argnums=1, static_argnames=("walks", "length"))
     near = walk(
@@ -198,14 +201,6 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
 def walk_key(key: PRNGKeyArray) -> PRNGKeyArray:
     """Of random walks, from that of the data."""
     return jax.random.fold_in(key, 4)
-
-
-def _encoded(
-    features: schema.Features | None, of: Schema | None, rows: np.ndarray
-) -> Encoded | None:
-    if features is None or of is None:
-        return None
-    return jax.tree.map(jnp.asarray, schema.encode(features.take(rows), of))
 
 
 def node_features(train: Dataset, takes: Inputs, graph: Bipartite) -> NodeFeatures | None:

@@ -27,6 +27,7 @@ from jaxrec.runfolder import check_run, read_json
 from jaxrec.train import environment, results, warm
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.loop import Loop, Outcome, Phase
+from jaxrec.train.prepare import inputs
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
 
@@ -93,6 +94,8 @@ def train(
             warm.check_alike(config)
             dataset = data if isinstance(data, Dataset) else resolve(config.data)
             splits = _parts(config, dataset)
+            if config.warm_start is None:
+                inputs(config, splits.train)  # what the data lacks is told before there is a folder
             folder = _new_folder(config, run)
         with _locked(folder):
             if any(path.name != ".lock" for path in folder.iterdir()):

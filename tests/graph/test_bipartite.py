@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import jraph
@@ -6,7 +8,8 @@ import pytest
 
 import oracle
 from jaxrec.data.dataset import Dataset
-from jaxrec.graph import bipartite
+from jaxrec.errors import InputError
+from jaxrec.graph import bipartite, spmm
 
 
 def make(user, item, n_users, n_items, weight=None) -> Dataset:
@@ -93,3 +96,70 @@ def test_dropped_pairs_go_in_both_directions_and_the_rest_stands_for_them():
     # Four standard deviations of a share of some 9,000 pairs.
     np.testing.assert_allclose(share, 1 - rate, atol=4 * np.sqrt(rate * (1 - rate) / 8500))
     assert len(set(share)) == 4
+
+
+def test_unsorted_and_repeated_pairs_with_weights_make_the_same_graph_in_any_order():
+    rng = np.random.default_rng(6)
+    user, item = rng.integers(0, [[6], [8]], (2, 40))  # some pairs more than once
+    weight = rng.uniform(0.5, 3, 40)
+    for reorder in (False, True):
+        built = bipartite.build(make(user, item, 7, 9, weight), reorder=reorder)
+        place = np.arange(16) if built.place_N is None else np.asarray(built.place_N)
+        expected = oracle.normalised_adjacency(make(user, item, 7, 9, weight))
+        np.testing.assert_allclose(dense(built)[np.ix_(place, place)], expected, rtol=1e-5)
+        keys = np.asarray(built.receivers) * 16 + np.asarray(built.senders)
+        assert np.all(np.diff(keys) >= 0)
+        assert len(keys) == 80
+        np.testing.assert_array_equal(
+            built.indptr, np.searchsorted(np.asarray(built.receivers), np.arange(17))
+        )
+
+
+@pytest.mark.parametrize("reorder", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_levels_share_out_the_edges_by_their_ratings(reorder, weighted):
+    rng = np.random.default_rng(7)
+    user, item = rng.integers(0, [[6], [8]], (2, 40))
+    weight = rng.uniform(0.5, 3, 40) if weighted else None
+    rating = rng.choice([0.5, 3, 4.5], 40).astype(np.float32)
+    rating[11] = 5  # a level of one pair
+    data = dataclasses.replace(make(user, item, 7, 9, weight), rating=rating)
+    built = bipartite.build(data, reorder=reorder, levels=True, buckets=True)
+    assert built.levels is not None
+    assert len(built.levels) == 4
+    place = np.arange(16) if built.place_N is None else np.asarray(built.place_N)
+    total = np.zeros((16, 16))
+    degree = np.asarray(built.degree_N, np.float64)
+    for rating_of, level in zip([0.5, 3, 4.5, 5], built.levels, strict=True):
+        mine = rating == rating_of
+        assert level.senders.shape == (2 * mine.sum(),)
+        expected = np.zeros((16, 16))
+        of_pair = np.ones(40) if weight is None else weight
+        for u, i, w in zip(place[user[mine]], place[item[mine] + 7], of_pair[mine], strict=True):
+            expected[u, i] += w / np.sqrt(degree[u] * degree[i])
+            expected[i, u] += w / np.sqrt(degree[u] * degree[i])
+        np.testing.assert_allclose(dense(level), expected, rtol=1e-5)
+        np.testing.assert_array_equal(level.degree_N, built.degree_N)
+        x = rng.normal(size=(16, 3)).astype(np.float32)
+        for kernel in ("segment_sum", "csr", "buckets"):
+            y = spmm.propagate_rows(level, jnp.asarray(x), jnp.array([2, 9, 2]), kernel)
+            np.testing.assert_allclose(y, (expected @ x)[[2, 9, 2]], rtol=1e-4, atol=1e-5)
+        total += dense(level)
+    np.testing.assert_allclose(total, dense(built), rtol=1e-6)
+
+
+def test_levels_are_the_ratings_in_order_and_need_some_but_not_too_many():
+    plain = make([0, 1, 0], [1, 1, 0], 2, 2)
+    with pytest.raises(InputError, match=r"model\.levels needs ratings"):
+        bipartite.rating_levels(plain)
+    with pytest.raises(InputError, match="data has none"):
+        bipartite.build(plain, levels=True)
+    rated = dataclasses.replace(plain, rating=np.array([4, 1, 4], np.float32))
+    values, level = bipartite.rating_levels(rated)
+    assert values.tolist() == [1, 4]
+    assert level.tolist() == [1, 0, 1]
+    user, item = np.divmod(np.arange(21), 7)
+    many = dataclasses.replace(make(user, item, 3, 7), rating=np.arange(21, dtype=np.float32))
+    with pytest.raises(InputError, match=r"21 different ratings.*model\.levels False"):
+        bipartite.rating_levels(many)
+    assert len(bipartite.rating_levels(many.take(np.arange(20)))[0]) == 20
