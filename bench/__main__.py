@@ -17,6 +17,7 @@ CASES = {
     "quality": "quality",
     "quickstart": "quickstart",
     "rank": "rank",
+    "ratings": "ratings",
     "readme": "readme",
     "sample": "sample",
     "sampled": "sampled",

@@ -23,7 +23,18 @@ Median, and in brackets the largest less the smallest of n; compilation and warm
 and calls that are compared take turns in one process. The machine is shared and noisy: trust the
 ratios. No figure has been measured on a GPU yet.
 """
-CASES = ("step", "propagate", "growth", "rank", "memory", "sample", "tables", "quality", "cold")
+CASES = (
+    "step",
+    "propagate",
+    "growth",
+    "rank",
+    "memory",
+    "sample",
+    "tables",
+    "quality",
+    "ratings",
+    "cold",
+)
 
 
 def lines(case: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 
 class Loss(Protocol):
@@ -75,6 +75,20 @@ def sampled_softmax(
     top_B = jax.lax.stop_gradient(jnp.maximum(jnp.max(neg_BN, axis=1, initial=-jnp.inf), pos_B))
     of_neg_B = jnp.sum(jnp.exp(neg_BN - top_B[:, None]), axis=1)
     return jnp.log(of_neg_B + jnp.exp(pos_B - top_B)) + top_B - pos_B
+
+
+def squared_error(score_B: Float[Array, "B"], rating_B: Float[Array, "B"]) -> Float[Array, "B"]:
+    """(r - r̂)². Its mean at the ratings' mean is their variance."""
+    return jnp.square(rating_B - score_B)
+
+
+def level_loss(logit_BR: Float[Array, "B R"], level_B: Int[Array, "B"]) -> Float[Array, "B"]:
+    """-log P(level) with P = softmax(logits); log R at equal logits.
+
+    Source: van den Berg et al., "Graph convolutional matrix completion", 2018, section 2.5.
+    """
+    at_B1 = jnp.take_along_axis(logit_BR, level_B[:, None], axis=1)
+    return jax.nn.logsumexp(logit_BR, axis=1) - at_B1[:, 0]
 
 
 LOSSES: dict[str, Loss] = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax}

@@ -135,8 +135,8 @@ class Recommender:
           deny: none of these items.
 
         Returns:
-          A row a recommendation: user, item, rank (from 1), score (u · i + biases); users in
-          the order given, best first.
+          A row a recommendation: user, item, rank (from 1), score (u · i + biases, or the
+          rating that is predicted); users in the order given, best first.
 
         Raises:
           InputError: an unknown id, or k below 1.
@@ -284,6 +284,8 @@ class Recommender:
         allowed_I: np.ndarray | None,
     ) -> pl.DataFrame:
         item_nk, score_nk = _rank(scorer, rows, left_out, k, allowed_I)
+        if self._table.rating_range is not None:
+            score_nk = score_nk.clip(*self._table.rating_range)
         return _frame(("user", asked, rows), ("item", self._item, item_nk), score_nk)
 
 

@@ -17,8 +17,10 @@ class Embeddings(NamedTuple):
 
     Shapes: user [U, D] and item [I, D] float32 (unit rows where the model scores by cosine);
     user_ids [U] and item_ids [I] unicode; user_bias [U] and item_bias [I] float32 or None.
-    A learned score has parameters instead of biases: those of models.score.PairWeights, under
-    their names behind ``score_``.
+    A learned score has parameters: those of models.score.PairWeights, under their names behind
+    ``score_``. Where ratings are predicted, ``rating_mean + rating_scale · score`` is the rating,
+    clipped to rating_range [2]; or a decoder gives it, whose parameters have the names of
+    models.decoder.DecoderWeights behind ``decoder_``, and whose levels are decoder_level_R.
     """
 
     user: np.ndarray
@@ -32,6 +34,12 @@ class Embeddings(NamedTuple):
     score_item_DH: np.ndarray | None = None
     score_bias_H: np.ndarray | None = None
     score_out_H: np.ndarray | None = None
+    rating_mean: np.ndarray | None = None
+    rating_scale: np.ndarray | None = None
+    rating_range: np.ndarray | None = None
+    decoder_basis_SDD: np.ndarray | None = None
+    decoder_share_RS: np.ndarray | None = None
+    decoder_level_R: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that are there, by the names they have in ``embeddings.npz``."""
@@ -93,6 +101,12 @@ def read_embeddings(run: str | Path) -> Embeddings:
         dim, width = table.item.shape[-1], table.score_bias_H.shape[0]
         expected |= {"score_product_D": (dim,), "score_out_H": (width,)}
         expected |= {f"score_{side}_DH": (dim, width) for side in ("user", "item")}
+    expected |= {"rating_mean": (), "rating_scale": (), "rating_range": (2,)}
+    if table.decoder_level_R is not None:
+        dim, n_levels = table.item.shape[-1], len(table.decoder_level_R)
+        n_bases = 0 if table.decoder_basis_SDD is None else len(table.decoder_basis_SDD)
+        expected |= {"decoder_basis_SDD": (n_bases, dim, dim)}
+        expected |= {"decoder_share_RS": (n_levels, n_bases)}
     for name, array in table.arrays().items():
         if name in expected and array.shape != expected[name]:
             said = f"{name} has shape {array.shape}, not {expected[name]}"

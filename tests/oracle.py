@@ -250,3 +250,34 @@ def ease_scores(pair_UI: np.ndarray, l2: float) -> np.ndarray:
         gram = rest.T @ rest + l2 * np.eye(n_items - 1)
         weight_II[others, i] = np.linalg.solve(gram, rest.T @ pair_UI[:, i])
     return pair_UI @ weight_II
+
+
+def level_probabilities(
+    user_D: np.ndarray, item_D: np.ndarray, basis_SDD: np.ndarray, share_RS: np.ndarray
+) -> np.ndarray:
+    """P(r | u, v) of GC-MC's decoder, level by level."""
+    logits = []
+    for share_S in share_RS:
+        matrix_DD = sum(a * basis_DD for a, basis_DD in zip(share_S, basis_SDD, strict=True))
+        logits.append(math.exp(float(user_D @ matrix_DD @ item_D)))
+    return np.array(logits) / sum(logits)
+
+
+def rating_errors(predicted: Sequence[float], rating: Sequence[float]) -> dict[str, float]:
+    """RMSE and MAE, pair by pair."""
+    errors = [float(p) - float(r) for p, r in zip(predicted, rating, strict=True)]
+    mean_square = math.fsum(e * e for e in errors) / len(errors)
+    return {
+        "rmse": math.sqrt(mean_square),
+        "mae": math.fsum(map(abs, errors)) / len(errors),
+    }
+
+
+def central_differences(f: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:
+    """The gradient of f at x, one coordinate at a time."""
+    gradient, step = np.zeros_like(x), 1e-5
+    for place in np.ndindex(x.shape):
+        move = np.zeros_like(x)
+        move[place] = step
+        gradient[place] = (f(x + move) - f(x - move)) / (2 * step)
+    return gradient

@@ -14,6 +14,7 @@ from jaxrec.data import synthetic
 # Options as the command line takes them; each trains for a few seconds.
 MODELS = {
     "mf": {"model": {"name": "mf", "layers": 0}},
+    "mf with biases": {"model": {"name": "mf", "layers": 0, "biases": True}},
     "lightgcn": {"model": {"layers": 2}},
     "lightgcn, learned weights, dropped edges": {
         "model": {"layers": 2, "layer_weights": "learned", "edge_dropout": 0.2}

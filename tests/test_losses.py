@@ -104,3 +104,21 @@ def test_the_gradient_against_shared_negatives_holds_no_array_of_all_scores():
     text = str(jax.make_jaxpr(jax.grad(value, (0, 1, 2)))(*rows))
     assert "[512,333]" in text
     assert "[4096,333]" not in text
+
+
+def test_losses_of_ratings_equal_their_definitions_and_have_their_gradients():
+    rng = np.random.default_rng(3)
+    score, rating = rng.normal(size=7), rng.normal(size=7)
+
+    def slow(x: np.ndarray) -> float:
+        return math.fsum((r - s) ** 2 for r, s in zip(rating, x, strict=True))
+
+    def ours(x):
+        return losses.squared_error(x, jnp.asarray(rating, jnp.float32)).sum()
+
+    value, gradient = jax.value_and_grad(ours)(jnp.asarray(score, jnp.float32))
+    assert float(value) == pytest.approx(slow(score), rel=1e-5)
+    expected = oracle.central_differences(slow, score)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4)
+    equal = losses.level_loss(jnp.zeros((3, 5)), jnp.array([0, 4, 2]))
+    np.testing.assert_allclose(equal, math.log(5), rtol=1e-6)

@@ -36,7 +36,9 @@ def evaluate(args: list[str]) -> None:
     content = measure(made.run, split, made.k, baselines=made.baselines, data=made.data)
     names = list(content["metrics"])
     columns = {"model": content["metrics"], **content["baselines"]}
-    rows = [[name, *(f"{m[name]:.6f}" for m in columns.values())] for name in names]
+    rows = [
+        [name, *(f"{m[name]:.6f}" if name in m else "" for m in columns.values())] for name in names
+    ]
     reporter = Reporter()
     reporter.table(f"{split}: {content['users']:,} users", ["", *columns], rows)
     reporter.say(content["protocol"])

@@ -13,7 +13,7 @@ from tyro.conf import Positional
 from jaxrec import config as configs
 from jaxrec import presets
 from jaxrec.cli.arguments import parse
-from jaxrec.config import Config
+from jaxrec.config import Config, NegativesConfig
 from jaxrec.errors import InputError
 
 
@@ -78,6 +78,8 @@ def train(args: list[str]) -> None:
     values = {
         f.name: getattr(made, f.name) for f in dataclasses.fields(Config) if f.name != "preset"
     }
+    if made.loss.rates and made.negatives == base.negatives:  # the preset's, and not asked for
+        values["negatives"] = NegativesConfig()
     config = Config(preset=base.preset, **values)
     _leave_at_once()
     from jaxrec.train.run import train as start

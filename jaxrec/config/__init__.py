@@ -5,7 +5,7 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 ``Config``, and ``from_dict`` of it gives an equal ``Config`` back.
 """
 
-from jaxrec.config.checks import check_cutoffs
+from jaxrec.config.checks import RATING_METRICS, check_cutoffs, lower_is_better
 from jaxrec.config.codec import from_dict, load, to_dict
 from jaxrec.config.model import ModelConfig
 from jaxrec.config.sections import (
@@ -24,6 +24,7 @@ from jaxrec.config.whole import Config
 
 __all__ = [
     "IN_MEMORY",
+    "RATING_METRICS",
     "CheckpointConfig",
     "Config",
     "EvalConfig",
@@ -38,5 +39,6 @@ __all__ = [
     "check_cutoffs",
     "from_dict",
     "load",
+    "lower_is_better",
     "to_dict",
 ]

@@ -4,6 +4,14 @@ from collections.abc import Sequence
 
 from jaxrec.errors import InputError
 
+RATING_METRICS = ("rmse", "mae")
+"""Metrics of predicted ratings; the others are of rankings."""
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a metric is an error."""
+    return metric.partition("@")[0] in RATING_METRICS
+
 
 def check(ok: bool, message: str) -> None:
     """Raise InputError with the message unless ``ok``."""

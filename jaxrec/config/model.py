@@ -27,6 +27,10 @@ class ModelConfig:
     """Score of a user and an item, in training and in ranking; mlp is a learned function."""
     score_width: int = 32
     """Hidden units of the score mlp."""
+    biases: bool = False
+    """A learned number for each user and each item is added to the score."""
+    bases: int = 2
+    """Matrices that the decoder of loss.name levels mixes, for all levels."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute type of propagation (gcmc, pinsage: float32) and scores; parameters and sums stay
     float32."""
@@ -84,6 +88,7 @@ class ModelConfig:
             f"model.layers must be at least 1 for {name}, not {self.layers}",
         )
         check(self.score_width >= 1, f"model.score_width is at least 1, not {self.score_width}")
+        check(self.bases >= 1, f"model.bases must be at least 1, not {self.bases}")
         check(self.init_std > 0, f"model.init_std must be positive, not {self.init_std}")
         check(
             self.layers >= 1 or (self.layer_weights == "mean" and self.edge_dropout == 0),

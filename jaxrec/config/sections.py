@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxrec.config.checks import check, check_cutoffs
+from jaxrec.config.checks import RATING_METRICS, check, check_cutoffs
 from jaxrec.errors import nearest
 
 IN_MEMORY = "(a Dataset in memory)"
@@ -67,13 +67,23 @@ class FilterConfig:
 class LossConfig:
     """What the scores of positives and negatives are trained towards."""
 
-    name: Literal["bpr", "bce", "softmax"] = "bpr"
-    """bpr (pairwise), bce (binary), softmax (sampled softmax)."""
+    name: Literal["bpr", "bce", "softmax", "mse", "levels"] = "bpr"
+    """bpr (pairwise), bce (binary), softmax (sampled softmax). Of ratings, without negatives: mse
+    (squared error), levels (likelihood of the rating by GC-MC's decoder)."""
     temperature: float = 1.0
     """Scores are divided by this before the loss."""
 
     def __post_init__(self) -> None:
         check(self.temperature > 0, f"loss.temperature must be positive, not {self.temperature}")
+        check(
+            self.temperature == 1 or self.name != "levels",
+            "loss.temperature is for scores, and loss.name levels has a decoder instead of one",
+        )
+
+    @property
+    def rates(self) -> bool:
+        """Whether ratings are predicted."""
+        return self.name in ("mse", "levels")
 
 
 @dataclass(frozen=True)
@@ -235,7 +245,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class EvalConfig:
-    """Ranking over all items."""
+    """Ranking over all items, and errors of predicted ratings."""
 
     k: tuple[int, ...] = (10, 20, 50)
     """Cut-offs K of the metrics."""
@@ -244,8 +254,8 @@ class EvalConfig:
     where not given."""
     select_on: Literal["validation", "test", "none"] = "validation"
     """Whose metric chooses the parameters that are kept; none keeps the last ones."""
-    metric: str = "recall@20"
-    """The metric that selects."""
+    metric: str | None = None
+    """The metric that selects; recall@20 where not given, and rmse where the loss is of ratings."""
     block: int | None = None
     """Users scored at once on a device; chosen from the memory at hand where not given."""
 
@@ -253,17 +263,23 @@ class EvalConfig:
         check_cutoffs(self.k)
         check((self.every or 0) >= 0, f"eval.every must not be negative, not {self.every}")
         check(self.block is None or self.block >= 1, "eval.block must be at least 1")
-        if self.select_on != "none":
-            name, _, k = self.metric.partition("@")
-            names = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
-            check(
-                name in names,
-                f"eval.metric {self.metric!r} is no ranking metric{nearest(name, names)}",
-            )
-            check(
-                k.isdigit() and int(k) in self.k,
-                f"eval.metric {self.metric!r} needs a cut-off among eval.k {self.k}",
-            )
+        if self.metric is not None:
+            self.check_metric(self.metric)
+
+    def check_metric(self, metric: str) -> None:
+        """Raise InputError unless the metric can select, where one does."""
+        if self.select_on == "none" or metric in RATING_METRICS:
+            return
+        name, _, k = metric.partition("@")
+        names = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
+        check(
+            name in names,
+            f"eval.metric {metric!r} is no metric{nearest(name, (*names, *RATING_METRICS))}",
+        )
+        check(
+            k.isdigit() and int(k) in self.k,
+            f"eval.metric {metric!r} needs a cut-off among eval.k {self.k}",
+        )
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import dataclasses
 from dataclasses import dataclass, field
 
-from jaxrec.config.checks import check
+from jaxrec.config.checks import RATING_METRICS, check
 from jaxrec.config.model import ModelConfig
 from jaxrec.config.sections import (
     CheckpointConfig,
@@ -75,11 +75,46 @@ class Config:
             self.negatives.name != "in-batch" or self.train.batch_size > 1,
             "negatives.name in-batch needs a train.batch_size of at least 2",
         )
+        self._check_ratings()
+        self.eval.check_metric(self.metric)
         check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(
             not (self.train.refit and self.eval.select_on != "validation"),
             "train.refit needs eval.select_on validation: it trains the length chosen there again",
         )
+
+    def _check_ratings(self) -> None:
+        loss, model = self.loss.name, self.model
+        for f in dataclasses.fields(self.negatives):
+            check(
+                not self.loss.rates or getattr(self.negatives, f.name) == f.default,
+                f"negatives.{f.name} is for losses with negatives, and loss.name {loss} has none",
+            )
+        check(
+            self.metric not in RATING_METRICS or self.loss.rates,
+            f"eval.metric {self.metric} needs loss.name mse or levels, not {loss}",
+        )
+        check(
+            loss != "levels" or model.score == "dot",
+            f"model.score {model.score} is not for loss.name levels, which has a decoder instead",
+        )
+        check(
+            loss != "levels" or not model.biases,
+            "model.biases is not for loss.name levels: its decoder has none",
+        )
+        check(
+            loss == "levels" or model.bases == ModelConfig().bases,
+            f"model.bases needs loss.name levels, not {loss}",
+        )
+        check(
+            loss == "mse" or model.score != "mlp" or not model.biases,
+            f"model.biases with model.score mlp needs loss.name mse, not {loss}",
+        )
+
+    @property
+    def metric(self) -> str:
+        """``eval.metric`` with its default resolved."""
+        return self.eval.metric or ("rmse" if self.loss.rates else "recall@20")
 
     @property
     def corrects(self) -> bool:
@@ -94,7 +129,8 @@ class Config:
             return self.optim.sparse
         if self.optim.name == "rowwise_adagrad":
             return True
-        a_pair = self.negatives.count if self.negatives.name == "uniform" else 0
+        private = self.negatives.name == "uniform" and not self.loss.rates
+        a_pair = self.negatives.count if private else 0
         a_pair = a_pair * self.negatives.candidates + self.negatives.hard
         shared = self.negatives.count if self.negatives.name == "shared" else 0
         in_step = (self.train.batch_size * (2 + a_pair) + shared) * self.model.rows_a_node

@@ -19,6 +19,7 @@ from jaxrec.evaluate.ranking import (
     random_scorer,
     union,
 )
+from jaxrec.evaluate.ratings import RatingEvaluator
 from jaxrec.evaluate.scorers import table_scorer
 from jaxrec.files import write_json
 from jaxrec.runfolder import check_data, check_run, read_embeddings, read_json
@@ -30,8 +31,8 @@ _KEPT_AT_EQUAL_K = ("train", "validation")
 def protocol(config: Config) -> str:
     """One line that says how the numbers came about."""
     chosen = {
-        "validation": f"parameters chosen by {config.eval.metric} on validation",
-        "test": f"parameters chosen by {config.eval.metric} ON TEST (as the papers do)",
+        "validation": f"parameters chosen by {config.metric} on validation",
+        "test": f"parameters chosen by {config.metric} ON TEST (as the papers do)",
         "none": "last parameters, no selection",
     }[config.eval.select_on]
     refit = "; length chosen on validation, then trained on train and validation"
@@ -54,13 +55,20 @@ def measure(
     baselines: dict[str, Scorer],
     evaluator: Evaluator,
     should_stop: Callable[[], bool] | None = None,
+    ratings: RatingEvaluator | None = None,
 ) -> dict[str, Any] | None:
-    """Metrics of the model and of each baseline: a part of eval.json; None if stopped."""
+    """Metrics of the model and of each baseline: a part of eval.json; None if stopped.
+
+    With ``ratings`` the errors of the model besides, and of baselines of their own.
+    """
     measured = {}
     for name, scorer in {"model": model, **baselines}.items():
         measured[name] = evaluator(scorer, should_stop)
         if measured[name] is None:
             return None
+    if ratings is not None:
+        measured["model"] |= ratings(model)
+        measured |= ratings.baselines if baselines else {}
     return {"metrics": measured.pop("model"), "baselines": measured, "users": evaluator.users}
 
 
@@ -126,7 +134,9 @@ def evaluate(
         from jaxrec.evaluate.baselines import ON_REQUEST
 
         others[name] = ON_REQUEST[name](train.csr(), train.n_items)
-    measured = measure(model, others, Evaluator(held_out.csr(), seen, ks, train.n_items))
+    ratings = RatingEvaluator(held_out, train) if config.loss.rates else None
+    ranking = Evaluator(held_out.csr(), seen, ks, train.n_items)
+    measured = measure(model, others, ranking, ratings=ratings)
     assert measured is not None
     before = read_json(run / "eval.json")
     content = {"split": split} | measured

@@ -1,6 +1,6 @@
 """What scores items for users: embeddings, popularity, chance."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +10,14 @@ from jax import lax
 from jaxtyping import Array, Float, Num
 
 from jaxrec import hashing
-from jaxrec.models.score import PairWeights, all_scores
+from jaxrec.models.decoder import DecoderWeights, all_expected, expected, level_logits
+from jaxrec.models.score import PairWeights, all_scores, pair_scores
 from jaxrec.runfolder import Embeddings
 
 ScoreFn = Callable[[Any, Array], Array]
+
+PairFn = Callable[[Any, Array, Array], Array]
+"""``(params, user_B, item_B)`` to the scores of these pairs, [B]."""
 
 TileFn = Callable[[Any, Array, int], Any]
 """``(params, first, size)`` to the parameters that score the items first .. first + size - 1."""
@@ -43,11 +47,7 @@ def _dot(params: dict[str, Array], user_B: Array) -> Array:
         precision=lax.Precision.HIGHEST,
         preferred_element_type=jnp.float32,
     )
-    if "user_bias" in params:
-        score_BI += params["user_bias"][user_B, None]
-    if "item_bias" in params:
-        score_BI += params["item_bias"]
-    return score_BI
+    return _rated(params, score_BI, user_B[:, None], slice(None))
 
 
 def dot_scorer(
@@ -66,30 +66,62 @@ def dot_scorer(
 
 
 def _learned(params: dict[str, Array], user_B: Array) -> Array:
-    weights = PairWeights(*(params[name] for name in PairWeights._fields))
-    return all_scores(weights, params["user"][user_B], params["item"])
+    score_BI = all_scores(_pair_weights(params), params["user"][user_B], params["item"])
+    return _rated(params, score_BI, user_B[:, None], slice(None))
 
 
-def pair_scorer(
-    user_UD: Float[Array | np.ndarray, "U D"],
-    item_ID: Float[Array | np.ndarray, "I D"],
-    weights: PairWeights | None,
-) -> Scorer:
-    """Score by the learned function of these weights; u · i where there are none."""
-    if weights is None:
-        return dot_scorer(user_UD, item_ID)
-    params = {"user": jnp.asarray(user_UD), "item": jnp.asarray(item_ID)}
-    params |= {name: jnp.asarray(x) for name, x in weights._asdict().items()}
-    return Scorer(_learned, params, len(item_ID))
+def _decoded(params: dict[str, Array], user_B: Array) -> Array:
+    level_R, user_BD = params["decoder_level_R"], params["user"][user_B]
+    return all_expected(_decoder_weights(params), level_R, user_BD, params["item"])
+
+
+def _rated(params: dict[str, Array], score: Array, user: Any, item: Any) -> Array:
+    """Scores with the biases that there are, as ratings where they stand for such."""
+    if "user_bias" in params:
+        score += params["user_bias"][user]
+    if "item_bias" in params:
+        score += params["item_bias"][item]
+    if "rating_mean" in params:
+        score = params["rating_mean"] + params["rating_scale"] * score
+    return score
+
+
+def _pair_weights(params: dict[str, Array]) -> PairWeights:
+    return PairWeights(*(params[f"score_{name}"] for name in PairWeights._fields))
+
+
+def _decoder_weights(params: dict[str, Array]) -> DecoderWeights:
+    return DecoderWeights(*(params[f"decoder_{name}"] for name in DecoderWeights._fields))
+
+
+def _dot_pairs(params: dict[str, Array], user_B: Array, item_B: Array) -> Array:
+    score_B = jnp.sum(params["user"][user_B] * params["item"][item_B], axis=1)
+    return _rated(params, score_B, user_B, item_B)
+
+
+def _learned_pairs(params: dict[str, Array], user_B: Array, item_B: Array) -> Array:
+    item_B1D = params["item"][item_B[:, None]]
+    score_B1 = pair_scores(_pair_weights(params), params["user"][user_B], item_B1D)
+    return _rated(params, score_B1[:, 0], user_B, item_B)
+
+
+def _decoded_pairs(params: dict[str, Array], user_B: Array, item_B: Array) -> Array:
+    pair_BD = params["user"][user_B], params["item"][item_B]
+    return expected(level_logits(_decoder_weights(params), *pair_BD), params["decoder_level_R"])
+
+
+def scorer_of(learned: Mapping[str, Array | np.ndarray]) -> Scorer:
+    """What ranks by the arrays that a run has learnt, named as in :class:`Embeddings`."""
+    params = {name: jnp.asarray(x) for name, x in learned.items()}
+    fn = _learned if "score_bias_H" in params else _dot
+    fn = _decoded if "decoder_basis_SDD" in params else fn
+    return Scorer(fn, params, len(params["item"]))
 
 
 def table_scorer(table: Embeddings) -> Scorer:
     """What ranks by the embeddings of a finished run."""
-    if table.score_bias_H is not None:
-        fields = (getattr(table, f"score_{name}") for name in PairWeights._fields)
-        return pair_scorer(table.user, table.item, PairWeights(*fields))
-    biases = {"user_bias_U": table.user_bias, "item_bias_I": table.item_bias}
-    return dot_scorer(table.user, table.item, **biases)
+    ids = ("user_ids", "item_ids")
+    return scorer_of({name: x for name, x in table.arrays().items() if name not in ids})
 
 
 def _popularity(count_I: Array, user_B: Array) -> Array:
@@ -121,9 +153,17 @@ def _random_tile(params: tuple[Array, Array], first: Array, size: int) -> tuple[
     return params[0], _items(params[1], first, size)
 
 
-TILES: dict[ScoreFn, TileFn] = {_dot: _dot_tile, _learned: _dot_tile}
+TILES: dict[ScoreFn, TileFn] = {_dot: _dot_tile, _learned: _dot_tile, _decoded: _dot_tile}
 TILES |= {_popularity: _items, _random: _random_tile}
 """Score functions that can score some of the items alone: large catalogues are ranked in tiles."""
+
+
+PAIRS: dict[ScoreFn, PairFn] = {
+    _dot: _dot_pairs,
+    _learned: _learned_pairs,
+    _decoded: _decoded_pairs,
+}
+"""Score functions that can score given pairs alone: what predicts ratings."""
 
 
 def random_scorer(seed: int, n_items: int) -> Scorer:

@@ -223,19 +223,25 @@ def has_levels(data: Dataset) -> bool:
     return data.rating is not None and len(np.unique(data.rating)) <= _MOST_LEVELS
 
 
-def rating_levels(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+def rating_levels(
+    data: Dataset, asks: str = "model.levels", mend: str = "set model.levels False"
+) -> tuple[np.ndarray, np.ndarray]:
     """The different ratings, ascending, and the number among them of each interaction's.
+
+    Args:
+      asks, mend: the field to be named where they cannot be had, and what to do where there are
+        too many.
 
     Raises:
       InputError: there are no ratings, or more than 20 different ones.
     """
     if data.rating is None:
-        raise InputError(f"{data.name}: model.levels needs ratings, and this data has none")
+        raise InputError(f"{data.name}: {asks} needs ratings, and this data has none")
     values, level = np.unique(data.rating, return_inverse=True)
     if len(values) > _MOST_LEVELS:
         raise InputError(
-            f"{data.name}: {len(values)} different ratings are too many for model.levels, "
-            f"{_MOST_LEVELS} at most; set model.levels False"
+            f"{data.name}: {len(values)} different ratings are too many for {asks}, "
+            f"{_MOST_LEVELS} at most; {mend}"
         )
     return values, level.astype(np.int32)
 

@@ -1,9 +1,11 @@
 """Encoders: (parameters, graph) to embeddings. A model knows nothing of losses or loops."""
 
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
 from jaxrec.config import ModelConfig
+from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.gcmc import GCMC
 from jaxrec.models.inputs import FeatureSizes
 from jaxrec.models.lightgcn import LightGCN
@@ -15,6 +17,7 @@ from jaxrec.models.score import NeuralScore
 __all__ = [
     "GCMC",
     "NGCF",
+    "BilinearDecoder",
     "Encoder",
     "InductiveEncoder",
     "LightGCN",
@@ -36,6 +39,7 @@ def build(
     key: PRNGKeyArray,
     sizes: Sizes = (None, None),
     levels: int = 1,
+    decodes: int = 0,
 ) -> Encoder:
     """The encoder of a configuration, freshly initialised from the key, with its learned score.
 
@@ -44,11 +48,17 @@ def build(
     Args:
       sizes: of the users' and the items' features that are part of the input.
       levels: types of edges, of a model that tells them apart.
+      decodes: rating levels that a decoder tells apart; without one where 0.
     """
     rngs = nnx.Rngs(params=key)
     encoder = _encoder(config, n_users, n_items, rngs, sizes, levels)
     if config.score == "mlp":
         encoder.score = nnx.data(NeuralScore(encoder.out_dim, config.score_width, rngs))
+    if decodes:
+        decoder = BilinearDecoder(encoder.out_dim, decodes, config.bases, rngs)
+        encoder.decoder = nnx.data(decoder)
+    if config.biases:
+        encoder.bias = nnx.data(nnx.Param(jnp.zeros(n_users + n_items)))
     return encoder
 
 

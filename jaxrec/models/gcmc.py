@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
+from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import keep_mask
 from jaxrec.models.nodes import NewEdges, Nodes
@@ -104,6 +105,8 @@ class GCMC(nnx.Module):
         self.shift = nnx.Param(jnp.zeros((2, dim))) if batch_norm else None
         self.out_dim = dim
         self.score: NeuralScore | None = None
+        self.decoder: BilinearDecoder | None = None
+        self.bias: nnx.Param | None = None
         self.n_users, self.node_dropout = n_users, node_dropout
         self.kernel: Literal["auto"] | Kernel = kernel
 

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite, drop_edges
 from jaxrec.graph.spmm import Kernel, propagate, sum_of_layers
+from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.nodes import Block, Nodes
 from jaxrec.models.score import NeuralScore
 
@@ -57,6 +58,8 @@ class LightGCN(nnx.Module):
         self.edge_dropout = edge_dropout
         self.out_dim = dim
         self.score: NeuralScore | None = None
+        self.decoder: BilinearDecoder | None = None
+        self.bias: nnx.Param | None = None
         self.convs = nnx.List([LightGraphConv(kernel) for _ in range(layers)])
         self.dtype = jnp.dtype(dtype)
 

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxrec import hashing
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
+from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.nodes import Nodes
 from jaxrec.models.score import NeuralScore
 
@@ -96,6 +97,8 @@ class NGCF(nnx.Module):
         self.form = form
         self.out_dim = dim * (layers + 1) if form == "paper" else dim
         self.score: NeuralScore | None = None
+        self.decoder: BilinearDecoder | None = None
+        self.bias: nnx.Param | None = None
         self.node_dropout, self.message_dropout = node_dropout, message_dropout
         self.kernel: Literal["auto"] | Kernel = kernel
         self.dtype = jnp.dtype(dtype)

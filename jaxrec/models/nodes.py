@@ -54,6 +54,8 @@ class Encoder(Protocol):
 
     embedding: Any
     score: Any  # a NeuralScore, or None
+    decoder: Any  # a BilinearDecoder, or None
+    bias: Any  # [N] in the data set's order, or None
     out_dim: int  # width of the final embeddings
 
     @property

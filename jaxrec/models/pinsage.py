@@ -12,6 +12,7 @@ from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.graph.neighbors import Neighbors
 from jaxrec.graph.spmm import Kernel, propagate
+from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import mean_scales
 from jaxrec.models.nodes import NewEdges, Nodes
@@ -106,6 +107,8 @@ class PinSAGE(nnx.Module):
         self.out = nnx.Param(init(rngs.params(), (hidden, dim)))
         self.out_dim = dim
         self.score: NeuralScore | None = None
+        self.decoder: BilinearDecoder | None = None
+        self.bias: nnx.Param | None = None
         self.fan_outs, self.uniform = fan_outs, uniform
         self.walks, self.walk_length = walks, walk_length
         self.kernel: Literal["auto"] | Kernel = kernel

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
+from jaxrec.config import lower_is_better
 from jaxrec.report.markup import Html, join, notice, number, table, tag
 from jaxrec.report.plots import Line, curves
 from jaxrec.report.records import Run
-from jaxrec.report.sections import lower_is_better, metric_names, setting, throughput
+from jaxrec.report.sections import metric_names, setting, throughput
 
 
 def comparison(runs: Sequence[Run]) -> Html:

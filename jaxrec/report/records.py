@@ -31,7 +31,9 @@ class Run:
     @property
     def metric(self) -> str:
         """The metric that selects, which is also the headline."""
-        return str(self.config.get("eval", {}).get("metric", "recall@20"))
+        chosen = self.config.get("eval", {}).get("metric")
+        rates = self.config.get("loss", {}).get("name") in ("mse", "levels")
+        return str(chosen or ("rmse" if rates else "recall@20"))
 
     @property
     def results(self) -> dict[str, dict[str, Any]]:

@@ -10,12 +10,6 @@ from jaxrec.report.markup import Html, join, notice, number, table, tag, tiles
 from jaxrec.report.plots import Line, bars, curves
 from jaxrec.report.records import Run
 
-_LOWER_IS_BETTER = ("rmse", "mae")
-
-
-def lower_is_better(metric: str) -> bool:
-    return metric.partition("@")[0] in _LOWER_IS_BETTER
-
 
 def metric_names(results: Iterable[dict[str, Any]]) -> list[str]:
     """The metrics of several results: by name in the order met, cut-offs ascending."""

@@ -15,6 +15,7 @@ class Pairs(NamedTuple):
     Attributes:
       user_E, item_E: int32.
       weight_E: event weights, or None where all are 1.
+      target_E: what the loss wants of each pair, where it is of ratings.
       indptr: [U + 1]; the pairs of user u are those at indptr[u]:indptr[u + 1].
       active: the users that have pairs, ascending.
     """
@@ -24,6 +25,7 @@ class Pairs(NamedTuple):
     weight_E: Float[Array, "E"] | None
     indptr: Int[Array, "U1"]
     active: Int[Array, "A"]
+    target_E: Float[Array, "E"] | Int[Array, "E"] | None = None
 
     @property
     def size(self) -> int:
@@ -31,11 +33,12 @@ class Pairs(NamedTuple):
 
 
 class Positives(NamedTuple):
-    """B pairs; ``weight_B`` is 0 where an epoch's last batch is padded."""
+    """B pairs; ``weight_B`` is 0 where an epoch's last batch is padded; ``target_B`` or None."""
 
     user_B: Int[Array, "B"]
     item_B: Int[Array, "B"]
     weight_B: Float[Array, "B"]
+    target_B: Float[Array, "B"] | Int[Array, "B"] | None = None
 
 
 def _mix(x: Array) -> Array:
@@ -105,7 +108,8 @@ def _positives(pairs: Pairs, index_B: Array, exists_B: Array) -> Positives:
     weight_B = exists_B.astype(jnp.float32)
     if pairs.weight_E is not None:
         weight_B = weight_B * pairs.weight_E[index_B]
-    return Positives(pairs.user_E[index_B], pairs.item_E[index_B], weight_B)
+    target_B = None if pairs.target_E is None else pairs.target_E[index_B]
+    return Positives(pairs.user_E[index_B], pairs.item_E[index_B], weight_B, target_B)
 
 
 POSITIVES = {"edges": by_edges, "users": by_users}

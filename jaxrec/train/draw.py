@@ -29,6 +29,8 @@ class TrainData(NamedTuple):
 class Batch(NamedTuple):
     """Positives and their negatives: neg is [B, N] private or [S] shared; valid_BN or None.
 
+    Losses of ratings have none: an empty set that is shared.
+
     With c candidates a negative N is c times as many, of which the loss takes the hardest. Hard
     negatives have the last H columns of valid_BN.
     """
@@ -53,6 +55,8 @@ def draw(config: Config, n_items: int, data: TrainData, step: Int[Array, ""]) ->
     positives = POSITIVES[config.train.positives](
         pos_key, step, data.pairs, config.train.batch_size
     )
+    if config.loss.rates:
+        return Batch(positives, jnp.zeros(0, jnp.int32), None)
     neg_key = jax.random.fold_in(neg_key, step)
     neg, valid_BN = _negatives(config, n_items, data, positives, neg_key)
     log_q = None

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrec.config import lower_is_better
 from jaxrec.errors import Interrupted, RunError
 from jaxrec.log import Reporter, RunLog
 from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed
@@ -135,7 +136,7 @@ class Loop:
         self.reporter.end()
         if step < self.cadence.total:
             self.reporter.say(
-                f"stopped early: {self.config.eval.metric} was best at step {best.step}, "
+                f"stopped early: {self.config.metric} was best at step {best.step}, "
                 f"{best.since} evaluations ago"
             )
         return self._chosen(state, step, best)
@@ -237,10 +238,8 @@ class Loop:
         if self.log.find(self.phase.origin + step, split) is not None or self.watch():
             return
         began = time.perf_counter()
-        evaluator = self.problem.evaluator(split)
-        assert evaluator is not None  # a run without such pairs is refused when it starts
-        try:
-            metrics = evaluator(self.problem.scorer(state), self.watch)
+        try:  # a run without such pairs is refused when it starts
+            metrics = self.problem.measure(split, state, self.watch)
         except RunError:  # NaN scores: parameters that are finite and far too large
             self._diverged(f"the scores were not finite after step {step - 1}")
         if metrics is None:  # a signal came
@@ -248,7 +247,7 @@ class Loop:
         self._record(step, split, **metrics)
         seconds = round(time.perf_counter() - began, 3)
         self.log.timing(self.phase.origin + step, event="evaluated", evaluate_seconds=seconds)
-        shown = self.config.eval.metric
+        shown = self.config.metric
         self.reporter.say(f"{self._where(step)}  {split} {shown} {metrics[shown]:.4f}")
 
     def _record(self, step: int, split: str, **values: float) -> None:
@@ -259,11 +258,12 @@ class Loop:
         return f"{self.phase.name} step {step}/{self.cadence.total}"
 
     def best(self) -> Best:
-        """The first step with the highest selection metric, out of the log's records."""
+        """The first step with the best selection metric, out of the log's records."""
         if self.select_on == "none":
             return Best(None, 0)
+        sign = -1 if lower_is_better(self.config.metric) else 1
         values = [
-            (r["step"] - self.phase.origin, r[self.config.eval.metric])
+            (r["step"] - self.phase.origin, sign * r[self.config.metric])
             for r in self.log.records
             if r["split"] == self.select_on and r["phase"] == self.phase.name
         ]

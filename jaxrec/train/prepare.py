@@ -14,6 +14,7 @@ from jaxrec.data import schema
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.schema import Encoded, Schema
 from jaxrec.errors import InputError
+from jaxrec.evaluate.ratings import RatingScale, needed_ratings
 from jaxrec.graph import bipartite
 from jaxrec.graph.bipartite import Bipartite, NodeFeatures
 from jaxrec.graph.csr import DeviceCsr
@@ -35,11 +36,13 @@ class Inputs(NamedTuple):
     Attributes:
       user, item: None where a side has no features, or they are not asked for.
       levels: how many types of edges there are.
+      decodes: how many rating levels the loss tells apart; 0 where it does not.
     """
 
     user: Schema | None = None
     item: Schema | None = None
     levels: int = 1
+    decodes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -68,8 +71,9 @@ def inputs(config: Config, train: Dataset) -> Inputs:
         raise InputError(
             f"negatives.hard_ranks begins at {first}, and there are {train.n_items} items in train"
         )
+    decodes = decoded_levels(config, train)
     if how.name not in ("gcmc", "pinsage"):
-        return Inputs()
+        return Inputs(decodes=decodes)
     user = item = None
     if how.features is not False:
         user = _fit(train.user_features, train.user_counts())
@@ -80,10 +84,24 @@ def inputs(config: Config, train: Dataset) -> Inputs:
         side = "users" if user is None else "items"
         raise InputError(f"{train.name}: without model.ids {side} need features, {_NO_FEATURES}")
     if how.name != "gcmc" or how.levels is False:
-        return Inputs(user, item)
+        return Inputs(user, item, decodes=decodes)
     if how.levels is None and not bipartite.has_levels(train):
-        return Inputs(user, item)
-    return Inputs(user, item, len(bipartite.rating_levels(train)[0]))
+        return Inputs(user, item, decodes=decodes)
+    return Inputs(user, item, len(bipartite.rating_levels(train)[0]), decodes)
+
+
+def decoded_levels(config: Config, train: Dataset) -> int:
+    """How many rating levels the loss tells apart; 0 where it does not.
+
+    Raises:
+      InputError: the loss needs ratings, and there are none or too many different ones.
+    """
+    if config.loss.rates:
+        needed_ratings(train)
+    if config.loss.name != "levels":
+        return 0
+    levels = bipartite.rating_levels(train, "loss.name levels", "take loss.name mse")
+    return len(levels[0])
 
 
 _NO_FEATURES = (
@@ -132,18 +150,29 @@ def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray)
         order = np.argsort(key_E, kind="stable")
     del key_E  # of a large graph it is as large as all that is kept
     indptr = np.append(0, np.cumsum(train.user_counts()))
-    weight = train.weight
+    weight, target = train.weight, _targets(config, train)
     pairs = Pairs(
         user_E=jnp.asarray(train.user[order]),
         item_E=jnp.asarray(train.item[order]),
         weight_E=None if weight is None else jnp.asarray(weight[order], jnp.float32),
         indptr=jnp.asarray(indptr, jnp.int32),
         active=jnp.asarray(np.flatnonzero(train.user_counts()), jnp.int32),
+        target_E=None if target is None else jnp.asarray(target[order]),
     )
     known = train.csr()
     device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
     graph = _graph(config, train, takes, key)
     return TrainData(graph, pairs, device_known, key, _popularity(config, train))
+
+
+def _targets(config: Config, train: Dataset) -> np.ndarray | None:
+    """What the loss wants of each pair, where it is of ratings: the level, or what is left of the
+    rating without the mean."""
+    if not config.loss.rates:
+        return None
+    if config.loss.name == "levels":
+        return bipartite.rating_levels(train)[1]
+    return (needed_ratings(train) - RatingScale.of(train).mean).astype(np.float32)
 
 
 def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> Bipartite:

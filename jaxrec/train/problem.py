@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +19,10 @@ from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr, union
-from jaxrec.evaluate.scorers import pair_scorer
-from jaxrec.graph.bipartite import Bipartite
+from jaxrec.evaluate.ratings import RatingEvaluator, RatingScale
+from jaxrec.evaluate.scorers import scorer_of
+from jaxrec.graph.bipartite import Bipartite, rating_levels
 from jaxrec.graph.spectral import spectral_table
-from jaxrec.models.score import PairWeights
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train import warm
 from jaxrec.train.batches import steps_per_epoch
@@ -108,7 +109,7 @@ class Problem:
         init_key, data_key = jax.random.split(
             jax.random.fold_in(seed_key, {"search": 0, "refit": 1}[phase])
         )
-        takes = inputs(config, train) if config.warm_start is None else warm.takes(config)
+        takes = inputs(config, train) if config.warm_start is None else warm.takes(config, train)
         shape: models.Encoder = nnx.eval_shape(lambda: _model(config, train, takes, init_key))
         stepper = Stepper(
             config,
@@ -150,27 +151,66 @@ class Problem:
         return self.stepper.init(nnx.state(model))
 
     @cached_property
-    def _nodes(self) -> Callable[[TrainState, Bipartite], jax.Array]:
+    def _nodes(self) -> Callable[[TrainState, Bipartite], tuple[jax.Array, jax.Array | None]]:
         stepper = self.stepper
-        return jax.jit(lambda state, graph: stepper.nodes(stepper.current(state), graph).emb_ND)
+
+        def nodes(state: TrainState, graph: Bipartite) -> tuple[jax.Array, jax.Array | None]:
+            params = stepper.current(state)
+            return stepper.nodes(params, graph).emb_ND, stepper.biases(params, graph)
+
+        return jax.jit(nodes)
 
     def embeddings(self, state: TrainState) -> tuple[jax.Array, jax.Array]:
         """Final user [U, D] and item [I, D] embeddings, as they are scored."""
-        if self.on_host:
-            state = jax.device_put(state, jax.devices("cpu")[0])
-        emb_ND = self._nodes(state, self.data.graph)
-        if self.on_host:
-            emb_ND = jax.device_put(emb_ND, jax.local_devices()[0])
+        emb_ND, _ = self._embedded(state)
         return emb_ND[: self.stepper.n_users], emb_ND[self.stepper.n_users :]
+
+    def _embedded(self, state: TrainState) -> tuple[jax.Array, jax.Array | None]:
+        """Embeddings and biases of all nodes."""
+        if not self.on_host:
+            return self._nodes(state, self.data.graph)
+        made = self._nodes(jax.device_put(state, jax.devices("cpu")[0]), self.data.graph)
+        return jax.device_put(made, jax.local_devices()[0])
+
+    def learned(self, state: TrainState) -> dict[str, jax.Array | np.ndarray]:
+        """All that scores, by the names that it has in embeddings.npz."""
+        n_users = self.stepper.n_users
+        emb_ND, bias_N = self._embedded(state)
+        found: dict[str, Any] = {"user": emb_ND[:n_users], "item": emb_ND[n_users:]}
+        if bias_N is not None:
+            found |= {"user_bias": bias_N[:n_users], "item_bias": bias_N[n_users:]}
+        model = nnx.merge(self.stepper.graphdef, state.params)
+        for part, layer in (("score", model.score), ("decoder", model.decoder)):
+            weights = {} if layer is None else layer.weights._asdict()
+            found |= {f"{part}_{name}": array for name, array in weights.items()}
+        return found | self._ratings
+
+    @cached_property
+    def _ratings(self) -> dict[str, np.ndarray]:
+        """What makes ratings of scores, where the loss is of ratings."""
+        train, loss = self.splits.train, self.config.loss
+        if not loss.rates:
+            return {}
+        scale = RatingScale.of(train)
+        found = {"rating_range": np.array(scale[1:], np.float32)}
+        if loss.name == "levels":
+            return found | {"decoder_level_R": rating_levels(train)[0]}
+        found["rating_mean"] = np.array(scale.mean, np.float32)
+        return found | {"rating_scale": np.array(1 / loss.temperature, np.float32)}
 
     def scorer(self, state: TrainState) -> Scorer:
         """What ranks items for users."""
-        return pair_scorer(*self.embeddings(state), self.pair_weights(state))
+        return scorer_of(self.learned(state))
 
-    def pair_weights(self, state: TrainState) -> PairWeights | None:
-        """The parameters of a learned score; None where the score is a product."""
-        score = nnx.merge(self.stepper.graphdef, state.params).score
-        return None if score is None else score.weights
+    def measure(
+        self, split: str, state: TrainState, should_stop: Callable[[], bool]
+    ) -> dict[str, float] | None:
+        """Metrics of a split that holds pairs; None if stopped."""
+        evaluator, ratings = self.evaluator(split), self.ratings(split)
+        assert evaluator is not None
+        scorer = self.scorer(state)
+        metrics = evaluator(scorer, should_stop)
+        return metrics if metrics is None or ratings is None else metrics | ratings(scorer)
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
         """Every parameter by its path, the table's rows in the data set's order."""
@@ -218,6 +258,19 @@ class Problem:
                 )
         return self._evaluators[split]
 
+    def ratings(self, split: str) -> RatingEvaluator | None:
+        """The errors of a split's ratings, made once; None where the loss is of rankings."""
+        if not self.config.loss.rates:
+            return None
+        if split not in self._rating_evaluators:
+            held_out = getattr(self.splits, split)
+            self._rating_evaluators[split] = RatingEvaluator(held_out, self.splits.train)
+        return self._rating_evaluators[split]
+
+    @cached_property
+    def _rating_evaluators(self) -> dict[str, RatingEvaluator]:
+        return {}
+
     @cached_property
     def _evaluators(self) -> dict[str, Evaluator | None]:
         return {}
@@ -238,4 +291,4 @@ def _rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
 
 def _model(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> models.Encoder:
     sizes = train.n_users, train.n_items
-    return models.build(config.model, *sizes, key, takes.sizes, takes.levels)
+    return models.build(config.model, *sizes, key, takes.sizes, takes.levels, takes.decodes)

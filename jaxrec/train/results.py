@@ -23,16 +23,11 @@ _SAMPLED_BATCHES = 16
 def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
     """embeddings.npz and parameters.npz of the chosen parameters, seen.npz with what train and
     validation held, and features.json: what training knew of the features."""
-    user_UD, item_ID = (
-        np.asarray(jax.device_get(x), np.float32) for x in problem.embeddings(outcome.state)
-    )
     train, (_, seen) = problem.splits.train, problem.part("test")
-    weights = problem.pair_weights(outcome.state)
-    learned = {} if weights is None else jax.device_get(weights)._asdict()
     ids = {"user_ids": train.user_ids, "item_ids": train.item_ids}
-    embeddings = {"user": user_UD, "item": item_ID}
-    embeddings |= {name: np.asarray(array).astype(str) for name, array in ids.items()}
-    embeddings |= {f"score_{name}": array for name, array in learned.items()}
+    embeddings = {name: np.asarray(array).astype(str) for name, array in ids.items()}
+    learned = jax.device_get(problem.learned(outcome.state))
+    embeddings |= {name: np.asarray(array, np.float32) for name, array in learned.items()}
     _write(run / "parameters.npz", problem.parameters(outcome.state))
     write_json(run / "features.json", problem.takes.to_dict())
     _write(run / "seen.npz", seen._asdict())
@@ -56,7 +51,7 @@ def final_evaluation(
         if evaluator is None:
             continue
         baselines = {} if split == "train" else others
-        measured = measure(model, baselines, evaluator, watch)
+        measured = measure(model, baselines, evaluator, watch, problem.ratings(split))
         if measured is None:
             return None
         results[split] = measured
@@ -69,7 +64,8 @@ def final_evaluation(
     if reported == "test" and "validation" in results:
         content["validation"] = results["validation"]
     content["train"] = {"metrics": results["train"]["metrics"]}
-    content["false_negative_rate"] = false_negative_rate(problem)
+    if not config.loss.rates:
+        content["false_negative_rate"] = false_negative_rate(problem)
     content["steps"] = outcome.steps
     content["best_step"] = outcome.step
     return content

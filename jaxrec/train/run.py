@@ -15,7 +15,7 @@ import optax
 
 from jaxrec import compilation, presets
 from jaxrec import config as configs
-from jaxrec.config import Config
+from jaxrec.config import RATING_METRICS, Config, lower_is_better
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.data.split import Splits, merged
@@ -310,7 +310,7 @@ class _Session:
             self.log.record(outcome.end, epoch, name, f"{phase}_final", **metrics)
 
     def _show(self, evaluation: dict[str, Any]) -> None:
-        """The table of the model beside popularity and random, on every split there is."""
+        """The tables of the model beside its baselines, on every split there is."""
         ks = self.config.eval.k
         k = 20 if 20 in ks else max(ks)
         names = [f"recall@{k}", f"ndcg@{k}"]
@@ -318,20 +318,30 @@ class _Session:
         columns = {split: part for split, part in parts.items() if part and part["metrics"]}
         if not columns:
             return
+        self._table("Ranking over all items", columns, names, ("popularity", "random"))
+        judged, control = names[0], "popularity"
+        if self.config.loss.rates:
+            self._table("Ratings", columns, list(RATING_METRICS), ("mean", "biases"))
+            judged, control = "rmse", "biases"
+        ours, theirs = evaluation["metrics"][judged], evaluation["baselines"][control][judged]
+        if ours >= theirs if lower_is_better(judged) else ours <= theirs:
+            self.reporter.say(f"no better than {control} in {judged}: something is wrong")
+        if evaluation["selected_on"] == "test":
+            self.reporter.say("parameters were selected ON TEST, as the config asks by name")
+
+    def _table(
+        self, title: str, columns: dict[str, Any], names: list[str], baselines: tuple[str, ...]
+    ) -> None:
+        """A row for the model and each baseline, a column for each split and metric."""
         rows = []
-        for who in (self.config.model.name, "popularity", "random"):
+        for who in (self.config.model.name, *baselines):
             row = [who]
             for part in columns.values():
                 metrics = part["baselines"].get(who, part["metrics"])
                 row += [f"{metrics[name]:.4f}" for name in names]
             rows.append(row)
         header = ["", *(f"{split} {name}" for split in columns for name in names)]
-        self.reporter.table("Ranking over all items", header, rows)
-        model, popular = evaluation["metrics"], evaluation["baselines"]["popularity"]
-        if model[names[0]] <= popular[names[0]]:
-            self.reporter.say(f"no better than popularity in {names[0]}: something is wrong")
-        if evaluation["selected_on"] == "test":
-            self.reporter.say("parameters were selected ON TEST, as the config asks by name")
+        self.reporter.table(title, header, rows)
 
 
 def _parts(config: Config, dataset: Dataset) -> Splits:

@@ -8,15 +8,16 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxrec import losses
 from jaxrec.config import Config
-from jaxrec.graph.bipartite import Bipartite
+from jaxrec.graph.bipartite import Bipartite, NodeFeatures
 from jaxrec.models import Encoder, LocalEncoder, Nodes
 from jaxrec.models.score import PairWeights, pair_scores
 from jaxrec.rowwise import RowOptimizer, RowState, distinct
 from jaxrec.train.draw import Batch, TrainData, draw
+from jaxrec.train.rated import filled, pair_losses, with_biases
 
 TABLE = "embedding"  # where an encoder has its table
 SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
@@ -107,7 +108,20 @@ class Stepper:
     def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
         """Final embeddings in the data set's order, of length 1 where the score is cosine."""
         nodes = self._scored(nnx.merge(self.graphdef, params)(graph))
-        return Nodes(*map(graph.in_data_order, nodes))
+        nodes = Nodes(*map(graph.in_data_order, nodes))
+        if not self.config.loss.rates:
+            return nodes
+        features = graph.features or NodeFeatures(None, None)
+        described = features.user is not None, features.item is not None
+        emb_ND = filled(nodes.emb_ND, _met(graph), self.n_users, described)
+        return nodes._replace(emb_ND=emb_ND)
+
+    def biases(self, params: nnx.State, graph: Bipartite) -> Float[Array, "N"] | None:
+        """The learned biases of all nodes; None where the model has none."""
+        bias = nnx.merge(self.graphdef, params).bias
+        if bias is None or not self.config.loss.rates:
+            return None if bias is None else bias[...]
+        return filled(bias[...][:, None], _met(graph), self.n_users, (False, False))[:, 0]
 
     def _scored(self, nodes: Nodes) -> Nodes:
         if self.config.model.score == "cosine":
@@ -134,7 +148,12 @@ class Stepper:
         model = nnx.merge(self.graphdef, params)
         if feed.block is None:
             row_R = graph.places(self._nodes_of(feed.batch))
-            return self._loss_of(model.rows(graph, row_R, feed.key), feed.batch, model)
+            if self.config.loss.rates and len(row_R) > graph.n_nodes:
+                # Each row costs what it costs alone, and a batch of ratings may be large.
+                rows = Nodes(*(x_ND[row_R] for x_ND in model(graph, feed.key)))
+            else:
+                rows = model.rows(graph, row_R, feed.key)
+            return self._loss_of(rows, feed.batch, model)
         table_ND = model.embedding
         table_MD = None if table_ND is None else table_ND[...][feed.block.node_M]
         return self._loss_of(model.of_block(graph, table_MD, feed.block), feed.batch, model)
@@ -145,7 +164,7 @@ class Stepper:
         return jax.random.fold_in(jax.random.fold_in(data.key, 2), step)
 
     def _nodes_of(self, batch: Batch) -> Int[Array, "R"]:
-        user_B, item_B, _ = batch.positives
+        user_B, item_B = batch.positives[:2]
         hard = () if batch.hard_BH is None else (batch.hard_BH.reshape(-1),)
         items = jnp.concatenate([item_B, batch.neg.reshape(-1), *hard])
         return jnp.concatenate([user_B, items + self.n_users])
@@ -159,15 +178,18 @@ class Stepper:
         as the loss is (LightGCN-PyTorch's form for one negative). Hard negatives that count add the
         sum of their |h|² over the most that there can be.
         """
-        rows, weight_B = self._scored(rows), batch.positives.weight_B
+        weight_B = batch.positives.weight_B
         n_pairs = len(weight_B)
+        rows = self._scored(rows)
+        if model.bias is not None:
+            rows = with_biases(rows, model.bias[...], self._nodes_of(batch), n_pairs)
         weights = None if model.score is None else model.score.weights
         rows, batch = self._hardest(rows, batch, weights)
 
         def parts(x_RD: Array) -> tuple[Array, Array, Array, Array | None]:
             ends = [n_pairs, 2 * n_pairs, 2 * n_pairs + batch.neg.size]
             user_BD, pos_BD, neg_RD, own_RD = jnp.split(x_RD, ends)
-            neg = neg_RD.reshape(*batch.neg.shape, -1)
+            neg = neg_RD.reshape(*batch.neg.shape, x_RD.shape[1])
             hard_BH = batch.hard_BH
             own_BHD = None if hard_BH is None else own_RD.reshape(*hard_BH.shape, -1)
             return user_BD, pos_BD, neg, own_BHD
@@ -178,12 +200,18 @@ class Stepper:
         form |= {"pairs": None if weights is None else pair_scores}
         name, valid_BN = self.config.loss.name, batch.valid_BN
         user_BD, pos_BD, neg, own_BHD = parts(rows.emb_ND)
-        weighed = share_B, valid_BN, batch.log_q, own_BHD
-        value = losses.mean(name, user_BD, pos_BD, neg, *weighed, **form)
+        if self.config.loss.rates:
+            pairs = model, user_BD, pos_BD, batch.positives
+            value = jnp.sum(share_B * pair_losses(*pairs, self.config.loss.temperature))
+        else:
+            weighed = share_B, valid_BN, batch.log_q, own_BHD
+            value = losses.mean(name, user_BD, pos_BD, neg, *weighed, **form)
         l2 = jnp.float32(0)
         if self.config.train.l2 > 0:
             user_B, pos_B, neg, own_BH = jax.tree.map(losses.squared_norm, parts(rows.base_ND))
-            norm_B = user_B + pos_B + jnp.mean(neg, axis=-1)
+            norm_B = user_B + pos_B
+            if batch.neg.size:
+                norm_B += jnp.mean(neg, axis=-1)
             if own_BH is not None:
                 assert valid_BN is not None
                 used_BH = valid_BN[:, -own_BH.shape[1] :]
@@ -310,6 +338,11 @@ def _joined(like: nnx.State, table_ND: Float[Array, "N D"], others: dict[str, Ar
     return jax.tree_util.tree_map_with_path(
         lambda path, _: others.get(jax.tree_util.keystr(path), table_ND), like
     )
+
+
+def _met(graph: Bipartite) -> Bool[Array, "N 1"]:
+    """Which nodes of the data set have train pairs."""
+    return graph.in_data_order(graph.degree_N[:, None]) > 0
 
 
 def zero_totals() -> Totals:

@@ -15,12 +15,13 @@ from jaxrec.errors import InputError
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.models import Encoder
 from jaxrec.runfolder import check_run, read_embeddings, read_json, read_parameters
-from jaxrec.train.prepare import Inputs
+from jaxrec.train.prepare import Inputs, decoded_levels
 from jaxrec.train.state import TABLE
 
 # What decides the shapes of parameters, and what they stand for.
 _ALIKE = ("name", "dim", "layers", "form", "layer_weights", "hidden_dim", "ids", "batch_norm")
-_ALIKE += ("neighbors", "score", "score_width")
+_ALIKE += ("neighbors", "score", "score_width", "biases", "bases")
+_BY_NODE = (TABLE, "bias")
 
 
 def check_alike(config: Config) -> None:
@@ -38,11 +39,11 @@ def check_alike(config: Config) -> None:
             )
 
 
-def takes(config: Config) -> Inputs:
+def takes(config: Config, train: Dataset) -> Inputs:
     """What the run to start from took in besides ids: its features are encoded as they were.
 
     Raises:
-      InputError: the run has not finished.
+      InputError: the run has not finished, or the data lacks ratings that the loss needs.
     """
     assert config.warm_start is not None
     stored = read_json(check_run(config.warm_start) / "features.json")
@@ -52,7 +53,7 @@ def takes(config: Config) -> Inputs:
         None if stored[side] is None else Schema.from_dict(stored[side])
         for side in ("user", "item")
     )
-    return Inputs(user, item, stored["levels"])
+    return Inputs(user, item, stored["levels"], decoded_levels(config, train))
 
 
 def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> dict[str, int]:
@@ -72,11 +73,13 @@ def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> di
     for path, value in flat.items():
         name = "/".join(map(str, path))
         array = old.get(name)
-        if array is None or (name != TABLE and array.shape != value[...].shape):
+        if array is None or (name not in _BY_NODE and array.shape != value[...].shape):
             raise InputError(f"warm_start {run}: its parameter {name} does not fit this model")
         if name == TABLE:
             place = np.asarray(graph.places(jnp.asarray(here)))
             value[...] = value[...].at[place].set(array[there])
+        elif name in _BY_NODE:
+            value[...] = value[...].at[here].set(array[there])
         else:
             value[...] = jnp.asarray(array)
     return known

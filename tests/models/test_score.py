@@ -14,7 +14,7 @@ from jaxrec.data import synthetic
 from jaxrec.data.split import split
 from jaxrec.errors import InputError
 from jaxrec.evaluate import topk
-from jaxrec.evaluate.scorers import pair_scorer
+from jaxrec.evaluate.scorers import scorer_of
 from jaxrec.models.score import NeuralScore, PairWeights, all_scores, pair_scores
 from jaxrec.runfolder import read_embeddings
 from jaxrec.train.problem import Problem
@@ -97,7 +97,8 @@ def test_the_loss_in_blocks_has_the_value_and_gradient_of_the_plain_one(name, si
 
 def test_ranking_by_it_in_tiles_equals_ranking_whole(monkeypatch):
     user, item, w = rows(6), rows(25, seed=2), weights()
-    scorer = pair_scorer(user, item, w)
+    learned = {f"score_{name}": x for name, x in w._asdict().items()}
+    scorer = scorer_of({"user": user, "item": item} | learned)
     seen = [{0, 24}, set(), {3, 4, 5}, set(range(22)), {9}, {24}]
     indptr = np.cumsum([0, *map(len, seen)]).astype(np.int32)
     given = topk.Rows(indptr, np.array([i for of in seen for i in sorted(of)], np.int32))

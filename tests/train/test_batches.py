@@ -85,7 +85,7 @@ def test_event_weights_travel_with_their_pairs(draw):
     p = pairs(weight=True)
     b = draw(jax.random.key(1), jnp.int32(0), p, 12)
     columns = (p.user_E.tolist(), p.item_E.tolist(), p.weight_E.tolist())
-    assert set(zip(*(x.tolist() for x in b), strict=True)) <= set(zip(*columns, strict=True))
+    assert set(zip(*(x.tolist() for x in b[:3]), strict=True)) <= set(zip(*columns, strict=True))
 
 
 def test_a_batch_is_a_function_of_key_and_step_alone():

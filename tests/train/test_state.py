@@ -49,7 +49,7 @@ def in_data_order(p: Problem, params) -> np.ndarray:
 def by_hand(p: Problem, table_ND: np.ndarray, batch: Batch) -> float:
     """The loss of a batch from its definition, in NumPy and plain Python."""
     config, n_users = p.config, p.stepper.n_users
-    user, item, weight = (np.asarray(x) for x in batch.positives)
+    user, item, weight = (np.asarray(x) for x in batch.positives[:3])
     neg = np.broadcast_to(np.asarray(batch.neg), (len(user), batch.neg.shape[-1])) + n_users
     n_plain = neg.shape[1]
     if batch.hard_BH is not None:

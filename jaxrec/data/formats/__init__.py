@@ -40,7 +40,7 @@ def read(
     """Read interactions from a file or folder, and the features of items and users.
 
     RecBole and MovieLens folders bring features of their own, whose rows without interactions
-    are left out.
+    are left out; so does a MovieLens fold such as ``u1.base``, with ``u1.test`` as its test part.
 
     Args:
       format: one of ``FORMATS``; told from the path where not given.
@@ -85,7 +85,7 @@ def _read(
     if format == "lightgcn":
         parts = lightgcn.parts(path)
     elif format == "movielens":
-        parts = [movielens.interactions(path)]
+        parts = movielens.parts(path)
     else:
         parts = _tables(path, format, columns or Columns(), event_weights)
     return to_dataset(parts, name=path.resolve().stem if path.is_file() else path.resolve().name)
@@ -119,7 +119,7 @@ def detect(path: str | Path) -> str:
     """
     path = Path(path)
     if path.is_file():
-        if path.name in ("u.data", "ratings.dat"):
+        if path.name in ("u.data", "ratings.dat") or movielens.is_fold(path):
             return "movielens"
         if path.name == "train.txt":
             return "lightgcn"

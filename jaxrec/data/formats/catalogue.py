@@ -43,12 +43,12 @@ def keyed(path: Path, kind: Kind) -> Keyed:
 
 
 def beside(path: Path, format: str, kind: Kind) -> Path | None:
-    """The catalogue that comes with a folder of interactions, where there is one.
+    """The catalogue that comes with a folder of interactions, or a fold, where there is one.
 
     Raises:
       InputError: there is more than one.
     """
-    if not path.is_dir():
+    if not path.is_dir() and not (format == "movielens" and movielens.is_fold(path)):
         return None
     if format == "movielens":
         return movielens.beside(path, kind)

@@ -1,10 +1,12 @@
 """MovieLens in its three layouts: ratings, and the films and users that come beside them."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 
+from jaxrec.data.dataset import TEST, TRAIN
 from jaxrec.data.formats import tables
 from jaxrec.data.formats.assemble import Part
 from jaxrec.data.formats.columns import Columns
@@ -32,23 +34,40 @@ _NO_GENRES = "(no genres listed)"
 _YEAR = r"\((\d{4})(?:[-–]\d*)?\)\s*$"
 
 
-def interactions(path: Path) -> Part:
+def parts(path: Path) -> list[Part]:
     """Read the ratings of a folder, or one file of ratings.
+
+    A file such as ``u1.base`` is the train part, and ``u1.test`` beside it the test part.
 
     Raises:
       InputError: no such file, or names the line and the mend.
     """
+    if is_fold(path):
+        return [
+            _interactions(file, "u.data", split)
+            for file, split in ((path, TRAIN), (path.with_suffix(".test"), TEST))
+        ]
     if path.is_dir():
         path = _ratings(path)
     if path.name not in _RATINGS:
-        raise InputError(f"{path}: no MovieLens file ({', '.join(_RATINGS)})")
-    separator, columns = _RATINGS[path.name]
-    return tables.delimited(path, columns, None, separator=separator, quote=False)
+        raise InputError(f"{path}: no MovieLens file ({', '.join(_RATINGS)}, u1.base)")
+    return [_interactions(path, path.name)]
 
 
-def beside(folder: Path, kind: str) -> Path | None:
-    """The folder's own file of films or users, where there is one."""
-    name = _BESIDE[_ratings(folder).name].get(kind)
+def is_fold(path: Path) -> bool:
+    """Whether the file is the train part of one of 100K's folds (u1 to u5, ua, ub)."""
+    return re.fullmatch(r"u[1-5ab]\.base", path.name) is not None
+
+
+def _interactions(path: Path, layout: str, split: int | None = None) -> Part:
+    separator, columns = _RATINGS[layout]
+    return tables.delimited(path, columns, None, separator=separator, quote=False, split=split)
+
+
+def beside(path: Path, kind: str) -> Path | None:
+    """The films or users that come with a folder or a fold, where they do."""
+    folder, layout = (path.parent, "u.data") if is_fold(path) else (path, _ratings(path).name)
+    name = _BESIDE[layout].get(kind)
     return folder / name if name and (folder / name).is_file() else None
 
 

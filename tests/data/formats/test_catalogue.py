@@ -280,6 +280,23 @@ def test_movielens_100k_files(write):
         read(folder)
 
 
+def test_a_movielens_fold_is_a_given_split_with_the_features_beside_it(write):
+    folder = write(
+        u1__base="1\t7\t5\t100\n2\t9\t4\t200\n",
+        u1__test="1\t9\t3\t300\n",
+        u__user="1|24|M|technician|85711\n2|30|F|other|94043\n",
+    )
+    data = read(folder / "u1.base")
+    assert data.split is not None
+    assert data.rating is not None
+    assert (data.split.tolist(), data.rating.tolist()) == ([0, 2, 0], [5, 3, 4])
+    assert values(data.user_features)["age"] == [24.0, 30.0]
+    assert data.item_features is None
+    (folder / "u1.test").unlink()
+    with pytest.raises(InputError, match=r"u1\.test: cannot be read"):
+        read(folder / "u1.base")
+
+
 def test_movielens_1m_files(write):
     folder = write(
         ratings__dat="1::7::5::100\n2::9::4::200\n",
