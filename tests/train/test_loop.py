@@ -83,8 +83,8 @@ def test_one_dispatch_holds_many_steps_and_its_metrics_come_one_dispatch_late(
         order.append("read")
         original_read(self, totals, step)
 
-    def compile_(self, state):
-        dispatch = original_compile(self, state)
+    def compile_(self, state, step):
+        dispatch = original_compile(self, state, step)
 
         def counted(*args):
             order.append("dispatch")
@@ -281,9 +281,9 @@ def test_the_pace_settles_at_the_aim_whatever_boundaries_cut():
 def test_from_python_a_signal_is_an_exception_and_leaves_a_checkpoint(tmp_path, monkeypatch):
     original = loops.Loop._compile
 
-    def interrupted(self, state):
+    def interrupted(self, state, step):
         os.kill(os.getpid(), signal.SIGINT)
-        return original(self, state)
+        return original(self, state, step)
 
     monkeypatch.setattr(loops.Loop, "_compile", interrupted)
     before = signal.getsignal(signal.SIGINT)
@@ -297,7 +297,7 @@ def test_from_python_a_signal_is_an_exception_and_leaves_a_checkpoint(tmp_path, 
 
 
 def test_resume_wants_the_same_optax_chain_and_the_same_data(tmp_path, monkeypatch):
-    def stop(self, state):
+    def stop(self, state, step):
         raise RunError("stopped by the test")
 
     monkeypatch.setattr(loops.Loop, "_compile", stop)
