@@ -19,7 +19,7 @@ def config(**model) -> Config:
     parts = {
         "model": {"name": "pinsage", "dim": 8, "layers": 2, "fan_outs": [4, 3], **model},
         "train": {"epochs": 2, "batch_size": 64},
-        "eval": {"k": [10], "every": 1},
+        "eval": {"k": [20], "every": 1},
     }
     return from_dict(parts)
 
