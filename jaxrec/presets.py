@@ -143,10 +143,10 @@ def gcmc() -> Config:
     """
     return Config(
         preset="gcmc",
-        model=ModelConfig("gcmc", layers=1),
+        model=ModelConfig("gcmc", layers=1, hidden_dim=128),
         loss=LossConfig("softmax"),
         negatives=NegativesConfig("shared", 1024),
-        optim=OptimConfig("adam", learning_rate=3e-2),
+        optim=OptimConfig("adam", learning_rate=1e-2),
         train=TrainConfig(epochs=100, batch_size=8192, l2=1e-2, patience=5),
         eval=EvalConfig(every=2),
     )
@@ -165,7 +165,7 @@ def pinsage() -> Config:
         model=ModelConfig("pinsage", layers=2, fan_outs=(10, 5)),
         loss=LossConfig("softmax"),
         negatives=NegativesConfig("shared", 512),
-        optim=OptimConfig("adam", learning_rate=1e-2),
+        optim=OptimConfig("adam", learning_rate=5e-3),
         train=TrainConfig(epochs=100, batch_size=2048, l2=1e-2, patience=3),
         eval=EvalConfig(every=1),
     )
