@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Float64
 from scipy.sparse import csr_array
 
 from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.data.formats.assemble import rows_of
 from jaxrec.errors import InputError
 
 # Chosen on users kept out of training. The error on the run's own users asks for far less: the
@@ -44,7 +45,7 @@ def histories(
         history = history.with_columns(user=pl.lit("history"))
     pairs = history.select(pl.col("user", "item").cast(pl.String)).drop_nulls()
     names = pairs["user"].unique(maintain_order=True)
-    user_E, item_E = _rows(pairs["user"], names), _rows(pairs["item"], item_ids)
+    user_E, item_E = rows_of(pairs["user"], names), rows_of(pairs["item"], item_ids)
     known_E = item_E >= 0
     among = f"among the {len(item_ids):,} items of {run}"
     if single and not known_E.any():
@@ -63,12 +64,6 @@ def _refuse_users(lost: pl.Series, source: str, among: str) -> None:
     if len(lost):
         have = f"and {len(lost) - 1:,} more have" if len(lost) > 1 else "has"
         raise InputError(f"{source}: user {lost[0]!r} {have} no item {among}; leave them out")
-
-
-def _rows(ids: pl.Series, known: pl.Series) -> np.ndarray:
-    """Where each id is in ``known``, int32; -1 where it is not."""
-    rows = np.arange(len(known), dtype=np.int32)
-    return ids.replace_strict(known, rows, default=-1, return_dtype=pl.Int32).to_numpy()
 
 
 def features(history: Csr, item_ID: Float[np.ndarray, "I D"]) -> Float64[np.ndarray, "n F"]:

@@ -1,5 +1,7 @@
 """Encoders: (parameters, graph) to embeddings. A model knows nothing of losses or loops."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import PRNGKeyArray
@@ -65,37 +67,31 @@ def build(
 def _encoder(
     config: ModelConfig, n_users: int, n_items: int, rngs: nnx.Rngs, sizes: Sizes, levels: int
 ) -> Encoder:
+    featured: dict[str, Any] = {"hidden": config.hidden_dim or config.dim, "ids": config.ids}
+    featured |= {"sizes": sizes, "init_std": config.init_std, "kernel": config.kernel}
     if config.name == "gcmc":
         return GCMC(
             n_users,
             n_items,
             config.dim,
-            hidden=config.hidden_dim or config.dim,
             layers=config.layers,
             levels=levels,
-            ids=config.ids,
-            sizes=sizes,
             batch_norm=config.batch_norm,
             node_dropout=config.node_dropout,
-            init_std=config.init_std,
-            kernel=config.kernel,
             rngs=rngs,
+            **featured,
         )
     if config.name == "pinsage":
         return PinSAGE(
             n_users,
             n_items,
             config.dim,
-            hidden=config.hidden_dim or config.dim,
             fan_outs=config.hops,
             uniform=config.neighbors == "uniform",
             walks=config.walks,
             walk_length=config.walk_length,
-            ids=config.ids,
-            sizes=sizes,
-            init_std=config.init_std,
-            kernel=config.kernel,
             rngs=rngs,
+            **featured,
         )
     if config.name == "ngcf":
         return NGCF(

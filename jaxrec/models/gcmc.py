@@ -95,11 +95,11 @@ class GCMC(nnx.Module):
         made = nnx.Param(init_std * jax.random.normal(rngs.params(), shape)) if ids else None
         self.embedding = made
         self.inputs = NodeInput(n_users, sizes, dim, init_std, rngs)
-        self.has_features = any(of is not None for of in sizes)
+        has_features = any(of is not None for of in sizes)
         widths = [dim, *(hidden for _ in range(layers))]
         self.convs = nnx.List([GCMCConv(d, hidden, levels, rngs) for d in widths[:-1]])
-        self.dense = Dense(dim, hidden, rngs) if self.has_features else None
-        self.dense_out = Dense(hidden, dim, rngs) if self.has_features else None
+        self.dense = Dense(dim, hidden, rngs) if has_features else None
+        self.dense_out = Dense(hidden, dim, rngs) if has_features else None
         self.out = Dense(hidden, dim, rngs)
         self.scale = nnx.Param(jnp.ones((2, dim))) if batch_norm else None
         self.shift = nnx.Param(jnp.zeros((2, dim))) if batch_norm else None
@@ -195,7 +195,7 @@ class GCMC(nnx.Module):
           key: nothing is drawn.
         """
         layers = self._layers(graph)
-        h_nH = self.inputs.of_items(x)
+        encoded_nD = h_nH = self.inputs.of_items(x)
         degree_n = jnp.diff(edges.users.indptr).astype(jnp.float32)
         row_E, user_E = edges.rows(), edges.users.indices
         weight_E = graph.inverse_root_degree[user_E] * jax.lax.rsqrt(degree_n[row_E])
@@ -204,11 +204,7 @@ class GCMC(nnx.Module):
             sent_EH = jnp.stack(sent)[edges.level_E, user_E] * weight_E[:, None]
             h_nH = jax.nn.relu(jax.ops.segment_sum(sent_EH, row_E, h_nH.shape[0]))
         is_item_11 = jnp.ones((1, 1), bool)
-        encoded_nD = self.inputs.of_items(x)
-        z_nD = self._head(h_nH, encoded_nD if self.dense is not None else None, is_item_11)
-        if self.scale is None:
-            return z_nD
-        known_ID = None
-        if self.dense is not None:
-            known_ID = self.inputs.all(graph.features, graph.n_nodes, None)[self.n_users :]
-        return self._unit(z_nD, self._head(layers[-1][self.n_users :], known_ID, is_item_11), 1)
+        z_nD = self._head(h_nH, encoded_nD, is_item_11)
+        # Without ids the input of the known items is their features alone.
+        known_ID, known_IH = (x_ND[self.n_users :] for x_ND in (layers[0], layers[-1]))
+        return self._unit(z_nD, self._head(known_IH, known_ID, is_item_11), 1)

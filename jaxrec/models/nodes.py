@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
@@ -19,6 +20,12 @@ class Nodes(NamedTuple):
 
     emb_ND: Float[Array, "N D"]
     base_ND: Float[Array, "N D0"]
+
+
+def unit_rows(x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
+    """x / |x| by rows; a row of zeros stays zeros, with a gradient of zeros."""
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 
 
 class Block(NamedTuple):

@@ -15,7 +15,7 @@ from jaxrec.graph.spmm import Kernel, propagate
 from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import mean_scales
-from jaxrec.models.nodes import NewEdges, Nodes
+from jaxrec.models.nodes import NewEdges, Nodes, unit_rows
 from jaxrec.models.score import NeuralScore
 
 _BLOCK = 1 << 13  # nodes at once where all of a large graph are embedded
@@ -54,11 +54,7 @@ class PinSAGEConv(nnx.Module):
         self, x_RD: Float[Array, "R D"], pooled_RH: Float[Array, "R H"]
     ) -> Float[Array, "R H"]:
         both_R = jnp.concatenate([x_RD, pooled_RH], axis=1)
-        h_RH = jax.nn.relu(both_R @ self.update[...] + self.update_bias[...])
-        square_R1 = jnp.sum(jnp.square(h_RH), axis=1, keepdims=True)
-        return h_RH * jnp.where(
-            square_R1 > 0, jax.lax.rsqrt(jnp.where(square_R1 > 0, square_R1, 1)), 0
-        )
+        return unit_rows(jax.nn.relu(both_R @ self.update[...] + self.update_bias[...]))
 
 
 class PinSAGE(nnx.Module):

@@ -12,6 +12,7 @@ from jaxrec import config as configs
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import catalogue
+from jaxrec.data.formats.assemble import rows_of
 from jaxrec.data.frames import from_frame
 from jaxrec.data.schema import encode
 from jaxrec.data.split import Splits, merged
@@ -20,10 +21,10 @@ from jaxrec.evaluate.run import load_data, parts
 from jaxrec.graph.bipartite import rating_levels
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.models import InductiveEncoder, NewEdges
+from jaxrec.models.nodes import unit_rows
 from jaxrec.runfolder import check_run, read_parameters
 from jaxrec.train.prepare import walk_key
 from jaxrec.train.problem import Problem
-from jaxrec.train.state import unit_rows
 
 
 def embed(
@@ -127,8 +128,7 @@ def _read_pairs(path: Path, *, with_ratings: bool) -> pl.DataFrame:
 def _rows(
     asked: pl.Series, known: pl.Series, path: str | Path, kind: str, where: str
 ) -> np.ndarray:
-    rows = np.arange(len(known), dtype=np.int32)
-    found = asked.replace_strict(known, rows, default=-1, return_dtype=pl.Int32).to_numpy()
+    found = rows_of(asked, known)
     if (found < 0).any():
         name = asked[int(np.argmax(found < 0))]
         raise InputError(f"{path}: {kind} {name!r} is none {where}{nearest(name, known)}")

@@ -14,6 +14,7 @@ from jaxrec import losses
 from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite, NodeFeatures
 from jaxrec.models import Encoder, LocalEncoder, Nodes
+from jaxrec.models.nodes import unit_rows
 from jaxrec.models.score import PairWeights, pair_scores
 from jaxrec.rowwise import RowOptimizer, RowState, distinct
 from jaxrec.train.draw import Batch, TrainData, draw
@@ -348,9 +349,3 @@ def _met(graph: Bipartite) -> Bool[Array, "N 1"]:
 def zero_totals() -> Totals:
     """Empty sums, each in a buffer of its own (donation takes every buffer once)."""
     return Totals(jnp.zeros(()), jnp.zeros(()), jnp.int32(0), jnp.array(-1, jnp.int32))
-
-
-def unit_rows(x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
-    """x / |x| by rows; a row of zeros stays zeros, with a gradient of zeros."""
-    square = losses.squared_norm(x)[..., None]
-    return x * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)

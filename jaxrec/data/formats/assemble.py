@@ -109,6 +109,12 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
     )
 
 
+def rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
+    """Where each id is in ``known``, int32; -1 where it is not."""
+    rows = np.arange(len(known), dtype=np.int32)
+    return ids.replace_strict(known, rows, default=-1, return_dtype=pl.Int32).to_numpy()
+
+
 def id_rows(
     columns: Sequence[pl.Series], more: Sequence[pl.Series]
 ) -> tuple[np.ndarray, np.ndarray]:
