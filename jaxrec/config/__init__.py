@@ -7,6 +7,7 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 
 from jaxrec.config.checks import RATING_METRICS, check_cutoffs, lower_is_better
 from jaxrec.config.codec import from_dict, load, to_dict
+from jaxrec.config.items import PairsConfig
 from jaxrec.config.model import ModelConfig
 from jaxrec.config.sections import (
     IN_MEMORY,
@@ -34,6 +35,7 @@ __all__ = [
     "ModelConfig",
     "NegativesConfig",
     "OptimConfig",
+    "PairsConfig",
     "SplitConfig",
     "TrainConfig",
     "check_cutoffs",

@@ -4,6 +4,7 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from jaxrec.config.checks import RATING_METRICS, check
+from jaxrec.config.items import PairsConfig
 from jaxrec.config.model import ModelConfig
 from jaxrec.config.sections import (
     CheckpointConfig,
@@ -32,6 +33,7 @@ class Config:
     rows, whatever model.init says."""
     split: SplitConfig = field(default_factory=SplitConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     negatives: NegativesConfig = field(default_factory=NegativesConfig)

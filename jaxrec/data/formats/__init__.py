@@ -9,10 +9,11 @@ import math
 from pathlib import Path
 
 from jaxrec.data import synthetic
-from jaxrec.data.dataset import Dataset, is_prepared
+from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import catalogue, lightgcn, movielens, parquet, tables
 from jaxrec.data.formats.assemble import Part, to_dataset
 from jaxrec.data.formats.columns import Columns
+from jaxrec.data.prepared import is_prepared
 from jaxrec.errors import InputError, nearest
 
 __all__ = ["FORMATS", "Columns", "detect", "read", "resolve"]
