@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
 
 
@@ -186,7 +187,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def check_data(run: Path, data: Dataset) -> None:
+def check_data(run: Path, data: Dataset | ItemGraph) -> None:
     """Refuse data that is not what the run began with.
 
     Raises:

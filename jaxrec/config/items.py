@@ -57,7 +57,7 @@ class PairsConfig:
         return {name: getattr(self, name) for name in RELATIONS}
 
 
-OVER_ITEMS = ("skipgram", "item_mf")
+OVER_ITEMS = ("skipgram", "item-mf")
 """Models of items alone, which learn from an item graph."""
 RELATIONS = ("bought_together", "also_bought", "also_viewed", "buy_after_viewing")
 """The kinds of related items of product metadata."""
