@@ -84,9 +84,9 @@ def detect_items(path: str | Path) -> str:
       InputError: there is nothing there, or nothing known.
     """
     path = Path(path)
-    if path.is_dir() and is_prepared(path) and format_of(path) == itemgraph.FORMAT:
+    if is_prepared(path) and format_of(path) == itemgraph.FORMAT:
         return "prepared"
-    if is_metadata(path):
+    if path.is_file() and formats.is_metadata_name(path.name):
         return "amazon-meta"
     if path.is_file() and edges.is_list(path):
         return "pairs"
@@ -94,9 +94,9 @@ def detect_items(path: str | Path) -> str:
     return "co-occurrence"
 
 
-def is_metadata(path: Path) -> bool:
-    """Whether a file's name is that of product metadata."""
-    return path.is_file() and formats.is_metadata_name(path.name)
+def is_item_graph(path: str | Path) -> bool:
+    """Whether what is there can only give pairs of items. Raises InputError as detect_items."""
+    return detect_items(path) != "co-occurrence"
 
 
 Reader = Callable[[Path, PairsConfig, Any, bool], ItemGraph]
