@@ -5,7 +5,7 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 ``Config``, and ``from_dict`` of it gives an equal ``Config`` back.
 """
 
-from jaxrec.config.checks import RATING_METRICS, check_cutoffs, lower_is_better
+from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check_cutoffs, lower_is_better
 from jaxrec.config.codec import from_dict, load, to_dict
 from jaxrec.config.items import PairsConfig
 from jaxrec.config.model import ModelConfig
@@ -25,6 +25,7 @@ from jaxrec.config.whole import Config
 
 __all__ = [
     "IN_MEMORY",
+    "PAIR_METRICS",
     "RATING_METRICS",
     "CheckpointConfig",
     "Config",

@@ -28,6 +28,9 @@ class PairsConfig:
     history: int = 200
     """Interactions: a user with more of them counts with so many of the latest; without times,
     with so many drawn at random (always the same ones)."""
+    ranked: int = 10_000
+    """Evaluation: rank all items for so many items at most, drawn evenly from those with held-out
+    neighbours; 0 leaves the ranking out."""
     min_weight: float = 0.0
     """Leave out pairs that weigh less, once all that says the same pair is added up."""
 
@@ -46,6 +49,7 @@ class PairsConfig:
             self.window is None or self.window >= 0,
             f"pairs.window must not be negative, not {self.window}",
         )
+        check(self.ranked >= 0, f"pairs.ranked must not be negative, not {self.ranked}")
         check(self.history >= 2, f"pairs.history must be at least 2, not {self.history}")
 
     def relations(self) -> dict[str, float]:
@@ -53,5 +57,7 @@ class PairsConfig:
         return {name: getattr(self, name) for name in RELATIONS}
 
 
+OVER_ITEMS = ("skipgram", "item-mf")
+"""Models of items alone, which learn from an item graph."""
 RELATIONS = ("bought_together", "also_bought", "also_viewed", "buy_after_viewing")
 """The kinds of related items of product metadata."""
