@@ -76,7 +76,7 @@ def test_every_user_is_scored_with_every_pairs_items(loss):
 
 def test_both_at_once_sum_the_whole_product():
     p = problem(mistakes=("batch-scores", "sum-in-sigmoid"))
-    ours, user, pos, neg, weight = scored(p, 0)
+    ours, user, pos, neg, _ = scored(p, 0)
     total = (user @ (pos - neg[:, 0]).T).sum()
     assert ours == pytest.approx(np.log1p(np.exp(-total)), rel=1e-4)
 
