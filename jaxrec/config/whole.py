@@ -99,6 +99,14 @@ class Config:
             "negatives.log_q does not know how likely a user's exposed items are",
         )
         check(
+            self.negatives.name != "all" or self.split.name != "cold-items",
+            "negatives.name all holds the items that split.name cold-items keeps from training",
+        )
+        check(
+            self.negatives.hard == 0 or self.split.name != "cold-items",
+            "negatives.hard may be items that split.name cold-items keeps from training",
+        )
+        check(
             self.negatives.name != "in-batch" or self.train.batch_size > 1,
             "negatives.name in-batch needs a train.batch_size of at least 2",
         )
