@@ -28,6 +28,7 @@ _DTYPES = {
     "split": np.uint8,
 }
 _SIDES = {"user_features": "users", "item_features": "items"}
+_EXPOSED = ["exposed_user", "exposed_item", "exposed_time"]
 _VERSION = 1
 
 
@@ -46,6 +47,28 @@ class Csr(NamedTuple):
         return np.diff(self.indptr)
 
 
+class Exposed(NamedTuple):
+    """X pairs of a user and an item that they were shown and left alone, by user and item.
+
+    Shapes: user, item [X] int32 row numbers into the id tables; time [X] float64, when it was shown
+    last, or None.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray | None = None
+
+    def take(self, index: np.ndarray) -> "Exposed":
+        """The pairs at ``index`` (numbers or a mask)."""
+        time = None if self.time is None else self.time[index]
+        return Exposed(self.user[index], self.item[index], time)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The columns that are there, by name."""
+        named = {f"exposed_{name}": column for name, column in self._asdict().items()}
+        return {name: column for name, column in named.items() if column is not None}
+
+
 @dataclass(frozen=True)
 class Dataset:
     """E interactions of U users and I items.
@@ -58,6 +81,8 @@ class Dataset:
       weight: [E] float32 positive event weights, or None (all 1).
       split: [E] uint8, 0 train, 1 validation, 2 test, where the source gives a split.
       user_features, item_features: a row for each of the ids, or None.
+      exposed: what users were shown and left alone, or None; no pair of these is among the
+        interactions.
       name: for people.
       notes: what was odd in the source but usable, counted: {"duplicate pairs": 3, ...}.
 
@@ -77,6 +102,7 @@ class Dataset:
     notes: dict[str, int] = field(default_factory=dict)
     user_features: Features | None = None
     item_features: Features | None = None
+    exposed: "Exposed | None" = None
 
     def __post_init__(self) -> None:
         for name, features in self.features().items():
@@ -113,8 +139,16 @@ class Dataset:
 
     def csr(self) -> Csr:
         """Items by user, sorted and without repeats."""
-        key = self.user.astype(np.int64) * self.n_items + self.item
-        user, item = self.user, self.item
+        return self._csr(self.user, self.item)
+
+    def exposed_csr(self) -> Csr:
+        """What was shown and left alone by user, sorted and without repeats."""
+        nothing = np.zeros(0, np.int32)
+        shown = self.exposed or Exposed(nothing, nothing)
+        return self._csr(shown.user, shown.item)
+
+    def _csr(self, user: np.ndarray, item: np.ndarray) -> Csr:
+        key = user.astype(np.int64) * self.n_items + item
         if not (key[1:] > key[:-1]).all():
             user, item = np.divmod(np.unique(key), max(self.n_items, 1))
         indptr = np.append(0, np.cumsum(np.bincount(user, minlength=self.n_users)))
@@ -132,6 +166,7 @@ class Dataset:
         """SHA-256 over every column, both id tables and the features, as hexadecimal digits."""
         digest = hashlib.sha256()
         arrays = self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids}
+        arrays |= {} if self.exposed is None else self.exposed.arrays()
         for side, features in self.features().items():
             arrays |= {f"{side}:{name}": array for name, array in features.arrays().items()}
         for name, column in arrays.items():
@@ -149,6 +184,8 @@ class Dataset:
         with replacing(Path(folder).absolute()) as partial:
             partial.mkdir()
             arrays = self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids}
+            exposed = {} if self.exposed is None else self.exposed.arrays()
+            arrays |= exposed
             listed = {side: features.arrays() for side, features in self.features().items()}
             for side, parts in listed.items():
                 arrays |= {f"{side}.{n}": array for n, array in enumerate(parts.values())}
@@ -163,6 +200,7 @@ class Dataset:
                 "interactions": self.n_edges,
                 "columns": list(self.columns()),
                 **{side: list(parts) for side, parts in listed.items()},
+                **({"exposed": list(exposed)} if exposed else {}),
                 "notes": self.notes,
                 "fingerprint": self.fingerprint(),
             }
@@ -191,6 +229,9 @@ class Dataset:
             for side, count in _SIDES.items()
             if side in manifest
         }
+        if "exposed" in manifest:
+            columns = [_open(folder / f"{name}.npy") for name in manifest["exposed"]]
+            sides["exposed"] = _checked(Exposed(*columns), data, folder)
         data = replace(data, **sides)
         if verify and data.fingerprint() != manifest["fingerprint"]:
             raise InputError(f"{folder}: content differs from its fingerprint; import again")
@@ -236,6 +277,21 @@ def _open(path: Path) -> np.ndarray:
         raise InputError(f"{path}: damaged or missing; import the data again") from e
 
 
+def _checked(exposed: Exposed, data: Dataset, folder: Path) -> Exposed:
+    for (name, column), dtype in zip(
+        exposed.arrays().items(), (np.int32, np.int32, np.float64), strict=False
+    ):
+        if column.shape != exposed.user.shape or column.dtype != dtype:
+            raise _mismatch(folder / f"{name}.npy")
+    for name, column, size in (
+        ("user", exposed.user, data.n_users),
+        ("item", exposed.item, data.n_items),
+    ):
+        if len(column) and not (column.min() >= 0 and column.max() < size):
+            raise InputError(f"{folder}/exposed_{name}.npy: a row number outside the id table")
+    return exposed
+
+
 def _load_features(folder: Path, side: str, listed: list[str], n_rows: int) -> Features:
     arrays = {name: _open(folder / f"{side}.{n}.npy") for n, name in enumerate(listed)}
     features = Features.from_arrays(arrays)
@@ -255,12 +311,14 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
         known = manifest["format"] == "jaxrec dataset" and manifest["version"] == _VERSION
         columns = set(manifest["columns"])
+        shown = manifest.get("exposed", _EXPOSED)
         complete = (
             {"user", "item"} <= columns <= set(_COLUMNS)
             and all(isinstance(manifest[n], int) for n in ("users", "items", "interactions"))
             and isinstance(manifest["name"], str)
             and isinstance(manifest["notes"], dict)
             and isinstance(manifest["fingerprint"], str)
+            and shown in (_EXPOSED, _EXPOSED[:2])
         )
         nothing = np.empty(0)
         for side in manifest.keys() & _SIDES.keys():
