@@ -82,7 +82,8 @@ def _import(args: list[str]) -> str:
         pairs or co-occurrence; told from the path if not given."""
         columns: AllColumns = field(default_factory=AllColumns)
         event_weights: tuple[str, ...] = ()
-        """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
+        """Weight of each kind of event: `--event-weights click=1 purchase=3`. A weight of 0 is for
+        what was shown and left alone: `shown=0`, for --negatives.name exposed."""
         items: str | None = None
         """Features of items: a table keyed by id (.parquet, .csv, .tsv, RecBole's .item)."""
         users: str | None = None

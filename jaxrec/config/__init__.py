@@ -8,7 +8,7 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check_cutoffs, lower_is_better
 from jaxrec.config.codec import from_dict, load, to_dict
 from jaxrec.config.items import OVER_ITEMS, PairsConfig
-from jaxrec.config.model import ModelConfig
+from jaxrec.config.model import FEATURED, ModelConfig
 from jaxrec.config.sections import (
     IN_MEMORY,
     CheckpointConfig,
@@ -24,6 +24,7 @@ from jaxrec.config.sections import (
 from jaxrec.config.whole import Config
 
 __all__ = [
+    "FEATURED",
     "IN_MEMORY",
     "OVER_ITEMS",
     "PAIR_METRICS",

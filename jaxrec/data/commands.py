@@ -140,6 +140,8 @@ def _table(data: Dataset) -> str:
         rows.append(("times", _times(float(data.time.min()), float(data.time.max()))))
     if data.weight is not None and data.n_edges:
         rows.append(("weights", f"{data.weight.min():g} to {data.weight.max():g}"))
+    if data.exposed is not None:
+        rows.append(("left alone", f"{len(data.exposed.user):,} pairs that were shown"))
     return _told(rows, data)
 
 

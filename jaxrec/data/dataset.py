@@ -24,6 +24,7 @@ _DTYPES = {
     "split": np.uint8,
 }
 _SIDES = {"user_features": "users", "item_features": "items"}
+_EXPOSED = ["exposed_user", "exposed_item", "exposed_time"]
 FORMAT = "jaxrec dataset"
 """What the manifest of a prepared folder calls a Dataset."""
 
@@ -43,6 +44,28 @@ class Csr(NamedTuple):
         return np.diff(self.indptr)
 
 
+class Exposed(NamedTuple):
+    """X pairs of a user and an item that they were shown and left alone, by user and item.
+
+    Shapes: user, item [X] int32 row numbers into the id tables; time [X] float64, when it was shown
+    last, or None.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray | None = None
+
+    def take(self, index: np.ndarray) -> "Exposed":
+        """The pairs at ``index`` (numbers or a mask)."""
+        time = None if self.time is None else self.time[index]
+        return Exposed(self.user[index], self.item[index], time)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The columns that are there, by name."""
+        named = {f"exposed_{name}": column for name, column in self._asdict().items()}
+        return {name: column for name, column in named.items() if column is not None}
+
+
 @dataclass(frozen=True)
 class Dataset:
     """E interactions of U users and I items.
@@ -55,6 +78,8 @@ class Dataset:
       weight: [E] float32 positive event weights, or None (all 1).
       split: [E] uint8, 0 train, 1 validation, 2 test, where the source gives a split.
       user_features, item_features: a row for each of the ids, or None.
+      exposed: what users were shown and left alone, or None; no pair of these is among the
+        interactions.
       name: for people.
       notes: what was odd in the source but usable, counted: {"duplicate pairs": 3, ...}.
 
@@ -74,6 +99,7 @@ class Dataset:
     notes: dict[str, int] = field(default_factory=dict)
     user_features: Features | None = None
     item_features: Features | None = None
+    exposed: "Exposed | None" = None
 
     def __post_init__(self) -> None:
         for name, features in self.features().items():
@@ -110,8 +136,16 @@ class Dataset:
 
     def csr(self) -> Csr:
         """Items by user, sorted and without repeats."""
-        key = self.user.astype(np.int64) * self.n_items + self.item
-        user, item = self.user, self.item
+        return self._csr(self.user, self.item)
+
+    def exposed_csr(self) -> Csr:
+        """What was shown and left alone by user, sorted and without repeats."""
+        nothing = np.zeros(0, np.int32)
+        shown = self.exposed or Exposed(nothing, nothing)
+        return self._csr(shown.user, shown.item)
+
+    def _csr(self, user: np.ndarray, item: np.ndarray) -> Csr:
+        key = user.astype(np.int64) * self.n_items + item
         if not (key[1:] > key[:-1]).all():
             user, item = np.divmod(np.unique(key), max(self.n_items, 1))
         indptr = np.append(0, np.cumsum(np.bincount(user, minlength=self.n_users)))
@@ -130,7 +164,8 @@ class Dataset:
         return prepared.fingerprint(self._arrays(), self.features())
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        return self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids}
+        exposed = {} if self.exposed is None else self.exposed.arrays()
+        return self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids} | exposed
 
     def save(self, folder: str | Path) -> None:
         """Write the prepared folder; whole or not at all.
@@ -147,6 +182,8 @@ class Dataset:
             "columns": list(self.columns()),
             "notes": self.notes,
         }
+        if self.exposed is not None:
+            manifest["exposed"] = list(self.exposed.arrays())
         prepared.save(folder, self._arrays(), self.features(), manifest)
 
     @classmethod
@@ -162,7 +199,7 @@ class Dataset:
         folder = Path(folder)
         manifest = prepared.read_manifest(
             *(folder, FORMAT, ("users", "items", "interactions"), tuple(_SIDES)),
-            lambda found: {"user", "item"} <= set(found["columns"]) <= set(_COLUMNS),
+            _is_complete,
         )
         arrays: dict[str, Any] = {
             name: prepared.open_array(folder / f"{name}.npy")
@@ -175,6 +212,9 @@ class Dataset:
             for side, count in _SIDES.items()
             if side in manifest
         }
+        if "exposed" in manifest:
+            columns = [prepared.open_array(folder / f"{name}.npy") for name in manifest["exposed"]]
+            sides["exposed"] = _checked(Exposed(*columns), data, folder)
         data = replace(data, **sides)
         if verify and data.fingerprint() != manifest["fingerprint"]:
             raise InputError(f"{folder}: content differs from its fingerprint; import again")
@@ -195,3 +235,24 @@ class Dataset:
             column = getattr(self, name)
             if len(column) and not (column.min() >= 0 and column.max() < size):
                 raise InputError(f"{folder / name}.npy: a row number outside the id table")
+
+
+def _checked(exposed: Exposed, data: Dataset, folder: Path) -> Exposed:
+    for (name, column), dtype in zip(
+        exposed.arrays().items(), (np.int32, np.int32, np.float64), strict=False
+    ):
+        if column.shape != exposed.user.shape or column.dtype != dtype:
+            raise prepared.mismatch(folder / f"{name}.npy")
+    for name, column, size in (
+        ("user", exposed.user, data.n_users),
+        ("item", exposed.item, data.n_items),
+    ):
+        if len(column) and not (column.min() >= 0 and column.max() < size):
+            raise InputError(f"{folder}/exposed_{name}.npy: a row number outside the id table")
+    return exposed
+
+
+def _is_complete(manifest: dict[str, Any]) -> bool:
+    shown = manifest.get("exposed", _EXPOSED)
+    known = {"user", "item"} <= set(manifest["columns"]) <= set(_COLUMNS)
+    return known and shown in (_EXPOSED, _EXPOSED[:2])

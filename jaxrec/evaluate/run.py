@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxrec import compilation
 from jaxrec import config as configs
 from jaxrec.config import Config
@@ -39,13 +41,22 @@ def protocol(config: Config) -> str:
         "none": "last parameters, no selection",
     }[config.eval.select_on]
     refit = "; length chosen on validation, then trained on train and validation"
+    ranked = "over all items"
+    if config.split.name == "cold-items":
+        ranked = "of the held-out items, which training has not seen, among themselves"
     how = (
-        "full ranking over all items; known items masked (train; for test, validation too); "
+        f"full ranking {ranked}; known items masked (train; for test, validation too); "
         "ties to the lower item"
     )
     if config.model.over_items:
         how = items.protocol(config)
     return f"{how}; {chosen}{refit if config.train.refit else ''}"
+
+
+def allowed_items(config: Config, held_out: Dataset) -> np.ndarray | None:
+    """Which items are ranked for a held-out part, [I] bool: all, which is None, or where whole
+    items are held out those of the part."""
+    return held_out.item_counts() > 0 if config.split.name == "cold-items" else None
 
 
 def always(train: Dataset, seed: int) -> dict[str, Scorer]:
@@ -183,5 +194,6 @@ def _ranked(
 
         others[name] = ON_REQUEST[name](train.csr(), train.n_items)
     ratings = RatingEvaluator(held_out, train) if config.loss.rates else None
-    ranking = Evaluator(held_out.csr(), seen, ks, train.n_items)
+    allowed = allowed_items(config, held_out)
+    ranking = Evaluator(held_out.csr(), seen, ks, train.n_items, allowed=allowed)
     return table_scorer(table), others, ranking, ratings

@@ -19,12 +19,13 @@ from jaxrec.config import RATING_METRICS, Config, lower_is_better
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.data.split import Splits, merged
+from jaxrec.data.synthetic import EMBEDDED
 from jaxrec.errors import InputError, Interrupted, RunError
 from jaxrec.evaluate.run import load_data, parts
 from jaxrec.files import write_json
 from jaxrec.log import Reporter, RunLog
 from jaxrec.runfolder import check_run, read_json
-from jaxrec.train import environment, results, warm
+from jaxrec.train import environment, frozen, results, warm
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.loop import Loop, Outcome, Phase
 from jaxrec.train.prepare import inputs
@@ -84,16 +85,21 @@ def train(
         config = dataclasses.replace(config, data=configs.IN_MEMORY)
     elif data is not None:
         config = dataclasses.replace(config, data=str(data))
-    named = config.data in ("synthetic", configs.IN_MEMORY)
+    named = config.data in (*EMBEDDED, configs.IN_MEMORY)
     if not named and Path(config.data).exists():  # absolute: the run works from any folder
         config = dataclasses.replace(config, data=str(Path(config.data).resolve()))
     if config.warm_start is not None:
         config = dataclasses.replace(config, warm_start=str(Path(config.warm_start).resolve()))
+    vectors = config.model.frozen_items
+    if vectors is not None:
+        model = dataclasses.replace(config.model, frozen_items=str(Path(vectors).resolve()))
+        config = dataclasses.replace(config, model=model)
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
             warm.check_alike(config)
             dataset = data if isinstance(data, Dataset) else resolve(config.data)
             splits = _parts(config, dataset)
+            frozen.read(config, splits.train)
             if config.warm_start is None:
                 inputs(config, splits.train)  # what the data lacks is told before there is a folder
             folder = _new_folder(config, run)
@@ -205,8 +211,10 @@ def _go(
                 log = RunLog(folder, config.log, last.meta["metrics_bytes"] if last else 0)
                 stack.callback(log.close)
             reporter.say(_describe(config, splits))
-            if config.data == "synthetic" and config.preset != "quickstart":
+            if config.data in EMBEDDED and config.preset != "quickstart":
                 reporter.say("no --data was given: this is the embedded, made-up data")
+            if last is None and (vectors := frozen.describe(config, splits.train)):
+                reporter.say(vectors)
             if last is not None:
                 reporter.say(f"going on from the checkpoint of step {last.step}")
             session = _Session(folder, config, splits, tx, checkpoints, log, reporter, watch)

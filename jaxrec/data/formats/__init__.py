@@ -25,8 +25,10 @@ _ENDINGS = {"csv": ".csv", "tsv": ".tsv", "parquet": ".parquet", "recbole": ".in
 
 
 def resolve(path_or_name: str) -> Dataset:
-    """The data that a configuration names: ``synthetic``, or a path for :func:`read`."""
-    return synthetic.embedded() if path_or_name == "synthetic" else read(path_or_name)
+    """The data that a configuration names: ``synthetic`` and its like, or a path for read."""
+    if path_or_name in synthetic.EMBEDDED:
+        return synthetic.embedded(path_or_name)
+    return read(path_or_name)
 
 
 def read(
@@ -48,7 +50,8 @@ def read(
     Args:
       format: one of ``FORMATS``; told from the path where not given.
       columns: which column of a table is what; guessed from common names where not given.
-      event_weights: weight of each kind of event in the event column.
+      event_weights: weight of each kind of event in the event column; 0 for what a user was shown
+        and left alone, if no other event of the pair comes with it.
       items, users: a table keyed by id, in a format of :func:`catalogue.keyed`; read instead of
         the folder's own.
       cold_items, cold_users: keep what only such a table has as nodes without interactions.
@@ -60,8 +63,10 @@ def read(
     if event_weights is not None:
         event_weights = {event: float(weight) for event, weight in event_weights.items()}
     for event, weight in (event_weights or {}).items():
-        if not 0 < weight < math.inf:
-            raise InputError(f"the weight of event {event!r} must be positive, not {weight}")
+        if not 0 <= weight < math.inf:
+            raise InputError(f"the weight of event {event!r} must not be negative, not {weight}")
+    if event_weights and not any(event_weights.values()):
+        raise InputError("every event weighs 0, so that nothing is a positive; give one a weight")
     try:
         format = format or detect(path)
         data = _read(path, format, columns, event_weights)

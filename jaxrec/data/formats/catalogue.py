@@ -118,6 +118,9 @@ def _grown(data: _Data, more: pl.Series, kind: Kind) -> _Data:
         return ItemGraph.of_pairs(*ends, data.weight, table, **rest)
     column = rows[data.user if kind == "user" else data.item]
     changed: dict[str, Any] = {kind: column, f"{kind}_ids": table, f"{kind}_features": None}
+    if data.exposed is not None:
+        moved = rows[getattr(data.exposed, kind)]
+        changed["exposed"] = data.exposed._replace(**{kind: moved})
     data = replace(data, **changed)
     key = data.user.astype(np.int64) * data.n_items + data.item
     return data if (key[1:] > key[:-1]).all() else data.take(np.argsort(key, kind="stable"))
