@@ -10,7 +10,6 @@ Source: J. McAuley et al., "Image-based recommendations on styles and substitute
 
 import ast
 import gzip
-import io
 import itertools
 import json
 import math
@@ -287,8 +286,8 @@ def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        opened: Any = gzip.GzipFile(fileobj=raw) if packed else raw
-        file = io.BufferedReader(opened, 1 << 20)
+        # With no buffer of ours around it: what comes before damage would be lost there.
+        file = gzip.GzipFile(fileobj=raw) if packed else raw
         try:
             while content := file.readline(LONGEST_LINE):
                 number += 1
