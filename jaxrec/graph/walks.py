@@ -231,9 +231,7 @@ def _second_order(
             return tries.walk_LW
         (row_F,) = jnp.nonzero(unfinished(tries), size=few, fill_value=width)
         row_F = row_F.astype(jnp.int32)
-        rest = jax.tree.map(
-            lambda x: x[..., row_F] if x.shape[-1] == width else x, tries
-        )
+        rest = jax.tree.map(lambda x: x[..., row_F] if x.shape[-1] == width else x, tries)
         rest = rest._replace(at_W=jnp.where(row_F < width, rest.at_W, -1))
         return tries.walk_LW.at[:, row_F].set(finish(tried, rest), mode="drop")
 
