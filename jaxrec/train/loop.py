@@ -7,27 +7,60 @@ begins a resumed run where it begins a new one: at the top, at a boundary, with 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec.config import lower_is_better
+from jaxrec.config import Config, lower_is_better
 from jaxrec.errors import Interrupted, RunError
 from jaxrec.log import Reporter, RunLog
 from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed
-from jaxrec.train.draw import TrainData
 from jaxrec.train.feeder import HostDispatch
-from jaxrec.train.problem import Problem
+from jaxrec.train.problem import Cadence
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState, zero_totals
 
 DISPATCH_SECONDS = 1.0  # aim of one dispatch: long enough to hide the host, short for a signal
 
 
-Dispatch = Callable[[TrainState, TrainData, jax.Array], tuple[TrainState, Totals]]
+Dispatch = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Totals]]
 """(state, data, n) to the state n steps on, and its totals."""
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What the loop asks of a problem: what to train, how often to do what, how to measure it."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def cadence(self) -> Cadence: ...
+    @property
+    def stepper(self) -> Any:
+        """Its ``dispatch`` is jitted: (state, data, n) to the state n steps on, and its totals."""
+        ...
+
+    @property
+    def data(self) -> Any: ...
+    @property
+    def on_host(self) -> bool:
+        """Whether batches are drawn on the host."""
+        ...
+
+    @property
+    def window_seconds(self) -> float | None: ...
+    @property
+    def unit(self) -> str:
+        """What a batch is counted in."""
+        ...
+
+    def initial_state(self) -> TrainState: ...
+    def blank_state(self) -> TrainState: ...
+    def measure(
+        self, split: str, state: TrainState, should_stop: Callable[[], bool]
+    ) -> dict[str, float] | None: ...
 
 
 class Phase(NamedTuple):
@@ -81,7 +114,7 @@ class Loop:
 
     def __init__(
         self,
-        problem: Problem,
+        problem: Trainable,
         phase: Phase,
         checkpoints: Checkpoints,
         log: RunLog,
@@ -186,7 +219,7 @@ class Loop:
             seconds = time.perf_counter() - began
             rate = (step - first) / seconds
             took = {"steps_per_second": round(rate, 3)}
-            took["pairs_per_second"] = round(rate * self.config.train.batch_size, 1)
+            took[f"{self.problem.unit}_per_second"] = round(rate * self.config.train.batch_size, 1)
             if self.problem.on_host:
                 took["wait_share"] = round((_waited(dispatch) - waited) / seconds, 4)
             self.log.timing(self.phase.origin + step, **took)

@@ -65,7 +65,7 @@ class TrainState(NamedTuple):
     """All that changes from step to step. Random numbers come from (key, step) alone."""
 
     step: Int[Array, ""]
-    params: nnx.State
+    params: Any  # nnx.State; of a model of items its tables by name
     opt_state: Any  # optax's, or a SplitState
     totals: Totals
 
