@@ -44,7 +44,8 @@ def test_adjacency_is_the_dense_symmetric_matrix(pairs):
     for a, b, weight in zip(graph.src, graph.dst, graph.weight, strict=True):
         dense[a, b] = dense[b, a] = weight
     near = graph.adjacency()
-    assert near.indices.dtype == np.int32 and near.weight.dtype == np.float32
+    assert near.indices.dtype == np.int32
+    assert near.weight.dtype == np.float32
     for i in range(7):
         row = slice(near.indptr[i], near.indptr[i + 1])
         assert near.indices[row].tolist() == np.flatnonzero(dense[i]).tolist()
@@ -69,7 +70,8 @@ def test_a_saved_graph_comes_back_memory_mapped_and_with_its_features(graph, tmp
     assert isinstance(back.src, np.memmap)
     assert back.fingerprint() == graph.fingerprint()
     assert (back.name, back.notes) == (graph.name, graph.notes)
-    assert back.item_features is not None and graph.item_features is not None
+    assert back.item_features is not None
+    assert graph.item_features is not None
     assert list(back.item_features.columns) == ["group", "tags", "level"]
     with pytest.raises(InputError, match="exists already"):
         graph.save(tmp_path / "out")
@@ -99,7 +101,7 @@ def test_a_damaged_folder_is_refused(graph, tmp_path, name, damage):
     graph.save(tmp_path / "out")
     path = tmp_path / "out" / f"{name}.npy"
     np.save(path, damage(np.load(path)))
-    with pytest.raises(InputError, match="not what manifest.json says"):
+    with pytest.raises(InputError, match=r"not what manifest\.json says"):
         ItemGraph.load(tmp_path / "out")
 
 

@@ -147,7 +147,9 @@ def test_a_broken_line_is_counted_by_line_and_refused_where_strict(tmp_path, lin
     graph = read(tmp_path / "m.json", lines)
     assert pairs(graph)["A", "B"] == 1.0
     ((told, count),) = graph.notes.items()
-    assert told.startswith(fault) and told.endswith("at line 3") and count == 1
+    assert told.startswith(fault)
+    assert told.endswith("at line 3")
+    assert count == 1
     with pytest.raises(InputError, match=rf"m\.json:3: {fault}.*mend or drop the line"):
         read(tmp_path / "m.json", lines, strict=True)
 
@@ -240,16 +242,13 @@ def test_a_literal_is_read_as_python_reads_it_and_json_as_json(value):
 @given(
     st.lists(st.binary(max_size=60) | st.text(alphabet="{}[]()'\"\\,: uNone1-.asin", max_size=60))
 )
-def test_whatever_the_lines_hold_there_is_a_graph_or_a_plain_error(tmp_path_factory, lines):
+def test_whatever_the_other_lines_hold_a_product_is_read(tmp_path_factory, lines):
     path = tmp_path_factory.getbasetemp() / "fuzzed.json"
     content = [x if isinstance(x, bytes) else x.encode() for x in lines]
-    path.write_bytes(b"\n".join(content))
-    try:
-        graph = amazon.read(path, WEIGHTS)
-    except InputError as e:
-        assert str(path) in str(e) and len(str(e).splitlines()) == 1
-    else:
-        assert graph.n_items > 0
+    path.write_bytes(b"\n".join([*content, b"{'asin': 'Z'}"]))
+    graph = amazon.read(path, WEIGHTS)
+    assert "Z" in graph.item_ids.tolist()
+    assert len(graph.item_ids) + sum(graph.notes.values()) <= path.read_bytes().count(b"\n") + 1
 
 
 FIELDS = st.fixed_dictionaries(
