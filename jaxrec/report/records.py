@@ -87,6 +87,8 @@ class Run:
         """As the records have it; None where they do not tell."""
         for line in reversed(self.metrics):
             step, epoch = line.get("step"), line.get("epoch")
+            if line.get("phase", "search") != "search":
+                continue
             if isinstance(step, int) and isinstance(epoch, int | float) and step and epoch:
                 return step / epoch
         return None
