@@ -224,7 +224,7 @@ class Recommender:
             if not learnt_I[rows].all():
                 name = self._item.ids[rows[np.argmin(learnt_I[rows])]]
                 raise InputError(
-                    f"item {name!r} is in no train pair of {self._run}: it has no vector"
+                    f"item {str(name)!r} is in no train pair of {self._run}: it has no vector"
                 )
         return _neighbours(self._item, items, k, learnt_I)
 
