@@ -155,6 +155,23 @@ def test_what_does_not_fit_is_refused_in_a_plain_line(tmp_path, sources):
             formats.read(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("graph", {"also_bought": 2.0}),
+        ("pairs.tsv", {"history": 50}),
+        ("meta.json", {"window": 3.0}),
+        ("seen.csv", {"buy_after_viewing": 1.0}),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused_by_name(sources, tmp_path, name, changed):
+    (field,) = changed
+    with pytest.raises(InputError, match=rf"pairs\.{field} counts where"):
+        read_items(tmp_path / name, pairs=PairsConfig(**changed))
+    with pytest.raises(InputError, match=rf"synthetic: pairs\.{field} counts where"):
+        resolve_items("synthetic", PairsConfig(**changed))
+
+
 def test_a_frame_of_ids_that_are_numbers_stays_numbers(sources, tmp_path):
     graph = read_items(tmp_path / "pairs.parquet")
     assert graph.item_ids.dtype == np.int64
