@@ -14,6 +14,7 @@ CASES = {
     "lecture": "lecture",
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",
+    "pairs-import": "pairs_import",
     "propagate": "propagate",
     "quality": "quality",
     "quickstart": "quickstart",

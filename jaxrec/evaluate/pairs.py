@@ -20,7 +20,7 @@ from jaxrec.data.dataset import Csr
 from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, distinct
 from jaxrec.errors import InputError
 from jaxrec.evaluate.curves import average_precision, pr_curve, roc_auc, roc_curve
-from jaxrec.evaluate.ranking import Evaluator
+from jaxrec.evaluate.ranking import Breakdown, Evaluator
 from jaxrec.evaluate.scorers import PAIRS, PairFn, Scorer, dot_scorer, random_scorer
 
 _BLOCK = 2**15
@@ -162,6 +162,15 @@ class PairEvaluator:
             return found
         ranked = self._ranking(scorer, should_stop)
         return None if ranked is None else found | ranked
+
+    def breakdown(
+        self, scorer: Scorer, k: int, should_stop: Callable[[], bool] | None = None
+    ) -> Breakdown | None:
+        """Recall@k by asking item and hits by item, as :meth:`Evaluator.breakdown` gives them.
+
+        None where ``should_stop`` said yes, or nothing is ranked.
+        """
+        return self._ranking and self._ranking.breakdown(scorer, k, should_stop)
 
 
 @partial(jax.jit, static_argnums=0)

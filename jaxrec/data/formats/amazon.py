@@ -10,10 +10,10 @@ Source: J. McAuley et al., "Image-based recommendations on styles and substitute
 
 import ast
 import gzip
-import io
 import itertools
 import json
 import math
+import re
 import warnings
 import zlib
 from array import array
@@ -44,6 +44,8 @@ _ITSELF = "related to itself"
 _NAMED_LINES = 5
 _SAMPLE = 500
 _BLOCK = 1 << 22
+_TEXT = re.compile(r"""[uU]?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
+_JSON = json.JSONDecoder(strict=False)
 _UNEVALUABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
@@ -112,19 +114,13 @@ class _Products:
         self._number: dict[str, int] = {}  # every id met, related ones too
         self._item = array("i")  # its number, by product
         self._line = array("q")
-        self._described = bytearray()  # by number: whether there is such a product
+        self._described = bytearray()  # by number, as far as it goes: whether it is a product
         self._from, self._to, self._kind = array("i"), array("i"), array("b")
         self._brand, self._price = _Names(), _Names()
         self._levels = [_Names() for _ in range(_LEVELS)]
 
     def __len__(self) -> int:
         return len(self._item)
-
-    def _numbered(self, name: str) -> int:
-        number = self._number.setdefault(name, len(self._number))
-        if number == len(self._described):
-            self._described.append(0)
-        return number
 
     def add(self, product: Mapping[str, Any], line: int, faults: Faults) -> None:
         """A line's product, unless it lacks an id or is there already."""
@@ -133,7 +129,8 @@ class _Products:
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_ID or not name.isprintable():
             faults.add("no asin", line)
             return
-        number = self._numbered(name)
+        number = self._number.setdefault(name, len(self._number))
+        self._described.extend(bytes(max(0, number + 1 - len(self._described))))
         if self._described[number]:
             faults.add("a product that is there already", line)
             return
@@ -157,11 +154,11 @@ class _Products:
             others = related.get(name)
             if others is None:
                 continue
-            whole = isinstance(others, list | tuple) and all(isinstance(x, str) for x in others)
-            if not whole:
+            if not isinstance(others, list | tuple) or not set(map(type, others)) <= {str}:
                 faults.add(f"{name} is no list of ids", line)
                 continue
-            self._to.extend([self._numbered(other) for other in others])
+            known = self._number
+            self._to.extend([known.setdefault(other, len(known)) for other in others])
             self._from.extend([number] * len(others))
             self._kind.extend([kind] * len(others))
 
@@ -257,16 +254,30 @@ def parse(content: bytes) -> dict[str, Any] | None:
         return None
     try:
         if '"' not in text and "\\" not in text:
-            # Then every ' bounds a text, and JSON says the same with ", some ten times as fast.
-            product = json.loads(text.replace("'", '"'))
+            # Then every ' bounds a text, and JSON says the same with ".
+            product = _JSON.decode(text.replace("'", '"'))
+        elif text.startswith('{"'):
+            product = _JSON.decode(text)
         else:
-            product = json.loads(text)
-    except (ValueError, RecursionError):
+            product = _JSON.decode(_TEXT.sub(_in_json, text))
+    except _UNEVALUABLE:
+        # Rarer forms: None, tuples, a text in pieces. It takes some ten times as long.
         try:
             product = ast.literal_eval(text)
         except _UNEVALUABLE:
             return None
     return product if isinstance(product, dict) else None
+
+
+def _in_json(match: re.Match[str]) -> str:
+    """A text of Python as a text of JSON."""
+    text = match[0].lstrip("uU")
+    if "\\" not in text:
+        if text[0] == '"':
+            return text
+        if '"' not in text:
+            return f'"{text[1:-1]}"'
+    return json.dumps(ast.literal_eval(text))
 
 
 def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
@@ -275,8 +286,8 @@ def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        opened: Any = gzip.GzipFile(fileobj=raw) if packed else raw
-        file = io.BufferedReader(opened, 1 << 20)
+        # With no buffer of ours around it: what comes before damage would be lost there.
+        file = gzip.GzipFile(fileobj=raw) if packed else raw
         try:
             while content := file.readline(LONGEST_LINE):
                 number += 1
