@@ -23,8 +23,10 @@ CASES = {
     "readme": "readme",
     "sample": "sample",
     "sampled": "sampled",
+    "skipgram": "skipgram",
     "step": "step",
     "tables": "tables",
+    "walks": "walks",
 }
 
 

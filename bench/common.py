@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("jax", "jaxlib", "numpy", "polars", "torch", "torch_geometric", "implicit")
+_PACKAGES = ("jax", "jaxlib", "numpy", "polars", "torch", "torch_geometric", "implicit", "gensim")
 
 
 def record(

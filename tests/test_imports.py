@@ -37,7 +37,7 @@ MAY = {
     "report": {"data", "evaluate", "runfolder", "presets"},
     "train": {
         *("data", "graph", "models", "losses", "negatives", "optim", "rowwise", "evaluate"),
-        *("log", "runfolder", "report", "presets", "compilation"),
+        *("log", "runfolder", "report", "presets", "compilation", "hashing"),
     },
     "cli": {
         *("data", "graph", "evaluate", "log", "presets", "recommend", "export", "report"),

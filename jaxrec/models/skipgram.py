@@ -96,6 +96,26 @@ def centres(
     return share_TC1[:, :1] * own_TD + jnp.einsum("tk,tkd->td", slot_TK, feature_TKD)
 
 
+@jax.custom_vjp
+def products(x_BID: Float[Array, "B I D"], y_BJD: Float[Array, "B J D"]) -> Float[Array, "B I J"]:
+    """x_bi · y_bj, of many small matrices at once.
+
+    The gradient for y transposes the small matrix of the products' gradients before it multiplies:
+    XLA's CPU has no fast product that contracts over the rows of both factors.
+    """
+    return jnp.einsum("bid,bjd->bij", x_BID, y_BJD)
+
+
+def _products_backward(kept: tuple[Array, Array], g_BIJ: Array) -> tuple[Array, Array]:
+    x_BID, y_BJD = kept
+    turned_BJI = jax.lax.optimization_barrier(jnp.swapaxes(g_BIJ, 1, 2))
+    of_x_BID = jnp.einsum("bij,bjd->bid", g_BIJ, y_BJD)
+    return of_x_BID, jnp.einsum("bji,bid->bjd", turned_BJI, x_BID)
+
+
+products.defvjp(lambda x, y: (products(x, y), (x, y)), _products_backward)
+
+
 def cold(
     tables: Tables, side: Side, logit_C1: Float[Array, "C1"] | None = None
 ) -> Float[Array, "n D"]:

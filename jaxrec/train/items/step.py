@@ -12,11 +12,10 @@ from jaxrec.config import Config
 from jaxrec.models import skipgram
 from jaxrec.models.skipgram import Tables
 from jaxrec.rowwise import RowOptimizer, distinct_by
-from jaxrec.train.items.draw import ItemData, Stretches, Windows, stretches, windows
-from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState, zero_totals
+from jaxrec.train.items.draw import ItemData, Windows, stretches, windows
+from jaxrec.train.state import Totals, TrainState, zero_totals
 
 _CHUNK = 16  # steps whose stretches are drawn at once
-assert SCAN_LENGTH % _CHUNK == 0
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,8 @@ class ItemStepper:
         context_BLD = context_RD[:n_tokens].reshape(centre_BLD.shape)
         centre_GTD = centre_TD.reshape(groups, n_tokens // groups, -1)
         neg_GSD = context_RD[n_tokens:].reshape(groups, count, -1)
-        pos_BLL = jnp.einsum("bid,bjd->bij", centre_BLD, context_BLD)
-        neg_GTS = jnp.einsum("gtd,gsd->gts", centre_GTD, neg_GSD)
+        pos_BLL = skipgram.products(centre_BLD, context_BLD)
+        neg_GTS = skipgram.products(centre_GTD, neg_GSD)
         if "bias" in rows:
             bias_BL = rows["bias"][:n_tokens].reshape(n_stretches, length)
             pos_BLL += bias_BL[:, :, None] + bias_BL[:, None, :]
@@ -131,31 +130,25 @@ class ItemStepper:
     def dispatch(
         self, state: TrainState, data: ItemData, n: Int[Array, ""]
     ) -> tuple[TrainState, Totals]:
-        """n <= SCAN_LENGTH steps, as ``Stepper.dispatch``: what the loop jits.
+        """n steps, as ``Stepper.dispatch``: what the loop jits.
 
         Walks are drawn for some steps at once; which steps these are does not show in the bits.
         """
 
-        def one(carry: tuple, x: tuple[Array, Stretches]) -> tuple[tuple, None]:
-            place, drawn = x
+        def chunk(i: Array, carry: tuple) -> tuple:
+            first = i * _CHUNK
+            place_C = jnp.arange(_CHUNK, dtype=jnp.int32)
+            drawn = stretches(self.config, data, carry[0].step + place_C)
 
-            def go(carry: tuple) -> tuple:
-                state, scratch = carry
-                return self.step(state, scratch, data, windows(self.config, data, drawn))
+            def one(j: Array, carry: tuple) -> tuple:
+                batch = windows(self.config, data, jax.tree.map(lambda x: x[j], drawn))
+                return self.step(*carry, data, batch)
 
-            return jax.lax.cond(place < n, go, lambda c: c, carry), None
+            return jax.lax.fori_loop(0, jnp.minimum(n - first, _CHUNK), one, carry)
 
-        def chunk(carry: tuple, first: Array) -> tuple[tuple, None]:
-            def go(carry: tuple) -> tuple:
-                place_C = jnp.arange(_CHUNK, dtype=jnp.int32)
-                drawn = stretches(self.config, data, carry[0].step + place_C)
-                return jax.lax.scan(one, carry, (first + place_C, drawn))[0]
-
-            return jax.lax.cond(first < n, go, lambda c: c, carry), None
-
+        # Loops of a traced length: under lax.cond XLA would copy the tables in every step.
         scratch = {name: jnp.zeros(len(table), jnp.int32) for name, table in state.params.items()}
-        firsts = jnp.arange(0, SCAN_LENGTH, _CHUNK, dtype=jnp.int32)
-        (state, _), _ = jax.lax.scan(chunk, (state, scratch), firsts)
+        state, _ = jax.lax.fori_loop(0, (n + _CHUNK - 1) // _CHUNK, chunk, (state, scratch))
         return state, state.totals
 
 
