@@ -125,7 +125,7 @@ class _Products:
     def add(self, product: Mapping[str, Any], line: int, faults: Faults) -> None:
         """A line's product, unless it lacks an id or is there already."""
         name = product.get("asin")
-        name = str(name) if isinstance(name, int) else name
+        name = str(name) if type(name) is int else name
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_ID or not name.isprintable():
             faults.add("no asin", line)
             return
@@ -189,8 +189,8 @@ class _Products:
         line_of[np.frombuffer(self._item, np.int32)] = np.frombuffer(self._line, np.int64)
         key = np.empty(len(start), np.int64)
         filled = 0
-        for first in range(0, len(start), _BLOCK):
-            block = slice(first, first + _BLOCK)
+        for begin in range(0, len(start), _BLOCK):
+            block = slice(begin, begin + _BLOCK)
             a, b = row_of[start[block]], row_of[end[block]]
             for fault, at in (("a related item that is not there", b < 0), (_ITSELF, a == b)):
                 lines = line_of[start[block][at]]
