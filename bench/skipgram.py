@@ -151,7 +151,11 @@ def main() -> None:
     command = "python -m bench skipgram" + ("" if args.data is None else " --data META")
     base = sorted(taken["gensim"])[len(taken["gensim"]) // 2]
     for impl, values in taken.items():
-        extra = {"what": f"skip-gram, words a second ({name})", "workers": workers, "device": device()}
+        extra = {
+            "what": f"skip-gram, words a second ({name})",
+            "workers": workers,
+            "device": device(),
+        }
         median = sorted(values)[len(values) // 2]
         extra |= {"times_gensim": median / base, "epochs_judged": args.epochs}
         extra |= {f"test_{metric}": value for metric, value in found[impl].items()}
