@@ -11,6 +11,7 @@ CASES = {
     "growth": "growth",
     "ingest": "ingest",
     "kills": "kills",
+    "item-graph": "item_graph",
     "lecture": "lecture",
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",

@@ -57,6 +57,8 @@ def build(indptr: np.ndarray, indices: np.ndarray, weight: np.ndarray | None = N
     """
     if len(indices) >= 2**31:
         raise InputError(f"{len(indices):,} directed edges are more than walks can number (2^31)")
+    if not len(indices):
+        indices = np.zeros(1, np.int32)  # of no row: something to read, and to drop, is there
     csr = DeviceCsr(jnp.asarray(indptr, jnp.int32), jnp.asarray(indices, jnp.int32))
     if weight is None or not len(weight) or weight.min() == weight.max():
         return WalkGraph(csr, None)
@@ -106,7 +108,7 @@ def _below(values: Array, start_W: Array, count_W: Array, limit_W: Array) -> Arr
 
     Bisection in as many rounds as the longest stretch at hand needs.
     """
-    last = max(values.shape[0] - 1, 0)
+    last = values.shape[0] - 1
 
     def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low_W, left_W = bounds
@@ -138,7 +140,7 @@ class _Edges(NamedTuple):
 def _edges(graph: WalkGraph, node_W: Array, bits_W: Array) -> _Edges:
     """An edge from each node, drawn by weight."""
     start_W, degree_W = graph.csr.indptr[node_W], _degree(graph, node_W)
-    last = max(graph.csr.indices.shape[0] - 1, 0)
+    last = graph.csr.indices.shape[0] - 1
     if graph.cumulative_E is None:
         place_W = hashing.below(bits_W, degree_W.astype(jnp.uint32)).astype(jnp.int32)
         weight_W, sum_W = jnp.ones(node_W.shape), degree_W.astype(jnp.float32)
@@ -215,7 +217,7 @@ def _second_order(
             jnp.where(taken_W, tries.at_W, tries.before_W),
             jnp.where(taken_W, weight_W, tries.weight_W),
             jnp.where(taken_W, next_W, tries.at_W),
-            tries.step_W + taken_W,
+            tries.step_W + taken_W.astype(jnp.int32),
             tries.draws,
         )
         return tried + 1, made
@@ -248,6 +250,6 @@ def _joined(graph: WalkGraph, a_W: Array, b_W: Array) -> Bool[Array, "W"]:
     node_W = jnp.where(degree_a_W <= degree_b_W, b_W, a_W)
     start_W, degree_W = graph.csr.indptr[row_W], jnp.minimum(degree_a_W, degree_b_W)
     upto_W = _below(graph.csr.indices, start_W, degree_W, node_W)
-    last = max(graph.csr.indices.shape[0] - 1, 0)
+    last = graph.csr.indices.shape[0] - 1
     found_W = graph.csr.indices[jnp.clip(start_W + upto_W - 1, 0, last)]
     return (upto_W > 0) & (found_W == node_W)

@@ -23,11 +23,12 @@ def skipgram() -> Config:
     """
     return Config(
         preset="skipgram",
+        walks=WalksConfig(window=3),
         model=ModelConfig("skipgram", dim=128, layers=0, init_std=0.002, score="cosine"),
         loss=LossConfig("sgns"),
-        negatives=NegativesConfig("shared", 16, popularity=0.75, groups=32),
+        negatives=NegativesConfig("shared", 16, popularity=0.75, groups=16),
         optim=OptimConfig("rowwise_adagrad", learning_rate=0.1, schedule="linear"),
-        train=TrainConfig(epochs=5, batch_size=512, l2=0.0, positives="walks", refit=True),
+        train=TrainConfig(epochs=5, batch_size=256, l2=0.0, positives="walks", refit=True),
         checkpoint=CheckpointConfig(every=0),
     )
 
@@ -38,7 +39,9 @@ def skipgram_side() -> Config:
     `jaxrec train skipgram-side --data PATH`, with features of the items
     """
     base = skipgram()
-    return replace(base, preset="skipgram-side", model=replace(base.model, side="weighted"))
+    model = replace(base.model, side="weighted")
+    optim = replace(base.optim, learning_rate=0.2)
+    return replace(base, preset="skipgram-side", model=model, optim=optim)
 
 
 def node2vec() -> Config:
@@ -46,7 +49,7 @@ def node2vec() -> Config:
 
     `jaxrec train node2vec --data PATH`
     """
-    return replace(skipgram(), preset="node2vec", walks=WalksConfig(p=1.0, q=0.5))
+    return replace(skipgram(), preset="node2vec", walks=WalksConfig(p=0.5, window=3))
 
 
 def mf_pairs() -> Config:
@@ -58,7 +61,8 @@ def mf_pairs() -> Config:
     return replace(
         base,
         preset="mf-pairs",
-        model=ModelConfig("item-mf", dim=128, layers=0, init_std=0.02, tables="one"),
+        walks=WalksConfig(),
+        model=ModelConfig("item-mf", dim=128, layers=0, init_std=0.02),
         negatives=NegativesConfig("shared", 16, popularity=0.75, groups=32),
         train=replace(base.train, epochs=20, batch_size=2048, positives="edges"),
         eval=EvalConfig(every=2),
@@ -75,13 +79,14 @@ def mf_bias_pairs() -> Config:
 
 
 def mf_sequences() -> Config:
-    """Matrix factorisation on the pairs that skip-gram sees, with one table.
+    """Matrix factorisation on the pairs that skip-gram sees, scored as it is trained.
 
     `jaxrec train mf-sequences --data PATH`
     """
     base = skipgram()
-    model = ModelConfig("item-mf", dim=128, layers=0, init_std=0.02, tables="one")
-    return replace(base, preset="mf-sequences", model=model)
+    model = ModelConfig("item-mf", dim=128, layers=0, init_std=0.02)
+    optim = replace(base.optim, learning_rate=0.05)
+    return replace(base, preset="mf-sequences", model=model, optim=optim)
 
 
 PRESETS: dict[str, Callable[[], Config]] = {

@@ -136,7 +136,7 @@ def windows(config: Config, data: ItemData, drawn: Stretches) -> Windows:
     reach_BL1: Array | int = config.walks.window if data.graph is not None else 1
     if data.graph is not None and config.walks.dynamic:
         bits_BL = hashing.mix(token_BL + seed[0])
-        widest = jnp.uint32(config.walks.window)
+        widest = jnp.full(bits_BL.shape, config.walks.window, jnp.uint32)
         reach_BL1 = (1 + hashing.below(bits_BL, widest).astype(jnp.int32))[:, :, None]
     pairs_BLL = (apart_BLL <= reach_BL1) & ~jnp.eye(length, dtype=bool)
     pairs_BLL &= there_BL[:, :, None] & there_BL[:, None, :]

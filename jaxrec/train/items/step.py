@@ -27,7 +27,7 @@ class ItemStepper:
 
     def init(self, tables: Tables) -> TrainState:
         """The state before step 0."""
-        kept = {name: self.tx.init(table) for name, table in tables.items()}
+        kept = {name: self.tx.init(_wide(table)) for name, table in tables.items()}
         return TrainState(jnp.int32(0), tables, kept, zero_totals())
 
     def current(self, state: TrainState) -> Tables:
@@ -120,6 +120,12 @@ class ItemStepper:
         tables, kept = {}, {}
         for name, read in reads.items():
             before = state.params[name]
+            if name == "feature":
+                # Many items share a row: the sum of their gradients would move it, and with it
+                # all of them, long before they have directions of their own.
+                slot_R = slots[name][1]
+                count_R = jnp.zeros(slot_R.shape).at[slot_R].add(1.0)
+                gradient[name] = gradient[name] / jnp.maximum(count_R, 1)[:, None]
             at = slots[name][0]
             table, kept[name] = self.tx.write(
                 _wide(before), state.opt_state[name], at, read, gradient[name]
