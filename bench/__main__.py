@@ -23,6 +23,7 @@ CASES = {
     "sampled": "sampled",
     "step": "step",
     "tables": "tables",
+    "towers": "towers",
 }
 
 

@@ -67,11 +67,11 @@ class Config:
             "it updates the rows of a batch",
         )
         check(
-            self.train.l2_over == "batch" or not self.optim.asks_for_rows,
+            not self.train.l2_of_all or not self.optim.asks_for_rows,
             f"train.l2_over {self.train.l2_over} moves every row, and optim.sparse only a few",
         )
         check(
-            self.train.l2_over == "batch" or self.model.frozen_items is None,
+            not self.train.l2_of_all or self.model.frozen_items is None,
             f"train.l2_over {self.train.l2_over} moves what model.frozen_items freezes",
         )
         check(
@@ -192,7 +192,7 @@ class Config:
 
     def sparse_updates(self, n_rows: int) -> bool:
         """``optim.sparse`` with its default resolved for a table of so many rows."""
-        if self.train.l2_over != "batch" or "accumulated-gradients" in self.mistakes:
+        if self.train.l2_of_all or "accumulated-gradients" in self.mistakes:
             return False
         if self.optim.sparse is not None:
             return self.optim.sparse
