@@ -10,6 +10,7 @@ CASES = {
     "cold": "cold",
     "growth": "growth",
     "ingest": "ingest",
+    "kills": "kills",
     "lecture": "lecture",
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxrec.config.checks import RATING_METRICS, check, check_cutoffs
+from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check, check_cutoffs
 from jaxrec.errors import nearest
 
 IN_MEMORY = "(a Dataset in memory)"
@@ -314,7 +314,8 @@ class EvalConfig:
     select_on: Literal["validation", "test", "none"] = "validation"
     """Whose metric chooses the parameters that are kept; none keeps the last ones."""
     metric: str | None = None
-    """The metric that selects; recall@20 where not given, and rmse where the loss is of ratings."""
+    """The metric that selects. Where not given recall@20; rmse where the loss is of ratings; auc
+    where the model is of items."""
     block: int | None = None
     """Users scored at once on a device; chosen from the memory at hand where not given."""
 
@@ -327,13 +328,14 @@ class EvalConfig:
 
     def check_metric(self, metric: str) -> None:
         """Raise InputError unless the metric can select, where one does."""
-        if self.select_on == "none" or metric in RATING_METRICS:
+        if self.select_on == "none" or metric in (*RATING_METRICS, *PAIR_METRICS):
             return
         name, _, k = metric.partition("@")
         names = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
         check(
             name in names,
-            f"eval.metric {metric!r} is no metric{nearest(name, (*names, *RATING_METRICS))}",
+            f"eval.metric {metric!r} is no metric"
+            f"{nearest(name, (*names, *RATING_METRICS, *PAIR_METRICS))}",
         )
         check(
             k.isdigit() and int(k) in self.k,

@@ -4,7 +4,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jaxrec.config.checks import RATING_METRICS, check
+from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check
+from jaxrec.config.items import OVER_ITEMS, PairsConfig
 from jaxrec.config.model import ModelConfig
 from jaxrec.config.sections import (
     CheckpointConfig,
@@ -34,6 +35,7 @@ class Config:
     rows, whatever model.init says."""
     split: SplitConfig = field(default_factory=SplitConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     negatives: NegativesConfig = field(default_factory=NegativesConfig)
@@ -112,11 +114,25 @@ class Config:
         )
         self._check_ratings()
         self._check_mistakes()
+        self._check_pairs()
         self.eval.check_metric(self.metric)
         check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(
             not (self.train.refit and self.eval.select_on != "validation"),
             "train.refit needs eval.select_on validation: it trains the length chosen there again",
+        )
+
+    def _check_pairs(self) -> None:
+        name, over_items = self.model.name, self.model.over_items
+        for f in dataclasses.fields(self.pairs):
+            check(
+                over_items or getattr(self.pairs, f.name) == f.default,
+                f"pairs.{f.name} is for models of items ({', '.join(OVER_ITEMS)}), not {name}",
+            )
+        check(
+            over_items or self.metric not in PAIR_METRICS,
+            f"eval.metric {self.metric} is for models of items ({', '.join(OVER_ITEMS)}), "
+            f"not {name}",
         )
 
     def _check_ratings(self) -> None:
@@ -176,6 +192,8 @@ class Config:
     @property
     def metric(self) -> str:
         """``eval.metric`` with its default resolved."""
+        if self.model.over_items:
+            return self.eval.metric or "auc"
         return self.eval.metric or ("rmse" if self.loss.rates else "recall@20")
 
     @property

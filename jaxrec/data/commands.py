@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxrec.data import formats, synthetic
-from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset, refuse_occupied
+from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset
 from jaxrec.data.features import Bag, Category, Column, Vector
+from jaxrec.data.prepared import refuse_occupied
 
 
 def import_data(

@@ -1,21 +1,17 @@
 """Interactions in memory and on disk: int32 user and item columns beside their id tables.
 
-The prepared folder is ``manifest.json`` plus one ``.npy`` file a column. NumPy alone loads
-it, memory-mapped and without pickle. The manifest carries a fingerprint of the content, and
-says which array of the side features is in ``item_features.0.npy`` and so on.
+On disk it is a prepared folder (:mod:`jaxrec.data.prepared`) with one file a column.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrec.data import prepared
 from jaxrec.data.features import Features
 from jaxrec.errors import InputError
-from jaxrec.files import replacing
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 _COLUMNS = ("user", "item", "rating", "time", "weight", "split")
@@ -29,7 +25,8 @@ _DTYPES = {
 }
 _SIDES = {"user_features": "users", "item_features": "items"}
 _EXPOSED = ["exposed_user", "exposed_item", "exposed_time"]
-_VERSION = 1
+FORMAT = "jaxrec dataset"
+"""What the manifest of a prepared folder calls a Dataset."""
 
 
 class Csr(NamedTuple):
@@ -164,15 +161,11 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 over every column, both id tables and the features, as hexadecimal digits."""
-        digest = hashlib.sha256()
-        arrays = self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids}
-        arrays |= {} if self.exposed is None else self.exposed.arrays()
-        for side, features in self.features().items():
-            arrays |= {f"{side}:{name}": array for name, array in features.arrays().items()}
-        for name, column in arrays.items():
-            digest.update(f"{name}{column.dtype.str}{column.shape}".encode())
-            digest.update(np.ascontiguousarray(column).data)
-        return digest.hexdigest()
+        return prepared.fingerprint(self._arrays(), self.features())
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        exposed = {} if self.exposed is None else self.exposed.arrays()
+        return self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids} | exposed
 
     def save(self, folder: str | Path) -> None:
         """Write the prepared folder; whole or not at all.
@@ -180,31 +173,18 @@ class Dataset:
         Raises:
           InputError: the folder exists and is no empty folder, or cannot be written.
         """
-        refuse_occupied(folder)
-        with replacing(Path(folder).absolute()) as partial:
-            partial.mkdir()
-            arrays = self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids}
-            exposed = {} if self.exposed is None else self.exposed.arrays()
-            arrays |= exposed
-            listed = {side: features.arrays() for side, features in self.features().items()}
-            for side, parts in listed.items():
-                arrays |= {f"{side}.{n}": array for n, array in enumerate(parts.values())}
-            for name, column in arrays.items():
-                np.save(partial / f"{name}.npy", column, allow_pickle=False)
-            manifest = {
-                "format": "jaxrec dataset",
-                "version": _VERSION,
-                "name": self.name,
-                "users": self.n_users,
-                "items": self.n_items,
-                "interactions": self.n_edges,
-                "columns": list(self.columns()),
-                **{side: list(parts) for side, parts in listed.items()},
-                **({"exposed": list(exposed)} if exposed else {}),
-                "notes": self.notes,
-                "fingerprint": self.fingerprint(),
-            }
-            (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        manifest = {
+            "format": FORMAT,
+            "name": self.name,
+            "users": self.n_users,
+            "items": self.n_items,
+            "interactions": self.n_edges,
+            "columns": list(self.columns()),
+            "notes": self.notes,
+        }
+        if self.exposed is not None:
+            manifest["exposed"] = list(self.exposed.arrays())
+        prepared.save(folder, self._arrays(), self.features(), manifest)
 
     @classmethod
     def load(cls, folder: str | Path, *, verify: bool = False) -> "Dataset":
@@ -217,20 +197,23 @@ class Dataset:
           InputError: a file is missing, damaged or not what the manifest says.
         """
         folder = Path(folder)
-        manifest = _read_manifest(folder)
+        manifest = prepared.read_manifest(
+            *(folder, FORMAT, ("users", "items", "interactions"), tuple(_SIDES)),
+            _is_complete,
+        )
         arrays: dict[str, Any] = {
-            name: _open(folder / f"{name}.npy")
+            name: prepared.open_array(folder / f"{name}.npy")
             for name in (*manifest["columns"], "user_ids", "item_ids")
         }
         data = cls(**arrays, name=manifest["name"], notes=manifest["notes"])
         data._check_against(manifest, folder)
         sides: dict[str, Any] = {
-            side: _load_features(folder, side, manifest[side], manifest[count])
+            side: prepared.load_features(folder, side, manifest[side], manifest[count])
             for side, count in _SIDES.items()
             if side in manifest
         }
         if "exposed" in manifest:
-            columns = [_open(folder / f"{name}.npy") for name in manifest["exposed"]]
+            columns = [prepared.open_array(folder / f"{name}.npy") for name in manifest["exposed"]]
             sides["exposed"] = _checked(Exposed(*columns), data, folder)
         data = replace(data, **sides)
         if verify and data.fingerprint() != manifest["fingerprint"]:
@@ -247,34 +230,11 @@ class Dataset:
         if self.item_ids.ndim != 1 or self.n_items != manifest["items"]:
             wrong = "item_ids.npy"
         if wrong:
-            raise _mismatch(folder / wrong)
+            raise prepared.mismatch(folder / wrong)
         for name, size in (("user", self.n_users), ("item", self.n_items)):
             column = getattr(self, name)
             if len(column) and not (column.min() >= 0 and column.max() < size):
                 raise InputError(f"{folder / name}.npy: a row number outside the id table")
-
-
-def refuse_occupied(folder: str | Path) -> None:
-    """Raise InputError unless the path is free, or an empty folder."""
-    folder = Path(folder)
-    try:
-        occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    except OSError as e:
-        raise InputError(f"{folder}: cannot be written ({e.strerror or e})") from e
-    if occupied:
-        raise InputError(f"{folder}: exists already; name a new or an empty folder")
-
-
-def is_prepared(folder: str | Path) -> bool:
-    """Whether the path is a folder with a manifest."""
-    return (Path(folder) / "manifest.json").is_file()
-
-
-def _open(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
-        raise InputError(f"{path}: damaged or missing; import the data again") from e
 
 
 def _checked(exposed: Exposed, data: Dataset, folder: Path) -> Exposed:
@@ -282,7 +242,7 @@ def _checked(exposed: Exposed, data: Dataset, folder: Path) -> Exposed:
         exposed.arrays().items(), (np.int32, np.int32, np.float64), strict=False
     ):
         if column.shape != exposed.user.shape or column.dtype != dtype:
-            raise _mismatch(folder / f"{name}.npy")
+            raise prepared.mismatch(folder / f"{name}.npy")
     for name, column, size in (
         ("user", exposed.user, data.n_users),
         ("item", exposed.item, data.n_items),
@@ -292,39 +252,7 @@ def _checked(exposed: Exposed, data: Dataset, folder: Path) -> Exposed:
     return exposed
 
 
-def _load_features(folder: Path, side: str, listed: list[str], n_rows: int) -> Features:
-    arrays = {name: _open(folder / f"{side}.{n}.npy") for n, name in enumerate(listed)}
-    features = Features.from_arrays(arrays)
-    fault = features.fault(n_rows)
-    if fault is not None:
-        raise _mismatch(folder / f"{side}.{listed.index(fault)}.npy")
-    return features
-
-
-def _mismatch(path: Path) -> InputError:
-    return InputError(f"{path}: not what manifest.json says; import again")
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        known = manifest["format"] == "jaxrec dataset" and manifest["version"] == _VERSION
-        columns = set(manifest["columns"])
-        shown = manifest.get("exposed", _EXPOSED)
-        complete = (
-            {"user", "item"} <= columns <= set(_COLUMNS)
-            and all(isinstance(manifest[n], int) for n in ("users", "items", "interactions"))
-            and isinstance(manifest["name"], str)
-            and isinstance(manifest["notes"], dict)
-            and isinstance(manifest["fingerprint"], str)
-            and shown in (_EXPOSED, _EXPOSED[:2])
-        )
-        nothing = np.empty(0)
-        for side in manifest.keys() & _SIDES.keys():
-            Features.from_arrays(dict.fromkeys(manifest[side], nothing))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise InputError(f"{path}: not a prepared data set's manifest; import again") from e
-    if not (known and complete):
-        raise InputError(f"{path}: not a manifest of version {_VERSION}; import again")
-    return manifest
+def _is_complete(manifest: dict[str, Any]) -> bool:
+    shown = manifest.get("exposed", _EXPOSED)
+    known = {"user", "item"} <= set(manifest["columns"]) <= set(_COLUMNS)
+    return known and shown in (_EXPOSED, _EXPOSED[:2])

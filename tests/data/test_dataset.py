@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxrec.data.dataset import Csr, Dataset, Exposed, is_prepared
+from jaxrec.data.dataset import Csr, Dataset, Exposed
 from jaxrec.data.features import Bag, Category, Column, Features, Number, Vector
+from jaxrec.data.prepared import is_prepared
 from jaxrec.errors import InputError
 
 

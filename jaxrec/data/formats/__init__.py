@@ -6,18 +6,21 @@ is not usable raises InputError naming the file, the line and the mend.
 """
 
 import math
+import re
 from pathlib import Path
 
-from jaxrec.data import synthetic
-from jaxrec.data.dataset import Dataset, is_prepared
+from jaxrec.data import itemgraph, synthetic
+from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import catalogue, lightgcn, movielens, parquet, tables
 from jaxrec.data.formats.assemble import Part, to_dataset
 from jaxrec.data.formats.columns import Columns
+from jaxrec.data.prepared import format_of, is_prepared
 from jaxrec.errors import InputError, nearest
 
 __all__ = ["FORMATS", "Columns", "detect", "read", "resolve"]
 
 FORMATS = ("prepared", "lightgcn", "csv", "tsv", "parquet", "recbole", "movielens")
+_FOR_ITEMS = "which models of items take (skipgram, item-mf); `jaxrec presets` lists some"
 _ENDINGS = {"csv": ".csv", "tsv": ".tsv", "parquet": ".parquet", "recbole": ".inter"}
 
 
@@ -70,10 +73,13 @@ def read(
         data = _described(data, path, format, "user", users, cold_users)
         return _described(data, path, format, "item", items, cold_items)
     except OSError as e:
-        place = e.filename or path
-        raise InputError(
-            f"{place}: cannot be read ({e.strerror or e}); check the path and its rights"
-        ) from e
+        raise unreadable(path, e) from e
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error for a file that the system does not let us read."""
+    place, reason = error.filename or path, error.strerror or error
+    return InputError(f"{place}: cannot be read ({reason}); check the path and its rights")
 
 
 def _read(
@@ -86,6 +92,8 @@ def _read(
     if format in ("prepared", "lightgcn", "movielens") and (columns or event_weights):
         raise InputError(f"{path}: format {format} has fixed columns; leave out the columns' names")
     if format == "prepared":
+        if format_of(path) == itemgraph.FORMAT:
+            raise InputError(f"{path}: an item graph, {_FOR_ITEMS}")
         return Dataset.load(path)
     if format == "lightgcn":
         parts = lightgcn.parts(path)
@@ -131,6 +139,8 @@ def detect(path: str | Path) -> str:
         for format, ending in _ENDINGS.items():
             if path.suffix.lower() == ending:
                 return format
+        if is_metadata_name(path.name):
+            raise InputError(f"{path}: by its name product metadata, {_FOR_ITEMS}")
         raise InputError(f"{path}: format not told by its name; {_choose()}")
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
@@ -150,6 +160,11 @@ def detect(path: str | Path) -> str:
         raise InputError(f"{path}: could be {' or '.join(found)}; {_choose()}")
     listed = ", ".join(sorted(names)[:8]) or "nothing"
     raise InputError(f"{path}: no known format among its files ({listed}); {_choose()}")
+
+
+def is_metadata_name(name: str) -> bool:
+    """Whether a file's name is that of product metadata."""
+    return re.search(r"\.jsonl?(\.gz)?$", name.lower()) is not None
 
 
 def _choose() -> str:
