@@ -131,7 +131,6 @@ def test_row_sparse_updates_with_biases_equal_dense_ones(name):
 
 FOUND = {
     "biased mf": (MF, LossConfig("mse"), 0.05),
-    "raw ratings": (MF, LossConfig("mse", center=False), 0.01),
     "two towers": (ModelConfig("two-tower", dim=4, layers=0, biases=True), LossConfig("mse"), 0.05),
     "mf of an mlp": (dataclasses.replace(MF, score="mlp"), LossConfig("mse"), 0.05),
     "levels": (ModelConfig("mf", dim=4, layers=0), LossConfig("levels"), 0.02),
