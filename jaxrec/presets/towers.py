@@ -25,7 +25,7 @@ def two_tower() -> Config:
         loss=LossConfig("softmax"),
         negatives=NegativesConfig("in-batch"),
         optim=OptimConfig("adam", learning_rate=5e-3),
-        train=TrainConfig(epochs=100, batch_size=2048, l2=1e-3, patience=5),
+        train=TrainConfig(epochs=100, batch_size=2048, l2=0.1, l2_over="embeddings", patience=5),
         eval=EvalConfig(every=2),
     )
 
