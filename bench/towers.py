@@ -9,6 +9,7 @@ import argparse
 import tempfile
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import Columns, read
 
 COMMAND = "python -m bench towers --data FOLDER"
-PRESETS = ("two-tower", "triplet")
+PARTS = {"warm": ("two-tower", "triplet"), "cold": ("two-tower",)}
 COLD = SplitConfig("cold-items", test=0.2, validation=0.2)
+HIDDEN = (128,)  # for cold items: a layer in which features meet
 _ITEMS = 2000  # whose cosines are looked at
 
 
@@ -65,38 +67,43 @@ def one(config: Config, data: Dataset) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the MovieLens folders")
-    parser.add_argument("--part", choices=("warm", "cold", "all"), default="all")
-    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--presets", nargs="+", choices=PARTS["warm"], default=PARTS["warm"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
-    parts = {"warm": ("warm",), "cold": ("cold",), "all": ("warm", "cold")}[args.part]
-    for name, data in data_sets(args.data).items():
-        for part in parts:
-            for preset in args.presets:
-                config = jaxrec.preset(preset)
-                config = replace(config, split=COLD) if part == "cold" else config
-                runs = [one(replace(config, seed=seed), data) for seed in args.seeds]
-                what = {"warm": "test recall@20", "cold": "recall@20 among held-out items"}[part]
-                about = {"what": f"{what}, {name}", "seeds": args.seeds}
-                for who in ("model", "popularity", "random"):
-                    values = [run[who] for run in runs]
-                    impl = f"jaxrec {preset}" if who == "model" else who
-                    mean = sum(values) / len(values)
-                    extra = about | {"mean": mean}
-                    if who == "model":
-                        control = "random" if part == "cold" else "popularity"
-                        of = sum(run[control] for run in runs) / len(runs)
-                        extra |= {f"over_{control}": mean / of}
-                    elif preset != args.presets[0]:
-                        continue
-                    record("towers", impl, values, "recall@20", COMMAND, **extra)
-                for unit, key, of in (
-                    ("cosine", "spread", "standard deviation of cosines among items"),
-                    ("s", "seconds", "run with evaluation"),
-                ):
-                    values, impl = [run[key] for run in runs], f"jaxrec {preset}"
-                    about = {"what": f"{of}, {name}, {part}", "seeds": args.seeds}
-                    record("towers", impl, values, unit, COMMAND, **about)
+    for (name, data), part in product(data_sets(args.data).items(), args.part):
+        for preset in (preset for preset in args.presets if preset in PARTS[part]):
+            runs = [one(config_of(preset, part, seed), data) for seed in args.seeds]
+            tell(preset, part, name, args.seeds, runs)
+
+
+def config_of(preset: str, part: str, seed: int) -> Config:
+    """The preset; for cold items with a hidden layer and more dropped ids."""
+    config = replace(jaxrec.preset(preset), seed=seed)
+    if part == "warm":
+        return config
+    model = replace(config.model, tower_dims=HIDDEN, id_dropout=0.3)
+    return replace(config, split=COLD, model=model)
+
+
+def tell(preset: str, part: str, name: str, seeds: list[int], runs: list[dict[str, float]]) -> None:
+    """Write the lines of one preset on one data set."""
+    what = {"warm": "test recall@20", "cold": "recall@20 among held-out items"}[part]
+    control = {"warm": "popularity", "cold": "random"}[part]
+    impl = f"jaxrec {preset}" + (", a hidden layer" if part == "cold" else "")
+    mean = {who: sum(run[who] for run in runs) / len(runs) for who in runs[0]}
+    for who in ("model", "popularity", "random"):
+        about: dict[str, Any] = {"what": f"{what}, {name}", "seeds": seeds, "mean": mean[who]}
+        if who == "model":
+            about[f"over_{control}"] = mean[who] / mean[control]
+        by = impl if who == "model" else who
+        record("towers", by, [run[who] for run in runs], "recall@20", COMMAND, **about)
+    for unit, key, of in (
+        ("cosine", "spread", "standard deviation of cosines among items"),
+        ("s", "seconds", "run with evaluation"),
+    ):
+        about = {"what": f"{of}, {name}, {part}", "seeds": seeds}
+        record("towers", impl, [run[key] for run in runs], unit, COMMAND, **about)
 
 
 if __name__ == "__main__":
