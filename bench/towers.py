@@ -9,7 +9,6 @@ import argparse
 import tempfile
 import time
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +70,12 @@ def main() -> None:
     parser.add_argument("--presets", nargs="+", choices=PARTS["warm"], default=PARTS["warm"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
-    for (name, data), part in product(data_sets(args.data).items(), args.part):
-        for preset in (preset for preset in args.presets if preset in PARTS[part]):
-            runs = [one(config_of(preset, part, seed), data) for seed in args.seeds]
-            tell(preset, part, name, args.seeds, runs)
+    asked = [(part, preset) for part in args.part for preset in args.presets]
+    for name, data in data_sets(args.data).items():
+        for part, preset in asked:
+            if preset in PARTS[part]:
+                runs = [one(config_of(preset, part, seed), data) for seed in args.seeds]
+                tell(preset, part, name, args.seeds, runs)
 
 
 def config_of(preset: str, part: str, seed: int) -> Config:
