@@ -31,22 +31,22 @@ def two_tower() -> Config:
 
 
 def triplet() -> Config:
-    """A triplet network on features alone: an anchor's tower, and one for positive and negative.
+    """A triplet network on features: a tower for the anchor, one for positive and negative.
 
-    Of the candidates drawn for each pair, the negative is the highest that scores below the
-    positive (semi-hard).
+    No id has an embedding; each has a bias, for what features do not tell of its popularity.
+    Negatives are random: `--negatives.candidates 4 --negatives.pick semi-hard` makes them harder.
 
     `jaxrec train triplet --data PATH`
     """
     return Config(
         preset="triplet",
         data="synthetic-features",
-        model=ModelConfig("two-tower", dim=64, layers=0, ids=False, tower_dims=(128,)),
+        model=ModelConfig("two-tower", dim=64, layers=0, ids=False, tower_dims=(128,), biases=True),
         loss=LossConfig("bpr"),
-        negatives=NegativesConfig("uniform", candidates=8, pick="semi-hard"),
-        optim=OptimConfig("adam", learning_rate=1e-3),
-        train=TrainConfig(epochs=100, batch_size=2048, l2=0.0, patience=5),
-        eval=EvalConfig(every=2),
+        negatives=NegativesConfig("uniform", 8),
+        optim=OptimConfig("adam", learning_rate=2e-2),
+        train=TrainConfig(epochs=60, batch_size=1024, l2=0.0, patience=5),
+        eval=EvalConfig(every=3),
     )
 
 
