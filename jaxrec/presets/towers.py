@@ -16,7 +16,10 @@ from jaxrec.config import (
 def two_tower() -> Config:
     """Two towers of ids and features, softmax over the batch's items corrected for popularity.
 
-    `jaxrec train two-tower --data PATH`
+    `jaxrec train two-tower --data ml-100k/u1.base`: test recall@20 0.289 (largest less smallest of
+    three seeds 0.004), where popularity has 0.151; on ml-latest-small 0.236 and 0.119. Films held
+    out whole (`--split.name cold-items --split.validation 0.2`) with `--model.tower-dims 128
+    --model.id-dropout 0.3`: 0.208 there among 336, at random 0.061; 0.086 and 0.009 of 1,945.
     """
     return Config(
         preset="two-tower",
