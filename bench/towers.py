@@ -70,7 +70,8 @@ def main() -> None:
     asked = [(part, preset) for part in args.part for preset in args.presets]
     for name, data in data_sets(args.data).items():
         for part, preset in asked:
-            if preset in PARTS[part]:
+            described = data.user_features is not None or preset != "triplet"
+            if preset in PARTS[part] and described:
                 runs = [one(config_of(preset, part, seed), data) for seed in args.seeds]
                 tell(preset, part, name, args.seeds, runs)
 
