@@ -17,7 +17,7 @@ import jaxrec
 from bench.common import record
 from jaxrec.config import Config, SplitConfig
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import Columns, read
+from jaxrec.data.formats import Columns, read, resolve
 
 COMMAND = "python -m bench towers --data FOLDER"
 PARTS = {"warm": ("two-tower", "triplet"), "cold": ("two-tower",)}
@@ -27,7 +27,8 @@ _ITEMS = 2000  # whose cosines are looked at
 
 
 def data_sets(folder: Path) -> dict[str, Dataset]:
-    """MovieLens 100K's first fold, and latest-small without its times, one of which is damaged."""
+    """MovieLens 100K's first fold, latest-small without its times, one of which is damaged, and the
+    embedded data with features."""
     small = folder / "ml-latest-small"
     return {
         "ml-100k u1": read(folder / "ml-100k" / "u1.base"),
@@ -37,6 +38,7 @@ def data_sets(folder: Path) -> dict[str, Dataset]:
             items=small / "movies.csv",
             cold_items=True,
         ),
+        "embedded": resolve("synthetic-features"),
     }
 
 
@@ -65,11 +67,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the MovieLens folders")
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--presets", nargs="+", choices=PARTS["warm"], default=PARTS["warm"])
+    parser.add_argument("--sets", nargs="+", help="of the data sets; all where not given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
     asked = [(part, preset) for part in args.part for preset in args.presets]
     for name, data in data_sets(args.data).items():
-        for part, preset in asked:
+        for part, preset in asked if name in (args.sets or [name]) else ():
             described = data.user_features is not None or preset != "triplet"
             if preset in PARTS[part] and described:
                 runs = [one(config_of(preset, part, seed), data) for seed in args.seeds]

@@ -39,9 +39,9 @@ def triplet() -> Config:
     No id has an embedding; each has a bias, for what features do not tell of its popularity.
     Negatives are random: `--negatives.candidates 4 --negatives.pick semi-hard` makes them harder.
 
-    `jaxrec train triplet`, on the embedded data: test recall@20 0.32, popularity 0.11. Features must
-    tell users apart: by age, gender and occupation (`--data ml-100k/u1.base`) it has 0.144 (largest
-    less smallest of three seeds 0.006), no more than popularity's 0.151.
+    `jaxrec train triplet`. Features must tell users apart: by age, gender and occupation (`--data
+    ml-100k/u1.base`) it has 0.144 (largest less smallest of three seeds 0.006), no more than
+    popularity's 0.151.
     """
     return Config(
         preset="triplet",
