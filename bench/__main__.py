@@ -27,6 +27,7 @@ CASES = {
     "skipgram": "skipgram",
     "step": "step",
     "tables": "tables",
+    "towers": "towers",
     "walks": "walks",
 }
 
