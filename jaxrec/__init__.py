@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from jaxrec.config import Config
     from jaxrec.data.dataset import Dataset
     from jaxrec.data.formats import read
+    from jaxrec.doctor.read import diagnose as doctor
     from jaxrec.errors import InputError, Interrupted, JaxrecError, RunError
     from jaxrec.evaluate.run import evaluate
     from jaxrec.export import export
@@ -47,6 +48,7 @@ __all__ = [
     "Run",
     "RunError",
     "__version__",
+    "doctor",
     "embed",
     "evaluate",
     "export",
@@ -59,7 +61,7 @@ __all__ = [
 
 
 # Modules that are themselves called: jaxrec.train(...).
-_CALLED = ("evaluate", "export", "report", "train")
+_CALLED = ("doctor", "evaluate", "export", "report", "train")
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ from jaxrec.models.gcmc import GCMC
 from jaxrec.models.inputs import FeatureSizes
 from jaxrec.models.lightgcn import LightGCN
 from jaxrec.models.ngcf import NGCF
-from jaxrec.models.nodes import Encoder, InductiveEncoder, LocalEncoder, NewEdges, Nodes
+from jaxrec.models.nodes import Encoder, HiddenLayers, InductiveEncoder, LocalEncoder, NewEdges, Nodes
 from jaxrec.models.pinsage import PinSAGE
 from jaxrec.models.score import NeuralScore
 
@@ -21,6 +21,7 @@ __all__ = [
     "NGCF",
     "BilinearDecoder",
     "Encoder",
+    "HiddenLayers",
     "InductiveEncoder",
     "LightGCN",
     "LocalEncoder",

@@ -16,7 +16,11 @@ from jaxrec.train.batches import POSITIVES, Pairs, Positives, steps_per_epoch
 
 
 class TrainData(NamedTuple):
-    """All that does not change, on the device."""
+    """All that does not change, on the device.
+
+    Attributes:
+      input_I: equal numbers where items have equal inputs; None where each has one of its own.
+    """
 
     graph: Bipartite
     pairs: Pairs
@@ -24,6 +28,7 @@ class TrainData(NamedTuple):
     key: PRNGKeyArray
     popularity: Popularity | None = None
     window: Window | None = None
+    input_I: Int[Array, "I"] | None = None
 
 
 class Batch(NamedTuple):

@@ -14,14 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.config import lower_is_better
+from jaxrec.doctor.course import Course
+from jaxrec.doctor.findings import findings
 from jaxrec.errors import Interrupted, RunError
 from jaxrec.log import Reporter, RunLog
+from jaxrec.train import signs
 from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed
 from jaxrec.train.draw import TrainData
 from jaxrec.train.feeder import HostDispatch
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
-from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState, zero_totals
+from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState
 
 DISPATCH_SECONDS = 1.0  # aim of one dispatch: long enough to hide the host, short for a signal
 
@@ -93,6 +96,7 @@ class Loop:
         self.config, self.cadence = problem.config, problem.cadence
         # A refit trains a known length: nothing is left to select.
         self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
+        self._told: set[str] = set()
         self._saved = -1
         self._saved_at = time.monotonic()
         self._pace = _Pace()
@@ -123,6 +127,7 @@ class Loop:
             self._check_finite(state, step)
             state = self._log_train(state, step)
             self._evaluate(state, step)
+            self._examine(state, step)
             best = self.best()
             over = step >= self.cadence.total or self._out_of_patience(best)
             stopped = self.watch()
@@ -196,12 +201,14 @@ class Loop:
         """Fetch totals (this waits for the device), stop on a loss that is not finite."""
         fetched = jax.device_get(totals)
         if fetched.bad_step >= 0:
+            self._ill(fetched, int(fetched.bad_step))
             self._diverged(f"the loss was not finite at step {int(fetched.bad_step)}")
         mean = float(fetched.loss) / max(int(fetched.steps), 1)
         self.reporter.advance(step, f"loss {mean:.4f}")
 
     def _check_finite(self, state: TrainState, step: int) -> None:
         if not bool(jax.device_get(_all_finite(state.params))):
+            self._ill(jax.device_get(state.totals), step - 1)
             self._diverged(f"the parameters were not finite after step {step - 1}")
 
     def _diverged(self, what: str) -> NoReturn:
@@ -209,7 +216,7 @@ class Loop:
         good = self.checkpoints.steps()
         kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was written"
         raise RunError(
-            f"{what}; {kept}.\n"
+            f"{what}; {kept}. Why: `jaxrec doctor {self.checkpoints.folder.parent}`.\n"
             "Train anew with a lower --optim.learning-rate, or with --optim.clip-norm 1"
         )
 
@@ -226,9 +233,10 @@ class Loop:
         if self.config.negatives.hard:
             epoch = (step - 1) // self.cadence.per_epoch
             found["hard_negatives"] = float(self.config.negatives.hard_in(epoch))
+        found |= signs.record(totals.signs, self.problem.stepper.parts)
         self._record(step, "train", **found)
         self.reporter.say(f"{self._where(step)}  loss {loss:.4f}")
-        return state._replace(totals=zero_totals())
+        return state._replace(totals=self.problem.stepper.zero_totals())
 
     def _evaluate(self, state: TrainState, step: int) -> None:
         """Rank the split that selects; nothing where none does or the step has its line."""
@@ -249,6 +257,32 @@ class Loop:
         self.log.timing(self.phase.origin + step, event="evaluated", evaluate_seconds=seconds)
         shown = self.config.metric
         self.reporter.say(f"{self._where(step)}  {split} {shown} {metrics[shown]:.4f}")
+
+    def _examine(self, state: TrainState, step: int) -> None:
+        """Measure what the doctor looks at, and say once what it finds; it begins at step 0."""
+        due = step == 0 or self.cadence.due(self.cadence.evaluate, step)
+        if not self.config.log.doctor or not due or self.watch():
+            return
+        if self.log.find(self.phase.origin + step, "doctor") is not None:
+            return
+        self._record(step, "doctor", **self.problem.examine(state))
+        self._warn()
+
+    def _ill(self, totals: Totals, step: int) -> None:
+        """Leave behind what there is to say about a step whose numbers are not finite."""
+        if self.config.log.doctor:
+            found = signs.record(totals.signs, self.problem.stepper.parts)
+            self._record(step, "doctor", not_finite=1.0, **found)
+
+    def _warn(self) -> None:
+        """Say what the doctor finds in the records for the first time."""
+        name = self.phase.name
+        records = [r for r in self.log.records if r["phase"] == name]
+        before = {f.name for f in findings(Course(self.config, records[:-1]))}
+        for found in findings(Course(self.config, records)):
+            if found.name not in before | self._told:
+                self._told.add(found.name)
+                self.reporter.say(f"doctor: {found.title}; `jaxrec doctor` says what to change")
 
     def _record(self, step: int, split: str, **values: float) -> None:
         epoch = step / self.cadence.per_epoch
