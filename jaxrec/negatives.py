@@ -93,6 +93,53 @@ def popular(
     return neg_BN, jnp.any(unknown_BNT, axis=2)
 
 
+def exposed(
+    key: PRNGKeyArray,
+    count: int,
+    n_items: int,
+    user_B: Int[Array, "B"],
+    shown: DeviceCsr,
+    known: DeviceCsr | None,
+) -> Int[Array, "B N"]:
+    """N = count private negatives a positive, uniform over what its user was shown and left alone.
+
+    Users who were shown nothing have those of :func:`uniform`.
+    """
+    fallback_BN = uniform(key, count, n_items, user_B, known)
+    if shown.indices.shape[0] == 0:
+        return fallback_BN
+    first_B1 = shown.indptr[user_B][:, None]
+    size_B1 = shown.indptr[user_B + 1][:, None] - first_B1
+    of_shown = jax.random.fold_in(key, 1)
+    place_BN = jax.random.randint(
+        of_shown, fallback_BN.shape, 0, jnp.maximum(size_B1, 1), jnp.int32
+    )
+    at_BN = jnp.minimum(first_B1 + place_BN, shown.indices.shape[0] - 1)
+    return jnp.where(size_B1 > 0, shown.indices[at_BN], fallback_BN)
+
+
+def picked(
+    how: str, score_BNC: Float[Array, "B N C"], pos_B: Float[Array, "B"]
+) -> Int[Array, "B N"]:
+    """Which of C candidates to take: a place in 0..C-1 for each of N negatives of a pair.
+
+    Args:
+      how: "semi-hard": the highest score that is below the positive's, and where there is none the
+        lowest of all (Schroff et al., "FaceNet", CVPR 2015, section 3.2, of scores instead of
+        distances). Otherwise the highest score.
+      score_BNC: of the candidates; -inf where one must not be taken.
+      pos_B: the positives' scores.
+    """
+    if how != "semi-hard":
+        return jnp.argmax(score_BNC, axis=2).astype(jnp.int32)
+    below_BNC = score_BNC < pos_B[:, None, None]
+    may_BNC = score_BNC > -jnp.inf
+    highest_BN = jnp.argmax(jnp.where(below_BNC, score_BNC, -jnp.inf), axis=2)
+    lowest_BN = jnp.argmin(jnp.where(may_BNC, score_BNC, jnp.inf), axis=2)
+    found_BN = jnp.any(below_BNC & may_BNC, axis=2)
+    return jnp.where(found_BN, highest_BN, lowest_BN).astype(jnp.int32)
+
+
 def shared(
     key: PRNGKeyArray, count: int, n_items: int, of: Popularity | None = None
 ) -> Int[Array, "S"]:

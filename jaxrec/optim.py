@@ -1,9 +1,5 @@
 """The optax chain of a configuration."""
 
-from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
 import optax
 
 from jaxrec.config import OptimConfig
@@ -40,24 +36,3 @@ def build(config: OptimConfig, steps: int) -> optax.GradientTransformation:
     if config.clip_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
-
-
-class Accumulated(NamedTuple):
-    """State of :func:`accumulate`: the sum of all gradients so far."""
-
-    total: Any
-
-
-def accumulate() -> optax.GradientTransformation:
-    """A mistake to show, not to train with: the gradient of all steps so far, summed.
-
-    What a PyTorch loop without ``zero_grad`` hands to its optimizer.
-    """
-
-    def update(gradient: Any, state: Accumulated, params: Any = None) -> tuple[Any, Accumulated]:
-        total = jax.tree.map(jnp.add, state.total, gradient)
-        return total, Accumulated(total)
-
-    return optax.GradientTransformation(
-        lambda params: Accumulated(jax.tree.map(jnp.zeros_like, params)), update
-    )

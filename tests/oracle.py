@@ -96,7 +96,7 @@ def ngcf(data: Dataset, params: dict, form: str) -> np.ndarray:
     return np.concatenate(layers, axis=1) if form == "paper" else layers[-1]
 
 
-def encoded(params: dict, side: str, x: Encoded) -> np.ndarray:
+def encoded(params: dict, side: str, x: Encoded, *, sum_bags: bool = False) -> np.ndarray:
     """Features of one side ("user" or "item") as vectors, node by node and name by name."""
     rows = []
     for n in range(len(x.number)):
@@ -107,7 +107,8 @@ def encoded(params: dict, side: str, x: Encoded) -> np.ndarray:
             total += params[f"{side}/category/{column}"][int(code[n])]
         for column, code in enumerate(x.bag):
             names = [int(c) for c in code[n] if c > 0] or [0]
-            total += sum(params[f"{side}/bag/{column}"][c] for c in names) / len(names)
+            size = 1 if sum_bags else len(names)
+            total += sum(params[f"{side}/bag/{column}"][c] for c in names) / size
         rows.append(total)
     return np.stack(rows)
 
@@ -118,6 +119,20 @@ def node_input(params: dict, features: NodeFeatures | None, ids: bool) -> np.nda
         return params["embedding"]
     sides = [encoded(params, f"inputs/{s}", getattr(features, s)) for s in ("user", "item")]
     return np.concatenate(sides) + (params["embedding"] if ids else 0)
+
+
+def tower(
+    params: dict, side: str, id_D: np.ndarray | None, feature_nH: np.ndarray | None, final: str
+) -> np.ndarray:
+    """One side of two towers with ReLU between layers, from ids and what the features add."""
+    x = feature_nH if feature_nH is not None else params[f"{side}/bias"]
+    if id_D is not None:
+        x = x + id_D @ params[f"{side}/of_id"]
+    for layer in range(sum(name.startswith(f"{side}/weight/") for name in params)):
+        x = np.maximum(x, 0) @ params[f"{side}/weight/{layer}"] + params[f"{side}/shift/{layer}"]
+    if final == "softmax":
+        return np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    return np.maximum(x, 0) if final == "relu" else x
 
 
 def pinsage(params: dict, x_ND: np.ndarray, shares: Sequence[np.ndarray]) -> np.ndarray:
@@ -224,7 +239,25 @@ def sampled_softmax(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray)
     return out
 
 
-LOSSES = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax}
+def triplet(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
+    """1 - σ(pos - neg), mean over the valid negatives, pair by pair."""
+    out = []
+    for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
+        terms = [1 - sigmoid(float(pos) - float(n)) for n in neg[valid]]
+        out.append(sum(terms) / len(terms) if terms else 0.0)
+    return out
+
+
+def hinge(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
+    """max(0, 1 - pos + neg), mean over the valid negatives, pair by pair."""
+    out = []
+    for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
+        terms = [max(0.0, 1 - float(pos) + float(n)) for n in neg[valid]]
+        out.append(sum(terms) / len(terms) if terms else 0.0)
+    return out
+
+
+LOSSES = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax, "triplet": triplet, "hinge": hinge}
 
 
 def item_knn_scores(pair_UI: np.ndarray, neighbours: int, user_power: float) -> np.ndarray:

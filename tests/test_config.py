@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,10 @@ from jaxrec.config import (
     TrainConfig,
 )
 from jaxrec.errors import InputError
+
+TOWERS = partial(ModelConfig, "two-tower", layers=0)
+FROZEN = ModelConfig("mf", layers=0, frozen_items="vectors.npz")
+MF_SPARSE = {"model": ModelConfig("mf", layers=0), "optim": OptimConfig(sparse=True)}
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -156,6 +161,68 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: ModelConfig("gcmc", message_dropout=0.1), "model.message_dropout is for ngcf"),
         (lambda: ModelConfig("gcmc", neighbors="uniform"), "model.neighbors is for pinsage"),
         (lambda: ModelConfig(score="mlp", score_width=0), "model.score_width"),
+        (lambda: ModelConfig("two-tower"), "model.layers must be 0 for two-tower"),
+        (lambda: TOWERS(tower_dims=(3, 0)), r"model.tower_dims are widths .* not \(3 0\)"),
+        (lambda: TOWERS(id_dim=0), "model.id_dim must be"),
+        (lambda: TOWERS(ids=False, id_dropout=0.1), "id_dropout need model.ids"),
+        (lambda: TOWERS(init="spectral"), "spectral is for models"),
+        (lambda: TOWERS(frozen_items="x"), "model.frozen_items is for mf"),
+        (lambda: TOWERS(features=False, columns=("age",)), "model.columns are features"),
+        (lambda: ModelConfig(final="relu"), "model.final is for two-tower"),
+        (
+            lambda: ModelConfig("mf", layers=0, init="spectral", frozen_items="x"),
+            "model.init spectral and model.frozen_items",
+        ),
+        (lambda: LossConfig(margin=2.0), "loss.margin needs loss.name hinge"),
+        (lambda: LossConfig("hinge", margin=0.0), "loss.margin must be positive"),
+        (lambda: LossConfig(center=False), "loss.center is for loss.name mse"),
+        (lambda: NegativesConfig("all", 2), "all takes all"),
+        (lambda: NegativesConfig("exposed", popularity=1.0), "exposed items come as they are"),
+        (lambda: NegativesConfig(pick="semi-hard"), "negatives.candidates to pick from"),
+        (
+            lambda: NegativesConfig("shared", 9, pick="similar", hard=1),
+            "negatives.hard and negatives.pick",
+        ),
+        (
+            lambda: Config(
+                loss=LossConfig("softmax"), negatives=NegativesConfig("in-batch", pick="similar")
+            ),
+            "negatives.log_q does not know how likely",
+        ),
+        (
+            lambda: Config(train=TrainConfig(l2_over="tables"), **MF_SPARSE),
+            "train.l2_over tables moves every row",
+        ),
+        (
+            lambda: Config(mistakes=("accumulated-gradients",), **MF_SPARSE),
+            "accumulated-gradients needs gradients of all rows",
+        ),
+        (
+            lambda: Config(model=TOWERS(ids=False), train=TrainConfig(l2_over="tables")),
+            "model.ids is off",
+        ),
+        (
+            lambda: Config(model=FROZEN, train=TrainConfig(l2_over="parameters")),
+            "moves what model.frozen_items freezes",
+        ),
+        (lambda: Config(model=FROZEN, optim=OptimConfig("adamw")), "adamw decays what"),
+        (
+            lambda: Config(loss=LossConfig("bce"), mistakes=("sum-in-sigmoid",)),
+            "sum-in-sigmoid needs loss.name bpr",
+        ),
+        (
+            lambda: Config(loss=LossConfig("hinge"), mistakes=("batch-scores",)),
+            "batch-scores needs loss.name bpr or triplet",
+        ),
+        (
+            lambda: Config(negatives=NegativesConfig(count=2), mistakes=("batch-scores",)),
+            "batch-scores needs one negative a pair",
+        ),
+        (lambda: Config(mistakes=("sum-in-sigmoid",) * 2), "mistakes names one twice"),
+        (
+            lambda: Config(model=ModelConfig(score="mlp"), mistakes=("sum-in-sigmoid",)),
+            "need model.score dot or cosine",
+        ),
         (
             lambda: Config(model=ModelConfig("gcmc"), optim=OptimConfig(sparse=True)),
             "optim.sparse needs model.layers 0, or pinsage with model.ids",

@@ -7,7 +7,7 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 
 from jaxrec.config.checks import RATING_METRICS, check_cutoffs, lower_is_better
 from jaxrec.config.codec import from_dict, load, to_dict
-from jaxrec.config.model import ModelConfig
+from jaxrec.config.model import FEATURED, ModelConfig
 from jaxrec.config.sections import (
     IN_MEMORY,
     CheckpointConfig,
@@ -23,6 +23,7 @@ from jaxrec.config.sections import (
 from jaxrec.config.whole import Config
 
 __all__ = [
+    "FEATURED",
     "IN_MEMORY",
     "RATING_METRICS",
     "CheckpointConfig",

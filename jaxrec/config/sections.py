@@ -15,12 +15,15 @@ IN_MEMORY = "(a Dataset in memory)"
 class SplitConfig:
     """How interactions become train, validation and test."""
 
-    name: Literal["auto", "given", "random", "leave-last-out", "temporal"] = "auto"
-    """auto takes the split that the data gives, and a random one where it gives none."""
+    name: Literal["auto", "given", "random", "leave-last-out", "temporal", "cold-items"] = "auto"
+    """auto takes the split that the data gives, and a random one where it gives none. cold-items
+    holds out whole items: training sees no pair of theirs, draws none as negative, and they are
+    ranked among themselves."""
     test: float = 0.2
-    """Share of the pairs held out as test (random and temporal splits)."""
+    """Share of the pairs held out as test (random and temporal splits), or of the items
+    (cold-items)."""
     validation: float = 0.1
-    """Share of the remaining pairs held out as validation; 0 for none."""
+    """Share of the remaining pairs, or items, held out as validation; 0 for none."""
     per_user: bool = True
     """Random and temporal splits: hold out the share within each user, or over all pairs."""
     test_time: float | None = None
@@ -67,13 +70,28 @@ class FilterConfig:
 class LossConfig:
     """What the scores of positives and negatives are trained towards."""
 
-    name: Literal["bpr", "bce", "softmax", "mse", "levels"] = "bpr"
-    """bpr (pairwise), bce (binary), softmax (sampled softmax). Of ratings, without negatives: mse
-    (squared error), levels (likelihood of the rating by GC-MC's decoder)."""
+    name: Literal["bpr", "bce", "softmax", "triplet", "hinge", "mse", "levels"] = "bpr"
+    """bpr (pairwise), bce (binary), softmax (sampled softmax), triplet (bpr in the form of
+    1 - sigmoid), hinge (by a margin). Of ratings, without negatives: mse (squared error), levels
+    (likelihood of the rating by GC-MC's decoder)."""
     temperature: float = 1.0
     """Scores are divided by this before the loss."""
+    margin: float = 1.0
+    """hinge: how far a positive's score has to be above a negative's to cost nothing."""
+    center: bool = True
+    """mse: scores stand for what a rating is above the mean of all. Without, for the rating itself:
+    then a dot product has to make the mean, and all vectors lean one way."""
 
     def __post_init__(self) -> None:
+        check(self.margin > 0, f"loss.margin must be positive, not {self.margin}")
+        check(
+            self.margin == 1 or self.name == "hinge",
+            f"loss.margin needs loss.name hinge, not {self.name}",
+        )
+        check(
+            self.center or self.name == "mse",
+            f"loss.center is for loss.name mse, not {self.name}",
+        )
         check(self.temperature > 0, f"loss.temperature must be positive, not {self.temperature}")
         check(
             self.temperature == 1 or self.name != "levels",
@@ -90,15 +108,21 @@ class LossConfig:
 class NegativesConfig:
     """Which items stand against a positive."""
 
-    name: Literal["uniform", "shared", "in-batch"] = "uniform"
+    name: Literal["uniform", "shared", "in-batch", "all", "exposed"] = "uniform"
     """uniform: private to each positive; shared: one set for the whole batch; in-batch: the
-    positives of the batch's other pairs."""
+    positives of the batch's other pairs; all: every item there is; exposed: private, of what the
+    user was shown and left alone, and uniform for users without such."""
     count: int = 1
     """Negatives a positive (uniform), or in the shared set."""
     popularity: float = 0.0
     """Draw items by their train count to this power: 0 uniformly, 1 as they come up."""
     candidates: int = 1
-    """Dynamic negatives (uniform only): of so many candidates the one that scores highest."""
+    """Dynamic negatives (uniform, exposed): of so many candidates one is taken."""
+    pick: Literal["hardest", "semi-hard", "similar", "same-features"] | None = None
+    """Which one is taken of the candidates, and of a set that all pairs share (shared, in-batch,
+    all). hardest: the highest score, as by default of candidates; semi-hard: the highest below the
+    positive's own; similar: the nearest to the positive by cosine of the embeddings;
+    same-features: by cosine of the raw features."""
     hard: int = 0
     """Besides, so many hard negatives a positive at most: items that the user's personalised
     PageRank ranks high, but not too high."""
@@ -112,27 +136,37 @@ class NegativesConfig:
     in-batch, where popular items would come out too low."""
     reject_known: bool | None = None
     """Never set a user's own train items against them. By default so for uniform, where it costs
-    little; not for shared and in-batch, where it takes B x S look-ups a step. In-batch negatives
-    are never the pair's own item."""
+    little, and for what is picked; not for shared and in-batch, where it takes B x S look-ups a
+    step. In-batch negatives are never the pair's own item."""
 
     def __post_init__(self) -> None:
         check(self.count >= 1, f"negatives.count must be at least 1, not {self.count}")
         check(
-            self.count == 1 or self.name != "in-batch",
-            "negatives.count is for uniform and shared; in-batch takes the batch's own items",
+            self.count == 1 or self.name not in ("in-batch", "all"),
+            "negatives.count is for uniform, exposed and shared; in-batch takes the batch's own "
+            "items, and all takes all",
         )
         check(
             math.isfinite(self.popularity) and self.popularity >= 0,
             f"negatives.popularity must not be negative, not {self.popularity}",
         )
         check(
-            self.popularity == 0 or self.name != "in-batch",
-            "negatives.popularity is for uniform and shared; in-batch items come as they are",
+            self.popularity == 0 or self.name in ("uniform", "shared"),
+            f"negatives.popularity is for uniform and shared; {self.name} items come as they are",
         )
         check(self.candidates >= 1, f"negatives.candidates is at least 1, not {self.candidates}")
         check(
-            self.candidates == 1 or self.name == "uniform",
-            f"negatives.candidates needs negatives.name uniform, not {self.name}",
+            self.candidates == 1 or self.private,
+            f"negatives.candidates needs negatives.name uniform or exposed, not {self.name}",
+        )
+        check(
+            self.pick is None or self.candidates > 1 or not self.private,
+            f"negatives.pick {self.pick} needs negatives.candidates to pick from, or a set that "
+            "all pairs share (negatives.name shared, in-batch or all)",
+        )
+        check(
+            self.pick is None or self.hard == 0,
+            "negatives.hard and negatives.pick are two ways to harder negatives; take one",
         )
 
         check(self.hard >= 0, f"negatives.hard must not be negative, not {self.hard}")
@@ -159,7 +193,18 @@ class NegativesConfig:
     @property
     def rejects(self) -> bool:
         """reject_known with its default resolved."""
-        return self.name == "uniform" if self.reject_known is None else self.reject_known
+        by_default = self.private or self.pick is not None
+        return by_default if self.reject_known is None else self.reject_known
+
+    @property
+    def private(self) -> bool:
+        """Whether each pair has negatives of its own."""
+        return self.name in ("uniform", "exposed")
+
+    @property
+    def picks(self) -> str | None:
+        """pick with its default resolved: None where all that is drawn stands against a pair."""
+        return "hardest" if self.pick is None and self.candidates > 1 else self.pick
 
 
 @dataclass(frozen=True)
@@ -208,6 +253,11 @@ class OptimConfig:
         )
 
     @property
+    def asks_for_rows(self) -> bool:
+        """Whether a row-sparse form is asked for by name."""
+        return bool(self.sparse) or self.name == "rowwise_adagrad"
+
+    @property
     def can_be_sparse(self) -> bool:
         """Whether there is a row-sparse form."""
         return self.name != "adamw" and self.momentum == 0 and self.clip_norm is None
@@ -225,6 +275,9 @@ class TrainConfig:
     """Positive pairs B a step."""
     l2: float = 1e-4
     """L2 on the rows of the batch: l2 / 2 · mean over pairs of the squared norms."""
+    l2_over: Literal["batch", "tables", "parameters"] = "batch"
+    """What L2 is put on. tables: l2 / 2 · the sum of all squared rows of the ids' table, in every
+    step; parameters: of all parameters (PyTorch's weight_decay)."""
     positives: Literal["edges", "users"] = "edges"
     """edges: a shuffled pass over the pairs; users: a uniform user, then one of their items."""
     patience: int = 0

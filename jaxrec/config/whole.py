@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Literal
 
 from jaxrec.config.checks import RATING_METRICS, check
 from jaxrec.config.model import ModelConfig
@@ -25,7 +26,8 @@ class Config:
     preset: str = "custom"
     """Name of the preset this configuration began with."""
     data: str = "synthetic"
-    """Prepared folder, raw folder or file; `synthetic` is the embedded data."""
+    """Prepared folder, raw folder or file; `synthetic` is the embedded data, `synthetic-features`
+    the same with features and `synthetic-ratings` with features and ratings."""
     seed: int = 0
     warm_start: str | None = None
     """Run folder whose parameters training starts from; ids that it lacks begin with normal
@@ -40,6 +42,11 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    mistakes: tuple[Literal["accumulated-gradients", "sum-in-sigmoid", "batch-scores"], ...] = ()
+    """Mistakes to be made on purpose, to see what they do. accumulated-gradients: each step adds to
+    the gradient of the steps before, which is never cleared; sum-in-sigmoid: one log-sigmoid of the
+    sum over the batch's pairs (bpr); batch-scores: every user is scored with the items of every
+    pair of the batch (bpr, triplet)."""
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
@@ -60,6 +67,22 @@ class Config:
             "it updates the rows of a batch",
         )
         check(
+            self.train.l2_over == "batch" or not self.optim.asks_for_rows,
+            f"train.l2_over {self.train.l2_over} moves every row, and optim.sparse only a few",
+        )
+        check(
+            self.train.l2_over == "batch" or self.model.frozen_items is None,
+            f"train.l2_over {self.train.l2_over} moves what model.frozen_items freezes",
+        )
+        check(
+            self.train.l2_over != "tables" or self.model.ids,
+            "train.l2_over tables is of the ids' table, and model.ids is off",
+        )
+        check(
+            self.model.frozen_items is None or self.optim.name != "adamw",
+            "optim.name adamw decays what model.frozen_items freezes; take adam",
+        )
+        check(
             not self.negatives.log_q or self.loss.name == "softmax",
             f"negatives.log_q needs loss.name softmax, not {self.loss.name}",
         )
@@ -68,14 +91,19 @@ class Config:
             "negatives.hard has no probability to correct for; set negatives.log_q False",
         )
         check(
-            self.negatives.candidates == 1 or not self.corrects,
-            "negatives.log_q does not know how likely the hardest of negatives.candidates is",
+            self.negatives.picks is None or not self.corrects,
+            "negatives.log_q does not know how likely it is that a negative is picked",
+        )
+        check(
+            self.negatives.name != "exposed" or not self.corrects,
+            "negatives.log_q does not know how likely a user's exposed items are",
         )
         check(
             self.negatives.name != "in-batch" or self.train.batch_size > 1,
             "negatives.name in-batch needs a train.batch_size of at least 2",
         )
         self._check_ratings()
+        self._check_mistakes()
         self.eval.check_metric(self.metric)
         check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(
@@ -111,10 +139,41 @@ class Config:
             f"model.biases with model.score mlp needs loss.name mse, not {loss}",
         )
 
+    def _check_mistakes(self) -> None:
+        made, loss, how = self.mistakes, self.loss.name, self.negatives
+        check(len(set(made)) == len(made), f"mistakes names one twice: {' '.join(made)}")
+        check(
+            "accumulated-gradients" not in made or not self.optim.asks_for_rows,
+            "mistakes accumulated-gradients needs gradients of all rows, and optim.sparse has few",
+        )
+        check(
+            "sum-in-sigmoid" not in made or loss == "bpr",
+            f"mistakes sum-in-sigmoid needs loss.name bpr, not {loss}",
+        )
+        check(
+            "batch-scores" not in made or loss in ("bpr", "triplet"),
+            f"mistakes batch-scores needs loss.name bpr or triplet, not {loss}",
+        )
+        one_each = (how.private and how.count == 1) or how.picks is not None
+        check(
+            "batch-scores" not in made or (one_each and how.hard == 0),
+            "mistakes batch-scores needs one negative a pair: negatives.count 1, without "
+            "negatives.hard",
+        )
+        check(
+            self.model.score != "mlp" or not set(made) - {"accumulated-gradients"},
+            "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, not mlp",
+        )
+
     @property
     def metric(self) -> str:
         """``eval.metric`` with its default resolved."""
         return self.eval.metric or ("rmse" if self.loss.rates else "recall@20")
+
+    @property
+    def draws_some_items(self) -> bool:
+        """Whether negatives are drawn by a distribution of their own: not all items alike."""
+        return self.negatives.popularity > 0 or self.split.name == "cold-items"
 
     @property
     def corrects(self) -> bool:
@@ -125,14 +184,16 @@ class Config:
 
     def sparse_updates(self, n_rows: int) -> bool:
         """``optim.sparse`` with its default resolved for a table of so many rows."""
+        if self.train.l2_over != "batch" or "accumulated-gradients" in self.mistakes:
+            return False
         if self.optim.sparse is not None:
             return self.optim.sparse
         if self.optim.name == "rowwise_adagrad":
             return True
-        private = self.negatives.name == "uniform" and not self.loss.rates
+        private = self.negatives.private and not self.loss.rates
         a_pair = self.negatives.count if private else 0
         a_pair = a_pair * self.negatives.candidates + self.negatives.hard
-        shared = self.negatives.count if self.negatives.name == "shared" else 0
+        shared = {"shared": self.negatives.count, "all": n_rows}.get(self.negatives.name, 0)
         in_step = (self.train.batch_size * (2 + a_pair) + shared) * self.model.rows_a_node
         few = self.model.local and self.model.ids and 16 * in_step <= n_rows
         return few and self.optim.can_be_sparse

@@ -58,6 +58,8 @@ class Dataset:
       weight: [E] float32 positive event weights, or None (all 1).
       split: [E] uint8, 0 train, 1 validation, 2 test, where the source gives a split.
       user_features, item_features: a row for each of the ids, or None.
+      exposed: by user the items that they were shown and left alone, or None; no pair of these is
+        among the interactions.
       name: for people.
       notes: what was odd in the source but usable, counted: {"duplicate pairs": 3, ...}.
 
@@ -77,6 +79,7 @@ class Dataset:
     notes: dict[str, int] = field(default_factory=dict)
     user_features: Features | None = None
     item_features: Features | None = None
+    exposed: Csr | None = None
 
     def __post_init__(self) -> None:
         for name, features in self.features().items():

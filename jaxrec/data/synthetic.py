@@ -8,6 +8,7 @@ recall is a ceiling that can be computed (``ceiling``).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ _YEAR = 365 * 24 * 3600
 _START = 1_600_000_000
 """First moment of the made-up year, in seconds since 1970."""
 
+EMBEDDED = ("synthetic", "synthetic-features", "synthetic-ratings")
+"""Names of data that is made up where it is needed; see :func:`embedded`."""
 _EMBEDDED = {"users": 2_000, "items": 1_500, "communities": 12, "seed": 20_240}
 _EMBEDDED_EDGES = 60_000
 
@@ -120,9 +123,28 @@ def make(
     )
 
 
-def embedded() -> Dataset:
-    """The fixed data of ``data = "synthetic"``: 2,000 users, 1,500 items, 60,000 pairs."""
-    return make(edges=_EMBEDDED_EDGES, features=False, **_EMBEDDED)
+def embedded(name: str = "synthetic") -> Dataset:
+    """The fixed data of these names: 2,000 users, 1,500 items, 60,000 pairs.
+
+    Args:
+      name: of ``EMBEDDED``: the pairs alone, with features, or with features and ratings.
+    """
+    data = make(edges=_EMBEDDED_EDGES, features=name != "synthetic", **_EMBEDDED)
+    return rated(data, embedded_truth()) if name == "synthetic-ratings" else data
+
+
+def rated(data: Dataset, planted: Truth, seed: int = 0) -> Dataset:
+    """The data with planted ratings from 1 to 5.
+
+    A rating is 3.5 + b_u + b_i + 0.6 · [i is of u's community] + noise, rounded; b_u, b_i and the
+    noise are normal with standard deviations of 0.4, 0.5 and 0.5.
+    """
+    rng = np.random.default_rng([seed, 3])
+    bias_U, bias_I = 0.4 * rng.normal(size=data.n_users), 0.5 * rng.normal(size=data.n_items)
+    own = planted.user_community[data.user] == planted.item_community[data.item]
+    level = 3.5 + bias_U[data.user] + bias_I[data.item] + 0.6 * own
+    level += 0.5 * rng.normal(size=data.n_edges)
+    return replace(data, rating=np.clip(np.round(level), 1, 5).astype(np.float32))
 
 
 def embedded_truth() -> Truth:

@@ -107,6 +107,6 @@ class InductiveEncoder(Encoder, Protocol):
 class HiddenLayers(Protocol):
     """An encoder with rectified layers, which the doctor looks into."""
 
-    def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "R _"]]:
-        """What each rectified layer gives for some rows, after the rectifier."""
+    def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "_ _"]]:
+        """What each rectified layer gives for some rows, after the rectifier; 0 for others."""
         ...

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 from jaxrec.config import Config
 from jaxrec.errors import InputError, nearest
-from jaxrec.presets import graphs, ratings
+from jaxrec.presets import graphs, ratings, towers
 
 PRESETS: dict[str, Callable[[], Config]] = {
     **graphs.PRESETS,
     **ratings.PRESETS,
+    **towers.PRESETS,
 }
 
 

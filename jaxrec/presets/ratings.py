@@ -23,6 +23,7 @@ def biased_mf() -> Config:
     """
     return Config(
         preset="biased-mf",
+        data="synthetic-ratings",
         model=ModelConfig("mf", dim=64, layers=0, init_std=0.05, biases=True),
         loss=LossConfig("mse"),
         optim=OptimConfig("adam", learning_rate=5e-3, schedule="linear"),
@@ -41,6 +42,7 @@ def gcmc_ratings() -> Config:
     """
     return Config(
         preset="gcmc-ratings",
+        data="synthetic-ratings",
         split=SplitConfig(validation=0.0),
         model=ModelConfig("gcmc", dim=64, layers=1, hidden_dim=128, node_dropout=0.7),
         loss=LossConfig("levels"),
@@ -51,7 +53,25 @@ def gcmc_ratings() -> Config:
     )
 
 
+def two_tower_ratings() -> Config:
+    """Two towers on ratings, as mean + b_u + b_i + u · v, with features where the data has them.
+
+    `jaxrec train two-tower-ratings --data ml-100k/u1.base`
+    """
+    return Config(
+        preset="two-tower-ratings",
+        data="synthetic-ratings",
+        model=ModelConfig("two-tower", dim=64, layers=0, init_std=0.05, biases=True),
+        loss=LossConfig("mse"),
+        optim=OptimConfig("adam", learning_rate=5e-3, schedule="linear"),
+        train=TrainConfig(epochs=60, batch_size=1024, l2=0.25, refit=True),
+        eval=EvalConfig(every=5),
+        checkpoint=CheckpointConfig(every=0),
+    )
+
+
 PRESETS: dict[str, Callable[[], Config]] = {
     "biased-mf": biased_mf,
     "gcmc-ratings": gcmc_ratings,
+    "two-tower-ratings": two_tower_ratings,
 }

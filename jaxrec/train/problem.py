@@ -24,7 +24,7 @@ from jaxrec.evaluate.scorers import scorer_of
 from jaxrec.graph.bipartite import Bipartite, rating_levels
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.rowwise import RowOptimizer
-from jaxrec.train import warm
+from jaxrec.train import mistakes, warm
 from jaxrec.train.batches import steps_per_epoch
 from jaxrec.train.draw import TrainData
 from jaxrec.train.examine import Examiner
@@ -112,10 +112,13 @@ class Problem:
         )
         takes = inputs(config, train) if config.warm_start is None else warm.takes(config, train)
         shape: models.Encoder = nnx.eval_shape(lambda: _model(config, train, takes, init_key))
+        tx = tx or _optimizer(config, train.n_users + train.n_items, cadence.total)
+        if "accumulated-gradients" in config.mistakes and not isinstance(tx, RowOptimizer):
+            tx = optax.chain(mistakes.never_cleared(), tx)
         stepper = Stepper(
             config,
             shape,
-            tx or _optimizer(config, train.n_users + train.n_items, cadence.total),
+            tx,
             train.n_users,
             train.n_items,
             _rest_optimizer(config, cadence.total),
@@ -196,7 +199,7 @@ class Problem:
         found = {"rating_range": np.array(scale[1:], np.float32)}
         if loss.name == "levels":
             return found | {"decoder_level_R": rating_levels(train)[0]}
-        found["rating_mean"] = np.array(scale.mean, np.float32)
+        found["rating_mean"] = np.array(scale.mean if loss.center else 0, np.float32)
         return found | {"rating_scale": np.array(1 / loss.temperature, np.float32)}
 
     def scorer(self, state: TrainState) -> Scorer:

@@ -19,6 +19,7 @@ from jaxrec.config import RATING_METRICS, Config, lower_is_better
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.data.split import Splits, merged
+from jaxrec.data.synthetic import EMBEDDED
 from jaxrec.errors import InputError, Interrupted, RunError
 from jaxrec.evaluate.run import load_data, parts
 from jaxrec.files import write_json
@@ -84,7 +85,7 @@ def train(
         config = dataclasses.replace(config, data=configs.IN_MEMORY)
     elif data is not None:
         config = dataclasses.replace(config, data=str(data))
-    named = config.data in ("synthetic", configs.IN_MEMORY)
+    named = config.data in (*EMBEDDED, configs.IN_MEMORY)
     if not named and Path(config.data).exists():  # absolute: the run works from any folder
         config = dataclasses.replace(config, data=str(Path(config.data).resolve()))
     if config.warm_start is not None:
@@ -205,7 +206,7 @@ def _go(
                 log = RunLog(folder, config.log, last.meta["metrics_bytes"] if last else 0)
                 stack.callback(log.close)
             reporter.say(_describe(config, splits))
-            if config.data == "synthetic" and config.preset != "quickstart":
+            if config.data in EMBEDDED and config.preset != "quickstart":
                 reporter.say("no --data was given: this is the embedded, made-up data")
             if last is not None:
                 reporter.say(f"going on from the checkpoint of step {last.step}")

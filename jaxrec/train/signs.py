@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrec.graph.csr import contains
-from jaxrec.optim import Accumulated
 from jaxrec.train.draw import Batch, TrainData
+from jaxrec.train.mistakes import Accumulated
 
 EVERY = 32
 _NEGATIVES = 8  # of each pair that are looked at

@@ -22,8 +22,10 @@ _ENDINGS = {"csv": ".csv", "tsv": ".tsv", "parquet": ".parquet", "recbole": ".in
 
 
 def resolve(path_or_name: str) -> Dataset:
-    """The data that a configuration names: ``synthetic``, or a path for :func:`read`."""
-    return synthetic.embedded() if path_or_name == "synthetic" else read(path_or_name)
+    """The data that a configuration names: ``synthetic`` and its like, or a path for read."""
+    if path_or_name in synthetic.EMBEDDED:
+        return synthetic.embedded(path_or_name)
+    return read(path_or_name)
 
 
 def read(
