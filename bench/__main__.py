@@ -8,6 +8,7 @@ from pathlib import Path
 CASES = {
     "baselines": "baselines",
     "cold": "cold",
+    "doctor": "doctor",
     "growth": "growth",
     "ingest": "ingest",
     "lecture": "lecture",

@@ -109,7 +109,9 @@ def rate_high(course: Course) -> Finding | None:
     if bad:
         evidence.append("numbers that are not finite (NaN or infinity)")
     if stride > limit.STRIDE:
-        evidence.append(f"one step can move a row of the table by {100 * stride:.3g} % of its length")
+        evidence.append(
+            f"one step can move a row of the table by {100 * stride:.3g} % of its length"
+        )
     if moved is not None:
         evidence.append(f"embeddings have moved {moved:.3g} times their first length")
     if wrong:
@@ -208,10 +210,28 @@ def identical(course: Course) -> Finding | None:
     )
 
 
+def narrow(course: Course) -> Finding | None:
+    """Negatives that are unlike what is ranked."""
+    ratio, won = against_constant(course), course.last("train_auc")
+    if ratio is None or won is None or ratio >= limit.LEARNED or won >= limit.BLIND:
+        return None
+    return Finding(
+        "narrow-negatives",
+        "the model tells its own negatives from positives, and no others",
+        (
+            *_said(course),
+            f"only {100 * won:.3g} % of the train pairs are ranked above a random item",
+        ),
+        "negatives are chosen by likeness, or from a few items: what is ranked is never pushed back",
+        ("--negatives.name uniform", "--negatives.pick semi-hard", "--negatives.popularity 0"),
+    )
+
+
 def overfitted(course: Course) -> Finding | None:
     """Train pairs learnt by heart."""
     values, config = course.judged, course.config
-    if config is None or len(values) < 2:
+    ratio = against_constant(course)
+    if config is None or len(values) < 2 or (ratio is not None and ratio >= limit.LEARNED):
         return None
     best, last = max(values), values[-1]
     error = best < 0
@@ -254,4 +274,6 @@ def parameters(course: Course) -> tuple[str, ...]:
     count, seen = course.last("parameters"), course.last("observations")
     if not count or not seen:
         return ()
-    return (f"{count:,.0f} parameters for {seen:,.0f} observations: {count / seen:.3g} of one each",)
+    return (
+        f"{count:,.0f} parameters for {seen:,.0f} observations: {count / seen:.3g} of one each",
+    )

@@ -135,9 +135,10 @@ def lists(item_UK: Int[Array, "U K"], n_items: int, popular_K: Int[Array, "K"] |
     return Lists(different, shared, jnp.mean(popular_UK.astype(jnp.float32)))
 
 
-def dead(hidden_RH: Float[Array, "R H"]) -> Float[Array, ""]:
-    """Share of the units that are 0 at every row."""
-    return jnp.mean(jnp.all(hidden_RH <= 0, axis=0).astype(jnp.float32))
+def dead(layers: list[Float[Array, "_ _"]]) -> Float[Array, ""]:
+    """Share of the units of all layers that are 0 at every row."""
+    unit_H = jnp.concatenate([jnp.all(x <= 0, axis=0) for x in layers])
+    return jnp.mean(unit_H.astype(jnp.float32))
 
 
 class Pairs(NamedTuple):

@@ -136,9 +136,13 @@ def _of_file(path: Path, data: str | Path | None) -> Diagnosis:
         return _of_tables(path, arrays, user, item, data)
     if data is not None:
         raise InputError(f"{path}: --data needs both `user` and `item` in the file")
-    rows = {n: jnp.asarray(x[np.linspace(0, len(x) - 1, min(len(x), 256)).astype(int)])
-            for n, x in tables.items()}
-    return _diagnosis(str(path), Course(None, [_numbers(measures.sides(rows)) | {"split": "doctor"}]))
+    rows = {
+        n: jnp.asarray(x[np.linspace(0, len(x) - 1, min(len(x), 256)).astype(int)])
+        for n, x in tables.items()
+    }
+    return _diagnosis(
+        str(path), Course(None, [_numbers(measures.sides(rows)) | {"split": "doctor"}])
+    )
 
 
 def _of_tables(
@@ -153,8 +157,11 @@ def _of_tables(
         if known.rating is not None:
             facts["rating_mean"] = float(known.rating.mean(dtype=np.float64))
             facts["rating_sd"] = float(known.rating.std(dtype=np.float64))
-    biases = {f"{n}_bias_{letter}": arrays[f"{n}_bias"] for n, letter in (("user", "U"), ("item", "I"))
-              if f"{n}_bias" in arrays}
+    biases = {
+        f"{n}_bias_{letter}": arrays[f"{n}_bias"]
+        for n, letter in (("user", "U"), ("item", "I"))
+        if f"{n}_bias" in arrays
+    }
     figures = _numbers(measures.measured(dot_scorer(user, item, **biases), sample)) | facts
     figures |= measures.carried(figures)
     return _diagnosis(str(path), Course(None, [figures | {"split": "doctor"}]))

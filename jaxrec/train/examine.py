@@ -114,8 +114,8 @@ class Examiner:
                 found["table_norm"] = length / jnp.sqrt(jnp.float32(width))
             if isinstance(model, HiddenLayers):
                 layers = model.hidden(graph, row_n)
-                units = sum(x.shape[1] for x in layers)
-                found["dead"] = sum(measures.dead(x) * (x.shape[1] / units) for x in layers)
+                if layers:
+                    found["dead"] = measures.dead(layers)
             return found
 
         return jax.jit(within)

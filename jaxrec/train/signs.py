@@ -155,7 +155,9 @@ def record(signs: Signs | None, parts: tuple[str, ...]) -> dict[str, float]:
         return {}
     found, steps = {}, int(signs.steps)
     if steps:
-        found = {f"gradient/{p}": float(x) / steps for p, x in zip(parts, signs.norm_P, strict=True)}
+        found = {
+            f"gradient/{p}": float(x) / steps for p, x in zip(parts, signs.norm_P, strict=True)
+        }
         found["gradient"] = float(signs.fresh) / steps
         found["fed_gradient"] = float(signs.fed) / steps
     negatives, known, alike = (int(x) for x in signs.against)
