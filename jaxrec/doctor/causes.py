@@ -75,7 +75,7 @@ def summed(course: Course) -> Finding | None:
     config, pair, loss = course.config, course.last("train_gap_loss"), data_loss(course)
     if config is None or config.loss.name != "bpr" or pair is None or loss is None:
         return None
-    too_little = pair > limit.COSTS and loss < pair / limit.SUMMED
+    too_little = loss < min(pair / limit.SUMMED, limit.NOTHING)
     too_much = loss > limit.SUMMED * max(pair, math.log(2))
     if not too_little and not too_much:
         return None
@@ -102,8 +102,9 @@ def rate_high(course: Course) -> Finding | None:
     moved, ratio = course.last("moved"), against_constant(course)
     wrong, bad = course.last("train_saturated_wrong") or 0.0, course.last("not_finite")
     stride = course.last("stride") or 0.0
-    leaps = moved is not None and ratio is not None and ratio > 1 and moved > limit.LEAP
-    if not bad and wrong <= limit.WRONG and not leaps and stride <= limit.STRIDE:
+    worse = ratio is not None and ratio > 1
+    leaps = worse and (wrong > limit.WRONG or (moved or 0.0) > limit.LEAP)
+    if not bad and not leaps and stride <= limit.STRIDE:
         return None
     evidence = list(_said(course))
     if bad:
@@ -151,22 +152,28 @@ def rate_low(course: Course) -> Finding | None:
 
 
 def l2_strong(course: Course) -> Finding | None:
-    """L2 that outweighs the loss."""
+    """L2 that outweighs the loss: of the embeddings, or of the ids' table behind them."""
     if course.config is None or course.config.train.l2 == 0:
         return None
     sides = [x for x in (course.growth("user_norm"), course.growth("item_norm")) if x is not None]
-    ratio = against_constant(course)
-    if not sides or ratio is None or max(sides) >= limit.SHRUNK or ratio <= limit.AT_CONSTANT:
+    ratio, table = against_constant(course), course.growth("table_norm")
+    shrunk = sides and max(sides) < limit.SHRUNK and ratio is not None and ratio > limit.AT_CONSTANT
+    if not shrunk and (table is None or table >= limit.TABLE_SHRUNK):
         return None
+    evidence = []
+    if sides:
+        evidence.append(f"embeddings have {max(sides):.2g} times their length at the start")
+    if table is not None:
+        evidence.append(f"the rows of the ids' table {table:.2g} times theirs")
     return Finding(
         "l2-strong",
-        "embeddings shrink towards 0",
-        (
-            f"lengths are {max(sides):.2g} times those at the start",
-            *_said(course),
-        ),
+        "L2 takes away what is learned",
+        (*evidence, *_said(course)),
         "L2 outweighs what the loss has to say",
-        (f"--train.l2 a tenth or less (now {course.config.train.l2:g})",),
+        (
+            f"--train.l2 a tenth or less (now {course.config.train.l2:g})",
+            "--train.l2-over batch: on a step's own rows, not on whole tables in every step",
+        ),
     )
 
 
@@ -222,7 +229,8 @@ def narrow(course: Course) -> Finding | None:
             *_said(course),
             f"only {100 * won:.3g} % of the train pairs are ranked above a random item",
         ),
-        "negatives are chosen by likeness, or from a few items: what is ranked is never pushed back",
+        "negatives are chosen by likeness, or from a few items: most of what is ranked is never "
+        "pushed back",
         ("--negatives.name uniform", "--negatives.pick semi-hard", "--negatives.popularity 0"),
     )
 
@@ -248,8 +256,8 @@ def overfitted(course: Course) -> Finding | None:
     ]
     if gap is not None and train is not None and held is not None:
         evidence.append(
-            f"{100 * train:.3g} % of the train pairs and {100 * held:.3g} % of the validation pairs "
-            "are ranked above an item unknown to the user"
+            f"{100 * train:.3g} % of the train pairs and {100 * held:.3g} % of the validation "
+            "pairs are ranked above an item unknown to the user"
         )
     if error:
         fit, held = course.last("train_mse"), course.last("validation_mse")
