@@ -11,6 +11,7 @@ CASES = {
     "doctor": "doctor",
     "growth": "growth",
     "ingest": "ingest",
+    "kills": "kills",
     "lecture": "lecture",
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",
@@ -24,6 +25,7 @@ CASES = {
     "sampled": "sampled",
     "step": "step",
     "tables": "tables",
+    "towers": "towers",
 }
 
 

@@ -60,7 +60,8 @@ def _import(args: list[str]) -> str:
         given."""
         columns: Columns = field(default_factory=Columns)
         event_weights: tuple[str, ...] = ()
-        """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
+        """Weight of each kind of event: `--event-weights click=1 purchase=3`. A weight of 0 is for
+        what was shown and left alone: `shown=0`, for --negatives.name exposed."""
         items: str | None = None
         """Features of items: a table keyed by id (.parquet, .csv, .tsv, RecBole's .item)."""
         users: str | None = None

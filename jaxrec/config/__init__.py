@@ -5,8 +5,9 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 ``Config``, and ``from_dict`` of it gives an equal ``Config`` back.
 """
 
-from jaxrec.config.checks import RATING_METRICS, check_cutoffs, lower_is_better
+from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check_cutoffs, lower_is_better
 from jaxrec.config.codec import from_dict, load, to_dict
+from jaxrec.config.items import PairsConfig
 from jaxrec.config.model import FEATURED, ModelConfig
 from jaxrec.config.sections import (
     IN_MEMORY,
@@ -25,6 +26,7 @@ from jaxrec.config.whole import Config
 __all__ = [
     "FEATURED",
     "IN_MEMORY",
+    "PAIR_METRICS",
     "RATING_METRICS",
     "CheckpointConfig",
     "Config",
@@ -35,6 +37,7 @@ __all__ = [
     "ModelConfig",
     "NegativesConfig",
     "OptimConfig",
+    "PairsConfig",
     "SplitConfig",
     "TrainConfig",
     "check_cutoffs",

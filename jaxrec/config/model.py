@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jaxrec.config.checks import check
+from jaxrec.config.items import OVER_ITEMS
 
 _FAN_OUTS = (10, 5)  # of the first hop from the batch, and of the others
 
@@ -201,6 +202,11 @@ class ModelConfig:
         for n in self.hops if self.sampled else ():
             rows *= 1 + n
         return rows
+
+    @property
+    def over_items(self) -> bool:
+        """Whether it learns from an item graph, and has no users."""
+        return self.name in OVER_ITEMS
 
     @property
     def sampled(self) -> bool:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxrec.config.checks import RATING_METRICS, check, check_cutoffs
+from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check, check_cutoffs
 from jaxrec.errors import nearest
 
 IN_MEMORY = "(a Dataset in memory)"
@@ -275,9 +275,10 @@ class TrainConfig:
     """Positive pairs B a step."""
     l2: float = 1e-4
     """L2 on the rows of the batch: l2 / 2 · mean over pairs of the squared norms."""
-    l2_over: Literal["batch", "tables", "parameters"] = "batch"
-    """What L2 is put on. tables: l2 / 2 · the sum of all squared rows of the ids' table, in every
-    step; parameters: of all parameters (PyTorch's weight_decay)."""
+    l2_over: Literal["batch", "embeddings", "tables", "parameters"] = "batch"
+    """What L2 is put on. batch: rows of the ids' table; embeddings: those that the batch is scored
+    with, which layers cannot grow behind its back; tables: l2 / 2 · the sum of all squared rows of
+    the ids' table, in every step; parameters: of all parameters (PyTorch's weight_decay)."""
     positives: Literal["edges", "users"] = "edges"
     """edges: a shuffled pass over the pairs; users: a uniform user, then one of their items."""
     patience: int = 0
@@ -295,6 +296,11 @@ class TrainConfig:
         check(self.l2 >= 0, f"train.l2 must not be negative, not {self.l2}")
         check(self.patience >= 0, f"train.patience must not be negative, not {self.patience}")
 
+    @property
+    def l2_of_all(self) -> bool:
+        """Whether L2 is on more than what a batch touches."""
+        return self.l2_over in ("tables", "parameters")
+
 
 @dataclass(frozen=True)
 class EvalConfig:
@@ -308,7 +314,8 @@ class EvalConfig:
     select_on: Literal["validation", "test", "none"] = "validation"
     """Whose metric chooses the parameters that are kept; none keeps the last ones."""
     metric: str | None = None
-    """The metric that selects; recall@20 where not given, and rmse where the loss is of ratings."""
+    """The metric that selects. Where not given recall@20; rmse where the loss is of ratings; auc
+    where the model is of items."""
     block: int | None = None
     """Users scored at once on a device; chosen from the memory at hand where not given."""
 
@@ -321,13 +328,14 @@ class EvalConfig:
 
     def check_metric(self, metric: str) -> None:
         """Raise InputError unless the metric can select, where one does."""
-        if self.select_on == "none" or metric in RATING_METRICS:
+        if self.select_on == "none" or metric in (*RATING_METRICS, *PAIR_METRICS):
             return
         name, _, k = metric.partition("@")
         names = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
         check(
             name in names,
-            f"eval.metric {metric!r} is no metric{nearest(name, (*names, *RATING_METRICS))}",
+            f"eval.metric {metric!r} is no metric"
+            f"{nearest(name, (*names, *RATING_METRICS, *PAIR_METRICS))}",
         )
         check(
             k.isdigit() and int(k) in self.k,

@@ -4,7 +4,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jaxrec.config.checks import RATING_METRICS, check
+from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check
+from jaxrec.config.items import OVER_ITEMS, PairsConfig
 from jaxrec.config.model import ModelConfig
 from jaxrec.config.sections import (
     CheckpointConfig,
@@ -34,6 +35,7 @@ class Config:
     rows, whatever model.init says."""
     split: SplitConfig = field(default_factory=SplitConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     negatives: NegativesConfig = field(default_factory=NegativesConfig)
@@ -67,11 +69,11 @@ class Config:
             "it updates the rows of a batch",
         )
         check(
-            self.train.l2_over == "batch" or not self.optim.asks_for_rows,
+            not self.train.l2_of_all or not self.optim.asks_for_rows,
             f"train.l2_over {self.train.l2_over} moves every row, and optim.sparse only a few",
         )
         check(
-            self.train.l2_over == "batch" or self.model.frozen_items is None,
+            not self.train.l2_of_all or self.model.frozen_items is None,
             f"train.l2_over {self.train.l2_over} moves what model.frozen_items freezes",
         )
         check(
@@ -99,16 +101,38 @@ class Config:
             "negatives.log_q does not know how likely a user's exposed items are",
         )
         check(
+            self.negatives.name != "all" or self.split.name != "cold-items",
+            "negatives.name all holds the items that split.name cold-items keeps from training",
+        )
+        check(
+            self.negatives.hard == 0 or self.split.name != "cold-items",
+            "negatives.hard may be items that split.name cold-items keeps from training",
+        )
+        check(
             self.negatives.name != "in-batch" or self.train.batch_size > 1,
             "negatives.name in-batch needs a train.batch_size of at least 2",
         )
         self._check_ratings()
         self._check_mistakes()
+        self._check_pairs()
         self.eval.check_metric(self.metric)
         check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(
             not (self.train.refit and self.eval.select_on != "validation"),
             "train.refit needs eval.select_on validation: it trains the length chosen there again",
+        )
+
+    def _check_pairs(self) -> None:
+        name, over_items = self.model.name, self.model.over_items
+        for f in dataclasses.fields(self.pairs):
+            check(
+                over_items or getattr(self.pairs, f.name) == f.default,
+                f"pairs.{f.name} is for models of items ({', '.join(OVER_ITEMS)}), not {name}",
+            )
+        check(
+            over_items or self.metric not in PAIR_METRICS,
+            f"eval.metric {self.metric} is for models of items ({', '.join(OVER_ITEMS)}), "
+            f"not {name}",
         )
 
     def _check_ratings(self) -> None:
@@ -168,6 +192,8 @@ class Config:
     @property
     def metric(self) -> str:
         """``eval.metric`` with its default resolved."""
+        if self.model.over_items:
+            return self.eval.metric or "auc"
         return self.eval.metric or ("rmse" if self.loss.rates else "recall@20")
 
     @property
@@ -184,7 +210,7 @@ class Config:
 
     def sparse_updates(self, n_rows: int) -> bool:
         """``optim.sparse`` with its default resolved for a table of so many rows."""
-        if self.train.l2_over != "batch" or "accumulated-gradients" in self.mistakes:
+        if self.train.l2_of_all or "accumulated-gradients" in self.mistakes:
             return False
         if self.optim.sparse is not None:
             return self.optim.sparse

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from jaxrec.data import formats, synthetic
-from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset, refuse_occupied
+from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset
 from jaxrec.data.features import Bag, Category, Column, Vector
+from jaxrec.data.prepared import refuse_occupied
 
 
 def import_data(
@@ -88,6 +89,8 @@ def _table(data: Dataset) -> str:
         rows.append(("times", _times(float(data.time.min()), float(data.time.max()))))
     if data.weight is not None and data.n_edges:
         rows.append(("weights", f"{data.weight.min():g} to {data.weight.max():g}"))
+    if data.exposed is not None:
+        rows.append(("left alone", f"{len(data.exposed.user):,} pairs that were shown"))
     for side, features in data.features().items():
         described = (_column(name, column) for name, column in features.columns.items())
         rows.append((side.replace("_", " "), ", ".join(described)))

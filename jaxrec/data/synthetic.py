@@ -107,7 +107,7 @@ def make(
     user = np.repeat(np.arange(users), min(_FIRST, edges // users))
     key = np.empty(0, np.int64)
     while len(key) < edges:
-        drawn = np.concatenate([key, user * items + _draw_items(planted, user, rng)])
+        drawn = np.concatenate([key, user * items + draw_items(planted, user, rng)])
         _, first = np.unique(drawn, return_index=True)
         key = drawn[np.sort(first)]
         user = rng.choice(users, edges - len(key), p=planted.activity)
@@ -115,8 +115,8 @@ def make(
     return Dataset(
         user=user.astype(np.int32),
         item=item.astype(np.int32),
-        user_ids=_ids("u", users),
-        item_ids=_ids("i", items),
+        user_ids=ids("u", users),
+        item_ids=ids("i", items),
         time=(_START + rng.integers(0, _YEAR, edges)).astype(np.float64),
         name=f"synthetic-{users}x{items}-{edges}-seed{seed}",
         **(_features(planted, communities, seed) if features else {}),
@@ -181,8 +181,8 @@ def ceiling(planted: Truth, seen: Sequence[Dataset], test: Dataset, k: int = 20)
     return total / len(users) if len(users) else 0.0
 
 
-def _draw_items(planted: Truth, user: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One item for each entry of ``user``."""
+def draw_items(planted: Truth, user: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One item for each entry of ``user``, by the probabilities of :meth:`Truth.scores`."""
     # Items sorted by community, so that a community is one stretch of the cumulative popularity.
     order = np.argsort(planted.item_community, kind="stable")
     total = np.concatenate([[0.0], np.cumsum(planted.popularity[order])])
@@ -209,15 +209,22 @@ def _features(planted: Truth, communities: int, seed: int) -> dict[str, Any]:
     """Features of users and of items, from a stream of random numbers of their own."""
     rng = np.random.default_rng([seed, 2])
     return {
-        "user_features": _telling(planted.user_community, planted.activity, communities, rng),
-        "item_features": _telling(planted.item_community, planted.popularity, communities, rng),
+        "user_features": telling(planted.user_community, planted.activity, communities, rng),
+        "item_features": telling(planted.item_community, planted.popularity, communities, rng),
     }
 
 
-def _telling(
-    community: np.ndarray, share: np.ndarray, communities: int, rng: np.random.Generator
+def telling(
+    community: np.ndarray,
+    share: np.ndarray,
+    communities: int,
+    rng: np.random.Generator,
+    missing: float = _MISSING,
 ) -> Features:
-    """A category and a bag that mostly tell the community, and a number that tells the share."""
+    """A category and a bag that mostly tell the community, and a number that tells the share.
+
+    Of each column the share ``missing`` of the cells is.
+    """
     n = len(community)
     rows_nT = np.repeat(np.arange(n)[:, None], _TAGS, axis=1)
 
@@ -225,15 +232,15 @@ def _telling(
         loyal = rng.random(community.shape) < LOYALTY
         return np.where(loyal, community, rng.integers(0, communities, community.shape))
 
-    group = np.where(rng.random(n) < _MISSING, 0, told(community) + 1)
+    group = np.where(rng.random(n) < missing, 0, told(community) + 1)
     tag_nT = told(community[rows_nT]) * _TAGS_OF_OWN + rng.integers(0, _TAGS_OF_OWN, rows_nT.shape)
-    count = np.where(rng.random(n) < _MISSING, 0, rng.integers(1, _TAGS + 1, n))
+    count = np.where(rng.random(n) < missing, 0, rng.integers(1, _TAGS + 1, n))
     there_nT = np.arange(_TAGS) < count[:, None]
     n_tags = communities * _TAGS_OF_OWN
     row, tag = np.divmod(np.unique((rows_nT * n_tags + tag_nT)[there_nT]), n_tags)
     indptr = np.searchsorted(row, np.arange(n + 1)).astype(np.int32)
     level = np.log(share * n) + rng.normal(0, 0.5, n)
-    level[rng.random(n) < _MISSING] = np.nan
+    level[rng.random(n) < missing] = np.nan
     columns: dict[str, Column] = {
         "group": Category(group.astype(np.int32), _names("g", communities)),
         "tags": Bag(indptr, (tag + 1).astype(np.int32), _names("t", n_tags)),
@@ -243,9 +250,10 @@ def _telling(
 
 
 def _names(letter: str, count: int) -> np.ndarray:
-    return np.array(["", *_ids(letter, count)])
+    return np.array(["", *ids(letter, count)])
 
 
-def _ids(letter: str, count: int) -> np.ndarray:
+def ids(letter: str, count: int) -> np.ndarray:
+    """Texts such as ``i0001``, [count]."""
     width = len(str(count))
     return np.array([f"{letter}{n:0{width}}" for n in range(1, count + 1)])

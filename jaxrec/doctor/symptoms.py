@@ -75,7 +75,7 @@ def smoothed(course: Course) -> Finding | None:
     sides = ("user_cosine", "item_cosine")
     before = [x for x in map(course.first, sides) if x is not None]
     now = [x for x in map(course.last, sides) if x is not None]
-    if layers < 2 or not now or min(max(before), max(now)) <= limit.SMOOTHED:
+    if layers < 2 or not now or max(before) <= limit.BEFORE or max(now) <= limit.SMOOTHED:
         return None
     return Finding(
         "over-smoothing",

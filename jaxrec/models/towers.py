@@ -17,6 +17,7 @@ from jaxrec.models.score import NeuralScore
 
 _ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "tanh": jnp.tanh}
 _FINALS = {"linear": lambda x: x, "relu": jax.nn.relu, "softmax": jax.nn.softmax}
+_HE, _GLOROT = nnx.initializers.he_uniform(), nnx.initializers.xavier_uniform()
 
 
 class TowerBlock(NamedTuple):
@@ -51,7 +52,7 @@ class Tower(nnx.Module):
         init_std: float,
         rngs: nnx.Rngs,
     ) -> None:
-        init = nnx.initializers.he_uniform() if activation == "relu" else _GLOROT
+        init = _HE if activation == "relu" else _GLOROT
         first = widths[0]
         made = None if id_dim is None else nnx.Param(init(rngs.params(), (id_dim, first)))
         self.of_id = made
@@ -264,6 +265,3 @@ class Towers(nnx.Module):
             total_D = jnp.sum(met_N1[side] * self.embedding[...][side], axis=0)
             means.append(total_D / jnp.maximum(jnp.sum(met_N1[side]), 1))
         return jnp.stack(means)
-
-
-_GLOROT = nnx.initializers.xavier_uniform()

@@ -7,12 +7,13 @@ from collections.abc import Callable
 
 from jaxrec.config import Config
 from jaxrec.errors import InputError, nearest
-from jaxrec.presets import graphs, ratings, towers
+from jaxrec.presets import cases, graphs, ratings, towers
 
 PRESETS: dict[str, Callable[[], Config]] = {
     **graphs.PRESETS,
     **ratings.PRESETS,
     **towers.PRESETS,
+    **cases.PRESETS,
 }
 
 

@@ -64,8 +64,8 @@ def two_tower_ratings() -> Config:
         model=ModelConfig("two-tower", dim=64, layers=0, init_std=0.05, biases=True),
         loss=LossConfig("mse"),
         optim=OptimConfig("adam", learning_rate=5e-3, schedule="linear"),
-        train=TrainConfig(epochs=60, batch_size=1024, l2=0.25, refit=True),
-        eval=EvalConfig(every=5),
+        train=TrainConfig(epochs=40, batch_size=1024, l2=0.25, l2_over="embeddings", refit=True),
+        eval=EvalConfig(every=4),
         checkpoint=CheckpointConfig(every=0),
     )
 

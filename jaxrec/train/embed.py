@@ -9,7 +9,7 @@ import polars as pl
 
 from jaxrec import compilation
 from jaxrec import config as configs
-from jaxrec.config import Config
+from jaxrec.config import FEATURED, Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import catalogue
 from jaxrec.data.formats.assemble import rows_of
@@ -37,7 +37,7 @@ def embed(
     """Embeddings of new items, in the space of the run's users and items.
 
     Args:
-      run: a finished run of an inductive model: gcmc or pinsage without model.ids.
+      run: a finished run of an inductive model: two-tower, or gcmc or pinsage without model.ids.
       new_items: a table keyed by id with features as the training's items had them.
       edges: a table with columns user and item (and rating, where the model tells rating levels
         apart): pairs of the new items with the run's users. Items may have none.
@@ -53,11 +53,14 @@ def embed(
     run = check_run(run)
     config = configs.load(run / "config.json")
     _refuse_ids(run, config)
+    if edges is not None and config.model.name == "two-tower":
+        raise InputError(f"{run}: two-tower embeds items by their features; leave out the edges")
     parameters = read_parameters(run)
     splits = parts(config, load_data(run, config, data))
     splits = merged(splits) if config.train.refit else splits
     problem = Problem.build(config, splits, phase="refit" if config.train.refit else "search")
-    assert problem.takes.item is not None
+    if problem.takes.item is None:
+        raise InputError(f"{run}: the run's items had no features that could tell new ones apart")
     table = catalogue.keyed(Path(new_items), "item")
     names = table.frame[table.id_column].cast(pl.String)
     features = from_frame(
@@ -77,10 +80,10 @@ def embed(
 
 def _refuse_ids(run: Path, config: Config) -> None:
     name = config.model.name
-    if name not in ("gcmc", "pinsage") or config.model.ids:
+    if name not in FEATURED or (config.model.ids and name != "two-tower"):
         raise InputError(
-            f"{run}: {name} has an embedding for each id, and none for new items; train gcmc or "
-            "pinsage with --model.no-ids on data with features"
+            f"{run}: {name} has an embedding for each id, and none for new items; train two-tower, "
+            "or gcmc or pinsage with --model.no-ids, on data with features"
         )
 
 

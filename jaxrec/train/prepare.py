@@ -187,7 +187,7 @@ def _shown(config: Config, train: Dataset) -> DeviceCsr | None:
             f"{train.name}: negatives.name exposed needs what users were shown and left alone, and "
             "this data has none; `jaxrec data import ... --event-weights shown=0 click=1` reads it"
         )
-    return DeviceCsr(*map(jnp.asarray, train.exposed))
+    return DeviceCsr(*map(jnp.asarray, train.exposed_csr()))
 
 
 def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:

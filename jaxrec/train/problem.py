@@ -20,11 +20,12 @@ from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr, union
 from jaxrec.evaluate.ratings import RatingEvaluator, RatingScale
+from jaxrec.evaluate.run import allowed_items
 from jaxrec.evaluate.scorers import scorer_of
 from jaxrec.graph.bipartite import Bipartite, rating_levels
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.rowwise import RowOptimizer
-from jaxrec.train import mistakes, warm
+from jaxrec.train import frozen, mistakes, warm
 from jaxrec.train.batches import steps_per_epoch
 from jaxrec.train.draw import TrainData
 from jaxrec.train.examine import Examiner
@@ -146,6 +147,7 @@ class Problem:
         model = self._model()
         if self.config.warm_start is not None:
             warm.load(model, self.config, train, self.data.graph)
+        frozen.load(model, self.config, train, self.data.graph)
         if config.init == "normal" or self.config.warm_start is not None:
             return self.stepper.init(nnx.state(model))
         model.embedding[...] = spectral_table(
@@ -260,11 +262,15 @@ class Problem:
             relevant, seen = self.part(split)
             self._evaluators[split] = None
             if len(relevant.indices):
+                allowed = None
+                if split != "train":
+                    allowed = allowed_items(self.config, getattr(self.splits, split))
                 self._evaluators[split] = Evaluator(
                     relevant,
                     seen,
                     self.config.eval.k,
                     self.stepper.n_items,
+                    allowed=allowed,
                     block=self.config.eval.block,
                 )
         return self._evaluators[split]

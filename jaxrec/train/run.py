@@ -25,7 +25,7 @@ from jaxrec.evaluate.run import load_data, parts
 from jaxrec.files import write_json
 from jaxrec.log import Reporter, RunLog
 from jaxrec.runfolder import check_run, read_json
-from jaxrec.train import environment, results, warm
+from jaxrec.train import environment, frozen, results, warm
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.loop import Loop, Outcome, Phase
 from jaxrec.train.prepare import inputs
@@ -90,11 +90,16 @@ def train(
         config = dataclasses.replace(config, data=str(Path(config.data).resolve()))
     if config.warm_start is not None:
         config = dataclasses.replace(config, warm_start=str(Path(config.warm_start).resolve()))
+    vectors = config.model.frozen_items
+    if vectors is not None:
+        model = dataclasses.replace(config.model, frozen_items=str(Path(vectors).resolve()))
+        config = dataclasses.replace(config, model=model)
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
             warm.check_alike(config)
             dataset = data if isinstance(data, Dataset) else resolve(config.data)
             splits = _parts(config, dataset)
+            frozen.read(config, splits.train)
             if config.warm_start is None:
                 inputs(config, splits.train)  # what the data lacks is told before there is a folder
             folder = _new_folder(config, run)
@@ -208,6 +213,8 @@ def _go(
             reporter.say(_describe(config, splits))
             if config.data in EMBEDDED and config.preset != "quickstart":
                 reporter.say("no --data was given: this is the embedded, made-up data")
+            if last is None and (vectors := frozen.describe(config, splits.train)):
+                reporter.say(vectors)
             if last is not None:
                 reporter.say(f"going on from the checkpoint of step {last.step}")
             session = _Session(folder, config, splits, tx, checkpoints, log, reporter, watch)

@@ -246,7 +246,9 @@ class Stepper:
             value = losses.mean(name, user_BD, pos_BD, neg, *weighed, **form)
         l2 = jnp.float32(0)
         if self.config.train.l2 > 0:
-            norms = jax.tree.map(losses.squared_norm, parts(rows.base_ND))
+            scored = self.config.train.l2_over == "embeddings"
+            of = rows.emb_ND if scored else rows.base_ND
+            norms = jax.tree.map(losses.squared_norm, parts(of))
             l2 = self._l2(model, batch, share_B, norms)
         return value + l2, l2
 
@@ -259,7 +261,7 @@ class Stepper:
     ) -> Float[Array, ""]:
         """L2 of what train.l2_over says; ``norms`` are those of the batch's rows."""
         over, valid_BN = self.config.train.l2_over, batch.valid_BN
-        if over != "batch":
+        if self.config.train.l2_of_all:
             of = model.embedding if over == "tables" else nnx.state(model)
             squares = jax.tree.map(lambda x: jnp.sum(jnp.square(x)), jax.tree.leaves(of))
             return self.config.train.l2 / 2 * jnp.sum(jnp.stack(squares))

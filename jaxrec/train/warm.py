@@ -21,6 +21,7 @@ from jaxrec.train.state import TABLE
 # What decides the shapes of parameters, and what they stand for.
 _ALIKE = ("name", "dim", "layers", "form", "layer_weights", "hidden_dim", "ids", "batch_norm")
 _ALIKE += ("neighbors", "score", "score_width", "biases", "bases")
+_ALIKE += ("tower_dims", "id_dim", "activation", "final", "bags", "columns")
 _BY_NODE = (TABLE, "bias")
 
 
