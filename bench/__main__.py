@@ -7,6 +7,7 @@ from pathlib import Path
 
 CASES = {
     "baselines": "baselines",
+    "cases": "cases",
     "cold": "cold",
     "doctor": "doctor",
     "growth": "growth",

@@ -52,19 +52,20 @@ def accumulated(course: Course) -> Finding | None:
     if fed is None or fresh is None or fed <= limit.FED * fresh:
         return None
     first = course.first("fed_gradient") or 0.0
+    ratio = f"{fed / fresh:.3g}" if fresh > 0 else "unbounded"
     return Finding(
         "accumulated-gradients",
         "the optimizer is given far more than the gradient of its step",
         (
             f"norm {fed:.3g}, and the step's own gradient has {fresh:.3g}; it was {first:.3g} at "
             "the first reading",
-            f"the ratio is {fed / max(fresh, 1e-30):.3g}, and 1 in a sound loop",
+            f"the ratio is {ratio}, and 1 in a sound loop",
             *_said(course),
         ),
         "gradients are never reset, so each step takes the sum of all before it",
         (
-            "clear the gradients before each step (here: --mistakes.no-accumulate-gradients; in "
-            "PyTorch: optimizer.zero_grad())",
+            "clear the gradients before each step (PyTorch: optimizer.zero_grad(); here: take "
+            "accumulated-gradients out of --mistakes)",
             "a chain given as tx=: take out the stage that sums",
         ),
     )
@@ -91,8 +92,8 @@ def summed(course: Course) -> Finding | None:
         "the scores of all pairs are summed inside one log-sigmoid, which saturates: then no pair "
         "has a gradient any more",
         (
-            "take -log sigmoid of each pair and average over the pairs outside of it "
-            "(--mistakes.no-sum-in-sigmoid, --loss.name bpr)",
+            "take -log sigmoid of each pair, and the mean over the pairs outside of it (here: take "
+            "sum-in-sigmoid out of --mistakes)",
         ),
     )
 
@@ -143,7 +144,7 @@ def rate_low(course: Course) -> Finding | None:
         "learning-rate-low",
         "the model has hardly been trained",
         (
-            f"after {course.steps} steps embeddings have moved {moved:.2g} times their first length",
+            f"after {course.steps} steps embeddings have moved {moved:.2g} times their length",
             *_said(course),
         ),
         "the learning rate is too low, or there were too few steps",
@@ -211,7 +212,7 @@ def identical(course: Course) -> Finding | None:
         "the negative is chosen for its likeness in raw features: with equal features there is "
         "nothing to learn from the pair, whatever the model",
         (
-            "--negatives.name uniform (here besides: --mistakes.no-similar-negatives)",
+            "--negatives.name uniform, without --negatives.pick same-features",
             "give items more features, or embeddings of their ids (--model.ids)",
         ),
     )

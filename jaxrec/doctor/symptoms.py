@@ -210,7 +210,7 @@ def popular(course: Course) -> Finding | None:
         "scores depend on the item alone" + (", on how popular it is" if top else ""),
         (
             "score each user with the items of their own pair, row by row: a batch x batch product "
-            "averages users away (here: leave out --mistakes batch-scores)",
+            "averages users away (here: take batch-scores out of --mistakes)",
             "--model.dim larger",
             "--train.epochs more: popularity is what is learned first",
             "--negatives.popularity 0.5, so that popular items are pushed back as well",

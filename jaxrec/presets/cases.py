@@ -31,9 +31,7 @@ def case_collapse_broken() -> Config:
     """
     return Config(
         preset="case-collapse-broken",
-        model=ModelConfig(
-            "gcmc", dim=32, layers=1, hidden_dim=32, features=False, levels=False
-        ),
+        model=ModelConfig("gcmc", dim=32, layers=1, hidden_dim=32, features=False, levels=False),
         loss=LossConfig("bpr"),
         negatives=NegativesConfig("uniform", 1),
         optim=OptimConfig("adam", learning_rate=1e-2),

@@ -6,6 +6,7 @@ from pathlib import Path
 from jaxrec.errors import InputError
 from jaxrec.files import replacing
 from jaxrec.report.compare import comparison
+from jaxrec.report.doctor import doctor
 from jaxrec.report.markup import Html, document, join, tag
 from jaxrec.report.plots import require_matplotlib
 from jaxrec.report.records import Run, read_runs
@@ -63,6 +64,7 @@ def _one(run: Run, heading: str) -> Html:
         headline(run),
         result_table(run),
         course(run),
+        doctor(run),
         served(run),
         origin(run),
         configuration(run),

@@ -97,6 +97,7 @@ class Loop:
         # A refit trains a known length: nothing is left to select.
         self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
         self._told: set[str] = set()
+        self._looked = 0
         self._saved = -1
         self._saved_at = time.monotonic()
         self._pace = _Pace()
@@ -275,14 +276,18 @@ class Loop:
             self._record(step, "doctor", not_finite=1.0, **found)
 
     def _warn(self) -> None:
-        """Say what the doctor finds in the records for the first time."""
-        name = self.phase.name
-        records = [r for r in self.log.records if r["phase"] == name]
-        before = {f.name for f in findings(Course(self.config, records[:-1]))}
-        for found in findings(Course(self.config, records)):
-            if found.name not in before | self._told:
-                self._told.add(found.name)
-                self.reporter.say(f"doctor: {found.title}; `jaxrec doctor` says what to change")
+        """Say what the doctor finds for the first time: of all that it measured, in turn."""
+        records = [r for r in self.log.records if r["phase"] == self.phase.name]
+        ends = [n for n, r in enumerate(records, 1) if r["split"] == "doctor"]
+        for end in ends[self._looked :]:
+            found = findings(Course(self.config, records[:end]))
+            new = [f for f in found if f.name not in self._told]
+            self._told |= {f.name for f in new}
+            if end == ends[-1]:  # a resumed run has said the others
+                run = self.checkpoints.folder.parent
+                for finding in new:
+                    self.reporter.say(f"doctor: {finding.title}; why: `jaxrec doctor {run}`")
+        self._looked = len(ends)
 
     def _record(self, step: int, split: str, **values: float) -> None:
         epoch = step / self.cadence.per_epoch

@@ -90,7 +90,7 @@ def _name(path: Any) -> str:
     return keys.split("'")[1]
 
 
-def _by_path(tree: Any) -> list[tuple[str, Array]]:
+def _by_path(tree: Any) -> list[tuple[str, Any]]:
     """Leaves with the names of their groups; a dictionary's keys are paths already."""
     if isinstance(tree, dict):
         return [(_name(key), leaf) for key, leaf in tree.items()]
