@@ -236,7 +236,7 @@ _REAL = {
     ),
     "overfitting": (
         ("mf-bce", _ML100K),
-        ("lightgcn-3", _SMALL),
+        ("lightgcn-bpr", _SMALL),
         ("mf-uniform", _GROCERY),
     ),
 }

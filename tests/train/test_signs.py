@@ -114,8 +114,9 @@ def test_a_row_wise_optimizer_is_watched_as_well():
 
 
 def test_nothing_is_watched_where_the_doctor_is_off_and_training_is_the_same():
-    made = problem()
-    off = problem(dataclasses.replace(CONFIG, log=LogConfig(doctor=False)))
+    sgd = dataclasses.replace(CONFIG, optim=OptimConfig("sgd", learning_rate=0.1))
+    made = problem(sgd)
+    off = problem(dataclasses.replace(sgd, log=LogConfig(doctor=False)))
     (state, _), (other, totals) = after(made, 5), after(off, 5)
     assert totals.signs is None
     assert signs.record(None, ()) == {}
