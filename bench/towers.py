@@ -7,7 +7,6 @@ the items' vectors stands beside each recall: vectors that have collapsed have n
 
 import argparse
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,16 +17,18 @@ import jaxrec
 from bench.common import record
 from jaxrec.config import Config, SplitConfig
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import Columns, read
+from jaxrec.data.formats import Columns, read, resolve
 
 COMMAND = "python -m bench towers --data FOLDER"
-PRESETS = ("two-tower", "triplet")
+PARTS = {"warm": ("two-tower", "triplet"), "cold": ("two-tower",)}
 COLD = SplitConfig("cold-items", test=0.2, validation=0.2)
+HIDDEN = (128,)  # for cold items: a layer in which features meet
 _ITEMS = 2000  # whose cosines are looked at
 
 
 def data_sets(folder: Path) -> dict[str, Dataset]:
-    """MovieLens 100K's first fold, and latest-small without its times, one of which is damaged."""
+    """MovieLens 100K's first fold, latest-small without its times, one of which is damaged, and the
+    embedded data with features."""
     small = folder / "ml-latest-small"
     return {
         "ml-100k u1": read(folder / "ml-100k" / "u1.base"),
@@ -37,6 +38,7 @@ def data_sets(folder: Path) -> dict[str, Dataset]:
             items=small / "movies.csv",
             cold_items=True,
         ),
+        "embedded": resolve("synthetic-features"),
     }
 
 
@@ -51,52 +53,55 @@ def cosine_spread(item_ID: np.ndarray) -> float:
 def one(config: Config, data: Dataset) -> dict[str, Any]:
     """What a run found on test, and how far its items' vectors lie apart."""
     with tempfile.TemporaryDirectory() as parent:
-        began = time.perf_counter()
         run = jaxrec.train(config, data=data, run=Path(parent) / "run", quiet=True)
-        seconds = time.perf_counter() - began
         with np.load(run.folder / "embeddings.npz") as stored:
             spread = cosine_spread(stored["item"])
     baselines = run.evaluation["baselines"]
     found = {"model": run.metrics} | {name: baselines[name] for name in ("popularity", "random")}
     recall = {name: metrics["recall@20"] for name, metrics in found.items()}
-    return recall | {"spread": spread, "seconds": seconds}
+    return recall | {"spread": spread}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the MovieLens folders")
-    parser.add_argument("--part", choices=("warm", "cold", "all"), default="all")
-    parser.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS))
+    parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--presets", nargs="+", choices=PARTS["warm"], default=PARTS["warm"])
+    parser.add_argument("--sets", nargs="+", help="of the data sets; all where not given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
-    parts = {"warm": ("warm",), "cold": ("cold",), "all": ("warm", "cold")}[args.part]
+    asked = [(part, preset) for part in args.part for preset in args.presets]
     for name, data in data_sets(args.data).items():
-        for part in parts:
-            for preset in args.presets:
-                config = jaxrec.preset(preset)
-                config = replace(config, split=COLD) if part == "cold" else config
-                runs = [one(replace(config, seed=seed), data) for seed in args.seeds]
-                what = {"warm": "test recall@20", "cold": "recall@20 among held-out items"}[part]
-                about = {"what": f"{what}, {name}", "seeds": args.seeds}
-                for who in ("model", "popularity", "random"):
-                    values = [run[who] for run in runs]
-                    impl = f"jaxrec {preset}" if who == "model" else who
-                    mean = sum(values) / len(values)
-                    extra = about | {"mean": mean}
-                    if who == "model":
-                        control = "random" if part == "cold" else "popularity"
-                        of = sum(run[control] for run in runs) / len(runs)
-                        extra |= {f"over_{control}": mean / of}
-                    elif preset != args.presets[0]:
-                        continue
-                    record("towers", impl, values, "recall@20", COMMAND, **extra)
-                for unit, key, of in (
-                    ("cosine", "spread", "standard deviation of cosines among items"),
-                    ("s", "seconds", "run with evaluation"),
-                ):
-                    values, impl = [run[key] for run in runs], f"jaxrec {preset}"
-                    about = {"what": f"{of}, {name}, {part}", "seeds": args.seeds}
-                    record("towers", impl, values, unit, COMMAND, **about)
+        for part, preset in asked if name in (args.sets or [name]) else ():
+            described = data.user_features is not None or preset != "triplet"
+            if preset in PARTS[part] and described:
+                runs = [one(config_of(preset, part, seed), data) for seed in args.seeds]
+                tell(preset, part, name, args.seeds, runs)
+
+
+def config_of(preset: str, part: str, seed: int) -> Config:
+    """The preset; for cold items with a hidden layer and more dropped ids."""
+    config = replace(jaxrec.preset(preset), seed=seed)
+    if part == "warm":
+        return config
+    model = replace(config.model, tower_dims=HIDDEN, id_dropout=0.3)
+    return replace(config, split=COLD, model=model)
+
+
+def tell(preset: str, part: str, name: str, seeds: list[int], runs: list[dict[str, float]]) -> None:
+    """Write the lines of one preset on one data set."""
+    what = {"warm": "test recall@20", "cold": "recall@20 among held-out items"}[part]
+    control = {"warm": "popularity", "cold": "random"}[part]
+    impl = f"jaxrec {preset}" + (", a hidden layer" if part == "cold" else "")
+    mean = {who: sum(run[who] for run in runs) / len(runs) for who in runs[0]}
+    for who in ("model", "popularity", "random"):
+        about: dict[str, Any] = {"what": f"{what}, {name}", "seeds": seeds, "mean": mean[who]}
+        if who == "model":
+            about[f"over_{control}"] = mean[who] / mean[control]
+        by = impl if who == "model" else who
+        record("towers", by, [run[who] for run in runs], "recall@20", COMMAND, **about)
+    about = {"what": f"standard deviation of cosines among items, {name}, {part}", "seeds": seeds}
+    record("towers", impl, [run["spread"] for run in runs], "cosine", COMMAND, **about)
 
 
 if __name__ == "__main__":

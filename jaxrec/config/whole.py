@@ -178,15 +178,17 @@ class Config:
             "batch-scores" not in made or loss in ("bpr", "triplet"),
             f"mistakes batch-scores needs loss.name bpr or triplet, not {loss}",
         )
-        one_each = (how.private and how.count == 1) or how.picks is not None
+        one_each = how.count == 1 if how.private else how.picks is not None
         check(
-            "batch-scores" not in made or (one_each and how.hard == 0),
-            "mistakes batch-scores needs one negative a pair: negatives.count 1, without "
-            "negatives.hard",
+            "batch-scores" not in made or one_each,
+            "mistakes batch-scores needs one negative a pair: negatives.count 1, or "
+            "negatives.pick of those that all pairs share",
         )
         check(
-            self.model.score != "mlp" or not set(made) - {"accumulated-gradients"},
-            "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, not mlp",
+            not set(made) - {"accumulated-gradients"}
+            or (self.model.score != "mlp" and how.hard == 0),
+            "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, and are "
+            "without negatives.hard",
         )
 
     @property
