@@ -387,3 +387,6 @@ class LogConfig:
     """Also write event files to RUN/tensorboard (extra `tensorboard`)."""
     wandb: str | None = None
     """Also log to this Weights & Biases project (extra `wandb`)."""
+    doctor: bool = True
+    """Watch for collapse and its causes: measures beside every evaluation, a warning when one
+    starts."""

@@ -21,6 +21,7 @@ class TrainData(NamedTuple):
     Attributes:
       shown: by user what they were shown and left alone, where such negatives are asked for.
       alike_IF: items' raw features, rows of length 1, where negatives are picked by these.
+      input_I: equal numbers where items have equal inputs; None where each has one of its own.
     """
 
     graph: Bipartite
@@ -31,6 +32,7 @@ class TrainData(NamedTuple):
     window: Window | None = None
     shown: DeviceCsr | None = None
     alike_IF: Float[Array, "I F"] | None = None
+    input_I: Int[Array, "I"] | None = None
 
 
 class Batch(NamedTuple):
