@@ -149,3 +149,20 @@ def test_new_items_need_side_information(finished, tmp_path):
             *("embed", finished, "--new-items", tmp_path / "new.csv", "--out"),
             *(tmp_path / "e.jsonl", "--edges", tmp_path / "new.csv"),
         )
+
+
+def test_new_items_without_a_known_feature_have_no_embedding(finished, tmp_path, monkeypatch):
+    asked = []
+
+    def cold(run, config, features):
+        asked.append((run, config.preset, list(features.columns)))
+        return np.array([[0.6, 0.8], [0, 0]], np.float32)
+
+    monkeypatch.setattr("jaxrec.train.embed.cold_vectors", cold)
+    (tmp_path / "new.csv").write_text("item,group\n7,g1\n8,\n")
+    run("embed", finished, "--new-items", tmp_path / "new.csv", "--out", tmp_path / "e.parquet")
+    assert asked == [(finished, "skipgram", ["group"])]
+    frame = pl.read_parquet(tmp_path / "e.parquet")
+    assert frame.schema == {"id": pl.String, "embedding": pl.List(pl.Float32)}
+    assert frame["id"].to_list() == ["7", "8"]
+    assert frame["embedding"].to_list() == [pytest.approx([0.6, 0.8]), None]

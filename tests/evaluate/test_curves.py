@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 import oracle
 from jaxrec.errors import RunError
-from jaxrec.evaluate.curves import average_precision, pr_curve, roc_auc, roc_curve
+from jaxrec.evaluate.curves import areas, average_precision, pr_curve, roc_auc, roc_curve
 
 # Few different scores, so that there are ties within labels and across them.
 SCORED = st.lists(
@@ -31,6 +31,7 @@ def test_areas_are_those_of_the_definitions(case):
     assert roc_auc(score, label) == pytest.approx(oracle.roc_auc(score, label), abs=1e-12)
     expected = oracle.average_precision(score.tolist(), label.tolist())
     assert average_precision(score, label) == pytest.approx(expected, abs=1e-12)
+    assert areas(score, label) == (roc_auc(score, label), average_precision(score, label))
 
 
 @pytest.mark.parametrize("n", [2, 7, 100, 30_000])

@@ -95,3 +95,23 @@ def test_dot_scores_take_both_tables_and_cosine_the_centres(run, tmp_path, graph
     values["model"]["score"] = "dot"
     path.write_text(json.dumps(values))
     assert evaluate(two, ks=KS)["metrics"]["auc"] < own["auc"] - 0.2
+
+
+def test_recall_is_told_by_the_popularity_of_those_who_ask_and_of_what_is_found(
+    run, graph, vectors
+):
+    config = load(run / "config.json")
+    splits = items.parts(config, graph)
+    judge = items.evaluator(config, splits, "test", items.scored_items(vectors), KS)
+    assert judge is not None
+    scorer = items.item_scorer({"item": vectors}, judge.scored_I)
+    told, metrics = items.served(judge, scorer, splits.train, KS), judge(scorer)
+    assert told is not None
+    assert metrics is not None
+    assert told["k"] == 5
+    asked = sum(row["users"] for row in told["users"])
+    assert asked == judge.users
+    mean = sum(row["users"] * row["recall"] for row in told["users"]) / asked
+    assert mean == pytest.approx(metrics["recall@5"], abs=1e-6)
+    assert sum(row["relevant"] for row in told["items"]) == splits.test.n_pairs
+    assert [row["from"] for row in told["items"]] == sorted(row["from"] for row in told["items"])

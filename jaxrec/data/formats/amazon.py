@@ -43,7 +43,7 @@ _PRICE_NAMES = (
 _ITSELF = "related to itself"
 _NAMED_LINES = 5
 _SAMPLE = 500
-_BLOCK = 1 << 22
+_BLOCK = 1 << 18
 _TEXT = re.compile(r"""[uU]?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 _JSON = json.JSONDecoder(strict=False)
 _UNEVALUABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
@@ -125,7 +125,7 @@ class _Products:
     def add(self, product: Mapping[str, Any], line: int, faults: Faults) -> None:
         """A line's product, unless it lacks an id or is there already."""
         name = product.get("asin")
-        name = str(name) if isinstance(name, int) else name
+        name = str(name) if type(name) is int else name
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_ID or not name.isprintable():
             faults.add("no asin", line)
             return
@@ -163,14 +163,19 @@ class _Products:
             self._kind.extend([kind] * len(others))
 
     def graph(self, weights: Mapping[str, float], name: str, faults: Faults) -> ItemGraph:
-        """The pairs of products that are there, merged, items in the order of their ids."""
+        """The pairs of products that are there, merged, items in the order of their ids.
+
+        Uses the relations up: they would take as much memory as the graph.
+        """
         names = list(self._number)
         ids = np.array([names[number] for number in self._item], np.str_)
         row = np.argsort(ids)
         row_of = np.full(len(names), -1, np.int32)  # by number
         row_of[np.frombuffer(self._item, np.int32)[row]] = np.arange(len(row), dtype=np.int32)
         del names
+        self._number = {}
         key = self._keys(row_of, len(row), faults)
+        self._from, self._to, self._kind = array("i"), array("i"), array("b")
         src, dst, weight = _merged(key, np.array([weights[k] for k in self.kinds]), len(row))
         return ItemGraph(src, dst, weight, ids[row], self._features(row), name, faults.notes())
 
@@ -184,8 +189,8 @@ class _Products:
         line_of[np.frombuffer(self._item, np.int32)] = np.frombuffer(self._line, np.int64)
         key = np.empty(len(start), np.int64)
         filled = 0
-        for first in range(0, len(start), _BLOCK):
-            block = slice(first, first + _BLOCK)
+        for begin in range(0, len(start), _BLOCK):
+            block = slice(begin, begin + _BLOCK)
             a, b = row_of[start[block]], row_of[end[block]]
             for fault, at in (("a related item that is not there", b < 0), (_ITSELF, a == b)):
                 lines = line_of[start[block][at]]
@@ -307,15 +312,22 @@ def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
 def _merged(
     key: np.ndarray, weights: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted unique pairs and the sums of their weights; ``key`` is sorted in place."""
+    """Sorted unique pairs and the sums of their weights; ``key`` is used up."""
     key.sort()
-    pair, kind = np.divmod(key, max(len(weights), 1))
-    first = np.flatnonzero(np.concatenate([[True], pair[1:] != pair[:-1]])[: len(pair)])
-    total = np.zeros(len(first), np.float32)
-    if len(first):
-        total = np.add.reduceat(weights[kind], first).astype(np.float32)
-    src, dst = np.divmod(pair[first], n)
-    return src.astype(np.int32), dst.astype(np.int32), total
+    kind = np.empty(len(key), np.int8)
+    for start in range(0, len(key), _BLOCK):  # in place, for there are many relations
+        part = key[start : start + _BLOCK]
+        pair, kind[start : start + _BLOCK] = np.divmod(part, max(len(weights), 1))
+        part[:] = pair
+    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])
+    each = weights.astype(np.float32)[kind]
+    total = np.add.reduceat(each, first) if len(first) else each
+    key = key[first]
+    src, dst = np.empty(len(key), np.int32), np.empty(len(key), np.int32)
+    for start in range(0, len(key), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        src[block], dst[block] = np.divmod(key[block], n)
+    return src, dst, total
 
 
 def _name(value: Any) -> str:

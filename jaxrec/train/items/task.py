@@ -106,8 +106,13 @@ class ItemTask:
         write_npz(folder / "embeddings.npz", arrays)
         evaluator = problem.evaluator("test") or problem.evaluator("validation")
         if evaluator is not None:
-            curves = evaluator.judge(problem.scorer(outcome.state)).curves()
-            write_npz(folder / "curves.npz", curves)
+            scorer = problem.scorer(outcome.state)
+            write_npz(folder / "curves.npz", evaluator.judge(scorer).curves())
+            config, train = self.config, problem.splits.train
+            served = judging.served(evaluator, scorer, train, config.eval.k)
+            if served is not None:
+                split = "test" if problem.evaluator("test") else "validation"
+                write_json(folder / "slices.json", {"split": split} | served)
 
     def tables(self) -> list[Table]:
         found = []

@@ -1,8 +1,12 @@
 """What ``--data`` of an item model takes, and how each is told."""
 
+import csv
+
 import numpy as np
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from jaxrec.config import PairsConfig
 from jaxrec.data import formats, synthetic, synthetic_items
@@ -62,6 +66,30 @@ def test_pairs_add_up_with_weights_or_without(tmp_path):
     assert graph.item_ids.tolist() == ["a", "b", "c", "d"]
     path.write_text("7 10\n10 9\n")
     assert pairs(read_items(path, "pairs")) == {(7, 10): 1.0, (9, 10): 1.0}
+
+
+IDS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=4)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(IDS, IDS, st.integers(1, 99)), min_size=1, max_size=20),
+    st.sampled_from([",", "\t", ";"]),
+)
+def test_whatever_the_ids_are_a_written_list_comes_back(tmp_path_factory, rows, separator):
+    path = tmp_path_factory.getbasetemp() / "fuzzed.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL)
+        writer.writerows([("src", "dst", "weight"), *rows])
+    expected: dict[tuple[str, str], float] = {}
+    for a, b, weight in rows:
+        if a != b:
+            key = (a, b) if a < b else (b, a)
+            expected[key] = expected.get(key, 0) + weight
+    graph = read_items(path)
+    found = {tuple(sorted(map(str, ends))): weight for ends, weight in pairs(graph).items()}
+    assert found == expected
+    assert sorted(map(str, graph.item_ids)) == sorted({x for a, b, _ in rows for x in (a, b)})
 
 
 def test_columns_can_be_named_and_those_of_interactions_too(tmp_path):
@@ -153,6 +181,23 @@ def test_what_does_not_fit_is_refused_in_a_plain_line(tmp_path, sources):
     for path in (tmp_path / "graph", tmp_path / "meta.json"):
         with pytest.raises(InputError, match="models of items take"):
             formats.read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("graph", {"also_bought": 2.0}),
+        ("pairs.tsv", {"history": 50}),
+        ("meta.json", {"window": 3.0}),
+        ("seen.csv", {"buy_after_viewing": 1.0}),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused_by_name(sources, tmp_path, name, changed):
+    (field,) = changed
+    with pytest.raises(InputError, match=rf"pairs\.{field} counts where"):
+        read_items(tmp_path / name, pairs=PairsConfig(**changed))
+    with pytest.raises(InputError, match=rf"synthetic: pairs\.{field} counts where"):
+        resolve_items("synthetic", PairsConfig(**changed))
 
 
 def test_a_frame_of_ids_that_are_numbers_stays_numbers(sources, tmp_path):
