@@ -6,6 +6,7 @@ holds the drawing of its own. Both are judged by the same held-out pairs.
 """
 
 import argparse
+import importlib
 import os
 import time
 from dataclasses import replace
@@ -80,11 +81,11 @@ class Theirs:
     """gensim on walks in memory."""
 
     def __init__(self, sentences: list[list[str]], n_items: int, workers: int) -> None:
-        from gensim.models import Word2Vec  # pyright: ignore[reportMissingImports]
+        models: Any = importlib.import_module("gensim.models")
 
         form: dict[str, Any] = {"vector_size": DIM, "window": 5, "negative": 5, "sg": 1}
         self.form = form | {"min_count": 0, "workers": workers}
-        self.sentences, self.n_items, self._make = sentences, n_items, Word2Vec
+        self.sentences, self.n_items, self._make = sentences, n_items, models.Word2Vec
 
     def train(self, epochs: int, seed: int = 0) -> float:
         """Seconds of training, the vocabulary's making left out."""
