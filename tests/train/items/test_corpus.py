@@ -1,3 +1,5 @@
+import itertools
+
 import polars as pl
 import pytest
 
@@ -18,7 +20,7 @@ def test_walks_are_written_with_the_items_own_ids(tmp_path):
     pairs = {frozenset(pair) for pair in zip(graph.src.tolist(), graph.dst.tolist(), strict=True)}
     for walk in made:
         assert len(walk) == 6
-        for a, b in zip(walk, walk[1:], strict=False):
+        for a, b in itertools.pairwise(walk):
             assert frozenset((row[a], row[b])) in pairs
     with pytest.raises(InputError, match="walks"):
         write_walks(graph, tmp_path / "walks")
