@@ -5,6 +5,7 @@ there, trains it on all train pairs, and reads test once.
 """
 
 import argparse
+import importlib.util
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -64,11 +65,7 @@ def by_gensim(graph: ItemGraph, seed: int, cbow: bool = False) -> Result:
 
 def has_gensim() -> bool:
     """Whether the extra that compares is installed."""
-    try:
-        import gensim  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ModuleNotFoundError:
-        return False
-    return True
+    return importlib.util.find_spec("gensim") is not None
 
 
 def methods() -> dict[str, Callable[[ItemGraph, int], Result]]:

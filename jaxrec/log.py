@@ -17,7 +17,6 @@ from jaxrec.config import LogConfig
 from jaxrec.errors import InputError
 from jaxrec.runfolder import read_lines
 
-
 _TELL_SECONDS = 30.0  # off a terminal, a line at most so often tells how far a run is
 
 

@@ -276,6 +276,37 @@ def test_values_that_cannot_be_are_refused(make, word):
         make()
 
 
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"loss": {"name": "bpr"}}, "loss.name bpr is not for skipgram"),
+        ({"negatives": {"name": "uniform"}}, "negatives.name must be shared for skipgram"),
+        ({"negatives": {"candidates": 2, "name": "uniform"}}, "negatives.candidates is not for"),
+        ({"negatives": {"groups": 3}}, "negatives.groups"),
+        ({"negatives": {"per_pair": 0.0}}, "negatives.per_pair"),
+        ({"train": {"positives": "edges"}}, "item-mf takes edges"),
+        ({"split": {"test": 0.5}}, "split is of interactions"),
+        ({"filter": {"k_core": 2}}, "filter is of interactions"),
+        ({"model": {"biases": True}}, "model.biases is not for skipgram"),
+        ({"model": {"init": "spectral"}}, "model.init spectral is not for skipgram"),
+        ({"model": {"score": "mlp"}}, "model.score is dot or cosine for skipgram"),
+        ({"model": {"layers": 2}}, "model.layers must be 0 for skipgram"),
+        ({"optim": {"name": "adamw"}}, "skipgram updates the rows of a batch"),
+        ({"optim": {"cycles": 2}}, "optim.cycles needs optim.schedule cosine"),
+        ({"walks": {"p": 0.0}}, "walks.p is a number in"),
+        ({"walks": {"length": 1}}, "walks.length"),
+        ({"walks": {"subsample": 1.0}}, "walks.subsample"),
+        ({"model": {"name": "mf"}, "loss": {"name": "bpr"}}, "is for models of items"),
+    ],
+)
+def test_what_models_of_items_cannot_have_is_refused_by_name(sections, words):
+    values = configs.to_dict(presets.get("skipgram"))
+    for section, fields in sections.items():
+        values[section] |= fields
+    with pytest.raises(InputError, match=words):
+        configs.from_dict(values)
+
+
 def test_configurations_are_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().seed = 3  # pyright: ignore

@@ -1,4 +1,4 @@
-"""``jaxrec data import``, ``stats`` and ``synth``."""
+"""``jaxrec data import``, ``stats``, ``synth`` and ``walks``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
-from jaxrec.config import PairsConfig
+from jaxrec.config import PairsConfig, WalksConfig
 from jaxrec.errors import InputError, nearest
 
 
@@ -169,15 +169,44 @@ def _synth(args: list[str]) -> str:
     return commands.synth(made.users, made.items, made.edges, made.out, made.seed)
 
 
+def _walks(args: list[str]) -> str:
+    @dataclass(frozen=True)
+    class Walks:
+        """Write random walks over an item graph as Parquet files of lists of item ids."""
+
+        path: Positional[str]
+        """Anything that --data of a model of items takes."""
+        out: str
+        """Folder to write; new or empty."""
+        count: int = 10
+        """Walks from each item."""
+        length: int = 10
+        """Items a walk."""
+        p: float = 1.0
+        """node2vec: above 1 a walk seldom turns back."""
+        q: float = 1.0
+        """node2vec: below 1 a walk leaves the neighbourhood that it comes from."""
+        weighted: bool = True
+        """Steps by the weights of the pairs, or to all neighbours alike."""
+        seed: int = 0
+
+    made = parse(Walks, args, "jaxrec data walks")
+    from jaxrec.train.items.corpus import write_walks
+
+    config = WalksConfig(made.count, made.length, made.p, made.q, made.weighted)
+    return f"{made.out}: {write_walks(made.path, made.out, config, made.seed):,} walks"
+
+
 _COMMANDS: dict[str, Callable[[list[str]], str]] = {
     "import": _import,
     "stats": _stats,
     "synth": _synth,
+    "walks": _walks,
 }
 
 
 def data(args: list[str]) -> None:
-    """Import data, look at it, or make it up: data import | stats | synth."""
+    """Import data, look at it, make it up, or walk: data import | stats | synth | walks."""
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: jaxrec data {{{','.join(_COMMANDS)}}} [options]; each has --help")
         return

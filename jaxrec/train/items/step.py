@@ -157,7 +157,8 @@ class ItemStepper:
 
             def one(j: Array, carry: tuple) -> tuple:
                 batch = windows(self.config, data, jax.tree.map(lambda x: x[j], drawn))
-                return self.step(*carry, data, batch)
+                state, scratch = carry
+                return self.step(state, scratch, data, batch)
 
             return jax.lax.fori_loop(0, jnp.minimum(n - first, _CHUNK), one, carry)
 
