@@ -39,9 +39,7 @@ def skipgram_side() -> Config:
     `jaxrec train skipgram-side --data PATH`, with features of the items
     """
     base = skipgram()
-    model = replace(base.model, side="weighted")
-    optim = replace(base.optim, learning_rate=0.2)
-    return replace(base, preset="skipgram-side", model=model, optim=optim)
+    return replace(base, preset="skipgram-side", model=replace(base.model, side="weighted"))
 
 
 def node2vec() -> Config:
