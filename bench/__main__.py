@@ -7,7 +7,9 @@ from pathlib import Path
 
 CASES = {
     "baselines": "baselines",
+    "cases": "cases",
     "cold": "cold",
+    "doctor": "doctor",
     "growth": "growth",
     "ingest": "ingest",
     "kills": "kills",
@@ -27,6 +29,7 @@ CASES = {
     "skipgram": "skipgram",
     "step": "step",
     "tables": "tables",
+    "towers": "towers",
     "walks": "walks",
 }
 

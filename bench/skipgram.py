@@ -1,8 +1,9 @@
 """Skip-gram on walks: jaxrec beside gensim with as many workers as cores, and what both find.
 
-Both learn from walks of 10 items, 10 from each item, 128 dimensions, 5 negatives, 5 epochs, and take
-turns in one process: the preset, the same with gensim's window of 5 and plain SGD, and gensim. gensim reads walks that are ready in memory, jaxrec's time
-holds the drawing of its own. Both are judged by the same held-out pairs.
+Both learn from walks of 10 items, 10 from each item, 128 dimensions, 5 negatives, 5 epochs, and
+take turns in one process: the preset, the same with gensim's window of 5 and plain SGD, and gensim.
+gensim reads walks that are ready in memory, jaxrec's time holds the drawing of its own. Both are
+judged by the same held-out pairs.
 """
 
 import argparse

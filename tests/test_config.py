@@ -246,6 +246,16 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
             "need model.score dot or cosine",
         ),
         (
+            lambda: Config(negatives=NegativesConfig(hard=1), mistakes=("sum-in-sigmoid",)),
+            "are without negatives.hard",
+        ),
+        (
+            lambda: Config(
+                negatives=NegativesConfig(count=2, candidates=3), mistakes=("batch-scores",)
+            ),
+            "batch-scores needs one negative a pair",
+        ),
+        (
             lambda: Config(model=ModelConfig("gcmc"), optim=OptimConfig(sparse=True)),
             "optim.sparse needs model.layers 0, or pinsage with model.ids",
         ),

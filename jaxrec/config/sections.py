@@ -292,9 +292,10 @@ class TrainConfig:
     """Positive pairs B a step."""
     l2: float = 1e-4
     """L2 on the rows of the batch: l2 / 2 · mean over pairs of the squared norms."""
-    l2_over: Literal["batch", "tables", "parameters"] = "batch"
-    """What L2 is put on. tables: l2 / 2 · the sum of all squared rows of the ids' table, in every
-    step; parameters: of all parameters (PyTorch's weight_decay)."""
+    l2_over: Literal["batch", "embeddings", "tables", "parameters"] = "batch"
+    """What L2 is put on. batch: rows of the ids' table; embeddings: those that the batch is scored
+    with, which layers cannot grow behind its back; tables: l2 / 2 · the sum of all squared rows of
+    the ids' table, in every step; parameters: of all parameters (PyTorch's weight_decay)."""
     positives: Literal["edges", "users", "walks"] = "edges"
     """edges: a shuffled pass over the pairs; users: a uniform user, then one of their items; walks
     (models of items): the pairs in random walks, B walks a step."""
@@ -312,6 +313,11 @@ class TrainConfig:
         check(self.batch_size >= 1, f"train.batch_size must be at least 1, not {self.batch_size}")
         check(self.l2 >= 0, f"train.l2 must not be negative, not {self.l2}")
         check(self.patience >= 0, f"train.patience must not be negative, not {self.patience}")
+
+    @property
+    def l2_of_all(self) -> bool:
+        """Whether L2 is on more than what a batch touches."""
+        return self.l2_over in ("tables", "parameters")
 
 
 @dataclass(frozen=True)
@@ -381,3 +387,6 @@ class LogConfig:
     """Also write event files to RUN/tensorboard (extra `tensorboard`)."""
     wandb: str | None = None
     """Also log to this Weights & Biases project (extra `wandb`)."""
+    doctor: bool = True
+    """Watch for collapse and its causes: measures beside every evaluation, a warning when one
+    starts."""

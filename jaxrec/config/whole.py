@@ -70,11 +70,11 @@ class Config:
             "it updates the rows of a batch",
         )
         check(
-            self.train.l2_over == "batch" or not self.optim.asks_for_rows,
+            not self.train.l2_of_all or not self.optim.asks_for_rows,
             f"train.l2_over {self.train.l2_over} moves every row, and optim.sparse only a few",
         )
         check(
-            self.train.l2_over == "batch" or self.model.frozen_items is None,
+            not self.train.l2_of_all or self.model.frozen_items is None,
             f"train.l2_over {self.train.l2_over} moves what model.frozen_items freezes",
         )
         check(
@@ -236,15 +236,17 @@ class Config:
             "batch-scores" not in made or loss in ("bpr", "triplet"),
             f"mistakes batch-scores needs loss.name bpr or triplet, not {loss}",
         )
-        one_each = (how.private and how.count == 1) or how.picks is not None
+        one_each = how.count == 1 if how.private else how.picks is not None
         check(
-            "batch-scores" not in made or (one_each and how.hard == 0),
-            "mistakes batch-scores needs one negative a pair: negatives.count 1, without "
-            "negatives.hard",
+            "batch-scores" not in made or one_each,
+            "mistakes batch-scores needs one negative a pair: negatives.count 1, or "
+            "negatives.pick of those that all pairs share",
         )
         check(
-            self.model.score != "mlp" or not set(made) - {"accumulated-gradients"},
-            "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, not mlp",
+            not set(made) - {"accumulated-gradients"}
+            or (self.model.score != "mlp" and how.hard == 0),
+            "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, and are "
+            "without negatives.hard",
         )
 
     @property
@@ -268,7 +270,7 @@ class Config:
 
     def sparse_updates(self, n_rows: int) -> bool:
         """``optim.sparse`` with its default resolved for a table of so many rows."""
-        if self.train.l2_over != "batch" or "accumulated-gradients" in self.mistakes:
+        if self.train.l2_of_all or "accumulated-gradients" in self.mistakes:
             return False
         if self.optim.sparse is not None:
             return self.optim.sparse

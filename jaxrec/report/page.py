@@ -6,6 +6,7 @@ from pathlib import Path
 from jaxrec.errors import InputError
 from jaxrec.files import replacing
 from jaxrec.report.compare import comparison
+from jaxrec.report.doctor import doctor
 from jaxrec.report.markup import Html, document, join, tag
 from jaxrec.report.pairs import told_apart
 from jaxrec.report.plots import require_matplotlib
@@ -65,6 +66,7 @@ def _one(run: Run, heading: str) -> Html:
         result_table(run),
         told_apart(run),
         course(run),
+        doctor(run),
         served(run),
         origin(run),
         configuration(run),

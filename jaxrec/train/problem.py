@@ -28,6 +28,7 @@ from jaxrec.rowwise import RowOptimizer
 from jaxrec.train import frozen, mistakes, warm
 from jaxrec.train.batches import steps_per_epoch
 from jaxrec.train.draw import TrainData
+from jaxrec.train.examine import Examiner
 from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_data
 from jaxrec.train.state import TABLE, Stepper, TrainState
 
@@ -221,6 +222,13 @@ class Problem:
         scorer = self.scorer(state)
         metrics = evaluator(scorer, should_stop)
         return metrics if metrics is None or ratings is None else metrics | ratings(scorer)
+
+    @cached_property
+    def examine(self) -> Examiner:
+        """What the doctor measures of a state, on a sample that stays the same."""
+        return Examiner(
+            self.config, self.splits, self.stepper, self.data, self.scorer, self.initial_state
+        )
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
         """Every parameter by its path, the table's rows in the data set's order."""
