@@ -14,9 +14,11 @@ CASES = {
     "growth": "growth",
     "ingest": "ingest",
     "kills": "kills",
+    "item-graph": "item_graph",
     "lecture": "lecture",
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",
+    "pairs-import": "pairs_import",
     "propagate": "propagate",
     "quality": "quality",
     "quickstart": "quickstart",
@@ -25,9 +27,11 @@ CASES = {
     "readme": "readme",
     "sample": "sample",
     "sampled": "sampled",
+    "skipgram": "skipgram",
     "step": "step",
     "tables": "tables",
     "towers": "towers",
+    "walks": "walks",
 }
 
 

@@ -16,6 +16,7 @@ from jaxrec.config import (
     ModelConfig,
     NegativesConfig,
     OptimConfig,
+    PairsConfig,
     SplitConfig,
     TrainConfig,
 )
@@ -34,6 +35,13 @@ def test_every_preset_survives_the_round_trip_through_json(name, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(configs.to_dict(config)))
     assert configs.load(path) == config
+
+
+def test_the_metric_that_selects_goes_by_what_is_judged():
+    assert presets.get("skipgram").metric == "auc"
+    assert presets.get("quickstart").metric == "recall@20"
+    changed = dataclasses.replace(presets.get("skipgram"), eval=EvalConfig(metric="recall@50"))
+    assert changed.metric == "recall@50"
 
 
 @given(
@@ -129,7 +137,21 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: EvalConfig(k=(20, 20)), "twice"),
         (lambda: EvalConfig(metric="recal@20"), "'recall'"),
         (lambda: EvalConfig(k=(10,), metric="recall@20"), "eval.k"),
+        (lambda: EvalConfig(metric="acu"), "'auc'"),
         (lambda: SplitConfig(test=1.0), "split.test"),
+        (lambda: PairsConfig(test=1.0), "pairs.test is a share"),
+        (lambda: PairsConfig(validation=-0.1), "pairs.validation is a share"),
+        (lambda: PairsConfig(also_bought=-1.0), "pairs.also_bought is a weight"),
+        (
+            lambda: PairsConfig(bought_together=0.0, also_bought=0.0, also_viewed=0.0),
+            "no kind of related item is left",
+        ),
+        (lambda: PairsConfig(window=-1.0), "pairs.window"),
+        (lambda: PairsConfig(history=1), "pairs.history"),
+        (lambda: PairsConfig(ranked=-1), "pairs.ranked"),
+        (lambda: PairsConfig(min_weight=float("inf")), "pairs.min_weight"),
+        (lambda: Config(pairs=PairsConfig(test=0.2)), "pairs.test is for models of items"),
+        (lambda: Config(eval=EvalConfig(metric="auc")), "eval.metric auc is for models of items"),
         (lambda: SplitConfig("temporal", test_time=1.0, validation_time=2.0), "validation_time"),
         (lambda: SplitConfig(test_time=1.0), "temporal"),
         (lambda: ModelConfig("mf", layers=3), "model.layers"),

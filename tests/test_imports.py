@@ -38,7 +38,7 @@ MAY = {
     "doctor": {"data", "models", "losses", "evaluate", "runfolder"},
     "train": {
         *("data", "graph", "models", "losses", "negatives", "optim", "rowwise", "evaluate"),
-        *("log", "runfolder", "report", "presets", "compilation", "doctor"),
+        *("log", "runfolder", "report", "presets", "compilation", "hashing", "doctor"),
     },
     "cli": {
         *("data", "graph", "evaluate", "log", "presets", "recommend", "export", "report"),

@@ -8,6 +8,7 @@ from jaxrec.files import replacing
 from jaxrec.report.compare import comparison
 from jaxrec.report.doctor import doctor
 from jaxrec.report.markup import Html, document, join, tag
+from jaxrec.report.pairs import told_apart
 from jaxrec.report.plots import require_matplotlib
 from jaxrec.report.records import Run, read_runs
 from jaxrec.report.sections import (
@@ -63,6 +64,7 @@ def _one(run: Run, heading: str) -> Html:
         notices(run),
         headline(run),
         result_table(run),
+        told_apart(run),
         course(run),
         doctor(run),
         served(run),

@@ -134,6 +134,11 @@ class Problem:
             seconds = time.perf_counter() - began
         return cls(config, splits, stepper, on_device, cadence, init_key, takes, host, seconds)
 
+    @property
+    def unit(self) -> str:
+        """What a batch is counted in."""
+        return "pairs"
+
     def blank_state(self) -> TrainState:
         """A state of the right structure, to restore a checkpoint into."""
         return self.stepper.init(nnx.state(self._model()))
