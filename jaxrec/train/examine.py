@@ -80,8 +80,8 @@ class Examiner:
         return {"stride": optim.learning_rate / size}
 
     def _rows(self, scorer: Scorer) -> Float[Array, "n D"]:
-        user_nD = scorer.params["user"][self._sample.user_n]
-        return jnp.concatenate([user_nD, scorer.params["item"][self._sample.item_m]])
+        user_ND, item_ND = scorer.params["user"], scorer.params["item"]
+        return _both(user_ND, item_ND, self._sample.user_n, self._sample.item_m)
 
     def _first(self, state: TrainState, scorer: Scorer) -> Float[Array, "n D"]:
         """The sample's rows before the first step: of a resumed run they are made again."""
@@ -119,6 +119,11 @@ class Examiner:
             return found
 
         return jax.jit(within)
+
+
+@jax.jit
+def _both(user_UD: Array, item_ID: Array, user_n: Array, item_m: Array) -> Float[Array, "n D"]:
+    return jnp.concatenate([user_UD[user_n], item_ID[item_m]])
 
 
 @jax.jit
