@@ -65,7 +65,11 @@ class Examiner:
     def _facts(self) -> dict[str, float]:
         """What the figures are judged by: sizes, and the spread of the ratings."""
         train, stored = self.splits.train, jax.tree.leaves(nnx.state(self.stepper.encoder))
-        found = {"users": train.n_users, "items": train.n_items, "observations": train.n_edges}
+        found: dict[str, float] = {
+            "users": train.n_users,
+            "items": train.n_items,
+            "observations": train.n_edges,
+        }
         found["parameters"] = sum(math.prod(leaf.shape) for leaf in stored)
         if self.config.loss.rates and train.rating is not None:
             found["rating_mean"] = float(train.rating.mean(dtype=np.float64))
