@@ -14,15 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.config import lower_is_better
-from jaxrec.doctor.course import Course
-from jaxrec.doctor.findings import findings
 from jaxrec.errors import Interrupted, RunError
 from jaxrec.log import Reporter, RunLog
-from jaxrec.train import signs
+from jaxrec.train.attend import Attendant
 from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed
 from jaxrec.train.feeder import HostDispatch
 from jaxrec.train.signals import SignalWatch
-from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState
+from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState, cleared
 from jaxrec.train.trainable import Trainable
 
 DISPATCH_SECONDS = 1.0  # aim of one dispatch: long enough to hide the host, short for a signal
@@ -95,8 +93,8 @@ class Loop:
         self.config, self.cadence = problem.config, problem.cadence
         # A refit trains a known length: nothing is left to select.
         self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
-        self._told: set[str] = set()
-        self._looked = 0
+        of_phase = problem.stepper, phase.name, phase.origin
+        self.doctor = Attendant(self.config, *of_phase, log, self._record)
         self._saved = -1
         self._saved_at = time.monotonic()
         self._pace = _Pace()
@@ -201,14 +199,14 @@ class Loop:
         """Fetch totals (this waits for the device), stop on a loss that is not finite."""
         fetched = jax.device_get(totals)
         if fetched.bad_step >= 0:
-            self._ill(fetched, int(fetched.bad_step))
+            self.doctor.broke(fetched, int(fetched.bad_step))
             self._diverged(f"the loss was not finite at step {int(fetched.bad_step)}")
         mean = float(fetched.loss) / max(int(fetched.steps), 1)
         self.reporter.advance(step, f"loss {mean:.4f}")
 
     def _check_finite(self, state: TrainState, step: int) -> None:
         if not bool(jax.device_get(_all_finite(state.params))):
-            self._ill(jax.device_get(state.totals), step - 1)
+            self.doctor.broke(jax.device_get(state.totals), step - 1)
             self._diverged(f"the parameters were not finite after step {step - 1}")
 
     def _diverged(self, what: str) -> NoReturn:
@@ -233,10 +231,10 @@ class Loop:
         if self.config.negatives.hard:
             epoch = (step - 1) // self.cadence.per_epoch
             found["hard_negatives"] = float(self.config.negatives.hard_in(epoch))
-        found |= signs.record(totals.signs, self.problem.stepper.parts)
+        found |= self.doctor.of_steps(totals)
         self._record(step, "train", **found)
         self.reporter.say(f"{self._where(step)}  loss {loss:.4f}")
-        return state._replace(totals=self.problem.stepper.zero_totals())
+        return state._replace(totals=cleared(state.totals))
 
     def _evaluate(self, state: TrainState, step: int) -> None:
         """Rank the split that selects; nothing where none does or the step has its line."""
@@ -259,34 +257,11 @@ class Loop:
         self.reporter.say(f"{self._where(step)}  {split} {shown} {metrics[shown]:.4f}")
 
     def _examine(self, state: TrainState, step: int) -> None:
-        """Measure what the doctor looks at, and say once what it finds; it begins at step 0."""
+        """The doctor's measures: at step 0, at every evaluation and at the end."""
         due = step == 0 or self.cadence.due(self.cadence.evaluate, step)
-        if not self.config.log.doctor or not due or self.watch():
-            return
-        if self.log.find(self.phase.origin + step, "doctor") is not None:
-            return
-        self._record(step, "doctor", **self.problem.examine(state))
-        self._warn()
-
-    def _ill(self, totals: Totals, step: int) -> None:
-        """Leave behind what there is to say about a step whose numbers are not finite."""
-        if self.config.log.doctor:
-            found = signs.record(totals.signs, self.problem.stepper.parts)
-            self._record(step, "doctor", not_finite=1.0, **found)
-
-    def _warn(self) -> None:
-        """Say what the doctor finds for the first time: of all that it measured, in turn."""
-        records = [r for r in self.log.records if r["phase"] == self.phase.name]
-        ends = [n for n, r in enumerate(records, 1) if r["split"] == "doctor"]
-        for end in ends[self._looked :]:
-            found = findings(Course(self.config, records[:end]))
-            new = [f for f in found if f.name not in self._told]
-            self._told |= {f.name for f in new}
-            if end == ends[-1]:  # a resumed run has said the others
-                run = self.checkpoints.folder.parent
-                for finding in new:
-                    self.reporter.say(f"doctor: {finding.title}; why: `jaxrec doctor {run}`")
-        self._looked = len(ends)
+        if due and not self.watch():
+            run = self.checkpoints.folder.parent
+            self.doctor.measure(self.problem.examine, state, step, run, self.reporter)
 
     def _record(self, step: int, split: str, **values: float) -> None:
         epoch = step / self.cadence.per_epoch

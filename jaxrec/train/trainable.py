@@ -18,8 +18,7 @@ class Trainable(Protocol):
     def cadence(self) -> Cadence: ...
     @property
     def stepper(self) -> Any:
-        """Its ``dispatch`` is jitted: (state, data, n) to the state n steps on, and its totals,
-        which begin as ``zero_totals()``; the doctor watches the gradients of its ``parts``."""
+        """Its ``dispatch`` is jitted: (state, data, n) to the state n steps on, and its totals."""
         ...
 
     @property
@@ -41,6 +40,7 @@ class Trainable(Protocol):
     def measure(
         self, split: str, state: TrainState, should_stop: Callable[[], bool]
     ) -> dict[str, float] | None: ...
-    def examine(self, state: TrainState) -> dict[str, float]:
-        """The figures that the doctor goes by."""
+    @property
+    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
+        """What the doctor measures of a state; None where it has nothing to say."""
         ...

@@ -26,15 +26,6 @@ class ItemStepper:
     config: Config
     tx: RowOptimizer
 
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Groups of parameters whose gradients the doctor watches: none, rows are touched alone."""
-        return ()
-
-    def zero_totals(self) -> Totals:
-        """Empty sums."""
-        return zero_totals()
-
     def init(self, tables: Tables) -> TrainState:
         """The state before step 0."""
         kept = {name: self.tx.init(_wide(table)) for name, table in tables.items()}
