@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from jaxrec.config import Config
     from jaxrec.data.dataset import Dataset
     from jaxrec.data.formats import read
+    from jaxrec.data.formats.items import read_items
+    from jaxrec.data.itemgraph import ItemGraph
+    from jaxrec.doctor.read import diagnose as doctor
     from jaxrec.errors import InputError, Interrupted, JaxrecError, RunError
     from jaxrec.evaluate.run import evaluate
     from jaxrec.export import export
@@ -27,6 +30,7 @@ _HOME = {
     "Dataset": "data.dataset",
     "InputError": "errors",
     "Interrupted": "errors",
+    "ItemGraph": "data.itemgraph",
     "JaxrecError": "errors",
     "Recommender": "recommend",
     "Run": "train.run",
@@ -34,6 +38,7 @@ _HOME = {
     "embed": "train.embed",
     "preset": "presets:get",
     "read": "data.formats",
+    "read_items": "data.formats.items",
     "resume": "train.run",
 }
 
@@ -42,16 +47,19 @@ __all__ = [
     "Dataset",
     "InputError",
     "Interrupted",
+    "ItemGraph",
     "JaxrecError",
     "Recommender",
     "Run",
     "RunError",
     "__version__",
+    "doctor",
     "embed",
     "evaluate",
     "export",
     "preset",
     "read",
+    "read_items",
     "report",
     "resume",
     "train",
@@ -59,7 +67,7 @@ __all__ = [
 
 
 # Modules that are themselves called: jaxrec.train(...).
-_CALLED = ("evaluate", "export", "report", "train")
+_CALLED = ("doctor", "evaluate", "export", "report", "train")
 
 
 def __getattr__(name: str) -> Any:

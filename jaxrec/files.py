@@ -43,3 +43,11 @@ def write_json(path: str | Path, value: Any) -> None:
     """A JSON file, whole or not at all. Raises InputError as :func:`replacing` does."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+
+
+def write_npz(path: str | Path, arrays: dict[str, Any]) -> None:
+    """An .npz file, whole or not at all. Raises InputError as :func:`replacing` does."""
+    import numpy as np
+
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)

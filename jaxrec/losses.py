@@ -13,13 +13,14 @@ mistake with a name: it saturates, and embeddings collapse.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 
+@runtime_checkable
 class Loss(Protocol):
     def __call__(
         self,
@@ -77,6 +78,33 @@ def sampled_softmax(
     return jnp.log(of_neg_B + jnp.exp(pos_B - top_B)) + top_B - pos_B
 
 
+def triplet(
+    pos_B: Float[Array, "B"],
+    neg_BN: Float[Array, "B N"],
+    valid_BN: Bool[Array, "B N"] | None = None,
+) -> Float[Array, "B"]:
+    """1/N Σ_n 1 - σ(pos - neg_n), as σ(neg_n - pos): 1/2 at equal scores, and bounded.
+
+    BPR without its logarithm (a smooth count of the pairs in the wrong order, an AUC): its gradient
+    vanishes where a pair is far from right as well as where it is right.
+    """
+    return _mean_valid(jax.nn.sigmoid(neg_BN - pos_B[:, None]), valid_BN)
+
+
+def hinge(
+    pos_B: Float[Array, "B"],
+    neg_BN: Float[Array, "B N"],
+    valid_BN: Bool[Array, "B N"] | None = None,
+    margin: float = 1.0,
+) -> Float[Array, "B"]:
+    """1/N Σ_n max(0, margin - pos + neg_n); the margin at equal scores.
+
+    Source: Weston et al., "WSABIE", IJCAI 2011, without its weights of ranks; the triplet loss of
+    Schroff et al. 2015 is the same of distances.
+    """
+    return _mean_valid(jax.nn.relu(neg_BN - pos_B[:, None] + margin), valid_BN)
+
+
 def squared_error(score_B: Float[Array, "B"], rating_B: Float[Array, "B"]) -> Float[Array, "B"]:
     """(r - r̂)². Its mean at the ratings' mean is their variance."""
     return jnp.square(rating_B - score_B)
@@ -91,7 +119,13 @@ def level_loss(logit_BR: Float[Array, "B R"], level_B: Int[Array, "B"]) -> Float
     return jax.nn.logsumexp(logit_BR, axis=1) - at_B1[:, 0]
 
 
-LOSSES: dict[str, Loss] = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax}
+LOSSES: dict[str, Loss] = {
+    "bpr": bpr,
+    "bce": bce,
+    "softmax": sampled_softmax,
+    "triplet": triplet,
+    "hinge": hinge,
+}
 
 _BLOCK = 512  # pairs at once against shared negatives: their scores then stay in a core's cache
 
@@ -107,6 +141,11 @@ class _Form(NamedTuple):
     temperature: float
     dtype: str
     pairs: PairFn | None = None
+    margin: float | None = None
+
+    @property
+    def of_scores(self) -> Loss:
+        return LOSSES[self.loss] if self.margin is None else partial(hinge, margin=self.margin)
 
 
 class _Rows(NamedTuple):
@@ -146,7 +185,7 @@ def _mean(
         pos_B, neg_BN = pos_B - log_q.pos_B, neg_BN - log_q.neg
     if x.own_BHD is not None:
         neg_BN = jnp.concatenate([neg_BN, score(x.own_BHD) / form.temperature], axis=1)
-    return jnp.sum(share_B * LOSSES[form.loss](pos_B, neg_BN, valid_BN))
+    return jnp.sum(share_B * form.of_scores(pos_B, neg_BN, valid_BN))
 
 
 def products(
@@ -222,6 +261,7 @@ def mean(
     dtype: str = "float32",
     pairs: PairFn | None = None,
     weights: Any = None,
+    margin: float | None = None,
 ) -> Float[Array, ""]:
     """Σ_b share_b · loss(u_b·p_b / T, u_b·n / T), the named loss of the embeddings' products.
 
@@ -241,11 +281,61 @@ def mean(
       temperature: T.
       dtype: compute type of the products; their sums are float32.
       pairs: scores instead of the products, with ``weights``; its function must be a lasting one.
+      margin: of hinge.
     """
-    form = _Form(name, temperature, dtype, pairs)
+    form = _Form(name, temperature, dtype, pairs, margin)
     rows = _Rows(user_BD, pos_BD, neg, own_BHD, weights)
     of_scores = _shared_mean if neg.ndim == 2 else _mean
     return of_scores(form, rows, share_B, valid_BN, log_q)
+
+
+class Scored(NamedTuple):
+    """Scores of item pairs, and of their sampled negatives, with what each counts.
+
+    Attributes:
+      pos, pos_weight: of the pairs, any shape; ``target`` is what a pair's score should be, for
+        losses that have such.
+      neg, neg_weight: of negatives; a set that stands for n negatives a pair has their weight.
+    """
+
+    pos: Float[Array, "*pairs"]
+    pos_weight: Float[Array, "*pairs"]
+    target: Float[Array, "*pairs"]
+    neg: Float[Array, "*negatives"]
+    neg_weight: Float[Array, "*negatives"]
+
+
+def sgns(x: Scored) -> Float[Array, ""]:
+    """Σ w · -log σ(pos) + Σ v · -log σ(-neg), summed over pairs and negatives.
+
+    Mikolov et al., "Distributed representations of words and phrases", NIPS 2013, eq. 4.
+    """
+    return jnp.sum(x.pos_weight * _softplus(-x.pos)) + jnp.sum(x.neg_weight * _softplus(x.neg))
+
+
+def weights(x: Scored) -> Float[Array, ""]:
+    """Σ w · (pos - target)² + Σ v · neg²: pairs by their weights, sampled ones by 0."""
+    return jnp.sum(x.pos_weight * jnp.square(x.pos - x.target)) + jnp.sum(
+        x.neg_weight * jnp.square(x.neg)
+    )
+
+
+PAIR_LOSSES = {"sgns": sgns, "weights": weights}
+"""Losses of item pairs, by loss.name."""
+
+
+@jax.custom_vjp
+def _softplus(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """log(1 + e^x), value and gradient of one exponential."""
+    return _softplus_forward(x)[0]
+
+
+def _softplus_forward(x: Array) -> tuple[Array, Array]:
+    small = jnp.exp(-jnp.abs(x))
+    return jnp.maximum(x, 0) + jnp.log1p(small), jnp.where(x >= 0, 1, small) / (1 + small)
+
+
+_softplus.defvjp(_softplus_forward, lambda sigmoid, g: (g * sigmoid,))
 
 
 def squared_norm(x: Float[Array, "*rows D"]) -> Float[Array, "*rows"]:

@@ -93,6 +93,50 @@ def popular(
     return neg_BN, jnp.any(unknown_BNT, axis=2)
 
 
+def exposed(
+    key: PRNGKeyArray,
+    user_B: Int[Array, "B"],
+    shown: DeviceCsr,
+    neg_BN: Int[Array, "B N"],
+    valid_BN: Bool[Array, "B N"] | None,
+) -> tuple[Int[Array, "B N"], Bool[Array, "B N"] | None]:
+    """N private negatives a positive, uniform over what its user was shown and left alone.
+
+    Users who were shown nothing keep the negatives given, and which of these count.
+    """
+    if shown.indices.shape[0] == 0:
+        return neg_BN, valid_BN
+    first_B1 = shown.indptr[user_B][:, None]
+    size_B1 = shown.indptr[user_B + 1][:, None] - first_B1
+    has_B1 = size_B1 > 0
+    place_BN = jax.random.randint(key, neg_BN.shape, 0, jnp.maximum(size_B1, 1), jnp.int32)
+    at_BN = jnp.minimum(first_B1 + place_BN, shown.indices.shape[0] - 1)
+    valid_BN = None if valid_BN is None else valid_BN | has_B1
+    return jnp.where(has_B1, shown.indices[at_BN], neg_BN), valid_BN
+
+
+def picked(
+    how: str, score_BNC: Float[Array, "B N C"], pos_B: Float[Array, "B"]
+) -> Int[Array, "B N"]:
+    """Which of C candidates to take: a place in 0..C-1 for each of N negatives of a pair.
+
+    Args:
+      how: "semi-hard": the highest score that is below the positive's, and where there is none the
+        lowest of all (Schroff et al., "FaceNet", CVPR 2015, section 3.2, of scores instead of
+        distances). Otherwise the highest score.
+      score_BNC: of the candidates; -inf where one must not be taken.
+      pos_B: the positives' scores.
+    """
+    if how != "semi-hard":
+        return jnp.argmax(score_BNC, axis=2).astype(jnp.int32)
+    below_BNC = score_BNC < pos_B[:, None, None]
+    may_BNC = score_BNC > -jnp.inf
+    highest_BN = jnp.argmax(jnp.where(below_BNC, score_BNC, -jnp.inf), axis=2)
+    lowest_BN = jnp.argmin(jnp.where(may_BNC, score_BNC, jnp.inf), axis=2)
+    found_BN = jnp.any(below_BNC & may_BNC, axis=2)
+    return jnp.where(found_BN, highest_BN, lowest_BN).astype(jnp.int32)
+
+
 def shared(
     key: PRNGKeyArray, count: int, n_items: int, of: Popularity | None = None
 ) -> Int[Array, "S"]:

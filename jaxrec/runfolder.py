@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
 
 
@@ -21,6 +22,8 @@ class Embeddings(NamedTuple):
     ``score_``. Where ratings are predicted, ``rating_mean + rating_scale · score`` is the rating,
     clipped to rating_range [2]; or a decoder gives it, whose parameters have the names of
     models.decoder.DecoderWeights behind ``decoder_``, and whose levels are decoder_level_R.
+    A model of items has no users; ``item`` are its centre vectors, and where it has a table of
+    contexts too, item_context [I, D] is that.
     """
 
     user: np.ndarray
@@ -29,6 +32,7 @@ class Embeddings(NamedTuple):
     item_ids: np.ndarray
     user_bias: np.ndarray | None = None
     item_bias: np.ndarray | None = None
+    item_context: np.ndarray | None = None
     score_product_D: np.ndarray | None = None
     score_user_DH: np.ndarray | None = None
     score_item_DH: np.ndarray | None = None
@@ -92,6 +96,7 @@ def read_embeddings(run: str | Path) -> Embeddings:
     table = Embeddings(**{name: arrays[name] for name in Embeddings._fields if name in arrays})
     n_users, n_items = len(table.user_ids), len(table.item_ids)
     expected = {"user": (n_users, table.user.shape[-1]), "item": (n_items, table.user.shape[-1])}
+    expected |= {"item_context": expected["item"]}
     expected |= {"user_bias": (n_users,), "item_bias": (n_items,)}
     parts = {name for name in Embeddings._fields if name.startswith("score_")}
     if parts & arrays.keys() and parts - arrays.keys():
@@ -142,6 +147,19 @@ def read_seen(run: str | Path, n_users: int, n_items: int) -> Csr:
     return seen
 
 
+def read_curves(run: Path) -> dict[str, np.ndarray]:
+    """The ``curves.npz`` of a run of an item model; empty where there is none (yet).
+
+    Raises:
+      InputError: a damaged file.
+    """
+    if not (run / "curves.npz").is_file():
+        return {}
+    names = {f"roc_{part}" for part in ("fpr", "tpr", "threshold")}
+    names |= {f"pr_{part}" for part in ("recall", "precision", "threshold")}
+    return _read_npz(run, "curves.npz", names)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, or an empty one where the file is not there (yet).
 
@@ -182,7 +200,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def check_data(run: Path, data: Dataset) -> None:
+def check_data(run: Path, data: Dataset | ItemGraph) -> None:
     """Refuse data that is not what the run began with.
 
     Raises:

@@ -96,7 +96,7 @@ def ngcf(data: Dataset, params: dict, form: str) -> np.ndarray:
     return np.concatenate(layers, axis=1) if form == "paper" else layers[-1]
 
 
-def encoded(params: dict, side: str, x: Encoded) -> np.ndarray:
+def encoded(params: dict, side: str, x: Encoded, *, sum_bags: bool = False) -> np.ndarray:
     """Features of one side ("user" or "item") as vectors, node by node and name by name."""
     rows = []
     for n in range(len(x.number)):
@@ -107,7 +107,8 @@ def encoded(params: dict, side: str, x: Encoded) -> np.ndarray:
             total += params[f"{side}/category/{column}"][int(code[n])]
         for column, code in enumerate(x.bag):
             names = [int(c) for c in code[n] if c > 0] or [0]
-            total += sum(params[f"{side}/bag/{column}"][c] for c in names) / len(names)
+            size = 1 if sum_bags else len(names)
+            total += sum(params[f"{side}/bag/{column}"][c] for c in names) / size
         rows.append(total)
     return np.stack(rows)
 
@@ -118,6 +119,20 @@ def node_input(params: dict, features: NodeFeatures | None, ids: bool) -> np.nda
         return params["embedding"]
     sides = [encoded(params, f"inputs/{s}", getattr(features, s)) for s in ("user", "item")]
     return np.concatenate(sides) + (params["embedding"] if ids else 0)
+
+
+def tower(
+    params: dict, side: str, id_D: np.ndarray | None, feature_nH: np.ndarray | None, final: str
+) -> np.ndarray:
+    """One side of two towers with ReLU between layers, from ids and what the features add."""
+    x = feature_nH if feature_nH is not None else params[f"{side}/bias"]
+    if id_D is not None:
+        x = x + id_D @ params[f"{side}/of_id"]
+    for layer in range(sum(name.startswith(f"{side}/weight/") for name in params)):
+        x = np.maximum(x, 0) @ params[f"{side}/weight/{layer}"] + params[f"{side}/shift/{layer}"]
+    if final == "softmax":
+        return np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+    return np.maximum(x, 0) if final == "relu" else x
 
 
 def pinsage(params: dict, x_ND: np.ndarray, shares: Sequence[np.ndarray]) -> np.ndarray:
@@ -224,7 +239,25 @@ def sampled_softmax(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray)
     return out
 
 
-LOSSES = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax}
+def triplet(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
+    """1 - σ(pos - neg), mean over the valid negatives, pair by pair."""
+    out = []
+    for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
+        terms = [1 - sigmoid(float(pos) - float(n)) for n in neg[valid]]
+        out.append(sum(terms) / len(terms) if terms else 0.0)
+    return out
+
+
+def hinge(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
+    """max(0, 1 - pos + neg), mean over the valid negatives, pair by pair."""
+    out = []
+    for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
+        terms = [max(0.0, 1 - float(pos) + float(n)) for n in neg[valid]]
+        out.append(sum(terms) / len(terms) if terms else 0.0)
+    return out
+
+
+LOSSES = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax, "triplet": triplet, "hinge": hinge}
 
 
 def item_knn_scores(pair_UI: np.ndarray, neighbours: int, user_power: float) -> np.ndarray:
@@ -281,3 +314,39 @@ def central_differences(f: Callable[[np.ndarray], float], x: np.ndarray) -> np.n
         move[place] = step
         gradient[place] = (f(x + move) - f(x - move)) / (2 * step)
     return gradient
+
+
+def roc_auc(score: Sequence[float], label: Sequence[bool]) -> float:
+    """The share of (true, false) pairs whose true one scores higher, ties a half."""
+    true = [s for s, there in zip(score, label, strict=True) if there]
+    false = [s for s, there in zip(score, label, strict=True) if not there]
+    won = sum((a > b) + (a == b) / 2 for a in true for b in false)
+    return won / (len(true) * len(false))
+
+
+def average_precision(score: Sequence[float], label: Sequence[bool]) -> float:
+    """Σ (R_n - R_{n-1}) P_n over the different scores, from the highest."""
+    n_true, total, before = sum(label), 0.0, 0.0
+    for threshold in sorted(set(score), reverse=True):
+        called = [there for s, there in zip(score, label, strict=True) if s >= threshold]
+        recall = sum(called) / n_true
+        total += (recall - before) * sum(called) / len(called)
+        before = recall
+    return total
+
+
+def pairs_of_baskets(
+    user: Sequence[int],
+    item: Sequence[int],
+    time: Sequence[float] | None = None,
+    window: float = math.inf,
+) -> dict[tuple[int, int], int]:
+    """How many users have both items of a pair, their times at most ``window`` apart."""
+    found: dict[tuple[int, int], int] = {}
+    rows = range(len(user))
+    for a in rows:
+        for b in rows:
+            apart = abs(time[a] - time[b]) if time is not None else 0
+            if user[a] == user[b] and item[a] < item[b] and apart <= window:
+                found[item[a], item[b]] = found.get((item[a], item[b]), 0) + 1
+    return found

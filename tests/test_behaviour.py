@@ -30,6 +30,20 @@ MODELS = {
         "model": {"name": "pinsage", "layers": 1, "neighbors": "uniform", "fan_outs": (8,)},
         "optim": {"sparse": True},
     },
+    "two towers": {
+        "model": {"name": "two-tower", "layers": 0, "tower_dims": (32,), "id_dropout": 0.2},
+        "loss": {"name": "softmax"},
+        "negatives": {"name": "in-batch"},
+    },
+    "two towers of ids, sparse": {
+        "model": {"name": "two-tower", "layers": 0},
+        "optim": {"sparse": True},
+    },
+    "triplet": {
+        "model": {"name": "two-tower", "layers": 0, "tower_dims": (32,), "ids": False},
+        "loss": {"name": "triplet"},
+        "negatives": {"candidates": 4, "pick": "semi-hard"},
+    },
     "learned score": {"model": {"name": "mf", "layers": 0, "score": "mlp", "score_width": 8}},
     "in-batch softmax": {
         "model": {"layers": 1},
@@ -43,9 +57,9 @@ MODELS = {
     },
     "popular negatives": {"model": {"layers": 1}, "negatives": {"count": 4, "popularity": 0.75}},
 }
-KILLED = ("ngcf", "hard negatives", "pinsage, uniform, sparse")
+KILLED = ("ngcf", "hard negatives", "pinsage, uniform, sparse", "two towers")
 # Models that take features, where there are any, get data that has some.
-FEATURED = ("gcmc of features alone", "pinsage")
+FEATURED = ("gcmc of features alone", "pinsage", "two towers", "triplet")
 
 
 def config(name: str) -> Config:

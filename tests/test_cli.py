@@ -10,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from processes import environment, jaxrec
 
 from jaxrec.data import synthetic
 
@@ -19,20 +20,13 @@ SMALL = [
 ]
 
 
-def jaxrec(*args: object, cwd: Path | str | None = None) -> subprocess.CompletedProcess:
-    env = {
-        k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION")
-    }
-    command = [sys.executable, "-m", "jaxrec", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, env=env, cwd=cwd, timeout=300)
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
     """A folder with a prepared data set and a finished run of it in runs/quickstart-1."""
     folder = tmp_path_factory.mktemp("home")
     synthetic.make(60, 50, 700, communities=4, seed=2).save(folder / "data")
-    done = jaxrec("train", "--data", "data", *SMALL, cwd=folder)
+    command = [sys.executable, "-m", "jaxrec", "train", "--data", "data", *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return folder
@@ -199,8 +193,7 @@ def test_debug_shows_the_traceback(home):
 def test_on_a_terminal_there_is_a_progress_bar_and_elsewhere_plain_lines(home):
     leader, follower = pty.openpty()
     command = [sys.executable, "-m", "jaxrec", "train", "--data", "data", *SMALL]
-    ours = ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION", "NO_COLOR")
-    env = {k: v for k, v in os.environ.items() if k not in ours} | {"TERM": "xterm-256color"}
+    env = {k: v for k, v in environment().items() if k != "NO_COLOR"} | {"TERM": "xterm-256color"}
     done = subprocess.Popen(
         [*command, "--run", "pty"], stdout=follower, stderr=follower, cwd=home, env=env
     )

@@ -42,7 +42,11 @@ def test_losses_and_gradients_stay_finite_at_extreme_scores(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "constant"), [("bpr", math.log(2)), ("bce", 2 * math.log(2)), ("softmax", math.log(6))]
+    ("name", "constant"),
+    [
+        *(("bpr", math.log(2)), ("bce", 2 * math.log(2)), ("softmax", math.log(6))),
+        *(("triplet", 0.5), ("hinge", 1.0)),
+    ],
 )
 def test_equal_scores_cost_the_constant_predictors_loss(name, constant):
     zero = losses.LOSSES[name](jnp.zeros(3), jnp.zeros((3, 5)))
@@ -59,6 +63,18 @@ def test_a_masked_negative_has_no_gradient_and_padding_changes_nothing(name):
     padded = jnp.concatenate([neg, jnp.full((9, 3), 50.0)], axis=1)
     mask = jnp.concatenate([valid, jnp.zeros((9, 3), bool)], axis=1)
     np.testing.assert_allclose(loss(pos, padded, mask), loss(pos, neg, valid), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (9, 40, 6)])
+def test_the_margin_of_a_hinge_is_the_gap_that_costs_nothing(shape):
+    rng = np.random.default_rng(4)
+    user, pos, neg = (rng.normal(size=s).astype(np.float32) for s in ((9, 6), (9, 6), shape))
+    scores = (user * pos).sum(1)[:, None], (user[:, None] * neg).sum(2)
+    for margin in (0.3, 2.0):
+        rows = map(jnp.asarray, (user, pos, neg))
+        ours = losses.mean("hinge", *rows, jnp.ones(9), temperature=0.5, margin=margin)
+        gaps = np.maximum(0, margin - (scores[0] - scores[1]) / 0.5)
+        assert float(ours) == pytest.approx(gaps.mean(1).sum(), rel=1e-4)
 
 
 def test_bpr_averages_over_pairs_and_does_not_sum_scores_inside_the_sigmoid():

@@ -46,6 +46,34 @@ def test_without_rejection_known_items_come_up_at_their_share():
     assert abs(share - 4 / 12) < 0.02
 
 
+def test_exposed_negatives_are_what_the_user_was_shown_and_else_uniform():
+    shown = known([[], [3, 7], [], [11], [], [], [0, 4, 8]])
+    users = jnp.arange(len(LIKED))
+    neg = negatives.uniform(jax.random.key(2), 3000, N_ITEMS, users, known())
+    valid = jnp.zeros(neg.shape, bool)
+    drawn, counts = negatives.exposed(jax.random.key(1), users, shown, neg, valid)
+    assert counts is not None
+    np.testing.assert_array_equal(counts.any(1), [n in (1, 3, 6) for n in range(7)])
+    nothing = DeviceCsr(jnp.zeros(8, jnp.int32), jnp.zeros(0, jnp.int32))
+    same, _ = negatives.exposed(jax.random.key(1), users, nothing, neg, None)
+    np.testing.assert_array_equal(same, neg)
+    for user, (row, of) in enumerate(zip(np.asarray(drawn), [[], [3, 7]] + [[]] * 5, strict=True)):
+        allowed = {3: [11], 6: [0, 4, 8]}.get(user, of)
+        allowed = allowed or sorted(set(range(N_ITEMS)) - set(LIKED[user])) or range(N_ITEMS)
+        hits = np.bincount(row, minlength=N_ITEMS)
+        assert set(np.flatnonzero(hits)) == set(allowed)
+        assert hits.max() < 1.3 * 3000 / len(allowed) + 60
+
+
+def test_semi_hard_is_the_best_below_the_positive_and_else_the_lowest():
+    inf = float("inf")
+    score = jnp.array([[[1.0, 3.0, 2.0], [5.0, 6.0, 9.0]], [[-inf, 7.0, 8.0], [-inf, 1.0, 0.0]]])
+    pos = jnp.array([2.5, 4.0])
+    semi = negatives.picked("semi-hard", score, pos)
+    np.testing.assert_array_equal(semi, [[2, 0], [1, 1]])
+    np.testing.assert_array_equal(negatives.picked("hardest", score, pos), [[1, 2], [2, 1]])
+
+
 def test_shared_negatives_are_items_and_honour_the_key():
     first = negatives.shared(jax.random.key(0), 500, N_ITEMS)
     assert set(first.tolist()) == set(range(N_ITEMS))

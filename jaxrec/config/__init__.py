@@ -5,9 +5,10 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 ``Config``, and ``from_dict`` of it gives an equal ``Config`` back.
 """
 
-from jaxrec.config.checks import RATING_METRICS, check_cutoffs, lower_is_better
+from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check_cutoffs, lower_is_better
 from jaxrec.config.codec import from_dict, load, to_dict
-from jaxrec.config.model import ModelConfig
+from jaxrec.config.items import OVER_ITEMS, RELATIONS, PairsConfig, WalksConfig
+from jaxrec.config.model import FEATURED, ModelConfig
 from jaxrec.config.sections import (
     IN_MEMORY,
     CheckpointConfig,
@@ -23,8 +24,12 @@ from jaxrec.config.sections import (
 from jaxrec.config.whole import Config
 
 __all__ = [
+    "FEATURED",
     "IN_MEMORY",
+    "OVER_ITEMS",
+    "PAIR_METRICS",
     "RATING_METRICS",
+    "RELATIONS",
     "CheckpointConfig",
     "Config",
     "EvalConfig",
@@ -34,8 +39,10 @@ __all__ = [
     "ModelConfig",
     "NegativesConfig",
     "OptimConfig",
+    "PairsConfig",
     "SplitConfig",
     "TrainConfig",
+    "WalksConfig",
     "check_cutoffs",
     "from_dict",
     "load",

@@ -6,6 +6,8 @@ from jaxrec.errors import InputError
 
 RATING_METRICS = ("rmse", "mae")
 """Metrics of predicted ratings; the others are of rankings."""
+PAIR_METRICS = ("auc", "auc_seen", "average_precision", "average_precision_seen")
+"""Metrics of labelled pairs of items."""
 
 
 def lower_is_better(metric: str) -> bool:

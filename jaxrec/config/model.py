@@ -5,16 +5,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jaxrec.config.checks import check
+from jaxrec.config.items import OVER_ITEMS
 
 _FAN_OUTS = (10, 5)  # of the first hop from the batch, and of the others
+
+
+ModelName = Literal["lightgcn", "mf", "ngcf", "gcmc", "pinsage", "two-tower", "skipgram", "item-mf"]
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The encoder: what maps node ids and the graph to embeddings."""
 
-    name: Literal["lightgcn", "mf", "ngcf", "gcmc", "pinsage"] = "lightgcn"
-    """lightgcn; mf: the same table without propagation; ngcf; gcmc; pinsage, on sampled blocks."""
+    name: ModelName = "lightgcn"
+    """lightgcn; mf: the same table without propagation; ngcf; gcmc; pinsage, on sampled blocks;
+    two-tower: dense layers for users and for items, without a graph. Of items alone, from weighted
+    pairs: skipgram, on random walks; item-mf, on pairs or on walks."""
     dim: int = 64
     """Width D of the embeddings."""
     layers: int = 3
@@ -53,10 +59,15 @@ class ModelConfig:
     hidden_dim: int | None = None
     """gcmc, pinsage: width of what is between input and embeddings; dim where not given."""
     ids: bool = True
-    """gcmc, pinsage: an embedding for each id is part of the input. Without, the model is
-    inductive: it needs features, and embeds items that it has never seen."""
+    """gcmc, pinsage, two-tower: an embedding for each id is part of the input. Without, the model
+    is inductive: it needs features, and embeds items that it has never seen (two-tower does so
+    either way)."""
     features: bool | None = None
-    """gcmc, pinsage: the data's features are part of the input. By default where there are any."""
+    """gcmc, pinsage, two-tower: the data's features are part of the input. By default where there
+    are any."""
+    columns: tuple[str, ...] = ()
+    """gcmc, pinsage, two-tower: the features to take, of users and of items; all of them where
+    not given."""
     levels: bool | None = None
     """gcmc: each rating is a type of edge with its own weights. By default where there are
     ratings, and no more than 20 different ones."""
@@ -73,6 +84,29 @@ class ModelConfig:
     """pinsage: steps of such a walk; at an even number it is on the side where it began."""
     sampling: Literal["auto", "device", "host"] = "auto"
     """pinsage: where blocks are drawn; on the host where the graph does not fit the device."""
+    tower_dims: tuple[int, ...] = ()
+    """two-tower: widths of the layers between the input and the embeddings."""
+    id_dim: int | None = None
+    """two-tower: width of the ids' embeddings; dim where not given."""
+    id_dropout: float = 0.0
+    """two-tower: share of a training step's ids that are hidden, so that features alone learn to
+    stand for what has not been seen."""
+    activation: Literal["relu", "gelu", "tanh"] = "relu"
+    """two-tower: between the layers."""
+    final: Literal["linear", "relu", "softmax"] = "linear"
+    """two-tower: on the embeddings. relu has them all in one orthant, where cosines are never
+    negative; softmax bounds the gap between two scores by 1."""
+    bags: Literal["mean", "sum"] = "mean"
+    """two-tower: the names in a bag are averaged, or added up (a multi-hot input)."""
+    tables: Literal["two", "one"] = "two"
+    """skipgram, item-mf: an item has one vector as a centre and another as a context, or one."""
+    side: Literal["none", "average", "weighted"] = "none"
+    """skipgram, item-mf: an item's centre vector is its own alone; or the average of its own and
+    those of its features; or their average by weights that each item learns (EGES). Features that
+    an item lacks do not count. Takes the data's names, bags of names and numbers."""
+    frozen_items: str | None = None
+    """mf: embeddings.npz with item and item_ids, or a run folder. The items' vectors stay as they
+    are there, and those of users are trained; an item that is not there has the vector 0."""
 
     def __post_init__(self) -> None:
         name = self.name
@@ -88,11 +122,11 @@ class ModelConfig:
         )
         check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
         check(
-            name != "mf" or self.layers == 0,
-            f"model.layers must be 0 for mf, which does not propagate, not {self.layers}",
+            name not in _FLAT or self.layers == 0,
+            f"model.layers must be 0 for {name}, which does not propagate, not {self.layers}",
         )
         check(
-            name in ("lightgcn", "mf") or self.layers >= 1,
+            name in ("lightgcn", *_FLAT) or self.layers >= 1,
             f"model.layers must be at least 1 for {name}, not {self.layers}",
         )
         check(self.score_width >= 1, f"model.score_width is at least 1, not {self.score_width}")
@@ -102,7 +136,7 @@ class ModelConfig:
             self.layers >= 1 or (self.layer_weights == "mean" and self.edge_dropout == 0),
             "model.layer_weights learned and model.edge_dropout need model.layers of at least 1",
         )
-        for dropout in ("edge_dropout", "node_dropout", "message_dropout"):
+        for dropout in _DROPOUTS:
             share = getattr(self, dropout)
             check(0 <= share < 1, f"model.{dropout} is a share in [0, 1), not {share}")
         for field in dataclasses.fields(self):
@@ -121,7 +155,58 @@ class ModelConfig:
             "model.ids and model.features are both off: the model has no input",
         )
         check(self.ids or self.init == "normal", "model.init spectral needs model.ids")
+        check(
+            not self.columns or self.features is not False,
+            "model.columns are features, and model.features is off",
+        )
+        self._check_items()
+        self._check_towers()
         self._check_sampling()
+
+    def _check_items(self) -> None:
+        name = self.name
+        for field in ("init", "dtype", "kernel"):
+            default, value = getattr(ModelConfig, field), getattr(self, field)
+            check(
+                not self.over_items or value == default,
+                f"model.{field} {value} is not for {name}, which has {default}",
+            )
+        check(
+            not self.over_items or self.score != "mlp",
+            f"model.score is dot or cosine for {name}, not mlp",
+        )
+        check(
+            not self.biases or name != "skipgram",
+            "model.biases is not for skipgram; item-mf has them, on walks too",
+        )
+        check(
+            not self.biases or not self.over_items or self.score == "dot",
+            f"model.biases of {name} need model.score dot: a cosine has no room for them",
+        )
+
+    def _check_towers(self) -> None:
+        listed = " ".join(map(str, self.tower_dims))
+        check(
+            all(width >= 1 for width in self.tower_dims),
+            f"model.tower_dims are widths of at least 1, not ({listed})",
+        )
+        check(
+            self.id_dim is None or self.id_dim >= 1,
+            f"model.id_dim must be at least 1, not {self.id_dim}",
+        )
+        check(
+            self.ids or (self.id_dim is None and self.id_dropout == 0),
+            "model.id_dim and model.id_dropout need model.ids",
+        )
+        check(
+            self.name != "two-tower" or self.init == "normal",
+            "model.init spectral is for models whose table is of the width of the embeddings, "
+            "and two-tower has layers between",
+        )
+        check(
+            self.frozen_items is None or self.init == "normal",
+            "model.init spectral and model.frozen_items are two ways to begin; take one",
+        )
 
     def _check_sampling(self) -> None:
         listed = " ".join(map(str, self.fan_outs))
@@ -159,6 +244,11 @@ class ModelConfig:
         return rows
 
     @property
+    def over_items(self) -> bool:
+        """Whether it learns from an item graph, and has no users."""
+        return self.name in OVER_ITEMS
+
+    @property
     def sampled(self) -> bool:
         """Whether a step takes sampled blocks of the graph."""
         return self.name == "pinsage"
@@ -172,8 +262,14 @@ class ModelConfig:
     def draws(self) -> bool:
         """Whether a training step draws random numbers in the encoder."""
         drawn = self.sampled and self.neighbors == "uniform"
-        return drawn or max(self.edge_dropout, self.node_dropout, self.message_dropout) > 0
+        return drawn or max(getattr(self, name) for name in _DROPOUTS) > 0
 
+
+_FLAT = ("mf", "two-tower", *OVER_ITEMS)  # without propagation
+_DROPOUTS = ("edge_dropout", "node_dropout", "message_dropout", "id_dropout")
+
+FEATURED = ("gcmc", "pinsage", "two-tower")
+"""Models that take features."""
 
 # What only some models have.
 _MODELS_OF = {
@@ -184,6 +280,11 @@ _MODELS_OF = {
     "message_dropout": ("ngcf",),
     "levels": ("gcmc",),
     "batch_norm": ("gcmc",),
-    **dict.fromkeys(("hidden_dim", "ids", "features", "matrices"), ("gcmc", "pinsage")),
+    **dict.fromkeys(("hidden_dim", "matrices"), ("gcmc", "pinsage")),
+    **dict.fromkeys(("ids", "features", "columns"), FEATURED),
     **dict.fromkeys(("neighbors", "fan_outs", "walks", "walk_length", "sampling"), ("pinsage",)),
+    **dict.fromkeys(("tower_dims", "id_dim", "id_dropout"), ("two-tower",)),
+    **dict.fromkeys(("activation", "final", "bags"), ("two-tower",)),
+    "frozen_items": ("mf",),
+    **dict.fromkeys(("tables", "side"), OVER_ITEMS),
 }

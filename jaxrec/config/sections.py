@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from jaxrec.config.checks import RATING_METRICS, check, check_cutoffs
+from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check, check_cutoffs
 from jaxrec.errors import nearest
 
 IN_MEMORY = "(a Dataset in memory)"
@@ -15,12 +15,15 @@ IN_MEMORY = "(a Dataset in memory)"
 class SplitConfig:
     """How interactions become train, validation and test."""
 
-    name: Literal["auto", "given", "random", "leave-last-out", "temporal"] = "auto"
-    """auto takes the split that the data gives, and a random one where it gives none."""
+    name: Literal["auto", "given", "random", "leave-last-out", "temporal", "cold-items"] = "auto"
+    """auto takes the split that the data gives, and a random one where it gives none. cold-items
+    holds out whole items: training sees no pair of theirs, draws none as negative, and they are
+    ranked among themselves."""
     test: float = 0.2
-    """Share of the pairs held out as test (random and temporal splits)."""
+    """Share of the pairs held out as test (random and temporal splits), or of the items
+    (cold-items)."""
     validation: float = 0.1
-    """Share of the remaining pairs held out as validation; 0 for none."""
+    """Share of the remaining pairs, or items, held out as validation; 0 for none."""
     per_user: bool = True
     """Random and temporal splits: hold out the share within each user, or over all pairs."""
     test_time: float | None = None
@@ -63,17 +66,36 @@ class FilterConfig:
             check(getattr(self, name) >= 0, f"filter.{name} must not be negative")
 
 
+LossName = Literal["bpr", "bce", "softmax", "triplet", "hinge", "mse", "levels", "sgns", "weights"]
+
+
 @dataclass(frozen=True)
 class LossConfig:
     """What the scores of positives and negatives are trained towards."""
 
-    name: Literal["bpr", "bce", "softmax", "mse", "levels"] = "bpr"
-    """bpr (pairwise), bce (binary), softmax (sampled softmax). Of ratings, without negatives: mse
-    (squared error), levels (likelihood of the rating by GC-MC's decoder)."""
+    name: LossName = "bpr"
+    """bpr (pairwise), bce (binary), softmax (sampled softmax), triplet (bpr in the form of
+    1 - sigmoid), hinge (by a margin). Of ratings, without negatives: mse (squared error), levels
+    (likelihood of the rating by GC-MC's decoder). Of item pairs: sgns (skip-gram with negative
+    sampling), weights (squared error of a pair's weight, which is 0 for a sampled one)."""
     temperature: float = 1.0
     """Scores are divided by this before the loss."""
+    margin: float = 1.0
+    """hinge: how far a positive's score has to be above a negative's to cost nothing."""
+    center: bool = True
+    """mse: scores stand for what a rating is above the mean of all. Without, for the rating itself:
+    then a dot product has to make the mean, and all vectors lean one way."""
 
     def __post_init__(self) -> None:
+        check(self.margin > 0, f"loss.margin must be positive, not {self.margin}")
+        check(
+            self.margin == 1 or self.name == "hinge",
+            f"loss.margin needs loss.name hinge, not {self.name}",
+        )
+        check(
+            self.center or self.name == "mse",
+            f"loss.center is for loss.name mse, not {self.name}",
+        )
         check(self.temperature > 0, f"loss.temperature must be positive, not {self.temperature}")
         check(
             self.temperature == 1 or self.name != "levels",
@@ -90,15 +112,21 @@ class LossConfig:
 class NegativesConfig:
     """Which items stand against a positive."""
 
-    name: Literal["uniform", "shared", "in-batch"] = "uniform"
+    name: Literal["uniform", "shared", "in-batch", "all", "exposed"] = "uniform"
     """uniform: private to each positive; shared: one set for the whole batch; in-batch: the
-    positives of the batch's other pairs."""
+    positives of the batch's other pairs; all: every item there is; exposed: private, of what the
+    user was shown and left alone, and uniform for users without such."""
     count: int = 1
     """Negatives a positive (uniform), or in the shared set."""
     popularity: float = 0.0
     """Draw items by their train count to this power: 0 uniformly, 1 as they come up."""
     candidates: int = 1
-    """Dynamic negatives (uniform only): of so many candidates the one that scores highest."""
+    """Dynamic negatives (uniform, exposed): of so many candidates one is taken."""
+    pick: Literal["hardest", "semi-hard", "similar", "same-features"] | None = None
+    """Which one is taken of the candidates, and of a set that all pairs share (shared, in-batch,
+    all). hardest: the highest score, as by default of candidates; semi-hard: the highest below the
+    positive's own; similar: the nearest to the positive by cosine of the embeddings;
+    same-features: by cosine of the raw features."""
     hard: int = 0
     """Besides, so many hard negatives a positive at most: items that the user's personalised
     PageRank ranks high, but not too high."""
@@ -107,32 +135,48 @@ class NegativesConfig:
     hard_schedule: tuple[int, ...] = ()
     """Hard negatives in the first epoch, the second, ...; the last number stays. Not given: n - 1
     in the n-th epoch, up to `hard` (the curriculum of PinSAGE)."""
+    per_pair: float = 5.0
+    """Models of items: the shared negatives stand for so many a pair."""
+    groups: int = 1
+    """Models of items: the batch is cut into so many groups, each with `count` shared negatives."""
     log_q: bool | None = None
     """Take log(probability of being drawn) off the scores (softmax only). By default so for
     in-batch, where popular items would come out too low."""
     reject_known: bool | None = None
     """Never set a user's own train items against them. By default so for uniform, where it costs
-    little; not for shared and in-batch, where it takes B x S look-ups a step. In-batch negatives
-    are never the pair's own item."""
+    little, and for what is picked; not for shared and in-batch, where it takes B x S look-ups a
+    step. In-batch negatives are never the pair's own item."""
 
     def __post_init__(self) -> None:
         check(self.count >= 1, f"negatives.count must be at least 1, not {self.count}")
         check(
-            self.count == 1 or self.name != "in-batch",
-            "negatives.count is for uniform and shared; in-batch takes the batch's own items",
+            self.count == 1 or self.name not in ("in-batch", "all"),
+            "negatives.count is for uniform, exposed and shared; in-batch takes the batch's own "
+            "items, and all takes all",
         )
         check(
             math.isfinite(self.popularity) and self.popularity >= 0,
             f"negatives.popularity must not be negative, not {self.popularity}",
         )
         check(
-            self.popularity == 0 or self.name != "in-batch",
-            "negatives.popularity is for uniform and shared; in-batch items come as they are",
+            self.popularity == 0 or self.name in ("uniform", "shared"),
+            f"negatives.popularity is for uniform and shared; {self.name} items come as they are",
         )
+        check(self.per_pair > 0, f"negatives.per_pair must be positive, not {self.per_pair}")
+        check(self.groups >= 1, f"negatives.groups must be at least 1, not {self.groups}")
         check(self.candidates >= 1, f"negatives.candidates is at least 1, not {self.candidates}")
         check(
-            self.candidates == 1 or self.name == "uniform",
-            f"negatives.candidates needs negatives.name uniform, not {self.name}",
+            self.candidates == 1 or self.private,
+            f"negatives.candidates needs negatives.name uniform or exposed, not {self.name}",
+        )
+        check(
+            self.pick is None or self.candidates > 1 or not self.private,
+            f"negatives.pick {self.pick} needs negatives.candidates to pick from, or a set that "
+            "all pairs share (negatives.name shared, in-batch or all)",
+        )
+        check(
+            self.pick is None or self.hard == 0,
+            "negatives.hard and negatives.pick are two ways to harder negatives; take one",
         )
 
         check(self.hard >= 0, f"negatives.hard must not be negative, not {self.hard}")
@@ -159,7 +203,18 @@ class NegativesConfig:
     @property
     def rejects(self) -> bool:
         """reject_known with its default resolved."""
-        return self.name == "uniform" if self.reject_known is None else self.reject_known
+        by_default = self.private or self.pick is not None
+        return by_default if self.reject_known is None else self.reject_known
+
+    @property
+    def private(self) -> bool:
+        """Whether each pair has negatives of its own."""
+        return self.name in ("uniform", "exposed")
+
+    @property
+    def picks(self) -> str | None:
+        """pick with its default resolved: None where all that is drawn stands against a pair."""
+        return "hardest" if self.pick is None and self.candidates > 1 else self.pick
 
 
 @dataclass(frozen=True)
@@ -170,6 +225,8 @@ class OptimConfig:
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Shape of the learning rate after warm-up, over the length of the run."""
+    cycles: int = 1
+    """cosine: the rate falls from its peak to 0 so many times (warm restarts)."""
     warmup_steps: int = 0
     """Steps of linear warm-up from 0."""
     clip_norm: float | None = None
@@ -187,6 +244,11 @@ class OptimConfig:
         check(
             math.isfinite(self.learning_rate) and self.learning_rate > 0,
             f"optim.learning_rate must be positive, not {self.learning_rate}",
+        )
+        check(self.cycles >= 1, f"optim.cycles must be at least 1, not {self.cycles}")
+        check(
+            self.cycles == 1 or self.schedule == "cosine",
+            f"optim.cycles needs optim.schedule cosine, not {self.schedule}",
         )
         check(self.warmup_steps >= 0, "optim.warmup_steps must not be negative")
         check(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm must be positive")
@@ -208,6 +270,11 @@ class OptimConfig:
         )
 
     @property
+    def asks_for_rows(self) -> bool:
+        """Whether a row-sparse form is asked for by name."""
+        return bool(self.sparse) or self.name == "rowwise_adagrad"
+
+    @property
     def can_be_sparse(self) -> bool:
         """Whether there is a row-sparse form."""
         return self.name != "adamw" and self.momentum == 0 and self.clip_norm is None
@@ -225,8 +292,13 @@ class TrainConfig:
     """Positive pairs B a step."""
     l2: float = 1e-4
     """L2 on the rows of the batch: l2 / 2 · mean over pairs of the squared norms."""
-    positives: Literal["edges", "users"] = "edges"
-    """edges: a shuffled pass over the pairs; users: a uniform user, then one of their items."""
+    l2_over: Literal["batch", "embeddings", "tables", "parameters"] = "batch"
+    """What L2 is put on. batch: rows of the ids' table; embeddings: those that the batch is scored
+    with, which layers cannot grow behind its back; tables: l2 / 2 · the sum of all squared rows of
+    the ids' table, in every step; parameters: of all parameters (PyTorch's weight_decay)."""
+    positives: Literal["edges", "users", "walks"] = "edges"
+    """edges: a shuffled pass over the pairs; users: a uniform user, then one of their items; walks
+    (models of items): the pairs in random walks, B walks a step."""
     patience: int = 0
     """Stop after this many evaluations without a better selection metric; 0: never."""
     refit: bool = False
@@ -242,6 +314,11 @@ class TrainConfig:
         check(self.l2 >= 0, f"train.l2 must not be negative, not {self.l2}")
         check(self.patience >= 0, f"train.patience must not be negative, not {self.patience}")
 
+    @property
+    def l2_of_all(self) -> bool:
+        """Whether L2 is on more than what a batch touches."""
+        return self.l2_over in ("tables", "parameters")
+
 
 @dataclass(frozen=True)
 class EvalConfig:
@@ -255,7 +332,8 @@ class EvalConfig:
     select_on: Literal["validation", "test", "none"] = "validation"
     """Whose metric chooses the parameters that are kept; none keeps the last ones."""
     metric: str | None = None
-    """The metric that selects; recall@20 where not given, and rmse where the loss is of ratings."""
+    """The metric that selects. Where not given recall@20; rmse where the loss is of ratings; auc
+    where the model is of items."""
     block: int | None = None
     """Users scored at once on a device; chosen from the memory at hand where not given."""
 
@@ -268,13 +346,14 @@ class EvalConfig:
 
     def check_metric(self, metric: str) -> None:
         """Raise InputError unless the metric can select, where one does."""
-        if self.select_on == "none" or metric in RATING_METRICS:
+        if self.select_on == "none" or metric in (*RATING_METRICS, *PAIR_METRICS):
             return
         name, _, k = metric.partition("@")
         names = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
         check(
             name in names,
-            f"eval.metric {metric!r} is no metric{nearest(name, (*names, *RATING_METRICS))}",
+            f"eval.metric {metric!r} is no metric"
+            f"{nearest(name, (*names, *RATING_METRICS, *PAIR_METRICS))}",
         )
         check(
             k.isdigit() and int(k) in self.k,
@@ -308,3 +387,6 @@ class LogConfig:
     """Also write event files to RUN/tensorboard (extra `tensorboard`)."""
     wandb: str | None = None
     """Also log to this Weights & Biases project (extra `wandb`)."""
+    doctor: bool = True
+    """Watch for collapse and its causes: measures beside every evaluation, a warning when one
+    starts."""

@@ -2,8 +2,10 @@
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Literal
 
-from jaxrec.config.checks import RATING_METRICS, check
+from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check
+from jaxrec.config.items import OVER_ITEMS, PairsConfig, WalksConfig
 from jaxrec.config.model import ModelConfig
 from jaxrec.config.sections import (
     CheckpointConfig,
@@ -25,13 +27,16 @@ class Config:
     preset: str = "custom"
     """Name of the preset this configuration began with."""
     data: str = "synthetic"
-    """Prepared folder, raw folder or file; `synthetic` is the embedded data."""
+    """Prepared folder, raw folder or file; `synthetic` is the embedded data, `synthetic-features`
+    the same with features and `synthetic-ratings` with features and ratings."""
     seed: int = 0
     warm_start: str | None = None
     """Run folder whose parameters training starts from; ids that it lacks begin with normal
     rows, whatever model.init says."""
     split: SplitConfig = field(default_factory=SplitConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
+    pairs: PairsConfig = field(default_factory=PairsConfig)
+    walks: WalksConfig = field(default_factory=WalksConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     negatives: NegativesConfig = field(default_factory=NegativesConfig)
@@ -40,6 +45,11 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    mistakes: tuple[Literal["accumulated-gradients", "sum-in-sigmoid", "batch-scores"], ...] = ()
+    """Mistakes to be made on purpose, to see what they do. accumulated-gradients: each step adds to
+    the gradient of the steps before, which is never cleared; sum-in-sigmoid: one log-sigmoid of the
+    sum over the batch's pairs (bpr); batch-scores: every user is scored with the items of every
+    pair of the batch (bpr, triplet)."""
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
@@ -60,6 +70,22 @@ class Config:
             "it updates the rows of a batch",
         )
         check(
+            not self.train.l2_of_all or not self.optim.asks_for_rows,
+            f"train.l2_over {self.train.l2_over} moves every row, and optim.sparse only a few",
+        )
+        check(
+            not self.train.l2_of_all or self.model.frozen_items is None,
+            f"train.l2_over {self.train.l2_over} moves what model.frozen_items freezes",
+        )
+        check(
+            self.train.l2_over != "tables" or self.model.ids,
+            "train.l2_over tables is of the ids' table, and model.ids is off",
+        )
+        check(
+            self.model.frozen_items is None or self.optim.name != "adamw",
+            "optim.name adamw decays what model.frozen_items freezes; take adam",
+        )
+        check(
             not self.negatives.log_q or self.loss.name == "softmax",
             f"negatives.log_q needs loss.name softmax, not {self.loss.name}",
         )
@@ -68,20 +94,104 @@ class Config:
             "negatives.hard has no probability to correct for; set negatives.log_q False",
         )
         check(
-            self.negatives.candidates == 1 or not self.corrects,
-            "negatives.log_q does not know how likely the hardest of negatives.candidates is",
+            self.negatives.picks is None or not self.corrects,
+            "negatives.log_q does not know how likely it is that a negative is picked",
+        )
+        check(
+            self.negatives.name != "exposed" or not self.corrects,
+            "negatives.log_q does not know how likely a user's exposed items are",
+        )
+        check(
+            self.negatives.name != "all" or self.split.name != "cold-items",
+            "negatives.name all holds the items that split.name cold-items keeps from training",
+        )
+        check(
+            self.negatives.hard == 0 or self.split.name != "cold-items",
+            "negatives.hard may be items that split.name cold-items keeps from training",
         )
         check(
             self.negatives.name != "in-batch" or self.train.batch_size > 1,
             "negatives.name in-batch needs a train.batch_size of at least 2",
         )
         self._check_ratings()
+        self._check_mistakes()
+        self._check_pairs()
+        self._check_items()
         self.eval.check_metric(self.metric)
         check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(
             not (self.train.refit and self.eval.select_on != "validation"),
             "train.refit needs eval.select_on validation: it trains the length chosen there again",
         )
+
+    def _check_pairs(self) -> None:
+        name, over_items = self.model.name, self.model.over_items
+        sections = {"pairs": (), "walks": (), "negatives": ("per_pair", "groups")}
+        for section, some in sections.items():
+            of = getattr(self, section)
+            for f in dataclasses.fields(of):
+                check(
+                    over_items or (some and f.name not in some) or getattr(of, f.name) == f.default,
+                    f"{section}.{f.name} is for models of items ({', '.join(OVER_ITEMS)}), "
+                    f"not {name}",
+                )
+        check(
+            over_items or self.metric not in PAIR_METRICS,
+            f"eval.metric {self.metric} is for models of items ({', '.join(OVER_ITEMS)}), "
+            f"not {name}",
+        )
+
+    def _check_items(self) -> None:
+        name, over_items, loss = self.model.name, self.model.over_items, self.loss.name
+        check(
+            over_items == (loss in ("sgns", "weights")),
+            f"loss.name {loss} is not for {name}; models of items have sgns or weights, and the "
+            "others have those of users",
+        )
+        check(
+            over_items or self.train.positives != "walks",
+            f"train.positives walks is for models of items ({', '.join(OVER_ITEMS)}), not {name}",
+        )
+        if not over_items:
+            return
+        for section, kind in (("split", SplitConfig), ("filter", FilterConfig)):
+            check(
+                getattr(self, section) == kind(),
+                f"{section} is of interactions, and {name} has pairs; see pairs.* and walks.*",
+            )
+        check(
+            self.train.positives == "walks" or name != "skipgram",
+            "train.positives must be walks for skipgram; item-mf takes edges too",
+        )
+        check(
+            self.train.positives in ("walks", "edges"),
+            f"train.positives is walks or edges for {name}, not {self.train.positives}",
+        )
+        plain = {f.name: f.default for f in dataclasses.fields(self.negatives)}
+        for field_name in ("candidates", "pick", "hard", "log_q", "reject_known"):
+            check(
+                getattr(self.negatives, field_name) == plain[field_name],
+                f"negatives.{field_name} is not for {name}",
+            )
+        check(
+            self.negatives.name == "shared",
+            f"negatives.name must be shared for {name}, not {self.negatives.name}",
+        )
+        check(
+            self.train.batch_size % self.negatives.groups == 0,
+            f"negatives.groups ({self.negatives.groups}) must divide train.batch_size "
+            f"({self.train.batch_size})",
+        )
+        check(
+            self.optim.can_be_sparse and self.optim.sparse is not False,
+            f"{name} updates the rows of a batch: optim.name sgd (without optim.momentum), "
+            "adagrad, rowwise_adagrad or adam, without optim.clip_norm and optim.sparse False",
+        )
+        check(
+            self.train.l2_over == "batch" and not self.mistakes,
+            f"train.l2_over and mistakes are not for {name}",
+        )
+        check(self.loss.temperature == 1, f"loss.temperature is not for {name}")
 
     def _check_ratings(self) -> None:
         loss, model = self.loss.name, self.model
@@ -111,10 +221,45 @@ class Config:
             f"model.biases with model.score mlp needs loss.name mse, not {loss}",
         )
 
+    def _check_mistakes(self) -> None:
+        made, loss, how = self.mistakes, self.loss.name, self.negatives
+        check(len(set(made)) == len(made), f"mistakes names one twice: {' '.join(made)}")
+        check(
+            "accumulated-gradients" not in made or not self.optim.asks_for_rows,
+            "mistakes accumulated-gradients needs gradients of all rows, and optim.sparse has few",
+        )
+        check(
+            "sum-in-sigmoid" not in made or loss == "bpr",
+            f"mistakes sum-in-sigmoid needs loss.name bpr, not {loss}",
+        )
+        check(
+            "batch-scores" not in made or loss in ("bpr", "triplet"),
+            f"mistakes batch-scores needs loss.name bpr or triplet, not {loss}",
+        )
+        one_each = how.count == 1 if how.private else how.picks is not None
+        check(
+            "batch-scores" not in made or one_each,
+            "mistakes batch-scores needs one negative a pair: negatives.count 1, or "
+            "negatives.pick of those that all pairs share",
+        )
+        check(
+            not set(made) - {"accumulated-gradients"}
+            or (self.model.score != "mlp" and how.hard == 0),
+            "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, and are "
+            "without negatives.hard",
+        )
+
     @property
     def metric(self) -> str:
         """``eval.metric`` with its default resolved."""
+        if self.model.over_items:
+            return self.eval.metric or "auc"
         return self.eval.metric or ("rmse" if self.loss.rates else "recall@20")
+
+    @property
+    def draws_some_items(self) -> bool:
+        """Whether negatives are drawn by a distribution of their own: not all items alike."""
+        return self.negatives.popularity > 0 or self.split.name == "cold-items"
 
     @property
     def corrects(self) -> bool:
@@ -125,14 +270,16 @@ class Config:
 
     def sparse_updates(self, n_rows: int) -> bool:
         """``optim.sparse`` with its default resolved for a table of so many rows."""
+        if self.train.l2_of_all or "accumulated-gradients" in self.mistakes:
+            return False
         if self.optim.sparse is not None:
             return self.optim.sparse
         if self.optim.name == "rowwise_adagrad":
             return True
-        private = self.negatives.name == "uniform" and not self.loss.rates
+        private = self.negatives.private and not self.loss.rates
         a_pair = self.negatives.count if private else 0
         a_pair = a_pair * self.negatives.candidates + self.negatives.hard
-        shared = self.negatives.count if self.negatives.name == "shared" else 0
+        shared = {"shared": self.negatives.count, "all": n_rows}.get(self.negatives.name, 0)
         in_step = (self.train.batch_size * (2 + a_pair) + shared) * self.model.rows_a_node
         few = self.model.local and self.model.ids and 16 * in_step <= n_rows
         return few and self.optim.can_be_sparse

@@ -1,21 +1,17 @@
 """Interactions in memory and on disk: int32 user and item columns beside their id tables.
 
-The prepared folder is ``manifest.json`` plus one ``.npy`` file a column. NumPy alone loads
-it, memory-mapped and without pickle. The manifest carries a fingerprint of the content, and
-says which array of the side features is in ``item_features.0.npy`` and so on.
+On disk it is a prepared folder (:mod:`jaxrec.data.prepared`) with one file a column.
 """
 
-import hashlib
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrec.data import prepared
 from jaxrec.data.features import Features
 from jaxrec.errors import InputError
-from jaxrec.files import replacing
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 _COLUMNS = ("user", "item", "rating", "time", "weight", "split")
@@ -28,7 +24,9 @@ _DTYPES = {
     "split": np.uint8,
 }
 _SIDES = {"user_features": "users", "item_features": "items"}
-_VERSION = 1
+_EXPOSED = ["exposed_user", "exposed_item", "exposed_time"]
+FORMAT = "jaxrec dataset"
+"""What the manifest of a prepared folder calls a Dataset."""
 
 
 class Csr(NamedTuple):
@@ -46,6 +44,28 @@ class Csr(NamedTuple):
         return np.diff(self.indptr)
 
 
+class Exposed(NamedTuple):
+    """X pairs of a user and an item that they were shown and left alone, by user and item.
+
+    Shapes: user, item [X] int32 row numbers into the id tables; time [X] float64, when it was shown
+    last, or None.
+    """
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray | None = None
+
+    def take(self, index: np.ndarray) -> "Exposed":
+        """The pairs at ``index`` (numbers or a mask)."""
+        time = None if self.time is None else self.time[index]
+        return Exposed(self.user[index], self.item[index], time)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The columns that are there, by name."""
+        named = {f"exposed_{name}": column for name, column in self._asdict().items()}
+        return {name: column for name, column in named.items() if column is not None}
+
+
 @dataclass(frozen=True)
 class Dataset:
     """E interactions of U users and I items.
@@ -58,6 +78,8 @@ class Dataset:
       weight: [E] float32 positive event weights, or None (all 1).
       split: [E] uint8, 0 train, 1 validation, 2 test, where the source gives a split.
       user_features, item_features: a row for each of the ids, or None.
+      exposed: what users were shown and left alone, or None; no pair of these is among the
+        interactions.
       name: for people.
       notes: what was odd in the source but usable, counted: {"duplicate pairs": 3, ...}.
 
@@ -77,6 +99,7 @@ class Dataset:
     notes: dict[str, int] = field(default_factory=dict)
     user_features: Features | None = None
     item_features: Features | None = None
+    exposed: "Exposed | None" = None
 
     def __post_init__(self) -> None:
         for name, features in self.features().items():
@@ -113,8 +136,16 @@ class Dataset:
 
     def csr(self) -> Csr:
         """Items by user, sorted and without repeats."""
-        key = self.user.astype(np.int64) * self.n_items + self.item
-        user, item = self.user, self.item
+        return self._csr(self.user, self.item)
+
+    def exposed_csr(self) -> Csr:
+        """What was shown and left alone by user, sorted and without repeats."""
+        nothing = np.zeros(0, np.int32)
+        shown = self.exposed or Exposed(nothing, nothing)
+        return self._csr(shown.user, shown.item)
+
+    def _csr(self, user: np.ndarray, item: np.ndarray) -> Csr:
+        key = user.astype(np.int64) * self.n_items + item
         if not (key[1:] > key[:-1]).all():
             user, item = np.divmod(np.unique(key), max(self.n_items, 1))
         indptr = np.append(0, np.cumsum(np.bincount(user, minlength=self.n_users)))
@@ -130,14 +161,11 @@ class Dataset:
 
     def fingerprint(self) -> str:
         """SHA-256 over every column, both id tables and the features, as hexadecimal digits."""
-        digest = hashlib.sha256()
-        arrays = self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids}
-        for side, features in self.features().items():
-            arrays |= {f"{side}:{name}": array for name, array in features.arrays().items()}
-        for name, column in arrays.items():
-            digest.update(f"{name}{column.dtype.str}{column.shape}".encode())
-            digest.update(np.ascontiguousarray(column).data)
-        return digest.hexdigest()
+        return prepared.fingerprint(self._arrays(), self.features())
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        exposed = {} if self.exposed is None else self.exposed.arrays()
+        return self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids} | exposed
 
     def save(self, folder: str | Path) -> None:
         """Write the prepared folder; whole or not at all.
@@ -145,28 +173,18 @@ class Dataset:
         Raises:
           InputError: the folder exists and is no empty folder, or cannot be written.
         """
-        refuse_occupied(folder)
-        with replacing(Path(folder).absolute()) as partial:
-            partial.mkdir()
-            arrays = self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids}
-            listed = {side: features.arrays() for side, features in self.features().items()}
-            for side, parts in listed.items():
-                arrays |= {f"{side}.{n}": array for n, array in enumerate(parts.values())}
-            for name, column in arrays.items():
-                np.save(partial / f"{name}.npy", column, allow_pickle=False)
-            manifest = {
-                "format": "jaxrec dataset",
-                "version": _VERSION,
-                "name": self.name,
-                "users": self.n_users,
-                "items": self.n_items,
-                "interactions": self.n_edges,
-                "columns": list(self.columns()),
-                **{side: list(parts) for side, parts in listed.items()},
-                "notes": self.notes,
-                "fingerprint": self.fingerprint(),
-            }
-            (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
+        manifest = {
+            "format": FORMAT,
+            "name": self.name,
+            "users": self.n_users,
+            "items": self.n_items,
+            "interactions": self.n_edges,
+            "columns": list(self.columns()),
+            "notes": self.notes,
+        }
+        if self.exposed is not None:
+            manifest["exposed"] = list(self.exposed.arrays())
+        prepared.save(folder, self._arrays(), self.features(), manifest)
 
     @classmethod
     def load(cls, folder: str | Path, *, verify: bool = False) -> "Dataset":
@@ -179,18 +197,24 @@ class Dataset:
           InputError: a file is missing, damaged or not what the manifest says.
         """
         folder = Path(folder)
-        manifest = _read_manifest(folder)
+        manifest = prepared.read_manifest(
+            *(folder, FORMAT, ("users", "items", "interactions"), tuple(_SIDES)),
+            _is_complete,
+        )
         arrays: dict[str, Any] = {
-            name: _open(folder / f"{name}.npy")
+            name: prepared.open_array(folder / f"{name}.npy")
             for name in (*manifest["columns"], "user_ids", "item_ids")
         }
         data = cls(**arrays, name=manifest["name"], notes=manifest["notes"])
         data._check_against(manifest, folder)
         sides: dict[str, Any] = {
-            side: _load_features(folder, side, manifest[side], manifest[count])
+            side: prepared.load_features(folder, side, manifest[side], manifest[count])
             for side, count in _SIDES.items()
             if side in manifest
         }
+        if "exposed" in manifest:
+            columns = [prepared.open_array(folder / f"{name}.npy") for name in manifest["exposed"]]
+            sides["exposed"] = _checked(Exposed(*columns), data, folder)
         data = replace(data, **sides)
         if verify and data.fingerprint() != manifest["fingerprint"]:
             raise InputError(f"{folder}: content differs from its fingerprint; import again")
@@ -206,67 +230,29 @@ class Dataset:
         if self.item_ids.ndim != 1 or self.n_items != manifest["items"]:
             wrong = "item_ids.npy"
         if wrong:
-            raise _mismatch(folder / wrong)
+            raise prepared.mismatch(folder / wrong)
         for name, size in (("user", self.n_users), ("item", self.n_items)):
             column = getattr(self, name)
             if len(column) and not (column.min() >= 0 and column.max() < size):
                 raise InputError(f"{folder / name}.npy: a row number outside the id table")
 
 
-def refuse_occupied(folder: str | Path) -> None:
-    """Raise InputError unless the path is free, or an empty folder."""
-    folder = Path(folder)
-    try:
-        occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    except OSError as e:
-        raise InputError(f"{folder}: cannot be written ({e.strerror or e})") from e
-    if occupied:
-        raise InputError(f"{folder}: exists already; name a new or an empty folder")
+def _checked(exposed: Exposed, data: Dataset, folder: Path) -> Exposed:
+    for (name, column), dtype in zip(
+        exposed.arrays().items(), (np.int32, np.int32, np.float64), strict=False
+    ):
+        if column.shape != exposed.user.shape or column.dtype != dtype:
+            raise prepared.mismatch(folder / f"{name}.npy")
+    for name, column, size in (
+        ("user", exposed.user, data.n_users),
+        ("item", exposed.item, data.n_items),
+    ):
+        if len(column) and not (column.min() >= 0 and column.max() < size):
+            raise InputError(f"{folder}/exposed_{name}.npy: a row number outside the id table")
+    return exposed
 
 
-def is_prepared(folder: str | Path) -> bool:
-    """Whether the path is a folder with a manifest."""
-    return (Path(folder) / "manifest.json").is_file()
-
-
-def _open(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
-        raise InputError(f"{path}: damaged or missing; import the data again") from e
-
-
-def _load_features(folder: Path, side: str, listed: list[str], n_rows: int) -> Features:
-    arrays = {name: _open(folder / f"{side}.{n}.npy") for n, name in enumerate(listed)}
-    features = Features.from_arrays(arrays)
-    fault = features.fault(n_rows)
-    if fault is not None:
-        raise _mismatch(folder / f"{side}.{listed.index(fault)}.npy")
-    return features
-
-
-def _mismatch(path: Path) -> InputError:
-    return InputError(f"{path}: not what manifest.json says; import again")
-
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        known = manifest["format"] == "jaxrec dataset" and manifest["version"] == _VERSION
-        columns = set(manifest["columns"])
-        complete = (
-            {"user", "item"} <= columns <= set(_COLUMNS)
-            and all(isinstance(manifest[n], int) for n in ("users", "items", "interactions"))
-            and isinstance(manifest["name"], str)
-            and isinstance(manifest["notes"], dict)
-            and isinstance(manifest["fingerprint"], str)
-        )
-        nothing = np.empty(0)
-        for side in manifest.keys() & _SIDES.keys():
-            Features.from_arrays(dict.fromkeys(manifest[side], nothing))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise InputError(f"{path}: not a prepared data set's manifest; import again") from e
-    if not (known and complete):
-        raise InputError(f"{path}: not a manifest of version {_VERSION}; import again")
-    return manifest
+def _is_complete(manifest: dict[str, Any]) -> bool:
+    shown = manifest.get("exposed", _EXPOSED)
+    known = {"user", "item"} <= set(manifest["columns"]) <= set(_COLUMNS)
+    return known and shown in (_EXPOSED, _EXPOSED[:2])

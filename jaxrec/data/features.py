@@ -5,7 +5,7 @@ A column is a :class:`Number`, a :class:`Category`, a :class:`Bag` (several name
 codes into them; ``names[0]`` is the empty text, which stands for "missing".
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -159,6 +159,10 @@ class Features:
     def take(self, rows: np.ndarray) -> "Features":
         """The rows at ``rows`` (numbers; -1 gives a row where everything is missing)."""
         return Features({name: column.take(rows) for name, column in self.columns.items()})
+
+    def only(self, names: Collection[str]) -> "Features":
+        """The columns of these names, as far as they are there."""
+        return Features({name: x for name, x in self.columns.items() if name in names})
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Every array by ``column:kind:array``, such as ``genres:bag:indptr``."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrec.config import FilterConfig, SplitConfig
-from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset
+from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset, Exposed
 from jaxrec.errors import InputError
 
 
@@ -27,10 +27,11 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
     ``given`` takes the data's own labels; ``random`` and ``temporal`` hold out the share
     ``config.test`` (temporal: the latest, or what is at or after a cut time), within each user
     or over all pairs; ``leave-last-out`` takes each user's last pair as test and the last but
-    one as validation. Where the labels have no validation and ``config.validation`` is above
-    0, that share of train becomes validation, picked the same way (at random for ``given``).
-    Equal times keep the order of the rows. Shares within a user are rounded to the nearest
-    whole number of pairs and leave the user at least one train pair.
+    one as validation; ``cold-items`` takes whole items, the share ``config.test`` of those that
+    have pairs, and ``config.validation`` of the others. Where the labels have no validation and
+    ``config.validation`` is above 0, that share of train becomes validation, picked the same way
+    (at random for ``given``). Equal times keep the order of the rows. Shares within a user are
+    rounded to the nearest whole number of pairs and leave the user at least one train pair.
 
     Raises:
       InputError: the data lacks the labels or times that the split needs, holds a pair twice,
@@ -54,6 +55,8 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
         label = np.full(data.n_edges, TRAIN, np.uint8)
         _hold_out(label, data, config.test, TEST, config.per_user, rng)
         _hold_out(label, data, config.validation, VALIDATION, config.per_user, rng)
+    elif name == "cold-items":
+        label = _cold_items(data, config, rng)
     elif name == "leave-last-out":
         label = _leave_last_out(data, config.validation > 0)
     else:
@@ -69,7 +72,7 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
         )
     if not (label == TRAIN).any():
         raise InputError(f"{data.name}: split {name} leaves no train pair; hold out less")
-    bare = replace(data, split=None)
+    bare = replace(data, split=None, exposed=_shown_before(data, label, config))
     return Splits(*(bare.take(label == part) for part in (TRAIN, VALIDATION, TEST)))
 
 
@@ -102,8 +105,16 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
     left = data.take(keep)
     users, user = np.unique(left.user, return_inverse=True)
     items, item = np.unique(left.item, return_inverse=True)
+    shown = data.exposed
+    if shown is not None:
+        shown = shown.take(np.isin(shown.user, users) & np.isin(shown.item, items))
+        shown = shown._replace(
+            user=np.searchsorted(users, shown.user).astype(np.int32),
+            item=np.searchsorted(items, shown.item).astype(np.int32),
+        )
     return replace(
         left,
+        exposed=shown,
         user=user.astype(np.int32),
         item=item.astype(np.int32),
         user_ids=np.array(data.user_ids[users]),
@@ -181,6 +192,34 @@ def _relabel_last(
         label[rows[left < held]] = part
     else:
         label[rows[len(rows) - round(len(rows) * share) :]] = part
+
+
+def _shown_before(data: Dataset, label: np.ndarray, config: SplitConfig) -> Exposed | None:
+    """What was shown before what is held out, where a split goes by time: of all users, or of each
+    where every user's last pairs are held out. Nothing of items that are held out."""
+    shown = data.exposed
+    if shown is not None and config.name == "cold-items":
+        return shown.take(~np.isin(shown.item, data.item[label != TRAIN]))
+    by_time = config.name in ("temporal", "leave-last-out")
+    if shown is None or shown.time is None or data.time is None or not by_time:
+        return shown
+    held = label != TRAIN
+    first_U = np.full(data.n_users, np.inf)
+    np.minimum.at(first_U, data.user[held], data.time[held])
+    of_all = config.name == "temporal" and not (config.per_user and config.test_time is None)
+    if of_all:
+        first_U[:] = first_U.min(initial=np.inf)
+    return shown.take(shown.time < first_U[shown.user])
+
+
+def _cold_items(data: Dataset, config: SplitConfig, rng: np.random.Generator) -> np.ndarray:
+    there = rng.permutation(np.flatnonzero(data.item_counts()))
+    n_test = round(len(there) * config.test)
+    n_held = n_test + round((len(there) - n_test) * config.validation)
+    label_I = np.full(data.n_items, TRAIN, np.uint8)
+    label_I[there[:n_test]] = TEST
+    label_I[there[n_test:n_held]] = VALIDATION
+    return label_I[data.item]
 
 
 def _leave_last_out(data: Dataset, validation: bool) -> np.ndarray:

@@ -8,6 +8,7 @@ recall is a ceiling that can be computed (``ceiling``).
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ _YEAR = 365 * 24 * 3600
 _START = 1_600_000_000
 """First moment of the made-up year, in seconds since 1970."""
 
+EMBEDDED = ("synthetic", "synthetic-features", "synthetic-ratings")
+"""Names of data that is made up where it is needed; see :func:`embedded`."""
 _EMBEDDED = {"users": 2_000, "items": 1_500, "communities": 12, "seed": 20_240}
 _EMBEDDED_EDGES = 60_000
 
@@ -104,7 +107,7 @@ def make(
     user = np.repeat(np.arange(users), min(_FIRST, edges // users))
     key = np.empty(0, np.int64)
     while len(key) < edges:
-        drawn = np.concatenate([key, user * items + _draw_items(planted, user, rng)])
+        drawn = np.concatenate([key, user * items + draw_items(planted, user, rng)])
         _, first = np.unique(drawn, return_index=True)
         key = drawn[np.sort(first)]
         user = rng.choice(users, edges - len(key), p=planted.activity)
@@ -112,17 +115,36 @@ def make(
     return Dataset(
         user=user.astype(np.int32),
         item=item.astype(np.int32),
-        user_ids=_ids("u", users),
-        item_ids=_ids("i", items),
+        user_ids=ids("u", users),
+        item_ids=ids("i", items),
         time=(_START + rng.integers(0, _YEAR, edges)).astype(np.float64),
         name=f"synthetic-{users}x{items}-{edges}-seed{seed}",
         **(_features(planted, communities, seed) if features else {}),
     )
 
 
-def embedded() -> Dataset:
-    """The fixed data of ``data = "synthetic"``: 2,000 users, 1,500 items, 60,000 pairs."""
-    return make(edges=_EMBEDDED_EDGES, features=False, **_EMBEDDED)
+def embedded(name: str = "synthetic") -> Dataset:
+    """The fixed data of these names: 2,000 users, 1,500 items, 60,000 pairs.
+
+    Args:
+      name: of ``EMBEDDED``: the pairs alone, with features, or with features and ratings.
+    """
+    data = make(edges=_EMBEDDED_EDGES, features=name != "synthetic", **_EMBEDDED)
+    return rated(data, embedded_truth()) if name == "synthetic-ratings" else data
+
+
+def rated(data: Dataset, planted: Truth, seed: int = 0) -> Dataset:
+    """The data with planted ratings from 1 to 5.
+
+    A rating is 3.5 + b_u + b_i + 0.6 · [i is of u's community] + noise, rounded; b_u, b_i and the
+    noise are normal with standard deviations of 0.4, 0.5 and 0.5.
+    """
+    rng = np.random.default_rng([seed, 3])
+    bias_U, bias_I = 0.4 * rng.normal(size=data.n_users), 0.5 * rng.normal(size=data.n_items)
+    own = planted.user_community[data.user] == planted.item_community[data.item]
+    level = 3.5 + bias_U[data.user] + bias_I[data.item] + 0.6 * own
+    level += 0.5 * rng.normal(size=data.n_edges)
+    return replace(data, rating=np.clip(np.round(level), 1, 5).astype(np.float32))
 
 
 def embedded_truth() -> Truth:
@@ -159,8 +181,8 @@ def ceiling(planted: Truth, seen: Sequence[Dataset], test: Dataset, k: int = 20)
     return total / len(users) if len(users) else 0.0
 
 
-def _draw_items(planted: Truth, user: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One item for each entry of ``user``."""
+def draw_items(planted: Truth, user: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One item for each entry of ``user``, by the probabilities of :meth:`Truth.scores`."""
     # Items sorted by community, so that a community is one stretch of the cumulative popularity.
     order = np.argsort(planted.item_community, kind="stable")
     total = np.concatenate([[0.0], np.cumsum(planted.popularity[order])])
@@ -187,15 +209,22 @@ def _features(planted: Truth, communities: int, seed: int) -> dict[str, Any]:
     """Features of users and of items, from a stream of random numbers of their own."""
     rng = np.random.default_rng([seed, 2])
     return {
-        "user_features": _telling(planted.user_community, planted.activity, communities, rng),
-        "item_features": _telling(planted.item_community, planted.popularity, communities, rng),
+        "user_features": telling(planted.user_community, planted.activity, communities, rng),
+        "item_features": telling(planted.item_community, planted.popularity, communities, rng),
     }
 
 
-def _telling(
-    community: np.ndarray, share: np.ndarray, communities: int, rng: np.random.Generator
+def telling(
+    community: np.ndarray,
+    share: np.ndarray,
+    communities: int,
+    rng: np.random.Generator,
+    missing: float = _MISSING,
 ) -> Features:
-    """A category and a bag that mostly tell the community, and a number that tells the share."""
+    """A category and a bag that mostly tell the community, and a number that tells the share.
+
+    Of each column the share ``missing`` of the cells is.
+    """
     n = len(community)
     rows_nT = np.repeat(np.arange(n)[:, None], _TAGS, axis=1)
 
@@ -203,15 +232,15 @@ def _telling(
         loyal = rng.random(community.shape) < LOYALTY
         return np.where(loyal, community, rng.integers(0, communities, community.shape))
 
-    group = np.where(rng.random(n) < _MISSING, 0, told(community) + 1)
+    group = np.where(rng.random(n) < missing, 0, told(community) + 1)
     tag_nT = told(community[rows_nT]) * _TAGS_OF_OWN + rng.integers(0, _TAGS_OF_OWN, rows_nT.shape)
-    count = np.where(rng.random(n) < _MISSING, 0, rng.integers(1, _TAGS + 1, n))
+    count = np.where(rng.random(n) < missing, 0, rng.integers(1, _TAGS + 1, n))
     there_nT = np.arange(_TAGS) < count[:, None]
     n_tags = communities * _TAGS_OF_OWN
     row, tag = np.divmod(np.unique((rows_nT * n_tags + tag_nT)[there_nT]), n_tags)
     indptr = np.searchsorted(row, np.arange(n + 1)).astype(np.int32)
     level = np.log(share * n) + rng.normal(0, 0.5, n)
-    level[rng.random(n) < _MISSING] = np.nan
+    level[rng.random(n) < missing] = np.nan
     columns: dict[str, Column] = {
         "group": Category(group.astype(np.int32), _names("g", communities)),
         "tags": Bag(indptr, (tag + 1).astype(np.int32), _names("t", n_tags)),
@@ -221,9 +250,10 @@ def _telling(
 
 
 def _names(letter: str, count: int) -> np.ndarray:
-    return np.array(["", *_ids(letter, count)])
+    return np.array(["", *ids(letter, count)])
 
 
-def _ids(letter: str, count: int) -> np.ndarray:
+def ids(letter: str, count: int) -> np.ndarray:
+    """Texts such as ``i0001``, [count]."""
     width = len(str(count))
     return np.array([f"{letter}{n:0{width}}" for n in range(1, count + 1)])

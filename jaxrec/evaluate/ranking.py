@@ -77,6 +77,7 @@ def rank_block(
     best_rank_I: Int[Array, "I"],
     params: Any,
     block: Block,
+    allowed_I: Bool[Array, "I"] | None = None,
 ) -> tuple[Int[Array, "I"], BlockResult]:
     """The per-device body: scores, mask, top-k, hits, and the sums of the users' metrics.
 
@@ -87,8 +88,9 @@ def rank_block(
         gives the coverage at every cut-off.
       params: of ``fn``.
       block: the users.
+      allowed_I: the items that are ranked; all where None.
     """
-    ranked = rank(fn, max(ks), params, jnp.asarray(block.user_B), block.seen)
+    ranked = rank(fn, max(ks), params, jnp.asarray(block.user_B), block.seen, allowed_I)
     n_relevant_B = jnp.diff(block.relevant.indptr_)
     counted_B = n_relevant_B > 0
     relevant = DeviceCsr(jnp.asarray(block.relevant.indptr_), jnp.asarray(block.relevant.index_M))
@@ -126,7 +128,7 @@ def _mapped(fn: ScoreFn, ks: tuple[int, ...], devices: tuple[Any, ...]) -> Calla
     return jax.pmap(
         partial(rank_block, fn, ks),
         axis_name=_AXIS,
-        in_axes=(0, None, 0),
+        in_axes=(0, None, 0, None),
         devices=devices,
         donate_argnums=(0,),
     )
@@ -142,6 +144,7 @@ class Evaluator:
       seen: what is masked; of as many users.
       ks: cut-offs K.
       n_items: I.
+      allowed: [I] bool, the items that are ranked; all where None.
       block: users at once on a device; fitted to the memory at hand where None.
       devices: ``jax.local_devices()`` where None.
 
@@ -156,6 +159,7 @@ class Evaluator:
         ks: Sequence[int],
         n_items: int,
         *,
+        allowed: np.ndarray | None = None,
         block: int | None = None,
         devices: Sequence[Any] | None = None,
     ) -> None:
@@ -183,6 +187,7 @@ class Evaluator:
         )
         blocks = [Block(np.maximum(user, 0).astype(np.int32), *both) for user, *both in rows]
         self._users_SB = users_SB
+        self._allowed = None if allowed is None else self._put(allowed)
         self._blocks = [
             self._put(jax.tree.map(lambda *xs: np.stack(xs), *blocks[i : i + n_devices]), _AXIS)
             for i in range(0, n_blocks, n_devices)
@@ -213,7 +218,7 @@ class Evaluator:
             if block is not None:
                 if should_stop is not None and should_stop():
                     return None
-                best_rank, result = step(best_rank, params, block)
+                best_rank, result = step(best_rank, params, block, self._allowed)
                 results.append(result)
             if len(results) == 2 or block is None:
                 result = results.pop(0)

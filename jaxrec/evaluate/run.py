@@ -4,14 +4,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxrec import compilation
 from jaxrec import config as configs
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
+from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.split import Splits, apply_filter, merged
 from jaxrec.data.split import split as split_data
 from jaxrec.errors import InputError
+from jaxrec.evaluate import items
+from jaxrec.evaluate.pairs import PairEvaluator
 from jaxrec.evaluate.ranking import (
     Evaluator,
     Scorer,
@@ -21,8 +26,8 @@ from jaxrec.evaluate.ranking import (
 )
 from jaxrec.evaluate.ratings import RatingEvaluator
 from jaxrec.evaluate.scorers import table_scorer
-from jaxrec.files import write_json
-from jaxrec.runfolder import check_data, check_run, read_embeddings, read_json
+from jaxrec.files import write_json, write_npz
+from jaxrec.runfolder import Embeddings, check_data, check_run, read_embeddings, read_json
 
 _KEPT = ("false_negative_rate", "steps", "best_step")
 _KEPT_AT_EQUAL_K = ("train", "validation")
@@ -36,10 +41,22 @@ def protocol(config: Config) -> str:
         "none": "last parameters, no selection",
     }[config.eval.select_on]
     refit = "; length chosen on validation, then trained on train and validation"
-    return (
-        "full ranking over all items; known items masked (train; for test, validation too); "
-        f"ties to the lower item; {chosen}{refit if config.train.refit else ''}"
+    ranked = "over all items"
+    if config.split.name == "cold-items":
+        ranked = "of the held-out items, which training has not seen, among themselves"
+    how = (
+        f"full ranking {ranked}; known items masked (train; for test, validation too); "
+        "ties to the lower item"
     )
+    if config.model.over_items:
+        how = items.protocol(config)
+    return f"{how}; {chosen}{refit if config.train.refit else ''}"
+
+
+def allowed_items(config: Config, held_out: Dataset) -> np.ndarray | None:
+    """Which items are ranked for a held-out part, [I] bool: all, which is None, or where whole
+    items are held out those of the part."""
+    return held_out.item_counts() > 0 if config.split.name == "cold-items" else None
 
 
 def always(train: Dataset, seed: int) -> dict[str, Scorer]:
@@ -53,13 +70,14 @@ def always(train: Dataset, seed: int) -> dict[str, Scorer]:
 def measure(
     model: Scorer,
     baselines: dict[str, Scorer],
-    evaluator: Evaluator,
+    evaluator: Evaluator | PairEvaluator,
     should_stop: Callable[[], bool] | None = None,
     ratings: RatingEvaluator | None = None,
 ) -> dict[str, Any] | None:
     """Metrics of the model and of each baseline: a part of eval.json; None if stopped.
 
-    With ``ratings`` the errors of the model besides, and of baselines of their own.
+    With ``ratings`` the errors of the model besides, and of baselines of their own. The users of
+    an item model are the items whose neighbours are ranked.
     """
     measured = {}
     for name, scorer in {"model": model, **baselines}.items():
@@ -69,7 +87,8 @@ def measure(
     if ratings is not None:
         measured["model"] |= ratings(model)
         measured |= ratings.baselines if baselines else {}
-    return {"metrics": measured.pop("model"), "baselines": measured, "users": evaluator.users}
+    found = {"metrics": measured.pop("model"), "baselines": measured, "users": evaluator.users}
+    return found | ({"pairs": evaluator.pairs} if isinstance(evaluator, PairEvaluator) else {})
 
 
 def load_data(run: Path, config: Config, data: Dataset | str | Path | None) -> Dataset:
@@ -96,9 +115,11 @@ def evaluate(
     ks: Sequence[int] = (10, 20, 50),
     *,
     baselines: Sequence[str] = (),
-    data: Dataset | str | Path | None = None,
+    data: Dataset | ItemGraph | str | Path | None = None,
 ) -> dict[str, Any]:
     """Rank all items for the users of a held-out part, and write RUN/eval.json.
+
+    A run of an item model is judged by its held-out pairs, whose curves go to RUN/curves.npz.
 
     Args:
       split: "test" or "validation".
@@ -119,24 +140,15 @@ def evaluate(
     table = read_embeddings(run)
     if split == "validation" and config.train.refit:
         raise InputError(f"{run}: the refit trained on validation; evaluate --split test")
-    found = parts(config, load_data(run, config, data))
-    if config.train.refit:
-        found = merged(found)
-    held_out = found.test if split == "test" else found.validation
-    if held_out.n_edges == 0:
-        raise InputError(f"{run}: the run's split holds no {split} pairs")
-    train, seen = found.train, found.train.csr()
-    if split == "test":
-        seen = union(seen, found.validation.csr())
-    model = table_scorer(table)
-    others = always(train, config.seed)
-    for name in baselines:
-        from jaxrec.evaluate.baselines import ON_REQUEST
-
-        others[name] = ON_REQUEST[name](train.csr(), train.n_items)
-    ratings = RatingEvaluator(held_out, train) if config.loss.rates else None
-    ranking = Evaluator(held_out.csr(), seen, ks, train.n_items)
-    measured = measure(model, others, ranking, ratings=ratings)
+    if config.model.over_items:
+        if baselines:
+            raise InputError(f"{run}: {baselines[0]} is a baseline of users, and the run has none")
+        model, others, pairs = items.judged(run, config, table, split, ks, _graph(data))
+        measured = measure(model, others, pairs)
+        write_npz(run / "curves.npz", pairs.judge(model).curves())
+    else:
+        model, others, ranking, ratings = _ranked(run, config, table, split, ks, baselines, data)
+        measured = measure(model, others, ranking, ratings=ratings)
     assert measured is not None
     before = read_json(run / "eval.json")
     content = {"split": split} | measured
@@ -147,3 +159,41 @@ def evaluate(
         content.pop("validation", None)
     write_json(run / "eval.json", content)
     return content
+
+
+def _graph(data: Dataset | ItemGraph | str | Path | None) -> items.Graph:
+    if isinstance(data, Dataset):
+        raise InputError("the run is of an item model: an ItemGraph is needed, not a Dataset")
+    return data
+
+
+def _ranked(
+    run: Path,
+    config: Config,
+    table: Embeddings,
+    split: str,
+    ks: Sequence[int],
+    baselines: Sequence[str],
+    data: Dataset | ItemGraph | str | Path | None,
+) -> tuple[Scorer, dict[str, Scorer], Evaluator, RatingEvaluator | None]:
+    """The model, its baselines, and what judges them by a split."""
+    if isinstance(data, ItemGraph):
+        raise InputError("the run recommends to users: a Dataset is needed, not an ItemGraph")
+    found = parts(config, load_data(run, config, data))
+    if config.train.refit:
+        found = merged(found)
+    held_out = found.test if split == "test" else found.validation
+    if held_out.n_edges == 0:
+        raise InputError(f"{run}: the run's split holds no {split} pairs")
+    train, seen = found.train, found.train.csr()
+    if split == "test":
+        seen = union(seen, found.validation.csr())
+    others = always(train, config.seed)
+    for name in baselines:
+        from jaxrec.evaluate.baselines import ON_REQUEST
+
+        others[name] = ON_REQUEST[name](train.csr(), train.n_items)
+    ratings = RatingEvaluator(held_out, train) if config.loss.rates else None
+    allowed = allowed_items(config, held_out)
+    ranking = Evaluator(held_out.csr(), seen, ks, train.n_items, allowed=allowed)
+    return table_scorer(table), others, ranking, ratings

@@ -134,9 +134,17 @@ def popularity_scorer(counts_I: Num[Array | np.ndarray, "I"]) -> Scorer:
 
 
 def _random(params: tuple[Array, Array], user_B: Array) -> Array:
-    key, item_I = params
-    bits = jax.vmap(lambda user: jax.random.bits(jax.random.fold_in(key, user)))(user_B)
-    return hashing.uniform(bits[:, None] + item_I * jnp.uint32(0x9E3779B9))
+    return _chance(params[0], user_B[:, None], params[1])
+
+
+def _random_pairs(params: tuple[Array, Array], user_B: Array, item_B: Array) -> Array:
+    return _chance(params[0], user_B, item_B.astype(jnp.uint32))
+
+
+def _chance(key: Array, user: Array, item: Array) -> Array:
+    """A number in [0, 1) for each pair; ``user`` and ``item`` broadcast."""
+    bits = jax.vmap(lambda user: jax.random.bits(jax.random.fold_in(key, user)))(user.ravel())
+    return hashing.uniform(bits.reshape(user.shape) + item * jnp.uint32(0x9E3779B9))
 
 
 def _items(x: Array, first: Array, size: int) -> Array:
@@ -162,8 +170,9 @@ PAIRS: dict[ScoreFn, PairFn] = {
     _dot: _dot_pairs,
     _learned: _learned_pairs,
     _decoded: _decoded_pairs,
+    _random: _random_pairs,
 }
-"""Score functions that can score given pairs alone: what predicts ratings."""
+"""Score functions that can score given pairs alone."""
 
 
 def random_scorer(seed: int, n_items: int) -> Scorer:

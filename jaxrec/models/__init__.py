@@ -12,15 +12,24 @@ from jaxrec.models.gcmc import GCMC
 from jaxrec.models.inputs import FeatureSizes
 from jaxrec.models.lightgcn import LightGCN
 from jaxrec.models.ngcf import NGCF
-from jaxrec.models.nodes import Encoder, InductiveEncoder, LocalEncoder, NewEdges, Nodes
+from jaxrec.models.nodes import (
+    Encoder,
+    HiddenLayers,
+    InductiveEncoder,
+    LocalEncoder,
+    NewEdges,
+    Nodes,
+)
 from jaxrec.models.pinsage import PinSAGE
 from jaxrec.models.score import NeuralScore
+from jaxrec.models.towers import Towers
 
 __all__ = [
     "GCMC",
     "NGCF",
     "BilinearDecoder",
     "Encoder",
+    "HiddenLayers",
     "InductiveEncoder",
     "LightGCN",
     "LocalEncoder",
@@ -28,6 +37,7 @@ __all__ = [
     "NewEdges",
     "Nodes",
     "PinSAGE",
+    "Towers",
     "build",
 ]
 
@@ -67,6 +77,21 @@ def build(
 def _encoder(
     config: ModelConfig, n_users: int, n_items: int, rngs: nnx.Rngs, sizes: Sizes, levels: int
 ) -> Encoder:
+    if config.name == "two-tower":
+        return Towers(
+            n_users,
+            n_items,
+            config.dim,
+            tower_dims=config.tower_dims,
+            id_dim=(config.id_dim or config.dim) if config.ids else None,
+            id_dropout=config.id_dropout,
+            sizes=sizes,
+            activation=config.activation,
+            final=config.final,
+            sum_bags=config.bags == "sum",
+            init_std=config.init_std,
+            rngs=rngs,
+        )
     featured: dict[str, Any] = {"hidden": config.hidden_dim or config.dim, "ids": config.ids}
     featured |= {"sizes": sizes, "init_std": config.init_std, "kernel": config.kernel}
     featured["linear"] = config.matrices == "linear"
@@ -116,6 +141,7 @@ def _encoder(
         init_std=config.init_std,
         learned_shares=config.layer_weights == "learned",
         edge_dropout=config.edge_dropout,
+        frozen_from=None if config.frozen_items is None else n_users,
         kernel=config.kernel,
         dtype=config.dtype,
         rngs=rngs,

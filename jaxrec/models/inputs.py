@@ -19,9 +19,23 @@ class FeatureSizes(NamedTuple):
 
 
 class FeatureEncoder(nnx.Module):
-    """Σ over columns: a linear map of the numbers, an embedding of each category, a bag's mean."""
+    """Σ over columns: a linear map of the numbers, an embedding of each category, a bag's mean.
 
-    def __init__(self, sizes: FeatureSizes, dim: int, init_std: float, rngs: nnx.Rngs) -> None:
+    That is a dense layer of the numbers, the one-hot categories and the multi-hot bags.
+
+    Args:
+      sum_bags: the names of a bag are added up instead of averaged.
+    """
+
+    def __init__(
+        self,
+        sizes: FeatureSizes,
+        dim: int,
+        init_std: float,
+        rngs: nnx.Rngs,
+        *,
+        sum_bags: bool = False,
+    ) -> None:
         def table(rows: int) -> nnx.Param:
             return nnx.Param(init_std * jax.random.normal(rngs.params(), (rows, dim)))
 
@@ -29,6 +43,7 @@ class FeatureEncoder(nnx.Module):
         self.category = nnx.List([table(rows) for rows in sizes.categories])
         self.bag = nnx.List([table(rows) for rows in sizes.bags])
         self.bias = nnx.Param(jnp.zeros(dim))
+        self.sum_bags = sum_bags
 
     def __call__(self, x: Encoded) -> Float[Array, "n D"]:
         total_nD = jnp.broadcast_to(self.bias[...], (x.number.shape[0], self.bias[...].shape[0]))
@@ -39,7 +54,9 @@ class FeatureEncoder(nnx.Module):
         for table, code_nW in zip(self.bag, x.bag, strict=True):
             # Names have codes from 1 on; an empty bag is the name 0.
             used_nW = (code_nW > 0) | (jnp.arange(code_nW.shape[1]) == 0)
-            size_n1 = jnp.sum(used_nW, axis=1, keepdims=True, dtype=jnp.float32)
+            size_n1 = jnp.float32(1)
+            if not self.sum_bags:
+                size_n1 = jnp.sum(used_nW, axis=1, keepdims=True, dtype=jnp.float32)
             share_nW = jnp.where(used_nW, 1 / size_n1, 0)
             total_nD = total_nD + jnp.einsum("nw,nwd->nd", share_nW, table[...][code_nW])
         return total_nD
@@ -99,13 +116,15 @@ class NodeInput(nnx.Module):
             (self.item, features.item, node_M - self.n_users, ~is_user_M1),
         ):
             if encoder is not None and x is not None:
-                encoded_MD = encoder(_taken(x, row_M))
+                encoded_MD = encoder(taken(x, row_M))
                 total_MD = total_MD + jnp.where(mine_M1, encoded_MD, 0)
         return total_MD
 
 
-def _taken(x: Encoded, row_M: Array) -> Encoded:
-    def taken(array: Any) -> Array:
+def taken(x: Encoded, row_M: Int[Array, "M"]) -> Encoded:
+    """The features of some rows; numbers outside of the table give its first or last row."""
+
+    def of(array: Any) -> Array:
         return array[jnp.clip(row_M, 0, array.shape[0] - 1)]
 
-    return jax.tree.map(taken, x)
+    return jax.tree.map(of, x)

@@ -33,6 +33,7 @@ class LightGCN(nnx.Module):
       init_std: standard deviation of the normal initialisation.
       learned_shares: a_l are parameters that begin as 1/(L+1).
       edge_dropout: share of the pairs left out of a training step's graph.
+      frozen_from: rows of the table from this one on are constants; none where None.
       dtype: compute type of the propagation; the sum over layers is float32.
     """
 
@@ -46,6 +47,7 @@ class LightGCN(nnx.Module):
         init_std: float = 0.1,
         learned_shares: bool = False,
         edge_dropout: float = 0.0,
+        frozen_from: int | None = None,
         kernel: Literal["auto"] | Kernel = "auto",
         dtype: str = "float32",
         rngs: nnx.Rngs,
@@ -55,7 +57,7 @@ class LightGCN(nnx.Module):
         equal = jnp.full(layers + 1, 1 / (layers + 1))
         self.share = nnx.Param(equal) if learned_shares else None
         self.kernel: Literal["auto"] | Kernel = kernel
-        self.edge_dropout = edge_dropout
+        self.edge_dropout, self.frozen_from = edge_dropout, frozen_from
         self.out_dim = dim
         self.score: NeuralScore | None = None
         self.decoder: BilinearDecoder | None = None
@@ -73,6 +75,16 @@ class LightGCN(nnx.Module):
         n = len(self.convs) + 1
         return jnp.full(n, 1 / n) if self.share is None else self.share[...]
 
+    def _table(self) -> Float[Array, "N D"]:
+        table_ND = self.embedding[...]
+        return self._held(table_ND, jnp.arange(table_ND.shape[0], dtype=jnp.int32))
+
+    def _held(self, x_RD: Array, row_R: Array) -> Array:
+        """Rows of the table, those that are constants without a gradient."""
+        if self.frozen_from is None:
+            return x_RD
+        return jnp.where((row_R >= self.frozen_from)[:, None], jax.lax.stop_gradient(x_RD), x_RD)
+
     def _graph(self, graph: Bipartite, key: PRNGKeyArray | None) -> Bipartite:
         if key is None or self.edge_dropout == 0:
             return graph
@@ -81,7 +93,7 @@ class LightGCN(nnx.Module):
     def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
         """The embeddings of all nodes; edges are dropped where a key is given."""
         graph, share_L = self._graph(graph, key), self.shares()
-        base_ND = self.embedding[...]
+        base_ND = self._table()
         x_ND = base_ND.astype(self.dtype)
         total_ND = share_L[0] * base_ND
         for layer, conv in enumerate(self.convs, 1):
@@ -93,7 +105,7 @@ class LightGCN(nnx.Module):
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
         """Some rows of what a call gives, any order, repeats allowed: for less than all cost."""
-        graph, table_ND = self._graph(graph, key), self.embedding[...]
+        graph, table_ND = self._graph(graph, key), self._table()
         kernel, dtype, share_L = self.kernel, self.dtype.name, self.shares()
         return Nodes(*sum_of_layers(graph, table_ND, row_R, share_L, kernel=kernel, dtype=dtype))
 
@@ -106,4 +118,5 @@ class LightGCN(nnx.Module):
     ) -> Nodes:
         """:meth:`rows` from the table's rows that the plan names."""
         assert table_MD is not None, "matrix factorisation has a table"
-        return Nodes(table_MD, table_MD)
+        held_MD = self._held(table_MD, block.node_M)
+        return Nodes(held_MD, held_MD)

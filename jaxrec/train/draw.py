@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxrec import losses, negatives
 from jaxrec.config import Config
@@ -16,7 +16,13 @@ from jaxrec.train.batches import POSITIVES, Pairs, Positives, steps_per_epoch
 
 
 class TrainData(NamedTuple):
-    """All that does not change, on the device."""
+    """All that does not change, on the device.
+
+    Attributes:
+      shown: by user what they were shown and left alone, where such negatives are asked for.
+      alike_IF: items' raw features, rows of length 1, where negatives are picked by these.
+      input_I: equal numbers where items have equal inputs; None where each has one of its own.
+    """
 
     graph: Bipartite
     pairs: Pairs
@@ -24,6 +30,9 @@ class TrainData(NamedTuple):
     key: PRNGKeyArray
     popularity: Popularity | None = None
     window: Window | None = None
+    shown: DeviceCsr | None = None
+    alike_IF: Float[Array, "I F"] | None = None
+    input_I: Int[Array, "I"] | None = None
 
 
 class Batch(NamedTuple):
@@ -31,7 +40,7 @@ class Batch(NamedTuple):
 
     Losses of ratings have none: an empty set that is shared.
 
-    With c candidates a negative N is c times as many, of which the loss takes the hardest. Hard
+    With c candidates a negative N is c times as many, of which the loss takes some. Hard
     negatives have the last H columns of valid_BN.
     """
 
@@ -78,19 +87,27 @@ def _negatives(
 ) -> tuple[Array, Array | None]:
     """Negatives, and which of them count."""
     how, user_B = config.negatives, positives.user_B
-    popular = data.popularity if how.popularity > 0 else None
-    if how.name == "uniform":
+    popular = data.popularity if config.draws_some_items else None
+    if how.private:
         known, count = data.known if how.rejects else None, how.count * how.candidates
-        if popular is not None:
-            return negatives.popular(key, count, popular, user_B, known)
-        return negatives.uniform(key, count, n_items, user_B, known), None
+        if popular is None:
+            drawn = negatives.uniform(key, count, n_items, user_B, known), None
+        else:
+            drawn = negatives.popular(key, count, popular, user_B, known)
+        if data.shown is None:
+            return drawn
+        return negatives.exposed(jax.random.fold_in(key, 1), user_B, data.shown, *drawn)
     valid_BS = None
     if how.name == "in-batch":
-        neg_S = positives.item_B
         # An epoch's last batch is filled with copies that weigh nothing.
-        valid_BS = (neg_S != positives.item_B[:, None]) & (positives.weight_B > 0)
+        neg_S, valid_BS = positives.item_B, (positives.weight_B > 0)[None]
+    elif how.name == "all":
+        neg_S = jnp.arange(n_items, dtype=jnp.int32)
     else:
         neg_S = negatives.shared(key, how.count, n_items, popular)
+    if how.name != "shared" or how.picks is not None:
+        other_BS = neg_S != positives.item_B[:, None]
+        valid_BS = other_BS if valid_BS is None else other_BS & valid_BS
     if how.rejects:
         neg_BS = jnp.broadcast_to(neg_S, (user_B.shape[0], neg_S.shape[0]))
         unknown_BS = ~contains(data.known, user_B, neg_BS)

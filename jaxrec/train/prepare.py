@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
-from jaxrec.config import Config
+from jaxrec.config import FEATURED, Config
 from jaxrec.data import schema
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.schema import Encoded, Schema
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, nearest
 from jaxrec.evaluate.ratings import RatingScale, needed_ratings
 from jaxrec.graph import bipartite
 from jaxrec.graph.bipartite import Bipartite, NodeFeatures
@@ -22,6 +22,7 @@ from jaxrec.graph.neighbors import all_most_visited
 from jaxrec.graph.pagerank import Window, rank_window
 from jaxrec.graph.spmm import resolve
 from jaxrec.models.inputs import FeatureSizes
+from jaxrec.models.nodes import unit_rows
 from jaxrec.negatives import Popularity
 from jaxrec.negatives import popularity as popularity_of
 from jaxrec.train.batches import Pairs
@@ -72,12 +73,13 @@ def inputs(config: Config, train: Dataset) -> Inputs:
             f"negatives.hard_ranks begins at {first}, and there are {train.n_items} items in train"
         )
     decodes = decoded_levels(config, train)
-    if how.name not in ("gcmc", "pinsage"):
+    if how.name not in FEATURED:
         return Inputs(decodes=decodes)
     user = item = None
     if how.features is not False:
-        user = _fit(train.user_features, train.user_counts())
-        item = _fit(train.item_features, train.item_counts())
+        _refuse_unknown(config, train)
+        user = _fit(train.user_features, train.user_counts(), how.columns)
+        item = _fit(train.item_features, train.item_counts(), how.columns)
     if how.features and user is None and item is None:
         raise InputError(f"{train.name}: model.features needs features, {_NO_FEATURES}")
     if not how.ids and (user is None or item is None):
@@ -109,8 +111,27 @@ _NO_FEATURES = (
 )
 
 
-def _fit(features: schema.Features | None, counts: np.ndarray) -> Schema | None:
-    return None if features is None else schema.fit(features, np.flatnonzero(counts))
+def _fit(
+    features: schema.Features | None, counts: np.ndarray, columns: tuple[str, ...]
+) -> Schema | None:
+    """What the rows with train pairs have in the columns asked for, all of them where none is."""
+    if features is not None and columns:
+        features = features.only(columns)
+    if features is None or not features.columns:
+        return None
+    return schema.fit(features, np.flatnonzero(counts))
+
+
+def _refuse_unknown(config: Config, train: Dataset) -> None:
+    """Raise InputError where model.columns names a feature that neither side has."""
+    there = [name for side in train.features().values() for name in side.columns]
+    for name in config.model.columns:
+        if name not in there:
+            listed = ", ".join(there) or "none"
+            raise InputError(
+                f"{train.name}: model.columns names {name!r}{nearest(name, there)}; "
+                f"the features are: {listed}"
+            )
 
 
 def on_host(config: Config, train: Dataset) -> bool:
@@ -129,9 +150,44 @@ def _popularity(config: Config, train: Dataset) -> Popularity | None:
         a_user = 1 / np.maximum(train.user_counts(), 1)
         return popularity_of(np.bincount(train.item, a_user[train.user], train.n_items))
     power = 1.0 if in_batch else config.negatives.popularity
+    if power == 0 and config.draws_some_items:  # of what training sees, all alike
+        return popularity_of(train.item_counts() > 0)
     if power == 0 and not config.corrects:
         return None
     return popularity_of(train.item_counts() if power > 0 else np.ones(train.n_items), power)
+
+
+def _alike(config: Config, train: Dataset) -> Array | None:
+    """The items' raw features as rows of length 1, where negatives are picked by these: numbers,
+    one-hot categories and multi-hot bags."""
+    if config.negatives.pick != "same-features":
+        return None
+    if train.item_features is None:
+        raise InputError(f"{train.name}: negatives.pick same-features needs features of items")
+    of = _fit(train.item_features, train.item_counts(), config.model.columns)
+    if of is None:
+        raise InputError(f"{train.name}: model.columns leaves items without features")
+    x = schema.encode(train.item_features, of)
+    parts = [x.number]
+    for code_I, size in zip(x.category, of.category_sizes, strict=True):
+        parts.append(np.eye(size, dtype=np.float32)[code_I])
+    for code_IW, size in zip(x.bag, of.bag_sizes, strict=True):
+        hot = np.zeros((train.n_items, size), np.float32)
+        np.put_along_axis(hot, code_IW, 1, axis=1)
+        parts.append(hot * (np.arange(size) > 0))  # 0 only fills up
+    return unit_rows(jnp.asarray(np.concatenate(parts, axis=1)))
+
+
+def _shown(config: Config, train: Dataset) -> DeviceCsr | None:
+    """By user what they were shown and left alone, where negatives are drawn from it."""
+    if config.negatives.name != "exposed":
+        return None
+    if train.exposed is None:
+        raise InputError(
+            f"{train.name}: negatives.name exposed needs what users were shown and left alone, and "
+            "this data has none; `jaxrec data import ... --event-weights shown=0 click=1` reads it"
+        )
+    return DeviceCsr(*map(jnp.asarray, train.exposed_csr()))
 
 
 def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:
@@ -162,7 +218,21 @@ def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray)
     known = train.csr()
     device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
     graph = _graph(config, train, takes, key)
-    return TrainData(graph, pairs, device_known, key, _popularity(config, train))
+    popularity = _popularity(config, train)
+    made = TrainData(graph, pairs, device_known, key, popularity)
+    made = made._replace(shown=_shown(config, train), alike_IF=_alike(config, train))
+    return made._replace(input_I=_equal_inputs(config, train, takes))
+
+
+def _equal_inputs(config: Config, train: Dataset, takes: Inputs) -> Array | None:
+    """Equal numbers where items are the same to a model of features alone."""
+    if config.model.ids or takes.item is None or train.item_features is None:
+        return None
+    x = schema.encode(train.item_features, takes.item)
+    parts = [x.number, *(code_I[:, None] for code_I in x.category), *x.bag]
+    rows = np.concatenate([part.astype(np.float64) for part in parts], axis=1)
+    same_I = np.unique(rows, axis=0, return_inverse=True)[1]
+    return jnp.asarray(same_I.reshape(-1), jnp.int32)
 
 
 def _targets(config: Config, train: Dataset) -> np.ndarray | None:
@@ -172,7 +242,8 @@ def _targets(config: Config, train: Dataset) -> np.ndarray | None:
         return None
     if config.loss.name == "levels":
         return bipartite.rating_levels(train)[1]
-    return (needed_ratings(train) - RatingScale.of(train).mean).astype(np.float32)
+    mean = RatingScale.of(train).mean if config.loss.center else 0
+    return (needed_ratings(train) - mean).astype(np.float32)
 
 
 def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> Bipartite:

@@ -20,13 +20,15 @@ from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr, union
 from jaxrec.evaluate.ratings import RatingEvaluator, RatingScale
+from jaxrec.evaluate.run import allowed_items
 from jaxrec.evaluate.scorers import scorer_of
 from jaxrec.graph.bipartite import Bipartite, rating_levels
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.rowwise import RowOptimizer
-from jaxrec.train import warm
+from jaxrec.train import frozen, mistakes, warm
 from jaxrec.train.batches import steps_per_epoch
 from jaxrec.train.draw import TrainData
+from jaxrec.train.examine import Examiner
 from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_data
 from jaxrec.train.state import TABLE, Stepper, TrainState
 
@@ -111,10 +113,13 @@ class Problem:
         )
         takes = inputs(config, train) if config.warm_start is None else warm.takes(config, train)
         shape: models.Encoder = nnx.eval_shape(lambda: _model(config, train, takes, init_key))
+        tx = tx or _optimizer(config, train.n_users + train.n_items, cadence.total)
+        if "accumulated-gradients" in config.mistakes and not isinstance(tx, RowOptimizer):
+            tx = optax.chain(mistakes.never_cleared(), tx)
         stepper = Stepper(
             config,
             shape,
-            tx or _optimizer(config, train.n_users + train.n_items, cadence.total),
+            tx,
             train.n_users,
             train.n_items,
             _rest_optimizer(config, cadence.total),
@@ -129,6 +134,11 @@ class Problem:
             seconds = time.perf_counter() - began
         return cls(config, splits, stepper, on_device, cadence, init_key, takes, host, seconds)
 
+    @property
+    def unit(self) -> str:
+        """What a batch is counted in."""
+        return "pairs"
+
     def blank_state(self) -> TrainState:
         """A state of the right structure, to restore a checkpoint into."""
         return self.stepper.init(nnx.state(self._model()))
@@ -142,6 +152,7 @@ class Problem:
         model = self._model()
         if self.config.warm_start is not None:
             warm.load(model, self.config, train, self.data.graph)
+        frozen.load(model, self.config, train, self.data.graph)
         if config.init == "normal" or self.config.warm_start is not None:
             return self.stepper.init(nnx.state(model))
         model.embedding[...] = spectral_table(
@@ -195,7 +206,7 @@ class Problem:
         found = {"rating_range": np.array(scale[1:], np.float32)}
         if loss.name == "levels":
             return found | {"decoder_level_R": rating_levels(train)[0]}
-        found["rating_mean"] = np.array(scale.mean, np.float32)
+        found["rating_mean"] = np.array(scale.mean if loss.center else 0, np.float32)
         return found | {"rating_scale": np.array(1 / loss.temperature, np.float32)}
 
     def scorer(self, state: TrainState) -> Scorer:
@@ -211,6 +222,13 @@ class Problem:
         scorer = self.scorer(state)
         metrics = evaluator(scorer, should_stop)
         return metrics if metrics is None or ratings is None else metrics | ratings(scorer)
+
+    @cached_property
+    def examine(self) -> Examiner:
+        """What the doctor measures of a state, on a sample that stays the same."""
+        return Examiner(
+            self.config, self.splits, self.stepper, self.data, self.scorer, self.initial_state
+        )
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
         """Every parameter by its path, the table's rows in the data set's order."""
@@ -249,11 +267,15 @@ class Problem:
             relevant, seen = self.part(split)
             self._evaluators[split] = None
             if len(relevant.indices):
+                allowed = None
+                if split != "train":
+                    allowed = allowed_items(self.config, getattr(self.splits, split))
                 self._evaluators[split] = Evaluator(
                     relevant,
                     seen,
                     self.config.eval.k,
                     self.stepper.n_items,
+                    allowed=allowed,
                     block=self.config.eval.block,
                 )
         return self._evaluators[split]

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrec.evaluate.run import always, measure, protocol
 from jaxrec.evaluate.slices import slices
-from jaxrec.files import replacing, write_json
+from jaxrec.files import write_json, write_npz
 from jaxrec.graph.csr import DeviceCsr, contains
 from jaxrec.train.draw import TrainData
 from jaxrec.train.loop import Outcome
@@ -28,15 +28,10 @@ def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
     embeddings = {name: np.asarray(array).astype(str) for name, array in ids.items()}
     learned = jax.device_get(problem.learned(outcome.state))
     embeddings |= {name: np.asarray(array, np.float32) for name, array in learned.items()}
-    _write(run / "parameters.npz", problem.parameters(outcome.state))
+    write_npz(run / "parameters.npz", problem.parameters(outcome.state))
     write_json(run / "features.json", problem.takes.to_dict())
-    _write(run / "seen.npz", seen._asdict())
-    _write(run / "embeddings.npz", embeddings)
-
-
-def _write(path: Path, arrays: dict[str, Any]) -> None:
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
+    write_npz(run / "seen.npz", seen._asdict())
+    write_npz(run / "embeddings.npz", embeddings)
 
 
 def final_evaluation(

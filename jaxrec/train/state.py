@@ -15,10 +15,12 @@ from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite, NodeFeatures
 from jaxrec.models import Encoder, LocalEncoder, Nodes
 from jaxrec.models.nodes import unit_rows
-from jaxrec.models.score import PairWeights, pair_scores
+from jaxrec.models.score import pair_scores
 from jaxrec.rowwise import RowOptimizer, RowState, distinct
+from jaxrec.train import mistakes, pick
 from jaxrec.train.draw import Batch, TrainData, draw
 from jaxrec.train.rated import filled, pair_losses, with_biases
+from jaxrec.train.signs import Against, Signs, look, parts_of, watched, zero_signs
 
 TABLE = "embedding"  # where an encoder has its table
 SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
@@ -32,12 +34,14 @@ class Totals(NamedTuple):
       l2: of the L2 part alone.
       steps: how many steps the sums hold.
       bad_step: the first step whose loss was not finite, or -1.
+      signs: what the doctor watches; None where it does not.
     """
 
     loss: Float[Array, ""]
     l2: Float[Array, ""]
     steps: Int[Array, ""]
     bad_step: Int[Array, ""]
+    signs: Signs | None = None
 
 
 class Feed(NamedTuple):
@@ -46,11 +50,13 @@ class Feed(NamedTuple):
     Attributes:
       block: an encoder's plan for the batch's nodes; None where it takes all nodes.
       key: for dropout; None where nothing is dropped.
+      against: what is wrong with the negatives, where the doctor watches.
     """
 
     batch: Batch
     block: Any
     key: PRNGKeyArray | None
+    against: Against | None = None
 
 
 class SplitState(NamedTuple):
@@ -64,7 +70,7 @@ class TrainState(NamedTuple):
     """All that changes from step to step. Random numbers come from (key, step) alone."""
 
     step: Int[Array, ""]
-    params: nnx.State
+    params: Any  # nnx.State; of a model of items its tables by name
     opt_state: Any  # optax's, or a SplitState
     totals: Totals
 
@@ -96,7 +102,19 @@ class Stepper:
             state = SplitState(self.tx.init(table_ND), self.rest.init(others))
         else:
             state = self.tx.init(params)
-        return TrainState(jnp.int32(0), params, state, zero_totals())
+        return TrainState(jnp.int32(0), params, state, self.zero_totals())
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the groups of parameters whose gradients the doctor watches."""
+        return parts_of(nnx.state(self.encoder))
+
+    def zero_totals(self) -> Totals:
+        """Empty sums, each in a buffer of its own (donation takes every buffer once)."""
+        totals = zero_totals()
+        if not self.config.log.doctor:
+            return totals
+        return totals._replace(signs=zero_signs(len(self.parts)))
 
     def current(self, state: TrainState) -> nnx.State:
         """The parameters to score with: rows that a row-wise optimizer left behind brought up."""
@@ -113,7 +131,8 @@ class Stepper:
         if not self.config.loss.rates:
             return nodes
         features = graph.features or NodeFeatures(None, None)
-        described = features.user is not None, features.item is not None
+        frozen = self.config.model.frozen_items is not None
+        described = features.user is not None, features.item is not None or frozen
         emb_ND = filled(nodes.emb_ND, _met(graph), self.n_users, described)
         return nodes._replace(emb_ND=emb_ND)
 
@@ -131,16 +150,20 @@ class Stepper:
 
     def batch(self, data: TrainData, step: Int[Array, ""]) -> Batch:
         """The batch of a step, drawn on the device from (key, step)."""
-        return draw(self.config, self.n_items, data, step)
+        batch = draw(self.config, self.n_items, data, step)
+        if data.alike_IF is None:
+            return batch
+        return pick.by_features(self.config.negatives, data.alike_IF, batch)
 
     def feed(self, data: TrainData, step: Int[Array, ""]) -> Feed:
         """The batch of a step with the rows that it reads; no parameters are needed for it."""
         batch, key = self.batch(data, step), self._model_key(data, step)
+        seen = look(batch, data, step) if self.config.log.doctor else None
         if not (self.config.model.sampled or isinstance(self.tx, RowOptimizer)):
-            return Feed(batch, None, key)
+            return Feed(batch, None, key, seen)
         row_R = data.graph.places(self._nodes_of(batch))
         encoder = cast(LocalEncoder, self.encoder)  # the configuration refuses others
-        return Feed(batch, encoder.plan(data.graph, row_R, key), None)
+        return Feed(batch, encoder.plan(data.graph, row_R, key), None, seen)
 
     def loss(
         self, params: nnx.State, graph: Bipartite, feed: Feed
@@ -158,6 +181,19 @@ class Stepper:
         table_ND = model.embedding
         table_MD = None if table_ND is None else table_ND[...][feed.block.node_M]
         return self._loss_of(model.of_block(graph, table_MD, feed.block), feed.batch, model)
+
+    def rows_of(self, params: nnx.State, graph: Bipartite, batch: Batch) -> Nodes:
+        """The rows that a batch is scored with, without dropout: of the users, the items and the
+        negatives, and two columns for biases behind them where the model has any."""
+        model = nnx.merge(self.graphdef, params)
+        rows = model.rows(graph, graph.places(self._nodes_of(batch)), None)
+        return self._with_biases(self._scored(rows), batch, model)
+
+    def _with_biases(self, rows: Nodes, batch: Batch, model: Encoder) -> Nodes:
+        if model.bias is None:
+            return rows
+        n_pairs = len(batch.positives.weight_B)
+        return with_biases(rows, model.bias[...], self._nodes_of(batch), n_pairs)
 
     def _model_key(self, data: TrainData, step: Array) -> PRNGKeyArray | None:
         if not self.config.model.draws:
@@ -181,11 +217,9 @@ class Stepper:
         """
         weight_B = batch.positives.weight_B
         n_pairs = len(weight_B)
-        rows = self._scored(rows)
-        if model.bias is not None:
-            rows = with_biases(rows, model.bias[...], self._nodes_of(batch), n_pairs)
+        rows = self._with_biases(self._scored(rows), batch, model)
         weights = None if model.score is None else model.score.weights
-        rows, batch = self._hardest(rows, batch, weights)
+        rows, batch = pick.by_embeddings(self.config, rows, batch, weights)
 
         def parts(x_RD: Array) -> tuple[Array, Array, Array, Array | None]:
             ends = [n_pairs, 2 * n_pairs, 2 * n_pairs + batch.neg.size]
@@ -199,57 +233,47 @@ class Stepper:
         form: dict[str, Any] = {"temperature": self.config.loss.temperature}
         form |= {"dtype": self.config.model.dtype, "weights": weights}
         form |= {"pairs": None if weights is None else pair_scores}
+        form |= {"margin": self.config.loss.margin if self.config.loss.name == "hinge" else None}
         name, valid_BN = self.config.loss.name, batch.valid_BN
         user_BD, pos_BD, neg, own_BHD = parts(rows.emb_ND)
         if self.config.loss.rates:
             pairs = model, user_BD, pos_BD, batch.positives
             value = jnp.sum(share_B * pair_losses(*pairs, self.config.loss.temperature))
+        elif mistakes.asked(self.config):
+            value = mistakes.loss(self.config, user_BD, pos_BD, neg, weight_B, valid_BN)
         else:
             weighed = share_B, valid_BN, batch.log_q, own_BHD
             value = losses.mean(name, user_BD, pos_BD, neg, *weighed, **form)
         l2 = jnp.float32(0)
         if self.config.train.l2 > 0:
-            user_B, pos_B, neg, own_BH = jax.tree.map(losses.squared_norm, parts(rows.base_ND))
-            norm_B = user_B + pos_B
-            if batch.neg.size:
-                norm_B += jnp.mean(neg, axis=-1)
-            if own_BH is not None:
-                assert valid_BN is not None
-                used_BH = valid_BN[:, -own_BH.shape[1] :]
-                norm_B += jnp.sum(jnp.where(used_BH, own_BH, 0), axis=1) / own_BH.shape[1]
-            l2 = self.config.train.l2 / 2 * jnp.sum(share_B * norm_B)
+            scored = self.config.train.l2_over == "embeddings"
+            of = rows.emb_ND if scored else rows.base_ND
+            norms = jax.tree.map(losses.squared_norm, parts(of))
+            l2 = self._l2(model, batch, share_B, norms)
         return value + l2, l2
 
-    def _hardest(
-        self, rows: Nodes, batch: Batch, weights: PairWeights | None
-    ) -> tuple[Nodes, Batch]:
-        """Of each negative's candidates the one that its user scores highest now.
-
-        Source: Zhang et al., "Optimizing top-N collaborative filtering via dynamic negative item
-        sampling", SIGIR 2013.
-        """
-        config = self.config.negatives
-        if config.candidates == 1:
-            return rows, batch
-        n_pairs = len(batch.positives.user_B)
-        user_BD, neg_RD = rows.emb_ND[:n_pairs], rows.emb_ND[2 * n_pairs :]
-        neg_BND = neg_RD.reshape(n_pairs, -1, neg_RD.shape[-1])
-        pairs: Any = losses.products if weights is None else pair_scores
-        score_BN = pairs(*jax.lax.stop_gradient((weights, user_BD, neg_BND)))
-        if batch.valid_BN is not None:
-            score_BN = jnp.where(batch.valid_BN, score_BN, -jnp.inf)
-        score_BNC = score_BN.reshape(n_pairs, config.count, config.candidates)
-        first_N = jnp.arange(config.count, dtype=jnp.int32) * config.candidates
-        place_BN = jnp.argmax(score_BNC, axis=2).astype(jnp.int32) + first_N
-
-        def chosen(x_BN: Array) -> Array:
-            return jnp.take_along_axis(x_BN, place_BN, axis=1)
-
-        row_BN = chosen(jnp.arange(2 * n_pairs, len(rows.emb_ND)).reshape(n_pairs, -1))
-        row_R = jnp.concatenate([jnp.arange(2 * n_pairs), row_BN.reshape(-1)])
-        valid_BN = None if batch.valid_BN is None else chosen(batch.valid_BN)
-        kept = batch._replace(neg=chosen(batch.neg), valid_BN=valid_BN)
-        return Nodes(*(x_RD[row_R] for x_RD in rows)), kept
+    def _l2(
+        self,
+        model: Encoder,
+        batch: Batch,
+        share_B: Float[Array, "B"],
+        norms: tuple[Array, Array, Array, Array | None],
+    ) -> Float[Array, ""]:
+        """L2 of what train.l2_over says; ``norms`` are those of the batch's rows."""
+        over, valid_BN = self.config.train.l2_over, batch.valid_BN
+        if self.config.train.l2_of_all:
+            of = model.embedding if over == "tables" else nnx.state(model)
+            squares = jax.tree.map(lambda x: jnp.sum(jnp.square(x)), jax.tree.leaves(of))
+            return self.config.train.l2 / 2 * jnp.sum(jnp.stack(squares))
+        user_B, pos_B, neg, own_BH = norms
+        norm_B = user_B + pos_B
+        if batch.neg.size:
+            norm_B += jnp.mean(neg, axis=-1)
+        if own_BH is not None:
+            assert valid_BN is not None
+            used_BH = valid_BN[:, -own_BH.shape[1] :]
+            norm_B += jnp.sum(jnp.where(used_BH, own_BH, 0), axis=1) / own_BH.shape[1]
+        return self.config.train.l2 / 2 * jnp.sum(share_B * norm_B)
 
     def step(self, state: TrainState, data: TrainData) -> TrainState:
         """One step: batch, loss, gradient, update."""
@@ -261,28 +285,32 @@ class Stepper:
             made = self._update_rows(self.tx, state, graph, feed)
         else:
             made = self._update(self.tx, state, graph, feed)
-        loss, l2, params, opt_state = made
+        loss, l2, params, opt_state, gradient = made
         seen = state.totals
+        signs = seen.signs
+        if signs is not None:
+            signs = watched(signs, self.parts, state.step, gradient, opt_state, feed.against)
         first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
         totals = Totals(
             seen.loss + loss,
             seen.l2 + l2,
             seen.steps + 1,
             jnp.where(first_bad, state.step, seen.bad_step),
+            signs,
         )
         return TrainState(state.step + 1, params, opt_state, totals)
 
     def _update(
         self, tx: optax.GradientTransformation, state: TrainState, graph: Bipartite, feed: Feed
-    ) -> tuple[Array, Array, Any, Any]:
+    ) -> tuple[Array, Array, Any, Any, Any]:
         (loss, l2), gradient = jax.value_and_grad(self.loss, has_aux=True)(
             state.params, graph, feed
         )
-        return loss, l2, *_apply(tx, gradient, state.opt_state, state.params)
+        return loss, l2, *_apply(tx, gradient, state.opt_state, state.params), gradient
 
     def _update_rows(
         self, tx: RowOptimizer, state: TrainState, graph: Bipartite, feed: Feed
-    ) -> tuple[Array, Array, Any, Any]:
+    ) -> tuple[Array, Array, Any, Any, Any]:
         table_ND, others = _split(state.params)
         (rows, rest), block = state.opt_state, feed.block
         row_R, slot_M = distinct(block.node_M, table_ND.shape[0])
@@ -298,7 +326,8 @@ class Stepper:
         )
         table_ND, rows = tx.write(table_ND, rows, row_R, read, grad_RD)
         others, rest = _apply(self.rest, gradient, rest, others)
-        return loss, l2, _joined(state.params, table_ND, others), SplitState(rows, rest)
+        whole = {f"['{TABLE}']": grad_RD} | gradient
+        return loss, l2, _joined(state.params, table_ND, others), SplitState(rows, rest), whole
 
     def dispatch(
         self, state: TrainState, data: TrainData, n: Int[Array, ""]

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxrec.data.dataset import Csr, Dataset, is_prepared
+from jaxrec.data.dataset import Csr, Dataset, Exposed
 from jaxrec.data.features import Bag, Category, Column, Features, Number, Vector
+from jaxrec.data.prepared import is_prepared
 from jaxrec.errors import InputError
 
 
@@ -40,6 +41,29 @@ def featured(data) -> Dataset:
         "look": Vector(np.array([[1, 2], [3, 4], [np.nan] * 2], np.float32)),
     }
     return replace(data, user_features=Features(users), item_features=Features(items))
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_what_was_shown_is_saved_and_damage_to_it_named(data, timed, tmp_path):
+    time = np.array([3.0, 4.0]) if timed else None
+    shown = Exposed(np.array([1, 2], np.int32), np.array([0, 2], np.int32), time)
+    exposed = replace(data, exposed=shown)
+    assert exposed.fingerprint() != data.fingerprint()
+    exposed.save(tmp_path / "out")
+    back = Dataset.load(tmp_path / "out", verify=True)
+    assert back.exposed is not None
+    assert [None if x is None else x.tolist() for x in back.exposed] == [
+        [1, 2],
+        [0, 2],
+        [3.0, 4.0] if timed else None,
+    ]
+    np.testing.assert_array_equal(back.exposed_csr().indptr, [0, 0, 1, 2])
+    np.save(tmp_path / "out" / "exposed_item.npy", np.array([0, 9], np.int32))
+    with pytest.raises(InputError, match=r"exposed_item.npy: a row number outside"):
+        Dataset.load(tmp_path / "out")
+    np.save(tmp_path / "out" / "exposed_item.npy", np.array([0], np.int32))
+    with pytest.raises(InputError, match=r"exposed_item.npy: not what manifest.json says"):
+        Dataset.load(tmp_path / "out")
 
 
 def test_save_and_load_round_trip(data, tmp_path):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxrec.config import FilterConfig, SplitConfig
-from jaxrec.data.dataset import Dataset
+from jaxrec.data.dataset import Dataset, Exposed
 from jaxrec.data.features import Features, Number
 from jaxrec.data.split import apply_filter, split
 from jaxrec.errors import InputError
@@ -36,7 +36,7 @@ def _pairs(data: Dataset) -> set[tuple[int, int]]:
 
 _configs = st.builds(
     SplitConfig,
-    name=st.sampled_from(["auto", "given", "random", "leave-last-out", "temporal"]),
+    name=st.sampled_from(["auto", "given", "random", "leave-last-out", "temporal", "cold-items"]),
     test=st.floats(0, 0.6),
     validation=st.floats(0, 0.6),
     per_user=st.booleans(),
@@ -108,6 +108,53 @@ def test_given_validation_is_kept():
     parts = split(data, SplitConfig(name="given", validation=0.5), 0)
     for part, number in zip(parts, range(3), strict=True):
         assert _pairs(part) == _pairs(data.take(label == number))
+
+
+def test_cold_items_are_held_out_whole():
+    data = _random(1, items=40, edges=400)
+    parts = split(data, SplitConfig("cold-items", test=0.25, validation=0.1), 3)
+    items = [set(part.item.tolist()) for part in parts]
+    assert not items[0] & items[1] | items[1] & items[2] | items[0] & items[2]
+    assert [len(held) for held in items] == [27, 3, 10]
+    other = split(data, SplitConfig("cold-items", test=0.25, validation=0.1), 4)
+    assert set(other.test.item.tolist()) != items[2]
+
+
+def test_what_was_shown_is_cut_where_what_is_held_out_begins():
+    pairs = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    time = np.array([1, 2, 3, 11, 12, 13], np.float64)
+    shown = Exposed(*np.array([[0, 0, 1, 1], [3, 4, 3, 4]], np.int32), np.array([2.5, 4, 2.5, 14]))
+    data = _data([*pairs, (1, 4)], time=np.append(time, 12.5), exposed=shown)
+
+    def left(config) -> list[tuple[int, int]]:
+        found = split(data, config, 0).train.exposed
+        assert found is not None
+        return list(zip(found.user.tolist(), found.item.tolist(), strict=True))
+
+    everything = [(0, 3), (0, 4), (1, 3), (1, 4)]
+    assert left(SplitConfig("random")) == everything
+    last = SplitConfig("leave-last-out", validation=0.0)  # held out: 3 of user 0, 13 of user 1
+    assert left(last) == [(0, 3), (1, 3)]
+    cut = SplitConfig("temporal", test_time=2.6, validation=0.0, validation_time=None)
+    assert left(cut) == [(0, 3), (1, 3)]
+    per_user = SplitConfig("temporal", test=0.4, validation=0.0)
+    assert left(per_user) == [(0, 3), (1, 3)]
+    of_all = SplitConfig("temporal", test=0.7, validation=0.0, per_user=False)
+    assert left(of_all) == [(0, 3), (1, 3)]
+    cold = split(data, SplitConfig("cold-items", test=0.4, validation=0.0), 1)
+    assert cold.train.exposed is not None
+    assert not set(cold.train.exposed.item.tolist()) & set(cold.test.item.tolist())
+
+
+def test_a_filter_renumbers_what_was_shown():
+    shown = Exposed(*np.array([[0, 1, 2, 2], [3, 0, 1, 2]], np.int32))
+    data = _data([(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 3)], exposed=shown)
+    left = apply_filter(data, FilterConfig(min_item_count=2, min_user_count=1))
+    assert left.item_ids.tolist() == ["i000", "i001"]
+    assert left.exposed is not None
+    assert left.exposed.user.tolist() == [1, 2]
+    assert left.exposed.item.tolist() == [0, 1]
+    assert left.exposed.item.dtype == np.int32
 
 
 def test_leave_last_out_takes_the_last_and_the_last_but_one():

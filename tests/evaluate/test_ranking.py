@@ -73,6 +73,22 @@ def test_equals_the_oracle(seed: int, size: tuple[int, int, int, int]):
     assert evaluator.users == sum(map(bool, relevant))
 
 
+@pytest.mark.parametrize("devices", [1, 3])
+def test_only_allowed_items_are_ranked(devices):
+    score_UI, relevant, seen = random_case(5, 19, 30)
+    allowed = np.random.default_rng(1).random(30) < 0.4
+    relevant = [row & set(np.flatnonzero(allowed).tolist()) for row in relevant]
+    evaluator = Evaluator(
+        *(csr_of(relevant), csr_of(seen), (5, 20), 30),
+        allowed=allowed,
+        block=4,
+        devices=jax.devices()[:devices],
+    )
+    barred = [row | set(np.flatnonzero(~allowed).tolist()) for row in seen]
+    expected = oracle.ranking_metrics(score_UI, relevant, barred, (5, 20))
+    assert evaluator(table_scorer(score_UI)) == pytest.approx(expected, abs=1e-6)
+
+
 @pytest.fixture(scope="module")
 def wide():
     """Enough items that the top k is found by way of runs of items; many ties."""

@@ -32,6 +32,8 @@ INDUCTIVE = {
     },
     "pinsage, uniform": {"name": "pinsage", "layers": 2, "ids": False, "neighbors": "uniform"},
     "pinsage": {"name": "pinsage", "layers": 2, "ids": False, "fan_outs": (6, 4), "walks": 256},
+    "two towers": {"name": "two-tower", "layers": 0, "ids": False, "tower_dims": (16,)},
+    "two towers with ids": {"name": "two-tower", "layers": 0, "id_dropout": 0.5},
 }
 
 
@@ -89,12 +91,16 @@ def test_an_item_of_training_under_a_new_name_gets_its_own_embedding_again(train
         "item": [f"new {i}" for i in data.item_ids[train.item[there]]],
     }
     pl.DataFrame(pairs).write_csv(tmp_path / "edges.csv")
-    made = jaxrec.embed(run.folder, items, edges=tmp_path / "edges.csv", data=data)
+    edges = None if name.startswith("two towers") else tmp_path / "edges.csv"
+    made = jaxrec.embed(run.folder, items, edges=edges, data=data)
     assert made["id"].to_list() == [f"new {data.item_ids[row]}" for row in rows]
     ours = np.array(made["embedding"].to_list())
     with np.load(run.folder / "embeddings.npz") as stored:
         theirs = stored["item"][rows]
-    if name == "pinsage":  # walks of its own: not the very same visits
+    if name == "two towers with ids":  # another vector than with the id, and of the same space
+        assert np.median((ours * theirs).sum(1)) > 0
+        assert not np.allclose(ours, theirs)
+    elif name == "pinsage":  # walks of its own: not the very same visits
         cosine = (
             (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
         )
@@ -123,12 +129,20 @@ def test_new_items_are_refused_by_a_model_of_ids_and_with_unknown_users(trained,
     pl.DataFrame({"user": ["nobody"], "item": [f"new {data.item_ids[0]}"]}).write_csv(
         tmp_path / "edges.csv"
     )
-    with pytest.raises(InputError, match=r"edges.csv: user 'nobody' is none of the run"):
+    fault = r"edges.csv: user 'nobody' is none of the run"
+    if name.startswith("two towers"):
+        fault = "two-tower embeds items by their features; leave out the edges"
+    with pytest.raises(InputError, match=fault):
         jaxrec.embed(run.folder, items, edges=tmp_path / "edges.csv", data=data)
     if name == "gcmc":
         plain = jaxrec.train(config({"layers": 1}), data=data, run=tmp_path / "run", quiet=True)
         with pytest.raises(InputError, match=r"lightgcn has an embedding for each id, and none"):
             jaxrec.embed(plain.folder, items, data=data)
+        bare = dataclasses.replace(data, item_features=None, user_features=None)
+        towers = config({"name": "two-tower", "layers": 0})
+        plain = jaxrec.train(towers, data=bare, run=tmp_path / "bare", quiet=True)
+        with pytest.raises(InputError, match=r"the run's items had no features"):
+            jaxrec.embed(plain.folder, items, data=bare)
 
 
 def test_new_items_are_embedded_from_the_command_line(data, tmp_path):
@@ -165,6 +179,7 @@ def smaller(data: Dataset) -> Dataset:
     [
         {"layers": 1, "layer_weights": "learned", "score": "mlp"},
         {"name": "gcmc", "layers": 1},
+        {"name": "two-tower", "layers": 0, "tower_dims": (6,), "id_dropout": 0.2},
     ],
     ids=lambda model: model.get("name", "lightgcn"),
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import KILLER, contents, jaxrec, process
+from processes import KILLER, contents, jaxrec, process, unforked
 
 from jaxrec.data import synthetic
 
@@ -84,9 +84,10 @@ def test_killed_again_and_again_it_still_ends_with_the_same_bits(whole, tmp_path
 def test_killed_before_the_report_it_only_writes_the_report(whole, tmp_path):
     options, undisturbed = whole
     run = tmp_path / "run"
-    process(KILLER, "SIGKILL", "jaxrec.report:report", 1, "train", *options, "--run", run)
+    moment = ("jaxrec.report:report", 1)
+    process(KILLER, "SIGKILL", *moment, "train", *options, "--run", run, reports=True)
     assert not (run / "report.html").exists()
-    resumed = jaxrec("resume", run)
+    resumed = jaxrec("resume", run, reports=True)
     assert resumed.returncode == 0, resumed.stderr
     assert "nothing is left to train" in resumed.stdout
     assert (run / "report.html").exists()
@@ -235,7 +236,7 @@ def test_a_full_disk_ends_with_a_plain_error_and_earlier_checkpoints_intact(
     script.write_text(FULL)
     run = tmp_path / "run"
     options = [*OPTIONS, "--data", data]
-    ended = process(script, where, limit, "train", *options, "--run", run)
+    ended = unforked(script, where, limit, "train", *options, "--run", run)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "be written" in ended.stderr

@@ -6,24 +6,29 @@ is not usable raises InputError naming the file, the line and the mend.
 """
 
 import math
+import re
 from pathlib import Path
 
-from jaxrec.data import synthetic
-from jaxrec.data.dataset import Dataset, is_prepared
+from jaxrec.data import itemgraph, synthetic
+from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import catalogue, lightgcn, movielens, parquet, tables
 from jaxrec.data.formats.assemble import Part, to_dataset
 from jaxrec.data.formats.columns import Columns
+from jaxrec.data.prepared import format_of, is_prepared
 from jaxrec.errors import InputError, nearest
 
 __all__ = ["FORMATS", "Columns", "detect", "read", "resolve"]
 
 FORMATS = ("prepared", "lightgcn", "csv", "tsv", "parquet", "recbole", "movielens")
+_FOR_ITEMS = "which models of items take (skipgram, item-mf); `jaxrec presets` lists some"
 _ENDINGS = {"csv": ".csv", "tsv": ".tsv", "parquet": ".parquet", "recbole": ".inter"}
 
 
 def resolve(path_or_name: str) -> Dataset:
-    """The data that a configuration names: ``synthetic``, or a path for :func:`read`."""
-    return synthetic.embedded() if path_or_name == "synthetic" else read(path_or_name)
+    """The data that a configuration names: ``synthetic`` and its like, or a path for read."""
+    if path_or_name in synthetic.EMBEDDED:
+        return synthetic.embedded(path_or_name)
+    return read(path_or_name)
 
 
 def read(
@@ -45,7 +50,8 @@ def read(
     Args:
       format: one of ``FORMATS``; told from the path where not given.
       columns: which column of a table is what; guessed from common names where not given.
-      event_weights: weight of each kind of event in the event column.
+      event_weights: weight of each kind of event in the event column; 0 for what a user was shown
+        and left alone, if no other event of the pair comes with it.
       items, users: a table keyed by id, in a format of :func:`catalogue.keyed`; read instead of
         the folder's own.
       cold_items, cold_users: keep what only such a table has as nodes without interactions.
@@ -57,18 +63,23 @@ def read(
     if event_weights is not None:
         event_weights = {event: float(weight) for event, weight in event_weights.items()}
     for event, weight in (event_weights or {}).items():
-        if not 0 < weight < math.inf:
-            raise InputError(f"the weight of event {event!r} must be positive, not {weight}")
+        if not 0 <= weight < math.inf:
+            raise InputError(f"the weight of event {event!r} must not be negative, not {weight}")
+    if event_weights and not any(event_weights.values()):
+        raise InputError("every event weighs 0, so that nothing is a positive; give one a weight")
     try:
         format = format or detect(path)
         data = _read(path, format, columns, event_weights)
         data = _described(data, path, format, "user", users, cold_users)
         return _described(data, path, format, "item", items, cold_items)
     except OSError as e:
-        place = e.filename or path
-        raise InputError(
-            f"{place}: cannot be read ({e.strerror or e}); check the path and its rights"
-        ) from e
+        raise unreadable(path, e) from e
+
+
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error for a file that the system does not let us read."""
+    place, reason = error.filename or path, error.strerror or error
+    return InputError(f"{place}: cannot be read ({reason}); check the path and its rights")
 
 
 def _read(
@@ -81,6 +92,8 @@ def _read(
     if format in ("prepared", "lightgcn", "movielens") and (columns or event_weights):
         raise InputError(f"{path}: format {format} has fixed columns; leave out the columns' names")
     if format == "prepared":
+        if format_of(path) == itemgraph.FORMAT:
+            raise InputError(f"{path}: an item graph, {_FOR_ITEMS}")
         return Dataset.load(path)
     if format == "lightgcn":
         parts = lightgcn.parts(path)
@@ -126,6 +139,8 @@ def detect(path: str | Path) -> str:
         for format, ending in _ENDINGS.items():
             if path.suffix.lower() == ending:
                 return format
+        if is_metadata_name(path.name):
+            raise InputError(f"{path}: by its name product metadata, {_FOR_ITEMS}")
         raise InputError(f"{path}: format not told by its name; {_choose()}")
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
@@ -145,6 +160,11 @@ def detect(path: str | Path) -> str:
         raise InputError(f"{path}: could be {' or '.join(found)}; {_choose()}")
     listed = ", ".join(sorted(names)[:8]) or "nothing"
     raise InputError(f"{path}: no known format among its files ({listed}); {_choose()}")
+
+
+def is_metadata_name(name: str) -> bool:
+    """Whether a file's name is that of product metadata."""
+    return re.search(r"\.jsonl?(\.gz)?$", name.lower()) is not None
 
 
 def _choose() -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from jaxrec.data.dataset import TRAIN, Dataset
+from jaxrec.data.dataset import TRAIN, Dataset, Exposed
 from jaxrec.errors import InputError
 
 LIMIT = 2**31 - 1
@@ -52,11 +52,12 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
 
     Ids become row numbers in ascending order (whole numbers by value), and interactions are
     sorted by user and item, so that the order of lines does not matter. Of a repeated pair the
-    latest time's rating and time stay (without times, the last line's) and weights add up.
+    latest time's rating and time stay (without times, the last line's) and weights add up; pairs
+    that weigh nothing together are what was shown and left alone.
 
     Raises:
-      InputError: no interactions in the first part, the same pair in two parts of a split, or
-        more than int32 can count.
+      InputError: no interactions in the first part or none of a weight above 0, the same pair in
+        two parts of a split, or more than int32 can count.
     """
     heights = [part.frame.height for part in parts]
     _refuse_beyond(parts, "interactions", sum(heights))
@@ -92,6 +93,18 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
             columns[role] = None if column is None else column[order]
 
     user, item = (part.astype(np.int32) for part in np.divmod(key, max(len(item_ids), 1)))
+    exposed, liked = None, columns["weight"]
+    if liked is not None and not liked.all():
+        there = liked > 0
+        if not there.any():
+            raise InputError(f"{parts[0].path}: no event with a weight above 0; nothing is left")
+        # What was shown in test or validation is no business of training.
+        shown = ~there if split is None else ~there & (split == TRAIN)
+        time = columns["time"]
+        exposed = Exposed(user[shown], item[shown], None if time is None else time[shown])
+        user, item = user[there], item[there]
+        split = None if split is None else split[there]
+        columns = {role: None if c is None else c[there] for role, c in columns.items()}
     if split is not None or lone:
         train = slice(None) if split is None else split == TRAIN
         notes |= _untrained(user[train], item[train], user_ids, item_ids, lone)
@@ -105,6 +118,7 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
         weight=columns["weight"],
         split=split,
         name=name,
+        exposed=exposed,
         notes={what: count for what, count in notes.items() if count},
     )
 

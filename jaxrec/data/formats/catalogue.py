@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -12,9 +12,12 @@ from jaxrec.data.formats import movielens
 from jaxrec.data.formats.assemble import id_rows, ids
 from jaxrec.data.formats.keyed import Keyed, Kind, columnar, delimited
 from jaxrec.data.frames import from_frame
+from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
 
 __all__ = ["Kind", "attach", "beside", "keyed"]
+
+_Data = TypeVar("_Data", Dataset, ItemGraph)
 
 
 def keyed(path: Path, kind: Kind) -> Keyed:
@@ -59,7 +62,7 @@ def beside(path: Path, format: str, kind: Kind) -> Path | None:
     return found[0] if found else None
 
 
-def attach(data: Dataset, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> Dataset:
+def attach(data: _Data, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> _Data:
     """The data with the features of ``table``, in place of those that it has.
 
     Args:
@@ -95,20 +98,29 @@ def attach(data: Dataset, table: Keyed, kind: Kind, *, own: bool, cold: bool) ->
     return replace(data, **changed)
 
 
-def _ids(data: Dataset, kind: Kind) -> np.ndarray:
-    return data.user_ids if kind == "user" else data.item_ids
+def _ids(data: Dataset | ItemGraph, kind: Kind) -> np.ndarray:
+    if isinstance(data, Dataset) and kind == "user":
+        return data.user_ids
+    return data.item_ids
 
 
 def _texts(table: np.ndarray) -> pl.Series:
     return pl.Series(table.astype(np.str_).tolist(), dtype=pl.String)
 
 
-def _grown(data: Dataset, more: pl.Series, kind: Kind) -> Dataset:
+def _grown(data: _Data, more: pl.Series, kind: Kind) -> _Data:
     """The data with further ids in one id table, both still in ascending order."""
     old = [ids(_texts(_ids(data, kind)))]
     rows, table = id_rows(old, [ids(more.cast(pl.String).unique())])
+    if isinstance(data, ItemGraph):
+        ends = rows[data.src], rows[data.dst]
+        rest: dict[str, Any] = {"name": data.name, "notes": data.notes}
+        return ItemGraph.of_pairs(*ends, data.weight, table, **rest)
     column = rows[data.user if kind == "user" else data.item]
     changed: dict[str, Any] = {kind: column, f"{kind}_ids": table, f"{kind}_features": None}
+    if data.exposed is not None:
+        moved = rows[getattr(data.exposed, kind)]
+        changed["exposed"] = data.exposed._replace(**{kind: moved})
     data = replace(data, **changed)
     key = data.user.astype(np.int64) * data.n_items + data.item
     return data if (key[1:] > key[:-1]).all() else data.take(np.argsort(key, kind="stable"))

@@ -1,5 +1,6 @@
-"""Which column of a table is the user, the item, the rating, the time and the event."""
+"""Which column of a table is what: the user, the item, the rating; or both ends of a pair."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,12 +15,39 @@ _GUESSES = {
     "rating": "rating ratings stars score overall",
     "time": "timestamp time ts unixtime unixreviewtime eventtime",
     "event": "event eventtype behavior behaviour action interaction type",
+    "src": "src source from itema item1 asin1 productid1 itemid1 item query left head",
+    "dst": "dst destination target to itemb item2 asin2 productid2 itemid2 neighbor neighbour "
+    "similar right tail other",
+    "weight": "weight weights count score value strength",
 }
-_REQUIRED = ("user", "item")
+IDS = ("user", "item", "src", "dst")
+"""Roles whose cells are ids, and that a table must have."""
+NUMBERS = ("rating", "time", "weight")
+"""Roles whose cells are numbers."""
 
 
 @dataclass(frozen=True)
-class Columns:
+class Roles:
+    """Column names as in the header, or numbers from 1; not given: guessed; empty: left out."""
+
+    @classmethod
+    def roles(cls) -> tuple[str, ...]:
+        """What a column can be, in the order that they have without a header."""
+        return tuple(f.name for f in dataclasses.fields(cls))
+
+    @classmethod
+    def required(cls) -> tuple[str, ...]:
+        """What there must be."""
+        return tuple(role for role in cls.roles() if role in IDS)
+
+    def given(self) -> dict[str, str]:
+        """Columns that are named, by role."""
+        named = {role: getattr(self, role) for role in self.roles()}
+        return {role: name for role, name in named.items() if name}
+
+
+@dataclass(frozen=True)
+class Columns(Roles):
     """Column names as in the header, or numbers from 1; not given: guessed; empty: left out."""
 
     user: str | None = None
@@ -29,10 +57,14 @@ class Columns:
     event: str | None = None
     """Read only together with event weights."""
 
-    def given(self) -> dict[str, str]:
-        """Columns that are named, by role."""
-        named = {role: getattr(self, role) for role in _GUESSES}
-        return {role: name for role, name in named.items() if name}
+
+@dataclass(frozen=True)
+class EdgeColumns(Roles):
+    """Columns of a list of pairs, as :class:`Columns` are of interactions."""
+
+    src: str | None = None
+    dst: str | None = None
+    weight: str | None = None
 
 
 def is_number(cell: str) -> bool:
@@ -44,7 +76,7 @@ def is_number(cell: str) -> bool:
     return "_" not in cell
 
 
-def has_header(rows: Sequence[Sequence[str]], columns: Columns) -> bool:
+def has_header(rows: Sequence[Sequence[str]], columns: Roles) -> bool:
     """Whether the first of the sample ``rows`` names the columns.
 
     It does where a column is asked for by name, where a cell is a common name, or where a
@@ -53,7 +85,8 @@ def has_header(rows: Sequence[Sequence[str]], columns: Columns) -> bool:
     if any(not name.isdigit() for name in columns.given().values()):
         return True
     first, rest = rows[0], rows[1:]
-    if {_plain(cell) for cell in first} & set(" ".join(_GUESSES.values()).split()):
+    guesses = " ".join(_GUESSES[role] for role in columns.roles())
+    if {_plain(cell) for cell in first} & set(guesses.split()):
         return True
     return any(
         bool(rest)
@@ -66,7 +99,7 @@ def has_header(rows: Sequence[Sequence[str]], columns: Columns) -> bool:
 def locate(
     where: str,
     header: Sequence[str],
-    columns: Columns,
+    columns: Roles,
     *,
     event: bool,
 ) -> dict[str, int]:
@@ -81,17 +114,17 @@ def locate(
     """
     plain = [_plain(name) for name in header]
     at = {}
-    for role, guesses in _GUESSES.items():
+    for role in columns.roles():
         if role == "event" and not event:
             continue
         name = getattr(columns, role)
         if name:
             at[role] = _place(where, header, name)
         elif name is None:
-            found = [plain.index(guess) for guess in guesses.split() if guess in plain]
+            found = [plain.index(guess) for guess in _GUESSES[role].split() if guess in plain]
             if found:
                 at[role] = found[0]
-        if role not in at and (role in _REQUIRED or role == "event"):
+        if role not in at and (role in IDS or role == "event"):
             raise InputError(
                 f"{where}: no column looks like the {role}; it has {_listed(header)}; "
                 f"name one: jaxrec data import ... --columns.{role} NAME"
@@ -101,12 +134,12 @@ def locate(
 
 
 def locate_by_number(
-    where: str, rows: Sequence[Sequence[str]], columns: Columns, *, event: bool
+    where: str, rows: Sequence[Sequence[str]], columns: Roles, *, event: bool
 ) -> dict[str, int]:
     """Place of each role's column, from 0, in a table without a header.
 
-    Columns that are not given are taken in the order user, item, rating, time; a third and
-    last column of large numbers is a time.
+    Columns that are not given are taken in the order user, item, rating, time (or src, dst,
+    weight); a third and last column of large numbers is a time.
 
     Raises:
       InputError: a number outside the table, or no usual order to go by.
@@ -115,22 +148,34 @@ def locate_by_number(
     given = columns.given()
     if event and "event" not in given:
         raise InputError(f"{where}: no header, so name the event column: --columns.event NUMBER")
-    if "user" in given and "item" in given:
+    ids = columns.required()
+    usual = [role for role in columns.roles() if role != "event"]
+    if given.keys() >= set(ids):
         at = {role: _number(where, name, width) for role, name in given.items()}
         if not event:
             at.pop("event", None)
-    elif given or width > 4:
+    elif given or width > len(usual):
+        named = " ".join(f"--columns.{role} {n}" for n, role in enumerate(ids, start=1))
         raise InputError(
             f"{where}: no header and {width} columns; say which are which: "
-            "jaxrec data import ... --columns.user 1 --columns.item 2"
+            f"jaxrec data import ... {named}"
         )
     else:
-        roles = ["user", "item", "rating", "time"][:width]
-        if width == 3 and all(is_number(r[2]) and float(r[2]) > 1e6 for r in rows if len(r) == 3):
+        roles = usual[:width]
+        if roles[2:] == ["rating"] and all(
+            is_number(r[2]) and float(r[2]) > 1e6 for r in rows if len(r) == 3
+        ):
             roles[2] = "time"
         at = {role: place for place, role in enumerate(roles) if getattr(columns, role) != ""}
     _refuse_shared(where, at)
     return at
+
+
+def names_pairs(header: Sequence[str]) -> bool:
+    """Whether a header names both ends of a pair of items, and no user."""
+    plain = {_plain(name) for name in header}
+    ends = (plain & set(_GUESSES[role].split()) for role in EdgeColumns.roles()[:2])
+    return all(ends) and not plain & set(_GUESSES["user"].split())
 
 
 def locate_id(header: Sequence[str], role: str) -> int:

@@ -7,14 +7,14 @@ from pathlib import Path
 import polars as pl
 
 from jaxrec.data.formats.assemble import Part
-from jaxrec.data.formats.columns import Columns, locate
+from jaxrec.data.formats.columns import IDS, Roles, locate
 from jaxrec.data.formats.text import LARGEST
 from jaxrec.errors import InputError, nearest
 
 
 def table(
     path: Path,
-    columns: Columns,
+    columns: Roles,
     event_weights: dict[str, float] | None,
     *,
     split: int | None = None,
@@ -34,14 +34,14 @@ def table(
         frame = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
         frame = frame.collect()
     if frame.is_empty():
-        raise InputError(f"{path}: empty; a file with interactions is needed")
+        raise InputError(f"{path}: empty; a file with rows is needed")
     made = {}
     for role in at:
         column = frame[role]
         if column.null_count():
             row = int(column.is_null().arg_max() or 0)
             raise InputError(f"{path}: row {row + 1}: the {role} is missing; mend or drop the row")
-        if role in ("user", "item"):
+        if role in IDS:
             made[role] = ids(path, column)
         elif role == "event":
             made["weight"] = _weights(path, column, weights)

@@ -12,7 +12,9 @@ import polars as pl
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION
 from jaxrec.data.formats.assemble import Part, whole_number
 from jaxrec.data.formats.columns import (
-    Columns,
+    IDS,
+    NUMBERS,
+    Roles,
     has_header,
     locate,
     locate_by_number,
@@ -59,7 +61,7 @@ def split_files(folder: Path, ending: str) -> dict[Path, int | None]:
 
 def delimited(
     path: Path,
-    columns: Columns,
+    columns: Roles,
     event_weights: dict[str, float] | None,
     *,
     separator: str | None = None,
@@ -108,9 +110,10 @@ def _parse(
     layout: Layout, sample: Sequence[Sequence[str]], skipped: int, weights: dict[str, float]
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     try:
-        as_text = {role for role in ("user", "item") if not _whole_numbers(layout, sample, role)}
+        ids = [role for role in IDS if role in layout.at]
+        as_text = {role for role in ids if not _whole_numbers(layout, sample, role)}
         frame = _scan(layout, weights, as_text)
-        odd = {role for role in ("user", "item") if frame[role].null_count() > frame["blank"].sum()}
+        odd = {role for role in ids if frame[role].null_count() > frame["blank"].sum()}
         if odd - as_text:
             frame = _scan(layout, weights, as_text | odd)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
@@ -176,7 +179,7 @@ def _scan(layout: Layout, weights: dict[str, float], as_text: set[str]) -> pl.Da
         text = raw.str.strip_chars()
         if role == "event":
             made["weight"] = text.replace_strict(weights, default=None, return_dtype=pl.Float64)
-        elif role in ("rating", "time"):
+        elif role in NUMBERS:
             made[role] = text.cast(pl.Float64, strict=False)
         elif role in as_text:
             made[role] = pl.when(text != "").then(text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxrec.data.formats.columns import is_number
+from jaxrec.data.formats.columns import NUMBERS, is_number
 from jaxrec.errors import InputError, nearest
 
 _HEAD = 1 << 16
@@ -71,7 +71,13 @@ def read_bytes(path: Path, size: int = -1) -> bytes:
     return content
 
 
-def look(path: Path, *, separator: str | None, quote: bool, needed: str = "user and item") -> Head:
+def look(
+    path: Path,
+    *,
+    separator: str | None = None,
+    quote: bool = True,
+    needed: str = "user and item",
+) -> Head:
     """Read the head and, where none is given, find the separator.
 
     Args:
@@ -197,7 +203,7 @@ def _fault(layout: Layout, row: Sequence[str]) -> str | None:
         cell = row[place]
         if not cell:
             return f"the {role} is missing"
-        if role in ("rating", "time"):
+        if role in NUMBERS:
             if not is_number(cell):
                 return f"{role} {cell!r} is not a number"
             if not abs(float(cell)) < LARGEST:

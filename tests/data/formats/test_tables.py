@@ -109,12 +109,43 @@ def test_event_weights_add_up(reading):
     assert reading(text).weight is None
 
 
-def test_event_weights_need_known_events_and_positive_numbers(reading):
+def test_what_weighs_nothing_was_shown_and_left_alone(reading):
+    text = (
+        "user,item,time,event\n1,7,1,shown\n1,7,2,click\n1,8,3,shown\n1,8,4,shown\n"
+        "2,8,5,buy\n2,9,6,shown\n"
+    )
+    data = reading(text, event_weights={"shown": 0.0, "click": 1.0, "buy": 3.0})
+    assert _rows(data) == [(1, 7, 2.0, 1.0), (2, 8, 5.0, 3.0)]
+    assert data.item_ids.tolist() == [7, 8, 9]
+    shown = data.exposed
+    assert shown is not None
+    assert shown.time is not None
+    assert data.user_ids[shown.user].tolist() == [1, 2]
+    assert data.item_ids[shown.item].tolist() == [8, 9]
+    assert shown.time.tolist() == [4.0, 6.0]
+    with pytest.raises(InputError, match="every event weighs 0"):
+        reading(text, event_weights={"shown": 0.0, "click": 0.0, "buy": 0.0})
+    with pytest.raises(InputError, match=r"no event with a weight above 0; nothing is left"):
+        reading(
+            "user,item,event\n1,7,shown\n", name="b.csv", event_weights={"shown": 0.0, "click": 1.0}
+        )
+
+
+def test_what_test_shows_is_no_business_of_training(tmp_path):
+    (tmp_path / "train.csv").write_text("user,item,event\n1,7,click\n1,8,shown\n2,7,click\n")
+    (tmp_path / "test.csv").write_text("user,item,event\n1,9,shown\n2,8,click\n")
+    data = read(tmp_path, event_weights={"shown": 0.0, "click": 1.0})
+    assert data.exposed is not None
+    assert data.item_ids[data.exposed.item].tolist() == [8]
+    assert _rows(data) == [(1, 7, 1.0), (2, 7, 1.0), (2, 8, 1.0)]
+
+
+def test_event_weights_need_known_events_and_no_negative_numbers(reading):
     text = "user,item,event\n1,7,buy\n2,8,veiw\n"
     with pytest.raises(InputError, match=r"a\.csv:3: event 'veiw' has no weight.*'view'"):
         reading(text, event_weights={"buy": 5.0, "view": 0.5})
-    with pytest.raises(InputError, match="weight of event 'buy' must be positive"):
-        reading(text, event_weights={"buy": 0.0})
+    with pytest.raises(InputError, match="weight of event 'buy' must not be negative"):
+        reading(text, event_weights={"buy": -1.0})
     with pytest.raises(InputError, match="no column looks like the event; it has user, item"):
         reading("user,item\n1,2\n", event_weights={"buy": 1.0})
     with pytest.raises(InputError, match="no header, so name the event column"):

@@ -1,0 +1,96 @@
+"""Interactions to an item graph: two items are a pair once for each user who had both.
+
+Memory holds the different pairs found so far, and a block of those of the next users.
+"""
+
+import itertools
+
+import numpy as np
+
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.itemgraph import ItemGraph, summed
+from jaxrec.errors import InputError
+
+_BLOCK = 1 << 23
+"""Pairs, repeats counted, that are made at once."""
+
+
+def of_interactions(
+    data: Dataset, *, window: float | None = None, history: int = 200, block: int = _BLOCK
+) -> ItemGraph:
+    """The pairs of items within a user, each weighing as many users as had both.
+
+    Args:
+      data: interactions; each of a user's items counts once.
+      window: only items whose times are at most so far apart.
+      history: users with more items count with so many of the latest (of equal times the higher
+        rows); without times, with so many drawn at random, by a seed that never changes.
+      block: pairs made at once, repeats counted; bounds the memory beside the result.
+
+    Raises:
+      InputError: a window without times.
+    """
+    if window is not None and data.time is None:
+        raise InputError(f"{data.name}: pairs.window needs a time column; this data has none")
+    order = data.time if data.time is not None else np.random.default_rng(0).random(data.n_edges)
+    row = np.lexsort((order, data.user))
+    degree_U = data.user_counts()
+    end_E = np.repeat(np.cumsum(degree_U), degree_U)
+    row = row[end_E - np.arange(len(row)) <= history]
+    item, user = data.item[row].astype(np.int64), data.user[row]
+    # How many of the user's later items each one pairs with.
+    place = np.arange(len(row))
+    last = np.searchsorted(user, user, side="right") - 1
+    if window is not None:
+        assert data.time is not None
+        last = _within(data.time[row], place, last, window)
+    count = last - place
+    key, weight = np.empty(0, np.int64), np.empty(0)
+    waiting: list[tuple[np.ndarray, np.ndarray]] = []
+    for part in _blocks(count, block):
+        first = np.repeat(place[part], count[part])
+        begin = np.cumsum(count[part]) - count[part]
+        second = first + 1 + np.arange(len(first)) - np.repeat(begin, count[part])
+        a, b = item[first], item[second]
+        made = np.minimum(a, b) * data.n_items + np.maximum(a, b)
+        waiting.append(_counted(made[a != b]))
+        # Merged when there is as much of it as before: each pair moves a few times only.
+        if sum(len(found) for found, _ in waiting) >= max(len(key), block):
+            key, weight = _merge([(key, weight), *waiting])
+            waiting = []
+    key, weight = _merge([(key, weight), *waiting])
+    src, dst = np.divmod(key, max(data.n_items, 1))
+    cut = int((degree_U > history).sum())
+    notes = data.notes | ({f"users of more than {history} items, cut": cut} if cut else {})
+    columns = src.astype(np.int32), dst.astype(np.int32), weight.astype(np.float32)
+    return ItemGraph(*columns, data.item_ids, data.item_features, data.name, notes)
+
+
+def _within(time: np.ndarray, place: np.ndarray, last: np.ndarray, window: float) -> np.ndarray:
+    """The last place up to ``last`` whose time is at most ``window`` after that of ``place``."""
+    low, high = place.copy(), last.copy()
+    while (low < high).any():
+        middle = (low + high + 1) // 2
+        near = time[middle] - time[place] <= window
+        low, high = np.where(near, middle, low), np.where(near, high, middle - 1)
+    return low
+
+
+def _blocks(count: np.ndarray, block: int) -> list[slice]:
+    """Slices of places whose counts add up to about ``block``."""
+    total = np.append(0, np.cumsum(count))
+    cuts = np.searchsorted(total, np.arange(block, total[-1], block))
+    bounds = sorted({0, *cuts.tolist(), len(count)})
+    return [slice(a, b) for a, b in itertools.pairwise(bounds)]
+
+
+def _counted(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The unique keys, ascending, and how often each is there; ``key`` is sorted in place."""
+    key.sort()
+    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])
+    return key[first], np.diff(first, append=len(key)).astype(np.float64)
+
+
+def _merge(parts: list[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    keys, weights = zip(*parts, strict=True)
+    return summed(np.concatenate(keys), np.concatenate(weights))

@@ -1,0 +1,68 @@
+"""Weighted lists of pairs of items: CSV, TSV and Parquet, a row a pair."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from jaxrec.data.formats import parquet, tables
+from jaxrec.data.formats.assemble import Part, id_rows
+from jaxrec.data.formats.columns import EdgeColumns, names_pairs
+from jaxrec.data.formats.text import look
+from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.errors import InputError
+
+ENDINGS = (".csv", ".tsv", ".parquet")
+
+
+def is_list(path: Path) -> bool:
+    """Whether a table's header names both ends of a pair (``src``, ``dst``), and no user.
+
+    Raises:
+      InputError: the file cannot be read as a table.
+    """
+    if path.suffix.lower() == ".parquet":
+        with parquet.opened(path) as lines:
+            return names_pairs(lines.collect_schema().names())
+    return path.suffix.lower() in ENDINGS and names_pairs(look(path).rows[0])
+
+
+def read(path: Path, columns: EdgeColumns | None = None) -> ItemGraph:
+    """Read a list of pairs; both directions and repeats of a pair add up.
+
+    The columns are ``src``, ``dst`` and, perhaps, ``weight`` (1 without), by common names or, in
+    a text file without a header, in this order. Pairs of an item with itself are left out.
+
+    Raises:
+      InputError: names the file, the line and the mend.
+    """
+    columns = columns or EdgeColumns()
+    if path.suffix.lower() == ".parquet":
+        part = parquet.table(path, columns, None)
+    else:
+        part = tables.delimited(path, columns, None)
+    weight = _weights(part)
+    notes = dict(part.notes)
+    ends = [part.frame.drop_in_place(role) for role in columns.required()]
+    rows, ids = id_rows(ends, [])
+    src, dst = np.split(rows, 2)
+    graph = ItemGraph.of_pairs(src, dst, weight, ids, name=path.resolve().stem)
+    itself = int((src == dst).sum())
+    notes["pairs of an item with itself"] = itself
+    notes["repeated pairs"] = len(src) - itself - graph.n_pairs
+    graph.notes.update({what: count for what, count in notes.items() if count})
+    return graph
+
+
+def _weights(part: Part) -> np.ndarray:
+    if "weight" not in part.frame.columns:
+        return np.ones(part.frame.height, np.float32)
+    weight = part.frame["weight"]
+    # What float32 rounds to 0 is none either.
+    wrong = weight.cast(pl.Float32) <= 0
+    if wrong.any():
+        row = int(wrong.arg_max() or 0)
+        raise InputError(
+            f"{part.where(row)}: weight {weight[row]:g} is not positive; mend or drop the row"
+        )
+    return weight.to_numpy().astype(np.float32)

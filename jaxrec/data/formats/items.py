@@ -1,0 +1,169 @@
+"""Anything that gives pairs of items to an ItemGraph: what ``--data`` of an item model takes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaxrec.config import RELATIONS, PairsConfig
+from jaxrec.data import formats, itemgraph, synthetic_items
+from jaxrec.data.cooccurrence import of_interactions
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import amazon, catalogue, edges
+from jaxrec.data.formats.columns import Columns, EdgeColumns
+from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.data.prepared import format_of, is_prepared
+from jaxrec.errors import InputError, nearest
+
+FORMATS = ("amazon-meta", "pairs", "co-occurrence")
+"""Formats that give an item graph, besides ``prepared``."""
+
+
+def resolve_items(path_or_name: str, pairs: PairsConfig) -> ItemGraph:
+    """The item graph that a configuration names: ``synthetic``, or a path for :func:`read_items`.
+
+    Raises:
+      InputError: as :func:`read_items`.
+    """
+    if path_or_name == "synthetic":
+        _refuse_idle(path_or_name, "synthetic", pairs)
+        return _without_light(synthetic_items.embedded(), pairs.min_weight)
+    return read_items(path_or_name, pairs=pairs)
+
+
+def read_items(
+    path: str | Path,
+    format: str | None = None,
+    pairs: PairsConfig | None = None,
+    columns: EdgeColumns | Columns | None = None,
+    *,
+    items: str | Path | None = None,
+    cold_items: bool = False,
+    strict: bool = False,
+) -> ItemGraph:
+    """Read pairs of items from a file or folder.
+
+    Args:
+      path: a prepared item graph; product metadata (``amazon-meta``: .json or .jsonl, perhaps
+        .gz); a list of pairs (``pairs``: a table with columns such as src, dst and
+        weight); or interactions in any format of :func:`jaxrec.read`, whose items make pairs by
+        ``co-occurrence``.
+      format: ``prepared`` or one of ``FORMATS``; told from the path where not given.
+      pairs: weights of relations, window and history of interactions, least weight.
+      columns: of a list of pairs, or of interactions; guessed where not given.
+      items: a table of features keyed by item id.
+      cold_items: keep what only that table has as items without a pair.
+      strict: refuse metadata with any fault, instead of counting faults in the notes.
+
+    Raises:
+      InputError: the path, the format or the content is not usable, or ``pairs`` asks for what
+        does not count for the format.
+    """
+    path, pairs = Path(path), pairs or PairsConfig()
+    known = ("prepared", *FORMATS)
+    if format is not None and format not in known:
+        raise InputError(
+            f"unknown format {format!r}{nearest(format, known)}; of item graphs: {', '.join(known)}"
+        )
+    try:
+        format = format or detect_items(path)
+        if strict and format != "amazon-meta":
+            raise InputError(f"{path}: strict is for format amazon-meta; others always are")
+        _refuse_idle(path, format, pairs)
+        graph = _READERS[format](path, pairs, columns, strict)
+        if items is not None:
+            table = catalogue.keyed(Path(items), "item")
+            graph = catalogue.attach(graph, table, "item", own=False, cold=cold_items)
+        elif cold_items:
+            raise InputError(f"{path}: --cold-items needs a table that names them: --items FILE")
+        return _without_light(graph, pairs.min_weight)
+    except OSError as e:
+        raise formats.unreadable(path, e) from e
+
+
+def detect_items(path: str | Path) -> str:
+    """The format of a file or folder that is to give an item graph.
+
+    Raises:
+      InputError: there is nothing there, or nothing known.
+    """
+    path = Path(path)
+    if is_prepared(path) and format_of(path) == itemgraph.FORMAT:
+        return "prepared"
+    if path.is_file() and formats.is_metadata_name(path.name):
+        return "amazon-meta"
+    if path.is_file() and edges.is_list(path):
+        return "pairs"
+    formats.detect(path)
+    return "co-occurrence"
+
+
+def is_item_graph(path: str | Path) -> bool:
+    """Whether what is there can only give pairs of items. Raises InputError as detect_items."""
+    return detect_items(path) != "co-occurrence"
+
+
+Reader = Callable[[Path, PairsConfig, Any, bool], ItemGraph]
+
+
+def _prepared(path: Path, pairs: PairsConfig, columns: Any, strict: bool) -> ItemGraph:
+    _refuse_columns(path, "prepared", columns)
+    return ItemGraph.load(path)
+
+
+def _metadata(path: Path, pairs: PairsConfig, columns: Any, strict: bool) -> ItemGraph:
+    _refuse_columns(path, "amazon-meta", columns)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; name a file of product metadata")
+    return amazon.read(path, pairs.relations(), strict=strict)
+
+
+def _list(path: Path, pairs: PairsConfig, columns: Any, strict: bool) -> ItemGraph:
+    if not (path.is_file() and path.suffix.lower() in edges.ENDINGS):
+        raise InputError(
+            f"{path}: a list of pairs is a file that ends in {', '.join(edges.ENDINGS)}"
+        )
+    return edges.read(path, columns)
+
+
+def _co_occurring(path: Path, pairs: PairsConfig, columns: Any, strict: bool) -> ItemGraph:
+    data: Dataset = formats.read(path, columns=columns)
+    return of_interactions(data, window=pairs.window, history=pairs.history)
+
+
+_READERS: dict[str, Reader] = {
+    "prepared": _prepared,
+    "amazon-meta": _metadata,
+    "pairs": _list,
+    "co-occurrence": _co_occurring,
+}
+
+
+_COUNTS_FOR = {
+    **dict.fromkeys(RELATIONS, "amazon-meta"),
+    **dict.fromkeys(("window", "history"), "co-occurrence"),
+}
+
+
+def _refuse_idle(path: str | Path, format: str, pairs: PairsConfig) -> None:
+    """Raise InputError where a setting was changed that does nothing for this format."""
+    for name, only in _COUNTS_FOR.items():
+        if format != only and getattr(pairs, name) != getattr(PairsConfig(), name):
+            raise InputError(
+                f"{path}: pairs.{name} counts where {only} is read, and this is {format}; "
+                "leave it out, or import the source anew"
+            )
+
+
+def _refuse_columns(path: Path, format: str, columns: Any) -> None:
+    if columns is not None:
+        raise InputError(f"{path}: format {format} has no columns to name; leave them out")
+
+
+def _without_light(graph: ItemGraph, least: float) -> ItemGraph:
+    """The graph without pairs that weigh less; items stay."""
+    light = graph.weight < least
+    if not light.any():
+        return graph
+    kept = graph.take(~light)
+    return replace(kept, notes=graph.notes | {f"pairs lighter than {least:g}": int(light.sum())})

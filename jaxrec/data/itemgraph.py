@@ -1,0 +1,244 @@
+"""Weighted pairs of items in memory and on disk, and their parts.
+
+On disk it is a prepared folder (:mod:`jaxrec.data.prepared`) with one file an array.
+"""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrec.data import prepared
+from jaxrec.data.features import Features
+from jaxrec.errors import InputError
+
+FORMAT = "jaxrec item graph"
+"""What the manifest of a prepared folder calls an ItemGraph."""
+_COLUMNS = ("src", "dst", "weight")
+_SIDE = "item_features"
+
+
+class Adjacency(NamedTuple):
+    """Neighbours by item: those of i are ``indices[indptr[i]:indptr[i + 1]]``, ascending.
+
+    Shapes: indptr [I + 1] int32, or int64 past 2^31 entries; indices [2P] int32; weight [2P]
+    float32.
+    """
+
+    indptr: np.ndarray
+    indices: np.ndarray
+    weight: np.ndarray
+
+    @property
+    def degree(self) -> np.ndarray:
+        """Neighbours an item, [I]."""
+        return np.diff(self.indptr)
+
+
+@dataclass(frozen=True)
+class ItemGraph:
+    """P unordered pairs of I items, each pair once and none of an item with itself.
+
+    Attributes:
+      src, dst: [P] int32 row numbers into the id table, src < dst, sorted by (src, dst).
+      weight: [P] float32, positive.
+      item_ids: [I] int64 or unicode. Items without a pair may be there: cold ones.
+      item_features: a row for each of the ids, or None.
+      name: for people.
+      notes: what was odd in the source but usable, counted.
+
+    Raises:
+      InputError: arrays that are not so; :meth:`of_pairs` makes them so.
+    """
+
+    src: np.ndarray
+    dst: np.ndarray
+    weight: np.ndarray
+    item_ids: np.ndarray
+    item_features: Features | None = None
+    name: str = "items"
+    notes: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        fault = self._fault()
+        if fault is not None:
+            raise InputError(f"{self.name}: {fault}; ItemGraph.of_pairs takes pairs as they come")
+        for column in self.features().values():
+            size = column.n_rows
+            if size != self.n_items:
+                raise InputError(f"{_SIDE} has {size} rows for {self.n_items} items")
+
+    @classmethod
+    def of_pairs(
+        cls,
+        a: np.ndarray,
+        b: np.ndarray,
+        weight: np.ndarray,
+        item_ids: np.ndarray,
+        **rest: Any,
+    ) -> "ItemGraph":
+        """Pairs as they come: both directions and repeats of a pair add up, self-pairs go.
+
+        Args:
+          a, b: [n] row numbers into ``item_ids``.
+          weight: [n] positive.
+          rest: ``item_features``, ``name``, ``notes``.
+        """
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        key, total = summed(low.astype(np.int64) * len(item_ids) + high, weight, low != high)
+        src, dst = np.divmod(key, max(len(item_ids), 1))
+        columns = src.astype(np.int32), dst.astype(np.int32), total.astype(np.float32)
+        return cls(*columns, item_ids, **rest)
+
+    @property
+    def n_items(self) -> int:
+        return len(self.item_ids)
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.src)
+
+    def take(self, index: np.ndarray) -> "ItemGraph":
+        """The pairs at ``index`` (a mask, or ascending numbers), with the same id table."""
+        return replace(self, **{name: getattr(self, name)[index] for name in _COLUMNS})
+
+    def keys(self) -> np.ndarray:
+        """One number a pair, src · I + dst, ascending, [P] int64."""
+        return self.src.astype(np.int64) * self.n_items + self.dst
+
+    def degree(self) -> np.ndarray:
+        """Pairs an item, [I] int64."""
+        n = self.n_items
+        return np.bincount(self.src, minlength=n) + np.bincount(self.dst, minlength=n)
+
+    def adjacency(self) -> Adjacency:
+        """The symmetric graph: each pair in both directions, neighbours ascending."""
+        from scipy import sparse
+
+        n = self.n_items
+        kind = np.int32 if 2 * self.n_pairs < 2**31 else np.int64
+        indptr = np.append(0, np.cumsum(np.bincount(self.src, minlength=n))).astype(kind)
+        upper = sparse.csr_array((self.weight, self.dst.astype(kind, copy=False), indptr), (n, n))
+        both = upper + upper.T.tocsr()
+        return Adjacency(both.indptr, both.indices.astype(np.int32, copy=False), both.data)
+
+    def features(self) -> dict[str, Features]:
+        """The side features by name, where there are any."""
+        return {} if self.item_features is None else {_SIDE: self.item_features}
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the pairs, the id table and the features, as hexadecimal digits."""
+        return prepared.fingerprint(self._arrays(), self.features())
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, name) for name in (*_COLUMNS, "item_ids")}
+
+    def save(self, folder: str | Path) -> None:
+        """Write the prepared folder; whole or not at all.
+
+        Raises:
+          InputError: the folder exists and is no empty folder, or cannot be written.
+        """
+        manifest = {
+            "format": FORMAT,
+            "name": self.name,
+            "items": self.n_items,
+            "pairs": self.n_pairs,
+            "notes": self.notes,
+        }
+        prepared.save(folder, self._arrays(), self.features(), manifest)
+
+    @classmethod
+    def load(cls, folder: str | Path, *, verify: bool = False) -> "ItemGraph":
+        """Open a prepared folder, arrays memory-mapped.
+
+        Args:
+          verify: also compare the fingerprint.
+
+        Raises:
+          InputError: a file is missing, damaged or not what the manifest says.
+        """
+        folder = Path(folder)
+        manifest = prepared.read_manifest(folder, FORMAT, ("items", "pairs"), (_SIDE,))
+        arrays = {
+            name: prepared.open_array(folder / f"{name}.npy") for name in (*_COLUMNS, "item_ids")
+        }
+        for name, array in arrays.items():
+            if array.shape != (manifest["items" if name == "item_ids" else "pairs"],):
+                raise prepared.mismatch(folder / f"{name}.npy")
+        sides: dict[str, Any] = {}
+        if _SIDE in manifest:
+            found = prepared.load_features(folder, _SIDE, manifest[_SIDE], manifest["items"])
+            sides[_SIDE] = found
+        try:
+            graph = cls(**arrays, **sides, name=manifest["name"], notes=manifest["notes"])
+        except InputError as e:
+            raise prepared.mismatch(folder / "src.npy") from e
+        if verify and graph.fingerprint() != manifest["fingerprint"]:
+            raise InputError(f"{folder}: content differs from its fingerprint; import again")
+        return graph
+
+    def _fault(self) -> str | None:
+        """What is not as the class says, or None."""
+        src, dst, weight = self.src, self.dst, self.weight
+        if not src.shape == dst.shape == weight.shape == (len(src),):
+            return "src, dst and weight are of different lengths"
+        if not (src.dtype == dst.dtype == np.int32 and weight.dtype == np.float32):
+            return "src and dst are int32, and weight is float32"
+        if self.item_ids.ndim != 1 or self.item_ids.dtype.kind not in "iU":
+            return "item_ids are whole numbers or texts"
+        if not len(src):
+            return None
+        if src.min() < 0 or dst.max() >= self.n_items:
+            return "a row number outside the id table"
+        if not (src < dst).all():
+            return "a pair is not in order (src < dst)"
+        step = np.diff(src)
+        if not ((step > 0) | ((step == 0) & (np.diff(dst) > 0))).all():
+            return "pairs are not sorted, or one is there twice"
+        if not (weight.min() > 0 and np.isfinite(weight.max())):
+            return "a weight is not a positive number"
+        return None
+
+
+class LabelledPairs(NamedTuple):
+    """Pairs of items, and which of them belong together.
+
+    Shapes: a_P, b_P [P] int32, a < b; label_P [P] bool, the true ones first.
+    """
+
+    a_P: np.ndarray
+    b_P: np.ndarray
+    label_P: np.ndarray
+
+    @property
+    def n_pairs(self) -> int:
+        return len(self.label_P)
+
+
+class PairSplits(NamedTuple):
+    """The pairs to train on, with the whole id table, and those to judge by; these may be empty."""
+
+    train: ItemGraph
+    validation: LabelledPairs
+    test: LabelledPairs
+
+
+def distinct(key: np.ndarray) -> np.ndarray:
+    """The unique keys, ascending: np.unique's answer, whose hash table costs 50 times as much."""
+    key = np.sort(key)
+    return key[np.concatenate([[True], key[1:] != key[:-1]])[: len(key)]]
+
+
+def summed(
+    key: np.ndarray, weight: np.ndarray, kept: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The unique keys, ascending, and the sum of the weights of each (float64)."""
+    if kept is not None and not kept.all():
+        key, weight = key[kept], weight[kept]
+    order = np.argsort(key, kind="stable")
+    key, weight = key[order], weight[order]
+    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])
+    total = np.add.reduceat(weight, first, dtype=np.float64) if len(first) else weight[:0]
+    return key[first], total.astype(np.float64)

@@ -1,0 +1,92 @@
+"""An item graph to train pairs, and labelled pairs for validation and test.
+
+Each held-out pair stands beside a negative one: two items drawn evenly from those of the part's
+held-out pairs, that are in no pair of the whole graph. No pair, true or negative, comes twice.
+"""
+
+import numpy as np
+
+from jaxrec.config import PairsConfig
+from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, PairSplits, distinct
+from jaxrec.errors import InputError
+
+_SPARSE = 4
+"""Where fewer than one pair in so many is taken already, negatives are found by trying."""
+
+
+def split_pairs(graph: ItemGraph, config: PairsConfig, seed: int) -> PairSplits:
+    """Hold out a share of the pairs as test, and a share of the rest as validation.
+
+    The test part depends on the seed and its share alone, not on the validation share.
+
+    Raises:
+      InputError: no train pair would be left, or the items of the held-out pairs are so densely
+        paired that there are too few pairs left to be negatives.
+    """
+    n = graph.n_pairs
+    order = np.random.default_rng([seed, 0]).permutation(n)
+    n_test = round(n * config.test)
+    n_validation = round((n - n_test) * config.validation)
+    test = np.sort(order[n - n_test :])
+    validation = np.sort(order[n - n_test - n_validation : n - n_test])
+    train = np.sort(order[: n - n_test - n_validation])
+    if not len(train):
+        raise InputError(
+            f"{graph.name}: of {n} pairs none is left to train on; hold out less (pairs.test "
+            f"{config.test:g}, pairs.validation {config.validation:g}) or give more pairs"
+        )
+    del order
+    taken = graph.keys()
+    parts = []
+    for stream, held_out in enumerate((test, validation), start=1):
+        rng = np.random.default_rng([seed, stream])
+        negative = _negatives(graph, held_out, taken, rng)
+        taken = distinct(np.concatenate([taken, negative]))
+        parts.append(_labelled(graph, held_out, negative))
+    return PairSplits(graph.take(train), parts[1], parts[0])
+
+
+def _labelled(graph: ItemGraph, held_out: np.ndarray, negative: np.ndarray) -> LabelledPairs:
+    a, b = np.divmod(negative, max(graph.n_items, 1))
+    label = np.repeat([True, False], [len(held_out), len(negative)])
+    return LabelledPairs(
+        np.concatenate([graph.src[held_out], a.astype(np.int32)]),
+        np.concatenate([graph.dst[held_out], b.astype(np.int32)]),
+        label,
+    )
+
+
+def _negatives(
+    graph: ItemGraph, held_out: np.ndarray, taken: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """As many different keys as held-out pairs, ascending, none among the ascending ``taken``."""
+    needed = len(held_out)
+    item = distinct(np.concatenate([graph.src[held_out], graph.dst[held_out]]))
+    possible = len(item) * (len(item) - 1) // 2
+    if possible <= _SPARSE * (len(taken) + needed):
+        a, b = np.triu_indices(len(item), 1)
+        free = np.setdiff1d(_key(graph, item[a], item[b]), taken, assume_unique=True)
+        if len(free) < needed:
+            raise InputError(
+                f"{graph.name}: the items of the {needed} held-out pairs leave {len(free)} pairs "
+                "to be negatives; hold out less, or give a sparser graph"
+            )
+        return np.sort(rng.permutation(free)[:needed])
+    found = np.empty(0, np.int64)
+    while len(found) < needed:
+        a, b = item[rng.integers(0, len(item), (2, needed - len(found)))]
+        drawn = distinct(_key(graph, a[a != b], b[a != b]))
+        found = distinct(np.concatenate([found, drawn[~_among(drawn, taken)]]))
+    return found
+
+
+def _key(graph: ItemGraph, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.minimum(a, b).astype(np.int64) * graph.n_items + np.maximum(a, b)
+
+
+def _among(key: np.ndarray, taken: np.ndarray) -> np.ndarray:
+    """Which keys are among the ascending ``taken``."""
+    if not len(taken):
+        return np.zeros(len(key), bool)
+    place = np.searchsorted(taken, key)
+    return taken[np.minimum(place, len(taken) - 1)] == key

@@ -1,0 +1,146 @@
+"""The folder that holds prepared data: ``manifest.json`` and one ``.npy`` file an array.
+
+NumPy alone loads it, memory-mapped and without pickle. The manifest carries a fingerprint of the
+content, and says which array of side features is in ``item_features.0.npy`` and so on.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrec.data.features import Features
+from jaxrec.errors import InputError
+from jaxrec.files import replacing
+
+VERSION = 1
+
+
+def fingerprint(arrays: Mapping[str, np.ndarray], sides: Mapping[str, Features]) -> str:
+    """SHA-256 over every array and the features, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    named = dict(arrays)
+    for side, features in sides.items():
+        named |= {f"{side}:{name}": array for name, array in features.arrays().items()}
+    for name, column in named.items():
+        digest.update(f"{name}{column.dtype.str}{column.shape}".encode())
+        digest.update(np.ascontiguousarray(column).data)
+    return digest.hexdigest()
+
+
+def save(
+    folder: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    sides: Mapping[str, Features],
+    manifest: Mapping[str, Any],
+) -> None:
+    """Write the folder; whole or not at all. Its manifest gets version and fingerprint besides.
+
+    Raises:
+      InputError: the folder exists and is no empty folder, or cannot be written.
+    """
+    refuse_occupied(folder)
+    with replacing(Path(folder).absolute()) as partial:
+        partial.mkdir()
+        named = dict(arrays)
+        listed = {side: features.arrays() for side, features in sides.items()}
+        for side, parts in listed.items():
+            named |= {f"{side}.{n}": array for n, array in enumerate(parts.values())}
+        for name, column in named.items():
+            np.save(partial / f"{name}.npy", column, allow_pickle=False)
+        written = {
+            **manifest,
+            "version": VERSION,
+            **{side: list(parts) for side, parts in listed.items()},
+            "fingerprint": fingerprint(arrays, sides),
+        }
+        (partial / "manifest.json").write_text(json.dumps(written, indent=1) + "\n")
+
+
+def refuse_occupied(folder: str | Path) -> None:
+    """Raise InputError unless the path is free, or an empty folder."""
+    folder = Path(folder)
+    try:
+        occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
+    except OSError as e:
+        raise InputError(f"{folder}: cannot be written ({e.strerror or e})") from e
+    if occupied:
+        raise InputError(f"{folder}: exists already; name a new or an empty folder")
+
+
+def is_prepared(folder: str | Path) -> bool:
+    """Whether the path is a folder with a manifest."""
+    return (Path(folder) / "manifest.json").is_file()
+
+
+def open_array(path: Path) -> np.ndarray:
+    """A memory-mapped array. Raises InputError where it is missing or damaged."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as e:
+        raise InputError(f"{path}: damaged or missing; import the data again") from e
+
+
+def load_features(folder: Path, side: str, listed: list[str], n_rows: int) -> Features:
+    """The features of a side. Raises InputError where an array is not what it should be."""
+    arrays = {name: open_array(folder / f"{side}.{n}.npy") for n, name in enumerate(listed)}
+    features = Features.from_arrays(arrays)
+    fault = features.fault(n_rows)
+    if fault is not None:
+        raise mismatch(folder / f"{side}.{listed.index(fault)}.npy")
+    return features
+
+
+def mismatch(path: Path) -> InputError:
+    """The error for a file that holds something else than the manifest says."""
+    return InputError(f"{path}: not what manifest.json says; import again")
+
+
+def read_manifest(
+    folder: Path,
+    format: str,
+    counts: tuple[str, ...],
+    sides: tuple[str, ...],
+    complete: Callable[[dict[str, Any]], bool] = lambda manifest: True,
+) -> dict[str, Any]:
+    """The manifest of a folder of this format.
+
+    Args:
+      counts: fields that must be whole numbers.
+      sides: fields that may list the arrays of side features.
+      complete: what else must hold.
+
+    Raises:
+      InputError: it is missing, damaged, or of another format or version.
+    """
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        known = manifest["format"] == format and manifest["version"] == VERSION
+        sound = known and (
+            all(isinstance(manifest[n], int) for n in counts)
+            and isinstance(manifest["name"], str)
+            and isinstance(manifest["notes"], dict)
+            and isinstance(manifest["fingerprint"], str)
+            and complete(manifest)
+        )
+        nothing = np.empty(0)
+        for side in manifest.keys() & set(sides):
+            Features.from_arrays(dict.fromkeys(manifest[side], nothing))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        raise InputError(f"{path}: not a prepared data set's manifest; import again") from e
+    if not sound:
+        raise InputError(f"{path}: not a manifest of version {VERSION}; import again")
+    return manifest
+
+
+def format_of(folder: str | Path) -> str | None:
+    """What the manifest of a prepared folder says that it holds; None where it says nothing."""
+    try:
+        found = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))["format"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found if isinstance(found, str) else None

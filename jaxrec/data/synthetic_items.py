@@ -1,0 +1,83 @@
+"""Made-up item graphs with a known answer: planted communities, power-law degrees.
+
+The communities and the popularity of items are those of :mod:`jaxrec.data.synthetic`. A pair is
+an item by popularity (each item comes first once, so that none is without a pair) and another
+one, with probability ``LOYALTY`` of the same community, by popularity too.
+"""
+
+import numpy as np
+
+from jaxrec.data.itemgraph import ItemGraph, distinct
+from jaxrec.data.synthetic import Truth, draw_items, ids, telling, truth
+from jaxrec.errors import InputError
+
+_WEIGHTS = (0.5, 1.0, 1.2, 1.5, 2.0)
+_EMBEDDED = {"items": 2_000, "communities": 20, "seed": 20_240}
+_EMBEDDED_PAIRS = 16_000
+
+
+def planted(items: int, *, communities: int = 12, seed: int = 0) -> Truth:
+    """What :func:`make` with the same arguments draws from; its users are the items too."""
+    found = truth(items, items, communities=communities, seed=seed)
+    community, popularity = found.item_community, found.popularity
+    return Truth(community, community, popularity, popularity)
+
+
+def make(
+    items: int,
+    pairs: int,
+    *,
+    communities: int = 12,
+    seed: int = 0,
+    missing: float | None = None,
+) -> ItemGraph:
+    """Draw exactly ``pairs`` different pairs.
+
+    Args:
+      missing: give the items features (``group``, ``tags``, ``level``) that tell of community
+        and popularity, this share of each column's cells missing; none where None. The pairs
+        are the same.
+
+    Raises:
+      InputError: fewer pairs than items, more than an eighth of all pairs, more communities
+        than items, or ``missing`` is no share.
+    """
+    if not 1 <= communities <= items:
+        raise InputError(f"communities must be in [1, {items}], not {communities}")
+    if not items <= pairs <= items * (items - 1) // 16:
+        raise InputError(
+            f"pairs must be in [{items}, {items * (items - 1) // 16}] for {items} items (one an "
+            f"item, an eighth of all pairs), not {pairs}"
+        )
+    if missing is not None and not 0 <= missing <= 1:
+        raise InputError(f"missing must be a share in [0, 1], not {missing}")
+    found = planted(items, communities=communities, seed=seed)
+    rng = np.random.default_rng([seed, 3])
+    first = np.arange(items)
+    key = np.empty(0, np.int64)
+    while len(key) < pairs:
+        other = draw_items(found, first, rng)
+        while (itself := first == other).any():
+            other[itself] = draw_items(found, first[itself], rng)
+        low, high = np.minimum(first, other), np.maximum(first, other)
+        key = distinct(np.concatenate([key, low * items + high]))
+        first = rng.choice(items, pairs - len(key), p=found.popularity)
+    src, dst = np.divmod(key, items)
+    features = None
+    if missing is not None:
+        stream = np.random.default_rng([seed, 4])
+        community = found.item_community
+        features = telling(community, found.popularity, communities, stream, missing)
+    return ItemGraph(
+        src.astype(np.int32),
+        dst.astype(np.int32),
+        rng.choice(np.array(_WEIGHTS, np.float32), pairs),
+        ids("i", items),
+        features,
+        name=f"synthetic-{items}-{pairs}-seed{seed}",
+    )
+
+
+def embedded() -> ItemGraph:
+    """The fixed data of item models without ``data``: 2,000 items, 16,000 pairs, features."""
+    return make(pairs=_EMBEDDED_PAIRS, missing=0.5, **_EMBEDDED)

@@ -1,0 +1,122 @@
+"""How well scores tell true pairs from false ones, over every threshold.
+
+Scores that are equal stand and fall together: the curves have a point for each different score,
+and both areas are those of scikit-learn, ties included.
+
+roc_auc            area under tpr = TP / P over fpr = FP / N, by trapezoids: the probability that
+                   a true pair scores above a false one, ties counting half (Fawcett 2006).
+average_precision  Σ_n (R_n - R_{n-1}) · precision_n, over falling thresholds, without
+                   interpolation (as scikit-learn).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from jaxrec.errors import RunError
+
+
+class Curve(NamedTuple):
+    """Points of a curve by falling threshold; the first one's is infinite: nothing is called true.
+
+    Shapes: x, y, threshold [n] float64.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    threshold: np.ndarray
+
+    def thinned(self, n: int = 1000) -> "Curve":
+        """At most ``n`` of the points, evenly along the curve and along its threshold."""
+        if len(self.x) <= n:
+            return self
+        finite = self.threshold[1:]
+        spread = np.ptp(finite) or 1.0
+        drop = np.append(0, np.append(0, -np.diff(finite)) / spread)
+        way = np.cumsum(np.abs(np.diff(self.x, prepend=0)) + np.abs(np.diff(self.y, prepend=0)))
+        way = way / (way[-1] or 1.0) + np.cumsum(drop)
+        at = np.searchsorted(way, np.linspace(way[0], way[-1], n - 1))
+        at = np.union1d(np.minimum(at, len(way) - 1), [0])
+        return Curve(*(part[at] for part in self))
+
+
+class _Counts(NamedTuple):
+    """By falling threshold: the threshold, and the true and false pairs at or above it."""
+
+    threshold: np.ndarray
+    true: np.ndarray
+    false: np.ndarray
+
+
+def _counts(score_P: np.ndarray, label_P: np.ndarray) -> _Counts:
+    if np.isnan(score_P).any():
+        raise RunError("the scores of pairs are not numbers (NaN), and cannot be compared")
+    score_P = score_P.astype(np.float64)
+    order = np.argsort(-score_P)  # which of equal scores comes first does not matter
+    score_P, label_P = score_P[order], label_P[order]
+    last = np.append(np.flatnonzero(score_P[1:] != score_P[:-1]), len(score_P) - 1)
+    true = np.cumsum(label_P, dtype=np.int64)[last]
+    false = last + 1 - true
+    if not (true[-1] and false[-1]):
+        raise ValueError("pairs of both labels are needed")
+    return _Counts(score_P[last], true, false)
+
+
+def areas(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> tuple[float, float]:
+    """:func:`roc_auc` and :func:`average_precision`, sorted once."""
+    counts = _counts(score_P, label_P)
+    return _under_roc(counts), _mean_precision(counts)
+
+
+def roc_auc(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> float:
+    """The area under the ROC curve.
+
+    Raises:
+      RunError: a score is NaN.
+      ValueError: all labels are alike.
+    """
+    return _under_roc(_counts(score_P, label_P))
+
+
+def average_precision(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> float:
+    """The mean precision over the true pairs, each at its own threshold.
+
+    Raises:
+      RunError: a score is NaN.
+      ValueError: all labels are alike.
+    """
+    return _mean_precision(_counts(score_P, label_P))
+
+
+def _under_roc(counts: _Counts) -> float:
+    _, true, false = counts
+    # Twice the area in whole numbers: exact.
+    before = np.append(0, true[:-1])
+    twice = int(np.sum(np.diff(false, prepend=0) * (true + before)))
+    return twice / (2 * int(true[-1]) * int(false[-1]))
+
+
+def _mean_precision(counts: _Counts) -> float:
+    _, true, false = counts
+    return float(np.sum(np.diff(true, prepend=0) * (true / (true + false))) / true[-1])
+
+
+def roc_curve(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> Curve:
+    """True positive rate over false positive rate, from (0, 0) to (1, 1)."""
+    threshold, true, false = _counts(score_P, label_P)
+    return Curve(
+        np.append(0, false / false[-1]),
+        np.append(0, true / true[-1]),
+        np.append(np.inf, threshold),
+    )
+
+
+def pr_curve(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> Curve:
+    """Precision over recall, from (0, 1) to recall 1."""
+    threshold, true, false = _counts(score_P, label_P)
+    return Curve(
+        np.append(0, true / true[-1]),
+        np.append(1, true / (true + false)),
+        np.append(np.inf, threshold),
+    )

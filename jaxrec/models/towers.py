@@ -1,0 +1,267 @@
+"""Two towers (Huang et al., CIKM 2013; Yi et al., RecSys 2019): users and items apart."""
+
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from jaxrec.graph.bipartite import Bipartite, Encoded, NodeFeatures
+from jaxrec.models.decoder import BilinearDecoder
+from jaxrec.models.inputs import FeatureEncoder, FeatureSizes, taken
+from jaxrec.models.ngcf import keep_mask
+from jaxrec.models.nodes import NewEdges, Nodes
+from jaxrec.models.score import NeuralScore
+
+_ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "tanh": jnp.tanh}
+_FINALS = {"linear": lambda x: x, "relu": jax.nn.relu, "softmax": jax.nn.softmax}
+_HE, _GLOROT = nnx.initializers.he_uniform(), nnx.initializers.xavier_uniform()
+
+
+class TowerBlock(NamedTuple):
+    """The rows of the table that some embeddings are made of, and whose ids are hidden."""
+
+    node_M: Int[Array, "M"]
+    hidden_M1: Bool[Array, "M 1"] | None
+
+
+class Tower(nnx.Module):
+    """Dense layers over [embedding of the id ; numbers ; one-hot categories ; multi-hot bags].
+
+    Of the first layer the part that meets categories and bags is looked up, not multiplied.
+
+    Args:
+      id_dim: width of the ids' embeddings; None where ids are no part of the input.
+      sizes: of the features; None where there are none.
+      widths: of the layers; the last is D.
+      activation: between the layers. final: after the last.
+      sum_bags: bags are multi-hot; else shares that add up to 1.
+    """
+
+    def __init__(
+        self,
+        id_dim: int | None,
+        sizes: FeatureSizes | None,
+        widths: tuple[int, ...],
+        *,
+        activation: str,
+        final: str,
+        sum_bags: bool,
+        init_std: float,
+        rngs: nnx.Rngs,
+    ) -> None:
+        init = _HE if activation == "relu" else _GLOROT
+        first = widths[0]
+        made = None if id_dim is None else nnx.Param(init(rngs.params(), (id_dim, first)))
+        self.of_id = made
+        encoder = None
+        if sizes is not None:
+            encoder = FeatureEncoder(sizes, first, init_std, rngs, sum_bags=sum_bags)
+        self.features = encoder
+        self.bias = nnx.Param(jnp.zeros(first)) if sizes is None else None
+        shapes = list(pairwise(widths))
+        self.weight = nnx.List([nnx.Param(init(rngs.params(), shape)) for shape in shapes])
+        self.shift = nnx.List([nnx.Param(jnp.zeros(width)) for width in widths[1:]])
+        self.activation, self.final = activation, final
+
+    def first(self, id_nD: Float[Array, "n D0"] | None, x: Encoded | None) -> Float[Array, "n H"]:
+        """The first layer, before its activation."""
+        total_nH = jnp.float32(0) if self.bias is None else self.bias[...]
+        if self.features is not None:
+            assert x is not None, "the tower takes features"
+            total_nH = total_nH + self.features(x)
+        if self.of_id is not None:
+            assert id_nD is not None, "the tower takes ids"
+            total_nH = total_nH + id_nD @ self.of_id[...]
+        return total_nH
+
+    def hidden(self, id_nD: Array | None, x: Encoded | None) -> list[Float[Array, "n _"]]:
+        """What each rectified layer gives; none where there is no rectifier."""
+        h, found = self.first(id_nD, x), []
+        for weight, shift in zip(self.weight, self.shift, strict=True):
+            found.append(_ACTIVATIONS[self.activation](h))
+            h = found[-1] @ weight[...] + shift[...]
+        last = [jax.nn.relu(h)] if self.final == "relu" else []
+        return [*(found if self.activation == "relu" else []), *last]
+
+    def __call__(
+        self, id_nD: Float[Array, "n D0"] | None, x: Encoded | None
+    ) -> Float[Array, "n D"]:
+        """Embeddings from the ids' rows of the table and encoded features."""
+        h = self.first(id_nD, x)
+        for weight, shift in zip(self.weight, self.shift, strict=True):
+            h = _ACTIVATIONS[self.activation](h) @ weight[...] + shift[...]
+        return _FINALS[self.final](h)
+
+
+class Towers(nnx.Module):
+    """A :class:`Tower` for users and one for items; no graph is in it.
+
+    A node without train pairs has no id to speak of: in its place stands the mean row of its
+    side, or, where ids are dropped in training (DropoutNet, Volkovs et al., NeurIPS 2017), a row
+    that has learned to stand for what is hidden.
+
+    Args:
+      n_users, n_items: U, I.
+      dim: D, of the embeddings.
+      tower_dims: widths of the layers before.
+      id_dim: of the ids' embeddings; None where ids are no part of the input.
+      id_dropout: share of the ids that are hidden in a training step.
+      sizes: of the users' and the items' features; None where a side has none.
+      activation, final, sum_bags: as of :class:`Tower`.
+    """
+
+    smoothing = 0
+
+    def __init__(
+        self,
+        n_users: int,
+        n_items: int,
+        dim: int,
+        *,
+        tower_dims: tuple[int, ...] = (),
+        id_dim: int | None = None,
+        id_dropout: float = 0.0,
+        sizes: tuple[FeatureSizes | None, FeatureSizes | None] = (None, None),
+        activation: Literal["relu", "gelu", "tanh"] = "relu",
+        final: Literal["linear", "relu", "softmax"] = "linear",
+        sum_bags: bool = False,
+        init_std: float = 0.1,
+        rngs: nnx.Rngs,
+    ) -> None:
+        table = unknown = None
+        if id_dim is not None:
+            shape = (n_users + n_items, id_dim)
+            table = nnx.Param(init_std * jax.random.normal(rngs.params(), shape))
+            unknown = nnx.Param(jnp.zeros((2, id_dim))) if id_dropout > 0 else None
+        self.embedding, self.unknown = table, unknown
+        self.user, self.item = (
+            Tower(
+                id_dim,
+                of,
+                (*tower_dims, dim),
+                activation=activation,
+                final=final,
+                sum_bags=sum_bags,
+                init_std=init_std,
+                rngs=rngs,
+            )
+            for of in sizes
+        )
+        self.out_dim = dim
+        self.score: NeuralScore | None = None
+        self.decoder: BilinearDecoder | None = None
+        self.bias: nnx.Param | None = None
+        self.n_users, self.id_dropout = n_users, id_dropout
+
+    def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
+        """The embeddings of all nodes; ids are dropped where a key is given."""
+        row_N = jnp.arange(graph.n_nodes, dtype=jnp.int32)
+        table_ND = None if self.embedding is None else self.embedding[...]
+        id_ND = self._shown(graph, row_N, table_ND, self._hidden(row_N, key))
+        if id_ND is not None and self.unknown is None and key is None:
+            unmet_N1 = graph.degree_N[:, None] == 0
+            id_ND = jnp.where(unmet_N1, self._unknown(graph)[self._side(row_N)], id_ND)
+        return self._whole(graph, table_ND, id_ND)
+
+    def rows(
+        self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
+    ) -> Nodes:
+        """Some rows, as in training: without id dropout, a node without pairs keeps its own id."""
+        table_ND = None if self.embedding is None else self.embedding[...]
+        if row_R.shape[0] < graph.n_nodes:
+            block = self.plan(graph, row_R, key)
+            table_RD = None if table_ND is None else table_ND[row_R]
+            return self.of_block(graph, table_RD, block)
+        row_N = jnp.arange(graph.n_nodes, dtype=jnp.int32)
+        id_ND = self._shown(graph, row_N, table_ND, self._hidden(row_N, key))
+        return Nodes(*(x_ND[row_R] for x_ND in self._whole(graph, table_ND, id_ND)))
+
+    def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "_ _"]]:
+        """What each rectified layer of each tower gives, for the rows of its side."""
+        table_ND = None if self.embedding is None else self.embedding[...]
+        id_ND = self._shown(graph, jnp.arange(graph.n_nodes, dtype=jnp.int32), table_ND, None)
+        ids = (None, None) if id_ND is None else jnp.split(id_ND, [self.n_users])
+        user, item = graph.features or NodeFeatures(None, None)
+        wanted_N = jnp.zeros(graph.n_nodes, bool).at[row_R].set(True)
+        found = []
+        sides = (self.user, ids[0], user), (self.item, ids[1], item)
+        for (tower, own, x), of in zip(sides, jnp.split(wanted_N, [self.n_users]), strict=True):
+            found += [jnp.where(of[:, None], h, 0) for h in tower.hidden(own, x)]
+        return found
+
+    def plan(
+        self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None
+    ) -> TowerBlock:
+        """What :meth:`of_block` takes for these rows."""
+        return TowerBlock(row_R, self._hidden(row_R, key))
+
+    def of_block(
+        self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: TowerBlock
+    ) -> Nodes:
+        """:meth:`rows` from the table's rows that the plan names."""
+        row_M = block.node_M
+        id_MD = self._shown(graph, row_M, table_MD, block.hidden_M1)
+        features = graph.features or NodeFeatures(None, None)
+        user = None if features.user is None else taken(features.user, row_M)
+        item = None if features.item is None else taken(features.item, row_M - self.n_users)
+        is_user_M1 = (row_M < self.n_users)[:, None]
+        # A row goes through both towers, for shapes are static; the other's share is left out.
+        emb_MD = jnp.where(is_user_M1, self.user(id_MD, user), self.item(id_MD, item))
+        if table_MD is not None:
+            return Nodes(emb_MD, table_MD)
+        return Nodes(
+            emb_MD, jnp.where(is_user_M1, self.user.first(None, user), self.item.first(None, item))
+        )
+
+    def embed_items(
+        self, graph: Bipartite, x: Encoded, edges: NewEdges, key: PRNGKeyArray
+    ) -> Float[Array, "n D"]:
+        """Embeddings of items that are not in the graph, from their encoded features alone."""
+        id_nD = None
+        if self.embedding is not None:
+            row_D = self._unknown(graph)[1]
+            id_nD = jnp.broadcast_to(row_D, (x.number.shape[0], row_D.shape[0]))
+        return self.item(id_nD, x)
+
+    def _whole(self, graph: Bipartite, table_ND: Array | None, id_ND: Array | None) -> Nodes:
+        """All nodes, each through its own tower."""
+        user, item = graph.features or NodeFeatures(None, None)
+        ids = (None, None) if id_ND is None else jnp.split(id_ND, [self.n_users])
+        sides = (self.user, ids[0], user), (self.item, ids[1], item)
+        emb_ND = jnp.concatenate([tower(own, x) for tower, own, x in sides])
+        if table_ND is not None:
+            return Nodes(emb_ND, table_ND)
+        return Nodes(emb_ND, jnp.concatenate([tower.first(own, x) for tower, own, x in sides]))
+
+    def _side(self, row: Int[Array, "R"]) -> Int[Array, "R"]:
+        return (row >= self.n_users).astype(jnp.int32)
+
+    def _hidden(self, row: Int[Array, "R"], key: PRNGKeyArray | None) -> Bool[Array, "R 1"] | None:
+        if key is None or self.id_dropout == 0:
+            return None
+        return keep_mask(key, self.id_dropout, row, 1) == 0
+
+    def _shown(
+        self, graph: Bipartite, row_R: Array, table_RD: Array | None, hidden_R1: Array | None
+    ) -> Array | None:
+        """The ids' rows, where ids are dropped in training with the learned row for the others."""
+        if table_RD is None or self.unknown is None:
+            return table_RD
+        unmet_R1 = graph.degree_N[row_R][:, None] == 0
+        gone_R1 = unmet_R1 if hidden_R1 is None else unmet_R1 | hidden_R1
+        return jnp.where(gone_R1, self.unknown[...][self._side(row_R)], table_RD)
+
+    def _unknown(self, graph: Bipartite) -> Float[Array, "2 D0"]:
+        """What stands for the id of a user, and of an item, that training has not seen."""
+        assert self.embedding is not None
+        if self.unknown is not None:
+            return self.unknown[...]
+        met_N1 = (graph.degree_N > 0).astype(jnp.float32)[:, None]
+        means = []
+        for side in (slice(self.n_users), slice(self.n_users, None)):
+            total_D = jnp.sum(met_N1[side] * self.embedding[...][side], axis=0)
+            means.append(total_D / jnp.maximum(jnp.sum(met_N1[side]), 1))
+        return jnp.stack(means)

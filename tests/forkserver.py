@@ -1,0 +1,66 @@
+"""A process with jaxrec imported that forks another for each command: imports are paid for once.
+
+Reads a request a line from stdin (JSON: args, cwd, out, err, reports) and answers with a line, the
+child's exit status, negative where a signal ended it. A child is a process of its own: it has its
+own signal handlers, threads, locks and XLA backend, none of which there is before the fork.
+"""
+
+import json
+import os
+import runpy
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib.figure
+
+import jaxrec.cli
+import jaxrec.evaluate.baselines
+import jaxrec.lists
+import jaxrec.recommend
+import jaxrec.report.page
+import jaxrec.train.embed
+import jaxrec.train.results
+import jaxrec.train.run
+
+
+def serve() -> dict[str, Any]:
+    """Fork a child for each request. Returns in the child, with its request."""
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            return request
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        os.write(1, f"{status}\n".encode())
+    sys.exit()
+
+
+def become(request: dict[str, Any]) -> None:
+    """Be `python ARGS...` in the folder and with the output that the request names."""
+    for number, name, mode in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, request["out"], os.O_WRONLY | os.O_CREAT),
+        (2, request["err"], os.O_WRONLY | os.O_CREAT),
+    ):
+        opened = os.open(name, mode)
+        os.dup2(opened, number)
+        os.close(opened)
+    os.chdir(request["cwd"])
+    if not request["reports"]:
+        jaxrec.train.results.can_report = lambda: False
+    first, *rest = request["args"]
+    if first == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [first, *rest]
+        sys.path.insert(0, str(Path(first).parent))
+        runpy.run_path(first, run_name="__main__")
+
+
+if __name__ == "__main__":
+    warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)  # JAX has no threads yet
+    assert matplotlib.figure
+    become(serve())
