@@ -7,13 +7,13 @@ begins a resumed run where it begins a new one: at the top, at a boundary, with 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrec.config import Config, lower_is_better
+from jaxrec.config import lower_is_better
 from jaxrec.doctor.course import Course
 from jaxrec.doctor.findings import findings
 from jaxrec.errors import Interrupted, RunError
@@ -21,53 +21,15 @@ from jaxrec.log import Reporter, RunLog
 from jaxrec.train import signs
 from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed
 from jaxrec.train.feeder import HostDispatch
-from jaxrec.train.problem import Cadence
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState
+from jaxrec.train.trainable import Trainable
 
 DISPATCH_SECONDS = 1.0  # aim of one dispatch: long enough to hide the host, short for a signal
 
 
 Dispatch = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Totals]]
 """(state, data, n) to the state n steps on, and its totals."""
-
-
-@runtime_checkable
-class Trainable(Protocol):
-    """What the loop asks of a problem: what to train, how often to do what, how to measure it."""
-
-    @property
-    def config(self) -> Config: ...
-    @property
-    def cadence(self) -> Cadence: ...
-    @property
-    def stepper(self) -> Any:
-        """Its ``dispatch`` is jitted: (state, data, n) to the state n steps on, and its totals,
-        which begin as ``zero_totals()``; the doctor watches the gradients of its ``parts``."""
-        ...
-
-    @property
-    def data(self) -> Any: ...
-    @property
-    def on_host(self) -> bool:
-        """Whether batches are drawn on the host."""
-        ...
-
-    @property
-    def window_seconds(self) -> float | None: ...
-    @property
-    def unit(self) -> str:
-        """What a batch is counted in."""
-        ...
-
-    def initial_state(self) -> TrainState: ...
-    def blank_state(self) -> TrainState: ...
-    def measure(
-        self, split: str, state: TrainState, should_stop: Callable[[], bool]
-    ) -> dict[str, float] | None: ...
-    def examine(self, state: TrainState) -> dict[str, float]:
-        """The figures that the doctor goes by."""
-        ...
 
 
 class Phase(NamedTuple):
