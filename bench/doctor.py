@@ -314,9 +314,9 @@ def train(
         upto = cadence.next_boundary(step)
         while step < upto:
             n = min(SCAN_LENGTH, upto - step)
-            state, totals = jitted(state, problem.data, jnp.int32(n))
+            state, _ = jitted(state, problem.data, jnp.int32(n))
             step += n
-        seen = jax.device_get(totals)
+        seen = jax.device_get(state.totals)
         told = signs.record(seen.signs, problem.stepper.parts)
         if seen.bad_step >= 0:
             put("doctor", {"not_finite": 1.0} | told)
