@@ -28,6 +28,7 @@ from jaxrec.runfolder import check_run, read_json
 from jaxrec.train import environment, frozen, results, warm
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.loop import Loop, Outcome, Phase
+from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.prepare import inputs
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
@@ -272,10 +273,15 @@ class _Session:
     ) -> tuple[Problem, Outcome]:
         splits = self.splits if phase.name == "search" else merged(self.splits)
         with self.watch.may_leave(self.checkpoints.wait):
-            problem = Problem.build(self.config, splits, phase=phase.name, total=total, tx=self.tx)
+            kind = MeshProblem if self.config.mesh.devices > 1 else Problem
+            problem = kind.build(self.config, splits, phase=phase.name, total=total, tx=self.tx)
         if problem.window_seconds is not None:
             seconds = round(problem.window_seconds, 3)
             self.log.timing(phase.origin, event="ranked", hard_negatives_seconds=seconds)
+        if isinstance(problem, MeshProblem):
+            text, facts = problem.describe()
+            self.reporter.say(text)
+            self.log.timing(phase.origin, event="partitioned", **facts)
         loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
         return problem, loop.run(last)
 
