@@ -7,13 +7,17 @@ from pathlib import Path
 
 CASES = {
     "baselines": "baselines",
+    "cases": "cases",
     "cold": "cold",
+    "doctor": "doctor",
     "growth": "growth",
     "ingest": "ingest",
     "kills": "kills",
+    "item-graph": "item_graph",
     "lecture": "lecture",
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",
+    "pairs-import": "pairs_import",
     "propagate": "propagate",
     "quality": "quality",
     "quickstart": "quickstart",
@@ -22,8 +26,11 @@ CASES = {
     "readme": "readme",
     "sample": "sample",
     "sampled": "sampled",
+    "skipgram": "skipgram",
     "step": "step",
     "tables": "tables",
+    "towers": "towers",
+    "walks": "walks",
 }
 
 

@@ -1,5 +1,6 @@
 """The clock, the writer of results and the measured bandwidth that every case shares."""
 
+import contextlib
 import json
 import os
 import platform
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("jax", "jaxlib", "numpy", "polars", "torch", "torch_geometric", "implicit")
+_PACKAGES = ("jax", "jaxlib", "numpy", "polars", "torch", "torch_geometric", "implicit", "gensim")
 
 
 def record(
@@ -86,6 +87,11 @@ def alternate(
 
 def peak_memory() -> int:
     """Largest resident memory of this process so far, in bytes, memory-mapped pages included."""
+    # ru_maxrss of a process counts what its parent held when it was started.
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -51,8 +51,8 @@ class Kill(NamedTuple):
 
 def start(args: list[str], env: dict[str, str]) -> subprocess.Popen:
     command = [sys.executable, "-m", "jaxrec", *args]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    return subprocess.Popen(command, env=env, text=True, **pipes)
+    pipe, both = subprocess.PIPE, subprocess.STDOUT
+    return subprocess.Popen(command, env=env, text=True, stdout=pipe, stderr=both)
 
 
 def digest(run: Path) -> str:
@@ -108,13 +108,12 @@ def broken_run(
     while True:
         begun = (run / "config.json").is_file()
         args = ["resume", str(run)] if begun else ["train", *options, "--run", str(run)]
-        process = start(args, env)
+        process, number = start(args, env), rng.choice(SIGNALS)
         if len(kills) < AT_MOST:
             delay = rng.uniform(0, 1 if rng.random() < EARLY else usual)
             try:
                 process.wait(delay)
             except subprocess.TimeoutExpired:
-                number = rng.choice(SIGNALS)
                 process.send_signal(number)
         output, _ = process.communicate(timeout=LIMIT)
         resumed = re.search(r"going on from the checkpoint of step (\d+)", output)

@@ -1,4 +1,4 @@
-"""RMSE on MovieLens 100K's first fold: baselines, biased MF, GC-MC with ids and with features.
+"""RMSE on MovieLens 100K's first fold: baselines, biased MF, two towers and GC-MC.
 
 Hyper-parameters and lengths were chosen on a tenth of u1.base; test is read once a seed.
 """
@@ -17,6 +17,8 @@ from jaxrec.runfolder import read_json
 COMMAND = "python -m bench ratings --data ml-100k"
 RUNS = {
     "jaxrec biased-mf": ("biased-mf",),
+    "jaxrec two-tower-ratings, ids": ("two-tower-ratings", "--model.features", "False"),
+    "jaxrec two-tower-ratings, features": ("two-tower-ratings",),
     "jaxrec gcmc-ratings, ids": ("gcmc-ratings", "--model.features", "False"),
     "jaxrec gcmc-ratings, features": ("gcmc-ratings",),
 }

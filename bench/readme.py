@@ -33,6 +33,7 @@ CASES = (
     "tables",
     "quality",
     "ratings",
+    "towers",
     "cold",
 )
 

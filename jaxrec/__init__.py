@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from jaxrec.data.formats import read
     from jaxrec.data.formats.items import read_items
     from jaxrec.data.itemgraph import ItemGraph
+    from jaxrec.doctor.read import diagnose as doctor
     from jaxrec.errors import InputError, Interrupted, JaxrecError, RunError
     from jaxrec.evaluate.run import evaluate
     from jaxrec.export import export
@@ -52,6 +53,7 @@ __all__ = [
     "Run",
     "RunError",
     "__version__",
+    "doctor",
     "embed",
     "evaluate",
     "export",
@@ -65,7 +67,7 @@ __all__ = [
 
 
 # Modules that are themselves called: jaxrec.train(...).
-_CALLED = ("evaluate", "export", "report", "train")
+_CALLED = ("doctor", "evaluate", "export", "report", "train")
 
 
 def __getattr__(name: str) -> Any:

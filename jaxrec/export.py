@@ -24,9 +24,11 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
     Args:
       run: the run folder.
       to: ``npz``, one file as the run's own embeddings.npz: user [U, D], item [I, D], user_ids
-        [U], item_ids [I], and user_bias [U], item_bias [I] where the model has them.
+        [U], item_ids [I], and user_bias [U], item_bias [I], item_context [I, D] where the model
+        has them.
         ``parquet``, a folder with user.parquet and item.parquet, a row an id: id (string),
-        embedding (list of float32), bias (float32) where the model has it.
+        embedding (list of float32), bias (float32) and context (list of float32) where the model
+        has them; without users, item.parquet alone.
         ``safetensors``, one file: the tensors user, item, user_bias, item_bias; the ids as JSON
         lists under ``user_ids`` and ``item_ids`` of its metadata.
       out: file or folder to write. A file is replaced; a folder must be new or empty.
@@ -57,14 +59,16 @@ def _npz(table: Embeddings, path: Path) -> None:
 def _parquet(table: Embeddings, folder: Path) -> None:
     folder.mkdir()
     sides = {
-        "user": (table.user_ids, table.user, table.user_bias),
-        "item": (table.item_ids, table.item, table.item_bias),
+        "user": (table.user_ids, table.user, table.user_bias, None),
+        "item": (table.item_ids, table.item, table.item_bias, table.item_context),
     }
-    for side, (ids, emb, bias) in sides.items():
-        frame = pl.DataFrame(
-            {"id": ids, "embedding": emb} | ({} if bias is None else {"bias": bias})
-        )
-        frame = frame.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)))
+    for side, (ids, emb, bias, context) in sides.items():
+        if not len(ids):
+            continue
+        columns = {"id": ids, "embedding": emb, "bias": bias, "context": context}
+        frame = pl.DataFrame({name: x for name, x in columns.items() if x is not None})
+        vectors = pl.col("embedding", *(["context"] if context is not None else []))
+        frame = frame.with_columns(vectors.cast(pl.List(pl.Float32)))
         frame.write_parquet(folder / f"{side}.parquet")
 
 

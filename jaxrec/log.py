@@ -17,6 +17,8 @@ from jaxrec.config import LogConfig
 from jaxrec.errors import InputError
 from jaxrec.runfolder import read_lines
 
+_TELL_SECONDS = 30.0  # off a terminal, a line at most so often tells how far a run is
+
 
 class Sink(Protocol):
     """Where metrics go besides metrics.jsonl."""
@@ -127,6 +129,13 @@ def peak_memory_mb() -> float:
     return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
+def _minutes(seconds: float) -> str:
+    """A length of time to two figures, for people."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 class Reporter:
     """Progress for people: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
 
@@ -134,6 +143,8 @@ class Reporter:
         self.console = Console(quiet=quiet, highlight=False)
         self._bar: Progress | None = None
         self._task: Any = None
+        self._name, self._first, self._total = "", 0, 0
+        self._began = self._told = time.monotonic()
 
     def __enter__(self) -> "Reporter":
         return self
@@ -155,6 +166,8 @@ class Reporter:
 
     def begin(self, name: str, step: int, total: int) -> None:
         """A phase of ``total`` steps begins at ``step``."""
+        self._name, self._first, self._total = name, step, total
+        self._began = self._told = time.monotonic()
         if self.console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
@@ -172,6 +185,13 @@ class Reporter:
         """The phase is at ``step``."""
         if self._bar is not None:
             self._bar.update(self._task, completed=step, note=note)
+            return
+        now = time.monotonic()
+        if now - self._told < _TELL_SECONDS or step <= self._first:
+            return
+        self._told = now
+        left = (now - self._began) / (step - self._first) * (self._total - step)
+        self.say(f"{self._name} step {step}/{self._total}  {note}  about {_minutes(left)} left")
 
     def end(self) -> None:
         """The phase is over."""

@@ -289,6 +289,55 @@ def mean(
     return of_scores(form, rows, share_B, valid_BN, log_q)
 
 
+class Scored(NamedTuple):
+    """Scores of item pairs, and of their sampled negatives, with what each counts.
+
+    Attributes:
+      pos, pos_weight: of the pairs, any shape; ``target`` is what a pair's score should be, for
+        losses that have such.
+      neg, neg_weight: of negatives; a set that stands for n negatives a pair has their weight.
+    """
+
+    pos: Float[Array, "*pairs"]
+    pos_weight: Float[Array, "*pairs"]
+    target: Float[Array, "*pairs"]
+    neg: Float[Array, "*negatives"]
+    neg_weight: Float[Array, "*negatives"]
+
+
+def sgns(x: Scored) -> Float[Array, ""]:
+    """Σ w · -log σ(pos) + Σ v · -log σ(-neg), summed over pairs and negatives.
+
+    Mikolov et al., "Distributed representations of words and phrases", NIPS 2013, eq. 4.
+    """
+    return jnp.sum(x.pos_weight * _softplus(-x.pos)) + jnp.sum(x.neg_weight * _softplus(x.neg))
+
+
+def weights(x: Scored) -> Float[Array, ""]:
+    """Σ w · (pos - target)² + Σ v · neg²: pairs by their weights, sampled ones by 0."""
+    return jnp.sum(x.pos_weight * jnp.square(x.pos - x.target)) + jnp.sum(
+        x.neg_weight * jnp.square(x.neg)
+    )
+
+
+PAIR_LOSSES = {"sgns": sgns, "weights": weights}
+"""Losses of item pairs, by loss.name."""
+
+
+@jax.custom_vjp
+def _softplus(x: Float[Array, "*any"]) -> Float[Array, "*any"]:
+    """log(1 + e^x), value and gradient of one exponential."""
+    return _softplus_forward(x)[0]
+
+
+def _softplus_forward(x: Array) -> tuple[Array, Array]:
+    small = jnp.exp(-jnp.abs(x))
+    return jnp.maximum(x, 0) + jnp.log1p(small), jnp.where(x >= 0, 1, small) / (1 + small)
+
+
+_softplus.defvjp(_softplus_forward, lambda sigmoid, g: (g * sigmoid,))
+
+
 def squared_norm(x: Float[Array, "*rows D"]) -> Float[Array, "*rows"]:
     """|x|^2 of each row."""
     return jnp.sum(jnp.square(x), axis=-1)

@@ -95,27 +95,24 @@ def popular(
 
 def exposed(
     key: PRNGKeyArray,
-    count: int,
-    n_items: int,
     user_B: Int[Array, "B"],
     shown: DeviceCsr,
-    known: DeviceCsr | None,
-) -> Int[Array, "B N"]:
-    """N = count private negatives a positive, uniform over what its user was shown and left alone.
+    neg_BN: Int[Array, "B N"],
+    valid_BN: Bool[Array, "B N"] | None,
+) -> tuple[Int[Array, "B N"], Bool[Array, "B N"] | None]:
+    """N private negatives a positive, uniform over what its user was shown and left alone.
 
-    Users who were shown nothing have those of :func:`uniform`.
+    Users who were shown nothing keep the negatives given, and which of these count.
     """
-    fallback_BN = uniform(key, count, n_items, user_B, known)
     if shown.indices.shape[0] == 0:
-        return fallback_BN
+        return neg_BN, valid_BN
     first_B1 = shown.indptr[user_B][:, None]
     size_B1 = shown.indptr[user_B + 1][:, None] - first_B1
-    of_shown = jax.random.fold_in(key, 1)
-    place_BN = jax.random.randint(
-        of_shown, fallback_BN.shape, 0, jnp.maximum(size_B1, 1), jnp.int32
-    )
+    has_B1 = size_B1 > 0
+    place_BN = jax.random.randint(key, neg_BN.shape, 0, jnp.maximum(size_B1, 1), jnp.int32)
     at_BN = jnp.minimum(first_B1 + place_BN, shown.indices.shape[0] - 1)
-    return jnp.where(size_B1 > 0, shown.indices[at_BN], fallback_BN)
+    valid_BN = None if valid_BN is None else valid_BN | has_B1
+    return jnp.where(has_B1, shown.indices[at_BN], neg_BN), valid_BN
 
 
 def picked(

@@ -6,12 +6,19 @@ from jaxrec.config import OptimConfig
 
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up from 0, then the schedule's shape down to 0."""
+    """Learning rate by step: linear warm-up from 0, then the schedule's shape down to 0.
+
+    A cosine of several cycles begins each at the peak again (Loshchilov and Hutter, "SGDR", ICLR
+    2017).
+    """
     rest = max(1, steps - config.warmup_steps)
     peak = config.learning_rate
+    ends = [rest * i // config.cycles for i in range(1, config.cycles + 1)]
+    falls = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
+    falling = [optax.cosine_decay_schedule(peak, max(1, fall)) for fall in falls]
     after = {
         "constant": optax.constant_schedule(peak),
-        "cosine": optax.cosine_decay_schedule(peak, rest),
+        "cosine": optax.join_schedules(falling, ends[:-1]),
         "linear": optax.linear_schedule(peak, 0.0, rest),
     }[config.schedule]
     if config.warmup_steps == 0:

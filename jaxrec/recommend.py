@@ -141,10 +141,11 @@ class Recommender:
         Raises:
           InputError: an unknown id, or k below 1.
         """
+        asked = self._users
         allowed_I = self._allowed(allow, deny)
-        rows = self._user.rows(users)
+        rows = asked.rows(users)
         left_out = None if include_seen else self._seen
-        return self._lists(self._user, self._scorer, rows, left_out, k, allowed_I)
+        return self._lists(asked, self._scorer, rows, left_out, k, allowed_I)
 
     def recommend_all(
         self,
@@ -158,12 +159,13 @@ class Recommender:
 
         Give the result to ``jaxrec.lists.write``; memory holds one block at a time.
         """
+        asked = self._users
         allowed_I = self._allowed(allow, deny)
-        rows = np.arange(len(self._user.ids), dtype=np.int32)
+        rows = np.arange(len(asked.ids), dtype=np.int32)
         left_out = None if include_seen else self._seen
         for start in range(0, len(rows), _USERS_AT_ONCE):
             block = rows[start : start + _USERS_AT_ONCE]
-            yield self._lists(self._user, self._scorer, block, left_out, k, allowed_I)
+            yield self._lists(asked, self._scorer, block, left_out, k, allowed_I)
 
     def recommend_history(
         self,
@@ -209,12 +211,22 @@ class Recommender:
     def similar_items(self, items: Ids, k: int = 10) -> pl.DataFrame:
         """The k items nearest to each: item, similar, rank (from 1), score (cosine).
 
-        The item itself is never among them.
+        The item itself is never among them, nor is one that an item model has not learnt.
 
         Raises:
-          InputError: an unknown id, or k below 1.
+          InputError: an unknown id, one that an item model has not learnt, or k below 1.
         """
-        return _neighbours(self._item, items, k)
+        learnt_I = None
+        if not len(self._user.ids):
+            # A row of zeros stands for an item without a train pair.
+            learnt_I = (self._item.emb_ND != 0).any(axis=1)
+            rows = self._item.rows(items)
+            if not learnt_I[rows].all():
+                name = self._item.ids[rows[np.argmin(learnt_I[rows])]]
+                raise InputError(
+                    f"item {str(name)!r} is in no train pair of {self._run}: it has no vector"
+                )
+        return _neighbours(self._item, items, k, learnt_I)
 
     def similar_users(self, users: Ids, k: int = 10) -> pl.DataFrame:
         """The k users nearest to each: user, similar, rank (from 1), score (cosine).
@@ -222,15 +234,25 @@ class Recommender:
         Raises:
           InputError: an unknown id, or k below 1.
         """
-        return _neighbours(self._user, users, k)
+        return _neighbours(self._users, users, k)
 
     def user_embedding(self, users: Ids) -> Float32[np.ndarray, "n D"]:
         """The users' vectors. Raises InputError at an unknown id."""
-        return self._user.emb_ND[self._user.rows(users)]
+        return self._users.emb_ND[self._users.rows(users)]
 
     def item_embedding(self, items: Ids) -> Float32[np.ndarray, "n D"]:
         """The items' vectors. Raises InputError at an unknown id."""
         return self._item.emb_ND[self._item.rows(items)]
+
+    @property
+    def _users(self) -> _Side:
+        """The users. Raises InputError where the model is of items alone."""
+        if not len(self._user.ids):
+            raise InputError(
+                f"{self._run}: a model of items, which knows no users; `jaxrec similar` gives "
+                "the items nearest to an item"
+            )
+        return self._user
 
     @cached_property
     def _scorer(self) -> Scorer:
@@ -249,6 +271,7 @@ class Recommender:
 
     @cached_property
     def _fold_FD(self) -> np.ndarray:
+        _ = self._users
         if not len(self._seen.indices):
             raise InputError(f"{self._run}: no user has seen an item, so none can be folded in")
         return foldin.fit(self._table.user, self._table.item, self._seen)
@@ -311,9 +334,9 @@ def _rank(
     return top_k(scorer, rows, left_out, k, allowed=allowed, block=block)
 
 
-def _neighbours(side: _Side, ids: Ids, k: int) -> pl.DataFrame:
+def _neighbours(side: _Side, ids: Ids, k: int, allowed: np.ndarray | None = None) -> pl.DataFrame:
     rows = side.rows(ids)
-    near_nk, score_nk = _rank(side.cosine, rows, side.itself, k, None)
+    near_nk, score_nk = _rank(side.cosine, rows, side.itself, k, allowed)
     return _frame((side.kind, side, rows), ("similar", side, near_nk), score_nk)
 
 

@@ -69,6 +69,25 @@ def distinct(row_B: Int[Array, "B"], n_rows: int) -> tuple[Int[Array, "B"], Int[
     return row_R, jnp.zeros_like(slot_B).at[order_B].set(slot_B, unique_indices=True)
 
 
+def distinct_by(
+    scratch_N: Int[Array, "N"], row_B: Int[Array, "B"]
+) -> tuple[Int[Array, "N"], Int[Array, "B"], Int[Array, "B"]]:
+    """:func:`distinct` without a sort, in no order: an array of N whole numbers pays for it.
+
+    Each row has a slot that one of its places in the batch names; the other slots have row N.
+
+    Args:
+      scratch_N: of any content; it may be handed on from batch to batch, for it need not be clean.
+
+    Returns:
+      The scratch array, the row of each slot, and the slot of each of the batch's rows.
+    """
+    place_B = jnp.arange(row_B.shape[0], dtype=jnp.int32)
+    scratch_N = scratch_N.at[row_B].set(place_B)
+    slot_B = scratch_N[row_B]
+    return scratch_N, jnp.where(slot_B == place_B, row_B, scratch_N.shape[0]), slot_B
+
+
 def _set(x: Array, row_R: Array, value: Array) -> Array:
     # The values must come of what was read of x: else XLA copies x to read it after the write.
     return x.at[row_R].set(value, mode="drop")

@@ -147,6 +147,19 @@ def read_seen(run: str | Path, n_users: int, n_items: int) -> Csr:
     return seen
 
 
+def read_curves(run: Path) -> dict[str, np.ndarray]:
+    """The ``curves.npz`` of a run of an item model; empty where there is none (yet).
+
+    Raises:
+      InputError: a damaged file.
+    """
+    if not (run / "curves.npz").is_file():
+        return {}
+    names = {f"roc_{part}" for part in ("fpr", "tpr", "threshold")}
+    names |= {f"pr_{part}" for part in ("recall", "precision", "threshold")}
+    return _read_npz(run, "curves.npz", names)
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object, or an empty one where the file is not there (yet).
 

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxrec import presets
 from jaxrec.config import Config, to_dict
+from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.evaluate.slices import slices
 
 
@@ -32,6 +35,31 @@ def write_embeddings(
     indptr = np.cumsum([0, *map(len, lists)]).astype(np.int32)
     indices = np.array([i for row in lists for i in sorted(row)], np.int32)
     np.savez(run / "seen.npz", indptr=indptr, indices=indices)
+    return run
+
+
+def write_item_run(run: Path, graph: ItemGraph, item: np.ndarray, **more: np.ndarray) -> Path:
+    """A finished run of an item model: config.json, env.json, embeddings.npz and seen.npz.
+
+    The graph becomes a prepared folder beside the run, and the run's data.
+    """
+    data = run.with_name("graph")
+    if not data.exists():
+        graph.save(data)
+    run.mkdir(parents=True)
+    config = replace(
+        presets.get("skipgram"),
+        data=str(data),
+        train=replace(presets.get("skipgram").train, refit=False),
+    )
+    (run / "config.json").write_text(json.dumps(to_dict(config)))
+    sizes = {"name": graph.name, "items": graph.n_items, "train": 99, "notes": {}}
+    env = {"fingerprint": graph.fingerprint(), "data": sizes}
+    (run / "env.json").write_text(json.dumps(env))
+    arrays = {"user": np.zeros((0, item.shape[1]), np.float32), "item": item.astype(np.float32)}
+    names = {"user_ids": np.zeros(0, "<U1"), "item_ids": graph.item_ids.astype(str)}
+    np.savez(run / "embeddings.npz", **(arrays | names | more))
+    np.savez(run / "seen.npz", indptr=np.zeros(1, np.int32), indices=np.zeros(0, np.int32))
     return run
 
 

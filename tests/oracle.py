@@ -314,3 +314,39 @@ def central_differences(f: Callable[[np.ndarray], float], x: np.ndarray) -> np.n
         move[place] = step
         gradient[place] = (f(x + move) - f(x - move)) / (2 * step)
     return gradient
+
+
+def roc_auc(score: Sequence[float], label: Sequence[bool]) -> float:
+    """The share of (true, false) pairs whose true one scores higher, ties a half."""
+    true = [s for s, there in zip(score, label, strict=True) if there]
+    false = [s for s, there in zip(score, label, strict=True) if not there]
+    won = sum((a > b) + (a == b) / 2 for a in true for b in false)
+    return won / (len(true) * len(false))
+
+
+def average_precision(score: Sequence[float], label: Sequence[bool]) -> float:
+    """Σ (R_n - R_{n-1}) P_n over the different scores, from the highest."""
+    n_true, total, before = sum(label), 0.0, 0.0
+    for threshold in sorted(set(score), reverse=True):
+        called = [there for s, there in zip(score, label, strict=True) if s >= threshold]
+        recall = sum(called) / n_true
+        total += (recall - before) * sum(called) / len(called)
+        before = recall
+    return total
+
+
+def pairs_of_baskets(
+    user: Sequence[int],
+    item: Sequence[int],
+    time: Sequence[float] | None = None,
+    window: float = math.inf,
+) -> dict[tuple[int, int], int]:
+    """How many users have both items of a pair, their times at most ``window`` apart."""
+    found: dict[tuple[int, int], int] = {}
+    rows = range(len(user))
+    for a in rows:
+        for b in rows:
+            apart = abs(time[a] - time[b]) if time is not None else 0
+            if user[a] == user[b] and item[a] < item[b] and apart <= window:
+                found[item[a], item[b]] = found.get((item[a], item[b]), 0) + 1
+    return found

@@ -57,6 +57,13 @@ def process(
         return subprocess.CompletedProcess(request["args"], status, **texts)
 
 
+def unforked(*args: object) -> subprocess.CompletedProcess:
+    """:func:`process` from nothing, its output through pipes instead of files."""
+    command = [sys.executable, *map(str, args)]
+    limits = {"timeout": LIMIT_SECONDS, "env": environment()}
+    return subprocess.run(command, capture_output=True, text=True, **limits)
+
+
 def jaxrec(*args: object, **options) -> subprocess.CompletedProcess:
     """Run a command of jaxrec's; ``options`` are those of :func:`process`."""
     return process("-m", "jaxrec", *args, **options)

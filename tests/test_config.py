@@ -16,6 +16,7 @@ from jaxrec.config import (
     ModelConfig,
     NegativesConfig,
     OptimConfig,
+    PairsConfig,
     SplitConfig,
     TrainConfig,
 )
@@ -34,6 +35,13 @@ def test_every_preset_survives_the_round_trip_through_json(name, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(configs.to_dict(config)))
     assert configs.load(path) == config
+
+
+def test_the_metric_that_selects_goes_by_what_is_judged():
+    assert presets.get("skipgram").metric == "auc"
+    assert presets.get("quickstart").metric == "recall@20"
+    changed = dataclasses.replace(presets.get("skipgram"), eval=EvalConfig(metric="recall@50"))
+    assert changed.metric == "recall@50"
 
 
 @given(
@@ -129,7 +137,21 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: EvalConfig(k=(20, 20)), "twice"),
         (lambda: EvalConfig(metric="recal@20"), "'recall'"),
         (lambda: EvalConfig(k=(10,), metric="recall@20"), "eval.k"),
+        (lambda: EvalConfig(metric="acu"), "'auc'"),
         (lambda: SplitConfig(test=1.0), "split.test"),
+        (lambda: PairsConfig(test=1.0), "pairs.test is a share"),
+        (lambda: PairsConfig(validation=-0.1), "pairs.validation is a share"),
+        (lambda: PairsConfig(also_bought=-1.0), "pairs.also_bought is a weight"),
+        (
+            lambda: PairsConfig(bought_together=0.0, also_bought=0.0, also_viewed=0.0),
+            "no kind of related item is left",
+        ),
+        (lambda: PairsConfig(window=-1.0), "pairs.window"),
+        (lambda: PairsConfig(history=1), "pairs.history"),
+        (lambda: PairsConfig(ranked=-1), "pairs.ranked"),
+        (lambda: PairsConfig(min_weight=float("inf")), "pairs.min_weight"),
+        (lambda: Config(pairs=PairsConfig(test=0.2)), "pairs.test is for models of items"),
+        (lambda: Config(eval=EvalConfig(metric="auc")), "eval.metric auc is for models of items"),
         (lambda: SplitConfig("temporal", test_time=1.0, validation_time=2.0), "validation_time"),
         (lambda: SplitConfig(test_time=1.0), "temporal"),
         (lambda: ModelConfig("mf", layers=3), "model.layers"),
@@ -224,6 +246,16 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
             "need model.score dot or cosine",
         ),
         (
+            lambda: Config(negatives=NegativesConfig(hard=1), mistakes=("sum-in-sigmoid",)),
+            "are without negatives.hard",
+        ),
+        (
+            lambda: Config(
+                negatives=NegativesConfig(count=2, candidates=3), mistakes=("batch-scores",)
+            ),
+            "batch-scores needs one negative a pair",
+        ),
+        (
             lambda: Config(model=ModelConfig("gcmc"), optim=OptimConfig(sparse=True)),
             "optim.sparse needs model.layers 0, or pinsage with model.ids",
         ),
@@ -242,6 +274,37 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
 def test_values_that_cannot_be_are_refused(make, word):
     with pytest.raises(InputError, match=word):
         make()
+
+
+@pytest.mark.parametrize(
+    ("sections", "words"),
+    [
+        ({"loss": {"name": "bpr"}}, "loss.name bpr is not for skipgram"),
+        ({"negatives": {"name": "uniform"}}, "negatives.name must be shared for skipgram"),
+        ({"negatives": {"candidates": 2, "name": "uniform"}}, "negatives.candidates is not for"),
+        ({"negatives": {"groups": 3}}, "negatives.groups"),
+        ({"negatives": {"per_pair": 0.0}}, "negatives.per_pair"),
+        ({"train": {"positives": "edges"}}, "item-mf takes edges"),
+        ({"split": {"test": 0.5}}, "split is of interactions"),
+        ({"filter": {"k_core": 2}}, "filter is of interactions"),
+        ({"model": {"biases": True}}, "model.biases is not for skipgram"),
+        ({"model": {"init": "spectral"}}, "model.init spectral is not for skipgram"),
+        ({"model": {"score": "mlp"}}, "model.score is dot or cosine for skipgram"),
+        ({"model": {"layers": 2}}, "model.layers must be 0 for skipgram"),
+        ({"optim": {"name": "adamw"}}, "skipgram updates the rows of a batch"),
+        ({"optim": {"cycles": 2}}, "optim.cycles needs optim.schedule cosine"),
+        ({"walks": {"p": 0.0}}, "walks.p is a number in"),
+        ({"walks": {"length": 1}}, "walks.length"),
+        ({"walks": {"subsample": 1.0}}, "walks.subsample"),
+        ({"model": {"name": "mf"}, "loss": {"name": "bpr"}}, "is for models of items"),
+    ],
+)
+def test_what_models_of_items_cannot_have_is_refused_by_name(sections, words):
+    values = configs.to_dict(presets.get("skipgram"))
+    for section, fields in sections.items():
+        values[section] |= fields
+    with pytest.raises(InputError, match=words):
+        configs.from_dict(values)
 
 
 def test_configurations_are_frozen():

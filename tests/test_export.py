@@ -110,3 +110,23 @@ def test_unfinished_and_missing_runs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"embeddings.npz: damaged"):
         export(run, "npz", tmp_path / "out.npz")
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
+def test_context_vectors_and_no_users_in_every_format(tmp_path: Path) -> None:
+    context = {"item_context": ITEM * 2}
+    run = write_embeddings(tmp_path / "run", USER[:0], ITEM, **context)
+    out = export(run, "parquet", tmp_path / "out")
+    assert [p.name for p in out.iterdir()] == ["item.parquet"]
+    frame = pl.read_parquet(out / "item.parquet")
+    assert frame.columns == ["id", "embedding", "context"]
+    np.testing.assert_array_equal(np.array(frame["context"].to_list(), np.float32), ITEM * 2)
+    with np.load(export(run, "npz", tmp_path / "out.npz")) as stored:
+        np.testing.assert_array_equal(stored["item_context"], ITEM * 2)
+        assert stored["user"].shape == (0, 4)
+    raw = export(run, "safetensors", tmp_path / "out.safetensors").read_bytes()
+    (size,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + size])
+    begin, end = header["item_context"]["data_offsets"]
+    tensor = np.frombuffer(raw[8 + size + begin : 8 + size + end], "<f4").reshape(2, 4)
+    np.testing.assert_array_equal(tensor, ITEM * 2)
+    assert header["user"]["shape"] == [0, 4]

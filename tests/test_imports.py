@@ -34,14 +34,15 @@ MAY = {
     "lists": set(),
     "recommend": {"data", "evaluate", "runfolder", "compilation", "foldin"},
     "export": {"runfolder", "recommend"},
-    "report": {"data", "evaluate", "runfolder", "presets"},
+    "report": {"data", "evaluate", "runfolder", "presets", "doctor"},
+    "doctor": {"data", "models", "losses", "evaluate", "runfolder"},
     "train": {
         *("data", "graph", "models", "losses", "negatives", "optim", "rowwise", "evaluate"),
-        *("log", "runfolder", "report", "presets", "compilation"),
+        *("log", "runfolder", "report", "presets", "compilation", "hashing", "doctor"),
     },
     "cli": {
         *("data", "graph", "evaluate", "log", "presets", "recommend", "export", "report"),
-        *("train", "runfolder", "lists"),
+        *("train", "runfolder", "lists", "doctor"),
     },
 }
 
@@ -121,7 +122,7 @@ def test_modules_that_are_called_stay_modules_whatever_is_imported_first():
 
     assert loop.Loop.__module__ == "jaxrec.train.loop"
     assert export.Format is not None
-    for module in (jaxrec.train, jaxrec.evaluate, jaxrec.export, jaxrec.report):
+    for module in (jaxrec.train, jaxrec.evaluate, jaxrec.export, jaxrec.report, jaxrec.doctor):
         assert callable(module)
     with pytest.raises(jaxrec.InputError, match="no preset 'nope'"):
         jaxrec.train(preset="nope")

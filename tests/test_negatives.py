@@ -49,7 +49,14 @@ def test_without_rejection_known_items_come_up_at_their_share():
 def test_exposed_negatives_are_what_the_user_was_shown_and_else_uniform():
     shown = known([[], [3, 7], [], [11], [], [], [0, 4, 8]])
     users = jnp.arange(len(LIKED))
-    drawn = negatives.exposed(jax.random.key(1), 3000, N_ITEMS, users, shown, known())
+    neg = negatives.uniform(jax.random.key(2), 3000, N_ITEMS, users, known())
+    valid = jnp.zeros(neg.shape, bool)
+    drawn, counts = negatives.exposed(jax.random.key(1), users, shown, neg, valid)
+    assert counts is not None
+    np.testing.assert_array_equal(counts.any(1), [n in (1, 3, 6) for n in range(7)])
+    nothing = DeviceCsr(jnp.zeros(8, jnp.int32), jnp.zeros(0, jnp.int32))
+    same, _ = negatives.exposed(jax.random.key(1), users, nothing, neg, None)
+    np.testing.assert_array_equal(same, neg)
     for user, (row, of) in enumerate(zip(np.asarray(drawn), [[], [3, 7]] + [[]] * 5, strict=True)):
         allowed = {3: [11], 6: [0, 4, 8]}.get(user, of)
         allowed = allowed or sorted(set(range(N_ITEMS)) - set(LIKED[user])) or range(N_ITEMS)

@@ -70,3 +70,13 @@ def test_schedules_warm_up_and_end_where_they_say(schedule, expected):
 def test_adagrad_is_there():
     assert run(OptimConfig("adagrad", 0.1), [1.0])[0] < 0
     assert jax.tree.leaves(optim.build(OptimConfig("adagrad"), 3).init({"w": jnp.zeros(1)}))
+
+
+def test_a_cosine_of_several_cycles_begins_each_at_the_peak():
+    config = OptimConfig("sgd", learning_rate=0.2, schedule="cosine", cycles=3)
+    rate = optim.learning_rate(config, 30)
+    found = np.array([float(rate(step)) for step in range(30)])
+    np.testing.assert_allclose(found[[0, 10, 20]], 0.2, rtol=1e-6)
+    for begin in (0, 10, 20):
+        expected = 0.1 * (1 + np.cos(np.pi * np.arange(10) / 10))
+        np.testing.assert_allclose(found[begin : begin + 10], expected, rtol=1e-5, atol=1e-7)

@@ -9,9 +9,10 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_run import write_embeddings
+from made_run import write_embeddings, write_item_run
 
 from jaxrec import recommend as module
+from jaxrec.data import synthetic_items
 from jaxrec.errors import InputError
 from jaxrec.lists import write
 from jaxrec.recommend import Recommender
@@ -228,3 +229,35 @@ def test_loading_brings_neither_jax_nor_training(tmp_path: Path) -> None:
         "assert not [m for m in sys.modules if m.startswith('jaxrec.train')]\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_of_items_alone_neighbours_leave_out_what_has_not_been_learnt(tmp_path: Path) -> None:
+    graph = synthetic_items.make(60, 150, communities=3)
+    item = np.ones((60, 2), np.float32)
+    item[[3, 7]] = 0
+    item[5] = -1
+    rec = Recommender.load(write_item_run(tmp_path / "run", graph, item))
+    near = rec.similar_items("i01", k=60)
+    assert len(near) == 60 - 1 - 2
+    assert not {"i01", "i04", "i08"} & set(items(near, "similar"))
+    assert items(near, "similar")[-1] == "i06"
+    with pytest.raises(InputError, match="item 'i08' is in no train pair"):
+        rec.similar_items(["i01", "i08"])
+
+
+def test_of_items_alone_there_is_nothing_for_users(tmp_path: Path) -> None:
+    graph = synthetic_items.make(60, 150, communities=3)
+    run = write_item_run(tmp_path / "run", graph, np.ones((60, 2), np.float32))
+    rec = Recommender.load(run)
+    asked = (
+        lambda: rec.recommend(["u1"]),
+        lambda: list(rec.recommend_all()),
+        lambda: rec.recommend_history(["i01"]),
+        lambda: rec.fold_in(["i01"]),
+        lambda: rec.similar_users("u1"),
+        lambda: rec.user_embedding("u1"),
+    )
+    for ask in asked:
+        with pytest.raises(InputError, match="a model of items, which knows no users"):
+            ask()
+    assert rec.item_embedding("i02").shape == (1, 2)

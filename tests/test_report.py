@@ -5,10 +5,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from made_run import evaluation, write_records
+from made_run import evaluation, write_item_run, write_records
 
+from jaxrec.data import synthetic_items
+from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
+from jaxrec.evaluate.run import evaluate
 from jaxrec.report import report
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -248,3 +252,62 @@ def test_plain_errors(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(InputError, match=r"pip install 'jaxrec\[report\]'"):
         report([run], out)
     assert not out.exists()
+
+
+@pytest.fixture
+def item_run(tmp_path: Path) -> Path:
+    """A run of an item model, evaluated, with a few records of its training."""
+    graph = synthetic_items.make(60, 150, communities=3, missing=0.2)
+    community = synthetic_items.planted(60, communities=3).item_community
+    run = write_item_run(tmp_path / "skipgram-1", graph, np.eye(3)[community])
+    evaluate(run, ks=(5,))
+    records = []
+    for step in (10, 20, 30):
+        at = {"step": step, "epoch": step / 10, "phase": "search"}
+        records.append(at | {"split": "train", "loss": 3 - step / 20})
+        good = {"auc": 0.6 + step / 100, "average_precision": 0.5 + step / 100, "recall@5": 0.1}
+        records.append(at | {"split": "validation"} | good)
+    text = "".join(json.dumps(line) + "\n" for line in records)
+    (run / "metrics.jsonl").write_text(text)
+    return run
+
+
+def test_a_run_of_items_shows_its_curves_with_the_threshold(item_run: Path, tmp_path: Path) -> None:
+    page = Page(report([item_run], tmp_path / "report.html"))
+    content = json.loads((item_run / "eval.json").read_text())
+    assert page.has("skipgram, width 128, preset skipgram, seed 0; trained on")
+    assert page.has("60 items, 99 train pairs.")
+    assert not page.has("users")
+    assert page.has(f"test (100 pairs, {content['users']} items ranked)")
+    assert {repr(value) for value in content["metrics"].values()} <= page.exact
+    assert page.has("Pairs told apart, on test")
+    assert page.has("best F1")
+    drawn = page.labels("svg")
+    for words in (
+        *("ROC curve: true positive rate over false positive rate", "; threshold from"),
+        *("Precision and recall: precision over recall", "auc: auc over step"),
+        *("average_precision: average_precision over step", "recall@5: recall@5 over step"),
+    ):
+        assert any(words in label for label in drawn), words
+    assert ">epoch<" in page.source
+
+
+def test_runs_of_items_are_compared(item_run: Path, tmp_path: Path) -> None:
+    graph = ItemGraph.load(tmp_path / "graph")
+    noise = np.random.default_rng(0).normal(size=(60, 3))
+    other = write_item_run(tmp_path / "noise", graph, noise)
+    evaluate(other, ks=(5,))
+    page = Page(report([item_run, other], tmp_path / "report.html"))
+    drawn = page.labels("svg")
+    assert any(
+        "ROC curve of all runs" in label and "skipgram-1 from" in label and "noise from" in label
+        for label in drawn
+    )
+    assert any("Precision and recall of all runs" in label for label in drawn)
+    assert page.has("Results on test; the best of each line is marked")
+
+
+def test_damaged_curves_are_refused(item_run: Path, tmp_path: Path) -> None:
+    (item_run / "curves.npz").write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"curves\.npz: damaged"):
+        report([item_run], tmp_path / "report.html")

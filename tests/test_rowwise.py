@@ -166,3 +166,15 @@ def test_a_step_copies_no_array_of_the_size_of_the_table(name):
     written = [line for line in lines if f"[{n}" in line and "scatter" in line]
     assert written, "rows are written by scatters"
     assert not [line for line in lines if f"[{n}" in line and " copy(" in line]
+
+
+def test_slots_without_a_sort_hold_each_row_once():
+    rng = np.random.default_rng(0)
+    scratch_N = jnp.asarray(rng.integers(-5, 10**6, 40), jnp.int32)  # whatever was left there
+    for _ in range(3):
+        row_B = jnp.asarray(rng.integers(0, 40, 60), jnp.int32)
+        scratch_N, distinct_B, slot_B = rowwise.distinct_by(scratch_N, row_B)
+        np.testing.assert_array_equal(distinct_B[slot_B], row_B)
+        there = np.asarray(distinct_B)[np.asarray(distinct_B) < 40]
+        np.testing.assert_array_equal(np.sort(there), np.unique(row_B))
+        assert (np.asarray(distinct_B) <= 40).all()

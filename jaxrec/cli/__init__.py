@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from jaxrec import presets
 from jaxrec.cli.data import data
+from jaxrec.cli.doctor import doctor
 from jaxrec.cli.out import embed, evaluate, export, recommend, report, similar
 from jaxrec.cli.train import resume, train
 from jaxrec.errors import InputError, JaxrecError, RunError, nearest
@@ -48,7 +49,7 @@ def env(args: list[str]) -> None:
     print(f"{'kernel':18} {default_kernel()}")
 
 
-COMMANDS: dict[str, Callable[[list[str]], None]] = {
+COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train,
     "resume": resume,
     "evaluate": evaluate,
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "embed": embed,
     "export": export,
     "report": report,
+    "doctor": doctor,
     "data": data,
     "presets": list_presets,
     "env": env,
@@ -83,8 +85,7 @@ def _run(args: list[str]) -> int:
     if args[0] not in COMMANDS:
         hint = nearest(args[0], COMMANDS)
         raise InputError(f"no command {args[0]!r}{hint}; `jaxrec --help` lists them")
-    COMMANDS[args[0]](args[1:])
-    return 0
+    return COMMANDS[args[0]](args[1:]) or 0
 
 
 def main() -> None:

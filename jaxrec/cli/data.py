@@ -1,11 +1,13 @@
-"""``jaxrec data import``, ``stats`` and ``synth``."""
+"""``jaxrec data import``, ``stats``, ``synth`` and ``walks``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
+from jaxrec.config import PairsConfig, WalksConfig
 from jaxrec.errors import InputError, nearest
 
 
@@ -19,14 +21,20 @@ class Stats:
 
 @dataclass(frozen=True)
 class Synth:
-    """Make up data with planted communities and power-law popularity."""
+    """Make up data with planted communities and power-law popularity.
 
-    users: int
+    Interactions by --users, --items and --edges; an item graph by --items and --pairs."""
+
     items: int
-    edges: int
-    """Pairs, all different."""
     out: str
     """Prepared folder to write; new or empty."""
+    users: int | None = None
+    edges: int | None = None
+    """Pairs of user and item, all different."""
+    pairs: int | None = None
+    """Pairs of items, all different."""
+    missing: float | None = None
+    """Item graphs: give the items features, this share of them missing."""
     seed: int = 0
 
 
@@ -46,19 +54,33 @@ def _weights(texts: tuple[str, ...]) -> dict[str, float]:
 def _import(args: list[str]) -> str:
     from jaxrec.data import commands
     from jaxrec.data.formats import Columns
+    from jaxrec.data.formats import items as item_formats
+    from jaxrec.data.formats.columns import EdgeColumns
+
+    @dataclass(frozen=True)
+    class AllColumns(Columns):
+        src: str | None = None
+        """Lists of pairs: one item."""
+        dst: str | None = None
+        """Lists of pairs: the other."""
+        weight: str | None = None
+        """Lists of pairs: a positive number; 1 where there is none."""
 
     @dataclass(frozen=True)
     class Import:
-        """Read interactions of any known format and write a prepared folder."""
+        """Read interactions or pairs of items and write a prepared folder.
+
+        Product metadata and lists of pairs become item graphs, for models of items; of
+        interactions `--format co-occurrence` makes one."""
 
         src: Positional[str]
         """File or folder to read."""
         out: str
         """Prepared folder to write; new or empty."""
         format: str | None = None
-        """prepared, lightgcn, csv, tsv, parquet, recbole or movielens; told from the path if not
-        given."""
-        columns: Columns = field(default_factory=Columns)
+        """prepared, lightgcn, csv, tsv, parquet, recbole or movielens; of item graphs: amazon-meta,
+        pairs or co-occurrence; told from the path if not given."""
+        columns: AllColumns = field(default_factory=AllColumns)
         event_weights: tuple[str, ...] = ()
         """Weight of each kind of event: `--event-weights click=1 purchase=3`. A weight of 0 is for
         what was shown and left alone: `shown=0`, for --negatives.name exposed."""
@@ -70,21 +92,60 @@ def _import(args: list[str]) -> str:
         """Keep items that only the table of features has, without interactions."""
         cold_users: bool = False
         """Keep users that only the table of features has, without interactions."""
+        strict: bool = False
+        """Product metadata: refuse broken lines and items that are not there."""
+        pairs: PairsConfig = field(default_factory=PairsConfig)
 
     made = parse(Import, args, "jaxrec data import")
-    columns = made.columns if made.columns.given() else None
     weights = _weights(made.event_weights) or None
+    columns = made.columns if made.columns.given() else None
+    if made.format in item_formats.FORMATS or (
+        made.format in (None, "prepared") and item_formats.is_item_graph(made.src)
+    ):
+        _refuse(made, ("event_weights", "users", "cold_users"), "an item graph has no users")
+        given = {name: getattr(made.pairs, name) for name in ("test", "validation", "ranked")}
+        if given != {name: getattr(PairsConfig(), name) for name in given}:
+            raise InputError("pairs.test, pairs.validation and pairs.ranked are options of train")
+        of_users = made.format == "co-occurrence"
+        return commands.import_items(
+            made.src,
+            made.out,
+            made.format,
+            pairs=made.pairs,
+            columns=columns and _narrowed(columns, Columns if of_users else EdgeColumns),
+            items=made.items,
+            cold_items=made.cold_items,
+            strict=made.strict,
+        )
+    _refuse(made, ("strict",), "it is for product metadata")
+    if made.pairs != PairsConfig():
+        raise InputError("options of pairs are for item graphs; --format co-occurrence makes one")
     return commands.import_data(
         made.src,
         made.out,
         made.format,
-        columns,
+        columns and _narrowed(columns, Columns),
         weights,
         items=made.items,
         users=made.users,
         cold_items=made.cold_items,
         cold_users=made.cold_users,
     )
+
+
+def _refuse(made: Any, options: tuple[str, ...], why: str) -> None:
+    for name in options:
+        if getattr(made, name):
+            raise InputError(f"--{name.replace('_', '-')} does not go with this data: {why}")
+
+
+def _narrowed(columns: Any, kind: Any) -> Any:
+    """The columns of a kind. Raises InputError where others are named."""
+    for name in columns.given():
+        if name not in kind.roles():
+            listed = ", ".join(kind.roles())
+            raise InputError(f"--columns.{name} does not go with this data, which has {listed}")
+    return kind(**{role: getattr(columns, role) for role in kind.roles()})
 
 
 def _stats(args: list[str]) -> str:
@@ -98,18 +159,54 @@ def _synth(args: list[str]) -> str:
     made = parse(Synth, args, "jaxrec data synth")
     from jaxrec.data import commands
 
+    if made.pairs is not None:
+        _refuse(made, ("users", "edges"), "an item graph has --items and --pairs")
+        return commands.synth_items(made.items, made.pairs, made.out, made.seed, made.missing)
+    if made.missing is not None:
+        raise InputError("--missing is for item graphs: give --pairs")
+    if made.users is None or made.edges is None:
+        raise InputError("give --users and --edges, or --pairs for an item graph")
     return commands.synth(made.users, made.items, made.edges, made.out, made.seed)
+
+
+def _walks(args: list[str]) -> str:
+    @dataclass(frozen=True)
+    class Walks:
+        """Write random walks over an item graph as Parquet files of lists of item ids."""
+
+        path: Positional[str]
+        """Anything that --data of a model of items takes."""
+        out: str
+        """Folder to write; new or empty."""
+        count: int = 10
+        """Walks from each item."""
+        length: int = 10
+        """Items a walk."""
+        p: float = 1.0
+        """node2vec: above 1 a walk seldom turns back."""
+        q: float = 1.0
+        """node2vec: below 1 a walk leaves the neighbourhood that it comes from."""
+        weighted: bool = True
+        """Steps by the weights of the pairs, or to all neighbours alike."""
+        seed: int = 0
+
+    made = parse(Walks, args, "jaxrec data walks")
+    from jaxrec.train.items.corpus import write_walks
+
+    config = WalksConfig(made.count, made.length, made.p, made.q, made.weighted)
+    return f"{made.out}: {write_walks(made.path, made.out, config, made.seed):,} walks"
 
 
 _COMMANDS: dict[str, Callable[[list[str]], str]] = {
     "import": _import,
     "stats": _stats,
     "synth": _synth,
+    "walks": _walks,
 }
 
 
 def data(args: list[str]) -> None:
-    """Import data, look at it, or make it up: data import | stats | synth."""
+    """Import data, look at it, make it up, or walk: data import | stats | synth | walks."""
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: jaxrec data {{{','.join(_COMMANDS)}}} [options]; each has --help")
         return

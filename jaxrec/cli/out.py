@@ -40,7 +40,10 @@ def evaluate(args: list[str]) -> None:
         [name, *(f"{m[name]:.6f}" if name in m else "" for m in columns.values())] for name in names
     ]
     reporter = Reporter()
-    reporter.table(f"{split}: {content['users']:,} users", ["", *columns], rows)
+    judged = f"{content['users']:,} users"
+    if "pairs" in content:
+        judged = f"{content['pairs']:,} pairs, {content['users']:,} items ranked"
+    reporter.table(f"{split}: {judged}", ["", *columns], rows)
     reporter.say(content["protocol"])
 
 
@@ -119,7 +122,8 @@ class Embed:
     """Embeddings of items that were not there in training."""
 
     run: Positional[str]
-    """Run folder of gcmc or pinsage without model.ids."""
+    """Run folder of two-tower, of gcmc or pinsage without model.ids, or of a model of items with
+    side information."""
     new_items: str
     """Table keyed by item id, with features as in training."""
     out: str

@@ -7,7 +7,7 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 
 from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check_cutoffs, lower_is_better
 from jaxrec.config.codec import from_dict, load, to_dict
-from jaxrec.config.items import PairsConfig
+from jaxrec.config.items import OVER_ITEMS, RELATIONS, PairsConfig, WalksConfig
 from jaxrec.config.mesh import MeshConfig
 from jaxrec.config.model import FEATURED, ModelConfig
 from jaxrec.config.sections import (
@@ -27,8 +27,10 @@ from jaxrec.config.whole import Config
 __all__ = [
     "FEATURED",
     "IN_MEMORY",
+    "OVER_ITEMS",
     "PAIR_METRICS",
     "RATING_METRICS",
+    "RELATIONS",
     "CheckpointConfig",
     "Config",
     "EvalConfig",
@@ -42,6 +44,7 @@ __all__ = [
     "PairsConfig",
     "SplitConfig",
     "TrainConfig",
+    "WalksConfig",
     "check_cutoffs",
     "from_dict",
     "load",

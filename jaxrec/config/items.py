@@ -57,6 +57,41 @@ class PairsConfig:
         return {name: getattr(self, name) for name in RELATIONS}
 
 
+@dataclass(frozen=True)
+class WalksConfig:
+    """Random walks over item pairs, and which of the items in one are a pair to learn from."""
+
+    count: int = 10
+    """Walks from each item in an epoch, drawn anew each time."""
+    length: int = 10
+    """Items a walk, its start counted."""
+    p: float = 1.0
+    """node2vec: above 1 a walk seldom turns back, below 1 often. 1 with q = 1 is DeepWalk."""
+    q: float = 1.0
+    """node2vec: below 1 a walk leaves the neighbourhood that it comes from, above 1 it stays."""
+    weighted: bool = True
+    """Steps by the weights of the pairs, or to all neighbours alike."""
+    window: int = 5
+    """Items at most so far apart in a walk are a pair."""
+    dynamic: bool = True
+    """The window of each item is drawn from 1 to `window`, as word2vec's, so that near ones count
+    more; or it is `window` always."""
+    subsample: float = 0.0
+    """An item of frequency f stays in a walk with probability sqrt(t/f) + t/f, t being this; 0
+    keeps all (word2vec's subsampling of frequent words)."""
+
+    def __post_init__(self) -> None:
+        check(self.count >= 1, f"walks.count must be at least 1, not {self.count}")
+        check(self.length >= 2, f"walks.length must be at least 2, not {self.length}")
+        check(self.window >= 1, f"walks.window must be at least 1, not {self.window}")
+        for name in ("p", "q"):
+            value = getattr(self, name)
+            check(0.01 <= value <= 100, f"walks.{name} is a number in [0.01, 100], not {value}")
+        check(
+            0 <= self.subsample < 1, f"walks.subsample is a share in [0, 1), not {self.subsample}"
+        )
+
+
 OVER_ITEMS = ("skipgram", "item-mf")
 """Models of items alone, which learn from an item graph."""
 RELATIONS = ("bought_together", "also_bought", "also_viewed", "buy_after_viewing")

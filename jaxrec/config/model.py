@@ -10,13 +10,17 @@ from jaxrec.config.items import OVER_ITEMS
 _FAN_OUTS = (10, 5)  # of the first hop from the batch, and of the others
 
 
+ModelName = Literal["lightgcn", "mf", "ngcf", "gcmc", "pinsage", "two-tower", "skipgram", "item-mf"]
+
+
 @dataclass(frozen=True)
 class ModelConfig:
     """The encoder: what maps node ids and the graph to embeddings."""
 
-    name: Literal["lightgcn", "mf", "ngcf", "gcmc", "pinsage", "two-tower"] = "lightgcn"
+    name: ModelName = "lightgcn"
     """lightgcn; mf: the same table without propagation; ngcf; gcmc; pinsage, on sampled blocks;
-    two-tower: dense layers for users and for items, without a graph."""
+    two-tower: dense layers for users and for items, without a graph. Of items alone, from weighted
+    pairs: skipgram, on random walks; item-mf, on pairs or on walks."""
     dim: int = 64
     """Width D of the embeddings."""
     layers: int = 3
@@ -91,6 +95,12 @@ class ModelConfig:
     negative; softmax bounds the gap between two scores by 1."""
     bags: Literal["mean", "sum"] = "mean"
     """two-tower: the names in a bag are averaged, or added up (a multi-hot input)."""
+    tables: Literal["two", "one"] = "two"
+    """skipgram, item-mf: an item has one vector as a centre and another as a context, or one."""
+    side: Literal["none", "average", "weighted"] = "none"
+    """skipgram, item-mf: an item's centre vector is its own alone; or the average of its own and
+    those of its features; or their average by weights that each item learns (EGES). Features that
+    an item lacks do not count. Takes the data's names, bags of names and numbers."""
     frozen_items: str | None = None
     """mf: embeddings.npz with item and item_ids, or a run folder. The items' vectors stay as they
     are there, and those of users are trained; an item that is not there has the vector 0."""
@@ -104,11 +114,11 @@ class ModelConfig:
         )
         check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
         check(
-            name not in ("mf", "two-tower") or self.layers == 0,
+            name not in _FLAT or self.layers == 0,
             f"model.layers must be 0 for {name}, which does not propagate, not {self.layers}",
         )
         check(
-            name in ("lightgcn", "mf", "two-tower") or self.layers >= 1,
+            name in ("lightgcn", *_FLAT) or self.layers >= 1,
             f"model.layers must be at least 1 for {name}, not {self.layers}",
         )
         check(self.score_width >= 1, f"model.score_width is at least 1, not {self.score_width}")
@@ -141,8 +151,30 @@ class ModelConfig:
             not self.columns or self.features is not False,
             "model.columns are features, and model.features is off",
         )
+        self._check_items()
         self._check_towers()
         self._check_sampling()
+
+    def _check_items(self) -> None:
+        name = self.name
+        for field in ("init", "dtype", "kernel"):
+            default, value = getattr(ModelConfig, field), getattr(self, field)
+            check(
+                not self.over_items or value == default,
+                f"model.{field} {value} is not for {name}, which has {default}",
+            )
+        check(
+            not self.over_items or self.score != "mlp",
+            f"model.score is dot or cosine for {name}, not mlp",
+        )
+        check(
+            not self.biases or name != "skipgram",
+            "model.biases is not for skipgram; item-mf has them, on walks too",
+        )
+        check(
+            not self.biases or not self.over_items or self.score == "dot",
+            f"model.biases of {name} need model.score dot: a cosine has no room for them",
+        )
 
     def _check_towers(self) -> None:
         listed = " ".join(map(str, self.tower_dims))
@@ -225,6 +257,7 @@ class ModelConfig:
         return drawn or max(getattr(self, name) for name in _DROPOUTS) > 0
 
 
+_FLAT = ("mf", "two-tower", *OVER_ITEMS)  # without propagation
 _DROPOUTS = ("edge_dropout", "node_dropout", "message_dropout", "id_dropout")
 
 FEATURED = ("gcmc", "pinsage", "two-tower")
@@ -245,4 +278,5 @@ _MODELS_OF = {
     **dict.fromkeys(("tower_dims", "id_dim", "id_dropout"), ("two-tower",)),
     **dict.fromkeys(("activation", "final", "bags"), ("two-tower",)),
     "frozen_items": ("mf",),
+    **dict.fromkeys(("tables", "side"), OVER_ITEMS),
 }

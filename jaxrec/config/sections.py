@@ -66,14 +66,18 @@ class FilterConfig:
             check(getattr(self, name) >= 0, f"filter.{name} must not be negative")
 
 
+LossName = Literal["bpr", "bce", "softmax", "triplet", "hinge", "mse", "levels", "sgns", "weights"]
+
+
 @dataclass(frozen=True)
 class LossConfig:
     """What the scores of positives and negatives are trained towards."""
 
-    name: Literal["bpr", "bce", "softmax", "triplet", "hinge", "mse", "levels"] = "bpr"
+    name: LossName = "bpr"
     """bpr (pairwise), bce (binary), softmax (sampled softmax), triplet (bpr in the form of
     1 - sigmoid), hinge (by a margin). Of ratings, without negatives: mse (squared error), levels
-    (likelihood of the rating by GC-MC's decoder)."""
+    (likelihood of the rating by GC-MC's decoder). Of item pairs: sgns (skip-gram with negative
+    sampling), weights (squared error of a pair's weight, which is 0 for a sampled one)."""
     temperature: float = 1.0
     """Scores are divided by this before the loss."""
     margin: float = 1.0
@@ -131,6 +135,10 @@ class NegativesConfig:
     hard_schedule: tuple[int, ...] = ()
     """Hard negatives in the first epoch, the second, ...; the last number stays. Not given: n - 1
     in the n-th epoch, up to `hard` (the curriculum of PinSAGE)."""
+    per_pair: float = 5.0
+    """Models of items: the shared negatives stand for so many a pair."""
+    groups: int = 1
+    """Models of items: the batch is cut into so many groups, each with `count` shared negatives."""
     log_q: bool | None = None
     """Take log(probability of being drawn) off the scores (softmax only). By default so for
     in-batch, where popular items would come out too low."""
@@ -154,6 +162,8 @@ class NegativesConfig:
             self.popularity == 0 or self.name in ("uniform", "shared"),
             f"negatives.popularity is for uniform and shared; {self.name} items come as they are",
         )
+        check(self.per_pair > 0, f"negatives.per_pair must be positive, not {self.per_pair}")
+        check(self.groups >= 1, f"negatives.groups must be at least 1, not {self.groups}")
         check(self.candidates >= 1, f"negatives.candidates is at least 1, not {self.candidates}")
         check(
             self.candidates == 1 or self.private,
@@ -215,6 +225,8 @@ class OptimConfig:
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Shape of the learning rate after warm-up, over the length of the run."""
+    cycles: int = 1
+    """cosine: the rate falls from its peak to 0 so many times (warm restarts)."""
     warmup_steps: int = 0
     """Steps of linear warm-up from 0."""
     clip_norm: float | None = None
@@ -232,6 +244,11 @@ class OptimConfig:
         check(
             math.isfinite(self.learning_rate) and self.learning_rate > 0,
             f"optim.learning_rate must be positive, not {self.learning_rate}",
+        )
+        check(self.cycles >= 1, f"optim.cycles must be at least 1, not {self.cycles}")
+        check(
+            self.cycles == 1 or self.schedule == "cosine",
+            f"optim.cycles needs optim.schedule cosine, not {self.schedule}",
         )
         check(self.warmup_steps >= 0, "optim.warmup_steps must not be negative")
         check(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm must be positive")
@@ -275,11 +292,13 @@ class TrainConfig:
     """Positive pairs B a step."""
     l2: float = 1e-4
     """L2 on the rows of the batch: l2 / 2 · mean over pairs of the squared norms."""
-    l2_over: Literal["batch", "tables", "parameters"] = "batch"
-    """What L2 is put on. tables: l2 / 2 · the sum of all squared rows of the ids' table, in every
-    step; parameters: of all parameters (PyTorch's weight_decay)."""
-    positives: Literal["edges", "users"] = "edges"
-    """edges: a shuffled pass over the pairs; users: a uniform user, then one of their items."""
+    l2_over: Literal["batch", "embeddings", "tables", "parameters"] = "batch"
+    """What L2 is put on. batch: rows of the ids' table; embeddings: those that the batch is scored
+    with, which layers cannot grow behind its back; tables: l2 / 2 · the sum of all squared rows of
+    the ids' table, in every step; parameters: of all parameters (PyTorch's weight_decay)."""
+    positives: Literal["edges", "users", "walks"] = "edges"
+    """edges: a shuffled pass over the pairs; users: a uniform user, then one of their items; walks
+    (models of items): the pairs in random walks, B walks a step."""
     patience: int = 0
     """Stop after this many evaluations without a better selection metric; 0: never."""
     refit: bool = False
@@ -294,6 +313,11 @@ class TrainConfig:
         check(self.batch_size >= 1, f"train.batch_size must be at least 1, not {self.batch_size}")
         check(self.l2 >= 0, f"train.l2 must not be negative, not {self.l2}")
         check(self.patience >= 0, f"train.patience must not be negative, not {self.patience}")
+
+    @property
+    def l2_of_all(self) -> bool:
+        """Whether L2 is on more than what a batch touches."""
+        return self.l2_over in ("tables", "parameters")
 
 
 @dataclass(frozen=True)
@@ -363,3 +387,6 @@ class LogConfig:
     """Also write event files to RUN/tensorboard (extra `tensorboard`)."""
     wandb: str | None = None
     """Also log to this Weights & Biases project (extra `wandb`)."""
+    doctor: bool = True
+    """Watch for collapse and its causes: measures beside every evaluation, a warning when one
+    starts."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check
-from jaxrec.config.items import OVER_ITEMS, PairsConfig
+from jaxrec.config.items import OVER_ITEMS, PairsConfig, WalksConfig
 from jaxrec.config.mesh import MODELS, MeshConfig
 from jaxrec.config.model import ModelConfig
 from jaxrec.config.sections import (
@@ -37,6 +37,7 @@ class Config:
     split: SplitConfig = field(default_factory=SplitConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
+    walks: WalksConfig = field(default_factory=WalksConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     negatives: NegativesConfig = field(default_factory=NegativesConfig)
@@ -71,11 +72,11 @@ class Config:
             "it updates the rows of a batch",
         )
         check(
-            self.train.l2_over == "batch" or not self.optim.asks_for_rows,
+            not self.train.l2_of_all or not self.optim.asks_for_rows,
             f"train.l2_over {self.train.l2_over} moves every row, and optim.sparse only a few",
         )
         check(
-            self.train.l2_over == "batch" or self.model.frozen_items is None,
+            not self.train.l2_of_all or self.model.frozen_items is None,
             f"train.l2_over {self.train.l2_over} moves what model.frozen_items freezes",
         )
         check(
@@ -117,6 +118,7 @@ class Config:
         self._check_ratings()
         self._check_mistakes()
         self._check_pairs()
+        self._check_items()
         if self.mesh.devices > 1:
             self._check_mesh()
         self.eval.check_metric(self.metric)
@@ -128,16 +130,72 @@ class Config:
 
     def _check_pairs(self) -> None:
         name, over_items = self.model.name, self.model.over_items
-        for f in dataclasses.fields(self.pairs):
-            check(
-                over_items or getattr(self.pairs, f.name) == f.default,
-                f"pairs.{f.name} is for models of items ({', '.join(OVER_ITEMS)}), not {name}",
-            )
+        sections = {"pairs": (), "walks": (), "negatives": ("per_pair", "groups")}
+        for section, some in sections.items():
+            of = getattr(self, section)
+            for f in dataclasses.fields(of):
+                check(
+                    over_items or (some and f.name not in some) or getattr(of, f.name) == f.default,
+                    f"{section}.{f.name} is for models of items ({', '.join(OVER_ITEMS)}), "
+                    f"not {name}",
+                )
         check(
             over_items or self.metric not in PAIR_METRICS,
             f"eval.metric {self.metric} is for models of items ({', '.join(OVER_ITEMS)}), "
             f"not {name}",
         )
+
+    def _check_items(self) -> None:
+        name, over_items, loss = self.model.name, self.model.over_items, self.loss.name
+        check(
+            over_items == (loss in ("sgns", "weights")),
+            f"loss.name {loss} is not for {name}; models of items have sgns or weights, and the "
+            "others have those of users",
+        )
+        check(
+            over_items or self.train.positives != "walks",
+            f"train.positives walks is for models of items ({', '.join(OVER_ITEMS)}), not {name}",
+        )
+        if not over_items:
+            return
+        for section, kind in (("split", SplitConfig), ("filter", FilterConfig)):
+            check(
+                getattr(self, section) == kind(),
+                f"{section} is of interactions, and {name} has pairs; see pairs.* and walks.*",
+            )
+        check(
+            self.train.positives == "walks" or name != "skipgram",
+            "train.positives must be walks for skipgram; item-mf takes edges too",
+        )
+        check(
+            self.train.positives in ("walks", "edges"),
+            f"train.positives is walks or edges for {name}, not {self.train.positives}",
+        )
+        plain = {f.name: f.default for f in dataclasses.fields(self.negatives)}
+        for field_name in ("candidates", "pick", "hard", "log_q", "reject_known"):
+            check(
+                getattr(self.negatives, field_name) == plain[field_name],
+                f"negatives.{field_name} is not for {name}",
+            )
+        check(
+            self.negatives.name == "shared",
+            f"negatives.name must be shared for {name}, not {self.negatives.name}",
+        )
+        check(
+            self.train.batch_size % self.negatives.groups == 0,
+            f"negatives.groups ({self.negatives.groups}) must divide train.batch_size "
+            f"({self.train.batch_size})",
+        )
+        check(
+            self.optim.can_be_sparse and self.optim.sparse is not False,
+            f"{name} updates the rows of a batch: optim.name sgd (without optim.momentum), "
+            "adagrad, rowwise_adagrad or adam, without optim.clip_norm and optim.sparse False",
+        )
+        check(
+            self.train.l2_over == "batch" and not self.mistakes,
+            f"train.l2_over and mistakes are not for {name}",
+        )
+        check(self.loss.temperature == 1, f"loss.temperature is not for {name}")
 
     def _check_ratings(self) -> None:
         loss, model = self.loss.name, self.model
@@ -182,15 +240,17 @@ class Config:
             "batch-scores" not in made or loss in ("bpr", "triplet"),
             f"mistakes batch-scores needs loss.name bpr or triplet, not {loss}",
         )
-        one_each = (how.private and how.count == 1) or how.picks is not None
+        one_each = how.count == 1 if how.private else how.picks is not None
         check(
-            "batch-scores" not in made or (one_each and how.hard == 0),
-            "mistakes batch-scores needs one negative a pair: negatives.count 1, without "
-            "negatives.hard",
+            "batch-scores" not in made or one_each,
+            "mistakes batch-scores needs one negative a pair: negatives.count 1, or "
+            "negatives.pick of those that all pairs share",
         )
         check(
-            self.model.score != "mlp" or not set(made) - {"accumulated-gradients"},
-            "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, not mlp",
+            not set(made) - {"accumulated-gradients"}
+            or (self.model.score != "mlp" and how.hard == 0),
+            "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, and are "
+            "without negatives.hard",
         )
 
     def _check_mesh(self) -> None:
@@ -245,7 +305,7 @@ class Config:
 
     def sparse_updates(self, n_rows: int) -> bool:
         """``optim.sparse`` with its default resolved for a table of so many rows."""
-        if self.train.l2_over != "batch" or "accumulated-gradients" in self.mistakes:
+        if self.train.l2_of_all or "accumulated-gradients" in self.mistakes:
             return False
         if self.optim.sparse is not None:
             return self.optim.sparse

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.data import formats, synthetic
+from jaxrec.data import formats, synthetic, synthetic_items
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset
 from jaxrec.data.features import Bag, Category, Column, Vector
+from jaxrec.data.formats import items
+from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.prepared import refuse_occupied
 
 
@@ -32,6 +34,37 @@ def import_data(
     return _write(formats.read(src, format, columns, event_weights, **catalogues), out)
 
 
+def import_items(
+    src: str | Path, out: str | Path, format: str | None = None, **options: Any
+) -> str:
+    """Read ``src`` as an item graph and write it as a prepared folder ``out``.
+
+    Args:
+      options: ``pairs``, ``columns``, ``items``, ``cold_items``, ``strict`` of :func:`read_items`.
+
+    Raises:
+      InputError: the source cannot be used, or the folder not be written.
+    """
+    refuse_occupied(out)
+    return _write(items.read_items(src, format, **options), out)
+
+
+def synth_items(
+    n_items: int, pairs: int, out: str | Path, seed: int = 0, missing: float | None = None
+) -> str:
+    """Make up an item graph and write it as a prepared folder ``out``.
+
+    Raises:
+      InputError: the sizes do not fit each other, or the folder cannot be written.
+    """
+    refuse_occupied(out)
+    communities = max(1, min(20, n_items))
+    graph = synthetic_items.make(
+        n_items, pairs, communities=communities, seed=seed, missing=missing
+    )
+    return _write(graph, out)
+
+
 def synth(users: int, items: int, edges: int, out: str | Path, seed: int = 0) -> str:
     """Make up a data set and write it as a prepared folder ``out``.
 
@@ -49,6 +82,8 @@ def stats(path: str) -> str:
     Raises:
       InputError: the data cannot be used.
     """
+    if path != "synthetic" and items.is_item_graph(path):
+        return _item_table(items.read_items(path))
     return _table(formats.resolve(path))
 
 
@@ -61,9 +96,25 @@ def gini(counts: np.ndarray) -> float:
     return float(2 * (rank * np.sort(counts)).sum() / (n * total) - (n + 1) / n)
 
 
-def _write(data: Dataset, out: str | Path) -> str:
+def _write(data: Dataset | ItemGraph, out: str | Path) -> str:
     data.save(out)
-    return f"{_table(data)}\n{'written to':<14}{out}"
+    table = _item_table(data) if isinstance(data, ItemGraph) else _table(data)
+    return f"{table}\n{'written to':<14}{out}"
+
+
+def _item_table(graph: ItemGraph) -> str:
+    degree = graph.degree()
+    rows = [
+        ("name", graph.name),
+        ("items", f"{graph.n_items:,}, {(degree == 0).sum():,} without a pair"),
+        ("pairs", f"{graph.n_pairs:,}"),
+        ("density", f"{2 * graph.n_pairs / max(graph.n_items * (graph.n_items - 1), 1):.4%}"),
+        ("pairs an item", _degrees(degree)),
+        ("popularity", f"Gini {gini(degree):.3f}"),
+    ]
+    if graph.n_pairs:
+        rows.append(("weights", f"{graph.weight.min():g} to {graph.weight.max():g}"))
+    return _told(rows, graph)
 
 
 def _table(data: Dataset) -> str:
@@ -91,6 +142,12 @@ def _table(data: Dataset) -> str:
         rows.append(("weights", f"{data.weight.min():g} to {data.weight.max():g}"))
     if data.exposed is not None:
         rows.append(("left alone", f"{len(data.exposed.user):,} pairs that were shown"))
+    return _told(rows, data)
+
+
+def _told(rows: list[tuple[str, str]], data: Dataset | ItemGraph) -> str:
+    """The rows, features, oddities and fingerprint, a line each."""
+    rows = list(rows)
     for side, features in data.features().items():
         described = (_column(name, column) for name, column in features.columns.items())
         rows.append((side.replace("_", " "), ", ".join(described)))

@@ -30,8 +30,8 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
     one as validation; ``cold-items`` takes whole items, the share ``config.test`` of those that
     have pairs, and ``config.validation`` of the others. Where the labels have no validation and
     ``config.validation`` is above 0, that share of train becomes validation, picked the same way
-    (at random for ``given``). Equal times keep the order of the rows. Shares within a user are rounded to the nearest
-    whole number of pairs and leave the user at least one train pair.
+    (at random for ``given``). Equal times keep the order of the rows. Shares within a user are
+    rounded to the nearest whole number of pairs and leave the user at least one train pair.
 
     Raises:
       InputError: the data lacks the labels or times that the split needs, holds a pair twice,

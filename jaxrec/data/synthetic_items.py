@@ -57,8 +57,10 @@ def make(
     key = np.empty(0, np.int64)
     while len(key) < pairs:
         other = draw_items(found, first, rng)
+        while (itself := first == other).any():
+            other[itself] = draw_items(found, first[itself], rng)
         low, high = np.minimum(first, other), np.maximum(first, other)
-        key = distinct(np.concatenate([key, (low * items + high)[low < high]]))
+        key = distinct(np.concatenate([key, low * items + high]))
         first = rng.choice(items, pairs - len(key), p=found.popularity)
     src, dst = np.divmod(key, items)
     features = None

@@ -53,7 +53,7 @@ def _counts(score_P: np.ndarray, label_P: np.ndarray) -> _Counts:
     if np.isnan(score_P).any():
         raise RunError("the scores of pairs are not numbers (NaN), and cannot be compared")
     score_P = score_P.astype(np.float64)
-    order = np.argsort(-score_P, kind="stable")
+    order = np.argsort(-score_P)  # which of equal scores comes first does not matter
     score_P, label_P = score_P[order], label_P[order]
     last = np.append(np.flatnonzero(score_P[1:] != score_P[:-1]), len(score_P) - 1)
     true = np.cumsum(label_P, dtype=np.int64)[last]
@@ -63,6 +63,12 @@ def _counts(score_P: np.ndarray, label_P: np.ndarray) -> _Counts:
     return _Counts(score_P[last], true, false)
 
 
+def areas(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> tuple[float, float]:
+    """:func:`roc_auc` and :func:`average_precision`, sorted once."""
+    counts = _counts(score_P, label_P)
+    return _under_roc(counts), _mean_precision(counts)
+
+
 def roc_auc(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> float:
     """The area under the ROC curve.
 
@@ -70,11 +76,7 @@ def roc_auc(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> 
       RunError: a score is NaN.
       ValueError: all labels are alike.
     """
-    _, true, false = _counts(score_P, label_P)
-    # Twice the area in whole numbers: exact.
-    before = np.append(0, true[:-1])
-    twice = int(np.sum(np.diff(false, prepend=0) * (true + before)))
-    return twice / (2 * int(true[-1]) * int(false[-1]))
+    return _under_roc(_counts(score_P, label_P))
 
 
 def average_precision(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> float:
@@ -84,7 +86,19 @@ def average_precision(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray,
       RunError: a score is NaN.
       ValueError: all labels are alike.
     """
-    _, true, false = _counts(score_P, label_P)
+    return _mean_precision(_counts(score_P, label_P))
+
+
+def _under_roc(counts: _Counts) -> float:
+    _, true, false = counts
+    # Twice the area in whole numbers: exact.
+    before = np.append(0, true[:-1])
+    twice = int(np.sum(np.diff(false, prepend=0) * (true + before)))
+    return twice / (2 * int(true[-1]) * int(false[-1]))
+
+
+def _mean_precision(counts: _Counts) -> float:
+    _, true, false = counts
     return float(np.sum(np.diff(true, prepend=0) * (true / (true + false))) / true[-1])
 
 

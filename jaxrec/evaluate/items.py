@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from jaxrec.data.pair_split import split_pairs
 from jaxrec.errors import InputError
 from jaxrec.evaluate.pairs import PairEvaluator, baselines, item_scorer
 from jaxrec.evaluate.scorers import Scorer
+from jaxrec.evaluate.slices import slices
 from jaxrec.runfolder import Embeddings, check_data
 
 Graph = ItemGraph | str | Path | None
@@ -81,6 +83,22 @@ def evaluator(
         seed=config.seed,
         block=config.eval.block,
     )
+
+
+def served(
+    judge: PairEvaluator, scorer: Scorer, train: ItemGraph, ks: Sequence[int]
+) -> dict[str, Any] | None:
+    """Recall by how popular the items that ask, and those that are found, are in train.
+
+    The content of slices.json but for its split; None where nothing is ranked.
+    """
+    k = 20 if 20 in ks else max(ks)
+    detail = judge.breakdown(scorer, k)
+    if detail is None:
+        return None
+    degree = train.degree()
+    asking = degree[detail.user_n], detail.recall_n
+    return slices(*asking, degree, detail.hits_I, detail.relevant_I, k)
 
 
 def scored_items(item_ID: np.ndarray) -> np.ndarray:

@@ -19,11 +19,12 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrec.data.dataset import Csr
 from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, distinct
 from jaxrec.errors import InputError
-from jaxrec.evaluate.curves import average_precision, pr_curve, roc_auc, roc_curve
-from jaxrec.evaluate.ranking import Evaluator
+from jaxrec.evaluate.curves import areas, pr_curve, roc_curve
+from jaxrec.evaluate.ranking import Breakdown, Evaluator
 from jaxrec.evaluate.scorers import PAIRS, PairFn, Scorer, dot_scorer, random_scorer
 
 _BLOCK = 2**15
+_AREAS = ("auc", "average_precision")
 
 
 def item_scorer(
@@ -65,15 +66,12 @@ class Judged(NamedTuple):
 
     def metrics(self) -> dict[str, float]:
         """Areas over all pairs, and over those of seen items where they have both labels."""
-        found = {
-            "auc": roc_auc(self.score_P, self.label_P),
-            "average_precision": average_precision(self.score_P, self.label_P),
-        }
+        whole = areas(self.score_P, self.label_P)
+        found: dict[str, float] = dict(zip(_AREAS, whole, strict=True))
         label_P = self.label_P[self.seen_P]
         if label_P.any() and not label_P.all():
-            score_P = self.score_P[self.seen_P]
-            found["auc_seen"] = roc_auc(score_P, label_P)
-            found["average_precision_seen"] = average_precision(score_P, label_P)
+            seen = areas(self.score_P[self.seen_P], label_P)
+            found |= {f"{name}_seen": area for name, area in zip(_AREAS, seen, strict=True)}
         return found
 
     def curves(self) -> dict[str, np.ndarray]:
@@ -162,6 +160,15 @@ class PairEvaluator:
             return found
         ranked = self._ranking(scorer, should_stop)
         return None if ranked is None else found | ranked
+
+    def breakdown(
+        self, scorer: Scorer, k: int, should_stop: Callable[[], bool] | None = None
+    ) -> Breakdown | None:
+        """Recall@k by asking item and hits by item, as :meth:`Evaluator.breakdown` gives them.
+
+        None where ``should_stop`` said yes, or nothing is ranked.
+        """
+        return self._ranking and self._ranking.breakdown(scorer, k, should_stop)
 
 
 @partial(jax.jit, static_argnums=0)

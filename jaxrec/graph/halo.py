@@ -51,7 +51,7 @@ def put(mesh: Mesh, tree: Any, specs: Any) -> Any:
     """Arrays of the host on a mesh: each device gets its part, and this process fills its own."""
 
     def one(x: Any, spec: PartitionSpec) -> Array:
-        if isinstance(x, jax.Array) and jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key):
+        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             bits = one(np.asarray(jax.random.key_data(x)), spec)
             return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(x))
         x = np.asarray(x)

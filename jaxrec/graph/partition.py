@@ -95,7 +95,8 @@ def layout(data: Dataset, place_N: np.ndarray | None, parts: int) -> Layout:
         part = np.repeat(np.arange(parts), np.diff(bounds))
         made[node] = part * sum(widths) + offset + np.arange(len(node)) - bounds[part]
         offset += width
-    return Layout(parts, *widths, made)
+    n_users, n_items = widths
+    return Layout(parts, n_users, n_items, made)
 
 
 class Shard(NamedTuple):

@@ -12,7 +12,14 @@ from jaxrec.models.gcmc import GCMC
 from jaxrec.models.inputs import FeatureSizes
 from jaxrec.models.lightgcn import LightGCN
 from jaxrec.models.ngcf import NGCF
-from jaxrec.models.nodes import Encoder, InductiveEncoder, LocalEncoder, NewEdges, Nodes
+from jaxrec.models.nodes import (
+    Encoder,
+    HiddenLayers,
+    InductiveEncoder,
+    LocalEncoder,
+    NewEdges,
+    Nodes,
+)
 from jaxrec.models.pinsage import PinSAGE
 from jaxrec.models.score import NeuralScore
 from jaxrec.models.towers import Towers
@@ -22,6 +29,7 @@ __all__ = [
     "NGCF",
     "BilinearDecoder",
     "Encoder",
+    "HiddenLayers",
     "InductiveEncoder",
     "LightGCN",
     "LocalEncoder",

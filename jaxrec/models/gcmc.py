@@ -163,6 +163,16 @@ class GCMC(nnx.Module):
                 total = total + propagate_rows(part, sent_NH, row_R, self.kernel)
         return jax.nn.relu(total)
 
+    def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "R _"]]:
+        """What each rectified layer gives for some rows."""
+        layers = self._layers(graph, row_R)
+        found = [*(x_NH[row_R] for x_NH in layers[1:-1]), layers[-1]]
+        if self.dense is not None:
+            encoded_RD = self.inputs.all(graph.features, graph.n_nodes, None)[row_R]
+            is_item_R1 = (row_R >= self.n_users)[:, None]
+            found.append(jax.nn.relu(self.dense(encoded_RD, is_item_R1)))
+        return found
+
     def _head(self, h_RH: Array, encoded_RD: Array | None, is_item_R1: Array) -> Array:
         z_RD = self.out(h_RH, is_item_R1)
         if self.dense is None or self.dense_out is None or encoded_RD is None:

@@ -101,3 +101,12 @@ class InductiveEncoder(Encoder, Protocol):
     ) -> Float[Array, "n D"]:
         """Embeddings from encoded features and edges to users; the graph stays as it is."""
         ...
+
+
+@runtime_checkable
+class HiddenLayers(Protocol):
+    """An encoder with rectified layers, which the doctor looks into."""
+
+    def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "_ _"]]:
+        """What each rectified layer gives for some rows, after the rectifier; 0 for others."""
+        ...

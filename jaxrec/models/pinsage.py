@@ -163,6 +163,11 @@ class PinSAGE(nnx.Module):
         base_ND = h_ND[0] if self.embedding is None else self.embedding[...]
         return Nodes(self._head(h_ND[-1]), base_ND)
 
+    def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "R _"]]:
+        """What each rectified layer gives for some rows."""
+        layers = [x_NH[row_R] for x_NH in self.layers(graph)[1:]]
+        return [*layers, jax.nn.relu(layers[-1] @ self.head[...] + self.head_bias[...])]
+
     def layers(self, graph: Bipartite) -> list[Float[Array, "N H"]]:
         """The input of all nodes and the output of each layer."""
         table_ND = None if self.embedding is None else self.embedding[...]

@@ -17,6 +17,7 @@ from jaxrec.models.score import NeuralScore
 
 _ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "tanh": jnp.tanh}
 _FINALS = {"linear": lambda x: x, "relu": jax.nn.relu, "softmax": jax.nn.softmax}
+_HE, _GLOROT = nnx.initializers.he_uniform(), nnx.initializers.xavier_uniform()
 
 
 class TowerBlock(NamedTuple):
@@ -51,7 +52,7 @@ class Tower(nnx.Module):
         init_std: float,
         rngs: nnx.Rngs,
     ) -> None:
-        init = nnx.initializers.he_uniform() if activation == "relu" else _GLOROT
+        init = _HE if activation == "relu" else _GLOROT
         first = widths[0]
         made = None if id_dim is None else nnx.Param(init(rngs.params(), (id_dim, first)))
         self.of_id = made
@@ -75,6 +76,15 @@ class Tower(nnx.Module):
             assert id_nD is not None, "the tower takes ids"
             total_nH = total_nH + id_nD @ self.of_id[...]
         return total_nH
+
+    def hidden(self, id_nD: Array | None, x: Encoded | None) -> list[Float[Array, "n _"]]:
+        """What each rectified layer gives; none where there is no rectifier."""
+        h, found = self.first(id_nD, x), []
+        for weight, shift in zip(self.weight, self.shift, strict=True):
+            found.append(_ACTIVATIONS[self.activation](h))
+            h = found[-1] @ weight[...] + shift[...]
+        last = [jax.nn.relu(h)] if self.final == "relu" else []
+        return [*(found if self.activation == "relu" else []), *last]
 
     def __call__(
         self, id_nD: Float[Array, "n D0"] | None, x: Encoded | None
@@ -169,6 +179,19 @@ class Towers(nnx.Module):
         id_ND = self._shown(graph, row_N, table_ND, self._hidden(row_N, key))
         return Nodes(*(x_ND[row_R] for x_ND in self._whole(graph, table_ND, id_ND)))
 
+    def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "_ _"]]:
+        """What each rectified layer of each tower gives, for the rows of its side."""
+        table_ND = None if self.embedding is None else self.embedding[...]
+        id_ND = self._shown(graph, jnp.arange(graph.n_nodes, dtype=jnp.int32), table_ND, None)
+        ids = (None, None) if id_ND is None else jnp.split(id_ND, [self.n_users])
+        user, item = graph.features or NodeFeatures(None, None)
+        wanted_N = jnp.zeros(graph.n_nodes, bool).at[row_R].set(True)
+        found = []
+        sides = (self.user, ids[0], user), (self.item, ids[1], item)
+        for (tower, own, x), of in zip(sides, jnp.split(wanted_N, [self.n_users]), strict=True):
+            found += [jnp.where(of[:, None], h, 0) for h in tower.hidden(own, x)]
+        return found
+
     def plan(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None
     ) -> TowerBlock:
@@ -242,6 +265,3 @@ class Towers(nnx.Module):
             total_D = jnp.sum(met_N1[side] * self.embedding[...][side], axis=0)
             means.append(total_D / jnp.maximum(jnp.sum(met_N1[side]), 1))
         return jnp.stack(means)
-
-
-_GLOROT = nnx.initializers.xavier_uniform()

@@ -7,12 +7,14 @@ from collections.abc import Callable
 
 from jaxrec.config import Config
 from jaxrec.errors import InputError, nearest
-from jaxrec.presets import graphs, ratings, towers
+from jaxrec.presets import cases, graphs, items, ratings, towers
 
 PRESETS: dict[str, Callable[[], Config]] = {
     **graphs.PRESETS,
     **ratings.PRESETS,
+    **items.PRESETS,
     **towers.PRESETS,
+    **cases.PRESETS,
 }
 
 

@@ -16,7 +16,11 @@ from jaxrec.config import (
 def two_tower() -> Config:
     """Two towers of ids and features, softmax over the batch's items corrected for popularity.
 
-    `jaxrec train two-tower --data PATH`
+    `jaxrec train two-tower`, on the embedded data: test recall@20 0.400, where popularity has 0.108
+    and the ceiling is 0.409. `jaxrec train two-tower --data ml-100k/u1.base`: 0.289 (largest less
+    smallest of three seeds 0.004), popularity 0.151; on ml-latest-small 0.236 and 0.119. Films held
+    out whole (`--split.name cold-items --split.validation 0.2`) with `--model.tower-dims 128
+    --model.id-dropout 0.3`: 0.208 there among 336, at random 0.061; 0.086 and 0.009 of 1,945.
     """
     return Config(
         preset="two-tower",
@@ -25,28 +29,30 @@ def two_tower() -> Config:
         loss=LossConfig("softmax"),
         negatives=NegativesConfig("in-batch"),
         optim=OptimConfig("adam", learning_rate=5e-3),
-        train=TrainConfig(epochs=100, batch_size=2048, l2=1e-3, patience=5),
+        train=TrainConfig(epochs=100, batch_size=2048, l2=0.1, l2_over="embeddings", patience=5),
         eval=EvalConfig(every=2),
     )
 
 
 def triplet() -> Config:
-    """A triplet network on features alone: an anchor's tower, and one for positive and negative.
+    """A triplet network on features: a tower for the anchor, one for positive and negative.
 
-    Of the candidates drawn for each pair, the negative is the highest that scores below the
-    positive (semi-hard).
+    No id has an embedding; each has a bias, for what features do not tell of its popularity.
+    Negatives are random: `--negatives.candidates 4 --negatives.pick semi-hard` makes them harder.
 
-    `jaxrec train triplet --data PATH`
+    `jaxrec train triplet`, on the embedded data: test recall@20 0.327 (largest less smallest of
+    three seeds 0.017), where popularity has 0.108. Features must tell users apart: by age, gender
+    and occupation (`--data ml-100k/u1.base`) it has 0.144, no more than popularity's 0.151.
     """
     return Config(
         preset="triplet",
         data="synthetic-features",
-        model=ModelConfig("two-tower", dim=64, layers=0, ids=False, tower_dims=(128,)),
+        model=ModelConfig("two-tower", dim=64, layers=0, ids=False, tower_dims=(128,), biases=True),
         loss=LossConfig("bpr"),
-        negatives=NegativesConfig("uniform", candidates=8, pick="semi-hard"),
-        optim=OptimConfig("adam", learning_rate=1e-3),
-        train=TrainConfig(epochs=100, batch_size=2048, l2=0.0, patience=5),
-        eval=EvalConfig(every=2),
+        negatives=NegativesConfig("uniform", 8),
+        optim=OptimConfig("adam", learning_rate=2e-2),
+        train=TrainConfig(epochs=60, batch_size=1024, l2=0.0, patience=5),
+        eval=EvalConfig(every=3),
     )
 
 

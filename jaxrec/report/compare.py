@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from jaxrec.config import lower_is_better
 from jaxrec.report.markup import Html, join, notice, number, table, tag
+from jaxrec.report.pairs import overlaid
 from jaxrec.report.plots import Line, curves
 from jaxrec.report.records import Run
 from jaxrec.report.sections import metric_names, setting, throughput
@@ -62,6 +63,7 @@ def _curves(runs: Sequence[Run]) -> Html:
         curves("Loss of all runs", loss, x="step", y="mean loss a pair"),
         curves(f"{metric} of all runs", ranking, x="step", y=f"{metric} on validation"),
         curves("Throughput of all runs", speed, x="step", y="pairs a second", zero=True),
+        *overlaid(runs),
     )
     return tag("div", *figures, class_="plots") if any(figures) else Html()
 

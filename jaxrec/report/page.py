@@ -6,7 +6,9 @@ from pathlib import Path
 from jaxrec.errors import InputError
 from jaxrec.files import replacing
 from jaxrec.report.compare import comparison
+from jaxrec.report.doctor import doctor
 from jaxrec.report.markup import Html, document, join, tag
+from jaxrec.report.pairs import told_apart
 from jaxrec.report.plots import require_matplotlib
 from jaxrec.report.records import Run, read_runs
 from jaxrec.report.sections import (
@@ -62,7 +64,9 @@ def _one(run: Run, heading: str) -> Html:
         notices(run),
         headline(run),
         result_table(run),
+        told_apart(run),
         course(run),
+        doctor(run),
         served(run),
         origin(run),
         configuration(run),

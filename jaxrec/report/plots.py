@@ -60,6 +60,9 @@ def curves(
     note: str = "",
     mark: int | float | None = None,
     zero: bool = False,
+    right: Line | None = None,
+    epoch: float | None = None,
+    dot: tuple[float, float] | None = None,
 ) -> Html:
     """A figure of curves with a legend, or nothing where no curve has a point.
 
@@ -68,24 +71,28 @@ def curves(
       note: small print under the title.
       mark: an x to mark with a vertical line.
       zero: begin the upright axis at 0.
+      right: one more curve, on an upright axis of its own at the right, named by its label.
+      epoch: steps an epoch, where x is steps: epochs stand over the figure.
+      dot: a point to mark.
     """
     lines = [line for line in lines if len(line.x)]
     if not lines:
         return Html()
     figure, axes = _axes(x, y)
     for line in lines:
-        stride = math.ceil(len(line.x) / _MOST_POINTS)
-        # A stride must not lose the end of the curve.
-        at = sorted({*range(0, len(line.x), stride), len(line.x) - 1})
-        axes.plot(
-            [line.x[i] for i in at],
-            [line.y[i] for i in at],
-            line.dash,
-            color=_color(line.color),
-            linewidth=1.7,
-            marker="o" if len(at) < 12 and line.dash == "-" else None,
-            markersize=3.5,
-        )
+        _plot(axes, line)
+    if right is not None:
+        other = axes.twinx()
+        other.grid(False)
+        other.spines["right"].set_visible(True)
+        other.set_ylabel(right.label.replace("$", r"\$"))
+        _plot(other, right)
+        lines = [*lines, right]
+    if epoch is not None:
+        top = axes.secondary_xaxis("top", functions=(lambda s: s / epoch, lambda e: e * epoch))
+        top.set_xlabel("epoch")
+    if dot is not None:
+        axes.plot([dot[0]], [dot[1]], "o", color=_INK, markersize=4.5)
     if mark is not None:
         axes.axvline(mark, color=_INK, linewidth=0.8, dashes=(4, 3))
     if zero:
@@ -94,6 +101,21 @@ def curves(
     alt = f"{title}: {y} over {x}; " + "; ".join(ends)
     legend = [tag("li", _swatch(line), line.label) for line in lines]
     return _figure(title, note, alt, figure, tag("ul", *legend, class_="legend"))
+
+
+def _plot(axes: Any, line: Line) -> None:
+    stride = math.ceil(len(line.x) / _MOST_POINTS)
+    # A stride must not lose the end of the curve.
+    at = sorted({*range(0, len(line.x), stride), len(line.x) - 1})
+    axes.plot(
+        [line.x[i] for i in at],
+        [line.y[i] for i in at],
+        line.dash,
+        color=_color(line.color),
+        linewidth=1.7,
+        marker="o" if len(at) < 12 and line.dash == "-" else None,
+        markersize=3.5,
+    )
 
 
 def bars(

@@ -1,11 +1,14 @@
 """What a run folder tells, read once; parts that an unfinished run has not written are empty."""
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxrec.runfolder import check_run, read_json, read_lines
+import numpy as np
+
+from jaxrec.config import OVER_ITEMS
+from jaxrec.runfolder import check_run, read_curves, read_json, read_lines
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,12 @@ class Run:
     slices: dict[str, Any]
     metrics: list[dict[str, Any]]
     timing: list[dict[str, Any]]
+    pair_curves: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def of_items(self) -> bool:
+        """Whether the model is of items alone, and learns from pairs of them."""
+        return self.config.get("model", {}).get("name") in OVER_ITEMS
 
     @property
     def preset(self) -> str:
@@ -32,6 +41,8 @@ class Run:
     def metric(self) -> str:
         """The metric that selects, which is also the headline."""
         chosen = self.config.get("eval", {}).get("metric")
+        if self.of_items:
+            return str(chosen or "auc")
         rates = self.config.get("loss", {}).get("name") in ("mse", "levels")
         return str(chosen or ("rmse" if rates else "recall@20"))
 
@@ -54,6 +65,33 @@ class Run:
     def final(self) -> dict[str, Any]:
         """The result that counts: on test, else on validation, else empty."""
         return self.results.get("test") or self.results.get("validation") or {}
+
+    @property
+    def metrics_shown(self) -> list[str]:
+        """The metrics that have curves and headlines: the one that selects, then its fellows."""
+        if not self.of_items:
+            return list(dict.fromkeys((self.metric, self.metric.replace("recall", "ndcg"))))
+        ks = [int(n[7:]) for n in self.final.get("metrics", {}) if n.startswith("recall@")]
+        recall = [f"recall@{20 if 20 in ks else max(ks)}"] if ks else []
+        return list(dict.fromkeys((self.metric, "auc", "average_precision", *recall)))
+
+    @property
+    def losses(self) -> list[str]:
+        """What was recorded of the training steps: the loss and its parts."""
+        fixed = ("step", "epoch", "split", "phase")
+        records = (line for line in self.metrics if line.get("split") == "train")
+        return list(dict.fromkeys(n for line in records for n in line if n not in fixed))
+
+    @property
+    def steps_an_epoch(self) -> float | None:
+        """As the records have it; None where they do not tell."""
+        for line in reversed(self.metrics):
+            step, epoch = line.get("step"), line.get("epoch")
+            if line.get("phase", "search") != "search":
+                continue
+            if isinstance(step, int) and isinstance(epoch, int | float) and step and epoch:
+                return step / epoch
+        return None
 
     def curve(self, split: str, name: str, phase: str = "search") -> tuple[list, list]:
         """The steps at which ``name`` was recorded on ``split``, and its values."""
@@ -98,6 +136,7 @@ def read_runs(folders: list[Path]) -> list[Run]:
                 slices=read_json(folder / "slices.json"),
                 metrics=read_lines(folder / "metrics.jsonl"),
                 timing=read_lines(folder / "timing.jsonl"),
+                pair_curves=read_curves(folder),
             )
         )
     return runs

@@ -26,11 +26,13 @@ def metric_names(results: Iterable[dict[str, Any]]) -> list[str]:
 def summary(run: Run) -> str:
     """One sentence: the model, the data, the seed."""
     model, data = run.config.get("model", {}), run.data
-    words = f"{model.get('name', 'a model')}, {model.get('layers', '?')} layers, width "
+    layers = "" if run.of_items else f"{model.get('layers', '?')} layers, "
+    words = f"{model.get('name', 'a model')}, {layers}width "
     words += f"{model.get('dim', '?')}, preset {run.preset}, seed {run.config.get('seed', '?')}"
     if data:
+        users = "" if run.of_items else f"{_count(data.get('users'))} users, "
         words += (
-            f"; trained on {data.get('name', 'data')}: {_count(data.get('users'))} users, "
+            f"; trained on {data.get('name', 'data')}: {users}"
             f"{_count(data.get('items'))} items, {_count(data.get('train'))} train pairs"
         )
     return words + "."
@@ -59,8 +61,8 @@ def notices(run: Run) -> Html:
             found.append(
                 notice(
                     "No better than popularity.",
-                    f"{run.metric} on {split} is {ours:.4f}; recommending the most popular items "
-                    f"to everyone gives {popular:.4f}.",
+                    f"{run.metric} on {split} is {ours:.4f}; going by the popularity of items "
+                    f"alone gives {popular:.4f}.",
                 )
             )
     return join(found)
@@ -73,8 +75,8 @@ def headline(run: Run) -> Html:
     split = "test" if "test" in run.results else "validation"
     metrics = final.get("metrics", {})
     popular = final.get("baselines", {}).get("popularity", {})
-    second = run.metric.replace("recall", "ndcg") if "recall" in run.metric else "recall@20"
-    for name in (run.metric, second):
+    shown = run.metrics_shown
+    for name in shown if len(shown) > 1 else (*shown, "recall@20"):
         if name in metrics:
             times = _ratio(metrics[name], popular.get(name))
             facts.append(
@@ -106,9 +108,9 @@ def result_table(run: Run) -> Html:
     groups, head, columns = [("", 1)], ["metric"], []
     for split, result in results.items():
         baselines: dict[str, Any] = result.get("baselines") or {}
-        users = result.get("users")
+        judged = _judged(run, result)
         shown = ["model", *baselines] + (["÷ popularity"] if "popularity" in baselines else [])
-        groups.append((f"{split}{f' ({_count(users)} users)' if users else ''}", len(shown)))
+        groups.append((f"{split}{f' ({judged})' if judged else ''}", len(shown)))
         head += shown
         columns.append((result["metrics"], baselines))
     names = metric_names(metrics for metrics, _ in columns)
@@ -130,16 +132,24 @@ def result_table(run: Run) -> Html:
     return join((tag("h3", "Result"), tag("p", told, class_="lead"), shown))
 
 
+def _judged(run: Run, result: dict[str, Any]) -> str:
+    """By how many users, or pairs and items, a result came about."""
+    users, pairs = result.get("users"), result.get("pairs")
+    told = [f"{_count(pairs)} pairs"] if pairs else []
+    if users:
+        told.append(f"{_count(users)} {'items ranked' if run.of_items else 'users'}")
+    return ", ".join(told)
+
+
 def course(run: Run) -> Html:
     """Loss, metrics and throughput over the steps."""
-    loss = []
-    for color, name in enumerate(("loss", "bpr", "l2")):
+    loss, epoch = [], run.steps_an_epoch
+    for color, name in enumerate(run.losses):
         loss.append(Line(name, *run.curve("train", name), color))
         loss.append(Line(f"{name}, refit", *run.curve("train", name, "refit"), color, "--"))
     best = run.evaluation.get("best_step")
-    figures = [curves("Loss", loss, x="step", y="mean loss a pair")]
-    second = run.metric.replace("recall", "ndcg")
-    for metric in dict.fromkeys((run.metric, second)):
+    figures = [curves("Loss", loss, x="step", y="mean loss a pair", epoch=epoch)]
+    for metric in run.metrics_shown:
         figures.append(
             curves(
                 metric,
@@ -147,6 +157,7 @@ def course(run: Run) -> Html:
                 x="step",
                 y=metric,
                 mark=best,
+                epoch=epoch,
                 note="" if best is None else f"upright: best step, {_count(best)}",
             )
         )
@@ -221,6 +232,12 @@ def served(run: Run) -> Html:
         ),
         "users": ("user activity", "train pairs of the user", "mean over the bin's users"),
     }
+    if run.of_items:
+        sides["users"] = (
+            "popularity of the asking item",
+            "train pairs of the asking item",
+            "mean over the bin's items",
+        )
     for side, (what, axis, note) in sides.items():
         rows = run.slices.get(side) or []
         labels = [_span(row) for row in rows]

@@ -77,7 +77,7 @@ def steps_per_epoch(pairs: int, batch_size: int) -> int:
     return -(-pairs // batch_size)
 
 
-def _slots(step: Int[Array, ""], pairs: int, batch_size: int) -> tuple[Array, Array, Array]:
+def slots(step: Int[Array, ""], pairs: int, batch_size: int) -> tuple[Array, Array, Array]:
     """The epoch of a step, the places in the epoch that its batch takes, and which exist."""
     epoch, in_epoch = jnp.divmod(step, steps_per_epoch(pairs, batch_size))
     start = in_epoch.astype(jnp.uint32) * jnp.uint32(batch_size)
@@ -88,14 +88,14 @@ def _slots(step: Int[Array, ""], pairs: int, batch_size: int) -> tuple[Array, Ar
 
 def by_edges(key: PRNGKeyArray, step: Int[Array, ""], pairs: Pairs, batch_size: int) -> Positives:
     """A pass over all pairs in an order drawn anew each epoch; every pair once an epoch."""
-    epoch, slot_B, exists_B = _slots(step, pairs.size, batch_size)
+    epoch, slot_B, exists_B = slots(step, pairs.size, batch_size)
     index_B = permute(jax.random.fold_in(key, epoch), slot_B, pairs.size).astype(jnp.int32)
     return _positives(pairs, index_B, exists_B)
 
 
 def by_users(key: PRNGKeyArray, step: Int[Array, ""], pairs: Pairs, batch_size: int) -> Positives:
     """The papers' protocol: E draws an epoch, each a uniform user and then one of their items."""
-    _, _, exists_B = _slots(step, pairs.size, batch_size)
+    _, _, exists_B = slots(step, pairs.size, batch_size)
     user_key, item_key = jax.random.split(jax.random.fold_in(key, step))
     draw_B = jax.random.randint(user_key, (batch_size,), 0, pairs.active.shape[0])
     user_B = pairs.active[draw_B]

@@ -21,6 +21,7 @@ class TrainData(NamedTuple):
     Attributes:
       shown: by user what they were shown and left alone, where such negatives are asked for.
       alike_IF: items' raw features, rows of length 1, where negatives are picked by these.
+      input_I: equal numbers where items have equal inputs; None where each has one of its own.
     """
 
     graph: Bipartite
@@ -31,6 +32,7 @@ class TrainData(NamedTuple):
     window: Window | None = None
     shown: DeviceCsr | None = None
     alike_IF: Float[Array, "I F"] | None = None
+    input_I: Int[Array, "I"] | None = None
 
 
 class Batch(NamedTuple):
@@ -97,11 +99,13 @@ def _negatives(
     popular = data.popularity if config.draws_some_items else None
     if how.private:
         known, count = data.known if how.rejects else None, how.count * how.candidates
-        if data.shown is not None:
-            return negatives.exposed(key, count, n_items, user_B, data.shown, known), None
-        if popular is not None:
-            return negatives.popular(key, count, popular, user_B, known)
-        return negatives.uniform(key, count, n_items, user_B, known), None
+        if popular is None:
+            drawn = negatives.uniform(key, count, n_items, user_B, known), None
+        else:
+            drawn = negatives.popular(key, count, popular, user_B, known)
+        if data.shown is None:
+            return drawn
+        return negatives.exposed(jax.random.fold_in(key, 1), user_B, data.shown, *drawn)
     valid_BS = None
     if how.name == "in-batch":
         # An epoch's last batch is filled with copies that weigh nothing.

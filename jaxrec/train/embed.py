@@ -11,6 +11,7 @@ from jaxrec import compilation
 from jaxrec import config as configs
 from jaxrec.config import FEATURED, Config
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.features import Features
 from jaxrec.data.formats import catalogue
 from jaxrec.data.formats.assemble import rows_of
 from jaxrec.data.frames import from_frame
@@ -23,6 +24,7 @@ from jaxrec.graph.csr import DeviceCsr
 from jaxrec.models import InductiveEncoder, NewEdges
 from jaxrec.models.nodes import unit_rows
 from jaxrec.runfolder import check_run, read_parameters
+from jaxrec.train.items.cold import cold_vectors
 from jaxrec.train.prepare import walk_key
 from jaxrec.train.problem import Problem
 
@@ -37,14 +39,16 @@ def embed(
     """Embeddings of new items, in the space of the run's users and items.
 
     Args:
-      run: a finished run of an inductive model: two-tower, or gcmc or pinsage without model.ids.
+      run: a finished run of an inductive model: two-tower, gcmc or pinsage without model.ids, or
+        a model of items with side information.
       new_items: a table keyed by id with features as the training's items had them.
       edges: a table with columns user and item (and rating, where the model tells rating levels
         apart): pairs of the new items with the run's users. Items may have none.
       data: where the run's data is now, if it moved.
 
     Returns:
-      A row an item: id and embedding, in the order of the file.
+      A row an item: id and embedding, in the order of the file. Of a model of items the embedding
+      is null where an item has no feature that training knew.
 
     Raises:
       InputError: a model that has only id embeddings, or files that cannot be used.
@@ -52,6 +56,11 @@ def embed(
     compilation.use_cache()
     run = check_run(run)
     config = configs.load(run / "config.json")
+    if config.model.over_items:
+        if edges is not None:
+            raise InputError(f"{run}: {config.model.name} embeds items by their features alone")
+        names, features = _described(new_items)
+        return _frame(names, cold_vectors(run, config, features), zeros=False)
     _refuse_ids(run, config)
     if edges is not None and config.model.name == "two-tower":
         raise InputError(f"{run}: two-tower embeds items by their features; leave out the edges")
@@ -61,11 +70,7 @@ def embed(
     problem = Problem.build(config, splits, phase="refit" if config.train.refit else "search")
     if problem.takes.item is None:
         raise InputError(f"{run}: the run's items had no features that could tell new ones apart")
-    table = catalogue.keyed(Path(new_items), "item")
-    names = table.frame[table.id_column].cast(pl.String)
-    features = from_frame(
-        table.frame.with_columns(names), table.id_column, names.to_numpy(), table.where, kind="item"
-    )
+    names, features = _described(new_items)
     x = jax.tree.map(jnp.asarray, encode(features, problem.takes.item))
     model = problem.model(parameters)
     assert isinstance(model, InductiveEncoder)
@@ -73,9 +78,25 @@ def embed(
     emb_nD = model.embed_items(problem.data.graph, x, near, walk_key(problem.data.key))
     if config.model.score == "cosine":
         emb_nD = unit_rows(emb_nD)
-    made = np.asarray(jax.device_get(emb_nD), np.float32)
-    frame = pl.DataFrame({"id": names, "embedding": made})
-    return frame.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)))
+    return _frame(names, np.asarray(jax.device_get(emb_nD), np.float32))
+
+
+def _described(new_items: str | Path) -> tuple[pl.Series, Features]:
+    """The ids and features of a table keyed by item id."""
+    table = catalogue.keyed(Path(new_items), "item")
+    names = table.frame[table.id_column].cast(pl.String)
+    frame = table.frame.with_columns(names)
+    return names, from_frame(frame, table.id_column, names.to_numpy(), table.where, kind="item")
+
+
+def _frame(names: pl.Series, emb_nD: np.ndarray, *, zeros: bool = True) -> pl.DataFrame:
+    """Ids and vectors; without ``zeros`` a vector of nothing else is null."""
+    frame = pl.DataFrame({"id": names, "embedding": emb_nD})
+    frame = frame.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)))
+    if zeros:
+        return frame
+    there = pl.Series((emb_nD != 0).any(axis=1))
+    return frame.with_columns(pl.when(there).then(pl.col("embedding")))
 
 
 def _refuse_ids(run: Path, config: Config) -> None:

@@ -8,12 +8,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.split import Splits
+from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
 from jaxrec.files import write_json
 from jaxrec.runfolder import read_json
@@ -74,14 +73,14 @@ def check(folder: Path, custom_tx: bool, warn: Callable[[str], None]) -> None:
         warn(f"changed since the run began, and with it maybe the bits: {', '.join(changed)}")
 
 
-def write(folder: Path, dataset: Dataset, splits: Splits, custom_tx: bool) -> None:
-    """RUN/env.json, once."""
+def write(
+    folder: Path, dataset: Dataset | ItemGraph, sizes: dict[str, int], custom_tx: bool
+) -> None:
+    """RUN/env.json, once; ``sizes`` are users, items, and the pairs of each part."""
     if (folder / "env.json").exists():
         return
-    sizes: dict[str, Any] = {name: part.n_edges for name, part in splits._asdict().items()}
-    data = {"name": dataset.name, "users": splits.train.n_users, "items": splits.train.n_items}
     env = {"versions": versions()} | _machine()
     env |= {"commit": _commit(), "fingerprint": dataset.fingerprint()}
     env |= {"command": shlex.join(sys.argv), "custom_tx": custom_tx}
-    env |= {"data": data | sizes | {"notes": dataset.notes}}
+    env |= {"data": {"name": dataset.name} | sizes | {"notes": dataset.notes}}
     write_json(folder / "env.json", env)

@@ -4,7 +4,7 @@ Pairs and what users know lie in parts over the axis ``table``; the batch is dra
 device (a few integers a pair), to the very same numbers as on one device.
 """
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -104,6 +104,10 @@ def mesh_data(
     place_N: Any = made.layout.place_N
     data = MeshData(made.shard, pairs, DeviceCsr(*held), users, key, place_N, popularity)
     return data, Sizes(train.n_edges, len(indptr), len(active))
+
+
+def _padded(x: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(x, (0, size - len(x)))
 
 
 def draw(config: Config, n_items: int, data: MeshData, sizes: Sizes, step: Int[Array, ""]) -> Batch:

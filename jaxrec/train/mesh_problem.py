@@ -29,8 +29,9 @@ from jaxrec.train.mesh_step import MeshStepper
 from jaxrec.train.prepare import Inputs, popularity
 from jaxrec.train.problem import Cadence, Problem, keys, new_model, optimizer, rest_optimizer
 from jaxrec.train.relayout import Rows
-from jaxrec.train.state import TABLE as TABLE_NAME
-from jaxrec.train.state import Totals, TrainState, joined_table, split_table, zero_totals
+from jaxrec.train.state import Totals, TrainState
+from jaxrec.train.tables import TABLE as TABLE_NAME
+from jaxrec.train.tables import joined_table, split_table
 
 _WHOLE = PartitionSpec()
 
@@ -94,7 +95,7 @@ class MeshProblem(Problem):
             kernel=kernel,
         )
         return cls(
-            config,
+            replace(config, log=replace(config.log, doctor=False)),  # it sees one device
             splits,
             stepper,
             put(mesh, data, data.specs()),  # type: ignore[arg-type]
@@ -157,7 +158,7 @@ class MeshProblem(Problem):
 
     def zero_totals(self) -> Totals:
         """Empty sums on every device."""
-        zeros = jax.tree.map(np.asarray, zero_totals())
+        zeros = jax.tree.map(np.asarray, self.stepper.zero_totals())
         return put(self.mesh, zeros, jax.tree.map(lambda _: _WHOLE, zeros))
 
     @cached_property

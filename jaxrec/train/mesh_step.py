@@ -24,12 +24,10 @@ from jaxrec.train.state import (
     Stepper,
     Totals,
     TrainState,
-    apply,
-    joined_table,
     next_state,
     scanned,
-    split_table,
 )
+from jaxrec.train.tables import apply, joined_table, split_table
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ class MeshStepper(Stepper):
             made = self._mesh_rows(self.tx, state, batch, row_B, total)
         else:
             made = self._mesh_all(self.tx, state, data, batch, row_B, total)
-        return next_state(state, *made)
+        return next_state(state, *made, state.totals.signs)
 
     def _mesh_all(
         self,

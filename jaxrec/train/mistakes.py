@@ -3,7 +3,7 @@
 They are here to be seen, measured and told from one another. Nothing else comes this way.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,22 @@ from jaxrec import losses
 from jaxrec.config import Config
 
 
+class Accumulated(NamedTuple):
+    """State of :func:`never_cleared`: the sum, which the doctor finds by this name."""
+
+    total: Any
+
+
 def never_cleared() -> optax.GradientTransformation:
     """Σ of all gradients so far instead of the gradient: a PyTorch loop without zero_grad()."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        total = jax.tree.map(jnp.add, state, updates)
-        return total, total
+        total = jax.tree.map(jnp.add, state.total, updates)
+        return total, Accumulated(total)
 
-    return optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), update)
+    return optax.GradientTransformation(
+        lambda params: Accumulated(jax.tree.map(jnp.zeros_like, params)), update
+    )
 
 
 def asked(config: Config) -> bool:

@@ -33,8 +33,8 @@ def by_embeddings(
     user_BD, pos_BD, neg_RD = jnp.split(jax.lax.stop_gradient(rows.emb_ND), [n_pairs, 2 * n_pairs])
     pos_B = jnp.zeros(n_pairs)
     if how.picks == "similar":
-        # The columns of biases, where there are any, are behind the embeddings.
-        dim = config.model.dim if config.model.biases else rows.emb_ND.shape[1]
+        # Two columns of biases, where there are any, are behind the embeddings.
+        dim = rows.emb_ND.shape[1] - 2 * config.model.biases
         user_BD, neg_RD = unit_rows(pos_BD[:, :dim]), unit_rows(neg_RD[:, :dim])
     pairs: Any = losses.products
     if weights is not None and how.picks != "similar":

@@ -219,7 +219,19 @@ def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray)
     device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
     graph = _graph(config, train, takes, key)
     made = TrainData(graph, pairs, device_known, key, popularity(config, train))
-    return made._replace(shown=_shown(config, train), alike_IF=_alike(config, train))
+    made = made._replace(shown=_shown(config, train), alike_IF=_alike(config, train))
+    return made._replace(input_I=_equal_inputs(config, train, takes))
+
+
+def _equal_inputs(config: Config, train: Dataset, takes: Inputs) -> Array | None:
+    """Equal numbers where items are the same to a model of features alone."""
+    if config.model.ids or takes.item is None or train.item_features is None:
+        return None
+    x = schema.encode(train.item_features, takes.item)
+    parts = [x.number, *(code_I[:, None] for code_I in x.category), *x.bag]
+    rows = np.concatenate([part.astype(np.float64) for part in parts], axis=1)
+    same_I = np.unique(rows, axis=0, return_inverse=True)[1]
+    return jnp.asarray(same_I.reshape(-1), jnp.int32)
 
 
 def _targets(config: Config, train: Dataset) -> np.ndarray | None:

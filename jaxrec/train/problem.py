@@ -30,9 +30,11 @@ from jaxrec.rowwise import RowOptimizer
 from jaxrec.train import frozen, mistakes, relayout, warm
 from jaxrec.train.batches import steps_per_epoch
 from jaxrec.train.checkpoint import Checkpoints
+from jaxrec.train.examine import Examiner
+from jaxrec.train.place import OneDevice
 from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_data
 from jaxrec.train.relayout import Rows
-from jaxrec.train.state import TABLE, Stepper, Totals, TrainState, zero_totals
+from jaxrec.train.state import TABLE, Stepper, TrainState
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Cadence:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(OneDevice):
     """One phase of a run: what it trains on, with what, for how long, judged by what."""
 
     config: Config
@@ -138,6 +140,11 @@ class Problem:
             seconds = time.perf_counter() - began
         return cls(config, splits, stepper, on_device, cadence, init_key, takes, host, seconds)
 
+    @property
+    def unit(self) -> str:
+        """What a batch is counted in."""
+        return "pairs"
+
     def blank_state(self) -> TrainState:
         """A state of the right structure, to restore a checkpoint into."""
         return self.stepper.init(nnx.state(self._model()))
@@ -159,18 +166,6 @@ class Problem:
         """How tables hold the nodes."""
         place_N, n_nodes = self.data.graph.place_N, self.data.graph.n_nodes
         return Rows(np.arange(n_nodes) if place_N is None else np.asarray(place_N), n_nodes)
-
-    def notes(self) -> dict[str, Any]:
-        """What a checkpoint says of how its arrays are laid out, besides."""
-        return {}
-
-    def number(self, n: int) -> jax.Array:
-        """A number where the steps take it."""
-        return jax.device_put(np.int32(n))
-
-    def zero_totals(self) -> Totals:
-        """Empty sums where the steps take them."""
-        return zero_totals()
 
     def _model(self) -> models.Encoder:
         return new_model(self.config, self.splits.train, self.takes, self.init_key)
@@ -251,6 +246,13 @@ class Problem:
         scorer = self.scorer(state)
         metrics = evaluator(scorer, should_stop)
         return metrics if metrics is None or ratings is None else metrics | ratings(scorer)
+
+    @cached_property
+    def examine(self) -> Examiner:
+        """What the doctor measures of a state, on a sample that stays the same."""
+        return Examiner(
+            self.config, self.splits, self.stepper, self.data, self.scorer, self.initial_state
+        )
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
         """Every parameter by its path, the table's rows in the data set's order."""

@@ -10,28 +10,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import jax
 import optax
 
 from jaxrec import compilation, presets
 from jaxrec import config as configs
-from jaxrec.config import RATING_METRICS, Config, lower_is_better
+from jaxrec.config import Config, lower_is_better
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
-from jaxrec.data.split import Splits, merged
+from jaxrec.data.formats.items import resolve_items
+from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.synthetic import EMBEDDED
 from jaxrec.errors import InputError, Interrupted, RunError
-from jaxrec.evaluate.run import load_data, parts
+from jaxrec.evaluate.items import load_graph
+from jaxrec.evaluate.run import load_data
 from jaxrec.files import write_json
 from jaxrec.log import Reporter, RunLog
 from jaxrec.runfolder import check_run, read_json
-from jaxrec.train import environment, frozen, results, warm
+from jaxrec.train import environment, results, warm
 from jaxrec.train.checkpoint import Checkpoints, Sealed
-from jaxrec.train.loop import Loop, Outcome, Phase
+from jaxrec.train.items.task import ItemTask
+from jaxrec.train.loop import Loop, Outcome, Phase, Trainable
 from jaxrec.train.mesh_problem import MeshProblem
-from jaxrec.train.prepare import inputs
-from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
+from jaxrec.train.task import Table, Task, UserTask
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def train(
     config: Config | str | None = None,
     *,
     preset: str | None = None,
-    data: Dataset | str | Path | None = None,
+    data: Dataset | ItemGraph | str | Path | None = None,
     run: str | Path | None = None,
     seed: int | None = None,
     tx: optax.GradientTransformation | None = None,
@@ -64,7 +65,8 @@ def train(
     Args:
       config: the configuration; or the name of a preset, which ``preset`` may be too
         ("quickstart" where neither is given).
-      data: a Dataset, or what ``--data`` takes; overrides the configuration's.
+      data: a Dataset, or an ItemGraph where the model is of items; or what ``--data`` takes.
+        Overrides the configuration's.
       run: the run folder, which must not hold a run yet; runs/PRESET-N by default.
       seed: overrides the configuration's.
       tx: any optax chain, instead of the configured one (give it to :func:`resume` again).
@@ -82,7 +84,7 @@ def train(
         config = presets.get(config or preset or "quickstart")
     if seed is not None:
         config = dataclasses.replace(config, seed=seed)
-    if isinstance(data, Dataset):
+    if isinstance(data, Dataset | ItemGraph):
         config = dataclasses.replace(config, data=configs.IN_MEMORY)
     elif data is not None:
         config = dataclasses.replace(config, data=str(data))
@@ -98,23 +100,42 @@ def train(
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
             warm.check_alike(config)
-            dataset = data if isinstance(data, Dataset) else resolve(config.data)
-            splits = _parts(config, dataset)
-            frozen.read(config, splits.train)
-            if config.warm_start is None:
-                inputs(config, splits.train)  # what the data lacks is told before there is a folder
+            task = _task(config, config.data if data is None else data)
+            task.check()  # what the data lacks is told before there is a folder
             folder = _new_folder(config, run)
         with _locked(folder):
             if any(path.name != ".lock" for path in folder.iterdir()):
                 raise InputError(f"{folder}: another process has begun a run there")
             write_json(folder / "config.json", configs.to_dict(config))
-            return _go(folder, config, dataset, splits, tx, Reporter(quiet), watch)
+            return _go(folder, task, tx, Reporter(quiet), watch)
+
+
+def _task(
+    config: Config, data: Dataset | ItemGraph | str | Path | None, run: Path | None = None
+) -> UserTask | ItemTask:
+    """What the configuration trains on, which is what ``run`` began with where one is given.
+
+    Raises:
+      InputError: data of another kind than the model's, or that cannot be used.
+    """
+    if config.model.over_items:
+        if isinstance(data, Dataset):
+            raise InputError(f"{config.model.name} learns from item pairs: give it an ItemGraph")
+        if run is not None:
+            return ItemTask.of(config, load_graph(run, config, data))
+        graph = data if isinstance(data, ItemGraph) else resolve_items(str(data), config.pairs)
+        return ItemTask.of(config, graph)
+    if isinstance(data, ItemGraph):
+        raise InputError(f"{config.model.name} recommends to users: give it a Dataset")
+    if run is not None:
+        return UserTask.of(config, load_data(run, config, data))
+    return UserTask.of(config, data if isinstance(data, Dataset) else resolve(str(data)))
 
 
 def resume(
     run: str | Path,
     *,
-    data: Dataset | str | Path | None = None,
+    data: Dataset | ItemGraph | str | Path | None = None,
     tx: optax.GradientTransformation | None = None,
     quiet: bool = False,
     may_exit: bool = False,
@@ -122,7 +143,7 @@ def resume(
     """Go on with a run from its last good checkpoint, to the same bits as if never stopped.
 
     Args:
-      data: needed where the run was given a Dataset in memory, or where the data moved.
+      data: needed where the run was given data in memory, or where the data moved.
       tx: needed where :func:`train` was given one.
 
     Raises:
@@ -140,10 +161,9 @@ def resume(
         return Run(folder, config, done)
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
-            dataset = load_data(folder, config, data)
-            splits = _parts(config, dataset)
+            task = _task(config, data, folder)
         with _locked(folder):
-            return _go(folder, config, dataset, splits, tx, Reporter(quiet), watch)
+            return _go(folder, task, tx, Reporter(quiet), watch)
 
 
 def _nothing() -> None:
@@ -192,33 +212,33 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _go(
     folder: Path,
-    config: Config,
-    dataset: Dataset,
-    splits: Splits,
+    task: UserTask | ItemTask,
     tx: optax.GradientTransformation | None,
     reporter: Reporter,
     watch: SignalWatch,
 ) -> Run:
+    config = task.config
     compilation.use_cache()
     try:
         with reporter, contextlib.ExitStack() as stack:
             with watch.may_leave(_nothing):
                 environment.check(folder, tx is not None, reporter.say)
-                environment.write(folder, dataset, splits, tx is not None)
+                task.record(folder, tx is not None)
                 checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
                 stack.callback(checkpoints.close)
                 last = checkpoints.last(reporter.say)
                 checkpoints.cut(-1 if last is None else last.step)
                 log = RunLog(folder, config.log, last.meta["metrics_bytes"] if last else 0)
                 stack.callback(log.close)
-            reporter.say(_describe(config, splits))
+            line, *more = task.describe()
+            reporter.say(line)
             if config.data in EMBEDDED and config.preset != "quickstart":
                 reporter.say("no --data was given: this is the embedded, made-up data")
-            if last is None and (vectors := frozen.describe(config, splits.train)):
-                reporter.say(vectors)
+            for line in more if last is None else ():
+                reporter.say(line)
             if last is not None:
                 reporter.say(f"going on from the checkpoint of step {last.step}")
-            session = _Session(folder, config, splits, tx, checkpoints, log, reporter, watch)
+            session = _Session(folder, task, tx, checkpoints, log, reporter, watch)
             return session.run(last)
     except OSError as e:
         raise _cannot_write(folder, e) from e
@@ -246,13 +266,16 @@ class _Session:
     """One process's part of a run."""
 
     folder: Path
-    config: Config
-    splits: Splits
+    task: Task
     tx: optax.GradientTransformation | None
     checkpoints: Checkpoints
     log: RunLog
     reporter: Reporter
     watch: SignalWatch
+
+    @property
+    def config(self) -> Config:
+        return self.task.config
 
     def run(self, last: Sealed | None) -> Run:
         """Search, refit where asked for, results; begins where ``last`` says."""
@@ -270,11 +293,9 @@ class _Session:
 
     def _phase(
         self, phase: Phase, total: int | None, last: Sealed | None
-    ) -> tuple[Problem, Outcome]:
-        splits = self.splits if phase.name == "search" else merged(self.splits)
+    ) -> tuple[Trainable, Outcome]:
         with self.watch.may_leave(self.checkpoints.wait):
-            kind = MeshProblem if self.config.mesh.devices > 1 else Problem
-            problem = kind.build(self.config, splits, phase=phase.name, total=total, tx=self.tx)
+            problem: Any = self.task.problem(phase.name, total, self.tx)
         if problem.window_seconds is not None:
             seconds = round(problem.window_seconds, 3)
             self.log.timing(phase.origin, event="ranked", hard_negatives_seconds=seconds)
@@ -285,14 +306,13 @@ class _Session:
         loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
         return problem, loop.run(last)
 
-    def _finish(self, problem: Problem, outcome: Outcome) -> Run:
+    def _finish(self, problem: Trainable, outcome: Outcome) -> Run:
         self.reporter.say("final evaluation over all items")
-        evaluation = results.final_evaluation(problem, outcome, self.watch)
+        evaluation = self.task.evaluate(problem, outcome, self.watch)
         if evaluation is None:
             self._leave()
         try:
-            results.write_arrays(self.folder, problem, outcome)
-            results.write_slices(self.folder, problem, outcome, self.watch)
+            self.task.write(self.folder, problem, outcome, self.watch)
             if self.watch():
                 self._leave()
             self._record_final(problem, outcome, evaluation)
@@ -313,10 +333,13 @@ class _Session:
             self.watch.received,
         )
 
-    def _record_final(self, problem: Problem, outcome: Outcome, evaluation: dict[str, Any]) -> None:
+    def _record_final(
+        self, problem: Trainable, outcome: Outcome, evaluation: dict[str, Any]
+    ) -> None:
         phase = "refit" if self.config.train.refit else "search"
         parts = {evaluation["split"]: evaluation["metrics"]}
-        parts["train_ranking"] = evaluation["train"]["metrics"]
+        if "train" in evaluation:
+            parts["train_ranking"] = evaluation["train"]["metrics"]
         if "validation" in evaluation:
             parts["validation_final"] = evaluation["validation"]["metrics"]
         for name, metrics in parts.items():
@@ -325,56 +348,28 @@ class _Session:
 
     def _show(self, evaluation: dict[str, Any]) -> None:
         """The tables of the model beside its baselines, on every split there is."""
-        ks = self.config.eval.k
-        k = 20 if 20 in ks else max(ks)
-        names = [f"recall@{k}", f"ndcg@{k}"]
         parts = {"validation": evaluation.get("validation"), evaluation["split"]: evaluation}
         columns = {split: part for split, part in parts.items() if part and part["metrics"]}
         if not columns:
             return
-        self._table("Ranking over all items", columns, names, ("popularity", "random"))
-        judged, control = names[0], "popularity"
-        if self.config.loss.rates:
-            self._table("Ratings", columns, list(RATING_METRICS), ("mean", "biases"))
-            judged, control = "rmse", "biases"
+        tables = self.task.tables()
+        for table in tables:
+            self._table(table, columns)
+        judged, control = tables[-1].metrics[0], tables[-1].baselines[-1]
         ours, theirs = evaluation["metrics"][judged], evaluation["baselines"][control][judged]
         if ours >= theirs if lower_is_better(judged) else ours <= theirs:
             self.reporter.say(f"no better than {control} in {judged}: something is wrong")
         if evaluation["selected_on"] == "test":
             self.reporter.say("parameters were selected ON TEST, as the config asks by name")
 
-    def _table(
-        self, title: str, columns: dict[str, Any], names: list[str], baselines: tuple[str, ...]
-    ) -> None:
+    def _table(self, table: Table, columns: dict[str, Any]) -> None:
         """A row for the model and each baseline, a column for each split and metric."""
         rows = []
-        for who in (self.config.model.name, *baselines):
+        for who in (self.config.model.name, *table.baselines):
             row = [who]
             for part in columns.values():
                 metrics = part["baselines"].get(who, part["metrics"])
-                row += [f"{metrics[name]:.4f}" for name in names]
+                row += [f"{metrics[n]:.4f}" if n in metrics else "" for n in table.metrics]
             rows.append(row)
-        header = ["", *(f"{split} {name}" for split in columns for name in names)]
-        self.reporter.table(title, header, rows)
-
-
-def _parts(config: Config, dataset: Dataset) -> Splits:
-    """Train, validation and test. Raises InputError where a part that selects is empty."""
-    splits = parts(config, dataset)
-    part = {"validation": splits.validation, "test": splits.test}.get(config.eval.select_on)
-    if part is not None and part.n_edges == 0:
-        raise InputError(
-            f"eval.select_on is {config.eval.select_on}, but the split holds no such pairs; "
-            "set --split.validation above 0, or --eval.select-on none"
-        )
-    return splits
-
-
-def _describe(config: Config, splits: Splits) -> str:
-    train = splits.train
-    sizes = f"{train.n_edges:,} train, {splits.validation.n_edges:,} validation"
-    return (
-        f"{config.preset}: {config.model.name} on {train.name}: {train.n_users:,} users, "
-        f"{train.n_items:,} items; {sizes}, {splits.test.n_edges:,} test pairs; "
-        f"seed {config.seed}; {jax.default_backend()}"
-    )
+        header = ["", *(f"{split} {name}" for split in columns for name in table.metrics)]
+        self.reporter.table(table.title, header, rows)

@@ -21,8 +21,9 @@ from jaxrec.rowwise import RowOptimizer, RowState, distinct
 from jaxrec.train import mistakes, pick
 from jaxrec.train.draw import Batch, TrainData, draw
 from jaxrec.train.rated import filled, pair_losses, with_biases
+from jaxrec.train.signs import Against, Signs, look, parts_of, watched, zero_signs
+from jaxrec.train.tables import TABLE, apply, joined_table, split_table
 
-TABLE = "embedding"  # where an encoder has its table
 SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
 
 
@@ -34,12 +35,14 @@ class Totals(NamedTuple):
       l2: of the L2 part alone.
       steps: how many steps the sums hold.
       bad_step: the first step whose loss was not finite, or -1.
+      signs: what the doctor watches; None where it does not.
     """
 
     loss: Float[Array, ""]
     l2: Float[Array, ""]
     steps: Int[Array, ""]
     bad_step: Int[Array, ""]
+    signs: Signs | None = None
 
 
 class Feed(NamedTuple):
@@ -48,11 +51,13 @@ class Feed(NamedTuple):
     Attributes:
       block: an encoder's plan for the batch's nodes; None where it takes all nodes.
       key: for dropout; None where nothing is dropped.
+      against: what is wrong with the negatives, where the doctor watches.
     """
 
     batch: Batch
     block: Any
     key: PRNGKeyArray | None
+    against: Against | None = None
 
 
 class SplitState(NamedTuple):
@@ -66,7 +71,7 @@ class TrainState(NamedTuple):
     """All that changes from step to step. Random numbers come from (key, step) alone."""
 
     step: Int[Array, ""]
-    params: nnx.State
+    params: Any  # nnx.State; of a model of items its tables by name
     opt_state: Any  # optax's, or a SplitState
     totals: Totals
 
@@ -98,7 +103,19 @@ class Stepper:
             state = SplitState(self.tx.init(table_ND), self.rest.init(others))
         else:
             state = self.tx.init(params)
-        return TrainState(jnp.int32(0), params, state, zero_totals())
+        return TrainState(jnp.int32(0), params, state, self.zero_totals())
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the groups of parameters whose gradients the doctor watches."""
+        return parts_of(nnx.state(self.encoder))
+
+    def zero_totals(self) -> Totals:
+        """Empty sums, each in a buffer of its own (donation takes every buffer once)."""
+        totals = zero_totals()
+        if not self.config.log.doctor:
+            return totals
+        return totals._replace(signs=zero_signs(len(self.parts)))
 
     def current(self, state: TrainState) -> nnx.State:
         """The parameters to score with: rows that a row-wise optimizer left behind brought up."""
@@ -142,11 +159,12 @@ class Stepper:
     def feed(self, data: TrainData, step: Int[Array, ""]) -> Feed:
         """The batch of a step with the rows that it reads; no parameters are needed for it."""
         batch, key = self.batch(data, step), self._model_key(data, step)
+        seen = look(batch, data, step) if self.config.log.doctor else None
         if not (self.config.model.sampled or isinstance(self.tx, RowOptimizer)):
-            return Feed(batch, None, key)
+            return Feed(batch, None, key, seen)
         row_R = data.graph.places(self._nodes_of(batch))
         encoder = cast(LocalEncoder, self.encoder)  # the configuration refuses others
-        return Feed(batch, encoder.plan(data.graph, row_R, key), None)
+        return Feed(batch, encoder.plan(data.graph, row_R, key), None, seen)
 
     def loss(
         self, params: nnx.State, graph: Bipartite, feed: Feed
@@ -230,7 +248,9 @@ class Stepper:
             value = losses.mean(name, user_BD, pos_BD, neg, *weighed, **form)
         l2 = jnp.float32(0)
         if self.config.train.l2 > 0:
-            norms = jax.tree.map(losses.squared_norm, parts(rows.base_ND))
+            scored = self.config.train.l2_over == "embeddings"
+            of = rows.emb_ND if scored else rows.base_ND
+            norms = jax.tree.map(losses.squared_norm, parts(of))
             l2 = self._l2(model, batch, share_B, norms)
         return value + l2, l2
 
@@ -243,7 +263,7 @@ class Stepper:
     ) -> Float[Array, ""]:
         """L2 of what train.l2_over says; ``norms`` are those of the batch's rows."""
         over, valid_BN = self.config.train.l2_over, batch.valid_BN
-        if over != "batch":
+        if self.config.train.l2_of_all:
             of = model.embedding if over == "tables" else nnx.state(model)
             squares = jax.tree.map(lambda x: jnp.sum(jnp.square(x)), jax.tree.leaves(of))
             return self.config.train.l2 / 2 * jnp.sum(jnp.stack(squares))
@@ -267,19 +287,23 @@ class Stepper:
             made = self._update_rows(self.tx, state, graph, feed)
         else:
             made = self._update(self.tx, state, graph, feed)
-        return next_state(state, *made)
+        loss, l2, params, opt_state, gradient = made
+        signs = state.totals.signs
+        if signs is not None:
+            signs = watched(signs, self.parts, state.step, gradient, opt_state, feed.against)
+        return next_state(state, loss, l2, params, opt_state, signs)
 
     def _update(
         self, tx: optax.GradientTransformation, state: TrainState, graph: Bipartite, feed: Feed
-    ) -> tuple[Array, Array, Any, Any]:
+    ) -> tuple[Array, Array, Any, Any, Any]:
         (loss, l2), gradient = jax.value_and_grad(self.loss, has_aux=True)(
             state.params, graph, feed
         )
-        return loss, l2, *apply(tx, gradient, state.opt_state, state.params)
+        return loss, l2, *apply(tx, gradient, state.opt_state, state.params), gradient
 
     def _update_rows(
         self, tx: RowOptimizer, state: TrainState, graph: Bipartite, feed: Feed
-    ) -> tuple[Array, Array, Any, Any]:
+    ) -> tuple[Array, Array, Any, Any, Any]:
         table_ND, others = split_table(state.params)
         (rows, rest), block = state.opt_state, feed.block
         row_R, slot_M = distinct(block.node_M, table_ND.shape[0])
@@ -295,7 +319,8 @@ class Stepper:
         )
         table_ND, rows = tx.write(table_ND, rows, row_R, read, grad_RD)
         others, rest = apply(self.rest, gradient, rest, others)
-        return loss, l2, joined_table(state.params, table_ND, others), SplitState(rows, rest)
+        whole = {f"['{TABLE}']": grad_RD} | gradient
+        return loss, l2, joined_table(state.params, table_ND, others), SplitState(rows, rest), whole
 
     def dispatch(
         self, state: TrainState, data: TrainData, n: Int[Array, ""]
@@ -322,7 +347,12 @@ def scanned(
 
 
 def next_state(
-    state: TrainState, loss: Array, l2: Array, params: Any, opt_state: Any
+    state: TrainState,
+    loss: Array,
+    l2: Array,
+    params: Any,
+    opt_state: Any,
+    signs: Signs | None = None,
 ) -> TrainState:
     """The state a step on, its losses added up."""
     seen = state.totals
@@ -332,34 +362,9 @@ def next_state(
         seen.l2 + l2,
         seen.steps + 1,
         jnp.where(first_bad, state.step, seen.bad_step),
+        signs,
     )
     return TrainState(state.step + 1, params, opt_state, totals)
-
-
-def apply(
-    tx: optax.GradientTransformation, gradient: Any, opt_state: Any, params: Any
-) -> tuple[Any, Any]:
-    """The next parameters and the next state of an optax chain."""
-    with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
-        updates, opt_state = tx.update(gradient, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
-
-
-def split_table(params: nnx.State) -> tuple[Float[Array, "N D"], dict[str, Array]]:
-    """The table of embeddings, and the other parameters by path."""
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    others = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-    (table,) = [path for path in others if path.startswith(f"['{TABLE}']")]
-    return others.pop(table), others
-
-
-def joined_table(
-    like: nnx.State, table_ND: Float[Array, "N D"], others: dict[str, Array]
-) -> nnx.State:
-    """The inverse of :func:`split_table`, in the structure of ``like``."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: others.get(jax.tree_util.keystr(path), table_ND), like
-    )
 
 
 def _met(graph: Bipartite) -> Bool[Array, "N 1"]:

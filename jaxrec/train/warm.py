@@ -21,7 +21,7 @@ from jaxrec.train.state import TABLE
 # What decides the shapes of parameters, and what they stand for.
 _ALIKE = ("name", "dim", "layers", "form", "layer_weights", "hidden_dim", "ids", "batch_norm")
 _ALIKE += ("neighbors", "score", "score_width", "biases", "bases")
-_ALIKE += ("tower_dims", "id_dim", "activation", "final", "bags", "columns")
+_ALIKE += ("tower_dims", "id_dim", "activation", "final", "bags", "columns", "tables", "side")
 _BY_NODE = (TABLE, "bias")
 
 
@@ -40,6 +40,22 @@ def check_alike(config: Config) -> None:
             )
 
 
+def _stored(run: str) -> dict[str, Any]:
+    """The features.json of a run. Raises InputError where it has not finished."""
+    stored = read_json(check_run(run) / "features.json")
+    if not stored:
+        raise InputError(f"{run}: the run has not finished; `jaxrec resume {run}` ends it")
+    return stored
+
+
+def item_schema(run: str) -> Schema:
+    """What a run knew of the items' features. Raises InputError where it took none."""
+    stored = _stored(run)["item"]
+    if stored is None:
+        raise InputError(f"{run}: was trained without features of the items")
+    return Schema.from_dict(stored)
+
+
 def takes(config: Config, train: Dataset) -> Inputs:
     """What the run to start from took in besides ids: its features are encoded as they were.
 
@@ -47,9 +63,7 @@ def takes(config: Config, train: Dataset) -> Inputs:
       InputError: the run has not finished, or the data lacks ratings that the loss needs.
     """
     assert config.warm_start is not None
-    stored = read_json(check_run(config.warm_start) / "features.json")
-    if not stored:
-        raise InputError(f"warm_start {config.warm_start}: the run has not finished")
+    stored = _stored(config.warm_start)
     user, item = (
         None if stored[side] is None else Schema.from_dict(stored[side])
         for side in ("user", "item")

@@ -86,7 +86,7 @@ def by_hand(p: Problem, params: dict, batch) -> float:
             bias = np.asarray(params["bias"][...], np.float64)
             score += bias[user] + bias[item + n_users]
             square += bias[user] ** 2 + bias[item + n_users] ** 2
-        mean = np.mean(train.rating.astype(np.float64))
+        mean = np.mean(train.rating.astype(np.float64)) if p.config.loss.center else 0
         value = (wanted - mean - score / p.config.loss.temperature) ** 2
     share = weight / weight.sum()
     return float((share * (value + p.config.train.l2 / 2 * square)).sum())
@@ -96,6 +96,7 @@ VARIANTS = {
     "biases": {},
     "no biases": {"model": ModelConfig("mf", dim=4, layers=0)},
     "temperature": {"loss": LossConfig("mse", temperature=0.5)},
+    "raw ratings": {"loss": LossConfig("mse", center=False)},
     "levels": {"model": ModelConfig("mf", dim=4, layers=0, bases=3), "loss": LossConfig("levels")},
 }
 
@@ -130,6 +131,7 @@ def test_row_sparse_updates_with_biases_equal_dense_ones(name):
 
 FOUND = {
     "biased mf": (MF, LossConfig("mse"), 0.05),
+    "two towers": (ModelConfig("two-tower", dim=4, layers=0, biases=True), LossConfig("mse"), 0.05),
     "mf of an mlp": (dataclasses.replace(MF, score="mlp"), LossConfig("mse"), 0.05),
     "levels": (ModelConfig("mf", dim=4, layers=0), LossConfig("levels"), 0.02),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import KILLER, contents, jaxrec, process
+from processes import KILLER, contents, jaxrec, process, unforked
 
 from jaxrec.data import synthetic
 
@@ -236,7 +236,7 @@ def test_a_full_disk_ends_with_a_plain_error_and_earlier_checkpoints_intact(
     script.write_text(FULL)
     run = tmp_path / "run"
     options = [*OPTIONS, "--data", data]
-    ended = process(script, where, limit, "train", *options, "--run", run)
+    ended = unforked(script, where, limit, "train", *options, "--run", run)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
     assert "be written" in ended.stderr

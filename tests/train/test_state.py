@@ -76,12 +76,14 @@ def by_hand(p: Problem, table_ND: np.ndarray, batch: Batch) -> float:
         place = groups.argmax(-1) + np.arange(groups.shape[1]) * config.negatives.candidates
         neg, neg_score, valid = (np.take_along_axis(x, place, 1) for x in (neg, neg_score, valid))
     value = np.array(oracle.LOSSES[config.loss.name](pos_score, neg_score, valid))
-    square = (table_ND**2).sum(-1)
+    square = ((emb if config.train.l2_over == "embeddings" else table_ND) ** 2).sum(-1)
     rows = square[user] + square[item + n_users] + square[neg[:, :n_plain]].mean(-1)
     if batch.hard_BH is not None:
         hard = slice(n_plain, None)
         rows += (square[neg[:, hard]] * valid[:, hard]).sum(-1) / batch.hard_BH.shape[1]
     share = weight / weight.sum()
+    if config.train.l2_over in ("tables", "parameters"):
+        rows = (table_ND**2).sum()
     return float((share * (value + config.train.l2 / 2 * rows)).sum())
 
 
@@ -116,6 +118,11 @@ VARIANTS = {
         "negatives": NegativesConfig("shared", 16, hard=2, hard_ranks=(2, 9), hard_schedule=(1,)),
         "loss": LossConfig("softmax"),
     },
+    "triplet": {"loss": LossConfig("triplet", temperature=2.0)},
+    "hinge, all items": {"loss": LossConfig("hinge"), "negatives": NegativesConfig("all")},
+    "l2 over embeddings": {"train": TrainConfig(batch_size=32, l2=0.1, l2_over="embeddings")},
+    "l2 over tables": {"train": TrainConfig(batch_size=32, l2=0.1, l2_over="tables")},
+    "l2 over parameters": {"train": TrainConfig(batch_size=32, l2=0.1, l2_over="parameters")},
     "dynamic": {"negatives": NegativesConfig("uniform", 2, candidates=5)},
     "dynamic popular": {"negatives": NegativesConfig("uniform", 2, candidates=3, popularity=2.0)},
 }
@@ -136,7 +143,11 @@ def test_the_loss_of_a_batch_equals_its_definition(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["papers", "shared", "cosine", "in-batch", "dynamic", "hard shared"]
+    "name",
+    [
+        *("papers", "shared", "cosine", "in-batch", "dynamic", "hard shared"),
+        *("triplet", "l2 over embeddings", "l2 over tables"),
+    ],
 )
 def test_the_gradient_equals_central_differences_of_the_definition(name):
     p = problem(**VARIANTS[name])

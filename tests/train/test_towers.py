@@ -53,11 +53,16 @@ def test_items_that_training_never_saw_rank_by_their_features(featured, tmp_path
 
 
 @pytest.mark.parametrize(
-    "negatives", [NegativesConfig(), NegativesConfig("shared", 500), NegativesConfig("in-batch")]
+    "negatives",
+    [*(NegativesConfig(name, 9) for name in ("uniform", "shared", "exposed")), COLD.negatives],
+    ids=lambda negatives: negatives.name,
 )
 def test_held_out_items_are_no_negatives(featured, negatives):
     config = dataclasses.replace(COLD, negatives=negatives, loss=LossConfig())
-    parts = split(featured, config.split, 0)
+    pairs = {*zip(featured.user.tolist(), featured.item.tolist(), strict=True)}
+    left = [(0, item) for item in range(120) if (0, item) not in pairs]  # of one user of many
+    data = dataclasses.replace(featured, exposed=Exposed(*np.array(left, np.int32).T))
+    parts = split(data, config.split, 0)
     p = Problem.build(config, parts)
     seen = set(parts.train.item.tolist())
     draw = jax.jit(p.stepper.batch)

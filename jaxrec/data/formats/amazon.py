@@ -10,10 +10,10 @@ Source: J. McAuley et al., "Image-based recommendations on styles and substitute
 
 import ast
 import gzip
-import io
 import itertools
 import json
 import math
+import re
 import warnings
 import zlib
 from array import array
@@ -43,7 +43,9 @@ _PRICE_NAMES = (
 _ITSELF = "related to itself"
 _NAMED_LINES = 5
 _SAMPLE = 500
-_BLOCK = 1 << 22
+_BLOCK = 1 << 18
+_TEXT = re.compile(r"""[uU]?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
+_JSON = json.JSONDecoder(strict=False)
 _UNEVALUABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
@@ -112,7 +114,7 @@ class _Products:
         self._number: dict[str, int] = {}  # every id met, related ones too
         self._item = array("i")  # its number, by product
         self._line = array("q")
-        self._described = bytearray()  # by number: whether there is such a product
+        self._described = bytearray()  # by number, as far as it goes: whether it is a product
         self._from, self._to, self._kind = array("i"), array("i"), array("b")
         self._brand, self._price = _Names(), _Names()
         self._levels = [_Names() for _ in range(_LEVELS)]
@@ -120,20 +122,15 @@ class _Products:
     def __len__(self) -> int:
         return len(self._item)
 
-    def _numbered(self, name: str) -> int:
-        number = self._number.setdefault(name, len(self._number))
-        if number == len(self._described):
-            self._described.append(0)
-        return number
-
     def add(self, product: Mapping[str, Any], line: int, faults: Faults) -> None:
         """A line's product, unless it lacks an id or is there already."""
         name = product.get("asin")
-        name = str(name) if isinstance(name, int) else name
+        name = str(name) if type(name) is int else name
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_ID or not name.isprintable():
             faults.add("no asin", line)
             return
-        number = self._numbered(name)
+        number = self._number.setdefault(name, len(self._number))
+        self._described.extend(bytes(max(0, number + 1 - len(self._described))))
         if self._described[number]:
             faults.add("a product that is there already", line)
             return
@@ -157,23 +154,28 @@ class _Products:
             others = related.get(name)
             if others is None:
                 continue
-            whole = isinstance(others, list | tuple) and all(isinstance(x, str) for x in others)
-            if not whole:
+            if not isinstance(others, list | tuple) or not set(map(type, others)) <= {str}:
                 faults.add(f"{name} is no list of ids", line)
                 continue
-            self._to.extend([self._numbered(other) for other in others])
+            known = self._number
+            self._to.extend([known.setdefault(other, len(known)) for other in others])
             self._from.extend([number] * len(others))
             self._kind.extend([kind] * len(others))
 
     def graph(self, weights: Mapping[str, float], name: str, faults: Faults) -> ItemGraph:
-        """The pairs of products that are there, merged, items in the order of their ids."""
+        """The pairs of products that are there, merged, items in the order of their ids.
+
+        Uses the relations up: they would take as much memory as the graph.
+        """
         names = list(self._number)
         ids = np.array([names[number] for number in self._item], np.str_)
         row = np.argsort(ids)
         row_of = np.full(len(names), -1, np.int32)  # by number
         row_of[np.frombuffer(self._item, np.int32)[row]] = np.arange(len(row), dtype=np.int32)
         del names
+        self._number = {}
         key = self._keys(row_of, len(row), faults)
+        self._from, self._to, self._kind = array("i"), array("i"), array("b")
         src, dst, weight = _merged(key, np.array([weights[k] for k in self.kinds]), len(row))
         return ItemGraph(src, dst, weight, ids[row], self._features(row), name, faults.notes())
 
@@ -187,8 +189,8 @@ class _Products:
         line_of[np.frombuffer(self._item, np.int32)] = np.frombuffer(self._line, np.int64)
         key = np.empty(len(start), np.int64)
         filled = 0
-        for first in range(0, len(start), _BLOCK):
-            block = slice(first, first + _BLOCK)
+        for begin in range(0, len(start), _BLOCK):
+            block = slice(begin, begin + _BLOCK)
             a, b = row_of[start[block]], row_of[end[block]]
             for fault, at in (("a related item that is not there", b < 0), (_ITSELF, a == b)):
                 lines = line_of[start[block][at]]
@@ -257,16 +259,30 @@ def parse(content: bytes) -> dict[str, Any] | None:
         return None
     try:
         if '"' not in text and "\\" not in text:
-            # Then every ' bounds a text, and JSON says the same with ", some ten times as fast.
-            product = json.loads(text.replace("'", '"'))
+            # Then every ' bounds a text, and JSON says the same with ".
+            product = _JSON.decode(text.replace("'", '"'))
+        elif text.startswith('{"'):
+            product = _JSON.decode(text)
         else:
-            product = json.loads(text)
-    except (ValueError, RecursionError):
+            product = _JSON.decode(_TEXT.sub(_in_json, text))
+    except _UNEVALUABLE:
+        # Rarer forms: None, tuples, a text in pieces. It takes some ten times as long.
         try:
             product = ast.literal_eval(text)
         except _UNEVALUABLE:
             return None
     return product if isinstance(product, dict) else None
+
+
+def _in_json(match: re.Match[str]) -> str:
+    """A text of Python as a text of JSON."""
+    text = match[0].lstrip("uU")
+    if "\\" not in text:
+        if text[0] == '"':
+            return text
+        if '"' not in text:
+            return f'"{text[1:-1]}"'
+    return json.dumps(ast.literal_eval(text))
 
 
 def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
@@ -275,8 +291,8 @@ def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
         raw.seek(0)
-        opened: Any = gzip.GzipFile(fileobj=raw) if packed else raw
-        file = io.BufferedReader(opened, 1 << 20)
+        # With no buffer of ours around it: what comes before damage would be lost there.
+        file = gzip.GzipFile(fileobj=raw) if packed else raw
         try:
             while content := file.readline(LONGEST_LINE):
                 number += 1
@@ -296,15 +312,22 @@ def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
 def _merged(
     key: np.ndarray, weights: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted unique pairs and the sums of their weights; ``key`` is sorted in place."""
+    """Sorted unique pairs and the sums of their weights; ``key`` is used up."""
     key.sort()
-    pair, kind = np.divmod(key, max(len(weights), 1))
-    first = np.flatnonzero(np.concatenate([[True], pair[1:] != pair[:-1]])[: len(pair)])
-    total = np.zeros(len(first), np.float32)
-    if len(first):
-        total = np.add.reduceat(weights[kind], first).astype(np.float32)
-    src, dst = np.divmod(pair[first], n)
-    return src.astype(np.int32), dst.astype(np.int32), total
+    kind = np.empty(len(key), np.int8)
+    for start in range(0, len(key), _BLOCK):  # in place, for there are many relations
+        part = key[start : start + _BLOCK]
+        pair, kind[start : start + _BLOCK] = np.divmod(part, max(len(weights), 1))
+        part[:] = pair
+    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])
+    each = weights.astype(np.float32)[kind]
+    total = np.add.reduceat(each, first) if len(first) else each
+    key = key[first]
+    src, dst = np.empty(len(key), np.int32), np.empty(len(key), np.int32)
+    for start in range(0, len(key), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        src[block], dst[block] = np.divmod(key[block], n)
+    return src, dst, total
 
 
 def _name(value: Any) -> str:

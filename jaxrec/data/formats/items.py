@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxrec.config import PairsConfig
+from jaxrec.config import RELATIONS, PairsConfig
 from jaxrec.data import formats, itemgraph, synthetic_items
 from jaxrec.data.cooccurrence import of_interactions
 from jaxrec.data.dataset import Dataset
@@ -22,9 +22,11 @@ FORMATS = ("amazon-meta", "pairs", "co-occurrence")
 def resolve_items(path_or_name: str, pairs: PairsConfig) -> ItemGraph:
     """The item graph that a configuration names: ``synthetic``, or a path for :func:`read_items`.
 
-    A prepared item graph is as it was imported: of ``pairs`` only min_weight still counts.
+    Raises:
+      InputError: as :func:`read_items`.
     """
     if path_or_name == "synthetic":
+        _refuse_idle(path_or_name, "synthetic", pairs)
         return _without_light(synthetic_items.embedded(), pairs.min_weight)
     return read_items(path_or_name, pairs=pairs)
 
@@ -42,8 +44,8 @@ def read_items(
     """Read pairs of items from a file or folder.
 
     Args:
-      path: a prepared item graph; product metadata (``amazon-meta``: .json, .jsonl or .txt,
-        perhaps .gz); a list of pairs (``pairs``: a table with columns such as src, dst and
+      path: a prepared item graph; product metadata (``amazon-meta``: .json or .jsonl, perhaps
+        .gz); a list of pairs (``pairs``: a table with columns such as src, dst and
         weight); or interactions in any format of :func:`jaxrec.read`, whose items make pairs by
         ``co-occurrence``.
       format: ``prepared`` or one of ``FORMATS``; told from the path where not given.
@@ -54,7 +56,8 @@ def read_items(
       strict: refuse metadata with any fault, instead of counting faults in the notes.
 
     Raises:
-      InputError: the path, the format or the content is not usable.
+      InputError: the path, the format or the content is not usable, or ``pairs`` asks for what
+        does not count for the format.
     """
     path, pairs = Path(path), pairs or PairsConfig()
     known = ("prepared", *FORMATS)
@@ -66,6 +69,7 @@ def read_items(
         format = format or detect_items(path)
         if strict and format != "amazon-meta":
             raise InputError(f"{path}: strict is for format amazon-meta; others always are")
+        _refuse_idle(path, format, pairs)
         graph = _READERS[format](path, pairs, columns, strict)
         if items is not None:
             table = catalogue.keyed(Path(items), "item")
@@ -84,9 +88,9 @@ def detect_items(path: str | Path) -> str:
       InputError: there is nothing there, or nothing known.
     """
     path = Path(path)
-    if path.is_dir() and is_prepared(path) and format_of(path) == itemgraph.FORMAT:
+    if is_prepared(path) and format_of(path) == itemgraph.FORMAT:
         return "prepared"
-    if is_metadata(path):
+    if path.is_file() and formats.is_metadata_name(path.name):
         return "amazon-meta"
     if path.is_file() and edges.is_list(path):
         return "pairs"
@@ -94,9 +98,9 @@ def detect_items(path: str | Path) -> str:
     return "co-occurrence"
 
 
-def is_metadata(path: Path) -> bool:
-    """Whether a file's name is that of product metadata."""
-    return path.is_file() and formats.is_metadata_name(path.name)
+def is_item_graph(path: str | Path) -> bool:
+    """Whether what is there can only give pairs of items. Raises InputError as detect_items."""
+    return detect_items(path) != "co-occurrence"
 
 
 Reader = Callable[[Path, PairsConfig, Any, bool], ItemGraph]
@@ -133,6 +137,22 @@ _READERS: dict[str, Reader] = {
     "pairs": _list,
     "co-occurrence": _co_occurring,
 }
+
+
+_COUNTS_FOR = {
+    **dict.fromkeys(RELATIONS, "amazon-meta"),
+    **dict.fromkeys(("window", "history"), "co-occurrence"),
+}
+
+
+def _refuse_idle(path: str | Path, format: str, pairs: PairsConfig) -> None:
+    """Raise InputError where a setting was changed that does nothing for this format."""
+    for name, only in _COUNTS_FOR.items():
+        if format != only and getattr(pairs, name) != getattr(PairsConfig(), name):
+            raise InputError(
+                f"{path}: pairs.{name} counts where {only} is read, and this is {format}; "
+                "leave it out, or import the source anew"
+            )
 
 
 def _refuse_columns(path: Path, format: str, columns: Any) -> None:

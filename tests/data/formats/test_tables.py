@@ -114,7 +114,7 @@ def test_what_weighs_nothing_was_shown_and_left_alone(reading):
         "user,item,time,event\n1,7,1,shown\n1,7,2,click\n1,8,3,shown\n1,8,4,shown\n"
         "2,8,5,buy\n2,9,6,shown\n"
     )
-    data = reading(text, event_weights={"shown": 0, "click": 1, "buy": 3})
+    data = reading(text, event_weights={"shown": 0.0, "click": 1.0, "buy": 3.0})
     assert _rows(data) == [(1, 7, 2.0, 1.0), (2, 8, 5.0, 3.0)]
     assert data.item_ids.tolist() == [7, 8, 9]
     shown = data.exposed
@@ -124,17 +124,17 @@ def test_what_weighs_nothing_was_shown_and_left_alone(reading):
     assert data.item_ids[shown.item].tolist() == [8, 9]
     assert shown.time.tolist() == [4.0, 6.0]
     with pytest.raises(InputError, match="every event weighs 0"):
-        reading(text, event_weights={"shown": 0, "click": 0, "buy": 0})
+        reading(text, event_weights={"shown": 0.0, "click": 0.0, "buy": 0.0})
     with pytest.raises(InputError, match=r"no event with a weight above 0; nothing is left"):
         reading(
-            "user,item,event\n1,7,shown\n", name="b.csv", event_weights={"shown": 0, "click": 1}
+            "user,item,event\n1,7,shown\n", name="b.csv", event_weights={"shown": 0.0, "click": 1.0}
         )
 
 
 def test_what_test_shows_is_no_business_of_training(tmp_path):
     (tmp_path / "train.csv").write_text("user,item,event\n1,7,click\n1,8,shown\n2,7,click\n")
     (tmp_path / "test.csv").write_text("user,item,event\n1,9,shown\n2,8,click\n")
-    data = read(tmp_path, event_weights={"shown": 0, "click": 1})
+    data = read(tmp_path, event_weights={"shown": 0.0, "click": 1.0})
     assert data.exposed is not None
     assert data.item_ids[data.exposed.item].tolist() == [8]
     assert _rows(data) == [(1, 7, 1.0), (2, 7, 1.0), (2, 8, 1.0)]

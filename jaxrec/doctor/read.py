@@ -1,0 +1,224 @@
+"""What the doctor reads: run folders, and embeddings that come from elsewhere."""
+
+import zipfile
+import zlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrec import config as configs
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import resolve
+from jaxrec.doctor import measures
+from jaxrec.doctor.course import Course
+from jaxrec.doctor.finding import Finding
+from jaxrec.doctor.findings import findings
+from jaxrec.doctor.sample import of_data, of_items, of_rows
+from jaxrec.errors import InputError
+from jaxrec.evaluate.scorers import dot_scorer, table_scorer
+from jaxrec.runfolder import check_run, read_embeddings, read_lines
+
+_DAMAGED = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found, and the newest figures it was found by.
+
+    Attributes:
+      of: what was looked at, as people name it.
+      findings: the likeliest cause first; empty where all is well.
+      figures: by name.
+      course: the records behind them.
+    """
+
+    of: str
+    findings: list[Finding]
+    figures: dict[str, float]
+    course: Course
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        found = [finding.to_dict() for finding in self.findings]
+        return {
+            "of": self.of,
+            "healthy": self.healthy,
+            "findings": found,
+            "figures": self.figures,
+        }
+
+
+def _diagnosis(of: str, course: Course) -> Diagnosis:
+    return Diagnosis(of, findings(course), course.figures, course)
+
+
+def of_records(of: str, config: configs.Config, records: list[dict[str, Any]]) -> Diagnosis:
+    """From the lines of a run's metrics.jsonl: of the phase that came last."""
+    phases = [r["phase"] for r in records if r.get("split") == "doctor" and "phase" in r]
+    of_last = [r for r in records if phases and r.get("phase") == phases[-1]]
+    return _diagnosis(of, Course(config, of_last))
+
+
+def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
+    """What is wrong with a run, finished, failed or going on, or with embeddings from elsewhere.
+
+    Args:
+      path: a run folder; or a file with arrays ``user`` [U, D] and ``item`` [I, D] (.npz), or
+        with a single matrix (.npz, .npy).
+      data: what the embeddings were trained on: anything that ``--data`` takes. Rows belong to its
+        ids by ``user_ids`` and ``item_ids`` in the file, or else by their number.
+
+    Raises:
+      InputError: no run folder and no such file; nothing in it to look at; ids that do not fit.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if data is not None:
+            raise InputError(f"{path}: --data is for embeddings; a run knows its own")
+        return _of_run(check_run(path))
+    if not path.exists():
+        raise InputError(f"{path}: no such file; name a run folder or embeddings (.npz, .npy)")
+    return _of_file(path, data)
+
+
+def _of_run(run: Path) -> Diagnosis:
+    config = configs.load(run / "config.json")
+    records = read_lines(run / "metrics.jsonl")
+    if any(r.get("split") == "doctor" for r in records):
+        return of_records(str(run), config, records)
+    if not (run / "embeddings.npz").is_file():
+        raise InputError(
+            f"{run}: there is nothing to look at yet; `jaxrec resume {run}` goes on with the run"
+        )
+    # The run was not watched: what it has learned can be looked at all the same.
+    table = read_embeddings(run)
+    if not len(table.user):  # a run of items alone
+        item_m = of_items(np.any(table.item != 0, axis=1))
+        measured = _numbers(measures.sides({"item": jnp.asarray(table.item[item_m])}))
+        return _diagnosis(str(run), Course(config, [*records, measured | {"split": "doctor"}]))
+    found = measures.measured(table_scorer(table), of_rows(len(table.user), len(table.item)))
+    measured = _numbers(found) | {"split": "doctor"}
+    return _diagnosis(str(run), Course(config, [*records, measured]))
+
+
+def _numbers(found: dict[str, Any]) -> dict[str, Any]:
+    return measures.finite({name: float(x) for name, x in jax.device_get(found).items()})
+
+
+def _of_file(path: Path, data: str | Path | None) -> Diagnosis:
+    arrays = _arrays(path)
+    tables = {n: _matrix(path, n, arrays[n]) for n in ("user", "item") if n in arrays}
+    if not tables:
+        matrices = {n: x for n, x in arrays.items() if x.ndim == 2 and x.dtype.kind in "fiu"}
+        if len(matrices) != 1:
+            raise InputError(
+                f"{path}: no arrays `user` and `item`, and not a single matrix; "
+                f"there is {', '.join(sorted(arrays)) or 'nothing'}"
+            )
+        ((name, matrix),) = matrices.items()
+        tables = {"item": _matrix(path, name, matrix)}
+    if any(not np.isfinite(x).all() for x in tables.values()):
+        bad = {f"{n}_not_finite": float((~np.isfinite(x)).sum()) for n, x in tables.items()}
+        record = {"split": "doctor", "not_finite": sum(bad.values())}
+        return _diagnosis(str(path), Course(None, [record]))
+    if len(tables) == 2:
+        user, item = tables["user"], tables["item"]
+        if user.shape[1] != item.shape[1]:
+            raise InputError(
+                f"{path}: user has {user.shape[1]} columns and item {item.shape[1]}; "
+                "their products are the scores, so both need the same width"
+            )
+        return _of_tables(path, arrays, user, item, data)
+    if data is not None:
+        raise InputError(f"{path}: --data needs both `user` and `item` in the file")
+    rows = {n: jnp.asarray(x[of_items(np.ones(len(x), bool))]) for n, x in tables.items()}
+    return _diagnosis(
+        str(path), Course(None, [_numbers(measures.sides(rows)) | {"split": "doctor"}])
+    )
+
+
+def _of_tables(
+    path: Path, arrays: dict[str, np.ndarray], user: np.ndarray, item: np.ndarray, data: Any
+) -> Diagnosis:
+    facts: dict[str, float] = {"parameters": float(user.size + item.size)}
+    sample = of_rows(len(user), len(item))
+    if data is not None:
+        known = _in_rows(path, arrays, resolve(str(data)), len(user), len(item))
+        facts["observations"] = float(known.n_edges)
+        sample = of_data(known, None)
+        if known.rating is not None:
+            facts["rating_mean"] = float(known.rating.mean(dtype=np.float64))
+            facts["rating_sd"] = float(known.rating.std(dtype=np.float64))
+    biases = {
+        f"{n}_bias_{letter}": arrays[f"{n}_bias"]
+        for n, letter in (("user", "U"), ("item", "I"))
+        if f"{n}_bias" in arrays
+    }
+    figures = _numbers(measures.measured(dot_scorer(user, item, **biases), sample)) | facts
+    figures |= measures.carried(figures)
+    return _diagnosis(str(path), Course(None, [figures | {"split": "doctor"}]))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            if isinstance(stored, np.ndarray):
+                return {"matrix": stored}
+            with stored:
+                return {name: stored[name] for name in stored.files}
+    except _DAMAGED as e:
+        raise InputError(
+            f"{path}: not a NumPy file of plain arrays (.npz, .npy); np.savez writes one"
+        ) from e
+
+
+def _matrix(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    """float32 rows. Raises InputError where the array holds no rows of numbers."""
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
+        raise InputError(
+            f"{path}: {name} has shape {array.shape} and type {array.dtype}; "
+            "a matrix of numbers is needed, a row for each"
+        )
+    if len(array) < 2:
+        raise InputError(f"{path}: {name} has a single row; two at least can be alike")
+    return array.astype(np.float32)
+
+
+def _in_rows(
+    path: Path, arrays: dict[str, np.ndarray], data: Dataset, n_users: int, n_items: int
+) -> Dataset:
+    """The data numbered by the file's rows; pairs of ids that it lacks are left out."""
+    columns, kept = {}, np.ones(data.n_edges, bool)
+    for side, n_rows in (("user", n_users), ("item", n_items)):
+        own, column = getattr(data, f"{side}_ids"), getattr(data, side)
+        ids = arrays.get(f"{side}_ids")
+        if ids is None:
+            if len(own) != n_rows:
+                raise InputError(
+                    f"{path}: {side} has {n_rows} rows and {data.name} {len(own)} {side}s; store "
+                    f"{side}_ids beside them, or give the data that they were trained on"
+                )
+            columns[side] = column
+            continue
+        if ids.shape != (n_rows,):
+            raise InputError(f"{path}: {side}_ids has shape {ids.shape}, and {side} {n_rows} rows")
+        row = {name: r for r, name in enumerate(ids.astype(str).tolist())}
+        row_n = np.array([row.get(name, -1) for name in np.asarray(own).astype(str).tolist()])
+        columns[side] = row_n[column]
+        kept &= columns[side] >= 0
+    if not kept.any():
+        raise InputError(f"{path}: none of its ids is in {data.name}")
+    rows = {side: column[kept].astype(np.int32) for side, column in columns.items()}
+    ids = {"user_ids": np.arange(n_users), "item_ids": np.arange(n_items)}
+    bare = replace(data.take(kept), user_features=None, item_features=None)
+    return replace(bare, **rows, **ids)

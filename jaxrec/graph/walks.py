@@ -1,0 +1,255 @@
+"""Random walks over weighted edges, on the device: DeepWalk's, and node2vec's by rejection.
+
+A walk is a function of (key, its first node, its number): no walk is saved, and any can be made
+again. Nothing is tabled for edges or for pairs of edges: memory is the CSR's.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
+
+from jaxrec import hashing
+from jaxrec.errors import InputError
+from jaxrec.graph.csr import DeviceCsr
+
+_LEFT = 4  # node2vec: once one walk in so many is unfinished, the others are put aside,
+_LEAST = 64  # unless so few are left
+
+
+class WalkGraph(NamedTuple):
+    """Edges to walk on.
+
+    Attributes:
+      csr: the neighbours of each node, ascending.
+      cumulative_E: the weights of each row, summed from the row's start on; None where all edges
+        weigh the same.
+    """
+
+    csr: DeviceCsr
+    cumulative_E: Float[Array, "nnz"] | None
+
+
+class Draws(NamedTuple):
+    """Where a walk's random numbers come from: its first node, its number, and a key's bits."""
+
+    node_W: UInt32[Array, "W"]
+    number_W: UInt32[Array, "W"]
+    seed: UInt32[Array, "2"]
+
+    def bits(self, place: Array) -> UInt32[Array, "W"]:
+        """32 random bits for the place-th draw of each walk."""
+        mixed_W = hashing.mix(self.node_W + self.seed[0]) ^ self.number_W
+        mixed_W = hashing.mix(mixed_W + self.seed[1])
+        return hashing.mix(mixed_W + place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
+
+
+def build(indptr: np.ndarray, indices: np.ndarray, weight: np.ndarray | None = None) -> WalkGraph:
+    """Put a CSR on the device.
+
+    Args:
+      weight: of each edge, positive; edges count the same where None.
+
+    Raises:
+      InputError: more edges than int32 can number.
+    """
+    if len(indices) >= 2**31:
+        raise InputError(f"{len(indices):,} directed edges are more than walks can number (2^31)")
+    if not len(indices):
+        indices = np.zeros(1, np.int32)  # of no row: something to read, and to drop, is there
+    csr = DeviceCsr(jnp.asarray(indptr, jnp.int32), jnp.asarray(indices, jnp.int32))
+    if weight is None or not len(weight) or weight.min() == weight.max():
+        return WalkGraph(csr, None)
+    total_E = np.cumsum(weight, dtype=np.float64)
+    before_N = np.append(0.0, total_E)[indptr[:-1]]
+    total_E -= np.repeat(before_N, np.diff(indptr))
+    return WalkGraph(csr, jnp.asarray(total_E.astype(np.float32)))
+
+
+def walk(
+    graph: WalkGraph,
+    node_W: Int[Array, "W"],
+    number_W: Int[Array, "W"],
+    length: int,
+    key: PRNGKeyArray,
+    *,
+    p: float = 1.0,
+    q: float = 1.0,
+) -> Int[Array, "L W"]:
+    """W walks of L = length nodes each; -1 behind a node that no edge leaves.
+
+    The next node after v is x with probability w(v, x) · α(t, x) / Σ, where t came before v and
+    α is 1/p where x = t, 1 where t and x are joined, else 1/q (Grover and Leskovec, "node2vec",
+    KDD 2016, eq. 3.2). With p = q = 1 this is DeepWalk (Perozzi et al., KDD 2014) on weights.
+
+    Weights are met to 2^-24 of a row's sum.
+
+    Args:
+      graph: its edges both ways, where p or q is not 1.
+      node_W: where each walk begins.
+      number_W: tells walks from one node apart.
+    """
+    draws = Draws(
+        node_W.astype(jnp.uint32), number_W.astype(jnp.uint32), jax.random.bits(key, (2,))
+    )
+    if p == q == 1:
+        return _first_order(graph, node_W, draws, length)
+    return _second_order(graph, node_W, draws, length, p, q)
+
+
+def _degree(graph: WalkGraph, node_W: Array) -> Array:
+    return graph.csr.indptr[node_W + 1] - graph.csr.indptr[node_W]
+
+
+def _below(values: Array, start_W: Array, count_W: Array, limit_W: Array) -> Array:
+    """How many of the ascending values[start : start + count] are at most the limit.
+
+    Bisection in as many rounds as the longest stretch at hand needs.
+    """
+    last = values.shape[0] - 1
+
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+        low_W, left_W = bounds
+        half_W = left_W // 2
+        value_W = values[jnp.minimum(low_W + half_W, last)]
+        right_W = (value_W <= limit_W) & (left_W > 0)
+        low_W = jnp.where(right_W, low_W + half_W + 1, low_W)
+        return low_W, jnp.where(right_W, left_W - half_W - 1, half_W)
+
+    rounds = 32 - jax.lax.clz(jnp.max(count_W, initial=0))
+    low_W, _ = jax.lax.fori_loop(0, rounds, halve, (start_W, count_W))
+    return low_W - start_W
+
+
+class _Edges(NamedTuple):
+    """An edge from each of W nodes.
+
+    Attributes:
+      node_W: where it leads; -1 where no edge leaves.
+      weight_W: its weight.
+      sum_W: the weights of all edges from there.
+    """
+
+    node_W: Int[Array, "W"]
+    weight_W: Float[Array, "W"]
+    sum_W: Float[Array, "W"]
+
+
+def _edges(graph: WalkGraph, node_W: Array, bits_W: Array) -> _Edges:
+    """An edge from each node, drawn by weight."""
+    start_W, degree_W = graph.csr.indptr[node_W], _degree(graph, node_W)
+    last = graph.csr.indices.shape[0] - 1
+    if graph.cumulative_E is None:
+        place_W = hashing.below(bits_W, degree_W.astype(jnp.uint32)).astype(jnp.int32)
+        weight_W, sum_W = jnp.ones(node_W.shape), degree_W.astype(jnp.float32)
+    else:
+        sum_W = graph.cumulative_E[jnp.clip(start_W + degree_W - 1, 0, last)]
+        place_W = _below(graph.cumulative_E, start_W, degree_W, hashing.fraction(bits_W) * sum_W)
+        place_W = jnp.minimum(place_W, degree_W - 1)  # the product may round up to the sum
+        at_W = jnp.clip(start_W + place_W, 0, last)
+        before_W = graph.cumulative_E[jnp.maximum(at_W - 1, 0)]
+        weight_W = graph.cumulative_E[at_W] - jnp.where(place_W > 0, before_W, 0)
+    next_W = graph.csr.indices[jnp.clip(start_W + place_W, 0, last)]
+    return _Edges(jnp.where(degree_W > 0, next_W, -1), weight_W, sum_W)
+
+
+def _first_order(graph: WalkGraph, node_W: Array, draws: Draws, length: int) -> Array:
+    def step(at_W: Array, place: Array) -> tuple[Array, Array]:
+        next_W = _edges(graph, jnp.maximum(at_W, 0), draws.bits(place)).node_W
+        next_W = jnp.where(at_W >= 0, next_W, -1)
+        return next_W, next_W
+
+    _, rest_LW = jax.lax.scan(step, node_W, jnp.arange(1, length, dtype=jnp.int32))
+    return jnp.concatenate([node_W[None], rest_LW])
+
+
+class _Tries(NamedTuple):
+    """Walks under way, each at a step of its own: none waits for another's rejections."""
+
+    walk_LW: Array
+    before_W: Array  # -1 at the first step
+    weight_W: Array  # of the edge from before_W to at_W
+    at_W: Array  # -1 once the walk has come to an end
+    step_W: Array  # nodes so far
+    draws: Draws
+
+
+def _second_order(
+    graph: WalkGraph, node_W: Array, draws: Draws, length: int, p: float, q: float
+) -> Array:
+    """Propose by weight, accept with probability α / max α.
+
+    The way back does not count in the maximum: where 1/p is above it, the edge to t has the rest
+    of its weight in a strip of its own beside the others' (Yang et al., "KnightKing", SOSP 2019,
+    section 4.2), so that a small p costs no rejections.
+    """
+    n_walks = node_W.shape[0]
+    most = max(1.0, 1 / q)
+    joined, far, back = (jnp.float32(min(a / most, 1)) for a in (1.0, 1 / q, 1 / p))
+    strip = max(1 / p / most - 1, 0.0)
+    place_L1 = jnp.arange(length, dtype=jnp.int32)[:, None]
+
+    def unfinished(tries: _Tries) -> Array:
+        return (tries.at_W >= 0) & (tries.step_W < length)
+
+    def attempt(at: tuple[Array, _Tries]) -> tuple[Array, _Tries]:
+        tried, tries = at
+        bits = [tries.draws.bits(3 * tried + i) for i in range(3)]
+        edge = _edges(graph, jnp.maximum(tries.at_W, 0), bits[0])
+        first_W, here_W = tries.before_W < 0, unfinished(tries)
+        near_W = _joined(graph, jnp.maximum(tries.before_W, 0), jnp.maximum(edge.node_W, 0))
+        share_W = jnp.where(near_W, joined, far)
+        share_W = jnp.where(edge.node_W == tries.before_W, back, share_W)
+        # Where there is but one edge it is taken.
+        only_W = first_W | (edge.weight_W >= edge.sum_W)
+        taken_W = (hashing.fraction(bits[1]) < jnp.where(only_W, 1, share_W)) & here_W
+        next_W, weight_W = edge.node_W, edge.weight_W
+        if strip > 0:
+            beside_W = jnp.where(first_W, 0, jnp.float32(strip) * tries.weight_W)
+            back_W = hashing.fraction(bits[2]) * (edge.sum_W + beside_W) >= edge.sum_W
+            taken_W |= back_W & here_W
+            next_W = jnp.where(back_W, tries.before_W, next_W)
+            weight_W = jnp.where(back_W, tries.weight_W, weight_W)
+        made = _Tries(
+            jnp.where(taken_W & (place_L1 == tries.step_W), next_W, tries.walk_LW),
+            jnp.where(taken_W, tries.at_W, tries.before_W),
+            jnp.where(taken_W, weight_W, tries.weight_W),
+            jnp.where(taken_W, next_W, tries.at_W),
+            tries.step_W + taken_W.astype(jnp.int32),
+            tries.draws,
+        )
+        return tried + 1, made
+
+    def finish(tried: Array, tries: _Tries) -> Array:
+        """The walks; those that need many more tries than most go on by themselves."""
+        width = tries.at_W.shape[0]
+        few = width // _LEFT if width > _LEAST else 0
+        tried, tries = jax.lax.while_loop(
+            lambda at: jnp.sum(unfinished(at[1])) > few, attempt, (tried, tries)
+        )
+        if few == 0:
+            return tries.walk_LW
+        (row_F,) = jnp.nonzero(unfinished(tries), size=few, fill_value=width)
+        row_F = row_F.astype(jnp.int32)
+        rest = jax.tree.map(lambda x: x[..., row_F] if x.shape[-1] == width else x, tries)
+        rest = rest._replace(at_W=jnp.where(row_F < width, rest.at_W, -1))
+        return tries.walk_LW.at[:, row_F].set(finish(tried, rest), mode="drop")
+
+    ones_W = jnp.ones_like(node_W)
+    walk_LW = jnp.full((length, n_walks), -1, jnp.int32).at[0].set(node_W)
+    begun = _Tries(walk_LW, -ones_W, jnp.zeros(n_walks), node_W, ones_W, draws)
+    return finish(jnp.int32(0), begun)
+
+
+def _joined(graph: WalkGraph, a_W: Array, b_W: Array) -> Bool[Array, "W"]:
+    """Whether two nodes are neighbours, looked up in the shorter of both rows."""
+    degree_a_W, degree_b_W = _degree(graph, a_W), _degree(graph, b_W)
+    row_W = jnp.where(degree_a_W <= degree_b_W, a_W, b_W)
+    node_W = jnp.where(degree_a_W <= degree_b_W, b_W, a_W)
+    start_W, degree_W = graph.csr.indptr[row_W], jnp.minimum(degree_a_W, degree_b_W)
+    upto_W = _below(graph.csr.indices, start_W, degree_W, node_W)
+    last = graph.csr.indices.shape[0] - 1
+    found_W = graph.csr.indices[jnp.clip(start_W + upto_W - 1, 0, last)]
+    return (upto_W > 0) & (found_W == node_W)

@@ -1,0 +1,136 @@
+"""Items alone: a vector as centre, one as context, a bias, and vectors of side information.
+
+Tables are plain arrays by name, so that a step can read and update rows of them:
+
+    embedding [I, D]   an item's own vector as a centre
+    context [I, D]     as a context; the embedding stands for it where there is one table
+    bias [I]           added to both items' scores
+    feature [F, D]     vectors of what features say
+    share [I, 1 + C]   logits of an item's weights: of its own vector, and of each feature
+
+Sources: Mikolov et al., NIPS 2013 (skip-gram with negative sampling); Wang et al., "Billion-scale
+commodity embedding for e-commerce recommendation in Alibaba" (EGES), KDD 2018, eq. 6.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from jaxrec.config import ModelConfig
+
+Tables = dict[str, Array]
+
+
+class Side(NamedTuple):
+    """Features of items as rows of one table: each of K slots is a row times a coefficient.
+
+    A name is a row; a bag of n names is n rows, each 1/n; a number x is a row times x and a row
+    of its own. Slots that an item does not need have coefficient 0.
+
+    Attributes:
+      code_IK: rows of ``feature``.
+      coefficient_IK: what each counts.
+      there_IC: which of the C features an item has.
+      column_K: the feature of each slot.
+    """
+
+    code_IK: Int[Array | np.ndarray, "I K"]
+    coefficient_IK: Float[Array | np.ndarray, "I K"]
+    there_IC: Bool[Array | np.ndarray, "I C"]
+    column_K: Int[Array | np.ndarray, "K"]
+
+    def take(self, item_T: Int[Array, "T"]) -> "Side":
+        """The features of some items."""
+        code_IK, coefficient_IK, there_IC = map(jnp.asarray, self[:3])
+        return Side(code_IK[item_T], coefficient_IK[item_T], there_IC[item_T], self.column_K)
+
+
+def build(
+    config: ModelConfig, n_items: int, key: PRNGKeyArray, n_rows: int = 0, n_features: int = 0
+) -> Tables:
+    """The tables before training: vectors normal by ``init_std``, contexts and logits 0.
+
+    Args:
+      n_rows: F, where items have side information.
+      n_features: C.
+    """
+    keys = jax.random.split(key)
+    tables = {"embedding": config.init_std * jax.random.normal(keys[0], (n_items, config.dim))}
+    if config.tables == "two":
+        tables["context"] = jnp.zeros((n_items, config.dim))
+    if config.biases:
+        tables["bias"] = jnp.zeros(n_items)
+    if config.side != "none":
+        tables["feature"] = config.init_std * jax.random.normal(keys[1], (n_rows, config.dim))
+    if config.side == "weighted":
+        tables["share"] = jnp.zeros((n_items, 1 + n_features))
+    return tables
+
+
+def shares(
+    there_TC: Bool[Array, "T C"], logit_TC1: Float[Array, "T C1"] | None
+) -> Float[Array, "T C1"]:
+    """What an item's own vector, and each of its features, count in the average; they sum to 1.
+
+    A feature that an item lacks counts 0, and has no gradient.
+    """
+    there_TC1 = jnp.concatenate([jnp.ones((there_TC.shape[0], 1), bool), there_TC], axis=1)
+    logit_TC1 = jnp.zeros(there_TC1.shape) if logit_TC1 is None else logit_TC1
+    return jax.nn.softmax(jnp.where(there_TC1, logit_TC1, -jnp.inf), axis=1)
+
+
+def centres(
+    own_TD: Float[Array, "T D"],
+    side: Side | None = None,
+    feature_TKD: Float[Array, "T K D"] | None = None,
+    logit_TC1: Float[Array, "T C1"] | None = None,
+) -> Float[Array, "T D"]:
+    """Centre vectors: Σ_f a_f v_f over an item's own vector and those of its features."""
+    if side is None or feature_TKD is None:
+        return own_TD
+    share_TC1 = shares(jnp.asarray(side.there_IC), logit_TC1)
+    slot_TK = share_TC1[:, 1:][:, side.column_K] * side.coefficient_IK
+    return share_TC1[:, :1] * own_TD + jnp.einsum("tk,tkd->td", slot_TK, feature_TKD)
+
+
+@jax.custom_vjp
+def products(x_BID: Float[Array, "B I D"], y_BJD: Float[Array, "B J D"]) -> Float[Array, "B I J"]:
+    """x_bi · y_bj, of many small matrices at once.
+
+    The gradient for y transposes the small matrix of the products' gradients before it multiplies:
+    XLA's CPU has no fast product that contracts over the rows of both factors.
+    """
+    return jnp.einsum("bid,bjd->bij", x_BID, y_BJD)
+
+
+def _products_backward(kept: tuple[Array, Array], g_BIJ: Array) -> tuple[Array, Array]:
+    x_BID, y_BJD = kept
+    turned_BJI = jax.lax.optimization_barrier(jnp.swapaxes(g_BIJ, 1, 2))
+    of_x_BID = jnp.einsum("bij,bjd->bid", g_BIJ, y_BJD)
+    return of_x_BID, jnp.einsum("bji,bid->bjd", turned_BJI, x_BID)
+
+
+products.defvjp(lambda x, y: (products(x, y), (x, y)), _products_backward)
+
+
+def cold(
+    tables: Tables, side: Side, logit_C1: Float[Array, "C1"] | None = None
+) -> Float[Array, "n D"]:
+    """Centre vectors of items that training has not seen, from side information alone.
+
+    Args:
+      logit_C1: logits for all of them; features count alike where None.
+
+    Returns:
+      Rows of zeros where an item has no feature.
+    """
+    there_nC = jnp.asarray(side.there_IC)
+    logit_C = jnp.zeros(there_nC.shape[1]) if logit_C1 is None else logit_C1[1:]
+    masked_nC = jnp.where(there_nC, logit_C, -jnp.inf)
+    any_n1 = jnp.any(there_nC, axis=1, keepdims=True)
+    share_nC = jnp.where(any_n1, jax.nn.softmax(jnp.where(any_n1, masked_nC, 0), axis=1), 0)
+    slot_nK = share_nC[:, side.column_K] * side.coefficient_IK
+    return jnp.einsum("nk,nkd->nd", slot_nK, tables["feature"][side.code_IK])

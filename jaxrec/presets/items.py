@@ -1,0 +1,99 @@
+"""Items for items, from weighted pairs: skip-gram on random walks, and matrix factorisation."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from jaxrec.config import (
+    CheckpointConfig,
+    Config,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    NegativesConfig,
+    OptimConfig,
+    TrainConfig,
+    WalksConfig,
+)
+
+
+def skipgram() -> Config:
+    """Skip-gram with negative sampling on DeepWalk's walks.
+
+    `jaxrec train skipgram --data PATH`
+    """
+    return Config(
+        preset="skipgram",
+        walks=WalksConfig(window=3),
+        model=ModelConfig("skipgram", dim=128, layers=0, init_std=0.002, score="cosine"),
+        loss=LossConfig("sgns"),
+        negatives=NegativesConfig("shared", 16, popularity=0.75, groups=16),
+        optim=OptimConfig("rowwise_adagrad", learning_rate=0.1, schedule="linear"),
+        train=TrainConfig(epochs=5, batch_size=256, l2=0.0, positives="walks", refit=True),
+        checkpoint=CheckpointConfig(every=0),
+    )
+
+
+def skipgram_side() -> Config:
+    """Skip-gram with side information: each item weighs its own vector and its features' (EGES).
+
+    `jaxrec train skipgram-side --data PATH`, with features of the items
+    """
+    base = skipgram()
+    model = replace(base.model, side="weighted")
+    optim = replace(base.optim, learning_rate=0.2)
+    return replace(base, preset="skipgram-side", model=model, optim=optim)
+
+
+def node2vec() -> Config:
+    """Skip-gram on node2vec's walks.
+
+    `jaxrec train node2vec --data PATH`
+    """
+    return replace(skipgram(), preset="node2vec", walks=WalksConfig(p=0.5, window=3))
+
+
+def mf_pairs() -> Config:
+    """Matrix factorisation on the pairs: binary, with sampled negatives.
+
+    `jaxrec train mf-pairs --data PATH`
+    """
+    base = skipgram()
+    return replace(
+        base,
+        preset="mf-pairs",
+        walks=WalksConfig(),
+        model=ModelConfig("item-mf", dim=128, layers=0, init_std=0.02),
+        negatives=NegativesConfig("shared", 16, popularity=0.75, groups=32),
+        train=replace(base.train, epochs=20, batch_size=2048, positives="edges"),
+        eval=EvalConfig(every=2),
+    )
+
+
+def mf_bias_pairs() -> Config:
+    """The same with a bias for each item.
+
+    `jaxrec train mf-bias-pairs --data PATH`
+    """
+    base = mf_pairs()
+    return replace(base, preset="mf-bias-pairs", model=replace(base.model, biases=True))
+
+
+def mf_sequences() -> Config:
+    """Matrix factorisation on the pairs that skip-gram sees, scored as it is trained.
+
+    `jaxrec train mf-sequences --data PATH`
+    """
+    base = skipgram()
+    model = ModelConfig("item-mf", dim=128, layers=0, init_std=0.02)
+    optim = replace(base.optim, learning_rate=0.05)
+    return replace(base, preset="mf-sequences", model=model, optim=optim)
+
+
+PRESETS: dict[str, Callable[[], Config]] = {
+    "skipgram": skipgram,
+    "skipgram-side": skipgram_side,
+    "node2vec": node2vec,
+    "mf-pairs": mf_pairs,
+    "mf-bias-pairs": mf_bias_pairs,
+    "mf-sequences": mf_sequences,
+}
