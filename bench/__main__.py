@@ -10,6 +10,7 @@ CASES = {
     "cases": "cases",
     "cold": "cold",
     "doctor": "doctor",
+    "doctor-cost": "doctor_cost",
     "growth": "growth",
     "ingest": "ingest",
     "kills": "kills",

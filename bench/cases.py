@@ -81,6 +81,7 @@ def one(case: str, what: str, config: Config, folder: Path, seeds: list[int]) ->
     """Train and record a row."""
     data = resolve(DATA[case] if DATA[case] == "synthetic" else str(folder / DATA[case]))
     values, spreads, means, told = [], [], [], []
+    last: dict[str, float] = {}
     for seed in seeds:
         diagnosis, metrics = train(replace(config, seed=seed), data, "test")
         # A run that broke has no metrics: nothing is recommended, and nothing is found.
@@ -88,7 +89,8 @@ def one(case: str, what: str, config: Config, folder: Path, seeds: list[int]) ->
         means.append(diagnosis.figures.get("item_cosine", float("nan")))
         spreads.append(diagnosis.figures.get("item_cosine_sd", float("nan")))
         told.append([finding.name for finding in diagnosis.findings])
-    figures = {n: diagnosis.figures.get(n) for n in ("user_cosine", "item_rank", "item_norm")}
+        last = diagnosis.figures
+    figures = {n: last.get(n) for n in ("user_cosine", "item_rank", "item_norm", "loss")}
     record(
         "cases",
         what,
@@ -100,7 +102,7 @@ def one(case: str, what: str, config: Config, folder: Path, seeds: list[int]) ->
         seeds=seeds,
         item_cosine=sum(means) / len(means),
         item_cosine_sd=sum(spreads) / len(spreads),
-        last_seed=figures | {"loss": diagnosis.figures.get("loss")},
+        last_seed=figures,
         findings=told,
     )
 

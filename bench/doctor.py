@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +52,7 @@ def changed(**sections: dict) -> Change:
     return change
 
 
-def _ranking(model: ModelConfig, loss: str, rate: float, **train) -> Config:
+def _ranking(model: ModelConfig, loss: Any, rate: float, **train) -> Config:
     count = 64 if loss == "bpr" else 256
     return Config(
         split=SplitConfig("random", test=0.1, validation=0.1),

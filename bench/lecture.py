@@ -16,10 +16,11 @@ COMMAND = "python -m bench lecture --data gowalla"
 WHOLE = ("--split.validation", "0", "--eval.select-on", "none", "--eval.every", "0")
 WHOLE += ("--eval.k", "20", "--checkpoint.every", "0", "--train.patience", "0")
 WHOLE += ("--optim.schedule", "linear")
-BPR = ("--train.batch-size", "4096", "--optim.learning-rate", "0.002", "--train.l2", "0.01")
-BPR += ("--negatives.name", "uniform", "--negatives.count", "8", "--model.init", "spectral")
+BPR = ("--train.batch-size", "8192", "--optim.learning-rate", "0.01", "--train.l2", "0.02")
+BPR += ("--negatives.name", "uniform", "--model.init", "spectral", "--train.epochs", "8", *WHOLE)
+DYNAMIC = ("mf", *BPR, "--negatives.candidates", "32")
 MODELS = {
-    "MF, BPR": ("mf", *BPR, "--train.epochs", "6", *WHOLE),
+    "MF, BPR": DYNAMIC,
     "NGCF": ("ngcf", "--train.epochs", "4", *WHOLE),
     "GC-MC": ("gcmc", "--train.epochs", "30", *WHOLE),
     "PinSAGE": ("pinsage", "--train.epochs", "6", *WHOLE),
@@ -28,6 +29,8 @@ STEPS = ("lightgcn", "--model.layers", "2", "--train.batch-size", "4096", "--tra
 STEPS += ("--optim.learning-rate", "0.005", *WHOLE)
 HARD = ("--negatives.hard", "1", "--negatives.hard-ranks", "100", "500")
 NEGATIVES = {
+    "MF, uniform": ("mf", *BPR),
+    "MF, dynamic": DYNAMIC,
     "uniform": STEPS,
     "hard": (*STEPS, *HARD, "--negatives.hard-schedule", "1"),
     "curriculum": (*STEPS, *HARD),

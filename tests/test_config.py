@@ -167,6 +167,10 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
             "model.fan_outs asks for 9 neighbours, and 4 walks of 2 visit 8",
         ),
         (lambda: ModelConfig("pinsage", layers=1, walks=4), "model.fan_outs asks for 10"),
+        (
+            lambda: ModelConfig("gcmc", layers=1, matrices="linear", hidden_dim=5),
+            "model.matrices linear needs an even model.hidden_dim, not 5",
+        ),
         (lambda: ModelConfig("pinsage", walks=0), "model.walks must"),
         (lambda: ModelConfig("pinsage", walk_length=0), "model.walk_length must"),
         (lambda: ModelConfig("gcmc", layers=0), "model.layers must be at least 1 for gcmc"),

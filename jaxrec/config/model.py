@@ -29,6 +29,9 @@ class ModelConfig:
     """normal, or spectral: leading singular vectors of the normalised interactions."""
     init_std: float = 0.1
     """Standard deviation of the normal initialisation; root mean square of the spectral one."""
+    matrices: Literal["random", "linear"] = "random"
+    """gcmc, pinsage: the layers' matrices begin at random, or so that the layers begin as averages
+    of their input, which keeps a spectral start whole."""
     score: Literal["dot", "cosine", "mlp"] = "dot"
     """Score of a user and an item, in training and in ranking; mlp is a learned function."""
     score_width: int = 32
@@ -111,6 +114,11 @@ class ModelConfig:
         check(
             self.hidden_dim is None or self.hidden_dim >= 1,
             f"model.hidden_dim must be at least 1, not {self.hidden_dim}",
+        )
+        hidden = self.hidden_dim or self.dim
+        check(
+            self.matrices == "random" or hidden % 2 == 0,
+            f"model.matrices linear needs an even model.hidden_dim, not {hidden}",
         )
         check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
         check(
@@ -272,7 +280,7 @@ _MODELS_OF = {
     "message_dropout": ("ngcf",),
     "levels": ("gcmc",),
     "batch_norm": ("gcmc",),
-    "hidden_dim": ("gcmc", "pinsage"),
+    **dict.fromkeys(("hidden_dim", "matrices"), ("gcmc", "pinsage")),
     **dict.fromkeys(("ids", "features", "columns"), FEATURED),
     **dict.fromkeys(("neighbors", "fan_outs", "walks", "walk_length", "sampling"), ("pinsage",)),
     **dict.fromkeys(("tower_dims", "id_dim", "id_dropout"), ("two-tower",)),

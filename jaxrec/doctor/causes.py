@@ -102,7 +102,9 @@ def rate_high(course: Course) -> Finding | None:
     """Steps that overshoot."""
     moved, ratio = course.last("moved"), against_constant(course)
     wrong, bad = course.last("train_saturated_wrong") or 0.0, course.last("not_finite")
-    stride = course.last("stride") or 0.0
+    # Of a table that L2 makes small any step is a large part.
+    grown = (course.growth("table_norm") or 0.0) >= 1
+    stride = (course.last("stride") or 0.0) if grown else 0.0
     worse = ratio is not None and ratio > 1
     leaps = worse and (wrong > limit.WRONG or (moved or 0.0) > limit.LEAP)
     if not bad and not leaps and stride <= limit.STRIDE:

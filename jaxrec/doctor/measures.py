@@ -227,9 +227,19 @@ def _of_scores(fn: Any, n_items: int, params: dict[str, Array], sample: Sample) 
     }
 
 
+@jax.jit
+def _taken(x_ND: Array, row_n: Array) -> Array:
+    return x_ND[row_n]
+
+
 def sides(row: dict[str, Array]) -> dict[str, Array]:
     """The figures of each side's rows, by ``user`` and ``item``, on the device."""
-    return {f"{side}_{n}": x for side, rows in row.items() for n, x in _of_side(rows).items()}
+    found = {}
+    for side, row_nD in row.items():
+        # One at a time: on CPU the threads of two decompositions wait for each other by spinning.
+        of_side = jax.block_until_ready(_of_side(jax.block_until_ready(row_nD)))
+        found |= {f"{side}_{name}": x for name, x in of_side.items()}
+    return found
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -242,15 +252,16 @@ def _of_part(
 
 
 def measured(scorer: Scorer, sample: Sample, temperature: float = 1.0) -> dict[str, Array]:
-    """Every figure of a sample, on the device: not waited for.
+    """Every figure of a sample, on the device.
 
     Args:
       scorer: of embeddings, as ``evaluate.scorers.scorer_of`` makes it.
       temperature: that scores are divided by in training.
     """
     fn, params = scorer.fn, scorer.params
-    found = _of_scores(fn, scorer.n_items, params, sample)
-    found |= sides({"user": params["user"][sample.user_n], "item": params["item"][sample.item_m]})
+    found = jax.block_until_ready(_of_scores(fn, scorer.n_items, params, sample))
+    of = {"user": sample.user_n, "item": sample.item_m}
+    found |= sides({side: _taken(params[side], row_n) for side, row_n in of.items()})
     for part, pairs in (("train", sample.train), ("validation", sample.validation)):
         if pairs is not None:
             of_part = _of_part(fn, temperature, params, pairs)

@@ -17,7 +17,7 @@ from jaxrec.doctor import measures
 from jaxrec.doctor.course import Course
 from jaxrec.doctor.finding import Finding
 from jaxrec.doctor.findings import findings
-from jaxrec.doctor.sample import of_data, of_items, of_rows
+from jaxrec.doctor.sample import of_data, of_rows
 from jaxrec.errors import InputError
 from jaxrec.evaluate.scorers import dot_scorer, table_scorer
 from jaxrec.runfolder import check_run, read_embeddings, read_lines
@@ -101,13 +101,18 @@ def _of_run(run: Path) -> Diagnosis:
         )
     # The run was not watched: what it has learned can be looked at all the same.
     table = read_embeddings(run)
-    if not len(table.user):  # a run of items alone
-        item_m = of_items(np.any(table.item != 0, axis=1))
-        measured = _numbers(measures.sides({"item": jnp.asarray(table.item[item_m])}))
-        return _diagnosis(str(run), Course(config, [*records, measured | {"split": "doctor"}]))
+    if len(table.user) == 0:  # a model of items alone, whose loss has no rules
+        rows = {"item": jnp.asarray(table.item[_spread(len(table.item))])}
+        measured = _numbers(measures.sides(rows)) | {"split": "doctor"}
+        return _diagnosis(str(run), Course(None, [measured]))
     found = measures.measured(table_scorer(table), of_rows(len(table.user), len(table.item)))
     measured = _numbers(found) | {"split": "doctor"}
     return _diagnosis(str(run), Course(config, [*records, measured]))
+
+
+def _spread(n: int) -> np.ndarray:
+    """At most 256 of so many rows, evenly over them."""
+    return np.linspace(0, n - 1, min(n, 256)).astype(np.int64)
 
 
 def _numbers(found: dict[str, Any]) -> dict[str, Any]:
@@ -140,7 +145,7 @@ def _of_file(path: Path, data: str | Path | None) -> Diagnosis:
         return _of_tables(path, arrays, user, item, data)
     if data is not None:
         raise InputError(f"{path}: --data needs both `user` and `item` in the file")
-    rows = {n: jnp.asarray(x[of_items(np.ones(len(x), bool))]) for n, x in tables.items()}
+    rows = {n: jnp.asarray(x[_spread(len(x))]) for n, x in tables.items()}
     return _diagnosis(
         str(path), Course(None, [_numbers(measures.sides(rows)) | {"split": "doctor"}])
     )

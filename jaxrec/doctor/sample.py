@@ -62,11 +62,6 @@ def of_data(train: Dataset, validation: Dataset | None, rates: bool = False) -> 
     )
 
 
-def of_items(there_I: np.ndarray) -> np.ndarray:
-    """Of the items that have a vector, [I] bool, the sample's, evenly over their numbers."""
-    return _spaced(np.flatnonzero(there_I), _ITEMS).astype(np.int32)
-
-
 def of_rows(n_users: int, n_items: int) -> Sample:
     """The same without data: rows alone."""
     return Sample(

@@ -94,6 +94,7 @@ def _encoder(
         )
     featured: dict[str, Any] = {"hidden": config.hidden_dim or config.dim, "ids": config.ids}
     featured |= {"sizes": sizes, "init_std": config.init_std, "kernel": config.kernel}
+    featured["linear"] = config.matrices == "linear"
     if config.name == "gcmc":
         return GCMC(
             n_users,

@@ -12,7 +12,7 @@ from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
 from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import keep_mask
-from jaxrec.models.nodes import NewEdges, Nodes
+from jaxrec.models.nodes import NewEdges, Nodes, looks_linear
 from jaxrec.models.score import NeuralScore
 
 _EPSILON = 1e-5  # of batch normalisation
@@ -25,11 +25,17 @@ class GCMCConv(nnx.Module):
     matrices of their own.
     """
 
-    def __init__(self, dim_in: int, dim: int, levels: int, rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, dim_in: int, dim: int, levels: int, rngs: nnx.Rngs, *, linear: bool, first: bool
+    ) -> None:
         init = nnx.initializers.xavier_uniform()
         shape = (levels, dim_in, dim)
         self.user = nnx.Param(init(rngs.params(), shape))
         self.item = nnx.Param(init(rngs.params(), shape))
+        if linear:
+            like = looks_linear(dim_in, dim, mirrored_in=not first, mirrored_out=True)
+            for of_side in (self.user, self.item):  # each in a buffer of its own
+                of_side[...] = jnp.tile(like, (levels, 1, 1))
 
     def messages(self, x_ND: Float[Array, "N D"], n_users: int, level: int) -> Array:
         """x W_r, [N, H]."""
@@ -70,6 +76,8 @@ class GCMC(nnx.Module):
         learned scale and shift (Ioffe and Szegedy 2015). Training takes all nodes in every step,
         so no running averages are kept.
       node_dropout: share of the nodes that send nothing in a layer of a training step.
+      linear: the layers begin as h = Σ_r Â_r x, mirrored (see :func:`looks_linear`), and W_3 as
+        its inverse; else all matrices are Xavier's.
     """
 
     smoothing = 0
@@ -87,6 +95,7 @@ class GCMC(nnx.Module):
         sizes: tuple[FeatureSizes | None, FeatureSizes | None] = (None, None),
         batch_norm: bool = False,
         node_dropout: float = 0.0,
+        linear: bool = False,
         init_std: float = 0.1,
         kernel: Literal["auto"] | Kernel = "auto",
         rngs: nnx.Rngs,
@@ -97,10 +106,17 @@ class GCMC(nnx.Module):
         self.inputs = NodeInput(n_users, sizes, dim, init_std, rngs)
         has_features = any(of is not None for of in sizes)
         widths = [dim, *(hidden for _ in range(layers))]
-        self.convs = nnx.List([GCMCConv(d, hidden, levels, rngs) for d in widths[:-1]])
+        convs = [
+            GCMCConv(d, hidden, levels, rngs, linear=linear, first=number == 0)
+            for number, d in enumerate(widths[:-1])
+        ]
+        self.convs = nnx.List(convs)
         self.dense = Dense(dim, hidden, rngs) if has_features else None
         self.dense_out = Dense(hidden, dim, rngs) if has_features else None
         self.out = Dense(hidden, dim, rngs)
+        if linear:
+            like = looks_linear(hidden, dim, mirrored_in=True, mirrored_out=False)
+            self.out.weight[...] = jnp.tile(like, (2, 1, 1))
         self.scale = nnx.Param(jnp.ones((2, dim))) if batch_norm else None
         self.shift = nnx.Param(jnp.zeros((2, dim))) if batch_norm else None
         self.out_dim = dim

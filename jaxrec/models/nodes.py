@@ -28,6 +28,26 @@ def unit_rows(x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
     return x * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 
 
+def looks_linear(
+    dim_in: int, dim_out: int, *, mirrored_in: bool, mirrored_out: bool
+) -> Float[Array, "{dim_in} {dim_out}"]:
+    """A matrix by which layers of ReLU begin as the identity of their leading columns.
+
+    A mirrored vector holds x and -x: after ReLU nothing of x is lost, and the next matrix, [I; -I],
+    gives x again. Where widths differ columns are cut off, or stay 0.
+
+    Source: Balduzzi et al., "The shattered gradients problem", ICML 2017, section 4 (LL-init).
+
+    Args:
+      dim_in, dim_out: widths, even where mirrored.
+    """
+    half_in, half_out = dim_in // (1 + mirrored_in), dim_out // (1 + mirrored_out)
+    made = jnp.eye(half_in, half_out)
+    if mirrored_out:
+        made = jnp.concatenate([made, -made], axis=1)
+    return jnp.concatenate([made, -made]) if mirrored_in else made
+
+
 class Block(NamedTuple):
     """The rows of the table that some final embeddings are made of.
 

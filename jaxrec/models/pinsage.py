@@ -15,7 +15,7 @@ from jaxrec.graph.spmm import Kernel, propagate
 from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import mean_scales
-from jaxrec.models.nodes import NewEdges, Nodes, unit_rows
+from jaxrec.models.nodes import NewEdges, Nodes, looks_linear, unit_rows
 from jaxrec.models.score import NeuralScore
 
 _BLOCK = 1 << 13  # nodes at once where all of a large graph are embedded
@@ -39,12 +39,16 @@ class SampledBlock(NamedTuple):
 class PinSAGEConv(nnx.Module):
     """h <- ReLU(W [h ; n] + w) / |·|_2 with n = Σ_m α_m ReLU(Q h_m + q) (algorithm 1)."""
 
-    def __init__(self, dim_in: int, dim: int, rngs: nnx.Rngs) -> None:
+    def __init__(self, dim_in: int, dim: int, rngs: nnx.Rngs, *, linear: bool, first: bool) -> None:
         init = nnx.initializers.he_uniform()
         self.message = nnx.Param(init(rngs.params(), (dim_in, dim)))
         self.message_bias = nnx.Param(jnp.zeros(dim))
         self.update = nnx.Param(init(rngs.params(), (dim_in + dim, dim)))
         self.update_bias = nnx.Param(jnp.zeros(dim))
+        if linear:
+            own = looks_linear(dim_in, dim, mirrored_in=not first, mirrored_out=True)
+            sent = looks_linear(dim, dim, mirrored_in=True, mirrored_out=True)
+            self.message[...], self.update[...] = own, jnp.concatenate([own, sent]) / 2
 
     def messages(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows H"]:
         """ReLU(Q x + q)."""
@@ -70,6 +74,8 @@ class PinSAGE(nnx.Module):
       walks, walk_length: from each node, that such a table is made by.
       ids: an embedding for each id is part of the input.
       sizes: of the users' and the items' features; None where a side has none.
+      linear: z begins as a node's own input and its neighbours' averaged, of length 1 after each
+        layer, all mirrored in between (see :func:`looks_linear`); else all matrices are He's.
     """
 
     smoothing = 0
@@ -87,6 +93,7 @@ class PinSAGE(nnx.Module):
         walk_length: int = 2,
         ids: bool = True,
         sizes: tuple[FeatureSizes | None, FeatureSizes | None] = (None, None),
+        linear: bool = False,
         init_std: float = 0.1,
         kernel: Literal["auto"] | Kernel = "auto",
         rngs: nnx.Rngs,
@@ -96,11 +103,18 @@ class PinSAGE(nnx.Module):
         self.embedding = made
         self.inputs = NodeInput(n_users, sizes, dim, init_std, rngs)
         widths = [dim, *(hidden for _ in fan_outs)]
-        self.convs = nnx.List([PinSAGEConv(d, hidden, rngs) for d in widths[:-1]])
+        convs = [
+            PinSAGEConv(d, hidden, rngs, linear=linear, first=number == 0)
+            for number, d in enumerate(widths[:-1])
+        ]
+        self.convs = nnx.List(convs)
         init = nnx.initializers.he_uniform()
         self.head = nnx.Param(init(rngs.params(), (hidden, hidden)))
         self.head_bias = nnx.Param(jnp.zeros(hidden))
         self.out = nnx.Param(init(rngs.params(), (hidden, dim)))
+        if linear:
+            self.head[...] = looks_linear(hidden, hidden, mirrored_in=True, mirrored_out=True)
+            self.out[...] = looks_linear(hidden, dim, mirrored_in=True, mirrored_out=False)
         self.out_dim = dim
         self.score: NeuralScore | None = None
         self.decoder: BilinearDecoder | None = None

@@ -88,12 +88,18 @@ def centres(
     feature_TKD: Float[Array, "T K D"] | None = None,
     logit_TC1: Float[Array, "T C1"] | None = None,
 ) -> Float[Array, "T D"]:
-    """Centre vectors: Σ_f a_f v_f over an item's own vector and those of its features."""
+    """Centre vectors: n Σ_f a_f v_f over an item's own vector and those of its n - 1 features.
+
+    The weights a_f sum to 1. EGES (eq. 6) has no factor n: cosines do not see it, and with it an
+    item's own vector learns as fast beside features as it does alone.
+    """
     if side is None or feature_TKD is None:
         return own_TD
     share_TC1 = shares(jnp.asarray(side.there_IC), logit_TC1)
     slot_TK = share_TC1[:, 1:][:, side.column_K] * side.coefficient_IK
-    return share_TC1[:, :1] * own_TD + jnp.einsum("tk,tkd->td", slot_TK, feature_TKD)
+    parts_T1 = 1 + jnp.sum(jnp.asarray(side.there_IC), axis=1, keepdims=True, dtype=jnp.float32)
+    of_features_TD = jnp.einsum("tk,tkd->td", slot_TK, feature_TKD)
+    return parts_T1 * (share_TC1[:, :1] * own_TD + of_features_TD)
 
 
 @jax.custom_vjp

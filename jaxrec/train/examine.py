@@ -65,8 +65,11 @@ class Examiner:
     def _facts(self) -> dict[str, float]:
         """What the figures are judged by: sizes, and the spread of the ratings."""
         train, stored = self.splits.train, jax.tree.leaves(nnx.state(self.stepper.encoder))
-        sizes = {"users": train.n_users, "items": train.n_items, "observations": train.n_edges}
-        found: dict[str, float] = {**sizes}
+        found: dict[str, float] = {
+            "users": train.n_users,
+            "items": train.n_items,
+            "observations": train.n_edges,
+        }
         found["parameters"] = sum(math.prod(leaf.shape) for leaf in stored)
         if self.config.loss.rates and train.rating is not None:
             found["rating_mean"] = float(train.rating.mean(dtype=np.float64))
@@ -81,8 +84,8 @@ class Examiner:
         return {"stride": optim.learning_rate / size}
 
     def _rows(self, scorer: Scorer) -> Float[Array, "n D"]:
-        user_nD = scorer.params["user"][self._sample.user_n]
-        return jnp.concatenate([user_nD, scorer.params["item"][self._sample.item_m]])
+        user_ND, item_ND = scorer.params["user"], scorer.params["item"]
+        return _both(user_ND, item_ND, self._sample.user_n, self._sample.item_m)
 
     def _first(self, state: TrainState, scorer: Scorer) -> Float[Array, "n D"]:
         """The sample's rows before the first step: of a resumed run they are made again."""
@@ -120,6 +123,11 @@ class Examiner:
             return found
 
         return jax.jit(within)
+
+
+@jax.jit
+def _both(user_UD: Array, item_ID: Array, user_n: Array, item_m: Array) -> Float[Array, "n D"]:
+    return jnp.concatenate([user_UD[user_n], item_ID[item_m]])
 
 
 @jax.jit

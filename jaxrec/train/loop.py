@@ -7,69 +7,26 @@ begins a resumed run where it begins a new one: at the top, at a boundary, with 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
 
-from jaxrec.config import Config, lower_is_better
-from jaxrec.doctor.course import Course
-from jaxrec.doctor.findings import findings
+from jaxrec.config import lower_is_better
 from jaxrec.errors import Interrupted, RunError
 from jaxrec.log import Reporter, RunLog
-from jaxrec.train import signs
+from jaxrec.train.attend import Attendant
 from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed
 from jaxrec.train.feeder import HostDispatch
-from jaxrec.train.problem import Cadence
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState
+from jaxrec.train.trainable import Trainable
 
 DISPATCH_SECONDS = 1.0  # aim of one dispatch: long enough to hide the host, short for a signal
 
 
 Dispatch = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Totals]]
 """(state, data, n) to the state n steps on, and its totals."""
-
-
-@runtime_checkable
-class Trainable(Protocol):
-    """What the loop asks of a problem: what to train, how often to do what, how to measure it."""
-
-    @property
-    def config(self) -> Config: ...
-    @property
-    def cadence(self) -> Cadence: ...
-    @property
-    def stepper(self) -> Any:
-        """Its ``dispatch`` is jitted: (state, data, n) to the state n steps on, and its totals;
-        the doctor watches the gradients of its ``parts``."""
-        ...
-
-    @property
-    def data(self) -> Any: ...
-    @property
-    def on_host(self) -> bool:
-        """Whether batches are drawn on the host."""
-        ...
-
-    @property
-    def window_seconds(self) -> float | None: ...
-    @property
-    def unit(self) -> str:
-        """What a batch is counted in."""
-        ...
-
-    def initial_state(self) -> TrainState: ...
-    def restore(self, checkpoints: Checkpoints, step: int) -> TrainState: ...
-    def notes(self) -> dict[str, Any]: ...
-    def number(self, n: int) -> jax.Array: ...
-    def zero_totals(self) -> Totals: ...
-    def measure(
-        self, split: str, state: TrainState, should_stop: Callable[[], bool]
-    ) -> dict[str, float] | None: ...
-    def examine(self, state: TrainState) -> dict[str, float]:
-        """The figures that the doctor goes by."""
-        ...
 
 
 class Phase(NamedTuple):
@@ -135,8 +92,8 @@ class Loop:
         self.config, self.cadence = problem.config, problem.cadence
         # A refit trains a known length: nothing is left to select.
         self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
-        self._told: set[str] = set()
-        self._looked = 0
+        of_phase = problem.stepper, phase.name, phase.origin
+        self.doctor = Attendant(self.config, *of_phase, log, self._record)
         self._saved = -1
         self._saved_at = time.monotonic()
         self._pace = _Pace()
@@ -241,14 +198,14 @@ class Loop:
         """Fetch totals (this waits for the device), stop on a loss that is not finite."""
         fetched = jax.device_get(totals)
         if fetched.bad_step >= 0:
-            self._ill(fetched, int(fetched.bad_step))
+            self.doctor.broke(fetched, int(fetched.bad_step))
             self._diverged(f"the loss was not finite at step {int(fetched.bad_step)}")
         mean = float(fetched.loss) / max(int(fetched.steps), 1)
         self.reporter.advance(step, f"loss {mean:.4f}")
 
     def _check_finite(self, state: TrainState, step: int) -> None:
         if not bool(jax.device_get(_all_finite(state.params))):
-            self._ill(jax.device_get(state.totals), step - 1)
+            self.doctor.broke(jax.device_get(state.totals), step - 1)
             self._diverged(f"the parameters were not finite after step {step - 1}")
 
     def _diverged(self, what: str) -> NoReturn:
@@ -273,10 +230,10 @@ class Loop:
         if self.config.negatives.hard:
             epoch = (step - 1) // self.cadence.per_epoch
             found["hard_negatives"] = float(self.config.negatives.hard_in(epoch))
-        found |= signs.record(totals.signs, self.problem.stepper.parts)
+        found |= self.doctor.of_steps(totals)
         self._record(step, "train", **found)
         self.reporter.say(f"{self._where(step)}  loss {loss:.4f}")
-        return state._replace(totals=self.problem.zero_totals())
+        return state._replace(totals=self.problem.cleared(state.totals))
 
     def _evaluate(self, state: TrainState, step: int) -> None:
         """Rank the split that selects; nothing where none does or the step has its line."""
@@ -299,34 +256,11 @@ class Loop:
         self.reporter.say(f"{self._where(step)}  {split} {shown} {metrics[shown]:.4f}")
 
     def _examine(self, state: TrainState, step: int) -> None:
-        """Measure what the doctor looks at, and say once what it finds; it begins at step 0."""
+        """The doctor's measures: at step 0, at every evaluation and at the end."""
         due = step == 0 or self.cadence.due(self.cadence.evaluate, step)
-        if not self.config.log.doctor or not due or self.watch():
-            return
-        if self.log.find(self.phase.origin + step, "doctor") is not None:
-            return
-        self._record(step, "doctor", **self.problem.examine(state))
-        self._warn()
-
-    def _ill(self, totals: Totals, step: int) -> None:
-        """Leave behind what there is to say about a step whose numbers are not finite."""
-        if self.config.log.doctor:
-            found = signs.record(totals.signs, self.problem.stepper.parts)
-            self._record(step, "doctor", not_finite=1.0, **found)
-
-    def _warn(self) -> None:
-        """Say what the doctor finds for the first time: of all that it measured, in turn."""
-        records = [r for r in self.log.records if r["phase"] == self.phase.name]
-        ends = [n for n, r in enumerate(records, 1) if r["split"] == "doctor"]
-        for end in ends[self._looked :]:
-            found = findings(Course(self.config, records[:end]))
-            new = [f for f in found if f.name not in self._told]
-            self._told |= {f.name for f in new}
-            if end == ends[-1]:  # a resumed run has said the others
-                run = self.checkpoints.folder.parent
-                for finding in new:
-                    self.reporter.say(f"doctor: {finding.title}; why: `jaxrec doctor {run}`")
-        self._looked = len(ends)
+        if due and not self.watch():
+            run = self.checkpoints.folder.parent
+            self.doctor.measure(self.problem.examine, state, step, run, self.reporter)
 
     def _record(self, step: int, split: str, **values: float) -> None:
         epoch = step / self.cadence.per_epoch

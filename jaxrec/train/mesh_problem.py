@@ -1,6 +1,7 @@
 """A configuration and its data on a mesh of devices: what :mod:`jaxrec.train.problem` is on one."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -29,7 +30,7 @@ from jaxrec.train.mesh_step import MeshStepper
 from jaxrec.train.prepare import Inputs, popularity
 from jaxrec.train.problem import Cadence, Problem, keys, new_model, optimizer, rest_optimizer
 from jaxrec.train.relayout import Rows
-from jaxrec.train.state import Totals, TrainState
+from jaxrec.train.state import Totals, TrainState, cleared
 from jaxrec.train.tables import TABLE as TABLE_NAME
 from jaxrec.train.tables import joined_table, split_table
 
@@ -95,7 +96,7 @@ class MeshProblem(Problem):
             kernel=kernel,
         )
         return cls(
-            replace(config, log=replace(config.log, doctor=False)),  # it sees one device
+            config,
             splits,
             stepper,
             put(mesh, data, data.specs()),  # type: ignore[arg-type]
@@ -156,10 +157,15 @@ class MeshProblem(Problem):
         """A number on every device."""
         return put(self.mesh, np.int32(n), _WHOLE)
 
-    def zero_totals(self) -> Totals:
+    def cleared(self, totals: Totals) -> Totals:
         """Empty sums on every device."""
-        zeros = jax.tree.map(np.asarray, self.stepper.zero_totals())
+        zeros = jax.tree.map(np.asarray, cleared(totals))
         return put(self.mesh, zeros, jax.tree.map(lambda _: _WHOLE, zeros))
+
+    @property
+    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
+        """Nothing: the doctor looks at one device."""
+        return lambda _: None
 
     @cached_property
     def _mesh_nodes(self) -> Any:

@@ -6,13 +6,11 @@ import jax
 import numpy as np
 
 from jaxrec.train.checkpoint import Checkpoints
-from jaxrec.train.state import Totals, TrainState
+from jaxrec.train.state import Totals, TrainState, cleared
 
 
 class OneDevice:
     """What problems of one device have in common."""
-
-    stepper: Any
 
     def blank_state(self) -> TrainState:
         """A state of the right structure, to restore a checkpoint into."""
@@ -30,6 +28,6 @@ class OneDevice:
         """A number where the steps take it."""
         return jax.device_put(np.int32(n))
 
-    def zero_totals(self) -> Totals:
+    def cleared(self, totals: Totals) -> Totals:
         """Empty sums where the steps take them."""
-        return self.stepper.zero_totals()
+        return cleared(totals)

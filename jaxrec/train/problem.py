@@ -247,9 +247,13 @@ class Problem(OneDevice):
         metrics = evaluator(scorer, should_stop)
         return metrics if metrics is None or ratings is None else metrics | ratings(scorer)
 
-    @cached_property
-    def examine(self) -> Examiner:
+    @property
+    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
         """What the doctor measures of a state, on a sample that stays the same."""
+        return self._examiner
+
+    @cached_property
+    def _examiner(self) -> Examiner:
         return Examiner(
             self.config, self.splits, self.stepper, self.data, self.scorer, self.initial_state
         )

@@ -29,10 +29,11 @@ from jaxrec.runfolder import check_run, read_json
 from jaxrec.train import environment, results, warm
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.items.task import ItemTask
-from jaxrec.train.loop import Loop, Outcome, Phase, Trainable
+from jaxrec.train.loop import Loop, Outcome, Phase
 from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.task import Table, Task, UserTask
+from jaxrec.train.trainable import Trainable
 
 
 @dataclass(frozen=True)

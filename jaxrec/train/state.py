@@ -375,3 +375,10 @@ def _met(graph: Bipartite) -> Bool[Array, "N 1"]:
 def zero_totals() -> Totals:
     """Empty sums, each in a buffer of its own (donation takes every buffer once)."""
     return Totals(jnp.zeros(()), jnp.zeros(()), jnp.int32(0), jnp.array(-1, jnp.int32))
+
+
+def cleared(totals: Totals) -> Totals:
+    """Empty sums of the same structure."""
+    if totals.signs is None:
+        return zero_totals()
+    return zero_totals()._replace(signs=zero_signs(totals.signs.norm_P.shape[0]))

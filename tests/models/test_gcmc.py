@@ -210,3 +210,15 @@ def test_layers_drop_nodes_of_their_own():
     got_user, got_item = (np.abs(x).max(1) > 1e-5 for x in (of_user, of_item))
     for got, chance in ((got_user, 1 / 4), (got_item, 1 / 4), (got_user & got_item, 1 / 16)):
         assert abs(got.mean() - chance) < 5 * np.sqrt(chance * (1 - chance) / 400)
+
+
+def test_a_linear_start_averages_neighbours_and_loses_nothing():
+    config = ModelConfig("gcmc", dim=3, hidden_dim=6, layers=2, init_std=1.0, matrices="linear")
+    model, graph = models.build(config, 6, 8, jax.random.key(0)), graph_of()
+    dense = np.zeros((14, 14))
+    np.add.at(dense, (graph.receivers, graph.senders), graph.weights)
+    table_ND = np.asarray(model.embedding[...])
+    np.testing.assert_allclose(model(graph).emb_ND, dense @ dense @ table_ND, rtol=1e-5, atol=1e-6)
+    # A step donates its state, which takes every buffer once.
+    leaves = jax.tree.leaves(nnx.state(model))
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)

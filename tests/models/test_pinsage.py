@@ -313,3 +313,18 @@ def test_pairs_of_any_weight_count_the_same_in_training_and_in_ranking():
     rows = nodes(encoder, p.data.graph, jnp.arange(75, dtype=jnp.int32), jax.random.key(0))
     whole = np.concatenate([np.asarray(x) for x in p.embeddings(state)])
     np.testing.assert_allclose(rows.emb_ND, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_linear_start_averages_a_node_and_its_neighbours():
+    config = ModelConfig(
+        "pinsage", dim=3, hidden_dim=6, layers=2, fan_outs=(3, 2), matrices="linear"
+    )
+    model, graph = models.build(config, 6, 8, jax.random.key(0)), graph_of()
+    h_ND = np.asarray(model.embedding[...])
+    for share in shares(graph, (3, 2), uniform=False):
+        h_ND = (h_ND + share @ h_ND) / 2
+        # Mirrored, a vector is as long as it is by itself: one of x, -x passes ReLU.
+        h_ND = h_ND / np.linalg.norm(h_ND, axis=1, keepdims=True)
+    np.testing.assert_allclose(model(graph).emb_ND, h_ND, rtol=1e-4, atol=1e-5)
+    leaves = jax.tree.leaves(nnx.state(model))
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)

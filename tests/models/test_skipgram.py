@@ -67,7 +67,9 @@ def by_hand(of: dict[str, jax.Array], logits: np.ndarray, item: int, own: bool) 
     if tags:
         parts.append(np.mean([table[5 + tag] for tag in tags], axis=0))
         weights.append(np.exp(logits[3]))
-    return np.average(parts, axis=0, weights=weights) if parts else np.zeros(3)
+    if not parts:
+        return np.zeros(3)
+    return np.average(parts, axis=0, weights=weights) * (len(parts) if own else 1)
 
 
 @pytest.mark.parametrize("form", ["average", "weighted"])

@@ -62,7 +62,9 @@ def trained(config: Config, steps: int = STEPS):
 
 
 def tables(made: Problem, state) -> list[np.ndarray]:
-    """All of a state as it is, tables with the rows in the data set's order."""
+    """All of a state as it is, tables with the rows in the data set's order, but for what the
+    doctor saw, who looks at one device alone."""
+    state = state._replace(totals=state.totals._replace(signs=None))
     rows, found = made.rows(), jax.tree_util.tree_leaves_with_path(state)
     return [
         np.asarray(x)[rows.place_N] if of_table(path, x, rows.size) else np.asarray(x)

@@ -14,8 +14,6 @@ from jaxrec import rowwise
 from jaxrec.config import Config
 from jaxrec.data.itemgraph import ItemGraph, PairSplits
 from jaxrec.data.schema import Schema
-from jaxrec.doctor import measures
-from jaxrec.doctor.sample import of_items
 from jaxrec.errors import InputError
 from jaxrec.evaluate import items as judging
 from jaxrec.evaluate.pairs import PairEvaluator, item_scorer
@@ -146,11 +144,9 @@ class ItemProblem(OneDevice):
         assert evaluator is not None
         return evaluator(self.scorer(state), should_stop)
 
-    def examine(self, state: TrainState) -> dict[str, float]:
-        """What the doctor measures: how the vectors of a sample of items lie."""
-        item_mD = self.learned(state)["item"][of_items(self.scored_I)]
-        found = jax.device_get(measures.sides({"item": item_mD}))
-        return measures.finite({name: float(x) for name, x in found.items()})
+    def examine(self, state: TrainState) -> dict[str, float] | None:
+        """Nothing: the doctor's rules are about users and items."""
+        return None
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
         """Every table by its name, and the weights that cold items give their features."""

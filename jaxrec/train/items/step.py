@@ -15,6 +15,7 @@ from jaxrec.rowwise import RowOptimizer, distinct_by
 from jaxrec.train.items.draw import ItemData, Windows, stretches, windows
 from jaxrec.train.state import Totals, TrainState, zero_totals
 
+_OF_FEATURES = 0.03  # of the mean gradient that a feature's vector takes
 _CHUNK = 16  # steps whose stretches are drawn at once
 
 
@@ -24,15 +25,6 @@ class ItemStepper:
 
     config: Config
     tx: RowOptimizer
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        """Groups of parameters whose gradients the doctor watches: none, rows are touched alone."""
-        return ()
-
-    def zero_totals(self) -> Totals:
-        """Empty sums."""
-        return zero_totals()
 
     def init(self, tables: Tables) -> TrainState:
         """The state before step 0."""
@@ -131,10 +123,11 @@ class ItemStepper:
             before = state.params[name]
             if name == "feature":
                 # Many items share a row: the sum of their gradients would move it, and with it
-                # all of them, long before they have directions of their own.
+                # all of them, long before they have directions of their own. A share of their
+                # mean keeps it behind them.
                 slot_R = slots[name][1]
                 count_R = jnp.zeros(slot_R.shape).at[slot_R].add(1.0)
-                gradient[name] = gradient[name] / jnp.maximum(count_R, 1)[:, None]
+                gradient[name] *= _OF_FEATURES / jnp.maximum(count_R, 1)[:, None]
             at = slots[name][0]
             table, kept[name] = self.tx.write(
                 _wide(before), state.opt_state[name], at, read, gradient[name]
