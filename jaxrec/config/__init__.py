@@ -8,6 +8,7 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check_cutoffs, lower_is_better
 from jaxrec.config.codec import from_dict, load, to_dict
 from jaxrec.config.items import OVER_ITEMS, RELATIONS, PairsConfig, WalksConfig
+from jaxrec.config.mesh import MeshConfig
 from jaxrec.config.model import FEATURED, ModelConfig
 from jaxrec.config.sections import (
     IN_MEMORY,
@@ -36,6 +37,7 @@ __all__ = [
     "FilterConfig",
     "LogConfig",
     "LossConfig",
+    "MeshConfig",
     "ModelConfig",
     "NegativesConfig",
     "OptimConfig",

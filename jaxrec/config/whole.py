@@ -6,6 +6,7 @@ from typing import Literal
 
 from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check
 from jaxrec.config.items import OVER_ITEMS, PairsConfig, WalksConfig
+from jaxrec.config.mesh import MODELS, MeshConfig
 from jaxrec.config.model import ModelConfig
 from jaxrec.config.sections import (
     CheckpointConfig,
@@ -45,6 +46,7 @@ class Config:
     eval: EvalConfig = field(default_factory=EvalConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
     mistakes: tuple[Literal["accumulated-gradients", "sum-in-sigmoid", "batch-scores"], ...] = ()
     """Mistakes to be made on purpose, to see what they do. accumulated-gradients: each step adds to
     the gradient of the steps before, which is never cleared; sum-in-sigmoid: one log-sigmoid of the
@@ -117,6 +119,8 @@ class Config:
         self._check_mistakes()
         self._check_pairs()
         self._check_items()
+        if self.mesh.devices > 1:
+            self._check_mesh()
         self.eval.check_metric(self.metric)
         check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(
@@ -247,6 +251,37 @@ class Config:
             or (self.model.score != "mlp" and how.hard == 0),
             "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, and are "
             "without negatives.hard",
+        )
+
+    def _check_mesh(self) -> None:
+        """What there is not on a mesh is refused by name."""
+        model, how, alone = self.model, self.negatives, "; set mesh.data and mesh.table to 1"
+        check(
+            model.name in MODELS,
+            f"model.name {model.name} trains on one device, not on a mesh; "
+            f"take {' or '.join(MODELS)}, or set mesh.data and mesh.table to 1",
+        )
+        refused = {
+            "model.score mlp": model.score == "mlp",
+            "model.biases": model.biases,
+            "model.edge_dropout": model.edge_dropout > 0,
+            "model.frozen_items": model.frozen_items is not None,
+            "model.init spectral": model.init == "spectral",
+            f"loss.name {self.loss.name}": self.loss.rates,
+            f"negatives.name {how.name}": how.name in ("all", "exposed"),
+            "negatives.hard": how.hard > 0,
+            "negatives.pick same-features": how.picks == "same-features",
+            f"train.l2_over {self.train.l2_over}": self.train.l2_over != "batch",
+            "split.name cold-items": self.split.name == "cold-items",
+            "warm_start": self.warm_start is not None,
+            "mistakes": bool(self.mistakes),
+        }
+        for name, asked in refused.items():
+            check(not asked, f"{name} is not there on a mesh of devices{alone}, or leave it out")
+        check(
+            self.train.batch_size % self.mesh.data == 0,
+            f"train.batch_size {self.train.batch_size} does not split into mesh.data "
+            f"{self.mesh.data} equal parts",
         )
 
     @property

@@ -27,6 +27,7 @@ from jaxrec.evaluate.scorers import (
     random_scorer,
 )
 from jaxrec.evaluate.topk import (
+    Ranked,
     Rows,
     block_rows,
     block_size,
@@ -91,6 +92,13 @@ def rank_block(
       allowed_I: the items that are ranked; all where None.
     """
     ranked = rank(fn, max(ks), params, jnp.asarray(block.user_B), block.seen, allowed_I)
+    return judge(ks, best_rank_I, ranked, block)
+
+
+def judge(
+    ks: tuple[int, ...], best_rank_I: Int[Array, "I"], ranked: Ranked, block: Block
+) -> tuple[Int[Array, "I"], BlockResult]:
+    """What :func:`rank_block` gives, of lists that are there already."""
     n_relevant_B = jnp.diff(block.relevant.indptr_)
     counted_B = n_relevant_B > 0
     relevant = DeviceCsr(jnp.asarray(block.relevant.indptr_), jnp.asarray(block.relevant.index_M))
@@ -181,7 +189,6 @@ class Evaluator:
         order_n = user_n[np.argsort(seen.degree[user_n], kind="stable")]
         padded = np.pad(order_n, (0, n_blocks * size - self.users), constant_values=-1)
         users_SB = padded.reshape(size, n_blocks).T
-        self._mesh = Mesh(np.array(self._devices), (_AXIS,))
         rows = zip(
             users_SB, block_rows(seen, users_SB), block_rows(relevant, users_SB), strict=True
         )
@@ -194,7 +201,16 @@ class Evaluator:
         ]
 
     def _put(self, tree: Any, *axes: str) -> Any:
-        return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec(*axes)))
+        mesh = Mesh(np.array(self._devices), (_AXIS,))
+        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
+
+    def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
+        """What ranks a block on each device, and the scorer's parameters there."""
+        return _mapped(scorer.fn, self.ks, self._devices), self._put(scorer.params)
+
+    def _least(self, best_rank: Array) -> np.ndarray:
+        """Each item's best rank on any device, [I]."""
+        return jax.device_get(best_rank).min(axis=0)
 
     def _run(
         self,
@@ -208,8 +224,7 @@ class Evaluator:
         """
         if scorer.n_items != self.n_items:
             raise ValueError(f"a scorer of {scorer.n_items} items, not of {self.n_items}")
-        step = _mapped(scorer.fn, self.ks, self._devices)
-        params = self._put(scorer.params)
+        step, params = self._step(scorer)
         unranked = np.full((len(self._devices), self.n_items), max(self.ks), np.int32)
         best_rank = self._put(unranked, _AXIS)
         results: list[BlockResult] = []
@@ -226,7 +241,7 @@ class Evaluator:
                 read(result)
         if nan_users:
             raise nan_error(nan_users)
-        return jax.device_get(best_rank).min(axis=0)
+        return self._least(best_rank)
 
     def __call__(
         self, scorer: Scorer, should_stop: Callable[[], bool] | None = None

@@ -134,7 +134,7 @@ class _Sorted(NamedTuple):
     pair: np.ndarray
 
 
-def _sorted_edges(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int) -> _Sorted:
+def sorted_edges(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int) -> _Sorted:
     """Both directions of pairs of rows (user, item), the nodes of items behind those of users."""
     key = user.astype(np.int64) * n_items + item
     by_user = np.arange(len(key), dtype=np.int32)
@@ -196,7 +196,7 @@ def build(
         ends[1][len(user) :] += n_users
         place = locality_order(*ends, n_users, n_nodes)
         user, item = place[user], place[item + n_users] - np.int32(n_users)
-    sender, receiver, pair = _sorted_edges(user, item, n_users, data.n_items)
+    sender, receiver, pair = sorted_edges(user, item, n_users, data.n_items)
     weight = None if data.weight is None else data.weight.astype(np.float64)[pair]
     degree = np.bincount(receiver, weights=weight, minlength=n_nodes)
     level = rating_levels(data)[1][pair] if levels else None

@@ -5,7 +5,7 @@ bucket is cut into pieces, and the pieces are summed by buckets of their own. Th
 row's edges are added up is fixed, so a product repeats to the bit on any device.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +77,56 @@ def _bucket(
     index, entry = np.zeros(valid.shape, np.uint32), np.zeros(valid.shape, np.float32)
     index[valid], entry[valid] = sender[edge], weight[edge]
     return Bucket(jnp.asarray(index), jnp.asarray(entry))
+
+
+def stacked(parts: list[Buckets]) -> Buckets:
+    """Buckets of equal shapes, the parts as their first axis, in NumPy; rows are padded with none.
+
+    ``product`` takes one of the parts.
+    """
+    widths = sorted({b.sender_RW.shape[1] for part in parts for b in part.short})
+    by_width = [{b.sender_RW.shape[1]: b for b in part.short} for part in parts]
+    short, place, start = [], [np.array(part.place_R) for part in parts], 0
+    moved = [p.copy() for p in place]
+    at = [0] * len(parts)
+    for width in widths:
+        of_width = [of.get(width, _empty(width)) for of in by_width]
+        for n, bucket in enumerate(of_width):
+            rows = len(bucket.sender_RW)
+            inside = (place[n] >= at[n]) & (place[n] < at[n] + rows)
+            moved[n][inside] += start - at[n]
+            at[n] += rows
+        short.append(_stack_bucket(of_width))
+        start += short[-1].sender_RW.shape[1]
+    for n, where in enumerate(place):
+        moved[n][where >= at[n]] += start - at[n]  # the long rows
+    place_R: Any = np.stack(_padded(moved))
+    if all(part.pieces is None for part in parts):
+        return Buckets(tuple(short), None, None, place_R)
+    pieces = _stack_bucket([part.pieces or _empty(_WIDTHS[-1]) for part in parts])
+    nowhere: Any = np.zeros(0, np.int32)
+    none = Buckets((), None, None, nowhere)
+    return Buckets(tuple(short), pieces, stacked([p.long or none for p in parts]), place_R)
+
+
+def _empty(width: int) -> Bucket:
+    return _bucket_of(np.zeros((0, width), np.uint32), np.zeros((0, width), np.float32))
+
+
+def _bucket_of(sender: Any, weight: Any) -> Bucket:
+    """One in NumPy, before it goes to its device."""
+    return Bucket(sender, weight)
+
+
+def _stack_bucket(parts: list[Bucket]) -> Bucket:
+    arrays = (_padded([np.asarray(x) for x in xs]) for xs in zip(*parts, strict=True))
+    return _bucket_of(*map(np.stack, arrays))
+
+
+def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """With rows of zeros behind them, up to the longest one's."""
+    most = max(len(x) for x in arrays)
+    return [np.pad(x, [(0, most - len(x)), *[(0, 0)] * (x.ndim - 1)]) for x in arrays]
 
 
 def renamed(buckets: Buckets, name_N: Int[Array, "N"]) -> Buckets:

@@ -83,7 +83,7 @@ def _edges(graph: Bipartite) -> Edges:
     return Edges(graph.weights, graph.senders, graph.receivers, graph.indptr)
 
 
-def _product(kernel: Kernel, graph: Bipartite, x_ND: Array, name_N: Array | None = None) -> Array:
+def product(kernel: Kernel, graph: Bipartite, x_ND: Array, name_N: Array | None = None) -> Array:
     """Â x, where row name_N[n] of x is node n's; row n where there are no names."""
     if kernel == "buckets":
         assert graph.buckets is not None, "kernel buckets needs bipartite.build(..., buckets=True)"
@@ -112,7 +112,7 @@ def _part(graph: Bipartite, degree_R: Array, start_R: Array, size: int) -> Edges
     )
 
 
-def _product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Array, "R"]) -> Array:
+def product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Array, "R"]) -> Array:
     """Rows ``row_R`` of Â x, at the cost of the edges into the distinct ones among them."""
     n_edges, n_rows = graph.senders.shape[0], row_R.shape[0]
     size = n_edges // _PART
@@ -125,7 +125,7 @@ def _product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Arra
         return _KERNELS[kernel](_part(graph, degree_R, start_R, size), x_ND)[first_R]
 
     def of_all(x_ND: Array) -> Array:
-        return _product(kernel, graph, x_ND)[row_R]
+        return product(kernel, graph, x_ND)[row_R]
 
     if n_edges == 0 or kernel == "buckets":  # whose rows are grouped once, not for each batch
         return of_all(x_ND)
@@ -134,7 +134,7 @@ def _product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Arra
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _propagate(kernel: Kernel, graph: Bipartite, x_ND: Array) -> Array:
-    return _product(kernel, graph, x_ND)
+    return product(kernel, graph, x_ND)
 
 
 def _propagate_forward(kernel: Kernel, graph: Bipartite, x_ND: Array) -> tuple[Array, Bipartite]:
@@ -180,12 +180,12 @@ def _product_of_rows(
     slot_N = jnp.zeros(graph.n_nodes, jnp.int32).at[row_R].max(slot_R)
     zeros_SD = jnp.zeros((row_R.shape[0] + 1, g_RD.shape[1]), jnp.float32)
     g_SD = zeros_SD.at[slot_N[row_R]].add(g_RD.astype(jnp.float32))
-    return _product(kernel, graph, g_SD.astype(dtype), slot_N).astype(jnp.float32)
+    return product(kernel, graph, g_SD.astype(dtype), slot_N).astype(jnp.float32)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _propagate_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Array) -> Array:
-    return _product_rows(kernel, graph, x_ND, row_R)
+    return product_rows(kernel, graph, x_ND, row_R)
 
 
 def _propagate_rows_forward(
@@ -240,10 +240,10 @@ def _sum_rows_forward(
     layers, x_ND = [base_RD], x_ND.astype(static.dtype)
     for layer in range(1, static.layers + 1):
         if layer < static.layers:
-            x_ND = _product(static.kernel, graph, x_ND)
+            x_ND = product(static.kernel, graph, x_ND)
             x_RD = x_ND[row_R]
         else:
-            x_RD = _product_rows(static.kernel, graph, x_ND, row_R)
+            x_RD = product_rows(static.kernel, graph, x_ND, row_R)
         layers.append(x_RD.astype(jnp.float32))
     total_RD = sum((share_L[n] * x_RD for n, x_RD in enumerate(layers)), jnp.float32(0))
     return (total_RD, base_RD), _Kept(graph, row_R, share_L, layers)
@@ -262,7 +262,7 @@ def _sum_rows_backward(
             g_ND = _product_of_rows(static.kernel, static.dtype, graph, row_R, part_RD)
         else:
             g_ND = g_ND.at[row_R].add(part_RD).astype(static.dtype)
-            g_ND = _product(static.kernel, graph, g_ND).astype(jnp.float32)
+            g_ND = product(static.kernel, graph, g_ND).astype(jnp.float32)
     g_ND = g_ND.at[row_R].add(share_L[0] * total_RD + base_RD)
     return None, g_ND, None, jnp.stack([jnp.sum(total_RD * x_RD) for x_RD in layers])
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxrec.errors import RunError
@@ -191,8 +192,17 @@ class Checkpoints:
                 warn(f"checkpoint {step} is skipped: {e}")
         return None
 
+    def meta(self, step: int) -> dict[str, Any]:
+        """The notes of a checkpoint; its files are not checked. Raises Damaged."""
+        path = self.folder / str(step) / MANIFEST
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))["meta"]
+        except (OSError, ValueError, KeyError) as e:
+            raise Damaged(f"{path} is missing or unreadable: the save never ended") from e
+
     def restore(self, step: int, like: Any) -> Any:
-        """The state of a checkpoint, with the shapes, types and placement of ``like``.
+        """The state of a checkpoint, with the shapes, types and placement of ``like``; where that
+        is in NumPy, on the host.
 
         Raises:
           Damaged: a file is missing or changed.
@@ -224,5 +234,7 @@ class Checkpoints:
             self._orbax.close()
 
 
-def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
+def _abstract(leaf: Any) -> Any:
+    if isinstance(leaf, np.ndarray):  # to be read into the host's memory
+        return leaf
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)

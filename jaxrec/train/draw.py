@@ -60,13 +60,22 @@ class Batch(NamedTuple):
 
 def draw(config: Config, n_items: int, data: TrainData, step: Int[Array, ""]) -> Batch:
     """The batch of a step, a function of (data.key, step)."""
-    pos_key, neg_key = jax.random.split(data.key)
-    positives = POSITIVES[config.train.positives](
-        pos_key, step, data.pairs, config.train.batch_size
-    )
+    return against(config, n_items, data, positives(config, data, step), step)
+
+
+def positives(config: Config, data: TrainData, step: Int[Array, ""]) -> Positives:
+    """The positives of a step."""
+    key, _ = jax.random.split(data.key)
+    return POSITIVES[config.train.positives](key, step, data.pairs, config.train.batch_size)
+
+
+def against(
+    config: Config, n_items: int, data: TrainData, positives: Positives, step: Int[Array, ""]
+) -> Batch:
+    """The batch of given positives: what stands against them."""
     if config.loss.rates:
         return Batch(positives, jnp.zeros(0, jnp.int32), None)
-    neg_key = jax.random.fold_in(neg_key, step)
+    neg_key = jax.random.fold_in(jax.random.split(data.key)[1], step)
     neg, valid_BN = _negatives(config, n_items, data, positives, neg_key)
     log_q = None
     if config.corrects:

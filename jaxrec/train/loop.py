@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxrec.config import lower_is_better
 from jaxrec.errors import Interrupted, RunError
@@ -20,7 +19,7 @@ from jaxrec.train.attend import Attendant
 from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed
 from jaxrec.train.feeder import HostDispatch
 from jaxrec.train.signals import SignalWatch
-from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState, cleared
+from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState
 from jaxrec.train.trainable import Trainable
 
 DISPATCH_SECONDS = 1.0  # aim of one dispatch: long enough to hide the host, short for a signal
@@ -110,7 +109,7 @@ class Loop:
             state, step = self._initial_state(), 0
             self._save(state, step)
         else:
-            state = self.checkpoints.restore(last.step, self.problem.blank_state())
+            state = self.problem.restore(self.checkpoints, last.step)
             step = self._saved = last.step - self.phase.origin
         dispatch = self._compile(state, step)
         try:
@@ -161,7 +160,7 @@ class Loop:
                 compiled = HostDispatch(stepper, state, data, step, self.cadence.total)
             else:
                 jitted = jax.jit(stepper.dispatch, donate_argnums=0)
-                compiled = jitted.lower(state, data, jnp.int32(1)).compile()
+                compiled = jitted.lower(state, data, self.problem.number(1)).compile()
             seconds = round(time.perf_counter() - began, 3)
         self.log.timing(self.phase.origin, event="compiled", compile_seconds=seconds)
         return compiled
@@ -175,7 +174,7 @@ class Loop:
         # One dispatch at least, so that a run gets on however short checkpoint.minutes is.
         while step < boundary and (step == first or not (self.watch() or self._overdue())):
             n = min(self._pace.steps, boundary - step)
-            state, totals = dispatch(state, self.problem.data, jax.device_put(np.int32(n)))
+            state, totals = dispatch(state, self.problem.data, self.problem.number(n))
             step += n
             if late is not None:
                 self._read(late[0], step - n)
@@ -234,7 +233,7 @@ class Loop:
         found |= self.doctor.of_steps(totals)
         self._record(step, "train", **found)
         self.reporter.say(f"{self._where(step)}  loss {loss:.4f}")
-        return state._replace(totals=cleared(state.totals))
+        return state._replace(totals=self.problem.cleared(state.totals))
 
     def _evaluate(self, state: TrainState, step: int) -> None:
         """Rank the split that selects; nothing where none does or the step has its line."""
@@ -306,7 +305,7 @@ class Loop:
             "origin": self.phase.origin,
             "total": self.cadence.total,
             "metrics_bytes": self.log.offset(),
-        }
+        } | self.problem.notes()
         self.checkpoints.save(
             self.phase.origin + step,
             state,
@@ -335,7 +334,7 @@ class Loop:
             return Outcome(state, step, step, end)
         chosen = self.phase.origin + best.step
         try:
-            state = self.checkpoints.restore(chosen, state)
+            state = self.problem.restore(self.checkpoints, chosen)
             return Outcome(state, best.step, step, end)
         except Damaged as e:
             self.checkpoints.cut(chosen - 1)

@@ -143,7 +143,7 @@ def on_host(config: Config, train: Dataset) -> bool:
     return needs > _GRAPH_SHARE * stats.get("bytes_limit", math.inf)
 
 
-def _popularity(config: Config, train: Dataset) -> Popularity | None:
+def popularity(config: Config, train: Dataset) -> Popularity | None:
     """How likely each item is to be drawn: in the batch, or as a negative."""
     in_batch = config.negatives.name == "in-batch"
     if in_batch and config.train.positives == "users":
@@ -218,8 +218,7 @@ def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray)
     known = train.csr()
     device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
     graph = _graph(config, train, takes, key)
-    popularity = _popularity(config, train)
-    made = TrainData(graph, pairs, device_known, key, popularity)
+    made = TrainData(graph, pairs, device_known, key, popularity(config, train))
     made = made._replace(shown=_shown(config, train), alike_IF=_alike(config, train))
     return made._replace(input_I=_equal_inputs(config, train, takes))
 

@@ -22,14 +22,18 @@ from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr, union
 from jaxrec.evaluate.ratings import RatingEvaluator, RatingScale
 from jaxrec.evaluate.run import allowed_items
 from jaxrec.evaluate.scorers import scorer_of
+from jaxrec.graph import partition
 from jaxrec.graph.bipartite import Bipartite, rating_levels
+from jaxrec.graph.partition import node_order
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.rowwise import RowOptimizer
-from jaxrec.train import frozen, mistakes, warm
+from jaxrec.train import frozen, mistakes, relayout, warm
 from jaxrec.train.batches import steps_per_epoch
-from jaxrec.train.draw import TrainData
+from jaxrec.train.checkpoint import Checkpoints
 from jaxrec.train.examine import Examiner
+from jaxrec.train.place import OneDevice
 from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_data
+from jaxrec.train.relayout import Rows
 from jaxrec.train.state import TABLE, Stepper, TrainState
 
 
@@ -62,6 +66,13 @@ class Cadence:
         total = configured if total is None else total
         return cls(total, per_epoch, evaluate, checkpoint, log)
 
+    @classmethod
+    def checked(cls, config: Config, train: Dataset, total: int | None) -> "Cadence":
+        """:meth:`of` a train part. Raises InputError where there is nothing to train on."""
+        if train.n_edges == 0:
+            raise InputError(f"{config.data}: no train pairs are left after filter and split")
+        return cls.of(config, train.n_edges, total)
+
     def due(self, every: int, step: int) -> bool:
         """Whether something that happens each ``every`` steps, and at the end, is due."""
         return step == self.total or (every > 0 and step > 0 and step % every == 0)
@@ -73,13 +84,13 @@ class Cadence:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Problem(OneDevice):
     """One phase of a run: what it trains on, with what, for how long, judged by what."""
 
     config: Config
     splits: Splits
     stepper: Stepper
-    data: TrainData
+    data: Any  # a TrainData; on a mesh a MeshData
     cadence: Cadence
     init_key: PRNGKeyArray
     takes: Inputs
@@ -104,16 +115,11 @@ class Problem:
           InputError: nothing to train on.
         """
         train = splits.train
-        if train.n_edges == 0:
-            raise InputError(f"{config.data}: no train pairs are left after filter and split")
-        cadence = Cadence.of(config, train.n_edges, total)
-        seed_key = jax.random.key(config.seed)
-        init_key, data_key = jax.random.split(
-            jax.random.fold_in(seed_key, {"search": 0, "refit": 1}[phase])
-        )
+        cadence = Cadence.checked(config, train, total)
+        init_key, data_key = keys(config, phase)
         takes = inputs(config, train) if config.warm_start is None else warm.takes(config, train)
-        shape: models.Encoder = nnx.eval_shape(lambda: _model(config, train, takes, init_key))
-        tx = tx or _optimizer(config, train.n_users + train.n_items, cadence.total)
+        shape: models.Encoder = nnx.eval_shape(lambda: new_model(config, train, takes, init_key))
+        tx = tx or optimizer(config, train.n_users + train.n_items, cadence.total)
         if "accumulated-gradients" in config.mistakes and not isinstance(tx, RowOptimizer):
             tx = optax.chain(mistakes.never_cleared(), tx)
         stepper = Stepper(
@@ -122,7 +128,7 @@ class Problem:
             tx,
             train.n_users,
             train.n_items,
-            _rest_optimizer(config, cadence.total),
+            rest_optimizer(config, cadence.total),
         )
         host = on_host(config, train)
         where = jax.devices("cpu")[0] if host else jax.local_devices()[0]
@@ -143,8 +149,26 @@ class Problem:
         """A state of the right structure, to restore a checkpoint into."""
         return self.stepper.init(nnx.state(self._model()))
 
+    def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
+        """The state of a checkpoint of this run. Raises Damaged, RunError."""
+        layout = checkpoints.meta(step).get("layout")
+        if layout == self.notes().get("layout"):
+            return checkpoints.restore(step, self.blank_state())
+        stored, like = stored_rows(self.splits.train, layout), self.blank_state()
+        found = relayout.restored(checkpoints, step, like, stored, self.rows())
+        return self.placed(found)
+
+    def placed(self, state: Any) -> TrainState:
+        """A state in NumPy, on the device."""
+        return jax.tree.map(jnp.asarray, state)
+
+    def rows(self) -> Rows:
+        """How tables hold the nodes."""
+        place_N, n_nodes = self.data.graph.place_N, self.data.graph.n_nodes
+        return Rows(np.arange(n_nodes) if place_N is None else np.asarray(place_N), n_nodes)
+
     def _model(self) -> models.Encoder:
-        return _model(self.config, self.splits.train, self.takes, self.init_key)
+        return new_model(self.config, self.splits.train, self.takes, self.init_key)
 
     def initial_state(self) -> TrainState:
         """The state before step 0."""
@@ -223,9 +247,13 @@ class Problem:
         metrics = evaluator(scorer, should_stop)
         return metrics if metrics is None or ratings is None else metrics | ratings(scorer)
 
-    @cached_property
-    def examine(self) -> Examiner:
+    @property
+    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
         """What the doctor measures of a state, on a sample that stays the same."""
+        return self._examiner
+
+    @cached_property
+    def _examiner(self) -> Examiner:
         return Examiner(
             self.config, self.splits, self.stepper, self.data, self.scorer, self.initial_state
         )
@@ -267,18 +295,19 @@ class Problem:
             relevant, seen = self.part(split)
             self._evaluators[split] = None
             if len(relevant.indices):
-                allowed = None
-                if split != "train":
-                    allowed = allowed_items(self.config, getattr(self.splits, split))
-                self._evaluators[split] = Evaluator(
-                    relevant,
-                    seen,
-                    self.config.eval.k,
-                    self.stepper.n_items,
-                    allowed=allowed,
-                    block=self.config.eval.block,
-                )
+                self._evaluators[split] = self._ranking(split, relevant, seen)
         return self._evaluators[split]
+
+    def _ranking(self, split: str, relevant: Csr, seen: Csr) -> Evaluator:
+        held_out = None if split == "train" else getattr(self.splits, split)
+        return Evaluator(
+            relevant,
+            seen,
+            self.config.eval.k,
+            self.stepper.n_items,
+            allowed=None if held_out is None else allowed_items(self.config, held_out),
+            block=self.config.eval.block,
+        )
 
     def ratings(self, split: str) -> RatingEvaluator | None:
         """The errors of a split's ratings, made once; None where the loss is of rankings."""
@@ -298,19 +327,36 @@ class Problem:
         return {}
 
 
-def _optimizer(
+def keys(config: Config, phase: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """Of the initial parameters and of the batches of a phase."""
+    number = {"search": 0, "refit": 1}[phase]
+    init_key, data_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), number))
+    return init_key, data_key
+
+
+def stored_rows(train: Dataset, layout: dict[str, Any] | None) -> Rows:
+    """The rows of a checkpoint's tables, by its notes; None stands for one device."""
+    if layout is None:
+        place_N = node_order(train, "locality")
+        assert place_N is not None
+        return Rows(place_N, len(place_N))
+    made = partition.layout(train, node_order(train, layout["order"]), layout["table"])
+    return Rows(made.place_N, made.size)
+
+
+def optimizer(
     config: Config, n_rows: int, steps: int
 ) -> optax.GradientTransformation | RowOptimizer:
     room = rowwise if config.sparse_updates(n_rows) else optim
     return room.build(config.optim, steps)
 
 
-def _rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
+def rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
     """Of what is no table, where the table has a row-wise optimizer."""
     dense = {"rowwise_adagrad": "adagrad"}.get(config.optim.name, config.optim.name)
     return optim.build(replace(config.optim, name=dense, sparse=None), steps)
 
 
-def _model(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> models.Encoder:
+def new_model(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> models.Encoder:
     sizes = train.n_users, train.n_items
     return models.build(config.model, *sizes, key, takes.sizes, takes.levels, takes.decodes)

@@ -12,7 +12,7 @@ from jaxrec.evaluate.run import always, measure, protocol
 from jaxrec.evaluate.slices import slices
 from jaxrec.files import write_json, write_npz
 from jaxrec.graph.csr import DeviceCsr, contains
-from jaxrec.train.draw import TrainData
+from jaxrec.train.draw import Batch
 from jaxrec.train.loop import Outcome
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
@@ -73,21 +73,24 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
     negatives do not count, all candidates of a dynamic one do);
     "validation" estimates how many unseen likes are pushed away.
     """
-    stepper, data = problem.stepper, problem.data
+    draw = jax.jit(problem.stepper.batch)
 
     @jax.jit
-    def count(data: TrainData, held: DeviceCsr, step: jax.Array) -> jax.Array:
-        batch = stepper.batch(data, step)
+    def count(batch: Batch, liked: list[DeviceCsr]) -> jax.Array:
         user_B = batch.positives.user_B
         neg_BN, used_BN = batch.negatives()
-        known = [jnp.sum(contains(k, user_B, neg_BN) & used_BN) for k in (data.known, held)]
+        known = [jnp.sum(contains(k, user_B, neg_BN) & used_BN) for k in liked]
         return jnp.stack([*known, jnp.sum(used_BN)])
 
-    validation = problem.splits.validation.csr()
-    held = DeviceCsr(jnp.asarray(validation.indptr), jnp.asarray(validation.indices))
+    def counted(step: int) -> np.ndarray:
+        batch = jax.device_get(draw(problem.data, problem.number(step)))
+        return jax.device_get(count(batch, liked))
+
+    parts = problem.splits.train.csr(), problem.splits.validation.csr()
+    liked = [DeviceCsr(jnp.asarray(p.indptr), jnp.asarray(p.indices)) for p in parts]
     last = max(problem.cadence.total, 1) - 1
     steps = np.unique(np.linspace(0, last, _SAMPLED_BATCHES).astype(int))
-    sums = np.sum([jax.device_get(count(data, held, jnp.int32(s))) for s in steps], axis=0)
+    sums = np.sum([counted(int(step)) for step in steps], axis=0)
     in_train, in_validation = sums[:2] / max(int(sums[2]), 1)
     return {"train": float(in_train), "validation": float(in_validation)}
 

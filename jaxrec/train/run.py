@@ -30,6 +30,7 @@ from jaxrec.train import environment, results, warm
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.items.task import ItemTask
 from jaxrec.train.loop import Loop, Outcome, Phase
+from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.task import Table, Task, UserTask
 from jaxrec.train.trainable import Trainable
@@ -295,10 +296,14 @@ class _Session:
         self, phase: Phase, total: int | None, last: Sealed | None
     ) -> tuple[Trainable, Outcome]:
         with self.watch.may_leave(self.checkpoints.wait):
-            problem = self.task.problem(phase.name, total, self.tx)
+            problem: Any = self.task.problem(phase.name, total, self.tx)
         if problem.window_seconds is not None:
             seconds = round(problem.window_seconds, 3)
             self.log.timing(phase.origin, event="ranked", hard_negatives_seconds=seconds)
+        if isinstance(problem, MeshProblem):
+            text, facts = problem.describe()
+            self.reporter.say(text)
+            self.log.timing(phase.origin, event="partitioned", **facts)
         loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
         return problem, loop.run(last)
 

@@ -1,5 +1,6 @@
 """TrainState and the pure train step: (state, data) to the next state, under one scan."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, cast
@@ -21,8 +22,8 @@ from jaxrec.train import mistakes, pick
 from jaxrec.train.draw import Batch, TrainData, draw
 from jaxrec.train.rated import filled, pair_losses, with_biases
 from jaxrec.train.signs import Against, Signs, look, parts_of, watched, zero_signs
+from jaxrec.train.tables import TABLE, apply, joined_table, split_table
 
-TABLE = "embedding"  # where an encoder has its table
 SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
 
 
@@ -98,7 +99,7 @@ class Stepper:
         """The state before step 0."""
         state: Any = None
         if isinstance(self.tx, RowOptimizer):
-            table_ND, others = _split(params)
+            table_ND, others = split_table(params)
             state = SplitState(self.tx.init(table_ND), self.rest.init(others))
         else:
             state = self.tx.init(params)
@@ -120,9 +121,9 @@ class Stepper:
         """The parameters to score with: rows that a row-wise optimizer left behind brought up."""
         if not isinstance(self.tx, RowOptimizer):
             return state.params
-        table_ND, others = _split(state.params)
+        table_ND, others = split_table(state.params)
         current_ND = self.tx.current(table_ND, state.opt_state.rows)
-        return _joined(state.params, current_ND, others)
+        return joined_table(state.params, current_ND, others)
 
     def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
         """Final embeddings in the data set's order, of length 1 where the score is cosine."""
@@ -207,9 +208,10 @@ class Stepper:
         return jnp.concatenate([user_B, items + self.n_users])
 
     def _loss_of(
-        self, rows: Nodes, batch: Batch, model: Encoder
+        self, rows: Nodes, batch: Batch, model: Encoder, total: Array | None = None
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """The loss from the rows of ``_nodes_of``.
+        """The loss from the rows of ``_nodes_of``; ``total`` is the weight of the whole batch,
+        where this is a part of one.
 
         L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over the pairs
         as the loss is (LightGCN-PyTorch's form for one negative). Hard negatives that count add the
@@ -229,7 +231,7 @@ class Stepper:
             own_BHD = None if hard_BH is None else own_RD.reshape(*hard_BH.shape, -1)
             return user_BD, pos_BD, neg, own_BHD
 
-        share_B = weight_B / jnp.sum(weight_B)
+        share_B = weight_B / (jnp.sum(weight_B) if total is None else total)
         form: dict[str, Any] = {"temperature": self.config.loss.temperature}
         form |= {"dtype": self.config.model.dtype, "weights": weights}
         form |= {"pairs": None if weights is None else pair_scores}
@@ -286,19 +288,10 @@ class Stepper:
         else:
             made = self._update(self.tx, state, graph, feed)
         loss, l2, params, opt_state, gradient = made
-        seen = state.totals
-        signs = seen.signs
+        signs = state.totals.signs
         if signs is not None:
             signs = watched(signs, self.parts, state.step, gradient, opt_state, feed.against)
-        first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
-        totals = Totals(
-            seen.loss + loss,
-            seen.l2 + l2,
-            seen.steps + 1,
-            jnp.where(first_bad, state.step, seen.bad_step),
-            signs,
-        )
-        return TrainState(state.step + 1, params, opt_state, totals)
+        return next_state(state, loss, l2, params, opt_state, signs)
 
     def _update(
         self, tx: optax.GradientTransformation, state: TrainState, graph: Bipartite, feed: Feed
@@ -306,18 +299,18 @@ class Stepper:
         (loss, l2), gradient = jax.value_and_grad(self.loss, has_aux=True)(
             state.params, graph, feed
         )
-        return loss, l2, *_apply(tx, gradient, state.opt_state, state.params), gradient
+        return loss, l2, *apply(tx, gradient, state.opt_state, state.params), gradient
 
     def _update_rows(
         self, tx: RowOptimizer, state: TrainState, graph: Bipartite, feed: Feed
     ) -> tuple[Array, Array, Any, Any, Any]:
-        table_ND, others = _split(state.params)
+        table_ND, others = split_table(state.params)
         (rows, rest), block = state.opt_state, feed.block
         row_R, slot_M = distinct(block.node_M, table_ND.shape[0])
         read = tx.read(table_ND, rows, row_R)
 
         def loss_of(x_RD: Array, others: dict[str, Array]) -> tuple[Array, Array]:
-            model = nnx.merge(self.graphdef, _joined(state.params, table_ND, others))
+            model = nnx.merge(self.graphdef, joined_table(state.params, table_ND, others))
             nodes = model.of_block(graph, x_RD[slot_M], block)
             return self._loss_of(nodes, feed.batch, model)
 
@@ -325,49 +318,53 @@ class Stepper:
             read.x_RD, others
         )
         table_ND, rows = tx.write(table_ND, rows, row_R, read, grad_RD)
-        others, rest = _apply(self.rest, gradient, rest, others)
+        others, rest = apply(self.rest, gradient, rest, others)
         whole = {f"['{TABLE}']": grad_RD} | gradient
-        return loss, l2, _joined(state.params, table_ND, others), SplitState(rows, rest), whole
+        return loss, l2, joined_table(state.params, table_ND, others), SplitState(rows, rest), whole
 
     def dispatch(
         self, state: TrainState, data: TrainData, n: Int[Array, ""]
     ) -> tuple[TrainState, Totals]:
-        """n <= SCAN_LENGTH steps under one scan: what the loop jits, with the state donated.
-
-        The scan has a fixed length and skips what lies past n, so that one compiled program
-        serves every n and the bits do not depend on how a run is cut into dispatches. The totals
-        come out once more, in buffers that the next dispatch does not take.
-        """
-
-        def body(state: TrainState, i: Array) -> tuple[TrainState, None]:
-            return jax.lax.cond(i < n, lambda s: self.step(s, data), lambda s: s, state), None
-
-        state, _ = jax.lax.scan(body, state, jnp.arange(SCAN_LENGTH, dtype=jnp.int32))
-        return state, state.totals
+        """n <= SCAN_LENGTH steps: what the loop jits, with the state donated."""
+        return scanned(lambda state: self.step(state, data), state, n)
 
 
-def _apply(
-    tx: optax.GradientTransformation, gradient: Any, opt_state: Any, params: Any
-) -> tuple[Any, Any]:
-    """The next parameters and the next state of an optax chain."""
-    with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
-        updates, opt_state = tx.update(gradient, opt_state, params)
-    return optax.apply_updates(params, updates), opt_state
+def scanned(
+    step: Callable[[TrainState], TrainState], state: TrainState, n: Int[Array, ""]
+) -> tuple[TrainState, Totals]:
+    """n <= SCAN_LENGTH steps under one scan.
+
+    The scan has a fixed length and skips what lies past n, so that one compiled program serves
+    every n and the bits do not depend on how a run is cut into dispatches. The totals come out
+    once more, in buffers that the next dispatch does not take.
+    """
+
+    def body(state: TrainState, i: Array) -> tuple[TrainState, None]:
+        return jax.lax.cond(i < n, step, lambda s: s, state), None
+
+    state, _ = jax.lax.scan(body, state, jnp.arange(SCAN_LENGTH, dtype=jnp.int32))
+    return state, state.totals
 
 
-def _split(params: nnx.State) -> tuple[Float[Array, "N D"], dict[str, Array]]:
-    """The table of embeddings, and the other parameters by path."""
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    others = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-    (table,) = [path for path in others if path.startswith(f"['{TABLE}']")]
-    return others.pop(table), others
-
-
-def _joined(like: nnx.State, table_ND: Float[Array, "N D"], others: dict[str, Array]) -> nnx.State:
-    """The inverse of :func:`_split`, in the structure of ``like``."""
-    return jax.tree_util.tree_map_with_path(
-        lambda path, _: others.get(jax.tree_util.keystr(path), table_ND), like
+def next_state(
+    state: TrainState,
+    loss: Array,
+    l2: Array,
+    params: Any,
+    opt_state: Any,
+    signs: Signs | None = None,
+) -> TrainState:
+    """The state a step on, its losses added up."""
+    seen = state.totals
+    first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
+    totals = Totals(
+        seen.loss + loss,
+        seen.l2 + l2,
+        seen.steps + 1,
+        jnp.where(first_bad, state.step, seen.bad_step),
+        signs,
     )
+    return TrainState(state.step + 1, params, opt_state, totals)
 
 
 def _met(graph: Bipartite) -> Bool[Array, "N 1"]:

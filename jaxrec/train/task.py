@@ -14,6 +14,7 @@ from jaxrec.errors import InputError
 from jaxrec.evaluate.run import parts
 from jaxrec.train import environment, frozen, results
 from jaxrec.train.loop import Outcome
+from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.prepare import inputs
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
@@ -113,7 +114,8 @@ class UserTask:
         self, phase: str, total: int | None, tx: optax.GradientTransformation | None
     ) -> Problem:
         splits = self.splits if phase == "search" else merged(self.splits)
-        return Problem.build(self.config, splits, phase=phase, total=total, tx=tx)
+        kind = MeshProblem if self.config.mesh.devices > 1 else Problem
+        return kind.build(self.config, splits, phase=phase, total=total, tx=tx)
 
     def evaluate(
         self, problem: Problem, outcome: Outcome, watch: SignalWatch

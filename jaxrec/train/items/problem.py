@@ -28,14 +28,15 @@ from jaxrec.train import warm
 from jaxrec.train.items import side as sides
 from jaxrec.train.items.draw import ItemData, slots_per_epoch
 from jaxrec.train.items.step import ItemStepper
-from jaxrec.train.problem import Cadence
+from jaxrec.train.place import OneDevice
+from jaxrec.train.problem import Cadence, keys
 from jaxrec.train.state import TrainState
 
 _BLOCK = 1 << 13  # items at once whose vectors are made
 
 
 @dataclass(frozen=True)
-class ItemProblem:
+class ItemProblem(OneDevice):
     """One phase of a run of a model of items, as ``train.problem.Problem`` is of other models."""
 
     config: Config
@@ -62,10 +63,7 @@ class ItemProblem:
         degree_I = train.degree()
         n_slots = slots_per_epoch(config, int((degree_I > 0).sum()), train.n_pairs)
         cadence = Cadence.of(config, n_slots, total)
-        seed_key = jax.random.key(config.seed)
-        init_key, data_key = jax.random.split(
-            jax.random.fold_in(seed_key, {"search": 0, "refit": 1}[phase])
-        )
+        init_key, data_key = keys(config, phase)
         takes = schema_of(config, train)
         data = _item_data(config, train, takes, data_key, degree_I)
         stepper = ItemStepper(config, rowwise.build(config.optim, cadence.total))

@@ -1,0 +1,203 @@
+"""Propagation over a graph in parts, inside ``jax.shard_map``: what a device sends, and its sums.
+
+A mesh has the axes ``data`` (parts of a batch) and ``table`` (parts of the rows). Everything here
+is the body of one device. Â stays symmetric when it is cut, so the gradient of a product is the
+same product with the same exchange of rows, as on one device; no collective is differentiated.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxrec.config.mesh import MeshConfig
+from jaxrec.errors import InputError
+from jaxrec.graph.partition import Shard
+from jaxrec.graph.spmm import Kernel, product, product_rows
+
+DATA, TABLE = "data", "table"
+
+
+def make_mesh(config: MeshConfig) -> Mesh:
+    """The devices of all processes, data x table.
+
+    Raises:
+      InputError: there are fewer.
+    """
+    found = len(jax.devices())
+    if found < config.devices:
+        raise InputError(
+            f"mesh.data {config.data} x mesh.table {config.table} is {config.devices} devices, "
+            f"and there are {found}; on a CPU "
+            f"XLA_FLAGS=--xla_force_host_platform_device_count={config.devices} makes virtual ones"
+        )
+    shape = config.data, config.table
+    devices = jax.devices()[: config.devices]
+    # Inside shard_map both axes are manual: nothing is left for a compiler to lay out.
+    return jax.make_mesh(shape, (DATA, TABLE), (AxisType.Auto,) * 2, devices=devices)
+
+
+def on_mesh(mesh: Mesh, body: Callable, in_specs: Any, out_specs: Any) -> Callable:
+    """The body of one device as a function of arrays on the mesh."""
+    return jax.shard_map(body, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
+
+
+def put(mesh: Mesh, tree: Any, specs: Any) -> Any:
+    """Arrays of the host on a mesh: each device gets its part, and this process fills its own."""
+
+    def one(x: Any, spec: PartitionSpec) -> Array:
+        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+            bits = one(np.asarray(jax.random.key_data(x)), spec)
+            return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(x))
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, NamedSharding(mesh, spec), lambda at: x[at])
+
+    return jax.tree.map(one, tree, specs)
+
+
+def own_rows(row_B: Int[Array, "B"], rows: int) -> tuple[Int[Array, "B"], Bool[Array, "B"]]:
+    """Rows of the whole table as rows of this part, and which are: the others are row 0."""
+    local_B = row_B - jax.lax.axis_index(TABLE).astype(row_B.dtype) * rows
+    own_B = (local_B >= 0) & (local_B < rows)
+    return jnp.where(own_B, local_B, 0), own_B
+
+
+def masked(x: Array, own_B: Array) -> Array:
+    """Zeros where a row is not this part's own."""
+    return jnp.where(own_B.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
+
+
+def looked_up(part_RD: Float[Array, "R D"], row_B: Int[Array, "B"]) -> Float[Array, "B D"]:
+    """Rows of the whole table, on every device of ``table``."""
+    local_B, own_B = own_rows(row_B, part_RD.shape[0])
+    return jax.lax.psum(masked(part_RD[local_B], own_B), TABLE)
+
+
+def with_halo(send: tuple[Array, ...], x_RD: Float[Array, "R D"]) -> Float[Array, "X D"]:
+    """The part's own rows and those of others that its edges need (see :class:`Shard`)."""
+    parts = jax.lax.axis_size(TABLE)
+    if parts == 1:
+        return x_RD
+    if not send:
+        return jax.lax.all_gather(x_RD, TABLE, tiled=True)
+    if send[0].ndim == 2:
+        got_THD = jax.lax.all_to_all(x_RD[send[0]], TABLE, 0, 0)
+        return jnp.concatenate([x_RD, got_THD.reshape(-1, x_RD.shape[1])])
+    got = [x_RD]
+    for k, row_H in enumerate(send, 1):
+        to = [(t, (t + k) % parts) for t in range(parts)]
+        got.append(jax.lax.ppermute(x_RD[row_H], TABLE, to))
+    return jnp.concatenate(got)
+
+
+def propagate_all(kernel: Kernel, shard: Shard, x_RD: Float[Array, "R D"]) -> Float[Array, "R D"]:
+    """The part's rows of Â x."""
+    return product(kernel, shard.graph, with_halo(shard.send, x_RD))
+
+
+class _Static(NamedTuple):
+    kernel: Kernel
+    layers: int
+    dtype: str
+
+
+class _Kept(NamedTuple):
+    shard: Shard
+    row_B: Array
+    share_L: Array
+    layers: list[Array]  # this part's rows of the batch, zeros for those of others
+    x_RD: Array  # for its shape alone
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _sum_rows(
+    static: _Static, shard: Shard, x_RD: Array, row_B: Array, share_L: Array
+) -> tuple[Array, Array]:
+    return _sum_rows_forward(static, shard, x_RD, row_B, share_L)[0]
+
+
+def _sum_rows_forward(
+    static: _Static, shard: Shard, x_RD: Array, row_B: Array, share_L: Array
+) -> tuple[tuple[Array, Array], _Kept]:
+    local_B, own_B = own_rows(row_B, x_RD.shape[0])
+    layers, y_RD = [masked(x_RD[local_B], own_B)], x_RD.astype(static.dtype)
+    for layer in range(1, static.layers + 1):
+        if layer < static.layers:
+            y_RD = propagate_all(static.kernel, shard, y_RD)
+            y_BD = y_RD[local_B]
+        else:
+            ext_XD = with_halo(shard.send, y_RD)
+            y_BD = product_rows(static.kernel, shard.graph, ext_XD, local_B)
+        layers.append(masked(y_BD.astype(jnp.float32), own_B))
+    total_BD = sum((share_L[n] * y_BD for n, y_BD in enumerate(layers)), jnp.float32(0))
+    if static.layers == 0:
+        base_BD = jax.lax.psum(layers[0], TABLE)
+        total_BD = share_L[0] * base_BD
+    else:
+        total_BD, base_BD = jax.lax.psum((total_BD, layers[0]), TABLE)
+    return (total_BD, base_BD), _Kept(shard, row_B, share_L, layers, x_RD)
+
+
+def _sum_rows_backward(
+    static: _Static, kept: _Kept, gradient: tuple[Array, Array]
+) -> tuple[None, Array, None, Array]:
+    """Horner's rule as on one device, from the gradients at the rows of the whole batch."""
+    shard, share_L, rows = kept.shard, kept.share_L, kept.x_RD.shape[0]
+    total_BD = gradient[0]
+    of_shares = jnp.stack([jnp.sum(total_BD * y_BD) for y_BD in kept.layers])
+    (total_MD, base_MD), row_M = jax.lax.all_gather((gradient, kept.row_B), DATA, tiled=True)
+    local_M, own_M = own_rows(row_M, rows)
+    total_MD, base_MD = masked(total_MD, own_M), masked(base_MD, own_M)
+    g_RD = jnp.zeros((rows, total_MD.shape[1]), jnp.float32)
+    for layer in range(static.layers, 0, -1):
+        g_RD = g_RD.at[local_M].add(share_L[layer] * total_MD).astype(static.dtype)
+        g_RD = propagate_all(static.kernel, shard, g_RD).astype(jnp.float32)
+    g_RD = g_RD.at[local_M].add(share_L[0] * total_MD + base_MD)
+    return None, g_RD, None, jax.lax.psum(of_shares, TABLE)
+
+
+_sum_rows.defvjp(_sum_rows_forward, _sum_rows_backward)
+
+
+def sum_of_layers(
+    shard: Shard,
+    x_RD: Float[Array, "R D"],
+    row_B: Int[Array, "B"],
+    share_L: Float[Array, "L1"],
+    *,
+    kernel: Kernel,
+    dtype: str = "float32",
+) -> tuple[Float[Array, "B D"], Float[Array, "B D"]]:
+    """:func:`jaxrec.graph.spmm.sum_of_layers` at the rows of this device's part of the batch.
+
+    The gradient in x is that of the losses of all parts of the batch together; in the shares it is
+    that of this part's. Devices along ``table`` must put the same loss on what they are given.
+
+    Args:
+      shard: this device's part.
+      x_RD: its rows of the table, float32.
+      row_B: rows of the whole table.
+      share_L: a_0 to a_L.
+    """
+    return _sum_rows(_Static(kernel, share_L.shape[0] - 1, dtype), shard, x_RD, row_B, share_L)
+
+
+def all_of_layers(
+    shard: Shard,
+    x_RD: Float[Array, "R D"],
+    share_L: Float[Array, "L1"],
+    *,
+    kernel: Kernel,
+    dtype: str = "float32",
+) -> Float[Array, "R D"]:
+    """The part's rows of Σ_l a_l Â^l x."""
+    total_RD, y_RD = share_L[0] * x_RD, x_RD.astype(dtype)
+    for layer in range(1, share_L.shape[0]):
+        y_RD = propagate_all(kernel, shard, y_RD)
+        total_RD = total_RD + share_L[layer] * y_RD.astype(jnp.float32)
+    return total_RD

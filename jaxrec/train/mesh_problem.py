@@ -1,0 +1,229 @@
+"""A configuration and its data on a mesh of devices: what :mod:`jaxrec.train.problem` is on one."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxrec import models
+from jaxrec.config import Config
+from jaxrec.data.dataset import Csr
+from jaxrec.data.split import Splits
+from jaxrec.errors import InputError
+from jaxrec.evaluate.ranking import Evaluator, Scorer
+from jaxrec.evaluate.sharded import MeshEvaluator, sharded_scorer
+from jaxrec.graph.halo import TABLE, make_mesh, put
+from jaxrec.graph.partition import Partition, layout, node_order, partition
+from jaxrec.graph.spmm import default_kernel
+from jaxrec.rowwise import RowOptimizer
+from jaxrec.train.mesh_data import mesh_data
+from jaxrec.train.mesh_step import MeshStepper
+from jaxrec.train.prepare import Inputs, popularity
+from jaxrec.train.problem import Cadence, Problem, keys, new_model, optimizer, rest_optimizer
+from jaxrec.train.relayout import Rows
+from jaxrec.train.state import Totals, TrainState, cleared
+from jaxrec.train.tables import TABLE as TABLE_NAME
+from jaxrec.train.tables import joined_table, split_table
+
+_WHOLE = PartitionSpec()
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshProblem(Problem):
+    """One phase of a run on a mesh."""
+
+    mesh: Mesh
+    partition: Partition
+    order_N: np.ndarray | None
+    """The place of each node in the order that was cut; None where it is the data set's own."""
+    partition_seconds: float
+
+    @classmethod
+    def build(
+        cls,
+        config: Config,
+        splits: Splits,
+        *,
+        phase: str = "search",
+        total: int | None = None,
+        tx: optax.GradientTransformation | RowOptimizer | None = None,
+    ) -> "MeshProblem":
+        """Cut the train part and put each device's share on it.
+
+        Raises:
+          InputError: nothing to train on, too few devices, or an optax chain, whose sums over
+            rows would be those of one device.
+        """
+        if tx is not None:
+            raise InputError(
+                "an optax chain given in Python is not there on a mesh of devices; "
+                "set mesh.data and mesh.table to 1, or configure optim"
+            )
+        train = splits.train
+        cadence = Cadence.checked(config, train, total)
+        init_key, data_key = keys(config, phase)
+        mesh = make_mesh(config.mesh)
+        # Clipping is by the norm over all devices, which no optimizer of one device knows.
+        unclipped = replace(config, optim=replace(config.optim, clip_norm=None))
+        began = time.perf_counter()
+        kernel = default_kernel() if config.model.kernel == "auto" else config.model.kernel
+        order_N = node_order(train, config.mesh.order)
+        cut = layout(train, order_N, config.mesh.table)
+        made = partition(train, cut, config.mesh.exchange, buckets=kernel == "buckets")
+        seconds = time.perf_counter() - began
+        shape: models.Encoder = nnx.eval_shape(lambda: new_model(config, train, Inputs(), init_key))
+        data, sizes = mesh_data(train, made, data_key, popularity(config, train))
+        rows = train.n_users + train.n_items
+        stepper = MeshStepper(
+            config,
+            shape,
+            optimizer(unclipped, rows, cadence.total),
+            train.n_users,
+            train.n_items,
+            rest_optimizer(unclipped, cadence.total),
+            mesh=mesh,
+            rows=cut.rows,
+            sizes=sizes,
+            kernel=kernel,
+        )
+        return cls(
+            config,
+            splits,
+            stepper,
+            put(mesh, data, data.specs()),  # type: ignore[arg-type]
+            cadence,
+            init_key,
+            Inputs(),
+            False,
+            mesh=mesh,
+            partition=made,
+            order_N=order_N,
+            partition_seconds=seconds,
+        )
+
+    @property
+    def _stepper(self) -> MeshStepper:
+        assert isinstance(self.stepper, MeshStepper)
+        return self.stepper
+
+    def _params(self) -> nnx.State:
+        """Initial parameters, as on one device but for where the rows are."""
+        params, cut = nnx.state(self._model()), self.partition.layout
+        table_ND, others = split_table(params)
+        if self.order_N is not None:
+            table_ND = table_ND[self.order_N]
+        table_SD = jnp.zeros((cut.size, table_ND.shape[1])).at[cut.place_N].set(table_ND)
+        return joined_table(params, table_SD, others)
+
+    def _shape(self) -> TrainState:
+        return jax.eval_shape(lambda: self.stepper.init(self._params()))
+
+    def initial_state(self) -> TrainState:
+        """The state before step 0, each device's rows on it."""
+        specs = self._stepper.specs(self._shape())
+        with jax.default_device(jax.devices("cpu")[0]):  # no device has room for all rows
+            params = self._params()
+        params = put(self.mesh, params, specs.params)
+        placed = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
+        return jax.jit(self.stepper.init, out_shardings=placed)(params)
+
+    def blank_state(self) -> TrainState:
+        """A state of the right structure, to restore a checkpoint into."""
+        shape = self._shape()
+        return self.placed(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shape))
+
+    def placed(self, state: Any) -> TrainState:
+        """A state in NumPy, on the mesh."""
+        return put(self.mesh, state, self._stepper.specs(state))
+
+    def rows(self) -> Rows:
+        """How tables hold the nodes."""
+        return Rows(self.partition.layout.place_N, self.partition.layout.size)
+
+    def notes(self) -> dict[str, Any]:
+        """How tables hold the nodes, for a checkpoint."""
+        return {"layout": {"table": self.mesh.shape[TABLE], "order": self.config.mesh.order}}
+
+    def number(self, n: int) -> jax.Array:
+        """A number on every device."""
+        return put(self.mesh, np.int32(n), _WHOLE)
+
+    def cleared(self, totals: Totals) -> Totals:
+        """Empty sums on every device."""
+        zeros = jax.tree.map(np.asarray, cleared(totals))
+        return put(self.mesh, zeros, jax.tree.map(lambda _: _WHOLE, zeros))
+
+    @property
+    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
+        """Nothing: the doctor looks at one device."""
+        return lambda _: None
+
+    @cached_property
+    def _mesh_nodes(self) -> Any:
+        return jax.jit(self._stepper.embedded)
+
+    def _embedded(self, state: TrainState) -> tuple[Any, None]:
+        """Embeddings of all nodes, on the host."""
+        return self._in_data_order(self._mesh_nodes(state, self.data)), None
+
+    def _in_data_order(self, x_SD: jax.Array) -> np.ndarray:
+        return to_host(x_SD)[self.partition.layout.place_N]
+
+    def scorer(self, state: TrainState) -> Scorer:
+        """What ranks items for users, its factors in parts."""
+        emb_SD = self._mesh_nodes(state, self.data)
+        return sharded_scorer(self.mesh, self.partition.layout, self.stepper.n_users, emb_SD)
+
+    def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
+        """Every parameter by its path, the table's rows in the data set's order."""
+        found = {}
+        for path, value in nnx.to_flat_state(self._current(state)):
+            array = value[...]
+            name = "/".join(map(str, path))
+            found[name] = self._in_data_order(array) if name == TABLE_NAME else to_host(array)
+        return found
+
+    @cached_property
+    def _current(self) -> Any:
+        return jax.jit(self._stepper.current)
+
+    def _ranking(self, split: str, relevant: Csr, seen: Csr) -> Evaluator:
+        ks, block = self.config.eval.k, self.config.eval.block
+        return MeshEvaluator(self.mesh, relevant, seen, ks, self.stepper.n_items, block=block)
+
+    def describe(self) -> tuple[str, dict[str, Any]]:
+        """How the graph was cut, for people and for timing.jsonl."""
+        cut, made = self.partition.traffic, self.partition
+        wide = self.config.model.dim * np.dtype(self.config.model.dtype).itemsize
+        n_bytes = {name: rows * wide for name, rows in cut.rows.items()}
+        facts = {
+            "edge_cut": round(cut.edge_cut, 6),
+            "exchange": made.exchange,
+            "bytes_a_layer": n_bytes,
+            "rows_a_device": made.layout.rows,
+            "most_edges": cut.edges,
+            "partition_seconds": round(self.partition_seconds, 3),
+        }
+        others = ", ".join(f"{k} {v:,}" for k, v in n_bytes.items() if k != made.exchange)
+        text = (
+            f"mesh of {self.config.mesh.data} x {self.config.mesh.table} (data x table): "
+            f"{cut.edge_cut:.1%} of the edges join two parts; a device gets "
+            f"{n_bytes[made.exchange]:,} bytes a layer by {made.exchange} ({others})"
+        )
+        return text, facts
+
+
+def to_host(x: jax.Array) -> np.ndarray:
+    """The whole of an array, on every process."""
+    if x.is_fully_addressable or x.is_fully_replicated:
+        return np.asarray(x)
+    return np.asarray(multihost_utils.process_allgather(x, tiled=True))
