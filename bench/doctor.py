@@ -309,7 +309,7 @@ def train(
     def put(split: str, values: dict) -> None:
         records.append({"step": step, "split": split, "phase": "search"} | values)
 
-    put("doctor", problem.examine(state))
+    put("doctor", problem.examine(state) or {})
     while step < cadence.total:
         upto = cadence.next_boundary(step)
         while step < upto:
@@ -332,7 +332,7 @@ def train(
                 put("doctor", {"not_finite": 1.0})
                 break
             put(split, metrics)
-            put("doctor", problem.examine(state))
+            put("doctor", problem.examine(state) or {})
     return of_records("run", config, records), metrics
 
 
