@@ -33,7 +33,14 @@ CASES = (
     "tables",
     "quality",
     "ratings",
+    "lecture",
     "towers",
+    "cases",
+    "doctor",
+    "pairs-import",
+    "walks",
+    "skipgram",
+    "item-graph",
     "cold",
 )
 
@@ -52,7 +59,8 @@ def lines(case: str) -> list[dict[str, Any]]:
 def figure(line: dict[str, Any]) -> str:
     """Median (spread, n) with its unit."""
     unit, value, spread = line["unit"], line["median"], line["spread"]
-    digits = 4 if "@" in unit else 2 if value < 100 else 0
+    share = "@" in unit or unit in ("auc", "average_precision")
+    digits = 4 if share else 2 if value < 100 else 0
     text = f"{value:.{digits}f}"
     if line["n"] > 1:
         text += f" [{spread:.{digits}f}, n={line['n']}]"
