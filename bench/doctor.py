@@ -309,14 +309,14 @@ def train(
     def put(split: str, values: dict) -> None:
         records.append({"step": step, "split": split, "phase": "search"} | values)
 
-    put("doctor", problem.examine(state))
+    put("doctor", problem.examine(state) or {})
     while step < cadence.total:
         upto = cadence.next_boundary(step)
         while step < upto:
             n = min(SCAN_LENGTH, upto - step)
-            state, totals = jitted(state, problem.data, jnp.int32(n))
+            state, _ = jitted(state, problem.data, jnp.int32(n))
             step += n
-        seen = jax.device_get(totals)
+        seen = jax.device_get(state.totals)
         told = signs.record(seen.signs, problem.stepper.parts)
         if seen.bad_step >= 0:
             put("doctor", {"not_finite": 1.0} | told)
@@ -332,7 +332,7 @@ def train(
                 put("doctor", {"not_finite": 1.0})
                 break
             put(split, metrics)
-            put("doctor", problem.examine(state))
+            put("doctor", problem.examine(state) or {})
     return of_records("run", config, records), metrics
 
 

@@ -96,7 +96,7 @@ def implicit_models() -> list[tuple[str, Any, int]]:
     from implicit.als import AlternatingLeastSquares
     from implicit.bpr import BayesianPersonalizedRanking
 
-    als = {"alpha": 20, "iterations": 1, "random_state": 0}
+    als: dict[str, Any] = {"alpha": 20, "iterations": 1, "random_state": 0}
     return [
         ("implicit ALS, 128", AlternatingLeastSquares(128, regularization=30, **als), 15),
         ("implicit ALS, 256", AlternatingLeastSquares(256, regularization=50, **als), 15),
