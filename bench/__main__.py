@@ -18,6 +18,7 @@ CASES = {
     "lecture": "lecture",
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",
+    "mesh": "mesh",
     "pairs-import": "pairs_import",
     "propagate": "propagate",
     "quality": "quality",

@@ -29,6 +29,7 @@ CASES = (
     "growth",
     "rank",
     "memory",
+    "mesh",
     "sample",
     "tables",
     "quality",

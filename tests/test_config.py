@@ -13,6 +13,7 @@ from jaxrec.config import (
     Config,
     EvalConfig,
     LossConfig,
+    MeshConfig,
     ModelConfig,
     NegativesConfig,
     OptimConfig,
@@ -155,6 +156,19 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: SplitConfig("temporal", test_time=1.0, validation_time=2.0), "validation_time"),
         (lambda: SplitConfig(test_time=1.0), "temporal"),
         (lambda: ModelConfig("mf", layers=3), "model.layers"),
+        (lambda: MeshConfig(table=0), "mesh.table must be at least 1"),
+        (
+            lambda: Config(model=ModelConfig("ngcf"), mesh=MeshConfig(table=2)),
+            "model.name ngcf trains on one device, not on a mesh; take lightgcn or mf",
+        ),
+        (
+            lambda: Config(model=ModelConfig(edge_dropout=0.1), mesh=MeshConfig(table=2)),
+            "model.edge_dropout is not there on a mesh of devices; set mesh.data and mesh.table",
+        ),
+        (
+            lambda: Config(train=TrainConfig(batch_size=9), mesh=MeshConfig(data=2)),
+            "train.batch_size 9 does not split into mesh.data 2",
+        ),
         (lambda: OptimConfig("adamw", weight_decay=-1.0), "weight_decay"),
         (lambda: OptimConfig("sgd", momentum=1.0), "momentum"),
         (

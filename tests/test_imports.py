@@ -15,6 +15,7 @@ EVERYONE = {"errors", "config", "files", "_packages"}
 MAY = {
     "errors": set(),
     "config": set(),
+    "plan": set(),
     "files": set(),
     "_packages": set(),
     "presets": set(),
@@ -37,10 +38,12 @@ MAY = {
     "report": {"data", "evaluate", "runfolder", "presets", "doctor"},
     "doctor": {"data", "models", "losses", "evaluate", "runfolder"},
     "train": {
+        "plan",
         *("data", "graph", "models", "losses", "negatives", "optim", "rowwise", "evaluate"),
         *("log", "runfolder", "report", "presets", "compilation", "hashing", "doctor"),
     },
     "cli": {
+        "plan",
         *("data", "graph", "evaluate", "log", "presets", "recommend", "export", "report"),
         *("train", "runfolder", "lists", "doctor"),
     },

@@ -10,6 +10,7 @@ from jaxrec import presets
 from jaxrec.cli.data import data
 from jaxrec.cli.doctor import doctor
 from jaxrec.cli.out import embed, evaluate, export, recommend, report, similar
+from jaxrec.cli.plan import plan
 from jaxrec.cli.train import resume, train
 from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 
@@ -60,6 +61,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "report": report,
     "doctor": doctor,
     "data": data,
+    "plan": plan,
     "presets": list_presets,
     "env": env,
 }

@@ -88,6 +88,16 @@ def train(args: list[str]) -> None:
 
 
 @dataclass(frozen=True)
+class ResumeMesh:
+    """The devices to go on with; as before where not given."""
+
+    data: int | None = None
+    """Parts that a batch is split into."""
+    table: int | None = None
+    """Parts that the table and the graph are split into."""
+
+
+@dataclass(frozen=True)
 class Resume:
     """Go on with a run from its last good checkpoint."""
 
@@ -95,13 +105,19 @@ class Resume:
     """Run folder."""
     data: str | None = None
     """Where the data is now, if it moved."""
+    mesh: ResumeMesh = ResumeMesh()
     quiet: bool = False
 
 
 def resume(args: list[str]) -> None:
     """Go on with a run from its last good checkpoint, to the same bits."""
     made = parse(Resume, args, "jaxrec resume")
+    given = {n: v for n, v in dataclasses.asdict(made.mesh).items() if v is not None}
+    mesh = None
+    if given:
+        stored = configs.load(Path(made.run) / "config.json")
+        mesh = dataclasses.replace(stored.mesh, **given)
     _leave_at_once()
     from jaxrec.train.run import resume as go_on
 
-    go_on(made.run, data=made.data, quiet=made.quiet, may_exit=True)
+    go_on(made.run, data=made.data, mesh=mesh, quiet=made.quiet, may_exit=True)

@@ -12,6 +12,7 @@ import jraph
 import numpy as np
 
 from jaxrec.data.dataset import Dataset
+from jaxrec.errors import InputError
 from jaxrec.graph import buckets as bucketed
 from jaxrec.graph.bipartite import (
     Bipartite,
@@ -156,7 +157,12 @@ def partition(
     Args:
       exchange: "auto" takes the one that moves the fewest rows.
       buckets: prepare the kernel of that name.
+
+    Raises:
+      InputError: more pairs than int32 can number.
     """
+    if data.n_edges >= 2**31:
+        raise InputError(f"{data.name}: {data.n_edges:,} pairs are more than 2^31 - 1; filter them")
     parts, rows, n_users = layout.parts, layout.rows, data.n_users
     user, item = layout.place_N[data.user], layout.place_N[data.item + n_users]
     sender, receiver, pair = sorted_edges(user, item, layout.size, layout.size)

@@ -15,6 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxrec import models
+from jaxrec import plan as plans
 from jaxrec.config import Config
 from jaxrec.data.dataset import Csr
 from jaxrec.data.split import Splits
@@ -95,7 +96,7 @@ class MeshProblem(Problem):
             sizes=sizes,
             kernel=kernel,
         )
-        return cls(
+        problem = cls(
             config,
             splits,
             stepper,
@@ -109,6 +110,10 @@ class MeshProblem(Problem):
             order_N=order_N,
             partition_seconds=seconds,
         )
+        stats = jax.local_devices()[0].memory_stats() or {}
+        if "bytes_limit" in stats:
+            plans.check(problem.plan(), stats["bytes_limit"])
+        return problem
 
     @property
     def _stepper(self) -> MeshStepper:
@@ -200,7 +205,39 @@ class MeshProblem(Problem):
         ks, block = self.config.eval.k, self.config.eval.block
         return MeshEvaluator(self.mesh, relevant, seen, ks, self.stepper.n_items, block=block)
 
-    def describe(self) -> tuple[str, dict[str, Any]]:
+    def plan(self, *, counted: bool = True) -> plans.Plan:
+        """What the run needs and moves, by arithmetic; with the rows that the cut graph needs, or
+        by the degrees of its nodes alone."""
+        config, train = self.config, self.splits.train
+        how, made = config.negatives, self.partition
+        private = how.count * how.candidates if how.private else 0
+        shared = {"shared": how.count, "in-batch": config.train.batch_size}.get(how.name, 0)
+        degrees = [
+            (int(degree), int(nodes))
+            for side in (train.user_counts(), train.item_counts())
+            for degree, nodes in zip(*np.unique(side, return_counts=True), strict=True)
+        ]
+        sizes = plans.Sizes(
+            train.n_users,
+            train.n_items,
+            train.n_edges,
+            dim=config.model.dim,
+            layers=config.model.layers,
+            batch=config.train.batch_size,
+            negatives=private,
+            shared=shared,
+            data=config.mesh.data,
+            table=config.mesh.table,
+            optimizer=config.optim.name,
+            sparse=isinstance(self.stepper.tx, RowOptimizer),
+            layer_bytes=np.dtype(config.model.dtype).itemsize,
+            buckets=made.shard.graph.buckets is not None,
+            degrees=degrees,
+            got=made.traffic.rows[made.exchange] if counted else None,
+        )
+        return plans.plan(sizes)
+
+    def describe(self) -> tuple[list[str], dict[str, Any]]:
         """How the graph was cut, for people and for timing.jsonl."""
         cut, made = self.partition.traffic, self.partition
         wide = self.config.model.dim * np.dtype(self.config.model.dtype).itemsize
@@ -219,7 +256,9 @@ class MeshProblem(Problem):
             f"{cut.edge_cut:.1%} of the edges join two parts; a device gets "
             f"{n_bytes[made.exchange]:,} bytes a layer by {made.exchange} ({others})"
         )
-        return text, facts
+        planned = self.plan()
+        facts |= {"plan": {"device": planned.device, "step": planned.step}}
+        return [text, *planned.lines()], facts
 
 
 def to_host(x: jax.Array) -> np.ndarray:

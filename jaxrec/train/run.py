@@ -14,7 +14,7 @@ import optax
 
 from jaxrec import compilation, presets
 from jaxrec import config as configs
-from jaxrec.config import Config, lower_is_better
+from jaxrec.config import Config, MeshConfig, lower_is_better
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.data.formats.items import resolve_items
@@ -138,6 +138,7 @@ def resume(
     *,
     data: Dataset | ItemGraph | str | Path | None = None,
     tx: optax.GradientTransformation | None = None,
+    mesh: MeshConfig | None = None,
     quiet: bool = False,
     may_exit: bool = False,
 ) -> Run:
@@ -146,6 +147,8 @@ def resume(
     Args:
       data: needed where the run was given data in memory, or where the data moved.
       tx: needed where :func:`train` was given one.
+      mesh: the devices to go on with, where they are not those that the run began on; the bits
+        then are others, within float32's rounding.
 
     Raises:
       InputError: no run folder, or the data is not what the run began with.
@@ -153,6 +156,8 @@ def resume(
     """
     folder = check_run(run)
     config = configs.load(folder / "config.json")
+    if mesh is not None:
+        config = dataclasses.replace(config, mesh=mesh)
     done = read_json(folder / "eval.json")
     if done and (folder / "embeddings.npz").is_file() and (folder / "seen.npz").is_file():
         reporter = Reporter(quiet)
@@ -301,8 +306,9 @@ class _Session:
             seconds = round(problem.window_seconds, 3)
             self.log.timing(phase.origin, event="ranked", hard_negatives_seconds=seconds)
         if isinstance(problem, MeshProblem):
-            text, facts = problem.describe()
-            self.reporter.say(text)
+            lines, facts = problem.describe()
+            for line in lines:
+                self.reporter.say(line)
             self.log.timing(phase.origin, event="partitioned", **facts)
         loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
         return problem, loop.run(last)

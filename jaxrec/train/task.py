@@ -12,6 +12,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits, merged
 from jaxrec.errors import InputError
 from jaxrec.evaluate.run import parts
+from jaxrec.graph.halo import make_mesh
 from jaxrec.train import environment, frozen, results
 from jaxrec.train.loop import Outcome
 from jaxrec.train.mesh_problem import MeshProblem
@@ -90,6 +91,8 @@ class UserTask:
     def check(self) -> None:
         """Raise InputError for what the data lacks, before there is a folder."""
         frozen.read(self.config, self.splits.train)
+        if self.config.mesh.devices > 1:
+            make_mesh(self.config.mesh)
         if self.config.warm_start is None:
             inputs(self.config, self.splits.train)
 

@@ -1,6 +1,7 @@
 """Training on a mesh of virtual devices: equal to one device, and resumed on other meshes."""
 
 import dataclasses
+import json
 from functools import cache
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import numpy as np
 import optax
 import pytest
 
+import jaxrec
 from jaxrec.config import (
+    CheckpointConfig,
     Config,
     LossConfig,
     MeshConfig,
@@ -21,6 +24,7 @@ from jaxrec.config import (
 from jaxrec.data import synthetic
 from jaxrec.data.split import Splits, split
 from jaxrec.errors import InputError
+from jaxrec.train import results
 from jaxrec.train.checkpoint import Checkpoints
 from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.problem import Problem
@@ -195,3 +199,35 @@ def test_a_checkpoint_resumes_to_the_bit_on_its_own_mesh(tmp_path):
 def test_an_optax_chain_of_ones_own_is_refused_on_a_mesh():
     with pytest.raises(InputError, match=r"set mesh\.data and mesh\.table to 1"):
         MeshProblem.build(on((1, 2)), splits(), tx=optax.sgd(0.1))
+
+
+def test_a_run_on_a_mesh_goes_on_with_one_device(tmp_path, capsys):
+    """Interrupted on 2 x 2, ended on 1 x 1: the metrics of a run of one device."""
+    data = synthetic.make(50, 41, 500, seed=3)
+    config = dataclasses.replace(on((2, 2)), checkpoint=CheckpointConfig(every=1))
+    one = jaxrec.train(
+        dataclasses.replace(config, mesh=MeshConfig()), data=data, run=tmp_path / "1"
+    )
+    run = tmp_path / "many"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(results, "write_arrays", _stop)
+        with pytest.raises(KeyboardInterrupt):
+            jaxrec.train(config, data=data, run=run)
+    told = capsys.readouterr().out
+    assert "of the edges join two parts" in told
+    assert "moved to a device a step" in told
+    (partitioned,) = [
+        line
+        for line in map(json.loads, (run / "timing.jsonl").read_text().splitlines())
+        if line.get("event") == "partitioned"
+    ]
+    assert {"edge_cut", "exchange", "bytes_a_layer", "plan"} <= partitioned.keys()
+    done = jaxrec.resume(run, data=data, mesh=MeshConfig(), quiet=True)
+    assert done.metrics == pytest.approx(one.metrics, abs=1e-6)
+    with np.load(run / "embeddings.npz") as ours, np.load(one.folder / "embeddings.npz") as theirs:
+        for name in ("user", "item"):
+            np.testing.assert_allclose(ours[name], theirs[name], **TOLERANCE)
+
+
+def _stop(*_) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,100 @@
+"""``jaxrec plan``: what a run would need, for machines that are not here."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxrec import plan as plans
+from jaxrec.cli.arguments import parse
+from jaxrec.errors import InputError, nearest
+
+GIGABYTES = {"A100": 80, "H100": 80, "H200": 141, "B200": 180, "L4": 24, "V5E": 16, "V5P": 95}
+"""Memory of a device by name, in GB."""
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Parts of the batch and of the table."""
+
+    data: int = 1
+    table: int | None = None
+    """All devices that `data` leaves, where not given."""
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Memory, bytes moved a step and size of a checkpoint of a run on many devices."""
+
+    users: str
+    """How many, with K, M or B behind the number."""
+    items: str
+    edges: str
+    """Pairs of a user and an item."""
+    devices: str
+    """COUNTxNAME, such as 64xH200, or COUNTxMEMORY, such as 8x80GB."""
+    dim: int = 64
+    layers: int = 3
+    """0 is matrix factorisation."""
+    batch_size: int = 2048
+    negatives: int = 1
+    """Negatives a pair."""
+    optimizer: Literal["adam", "adamw", "adagrad", "sgd"] = "adam"
+    mesh: Mesh = Mesh()
+    host_memory: str | None = None
+    """Memory of a host, such as 2000GB, to be checked too."""
+
+
+def _count(text: str, name: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB]?)", text.upper())
+    if found is None or float(found[1]) == 0:
+        raise InputError(f"--{name} {text}: a number above 0 is needed, such as 100M")
+    return round(float(found[1]) * _UNITS[found[2]])
+
+
+def _memory(text: str, name: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)GB", text.upper())
+    if found is not None:
+        return round(float(found[1]) * 1e9)
+    if text.upper() not in GIGABYTES:
+        hint = nearest(text.upper(), GIGABYTES)
+        raise InputError(f"--{name}: no memory is known of {text!r}{hint}; give it, such as 80GB")
+    return GIGABYTES[text.upper()] * 10**9
+
+
+def plan(args: list[str]) -> None:
+    """Say what a run on many devices would need, before there are any."""
+    made = parse(Arguments, args, "jaxrec plan")
+    count, _, kind = made.devices.partition("x")
+    if not count.isdigit() or int(count) < 1 or not kind:
+        raise InputError(f"--devices {made.devices}: COUNTxNAME is needed, such as 64xH200")
+    memory, devices, data = _memory(kind, "devices"), int(count), made.mesh.data
+    table = made.mesh.table or max(devices // max(data, 1), 1)
+    if data < 1 or data * table > devices:
+        raise InputError(f"--mesh.data {data} x --mesh.table {table} is not within {devices}")
+    for name in ("dim", "batch_size"):
+        if getattr(made, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} must be at least 1")
+    if made.layers < 0 or made.negatives < 0:
+        raise InputError("--layers and --negatives must not be negative")
+    sizes = plans.Sizes(
+        *(_count(getattr(made, name), name) for name in ("users", "items", "edges")),
+        dim=made.dim,
+        layers=made.layers,
+        batch=made.batch_size,
+        negatives=made.negatives,
+        data=data,
+        table=table,
+        optimizer=made.optimizer,
+        buckets=True,  # the kernel of accelerators
+    )
+    found = plans.plan(sizes)
+    print("\n".join(found.lines()))
+    if sizes.edges > plans.MOST_PAIRS:
+        print(
+            f"  beyond this release: pairs are numbered by int32, {plans.MOST_PAIRS:,} at most; "
+            "the figures are those of the devices"
+        )
+    host = None if made.host_memory is None else _memory(made.host_memory, "host-memory")
+    plans.check(found, memory, host)
+    print(f"  fits {devices} x {kind}: {found.device_bytes / memory:.0%} of a device's memory")

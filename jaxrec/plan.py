@@ -1,0 +1,206 @@
+"""What a run on a mesh needs and moves, by arithmetic: no device, no data, no jax.
+
+The model, for U users, I items, N = U + I, E pairs, width D, L layers, batches of B pairs with n
+negatives each and S that all share, on ``data`` x ``table`` = P x T devices, all numbers 4 bytes
+(layers in bfloat16: 2):
+
+* A device has R = N / T rows: the table, 2 moments of them in Adam (1 in Adagrad), a gradient; of a
+  model that propagates also two tables of a layer and the X rows that a layer gets of others.
+* Its share of the graph: 2 E / T directed edges of 12 bytes (of 20 and padding up to a third more
+  where the kernel is buckets), and of the pairs and what users know, E / T of 12 bytes.
+* On every device: the row of each node (N), and 6 arrays of the rows of its part of a batch.
+* A layer gets X rows: (T - 1) R where all are gathered, else those that its edges need. A node with
+  d edges that fall at random is needed in a given other part with probability 1 - (1 - 1/T)^d. With
+  d = E / U and E / I for all users and items this is the most it can be for any degrees; with
+  counted degrees it is the mean. Neighbours that lie near each other need fewer.
+* A step: 2 L layers; the sum over ``table`` of the batch's rows (and of the table's own rows where
+  there are layers); the gradients of these gathered over ``data``; the integers of the batch's
+  pairs and private negatives summed over ``table``. A sum over T devices moves 2 (T - 1) / T of its
+  size to each, as a ring does.
+* A host holds all pairs while it cuts the graph (72 bytes a pair), and the whole table once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jaxrec.errors import InputError
+
+MOST_PAIRS = 2**31 - 1
+"""Pairs are numbered by int32."""
+_USABLE = 0.9  # of a device's memory
+_COPIES = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0, "rowwise_adagrad": 0}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is trained, and on how many devices.
+
+    ``degrees`` are counted ones: pairs (degree, nodes) of users and of items; without them all
+    users are taken to have the mean degree, and all items. ``got`` is X where the graph is cut
+    already.
+    """
+
+    users: int
+    items: int
+    edges: int
+    dim: int = 64
+    layers: int = 3
+    batch: int = 2048
+    negatives: int = 1
+    shared: int = 0
+    data: int = 1
+    table: int = 1
+    optimizer: str = "adam"
+    layer_bytes: int = 4
+    buckets: bool = False
+    sparse: bool = False
+    degrees: Sequence[tuple[int, int]] | None = None
+    got: int | None = None
+
+    @property
+    def nodes(self) -> int:
+        return self.users + self.items
+
+    @property
+    def rows(self) -> int:
+        """R."""
+        return -(-self.nodes // self.table)
+
+    def got_rows(self) -> float:
+        """X, of the cheaper exchange."""
+        if self.layers == 0 or self.table == 1:
+            return 0.0
+        if self.got is not None:
+            return float(self.got)
+        degrees = self.degrees or (
+            (self.edges / max(self.users, 1), self.users),
+            (self.edges / max(self.items, 1), self.items),
+        )
+        away = 1 - 1 / self.table
+        needed = away * sum(nodes * (1 - away**degree) for degree, nodes in degrees)
+        return min(needed, (self.table - 1) * self.rows)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Bytes, by what they are for.
+
+    Attributes:
+      device: in the memory of each.
+      host: in the memory of each, while it prepares a run.
+      step: that a device gets from others in a step.
+      checkpoint: of one on disk.
+    """
+
+    sizes: Sizes
+    device: dict[str, int]
+    host: dict[str, int]
+    step: dict[str, int]
+    checkpoint: int
+
+    @property
+    def device_bytes(self) -> int:
+        return sum(self.device.values())
+
+    @property
+    def step_bytes(self) -> int:
+        return sum(self.step.values())
+
+    def lines(self) -> list[str]:
+        """For people."""
+        s = self.sizes
+        head = (
+            f"plan: {s.users:,} users, {s.items:,} items, {s.edges:,} pairs, dim {s.dim}, "
+            f"{s.layers} layers on {s.data} x {s.table} devices (data x table)"
+        )
+        parts = {"device": self.device, "host": self.host, "step": self.step}
+        words = {
+            "device": "memory of a device",
+            "host": "memory of a host, at most",
+            "step": "moved to a device a step",
+        }
+        lines = [head]
+        for name, part in parts.items():
+            listed = ", ".join(f"{k} {shown(v)}" for k, v in part.items() if v)
+            lines.append(f"  {words[name]}: {shown(sum(part.values()))} ({listed or 'nothing'})")
+        return [*lines, f"  a checkpoint: {shown(self.checkpoint)}"]
+
+
+def shown(n_bytes: int | float) -> str:
+    """A number of bytes in the unit that suits it."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:.3g} TB"
+
+
+def plan(s: Sizes) -> Plan:
+    """The plan of some sizes, by the module's model."""
+    row, rows, others = 4 * s.dim, s.rows, s.table - 1
+    copies = _COPIES[s.optimizer]
+    got, per_edge = s.got_rows(), 12 + (8 * 4 / 3 if s.buckets else 0)
+    in_part = -(-s.batch // s.data) * (2 + s.negatives) + s.shared
+    own = 8 if s.optimizer in ("adam", "adamw") else 4
+    work = rows * row * (not s.sparse) + (2 * rows + got) * s.dim * s.layer_bytes * (s.layers > 0)
+    device = {
+        "table and optimizer": rows * row * (1 + copies) + (rows * 4 if own == 4 else 0),
+        "gradient and layers": work,
+        "graph": 2 * s.edges / s.table * per_edge + 8 * rows,
+        "pairs": 12 * s.edges / s.table + 16 * s.users / s.table,
+        "places": 4 * s.nodes,
+        "batch": 6 * in_part * row,
+    }
+    host = {"pairs": 72 * s.edges, "table": s.nodes * row}
+    ring = 2 * others / s.table
+    drawn = 4 * s.batch * (2 + s.negatives)
+    step = {
+        "layers": 2 * s.layers * got * s.dim * s.layer_bytes,
+        "rows of the batch": ring * in_part * row * (2 if s.layers else 1),
+        "gradients of the batch": (s.data - 1) * in_part * ((1 if s.sparse else 2) * row + 4),
+        "the draw": ring * drawn,
+    }
+    whole = s.nodes * row * (1 + copies)
+
+    def rounded(of: dict[str, Any]) -> dict[str, int]:
+        return {name: round(value) for name, value in of.items()}
+
+    return Plan(s, rounded(device), rounded(host), rounded(step), whole)
+
+
+def smallest(s: Sizes, limit: int) -> int | None:
+    """The fewest parts of the table, a power of 2, with which a device needs no more than
+    ``limit`` bytes; None where no number helps."""
+    for power in range(31):
+        if plan(replace(s, data=1, table=2**power, got=None)).device_bytes <= limit:
+            return 2**power
+    return None
+
+
+def check(made: Plan, device_bytes: int, host_bytes: int | None = None) -> None:
+    """Refuse what cannot fit.
+
+    Args:
+      device_bytes, host_bytes: memory of each; a tenth is kept free.
+
+    Raises:
+      InputError: names what is short, and the smallest mesh that would do.
+    """
+    limit = int(_USABLE * device_bytes)
+    if made.device_bytes > limit:
+        parts = smallest(made.sizes, limit)
+        mend = (
+            "no mesh of these would do"
+            if parts is None
+            else (f"the smallest mesh that would do is --mesh.data 1 --mesh.table {parts}")
+        )
+        raise InputError(
+            f"a device would need {shown(made.device_bytes)}, and has {shown(limit)} "
+            f"of {shown(device_bytes)} to use; {mend}"
+        )
+    if host_bytes is not None and sum(made.host.values()) > _USABLE * host_bytes:
+        raise InputError(
+            f"a host would need {shown(sum(made.host.values()))} while it cuts the graph, and has "
+            f"{shown(host_bytes)}; take a host with more memory, or fewer pairs"
+        )

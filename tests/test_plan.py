@@ -1,0 +1,112 @@
+"""What the plan says, against the arrays and the operations of real programs."""
+
+import dataclasses
+import math
+
+import jax
+import numpy as np
+import pytest
+from processes import jaxrec
+
+from jaxrec import plan as plans
+from jaxrec.config import Config, MeshConfig, ModelConfig, NegativesConfig, OptimConfig, TrainConfig
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.split import Splits
+from jaxrec.errors import InputError
+from jaxrec.train.mesh_problem import MeshProblem
+from jaxrec.train.mesh_traffic import moved
+
+CONFIG = Config(model=ModelConfig(dim=16, layers=2), train=TrainConfig(batch_size=256))
+MF = ModelConfig("mf", dim=16, layers=0)
+
+
+def random_splits(users: int, items: int, edges: int) -> Splits:
+    """Pairs that fall at random, which is what the plan takes them to do."""
+    rng = np.random.default_rng(0)
+    pair = np.sort(rng.choice(users * items, edges, replace=False))
+    user, item = (x.astype(np.int32) for x in np.divmod(pair, items))
+    train = Dataset(user, item, np.arange(users), np.arange(items))
+    none = dataclasses.replace(train, user=user[:0], item=item[:0])
+    return Splits(train, none, none)
+
+
+def built(edges: int, mesh: tuple[int, int], **changes) -> MeshProblem:
+    config = dataclasses.replace(CONFIG, mesh=MeshConfig(*mesh, order="data"), **changes)
+    return MeshProblem.build(config, random_splits(2000, 1500, edges))
+
+
+def on_one_device(tree) -> int:
+    """Bytes of a tree on one device."""
+
+    def one(x) -> int:
+        x = jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
+        return math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
+
+    return sum(map(one, jax.tree.leaves(tree)))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_arrays_take_the_memory_that_the_plan_says(optimizer):
+    made = built(30000, (2, 4), optim=OptimConfig(optimizer))
+    device = made.plan().device
+    state = made.initial_state()
+    assert on_one_device(state) == pytest.approx(device["table and optimizer"], rel=0.1)
+    shard = made.data.shard.graph
+    assert on_one_device(shard) == pytest.approx(device["graph"], rel=0.1)
+    pairs = made.data.pairs, made.data.known, made.data.users
+    assert on_one_device(pairs) == pytest.approx(device["pairs"], rel=0.1)
+    assert on_one_device(made.data.place_N) == device["places"]
+
+
+@pytest.mark.parametrize(
+    ("edges", "mesh", "changes"),
+    [
+        (4000, (1, 4), {}),  # few of the rows are needed
+        (60000, (2, 4), {}),  # nearly all
+        (30000, (2, 2), {"negatives": NegativesConfig("shared", 64)}),
+        (30000, (2, 4), {"model": MF}),
+        (30000, (2, 4), {"model": MF, "optim": OptimConfig(sparse=True)}),
+    ],
+    ids=["few", "most", "shared", "mf", "mf-rows"],
+)
+def test_a_step_moves_the_bytes_that_the_plan_says(edges, mesh, changes):
+    made = built(edges, mesh, **changes)
+    state = made.initial_state()
+    counted = moved(made.mesh, made.stepper.dispatch, state, made.data, made.number(1))
+    total = sum(counted.values())
+    assert made.plan().step_bytes == pytest.approx(total, rel=0.1)
+    # Nor does it need the cut graph: the degrees of the nodes are enough.
+    assert made.plan(counted=False).step_bytes == pytest.approx(total, rel=0.1)
+
+
+def test_equal_degrees_move_the_most():
+    equal = plans.Sizes(1000, 1000, 4000, table=8)
+    uneven = dataclasses.replace(equal, degrees=[(1, 900), (31, 100), (4, 1000)])
+    assert uneven.got_rows() < equal.got_rows() <= 7 * equal.rows
+    assert plans.Sizes(1000, 1000, 4000, table=1).got_rows() == 0
+
+
+def test_what_cannot_fit_is_refused_with_the_smallest_mesh_that_would():
+    sizes = plans.Sizes(10**8, 10**7, 10**9, table=2)
+    with pytest.raises(InputError, match=r"--mesh\.table (\d+)") as caught:
+        plans.check(plans.plan(sizes), 24 * 10**9)
+    named = int(str(caught.value).split("--mesh.table ")[1])
+    for table, fits in ((named, True), (named // 2, False)):
+        needs = plans.plan(dataclasses.replace(sizes, table=table)).device_bytes
+        assert (needs <= 0.9 * 24e9) == fits
+    with pytest.raises(InputError, match="a host would need"):
+        plans.check(plans.plan(dataclasses.replace(sizes, table=named)), 24 * 10**9, 10**9)
+
+
+def test_the_command_plans_for_machines_that_are_not_here():
+    size = ("--users", "100M", "--items", "10M", "--edges", "10B", "--dim", "64")
+    done = jaxrec("plan", *size, "--devices", "64xH200")
+    assert done.returncode == 0, done.stderr
+    for words in ("memory of a device", "moved to a device a step", "a checkpoint", "int32"):
+        assert words in done.stdout
+    done = jaxrec("plan", *size, "--devices", "2x24GB")
+    assert done.returncode == 2
+    assert "the smallest mesh that would do is --mesh.data 1 --mesh.table" in done.stderr
+    for wrong, words in (("64", "COUNTxNAME"), ("8xH20", "'H200'"), ("0xH100", "COUNTxNAME")):
+        done = jaxrec("plan", *size, "--devices", wrong)
+        assert (done.returncode, words in done.stderr) == (2, True), done.stderr
