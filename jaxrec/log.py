@@ -66,22 +66,31 @@ class RunLog:
     Args:
       run: the run folder.
       keep_bytes: cut metrics.jsonl back to this length first (what the checkpoint knew of).
+      writes: whether anything is written; else the records are kept in memory alone, as by the
+        processes of a run that are not its first.
     """
 
-    def __init__(self, run: Path, config: LogConfig, keep_bytes: int = 0) -> None:
-        self._path = run / "metrics.jsonl"
+    def __init__(
+        self, run: Path, config: LogConfig, keep_bytes: int = 0, writes: bool = True
+    ) -> None:
+        self._path, self._writes = run / "metrics.jsonl", writes
         if keep_bytes and (not self._path.exists() or self._path.stat().st_size < keep_bytes):
             raise InputError(f"{self._path}: lines that the checkpoint knows of are gone")
-        self._file = self._path.open("a", encoding="utf-8")
-        self._file.truncate(keep_bytes)
-        self.records: list[dict[str, Any]] = read_lines(self._path)
+        where = self._path if writes else Path(os.devnull)
+        self._file = where.open("a", encoding="utf-8")
+        if writes:
+            self._file.truncate(keep_bytes)
+        self.records: list[dict[str, Any]] = []
+        if keep_bytes:
+            self.records = read_lines(self._path, keep_bytes)
         self._index = {(r["step"], r["split"]): r for r in self.records}
-        self._timing = (run / "timing.jsonl").open("a", encoding="utf-8")
+        timing = run / "timing.jsonl" if writes else where
+        self._timing = timing.open("a", encoding="utf-8")
         self._began = time.perf_counter()
         self._sinks: list[Sink] = []
-        if config.tensorboard:
+        if writes and config.tensorboard:
             self._sinks.append(_TensorBoard(run))
-        if config.wandb is not None:
+        if writes and config.wandb is not None:
             self._sinks.append(_Wandb(run, config.wandb))
 
     def record(self, step: int, epoch: float, split: str, phase: str, **values: float) -> None:
@@ -102,6 +111,8 @@ class RunLog:
     def offset(self) -> int:
         """Length of metrics.jsonl in bytes, safe on disk: what a checkpoint remembers."""
         self._file.flush()
+        if not self._writes:
+            return 0
         os.fsync(self._file.fileno())
         return self._path.stat().st_size
 

@@ -177,10 +177,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, size: int | None = None) -> list[dict[str, Any]]:
     """The records of a JSON-lines file; none where it is not there (yet).
 
-    A last line without its line end is one that a killed run had begun: it does not count.
+    A last line without its line end is one that a killed run had begun: it does not count. Nor does
+    what lies beyond ``size`` bytes, where given.
 
     Raises:
       InputError: a complete line is no JSON object.
@@ -188,7 +189,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     records = []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    lines = path.read_bytes()[:size].decode("utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:
             record = json.loads(line)

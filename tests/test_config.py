@@ -157,6 +157,10 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: SplitConfig(test_time=1.0), "temporal"),
         (lambda: ModelConfig("mf", layers=3), "model.layers"),
         (lambda: MeshConfig(table=0), "mesh.table must be at least 1"),
+        (lambda: MeshConfig(processes=2), "mesh.processes and mesh.process_id need mesh.coord"),
+        (lambda: MeshConfig(coordinator="here"), "mesh.coordinator is HOST:PORT or auto"),
+        (lambda: MeshConfig(coordinator="a:1"), "mesh.coordinator needs mesh.processes"),
+        (lambda: MeshConfig(1, 2, "data", "auto", "a:1", 2, 2), "mesh.process_id 2 is not within"),
         (
             lambda: Config(model=ModelConfig("ngcf"), mesh=MeshConfig(table=2)),
             "model.name ngcf trains on one device, not on a mesh; take lightgcn or mf",

@@ -16,6 +16,7 @@ MAY = {
     "errors": set(),
     "config": set(),
     "plan": set(),
+    "hosts": set(),
     "files": set(),
     "_packages": set(),
     "presets": set(),
@@ -38,7 +39,7 @@ MAY = {
     "report": {"data", "evaluate", "runfolder", "presets", "doctor"},
     "doctor": {"data", "models", "losses", "evaluate", "runfolder"},
     "train": {
-        "plan",
+        *("plan", "hosts"),
         *("data", "graph", "models", "losses", "negatives", "optim", "rowwise", "evaluate"),
         *("log", "runfolder", "report", "presets", "compilation", "hashing", "doctor"),
     },

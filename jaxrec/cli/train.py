@@ -95,6 +95,10 @@ class ResumeMesh:
     """Parts that a batch is split into."""
     table: int | None = None
     """Parts that the table and the graph are split into."""
+    coordinator: str | None = None
+    """Of several processes: HOST:PORT of the first, or auto."""
+    processes: int | None = None
+    process_id: int | None = None
 
 
 @dataclass(frozen=True)

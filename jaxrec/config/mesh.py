@@ -1,6 +1,6 @@
 """The section of a configuration that says how a run is laid out over devices."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jaxrec.config.checks import check
@@ -24,11 +24,42 @@ class MeshConfig:
     """How a layer of propagation gets the rows of other devices: all of them, or those that its
     edges need by one exchange or by one to each neighbour in turn; auto moves the fewest bytes."""
 
+    coordinator: str | None = None
+    """Of several processes: HOST:PORT of the first, or `auto` where JAX finds them by itself
+    (SLURM, Open MPI, Kubernetes, TPU). Not given: one process."""
+    processes: int | None = None
+    """How many there are (not with auto)."""
+    process_id: int | None = None
+    """Which one this is, from 0 (not with auto)."""
+
     def __post_init__(self) -> None:
         check(self.data >= 1, f"mesh.data must be at least 1, not {self.data}")
         check(self.table >= 1, f"mesh.table must be at least 1, not {self.table}")
+        numbers = self.processes, self.process_id
+        if self.coordinator in (None, "auto"):
+            check(
+                numbers == (None, None),
+                "mesh.processes and mesh.process_id need mesh.coordinator, as HOST:PORT",
+            )
+            return
+        host, _, port = self.coordinator.rpartition(":")
+        check(
+            bool(host) and port.isdigit(),
+            f"mesh.coordinator is HOST:PORT or auto, not {self.coordinator}",
+        )
+        if self.processes is None or self.process_id is None:
+            check(False, "mesh.coordinator needs mesh.processes and mesh.process_id")
+        else:
+            check(
+                0 <= self.process_id < self.processes,
+                f"mesh.process_id {self.process_id} is not within mesh.processes {self.processes}",
+            )
 
     @property
     def devices(self) -> int:
         """How many there must be."""
         return self.data * self.table
+
+    def of_any_process(self) -> "MeshConfig":
+        """Without what is one process's own: what config.json says."""
+        return replace(self, coordinator=None, processes=None, process_id=None)

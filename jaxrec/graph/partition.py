@@ -283,7 +283,8 @@ def _stacked(
     stacked = jax.tree.map(lambda *xs: np.stack(xs), *made)
     if not buckets:
         return stacked
-    with jax.default_device(jax.devices("cpu")[0]):  # no device holds the parts of others
+    here = jax.local_devices(backend="cpu")[0]
+    with jax.default_device(here):  # no device holds the parts of others
         each = [
             bucketed.build(graph.indptr, of, weight)
             for graph, (of, _, weight) in zip(made, local, strict=True)

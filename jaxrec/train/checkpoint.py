@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxrec import hosts
 from jaxrec.errors import RunError
 
 MANIFEST = "manifest.json"
@@ -145,6 +146,8 @@ class Checkpoints:
 
     def _seal(self, path: Path, meta: dict[str, Any]) -> None:
         self._orbax.wait_until_finished()
+        if not hosts.first():
+            return
         write_manifest(path, meta)
         sealed = [s for s in self.steps() if (self.folder / str(s) / MANIFEST).is_file()]
         for step in sealed[: -self.keep]:
@@ -173,7 +176,7 @@ class Checkpoints:
 
     def _drop_partial(self) -> None:
         """Remove what saves that never ended left behind."""
-        if not self.folder.is_dir():
+        if not hosts.first() or not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
             if not path.name.isdigit() or not (path / MANIFEST).is_file():
@@ -185,6 +188,11 @@ class Checkpoints:
         Args:
           warn: told of each damaged checkpoint, by name, that was passed over.
         """
+        found = self._last(warn) if hosts.first() else None
+        step = hosts.from_first(-1 if found is None else found.step)
+        return found if hosts.first() or step < 0 else Sealed(step, self.meta(step))
+
+    def _last(self, warn: Callable[[str], None]) -> Sealed | None:
         for step in self.steps()[::-1]:
             try:
                 return Sealed(step, read_manifest(self.folder / str(step)))
@@ -220,10 +228,11 @@ class Checkpoints:
 
     def cut(self, step: int) -> None:
         """Forget what lies after ``step`` (-1: everything) and what was never sealed."""
-        for later in self.steps():
+        for later in self.steps() if hosts.first() else ():
             if later > step:
                 shutil.rmtree(self.folder / str(later), ignore_errors=True)
         self._drop_partial()
+        hosts.barrier("cut")
 
     def close(self) -> None:
         """Wait for the save under way and stop the thread. Raises RunError if it failed."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import jax
 import jax.numpy as jnp
 
+from jaxrec import hosts
 from jaxrec.config import lower_is_better
 from jaxrec.errors import Interrupted, RunError
 from jaxrec.log import Reporter, RunLog
@@ -173,7 +174,7 @@ class Loop:
         first, waited = step, _waited(dispatch)
         # One dispatch at least, so that a run gets on however short checkpoint.minutes is.
         while step < boundary and (step == first or not (self.watch() or self._overdue())):
-            n = min(self._pace.steps, boundary - step)
+            n = min(hosts.from_first(self._pace.steps), boundary - step)
             state, totals = dispatch(state, self.problem.data, self.problem.number(n))
             step += n
             if late is not None:
@@ -288,7 +289,8 @@ class Loop:
         return 0 < self.config.train.patience <= best.since
 
     def _overdue(self) -> bool:
-        return time.monotonic() - self._saved_at > self.config.checkpoint.minutes * 60
+        over = time.monotonic() - self._saved_at > self.config.checkpoint.minutes * 60
+        return bool(hosts.from_first(over))
 
     def _checkpoint_due(self, step: int) -> bool:
         return self.cadence.due(self.cadence.checkpoint, step) or self._overdue()

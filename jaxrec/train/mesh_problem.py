@@ -135,7 +135,9 @@ class MeshProblem(Problem):
     def initial_state(self) -> TrainState:
         """The state before step 0, each device's rows on it."""
         specs = self._stepper.specs(self._shape())
-        with jax.default_device(jax.devices("cpu")[0]):  # no device has room for all rows
+        with jax.default_device(
+            jax.local_devices(backend="cpu")[0]
+        ):  # no device has room for all rows
             params = self._params()
         params = put(self.mesh, params, specs.params)
         placed = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)

@@ -13,7 +13,7 @@ import optax
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
-from jaxrec import models, optim, rowwise
+from jaxrec import hosts, models, optim, rowwise
 from jaxrec.config import Config
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.split import Splits
@@ -151,6 +151,7 @@ class Problem(OneDevice):
 
     def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
         """The state of a checkpoint of this run. Raises Damaged, RunError."""
+        hosts.barrier("restore")  # the first process has sealed it
         layout = checkpoints.meta(step).get("layout")
         if layout == self.notes().get("layout"):
             return checkpoints.restore(step, self.blank_state())

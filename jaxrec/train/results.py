@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxrec import hosts
 from jaxrec.evaluate.run import always, measure, protocol
 from jaxrec.evaluate.slices import slices
 from jaxrec.files import write_json, write_npz
@@ -28,7 +29,10 @@ def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
     embeddings = {name: np.asarray(array).astype(str) for name, array in ids.items()}
     learned = jax.device_get(problem.learned(outcome.state))
     embeddings |= {name: np.asarray(array, np.float32) for name, array in learned.items()}
-    write_npz(run / "parameters.npz", problem.parameters(outcome.state))
+    parameters = problem.parameters(outcome.state)
+    if not hosts.first():
+        return
+    write_npz(run / "parameters.npz", parameters)
     write_json(run / "features.json", problem.takes.to_dict())
     write_npz(run / "seen.npz", seen._asdict())
     write_npz(run / "embeddings.npz", embeddings)
@@ -103,7 +107,7 @@ def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWat
         return
     k = 20 if 20 in problem.config.eval.k else max(problem.config.eval.k)
     detail = evaluator.breakdown(problem.scorer(outcome.state), k, watch)
-    if detail is None:
+    if detail is None or not hosts.first():
         return
     train = problem.splits.train
     content = slices(

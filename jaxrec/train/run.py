@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import optax
 
-from jaxrec import compilation, presets
+from jaxrec import compilation, hosts, presets
 from jaxrec import config as configs
 from jaxrec.config import Config, MeshConfig, lower_is_better
 from jaxrec.data.dataset import Dataset
@@ -98,17 +98,20 @@ def train(
     if vectors is not None:
         model = dataclasses.replace(config.model, frozen_items=str(Path(vectors).resolve()))
         config = dataclasses.replace(config, model=model)
+    hosts.join(config.mesh)
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
             warm.check_alike(config)
             task = _task(config, config.data if data is None else data)
             task.check()  # what the data lacks is told before there is a folder
-            folder = _new_folder(config, run)
+            folder = hosts.made_by_first(lambda: _new_folder(config, run), run)
         with _locked(folder):
-            if any(path.name != ".lock" for path in folder.iterdir()):
-                raise InputError(f"{folder}: another process has begun a run there")
-            write_json(folder / "config.json", configs.to_dict(config))
-            return _go(folder, task, tx, Reporter(quiet), watch)
+            if hosts.first():
+                if any(path.name != ".lock" for path in folder.iterdir()):
+                    raise InputError(f"{folder}: another process has begun a run there")
+                stored = dataclasses.replace(config, mesh=config.mesh.of_any_process())
+                write_json(folder / "config.json", configs.to_dict(stored))
+            return _go(folder, task, tx, Reporter(quiet or not hosts.first()), watch)
 
 
 def _task(
@@ -158,6 +161,7 @@ def resume(
     config = configs.load(folder / "config.json")
     if mesh is not None:
         config = dataclasses.replace(config, mesh=mesh)
+    hosts.join(config.mesh)
     done = read_json(folder / "eval.json")
     if done and (folder / "embeddings.npz").is_file() and (folder / "seen.npz").is_file():
         reporter = Reporter(quiet)
@@ -169,7 +173,7 @@ def resume(
         with watch.may_leave(_nothing):
             task = _task(config, data, folder)
         with _locked(folder):
-            return _go(folder, task, tx, Reporter(quiet), watch)
+            return _go(folder, task, tx, Reporter(quiet or not hosts.first()), watch)
 
 
 def _nothing() -> None:
@@ -207,7 +211,10 @@ def _next_free(preset: str) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder. Raises InputError where another process does."""
+    """Hold the folder. Raises InputError where another process does, which is not of this run."""
+    if not hosts.first():
+        yield
+        return
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -229,12 +236,14 @@ def _go(
         with reporter, contextlib.ExitStack() as stack:
             with watch.may_leave(_nothing):
                 environment.check(folder, tx is not None, reporter.say)
-                task.record(folder, tx is not None)
+                if hosts.first():
+                    task.record(folder, tx is not None)
                 checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
                 stack.callback(checkpoints.close)
                 last = checkpoints.last(reporter.say)
                 checkpoints.cut(-1 if last is None else last.step)
-                log = RunLog(folder, config.log, last.meta["metrics_bytes"] if last else 0)
+                kept = last.meta["metrics_bytes"] if last else 0
+                log = RunLog(folder, config.log, kept, hosts.first())
                 stack.callback(log.close)
             line, *more = task.describe()
             reporter.say(line)
@@ -324,9 +333,10 @@ class _Session:
                 self._leave()
             self._record_final(problem, outcome, evaluation)
             self.log.timing(outcome.end, event="finished")
-            write_json(self.folder / "eval.json", evaluation)
-            self._show(evaluation)
-            _write_report(self.folder, self.reporter)
+            if hosts.first():
+                write_json(self.folder / "eval.json", evaluation)
+                self._show(evaluation)
+                _write_report(self.folder, self.reporter)
         except InputError as e:
             raise _cannot_write(self.folder, e) from e
         self.reporter.say(f"run folder: {self.folder}")

@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
+from jaxrec import hosts
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEAT_SECONDS = 1.0  # launchers send one request twice (to the child, then to its group)
 
@@ -71,8 +73,12 @@ class SignalWatch:
         self._read.close()
 
     def __call__(self) -> bool:
-        """Whether a signal came: what loops poll."""
-        return self.received is not None
+        """Whether a signal came, to any process of the run: what loops poll, all at the same
+        step."""
+        agreed = hosts.greatest(self.received or 0)
+        if agreed and self.received is None:
+            self.received = agreed
+        return bool(agreed)
 
     @contextmanager
     def may_leave(self, last: Callable[[], None]) -> Iterator[None]:
