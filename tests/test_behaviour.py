@@ -42,7 +42,7 @@ MODELS = {
     "triplet": {
         "model": {"name": "two-tower", "layers": 0, "tower_dims": (32,), "ids": False},
         "loss": {"name": "triplet"},
-        "negatives": {"candidates": 4, "pick": "semi-hard"},
+        "negatives": {"count": 4},
     },
     "learned score": {"model": {"name": "mf", "layers": 0, "score": "mlp", "score_width": 8}},
     "in-batch softmax": {
