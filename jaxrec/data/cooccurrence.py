@@ -8,7 +8,8 @@ import itertools
 import numpy as np
 
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.itemgraph import ItemGraph, summed
+from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.data.keys import starts, summed
 from jaxrec.errors import InputError
 
 _BLOCK = 1 << 23
@@ -87,7 +88,7 @@ def _blocks(count: np.ndarray, block: int) -> list[slice]:
 def _counted(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The unique keys, ascending, and how often each is there; ``key`` is sorted in place."""
     key.sort()
-    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])
+    first = starts(key)
     return key[first], np.diff(first, append=len(key)).astype(np.float64)
 
 

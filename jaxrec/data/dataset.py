@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxrec.data import prepared
 from jaxrec.data.features import Features
+from jaxrec.data.keys import distinct
 from jaxrec.errors import InputError
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -147,7 +148,7 @@ class Dataset:
     def _csr(self, user: np.ndarray, item: np.ndarray) -> Csr:
         key = user.astype(np.int64) * self.n_items + item
         if not (key[1:] > key[:-1]).all():
-            user, item = np.divmod(np.unique(key), max(self.n_items, 1))
+            user, item = np.divmod(distinct(key), max(self.n_items, 1))
         indptr = np.append(0, np.cumsum(np.bincount(user, minlength=self.n_users)))
         return Csr(indptr.astype(np.int32), np.array(item, np.int32))
 

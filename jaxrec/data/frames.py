@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from jaxrec.data.features import Bag, Category, Column, Features, Number, Vector
+from jaxrec.data.keys import distinct
 from jaxrec.errors import InputError, nearest
 
 _MISTAKES = 10
@@ -133,7 +134,7 @@ def _bag(lists: pl.Series) -> Bag:
     frame = pl.DataFrame({"row": np.arange(len(lists)), "name": lists}).explode("name")
     code, names = _coded(frame["name"])
     rows = frame["row"].to_numpy()[code > 0]
-    key = np.unique(rows * len(names) + code[code > 0])
+    key = distinct(rows * len(names) + code[code > 0])
     row, code = np.divmod(key, len(names))
     indptr = np.searchsorted(row, np.arange(len(lists) + 1))
     return Bag(indptr.astype(np.int32), code.astype(np.int32), names)

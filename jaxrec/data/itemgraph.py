@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxrec.data import prepared
 from jaxrec.data.features import Features
+from jaxrec.data.keys import summed
 from jaxrec.errors import InputError
 
 FORMAT = "jaxrec item graph"
@@ -223,22 +224,3 @@ class PairSplits(NamedTuple):
     train: ItemGraph
     validation: LabelledPairs
     test: LabelledPairs
-
-
-def distinct(key: np.ndarray) -> np.ndarray:
-    """The unique keys, ascending: np.unique's answer, whose hash table costs 50 times as much."""
-    key = np.sort(key)
-    return key[np.concatenate([[True], key[1:] != key[:-1]])[: len(key)]]
-
-
-def summed(
-    key: np.ndarray, weight: np.ndarray, kept: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The unique keys, ascending, and the sum of the weights of each (float64)."""
-    if kept is not None and not kept.all():
-        key, weight = key[kept], weight[kept]
-    order = np.argsort(key, kind="stable")
-    key, weight = key[order], weight[order]
-    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])
-    total = np.add.reduceat(weight, first, dtype=np.float64) if len(first) else weight[:0]
-    return key[first], total.astype(np.float64)

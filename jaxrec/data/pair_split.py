@@ -7,7 +7,8 @@ held-out pairs, that are in no pair of the whole graph. No pair, true or negativ
 import numpy as np
 
 from jaxrec.config import PairsConfig
-from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, PairSplits, distinct
+from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, PairSplits
+from jaxrec.data.keys import distinct
 from jaxrec.errors import InputError
 
 _SPARSE = 4

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.features import Bag, Category, Column, Features, Number
+from jaxrec.data.keys import distinct
 from jaxrec.errors import InputError
 
 LOYALTY = 0.8
@@ -237,7 +238,7 @@ def telling(
     count = np.where(rng.random(n) < missing, 0, rng.integers(1, _TAGS + 1, n))
     there_nT = np.arange(_TAGS) < count[:, None]
     n_tags = communities * _TAGS_OF_OWN
-    row, tag = np.divmod(np.unique((rows_nT * n_tags + tag_nT)[there_nT]), n_tags)
+    row, tag = np.divmod(distinct((rows_nT * n_tags + tag_nT)[there_nT]), n_tags)
     indptr = np.searchsorted(row, np.arange(n + 1)).astype(np.int32)
     level = np.log(share * n) + rng.normal(0, 0.5, n)
     level[rng.random(n) < missing] = np.nan

@@ -7,7 +7,8 @@ one, with probability ``LOYALTY`` of the same community, by popularity too.
 
 import numpy as np
 
-from jaxrec.data.itemgraph import ItemGraph, distinct
+from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.data.keys import distinct
 from jaxrec.data.synthetic import Truth, draw_items, ids, telling, truth
 from jaxrec.errors import InputError
 

@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrec.data.dataset import Csr
-from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, distinct
+from jaxrec.data.itemgraph import ItemGraph, LabelledPairs
+from jaxrec.data.keys import distinct
 from jaxrec.errors import InputError
 from jaxrec.evaluate.curves import areas, pr_curve, roc_curve
 from jaxrec.evaluate.ranking import Breakdown, Evaluator

@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrec.data.dataset import Csr
+from jaxrec.data.keys import distinct
 from jaxrec.errors import RunError
 from jaxrec.evaluate.scorers import TILES, ScoreFn, Scorer
 
@@ -35,7 +36,7 @@ def union(a: Csr, b: Csr) -> Csr:
     user = np.concatenate([np.repeat(np.arange(n_users), csr.degree) for csr in (a, b)])
     item = np.concatenate([a.indices, b.indices])
     width = int(item.max(initial=0)) + 1
-    user, item = np.divmod(np.unique(user * width + item), width)
+    user, item = np.divmod(distinct(user * width + item), width)
     indptr = np.searchsorted(user, np.arange(n_users + 1))
     return Csr(indptr.astype(np.int32), item.astype(np.int32))
 

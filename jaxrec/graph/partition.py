@@ -12,6 +12,7 @@ import jraph
 import numpy as np
 
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.keys import distinct
 from jaxrec.errors import InputError
 from jaxrec.graph import buckets as bucketed
 from jaxrec.graph.bipartite import (
@@ -191,7 +192,7 @@ def partition(
 
 def _needed(sender: np.ndarray, part: int, layout: Layout) -> list[np.ndarray]:
     """By owner, the rows (numbered within their part) that a part's edges need of others."""
-    row = np.unique(sender)
+    row = distinct(sender)
     owner = row // layout.rows
     none = np.zeros(0, row.dtype)
     return [none if t == part else row[owner == t] - t * layout.rows for t in range(layout.parts)]

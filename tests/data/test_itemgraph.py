@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jaxrec.data import synthetic_items
 from jaxrec.data.features import Category, Features
-from jaxrec.data.itemgraph import ItemGraph, distinct, summed
+from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
 
 PAIRS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6), st.integers(1, 4)), max_size=40)
@@ -51,16 +51,6 @@ def test_adjacency_is_the_dense_symmetric_matrix(pairs):
         assert near.indices[row].tolist() == np.flatnonzero(dense[i]).tolist()
         assert near.weight[row].tolist() == dense[i][dense[i] > 0].tolist()
     assert near.degree.tolist() == graph.degree().tolist() == (dense > 0).sum(axis=1).tolist()
-
-
-@given(st.lists(st.integers(-5, 5), max_size=20))
-def test_distinct_and_summed_are_those_of_numpy(numbers):
-    key = np.array(numbers, np.int64)
-    np.testing.assert_array_equal(distinct(key), np.unique(key))
-    found, total = summed(key, np.ones(len(key), np.float32))
-    expected, count = np.unique(key, return_counts=True)
-    np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(total, count)
 
 
 def test_a_saved_graph_comes_back_memory_mapped_and_with_its_features(graph, tmp_path):

@@ -26,6 +26,7 @@ import numpy as np
 
 from jaxrec.data.features import Category, Column, Features
 from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.data.keys import starts
 from jaxrec.errors import InputError
 
 LONGEST_LINE = 1 << 20
@@ -319,7 +320,7 @@ def _merged(
         part = key[start : start + _BLOCK]
         pair, kind[start : start + _BLOCK] = np.divmod(part, max(len(weights), 1))
         part[:] = pair
-    first = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])
+    first = starts(key)
     each = weights.astype(np.float32)[kind]
     total = np.add.reduceat(each, first) if len(first) else each
     key = key[first]
