@@ -5,7 +5,13 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 ``Config``, and ``from_dict`` of it gives an equal ``Config`` back.
 """
 
-from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check_cutoffs, lower_is_better
+from jaxrec.config.checks import (
+    PAIR_METRICS,
+    RATING_METRICS,
+    check_cutoffs,
+    lower_is_better,
+    shown_cutoff,
+)
 from jaxrec.config.codec import from_dict, load, to_dict
 from jaxrec.config.items import OVER_ITEMS, RELATIONS, PairsConfig, WalksConfig
 from jaxrec.config.mesh import MeshConfig
@@ -49,5 +55,6 @@ __all__ = [
     "from_dict",
     "load",
     "lower_is_better",
+    "shown_cutoff",
     "to_dict",
 ]

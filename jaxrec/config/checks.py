@@ -29,3 +29,8 @@ def check_cutoffs(ks: Sequence[int]) -> None:
         f"eval.k must be one or more cut-offs of at least 1, not ({listed})",
     )
     check(len(set(ks)) == len(ks), f"eval.k names a cut-off twice: {listed}")
+
+
+def shown_cutoff(ks: Sequence[int]) -> int:
+    """The cut-off of the metrics that are shown where there is room for one: 20, or the largest."""
+    return 20 if 20 in ks else max(ks)

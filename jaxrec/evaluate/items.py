@@ -92,7 +92,7 @@ def served(
 
     The content of slices.json but for its split; None where nothing is ranked.
     """
-    k = 20 if 20 in ks else max(ks)
+    k = configs.shown_cutoff(ks)
     detail = judge.breakdown(scorer, k)
     if detail is None:
         return None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.config import OVER_ITEMS
+from jaxrec.config import OVER_ITEMS, shown_cutoff
 from jaxrec.runfolder import check_run, read_curves, read_json, read_lines
 
 
@@ -72,7 +72,7 @@ class Run:
         if not self.of_items:
             return list(dict.fromkeys((self.metric, self.metric.replace("recall", "ndcg"))))
         ks = [int(n[7:]) for n in self.final.get("metrics", {}) if n.startswith("recall@")]
-        recall = [f"recall@{20 if 20 in ks else max(ks)}"] if ks else []
+        recall = [f"recall@{shown_cutoff(ks)}"] if ks else []
         return list(dict.fromkeys((self.metric, "auc", "average_precision", *recall)))
 
     @property

@@ -61,11 +61,8 @@ def read(config: Config, train: Dataset) -> FrozenItems | None:
     return FrozenItems(row, vector[at].astype(np.float32))
 
 
-def describe(config: Config, train: Dataset) -> str | None:
-    """How many items have a vector; None where none are asked for."""
-    found = read(config, train)
-    if found is None:
-        return None
+def describe(found: FrozenItems, config: Config, train: Dataset) -> str:
+    """How many items have a vector."""
     lack = train.n_items - len(found.row)
     rest = f"; the other {lack:,} score 0" if lack else ""
     return f"item vectors of {config.model.frozen_items} for {len(found.row):,} items{rest}"

@@ -135,9 +135,8 @@ class MeshProblem(Problem):
     def initial_state(self) -> TrainState:
         """The state before step 0, each device's rows on it."""
         specs = self._stepper.specs(self._shape())
-        with jax.default_device(
-            jax.local_devices(backend="cpu")[0]
-        ):  # no device has room for all rows
+        here = jax.local_devices(backend="cpu")[0]
+        with jax.default_device(here):  # no device has room for all rows
             params = self._params()
         params = put(self.mesh, params, specs.params)
         placed = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
@@ -239,8 +238,8 @@ class MeshProblem(Problem):
         )
         return plans.plan(sizes)
 
-    def describe(self) -> tuple[list[str], dict[str, Any]]:
-        """How the graph was cut, for people and for timing.jsonl."""
+    def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """How the graph was cut, and the plan."""
         cut, made = self.partition.traffic, self.partition
         wide = self.config.model.dim * np.dtype(self.config.model.dtype).itemsize
         n_bytes = {name: rows * wide for name, rows in cut.rows.items()}
@@ -260,7 +259,7 @@ class MeshProblem(Problem):
         )
         planned = self.plan()
         facts |= {"plan": {"device": planned.device, "step": planned.step}}
-        return [text, *planned.lines()], facts
+        return [text, *planned.lines()], {"partitioned": facts}
 
 
 def to_host(x: jax.Array) -> np.ndarray:

@@ -24,6 +24,10 @@ class OneDevice:
         """What a checkpoint says of how its arrays are laid out."""
         return {}
 
+    def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """What to say once the problem is ready: to people, and to timing.jsonl by event."""
+        return [], {}
+
     def number(self, n: int) -> jax.Array:
         """A number where the steps take it."""
         return jax.device_put(np.int32(n))

@@ -145,6 +145,12 @@ class Problem(OneDevice):
         """What a batch is counted in."""
         return "pairs"
 
+    def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """What to say once the problem is ready: to people, and to timing.jsonl by event."""
+        if self.window_seconds is None:
+            return [], {}
+        return [], {"ranked": {"hard_negatives_seconds": round(self.window_seconds, 3)}}
+
     def blank_state(self) -> TrainState:
         """A state of the right structure, to restore a checkpoint into."""
         return self.stepper.init(nnx.state(self._model()))

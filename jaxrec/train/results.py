@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrec import hosts
+from jaxrec.config import Config, shown_cutoff
 from jaxrec.evaluate.run import always, measure, protocol
 from jaxrec.evaluate.slices import slices
 from jaxrec.files import write_json, write_npz
@@ -54,19 +55,29 @@ def final_evaluation(
         if measured is None:
             return None
         results[split] = measured
-    reported = "test" if "test" in results else "validation"
-    content: dict[str, Any] = {"split": reported} | results.get(
-        reported, {"metrics": {}, "baselines": {}, "users": 0}
-    )
-    content["protocol"] = protocol(config)
-    content["selected_on"] = config.eval.select_on
-    if reported == "test" and "validation" in results:
-        content["validation"] = results["validation"]
+    content = reported(config, results, {"metrics": {}, "baselines": {}, "users": 0})
     content["train"] = {"metrics": results["train"]["metrics"]}
     if not config.loss.rates:
         content["false_negative_rate"] = false_negative_rate(problem)
     content["steps"] = outcome.steps
     content["best_step"] = outcome.step
+    return content
+
+
+def reported(
+    config: Config, results: dict[str, dict[str, Any]], nothing: dict[str, Any]
+) -> dict[str, Any]:
+    """What eval.json begins with: the result on test, else on validation, and how it came about.
+
+    Args:
+      results: of the splits that hold pairs, as ``measure`` gives them.
+      nothing: stands for the result where neither does.
+    """
+    split = "test" if "test" in results else "validation"
+    content: dict[str, Any] = {"split": split} | results.get(split, nothing)
+    content |= {"protocol": protocol(config), "selected_on": config.eval.select_on}
+    if split == "test" and "validation" in results:
+        content["validation"] = results["validation"]
     return content
 
 
@@ -105,7 +116,7 @@ def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWat
     evaluator = problem.evaluator(split)
     if evaluator is None:
         return
-    k = 20 if 20 in problem.config.eval.k else max(problem.config.eval.k)
+    k = shown_cutoff(problem.config.eval.k)
     detail = evaluator.breakdown(problem.scorer(outcome.state), k, watch)
     if detail is None or not hosts.first():
         return

@@ -30,7 +30,6 @@ from jaxrec.train import environment, results, warm
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.items.task import ItemTask
 from jaxrec.train.loop import Loop, Outcome, Phase
-from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.task import Table, Task, UserTask
 from jaxrec.train.trainable import Trainable
@@ -310,15 +309,12 @@ class _Session:
         self, phase: Phase, total: int | None, last: Sealed | None
     ) -> tuple[Trainable, Outcome]:
         with self.watch.may_leave(self.checkpoints.wait):
-            problem: Any = self.task.problem(phase.name, total, self.tx)
-        if problem.window_seconds is not None:
-            seconds = round(problem.window_seconds, 3)
-            self.log.timing(phase.origin, event="ranked", hard_negatives_seconds=seconds)
-        if isinstance(problem, MeshProblem):
-            lines, facts = problem.describe()
-            for line in lines:
-                self.reporter.say(line)
-            self.log.timing(phase.origin, event="partitioned", **facts)
+            problem: Trainable = self.task.problem(phase.name, total, self.tx)
+        lines, events = problem.prepared()
+        for line in lines:
+            self.reporter.say(line)
+        for event, facts in events.items():
+            self.log.timing(phase.origin, event=event, **facts)
         loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
         return problem, loop.run(last)
 

@@ -1,13 +1,14 @@
 """What a run is about: users and items, or items alone. The run itself is the same code."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import optax
 
-from jaxrec.config import RATING_METRICS, Config
+from jaxrec.config import RATING_METRICS, Config, shown_cutoff
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits, merged
 from jaxrec.errors import InputError
@@ -90,7 +91,7 @@ class UserTask:
 
     def check(self) -> None:
         """Raise InputError for what the data lacks, before there is a folder."""
-        frozen.read(self.config, self.splits.train)
+        _ = self._frozen
         if self.config.mesh.devices > 1:
             make_mesh(self.config.mesh)
         if self.config.warm_start is None:
@@ -105,8 +106,13 @@ class UserTask:
             f"{train.n_items:,} items; {sizes}, {splits.test.n_edges:,} test pairs; "
             f"seed {config.seed}; {jax.default_backend()}"
         )
-        vectors = frozen.describe(config, train)
-        return [line, vectors] if vectors else [line]
+        if self._frozen is None:
+            return [line]
+        return [line, frozen.describe(self._frozen, config, train)]
+
+    @cached_property
+    def _frozen(self) -> frozen.FrozenItems | None:
+        return frozen.read(self.config, self.splits.train)
 
     def record(self, folder: Path, custom_tx: bool) -> None:
         sizes = {"users": self.splits.train.n_users, "items": self.splits.train.n_items}
@@ -130,8 +136,7 @@ class UserTask:
         results.write_slices(folder, problem, outcome, watch)
 
     def tables(self) -> list[Table]:
-        ks = self.config.eval.k
-        k = 20 if 20 in ks else max(ks)
+        k = shown_cutoff(self.config.eval.k)
         ranking = [f"recall@{k}", f"ndcg@{k}"]
         found = [Table("Ranking over all items", ranking, ("random", "popularity"))]
         if self.config.loss.rates:

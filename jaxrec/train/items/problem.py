@@ -48,7 +48,6 @@ class ItemProblem(OneDevice):
     takes: Schema | None
     """What training knows of the features; None where the model takes none."""
     on_host: bool = False
-    window_seconds: float | None = None
 
     @classmethod
     def build(

@@ -8,17 +8,18 @@ import jax
 import numpy as np
 import optax
 
-from jaxrec.config import Config
+from jaxrec.config import Config, shown_cutoff
 from jaxrec.data.itemgraph import ItemGraph, PairSplits
 from jaxrec.errors import InputError
 from jaxrec.evaluate import items as judging
 from jaxrec.evaluate.pairs import baselines
-from jaxrec.evaluate.run import measure, protocol
+from jaxrec.evaluate.run import measure
 from jaxrec.files import write_json, write_npz
 from jaxrec.train import environment
 from jaxrec.train.items.problem import ItemProblem, schema_of
 from jaxrec.train.loop import Outcome
 from jaxrec.train.prepare import Inputs
+from jaxrec.train.results import reported
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.task import Table, needs_pairs
 
@@ -84,12 +85,8 @@ class ItemTask:
             if measured is None:
                 return None
             found[split] = measured
-        reported = "test" if "test" in found else "validation"
         nothing = {"metrics": {}, "baselines": {}, "users": 0, "pairs": 0}
-        content: dict[str, Any] = {"split": reported} | found.get(reported, nothing)
-        content |= {"protocol": protocol(config), "selected_on": config.eval.select_on}
-        if reported == "test" and "validation" in found:
-            content["validation"] = found["validation"]
+        content = reported(config, found, nothing)
         return content | {"steps": outcome.steps, "best_step": outcome.step}
 
     def write(
@@ -117,8 +114,7 @@ class ItemTask:
     def tables(self) -> list[Table]:
         found = []
         if self.config.pairs.ranked:
-            ks = self.config.eval.k
-            k = 20 if 20 in ks else max(ks)
+            k = shown_cutoff(self.config.eval.k)
             ranking = [f"recall@{k}", f"ndcg@{k}"]
             title = "Held-out neighbours among all items"
             found = [Table(title, ranking, ("random", "popularity"))]
