@@ -22,7 +22,7 @@ DYNAMIC = ("mf", *BPR, "--negatives.candidates", "32")
 MODELS = {
     "MF, BPR": DYNAMIC,
     "NGCF": ("ngcf", "--train.epochs", "4", *WHOLE),
-    "GC-MC": ("gcmc", "--train.epochs", "30", *WHOLE),
+    "GC-MC": ("gcmc", "--train.epochs", "8", *WHOLE),
     "PinSAGE": ("pinsage", "--train.epochs", "6", *WHOLE),
 }
 STEPS = ("lightgcn", "--model.layers", "2", "--train.batch-size", "4096", "--train.epochs", "10")

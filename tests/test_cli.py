@@ -155,6 +155,14 @@ def test_presets_env_and_help():
             ["model.features"],
         ),
         ("train --data data --model.name gcmc --model.levels True", ["model.levels", "ratings"]),
+        (
+            "embed runs/quickstart-1 --new-items i.csv --out e.csv",
+            ["embedding for each id", "no-ids"],
+        ),
+        (
+            "train --data data --negatives.hard 1 --negatives.hard-ranks 10 99999",
+            ["negatives.hard_ranks 10 99999", "items of"],
+        ),
         ("resume nowhere", ["nowhere", "config.json"]),
         ("evaluate runs/quickstart-1 --split tset", ["'tset'", "'test'"]),
         ("evaluate nowhere", ["nowhere"]),

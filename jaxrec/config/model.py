@@ -30,8 +30,8 @@ class ModelConfig:
     init_std: float = 0.1
     """Standard deviation of the normal initialisation; root mean square of the spectral one."""
     matrices: Literal["random", "linear"] = "random"
-    """gcmc, pinsage: the layers' matrices begin at random, or so that the layers begin as averages
-    of their input, which keeps a spectral start whole."""
+    """ngcf, gcmc, pinsage: the layers' matrices begin at random, or so that the layers begin as
+    averages of their input (sums, of ngcf's form paper), which keeps a spectral start whole."""
     score: Literal["dot", "cosine", "mlp"] = "dot"
     """Score of a user and an item, in training and in ranking; mlp is a learned function."""
     score_width: int = 32
@@ -117,8 +117,13 @@ class ModelConfig:
         )
         hidden = self.hidden_dim or self.dim
         check(
-            self.matrices == "random" or hidden % 2 == 0,
+            self.matrices == "random" or hidden % 2 == 0 or name == "ngcf",
             f"model.matrices linear needs an even model.hidden_dim, not {hidden}",
+        )
+        check(
+            self.matrices == "random" or self.form == "paper",
+            "model.matrices linear needs model.form paper: after the lecture's form nothing of "
+            "an average is negative",
         )
         check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
         check(
@@ -154,7 +159,10 @@ class ModelConfig:
             self.ids or self.features is not False,
             "model.ids and model.features are both off: the model has no input",
         )
-        check(self.ids or self.init == "normal", "model.init spectral needs model.ids")
+        check(
+            self.ids or self.init == "normal",
+            "model.init spectral needs model.ids; without ids take model.init normal",
+        )
         check(
             not self.columns or self.features is not False,
             "model.columns are features, and model.features is off",
@@ -280,7 +288,8 @@ _MODELS_OF = {
     "message_dropout": ("ngcf",),
     "levels": ("gcmc",),
     "batch_norm": ("gcmc",),
-    **dict.fromkeys(("hidden_dim", "matrices"), ("gcmc", "pinsage")),
+    "matrices": ("ngcf", "gcmc", "pinsage"),
+    "hidden_dim": ("gcmc", "pinsage"),
     **dict.fromkeys(("ids", "features", "columns"), FEATURED),
     **dict.fromkeys(("neighbors", "fan_outs", "walks", "walk_length", "sampling"), ("pinsage",)),
     **dict.fromkeys(("tower_dims", "id_dim", "id_dropout"), ("two-tower",)),

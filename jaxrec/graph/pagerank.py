@@ -99,14 +99,13 @@ def rank_window(
       graph: numbered by its ``place_N``.
       known: (indptr [U + 1], indices) of each user's own items.
       n_users: U.
-      first, last: the range of ranks; the result takes U · (last - first) · 4 bytes.
+      first, last: the range of ranks, at most I; the result takes U · (last - first) · 4 bytes.
       block: users at once; memory is some 6 · N · block · 4 bytes.
     """
     n_items = graph.n_nodes - n_users
     indptr, indices = known
     indptr = indptr.astype(np.int64)
     item_place_I = graph.places(jnp.arange(n_users, graph.n_nodes, dtype=jnp.int32))
-    last = min(last, n_items)
 
     @jax.jit
     def of_block(

@@ -126,6 +126,7 @@ def _encoder(
             config.dim,
             config.layers,
             form=config.form,
+            linear=config.matrices == "linear",
             init_std=config.init_std,
             node_dropout=config.node_dropout,
             message_dropout=config.message_dropout,

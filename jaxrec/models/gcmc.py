@@ -42,6 +42,15 @@ class GCMCConv(nnx.Module):
         user_UH = x_ND[:n_users] @ self.user[...][level]
         return jnp.concatenate([user_UH, x_ND[n_users:] @ self.item[...][level]])
 
+    def received(
+        self, sum_RD: Float[Array, "R D"], row_R: Int[Array, "R"] | None, n_users: int, level: int
+    ) -> Float[Array, "R H"]:
+        """(Â_r x) W_r from rows of Â_r x, all where None: users receive from items."""
+        of_user, of_item = self.user[...][level], self.item[...][level]
+        if row_R is None:
+            return jnp.concatenate([sum_RD[:n_users] @ of_item, sum_RD[n_users:] @ of_user])
+        return jnp.where((row_R >= n_users)[:, None], sum_RD @ of_user, sum_RD @ of_item)
+
 
 class Dense(nnx.Module):
     """x W + b, with parameters for users and for items."""
@@ -170,13 +179,20 @@ class GCMC(nnx.Module):
     def _convolved(
         self, graph: Bipartite, conv: GCMCConv, x_ND: Array, row_R: Array | None
     ) -> Array:
+        # Â (x W) = (Â x) W, and the product over the edges costs more: it gets the narrower side.
+        levels, dim_in, dim_out = conv.user.shape
         total = jnp.float32(0)
-        for level, part in enumerate(graph.levels or (graph,)):
-            sent_NH = conv.messages(x_ND, self.n_users, level)
+        for level, part in zip(range(levels), graph.levels or (graph,), strict=True):
+            sent_N = x_ND
+            if dim_in > dim_out:
+                sent_N = conv.messages(x_ND, self.n_users, level)
             if row_R is None:
-                total = total + propagate(part, sent_NH, self.kernel)
+                got_R = propagate(part, sent_N, self.kernel)
             else:
-                total = total + propagate_rows(part, sent_NH, row_R, self.kernel)
+                got_R = propagate_rows(part, sent_N, row_R, self.kernel)
+            if dim_in <= dim_out:
+                got_R = conv.received(got_R, row_R, self.n_users, level)
+            total = total + got_R
         return jax.nn.relu(total)
 
     def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "R _"]]:

@@ -42,12 +42,16 @@ class NGCFConv(nnx.Module):
     lecture: ReLU(Linear(Concat(x, s))), s the mean.
     """
 
-    def __init__(self, dim: int, form: Literal["paper", "lecture"], rngs: nnx.Rngs) -> None:
+    def __init__(
+        self, dim: int, form: Literal["paper", "lecture"], rngs: nnx.Rngs, *, linear: bool = False
+    ) -> None:
         self.form = form
         init = nnx.initializers.xavier_uniform()
         self.first = nnx.Param(init(rngs.params(), (dim, dim)))
         self.second = nnx.Param(init(rngs.params(), (dim, dim)))
         self.bias = nnx.Param(jnp.zeros(dim)) if form == "lecture" else None
+        if linear:
+            self.first[...], self.second[...] = jnp.eye(dim), jnp.zeros((dim, dim))
 
     def __call__(
         self, x_RD: Float[Array, "R D"], sent_RD: Float[Array, "R D"]
@@ -69,6 +73,7 @@ class NGCF(nnx.Module):
       n_users, n_items, dim, layers: U, I, D, L.
       form: of the layers.
       init_std: standard deviation of the table's normal initialisation; matrices are Xavier's.
+      linear: the layers begin as LeakyReLU(s + x) instead: W1 = I, W2 = 0 (the paper's form).
       node_dropout: share of the nodes that send nothing in a layer of a training step.
       message_dropout: share of the entries of a layer's output set to 0 in a training step.
       dtype: compute type of the layers.
@@ -84,6 +89,7 @@ class NGCF(nnx.Module):
         layers: int,
         *,
         form: Literal["paper", "lecture"] = "paper",
+        linear: bool = False,
         init_std: float = 0.1,
         node_dropout: float = 0.0,
         message_dropout: float = 0.0,
@@ -93,7 +99,7 @@ class NGCF(nnx.Module):
     ) -> None:
         shape = (n_users + n_items, dim)
         self.embedding = nnx.Param(init_std * jax.random.normal(rngs.params(), shape))
-        self.convs = nnx.List([NGCFConv(dim, form, rngs) for _ in range(layers)])
+        self.convs = nnx.List([NGCFConv(dim, form, rngs, linear=linear) for _ in range(layers)])
         self.form = form
         self.out_dim = dim * (layers + 1) if form == "paper" else dim
         self.score: NeuralScore | None = None

@@ -133,17 +133,18 @@ def ngcf() -> Config:
 def gcmc() -> Config:
     """GC-MC (van den Berg et al. 2018) with sampled softmax, for any data.
 
-    Features and rating levels become part of the model where the data has them.
+    Features and rating levels become part of the model where the data has them; without ids
+    (`--model.no-ids`) it needs `--model.init normal`.
 
     `jaxrec train gcmc --data PATH`
     """
     return Config(
         preset="gcmc",
-        model=ModelConfig("gcmc", layers=1, hidden_dim=128),
+        model=ModelConfig("gcmc", layers=1, hidden_dim=128, init="spectral", matrices="linear"),
         loss=LossConfig("softmax"),
         negatives=NegativesConfig("shared", 1024),
-        optim=OptimConfig("adam", learning_rate=1e-2),
-        train=TrainConfig(epochs=100, batch_size=8192, l2=1e-2, patience=5),
+        optim=OptimConfig("adam", learning_rate=5e-3),
+        train=TrainConfig(epochs=100, batch_size=8192, l2=2e-2, patience=5),
         eval=EvalConfig(every=2),
     )
 

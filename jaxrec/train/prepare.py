@@ -67,10 +67,11 @@ def inputs(config: Config, train: Dataset) -> Inputs:
     Raises:
       InputError: it asks for features, ratings or ranks that the data lacks.
     """
-    how, first = config.model, config.negatives.hard_ranks[0]
-    if config.negatives.hard and first >= train.n_items:
+    how, (first, last) = config.model, config.negatives.hard_ranks
+    if config.negatives.hard and last > train.n_items:
         raise InputError(
-            f"negatives.hard_ranks begins at {first}, and there are {train.n_items} items in train"
+            f"negatives.hard_ranks {first} {last} reaches past the {train.n_items} items of "
+            f"{train.name}; take ranks up to {train.n_items}"
         )
     decodes = decoded_levels(config, train)
     if how.name not in FEATURED:

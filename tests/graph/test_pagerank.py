@@ -50,7 +50,7 @@ def test_a_larger_threshold_takes_fewer_sweeps():
 
 
 @pytest.mark.parametrize("reorder", [False, True])
-@pytest.mark.parametrize(("first", "last"), [(0, 3), (2, 6), (4, 40)])
+@pytest.mark.parametrize(("first", "last"), [(0, 3), (2, 6), (4, 15)])
 def test_the_window_holds_those_ranks_without_the_users_own_items(reorder, first, last):
     data = random_data()
     truth, _ = dense_pagerank(data, 0.15)
@@ -62,7 +62,7 @@ def test_the_window_holds_those_ranks_without_the_users_own_items(reorder, first
         epsilon=1e-7,
         block=5,
     )
-    assert found.item_UW.shape == (12, min(last, 15) - first)
+    assert found.item_UW.shape == (12, last - first)
     for user in range(12):
         mass = truth[12:, user].copy()
         mass[data.item[data.user == user]] = 0

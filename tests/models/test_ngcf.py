@@ -3,23 +3,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from made_graph import random_data, renamed
 
 import oracle
 from jaxrec import models
 from jaxrec.config import ModelConfig
-from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
 from jaxrec.graph import bipartite
 from jaxrec.models.ngcf import keep_mask
 
 FORMS = ("paper", "lecture")
-
-
-def random_data(seed: int = 4) -> Dataset:
-    """6 users and 8 items; user 5 and item 7 have no pairs."""
-    rng = np.random.default_rng(seed)
-    pairs = np.unique(rng.integers(0, [5, 7], (18, 2)), axis=0).astype(np.int32)
-    return Dataset(pairs[:, 0], pairs[:, 1], np.arange(6), np.arange(8))
 
 
 def build(form, layers=2, **options):
@@ -140,6 +133,20 @@ def test_the_gradient_of_l_layers_reaches_exactly_the_l_hop_neighbourhood(form):
         np.testing.assert_array_equal(np.any(np.asarray(gradient) != 0, axis=-1), near)
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_permuting_node_ids_permutes_the_embeddings(form):
+    data, rng = random_data(), np.random.default_rng(0)
+    to_user, to_item = rng.permutation(6), rng.permutation(8)
+    to_node = np.concatenate([to_user, 6 + to_item])
+    model = build(form)
+    before = np.asarray(model(bipartite.build(data)).emb_ND)
+    moved = bipartite.build(renamed(data, to_user, to_item))
+    model.embedding[...] = model.embedding[...][np.argsort(to_node)]
+    after = np.asarray(model(moved).emb_ND)
+    np.testing.assert_allclose(after[to_node], before, rtol=1e-5, atol=1e-6)
+    assert np.abs(after - before).max() > 0.1
+
+
 def test_dropout_needs_a_key_and_is_a_function_of_it():
     graph = bipartite.build(random_data())
     model = build("paper", node_dropout=0.4, message_dropout=0.4)
@@ -161,6 +168,24 @@ def test_the_mask_keeps_the_mean_and_belongs_to_the_row():
     np.testing.assert_array_equal(some, mask[[17, 2, 17]])
 
 
+def test_a_linear_start_sums_neighbours_and_the_interaction_learns_from_nothing():
+    model, data = build("paper", matrices="linear"), random_data()
+    graph, dense = bipartite.build(data), oracle.normalised_adjacency(data)
+    layers = [np.asarray(model.embedding[...])]
+    for _ in range(2):
+        total = layers[-1] + dense @ layers[-1]
+        layers.append(np.where(total > 0, total, 0.2 * total))
+    emb_ND = np.concatenate(layers, axis=1)
+    np.testing.assert_allclose(model(graph).emb_ND, emb_ND, rtol=1e-5, atol=1e-6)
+    graphdef, params = nnx.split(model)
+    slope = jax.grad(lambda p: jnp.sum(nnx.merge(graphdef, p)(graph).emb_ND))(params)
+    for conv in (0, 1):
+        assert np.all(np.asarray(slope["convs"][conv]["second"][...]) != 0)
+    # A step donates its state, which takes every buffer once.
+    leaves = jax.tree.leaves(params)
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -168,6 +193,7 @@ def test_the_mask_keeps_the_mean_and_belongs_to_the_row():
         ({"edge_dropout": 0.1}, "model.edge_dropout is for lightgcn"),
         ({"layer_weights": "learned"}, "model.layer_weights is for lightgcn"),
         ({"node_dropout": 1.0}, "model.node_dropout is a share"),
+        ({"form": "lecture", "matrices": "linear"}, "model.matrices linear needs model.form paper"),
     ],
 )
 def test_what_ngcf_does_not_have_is_refused_by_name(options, said):

@@ -135,9 +135,13 @@ def test_new_items_are_refused_by_a_model_of_ids_and_with_unknown_users(trained,
     with pytest.raises(InputError, match=fault):
         jaxrec.embed(run.folder, items, edges=tmp_path / "edges.csv", data=data)
     if name == "gcmc":
-        plain = jaxrec.train(config({"layers": 1}), data=data, run=tmp_path / "run", quiet=True)
-        with pytest.raises(InputError, match=r"lightgcn has an embedding for each id, and none"):
-            jaxrec.embed(plain.folder, items, data=data)
+        for asked in ({"layers": 1}, {"name": "gcmc", "layers": 1}):
+            made = config(asked)
+            folder = tmp_path / made.model.name
+            plain = jaxrec.train(made, data=data, run=folder, quiet=True)
+            said = rf"{made.model.name} has an embedding for each id, and none for new items"
+            with pytest.raises(InputError, match=said):
+                jaxrec.embed(plain.folder, items, data=data)
         bare = dataclasses.replace(data, item_features=None, user_features=None)
         towers = config({"name": "two-tower", "layers": 0})
         plain = jaxrec.train(towers, data=bare, run=tmp_path / "bare", quiet=True)

@@ -213,9 +213,12 @@ def test_hard_negatives_come_from_their_ranks_and_as_many_as_the_epoch_has():
         assert set(valid[:, 1:].sum(1).tolist()) == {expected}
 
 
-def test_a_window_beyond_the_catalogue_is_refused_by_name():
-    with pytest.raises(InputError, match=r"hard_ranks begins at 45, and there are 45"):
-        problem(negatives=NegativesConfig(hard=1, hard_ranks=(45, 60)))
+@pytest.mark.parametrize("ranks", [(45, 60), (2, 46)])
+def test_a_window_beyond_the_catalogue_is_refused_by_name(ranks):
+    said = r"negatives.hard_ranks {} {} reaches past the 45 items of .*; take ranks up to 45"
+    with pytest.raises(InputError, match=said.format(*ranks)):
+        problem(negatives=NegativesConfig(hard=1, hard_ranks=ranks))
+    problem(negatives=NegativesConfig(hard=1, hard_ranks=(44, 45)))
 
 
 def test_the_bits_do_not_depend_on_how_a_run_is_cut_into_dispatches():
