@@ -21,7 +21,7 @@ BPR += ("--negatives.name", "uniform", "--model.init", "spectral", "--train.epoc
 DYNAMIC = ("mf", *BPR, "--negatives.candidates", "32")
 MODELS = {
     "MF, BPR": DYNAMIC,
-    "NGCF": ("ngcf", "--train.epochs", "4", *WHOLE),
+    "NGCF": ("ngcf", "--train.epochs", "10", *WHOLE),
     "GC-MC": ("gcmc", "--train.epochs", "8", *WHOLE),
     "PinSAGE": ("pinsage", "--train.epochs", "6", *WHOLE),
 }
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--part", choices=list(PARTS), nargs="+", default=list(PARTS))
     parser.add_argument("--runs", nargs="+", help="of the parts' names; all by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--keep", type=Path, help="folder of the runs, to go on where one stopped")
     args = parser.parse_args()
     runs = {name: options for part in args.part for name, options in PARTS[part].items()}
     final(
@@ -52,6 +53,7 @@ def main() -> None:
         args.data,
         {name: runs[name] for name in args.runs or runs},
         args.seeds,
+        args.keep,
     )
 
 

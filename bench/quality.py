@@ -132,18 +132,36 @@ def implicit_curve(
 
 
 def final(
-    case: str, command: str, data: Path, runs: dict[str, tuple[str, ...]], seeds: list[int]
+    case: str,
+    command: str,
+    data: Path,
+    runs: dict[str, tuple[str, ...]],
+    seeds: list[int],
+    keep: Path | None = None,
 ) -> None:
-    """Runs, each a preset and options, on the whole of train; test is read once a seed."""
+    """Runs, each a preset and options, on the whole of train; test is read once a seed.
+
+    Args:
+      keep: a folder for the runs, where one that is finished is read and one that was killed is
+        resumed; how long the whole process took is not known then, and left out.
+    """
     for name, (preset, *options) in runs.items():
         results, training, processes = [], [], []
         for seed in seeds:
             with tempfile.TemporaryDirectory() as parent:
                 run = Path(parent) / "run"
+                if keep is not None:
+                    keep.mkdir(exist_ok=True)
+                    run = keep / f"{name} {seed}".replace(",", "").replace(" ", "-")
                 began = time.perf_counter()
-                timing = train(preset, data, run, *options, "--seed", str(seed))
+                if (run / "config.json").exists():
+                    if not (run / "eval.json").exists():
+                        command_of_it = [sys.executable, "-m", "jaxrec", "resume", str(run)]
+                        subprocess.run([*command_of_it, "--quiet"], check=True)
+                else:
+                    train(preset, data, run, *options, "--seed", str(seed))
                 processes.append(time.perf_counter() - began)
-                training.append(max(spent(timing).values()))
+                training.append(max(spent(read_lines(run / "timing.jsonl")).values()))
                 results.append(read_json(run / "eval.json")["metrics"])
         about = {"seeds": seeds} | ({"options": " ".join(options)} if options else {})
 
@@ -156,7 +174,8 @@ def final(
         for metric in ("recall@20", "ndcg@20"):
             line(f"test {metric}", [result[metric] for result in results], metric)
         line("training with compilation", training, "s")
-        line("whole process", processes, "s")
+        if keep is None:
+            line("whole process", processes, "s")
 
 
 def main() -> None:
