@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxrec.graph.bipartite import Bipartite
-from jaxrec.graph.spmm import Kernel, propagate
+from jaxrec.graph.spmm import Kernel, between, resolve
 
 _SWEEPS = 1000  # never reached: a sweep leaves at most 1 - alpha of the residual that it pushes
 
@@ -20,7 +20,7 @@ class Push(NamedTuple):
     Attributes:
       mass_NS: the PageRank less at most ``epsilon`` · degree of the node, and never above it.
       residual_NS: what is not pushed on; at most ``epsilon`` · degree.
-      sweeps: how many products it took.
+      sweeps: how many products over all edges it took.
     """
 
     mass_NS: Float[Array, "N S"]
@@ -28,9 +28,17 @@ class Push(NamedTuple):
     sweeps: Int[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("alpha", "epsilon", "kernel"))
+class _Side(NamedTuple):
+    """Mass and residual of the users, or of the items: [n, S]."""
+
+    mass: Array
+    residual: Array
+
+
+@partial(jax.jit, static_argnames=("n_users", "alpha", "epsilon", "kernel"))
 def push(
     graph: Bipartite,
+    n_users: int,
     source_S: Int[Array, "S"],
     alpha: float = 0.15,
     epsilon: float = 1e-6,
@@ -39,37 +47,52 @@ def push(
     """Personalised PageRank of each source: columns of alpha (I - (1 - alpha) P^T)^-1.
 
     P = D^-1 A is the random walk. Every node whose residual is above epsilon · degree keeps alpha
-    of it and sends the rest to its neighbours, all such nodes of all sources in one product, until
-    none is left (Andersen, Chung and Lang, FOCS 2006, in sweeps). A node without neighbours keeps
-    all that it has.
+    of it and sends the rest to its neighbours, until none is left (Andersen, Chung and Lang, FOCS
+    2006, in sweeps): all such users of all sources in one product, then all such items. What sets
+    out from one node is on one side at a time, so that each product takes half of the edges. A node
+    without neighbours keeps all that it has.
 
     Args:
       graph: N nodes.
+      n_users: U; the graph's first nodes.
       source_S: nodes, as the graph numbers them.
       alpha: probability of a return to the source at each step.
       epsilon: residual to leave, for each unit of degree; 0 would not end.
     """
-    degree_N1 = graph.degree_N[:, None]
-    root_N1, down_N1 = jnp.sqrt(degree_N1), graph.inverse_root_degree[:, None]
-    alone_N1 = degree_N1 == 0
+    kernel = resolve(kernel, graph)
+    degree_N1, down_N1 = graph.degree_N[:, None], graph.inverse_root_degree[:, None]
+    halves = slice(0, n_users), slice(n_users, None)
     shape = (graph.n_nodes, source_S.shape[0])
     start = jnp.zeros(shape).at[source_S, jnp.arange(shape[1])].set(1.0)
 
-    def active(residual_NS: Array) -> Array:
-        return (residual_NS > epsilon * degree_N1) & (residual_NS > 0)
+    def active(side: _Side, number: int) -> Array:
+        least = epsilon * degree_N1[halves[number]]
+        return (side.residual > least) & (side.residual > 0)
 
-    def more(state: Push) -> Array:
-        return jnp.any(active(state.residual_NS)) & (state.sweeps < _SWEEPS)
-
-    def sweep(state: Push) -> Push:
-        pushed_NS = jnp.where(active(state.residual_NS), state.residual_NS, 0)
-        kept_NS = pushed_NS * jnp.where(alone_N1, 1, alpha)
+    def pushed(sides: tuple[_Side, _Side], number: int) -> tuple[_Side, _Side]:
+        """Both sides after one of them has sent."""
+        here, there = halves[number], halves[1 - number]
+        side, other = sides[number], sides[1 - number]
+        given = jnp.where(active(side, number), side.residual, 0)
+        kept = given * jnp.where(degree_N1[here] == 0, 1, alpha)
         # A D^-1 x = D^1/2 (D^-1/2 A D^-1/2) D^-1/2 x
-        sent_NS = root_N1 * propagate(graph, down_N1 * pushed_NS, kernel)
-        residual_NS = state.residual_NS - pushed_NS + (1 - alpha) * sent_NS
-        return Push(state.mass_NS + kept_NS, residual_NS, state.sweeps + 1)
+        got = between(kernel, graph, n_users, down_N1[here] * given, to_items=number == 0)
+        got = (1 - alpha) * jnp.sqrt(degree_N1[there]) * got
+        side = _Side(side.mass + kept, side.residual - given)
+        other = other._replace(residual=other.residual + got)
+        return (side, other) if number == 0 else (other, side)
 
-    return jax.lax.while_loop(more, sweep, Push(jnp.zeros(shape), start, jnp.int32(0)))
+    def more(state: tuple[tuple[_Side, _Side], Array]) -> Array:
+        users, items = state[0]
+        left = jnp.any(active(users, 0)) | jnp.any(active(items, 1))
+        return left & (state[1] < _SWEEPS)
+
+    def sweep(state: tuple[tuple[_Side, _Side], Array]) -> tuple[tuple[_Side, _Side], Array]:
+        return pushed(pushed(state[0], 0), 1), state[1] + 1
+
+    sides = tuple(_Side(jnp.zeros_like(start[of]), start[of]) for of in halves)
+    found, sweeps = jax.lax.while_loop(more, sweep, (sides, jnp.int32(0)))
+    return Push(*(jnp.concatenate(parts) for parts in zip(*found, strict=True)), sweeps)
 
 
 class Window(NamedTuple):
@@ -111,7 +134,7 @@ def rank_window(
     def of_block(
         graph: Bipartite, item_place_I: Array, source_S: Array, own_SI: Array
     ) -> tuple[Array, Array]:
-        mass_SI = push(graph, source_S, alpha, epsilon).mass_NS[item_place_I].T
+        mass_SI = push(graph, n_users, source_S, alpha, epsilon).mass_NS[item_place_I].T
         mass_SI = mass_SI.at[jnp.arange(block)[:, None], own_SI].set(0, mode="drop")
         value_SK, item_SK = jax.lax.top_k(mass_SI, last)
         return item_SK[:, first:], jnp.sum(value_SK[:, first:] > 0, axis=1, dtype=jnp.int32)

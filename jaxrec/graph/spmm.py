@@ -95,6 +95,28 @@ def product(kernel: Kernel, graph: Bipartite, x_ND: Array, name_N: Array | None 
     return _KERNELS[kernel](edges, x_ND)
 
 
+def between(
+    kernel: Kernel, graph: Bipartite, n_users: int, x: Array, *, to_items: bool
+) -> Float[Array, "_ D"]:
+    """One side's rows of Â x, from the other side's rows of x: half of the edges.
+
+    Args:
+      n_users: U; the graph's first nodes.
+      x: of the users, [U, D], where ``to_items``; else of the items, [I, D].
+    """
+    if kernel == "buckets":  # which are of both sides together
+        padding = (0, graph.n_nodes - n_users) if to_items else (n_users, 0)
+        made_ND = product(kernel, graph, jnp.pad(x, (padding, (0, 0))))
+        return made_ND[n_users:] if to_items else made_ND[:n_users]
+    n_pairs = graph.senders.shape[0] // 2  # edges into users; the others are into items
+    edges = slice(n_pairs, None) if to_items else slice(0, n_pairs)
+    first = n_users if to_items else 0
+    indptr = graph.indptr[n_users:] - n_pairs if to_items else graph.indptr[: n_users + 1]
+    sender_E = graph.senders[edges] - (0 if to_items else n_users)
+    half = Edges(graph.weights[edges], sender_E, graph.receivers[edges] - first, indptr)
+    return _KERNELS[kernel](half, x)
+
+
 def _part(graph: Bipartite, degree_R: Array, start_R: Array, size: int) -> Edges:
     """The edges into some rows of the graph, padded to ``size``."""
     off_R = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(degree_R, dtype=jnp.int32)])

@@ -34,7 +34,7 @@ def dense_pagerank(data: Dataset, alpha: float) -> np.ndarray:
 def test_push_is_below_the_dense_solution_by_no_more_than_it_promises(weighted, epsilon, alpha):
     data = random_data(weighted)
     truth, degree = dense_pagerank(data, alpha)
-    found = push(bipartite.build(data), jnp.arange(27), alpha, epsilon)
+    found = push(bipartite.build(data), 12, jnp.arange(27), alpha, epsilon)
     short = truth - np.asarray(found.mass_NS)
     assert short.min() > -1e-6
     assert np.all(short <= epsilon * degree[:, None] + 1e-6)
@@ -45,8 +45,16 @@ def test_push_is_below_the_dense_solution_by_no_more_than_it_promises(weighted, 
 
 def test_a_larger_threshold_takes_fewer_sweeps():
     graph = bipartite.build(random_data())
-    taken = [int(push(graph, jnp.arange(5), 0.15, eps).sweeps) for eps in (1e-2, 1e-4, 1e-6)]
+    taken = [int(push(graph, 12, jnp.arange(5), 0.15, eps).sweeps) for eps in (1e-2, 1e-4, 1e-6)]
     assert taken[0] < taken[1] < taken[2]
+
+
+@pytest.mark.parametrize("kernel", ["segment_sum", "buckets"])
+def test_every_kernel_pushes_the_same(kernel):
+    graph = bipartite.build(random_data(), buckets=True)
+    ours, plain = (push(graph, 12, jnp.arange(27), 0.15, 1e-4, k) for k in (kernel, "csr"))
+    np.testing.assert_allclose(ours.mass_NS, plain.mass_NS, rtol=1e-4, atol=1e-6)
+    assert ours.sweeps == plain.sweeps
 
 
 @pytest.mark.parametrize("reorder", [False, True])
