@@ -90,9 +90,10 @@ def push(
     def sweep(state: tuple[tuple[_Side, _Side], Array]) -> tuple[tuple[_Side, _Side], Array]:
         return pushed(pushed(state[0], 0), 1), state[1] + 1
 
-    sides = tuple(_Side(jnp.zeros_like(start[of]), start[of]) for of in halves)
-    found, sweeps = jax.lax.while_loop(more, sweep, (sides, jnp.int32(0)))
-    return Push(*(jnp.concatenate(parts) for parts in zip(*found, strict=True)), sweeps)
+    users, items = (_Side(jnp.zeros_like(start[of]), start[of]) for of in halves)
+    (users, items), sweeps = jax.lax.while_loop(more, sweep, ((users, items), jnp.int32(0)))
+    mass_NS = jnp.concatenate([users.mass, items.mass])
+    return Push(mass_NS, jnp.concatenate([users.residual, items.residual]), sweeps)
 
 
 class Window(NamedTuple):

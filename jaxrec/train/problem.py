@@ -24,6 +24,7 @@ from jaxrec.evaluate.run import allowed_items
 from jaxrec.evaluate.scorers import scorer_of
 from jaxrec.graph import partition
 from jaxrec.graph.bipartite import Bipartite, rating_levels
+from jaxrec.graph.pagerank import Window
 from jaxrec.graph.partition import node_order
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.rowwise import RowOptimizer
@@ -108,8 +109,11 @@ class Problem(OneDevice):
         phase: str = "search",
         total: int | None = None,
         tx: optax.GradientTransformation | RowOptimizer | None = None,
+        window: Window | None = None,
     ) -> "Problem":
         """Put the train part on the device. ``total`` replaces the configured length.
+
+        Hard negatives come from ``window``, where another problem of this train part has found it.
 
         Raises:
           InputError: nothing to train on.
@@ -134,7 +138,9 @@ class Problem(OneDevice):
         where = jax.devices("cpu")[0] if host else jax.local_devices()[0]
         with jax.default_device(where):
             on_device, seconds = train_data(config, train, takes, data_key), None
-        if config.negatives.hard:
+        if config.negatives.hard and window is not None:
+            on_device = on_device._replace(window=window)
+        elif config.negatives.hard:
             began = time.perf_counter()
             on_device = on_device._replace(window=hard_window(config, train, on_device.graph))
             seconds = time.perf_counter() - began
