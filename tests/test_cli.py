@@ -156,7 +156,7 @@ def test_presets_env_and_help():
         ),
         ("train --data data --model.name gcmc --model.levels True", ["model.levels", "ratings"]),
         (
-            "embed runs/quickstart-1 --new-items i.csv --out e.csv",
+            "embed runs/quickstart-1 --new-items i.csv --out e.jsonl",
             ["embedding for each id", "no-ids"],
         ),
         (
