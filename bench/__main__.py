@@ -15,6 +15,7 @@ CASES = {
     "ingest": "ingest",
     "kills": "kills",
     "item-graph": "item_graph",
+    "item-scale": "item_scale",
     "lecture": "lecture",
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",

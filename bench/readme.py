@@ -42,6 +42,7 @@ CASES = (
     "walks",
     "skipgram",
     "item-graph",
+    "item-scale",
     "cold",
 )
 
