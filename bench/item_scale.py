@@ -2,7 +2,7 @@
 
 A made-up graph of the size of Amazon's books, power-law degrees, is written once. Training runs in
 processes of their own, as a user's does: the first is killed by SIGKILL some minutes after it has
-begun to train, at its first checkpoint, the next goes on from there. Speed and memory are those
+begun to train, at its first checkpoint after step 0, the next goes on from there. Speed and memory are those
 that the run's timing.jsonl has; memory is the largest that any of its processes held.
 """
 
@@ -53,7 +53,7 @@ def main() -> None:
         options = ["--data", str(data), "--run", str(run), "--train.epochs", str(args.epochs)]
         options += ["--train.no-refit", "--checkpoint.minutes", str(args.minutes)]
         began = time.perf_counter()
-        killed = run_jaxrec(["train", "skipgram", *options], lambda: bool(sealed(run)))
+        killed = run_jaxrec(["train", "skipgram", *options], lambda: max(sealed(run), default=0) > 0)
         killed_at = max(sealed(run))
         if killed:  # by us, if no small graph was done before the first look
             assert killed == -signal.SIGKILL, killed
