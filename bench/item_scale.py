@@ -2,8 +2,8 @@
 
 A made-up graph of the size of Amazon's books, power-law degrees, is written once. Training runs in
 processes of their own, as a user's does: the first is killed by SIGKILL some minutes after it has
-begun to train, at its first checkpoint after step 0, the next goes on from there. Speed and memory are those
-that the run's timing.jsonl has; memory is the largest that any of its processes held.
+begun to train, at its first checkpoint after step 0, the next goes on from there. Speed and memory
+are those of the run's timing.jsonl; memory is the largest that any of its processes held.
 """
 
 import argparse
