@@ -16,6 +16,7 @@ CASES = {
     "kills": "kills",
     "item-graph": "item_graph",
     "item-scale": "item_scale",
+    "large": "large",
     "lecture": "lecture",
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",

@@ -53,7 +53,9 @@ def main() -> None:
         options = ["--data", str(data), "--run", str(run), "--train.epochs", str(args.epochs)]
         options += ["--train.no-refit", "--checkpoint.minutes", str(args.minutes)]
         began = time.perf_counter()
-        killed = run_jaxrec(["train", "skipgram", *options], lambda: max(sealed(run), default=0) > 0)
+        killed = run_jaxrec(
+            ["train", "skipgram", *options], lambda: max(sealed(run), default=0) > 0
+        )
         killed_at = max(sealed(run))
         if killed:  # by us, if no small graph was done before the first look
             assert killed == -signal.SIGKILL, killed

@@ -29,6 +29,7 @@ CASES = (
     "growth",
     "rank",
     "memory",
+    "large",
     "mesh",
     "sample",
     "tables",
