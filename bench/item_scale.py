@@ -2,39 +2,21 @@
 
 A made-up graph of the size of Amazon's books, power-law degrees, is written once. Training runs in
 processes of their own, as a user's does: the first is killed by SIGKILL some minutes after it has
-begun to train, at its first checkpoint after step 0, the next goes on from there. Speed and memory
-are those of the run's timing.jsonl; memory is the largest that any of its processes held.
+begun to train, at its first checkpoint after step 0; the next goes on from there. The speed is that
+of timing.jsonl; memory is the largest that any of the processes held.
 """
 
 import argparse
 import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
+from bench import stages
 from bench.common import device, record
 from jaxrec.data import synthetic_items
 from jaxrec.runfolder import read_json, read_lines
 
 COMMAND = "python -m bench item-scale"
-POLL = 1.0  # seconds between two looks at a process
-
-
-def run_jaxrec(args: list[str], until: Callable[[], bool]) -> int:
-    """Run a command and kill it as soon as ``until`` says so. Returns its exit status."""
-    process = subprocess.Popen([sys.executable, "-m", "jaxrec", *args])
-    while process.poll() is None:
-        if until():
-            process.kill()
-        time.sleep(POLL)
-    return process.returncode
-
-
-def sealed(run: Path) -> list[int]:
-    return sorted(int(path.parent.name) for path in run.glob("checkpoints/*/manifest.json"))
 
 
 def main() -> None:
@@ -52,19 +34,14 @@ def main() -> None:
         del made
         options = ["--data", str(data), "--run", str(run), "--train.epochs", str(args.epochs)]
         options += ["--train.no-refit", "--checkpoint.minutes", str(args.minutes)]
-        began = time.perf_counter()
-        killed = run_jaxrec(
-            ["train", "skipgram", *options], lambda: max(sealed(run), default=0) > 0
-        )
-        killed_at = max(sealed(run))
-        if killed:  # by us, if no small graph was done before the first look
-            assert killed == -signal.SIGKILL, killed
-            done = run_jaxrec(["resume", str(run)], lambda: False)
-            assert done == 0, done
-        minutes = (time.perf_counter() - began) / 60
+        train = ["jaxrec", "train", "skipgram", *options]
+        killed = stages.run(train, lambda: bool(stages.sealed(run)))
+        assert killed.status == -signal.SIGKILL, killed.status
+        killed_at = max(stages.sealed(run))
+        resumed = stages.run(["jaxrec", "resume", str(run)])
+        assert resumed.status == 0, resumed.status
         timing, metrics = read_lines(run / "timing.jsonl"), read_json(run / "eval.json")["metrics"]
     rates = [line["walks_per_second"] for line in timing if "walks_per_second" in line]
-    memory = [1e6 * line["peak_memory_mb"] for line in timing]
     about = {"items": args.items, "pairs": args.pairs, "epochs": args.epochs, "device": device()}
     about |= {"largest_degree": largest, "killed_after_step": killed_at}
     about |= {f"test_{metric}": value for metric, value in metrics.items()}
@@ -72,8 +49,8 @@ def main() -> None:
     def line(what: str, values: list[float], unit: str) -> None:
         record("item-scale", "jaxrec skipgram", values, unit, COMMAND, what=what, **about)
 
-    line("whole run, killed and resumed", [minutes], "min")
-    line("largest memory of its processes", [max(memory) / 1e9], "GB")
+    line("whole run, killed and resumed", [(killed.seconds + resumed.seconds) / 60], "min")
+    line("largest memory of its processes", [max(killed.memory, resumed.memory) / 1e9], "GB")
     line("walks of 10 items", rates, "walks/s")
 
 

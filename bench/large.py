@@ -2,51 +2,23 @@
 
 The made-up pairs (power-law degrees) are written as Parquet and imported; LightGCN trains a few
 steps on a mesh of two virtual devices, each with half of the table and of the graph's rows; it is
-killed by SIGKILL behind a checkpoint, goes on from it and ranks all items for a sample of users. Every
-stage is a process of its own, as a user's is, and its memory is the largest that it held.
+killed by SIGKILL behind a checkpoint, goes on from it and ranks all items for a sample of users.
+Every stage is a process of its own, as a user's is, and its memory is the largest that it held.
 """
 
 import argparse
-import os
 import signal
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
+from bench import stages
 from bench.common import cpu, record
 from jaxrec.runfolder import read_json, read_lines
 
 COMMAND = "python -m bench large"
-POLL = 1.0  # seconds between two looks at a process
 DEVICES, STEPS = 2, 4
+FLAGS = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}"}
 SAMPLE = 10_000  # held-out pairs: about as many users are ranked for
-
-
-class Stage(NamedTuple):
-    """How a process went: exit status, wall seconds, largest resident bytes."""
-
-    status: int
-    seconds: float
-    memory: int
-
-
-def run(args: list[str], until: Callable[[], bool] = lambda: False) -> Stage:
-    """Run a Python command and kill it as soon as ``until`` says so."""
-    flags = f"--xla_force_host_platform_device_count={DEVICES}"
-    env, began, peak = os.environ | {"XLA_FLAGS": flags}, time.perf_counter(), 0
-    process = subprocess.Popen([sys.executable, "-m", *args], env=env)
-    while process.poll() is None:
-        status = Path(f"/proc/{process.pid}/status")
-        held = [line for line in status.read_text().splitlines() if line.startswith("VmHWM:")]
-        peak = max([peak, *(1024 * int(line.split()[1]) for line in held)])
-        if until():
-            process.kill()
-        time.sleep(POLL)
-    return Stage(process.returncode, time.perf_counter() - began, peak)
 
 
 def make(path: Path, users: int, items: int, pairs: int) -> None:
@@ -57,12 +29,6 @@ def make(path: Path, users: int, items: int, pairs: int) -> None:
 
     data = synthetic.make(users, items, pairs, communities=max(items // 1000, 1))
     pl.DataFrame({"user": data.user, "item": data.item}).write_parquet(path)
-
-
-def sealed(folder: Path) -> list[int]:
-    """Steps whose checkpoint is whole, after step 0."""
-    found = (int(path.parent.name) for path in folder.glob("checkpoints/*/manifest.json"))
-    return sorted(step for step in found if step)
 
 
 def main() -> None:
@@ -79,28 +45,23 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as parent:
         home = Path(parent)
         source, data, folder = home / "pairs.parquet", home / "data", home / "run"
-        made = run(["bench", "large", *size, "--make", str(source)])
+        made = stages.run(["bench", "large", *size, "--make", str(source)])
         assert made.status == 0
-        imported = run(["jaxrec", "data", "import", str(source), "--out", str(data)])
+        imported = stages.run(["jaxrec", "data", "import", str(source), "--out", str(data)])
         assert imported.status == 0
-        share = min(SAMPLE / args.pairs, 0.1)
         options = ["--data", str(data), "--run", str(folder), "--mesh.table", str(DEVICES)]
-        options += [
-            "--split.name",
-            "random",
-            "--split.no-per-user",
-            "--split.test",
-            f"{share:.12f}",
-        ]
+        share = f"{min(SAMPLE / args.pairs, 0.1):.12f}"
+        options += ["--split.name", "random", "--split.no-per-user", "--split.test", share]
         options += ["--split.validation", "0", "--eval.select-on", "none", "--eval.k", "20"]
         options += ["--train.steps", str(STEPS), "--eval.every", "0", "--checkpoint.every", "1"]
-        killed = run(["jaxrec", "train", "lightgcn", *options], lambda: bool(sealed(folder)))
+        train = ["jaxrec", "train", "lightgcn", *options]
+        killed = stages.run(train, lambda: bool(stages.sealed(folder)), FLAGS)
         assert killed.status == -signal.SIGKILL, killed.status
-        at = max(sealed(folder))
-        resumed = run(["jaxrec", "resume", str(folder)])
+        at = max(stages.sealed(folder))
+        resumed = stages.run(["jaxrec", "resume", str(folder)], env=FLAGS)
         assert resumed.status == 0
         timing, result = read_lines(folder / "timing.jsonl"), read_json(folder / "eval.json")
-        newest = folder / "checkpoints" / str(max(sealed(folder)))
+        newest = folder / "checkpoints" / str(max(stages.sealed(folder)))
         size_of = {
             "checkpoint": sum(p.stat().st_size for p in newest.rglob("*")),
             "prepared data": sum(p.stat().st_size for p in data.rglob("*")),
@@ -114,8 +75,8 @@ def main() -> None:
     def took(name: str) -> list[float]:
         return [line[name] for line in timing if name in line]
 
-    stages = {"import": imported, "training until killed": killed, "resumed to the end": resumed}
-    for name, stage in stages.items():
+    parts = {"import": imported, "training until killed": killed, "resumed to the end": resumed}
+    for name, stage in parts.items():
         line(f"{name}: wall", [stage.seconds], "s")
         line(f"{name}: largest memory", [stage.memory / 1e9], "GB")
         line(f"{name}: memory a pair", [stage.memory / args.pairs], "bytes")

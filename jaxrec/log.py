@@ -135,13 +135,19 @@ class RunLog:
         self._timing.close()
 
 
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes, memory-mapped pages included."""
+def peak_memory(process: int | None = None) -> int:
+    """Largest resident memory of a process so far, in bytes, memory-mapped pages included.
+
+    Args:
+      process: its number; this one where not given. 0 is returned of one that has ended.
+    """
     # ru_maxrss of a process counts what its parent held when it was started.
     with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
+        for line in Path(f"/proc/{process or 'self'}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
+    if process is not None:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024)
 
