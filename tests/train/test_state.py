@@ -211,6 +211,9 @@ def test_hard_negatives_come_from_their_ranks_and_as_many_as_the_epoch_has():
         valid = np.asarray(batch.valid_BN)
         assert valid[:, :1].all()
         assert set(valid[:, 1:].sum(1).tolist()) == {expected}
+    again = Problem.build(p.config, p.splits, window=window)
+    assert again.data.window is window
+    assert again.window_seconds is None
 
 
 @pytest.mark.parametrize("ranks", [(45, 60), (2, 46)])
