@@ -45,11 +45,14 @@ WHOLE += ("--optim.schedule", "linear")
 BPR = ("--train.batch-size", "8192", "--optim.learning-rate", "0.01", "--train.l2", "0.02")
 BPR += ("--negatives.name", "uniform", "--model.init", "spectral", "--train.epochs", "8", *WHOLE)
 DYNAMIC = ("mf", *BPR, "--negatives.candidates", "32")
+PINSAGE = ("pinsage", "--model.layers", "1", "--model.fan-outs", "10", "--model.hidden-dim", "128")
+PINSAGE += ("--model.init", "spectral", "--model.matrices", "linear", "--loss.temperature", "0.1")
+PINSAGE += ("--train.batch-size", "8192", "--train.l2", "0.02", "--train.epochs", "8", *WHOLE)
 MODELS = {
     "MF, BPR": DYNAMIC,
     "NGCF": ("ngcf", "--train.epochs", "10", *WHOLE),
     "GC-MC": ("gcmc", "--train.epochs", "8", *WHOLE),
-    "PinSAGE": ("pinsage", "--train.epochs", "6", *WHOLE),
+    "PinSAGE": PINSAGE,
 }
 NEGATIVES = {"MF, uniform": ("mf", *BPR)}
 WINDOW = (100, 500)  # ranks of PageRank
