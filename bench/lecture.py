@@ -2,9 +2,9 @@
 
 ``--part models``: MF with BPR, NGCF, GC-MC and PinSAGE. ``--part negatives``: MF with BPR for
 equally many steps against a uniform negative, against one hard negative besides (ranks of PageRank,
-from the first epoch on), and by PinSAGE's curriculum of up to three. Hyper-parameters and lengths
-were chosen on a tenth of train held out, for uniform and dynamic negatives; each run trains on the
-whole of train and reads test once.
+from the first epoch on), by PinSAGE's curriculum of up to three, and against two uniform ones, for
+control. Hyper-parameters and lengths were chosen on a tenth of train held out, for uniform and
+dynamic negatives; each run trains on the whole of train and reads test once.
 """
 
 import argparse
@@ -59,8 +59,9 @@ WINDOW = (100, 500)  # ranks of PageRank
 HARD = {
     "MF, hard": NegativesConfig(hard=1, hard_ranks=WINDOW, hard_schedule=(1,)),
     "MF, curriculum": NegativesConfig(hard=3, hard_ranks=WINDOW),
+    "MF, two uniform": NegativesConfig(count=2),
 }
-"""With the options BPR otherwise; the PageRank of all users is found once for all of them."""
+"""With the options BPR otherwise. The PageRank of all users is found once for all."""
 PARTS = {"models": MODELS, "negatives": NEGATIVES}
 
 
@@ -102,7 +103,7 @@ def hard(data: Path, names: list[str], seeds: list[int], folder: Path) -> None:
         for seed in seeds:
             config, kept = hard_config(HARD[name], seed), folder / f"{name} {seed}.json"
             if not kept.exists():
-                window = window_of(config, splits, folder)
+                window = window_of(config, splits, folder) if config.negatives.hard else None
                 problem = Problem.build(config, splits, window=window)
                 began = time.perf_counter()
                 state = problem.initial_state()
