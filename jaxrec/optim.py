@@ -1,8 +1,13 @@
 """The optax chain of a configuration."""
 
+from typing import Any
+
+import jax
 import optax
 
 from jaxrec.config import OptimConfig
+
+TABLE = "embedding"  # where an encoder has its table
 
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
@@ -27,8 +32,20 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([warmup, after], [config.warmup_steps])
 
 
+def _rest_scaled(by: float) -> optax.GradientTransformation:
+    """Multiplies the updates of all parameters but the table."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        def scaled(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
+            return x if jax.tree_util.keystr(path[:1]) == f"['{TABLE}']" else by * x
+
+        return jax.tree_util.tree_map_with_path(scaled, updates), state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
 def build(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """The chain: clipping of the global norm where asked, then the optimizer.
+    """The chain: clipping of the global norm where asked, the optimizer, the rest's own rate.
 
     Args:
       steps: length of the run, which the schedules are stretched over.
@@ -40,6 +57,6 @@ def build(config: OptimConfig, steps: int) -> optax.GradientTransformation:
         "sgd": lambda: optax.sgd(rate, momentum=config.momentum or None),
         "adagrad": lambda: optax.adagrad(rate),
     }[config.name]()
-    if config.clip_norm is None:
-        return optimizer
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    clip = () if config.clip_norm is None else (optax.clip_by_global_norm(config.clip_norm),)
+    rest = () if config.rest_rate == 1 else (_rest_scaled(config.rest_rate),)
+    return optax.chain(*clip, optimizer, *rest) if clip or rest else optimizer

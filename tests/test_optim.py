@@ -80,3 +80,19 @@ def test_a_cosine_of_several_cycles_begins_each_at_the_peak():
     for begin in (0, 10, 20):
         expected = 0.1 * (1 + np.cos(np.pi * np.arange(10) / 10))
         np.testing.assert_allclose(found[begin : begin + 10], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_rest_has_a_rate_of_its_own_and_the_table_keeps_the_rate():
+    params = {"embedding": jnp.zeros((2, 3)), "convs": {"first": jnp.zeros((3, 3))}}
+    slope = jax.tree.map(jnp.ones_like, params)
+    moved = []
+    for share in (1.0, 0.25):
+        tx = optim.build(OptimConfig("adam", 0.1, rest_rate=share, clip_norm=1e6), 5)
+        moved.append(tx.update(slope, tx.init(params), params)[0])
+    np.testing.assert_array_equal(moved[0]["embedding"], moved[1]["embedding"])
+    np.testing.assert_allclose(moved[1]["convs"]["first"], 0.25 * moved[0]["convs"]["first"])
+    # Beside a row-wise optimizer the rest is alone, by path.
+    tx = optim.build(OptimConfig("sgd", 0.1, rest_rate=0.5), 5)
+    rest = {"['convs'][0]['first'].value": jnp.zeros(2)}
+    update = tx.update(jax.tree.map(jnp.ones_like, rest), tx.init(rest), rest)[0]
+    np.testing.assert_allclose(next(iter(update.values())), -0.05)

@@ -223,6 +223,9 @@ class OptimConfig:
 
     name: Literal["adam", "adamw", "sgd", "adagrad", "rowwise_adagrad"] = "adam"
     learning_rate: float = 1e-3
+    rest_rate: float = 1.0
+    """Learning rate of all parameters but the table of the ids' embeddings (matrices, biases), as a
+    multiple of learning_rate."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Shape of the learning rate after warm-up, over the length of the run."""
     cycles: int = 1
@@ -244,6 +247,10 @@ class OptimConfig:
         check(
             math.isfinite(self.learning_rate) and self.learning_rate > 0,
             f"optim.learning_rate must be positive, not {self.learning_rate}",
+        )
+        check(
+            math.isfinite(self.rest_rate) and self.rest_rate > 0,
+            f"optim.rest_rate must be positive, not {self.rest_rate}",
         )
         check(self.cycles >= 1, f"optim.cycles must be at least 1, not {self.cycles}")
         check(

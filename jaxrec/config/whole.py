@@ -196,6 +196,7 @@ class Config:
             f"train.l2_over and mistakes are not for {name}",
         )
         check(self.loss.temperature == 1, f"loss.temperature is not for {name}")
+        check(self.optim.rest_rate == 1, f"optim.rest_rate is not for {name}, which is tables")
 
     def _check_ratings(self) -> None:
         loss, model = self.loss.name, self.model

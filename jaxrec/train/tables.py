@@ -7,7 +7,7 @@ import optax
 from flax import nnx
 from jaxtyping import Array, Float
 
-TABLE = "embedding"  # where an encoder has its table
+from jaxrec.optim import TABLE
 
 
 def apply(
