@@ -48,7 +48,8 @@ def lightgcn() -> Config:
 def mf() -> Config:
     """Matrix factorisation with BPR: LightGCN's control, without propagation, for any data.
 
-    `jaxrec train mf --data PATH`
+    `jaxrec train mf --data PATH`: on Gowalla from a spectral start, 8 epochs of batches of 8,192,
+    test recall@20 0.1288, and 0.1650 with `--negatives.candidates 32` (means of three seeds).
     """
     return replace(lightgcn(), preset="mf", model=ModelConfig("mf", layers=0))
 
@@ -136,7 +137,8 @@ def gcmc() -> Config:
     Features and rating levels become part of the model where the data has them; without ids
     (`--model.no-ids`) it needs `--model.init normal`.
 
-    `jaxrec train gcmc --data PATH`
+    `jaxrec train gcmc --data PATH`: on the whole of Gowalla's train for 8 epochs, under a linear
+    schedule, test recall@20 0.1480, ndcg@20 0.1169 (one seed).
     """
     return Config(
         preset="gcmc",
