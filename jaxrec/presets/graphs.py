@@ -138,7 +138,8 @@ def gcmc() -> Config:
     (`--model.no-ids`) it needs `--model.init normal`.
 
     `jaxrec train gcmc --data PATH`: on the whole of Gowalla's train for 8 epochs, under a linear
-    schedule, test recall@20 0.1480, ndcg@20 0.1169 (one seed).
+    schedule, test recall@20 0.1485, ndcg@20 0.1174 (mean of three seeds; largest less smallest
+    0.0013), 47 s of training.
     """
     return Config(
         preset="gcmc",
