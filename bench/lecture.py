@@ -50,7 +50,7 @@ PINSAGE += ("--model.init", "spectral", "--model.matrices", "linear", "--loss.te
 PINSAGE += ("--train.batch-size", "8192", "--train.l2", "0.02", "--train.epochs", "8", *WHOLE)
 MODELS = {
     "MF, BPR": DYNAMIC,
-    "NGCF": ("ngcf", "--train.epochs", "20", *WHOLE),
+    "NGCF": ("ngcf", "--train.epochs", "8", *WHOLE),
     "GC-MC": ("gcmc", "--train.epochs", "8", *WHOLE),
     "PinSAGE": PINSAGE,
 }
