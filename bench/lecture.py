@@ -47,7 +47,8 @@ BPR += ("--negatives.name", "uniform", "--model.init", "spectral", "--train.epoc
 DYNAMIC = ("mf", *BPR, "--negatives.candidates", "32")
 PINSAGE = ("pinsage", "--model.layers", "1", "--model.fan-outs", "10", "--model.hidden-dim", "128")
 PINSAGE += ("--model.init", "spectral", "--model.matrices", "linear", "--loss.temperature", "0.1")
-PINSAGE += ("--train.batch-size", "8192", "--train.l2", "0.02", "--train.epochs", "8", *WHOLE)
+PINSAGE += ("--model.biases", "--optim.rest-rate", "0.1", "--train.l2", "0.02")
+PINSAGE += ("--train.batch-size", "8192", "--train.epochs", "3", *WHOLE)
 MODELS = {
     "MF, BPR": DYNAMIC,
     "NGCF": ("ngcf", "--train.epochs", "8", *WHOLE),

@@ -130,6 +130,11 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: NegativesConfig("shared", candidates=2), "negatives.candidates"),
         (lambda: Config(negatives=NegativesConfig(log_q=True)), "negatives.log_q needs loss.name"),
         (lambda: OptimConfig(learning_rate=float("nan")), "learning_rate"),
+        (lambda: OptimConfig(rest_rate=0.0), "optim.rest_rate must be positive, not 0.0"),
+        (
+            lambda: Config(optim=OptimConfig(rest_rate=0.5), mesh=MeshConfig(table=2)),
+            "optim.rest_rate is not there on a mesh of devices",
+        ),
         (lambda: OptimConfig("sgd", weight_decay=1.0), "adamw"),
         (lambda: OptimConfig("adam", momentum=0.9), "sgd"),
         (lambda: TrainConfig(batch_size=0), "batch_size"),

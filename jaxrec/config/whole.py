@@ -271,6 +271,7 @@ class Config:
             f"loss.name {self.loss.name}": self.loss.rates,
             f"negatives.name {how.name}": how.name in ("all", "exposed"),
             "negatives.hard": how.hard > 0,
+            "optim.rest_rate": self.optim.rest_rate != 1,
             "negatives.pick same-features": how.picks == "same-features",
             f"train.l2_over {self.train.l2_over}": self.train.l2_over != "batch",
             "split.name cold-items": self.split.name == "cold-items",

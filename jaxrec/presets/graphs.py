@@ -118,7 +118,10 @@ def gowalla_strong() -> Config:
 def ngcf() -> Config:
     """NGCF in the paper's form (Wang et al. 2019) with sampled softmax, for any data.
 
-    `jaxrec train ngcf --data PATH`
+    The matrices have a fiftieth of the table's learning rate: at the same rate they learn train by
+    heart. `jaxrec train ngcf --data PATH`: on the whole of Gowalla's train for 8 epochs, under a
+    linear schedule, test recall@20 0.1512, ndcg@20 0.1222 (mean of two seeds; largest less
+    smallest 0.0009), 82 s of training.
     """
     return Config(
         preset="ngcf",

@@ -23,6 +23,7 @@ from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import Evaluator, Scorer
 from jaxrec.evaluate.sharded import MeshEvaluator, sharded_scorer
 from jaxrec.graph.halo import TABLE, make_mesh, put
+from jaxrec.graph.pagerank import Window
 from jaxrec.graph.partition import Partition, layout, node_order, partition
 from jaxrec.graph.spmm import default_kernel
 from jaxrec.rowwise import RowOptimizer
@@ -57,6 +58,7 @@ class MeshProblem(Problem):
         phase: str = "search",
         total: int | None = None,
         tx: optax.GradientTransformation | RowOptimizer | None = None,
+        window: Window | None = None,
     ) -> "MeshProblem":
         """Cut the train part and put each device's share on it.
 
@@ -64,6 +66,7 @@ class MeshProblem(Problem):
           InputError: nothing to train on, too few devices, or an optax chain, whose sums over
             rows would be those of one device.
         """
+        assert window is None, "the configuration refuses hard negatives on a mesh"
         if tx is not None:
             raise InputError(
                 "an optax chain given in Python is not there on a mesh of devices; "
