@@ -122,8 +122,7 @@ class ModelConfig:
         )
         check(
             self.matrices == "random" or self.form == "paper",
-            "model.matrices linear needs model.form paper: after the lecture's form nothing of "
-            "an average is negative",
+            "model.matrices linear needs model.form paper; with lecture take model.matrices random",
         )
         check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
         check(
