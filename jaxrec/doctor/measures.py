@@ -6,6 +6,7 @@ run longer to compile than to train for a while, and XLA's threads beside LAPACK
 other by spinning.
 """
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -206,13 +207,19 @@ class Sample(NamedTuple):
     train: Pairs | None
     validation: Pairs | None
 
+    def parts(self) -> dict[str, Pairs]:
+        """The pairs that there are, by part."""
+        there = {"train": self.train, "validation": self.validation}
+        return {name: pairs for name, pairs in there.items() if pairs is not None}
+
 
 class Scored(NamedTuple):
-    """A part's pairs: their scores, those of the other items, and what they are to be."""
+    """A part's pairs: their scores, those of the other items, what they are to be, alignment."""
 
-    pos_P: Float[np.ndarray, "P"]
-    other_P: Float[np.ndarray, "P"]
-    rating_P: Float[np.ndarray, "P"] | None
+    pos_P: Float[Array | np.ndarray, "P"]
+    other_P: Float[Array | np.ndarray, "P"]
+    rating_P: Float[Array | np.ndarray, "P"] | None = None
+    near: Float[Array | np.ndarray, ""] | float = 0.0
 
 
 def of_pairs(scored: Scored, temperature: float) -> dict[str, float]:
@@ -221,10 +228,11 @@ def of_pairs(scored: Scored, temperature: float) -> dict[str, float]:
     Args:
       temperature: that scores are divided by in training.
     """
-    pos_P = scored.pos_P.astype(np.float64)
+    pos_P, near = np.asarray(scored.pos_P, np.float64), {"alignment": float(scored.near)}
     if scored.rating_P is not None:
         error_P = scored.rating_P - pos_P
-        return {"mse": float(np.square(error_P).mean()), "off": float(error_P.mean())}
+        found = {"mse": np.square(error_P).mean(), "off": error_P.mean()}
+        return {name: float(x) for name, x in found.items()} | near
     gap_P = (pos_P - scored.other_P) / temperature
     return {
         "auc": float(np.where(gap_P == 0, 0.5, gap_P > 0).mean()),
@@ -232,7 +240,7 @@ def of_pairs(scored: Scored, temperature: float) -> dict[str, float]:
         "saturated": float((np.abs(gap_P) > SATURATED).mean()),
         "saturated_wrong": float((gap_P < -SATURATED).mean()),
         "gap": float(np.abs(gap_P).mean()),
-    }
+    } | near
 
 
 class Seen(NamedTuple):
@@ -244,7 +252,24 @@ class Seen(NamedTuple):
     score_lm: Array
     item_lK: Array
     parts: dict[str, Scored]
-    alignment: dict[str, Array]
+
+
+def _scored(fn: Any, params: dict[str, Array], parts: dict[str, Pairs]) -> dict[str, Scored]:
+    """All pairs of all parts at once: one score function is enough to compile."""
+    if not parts:
+        return {}
+    user = jnp.concatenate([x for p in parts.values() for x in (p.user_P, p.user_P)])
+    item = jnp.concatenate([x for p in parts.values() for x in (p.item_P, p.other_P)])
+    score, found, at = PAIRS[fn](params, user, item), {}, 0
+    for name, p in parts.items():
+        n = len(p.user_P)
+        near = alignment(params["user"][p.user_P], params["item"][p.item_P])
+        found[name] = Scored(score[at : at + n], score[at + n : at + 2 * n], p.rating_P, near)
+        at += 2 * n
+    return found
+
+
+_scored_jit = jax.jit(_scored, static_argnums=0)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -252,33 +277,21 @@ def _seen(fn: Any, n_items: int, params: dict[str, Array], sample: Sample) -> Se
     user_ND, item_ND = params["user"], params["item"]
     nothing = Rows(jnp.zeros(len(sample.listed_l) + 1, jnp.int32), jnp.zeros(0, jnp.int32))
     ranked = rank(fn, min(TOP, n_items), params, sample.listed_l, nothing)
-    there = {"train": sample.train, "validation": sample.validation}
-    pairs = {name: pair for name, pair in there.items() if pair is not None}
-    parts, aligned = {}, {}
-    if pairs:
-        user = jnp.concatenate([x for p in pairs.values() for x in (p.user_P, p.user_P)])
-        item = jnp.concatenate([x for p in pairs.values() for x in (p.item_P, p.other_P)])
-        score, at = PAIRS[fn](params, user, item), 0
-        for name, p in pairs.items():
-            n = len(p.user_P)
-            parts[name] = Scored(score[at : at + n], score[at + n : at + 2 * n], p.rating_P)
-            aligned[name] = alignment(user_ND[p.user_P], item_ND[p.item_P])
-            at += 2 * n
     return Seen(
         user_ND[sample.user_n],
         item_ND[sample.item_m],
         user_ND[sample.listed_l],
         fn(of_items(params, sample.item_m), sample.listed_l),
         ranked.item_BK,
-        parts,
-        aligned,
+        _scored(fn, params, sample.parts()),
     )
 
 
-def sides(row: dict[str, np.ndarray]) -> dict[str, float]:
+def sides(row: Mapping[str, Array | np.ndarray]) -> dict[str, float]:
     """The figures of each side's rows, by ``user`` and ``item``."""
     found = {}
-    for side, row_nD in row.items():
+    for side, rows in row.items():
+        row_nD = np.asarray(rows)
         angle_nn, length, shape = _angles(row_nD), norm(row_nD), spectrum(row_nD)
         spread = _moments(_between_rows(angle_nn))
         of_side = {
@@ -314,10 +327,23 @@ def measured(scorer: Scorer, sample: Sample, temperature: float = 1.0) -> Measur
     # Figures that are no numbers are counted later: here they are no news.
     with np.errstate(all="ignore"):
         found = _of_scores(seen, scorer.n_items, sample.popular_K) | sides(row)
-        for name, scored in seen.parts.items():
-            of_part = of_pairs(scored, temperature) | {"alignment": float(seen.alignment[name])}
-            found |= {f"{name}_{what}": x for what, x in of_part.items()}
+        found |= _of_parts(seen.parts, temperature)
     return Measured(found, np.concatenate([*row.values()]))
+
+
+def _of_parts(parts: dict[str, Scored], temperature: float) -> dict[str, float]:
+    return {
+        f"{name}_{what}": x
+        for name, scored in parts.items()
+        for what, x in of_pairs(scored, temperature).items()
+    }
+
+
+def pairs_of(scorer: Scorer, parts: dict[str, Pairs], temperature: float = 1.0) -> dict[str, float]:
+    """How pairs score, by part, where there is nothing else to look at."""
+    with np.errstate(all="ignore"):
+        scored = jax.device_get(_scored_jit(scorer.fn, scorer.params, parts))
+        return _of_parts(scored, temperature)
 
 
 def _of_scores(seen: Seen, n_items: int, popular_K: Array | None) -> dict[str, float]:

@@ -1,11 +1,14 @@
 """The fixed sample that a run's measures are taken on: a function of the data, nothing is drawn
 that changes."""
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.data.itemgraph import PairSplits
 from jaxrec.doctor.measures import TOP, Pairs, Sample
 
 _USERS, _ITEMS, _LISTED, _PAIRS = 256, 256, 128, 1024
@@ -23,10 +26,11 @@ def _rows(number: np.ndarray) -> Int[Array, "n"]:
     return jnp.asarray(number.astype(np.int32))
 
 
-def _others(user: np.ndarray, known: Csr, n_items: int) -> np.ndarray:
-    """For each user an item that they do not know, where a few tries find one."""
+def _others(user: np.ndarray, known: Csr, candidates: np.ndarray) -> np.ndarray:
+    """For each user a candidate that they do not know, where a few tries find one."""
     rng = np.random.default_rng(0)
-    other = rng.integers(0, n_items, len(user))
+    other = candidates[rng.integers(0, len(candidates), len(user))]
+    n_items = 1 + max(candidates.max(initial=0), known.indices.max(initial=0))
     key = np.repeat(np.arange(len(known.degree)), known.degree) * n_items + known.indices
     for _ in range(8):
         wanted = user.astype(np.int64) * n_items + other
@@ -34,8 +38,8 @@ def _others(user: np.ndarray, known: Csr, n_items: int) -> np.ndarray:
         bad = key[place] == wanted
         if not bad.any():
             break
-        other[bad] = rng.integers(0, n_items, int(bad.sum()))
-    return other.astype(np.int32)
+        other[bad] = candidates[rng.integers(0, len(candidates), int(bad.sum()))]
+    return other
 
 
 def _pairs(part: Dataset | None, known: Csr, rates: bool) -> Pairs | None:
@@ -43,7 +47,7 @@ def _pairs(part: Dataset | None, known: Csr, rates: bool) -> Pairs | None:
         return None
     at = _spaced(np.arange(part.n_edges), _PAIRS)
     user, item = part.user[at], part.item[at]
-    other, rating = _others(user, known, part.n_items), None
+    other, rating = _others(user, known, np.arange(part.n_items)), None
     if rates and part.rating is not None:
         rating = jnp.asarray(part.rating[at].astype(np.float32))
     return Pairs(_rows(user), _rows(item), _rows(other), rating)
@@ -79,3 +83,25 @@ def of_rows(n_users: int, n_items: int) -> Sample:
         None,
         None,
     )
+
+
+class ItemSample(NamedTuple):
+    """What is looked at of a model of items: rows, and pairs by part of the data."""
+
+    item_m: np.ndarray
+    parts: dict[str, Pairs]
+
+
+def of_items(splits: PairSplits, scored_I: Bool[np.ndarray, "I"]) -> ItemSample:
+    """Items that have a vector, evenly over their numbers, and pairs of such items likewise."""
+    train, held = splits.train, splits.validation
+    around, there = train.adjacency(), np.flatnonzero(scored_I)
+    true_P = held.label_P
+    parts = {"train": (train.src, train.dst), "validation": (held.a_P[true_P], held.b_P[true_P])}
+    pairs = {}
+    for name, (a_P, b_P) in parts.items():
+        at = _spaced(np.flatnonzero(scored_I[a_P] & scored_I[b_P]), _PAIRS)
+        if len(at):
+            other = _others(a_P[at], Csr(around.indptr, around.indices), there)
+            pairs[name] = Pairs(_rows(a_P[at]), _rows(b_P[at]), _rows(other))
+    return ItemSample(_spaced(there, _ITEMS), pairs)

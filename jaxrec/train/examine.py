@@ -24,6 +24,23 @@ from jaxrec.train.draw import TrainData
 from jaxrec.train.state import Stepper, TrainState
 
 
+class FirstRows:
+    """The sample's rows before the first step.
+
+    Args:
+      remade: makes them once more, for a run that was resumed.
+    """
+
+    def __init__(self, remade: Callable[[], np.ndarray]) -> None:
+        self._remade, self._kept = remade, None
+
+    def __call__(self, state: TrainState, now_nD: np.ndarray) -> np.ndarray:
+        """Those before the first step, given the rows of a state."""
+        if self._kept is None:
+            self._kept = self._remade() if int(jax.device_get(state.step)) else now_nD
+        return self._kept
+
+
 @dataclass(frozen=True)
 class Examiner:
     """Measures a state on a sample of the data that stays the same for the whole run.
@@ -81,20 +98,14 @@ class Examiner:
             return {}
         return {"stride": optim.learning_rate / size}
 
-    def _first(self, state: TrainState, row_nD: np.ndarray) -> np.ndarray:
-        """The sample's rows before the first step: of a resumed run they are made again."""
-        if "rows" not in self._kept:
-            if int(jax.device_get(state.step)):
-                began = self.scorer(self.initial_state()).params
-                row_nD = np.concatenate(
-                    jax.device_get(_rows(began["user"], began["item"], *self._sample[:2]))
-                )
-            self._kept["rows"] = row_nD
-        return self._kept["rows"]
-
     @cached_property
-    def _kept(self) -> dict[str, np.ndarray]:
-        return {}
+    def _first(self) -> FirstRows:
+        def remade() -> np.ndarray:
+            began = self.scorer(self.initial_state()).params
+            rows = _rows(began["user"], began["item"], *self._sample[:2])
+            return np.concatenate(jax.device_get(rows))
+
+        return FirstRows(remade)
 
     def _inside(self, state: TrainState) -> dict[str, float]:
         """Figures of the table's own rows, before the encoder, and of the rectified layers."""
