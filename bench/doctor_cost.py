@@ -81,9 +81,11 @@ def one_run(preset: str, data: str) -> dict[str, Any]:
     taken: list[float] = []
     measure = Attendant.measure
 
-    def clocked(self: Attendant, *args: Any) -> None:
+    def clocked(
+        self: Attendant, examine: Any, state: Any, step: int, run: Path, reporter: Any
+    ) -> None:
         began = time.process_time()
-        measure(self, *args)
+        measure(self, examine, state, step, run, reporter)
         taken.append(time.process_time() - began)
 
     Attendant.measure = clocked

@@ -1,26 +1,12 @@
-"""What can be measured of embeddings and of the scores they make, on a sample.
-
-The device scores, ranks and gathers: one program, for which a run waits once. What is left are a
-few hundred rows, and their figures are made by NumPy in float64: in a program they would take a
-run longer to compile than to train for a while, and XLA's threads beside LAPACK's wait for each
-other by spinning.
-"""
+"""What can be measured of a few hundred rows, scores and lists: pure, by NumPy in float64."""
 
 from collections.abc import Mapping
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxrec import losses
-from jaxrec.evaluate.scorers import PAIRS, Scorer, of_items
-from jaxrec.evaluate.topk import Rows, rank
-from jaxrec.models.nodes import unit_rows
-
-TOP = 20
 SATURATED = 7.0
 """A score gap at which the sigmoid's derivative is below 1e-3."""
 
@@ -120,13 +106,13 @@ def moved(now_nD: Float[np.ndarray, "n D"], first_nD: Float[np.ndarray, "n D"]) 
     return norm(now_nD.astype(np.float64) - first_nD).mean / (length if length > 0 else 1.0)
 
 
-def alignment(user_PD: Float[Array, "P D"], item_PD: Float[Array, "P D"]) -> Float[Array, ""]:
+def alignment(user_PD: Float[np.ndarray, "P D"], item_PD: Float[np.ndarray, "P D"]) -> float:
     """E |u - v|² over pairs that belong together, rows of length 1; 0 is perfect, 2 is chance.
 
     Source: Wang and Isola, "Understanding contrastive representation learning through alignment
     and uniformity on the hypersphere", ICML 2020.
     """
-    return jnp.mean(losses.squared_norm(unit_rows(user_PD) - unit_rows(item_PD)))
+    return float(np.square(_unit(user_PD) - _unit(item_PD)).sum(axis=1).mean())
 
 
 def uniformity(x_nD: Float[np.ndarray, "n D"]) -> float:
@@ -185,41 +171,12 @@ def dead(layers: list[Float[Array, "_ _"]]) -> Float[Array, ""]:
     return jnp.mean(unit_H.astype(jnp.float32))
 
 
-class Pairs(NamedTuple):
-    """Pairs of one part of the data; ``other_P`` are items that their users do not know.
-
-    ``rating_P`` where ratings are predicted, else None.
-    """
-
-    user_P: Int[Array, "P"]
-    item_P: Int[Array, "P"]
-    other_P: Int[Array, "P"]
-    rating_P: Float[Array, "P"] | None = None
-
-
-class Sample(NamedTuple):
-    """What is looked at: rows, and pairs of train and of validation (None where there are none)."""
-
-    user_n: Int[Array, "n"]
-    item_m: Int[Array, "m"]
-    listed_l: Int[Array, "l"]
-    popular_K: Int[Array, "K"] | None
-    train: Pairs | None
-    validation: Pairs | None
-
-    def parts(self) -> dict[str, Pairs]:
-        """The pairs that there are, by part."""
-        there = {"train": self.train, "validation": self.validation}
-        return {name: pairs for name, pairs in there.items() if pairs is not None}
-
-
 class Scored(NamedTuple):
-    """A part's pairs: their scores, those of the other items, what they are to be, alignment."""
+    """A part's pairs: their scores, those of the other items, and what they are to be."""
 
-    pos_P: Float[Array | np.ndarray, "P"]
-    other_P: Float[Array | np.ndarray, "P"]
-    rating_P: Float[Array | np.ndarray, "P"] | None = None
-    near: Float[Array | np.ndarray, ""] | float = 0.0
+    pos_P: Float[np.ndarray, "P"]
+    other_P: Float[np.ndarray, "P"]
+    rating_P: Float[np.ndarray, "P"] | None = None
 
 
 def of_pairs(scored: Scored, temperature: float) -> dict[str, float]:
@@ -228,11 +185,11 @@ def of_pairs(scored: Scored, temperature: float) -> dict[str, float]:
     Args:
       temperature: that scores are divided by in training.
     """
-    pos_P, near = np.asarray(scored.pos_P, np.float64), {"alignment": float(scored.near)}
+    pos_P = scored.pos_P.astype(np.float64)
     if scored.rating_P is not None:
         error_P = scored.rating_P - pos_P
         found = {"mse": np.square(error_P).mean(), "off": error_P.mean()}
-        return {name: float(x) for name, x in found.items()} | near
+        return {name: float(x) for name, x in found.items()}
     gap_P = (pos_P - scored.other_P) / temperature
     return {
         "auc": float(np.where(gap_P == 0, 0.5, gap_P > 0).mean()),
@@ -240,58 +197,13 @@ def of_pairs(scored: Scored, temperature: float) -> dict[str, float]:
         "saturated": float((np.abs(gap_P) > SATURATED).mean()),
         "saturated_wrong": float((gap_P < -SATURATED).mean()),
         "gap": float(np.abs(gap_P).mean()),
-    } | near
+    }
 
 
-class Seen(NamedTuple):
-    """What the device makes of a sample: rows, scores and lists."""
-
-    user_nD: Array
-    item_mD: Array
-    listed_lD: Array
-    score_lm: Array
-    item_lK: Array
-    parts: dict[str, Scored]
-
-
-def _scored(fn: Any, params: dict[str, Array], parts: dict[str, Pairs]) -> dict[str, Scored]:
-    """All pairs of all parts at once: one score function is enough to compile."""
-    if not parts:
-        return {}
-    user = jnp.concatenate([x for p in parts.values() for x in (p.user_P, p.user_P)])
-    item = jnp.concatenate([x for p in parts.values() for x in (p.item_P, p.other_P)])
-    score, found, at = PAIRS[fn](params, user, item), {}, 0
-    for name, p in parts.items():
-        n = len(p.user_P)
-        near = alignment(params["user"][p.user_P], params["item"][p.item_P])
-        found[name] = Scored(score[at : at + n], score[at + n : at + 2 * n], p.rating_P, near)
-        at += 2 * n
-    return found
-
-
-_scored_jit = jax.jit(_scored, static_argnums=0)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _seen(fn: Any, n_items: int, params: dict[str, Array], sample: Sample) -> Seen:
-    user_ND, item_ND = params["user"], params["item"]
-    nothing = Rows(jnp.zeros(len(sample.listed_l) + 1, jnp.int32), jnp.zeros(0, jnp.int32))
-    ranked = rank(fn, min(TOP, n_items), params, sample.listed_l, nothing)
-    return Seen(
-        user_ND[sample.user_n],
-        item_ND[sample.item_m],
-        user_ND[sample.listed_l],
-        fn(of_items(params, sample.item_m), sample.listed_l),
-        ranked.item_BK,
-        _scored(fn, params, sample.parts()),
-    )
-
-
-def sides(row: Mapping[str, Array | np.ndarray]) -> dict[str, float]:
+def sides(row: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The figures of each side's rows, by ``user`` and ``item``."""
     found = {}
-    for side, rows in row.items():
-        row_nD = np.asarray(rows)
+    for side, row_nD in row.items():
         angle_nn, length, shape = _angles(row_nD), norm(row_nD), spectrum(row_nD)
         spread = _moments(_between_rows(angle_nn))
         of_side = {
@@ -306,62 +218,6 @@ def sides(row: Mapping[str, Array | np.ndarray]) -> dict[str, float]:
         }
         found |= {f"{side}_{name}": x for name, x in of_side.items()}
     return found
-
-
-class Measured(NamedTuple):
-    """The figures of a sample, and the rows that they are of: users, then items."""
-
-    figures: dict[str, float]
-    row_nD: Float[np.ndarray, "n D"]
-
-
-def measured(scorer: Scorer, sample: Sample, temperature: float = 1.0) -> Measured:
-    """Every figure of a sample.
-
-    Args:
-      scorer: of embeddings, as ``evaluate.scorers.scorer_of`` makes it.
-      temperature: that scores are divided by in training.
-    """
-    seen: Seen = jax.device_get(_seen(scorer.fn, scorer.n_items, scorer.params, sample))
-    row = {"user": seen.user_nD, "item": seen.item_mD}
-    # Figures that are no numbers are counted later: here they are no news.
-    with np.errstate(all="ignore"):
-        found = _of_scores(seen, scorer.n_items, sample.popular_K) | sides(row)
-        found |= _of_parts(seen.parts, temperature)
-    return Measured(found, np.concatenate([*row.values()]))
-
-
-def _of_parts(parts: dict[str, Scored], temperature: float) -> dict[str, float]:
-    return {
-        f"{name}_{what}": x
-        for name, scored in parts.items()
-        for what, x in of_pairs(scored, temperature).items()
-    }
-
-
-def pairs_of(scorer: Scorer, parts: dict[str, Pairs], temperature: float = 1.0) -> dict[str, float]:
-    """How pairs score, by part, where there is nothing else to look at."""
-    with np.errstate(all="ignore"):
-        scored = jax.device_get(_scored_jit(scorer.fn, scorer.params, parts))
-        return _of_parts(scored, temperature)
-
-
-def _of_scores(seen: Seen, n_items: int, popular_K: Array | None) -> dict[str, float]:
-    score_lm = np.asarray(seen.score_lm, np.float64)
-    cross = cross_cosines(np.asarray(seen.listed_lD), np.asarray(seen.item_mD))
-    popular = None if popular_K is None else np.asarray(popular_K)
-    how = lists(np.asarray(seen.item_lK), n_items, popular)
-    mean_user, mean_item = (x.mean(axis=0, dtype=np.float64) for x in (seen.user_nD, seen.item_mD))
-    return {
-        "pair_cosine": cross.mean,
-        "pair_cosine_sd": cross.sd,
-        "score_mean": float(score_lm.mean()),
-        "dot_mean": float(mean_user @ mean_item),
-        "score_spread": float(score_lm.std(axis=1).mean()),
-        # What tells users apart: what is left of the spread without the items' own means.
-        "score_personal": float((score_lm - score_lm.mean(axis=0)).std(axis=1).mean()),
-        **{f"list_{name}": x for name, x in how._asdict().items()},
-    }
 
 
 def finite(figures: dict[str, float]) -> dict[str, float]:

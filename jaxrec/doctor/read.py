@@ -11,7 +11,7 @@ import numpy as np
 from jaxrec import config as configs
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
-from jaxrec.doctor import measures
+from jaxrec.doctor import look, measures
 from jaxrec.doctor.course import Course
 from jaxrec.doctor.finding import Finding
 from jaxrec.doctor.findings import findings
@@ -103,7 +103,7 @@ def _of_run(run: Path) -> Diagnosis:
         rows = {"item": table.item[_spread(len(table.item))]}
         measured = measures.finite(measures.sides(rows)) | {"split": "doctor"}
         return _diagnosis(str(run), Course(None, [measured]))
-    found = measures.measured(table_scorer(table), of_rows(len(table.user), len(table.item)))
+    found = look.measured(table_scorer(table), of_rows(len(table.user), len(table.item)))
     measured = measures.finite(found.figures) | {"split": "doctor"}
     return _diagnosis(str(run), Course(config, [*records, measured]))
 
@@ -162,7 +162,7 @@ def _of_tables(
         for n, letter in (("user", "U"), ("item", "I"))
         if f"{n}_bias" in arrays
     }
-    found = measures.measured(dot_scorer(user, item, **biases), sample)
+    found = look.measured(dot_scorer(user, item, **biases), sample)
     figures = measures.finite(found.figures) | facts
     figures |= measures.carried(figures)
     return _diagnosis(str(path), Course(None, [figures | {"split": "doctor"}]))

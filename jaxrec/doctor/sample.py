@@ -3,13 +3,12 @@ that changes."""
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Bool, Int
 
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.itemgraph import PairSplits
-from jaxrec.doctor.measures import TOP, Pairs, Sample
+from jaxrec.doctor.look import TOP, Pairs, Sample
 
 _USERS, _ITEMS, _LISTED, _PAIRS = 256, 256, 128, 1024
 
@@ -21,9 +20,9 @@ def _spaced(candidates: np.ndarray, most: int) -> np.ndarray:
     return candidates[np.linspace(0, len(candidates) - 1, most).astype(np.int64)]
 
 
-def _rows(number: np.ndarray) -> Int[Array, "n"]:
-    """Row numbers on the device, narrowed before they go: JAX would compile that."""
-    return jnp.asarray(number.astype(np.int32))
+def _rows(number: np.ndarray) -> Int[np.ndarray, "n"]:
+    """Row numbers as the device has them."""
+    return number.astype(np.int32)
 
 
 def _others(user: np.ndarray, known: Csr, candidates: np.ndarray) -> np.ndarray:
@@ -49,7 +48,7 @@ def _pairs(part: Dataset | None, known: Csr, rates: bool) -> Pairs | None:
     user, item = part.user[at], part.item[at]
     other, rating = _others(user, known, np.arange(part.n_items)), None
     if rates and part.rating is not None:
-        rating = jnp.asarray(part.rating[at].astype(np.float32))
+        rating = part.rating[at].astype(np.float32)
     return Pairs(_rows(user), _rows(item), _rows(other), rating)
 
 
@@ -88,7 +87,7 @@ def of_rows(n_users: int, n_items: int) -> Sample:
 class ItemSample(NamedTuple):
     """What is looked at of a model of items: rows, and pairs by part of the data."""
 
-    item_m: np.ndarray
+    item_m: Int[np.ndarray, "m"]
     parts: dict[str, Pairs]
 
 
@@ -104,4 +103,4 @@ def of_items(splits: PairSplits, scored_I: Bool[np.ndarray, "I"]) -> ItemSample:
         if len(at):
             other = _others(a_P[at], Csr(around.indptr, around.indices), there)
             pairs[name] = Pairs(_rows(a_P[at]), _rows(b_P[at]), _rows(other))
-    return ItemSample(_spaced(there, _ITEMS), pairs)
+    return ItemSample(_rows(_spaced(there, _ITEMS)), pairs)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array, Float, Num
 
 from jaxrec import hashing
 from jaxrec.models.decoder import DecoderWeights, all_expected, expected, level_logits
@@ -151,18 +151,10 @@ def _items(x: Array, first: Array, size: int) -> Array:
     return lax.dynamic_slice_in_dim(x, first, size)
 
 
-def _by_item(params: dict[str, Array]) -> dict[str, Array]:
-    """Those of the parameters of embeddings that have a row for each item."""
-    return {name: x for name, x in params.items() if name in ("item", "item_bias")}
-
-
-def of_items(params: dict[str, Array], item_m: Int[Array, "m"]) -> dict[str, Array]:
-    """The parameters of embeddings by which a score function scores these items alone."""
-    return params | {name: x[item_m] for name, x in _by_item(params).items()}
-
-
 def _dot_tile(params: dict[str, Array], first: Array, size: int) -> dict[str, Array]:
-    return params | {name: _items(x, first, size) for name, x in _by_item(params).items()}
+    of_items = ("item", "item_bias")
+    by_item = {n: _items(x, first, size) for n, x in params.items() if n in of_items}
+    return params | by_item
 
 
 def _random_tile(params: tuple[Array, Array], first: Array, size: int) -> tuple[Array, Array]:

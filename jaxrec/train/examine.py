@@ -14,8 +14,8 @@ from jaxtyping import Array
 
 from jaxrec.config import Config
 from jaxrec.data.split import Splits
-from jaxrec.doctor import measures
-from jaxrec.doctor.measures import Sample
+from jaxrec.doctor import look, measures
+from jaxrec.doctor.look import Sample
 from jaxrec.doctor.sample import of_data
 from jaxrec.evaluate.scorers import Scorer
 from jaxrec.graph.bipartite import Bipartite
@@ -61,7 +61,7 @@ class Examiner:
         """The figures of a state that are numbers; ``not_finite`` counts the others."""
         scorer, rates = self.scorer(state), self.config.loss.rates
         temperature = 1.0 if rates else self.config.loss.temperature
-        found, row_nD = measures.measured(scorer, self._sample, temperature)
+        found, row_nD = look.measured(scorer, self._sample, temperature)
         with np.errstate(all="ignore"):
             found["moved"] = measures.moved(row_nD, self._first(state, row_nD))
             found |= self._inside(state)
@@ -101,9 +101,7 @@ class Examiner:
     @cached_property
     def _first(self) -> FirstRows:
         def remade() -> np.ndarray:
-            began = self.scorer(self.initial_state()).params
-            rows = _rows(began["user"], began["item"], *self._sample[:2])
-            return np.concatenate(jax.device_get(rows))
+            return look.measured(self.scorer(self.initial_state()), self._sample).row_nD
 
         return FirstRows(remade)
 
@@ -123,7 +121,7 @@ class Examiner:
     def _within(self) -> Callable[[TrainState, Bipartite], dict[str, Array]]:
         """The table's rows, and the share of rectified units that are dead."""
         stepper = self.stepper
-        user_n, item_m = jax.device_get(self._sample[:2])
+        user_n, item_m = self._sample[:2]
         node_n = np.concatenate([user_n, item_m + np.int32(stepper.n_users)])
 
         def within(state: TrainState, graph: Bipartite) -> dict[str, Array]:
@@ -138,9 +136,4 @@ class Examiner:
                     found["dead"] = measures.dead(layers)
             return found
 
-        return jax.jit(within)
-
-
-@jax.jit
-def _rows(user_UD: Array, item_ID: Array, user_n: Array, item_m: Array) -> tuple[Array, Array]:
-    return user_UD[user_n], item_ID[item_m]
+        return look.program(within)

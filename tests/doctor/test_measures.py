@@ -12,9 +12,7 @@ from jaxrec.config import Config, LossConfig, NegativesConfig, TrainConfig
 from jaxrec.doctor import measures
 from jaxrec.doctor.causes import constant_loss
 from jaxrec.doctor.course import Course
-from jaxrec.doctor.measures import Pairs, Sample, Scored
-from jaxrec.doctor.sample import of_rows
-from jaxrec.evaluate.scorers import dot_scorer
+from jaxrec.doctor.measures import Scored
 
 
 def rows(n: int = 7, dim: int = 4, seed: int = 0) -> np.ndarray:
@@ -78,7 +76,7 @@ def test_alignment_and_uniformity_are_wang_and_isolas():
     x, y = rows(), rows(seed=1)
     unit_x, unit_y = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y))
     expected = np.mean([((a - b) ** 2).sum() for a, b in zip(unit_x, unit_y, strict=True)])
-    assert measures.alignment(jnp.asarray(x), jnp.asarray(y)) == pytest.approx(expected, rel=1e-5)
+    assert measures.alignment(x, y) == pytest.approx(expected, rel=1e-5)
     kernel = [math.exp(-2 * ((a - b) ** 2).sum()) for a, b in itertools.combinations(unit_x, 2)]
     found = measures.uniformity(x)
     assert found == pytest.approx(math.log(np.mean(kernel)), rel=1e-5)
@@ -155,42 +153,6 @@ def test_pairs_are_judged_one_by_one():
 def test_a_saturated_gap_has_a_derivative_below_a_thousandth():
     sigmoid = 1 / (1 + math.exp(measures.SATURATED))
     assert sigmoid * (1 - sigmoid) < 1e-3 < 3 * sigmoid * (1 - sigmoid)
-
-
-def test_figures_of_a_whole_sample_are_those_of_its_rows():
-    user, item = rows(12, 4), rows(30, 4, seed=1)
-    sample = Sample(
-        user_n=jnp.asarray([0, 3, 7], jnp.int32),
-        item_m=jnp.asarray([1, 2, 20, 29], jnp.int32),
-        listed_l=jnp.asarray([3, 7], jnp.int32),
-        popular_K=jnp.arange(20, dtype=jnp.int32),
-        train=Pairs(*(jnp.asarray([x], jnp.int32) for x in (2, 5, 9))),
-        validation=None,
-    )
-    found, seen = measures.measured(dot_scorer(user, item), sample)
-    assert np.array_equal(seen, np.concatenate([user[[0, 3, 7]], item[[1, 2, 20, 29]]]))
-    score = user[[3, 7]] @ item[[1, 2, 20, 29]].T
-    assert found["score_spread"] == pytest.approx(score.std(axis=1).mean(), rel=1e-5)
-    own = score - score.mean(axis=0)
-    assert found["score_personal"] == pytest.approx(own.std(axis=1).mean(), rel=1e-5)
-    dots = user[[0, 3, 7]] @ item[[1, 2, 20, 29]].T
-    assert found["dot_mean"] == pytest.approx(dots.mean(), abs=1e-5)
-    whole = user @ item.T
-    top = [set(np.argsort(-whole[u], kind="stable")[:20].tolist()) for u in (3, 7)]
-    assert found["list_overlap"] == pytest.approx(len(top[0] & top[1]) / 20)
-    assert found["train_auc"] == float(whole[2, 5] > whole[2, 9])
-    assert not any(name.startswith("validation") for name in found)
-
-
-def test_scores_of_a_sample_take_the_biases_of_its_own_items():
-    rng = np.random.default_rng(3)
-    user, item = rows(4, 3), rows(30, 3, seed=1)
-    bias_u, bias_i = (rng.normal(size=n).astype(np.float32) for n in (4, 30))
-    sample = of_rows(4, 30)._replace(item_m=jnp.asarray([5, 11, 29], jnp.int32))
-    scorer = dot_scorer(user, item, user_bias_U=bias_u, item_bias_I=bias_i)
-    score = user @ item.T + bias_u[:, None] + bias_i
-    found = measures.measured(scorer, sample).figures
-    assert found["score_mean"] == pytest.approx(score[:, [5, 11, 29]].mean(), abs=1e-5)
 
 
 def test_what_is_no_number_is_counted_and_left_out():

@@ -6,13 +6,12 @@ from functools import cached_property
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
 from jaxrec.config import Config
 from jaxrec.data.itemgraph import PairSplits
-from jaxrec.doctor import measures
+from jaxrec.doctor import look, measures
 from jaxrec.doctor.sample import ItemSample, of_items
 from jaxrec.evaluate.scorers import Scorer
 from jaxrec.train.examine import FirstRows
@@ -45,7 +44,7 @@ class ItemExaminer:
             found = measures.sides({"item": row_mD})
             found["moved"] = measures.moved(row_mD, self._first(state, row_mD))
         temperature = self.config.loss.temperature
-        found |= measures.pairs_of(self.scorer(learned), self._sample.parts, temperature)
+        found |= look.pairs_of(self.scorer(learned), self._sample.parts, temperature)
         return measures.finite(found) | self._facts(state)
 
     @cached_property
@@ -63,11 +62,7 @@ class ItemExaminer:
         return {name: float(x) for name, x in found.items()}
 
     def _rows(self, learned: dict[str, Any]) -> np.ndarray:
-        return np.asarray(jax.device_get(_taken(learned["item"], self._item_m)))
-
-    @cached_property
-    def _item_m(self) -> Array:
-        return jnp.asarray(self._sample.item_m.astype(np.int32))
+        return np.asarray(_taken(learned["item"], self._sample.item_m))
 
     @cached_property
     def _first(self) -> FirstRows:
