@@ -5,11 +5,12 @@ what it measures, judges and writes at the start, at each evaluation and at the 
 compiled in the first of these, and what the steps' program compiles longer for the watch in it.
 Once with nothing compiled before, and once with every program in the cache.
 
-``--part rounds``: steps, an evaluation, and with the doctor its measures, with it and without in
-turn; compilation is left out of both.
+The share is of wall time, from the first line after the imports to the end of the run; beside it
+stands the share of processor time, imports counted, in which XLA's idle threads count too.
 
-The clock is that of the processor (all threads of the process), so that other processes do not
-count.
+``--part rounds``: steps, an evaluation, and with the doctor its measures, with it and without in
+turn; compilation is left out of both. The clock is that of the processor (all threads of the
+process), so that other processes do not count.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxrec
 from bench.common import record
@@ -66,37 +68,48 @@ def round_of(preset: str, data: str, doctor: bool) -> Callable[[], None]:
     return step
 
 
-def compiled(preset: str, data: str, doctor: bool) -> float:
-    """Seconds of processor time that the steps' program takes to compile."""
+def now() -> np.ndarray:
+    """Seconds by both clocks: wall, processor."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def compiled(preset: str, data: str, doctor: bool) -> np.ndarray:
+    """Seconds, by both clocks, that the steps' program takes to compile."""
     problem = problem_of(preset, data, doctor)
     state = problem.initial_state()
     jitted = jax.jit(problem.stepper.dispatch, donate_argnums=0)
-    began = time.process_time()
+    began = now()
     jitted.lower(state, problem.data, jnp.int32(1)).compile()
-    return time.process_time() - began
+    return now() - began
 
 
 def one_run(preset: str, data: str) -> dict[str, Any]:
     """A run in this process, which did nothing before: its seconds, and the doctor's."""
-    taken: list[float] = []
+    taken: list[list[float]] = []
     measure = Attendant.measure
 
     def clocked(
         self: Attendant, examine: Any, state: Any, step: int, run: Path, reporter: Any
     ) -> None:
-        began = time.process_time()
+        began = now()
         measure(self, examine, state, step, run, reporter)
-        taken.append(time.process_time() - began)
+        taken.append((now() - began).tolist())
 
     Attendant.measure = clocked
+    began = time.perf_counter()
     with tempfile.TemporaryDirectory() as parent:
         run = jaxrec.train(presets.get(preset), data=data, run=Path(parent) / "run", quiet=True)
-    found = {"run": time.process_time(), "doctor": taken, "steps": run.evaluation["steps"]}
+    whole = [time.perf_counter() - began, time.process_time()]
     jax.config.update("jax_enable_compilation_cache", False)
     jax.clear_caches()
     compiled(preset, data, True)  # what is traced for the first time is paid for here
-    found["watch"] = compiled(preset, data, True) - compiled(preset, data, False)
-    return found
+    watch = compiled(preset, data, True) - compiled(preset, data, False)
+    return {
+        "run": whole,
+        "doctor": taken,
+        "watch": np.maximum(watch, 0).tolist(),
+        "steps": run.evaluation["steps"],
+    }
 
 
 def runs(preset: str, data: str, named: dict[str, str]) -> None:
@@ -111,23 +124,26 @@ def runs(preset: str, data: str, named: dict[str, str]) -> None:
                 stdout=subprocess.PIPE,
             )
             found = json.loads(told.stdout.splitlines()[-1])
+            whole, doctor = np.array(found["run"]), np.array(found["doctor"])
             # The steps' program comes out of the cache with the watch in it.
-            watch = max(found["watch"], 0.0) if when.startswith("nothing") else 0.0
-            doctor = sum(found["doctor"]) + watch
+            watch = np.array(found["watch"]) * when.startswith("nothing")
+            share = 100 * (doctor.sum(axis=0) + watch) / whole
             record(
                 "doctor-cost",
                 when,
-                [100 * doctor / found["run"]],
+                [float(share[0])],
                 "%",
                 f"{named['command']} --part runs",
                 what=f"{preset}: of a whole run",
                 data=named["data"],
-                run_seconds=found["run"],
+                run_seconds=float(whole[0]),
                 steps=found["steps"],
-                first_ms=1e3 * found["doctor"][0],
-                later_ms=1e3 * statistics.median(found["doctor"][1:]),
-                measured=len(found["doctor"]),
-                compile_watch_ms=1e3 * watch,
+                measured=len(doctor),
+                first_ms=float(1e3 * doctor[0, 0]),
+                later_ms=float(1e3 * np.median(doctor[1:, 0])),
+                compile_watch_ms=float(1e3 * watch[0]),
+                processor_share=float(share[1]),
+                processor_seconds=float(whole[1]),
             )
 
 
