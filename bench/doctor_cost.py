@@ -16,7 +16,6 @@ process), so that other processes do not count.
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
