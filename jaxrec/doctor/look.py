@@ -51,13 +51,18 @@ class Sample(NamedTuple):
         return {name: pairs for name, pairs in there.items() if pairs is not None}
 
 
+Within = Callable[..., dict[str, Array]]
+"""What else to look at, in the same program: arrays by name."""
+
+
 class Seen(NamedTuple):
-    """What the device makes of a sample: rows of users and items, scores of pairs, and lists."""
+    """What the device makes of a sample: rows of users and items, scores of pairs, lists, more."""
 
     user_RD: Array
     item_RD: Array
     score_Q: Array
     item_lK: Array
+    within: dict[str, Array]
 
 
 def program(function: Callable[..., Any], static: tuple[int, ...] = ()) -> Callable[..., Any]:
@@ -69,7 +74,7 @@ def program(function: Callable[..., Any], static: tuple[int, ...] = ()) -> Calla
 
 @cache
 def _program() -> Callable[..., Seen]:
-    return program(_seen, (0, 1))
+    return program(_seen, (0, 1, 2))
 
 
 @cache
@@ -80,16 +85,19 @@ def _pair_program() -> Callable[..., Array]:
 def _seen(
     fn: Any,
     n_items: int,
+    within: Within | None,
     params: dict[str, Array],
     row: tuple[Array, Array],
     pair: tuple[Array, Array],
     listed_l: Array,
+    inputs: tuple[Any, ...],
 ) -> Seen:
     return Seen(
         params["user"][row[0]],
         params["item"][row[1]],
         PAIRS[fn](params, *pair),
         rank(fn, min(TOP, n_items), params, listed_l, None).item_BK,
+        {} if within is None else within(*inputs),
     )
 
 
@@ -131,18 +139,26 @@ def pairs_of(
 
 
 class Measured(NamedTuple):
-    """The figures of a sample, and the rows that they are of: users, then items."""
+    """The figures of a sample, the rows of its users and then items, and what is within."""
 
     figures: dict[str, float]
     row_nD: Float[np.ndarray, "n D"]
+    within: dict[str, np.ndarray]
 
 
-def measured(scorer: Scorer, sample: Sample, temperature: float = 1.0) -> Measured:
+def measured(
+    scorer: Scorer,
+    sample: Sample,
+    temperature: float = 1.0,
+    within: Within | None = None,
+    inputs: tuple[Any, ...] = (),
+) -> Measured:
     """Every figure of a sample.
 
     Args:
       scorer: of embeddings, as ``evaluate.scorers.scorer_of`` makes it.
       temperature: that scores are divided by in training.
+      within: what else to look at, a function of ``inputs``; keep one function.
     """
     parts, grid_l, grid_m = sample.parts(), sample.listed_l[::_EACH], sample.item_m[::_EACH]
     near = {name: (p.user_P[::_EACH], p.item_P[::_EACH]) for name, p in parts.items()}
@@ -152,8 +168,11 @@ def measured(scorer: Scorer, sample: Sample, temperature: float = 1.0) -> Measur
     users = [np.repeat(grid_l, len(grid_m)), *users]
     items = [np.tile(grid_m, len(grid_l)), *items]
     row, pair = (tuple(map(np.concatenate, x)) for x in ((user_R, item_R), (users, items)))
-    made = _program()(scorer.fn, scorer.n_items, scorer.params, row, pair, sample.listed_l)
-    user_RD, item_RD, score_Q, item_lK = map(np.asarray, jax.device_get(made))
+    made = _program()(
+        *(scorer.fn, scorer.n_items, within, scorer.params, row, pair, sample.listed_l, inputs)
+    )
+    *arrays, more = jax.device_get(made)
+    user_RD, item_RD, score_Q, item_lK = map(np.asarray, arrays)
     user_nD, listed_lD, *user_of = _pieces(user_RD, user_R)
     item_mD, *item_of = _pieces(item_RD, item_R)
     scores = _pieces(score_Q, users)
@@ -177,4 +196,4 @@ def measured(scorer: Scorer, sample: Sample, temperature: float = 1.0) -> Measur
         found |= _of_parts(parts, scores, temperature)
         for name, user_PD, item_PD in zip(near, user_of, item_of, strict=True):
             found[f"{name}_alignment"] = measures.alignment(user_PD, item_PD)
-    return Measured(found, np.concatenate([user_nD, item_mD]))
+    return Measured(found, np.concatenate([user_nD, item_mD]), more)

@@ -49,15 +49,24 @@ def _products(x_nD: np.ndarray, y_mD: np.ndarray) -> np.ndarray:
     return np.concatenate([x_nD[i : i + step] @ y_Dm for i in range(0, len(x_nD), step)])
 
 
-def _angles(x_nD: np.ndarray) -> np.ndarray:
-    """Cosines of all pairs of rows, [n, n]."""
-    unit_nD = _unit(x_nD)
-    return _products(unit_nD, unit_nD)
+def _gram(x_nD: np.ndarray) -> np.ndarray:
+    """The smaller of xᵀx and xxᵀ, which have the same eigenvalues but for zeros."""
+    small = x_nD.T if x_nD.shape[1] <= len(x_nD) else x_nD
+    return _products(small, small)
 
 
 def cosines(x_nD: Float[np.ndarray, "n D"]) -> Moments:
-    """Of the cosines between all pairs of different rows. A row of zeros has cosine 0."""
-    return _moments(_between_rows(_angles(x_nD)))
+    """Of the cosines between all pairs of different rows. A row of zeros has cosine 0.
+
+    Σ_ij c_ij = |Σ_i u_i|² and Σ_ij c_ij² = |UᵀU|² = |UUᵀ|², less the diagonal.
+    """
+    unit_nD, n = _unit(x_nD), len(x_nD)
+    if n < 2:
+        return Moments(0.0, 0.0)
+    own_n, pairs = np.square(unit_nD).sum(axis=1), n * (n - 1)
+    mean = (np.square(unit_nD.sum(axis=0)).sum() - own_n.sum()) / pairs
+    square = (np.square(_gram(unit_nD)).sum() - np.square(own_n).sum()) / pairs
+    return Moments(float(mean), float(np.sqrt(max(square - mean**2, 0.0))))
 
 
 def cross_cosines(x_nD: Float[np.ndarray, "n D"], y_mD: Float[np.ndarray, "m D"]) -> Moments:
@@ -85,8 +94,7 @@ def spectrum(x_nD: Float[np.ndarray, "n D"]) -> Spectrum:
         return Spectrum(float("nan"), float("nan"))
     x_nD = x_nD.astype(np.float64)
     n, width = x_nD.shape
-    small = x_nD.T if width <= n else x_nD
-    square = np.linalg.eigvalsh(_products(small, small))
+    square = np.linalg.eigvalsh(_gram(x_nD))
     square = np.where(square > max(n, width) * np.finfo(float).eps * square.max(), square, 0)
     if not square.any():
         return Spectrum(0.0, 0.0)
@@ -120,10 +128,8 @@ def uniformity(x_nD: Float[np.ndarray, "n D"]) -> float:
 
     Source: as :func:`alignment`.
     """
-    return _uniformity(_angles(x_nD))
-
-
-def _uniformity(angle_nn: np.ndarray) -> float:
+    unit_nD = _unit(x_nD)
+    angle_nn = _products(unit_nD, unit_nD)
     square_n = np.diag(angle_nn)  # 1, and 0 of a row of zeros
     gap_p = _between_rows(np.maximum(square_n[:, None] + square_n - 2 * angle_nn, 0))
     return float(np.log(np.exp(-2 * gap_p).mean())) if gap_p.size else 0.0
@@ -201,11 +207,10 @@ def of_pairs(scored: Scored, temperature: float) -> dict[str, float]:
 
 
 def sides(row: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The figures of each side's rows, by ``user`` and ``item``."""
+    """The figures of each side's rows, by ``user`` and ``item``; uniformity of every other one."""
     found = {}
     for side, row_nD in row.items():
-        angle_nn, length, shape = _angles(row_nD), norm(row_nD), spectrum(row_nD)
-        spread = _moments(_between_rows(angle_nn))
+        spread, length, shape = cosines(row_nD), norm(row_nD), spectrum(row_nD)
         of_side = {
             "cosine": spread.mean,
             "cosine_sd": spread.sd,
@@ -213,7 +218,7 @@ def sides(row: Mapping[str, np.ndarray]) -> dict[str, float]:
             "first": shape.first,
             "norm": length.mean,
             "norm_sd": length.sd,
-            "uniformity": _uniformity(angle_nn),
+            "uniformity": uniformity(row_nD[::2]),
             "simplex": simplex(row_nD),
         }
         found |= {f"{side}_{name}": x for name, x in of_side.items()}

@@ -61,10 +61,18 @@ class Examiner:
         """The figures of a state that are numbers; ``not_finite`` counts the others."""
         scorer, rates = self.scorer(state), self.config.loss.rates
         temperature = 1.0 if rates else self.config.loss.temperature
-        found, row_nD = look.measured(scorer, self._sample, temperature)
+        if self.config.model.sampled and self.data.graph.indptr.devices() != state.step.devices():
+            here = jax.device_put(state, jax.devices("cpu")[0])
+            found, row_nD, _ = look.measured(scorer, self._sample, temperature)
+            within = jax.device_get(self._within_alone(here, self.data.graph))
+        else:
+            inputs = state, self.data.graph
+            found, row_nD, within = look.measured(
+                scorer, self._sample, temperature, self._within, inputs
+            )
         with np.errstate(all="ignore"):
             found["moved"] = measures.moved(row_nD, self._first(state, row_nD))
-            found |= self._inside(state)
+            found |= _inside(within)
         figures = measures.finite(found) | self._facts
         figures |= self._stride(figures)
         if self.config.loss.name == "mse" and self.config.model.score != "mlp":
@@ -105,20 +113,12 @@ class Examiner:
 
         return FirstRows(remade)
 
-    def _inside(self, state: TrainState) -> dict[str, float]:
-        """Figures of the table's own rows, before the encoder, and of the rectified layers."""
-        if self.config.model.sampled and self.data.graph.indptr.devices() != state.step.devices():
-            state = jax.device_put(state, jax.devices("cpu")[0])
-        within, found = jax.device_get(self._within(state, self.data.graph)), {}
-        if "table_nD" in within:
-            table_nD = within["table_nD"]
-            found["table_norm"] = measures.norm(table_nD).mean / math.sqrt(table_nD.shape[1])
-        if "dead" in within:
-            found["dead"] = float(within["dead"])
-        return found
+    @cached_property
+    def _within_alone(self) -> look.Within:
+        return look.program(self._within)
 
     @cached_property
-    def _within(self) -> Callable[[TrainState, Bipartite], dict[str, Array]]:
+    def _within(self) -> look.Within:
         """The table's rows, and the share of rectified units that are dead."""
         stepper = self.stepper
         user_n, item_m = self._sample[:2]
@@ -136,4 +136,15 @@ class Examiner:
                     found["dead"] = measures.dead(layers)
             return found
 
-        return look.program(within)
+        return within
+
+
+def _inside(within: dict[str, np.ndarray]) -> dict[str, float]:
+    """Figures of the table's own rows, before the encoder, and of the rectified layers."""
+    found = {}
+    if "table_nD" in within:
+        table_nD = within["table_nD"]
+        found["table_norm"] = measures.norm(table_nD).mean / math.sqrt(table_nD.shape[1])
+    if "dead" in within:
+        found["dead"] = float(within["dead"])
+    return found

@@ -27,7 +27,7 @@ def test_figures_of_a_whole_sample_are_those_of_its_rows():
         train=Pairs(*np.array(pairs, np.int32).T),
         validation=None,
     )
-    found, seen = look.measured(dot_scorer(user, item), sample)
+    found, seen, _ = look.measured(dot_scorer(user, item), sample)
     assert np.array_equal(seen, np.concatenate([user[[0, 3, 7]], item[item_m]]))
     whole = user @ item.T
     score = whole[np.ix_([3, 5], [1, 4])]  # every fourth of either
