@@ -12,7 +12,7 @@ import jaxrec
 from jaxrec import presets
 from jaxrec.doctor.read import diagnose
 
-EPOCHS = {"quickstart": 4, "mf": 10, "biased-mf": 10, "two-tower": 2, "triplet": 6}
+EPOCHS = {"quickstart": 4, "mf": 10, "biased-mf": 10, "two-tower": 4, "triplet": 6}
 
 
 @pytest.mark.parametrize("name", EPOCHS)
