@@ -11,6 +11,7 @@ CASES = {
     "cold": "cold",
     "doctor": "doctor",
     "doctor-cost": "doctor_cost",
+    "doctor-presets": "doctor_presets",
     "growth": "growth",
     "ingest": "ingest",
     "kills": "kills",

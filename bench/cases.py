@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.common import record
-from bench.doctor import Change, changed, train
+from bench.doctor import train
+from bench.faults import Change, changed
 from jaxrec import compilation, presets
 from jaxrec.config import Config
 from jaxrec.data.formats import resolve

@@ -1,32 +1,54 @@
-"""What the doctor costs: a run's steps and evaluations with it and without, in turn.
+"""What the doctor costs: of a whole run, and of what lies between two evaluations.
 
-A round is what lies between two evaluations of the preset: its steps, the evaluation, and with the
-doctor its measures; compilation and the run's beginning and end are left out of both. The clock is
-that of the processor (all threads of the process), so that other processes do not count.
+``--part runs``: `jaxrec train PRESET` in a process of its own, the doctor's work in it clocked:
+what it measures, judges and writes at the start, at each evaluation and at the end, its programs
+compiled in the first of these, and what the steps' program compiles longer for the watch in it.
+Once with nothing compiled before, and once with every program in the cache.
+
+The share is of the wall time of the whole process; beside it stands the share of processor time.
+What the doctor needs compiled and an evaluation too (the embeddings) is not counted as its own.
+
+``--part rounds``: steps, an evaluation, and with the doctor its measures, with it and without in
+turn; compilation is left out of both. The clock is that of the processor (all threads of the
+process), so that other processes do not count.
 """
 
 import argparse
-import statistics
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+import jaxrec
 from bench.common import record
 from jaxrec import compilation, presets
 from jaxrec.config import LogConfig
 from jaxrec.data.formats import resolve
 from jaxrec.evaluate.run import parts
+from jaxrec.train.attend import Attendant
 from jaxrec.train.problem import Problem
 from jaxrec.train.state import SCAN_LENGTH
 
 
+def problem_of(preset: str, data: str, doctor: bool) -> Problem:
+    """The preset, made ready with or without the doctor."""
+    config = replace(presets.get(preset), log=LogConfig(doctor=doctor))
+    return Problem.build(config, parts(config, resolve(data)))
+
+
 def round_of(preset: str, data: str, doctor: bool) -> Callable[[], None]:
     """A round of a preset that goes on from where the last one ended."""
-    config = replace(presets.get(preset), log=LogConfig(doctor=doctor))
-    problem = Problem.build(config, parts(config, resolve(data)))
+    problem = problem_of(preset, data, doctor)
     state = problem.initial_state()
     dispatch = jax.jit(problem.stepper.dispatch, donate_argnums=0)
 
@@ -45,42 +67,148 @@ def round_of(preset: str, data: str, doctor: bool) -> Callable[[], None]:
     return step
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", nargs="+", default=["quickstart", "mf", "ngcf", "gcmc"])
-    parser.add_argument("--data", default="synthetic")
-    parser.add_argument("--rounds", type=int, default=15)
-    args = parser.parse_args()
-    compilation.use_cache()
-    for preset in args.preset:
-        calls = {
-            "with": round_of(preset, args.data, True),
-            "without": round_of(preset, args.data, False),
-        }
-        taken: dict[str, list[float]] = {name: [] for name in calls}
-        for n in range(args.rounds + 2):
-            for name, call in calls.items():
-                began = time.process_time()
-                call()
-                if n >= 2:  # the first ones compile
-                    taken[name].append(time.process_time() - began)
-        least = {name: statistics.median(seconds) for name, seconds in taken.items()}
-        shares = [100 * (least["with"] / least["without"] - 1)]
-        data = "synthetic" if args.data == "synthetic" else args.data.rstrip("/").split("/")[-1]
-        command = f"python -m bench doctor-cost --preset {preset} --data {data}"
-        for name, seconds in taken.items():
+def now() -> np.ndarray:
+    """Seconds by both clocks: wall, processor."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
+def compiled(preset: str, data: str, doctor: bool) -> np.ndarray:
+    """Seconds, by both clocks, that the steps' program takes to compile."""
+    problem = problem_of(preset, data, doctor)
+    state = problem.initial_state()
+    jitted = jax.jit(problem.stepper.dispatch, donate_argnums=0)
+    began = now()
+    jitted.lower(state, problem.data, jnp.int32(1)).compile()
+    return now() - began
+
+
+def one_run(preset: str, data: str, began: float, watch: bool) -> dict[str, Any]:
+    """A run in this process, which did nothing before: its seconds, and the doctor's.
+
+    Args:
+      began: when the process was started, in seconds since 1970.
+      watch: compile the steps' program with the watch and without, too.
+    """
+    taken: list[list[float]] = []
+    measure = Attendant.measure
+
+    def clocked(
+        self: Attendant, examine: Any, state: Any, step: int, run: Path, reporter: Any
+    ) -> None:
+        if not taken:  # an evaluation compiles these
+            jax.block_until_ready(examine.scorer(state).params)
+        since = now()
+        measure(self, examine, state, step, run, reporter)
+        taken.append((now() - since).tolist())
+
+    Attendant.measure = clocked
+    with tempfile.TemporaryDirectory() as parent:
+        run = jaxrec.train(presets.get(preset), data=data, run=Path(parent) / "run", quiet=True)
+    whole, longer = [time.time() - began, time.process_time()], np.zeros(2)
+    if watch:
+        jax.config.update("jax_enable_compilation_cache", False)
+        jax.clear_caches()
+        compiled(preset, data, True)  # what is traced for the first time is paid for here
+        longer = compiled(preset, data, True) - compiled(preset, data, False)
+    steps = run.evaluation["steps"]
+    return {"run": whole, "doctor": taken, "watch": longer.tolist(), "steps": steps}
+
+
+def runs(preset: str, data: str, named: dict[str, str]) -> None:
+    """Two runs, each in a new process: the first fills the cache of compiled programs."""
+    with tempfile.TemporaryDirectory() as cache:
+        for when in ("nothing compiled before", "compiled before"):
+            command = [sys.executable, "-m", "bench", "doctor-cost", "--one", preset]
+            # The steps' program comes out of the cache with the watch in it.
+            command += ["--watch"] if when.startswith("nothing") else []
+            told = subprocess.run(
+                [*command, "--data", data, "--began", str(time.time())],
+                env=os.environ | {"XDG_CACHE_HOME": cache},
+                check=True,
+                text=True,
+                stdout=subprocess.PIPE,
+            )
+            found = json.loads(told.stdout.splitlines()[-1])
+            whole, doctor = np.array(found["run"]), np.array(found["doctor"])
+            watch = np.maximum(found["watch"], 0)
+            share = 100 * (doctor.sum(axis=0) + watch) / whole
             record(
                 "doctor-cost",
-                f"{name} the doctor",
-                [1e3 * s for s in seconds],
-                "ms",
-                command,
-                what=f"{preset}: from one evaluation to the next",
-                data=data,
+                when,
+                [float(share[0])],
+                "%",
+                f"{named['command']} --part runs",
+                what=f"{preset}: of a whole run",
+                data=named["data"],
+                run_seconds=float(whole[0]),
+                steps=found["steps"],
+                measured=len(doctor),
+                first_ms=float(1e3 * doctor[0, 0]),
+                later_ms=float(1e3 * np.median(doctor[1:, 0])),
+                compile_watch_ms=float(1e3 * watch[0]),
+                processor_share=float(share[1]),
+                processor_seconds=float(whole[1]),
             )
+
+
+def rounds(preset: str, data: str, named: dict[str, str], n_rounds: int) -> None:
+    """The rounds with the doctor and without, in turn."""
+    calls = {
+        "with": round_of(preset, data, True),
+        "without": round_of(preset, data, False),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in calls}
+    for n in range(n_rounds + 2):
+        for name, call in calls.items():
+            began = time.process_time()
+            call()
+            if n >= 2:  # the first ones compile
+                taken[name].append(time.process_time() - began)
+    for name, seconds in taken.items():
         record(
-            "doctor-cost", "jaxrec", shares, "%", command, what=f"{preset}: more time", data=data
+            "doctor-cost",
+            f"{name} the doctor",
+            [1e3 * s for s in seconds],
+            "ms",
+            f"{named['command']} --part rounds",
+            what=f"{preset}: from one evaluation to the next",
+            data=named["data"],
         )
+    pairs = zip(taken["with"], taken["without"], strict=True)
+    record(
+        "doctor-cost",
+        "jaxrec",
+        [100 * (with_ / without - 1) for with_, without in pairs],
+        "%",
+        f"{named['command']} --part rounds",
+        what=f"{preset}: more time from one evaluation to the next",
+        data=named["data"],
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--preset", nargs="+", default=["quickstart"])
+    parser.add_argument("--data", help="the preset's own by default")
+    parser.add_argument("--part", choices=("runs", "rounds"), nargs="+", default=["runs", "rounds"])
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--one", metavar="PRESET", help="a run in this process, told as JSON")
+    parser.add_argument("--began", type=float, default=time.time(), help="of --one")
+    parser.add_argument("--watch", action="store_true", help="of --one")
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(one_run(args.one, args.data, args.began, args.watch)))
+        return
+    compilation.use_cache()
+    for preset in args.preset:
+        data = args.data or presets.get(preset).data
+        name = Path(data).name
+        command = f"python -m bench doctor-cost --preset {preset}"
+        named = {"data": name, "command": command + (f" --data {name}" if args.data else "")}
+        if "runs" in args.part:
+            runs(preset, data, named)
+        if "rounds" in args.part:
+            rounds(preset, data, named, args.rounds)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,8 @@ CASES = (
     "towers",
     "cases",
     "doctor",
+    "doctor-presets",
+    "doctor-cost",
     "pairs-import",
     "walks",
     "skipgram",

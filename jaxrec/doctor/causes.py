@@ -247,11 +247,14 @@ def overfitted(course: Course) -> Finding | None:
     best, last = max(values), values[-1]
     error = best < 0
     fall = (best - last) / abs(best) if best else 0.0
-    if fall <= (limit.FALLEN_ERROR if error else limit.FALLEN):
-        return None
     train, held = course.last("train_auc"), course.last("validation_auc")
     gap = None if train is None or held is None else train - held
     if not error and (gap is None or gap <= limit.GAP):
+        return None
+    past = len(values) - 1 - values.index(best) >= limit.PAST
+    dearer = _dearer(course)
+    by_heart = past and dearer is not None and dearer > limit.BY_HEART
+    if fall <= (limit.FALLEN_ERROR if error else limit.FALLEN) and not by_heart:
         return None
     evidence = [
         f"{config.metric} on {config.eval.select_on} was {abs(best):.4g} at best and is "
@@ -262,6 +265,8 @@ def overfitted(course: Course) -> Finding | None:
             f"{100 * train:.3g} % of the train pairs and {100 * held:.3g} % of the validation "
             "pairs are ranked above an item unknown to the user"
         )
+    if dearer is not None:
+        evidence.append(f"a pair of validation costs {dearer:.3g} times what a train pair does")
     if error:
         fit, held = course.last("train_mse"), course.last("validation_mse")
         if fit is not None and held is not None:
@@ -278,6 +283,12 @@ def overfitted(course: Course) -> Finding | None:
             f"--model.dim smaller (now {config.model.dim})",
         ),
     )
+
+
+def _dearer(course: Course) -> float | None:
+    """What pairs of validation cost over what train pairs do."""
+    train, held = course.last("train_gap_loss"), course.last("validation_gap_loss")
+    return None if train is None or held is None else held / max(train, 1e-9)
 
 
 def parameters(course: Course) -> tuple[str, ...]:

@@ -1,109 +1,144 @@
-"""What can be measured of embeddings and of the scores they make: pure, on a sample, on device."""
+"""What can be measured of a few hundred rows, scores and lists: pure, by NumPy in float64."""
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxrec import losses
-from jaxrec.evaluate.scorers import PAIRS, Scorer
-from jaxrec.evaluate.topk import Rows, rank
-from jaxrec.models.nodes import unit_rows
-
-TOP = 20
 SATURATED = 7.0
 """A score gap at which the sigmoid's derivative is below 1e-3."""
+
+_ONE_THREAD = 2**17
+"""Multiplications up to which OpenBLAS takes a product for too small to share among threads."""
 
 
 class Moments(NamedTuple):
     """Mean and standard deviation."""
 
-    mean: Float[Array, ""]
-    sd: Float[Array, ""]
+    mean: float
+    sd: float
 
 
-def _moments(x: Array, used: Array) -> Moments:
-    count = jnp.maximum(jnp.sum(used, dtype=jnp.float32), 1)
-    mean = jnp.sum(jnp.where(used, x, 0)) / count
-    square = jnp.sum(jnp.where(used, jnp.square(x - mean), 0)) / count
-    return Moments(mean, jnp.sqrt(square))
+def _moments(x: np.ndarray) -> Moments:
+    return Moments(float(x.mean()), float(x.std())) if x.size else Moments(0.0, 0.0)
 
 
-def cosines(x_nD: Float[Array, "n D"]) -> Moments:
-    """Of the cosines between all pairs of different rows. A row of zeros has cosine 0."""
-    unit_nD = unit_rows(x_nD)
-    cosine_nn = unit_nD @ unit_nD.T
-    return _moments(cosine_nn, ~jnp.eye(len(x_nD), dtype=bool))
+def _between_rows(x_nn: np.ndarray) -> np.ndarray:
+    """The entries off the diagonal, [n (n - 1)]: those of pairs of different rows."""
+    n = len(x_nn)
+    # Without its first entry a row of n + 1 begins at each entry of the diagonal.
+    return x_nn.ravel()[1:].reshape(n - 1, n + 1)[:, :-1].ravel() if n > 1 else x_nn[:0, 0]
 
 
-def cross_cosines(x_nD: Float[Array, "n D"], y_mD: Float[Array, "m D"]) -> Moments:
+def _unit(x_nD: np.ndarray) -> np.ndarray:
+    """Rows of length 1 in float64, whose squares hold whatever float32 can; zeros stay zeros."""
+    x_nD = x_nD.astype(np.float64)
+    length_n1 = np.linalg.norm(x_nD, axis=1, keepdims=True)
+    return x_nD / np.where(length_n1 > 0, length_n1, 1)
+
+
+def _products(x_nD: np.ndarray, y_mD: np.ndarray) -> np.ndarray:
+    """x yᵀ, [n, m], a few rows at a time.
+
+    BLAS would start threads for the whole, and beside XLA's their waiting costs a hundred times
+    what a product of this size does.
+    """
+    step, y_Dm = max(1, _ONE_THREAD // max(y_mD.size, 1)), y_mD.T
+    return np.concatenate([x_nD[i : i + step] @ y_Dm for i in range(0, len(x_nD), step)])
+
+
+def _gram(x_nD: np.ndarray) -> np.ndarray:
+    """The smaller of xᵀx and xxᵀ, which have the same eigenvalues but for zeros."""
+    small = x_nD.T if x_nD.shape[1] <= len(x_nD) else x_nD
+    return _products(small, small)
+
+
+def cosines(x_nD: Float[np.ndarray, "n D"]) -> Moments:
+    """Of the cosines between all pairs of different rows. A row of zeros has cosine 0.
+
+    Σ_ij c_ij = |Σ_i u_i|² and Σ_ij c_ij² = |UᵀU|² = |UUᵀ|², less the diagonal.
+    """
+    unit_nD, n = _unit(x_nD), len(x_nD)
+    if n < 2:
+        return Moments(0.0, 0.0)
+    own_n, pairs = np.square(unit_nD).sum(axis=1), n * (n - 1)
+    mean = (np.square(unit_nD.sum(axis=0)).sum() - own_n.sum()) / pairs
+    square = (np.square(_gram(unit_nD)).sum() - np.square(own_n).sum()) / pairs
+    return Moments(float(mean), float(np.sqrt(max(square - mean**2, 0.0))))
+
+
+def cross_cosines(x_nD: Float[np.ndarray, "n D"], y_mD: Float[np.ndarray, "m D"]) -> Moments:
     """Of the cosines between each row of one and each row of the other."""
-    cosine_nm = unit_rows(x_nD) @ unit_rows(y_mD).T
-    return _moments(cosine_nm, jnp.ones(cosine_nm.shape, bool))
+    return _moments(_products(_unit(x_nD), _unit(y_mD)))
 
 
 class Spectrum(NamedTuple):
     """Effective rank, and share of the squared norm along the first singular direction."""
 
-    rank: Float[Array, ""]
-    first: Float[Array, ""]
+    rank: float
+    first: float
 
 
-def spectrum(x_nD: Float[Array, "n D"]) -> Spectrum:
+def spectrum(x_nD: Float[np.ndarray, "n D"]) -> Spectrum:
     """exp(-Σ p log p) with p = σ / Σ σ of the singular values σ, and σ_1² / Σ σ².
+
+    The squares of σ are the eigenvalues of the smaller of XᵀX and XXᵀ, in float64: of float32 rows
+    that gives each σ to within 1e-8 of the largest one, closer than a float32 decomposition would.
+    What comes out below that is rounding, and counts as 0.
 
     Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007. A matrix of zeros has rank 0.
     """
-    sigma = jnp.linalg.svd(x_nD / _scale(x_nD), compute_uv=False)
-    total = jnp.sum(sigma)
-    p = sigma / jnp.where(total > 0, total, 1)
-    entropy = -jnp.sum(jnp.where(p > 0, p * jnp.log(jnp.where(p > 0, p, 1)), 0))
-    square = jnp.sum(jnp.square(sigma))
-    first = jnp.square(sigma[0]) / jnp.where(square > 0, square, 1)
-    return Spectrum(jnp.where(total > 0, jnp.exp(entropy), 0), first)
+    if not np.isfinite(x_nD).all():
+        return Spectrum(float("nan"), float("nan"))
+    x_nD = x_nD.astype(np.float64)
+    n, width = x_nD.shape
+    square = np.linalg.eigvalsh(_gram(x_nD))
+    square = np.where(square > max(n, width) * np.finfo(float).eps * square.max(), square, 0)
+    if not square.any():
+        return Spectrum(0.0, 0.0)
+    sigma = np.sqrt(square[square > 0])
+    p = sigma / sigma.sum()
+    return Spectrum(float(np.exp(-(p * np.log(p)).sum())), float(square.max() / square.sum()))
 
 
-def _scale(x: Array) -> Float[Array, ""]:
-    """The largest entry, so that squares of very large and very small numbers stay in range."""
-    top = jnp.max(jnp.abs(x))
-    return jnp.where(top > 0, top, 1)
-
-
-def norm(x_nD: Float[Array, "n D"]) -> Moments:
+def norm(x_nD: Float[np.ndarray, "n D"]) -> Moments:
     """Of the rows' lengths."""
-    scale = _scale(x_nD)
-    length_n = scale * jnp.linalg.norm(x_nD / scale, axis=1)
-    return _moments(length_n, jnp.ones(length_n.shape, bool))
+    return _moments(np.linalg.norm(x_nD.astype(np.float64), axis=1))
 
 
-def alignment(user_PD: Float[Array, "P D"], item_PD: Float[Array, "P D"]) -> Float[Array, ""]:
+def moved(now_nD: Float[np.ndarray, "n D"], first_nD: Float[np.ndarray, "n D"]) -> float:
+    """Mean distance of rows from where they began, over their mean length there."""
+    length = norm(first_nD).mean
+    return norm(now_nD.astype(np.float64) - first_nD).mean / (length if length > 0 else 1.0)
+
+
+def alignment(user_PD: Float[np.ndarray, "P D"], item_PD: Float[np.ndarray, "P D"]) -> float:
     """E |u - v|² over pairs that belong together, rows of length 1; 0 is perfect, 2 is chance.
 
     Source: Wang and Isola, "Understanding contrastive representation learning through alignment
     and uniformity on the hypersphere", ICML 2020.
     """
-    return jnp.mean(losses.squared_norm(unit_rows(user_PD) - unit_rows(item_PD)))
+    return float(np.square(_unit(user_PD) - _unit(item_PD)).sum(axis=1).mean())
 
 
-def uniformity(x_nD: Float[Array, "n D"]) -> Float[Array, ""]:
+def uniformity(x_nD: Float[np.ndarray, "n D"]) -> float:
     """log E exp(-2 |x - y|²) over different rows of length 1; 0 where all are one, -4 at best.
 
     Source: as :func:`alignment`.
     """
-    unit_nD = unit_rows(x_nD)
-    square_n = losses.squared_norm(unit_nD)
-    gap_nn = jnp.maximum(square_n[:, None] + square_n - 2 * unit_nD @ unit_nD.T, 0)
-    other_nn = ~jnp.eye(len(x_nD), dtype=bool)
-    return jnp.log(_moments(jnp.exp(-2 * gap_nn), other_nn).mean)
+    unit_nD = _unit(x_nD)
+    angle_nn = _products(unit_nD, unit_nD)
+    square_n = np.diag(angle_nn)  # 1, and 0 of a row of zeros
+    gap_p = _between_rows(np.maximum(square_n[:, None] + square_n - 2 * angle_nn, 0))
+    return float(np.log(np.exp(-2 * gap_p).mean())) if gap_p.size else 0.0
 
 
-def simplex(x_nD: Float[Array, "n D"]) -> Float[Array, ""]:
+def simplex(x_nD: Float[np.ndarray, "n D"]) -> float:
     """Share of the rows that are probabilities: no entry below 0, and a sum of 1."""
-    whole_n = jnp.abs(jnp.sum(x_nD, axis=1) - 1) < 1e-3
-    return jnp.mean(((jnp.min(x_nD, axis=1) >= 0) & whole_n).astype(jnp.float32))
+    whole_n = np.abs(x_nD.sum(axis=1) - 1) < 1e-3
+    return float(np.mean((x_nD.min(axis=1) >= 0) & whole_n))
 
 
 class Lists(NamedTuple):
@@ -115,24 +150,25 @@ class Lists(NamedTuple):
       popular: items of the lists that are among the K most popular ones, over K.
     """
 
-    items: Float[Array, ""]
-    overlap: Float[Array, ""]
-    popular: Float[Array, ""]
+    items: float
+    overlap: float
+    popular: float
 
 
-def lists(item_UK: Int[Array, "U K"], n_items: int, popular_K: Int[Array, "K"] | None) -> Lists:
+def lists(
+    item_UK: Int[np.ndarray, "U K"], n_items: int, popular_K: Int[np.ndarray, "_"] | None
+) -> Lists:
     """Of top-K lists; -1 stands for no item."""
     n_users, k = item_UK.shape
     there_UK = item_UK >= 0
-    count_I = jnp.zeros(n_items, jnp.float32)
-    count_I = count_I.at[jnp.where(there_UK, item_UK, n_items)].add(1.0, mode="drop")
+    count_I = np.bincount(item_UK[there_UK], minlength=n_items).astype(np.float64)
     # Each item's c users make c (c - 1) ordered pairs of lists that share it.
-    shared = jnp.sum(count_I * (count_I - 1)) / max(n_users * (n_users - 1), 1) / k
-    different = jnp.sum(count_I > 0, dtype=jnp.float32) / min(n_users * k, n_items)
+    shared = (count_I * (count_I - 1)).sum() / max(n_users * (n_users - 1), 1) / k
+    different = np.count_nonzero(count_I) / min(n_users * k, n_items)
     if popular_K is None:
-        return Lists(different, shared, jnp.zeros(()))
-    popular_UK = jnp.any(item_UK[:, :, None] == popular_K, axis=2) & there_UK
-    return Lists(different, shared, jnp.mean(popular_UK.astype(jnp.float32)))
+        return Lists(different, float(shared), 0.0)
+    popular_UK = np.isin(item_UK, popular_K) & there_UK
+    return Lists(different, float(shared), float(popular_UK.mean()))
 
 
 def dead(layers: list[Float[Array, "_ _"]]) -> Float[Array, ""]:
@@ -141,138 +177,51 @@ def dead(layers: list[Float[Array, "_ _"]]) -> Float[Array, ""]:
     return jnp.mean(unit_H.astype(jnp.float32))
 
 
-class Pairs(NamedTuple):
-    """Pairs of one part of the data; ``other_P`` are items that their users do not know.
+class Scored(NamedTuple):
+    """A part's pairs: their scores, those of the other items, and what they are to be."""
 
-    ``rating_P`` where ratings are predicted, else None.
-    """
-
-    user_P: Int[Array, "P"]
-    item_P: Int[Array, "P"]
-    other_P: Int[Array, "P"]
-    rating_P: Float[Array, "P"] | None = None
+    pos_P: Float[np.ndarray, "P"]
+    other_P: Float[np.ndarray, "P"]
+    rating_P: Float[np.ndarray, "P"] | None = None
 
 
-class Sample(NamedTuple):
-    """What is looked at: rows, and pairs of train and of validation (None where there are none)."""
-
-    user_n: Int[Array, "n"]
-    item_m: Int[Array, "m"]
-    listed_l: Int[Array, "l"]
-    popular_K: Int[Array, "K"] | None
-    train: Pairs | None
-    validation: Pairs | None
-
-
-def of_pairs(
-    score: Callable[[Array, Array], Array], pairs: Pairs, temperature: float
-) -> dict[str, Array]:
+def of_pairs(scored: Scored, temperature: float) -> dict[str, float]:
     """How a part's pairs score: against an item that the user does not know, or their ratings.
 
     Args:
-      score: (user [P], item [P]) to scores [P].
       temperature: that scores are divided by in training.
     """
-    pos_P = score(pairs.user_P, pairs.item_P)
-    if pairs.rating_P is not None:
-        error_P = pairs.rating_P - pos_P
-        off = jnp.mean(pairs.rating_P) - jnp.mean(pos_P)
-        return {"mse": jnp.mean(jnp.square(error_P)), "off": off}
-    gap_P = (pos_P - score(pairs.user_P, pairs.other_P)) / temperature
-    won_P = jnp.where(gap_P == 0, 0.5, (gap_P > 0).astype(jnp.float32))
+    pos_P = scored.pos_P.astype(np.float64)
+    if scored.rating_P is not None:
+        error_P = scored.rating_P - pos_P
+        found = {"mse": np.square(error_P).mean(), "off": error_P.mean()}
+        return {name: float(x) for name, x in found.items()}
+    gap_P = (pos_P - scored.other_P) / temperature
     return {
-        "auc": jnp.mean(won_P),
-        "gap_loss": jnp.mean(jax.nn.softplus(-gap_P)),
-        "saturated": jnp.mean((jnp.abs(gap_P) > SATURATED).astype(jnp.float32)),
-        "saturated_wrong": jnp.mean((gap_P < -SATURATED).astype(jnp.float32)),
-        "gap": jnp.mean(jnp.abs(gap_P)),
+        "auc": float(np.where(gap_P == 0, 0.5, gap_P > 0).mean()),
+        "gap_loss": float(np.logaddexp(0, -gap_P).mean()),
+        "saturated": float((np.abs(gap_P) > SATURATED).mean()),
+        "saturated_wrong": float((gap_P < -SATURATED).mean()),
+        "gap": float(np.abs(gap_P).mean()),
     }
 
 
-_spectrum = jax.jit(spectrum)
-
-
-# Users and items are alike to the compiler, and so are train and validation: each is one program.
-@jax.jit
-def _lengths_and_angles(row_nD: Array) -> dict[str, Array]:
-    spread, length = cosines(row_nD), norm(row_nD)
-    return {
-        "cosine": spread.mean,
-        "cosine_sd": spread.sd,
-        "norm": length.mean,
-        "norm_sd": length.sd,
-        "uniformity": uniformity(row_nD),
-        "simplex": simplex(row_nD),
-    }
-
-
-def _of_side(row_nD: Array) -> dict[str, Array]:
-    # LAPACK's threads beside XLA's in one program cost a hundred times what either takes alone.
-    shape = jax.block_until_ready(_spectrum(row_nD))
-    return {"rank": shape.rank, "first": shape.first} | _lengths_and_angles(row_nD)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _of_scores(fn: Any, n_items: int, params: dict[str, Array], sample: Sample) -> dict[str, Array]:
-    n_listed, m = len(sample.listed_l), len(sample.item_m)
-    grid = jnp.repeat(sample.listed_l, m), jnp.tile(sample.item_m, n_listed)
-    score_lm = PAIRS[fn](params, *grid).reshape(n_listed, m)
-    cross = cross_cosines(params["user"][sample.listed_l], params["item"][sample.item_m])
-    nothing = Rows(jnp.zeros(n_listed + 1, jnp.int32), jnp.zeros(0, jnp.int32))
-    ranked = rank(fn, min(TOP, n_items), params, sample.listed_l, nothing)
-    how = lists(ranked.item_BK, n_items, sample.popular_K)
-    return {
-        "pair_cosine": cross.mean,
-        "pair_cosine_sd": cross.sd,
-        "score_mean": jnp.mean(score_lm),
-        "dot_mean": jnp.mean(params["user"][sample.user_n], axis=0)
-        @ jnp.mean(params["item"][sample.item_m], axis=0),
-        "score_spread": jnp.mean(jnp.std(score_lm, axis=1)),
-        # What tells users apart: what is left of the spread without the items' own means.
-        "score_personal": jnp.mean(jnp.std(score_lm - jnp.mean(score_lm, axis=0), axis=1)),
-        **{f"list_{name}": x for name, x in how._asdict().items()},
-    }
-
-
-@jax.jit
-def _taken(x_ND: Array, row_n: Array) -> Array:
-    return x_ND[row_n]
-
-
-def sides(row: dict[str, Array]) -> dict[str, Array]:
-    """The figures of each side's rows, by ``user`` and ``item``, on the device."""
+def sides(row: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The figures of each side's rows, by ``user`` and ``item``; uniformity of every other one."""
     found = {}
     for side, row_nD in row.items():
-        # One at a time: on CPU the threads of two decompositions wait for each other by spinning.
-        of_side = jax.block_until_ready(_of_side(jax.block_until_ready(row_nD)))
+        spread, length, shape = cosines(row_nD), norm(row_nD), spectrum(row_nD)
+        of_side = {
+            "cosine": spread.mean,
+            "cosine_sd": spread.sd,
+            "rank": shape.rank,
+            "first": shape.first,
+            "norm": length.mean,
+            "norm_sd": length.sd,
+            "uniformity": uniformity(row_nD[::2]),
+            "simplex": simplex(row_nD),
+        }
         found |= {f"{side}_{name}": x for name, x in of_side.items()}
-    return found
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _of_part(
-    fn: Any, temperature: float, params: dict[str, Array], pairs: Pairs
-) -> dict[str, Array]:
-    found = of_pairs(lambda *pair: PAIRS[fn](params, *pair), pairs, temperature)
-    both = params["user"][pairs.user_P], params["item"][pairs.item_P]
-    return found | {"alignment": alignment(*both)}
-
-
-def measured(scorer: Scorer, sample: Sample, temperature: float = 1.0) -> dict[str, Array]:
-    """Every figure of a sample, on the device.
-
-    Args:
-      scorer: of embeddings, as ``evaluate.scorers.scorer_of`` makes it.
-      temperature: that scores are divided by in training.
-    """
-    fn, params = scorer.fn, scorer.params
-    found = jax.block_until_ready(_of_scores(fn, scorer.n_items, params, sample))
-    of = {"user": sample.user_n, "item": sample.item_m}
-    found |= sides({side: _taken(params[side], row_n) for side, row_n in of.items()})
-    for part, pairs in (("train", sample.train), ("validation", sample.validation)):
-        if pairs is not None:
-            of_part = _of_part(fn, temperature, params, pairs)
-            found |= {f"{part}_{name}": x for name, x in of_part.items()}
     return found
 
 

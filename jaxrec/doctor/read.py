@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrec import config as configs
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
-from jaxrec.doctor import measures
+from jaxrec.doctor import look, measures
 from jaxrec.doctor.course import Course
 from jaxrec.doctor.finding import Finding
 from jaxrec.doctor.findings import findings
@@ -102,21 +100,17 @@ def _of_run(run: Path) -> Diagnosis:
     # The run was not watched: what it has learned can be looked at all the same.
     table = read_embeddings(run)
     if len(table.user) == 0:  # a model of items alone, whose loss has no rules
-        rows = {"item": jnp.asarray(table.item[_spread(len(table.item))])}
-        measured = _numbers(measures.sides(rows)) | {"split": "doctor"}
+        rows = {"item": table.item[_spread(len(table.item))]}
+        measured = measures.finite(measures.sides(rows)) | {"split": "doctor"}
         return _diagnosis(str(run), Course(None, [measured]))
-    found = measures.measured(table_scorer(table), of_rows(len(table.user), len(table.item)))
-    measured = _numbers(found) | {"split": "doctor"}
+    found = look.measured(table_scorer(table), of_rows(len(table.user), len(table.item)))
+    measured = measures.finite(found.figures) | {"split": "doctor"}
     return _diagnosis(str(run), Course(config, [*records, measured]))
 
 
 def _spread(n: int) -> np.ndarray:
     """At most 256 of so many rows, evenly over them."""
     return np.linspace(0, n - 1, min(n, 256)).astype(np.int64)
-
-
-def _numbers(found: dict[str, Any]) -> dict[str, Any]:
-    return measures.finite({name: float(x) for name, x in jax.device_get(found).items()})
 
 
 def _of_file(path: Path, data: str | Path | None) -> Diagnosis:
@@ -145,9 +139,9 @@ def _of_file(path: Path, data: str | Path | None) -> Diagnosis:
         return _of_tables(path, arrays, user, item, data)
     if data is not None:
         raise InputError(f"{path}: --data needs both `user` and `item` in the file")
-    rows = {n: jnp.asarray(x[_spread(len(x))]) for n, x in tables.items()}
+    rows = {n: x[_spread(len(x))] for n, x in tables.items()}
     return _diagnosis(
-        str(path), Course(None, [_numbers(measures.sides(rows)) | {"split": "doctor"}])
+        str(path), Course(None, [measures.finite(measures.sides(rows)) | {"split": "doctor"}])
     )
 
 
@@ -168,7 +162,8 @@ def _of_tables(
         for n, letter in (("user", "U"), ("item", "I"))
         if f"{n}_bias" in arrays
     }
-    figures = _numbers(measures.measured(dot_scorer(user, item, **biases), sample)) | facts
+    found = look.measured(dot_scorer(user, item, **biases), sample)
+    figures = measures.finite(found.figures) | facts
     figures |= measures.carried(figures)
     return _diagnosis(str(path), Course(None, [figures | {"split": "doctor"}]))
 

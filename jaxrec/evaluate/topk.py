@@ -85,7 +85,7 @@ def rank(
     k: int,
     params: Any,
     user_B: Int[Array, "B"],
-    seen: Rows,
+    seen: Rows | None,
     allowed_I: Bool[Array, "I"] | None = None,
 ) -> Ranked:
     """The top k of all items for a block of users, seen and disallowed items left out."""
@@ -96,7 +96,8 @@ def rank(
     score_BI = fn(params, user_B)
     # NaN has no place in an order; it shows in the sum before the mask could hide it.
     nan_B = jnp.isnan(score_BI.sum(axis=1))
-    score_BI = score_BI.at[_seen_rows(seen), seen.index_M].set(-jnp.inf, mode="drop")
+    if seen is not None:
+        score_BI = score_BI.at[_seen_rows(seen), seen.index_M].set(-jnp.inf, mode="drop")
     if allowed_I is not None:
         score_BI = jnp.where(allowed_I, score_BI, -jnp.inf)
     score_BK, item_BK = _top_k(score_BI, min(k, score_BI.shape[1]))
@@ -114,12 +115,14 @@ def _rank_tiles(
     k: int,
     params: Any,
     user_B: Int[Array, "B"],
-    seen: Rows,
+    seen: Rows | None,
     allowed_I: Bool[Array, "I"] | None,
     n_items: int,
 ) -> Ranked:
     """:func:`rank` in tiles of items: the best so far is merged with each tile's best."""
-    row_M, index_M = _seen_rows(seen), jnp.asarray(seen.index_M)
+    row_M = index_M = jnp.zeros(0, jnp.int32)
+    if seen is not None:
+        row_M, index_M = _seen_rows(seen), jnp.asarray(seen.index_M)
     place_T = jnp.arange(_TILE, dtype=jnp.int32)
 
     def body(carry: Ranked, tile: Array) -> tuple[Ranked, None]:

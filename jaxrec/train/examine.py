@@ -10,18 +10,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from jaxrec.config import Config
 from jaxrec.data.split import Splits
-from jaxrec.doctor import measures
-from jaxrec.doctor.measures import Sample
+from jaxrec.doctor import look, measures
+from jaxrec.doctor.look import Sample
 from jaxrec.doctor.sample import of_data
 from jaxrec.evaluate.scorers import Scorer
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.models import HiddenLayers
 from jaxrec.train.draw import TrainData
 from jaxrec.train.state import Stepper, TrainState
+
+
+class FirstRows:
+    """The sample's rows before the first step.
+
+    Args:
+      remade: makes them once more, for a run that was resumed.
+    """
+
+    def __init__(self, remade: Callable[[], np.ndarray]) -> None:
+        self._remade, self._kept = remade, None
+
+    def __call__(self, state: TrainState, now_nD: np.ndarray) -> np.ndarray:
+        """Those before the first step, given the rows of a state."""
+        if self._kept is None:
+            self._kept = self._remade() if int(jax.device_get(state.step)) else now_nD
+        return self._kept
 
 
 @dataclass(frozen=True)
@@ -44,13 +61,19 @@ class Examiner:
         """The figures of a state that are numbers; ``not_finite`` counts the others."""
         scorer, rates = self.scorer(state), self.config.loss.rates
         temperature = 1.0 if rates else self.config.loss.temperature
-        found = measures.measured(scorer, self._sample, temperature)
-        found["moved"] = _moved(self._rows(scorer), self._first(state, scorer))
         if self.config.model.sampled and self.data.graph.indptr.devices() != state.step.devices():
-            state = jax.device_put(state, jax.devices("cpu")[0])
-        found |= self._within(state, self.data.graph)
-        figures = {name: float(x) for name, x in jax.device_get(found).items()}
-        figures = measures.finite(figures) | self._facts
+            here = jax.device_put(state, jax.devices("cpu")[0])
+            found, row_nD, _ = look.measured(scorer, self._sample, temperature)
+            within = jax.device_get(self._within_alone(here, self.data.graph))
+        else:
+            inputs = state, self.data.graph
+            found, row_nD, within = look.measured(
+                scorer, self._sample, temperature, self._within, inputs
+            )
+        with np.errstate(all="ignore"):
+            found["moved"] = measures.moved(row_nD, self._first(state, row_nD))
+            found |= _inside(within)
+        figures = measures.finite(found) | self._facts
         figures |= self._stride(figures)
         if self.config.loss.name == "mse" and self.config.model.score != "mlp":
             figures |= measures.carried(figures, self.config.loss.temperature)
@@ -83,55 +106,45 @@ class Examiner:
             return {}
         return {"stride": optim.learning_rate / size}
 
-    def _rows(self, scorer: Scorer) -> Float[Array, "n D"]:
-        user_ND, item_ND = scorer.params["user"], scorer.params["item"]
-        return _both(user_ND, item_ND, self._sample.user_n, self._sample.item_m)
+    @cached_property
+    def _first(self) -> FirstRows:
+        def remade() -> np.ndarray:
+            return look.measured(self.scorer(self.initial_state()), self._sample).row_nD
 
-    def _first(self, state: TrainState, scorer: Scorer) -> Float[Array, "n D"]:
-        """The sample's rows before the first step: of a resumed run they are made again."""
-        if "rows" not in self._kept:
-            began = int(jax.device_get(state.step)) == 0
-            first = scorer if began else self.scorer(self.initial_state())
-            self._kept["rows"] = self._rows(first)
-        return self._kept["rows"]
+        return FirstRows(remade)
 
     @cached_property
-    def _kept(self) -> dict[str, Array]:
-        return {}
+    def _within_alone(self) -> look.Within:
+        return look.program(self._within)
 
     @cached_property
-    def _within(self) -> Callable[[TrainState, Bipartite], dict[str, Array]]:
-        """The table's own rows, before the encoder, and the rectified layers."""
+    def _within(self) -> look.Within:
+        """The table's rows, and the share of rectified units that are dead."""
         stepper = self.stepper
-        node_n = jnp.concatenate(
-            [self._sample.user_n, self._sample.item_m + jnp.int32(stepper.n_users)]
-        )
+        user_n, item_m = self._sample[:2]
+        node_n = np.concatenate([user_n, item_m + np.int32(stepper.n_users)])
 
         def within(state: TrainState, graph: Bipartite) -> dict[str, Array]:
             model: Any = nnx.merge(stepper.graphdef, stepper.current(state))
-            row_n = graph.places(node_n)
+            row_n = graph.places(jnp.asarray(node_n))
             found = {}
             if model.embedding is not None:
-                base_nD = model.embedding[...][row_n]
-                found["table_cosine"] = measures.cosines(base_nD).mean
-                length, width = measures.norm(base_nD).mean, base_nD.shape[1]
-                found["table_norm"] = length / jnp.sqrt(jnp.float32(width))
+                found["table_nD"] = model.embedding[...][row_n]
             if isinstance(model, HiddenLayers):
                 layers = model.hidden(graph, row_n)
                 if layers:
                     found["dead"] = measures.dead(layers)
             return found
 
-        return jax.jit(within)
+        return within
 
 
-@jax.jit
-def _both(user_UD: Array, item_ID: Array, user_n: Array, item_m: Array) -> Float[Array, "n D"]:
-    return jnp.concatenate([user_UD[user_n], item_ID[item_m]])
-
-
-@jax.jit
-def _moved(now_nD: Float[Array, "n D"], first_nD: Float[Array, "n D"]) -> Float[Array, ""]:
-    """Mean distance of rows from where they began, over their mean length there."""
-    length = measures.norm(first_nD).mean
-    return measures.norm(now_nD - first_nD).mean / jnp.where(length > 0, length, 1)
+def _inside(within: dict[str, np.ndarray]) -> dict[str, float]:
+    """Figures of the table's own rows, before the encoder, and of the rectified layers."""
+    found = {}
+    if "table_nD" in within:
+        table_nD = within["table_nD"]
+        found["table_norm"] = measures.norm(table_nD).mean / math.sqrt(table_nD.shape[1])
+    if "dead" in within:
+        found["dead"] = float(within["dead"])
+    return found

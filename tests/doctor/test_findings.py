@@ -159,6 +159,25 @@ def test_negatives_that_are_picked_are_not_taken_for_a_sum_in_a_sigmoid():
     assert "sum-in-sigmoid" not in hard
 
 
+BY_HEART = {"train_auc": 1.0, "validation_auc": 0.8, "train_gap_loss": 0.001}
+
+
+def test_pairs_learnt_by_heart_before_the_first_evaluation_are_told_by_what_they_cost():
+    by_heart = BY_HEART | {"validation_gap_loss": 0.5}
+    assert named(judged=(0.3, 0.3, 0.299, 0.298), **by_heart) == ["overfitting"]
+    # It still learns; pairs of validation cost little more; validation is as good as train.
+    assert named(judged=(0.3, 0.31, 0.32, 0.33), **by_heart) == []
+    assert named(judged=(0.3, 0.3, 0.299, 0.298), **BY_HEART, validation_gap_loss=0.005) == []
+    assert named(judged=(0.3, 0.3, 0.299), **by_heart | {"validation_auc": 0.95}) == []
+
+
+def test_propagation_is_told_from_other_collapses_by_noise_that_it_aligned_already():
+    alike = {"item_cosine": 0.999, "list_overlap": 0.9}
+    sparse = {"start": {"item_cosine": 0.05}}
+    assert named(DEEP, **sparse, **alike)[0] == "over-smoothing"
+    assert "over-smoothing" not in named(DEEP, start={"item_cosine": 0.01}, **alike)
+
+
 def test_thresholds_are_numbers_with_a_reason_each():
     source = Path(thresholds.__file__).read_text()
     names = [name for name in vars(thresholds) if name.isupper()]

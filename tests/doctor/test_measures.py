@@ -12,8 +12,7 @@ from jaxrec.config import Config, LossConfig, NegativesConfig, TrainConfig
 from jaxrec.doctor import measures
 from jaxrec.doctor.causes import constant_loss
 from jaxrec.doctor.course import Course
-from jaxrec.doctor.measures import Pairs, Sample
-from jaxrec.evaluate.scorers import dot_scorer
+from jaxrec.doctor.measures import Scored
 
 
 def rows(n: int = 7, dim: int = 4, seed: int = 0) -> np.ndarray:
@@ -29,11 +28,23 @@ def test_cosines_are_those_of_all_pairs_of_different_rows():
     inner = [cosine(a, b) for a, b in itertools.permutations(x, 2)]
     cross = [cosine(a, b) for a in x for b in y]
     for found, values in (
-        (measures.cosines(jnp.asarray(x)), inner),
-        (measures.cross_cosines(jnp.asarray(x), jnp.asarray(y)), cross),
+        (measures.cosines(x), inner),
+        (measures.cross_cosines(x, y), cross),
     ):
         assert found.mean == pytest.approx(np.mean(values), abs=1e-6)
         assert found.sd == pytest.approx(np.std(values), abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(40, 70), (70, 40), (300, 90)])
+def test_singular_values_are_closer_than_a_float32_decomposition_gives_them(shape):
+    """Spread over five decades, and with as many more rows or columns that are sums of others."""
+    rng = np.random.default_rng(0)
+    scale = np.logspace(0, -5, 20)
+    made = (rng.normal(size=(shape[0], 20)) * scale) @ rng.normal(size=(20, shape[1]))
+    x = made.astype(np.float32)
+    sigma = np.linalg.svd(x.astype(np.float64), compute_uv=False)
+    p = sigma / sigma.sum()
+    assert measures.spectrum(x).rank == pytest.approx(math.exp(-(p * np.log(p)).sum()), rel=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-20, 1e18])
@@ -41,23 +52,23 @@ def test_the_spectrum_is_that_of_the_singular_values_at_any_scale(scale):
     x = rows(9, 5) * np.float32(scale)
     sigma = np.linalg.svd(x.astype(np.float64), compute_uv=False)
     p = sigma / sigma.sum()
-    found = measures.spectrum(jnp.asarray(x))
+    found = measures.spectrum(x)
     assert found.rank == pytest.approx(math.exp(-(p * np.log(p)).sum()), rel=1e-4)
     assert found.first == pytest.approx(sigma[0] ** 2 / (sigma**2).sum(), rel=1e-4)
-    length = measures.norm(jnp.asarray(x))
+    length = measures.norm(x)
     norms = np.linalg.norm(x.astype(np.float64), axis=1)
     assert length.mean == pytest.approx(norms.mean(), rel=1e-5)
     assert length.sd == pytest.approx(norms.std(), rel=1e-4)
 
 
 def test_known_spectra():
-    identity = measures.spectrum(jnp.eye(6))
+    identity = measures.spectrum(np.eye(6))
     assert identity.rank == pytest.approx(6, rel=1e-5)
     assert identity.first == pytest.approx(1 / 6, rel=1e-5)
-    line = measures.spectrum(jnp.outer(jnp.arange(1.0, 5), jnp.ones(3)))
+    line = measures.spectrum(np.outer(np.arange(1.0, 5), np.ones(3)))
     assert line.rank == pytest.approx(1, abs=1e-4)
     assert line.first == pytest.approx(1, abs=1e-5)
-    nothing = measures.spectrum(jnp.zeros((3, 2)))
+    nothing = measures.spectrum(np.zeros((3, 2)))
     assert (float(nothing.rank), float(nothing.first)) == (0.0, 0.0)
 
 
@@ -65,16 +76,41 @@ def test_alignment_and_uniformity_are_wang_and_isolas():
     x, y = rows(), rows(seed=1)
     unit_x, unit_y = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (x, y))
     expected = np.mean([((a - b) ** 2).sum() for a, b in zip(unit_x, unit_y, strict=True)])
-    assert measures.alignment(jnp.asarray(x), jnp.asarray(y)) == pytest.approx(expected, rel=1e-5)
+    assert measures.alignment(x, y) == pytest.approx(expected, rel=1e-5)
     kernel = [math.exp(-2 * ((a - b) ** 2).sum()) for a, b in itertools.combinations(unit_x, 2)]
-    found = measures.uniformity(jnp.asarray(x))
+    found = measures.uniformity(x)
     assert found == pytest.approx(math.log(np.mean(kernel)), rel=1e-5)
-    assert measures.uniformity(jnp.ones((4, 3))) == pytest.approx(0, abs=1e-6)
+    assert measures.uniformity(np.ones((4, 3))) == pytest.approx(0, abs=1e-6)
+
+
+def test_products_in_pieces_are_those_of_the_whole():
+    """300 rows of 90 are more than one thread's worth of BLAS."""
+    x = rows(300, 90)
+    unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
+    between = (unit @ unit.T)[~np.eye(300, dtype=bool)]
+    found = measures.cosines(x)
+    assert found.mean == pytest.approx(between.mean(), rel=1e-9)
+    assert found.sd == pytest.approx(between.std(), rel=1e-9)
+    assert measures.uniformity(x) == pytest.approx(math.log(np.exp(4 * between - 4).mean()))
+
+
+def test_rows_have_moved_by_their_distance_over_their_length():
+    x = np.array([[3.0, 4.0], [0.0, 5.0]], np.float32)
+    assert measures.moved(x + np.float32([[0, 2], [2, 0]]), x) == pytest.approx(0.4)
+    assert measures.moved(x, x) == 0
+    assert measures.moved(x, np.zeros_like(x)) == 5
+
+
+def test_a_single_row_and_rows_of_zeros_have_figures_too():
+    one = rows(1)
+    assert measures.cosines(one) == (0, 0)
+    assert measures.uniformity(one) == 0
+    assert measures.cosines(np.zeros((3, 2), np.float32)) == (0, 0)
 
 
 def test_the_simplex_is_where_rows_are_probabilities():
     x = np.array([[0.2, 0.8], [1.0, 0.0], [1.2, -0.2], [0.5, 0.6]], np.float32)
-    assert measures.simplex(jnp.asarray(x)) == 0.5
+    assert measures.simplex(x) == 0.5
 
 
 def test_lists_are_compared_pair_by_pair():
@@ -82,7 +118,7 @@ def test_lists_are_compared_pair_by_pair():
     popular = np.array([1, 2, 9], np.int32)
     sets = [set(row.tolist()) - {-1} for row in lists]
     shared = [len(a & b) / 3 for a, b in itertools.combinations(sets, 2)]
-    found = measures.lists(jnp.asarray(lists), 10, jnp.asarray(popular))
+    found = measures.lists(lists, 10, popular)
     assert found.overlap == pytest.approx(np.mean(shared))
     assert found.items == pytest.approx(len(set.union(*sets)) / 10)
     inside = sum(len(s & set(popular.tolist())) for s in sets)
@@ -100,18 +136,16 @@ def test_pairs_are_judged_one_by_one():
     user, item, other = (np.array(x, np.int32) for x in ([0, 0, 1, 1], [1, 0, 0, 1], [0, 2, 2, 0]))
     gaps = np.array([8.0, 0.0, -1.5, -8.5]) / 0.5
 
-    def of(user_P, item_P):
-        return jnp.asarray(score)[user_P, item_P]
-
-    found = measures.of_pairs(of, Pairs(*map(jnp.asarray, (user, item, other))), 0.5)
+    pos, neg = score[user, item], score[user, other]
+    found = measures.of_pairs(Scored(pos, neg, None), 0.5)
     assert found["auc"] == pytest.approx((1 + 0.5) / 4)
     assert found["gap_loss"] == pytest.approx(np.logaddexp(0, -gaps).mean(), rel=1e-5)
     assert found["gap"] == pytest.approx(np.abs(gaps).mean())
     assert found["saturated"] == 0.5
     assert found["saturated_wrong"] == 0.25
-    rated = Pairs(*map(jnp.asarray, (user, item, other)), jnp.asarray([9.0, 2.0, 1.0, 0.0]))
+    rated = Scored(pos, neg, np.array([9.0, 2.0, 1.0, 0.0], np.float32))
     errors = np.array([0.0, 1.0, 0.5, 8.0])
-    made = measures.of_pairs(of, rated, 1.0)
+    made = measures.of_pairs(rated, 1.0)
     assert made["mse"] == pytest.approx((errors**2).mean())
     assert made["off"] == pytest.approx(errors.mean())
 
@@ -119,30 +153,6 @@ def test_pairs_are_judged_one_by_one():
 def test_a_saturated_gap_has_a_derivative_below_a_thousandth():
     sigmoid = 1 / (1 + math.exp(measures.SATURATED))
     assert sigmoid * (1 - sigmoid) < 1e-3 < 3 * sigmoid * (1 - sigmoid)
-
-
-def test_figures_of_a_whole_sample_are_those_of_its_rows():
-    user, item = rows(12, 4), rows(30, 4, seed=1)
-    sample = Sample(
-        user_n=jnp.asarray([0, 3, 7], jnp.int32),
-        item_m=jnp.asarray([1, 2, 20, 29], jnp.int32),
-        listed_l=jnp.asarray([3, 7], jnp.int32),
-        popular_K=jnp.arange(20, dtype=jnp.int32),
-        train=Pairs(*(jnp.asarray([x], jnp.int32) for x in (2, 5, 9))),
-        validation=None,
-    )
-    found = measures.measured(dot_scorer(user, item), sample)
-    score = user[[3, 7]] @ item[[1, 2, 20, 29]].T
-    assert found["score_spread"] == pytest.approx(score.std(axis=1).mean(), rel=1e-5)
-    own = score - score.mean(axis=0)
-    assert found["score_personal"] == pytest.approx(own.std(axis=1).mean(), rel=1e-5)
-    dots = user[[0, 3, 7]] @ item[[1, 2, 20, 29]].T
-    assert found["dot_mean"] == pytest.approx(dots.mean(), abs=1e-5)
-    whole = user @ item.T
-    top = [set(np.argsort(-whole[u], kind="stable")[:20].tolist()) for u in (3, 7)]
-    assert found["list_overlap"] == pytest.approx(len(top[0] & top[1]) / 20)
-    assert found["train_auc"] == float(whole[2, 5] > whole[2, 9])
-    assert not any(name.startswith("validation") for name in found)
 
 
 def test_what_is_no_number_is_counted_and_left_out():

@@ -27,6 +27,7 @@ from jaxrec.runfolder import read_embeddings, read_parameters
 from jaxrec.train import warm
 from jaxrec.train.items import side as sides
 from jaxrec.train.items.draw import ItemData, slots_per_epoch
+from jaxrec.train.items.examine import ItemExaminer
 from jaxrec.train.items.step import ItemStepper
 from jaxrec.train.place import OneDevice
 from jaxrec.train.problem import Cadence, keys
@@ -120,7 +121,9 @@ class ItemProblem(OneDevice):
 
     def scorer(self, state: TrainState) -> Scorer:
         """What scores two items."""
-        learned = self.learned(state)
+        return self._scorer(self.learned(state))
+
+    def _scorer(self, learned: dict[str, Any]) -> Scorer:
         context = self.config.model.score == "dot" and "item_context" in learned
         return item_scorer(learned, self.scored_I, context=context)
 
@@ -143,9 +146,21 @@ class ItemProblem(OneDevice):
         assert evaluator is not None
         return evaluator(self.scorer(state), should_stop)
 
-    def examine(self, state: TrainState) -> dict[str, float] | None:
-        """Nothing: the doctor's rules are about users and items."""
-        return None
+    @property
+    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
+        """What the doctor measures of a state, on a sample that stays the same."""
+        return self._examiner
+
+    @cached_property
+    def _examiner(self) -> ItemExaminer:
+        return ItemExaminer(
+            self.config,
+            self.splits,
+            self.learned,
+            self._scorer,
+            self.scored_I,
+            self.initial_state,
+        )
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
         """Every table by its name, and the weights that cold items give their features."""

@@ -13,6 +13,7 @@ import jaxrec
 from jaxrec import presets
 from jaxrec.config import Config
 from jaxrec.data import synthetic_items
+from jaxrec.doctor.read import diagnose
 from jaxrec.errors import InputError
 from jaxrec.runfolder import read_lines
 from jaxrec.train.items.cold import cold_vectors
@@ -69,6 +70,18 @@ def test_what_it_finds_alike_is_of_one_community(trained):
     community = synthetic_items.planted(150, **PLANTED).item_community
     ends = [community[[row_of[item] for item in like[name]]] for name in ("item", "similar")]
     assert np.mean(np.equal(*ends)) > 2 / 6
+
+
+def test_the_doctor_follows_it_and_finds_nothing(trained):
+    """Measures at the start, at every evaluation and at the end, of vectors and of pairs."""
+    records = read_lines(trained.folder / "metrics.jsonl")
+    lines = [r for r in records if r["split"] == "doctor" and r["phase"] == "search"]
+    judged = [r["step"] for r in records if r["split"] == "validation"]
+    assert [r["step"] for r in lines] == [0, *judged]
+    assert lines[0]["moved"] == 0 < lines[-1]["moved"]
+    assert lines[0]["train_auc"] < 0.65 < 0.8 < lines[-1]["train_auc"]
+    assert diagnose(trained.folder).findings == []
+    assert {"item_cosine", "item_rank", "item_norm", "validation_auc"} <= lines[-1].keys()
 
 
 def with_new_items(n: int):
