@@ -173,6 +173,9 @@ def test_a_second_signal_ends_at_once_but_a_repeat_of_the_first_does_not(data, t
 
 
 def _corrupt(file: Path, how: str) -> None:
+    if how == "missing":
+        file.unlink()
+        return
     content = bytearray(file.read_bytes())
     if how == "flipped bit":
         content[len(content) // 2] ^= 4
@@ -181,7 +184,7 @@ def _corrupt(file: Path, how: str) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("how", ["flipped bit", "truncated"])
+@pytest.mark.parametrize("how", ["flipped bit", "truncated", "missing"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(whole, tmp_path, how):
     options, undisturbed = whole
     run = tmp_path / "run"
