@@ -60,6 +60,12 @@ class Layout:
     events: tuple[str, ...] = ()
 
 
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error for a file that the system does not let us read."""
+    place, reason = error.filename or path, error.strerror or error
+    return InputError(f"{place}: cannot be read ({reason}); check the path and its rights")
+
+
 def read_bytes(path: Path, size: int = -1) -> bytes:
     """The first ``size`` bytes, or all; InputError where empty or plainly binary."""
     with path.open("rb") as file:
