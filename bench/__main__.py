@@ -26,6 +26,7 @@ CASES = {
     "rank": "rank",
     "ratings": "ratings",
     "readme": "readme",
+    "reliability": "reliability",
     "sample": "sample",
     "sampled": "sampled",
     "skipgram": "skipgram",

@@ -4,6 +4,10 @@ import contextlib
 import json
 import os
 import shutil
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +41,55 @@ def replacing(path: str | Path) -> Iterator[Path]:
         else:
             with contextlib.suppress(OSError):
                 partial.unlink()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+      ValueError: it is none (json.JSONDecodeError), is no UTF-8, or is nested too deep to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as e:
+        raise ValueError("nested too deep") from e
+
+
+def read_arrays(path: Path, mmap: bool = False) -> Any:
+    """The array of an .npy file, or the arrays of an .npz file by name; nothing is unpickled.
+
+    Args:
+      mmap: map an .npy file into memory instead of reading it.
+
+    Raises:
+      ValueError: it is no such file, a damaged one, or promises more than memory holds.
+      OSError: it cannot be opened.
+    """
+    import numpy as np
+
+    try:
+        if mmap:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        # np.load leaves a file open that it opened itself and could not read.
+        with path.open("rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            if isinstance(stored, np.ndarray):
+                return stored
+            with stored:
+                arrays = {name: stored[name] for name in stored.files}
+    except _NO_ARRAYS as e:
+        raise ValueError(f"no sound NumPy file ({type(e).__name__})") from e
+    odd = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if odd:
+        raise ValueError(f"{odd[0]!r} is no array")
+    return arrays
+
+
+# What NumPy and zipfile raise at headers and members that make no sense.
+_NO_ARRAYS = (
+    *(TypeError, EOFError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, KeyError, RecursionError),
+)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -1,8 +1,5 @@
 """Reading a run folder, and plain words where something in it is missing or damaged."""
 
-import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +8,7 @@ import numpy as np
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
+from jaxrec.files import parse_json, read_arrays
 
 
 class Embeddings(NamedTuple):
@@ -74,11 +72,11 @@ def _read_npz(run: Path, name: str, required: set[str]) -> dict[str, np.ndarray]
             f"{run}: the run has not finished ({name} is missing); `jaxrec resume {run}` ends it"
         )
     try:
-        # np.load leaves a file open that it opened itself and could not read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        arrays = read_arrays(path)
+    except (OSError, ValueError) as e:
         raise _damaged(run, name, "damaged") from e
+    if not isinstance(arrays, dict):
+        raise _damaged(run, name, "a single array, and no .npz file")
     missing = required - arrays.keys()
     if missing:
         raise _damaged(run, name, f"{', '.join(sorted(missing))} missing")
@@ -169,7 +167,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise InputError(f"{path}: not a JSON file ({e}); mend or remove it") from e
     if not isinstance(value, dict):
@@ -192,7 +190,7 @@ def read_lines(path: Path, size: int | None = None) -> list[dict[str, Any]]:
     lines = path.read_bytes()[:size].decode("utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as e:
             raise InputError(f"{path}:{number}: not a JSON record; drop the line") from e
         if not isinstance(record, dict):

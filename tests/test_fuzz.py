@@ -290,6 +290,14 @@ def _elsewhere(folder: Path) -> None:
     np.save(folder / "x.npy", user.astype(np.float32))
 
 
+def _watched(folder: Path) -> None:
+    write_records(folder / "run")
+    line = {"step": 0, "epoch": 0, "split": "doctor", "phase": "search", "item_cosine": 0.1}
+    with (folder / "run" / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(line | {"user_cosine": 0.2, "gradient": 1.0}) + "\n")
+        file.write(json.dumps(line | {"step": 100, "item_cosine": 0.99}) + "\n")
+
+
 def _checkpoint(folder: Path) -> None:
     (folder / "7" / "d").mkdir(parents=True)
     (folder / "7" / "d" / "shard").write_bytes(bytes(range(256)))
@@ -397,7 +405,7 @@ TARGETS = {
         lambda given, out: report([given / "run"], out / "report.html"),
     ),
     "run folder, doctor": Target(
-        lambda folder: write_records(folder / "run"),
+        _watched,
         lambda given, out: diagnose(given / "run"),
     ),
     "run folder, records": Target(

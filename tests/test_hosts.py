@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,9 @@ class Link:
 
 
 @pytest.mark.parametrize("fault", ["the first stands still", "the second stands still", "no link"])
-def test_a_process_that_falls_silent_ends_the_job(launch_local, tmp_path, capsys, fault):
+def test_a_process_that_falls_silent_ends_the_job(
+    launch_local, tmp_path, capsys, fault, record_property
+):
     """The two keep their own connection for sums: only the coordinator's link is cut."""
     synthetic.make(50, 41, 500, seed=3).save(tmp_path / "data")
     link = Link(launch_local.free_port())
@@ -160,7 +163,10 @@ def test_a_process_that_falls_silent_ends_the_job(launch_local, tmp_path, capsys
         link.cut.set()
     else:
         processes[["first", "second"].index(fault.split()[1])].send_signal(signal.SIGSTOP)
-    assert launch_local.supervise(processes) == 1
+    began = time.monotonic()
+    status = launch_local.supervise(processes)
+    seconds = time.monotonic() - began
+    assert status == 1
     assert late.is_alive(), "the job did not end by itself"
     late.cancel()
     link.close()
@@ -168,6 +174,7 @@ def test_a_process_that_falls_silent_ends_the_job(launch_local, tmp_path, capsys
         process.stdout.close()
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
+    record_property("happened", f"{fault}: {said.strip()}, {seconds:.1f} s after it")
     assert "was ended by SIGABRT" in said or "ended with" in said
     sealed = list((tmp_path / "run").glob("checkpoints/*/manifest.json"))
     assert sealed

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from jaxrec.config.whole import Config
 from jaxrec.errors import InputError, nearest
+from jaxrec.files import parse_json
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -69,10 +70,10 @@ def from_dict(values: Any) -> Config:
 def load(path: str | Path) -> Config:
     """Read a ``config.json``. Raises InputError naming the file where it cannot be used."""
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = parse_json(Path(path).read_text(encoding="utf-8"))
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror or e})") from e
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+    except ValueError as e:
         line = f":{e.lineno}" if isinstance(e, json.JSONDecodeError) else ""
         raise InputError(f"{path}{line}: not a JSON file; `jaxrec train` writes one") from e
     try:

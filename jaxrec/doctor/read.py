@@ -1,7 +1,5 @@
 """What the doctor reads: run folders, and embeddings that come from elsewhere."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,8 @@ from jaxrec.doctor.findings import findings
 from jaxrec.doctor.sample import of_data, of_rows
 from jaxrec.errors import InputError
 from jaxrec.evaluate.scorers import dot_scorer, table_scorer
+from jaxrec.files import read_arrays
 from jaxrec.runfolder import check_run, read_embeddings, read_lines
-
-_DAMAGED = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -175,13 +172,9 @@ def _of_tables(
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as file:
-            stored = np.load(file, allow_pickle=False)
-            if isinstance(stored, np.ndarray):
-                return {"matrix": stored}
-            with stored:
-                return {name: stored[name] for name in stored.files}
-    except _DAMAGED as e:
+        stored = read_arrays(path)
+        return {"matrix": stored} if isinstance(stored, np.ndarray) else stored
+    except (OSError, ValueError) as e:
         raise InputError(
             f"{path}: not a NumPy file of plain arrays (.npz, .npy); np.savez writes one"
         ) from e

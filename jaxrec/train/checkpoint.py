@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 
 from jaxrec import hosts
 from jaxrec.errors import RunError
+from jaxrec.files import parse_json
 
 MANIFEST = "manifest.json"
 _FULL = 2**20  # bytes free under which a failed write needs no other reason
@@ -75,7 +76,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = parse_json(path.read_text(encoding="utf-8"))
         claimed = body.pop("sha256")
     except (OSError, ValueError, KeyError, AttributeError) as e:
         raise Damaged(f"{path} is missing or unreadable: the save never ended") from e
@@ -204,7 +205,7 @@ class Checkpoints:
         """The notes of a checkpoint; its files are not checked. Raises Damaged."""
         path = self.folder / str(step) / MANIFEST
         try:
-            return json.loads(path.read_text(encoding="utf-8"))["meta"]
+            return parse_json(path.read_text(encoding="utf-8"))["meta"]
         except (OSError, ValueError, KeyError) as e:
             raise Damaged(f"{path} is missing or unreadable: the save never ended") from e
 
