@@ -51,6 +51,7 @@ from jaxrec.recommend import Recommender
 from jaxrec.report import report
 from jaxrec.runfolder import read_json, read_lines
 from jaxrec.train.checkpoint import Damaged, read_manifest, write_manifest
+from jaxrec.train.embed import _read_pairs
 from jaxrec.train.run import _new_folder
 
 INPUTS = int(os.environ.get("JAXREC_FUZZ", "400"))
@@ -258,6 +259,11 @@ def _lists(folder: Path) -> None:
     )
 
 
+def _pairs(folder: Path) -> None:
+    (folder / "pairs.csv").write_text("user,item,rating\nu1,i1,3\nu2,i1,4.5\nu1,i2,1\n")
+    pl.read_csv(folder / "pairs.csv").write_parquet(folder / "pairs.parquet")
+
+
 def _run(folder: Path) -> None:
     rng = np.random.default_rng(0)
     user, item = rng.normal(size=(4, 3)), rng.normal(size=(6, 3))
@@ -399,6 +405,12 @@ TARGETS = {
     "histories": Target(_lists, _histories),
     "features, csv": Target(_tables, lambda given, out: _encoded(given / "new.csv")),
     "features, parquet": Target(_tables, lambda given, out: _encoded(given / "new.parquet")),
+    "pairs of new items": Target(
+        _pairs,
+        lambda given, out: [
+            _read_pairs(given / name, with_ratings=True) for name in ("pairs.csv", "pairs.parquet")
+        ],
+    ),
     "run folder, lists": Target(_run, _recommended),
     "run folder, report": Target(
         lambda folder: write_records(folder / "run"),
