@@ -6,6 +6,7 @@ import os
 import shutil
 import struct
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -65,20 +66,26 @@ def read_arrays(path: Path, mmap: bool = False) -> Any:
       ValueError: it is no such file, a damaged one, or promises more than memory holds.
       OSError: it cannot be opened.
     """
-    import numpy as np
-
     try:
-        if mmap:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
-        # np.load leaves a file open that it opened itself and could not read.
-        with path.open("rb") as file:
-            stored = np.load(file, allow_pickle=False)
-            if isinstance(stored, np.ndarray):
-                return stored
-            with stored:
-                arrays = {name: stored[name] for name in stored.files}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that NumPy reads only with trouble
+            return _arrays(path, mmap)
     except _NO_ARRAYS as e:
         raise ValueError(f"no sound NumPy file ({type(e).__name__})") from e
+
+
+def _arrays(path: Path, mmap: bool) -> Any:
+    import numpy as np
+
+    if mmap:
+        return np.lib.format.open_memmap(path, mode="r")  # refuses what would be unpickled
+    # np.load leaves a file open that it opened itself and could not read.
+    with path.open("rb") as file:
+        stored = np.load(file, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return stored
+        with stored:
+            arrays = {name: stored[name] for name in stored.files}
     odd = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
     if odd:
         raise ValueError(f"{odd[0]!r} is no array")

@@ -92,6 +92,13 @@ def read_embeddings(run: str | Path) -> Embeddings:
     run = check_run(run)
     arrays = _read_npz(run, "embeddings.npz", {"user", "item", "user_ids", "item_ids"})
     table = Embeddings(**{name: arrays[name] for name in Embeddings._fields if name in arrays})
+    for name, array, ndim, kind in (
+        *((f"{side}_ids", arrays[f"{side}_ids"], 1, "U") for side in ("user", "item")),
+        *((side, arrays[side], 2, "f") for side in ("user", "item")),
+    ):
+        if array.ndim != ndim or array.dtype.kind != kind:
+            said = f"{name} has {array.ndim} axes of type {array.dtype}"
+            raise _damaged(run, "embeddings.npz", said)
     n_users, n_items = len(table.user_ids), len(table.item_ids)
     expected = {"user": (n_users, table.user.shape[-1]), "item": (n_items, table.user.shape[-1])}
     expected |= {"item_context": expected["item"]}
@@ -197,6 +204,29 @@ def read_lines(path: Path, size: int | None = None) -> list[dict[str, Any]]:
             raise InputError(f"{path}:{number}: not a JSON object; drop the line")
         records.append(record)
     return records
+
+
+def read_metrics(path: Path, size: int | None = None) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl, as :func:`read_lines`: each of a step and a split.
+
+    Raises:
+      InputError: a line is no such record, or a value in it no number.
+    """
+    records = read_lines(path, size)
+    for number, record in enumerate(records, start=1):
+        odd = [name for name in ("step", "split") if name not in record]
+        odd += [
+            name
+            for name, value in record.items()
+            if not isinstance(value, str if name in _TEXTS else int | float | None)
+            or (name == "step" and type(value) is not int)
+        ]
+        if odd:
+            raise InputError(f"{path}:{number}: no record of a step ({odd[0]}); drop the line")
+    return records
+
+
+_TEXTS = ("split", "phase")
 
 
 def check_data(run: Path, data: Dataset | ItemGraph) -> None:

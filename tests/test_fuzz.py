@@ -433,7 +433,14 @@ TARGETS = {
     "compilation cache": Target(_cache, lambda given, out: compilation.repair(given), True),
     "configuration": Target(_config, _configured),
 }
-SLOW = ("run folder, report", "run folder, doctor", "run folder, lists", "embeddings", "matrix")
+SLOW = (
+    "options",
+    "run folder, report",
+    "run folder, doctor",
+    "run folder, lists",
+    "embeddings",
+    "matrix",
+)
 
 
 def _tree(folder: Path) -> dict[str, bytes]:

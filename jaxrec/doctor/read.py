@@ -19,7 +19,7 @@ from jaxrec.doctor.sample import of_data, of_rows
 from jaxrec.errors import InputError
 from jaxrec.evaluate.scorers import dot_scorer, table_scorer
 from jaxrec.files import read_arrays
-from jaxrec.runfolder import check_run, read_embeddings, read_lines
+from jaxrec.runfolder import check_run, read_embeddings, read_metrics
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
 
 def _of_run(run: Path) -> Diagnosis:
     config = configs.load(run / "config.json")
-    records = read_lines(run / "metrics.jsonl")
+    records = read_metrics(run / "metrics.jsonl")
     if any(r.get("split") == "doctor" for r in records):
         return of_records(str(run), config, records)
     if not (run / "embeddings.npz").is_file():

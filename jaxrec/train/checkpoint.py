@@ -78,7 +78,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         body = parse_json(path.read_text(encoding="utf-8"))
         claimed = body.pop("sha256")
-    except (OSError, ValueError, KeyError, AttributeError) as e:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
         raise Damaged(f"{path} is missing or unreadable: the save never ended") from e
     if claimed != _self_digest(body):
         raise Damaged(f"{path} does not fit its own checksum")
@@ -206,7 +206,7 @@ class Checkpoints:
         path = self.folder / str(step) / MANIFEST
         try:
             return parse_json(path.read_text(encoding="utf-8"))["meta"]
-        except (OSError, ValueError, KeyError) as e:
+        except (OSError, ValueError, KeyError, TypeError) as e:
             raise Damaged(f"{path} is missing or unreadable: the save never ended") from e
 
     def restore(self, step: int, like: Any) -> Any:
