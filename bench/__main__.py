@@ -15,6 +15,8 @@ CASES = {
     "ingest": "ingest",
     "kills": "kills",
     "item-graph": "item_graph",
+    "item-scale": "item_scale",
+    "large": "large",
     "lecture": "lecture",
     "lightgcn-gowalla": "lightgcn_gowalla",
     "memory": "memory",

@@ -14,13 +14,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from bench.common import peak_memory, record
+from bench.common import record
 from jaxrec.config import SplitConfig
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.data.split import split
 from jaxrec.evaluate.baselines import ease, item_knn
 from jaxrec.evaluate.ranking import Evaluator, Scorer, popularity_scorer, random_scorer
+from jaxrec.log import peak_memory
 
 NEIGHBOURS = (20, 100, 500)
 USER_POWERS = (0.0, 0.5, 1.0)

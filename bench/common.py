@@ -1,10 +1,8 @@
 """The clock, the writer of results and the measured bandwidth that every case shares."""
 
-import contextlib
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import time
@@ -83,16 +81,6 @@ def alternate(
             call()
             taken[name].append(time.perf_counter() - start)
     return taken
-
-
-def peak_memory() -> int:
-    """Largest resident memory of this process so far, in bytes, memory-mapped pages included."""
-    # ru_maxrss of a process counts what its parent held when it was started.
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def device() -> str:

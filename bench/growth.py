@@ -20,6 +20,7 @@ from bench.common import device, gather_rate, record, seconds
 from jaxrec import presets
 from jaxrec.data import synthetic
 from jaxrec.data.split import Splits
+from jaxrec.log import peak_memory
 from jaxrec.train.problem import Problem
 
 COMMAND = "python -m bench growth"
@@ -30,12 +31,6 @@ FACTORS = (1, 4, 16, 64)
 def forget_peak() -> None:
     """Begin the peak of the resident memory anew (proc(5), clear_refs)."""
     Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_since() -> int:
-    """Largest resident memory since, in bytes."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def measure(factor: int, rounds: int) -> None:
@@ -60,7 +55,7 @@ def measure(factor: int, rounds: int) -> None:
     forget_peak()
     n_nodes, n_edges = data.n_users + data.n_items, data.n_edges
     step = [1e3 * value / steps for value in seconds(run, repeats=rounds)]
-    memory = peak_since()
+    memory = peak_memory()
     about = {"edges": n_edges, "nodes": n_nodes, "dim": DIM, "device": device()}
 
     def line(what: str, values: list[float], unit: str) -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.common import peak_memory, record
+from bench.common import record
+from jaxrec.log import peak_memory
 
 USERS, ITEMS, ROWS = 162_541, 59_047, 25_000_095
 REPEATS = 3

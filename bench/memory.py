@@ -5,10 +5,11 @@ import argparse
 import jax.numpy as jnp
 import numpy as np
 
-from bench.common import device, peak_memory, record, seconds
+from bench.common import device, record, seconds
 from jaxrec.data.dataset import Csr
 from jaxrec.evaluate import topk
 from jaxrec.evaluate.scorers import dot_scorer
+from jaxrec.log import peak_memory
 
 
 def main() -> None:

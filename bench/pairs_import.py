@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.common import peak_memory, record
+from bench.common import record
+from jaxrec.log import peak_memory
 
 SIZES = (200_000, 1_000_000)
 REPEATS = 3

@@ -30,6 +30,7 @@ CASES = (
     "growth",
     "rank",
     "memory",
+    "large",
     "mesh",
     "sample",
     "tables",
@@ -43,6 +44,7 @@ CASES = (
     "walks",
     "skipgram",
     "item-graph",
+    "item-scale",
     "cold",
     "kills",
     "reliability",
@@ -50,14 +52,26 @@ CASES = (
 
 
 def lines(case: str) -> list[dict[str, Any]]:
-    """The last line of each figure of a case, in the order of their first."""
+    """The last line of each figure of a case, in the order of their first; ``at``: its number."""
     path, found = RESULTS / f"{case}.jsonl", {}
     if path.is_file():
-        for text in path.read_text(encoding="utf-8").splitlines():
-            line = json.loads(text)
-            key = [line.get(name) for name in ("impl", "what", "data", "dim", "rows", "device")]
-            found[json.dumps(key)] = line
+        for at, text in enumerate(path.read_text(encoding="utf-8").splitlines()):
+            line = json.loads(text) | {"at": at}
+            key = [line.get(name) for name in ("impl", "what", "data", "dim", "rows")]
+            found[json.dumps([*key, gpu_of(line)])] = line
     return list(found.values())
+
+
+def gpu_of(line: dict[str, Any]) -> str | None:
+    """The GPU that a figure was measured on; None for a processor."""
+    return None if "cores" in line["device"] else line["device"]
+
+
+def comparable(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of times, those of the machine that the newest is of; of other figures all."""
+    newest = max(group, key=lambda line: line["at"])
+    times = newest["unit"] in ("ns", "ms", "s", "min") or newest["unit"].endswith("/s")
+    return [line for line in group if line["device"] == newest["device"] or not times]
 
 
 def figure(line: dict[str, Any]) -> str:
@@ -77,17 +91,16 @@ def table(case: str) -> str:
     shown = lines(case)
     if not shown:
         return ""
-    text = [f"## {case}", "", f"`{shown[-1]['command']}`", ""]
+    text, used = [f"## {case}", "", f"`{shown[-1]['command']}`", ""], []
     if case in ROWS:
-        text += ROWS[case](shown)
-        return _ended(text, shown)
+        return _ended([*text, *ROWS[case](shown)], shown)
 
     def title(line: dict[str, Any]) -> tuple[str | None, ...]:
-        gpu = None if "cores" in line["device"] else line["device"]
-        return line["what"], line.get("data"), gpu
+        return line["what"], line.get("data"), gpu_of(line)
 
     for name in dict.fromkeys(map(title, shown)):
-        group = [line for line in shown if title(line) == name]
+        group = comparable([line for line in shown if title(line) == name])
+        used += group
         about = ", ".join(part for part in name[1:] if part)
         mine = [line for line in group if line["impl"].startswith("jaxrec")]
         ours = min(mine, key=lambda line: line["median"], default=None)
@@ -102,12 +115,12 @@ def table(case: str) -> str:
             compares = ours is not None and line["unit"] in ("ms", "s") and len(group) > 1
             ratio = f"{line['median'] / ours['median']:.2f}" if compares and ours else ""
             text.append(f"| {line['impl']} | {figure(line)} | {ratio} |")
-    return _ended(text, shown)
+    return _ended(text, used)
 
 
-def _ended(text: list[str], shown: list[dict[str, Any]]) -> str:
-    commits = ", ".join(dict.fromkeys(line["commit"] for line in shown))
-    devices = "; ".join(dict.fromkeys(line["device"] for line in shown))
+def _ended(text: list[str], used: list[dict[str, Any]]) -> str:
+    commits = ", ".join(dict.fromkeys(line["commit"] for line in used))
+    devices = "; ".join(dict.fromkeys(line["device"] for line in used))
     return "\n".join([*text, "", f"Commit {commits}; {devices}.", ""])
 
 

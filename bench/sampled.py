@@ -16,12 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from bench.common import device, peak_memory, record, seconds
+from bench.common import device, record, seconds
 from jaxrec import presets
 from jaxrec.config import NegativesConfig, OptimConfig, TrainConfig
 from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
+from jaxrec.log import peak_memory
 from jaxrec.train.problem import Problem
 
 COMMAND = "python -m bench sampled"

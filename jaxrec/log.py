@@ -1,5 +1,6 @@
 """What a run says: metrics.jsonl and timing.jsonl always, the console, adapters where asked for."""
 
+import contextlib
 import json
 import os
 import resource
@@ -119,7 +120,7 @@ class RunLog:
     def timing(self, step: int, **values: Any) -> None:
         """Append one line to timing.jsonl, with seconds since the start and peak memory."""
         line = {"step": step, "seconds": round(self.seconds(), 3)} | values
-        line["peak_memory_mb"] = round(peak_memory_mb(), 1)
+        line["peak_memory_mb"] = round(peak_memory() / 1e6, 1)
         self._timing.write(json.dumps(line) + "\n")
         self._timing.flush()
 
@@ -134,10 +135,21 @@ class RunLog:
         self._timing.close()
 
 
-def peak_memory_mb() -> float:
-    """Largest resident size of this process so far, in MB (10^6 bytes)."""
+def peak_memory(process: int | None = None) -> int:
+    """Largest resident memory of a process so far, in bytes, memory-mapped pages included.
+
+    Args:
+      process: its number; this one where not given. 0 is returned of one that has ended.
+    """
+    # ru_maxrss of a process counts what its parent held when it was started.
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process or 'self'}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if process is not None:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return peak * (1 if sys.platform == "darwin" else 1024)
 
 
 def _minutes(seconds: float) -> str:

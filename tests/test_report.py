@@ -300,6 +300,18 @@ def test_a_run_of_items_shows_its_curves_with_the_threshold(item_run: Path, tmp_
     assert ">epoch<" in page.source
 
 
+def test_runs_that_count_walks_show_their_speed(run: Path, item_run: Path, tmp_path: Path) -> None:
+    timing = item_run / "timing.jsonl"
+    lines = [{"step": step, "seconds": step / 4, "walks_per_second": 4096.0} for step in (4, 8)]
+    timing.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    alone = Page(report([item_run], tmp_path / "items.html"))
+    assert alone.has("walks a second")
+    assert alone.has("4,096")
+    assert any(label.startswith("Throughput") for label in alone.labels("svg"))
+    both = Page(report([run, item_run], tmp_path / "both.html"))
+    assert any("pairs or walks a second" in label for label in both.labels("svg"))
+
+
 def test_runs_of_items_are_compared(item_run: Path, tmp_path: Path) -> None:
     graph = ItemGraph.load(tmp_path / "graph")
     noise = np.random.default_rng(0).normal(size=(60, 3))

@@ -15,7 +15,7 @@ from jaxrec import hashing
 from jaxrec.errors import InputError
 from jaxrec.graph.csr import DeviceCsr
 
-_LEFT = 4  # node2vec: once one walk in so many is unfinished, the others are put aside,
+_LEFT = 2  # node2vec: once one walk in so many is unfinished, the others are put aside,
 _LEAST = 64  # unless so few are left
 
 

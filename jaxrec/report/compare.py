@@ -59,10 +59,11 @@ def _curves(runs: Sequence[Run]) -> Html:
         loss.append(Line(run.label, *run.curve("train", "loss"), color))
         ranking.append(Line(run.label, *run.curve("validation", metric), color))
         speed.append(throughput(run, run.label, color))
+    units = " or ".join(sorted({run.unit for run in runs}))
     figures = (
         curves("Loss of all runs", loss, x="step", y="mean loss a pair"),
         curves(f"{metric} of all runs", ranking, x="step", y=f"{metric} on validation"),
-        curves("Throughput of all runs", speed, x="step", y="pairs a second", zero=True),
+        curves("Throughput of all runs", speed, x="step", y=f"{units} a second", zero=True),
         *overlaid(runs),
     )
     return tag("div", *figures, class_="plots") if any(figures) else Html()

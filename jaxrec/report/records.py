@@ -112,6 +112,11 @@ class Run:
         ends = [a for a, b in itertools.pairwise(times) if b < a] + times[-1:]
         return float(sum(ends)) if times else None
 
+    @property
+    def unit(self) -> str:
+        """What the run counts its speed in."""
+        return "walks" if any("walks_per_second" in line for line in self.timing) else "pairs"
+
     def timed(self, name: str) -> list[float]:
         """The values of ``name`` in timing.jsonl, in order."""
         return [line[name] for line in self.timing if isinstance(line.get(name), int | float)]

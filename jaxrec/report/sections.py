@@ -89,9 +89,9 @@ def headline(run: Run) -> Html:
         )
     if run.seconds is not None:
         facts.append(("wall time", _duration(run.seconds), run.env.get("device") or ""))
-    pairs, memory = run.timed("pairs_per_second"), run.timed("peak_memory_mb")
-    if pairs:
-        facts.append(("pairs a second", f"{median(pairs):,.0f}", "median over the run"))
+    speed, memory = run.timed(f"{run.unit}_per_second"), run.timed("peak_memory_mb")
+    if speed:
+        facts.append((f"{run.unit} a second", f"{median(speed):,.0f}", "median over the run"))
     if memory:
         facts.append(("peak memory", f"{max(memory):,.0f} MB", ""))
     return tiles(facts) if facts else Html()
@@ -164,9 +164,9 @@ def course(run: Run) -> Html:
     figures.append(
         curves(
             "Throughput",
-            [throughput(run, "pairs a second", 0)],
+            [throughput(run, f"{run.unit} a second", 0)],
             x="step",
-            y="pairs a second",
+            y=f"{run.unit} a second",
             zero=True,
             note="each process of a resumed run has its own start",
         )
@@ -208,11 +208,12 @@ def _metric_lines(run: Run, metric: str) -> list[Line]:
 
 
 def throughput(run: Run, label: str, color: int) -> Line:
-    """Pairs a second over the steps."""
+    """Pairs, or walks, a second over the steps."""
+    name = f"{run.unit}_per_second"
     points = [
-        (line["step"], line["pairs_per_second"])
+        (line["step"], line[name])
         for line in run.timing
-        if isinstance(line.get("pairs_per_second"), int | float) and "step" in line
+        if isinstance(line.get(name), int | float) and "step" in line
     ]
     return Line(label, [step for step, _ in points], [speed for _, speed in points], color)
 
