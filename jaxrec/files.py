@@ -69,9 +69,23 @@ def read_arrays(path: Path, mmap: bool = False) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of headers that NumPy reads only with trouble
-            return _arrays(path, mmap)
+            found = _arrays(path, mmap)
     except _NO_ARRAYS as e:
         raise ValueError(f"no sound NumPy file ({type(e).__name__})") from e
+    for array in found.values() if isinstance(found, dict) else (found,):
+        _refuse_no_text(array)
+    return found
+
+
+def _refuse_no_text(array: Any) -> None:
+    """Raise ValueError at texts that hold numbers which are no characters."""
+    import numpy as np
+
+    if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        number = np.dtype(np.uint32).newbyteorder(array.dtype.byteorder)
+        point = np.ascontiguousarray(array).reshape(-1).view(number)
+        if ((point > 0x10FFFF) | ((point >= 0xD800) & (point <= 0xDFFF))).any():
+            raise ValueError("a text that is none")
 
 
 def _arrays(path: Path, mmap: bool) -> Any:

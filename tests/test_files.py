@@ -25,6 +25,9 @@ def npz(**members: bytes) -> bytes:
 
 
 def test_arrays_come_back(tmp_path):
+    for texts in (np.array(["a", "\U0010ffff"]), np.array("é"), np.array([], "U1"), np.array([""])):
+        np.save(tmp_path / "t.npy", texts.astype(texts.dtype.newbyteorder()))
+        assert read_arrays(tmp_path / "t.npy").tolist() == texts.tolist()
     np.save(tmp_path / "x.npy", np.arange(3))
     np.savez(tmp_path / "x.npz", a=np.arange(2), b=np.ones(1))
     assert read_arrays(tmp_path / "x.npy").tolist() == [0, 1, 2]
@@ -39,6 +42,8 @@ BROKEN = {
     "a header that is no literal": WHOLE.replace(b"'descr': ", b"'descr': \x1b"),
     "a header without an end": WHOLE.replace(b"}", b"("),
     "more than memory holds": WHOLE.replace(b"(3,), }" + b" " * 15, b"(1152921504606846,), }"),
+    "texts of what is no character": npy(np.array(["ab", "c"])).replace(b"b\0\0\0", b"bddd"),
+    "texts of half a character": npy(np.array(["a\ud800"])),
     "cut short": WHOLE[:-1],
     "empty": b"",
     "a member that is no array": npz(x=b"PAR1"),

@@ -1,6 +1,6 @@
 """Every reader of files, and the configuration, given what is wrong in structured ways.
 
-A reader may take an input or refuse it with an InputError of one or two lines. It may not raise
+A reader may take an input or refuse it with an error of ours, of one or two lines. It may not raise
 anything else, hang, write outside the folder it was given or half a result, open what it was not
 given, unpickle, or run what it reads. JAXREC_FUZZ says how many inputs there are over all.
 """
@@ -46,7 +46,7 @@ from jaxrec.data.formats.columns import Columns
 from jaxrec.data.frames import from_frame
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.doctor.read import diagnose
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, RunError
 from jaxrec.lists import read_history, read_ids, write
 from jaxrec.recommend import Recommender
 from jaxrec.report import report
@@ -446,7 +446,7 @@ def _hung(number: int, frame: object) -> None:
 
 @contextlib.contextmanager
 def no_harm(root: Path, changes: bool = False) -> Iterator[None]:
-    """Watch what is done inside; an InputError is as it should be.
+    """Watch what is done inside; an error of ours is as it should be.
 
     Args:
       changes: whether what is given may be changed.
@@ -459,7 +459,7 @@ def no_harm(root: Path, changes: bool = False) -> Iterator[None]:
     WATCH.on = True
     try:
         yield
-    except InputError as e:
+    except (InputError, RunError) as e:
         WATCH.on = False
         text = str(e)
         assert text.strip()
@@ -551,7 +551,7 @@ def test_files_are_read_or_refused_in_plain_words(name, root, record_property):
             with no_harm(root, target.writes):
                 try:
                     target.read(root / "given", root / "out")
-                except InputError:
+                except (InputError, RunError):
                     refused += 1
                     raise
         except BaseException as e:
