@@ -39,55 +39,59 @@ FAULTS = {
 
 
 class _Collected:
-    """What pytest says of each test."""
+    """What pytest says of the tests of a fault."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: list[str]) -> None:
+        self.names = names
         self.passed: dict[str, bool] = {}
-        self.told: dict[str, dict[str, Any]] = {}
+        self.told: list[dict[str, Any]] = []
 
     def pytest_collection_modifyitems(self, items: list[Any]) -> None:
-        wanted = [name for names in FAULTS.values() for name in names]
-        items[:] = [item for item in items if any(name in item.nodeid for name in wanted)]
+        items[:] = [item for item in items if any(name in item.nodeid for name in self.names)]
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         if report.when == "call" or report.outcome == "failed":
             self.passed[report.nodeid] = report.outcome == "passed"
-            self.told[report.nodeid] = dict(report.user_properties)
+            self.told.append(dict(report.user_properties))
+
+
+def tried(fault: str) -> None:
+    """Run the tests of a fault, and record what came of them."""
+    import pytest
+
+    found = _Collected(FAULTS[fault])
+    files = {str(TESTS / name.split("::")[0]) for name in FAULTS[fault]}
+    began = time.perf_counter()
+    pytest.main(["-n", "0", "-p", "no:cacheprovider", *sorted(files)], plugins=[found])
+    extra: dict[str, Any] = {
+        what: sum(told.get(what, 0) for told in found.told)
+        for what in ("inputs", "refused")
+        if any(what in told for told in found.told)
+    }
+    happened = [told["happened"] for told in found.told if "happened" in told]
+    if happened:
+        extra["happened"] = happened
+    record(
+        "reliability",
+        fault,
+        [float(passed) for passed in found.passed.values()],
+        "1 where a test of it passed, else 0",
+        COMMAND,
+        passed=sum(found.passed.values()),
+        tests=len(found.passed),
+        seconds=time.perf_counter() - began,
+        **extra,
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=10_000)
+    parser.add_argument("--faults", nargs="+", choices=list(FAULTS), default=list(FAULTS))
     args = parser.parse_args()
     os.environ["JAXREC_FUZZ"] = str(args.inputs)
-    import pytest
-
-    files = {name.split("::")[0] for names in FAULTS.values() for name in names}
-    collected, began = _Collected(), time.perf_counter()
-    paths = [str(TESTS / file) for file in sorted(files)]
-    pytest.main(["-n", "0", "-p", "no:cacheprovider", *paths], plugins=[collected])
-    for fault, names in FAULTS.items():
-        own = [t for t in collected.passed if any(name in t for name in names)]
-        told = [collected.told[test] for test in own]
-        extra: dict[str, Any] = {
-            what: sum(t[what] for t in told)
-            for what in ("inputs", "refused")
-            if any(what in t for t in told)
-        }
-        happened = [t["happened"] for t in told if "happened" in t]
-        if happened:
-            extra["happened"] = happened
-        record(
-            "reliability",
-            fault,
-            [float(collected.passed[test]) for test in own],
-            "1 where a test of it passed, else 0",
-            COMMAND,
-            passed=sum(collected.passed[test] for test in own),
-            tests=len(own),
-            **extra,
-        )
-    print(f"{time.perf_counter() - began:.0f} s")
+    for fault in args.faults:
+        tried(fault)
 
 
 if __name__ == "__main__":
