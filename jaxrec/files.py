@@ -84,8 +84,10 @@ def _refuse_no_text(array: Any) -> None:
     if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
         number = np.dtype(np.uint32).newbyteorder(array.dtype.byteorder)
         point = np.ascontiguousarray(array).reshape(-1).view(number)
-        if ((point > 0x10FFFF) | ((point >= 0xD800) & (point <= 0xDFFF))).any():
-            raise ValueError("a text that is none")
+        for start in range(0, len(point), _BLOCK):
+            part = point[start : start + _BLOCK]
+            if ((part > 0x10FFFF) | ((part >= 0xD800) & (part <= 0xDFFF))).any():
+                raise ValueError("a text that is none")
 
 
 def _arrays(path: Path, mmap: bool) -> Any:
@@ -106,6 +108,7 @@ def _arrays(path: Path, mmap: bool) -> Any:
     return arrays
 
 
+_BLOCK = 1 << 20
 # What NumPy and zipfile raise at headers and members that make no sense.
 _NO_ARRAYS = (
     *(TypeError, EOFError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError),
