@@ -58,6 +58,7 @@ def lines(case: str) -> list[dict[str, Any]]:
         for at, text in enumerate(path.read_text(encoding="utf-8").splitlines()):
             line = json.loads(text) | {"at": at}
             key = [line.get(name) for name in ("impl", "what", "data", "dim", "rows")]
+            key += [line["command"]] if case == "kills" else []
             found[json.dumps([*key, gpu_of(line)])] = line
     return list(found.values())
 
@@ -134,7 +135,10 @@ def kills(shown: list[dict[str, Any]]) -> list[str]:
             counts.update(line[name])
         met = [_counts(line[name]) for name in whole]
         good = f"{line['runs'] - line['runs_with_other_bits']} of {line['runs']}"
-        rows.append(f"| {line['impl']} | {line['kills']} | {met[0]} | {met[1]} | {good} |")
+        seed = line["command"].rpartition(" ")[2]
+        rows.append(
+            f"| {line['impl']}, seed {seed} | {line['kills']} | {met[0]} | {met[1]} | {good} |"
+        )
     runs, other = (sum(line[n] for line in shown) for n in ("runs", "runs_with_other_bits"))
     met = [_counts(counts) for counts in whole.values()]
     total = sum(line["kills"] for line in shown)
@@ -149,7 +153,7 @@ def reliability(shown: list[dict[str, Any]]) -> list[str]:
     """A row a fault: what happened, and how many of its tests passed."""
     rows = ["| fault | what happened | passed |", "|---|---|---|"]
     for line in shown:
-        told = [text.replace("|", "\\|") for text in line.get("happened", ())]
+        told = [text.replace("|", "\\|").replace("\n", " ") for text in line.get("happened", ())]
         if "inputs" in line:
             told.append(f"{line['inputs']:,} inputs, {line['refused']:,} of them files refused")
         passed = f"{line['passed']} of {line['tests']}"

@@ -55,7 +55,7 @@ from jaxrec.train.checkpoint import Damaged, read_manifest, write_manifest
 from jaxrec.train.embed import _read_pairs
 from jaxrec.train.run import _new_folder
 
-INPUTS = int(os.environ.get("JAXREC_FUZZ", "400"))
+INPUTS = int(os.environ.get("JAXREC_FUZZ", "300"))
 SECONDS = 30
 """Of a processor's time: a reader of a file this small that takes longer hangs."""
 LONGEST_MESSAGE = 1500
