@@ -18,6 +18,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,10 +77,11 @@ class Watch:
         self.inside = Path("/")
         self.out = Path("/")
         self.seen: list[str] = []
+        self._thread = threading.get_ident()  # what others do is no reader's doing
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, args: tuple) -> None:
-        if not self.on:
+        if not self.on or threading.get_ident() != self._thread:
             return
         if event in _NEVER:
             self.seen.append(f"{event} {args}")

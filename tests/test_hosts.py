@@ -111,23 +111,24 @@ class Link:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.cut = threading.Event()
+        self.cut, self._closed = threading.Event(), threading.Event()
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.own_port = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
-            while True:
+            while not self._closed.is_set():
                 near, _ = self._listening.accept()
                 far = self._reached()
                 for ends in ((near, far), (far, near)):
                     threading.Thread(target=self._carry, args=ends, daemon=True).start()
 
     def _reached(self) -> socket.socket:
-        while True:  # the first process may not listen yet
+        while not self._closed.wait(0.05):  # the first process may not listen yet
             with contextlib.suppress(ConnectionRefusedError):
                 return socket.create_connection(("127.0.0.1", self.port))
+        raise OSError("closed")
 
     def _carry(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -135,6 +136,7 @@ class Link:
                 sink.sendall(content)
 
     def close(self) -> None:
+        self._closed.set()
         self._listening.close()
 
 
@@ -154,7 +156,7 @@ def test_a_process_that_falls_silent_ends_the_job(
         path = environment() | {"PYTHONPATH": str(ROOT)}
         own = ["--mesh.process-id", str(n)]
         processes.append(subprocess.Popen([*command, *own], cwd=tmp_path, env=path, **pipes))
-    late = threading.Timer(150, lambda: [process.kill() for process in processes])
+    late = threading.Timer(500, lambda: [process.kill() for process in processes])
     late.start()
     for line in processes[0].stdout:
         if line.startswith("search step"):
