@@ -98,6 +98,10 @@ def look(
         lines.pop()
     lines = [line.rstrip("\r") for line in lines]
     full = [n for n, line in enumerate(lines) if line]
+    if not full:
+        raise InputError(
+            f"{path}:{len(lines) + 1}: longer than {_HEAD} bytes, which no row is; write it anew"
+        )
     blank, gap = full[0], full[1] - full[0] - 1 if len(full) > 1 else 0
     lines = lines[blank : blank + _SAMPLE]
     best, found = (0.0, 0), None
