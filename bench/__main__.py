@@ -29,6 +29,7 @@ CASES = {
     "rank": "rank",
     "ratings": "ratings",
     "readme": "readme",
+    "reliability": "reliability",
     "sample": "sample",
     "sampled": "sampled",
     "skipgram": "skipgram",

@@ -5,6 +5,7 @@
 import argparse
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,8 @@ CASES = (
     "item-graph",
     "item-scale",
     "cold",
+    "kills",
+    "reliability",
 )
 
 
@@ -57,6 +60,7 @@ def lines(case: str) -> list[dict[str, Any]]:
         for at, text in enumerate(path.read_text(encoding="utf-8").splitlines()):
             line = json.loads(text) | {"at": at}
             key = [line.get(name) for name in ("impl", "what", "data", "dim", "rows")]
+            key += [line["command"]] if case == "kills" else []
             found[json.dumps([*key, gpu_of(line)])] = line
     return list(found.values())
 
@@ -91,6 +95,8 @@ def table(case: str) -> str:
     if not shown:
         return ""
     text, used = [f"## {case}", "", f"`{shown[-1]['command']}`", ""], []
+    if case in ROWS:
+        return _ended([*text, *ROWS[case](shown)], shown)
 
     def title(line: dict[str, Any]) -> tuple[str | None, ...]:
         return line["what"], line.get("data"), gpu_of(line)
@@ -112,9 +118,52 @@ def table(case: str) -> str:
             compares = ours is not None and line["unit"] in ("ms", "s") and len(group) > 1
             ratio = f"{line['median'] / ours['median']:.2f}" if compares and ours else ""
             text.append(f"| {line['impl']} | {figure(line)} | {ratio} |")
+    return _ended(text, used)
+
+
+def _ended(text: list[str], used: list[dict[str, Any]]) -> str:
     commits = ", ".join(dict.fromkeys(line["commit"] for line in used))
     devices = "; ".join(dict.fromkeys(line["device"] for line in used))
     return "\n".join([*text, "", f"Commit {commits}; {devices}.", ""])
+
+
+def kills(shown: list[dict[str, Any]]) -> list[str]:
+    """A row a run that was killed again and again, and one for all."""
+    rows = ["| run | kills | by signal | met | runs with the unbroken one's bits |"]
+    rows.append("|---|---|---|---|---|")
+    whole: dict[str, Counter[str]] = {"signals": Counter(), "stages": Counter()}
+    for line in shown:
+        for name, counts in whole.items():
+            counts.update(line[name])
+        met = [_counts(line[name]) for name in whole]
+        good = f"{line['runs'] - line['runs_with_other_bits']} of {line['runs']}"
+        seed = line["command"].rpartition(" ")[2]
+        rows.append(
+            f"| {line['impl']}, seed {seed} | {line['kills']} | {met[0]} | {met[1]} | {good} |"
+        )
+    runs, other = (sum(line[n] for line in shown) for n in ("runs", "runs_with_other_bits"))
+    met = [_counts(counts) for counts in whole.values()]
+    total = sum(line["kills"] for line in shown)
+    return [*rows, f"| all | {total} | {met[0]} | {met[1]} | {runs - other} of {runs} |"]
+
+
+def _counts(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
+
+
+def reliability(shown: list[dict[str, Any]]) -> list[str]:
+    """A row a fault: what happened, and how many of its tests passed."""
+    rows = ["| fault | what happened | passed |", "|---|---|---|"]
+    for line in shown:
+        told = [text.replace("|", "\\|").replace("\n", " ") for text in line.get("happened", ())]
+        if "inputs" in line:
+            told.append(f"{line['inputs']:,} inputs, {line['refused']:,} of them files refused")
+        passed = f"{line['passed']} of {line['tests']}"
+        rows.append(f"| {line['impl']} | {'<br>'.join(told)} | {passed} |")
+    return rows
+
+
+ROWS = {"kills": kills, "reliability": reliability}
 
 
 def plot(path: Path) -> bool:

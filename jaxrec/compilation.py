@@ -76,7 +76,7 @@ def repair(folder: Path) -> list[str]:
         checked = read_json(folder / _SEALED)
     found, removed = {}, []
     for entry in folder.glob("*" + _SUFFIX):
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # gone meanwhile, or no file at all
             stat = entry.stat()
             seal = [stat.st_size, stat.st_mtime_ns]
             if checked.get(entry.name) != seal and not _is_whole(entry.read_bytes()):

@@ -3,11 +3,22 @@
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 600  # characters of a line
+
 
 class JaxrecError(Exception):
-    """Base of every error that jaxrec raises on purpose; ``str(e)`` is the whole message."""
+    """Base of every error that jaxrec raises on purpose; ``str(e)`` is the whole message.
+
+    It is one or two lines, whatever it quotes: what cannot be printed is escaped, and a long line
+    loses its middle.
+    """
 
     exit_status = 1
+
+    def __init__(self, message: str) -> None:
+        first, *more = message.split("\n")
+        lines = [first, " ".join(more)] if more else [first]
+        super().__init__("\n".join(map(_plain, lines)))
 
 
 class InputError(JaxrecError):
@@ -28,6 +39,14 @@ class Interrupted(JaxrecError):
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message)
         self.exit_status = 128 + signum
+
+
+def _plain(line: str) -> str:
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    if len(line) <= _LONGEST:
+        return line
+    return f"{line[: _LONGEST // 2]} [...] {line[-_LONGEST // 2 :]}"
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

@@ -4,6 +4,11 @@ import contextlib
 import json
 import os
 import shutil
+import struct
+import tokenize
+import warnings
+import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +42,78 @@ def replacing(path: str | Path) -> Iterator[Path]:
         else:
             with contextlib.suppress(OSError):
                 partial.unlink()
+
+
+def parse_json(text: str | bytes) -> Any:
+    """What a JSON text says.
+
+    Raises:
+      ValueError: it is none (json.JSONDecodeError), is no UTF-8, or is nested too deep to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as e:
+        raise ValueError("nested too deep") from e
+
+
+def read_arrays(path: Path, mmap: bool = False) -> Any:
+    """The array of an .npy file, or the arrays of an .npz file by name; nothing is unpickled.
+
+    Args:
+      mmap: map an .npy file into memory instead of reading it.
+
+    Raises:
+      ValueError: it is no such file, a damaged one, or promises more than memory holds.
+      OSError: it cannot be opened.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of headers that NumPy reads only with trouble
+            found = _arrays(path, mmap)
+    except _NO_ARRAYS as e:
+        raise ValueError(f"no sound NumPy file ({type(e).__name__})") from e
+    for array in found.values() if isinstance(found, dict) else (found,):
+        _refuse_no_text(array)
+    return found
+
+
+def _refuse_no_text(array: Any) -> None:
+    """Raise ValueError at texts that hold numbers which are no characters."""
+    import numpy as np
+
+    if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
+        number = np.dtype(np.uint32).newbyteorder(array.dtype.byteorder)
+        point = np.ascontiguousarray(array).reshape(-1).view(number)
+        for start in range(0, len(point), _BLOCK):
+            part = point[start : start + _BLOCK]
+            if ((part > 0x10FFFF) | ((part >= 0xD800) & (part <= 0xDFFF))).any():
+                raise ValueError("a text that is none")
+
+
+def _arrays(path: Path, mmap: bool) -> Any:
+    import numpy as np
+
+    if mmap:
+        return np.lib.format.open_memmap(path, mode="r")  # refuses what would be unpickled
+    # np.load leaves a file open that it opened itself and could not read.
+    with path.open("rb") as file:
+        stored = np.load(file, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return stored
+        with stored:
+            arrays = {name: stored[name] for name in stored.files}
+    odd = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
+    if odd:
+        raise ValueError(f"{odd[0]!r} is no array")
+    return arrays
+
+
+_BLOCK = 1 << 20
+# What NumPy and zipfile raise at headers and members that make no sense.
+_NO_ARRAYS = (
+    *(TypeError, EOFError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, KeyError, RecursionError),
+)
 
 
 def write_json(path: str | Path, value: Any) -> None:

@@ -17,8 +17,6 @@ from jaxrec.errors import InputError
 
 START_SECONDS = 120
 """How long processes wait for each other at the start."""
-SILENT_SECONDS = 60
-"""After so long without a sign of life a process counts as dead, and the others end."""
 
 
 def join(config: MeshConfig) -> None:
@@ -43,7 +41,7 @@ def join(config: MeshConfig) -> None:
             jax.distributed.initialize(
                 **where,
                 initialization_timeout=START_SECONDS,
-                heartbeat_timeout_seconds=SILENT_SECONDS,
+                heartbeat_timeout_seconds=config.silent_seconds,
             )
         except (ValueError, RuntimeError) as e:
             reason = str(e).strip().splitlines()[0][:200]

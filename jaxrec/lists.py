@@ -82,7 +82,12 @@ def _read_columns(path: Path, column: str, beside: str | None = None) -> pl.Data
             frame = pl.read_csv(
                 text.encode(), has_header=named, infer_schema=False, separator=separator
             )
-    except (OSError, UnicodeDecodeError, pl.exceptions.PolarsError) as e:
+    except (
+        OSError,
+        UnicodeDecodeError,
+        pl.exceptions.PolarsError,
+        pl.exceptions.PanicException,
+    ) as e:
         raise InputError(f"{path}: no readable list of ids; one id a line will do") from e
     if column not in frame.columns:
         if frame.width != 1:

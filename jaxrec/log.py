@@ -16,7 +16,7 @@ from rich.table import Table
 
 from jaxrec.config import LogConfig
 from jaxrec.errors import InputError
-from jaxrec.runfolder import read_lines
+from jaxrec.runfolder import read_metrics
 
 _TELL_SECONDS = 30.0  # off a terminal, a line at most so often tells how far a run is
 
@@ -83,7 +83,7 @@ class RunLog:
             self._file.truncate(keep_bytes)
         self.records: list[dict[str, Any]] = []
         if keep_bytes:
-            self.records = read_lines(self._path, keep_bytes)
+            self.records = read_metrics(self._path, keep_bytes)
         self._index = {(r["step"], r["split"]): r for r in self.records}
         timing = run / "timing.jsonl" if writes else where
         self._timing = timing.open("a", encoding="utf-8")

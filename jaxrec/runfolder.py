@@ -1,8 +1,5 @@
 """Reading a run folder, and plain words where something in it is missing or damaged."""
 
-import json
-import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +8,7 @@ import numpy as np
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
+from jaxrec.files import parse_json, read_arrays
 
 
 class Embeddings(NamedTuple):
@@ -74,11 +72,11 @@ def _read_npz(run: Path, name: str, required: set[str]) -> dict[str, np.ndarray]
             f"{run}: the run has not finished ({name} is missing); `jaxrec resume {run}` ends it"
         )
     try:
-        # np.load leaves a file open that it opened itself and could not read.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as e:
+        arrays = read_arrays(path)
+    except (OSError, ValueError) as e:
         raise _damaged(run, name, "damaged") from e
+    if not isinstance(arrays, dict):
+        raise _damaged(run, name, "a single array, and no .npz file")
     missing = required - arrays.keys()
     if missing:
         raise _damaged(run, name, f"{', '.join(sorted(missing))} missing")
@@ -94,6 +92,13 @@ def read_embeddings(run: str | Path) -> Embeddings:
     run = check_run(run)
     arrays = _read_npz(run, "embeddings.npz", {"user", "item", "user_ids", "item_ids"})
     table = Embeddings(**{name: arrays[name] for name in Embeddings._fields if name in arrays})
+    for name, array, ndim, kind in (
+        *((f"{side}_ids", arrays[f"{side}_ids"], 1, "U") for side in ("user", "item")),
+        *((side, arrays[side], 2, "f") for side in ("user", "item")),
+    ):
+        if array.ndim != ndim or array.dtype.kind != kind:
+            said = f"{name} has {array.ndim} axes of type {array.dtype}"
+            raise _damaged(run, "embeddings.npz", said)
     n_users, n_items = len(table.user_ids), len(table.item_ids)
     expected = {"user": (n_users, table.user.shape[-1]), "item": (n_items, table.user.shape[-1])}
     expected |= {"item_context": expected["item"]}
@@ -169,7 +174,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise InputError(f"{path}: not a JSON file ({e}); mend or remove it") from e
     if not isinstance(value, dict):
@@ -192,13 +197,36 @@ def read_lines(path: Path, size: int | None = None) -> list[dict[str, Any]]:
     lines = path.read_bytes()[:size].decode("utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines[:-1], start=1):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError as e:
             raise InputError(f"{path}:{number}: not a JSON record; drop the line") from e
         if not isinstance(record, dict):
             raise InputError(f"{path}:{number}: not a JSON object; drop the line")
         records.append(record)
     return records
+
+
+def read_metrics(path: Path, size: int | None = None) -> list[dict[str, Any]]:
+    """The records of a metrics.jsonl, as :func:`read_lines`: each of a step and a split.
+
+    Raises:
+      InputError: a line is no such record, or a value in it no number.
+    """
+    records = read_lines(path, size)
+    for number, record in enumerate(records, start=1):
+        odd = [name for name in ("step", "split") if name not in record]
+        odd += [
+            name
+            for name, value in record.items()
+            if not isinstance(value, str if name in _TEXTS else int | float | None)
+            or (name == "step" and type(value) is not int)
+        ]
+        if odd:
+            raise InputError(f"{path}:{number}: no record of a step ({odd[0]}); drop the line")
+    return records
+
+
+_TEXTS = ("split", "phase")
 
 
 def check_data(run: Path, data: Dataset | ItemGraph) -> None:

@@ -9,8 +9,10 @@ and --mesh.process-id. D x T must be all devices of all processes: of a CPU one 
 makes more), of a machine's GPUs those that each process sees.
 
 When one process ends badly the others cannot go on: they have GRACE_SECONDS to end by themselves,
-and are killed then. SIGTERM and SIGINT go to all processes, which write one checkpoint and end. The
-exit status is that of the first process that ended badly, 1 where a signal ended it.
+and are killed then. One that stands still, or is cut off from the first, is found out by JAX after
+--mesh.silent-seconds (60), which ends the others, and they the job. SIGTERM and SIGINT go to all
+processes, which write one checkpoint and end. The exit status is that of the first process that
+ended badly, 1 where a signal ended it.
 """
 
 import signal
@@ -53,6 +55,7 @@ def supervise(processes: list[subprocess.Popen]) -> int:
         signal.signal(number, forward)
     bad: tuple[int, int] | None = None
     until = float("inf")
+    stuck: set[int] = set()
     while any(process.poll() is None for process in processes):
         ended = [(n, p.returncode) for n, p in enumerate(processes) if p.poll() is not None]
         failed = [(n, status) for n, status in ended if status != 0]
@@ -61,8 +64,9 @@ def supervise(processes: list[subprocess.Popen]) -> int:
             interrupted = bool(asked) or bad[1] in (130, 143)
             until = time.monotonic() + (SIGNALLED_SECONDS if interrupted else GRACE_SECONDS)
         if time.monotonic() > until:
-            for process in processes:
+            for n, process in enumerate(processes):
                 if process.poll() is None:
+                    stuck.add(n)
                     process.kill()
         time.sleep(0.05)
     if bad is None:
@@ -71,7 +75,8 @@ def supervise(processes: list[subprocess.Popen]) -> int:
         return 0
     n, status = bad
     how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with {status}"
-    print(f"launch_local: process {n} of {len(processes)} {how}; all have ended", file=sys.stderr)
+    ended = ", ".join(f"{process} was killed" for process in sorted(stuck)) or "all have ended"
+    print(f"launch_local: process {n} of {len(processes)} {how}; {ended}", file=sys.stderr)
     return 1 if status < 0 else status
 
 

@@ -1,8 +1,9 @@
 """A process with jaxrec imported that forks another for each command: imports are paid for once.
 
-Reads a request a line from stdin (JSON: args, cwd, out, err, reports) and answers with a line, the
-child's exit status, negative where a signal ended it. A child is a process of its own: it has its
-own signal handlers, threads, locks and XLA backend, none of which there is before the fork.
+Reads a request a line from stdin (JSON: args, cwd, env, out, err, reports) and answers with two
+lines: the child's id once it is there, and its exit status once it has ended, negative where a
+signal ended it. A child is a process of its own: it has its own signal handlers, threads, locks and
+XLA backend, none of which there is before the fork.
 """
 
 import json
@@ -32,6 +33,7 @@ def serve() -> dict[str, Any]:
         child = os.fork()
         if child == 0:
             return request
+        os.write(1, f"{child}\n".encode())
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         os.write(1, f"{status}\n".encode())
     sys.exit()
@@ -48,6 +50,7 @@ def become(request: dict[str, Any]) -> None:
         os.dup2(opened, number)
         os.close(opened)
     os.chdir(request["cwd"])
+    os.environ.update(request["env"])
     if not request["reports"]:
         jaxrec.train.results.can_report = lambda: False
     first, *rest = request["args"]

@@ -1,6 +1,7 @@
 """Real processes of jaxrec, and what of their run folders must repeat to the bit."""
 
 import atexit
+import contextlib
 import json
 import os
 import select
@@ -24,35 +25,57 @@ def environment() -> dict[str, str]:
 
 
 @cache
-def _server() -> subprocess.Popen:
-    command = [sys.executable, str(HERE / "forkserver.py")]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+def can_mount() -> bool:
+    """Whether processes here may have mounts of their own."""
+    with contextlib.suppress(OSError):
+        return subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+    return False
+
+
+def mounted(commands: str) -> tuple[str, ...]:
+    """What starts a program where shell ``commands`` have mounted what only it and its like see."""
+    return ("unshare", "-rm", "sh", "-c", f'{commands} && exec "$@"', "sh")
+
+
+@cache
+def server(before: tuple[str, ...] = ()) -> subprocess.Popen:
+    """What forks processes; ``before`` is what starts it, such as :func:`mounted`."""
+    command = [*before, sys.executable, str(HERE / "forkserver.py")]
+    # Without buffering, so that select sees every line that is there.
+    pipes: dict = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
     started = subprocess.Popen(command, env=environment(), **pipes)
     atexit.register(started.kill)
     return started
 
 
 def process(
-    *args: object, cwd: Path | str | None = None, reports: bool = False
+    *args: object,
+    cwd: Path | str | None = None,
+    reports: bool = False,
+    before: tuple[str, ...] = (),
+    env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess:
     """Run `python ARGS...`, a script or `-m MODULE`, in a process of its own.
 
     Args:
       reports: also write RUN/report.html, which takes longer than a small run.
+      before: see :func:`server`.
+      env: variables besides :func:`environment`'s.
     """
-    server = _server()
+    forks = server(before)
     with tempfile.TemporaryDirectory() as folder:
         files = {name: Path(folder) / name for name in ("out", "err")}
         request = {"args": [*map(str, args)], "cwd": str(cwd or Path.cwd()), "reports": reports}
-        request |= {name: str(path) for name, path in files.items()}
-        assert server.stdin is not None
-        assert server.stdout is not None
-        print(json.dumps(request), file=server.stdin, flush=True)
-        if not select.select([server.stdout], [], [], LIMIT_SECONDS)[0]:
-            server.kill()
-            _server.cache_clear()
+        request |= {"env": env or {}} | {name: str(path) for name, path in files.items()}
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+        forks.stdin.write(json.dumps(request).encode() + b"\n")
+        forks.stdout.readline()  # the child's id
+        if not select.select([forks.stdout], [], [], LIMIT_SECONDS)[0]:
+            forks.kill()
+            server.cache_clear()
             raise subprocess.TimeoutExpired(request["args"], LIMIT_SECONDS)
-        status = int(server.stdout.readline())
+        status = int(forks.stdout.readline())
         texts = {f"std{name}": path.read_text() for name, path in files.items()}
         return subprocess.CompletedProcess(request["args"], status, **texts)
 

@@ -12,6 +12,8 @@ import polars as pl
 import pytest
 from processes import environment, jaxrec
 
+from jaxrec.cli.arguments import parse
+from jaxrec.cli.train import Resume
 from jaxrec.data import synthetic
 
 SMALL = [
@@ -222,3 +224,13 @@ def test_on_a_terminal_there_is_a_progress_bar_and_elsewhere_plain_lines(home):
     assert "━" not in plain.stdout
     assert "\x1b" not in plain.stdout
     assert "search step" in plain.stdout
+
+
+def test_a_signal_that_comes_while_arguments_are_read_is_no_bad_argument(monkeypatch):
+    def stopped(*args, **kwargs):
+        raise SystemExit(143)
+
+    monkeypatch.setattr("tyro.cli", stopped)
+    with pytest.raises(SystemExit) as ended:
+        parse(Resume, ["run"], "jaxrec resume")
+    assert ended.value.code == 143

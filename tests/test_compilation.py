@@ -37,7 +37,9 @@ def entries(home: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in home.glob("jaxrec/xla/*/*-cache")}
 
 
-def test_a_second_run_compiles_nothing_and_a_broken_entry_is_replaced(data, tmp_path):
+def test_a_second_run_compiles_nothing_and_a_broken_entry_is_replaced(
+    data, tmp_path, record_property
+):
     home = tmp_path / "home"
     first = train(data, tmp_path / "first", home)
     assert first.returncode == 0, first.stderr
@@ -57,6 +59,7 @@ def test_a_second_run_compiles_nothing_and_a_broken_entry_is_replaced(data, tmp_
     after = entries(home)
     assert set(after) == set(before)
     assert all(compilation._is_whole(content) for content in after.values())
+    record_property("happened", "half an entry and an empty one: found, replaced, the same bits")
     for name in ("metrics.jsonl", "eval.json"):
         texts = {(tmp_path / run / name).read_bytes() for run in ("first", "second", "third")}
         assert len(texts) == 1

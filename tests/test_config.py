@@ -73,6 +73,10 @@ def test_round_trip_of_any_values(dim, k, clip, seed):
         ({"eval": {"k": 20}}, ["eval.k", "list"]),
         ({"model": 3}, ["model", "object"]),
         ({"seed": -1}, ["seed"]),
+        ({"preset": "../../x"}, ["preset", "'../../x'"]),
+        ({"preset": ""}, ["preset"]),
+        ({"data": "a\0b"}, ["data", "no character"]),
+        ({"model": {"frozen_items": "\ud800"}}, ["model.frozen_items", "no character"]),
     ],
 )
 def test_what_a_file_may_not_say_is_refused_by_name(values, words, tmp_path):

@@ -1,10 +1,14 @@
 """Several real processes of one run over loopback, and what watches over them."""
 
+import contextlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +18,7 @@ from processes import environment
 import jaxrec
 from jaxrec.config import MeshConfig
 from jaxrec.data import synthetic
+from jaxrec.train.checkpoint import read_manifest
 
 LAUNCH = Path(__file__).parents[1] / "scripts" / "launch_local.py"
 ROOT = LAUNCH.parents[1]
@@ -99,6 +104,84 @@ def test_when_one_process_dies_the_others_are_ended(launch_local, capsys, code, 
     assert f"process 1 of 2 {how}" in capsys.readouterr().err
     assert stuck.stdin is not None
     stuck.stdin.close()
+
+
+class Link:
+    """A relay to an address on this machine, which falls silent when it is cut."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.cut, self._closed = threading.Event(), threading.Event()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.own_port = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while not self._closed.is_set():
+                near, _ = self._listening.accept()
+                far = self._reached()
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=self._carry, args=ends, daemon=True).start()
+
+    def _reached(self) -> socket.socket:
+        while not self._closed.wait(0.05):  # the first process may not listen yet
+            with contextlib.suppress(ConnectionRefusedError):
+                return socket.create_connection(("127.0.0.1", self.port))
+        raise OSError("closed")
+
+    def _carry(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while (content := source.recv(65536)) and not self.cut.is_set():
+                sink.sendall(content)
+
+    def close(self) -> None:
+        self._closed.set()
+        self._listening.close()
+
+
+@pytest.mark.parametrize("fault", ["the first stands still", "the second stands still", "no link"])
+def test_a_process_that_falls_silent_ends_the_job(
+    launch_local, tmp_path, capsys, fault, record_property
+):
+    """The two keep their own connection for sums: only the coordinator's link is cut."""
+    synthetic.make(50, 41, 500, seed=3).save(tmp_path / "data")
+    link = Link(launch_local.free_port())
+    options = [*OPTIONS, "--train.epochs", "100000", "--mesh.silent-seconds", "4"]
+    processes = []
+    for n, port in enumerate((link.port, link.own_port)):
+        where = ["--mesh.coordinator", f"127.0.0.1:{port}", "--mesh.processes", "2"]
+        command = [sys.executable, "-m", "jaxrec", "train", "lightgcn", *options, *where]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+        path = environment() | {"PYTHONPATH": str(ROOT)}
+        own = ["--mesh.process-id", str(n)]
+        processes.append(subprocess.Popen([*command, *own], cwd=tmp_path, env=path, **pipes))
+    late = threading.Timer(500, lambda: [process.kill() for process in processes])
+    late.start()
+    for line in processes[0].stdout:
+        if line.startswith("search step"):
+            break
+    if fault == "no link":
+        link.cut.set()
+    else:
+        processes[["first", "second"].index(fault.split()[1])].send_signal(signal.SIGSTOP)
+    began = time.monotonic()
+    status = launch_local.supervise(processes)
+    seconds = time.monotonic() - began
+    assert status == 1
+    assert late.is_alive(), "the job did not end by itself"
+    late.cancel()
+    link.close()
+    for process in processes:
+        process.stdout.close()
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    record_property("happened", f"{fault}: {said.strip()}, {seconds:.1f} s after it")
+    assert "was ended by SIGABRT" in said or "ended with" in said
+    sealed = list((tmp_path / "run").glob("checkpoints/*/manifest.json"))
+    assert sealed
+    for manifest in sealed:
+        read_manifest(manifest.parent)
 
 
 def test_processes_that_end_well_are_no_failure(launch_local, capsys):

@@ -175,6 +175,12 @@ def test_damage_is_named(tmp_path: Path) -> None:
     write_embeddings(run, USER, ITEM, SEEN, user_bias=np.zeros(2, np.float32))
     with pytest.raises(InputError, match=r"user_bias has shape \(2,\), not \(3,\)"):
         Recommender.load(run)
+    write_embeddings(run, USER, ITEM, SEEN, user_ids=np.zeros(3))
+    with pytest.raises(InputError, match="user_ids has 1 axes of type float64"):
+        Recommender.load(run)
+    write_embeddings(run, USER, ITEM[..., None], SEEN)
+    with pytest.raises(InputError, match="item has 3 axes of type float32"):
+        Recommender.load(run)
     write_embeddings(run, USER, ITEM, [[5], [], []])
     with pytest.raises(InputError, match=r"seen.npz: does not fit embeddings.npz"):
         Recommender.load(run)

@@ -248,6 +248,14 @@ def test_plain_errors(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (run / "metrics.jsonl").write_text('{"step": 1}\nnonsense\n')
     with pytest.raises(InputError, match=r"metrics.jsonl:2: not a JSON record"):
         report([run], out)
+    for line in ('{"step": 1}', '{"step": "1", "split": "train"}', '{"step": 1, "split": [2]}'):
+        (run / "metrics.jsonl").write_text(f"{line}\n")
+        with pytest.raises(InputError, match=r"metrics.jsonl:1: no record of a step"):
+            report([run], out)
+    (run / "metrics.jsonl").write_text("")
+    (run / "eval.json").write_text('{"metrics": [1], "split": "test"}')
+    with pytest.raises(InputError, match="not as a run writes it"):
+        report([run], out)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"pip install 'jaxrec\[report\]'"):
         report([run], out)

@@ -28,7 +28,7 @@ def parse(kind: Any, args: Sequence[str], prog: str, default: Any = None) -> Any
                 kind, args=list(args), prog=prog, return_unknown_args=True, **options
             )
     except SystemExit as e:
-        if e.code in (0, None):
+        if e.code != 2:  # help that was given, or a signal meanwhile
             raise
         raise InputError(_plain(heard.getvalue(), prog)) from e
     if unknown:

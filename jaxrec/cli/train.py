@@ -71,8 +71,12 @@ def _leave_at_once() -> None:
         signal.signal(number, lambda number, frame: os._exit(128 + number))
 
 
-def train(args: list[str]) -> None:
-    """Train a preset; evaluate, and write a run folder."""
+def configured(args: list[str]) -> tuple[Config, str | None, bool]:
+    """The configuration that arguments of ``jaxrec train`` ask for, the run folder, and quiet.
+
+    Raises:
+      InputError: an unknown preset or option, an unusable value, settings that do not go together.
+    """
     base, args = _base_config(args)
     made = parse(_train_arguments(base), args, "jaxrec train [PRESET]")
     values = {
@@ -80,11 +84,16 @@ def train(args: list[str]) -> None:
     }
     if made.loss.rates and made.negatives == base.negatives:  # the preset's, and not asked for
         values["negatives"] = NegativesConfig()
-    config = Config(preset=base.preset, **values)
+    return Config(preset=base.preset, **values), made.run, made.quiet
+
+
+def train(args: list[str]) -> None:
+    """Train a preset; evaluate, and write a run folder."""
+    config, run, quiet = configured(args)
     _leave_at_once()
     from jaxrec.train.run import train as start
 
-    start(config, run=made.run, quiet=made.quiet, may_exit=True)
+    start(config, run=run, quiet=quiet, may_exit=True)
 
 
 @dataclass(frozen=True)

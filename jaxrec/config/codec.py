@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import types
 import typing
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal
 
 from jaxrec.config.whole import Config
 from jaxrec.errors import InputError, nearest
+from jaxrec.files import parse_json
 
 
 def to_dict(config: Config) -> dict[str, Any]:
@@ -40,9 +42,19 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         return tuple(_convert(inner[0], v, where) for v in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is str and isinstance(value, str) and not _is_text(value):
+        raise InputError(f"{where}: {value!r} holds what is no character")
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise InputError(f"{where}: a value of type {kind.__name__} is needed, not {value!r}")
     return value
+
+
+def _is_text(value: str) -> bool:
+    """Whether a file could have such a name: JSON may hold what is no text."""
+    try:
+        return b"\0" not in os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
 
 
 def _build(cls: Any, values: Any, where: str) -> Any:
@@ -69,10 +81,10 @@ def from_dict(values: Any) -> Config:
 def load(path: str | Path) -> Config:
     """Read a ``config.json``. Raises InputError naming the file where it cannot be used."""
     try:
-        values = json.loads(Path(path).read_text(encoding="utf-8"))
+        values = parse_json(Path(path).read_text(encoding="utf-8"))
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror or e})") from e
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+    except ValueError as e:
         line = f":{e.lineno}" if isinstance(e, json.JSONDecodeError) else ""
         raise InputError(f"{path}{line}: not a JSON file; `jaxrec train` writes one") from e
     try:

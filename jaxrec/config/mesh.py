@@ -31,10 +31,16 @@ class MeshConfig:
     """How many there are (not with auto)."""
     process_id: int | None = None
     """Which one this is, from 0 (not with auto)."""
+    silent_seconds: int = 60
+    """A process without a sign of life for so long counts as dead, and the others end."""
 
     def __post_init__(self) -> None:
         check(self.data >= 1, f"mesh.data must be at least 1, not {self.data}")
         check(self.table >= 1, f"mesh.table must be at least 1, not {self.table}")
+        check(
+            self.silent_seconds >= 1,
+            f"mesh.silent_seconds must be at least 1, not {self.silent_seconds}",
+        )
         numbers = self.processes, self.process_id
         if self.coordinator in (None, "auto"):
             check(

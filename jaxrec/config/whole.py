@@ -1,6 +1,7 @@
 """The whole configuration, and what its sections must agree on."""
 
 import dataclasses
+import re
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -26,7 +27,7 @@ class Config:
     """Everything that decides the result of a run."""
 
     preset: str = "custom"
-    """Name of the preset this configuration began with."""
+    """Name of the preset this configuration began with; runs without --run are called by it."""
     data: str = "synthetic"
     """Prepared folder, raw folder or file; `synthetic` is the embedded data, `synthetic-features`
     the same with features and `synthetic-ratings` with features and ratings."""
@@ -54,6 +55,10 @@ class Config:
     pair of the batch (bpr, triplet)."""
 
     def __post_init__(self) -> None:
+        check(
+            re.fullmatch(r"[\w-][\w.-]*", self.preset) is not None,
+            f"preset {self.preset!r} is no name of letters, digits, -, _ and .",
+        )
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             check(

@@ -226,10 +226,10 @@ class Dataset:
         for name, column in self.columns().items():
             if column.shape != (manifest["interactions"],) or column.dtype != _DTYPES[name]:
                 wrong = f"{name}.npy"
-        if self.user_ids.ndim != 1 or self.n_users != manifest["users"]:
-            wrong = "user_ids.npy"
-        if self.item_ids.ndim != 1 or self.n_items != manifest["items"]:
-            wrong = "item_ids.npy"
+        for name, count in (("user_ids", "users"), ("item_ids", "items")):
+            ids = getattr(self, name)
+            if ids.shape != (manifest[count],) or ids.dtype.kind not in "iU":
+                wrong = f"{name}.npy"
         if wrong:
             raise prepared.mismatch(folder / wrong)
         for name, size in (("user", self.n_users), ("item", self.n_items)):

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxrec.data.features import Features
 from jaxrec.errors import InputError
-from jaxrec.files import replacing
+from jaxrec.files import parse_json, read_arrays, replacing
 
 VERSION = 1
 
@@ -79,8 +79,11 @@ def is_prepared(folder: str | Path) -> bool:
 def open_array(path: Path) -> np.ndarray:
     """A memory-mapped array. Raises InputError where it is missing or damaged."""
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as e:
+        found = read_arrays(path, mmap=True)
+        if isinstance(found, np.ndarray):
+            return found
+        raise ValueError("several arrays")
+    except (OSError, ValueError) as e:
         raise InputError(f"{path}: damaged or missing; import the data again") from e
 
 
@@ -118,7 +121,7 @@ def read_manifest(
     """
     path = folder / "manifest.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = parse_json(path.read_text(encoding="utf-8"))
         known = manifest["format"] == format and manifest["version"] == VERSION
         sound = known and (
             all(isinstance(manifest[n], int) for n in counts)
@@ -140,7 +143,7 @@ def read_manifest(
 def format_of(folder: str | Path) -> str | None:
     """What the manifest of a prepared folder says that it holds; None where it says nothing."""
     try:
-        found = json.loads((Path(folder) / "manifest.json").read_text(encoding="utf-8"))["format"]
+        found = parse_json((Path(folder) / "manifest.json").read_text(encoding="utf-8"))["format"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return found if isinstance(found, str) else None

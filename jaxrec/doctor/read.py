@@ -1,7 +1,5 @@
 """What the doctor reads: run folders, and embeddings that come from elsewhere."""
 
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +16,8 @@ from jaxrec.doctor.findings import findings
 from jaxrec.doctor.sample import of_data, of_rows
 from jaxrec.errors import InputError
 from jaxrec.evaluate.scorers import dot_scorer, table_scorer
-from jaxrec.runfolder import check_run, read_embeddings, read_lines
-
-_DAMAGED = (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+from jaxrec.files import read_arrays
+from jaxrec.runfolder import check_run, read_embeddings, read_metrics
 
 
 @dataclass(frozen=True)
@@ -90,7 +87,7 @@ def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
 
 def _of_run(run: Path) -> Diagnosis:
     config = configs.load(run / "config.json")
-    records = read_lines(run / "metrics.jsonl")
+    records = read_metrics(run / "metrics.jsonl")
     if any(r.get("split") == "doctor" for r in records):
         return of_records(str(run), config, records)
     if not (run / "embeddings.npz").is_file():
@@ -170,13 +167,9 @@ def _of_tables(
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with path.open("rb") as file:
-            stored = np.load(file, allow_pickle=False)
-            if isinstance(stored, np.ndarray):
-                return {"matrix": stored}
-            with stored:
-                return {name: stored[name] for name in stored.files}
-    except _DAMAGED as e:
+        stored = read_arrays(path)
+        return {"matrix": stored} if isinstance(stored, np.ndarray) else stored
+    except (OSError, ValueError) as e:
         raise InputError(
             f"{path}: not a NumPy file of plain arrays (.npz, .npy); np.savez writes one"
         ) from e

@@ -44,16 +44,26 @@ def report(runs: Sequence[str | Path], out: str | Path) -> Path:
     if not runs:
         raise InputError("a report needs a run folder")
     records = read_runs([Path(run) for run in runs])
-    if len(records) == 1:
-        (run,) = records
-        page = document(f"{run.label} · jaxrec", tag("main", _one(run, "h1")))
-    else:
-        several = join(_one(run, "h2") for run in records)
-        page = document(f"{len(records)} runs · jaxrec", tag("main", comparison(records), several))
+    try:
+        page = _page(records)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+        # Records are written by jaxrec, and not checked one by one.
+        raise InputError(
+            f"{', '.join(map(str, runs))}: a record is not as a run writes it ({e}); "
+            "mend or remove eval.json, slices.json or what was changed"
+        ) from e
     out = Path(out)
     with replacing(out) as partial:
         partial.write_text(page, encoding="utf-8")
     return out
+
+
+def _page(records: list[Run]) -> str:
+    if len(records) == 1:
+        (run,) = records
+        return document(f"{run.label} · jaxrec", tag("main", _one(run, "h1")))
+    several = join(_one(run, "h2") for run in records)
+    return document(f"{len(records)} runs · jaxrec", tag("main", comparison(records), several))
 
 
 def _one(run: Run, heading: str) -> Html:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec.config import OVER_ITEMS, shown_cutoff
-from jaxrec.runfolder import check_run, read_curves, read_json, read_lines
+from jaxrec.runfolder import check_run, read_curves, read_json, read_lines, read_metrics
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def read_runs(folders: list[Path]) -> list[Run]:
                 env=read_json(folder / "env.json"),
                 evaluation=read_json(folder / "eval.json"),
                 slices=read_json(folder / "slices.json"),
-                metrics=read_lines(folder / "metrics.jsonl"),
+                metrics=read_metrics(folder / "metrics.jsonl"),
                 timing=read_lines(folder / "timing.jsonl"),
                 pair_curves=read_curves(folder),
             )

@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 
 from jaxrec import hosts
 from jaxrec.errors import RunError
+from jaxrec.files import parse_json
 
 MANIFEST = "manifest.json"
 _FULL = 2**20  # bytes free under which a failed write needs no other reason
@@ -75,9 +76,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        body = json.loads(path.read_text(encoding="utf-8"))
+        body = parse_json(path.read_text(encoding="utf-8"))
         claimed = body.pop("sha256")
-    except (OSError, ValueError, KeyError, AttributeError) as e:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
         raise Damaged(f"{path} is missing or unreadable: the save never ended") from e
     if claimed != _self_digest(body):
         raise Damaged(f"{path} does not fit its own checksum")
@@ -204,8 +205,8 @@ class Checkpoints:
         """The notes of a checkpoint; its files are not checked. Raises Damaged."""
         path = self.folder / str(step) / MANIFEST
         try:
-            return json.loads(path.read_text(encoding="utf-8"))["meta"]
-        except (OSError, ValueError, KeyError) as e:
+            return parse_json(path.read_text(encoding="utf-8"))["meta"]
+        except (OSError, ValueError, KeyError, TypeError) as e:
             raise Damaged(f"{path} is missing or unreadable: the save never ended") from e
 
     def restore(self, step: int, like: Any) -> Any:

@@ -138,14 +138,18 @@ def _read_pairs(path: Path, *, with_ratings: bool) -> pl.DataFrame:
         else:
             separator = "\t" if path.suffix == ".tsv" else ","
             frame = pl.read_csv(path, separator=separator, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError) as e:
+    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
         raise InputError(f"{path}: no readable table of pairs (user, item)") from e
     needed = ["user", "item", *(["rating"] if with_ratings else [])]
     for name in needed:
         if name not in frame.columns:
             raise InputError(f"{path}: has no column {name!r}; the columns are {frame.columns}")
     ratings = [pl.col(name).cast(pl.Float32) for name in needed[2:]]
-    frame = frame.select(pl.col("user", "item").cast(pl.String), *ratings)
+    try:
+        frame = frame.select(pl.col("user", "item").cast(pl.String), *ratings)
+    except pl.exceptions.PolarsError as e:
+        said = "users and items are texts or whole numbers, ratings numbers"
+        raise InputError(f"{path}: a cell is not what its column holds: {said}") from e
     return frame.drop_nulls().unique(["user", "item"], maintain_order=True)
 
 

@@ -1,6 +1,5 @@
 """Item vectors from elsewhere that stay as they are while user vectors are trained."""
 
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
+from jaxrec.files import read_arrays
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.models import Encoder
 
@@ -35,9 +35,9 @@ def read(config: Config, train: Dataset) -> FrozenItems | None:
     path = Path(config.model.frozen_items)
     path = path / "embeddings.npz" if path.is_dir() else path
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            ids, vector = stored["item_ids"].astype(str), stored["item"]
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as e:
+        stored = read_arrays(path)
+        ids, vector = stored["item_ids"].astype(str), stored["item"]
+    except (OSError, KeyError, ValueError, IndexError) as e:
         raise InputError(
             f"{path}: no embeddings of items; an .npz with `item` [I, D] and `item_ids` [I] is "
             "needed, or the folder of a finished run"

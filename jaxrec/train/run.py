@@ -214,7 +214,11 @@ def _locked(folder: Path) -> Iterator[None]:
     if not hosts.first():
         yield
         return
-    with (folder / ".lock").open("w") as file:
+    try:
+        lock = (folder / ".lock").open("w")
+    except OSError as e:
+        raise InputError(f"{folder}: cannot be written ({e.strerror or e})") from e
+    with lock as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:

@@ -14,6 +14,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Bag, Category, Features
 from jaxrec.errors import InputError
 from jaxrec.evaluate.run import parts
+from jaxrec.train.embed import _read_pairs
 
 BASE = {
     "model": {"dim": 8},
@@ -225,3 +226,15 @@ def test_a_warm_start_from_the_command_line_takes_the_model_of_its_run(data, tmp
     done = command("train", *more[:-1], tmp_path / "c", "--model.dim", 4)
     assert done.returncode == 2
     assert "model.dim is 8, not 4" in done.stderr
+
+
+def test_pairs_of_new_items_are_read_or_refused(tmp_path):
+    table = tmp_path / "pairs.csv"
+    table.write_text("user,item,rating\nu,a,3\nu,a,3\nv,a,\n")
+    assert _read_pairs(table, with_ratings=False).rows() == [("u", "a"), ("v", "a")]
+    assert _read_pairs(table, with_ratings=True).rows() == [("u", "a", 3.0)]
+    table.write_text("user,item,rating\nu,a,good\n")
+    with pytest.raises(InputError, match=r"pairs.csv: a cell is not what its column holds"):
+        _read_pairs(table, with_ratings=True)
+    with pytest.raises(InputError, match="no readable table"):
+        _read_pairs(tmp_path / "none.csv", with_ratings=True)

@@ -173,6 +173,9 @@ def test_a_second_signal_ends_at_once_but_a_repeat_of_the_first_does_not(data, t
 
 
 def _corrupt(file: Path, how: str) -> None:
+    if how == "missing":
+        file.unlink()
+        return
     content = bytearray(file.read_bytes())
     if how == "flipped bit":
         content[len(content) // 2] ^= 4
@@ -181,8 +184,10 @@ def _corrupt(file: Path, how: str) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("how", ["flipped bit", "truncated"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(whole, tmp_path, how):
+@pytest.mark.parametrize("how", ["flipped bit", "truncated", "missing"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
+    whole, tmp_path, how, record_property
+):
     options, undisturbed = whole
     run = tmp_path / "run"
     saves = ("jaxrec.train.checkpoint:Checkpoints.save", 4)
@@ -194,6 +199,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(whole, tmp_
     resumed = jaxrec("resume", run)
     assert resumed.returncode == 0, resumed.stderr
     assert f"checkpoint {newest.name} is skipped" in resumed.stdout
+    skipped = next(line for line in resumed.stdout.splitlines() if "is skipped" in line)
+    record_property("happened", f"{how}: {skipped.replace(str(tmp_path), '.')}")
     assert f"going on from the checkpoint of step {before.name}" in resumed.stdout
     assert contents(run) == contents(undisturbed)
 
@@ -229,7 +236,7 @@ main()
     ],
 )
 def test_a_full_disk_ends_with_a_plain_error_and_earlier_checkpoints_intact(
-    data, tmp_path, where, limit
+    data, tmp_path, where, limit, record_property
 ):
     """From the third call on, every file that the process writes may hold ``limit`` bytes."""
     script = tmp_path / "full.py"
@@ -241,6 +248,7 @@ def test_a_full_disk_ends_with_a_plain_error_and_earlier_checkpoints_intact(
     assert "Traceback" not in ended.stderr
     assert "be written" in ended.stderr
     assert len(ended.stderr.strip().splitlines()) <= 2, ended.stderr
+    record_property("happened", ended.stderr.strip().replace(str(tmp_path), "."))
     saved = list((run / "checkpoints").iterdir())
     assert saved
     assert all((path / "manifest.json").exists() for path in saved)
@@ -293,7 +301,7 @@ def test_metrics_hold_no_wall_times_and_timing_does(whole):
     assert any("steps_per_second" in line for line in timing)
 
 
-def test_of_two_processes_that_start_on_one_folder_one_is_refused(data, tmp_path):
+def test_of_two_processes_that_start_on_one_folder_one_is_refused(data, tmp_path, record_property):
     command = [sys.executable, "-m", "jaxrec", "train", *OPTIONS, "--data", str(data)]
     command += ["--run", str(tmp_path / "run")]
     both = [
@@ -302,6 +310,10 @@ def test_of_two_processes_that_start_on_one_folder_one_is_refused(data, tmp_path
     ]
     errors = [process.communicate(timeout=300)[1] for process in both]
     assert sorted(process.returncode for process in both) == [0, 2], errors
+    told = "".join(errors).strip()
+    assert str(tmp_path / "run") in told
+    assert len(told.splitlines()) == 1
+    record_property("happened", told.replace(str(tmp_path), "."))
     winner = ["8", "4"][[process.returncode for process in both].index(0)]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert str(config["model"]["dim"]) == winner

@@ -14,6 +14,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import catalogue, lightgcn, movielens, parquet, tables
 from jaxrec.data.formats.assemble import Part, to_dataset
 from jaxrec.data.formats.columns import Columns
+from jaxrec.data.formats.text import unreadable
 from jaxrec.data.prepared import format_of, is_prepared
 from jaxrec.errors import InputError, nearest
 
@@ -74,12 +75,6 @@ def read(
         return _described(data, path, format, "item", items, cold_items)
     except OSError as e:
         raise unreadable(path, e) from e
-
-
-def unreadable(path: Path, error: OSError) -> InputError:
-    """The error for a file that the system does not let us read."""
-    place, reason = error.filename or path, error.strerror or error
-    return InputError(f"{place}: cannot be read ({reason}); check the path and its rights")
 
 
 def _read(

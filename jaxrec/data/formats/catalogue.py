@@ -11,6 +11,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import movielens
 from jaxrec.data.formats.assemble import id_rows, ids
 from jaxrec.data.formats.keyed import Keyed, Kind, columnar, delimited
+from jaxrec.data.formats.text import unreadable
 from jaxrec.data.frames import from_frame
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
@@ -29,6 +30,13 @@ def keyed(path: Path, kind: Kind) -> Keyed:
     Raises:
       InputError: names the file, the line and the mend.
     """
+    try:
+        return _keyed(path, kind)
+    except OSError as e:
+        raise unreadable(path, e) from e
+
+
+def _keyed(path: Path, kind: Kind) -> Keyed:
     reader = movielens.CATALOGUES[kind].get(path.name)
     if reader is not None:
         return reader(path)

@@ -11,6 +11,7 @@ from jaxrec.data.cooccurrence import of_interactions
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import amazon, catalogue, edges
 from jaxrec.data.formats.columns import Columns, EdgeColumns
+from jaxrec.data.formats.text import unreadable
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.prepared import format_of, is_prepared
 from jaxrec.errors import InputError, nearest
@@ -78,7 +79,7 @@ def read_items(
             raise InputError(f"{path}: --cold-items needs a table that names them: --items FILE")
         return _without_light(graph, pairs.min_weight)
     except OSError as e:
-        raise formats.unreadable(path, e) from e
+        raise unreadable(path, e) from e
 
 
 def detect_items(path: str | Path) -> str:

@@ -60,6 +60,12 @@ class Layout:
     events: tuple[str, ...] = ()
 
 
+def unreadable(path: Path, error: OSError) -> InputError:
+    """The error for a file that the system does not let us read."""
+    place, reason = error.filename or path, error.strerror or error
+    return InputError(f"{place}: cannot be read ({reason}); check the path and its rights")
+
+
 def read_bytes(path: Path, size: int = -1) -> bytes:
     """The first ``size`` bytes, or all; InputError where empty or plainly binary."""
     with path.open("rb") as file:
@@ -92,6 +98,10 @@ def look(
         lines.pop()
     lines = [line.rstrip("\r") for line in lines]
     full = [n for n, line in enumerate(lines) if line]
+    if not full:
+        raise InputError(
+            f"{path}:{len(lines) + 1}: longer than {_HEAD} bytes, which no row is; write it anew"
+        )
     blank, gap = full[0], full[1] - full[0] - 1 if len(full) > 1 else 0
     lines = lines[blank : blank + _SAMPLE]
     best, found = (0.0, 0), None

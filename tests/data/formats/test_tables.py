@@ -285,3 +285,9 @@ def test_movielens_1m(tmp_path):
 def test_movielens_needs_its_files(tmp_path):
     with pytest.raises(InputError, match=r"none of ratings\.dat, u\.data, ratings\.csv"):
         read(tmp_path, format="movielens")
+
+
+def test_a_first_line_longer_than_any_row_is_refused_by_its_number(tmp_path):
+    (tmp_path / "x.csv").write_text("\n" + "[" * 100_000)
+    with pytest.raises(InputError, match=r"x.csv:2: longer than 65536 bytes"):
+        read(tmp_path / "x.csv")
