@@ -99,13 +99,18 @@ def _arrays(path: Path, mmap: bool) -> Any:
     with path.open("rb") as file:
         stored = np.load(file, allow_pickle=False)
         if isinstance(stored, np.ndarray):
-            return stored
+            return _native(stored)
         with stored:
             arrays = {name: stored[name] for name in stored.files}
     odd = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
     if odd:
         raise ValueError(f"{odd[0]!r} is no array")
-    return arrays
+    return {name: _native(array) for name, array in arrays.items()}
+
+
+def _native(array: Any) -> Any:
+    """The array in this machine's order of bytes, which JAX wants."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 _BLOCK = 1 << 20

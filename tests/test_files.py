@@ -32,6 +32,8 @@ def test_arrays_come_back(tmp_path):
     np.savez(tmp_path / "x.npz", a=np.arange(2), b=np.ones(1))
     assert read_arrays(tmp_path / "x.npy").tolist() == [0, 1, 2]
     assert isinstance(read_arrays(tmp_path / "x.npy", mmap=True), np.memmap)
+    np.save(tmp_path / "swapped.npy", np.arange(3).astype(">f4"))
+    assert read_arrays(tmp_path / "swapped.npy").dtype == np.float32
     found = read_arrays(tmp_path / "x.npz")
     assert {name: array.tolist() for name, array in found.items()} == {"a": [0, 1], "b": [1.0]}
 
