@@ -143,7 +143,10 @@ def read_seen(run: str | Path, n_users: int, n_items: int) -> Csr:
     arrays = _read_npz(run, "seen.npz", {"indptr", "indices"})
     seen = Csr(arrays["indptr"], arrays["indices"])
     fits = (
-        seen.indptr.shape == (n_users + 1,)
+        all(part.ndim == 1 and part.dtype.kind == "i" for part in seen)
+        and len(seen.indptr) == n_users + 1
+        and seen.indptr[0] == 0
+        and (seen.degree >= 0).all()
         and seen.indptr[-1] == len(seen.indices)
         and (len(seen.indices) == 0 or 0 <= seen.indices.min() <= seen.indices.max() < n_items)
     )

@@ -184,6 +184,10 @@ def test_damage_is_named(tmp_path: Path) -> None:
     write_embeddings(run, USER, ITEM, [[5], [], []])
     with pytest.raises(InputError, match=r"seen.npz: does not fit embeddings.npz"):
         Recommender.load(run)
+    for indptr, indices in (([0, 0, 0, 1], 1.0), ([0, 2, 1, 1], [0]), ([1, 1, 1, 1], [0])):
+        np.savez(run / "seen.npz", indptr=np.array(indptr), indices=np.array(indices))
+        with pytest.raises(InputError, match=r"seen.npz: does not fit embeddings.npz"):
+            Recommender.load(run)
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "tsv", "jsonl"])
