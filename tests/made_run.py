@@ -15,7 +15,7 @@ from jaxrec.evaluate.slices import slices
 
 
 def ids(prefix: str, n: int) -> np.ndarray:
-    return np.array([f"{prefix}{i}" for i in range(n)])
+    return np.array([f"{prefix}{i}" for i in range(n)], np.str_)
 
 
 def write_embeddings(

@@ -72,15 +72,19 @@ def test_what_it_finds_alike_is_of_one_community(trained):
     assert np.mean(np.equal(*ends)) > 2 / 6
 
 
-def test_the_doctor_follows_it_and_finds_nothing(trained):
-    """Measures at the start, at every evaluation and at the end, of vectors and of pairs."""
+def test_the_doctor_follows_it(trained):
+    """Measures at the start, at every evaluation and at the end, of vectors and of pairs.
+
+    Sixty epochs over 900 pairs are too many for factorisation, which it may say, and nothing else.
+    """
     records = read_lines(trained.folder / "metrics.jsonl")
     lines = [r for r in records if r["split"] == "doctor" and r["phase"] == "search"]
     judged = [r["step"] for r in records if r["split"] == "validation"]
     assert [r["step"] for r in lines] == [0, *judged]
     assert lines[0]["moved"] == 0 < lines[-1]["moved"]
     assert lines[0]["train_auc"] < 0.65 < 0.8 < lines[-1]["train_auc"]
-    assert diagnose(trained.folder).findings == []
+    told = {finding.name for finding in diagnose(trained.folder).findings}
+    assert told <= ({"overfitting"} if trained.config.train.positives == "edges" else set())
     assert {"item_cosine", "item_rank", "item_norm", "validation_auc"} <= lines[-1].keys()
 
 
