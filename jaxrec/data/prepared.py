@@ -79,10 +79,7 @@ def is_prepared(folder: str | Path) -> bool:
 def open_array(path: Path) -> np.ndarray:
     """A memory-mapped array. Raises InputError where it is missing or damaged."""
     try:
-        found = read_arrays(path, mmap=True)
-        if isinstance(found, np.ndarray):
-            return found
-        raise ValueError("several arrays")
+        return read_arrays(path, mmap=True)
     except (OSError, ValueError) as e:
         raise InputError(f"{path}: damaged or missing; import the data again") from e
 
