@@ -18,6 +18,16 @@ negatives each and S that all share, on ``data`` x ``table`` = P x T devices, al
   pairs and private negatives summed over ``table``. A sum over T devices moves 2 (T - 1) / T of its
   size to each, as a ring does.
 * A host holds all pairs while it cuts the graph (72 bytes a pair), and the whole table once.
+
+With the table in the host's memory (one device, no layers, row-sparse updates), of which a row with
+what the optimizer keeps of it has W bytes (4 D in SGD, 4 D + 4 in row-wise Adagrad, 8 D in Adagrad,
+12 D + 4 in Adam), and M = (2 + n) B + S rows in a batch:
+
+* The device has the rows of 2 K + 2 batches: of K + 1 that come, of K that went and of the one
+  between, where K steps are on their way (``AHEAD``); no table and no gradient of one.
+* A step gets M rows from the host, and gives it M rows and their numbers: M (2 W + 4) bytes.
+* The host has N rows, and as much again while a checkpoint is written, or twice the table without
+  what the optimizer keeps where that is more: final embeddings and parameters at the end.
 """
 
 from collections.abc import Sequence
@@ -28,8 +38,11 @@ from jaxrec.errors import InputError
 
 MOST_PAIRS = 2**31 - 1
 """Pairs are numbered by int32."""
+AHEAD = 2
+"""K, steps that may be on their way between a table in the host's memory and the device."""
 _USABLE = 0.9  # of a device's memory
 _COPIES = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0, "rowwise_adagrad": 0}
+_NUMBERS = {"adam": 1, "adagrad": 0, "sgd": 0, "rowwise_adagrad": 1}  # a row, besides the copies
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,7 @@ class Sizes:
 
     ``degrees`` are counted ones: pairs (degree, nodes) of users and of items; without them all
     users are taken to have the mean degree, and all items. ``got`` is X where the graph is cut
-    already.
+    already. With ``host`` the table lies in the host's memory.
     """
 
     users: int
@@ -57,6 +70,7 @@ class Sizes:
     sparse: bool = False
     degrees: Sequence[tuple[int, int]] | None = None
     got: int | None = None
+    host: bool = False
 
     @property
     def nodes(self) -> int:
@@ -66,6 +80,11 @@ class Sizes:
     def rows(self) -> int:
         """R."""
         return -(-self.nodes // self.table)
+
+    @property
+    def row_bytes(self) -> int:
+        """W, of an optimizer that updates rows."""
+        return 4 * self.dim * (1 + _COPIES[self.optimizer]) + 4 * _NUMBERS[self.optimizer]
 
     def got_rows(self) -> float:
         """X, of the cheaper exchange."""
@@ -120,6 +139,8 @@ class Plan:
             "host": "memory of a host, at most",
             "step": "moved to a device a step",
         }
+        if s.host:
+            words |= {"host": "memory of the host, at most", "step": "moved a step"}
         lines = [head]
         for name, part in parts.items():
             listed = ", ".join(f"{k} {shown(v)}" for k, v in part.items() if v)
@@ -162,6 +183,14 @@ def plan(s: Sizes) -> Plan:
         "the draw": ring * drawn,
     }
     whole = s.nodes * row * (1 + copies)
+    if s.host:
+        whole = s.nodes * s.row_bytes
+        device |= {"table and optimizer": 0, "gradient and layers": 0}
+        device["rows of batches"] = (2 * AHEAD + 2) * in_part * s.row_bytes
+        host = {"pairs": 72 * s.edges, "table and optimizer": whole}
+        host["a copy of them"] = max(whole, 2 * s.nodes * row)
+        step = {"rows from the host": in_part * s.row_bytes}
+        step["rows to the host"] = in_part * (s.row_bytes + 4)
 
     def rounded(of: dict[str, Any]) -> dict[str, int]:
         return {name: round(value) for name, value in of.items()}
@@ -173,22 +202,41 @@ def smallest(s: Sizes, limit: int) -> int | None:
     """The fewest parts of the table, a power of 2, with which a device needs no more than
     ``limit`` bytes; None where no number helps."""
     for power in range(31):
-        if plan(replace(s, data=1, table=2**power, got=None)).device_bytes <= limit:
+        on_mesh = replace(s, data=1, table=2**power, got=None, host=False)
+        if plan(on_mesh).device_bytes <= limit:
             return 2**power
     return None
 
 
-def check(made: Plan, device_bytes: int, host_bytes: int | None = None) -> None:
+def fits(n_bytes: int, memory: int) -> bool:
+    """Whether so many bytes leave a tenth of the memory free."""
+    return n_bytes <= int(_USABLE * memory)
+
+
+def _by_host(s: Sizes, device_bytes: int, host_bytes: int | None) -> str:
+    """What to say of the host's memory where a device lacks room and the host has it."""
+    if s.host or s.layers > 0 or s.optimizer not in _NUMBERS:
+        return ""
+    made = plan(replace(s, data=1, table=1, got=None, sparse=True, host=True))
+    needs = sum(made.host.values())
+    if not fits(made.device_bytes, device_bytes):
+        return ""
+    if host_bytes is not None and not fits(needs, host_bytes):
+        return ""
+    return f", or one device with --mesh.memory host, and {shown(needs)} of the host's memory"
+
+
+def check(made: Plan, device_bytes: int | None, host_bytes: int | None = None) -> None:
     """Refuse what cannot fit.
 
     Args:
-      device_bytes, host_bytes: memory of each; a tenth is kept free.
+      device_bytes, host_bytes: memory of each, where it is known; a tenth is kept free.
 
     Raises:
       InputError: names what is short, and the smallest mesh that would do.
     """
-    limit = int(_USABLE * device_bytes)
-    if made.device_bytes > limit:
+    if device_bytes is not None and not fits(made.device_bytes, device_bytes):
+        limit = int(_USABLE * device_bytes)
         parts = smallest(made.sizes, limit)
         mend = (
             "no mesh of these would do"
@@ -198,9 +246,18 @@ def check(made: Plan, device_bytes: int, host_bytes: int | None = None) -> None:
         raise InputError(
             f"a device would need {shown(made.device_bytes)}, and has {shown(limit)} "
             f"of {shown(device_bytes)} to use; {mend}"
+            f"{_by_host(made.sizes, device_bytes, host_bytes)}"
         )
-    if host_bytes is not None and sum(made.host.values()) > _USABLE * host_bytes:
+    needs = sum(made.host.values())
+    if host_bytes is None or fits(needs, host_bytes):
+        return
+    if made.sizes.host:
         raise InputError(
-            f"a host would need {shown(sum(made.host.values()))} while it cuts the graph, and has "
-            f"{shown(host_bytes)}; take a host with more memory, or fewer pairs"
+            f"the host would need {shown(needs)} for the table and a copy of it, and has "
+            f"{shown(host_bytes)}; take a host with more memory, an optimizer that keeps less of a "
+            "row (optim.name rowwise_adagrad), or a mesh of devices with mesh.memory device"
         )
+    raise InputError(
+        f"a host would need {shown(needs)} while it cuts the graph, and has "
+        f"{shown(host_bytes)}; take a host with more memory, or fewer pairs"
+    )

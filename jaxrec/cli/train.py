@@ -5,7 +5,7 @@ import os
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -108,6 +108,8 @@ class ResumeMesh:
     """Of several processes: HOST:PORT of the first, or auto."""
     processes: int | None = None
     process_id: int | None = None
+    memory: Literal["auto", "device", "host"] | None = None
+    """Where the table lies."""
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,10 @@ class MeshConfig:
     """Which one this is, from 0 (not with auto)."""
     silent_seconds: int = 60
     """A process without a sign of life for so long counts as dead, and the others end."""
+    memory: Literal["auto", "device", "host"] = "auto"
+    """Where the embedding table lies, with what the optimizer keeps of its rows. host: in the
+    host's memory, and the device has the rows of a few batches (mf, by row-sparse updates); auto:
+    on the device, or on the host where the plan says that the device has no room for it."""
 
     def __post_init__(self) -> None:
         check(self.data >= 1, f"mesh.data must be at least 1, not {self.data}")

@@ -126,6 +126,9 @@ class Config:
         self._check_items()
         if self.mesh.devices > 1:
             self._check_mesh()
+        if self.mesh.memory == "host":
+            for reason in self.needs_whole_table():
+                check(False, f"mesh.memory host: {reason}; set mesh.memory device")
         self.eval.check_metric(self.metric)
         check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(
@@ -291,6 +294,29 @@ class Config:
             f"{self.mesh.data} equal parts",
         )
 
+    def needs_whole_table(self) -> list[str]:
+        """Why the table of embeddings has to lie on the device; nothing where the host may have
+        it."""
+        model, how = self.model, self.optim
+        if model.over_items or model.sampled or model.name == "two-tower":
+            return [f"model.name {model.name} embeds from a table on the device; take mf"]
+        if not model.local:
+            return [f"the layers of model.name {model.name} read the whole table; take mf"]
+        dense = not how.can_be_sparse or how.sparse is False
+        reasons = {
+            "it updates the rows of a batch: optim.name sgd (without optim.momentum), adagrad, "
+            "rowwise_adagrad or adam, without optim.clip_norm and optim.sparse False": dense,
+            "mesh.data and mesh.table must be 1": self.mesh.devices > 1,
+            "model.biases have an optimizer of all nodes": model.biases,
+            "model.init spectral makes the table on the device": model.init == "spectral",
+            f"loss.name {self.loss.name} judges ratings on the device": self.loss.rates,
+            "negatives.name all reads every item": self.negatives.name == "all",
+            f"train.l2_over {self.train.l2_over} moves every row": self.train.l2_of_all,
+            "mistakes accumulated-gradients has gradients of all rows": "accumulated-gradients"
+            in self.mistakes,
+        }
+        return [reason for reason, holds in reasons.items() if holds]
+
     @property
     def metric(self) -> str:
         """``eval.metric`` with its default resolved."""
@@ -316,6 +342,8 @@ class Config:
             return False
         if self.optim.sparse is not None:
             return self.optim.sparse
+        if self.mesh.memory == "host":
+            return True
         if self.optim.name == "rowwise_adagrad":
             return True
         private = self.negatives.private and not self.loss.rates

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import InputError
 from jaxrec.evaluate import metrics
+from jaxrec.evaluate.fed import AXIS, from_host, placed, rank_tiles
 from jaxrec.evaluate.scorers import (
     ScoreFn,
     Scorer,
@@ -51,9 +51,6 @@ __all__ = [
     "top_k",
     "union",
 ]
-
-_AXIS = "devices"
-
 
 class Block(NamedTuple):
     """B users with what is masked for them and what is relevant; padding has nothing relevant."""
@@ -135,11 +132,16 @@ def _mapped(fn: ScoreFn, ks: tuple[int, ...], devices: tuple[Any, ...]) -> Calla
     # sharding that the Evaluator puts in, and the second call finds the first one's compilation.
     return jax.pmap(
         partial(rank_block, fn, ks),
-        axis_name=_AXIS,
+        axis_name=AXIS,
         in_axes=(0, None, 0, None),
         devices=devices,
         donate_argnums=(0,),
     )
+
+
+@lru_cache(maxsize=64)
+def _judged(ks: tuple[int, ...], devices: tuple[Any, ...]) -> Callable:
+    return jax.pmap(partial(judge, ks), axis_name=AXIS, devices=devices, donate_argnums=(0,))
 
 
 class Evaluator:
@@ -196,17 +198,26 @@ class Evaluator:
         self._users_SB = users_SB
         self._allowed = None if allowed is None else self._put(allowed)
         self._blocks = [
-            self._put(jax.tree.map(lambda *xs: np.stack(xs), *blocks[i : i + n_devices]), _AXIS)
+            self._put(jax.tree.map(lambda *xs: np.stack(xs), *blocks[i : i + n_devices]), AXIS)
             for i in range(0, n_blocks, n_devices)
         ]
 
     def _put(self, tree: Any, *axes: str) -> Any:
-        mesh = Mesh(np.array(self._devices), (_AXIS,))
-        return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
+        return placed(self._devices, tree, *axes)
 
     def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
         """What ranks a block on each device, and the scorer's parameters there."""
+        if scorer.fn is from_host:
+            return self._rank_from_host, scorer.params
         return _mapped(scorer.fn, self.ks, self._devices), self._put(scorer.params)
+
+    def _rank_from_host(
+        self, best_rank: Array, params: Any, block: Block, allowed_I: Array | None
+    ) -> tuple[Array, BlockResult]:
+        user_SB = np.asarray(block.user_B)
+        how = block.seen, allowed_I, self._devices
+        ranked = rank_tiles(max(self.ks), params, user_SB, *how)
+        return _judged(self.ks, self._devices)(best_rank, ranked, block)
 
     def _least(self, best_rank: Array) -> np.ndarray:
         """Each item's best rank on any device, [I]."""
@@ -226,7 +237,7 @@ class Evaluator:
             raise ValueError(f"a scorer of {scorer.n_items} items, not of {self.n_items}")
         step, params = self._step(scorer)
         unranked = np.full((len(self._devices), self.n_items), max(self.ks), np.int32)
-        best_rank = self._put(unranked, _AXIS)
+        best_rank = self._put(unranked, AXIS)
         results: list[BlockResult] = []
         nan_users = 0
         for block in [*self._blocks, None]:

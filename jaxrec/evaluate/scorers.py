@@ -113,9 +113,13 @@ def _decoded_pairs(params: dict[str, Array], user_B: Array, item_B: Array) -> Ar
 def scorer_of(learned: Mapping[str, Array | np.ndarray]) -> Scorer:
     """What ranks by the arrays that a run has learnt, named as in :class:`Embeddings`."""
     params = {name: jnp.asarray(x) for name, x in learned.items()}
-    fn = _learned if "score_bias_H" in params else _dot
-    fn = _decoded if "decoder_basis_SDD" in params else fn
-    return Scorer(fn, params, len(params["item"]))
+    return Scorer(fn_of(params), params, len(params["item"]))
+
+
+def fn_of(learned: Mapping[str, Array | np.ndarray]) -> ScoreFn:
+    """What scores by these arrays."""
+    fn = _learned if "score_bias_H" in learned else _dot
+    return _decoded if "decoder_basis_SDD" in learned else fn
 
 
 def table_scorer(table: Embeddings) -> Scorer:

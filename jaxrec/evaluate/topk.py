@@ -110,6 +110,11 @@ def _seen_rows(seen: Rows) -> Int[Array, "M"]:
     return jnp.searchsorted(seen.indptr_, m, side="right").astype(jnp.int32) - 1
 
 
+def tile_size(n_items: int, k: int) -> int:
+    """Items of a tile."""
+    return min(max(_TILE, k), n_items)
+
+
 def _rank_tiles(
     fn: ScoreFn,
     k: int,
@@ -120,28 +125,14 @@ def _rank_tiles(
     n_items: int,
 ) -> Ranked:
     """:func:`rank` in tiles of items: the best so far is merged with each tile's best."""
-    row_M = index_M = jnp.zeros(0, jnp.int32)
-    if seen is not None:
-        row_M, index_M = _seen_rows(seen), jnp.asarray(seen.index_M)
-    place_T = jnp.arange(_TILE, dtype=jnp.int32)
+    pairs = seen_pairs(seen)
 
     def body(carry: Ranked, tile: Array) -> tuple[Ranked, None]:
         # The last tile begins early enough to be whole; what it repeats is left out.
         first = jnp.minimum(tile * _TILE, n_items - _TILE)
-        score_BT = fn(TILES[fn](params, first, _TILE), user_B)
-        nan_B = carry.nan_B | jnp.isnan(score_BT.sum(axis=1))
-        inside_M = (index_M >= first) & (index_M < first + _TILE)
-        column_M = jnp.where(inside_M, index_M - first, _TILE)
-        score_BT = score_BT.at[row_M, column_M].set(-jnp.inf, mode="drop")
-        counts_T = first + place_T >= tile * _TILE
-        if allowed_I is not None:
-            counts_T &= jax.lax.dynamic_slice_in_dim(allowed_I, first, _TILE)
-        score_BK, place_BK = _top_k(jnp.where(counts_T, score_BT, -jnp.inf), k)
-        # Those of earlier tiles come first: at equal scores lower ids stay before higher ones.
-        both_B2K = jnp.concatenate([carry.score_BK, score_BK], axis=1)
-        item_B2K = jnp.concatenate([carry.item_BK, first + place_BK], axis=1)
-        score_BK, at_BK = lax.top_k(both_B2K, k)
-        return Ranked(jnp.take_along_axis(item_B2K, at_BK, axis=1), score_BK, nan_B), None
+        of_tile = TILES[fn](params, first, _TILE)
+        where = first, tile * _TILE, _TILE
+        return merged(carry, fn, k, of_tile, user_B, pairs, where, allowed_I), None
 
     shape = (user_B.shape[0], k)
     start = Ranked(
@@ -149,7 +140,50 @@ def _rank_tiles(
     )
     tiles = jnp.arange(-(-n_items // _TILE), dtype=jnp.int32)
     best, _ = lax.scan(body, start, tiles)
-    return best._replace(item_BK=jnp.where(best.score_BK == -jnp.inf, -1, best.item_BK))
+    return best
+
+
+def seen_pairs(seen: Rows | None) -> tuple[Int[Array, "M"], Int[Array, "M"]]:
+    """The row in the block and the item of each masked pair."""
+    if seen is None:
+        return jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.int32)
+    return _seen_rows(seen), jnp.asarray(seen.index_M)
+
+
+def merged(
+    best: Ranked,
+    fn: ScoreFn,
+    k: int,
+    params: Any,
+    user_B: Int[Array, "B"],
+    seen: tuple[Int[Array, "M"], Int[Array, "M"]],
+    tile: tuple[Array, Array, int],
+    allowed_I: Bool[Array, "I"] | None,
+) -> Ranked:
+    """The best of some tiles with those of one more, whose items come after theirs.
+
+    Args:
+      params: of ``fn``, for the items of this tile alone.
+      seen: as of :func:`seen_pairs`.
+      tile: its first item, the first of its items that is not of the tiles before, its size.
+    """
+    (first, begin, size), (row_M, index_M) = tile, seen
+    score_BT = fn(params, user_B)
+    nan_B = best.nan_B | jnp.isnan(score_BT.sum(axis=1))
+    inside_M = (index_M >= first) & (index_M < first + size)
+    column_M = jnp.where(inside_M, index_M - first, size)
+    score_BT = score_BT.at[row_M, column_M].set(-jnp.inf, mode="drop")
+    place_T = jnp.arange(size, dtype=jnp.int32)
+    counts_T = first + place_T >= begin
+    if allowed_I is not None:
+        counts_T &= jax.lax.dynamic_slice_in_dim(allowed_I, first, size)
+    score_BK, place_BK = _top_k(jnp.where(counts_T, score_BT, -jnp.inf), k)
+    # Those of earlier tiles come first: at equal scores lower ids stay before higher ones.
+    both_B2K = jnp.concatenate([best.score_BK, score_BK], axis=1)
+    item_B2K = jnp.concatenate([best.item_BK, first + place_BK], axis=1)
+    score_BK, at_BK = lax.top_k(both_B2K, k)
+    item_BK = jnp.take_along_axis(item_B2K, at_BK, axis=1)
+    return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
 
 
 def free_memory() -> int:

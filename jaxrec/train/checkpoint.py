@@ -140,7 +140,10 @@ class Checkpoints:
         path = self.folder / str(step)
         try:
             # A copy, so that the next dispatch may donate the state while Orbax still reads it.
-            self._orbax.save(path, _flatten(self._copy(state)), force=True)
+            # Of what lies in NumPy Orbax makes one itself before it returns.
+            flat = _flatten(state)
+            placed = {n: x for n, x in flat.items() if not isinstance(x, np.ndarray)}
+            self._orbax.save(path, flat | self._copy(placed), force=True)
         except (OSError, ValueError) as e:
             self._fail(path, e)
         self._sealing = self._thread.submit(self._seal, path, meta)

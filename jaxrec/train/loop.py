@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
 import jax
-import jax.numpy as jnp
 
 from jaxrec import hosts
 from jaxrec.config import lower_is_better
@@ -18,7 +17,7 @@ from jaxrec.errors import Interrupted, RunError
 from jaxrec.log import Reporter, RunLog
 from jaxrec.train.attend import Attendant
 from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed
-from jaxrec.train.feeder import HostDispatch
+from jaxrec.train.place import FedByHost
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState
 from jaxrec.train.trainable import Trainable
@@ -116,7 +115,7 @@ class Loop:
         try:
             return self._train(dispatch, state, step)
         finally:
-            if isinstance(dispatch, HostDispatch):
+            if isinstance(dispatch, FedByHost):
                 dispatch.close()
 
     def _train(self, dispatch: Dispatch, state: TrainState, step: int) -> Outcome:
@@ -157,9 +156,8 @@ class Loop:
         stepper, data = self.problem.stepper, self.problem.data
         with self.watch.may_leave(self.checkpoints.wait):
             began = time.perf_counter()
-            if self.problem.on_host:
-                compiled = HostDispatch(stepper, state, data, step, self.cadence.total)
-            else:
+            compiled = self.problem.fed_by_host(state, step)
+            if compiled is None:
                 jitted = jax.jit(stepper.dispatch, donate_argnums=0)
                 compiled = jitted.lower(state, data, self.problem.number(1)).compile()
             seconds = round(time.perf_counter() - began, 3)
@@ -171,7 +169,8 @@ class Loop:
         boundary = self.cadence.next_boundary(step)
         late: tuple[Totals, int] | None = None
         began = last = time.perf_counter()
-        first, waited = step, _waited(dispatch)
+        fed = dispatch if isinstance(dispatch, FedByHost) else None
+        first, waited = step, 0.0 if fed is None else fed.waited
         # One dispatch at least, so that a run gets on however short checkpoint.minutes is.
         while step < boundary and (step == first or not (self.watch() or self._overdue())):
             n = min(hosts.from_first(self._pace.steps), boundary - step)
@@ -190,8 +189,8 @@ class Loop:
             rate = (step - first) / seconds
             took = {"steps_per_second": round(rate, 3)}
             took[f"{self.problem.unit}_per_second"] = round(rate * self.config.train.batch_size, 1)
-            if self.problem.on_host:
-                took["wait_share"] = round((_waited(dispatch) - waited) / seconds, 4)
+            if fed is not None:
+                took["wait_share"] = round((fed.waited - waited) / seconds, 4)
             self.log.timing(self.phase.origin + step, **took)
         return state, step
 
@@ -205,7 +204,7 @@ class Loop:
         self.reporter.advance(step, f"loss {mean:.4f}")
 
     def _check_finite(self, state: TrainState, step: int) -> None:
-        if not bool(jax.device_get(_all_finite(state.params))):
+        if not self.problem.finite(state):
             self.doctor.broke(jax.device_get(state.totals), step - 1)
             self._diverged(f"the parameters were not finite after step {step - 1}")
 
@@ -344,13 +343,3 @@ class Loop:
                 f"the best checkpoint is damaged ({e}).\nIt was dropped: "
                 f"`jaxrec resume {self.checkpoints.folder.parent}` trains it again"
             ) from e
-
-
-def _waited(dispatch: Dispatch) -> float:
-    return dispatch.waited if isinstance(dispatch, HostDispatch) else 0.0
-
-
-@jax.jit
-def _all_finite(params) -> jax.Array:
-    leaves = jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), params)
-    return jax.tree.reduce(jnp.logical_and, leaves, jnp.bool_(True))

@@ -29,6 +29,7 @@ from jaxrec.graph.spmm import default_kernel
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.mesh_data import mesh_data
 from jaxrec.train.mesh_step import MeshStepper
+from jaxrec.train.planned import sizes
 from jaxrec.train.prepare import Inputs, popularity
 from jaxrec.train.problem import Cadence, Problem, keys, new_model, optimizer, rest_optimizer
 from jaxrec.train.relayout import Rows
@@ -85,7 +86,7 @@ class MeshProblem(Problem):
         made = partition(train, cut, config.mesh.exchange, buckets=kernel == "buckets")
         seconds = time.perf_counter() - began
         shape: models.Encoder = nnx.eval_shape(lambda: new_model(config, train, Inputs(), init_key))
-        data, sizes = mesh_data(train, made, data_key, popularity(config, train))
+        data, numbers = mesh_data(train, made, data_key, popularity(config, train))
         rows = train.n_users + train.n_items
         stepper = MeshStepper(
             config,
@@ -96,7 +97,7 @@ class MeshProblem(Problem):
             rest_optimizer(unclipped, cadence.total),
             mesh=mesh,
             rows=cut.rows,
-            sizes=sizes,
+            sizes=numbers,
             kernel=kernel,
         )
         problem = cls(
@@ -212,34 +213,11 @@ class MeshProblem(Problem):
     def plan(self, *, counted: bool = True) -> plans.Plan:
         """What the run needs and moves, by arithmetic; with the rows that the cut graph needs, or
         by the degrees of its nodes alone."""
-        config, train = self.config, self.splits.train
-        how, made = config.negatives, self.partition
-        private = how.count * how.candidates if how.private else 0
-        shared = {"shared": how.count, "in-batch": config.train.batch_size}.get(how.name, 0)
-        degrees = [
-            (int(degree), int(nodes))
-            for side in (train.user_counts(), train.item_counts())
-            for degree, nodes in zip(*np.unique(side, return_counts=True), strict=True)
-        ]
-        sizes = plans.Sizes(
-            train.n_users,
-            train.n_items,
-            train.n_edges,
-            dim=config.model.dim,
-            layers=config.model.layers,
-            batch=config.train.batch_size,
-            negatives=private,
-            shared=shared,
-            data=config.mesh.data,
-            table=config.mesh.table,
-            optimizer=config.optim.name,
-            sparse=isinstance(self.stepper.tx, RowOptimizer),
-            layer_bytes=np.dtype(config.model.dtype).itemsize,
-            buckets=made.shard.graph.buckets is not None,
-            degrees=degrees,
-            got=made.traffic.rows[made.exchange] if counted else None,
-        )
-        return plans.plan(sizes)
+        made = self.partition
+        how: dict[str, Any] = {"sparse": isinstance(self.stepper.tx, RowOptimizer)}
+        how["buckets"] = made.shard.graph.buckets is not None
+        how["got"] = made.traffic.rows[made.exchange] if counted else None
+        return plans.plan(sizes(self.config, self.splits.train, **how))
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
         """How the graph was cut, and the plan."""

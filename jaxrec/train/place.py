@@ -1,12 +1,25 @@
 """Where the loop puts what it hands to the steps: here, on one device."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxrec.train.checkpoint import Checkpoints
 from jaxrec.train.state import Totals, TrainState, cleared
+
+
+@runtime_checkable
+class FedByHost(Protocol):
+    """A dispatch that threads of the host feed; ``waited`` are the seconds that it stood still for them."""
+
+    waited: float
+
+    def __call__(
+        self, state: TrainState, data: Any, n: jax.Array
+    ) -> tuple[TrainState, Totals]: ...
+    def close(self) -> None: ...
 
 
 class OneDevice:
@@ -35,3 +48,19 @@ class OneDevice:
     def cleared(self, totals: Totals) -> Totals:
         """Empty sums where the steps take them."""
         return cleared(totals)
+
+    def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
+        """What trains from this step on, where the host has a part in it; None where it has not
+        and the stepper's dispatch is compiled."""
+        return None
+
+    def finite(self, state: TrainState) -> bool:
+        """Whether all parameters are finite."""
+        return bool(jax.device_get(all_finite(state.params)))
+
+
+@jax.jit
+def all_finite(params: Any) -> jax.Array:
+    """Whether all arrays are finite."""
+    leaves = jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), params)
+    return jax.tree.reduce(jnp.logical_and, leaves, jnp.bool_(True))

@@ -32,7 +32,8 @@ from jaxrec.train import frozen, mistakes, relayout, warm
 from jaxrec.train.batches import steps_per_epoch
 from jaxrec.train.checkpoint import Checkpoints
 from jaxrec.train.examine import Examiner
-from jaxrec.train.place import OneDevice
+from jaxrec.train.feeder import HostDispatch
+from jaxrec.train.place import FedByHost, OneDevice
 from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_data
 from jaxrec.train.relayout import Rows
 from jaxrec.train.state import TABLE, Stepper, TrainState
@@ -157,6 +158,12 @@ class Problem(OneDevice):
             return [], {}
         return [], {"ranked": {"hard_negatives_seconds": round(self.window_seconds, 3)}}
 
+    def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
+        """What trains with blocks that the host draws; None where the device does."""
+        if not self.on_host:
+            return None
+        return HostDispatch(self.stepper, state, self.data, step, self.cadence.total)
+
     def blank_state(self) -> TrainState:
         """A state of the right structure, to restore a checkpoint into."""
         return self.stepper.init(nnx.state(self._model()))
@@ -185,18 +192,21 @@ class Problem(OneDevice):
 
     def initial_state(self) -> TrainState:
         """The state before step 0."""
+        return self.stepper.init(self._initial_params())
+
+    def _initial_params(self) -> nnx.State:
         config, train = self.config.model, self.splits.train
         model = self._model()
         if self.config.warm_start is not None:
             warm.load(model, self.config, train, self.data.graph)
         frozen.load(model, self.config, train, self.data.graph)
         if config.init == "normal" or self.config.warm_start is not None:
-            return self.stepper.init(nnx.state(model))
+            return nnx.state(model)
         model.embedding[...] = spectral_table(
             *(self.data.graph, train.n_users, config.dim, model.smoothing, config.init_std),
             self.init_key,
         )
-        return self.stepper.init(nnx.state(model))
+        return nnx.state(model)
 
     @cached_property
     def _nodes(self) -> Callable[[TrainState, Bipartite], tuple[jax.Array, jax.Array | None]]:

@@ -281,10 +281,21 @@ class Stepper:
         """One step: batch, loss, gradient, update."""
         return self.fed(state, data.graph, self.feed(data, state.step))
 
-    def fed(self, state: TrainState, graph: Bipartite, feed: Feed) -> TrainState:
-        """The step of a batch that is drawn already."""
+    def fed(
+        self,
+        state: TrainState,
+        graph: Bipartite,
+        feed: Feed,
+        at: tuple[Array, Array] | None = None,
+    ) -> TrainState:
+        """The step of a batch that is drawn already.
+
+        Args:
+          at: of a row-wise optimizer, the rows that it updates and where among them those of the
+            block are, as ``distinct`` gives them; found here where None.
+        """
         if isinstance(self.tx, RowOptimizer):
-            made = self._update_rows(self.tx, state, graph, feed)
+            made = self._update_rows(self.tx, state, graph, feed, at)
         else:
             made = self._update(self.tx, state, graph, feed)
         loss, l2, params, opt_state, gradient = made
@@ -302,11 +313,16 @@ class Stepper:
         return loss, l2, *apply(tx, gradient, state.opt_state, state.params), gradient
 
     def _update_rows(
-        self, tx: RowOptimizer, state: TrainState, graph: Bipartite, feed: Feed
+        self,
+        tx: RowOptimizer,
+        state: TrainState,
+        graph: Bipartite,
+        feed: Feed,
+        at: tuple[Array, Array] | None,
     ) -> tuple[Array, Array, Any, Any, Any]:
         table_ND, others = split_table(state.params)
         (rows, rest), block = state.opt_state, feed.block
-        row_R, slot_M = distinct(block.node_M, table_ND.shape[0])
+        row_R, slot_M = at or distinct(block.node_M, table_ND.shape[0])
         read = tx.read(table_ND, rows, row_R)
 
         def loss_of(x_RD: Array, others: dict[str, Array]) -> tuple[Array, Array]:

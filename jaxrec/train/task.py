@@ -14,7 +14,8 @@ from jaxrec.data.split import Splits, merged
 from jaxrec.errors import InputError
 from jaxrec.evaluate.run import parts
 from jaxrec.graph.halo import make_mesh
-from jaxrec.train import environment, frozen, results
+from jaxrec.train import environment, frozen, host_problem, results
+from jaxrec.train.host_problem import HostProblem
 from jaxrec.train.loop import Outcome
 from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.prepare import inputs
@@ -123,7 +124,9 @@ class UserTask:
         self, phase: str, total: int | None, tx: optax.GradientTransformation | None
     ) -> Problem:
         splits = self.splits if phase == "search" else merged(self.splits)
-        kind = MeshProblem if self.config.mesh.devices > 1 else Problem
+        kind = HostProblem if host_problem.on_host(self.config, splits.train) else Problem
+        if self.config.mesh.devices > 1:
+            kind = MeshProblem
         return kind.build(self.config, splits, phase=phase, total=total, tx=tx)
 
     def evaluate(

@@ -7,6 +7,7 @@ import jax
 
 from jaxrec.config import Config
 from jaxrec.train.checkpoint import Checkpoints
+from jaxrec.train.place import FedByHost
 from jaxrec.train.problem import Cadence
 from jaxrec.train.state import Totals, TrainState
 
@@ -26,9 +27,9 @@ class Trainable(Protocol):
 
     @property
     def data(self) -> Any: ...
-    @property
-    def on_host(self) -> bool:
-        """Whether batches are drawn on the host."""
+    def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
+        """What trains from this step on, where the host has a part in it; None where it has not
+        and the stepper's dispatch is compiled."""
         ...
 
     @property
@@ -42,6 +43,7 @@ class Trainable(Protocol):
     def notes(self) -> dict[str, Any]: ...
     def number(self, n: int) -> jax.Array: ...
     def cleared(self, totals: Totals) -> Totals: ...
+    def finite(self, state: TrainState) -> bool: ...
     def measure(
         self, split: str, state: TrainState, should_stop: Callable[[], bool]
     ) -> dict[str, float] | None: ...

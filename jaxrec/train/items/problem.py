@@ -48,7 +48,6 @@ class ItemProblem(OneDevice):
     init_key: PRNGKeyArray
     takes: Schema | None
     """What training knows of the features; None where the model takes none."""
-    on_host: bool = False
 
     @classmethod
     def build(

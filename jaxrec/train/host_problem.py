@@ -1,0 +1,182 @@
+"""A configuration and its data, with the table of embeddings in the host's memory."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from jaxrec import plan as plans
+from jaxrec.config import Config
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.split import Splits
+from jaxrec.errors import InputError
+from jaxrec.evaluate.fed import host_scorer
+from jaxrec.evaluate.ranking import Scorer
+from jaxrec.graph.pagerank import Window
+from jaxrec.models.nodes import unit_rows
+from jaxrec.rowwise import RowOptimizer
+from jaxrec.train.host_rows import RowDispatch, Rows, gathered, has_rows, put_in, taken_out
+from jaxrec.train.place import all_finite
+from jaxrec.train.planned import sizes
+from jaxrec.train.problem import Problem
+from jaxrec.train.state import TrainState
+from jaxrec.train.tables import TABLE, split_table
+
+_BLOCK = 1 << 16  # rows at once where the whole table is read
+
+
+def on_host(config: Config, train: Dataset) -> bool:
+    """Whether the table lies in the host's memory: as asked, or where the device lacks room."""
+    if config.mesh.memory != "auto" or config.needs_whole_table():
+        return config.mesh.memory == "host"
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" not in stats or not config.sparse_updates(train.n_users + train.n_items):
+        return False
+    planned = plans.plan(sizes(config, train, sparse=True))
+    return not plans.fits(planned.device_bytes, stats["bytes_limit"])
+
+
+@dataclass(frozen=True)
+class HostProblem(Problem):
+    """One phase of a run whose table is in the host's memory."""
+
+    @classmethod
+    def build(
+        cls,
+        config: Config,
+        splits: Splits,
+        *,
+        phase: str = "search",
+        total: int | None = None,
+        tx: optax.GradientTransformation | RowOptimizer | None = None,
+        window: Window | None = None,
+    ) -> "HostProblem":
+        """Put all but the table on the device.
+
+        Raises:
+          InputError: nothing to train on, more than the machine has room for, or an optax chain,
+            which updates whole tables.
+        """
+        if tx is not None and not isinstance(tx, RowOptimizer):
+            raise InputError(
+                "an optax chain given in Python updates the whole table; "
+                "set mesh.memory device, or configure optim"
+            )
+        stats = jax.local_devices()[0].memory_stats() or {}
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        planned = plans.plan(sizes(config, splits.train, sparse=True, host=True))
+        plans.check(planned, stats.get("bytes_limit"), memory)
+        how: dict[str, Any] = {"phase": phase, "total": total, "tx": tx, "window": window}
+        made = super().build(config, splits, **how)
+        assert isinstance(made, HostProblem)
+        return made
+
+    def fed_by_host(self, state: TrainState, step: int) -> RowDispatch:
+        """What trains, rows of the host's memory on the device."""
+        return RowDispatch(self.stepper, state, self.data, step, self.cadence.total)
+
+    def finite(self, state: TrainState) -> bool:
+        """Whether all parameters are finite."""
+        others, host = taken_out(state)
+        (table_ND,) = (x for name, x in host.items() if TABLE in name)
+        if not bool(jax.device_get(all_finite(others.params))):
+            return False
+        starts = range(0, len(table_ND), _BLOCK)
+        return all(bool(np.isfinite(table_ND[i : i + _BLOCK]).all()) for i in starts)
+
+    def initial_state(self) -> TrainState:
+        """The state before step 0; every row begins with the same state of its optimizer."""
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            params = self._initial_params()
+        table_ND, others = split_table(params)
+        one = jax.tree.map(lambda x: x if x is not table_ND else x[:1], params)
+        state = self.stepper.init(jax.device_put(one, jax.local_devices()[0]))
+
+        def whole(path: Any, leaf: jax.Array) -> Any:
+            if not has_rows(path):
+                return leaf
+            if jax.tree_util.keystr(path).startswith(".params"):
+                return np.array(table_ND)
+            made, row = np.zeros((len(table_ND), *leaf.shape[1:]), leaf.dtype), np.asarray(leaf[0])
+            if row.any():
+                made[:] = row
+            return made
+
+        return jax.tree_util.tree_map_with_path(whole, state)
+
+    def blank_state(self) -> TrainState:
+        """A state of the right structure, to restore a checkpoint into."""
+        shape = jax.eval_shape(lambda: self.stepper.init(nnx.state(self._model())))
+        return self.placed(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shape))
+
+    def placed(self, state: Any) -> TrainState:
+        """A state in NumPy, all but what has rows on the device."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: x if has_rows(path) else jnp.asarray(x), state
+        )
+
+    @cached_property
+    def _current_rows(self) -> Callable[[TrainState, Rows], jax.Array]:
+        stepper = self.stepper
+
+        def current(state: TrainState, rows: Rows) -> jax.Array:
+            return split_table(stepper.current(put_in(state, rows)))[0]
+
+        return jax.jit(current)
+
+    def _table(self, state: TrainState) -> np.ndarray:
+        """The table as the dense optimizer would have it, rows in the data set's order."""
+        others, host = taken_out(state)
+        place_N = self.rows().place_N
+        size = min(_BLOCK, len(place_N))
+        found = np.empty((len(place_N), self.config.model.dim), np.float32)
+        for start in range(0, len(place_N), size):
+            start = min(start, len(place_N) - size)
+            row_R = place_N[start : start + size]
+            found[start : start + size] = self._current_rows(others, gathered(host, row_R))
+        return found
+
+    def _embedded(self, state: TrainState) -> tuple[Any, None]:
+        """Embeddings of all nodes, on the host."""
+        emb_ND = self._table(state)
+        if self.config.model.score == "cosine":
+            for start in range(0, len(emb_ND), _BLOCK):
+                part = slice(start, start + _BLOCK)
+                emb_ND[part] = jax.jit(unit_rows)(emb_ND[part])
+        return emb_ND, None
+
+    def scorer(self, state: TrainState) -> Scorer:
+        """What ranks items for users, its factors on the host."""
+        return host_scorer(jax.device_get(self.learned(state)))
+
+    @property
+    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
+        """Nothing: the doctor looks at tables on the device."""
+        return lambda _: None
+
+    def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
+        """Every parameter by its path, the table's rows in the data set's order."""
+        found = {}
+        for path, value in nnx.to_flat_state(state.params):
+            name = "/".join(map(str, path))
+            array = self._table(state) if name == TABLE else jax.device_get(value[...])
+            found[name] = np.asarray(array)
+        return found
+
+    def plan(self) -> plans.Plan:
+        """What the run needs and moves, by arithmetic."""
+        return plans.plan(sizes(self.config, self.splits.train, sparse=True, host=True))
+
+    def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """The plan, besides what there is to say on one device."""
+        lines, events = super().prepared()
+        made = self.plan()
+        facts = {"device": made.device, "host": made.host, "step": made.step}
+        return [*lines, *made.lines()], events | {"planned": facts}

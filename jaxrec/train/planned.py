@@ -1,0 +1,44 @@
+"""The sizes of a configured run, as the plan takes them."""
+
+from typing import Any
+
+import numpy as np
+
+from jaxrec import plan as plans
+from jaxrec.config import Config
+from jaxrec.data.dataset import Dataset
+from jaxrec.graph.spmm import resolve
+
+
+def sizes(config: Config, train: Dataset, *, sparse: bool, **more: Any) -> plans.Sizes:
+    """What :func:`jaxrec.plan.plan` takes of a run.
+
+    Args:
+      sparse: whether updates are of a batch's rows alone.
+      more: what the cut graph, or where the table lies, adds.
+    """
+    how = config.negatives
+    private = how.count * how.candidates + how.hard if how.private else how.hard
+    shared = {"shared": how.count, "in-batch": config.train.batch_size}.get(how.name, 0)
+    degrees = [
+        (int(degree), int(nodes))
+        for side in (train.user_counts(), train.item_counts())
+        for degree, nodes in zip(*np.unique(side, return_counts=True), strict=True)
+    ]
+    found: dict[str, Any] = {"buckets": resolve(config.model.kernel) == "buckets"}
+    found |= {"layer_bytes": np.dtype(config.model.dtype).itemsize, "degrees": degrees}
+    return plans.Sizes(
+        train.n_users,
+        train.n_items,
+        train.n_edges,
+        dim=config.model.dim,
+        layers=config.model.layers,
+        batch=config.train.batch_size,
+        negatives=private,
+        shared=shared,
+        data=config.mesh.data,
+        table=config.mesh.table,
+        optimizer=config.optim.name,
+        sparse=sparse,
+        **(found | more),
+    )
