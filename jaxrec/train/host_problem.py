@@ -179,4 +179,4 @@ class HostProblem(Problem):
         lines, events = super().prepared()
         made = self.plan()
         facts = {"device": made.device, "host": made.host, "step": made.step}
-        return [*lines, *made.lines()], events | {"planned": facts}
+        return [*lines, *made.lines()], events | {"planned": {"plan": facts}}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -123,3 +124,64 @@ def test_without_what_recent_steps_left_the_bits_are_others(monkeypatch):
     _, expected = trained(CONFIG, (STEPS,))
     monkeypatch.setattr(host_rows, "patched", lambda row_R, rows, recent: dict(rows))
     assert not equal(trained(CONFIG, (STEPS,))[1], expected)
+
+
+RUN = changed(
+    optim=OptimConfig("adam", 0.02, sparse=True),
+    train=TrainConfig(batch_size=32, epochs=3),
+    eval=EvalConfig(k=(5, 20)),
+    checkpoint=CheckpointConfig(every=1, keep=9),
+    log=LogConfig(doctor=False),
+)
+
+
+def arrays(run: Run) -> dict[str, np.ndarray]:
+    files = [np.load(run.folder / f"{name}.npz") for name in ("embeddings", "parameters")]
+    return {name: file[name] for file in files for name in file.files}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory) -> dict[str, Run]:
+    """The same run, with the table where it is said to be."""
+    data, parent = synthetic.make(60, 50, 700, communities=3, seed=3), tmp_path_factory.mktemp("r")
+    return {
+        where: jaxrec.train(
+            dataclasses.replace(RUN, mesh=MeshConfig(memory=where)),
+            data=data,
+            run=parent / where,
+            quiet=True,
+        )
+        for where in ("device", "host")
+    }
+
+
+def test_a_run_leaves_the_same_behind(runs):
+    lines = [(run.folder / "metrics.jsonl").read_bytes() for run in runs.values()]
+    assert lines[0] == lines[1]
+    assert equal(*map(arrays, runs.values()))
+    told = [json.loads((run.folder / "eval.json").read_text()) for run in runs.values()]
+    assert told[0] == told[1]
+    slices = [(run.folder / "slices.json").read_bytes() for run in runs.values()]
+    assert slices[0] == slices[1]
+    timing = [json.loads(x) for x in (runs["host"].folder / "timing.jsonl").read_text().splitlines()]
+    shares = [line["wait_share"] for line in timing if "wait_share" in line]
+    assert len(shares) >= 3
+    assert all(0 <= share <= 1 for share in shares)
+    planned = [line for line in timing if line.get("event") == "planned"]
+    assert planned[0]["plan"]["host"]["table and optimizer"] == 110 * (12 * 4 + 4)
+
+
+@pytest.mark.parametrize("began", ["device", "host"])
+@pytest.mark.parametrize("goes_on", ["device", "host"])
+def test_a_checkpoint_is_gone_on_with_wherever_the_table_lies(runs, began, goes_on, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(runs[began].folder, run)
+    (run / "eval.json").unlink()
+    steps = sorted(int(path.name) for path in (run / "checkpoints").iterdir())
+    for step in steps[2:]:
+        shutil.rmtree(run / "checkpoints" / str(step))
+    data = synthetic.make(60, 50, 700, communities=3, seed=3)
+    resumed = jaxrec.resume(run, data=data, mesh=MeshConfig(memory=goes_on), quiet=True)
+    assert equal(arrays(resumed), arrays(runs["device"]))
+    expected = (runs["device"].folder / "metrics.jsonl").read_bytes()
+    assert (run / "metrics.jsonl").read_bytes() == expected
