@@ -24,7 +24,7 @@ what the optimizer keeps of it has W bytes (4 D in SGD, 4 D + 4 in row-wise Adag
 12 D + 4 in Adam), and M = (2 + n) B + S rows in a batch:
 
 * The device has the rows of 2 K + 2 batches: of K + 1 that come, of K that went and of the one
-  between, where K steps are on their way (``AHEAD``); no table and no gradient of one.
+  between, where K steps are on their way (``AHEAD``); no table, no gradient of one and no edges.
 * A step gets M rows from the host, and gives it M rows and their numbers: M (2 W + 4) bytes.
 * The host has N rows, and as much again while a checkpoint is written, or twice the table without
   what the optimizer keeps where that is more: final embeddings and parameters at the end.
@@ -185,7 +185,7 @@ def plan(s: Sizes) -> Plan:
     whole = s.nodes * row * (1 + copies)
     if s.host:
         whole = s.nodes * s.row_bytes
-        device |= {"table and optimizer": 0, "gradient and layers": 0}
+        device |= {"table and optimizer": 0, "gradient and layers": 0, "graph": 8 * rows}
         device["rows of batches"] = (2 * AHEAD + 2) * in_part * s.row_bytes
         host = {"pairs": 72 * s.edges, "table and optimizer": whole}
         host["a copy of them"] = max(whole, 2 * s.nodes * row)

@@ -26,6 +26,7 @@ from jaxrec.errors import InputError
 TOWERS = partial(ModelConfig, "two-tower", layers=0)
 FROZEN = ModelConfig("mf", layers=0, frozen_items="vectors.npz")
 MF_SPARSE = {"model": ModelConfig("mf", layers=0), "optim": OptimConfig(sparse=True)}
+MF, HOST = ModelConfig("mf", layers=0), MeshConfig(memory="host")
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
@@ -170,6 +171,23 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: MeshConfig(coordinator="here"), "mesh.coordinator is HOST:PORT or auto"),
         (lambda: MeshConfig(coordinator="a:1"), "mesh.coordinator needs mesh.processes"),
         (lambda: MeshConfig(1, 2, "data", "auto", "a:1", 2, 2), "mesh.process_id 2 is not within"),
+        (
+            lambda: Config(mesh=HOST),
+            "mesh.memory host: the layers of model.name lightgcn read the whole table; take mf",
+        ),
+        (
+            lambda: Config(model=ModelConfig("two-tower", layers=0), mesh=HOST),
+            "model.name two-tower embeds from a table on the device; take mf; set mesh.memory dev",
+        ),
+        (
+            lambda: Config(model=MF, optim=OptimConfig(clip_norm=1.0), mesh=HOST),
+            "mesh.memory host: it updates the rows of a batch: optim.name sgd",
+        ),
+        (lambda: Config(model=MF, mesh=MeshConfig(table=2, memory="host")), "must be 1"),
+        (
+            lambda: Config(model=ModelConfig("mf", layers=0, init="spectral"), mesh=HOST),
+            "mesh.memory host: model.init spectral",
+        ),
         (
             lambda: Config(model=ModelConfig("ngcf"), mesh=MeshConfig(table=2)),
             "model.name ngcf trains on one device, not on a mesh; take lightgcn or mf",

@@ -1,6 +1,7 @@
 """What the plan says, against the arrays and the operations of real programs."""
 
 import dataclasses
+import gc
 import math
 
 import jax
@@ -13,6 +14,7 @@ from jaxrec.config import Config, MeshConfig, ModelConfig, NegativesConfig, Opti
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
+from jaxrec.train.host_problem import HostProblem
 from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.mesh_traffic import moved
 
@@ -79,6 +81,36 @@ def test_a_step_moves_the_bytes_that_the_plan_says(edges, mesh, changes):
     assert made.plan(counted=False).step_bytes == pytest.approx(total, rel=0.1)
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "adagrad", "rowwise_adagrad", "sgd"])
+def test_a_table_on_the_host_takes_and_moves_what_the_plan_says(optimizer):
+    config = dataclasses.replace(
+        CONFIG,
+        model=MF,
+        optim=OptimConfig(optimizer),
+        negatives=NegativesConfig("uniform", 2),
+        train=TrainConfig(batch_size=251, steps=40),
+        mesh=MeshConfig(memory="host"),
+    )
+    made = HostProblem.build(config, random_splits(2000, 1500, 4000))
+    plan, state = made.plan(), made.initial_state()
+    host = sum(x.nbytes for x in jax.tree.leaves(state) if isinstance(x, np.ndarray))
+    assert host == plan.host["table and optimizer"] == plan.checkpoint
+
+    def of_batches() -> int:
+        gc.collect()
+        there = [x for x in jax.live_arrays() if x.shape[:1] == (4 * 251,)]
+        return sum({x.unsafe_buffer_pointer(): x.nbytes for x in there}.values())
+
+    before = of_batches()
+    dispatch = made.fed_by_host(state, 0)
+    state, _ = dispatch(state, made.data, made.number(10))
+    assert dispatch.moved == plan.step_bytes
+    # Between two steps: the rows that the next one is taken in are not there yet.
+    rows = of_batches() - before + plan.step["rows from the host"]
+    assert rows == pytest.approx(plan.device["rows of batches"], rel=0.1)
+    dispatch.close()
+
+
 def test_equal_degrees_move_the_most():
     equal = plans.Sizes(1000, 1000, 4000, table=8)
     uneven = dataclasses.replace(equal, degrees=[(1, 900), (31, 100), (4, 1000)])
@@ -98,6 +130,20 @@ def test_what_cannot_fit_is_refused_with_the_smallest_mesh_that_would():
         plans.check(plans.plan(dataclasses.replace(sizes, table=named)), 24 * 10**9, 10**9)
 
 
+def test_where_a_device_lacks_room_the_host_is_named_too():
+    sizes = plans.Sizes(10**8, 10**7, 10**9, layers=0, sparse=True)
+    with pytest.raises(InputError, match=r"table 4, or one device with --mesh\.memory host"):
+        plans.check(plans.plan(sizes), 40 * 10**9)
+    on_host = plans.plan(dataclasses.replace(sizes, host=True))
+    plans.check(on_host, 40 * 10**9, 300 * 10**9)
+    with pytest.raises(InputError, match=r"the host would need 242 GB .* mesh\.memory device"):
+        plans.check(on_host, 40 * 10**9, 250 * 10**9)
+    for lacks in ({"layers": 2}, {"optimizer": "adamw"}):
+        with pytest.raises(InputError) as caught:
+            plans.check(plans.plan(dataclasses.replace(sizes, **lacks)), 40 * 10**9)
+        assert "memory host" not in str(caught.value)
+
+
 def test_the_command_plans_for_machines_that_are_not_here():
     size = ("--users", "100M", "--items", "10M", "--edges", "10B", "--dim", "64")
     done = jaxrec("plan", *size, "--devices", "64xH200")
@@ -107,6 +153,12 @@ def test_the_command_plans_for_machines_that_are_not_here():
     done = jaxrec("plan", *size, "--devices", "2x24GB")
     assert done.returncode == 2
     assert "the smallest mesh that would do is --mesh.data 1 --mesh.table" in done.stderr
+    by_host = *size[:4], "--edges", "1B", "--devices", "1x40GB", "--mesh.memory", "host"
+    done = jaxrec("plan", *by_host, "--layers", "0")
+    assert done.returncode == 0, done.stderr
+    assert "rows from the host" in done.stdout
+    done = jaxrec("plan", *by_host)
+    assert (done.returncode, "is for --layers 0" in done.stderr) == (2, True)
     for wrong, words in (("64", "COUNTxNAME"), ("8xH20", "'H200'"), ("0xH100", "COUNTxNAME")):
         done = jaxrec("plan", *size, "--devices", wrong)
         assert (done.returncode, words in done.stderr) == (2, True), done.stderr

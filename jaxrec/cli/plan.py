@@ -15,11 +15,13 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 
 @dataclass(frozen=True)
 class Mesh:
-    """Parts of the batch and of the table."""
+    """Parts of the batch and of the table, and whose memory has them."""
 
     data: int = 1
     table: int | None = None
     """All devices that `data` leaves, where not given."""
+    memory: Literal["device", "host"] = "device"
+    """Where the table lies: on the devices, or in the memory of the host of one."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Arguments:
     batch_size: int = 2048
     negatives: int = 1
     """Negatives a pair."""
-    optimizer: Literal["adam", "adamw", "adagrad", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "adagrad", "rowwise_adagrad", "sgd"] = "adam"
     mesh: Mesh = Mesh()
     host_memory: str | None = None
     """Memory of a host, such as 2000GB, to be checked too."""
@@ -62,6 +64,18 @@ def _memory(text: str, name: str) -> int:
     return GIGABYTES[text.upper()] * 10**9
 
 
+def _check_host(made: Arguments, devices: int) -> None:
+    """Raise InputError for what has no table in the host's memory."""
+    if made.layers > 0:
+        raise InputError(
+            "--mesh.memory host is for --layers 0: layers of propagation read the whole table"
+        )
+    if made.optimizer == "adamw":
+        raise InputError("--mesh.memory host updates rows, and adamw all of them; take adam")
+    if devices > 1:
+        raise InputError(f"--mesh.memory host is for one device, not for {devices}")
+
+
 def plan(args: list[str]) -> None:
     """Say what a run on many devices would need, before there are any."""
     made = parse(Arguments, args, "jaxrec plan")
@@ -69,6 +83,9 @@ def plan(args: list[str]) -> None:
     if not count.isdigit() or int(count) < 1 or not kind:
         raise InputError(f"--devices {made.devices}: COUNTxNAME is needed, such as 64xH200")
     memory, devices, data = _memory(kind, "devices"), int(count), made.mesh.data
+    by_host = made.mesh.memory == "host"
+    if by_host:
+        _check_host(made, devices)
     table = made.mesh.table or max(devices // max(data, 1), 1)
     if data < 1 or data * table > devices:
         raise InputError(f"--mesh.data {data} x --mesh.table {table} is not within {devices}")
@@ -87,6 +104,8 @@ def plan(args: list[str]) -> None:
         table=table,
         optimizer=made.optimizer,
         buckets=True,  # the kernel of accelerators
+        sparse=by_host or made.optimizer == "rowwise_adagrad",
+        host=by_host,
     )
     found = plans.plan(sizes)
     print("\n".join(found.lines()))

@@ -14,7 +14,7 @@ from jaxrec.config.checks import (
 )
 from jaxrec.config.codec import from_dict, load, to_dict
 from jaxrec.config.items import OVER_ITEMS, RELATIONS, PairsConfig, WalksConfig
-from jaxrec.config.mesh import MeshConfig
+from jaxrec.config.mesh import MODELS, MeshConfig
 from jaxrec.config.model import FEATURED, ModelConfig
 from jaxrec.config.sections import (
     IN_MEMORY,
@@ -33,6 +33,7 @@ from jaxrec.config.whole import Config
 __all__ = [
     "FEATURED",
     "IN_MEMORY",
+    "MODELS",
     "OVER_ITEMS",
     "PAIR_METRICS",
     "RATING_METRICS",

@@ -18,22 +18,25 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import InputError
 from jaxrec.evaluate import metrics
-from jaxrec.evaluate.fed import AXIS, from_host, placed, rank_tiles
 from jaxrec.evaluate.scorers import (
     ScoreFn,
     Scorer,
     dot_scorer,
+    from_host,
     popularity_scorer,
     random_scorer,
 )
 from jaxrec.evaluate.topk import (
+    AXIS,
     Ranked,
     Rows,
     block_rows,
     block_size,
     empty_csr,
     nan_error,
+    placed,
     rank,
+    rank_from_host,
     top_k,
     union,
 )
@@ -51,6 +54,7 @@ __all__ = [
     "top_k",
     "union",
 ]
+
 
 class Block(NamedTuple):
     """B users with what is masked for them and what is relevant; padding has nothing relevant."""
@@ -216,7 +220,7 @@ class Evaluator:
     ) -> tuple[Array, BlockResult]:
         user_SB = np.asarray(block.user_B)
         how = block.seen, allowed_I, self._devices
-        ranked = rank_tiles(max(self.ks), params, user_SB, *how)
+        ranked = rank_from_host(max(self.ks), params, user_SB, *how)
         return _judged(self.ks, self._devices)(best_rank, ranked, block)
 
     def _least(self, best_rank: Array) -> np.ndarray:

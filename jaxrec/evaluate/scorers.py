@@ -1,5 +1,6 @@
 """What scores items for users: embeddings, popularity, chance."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -122,10 +123,27 @@ def fn_of(learned: Mapping[str, Array | np.ndarray]) -> ScoreFn:
     return _decoded if "decoder_basis_SDD" in learned else fn
 
 
+OF_USERS, OF_ITEMS = ("user", "user_bias"), ("item", "item_bias")
+
+
+def from_host(params: Any, user_B: Array) -> Array:
+    """Marks a scorer whose factors lie in the host's memory; it is never called."""
+    raise TypeError("factors in the host's memory are ranked by tiles")
+
+
+def host_scorer(learned: Mapping[str, np.ndarray]) -> Scorer:
+    """:func:`scorer_of` of arrays that stay in the host's memory, of any size."""
+    return Scorer(from_host, {n: np.asarray(x) for n, x in learned.items()}, len(learned["item"]))
+
+
 def table_scorer(table: Embeddings) -> Scorer:
-    """What ranks by the embeddings of a finished run."""
+    """What ranks by the embeddings of a finished run; they stay on the host where they would take
+    more than half of a device's memory."""
     ids = ("user_ids", "item_ids")
-    return scorer_of({name: x for name, x in table.arrays().items() if name not in ids})
+    learned = {name: x for name, x in table.arrays().items() if name not in ids}
+    limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
+    fits = sum(x.nbytes for x in learned.values()) <= limit / 2
+    return scorer_of(learned) if fits else host_scorer(learned)
 
 
 def _popularity(count_I: Array, user_B: Array) -> Array:

@@ -1,19 +1,31 @@
 """The top K of all items for blocks of users, seen items masked: the heart of every ranking."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrec.data.dataset import Csr
 from jaxrec.data.keys import distinct
 from jaxrec.errors import RunError
-from jaxrec.evaluate.scorers import TILES, ScoreFn, Scorer
+from jaxrec.evaluate.scorers import (
+    OF_ITEMS,
+    OF_USERS,
+    TILES,
+    ScoreFn,
+    Scorer,
+    fn_of,
+    from_host,
+)
+
+AXIS = "devices"
 
 # A device's score block on CPU. Where what XLA takes for a block comes near 32 MiB, glibc maps
 # fresh pages for each: ranking Gowalla's 29,858 users then takes twice as long.
@@ -108,11 +120,6 @@ def _seen_rows(seen: Rows) -> Int[Array, "M"]:
     """The row in the block of each masked pair; padding falls into row B, out of bounds."""
     m = jnp.arange(len(seen.index_M), dtype=jnp.int32)
     return jnp.searchsorted(seen.indptr_, m, side="right").astype(jnp.int32) - 1
-
-
-def tile_size(n_items: int, k: int) -> int:
-    """Items of a tile."""
-    return min(max(_TILE, k), n_items)
 
 
 def _rank_tiles(
@@ -236,6 +243,63 @@ def nan_error(nan_users: int) -> RunError:
     )
 
 
+def placed(devices: tuple[Any, ...], tree: Any, *axes: str) -> Any:
+    """Arrays on these devices: whole on each, or along ``AXIS`` a part of the first axis."""
+    mesh = Mesh(np.array(devices), (AXIS,))
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
+
+
+@lru_cache(maxsize=64)
+def _tile_step(fn: ScoreFn, k: int, size: int, devices: tuple[Any, ...]) -> Callable:
+    def body(
+        best: Ranked, of_users: Any, seen: Rows, of_items: Any, at: Array, allowed_I: Array | None
+    ) -> Ranked:
+        user_B, params = jnp.arange(len(best.nan_B), dtype=jnp.int32), of_users | of_items
+        tile = at[0], at[1], size
+        return merged(best, fn, k, params, user_B, seen_pairs(seen), tile, allowed_I)
+
+    axes = (0, 0, 0, None, None, None)
+    return jax.pmap(body, axis_name=AXIS, in_axes=axes, devices=devices, donate_argnums=(0,))
+
+
+def rank_from_host(
+    k: int,
+    params: dict[str, np.ndarray],
+    user_SB: np.ndarray,
+    seen: Rows,
+    allowed_I: Any,
+    devices: tuple[Any, ...],
+) -> Ranked:
+    """:func:`rank` for a block of users on each of S devices, of factors in the host's memory.
+
+    A device has the factors of its users, and of one tile of items at a time.
+
+    Args:
+      params: of a :func:`jaxrec.evaluate.scorers.host_scorer`.
+      user_SB: row numbers.
+      seen: [S, ...], of each block.
+      allowed_I: the items that are ranked; all where None.
+
+    Returns:
+      On the devices, with a first axis for them.
+    """
+    n_items, put = len(params["item"]), partial(placed, devices)
+    k, size = min(k, n_items), min(max(_TILE, k), n_items)
+    of_users = put({n: params[n][user_SB] for n in OF_USERS if n in params}, AXIS)
+    rest = put({n: x for n, x in params.items() if n not in (*OF_USERS, *OF_ITEMS)})
+    shape, allowed_I = (*user_SB.shape, k), None if allowed_I is None else put(allowed_I)
+    start = np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32)
+    best = Ranked(*put((*start, np.zeros(user_SB.shape, bool)), AXIS))
+    step = _tile_step(fn_of(params), k, size, devices)
+    for begin in range(0, n_items, size):
+        first = min(begin, n_items - size)  # the last tile begins early enough to be whole
+        items = {n: params[n][first : first + size] for n in OF_ITEMS if n in params}
+        at = np.array([first, begin], np.int32)
+        items, at = put((items, at))
+        best = step(best, of_users, seen, items | rest, at, allowed_I)
+    return best
+
+
 _rank_jit = jax.jit(rank, static_argnums=(0, 1))
 
 
@@ -278,7 +342,13 @@ def top_k(
     for start, user_B, rows in zip(
         range(0, n_users, size), users_SB, block_rows(seen, users_SB), strict=True
     ):
-        result = _rank_jit(scorer.fn, k, scorer.params, user_B, rows, allowed_I)
+        if scorer.fn is from_host:
+            rows_1 = jax.tree.map(lambda x: x[None], rows)
+            device = tuple(jax.local_devices()[:1])
+            ranked = rank_from_host(k, scorer.params, user_B[None], rows_1, allowed, device)
+            result = jax.tree.map(lambda x: x[0], jax.device_get(ranked))
+        else:
+            result = _rank_jit(scorer.fn, k, scorer.params, user_B, rows, allowed_I)
         item_BK, score_BK, nan_B = jax.device_get(result)
         here = min(size, n_users - start)
         item_nk[start : start + here, : item_BK.shape[1]] = item_BK[:here]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,12 +13,11 @@ import optax
 from flax import nnx
 
 from jaxrec import plan as plans
-from jaxrec.config import Config
+from jaxrec.config import MODELS, Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
-from jaxrec.evaluate.fed import host_scorer
-from jaxrec.evaluate.ranking import Scorer
+from jaxrec.evaluate.scorers import Scorer, host_scorer
 from jaxrec.graph.pagerank import Window
 from jaxrec.models.nodes import unit_rows
 from jaxrec.rowwise import RowOptimizer
@@ -32,15 +31,34 @@ from jaxrec.train.tables import TABLE, split_table
 _BLOCK = 1 << 16  # rows at once where the whole table is read
 
 
-def on_host(config: Config, train: Dataset) -> bool:
-    """Whether the table lies in the host's memory: as asked, or where the device lacks room."""
-    if config.mesh.memory != "auto" or config.needs_whole_table():
+def _device_memory() -> int | None:
+    """Bytes that the device has, where it says so."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+
+
+def _sparse(config: Config, train: Dataset) -> bool:
+    return config.sparse_updates(train.n_users + train.n_items)
+
+
+def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
+    """Whether the table lies in the host's memory: as asked, or where the device lacks room.
+
+    Args:
+      custom_tx: whether an optax chain is given, which needs the whole table.
+    """
+    limit = _device_memory()
+    if config.mesh.memory != "auto" or config.needs_whole_table() or custom_tx:
         return config.mesh.memory == "host"
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "bytes_limit" not in stats or not config.sparse_updates(train.n_users + train.n_items):
+    if limit is None or not _sparse(config, train):
         return False
-    planned = plans.plan(sizes(config, train, sparse=True))
-    return not plans.fits(planned.device_bytes, stats["bytes_limit"])
+    return not plans.fits(plans.plan(sizes(config, train, sparse=True)).device_bytes, limit)
+
+
+def check_device(config: Config, train: Dataset) -> None:
+    """Raise InputError where one device has no room, of the models that the plan knows."""
+    if config.model.name in MODELS and config.mesh.devices == 1:
+        made = plans.plan(sizes(config, train, sparse=_sparse(config, train)))
+        plans.check(made, _device_memory())
 
 
 @dataclass(frozen=True)
@@ -69,14 +87,24 @@ class HostProblem(Problem):
                 "an optax chain given in Python updates the whole table; "
                 "set mesh.memory device, or configure optim"
             )
-        stats = jax.local_devices()[0].memory_stats() or {}
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         planned = plans.plan(sizes(config, splits.train, sparse=True, host=True))
-        plans.check(planned, stats.get("bytes_limit"), memory)
+        plans.check(planned, _device_memory(), memory)
         how: dict[str, Any] = {"phase": phase, "total": total, "tx": tx, "window": window}
         made = super().build(config, splits, **how)
         assert isinstance(made, HostProblem)
-        return made
+        # Nothing on the device reads an edge: the pairs and the places of the nodes do.
+        graph = made.data.graph
+        lean = jax.tree.map(lambda _: np.zeros(0, np.float32), graph)._replace(
+            indptr=graph.indptr, degree_N=graph.degree_N, place_N=graph.place_N
+        )
+        data = jax.device_put(made.data._replace(graph=lean), jax.local_devices()[0])
+        return replace(made, data=data)
+
+    @classmethod
+    def _data_device(cls, host: bool) -> jax.Device:
+        """The processor, whose memory has the graph while it is built."""
+        return jax.local_devices(backend="cpu")[0]
 
     def fed_by_host(self, state: TrainState, step: int) -> RowDispatch:
         """What trains, rows of the host's memory on the device."""
@@ -95,7 +123,7 @@ class HostProblem(Problem):
         """The state before step 0; every row begins with the same state of its optimizer."""
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             params = self._initial_params()
-        table_ND, others = split_table(params)
+        table_ND = split_table(params)[0]
         one = jax.tree.map(lambda x: x if x is not table_ND else x[:1], params)
         state = self.stepper.init(jax.device_put(one, jax.local_devices()[0]))
 

@@ -48,7 +48,7 @@ class Written(NamedTuple):
 def has_rows(path: Any) -> bool:
     """Whether a leaf of a state has a row for each of the table's."""
     name = jax.tree_util.keystr(path)
-    return name.startswith(f".params['{TABLE}']") or name.startswith(".opt_state.rows.kept")
+    return name.startswith((f".params['{TABLE}']", ".opt_state.rows.kept"))
 
 
 def taken_out(state: TrainState) -> tuple[TrainState, Host]:
@@ -187,9 +187,7 @@ class RowDispatch:
             future.result()
         self.waited += time.perf_counter() - began
 
-    def __call__(
-        self, state: TrainState, data: Any, n: jax.Array
-    ) -> tuple[TrainState, Totals]:
+    def __call__(self, state: TrainState, data: Any, n: jax.Array) -> tuple[TrainState, Totals]:
         """n steps; ``data`` is what this was made with, and all rows are written at the end."""
         state, host = taken_out(state)
         assert all(host[name] is array for name, array in self._host.items())

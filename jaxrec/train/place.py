@@ -12,13 +12,11 @@ from jaxrec.train.state import Totals, TrainState, cleared
 
 @runtime_checkable
 class FedByHost(Protocol):
-    """A dispatch that threads of the host feed; ``waited`` are the seconds that it stood still for them."""
+    """A dispatch that threads of the host feed; it ``waited`` so many seconds for them."""
 
     waited: float
 
-    def __call__(
-        self, state: TrainState, data: Any, n: jax.Array
-    ) -> tuple[TrainState, Totals]: ...
+    def __call__(self, state: TrainState, data: Any, n: jax.Array) -> tuple[TrainState, Totals]: ...
     def close(self) -> None: ...
 
 

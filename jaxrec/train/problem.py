@@ -136,8 +136,7 @@ class Problem(OneDevice):
             rest_optimizer(config, cadence.total),
         )
         host = on_host(config, train)
-        where = jax.devices("cpu")[0] if host else jax.local_devices()[0]
-        with jax.default_device(where):
+        with jax.default_device(cls._data_device(host)):
             on_device, seconds = train_data(config, train, takes, data_key), None
         if config.negatives.hard and window is not None:
             on_device = on_device._replace(window=window)
@@ -146,6 +145,11 @@ class Problem(OneDevice):
             on_device = on_device._replace(window=hard_window(config, train, on_device.graph))
             seconds = time.perf_counter() - began
         return cls(config, splits, stepper, on_device, cadence, init_key, takes, host, seconds)
+
+    @classmethod
+    def _data_device(cls, host: bool) -> jax.Device:
+        """Where the train part is put."""
+        return jax.devices("cpu")[0] if host else jax.local_devices()[0]
 
     @property
     def unit(self) -> str:

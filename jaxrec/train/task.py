@@ -124,9 +124,11 @@ class UserTask:
         self, phase: str, total: int | None, tx: optax.GradientTransformation | None
     ) -> Problem:
         splits = self.splits if phase == "search" else merged(self.splits)
-        kind = HostProblem if host_problem.on_host(self.config, splits.train) else Problem
-        if self.config.mesh.devices > 1:
-            kind = MeshProblem
+        kind = MeshProblem if self.config.mesh.devices > 1 else Problem
+        if host_problem.on_host(self.config, splits.train, tx is not None):
+            kind = HostProblem
+        elif kind is Problem:
+            host_problem.check_device(self.config, splits.train)
         return kind.build(self.config, splits, phase=phase, total=total, tx=tx)
 
     def evaluate(

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,15 @@ import oracle
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import RunError
 from jaxrec.evaluate import topk
-from jaxrec.evaluate.ranking import dot_scorer, popularity_scorer, random_scorer, top_k
+from jaxrec.evaluate.ranking import (
+    Evaluator,
+    dot_scorer,
+    popularity_scorer,
+    random_scorer,
+    top_k,
+)
+from jaxrec.evaluate.scorers import from_host, host_scorer, scorer_of, table_scorer
+from jaxrec.runfolder import Embeddings
 
 
 def csr_of(rows: list[set[int]]) -> Csr:
@@ -140,3 +150,34 @@ def test_free_memory_is_of_this_machine():
 def test_block_size_keeps_within_bounds(items, low, high):
     assert low <= topk.block_size(items, 10**6, jax.devices()[0]) <= high
     assert topk.block_size(items, 20, jax.devices()[0]) == 20
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("tile", [6, 8, 25])
+def test_factors_on_the_host_give_the_same_lists_and_metrics(tables, monkeypatch, tile, masked):
+    monkeypatch.setattr(topk, "_TILE", tile)
+    rng = np.random.default_rng(1)
+    rows = [set(rng.choice(25, rng.integers(0, 24), replace=False)) for _ in range(30)]
+    seen, relevant = csr_of(rows), csr_of([{int(i) % 25} for i in range(30)])
+    allowed = rng.random(25) < 0.6 if masked else None
+    here, there = scorer_of(tables), host_scorer(tables)
+    users = np.array([3, 29, 3, 0, 11])
+    for k in (5, 30):
+        ours, scores = top_k(there, users, seen, k, allowed=allowed, block=2)
+        expected, theirs = top_k(here, users, seen, k, allowed=allowed, block=2)
+        np.testing.assert_array_equal(ours, expected)
+        np.testing.assert_allclose(scores, theirs, atol=1e-5)
+    judge = Evaluator(relevant, seen, (2, 5), 25, allowed=allowed, block=4)
+    assert judge(there) == judge(here)
+    jax.tree.map(np.testing.assert_array_equal, judge.breakdown(there, 5), judge.breakdown(here, 5))
+
+
+def test_a_table_beyond_half_of_the_device_stays_on_the_host(tables, monkeypatch):
+    named = {"user_ids": np.arange(30).astype(str), "item_ids": np.arange(25).astype(str)}
+    table = Embeddings(**{**named, **tables})
+    assert table_scorer(table).fn is not from_host
+    size = sum(x.nbytes for x in tables.values())
+    for limit, stays in ((2 * size, False), (2 * size - 2, True)):
+        device = SimpleNamespace(memory_stats=lambda limit=limit: {"bytes_limit": limit})
+        monkeypatch.setattr(jax, "local_devices", lambda device=device: [device])
+        assert (table_scorer(table).fn is from_host) == stays

@@ -4,14 +4,15 @@ import dataclasses
 import json
 import shutil
 from functools import cache
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxrec
+from jaxrec import plan as plans
 from jaxrec.config import (
     CheckpointConfig,
     Config,
@@ -29,6 +30,7 @@ from jaxrec.data.split import Splits, split
 from jaxrec.errors import InputError
 from jaxrec.train import host_problem, host_rows
 from jaxrec.train.host_problem import HostProblem
+from jaxrec.train.planned import sizes
 from jaxrec.train.problem import Problem
 from jaxrec.train.run import Run
 
@@ -163,7 +165,8 @@ def test_a_run_leaves_the_same_behind(runs):
     assert told[0] == told[1]
     slices = [(run.folder / "slices.json").read_bytes() for run in runs.values()]
     assert slices[0] == slices[1]
-    timing = [json.loads(x) for x in (runs["host"].folder / "timing.jsonl").read_text().splitlines()]
+    text = (runs["host"].folder / "timing.jsonl").read_text()
+    timing = [json.loads(line) for line in text.splitlines()]
     shares = [line["wait_share"] for line in timing if "wait_share" in line]
     assert len(shares) >= 3
     assert all(0 <= share <= 1 for share in shares)
@@ -185,3 +188,34 @@ def test_a_checkpoint_is_gone_on_with_wherever_the_table_lies(runs, began, goes_
     assert equal(arrays(resumed), arrays(runs["device"]))
     expected = (runs["device"].folder / "metrics.jsonl").read_bytes()
     assert (run / "metrics.jsonl").read_bytes() == expected
+
+
+def test_the_host_has_the_table_where_the_device_lacks_room(monkeypatch):
+    auto, train = CONFIG, splits().train
+    assert not host_problem.on_host(auto, train)  # a CPU says nothing of its memory
+    needs = plans.plan(sizes(auto, train, sparse=True)).device_bytes
+    for limit, there in ((2 * needs, False), (needs, True)):
+        monkeypatch.setattr(host_problem, "_device_memory", lambda limit=limit: limit)
+        assert host_problem.on_host(auto, train) == there
+        assert not host_problem.on_host(auto, train, custom_tx=True)
+        assert not host_problem.on_host(changed(mesh=MeshConfig(memory="device")), train)
+        dense = changed(optim=OptimConfig(sparse=False))
+        assert not host_problem.on_host(dense, train)
+    with pytest.raises(InputError, match=r"--mesh\.table 2"):
+        host_problem.check_device(auto, train)
+
+
+def test_what_the_host_cannot_have_is_refused(monkeypatch):
+    with pytest.raises(InputError, match=r"set mesh\.memory device"):
+        HostProblem.build(on_host(CONFIG), splits(), tx=optax.sgd(0.1))
+    monkeypatch.setattr(host_problem, "_device_memory", lambda: 1000)
+    with pytest.raises(InputError, match="a device would need"):
+        HostProblem.build(on_host(CONFIG), splits())
+
+
+def test_a_row_that_is_not_finite_is_seen():
+    made = HostProblem.build(on_host(CONFIG), splits())
+    state = made.initial_state()
+    assert made.finite(state)
+    state.params["embedding"][...][70, 1] = np.inf
+    assert not made.finite(state)
