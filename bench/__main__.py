@@ -13,6 +13,7 @@ CASES = {
     "doctor-cost": "doctor_cost",
     "doctor-presets": "doctor_presets",
     "growth": "growth",
+    "host-tables": "host_tables",
     "ingest": "ingest",
     "kills": "kills",
     "item-graph": "item_graph",

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxrec.doctor import measures
-from jaxrec.evaluate.scorers import PAIRS, Scorer
-from jaxrec.evaluate.topk import rank
+from jaxrec.evaluate.scorers import OF_ITEMS, OF_USERS, PAIRS, Scorer, fn_of, from_host
+from jaxrec.evaluate.topk import Rows, rank, rank_from_host
 
 TOP = 20
 _EACH = 4
@@ -58,8 +58,8 @@ Within = Callable[..., dict[str, Array]]
 class Seen(NamedTuple):
     """What the device makes of a sample: rows of users and items, scores of pairs, lists, more."""
 
-    user_RD: Array
-    item_RD: Array
+    user_RD: Array | np.ndarray
+    item_RD: Array | np.ndarray
     score_Q: Array
     item_lK: Array
     within: dict[str, Array]
@@ -99,6 +99,25 @@ def _seen(
         rank(fn, min(TOP, n_items), params, listed_l, None).item_BK,
         {} if within is None else within(*inputs),
     )
+
+
+def _seen_from_host(
+    params: dict[str, np.ndarray],
+    row: tuple[np.ndarray, ...],
+    pair: tuple[np.ndarray, ...],
+    users: np.ndarray,
+) -> Seen:
+    """:class:`Seen` of factors in the host's memory: the device gets those of the sample."""
+    of_pairs = {
+        name: x[pair[0]] if name in OF_USERS else x[pair[1]] if name in OF_ITEMS else x
+        for name, x in params.items()
+    }
+    place_Q = np.arange(len(pair[0]), dtype=np.int32)
+    score_Q = _pair_program()(fn_of(params), of_pairs, place_Q, place_Q)
+    nothing = Rows(np.zeros((1, len(users) + 1), np.int32), np.zeros((1, 0), np.int32))
+    how = nothing, None, tuple(jax.local_devices()[:1])
+    ranked = rank_from_host(TOP, params, users[None], *how)
+    return Seen(params["user"][row[0]], params["item"][row[1]], score_Q, ranked.item_BK[0], {})
 
 
 def _pieces(x: np.ndarray, like: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -158,7 +177,8 @@ def measured(
     Args:
       scorer: of embeddings, as ``evaluate.scorers.scorer_of`` makes it.
       temperature: that scores are divided by in training.
-      within: what else to look at, a function of ``inputs``; keep one function.
+      within: what else to look at, a function of ``inputs``; keep one function. Not of factors in
+        the host's memory.
     """
     parts, grid_l, grid_m = sample.parts(), sample.listed_l[::_EACH], sample.item_m[::_EACH]
     near = {name: (p.user_P[::_EACH], p.item_P[::_EACH]) for name, p in parts.items()}
@@ -168,9 +188,12 @@ def measured(
     users = [np.repeat(grid_l, len(grid_m)), *users]
     items = [np.tile(grid_m, len(grid_l)), *items]
     row, pair = (tuple(map(np.concatenate, x)) for x in ((user_R, item_R), (users, items)))
-    made = _program()(
-        *(scorer.fn, scorer.n_items, within, scorer.params, row, pair, sample.listed_l, inputs)
-    )
+    if scorer.fn is from_host:
+        made = _seen_from_host(scorer.params, row, pair, sample.listed_l)
+    else:
+        made = _program()(
+            *(scorer.fn, scorer.n_items, within, scorer.params, row, pair, sample.listed_l, inputs)
+        )
     *arrays, more = jax.device_get(made)
     user_RD, item_RD, score_Q, item_lK = map(np.asarray, arrays)
     user_nD, listed_lD, *user_of = _pieces(user_RD, user_R)

@@ -48,6 +48,7 @@ class Examiner:
     Args:
       scorer: of a state.
       initial_state: makes the state that the phase began with, once more.
+      table_rows: rows of the table of given nodes, where it lies in the host's memory.
     """
 
     config: Config
@@ -56,12 +57,16 @@ class Examiner:
     data: TrainData
     scorer: Callable[[TrainState], Scorer]
     initial_state: Callable[[], TrainState]
+    table_rows: Callable[[TrainState, np.ndarray], np.ndarray] | None = None
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         """The figures of a state that are numbers; ``not_finite`` counts the others."""
         scorer, rates = self.scorer(state), self.config.loss.rates
         temperature = 1.0 if rates else self.config.loss.temperature
-        if self.config.model.sampled and self.data.graph.indptr.devices() != state.step.devices():
+        if self.table_rows is not None:
+            found, row_nD, _ = look.measured(scorer, self._sample, temperature)
+            within = {"table_nD": self.table_rows(state, self._node_n)}
+        elif self.config.model.sampled and self.data.graph.indptr.devices() != state.step.devices():
             here = jax.device_put(state, jax.devices("cpu")[0])
             found, row_nD, _ = look.measured(scorer, self._sample, temperature)
             within = jax.device_get(self._within_alone(here, self.data.graph))
@@ -114,15 +119,19 @@ class Examiner:
         return FirstRows(remade)
 
     @cached_property
+    def _node_n(self) -> np.ndarray:
+        """The sample's nodes."""
+        user_n, item_m = self._sample[:2]
+        return np.concatenate([user_n, item_m + np.int32(self.stepper.n_users)])
+
+    @cached_property
     def _within_alone(self) -> look.Within:
         return look.program(self._within)
 
     @cached_property
     def _within(self) -> look.Within:
         """The table's rows, and the share of rectified units that are dead."""
-        stepper = self.stepper
-        user_n, item_m = self._sample[:2]
-        node_n = np.concatenate([user_n, item_m + np.int32(stepper.n_users)])
+        stepper, node_n = self.stepper, self._node_n
 
         def within(state: TrainState, graph: Bipartite) -> dict[str, Array]:
             model: Any = nnx.merge(stepper.graphdef, stepper.current(state))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import jax
@@ -16,17 +16,21 @@ from jaxrec import plan as plans
 from jaxrec.config import MODELS, Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
+from jaxrec.doctor.look import program
 from jaxrec.errors import InputError
 from jaxrec.evaluate.scorers import Scorer, host_scorer
 from jaxrec.graph.pagerank import Window
 from jaxrec.models.nodes import unit_rows
 from jaxrec.rowwise import RowOptimizer
+from jaxrec.train.examine import Examiner
 from jaxrec.train.host_rows import RowDispatch, Rows, gathered, has_rows, put_in, taken_out
 from jaxrec.train.place import all_finite
 from jaxrec.train.planned import sizes
 from jaxrec.train.problem import Problem
 from jaxrec.train.state import TrainState
 from jaxrec.train.tables import TABLE, split_table
+
+Current = Callable[[TrainState, Rows], jax.Array]
 
 _BLOCK = 1 << 16  # rows at once where the whole table is read
 
@@ -102,7 +106,7 @@ class HostProblem(Problem):
         return replace(made, data=data)
 
     @classmethod
-    def _data_device(cls, host: bool) -> jax.Device:
+    def _data_device(cls, host: bool) -> Any:
         """The processor, whose memory has the graph while it is built."""
         return jax.local_devices(backend="cpu")[0]
 
@@ -150,26 +154,37 @@ class HostProblem(Problem):
             lambda path, x: x if has_rows(path) else jnp.asarray(x), state
         )
 
+    def _current(self, state: TrainState, rows: Rows) -> jax.Array:
+        return split_table(self.stepper.current(put_in(state, rows)))[0]
+
     @cached_property
-    def _current_rows(self) -> Callable[[TrainState, Rows], jax.Array]:
-        stepper = self.stepper
+    def _of_all(self) -> Current:
+        return jax.jit(self._current)
 
-        def current(state: TrainState, rows: Rows) -> jax.Array:
-            return split_table(stepper.current(put_in(state, rows)))[0]
+    @cached_property
+    def _of_sample(self) -> Current:
+        return program(self._current)
 
-        return jax.jit(current)
+    def _rows_of(self, current: Current, state: TrainState, node_R: np.ndarray) -> np.ndarray:
+        """Rows of the table, of these nodes of the data set, as the dense optimizer would have
+        them."""
+        others, host = taken_out(state)
+        return np.asarray(current(others, gathered(host, self._place_N[node_R])))
 
     def _table(self, state: TrainState) -> np.ndarray:
-        """The table as the dense optimizer would have it, rows in the data set's order."""
-        others, host = taken_out(state)
-        place_N = self.rows().place_N
-        size = min(_BLOCK, len(place_N))
-        found = np.empty((len(place_N), self.config.model.dim), np.float32)
-        for start in range(0, len(place_N), size):
-            start = min(start, len(place_N) - size)
-            row_R = place_N[start : start + size]
-            found[start : start + size] = self._current_rows(others, gathered(host, row_R))
+        """All rows of the table, in the data set's order."""
+        n_nodes = len(self._place_N)
+        size = min(_BLOCK, n_nodes)
+        found = np.empty((n_nodes, self.config.model.dim), np.float32)
+        for start in range(0, n_nodes, size):
+            first = min(start, n_nodes - size)  # one size, so that one program does for all
+            node_R = np.arange(first, first + size)
+            found[first : first + size] = self._rows_of(self._of_all, state, node_R)
         return found
+
+    @cached_property
+    def _place_N(self) -> np.ndarray:
+        return self.rows().place_N
 
     def _embedded(self, state: TrainState) -> tuple[Any, None]:
         """Embeddings of all nodes, on the host."""
@@ -184,10 +199,9 @@ class HostProblem(Problem):
         """What ranks items for users, its factors on the host."""
         return host_scorer(jax.device_get(self.learned(state)))
 
-    @property
-    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
-        """Nothing: the doctor looks at tables on the device."""
-        return lambda _: None
+    @cached_property
+    def _examiner(self) -> Examiner:
+        return replace(super()._examiner, table_rows=partial(self._rows_of, self._of_sample))
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
         """Every parameter by its path, the table's rows in the data set's order."""

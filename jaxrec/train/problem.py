@@ -147,7 +147,7 @@ class Problem(OneDevice):
         return cls(config, splits, stepper, on_device, cadence, init_key, takes, host, seconds)
 
     @classmethod
-    def _data_device(cls, host: bool) -> jax.Device:
+    def _data_device(cls, host: bool) -> Any:
         """Where the train part is put."""
         return jax.devices("cpu")[0] if host else jax.local_devices()[0]
 

@@ -17,7 +17,6 @@ from jaxrec.config import (
     CheckpointConfig,
     Config,
     EvalConfig,
-    LogConfig,
     LossConfig,
     MeshConfig,
     ModelConfig,
@@ -133,7 +132,6 @@ RUN = changed(
     train=TrainConfig(batch_size=32, epochs=3),
     eval=EvalConfig(k=(5, 20)),
     checkpoint=CheckpointConfig(every=1, keep=9),
-    log=LogConfig(doctor=False),
 )
 
 
