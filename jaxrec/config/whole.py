@@ -308,7 +308,8 @@ class Config:
             "rowwise_adagrad or adam, without optim.clip_norm and optim.sparse False": dense,
             "mesh.data and mesh.table must be 1": self.mesh.devices > 1,
             "model.biases have an optimizer of all nodes": model.biases,
-            "model.init spectral makes the table on the device": model.init == "spectral",
+            "model.init spectral makes the table on the device; take normal": model.init
+            == "spectral",
             f"loss.name {self.loss.name} judges ratings on the device": self.loss.rates,
             "negatives.name all reads every item": self.negatives.name == "all",
             f"train.l2_over {self.train.l2_over} moves every row": self.train.l2_of_all,

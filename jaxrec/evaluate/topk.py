@@ -53,6 +53,20 @@ def union(a: Csr, b: Csr) -> Csr:
     return Csr(indptr.astype(np.int32), item.astype(np.int32))
 
 
+def of_sample(csr: Csr, most: int, seed: int) -> Csr:
+    """``csr`` with the items of ``most`` users alone, drawn evenly of those that have any.
+
+    The same object where there are no more than that.
+    """
+    user_n = np.flatnonzero(csr.degree)
+    if len(user_n) <= most:
+        return csr
+    kept = np.sort(np.random.default_rng(seed).choice(user_n, most, replace=False))
+    user_U = np.full(len(csr.degree), -1)
+    user_U[kept] = kept
+    return take_rows(csr, user_U)
+
+
 class Rows(NamedTuple):
     """The CSR rows of one block of users; ``index_M`` is padded beyond ``indptr_[B]``."""
 

@@ -17,6 +17,7 @@ from jaxrec.evaluate.ranking import (
     top_k,
 )
 from jaxrec.evaluate.scorers import from_host, host_scorer, scorer_of, table_scorer
+from jaxrec.evaluate.topk import of_sample
 from jaxrec.runfolder import Embeddings
 
 
@@ -181,3 +182,25 @@ def test_a_table_beyond_half_of_the_device_stays_on_the_host(tables, monkeypatch
         device = SimpleNamespace(memory_stats=lambda limit=limit: {"bytes_limit": limit})
         monkeypatch.setattr(jax, "local_devices", lambda device=device: [device])
         assert (table_scorer(table).fn is from_host) == stays
+
+
+def test_a_sample_of_users_keeps_their_items_and_no_others():
+    rng = np.random.default_rng(0)
+    degree = rng.integers(0, 4, 200)
+    indptr = np.append(0, np.cumsum(degree)).astype(np.int32)
+    whole = Csr(indptr, rng.integers(0, 50, indptr[-1]).astype(np.int32))
+    with_items = int((degree > 0).sum())
+    assert of_sample(whole, with_items, 0) is whole
+    some = of_sample(whole, 20, 0)
+    kept = np.flatnonzero(some.degree)
+    assert len(kept) == 20
+    assert len(some.indptr) == len(whole.indptr)
+    for user in kept:
+        ours, theirs = (c.indices[c.indptr[user] : c.indptr[user + 1]] for c in (some, whole))
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(some.indptr, of_sample(whole, 20, 0).indptr)
+    assert (some.indptr != of_sample(whole, 20, 1).indptr).any()
+    # Those of the lower half of the ids are as likely as the others.
+    lower = [np.flatnonzero(of_sample(whole, 20, seed).degree) < 100 for seed in range(50)]
+    share = (degree[:100] > 0).sum() / with_items
+    assert abs(np.mean(lower) - share) < 0.06
