@@ -23,10 +23,8 @@ from jaxrec.evaluate.ratings import RatingEvaluator, RatingScale
 from jaxrec.evaluate.run import allowed_items
 from jaxrec.evaluate.scorers import scorer_of
 from jaxrec.evaluate.topk import of_sample
-from jaxrec.graph import partition
 from jaxrec.graph.bipartite import Bipartite, rating_levels
 from jaxrec.graph.pagerank import Window
-from jaxrec.graph.partition import node_order
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train import frozen, mistakes, relayout, warm
@@ -182,7 +180,7 @@ class Problem(OneDevice):
         layout = checkpoints.meta(step).get("layout")
         if layout == self.notes().get("layout"):
             return checkpoints.restore(step, self.blank_state())
-        stored, like = stored_rows(self.splits.train, layout), self.blank_state()
+        stored, like = relayout.rows_of(self.splits.train, layout), self.blank_state()
         found = relayout.restored(checkpoints, step, like, stored, self.rows())
         return self.placed(found)
 
@@ -379,16 +377,6 @@ def keys(config: Config, phase: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
     number = {"search": 0, "refit": 1}[phase]
     init_key, data_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), number))
     return init_key, data_key
-
-
-def stored_rows(train: Dataset, layout: dict[str, Any] | None) -> Rows:
-    """The rows of a checkpoint's tables, by its notes; None stands for one device."""
-    if layout is None:
-        place_N = node_order(train, "locality")
-        assert place_N is not None
-        return Rows(place_N, len(place_N))
-    made = partition.layout(train, node_order(train, layout["order"]), layout["table"])
-    return Rows(made.place_N, made.size)
 
 
 def optimizer(

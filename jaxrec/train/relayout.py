@@ -5,6 +5,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxrec.data.dataset import Dataset
+from jaxrec.graph import partition
+from jaxrec.graph.partition import node_order
 from jaxrec.train.checkpoint import Checkpoints
 
 
@@ -13,6 +16,16 @@ class Rows(NamedTuple):
 
     place_N: np.ndarray
     size: int
+
+
+def rows_of(train: Dataset, layout: dict[str, Any] | None) -> Rows:
+    """The rows of a checkpoint's tables, by its notes; None stands for one device."""
+    if layout is None:
+        place_N = node_order(train, "locality")
+        assert place_N is not None
+        return Rows(place_N, len(place_N))
+    made = partition.layout(train, node_order(train, layout["order"]), layout["table"])
+    return Rows(made.place_N, made.size)
 
 
 def of_table(path: Any, leaf: Any, size: int) -> bool:

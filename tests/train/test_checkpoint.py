@@ -127,3 +127,16 @@ def test_a_save_that_fails_is_told_by_the_next_call_and_leaves_nothing(checkpoin
     assert len(str(caught.value).splitlines()) == 2
     assert checkpoints.steps() == [1]
     assert read_manifest(checkpoints.folder / "1") == {}
+
+
+def test_arrays_of_the_host_may_change_as_soon_as_save_returns(checkpoints):
+    current = {"host": np.full((2**20, 4), 1.0, np.float32), "device": jnp.float32(1)}
+    for step in range(3):
+        checkpoints.save(step, current, {})
+        current["host"] += 1
+    checkpoints.wait()
+    for where in (np.zeros((2**20, 4), np.float32), jnp.zeros((2**20, 4))):
+        found = checkpoints.restore(2, {"host": where, "device": jnp.float32(0)})
+        assert isinstance(found["host"], type(where))
+        assert (np.asarray(found["host"]) == 3).all()
+    assert isinstance(found["device"], jax.Array)

@@ -75,11 +75,9 @@ SHARED = {"negatives": NegativesConfig("shared", 24), "loss": LossConfig("softma
 COSINE = SHARED | {"model": ModelConfig("mf", dim=4, layers=0, score="cosine")}
 DYNAMIC = {"negatives": NegativesConfig("uniform", 2, popularity=0.5, candidates=3)}
 VARIANTS = {
-    **{name: {"optim": OptimConfig(name, 0.05)} for name in ("sgd", "adagrad", "rowwise_adagrad")},
-    "adam": {},
-    "adam, cosine": COSINE,
+    **{name: {"optim": OptimConfig(name, 0.05)} for name in ("sgd", "rowwise_adagrad")},
     "adagrad, dynamic": {"optim": OptimConfig("adagrad", 0.05)} | DYNAMIC,
-    "adam, mlp": {"model": ModelConfig("mf", dim=4, layers=0, score="mlp")},
+    "adam, cosine": COSINE,
 }
 
 
@@ -96,12 +94,9 @@ def test_a_table_on_the_host_has_the_bits_of_one_on_the_device(name):
     assert isinstance(ours.params["embedding"][...], np.ndarray)
     assert equal(ours, state)
     assert equal(made.parameters(ours), one.parameters(state))
-    assert made.measure("validation", ours, lambda: False) == one.measure(
-        "validation", state, lambda: False
-    )
 
 
-@pytest.mark.parametrize("ahead", [1, 3, 7])
+@pytest.mark.parametrize("ahead", [1, 5])
 def test_the_bits_do_not_depend_on_how_far_ahead_rows_are_gathered(ahead):
     _, expected = trained(CONFIG, (STEPS,))
     assert equal(trained(CONFIG, (150, STEPS - 150), ahead)[1], expected)
@@ -172,8 +167,9 @@ def test_a_run_leaves_the_same_behind(runs):
     assert planned[0]["plan"]["host"]["table and optimizer"] == 110 * (12 * 4 + 4)
 
 
-@pytest.mark.parametrize("began", ["device", "host"])
-@pytest.mark.parametrize("goes_on", ["device", "host"])
+@pytest.mark.parametrize(
+    ("began", "goes_on"), [("device", "host"), ("host", "host"), ("host", "device")]
+)
 def test_a_checkpoint_is_gone_on_with_wherever_the_table_lies(runs, began, goes_on, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(runs[began].folder, run)
