@@ -25,7 +25,7 @@ from jaxrec.evaluate.scorers import (
     from_host,
 )
 
-AXIS = "devices"
+AXIS = "devices"  # along which blocks of users are dealt out
 
 # A device's score block on CPU. Where what XLA takes for a block comes near 32 MiB, glibc maps
 # fresh pages for each: ranking Gowalla's 29,858 users then takes twice as long.
