@@ -2,8 +2,9 @@
 
 8,192 pairs and as many negatives at random, D = 64, of tables of 100 thousand to 10 million rows:
 the two take turns, by the same optimizer. With it the share of the time in which the device has
-nothing to do for want of rows. On a CPU host and device are the same memory and the same cores, so
-that the difference is what gathering, patching and writing rows costs, and none of it can hide.
+nothing to do for want of rows. On a CPU host and device are one memory and the same cores, and a
+step alone is a program of its own where others are scanned: drawing twice, gathering, patching and
+writing rows cost there what they cost.
 """
 
 import argparse
@@ -97,7 +98,13 @@ def main() -> None:
                 steps = [1e3 * value / STEPS for value in seconds]
                 more = more if where == "host" else {}
                 record(
-                    "host-tables", f"table on the {where}", steps, "ms", COMMAND, **extra, **more
+                    "host-tables",
+                    f"jaxrec, table on the {where}",
+                    steps,
+                    "ms",
+                    COMMAND,
+                    **extra,
+                    **more,
                 )
 
 
