@@ -97,15 +97,8 @@ def main() -> None:
                 more |= {"bytes_moved": dispatch.moved}
                 steps = [1e3 * value / STEPS for value in seconds]
                 more = more if where == "host" else {}
-                record(
-                    "host-tables",
-                    f"jaxrec, table on the {where}",
-                    steps,
-                    "ms",
-                    COMMAND,
-                    **extra,
-                    **more,
-                )
+                impl = f"jaxrec, table on the {where}"
+                record("host-tables", impl, steps, "ms", COMMAND, **extra, **more)
 
 
 if __name__ == "__main__":
