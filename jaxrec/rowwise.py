@@ -21,7 +21,7 @@ _NODES = 6  # of the interpolation in a panel of steps (see _Panels)
 _GROWTH = 1.35  # a panel ends at most at this many times the step it begins with
 _LONGEST = 192  # steps of a panel
 _NEGLIGIBLE = 2.0**-28
-_BLOCK = 1 << 16  # rows at once where the whole table is read
+BLOCK = 1 << 16  # rows at once where the whole table is read
 
 
 class RowState(NamedTuple):
@@ -271,7 +271,7 @@ def adam(
 
     def current(table_ND: Array, state: RowState) -> Array:
         n_rows = table_ND.shape[0]
-        size = min(_BLOCK, n_rows)
+        size = min(BLOCK, n_rows)
 
         def body(i: Array, out_ND: Array) -> Array:
             # The last block begins early enough to be whole; it writes the same values again.

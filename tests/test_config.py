@@ -177,7 +177,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         ),
         (
             lambda: Config(model=ModelConfig("two-tower", layers=0), mesh=HOST),
-            "model.name two-tower embeds from a table on the device; take mf; set mesh.memory dev",
+            "two-tower embeds from a table on the device; take mf; or set mesh.memory device",
         ),
         (
             lambda: Config(model=MF, optim=OptimConfig(clip_norm=1.0), mesh=HOST),

@@ -128,7 +128,7 @@ class Config:
             self._check_mesh()
         if self.mesh.memory == "host":
             for reason in self.needs_whole_table():
-                check(False, f"mesh.memory host: {reason}; set mesh.memory device")
+                check(False, f"mesh.memory host: {reason}; or set mesh.memory device")
         self.eval.check_metric(self.metric)
         check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(

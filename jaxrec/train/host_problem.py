@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -21,7 +21,7 @@ from jaxrec.errors import InputError
 from jaxrec.evaluate.scorers import Scorer, host_scorer
 from jaxrec.graph.pagerank import Window
 from jaxrec.models.nodes import unit_rows
-from jaxrec.rowwise import RowOptimizer
+from jaxrec.rowwise import BLOCK, RowOptimizer
 from jaxrec.train.examine import Examiner
 from jaxrec.train.host_rows import RowDispatch, Rows, gathered, has_rows, put_in, taken_out
 from jaxrec.train.place import all_finite
@@ -31,8 +31,6 @@ from jaxrec.train.state import TrainState
 from jaxrec.train.tables import TABLE, split_table
 
 Current = Callable[[TrainState, Rows], jax.Array]
-
-_BLOCK = 1 << 16  # rows at once where the whole table is read
 
 
 def _device_memory() -> int | None:
@@ -120,8 +118,8 @@ class HostProblem(Problem):
         (table_ND,) = (x for name, x in host.items() if TABLE in name)
         if not bool(jax.device_get(all_finite(others.params))):
             return False
-        starts = range(0, len(table_ND), _BLOCK)
-        return all(bool(np.isfinite(table_ND[i : i + _BLOCK]).all()) for i in starts)
+        starts = range(0, len(table_ND), BLOCK)
+        return all(bool(np.isfinite(table_ND[i : i + BLOCK]).all()) for i in starts)
 
     def initial_state(self) -> TrainState:
         """The state before step 0; every row begins with the same state of its optimizer."""
@@ -165,21 +163,25 @@ class HostProblem(Problem):
     def _of_sample(self) -> Current:
         return program(self._current)
 
-    def _rows_of(self, current: Current, state: TrainState, node_R: np.ndarray) -> np.ndarray:
-        """Rows of the table, of these nodes of the data set, as the dense optimizer would have
-        them."""
+    def _rows_of(self, state: TrainState, node_R: np.ndarray) -> np.ndarray:
+        """Rows of the table of some nodes of the data set."""
         others, host = taken_out(state)
-        return np.asarray(current(others, gathered(host, self._place_N[node_R])))
+        return np.asarray(self._of_sample(others, gathered(host, self._place_N[node_R])))
 
     def _table(self, state: TrainState) -> np.ndarray:
-        """All rows of the table, in the data set's order."""
+        """The table as the dense optimizer would have it, rows in the data set's order."""
+        others, host = taken_out(state)
         n_nodes = len(self._place_N)
-        size = min(_BLOCK, n_nodes)
+        node_N = np.empty_like(self._place_N)  # in each row
+        node_N[self._place_N] = np.arange(n_nodes)
         found = np.empty((n_nodes, self.config.model.dim), np.float32)
+        # In the blocks of rows that a table on the device is read in, and so to the same bits.
+        size = min(BLOCK, n_nodes)
         for start in range(0, n_nodes, size):
-            first = min(start, n_nodes - size)  # one size, so that one program does for all
-            node_R = np.arange(first, first + size)
-            found[first : first + size] = self._rows_of(self._of_all, state, node_R)
+            first = min(start, n_nodes - size)
+            part = slice(first, first + size)
+            rows = {name: jax.device_put(array[part]) for name, array in host.items()}
+            found[node_N[part]] = self._of_all(others, rows)
         return found
 
     @cached_property
@@ -190,8 +192,8 @@ class HostProblem(Problem):
         """Embeddings of all nodes, on the host."""
         emb_ND = self._table(state)
         if self.config.model.score == "cosine":
-            for start in range(0, len(emb_ND), _BLOCK):
-                part = slice(start, start + _BLOCK)
+            for start in range(0, len(emb_ND), BLOCK):
+                part = slice(start, start + BLOCK)
                 emb_ND[part] = jax.jit(unit_rows)(emb_ND[part])
         return emb_ND, None
 
@@ -201,7 +203,7 @@ class HostProblem(Problem):
 
     @cached_property
     def _examiner(self) -> Examiner:
-        return replace(super()._examiner, table_rows=partial(self._rows_of, self._of_sample))
+        return replace(super()._examiner, table_rows=self._rows_of)
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
         """Every parameter by its path, the table's rows in the data set's order."""

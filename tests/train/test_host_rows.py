@@ -13,6 +13,7 @@ import pytest
 
 import jaxrec
 from jaxrec import plan as plans
+from jaxrec import rowwise
 from jaxrec.config import (
     CheckpointConfig,
     Config,
@@ -94,6 +95,16 @@ def test_a_table_on_the_host_has_the_bits_of_one_on_the_device(name):
     assert isinstance(ours.params["embedding"][...], np.ndarray)
     assert equal(ours, state)
     assert equal(made.parameters(ours), one.parameters(state))
+
+
+def test_a_table_is_read_in_blocks_to_the_same_bits(monkeypatch):
+    """110 rows: the last block of 32 begins within the one before it."""
+    one, (made, ours) = Problem.build(CONFIG, splits()), trained(CONFIG, (40,))
+    for module in (rowwise, host_problem):
+        monkeypatch.setattr(module, "BLOCK", 32)
+    state, _ = jax.jit(one.stepper.dispatch)(one.initial_state(), one.data, one.number(40))
+    assert equal(made.learned(ours), one.learned(state))
+    assert made.finite(ours)
 
 
 @pytest.mark.parametrize("ahead", [1, 5])

@@ -105,6 +105,14 @@ def test_rows_that_lag_behind_are_killed_and_resumed_to_the_same_bits(data, tmp_
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert jaxrec("resume", run).returncode == 0
     assert contents(run) == contents(undisturbed)
+    # The same with the table in the host's memory, killed while rows are written there.
+    by_host, options = tmp_path / "host", [*options, "--mesh.memory", "host"]
+    moment = ("jaxrec.train.host_rows:RowDispatch._turn", 150)
+    killed = process(KILLER, "SIGKILL", *moment, "train", *options, "--run", by_host)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert jaxrec("resume", by_host).returncode == 0
+    differ = {n for n, x in contents(by_host).items() if x != contents(undisturbed)[n]}
+    assert differ == {"config.json"}
 
 
 @pytest.mark.parametrize(
