@@ -26,8 +26,8 @@ what the optimizer keeps of it has W bytes (4 D in SGD, 4 D + 4 in row-wise Adag
 * The device has the rows of 2 K + 2 batches: of K + 1 that come, of K that went and of the one
   between, where K steps are on their way (``AHEAD``); no table, no gradient of one and no edges.
 * A step gets M rows from the host, and gives it M rows and their numbers: M (2 W + 4) bytes.
-* The host has N rows, and as much again while a checkpoint is written, or twice the table without
-  what the optimizer keeps where that is more: final embeddings and parameters at the end.
+* The host has N rows, and as much again and twice the table (8 N D bytes) while a checkpoint is read
+  or written, and while the first table is made.
 """
 
 from collections.abc import Sequence
@@ -188,7 +188,7 @@ def plan(s: Sizes) -> Plan:
         device |= {"table and optimizer": 0, "gradient and layers": 0, "graph": 8 * rows}
         device["rows of batches"] = (2 * AHEAD + 2) * in_part * s.row_bytes
         host = {"pairs": 72 * s.edges, "table and optimizer": whole}
-        host["a copy of them"] = max(whole, 2 * s.nodes * row)
+        host["copies of them"] = whole + 2 * s.nodes * row
         step = {"rows from the host": in_part * s.row_bytes}
         step["rows to the host"] = in_part * (s.row_bytes + 4)
 
