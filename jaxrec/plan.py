@@ -26,8 +26,8 @@ what the optimizer keeps of it has W bytes (4 D in SGD, 4 D + 4 in row-wise Adag
 * The device has the rows of 2 K + 2 batches: of K + 1 that come, of K that went and of the one
   between, where K steps are on their way (``AHEAD``); no table, no gradient of one and no edges.
 * A step gets M rows from the host, and gives it M rows and their numbers: M (2 W + 4) bytes.
-* The host has N rows, and as much again and twice the table (8 N D bytes) while a checkpoint is read
-  or written, and while the first table is made.
+* The host has N rows, and as much again and twice the table (8 N D bytes) while a checkpoint is
+  read or written and while the first table is made.
 """
 
 from collections.abc import Sequence
