@@ -17,6 +17,8 @@ from jaxrec.errors import InputError
 from jaxrec.files import parse_json, read_arrays, replacing
 
 VERSION = 1
+PARTED = "jaxrec data in parts"
+"""What the manifest of a folder of parts calls it (:mod:`jaxrec.parted`)."""
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray], sides: Mapping[str, Features]) -> str:
