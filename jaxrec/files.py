@@ -9,7 +9,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +133,23 @@ def write_npz(path: str | Path, arrays: dict[str, Any]) -> None:
 
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
+
+
+def write_npz_by_block(
+    path: str | Path, arrays: dict[str, tuple[int, Iterable[Any]]], dtype: str
+) -> None:
+    """An .npz file of arrays with one axis that come in pieces, whole or not at all.
+
+    Args:
+      arrays: how long each is, and its pieces.
+      dtype: of all.
+    """
+    import numpy as np
+
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name, (size, pieces) in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (size,)}
+                np.lib.format.write_array_header_1_0(file, header)
+                for piece in pieces:
+                    file.write(np.ascontiguousarray(piece, dtype).data)

@@ -17,7 +17,8 @@ negatives each and S that all share, on ``data`` x ``table`` = P x T devices, al
   there are layers); the gradients of these gathered over ``data``; the integers of the batch's
   pairs and private negatives summed over ``table``. A sum over T devices moves 2 (T - 1) / T of its
   size to each, as a ring does.
-* A host holds all pairs while it cuts the graph (72 bytes a pair), and the whole table once.
+* A host holds all pairs while it cuts the graph (72 bytes a pair), and the whole table once; where
+  the data lies in parts already, a part's arrays at a time instead of all pairs.
 """
 
 from collections.abc import Sequence
@@ -38,7 +39,7 @@ class Sizes:
 
     ``degrees`` are counted ones: pairs (degree, nodes) of users and of items; without them all
     users are taken to have the mean degree, and all items. ``got`` is X where the graph is cut
-    already.
+    already, ``parted`` whether it is cut on disk.
     """
 
     users: int
@@ -55,6 +56,7 @@ class Sizes:
     layer_bytes: int = 4
     buckets: bool = False
     sparse: bool = False
+    parted: bool = False
     degrees: Sequence[tuple[int, int]] | None = None
     got: int | None = None
 
@@ -152,7 +154,8 @@ def plan(s: Sizes) -> Plan:
         "places": 4 * s.nodes,
         "batch": 6 * in_part * row,
     }
-    host = {"pairs": 72 * s.edges, "table": s.nodes * row}
+    pairs = device["graph"] + device["pairs"] if s.parted else 72 * s.edges
+    host = {"pairs": pairs, "table": s.nodes * row}
     ring = 2 * others / s.table
     drawn = 4 * s.batch * (2 + s.negatives)
     step = {

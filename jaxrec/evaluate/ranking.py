@@ -5,8 +5,9 @@ function, mapped by ``jax.pmap`` in :class:`Evaluator` and as well by ``jax.shar
 here is as large as users times items, and nothing loops over users.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrec.data.dataset import Csr
+from jaxrec.data.dataset import Csr, ItemsByUser, union
 from jaxrec.errors import InputError
 from jaxrec.evaluate import metrics
 from jaxrec.evaluate.scorers import (
@@ -35,7 +36,6 @@ from jaxrec.evaluate.topk import (
     nan_error,
     rank,
     top_k,
-    union,
 )
 from jaxrec.graph.csr import DeviceCsr, contains
 
@@ -96,14 +96,24 @@ def rank_block(
 
 
 def judge(
-    ks: tuple[int, ...], best_rank_I: Int[Array, "I"], ranked: Ranked, block: Block
+    ks: tuple[int, ...],
+    best_rank_I: Int[Array, "I"],
+    ranked: Ranked,
+    block: Block,
+    over: str | None = None,
 ) -> tuple[Int[Array, "I"], BlockResult]:
-    """What :func:`rank_block` gives, of lists that are there already."""
+    """What :func:`rank_block` gives, of lists that are there already.
+
+    With ``over``, an axis of a mesh: a device of it has the relevant items of its part alone.
+    """
     n_relevant_B = jnp.diff(block.relevant.indptr_)
-    counted_B = n_relevant_B > 0
     relevant = DeviceCsr(jnp.asarray(block.relevant.indptr_), jnp.asarray(block.relevant.index_M))
     row_B = jnp.arange(len(n_relevant_B), dtype=jnp.int32)
     hit_BK = contains(relevant, row_B, ranked.item_BK)
+    if over is not None:
+        n_relevant_B, hits_BK = lax.psum((n_relevant_B, hit_BK.astype(jnp.int32)), over)
+        hit_BK = hits_BK > 0
+    counted_B = n_relevant_B > 0
     by_user = metrics.per_user(hit_BK, n_relevant_B, ks)
     sums_M = jnp.stack([by_user[key].sum(where=counted_B) for key in metrics.keys(ks)])
     listed_BK = counted_B[:, None] & (ranked.item_BK >= 0)
@@ -145,7 +155,8 @@ def _mapped(fn: ScoreFn, ks: tuple[int, ...], devices: tuple[Any, ...]) -> Calla
 class Evaluator:
     """Ranks all items for the users with a relevant one, on every local device.
 
-    The data goes to the devices once, and a score function is compiled once for a shape.
+    Data in memory goes to the devices once, that on disk by block and anew each time. A score
+    function is compiled once for a shape.
 
     Args:
       relevant: what should be found. An item both relevant and seen can only be missed.
@@ -162,8 +173,8 @@ class Evaluator:
 
     def __init__(
         self,
-        relevant: Csr,
-        seen: Csr,
+        relevant: ItemsByUser,
+        seen: ItemsByUser,
         ks: Sequence[int],
         n_items: int,
         *,
@@ -171,7 +182,7 @@ class Evaluator:
         block: int | None = None,
         devices: Sequence[Any] | None = None,
     ) -> None:
-        if len(relevant.indptr) != len(seen.indptr):
+        if len(relevant.degree) != len(seen.degree):
             raise ValueError("relevant and seen are of different numbers of users")
         self.ks = tuple(ks)
         self.n_items = n_items
@@ -189,16 +200,19 @@ class Evaluator:
         order_n = user_n[np.argsort(seen.degree[user_n], kind="stable")]
         padded = np.pad(order_n, (0, n_blocks * size - self.users), constant_values=-1)
         users_SB = padded.reshape(size, n_blocks).T
-        rows = zip(
-            users_SB, block_rows(seen, users_SB), block_rows(relevant, users_SB), strict=True
-        )
-        blocks = [Block(np.maximum(user, 0).astype(np.int32), *both) for user, *both in rows]
-        self._users_SB = users_SB
+        self._users_SB, self._seen = users_SB, seen
         self._allowed = None if allowed is None else self._put(allowed)
-        self._blocks = [
-            self._put(jax.tree.map(lambda *xs: np.stack(xs), *blocks[i : i + n_devices]), _AXIS)
-            for i in range(0, n_blocks, n_devices)
-        ]
+        in_memory = isinstance(relevant, Csr) and isinstance(seen, Csr)
+        self._blocks = list(self._made()) if in_memory else None
+
+    def _made(self) -> Iterator[Block]:
+        """Blocks of users, one for each device at a time, on the devices."""
+        users_SB, n_devices = self._users_SB, len(self._devices)
+        both = block_rows(self._seen, users_SB), block_rows(self._relevant, users_SB)
+        each = zip(users_SB, *both, strict=True)
+        while group := list(islice(each, n_devices)):
+            blocks = [Block(np.maximum(user, 0).astype(np.int32), *rows) for user, *rows in group]
+            yield self._put(jax.tree.map(lambda *xs: np.stack(xs), *blocks), _AXIS)
 
     def _put(self, tree: Any, *axes: str) -> Any:
         mesh = Mesh(np.array(self._devices), (_AXIS,))
@@ -229,7 +243,7 @@ class Evaluator:
         best_rank = self._put(unranked, _AXIS)
         results: list[BlockResult] = []
         nan_users = 0
-        for block in [*self._blocks, None]:
+        for block in chain(self._made() if self._blocks is None else self._blocks, [None]):
             if block is not None:
                 if should_stop is not None and should_stop():
                     return None
@@ -301,5 +315,5 @@ class Evaluator:
             user_n,
             hit_nK.sum(axis=1) / self._relevant.degree[user_n],
             np.bincount(item_nK[hit_nK], minlength=self.n_items),
-            np.bincount(self._relevant.indices, minlength=self.n_items),
+            self._relevant.item_counts(self.n_items),
         )

@@ -10,8 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrec.data.dataset import Csr
-from jaxrec.data.keys import distinct
+from jaxrec.data.dataset import Csr, ItemsByUser
 from jaxrec.errors import RunError
 from jaxrec.evaluate.scorers import TILES, ScoreFn, Scorer
 
@@ -28,17 +27,6 @@ _TILE = 2**14
 def empty_csr(n_users: int) -> Csr:
     """No items for any of U users: masks nothing."""
     return Csr(np.zeros(n_users + 1, np.int32), np.zeros(0, np.int32))
-
-
-def union(a: Csr, b: Csr) -> Csr:
-    """The items of either, user by user: e.g. train and validation, to be masked in test."""
-    n_users = len(a.indptr) - 1
-    user = np.concatenate([np.repeat(np.arange(n_users), csr.degree) for csr in (a, b)])
-    item = np.concatenate([a.indices, b.indices])
-    width = int(item.max(initial=0)) + 1
-    user, item = np.divmod(distinct(user * width + item), width)
-    indptr = np.searchsorted(user, np.arange(n_users + 1))
-    return Csr(indptr.astype(np.int32), item.astype(np.int32))
 
 
 class Rows(NamedTuple):
@@ -179,20 +167,27 @@ def block_size(n_items: int, users_a_device: int, device: Any) -> int:
     return max(min(fitting, users_a_device), 1)
 
 
-def take_rows(csr: Csr, user_n: np.ndarray) -> Csr:
+def take_rows(csr: ItemsByUser, user_n: np.ndarray) -> Csr:
     """The rows of ``csr`` at ``user_n``; -1 is an empty row."""
-    degree = np.where(user_n >= 0, csr.degree[user_n], 0)
-    indptr = np.append(0, np.cumsum(degree))
-    index = np.arange(indptr[-1]) + np.repeat(csr.indptr[user_n] - indptr[:-1], degree)
-    return Csr(indptr.astype(np.int32), csr.indices[index])
+    return csr.take(user_n)
 
 
-def block_rows(csr: Csr, users_SB: np.ndarray) -> Iterator[Rows]:
-    """One :class:`Rows` a block of users, all of one width (a power of two)."""
-    taken = [take_rows(csr, user_B) for user_B in users_SB]
-    width = 1 << max(len(rows.indices) for rows in taken).bit_length()
-    for rows in taken:
-        yield Rows(rows.indptr, np.pad(rows.indices, (0, width - len(rows.indices))))
+def row_width(longest: int) -> int:
+    """The width of :class:`Rows` of which the longest holds so many: a power of two."""
+    return 1 << longest.bit_length()
+
+
+def block_rows(csr: ItemsByUser, users_SB: np.ndarray) -> Iterator[Rows]:
+    """One :class:`Rows` a block of users, all of one width."""
+    degree_SB = np.where(users_SB >= 0, csr.degree[users_SB], 0)
+    width = row_width(int(degree_SB.sum(axis=1, dtype=np.int64).max()))
+    for user_B in users_SB:
+        yield as_rows(take_rows(csr, user_B), width)
+
+
+def as_rows(csr: Csr, width: int) -> Rows:
+    """All of its rows, padded to a width."""
+    return Rows(csr.indptr, np.pad(csr.indices, (0, width - len(csr.indices))))
 
 
 def nan_error(nan_users: int) -> RunError:

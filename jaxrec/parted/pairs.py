@@ -5,6 +5,7 @@ them and puts the rows into blocks of users on disk. Each block is then sorted, 
 itself. In memory are the ids, counts by id, and a block or so many rows of a file.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -243,7 +244,7 @@ class _Block:
     def sorted(self, spill: Spill, folder: Path) -> Sorted:
         sizes = len(self.user_ids), len(self.item_ids)
         parts = {name: self._flat(folder, name, sizes) for name in SPLITS}
-        shares_I, notes = np.zeros(sizes[1]), dict.fromkeys(("duplicate pairs", "left alone"), 0)
+        shares_I, notes = np.zeros(sizes[1]), Counter[str]()
         for n in range(len(spill)):
             for records in spill.take(n):
                 pairs = self.merged(records, notes)
@@ -269,9 +270,9 @@ class _Block:
             raise InputError(f"{self.src}: {len(parts['train']):,} pairs are more than 2^31 - 1")
         for side, count in zip(("users", "items"), parts["train"].counts, strict=True):
             notes[f"{side} without train pairs"] = int((count == 0).sum())
-        notes = {what: count for what, count in notes.items() if count}
+        found = {what: count for what, count in notes.items() if count}
         name = self.src.resolve().stem if self.src.is_file() else self.src.resolve().name
-        return Sorted(name, self.user_ids, self.item_ids, parts, shares_I, self.config, notes)
+        return Sorted(name, self.user_ids, self.item_ids, parts, shares_I, self.config, found)
 
     def _flat(self, folder: Path, name: str, sizes: tuple[int, int]) -> Flat:
         def column(role: str, dtype: type[np.generic]) -> Column:
@@ -285,7 +286,7 @@ class _Block:
         degrees = zeros(np.float64) if self.weighted else counts
         return Flat(column("user", np.int32), column("item", np.int32), weight, counts, degrees)
 
-    def merged(self, records: np.ndarray, notes: dict[str, int]) -> np.ndarray:
+    def merged(self, records: np.ndarray, notes: Counter[str]) -> np.ndarray:
         """Sorted by user and item, repeats merged, without what weighs nothing."""
         n_items = len(self.item_ids)
         key = records["user"].astype(np.int64) * n_items + records["item"]
@@ -323,6 +324,6 @@ class _Block:
         if self.config.name == "given":
             return pairs["label"]
         time = np.array(pairs["time"]) if self.timed else None
-        ends = (np.ascontiguousarray(pairs[role]) for role in ("user", "item"))
-        block = Dataset(*ends, self.user_ids, self.item_ids, time=time)
+        user, item = (np.ascontiguousarray(pairs[role]) for role in ("user", "item"))
+        block = Dataset(user, item, self.user_ids, self.item_ids, time=time)
         return labels(block, self.config, self.seed)

@@ -53,8 +53,11 @@ def partition_data(
     Raises:
       InputError: the source or the split cannot be used, or the folder not be written.
     """
-    if parts < 1 or rows < 1:
-        raise InputError(f"parts and rows must be at least 1, not {parts} and {rows}")
+    if parts < 2 or rows < 1:
+        raise InputError(
+            f"parts must be at least 2, and rows 1, not {parts} and {rows}; for one device "
+            "`jaxrec data import` reads the source"
+        )
     refuse_occupied(out)
     with replacing(Path(out).absolute()) as partial:
         partial.mkdir()
@@ -72,7 +75,7 @@ def partition_data(
         return folders.seal(partial, manifest | {"seed": seed})
 
 
-class _Needs(Sequence):
+class _Needs(Sequence[np.ndarray]):
     """The rows that a part needs of others, by owner; on disk."""
 
     def __init__(self, path: Path, row: np.ndarray, layout: Layout) -> None:
@@ -84,7 +87,7 @@ class _Needs(Sequence):
     def __len__(self) -> int:
         return len(self.counts)
 
-    def __getitem__(self, owner: Any) -> np.ndarray:
+    def __getitem__(self, owner: Any) -> Any:
         row = np.load(self._path, mmap_mode="r")
         return row[self._bounds[owner] : self._bounds[owner + 1]] - np.int32(owner * self._rows)
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,13 +16,14 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrec import hosts, models, optim, rowwise
 from jaxrec.config import Config
-from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.data.dataset import Counted, Dataset, ItemsByUser, union
 from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
-from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr, union
+from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr
 from jaxrec.evaluate.ratings import RatingEvaluator, RatingScale
 from jaxrec.evaluate.run import allowed_items
 from jaxrec.evaluate.scorers import scorer_of
+from jaxrec.files import write_npz
 from jaxrec.graph import partition
 from jaxrec.graph.bipartite import Bipartite, rating_levels
 from jaxrec.graph.pagerank import Window
@@ -31,7 +33,9 @@ from jaxrec.rowwise import RowOptimizer
 from jaxrec.train import frozen, mistakes, relayout, warm
 from jaxrec.train.batches import steps_per_epoch
 from jaxrec.train.checkpoint import Checkpoints
+from jaxrec.train.draw import Batch
 from jaxrec.train.examine import Examiner
+from jaxrec.train.known import counter
 from jaxrec.train.place import OneDevice
 from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_data
 from jaxrec.train.relayout import Rows
@@ -68,7 +72,7 @@ class Cadence:
         return cls(total, per_epoch, evaluate, checkpoint, log)
 
     @classmethod
-    def checked(cls, config: Config, train: Dataset, total: int | None) -> "Cadence":
+    def checked(cls, config: Config, train: Counted, total: int | None) -> "Cadence":
         """:meth:`of` a train part. Raises InputError where there is nothing to train on."""
         if train.n_edges == 0:
             raise InputError(f"{config.data}: no train pairs are left after filter and split")
@@ -304,7 +308,7 @@ class Problem(OneDevice):
             value[...] = array
         return model
 
-    def part(self, split: str) -> tuple[Csr, Csr]:
+    def part(self, split: str) -> tuple[ItemsByUser, ItemsByUser]:
         """What is relevant and what is masked: "train" masks nothing, "test" validation too."""
         train, validation = self.splits.train.csr(), self.splits.validation.csr()
         if split == "train":
@@ -313,16 +317,26 @@ class Problem(OneDevice):
             return validation, train
         return self.splits.test.csr(), union(train, validation)
 
+    def write_seen(self, run: Path) -> None:
+        """RUN/seen.npz: what each user had in train and validation."""
+        if hosts.first():
+            write_npz(run / "seen.npz", union(*(part.csr() for part in self.splits[:2]))._asdict())
+
+    @cached_property
+    def count_known(self) -> Callable[[Batch], np.ndarray]:
+        """Of a batch's negatives those that their user has in train, in validation, and all."""
+        return counter(*(part.csr() for part in self.splits[:2]))
+
     def evaluator(self, split: str) -> Evaluator | None:
         """The full ranking of a split, made once; None where the split holds no pairs."""
         if split not in self._evaluators:
             relevant, seen = self.part(split)
             self._evaluators[split] = None
-            if len(relevant.indices):
+            if relevant.degree.any():
                 self._evaluators[split] = self._ranking(split, relevant, seen)
         return self._evaluators[split]
 
-    def _ranking(self, split: str, relevant: Csr, seen: Csr) -> Evaluator:
+    def _ranking(self, split: str, relevant: ItemsByUser, seen: ItemsByUser) -> Evaluator:
         held_out = None if split == "train" else getattr(self.splits, split)
         return Evaluator(
             relevant,
@@ -381,6 +395,6 @@ def rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
     return optim.build(replace(config.optim, name=dense, sparse=None), steps)
 
 
-def new_model(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> models.Encoder:
+def new_model(config: Config, train: Counted, takes: Inputs, key: PRNGKeyArray) -> models.Encoder:
     sizes = train.n_users, train.n_items
     return models.build(config.model, *sizes, key, takes.sizes, takes.levels, takes.decodes)

@@ -105,7 +105,7 @@ CONFIGS = [
 @given(
     seed=st.integers(0, 2**32 - 1),
     size=st.integers(60, 200),
-    parts=st.integers(1, 5),
+    parts=st.integers(2, 5),
     rows=st.sampled_from([7, 40, 1000]),
     config=st.sampled_from(CONFIGS),
     weighted=st.booleans(),
@@ -218,8 +218,8 @@ def test_buckets_of_known_sizes_stand_for_those_of_other_parts():
         ({"split": SplitConfig("given")}, "gives no split; choose --split.name hashed"),
         ({"split": SplitConfig("leave-last-out")}, "needs a time column"),
         ({"split": SplitConfig("temporal", per_user=False)}, "give --split.test-time"),
-        ({"parts": 0}, "must be at least 1"),
-        ({"rows": 0}, "must be at least 1"),
+        ({"parts": 1}, "must be at least 2"),
+        ({"rows": 0}, "and rows 1"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_leaves_nothing(tmp_path, options, words):
