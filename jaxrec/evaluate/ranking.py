@@ -200,14 +200,17 @@ class Evaluator:
         order_n = user_n[np.argsort(seen.degree[user_n], kind="stable")]
         padded = np.pad(order_n, (0, n_blocks * size - self.users), constant_values=-1)
         users_SB = padded.reshape(size, n_blocks).T
-        self._users_SB, self._seen = users_SB, seen
+        self._users_SB = users_SB
+        self._seen: ItemsByUser | None = seen
         self._allowed = None if allowed is None else self._put(allowed)
-        in_memory = isinstance(relevant, Csr) and isinstance(seen, Csr)
-        self._blocks = list(self._made()) if in_memory else None
+        self._blocks: list[Block] | None = None
+        if isinstance(relevant, Csr) and isinstance(seen, Csr):
+            self._blocks, self._seen = list(self._made()), None
 
     def _made(self) -> Iterator[Block]:
         """Blocks of users, one for each device at a time, on the devices."""
         users_SB, n_devices = self._users_SB, len(self._devices)
+        assert self._seen is not None, "kept as blocks"
         both = block_rows(self._seen, users_SB), block_rows(self._relevant, users_SB)
         each = zip(users_SB, *both, strict=True)
         while group := list(islice(each, n_devices)):
