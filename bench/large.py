@@ -62,6 +62,7 @@ def main() -> None:
         assert resumed.status == 0
         timing, result = read_lines(folder / "timing.jsonl"), read_json(folder / "eval.json")
         newest = folder / "checkpoints" / str(max(stages.sealed(folder)))
+        written = [path.stat().st_mtime for path in newest.rglob("*")]
         size_of = {
             "checkpoint": sum(p.stat().st_size for p in newest.rglob("*")),
             "prepared data": sum(p.stat().st_size for p in data.rglob("*")),
@@ -82,7 +83,11 @@ def main() -> None:
         line(f"{name}: memory a pair", [stage.memory / args.pairs], "bytes")
     for name, found in size_of.items():
         line(f"{name}: size", [found / 1e9], "GB")
-    line("reading, partition and first table", took("initialise_seconds"), "s")
+    line("partition", took("partition_seconds"), "s")
+    line("first table", took("initialise_seconds"), "s")
+    line("checkpoint: writing and its sums", [max(written) - min(written)], "s")
+    ranked = f"all items for {result['users']:,} users and {result['train']['users']:,} of train"
+    line(f"ranking: {ranked}, two baselines", took("evaluate_seconds"), "s")
     line("compilation", took("compile_seconds"), "s")
     line("training step", [1 / rate for rate in took("steps_per_second")], "s")
 

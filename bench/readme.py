@@ -33,6 +33,7 @@ CASES = (
     "large",
     "mesh",
     "sample",
+    "sampled",
     "tables",
     "quality",
     "ratings",

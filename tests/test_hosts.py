@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from processes import environment
+from processes import contents, environment
 
 import jaxrec
 from jaxrec.config import MeshConfig
@@ -31,8 +31,8 @@ OPTIONS = [
 ]
 
 
-def launch(cwd: Path, *args: str) -> subprocess.Popen:
-    command = [sys.executable, str(LAUNCH), "2", *args]
+def launch(cwd: Path, *args: str, count: int = 2) -> subprocess.Popen:
+    command = [sys.executable, str(LAUNCH), str(count), *args]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     path = {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, cwd=cwd, env=environment() | path, **pipes)
@@ -50,16 +50,43 @@ def assert_same_run(found: jaxrec.Run, folder: Path) -> None:
     assert found.metrics == pytest.approx(metrics, abs=1e-6)
 
 
+def interrupted(process: subprocess.Popen) -> str:
+    """Send SIGTERM after the first steps; what it says as it ends."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("search step"):
+            process.send_signal(signal.SIGTERM)
+            break
+    _, told = process.communicate(timeout=200)
+    assert process.returncode == 143, told
+    return told
+
+
+def test_four_processes_train_as_one_and_resume_to_the_bits_of_an_unbroken_run(tmp_path):
+    synthetic.make(50, 41, 500, seed=3).save(tmp_path / "data")
+    options = [*OPTIONS, "--mesh.table", "4", "--train.epochs", "4"]
+    whole = launch(tmp_path, "train", "lightgcn", *options, count=4)
+    _, told = whole.communicate(timeout=200)
+    assert whole.returncode == 0, told
+    shutil.move(tmp_path / "run", tmp_path / "whole")
+    interrupted(launch(tmp_path, "train", "lightgcn", *options, count=4))
+    resumed = launch(tmp_path, "resume", "run", count=4)
+    _, told = resumed.communicate(timeout=200)
+    assert resumed.returncode == 0, told
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    config = json.loads((tmp_path / "whole" / "config.json").read_text())
+    config["mesh"]["table"] = 1
+    (tmp_path / "alone.json").write_text(json.dumps(config))
+    alone = jaxrec.train(
+        jaxrec.config.load(tmp_path / "alone.json"), run=tmp_path / "alone", quiet=True
+    )
+    assert_same_run(alone, tmp_path / "whole")
+
+
 def test_two_processes_stop_at_one_step_and_go_on_as_two_or_as_one(tmp_path):
     synthetic.make(50, 41, 500, seed=3).save(tmp_path / "data")
     first = launch(tmp_path, "train", "lightgcn", *OPTIONS)
-    assert first.stdout is not None
-    for line in first.stdout:
-        if line.startswith("search step"):
-            first.send_signal(signal.SIGTERM)
-            break
-    _, told = first.communicate(timeout=200)
-    assert first.returncode == 143, told
+    told = interrupted(first)
     assert "its checkpoint is written" in told
     assert not (tmp_path / "run" / "eval.json").exists()
     assert json.loads((tmp_path / "run" / "config.json").read_text())["mesh"]["coordinator"] is None

@@ -29,6 +29,28 @@ def empty_csr(n_users: int) -> Csr:
     return Csr(np.zeros(n_users + 1, np.int32), np.zeros(0, np.int32))
 
 
+def sample(degree_U: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """``most`` users, ascending, drawn evenly of those that have any items; all of them where there
+    are no more."""
+    user_n = np.flatnonzero(degree_U)
+    if len(user_n) <= most:
+        return user_n
+    return np.sort(np.random.default_rng(seed).choice(user_n, most, replace=False))
+
+
+def of_sample(csr: Csr, most: int, seed: int) -> Csr:
+    """``csr`` with the items of a :func:`sample` of users alone.
+
+    The same object where there are no more than that.
+    """
+    kept = sample(csr.degree, most, seed)
+    if len(kept) == (csr.degree > 0).sum():
+        return csr
+    user_U = np.full(len(csr.degree), -1)
+    user_U[kept] = kept
+    return csr.take(user_U)
+
+
 class Rows(NamedTuple):
     """The CSR rows of one block of users; ``index_M`` is padded beyond ``indptr_[B]``."""
 

@@ -175,6 +175,13 @@ class PartRows:
             self._degree = sum(counts, np.zeros(self.parted.manifest["users"], np.int64))
         return self._degree
 
+    def of_users(self, user_n: np.ndarray) -> "PartRows":
+        """For these users alone: the others' degree is 0, and theirs are not to be taken."""
+        made = PartRows(self.parted, self.splits, self.parts)
+        made._degree = np.zeros_like(self.degree)
+        made._degree[user_n] = self.degree[user_n]
+        return made
+
     def only(self, part: int) -> "PartRows":
         """Those of one part of the table."""
         return PartRows(self.parted, self.splits, (part,))

@@ -27,10 +27,11 @@ from jaxrec.graph.pagerank import Window
 from jaxrec.graph.partition import Partition, layout, node_order, partition
 from jaxrec.graph.spmm import Kernel, default_kernel
 from jaxrec.rowwise import RowOptimizer
+from jaxrec.train.cadence import Cadence
 from jaxrec.train.mesh_data import MeshData, Sizes, mesh_data
 from jaxrec.train.mesh_step import MeshStepper
 from jaxrec.train.prepare import Inputs, popularity
-from jaxrec.train.problem import Cadence, Problem, keys, new_model, optimizer, rest_optimizer
+from jaxrec.train.problem import Problem, keys, new_model, optimizer, rest_optimizer
 from jaxrec.train.relayout import Rows
 from jaxrec.train.state import Totals, TrainState, cleared
 from jaxrec.train.tables import TABLE as TABLE_NAME

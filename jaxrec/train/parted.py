@@ -20,6 +20,7 @@ from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import Evaluator
 from jaxrec.evaluate.sharded import PartEvaluator
+from jaxrec.evaluate.topk import sample
 from jaxrec.files import write_npz_by_block
 from jaxrec.graph import buckets
 from jaxrec.graph.buckets import Buckets
@@ -31,11 +32,12 @@ from jaxrec.parted.stored import Parted, PartRows, refuse_other_parts
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.runfolder import check_data
 from jaxrec.train.batches import Pairs
+from jaxrec.train.cadence import Cadence
 from jaxrec.train.draw import Batch
 from jaxrec.train.mesh_data import MeshData, Sizes
 from jaxrec.train.mesh_problem import MeshProblem, kernel_of
 from jaxrec.train.prepare import popularity
-from jaxrec.train.problem import Cadence, keys
+from jaxrec.train.problem import TRAIN_USERS, keys
 from jaxrec.train.task import UserTask, needs_pairs
 
 _USERS_AT_ONCE = 1 << 16
@@ -99,8 +101,11 @@ class PartedProblem(MeshProblem):
 
     def part(self, split: str) -> tuple[ItemsByUser, ItemsByUser]:
         """As in memory, of the parts of this process."""
-        seen = {"train": (), "validation": ("train",), "test": ("train", "validation")}[split]
-        return self.parted.rows(split), self.parted.rows(*seen)
+        relevant, seen = self.parted.rows(split), SPLITS[: SPLITS.index(split)]
+        if split == "train":
+            users = sample(relevant.degree, TRAIN_USERS, self.config.seed)
+            relevant = relevant.of_users(users)
+        return relevant, self.parted.rows(*seen)
 
     def _ranking(self, split: str, relevant: ItemsByUser, seen: ItemsByUser) -> Evaluator:
         assert isinstance(relevant, PartRows)

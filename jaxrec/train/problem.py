@@ -18,11 +18,11 @@ from jaxrec import hosts, models, optim, rowwise
 from jaxrec.config import Config
 from jaxrec.data.dataset import Counted, Dataset, ItemsByUser, union
 from jaxrec.data.split import Splits
-from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr
 from jaxrec.evaluate.ratings import RatingEvaluator, RatingScale
 from jaxrec.evaluate.run import allowed_items
 from jaxrec.evaluate.scorers import scorer_of
+from jaxrec.evaluate.topk import of_sample
 from jaxrec.files import write_npz
 from jaxrec.graph import partition
 from jaxrec.graph.bipartite import Bipartite, rating_levels
@@ -31,7 +31,7 @@ from jaxrec.graph.partition import node_order
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train import frozen, mistakes, relayout, warm
-from jaxrec.train.batches import steps_per_epoch
+from jaxrec.train.cadence import Cadence
 from jaxrec.train.checkpoint import Checkpoints
 from jaxrec.train.draw import Batch
 from jaxrec.train.examine import Examiner
@@ -41,51 +41,8 @@ from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_dat
 from jaxrec.train.relayout import Rows
 from jaxrec.train.state import TABLE, Stepper, TrainState
 
-
-@dataclass(frozen=True)
-class Cadence:
-    """When things happen, in steps of one phase; 0 stands for never but at the end.
-
-    ``train.epochs`` counts in epochs and then so do eval.every and checkpoint.every; with
-    ``train.steps`` all three count steps. Where not given, both are an epoch.
-    """
-
-    total: int
-    per_epoch: int
-    evaluate: int
-    checkpoint: int
-    log: int
-
-    @classmethod
-    def of(cls, config: Config, pairs: int, total: int | None = None) -> "Cadence":
-        """The cadence for E pairs; ``total`` replaces the configured length (refit)."""
-        per_epoch = steps_per_epoch(pairs, config.train.batch_size)
-        unit = per_epoch if config.train.steps is None else 1
-        steps = config.train.steps
-        configured = config.train.epochs * per_epoch if steps is None else steps
-        evaluate, checkpoint = (
-            per_epoch if every is None else every * unit
-            for every in (config.eval.every, config.checkpoint.every)
-        )
-        log = per_epoch if steps is None else evaluate or per_epoch
-        total = configured if total is None else total
-        return cls(total, per_epoch, evaluate, checkpoint, log)
-
-    @classmethod
-    def checked(cls, config: Config, train: Counted, total: int | None) -> "Cadence":
-        """:meth:`of` a train part. Raises InputError where there is nothing to train on."""
-        if train.n_edges == 0:
-            raise InputError(f"{config.data}: no train pairs are left after filter and split")
-        return cls.of(config, train.n_edges, total)
-
-    def due(self, every: int, step: int) -> bool:
-        """Whether something that happens each ``every`` steps, and at the end, is due."""
-        return step == self.total or (every > 0 and step > 0 and step % every == 0)
-
-    def next_boundary(self, step: int) -> int:
-        """The first step after ``step`` at which anything is due."""
-        periods = [p for p in (self.evaluate, self.checkpoint, self.log) if p > 0]
-        return min([self.total, *((step // p + 1) * p for p in periods)])
+TRAIN_USERS = 2**15
+"""Most users that are ranked for to see how well train is remembered."""
 
 
 @dataclass(frozen=True)
@@ -309,10 +266,15 @@ class Problem(OneDevice):
         return model
 
     def part(self, split: str) -> tuple[ItemsByUser, ItemsByUser]:
-        """What is relevant and what is masked: "train" masks nothing, "test" validation too."""
+        """What is relevant and what is masked: "train" masks nothing, "test" validation too.
+
+        Of train a sample of users does: to rank all items for each of a million would take longer
+        than many a run.
+        """
         train, validation = self.splits.train.csr(), self.splits.validation.csr()
         if split == "train":
-            return train, empty_csr(self.stepper.n_users)
+            some = of_sample(train, TRAIN_USERS, self.config.seed)
+            return some, empty_csr(self.stepper.n_users)
         if split == "validation":
             return validation, train
         return self.splits.test.csr(), union(train, validation)

@@ -53,7 +53,7 @@ def final_evaluation(
             return None
         results[split] = measured
     content = reported(config, results, {"metrics": {}, "baselines": {}, "users": 0})
-    content["train"] = {"metrics": results["train"]["metrics"]}
+    content["train"] = {name: results["train"][name] for name in ("metrics", "users")}
     if not config.loss.rates:
         content["false_negative_rate"] = false_negative_rate(problem)
     content["steps"] = outcome.steps

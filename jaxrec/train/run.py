@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import itertools
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -328,15 +329,17 @@ class _Session:
 
     def _finish(self, problem: Trainable, outcome: Outcome) -> Run:
         self.reporter.say("final evaluation over all items")
+        began = time.perf_counter()
         evaluation = self.task.evaluate(problem, outcome, self.watch)
         if evaluation is None:
             self._leave()
+        ranked = round(time.perf_counter() - began, 3)
         try:
             self.task.write(self.folder, problem, outcome, self.watch)
             if self.watch():
                 self._leave()
             self._record_final(problem, outcome, evaluation)
-            self.log.timing(outcome.end, event="finished")
+            self.log.timing(outcome.end, event="finished", evaluate_seconds=ranked)
             if hosts.first():
                 write_json(self.folder / "eval.json", evaluation)
                 self._show(evaluation)

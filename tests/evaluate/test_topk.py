@@ -8,6 +8,7 @@ from jaxrec.data.dataset import Csr
 from jaxrec.errors import RunError
 from jaxrec.evaluate import topk
 from jaxrec.evaluate.ranking import dot_scorer, popularity_scorer, random_scorer, top_k
+from jaxrec.evaluate.topk import of_sample
 
 
 def csr_of(rows: list[set[int]]) -> Csr:
@@ -140,3 +141,25 @@ def test_free_memory_is_of_this_machine():
 def test_block_size_keeps_within_bounds(items, low, high):
     assert low <= topk.block_size(items, 10**6, jax.devices()[0]) <= high
     assert topk.block_size(items, 20, jax.devices()[0]) == 20
+
+
+def test_a_sample_of_users_keeps_their_items_and_no_others():
+    rng = np.random.default_rng(0)
+    degree = rng.integers(0, 4, 200)
+    indptr = np.append(0, np.cumsum(degree)).astype(np.int32)
+    whole = Csr(indptr, rng.integers(0, 50, indptr[-1]).astype(np.int32))
+    with_items = int((degree > 0).sum())
+    assert of_sample(whole, with_items, 0) is whole
+    some = of_sample(whole, 20, 0)
+    kept = np.flatnonzero(some.degree)
+    assert len(kept) == 20
+    assert len(some.indptr) == len(whole.indptr)
+    for user in kept:
+        ours, theirs = (c.indices[c.indptr[user] : c.indptr[user + 1]] for c in (some, whole))
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(some.indptr, of_sample(whole, 20, 0).indptr)
+    assert (some.indptr != of_sample(whole, 20, 1).indptr).any()
+    # Those of the lower half of the ids are as likely as the others.
+    lower = [np.flatnonzero(of_sample(whole, 20, seed).degree) < 100 for seed in range(50)]
+    share = (degree[:100] > 0).sum() / with_items
+    assert abs(np.mean(lower) - share) < 0.06

@@ -29,6 +29,8 @@ from jaxrec.parted.stored import Parted
 from jaxrec.parted.write import partition_data
 from jaxrec.recommend import Recommender
 from jaxrec.runfolder import read_metrics
+from jaxrec.train import parted as parted_problems
+from jaxrec.train import problem as problems
 from jaxrec.train import results
 from jaxrec.train.parted import PartedTask, own_parts
 
@@ -97,7 +99,11 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("name", list(CHANGES))
-def test_a_run_is_to_the_bit_that_of_the_data_in_memory(source, parted, tmp_path, name):
+def test_a_run_is_to_the_bit_that_of_the_data_in_memory(
+    source, parted, tmp_path, name, monkeypatch
+):
+    for module in (problems, parted_problems):
+        monkeypatch.setattr(module, "TRAIN_USERS", 20)
     config = dataclasses.replace(CONFIG, **CHANGES[name])
     weighted = name == "weighted"
     data = jaxrec.read(source / "pairs.parquet", **import_options(weighted))
@@ -119,6 +125,8 @@ def test_a_run_is_to_the_bit_that_of_the_data_in_memory(source, parted, tmp_path
     assert found["metrics"] == pytest.approx(expected["metrics"], abs=1e-6)
     for baseline, metrics in expected["baselines"].items():
         assert found["baselines"][baseline] == pytest.approx(metrics, abs=1e-6)
+    assert found["train"]["metrics"] == pytest.approx(expected["train"]["metrics"], abs=1e-6)
+    assert found["train"]["users"] == expected["train"]["users"] == 20
     assert found["false_negative_rate"] == expected["false_negative_rate"]
 
 
