@@ -18,7 +18,8 @@ negatives each and S that all share, on ``data`` x ``table`` = P x T devices, al
   pairs and private negatives summed over ``table``. A sum over T devices moves 2 (T - 1) / T of its
   size to each, as a ring does.
 * A host holds all pairs while it cuts the graph (72 bytes a pair), and the whole table once; where
-  the data lies in parts already, a part's arrays at a time instead of all pairs.
+  the data lies in parts already, the arrays of a part instead of all pairs (the kernel buckets: of
+  the parts of all its devices).
 """
 
 from collections.abc import Sequence

@@ -41,6 +41,8 @@ class Arguments:
     """Negatives a pair."""
     optimizer: Literal["adam", "adamw", "adagrad", "sgd"] = "adam"
     mesh: Mesh = Mesh()
+    parted: bool = False
+    """The data lies in parts on disk, as `jaxrec data partition` writes it."""
     host_memory: str | None = None
     """Memory of a host, such as 2000GB, to be checked too."""
 
@@ -86,6 +88,7 @@ def plan(args: list[str]) -> None:
         data=data,
         table=table,
         optimizer=made.optimizer,
+        parted=made.parted,
         buckets=True,  # the kernel of accelerators
     )
     found = plans.plan(sizes)
