@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from jaxrec.errors import InputError
 
@@ -149,7 +149,14 @@ def write_npz_by_block(
     with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name, (size, pieces) in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-                header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (size,)}
-                np.lib.format.write_array_header_1_0(file, header)
+                write_npy_header(file, size, dtype)
                 for piece in pieces:
                     file.write(np.ascontiguousarray(piece, dtype).data)
+
+
+def write_npy_header(file: IO[bytes], size: int, dtype: Any) -> None:
+    """What comes first in an .npy file of one axis; its values come next, as they are."""
+    import numpy as np
+
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (size,)}
+    np.lib.format.write_array_header_1_0(file, header)

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxrec.files import write_npy_header
+
 
 def blocks(count: np.ndarray, rows: int) -> np.ndarray:
     """Where to cut keys 0, 1, ... with so many records each into blocks of at most ``rows``
@@ -75,6 +77,30 @@ class Column:
         """The values from ``start`` up to ``stop``, or to the end where that comes first."""
         count = max(min(stop, len(self)) - start, 0)
         return np.fromfile(self._path, self._dtype, count, offset=start * self._dtype.itemsize)
+
+
+class Array:
+    """A new .npy file of one axis, written from its front to its end.
+
+    Not through a memory map: on a full disk that would end the process without a word.
+    """
+
+    def __init__(self, path: Path, size: int, dtype: type[np.generic] = np.int32) -> None:
+        self._path, self._dtype, self._left = path, dtype, size
+        with path.open("wb") as file:
+            write_npy_header(file, size, dtype)
+
+    def append(self, x: np.ndarray) -> None:
+        """Write the next values; they are cast."""
+        self._left -= len(x)
+        with self._path.open("ab") as file:
+            x.astype(self._dtype, copy=False).tofile(file)
+
+    def fill(self, value: int = 0, rows: int = 1 << 20) -> None:
+        """Write this value up to the end."""
+        assert self._left >= 0
+        for first, last in stretches(0, self._left, rows):
+            self.append(np.full(last - first, value, self._dtype))
 
 
 def stretches(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:

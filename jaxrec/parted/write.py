@@ -1,8 +1,7 @@
 """Sorted pairs on disk to a folder a part: what the device of that part needs, and nothing else.
 
 The arrays are those of :func:`jaxrec.graph.partition.partition` and of a mesh's train data, to the
-bit. In memory are numbers of every user and item, and a block of pairs; arrays over pairs are
-written through memory maps.
+bit. In memory are numbers of every user and item, and a block of pairs.
 """
 
 import tempfile
@@ -22,7 +21,7 @@ from jaxrec.graph.bipartite import symmetric_weights
 from jaxrec.graph.partition import Exchange, Layout, Sending, cut, layout_of, traffic
 from jaxrec.parted import layout as folders
 from jaxrec.parted.pairs import Flat, Sorted, read_pairs
-from jaxrec.parted.spill import Spill, blocks, stretches
+from jaxrec.parted.spill import Array, Spill, blocks, stretches
 
 ROWS = 1 << 22
 """Rows that are in memory at once where nothing else is said."""
@@ -193,17 +192,16 @@ class _Cut:
         by_item = Spill(
             *(self.work / f"by-item-{part}", _PAIR, "item", blocks(count_I, self.rows) + first)
         )
-        written = [0] * len(folders.SPLITS)
         degree_U = [np.zeros(self.n_users, np.int32) for _ in folders.SPLITS]
+        sizes = [int(self.made.parts[n].counts[1][first:last].sum()) for n in folders.SPLITS]
         items = [
-            _array(folder / f"{name}_items", int(self.made.parts[name].counts[1][first:last].sum()))
-            for name in folders.SPLITS
+            Array(folder / f"{name}_items.npy", size)
+            for name, size in zip(folders.SPLITS, sizes, strict=True)
         ]
         for records in by_part.take(part, self.rows):
             for number, item_P in enumerate(items):
                 own = records[records["split"] == number]
-                item_P[written[number] : written[number] + len(own)] = own["item"]
-                written[number] += len(own)
+                item_P.append(own["item"])
                 np.add.at(degree_U[number], own["user"], 1)
             by_item.add(records[records["split"] == 0])
         for name, degree in zip(folders.SPLITS, degree_U, strict=True):
@@ -228,20 +226,22 @@ class _Cut:
     ) -> _Needs:
         """The part's graph, its senders still rows of the whole table; the rows that it needs."""
         rows = self.layout.rows
-        sender_E, receiver_E = (_array(folder / name, most) for name in ("senders", "receivers"))
-        weight_E = _array(folder / "edges", most, np.float32)
+        kinds = {"senders": np.int32, "receivers": np.int32, "edges": np.float32}
+        columns = [Array(folder / f"{name}.npy", most, kind) for name, kind in kinds.items()]
         needed_S, at = np.zeros(self.layout.size, bool), 0
         weighted = self.train.weight is not None
         for sender, receiver, weight in self._edges(part, by_item):
-            here = slice(at, at + len(sender))
-            sender_E[here], receiver_E[here] = sender, receiver - part * rows
             weight = weight.astype(np.float64) if weighted else None
-            weight_E[here] = symmetric_weights(sender, receiver, weight, self.degree_S)
+            normalised = symmetric_weights(sender, receiver, weight, self.degree_S)
+            found = sender, receiver - part * rows, normalised
+            for column, values in zip(columns, found, strict=True):
+                column.append(values)
             needed_S[sender] = True
             self.apart += int((sender // rows != part).sum())
             at += len(sender)
         assert at == edges[part]
-        receiver_E[at:] = rows
+        for column, value in zip(columns, (0, rows, 0), strict=True):
+            column.fill(value)
         own = slice(part * rows, (part + 1) * rows)
         degree_R = self.layout.padded(np.concatenate(self.train.counts))[own]
         small = {
@@ -263,7 +263,7 @@ class _Cut:
         columns = {"user": np.int32, "item": np.int32}
         columns |= {} if train.weight is None else {"weight": np.float32}
         for role, dtype in columns.items():
-            self._copy(folder / f"pairs_{role}", role, part * width, width, width, dtype)
+            self._copy(folder / f"pairs_{role}.npy", role, part * width, width, width, dtype)
         active = np.flatnonzero(count_U)
         for name, array in (("pairs_indptr", self.indptr), ("pairs_active", active)):
             size = -(-len(array) // parts)
@@ -278,16 +278,17 @@ class _Cut:
         np.save(folder / "known_indptr.npy", indptr)
         np.save(folder / "known_users.npy", np.array([first, last], np.int32))
         n_known = int(own[-1] - own[0])
-        self._copy(folder / "known_items", "item", int(own[0]), n_known, most, np.int32)
+        self._copy(folder / "known_items.npy", "item", int(own[0]), n_known, most, np.int32)
 
     def _copy(
         self, path: Path, role: str, start: int, count: int, size: int, dtype: type[np.generic]
     ) -> None:
         """A stretch of a column of the train pairs, zeros behind it."""
-        made, stop = _array(path, size, dtype), min(start + count, len(self.train))
+        made, stop = Array(path, size, dtype), min(start + count, len(self.train))
         column = getattr(self.train, role)
         for first, last in stretches(start, stop, self.rows):
-            made[first - start : last - start] = column.read(first, last)
+            made.append(column.read(first, last))
+        made.fill()
 
     def _write_exchange(
         self, folder: Path, part: int, sending: Sending, needs: list[_Needs], edges: int
@@ -300,8 +301,3 @@ class _Cut:
         for first, last in stretches(0, edges, self.rows):
             sender = np.array(sender_E[first:last])
             sender_E[first:last] = sending.renamed(sender, part, own, self.layout.rows)
-
-
-def _array(path: Path, size: int, dtype: type[np.generic] = np.int32) -> np.ndarray:
-    """A new memory-mapped array of zeros, ``path``.npy."""
-    return np.lib.format.open_memmap(f"{path}.npy", mode="w+", dtype=dtype, shape=(size,))
