@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from jaxrec.errors import InputError
 
@@ -154,7 +154,19 @@ def write_npz_by_block(
                     file.write(np.ascontiguousarray(piece, dtype).data)
 
 
-def write_npy_header(file: IO[bytes], size: int, dtype: Any) -> None:
+def write_npy(path: Path, array: Any) -> None:
+    """An .npy file. Unlike ``np.save`` it raises OSError also where the disk has no room for the
+    last 4 KiB: NumPy's own writes lose that error."""
+    import numpy as np
+
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)
+
+
+def write_npy_header(file: Any, size: int, dtype: Any) -> None:
     """What comes first in an .npy file of one axis; its values come next, as they are."""
     import numpy as np
 

@@ -15,7 +15,7 @@ from jaxrec.config import SplitConfig
 from jaxrec.data.formats.columns import Columns
 from jaxrec.data.prepared import refuse_occupied
 from jaxrec.errors import InputError
-from jaxrec.files import replacing
+from jaxrec.files import replacing, write_npy
 from jaxrec.graph import buckets
 from jaxrec.graph.bipartite import symmetric_weights
 from jaxrec.graph.partition import Exchange, Layout, Sending, cut, layout_of, traffic
@@ -78,7 +78,7 @@ class _Needs(Sequence[np.ndarray]):
     """The rows that a part needs of others, by owner; on disk."""
 
     def __init__(self, path: Path, row: np.ndarray, layout: Layout) -> None:
-        np.save(path, row)
+        write_npy(path, row)
         self._path, self._rows = path, layout.rows
         self._bounds = np.searchsorted(row, np.arange(layout.parts + 1) * layout.rows)
         self.counts = np.diff(self._bounds)
@@ -87,7 +87,7 @@ class _Needs(Sequence[np.ndarray]):
         return len(self.counts)
 
     def __getitem__(self, owner: Any) -> Any:
-        row = np.load(self._path, mmap_mode="r")
+        row = np.load(self._path, mmap_mode="r", allow_pickle=False)
         return row[self._bounds[owner] : self._bounds[owner + 1]] - np.int32(owner * self._rows)
 
 
@@ -137,7 +137,7 @@ class _Cut:
             path.stem: [array.dtype.str, list(array.shape)]
             for path in sorted((self.out / folders.part_folder(0)).glob("*.npy"))
             if not path.stem.startswith(folders.SPLITS)
-            for array in (np.load(path, mmap_mode="r"),)
+            for array in (np.load(path, mmap_mode="r", allow_pickle=False),)
         }
         return {
             "name": made.name,
@@ -165,7 +165,7 @@ class _Cut:
             for side, count in zip(("users", "items"), part.counts, strict=True):
                 shared[f"{name}_{side}"] = count
         for name, array in shared.items():
-            np.save(self.out / f"{name}.npy", array, allow_pickle=False)
+            write_npy(self.out / f"{name}.npy", array)
 
     def _records(self, part: Flat, number: int, start: int, stop: int) -> Iterator[np.ndarray]:
         """Pairs of a part of the split, so many at a time."""
@@ -206,7 +206,7 @@ class _Cut:
             by_item.add(records[records["split"] == 0])
         for name, degree in zip(folders.SPLITS, degree_U, strict=True):
             indptr = np.append(0, np.cumsum(degree, dtype=np.int64)).astype(np.int32)
-            np.save(folder / f"{name}_indptr.npy", indptr)
+            write_npy(folder / f"{name}_indptr.npy", indptr)
         return by_item
 
     def _edges(self, part: int, by_item: Spill) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
@@ -251,7 +251,7 @@ class _Cut:
             "n_edge": np.array([at], np.int32),
         }
         for name, array in small.items():
-            np.save(folder / f"{name}.npy", array)
+            write_npy(folder / f"{name}.npy", array)
         needed_S[own] = False
         row = np.flatnonzero(needed_S).astype(np.int32)
         return _Needs(self.work / f"needs-{part}.npy", row, self.layout)
@@ -268,15 +268,15 @@ class _Cut:
         for name, array in (("pairs_indptr", self.indptr), ("pairs_active", active)):
             size = -(-len(array) // parts)
             own = array[part * size : (part + 1) * size]
-            np.save(folder / f"{name}.npy", np.pad(own, (0, size - len(own))).astype(np.int32))
+            write_npy(folder / f"{name}.npy", np.pad(own, (0, size - len(own))).astype(np.int32))
         bounds = cut(count_U + 1, parts)
         first, last = (int(bound) for bound in bounds[part : part + 2])
         own = self.indptr[first : last + 1]
         most_users = int(np.diff(bounds).max()) + 1
         most = int(np.diff(self.indptr[bounds]).max())
         indptr = np.pad(own - own[0], (0, most_users - len(own)), mode="edge").astype(np.int32)
-        np.save(folder / "known_indptr.npy", indptr)
-        np.save(folder / "known_users.npy", np.array([first, last], np.int32))
+        write_npy(folder / "known_indptr.npy", indptr)
+        write_npy(folder / "known_users.npy", np.array([first, last], np.int32))
         n_known = int(own[-1] - own[0])
         self._copy(folder / "known_items.npy", "item", int(own[0]), n_known, most, np.int32)
 
@@ -295,8 +295,8 @@ class _Cut:
     ) -> None:
         """The rows to send, and senders as rows of what the exchange gives."""
         for n, row in enumerate(sending.rows_of(part, needs)):
-            np.save(folder / f"send_{n}.npy", row)
-        sender_E = np.load(folder / "senders.npy", mmap_mode="r+")
+            write_npy(folder / f"send_{n}.npy", row)
+        sender_E = np.load(folder / "senders.npy", mmap_mode="r+", allow_pickle=False)
         own = [needs[part][owner] for owner in range(len(needs))]
         for first, last in stretches(0, edges, self.rows):
             sender = np.array(sender_E[first:last])

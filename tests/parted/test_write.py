@@ -1,5 +1,7 @@
 """A folder of parts: the arrays are those that are made in memory, and what was in memory."""
 
+import resource
+
 import jax
 import numpy as np
 import polars as pl
@@ -245,6 +247,19 @@ def test_the_command_says_what_it_wrote_and_only_a_mesh_takes_it(tmp_path, capsy
         read(out)
     with pytest.raises(InputError, match="exists already"):
         data(["partition", *told, "shown=0"])
+
+
+def test_a_disk_that_takes_no_more_is_told_in_words_and_nothing_is_left(tmp_path):
+    random_frame(0, 200, texts=False).write_parquet(tmp_path / "pairs.parquet")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (600, 2500):  # of a file: while pairs are read, and while parts are written
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(InputError, match="cannot be written"):
+                partition_data(tmp_path / "pairs.parquet", tmp_path / "out", 2, rows=20)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert [path.name for path in tmp_path.iterdir()] == ["pairs.parquet"]
 
 
 def test_faults_of_the_source_are_named(tmp_path):
