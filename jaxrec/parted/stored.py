@@ -210,7 +210,10 @@ class PartRows:
 def refuse_other_parts(parted: Parted, table: int) -> None:
     """Raise InputError unless a mesh has as many parts of the table."""
     if table != parted.n_parts:
+        anew = f"cut the source anew: --parts {table}"
+        if table == 1:
+            anew = "`jaxrec data import` the source for one device"
         raise InputError(
             f"{parted.folder}: is cut into {parted.n_parts} parts, and mesh.table is {table}; give "
-            f"--mesh.table {parted.n_parts}, or cut the source anew: --parts {table}"
+            f"--mesh.table {parted.n_parts}, or {anew}"
         )

@@ -188,7 +188,7 @@ def test_evaluate_reads_blocks_of_users_to_the_same_metrics(finished):
     ("changes", "words"),
     [
         ({"mesh": MeshConfig(table=2)}, "cut into 3 parts, and mesh.table is 2"),
-        ({"mesh": MeshConfig()}, "give --mesh.table 3"),
+        ({"mesh": MeshConfig()}, "--mesh.table 3, or `jaxrec data import` the source"),
         ({"mesh": MeshConfig(table=3, order="locality")}, "mesh.order locality"),
         ({"mesh": MeshConfig(table=3, exchange="all_gather")}, "mesh.exchange all_gather"),
         ({"split": SplitConfig("hashed", test=0.3)}, "split.name hashed as it is asked for"),
