@@ -267,6 +267,9 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
         length=how.walk_length,
         key=walk_key(key),
     )
+    if how.init != "spectral" and not config.negatives.hard:
+        # What only products over all edges read; of a large graph a quarter of all there is.
+        graph = graph._replace(graph=graph.graph._replace(edges=None, receivers=None))
     return graph._replace(neighbors=near)
 
 
