@@ -45,13 +45,14 @@ WHOLE += ("--optim.schedule", "linear")
 BPR = ("--train.batch-size", "8192", "--optim.learning-rate", "0.01", "--train.l2", "0.02")
 BPR += ("--negatives.name", "uniform", "--model.init", "spectral", "--train.epochs", "8", *WHOLE)
 DYNAMIC = ("mf", *BPR, "--negatives.candidates", "32")
-PINSAGE = ("pinsage", "--model.layers", "1", "--model.fan-outs", "10", "--model.hidden-dim", "128")
-PINSAGE += ("--model.init", "spectral", "--model.matrices", "linear", "--loss.temperature", "0.1")
-PINSAGE += ("--model.biases", "--optim.rest-rate", "0.1", "--train.l2", "0.02")
+PINSAGE = ("pinsage", "--model.layers", "2", "--model.fan-outs", "8", "4", "--model.hidden-dim")
+PINSAGE += ("128", "--model.neighbors", "uniform", "--model.init", "spectral")
+PINSAGE += ("--model.matrices", "linear", "--loss.temperature", "0.1", "--negatives.count", "1024")
+PINSAGE += ("--optim.learning-rate", "0.01", "--optim.rest-rate", "0.02", "--train.l2", "0.001")
 PINSAGE += ("--train.batch-size", "8192", "--train.epochs", "3", *WHOLE)
 MODELS = {
     "MF, BPR": DYNAMIC,
-    "NGCF": ("ngcf", "--train.epochs", "8", *WHOLE),
+    "NGCF": ("ngcf", "--train.epochs", "16", *WHOLE),
     "GC-MC": ("gcmc", "--train.epochs", "8", *WHOLE),
     "PinSAGE": PINSAGE,
 }

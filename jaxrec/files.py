@@ -9,7 +9,7 @@ import tokenize
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +133,42 @@ def write_npz(path: str | Path, arrays: dict[str, Any]) -> None:
 
     with replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
+
+
+def write_npz_by_block(
+    path: str | Path, arrays: dict[str, tuple[int, Iterable[Any]]], dtype: str
+) -> None:
+    """An .npz file of arrays with one axis that come in pieces, whole or not at all.
+
+    Args:
+      arrays: how long each is, and its pieces.
+      dtype: of all.
+    """
+    import numpy as np
+
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name, (size, pieces) in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                write_npy_header(file, size, dtype)
+                for piece in pieces:
+                    file.write(np.ascontiguousarray(piece, dtype).data)
+
+
+def write_npy(path: Path, array: Any) -> None:
+    """An .npy file. Unlike ``np.save`` it raises OSError also where the disk has no room for the
+    last 4 KiB: NumPy's own writes lose that error."""
+    import numpy as np
+
+    array = np.ascontiguousarray(array)
+    with path.open("wb") as file:
+        header = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(array.data)
+
+
+def write_npy_header(file: Any, size: int, dtype: Any) -> None:
+    """What comes first in an .npy file of one axis; its values come next, as they are."""
+    import numpy as np
+
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (size,)}
+    np.lib.format.write_array_header_1_0(file, header)

@@ -101,3 +101,10 @@ def made_by_first(make: Callable[[], Path], named: str | Path | None) -> Path:
     made = make() if first() else Path(named)
     barrier("folder")
     return made
+
+
+def total(numbers: np.ndarray) -> np.ndarray:
+    """The sums of all processes' numbers, which int32 can count."""
+    if not several():
+        return numbers
+    return np.asarray(multihost_utils.process_allgather(numbers.astype(np.int32))).sum(axis=0)

@@ -17,7 +17,9 @@ negatives each and S that all share, on ``data`` x ``table`` = P x T devices, al
   there are layers); the gradients of these gathered over ``data``; the integers of the batch's
   pairs and private negatives summed over ``table``. A sum over T devices moves 2 (T - 1) / T of its
   size to each, as a ring does.
-* A host holds all pairs while it cuts the graph (72 bytes a pair), and the whole table once.
+* A host holds all pairs while it cuts the graph (72 bytes a pair), and the whole table once; where
+  the data lies in parts already, the arrays of a part instead of all pairs (the kernel buckets: of
+  the parts of all its devices).
 
 With the table in the host's memory (one device, no layers, row-sparse updates), of which a row with
 what the optimizer keeps of it has W bytes (4 D in SGD, 4 D + 4 in row-wise Adagrad, 8 D in Adagrad,
@@ -51,7 +53,8 @@ class Sizes:
 
     ``degrees`` are counted ones: pairs (degree, nodes) of users and of items; without them all
     users are taken to have the mean degree, and all items. ``got`` is X where the graph is cut
-    already. With ``host`` the table lies in the host's memory.
+    already, ``parted`` whether it is cut on disk. With ``host`` the table lies in the host's
+    memory.
     """
 
     users: int
@@ -68,6 +71,7 @@ class Sizes:
     layer_bytes: int = 4
     buckets: bool = False
     sparse: bool = False
+    parted: bool = False
     degrees: Sequence[tuple[int, int]] | None = None
     got: int | None = None
     host: bool = False
@@ -173,7 +177,8 @@ def plan(s: Sizes) -> Plan:
         "places": 4 * s.nodes,
         "batch": 6 * in_part * row,
     }
-    host = {"pairs": 72 * s.edges, "table": s.nodes * row}
+    pairs = device["graph"] + device["pairs"] if s.parted else 72 * s.edges
+    host = {"pairs": pairs, "table": s.nodes * row}
     ring = 2 * others / s.table
     drawn = 4 * s.batch * (2 + s.negatives)
     step = {
@@ -215,7 +220,7 @@ def fits(n_bytes: int, memory: int) -> bool:
 
 def _by_host(s: Sizes, device_bytes: int, host_bytes: int | None) -> str:
     """What to say of the host's memory where a device lacks room and the host has it."""
-    if s.host or s.layers > 0 or s.optimizer not in _NUMBERS:
+    if s.host or s.parted or s.layers > 0 or s.optimizer not in _NUMBERS:
         return ""
     made = plan(replace(s, data=1, table=1, got=None, sparse=True, host=True))
     needs = sum(made.host.values())

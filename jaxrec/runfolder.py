@@ -1,12 +1,11 @@
 """Reading a run folder, and plain words where something in it is missing or damaged."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxrec.data.dataset import Csr, Dataset
-from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.data.dataset import Csr
 from jaxrec.errors import InputError
 from jaxrec.files import parse_json, read_arrays
 
@@ -232,7 +231,14 @@ def read_metrics(path: Path, size: int | None = None) -> list[dict[str, Any]]:
 _TEXTS = ("split", "phase")
 
 
-def check_data(run: Path, data: Dataset | ItemGraph) -> None:
+@runtime_checkable
+class Fingerprinted(Protocol):
+    """Data, as far as it can be told from other data."""
+
+    def fingerprint(self) -> str: ...
+
+
+def check_data(run: Path, data: Fingerprinted) -> None:
     """Refuse data that is not what the run began with.
 
     Raises:

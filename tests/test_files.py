@@ -1,13 +1,14 @@
 """Files that are not what their names say, and what is told of them."""
 
 import io
+import resource
 import zipfile
 
 import numpy as np
 import pytest
 
 from jaxrec.errors import InputError
-from jaxrec.files import parse_json, read_arrays
+from jaxrec.files import parse_json, read_arrays, write_npy
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -76,3 +77,24 @@ def test_an_error_is_two_plain_lines_whatever_it_quotes():
     assert len(long) < 700
     assert long.startswith("file: AAA")
     assert long.endswith("AAA; mend it")
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.arange(5, dtype=np.int32), np.zeros((0,), np.float32), np.array(["a", "éß"]), np.eye(3).T],
+    ids=["numbers", "none", "texts", "two axes"],
+)
+def test_an_array_is_written_as_numpy_writes_it(tmp_path, array):
+    write_npy(tmp_path / "ours.npy", array)
+    np.save(tmp_path / "theirs.npy", np.ascontiguousarray(array))
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
+
+
+def test_a_small_array_that_has_no_room_is_an_error(tmp_path):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_npy(tmp_path / "x.npy", np.arange(100))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

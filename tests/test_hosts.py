@@ -12,12 +12,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from processes import contents, environment
 
 import jaxrec
 from jaxrec.config import MeshConfig
 from jaxrec.data import synthetic
+from jaxrec.parted.write import partition_data
 from jaxrec.train.checkpoint import read_manifest
 
 LAUNCH = Path(__file__).parents[1] / "scripts" / "launch_local.py"
@@ -102,6 +104,40 @@ def test_two_processes_stop_at_one_step_and_go_on_as_two_or_as_one(tmp_path):
         jaxrec.config.load(tmp_path / "alone.json"), run=tmp_path / "alone", quiet=True
     )
     assert_same_run(unbroken, tmp_path / "run")
+
+
+def test_a_process_opens_the_parts_of_its_own_devices_alone(tmp_path, launch_local):
+    """Each has a copy of the data without the other's part; together they leave what one process
+    with all of it leaves."""
+    data = synthetic.make(50, 41, 500, seed=3)
+    frame = pl.DataFrame({"user": data.user_ids[data.user], "item": data.item_ids[data.item]})
+    frame.write_parquet(tmp_path / "pairs.parquet")
+    partition_data(tmp_path / "pairs.parquet", tmp_path / "whole", 2)
+    options = [
+        *("train", "lightgcn", "--data", "data", "--model.dim", "4", "--model.layers", "2"),
+        *("--train.epochs", "3", "--train.batch-size", "32", "--mesh.table", "2"),
+        *("--checkpoint.every", "1", "--run", str(tmp_path / "run")),
+    ]
+    where = ["--mesh.coordinator", f"127.0.0.1:{launch_local.free_port()}", "--mesh.processes", "2"]
+    processes = []
+    for n in range(2):
+        home = tmp_path / f"host-{n}"
+        shutil.copytree(tmp_path / "whole", home / "data")
+        shutil.rmtree(home / "data" / f"part-{1 - n:05d}")
+        command = [sys.executable, "-m", "jaxrec", *options, *where, "--mesh.process-id", str(n)]
+        path = environment() | {"PYTHONPATH": str(ROOT)}
+        processes.append(subprocess.Popen(command, cwd=home, env=path, stdout=subprocess.DEVNULL))
+    assert launch_local.supervise(processes) == 0
+    assert not (tmp_path / "run" / ".seen").exists()
+    config = jaxrec.config.load(tmp_path / "run" / "config.json")
+    alone = jaxrec.train(config, data=tmp_path / "whole", run=tmp_path / "alone", quiet=True)
+    assert_same_run(alone, tmp_path / "run")
+    with np.load(alone.folder / "seen.npz") as ours, np.load(tmp_path / "run/seen.npz") as theirs:
+        for name in ("indptr", "indices"):
+            np.testing.assert_array_equal(ours[name], theirs[name])
+    stored = json.loads((tmp_path / "run" / "eval.json").read_text())
+    for name in ("false_negative_rate", "validation", "baselines"):
+        assert alone.evaluation[name] == stored[name]
 
 
 @pytest.fixture

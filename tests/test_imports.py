@@ -23,12 +23,13 @@ MAY = {
     "data": set(),
     "hashing": set(),
     "graph": {"data", "hashing"},
+    "parted": {"data", "graph"},
     "models": {"graph", "hashing"},
     "losses": set(),
     "negatives": {"graph"},
     "optim": set(),
     "rowwise": {"optim"},
-    "evaluate": {"models", "graph", "data", "hashing", "runfolder", "compilation"},
+    "evaluate": {"models", "graph", "data", "parted", "hashing", "runfolder", "compilation"},
     "runfolder": {"data"},
     "compilation": {"runfolder"},
     "log": {"runfolder"},
@@ -41,11 +42,12 @@ MAY = {
     "train": {
         *("plan", "hosts"),
         *("data", "graph", "models", "losses", "negatives", "optim", "rowwise", "evaluate"),
-        *("log", "runfolder", "report", "presets", "compilation", "hashing", "doctor"),
+        *("parted", "log", "runfolder", "report", "presets", "compilation", "hashing", "doctor"),
     },
     "cli": {
         "plan",
         *("data", "graph", "evaluate", "log", "presets", "recommend", "export", "report"),
+        "parted",
         *("train", "runfolder", "lists", "doctor"),
     },
 }

@@ -6,6 +6,7 @@ import math
 
 import jax
 import numpy as np
+import polars as pl
 import pytest
 from processes import jaxrec
 
@@ -14,6 +15,7 @@ from jaxrec.config import Config, MeshConfig, ModelConfig, NegativesConfig, Opti
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
+from jaxrec.parted.write import partition_data
 from jaxrec.train.host_problem import HostProblem
 from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.mesh_traffic import moved
@@ -45,6 +47,16 @@ def on_one_device(tree) -> int:
         return math.prod(x.sharding.shard_shape(x.shape)) * x.dtype.itemsize
 
     return sum(map(one, jax.tree.leaves(tree)))
+
+
+def test_a_host_reads_of_a_part_what_the_plan_says(tmp_path):
+    train = random_splits(300, 200, 9000).train
+    frame = pl.DataFrame({"user": train.user, "item": train.item})
+    frame.write_parquet(tmp_path / "pairs.parquet")
+    manifest = partition_data(tmp_path / "pairs.parquet", tmp_path / "parts", 4)
+    read = sum(np.empty(shape, kind).nbytes for kind, shape in manifest["arrays"].values())
+    sizes = plans.Sizes(300, 200, manifest["pairs"]["train"], table=4, parted=True)
+    assert plans.plan(sizes).host["pairs"] == pytest.approx(read, rel=0.1)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])

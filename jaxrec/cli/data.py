@@ -1,13 +1,14 @@
-"""``jaxrec data import``, ``stats``, ``synth`` and ``walks``."""
+"""``jaxrec data import``, ``partition``, ``stats``, ``synth`` and ``walks``."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
-from jaxrec.config import PairsConfig, WalksConfig
+from jaxrec.config import PairsConfig, SplitConfig, WalksConfig
 from jaxrec.errors import InputError, nearest
 
 
@@ -133,6 +134,53 @@ def _import(args: list[str]) -> str:
     )
 
 
+def _partition(args: list[str]) -> str:
+    from jaxrec.data.formats import Columns
+
+    @dataclass(frozen=True)
+    class Partition:
+        """Cut interactions in Parquet into parts for a mesh of devices, out of core.
+
+        Each process of `jaxrec train --data OUT --mesh.table PARTS` then reads the parts of its own
+        devices alone."""
+
+        src: Positional[str]
+        """A Parquet file, or a folder of them, also of folders in it."""
+        out: str
+        """Folder to write; new or empty."""
+        parts: int
+        """What --mesh.table will be."""
+        split: SplitConfig = field(default_factory=SplitConfig)
+        """auto is the split that names of files or folders give (train, validation, test), else
+        hashed; random and cold-items are not there."""
+        seed: int = 0
+        """Of the split."""
+        exchange: Literal["auto", "all_gather", "all_to_all", "ring"] = "auto"
+        """How a layer of propagation gets the rows of other devices, as mesh.exchange says."""
+        columns: Columns = field(default_factory=Columns)
+        event_weights: tuple[str, ...] = ()
+        """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
+        rows: int = 1 << 22
+        """Rows of a file, and pairs, that are in memory at once (about 200 bytes each)."""
+
+    made = parse(Partition, args, "jaxrec data partition")
+    from jaxrec.parted import layout
+    from jaxrec.parted.write import partition_data
+
+    manifest = partition_data(
+        made.src,
+        made.out,
+        made.parts,
+        split=made.split,
+        seed=made.seed,
+        exchange=made.exchange,
+        columns=made.columns,
+        event_weights=_weights(made.event_weights) or None,
+        rows=made.rows,
+    )
+    return f"{layout.described(manifest)}\n{'written to':<14}{made.out}"
+
+
 def _refuse(made: Any, options: tuple[str, ...], why: str) -> None:
     for name in options:
         if getattr(made, name):
@@ -151,7 +199,10 @@ def _narrowed(columns: Any, kind: Any) -> Any:
 def _stats(args: list[str]) -> str:
     made = parse(Stats, args, "jaxrec data stats")
     from jaxrec.data import commands
+    from jaxrec.parted import layout
 
+    if layout.is_parted(made.path):
+        return layout.described(layout.read(Path(made.path)))
     return commands.stats(made.path)
 
 
@@ -199,6 +250,7 @@ def _walks(args: list[str]) -> str:
 
 _COMMANDS: dict[str, Callable[[list[str]], str]] = {
     "import": _import,
+    "partition": _partition,
     "stats": _stats,
     "synth": _synth,
     "walks": _walks,
@@ -206,7 +258,7 @@ _COMMANDS: dict[str, Callable[[list[str]], str]] = {
 
 
 def data(args: list[str]) -> None:
-    """Import data, look at it, make it up, or walk: data import | stats | synth | walks."""
+    """Import data, cut it in parts, look at it, make it up, or walk: `jaxrec data` lists them."""
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: jaxrec data {{{','.join(_COMMANDS)}}} [options]; each has --help")
         return

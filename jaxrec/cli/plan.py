@@ -43,6 +43,8 @@ class Arguments:
     """Negatives a pair."""
     optimizer: Literal["adam", "adamw", "adagrad", "rowwise_adagrad", "sgd"] = "adam"
     mesh: Mesh = Mesh()
+    parted: bool = False
+    """The data lies in parts on disk, as `jaxrec data partition` writes it."""
     host_memory: str | None = None
     """Memory of a host, such as 2000GB, to be checked too."""
 
@@ -103,6 +105,7 @@ def plan(args: list[str]) -> None:
         data=data,
         table=table,
         optimizer=made.optimizer,
+        parted=made.parted,
         buckets=True,  # the kernel of accelerators
         sparse=by_host or made.optimizer == "rowwise_adagrad",
         host=by_host,

@@ -17,9 +17,10 @@ class MeshConfig:
     """Parts that a batch is split into."""
     table: int = 1
     """Parts that the embedding table, its optimizer state and the graph's rows are split into."""
-    order: Literal["locality", "data"] = "locality"
+    order: Literal["auto", "locality", "data"] = "auto"
     """The order of nodes that is cut into the parts of a table: one that brings neighbours near
-    each other (reverse Cuthill-McKee), or the data set's own."""
+    each other (reverse Cuthill-McKee), or the data set's own; auto is locality, and data where the
+    data set lies in parts already."""
     exchange: Literal["auto", "all_gather", "all_to_all", "ring"] = "auto"
     """How a layer of propagation gets the rows of other devices: all of them, or those that its
     edges need by one exchange or by one to each neighbour in turn; auto moves the fewest bytes."""

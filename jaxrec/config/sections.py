@@ -9,23 +9,23 @@ from jaxrec.errors import nearest
 
 IN_MEMORY = "(a Dataset in memory)"
 """What ``Config.data`` says where a run was given a Dataset instead of a path."""
+SplitName = Literal["auto", "given", "random", "hashed", "leave-last-out", "temporal", "cold-items"]
 
 
 @dataclass(frozen=True)
 class SplitConfig:
     """How interactions become train, validation and test."""
 
-    name: Literal["auto", "given", "random", "leave-last-out", "temporal", "cold-items"] = "auto"
-    """auto takes the split that the data gives, and a random one where it gives none. cold-items
-    holds out whole items: training sees no pair of theirs, draws none as negative, and they are
-    ranked among themselves."""
+    name: SplitName = "auto"
+    """auto takes the split that the data gives, and a random one where it gives none. hashed is
+    random by a hash of each pair, as `jaxrec data partition` draws it. cold-items holds out whole
+    items: training sees and draws none of them, and they are ranked among themselves."""
     test: float = 0.2
-    """Share of the pairs held out as test (random and temporal splits), or of the items
-    (cold-items)."""
+    """Share of the pairs held out as test (by chance or time), or of the items (cold-items)."""
     validation: float = 0.1
     """Share of the remaining pairs, or items, held out as validation; 0 for none."""
     per_user: bool = True
-    """Random and temporal splits: hold out the share within each user, or over all pairs."""
+    """By chance or time: hold out the share within each user, or over all pairs."""
     test_time: float | None = None
     """Temporal split: pairs at or after this time are test (then `test` is not used)."""
     validation_time: float | None = None

@@ -5,7 +5,7 @@ On disk it is a prepared folder (:mod:`jaxrec.data.prepared`) with one file a co
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -43,6 +43,60 @@ class Csr(NamedTuple):
     def degree(self) -> np.ndarray:
         """Items a user, [U] int32."""
         return np.diff(self.indptr)
+
+    def take(self, user_n: np.ndarray) -> "Csr":
+        """The rows at ``user_n``; -1 is an empty row."""
+        start = self.indptr[user_n]
+        degree = np.where(user_n >= 0, self.indptr[user_n + 1] - start, 0)
+        indptr = np.append(0, np.cumsum(degree))
+        index = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], degree)
+        return Csr(indptr.astype(np.int32), self.indices[index])
+
+    def item_counts(self, n_items: int) -> np.ndarray:
+        """Users an item, [I] int64."""
+        return np.bincount(self.indices, minlength=n_items)
+
+
+def union(*rows: Csr) -> Csr:
+    """The items of any, user by user: e.g. train and validation, to be masked in test."""
+    n_users = len(rows[0].indptr) - 1
+    user = np.concatenate([np.repeat(np.arange(n_users), csr.degree) for csr in rows])
+    item = np.concatenate([csr.indices for csr in rows])
+    width = int(item.max(initial=0)) + 1
+    user, item = np.divmod(distinct(user * width + item), width)
+    indptr = np.searchsorted(user, np.arange(n_users + 1))
+    return Csr(indptr.astype(np.int32), item.astype(np.int32))
+
+
+@runtime_checkable
+class ItemsByUser(Protocol):
+    """What can be asked of a :class:`Csr` without all of it in memory."""
+
+    @property
+    def degree(self) -> np.ndarray: ...
+    def take(self, user_n: np.ndarray) -> Csr: ...
+    def item_counts(self, n_items: int) -> np.ndarray: ...
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """What can be asked of a :class:`Dataset` without all of its interactions in memory."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def user_ids(self) -> np.ndarray: ...
+    @property
+    def item_ids(self) -> np.ndarray: ...
+    @property
+    def n_users(self) -> int: ...
+    @property
+    def n_items(self) -> int: ...
+    @property
+    def n_edges(self) -> int: ...
+    def user_counts(self) -> np.ndarray: ...
+    def item_counts(self) -> np.ndarray: ...
+    def item_shares(self) -> np.ndarray: ...
 
 
 class Exposed(NamedTuple):
@@ -159,6 +213,11 @@ class Dataset:
     def user_counts(self) -> np.ndarray:
         """Interactions a user, [U] int64."""
         return np.bincount(self.user, minlength=self.n_users)
+
+    def item_shares(self) -> np.ndarray:
+        """Of each item, the sum of 1 / (interactions of the user) over its users, [I]."""
+        share_U = 1 / np.maximum(self.user_counts(), 1)
+        return np.bincount(self.item, share_U[self.user], self.n_items)
 
     def fingerprint(self) -> str:
         """SHA-256 over every column, both id tables and the features, as hexadecimal digits."""

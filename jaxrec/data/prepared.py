@@ -14,9 +14,11 @@ import numpy as np
 
 from jaxrec.data.features import Features
 from jaxrec.errors import InputError
-from jaxrec.files import parse_json, read_arrays, replacing
+from jaxrec.files import parse_json, read_arrays, replacing, write_npy
 
 VERSION = 1
+PARTED = "jaxrec data in parts"
+"""What the manifest of a folder of parts calls it (:mod:`jaxrec.parted`)."""
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray], sides: Mapping[str, Features]) -> str:
@@ -50,7 +52,7 @@ def save(
         for side, parts in listed.items():
             named |= {f"{side}.{n}": array for n, array in enumerate(parts.values())}
         for name, column in named.items():
-            np.save(partial / f"{name}.npy", column, allow_pickle=False)
+            write_npy(partial / f"{name}.npy", column)
         written = {
             **manifest,
             "version": VERSION,

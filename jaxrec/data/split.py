@@ -26,12 +26,14 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
 
     ``given`` takes the data's own labels; ``random`` and ``temporal`` hold out the share
     ``config.test`` (temporal: the latest, or what is at or after a cut time), within each user
-    or over all pairs; ``leave-last-out`` takes each user's last pair as test and the last but
-    one as validation; ``cold-items`` takes whole items, the share ``config.test`` of those that
-    have pairs, and ``config.validation`` of the others. Where the labels have no validation and
-    ``config.validation`` is above 0, that share of train becomes validation, picked the same way
-    (at random for ``given``). Equal times keep the order of the rows. Shares within a user are
-    rounded to the nearest whole number of pairs and leave the user at least one train pair.
+    or over all pairs; ``hashed`` is random too, by a hash of (seed, pair) that needs no other pair
+    (over all pairs the share is then the chance of each); ``leave-last-out`` takes each user's
+    last pair as test and the last but one as validation; ``cold-items`` takes whole items, the
+    share ``config.test`` of those that have pairs, and ``config.validation`` of the others. Where
+    the labels have no validation and ``config.validation`` is above 0, that share of train becomes
+    validation, picked the same way (at random for ``given``). Equal times keep the order of the
+    rows. Shares within a user are rounded to the nearest whole number of pairs and leave the user
+    at least one train pair.
 
     Raises:
       InputError: the data lacks the labels or times that the split needs, holds a pair twice,
@@ -45,22 +47,38 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
     if name == "given" and data.split is None:
         raise InputError(f"{data.name}: the data gives no split; choose --split.name random")
     _refuse_repeats(data)
+    label = labels(data, replace(config, name=name), seed)
+    if not (label == TRAIN).any():
+        raise InputError(f"{data.name}: split {name} leaves no train pair; hold out less")
+    bare = replace(data, split=None, exposed=_shown_before(data, label, config))
+    return Splits(*(bare.take(label == part) for part in (TRAIN, VALIDATION, TEST)))
 
-    rng = np.random.default_rng(seed)
+
+def labels(data: Dataset, config: SplitConfig, seed: int) -> np.ndarray:
+    """TRAIN, VALIDATION or TEST for each interaction, [E] uint8: what :func:`split` goes by.
+
+    The data has no pair twice and what the split of that name (not ``auto``) needs. But for
+    ``random``, ``cold-items``, shares over all pairs and a validation part carved out of a given
+    train part, a label depends on nothing but the user's own pairs.
+    """
+    name, rng = config.name, np.random.default_rng(seed)
+    label = np.full(data.n_edges, TRAIN, np.uint8)
     if name == "given":
-        label = np.array(data.split)
+        assert data.split is not None
+        label[:] = data.split
         if not (label == VALIDATION).any():
             _hold_out(label, data, config.validation, VALIDATION, config.per_user, rng)
     elif name == "random":
-        label = np.full(data.n_edges, TRAIN, np.uint8)
         _hold_out(label, data, config.test, TEST, config.per_user, rng)
         _hold_out(label, data, config.validation, VALIDATION, config.per_user, rng)
+    elif name == "hashed":
+        _hold_out_hashed(label, data, config.test, TEST, config.per_user, seed)
+        _hold_out_hashed(label, data, config.validation, VALIDATION, config.per_user, seed)
     elif name == "cold-items":
         label = _cold_items(data, config, rng)
     elif name == "leave-last-out":
         label = _leave_last_out(data, config.validation > 0)
     else:
-        label = np.full(data.n_edges, TRAIN, np.uint8)
         _hold_out_late(label, data, config.test, config.test_time, TEST, config.per_user)
         _hold_out_late(
             label,
@@ -70,10 +88,7 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
             VALIDATION,
             config.per_user,
         )
-    if not (label == TRAIN).any():
-        raise InputError(f"{data.name}: split {name} leaves no train pair; hold out less")
-    bare = replace(data, split=None, exposed=_shown_before(data, label, config))
-    return Splits(*(bare.take(label == part) for part in (TRAIN, VALIDATION, TEST)))
+    return label
 
 
 def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
@@ -157,6 +172,31 @@ def _hold_out(
     rows = np.flatnonzero(label == TRAIN)
     rows = rows[rng.permutation(len(rows))]
     _relabel_last(label, data.user, rows, share, part, per_user)
+
+
+def _hold_out_hashed(
+    label: np.ndarray, data: Dataset, share: float, part: int, per_user: bool, seed: int
+) -> None:
+    """Relabel train pairs by the hash of (seed, part, pair), in place: the highest of each user,
+    or what is above 1 - share."""
+    rows = np.flatnonzero(label == TRAIN)
+    key = data.user[rows].astype(np.uint64) * np.uint64(data.n_items)
+    key += data.item[rows].astype(np.uint64)
+    draw = _mixed(key + _mixed(np.array([2 * seed + part], np.uint64)))
+    if per_user:
+        rows = rows[np.argsort(draw, kind="stable")]
+        _relabel_last(label, data.user, rows, share, part, per_user)
+    else:
+        label[rows[(draw >> np.uint64(11)) * 2.0**-53 >= 1 - share]] = part
+
+
+def _mixed(x: np.ndarray) -> np.ndarray:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
+    generators", 2014), of its next state."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
 
 
 def _hold_out_late(

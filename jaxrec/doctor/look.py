@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxrec.doctor import measures
-from jaxrec.evaluate.scorers import OF_ITEMS, OF_USERS, PAIRS, Scorer, fn_of, from_host
+from jaxrec.evaluate.scorers import BY_ITEM, BY_USER, PAIRS, Scorer, fn_of, from_host
 from jaxrec.evaluate.topk import Rows, rank, rank_from_host
 
 TOP = 20
@@ -109,7 +109,7 @@ def _seen_from_host(
 ) -> Seen:
     """:class:`Seen` of factors in the host's memory: the device gets those of the sample."""
     of_pairs = {
-        name: x[pair[0]] if name in OF_USERS else x[pair[1]] if name in OF_ITEMS else x
+        name: x[pair[0]] if name in BY_USER else x[pair[1]] if name in BY_ITEM else x
         for name, x in params.items()
     }
     place_Q = np.arange(len(pair[0]), dtype=np.int32)

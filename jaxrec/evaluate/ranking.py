@@ -5,8 +5,9 @@ function, mapped by ``jax.pmap`` in :class:`Evaluator` and as well by ``jax.shar
 here is as large as users times items, and nothing loops over users.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import jax
@@ -15,7 +16,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrec.data.dataset import Csr
+from jaxrec.data.dataset import Csr, ItemsByUser, union
 from jaxrec.errors import InputError
 from jaxrec.evaluate import metrics
 from jaxrec.evaluate.scorers import (
@@ -38,7 +39,6 @@ from jaxrec.evaluate.topk import (
     rank,
     rank_from_host,
     top_k,
-    union,
 )
 from jaxrec.graph.csr import DeviceCsr, contains
 
@@ -97,14 +97,24 @@ def rank_block(
 
 
 def judge(
-    ks: tuple[int, ...], best_rank_I: Int[Array, "I"], ranked: Ranked, block: Block
+    ks: tuple[int, ...],
+    best_rank_I: Int[Array, "I"],
+    ranked: Ranked,
+    block: Block,
+    over: str | None = None,
 ) -> tuple[Int[Array, "I"], BlockResult]:
-    """What :func:`rank_block` gives, of lists that are there already."""
+    """What :func:`rank_block` gives, of lists that are there already.
+
+    With ``over``, an axis of a mesh: a device of it has the relevant items of its part alone.
+    """
     n_relevant_B = jnp.diff(block.relevant.indptr_)
-    counted_B = n_relevant_B > 0
     relevant = DeviceCsr(jnp.asarray(block.relevant.indptr_), jnp.asarray(block.relevant.index_M))
     row_B = jnp.arange(len(n_relevant_B), dtype=jnp.int32)
     hit_BK = contains(relevant, row_B, ranked.item_BK)
+    if over is not None:
+        n_relevant_B, hits_BK = lax.psum((n_relevant_B, hit_BK.astype(jnp.int32)), over)
+        hit_BK = hits_BK > 0
+    counted_B = n_relevant_B > 0
     by_user = metrics.per_user(hit_BK, n_relevant_B, ks)
     sums_M = jnp.stack([by_user[key].sum(where=counted_B) for key in metrics.keys(ks)])
     listed_BK = counted_B[:, None] & (ranked.item_BK >= 0)
@@ -151,7 +161,8 @@ def _judged(ks: tuple[int, ...], devices: tuple[Any, ...]) -> Callable:
 class Evaluator:
     """Ranks all items for the users with a relevant one, on every local device.
 
-    The data goes to the devices once, and a score function is compiled once for a shape.
+    Data in memory goes to the devices once, that on disk by block and anew each time. A score
+    function is compiled once for a shape.
 
     Args:
       relevant: what should be found. An item both relevant and seen can only be missed.
@@ -168,8 +179,8 @@ class Evaluator:
 
     def __init__(
         self,
-        relevant: Csr,
-        seen: Csr,
+        relevant: ItemsByUser,
+        seen: ItemsByUser,
         ks: Sequence[int],
         n_items: int,
         *,
@@ -177,7 +188,7 @@ class Evaluator:
         block: int | None = None,
         devices: Sequence[Any] | None = None,
     ) -> None:
-        if len(relevant.indptr) != len(seen.indptr):
+        if len(relevant.degree) != len(seen.degree):
             raise ValueError("relevant and seen are of different numbers of users")
         self.ks = tuple(ks)
         self.n_items = n_items
@@ -195,16 +206,22 @@ class Evaluator:
         order_n = user_n[np.argsort(seen.degree[user_n], kind="stable")]
         padded = np.pad(order_n, (0, n_blocks * size - self.users), constant_values=-1)
         users_SB = padded.reshape(size, n_blocks).T
-        rows = zip(
-            users_SB, block_rows(seen, users_SB), block_rows(relevant, users_SB), strict=True
-        )
-        blocks = [Block(np.maximum(user, 0).astype(np.int32), *both) for user, *both in rows]
         self._users_SB = users_SB
+        self._seen: ItemsByUser | None = seen
         self._allowed = None if allowed is None else self._put(allowed)
-        self._blocks = [
-            self._put(jax.tree.map(lambda *xs: np.stack(xs), *blocks[i : i + n_devices]), AXIS)
-            for i in range(0, n_blocks, n_devices)
-        ]
+        self._blocks: list[Block] | None = None
+        if isinstance(relevant, Csr) and isinstance(seen, Csr):
+            self._blocks, self._seen = list(self._made()), None
+
+    def _made(self) -> Iterator[Block]:
+        """Blocks of users, one for each device at a time, on the devices."""
+        users_SB, n_devices = self._users_SB, len(self._devices)
+        assert self._seen is not None, "kept as blocks"
+        both = block_rows(self._seen, users_SB), block_rows(self._relevant, users_SB)
+        each = zip(users_SB, *both, strict=True)
+        while group := list(islice(each, n_devices)):
+            blocks = [Block(np.maximum(user, 0).astype(np.int32), *rows) for user, *rows in group]
+            yield self._put(jax.tree.map(lambda *xs: np.stack(xs), *blocks), AXIS)
 
     def _put(self, tree: Any, *axes: str) -> Any:
         return placed(self._devices, tree, *axes)
@@ -244,7 +261,7 @@ class Evaluator:
         best_rank = self._put(unranked, AXIS)
         results: list[BlockResult] = []
         nan_users = 0
-        for block in [*self._blocks, None]:
+        for block in chain(self._made() if self._blocks is None else self._blocks, [None]):
             if block is not None:
                 if should_stop is not None and should_stop():
                     return None
@@ -316,5 +333,5 @@ class Evaluator:
             user_n,
             hit_nK.sum(axis=1) / self._relevant.degree[user_n],
             np.bincount(item_nK[hit_nK], minlength=self.n_items),
-            np.bincount(self._relevant.indices, minlength=self.n_items),
+            self._relevant.item_counts(self.n_items),
         )

@@ -9,7 +9,7 @@ import numpy as np
 from jaxrec import compilation
 from jaxrec import config as configs
 from jaxrec.config import Config
-from jaxrec.data.dataset import Dataset
+from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.split import Splits, apply_filter, merged
@@ -27,6 +27,8 @@ from jaxrec.evaluate.ranking import (
 from jaxrec.evaluate.ratings import RatingEvaluator
 from jaxrec.evaluate.scorers import table_scorer
 from jaxrec.files import write_json, write_npz
+from jaxrec.parted.layout import is_parted
+from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import Embeddings, check_data, check_run, read_embeddings, read_json
 
 _KEPT = ("false_negative_rate", "steps", "best_step")
@@ -59,7 +61,7 @@ def allowed_items(config: Config, held_out: Dataset) -> np.ndarray | None:
     return held_out.item_counts() > 0 if config.split.name == "cold-items" else None
 
 
-def always(train: Dataset, seed: int) -> dict[str, Scorer]:
+def always(train: Counted, seed: int) -> dict[str, Scorer]:
     """The baselines that stand in every result."""
     return {
         "popularity": popularity_scorer(train.item_counts()),
@@ -179,12 +181,14 @@ def _ranked(
     """The model, its baselines, and what judges them by a split."""
     if isinstance(data, ItemGraph):
         raise InputError("the run recommends to users: a Dataset is needed, not an ItemGraph")
+    if not isinstance(data, Dataset) and is_parted(data or config.data):
+        return _ranked_in_parts(run, config, table, split, ks, baselines, data or config.data)
     found = parts(config, load_data(run, config, data))
     if config.train.refit:
         found = merged(found)
     held_out = found.test if split == "test" else found.validation
     if held_out.n_edges == 0:
-        raise InputError(f"{run}: the run's split holds no {split} pairs")
+        raise _no_pairs(run, split)
     train, seen = found.train, found.train.csr()
     if split == "test":
         seen = union(seen, found.validation.csr())
@@ -197,3 +201,32 @@ def _ranked(
     allowed = allowed_items(config, held_out)
     ranking = Evaluator(held_out.csr(), seen, ks, train.n_items, allowed=allowed)
     return table_scorer(table), others, ranking, ratings
+
+
+def _no_pairs(run: Path, split: str) -> InputError:
+    return InputError(f"{run}: the run's split holds no {split} pairs")
+
+
+def _ranked_in_parts(
+    run: Path,
+    config: Config,
+    table: Embeddings,
+    split: str,
+    ks: Sequence[int],
+    baselines: Sequence[str],
+    data: str | Path,
+) -> tuple[Scorer, dict[str, Scorer], Evaluator, None]:
+    """:func:`_ranked` on a data set in parts, read by blocks of users."""
+    if baselines:
+        raise InputError(
+            f"{run}: {baselines[0]} needs all pairs in memory, and the run's data lies in parts"
+        )
+    parted = Parted.open(data)
+    check_data(run, parted)
+    parted.check()
+    train, held_out = parted.of("train"), parted.of(split)
+    if held_out.n_edges == 0:
+        raise _no_pairs(run, split)
+    seen = parted.rows("train", "validation") if split == "test" else parted.rows("train")
+    ranking = Evaluator(parted.rows(split), seen, ks, train.n_items)
+    return table_scorer(table), always(train, config.seed), ranking, None

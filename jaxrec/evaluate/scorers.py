@@ -123,7 +123,7 @@ def fn_of(learned: Mapping[str, Array | np.ndarray]) -> ScoreFn:
     return _decoded if "decoder_basis_SDD" in learned else fn
 
 
-OF_USERS, OF_ITEMS = ("user", "user_bias"), ("item", "item_bias")
+BY_USER, BY_ITEM = ("user", "user_bias"), ("item", "item_bias")
 
 
 def from_host(params: Any, user_B: Array) -> Array:
@@ -187,6 +187,12 @@ TILES: dict[ScoreFn, TileFn] = {_dot: _dot_tile, _learned: _dot_tile, _decoded: 
 TILES |= {_popularity: _items, _random: _random_tile}
 """Score functions that can score some of the items alone: large catalogues are ranked in tiles."""
 
+OF_ITEMS: dict[ScoreFn, Callable[[Any, Array], Any]] = {
+    _popularity: lambda params, item_M: params[item_M],
+    _random: lambda params, item_M: (params[0], params[1][item_M]),
+}
+"""``(params, item_M)`` to the parameters that score these items: of baselines, which a mesh of
+devices ranks by the items of each."""
 
 PAIRS: dict[ScoreFn, PairFn] = {
     _dot: _dot_pairs,

@@ -4,8 +4,8 @@ Each device ranks its own items for the users of its place along ``data``, and t
 devices along ``table`` are merged: by score, ties to the lower item id.
 """
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import jax
@@ -14,14 +14,16 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
-from jaxrec.data.dataset import Csr
+from jaxrec.data.dataset import ItemsByUser
 from jaxrec.evaluate.ranking import Block, BlockResult, Evaluator, judge, rank_block
-from jaxrec.evaluate.scorers import ScoreFn, Scorer, dot_scorer
-from jaxrec.evaluate.topk import Ranked, Rows, rank
+from jaxrec.evaluate.scorers import OF_ITEMS, ScoreFn, Scorer, dot_scorer
+from jaxrec.evaluate.topk import Ranked, Rows, as_rows, rank, row_width
 from jaxrec.graph.halo import DATA, TABLE, looked_up, on_mesh, put
 from jaxrec.graph.partition import Layout
+from jaxrec.parted.stored import PartRows
 
 _WHOLE, _OF_USERS, _OF_ROWS = PartitionSpec(), PartitionSpec(DATA), PartitionSpec(TABLE)
+_OF_PARTS: Any = PartitionSpec(DATA, TABLE)
 
 
 def in_parts(params: Any, user_B: Array) -> Array:
@@ -34,18 +36,24 @@ _SPECS = {"table": _OF_ROWS, "item": _OF_ROWS, "id": _OF_ROWS, "row": _WHOLE}
 
 def sharded_scorer(mesh: Mesh, layout: Layout, n_users: int, emb_SD: Float[Array, "S D"]) -> Scorer:
     """Scores u · i of final embeddings that lie on the mesh as the layout says."""
-    node = layout.nodes()[:, layout.users :]
-    n_items = len(layout.place_N) - n_users
-    # By id within a part, padding last: a device's ties then go to the lower id by themselves.
-    id_TI = np.where(node < 0, n_items, node - n_users).astype(np.int32)
-    order_TI = np.argsort(id_TI, axis=1, kind="stable").astype(np.int32)
-    id_TI = np.take_along_axis(id_TI, order_TI, axis=1)
+    id_TI, order_TI = items_of_parts(layout, n_users)
     arrays = {"order": order_TI + np.int32(layout.users), "id": id_TI}
     placed = put(mesh, arrays, dict.fromkeys(arrays, _OF_ROWS))
     item_TID = _taken(mesh)(emb_SD, placed["order"])
     row_U = put(mesh, layout.place_N[:n_users], _WHOLE)
     params = {"table": emb_SD, "item": item_TID, "id": placed["id"], "row": row_U}
-    return Scorer(in_parts, params, n_items)
+    return Scorer(in_parts, params, len(layout.place_N) - n_users)
+
+
+def items_of_parts(layout: Layout, n_users: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of each part's items, [T, I / T], ascending, I where there is only padding; and their
+    rows behind the part's users'."""
+    node = layout.nodes()[:, layout.users :]
+    n_items = len(layout.place_N) - n_users
+    # By id within a part, padding last: a device's ties then go to the lower id by themselves.
+    id_TI = np.where(node < 0, n_items, node - n_users).astype(np.int32)
+    order_TI = np.argsort(id_TI, axis=1, kind="stable").astype(np.int32)
+    return np.take_along_axis(id_TI, order_TI, axis=1), order_TI
 
 
 @lru_cache(maxsize=8)
@@ -63,16 +71,18 @@ def merged(
     return -worst_first[:, :k], item_BL[:, :k]
 
 
-def rank_parts(k: int, n_items: int, params: dict[str, Array], block: Block) -> Ranked:
-    """The top k of all items for a block of users, on every device along ``table``."""
-    id_I = params["id"][0]
-    user_BD = looked_up(params["table"], params["row"][block.user_B])
-    index_M = jnp.asarray(block.seen.index_M)
+def rank_parts(k: int, n_items: int, id_I: Array, own: Scorer, user_B: Array, seen: Rows) -> Ranked:
+    """The top k of all items for a block of users, on every device along ``table``.
+
+    Args:
+      id_I: the device's items, ascending, n_items where there is only padding.
+      own: scores these for ``user_B``.
+      seen: what is masked, among the device's items or all.
+    """
+    index_M = jnp.asarray(seen.index_M)
     column_M = jnp.minimum(jnp.searchsorted(id_I, index_M), len(id_I) - 1).astype(jnp.int32)
     column_M = jnp.where(id_I[column_M] == index_M, column_M, len(id_I))  # not here: dropped
-    own = dot_scorer(user_BD, params["item"][0])
-    user_B = jnp.arange(len(user_BD), dtype=jnp.int32)
-    seen = Rows(jnp.asarray(block.seen.indptr_), column_M)
+    seen = Rows(jnp.asarray(seen.indptr_), column_M)
     ranked = rank(own.fn, min(k, len(id_I)), own.params, user_B, seen, id_I < n_items)
     item_BK = jnp.where(ranked.item_BK < 0, n_items, id_I[ranked.item_BK])
     score_BK, item_BK = merged(ranked.score_BK, item_BK, min(k, n_items))
@@ -80,12 +90,19 @@ def rank_parts(k: int, n_items: int, params: dict[str, Array], block: Block) -> 
     return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
 
 
+def _factors(params: dict[str, Array], block: Block) -> tuple[Scorer, Array]:
+    """What scores the device's items of factors in parts, and for which users."""
+    user_BD = looked_up(params["table"], params["row"][block.user_B])
+    return dot_scorer(user_BD, params["item"][0]), jnp.arange(len(user_BD), dtype=jnp.int32)
+
+
 @lru_cache(maxsize=64)
 def _step(mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int) -> Callable:
     def body(best_rank: Array, params: Any, block: Block, _: None) -> tuple[Array, BlockResult]:
         best_rank_I, block = jax.tree.map(lambda x: x[0], (best_rank, block))
         if fn is in_parts:
-            ranked = rank_parts(max(ks), n_items, params, block)
+            own, user_B = _factors(params, block)
+            ranked = rank_parts(max(ks), n_items, params["id"][0], own, user_B, block.seen)
             best_rank_I, result = judge(ks, best_rank_I, ranked, block)
         else:
             best_rank_I, result = rank_block(fn, ks, best_rank_I, params, block)
@@ -107,8 +124,8 @@ class MeshEvaluator(Evaluator):
     def __init__(
         self,
         mesh: Mesh,
-        relevant: Csr,
-        seen: Csr,
+        relevant: ItemsByUser,
+        seen: ItemsByUser,
         ks: Sequence[int],
         n_items: int,
         *,
@@ -129,3 +146,97 @@ class MeshEvaluator(Evaluator):
     def _least(self, best_rank: Array) -> np.ndarray:
         whole = NamedSharding(self._mesh, _WHOLE)
         return jax.device_get(jax.jit(lambda x: x.min(axis=0), out_shardings=whole)(best_rank))
+
+
+@lru_cache(maxsize=64)
+def _step_of_parts(mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int) -> Callable:
+    def body(best_rank: Array, params: Any, block: Block) -> tuple[Array, BlockResult]:
+        best_rank_I, id_I = best_rank[0], params["id"][0]
+        rows = (jax.tree.map(lambda x: x[0, 0], of) for of in (block.seen, block.relevant))
+        block = Block(block.user_B[0], *rows)
+        if fn is in_parts:
+            own, user_B = _factors(params, block)
+        else:
+            item_I = jnp.minimum(id_I, n_items - 1)
+            own = Scorer(fn, OF_ITEMS[fn](params["of"], item_I), len(id_I))
+            user_B = jnp.asarray(block.user_B)
+        ranked = rank_parts(max(ks), n_items, id_I, own, user_B, block.seen)
+        best_rank_I, result = judge(ks, best_rank_I, ranked, block, over=TABLE)
+        return best_rank_I[None], jax.tree.map(partial(jax.lax.all_gather, axis_name=DATA), result)
+
+    params = _SPECS if fn is in_parts else {"id": _OF_ROWS, "of": _WHOLE}
+    users: Any = _OF_USERS
+    specs = _OF_USERS, params, Block(users, _OF_PARTS, _OF_PARTS)
+    return jax.jit(on_mesh(mesh, body, specs, (_OF_USERS, _WHOLE)), donate_argnums=0)
+
+
+class PartEvaluator(MeshEvaluator):
+    """A :class:`MeshEvaluator` of items by user on disk, of which a device gets those of its part.
+
+    Args:
+      mesh: its axis ``table`` has the parts.
+      layout: where the nodes are.
+      relevant, seen: their ``parts`` are those of this process's devices.
+      agree: the greatest of all processes' numbers.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        layout: Layout,
+        relevant: PartRows,
+        seen: PartRows,
+        ks: Sequence[int],
+        n_items: int,
+        *,
+        agree: Callable[[int], int],
+        block: int | None = None,
+    ) -> None:
+        super().__init__(mesh, relevant, seen, ks, n_items, block=block)
+        self._rows = seen, relevant
+        self._widths = [agree(self._width(rows)) for rows in self._rows]
+        n_users = len(layout.place_N) - n_items
+        self._id = put(mesh, items_of_parts(layout, n_users)[0], _OF_ROWS)
+
+    def _width(self, rows: PartRows) -> int:
+        """Of the longest block of rows of a part."""
+        users_SB = self._users_SB
+        most = 0
+        for part in rows.parts:
+            degree_SB = np.where(users_SB >= 0, rows.degree_of(part)[users_SB], 0)
+            most = max(most, int(degree_SB.sum(axis=1, dtype=np.int64).max()))
+        return row_width(most)
+
+    def _made(self) -> Iterator[Block]:
+        n_data = self._mesh.shape[DATA]
+        for start in range(0, len(self._users_SB), n_data):
+            users_DB = self._users_SB[start : start + n_data]
+            user = put(self._mesh, np.maximum(users_DB, 0).astype(np.int32), _OF_USERS)
+            yield Block(user, *map(partial(self._placed, users_DB), self._rows, self._widths))
+
+    def _placed(self, users_DB: np.ndarray, rows: PartRows, width: int) -> Rows:
+        """Rows of users, a device's those of its items."""
+
+        @cache
+        def taken(place: int, part: int) -> Rows:
+            return as_rows(rows.only(part).take(users_DB[place]), width)
+
+        def array(name: str, size: int) -> Array:
+            def made(at: Any) -> np.ndarray:
+                places, parts = (
+                    range(*s.indices(n)) for s, n in zip(at[:2], shape[:2], strict=True)
+                )
+                each = [[getattr(taken(d, t), name) for t in parts] for d in places]
+                return np.stack([np.stack(row) for row in each])
+
+            shape = (len(users_DB), self._mesh.shape[TABLE], size)
+            return jax.make_array_from_callback(shape, NamedSharding(self._mesh, _OF_PARTS), made)
+
+        return Rows(array("indptr_", users_DB.shape[1] + 1), array("index_M", width))
+
+    def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
+        step = _step_of_parts(self._mesh, scorer.fn, self.ks, self.n_items)
+        params = scorer.params
+        if scorer.fn is not in_parts:
+            params = {"id": self._id, "of": self._put(params)}
+        return lambda best_rank, params, block, _: step(best_rank, params, block), params

@@ -12,12 +12,11 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrec.data.dataset import Csr
-from jaxrec.data.keys import distinct
+from jaxrec.data.dataset import Csr, ItemsByUser
 from jaxrec.errors import RunError
 from jaxrec.evaluate.scorers import (
-    OF_ITEMS,
-    OF_USERS,
+    BY_ITEM,
+    BY_USER,
     TILES,
     ScoreFn,
     Scorer,
@@ -42,29 +41,26 @@ def empty_csr(n_users: int) -> Csr:
     return Csr(np.zeros(n_users + 1, np.int32), np.zeros(0, np.int32))
 
 
-def union(a: Csr, b: Csr) -> Csr:
-    """The items of either, user by user: e.g. train and validation, to be masked in test."""
-    n_users = len(a.indptr) - 1
-    user = np.concatenate([np.repeat(np.arange(n_users), csr.degree) for csr in (a, b)])
-    item = np.concatenate([a.indices, b.indices])
-    width = int(item.max(initial=0)) + 1
-    user, item = np.divmod(distinct(user * width + item), width)
-    indptr = np.searchsorted(user, np.arange(n_users + 1))
-    return Csr(indptr.astype(np.int32), item.astype(np.int32))
+def sample(degree_U: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """``most`` users, ascending, drawn evenly of those that have any items; all of them where there
+    are no more."""
+    user_n = np.flatnonzero(degree_U)
+    if len(user_n) <= most:
+        return user_n
+    return np.sort(np.random.default_rng(seed).choice(user_n, most, replace=False))
 
 
 def of_sample(csr: Csr, most: int, seed: int) -> Csr:
-    """``csr`` with the items of ``most`` users alone, drawn evenly of those that have any.
+    """``csr`` with the items of a :func:`sample` of users alone.
 
     The same object where there are no more than that.
     """
-    user_n = np.flatnonzero(csr.degree)
-    if len(user_n) <= most:
+    kept = sample(csr.degree, most, seed)
+    if len(kept) == (csr.degree > 0).sum():
         return csr
-    kept = np.sort(np.random.default_rng(seed).choice(user_n, most, replace=False))
     user_U = np.full(len(csr.degree), -1)
     user_U[kept] = kept
-    return take_rows(csr, user_U)
+    return csr.take(user_U)
 
 
 class Rows(NamedTuple):
@@ -234,20 +230,27 @@ def block_size(n_items: int, users_a_device: int, device: Any) -> int:
     return max(min(fitting, users_a_device), 1)
 
 
-def take_rows(csr: Csr, user_n: np.ndarray) -> Csr:
+def take_rows(csr: ItemsByUser, user_n: np.ndarray) -> Csr:
     """The rows of ``csr`` at ``user_n``; -1 is an empty row."""
-    degree = np.where(user_n >= 0, csr.degree[user_n], 0)
-    indptr = np.append(0, np.cumsum(degree))
-    index = np.arange(indptr[-1]) + np.repeat(csr.indptr[user_n] - indptr[:-1], degree)
-    return Csr(indptr.astype(np.int32), csr.indices[index])
+    return csr.take(user_n)
 
 
-def block_rows(csr: Csr, users_SB: np.ndarray) -> Iterator[Rows]:
-    """One :class:`Rows` a block of users, all of one width (a power of two)."""
-    taken = [take_rows(csr, user_B) for user_B in users_SB]
-    width = 1 << max(len(rows.indices) for rows in taken).bit_length()
-    for rows in taken:
-        yield Rows(rows.indptr, np.pad(rows.indices, (0, width - len(rows.indices))))
+def row_width(longest: int) -> int:
+    """The width of :class:`Rows` of which the longest holds so many: a power of two."""
+    return 1 << longest.bit_length()
+
+
+def block_rows(csr: ItemsByUser, users_SB: np.ndarray) -> Iterator[Rows]:
+    """One :class:`Rows` a block of users, all of one width."""
+    degree_SB = np.where(users_SB >= 0, csr.degree[users_SB], 0)
+    width = row_width(int(degree_SB.sum(axis=1, dtype=np.int64).max()))
+    for user_B in users_SB:
+        yield as_rows(take_rows(csr, user_B), width)
+
+
+def as_rows(csr: Csr, width: int) -> Rows:
+    """All of its rows, padded to a width."""
+    return Rows(csr.indptr, np.pad(csr.indices, (0, width - len(csr.indices))))
 
 
 def nan_error(nan_users: int) -> RunError:
@@ -299,15 +302,15 @@ def rank_from_host(
     """
     n_items, put = len(params["item"]), partial(placed, devices)
     k, size = min(k, n_items), min(max(_TILE, k), n_items)
-    of_users = put({n: params[n][user_SB] for n in OF_USERS if n in params}, AXIS)
-    rest = put({n: x for n, x in params.items() if n not in (*OF_USERS, *OF_ITEMS)})
+    of_users = put({n: params[n][user_SB] for n in BY_USER if n in params}, AXIS)
+    rest = put({n: x for n, x in params.items() if n not in (*BY_USER, *BY_ITEM)})
     shape, allowed_I = (*user_SB.shape, k), None if allowed_I is None else put(allowed_I)
     start = np.full(shape, -1, np.int32), np.full(shape, -np.inf, np.float32)
     best = Ranked(*put((*start, np.zeros(user_SB.shape, bool)), AXIS))
     step = _tile_step(fn_of(params), k, size, devices)
     for begin in range(0, n_items, size):
         first = min(begin, n_items - size)  # the last tile begins early enough to be whole
-        items = {n: params[n][first : first + size] for n in OF_ITEMS if n in params}
+        items = {n: params[n][first : first + size] for n in BY_ITEM if n in params}
         at = np.array([first, begin], np.int32)
         items, at = put((items, at))
         best = step(best, of_users, seen, items | rest, at, allowed_I)

@@ -5,6 +5,8 @@ bucket is cut into pieces, and the pieces are summed by buckets of their own. Th
 row's edges are added up is fixed, so a product repeats to the bit on any device.
 """
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -90,7 +92,7 @@ def stacked(parts: list[Buckets]) -> Buckets:
     moved = [p.copy() for p in place]
     at = [0] * len(parts)
     for width in widths:
-        of_width = [of.get(width, _empty(width)) for of in by_width]
+        of_width = [of.get(width, _zeros(0, width)) for of in by_width]
         for n, bucket in enumerate(of_width):
             rows = len(bucket.sender_RW)
             inside = (place[n] >= at[n]) & (place[n] < at[n] + rows)
@@ -103,14 +105,14 @@ def stacked(parts: list[Buckets]) -> Buckets:
     place_R: Any = np.stack(_padded(moved))
     if all(part.pieces is None for part in parts):
         return Buckets(tuple(short), None, None, place_R)
-    pieces = _stack_bucket([part.pieces or _empty(_WIDTHS[-1]) for part in parts])
+    pieces = _stack_bucket([part.pieces or _zeros(0, _WIDTHS[-1]) for part in parts])
     nowhere: Any = np.zeros(0, np.int32)
     none = Buckets((), None, None, nowhere)
     return Buckets(tuple(short), pieces, stacked([p.long or none for p in parts]), place_R)
 
 
-def _empty(width: int) -> Bucket:
-    return _bucket_of(np.zeros((0, width), np.uint32), np.zeros((0, width), np.float32))
+def _zeros(rows: int, width: int) -> Bucket:
+    return _bucket_of(np.zeros((rows, width), np.uint32), np.zeros((rows, width), np.float32))
 
 
 def _bucket_of(sender: Any, weight: Any) -> Bucket:
@@ -127,6 +129,31 @@ def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
     """With rows of zeros behind them, up to the longest one's."""
     most = max(len(x) for x in arrays)
     return [np.pad(x, [(0, most - len(x)), *[(0, 0)] * (x.ndim - 1)]) for x in arrays]
+
+
+def sizes(degree: np.ndarray) -> list[list[int]]:
+    """How large :func:`build` makes the buckets of rows of these degrees [R]: rows by width, pieces
+    and all rows, for them and then for the sums of pieces, and so on."""
+    group = np.bincount(np.searchsorted(_WIDTHS, degree), minlength=len(_WIDTHS) + 1)
+    n_pieces = -(-degree[degree > _WIDTHS[-1]] // _WIDTHS[-1])
+    own = [[*map(int, group[: len(_WIDTHS)]), int(n_pieces.sum()), len(degree)]]
+    return own + sizes(n_pieces) if len(n_pieces) else own
+
+
+def largest(each: Sequence[list[list[int]]]) -> list[list[int]]:
+    """Sizes that are enough for all of these."""
+    levels = itertools.zip_longest(*each, fillvalue=[0] * (len(_WIDTHS) + 2))
+    return [[max(column) for column in zip(*level, strict=True)] for level in levels]
+
+
+def of_sizes(levels: list[list[int]]) -> Buckets:
+    """Buckets so large, with no edge in them: :func:`stacked` with these makes others as large."""
+    *short, n_pieces, n_rows = levels[0]
+    place_R: Any = np.zeros(n_rows, np.int32)
+    made = tuple(_zeros(n, width) for n, width in zip(short, _WIDTHS, strict=True) if n)
+    if not n_pieces:
+        return Buckets(made, None, None, place_R)
+    return Buckets(made, _zeros(n_pieces, _WIDTHS[-1]), of_sizes(levels[1:]), place_R)
 
 
 def renamed(buckets: Buckets, name_N: Int[Array, "N"]) -> Buckets:

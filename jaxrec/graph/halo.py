@@ -47,6 +47,22 @@ def on_mesh(mesh: Mesh, body: Callable, in_specs: Any, out_specs: Any) -> Callab
     return jax.shard_map(body, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
+class Stack:
+    """An array whose first axis has the parts of a mesh; a part is made when a device asks for it.
+
+    Args:
+      shape: of the whole, parts first.
+      part: makes the part of that number, without the first axis.
+    """
+
+    def __init__(self, shape: tuple[int, ...], part: Callable[[int], np.ndarray]) -> None:
+        self.shape, self._part = shape, part
+
+    def __getitem__(self, at: tuple[slice, ...]) -> np.ndarray:
+        first, last, _ = at[0].indices(self.shape[0])
+        return np.stack([self._part(t) for t in range(first, last)])
+
+
 def put(mesh: Mesh, tree: Any, specs: Any) -> Any:
     """Arrays of the host on a mesh: each device gets its part, and this process fills its own."""
 
@@ -54,7 +70,7 @@ def put(mesh: Mesh, tree: Any, specs: Any) -> Any:
         if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
             bits = one(np.asarray(jax.random.key_data(x)), spec)
             return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(x))
-        x = np.asarray(x)
+        x = x if isinstance(x, Stack) else np.asarray(x)
         return jax.make_array_from_callback(x.shape, NamedSharding(mesh, spec), lambda at: x[at])
 
     return jax.tree.map(one, tree, specs)

@@ -5,6 +5,7 @@ stretch, so that all parts have as many rows. Stretches are cut where the load (
 as much again for the row itself on average) is even. All of this is done once, on the host.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple, cast
 
 import jax
@@ -80,9 +81,15 @@ def node_order(data: Dataset, order: Literal["locality", "data"]) -> np.ndarray 
 
 def layout(data: Dataset, place_N: np.ndarray | None, parts: int) -> Layout:
     """Cut the users and the items of a data set, in the given order."""
-    degrees = data.user_counts(), data.item_counts()
+    return layout_of((data.user_counts(), data.item_counts()), place_N, parts)
+
+
+def layout_of(
+    degrees: tuple[np.ndarray, np.ndarray], place_N: np.ndarray | None, parts: int
+) -> Layout:
+    """:func:`layout` of users [U] and items [I] with so many pairs each."""
     first, sides, widths = 0, [], []
-    mean = 2 * data.n_edges / max(data.n_users + data.n_items, 1)
+    mean = 2 * int(degrees[0].sum()) / max(sum(map(len, degrees)), 1)
     for degree in degrees:
         node = np.arange(len(degree))
         if place_N is not None:
@@ -175,22 +182,24 @@ def partition(
     degree = np.bincount(receiver, weights=weight, minlength=layout.size)
     normalised = symmetric_weights(sender, receiver, weight, degree)
     bounds = np.searchsorted(receiver, np.arange(parts + 1) * rows)
-    needs = [_needed(sender[slice(*bounds[t : t + 2])], t, layout) for t in range(parts)]
-    traffic = _traffic(sender, receiver, bounds, needs, layout)
-    chosen = traffic.least() if exchange == "auto" else exchange
-    send, first = _send(needs, chosen)
+    needs = [needed(sender[slice(*bounds[t : t + 2])], t, layout) for t in range(parts)]
+    count_TT = np.array([[len(row) for row in of] for of in needs])
+    apart = sender // rows != receiver // rows
+    edge_cut = float(apart.mean()) if len(apart) else 0.0
+    found = traffic(count_TT, edge_cut, int(np.diff(bounds).max()), rows)
+    chosen = found.least() if exchange == "auto" else exchange
+    how = Sending.of(count_TT, chosen)
+    send = tuple(map(np.stack, zip(*(how.rows_of(t, needs) for t in range(parts)), strict=True)))
     local = []
     for t in range(parts):
         part = slice(*bounds[t : t + 2])
-        of = sender[part]
-        if chosen != "all_gather":
-            of = _renamed(of, t, needs[t], first[t], rows)
+        of = how.renamed(sender[part], t, needs[t], rows)
         local.append((of, receiver[part] - t * rows, normalised[part]))
     degrees = degree.reshape(parts, rows).astype(np.float32)
-    return Partition(layout, Shard(_stacked(local, degrees, rows, buckets), send), chosen, traffic)
+    return Partition(layout, Shard(_stacked(local, degrees, rows, buckets), send), chosen, found)
 
 
-def _needed(sender: np.ndarray, part: int, layout: Layout) -> list[np.ndarray]:
+def needed(sender: np.ndarray, part: int, layout: Layout) -> list[np.ndarray]:
     """By owner, the rows (numbered within their part) that a part's edges need of others."""
     row = distinct(sender)
     owner = row // layout.rows
@@ -198,64 +207,96 @@ def _needed(sender: np.ndarray, part: int, layout: Layout) -> list[np.ndarray]:
     return [none if t == part else row[owner == t] - t * layout.rows for t in range(layout.parts)]
 
 
-def _traffic(
-    sender: np.ndarray,
-    receiver: np.ndarray,
-    bounds: np.ndarray,
-    needs: list[list[np.ndarray]],
-    layout: Layout,
-) -> Traffic:
-    parts, others = layout.parts, layout.parts - 1
-    count = np.array([[len(rows) for rows in of] for of in needs])
-    ring = sum(max(count[t, t - k] for t in range(parts)) for k in range(1, parts))
-    rows = {
-        "all_gather": others * layout.rows,
-        "all_to_all": others * int(count.max(initial=0)),
+def traffic(count_TT: np.ndarray, edge_cut: float, edges: int, rows: int) -> Traffic:
+    """What a partition costs.
+
+    Args:
+      count_TT: how many rows each part needs of each other.
+      edge_cut, edges: as in :class:`Traffic`.
+      rows: R.
+    """
+    parts, others = len(count_TT), len(count_TT) - 1
+    ring = sum(max(count_TT[t, t - k] for t in range(parts)) for k in range(1, parts))
+    moved = {
+        "all_gather": others * rows,
+        "all_to_all": others * int(count_TT.max(initial=0)),
         "ring": int(ring),
     }
-    apart = sender // layout.rows != receiver // layout.rows
-    edge_cut = float(apart.mean()) if len(apart) else 0.0
-    return Traffic(edge_cut, rows, float(count.sum(axis=1).mean()), int(np.diff(bounds).max()))
+    return Traffic(edge_cut, moved, float(count_TT.sum(axis=1).mean()), edges)
 
 
-def _send(
-    needs: list[list[np.ndarray]], exchange: Exchange
-) -> tuple[tuple[np.ndarray, ...], np.ndarray]:
-    """The rows to send, and [T, T] where what a part gets of another begins behind its own."""
-    parts = len(needs)
-    first = np.zeros((parts, parts), np.int64)
-    if exchange == "all_gather":
-        return (), first
-    if exchange == "all_to_all":
-        width = max(len(rows) for of in needs for rows in of) or 1
-        first[:] = np.arange(parts) * width
-        send = np.stack([np.stack([_pad(of[t], width) for of in needs]) for t in range(parts)])
-        return (send,), first
-    made, at = [], 0
-    for k in range(1, parts):
-        width = max(len(needs[t][t - k]) for t in range(parts)) or 1
-        for t in range(parts):
-            first[t, t - k] = at
-        made.append(np.stack([_pad(needs[(t + k) % parts][t], width) for t in range(parts)]))
-        at += width
-    return tuple(made), first
+class Sending(NamedTuple):
+    """How parts exchange rows, padded to as many for all.
+
+    Attributes:
+      exchange: by which way.
+      widths: rows that a part sends to each other one (all_to_all: the same to all), or to the part
+        k places on (ring: for each k from 1).
+      first_TT: where what part t gets of another begins behind its own rows.
+    """
+
+    exchange: Exchange
+    widths: tuple[int, ...]
+    first_TT: np.ndarray
+
+    @classmethod
+    def of(cls, count_TT: np.ndarray, exchange: Exchange) -> "Sending":
+        """For parts that need so many rows of each other."""
+        parts = len(count_TT)
+        first_TT = np.zeros((parts, parts), np.int64)
+        if exchange == "all_gather":
+            return cls(exchange, (), first_TT)
+        if exchange == "all_to_all":
+            width = int(count_TT.max()) or 1
+            first_TT[:] = np.arange(parts) * width
+            return cls(exchange, (width,), first_TT)
+        widths, at = [], 0
+        for k in range(1, parts):
+            widths.append(max(int(count_TT[t, t - k]) for t in range(parts)) or 1)
+            for t in range(parts):
+                first_TT[t, t - k] = at
+            at += widths[-1]
+        return cls(exchange, tuple(widths), first_TT)
+
+    def rows_of(self, part: int, needs: Sequence[Sequence[np.ndarray]]) -> tuple[np.ndarray, ...]:
+        """The rows that a part sends: a part of :attr:`Shard.send`."""
+        if self.exchange == "all_to_all":
+            return (np.stack([_pad(of[part], self.widths[0]) for of in needs]),)
+        to = enumerate(self.widths, 1)
+        return tuple(_pad(needs[(part + k) % len(needs)][part], width) for k, width in to)
+
+    def renamed(
+        self, sender: np.ndarray, part: int, needs: Sequence[np.ndarray], rows: int
+    ) -> np.ndarray:
+        """Rows of the whole table as rows of what the exchange gives a part with these needs."""
+        if self.exchange == "all_gather":
+            return sender
+        made = sender - part * rows
+        owner = sender // rows
+        for t, row in enumerate(needs):
+            if len(row):
+                theirs = owner == t
+                at = np.searchsorted(row, sender[theirs] - t * rows)
+                made[theirs] = rows + self.first_TT[part, t] + at
+        return made
 
 
 def _pad(row: np.ndarray, width: int) -> np.ndarray:
     return np.pad(row, (0, width - len(row))).astype(np.int32)
 
 
-def _renamed(
-    sender: np.ndarray, part: int, needs: list[np.ndarray], first: np.ndarray, rows: int
-) -> np.ndarray:
-    """Rows of the whole table as rows of what the exchange gives."""
-    made = sender - part * rows
-    owner = sender // rows
-    for t, row in enumerate(needs):
-        if len(row):
-            theirs = owner == t
-            made[theirs] = rows + first[t] + np.searchsorted(row, sender[theirs] - t * rows)
-    return made
+def graph_of(arrays: Mapping[str, Any]) -> Bipartite:
+    """A part's edges, or all parts', of their arrays by name."""
+    graph = jraph.GraphsTuple(
+        nodes=None,
+        edges=arrays["edges"],
+        receivers=arrays["receivers"],
+        senders=arrays["senders"],
+        globals=None,
+        n_node=arrays["n_node"],
+        n_edge=arrays["n_edge"],
+    )
+    return Bipartite(graph, arrays["indptr"], arrays["degree"])
 
 
 def _stacked(
@@ -268,19 +309,12 @@ def _stacked(
         more = (0, most - len(sender))
         # Padding comes after the last row's edges: out of bounds, and dropped.
         padded = np.pad(sender, more), np.pad(receiver, more, constant_values=rows)
-        edges: Any = (*(x.astype(np.int32) for x in padded), np.pad(weight, more))
-        sizes: Any = np.array([rows], np.int32), np.array([len(sender)], np.int32)
-        in_numpy: Any = indptr.astype(np.int32), degree
-        graph = jraph.GraphsTuple(
-            nodes=None,
-            edges=edges[2],
-            receivers=edges[1],
-            senders=edges[0],
-            globals=None,
-            n_node=sizes[0],
-            n_edge=sizes[1],
-        )
-        made.append(Bipartite(graph, *in_numpy))
+        ends = (x.astype(np.int32) for x in padded)
+        arrays: dict[str, Any] = dict(zip(("senders", "receivers"), ends, strict=True))
+        arrays |= {"edges": np.pad(weight, more), "indptr": indptr.astype(np.int32)}
+        arrays |= {"n_node": np.array([rows], np.int32), "degree": degree}
+        arrays |= {"n_edge": np.array([len(sender)], np.int32)}
+        made.append(graph_of(arrays))
     stacked = jax.tree.map(lambda *xs: np.stack(xs), *made)
     if not buckets:
         return stacked

@@ -125,7 +125,7 @@ def ngcf() -> Config:
     """
     return Config(
         preset="ngcf",
-        model=ModelConfig("ngcf", layers=2, init="spectral", matrices="linear"),
+        model=ModelConfig("ngcf", layers=1, init="spectral", matrices="linear"),
         loss=LossConfig("softmax"),
         negatives=NegativesConfig("shared", 1024),
         optim=OptimConfig("adam", learning_rate=5e-3, rest_rate=0.02),

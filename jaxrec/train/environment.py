@@ -15,6 +15,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
 from jaxrec.files import write_json
+from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import read_json
 
 
@@ -74,7 +75,7 @@ def check(folder: Path, custom_tx: bool, warn: Callable[[str], None]) -> None:
 
 
 def write(
-    folder: Path, dataset: Dataset | ItemGraph, sizes: dict[str, int], custom_tx: bool
+    folder: Path, dataset: Dataset | ItemGraph | Parted, sizes: dict[str, int], custom_tx: bool
 ) -> None:
     """RUN/env.json, once; ``sizes`` are users, items, and the pairs of each part."""
     if (folder / "env.json").exists():

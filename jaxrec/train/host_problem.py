@@ -25,7 +25,7 @@ from jaxrec.rowwise import BLOCK, RowOptimizer
 from jaxrec.train.examine import Examiner
 from jaxrec.train.host_rows import RowDispatch, Rows, gathered, has_rows, put_in, taken_out
 from jaxrec.train.place import all_finite
-from jaxrec.train.planned import sizes
+from jaxrec.train.planned import sizes_of
 from jaxrec.train.problem import Problem
 from jaxrec.train.state import TrainState
 from jaxrec.train.tables import TABLE, split_table
@@ -53,13 +53,13 @@ def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
         return config.mesh.memory == "host"
     if limit is None or not _sparse(config, train):
         return False
-    return not plans.fits(plans.plan(sizes(config, train, sparse=True)).device_bytes, limit)
+    return not plans.fits(plans.plan(sizes_of(config, train, sparse=True)).device_bytes, limit)
 
 
 def check_device(config: Config, train: Dataset) -> None:
     """Raise InputError where one device has no room, of the models that the plan knows."""
     if config.model.name in MODELS and config.mesh.devices == 1:
-        made = plans.plan(sizes(config, train, sparse=_sparse(config, train)))
+        made = plans.plan(sizes_of(config, train, sparse=_sparse(config, train)))
         plans.check(made, _device_memory())
 
 
@@ -90,7 +90,7 @@ class HostProblem(Problem):
                 "set mesh.memory device, or configure optim"
             )
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        planned = plans.plan(sizes(config, splits.train, sparse=True, host=True))
+        planned = plans.plan(sizes_of(config, splits.train, sparse=True, host=True))
         plans.check(planned, _device_memory(), memory)
         how: dict[str, Any] = {"phase": phase, "total": total, "tx": tx, "window": window}
         made = super().build(config, splits, **how)
@@ -216,7 +216,7 @@ class HostProblem(Problem):
 
     def plan(self) -> plans.Plan:
         """What the run needs and moves, by arithmetic."""
-        return plans.plan(sizes(self.config, self.splits.train, sparse=True, host=True))
+        return plans.plan(sizes_of(self.config, self.splits.train, sparse=True, host=True))
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
         """The plan, besides what there is to say on one device."""

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxrec import models
 from jaxrec import plan as plans
 from jaxrec.config import Config
-from jaxrec.data.dataset import Csr
+from jaxrec.data.dataset import Dataset, ItemsByUser
 from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import Evaluator, Scorer
@@ -25,13 +25,14 @@ from jaxrec.evaluate.sharded import MeshEvaluator, sharded_scorer
 from jaxrec.graph.halo import TABLE, make_mesh, put
 from jaxrec.graph.pagerank import Window
 from jaxrec.graph.partition import Partition, layout, node_order, partition
-from jaxrec.graph.spmm import default_kernel
+from jaxrec.graph.spmm import Kernel, default_kernel
 from jaxrec.rowwise import RowOptimizer
-from jaxrec.train.mesh_data import mesh_data
+from jaxrec.train.cadence import Cadence
+from jaxrec.train.mesh_data import MeshData, Sizes, mesh_data
 from jaxrec.train.mesh_step import MeshStepper
-from jaxrec.train.planned import sizes
+from jaxrec.train.planned import sizes_of
 from jaxrec.train.prepare import Inputs, popularity
-from jaxrec.train.problem import Cadence, Problem, keys, new_model, optimizer, rest_optimizer
+from jaxrec.train.problem import Problem, keys, new_model, optimizer, rest_optimizer
 from jaxrec.train.relayout import Rows
 from jaxrec.train.state import Totals, TrainState, cleared
 from jaxrec.train.tables import TABLE as TABLE_NAME
@@ -46,6 +47,7 @@ class MeshProblem(Problem):
 
     mesh: Mesh
     partition: Partition
+    order: Literal["locality", "data"]
     order_N: np.ndarray | None
     """The place of each node in the order that was cut; None where it is the data set's own."""
     partition_seconds: float
@@ -60,7 +62,7 @@ class MeshProblem(Problem):
         total: int | None = None,
         tx: optax.GradientTransformation | RowOptimizer | None = None,
         window: Window | None = None,
-    ) -> "MeshProblem":
+    ) -> Any:
         """Cut the train part and put each device's share on it.
 
         Raises:
@@ -68,52 +70,61 @@ class MeshProblem(Problem):
             rows would be those of one device.
         """
         assert window is None, "the configuration refuses hard negatives on a mesh"
+        train, order = splits.train, "data" if config.mesh.order == "data" else "locality"
+        cadence = Cadence.checked(config, train, total)
+        mesh = make_mesh(config.mesh)
+        began = time.perf_counter()
+        order_N = node_order(train, order)
+        cut = layout(train, order_N, config.mesh.table)
+        made = partition(train, cut, config.mesh.exchange, buckets=kernel_of(config) == "buckets")
+        seconds = time.perf_counter() - began
+        data, sizes = mesh_data(train, made, keys(config, phase)[1], popularity(config, train))
+        more = {"order": order, "order_N": order_N, "partition_seconds": seconds}
+        return cls.on(mesh, config, splits, made, data, sizes, cadence, phase, tx, **more)
+
+    @classmethod
+    def on(
+        cls,
+        mesh: Mesh,
+        config: Config,
+        splits: Splits,
+        made: Partition,
+        data: MeshData,
+        sizes: Sizes,
+        cadence: Cadence,
+        phase: str,
+        tx: optax.GradientTransformation | RowOptimizer | None,
+        **more: Any,
+    ) -> Any:
+        """The problem of a graph that is cut. ``more`` are other fields.
+
+        Raises:
+          InputError: an optax chain, or more than a device has room for.
+        """
         if tx is not None:
             raise InputError(
                 "an optax chain given in Python is not there on a mesh of devices; "
                 "set mesh.data and mesh.table to 1, or configure optim"
             )
-        train = splits.train
-        cadence = Cadence.checked(config, train, total)
-        init_key, data_key = keys(config, phase)
-        mesh = make_mesh(config.mesh)
+        train, init_key = splits.train, keys(config, phase)[0]
         # Clipping is by the norm over all devices, which no optimizer of one device knows.
         unclipped = replace(config, optim=replace(config.optim, clip_norm=None))
-        began = time.perf_counter()
-        kernel = default_kernel() if config.model.kernel == "auto" else config.model.kernel
-        order_N = node_order(train, config.mesh.order)
-        cut = layout(train, order_N, config.mesh.table)
-        made = partition(train, cut, config.mesh.exchange, buckets=kernel == "buckets")
-        seconds = time.perf_counter() - began
         shape: models.Encoder = nnx.eval_shape(lambda: new_model(config, train, Inputs(), init_key))
-        data, numbers = mesh_data(train, made, data_key, popularity(config, train))
-        rows = train.n_users + train.n_items
         stepper = MeshStepper(
             config,
             shape,
-            optimizer(unclipped, rows, cadence.total),
+            optimizer(unclipped, train.n_users + train.n_items, cadence.total),
             train.n_users,
             train.n_items,
             rest_optimizer(unclipped, cadence.total),
             mesh=mesh,
-            rows=cut.rows,
-            sizes=numbers,
-            kernel=kernel,
+            rows=made.layout.rows,
+            sizes=sizes,
+            kernel=kernel_of(config),
         )
-        problem = cls(
-            config,
-            splits,
-            stepper,
-            put(mesh, data, data.specs()),  # type: ignore[arg-type]
-            cadence,
-            init_key,
-            Inputs(),
-            False,
-            mesh=mesh,
-            partition=made,
-            order_N=order_N,
-            partition_seconds=seconds,
-        )
+        placed = put(mesh, data, data.specs())
+        every = config, splits, stepper, placed, cadence, init_key, Inputs(), False
+        problem = cls(*every, mesh=mesh, partition=made, **more)
         stats = jax.local_devices()[0].memory_stats() or {}
         if "bytes_limit" in stats:
             plans.check(problem.plan(), stats["bytes_limit"])
@@ -161,7 +172,7 @@ class MeshProblem(Problem):
 
     def notes(self) -> dict[str, Any]:
         """How tables hold the nodes, for a checkpoint."""
-        return {"layout": {"table": self.mesh.shape[TABLE], "order": self.config.mesh.order}}
+        return {"layout": {"table": self.mesh.shape[TABLE], "order": self.order}}
 
     def number(self, n: int) -> jax.Array:
         """A number on every device."""
@@ -206,7 +217,7 @@ class MeshProblem(Problem):
     def _current(self) -> Any:
         return jax.jit(self._stepper.current)
 
-    def _ranking(self, split: str, relevant: Csr, seen: Csr) -> Evaluator:
+    def _ranking(self, split: str, relevant: ItemsByUser, seen: ItemsByUser) -> Evaluator:
         ks, block = self.config.eval.k, self.config.eval.block
         return MeshEvaluator(self.mesh, relevant, seen, ks, self.stepper.n_items, block=block)
 
@@ -216,8 +227,9 @@ class MeshProblem(Problem):
         made = self.partition
         how: dict[str, Any] = {"sparse": isinstance(self.stepper.tx, RowOptimizer)}
         how["buckets"] = made.shard.graph.buckets is not None
+        how["parted"] = not isinstance(self.splits.train, Dataset)
         how["got"] = made.traffic.rows[made.exchange] if counted else None
-        return plans.plan(sizes(self.config, self.splits.train, **how))
+        return plans.plan(sizes_of(self.config, self.splits.train, **how))
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
         """How the graph was cut, and the plan."""
@@ -241,6 +253,11 @@ class MeshProblem(Problem):
         planned = self.plan()
         facts |= {"plan": {"device": planned.device, "step": planned.step}}
         return [text, *planned.lines()], {"partitioned": facts}
+
+
+def kernel_of(config: Config) -> Kernel:
+    """What multiplies by the graph."""
+    return default_kernel() if config.model.kernel == "auto" else config.model.kernel
 
 
 def to_host(x: jax.Array) -> np.ndarray:

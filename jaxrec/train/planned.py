@@ -10,7 +10,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.graph.spmm import resolve
 
 
-def sizes(config: Config, train: Dataset, *, sparse: bool, **more: Any) -> plans.Sizes:
+def sizes_of(config: Config, train: Dataset, *, sparse: bool, **more: Any) -> plans.Sizes:
     """What :func:`jaxrec.plan.plan` takes of a run.
 
     Args:

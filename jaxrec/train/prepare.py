@@ -11,7 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from jaxrec.config import FEATURED, Config
 from jaxrec.data import schema
-from jaxrec.data.dataset import Dataset
+from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.data.schema import Encoded, Schema
 from jaxrec.errors import InputError, nearest
 from jaxrec.evaluate.ratings import RatingScale, needed_ratings
@@ -144,12 +144,11 @@ def on_host(config: Config, train: Dataset) -> bool:
     return needs > _GRAPH_SHARE * stats.get("bytes_limit", math.inf)
 
 
-def popularity(config: Config, train: Dataset) -> Popularity | None:
+def popularity(config: Config, train: Counted) -> Popularity | None:
     """How likely each item is to be drawn: in the batch, or as a negative."""
     in_batch = config.negatives.name == "in-batch"
     if in_batch and config.train.positives == "users":
-        a_user = 1 / np.maximum(train.user_counts(), 1)
-        return popularity_of(np.bincount(train.item, a_user[train.user], train.n_items))
+        return popularity_of(train.item_shares())
     power = 1.0 if in_batch else config.negatives.popularity
     if power == 0 and config.draws_some_items:  # of what training sees, all alike
         return popularity_of(train.item_counts() > 0)
@@ -268,6 +267,9 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
         length=how.walk_length,
         key=walk_key(key),
     )
+    if how.init != "spectral" and not config.negatives.hard:
+        # What only products over all edges read; of a large graph a quarter of all there is.
+        graph = graph._replace(graph=graph.graph._replace(edges=None, receivers=None))
     return graph._replace(neighbors=near)
 
 

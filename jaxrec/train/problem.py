@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,23 +16,25 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrec import hosts, models, optim, rowwise
 from jaxrec.config import Config
-from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.data.dataset import Counted, ItemsByUser, union
 from jaxrec.data.split import Splits
-from jaxrec.errors import InputError
-from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr, union
+from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr
 from jaxrec.evaluate.ratings import RatingEvaluator, RatingScale
 from jaxrec.evaluate.run import allowed_items
 from jaxrec.evaluate.scorers import scorer_of
 from jaxrec.evaluate.topk import of_sample
+from jaxrec.files import write_npz
 from jaxrec.graph.bipartite import Bipartite, rating_levels
 from jaxrec.graph.pagerank import Window
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train import frozen, mistakes, relayout, warm
-from jaxrec.train.batches import steps_per_epoch
+from jaxrec.train.cadence import Cadence
 from jaxrec.train.checkpoint import Checkpoints
+from jaxrec.train.draw import Batch
 from jaxrec.train.examine import Examiner
 from jaxrec.train.feeder import HostDispatch
+from jaxrec.train.known import counter
 from jaxrec.train.place import FedByHost, OneDevice
 from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_data
 from jaxrec.train.relayout import Rows
@@ -39,52 +42,6 @@ from jaxrec.train.state import TABLE, Stepper, TrainState
 
 TRAIN_USERS = 2**15
 """Most users that are ranked for to see how well train is remembered."""
-
-
-@dataclass(frozen=True)
-class Cadence:
-    """When things happen, in steps of one phase; 0 stands for never but at the end.
-
-    ``train.epochs`` counts in epochs and then so do eval.every and checkpoint.every; with
-    ``train.steps`` all three count steps. Where not given, both are an epoch.
-    """
-
-    total: int
-    per_epoch: int
-    evaluate: int
-    checkpoint: int
-    log: int
-
-    @classmethod
-    def of(cls, config: Config, pairs: int, total: int | None = None) -> "Cadence":
-        """The cadence for E pairs; ``total`` replaces the configured length (refit)."""
-        per_epoch = steps_per_epoch(pairs, config.train.batch_size)
-        unit = per_epoch if config.train.steps is None else 1
-        steps = config.train.steps
-        configured = config.train.epochs * per_epoch if steps is None else steps
-        evaluate, checkpoint = (
-            per_epoch if every is None else every * unit
-            for every in (config.eval.every, config.checkpoint.every)
-        )
-        log = per_epoch if steps is None else evaluate or per_epoch
-        total = configured if total is None else total
-        return cls(total, per_epoch, evaluate, checkpoint, log)
-
-    @classmethod
-    def checked(cls, config: Config, train: Dataset, total: int | None) -> "Cadence":
-        """:meth:`of` a train part. Raises InputError where there is nothing to train on."""
-        if train.n_edges == 0:
-            raise InputError(f"{config.data}: no train pairs are left after filter and split")
-        return cls.of(config, train.n_edges, total)
-
-    def due(self, every: int, step: int) -> bool:
-        """Whether something that happens each ``every`` steps, and at the end, is due."""
-        return step == self.total or (every > 0 and step > 0 and step % every == 0)
-
-    def next_boundary(self, step: int) -> int:
-        """The first step after ``step`` at which anything is due."""
-        periods = [p for p in (self.evaluate, self.checkpoint, self.log) if p > 0]
-        return min([self.total, *((step // p + 1) * p for p in periods)])
 
 
 @dataclass(frozen=True)
@@ -320,7 +277,7 @@ class Problem(OneDevice):
             value[...] = array
         return model
 
-    def part(self, split: str) -> tuple[Csr, Csr]:
+    def part(self, split: str) -> tuple[ItemsByUser, ItemsByUser]:
         """What is relevant and what is masked: "train" masks nothing, "test" validation too.
 
         Of train a sample of users does: to rank all items for each of a million would take longer
@@ -334,16 +291,26 @@ class Problem(OneDevice):
             return validation, train
         return self.splits.test.csr(), union(train, validation)
 
+    def write_seen(self, run: Path) -> None:
+        """RUN/seen.npz: what each user had in train and validation."""
+        if hosts.first():
+            write_npz(run / "seen.npz", union(*(part.csr() for part in self.splits[:2]))._asdict())
+
+    @cached_property
+    def count_known(self) -> Callable[[Batch], np.ndarray]:
+        """Of a batch's negatives those that their user has in train, in validation, and all."""
+        return counter(*(part.csr() for part in self.splits[:2]))
+
     def evaluator(self, split: str) -> Evaluator | None:
         """The full ranking of a split, made once; None where the split holds no pairs."""
         if split not in self._evaluators:
             relevant, seen = self.part(split)
             self._evaluators[split] = None
-            if len(relevant.indices):
+            if relevant.degree.any():
                 self._evaluators[split] = self._ranking(split, relevant, seen)
         return self._evaluators[split]
 
-    def _ranking(self, split: str, relevant: Csr, seen: Csr) -> Evaluator:
+    def _ranking(self, split: str, relevant: ItemsByUser, seen: ItemsByUser) -> Evaluator:
         held_out = None if split == "train" else getattr(self.splits, split)
         return Evaluator(
             relevant,
@@ -392,6 +359,6 @@ def rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
     return optim.build(replace(config.optim, name=dense, sparse=None), steps)
 
 
-def new_model(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> models.Encoder:
+def new_model(config: Config, train: Counted, takes: Inputs, key: PRNGKeyArray) -> models.Encoder:
     sizes = train.n_users, train.n_items
     return models.build(config.model, *sizes, key, takes.sizes, takes.levels, takes.decodes)

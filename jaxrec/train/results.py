@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrec import hosts
@@ -13,8 +12,6 @@ from jaxrec.config import Config, shown_cutoff
 from jaxrec.evaluate.run import always, measure, protocol
 from jaxrec.evaluate.slices import slices
 from jaxrec.files import write_json, write_npz
-from jaxrec.graph.csr import DeviceCsr, contains
-from jaxrec.train.draw import Batch
 from jaxrec.train.loop import Outcome
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
@@ -25,17 +22,17 @@ _SAMPLED_BATCHES = 16
 def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
     """embeddings.npz and parameters.npz of the chosen parameters, seen.npz with what train and
     validation held, and features.json: what training knew of the features."""
-    train, (_, seen) = problem.splits.train, problem.part("test")
+    train = problem.splits.train
     ids = {"user_ids": train.user_ids, "item_ids": train.item_ids}
     embeddings = {name: np.asarray(array).astype(str) for name, array in ids.items()}
     learned = jax.device_get(problem.learned(outcome.state))
     embeddings |= {name: np.asarray(array, np.float32) for name, array in learned.items()}
     parameters = problem.parameters(outcome.state)
+    problem.write_seen(run)
     if not hosts.first():
         return
     write_npz(run / "parameters.npz", parameters)
     write_json(run / "features.json", problem.takes.to_dict())
-    write_npz(run / "seen.npz", seen._asdict())
     write_npz(run / "embeddings.npz", embeddings)
 
 
@@ -90,19 +87,9 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
     """
     draw = jax.jit(problem.stepper.batch)
 
-    @jax.jit
-    def count(batch: Batch, liked: list[DeviceCsr]) -> jax.Array:
-        user_B = batch.positives.user_B
-        neg_BN, used_BN = batch.negatives()
-        known = [jnp.sum(contains(k, user_B, neg_BN) & used_BN) for k in liked]
-        return jnp.stack([*known, jnp.sum(used_BN)])
-
     def counted(step: int) -> np.ndarray:
-        batch = jax.device_get(draw(problem.data, problem.number(step)))
-        return jax.device_get(count(batch, liked))
+        return problem.count_known(jax.device_get(draw(problem.data, problem.number(step))))
 
-    parts = problem.splits.train.csr(), problem.splits.validation.csr()
-    liked = [DeviceCsr(jnp.asarray(p.indptr), jnp.asarray(p.indices)) for p in parts]
     last = max(problem.cadence.total, 1) - 1
     steps = np.unique(np.linspace(0, last, _SAMPLED_BATCHES).astype(int))
     sums = np.sum([counted(int(step)) for step in steps], axis=0)

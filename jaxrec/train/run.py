@@ -26,11 +26,13 @@ from jaxrec.evaluate.items import load_graph
 from jaxrec.evaluate.run import load_data
 from jaxrec.files import write_json
 from jaxrec.log import Reporter, RunLog
+from jaxrec.parted.layout import is_parted
 from jaxrec.runfolder import check_run, read_json
 from jaxrec.train import environment, results, warm
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.items.task import ItemTask
 from jaxrec.train.loop import Loop, Outcome, Phase
+from jaxrec.train.parted import PartedTask
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.task import Table, Task, UserTask
 from jaxrec.train.trainable import Trainable
@@ -131,6 +133,8 @@ def _task(
         return ItemTask.of(config, graph)
     if isinstance(data, ItemGraph):
         raise InputError(f"{config.model.name} recommends to users: give it a Dataset")
+    if not isinstance(data, Dataset) and is_parted(data or config.data):
+        return PartedTask.open(config, data or config.data, run)
     if run is not None:
         return UserTask.of(config, load_data(run, config, data))
     return UserTask.of(config, data if isinstance(data, Dataset) else resolve(str(data)))

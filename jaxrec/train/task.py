@@ -14,6 +14,7 @@ from jaxrec.data.split import Splits, merged
 from jaxrec.errors import InputError
 from jaxrec.evaluate.run import parts
 from jaxrec.graph.halo import make_mesh
+from jaxrec.parted.stored import Parted
 from jaxrec.train import environment, frozen, host_problem, results
 from jaxrec.train.host_problem import HostProblem
 from jaxrec.train.loop import Outcome
@@ -79,7 +80,7 @@ class UserTask:
     """Items for users, from interactions."""
 
     config: Config
-    dataset: Dataset
+    dataset: Dataset | Parted
     splits: Splits
 
     @classmethod

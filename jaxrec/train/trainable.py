@@ -6,9 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 
 from jaxrec.config import Config
+from jaxrec.train.cadence import Cadence
 from jaxrec.train.checkpoint import Checkpoints
 from jaxrec.train.place import FedByHost
-from jaxrec.train.problem import Cadence
 from jaxrec.train.state import Totals, TrainState
 
 

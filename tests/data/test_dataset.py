@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from jaxrec.data import prepared
 from jaxrec.data.dataset import Csr, Dataset, Exposed
 from jaxrec.data.features import Bag, Category, Column, Features, Number, Vector
 from jaxrec.data.prepared import is_prepared
@@ -269,7 +270,7 @@ def test_a_full_disk_leaves_nothing_behind(data, tmp_path, monkeypatch):
     def full(*args, **kwargs):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(prepared, "write_npy", full)
     with pytest.raises(InputError, match="No space left"):
         data.save(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

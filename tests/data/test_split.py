@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jaxrec.config import FilterConfig, SplitConfig
 from jaxrec.data.dataset import Dataset, Exposed
 from jaxrec.data.features import Features, Number
-from jaxrec.data.split import apply_filter, split
+from jaxrec.data.split import apply_filter, labels, split
 from jaxrec.errors import InputError
 
 
@@ -36,7 +36,9 @@ def _pairs(data: Dataset) -> set[tuple[int, int]]:
 
 _configs = st.builds(
     SplitConfig,
-    name=st.sampled_from(["auto", "given", "random", "leave-last-out", "temporal", "cold-items"]),
+    name=st.sampled_from(
+        ["auto", "given", "random", "hashed", "leave-last-out", "temporal", "cold-items"]
+    ),
     test=st.floats(0, 0.6),
     validation=st.floats(0, 0.6),
     per_user=st.booleans(),
@@ -57,22 +59,42 @@ def test_parts_are_disjoint_and_together_the_whole(config, seed, shape):
         assert part.user_ids is data.user_ids
         assert part.item_ids is data.item_ids
         assert part.split is None
-    within_users = config.per_user and config.name in ("random", "temporal")
+    within_users = config.per_user and config.name in ("random", "hashed", "temporal")
     if within_users or config.name == "leave-last-out":
         assert set(parts.train.user.tolist()) == set(data.user.tolist())
     again = split(data, config, seed)
     assert [part.fingerprint() for part in again] == [part.fingerprint() for part in parts]
 
 
-def test_another_seed_gives_another_random_split():
+@pytest.mark.parametrize("name", ["random", "hashed"])
+def test_another_seed_gives_another_random_split(name):
     data = _random(0)
-    tests = [split(data, SplitConfig(), seed).test.fingerprint() for seed in range(3)]
+    tests = [split(data, SplitConfig(name), seed).test.fingerprint() for seed in range(3)]
     assert len(set(tests)) == 3
 
 
-def test_random_per_user_holds_out_the_share_of_each_user():
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), per_user=st.booleans())
+def test_a_hashed_split_of_some_users_is_that_of_all(seed, per_user):
+    data, config = _random(1), SplitConfig("hashed", per_user=per_user)
+    some = data.user % 3 == 1
+    whole, alone = (labels(of, config, seed) for of in (data, data.take(some)))
+    np.testing.assert_array_equal(whole[some], alone)
+
+
+def test_a_hashed_split_over_all_pairs_holds_out_about_the_share():
+    data = _data([(u, i) for u in range(200) for i in range(50)])
+    label = labels(data, SplitConfig("hashed", per_user=False, test=0.3, validation=0.5), 0)
+    count = np.bincount(label) / data.n_edges
+    np.testing.assert_allclose(count, [0.35, 0.35, 0.3], atol=0.02)  # 4 standard deviations
+    nothing = SplitConfig("hashed", per_user=False, test=0.0, validation=0.0)
+    assert not labels(data, nothing, 0).any()
+
+
+@pytest.mark.parametrize("name", ["random", "hashed"])
+def test_random_per_user_holds_out_the_share_of_each_user(name):
     data = _data([(u, i) for u in range(8) for i in range(10 * (u + 1))])
-    parts = split(data, SplitConfig(test=0.3, validation=0.5), 1)
+    parts = split(data, SplitConfig(name, test=0.3, validation=0.5), 1)
     degree = data.user_counts()
     held = np.floor(degree * 0.3 + 0.5)
     np.testing.assert_array_equal(parts.test.user_counts(), held)

@@ -30,7 +30,7 @@ from jaxrec.data.split import Splits, split
 from jaxrec.errors import InputError
 from jaxrec.train import host_problem, host_rows
 from jaxrec.train.host_problem import HostProblem
-from jaxrec.train.planned import sizes
+from jaxrec.train.planned import sizes_of
 from jaxrec.train.problem import Problem
 from jaxrec.train.run import Run
 
@@ -198,7 +198,7 @@ def test_a_checkpoint_is_gone_on_with_wherever_the_table_lies(runs, began, goes_
 def test_the_host_has_the_table_where_the_device_lacks_room(monkeypatch):
     auto, train = CONFIG, splits().train
     assert not host_problem.on_host(auto, train)  # a CPU says nothing of its memory
-    needs = plans.plan(sizes(auto, train, sparse=True)).device_bytes
+    needs = plans.plan(sizes_of(auto, train, sparse=True)).device_bytes
     for limit, there in ((2 * needs, False), (needs, True)):
         monkeypatch.setattr(host_problem, "_device_memory", lambda limit=limit: limit)
         assert host_problem.on_host(auto, train) == there

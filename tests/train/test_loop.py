@@ -26,7 +26,7 @@ from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError, RunError
 from jaxrec.train import loop as loops
-from jaxrec.train.problem import Cadence
+from jaxrec.train.cadence import Cadence
 
 CONFIG = Config(
     model=ModelConfig(dim=8, layers=2),

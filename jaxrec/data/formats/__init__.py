@@ -15,7 +15,7 @@ from jaxrec.data.formats import catalogue, lightgcn, movielens, parquet, tables
 from jaxrec.data.formats.assemble import Part, to_dataset
 from jaxrec.data.formats.columns import Columns
 from jaxrec.data.formats.text import unreadable
-from jaxrec.data.prepared import format_of, is_prepared
+from jaxrec.data.prepared import PARTED, format_of, is_prepared
 from jaxrec.errors import InputError, nearest
 
 __all__ = ["FORMATS", "Columns", "detect", "read", "resolve"]
@@ -89,6 +89,11 @@ def _read(
     if format == "prepared":
         if format_of(path) == itemgraph.FORMAT:
             raise InputError(f"{path}: an item graph, {_FOR_ITEMS}")
+        if format_of(path) == PARTED:
+            raise InputError(
+                f"{path}: a data set in parts, which is never in memory as a whole: lightgcn and "
+                "mf train on it with --mesh.table; `jaxrec data import` its source for all else"
+            )
         return Dataset.load(path)
     if format == "lightgcn":
         parts = lightgcn.parts(path)

@@ -1,8 +1,9 @@
 """Parts of a data set as they were read, to one Dataset: ids to rows, repeated pairs merged."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -86,7 +87,7 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
             _refuse_overlap(parts, heights, order, repeat, split)
         notes["duplicate pairs"] = int(repeat.sum())
         if repeat.any():
-            last, order = _merge(key, order, repeat, columns)
+            last, order = merge_repeats(key, order, repeat, columns)
             key = key[last]
         split = None if split is None else split[order]
         for role, column in columns.items():
@@ -134,23 +135,46 @@ def id_rows(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Row numbers [E] int32 of all ids of ``columns``, and the sorted table of these and more."""
     both = [*columns, *more]
-    kind = pl.Int64 if all(column.dtype == pl.Int64 for column in both) else pl.String
+    kind = id_kind([column.dtype for column in both])
     table = pl.concat([column.cast(kind).unique() for column in both]).unique().sort()
-    if kind == pl.Int64:
-        ids = table.to_numpy()
-        rows = [np.searchsorted(ids, column.to_numpy()) for column in columns]
-    else:
-        ids = np.array(table.to_list(), dtype=np.str_)
-        rows = [column.cast(kind).cast(pl.Enum(table)).to_physical() for column in columns]
-    return np.concatenate([np.asarray(row).astype(np.int32) for row in rows]), ids
+    places = IdPlaces(table)
+    return np.concatenate([places(column) for column in columns]), places.ids
 
 
-def _merge(
+def id_kind(dtypes: Iterable[Any]) -> Any:
+    """The type of polars that ids of these types have together."""
+    return pl.Int64 if all(dtype == pl.Int64 for dtype in dtypes) else pl.String
+
+
+class IdPlaces:
+    """Where ids are in a sorted table of all of them, Int64 or String."""
+
+    def __init__(self, table: pl.Series) -> None:
+        self._kind, self._enum = table.dtype, None
+        if table.dtype == pl.Int64:
+            self.ids = table.to_numpy()
+        else:
+            self.ids, self._enum = np.array(table.to_list(), dtype=np.str_), pl.Enum(table)
+
+    def __call__(self, column: pl.Series) -> np.ndarray:
+        """Row numbers, int32."""
+        column = column.cast(self._kind)
+        if self._enum is None:
+            return np.searchsorted(self.ids, column.to_numpy()).astype(np.int32)
+        return np.asarray(column.cast(self._enum).to_physical()).astype(np.int32)
+
+
+def merge_repeats(
     key: np.ndarray, order: np.ndarray, repeat: np.ndarray, columns: dict[str, np.ndarray | None]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which of the sorted ``key`` are the last of their pair, and the rows that stand for them.
 
     Adds the weights of a pair up, in its remaining row, in place.
+
+    Args:
+      order: the row of each key.
+      repeat: whether a key is that before it, for all but the first.
+      columns: ``time`` and ``weight`` by row, or None.
     """
     first, last = np.concatenate([[True], ~repeat]), np.concatenate([~repeat, [True]])
     time, weight = columns["time"], columns["weight"]

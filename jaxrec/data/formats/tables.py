@@ -34,6 +34,11 @@ _SPLITS = {"train": TRAIN, "valid": VALIDATION, "val": VALIDATION, "validation":
 _SPLITS["test"] = TEST
 
 
+def part_of_name(word: str) -> int | None:
+    """The part of a split that files of such a name are; None where it is no such name."""
+    return _SPLITS.get(word.lower())
+
+
 def split_files(folder: Path, ending: str) -> dict[Path, int | None]:
     """The files of a folder with this ending, and the part of the split that each one is.
 

@@ -25,12 +25,13 @@ from jaxrec.models.skipgram import Side, Tables
 from jaxrec.negatives import popularity
 from jaxrec.runfolder import read_embeddings, read_parameters
 from jaxrec.train import warm
+from jaxrec.train.cadence import Cadence
 from jaxrec.train.items import side as sides
 from jaxrec.train.items.draw import ItemData, slots_per_epoch
 from jaxrec.train.items.examine import ItemExaminer
 from jaxrec.train.items.step import ItemStepper
 from jaxrec.train.place import OneDevice
-from jaxrec.train.problem import Cadence, keys
+from jaxrec.train.problem import keys
 from jaxrec.train.state import TrainState
 
 _BLOCK = 1 << 13  # items at once whose vectors are made

@@ -1,0 +1,219 @@
+"""Reading a folder of parts: numbers of all users and items, and the arrays of some parts."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrec.config import SplitConfig
+from jaxrec.data.dataset import Csr, union
+from jaxrec.data.prepared import open_array
+from jaxrec.errors import InputError
+from jaxrec.graph.halo import Stack
+from jaxrec.graph.partition import Exchange, Layout, Traffic
+from jaxrec.parted import layout as folders
+
+
+@dataclass(frozen=True)
+class Parted:
+    """A data set in T parts.
+
+    ``own`` are the parts that may be read here: those of this process's devices, or all. Their
+    folders are in ``parts_in``, which is ``folder`` where None.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    own: tuple[int, ...]
+    parts_in: Path | None = None
+
+    @classmethod
+    def open(cls, folder: str | Path, own: tuple[int, ...] | None = None) -> "Parted":
+        """The folder, without a look into the parts. Raises InputError where it is none."""
+        manifest = folders.read(Path(folder))
+        whole = tuple(range(manifest["parts"])) if own is None else own
+        return cls(Path(folder), manifest, whole)
+
+    def check(self) -> None:
+        """Read all that may be read here. Raises InputError where something is not as it was."""
+        folders.check_files(self.folder, self.manifest, self.own)
+
+    @property
+    def name(self) -> str:
+        return self.manifest["name"]
+
+    @property
+    def notes(self) -> dict[str, int]:
+        return self.manifest["notes"]
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the manifest, which has those of all files."""
+        return self.manifest["fingerprint"]
+
+    @property
+    def n_parts(self) -> int:
+        """T."""
+        return self.manifest["parts"]
+
+    @property
+    def split(self) -> SplitConfig:
+        """How pairs were held out."""
+        return SplitConfig(**self.manifest["split"])
+
+    @property
+    def exchange(self) -> Exchange:
+        """How parts get rows of each other."""
+        return self.manifest["exchange"]
+
+    @property
+    def traffic(self) -> Traffic:
+        """What the partition costs."""
+        return Traffic(**self.manifest["traffic"])
+
+    @property
+    def layout(self) -> Layout:
+        """Where nodes are."""
+        widths = self.manifest["rows_users"], self.manifest["rows_items"]
+        return Layout(self.n_parts, *widths, np.array(self.shared("place")))
+
+    def shared(self, name: str) -> np.ndarray:
+        """An array that all parts share. Raises InputError where it is missing or damaged."""
+        return open_array(self.folder / f"{name}.npy")
+
+    def array(self, part: int, name: str) -> np.ndarray:
+        """A part's array, mapped.
+
+        Raises:
+          InputError: it is missing or damaged.
+          ValueError: it is no part of this process's.
+        """
+        if part not in self.own:
+            raise ValueError(f"part {part} is not among {self.own}")
+        folder = self.parts_in or self.folder
+        return open_array(folder / folders.part_folder(part) / f"{name}.npy")
+
+    @property
+    def device_arrays(self) -> dict[str, Stack]:
+        """What devices hold, by name, all parts as one array that is read by part."""
+
+        def stack(name: str, shape: list[int]) -> Stack:
+            return Stack((self.n_parts, *shape), lambda part: np.array(self.array(part, name)))
+
+        return {name: stack(name, shape) for name, (_, shape) in self.manifest["arrays"].items()}
+
+    def of(self, split: str) -> "PartedSplit":
+        """Train, validation or test."""
+        return PartedSplit(self, split)
+
+    def rows(self, *splits: str, parts: tuple[int, ...] | None = None) -> "PartRows":
+        """Items by user in some parts of the split: of some parts of the table, or all."""
+        return PartRows(self, splits, self.own if parts is None else parts)
+
+
+@dataclass(frozen=True)
+class PartedSplit:
+    """One part of the split, as :class:`jaxrec.data.dataset.Counted` has it."""
+
+    parted: Parted
+    split: str
+
+    @property
+    def name(self) -> str:
+        return self.parted.name
+
+    @property
+    def user_ids(self) -> np.ndarray:
+        return self.parted.shared("user_ids")
+
+    @property
+    def item_ids(self) -> np.ndarray:
+        return self.parted.shared("item_ids")
+
+    @property
+    def n_users(self) -> int:
+        return self.parted.manifest["users"]
+
+    @property
+    def n_items(self) -> int:
+        return self.parted.manifest["items"]
+
+    @property
+    def n_edges(self) -> int:
+        return self.parted.manifest["pairs"][self.split]
+
+    def user_counts(self) -> np.ndarray:
+        """Interactions a user, [U] int64."""
+        return self.parted.shared(f"{self.split}_users")
+
+    def item_counts(self) -> np.ndarray:
+        """Interactions an item, [I] int64."""
+        return self.parted.shared(f"{self.split}_items")
+
+    def item_shares(self) -> np.ndarray:
+        """As of a Dataset, [I]; of the train pairs alone."""
+        assert self.split == "train"
+        return self.parted.shared("shares")
+
+
+class PartRows:
+    """Items by user on disk: as :class:`jaxrec.data.dataset.ItemsByUser`.
+
+    ``degree`` and ``item_counts`` are of all parts of the table; ``take`` gives what ``parts``
+    have.
+    """
+
+    def __init__(self, parted: Parted, splits: tuple[str, ...], parts: tuple[int, ...]) -> None:
+        self.parted, self.splits, self.parts = parted, splits, parts
+        self._degree: np.ndarray | None = None
+
+    @property
+    def degree(self) -> np.ndarray:
+        """Items a user, [U]."""
+        if self._degree is None:
+            counts = (self.parted.of(split).user_counts() for split in self.splits)
+            self._degree = sum(counts, np.zeros(self.parted.manifest["users"], np.int64))
+        return self._degree
+
+    def of_users(self, user_n: np.ndarray) -> "PartRows":
+        """For these users alone: the others' degree is 0, and theirs are not to be taken."""
+        made = PartRows(self.parted, self.splits, self.parts)
+        made._degree = np.zeros_like(self.degree)
+        made._degree[user_n] = self.degree[user_n]
+        return made
+
+    def only(self, part: int) -> "PartRows":
+        """Those of one part of the table."""
+        return PartRows(self.parted, self.splits, (part,))
+
+    def degree_of(self, part: int) -> np.ndarray:
+        """Items of a part by user, [U]."""
+        found = (np.diff(self.parted.array(part, f"{split}_indptr")) for split in self.splits)
+        return sum(found, np.zeros(self.parted.manifest["users"], np.int32))
+
+    def item_counts(self, n_items: int) -> np.ndarray:
+        """Users an item, [I]."""
+        counts = (self.parted.of(split).item_counts() for split in self.splits)
+        return sum(counts, np.zeros(n_items, np.int64))
+
+    def take(self, user_n: np.ndarray) -> Csr:
+        """The rows at ``user_n``; -1 is an empty row."""
+        none = Csr(np.zeros(len(user_n) + 1, np.int32), np.zeros(0, np.int32))
+        pieces = ((part, split) for part in self.parts for split in self.splits)
+        return union(none, *(self._csr(part, split).take(user_n) for part, split in pieces))
+
+    def _csr(self, part: int, split: str) -> Csr:
+        arrays = (self.parted.array(part, f"{split}_{name}") for name in ("indptr", "items"))
+        return Csr(*arrays)
+
+
+def refuse_other_parts(parted: Parted, table: int) -> None:
+    """Raise InputError unless a mesh has as many parts of the table."""
+    if table != parted.n_parts:
+        anew = f"cut the source anew: --parts {table}"
+        if table == 1:
+            anew = "`jaxrec data import` the source for one device"
+        raise InputError(
+            f"{parted.folder}: is cut into {parted.n_parts} parts, and mesh.table is {table}; give "
+            f"--mesh.table {parted.n_parts}, or {anew}"
+        )
