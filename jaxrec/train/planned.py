@@ -8,9 +8,12 @@ from jaxrec import plan as plans
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.graph.spmm import resolve
+from jaxrec.parted.stored import PartedSplit
 
 
-def sizes_of(config: Config, train: Dataset, *, sparse: bool, **more: Any) -> plans.Sizes:
+def sizes_of(
+    config: Config, train: Dataset | PartedSplit, *, sparse: bool, **more: Any
+) -> plans.Sizes:
     """What :func:`jaxrec.plan.plan` takes of a run.
 
     Args:
