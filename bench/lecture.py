@@ -52,7 +52,8 @@ PINSAGE += ("--optim.learning-rate", "0.01", "--optim.rest-rate", "0.02", "--tra
 PINSAGE += ("--train.batch-size", "8192", "--train.epochs", "3", *WHOLE)
 MODELS = {
     "MF, BPR": DYNAMIC,
-    "NGCF": ("ngcf", "--train.epochs", "16", *WHOLE),
+    "NGCF": ("ngcf", "--train.epochs", "8", *WHOLE),
+    "NGCF, one layer": ("ngcf", "--model.layers", "1", "--train.epochs", "16", *WHOLE),
     "GC-MC": ("gcmc", "--train.epochs", "8", *WHOLE),
     "PinSAGE": PINSAGE,
 }

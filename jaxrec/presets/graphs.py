@@ -125,7 +125,7 @@ def ngcf() -> Config:
     """
     return Config(
         preset="ngcf",
-        model=ModelConfig("ngcf", layers=1, init="spectral", matrices="linear"),
+        model=ModelConfig("ngcf", layers=2, init="spectral", matrices="linear"),
         loss=LossConfig("softmax"),
         negatives=NegativesConfig("shared", 1024),
         optim=OptimConfig("adam", learning_rate=5e-3, rest_rate=0.02),
@@ -161,7 +161,9 @@ def pinsage() -> Config:
     Features become part of the input where the data has them; with `--model.no-ids` they are all
     of it, and `jaxrec embed` then takes items that training has never seen.
 
-    `jaxrec train pinsage --data PATH`
+    `jaxrec train pinsage --data PATH`. On the whole of Gowalla's train, over 8 and 4 neighbours drawn
+    evenly instead, from a spectral start with linear matrices (`python -m bench lecture`): test
+    recall@20 0.1332, ndcg@20 0.0978 (mean of three seeds).
     """
     return Config(
         preset="pinsage",
