@@ -161,9 +161,9 @@ def pinsage() -> Config:
     Features become part of the input where the data has them; with `--model.no-ids` they are all
     of it, and `jaxrec embed` then takes items that training has never seen.
 
-    `jaxrec train pinsage --data PATH`. On the whole of Gowalla's train, over 8 and 4 neighbours drawn
-    evenly instead, from a spectral start with linear matrices (`python -m bench lecture`): test
-    recall@20 0.1332, ndcg@20 0.0978 (mean of three seeds).
+    `jaxrec train pinsage --data PATH`. On the whole of Gowalla's train, over 8 and 4 neighbours
+    drawn evenly instead, from a spectral start with linear matrices (`python -m bench lecture`):
+    test recall@20 0.1332, ndcg@20 0.0978 (mean of three seeds).
     """
     return Config(
         preset="pinsage",
