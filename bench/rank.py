@@ -43,7 +43,7 @@ def main() -> None:
     item_ID = rng.normal(size=(data.n_items, args.dim)).astype(np.float32)
     users = np.sort(rng.permutation(data.n_users)[:USERS]).astype(np.int32)
     seen = data.csr()
-    of_users = topk.take_rows(seen, users)
+    of_users = seen.take(users)
     row, item = np.repeat(np.arange(USERS), of_users.degree), of_users.indices
     scorer = dot_scorer(jnp.asarray(user_UD), jnp.asarray(item_ID))
     where = torch_device()

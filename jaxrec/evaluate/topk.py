@@ -230,11 +230,6 @@ def block_size(n_items: int, users_a_device: int, device: Any) -> int:
     return max(min(fitting, users_a_device), 1)
 
 
-def take_rows(csr: ItemsByUser, user_n: np.ndarray) -> Csr:
-    """The rows of ``csr`` at ``user_n``; -1 is an empty row."""
-    return csr.take(user_n)
-
-
 def row_width(longest: int) -> int:
     """The width of :class:`Rows` of which the longest holds so many: a power of two."""
     return 1 << longest.bit_length()
@@ -245,7 +240,7 @@ def block_rows(csr: ItemsByUser, users_SB: np.ndarray) -> Iterator[Rows]:
     degree_SB = np.where(users_SB >= 0, csr.degree[users_SB], 0)
     width = row_width(int(degree_SB.sum(axis=1, dtype=np.int64).max()))
     for user_B in users_SB:
-        yield as_rows(take_rows(csr, user_B), width)
+        yield as_rows(csr.take(user_B), width)
 
 
 def as_rows(csr: Csr, width: int) -> Rows:

@@ -25,17 +25,12 @@ from jaxrec.rowwise import BLOCK, RowOptimizer
 from jaxrec.train.examine import Examiner
 from jaxrec.train.host_rows import RowDispatch, Rows, gathered, has_rows, put_in, taken_out
 from jaxrec.train.place import all_finite
-from jaxrec.train.planned import sizes_of
+from jaxrec.train.planned import device_memory, sizes_of
 from jaxrec.train.problem import Problem
 from jaxrec.train.state import TrainState
 from jaxrec.train.tables import TABLE, split_table
 
 Current = Callable[[TrainState, Rows], jax.Array]
-
-
-def _device_memory() -> int | None:
-    """Bytes that the device has, where it says so."""
-    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def _sparse(config: Config, train: Dataset) -> bool:
@@ -48,7 +43,7 @@ def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
     Args:
       custom_tx: whether an optax chain is given, which needs the whole table.
     """
-    limit = _device_memory()
+    limit = device_memory()
     if config.mesh.memory != "auto" or config.needs_whole_table() or custom_tx:
         return config.mesh.memory == "host"
     if limit is None or not _sparse(config, train):
@@ -58,9 +53,10 @@ def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
 
 def check_device(config: Config, train: Dataset) -> None:
     """Raise InputError where one device has no room, of the models that the plan knows."""
-    if config.model.name in MODELS and config.mesh.devices == 1:
+    limit = device_memory()
+    if limit is not None and config.model.name in MODELS and config.mesh.devices == 1:
         made = plans.plan(sizes_of(config, train, sparse=_sparse(config, train)))
-        plans.check(made, _device_memory())
+        plans.check(made, limit)
 
 
 @dataclass(frozen=True)
@@ -91,7 +87,7 @@ class HostProblem(Problem):
             )
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         planned = plans.plan(sizes_of(config, splits.train, sparse=True, host=True))
-        plans.check(planned, _device_memory(), memory)
+        plans.check(planned, device_memory(), memory)
         how: dict[str, Any] = {"phase": phase, "total": total, "tx": tx, "window": window}
         made = super().build(config, splits, **how)
         assert isinstance(made, HostProblem)

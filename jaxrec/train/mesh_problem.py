@@ -30,7 +30,7 @@ from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.cadence import Cadence
 from jaxrec.train.mesh_data import MeshData, Sizes, mesh_data
 from jaxrec.train.mesh_step import MeshStepper
-from jaxrec.train.planned import sizes_of
+from jaxrec.train.planned import device_memory, sizes_of
 from jaxrec.train.prepare import Inputs, popularity
 from jaxrec.train.problem import Problem, keys, new_model, optimizer, rest_optimizer
 from jaxrec.train.relayout import Rows
@@ -125,9 +125,9 @@ class MeshProblem(Problem):
         placed = put(mesh, data, data.specs())
         every = config, splits, stepper, placed, cadence, init_key, Inputs(), False
         problem = cls(*every, mesh=mesh, partition=made, **more)
-        stats = jax.local_devices()[0].memory_stats() or {}
-        if "bytes_limit" in stats:
-            plans.check(problem.plan(), stats["bytes_limit"])
+        limit = device_memory()
+        if limit is not None:
+            plans.check(problem.plan(), limit)
         return problem
 
     @property

@@ -1,7 +1,8 @@
-"""The sizes of a configured run, as the plan takes them."""
+"""The sizes of a configured run, as the plan takes them, and the memory it is held against."""
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxrec import plan as plans
@@ -9,6 +10,11 @@ from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.graph.spmm import resolve
 from jaxrec.parted.stored import PartedSplit
+
+
+def device_memory() -> int | None:
+    """Bytes that a device of this process has, where it says so."""
+    return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 def sizes_of(

@@ -1,6 +1,5 @@
 """The train part of a data set as arrays on the device, ready for a configuration."""
 
-import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ from jaxrec.negatives import Popularity
 from jaxrec.negatives import popularity as popularity_of
 from jaxrec.train.batches import Pairs
 from jaxrec.train.draw import TrainData
+from jaxrec.train.planned import device_memory
 
 _GRAPH_SHARE = 0.5  # of a device's memory that a graph may take; the rest is for the model
 
@@ -139,9 +139,9 @@ def on_host(config: Config, train: Dataset) -> bool:
     """Whether blocks are drawn on the host: as asked, or where the graph would crowd the device."""
     if not config.model.sampled or config.model.sampling != "auto":
         return config.model.sampling == "host"
-    stats = jax.local_devices()[0].memory_stats() or {}
+    limit = device_memory()
     needs = 24 * train.n_edges + 8 * max(config.model.hops) * (train.n_users + train.n_items)
-    return needs > _GRAPH_SHARE * stats.get("bytes_limit", math.inf)
+    return limit is not None and needs > _GRAPH_SHARE * limit
 
 
 def popularity(config: Config, train: Counted) -> Popularity | None:

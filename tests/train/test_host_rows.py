@@ -200,7 +200,7 @@ def test_the_host_has_the_table_where_the_device_lacks_room(monkeypatch):
     assert not host_problem.on_host(auto, train)  # a CPU says nothing of its memory
     needs = plans.plan(sizes_of(auto, train, sparse=True)).device_bytes
     for limit, there in ((2 * needs, False), (needs, True)):
-        monkeypatch.setattr(host_problem, "_device_memory", lambda limit=limit: limit)
+        monkeypatch.setattr(host_problem, "device_memory", lambda limit=limit: limit)
         assert host_problem.on_host(auto, train) == there
         assert not host_problem.on_host(auto, train, custom_tx=True)
         assert not host_problem.on_host(changed(mesh=MeshConfig(memory="device")), train)
@@ -213,7 +213,7 @@ def test_the_host_has_the_table_where_the_device_lacks_room(monkeypatch):
 def test_what_the_host_cannot_have_is_refused(monkeypatch):
     with pytest.raises(InputError, match=r"set mesh\.memory device"):
         HostProblem.build(on_host(CONFIG), splits(), tx=optax.sgd(0.1))
-    monkeypatch.setattr(host_problem, "_device_memory", lambda: 1000)
+    monkeypatch.setattr(host_problem, "device_memory", lambda: 1000)
     with pytest.raises(InputError, match="a device would need"):
         HostProblem.build(on_host(CONFIG), splits())
 
