@@ -20,7 +20,16 @@ from jaxtyping import install_import_hook
 
 install_import_hook("jaxrec", "beartype.beartype")
 
+import jax
 import pytest
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_end_with_their_module():
+    """Every compiled program keeps some memory maps; those of a whole run pass the kernel's limit
+    of 65,530 a process, and then LLVM dies of a segmentation fault."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
