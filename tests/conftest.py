@@ -5,10 +5,13 @@ import tempfile
 from pathlib import Path
 
 # Before jax is imported anywhere: sharded code is tested on virtual devices.
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-)
+_FLAGS = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    # Most programs run for less time than they compile: these halve the latter. Tests of real
+    # processes leave them out, and so run what users run.
+    _FLAGS += " --xla_cpu_use_fusion_emitters=false"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # Many tests compile the same programs: once a session is enough.
 _CACHE = tempfile.TemporaryDirectory(prefix="jaxrec-tests-")
