@@ -129,7 +129,7 @@ def ngcf() -> Config:
         loss=LossConfig("softmax"),
         negatives=NegativesConfig("shared", 1024),
         optim=OptimConfig("adam", learning_rate=5e-3, rest_rate=0.02),
-        train=TrainConfig(epochs=100, batch_size=8192, l2=2e-2, patience=5),
+        train=TrainConfig(epochs=100, batch_size=8192, l2=0.5, patience=5),
         eval=EvalConfig(every=1),
     )
 
