@@ -8,9 +8,10 @@ from pathlib import Path
 _FLAGS = "--xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 if os.environ["JAX_PLATFORMS"] == "cpu":
-    # Most programs run for less time than they compile, and so they take a third less of it. Tests
-    # of real processes leave the flag out, and so run what users run.
+    # Most programs run for less time than they compile: these halve the latter. Tests of real
+    # processes leave them out, and so run what users run.
     _FLAGS += " --xla_cpu_use_fusion_emitters=false"
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # Many tests compile the same programs: once a session is enough.

@@ -42,6 +42,15 @@ CONFIG = Config(
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _compiled_as_for_users():
+    """Different programs of the same steps have the same bits where the compiler optimises both."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 @cache
 def splits() -> Splits:
     """Few items: a batch of 16 has some of most batches before it."""
