@@ -48,9 +48,9 @@ BPR += ("--negatives.name", "uniform", "--model.init", "spectral", "--train.epoc
 DYNAMIC = ("mf", *BPR, "--negatives.candidates", "32")
 PINSAGE = ("pinsage", "--model.layers", "2", "--model.fan-outs", "8", "4", "--model.hidden-dim")
 PINSAGE += ("128", "--model.neighbors", "uniform", "--model.init", "spectral")
-PINSAGE += ("--model.matrices", "linear", "--loss.temperature", "0.1", "--negatives.count", "1024")
-PINSAGE += ("--optim.learning-rate", "0.0025", "--optim.rest-rate", "0.08", "--train.l2", "0.01")
-PINSAGE += ("--train.batch-size", "8192", "--train.epochs", "3", *WHOLE)
+PINSAGE += ("--model.matrices", "linear", "--model.biases", "--loss.temperature", "0.2")
+PINSAGE += ("--negatives.count", "1024", "--optim.learning-rate", "0.0025", "--optim.rest-rate")
+PINSAGE += ("0.8", "--train.l2", "0.2", "--train.batch-size", "8192", "--train.epochs", "2", *WHOLE)
 MODELS = {
     "MF, BPR": DYNAMIC,
     "NGCF": ("ngcf", "--train.epochs", "16", *WHOLE),
