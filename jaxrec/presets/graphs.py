@@ -162,8 +162,9 @@ def pinsage() -> Config:
     of it, and `jaxrec embed` then takes items that training has never seen.
 
     `jaxrec train pinsage --data PATH`. On the whole of Gowalla's train, over 8 and 4 neighbours
-    drawn evenly instead, from a spectral start with linear matrices (`python -m bench lecture`):
-    test recall@20 0.1332, ndcg@20 0.0978 (mean of three seeds).
+    drawn evenly instead, with biases, from a spectral start with linear matrices (`python -m bench
+    lecture`): test recall@20 0.1443, ndcg@20 0.1122 (mean of three seeds; largest less smallest
+    0.0056), 134 s of training.
     """
     return Config(
         preset="pinsage",
