@@ -12,7 +12,7 @@ import polars as pl
 from jaxtyping import Float, Float32, Float64
 from scipy.sparse import csr_array
 
-from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.data.dataset import Csr, items_by_user
 from jaxrec.data.formats.assemble import rows_of
 from jaxrec.errors import InputError
 
@@ -51,7 +51,7 @@ def histories(
     if single and not known_E.any():
         raise InputError(f"{source}: not one of its items is {among}; give one at least")
     name_n = names.to_numpy()
-    items = Dataset(user_E[known_E], item_E[known_E], name_n, item_ids.to_numpy()).csr()
+    items = items_by_user(user_E[known_E], item_E[known_E], len(names), len(item_ids))
     _refuse_users(names.filter(items.degree == 0), source, among)
     unknown = pairs["item"].filter(~known_E).unique(maintain_order=True)
     if len(unknown):

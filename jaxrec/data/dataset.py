@@ -3,13 +3,13 @@
 On disk it is a prepared folder (:mod:`jaxrec.data.prepared`) with one file a column.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxrec.data import prepared
+from jaxrec.data import prepared, sound
 from jaxrec.data.features import Features
 from jaxrec.data.keys import distinct
 from jaxrec.errors import InputError
@@ -55,6 +55,15 @@ class Csr(NamedTuple):
     def item_counts(self, n_items: int) -> np.ndarray:
         """Users an item, [I] int64."""
         return np.bincount(self.indices, minlength=n_items)
+
+
+def items_by_user(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int) -> Csr:
+    """Pairs of row numbers as a :class:`Csr`: sorted, each pair once."""
+    key = user.astype(np.int64) * n_items + item
+    if not (key[1:] > key[:-1]).all():
+        user, item = np.divmod(distinct(key), max(n_items, 1))
+    indptr = np.append(0, np.cumsum(np.bincount(user, minlength=n_users)))
+    return Csr(indptr.astype(np.int32), np.array(item, np.int32))
 
 
 def union(*rows: Csr) -> Csr:
@@ -115,6 +124,19 @@ class Exposed(NamedTuple):
         time = None if self.time is None else self.time[index]
         return Exposed(self.user[index], self.item[index], time)
 
+    def checked(self, n_users: int, n_items: int, name: str) -> "Exposed":
+        """The same in the types that it should have.
+
+        Raises:
+          InputError: row numbers outside the id tables, columns of different lengths, or a time
+            that is missing; ``name`` is the data's.
+        """
+        user = sound.rows(self.user, n_users, f"{name}: exposed user", "users")
+        item = sound.rows(self.item, n_items, f"{name}: exposed item", "items", len(user))
+        if self.time is None:
+            return Exposed(user, item)
+        return Exposed(user, item, sound.times(self.time, f"{name}: exposed time", len(user)))
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The columns that are there, by name."""
         named = {f"exposed_{name}": column for name, column in self._asdict().items()}
@@ -138,8 +160,13 @@ class Dataset:
       name: for people.
       notes: what was odd in the source but usable, counted: {"duplicate pairs": 3, ...}.
 
+    Arrays of other types, lists and columns of data frames are brought to these types where that
+    loses nothing: :mod:`jaxrec.data.sound` says how.
+
     Raises:
-      InputError: features with more or fewer rows than there are ids.
+      InputError: columns of different lengths, row numbers outside the id tables, ids that are
+        missing or there twice, numbers that are missing or infinite, weights that are not
+        positive, or features with more or fewer rows than there are ids.
     """
 
     user: np.ndarray
@@ -157,11 +184,31 @@ class Dataset:
     exposed: "Exposed | None" = None
 
     def __post_init__(self) -> None:
+        made: dict[str, Any] = {
+            name: sound.id_table(getattr(self, name), f"{self.name}: {name}")
+            for name in ("user_ids", "item_ids")
+        }
+        sizes = {"users": len(made["user_ids"]), "items": len(made["item_ids"])}
+        made["user"] = sound.rows(self.user, sizes["users"], f"{self.name}: user", "users")
+        length = len(made["user"])
+        made["item"] = sound.rows(self.item, sizes["items"], f"{self.name}: item", "items", length)
+        checks = {
+            "rating": sound.numbers,
+            "time": sound.times,
+            "weight": sound.weights,
+            "split": sound.labels,
+        }
+        for name, check in checks.items():
+            column = getattr(self, name)
+            if column is not None:
+                made[name] = check(column, f"{self.name}: {name}", length)
         for name, features in self.features().items():
-            size = self.n_users if name == "user_features" else self.n_items
-            for column in features.columns.values():
-                if column.n_rows != size:
-                    raise InputError(f"{name} has {column.n_rows} rows for {size} {_SIDES[name]}")
+            of = _SIDES[name]
+            sound.check_features(features, sizes[of], f"{self.name}: {name}", of)
+        if self.exposed is not None:
+            made["exposed"] = self.exposed.checked(sizes["users"], sizes["items"], self.name)
+        for name, array in made.items():
+            object.__setattr__(self, name, array)
 
     @property
     def n_users(self) -> int:
@@ -187,24 +234,20 @@ class Dataset:
 
     def take(self, index: np.ndarray) -> "Dataset":
         """The interactions at ``index`` (numbers or a mask), with the same id tables."""
-        return replace(self, **{name: column[index] for name, column in self.columns().items()})
+        made = object.__new__(Dataset)  # what is taken of sound columns is sound
+        taken = {name: column[index] for name, column in self.columns().items()}
+        made.__dict__.update(self.__dict__ | taken)
+        return made
 
     def csr(self) -> Csr:
         """Items by user, sorted and without repeats."""
-        return self._csr(self.user, self.item)
+        return items_by_user(self.user, self.item, self.n_users, self.n_items)
 
     def exposed_csr(self) -> Csr:
         """What was shown and left alone by user, sorted and without repeats."""
         nothing = np.zeros(0, np.int32)
         shown = self.exposed or Exposed(nothing, nothing)
-        return self._csr(shown.user, shown.item)
-
-    def _csr(self, user: np.ndarray, item: np.ndarray) -> Csr:
-        key = user.astype(np.int64) * self.n_items + item
-        if not (key[1:] > key[:-1]).all():
-            user, item = np.divmod(distinct(key), max(self.n_items, 1))
-        indptr = np.append(0, np.cumsum(np.bincount(user, minlength=self.n_users)))
-        return Csr(indptr.astype(np.int32), np.array(item, np.int32))
+        return items_by_user(shown.user, shown.item, self.n_users, self.n_items)
 
     def item_counts(self) -> np.ndarray:
         """Interactions an item, [I] int64."""
@@ -265,8 +308,7 @@ class Dataset:
             name: prepared.open_array(folder / f"{name}.npy")
             for name in (*manifest["columns"], "user_ids", "item_ids")
         }
-        data = cls(**arrays, name=manifest["name"], notes=manifest["notes"])
-        data._check_against(manifest, folder)
+        _check_against(manifest, arrays, folder)
         sides: dict[str, Any] = {
             side: prepared.load_features(folder, side, manifest[side], manifest[count])
             for side, count in _SIDES.items()
@@ -274,41 +316,42 @@ class Dataset:
         }
         if "exposed" in manifest:
             columns = [prepared.open_array(folder / f"{name}.npy") for name in manifest["exposed"]]
-            sides["exposed"] = _checked(Exposed(*columns), data, folder)
-        data = replace(data, **sides)
+            sides["exposed"] = _shown(Exposed(*columns), manifest, folder)
+        try:
+            data = cls(**arrays, **sides, name=manifest["name"], notes=manifest["notes"])
+        except InputError as e:
+            raise InputError(f"{folder}: {e}; import again") from e
         if verify and data.fingerprint() != manifest["fingerprint"]:
             raise InputError(f"{folder}: content differs from its fingerprint; import again")
         return data
 
-    def _check_against(self, manifest: dict[str, Any], folder: Path) -> None:
-        wrong = None
-        for name, column in self.columns().items():
-            if column.shape != (manifest["interactions"],) or column.dtype != _DTYPES[name]:
-                wrong = f"{name}.npy"
-        for name, count in (("user_ids", "users"), ("item_ids", "items")):
-            ids = getattr(self, name)
-            if ids.shape != (manifest[count],) or ids.dtype.kind not in "iU":
-                wrong = f"{name}.npy"
-        if wrong:
-            raise prepared.mismatch(folder / wrong)
-        for name, size in (("user", self.n_users), ("item", self.n_items)):
-            column = getattr(self, name)
-            if len(column) and not (column.min() >= 0 and column.max() < size):
-                raise InputError(f"{folder / name}.npy: a row number outside the id table")
+
+def _check_against(manifest: dict[str, Any], arrays: dict[str, np.ndarray], folder: Path) -> None:
+    """Raise InputError for the first array of another type or length than it was written with, or
+    of row numbers that are none."""
+    for name in manifest["columns"]:
+        column = arrays[name]
+        if column.shape != (manifest["interactions"],) or column.dtype != _DTYPES[name]:
+            raise prepared.mismatch(folder / f"{name}.npy")
+    for name, count in (("user_ids", "users"), ("item_ids", "items")):
+        if arrays[name].shape != (manifest[count],) or arrays[name].dtype.kind not in "iU":
+            raise prepared.mismatch(folder / f"{name}.npy")
+    for name, count in (("user", "users"), ("item", "items")):
+        sound.rows(arrays[name], manifest[count], f"{folder / name}.npy", count)
 
 
-def _checked(exposed: Exposed, data: Dataset, folder: Path) -> Exposed:
+def _shown(exposed: Exposed, manifest: dict[str, Any], folder: Path) -> Exposed:
+    """What was shown, with the same checks."""
     for (name, column), dtype in zip(
         exposed.arrays().items(), (np.int32, np.int32, np.float64), strict=False
     ):
         if column.shape != exposed.user.shape or column.dtype != dtype:
             raise prepared.mismatch(folder / f"{name}.npy")
-    for name, column, size in (
-        ("user", exposed.user, data.n_users),
-        ("item", exposed.item, data.n_items),
+    for name, column, count in (
+        ("user", exposed.user, "users"),
+        ("item", exposed.item, "items"),
     ):
-        if len(column) and not (column.min() >= 0 and column.max() < size):
-            raise InputError(f"{folder}/exposed_{name}.npy: a row number outside the id table")
+        sound.rows(column, manifest[count], f"{folder}/exposed_{name}.npy", count)
     return exposed
 
 

@@ -16,7 +16,7 @@ import numpy as np
 class Number:
     """A number a row.
 
-    Shapes: value [n] float32, NaN where missing.
+    Shapes: value [n] float32, finite, or NaN where missing.
     """
 
     value: np.ndarray
@@ -35,7 +35,8 @@ class Number:
 
     def fault(self) -> str | None:
         """The array that is not as the class says, or None."""
-        return None if self.value.ndim == 1 and self.value.dtype == np.float32 else "value"
+        right = self.value.ndim == 1 and self.value.dtype == np.float32
+        return None if right and not np.isinf(self.value).any() else "value"
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ class Vector:
 
     def fault(self) -> str | None:
         """The array that is not as the class says, or None."""
-        return None if self.value.ndim == 2 and self.value.dtype == np.float32 else "value"
+        right = self.value.ndim == 2 and self.value.dtype == np.float32
+        return None if right and not np.isinf(self.value).any() else "value"
 
 
 Column = Number | Category | Bag | Vector

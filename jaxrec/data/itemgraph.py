@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrec.data import prepared
+from jaxrec.data import prepared, sound
 from jaxrec.data.features import Features
 from jaxrec.data.keys import summed
 from jaxrec.errors import InputError
@@ -49,6 +49,8 @@ class ItemGraph:
       name: for people.
       notes: what was odd in the source but usable, counted.
 
+    Ids may come in whatever :func:`jaxrec.data.sound.id_table` takes.
+
     Raises:
       InputError: arrays that are not so; :meth:`of_pairs` makes them so.
     """
@@ -62,13 +64,13 @@ class ItemGraph:
     notes: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        ids = sound.id_table(self.item_ids, f"{self.name}: item_ids")
+        object.__setattr__(self, "item_ids", ids)
         fault = self._fault()
         if fault is not None:
             raise InputError(f"{self.name}: {fault}; ItemGraph.of_pairs takes pairs as they come")
-        for column in self.features().values():
-            size = column.n_rows
-            if size != self.n_items:
-                raise InputError(f"{_SIDE} has {size} rows for {self.n_items} items")
+        for features in self.features().values():
+            sound.check_features(features, self.n_items, f"{self.name}: {_SIDE}", "items")
 
     @classmethod
     def of_pairs(
@@ -85,7 +87,16 @@ class ItemGraph:
           a, b: [n] row numbers into ``item_ids``.
           weight: [n] positive.
           rest: ``item_features``, ``name``, ``notes``.
+
+        Raises:
+          InputError: row numbers outside the table, weights that are not positive, or another
+            number of them than of pairs.
         """
+        name = rest.get("name", "items")
+        item_ids = sound.id_table(item_ids, f"{name}: item_ids")
+        a = sound.rows(a, len(item_ids), f"{name}: a", "items")
+        b = sound.rows(b, len(item_ids), f"{name}: b", "items", len(a))
+        weight = sound.weights(weight, f"{name}: weight", len(a))
         low, high = np.minimum(a, b), np.maximum(a, b)
         key, total = summed(low.astype(np.int64) * len(item_ids) + high, weight, low != high)
         src, dst = np.divmod(key, max(len(item_ids), 1))
@@ -183,12 +194,12 @@ class ItemGraph:
     def _fault(self) -> str | None:
         """What is not as the class says, or None."""
         src, dst, weight = self.src, self.dst, self.weight
+        if not all(isinstance(array, np.ndarray) for array in (src, dst, weight)):
+            return "src, dst and weight are NumPy arrays"
         if not src.shape == dst.shape == weight.shape == (len(src),):
             return "src, dst and weight are of different lengths"
         if not (src.dtype == dst.dtype == np.int32 and weight.dtype == np.float32):
             return "src and dst are int32, and weight is float32"
-        if self.item_ids.ndim != 1 or self.item_ids.dtype.kind not in "iU":
-            return "item_ids are whole numbers or texts"
         if not len(src):
             return None
         if src.min() < 0 or dst.max() >= self.n_items:

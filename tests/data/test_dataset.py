@@ -122,7 +122,7 @@ def test_csr_is_sorted_and_without_repeats():
 @pytest.mark.parametrize("name", ["user", "item", "rating", "time", "weight", "split"])
 def test_fingerprint_sees_every_column(data, name):
     changed = {k: v.copy() for k, v in data.columns().items()}
-    changed[name][1] += 1
+    changed[name][2] += 1
     other = Dataset(**changed, user_ids=data.user_ids, item_ids=data.item_ids)
     assert other.fingerprint() != data.fingerprint()
 

@@ -1,0 +1,268 @@
+"""Arrays that callers made, brought to the types that data sets keep, or refused in a line.
+
+A column of the right type is kept as it is, memory-mapped or not; to check it takes its smallest
+and its largest value. An id table and features, which cost more, are checked once an object.
+"""
+
+import weakref
+from typing import Any
+
+import numpy as np
+
+from jaxrec.data.features import Features
+from jaxrec.errors import InputError
+
+LARGEST = float(np.finfo(np.float32).max)
+SMALLEST = float(np.finfo(np.float32).tiny)
+"""The least positive number that devices do not round to 0."""
+WHOLE_FLOATS = 2**53
+"""Up to here every whole number is a float64 of its own."""
+_MISSING = ("NAType", "NaTType")
+_sound: dict[tuple[int, str], weakref.ref[Any]] = {}
+
+
+def id_table(ids: Any, what: str) -> np.ndarray:
+    """Ids as an id table has them: int64 or unicode, one axis, each id once.
+
+    Texts and whole numbers are taken in whatever holds them: lists, NumPy's own strings, bytes
+    (UTF-8) and objects, columns and categories of pandas and polars. Floats are taken where all
+    are whole numbers. Whole numbers among texts, and such beyond int64, become texts.
+
+    Args:
+      what: names the ids in messages.
+
+    Raises:
+      InputError: an id is missing, empty, there twice, or neither a whole number nor a text.
+    """
+    if _known(ids, "ids"):
+        return ids
+    table = id_array(ids, what)
+    if not (table[1:] > table[:-1]).all():
+        ordered = np.sort(table)
+        twice = ordered[1:][ordered[1:] == ordered[:-1]]
+        if len(twice):
+            raise InputError(
+                f"{what}: id {_shown(twice[0])} is there twice; an id table holds each id once "
+                "(numpy.unique with return_inverse=True gives a table and row numbers)"
+            )
+    _remember(table, "ids")
+    return table
+
+
+def id_array(ids: Any, what: str) -> np.ndarray:
+    """Ids as int64 or unicode, in the given order; :func:`id_table` without a look at repeats."""
+    array = _array(ids, what)
+    kind = array.dtype.kind
+    if kind == "f" and array.size:
+        # Floats that a text stands beside became texts of floats: nothing is left to tell by.
+        whole = np.isfinite(array) & (array == np.round(array)) & (np.abs(array) <= WHOLE_FLOATS)
+        if not whole.all():
+            place = int(np.argmin(whole))
+            fault = "is missing" if np.isnan(array[place]) else "is not a whole number up to 2^53"
+            raise InputError(
+                f"{what}: {array[place]} at place {place} {fault}; ids are whole numbers or texts"
+            )
+        return array.astype(np.int64)
+    if kind in "iu":
+        beyond = kind == "u" and array.size and int(array.max()) > np.iinfo(np.int64).max
+        return array.astype(np.str_) if beyond else array.astype(np.int64, copy=False)
+    if kind == "S":
+        kind, array = "O", array.astype(object)
+    elif kind == "T":  # numpy.dtypes.StringDtype
+        kind, array = "O", np.array(array.tolist(), dtype=object)
+    if kind == "O":
+        array = _of_objects(array.tolist(), what)
+    elif kind == "U":
+        array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    elif array.size:
+        raise InputError(
+            f"{what}: ids of dtype {array.dtype} are neither whole numbers nor texts; make them "
+            "texts first, such as ids.astype(str)"
+        )
+    else:
+        array = np.zeros(0, np.int64)
+    if array.dtype.kind == "U":
+        empty = array == ""
+        if empty.any():
+            raise InputError(f"{what}: the id at place {int(np.argmax(empty))} is empty")
+    return array
+
+
+def rows(values: Any, n_rows: int, what: str, of: str, length: int | None = None) -> np.ndarray:
+    """Row numbers into an id table, [n] int32.
+
+    Args:
+      n_rows: how long the table is.
+      of: whose table it is, for messages.
+      length: how many there must be.
+
+    Raises:
+      InputError: they are no whole numbers, not so many, or outside the table.
+    """
+    array = _array(values, what, length)
+    if array.size and array.dtype.kind not in "iu":
+        raise InputError(
+            f"{what} holds {array.dtype} and needs row numbers into the {of}, from 0 "
+            "(numpy.unique with return_inverse=True gives a table and row numbers)"
+        )
+    if array.size:
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high >= n_rows:
+            odd = low if low < 0 else high
+            raise InputError(
+                f"{what}: a row number outside the id table: {odd}, and there are {n_rows} {of}; "
+                "rows count from 0 (numpy.unique with return_inverse=True gives them)"
+            )
+    return array.astype(np.int32, copy=False)
+
+
+def numbers(values: Any, what: str, length: int, dtype: Any = np.float32) -> np.ndarray:
+    """Finite numbers, [n] float32 or float64; dates become seconds since 1970.
+
+    Raises:
+      InputError: they are no numbers, not so many, missing or infinite.
+    """
+    array = _array(values, what, length)
+    if array.dtype.kind == "M":
+        lacking = np.isnat(array)
+        if lacking.any():
+            raise InputError(f"{what} is missing at place {int(np.argmax(lacking))}")
+        array = array.astype("M8[us]").astype(np.int64) / 1e6
+    elif array.dtype.kind == "O" or (not array.size and array.dtype.kind not in "fiu"):
+        try:
+            array = np.array(array.tolist(), np.float64)
+        except (TypeError, ValueError, OverflowError) as e:
+            raise InputError(f"{what} holds what is no number ({e})") from e
+    if array.dtype.kind not in "fiu":
+        raise InputError(f"{what} holds {array.dtype}, and needs numbers")
+    with np.errstate(over="ignore"):
+        made = array.astype(dtype, copy=False)
+    if made.size and not (np.isfinite(made.min()) and np.isfinite(made.max())):
+        place = int(np.argmin(np.isfinite(made)))
+        raise InputError(f"{what} holds {array[place]} at place {place}; give finite numbers")
+    return made
+
+
+def times(values: Any, what: str, length: int) -> np.ndarray:
+    """:func:`numbers` as float64."""
+    return numbers(values, what, length, np.float64)
+
+
+def weights(values: Any, what: str, length: int) -> np.ndarray:
+    """Positive finite numbers whose sum float32 holds, [n] float32.
+
+    Raises:
+      InputError: they are not so.
+    """
+    made = numbers(values, what, length)
+    if made.size and made.min() < SMALLEST:
+        place = int(np.argmin(made))
+        raise InputError(
+            f"{what} holds {made[place]:g} at place {place}; a weight is positive, and a pair "
+            "that weighs nothing is left out"
+        )
+    if made.size and made.sum(dtype=np.float64) > LARGEST:
+        raise InputError(
+            f"{what} adds up to more than float32 holds; divide all by one number, which changes "
+            "nothing"
+        )
+    return made
+
+
+def labels(values: Any, what: str, length: int) -> np.ndarray:
+    """Parts of a split, [n] uint8: 0 train, 1 validation, 2 test.
+
+    Raises:
+      InputError: something else is among them.
+    """
+    array = _array(values, what, length)
+    numeric = array.dtype.kind in "iu" or not array.size
+    if not numeric or (array.size and not (array.min() >= 0 and array.max() <= 2)):
+        raise InputError(f"{what} holds something else than 0 (train), 1 (validation), 2 (test)")
+    return array.astype(np.uint8, copy=False)
+
+
+def check_features(features: Any, n_rows: int, what: str, of: str) -> None:
+    """Raise InputError where features are not as their columns say, or have other rows."""
+    if not isinstance(features, Features):
+        raise InputError(f"{what} is a {type(features).__name__}, and needs to be Features or None")
+    for column in features.columns.values():
+        if column.n_rows != n_rows:
+            raise InputError(f"{what} has {column.n_rows} rows for {n_rows} {of}")
+    if _known(features, "features"):
+        return
+    fault = features.fault(n_rows)
+    if fault is not None:
+        name, kind, part = fault.rsplit(":", 2)
+        raise InputError(
+            f"{what}: column {name!r}: {part} is not as jaxrec.data.features says of a {kind}"
+        )
+    _remember(features, "features")
+
+
+def _array(values: Any, what: str, length: int | None = None) -> np.ndarray:
+    """The values as an array of one axis."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        raise InputError(f"{what}: a value is masked; leave such rows out")
+    if isinstance(values, np.ndarray):
+        array = values
+    else:
+        try:
+            # Each thing in a list keeps its type: NumPy would make texts of [1, "a"].
+            array = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
+        except (TypeError, ValueError) as e:
+            raise InputError(f"{what}: no array of one axis ({e})") from e
+        if isinstance(values, list | tuple) and array.ndim == 1:
+            plain = np.array(values) if all(type(x) in (int, float) for x in values) else array
+            array = plain if plain.ndim == 1 else array
+    if array.ndim != 1:
+        raise InputError(f"{what} has {array.ndim} axes, and needs one")
+    if length is not None and len(array) != length:
+        raise InputError(f"{what} has {len(array)} values for {length} pairs")
+    return array
+
+
+def _of_objects(values: list[Any], what: str) -> np.ndarray:
+    """Python's and NumPy's own texts and whole numbers as int64 or unicode."""
+    made = []
+    for place, value in enumerate(values):
+        if isinstance(value, np.generic):
+            value = value.item()
+        if value is None or type(value).__name__ in _MISSING or value != value:
+            raise InputError(f"{what}: the id at place {place} is missing; leave such rows out")
+        if isinstance(value, bytes):
+            try:
+                value = value.decode()
+            except UnicodeDecodeError as e:
+                raise InputError(f"{what}: the id at place {place} is not UTF-8 text") from e
+        elif isinstance(value, float) and value.is_integer() and abs(value) <= WHOLE_FLOATS:
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise InputError(
+                f"{what}: the id at place {place} is a {type(value).__name__}, neither a whole "
+                "number nor a text; make ids texts first, such as ids.astype(str)"
+            )
+        made.append(value)
+    if all(isinstance(value, int) for value in made):
+        low, high = min(made, default=0), max(made, default=0)
+        if low >= -(2**63) and high < 2**63:
+            return np.array(made, np.int64)
+    return np.array([str(value) for value in made], np.str_)
+
+
+def _shown(value: Any) -> str:
+    return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def _known(thing: Any, kind: str) -> bool:
+    found = _sound.get((id(thing), kind))
+    return found is not None and found() is thing
+
+
+def _remember(thing: Any, kind: str) -> None:
+    key = (id(thing), kind)
+
+    def forget(_: Any) -> None:
+        _sound.pop(key, None)
+
+    _sound[key] = weakref.ref(thing, forget)
