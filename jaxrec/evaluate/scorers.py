@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Num
 from jaxrec import hashing
 from jaxrec.models.decoder import DecoderWeights, all_expected, expected, level_logits
 from jaxrec.models.score import PairWeights, all_scores, pair_scores
+from jaxrec.randomness import OfSeed, child
 from jaxrec.runfolder import Embeddings
 
 ScoreFn = Callable[[Any, Array], Array]
@@ -205,4 +206,5 @@ PAIRS: dict[ScoreFn, PairFn] = {
 
 def random_scorer(seed: int, n_items: int) -> Scorer:
     """A uniform score in [0, 1) for each user and item, a function of (seed, user, item)."""
-    return Scorer(_random, (jax.random.key(seed), jnp.arange(n_items, dtype=jnp.uint32)), n_items)
+    key = child(jax.random.key(seed), OfSeed.CHANCE)
+    return Scorer(_random, (key, jnp.arange(n_items, dtype=jnp.uint32)), n_items)

@@ -75,10 +75,11 @@ def spectral_table(
       dim: D.
       layers: L of the encoder that the table is for.
       rms: root mean square of the users' entries, and of the items'.
-      key: of the random start.
+      key: of the random start and of the noise.
     """
     width = min(dim, n_users, graph.n_nodes - n_users)
-    found = singular_vectors(graph, n_users, width, key)
+    start_key, noise_key = jax.random.split(key)
+    found = singular_vectors(graph, n_users, width, start_key)
     gain_D = sum((found.sigma_D**n for n in range(layers + 1)), jnp.zeros(width)) / (layers + 1)
     scale_D = jnp.sqrt(found.sigma_D) / gain_D
 
@@ -87,5 +88,5 @@ def spectral_table(
 
     user_UD = scaled(found.user_UD * scale_D)
     item_ID = scaled(found.item_ID * scale_D * jnp.sqrt(graph.degree_N[n_users:, None]))
-    noise_NK = rms * jax.random.normal(key, (graph.n_nodes, dim - width))
+    noise_NK = rms * jax.random.normal(noise_key, (graph.n_nodes, dim - width))
     return jnp.concatenate([jnp.concatenate([user_UD, item_ID]), noise_NK], axis=1)

@@ -12,6 +12,7 @@ from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr, contains
 from jaxrec.graph.pagerank import Window
 from jaxrec.negatives import Popularity
+from jaxrec.randomness import OfData, child
 from jaxrec.train.batches import POSITIVES, Pairs, Positives, steps_per_epoch
 
 
@@ -65,7 +66,7 @@ def draw(config: Config, n_items: int, data: TrainData, step: Int[Array, ""]) ->
 
 def positives(config: Config, data: TrainData, step: Int[Array, ""]) -> Positives:
     """The positives of a step."""
-    key, _ = jax.random.split(data.key)
+    key = child(data.key, OfData.POSITIVES)
     return POSITIVES[config.train.positives](key, step, data.pairs, config.train.batch_size)
 
 
@@ -75,8 +76,7 @@ def against(
     """The batch of given positives: what stands against them."""
     if config.loss.rates:
         return Batch(positives, jnp.zeros(0, jnp.int32), None)
-    neg_key = jax.random.fold_in(jax.random.split(data.key)[1], step)
-    neg, valid_BN = _negatives(config, n_items, data, positives, neg_key)
+    neg, valid_BN = _negatives(config, n_items, data, positives, step)
     log_q = None
     if config.corrects:
         assert data.popularity is not None
@@ -92,10 +92,11 @@ def against(
 
 
 def _negatives(
-    config: Config, n_items: int, data: TrainData, positives: Positives, key: PRNGKeyArray
+    config: Config, n_items: int, data: TrainData, positives: Positives, step: Int[Array, ""]
 ) -> tuple[Array, Array | None]:
     """Negatives, and which of them count."""
     how, user_B = config.negatives, positives.user_B
+    key = jax.random.fold_in(child(data.key, OfData.NEGATIVES), step)
     popular = data.popularity if config.draws_some_items else None
     if how.private:
         known, count = data.known if how.rejects else None, how.count * how.candidates
@@ -105,7 +106,8 @@ def _negatives(
             drawn = negatives.popular(key, count, popular, user_B, known)
         if data.shown is None:
             return drawn
-        return negatives.exposed(jax.random.fold_in(key, 1), user_B, data.shown, *drawn)
+        key = jax.random.fold_in(child(data.key, OfData.EXPOSED), step)
+        return negatives.exposed(key, user_B, data.shown, *drawn)
     valid_BS = None
     if how.name == "in-batch":
         # An epoch's last batch is filled with copies that weigh nothing.
@@ -133,7 +135,7 @@ def _hard(
     KDD 2018, sections 3.3 (hard negatives) and 3.4 (curriculum).
     """
     how = config.negatives
-    key = jax.random.fold_in(jax.random.fold_in(data.key, 3), step)
+    key = jax.random.fold_in(child(data.key, OfData.HARD), step)
     count_B1 = window.count_U[user_B][:, None]
     shape = (user_B.shape[0], how.hard)
     place_BH = jax.random.randint(key, shape, 0, jnp.maximum(count_B1, 1), jnp.int32)

@@ -24,6 +24,7 @@ from jaxrec.models.inputs import FeatureSizes
 from jaxrec.models.nodes import unit_rows
 from jaxrec.negatives import Popularity
 from jaxrec.negatives import popularity as popularity_of
+from jaxrec.randomness import OfData, child
 from jaxrec.train.batches import Pairs
 from jaxrec.train.draw import TrainData
 from jaxrec.train.planned import device_memory
@@ -275,7 +276,7 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
 
 def walk_key(key: PRNGKeyArray) -> PRNGKeyArray:
     """Of random walks, from that of the data."""
-    return jax.random.fold_in(key, 4)
+    return child(key, OfData.NEIGHBORS)
 
 
 def node_features(train: Dataset, takes: Inputs, graph: Bipartite) -> NodeFeatures | None:

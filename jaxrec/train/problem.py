@@ -27,6 +27,7 @@ from jaxrec.files import write_npz
 from jaxrec.graph.bipartite import Bipartite, rating_levels
 from jaxrec.graph.pagerank import Window
 from jaxrec.graph.spectral import spectral_table
+from jaxrec.randomness import OfParameters, OfPhase, OfSeed, child
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train import frozen, mistakes, relayout, warm
 from jaxrec.train.cadence import Cadence
@@ -167,7 +168,7 @@ class Problem(OneDevice):
             return nnx.state(model)
         model.embedding[...] = spectral_table(
             *(self.data.graph, train.n_users, config.dim, model.smoothing, config.init_std),
-            self.init_key,
+            child(self.init_key, OfParameters.SPECTRAL),
         )
         return nnx.state(model)
 
@@ -341,9 +342,8 @@ class Problem(OneDevice):
 
 def keys(config: Config, phase: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
     """Of the initial parameters and of the batches of a phase."""
-    number = {"search": 0, "refit": 1}[phase]
-    init_key, data_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), number))
-    return init_key, data_key
+    of_phase = child(jax.random.key(config.seed), OfSeed[phase.upper()])
+    return child(of_phase, OfPhase.PARAMETERS), child(of_phase, OfPhase.DATA)
 
 
 def optimizer(

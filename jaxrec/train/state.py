@@ -17,6 +17,7 @@ from jaxrec.graph.bipartite import Bipartite, NodeFeatures
 from jaxrec.models import Encoder, LocalEncoder, Nodes
 from jaxrec.models.nodes import unit_rows
 from jaxrec.models.score import pair_scores
+from jaxrec.randomness import OfData, child
 from jaxrec.rowwise import RowOptimizer, RowState, distinct
 from jaxrec.train import mistakes, pick
 from jaxrec.train.draw import Batch, TrainData, draw
@@ -199,7 +200,7 @@ class Stepper:
     def _model_key(self, data: TrainData, step: Array) -> PRNGKeyArray | None:
         if not self.config.model.draws:
             return None
-        return jax.random.fold_in(jax.random.fold_in(data.key, 2), step)
+        return jax.random.fold_in(child(data.key, OfData.DROPOUT), step)
 
     def _nodes_of(self, batch: Batch) -> Int[Array, "R"]:
         user_B, item_B = batch.positives[:2]

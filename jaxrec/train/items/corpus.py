@@ -13,6 +13,7 @@ from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.prepared import refuse_occupied
 from jaxrec.errors import InputError
 from jaxrec.graph import walks
+from jaxrec.randomness import OfSeed, child
 
 _BLOCK = 1 << 16  # walks a file
 
@@ -44,7 +45,7 @@ def write_walks(
     on_device = walks.build(around.indptr, around.indices, weight)
     name = np.asarray(graph.item_ids).astype(str)
     walk = jax.jit(walks.walk, static_argnums=3, static_argnames=("p", "q"))
-    total, key = config.count * len(start_A), jax.random.key(seed)
+    total, key = config.count * len(start_A), child(jax.random.key(seed), OfSeed.WALKS)
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     for part, first in enumerate(range(0, total, _BLOCK)):

@@ -12,6 +12,7 @@ from jaxrec.graph import walks
 from jaxrec.graph.walks import WalkGraph
 from jaxrec.models.skipgram import Side
 from jaxrec.negatives import Popularity
+from jaxrec.randomness import OfItems, child
 from jaxrec.train.batches import permute, slots
 
 
@@ -70,7 +71,8 @@ def slots_per_epoch(config: Config, n_starts: int, n_pairs: int) -> int:
 
 def stretches(config: Config, data: ItemData, step_C: Int[Array, "C"]) -> Stretches:
     """The batches of C steps: arrays with a leading axis C. Draws of few steps cost far more."""
-    walk_key, order_key, neg_key = jax.random.split(data.key, 3)
+    of = OfItems.WALKS, OfItems.ORDER, OfItems.NEGATIVES
+    walk_key, order_key, neg_key = (child(data.key, purpose) for purpose in of)
     size, batch = config.walks.count, config.train.batch_size
     on_walks = data.graph is not None
     if on_walks:
@@ -123,7 +125,7 @@ def windows(config: Config, data: ItemData, drawn: Stretches) -> Windows:
     length = drawn.item_BL.shape[1]
     there_BL = drawn.item_BL >= 0
     item_BL = jnp.maximum(drawn.item_BL, 0)
-    seed = jax.random.bits(jax.random.fold_in(data.key, 1), (2,))
+    seed = jax.random.bits(child(data.key, OfItems.WINDOWS), (2,))
     place_L = jnp.arange(length, dtype=jnp.uint32)
     token_BL = drawn.number_B.astype(jnp.uint32)[:, None] * jnp.uint32(length) + place_L
     place_BL = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), item_BL.shape)
