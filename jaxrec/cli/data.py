@@ -3,21 +3,49 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import tyro
 from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
 from jaxrec.config import PairsConfig, SplitConfig, WalksConfig
 from jaxrec.errors import InputError, nearest
 
+_Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
-@dataclass(frozen=True)
-class Stats:
-    """Sizes, degrees, popularity, split and oddities of a data set."""
 
-    path: Positional[str]
-    """Anything that --data takes."""
+@dataclass(frozen=True, kw_only=True)
+class _Text:
+    """Options of how text is read."""
+
+    separator: str | None = None
+    """Between the cells of a text table: characters such as ';' or '::', or comma, tab, semicolon,
+    bar or space; by the name (.tsv) or found if not given."""
+    header: _Flag = False
+    """The first row of a text table names the columns."""
+    no_header: _Flag = False
+    """The first row of a text table is data."""
+    encoding: str | None = None
+    """Of text: utf-8 if not given; latin-1, cp1252 and utf-16 are common."""
+    skip_bad_lines: _Flag = False
+    """Leave out faulty lines, and count them."""
+    skip_missing_ids: _Flag = False
+    """Leave out lines without a user or an item, and count them."""
+
+    def text(self) -> Any:
+        """The options as the readers take them."""
+        from jaxrec.data.formats import TextOptions
+
+        if self.header and self.no_header:
+            raise InputError("--header and --no-header contradict each other; give one")
+        return TextOptions(
+            self.separator,
+            True if self.header else False if self.no_header else None,
+            self.encoding,
+            self.skip_bad_lines,
+            self.skip_missing_ids,
+        )
 
 
 @dataclass(frozen=True)
@@ -68,7 +96,7 @@ def _import(args: list[str]) -> str:
         """Lists of pairs: a positive number; 1 where there is none."""
 
     @dataclass(frozen=True)
-    class Import:
+    class Import(_Text):
         """Read interactions or pairs of items and write a prepared folder.
 
         Product metadata and lists of pairs become item graphs, for models of items; of
@@ -79,8 +107,8 @@ def _import(args: list[str]) -> str:
         out: str
         """Prepared folder to write; new or empty."""
         format: str | None = None
-        """prepared, lightgcn, csv, tsv, parquet, recbole or movielens; of item graphs: amazon-meta,
-        pairs or co-occurrence; told from the path if not given."""
+        """prepared, lightgcn, csv, tsv, parquet, jsonl, recbole or movielens; of item graphs:
+        amazon-meta, pairs or co-occurrence; told from the path if not given."""
         columns: AllColumns = field(default_factory=AllColumns)
         event_weights: tuple[str, ...] = ()
         """Weight of each kind of event: `--event-weights click=1 purchase=3`. A weight of 0 is for
@@ -99,9 +127,10 @@ def _import(args: list[str]) -> str:
 
     made = parse(Import, args, "jaxrec data import")
     weights = _weights(made.event_weights) or None
-    columns = made.columns if made.columns.given() else None
+    columns = None if made.columns == AllColumns() else made.columns
+    text = made.text()
     if made.format in item_formats.FORMATS or (
-        made.format in (None, "prepared") and item_formats.is_item_graph(made.src)
+        made.format in (None, "prepared") and item_formats.is_item_graph(made.src, text)
     ):
         _refuse(made, ("event_weights", "users", "cold_users"), "an item graph has no users")
         given = {name: getattr(made.pairs, name) for name in ("test", "validation", "ranked")}
@@ -117,6 +146,7 @@ def _import(args: list[str]) -> str:
             items=made.items,
             cold_items=made.cold_items,
             strict=made.strict,
+            text=text,
         )
     _refuse(made, ("strict",), "it is for product metadata")
     if made.pairs != PairsConfig():
@@ -131,6 +161,7 @@ def _import(args: list[str]) -> str:
         users=made.users,
         cold_items=made.cold_items,
         cold_users=made.cold_users,
+        text=text,
     )
 
 
@@ -189,21 +220,37 @@ def _refuse(made: Any, options: tuple[str, ...], why: str) -> None:
 
 def _narrowed(columns: Any, kind: Any) -> Any:
     """The columns of a kind. Raises InputError where others are named."""
-    for name in columns.given():
-        if name not in kind.roles():
+    for name in columns.roles():
+        if name not in kind.roles() and getattr(columns, name) is not None:
             listed = ", ".join(kind.roles())
             raise InputError(f"--columns.{name} does not go with this data, which has {listed}")
     return kind(**{role: getattr(columns, role) for role in kind.roles()})
 
 
 def _stats(args: list[str]) -> str:
+    from jaxrec.data.formats import Columns
+
+    @dataclass(frozen=True)
+    class Stats(_Text):
+        """Sizes, degrees, popularity, split and oddities of a data set."""
+
+        path: Positional[str]
+        """Anything that --data takes."""
+        format: str | None = None
+        """Of interactions, as `jaxrec data import` takes it; told from the path if not given."""
+        columns: Columns = field(default_factory=Columns)
+        event_weights: tuple[str, ...] = ()
+        """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
+
     made = parse(Stats, args, "jaxrec data stats")
     from jaxrec.data import commands
     from jaxrec.parted import layout
 
     if layout.is_parted(made.path):
         return layout.described(layout.read(Path(made.path)))
-    return commands.stats(made.path)
+    columns = None if made.columns == Columns() else made.columns
+    weights = _weights(made.event_weights) or None
+    return commands.stats(made.path, made.format, columns, weights, made.text())
 
 
 def _synth(args: list[str]) -> str:

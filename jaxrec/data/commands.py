@@ -25,7 +25,8 @@ def import_data(
     """Read ``src`` and write it as a prepared folder ``out``, whole or not at all.
 
     Args:
-      catalogues: ``items``, ``users``, ``cold_items``, ``cold_users`` of :func:`formats.read`.
+      catalogues: ``items``, ``users``, ``cold_items``, ``cold_users``, ``text`` of
+        :func:`formats.read`.
 
     Raises:
       InputError: the source cannot be used, or the folder not be written.
@@ -40,7 +41,8 @@ def import_items(
     """Read ``src`` as an item graph and write it as a prepared folder ``out``.
 
     Args:
-      options: ``pairs``, ``columns``, ``items``, ``cold_items``, ``strict`` of :func:`read_items`.
+      options: ``pairs``, ``columns``, ``items``, ``cold_items``, ``strict``, ``text`` of
+        :func:`read_items`.
 
     Raises:
       InputError: the source cannot be used, or the folder not be written.
@@ -76,15 +78,29 @@ def synth(users: int, items: int, edges: int, out: str | Path, seed: int = 0) ->
     return _write(synthetic.make(users, items, edges, communities=communities, seed=seed), out)
 
 
-def stats(path: str) -> str:
+def stats(
+    path: str,
+    format: str | None = None,
+    columns: formats.Columns | None = None,
+    event_weights: dict[str, float] | None = None,
+    text: formats.TextOptions | None = None,
+) -> str:
     """Sizes, degrees, popularity, split, times, oddities and fingerprint, a line each.
+
+    Args:
+      format, columns, event_weights, text: of interactions, as :func:`formats.read` takes them.
 
     Raises:
       InputError: the data cannot be used.
     """
-    if path != "synthetic" and items.is_item_graph(path):
-        return _item_table(items.read_items(path))
-    return _table(formats.resolve(path))
+    if path in synthetic.EMBEDDED:
+        return _table(synthetic.embedded(path))
+    of_items = format in items.FORMATS or (
+        format is None and columns is None and items.is_item_graph(path, text)
+    )
+    if of_items:
+        return _item_table(items.read_items(path, format, text=text))
+    return _table(formats.read(path, format, columns, event_weights, text=text))
 
 
 def gini(counts: np.ndarray) -> float:
@@ -148,6 +164,7 @@ def _table(data: Dataset) -> str:
 def _told(rows: list[tuple[str, str]], data: Dataset | ItemGraph) -> str:
     """The rows, features, oddities and fingerprint, a line each."""
     rows = list(rows)
+    rows += [("columns", line) for line in data.reading]
     for side, features in data.features().items():
         described = (_column(name, column) for name, column in features.columns.items())
         rows.append((side.replace("_", " "), ", ".join(described)))

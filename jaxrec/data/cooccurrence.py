@@ -64,7 +64,8 @@ def of_interactions(
     cut = int((degree_U > history).sum())
     notes = data.notes | ({f"users of more than {history} items, cut": cut} if cut else {})
     columns = src.astype(np.int32), dst.astype(np.int32), weight.astype(np.float32)
-    return ItemGraph(*columns, data.item_ids, data.item_features, data.name, notes)
+    told = data.name, notes, data.reading
+    return ItemGraph(*columns, data.item_ids, data.item_features, *told)
 
 
 def _within(time: np.ndarray, place: np.ndarray, last: np.ndarray, window: float) -> np.ndarray:

@@ -159,6 +159,7 @@ class Dataset:
         interactions.
       name: for people.
       notes: what was odd in the source but usable, counted: {"duplicate pairs": 3, ...}.
+      reading: which column of each file was taken for what, where a table was read.
 
     Arrays of other types, lists and columns of data frames are brought to these types where that
     loses nothing: :mod:`jaxrec.data.sound` says how.
@@ -182,6 +183,7 @@ class Dataset:
     user_features: Features | None = None
     item_features: Features | None = None
     exposed: "Exposed | None" = None
+    reading: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         made: dict[str, Any] = {
@@ -284,6 +286,7 @@ class Dataset:
             "interactions": self.n_edges,
             "columns": list(self.columns()),
             "notes": self.notes,
+            "reading": self.reading,
         }
         if self.exposed is not None:
             manifest["exposed"] = list(self.exposed.arrays())
@@ -318,7 +321,8 @@ class Dataset:
             columns = [prepared.open_array(folder / f"{name}.npy") for name in manifest["exposed"]]
             sides["exposed"] = _shown(Exposed(*columns), manifest, folder)
         try:
-            data = cls(**arrays, **sides, name=manifest["name"], notes=manifest["notes"])
+            told = {name: manifest[name] for name in ("name", "notes")}
+            data = cls(**arrays, **sides, **told, reading=prepared.reading(manifest))
         except InputError as e:
             raise InputError(f"{folder}: {e}; import again") from e
         if verify and data.fingerprint() != manifest["fingerprint"]:

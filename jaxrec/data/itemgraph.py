@@ -48,6 +48,7 @@ class ItemGraph:
       item_features: a row for each of the ids, or None.
       name: for people.
       notes: what was odd in the source but usable, counted.
+      reading: which column of each file was taken for what, where a table was read.
 
     Ids may come in whatever :func:`jaxrec.data.sound.id_table` takes.
 
@@ -62,6 +63,7 @@ class ItemGraph:
     item_features: Features | None = None
     name: str = "items"
     notes: dict[str, int] = field(default_factory=dict)
+    reading: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         ids = sound.id_table(self.item_ids, f"{self.name}: item_ids")
@@ -86,7 +88,7 @@ class ItemGraph:
         Args:
           a, b: [n] row numbers into ``item_ids``.
           weight: [n] positive.
-          rest: ``item_features``, ``name``, ``notes``.
+          rest: ``item_features``, ``name``, ``notes``, ``reading``.
 
         Raises:
           InputError: row numbers outside the table, weights that are not positive, or another
@@ -158,6 +160,7 @@ class ItemGraph:
             "items": self.n_items,
             "pairs": self.n_pairs,
             "notes": self.notes,
+            "reading": self.reading,
         }
         prepared.save(folder, self._arrays(), self.features(), manifest)
 
@@ -184,7 +187,8 @@ class ItemGraph:
             found = prepared.load_features(folder, _SIDE, manifest[_SIDE], manifest["items"])
             sides[_SIDE] = found
         try:
-            graph = cls(**arrays, **sides, name=manifest["name"], notes=manifest["notes"])
+            told = {name: manifest[name] for name in ("name", "notes")}
+            graph = cls(**arrays, **sides, **told, reading=prepared.reading(manifest))
         except InputError as e:
             raise prepared.mismatch(folder / "src.npy") from e
         if verify and graph.fingerprint() != manifest["fingerprint"]:

@@ -127,6 +127,7 @@ def read_manifest(
             and isinstance(manifest["name"], str)
             and isinstance(manifest["notes"], dict)
             and isinstance(manifest["fingerprint"], str)
+            and all(isinstance(line, str) for line in reading(manifest))
             and complete(manifest)
         )
         nothing = np.empty(0)
@@ -137,6 +138,11 @@ def read_manifest(
     if not sound:
         raise InputError(f"{path}: not a manifest of version {VERSION}; import again")
     return manifest
+
+
+def reading(manifest: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which column of each source file was taken for what; older folders do not say."""
+    return tuple(manifest.get("reading", ()))
 
 
 def format_of(folder: str | Path) -> str | None:

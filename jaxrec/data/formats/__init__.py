@@ -2,27 +2,34 @@
 
 ``read`` tells the format from the path where none is named. Ids of any type become int32 row
 numbers by the sorted unique ids; what is odd but usable is counted in ``Dataset.notes``; what
-is not usable raises InputError naming the file, the line and the mend.
+is not usable raises InputError naming the file, the line and what to do.
 """
 
 import math
 import re
+from dataclasses import fields, replace
 from pathlib import Path
 
 from jaxrec.data import itemgraph, synthetic
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import catalogue, lightgcn, movielens, parquet, tables
+from jaxrec.data.formats import catalogue, jsonl, lightgcn, movielens, parquet, tables
 from jaxrec.data.formats.assemble import Part, to_dataset
 from jaxrec.data.formats.columns import Columns
-from jaxrec.data.formats.text import unreadable
+from jaxrec.data.formats.text import TextOptions, unreadable
 from jaxrec.data.prepared import PARTED, format_of, is_prepared
 from jaxrec.errors import InputError, nearest
 
-__all__ = ["FORMATS", "Columns", "detect", "read", "resolve"]
+__all__ = ["FORMATS", "Columns", "TextOptions", "detect", "read", "resolve"]
 
-FORMATS = ("prepared", "lightgcn", "csv", "tsv", "parquet", "recbole", "movielens")
+FORMATS = ("prepared", "lightgcn", "csv", "tsv", "parquet", "jsonl", "recbole", "movielens")
 _FOR_ITEMS = "which models of items take (skipgram, item-mf); `jaxrec presets` lists some"
-_ENDINGS = {"csv": ".csv", "tsv": ".tsv", "parquet": ".parquet", "recbole": ".inter"}
+_ENDINGS = {
+    "csv": ".csv",
+    "tsv": ".tsv",
+    "parquet": ".parquet",
+    "jsonl": ".jsonl",
+    "recbole": ".inter",
+}
 
 
 def resolve(path_or_name: str) -> Dataset:
@@ -42,6 +49,7 @@ def read(
     users: str | Path | None = None,
     cold_items: bool = False,
     cold_users: bool = False,
+    text: TextOptions | None = None,
 ) -> Dataset:
     """Read interactions from a file or folder, and the features of items and users.
 
@@ -55,6 +63,8 @@ def read(
         and left alone, if no other event of the pair comes with it.
       items, users: a table keyed by id, in a format of :func:`catalogue.keyed`; read instead of
         the folder's own.
+      text: how text is read, where that is not to be told from the file: separator, header,
+        encoding, lines to leave out.
       cold_items, cold_users: keep what only such a table has as nodes without interactions.
 
     Raises:
@@ -70,15 +80,21 @@ def read(
         raise InputError("every event weighs 0, so that nothing is a positive; give one a weight")
     try:
         format = format or detect(path)
-        data = _read(path, format, columns, event_weights)
-        data = _described(data, path, format, "user", users, cold_users)
-        return _described(data, path, format, "item", items, cold_items)
+        text = text or TextOptions()
+        data = _read(path, format, columns, event_weights, text)
+        text = text.of_tables_beside()
+        data = _described(data, path, format, "user", users, cold_users, text)
+        return _described(data, path, format, "item", items, cold_items, text)
     except OSError as e:
         raise unreadable(path, e) from e
 
 
 def _read(
-    path: Path, format: str, columns: Columns | None, event_weights: dict[str, float] | None
+    path: Path,
+    format: str,
+    columns: Columns | None,
+    event_weights: dict[str, float] | None,
+    text: TextOptions,
 ) -> Dataset:
     if format not in FORMATS:
         raise InputError(
@@ -86,6 +102,7 @@ def _read(
         )
     if format in ("prepared", "lightgcn", "movielens") and (columns or event_weights):
         raise InputError(f"{path}: format {format} has fixed columns; leave out the columns' names")
+    _refuse_idle(path, format, text)
     if format == "prepared":
         if format_of(path) == itemgraph.FORMAT:
             raise InputError(f"{path}: an item graph, {_FOR_ITEMS}")
@@ -98,10 +115,30 @@ def _read(
     if format == "lightgcn":
         parts = lightgcn.parts(path)
     elif format == "movielens":
-        parts = movielens.parts(path)
+        parts = movielens.parts(path, text)
     else:
-        parts = _tables(path, format, columns or Columns(), event_weights)
+        parts = _tables(path, format, columns or Columns(), event_weights, text)
     return to_dataset(parts, name=path.resolve().stem if path.is_file() else path.resolve().name)
+
+
+_TEXT_FOR = {
+    "csv": {field.name for field in fields(TextOptions)},
+    "tsv": {field.name for field in fields(TextOptions)},
+    "recbole": {"encoding", "skip_bad_lines", "skip_missing_ids"},
+    "jsonl": {"encoding", "skip_bad_lines", "skip_missing_ids"},
+    "parquet": {"skip_bad_lines", "skip_missing_ids"},
+}
+"""Options of text that a format has a use for; of tables beside it, encoding and skipping."""
+
+
+def _refuse_idle(path: Path, format: str, text: TextOptions) -> None:
+    """Raise InputError where an option of text does nothing for this format."""
+    beside = {"encoding", "skip_bad_lines", "skip_missing_ids"}
+    for field in fields(TextOptions):
+        given = getattr(text, field.name) != field.default
+        if given and field.name not in _TEXT_FOR.get(format, beside):
+            name = field.name.replace("_", "-")
+            raise InputError(f"{path}: --{name} is for text tables, and this is {format}")
 
 
 def _described(
@@ -111,11 +148,12 @@ def _described(
     kind: catalogue.Kind,
     given: str | Path | None,
     cold: bool,
+    text: TextOptions,
 ) -> Dataset:
     """The data with the features of its users or items, where there are any to read."""
     file = catalogue.beside(path, format, kind) if given is None else Path(given)
     if file is not None:
-        table = catalogue.keyed(file, kind)
+        table = catalogue.keyed(file, kind, text)
         return catalogue.attach(data, table, kind, own=given is None, cold=cold)
     if cold:
         raise InputError(
@@ -139,8 +177,10 @@ def detect(path: str | Path) -> str:
         for format, ending in _ENDINGS.items():
             if path.suffix.lower() == ending:
                 return format
-        if is_metadata_name(path.name):
-            raise InputError(f"{path}: by its name product metadata, {_FOR_ITEMS}")
+        if is_json_name(path.name):
+            if jsonl.is_reviews(path):
+                return "jsonl"
+            raise InputError(f"{path}: product metadata, no user in it, {_FOR_ITEMS}")
         raise InputError(f"{path}: format not told by its name; {_choose()}")
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
@@ -162,8 +202,8 @@ def detect(path: str | Path) -> str:
     raise InputError(f"{path}: no known format among its files ({listed}); {_choose()}")
 
 
-def is_metadata_name(name: str) -> bool:
-    """Whether a file's name is that of product metadata."""
+def is_json_name(name: str) -> bool:
+    """Whether a file's name is that of a JSON object a line: reviews, or product metadata."""
     return re.search(r"\.jsonl?(\.gz)?$", name.lower()) is not None
 
 
@@ -172,7 +212,11 @@ def _choose() -> str:
 
 
 def _tables(
-    path: Path, format: str, columns: Columns, event_weights: dict[str, float] | None
+    path: Path,
+    format: str,
+    columns: Columns,
+    event_weights: dict[str, float] | None,
+    text: TextOptions,
 ) -> list[Part]:
     files: dict[Path, int | None] = {path: None}
     if path.is_dir():
@@ -180,16 +224,19 @@ def _tables(
     parts = []
     for file, label in files.items():
         if format == "parquet":
-            parts.append(parquet.table(file, columns, event_weights, split=label))
+            part = parquet.table(file, columns, event_weights, split=label, options=text)
+        elif format == "jsonl":
+            part = jsonl.table(file, columns, event_weights, split=label, options=text)
         else:
             part = tables.delimited(
                 file,
                 columns,
                 event_weights,
-                separator="\t" if format == "recbole" else None,
+                options=replace(text, separator="\t") if format == "recbole" else text,
+                ending=f".{format}",
                 typed=format == "recbole",
                 quote=format != "recbole",
                 split=label,
             )
-            parts.append(part)
+        parts.append(part)
     return parts

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec.data.features import Category, Column, Features
+from jaxrec.data.formats.faults import Faults
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.keys import starts
 from jaxrec.errors import InputError
@@ -42,47 +43,11 @@ _PRICE_NAMES = (
     "1000 and more",
 )
 _ITSELF = "related to itself"
-_NAMED_LINES = 5
 _SAMPLE = 500
 _BLOCK = 1 << 18
 _TEXT = re.compile(r"""[uU]?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 _JSON = json.JSONDecoder(strict=False)
 _UNEVALUABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
-
-
-class Faults:
-    """What is wrong, counted by kind, with the numbers of the first lines of each.
-
-    Args:
-      strict: raise InputError at the first one instead.
-    """
-
-    def __init__(self, path: Path, strict: bool) -> None:
-        self._path, self._strict = path, strict
-        self._found: dict[str, tuple[int, list[int]]] = {}
-        self.first: str | None = None
-
-    def add(self, kind: str, *lines: int, count: int | None = None, usable: bool = False) -> None:
-        """Count a fault of each line; ``usable`` ones are not refused.
-
-        Args:
-          count: how many there are, where ``lines`` are the first ones only.
-        """
-        if self._strict and not usable:
-            raise InputError(f"{self._path}:{lines[0]}: {kind}; mend or drop the line")
-        self.first = self.first or f"{self._path}:{lines[0]}: {kind}"
-        before, named = self._found.get(kind, (0, []))
-        named += lines[: _NAMED_LINES + 1 - len(named)]
-        self._found[kind] = before + (len(lines) if count is None else count), named
-
-    def notes(self) -> dict[str, int]:
-        """Such as ``{"not a product, at line 3, 8": 2}``."""
-        told = {}
-        for kind, (count, lines) in self._found.items():
-            more = ", ..." if len(lines) > _NAMED_LINES else ""
-            listed = ", ".join(map(str, lines[:_NAMED_LINES]))
-            told[f"{kind}, at line {listed}{more}"] = count
-        return told
 
 
 class _Names:
@@ -125,7 +90,7 @@ class _Products:
 
     def add(self, product: Mapping[str, Any], line: int, faults: Faults) -> None:
         """A line's product, unless it lacks an id or is there already."""
-        name = product.get("asin")
+        name = product.get("asin") or product.get("parent_asin")
         name = str(name) if type(name) is int else name
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_ID or not name.isprintable():
             faults.add("no asin", line)
@@ -239,7 +204,7 @@ def read(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # of escapes such as \d in a literal
         warnings.simplefilter("ignore", DeprecationWarning)
-        for line, content in _lines(path, faults):
+        for line, content in lines(path, faults):
             product = parse(content)
             if product is None:
                 faults.add("not a product (a Python literal or a JSON object)", line)
@@ -286,7 +251,7 @@ def _in_json(match: re.Match[str]) -> str:
     return json.dumps(ast.literal_eval(text))
 
 
-def _lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
+def lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
     """Each line that is not blank nor too long, with its number from 1, without its end."""
     number = 0
     with path.open("rb") as raw:

@@ -26,6 +26,7 @@ class Part:
       split: 0 train, 1 validation, 2 test; None where the source gives no split.
       lone_users: users named without an item.
       notes: what was odd in the file, counted.
+      reading: which column was taken for what; empty where the format says it.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Part:
     split: int | None = None
     lone_users: pl.Series | None = None
     notes: dict[str, int] = field(default_factory=dict)
+    reading: str = ""
 
 
 def whole_number(text: pl.Expr) -> pl.Expr:
@@ -121,6 +123,7 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
         name=name,
         exposed=exposed,
         notes={what: count for what, count in notes.items() if count},
+        reading=tuple(f"{part.path.name}: {part.reading}" for part in parts if part.reading),
     )
 
 

@@ -11,7 +11,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import movielens
 from jaxrec.data.formats.assemble import id_rows, ids
 from jaxrec.data.formats.keyed import Keyed, Kind, columnar, delimited
-from jaxrec.data.formats.text import unreadable
+from jaxrec.data.formats.text import TextOptions, unreadable
 from jaxrec.data.frames import from_frame
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
@@ -21,22 +21,22 @@ __all__ = ["Kind", "attach", "beside", "keyed"]
 _Data = TypeVar("_Data", Dataset, ItemGraph)
 
 
-def keyed(path: Path, kind: Kind) -> Keyed:
+def keyed(path: Path, kind: Kind, options: TextOptions | None = None) -> Keyed:
     """Read a table keyed by id: Parquet, CSV, TSV, RecBole's or MovieLens' own.
 
     The format is told from the name. The ids' column is the first with a common name for such
     ids, else the first.
 
     Raises:
-      InputError: names the file, the line and the mend.
+      InputError: names the file, the line and what to do.
     """
     try:
-        return _keyed(path, kind)
+        return _keyed(path, kind, options)
     except OSError as e:
         raise unreadable(path, e) from e
 
 
-def _keyed(path: Path, kind: Kind) -> Keyed:
+def _keyed(path: Path, kind: Kind, options: TextOptions | None) -> Keyed:
     reader = movielens.CATALOGUES[kind].get(path.name)
     if reader is not None:
         return reader(path)
@@ -44,9 +44,9 @@ def _keyed(path: Path, kind: Kind) -> Keyed:
     if ending == ".parquet":
         return columnar(path, kind)
     if ending in (".csv", ".tsv"):
-        return delimited(path, kind)
+        return delimited(path, kind, options=options)
     if ending in (".item", ".user"):
-        return delimited(path, kind, typed=True)
+        return delimited(path, kind, typed=True, options=options)
     raise InputError(
         f"{path}: format of the {kind}s not told by its name; .parquet, .csv, .tsv, .item and "
         ".user are known"
@@ -95,13 +95,16 @@ def attach(data: _Data, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> _
     named = table.frame[table.id_column].cast(pl.String)
     described = int(named.is_in(_texts(there).implode()).sum())
     left = "kept" if cold else "left out"
+    reading = f"{kind}s: {kind} <- `{table.id_column}`"
     notes = {
+        **table.notes,
         f"{kind}s of the catalogue without pairs, {left}": table.frame.height - described,
         f"{kind}s without a row in the catalogue": len(there) - described,
     }
     changed: dict[str, Any] = {
         f"{kind}_features": features,
         "notes": data.notes | {what: count for what, count in notes.items() if count},
+        "reading": (*data.reading, reading),
     }
     return replace(data, **changed)
 

@@ -2,26 +2,40 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
+from jaxrec.data import times
 from jaxrec.errors import InputError, nearest
 
 _GUESSES = {
     "user": "user userid uid username reviewerid customerid customer visitorid member memberid "
-    "account accountid profileid sessionid",
-    "item": "item itemid iid movieid movie productid product asin parentasin sku articleid "
-    "article bookid isbn businessid artistid songid trackid gameid venueid poi locationid",
+    "account accountid profileid client clientid buyerid sessionid",
+    "item": "item itemid iid movieid movie productid product parentasin asin sku articleid "
+    "article bookid isbn businessid artistid songid trackid gameid appid venueid poi locationid "
+    "recipeid newsid animeid itemname productname",
     "rating": "rating ratings stars score overall",
-    "time": "timestamp time ts unixtime unixreviewtime eventtime",
+    "time": "timestamp time ts unixtime unixreviewtime eventtime datetime date tdat dateadded "
+    "createdat reviewdate orderdate purchasedate eventdate",
     "event": "event eventtype behavior behaviour action interaction type",
     "src": "src source from itema item1 asin1 productid1 itemid1 item query left head",
     "dst": "dst destination target to itemb item2 asin2 productid2 itemid2 neighbor neighbour "
     "similar right tail other",
     "weight": "weight weights count score value strength",
 }
+_MAYBE = set(_GUESSES["time"].split()[6:])
+"""Names of columns that are times where their cells are, and are let alone where not."""
 IDS = ("user", "item", "src", "dst")
 """Roles whose cells are ids, and that a table must have."""
+_BY_PLACE = {
+    ("user", "item"): ("user", "item", "rating", "time"),
+    ("src", "dst"): ("src", "dst", "weight"),
+}
+"""Roles by the place of their columns, where there is no header."""
+_EPOCH = (946_684_800, 2_051_222_400)
+"""Seconds since 1970 that in a column of their own are times: the years 2000 to 2034."""
 NUMBERS = ("rating", "time", "weight")
 """Roles whose cells are numbers."""
 
@@ -73,27 +87,90 @@ def is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return "_" not in cell
+    return "_" not in cell and cell.isascii()
 
 
-def has_header(rows: Sequence[Sequence[str]], columns: Roles) -> bool:
+def names_known(row: Sequence[str], *roles: str) -> bool:
+    """Whether a row has a common name of a column for every one of the roles."""
+    plain = {_plain(cell) for cell in row}
+    return all(plain & set(_GUESSES[role].split()) for role in roles)
+
+
+def names_required(row: Sequence[str]) -> bool:
+    """Whether a row names a user's column and an item's, or both ends of a pair."""
+    return names_known(row, "user", "item") or names_known(row, "src", "dst")
+
+
+def has_header(where: str, rows: Sequence[Sequence[str]], columns: Roles) -> bool:
     """Whether the first of the sample ``rows`` names the columns.
 
-    It does where a column is asked for by name, where a cell is a common name, or where a
-    column of numbers begins with a text.
+    It does where a column is asked for by name, where cells are common names, or where a column of
+    numbers or dates begins with a text. It does not where a cell is a number or a date, comes again
+    further down, or is of the form of the ids below it.
+
+    Args:
+      where: file and line, for messages.
+
+    Raises:
+      InputError: it could be either.
     """
     if any(not name.isdigit() for name in columns.given().values()):
         return True
+    headed = first_names(rows, columns.required(), columns.roles())
+    if headed is None:
+        first, *_ = columns.required()
+        raise InputError(
+            f"{where}: {_listed(rows[0])!r} could be a header or a row of data; name its columns "
+            f"(--columns.{first} NAME), or say that it is data: --no-header"
+        )
+    return headed
+
+
+def first_names(
+    rows: Sequence[Sequence[str]], required: Sequence[str], roles: Sequence[str]
+) -> bool | None:
+    """Whether the first of the ``rows`` names the columns; None where that is not to be told.
+
+    Args:
+      required: roles that make a header by themselves where all are named.
+      roles: all that could be.
+    """
     first, rest = rows[0], rows[1:]
-    guesses = " ".join(_GUESSES[role] for role in columns.roles())
-    if {_plain(cell) for cell in first} & set(guesses.split()):
+    if names_known(first, *required):
         return True
-    return any(
-        bool(rest)
-        and not is_number(cell)
-        and all(place < len(row) and is_number(row[place]) for row in rest)
-        for place, cell in enumerate(first)
+    below = [[row[place] for row in rest if place < len(row)] for place in range(len(first))]
+    columns = [(cell, cells) for cell, cells in zip(first, below, strict=True) if cell]
+    valued = any(_is_value(cell) for cell in first)
+    above = any(
+        cells and not _is_value(cell) and all(map(_is_value, cells)) for cell, cells in columns
     )
+    again = any(cell in cells for cell, cells in columns)
+    if above:
+        return None if valued or again else True
+    if valued or again:
+        return False
+    guesses = {guess for role in roles for guess in _GUESSES[role].split()}
+    if {_plain(cell) for cell in first} & guesses:
+        return True
+    return False if any(_is_like(cell, cells) for cell, cells in columns) else None
+
+
+def _is_value(cell: str) -> bool:
+    return is_number(cell) or times.is_moment(cell)
+
+
+def _is_like(cell: str, others: Sequence[str]) -> bool:
+    """Whether a cell is an id such as those below it, and no name of a column."""
+    if "@" in cell or "://" in cell:
+        return True
+    digits = sum(letter.isdigit() for letter in cell)
+    numbered = [other for other in others if any(letter.isdigit() for letter in other)]
+    if not digits or not numbered:
+        return False
+    stems = {re.sub(r"\d", "", other) for other in numbered}
+    if re.sub(r"\d", "", cell) in stems:
+        return True
+    return digits >= 3 or (len(cell) >= 8 and len(cell) in {len(other) for other in numbered})
 
 
 def locate(
@@ -102,15 +179,17 @@ def locate(
     columns: Roles,
     *,
     event: bool,
+    rows: Sequence[Sequence[str]] = (),
 ) -> dict[str, int]:
     """Place of each role's column, from 0, in a table with a header.
 
     Args:
       where: file, and line where there is one, for messages.
       event: whether an event column is needed; otherwise none is looked for.
+      rows: some of those below the header.
 
     Raises:
-      InputError: a column is not there or cannot be guessed.
+      InputError: a column is not there, is there twice, or cannot be guessed.
     """
     plain = [_plain(name) for name in header]
     at = {}
@@ -120,10 +199,19 @@ def locate(
         name = getattr(columns, role)
         if name:
             at[role] = _place(where, header, name)
+            if name in header and list(header).count(name) > 1:
+                raise _twice(where, role, name)
         elif name is None:
             found = [plain.index(guess) for guess in _GUESSES[role].split() if guess in plain]
+            found = [
+                place
+                for place in found
+                if plain[place] not in _MAYBE or _holds_times(rows, place) is not False
+            ]
             if found:
                 at[role] = found[0]
+                if plain.count(plain[found[0]]) > 1:
+                    raise _twice(where, role, header[found[0]])
         if role not in at and (role in IDS or role == "event"):
             raise InputError(
                 f"{where}: no column looks like the {role}; it has {_listed(header)}; "
@@ -133,13 +221,26 @@ def locate(
     return at
 
 
+def _holds_times(rows: Sequence[Sequence[str]], place: int) -> bool | None:
+    """Whether a column's cells are numbers or dates; None where there is none."""
+    cells = [row[place] for row in rows if place < len(row) and row[place]]
+    return any(map(_is_value, cells)) if cells else None
+
+
+def _twice(where: str, role: str, name: str) -> InputError:
+    return InputError(
+        f"{where}: two columns are named {name!r}; say which by number: --columns.{role} 2"
+    )
+
+
 def locate_by_number(
     where: str, rows: Sequence[Sequence[str]], columns: Roles, *, event: bool
 ) -> dict[str, int]:
     """Place of each role's column, from 0, in a table without a header.
 
     Columns that are not given are taken in the order user, item, rating, time (or src, dst,
-    weight); a third and last column of large numbers is a time.
+    weight), where their cells can be that; a third and last column of large numbers or dates is a
+    time.
 
     Raises:
       InputError: a number outside the table, or no usual order to go by.
@@ -149,26 +250,73 @@ def locate_by_number(
     if event and "event" not in given:
         raise InputError(f"{where}: no header, so name the event column: --columns.event NUMBER")
     ids = columns.required()
-    usual = [role for role in columns.roles() if role != "event"]
+    usual = _BY_PLACE[ids]
     if given.keys() >= set(ids):
         at = {role: _number(where, name, width) for role, name in given.items()}
         if not event:
             at.pop("event", None)
-    elif given or width > len(usual):
-        named = " ".join(f"--columns.{role} {n}" for n, role in enumerate(ids, start=1))
-        raise InputError(
-            f"{where}: no header and {width} columns; say which are which: "
-            f"jaxrec data import ... {named}"
-        )
     else:
-        roles = usual[:width]
-        if roles[2:] == ["rating"] and all(
-            is_number(r[2]) and float(r[2]) > 1e6 for r in rows if len(r) == 3
-        ):
+        doubt = f"{width} columns" if given or width > len(usual) else _doubt(rows, usual[:width])
+        if doubt:
+            named = " ".join(f"--columns.{role} {n}" for n, role in enumerate(ids, start=1))
+            raise InputError(
+                f"{where}: no header and {doubt}; say which are which: "
+                f"jaxrec data import ... {named}"
+            )
+        roles = list(usual[:width])
+        if roles[2:] == ["rating"] and _kind(rows, 2) not in ("numbers", "fractions"):
             roles[2] = "time"
         at = {role: place for place, role in enumerate(roles) if getattr(columns, role) != ""}
     _refuse_shared(where, at)
     return at
+
+
+def _doubt(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> str | None:
+    """Why columns cannot be of these roles, in this order; None where they can."""
+    kinds = [_kind(rows, place) for place in range(len(roles))]
+    timed = any(kind in ("dates", "times", "large numbers") for kind in kinds[2:])
+    for place, (role, kind) in enumerate(zip(roles, kinds, strict=True)):
+        if role in IDS:
+            # Times look like ids of ten digits; here they are times where nothing else is one.
+            wrong = kind in ("dates", "fractions") or (
+                kind == "times" and len(roles) > 2 and not timed
+            )
+        elif role == "rating":
+            wrong = kind == "texts" or (len(roles) > 3 and kind not in ("numbers", "fractions"))
+        else:
+            wrong = kind == "texts" or (role == "weight" and kind == "dates")
+        if wrong:
+            return f"{len(rows[0])} columns, of which column {place + 1} holds {kind}"
+    return None
+
+
+def _kind(rows: Sequence[Sequence[str]], place: int) -> str:
+    """What the cells of a column are."""
+    cells = [row[place] for row in rows if place < len(row) and row[place]]
+    if not all(map(is_number, cells)):
+        return "dates" if all(map(times.is_moment, cells)) else "texts"
+    numbers = pl.DataFrame({"n": [float(cell) for cell in cells]}, schema={"n": pl.Float64})
+    if all(_EPOCH[0] <= n < _EPOCH[1] for n in numbers.select(times.scaled(pl.col("n")))["n"]):
+        return "times"
+    if all(n > 1e6 for n in numbers["n"]):
+        return "large numbers"
+    return "numbers" if all(n.is_integer() for n in numbers["n"]) else "fractions"
+
+
+def described(at: Mapping[str, int], width: int, header: Sequence[str] | None) -> str:
+    """Such as ``user <- `customer`, item <- column 2; not used: price``."""
+
+    def name(place: int) -> str:
+        return f"column {place + 1}" if header is None else f"`{header[place]}`"
+
+    taken = ", ".join(f"{role} <- {name(place)}" for role, place in at.items())
+    left = [place for place in range(width) if place not in at.values()]
+    names = [str(place + 1) if header is None else header[place] for place in left]
+    if not names:
+        return taken
+    if header is None:
+        names[0] = f"column{'s' * (len(names) > 1)} {names[0]}"
+    return f"{taken}; not used: {_listed(names)}"
 
 
 def names_pairs(header: Sequence[str]) -> bool:

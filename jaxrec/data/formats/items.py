@@ -9,9 +9,9 @@ from jaxrec.config import RELATIONS, PairsConfig
 from jaxrec.data import formats, itemgraph, synthetic_items
 from jaxrec.data.cooccurrence import of_interactions
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import amazon, catalogue, edges
+from jaxrec.data.formats import amazon, catalogue, edges, jsonl
 from jaxrec.data.formats.columns import Columns, EdgeColumns
-from jaxrec.data.formats.text import unreadable
+from jaxrec.data.formats.text import TextOptions, unreadable
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.prepared import format_of, is_prepared
 from jaxrec.errors import InputError, nearest
@@ -41,6 +41,7 @@ def read_items(
     items: str | Path | None = None,
     cold_items: bool = False,
     strict: bool = False,
+    text: TextOptions | None = None,
 ) -> ItemGraph:
     """Read pairs of items from a file or folder.
 
@@ -55,6 +56,7 @@ def read_items(
       items: a table of features keyed by item id.
       cold_items: keep what only that table has as items without a pair.
       strict: refuse metadata with any fault, instead of counting faults in the notes.
+      text: how text tables are read, where that is not to be told from the file.
 
     Raises:
       InputError: the path, the format or the content is not usable, or ``pairs`` asks for what
@@ -67,22 +69,37 @@ def read_items(
             f"unknown format {format!r}{nearest(format, known)}; of item graphs: {', '.join(known)}"
         )
     try:
-        format = format or detect_items(path)
+        text = text or TextOptions()
+        format = format or detect_items(path, text)
         if strict and format != "amazon-meta":
             raise InputError(f"{path}: strict is for format amazon-meta; others always are")
         _refuse_idle(path, format, pairs)
-        graph = _READERS[format](path, pairs, columns, strict)
+        graph = _READERS[format](path, pairs, columns, strict, text)
         if items is not None:
-            table = catalogue.keyed(Path(items), "item")
+            table = catalogue.keyed(Path(items), "item", text.of_tables_beside())
             graph = catalogue.attach(graph, table, "item", own=False, cold=cold_items)
         elif cold_items:
             raise InputError(f"{path}: --cold-items needs a table that names them: --items FILE")
-        return _without_light(graph, pairs.min_weight)
+        graph = _without_light(graph, pairs.min_weight)
+        if not graph.n_pairs:
+            raise InputError(_without_pairs(path, format, graph))
+        return graph
     except OSError as e:
         raise unreadable(path, e) from e
 
 
-def detect_items(path: str | Path) -> str:
+def _without_pairs(path: Path, format: str, graph: ItemGraph) -> str:
+    """Why a file that was read gives nothing to learn from."""
+    if format == "amazon-meta":
+        return (
+            f"{path}: {graph.n_items} products and not one pair of them: their `related` items "
+            "(also_bought and so on) are missing or are not among the products"
+        )
+    why = {"co-occurrence": "no user has two of them"}.get(format, "none is left")
+    return f"{path}: {graph.n_items} items and not one pair: {why}; give more data"
+
+
+def detect_items(path: str | Path, text: TextOptions | None = None) -> str:
     """The format of a file or folder that is to give an item graph.
 
     Raises:
@@ -91,44 +108,57 @@ def detect_items(path: str | Path) -> str:
     path = Path(path)
     if is_prepared(path) and format_of(path) == itemgraph.FORMAT:
         return "prepared"
-    if path.is_file() and formats.is_metadata_name(path.name):
+    if path.is_file() and formats.is_json_name(path.name) and not jsonl.is_reviews(path):
         return "amazon-meta"
-    if path.is_file() and edges.is_list(path):
+    if path.is_file() and edges.is_list(path, text):
         return "pairs"
     formats.detect(path)
     return "co-occurrence"
 
 
-def is_item_graph(path: str | Path) -> bool:
+def is_item_graph(path: str | Path, text: TextOptions | None = None) -> bool:
     """Whether what is there can only give pairs of items. Raises InputError as detect_items."""
-    return detect_items(path) != "co-occurrence"
+    return detect_items(path, text) != "co-occurrence"
 
 
-Reader = Callable[[Path, PairsConfig, Any, bool], ItemGraph]
+Reader = Callable[[Path, PairsConfig, Any, bool, TextOptions], ItemGraph]
 
 
-def _prepared(path: Path, pairs: PairsConfig, columns: Any, strict: bool) -> ItemGraph:
+def _prepared(
+    path: Path, pairs: PairsConfig, columns: Any, strict: bool, text: TextOptions
+) -> ItemGraph:
     _refuse_columns(path, "prepared", columns)
     return ItemGraph.load(path)
 
 
-def _metadata(path: Path, pairs: PairsConfig, columns: Any, strict: bool) -> ItemGraph:
+def _metadata(
+    path: Path, pairs: PairsConfig, columns: Any, strict: bool, text: TextOptions
+) -> ItemGraph:
     _refuse_columns(path, "amazon-meta", columns)
     if not path.is_file():
         raise InputError(f"{path}: no such file; name a file of product metadata")
+    if jsonl.is_reviews(path):
+        raise InputError(
+            f"{path}: holds reviews, a user and an item a line, and no product metadata; leave out "
+            "--format, or --format co-occurrence makes pairs of what users have in common"
+        )
     return amazon.read(path, pairs.relations(), strict=strict)
 
 
-def _list(path: Path, pairs: PairsConfig, columns: Any, strict: bool) -> ItemGraph:
+def _list(
+    path: Path, pairs: PairsConfig, columns: Any, strict: bool, text: TextOptions
+) -> ItemGraph:
     if not (path.is_file() and path.suffix.lower() in edges.ENDINGS):
         raise InputError(
             f"{path}: a list of pairs is a file that ends in {', '.join(edges.ENDINGS)}"
         )
-    return edges.read(path, columns)
+    return edges.read(path, columns, text)
 
 
-def _co_occurring(path: Path, pairs: PairsConfig, columns: Any, strict: bool) -> ItemGraph:
-    data: Dataset = formats.read(path, columns=columns)
+def _co_occurring(
+    path: Path, pairs: PairsConfig, columns: Any, strict: bool, text: TextOptions
+) -> ItemGraph:
+    data: Dataset = formats.read(path, columns=columns, text=text)
     return of_interactions(data, window=pairs.window, history=pairs.history)
 
 

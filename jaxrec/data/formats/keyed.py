@@ -1,15 +1,26 @@
 """Tables keyed by id, a row an item or a user: CSV, TSV, RecBole's ``.item``, Parquet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import polars as pl
 
 from jaxrec.data.formats import parquet
-from jaxrec.data.formats.columns import is_number, locate_id
+from jaxrec.data.formats.columns import first_names, is_number, locate_id
+from jaxrec.data.formats.faults import Faults
 from jaxrec.data.formats.tables import not_a_table
-from jaxrec.data.formats.text import Layout, find_fault, find_stray_quote, line_of, look
+from jaxrec.data.formats.text import (
+    Layout,
+    TextOptions,
+    find_fault,
+    find_stray_quote,
+    line_of,
+    look,
+    opened,
+    sifted,
+)
 from jaxrec.data.frames import Where
 from jaxrec.errors import InputError, nearest
 
@@ -18,11 +29,15 @@ _TYPES = ("token", "token_seq", "float", "float_seq")
 
 
 class Keyed(NamedTuple):
-    """A row an id, the name of the ids' column, and ``file:line`` of a row (of -1, the header)."""
+    """A row an id, the name of the ids' column, and ``file:line`` of a row (of -1, the header).
+
+    ``notes`` count what was odd in the file.
+    """
 
     frame: pl.DataFrame
     id_column: str
     where: Where
+    notes: Mapping[str, int] = MappingProxyType({})
 
 
 def columnar(path: Path, kind: Kind) -> Keyed:
@@ -39,35 +54,44 @@ def columnar(path: Path, kind: Kind) -> Keyed:
     lacking = frame[name].is_null()
     if lacking.any():
         row = int(lacking.arg_max() or 0)
-        raise InputError(f"{where(row)}: the {kind} is missing; mend or drop the row")
+        raise InputError(f"{where(row)}: the {kind} is missing; fix or drop the row")
     return Keyed(frame.with_columns(parquet.ids(path, frame[name]).alias(name)), name, where)
 
 
-def delimited(path: Path, kind: Kind, *, typed: bool = False) -> Keyed:
+def delimited(
+    path: Path, kind: Kind, *, typed: bool = False, options: TextOptions | None = None
+) -> Keyed:
     """Read a text file with a header.
 
     Columns of nothing but numbers become numbers, others stay texts.
 
     Args:
+      options: what of the text is not to be found from the file.
       typed: RecBole's: tabs, no quotes, and the header tells the types (``price:float``).
 
     Raises:
-      InputError: names the file, the line and the mend.
+      InputError: names the file, the line and what to do.
     """
-    separator = "\t" if typed else None
-    head = look(path, separator=separator, quote=not typed, needed="ids and features")
-    names, types = _header(f"{path}:{head.blank + 1}", head.rows[0], kind, typed)
+    options = options or TextOptions()
+    source = opened(path, options)
+    separator = "\t" if typed else options.separator
+    head = look(source, separator=separator, quote=not typed, needed="ids and features")
+    names, types = _header(f"{path}:{head.blank + 1}", head.rows, kind, typed)
     if len(head.rows) == 1:
         raise InputError(f"{path}: a header and no rows; a file with some is needed")
     id_column = names[locate_id(names, kind)]
     layout = Layout(
-        path=path,
+        source=source,
         separator=head.separator,
         skip=head.blank + 1 + head.gap,
         width=len(names),
         at={kind: names.index(id_column)},
         quote=not typed,
+        guessed=head.guessed,
     )
+    faults = Faults(path, strict=False)
+    if options.skip_bad_lines or options.skip_missing_ids:
+        layout = sifted(layout, faults, ids_only=not options.skip_bad_lines)
 
     def where(row: int) -> str:
         return line_of(layout, row) if row >= 0 else f"{path}:{head.blank + 1}"
@@ -86,7 +110,8 @@ def delimited(path: Path, kind: Kind, *, typed: bool = False) -> Keyed:
             made.append(column.cast(pl.Categorical))
         else:
             made.append(_sequence(column, where, type))
-    return Keyed(pl.DataFrame(made), id_column, where)
+    notes = {f"left out of {path.name}: {what}": n for what, n in faults.notes().items()}
+    return Keyed(pl.DataFrame(made), id_column, where, notes)
 
 
 def numbers(texts: pl.Series, where: Where) -> pl.Series:
@@ -96,16 +121,17 @@ def numbers(texts: pl.Series, where: Where) -> pl.Series:
     if odd.any():
         row = int(odd.arg_max() or 0)
         raise InputError(
-            f"{where(row)}: {texts.name} {texts[row]!r} is not a number; mend it, or leave it "
+            f"{where(row)}: {texts.name} {texts[row]!r} is not a number; fix it, or leave it "
             "empty where missing"
         )
     return made
 
 
 def _header(
-    place: str, cells: Sequence[str], kind: Kind, typed: bool
+    place: str, rows: Sequence[Sequence[str]], kind: Kind, typed: bool
 ) -> tuple[list[str], dict[str, str]]:
     """Names of the columns, and the types of those that have one."""
+    cells = rows[0]
     if typed:
         parts = [cell.rpartition(":") for cell in cells]
         for (name, _, type), cell in zip(parts, cells, strict=True):
@@ -122,7 +148,7 @@ def _header(
             fault = f"two columns are named {name!r}" if name else f"column {n + 1} has no name"
             raise InputError(f"{place}: {fault}; give each a name of its own")
     name = names[locate_id(names, kind)]
-    if is_number(name):
+    if is_number(name) or not (typed or first_names(rows, [kind], [kind]) is not False):
         raise InputError(f"{place}: no header ({name!r} is no name); put the columns' names first")
     return names, types
 
@@ -130,9 +156,10 @@ def _header(
 def _cells(layout: Layout, names: Sequence[str]) -> pl.DataFrame:
     """All cells as stripped texts, null where empty; blank lines left out."""
     rows = find_fault(layout)
+    content = layout.source.content
     try:
         frame = pl.read_csv(
-            layout.path,
+            layout.path if content is None else content,
             has_header=False,
             skip_rows=layout.skip,
             separator=layout.separator,

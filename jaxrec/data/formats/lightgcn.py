@@ -38,7 +38,7 @@ def _part(path: Path, split: int | None) -> Part:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         line = content[: e.start].count(b"\n") + 1
-        raise InputError(f"{path}:{line}: not valid UTF-8; mend or drop the line") from e
+        raise InputError(f"{path}:{line}: not valid UTF-8; fix or drop the line") from e
     lines = text.removesuffix("\n").split("\n")
     words = pl.Series("line", lines).str.extract_all(r"\S+")
     length = words.list.len().to_numpy()

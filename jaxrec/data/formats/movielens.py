@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,7 +12,7 @@ from jaxrec.data.formats import tables
 from jaxrec.data.formats.assemble import Part
 from jaxrec.data.formats.columns import Columns
 from jaxrec.data.formats.keyed import Keyed, delimited, numbers
-from jaxrec.data.formats.text import read_bytes
+from jaxrec.data.formats.text import TextOptions, read_bytes
 from jaxrec.errors import InputError
 
 _RATINGS = {
@@ -34,24 +35,24 @@ _NO_GENRES = "(no genres listed)"
 _YEAR = r"\((\d{4})(?:[-–]\d*)?\)\s*$"
 
 
-def parts(path: Path) -> list[Part]:
+def parts(path: Path, text: TextOptions) -> list[Part]:
     """Read the ratings of a folder, or one file of ratings.
 
     A file such as ``u1.base`` is the train part, and ``u1.test`` beside it the test part.
 
     Raises:
-      InputError: no such file, or names the line and the mend.
+      InputError: no such file, or names the line and what to do.
     """
     if is_fold(path):
         return [
-            _interactions(file, "u.data", split)
+            _interactions(file, "u.data", text, split)
             for file, split in ((path, TRAIN), (path.with_suffix(".test"), TEST))
         ]
     if path.is_dir():
         path = _ratings(path)
     if path.name not in _RATINGS:
         raise InputError(f"{path}: no MovieLens file ({', '.join(_RATINGS)}, u1.base)")
-    return [_interactions(path, path.name)]
+    return [_interactions(path, path.name, text)]
 
 
 def is_fold(path: Path) -> bool:
@@ -59,9 +60,10 @@ def is_fold(path: Path) -> bool:
     return re.fullmatch(r"u[1-5ab]\.base", path.name) is not None
 
 
-def _interactions(path: Path, layout: str, split: int | None = None) -> Part:
+def _interactions(path: Path, layout: str, text: TextOptions, split: int | None = None) -> Part:
     separator, columns = _RATINGS[layout]
-    return tables.delimited(path, columns, None, separator=separator, quote=False, split=split)
+    options = replace(text, separator=separator, header=layout == "ratings.csv")
+    return tables.delimited(path, columns, None, options=options, quote=False, split=split)
 
 
 def beside(path: Path, kind: str) -> Path | None:
@@ -92,7 +94,7 @@ def films_100k(path: Path) -> Keyed:
             row = int(odd.arg_max() or 0)
             raise InputError(
                 f"{table.where(row)}: genre {name} is {flags[name][row]!r}, not 0 or 1; "
-                "mend or drop the line"
+                "fix or drop the line"
             )
     named = [pl.when(pl.col(name) == "1").then(pl.lit(name)) for name in _U_GENRES]
     frame = table.frame.select(
@@ -150,7 +152,7 @@ def _lines(path: Path, separator: str, names: Sequence[str]) -> Keyed:
         if len(cells) != len(names):
             raise InputError(
                 f"{path}:{number}: {len(cells)} columns, where {path.name} has {len(names)}; "
-                "mend or drop the line"
+                "fix or drop the line"
             )
         rows.append(cells)
         line_of.append(number)

@@ -1,15 +1,19 @@
 """Parquet tables, a row an interaction; faults are named by row, from 1."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
+from jaxrec.data import times
 from jaxrec.data.formats.assemble import Part
-from jaxrec.data.formats.columns import IDS, Roles, locate
-from jaxrec.data.formats.text import LARGEST
+from jaxrec.data.formats.columns import IDS, NUMBERS, Roles, described, locate
+from jaxrec.data.formats.text import LARGEST, TextOptions
 from jaxrec.errors import InputError, nearest
+
+_SAMPLE = 100
 
 
 def table(
@@ -18,11 +22,15 @@ def table(
     event_weights: dict[str, float] | None,
     *,
     split: int | None = None,
+    options: TextOptions | None = None,
 ) -> Part:
     """Read the needed columns of one Parquet file.
 
     Ids may be whole numbers (also as floats) or texts; times also dates, which become seconds
-    since 1970.
+    since 1970, as do texts that say one.
+
+    Args:
+      options: which rows are left out, and counted: faulty ones, or those without an id.
 
     Raises:
       InputError: damaged, a column missing or of a wrong type, a null, text for a number.
@@ -30,13 +38,69 @@ def table(
     weights = event_weights or {}
     with opened(path) as lines:
         names = lines.collect_schema().names()
-        at = locate(str(path), names, columns, event=bool(weights))
+        at = _located(path, lines, names, columns, weights)
         frame = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
         frame = frame.collect()
     if frame.is_empty():
         raise InputError(f"{path}: empty; a file with rows is needed")
+    rows, notes = None, {}
+    if options is not None and (options.skip_bad_lines or options.skip_missing_ids):
+        rows, notes = _sound(frame, weights, ids_only=not options.skip_bad_lines)
+        frame = frame[rows]
+        if frame.is_empty():
+            raise InputError(f"{path}: no row is left; a file with some is needed")
     made = checked(path, frame, weights)
-    return Part(path, made, lambda row: f"{path}: row {row + 1}", split=split)
+
+    def where(row: int) -> str:
+        return f"{path}: row {(row if rows is None else int(rows[row])) + 1}"
+
+    reading = described(at, len(names), names)
+    return Part(path, made, where, split=split, notes=notes, reading=reading)
+
+
+def _sound(
+    frame: pl.DataFrame, weights: dict[str, float], *, ids_only: bool
+) -> tuple[np.ndarray, dict[str, int]]:
+    """The rows without a fault, and how many have which; of types that cannot be read none has."""
+    left, notes = pl.repeat(True, frame.height, eager=True), {}
+
+    def leave_out(fault: pl.Series, what: str) -> None:
+        nonlocal left
+        count = int((fault & left).sum())
+        if count:
+            notes[f"left out: {what}"] = count
+        left = left & ~fault
+
+    for column in frame:
+        role, text = column.name, column.dtype == pl.String
+        if role in IDS or not ids_only:
+            missing = column.is_null()
+            leave_out(missing | (column == "").fill_null(True) if text else missing, f"no {role}")
+        if ids_only:
+            continue
+        if role in IDS and column.dtype.is_float():
+            leave_out(~((column == column.round()) & column.is_finite()), f"{role} no whole number")
+        elif role == "event":
+            leave_out(~column.cast(pl.String).is_in(list(weights)), "event without a weight")
+        elif role in NUMBERS and (text or column.dtype.is_numeric()):
+            numbers = _as_numbers(column)
+            leave_out(~(numbers.abs() < LARGEST).fill_null(False), f"{role} no number")
+    return left.arg_true().to_numpy(), notes
+
+
+def _located(
+    path: Path,
+    lines: pl.LazyFrame,
+    names: list[str],
+    columns: Roles,
+    weights: Mapping[str, float],
+) -> dict[str, int]:
+    """Place of each role's column; a text column is a time only where its texts say times."""
+    schema = lines.collect_schema()
+    texts = [name for name in names if schema[name] == pl.String]
+    head = lines.select(texts).head(_SAMPLE).collect() if texts else pl.DataFrame()
+    rows = [[row.get(name) or "" for name in names] for row in head.to_dicts()]
+    return locate(str(path), names, columns, event=bool(weights), rows=rows)
 
 
 def checked(
@@ -55,7 +119,7 @@ def checked(
         role = column.name
         if column.null_count():
             row = first + int(column.is_null().arg_max() or 0)
-            raise InputError(f"{path}: row {row + 1}: the {role} is missing; mend or drop the row")
+            raise InputError(f"{path}: row {row + 1}: the {role} is missing; fix or drop the row")
         if role in IDS:
             made[role] = ids(path, column, first)
         elif role == "event":
@@ -71,7 +135,7 @@ def batches(
     """:func:`table` lazily: frames of so many rows, one after the other."""
     with opened(path) as lines:
         names = lines.collect_schema().names()
-        at = locate(str(path), names, columns, event=bool(weights))
+        at = _located(path, lines, names, columns, weights)
         needed = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
         height = int(lines.select(pl.len()).collect().item())
         if not height:
@@ -123,10 +187,22 @@ def _numbers(path: Path, column: pl.Series, first: int) -> pl.Series:
         return column.cast(pl.Datetime("us")).dt.timestamp("us").cast(pl.Float64) / 1e6
     if not (column.dtype.is_numeric() or column.dtype == pl.String):
         raise InputError(f"{path}: column {column.name} is {column.dtype}, not numbers")
-    numbers = column.cast(pl.Float64, strict=False)
+    numbers = _as_numbers(column)
     _refuse_where(path, numbers.is_null(), column, "is not a number", first)
     _refuse_where(path, ~(numbers.abs() < LARGEST), column, "is not a finite number", first)
     return numbers
+
+
+def _as_numbers(column: pl.Series) -> pl.Series:
+    """Numbers, and times in text as seconds since 1970; null where a text is none."""
+    numbers = column.cast(pl.Float64, strict=False)
+    if column.name != "time":
+        return numbers
+    odd = numbers.is_null()
+    if column.dtype == pl.String and odd.any():
+        moments = times.of_texts(column.filter(odd).str.strip_chars())
+        numbers = numbers.scatter(odd.arg_true(), moments.seconds)
+    return numbers.to_frame("time").select(times.scaled(pl.col("time"))).to_series()
 
 
 def _weights(path: Path, column: pl.Series, weights: dict[str, float], first: int) -> pl.Series:
@@ -144,5 +220,5 @@ def _refuse_where(path: Path, fault: pl.Series, column: pl.Series, what: str, fi
         row = int(fault.arg_max() or 0)
         raise InputError(
             f"{path}: row {first + row + 1}: {column.name} {column[row]!r} {what}; "
-            "mend or drop the row"
+            "fix or drop the row"
         )

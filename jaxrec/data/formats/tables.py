@@ -9,23 +9,31 @@ from pathlib import Path
 
 import polars as pl
 
+from jaxrec.data import times
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION
 from jaxrec.data.formats.assemble import Part, whole_number
 from jaxrec.data.formats.columns import (
     IDS,
     NUMBERS,
     Roles,
+    described,
     has_header,
+    is_number,
     locate,
     locate_by_number,
 )
+from jaxrec.data.formats.faults import Faults
 from jaxrec.data.formats.text import (
     LARGEST,
     Layout,
+    TextOptions,
     find_fault,
     find_stray_quote,
     line_of,
     look,
+    name_of,
+    opened,
+    sifted,
     survey,
 )
 from jaxrec.errors import InputError
@@ -69,7 +77,8 @@ def delimited(
     columns: Roles,
     event_weights: dict[str, float] | None,
     *,
-    separator: str | None = None,
+    options: TextOptions | None = None,
+    ending: str | None = None,
     typed: bool = False,
     quote: bool = True,
     split: int | None = None,
@@ -77,38 +86,83 @@ def delimited(
     """Read one delimited text file.
 
     Args:
-      separator: found from the head of the file where not given.
+      options: what of the text is not to be found from the file.
+      ending: that the file's name is taken to have, such as .tsv.
       typed: the header's names have types behind a colon (RecBole).
       quote: whether cells may be quoted.
 
     Raises:
-      InputError: names the file, the line and the mend.
+      InputError: names the file, the line and what to do.
     """
-    weights = event_weights or {}
-    head = look(path, separator=separator, quote=quote)
+    weights, options = event_weights or {}, options or TextOptions()
+    source = opened(path, options)
+    head = look(source, separator=options.separator, ending=ending, quote=quote)
+    rows, place = head.rows, f"{path}:{head.blank + 1}"
     if typed:
-        head.rows[0][:] = [name.split(":")[0] for name in head.rows[0]]
-    headed = typed or has_header(head.rows, columns)
-    if len(head.rows) == headed:
+        rows[0][:] = [name.split(":")[0] for name in rows[0]]
+    headed = options.header
+    if headed is None:
+        headed = typed or has_header(place, rows, columns)
+    if len(rows) == headed:
         raise InputError(f"{path}: a header and no interactions; a file with some is needed")
-    place = f"{path}:{head.blank + 1}"
     if headed:
-        at = locate(place, head.rows[0], columns, event=bool(weights))
+        at = locate(place, rows[0], columns, event=bool(weights), rows=rows[1:])
     else:
-        at = locate_by_number(place, head.rows, columns, event=bool(weights))
+        at = locate_by_number(place, rows, columns, event=bool(weights))
     layout = Layout(
-        path=path,
+        source=source,
         separator=head.separator,
         skip=head.blank + (1 + head.gap if headed else 0),
-        width=len(head.rows[0]),
+        width=len(rows[0]),
         at=at,
         quote=quote,
         events=tuple(weights),
+        dated="time" in at and _dated([row[at["time"]] for row in rows if len(row) > at["time"]]),
+        guessed=head.guessed,
     )
     skipped = head.blank + (head.gap if headed else 0)
-    frame, notes = _parse(layout, head.rows[headed:], skipped, weights)
+    faults = Faults(path, strict=False)
+    if options.skip_bad_lines or options.skip_missing_ids:
+        layout = sifted(layout, faults, ids_only=not options.skip_bad_lines)
+    frame, notes = _parse(layout, rows[headed:], skipped, weights)
+    if frame.is_empty():
+        reason = f" ({faults.first})" if faults.first else ""
+        raise InputError(f"{path}: no line is left{reason}; a file with some is needed")
+    if headed:
+        _refuse_header_again(layout, frame, rows[0])
+    notes["blank lines"] -= faults.count()
     notes["files without a header"] = int(not headed)
-    return Part(path, frame, lambda row: line_of(layout, row), split=split, notes=notes)
+    notes |= {f"left out: {what}": count for what, count in faults.notes().items()}
+    reading = described(at, layout.width, rows[0] if headed else None)
+    if head.guessed or not headed:
+        cut = f"cut at each {name_of(head.separator)}" if head.guessed else ""
+        reading = f"{', '.join(filter(None, [cut, '' if headed else 'no header']))}: {reading}"
+    return Part(
+        path,
+        frame,
+        lambda row: line_of(layout, row),
+        split=split,
+        notes=notes,
+        reading=reading,
+    )
+
+
+def _dated(cells: Sequence[str]) -> bool:
+    """Whether times are dates in text, as most of these cells are."""
+    return sum(map(times.is_moment, cells)) > sum(map(is_number, cells))
+
+
+def _refuse_header_again(layout: Layout, frame: pl.DataFrame, header: Sequence[str]) -> None:
+    """Raise InputError at a row that says the header again, as files put together have it."""
+    ids = [role for role in IDS if role in layout.at and frame[role].dtype == pl.String]
+    if not ids:
+        return
+    again = frame.select(
+        pl.all_horizontal(pl.col(role) == header[layout.at[role]] for role in ids)
+    ).to_series()
+    if len(ids) == 2 and again.any():
+        place = line_of(layout, int(again.arg_max() or 0))
+        raise InputError(f"{place}: the header again; drop the line")
 
 
 def _parse(
@@ -125,7 +179,11 @@ def _parse(
         find_fault(layout)
         find_stray_quote(layout)
         raise not_a_table(layout.path, str(e).splitlines()[0]) from e
-    counted = survey(layout.path, layout.separator)
+    zoneless = 0
+    if layout.dated:
+        moments = times.of_texts(frame["time"])
+        frame, zoneless = frame.with_columns(moments.seconds.alias("time")), moments.zoneless
+    counted = survey(layout.source, layout.separator)
     blank, short = (int(frame.drop_in_place(name).sum()) for name in ("blank", "short"))
     lines = frame.height - blank + (layout.skip > skipped)
     # A row that lacks cells shows in the separators or, where cells may be quoted, at its end.
@@ -142,6 +200,7 @@ def _parse(
         "UTF-8 byte order marks": counted.bom,
         "lines with Windows ends": counted.windows,
         "blank lines": blank + skipped,
+        "times without a zone, read as UTC": zoneless,
     }
     return (frame.drop_nulls() if blank else frame), notes
 
@@ -184,14 +243,19 @@ def _scan(layout: Layout, weights: dict[str, float], as_text: set[str]) -> pl.Da
         text = raw.str.strip_chars()
         if role == "event":
             made["weight"] = text.replace_strict(weights, default=None, return_dtype=pl.Float64)
+        elif role == "time" and layout.dated:
+            made[role] = pl.when(text != "").then(text)
+        elif role == "time":
+            made[role] = times.scaled(text.cast(pl.Float64, strict=False))
         elif role in NUMBERS:
             made[role] = text.cast(pl.Float64, strict=False)
         elif role in as_text:
             made[role] = pl.when(text != "").then(text)
         else:
             made[role] = whole_number(text)
+    content = layout.source.content
     lines = pl.scan_csv(
-        layout.path,
+        layout.path if content is None else content,
         has_header=False,
         skip_rows=layout.skip,
         separator=layout.separator,

@@ -1,13 +1,18 @@
 """Text files: a look at the head, a fast survey of the bytes, and the slow search for a fault."""
 
+import codecs
 import csv
+import io
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-from jaxrec.data.formats.columns import NUMBERS, is_number
+from jaxrec.data import times
+from jaxrec.data.formats.columns import IDS, NUMBERS, is_number, names_required
+from jaxrec.data.formats.faults import Faults
 from jaxrec.errors import InputError, nearest
 
 _HEAD = 1 << 16
@@ -15,18 +20,88 @@ _CHUNK = 1 << 24
 _BOM = b"\xef\xbb\xbf"
 _BINARY = "not UTF-8 text but binary data; give a text file (unpack it, or save it as UTF-8)"
 _SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
-_SAMPLE = 20
+_BOUND = {".tsv": "\t"}
+"""Endings of names that say what the separator is."""
+_INSTEAD = "\x1f"
+"""Stands for a separator of several characters, which the parser cannot take."""
+_SAMPLE = 100
+_SPAN = 100
+"""Lines that a quoted cell may go over where faulty lines are skipped."""
 LARGEST = 3.4e38
 """What float32 can hold."""
 
 
+@dataclass(frozen=True)
+class TextOptions:
+    """How a text file is read, where that is not to be told from the file.
+
+    Attributes:
+      separator: what is between the cells: characters, or one of the names comma, tab, semicolon,
+        bar and space.
+      header: whether the first row names the columns.
+      encoding: such as latin-1; UTF-8 where not given. The decoded text is held in memory.
+      skip_bad_lines: leave out faulty lines, and count them. The text is held in memory.
+      skip_missing_ids: leave out lines without a user or an item, likewise.
+
+    Raises:
+      InputError: an encoding that Python does not know, or a separator that cannot be one.
+    """
+
+    separator: str | None = None
+    header: bool | None = None
+    encoding: str | None = None
+    skip_bad_lines: bool = False
+    skip_missing_ids: bool = False
+
+    def __post_init__(self) -> None:
+        if self.encoding is not None:
+            try:
+                known = codecs.lookup(self.encoding)
+                if not known._is_text_encoding:
+                    raise LookupError
+            except (LookupError, ValueError) as e:
+                raise InputError(
+                    f"unknown encoding {self.encoding!r}; such as utf-8, latin-1, cp1252, utf-16"
+                ) from e
+            object.__setattr__(self, "encoding", known.name)
+        if self.separator is not None:
+            names = {name: character for character, name in _SEPARATORS.items()}
+            text = (names | {"\\t": "\t"}).get(self.separator, self.separator)
+            usable = 0 < len(text) <= 8 and text.isascii() and not set(text) & set('"\r\n\0.-')
+            if not usable or any(letter.isalnum() for letter in text):
+                raise InputError(
+                    f"separator {self.separator!r} cannot be one; give characters such as ';' or "
+                    f"'::', or a name: {', '.join(names)}"
+                )
+            object.__setattr__(self, "separator", text)
+
+    def of_tables_beside(self) -> "TextOptions":
+        """What holds for further tables too: all but the layout of this one."""
+        return replace(self, separator=None, header=None)
+
+
+class Source(NamedTuple):
+    """A text file, and its text in UTF-8 where that is not what the file holds."""
+
+    path: Path
+    content: bytes | None = None
+
+    def open(self) -> BinaryIO:
+        """The text in UTF-8, from its beginning."""
+        return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
+
+
 class Head(NamedTuple):
-    """The first lines of a file: rows of cells, and blank lines before the first and the second."""
+    """The first lines of a file: rows of cells, and blank lines before the first and the second.
+
+    ``guessed`` says that the separator was found and not given.
+    """
 
     blank: int
     gap: int
     separator: str
     rows: list[list[str]]
+    guessed: bool
 
 
 class Survey(NamedTuple):
@@ -49,15 +124,23 @@ class Layout:
       at: place of each role's column, from 0.
       quote: whether cells may be quoted.
       events: the known events, where they are read.
+      dated: whether times are dates in text and not numbers.
+      guessed: whether the separator was found and not given.
     """
 
-    path: Path
+    source: Source
     separator: str
     skip: int
     width: int
     at: dict[str, int]
     quote: bool
     events: tuple[str, ...] = ()
+    dated: bool = False
+    guessed: bool = False
+
+    @property
+    def path(self) -> Path:
+        return self.source.path
 
 
 def unreadable(path: Path, error: OSError) -> InputError:
@@ -72,29 +155,61 @@ def read_bytes(path: Path, size: int = -1) -> bytes:
         content = file.read(size)
     if not content.removeprefix(_BOM).strip():
         raise InputError(f"{path}: empty; a file with rows is needed")
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path}: not UTF-8 text but UTF-16, it seems; --encoding utf-16 reads it")
     if b"\0" in content or content.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PAR1")):
         raise InputError(f"{path}: {_BINARY}")
     return content
 
 
+def opened(path: Path, options: TextOptions) -> Source:
+    """The file as UTF-8 text with separators of one character.
+
+    Raises:
+      InputError: the text is not in the encoding that is given.
+    """
+    encoding, separator = options.encoding or "utf-8", options.separator or ""
+    if encoding == "utf-8" and len(separator) < 2:
+        return Source(path)
+    content = path.read_bytes()
+    if encoding != "utf-8":
+        try:
+            # What is not of the encoding is named by its line later on.
+            text = content.decode(encoding, "surrogateescape")
+            content = text.encode("utf-8", "surrogateescape")
+        except UnicodeError as e:
+            raise InputError(f"{path}: not {encoding} text ({e}); name its encoding") from e
+    if len(separator) > 1:
+        if _INSTEAD.encode() in content:
+            raise InputError(f"{path}: {_BINARY}")
+        content = content.replace(separator.encode(), _INSTEAD.encode())
+    return Source(path, content)
+
+
 def look(
-    path: Path,
+    source: Source,
     *,
     separator: str | None = None,
+    ending: str | None = None,
     quote: bool = True,
     needed: str = "user and item",
 ) -> Head:
     """Read the head and, where none is given, find the separator.
 
     Args:
+      ending: of the name, such as .tsv, which may say what the separator is; the file's where None.
       needed: what the columns must hold, for messages.
 
     Raises:
-      InputError: empty, binary, no rows, or no separator gives two columns.
+      InputError: empty, binary, no rows, no separator gives two columns, or more than one does.
     """
-    head = read_bytes(path, _HEAD)
+    path = source.path
+    head = read_bytes(path, _HEAD) if source.content is None else source.content[:_HEAD]
+    if b"\0" in head:
+        raise InputError(f"{path}: {_BINARY}")
     lines = head.decode("utf-8-sig", errors="replace").split("\n")
-    if len(head) == _HEAD and len(lines) > 1:
+    cut = len(head) == _HEAD and len(lines) > 1
+    if cut:
         lines.pop()
     lines = [line.rstrip("\r") for line in lines]
     full = [n for n, line in enumerate(lines) if line]
@@ -104,44 +219,109 @@ def look(
         )
     blank, gap = full[0], full[1] - full[0] - 1 if len(full) > 1 else 0
     lines = lines[blank : blank + _SAMPLE]
-    best, found = (0.0, 0), None
-    for candidate in [separator] if separator else _SEPARATORS:
-        try:
-            rows = _cells(lines, candidate, quote)
-        except csv.Error as e:
-            raise InputError(f"{path}: not rows of a table ({e}); write it anew as csv") from e
-        width = len(rows[0])
-        score = (sum(len(row) == width for row in rows) / len(rows), width)
-        if width >= 2 and score > best:
-            best, found = score, Head(blank, gap, candidate, rows)
+    place = f"{path}:{blank + 1}"
+    if separator is None:
+        separator = _BOUND.get((ending or path.suffix).lower())
+    elif len(separator) > 1:
+        separator = _INSTEAD
+    if separator is not None:
+        rows = cut_up(lines, separator, quote=quote, place=place)
+        if len(rows[0]) < 2:
+            name = name_of(separator)
+            raise InputError(
+                f"{place}: one column, where {needed} are needed: there is no {name} in the line; "
+                "say what is between the cells, such as --separator ',', or name columns by number"
+            )
+        return Head(blank, gap, separator, rows, False)
+    found = separated(lines, place=place, quote=quote, known=names_required)
     if found is None:
-        looked = [separator] if separator else list(_SEPARATORS)
-        names = ", ".join(_SEPARATORS.get(s, repr(s)) for s in looked)
+        names = ", ".join(_SEPARATORS.values())
         raise InputError(
-            f"{path}:{blank + 1}: one column, where {needed} are needed "
-            f"(separators looked for: {names})"
+            f"{place}: one column, where {needed} are needed (separators looked for: {names}; "
+            "--separator names another)"
         )
-    return found
+    return Head(blank, gap, *found, True)
 
 
-def _cells(lines: Sequence[str], separator: str, quote: bool) -> list[list[str]]:
+def separated(
+    lines: Sequence[str], *, place: str, quote: bool = True, known: Callable[[list[str]], bool]
+) -> tuple[str, list[list[str]]] | None:
+    """The separator of lines that no name speaks of, and their cells; None where there is none.
+
+    It is the one of comma, tab, semicolon and bar that cuts every line into as many cells, two at
+    least; the space only where none of these is in the first line.
+
+    Args:
+      place: for messages.
+      known: whether a row names the columns that are needed, which settles what is ambiguous.
+
+    Raises:
+      InputError: several could be it.
+    """
+    made = {s: cut_up(lines, s, quote=quote, place=place) for s in _SEPARATORS}
+    made = {s: rows for s, rows in made.items() if rows and len(rows[0]) >= 2}
+    spaced = made.pop(" ", None)
+    if spaced and not made and (known(spaced[0]) or _numeric(spaced)):
+        made[" "] = spaced
+    if len(made) > 1:
+        named = {s: rows for s, rows in made.items() if known(rows[0])}
+        made = named if len(named) == 1 else made
+    even = {s: rows for s, rows in made.items() if _evenness(rows) == 1}
+    if len(even) > 1 and len(lines) > 1:
+        names = " or ".join(_SEPARATORS[s] for s in even)
+        one = next(s for s in even)
+        raise InputError(
+            f"{place}: could be cut at each {names}; say which: --separator {_SEPARATORS[one]}"
+        )
+    if not (even or made):
+        return None
+    # A line of too many or too few cells is named later.
+    return max((even or made).items(), key=lambda found: _evenness(found[1]))
+
+
+def _evenness(rows: Sequence[Sequence[str]]) -> float:
+    return sum(len(row) == len(rows[0]) for row in rows) / len(rows)
+
+
+def _numeric(rows: Sequence[Sequence[str]]) -> bool:
+    return all(is_number(cell) for row in rows for cell in row[:2])
+
+
+def name_of(separator: str) -> str:
+    """A separator's name for messages."""
+    return _SEPARATORS.get(separator, repr(separator))
+
+
+def cut_up(lines: Sequence[str], separator: str, *, quote: bool, place: str) -> list[list[str]]:
+    """Cells of lines, without the spaces around them, up to the first that is no row.
+
+    Raises:
+      InputError: the first is none.
+    """
     quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
-    rows = csv.reader(lines, delimiter=separator, quoting=quoting)
-    return [[cell.strip() for cell in row] for row in rows if row]
+    rows: list[list[str]] = []
+    try:
+        for row in csv.reader(lines, delimiter=separator, quoting=quoting):
+            if row:
+                rows.append([cell.strip() for cell in row])
+    except csv.Error as e:
+        if not rows:
+            raise InputError(f"{place}: not rows of a table ({e}); write it anew as csv") from e
+    return rows
 
 
-def survey(path: Path, separator: str) -> Survey:
+def survey(source: Source, separator: str) -> Survey:
     """Count what the parser does not tell. Raises InputError where a byte is NUL."""
     windows = blank = separators = lines = 0
     quotes = bom = False
-    with path.open("rb") as file:
+    with source.open() as file:
         while chunk := file.read(_CHUNK):
             chunk += file.readline()
             if file.tell() == len(chunk):
                 bom = chunk.startswith(_BOM)
             if b"\0" in chunk:
                 line = lines + chunk[: chunk.index(b"\0")].count(b"\n") + 1
-                raise InputError(f"{path}:{line}: {_BINARY}")
+                raise InputError(f"{source.path}:{line}: {_BINARY}")
             lines += chunk.count(b"\n")
             windows += chunk.count(b"\r\n")
             separators += chunk.count(separator.encode())
@@ -158,7 +338,8 @@ def records(layout: Layout) -> Iterator[tuple[int, list[str]]]:
     module cannot take.
     """
     quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
-    with layout.path.open(encoding="utf-8-sig", errors="surrogateescape", newline="\n") as file:
+    raw = layout.source.open()
+    with io.TextIOWrapper(raw, "utf-8-sig", "surrogateescape", newline="\n") as file:
         for _ in range(layout.skip):
             file.readline()
         reader = csv.reader(file, delimiter=layout.separator, quoting=quoting)
@@ -186,14 +367,14 @@ def find_fault(layout: Layout) -> int:
     for line, row in records(layout):
         fault = _fault(layout, row)
         if fault:
-            raise InputError(f"{layout.path}:{line}: {fault}; mend or drop the line")
+            raise InputError(f"{layout.path}:{line}: {fault.text}{_cure(layout, fault)}")
         count += 1
     return count
 
 
 def find_stray_quote(layout: Layout) -> None:
     """Raise InputError at the first line with an odd number of quotes, where there is one."""
-    with layout.path.open("rb") as file:
+    with layout.source.open() as file:
         for number, line in enumerate(file, start=1):
             if line.count(b'"') % 2:
                 raise InputError(
@@ -202,26 +383,147 @@ def find_stray_quote(layout: Layout) -> None:
                 )
 
 
-def _fault(layout: Layout, row: Sequence[str]) -> str | None:
+class Fault(NamedTuple):
+    """What is wrong with a line.
+
+    Attributes:
+      text: with what the line has.
+      kind: without it, for counting.
+      role: of the cell that it is about, where it is one.
+      missing: the cell is empty.
+    """
+
+    text: str
+    kind: str
+    role: str | None = None
+    missing: bool = False
+
+
+MISSING_CURE = "; fix or drop the line, or leave such lines out: --skip-missing-ids"
+SKIP_CURE = "; fix or drop the line, or leave such lines out: --skip-bad-lines"
+
+
+def role_cure(role: str) -> str:
+    """What can be done about a cell that is not what its column holds."""
+    if role == "event":
+        return "; give it one: --event-weights"
+    return f"; fix the line, or leave the column out: --columns.{role} ''"
+
+
+def _cure(layout: Layout, fault: Fault) -> str:
+    """What can be done about a fault, for its message."""
+    if fault.missing and fault.role in IDS:
+        return MISSING_CURE
+    if fault.role in NUMBERS:
+        return role_cure(fault.role)
+    if fault.text.startswith("not valid"):
+        return ""
+    cure = SKIP_CURE
+    if fault.role is None and layout.guessed:
+        cure += f" (cut at each {name_of(layout.separator)}; --separator names another)"
+    return cure
+
+
+def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fault | None:
+    """The first fault of a row; with ``ids_only`` the first id that is missing."""
+    if ids_only:
+        lacking = (role for role in IDS if role in layout.at and len(row) == layout.width)
+        found = (role for role in lacking if not row[layout.at[role]])
+        return next(map(_lacking, found), None)
     if len(row) != layout.width:
         s = "" if len(row) == 1 else "s"
-        return f"{len(row)} column{s}, where the first line has {layout.width}"
+        text = f"{len(row)} column{s}, where the first line has {layout.width}"
+        return Fault(text, "more or fewer columns than the first line")
     for cell in row:
         if not cell.isascii() and any("\ud800" <= letter <= "\udfff" for letter in cell):
-            return "not valid UTF-8"
+            return Fault(_undecoded(cell), "not valid UTF-8")
     for role, place in layout.at.items():
         cell = row[place]
         if not cell:
-            return f"the {role} is missing"
+            return _lacking(role)
         if role in NUMBERS:
-            if not is_number(cell):
-                return f"{role} {cell!r} is not a number"
-            if not abs(float(cell)) < LARGEST:
-                return f"{role} {cell!r} is not a finite number"
+            wrong = _no_number(cell, dated=role == "time" and layout.dated)
+            if wrong:
+                return Fault(f"{role} {cell!r} {wrong}", f"{role} {wrong}", role)
         if role == "event" and cell not in layout.events:
             known = ", ".join(layout.events)
-            return f"event {cell!r} has no weight{nearest(cell, layout.events)}, known: {known}"
+            hint = nearest(cell, layout.events)
+            text = f"event {cell!r} has no weight{hint}, known: {known}"
+            return Fault(text, "event has no weight", role)
     return None
+
+
+def _lacking(role: str) -> Fault:
+    return Fault(f"the {role} is missing", f"the {role} is missing", role, True)
+
+
+def _no_number(cell: str, *, dated: bool) -> str | None:
+    """What is wrong with a cell that should be a number, or a date."""
+    if dated:
+        return None if times.is_moment(cell) else f"is not a date or time such as {times.EXAMPLES}"
+    if not is_number(cell):
+        return "is not a number"
+    return None if abs(float(cell)) < LARGEST else "is not a finite number"
+
+
+def _undecoded(cell: str) -> str:
+    """Says that a cell is not UTF-8, and in what encoding it reads as text."""
+    content = cell.encode("utf-8", "surrogateescape")
+    fine = any(0x80 <= byte < 0xA0 for byte in content)
+    encoding = "cp1252" if fine else "latin-1"
+    try:
+        text = content.decode(encoding)
+    except UnicodeDecodeError:
+        return "not valid UTF-8; name its encoding (--encoding), or skip such lines"
+    read = text if len(text) <= 40 else f"{text[:40]}..."
+    return f"not valid UTF-8; {read!r} if it is {encoding}: --encoding {encoding}"
+
+
+def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
+    """The layout over a text whose faulty records are blank lines, each added to ``faults``.
+
+    Args:
+      ids_only: only records that lack an id are left out.
+    """
+    quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
+    kept, again = io.BytesIO(), deque[bytes]()
+    with layout.source.open() as file:
+        for _ in range(layout.skip):
+            kept.write(file.readline())
+        number = layout.skip
+        while True:
+            taken: list[bytes] = []
+
+            def lines(taken: list[bytes] = taken, marked: bool = number == 0) -> Iterator[str]:
+                while len(taken) < _SPAN and (
+                    line := again.popleft() if again else file.readline()
+                ):
+                    taken.append(line)
+                    yield line.decode("utf-8-sig" if marked else "utf-8", "surrogateescape")
+
+            try:
+                row = next(csv.reader(lines(), delimiter=layout.separator, quoting=quoting), None)
+            except csv.Error as e:
+                fault = Fault(f"not a row of a table ({e})", "not a row of a table")
+            else:
+                cells = [cell.strip() for cell in row or ()]
+                fault = _fault(layout, cells, ids_only=ids_only) if cells else None
+                if layout.quote and sum(line.count(b'"') for line in taken) % 2:
+                    fault = fault or Fault("a quote within a cell", "a quote within a cell")
+                if any(b"\0" in line for line in taken):
+                    fault = fault or Fault("a NUL byte", "a NUL byte")
+            if not taken:
+                break
+            if fault is None or (ids_only and not fault.missing):
+                kept.writelines(taken)
+                number += len(taken)
+                continue
+            # A quote that nothing closes takes lines along that are none the worse for it.
+            again.extendleft(reversed(taken[1:]))
+            number += 1
+            kept.write(b"\n")
+            faults.add(fault.kind, number)
+    return replace(layout, source=Source(layout.path, kept.getvalue()))
 
 
 def line_of(layout: Layout, row: int) -> str:

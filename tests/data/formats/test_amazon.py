@@ -150,7 +150,7 @@ def test_a_broken_line_is_counted_by_line_and_refused_where_strict(tmp_path, lin
     assert told.startswith(fault)
     assert told.endswith("at line 3")
     assert count == 1
-    with pytest.raises(InputError, match=rf"m\.json:3: {fault}.*mend or drop the line"):
+    with pytest.raises(InputError, match=rf"m\.json:3: {fault}.*fix or drop the line"):
         read(tmp_path / "m.json", lines, strict=True)
 
 
