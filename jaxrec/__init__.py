@@ -7,6 +7,15 @@ and loads no jax.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+_POSIX = ("fcntl", "resource")  # to lock run folders, and to read memory
+for _module in _POSIX:
+    try:
+        importlib.import_module(_module)
+    except ImportError:
+        raise ImportError(
+            f"jaxrec runs on Linux and macOS (on Windows inside WSL): Python has no {_module} here"
+        ) from None
+
 if TYPE_CHECKING:
     from jaxrec.config import Config
     from jaxrec.data.dataset import Dataset
