@@ -18,7 +18,7 @@ import numpy as np
 import jaxrec
 from bench.common import record
 from bench.skipgram import Theirs, configuration, drawn, judged
-from jaxrec import presets
+from jaxrec import compilation, presets
 from jaxrec.config import Config
 from jaxrec.data.features import Category, Features
 from jaxrec.data.formats.items import resolve_items
@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--missing", type=float, nargs="*", default=[0.0, 0.25, 0.5, 0.9])
     parser.add_argument("--curves", action=argparse.BooleanOptionalAction, default=True)
     args = parser.parse_args()
+    compilation.use_cache()
     graph = resolve_items(str(args.data), presets.get("skipgram").pairs)
     for impl in args.impl:
         runs = [methods()[impl](graph, seed) for seed in args.seeds]

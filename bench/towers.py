@@ -15,6 +15,7 @@ import numpy as np
 
 import jaxrec
 from bench.common import record
+from jaxrec import compilation
 from jaxrec.config import Config, SplitConfig
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import Columns, read, resolve
@@ -70,6 +71,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", help="of the data sets; all where not given")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args()
+    compilation.use_cache()
     asked = [(part, preset) for part in args.part for preset in args.presets]
     for name, data in data_sets(args.data).items():
         for part, preset in asked if name in (args.sets or [name]) else ():

@@ -44,30 +44,32 @@ def default_folder() -> Path:
 def use_cache() -> None:
     """Keep compiled programs in the default folder, unless JAX was told of another, or of none.
 
-    Done once a process: a call after the first costs nothing. JAX's own settings hold:
-    JAX_COMPILATION_CACHE_DIR, JAX_ENABLE_COMPILATION_CACHE=false. A folder that cannot be written
-    leaves the cache off.
+    For programs of their own, such as the command line's: it changes JAX's settings for the whole
+    process, which is why nothing in the library calls it. Done once a process: a call after the
+    first costs nothing. JAX's own settings hold: JAX_ENABLE_COMPILATION_CACHE=false, and
+    JAX_COMPILATION_CACHE_DIR, whose folder is its owner's and never repaired or trimmed. A default
+    folder that cannot be written leaves the cache off.
     """
     config: Any = jax.config
-    if not config.jax_enable_compilation_cache:
+    if not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir is not None:
         return
-    if config.jax_compilation_cache_dir is None:
+    with contextlib.suppress(OSError, RuntimeError):  # no home, or none that can be written
         folder = default_folder()
-        with contextlib.suppress(OSError, RuntimeError):
-            folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK):
-                config.update("jax_compilation_cache_dir", str(folder))
-                # A run compiles dozens of small programs, which together take as long as a step's.
-                config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    folder = config.jax_compilation_cache_dir
-    if folder and "://" not in folder:
-        with contextlib.suppress(OSError, InputError):  # a folder that only others may write
-            repair(Path(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            return
+        with contextlib.suppress(OSError, InputError):  # a full disk: the entries can still be read
+            repair(folder)
+        config.update("jax_compilation_cache_dir", str(folder))
+        if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+            # A run compiles dozens of small programs, which together take as long as a step's.
+            config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def repair(folder: Path) -> list[str]:
     """Remove entries that are not whole, and the oldest beyond 2 GiB; names of the former.
 
+    Only for folders of our own: another program's entries may look like ours, and are its own.
     An entry is read once: its size and time are then kept in ``checked.json``. One that another
     process is just writing may go too, and is written again by the next that needs it.
     """

@@ -321,10 +321,7 @@ def _unit_rows(emb_ND: np.ndarray) -> np.ndarray:
 def _rank(
     scorer: Scorer, rows: np.ndarray, left_out: Csr | None, k: int, allowed: np.ndarray | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    from jaxrec import compilation
     from jaxrec.evaluate.ranking import top_k
-
-    compilation.use_cache()
 
     if k < 1:
         raise InputError(f"k must be at least 1, not {k}")

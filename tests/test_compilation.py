@@ -7,6 +7,7 @@ import sys
 import zlib
 from pathlib import Path
 
+import jax
 import pytest
 
 from jaxrec import compilation
@@ -97,3 +98,58 @@ def test_the_oldest_entries_go_where_there_are_too_many(tmp_path, monkeypatch):
     monkeypatch.setattr(compilation, "_MOST_BYTES", 2500)
     compilation.repair(tmp_path)
     assert {p.name for p in tmp_path.glob("*-cache")} == {"2-cache", "3-cache"}
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """JAX's settings of the cache as they are by default, a home of its own, and all put back."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
+    jax.config.update(names[0], None)
+    jax.config.update(names[1], 1.0)
+    compilation.use_cache.cache_clear()
+    yield jax.config
+    compilation.use_cache.cache_clear()
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def filled(folder: Path) -> dict[str, bytes]:
+    """Put a whole entry and a broken one into a folder."""
+    folder.mkdir(parents=True)
+    (folder / "whole-cache").write_bytes(zlib.compress(os.urandom(3000)))
+    (folder / "broken-cache").write_bytes(b"\x28\xb5\x2f\xfd rubbish")
+    return contents(folder)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("start", ["", "file://"])
+def test_a_folder_of_the_users_is_neither_repaired_nor_trimmed(
+    start, settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(compilation, "_MOST_BYTES", 10)
+    theirs = filled(tmp_path / "theirs")
+    settings.update("jax_compilation_cache_dir", f"{start}{tmp_path / 'theirs'}")
+    compilation.use_cache()
+    assert contents(tmp_path / "theirs") == theirs
+    assert settings.jax_compilation_cache_dir == f"{start}{tmp_path / 'theirs'}"
+    assert settings.jax_persistent_cache_min_compile_time_secs == 1.0
+    assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize("seconds", [None, "7"])
+def test_the_folder_of_our_own_is_repaired_and_used(seconds, settings, monkeypatch):
+    if seconds is not None:
+        monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", seconds)
+        settings.update("jax_persistent_cache_min_compile_time_secs", float(seconds))
+    ours = compilation.default_folder()
+    filled(ours)
+    compilation.use_cache()
+    assert settings.jax_compilation_cache_dir == str(ours)
+    assert settings.jax_persistent_cache_min_compile_time_secs == float(seconds or 0)
+    assert set(contents(ours)) == {"whole-cache", "checked.json"}

@@ -1,6 +1,7 @@
 """The house rules that a walk over the import statements can hold."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -30,28 +31,25 @@ MAY = {
     "negatives": {"graph"},
     "optim": set(),
     "rowwise": {"optim"},
-    "evaluate": {
-        *("models", "graph", "data", "parted", "hashing", "randomness", "runfolder"),
-        "compilation",
-    },
+    "evaluate": {"models", "graph", "data", "parted", "hashing", "randomness", "runfolder"},
     "runfolder": {"data"},
     "compilation": {"runfolder"},
     "log": {"runfolder"},
     "foldin": {"data"},
     "lists": set(),
-    "recommend": {"data", "evaluate", "runfolder", "compilation", "foldin"},
+    "recommend": {"data", "evaluate", "runfolder", "foldin"},
     "export": {"runfolder", "recommend"},
     "report": {"data", "evaluate", "runfolder", "presets", "doctor"},
     "doctor": {"data", "models", "losses", "evaluate", "runfolder"},
     "train": {
         *("plan", "hosts", "randomness"),
         *("data", "graph", "models", "losses", "negatives", "optim", "rowwise", "evaluate"),
-        *("parted", "log", "runfolder", "report", "presets", "compilation", "hashing", "doctor"),
+        *("parted", "log", "runfolder", "report", "presets", "hashing", "doctor"),
     },
     "cli": {
         "plan",
         *("data", "graph", "evaluate", "log", "presets", "recommend", "export", "report"),
-        "parted",
+        *("compilation", "parted"),
         *("train", "runfolder", "lists", "doctor"),
     },
 }
@@ -136,3 +134,25 @@ def test_modules_that_are_called_stay_modules_whatever_is_imported_first():
         assert callable(module)
     with pytest.raises(jaxrec.InputError, match="no preset 'nope'"):
         jaxrec.train(preset="nope")
+
+
+POSIX_ONLY = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "curses", "posix"}
+
+
+@pytest.mark.parametrize("hidden", ["fcntl", "resource"])
+def test_other_systems_are_refused_in_a_line(hidden, monkeypatch):
+    monkeypatch.setitem(sys.modules, hidden, None)
+    spec = importlib.util.spec_from_file_location("jaxrec_elsewhere", ROOT / "__init__.py")
+    with pytest.raises(ImportError) as raised:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    assert str(raised.value).startswith("jaxrec runs on Linux and macOS")
+    assert hidden in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert raised.value.__suppress_context__
+
+
+def test_every_module_of_posix_systems_is_looked_for_at_the_start():
+    import jaxrec
+
+    used = {name for path in FILES for name in imported(path)} & POSIX_ONLY
+    assert used == set(jaxrec._POSIX)

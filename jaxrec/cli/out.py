@@ -8,6 +8,7 @@ import tyro
 from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
+from jaxrec.cli.process import own_process
 from jaxrec.errors import InputError
 
 
@@ -32,6 +33,7 @@ def evaluate(args: list[str]) -> None:
     from jaxrec.evaluate.run import evaluate as measure
     from jaxrec.log import Reporter
 
+    own_process()
     split = "test" if made.split == "test" else "validation"
     content = measure(made.run, split, made.k, baselines=made.baselines, data=made.data)
     names = list(content["metrics"])
@@ -82,6 +84,7 @@ def recommend(args: list[str]) -> None:
     items = {name: getattr(made, name) for name in ("allow", "deny")}
     lists = {name: read_ids(path, "item") for name, path in items.items() if path is not None}
     recommender = Recommender.load(made.run)
+    own_process()
     options = {"k": made.k, "include_seen": made.include_seen, **lists}
     if made.history is not None:
         history = read_history(made.history)
@@ -111,7 +114,9 @@ def similar(args: list[str]) -> None:
     made = parse(Similar, args, "jaxrec similar")
     from jaxrec.recommend import Recommender
 
-    frame = Recommender.load(made.run).similar_items(made.items, k=made.k)
+    recommender = Recommender.load(made.run)
+    own_process()
+    frame = recommender.similar_items(made.items, k=made.k)
     print("item\tsimilar\trank\tscore")
     for row in frame.iter_rows():
         print(*row[:3], f"{row[3]:.4f}", sep="\t")
@@ -142,6 +147,7 @@ def embed(args: list[str]) -> None:
     from jaxrec.lists import write
     from jaxrec.train.embed import embed as embeddings
 
+    own_process()
     frame = embeddings(made.run, made.new_items, edges=made.edges, data=made.data)
     write(frame, made.out)
     print(f"{made.out}: {len(frame):,} items")

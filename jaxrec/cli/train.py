@@ -13,6 +13,7 @@ from tyro.conf import Positional
 from jaxrec import config as configs
 from jaxrec import presets
 from jaxrec.cli.arguments import parse
+from jaxrec.cli.process import own_process
 from jaxrec.config import Config, NegativesConfig
 from jaxrec.errors import InputError
 
@@ -91,6 +92,7 @@ def train(args: list[str]) -> None:
     """Train a preset; evaluate, and write a run folder."""
     config, run, quiet = configured(args)
     _leave_at_once()
+    own_process()
     from jaxrec.train.run import train as start
 
     start(config, run=run, quiet=quiet, may_exit=True)
@@ -133,6 +135,7 @@ def resume(args: list[str]) -> None:
         stored = configs.load(Path(made.run) / "config.json")
         mesh = dataclasses.replace(stored.mesh, **given)
     _leave_at_once()
+    own_process()
     from jaxrec.train.run import resume as go_on
 
     go_on(made.run, data=made.data, mesh=mesh, quiet=made.quiet, may_exit=True)

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec import compilation
 from jaxrec import config as configs
 from jaxrec.config import Config
 from jaxrec.data.dataset import Counted, Dataset
@@ -136,7 +135,6 @@ def evaluate(
       InputError: no finished run, data that differs, or no such held-out pairs.
     """
     configs.check_cutoffs(ks)
-    compilation.use_cache()
     run = check_run(run)
     config = configs.load(run / "config.json")
     table = read_embeddings(run)

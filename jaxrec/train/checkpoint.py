@@ -8,7 +8,6 @@ no checkpoint (Orbax restores a flipped bit silently), and the one before it is 
 
 import hashlib
 import json
-import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -111,9 +110,6 @@ class Checkpoints:
         self.folder = folder.absolute()
         self.keep = keep
         self.best: int | None = None
-        # They log tracebacks of a failed write that we report ourselves, in a line or two.
-        for name in ("absl", "asyncio", "concurrent.futures"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._orbax = ocp.StandardCheckpointer()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._sealing: Future[None] | None = None

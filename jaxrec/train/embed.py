@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import polars as pl
 
-from jaxrec import compilation
 from jaxrec import config as configs
 from jaxrec.config import FEATURED, Config
 from jaxrec.data.dataset import Dataset
@@ -53,7 +52,6 @@ def embed(
     Raises:
       InputError: a model that has only id embeddings, or files that cannot be used.
     """
-    compilation.use_cache()
     run = check_run(run)
     config = configs.load(run / "config.json")
     if config.model.over_items:

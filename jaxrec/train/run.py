@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 import optax
 
-from jaxrec import compilation, hosts, presets
 from jaxrec import config as configs
+from jaxrec import hosts, presets
 from jaxrec.config import Config, MeshConfig, lower_is_better
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
@@ -239,7 +239,6 @@ def _go(
     watch: SignalWatch,
 ) -> Run:
     config = task.config
-    compilation.use_cache()
     try:
         with reporter, contextlib.ExitStack() as stack:
             with watch.may_leave(_nothing):

@@ -51,7 +51,9 @@ class SignalWatch:
             return self
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
-        self._previous = {s: signal.signal(s, self._handle) for s in SIGNALS}
+        # A handler that C code has set cannot be put back from Python, so it keeps its signal.
+        ours = [s for s in SIGNALS if signal.getsignal(s) is not None]
+        self._previous = {s: signal.signal(s, self._handle) for s in ours}
         self._previous_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
         self._thread.start()
@@ -116,11 +118,20 @@ class SignalWatch:
     def _watch(self) -> None:
         while data := self._read.recv(1):
             number = data[0]
-            if number not in SIGNALS or not self._may_exit:
+            if number not in self._previous:
+                self._pass_on(data)
+                continue
+            if not self._may_exit:
                 continue
             if self._is_new(number):
                 os._exit(128 + number)  # no flush: stdout's lock may be held for good
             threading.Thread(target=self._try_leave, args=(number,), daemon=True).start()
+
+    def _pass_on(self, data: bytes) -> None:
+        """Give a signal that is not ours to who read them before, such as asyncio's loop."""
+        if self._previous_fd >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._previous_fd, data)
 
     def _try_leave(self, number: int) -> None:
         with self._lock:
