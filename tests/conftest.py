@@ -4,15 +4,25 @@ import os
 import tempfile
 from pathlib import Path
 
+import pytest
+import starts
+import xla
+
 # Before jax is imported anywhere: sharded code is tested on virtual devices.
-_FLAGS = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+_PROBED = "JAXREC_TESTS_XLA_FLAGS"  # what the first process found, for those that it starts
 if os.environ["JAX_PLATFORMS"] == "cpu":
     # Most programs run for less time than they compile: these halve the latter. Tests of real
     # processes leave them out, and so run what users run.
-    _FLAGS += " --xla_cpu_use_fusion_emitters=false"
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAGS}"
+    if _PROBED not in os.environ:
+        given = os.environ.get("XLA_FLAGS", "")
+        try:
+            os.environ[_PROBED] = xla.with_known(given, "--xla_cpu_use_fusion_emitters=false")
+        except ValueError as e:
+            raise pytest.UsageError(f"XLA refuses XLA_FLAGS={given!r}: {e}") from e
+    os.environ["XLA_FLAGS"] = os.environ[_PROBED]
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
 # Many tests compile the same programs: once a session is enough.
 _CACHE = tempfile.TemporaryDirectory(prefix="jaxrec-tests-")
@@ -25,7 +35,13 @@ from jaxtyping import install_import_hook
 install_import_hook("jaxrec", "beartype.beartype")
 
 import jax
-import pytest
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if starts.starts_processes(item):
+            item.add_marker("processes")
 
 
 @pytest.fixture(autouse=True, scope="module")

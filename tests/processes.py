@@ -20,7 +20,10 @@ LIMIT_SECONDS = 300
 
 def environment() -> dict[str, str]:
     """One CPU device, and no flags of this test run."""
-    ours = ("XLA_FLAGS", "JAX_NUMPY_DTYPE_PROMOTION", "JAX_DISABLE_MOST_OPTIMIZATIONS")
+    ours = {
+        *("XLA_FLAGS", "JAX_NUM_CPU_DEVICES"),
+        *("JAX_NUMPY_DTYPE_PROMOTION", "JAX_DISABLE_MOST_OPTIMIZATIONS"),
+    }
     return {name: value for name, value in os.environ.items() if name not in ours}
 
 

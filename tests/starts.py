@@ -1,0 +1,54 @@
+"""Which tests start processes of their own: those whose code, or whose fixtures', names what does.
+
+Found by what the code names rather than by hand, so that no new test is forgotten. Followed are
+functions and fixtures of this folder, by the global names that they use.
+"""
+
+import inspect
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_HERE = str(Path(__file__).parent)
+_STARTERS = {"subprocess", "multiprocessing", "processes"}
+
+
+def starts_processes(item: pytest.Item) -> bool:
+    """Whether a test, one of its fixtures or of its parameters starts a process."""
+    if not isinstance(item, pytest.Function):
+        return False
+    fixtures = item._fixtureinfo.name2fixturedefs
+    roots = [item.function, *(made.func for defs in fixtures.values() for made in defs)]
+    if hasattr(item, "callspec"):
+        roots += item.callspec.params.values()
+    seen: set[int] = set()
+    return any(_starts(root, seen) for root in roots)
+
+
+def _starts(value: Any, seen: set[int]) -> bool:
+    if isinstance(value, types.ModuleType):
+        return value.__name__ in _STARTERS
+    if isinstance(value, tuple):  # of parameters
+        return any(_starts(part, seen) for part in value)
+    if not inspect.isfunction(value) or id(value) in seen:
+        return False
+    if value.__module__ in _STARTERS:
+        return True
+    seen.add(id(value))
+    value = inspect.unwrap(value)
+    value = getattr(getattr(value, "hypothesis", None), "inner_test", value)
+    if not value.__code__.co_filename.startswith(_HERE):
+        return False
+    named = {name: value.__globals__.get(name) for name in _names(value.__code__)}
+    return not _STARTERS.isdisjoint(named) or any(_starts(it, seen) for it in named.values())
+
+
+def _names(code: types.CodeType) -> Iterator[str]:
+    """Names that code uses, in the functions inside it too."""
+    yield from code.co_names
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _names(inner)

@@ -1,0 +1,30 @@
+"""Which flags this XLA knows. One that it does not know ends the process, without a traceback."""
+
+import os
+import subprocess
+import sys
+
+
+def refusal(flags: str) -> str | None:
+    """What XLA says against these flags; None where it takes them. Asked in another process."""
+    env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", "import jax; jax.devices()"]
+    asked = subprocess.run(command, env=env, capture_output=True, text=True)
+    if asked.returncode == 0:
+        return None
+    lines = asked.stderr.strip().splitlines() or [f"ended with status {asked.returncode}"]
+    return next((line for line in lines if "XLA_FLAGS" in line), lines[-1])
+
+
+def with_known(flags: str, *more: str) -> str:
+    """``flags`` and those of ``more`` that this XLA knows.
+
+    Raises:
+      ValueError: it does not know ``flags`` themselves.
+    """
+    for flag in more:
+        if refusal(both := f"{flags} {flag}".strip()) is None:
+            flags = both
+        elif flags and (said := refusal(flags)) is not None:
+            raise ValueError(said)
+    return flags
