@@ -4,6 +4,7 @@ A column of the right type is kept as it is, memory-mapped or not; to check it t
 and its largest value. An id table and features, which cost more, are checked once an object.
 """
 
+import os
 import weakref
 from typing import Any
 
@@ -18,6 +19,18 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 WHOLE_FLOATS = 2**53
 """Up to here every whole number is a float64 of its own."""
 _MISSING = ("NAType", "NaTType")
+_FRAMES = {
+    "pandas": {"DataFrame": "frame.to_parquet('data.parquet')"},
+    "polars": {
+        "DataFrame": "frame.write_parquet('data.parquet')",
+        "LazyFrame": "frame.sink_parquet('data.parquet')",
+    },
+    "pyarrow": {
+        "Table": "pyarrow.parquet.write_table(table, 'data.parquet')",
+        "RecordBatch": "pyarrow.parquet.write_table(pyarrow.table(batch), 'data.parquet')",
+    },
+}
+"""Tables of other libraries, and what writes one to a file that we read."""
 _sound: dict[tuple[int, str], weakref.ref[Any]] = {}
 
 
@@ -266,3 +279,34 @@ def _remember(thing: Any, kind: str) -> None:
         _sound.pop(key, None)
 
     _sound[key] = weakref.ref(thing, forget)
+
+
+def refuse_foreign(data: Any, *ours: type, option: str = "data") -> None:
+    """Raise InputError where data, if any, is neither a path nor of our kinds; with the way in.
+
+    Args:
+      ours: kinds of data in memory that the caller takes.
+      option: what the caller calls the data, for the message.
+    """
+    if data is None or isinstance(data, (str, os.PathLike, *ours)):
+        return
+    kind = type(data)
+    name = f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
+    raise InputError(f"{option} is a {name}, which is not taken as it is: {_way_in(data)}")
+
+
+def _way_in(data: Any) -> str:
+    """How a thing of another library becomes data of ours."""
+    room, name = type(data).__module__.partition(".")[0], type(data).__qualname__
+    if room in _FRAMES and name in _FRAMES[room]:
+        return f"write it with {_FRAMES[room][name]} and give that path"
+    of_rows = "user, item, user_ids, item_ids"
+    if room == "scipy":
+        return (
+            "c = matrix.tocoo(); give jaxrec.Dataset(c.row, c.col, user_ids, item_ids, "
+            "weight=c.data), with an id for each row and each column"
+        )
+    return (
+        f"give a path, or jaxrec.Dataset({of_rows}) of row numbers and ids (numpy.unique with "
+        "return_inverse=True makes both of a column)"
+    )

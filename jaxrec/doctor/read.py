@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec import config as configs
+from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.doctor import look, measures
@@ -75,6 +76,7 @@ def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
     Raises:
       InputError: no run folder and no such file; nothing in it to look at; ids that do not fit.
     """
+    sound.refuse_foreign(data)
     path = Path(path)
     if path.is_dir():
         if data is not None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxrec import config as configs
 from jaxrec.config import Config
+from jaxrec.data import sound
 from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.data.itemgraph import ItemGraph
@@ -30,7 +31,7 @@ from jaxrec.parted.layout import is_parted
 from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import Embeddings, check_data, check_run, read_embeddings, read_json
 
-_KEPT = ("false_negative_rate", "steps", "best_step")
+_KEPT = ("false_negative_rate", "steps", "best_step", "unread")
 _KEPT_AT_EQUAL_K = ("train", "validation")
 
 
@@ -135,6 +136,7 @@ def evaluate(
       InputError: no finished run, data that differs, or no such held-out pairs.
     """
     configs.check_cutoffs(ks)
+    sound.refuse_foreign(data, Dataset, ItemGraph)
     run = check_run(run)
     config = configs.load(run / "config.json")
     table = read_embeddings(run)

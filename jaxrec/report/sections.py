@@ -50,6 +50,8 @@ def notices(run: Run) -> Html:
                 "compare only with figures made the same way.",
             )
         )
+    for line in run.evaluation.get("unread", []):
+        found.append(notice("Not read.", f"{line}."))
     if not run.evaluation:
         found.append(
             notice("Not finished.", "The run has no eval.json yet; this is how far it has come.")

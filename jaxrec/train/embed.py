@@ -9,6 +9,7 @@ import polars as pl
 
 from jaxrec import config as configs
 from jaxrec.config import FEATURED, Config
+from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Features
 from jaxrec.data.formats import catalogue
@@ -52,6 +53,9 @@ def embed(
     Raises:
       InputError: a model that has only id embeddings, or files that cannot be used.
     """
+    sound.refuse_foreign(new_items, option="new_items")
+    sound.refuse_foreign(edges, option="edges")
+    sound.refuse_foreign(data, Dataset)
     run = check_run(run)
     config = configs.load(run / "config.json")
     if config.model.over_items:

@@ -16,6 +16,7 @@ import optax
 from jaxrec import config as configs
 from jaxrec import hosts, presets
 from jaxrec.config import Config, MeshConfig, lower_is_better
+from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.data.formats.items import resolve_items
@@ -81,6 +82,7 @@ def train(
       RunError: the run failed (NaN loss, full disk).
       Interrupted: SIGINT or SIGTERM came; a checkpoint is written.
     """
+    sound.refuse_foreign(data, Dataset, ItemGraph)
     if config is not None and preset is not None:
         raise InputError("give a config or a preset, not both")
     if config is None or isinstance(config, str):
@@ -161,6 +163,7 @@ def resume(
       InputError: no run folder, or the data is not what the run began with.
       RunError, Interrupted: as in :func:`train`.
     """
+    sound.refuse_foreign(data, Dataset, ItemGraph)
     folder = check_run(run)
     config = configs.load(folder / "config.json")
     if mesh is not None:

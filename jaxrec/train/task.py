@@ -22,6 +22,7 @@ from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.prepare import inputs
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
+from jaxrec.train.unread import unread
 
 
 class Table(NamedTuple):
@@ -108,9 +109,10 @@ class UserTask:
             f"{train.n_items:,} items; {sizes}, {splits.test.n_edges:,} test pairs; "
             f"seed {config.seed}; {jax.default_backend()}"
         )
+        lines = [line, *unread(config, splits)]
         if self._frozen is None:
-            return [line]
-        return [line, frozen.describe(self._frozen, config, train)]
+            return lines
+        return [*lines, frozen.describe(self._frozen, config, train)]
 
     @cached_property
     def _frozen(self) -> frozen.FrozenItems | None:
@@ -135,7 +137,9 @@ class UserTask:
     def evaluate(
         self, problem: Problem, outcome: Outcome, watch: SignalWatch
     ) -> dict[str, Any] | None:
-        return results.final_evaluation(problem, outcome, watch)
+        found = results.final_evaluation(problem, outcome, watch)
+        lines = unread(self.config, self.splits)
+        return found | {"unread": lines} if found is not None and lines else found
 
     def write(self, folder: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
         results.write_arrays(folder, problem, outcome)

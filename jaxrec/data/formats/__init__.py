@@ -10,7 +10,7 @@ import re
 from dataclasses import fields, replace
 from pathlib import Path
 
-from jaxrec.data import itemgraph, synthetic
+from jaxrec.data import itemgraph, sound, synthetic
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import catalogue, jsonl, lightgcn, movielens, parquet, tables
 from jaxrec.data.formats.assemble import Part, to_dataset
@@ -70,6 +70,7 @@ def read(
     Raises:
       InputError: the path, the format or the content is not usable.
     """
+    sound.refuse_foreign(path, option="path")
     path = Path(path)
     if event_weights is not None:
         event_weights = {event: float(weight) for event, weight in event_weights.items()}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrec.config import RELATIONS, PairsConfig
-from jaxrec.data import formats, itemgraph, synthetic_items
+from jaxrec.data import formats, itemgraph, sound, synthetic_items
 from jaxrec.data.cooccurrence import of_interactions
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import amazon, catalogue, edges, jsonl
@@ -62,6 +62,7 @@ def read_items(
       InputError: the path, the format or the content is not usable, or ``pairs`` asks for what
         does not count for the format.
     """
+    sound.refuse_foreign(path, option="path")
     path, pairs = Path(path), pairs or PairsConfig()
     known = ("prepared", *FORMATS)
     if format is not None and format not in known:
