@@ -17,7 +17,7 @@ from jaxrec.runfolder import read_json, read_lines
 
 COMMAND = "python -m bench large"
 DEVICES, STEPS = 2, 4
-FLAGS = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={DEVICES}"}
+VIRTUAL = {"JAX_NUM_CPU_DEVICES": str(DEVICES)}
 SAMPLE = 10_000  # held-out pairs: about as many users are ranked for
 
 
@@ -55,10 +55,10 @@ def main() -> None:
         options += ["--split.validation", "0", "--eval.select-on", "none", "--eval.k", "20"]
         options += ["--train.steps", str(STEPS), "--eval.every", "0", "--checkpoint.every", "1"]
         train = ["jaxrec", "train", "lightgcn", *options]
-        killed = stages.run(train, lambda: bool(stages.sealed(folder)), FLAGS)
+        killed = stages.run(train, lambda: bool(stages.sealed(folder)), VIRTUAL)
         assert killed.status == -signal.SIGKILL, killed.status
         at = max(stages.sealed(folder))
-        resumed = stages.run(["jaxrec", "resume", str(folder)], env=FLAGS)
+        resumed = stages.run(["jaxrec", "resume", str(folder)], env=VIRTUAL)
         assert resumed.status == 0
         timing, result = read_lines(folder / "timing.jsonl"), read_json(folder / "eval.json")
         newest = folder / "checkpoints" / str(max(stages.sealed(folder)))

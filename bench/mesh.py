@@ -8,7 +8,7 @@ The count is of the collectives in the compiled step's program.
 
 import os
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"  # before jax is imported
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"  # before jax is imported
 
 import argparse
 from dataclasses import replace

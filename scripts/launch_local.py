@@ -5,8 +5,8 @@
     scripts/launch_local.py N resume RUN
 
 Arguments after N are those of `jaxrec`; each process also gets --mesh.coordinator, --mesh.processes
-and --mesh.process-id. D x T must be all devices of all processes: of a CPU one each (XLA_FLAGS
-makes more), of a machine's GPUs those that each process sees.
+and --mesh.process-id. D x T must be all devices of all processes: of a CPU one each
+(JAX_NUM_CPU_DEVICES makes more), of a machine's GPUs those that each process sees.
 
 When one process ends badly the others cannot go on: they have GRACE_SECONDS to end by themselves,
 and are killed then. One that stands still, or is cut off from the first, is found out by JAX after

@@ -38,8 +38,7 @@ def started(name: str, *args: object) -> subprocess.Popen:
     processes, devices, _, _ = MESHES[name]
     launch = [str(ROOT / "scripts" / "launch_local.py"), str(processes)]
     command = [sys.executable, *(launch if processes > 1 else ["-m", "jaxrec"]), *map(str, args)]
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    env = environment() | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": flags}
+    env = environment() | {"PYTHONPATH": str(ROOT), "JAX_NUM_CPU_DEVICES": str(devices)}
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
 
 

@@ -68,8 +68,18 @@ class Seen(NamedTuple):
 def program(function: Callable[..., Any], static: tuple[int, ...] = ()) -> Callable[..., Any]:
     """A jitted function whose compilation is what costs: it runs once an evaluation, for 1 ms."""
     # On CPU LLVM's passes are half of the compilation, and save less than 1 ms in a run of 2.
-    cheap = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
-    return jax.jit(function, static_argnums=static, compiler_options=cheap)
+    cheap = takes("xla_backend_optimization_level", 0) if jax.default_backend() == "cpu" else {}
+    return jax.jit(function, static_argnums=static, compiler_options=cheap or None)
+
+
+@cache
+def takes(option: str, value: int) -> dict[str, int]:
+    """An XLA option of one compilation; nothing where this XLA does not know it."""
+    try:
+        jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return {}
+    return {option: value}
 
 
 @cache

@@ -34,7 +34,7 @@ def make_mesh(config: MeshConfig) -> Mesh:
         raise InputError(
             f"mesh.data {config.data} x mesh.table {config.table} is {config.devices} devices, "
             f"and there are {found}; on a CPU "
-            f"XLA_FLAGS=--xla_force_host_platform_device_count={config.devices} makes virtual ones"
+            f"JAX_NUM_CPU_DEVICES={config.devices} makes virtual ones"
         )
     shape = config.data, config.table
     devices = jax.devices()[: config.devices]

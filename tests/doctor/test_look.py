@@ -69,3 +69,8 @@ def test_pairs_alone_score_as_they_do_beside_the_rest():
     assert alone == pytest.approx({name: whole[name] for name in alone})
     assert whole["validation_gap_loss"] == whole["train_gap_loss"]
     assert look.pairs_of(scorer, {}) == {}
+
+
+def test_an_option_that_this_xla_does_not_know_is_left_out():
+    assert look.takes("xla_backend_optimization_level", 0) == {"xla_backend_optimization_level": 0}
+    assert look.takes("xla_no_such_option", 0) == {}
