@@ -18,7 +18,7 @@ from bench.common import record
 from jaxrec import compilation
 from jaxrec.config import Config, SplitConfig
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import Columns, read, resolve
+from jaxrec.data.formats import read, resolve
 
 COMMAND = "python -m bench towers --data FOLDER"
 PARTS = {"warm": ("two-tower", "triplet"), "cold": ("two-tower",)}
@@ -28,17 +28,11 @@ _ITEMS = 2000  # whose cosines are looked at
 
 
 def data_sets(folder: Path) -> dict[str, Dataset]:
-    """MovieLens 100K's first fold, latest-small without its times, one of which is damaged, and the
-    embedded data with features."""
+    """MovieLens 100K's first fold, latest-small and the embedded data with features."""
     small = folder / "ml-latest-small"
     return {
         "ml-100k u1": read(folder / "ml-100k" / "u1.base"),
-        "ml-latest-small": read(
-            small / "ratings.csv",
-            columns=Columns(time=""),
-            items=small / "movies.csv",
-            cold_items=True,
-        ),
+        "ml-latest-small": read(small / "ratings.csv", items=small / "movies.csv", cold_items=True),
         "embedded": resolve("synthetic-features"),
     }
 

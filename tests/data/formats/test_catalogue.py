@@ -8,7 +8,7 @@ import pytest
 
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Bag, Category, Features, Number
-from jaxrec.data.formats import Columns, read
+from jaxrec.data.formats import read
 from jaxrec.errors import InputError
 
 PAIRS = "user,item\n1,7\n2,9\n2,10\n"
@@ -352,7 +352,7 @@ def test_real_movielens(real_data):
     films = real_data / "ml-latest-small" / "movies.csv"
     pairs_there = films.with_name("ratings.csv")
     with pytest.raises(InputError, match=r"movies\.csv:818: item 1076 is not in the interactions"):
-        read(pairs_there, items=films, columns=Columns(time=""))
+        read(pairs_there, items=films)
 
 
 def test_a_folder_given_as_a_table_is_refused(write):
