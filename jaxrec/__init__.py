@@ -7,6 +7,8 @@ and loads no jax.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from jaxrec import forks
+
 _POSIX = ("fcntl", "resource")  # to lock run folders, and to read memory
 for _module in _POSIX:
     try:
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from jaxrec.train.run import Run, resume, train
 
 __version__ = "0.1.0"
+
+forks.watch()
 
 _HOME = {
     "Config": "config",

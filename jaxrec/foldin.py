@@ -3,7 +3,6 @@
 A linear map from histories to user vectors, learnt from the run's own users and items.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,47 +22,62 @@ _USERS_AT_ONCE = 8192
 
 
 def histories(
-    history: pl.DataFrame, item_ids: pl.Series, run: Path, source: str
-) -> tuple[np.ndarray, Csr]:
+    history: pl.DataFrame,
+    known: tuple[pl.Series, np.ndarray],
+    run: Path,
+    source: str,
+    refuse: dict[str, bool],
+) -> tuple[np.ndarray, Csr, list[str]]:
     """Users of histories, by their first row, and their items that the run knows, each once.
 
     Args:
       history: column item, and user where there are several; one user is called "history".
-      item_ids: the run's, in the order of its rows.
+      known: the run's items, in the order of its rows, and [I] bool, those that it has learnt.
       run, source: what messages call the run and the history.
+      refuse: whether "items" that the run has not learnt are refused, and "users" without others;
+        else they are skipped.
 
     Returns:
-      Names [n] and items by user. Items that the run does not know are counted on stderr.
+      Names [n], items by user, and lines that say what was skipped.
 
     Raises:
-      InputError: no column item, or a user without a known item.
+      InputError: no column item, not one learnt item, or something that is refused.
     """
     if "item" not in history.columns:
         raise InputError(f"{source}: has no column 'item'; name it so")
+    item_ids, learnt_I = known
     single = "user" not in history.columns
     if single:
         history = history.with_columns(user=pl.lit("history"))
     pairs = history.select(pl.col("user", "item").cast(pl.String)).drop_nulls()
     names = pairs["user"].unique(maintain_order=True)
     user_E, item_E = rows_of(pairs["user"], names), rows_of(pairs["item"], item_ids)
-    known_E = item_E >= 0
-    among = f"among the {len(item_ids):,} items of {run}"
-    if single and not known_E.any():
+    learnt_E = (item_E >= 0) & np.append(learnt_I, False)[item_E]
+    among = f"among the {int(learnt_I.sum()):,} items of {run}"
+    among += "" if learnt_I.all() else " that it has learnt"
+    if not learnt_E.any() and (single or len(pairs)):
         raise InputError(f"{source}: not one of its items is {among}; give one at least")
-    name_n = names.to_numpy()
-    items = items_by_user(user_E[known_E], item_E[known_E], len(names), len(item_ids))
-    _refuse_users(names.filter(items.degree == 0), source, among)
-    unknown = pairs["item"].filter(~known_E).unique(maintain_order=True)
+    said = []
+    unknown = pairs["item"].filter(~learnt_E).unique(maintain_order=True)
     if len(unknown):
-        said = f"skipped items that are not {among}: {len(unknown):,}, the first {unknown[0]!r}"
-        print(f"jaxrec: {source}: {said}", file=sys.stderr)
-    return name_n, items
-
-
-def _refuse_users(lost: pl.Series, source: str, among: str) -> None:
+        if refuse["items"]:
+            raise InputError(f"{source}: item {unknown[0]!r} is not {among}")
+        said.append(
+            f"skipped items that are not {among}: {len(unknown):,}, the first {unknown[0]!r}"
+        )
+    # What the run knows but has not learnt has no vector, and is no news to the user either.
+    there = item_E >= 0
+    name_n = names.to_numpy()
+    items = items_by_user(user_E[there], item_E[there], len(names), len(item_ids))
+    has_n = np.bincount(user_E[learnt_E], minlength=len(names)) > 0
+    lost = names.filter(~has_n)
     if len(lost):
-        have = f"and {len(lost) - 1:,} more have" if len(lost) > 1 else "has"
-        raise InputError(f"{source}: user {lost[0]!r} {have} no item {among}; leave them out")
+        if refuse["users"]:
+            have = f"and {len(lost) - 1:,} more have" if len(lost) > 1 else "has"
+            raise InputError(f"{source}: user {lost[0]!r} {have} no item {among}; leave them out")
+        said.append(f"skipped users without an item {among}: {len(lost):,}, the first {lost[0]!r}")
+    kept = np.flatnonzero(has_n)
+    return name_n[kept], items.take(kept), said
 
 
 def features(history: Csr, item_ID: Float[np.ndarray, "I D"]) -> Float64[np.ndarray, "n F"]:

@@ -1,13 +1,19 @@
 """The files around a Recommender: lists of ids in, recommendations out."""
 
+import csv
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import polars as pl
 
+from jaxrec.data.formats.columns import known_place
 from jaxrec.errors import InputError
 from jaxrec.files import replacing
+
+SEPARATORS = (",", "\t", ";", "|")
+"""What may be between the cells of a list of ids."""
+_NO_SEPARATOR = "\x1f"
 
 
 def write(frames: pl.DataFrame | Iterable[pl.DataFrame], path: str | Path) -> None:
@@ -50,52 +56,116 @@ def _write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
         pl.scan_parquet(parts).sink_parquet(path)
 
 
-def read_ids(path: str | Path, column: str) -> list[str]:
-    """Ids from a file: a .parquet or a table with a header that names ``column``, or a line each.
+def read_ids(path: str | Path, role: str, *, may_be_empty: bool = False) -> list[str]:
+    """Ids of a role, "user" or "item", from a file: a table, or an id a line.
+
+    A table is a .parquet, or text with commas, semicolons, tabs or bars between its cells, whose
+    header has a name that is known for the role, as in the data: ``user``, ``user_id``, ... An id a
+    line may have such a name above it.
+
+    Args:
+      may_be_empty: whether a file without ids gives none.
 
     Raises:
-      InputError: the file cannot be read, holds several columns and none of that name, or is
-        empty.
+      InputError: the file cannot be read, holds several columns and no known name for the role, or
+        is empty and may not be.
     """
-    return _read_columns(Path(path), column)[column].to_list()
+    return _read_columns(Path(path), (role,), may_be_empty)[role].to_list()
 
 
 def read_history(path: str | Path) -> pl.DataFrame:
-    """Items as :func:`read_ids` takes them, of one user; with a column ``user``, of many.
+    """Items as :func:`read_ids` takes them, of one user; with a column of users too, of many.
 
     Raises:
       InputError: as :func:`read_ids`.
     """
-    return _read_columns(Path(path), "item", "user")
+    return _read_columns(Path(path), ("item", "user"))
 
 
-def _read_columns(path: Path, column: str, beside: str | None = None) -> pl.DataFrame:
-    """The column, and the one beside it where the file has it, without rows that lack an id."""
+def read_pairs(path: str | Path, *more: str) -> pl.DataFrame:
+    """Columns user and item, and ``more`` roles, of a table as :func:`read_ids` takes them.
+
+    Raises:
+      InputError: as :func:`read_ids`, or a column lacks.
+    """
+    return _read_columns(Path(path), ("user", "item", *more), every=True)
+
+
+def _read_columns(
+    path: Path, roles: tuple[str, ...], may_be_empty: bool = False, *, every: bool = False
+) -> pl.DataFrame:
+    """The columns of some roles, without rows that lack an id.
+
+    The first of the roles must be there, or be all there is; the others may be, or with ``every``
+    must.
+    """
     try:
-        if path.suffix == ".parquet":
-            frame = pl.read_parquet(path)
-        else:
-            text = path.read_text(encoding="utf-8-sig")
-            head = text.partition("\n")[0]
-            separator = "\t" if "\t" in head else ","
-            named = column in (cell.strip() for cell in head.split(separator))
-            frame = pl.read_csv(
-                text.encode(), has_header=named, infer_schema=False, separator=separator
-            )
+        frame = (
+            pl.read_parquet(path)
+            if path.suffix == ".parquet"
+            else _read_text(path, roles, table=every)
+        )
     except (
         OSError,
         UnicodeDecodeError,
+        csv.Error,
         pl.exceptions.PolarsError,
         pl.exceptions.PanicException,
     ) as e:
         raise InputError(f"{path}: no readable list of ids; one id a line will do") from e
-    if column not in frame.columns:
-        if frame.width != 1:
-            raise InputError(f"{path}: has no column {column!r}; name it so, or give one id a line")
-        frame.columns = [column]
-    names = [column, beside] if beside in frame.columns else [column]
-    ids = frame.select(pl.col(names).cast(pl.String).str.strip_chars().replace("", None))
-    ids = ids.drop_nulls()
-    if ids.is_empty():
+    places = {role: known_place(frame.columns, role) for role in roles}
+    if places[roles[0]] is None and frame.width == 1 and not every:
+        places[roles[0]] = 0
+    for role in roles if every else roles[:1]:
+        if places[role] is None:
+            raise _not_named(path, role, frame.columns, table=every)
+    columns = {
+        role: _texts(frame.to_series(place)).str.strip_chars().replace("", None)
+        for role, place in places.items()
+        if place is not None
+    }
+    ids = pl.DataFrame(columns).drop_nulls()
+    if ids.is_empty() and not may_be_empty:
         raise InputError(f"{path}: holds no ids; give one id a line")
     return ids
+
+
+def _texts(column: pl.Series) -> pl.Series:
+    """A column as texts; whole numbers that a gap in a table has made floats, as whole numbers."""
+    if column.dtype.is_float() and bool((column.fill_null(0).fill_nan(0) % 1 == 0).all()):
+        column = column.fill_nan(None).cast(pl.Int64, strict=False)
+    return column.cast(pl.String)
+
+
+def _read_text(path: Path, roles: tuple[str, ...], *, table: bool) -> pl.DataFrame:
+    """A table with a header that names one of the roles, or an id a line."""
+    text = path.read_text(encoding="utf-8-sig").lstrip("\r\n")
+    head = text.partition("\n")[0].rstrip("\r")
+    if not text.strip():
+        return pl.DataFrame({roles[0]: []}, {roles[0]: pl.String})
+    rows = {separator: next(csv.reader([head], delimiter=separator)) for separator in SEPARATORS}
+    named = {
+        separator: sum(known_place(cells, role) is not None for role in roles)
+        for separator, cells in rows.items()
+    }
+    separator = max(SEPARATORS, key=lambda s: named[s])
+    if not named[separator]:
+        # Bars and semicolons may be part of an id; in a file called .csv they are not.
+        for between in SEPARATORS if path.suffix in (".csv", ".tsv") else SEPARATORS[:2]:
+            if len(rows[between]) > 1:
+                raise _not_named(path, roles[0], rows[between], table=table)
+        separator = _NO_SEPARATOR
+    return pl.read_csv(
+        text.encode(),
+        has_header=separator != _NO_SEPARATOR,
+        infer_schema=False,
+        separator=separator,
+    )
+
+
+def _not_named(path: Path, role: str, header: Sequence[str], *, table: bool) -> InputError:
+    listed = ", ".join(f"`{name.strip()}`" for name in header[:12])
+    return InputError(
+        f"{path}: no column of {listed} is known as the {role}; name it `{role}`"
+        + ("" if table else ", or give one id a line")
+    )

@@ -5,26 +5,31 @@ Loads the run's embeddings, and nothing that trains; jax itself comes with the f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float32
 
 from jaxrec import config as configs
-from jaxrec import foldin
-from jaxrec.data.dataset import Csr
+from jaxrec import foldin, forks
+from jaxrec.data.dataset import Csr, Joined
 from jaxrec.errors import InputError, nearest
-from jaxrec.runfolder import Embeddings, read_embeddings, read_seen
+from jaxrec.runfolder import Embeddings, Seen, read_embeddings, read_seen
 
 if TYPE_CHECKING:
     from jaxrec.evaluate.ranking import Scorer
 
-Ids = str | int | Sequence[str | int]
+Ids = str | int | np.integer | Iterable[str | int | np.integer]
+Unknown = Literal["skip", "fail"]
+"""What becomes of ids that a run does not know: they are skipped and counted, or refused."""
+HeldOut = Literal["drop", "keep"]
+"""Whether what was held out as test is left out of recommendations, or ranked again."""
 
 _USERS_AT_ONCE = 16_384
 _IDS_COMPARED = 50_000
@@ -48,18 +53,30 @@ class _Side:
     def _row(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.ids.tolist())}
 
-    def rows(self, ids: Ids) -> np.ndarray:
-        """Row numbers [n] of ids. Raises InputError at one that the run has not seen."""
-        names = [ids] if isinstance(ids, str | int) else ids
-        found = [self._row.get(str(name), -1) for name in names]
-        if -1 in found:
-            unknown = [str(name) for name, row in zip(names, found, strict=True) if row < 0]
-            more = f", nor are {len(unknown) - 1} more of those given" if len(unknown) > 1 else ""
-            raise InputError(
-                f"{self.kind} {unknown[0]!r} is not among the {len(self.ids):,} {self.kind}s of "
-                f"{self._run}{self._hint(unknown[0])}{more}"
-            )
-        return np.array(found, np.int32)
+    def rows(self, ids: Ids, unknown: Unknown = "fail", what: str | None = None) -> np.ndarray:
+        """Row numbers [n] of ids.
+
+        Args:
+          unknown: whether ids that the run does not know are skipped, and counted on stderr.
+          what: what messages call the ids; where given, none needs to be known.
+
+        Raises:
+          InputError: an id that the run has not seen; where they are skipped, no other id.
+        """
+        names = _names(ids)
+        found = np.array([self._row.get(name, -1) for name in names], np.int32)
+        lost = np.flatnonzero(found < 0)
+        if not len(lost):
+            return found
+        first, among = names[lost[0]], f"among the {len(self.ids):,} {self.kind}s of {self._run}"
+        if unknown == "fail" or (what is None and len(lost) == len(names)):
+            more = f", nor are {len(lost) - 1:,} more of those given" if len(lost) > 1 else ""
+            raise InputError(f"{self.kind} {first!r} is not {among}{self._hint(first)}{more}")
+        _say(
+            f"skipped {len(lost):,} of {len(names):,} {what or f'{self.kind}s'}, which are not "
+            f"{among}; the first is {first!r}"
+        )
+        return found[found >= 0]
 
     def _hint(self, name: str) -> str:
         known: Iterable[str] = self._row
@@ -85,15 +102,18 @@ class _Side:
 class Recommender:
     """Lists and neighbours from a finished run; ids go in as str or int and come out as str.
 
-    Ties go to the item (user) that comes first in the run's id table.
+    Ties go to the item (user) that comes first in the run's id table. Items that training has
+    learnt nothing of are never recommended; users whom it has learnt nothing of get popular items.
+    A line on stderr says so, and what else of a question is left out of the answer.
     """
 
-    def __init__(self, table: Embeddings, seen: Csr, run: Path) -> None:
+    def __init__(self, table: Embeddings, seen: Seen, run: Path) -> None:
         self._table = table
         self._seen = seen
         self._run = run
         self._user = _Side("user", table.user_ids, table.user, run)
         self._item = _Side("item", table.item_ids, table.item, run)
+        self._said: set[str] = set()
 
     @classmethod
     def load(cls, run: str | Path) -> Recommender:
@@ -122,50 +142,61 @@ class Recommender:
         k: int = 20,
         *,
         include_seen: bool = False,
+        held_out: HeldOut = "drop",
         allow: Ids | None = None,
         deny: Ids | None = None,
+        unknown: Unknown = "skip",
     ) -> pl.DataFrame:
         """The k best items of each user.
 
         Args:
           users: one id or several.
           k: length of a list; shorter where fewer items are left.
-          include_seen: also items that the user had in train or validation.
+          include_seen: also items that the user has, in any part of the data.
+          held_out: "keep" ranks again what the user has in test alone.
           allow: only these items; all where None.
           deny: none of these items.
+          unknown: "skip" skips ids that the run does not know, and counts them on stderr; "fail"
+            refuses them.
 
         Returns:
           A row a recommendation: user, item, rank (from 1), score (u · i + biases, or the
-          rating that is predicted); users in the order given, best first.
+          rating that is predicted; for a user without a learnt vector, the number of users who
+          have the item in train and validation); users in the order given, best first.
 
         Raises:
-          InputError: an unknown id, or k below 1.
+          InputError: an unknown id where that is refused, not one known user, or k below 1.
         """
+        forks.check()
         asked = self._users
-        allowed_I = self._allowed(allow, deny)
-        rows = asked.rows(users)
-        left_out = None if include_seen else self._seen
-        return self._lists(asked, self._scorer, rows, left_out, k, allowed_I)
+        allowed_I = self._allowed(allow, deny, unknown)
+        rows = asked.rows(users, unknown)
+        left_out = self._left_out(include_seen, held_out)
+        self._say_unlearnt(rows)
+        return self._lists(rows, left_out, k, allowed_I)
 
     def recommend_all(
         self,
         k: int = 20,
         *,
         include_seen: bool = False,
+        held_out: HeldOut = "drop",
         allow: Ids | None = None,
         deny: Ids | None = None,
+        unknown: Unknown = "skip",
     ) -> Iterator[pl.DataFrame]:
         """:meth:`recommend` for every user of the run, one frame a block of users.
 
         Give the result to ``jaxrec.lists.write``; memory holds one block at a time.
         """
-        asked = self._users
-        allowed_I = self._allowed(allow, deny)
-        rows = np.arange(len(asked.ids), dtype=np.int32)
-        left_out = None if include_seen else self._seen
+        forks.check()
+        allowed_I = self._allowed(allow, deny, unknown)
+        rows = np.arange(len(self._users.ids), dtype=np.int32)
+        left_out = self._left_out(include_seen, held_out)
+        self._say_unlearnt(rows)
         for start in range(0, len(rows), _USERS_AT_ONCE):
             block = rows[start : start + _USERS_AT_ONCE]
-            yield self._lists(asked, self._scorer, block, left_out, k, allowed_I)
+            yield self._lists(block, left_out, k, allowed_I)
 
     def recommend_history(
         self,
@@ -175,6 +206,7 @@ class Recommender:
         include_seen: bool = False,
         allow: Ids | None = None,
         deny: Ids | None = None,
+        unknown: Unknown = "skip",
         source: str = "the history",
     ) -> pl.DataFrame:
         """The k best items of users that the run has not met, from their items alone.
@@ -183,58 +215,63 @@ class Recommender:
           history: the items of one user, who is called "history"; or columns user and item.
           k, allow, deny: see :meth:`recommend`.
           include_seen: also items of the history.
+          unknown: "skip" skips items that the run has not learnt, and users who have no other, and
+            counts them on stderr; "fail" refuses them.
           source: what messages call the history, say its file.
 
         Returns:
-          As :meth:`recommend`; users by their first row. Items that the run does not know are
-          skipped, and counted in a line on stderr.
+          As :meth:`recommend`; users by their first row.
 
         Raises:
-          InputError: a user without a known item, an unknown id in allow or deny, or k below 1.
+          InputError: not one known item, an unknown id where that is refused, or k below 1.
         """
+        forks.check()
         from jaxrec.evaluate.scorers import table_scorer
 
-        allowed_I = self._allowed(allow, deny)
-        names, items = self._histories(history, source)
+        allowed_I = self._allowed(allow, deny, unknown)
+        names, items = self._histories(history, source, unknown)
         asked = _Side("user", names, self._vectors(items), self._run)
         left_out = None if include_seen else items
         rows = np.arange(len(names), dtype=np.int32)
         scorer = table_scorer(self._folded(asked.emb_ND))
-        return self._lists(asked, scorer, rows, left_out, k, allowed_I)
+        found = _rank(scorer, rows, left_out, k, allowed_I)
+        return self._frame(asked, rows, found[0], self._clipped(found[1]))
 
     def fold_in(
         self, history: Ids | pl.DataFrame, *, source: str = "the history"
     ) -> Float32[np.ndarray, "n D"]:
-        """Vectors for users that the run has not met; :meth:`recommend_history` says of what."""
-        return self._vectors(self._histories(history, source)[1])
+        """Vectors for users that the run has not met; :meth:`recommend_history` says of what.
 
-    def similar_items(self, items: Ids, k: int = 10) -> pl.DataFrame:
+        Items that the run has not learnt are skipped. Raises InputError at a user without another.
+        """
+        return self._vectors(self._histories(history, source, "skip", every_user=True)[1])
+
+    def similar_items(self, items: Ids, k: int = 10, *, unknown: Unknown = "skip") -> pl.DataFrame:
         """The k items nearest to each: item, similar, rank (from 1), score (cosine).
 
-        The item itself is never among them, nor is one that an item model has not learnt.
+        The item itself is never among them, nor is one that training has learnt nothing of.
+
+        Args:
+          unknown: "skip" skips items that the run does not know or has not learnt, and counts
+            them on stderr; "fail" refuses them.
 
         Raises:
-          InputError: an unknown id, one that an item model has not learnt, or k below 1.
+          InputError: an unknown or unlearnt id where that is refused, no other id, or k below 1.
         """
-        learnt_I = None
-        if not len(self._user.ids):
-            # A row of zeros stands for an item without a train pair.
-            learnt_I = (self._item.emb_ND != 0).any(axis=1)
-            rows = self._item.rows(items)
-            if not learnt_I[rows].all():
-                name = self._item.ids[rows[np.argmin(learnt_I[rows])]]
-                raise InputError(
-                    f"item {str(name)!r} is in no train pair of {self._run}: it has no vector"
-                )
-        return _neighbours(self._item, items, k, learnt_I)
+        return self._neighbours(self._item, items, k, self._learnt_I, unknown)
 
-    def similar_users(self, users: Ids, k: int = 10) -> pl.DataFrame:
+    def similar_users(self, users: Ids, k: int = 10, *, unknown: Unknown = "skip") -> pl.DataFrame:
         """The k users nearest to each: user, similar, rank (from 1), score (cosine).
 
+        Users whom training has learnt nothing of are neither asked for nor found.
+
+        Args:
+          unknown: as of :meth:`similar_items`.
+
         Raises:
-          InputError: an unknown id, or k below 1.
+          InputError: as :meth:`similar_items`.
         """
-        return _neighbours(self._users, users, k)
+        return self._neighbours(self._users, users, k, self._learnt_U, unknown)
 
     def user_embedding(self, users: Ids) -> Float32[np.ndarray, "n D"]:
         """The users' vectors. Raises InputError at an unknown id."""
@@ -272,44 +309,176 @@ class Recommender:
     @cached_property
     def _fold_FD(self) -> np.ndarray:
         _ = self._users
-        if not len(self._seen.indices):
+        known = self._seen.known.only(self._learnt_U, self._learnt_I)
+        if not len(known.indices):
             raise InputError(f"{self._run}: no user has seen an item, so none can be folded in")
-        return foldin.fit(self._table.user, self._table.item, self._seen)
+        return foldin.fit(self._table.user, self._table.item, known)
 
     def _vectors(self, items: Csr) -> np.ndarray:
+        every = np.ones(len(items.degree), bool)
+        items = items.only(every, self._learnt_I)
         user_nD = foldin.vectors(items, self._table.item, self._fold_FD)
         cosine = configs.load(self._run / "config.json").model.score == "cosine"
         return _unit_rows(user_nD) if cosine else user_nD
 
-    def _histories(self, history: Ids | pl.DataFrame, source: str) -> tuple[np.ndarray, Csr]:
+    def _histories(
+        self,
+        history: Ids | pl.DataFrame,
+        source: str,
+        unknown: Unknown,
+        *,
+        every_user: bool = False,
+    ) -> tuple[np.ndarray, Csr]:
         if not isinstance(history, pl.DataFrame):
-            ids = [history] if isinstance(history, str | int) else history
-            history = pl.DataFrame({"item": [str(name) for name in ids]}, {"item": pl.String})
-        return foldin.histories(history, self._item.series, self._run, source)
+            history = pl.DataFrame({"item": _names(history)}, {"item": pl.String})
+        known = self._item.series, self._learnt_I
+        refuse = {"items": unknown == "fail", "users": every_user or unknown == "fail"}
+        names, items, said = foldin.histories(history, known, self._run, source, refuse)
+        for text in said:
+            _say(f"{source}: {text}")
+        return names, items
 
-    def _allowed(self, allow: Ids | None, deny: Ids | None) -> np.ndarray | None:
-        if allow is None and deny is None:
+    @cached_property
+    def _learnt_U(self) -> np.ndarray:
+        return self._seen.learnt_users() if self._marked else np.ones(len(self._user.ids), bool)
+
+    @cached_property
+    def _learnt_I(self) -> np.ndarray:
+        if not len(self._user.ids):  # a row of zeros stands for an item without a train pair
+            return (self._item.emb_ND != 0).any(axis=1)
+        n_items = len(self._item.ids)
+        return self._seen.learnt_items(n_items) if self._marked else np.ones(n_items, bool)
+
+    @cached_property
+    def _marked(self) -> bool:
+        """Whether it can be told who has been learnt: not of runs of old versions that may have
+        other sources than train pairs."""
+        if self._seen.item_I is not None:
+            return True
+        config = configs.load(self._run / "config.json")
+        elsewhere = config.warm_start is not None or config.model.frozen_items is not None
+        return config.model.name not in configs.FEATURED and not elsewhere
+
+    def _left_out(self, include_seen: bool, held_out: HeldOut) -> Joined | None:
+        """What is left out by user."""
+        if held_out not in get_args(HeldOut):
+            raise InputError(f"held_out is drop or keep, not {held_out!r}")
+        if include_seen:
             return None
+        known, test, filtered, *_ = self._seen
+        if test is None and held_out == "drop":
+            seen = self._run / "seen.npz"
+            self._say_once(
+                f"{seen}: written by an older version, without what was held out as test, which "
+                f"may be recommended; remove it, and `jaxrec resume {self._run}` writes it anew"
+            )
+        elif test is not None and held_out == "keep" and len(test.indices):
+            self._say_once(
+                f"{self._run}: {len(test.indices):,} pairs that were held out as test are ranked "
+                "again, though their users have them"
+            )
+        parts = known, test if held_out == "drop" else None, filtered
+        return Joined(tuple(part for part in parts if part is not None))
+
+    def _say_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            _say(text)
+
+    def _say_unlearnt(self, rows: np.ndarray) -> None:
+        """Say how many users get popular items, and how many items are never recommended."""
+        lost_I, cold = ~self._learnt_I, rows[~self._learnt_U[rows]]
+        if lost_I.any():
+            self._say_once(
+                f"{self._run}: {lost_I.sum():,} of {len(lost_I):,} items have no train pair and no "
+                "learnt vector; they are not recommended"
+            )
+        if len(cold):
+            of = f"{len(cold):,} of {len(rows):,} users have" if len(rows) > 1 else "the user has"
+            _say(
+                f"{self._run}: {of} no train pair and no learnt vector, the first is "
+                f"{str(self._user.ids[cold[0]])!r}; popular items are recommended, their score is "
+                "the number of users who have the item"
+            )
+
+    @cached_property
+    def _popular(self) -> Scorer:
+        from jaxrec.evaluate.scorers import popularity_scorer
+
+        return popularity_scorer(self._seen.known.item_counts(len(self._item.ids)))
+
+    def _allowed(
+        self, allow: Ids | None, deny: Ids | None, unknown: Unknown = "fail"
+    ) -> np.ndarray:
+        """[I] bool: the items that may be recommended, of those that have been learnt."""
+        _check_unknown(unknown)
         allowed_I = np.full(len(self._item.ids), allow is None)
         if allow is not None:
-            allowed_I[self._item.rows(allow)] = True
+            allowed_I[self._item.rows(allow, unknown)] = True
         if deny is not None:
-            allowed_I[self._item.rows(deny)] = False
-        return allowed_I
+            allowed_I[self._item.rows(deny, unknown, "items to deny")] = False
+        return allowed_I & self._learnt_I
 
     def _lists(
-        self,
-        asked: _Side,
-        scorer: Scorer,
-        rows: np.ndarray,
-        left_out: Csr | None,
-        k: int,
-        allowed_I: np.ndarray | None,
+        self, rows: np.ndarray, left_out: Joined | None, k: int, allowed_I: np.ndarray
     ) -> pl.DataFrame:
-        item_nk, score_nk = _rank(scorer, rows, left_out, k, allowed_I)
-        if self._table.rating_range is not None:
-            score_nk = score_nk.clip(*self._table.rating_range)
+        """Lists by the model, and by popularity for users without a learnt vector."""
+        k = min(k, len(self._item.ids))
+        item_nk = np.full((len(rows), max(k, 0)), -1, np.int32)
+        score_nk = np.full(item_nk.shape, -np.inf, np.float32)
+        learnt_n = self._learnt_U[rows]
+        if learnt_n.any() or not len(rows):
+            found = _rank(self._scorer, rows[learnt_n], left_out, k, allowed_I)
+            item_nk[learnt_n], score_nk[learnt_n] = found[0], self._clipped(found[1])
+        if not learnt_n.all():
+            found = _rank(self._popular, rows[~learnt_n], left_out, k, allowed_I)
+            item_nk[~learnt_n], score_nk[~learnt_n] = found
+        return self._frame(self._users, rows, item_nk, score_nk)
+
+    def _clipped(self, score_nk: np.ndarray) -> np.ndarray:
+        """Scores that are ratings, within the range of these."""
+        span = self._table.rating_range
+        return score_nk if span is None else score_nk.clip(*span)
+
+    def _frame(
+        self, asked: _Side, rows: np.ndarray, item_nk: np.ndarray, score_nk: np.ndarray
+    ) -> pl.DataFrame:
         return _frame(("user", asked, rows), ("item", self._item, item_nk), score_nk)
+
+    def _neighbours(
+        self, side: _Side, ids: Ids, k: int, learnt_N: np.ndarray, unknown: Unknown
+    ) -> pl.DataFrame:
+        forks.check()
+        _check_unknown(unknown)
+        rows = side.rows(ids, unknown)
+        lost = np.flatnonzero(~learnt_N[rows])
+        if len(lost):
+            name, kind = str(side.ids[rows[lost[0]]]), side.kind
+            if unknown == "fail" or len(lost) == len(rows):
+                raise InputError(
+                    f"{kind} {name!r} is in no train pair of {self._run}: it has no vector"
+                )
+            _say(
+                f"skipped {len(lost):,} of {len(rows):,} {kind}s, which are in no train pair of "
+                f"{self._run}; the first is {name!r}"
+            )
+            rows = rows[learnt_N[rows]]
+        near_nk, score_nk = _rank(side.cosine, rows, side.itself, k, learnt_N)
+        return _frame((side.kind, side, rows), ("similar", side, near_nk), score_nk)
+
+
+def _names(ids: Ids) -> list[str]:
+    """One id or several, as texts."""
+    return [str(ids)] if isinstance(ids, str | int | np.integer) else [str(name) for name in ids]
+
+
+def _check_unknown(unknown: Unknown) -> None:
+    if unknown not in get_args(Unknown):
+        raise InputError(f"unknown is skip or fail, not {unknown!r}")
+
+
+def _say(text: str) -> None:
+    print(f"jaxrec: {text}", file=sys.stderr)
 
 
 def _unit_rows(emb_ND: np.ndarray) -> np.ndarray:
@@ -319,22 +488,13 @@ def _unit_rows(emb_ND: np.ndarray) -> np.ndarray:
 
 
 def _rank(
-    scorer: Scorer, rows: np.ndarray, left_out: Csr | None, k: int, allowed: np.ndarray | None
+    scorer: Scorer, rows: np.ndarray, left_out: Csr | Joined | None, k: int, allowed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     from jaxrec.evaluate.ranking import top_k
 
     if k < 1:
         raise InputError(f"k must be at least 1, not {k}")
-    # A few users fill up to a power of two, so that not every number of them compiles anew.
-    block = 1 << (len(rows) - 1).bit_length() if 0 < len(rows) <= 32 else None
-    k = min(k, scorer.n_items)
-    return top_k(scorer, rows, left_out, k, allowed=allowed, block=block)
-
-
-def _neighbours(side: _Side, ids: Ids, k: int, allowed: np.ndarray | None = None) -> pl.DataFrame:
-    rows = side.rows(ids)
-    near_nk, score_nk = _rank(side.cosine, rows, side.itself, k, allowed)
-    return _frame((side.kind, side, rows), ("similar", side, near_nk), score_nk)
+    return top_k(scorer, rows, left_out, min(k, scorer.n_items), allowed=allowed)
 
 
 def _frame(

@@ -132,26 +132,76 @@ def read_parameters(run: str | Path) -> dict[str, np.ndarray]:
     return _read_npz(check_run(run), "parameters.npz", set())
 
 
-def read_seen(run: str | Path, n_users: int, n_items: int) -> Csr:
-    """The ``seen.npz`` of a finished run: the items each user had in train and validation.
+class Seen(NamedTuple):
+    """The ``seen.npz`` of a run: what its users have, and what training has learnt.
+
+    Attributes:
+      known: items by user in train and validation.
+      test: items by user that were held out as test; None in runs of old versions.
+      filtered: items by user in pairs that filters left out of all parts; None where there are
+        none.
+      user_U, item_I: bool, who has a vector that training has made; None in runs of old versions.
+    """
+
+    known: Csr
+    test: Csr | None = None
+    filtered: Csr | None = None
+    user_U: np.ndarray | None = None
+    item_I: np.ndarray | None = None
+
+    def learnt_users(self) -> np.ndarray:
+        """[U] bool: ``user_U``, or in runs of old versions the users that have anything."""
+        return self.known.degree > 0 if self.user_U is None else self.user_U
+
+    def learnt_items(self, n_items: int) -> np.ndarray:
+        """[I] bool: ``item_I``, or in runs of old versions the items that anybody has."""
+        return self.known.item_counts(n_items) > 0 if self.item_I is None else self.item_I
+
+
+def seen_arrays(seen: Seen) -> dict[str, np.ndarray]:
+    """The arrays of ``seen.npz``, by name: what :func:`read_seen` reads."""
+    found = dict(seen.known._asdict())
+    for name in ("test", "filtered"):
+        part = getattr(seen, name)
+        if part is not None:
+            found |= {f"{name}_{column}": array for column, array in part._asdict().items()}
+    learnt = {"learnt_user": seen.user_U, "learnt_item": seen.item_I}
+    return found | {name: array for name, array in learnt.items() if array is not None}
+
+
+def read_seen(run: str | Path, n_users: int, n_items: int) -> Seen:
+    """The ``seen.npz`` of a finished run.
 
     Raises:
       InputError: no run folder, a run that has not finished, a damaged file.
     """
     run = check_run(run)
     arrays = _read_npz(run, "seen.npz", {"indptr", "indices"})
-    seen = Csr(arrays["indptr"], arrays["indices"])
-    fits = (
-        all(part.ndim == 1 and part.dtype.kind == "i" for part in seen)
-        and len(seen.indptr) == n_users + 1
-        and seen.indptr[0] == 0
-        and (seen.degree >= 0).all()
-        and seen.indptr[-1] == len(seen.indices)
-        and (len(seen.indices) == 0 or 0 <= seen.indices.min() <= seen.indices.max() < n_items)
+    parts = {"known": Csr(arrays["indptr"], arrays["indices"])}
+    for name in ("test", "filtered"):
+        if f"{name}_indptr" in arrays and f"{name}_indices" in arrays:
+            parts[name] = Csr(arrays[f"{name}_indptr"], arrays[f"{name}_indices"])
+    learnt = arrays.get("learnt_user"), arrays.get("learnt_item")
+    fits = all(_is_of(part, n_users, n_items) for part in parts.values()) and all(
+        mask is None or (mask.shape == (n,) and mask.dtype.kind in "bi")
+        for mask, n in zip(learnt, (n_users, n_items), strict=True)
     )
     if not fits:
         raise _damaged(run, "seen.npz", "does not fit embeddings.npz")
-    return seen
+    user_U, item_I = (None if mask is None else mask.astype(bool) for mask in learnt)
+    return Seen(**parts, user_U=user_U, item_I=item_I)
+
+
+def _is_of(part: Csr, n_users: int, n_items: int) -> bool:
+    """Whether arrays are items by user of so many."""
+    return bool(
+        all(array.ndim == 1 and array.dtype.kind == "i" for array in part)
+        and len(part.indptr) == n_users + 1
+        and part.indptr[0] == 0
+        and (part.degree >= 0).all()
+        and part.indptr[-1] == len(part.indices)
+        and (len(part.indices) == 0 or 0 <= part.indices.min() <= part.indices.max() < n_items)
+    )
 
 
 def read_curves(run: Path) -> dict[str, np.ndarray]:

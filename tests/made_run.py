@@ -32,9 +32,24 @@ def write_embeddings(
     arrays = {"user": user.astype(np.float32), "item": item.astype(np.float32)}
     np.savez(run / "embeddings.npz", **(names | arrays | more))
     lists = [[] for _ in user] if seen is None else seen
-    indptr = np.cumsum([0, *map(len, lists)]).astype(np.int32)
-    indices = np.array([i for row in lists for i in sorted(row)], np.int32)
-    np.savez(run / "seen.npz", indptr=indptr, indices=indices)
+    return write_seen(run, lists, [[] for _ in user], [True] * len(user), [True] * len(item))
+
+
+def write_seen(
+    run: Path,
+    known: Sequence[Sequence[int]],
+    test: Sequence[Sequence[int]],
+    learnt_user: Sequence[bool],
+    learnt_item: Sequence[bool],
+) -> Path:
+    """seen.npz: items by user in train and validation, and in test, and who has been learnt."""
+    arrays = {}
+    for prefix, lists in (("", known), ("test_", test)):
+        arrays[f"{prefix}indptr"] = np.cumsum([0, *map(len, lists)]).astype(np.int32)
+        rows = [i for row in lists for i in sorted(row)]
+        arrays[f"{prefix}indices"] = np.array(rows, np.int32)
+    learnt = {"learnt_user": np.array(learnt_user), "learnt_item": np.array(learnt_item)}
+    np.savez(run / "seen.npz", **arrays, **learnt)
     return run
 
 

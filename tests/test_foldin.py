@@ -251,8 +251,8 @@ def test_the_command_line(tmp_path):
     [
         ("i3\n", ["--users", "u.csv"], "--users names users of the run, --history brings new ones"),
         ("x\ny\n", [], "h.csv: not one of its items is among the 30 items of"),
-        ("user,item\nann,x\nbob,i1\n", [], "h.csv: user 'ann' has no item among the 30 items of"),
-        ("user,thing\nann,x\n", [], "h.csv: has no column 'item'"),
+        ("x\ni1\n", ["--unknown", "fail"], "h.csv: item 'x' is not among the 30 items of"),
+        ("user,thing\nann,x\n", [], "h.csv: no column of `user`, `thing` is known as the item"),
         ("\n", [], "h.csv: "),
     ],
 )

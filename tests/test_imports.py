@@ -12,13 +12,14 @@ ROOT = Path(__file__).parents[1] / "jaxrec"
 FILES = sorted(ROOT.rglob("*.py"))
 
 # What each room may import of ours; the rooms that everyone may use come first.
-EVERYONE = {"errors", "config", "files", "_packages"}
+EVERYONE = {"errors", "config", "files", "forks", "_packages"}
 MAY = {
     "errors": set(),
     "config": set(),
     "plan": set(),
     "hosts": set(),
     "files": set(),
+    "forks": set(),
     "_packages": set(),
     "presets": set(),
     "data": set(),
@@ -36,7 +37,7 @@ MAY = {
     "compilation": {"runfolder"},
     "log": {"runfolder"},
     "foldin": {"data"},
-    "lists": set(),
+    "lists": {"data"},
     "recommend": {"data", "evaluate", "runfolder", "foldin"},
     "export": {"runfolder", "recommend"},
     "report": {"data", "evaluate", "runfolder", "presets", "doctor"},
@@ -44,7 +45,7 @@ MAY = {
     "train": {
         *("plan", "hosts", "randomness"),
         *("data", "graph", "models", "losses", "negatives", "optim", "rowwise", "evaluate"),
-        *("parted", "log", "runfolder", "report", "presets", "hashing", "doctor"),
+        *("parted", "log", "runfolder", "report", "presets", "hashing", "doctor", "lists"),
     },
     "cli": {
         "plan",

@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_run import write_embeddings, write_item_run
+from made_run import write_embeddings, write_item_run, write_seen
+from processes import environment
 
 from jaxrec import recommend as module
 from jaxrec.data import synthetic_items
@@ -113,6 +114,69 @@ def test_similar_users(rec: Recommender) -> None:
     assert frame.row(0)[:3] == ("u0", "u2", 1)
 
 
+HELD = [[3], [0], []]
+
+
+@pytest.fixture
+def split_rec(tmp_path: Path) -> Recommender:
+    """As ``rec``, with test pairs, a user and an item that training has not learnt."""
+    user, item = np.vstack([USER, [[9, 9]]]), np.vstack([ITEM, [[9, 9]]])
+    run = write_embeddings(tmp_path / "split", user, item, [*SEEN, []])
+    return Recommender.load(
+        write_seen(run, [*SEEN, []], [*HELD, [1]], [True] * 3 + [False], [True] * 5 + [False])
+    )
+
+
+def test_what_was_held_out_is_left_out_unless_it_is_kept(
+    split_rec: Recommender, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert items(split_rec.recommend("u0")) == ["i0", "i2", "i4"]
+    assert "held out" not in capsys.readouterr().err
+    assert items(split_rec.recommend("u0", held_out="keep")) == ["i0", "i3", "i2", "i4"]
+    assert "3 pairs that were held out as test are ranked again" in capsys.readouterr().err
+    assert items(split_rec.recommend("u0", include_seen=True))[:2] == ["i1", "i0"]
+    whole = pl.concat(split_rec.recommend_all(held_out="keep"))
+    assert whole.equals(split_rec.recommend(split_rec.user_ids, held_out="keep"))
+
+
+def test_what_training_has_not_learnt_is_neither_served_nor_recommended(
+    split_rec: Recommender, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = split_rec.recommend(["u3", "u1"])
+    assert frame.filter(user="u3").rows() == [
+        ("u3", "i0", 1, 1.0),
+        ("u3", "i2", 2, 1.0),
+        ("u3", "i3", 3, 0.0),
+        ("u3", "i4", 4, 0.0),
+    ]  # by the users who have an item, without i1, which was held out
+    assert frame.filter(user="u1").equals(split_rec.recommend("u1"))
+    said = capsys.readouterr().err
+    assert "1 of 6 items have no train pair" in said
+    assert "1 of 2 users have no train pair and no learnt vector, the first is 'u3'" in said
+    assert "i5" not in items(pl.concat(split_rec.recommend_all(include_seen=True)))
+    assert "i5" not in items(split_rec.similar_items("i0", k=9), "similar")
+    assert "u3" not in items(split_rec.similar_users("u0", k=9), "similar")
+    assert "i5" not in items(split_rec.recommend_history(["i0"], k=9))
+    with pytest.raises(InputError, match="item 'i5' is in no train pair"):
+        split_rec.similar_items("i5")
+    with pytest.raises(InputError, match="not one of its items is among the 5 items"):
+        split_rec.recommend_history(["i5"])
+
+
+def test_a_run_of_an_old_version_says_that_it_lacks_what_was_held_out(
+    rec: Recommender, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run" / "seen.npz"
+    with np.load(path) as stored:
+        np.savez(path, indptr=stored["indptr"], indices=stored["indices"])
+    old = Recommender.load(tmp_path / "run")
+    assert items(old.recommend("u0")) == ["i0", "i2"]  # nobody has i3 and i4
+    old.recommend("u0")
+    said = capsys.readouterr().err
+    assert said.count("written by an older version, without what was held out as test") == 1
+    assert said.count("2 of 5 items have no train pair") == 1
+
+
 def test_embeddings_by_id(rec: Recommender) -> None:
     np.testing.assert_array_equal(rec.item_embedding(["i3", "i0"]), ITEM[[3, 0]])
     np.testing.assert_array_equal(rec.user_embedding("u1"), USER[[1]])
@@ -138,11 +202,38 @@ def test_equals_a_stable_sort(seed: int, include_seen: bool, k: int) -> None:
 
 def test_unknown_ids_are_named_with_the_nearest(rec: Recommender) -> None:
     with pytest.raises(InputError, match=r"item 'i33' is not among the 5 items.*mean 'i3'\?"):
-        rec.recommend(["u0"], deny=["i33"])
+        rec.recommend(["u0"], deny=["i33"], unknown="fail")
     with pytest.raises(InputError, match=r"user 'nobody' is .*run, nor are 1 more of those given$"):
-        rec.recommend(["u0", "nobody", "xxxxx"])
+        rec.recommend(["u0", "nobody", "xxxxx"], unknown="fail")
     with pytest.raises(InputError, match="k must be at least 1, not 0"):
         rec.recommend("u0", k=0)
+
+
+def test_unknown_ids_are_skipped_and_counted(
+    rec: Recommender, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain = rec.recommend(["u2", "u0"], deny=["i0"])
+    assert capsys.readouterr().err == ""
+    assert rec.recommend(["u2", "nobody", "u0"], deny=["gone", "i0"]).equals(plain)
+    users, items_ = sorted(capsys.readouterr().err.splitlines(), reverse=True)
+    assert "skipped 1 of 3 users" in users
+    assert "'nobody'" in users
+    assert "skipped 1 of 2 items to deny" in items_
+    assert "'gone'" in items_
+    assert rec.recommend(["u0"], deny=["gone"]).equals(rec.recommend(["u0"]))
+    assert items(rec.recommend("u0", allow=["gone", "i3"])) == ["i3"]
+    near = rec.similar_items(["gone", "i0"], k=1)
+    assert near.row(0)[:2] == ("i0", "i1")
+    for ask in (
+        lambda: rec.recommend(["nobody", "noone"]),
+        lambda: rec.recommend("u0", allow=["gone"]),
+        lambda: rec.similar_items("gone"),
+        lambda: rec.similar_items(["i0", "gone"], unknown="fail"),
+        lambda: list(rec.recommend_all(deny=["gone"], unknown="fail")),
+        lambda: rec.recommend_history(["i0", "gone"], unknown="fail"),
+    ):
+        with pytest.raises(InputError, match=r"(?:'gone'|'nobody') is not among the"):
+            ask()
 
 
 def test_hints_in_a_large_table(rec: Recommender, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,8 +342,13 @@ def test_of_items_alone_neighbours_leave_out_what_has_not_been_learnt(tmp_path: 
     assert len(near) == 60 - 1 - 2
     assert not {"i01", "i04", "i08"} & set(items(near, "similar"))
     assert items(near, "similar")[-1] == "i06"
-    with pytest.raises(InputError, match="item 'i08' is in no train pair"):
-        rec.similar_items(["i01", "i08"])
+    assert rec.similar_items(["i01", "i08"], k=60).equals(near)
+    for ask in (
+        lambda: rec.similar_items(["i01", "i08"], unknown="fail"),
+        lambda: rec.similar_items(["i04", "i08"]),
+    ):
+        with pytest.raises(InputError, match=r"item 'i0[48]' is in no train pair"):
+            ask()
 
 
 def test_of_items_alone_there_is_nothing_for_users(tmp_path: Path) -> None:
@@ -271,3 +367,45 @@ def test_of_items_alone_there_is_nothing_for_users(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="a model of items, which knows no users"):
             ask()
     assert rec.item_embedding("i02").shape == (1, 2)
+
+
+_FORKING = """
+import os, signal, sys
+import jax, jax.numpy as jnp
+import jaxrec
+
+rec = jaxrec.Recommender.load(sys.argv[1])
+
+def child(ask):
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)  # a child that waits for ever is killed, and its status says so
+        try:
+            print(ask()["item"].to_list(), flush=True)
+        except jaxrec.InputError as e:
+            print(e, flush=True)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+child(lambda: rec.recommend("u0", k=2))
+if "ranked" in sys.argv:
+    rec.recommend("u0")
+else:
+    jnp.zeros(3).block_until_ready()  # JAX of the program's own, without a word from jaxrec
+child(lambda: rec.recommend("u0", k=2))
+child(lambda: rec.similar_items("i0"))
+child(lambda: rec.recommend_history(["i0"]))
+print(rec.recommend("u0", k=2)["item"].to_list())
+"""
+
+
+@pytest.mark.parametrize("begun", ["ranked", "other"])
+def test_a_child_forked_after_jax_began_is_told_so(tmp_path: Path, begun: str) -> None:
+    run = write_embeddings(tmp_path / "run", USER, ITEM, SEEN)
+    command = [sys.executable, "-W", "ignore", "-c", _FORKING, str(run), begun]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert done.returncode == 0, done.stderr
+    before, *after, parent = done.stdout.splitlines()
+    assert before == parent == "['i0', 'i3']"
+    assert len(after) == 3
+    assert all("was forked from process" in line and "spawn" in line for line in after)

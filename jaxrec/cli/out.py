@@ -58,18 +58,22 @@ class Recommend:
     out: str
     """Where to: .parquet, .csv, .tsv or .jsonl."""
     users: str | None = None
-    """File with a user id a line (or a `user` column); everyone by default."""
+    """File with a user id a line, or a table with a column of users; everyone by default."""
     history: str | None = None
-    """For users that the run has not met: file with an item id a line (or an `item` column), of
-    one; with columns `user` and `item`, of many."""
+    """For users that the run has not met: file with an item id a line, or a table with a column of
+    items, of one; with a column of users too, of many."""
     k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 20
     """Items a user."""
     include_seen: bool = False
-    """Also items that the user had in train and validation, or in the history."""
+    """Also items that the user has in the data, or in the history."""
+    held_out: Literal["drop", "keep"] = "drop"
+    """keep: rank again what users have in the test part alone."""
     allow: str | None = None
     """File of item ids: only these."""
     deny: str | None = None
     """File of item ids: never these."""
+    unknown: Literal["skip", "fail"] = "skip"
+    """Ids that the run does not know: skip and count them, or fail."""
 
 
 def recommend(args: list[str]) -> None:
@@ -81,20 +85,25 @@ def recommend(args: list[str]) -> None:
     from jaxrec.recommend import Recommender
 
     users = None if made.users is None else read_ids(made.users, "user")
-    items = {name: getattr(made, name) for name in ("allow", "deny")}
-    lists = {name: read_ids(path, "item") for name, path in items.items() if path is not None}
+    allow = None if made.allow is None else read_ids(made.allow, "item")
+    deny = None if made.deny is None else read_ids(made.deny, "item", may_be_empty=True)
     recommender = Recommender.load(made.run)
     own_process()
-    options = {"k": made.k, "include_seen": made.include_seen, **lists}
+    options = {"k": made.k, "include_seen": made.include_seen, "unknown": made.unknown}
+    options |= {"allow": allow, "deny": deny}
     if made.history is not None:
+        if made.held_out != "drop":
+            raise InputError("--held-out is of users of the run, and --history brings new ones")
         history = read_history(made.history)
-        write(recommender.recommend_history(history, source=made.history, **options), made.out)
-        users = history["user"].unique() if "user" in history.columns else ["history"]
+        frame = recommender.recommend_history(history, source=made.history, **options)
     elif users is None:
-        write(recommender.recommend_all(**options), made.out)
+        write(recommender.recommend_all(held_out=made.held_out, **options), made.out)
+        print(f"{made.out}: {len(recommender.user_ids):,} users")
+        return
     else:
-        write(recommender.recommend(users, **options), made.out)
-    print(f"{made.out}: {len(recommender.user_ids if users is None else users):,} users")
+        frame = recommender.recommend(users, held_out=made.held_out, **options)
+    write(frame, made.out)
+    print(f"{made.out}: {frame['user'].n_unique():,} users")
 
 
 @dataclass(frozen=True)
@@ -107,6 +116,8 @@ class Similar:
     """Item ids."""
     k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 10
     """Neighbours an item."""
+    unknown: Literal["skip", "fail"] = "skip"
+    """Items that the run does not know: skip and count them, or fail."""
 
 
 def similar(args: list[str]) -> None:
@@ -116,7 +127,7 @@ def similar(args: list[str]) -> None:
 
     recommender = Recommender.load(made.run)
     own_process()
-    frame = recommender.similar_items(made.items, k=made.k)
+    frame = recommender.similar_items(made.items, k=made.k, unknown=made.unknown)
     print("item\tsimilar\trank\tscore")
     for row in frame.iter_rows():
         print(*row[:3], f"{row[3]:.4f}", sep="\t")
@@ -135,6 +146,8 @@ class Embed:
     """Where to: .parquet or .jsonl."""
     edges: str | None = None
     """Table with columns user and item: pairs of the new items with users of the run."""
+    unknown: Literal["skip", "fail"] = "skip"
+    """Pairs of users or items that are not there: skip and count them, or fail."""
     data: str | None = None
     """Where the data is now, if it moved."""
 
@@ -148,7 +161,9 @@ def embed(args: list[str]) -> None:
     from jaxrec.train.embed import embed as embeddings
 
     own_process()
-    frame = embeddings(made.run, made.new_items, edges=made.edges, data=made.data)
+    frame = embeddings(
+        made.run, made.new_items, edges=made.edges, data=made.data, unknown=made.unknown
+    )
     write(frame, made.out)
     print(f"{made.out}: {len(frame):,} items")
 

@@ -52,6 +52,13 @@ class Csr(NamedTuple):
         index = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], degree)
         return Csr(indptr.astype(np.int32), self.indices[index])
 
+    def only(self, user_U: np.ndarray, item_I: np.ndarray) -> "Csr":
+        """The pairs of some users with some items, given as masks; as many rows."""
+        user = np.repeat(np.arange(len(self.degree)), self.degree)
+        kept = user_U[user] & item_I[self.indices]
+        degree_U = np.bincount(user[kept], minlength=len(self.degree))
+        return Csr(np.append(0, np.cumsum(degree_U)).astype(np.int32), self.indices[kept])
+
     def item_counts(self, n_items: int) -> np.ndarray:
         """Users an item, [I] int64."""
         return np.bincount(self.indices, minlength=n_items)
@@ -64,6 +71,25 @@ def items_by_user(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int
         user, item = np.divmod(distinct(key), max(n_items, 1))
     indptr = np.append(0, np.cumsum(np.bincount(user, minlength=n_users)))
     return Csr(indptr.astype(np.int32), np.array(item, np.int32))
+
+
+class Joined(NamedTuple):
+    """The items of any of several, put together for the users that are asked for alone."""
+
+    rows: tuple[Csr, ...]
+
+    @property
+    def degree(self) -> np.ndarray:
+        """Items a user, [U]; one that several have counts for each."""
+        return np.sum([csr.degree for csr in self.rows], axis=0)
+
+    def take(self, user_n: np.ndarray) -> Csr:
+        """The rows at ``user_n``; -1 is an empty row."""
+        return union(*(csr.take(user_n) for csr in self.rows))
+
+    def item_counts(self, n_items: int) -> np.ndarray:
+        """Users an item, [I] int64; one that several have counts for each."""
+        return np.sum([csr.item_counts(n_items) for csr in self.rows], axis=0)
 
 
 def union(*rows: Csr) -> Csr:

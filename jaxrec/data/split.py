@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrec.config import FilterConfig, SplitConfig
-from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset, Exposed
+from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Csr, Dataset, Exposed
 from jaxrec.errors import InputError
 
 
@@ -137,6 +137,36 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
         user_features=data.user_features and data.user_features.take(users),
         item_features=data.item_features and data.item_features.take(items),
     )
+
+
+def filtered(data: Dataset, left: Dataset, *parts: Csr) -> Csr | None:
+    """Items by user, in the rows of ``left``, of the pairs of ``data`` that are in no part.
+
+    Those are the pairs that a filter left out, of users and items of which others are left; None
+    where there are none.
+
+    Args:
+      data: all pairs.
+      left: has the id tables of what the filters left.
+      parts: items by user of what the filters left.
+    """
+    users = _rows_in(left.user_ids, data.user_ids)
+    items = _rows_in(left.item_ids, data.item_ids)
+    user, item, n_items = users[data.user], items[data.item], max(left.n_items, 1)
+    key = (user * n_items + item)[(user >= 0) & (item >= 0)]
+    had = [np.repeat(np.arange(left.n_users), p.degree) * n_items + p.indices for p in parts]
+    key = np.setdiff1d(key, np.concatenate([np.zeros(0, np.int64), *had]))
+    if not len(key):
+        return None
+    indptr = np.searchsorted(key // n_items, np.arange(left.n_users + 1))
+    return Csr(indptr.astype(np.int32), (key % n_items).astype(np.int32))
+
+
+def _rows_in(ids: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """The row of each asked id among ``ids``; -1 where it is not there. int64."""
+    order = np.argsort(ids)
+    row = order[np.searchsorted(ids, asked, sorter=order).clip(max=len(ids) - 1)]
+    return np.where(ids[row] == asked, row, -1).astype(np.int64)
 
 
 def _counts(column: np.ndarray, keep: np.ndarray) -> np.ndarray:

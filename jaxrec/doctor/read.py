@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec import config as configs
+from jaxrec import forks
 from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
@@ -77,6 +78,7 @@ def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
       InputError: no run folder and no such file; nothing in it to look at; ids that do not fit.
     """
     sound.refuse_foreign(data)
+    forks.check()
     path = Path(path)
     if path.is_dir():
         if data is not None:

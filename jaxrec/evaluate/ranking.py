@@ -1,8 +1,8 @@
 """Full ranking: every user against all items, seen items masked, ties to the lower item id.
 
 :func:`rank_block` is the whole of an evaluation for one block of users on one device: a plain
-function, mapped by ``jax.pmap`` in :class:`Evaluator` and as well by ``jax.shard_map``. Nothing
-here is as large as users times items, and nothing loops over users.
+function, which ``jax.shard_map`` maps; :class:`Evaluator` maps its two halves by ``jax.pmap``.
+Nothing here is as large as users times items, and nothing loops over users.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +36,7 @@ from jaxrec.evaluate.topk import (
     empty_csr,
     nan_error,
     placed,
+    power_of_two,
     rank,
     rank_from_host,
     top_k,
@@ -103,10 +104,11 @@ def judge(
     block: Block,
     over: str | None = None,
 ) -> tuple[Int[Array, "I"], BlockResult]:
-    """What :func:`rank_block` gives, of lists that are there already.
+    """What :func:`rank_block` gives, of lists that are there already, at least as long as needed.
 
     With ``over``, an axis of a mesh: a device of it has the relevant items of its part alone.
     """
+    ranked = ranked._replace(item_BK=ranked.item_BK[:, : max(ks)])
     n_relevant_B = jnp.diff(block.relevant.indptr_)
     relevant = DeviceCsr(jnp.asarray(block.relevant.indptr_), jnp.asarray(block.relevant.index_M))
     row_B = jnp.arange(len(n_relevant_B), dtype=jnp.int32)
@@ -141,16 +143,13 @@ class Breakdown(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def _mapped(fn: ScoreFn, ks: tuple[int, ...], devices: tuple[Any, ...]) -> Callable:
+def _mapped(fn: ScoreFn, k: int, devices: tuple[Any, ...]) -> Callable:
     # The axis has the name of the Evaluator's mesh: so pmap hands back arrays of the very
     # sharding that the Evaluator puts in, and the second call finds the first one's compilation.
-    return jax.pmap(
-        partial(rank_block, fn, ks),
-        axis_name=AXIS,
-        in_axes=(0, None, 0, None),
-        devices=devices,
-        donate_argnums=(0,),
-    )
+    def body(params: Any, block: Block, allowed_I: Array | None) -> Ranked:
+        return rank(fn, k, params, jnp.asarray(block.user_B), block.seen, allowed_I)
+
+    return jax.pmap(body, axis_name=AXIS, in_axes=(None, 0, None), devices=devices)
 
 
 @lru_cache(maxsize=64)
@@ -228,17 +227,24 @@ class Evaluator:
 
     def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
         """What ranks a block on each device, and the scorer's parameters there."""
+        # One program ranks for many cut-offs, and a small one judges by those that are asked for.
+        longest = min(power_of_two(max(self.ks)), self.n_items)
+        judged = _judged(self.ks, self._devices)
         if scorer.fn is from_host:
-            return self._rank_from_host, scorer.params
-        return _mapped(scorer.fn, self.ks, self._devices), self._put(scorer.params)
 
-    def _rank_from_host(
-        self, best_rank: Array, params: Any, block: Block, allowed_I: Array | None
-    ) -> tuple[Array, BlockResult]:
-        user_SB = np.asarray(block.user_B)
-        how = block.seen, allowed_I, self._devices
-        ranked = rank_from_host(max(self.ks), params, user_SB, *how)
-        return _judged(self.ks, self._devices)(best_rank, ranked, block)
+            def ranked(params: Any, block: Block, allowed_I: Array | None) -> Ranked:
+                user_SB = np.asarray(block.user_B)
+                how = block.seen, allowed_I, self._devices
+                return rank_from_host(longest, params, user_SB, *how)
+        else:
+            ranked = _mapped(scorer.fn, longest, self._devices)
+
+        def step(
+            best_rank: Array, params: Any, block: Block, allowed_I: Array | None
+        ) -> tuple[Array, BlockResult]:
+            return judged(best_rank, ranked(params, block, allowed_I), block)
+
+        return step, scorer.params if scorer.fn is from_host else self._put(scorer.params)
 
     def _least(self, best_rank: Array) -> np.ndarray:
         """Each item's best rank on any device, [I]."""

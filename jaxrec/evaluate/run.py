@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec import config as configs
+from jaxrec import forks
 from jaxrec.config import Config
 from jaxrec.data import sound
 from jaxrec.data.dataset import Counted, Dataset
@@ -135,6 +136,7 @@ def evaluate(
     Raises:
       InputError: no finished run, data that differs, or no such held-out pairs.
     """
+    forks.check()
     configs.check_cutoffs(ks)
     sound.refuse_foreign(data, Dataset, ItemGraph)
     run = check_run(run)

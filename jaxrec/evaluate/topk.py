@@ -230,6 +230,11 @@ def block_size(n_items: int, users_a_device: int, device: Any) -> int:
     return max(min(fitting, users_a_device), 1)
 
 
+def power_of_two(n: int) -> int:
+    """The least power of two that is no less than ``n``."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
 def row_width(longest: int) -> int:
     """The width of :class:`Rows` of which the longest holds so many: a power of two."""
     return 1 << longest.bit_length()
@@ -318,13 +323,16 @@ _rank_jit = jax.jit(rank, static_argnums=(0, 1))
 def top_k(
     scorer: Scorer,
     users: np.ndarray,
-    seen: Csr | None,
+    seen: ItemsByUser | None,
     k: int,
     *,
     allowed: np.ndarray | None = None,
     block: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best items of each user, best first, ties to the lower id.
+
+    What is compiled has room for a power of two of users and of items a list, and a mask of items
+    whether there is one or not, so that a server does not compile anew for each request.
 
     Args:
       scorer: what ranks.
@@ -345,26 +353,30 @@ def top_k(
     score_nk = np.full((n_users, k), -np.inf, np.float32)
     if n_users == 0:
         return item_nk, score_nk
-    size = block or block_size(scorer.n_items, n_users, jax.local_devices()[0])
-    padding = -n_users % size
-    users_SB = np.pad(users.astype(np.int32), (0, padding), mode="edge").reshape(-1, size)
+    room = power_of_two(n_users)
+    size = block or block_size(scorer.n_items, room, jax.local_devices()[0])
+    users_SB = np.pad(users.astype(np.int32), (0, -n_users % size), constant_values=-1)
+    users_SB = users_SB.reshape(-1, size)
     seen = empty_csr(int(users.max()) + 1) if seen is None else seen
-    allowed_I = None if allowed is None else jnp.asarray(allowed)
+    allowed = np.ones(scorer.n_items, bool) if allowed is None else allowed
+    allowed_I, longest = jnp.asarray(allowed), min(power_of_two(k), scorer.n_items)
     nan_users = 0
     for start, user_B, rows in zip(
         range(0, n_users, size), users_SB, block_rows(seen, users_SB), strict=True
     ):
+        user_B = np.maximum(user_B, 0)  # padding is ranked as some user, and dropped
         if scorer.fn is from_host:
             rows_1 = jax.tree.map(lambda x: x[None], rows)
             device = tuple(jax.local_devices()[:1])
-            ranked = rank_from_host(k, scorer.params, user_B[None], rows_1, allowed, device)
+            ranked = rank_from_host(longest, scorer.params, user_B[None], rows_1, allowed, device)
             result = jax.tree.map(lambda x: x[0], jax.device_get(ranked))
         else:
-            result = _rank_jit(scorer.fn, k, scorer.params, user_B, rows, allowed_I)
+            result = _rank_jit(scorer.fn, longest, scorer.params, user_B, rows, allowed_I)
         item_BK, score_BK, nan_B = jax.device_get(result)
         here = min(size, n_users - start)
-        item_nk[start : start + here, : item_BK.shape[1]] = item_BK[:here]
-        score_nk[start : start + here, : item_BK.shape[1]] = score_BK[:here]
+        width = min(k, item_BK.shape[1])
+        item_nk[start : start + here, :width] = item_BK[:here, :width]
+        score_nk[start : start + here, :width] = score_BK[:here, :width]
         nan_users += int(nan_B[:here].sum())
     if nan_users:
         raise nan_error(nan_users)

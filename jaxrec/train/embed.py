@@ -1,6 +1,8 @@
 """Items that were not there in training, embedded by a trained inductive model."""
 
+import sys
 from pathlib import Path
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from jaxrec import config as configs
+from jaxrec import forks
 from jaxrec.config import FEATURED, Config
 from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
@@ -21,6 +24,7 @@ from jaxrec.errors import InputError, nearest
 from jaxrec.evaluate.run import load_data, parts
 from jaxrec.graph.bipartite import rating_levels
 from jaxrec.graph.csr import DeviceCsr
+from jaxrec.lists import read_pairs
 from jaxrec.models import InductiveEncoder, NewEdges
 from jaxrec.models.nodes import unit_rows
 from jaxrec.runfolder import check_run, read_parameters
@@ -35,6 +39,7 @@ def embed(
     *,
     edges: str | Path | None = None,
     data: Dataset | str | Path | None = None,
+    unknown: Literal["skip", "fail"] = "skip",
 ) -> pl.DataFrame:
     """Embeddings of new items, in the space of the run's users and items.
 
@@ -45,6 +50,8 @@ def embed(
       edges: a table with columns user and item (and rating, where the model tells rating levels
         apart): pairs of the new items with the run's users. Items may have none.
       data: where the run's data is now, if it moved.
+      unknown: "skip" skips pairs of users that the run does not know, and of items that are none of
+        the new ones, and counts them on stderr; "fail" refuses them.
 
     Returns:
       A row an item: id and embedding, in the order of the file. Of a model of items the embedding
@@ -56,6 +63,7 @@ def embed(
     sound.refuse_foreign(new_items, option="new_items")
     sound.refuse_foreign(edges, option="edges")
     sound.refuse_foreign(data, Dataset)
+    forks.check()
     run = check_run(run)
     config = configs.load(run / "config.json")
     if config.model.over_items:
@@ -76,7 +84,7 @@ def embed(
     x = jax.tree.map(jnp.asarray, encode(features, problem.takes.item))
     model = problem.model(parameters)
     assert isinstance(model, InductiveEncoder)
-    near = _edges(edges, names, splits, problem)
+    near = _edges(edges, names, splits, problem, unknown)
     emb_nD = model.embed_items(problem.data.graph, x, near, walk_key(problem.data.key))
     if config.model.score == "cosine":
         emb_nD = unit_rows(emb_nD)
@@ -110,15 +118,19 @@ def _refuse_ids(run: Path, config: Config) -> None:
         )
 
 
-def _edges(path: str | Path | None, names: pl.Series, splits: Splits, problem: Problem) -> NewEdges:
+def _edges(
+    path: str | Path | None, names: pl.Series, splits: Splits, problem: Problem, unknown: str
+) -> NewEdges:
     """The pairs of a file as rows of the graph."""
     if path is None:
         nothing = jnp.zeros(0, jnp.int32)
         return NewEdges(DeviceCsr(jnp.zeros(len(names) + 1, jnp.int32), nothing), nothing)
     pairs = _read_pairs(Path(path), with_ratings=problem.takes.levels > 1)
     users = pl.Series(np.asarray(splits.train.user_ids).astype(str))
-    user_E = _rows(pairs["user"], users, path, "user", "of the run")
-    item_E = _rows(pairs["item"], names, path, "item", "of the new ones")
+    user_E = _rows(pairs["user"], users, path, "user", "of the run", unknown)
+    item_E = _rows(pairs["item"], names, path, "item", "of the new ones", unknown)
+    there = (user_E >= 0) & (item_E >= 0)
+    pairs, user_E, item_E = pairs.filter(pl.Series(there)), user_E[there], item_E[there]
     level_E = np.zeros(len(pairs), np.int32)
     if problem.takes.levels > 1:
         values, _ = rating_levels(splits.train)
@@ -134,19 +146,9 @@ def _edges(path: str | Path | None, names: pl.Series, splits: Splits, problem: P
 
 
 def _read_pairs(path: Path, *, with_ratings: bool) -> pl.DataFrame:
-    try:
-        if path.suffix == ".parquet":
-            frame = pl.read_parquet(path)
-        else:
-            separator = "\t" if path.suffix == ".tsv" else ","
-            frame = pl.read_csv(path, separator=separator, infer_schema=False)
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
-        raise InputError(f"{path}: no readable table of pairs (user, item)") from e
-    needed = ["user", "item", *(["rating"] if with_ratings else [])]
-    for name in needed:
-        if name not in frame.columns:
-            raise InputError(f"{path}: has no column {name!r}; the columns are {frame.columns}")
-    ratings = [pl.col(name).cast(pl.Float32) for name in needed[2:]]
+    needed = ["rating"] if with_ratings else []
+    frame = read_pairs(path, *needed)
+    ratings = [pl.col(name).cast(pl.Float32) for name in needed]
     try:
         frame = frame.select(pl.col("user", "item").cast(pl.String), *ratings)
     except pl.exceptions.PolarsError as e:
@@ -156,10 +158,15 @@ def _read_pairs(path: Path, *, with_ratings: bool) -> pl.DataFrame:
 
 
 def _rows(
-    asked: pl.Series, known: pl.Series, path: str | Path, kind: str, where: str
+    asked: pl.Series, known: pl.Series, path: str | Path, kind: str, where: str, unknown: str
 ) -> np.ndarray:
+    """Rows of ids, -1 of those that are skipped."""
     found = rows_of(asked, known)
-    if (found < 0).any():
-        name = asked[int(np.argmax(found < 0))]
-        raise InputError(f"{path}: {kind} {name!r} is none {where}{nearest(name, known)}")
+    lost = found < 0
+    if lost.any():
+        name = asked[int(np.argmax(lost))]
+        if unknown == "fail" or lost.all():
+            raise InputError(f"{path}: {kind} {name!r} is none {where}{nearest(name, known)}")
+        said = f"skipped {int(lost.sum()):,} pairs, whose {kind} is none {where}; the first is"
+        print(f"jaxrec: {path}: {said} {name!r}", file=sys.stderr)
     return found

@@ -1,7 +1,7 @@
 """A run on a data set in parts: a process reads those of its own devices, and no others."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from jaxrec import hosts
 from jaxrec.config import Config, FilterConfig, SplitConfig
-from jaxrec.data.dataset import ItemsByUser
+from jaxrec.data.dataset import Dataset, ItemsByUser
 from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
 from jaxrec.evaluate.ranking import Evaluator
@@ -140,12 +140,12 @@ class PartedProblem(MeshProblem):
 
         return count
 
-    def write_seen(self, run: Path) -> None:
+    def write_seen(self, run: Path, dataset: Dataset | Parted) -> None:
         """RUN/seen.npz by blocks of users, from the files of all parts: processes that have
         parts to themselves lay copies of what they have seen beside it meanwhile."""
         parted, beside = self.parted, run / ".seen"
         if hosts.several():
-            names = [f"{split}_{name}.npy" for split in SPLITS[:2] for name in ("indptr", "items")]
+            names = [f"{split}_{name}.npy" for split in SPLITS for name in ("indptr", "items")]
             for part in counted_parts(self.mesh):
                 folder = part_folder(part)
                 (beside / folder).mkdir(parents=True, exist_ok=True)
@@ -155,9 +155,14 @@ class PartedProblem(MeshProblem):
         if hosts.first():
             where = beside if hosts.several() else None
             every = replace(parted, own=tuple(range(parted.n_parts)), parts_in=where)
-            rows = every.rows(*SPLITS[:2])
-            indptr = np.append(0, np.cumsum(rows.degree))
-            pieces = {"indptr": (len(indptr), [indptr]), "indices": (int(indptr[-1]), _items(rows))}
+            pieces: dict[str, tuple[int, Iterable[np.ndarray]]] = {}
+            for prefix, splits in (("", SPLITS[:2]), ("test_", SPLITS[2:])):
+                rows = every.rows(*splits)
+                indptr = np.append(0, np.cumsum(rows.degree))
+                pieces[f"{prefix}indptr"] = len(indptr), [indptr]
+                pieces[f"{prefix}indices"] = int(indptr[-1]), _items(rows)
+            for name, has in zip(("learnt_user", "learnt_item"), self.learnt(), strict=True):
+                pieces[name] = len(has), [has]
             write_npz_by_block(run / "seen.npz", pieces, "int32")
             shutil.rmtree(beside, ignore_errors=True)
 

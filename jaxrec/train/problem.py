@@ -15,9 +15,9 @@ from flax import nnx
 from jaxtyping import PRNGKeyArray
 
 from jaxrec import hosts, models, optim, rowwise
-from jaxrec.config import Config
-from jaxrec.data.dataset import Counted, ItemsByUser, union
-from jaxrec.data.split import Splits
+from jaxrec.config import Config, FilterConfig
+from jaxrec.data.dataset import Counted, Dataset, ItemsByUser, union
+from jaxrec.data.split import Splits, filtered
 from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr
 from jaxrec.evaluate.ratings import RatingEvaluator, RatingScale
 from jaxrec.evaluate.run import allowed_items
@@ -27,8 +27,10 @@ from jaxrec.files import write_npz
 from jaxrec.graph.bipartite import Bipartite, rating_levels
 from jaxrec.graph.pagerank import Window
 from jaxrec.graph.spectral import spectral_table
+from jaxrec.parted.stored import Parted
 from jaxrec.randomness import OfParameters, OfPhase, OfSeed, child
 from jaxrec.rowwise import RowOptimizer
+from jaxrec.runfolder import Seen, seen_arrays
 from jaxrec.train import frozen, mistakes, relayout, warm
 from jaxrec.train.cadence import Cadence
 from jaxrec.train.checkpoint import Checkpoints
@@ -36,6 +38,7 @@ from jaxrec.train.draw import Batch
 from jaxrec.train.examine import Examiner
 from jaxrec.train.feeder import HostDispatch
 from jaxrec.train.known import counter
+from jaxrec.train.learnt import learnt
 from jaxrec.train.place import FedByHost, OneDevice
 from jaxrec.train.prepare import Inputs, hard_window, inputs, on_host, train_data
 from jaxrec.train.relayout import Rows
@@ -292,10 +295,24 @@ class Problem(OneDevice):
             return validation, train
         return self.splits.test.csr(), union(train, validation)
 
-    def write_seen(self, run: Path) -> None:
-        """RUN/seen.npz: what each user had in train and validation."""
-        if hosts.first():
-            write_npz(run / "seen.npz", union(*(part.csr() for part in self.splits[:2]))._asdict())
+    def learnt(self) -> tuple[np.ndarray, np.ndarray]:
+        """Users [U] and items [I], bool, with a vector that training has made."""
+        return learnt(self.config, self.splits.train, self.takes)
+
+    def write_seen(self, run: Path, dataset: Dataset | Parted) -> None:
+        """RUN/seen.npz: what each user has, by part, and what has been learnt.
+
+        Args:
+          dataset: before filters and split.
+        """
+        if not hosts.first():
+            return
+        known, test = union(*(part.csr() for part in self.splits[:2])), self.splits.test.csr()
+        left_out = None
+        if isinstance(dataset, Dataset) and self.config.filter != FilterConfig():
+            left_out = filtered(dataset, self.splits.train, known, test)
+        user_U, item_I = self.learnt()
+        write_npz(run / "seen.npz", seen_arrays(Seen(known, test, left_out, user_U, item_I)))
 
     @cached_property
     def count_known(self) -> Callable[[Batch], np.ndarray]:

@@ -9,9 +9,11 @@ import numpy as np
 
 from jaxrec import hosts
 from jaxrec.config import Config, shown_cutoff
+from jaxrec.data.dataset import Dataset
 from jaxrec.evaluate.run import always, measure, protocol
 from jaxrec.evaluate.slices import slices
 from jaxrec.files import write_json, write_npz
+from jaxrec.parted.stored import Parted
 from jaxrec.train.loop import Outcome
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
@@ -19,16 +21,20 @@ from jaxrec.train.signals import SignalWatch
 _SAMPLED_BATCHES = 16
 
 
-def write_arrays(run: Path, problem: Problem, outcome: Outcome) -> None:
-    """embeddings.npz and parameters.npz of the chosen parameters, seen.npz with what train and
-    validation held, and features.json: what training knew of the features."""
+def write_arrays(run: Path, problem: Problem, outcome: Outcome, dataset: Dataset | Parted) -> None:
+    """embeddings.npz and parameters.npz of the chosen parameters, seen.npz with what users have,
+    and features.json: what training knew of the features.
+
+    Args:
+      dataset: what the run was given, before filters and split.
+    """
     train = problem.splits.train
     ids = {"user_ids": train.user_ids, "item_ids": train.item_ids}
     embeddings = {name: np.asarray(array).astype(str) for name, array in ids.items()}
     learned = jax.device_get(problem.learned(outcome.state))
     embeddings |= {name: np.asarray(array, np.float32) for name, array in learned.items()}
     parameters = problem.parameters(outcome.state)
-    problem.write_seen(run)
+    problem.write_seen(run, dataset)
     if not hosts.first():
         return
     write_npz(run / "parameters.npz", parameters)

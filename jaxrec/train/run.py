@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import optax
 
 from jaxrec import config as configs
-from jaxrec import hosts, presets
+from jaxrec import forks, hosts, presets
 from jaxrec.config import Config, MeshConfig, lower_is_better
 from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
@@ -83,6 +83,7 @@ def train(
       Interrupted: SIGINT or SIGTERM came; a checkpoint is written.
     """
     sound.refuse_foreign(data, Dataset, ItemGraph)
+    forks.check()
     if config is not None and preset is not None:
         raise InputError("give a config or a preset, not both")
     if config is None or isinstance(config, str):
@@ -164,6 +165,7 @@ def resume(
       RunError, Interrupted: as in :func:`train`.
     """
     sound.refuse_foreign(data, Dataset, ItemGraph)
+    forks.check()
     folder = check_run(run)
     config = configs.load(folder / "config.json")
     if mesh is not None:

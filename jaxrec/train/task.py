@@ -142,7 +142,7 @@ class UserTask:
         return found | {"unread": lines} if found is not None and lines else found
 
     def write(self, folder: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
-        results.write_arrays(folder, problem, outcome)
+        results.write_arrays(folder, problem, outcome, self.dataset)
         results.write_slices(folder, problem, outcome, watch)
 
     def tables(self) -> list[Table]:

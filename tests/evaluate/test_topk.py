@@ -204,3 +204,59 @@ def test_a_sample_of_users_keeps_their_items_and_no_others():
     lower = [np.flatnonzero(of_sample(whole, 20, seed).degree) < 100 for seed in range(50)]
     share = (degree[:100] > 0).sum() / with_items
     assert abs(np.mean(lower) - share) < 0.06
+
+
+def counting(fn, traces: list):
+    """``fn`` under a new name, which notes every compilation: only tracing calls it."""
+
+    def counted(params, user_B):
+        traces.append(len(user_B))
+        return fn(params, user_B)
+
+    return counted
+
+
+def test_one_program_serves_many_numbers_of_users_cut_offs_and_masks(tables):
+    traces: list[int] = []
+    scorer = dot_scorer(tables["user"], tables["item"])
+    scorer = scorer._replace(fn=counting(scorer.fn, traces))
+    seen = csr_of([{u} if u < 5 else set() for u in range(30)])
+    for n_users in (33, 40, 51, 64):
+        for k in (5, 6, 7, 8):
+            for allowed in (None, np.arange(25) % 3 > 0):
+                users = np.arange(n_users) % 30
+                top_k(scorer, users, seen, k, allowed=allowed)
+    assert traces == [64]
+    top_k(scorer, np.arange(65) % 30, seen, 9)
+    assert traces == [64, 128]
+
+
+def test_padded_lists_have_the_bits_of_those_that_are_not():
+    rng = np.random.default_rng(2)
+    item_ID = rng.normal(size=(300, 33)).astype(np.float32)
+    item_ID[rng.permutation(300)[:150]] = item_ID[7]  # ties
+    user_UD = rng.normal(size=(70, 33)).astype(np.float32)
+    scorer = dot_scorer(user_UD, item_ID)
+    seen = csr_of([set(rng.choice(300, rng.integers(0, 290), replace=False)) for _ in range(70)])
+    for n_users, k in ((33, 3), (45, 20), (61, 100), (70, 300)):
+        users = np.arange(n_users, dtype=np.int32)
+        rows = topk.as_rows(seen.take(users), topk.row_width(len(seen.indices)))
+        plain = jax.jit(topk.rank, static_argnums=(0, 1))(scorer.fn, k, scorer.params, users, rows)
+        item_nk, score_nk = top_k(scorer, users, seen, k)
+        np.testing.assert_array_equal(item_nk, plain.item_BK)
+        np.testing.assert_array_equal(score_nk.view(np.int32), plain.score_BK.view(np.int32))
+
+
+def test_other_cut_offs_are_judged_without_another_ranking_program(tables):
+    traces: list[int] = []
+    scorer = dot_scorer(tables["user"], tables["item"])
+    scorer = scorer._replace(fn=counting(scorer.fn, traces))
+    relevant = csr_of([{u % 25, (u + 1) % 25} for u in range(30)])
+    nothing = Csr(np.zeros(31, np.int32), np.zeros(0, np.int32))
+    for ks in ((8,), (5, 7), (2, 6)):
+        found = Evaluator(relevant, nothing, ks, 25)(scorer)
+        assert found is not None
+        lists = top_k(scorer, np.arange(30), None, max(ks))[0]
+        hits = np.mean([len({u % 25, (u + 1) % 25} & set(lists[u])) / 2 for u in range(30)])
+        assert found[f"recall@{max(ks)}"] == pytest.approx(hits, abs=1e-6)
+    assert len(traces) == 1 + 1  # once by the Evaluator, once by top_k

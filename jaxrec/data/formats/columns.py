@@ -331,8 +331,16 @@ def locate_id(header: Sequence[str], role: str) -> int:
 
     It is the first with a common name, else the first.
     """
+    return known_place(header, role) or 0
+
+
+def known_place(header: Sequence[str], role: str) -> int | None:
+    """Place of the column with a common name of a role, from 0; None where there is none.
+
+    Of several such names the one that is most clearly of the role counts.
+    """
     plain = [_plain(name) for name in header]
-    return next((n for n, name in enumerate(plain) if name in _GUESSES[role].split()), 0)
+    return next((plain.index(guess) for guess in _GUESSES[role].split() if guess in plain), None)
 
 
 def _plain(name: str) -> str:
