@@ -329,7 +329,7 @@ def names_pairs(header: Sequence[str]) -> bool:
 def locate_id(header: Sequence[str], role: str) -> int:
     """Place of the column that holds the ids of a table keyed by user or item, from 0.
 
-    It is the first with a common name, else the first.
+    It is that of :func:`known_place`, else the first.
     """
     return known_place(header, role) or 0
 
