@@ -8,6 +8,7 @@ it is UTC.
 Source: ISO 8601:2019 (calendar dates, basic and extended format); RFC 3339, section 5.6.
 """
 
+import re
 from typing import NamedTuple
 
 import polars as pl
@@ -24,6 +25,7 @@ _CTIME = (
     r"^[A-Z][a-z]{2} ([A-Z][a-z]{2}) ([ \d]\d) (\d{2}:\d{2}:\d{2})"
     r"(?: ([+-]\d{4}|UTC|GMT))? (\d{4})$"
 )
+_LIKELY = re.compile(r"^\d{4}[-/]\d\d|^\d{8}[Tt]\d|^[A-Z][a-z]{2} [A-Z]")
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _ZONED = rf"[\d]{_ZONE}$|^[A-Z].* (?:[+-]\d{{4}}|UTC|GMT) "
 _DATE = "%Y-%m-%d"
@@ -64,6 +66,8 @@ def parse(text: str) -> float:
 
 def is_moment(text: str) -> bool:
     """Whether the text is a moment in one of the known forms."""
+    if _LIKELY.search(text) is None:
+        return False
     return of_texts(pl.Series([text], dtype=pl.String)).seconds[0] is not None
 
 
@@ -128,12 +132,15 @@ def _is_bare(text: pl.Expr) -> pl.Expr:
     return (text.str.len_bytes() > 10) & ~text.str.contains(_ZONED)
 
 
-def scaled(number: pl.Expr) -> pl.Expr:
+def scaled(numbers: pl.Series) -> pl.Series:
     """Numbers as seconds, where they can only be finer units of the time since 1970."""
-    made = number
+    greatest = numbers.max()
+    if not isinstance(greatest, float) or greatest < _UNITS[0][0]:
+        return numbers
+    made = number = pl.col(numbers.name)
     for low, high, unit in _UNITS:
         made = pl.when((number >= low) & (number < high)).then(number / unit).otherwise(made)
-    return made
+    return numbers.to_frame().select(made.alias(numbers.name)).to_series()
 
 
 def _of_basic(text: pl.Expr) -> pl.Expr:

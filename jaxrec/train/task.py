@@ -109,7 +109,7 @@ class UserTask:
             f"{train.n_items:,} items; {sizes}, {splits.test.n_edges:,} test pairs; "
             f"seed {config.seed}; {jax.default_backend()}"
         )
-        lines = [line, *unread(config, splits)]
+        lines = [line, *self.dataset.reading, *unread(config, splits)]
         if self._frozen is None:
             return lines
         return [*lines, frozen.describe(self._frozen, config, train)]

@@ -295,12 +295,12 @@ def _kind(rows: Sequence[Sequence[str]], place: int) -> str:
     cells = [row[place] for row in rows if place < len(row) and row[place]]
     if not all(map(is_number, cells)):
         return "dates" if all(map(times.is_moment, cells)) else "texts"
-    numbers = pl.DataFrame({"n": [float(cell) for cell in cells]}, schema={"n": pl.Float64})
-    if all(_EPOCH[0] <= n < _EPOCH[1] for n in numbers.select(times.scaled(pl.col("n")))["n"]):
+    numbers = pl.Series("n", [float(cell) for cell in cells], dtype=pl.Float64)
+    if all(_EPOCH[0] <= n < _EPOCH[1] for n in times.scaled(numbers)):
         return "times"
-    if all(n > 1e6 for n in numbers["n"]):
+    if all(n > 1e6 for n in numbers):
         return "large numbers"
-    return "numbers" if all(n.is_integer() for n in numbers["n"]) else "fractions"
+    return "numbers" if all(n.is_integer() for n in numbers) else "fractions"
 
 
 def described(at: Mapping[str, int], width: int, header: Sequence[str] | None) -> str:

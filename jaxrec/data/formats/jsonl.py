@@ -202,8 +202,7 @@ class _Reader:
         self._frames.append(frame)
 
     def _times(self, text: pl.Series) -> pl.Series:
-        number = text.to_frame("t").select(times.scaled(pl.col("t").cast(pl.Float64, strict=False)))
-        found = number.to_series()
+        found = times.scaled(text.cast(pl.Float64, strict=False))
         rest = found.is_null()
         if not rest.any():
             return found

@@ -1,8 +1,8 @@
 """MovieLens in its three layouts: ratings, and the films and users that come beside them."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -62,8 +62,9 @@ def is_fold(path: Path) -> bool:
 
 def _interactions(path: Path, layout: str, text: TextOptions, split: int | None = None) -> Part:
     separator, columns = _RATINGS[layout]
-    options = replace(text, separator=separator, header=layout == "ratings.csv")
-    return tables.delimited(path, columns, None, options=options, quote=False, split=split)
+    options = dataclasses.replace(text, separator=separator, header=layout == "ratings.csv")
+    part = tables.delimited(path, columns, None, options=options, quote=False, split=split)
+    return dataclasses.replace(part, reading="")  # the columns are always these
 
 
 def beside(path: Path, kind: str) -> Path | None:

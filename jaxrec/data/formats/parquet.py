@@ -202,7 +202,7 @@ def _as_numbers(column: pl.Series) -> pl.Series:
     if column.dtype == pl.String and odd.any():
         moments = times.of_texts(column.filter(odd).str.strip_chars())
         numbers = numbers.scatter(odd.arg_true(), moments.seconds)
-    return numbers.to_frame("time").select(times.scaled(pl.col("time"))).to_series()
+    return times.scaled(numbers)
 
 
 def _weights(path: Path, column: pl.Series, weights: dict[str, float], first: int) -> pl.Series:

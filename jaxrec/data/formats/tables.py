@@ -123,11 +123,10 @@ def delimited(
     skipped = head.blank + (head.gap if headed else 0)
     faults = Faults(path, strict=False)
     if options.skip_bad_lines or options.skip_missing_ids:
+        before = layout.skip
         layout = sifted(layout, faults, ids_only=not options.skip_bad_lines)
+        skipped += layout.skip - before
     frame, notes = _parse(layout, rows[headed:], skipped, weights)
-    if frame.is_empty():
-        reason = f" ({faults.first})" if faults.first else ""
-        raise InputError(f"{path}: no line is left{reason}; a file with some is needed")
     if headed:
         _refuse_header_again(layout, frame, rows[0])
     notes["blank lines"] -= faults.count()
@@ -183,6 +182,8 @@ def _parse(
     if layout.dated:
         moments = times.of_texts(frame["time"])
         frame, zoneless = frame.with_columns(moments.seconds.alias("time")), moments.zoneless
+    elif "time" in layout.at:
+        frame = frame.with_columns(times.scaled(frame["time"]))
     counted = survey(layout.source, layout.separator)
     blank, short = (int(frame.drop_in_place(name).sum()) for name in ("blank", "short"))
     lines = frame.height - blank + (layout.skip > skipped)
@@ -245,8 +246,6 @@ def _scan(layout: Layout, weights: dict[str, float], as_text: set[str]) -> pl.Da
             made["weight"] = text.replace_strict(weights, default=None, return_dtype=pl.Float64)
         elif role == "time" and layout.dated:
             made[role] = pl.when(text != "").then(text)
-        elif role == "time":
-            made[role] = times.scaled(text.cast(pl.Float64, strict=False))
         elif role in NUMBERS:
             made[role] = text.cast(pl.Float64, strict=False)
         elif role in as_text:

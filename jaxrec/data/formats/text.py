@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from jaxrec.data import times
 from jaxrec.data.formats.columns import IDS, NUMBERS, is_number, names_required
@@ -86,7 +86,7 @@ class Source(NamedTuple):
     path: Path
     content: bytes | None = None
 
-    def open(self) -> BinaryIO:
+    def open(self) -> io.BufferedIOBase:
         """The text in UTF-8, from its beginning."""
         return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
 
@@ -484,6 +484,9 @@ def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
 
     Args:
       ids_only: only records that lack an id are left out.
+
+    Raises:
+      InputError: none is left.
     """
     quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
     kept, again = io.BytesIO(), deque[bytes]()
@@ -523,7 +526,17 @@ def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
             number += 1
             kept.write(b"\n")
             faults.add(fault.kind, number)
-    return replace(layout, source=Source(layout.path, kept.getvalue()))
+    # The parser takes the first row of data for as wide as all.
+    source, skip = Source(layout.path, kept.getvalue()), layout.skip
+    with source.open() as file:
+        for _ in range(skip):
+            file.readline()
+        while (line := file.readline()) and not line.strip(b"\r\n"):
+            skip += 1
+    if not line:
+        reason = f" ({faults.first})" if faults.first else ""
+        raise InputError(f"{layout.path}: no line is left{reason}; a file with some is needed")
+    return replace(layout, source=source, skip=skip)
 
 
 def line_of(layout: Layout, row: int) -> str:

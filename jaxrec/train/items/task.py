@@ -51,7 +51,8 @@ class ItemTask:
             f"{config.preset}: {config.model.name} on {splits.train.name}: "
             f"{splits.train.n_items:,} items; {splits.train.n_pairs:,} train, {held_out}, "
             f"{int(splits.test.label_P.sum()):,} test pairs; seed {config.seed}; "
-            f"{jax.default_backend()}"
+            f"{jax.default_backend()}",
+            *self.graph.reading,
         ]
 
     def record(self, folder: Path, custom_tx: bool) -> None:

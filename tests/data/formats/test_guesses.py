@@ -1,0 +1,363 @@
+"""What is told from a text table and what is refused: separators, headers, columns, encodings."""
+
+import numpy as np
+import pytest
+
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import Columns, TextOptions, read
+from jaxrec.data.formats.items import read_items
+from jaxrec.errors import InputError
+
+
+@pytest.fixture
+def reading(tmp_path):
+    """Write a text and read it, with options of text by keyword."""
+
+    def go(text: str | bytes, name: str = "a.csv", *, format=None, columns=None, **options):
+        content = text.encode() if isinstance(text, str) else text
+        (tmp_path / name).write_bytes(content)
+        text_options = TextOptions(**options)
+        return read(tmp_path / name, format=format, columns=columns, text=text_options)
+
+    return go
+
+
+def rows(data: Dataset) -> list[tuple]:
+    columns = [data.user_ids[data.user], data.item_ids[data.item]]
+    columns += [c for c in (data.rating, data.time) if c is not None]
+    return list(zip(*(column.tolist() for column in columns), strict=True))
+
+
+NAMES = [("ann lee", "the red hat"), ("ann lee", "a cup"), ("bo ray", "the red hat")]
+
+
+def table(separator: str, *, header: str = "user{}item") -> str:
+    lines = [header.format(separator), *(separator.join(pair) for pair in NAMES)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "separator"),
+    [
+        ("a.csv", None, ","),
+        ("a.csv", None, ";"),
+        ("a.csv", None, "\t"),
+        ("a.csv", None, "|"),
+        ("a.tsv", None, "\t"),
+        ("a.dat", "csv", ","),
+        ("a.dat", "tsv", "\t"),
+    ],
+)
+@pytest.mark.parametrize("header", ["user{}item", " User ID {} Item Name "])
+def test_spaces_in_names_are_no_separators(reading, name, format, separator, header):
+    data = reading(table(separator, header=header), name, format=format)
+    assert rows(data) == sorted(NAMES, key=lambda pair: (pair[0], pair[1]))
+    assert data.notes.get("files without a header") is None
+
+
+def test_times_with_spaces_in_a_tsv_without_a_header(reading):
+    lines = [f"{n % 3}\tv{n}\tTue Apr {3 + n:02} 18:00:09 +0000 2012\n" for n in range(9)]
+    data = reading("".join(lines), "checkins.tsv")
+    assert (data.n_users, data.n_items, data.n_edges) == (3, 9, 9)
+    assert data.time is not None
+    assert np.diff(np.sort(data.time)).tolist() == [86_400] * 8  # 3 to 11 April
+    assert data.reading == (
+        "checkins.tsv: no header: user <- column 1, item <- column 2, time <- column 3",
+    )
+
+
+def test_a_name_or_format_binds(reading):
+    for options in ({"name": "a.tsv"}, {"name": "a.dat", "format": "tsv"}):
+        with pytest.raises(InputError, match=r"there is no tab in the line; .*--separator"):
+            reading("user,item\n1,2\n", **options)
+        assert rows(reading("user,item\n1,2\n", separator=",", **options)) == [(1, 2)]
+
+
+def test_what_could_be_cut_in_two_ways_is_refused(reading):
+    decimal_commas = "1;7;3,5\n2;8;4,0\n"
+    with pytest.raises(InputError, match=r"a\.csv:1: could be cut at each comma or semicolon; say"):
+        reading(decimal_commas)
+    with pytest.raises(InputError, match="column 3 holds texts"):
+        reading(decimal_commas, separator=";")
+    # A header that is known settles it, and so does a line that only one of them cuts evenly.
+    assert rows(reading("user;item;a,b\n1;7;3,5\n2;8;4,0\n")) == [(1, 7), (2, 8)]
+    assert rows(reading("1;7;3\n2;8,5;4\n")) == [(1, "7", 3.0), (2, "8,5", 4.0)]
+
+
+@pytest.mark.parametrize(
+    ("given", "between"),
+    [(";", ";"), ("semicolon", ";"), ("tab", "\t"), ("\\t", "\t"), ("::", "::"), ("space", " ")],
+)
+def test_separators_by_character_and_by_name(reading, given, between):
+    text = "".join(between.join((f"u{n}", f"i{n}", str(n))) + "\n" for n in range(3))
+    assert rows(reading(text, separator=given)) == [(f"u{n}", f"i{n}", n) for n in range(3)]
+
+
+@pytest.mark.parametrize("given", ["", "ab", '"', "\n", "; ; ; ; ; ;", "é", "."])
+def test_what_can_be_no_separator_is_refused(given):
+    with pytest.raises(InputError, match="cannot be one"):
+        TextOptions(separator=given)
+
+
+def test_a_space_separates_only_what_is_known_or_numbers(reading):
+    assert rows(reading("user item\n1 2\n")) == [(1, 2)]
+    assert rows(reading("1 2\n3 4\n")) == [(1, 2), (3, 4)]
+    with pytest.raises(InputError, match="one column, where user and item are needed"):
+        reading("ann lee\nbo ray\n")
+
+
+def test_a_header_of_unknown_words_is_refused_and_not_read_as_data(reading):
+    text = "kunde,ware\nann,hat\nbo,cup\n"
+    with pytest.raises(
+        InputError, match=r"a\.csv:1: 'kunde, ware' could be a header .*--no-header"
+    ):
+        reading(text)
+    with pytest.raises(InputError, match=r"no column looks like the user; it has kunde, ware"):
+        reading(text, header=True)
+    named = Columns(user="kunde", item="ware")
+    expected = [("ann", "hat"), ("bo", "cup")]
+    assert rows(reading(text, columns=named)) == expected
+    assert rows(reading(text, header=False)) == [*expected, ("kunde", "ware")]
+    with pytest.raises(InputError, match="no column looks like the user"):  # over numbers
+        reading("kunde,ware\n1,2\n2,3\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ann,hat\nann,cup\nbo,hat\n",  # what is there again is no name of a column
+        "u1,hat\nu2,cup\n",
+        "ann@x.org,hat\nbo@x.org,cup\n",
+        "A1YJEY40YUW4SE,hat\nA2JLU0FPFW9K1R,cup\n",
+        "7,hat\n8,cup\n",
+        "movie,hat\nmovie,cup\nu1,hat\n",
+    ],
+)
+def test_rows_that_are_plainly_data_need_no_option(reading, text):
+    data = reading(text)
+    assert data.n_edges == text.count("\n")
+    assert data.reading[0].endswith("no header: user <- column 1, item <- column 2")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("1,2014-04-01T10:51:00Z,7\n2,2014-04-02T10:51:00Z,8\n", "column 2 holds dates"),
+        ("2014-04-01,1,7\n2014-04-02,2,8\n", "column 1 holds dates"),
+        ("1,3.5,7\n2,4.5,8\n", "column 2 holds fractions"),
+        ("1,1396867869,7\n2,1396867870,8\n", "column 2 holds times"),
+        ("1,ann,7\n2,bo,8\nc3,cy,ten\n", "column 3 holds texts"),
+        ("1,7,1396867869,5\n2,8,1396867870,4\n", "column 3 holds times"),
+        ("1,7,Artist 1,5\n2,8,Artist 2,4\n", "column 3 holds texts"),
+        ("1,7,5,x\n2,8,4,y\n", "column 4 holds texts"),
+    ],
+)
+def test_columns_without_a_header_are_not_taken_for_what_they_are_not(reading, text, said):
+    with pytest.raises(InputError, match=f"{said}; say which are which: .*--columns.user 1"):
+        reading(text)
+
+
+def test_ids_that_look_like_times_are_ids_where_the_time_is_another(reading):
+    data = reading("1396867869,7,1396867869\n1396867870,8,1396867870\n")
+    assert rows(data) == [(1396867869, 7, 1396867869.0), (1396867870, 8, 1396867870.0)]
+
+
+def test_what_was_taken_is_said_and_kept(reading, tmp_path):
+    data = reading("event;sku;price;customer\nbuy;a;1,5;x\nbuy;b;2,5;y\n")
+    expected = (
+        "a.csv: cut at each semicolon: user <- `customer`, item <- `sku`; not used: event, price"
+    )
+    assert data.reading == (expected,)
+    data.save(tmp_path / "out")
+    assert Dataset.load(tmp_path / "out").reading == (expected,)
+    by_number = reading("1,x,9\n2,y,9\n", columns=Columns(user="1", item="2"))
+    assert by_number.reading[0].endswith("item <- column 2; not used: column 3")
+
+
+def test_a_column_named_twice_is_refused(reading):
+    with pytest.raises(InputError, match=r"two columns are named 'item'; .*--columns.item 2"):
+        reading("user,item,item\n1,2,3\n")
+    assert rows(reading("user,item,item\n1,2,3\n", columns=Columns(item="3"))) == [(1, 3)]
+
+
+def test_a_header_in_the_middle_is_refused(reading):
+    with pytest.raises(InputError, match=r"a\.csv:3: the header again; drop the line"):
+        reading("user,item\n1,a\nuser,item\n2,b\n")
+
+
+def test_a_date_column_of_another_form_is_left_out_and_said(reading):
+    data = reading("user,item,date\n1,2,12/31/2014\n")
+    assert data.time is None
+    assert data.reading[0].endswith("not used: date")
+    with pytest.raises(InputError, match=r"time '12/31/2014' is not a number.*--columns.time ''"):
+        reading("user,item,time\n1,2,12/31/2014\n")
+
+
+@pytest.mark.parametrize(
+    ("cells", "seconds"),
+    [
+        (["2014-04-01", "2014-04-02"], [1396310400, 1396396800]),
+        (["2014-04-01T00:00:00.25Z", "2014-04-01 02:00:01+02:00"], [1396310400.25, 1396310401]),
+        (["1396310400000", "1396310401500"], [1396310400, 1396310401.5]),
+    ],
+)
+@pytest.mark.parametrize("header", ["user,item,time\n", ""])
+def test_times_in_text(reading, cells, seconds, header):
+    data = reading(header + "".join(f"{n},7,{cell}\n" for n, cell in enumerate(cells)))
+    assert data.time is not None
+    assert data.time.tolist() == seconds
+
+
+def test_one_column_holds_dates_or_numbers(reading):
+    dates = "1,2,2014-04-01\n2,3,2014-04-02\n"
+    with pytest.raises(InputError, match=r"a\.csv:4: time '7' is not a date or time such as 2014-"):
+        reading(f"user,item,time\n{dates}3,4,7\n")
+    with pytest.raises(InputError, match=r"a\.csv:5: time '2014-02-30' is not a date"):
+        reading(f"user,item,time\n{dates}\n3,4,2014-02-30\n")
+    noted = reading("user,item,time\n1,2,2014-04-01 10:00\n").notes
+    assert noted == {"times without a zone, read as UTC": 1}
+
+
+LATIN = "User-ID;ISBN;Titel\n1;a;Numéro\n2;b;plain\n".encode("latin-1")
+
+
+def test_other_encodings_are_read_where_named(reading):
+    with pytest.raises(InputError, match=r"a\.csv:2: not valid UTF-8; 'Numéro' if it is latin-1"):
+        reading(LATIN)
+    assert rows(reading(LATIN, encoding="latin-1")) == [(1, "a"), (2, "b")]
+    curly = "user,item\n1,‘x’\n".encode("cp1252")
+    with pytest.raises(InputError, match=r"--encoding cp1252"):
+        reading(curly)
+    assert rows(reading(curly, encoding="windows-1252")) == [(1, "‘x’")]
+    for codec in ("utf-16", "utf-16-le", "utf-8-sig"):
+        assert rows(reading("user,item\n1,é\n".encode(codec), encoding=codec)) == [(1, "é")]
+    with pytest.raises(InputError, match=r"UTF-16, it seems; --encoding utf-16"):
+        reading("user,item\n1,2\n".encode("utf-16"))
+    with pytest.raises(InputError, match=r"not utf-16 text"):
+        reading(b"user,item\n1,2\n3", encoding="utf-16")
+    for unknown in ("latin-9000", "base64", "\0"):
+        with pytest.raises(InputError, match="unknown encoding"):
+            TextOptions(encoding=unknown)
+
+
+def test_an_encoding_holds_for_the_tables_beside(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"user,item\n1,a\n2,b\n")
+    (tmp_path / "books.csv").write_bytes(b"item;title\na;Num\xe9ro\nb;x\nb;x;x\n")
+    options = TextOptions(separator=",", header=True, encoding="latin-1", skip_bad_lines=True)
+    data = read(tmp_path / "a.csv", items=tmp_path / "books.csv", text=options)
+    assert data.item_features is not None
+    assert "Numéro" in data.item_features.columns["title"].names.tolist()
+    left_out = "left out of books.csv: more or fewer columns than the first line, at line 4"
+    assert data.notes == {left_out: 1}
+    assert data.reading[-1] == "items: item <- `item`"
+
+
+FAULTY = (
+    b"user,item,rating,time\n"
+    b"1,a,5,2014-04-01\n"
+    b"2,b\n"
+    b"\n"
+    b'3,"c\n'
+    b"4,d,x,2014-04-01\n"
+    b",e,1,2014-04-01\n"
+    b"5,f\xff,1,2014-04-01\n"
+    b"6,g,2,soon\n"
+    b'7,"h\nh",3,2014-04-02\n'
+    b"8,i\0,3,2014-04-02\n"
+    b"9,j,4,2014-04-02,9"
+)
+
+
+def test_faulty_lines_are_skipped_and_counted(reading):
+    with pytest.raises(InputError, match=r"a\.csv:3: 2 columns.*--skip-bad-lines"):
+        reading(FAULTY.replace(b"\0", b""))
+    data = reading(FAULTY.replace(b"\0", b""), skip_bad_lines=True)
+    assert rows(data) == [
+        (1, "a", 5.0, 1396310400.0),
+        (7, "h\nh", 3.0, 1396396800.0),
+        (8, "i", 3.0, 1396396800.0),
+    ]
+    assert data.notes == {
+        "blank lines": 1,
+        "left out: more or fewer columns than the first line, at line 3, 5, 13": 3,
+        "left out: rating is not a number, at line 6": 1,
+        "left out: the user is missing, at line 7": 1,
+        "left out: not valid UTF-8, at line 8": 1,
+        "left out: time is not a date or time such as 2014-04-01 or 2014-04-01T10:51:00+02:00, "
+        "at line 9": 1,
+    }
+    with pytest.raises(InputError, match=r"no line is left .*not a number"):
+        reading("user,item,rating\n1,2,x\n", skip_bad_lines=True)
+
+
+def test_lines_after_skipped_ones_keep_their_numbers(tmp_path):
+    (tmp_path / "train.csv").write_text("user,item\nann\nann,x\n\nbo,z\n")
+    (tmp_path / "test.csv").write_text("user,item\nann\nbo,z\n")
+    with pytest.raises(InputError, match=r"test\.csv:3: the same pair is at .*train\.csv:5"):
+        read(tmp_path, text=TextOptions(skip_bad_lines=True))
+
+
+def test_lines_without_an_id_are_skipped_and_counted(reading):
+    text = "user0001\t\tx\nuser0001\tm1\tx\nuser0002\tm2\tx\n\tm3\tx\n"
+    columns = Columns(user="1", item="2")
+    with pytest.raises(InputError, match=r"a\.tsv:1: the item is missing; .*--skip-missing-ids"):
+        reading(text, "a.tsv", columns=columns)
+    for option in ("skip_missing_ids", "skip_bad_lines"):
+        data = reading(text, "a.tsv", columns=columns, **{option: True})
+        assert rows(data) == [("user0001", "m1"), ("user0002", "m2")]
+        assert data.notes == {
+            "left out: the item is missing, at line 1": 1,
+            "left out: the user is missing, at line 4": 1,
+            "files without a header": 1,
+        }
+    with pytest.raises(InputError, match=r"a\.tsv:5: 1 column"):
+        reading(text + "u\n", "a.tsv", columns=columns, skip_missing_ids=True)
+    whole = reading("user,item\n2,1\n10,\n10,3\n", skip_missing_ids=True)
+    assert whole.user_ids.tolist() == [2, 10]  # numbers still
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+@pytest.mark.parametrize("quoted", ["", '"'])
+def test_skipping_changes_nothing_of_a_sound_file(reading, end, quoted):
+    lines = [f"{quoted}{n % 5}{quoted},i{n},{n % 3}" for n in range(200)]
+    text = "\r\n".join(["user,item,rating", *lines]) + end
+    plain, skipping = reading(text), reading(text, skip_bad_lines=True)
+    assert skipping.fingerprint() == plain.fingerprint()
+    assert skipping.notes == plain.notes
+
+
+def test_options_that_do_nothing_for_a_format_are_refused(tmp_path):
+    (tmp_path / "train.txt").write_text("1 2\n")
+    with pytest.raises(InputError, match="--separator is for text tables, and this is lightgcn"):
+        read(tmp_path, text=TextOptions(separator=";"))
+
+
+def test_lists_of_pairs_follow_the_same_rules(tmp_path):
+    path = tmp_path / "e.csv"
+    path.write_bytes("a;b;3\né;c;\nx;c;2\n".encode("latin-1"))
+    options = TextOptions(header=False, encoding="latin-1", skip_bad_lines=True)
+    graph = read_items(path, "pairs", text=options)
+    assert graph.n_pairs == 2
+    assert graph.reading == (
+        "e.csv: cut at each semicolon, no header: src <- column 1, dst <- column 2, "
+        "weight <- column 3",
+    )
+    path.write_text("stück,teil\na,b\nc,d\n")
+    with pytest.raises(InputError, match=r"could be a header or a row of data; .*--columns\.src"):
+        read_items(path, "pairs")
+
+
+def test_a_file_without_a_pair_of_items_is_refused(tmp_path):
+    (tmp_path / "meta.json").write_text('{"asin": "a"}\n{"asin": "b"}\n')
+    with pytest.raises(InputError, match=r"meta\.json: 2 products and not one pair of them"):
+        read_items(tmp_path / "meta.json")
+    (tmp_path / "a.csv").write_text("user,item\n1,2\n2,3\n")
+    with pytest.raises(InputError, match="2 items and not one pair: no user has two of them"):
+        read_items(tmp_path / "a.csv", "co-occurrence")
+
+
+def test_a_table_of_features_without_a_header_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("user,item\n1,B01\n2,B02\n")
+    (tmp_path / "items.csv").write_text("B01,Nike\nB02,Puma\n")
+    with pytest.raises(InputError, match=r"items\.csv:1: no header \('B01' is no name\)"):
+        read(tmp_path / "a.csv", items=tmp_path / "items.csv")
