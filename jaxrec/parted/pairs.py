@@ -204,9 +204,10 @@ def read_pairs(
             for frame in parquet.batches(path, taken, dict(weights or {}), rows):
                 yield part, frame
 
-    tallies, timed = {"user": Tally(), "item": Tally()}, True
+    tallies, timed, weighted = {"user": Tally(), "item": Tally()}, True, True
     for _, frame in batches():
         timed &= "time" in frame.columns
+        weighted &= "weight" in frame.columns
         for role, tally in tallies.items():
             tally.add(frame[role])
     if by_time and not timed:
@@ -221,11 +222,11 @@ def read_pairs(
         for role, place in places.items():
             record[role] = place(frame[role])
         for role in ("weight", "time"):
-            if role in frame.columns and (role == "weight" or timed):
+            if role in frame.columns and {"weight": weighted, "time": timed}[role]:
                 record[role] = frame[role].to_numpy()
         record["label"] = part or TRAIN
         spill.add(record)
-    block = _Block(src, config, seed, places["user"].ids, places["item"].ids, bool(weights), timed)
+    block = _Block(src, config, seed, places["user"].ids, places["item"].ids, weighted, timed)
     return block.sorted(spill, folder)
 
 
@@ -255,7 +256,7 @@ class _Block:
                 share_U = 1 / np.maximum(parts["train"].counts[0][train["user"]], 1)
                 np.add.at(shares_I, train["item"], share_U)
         if not any(map(len, parts.values())):
-            raise InputError(f"{self.src}: no event with a weight above 0; nothing is left")
+            raise InputError(f"{self.src}: no pair with a weight above 0; nothing is left")
         carved = self.config.name == "given" and self.config.validation > 0
         if carved and not len(parts["validation"]):
             raise InputError(

@@ -7,6 +7,7 @@ is not usable raises InputError naming the file, the line and what to do.
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -79,6 +80,7 @@ def read(
             raise InputError(f"the weight of event {event!r} must not be negative, not {weight}")
     if event_weights and not any(event_weights.values()):
         raise InputError("every event weighs 0, so that nothing is a positive; give one a weight")
+    refuse_both(columns, event_weights)
     try:
         format = format or detect(path)
         text = text or TextOptions()
@@ -88,6 +90,14 @@ def read(
         return _described(data, path, format, "item", items, cold_items, text)
     except OSError as e:
         raise unreadable(path, e) from e
+
+
+def refuse_both(columns: Columns | None, event_weights: Mapping[str, float] | None) -> None:
+    """Raise InputError where weights are to come from events and from a column of their own."""
+    if columns is not None and columns.weight and event_weights:
+        raise InputError(
+            "--event-weights and --columns.weight both say what a pair weighs; give one of them"
+        )
 
 
 def _read(

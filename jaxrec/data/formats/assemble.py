@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from jaxrec.data.dataset import TRAIN, Dataset, Exposed
+from jaxrec.data.formats.columns import MISSING
 from jaxrec.errors import InputError
 
 LIMIT = 2**31 - 1
@@ -27,6 +28,7 @@ class Part:
       lone_users: users named without an item.
       notes: what was odd in the file, counted.
       reading: which column was taken for what; empty where the format says it.
+      untyped: whether the file is text, which does not say what a number and what a text is.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class Part:
     lone_users: pl.Series | None = None
     notes: dict[str, int] = field(default_factory=dict)
     reading: str = ""
+    untyped: bool = False
 
 
 def whole_number(text: pl.Expr) -> pl.Expr:
@@ -48,6 +51,21 @@ def ids(texts: pl.Series) -> pl.Series:
     """Ids as Int64 where every one is a whole number, else as they are."""
     numbers = texts.to_frame("id").select(whole_number(pl.col("id"))).to_series()
     return texts if numbers.null_count() else numbers
+
+
+_WHOLE = r"^(0|-?[1-9][0-9]{0,15})(\.0+)?$"
+_POINTED = r"^-?[0-9]+\.0+$"
+_NUMERIC = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
+
+
+def whole_ids(column: pl.Series) -> pl.Series:
+    """Ids in text as Int64 where every one is a whole number, 1.0 being one; else as they are.
+
+    pandas writes a column of whole numbers so where one is missing.
+    """
+    if column.dtype != pl.String or not column.str.contains(_WHOLE).all():
+        return column
+    return column.str.replace(r"\.0+$", "").cast(pl.Int64)
 
 
 def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
@@ -67,15 +85,24 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
     if not heights[0]:
         raise InputError(f"{parts[0].path}: no interactions; a file with some is needed")
     lone = [part.lone_users for part in parts if part.lone_users is not None]
-    user, user_ids = id_rows([part.frame.drop_in_place("user") for part in parts], lone)
-    item, item_ids = id_rows([part.frame.drop_in_place("item") for part in parts], [])
+    notes = _sum([part.notes for part in parts])
+    sides = []
+    for role, more in (("user", lone), ("item", [])):
+        columns_of = [part.frame.drop_in_place(role) for part in parts]
+        if all(part.untyped for part in parts):
+            columns_of = _typed(columns_of, f"{role}s", notes)
+        rows, table = id_rows(columns_of, more)
+        notes |= _like_missing(rows, table, f"{role}s")
+        sides += [rows, table]
+    user, user_ids, item, item_ids = sides
+    del sides, columns_of, rows
     _refuse_beyond(parts, "users and items", len(user_ids) + len(item_ids))
 
-    notes = _sum([part.notes for part in parts])
     files = np.split(user, np.cumsum(heights)[:-1])
     notes["unsorted lines"] = sum(int((np.diff(column) < 0).sum()) for column in files)
     key = user.astype(np.int64) * len(item_ids) + item
     del user, item, files
+    _refuse_negative(parts)
     columns = {role: _column(parts, role) for role in ("rating", "time", "weight")}
     split = None
     if any(part.split is not None for part in parts):
@@ -100,7 +127,7 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
     if liked is not None and not liked.all():
         there = liked > 0
         if not there.any():
-            raise InputError(f"{parts[0].path}: no event with a weight above 0; nothing is left")
+            raise InputError(f"{parts[0].path}: no pair with a weight above 0; nothing is left")
         # What was shown in test or validation is no business of training.
         shown = ~there if split is None else ~there & (split == TRAIN)
         time = columns["time"]
@@ -125,6 +152,53 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
         notes={what: count for what, count in notes.items() if count},
         reading=tuple(f"{part.path.name}: {part.reading}" for part in parts if part.reading),
     )
+
+
+def _typed(columns: list[pl.Series], of: str, notes: dict[str, int]) -> list[pl.Series]:
+    """Columns of ids from text files as whole numbers where all are such, 1.0 being one.
+
+    Numbers of other forms stay texts, and are counted in the notes.
+    """
+    if all(column.dtype == pl.Int64 for column in columns):
+        return columns
+    table = pl.concat([column.cast(pl.String).unique() for column in columns]).unique()
+    pointed = int(table.str.contains(_POINTED).sum())
+    if pointed and table.str.contains(_WHOLE).all():
+        notes[f"ids of {of} such as 1.0, taken as whole numbers"] = pointed
+        return [whole_ids(column) for column in columns]
+    if pointed:
+        notes[f"ids of {of} such as 1.0 beside others, kept as texts"] = pointed
+    elif table.str.contains(_NUMERIC).all():
+        odd = int(table.str.contains(r"[.eE]").sum())
+        notes |= {f"ids of {of} that are no whole numbers, kept as texts": odd} if odd else {}
+    return columns
+
+
+def _like_missing(rows: np.ndarray, table: np.ndarray, of: str) -> dict[str, int]:
+    """Counts the rows whose id reads like a missing value, by a note that names such ids."""
+    if table.dtype.kind != "U" or not len(table):
+        return {}
+    words = np.array(sorted(MISSING))
+    place = np.minimum(np.searchsorted(table, words), len(table) - 1)
+    place = place[table[place] == words]
+    if not len(place):
+        return {}
+    named = ", ".join(map(repr, table[place].tolist()))
+    note = f"ids of {of} that read like missing ones ({named}), kept: --skip-missing-ids drops them"
+    return {note: int(np.isin(rows, place).sum())}
+
+
+def _refuse_negative(parts: Sequence[Part]) -> None:
+    """Raise InputError at the first weight below 0."""
+    for part in parts:
+        if "weight" in part.frame.columns:
+            wrong = part.frame["weight"] < 0
+            if wrong.any():
+                row = int(wrong.arg_max() or 0)
+                raise InputError(
+                    f"{part.where(row)}: weight {part.frame['weight'][row]:g} is negative; fix or "
+                    'drop the row, or leave the weights out: --columns.weight ""'
+                )
 
 
 def rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
@@ -186,7 +260,8 @@ def merge_repeats(
         order[among] = order[among][np.lexsort((time[order[among]], key[among]))]
     kept = order[last]
     if weight is not None:
-        weight[kept] = np.add.reduceat(weight[order], np.flatnonzero(first))
+        with np.errstate(over="ignore"):  # a sum beyond float32 is told of by the Dataset
+            weight[kept] = np.add.reduceat(weight[order], np.flatnonzero(first))
     return last, kept
 
 
@@ -241,6 +316,7 @@ def _untrained(
     named = users_trained.copy()
     kind = pl.Int64 if user_ids.dtype == np.int64 else pl.String
     for series in lone:
+        series = whole_ids(series) if kind == pl.Int64 else series
         named[np.searchsorted(user_ids, series.cast(kind).to_numpy().astype(user_ids.dtype))] = True
     return {
         "users without train items": int((~users_trained).sum()),

@@ -9,7 +9,7 @@ import polars as pl
 
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import movielens
-from jaxrec.data.formats.assemble import id_rows, ids
+from jaxrec.data.formats.assemble import id_rows, ids, whole_ids
 from jaxrec.data.formats.keyed import Keyed, Kind, columnar, delimited
 from jaxrec.data.formats.text import TextOptions, unreadable
 from jaxrec.data.frames import from_frame
@@ -82,6 +82,9 @@ def attach(data: _Data, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> _
       InputError: what :func:`from_frame` refuses.
     """
     there = _ids(data, kind)
+    if there.dtype.kind == "i":
+        named = whole_ids(table.frame[table.id_column])
+        table = table._replace(frame=table.frame.with_columns(named))
     if cold:
         data = _grown(data, table.frame[table.id_column], kind)
     features = from_frame(
@@ -125,7 +128,7 @@ def _grown(data: _Data, more: pl.Series, kind: Kind) -> _Data:
     rows, table = id_rows(old, [ids(more.cast(pl.String).unique())])
     if isinstance(data, ItemGraph):
         ends = rows[data.src], rows[data.dst]
-        rest: dict[str, Any] = {"name": data.name, "notes": data.notes}
+        rest: dict[str, Any] = {name: getattr(data, name) for name in ("name", "notes", "reading")}
         return ItemGraph.of_pairs(*ends, data.weight, table, **rest)
     column = rows[data.user if kind == "user" else data.item]
     changed: dict[str, Any] = {kind: column, f"{kind}_ids": table, f"{kind}_features": None}

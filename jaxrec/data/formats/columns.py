@@ -25,6 +25,8 @@ _GUESSES = {
     "similar right tail other",
     "weight": "weight weights count score value strength",
 }
+_COUNTS = "weight weights count counts plays playcount playcounts listens listencount"
+"""Names of a weight among interactions, where a score or value is not one."""
 _MAYBE = set(_GUESSES["time"].split()[6:])
 """Names of columns that are times where their cells are, and are let alone where not."""
 IDS = ("user", "item", "src", "dst")
@@ -36,6 +38,9 @@ _BY_PLACE = {
 """Roles by the place of their columns, where there is no header."""
 _EPOCH = (946_684_800, 2_051_222_400)
 """Seconds since 1970 that in a column of their own are times: the years 2000 to 2034."""
+_WORDS = "nan NaN NAN null NULL Null none None NONE na NA n/a N/A <NA> nat NaT #N/A"
+MISSING = frozenset(_WORDS.split())
+"""Texts that programs write for an id that is missing."""
 NUMBERS = ("rating", "time", "weight")
 """Roles whose cells are numbers."""
 
@@ -54,6 +59,11 @@ class Roles:
         """What there must be."""
         return tuple(role for role in cls.roles() if role in IDS)
 
+    @classmethod
+    def guesses(cls, role: str) -> list[str]:
+        """Common names of a column of this role, the likeliest first."""
+        return _GUESSES[role].split()
+
     def given(self) -> dict[str, str]:
         """Columns that are named, by role."""
         named = {role: getattr(self, role) for role in self.roles()}
@@ -70,6 +80,14 @@ class Columns(Roles):
     time: str | None = None
     event: str | None = None
     """Read only together with event weights."""
+    weight: str | None = None
+    """A number that is not negative, such as a count of plays; those of a repeated pair add up. Not
+    read together with event weights."""
+
+    @classmethod
+    def guesses(cls, role: str) -> list[str]:
+        """Common names of a column of this role, the likeliest first."""
+        return _COUNTS.split() if role == "weight" else super().guesses(role)
 
 
 @dataclass(frozen=True)
@@ -150,6 +168,7 @@ def first_names(
     if valued or again:
         return False
     guesses = {guess for role in roles for guess in _GUESSES[role].split()}
+    guesses |= set(_COUNTS.split()) if "weight" in roles else set()
     if {_plain(cell) for cell in first} & guesses:
         return True
     return False if any(_is_like(cell, cells) for cell, cells in columns) else None
@@ -194,7 +213,7 @@ def locate(
     plain = [_plain(name) for name in header]
     at = {}
     for role in columns.roles():
-        if role == "event" and not event:
+        if role == ("weight" if event else "event"):
             continue
         name = getattr(columns, role)
         if name:
@@ -202,7 +221,7 @@ def locate(
             if name in header and list(header).count(name) > 1:
                 raise _twice(where, role, name)
         elif name is None:
-            found = [plain.index(guess) for guess in _GUESSES[role].split() if guess in plain]
+            found = [plain.index(guess) for guess in columns.guesses(role) if guess in plain]
             found = [
                 place
                 for place in found
@@ -253,8 +272,7 @@ def locate_by_number(
     usual = _BY_PLACE[ids]
     if given.keys() >= set(ids):
         at = {role: _number(where, name, width) for role, name in given.items()}
-        if not event:
-            at.pop("event", None)
+        at.pop("weight" if event else "event", None)
     else:
         doubt = f"{width} columns" if given or width > len(usual) else _doubt(rows, usual[:width])
         if doubt:

@@ -22,6 +22,7 @@ from jaxrec.data.formats import amazon
 from jaxrec.data.formats.assemble import Part, ids
 from jaxrec.data.formats.columns import (
     IDS,
+    MISSING,
     Roles,
     described,
     is_number,
@@ -97,6 +98,7 @@ class _Reader:
         self, path: Path, key: dict[str, str], weights: dict[str, float], options: TextOptions
     ) -> None:
         self._path, self._key, self._weights, self._options = path, key, weights, options
+        self._absent = MISSING if options.skip_missing_ids else frozenset[str]()
         self.faults = Faults(path, strict=False)
         self.line = array("q")
         self.zoneless = 0
@@ -132,7 +134,8 @@ class _Reader:
         for role, key in self._key.items():
             value = found.get(key)
             text = _text(value)
-            if text is None:
+            if text is None or (role in IDS and text in self._absent):
+                value = None if text is not None else value
                 what = f"the {role} is missing" if value in (None, "") else f"the {role} is no text"
                 self._refuse(number, what, role, missing=True)
                 return

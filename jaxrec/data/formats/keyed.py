@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import polars as pl
 
 from jaxrec.data.formats import parquet
-from jaxrec.data.formats.columns import first_names, is_number, locate_id
+from jaxrec.data.formats.columns import MISSING, first_names, is_number, locate_id
 from jaxrec.data.formats.faults import Faults
 from jaxrec.data.formats.tables import not_a_table
 from jaxrec.data.formats.text import (
@@ -88,6 +88,7 @@ def delimited(
         at={kind: names.index(id_column)},
         quote=not typed,
         guessed=head.guessed,
+        absent=MISSING if options.skip_missing_ids else frozenset(),
     )
     faults = Faults(path, strict=False)
     if options.skip_bad_lines or options.skip_missing_ids:

@@ -9,8 +9,9 @@ import polars as pl
 
 from jaxrec.data import times
 from jaxrec.data.formats.assemble import Part
-from jaxrec.data.formats.columns import IDS, NUMBERS, Roles, described, locate
+from jaxrec.data.formats.columns import IDS, MISSING, NUMBERS, Roles, described, locate
 from jaxrec.data.formats.text import LARGEST, TextOptions
+from jaxrec.data.sound import WHOLE_FLOATS
 from jaxrec.errors import InputError, nearest
 
 _SAMPLE = 100
@@ -45,7 +46,8 @@ def table(
         raise InputError(f"{path}: empty; a file with rows is needed")
     rows, notes = None, {}
     if options is not None and (options.skip_bad_lines or options.skip_missing_ids):
-        rows, notes = _sound(frame, weights, ids_only=not options.skip_bad_lines)
+        absent = MISSING if options.skip_missing_ids else frozenset[str]()
+        rows, notes = _sound(frame, weights, absent, ids_only=not options.skip_bad_lines)
         frame = frame[rows]
         if frame.is_empty():
             raise InputError(f"{path}: no row is left; a file with some is needed")
@@ -59,9 +61,13 @@ def table(
 
 
 def _sound(
-    frame: pl.DataFrame, weights: dict[str, float], *, ids_only: bool
+    frame: pl.DataFrame, weights: dict[str, float], absent: frozenset[str], *, ids_only: bool
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """The rows without a fault, and how many have which; of types that cannot be read none has."""
+    """The rows without a fault, and how many have which; of types that cannot be read none has.
+
+    Args:
+      absent: texts that stand for a missing id, besides the empty one.
+    """
     left, notes = pl.repeat(True, frame.height, eager=True), {}
 
     def leave_out(fault: pl.Series, what: str) -> None:
@@ -75,7 +81,13 @@ def _sound(
         role, text = column.name, column.dtype == pl.String
         if role in IDS or not ids_only:
             missing = column.is_null()
-            leave_out(missing | (column == "").fill_null(True) if text else missing, f"no {role}")
+            if column.dtype.is_float():
+                missing = missing | column.is_nan().fill_null(True)
+            elif role in IDS and column.dtype in (pl.String, pl.Categorical, pl.Enum):
+                missing = missing | column.cast(pl.String).is_in(["", *absent]).fill_null(True)
+            elif text:
+                missing = missing | (column == "").fill_null(True)
+            leave_out(missing, f"no {role}")
         if ids_only:
             continue
         if role in IDS and column.dtype.is_float():
@@ -126,6 +138,8 @@ def checked(
             made["weight"] = _weights(path, column, weights, first)
         else:
             made[role] = _numbers(path, column, first)
+            if role == "weight" and "user" in frame.columns:
+                _refuse_where(path, made[role] < 0, column, "is negative", first)
     return pl.DataFrame(made)
 
 
@@ -164,14 +178,25 @@ def opened(path: Path) -> Iterator[pl.LazyFrame]:
 
 
 def ids(path: Path, column: pl.Series, first: int = 0) -> pl.Series:
-    """Whole numbers (as floats too) as Int64 where they fit, texts as they are.
+    """Whole numbers (as floats and decimals too) as Int64 where they fit, texts as they are.
+
+    Binary columns, as some programs write texts, are taken where they are UTF-8.
 
     Raises:
       InputError: naming the first row that is neither.
     """
-    if column.dtype.is_float():
-        whole = (column == column.round()).fill_null(False) & column.is_finite()
+    if column.dtype.is_float() or column.dtype.is_decimal():
+        numbers = column.cast(pl.Float64)
+        _refuse_where(path, numbers.is_nan().fill_null(True), column, "is missing", first)
+        whole = (numbers == numbers.round()).fill_null(False) & numbers.is_finite()
         _refuse_where(path, ~whole, column, "is not a whole number", first)
+        beyond = (numbers.abs() > WHOLE_FLOATS) & column.dtype.is_float()
+        told = "is beyond 2^53, where floats lack whole numbers; write whole numbers or texts"
+        _refuse_where(path, beyond, column, told, first)
+    if column.dtype == pl.Binary:
+        texts = column.cast(pl.String, strict=False)
+        _refuse_where(path, texts.is_null(), column, "is no UTF-8 text", first)
+        column = texts
     if column.dtype.is_numeric():
         numbers = column.cast(pl.Int64, strict=False)
         return column.cast(pl.String) if numbers.null_count() else numbers

@@ -14,6 +14,7 @@ from jaxrec.data.dataset import TEST, TRAIN, VALIDATION
 from jaxrec.data.formats.assemble import Part, whole_number
 from jaxrec.data.formats.columns import (
     IDS,
+    MISSING,
     NUMBERS,
     Roles,
     described,
@@ -119,6 +120,7 @@ def delimited(
         events=tuple(weights),
         dated="time" in at and _dated([row[at["time"]] for row in rows if len(row) > at["time"]]),
         guessed=head.guessed,
+        absent=MISSING if options.skip_missing_ids else frozenset(),
     )
     skipped = head.blank + (head.gap if headed else 0)
     faults = Faults(path, strict=False)
@@ -143,6 +145,7 @@ def delimited(
         split=split,
         notes=notes,
         reading=reading,
+        untyped=True,
     )
 
 

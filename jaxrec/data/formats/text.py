@@ -41,7 +41,8 @@ class TextOptions:
       header: whether the first row names the columns.
       encoding: such as latin-1; UTF-8 where not given. The decoded text is held in memory.
       skip_bad_lines: leave out faulty lines, and count them. The text is held in memory.
-      skip_missing_ids: leave out lines without a user or an item, likewise.
+      skip_missing_ids: leave out lines without a user or an item, likewise. The texts that
+        programs write for such (nan, null, None, NA) count as missing then, and else as ids.
 
     Raises:
       InputError: an encoding that Python does not know, or a separator that cannot be one.
@@ -126,6 +127,7 @@ class Layout:
       events: the known events, where they are read.
       dated: whether times are dates in text and not numbers.
       guessed: whether the separator was found and not given.
+      absent: texts that stand for a missing id, besides the empty one.
     """
 
     source: Source
@@ -137,10 +139,15 @@ class Layout:
     events: tuple[str, ...] = ()
     dated: bool = False
     guessed: bool = False
+    absent: frozenset[str] = frozenset()
 
     @property
     def path(self) -> Path:
         return self.source.path
+
+    def lacks(self, cell: str) -> bool:
+        """Whether a cell stands for a missing id."""
+        return not cell or cell in self.absent
 
 
 def unreadable(path: Path, error: OSError) -> InputError:
@@ -428,7 +435,7 @@ def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fau
     """The first fault of a row; with ``ids_only`` the first id that is missing."""
     if ids_only:
         lacking = (role for role in IDS if role in layout.at and len(row) == layout.width)
-        found = (role for role in lacking if not row[layout.at[role]])
+        found = (role for role in lacking if layout.lacks(row[layout.at[role]]))
         return next(map(_lacking, found), None)
     if len(row) != layout.width:
         s = "" if len(row) == 1 else "s"
@@ -439,7 +446,7 @@ def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fau
             return Fault(_undecoded(cell), "not valid UTF-8")
     for role, place in layout.at.items():
         cell = row[place]
-        if not cell:
+        if not cell or (role in IDS and layout.lacks(cell)):
             return _lacking(role)
         if role in NUMBERS:
             wrong = _no_number(cell, dated=role == "time" and layout.dated)

@@ -66,7 +66,7 @@ def test_whole_numbers_are_numbers_and_sort_as_such(tmp_path):
     assert data.item_ids.tolist() == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("odd", ["007", "+7", "-0", "7.0", "9223372036854775808", "x", "1e3"])
+@pytest.mark.parametrize("odd", ["007", "+7", "-0", "9223372036854775808", "x", "1e3"])
 def test_ids_that_would_not_print_the_same_stay_text(tmp_path, odd):
     lines = "".join(f"{n},1\n" for n in range(30))
     data = read(_write(tmp_path / "a.csv", f"user,item\n{lines}{odd},1\n"))
