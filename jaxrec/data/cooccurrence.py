@@ -63,6 +63,11 @@ def of_interactions(
     src, dst = np.divmod(key, max(data.n_items, 1))
     cut = int((degree_U > history).sum())
     notes = data.notes | ({f"users of more than {history} items, cut": cut} if cut else {})
+    for name in ("rating", "weight"):
+        column = getattr(data, name)
+        if column is not None and len(column) and column.min() < column.max():
+            told = f"{name}s {column.min():g} to {column.max():g}"
+            notes[f"not read, for a pair weighs as many users as had both: {told}"] = len(column)
     columns = src.astype(np.int32), dst.astype(np.int32), weight.astype(np.float32)
     told = data.name, notes, data.reading
     return ItemGraph(*columns, data.item_ids, data.item_features, *told)

@@ -47,6 +47,11 @@ class Parted:
     def notes(self) -> dict[str, int]:
         return self.manifest["notes"]
 
+    @property
+    def reading(self) -> tuple[str, ...]:
+        """Nothing: `jaxrec data partition` says how it reads the columns."""
+        return ()
+
     def fingerprint(self) -> str:
         """SHA-256 over the manifest, which has those of all files."""
         return self.manifest["fingerprint"]

@@ -22,7 +22,7 @@ from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.prepare import inputs
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
-from jaxrec.train.unread import unread
+from jaxrec.train.unread import noted, unread
 
 
 class Table(NamedTuple):
@@ -109,7 +109,8 @@ class UserTask:
             f"{train.n_items:,} items; {sizes}, {splits.test.n_edges:,} test pairs; "
             f"seed {config.seed}; {jax.default_backend()}"
         )
-        lines = [line, *self.dataset.reading, *unread(config, splits)]
+        lines = [line, *self.dataset.reading, *noted(self.dataset.notes)]
+        lines += unread(config, splits)
         if self._frozen is None:
             return lines
         return [*lines, frozen.describe(self._frozen, config, train)]

@@ -1,6 +1,6 @@
 """What of the data a configuration does not read, and the option that would use it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -24,6 +24,14 @@ def unread(config: Config, parts: Sequence[Counted]) -> list[str]:
         return []
     found = [_ratings(config, whole), _weights(config, whole), _exposed(config, whole)]
     return [line for line in found if line is not None]
+
+
+_SAID = ("ids of ", "left out", "not read", "times without")
+
+
+def noted(notes: Mapping[str, int]) -> list[str]:
+    """Of the notes of data, a line for each that changes what is trained on."""
+    return [f"{what}: {count:,}" for what, count in notes.items() if what.startswith(_SAID)]
 
 
 def _range(parts: Sequence[Dataset], name: str) -> tuple[float, float] | None:

@@ -22,6 +22,7 @@ from jaxrec.train.prepare import Inputs
 from jaxrec.train.results import reported
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.task import Table, needs_pairs
+from jaxrec.train.unread import noted
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class ItemTask:
             f"{int(splits.test.label_P.sum()):,} test pairs; seed {config.seed}; "
             f"{jax.default_backend()}",
             *self.graph.reading,
+            *noted(self.graph.notes),
         ]
 
     def record(self, folder: Path, custom_tx: bool) -> None:
