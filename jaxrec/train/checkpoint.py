@@ -25,6 +25,7 @@ from jaxrec.errors import RunError
 from jaxrec.files import parse_json
 
 MANIFEST = "manifest.json"
+_ORBAX_PARTIAL = ".orbax-checkpoint-tmp"  # in the names of folders that Orbax still writes
 _FULL = 2**20  # bytes free under which a failed write needs no other reason
 
 
@@ -175,11 +176,12 @@ class Checkpoints:
         ) from error
 
     def _drop_partial(self) -> None:
-        """Remove what saves that never ended left behind."""
+        """Remove what saves that never ended left behind; copies that a user made here stay."""
         if not hosts.first() or not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
-            if not path.name.isdigit() or not (path / MANIFEST).is_file():
+            unsealed = path.name.isdigit() and not (path / MANIFEST).is_file()
+            if unsealed or _ORBAX_PARTIAL in path.name:
                 shutil.rmtree(path, ignore_errors=True)
 
     def last(self, warn: Callable[[str], None]) -> Sealed | None:

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import jax
@@ -140,3 +141,15 @@ def test_arrays_of_the_host_may_change_as_soon_as_save_returns(checkpoints):
         assert isinstance(found["host"], type(where))
         assert (np.asarray(found["host"]) == 3).all()
     assert isinstance(found["device"], jax.Array)
+
+
+def test_what_a_user_keeps_beside_the_checkpoints_stays(checkpoints):
+    checkpoints.save(3, state(1.0), {})
+    checkpoints.wait()
+    shutil.copytree(checkpoints.folder / "3", checkpoints.folder / "3-before-the-upgrade")
+    for name in ("notes", "4", "5.orbax-checkpoint-tmp-1700000000"):
+        (checkpoints.folder / name).mkdir()
+        (checkpoints.folder / name / "file").write_text("text")
+    checkpoints.cut(3)
+    left = {path.name for path in checkpoints.folder.iterdir()}
+    assert left == {"3", "3-before-the-upgrade", "notes"}
