@@ -40,6 +40,43 @@ def parse(kind: Any, args: Sequence[str], prog: str, default: Any = None) -> Any
     return made
 
 
+def with_moments(args: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Arguments in which the values of some options, where they are dates, are seconds since 1970.
+
+    Raises:
+      InputError: such a value is neither a number nor a date.
+    """
+    from jaxrec.data.times import parse as moment
+
+    def value(option: str, text: str) -> str:
+        try:
+            float(text)
+        except ValueError:
+            if text == "None":
+                return text
+            try:
+                return repr(moment(text))
+            except InputError as e:
+                raise InputError(f"{option}: {e}, or as a number like the data's times") from e
+        return text
+
+    made = list(args)
+    for n, arg in enumerate(made):
+        name, equals, text = arg.partition("=")
+        name = name.replace("_", "-")
+        if name not in options:
+            continue
+        if equals:
+            made[n] = f"{name}={value(name, text)}"
+        elif n + 1 < len(made):
+            made[n + 1] = value(name, made[n + 1])
+    return made
+
+
+CUT_TIMES = ("--split.test-time", "--split.validation-time")
+"""Options of ``train`` and ``data partition`` that take dates too."""
+
+
 def _plain(box: str, prog: str) -> str:
     """The first message inside a tyro error box, as one line."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" │|") for line in box.splitlines()]

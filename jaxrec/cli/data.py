@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional
 
-from jaxrec.cli.arguments import parse
+from jaxrec.cli.arguments import CUT_TIMES, parse, with_moments
 from jaxrec.config import PairsConfig, SplitConfig, WalksConfig
 from jaxrec.errors import InputError, nearest
 
@@ -194,7 +194,7 @@ def _partition(args: list[str]) -> str:
         rows: int = 1 << 22
         """Rows of a file, and pairs, that are in memory at once (about 200 bytes each)."""
 
-    made = parse(Partition, args, "jaxrec data partition")
+    made = parse(Partition, with_moments(args, CUT_TIMES), "jaxrec data partition")
     from jaxrec.parted import layout
     from jaxrec.parted.write import partition_data
 

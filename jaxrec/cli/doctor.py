@@ -39,9 +39,9 @@ def doctor(args: list[str]) -> int:
 def words(found) -> list[str]:
     """A diagnosis as people read it."""
     if found.healthy:
-        return [f"{found.of}: healthy; nothing that the doctor knows of is wrong"]
+        return [f"{found.of}: healthy; nothing that the doctor knows of is wrong", *found.notes]
     count = "1 finding" if len(found.findings) == 1 else f"{len(found.findings)} findings"
     lines = [f"{found.of}: {count}, the likeliest cause first"]
     for finding in found.findings:
         lines += ["", *finding.lines()]
-    return lines
+    return [*lines, *([""] if found.notes else []), *found.notes]

@@ -30,6 +30,7 @@ class Evaluate:
 def evaluate(args: list[str]) -> None:
     """Metrics of a finished run and of its baselines, as a table and in RUN/eval.json."""
     made = parse(Evaluate, args, "jaxrec evaluate")
+    from jaxrec.data.kept import told
     from jaxrec.evaluate.run import evaluate as measure
     from jaxrec.log import Reporter
 
@@ -47,6 +48,8 @@ def evaluate(args: list[str]) -> None:
         judged = f"{content['pairs']:,} pairs, {content['users']:,} items ranked"
     reporter.table(f"{split}: {judged}", ["", *columns], rows)
     reporter.say(content["protocol"])
+    for line in told(content.get("start", ())):
+        reporter.say(line)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from jaxrec import config as configs
 from jaxrec import presets
-from jaxrec.cli.arguments import parse
+from jaxrec.cli.arguments import CUT_TIMES, parse, with_moments
 from jaxrec.cli.process import own_process
 from jaxrec.config import Config, NegativesConfig
 from jaxrec.errors import InputError
@@ -79,6 +79,7 @@ def configured(args: list[str]) -> tuple[Config, str | None, bool]:
       InputError: an unknown preset or option, an unusable value, settings that do not go together.
     """
     base, args = _base_config(args)
+    args = with_moments(args, CUT_TIMES)
     made = parse(_train_arguments(base), args, "jaxrec train [PRESET]")
     values = {
         f.name: getattr(made, f.name) for f in dataclasses.fields(Config) if f.name != "preset"

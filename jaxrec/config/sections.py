@@ -27,9 +27,13 @@ class SplitConfig:
     per_user: bool = True
     """By chance or time: hold out the share within each user, or over all pairs."""
     test_time: float | None = None
-    """Temporal split: pairs at or after this time are test (then `test` is not used)."""
+    """Temporal split: pairs at or after this time are test (then `test` is not used). A number like
+    the data's times; the command line takes a date too (2014-04-15, in UTC)."""
     validation_time: float | None = None
     """Temporal split: remaining pairs at or after this time are validation."""
+    repeats: Literal["drop", "keep", "refuse"] = "drop"
+    """Given splits: held-out pairs that an earlier part has too are left out and counted, kept (for
+    eval.repeatable: else they are masked as known), or refused."""
 
     def __post_init__(self) -> None:
         check(0 <= self.test < 1, f"split.test is a share in [0, 1), not {self.test}")
@@ -40,6 +44,10 @@ class SplitConfig:
         check(
             self.name == "temporal" or self.test_time is self.validation_time is None,
             "split.test_time and split.validation_time need split.name temporal",
+        )
+        check(
+            self.repeats == "drop" or self.name in ("auto", "given"),
+            f"split.repeats is for splits that the data gives; {self.name} takes each pair once",
         )
         if self.test_time is not None and self.validation_time is not None:
             check(
@@ -341,6 +349,9 @@ class EvalConfig:
     metric: str | None = None
     """The metric that selects. Where not given recall@20; rmse where the loss is of ratings; auc
     where the model is of items."""
+    repeatable: bool = False
+    """Rank known items too, as people may have them again: nothing is masked. What they did have
+    again is in a given split with split.repeats keep."""
     block: int | None = None
     """Users scored at once on a device; chosen from the memory at hand where not given."""
 

@@ -171,6 +171,7 @@ class Config:
                 getattr(self, section) == kind(),
                 f"{section} is of interactions, and {name} has pairs; see pairs.* and walks.*",
             )
+        check(not self.eval.repeatable, f"eval.repeatable is of users, and {name} has none")
         check(
             self.train.positives == "walks" or name != "skipgram",
             "train.positives must be walks for skipgram; item-mf takes edges too",

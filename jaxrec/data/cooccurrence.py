@@ -10,6 +10,7 @@ import numpy as np
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.keys import starts, summed
+from jaxrec.data.split import once, repeats
 from jaxrec.errors import InputError
 
 _BLOCK = 1 << 23
@@ -24,8 +25,8 @@ def of_interactions(
     Args:
       data: interactions; each of a user's items counts once.
       window: only items whose times are at most so far apart.
-      history: users with more items count with so many of the latest (of equal times the higher
-        rows); without times, with so many drawn at random, by a seed that never changes.
+      history: users with more items count with so many of the latest; of equal times, or without
+        times, with so many drawn at random, by a seed that never changes.
       block: pairs made at once, repeats counted; bounds the memory beside the result.
 
     Raises:
@@ -33,8 +34,11 @@ def of_interactions(
     """
     if window is not None and data.time is None:
         raise InputError(f"{data.name}: pairs.window needs a time column; this data has none")
-    order = data.time if data.time is not None else np.random.default_rng(0).random(data.n_edges)
-    row = np.lexsort((order, data.user))
+    if repeats(data).any():
+        data = once(data)
+    chance = np.random.default_rng(0).random(data.n_edges)
+    by = (chance,) if data.time is None else (chance, data.time)
+    row = np.lexsort((*by, data.user))
     degree_U = data.user_counts()
     end_E = np.repeat(np.cumsum(degree_U), degree_U)
     row = row[end_E - np.arange(len(row)) <= history]

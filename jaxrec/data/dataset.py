@@ -30,6 +30,10 @@ FORMAT = "jaxrec dataset"
 """What the manifest of a prepared folder calls a Dataset."""
 
 
+REPEATED = "held-out pairs that an earlier part of the split has too"
+"""What a note says of pairs that people had again: part by part train, validation, test."""
+
+
 class Csr(NamedTuple):
     """Items by user: those of user u are ``indices[indptr[u]:indptr[u + 1]]``, ascending, unique.
 
@@ -179,7 +183,8 @@ class Dataset:
       rating: [E] float32, or None.
       time: [E] float64 (seconds since 1970, or any ordered number), or None.
       weight: [E] float32 positive event weights, or None (all 1).
-      split: [E] uint8, 0 train, 1 validation, 2 test, where the source gives a split.
+      split: [E] uint8, 0 train, 1 validation, 2 test, where the source gives a split. Several parts
+        may have the same pair.
       user_features, item_features: a row for each of the ids, or None.
       exposed: what users were shown and left alone, or None; no pair of these is among the
         interactions.

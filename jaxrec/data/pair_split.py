@@ -7,6 +7,7 @@ held-out pairs, that are in no pair of the whole graph. No pair, true or negativ
 import numpy as np
 
 from jaxrec.config import PairsConfig
+from jaxrec.data.dataset import TEST, TRAIN, VALIDATION
 from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, PairSplits
 from jaxrec.data.keys import distinct
 from jaxrec.errors import InputError
@@ -15,28 +16,52 @@ _SPARSE = 4
 """Where fewer than one pair in so many is taken already, negatives are found by trying."""
 
 
-def split_pairs(graph: ItemGraph, config: PairsConfig, seed: int) -> PairSplits:
-    """Hold out a share of the pairs as test, and a share of the rest as validation.
+def draw_pairs(
+    graph: ItemGraph, config: PairsConfig, seed: int, part: np.ndarray | None = None
+) -> np.ndarray:
+    """TRAIN, VALIDATION or TEST for each pair, [P] uint8.
 
     The test part depends on the seed and its share alone, not on the validation share.
 
+    Args:
+      part: [P] where a pair was in an earlier split, and stays; -1 where it is for the draw to say.
+        The shares are of all pairs.
+
     Raises:
-      InputError: no train pair would be left, or the items of the held-out pairs are so densely
-        paired that there are too few pairs left to be negatives.
+      InputError: no train pair would be left.
     """
     n = graph.n_pairs
     order = np.random.default_rng([seed, 0]).permutation(n)
+    label = np.full(n, TRAIN, np.uint8)
     n_test = round(n * config.test)
     n_validation = round((n - n_test) * config.validation)
-    test = np.sort(order[n - n_test :])
-    validation = np.sort(order[n - n_test - n_validation : n - n_test])
-    train = np.sort(order[: n - n_test - n_validation])
-    if not len(train):
+    if part is not None:
+        label[part >= 0] = part[part >= 0]
+        order = order[part[order] < 0]
+        n_test = min(max(n_test - int((label == TEST).sum()), 0), len(order))
+        n_validation = max(n_validation - int((label == VALIDATION).sum()), 0)
+    n_left = len(order) - n_test
+    label[order[n_left:]] = TEST
+    label[order[max(n_left - n_validation, 0) : n_left]] = VALIDATION
+    if not (label == TRAIN).any():
         raise InputError(
             f"{graph.name}: of {n} pairs none is left to train on; hold out less (pairs.test "
             f"{config.test:g}, pairs.validation {config.validation:g}) or give more pairs"
         )
-    del order
+    return label
+
+
+def split_pairs(
+    graph: ItemGraph, config: PairsConfig, seed: int, part: np.ndarray | None = None
+) -> PairSplits:
+    """Hold out pairs as :func:`draw_pairs` says, each with a negative one beside it.
+
+    Raises:
+      InputError: as :func:`draw_pairs`, or the items of the held-out pairs are so densely
+        paired that there are too few pairs left to be negatives.
+    """
+    label = draw_pairs(graph, config, seed, part)
+    train, validation, test = (np.flatnonzero(label == n) for n in (TRAIN, VALIDATION, TEST))
     taken = graph.keys()
     parts = []
     for stream, held_out in enumerate((test, validation), start=1):

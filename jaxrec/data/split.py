@@ -4,13 +4,17 @@ A split labels every interaction once, so the parts are disjoint and together ar
 """
 
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxrec.config import FilterConfig, SplitConfig
-from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Csr, Dataset, Exposed
+from jaxrec.data.dataset import REPEATED, TEST, TRAIN, VALIDATION, Csr, Dataset, Exposed
+from jaxrec.data.keys import id_hashes, mixed, pair_hashes
 from jaxrec.errors import InputError
+
+BY_TIME = ("leave-last-out", "temporal")
+"""Splits that hold out what came last."""
 
 
 class Splits(NamedTuple):
@@ -21,7 +25,152 @@ class Splits(NamedTuple):
     test: Dataset
 
 
+class Kept(NamedTuple):
+    """What an earlier run's split says of a data set's pairs, for a split that goes on with it.
+
+    Attributes:
+      part: [E] int8, the part that a pair was in; -1 where that run did not have it.
+      trained: [E] bool, whether parameters have been trained on it.
+      seed: of the earlier split, which breaks ties in time again.
+    """
+
+    part: np.ndarray
+    trained: np.ndarray
+    seed: int
+
+
+class Drawn(NamedTuple):
+    """A split of E pairs.
+
+    Attributes:
+      label: [E] uint8, TRAIN, VALIDATION or TEST.
+      notes: what was decided otherwise than by the plain rule, counted.
+    """
+
+    label: np.ndarray
+    notes: dict[str, int]
+
+
+TIED = "users whose held-out pairs a tie in time decided"
+SPREAD = "{} pairs held out over all pairs, for shares within users round to nothing"
+MOVED = "pairs in train that the split would hold out, for the run to start from trained on them"
+
+
 def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
+    """Label every interaction as train, validation or test, and take the parts.
+
+    Raises:
+      InputError: as :func:`settled`, :func:`draw` and :func:`taken`.
+    """
+    config = resolved(data, config)
+    data, _ = settled(data, config)
+    return taken(data, draw(data, config, seed).label, config)
+
+
+def resolved(data: Dataset, config: SplitConfig) -> SplitConfig:
+    """The split with its name resolved: ``auto`` is ``given`` where the data gives a split."""
+    if config.name != "auto":
+        return config
+    return replace(config, name="random" if data.split is None else "given")
+
+
+def repeats(data: Dataset) -> np.ndarray:
+    """Which interactions are of a pair that an earlier given part has too, [E] bool."""
+    later = np.zeros(data.n_edges, bool)
+    key = _keys(data)
+    if data.split is None or (key[1:] > key[:-1]).all():
+        return later
+    order = np.lexsort((data.split, key))
+    key, part = key[order], data.split[order]
+    again = (key[1:] == key[:-1]) & (part[1:] > part[:-1])
+    later[order[1:][again]] = True
+    return later
+
+
+def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]]:
+    """The data with what ``config.repeats`` makes of pairs that several given parts have.
+
+    Other splits than the given one take such a pair once: its latest time and rating, and its
+    weights added up.
+
+    Args:
+      config: its name resolved.
+
+    Returns:
+      The data, and a note of how many there were.
+
+    Raises:
+      InputError: there are some, and they are to be refused.
+    """
+    later = repeats(data)
+    count = int(later.sum())
+    if not count:
+        return data, {}
+    if config.name != "given":
+        return once(data), {}
+    if config.repeats == "refuse":
+        row = int(np.flatnonzero(later)[0])
+        assert data.split is not None
+        raise InputError(
+            f"{data.name}: {count:,} {REPEATED}, such as user {data.user_ids[data.user[row]]} and "
+            f"item {data.item_ids[data.item[row]]} of {_NAMES[int(data.split[row])]}; leave them "
+            "out of it, or set --split.repeats drop or keep"
+        )
+    if config.repeats == "keep":
+        return data, {f"{REPEATED}, kept (known items are masked but with eval.repeatable)": count}
+    return data.take(~later), {f"{REPEATED}, left out (split.repeats)": count}
+
+
+def once(data: Dataset) -> Dataset:
+    """Every pair once: its latest time and rating, and its weights added up."""
+    key = _keys(data)
+    order = np.lexsort((key,) if data.time is None else (data.time, key))
+    key = key[order]
+    first = np.append(True, key[1:] != key[:-1])
+    last = np.append(first[1:], True)
+    made = data.take(order[last])
+    if data.weight is None:
+        return made
+    return replace(made, weight=np.add.reduceat(data.weight[order], np.flatnonzero(first)))
+
+
+def _keys(data: Dataset) -> np.ndarray:
+    return data.user.astype(np.int64) * data.n_items + data.item
+
+
+def taken(data: Dataset, label: np.ndarray, config: SplitConfig) -> Splits:
+    """The parts of a data set that is labelled.
+
+    Args:
+      label: [E] TRAIN, VALIDATION or TEST.
+      config: what drew the labels, its name resolved.
+
+    Raises:
+      InputError: the data holds a pair twice, no train pair is left, or no pair is where cut times
+        would hold it out.
+    """
+    _refuse_repeats(data, label, config)
+    refuse_empty_cut(
+        data.name, data.time, config, *((label == part).any() for part in (VALIDATION, TEST))
+    )
+    if not (label == TRAIN).any():
+        raise InputError(
+            f"{data.name}: split {config.name} leaves no train pair; hold out less"
+            f"{_span(data.time) if config.name == 'temporal' else ''}"
+        )
+    bare = replace(data, split=None, exposed=_shown_before(data, label, config))
+    return Splits(*(bare.take(label == part) for part in (TRAIN, VALIDATION, TEST)))
+
+
+def draw(
+    data: Dataset,
+    config: SplitConfig,
+    seed: int,
+    kept: Kept | None = None,
+    *,
+    hashes: tuple[np.ndarray, np.ndarray] | None = None,
+    plain: bool = False,
+) -> Drawn:
     """Label every interaction as train, validation or test.
 
     ``given`` takes the data's own labels; ``random`` and ``temporal`` hold out the share
@@ -31,64 +180,52 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
     last pair as test and the last but one as validation; ``cold-items`` takes whole items, the
     share ``config.test`` of those that have pairs, and ``config.validation`` of the others. Where
     the labels have no validation and ``config.validation`` is above 0, that share of train becomes
-    validation, picked the same way (at random for ``given``). Equal times keep the order of the
-    rows. Shares within a user are rounded to the nearest whole number of pairs and leave the user
-    at least one train pair.
+    validation, picked the same way (at random for ``given``). Equal times are ordered by a hash of
+    the seed and the pair's ids. Shares within a user are rounded to the nearest whole number of
+    pairs and leave the user at least one train pair; where that holds out less than half of what a
+    random share asks for, the share is drawn over all pairs but one of each user. But for
+    ``random``, ``cold-items``, shares over all pairs and a validation part carved out of a given
+    train part, a label depends on nothing but the user's own pairs.
+
+    With ``kept`` its pairs keep their part, and the others are held out as far as the shares of
+    all ask for it. Splits by time are drawn anew, as time has gone on, but never hold out what has
+    been trained on.
+
+    Args:
+      data: as :func:`settled` gives it.
+      config: how; its name ``auto`` is resolved.
+      kept: what an earlier split of the same rule says.
+      hashes: the id tables' :func:`id_hashes`, where they are at hand.
+      plain: as runs drew it that kept no split: equal times by row, shares as they round.
 
     Raises:
-      InputError: the data lacks the labels or times that the split needs, holds a pair twice,
-        or no train pair would be left.
+      InputError: the data lacks the labels or times that the split needs.
     """
-    name = config.name
-    if name == "auto":
-        name = "random" if data.split is None else "given"
-    if name in ("leave-last-out", "temporal") and data.time is None:
+    config = resolved(data, config)
+    name, rng = config.name, np.random.default_rng(seed)
+    if name in BY_TIME and data.time is None:
         raise InputError(f"{data.name}: split {name} needs a time column; this data has none")
     if name == "given" and data.split is None:
         raise InputError(f"{data.name}: the data gives no split; choose --split.name random")
-    _refuse_repeats(data)
-    label = labels(data, replace(config, name=name), seed)
-    if not (label == TRAIN).any():
-        raise InputError(f"{data.name}: split {name} leaves no train pair; hold out less")
-    bare = replace(data, split=None, exposed=_shown_before(data, label, config))
-    return Splits(*(bare.take(label == part) for part in (TRAIN, VALIDATION, TEST)))
-
-
-def labels(data: Dataset, config: SplitConfig, seed: int) -> np.ndarray:
-    """TRAIN, VALIDATION or TEST for each interaction, [E] uint8: what :func:`split` goes by.
-
-    The data has no pair twice and what the split of that name (not ``auto``) needs. But for
-    ``random``, ``cold-items``, shares over all pairs and a validation part carved out of a given
-    train part, a label depends on nothing but the user's own pairs.
-    """
-    name, rng = config.name, np.random.default_rng(seed)
-    label = np.full(data.n_edges, TRAIN, np.uint8)
+    made = _Labels(data, config, kept, hashes, plain)
     if name == "given":
         assert data.split is not None
-        label[:] = data.split
-        if not (label == VALIDATION).any():
-            _hold_out(label, data, config.validation, VALIDATION, config.per_user, rng)
+        made.give(data.split)
+        if not (data.split == VALIDATION).any():
+            made.by_chance(config.validation, VALIDATION, rng)
     elif name == "random":
-        _hold_out(label, data, config.test, TEST, config.per_user, rng)
-        _hold_out(label, data, config.validation, VALIDATION, config.per_user, rng)
+        made.keep()
+        made.by_chance(config.test, TEST, rng)
+        made.by_chance(config.validation, VALIDATION, rng)
     elif name == "hashed":
-        _hold_out_hashed(label, data, config.test, TEST, config.per_user, seed)
-        _hold_out_hashed(label, data, config.validation, VALIDATION, config.per_user, seed)
+        made.keep()
+        made.by_hash(config.test, TEST, seed)
+        made.by_hash(config.validation, VALIDATION, seed)
     elif name == "cold-items":
-        label = _cold_items(data, config, rng)
-    elif name == "leave-last-out":
-        label = _leave_last_out(data, config.validation > 0)
+        made.cold_items(rng)
     else:
-        _hold_out_late(label, data, config.test, config.test_time, TEST, config.per_user)
-        _hold_out_late(
-            label,
-            data,
-            config.validation,
-            config.validation_time,
-            VALIDATION,
-            config.per_user,
-        )
-    return label
+        made.by_time(seed if kept is None else kept.seed)
+    return Drawn(made.label, {what: count for what, count in made.notes.items() if count})
 
 
 def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
@@ -176,92 +313,49 @@ def _counts(column: np.ndarray, keep: np.ndarray) -> np.ndarray:
     return np.bincount(column[keep], minlength=int(column.max()) + 1)[column]
 
 
-def _refuse_repeats(data: Dataset) -> None:
-    key = data.user.astype(np.int64) * data.n_items + data.item
+def refuse_empty_cut(
+    name: str, time: np.ndarray | None, config: SplitConfig, validation: Any, test: Any
+) -> None:
+    """Raise InputError where a cut time holds nothing out: then it is of another unit, mostly.
+
+    Args:
+      name: of the data.
+      time: of the pairs, to say from when to when they are; None where that is not at hand.
+      validation, test: whether there are such pairs.
+    """
+    for part, there in (("test", test), ("validation", validation)):
+        cut = getattr(config, f"{part}_time")
+        if cut is None or there:
+            continue
+        until = "" if part == "test" or config.test_time is None else " and before split.test_time"
+        raise InputError(
+            f"{name}: no pair is at or after split.{part}_time {cut:.15g}{until}{_span(time)}"
+        )
+
+
+def _span(time: np.ndarray | None) -> str:
+    """From when to when pairs are."""
+    if time is None or not len(time):
+        return ""
+    return f"; its times are {time.min():.15g} to {time.max():.15g}"
+
+
+def _refuse_repeats(data: Dataset, label: np.ndarray, config: SplitConfig) -> None:
+    """Raise InputError where a pair is there twice; but for those that given parts have each."""
+    key = _keys(data)
     if (key[1:] > key[:-1]).all():
         return
+    if config.name == "given":
+        key = key * 3 + label
     key.sort()
     same = np.flatnonzero(key[1:] == key[:-1])
     if len(same):
-        user, item = divmod(int(key[same[0]]), data.n_items)
+        pair = int(key[same[0]]) // (3 if config.name == "given" else 1)
+        user, item = divmod(pair, data.n_items)
         raise InputError(
             f"{data.name}: user {data.user_ids[user]} and item {data.item_ids[item]} are paired "
             "twice, so parts would overlap; merge repeated pairs"
         )
-
-
-def _hold_out(
-    label: np.ndarray,
-    data: Dataset,
-    share: float,
-    part: int,
-    per_user: bool,
-    rng: np.random.Generator,
-) -> None:
-    """Relabel a random share of the train pairs, in place."""
-    rows = np.flatnonzero(label == TRAIN)
-    rows = rows[rng.permutation(len(rows))]
-    _relabel_last(label, data.user, rows, share, part, per_user)
-
-
-def _hold_out_hashed(
-    label: np.ndarray, data: Dataset, share: float, part: int, per_user: bool, seed: int
-) -> None:
-    """Relabel train pairs by the hash of (seed, part, pair), in place: the highest of each user,
-    or what is above 1 - share."""
-    rows = np.flatnonzero(label == TRAIN)
-    key = data.user[rows].astype(np.uint64) * np.uint64(data.n_items)
-    key += data.item[rows].astype(np.uint64)
-    draw = _mixed(key + _mixed(np.array([2 * seed + part], np.uint64)))
-    if per_user:
-        rows = rows[np.argsort(draw, kind="stable")]
-        _relabel_last(label, data.user, rows, share, part, per_user)
-    else:
-        label[rows[(draw >> np.uint64(11)) * 2.0**-53 >= 1 - share]] = part
-
-
-def _mixed(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number
-    generators", 2014), of its next state."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
-
-
-def _hold_out_late(
-    label: np.ndarray,
-    data: Dataset,
-    share: float,
-    cut: float | None,
-    part: int,
-    per_user: bool,
-) -> None:
-    """Relabel the latest train pairs: at or after the cut time, or the last share; in place."""
-    assert data.time is not None
-    if cut is not None:
-        label[(label == TRAIN) & (data.time >= cut)] = part
-        return
-    rows = np.flatnonzero(label == TRAIN)
-    rows = rows[np.argsort(data.time[rows], kind="stable")]
-    _relabel_last(label, data.user, rows, share, part, per_user)
-
-
-def _relabel_last(
-    label: np.ndarray,
-    user: np.ndarray,
-    rows: np.ndarray,
-    share: float,
-    part: int,
-    per_user: bool,
-) -> None:
-    """Relabel the last share of ``rows``, over all of them or within each user; in place."""
-    if per_user:
-        rows, left, degree = _from_last(user, rows)
-        held = np.minimum(np.floor(degree * share + 0.5), degree - 1)
-        label[rows[left < held]] = part
-    else:
-        label[rows[len(rows) - round(len(rows) * share) :]] = part
 
 
 def _shown_before(data: Dataset, label: np.ndarray, config: SplitConfig) -> Exposed | None:
@@ -282,24 +376,204 @@ def _shown_before(data: Dataset, label: np.ndarray, config: SplitConfig) -> Expo
     return shown.take(shown.time < first_U[shown.user])
 
 
-def _cold_items(data: Dataset, config: SplitConfig, rng: np.random.Generator) -> np.ndarray:
-    there = rng.permutation(np.flatnonzero(data.item_counts()))
-    n_test = round(len(there) * config.test)
-    n_held = n_test + round((len(there) - n_test) * config.validation)
-    label_I = np.full(data.n_items, TRAIN, np.uint8)
-    label_I[there[:n_test]] = TEST
-    label_I[there[n_test:n_held]] = VALIDATION
-    return label_I[data.item]
+class _Labels:
+    """Labels of a data set's pairs, while a split is drawn."""
+
+    def __init__(
+        self,
+        data: Dataset,
+        config: SplitConfig,
+        kept: Kept | None,
+        hashes: tuple[np.ndarray, np.ndarray] | None,
+        plain: bool,
+    ) -> None:
+        self.data, self.config, self.kept, self.plain = data, config, kept, plain
+        self.label = np.full(data.n_edges, TRAIN, np.uint8)
+        self.free = np.ones(data.n_edges, bool)  # whose part is for the split to say
+        self.notes: dict[str, int] = {}
+        self._hashes = hashes
+        self._order: np.ndarray | None = None
+
+    def give(self, label: np.ndarray) -> None:
+        """Take labels that the data brings; pairs of its train part keep who was validation."""
+        self.label[:] = label
+        if self.kept is not None and not (label == VALIDATION).any():
+            among = (label == TRAIN) & (self.kept.part >= 0) & (self.kept.part != TEST)
+            self.label[among] = self.kept.part[among]
+            self.free[among] = False
+
+    def keep(self) -> None:
+        """Take what an earlier split says."""
+        if self.kept is not None:
+            self.free = self.kept.part < 0
+            self.label[~self.free] = self.kept.part[~self.free]
+
+    def by_chance(self, share: float, part: int, rng: np.random.Generator) -> None:
+        """Relabel a random share of the train pairs."""
+        rows = np.flatnonzero((self.label == TRAIN) & self.free)
+        self._relabel_last(rows[rng.permutation(len(rows))], share, part, spread=not self.plain)
+
+    def by_hash(self, share: float, part: int, seed: int) -> None:
+        """Relabel train pairs by the hash of (seed, part, pair): the highest of each user, or what
+        is above 1 - share."""
+        data = self.data
+        rows = np.flatnonzero((self.label == TRAIN) & self.free)
+        key = data.user[rows].astype(np.uint64) * np.uint64(data.n_items)
+        key += data.item[rows].astype(np.uint64)
+        draw = mixed(key + mixed(np.array([2 * seed + part], np.uint64)))
+        if self.config.per_user:
+            self._relabel_last(rows[np.argsort(draw, kind="stable")], share, part)
+        else:
+            self.label[rows[(draw >> np.uint64(11)) * 2.0**-53 >= 1 - share]] = part
+
+    def cold_items(self, rng: np.random.Generator) -> None:
+        """Hold out whole items; those of an earlier split stay where they were."""
+        data, config = self.data, self.config
+        label_I = np.full(data.n_items, TRAIN, np.uint8)
+        there = np.flatnonzero(data.item_counts())
+        n_test = round(len(there) * config.test)
+        n_validation = round((len(there) - n_test) * config.validation)
+        if self.kept is not None:
+            known = self.kept.part >= 0
+            for part in (TEST, VALIDATION, TRAIN):  # an item with one train pair is known
+                label_I[data.item[known & (self.kept.part == part)]] = part
+            known_I = np.isin(there, data.item[known])
+            n_test = max(n_test - int((label_I[there] == TEST).sum()), 0)
+            n_validation = max(n_validation - int((label_I[there] == VALIDATION).sum()), 0)
+            there = there[~known_I]
+        there = rng.permutation(there)
+        label_I[there[:n_test]] = TEST
+        label_I[there[n_test : n_test + n_validation]] = VALIDATION
+        self.label = label_I[data.item]
+
+    def by_time(self, seed: int) -> None:
+        """Hold out what came last: ``leave-last-out`` and ``temporal``."""
+        config = self.config
+        if config.name == "leave-last-out":
+            rows, left, degree = _from_last(self.data.user, self._in_time(seed))
+            self.label[rows[(left == 0) & (degree >= 2)]] = TEST
+            if config.validation > 0:
+                self.label[rows[(left == 1) & (degree >= 3)]] = VALIDATION
+        else:
+            self._late(config.test, config.test_time, TEST, seed)
+            self._late(config.validation, config.validation_time, VALIDATION, seed)
+        if self._order is not None:
+            self.notes[TIED] = self._tied_users(self._order)
+        if self.kept is not None:
+            moved = self.kept.trained & (self.label == TEST)
+            moved |= (self.kept.part == TRAIN) & (self.label == VALIDATION)
+            self.label[moved] = TRAIN
+            self.notes[MOVED] = int(moved.sum())
+
+    def _late(self, share: float, cut: float | None, part: int, seed: int) -> None:
+        """Relabel the latest train pairs: at or after the cut time, or the last share."""
+        assert self.data.time is not None
+        if cut is not None:
+            self.label[(self.label == TRAIN) & (self.data.time >= cut)] = part
+            return
+        rows = self._in_time(seed)
+        self._relabel_last(rows[self.label[rows] == TRAIN], share, part)
+
+    @property
+    def _within_users(self) -> bool:
+        return self.config.per_user or self.config.name == "leave-last-out"
+
+    def _in_time(self, seed: int) -> np.ndarray:
+        """All rows in the order of their times, those of each user together where shares are within
+        users; equal times (of a user) in the order of a hash."""
+        if self._order is None:
+            data, keys = self.data, self._time_keys()
+            self._order = np.lexsort(keys)
+            same = self._same(self._order)
+            if same.any() and not self.plain:
+                tied = np.append(same, False) | np.append(False, same)
+                among = self._order[tied]
+                user, item = self._hashes or pair_id_hashes(data.user_ids, data.item_ids)
+                hash_n = pair_hashes(user[data.user[among]], item[data.item[among]])
+                chance = np.zeros(data.n_edges, np.uint64)
+                chance[among] = mixed(hash_n + mixed(np.array([seed], np.uint64)))
+                self._order = np.lexsort((chance, *keys))
+        return self._order
+
+    def _time_keys(self) -> tuple[np.ndarray, ...]:
+        """What rows are sorted by, the most important last."""
+        assert self.data.time is not None
+        return (self.data.time, self.data.user) if self._within_users else (self.data.time,)
+
+    def _same(self, rows: np.ndarray) -> np.ndarray:
+        """Whether the next of the sorted rows has the same time (and user)."""
+        columns = [column[rows] for column in self._time_keys()]
+        return np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
+
+    def _tied_users(self, rows: np.ndarray) -> int:
+        """Users some of whose equally late pairs are held out and others not."""
+        if not len(rows):
+            return 0
+        run = np.cumsum(np.append(False, ~self._same(rows)))
+        parts = np.zeros((run[-1] + 1, 3), bool)
+        parts[run, self.label[rows]] = True
+        decided = parts.sum(axis=1) > 1
+        return len(np.unique(self.data.user[rows[decided[run]]]))
+
+    def _relabel_last(
+        self, rows: np.ndarray, share: float, part: int, *, spread: bool = False
+    ) -> None:
+        """Relabel the last of ``rows``, train pairs that are free, until the share of all is held
+        out, over all pairs or within each user.
+
+        Args:
+          spread: over all pairs but one of each user where shares within users round to nothing.
+        """
+        user = self.data.user
+        # Of what the share is: pairs that were held out before stand for their part of it.
+        pool = np.ones(len(self.label), bool) if part == TEST else self.label != TEST
+        if self.config.name == "given":
+            pool = self.label != TEST
+        held = self.label == part
+        wanted = round(int(pool.sum()) * share) - int(held.sum())
+        if not self.config.per_user:
+            self.label[rows[len(rows) - min(max(wanted, 0), len(rows)) :]] = part
+            return
+        pool_U, held_U, train_U = (
+            np.bincount(user[of], minlength=self.data.n_users)
+            for of in (pool, held, self.label == TRAIN)
+        )
+        more_U = np.minimum(np.floor(pool_U * share + 0.5), pool_U - 1) - held_U
+        more_U = np.minimum(more_U, train_U - 1)
+        grouped, left, _ = _from_last(user, rows)
+        chosen = left < more_U[user[grouped]]
+        if spread and 2 * int(chosen.sum()) < wanted:
+            self._relabel_spread(rows, grouped, left, wanted, share, part, train_U)
+        else:
+            self.label[grouped[chosen]] = part
+
+    def _relabel_spread(
+        self,
+        rows: np.ndarray,
+        grouped: np.ndarray,
+        left: np.ndarray,
+        wanted: int,
+        share: float,
+        part: int,
+        train_U: np.ndarray,
+    ) -> None:
+        """Relabel the last ``wanted`` of ``rows``, but for one train pair of each user."""
+        user = self.data.user
+        may = np.zeros(len(self.label), bool)
+        may[grouped[left < train_U[user[grouped]] - 1]] = True
+        rows = rows[may[rows]]
+        # Where most users have a single pair, the others are not to lose all but one of theirs.
+        n_held = min(wanted, round(len(rows) * max(share, 0.5)))
+        self.label[rows[len(rows) - n_held :]] = part
+        self.notes[SPREAD.format(_NAMES[part])] = n_held
 
 
-def _leave_last_out(data: Dataset, validation: bool) -> np.ndarray:
-    assert data.time is not None
-    rows, left, degree = _from_last(data.user, np.argsort(data.time, kind="stable"))
-    label = np.full(data.n_edges, TRAIN, np.uint8)
-    label[rows[(left == 0) & (degree >= 2)]] = TEST
-    if validation:
-        label[rows[(left == 1) & (degree >= 3)]] = VALIDATION
-    return label
+_NAMES = {VALIDATION: "validation", TEST: "test"}
+
+
+def pair_id_hashes(user_ids: np.ndarray, item_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Hashes of the ids of users [U] and of items [I]."""
+    return id_hashes(user_ids, 1), id_hashes(item_ids, 2)
 
 
 def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,6 +1,8 @@
 """Rules about how a model was trained: each names one cause, or nothing."""
 
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from jaxrec.doctor import thresholds as limit
 from jaxrec.doctor.course import Course
@@ -299,3 +301,25 @@ def parameters(course: Course) -> tuple[str, ...]:
     return (
         f"{count:,.0f} parameters for {seen:,.0f} observations: {count / seen:.3g} of one each",
     )
+
+
+def known_test(start: Iterable[Mapping[str, Any]]) -> Finding | None:
+    """Test pairs that the parameters which the run starts from have been trained on.
+
+    Args:
+      start: what the run starts from, as its ``env.json`` has it.
+    """
+    for source in start:
+        known, total = source.get("trained", {}).get("test", (0, 0))
+        if total and known > limit.KNOWN_TEST * total:
+            return Finding(
+                "trained-on-test",
+                "test metrics count pairs that the start of the run has been trained on",
+                (f"{known:,} of {total:,} test pairs; the start is {source['run']}",),
+                f"the split does not go on with that run's ({source.get('reason', 'by its data')})",
+                (
+                    "leave out the options by which the split differs, so that the run keeps it",
+                    f"begin anew, without {source['as']}",
+                ),
+            )
+    return None

@@ -1,6 +1,7 @@
 """What the doctor reads: run folders, and embeddings that come from elsewhere."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from jaxrec import forks
 from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
-from jaxrec.doctor import look, measures
+from jaxrec.data.kept import told
+from jaxrec.doctor import causes, look, measures
 from jaxrec.doctor.course import Course
 from jaxrec.doctor.finding import Finding
 from jaxrec.doctor.findings import findings
@@ -19,7 +21,7 @@ from jaxrec.doctor.sample import of_data, of_rows
 from jaxrec.errors import InputError
 from jaxrec.evaluate.scorers import dot_scorer, table_scorer
 from jaxrec.files import read_arrays
-from jaxrec.runfolder import check_run, read_embeddings, read_metrics
+from jaxrec.runfolder import check_run, read_embeddings, read_json, read_metrics
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,14 @@ class Diagnosis:
       findings: the likeliest cause first; empty where all is well.
       figures: by name.
       course: the records behind them.
+      notes: what a reader must know besides.
     """
 
     of: str
     findings: list[Finding]
     figures: dict[str, float]
     course: Course
+    notes: list[str] = field(default_factory=list)
 
     @property
     def healthy(self) -> bool:
@@ -51,6 +55,7 @@ class Diagnosis:
             "healthy": self.healthy,
             "findings": found,
             "figures": self.figures,
+            "notes": self.notes,
         }
 
 
@@ -58,11 +63,24 @@ def _diagnosis(of: str, course: Course) -> Diagnosis:
     return Diagnosis(of, findings(course), course.figures, course)
 
 
-def of_records(of: str, config: configs.Config, records: list[dict[str, Any]]) -> Diagnosis:
-    """From the lines of a run's metrics.jsonl: of the phase that came last."""
+def of_records(
+    of: str,
+    config: configs.Config,
+    records: list[dict[str, Any]],
+    start: Sequence[dict[str, Any]] = (),
+) -> Diagnosis:
+    """From the lines of a run's metrics.jsonl, of the phase that came last; and what it started
+    from, as env.json has it."""
     phases = [r["phase"] for r in records if r.get("split") == "doctor" and "phase" in r]
     of_last = [r for r in records if phases and r.get("phase") == phases[-1]]
-    return _diagnosis(of, Course(config, of_last))
+    return _started(_diagnosis(of, Course(config, of_last)), start)
+
+
+def _started(diagnosis: Diagnosis, start: Sequence[dict[str, Any]]) -> Diagnosis:
+    """With what is to be said of what the run started from."""
+    known = causes.known_test(start)
+    found = diagnosis.findings if known is None else [known, *diagnosis.findings]
+    return replace(diagnosis, findings=found, notes=told(start))
 
 
 def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
@@ -91,9 +109,10 @@ def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
 
 def _of_run(run: Path) -> Diagnosis:
     config = configs.load(run / "config.json")
+    start = read_json(run / "env.json").get("start", [])
     records = read_metrics(run / "metrics.jsonl")
     if any(r.get("split") == "doctor" for r in records):
-        return of_records(str(run), config, records)
+        return of_records(str(run), config, records, start)
     if not (run / "embeddings.npz").is_file():
         raise InputError(
             f"{run}: there is nothing to look at yet; `jaxrec resume {run}` goes on with the run"
@@ -103,10 +122,10 @@ def _of_run(run: Path) -> Diagnosis:
     if len(table.user) == 0:  # a model of items alone, whose loss has no rules
         rows = {"item": table.item[_spread(len(table.item))]}
         measured = measures.finite(measures.sides(rows)) | {"split": "doctor"}
-        return _diagnosis(str(run), Course(None, [measured]))
+        return _started(_diagnosis(str(run), Course(None, [measured])), start)
     found = look.measured(table_scorer(table), of_rows(len(table.user), len(table.item)))
     measured = measures.finite(found.figures) | {"split": "doctor"}
-    return _diagnosis(str(run), Course(config, [*records, measured]))
+    return _started(_diagnosis(str(run), Course(config, [*records, measured])), start)
 
 
 def _spread(n: int) -> np.ndarray:

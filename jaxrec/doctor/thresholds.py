@@ -126,3 +126,6 @@ LOW_RANK = 1.5
 
 WIDE = 4
 """Least width at which the rank says something."""
+
+KNOWN_TEST = 0.01
+"""Share of test that a start has been trained on; fewer pairs move recall by less than seeds."""

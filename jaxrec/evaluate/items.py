@@ -9,6 +9,8 @@ import numpy as np
 
 from jaxrec import config as configs
 from jaxrec.config import Config
+from jaxrec.data import kept
+from jaxrec.data.dataset import TRAIN, VALIDATION
 from jaxrec.data.formats.items import resolve_items
 from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, PairSplits
 from jaxrec.data.pair_split import split_pairs
@@ -47,14 +49,20 @@ def load_graph(run: Path, config: Config, data: Graph) -> ItemGraph:
     return graph
 
 
-def parts(config: Config, graph: ItemGraph) -> PairSplits:
-    """Train pairs and labelled pairs, split as configured."""
-    return split_pairs(graph, config.pairs, config.seed)
+def parts(config: Config, graph: ItemGraph, part: np.ndarray | None = None) -> PairSplits:
+    """Train pairs and labelled pairs, split as configured.
+
+    Args:
+      part: [P] where a pair is already, as ``split_pairs`` takes it.
+    """
+    return split_pairs(graph, config.pairs, config.seed, part)
 
 
-def merged(config: Config, graph: ItemGraph) -> PairSplits:
+def merged(config: Config, graph: ItemGraph, part: np.ndarray | None = None) -> PairSplits:
     """The same test part, and all other pairs as train: what a refit trains on."""
-    return split_pairs(graph, replace(config.pairs, validation=0.0), config.seed)
+    if part is not None:
+        part = np.where(part == VALIDATION, TRAIN, part)
+    return split_pairs(graph, replace(config.pairs, validation=0.0), config.seed, part)
 
 
 def evaluator(
@@ -126,7 +134,8 @@ def judged(
       InputError: data that differs, or no such held-out pairs.
     """
     graph = load_graph(run, config, data)
-    splits = merged(config, graph) if config.train.refit else parts(config, graph)
+    part = kept.labels(run, graph)
+    splits = (merged if config.train.refit else parts)(config, graph, part)
     found = evaluator(config, splits, split, scored_items(table.item), ks)
     if found is None:
         raise InputError(f"{run}: the run's split holds no {split} pairs")

@@ -9,18 +9,18 @@ import numpy as np
 from jaxrec import config as configs
 from jaxrec import forks
 from jaxrec.config import Config
-from jaxrec.data import sound
+from jaxrec.data import kept, sound
 from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.data.itemgraph import ItemGraph
-from jaxrec.data.split import Splits, apply_filter, merged
-from jaxrec.data.split import split as split_data
+from jaxrec.data.split import Splits, apply_filter, draw, merged, resolved, settled, taken
 from jaxrec.errors import InputError
 from jaxrec.evaluate import items
 from jaxrec.evaluate.pairs import PairEvaluator
 from jaxrec.evaluate.ranking import (
     Evaluator,
     Scorer,
+    empty_csr,
     popularity_scorer,
     random_scorer,
     union,
@@ -28,7 +28,7 @@ from jaxrec.evaluate.ranking import (
 from jaxrec.evaluate.ratings import RatingEvaluator
 from jaxrec.evaluate.scorers import table_scorer
 from jaxrec.files import write_json, write_npz
-from jaxrec.parted.layout import is_parted
+from jaxrec.parted.layout import SPLITS, is_parted
 from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import Embeddings, check_data, check_run, read_embeddings, read_json
 
@@ -47,10 +47,10 @@ def protocol(config: Config) -> str:
     ranked = "over all items"
     if config.split.name == "cold-items":
         ranked = "of the held-out items, which training has not seen, among themselves"
-    how = (
-        f"full ranking {ranked}; known items masked (train; for test, validation too); "
-        "ties to the lower item"
-    )
+    known = "known items masked (train; for test, validation too)"
+    if config.eval.repeatable:
+        known = "known items ranked too (repeatable)"
+    how = f"full ranking {ranked}; {known}; ties to the lower item"
     if config.model.over_items:
         how = items.protocol(config)
     return f"{how}; {chosen}{refit if config.train.refit else ''}"
@@ -107,9 +107,23 @@ def load_data(run: Path, config: Config, data: Dataset | str | Path | None) -> D
     return dataset
 
 
-def parts(config: Config, dataset: Dataset) -> Splits:
-    """Train, validation and test of a data set, filtered and split as configured."""
-    return split_data(apply_filter(dataset, config.filter), config.split, config.seed)
+def parts(config: Config, dataset: Dataset, run: Path | None = None) -> Splits:
+    """Train, validation and test of a data set, filtered and split as configured.
+
+    Args:
+      run: what has begun with this data, where something has: its split is the one that it keeps,
+        or where it keeps none, as before runs did, that of those days.
+
+    Raises:
+      InputError: as :func:`jaxrec.data.split.draw`, or a split that is kept does not fit.
+    """
+    data = apply_filter(dataset, config.filter)
+    how = resolved(data, config.split)
+    data, _ = settled(data, how)
+    label = None if run is None else kept.labels(run, data)
+    if label is None:
+        label = draw(data, how, config.seed, plain=run is not None).label
+    return taken(data, label, how)
 
 
 def evaluate(
@@ -157,8 +171,10 @@ def evaluate(
     before = read_json(run / "eval.json")
     content = {"split": split} | measured
     content |= {"protocol": protocol(config), "selected_on": config.eval.select_on}
-    kept = _KEPT if tuple(ks) != config.eval.k else (*_KEPT, *_KEPT_AT_EQUAL_K)
-    content |= {name: before[name] for name in kept if name in before}
+    if start := read_json(run / "env.json").get("start"):
+        content["start"] = start
+    names = _KEPT if tuple(ks) != config.eval.k else (*_KEPT, *_KEPT_AT_EQUAL_K)
+    content |= {name: before[name] for name in names if name in before}
     if split == "validation":
         content.pop("validation", None)
     write_json(run / "eval.json", content)
@@ -185,14 +201,16 @@ def _ranked(
         raise InputError("the run recommends to users: a Dataset is needed, not an ItemGraph")
     if not isinstance(data, Dataset) and is_parted(data or config.data):
         return _ranked_in_parts(run, config, table, split, ks, baselines, data or config.data)
-    found = parts(config, load_data(run, config, data))
+    found = parts(config, load_data(run, config, data), run)
     if config.train.refit:
         found = merged(found)
     held_out = found.test if split == "test" else found.validation
     if held_out.n_edges == 0:
         raise _no_pairs(run, split)
     train, seen = found.train, found.train.csr()
-    if split == "test":
+    if config.eval.repeatable:
+        seen = empty_csr(train.n_users)
+    elif split == "test":
         seen = union(seen, found.validation.csr())
     others = always(train, config.seed)
     for name in baselines:
@@ -229,6 +247,7 @@ def _ranked_in_parts(
     train, held_out = parted.of("train"), parted.of(split)
     if held_out.n_edges == 0:
         raise _no_pairs(run, split)
-    seen = parted.rows("train", "validation") if split == "test" else parted.rows("train")
+    known = () if config.eval.repeatable else SPLITS[: SPLITS.index(split)]
+    seen = parted.rows(*known)
     ranking = Evaluator(parted.rows(split), seen, ks, train.n_items)
     return table_scorer(table), always(train, config.seed), ranking, None

@@ -8,6 +8,7 @@ itself. In memory are the ids, counts by id, and a block or so many rows of a fi
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,12 @@ import numpy as np
 import polars as pl
 
 from jaxrec.config import SplitConfig
-from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset
+from jaxrec.data.dataset import REPEATED, TEST, TRAIN, VALIDATION, Dataset
 from jaxrec.data.formats import parquet
 from jaxrec.data.formats.assemble import LIMIT, IdPlaces, id_kind, merge_repeats
 from jaxrec.data.formats.columns import Columns
 from jaxrec.data.formats.tables import part_of_name
-from jaxrec.data.split import labels
+from jaxrec.data.split import BY_TIME, draw, pair_id_hashes, refuse_empty_cut
 from jaxrec.errors import InputError
 from jaxrec.parted.spill import Column, Spill, blocks
 
@@ -194,7 +195,7 @@ def read_pairs(
     src = Path(src)
     files = sources(src)
     config = split_of(src, config, any(part is not None for part in files.values()))
-    by_time = config.name in ("leave-last-out", "temporal")
+    by_time = config.name in BY_TIME
     taken = replace(columns or Columns(), rating="")
     if not (by_time or weights):
         taken = replace(taken, time="")
@@ -242,6 +243,11 @@ class _Block:
     weighted: bool
     timed: bool
 
+    @cached_property
+    def _hashes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the ids, by which equal times are ordered."""
+        return pair_id_hashes(self.user_ids, self.item_ids)
+
     def sorted(self, spill: Spill, folder: Path) -> Sorted:
         sizes = len(self.user_ids), len(self.item_ids)
         parts = {name: self._flat(folder, name, sizes) for name in SPLITS}
@@ -249,7 +255,7 @@ class _Block:
         for n in range(len(spill)):
             for records in spill.take(n):
                 pairs = self.merged(records, notes)
-                label = self._labels(pairs)
+                label = self._labels(pairs, notes)
                 for name, number in SPLITS.items():
                     parts[name].append(pairs[label == number])
                 train = pairs[label == TRAIN]
@@ -267,6 +273,9 @@ class _Block:
             raise InputError(
                 f"{self.src}: split {self.config.name} leaves no train pair; hold out less"
             )
+        refuse_empty_cut(
+            str(self.src), None, self.config, len(parts["validation"]), len(parts["test"])
+        )
         if len(parts["train"]) >= LIMIT:
             raise InputError(f"{self.src}: {len(parts['train']):,} pairs are more than 2^31 - 1")
         for side, count in zip(("users", "items"), parts["train"].counts, strict=True):
@@ -288,43 +297,50 @@ class _Block:
         return Flat(column("user", np.int32), column("item", np.int32), weight, counts, degrees)
 
     def merged(self, records: np.ndarray, notes: Counter[str]) -> np.ndarray:
-        """Sorted by user and item, repeats merged, without what weighs nothing."""
+        """Sorted by user, item and part, repeats merged, without what weighs nothing."""
         n_items = len(self.item_ids)
         key = records["user"].astype(np.int64) * n_items + records["item"]
+        key = key * 3 + records["label"]
         order = np.argsort(key, kind="stable")
         key = key[order]
         repeat = key[1:] == key[:-1]
         if repeat.any():
-            self._refuse_overlap(records[order], repeat)
             notes["duplicate pairs"] += int(repeat.sum())
             columns: dict[str, Any] = {"time": None, "weight": None}
             if self.timed:
                 columns["time"] = records["time"]
             if self.weighted:
                 columns["weight"] = records["weight"]
-            _, order = merge_repeats(key, order, repeat, columns)
+            last, order = merge_repeats(key, order, repeat, columns)
+            key = key[last]
         records = records[order]
-        if not self.weighted:
-            return records
-        there = records["weight"] > 0
-        notes["left alone"] += int((~there).sum())
-        return records[there]
+        if self.weighted:
+            there = records["weight"] > 0
+            notes["left alone"] += int((~there).sum())
+            records, key = records[there], key[there]
+        key //= 3
+        again = np.append(False, key[1:] == key[:-1]) if len(key) else np.zeros(0, bool)
+        return self._settled(records, again, notes) if again.any() else records
 
-    def _refuse_overlap(self, records: np.ndarray, repeat: np.ndarray) -> None:
-        label = records["label"]
-        apart = np.flatnonzero(repeat & (label[1:] != label[:-1]))
-        if len(apart):
-            one = records[apart[0]]
+    def _settled(self, records: np.ndarray, again: np.ndarray, notes: Counter[str]) -> np.ndarray:
+        """What ``split.repeats`` makes of pairs that an earlier part has too."""
+        if self.config.repeats == "refuse":
+            one = records[again][0]
             raise InputError(
                 f"{self.src}: user {self.user_ids[one['user']]} and item "
                 f"{self.item_ids[one['item']]} are a pair in two parts of the split; drop it from "
-                "one of them"
+                "one of them, or set --split.repeats drop or keep"
             )
+        notes[REPEATED] += int(again.sum())
+        return records if self.config.repeats == "keep" else records[~again]
 
-    def _labels(self, pairs: np.ndarray) -> np.ndarray:
+    def _labels(self, pairs: np.ndarray, notes: Counter[str]) -> np.ndarray:
         if self.config.name == "given":
             return pairs["label"]
         time = np.array(pairs["time"]) if self.timed else None
         user, item = (np.ascontiguousarray(pairs[role]) for role in ("user", "item"))
         block = Dataset(user, item, self.user_ids, self.item_ids, time=time)
-        return labels(block, self.config, self.seed)
+        hashes = self._hashes if self.config.name in BY_TIME else None
+        drawn = draw(block, self.config, self.seed, hashes=hashes)
+        notes.update(drawn.notes)
+        return drawn.label

@@ -36,7 +36,7 @@ def doctor(run: Run) -> Html:
     if not any(line.get("split") == "doctor" for line in run.metrics):
         return Html()
     try:
-        found = of_records(run.label, from_dict(run.config), run.metrics).findings
+        found = of_records(run.label, from_dict(run.config), run.metrics, run.start).findings
     except InputError:  # a configuration of another version: its curves can still be shown
         told = Html()
     else:

@@ -38,6 +38,11 @@ class Run:
         return self.env.get("data") or {}
 
     @property
+    def start(self) -> list[dict[str, Any]]:
+        """What the run started from; empty where it began anew."""
+        return self.env.get("start") or []
+
+    @property
     def metric(self) -> str:
         """The metric that selects, which is also the headline."""
         chosen = self.config.get("eval", {}).get("metric")

@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from jaxrec.config import Config, to_dict
+from jaxrec.data.kept import told
 from jaxrec.report.markup import Html, join, notice, number, table, tag, tiles
 from jaxrec.report.plots import Line, bars, curves
 from jaxrec.report.records import Run
@@ -52,6 +53,10 @@ def notices(run: Run) -> Html:
         )
     for line in run.evaluation.get("unread", []):
         found.append(notice("Not read.", f"{line}."))
+    if run.start:
+        lines = (line.removeprefix("WARNING: ") for line in told(run.start))
+        said = ". ".join(f"{line[:1].upper()}{line[1:]}" for line in lines)
+        found.append(notice("Started from another run.", f"{said}."))
     if not run.evaluation:
         found.append(
             notice("Not finished.", "The run has no eval.json yet; this is how far it has come.")
@@ -129,9 +134,9 @@ def result_table(run: Run) -> Html:
     words = [str(evaluation["protocol"])] if evaluation.get("protocol") else []
     for split, rate in (evaluation.get("false_negative_rate") or {}).items():
         words.append(f"{100 * rate:.2g} % of the sampled negatives were {split} positives")
-    told = " ".join(f"{word[:1].upper()}{word[1:].rstrip('.')}." for word in words)
+    lead = " ".join(f"{word[:1].upper()}{word[1:].rstrip('.')}." for word in words)
     shown = table("The model and its baselines", head, rows, groups=groups)
-    return join((tag("h3", "Result"), tag("p", told, class_="lead"), shown))
+    return join((tag("h3", "Result"), tag("p", lead, class_="lead"), shown))
 
 
 def _judged(run: Run, result: dict[str, Any]) -> str:

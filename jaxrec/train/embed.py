@@ -75,7 +75,7 @@ def embed(
     if edges is not None and config.model.name == "two-tower":
         raise InputError(f"{run}: two-tower embeds items by their features; leave out the edges")
     parameters = read_parameters(run)
-    splits = parts(config, load_data(run, config, data))
+    splits = parts(config, load_data(run, config, data), run)
     splits = merged(splits) if config.train.refit else splits
     problem = Problem.build(config, splits, phase="refit" if config.train.refit else "search")
     if problem.takes.item is None:

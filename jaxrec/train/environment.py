@@ -6,8 +6,9 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -75,13 +76,28 @@ def check(folder: Path, custom_tx: bool, warn: Callable[[str], None]) -> None:
 
 
 def write(
-    folder: Path, dataset: Dataset | ItemGraph | Parted, sizes: dict[str, int], custom_tx: bool
+    folder: Path,
+    dataset: Dataset | ItemGraph | Parted,
+    sizes: dict[str, int],
+    custom_tx: bool,
+    *,
+    start: Sequence[dict[str, Any]] = (),
+    notes: Mapping[str, int] | None = None,
 ) -> None:
-    """RUN/env.json, once; ``sizes`` are users, items, and the pairs of each part."""
+    """RUN/env.json, once.
+
+    Args:
+      sizes: users, items, and the pairs of each part.
+      custom_tx: whether an optax chain was given instead of the configured one.
+      start: what the run starts from.
+      notes: what is odd about its split, counted.
+    """
     if (folder / "env.json").exists():
         return
     env = {"versions": versions()} | _machine()
     env |= {"commit": _commit(), "fingerprint": dataset.fingerprint()}
     env |= {"command": shlex.join(sys.argv), "custom_tx": custom_tx}
-    env |= {"data": {"name": dataset.name} | sizes | {"notes": dataset.notes}}
+    env |= {"data": {"name": dataset.name} | sizes | {"notes": dataset.notes | dict(notes or {})}}
+    if start:
+        env["start"] = list(start)
     write_json(folder / "env.json", env)

@@ -105,7 +105,7 @@ class PartedProblem(MeshProblem):
         if split == "train":
             users = sample(relevant.degree, TRAIN_USERS, self.config.seed)
             relevant = relevant.of_users(users)
-        return relevant, self.parted.rows(*seen)
+        return relevant, self.parted.rows(*(() if self.config.eval.repeatable else seen))
 
     def _ranking(self, split: str, relevant: ItemsByUser, seen: ItemsByUser) -> Evaluator:
         assert isinstance(relevant, PartRows)
@@ -226,7 +226,10 @@ class PartedTask(UserTask):
             check_data(run, parted)
         parted = replace(parted, own=own_parts(make_mesh(config.mesh)))
         parted.check()
-        needs_pairs(config, parted.manifest["pairs"], "split.validation of `jaxrec data partition`")
+        part = config.eval.select_on
+        share = f"split.{part} is {getattr(parted.split, part, 0):g}"
+        instead = "partition the data anew, with a higher one or with --split.no-per-user"
+        needs_pairs(config, parted.manifest["pairs"], share, instead)
         return cls(config, parted, splits_of(parted))
 
     @cached_property

@@ -282,7 +282,8 @@ class Problem(OneDevice):
         return model
 
     def part(self, split: str) -> tuple[ItemsByUser, ItemsByUser]:
-        """What is relevant and what is masked: "train" masks nothing, "test" validation too.
+        """What is relevant and what is masked: "train" masks nothing, "test" validation too; and
+        nothing is where items are repeatable.
 
         Of train a sample of users does: to rank all items for each of a million would take longer
         than many a run.
@@ -291,6 +292,8 @@ class Problem(OneDevice):
         if split == "train":
             some = of_sample(train, TRAIN_USERS, self.config.seed)
             return some, empty_csr(self.stepper.n_users)
+        if self.config.eval.repeatable:
+            return getattr(self.splits, split).csr(), empty_csr(self.stepper.n_users)
         if split == "validation":
             return validation, train
         return self.splits.test.csr(), union(train, validation)

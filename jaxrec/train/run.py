@@ -131,7 +131,7 @@ def _task(
         if isinstance(data, Dataset):
             raise InputError(f"{config.model.name} learns from item pairs: give it an ItemGraph")
         if run is not None:
-            return ItemTask.of(config, load_graph(run, config, data))
+            return ItemTask.of(config, load_graph(run, config, data), run)
         graph = data if isinstance(data, ItemGraph) else resolve_items(str(data), config.pairs)
         return ItemTask.of(config, graph)
     if isinstance(data, ItemGraph):
@@ -139,7 +139,7 @@ def _task(
     if not isinstance(data, Dataset) and is_parted(data or config.data):
         return PartedTask.open(config, data or config.data, run)
     if run is not None:
-        return UserTask.of(config, load_data(run, config, data))
+        return UserTask.of(config, load_data(run, config, data), run)
     return UserTask.of(config, data if isinstance(data, Dataset) else resolve(str(data)))
 
 

@@ -1,6 +1,7 @@
 """What a run is about: users and items, or items alone. The run itself is the same code."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -10,11 +11,22 @@ import optax
 
 from jaxrec.config import RATING_METRICS, Config, shown_cutoff
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.split import Splits, merged
+from jaxrec.data.kept import KeptSplit, hashes, rule, told
+from jaxrec.data.split import (
+    Splits,
+    apply_filter,
+    draw,
+    merged,
+    repeats,
+    resolved,
+    settled,
+    taken,
+)
 from jaxrec.errors import InputError
 from jaxrec.evaluate.run import parts
 from jaxrec.graph.halo import make_mesh
 from jaxrec.parted.stored import Parted
+from jaxrec.runfolder import read_json
 from jaxrec.train import environment, frozen, host_problem, results
 from jaxrec.train.host_problem import HostProblem
 from jaxrec.train.loop import Outcome
@@ -22,6 +34,7 @@ from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.prepare import inputs
 from jaxrec.train.problem import Problem
 from jaxrec.train.signals import SignalWatch
+from jaxrec.train.starts import Start, held_out_of
 from jaxrec.train.unread import noted, unread
 
 
@@ -67,13 +80,71 @@ class Task(Protocol):
         ...
 
 
-def needs_pairs(config: Config, n_pairs: dict[str, int], option: str) -> None:
-    """Raise InputError where the part that selects is empty."""
+def needs_pairs(config: Config, n_pairs: dict[str, int], share: str, instead: str = "") -> None:
+    """Raise InputError where the part that selects is empty.
+
+    Args:
+      n_pairs: of each part of the split.
+      share: the option that says how much is held out, with its value.
+      instead: what would hold pairs out where that is not 0; nothing known where empty.
+    """
     if n_pairs.get(config.eval.select_on) == 0:
         raise InputError(
-            f"eval.select_on is {config.eval.select_on}, but the split holds no such pairs; "
-            f"set --{option} above 0, or --eval.select-on none"
+            f"eval.select_on is {config.eval.select_on}, but the split holds no such pairs "
+            f"({share}); {instead or 'hold out more'}, or set --eval.select-on none"
         )
+
+
+def _instead(config: Config, dataset: Dataset) -> str:
+    """What holds out pairs of the part that selects where the split, as it is, has none."""
+    split, part = resolved(dataset, config.split), config.eval.select_on
+    share = getattr(split, part, 0)
+    if share == 0:
+        return f"set --split.{part} above 0"
+    if split.name == "leave-last-out":
+        return "give users with three pairs or more"
+    if split.name == "cold-items":
+        return f"give more items, or set --split.{part} higher"
+    if split.name == "given" and part == "test":
+        return "give a test part with pairs that train does not have"
+    # Over all pairs there is one as soon as the share of them is.
+    if split.per_user and round(share * (1 - split.test) * dataset.n_edges) >= 1:
+        return "hold out over all pairs with --split.no-per-user"
+    return f"set --split.{part} higher"
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How a run came to its split.
+
+    Attributes:
+      kept: what it keeps of it; None where the folder has that already, or data in parts has.
+      start: what the run starts from, as env.json has it.
+      notes: what was decided otherwise than by the plain rule, counted.
+    """
+
+    kept: KeptSplit | None = None
+    start: Sequence[dict[str, Any]] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        return [*told(self.start), *(f"{what}: {n:,}" for what, n in self.notes.items())]
+
+    def save(self, folder: Path) -> None:
+        """RUN/split.npz, unless the run has begun already."""
+        if self.kept is not None and not begun(folder):
+            self.kept.save(folder)
+
+
+def begun(run: Path | None) -> bool:
+    """Whether a run has written how it was split."""
+    return run is not None and (run / "env.json").is_file()
+
+
+def before(run: Path) -> Splitting:
+    """How a run that has begun came to its split."""
+    return Splitting(start=read_json(run / "env.json").get("start", []))
 
 
 @dataclass(frozen=True)
@@ -83,14 +154,24 @@ class UserTask:
     config: Config
     dataset: Dataset | Parted
     splits: Splits
+    splitting: Splitting = field(default_factory=Splitting)
 
     @classmethod
-    def of(cls, config: Config, dataset: Dataset) -> "UserTask":
-        """Split the data. Raises InputError where it lacks what the configuration needs."""
-        splits = parts(config, dataset)
+    def of(cls, config: Config, dataset: Dataset, run: Path | None = None) -> "UserTask":
+        """Split the data, as ``run`` did where that has begun.
+
+        Raises:
+          InputError: the data lacks what the configuration needs.
+        """
+        if run is not None and begun(run):
+            splits, splitting = parts(config, dataset, run), before(run)
+        else:
+            splits, splitting = _split(config, dataset)
         held_out = {"validation": splits.validation.n_edges, "test": splits.test.n_edges}
-        needs_pairs(config, held_out, "split.validation")
-        return cls(config, dataset, splits)
+        part = config.eval.select_on
+        share = f"split.{part} is {getattr(config.split, part, 0):g}"
+        needs_pairs(config, held_out, share, _instead(config, dataset))
+        return cls(config, dataset, splits, splitting)
 
     def check(self) -> None:
         """Raise InputError for what the data lacks, before there is a folder."""
@@ -111,9 +192,22 @@ class UserTask:
         )
         lines = [line, *self.dataset.reading, *noted(self.dataset.notes)]
         lines += unread(config, splits)
-        if self._frozen is None:
-            return lines
-        return [*lines, frozen.describe(self._frozen, config, train)]
+        if self._frozen is not None:
+            lines.append(frozen.describe(self._frozen, config, train))
+        return [*lines, *self.splitting.lines(), *self._few_select()]
+
+    def _few_select(self) -> list[str]:
+        """How many users select, where most do not."""
+        part = self.config.eval.select_on
+        if part == "none":
+            return []
+        n_users = self.splits.train.n_users
+        select = int((getattr(self.splits, part).user_counts() > 0).sum())
+        if 2 * select >= n_users:
+            return []
+        return [
+            f"{select:,} of {n_users:,} users have {part} pairs, by which parameters are chosen"
+        ]
 
     @cached_property
     def _frozen(self) -> frozen.FrozenItems | None:
@@ -122,7 +216,9 @@ class UserTask:
     def record(self, folder: Path, custom_tx: bool) -> None:
         sizes = {"users": self.splits.train.n_users, "items": self.splits.train.n_items}
         sizes |= {name: part.n_edges for name, part in self.splits._asdict().items()}
-        environment.write(folder, self.dataset, sizes, custom_tx)
+        self.splitting.save(folder)
+        how = self.splitting
+        environment.write(folder, self.dataset, sizes, custom_tx, start=how.start, notes=how.notes)
 
     def problem(
         self, phase: str, total: int | None, tx: optax.GradientTransformation | None
@@ -139,8 +235,10 @@ class UserTask:
         self, problem: Problem, outcome: Outcome, watch: SignalWatch
     ) -> dict[str, Any] | None:
         found = results.final_evaluation(problem, outcome, watch)
-        lines = unread(self.config, self.splits)
-        return found | {"unread": lines} if found is not None and lines else found
+        if found is None:
+            return None
+        more = {"unread": unread(self.config, self.splits), "start": list(self.splitting.start)}
+        return found | {name: lines for name, lines in more.items() if lines}
 
     def write(self, folder: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
         results.write_arrays(folder, problem, outcome, self.dataset)
@@ -153,3 +251,21 @@ class UserTask:
         if self.config.loss.rates:
             found.append(Table("Ratings", list(RATING_METRICS), ("mean", "biases")))
         return found
+
+
+def _split(config: Config, dataset: Dataset) -> tuple[Splits, Splitting]:
+    """The split of a run that begins: its own, or that of the run that it starts from."""
+    data = apply_filter(dataset, config.filter)
+    how = resolved(data, config.split)
+    data, notes = settled(data, how)
+    protocol, start, hash_E = rule(how), Start.of(config), hashes(data)
+    inherited = start.inherited(protocol, hash_E)
+    drawn = draw(data, how, config.seed, inherited)
+    splits = taken(data, drawn.label, how)
+    seed = config.seed if inherited is None else inherited.seed
+    more = {"refit": config.train.refit, "before": start.known}
+    first = ~repeats(data)
+    kept = KeptSplit.of(hash_E[first], drawn.label[first], protocol, seed, **more)
+    ids = {"users": data.user_ids, "items": data.item_ids}
+    facts = start.facts(protocol, held_out_of(drawn.label, hash_E), ids)
+    return splits, Splitting(kept, facts, notes | drawn.notes)

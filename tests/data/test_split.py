@@ -8,9 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxrec.config import FilterConfig, SplitConfig
-from jaxrec.data.dataset import Dataset, Exposed
+from jaxrec.data.dataset import TEST, TRAIN, Dataset, Exposed
 from jaxrec.data.features import Features, Number
-from jaxrec.data.split import apply_filter, labels, split
+from jaxrec.data.kept import KeptSplit, hashes
+from jaxrec.data.split import (
+    SPREAD,
+    TIED,
+    Kept,
+    apply_filter,
+    draw,
+    repeats,
+    settled,
+    split,
+    taken,
+)
 from jaxrec.errors import InputError
 
 
@@ -78,17 +89,17 @@ def test_another_seed_gives_another_random_split(name):
 def test_a_hashed_split_of_some_users_is_that_of_all(seed, per_user):
     data, config = _random(1), SplitConfig("hashed", per_user=per_user)
     some = data.user % 3 == 1
-    whole, alone = (labels(of, config, seed) for of in (data, data.take(some)))
+    whole, alone = (draw(of, config, seed).label for of in (data, data.take(some)))
     np.testing.assert_array_equal(whole[some], alone)
 
 
 def test_a_hashed_split_over_all_pairs_holds_out_about_the_share():
     data = _data([(u, i) for u in range(200) for i in range(50)])
-    label = labels(data, SplitConfig("hashed", per_user=False, test=0.3, validation=0.5), 0)
+    label = draw(data, SplitConfig("hashed", per_user=False, test=0.3, validation=0.5), 0).label
     count = np.bincount(label) / data.n_edges
     np.testing.assert_allclose(count, [0.35, 0.35, 0.3], atol=0.02)  # 4 standard deviations
     nothing = SplitConfig("hashed", per_user=False, test=0.0, validation=0.0)
-    assert not labels(data, nothing, 0).any()
+    assert not draw(data, nothing, 0).label.any()
 
 
 @pytest.mark.parametrize("name", ["random", "hashed"])
@@ -184,12 +195,155 @@ def test_leave_last_out_takes_the_last_and_the_last_but_one():
     time = np.array([5, 9, 7, 9, 2, 1, 3], np.float64)
     data = _data(pairs, time=time)
     parts = split(data, SplitConfig(name="leave-last-out"), 0)
-    assert _pairs(parts.test) == {(0, 3), (1, 0)}  # of equal times the later row
-    assert _pairs(parts.validation) == {(0, 1)}  # a user of two keeps one to train on
+    assert _pairs(parts.test) | _pairs(parts.validation) == {(0, 1), (0, 3), (1, 0)}
+    assert parts.validation.n_edges == 1  # a user of two keeps one to train on
     assert _pairs(parts.train) == {(0, 0), (0, 2), (1, 1), (2, 4)}
     bare = split(data, SplitConfig(name="leave-last-out", validation=0.0), 0)
     assert bare.validation.n_edges == 0
-    assert _pairs(bare.test) == {(0, 3), (1, 0)}
+    assert _pairs(bare.test) == _pairs(parts.test)
+    plain = draw(data, SplitConfig(name="leave-last-out"), 0, plain=True)  # the later row is last
+    assert _pairs(data.take(plain.label == TEST)) == {(0, 3), (1, 0)}
+
+
+LATE = [
+    SplitConfig("leave-last-out"),
+    SplitConfig("temporal", test=0.3, validation=0.2),
+    SplitConfig("temporal", test=0.3, validation=0.2, per_user=False),
+]
+
+
+def _days(users: int, items: int, seed: int = 0) -> Dataset:
+    """Every user has all items, two a day; nobody's days say which items are popular."""
+    pairs = [(u, i) for u in range(users) for i in range(items)]
+    order = np.random.default_rng(seed).permuted(np.tile(np.arange(items), (users, 1)), axis=1)
+    return _data(pairs, time=(order // 2).astype(np.float64).ravel())
+
+
+@pytest.mark.parametrize("config", LATE, ids=lambda c: f"{c.name}-{c.per_user}")
+def test_of_equal_times_any_item_may_be_last(config):
+    data = _days(400, 10)
+    label = draw(data, config, 0).label
+    rank = data.item[label == TEST].mean()  # 4.5 where no item comes before another
+    assert abs(rank - 4.5) < 0.5
+    assert draw(data, config, 0, plain=True).label.tolist() != label.tolist()
+
+
+@pytest.mark.parametrize("config", LATE, ids=lambda c: f"{c.name}-{c.per_user}")
+def test_ties_in_time_are_broken_by_seed_and_ids_and_counted(config):
+    data = _days(60, 10)
+    drawn = draw(data, config, 3)
+    assert drawn.label.tolist() == draw(data, config, 3).label.tolist()
+    assert drawn.label.tolist() != draw(data, config, 4).label.tolist()
+    truth = 0
+    for user in range(60):
+        whole = {}
+        for time, part in zip(
+            data.time[data.user == user].tolist() if data.time is not None else [],
+            drawn.label[data.user == user].tolist(),
+            strict=True,
+        ):
+            whole.setdefault(time, set()).add(part)
+        truth += any(len(parts) > 1 for parts in whole.values())
+    if config.per_user:
+        assert drawn.notes == {TIED: truth} != {TIED: 0}
+    # Other row numbers for the same ids: users and items that sort before all others are new.
+    moved = replace(
+        data,
+        user=data.user + 1,
+        item=data.item + 1,
+        user_ids=np.append(-1, data.user_ids),
+        item_ids=np.append("a", data.item_ids),
+    )
+    assert draw(moved, config, 3).label.tolist() == drawn.label.tolist()
+
+
+@pytest.mark.parametrize("config", LATE, ids=lambda c: f"{c.name}-{c.per_user}")
+def test_without_ties_the_latest_are_held_out_whatever_the_seed(config):
+    data = _random(2, time=np.random.default_rng(0).permutation(300).astype(np.float64))
+    drawn = [draw(data, config, seed) for seed in range(2)]
+    assert drawn[0].notes == {}
+    assert drawn[0].label.tolist() == drawn[1].label.tolist()
+    assert drawn[0].label.tolist() == draw(data, config, 0, plain=True).label.tolist()
+
+
+def test_shares_that_round_to_nothing_within_users_are_held_out_over_all_pairs():
+    data = _data([(u, (u * 7 + i * 11) % 90) for u in range(300) for i in range(1 + u % 4)])
+    drawn = draw(data, SplitConfig(), 0)
+    parts = split(data, SplitConfig(), 0)
+    assert drawn.notes == {SPREAD.format("validation"): parts.validation.n_edges}
+    left = parts.train.n_edges + parts.validation.n_edges
+    assert parts.validation.n_edges == round(0.1 * left)
+    assert (parts.train.user_counts() > 0).all()
+    assert draw(data, SplitConfig(), 0, plain=True).notes == {}
+    # Nobody can give up a pair of theirs: nothing is held out, and --split.no-per-user would.
+    single = _data([(u, u % 5) for u in range(60)])
+    assert split(single, SplitConfig(), 0).test.n_edges == 0
+    assert split(single, SplitConfig(per_user=False), 0).test.n_edges == 12
+
+
+def test_given_train_parts_with_few_pairs_a_user_give_up_validation_too():
+    label = np.tile(np.array([0, 0, 2], np.uint8), 100)
+    data = _data([(u, (u + 13 * i) % 50) for u in range(100) for i in range(3)], split=label)
+    parts = split(data, SplitConfig(), 0)
+    assert [part.n_edges for part in parts] == [180, 20, 100]
+    assert (parts.train.user_counts() > 0).all()
+
+
+def test_cut_times_that_hold_nothing_out_are_refused_with_the_span_of_the_data():
+    data = _random(0, time=np.arange(300.0) + 1e9)
+    late = SplitConfig("temporal", test_time=1.4e9)
+    with pytest.raises(
+        InputError, match=r"at or after split\.test_time 1400000000; its times are 1"
+    ):
+        split(data, late, 0)
+    between = SplitConfig("temporal", test_time=1e9 + 10, validation_time=1e9 + 9.5)
+    with pytest.raises(InputError, match=r"validation_time .* and before split\.test_time; its"):
+        split(data, between, 0)
+    with pytest.raises(InputError, match="no train pair; hold out less; its times are"):
+        split(data, SplitConfig("temporal", test_time=5.0), 0)
+
+
+KEPT = [
+    SplitConfig("random"),
+    SplitConfig("random", per_user=False),
+    SplitConfig("hashed"),
+    SplitConfig("hashed", per_user=False),
+    SplitConfig("cold-items"),
+    SplitConfig("given"),
+    *LATE,
+]
+
+
+def _known(data: Dataset, label: np.ndarray, of: Dataset, seed: int) -> Kept:
+    """What a run on ``of`` keeps, for ``data``."""
+    kept = KeptSplit.of(hashes(of), label, {}, seed)
+    return kept.of_pairs(hashes(data))
+
+
+@pytest.mark.parametrize("config", KEPT, ids=lambda c: f"{c.name}-{c.per_user}")
+def test_a_split_that_goes_on_holds_out_nothing_that_was_trained_on(config):
+    rng = np.random.default_rng(5)
+    given_label = rng.choice([0, 2], 700, p=[0.8, 0.2]).astype(np.uint8)
+    data = _random(3, users=40, items=45, edges=700, time=rng.integers(0, 30, 700).astype(float))
+    data = replace(data, split=given_label if config.name == "given" else None)
+    assert data.time is not None
+    old = data.take(data.time < 20) if config.name != "random" else data.take(data.item < 33)
+    was = draw(old, config, 1).label
+    known = _known(data, was, old, 1)
+    drawn = draw(data, config, 2, known)
+    assert ((known.part == TRAIN) <= (drawn.label == TRAIN)).all()
+    if config.name not in ("temporal", "leave-last-out"):
+        held = known.part >= 0
+        assert drawn.label[held].tolist() == known.part[held].tolist()
+    share = (drawn.label == TEST).mean()
+    assert 0.5 < share / (draw(data, config, 2).label == TEST).mean() < 2
+    assert TEST in drawn.label[known.part < 0]
+    # The same data again, by another seed: the same split.
+    again = draw(old, config, 7, _known(old, was, old, 1))
+    assert again.label.tolist() == was.tolist()
+    if config.name == "cold-items":
+        parts = taken(data, drawn.label, config)
+        assert not set(parts.train.item.tolist()) & set(parts.test.item.tolist())
 
 
 def test_temporal_by_cut_times():
@@ -326,3 +480,54 @@ def test_a_filter_takes_the_features_of_what_is_left():
         assert features is not None
         row = features.arrays()["row:number:value"].astype(int)
         assert all_ids[row].tolist() == ids.tolist()
+
+
+def _again() -> Dataset:
+    """User 0 has item 0 in train and test, user 1 item 1 in all three parts, item 2 in the last."""
+    pairs = [(0, 0), (0, 0), (0, 1), (1, 0), (1, 1), (1, 1), (1, 1), (1, 2), (1, 2)]
+    return _data(
+        pairs,
+        split=np.array([0, 2, 2, 0, 0, 1, 2, 1, 2], np.uint8),
+        time=np.array([1, 9, 3, 1, 2, 7, 8, 5, 6], np.float64),
+        weight=np.arange(1, 10, dtype=np.float32),
+    )
+
+
+def test_repeats_of_a_given_split_are_left_out_kept_or_refused():
+    data = _again()
+    assert repeats(data).tolist() == [False, True, False, False, False, True, True, False, True]
+    dropped = split(data, SplitConfig(), 0)
+    assert [_pairs(part) for part in dropped] == [{(0, 0), (1, 0), (1, 1)}, {(1, 2)}, {(0, 1)}]
+    kept = split(data, SplitConfig(repeats="keep"), 0)
+    assert [_pairs(part) for part in kept] == [
+        {(0, 0), (1, 0), (1, 1)},
+        {(1, 1), (1, 2)},
+        {(0, 0), (0, 1), (1, 1), (1, 2)},
+    ]
+    assert [part.n_edges for part in kept] == [3, 2, 4]
+    with pytest.raises(
+        InputError, match=r"4 held-out pairs .* such as user 0 and item i000 of test"
+    ):
+        split(data, SplitConfig(repeats="refuse"), 0)
+    with pytest.raises(InputError, match=r"split\.repeats is for splits that the data gives"):
+        SplitConfig("random", repeats="keep")
+    _, notes = settled(data, SplitConfig("given"))
+    assert list(notes.values()) == [4]
+    twice = _data([(0, 0), (0, 0), (1, 1)], split=np.array([0, 0, 2], np.uint8))
+    with pytest.raises(InputError, match="paired twice"):
+        split(twice, SplitConfig(), 0)
+
+
+@pytest.mark.parametrize("name", ["random", "temporal", "hashed"])
+def test_other_splits_take_what_given_parts_repeat_once(name):
+    parts = split(_again(), SplitConfig(name, test=0.3, validation=0.0), 0)
+    found = [pair for part in parts for pair in zip(part.user, part.item, strict=True)]
+    assert sorted(found) == [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)]
+    assert sum(float(part.weight.sum()) for part in parts if part.weight is not None) == 45
+    times = {
+        (int(u), int(i)): t
+        for part in parts
+        if part.time is not None
+        for u, i, t in zip(part.user, part.item, part.time.tolist(), strict=True)
+    }
+    assert times == {(0, 0): 9, (0, 1): 3, (1, 0): 1, (1, 1): 8, (1, 2): 6}

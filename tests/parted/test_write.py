@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from jaxrec.cli.data import data
 from jaxrec.config import SplitConfig
+from jaxrec.data.dataset import REPEATED
 from jaxrec.data.formats import read
 from jaxrec.data.split import Splits
 from jaxrec.data.split import split as split_data
@@ -262,6 +263,25 @@ def test_a_disk_that_takes_no_more_is_told_in_words_and_nothing_is_left(tmp_path
         assert [path.name for path in tmp_path.iterdir()] == ["pairs.parquet"]
 
 
+@pytest.mark.parametrize("how", ["drop", "keep"])
+def test_what_several_given_parts_have_is_left_out_or_kept_as_in_memory(how, tmp_path):
+    rng, src = np.random.default_rng(3), tmp_path / "src"
+    src.mkdir()
+    for name, size in (("train", 200), ("validation", 60), ("test", 90)):
+        frame = random_frame(int(rng.integers(99)), size, texts=False)
+        frame.write_parquet(src / f"{name}.parquet")
+    config = SplitConfig("given", repeats=how)
+    splits = in_memory(src, config, 0, WEIGHTS)
+    manifest = partition_data(
+        src, tmp_path / "out", 3, split=config, event_weights=WEIGHTS, rows=40
+    )
+    assert_equal_parts(tmp_path / "out", manifest, splits, 3)
+    seen = set(zip(splits.train.user.tolist(), splits.train.item.tolist(), strict=True))
+    test = set(zip(splits.test.user.tolist(), splits.test.item.tolist(), strict=True))
+    assert bool(seen & test) == (how == "keep")
+    assert manifest["notes"][REPEATED] > 0
+
+
 def test_faults_of_the_source_are_named(tmp_path):
     def refused(words: str) -> None:
         with pytest.raises(InputError, match=words):
@@ -274,7 +294,9 @@ def test_faults_of_the_source_are_named(tmp_path):
     refused("train.parquet: row 4: the user is missing")
     pl.DataFrame({"user": [1, 2, 2], "item": [1, 1, 2]}).write_parquet(tmp_path / "train.parquet")
     pl.DataFrame({"user": [2], "item": [2]}).write_parquet(tmp_path / "test.parquet")
-    refused("user 2 and item 2 are a pair in two parts of the split")
+    how = SplitConfig(repeats="refuse")
+    with pytest.raises(InputError, match="user 2 and item 2 are a pair in two parts of the split"):
+        partition_data(tmp_path, tmp_path.parent / "out", 2, rows=2, split=how)
     pl.DataFrame({"user": [2], "item": [3]}).write_parquet(tmp_path / "test.parquet")
     refused("no validation part")
     (tmp_path / "more.parquet").write_bytes((tmp_path / "test.parquet").read_bytes())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from jaxrec.data.dataset import TRAIN, Dataset, Exposed
+from jaxrec.data.dataset import REPEATED, TRAIN, Dataset, Exposed
 from jaxrec.data.formats.columns import MISSING
 from jaxrec.errors import InputError
 
@@ -74,11 +74,12 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
     Ids become row numbers in ascending order (whole numbers by value), and interactions are
     sorted by user and item, so that the order of lines does not matter. Of a repeated pair the
     latest time's rating and time stay (without times, the last line's) and weights add up; pairs
-    that weigh nothing together are what was shown and left alone.
+    that weigh nothing together are what was shown and left alone. A pair that several parts of a
+    split have stays in each of them.
 
     Raises:
-      InputError: no interactions in the first part or none of a weight above 0, the same pair in
-        two parts of a split, or more than int32 can count.
+      InputError: no interactions in the first part or none of a weight above 0, or more than int32
+        can count.
     """
     heights = [part.frame.height for part in parts]
     _refuse_beyond(parts, "interactions", sum(heights))
@@ -108,33 +109,45 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
     if any(part.split is not None for part in parts):
         split = np.repeat([part.split or TRAIN for part in parts], heights).astype(np.uint8)
 
+    n_items = max(len(item_ids), 1)
+    if split is not None:
+        key *= 3  # what two parts have stays apart
+        key += split
     if not (key[1:] > key[:-1]).all():
         order = np.argsort(key, kind="stable")
         key = key[order]
         repeat = key[1:] == key[:-1]
-        if split is not None:
-            _refuse_overlap(parts, heights, order, repeat, split)
         notes["duplicate pairs"] = int(repeat.sum())
         if repeat.any():
             last, order = merge_repeats(key, order, repeat, columns)
             key = key[last]
-        split = None if split is None else split[order]
         for role, column in columns.items():
             columns[role] = None if column is None else column[order]
+    if split is not None:
+        key, split = np.divmod(key, 3)
+        split = split.astype(np.uint8)
 
-    user, item = (part.astype(np.int32) for part in np.divmod(key, max(len(item_ids), 1)))
     exposed, liked = None, columns["weight"]
     if liked is not None and not liked.all():
         there = liked > 0
         if not there.any():
             raise InputError(f"{parts[0].path}: no pair with a weight above 0; nothing is left")
-        # What was shown in test or validation is no business of training.
-        shown = ~there if split is None else ~there & (split == TRAIN)
+        shown = ~there
+        if split is not None:
+            # What was shown in test or validation is no business of training, and what was taken
+            # up in any of them was not left alone.
+            shown &= (split == TRAIN) & ~np.isin(key, key[there])
         time = columns["time"]
-        exposed = Exposed(user[shown], item[shown], None if time is None else time[shown])
-        user, item = user[there], item[there]
+        left = np.divmod(key[shown], n_items)
+        exposed = Exposed(
+            *(part.astype(np.int32) for part in left), None if time is None else time[shown]
+        )
+        key = key[there]
         split = None if split is None else split[there]
         columns = {role: None if c is None else c[there] for role, c in columns.items()}
+    if split is not None:
+        notes[REPEATED] = int((key[1:] == key[:-1]).sum())
+    user, item = (part.astype(np.int32) for part in np.divmod(key, n_items))
     if split is not None or lone:
         train = slice(None) if split is None else split == TRAIN
         notes |= _untrained(user[train], item[train], user_ids, item_ids, lone)
@@ -280,27 +293,6 @@ def _refuse_beyond(parts: Sequence[Part], what: str, count: int) -> None:
             f"{parts[0].path}: {count} {what} are more than int32 can count ({LIMIT}); "
             "leave some out"
         )
-
-
-def _refuse_overlap(
-    parts: Sequence[Part],
-    heights: Sequence[int],
-    order: np.ndarray,
-    repeat: np.ndarray,
-    split: np.ndarray,
-) -> None:
-    """Raise InputError for the first held-out line whose pair another part has too."""
-    one, other = order[:-1][repeat], order[1:][repeat]  # one < other, for the sort is stable
-    apart = np.flatnonzero(split[one] != split[other])
-    if not len(apart):
-        return
-    pick = apart[other[apart].argmin()]
-    start = np.cumsum([0, *heights])
-    places = []
-    for row in (int(other[pick]), int(one[pick])):
-        part = int(np.searchsorted(start, row, side="right")) - 1
-        places.append(parts[part].where(row - int(start[part])))
-    raise InputError(f"{places[0]}: the same pair is at {places[1]}; drop it from one of them")
 
 
 def _untrained(

@@ -1,6 +1,6 @@
 """A run of a model of items: its graph, its parts, and what it leaves behind."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import optax
 
 from jaxrec.config import Config, shown_cutoff
 from jaxrec.data.itemgraph import ItemGraph, PairSplits
+from jaxrec.data.kept import KeptSplit, hashes, labels, rule
+from jaxrec.data.pair_split import draw_pairs
 from jaxrec.errors import InputError
 from jaxrec.evaluate import items as judging
 from jaxrec.evaluate.pairs import baselines
@@ -21,7 +23,8 @@ from jaxrec.train.loop import Outcome
 from jaxrec.train.prepare import Inputs
 from jaxrec.train.results import reported
 from jaxrec.train.signals import SignalWatch
-from jaxrec.train.task import Table, needs_pairs
+from jaxrec.train.starts import Start, held_out_of
+from jaxrec.train.task import Splitting, Table, before, begun, needs_pairs
 from jaxrec.train.unread import noted
 
 
@@ -32,14 +35,27 @@ class ItemTask:
     config: Config
     graph: ItemGraph
     splits: PairSplits
+    part_P: np.ndarray | None = None
+    """Where each pair is; None where the seed says it, as in runs that keep no split."""
+    splitting: Splitting = field(default_factory=Splitting)
 
     @classmethod
-    def of(cls, config: Config, graph: ItemGraph) -> "ItemTask":
-        """Split the pairs. Raises InputError where the data lacks what the configuration needs."""
-        splits = judging.parts(config, graph)
+    def of(cls, config: Config, graph: ItemGraph, run: Path | None = None) -> "ItemTask":
+        """Split the pairs, as ``run`` did where that has begun.
+
+        Raises:
+          InputError: the data lacks what the configuration needs.
+        """
+        if run is not None and begun(run):
+            part_P, splitting = labels(run, graph), before(run)
+        else:
+            part_P, splitting = _split(config, graph)
+        splits = judging.parts(config, graph, part_P)
         held_out = {"validation": splits.validation.n_pairs, "test": splits.test.n_pairs}
-        needs_pairs(config, held_out, "pairs.validation")
-        return cls(config, graph, splits)
+        part = config.eval.select_on
+        share = f"pairs.{part} is {getattr(config.pairs, part, 0):g}"
+        needs_pairs(config, held_out, share, f"set --pairs.{part} higher")
+        return cls(config, graph, splits, part_P, splitting)
 
     def check(self) -> None:
         """Raise InputError for what the data lacks, before there is a folder."""
@@ -55,13 +71,15 @@ class ItemTask:
             f"{jax.default_backend()}",
             *self.graph.reading,
             *noted(self.graph.notes),
+            *self.splitting.lines(),
         ]
 
     def record(self, folder: Path, custom_tx: bool) -> None:
         sizes = {"users": 0, "items": self.graph.n_items, "train": self.splits.train.n_pairs}
         for name in ("validation", "test"):
             sizes[name] = int(getattr(self.splits, name).label_P.sum())
-        environment.write(folder, self.graph, sizes, custom_tx)
+        self.splitting.save(folder)
+        environment.write(folder, self.graph, sizes, custom_tx, start=self.splitting.start)
 
     def problem(
         self, phase: str, total: int | None, tx: optax.GradientTransformation | None
@@ -70,7 +88,7 @@ class ItemTask:
             raise InputError("models of items update rows of tables: optim.*, not an optax chain")
         splits = self.splits
         if phase == "refit":
-            splits = judging.merged(self.config, self.graph)
+            splits = judging.merged(self.config, self.graph, self.part_P)
         return ItemProblem.build(self.config, splits, phase=phase, total=total)
 
     def evaluate(
@@ -90,6 +108,8 @@ class ItemTask:
             found[split] = measured
         nothing = {"metrics": {}, "baselines": {}, "users": 0, "pairs": 0}
         content = reported(config, found, nothing)
+        if self.splitting.start:
+            content["start"] = list(self.splitting.start)
         return content | {"steps": outcome.steps, "best_step": outcome.step}
 
     def write(
@@ -123,3 +143,16 @@ class ItemTask:
             found = [Table(title, ranking, ("random", "popularity"))]
         areas = ["auc", "auc_seen", "average_precision"]
         return [*found, Table("Labelled pairs", areas, ("random", "popularity"))]
+
+
+def _split(config: Config, graph: ItemGraph) -> tuple[np.ndarray, Splitting]:
+    """Where each pair of a run that begins is: drawn, or as the run had it that it starts from."""
+    protocol, start, hash_P = rule(config.pairs), Start.of(config), hashes(graph)
+    inherited = start.inherited(protocol, hash_P)
+    part = None if inherited is None else inherited.part
+    part_P = draw_pairs(graph, config.pairs, config.seed, part)
+    more = {"refit": config.train.refit, "before": start.known}
+    kept = KeptSplit.of(hash_P, part_P, protocol, config.seed, **more)
+    held_out = held_out_of(part_P, hash_P)
+    facts = start.facts(protocol, held_out, {"items": graph.item_ids})
+    return part_P, Splitting(kept, facts)

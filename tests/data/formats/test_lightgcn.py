@@ -1,7 +1,9 @@
 """LightGCN's text files."""
 
+import numpy as np
 import pytest
 
+from jaxrec.data.dataset import REPEATED
 from jaxrec.data.formats import read
 from jaxrec.errors import InputError
 
@@ -88,16 +90,18 @@ def test_the_order_of_lines_and_items_does_not_matter(folder):
     assert read(folder).fingerprint() == first
 
 
-def test_the_same_pair_in_train_and_test_names_both_lines(folder):
+def test_the_same_pair_in_several_parts_stays_in_each_and_is_counted(folder):
     (folder / "test.txt").write_text("\n1 7\n3 9 11\n3 5\n1 9\n")
-    with pytest.raises(InputError, match=r"test\.txt:4: the same pair is at .*train\.txt:1"):
-        read(folder)
-
-
-def test_the_same_pair_in_train_and_validation(folder):
+    data = read(folder)
+    assert data.split is not None
+    assert data.notes[REPEATED] == 2
+    pairs = np.stack([data.user_ids[data.user], data.item_ids[data.item], data.split], axis=1)
+    again = [(1, 9), (3, 5)]
+    assert [row for row in pairs.tolist() if tuple(row[:2]) in again] == [
+        [*pair, part] for pair in again for part in (0, 2)
+    ]
     (folder / "val.txt").write_text("3 7\n")
-    with pytest.raises(InputError, match=r"val\.txt:1: the same pair is at .*train\.txt:1"):
-        read(folder)
+    assert read(folder).notes[REPEATED] == 3
 
 
 def test_invalid_utf8_names_the_line(folder):

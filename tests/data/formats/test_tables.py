@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxrec.data.dataset import Dataset
+from jaxrec.data.dataset import REPEATED, Dataset
 from jaxrec.data.formats import Columns, assemble, read
 from jaxrec.errors import InputError
 
@@ -247,11 +247,41 @@ def test_a_folder_with_train_valid_and_test(tmp_path):
     assert data.notes == {"items that only test has": 4}
 
 
-def test_the_same_pair_in_two_files_names_both_lines(tmp_path):
-    (tmp_path / "train.csv").write_text('user,item\n\nann,"x\ny"\nbob,z\n')
-    (tmp_path / "test.csv").write_text("user,item\nann,z\nbob,z\n")
-    with pytest.raises(InputError, match=r"test\.csv:3: the same pair is at .*train\.csv:5"):
-        read(tmp_path)
+def test_repeats_keep_what_their_own_part_says(tmp_path):
+    (tmp_path / "train.csv").write_text("user,item,time,rating\nann,x,1,5\nann,x,2,4\nbob,z,3,3\n")
+    (tmp_path / "test.csv").write_text("user,item,time,rating\nann,x,9,1\nann,x,8,2\nbob,y,9,2\n")
+    data = read(tmp_path)
+    assert data.notes["duplicate pairs"] == 2
+    assert data.notes[REPEATED] == 1
+    columns = [data.split, data.time, data.rating]
+    assert [column.tolist() for column in columns if column is not None] == [
+        [0, 2, 2, 0],
+        [2, 9, 9, 3],
+        [4, 1, 2, 3],
+    ]
+
+
+def test_what_was_shown_in_one_part_and_taken_up_in_another_was_not_left_alone(tmp_path):
+    (tmp_path / "train.csv").write_text(
+        "user,item,event\nann,x,shown\nann,y,shown\nann,z,buy\nbob,y,buy\nbob,x,buy\n"
+    )
+    (tmp_path / "test.csv").write_text(
+        "user,item,event\nann,x,buy\nann,z,buy\nbob,y,shown\nbob,z,shown\n"
+    )
+    data = read(tmp_path, event_weights={"buy": 2.0, "shown": 0.0})
+    assert data.notes[REPEATED] == 1  # ann and z
+    assert data.exposed is not None
+    shown = data.exposed.user.tolist(), data.exposed.item.tolist()
+    assert shown == ([0], [1])  # ann left y alone
+    ids = data.item_ids[data.item].tolist()
+    assert data.split is not None
+    assert list(zip(data.user.tolist(), ids, data.split.tolist(), strict=True)) == [
+        (0, "x", 2),
+        (0, "z", 0),
+        (0, "z", 2),
+        (1, "x", 0),
+        (1, "y", 0),
+    ]
 
 
 def test_recbole(reading, tmp_path):
