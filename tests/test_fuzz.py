@@ -42,7 +42,7 @@ from jaxrec.config import Config, to_dict
 from jaxrec.data import commands, schema, synthetic, synthetic_items
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Features
-from jaxrec.data.formats import catalogue
+from jaxrec.data.formats import TextOptions, catalogue
 from jaxrec.data.formats.columns import Columns
 from jaxrec.data.frames import from_frame
 from jaxrec.data.itemgraph import ItemGraph
@@ -148,6 +148,28 @@ def _events(folder: Path) -> None:
 def _bare(folder: Path) -> None:
     lines = [f"{u};{i};{u + i}" for u in range(8) for i in range(5)]
     (folder / "x.csv").write_text("\r\n".join(lines))
+
+
+def _dated(folder: Path) -> None:
+    days = [f"2014-04-{n + 1:02}T10:00:00.5+02:00" for n in range(30)]
+    lines = [f'u{n % 7};"i {n % 5}";{day}' for n, day in enumerate(days)]
+    (folder / "x.csv").write_text("user;item;time\n" + "\n".join(lines) + "\n")
+    (folder / "films.csv").write_bytes(b"item;name\ni 0;caf\xe9\ni 1;x\n")
+
+
+def _reviews(folder: Path, pack: bool = False) -> None:
+    reviews = [
+        {
+            "user_id": f"u{n % 7}",
+            "asin": f"B{n % 5}",
+            "rating": n % 5,
+            "date": f"2014-04-{n + 1:02}",
+        }
+        for n in range(28)
+    ]
+    lines = [repr(r) if n % 3 else json.dumps(r) for n, r in enumerate(reviews)]
+    content = "\n".join(lines).encode()
+    (folder / "r.json").write_bytes(gzip.compress(content, mtime=0) if pack else content)
 
 
 def _lightgcn(folder: Path) -> None:
@@ -381,10 +403,19 @@ _EVENT_COLUMNS = {
     "columns": Columns(event="event"),
     "event_weights": {"view": 1.0, "buy": 2.0, "shown": 0.0},
 }
+_BAD = TextOptions(skip_bad_lines=True)
+_SKIPPING = TextOptions(skip_bad_lines=True, encoding="latin-1")
+_LATIN = TextOptions(separator=";", header=True, encoding="latin-1", skip_missing_ids=True)
 TARGETS = {
     "csv": Target(_csv, _imports("x.csv", items="films.csv", cold_items=True)),
     "csv without a header": Target(_bare, _imports("x.csv")),
     "events": Target(_events, _imports("x.tsv", **_EVENT_COLUMNS)),
+    "dates": Target(_dated, _imports("x.csv")),
+    "dates, skipping": Target(_dated, _imports("x.csv", text=_SKIPPING, items="films.csv")),
+    "pieces, latin-1": Target(_dated, _imports("x.csv", text=_LATIN)),
+    "reviews": Target(_reviews, _imports("r.json", "jsonl")),
+    "reviews, found": Target(_reviews, _imports("r.json")),
+    "reviews, gzip, skipping": Target(lambda f: _reviews(f, True), _imports("r.json", text=_BAD)),
     "lightgcn": Target(_lightgcn, _imports("")),
     "parquet": Target(_parquet, _imports("x.parquet", items="items.parquet")),
     "recbole": Target(_recbole, _imports("")),
