@@ -70,6 +70,7 @@ def described(manifest: dict[str, Any]) -> str:
         ("cut", f"{cut['edge_cut']:.1%} of the edges; exchange {manifest['exchange']}"),
         ("most edges", f"{cut['edges']:,} of a part"),
     ]
+    rows += [("columns", line) for line in prepared.reading(manifest)]
     rows += [("note", f"{what}: {count:,}") for what, count in manifest["notes"].items()]
     rows.append(("fingerprint", manifest["fingerprint"]))
     return "\n".join(f"{name:<14}{value}" for name, value in rows)

@@ -134,7 +134,8 @@ class Flat:
 class Sorted:
     """A source's pairs on disk, by the part of the split.
 
-    ``shares_I`` adds up 1 / (train pairs of the user) over the train pairs of each item.
+    ``shares_I`` adds up 1 / (train pairs of the user) over the train pairs of each item;
+    ``reading`` says which columns were taken for what.
     """
 
     name: str
@@ -144,6 +145,7 @@ class Sorted:
     shares_I: np.ndarray
     split: SplitConfig
     notes: dict[str, int]
+    reading: tuple[str, ...]
 
 
 def split_of(src: str | Path, config: SplitConfig, given: bool) -> SplitConfig:
@@ -228,7 +230,8 @@ def read_pairs(
         record["label"] = part or TRAIN
         spill.add(record)
     block = _Block(src, config, seed, places["user"].ids, places["item"].ids, weighted, timed)
-    return block.sorted(spill, folder)
+    said = {parquet.reading(path, taken, weights or {}) for path in files}
+    return block.sorted(spill, folder, tuple(sorted(said)))
 
 
 @dataclass
@@ -248,7 +251,7 @@ class _Block:
         """Of the ids, by which equal times are ordered."""
         return pair_id_hashes(self.user_ids, self.item_ids)
 
-    def sorted(self, spill: Spill, folder: Path) -> Sorted:
+    def sorted(self, spill: Spill, folder: Path, reading: tuple[str, ...]) -> Sorted:
         sizes = len(self.user_ids), len(self.item_ids)
         parts = {name: self._flat(folder, name, sizes) for name in SPLITS}
         shares_I, notes = np.zeros(sizes[1]), Counter[str]()
@@ -282,7 +285,8 @@ class _Block:
             notes[f"{side} without train pairs"] = int((count == 0).sum())
         found = {what: count for what, count in notes.items() if count}
         name = self.src.resolve().stem if self.src.is_file() else self.src.resolve().name
-        return Sorted(name, self.user_ids, self.item_ids, parts, shares_I, self.config, found)
+        ids, told = (self.user_ids, self.item_ids), (found, reading)
+        return Sorted(name, *ids, parts, shares_I, self.config, *told)
 
     def _flat(self, folder: Path, name: str, sizes: tuple[int, int]) -> Flat:
         def column(role: str, dtype: type[np.generic]) -> Column:

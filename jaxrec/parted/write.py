@@ -154,6 +154,7 @@ class _Cut:
             "arrays": arrays,
             "buckets": buckets.largest([buckets.sizes(degree_R) for degree_R in degree_TR]),
             "notes": made.notes,
+            "reading": made.reading,
         }
 
     def _write_shared(self) -> None:

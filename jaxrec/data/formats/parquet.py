@@ -14,6 +14,7 @@ from jaxrec.data.formats.text import LARGEST, TextOptions
 from jaxrec.data.sound import WHOLE_FLOATS
 from jaxrec.errors import InputError, nearest
 
+Places = int | np.ndarray
 _SAMPLE = 100
 
 
@@ -51,7 +52,7 @@ def table(
         frame = frame[rows]
         if frame.is_empty():
             raise InputError(f"{path}: no row is left; a file with some is needed")
-    made = checked(path, frame, weights)
+    made = checked(path, frame, weights, 0 if rows is None else rows)
 
     def where(row: int) -> str:
         return f"{path}: row {(row if rows is None else int(rows[row])) + 1}"
@@ -100,6 +101,13 @@ def _sound(
     return left.arg_true().to_numpy(), notes
 
 
+def reading(path: Path, columns: Roles, weights: Mapping[str, float]) -> str:
+    """Which column is taken for what, as :func:`columns.described` says it."""
+    with opened(path) as lines:
+        names = lines.collect_schema().names()
+        return described(_located(path, lines, names, columns, weights), len(names), names)
+
+
 def _located(
     path: Path,
     lines: pl.LazyFrame,
@@ -116,12 +124,12 @@ def _located(
 
 
 def checked(
-    path: Path, frame: pl.DataFrame, weights: dict[str, float], first: int = 0
+    path: Path, frame: pl.DataFrame, weights: dict[str, float], first: Places = 0
 ) -> pl.DataFrame:
     """Columns by role as a :class:`Part` has them.
 
     Args:
-      first: the place of the frame's first row in the file, for messages.
+      first: where in the file the frame's first row is, or each of them, for messages.
 
     Raises:
       InputError: a wrong type, a null, text for a number.
@@ -130,8 +138,8 @@ def checked(
     for column in frame:
         role = column.name
         if column.null_count():
-            row = first + int(column.is_null().arg_max() or 0)
-            raise InputError(f"{path}: row {row + 1}: the {role} is missing; fix or drop the row")
+            row = _row(first, int(column.is_null().arg_max() or 0))
+            raise InputError(f"{path}: row {row}: the {role} is missing; fix or drop the row")
         if role in IDS:
             made[role] = ids(path, column, first)
         elif role == "event":
@@ -177,7 +185,7 @@ def opened(path: Path) -> Iterator[pl.LazyFrame]:
         ) from e
 
 
-def ids(path: Path, column: pl.Series, first: int = 0) -> pl.Series:
+def ids(path: Path, column: pl.Series, first: Places = 0) -> pl.Series:
     """Whole numbers (as floats and decimals too) as Int64 where they fit, texts as they are.
 
     Binary columns, as some programs write texts, are taken where they are UTF-8.
@@ -207,7 +215,7 @@ def ids(path: Path, column: pl.Series, first: int = 0) -> pl.Series:
     raise InputError(f"{path}: column {column.name} is {column.dtype}, not whole numbers or texts")
 
 
-def _numbers(path: Path, column: pl.Series, first: int) -> pl.Series:
+def _numbers(path: Path, column: pl.Series, first: Places) -> pl.Series:
     if column.dtype.is_temporal() and column.dtype in (pl.Date, pl.Datetime):
         return column.cast(pl.Datetime("us")).dt.timestamp("us").cast(pl.Float64) / 1e6
     if not (column.dtype.is_numeric() or column.dtype == pl.String):
@@ -230,7 +238,7 @@ def _as_numbers(column: pl.Series) -> pl.Series:
     return times.scaled(numbers)
 
 
-def _weights(path: Path, column: pl.Series, weights: dict[str, float], first: int) -> pl.Series:
+def _weights(path: Path, column: pl.Series, weights: dict[str, float], first: Places) -> pl.Series:
     events = column.cast(pl.String)
     unknown = ~events.is_in(list(weights))
     if unknown.any():
@@ -240,10 +248,17 @@ def _weights(path: Path, column: pl.Series, weights: dict[str, float], first: in
     return events.replace_strict(weights, return_dtype=pl.Float64)
 
 
-def _refuse_where(path: Path, fault: pl.Series, column: pl.Series, what: str, first: int) -> None:
+def _row(first: Places, row: int) -> int:
+    """The number of a row in the file, from 1."""
+    return (first + row if isinstance(first, int) else int(first[row])) + 1
+
+
+def _refuse_where(
+    path: Path, fault: pl.Series, column: pl.Series, what: str, first: Places
+) -> None:
     if fault.any():
         row = int(fault.arg_max() or 0)
         raise InputError(
-            f"{path}: row {first + row + 1}: {column.name} {column[row]!r} {what}; "
+            f"{path}: row {_row(first, row)}: {column.name} {column[row]!r} {what}; "
             "fix or drop the row"
         )

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from jaxrec.data.dataset import REPEATED
-from jaxrec.data.formats import Columns, read
+from jaxrec.data.formats import Columns, TextOptions, read
 from jaxrec.errors import InputError
 
 
@@ -101,3 +101,42 @@ def test_the_same_pair_in_two_files_is_counted(tmp_path):
     pl.DataFrame({"user": [1, 2], "item": [3, 4]}).write_parquet(tmp_path / "train.parquet")
     pl.DataFrame({"user": [5, 2], "item": [3, 4]}).write_parquet(tmp_path / "test.parquet")
     assert read(tmp_path).notes[REPEATED] == 1
+
+
+def test_times_in_text_and_in_finer_units(reading):
+    texts = ["2014-04-01T10:51:00Z", "2014-04-01 12:51:01+02:00"]
+    seconds = [1396349460.0, 1396349461.0]
+    for times in (texts, [1396349460000, 1396349461000], ["1396349460", "1396349461"]):
+        data = reading({"user": [1, 2], "item": [3, 4], "timestamp": times})
+        assert data.time is not None
+        assert data.time.tolist() == seconds
+    data = reading({"user": [1, 2], "item": [3, 4], "date": ["4/1/2014", "4/2/2014"]})
+    assert data.time is None
+    assert data.reading == ("a.parquet: user <- `user`, item <- `item`; not used: date",)
+    with pytest.raises(InputError, match="row 2: time 'soon' is not a number"):
+        reading({"user": [1, 2], "item": [3, 4], "time": [texts[0], "soon"]})
+
+
+def test_faulty_rows_are_skipped_and_counted(reading):
+    content = {
+        "user": [1, None, 3, 4, 5],
+        "item": ["a", "b", "", "d", "e"],
+        "rating": ["1", "2", "3", "x", "5"],
+        "time": [5.0, 4.0, 3.0, 2.0, float("nan")],
+    }
+    with pytest.raises(InputError, match="row 2: the user is missing"):
+        reading(content)
+    with pytest.raises(InputError, match="row 4: rating 'x' is not a number"):
+        reading(content, text=TextOptions(skip_missing_ids=True))
+    data = reading(content, text=TextOptions(skip_bad_lines=True))
+    assert (data.user_ids.tolist(), data.item_ids.tolist()) == ([1], ["a"])
+    assert data.notes == {
+        "left out: no user": 1,
+        "left out: no item": 1,
+        "left out: rating no number": 1,
+        "left out: time no number": 1,
+    }
+    few = {name: content[name] for name in ("user", "item")}
+    assert reading(few, text=TextOptions(skip_missing_ids=True)).user_ids.tolist() == [1, 4, 5]
+    with pytest.raises(InputError, match="no row is left"):
+        reading({"user": [None], "item": [1]}, text=TextOptions(skip_missing_ids=True))

@@ -1,0 +1,86 @@
+"""What ``jaxrec data`` takes on its command line, and says of how it read a file."""
+
+import polars as pl
+import pytest
+
+from jaxrec.cli.data import data
+from jaxrec.data.dataset import Dataset
+from jaxrec.errors import InputError
+
+SHOP = "kunde;ware;wann\n" + "".join(f"k{n % 4};w{n % 3};2014-04-{n + 1:02}\n" for n in range(12))
+
+
+@pytest.fixture
+def shop(tmp_path):
+    (tmp_path / "shop.csv").write_text(SHOP)
+    return tmp_path
+
+
+def said(capsys, *args: object) -> str:
+    data([str(arg) for arg in args])
+    return capsys.readouterr().out
+
+
+NAMED = ("--columns.user", "kunde", "--columns.item", "ware", "--columns.time", "wann")
+
+
+def test_stats_and_import_take_the_same_options_and_say_what_was_read(shop, capsys):
+    expected = "shop.csv: cut at each semicolon: user <- `kunde`, item <- `ware`, time <- `wann`"
+    stats = said(capsys, "stats", shop / "shop.csv", *NAMED)
+    assert f"columns       {expected}\n" in stats
+    assert "times         1396310400 to 1397260800 (2014-04-01 to 2014-04-12)\n" in stats
+    imported = said(capsys, "import", shop / "shop.csv", "--out", shop / "out", *NAMED)
+    assert imported.startswith(stats.rstrip("\n"))
+    assert said(capsys, "stats", shop / "out") == stats
+
+
+@pytest.mark.parametrize("more", [(), ("--columns.user", "user")])
+def test_an_empty_name_leaves_a_column_out_alone_too(tmp_path, capsys, more):
+    (tmp_path / "a.csv").write_text("user,item,time\n1,2,soon\n")
+    with pytest.raises(InputError, match=r"time 'soon' is not a number.*--columns\.time ''"):
+        data(["import", str(tmp_path / "a.csv"), "--out", str(tmp_path / "out"), *more])
+    assert not (tmp_path / "out").exists()
+    args = ("import", tmp_path / "a.csv", "--out", tmp_path / "out", "--columns.time", "", *more)
+    assert "not used: time" in said(capsys, *args)
+    assert Dataset.load(tmp_path / "out").time is None
+
+
+def test_options_settle_what_the_messages_ask_for(tmp_path, capsys):
+    path = tmp_path / "a.csv"
+    path.write_text("ann,hat\nbo,cup\n")
+    with pytest.raises(InputError, match="could be a header or a row of data"):
+        data(["stats", str(path)])
+    assert "no header: user <- column 1" in said(capsys, "stats", path, "--no-header")
+    with pytest.raises(InputError, match="no column looks like the user; it has ann, hat"):
+        data(["stats", str(path), "--header"])
+    with pytest.raises(InputError, match="--header and --no-header contradict each other"):
+        data(["stats", str(path), "--header", "--no-header"])
+    path.write_text("1;2,5\n2;3,5\n")
+    with pytest.raises(InputError, match="could be cut at each comma or semicolon"):
+        data(["stats", str(path)])
+    assert "items         2\n" in said(capsys, "stats", path, "--separator", "semicolon")
+
+
+def test_encodings_and_lines_to_leave_out(tmp_path, capsys):
+    path = tmp_path / "BX.csv"
+    path.write_bytes('"User-ID";"ISBN"\n1;"é"\n2;\n3;"b";4\n'.encode("latin-1"))
+    with pytest.raises(InputError, match="--encoding latin-1"):
+        data(["stats", str(path)])
+    told = said(capsys, "stats", path, "--encoding", "latin-1", "--skip-bad-lines")
+    assert "note          left out: the item is missing, at line 3: 1\n" in told
+    assert "note          left out: more or fewer columns than the first line, at line 4: 1" in told
+    path.write_bytes(path.read_bytes().replace(b'\n3;"b";4', b""))
+    args = ("import", path, "--out", tmp_path / "out", "--encoding", "latin-1")
+    said(capsys, *args, "--skip-missing-ids")
+    assert Dataset.load(tmp_path / "out").item_ids.tolist() == ["é"]
+
+
+def test_a_partition_says_what_it_read(tmp_path, capsys):
+    days = [f"2014-04-{n + 1:02}T10:00:00Z" for n in range(12)]
+    frame = pl.DataFrame({"who": range(12), "item": [n % 3 for n in range(12)], "time": days})
+    frame.write_parquet(tmp_path / "a.parquet")
+    args = ("partition", tmp_path / "a.parquet", "--out", tmp_path / "out", "--parts", 2)
+    cut = ("--split.name", "temporal", "--split.test-time", 1397116800, "--split.validation", 0)
+    told = said(capsys, *args, *cut, "--split.no-per-user", "--columns.user", "who")
+    assert "columns       user <- `who`, item <- `item`, time <- `time`\n" in told
+    assert "pairs         9 train, 0 validation, 3 test\n" in told
