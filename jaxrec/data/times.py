@@ -74,7 +74,8 @@ def is_moment(text: str) -> bool:
 def of_texts(texts: pl.Series) -> Moments:
     """Moments of texts without spaces around them."""
     made = pl.repeat(None, len(texts), dtype=pl.Float64, eager=True)
-    zoneless, forms = 0, list(_FAST)
+    zoneless = 0
+    forms: list[str] = list(_FAST)
     while (left := texts.is_not_null() & made.is_null()).any():
         rest = texts.filter(left)
         form = next((f for f in forms if _parsed(rest.head(1), f).null_count() == 0), None)

@@ -25,13 +25,13 @@ _GUESSES = {
     "similar right tail other",
     "weight": "weight weights count score value strength",
 }
-_COUNTS = "weight weights count counts plays playcount playcounts listens listencount"
+_COUNTS: str = "weight weights count counts plays playcount playcounts listens listencount"
 """Names of a weight among interactions, where a score or value is not one."""
 _MAYBE = set(_GUESSES["time"].split()[6:])
 """Names of columns that are times where their cells are, and are let alone where not."""
 IDS = ("user", "item", "src", "dst")
 """Roles whose cells are ids, and that a table must have."""
-_BY_PLACE = {
+_BY_PLACE: dict[tuple[str, ...], tuple[str, ...]] = {
     ("user", "item"): ("user", "item", "rating", "time"),
     ("src", "dst"): ("src", "dst", "weight"),
 }

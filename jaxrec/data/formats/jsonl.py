@@ -35,6 +35,7 @@ from jaxrec.data.formats.text import (
     MISSING_CURE,
     SKIP_CURE,
     TextOptions,
+    not_a_weight,
     read_bytes,
     role_cure,
 )
@@ -156,7 +157,9 @@ class _Reader:
             return None  # dates are looked at by blocks
         if not is_number(text):
             return "is not a number"
-        return None if abs(float(text)) < LARGEST else "is not a finite number"
+        if not abs(float(text)) < LARGEST:
+            return "is not a finite number"
+        return not_a_weight(text, of_pairs=False) if role == "weight" else None
 
     def _refuse(
         self,

@@ -98,6 +98,8 @@ def _sound(
         elif role in NUMBERS and (text or column.dtype.is_numeric()):
             numbers = _as_numbers(column)
             leave_out(~(numbers.abs() < LARGEST).fill_null(False), f"{role} no number")
+            if role == "weight":
+                leave_out((numbers < 0).fill_null(False), "weight negative")
     return left.arg_true().to_numpy(), notes
 
 

@@ -87,7 +87,7 @@ class Source(NamedTuple):
     path: Path
     content: bytes | None = None
 
-    def open(self) -> io.BufferedIOBase:
+    def open(self) -> io.BufferedReader | io.BytesIO:
         """The text in UTF-8, from its beginning."""
         return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
 
@@ -450,6 +450,8 @@ def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fau
             return _lacking(role)
         if role in NUMBERS:
             wrong = _no_number(cell, dated=role == "time" and layout.dated)
+            if wrong is None and role == "weight":
+                wrong = not_a_weight(cell, of_pairs="src" in layout.at)
             if wrong:
                 return Fault(f"{role} {cell!r} {wrong}", f"{role} {wrong}", role)
         if role == "event" and cell not in layout.events:
@@ -462,6 +464,13 @@ def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fau
 
 def _lacking(role: str) -> Fault:
     return Fault(f"the {role} is missing", f"the {role} is missing", role, True)
+
+
+def not_a_weight(cell: str, *, of_pairs: bool) -> str | None:
+    """What is wrong with a number as a weight, of a pair of items or of an interaction."""
+    if of_pairs:
+        return None if float(cell) > 0 else "is not positive"
+    return None if float(cell) >= 0 else "is negative"
 
 
 def _no_number(cell: str, *, dated: bool) -> str | None:

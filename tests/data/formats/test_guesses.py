@@ -1,6 +1,7 @@
 """What is told from a text table and what is refused: separators, headers, columns, encodings."""
 
 import numpy as np
+import polars as pl
 import pytest
 
 from jaxrec.data.dataset import Dataset
@@ -246,7 +247,7 @@ def test_an_encoding_holds_for_the_tables_beside(tmp_path):
     options = TextOptions(separator=",", header=True, encoding="latin-1", skip_bad_lines=True)
     data = read(tmp_path / "a.csv", items=tmp_path / "books.csv", text=options)
     assert data.item_features is not None
-    assert "Numéro" in data.item_features.columns["title"].names.tolist()
+    assert "Numéro" in data.item_features.arrays()["title:category:names"].tolist()
     left_out = "left out of books.csv: more or fewer columns than the first line, at line 4"
     assert data.notes == {left_out: 1}
     assert data.reading[-1] == "items: item <- `item`"
@@ -288,6 +289,19 @@ def test_faulty_lines_are_skipped_and_counted(reading):
     }
     with pytest.raises(InputError, match=r"no line is left .*not a number"):
         reading("user,item,rating\n1,2,x\n", skip_bad_lines=True)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.parquet"])
+def test_negative_weights_are_faults_that_can_be_skipped(tmp_path, name):
+    frame = pl.DataFrame({"user": [1, 1], "item": [2, 3], "plays": [3, -1]})
+    write = {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}
+    write[name.split(".")[1]](tmp_path / name)
+    with pytest.raises(InputError, match=r"weight '?-1.* is negative"):
+        read(tmp_path / name)
+    data = read(tmp_path / name, text=TextOptions(skip_bad_lines=True))
+    assert data.weight is not None
+    assert data.weight.tolist() == [3.0]
+    assert [count for what, count in data.notes.items() if "weight" in what] == [1]
 
 
 def test_lines_after_skipped_ones_keep_their_numbers(tmp_path):

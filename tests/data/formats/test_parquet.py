@@ -134,7 +134,7 @@ def test_faulty_rows_are_skipped_and_counted(reading):
         "left out: no user": 1,
         "left out: no item": 1,
         "left out: rating no number": 1,
-        "left out: time no number": 1,
+        "left out: no time": 1,
     }
     few = {name: content[name] for name in ("user", "item")}
     assert reading(few, text=TextOptions(skip_missing_ids=True)).user_ids.tolist() == [1, 4, 5]
