@@ -135,19 +135,16 @@ def write_npz(path: str | Path, arrays: dict[str, Any]) -> None:
         np.savez(file, **arrays)
 
 
-def write_npz_by_block(
-    path: str | Path, arrays: dict[str, tuple[int, Iterable[Any]]], dtype: str
-) -> None:
+def write_npz_by_block(path: str | Path, arrays: dict[str, tuple[int, Iterable[Any], str]]) -> None:
     """An .npz file of arrays with one axis that come in pieces, whole or not at all.
 
     Args:
-      arrays: how long each is, and its pieces.
-      dtype: of all.
+      arrays: how long each is, its pieces, and its dtype.
     """
     import numpy as np
 
     with replacing(path) as partial, zipfile.ZipFile(partial, "w") as archive:
-        for name, (size, pieces) in arrays.items():
+        for name, (size, pieces, dtype) in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 write_npy_header(file, size, dtype)
                 for piece in pieces:

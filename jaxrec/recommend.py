@@ -309,14 +309,14 @@ class Recommender:
     @cached_property
     def _fold_FD(self) -> np.ndarray:
         _ = self._users
-        known = self._seen.known.only(self._learnt_U, self._learnt_I)
+        known = self._seen.known.among(self._learnt_U, self._learnt_I)
         if not len(known.indices):
             raise InputError(f"{self._run}: no user has seen an item, so none can be folded in")
         return foldin.fit(self._table.user, self._table.item, known)
 
     def _vectors(self, items: Csr) -> np.ndarray:
         every = np.ones(len(items.degree), bool)
-        items = items.only(every, self._learnt_I)
+        items = items.among(every, self._learnt_I)
         user_nD = foldin.vectors(items, self._table.item, self._fold_FD)
         cosine = configs.load(self._run / "config.json").model.score == "cosine"
         return _unit_rows(user_nD) if cosine else user_nD

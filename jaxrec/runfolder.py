@@ -183,13 +183,12 @@ def read_seen(run: str | Path, n_users: int, n_items: int) -> Seen:
             parts[name] = Csr(arrays[f"{name}_indptr"], arrays[f"{name}_indices"])
     learnt = arrays.get("learnt_user"), arrays.get("learnt_item")
     fits = all(_is_of(part, n_users, n_items) for part in parts.values()) and all(
-        mask is None or (mask.shape == (n,) and mask.dtype.kind in "bi")
+        mask is None or (mask.shape == (n,) and mask.dtype == bool)
         for mask, n in zip(learnt, (n_users, n_items), strict=True)
     )
     if not fits:
         raise _damaged(run, "seen.npz", "does not fit embeddings.npz")
-    user_U, item_I = (None if mask is None else mask.astype(bool) for mask in learnt)
-    return Seen(**parts, user_U=user_U, item_I=item_I)
+    return Seen(**parts, user_U=learnt[0], item_I=learnt[1])
 
 
 def _is_of(part: Csr, n_users: int, n_items: int) -> bool:

@@ -23,6 +23,8 @@ class Evaluate:
     """Cut-offs K."""
     baselines: tuple[Literal["item-knn", "ease"], ...] = ()
     """More baselines besides popularity and random."""
+    cold: Literal["keep", "drop"] | None = None
+    """Whether users and items without a train pair count; as the run has it by default."""
     data: str | None = None
     """Where the data is now, if it moved."""
 
@@ -31,12 +33,16 @@ def evaluate(args: list[str]) -> None:
     """Metrics of a finished run and of its baselines, as a table and in RUN/eval.json."""
     made = parse(Evaluate, args, "jaxrec evaluate")
     from jaxrec.data.kept import told
+    from jaxrec.config import shown_cutoff
+    from jaxrec.evaluate.cold import sentence
     from jaxrec.evaluate.run import evaluate as measure
     from jaxrec.log import Reporter
 
     own_process()
     split = "test" if made.split == "test" else "validation"
-    content = measure(made.run, split, made.k, baselines=made.baselines, data=made.data)
+    content = measure(
+        made.run, split, made.k, baselines=made.baselines, data=made.data, cold=made.cold
+    )
     names = list(content["metrics"])
     columns = {"model": content["metrics"], **content["baselines"]}
     rows = [
@@ -50,6 +56,9 @@ def evaluate(args: list[str]) -> None:
     reporter.say(content["protocol"])
     for line in told(content.get("start", ())):
         reporter.say(line)
+    unmet = sentence(split, content, f"recall@{shown_cutoff(made.k)}")
+    if unmet is not None:
+        reporter.say(unmet)
 
 
 @dataclass(frozen=True)

@@ -352,6 +352,10 @@ class EvalConfig:
     repeatable: bool = False
     """Rank known items too, as people may have them again: nothing is masked. What they did have
     again is in a given split with split.repeats keep."""
+    cold: Literal["keep", "drop"] = "keep"
+    """drop: users and items without a train pair are left out of validation and test, and such
+    items are not ranked. Either way every result counts them, and has the model's metrics the other
+    way too."""
     block: int | None = None
     """Users scored at once on a device; chosen from the memory at hand where not given."""
 

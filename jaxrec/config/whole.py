@@ -117,6 +117,10 @@ class Config:
             "negatives.hard may be items that split.name cold-items keeps from training",
         )
         check(
+            self.eval.cold == "keep" or self.split.name != "cold-items",
+            "eval.cold drop leaves nothing of what split.name cold-items holds out",
+        )
+        check(
             self.negatives.name != "in-batch" or self.train.batch_size > 1,
             "negatives.name in-batch needs a train.batch_size of at least 2",
         )
@@ -166,6 +170,10 @@ class Config:
         )
         if not over_items:
             return
+        check(
+            self.eval.cold == "keep",
+            f"eval.cold is not for {name}, whose metrics of items with train pairs end in _seen",
+        )
         for section, kind in (("split", SplitConfig), ("filter", FilterConfig)):
             check(
                 getattr(self, section) == kind(),

@@ -56,7 +56,7 @@ class Csr(NamedTuple):
         index = np.arange(indptr[-1]) + np.repeat(start - indptr[:-1], degree)
         return Csr(indptr.astype(np.int32), self.indices[index])
 
-    def only(self, user_U: np.ndarray, item_I: np.ndarray) -> "Csr":
+    def among(self, user_U: np.ndarray, item_I: np.ndarray) -> "Csr":
         """The pairs of some users with some items, given as masks; as many rows."""
         user = np.repeat(np.arange(len(self.degree)), self.degree)
         kept = user_U[user] & item_I[self.indices]

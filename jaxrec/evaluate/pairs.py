@@ -123,7 +123,7 @@ class PairEvaluator:
             raise InputError("nothing to evaluate: no pairs are held out in this split")
         self._pairs = held_out
         self.pairs = held_out.n_pairs
-        seen_I = train.degree() > 0
+        self._seen_I = seen_I = train.degree() > 0
         self.scored_I = seen_I if scored_I is None else scored_I
         self._seen_P = seen_I[held_out.a_P] & seen_I[held_out.b_P]
         self._scored_P = self.scored_I[held_out.a_P] & self.scored_I[held_out.b_P]
@@ -131,6 +131,17 @@ class PairEvaluator:
         if ranked:
             relevant, known = _neighbours(held_out, train, masked, ranked, seed)
             self._ranking = Evaluator(relevant, known, ks, train.n_items, block=block)
+
+    @property
+    def cold(self) -> dict[str, int]:
+        """How many of the held-out pairs, and of their items, have an item without a train pair."""
+        items = np.unique(np.concatenate([self._pairs.a_P, self._pairs.b_P]))
+        return {
+            "pairs": int((~self._seen_P).sum()),
+            "of_pairs": self.pairs,
+            "items": int((~self._seen_I[items]).sum()),
+            "of_items": len(items),
+        }
 
     @property
     def users(self) -> int:

@@ -1,8 +1,9 @@
 """Evaluation of a finished run: its embeddings against baselines, ranked by the same code."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,12 +11,13 @@ from jaxrec import config as configs
 from jaxrec import forks
 from jaxrec.config import Config
 from jaxrec.data import kept, sound
-from jaxrec.data.dataset import Counted, Dataset
+from jaxrec.data.dataset import Counted, Dataset, ItemsByUser
 from jaxrec.data.formats import resolve
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.split import Splits, apply_filter, draw, merged, resolved, settled, taken
 from jaxrec.errors import InputError
 from jaxrec.evaluate import items
+from jaxrec.evaluate.cold import Cold, Met, View, refuse_nothing
 from jaxrec.evaluate.pairs import PairEvaluator
 from jaxrec.evaluate.ranking import (
     Evaluator,
@@ -51,6 +53,8 @@ def protocol(config: Config) -> str:
     if config.eval.repeatable:
         known = "known items ranked too (repeatable)"
     how = f"full ranking {ranked}; {known}; ties to the lower item"
+    if config.eval.cold == "drop":
+        how += "; users and items without a train pair left out"
     if config.model.over_items:
         how = items.protocol(config)
     return f"{how}; {chosen}{refit if config.train.refit else ''}"
@@ -76,11 +80,13 @@ def measure(
     evaluator: Evaluator | PairEvaluator,
     should_stop: Callable[[], bool] | None = None,
     ratings: RatingEvaluator | None = None,
+    cold: Cold | None = None,
 ) -> dict[str, Any] | None:
     """Metrics of the model and of each baseline: a part of eval.json; None if stopped.
 
-    With ``ratings`` the errors of the model besides, and of baselines of their own. The users of
-    an item model are the items whose neighbours are ranked.
+    With ``ratings`` the errors of the model besides, and of baselines of their own; with ``cold``
+    how many users and items training has not met, and the model's metrics with or without them. The
+    users of an item model are the items whose neighbours are ranked.
     """
     measured = {}
     for name, scorer in {"model": model, **baselines}.items():
@@ -91,7 +97,18 @@ def measure(
         measured["model"] |= ratings(model)
         measured |= ratings.baselines if baselines else {}
     found = {"metrics": measured.pop("model"), "baselines": measured, "users": evaluator.users}
-    return found | ({"pairs": evaluator.pairs} if isinstance(evaluator, PairEvaluator) else {})
+    if isinstance(evaluator, PairEvaluator):
+        return found | {"pairs": evaluator.pairs, "cold": evaluator.cold}
+    if cold is None:
+        return found
+    found["cold"] = dict(cold.counts, left_out=cold.left_out)
+    if cold.other is not None:
+        other = cold.other(model, should_stop)
+        if other is None:
+            return None
+        other |= {} if cold.ratings is None else cold.ratings(model)
+        found["cold"]["with" if cold.left_out else "without"] = other
+    return found
 
 
 def load_data(run: Path, config: Config, data: Dataset | str | Path | None) -> Dataset:
@@ -133,6 +150,7 @@ def evaluate(
     *,
     baselines: Sequence[str] = (),
     data: Dataset | ItemGraph | str | Path | None = None,
+    cold: Literal["keep", "drop"] | None = None,
 ) -> dict[str, Any]:
     """Rank all items for the users of a held-out part, and write RUN/eval.json.
 
@@ -143,6 +161,7 @@ def evaluate(
       ks: cut-offs K.
       baselines: of "item-knn" and "ease", besides popularity and random.
       data: where the data is now, if it moved.
+      cold: whether users and items without a train pair count; as the run has it where None.
 
     Returns:
       The content of eval.json.
@@ -155,6 +174,8 @@ def evaluate(
     sound.refuse_foreign(data, Dataset, ItemGraph)
     run = check_run(run)
     config = configs.load(run / "config.json")
+    if cold is not None:
+        config = replace(config, eval=replace(config.eval, cold=cold))
     table = read_embeddings(run)
     if split == "validation" and config.train.refit:
         raise InputError(f"{run}: the refit trained on validation; evaluate --split test")
@@ -165,8 +186,9 @@ def evaluate(
         measured = measure(model, others, pairs)
         write_npz(run / "curves.npz", pairs.judge(model).curves())
     else:
-        model, others, ranking, ratings = _ranked(run, config, table, split, ks, baselines, data)
-        measured = measure(model, others, ranking, ratings=ratings)
+        model, others, *judges = _ranked(run, config, table, split, ks, baselines, data)
+        ranking, ratings, unmet = judges
+        measured = measure(model, others, ranking, None, ratings, unmet)
     assert measured is not None
     before = read_json(run / "eval.json")
     content = {"split": split} | measured
@@ -195,7 +217,7 @@ def _ranked(
     ks: Sequence[int],
     baselines: Sequence[str],
     data: Dataset | ItemGraph | str | Path | None,
-) -> tuple[Scorer, dict[str, Scorer], Evaluator, RatingEvaluator | None]:
+) -> tuple[Scorer, dict[str, Scorer], Evaluator, RatingEvaluator | None, Cold]:
     """The model, its baselines, and what judges them by a split."""
     if isinstance(data, ItemGraph):
         raise InputError("the run recommends to users: a Dataset is needed, not an ItemGraph")
@@ -217,10 +239,43 @@ def _ranked(
         from jaxrec.evaluate.baselines import ON_REQUEST
 
         others[name] = ON_REQUEST[name](train.csr(), train.n_items)
-    ratings = RatingEvaluator(held_out, train) if config.loss.rates else None
-    allowed = allowed_items(config, held_out)
-    ranking = Evaluator(held_out.csr(), seen, ks, train.n_items, allowed=allowed)
-    return table_scorer(table), others, ranking, ratings
+    rated: list[RatingEvaluator | None] = []
+    if config.loss.rates:
+        both = held_out, Met.of(train).pairs(held_out)
+        rated = [RatingEvaluator(of, train) if of.n_edges else None for of in both]
+    view = View(held_out.csr(), allowed_items(config, held_out))
+    return table_scorer(table), others, *_judges(config, split, train, view, seen, ks, rated)
+
+
+def _judges(
+    config: Config,
+    split: str,
+    train: Counted,
+    view: View,
+    seen: ItemsByUser,
+    ks: Sequence[int],
+    rated: Sequence[RatingEvaluator | None] = (),
+) -> tuple[Evaluator, RatingEvaluator | None, Cold]:
+    """What judges as configured, and what judges cold users and items the other way.
+
+    Args:
+      rated: errors of ratings, of all pairs and of those that are not cold.
+    """
+    met, left_out = Met.of(train), config.eval.cold == "drop"
+    counts = met.counts(view.relevant)
+    cold = counts["users"] + counts["items"] > 0
+    views = [view, view.without(met)] if cold or left_out else [view]
+    ratings = [*rated, None, None][:2]
+    if left_out:
+        views.reverse()
+        ratings = [ratings[1], ratings[0]]
+    refuse_nothing(config, split, views[0])
+
+    def judge(of: View) -> Evaluator:
+        return Evaluator(of.relevant, seen, ks, train.n_items, allowed=of.allowed)
+
+    other = judge(views[1]) if cold and views[1].relevant.degree.any() else None
+    return judge(views[0]), ratings[0], Cold(counts, left_out, other, ratings[1])
 
 
 def _no_pairs(run: Path, split: str) -> InputError:
@@ -235,7 +290,7 @@ def _ranked_in_parts(
     ks: Sequence[int],
     baselines: Sequence[str],
     data: str | Path,
-) -> tuple[Scorer, dict[str, Scorer], Evaluator, None]:
+) -> tuple[Scorer, dict[str, Scorer], Evaluator, RatingEvaluator | None, Cold]:
     """:func:`_ranked` on a data set in parts, read by blocks of users."""
     if baselines:
         raise InputError(
@@ -249,5 +304,5 @@ def _ranked_in_parts(
         raise _no_pairs(run, split)
     known = () if config.eval.repeatable else SPLITS[: SPLITS.index(split)]
     seen = parted.rows(*known)
-    ranking = Evaluator(parted.rows(split), seen, ks, train.n_items)
-    return table_scorer(table), always(train, config.seed), ranking, None
+    judges = _judges(config, split, train, View(parted.rows(split), None), seen, ks)
+    return table_scorer(table), always(train, config.seed), *judges

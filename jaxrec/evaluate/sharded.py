@@ -71,19 +71,31 @@ def merged(
     return -worst_first[:, :k], item_BL[:, :k]
 
 
-def rank_parts(k: int, n_items: int, id_I: Array, own: Scorer, user_B: Array, seen: Rows) -> Ranked:
+def rank_parts(
+    k: int,
+    n_items: int,
+    id_I: Array,
+    own: Scorer,
+    user_B: Array,
+    seen: Rows,
+    allowed: Array | None = None,
+) -> Ranked:
     """The top k of all items for a block of users, on every device along ``table``.
 
     Args:
       id_I: the device's items, ascending, n_items where there is only padding.
       own: scores these for ``user_B``.
       seen: what is masked, among the device's items or all.
+      allowed: [n_items] bool, the items that are ranked; all where None.
     """
     index_M = jnp.asarray(seen.index_M)
     column_M = jnp.minimum(jnp.searchsorted(id_I, index_M), len(id_I) - 1).astype(jnp.int32)
     column_M = jnp.where(id_I[column_M] == index_M, column_M, len(id_I))  # not here: dropped
     seen = Rows(jnp.asarray(seen.indptr_), column_M)
-    ranked = rank(own.fn, min(k, len(id_I)), own.params, user_B, seen, id_I < n_items)
+    ranked_I = id_I < n_items
+    if allowed is not None:
+        ranked_I &= allowed[jnp.minimum(id_I, n_items - 1)]
+    ranked = rank(own.fn, min(k, len(id_I)), own.params, user_B, seen, ranked_I)
     item_BK = jnp.where(ranked.item_BK < 0, n_items, id_I[ranked.item_BK])
     score_BK, item_BK = merged(ranked.score_BK, item_BK, min(k, n_items))
     nan_B = jax.lax.psum(ranked.nan_B.astype(jnp.int32), TABLE) > 0
@@ -98,14 +110,17 @@ def _factors(params: dict[str, Array], block: Block) -> tuple[Scorer, Array]:
 
 @lru_cache(maxsize=64)
 def _step(mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int) -> Callable:
-    def body(best_rank: Array, params: Any, block: Block, _: None) -> tuple[Array, BlockResult]:
+    def body(
+        best_rank: Array, params: Any, block: Block, allowed_I: Array | None
+    ) -> tuple[Array, BlockResult]:
         best_rank_I, block = jax.tree.map(lambda x: x[0], (best_rank, block))
         if fn is in_parts:
             own, user_B = _factors(params, block)
-            ranked = rank_parts(max(ks), n_items, params["id"][0], own, user_B, block.seen)
+            of = max(ks), n_items, params["id"][0]
+            ranked = rank_parts(*of, own, user_B, block.seen, allowed_I)
             best_rank_I, result = judge(ks, best_rank_I, ranked, block)
         else:
-            best_rank_I, result = rank_block(fn, ks, best_rank_I, params, block)
+            best_rank_I, result = rank_block(fn, ks, best_rank_I, params, block, allowed_I)
         # Every process reads the results of all.
         return best_rank_I[None], jax.tree.map(partial(jax.lax.all_gather, axis_name=DATA), result)
 
@@ -118,7 +133,7 @@ class MeshEvaluator(Evaluator):
 
     Args:
       mesh: over ``data`` and ``table``.
-      relevant, seen, ks, n_items, block: as there.
+      relevant, seen, ks, n_items, allowed, block: as there.
     """
 
     def __init__(
@@ -129,11 +144,13 @@ class MeshEvaluator(Evaluator):
         ks: Sequence[int],
         n_items: int,
         *,
+        allowed: np.ndarray | None = None,
         block: int | None = None,
     ) -> None:
         self._mesh = mesh
         here = jax.local_devices()[:1] * mesh.shape[DATA]
-        super().__init__(relevant, seen, ks, n_items, block=block, devices=here)
+        how: dict[str, Any] = {"allowed": allowed, "block": block, "devices": here}
+        super().__init__(relevant, seen, ks, n_items, **how)
 
     def _put(self, tree: Any, *axes: str) -> Any:
         spec = _OF_USERS if axes else _WHOLE
@@ -150,7 +167,9 @@ class MeshEvaluator(Evaluator):
 
 @lru_cache(maxsize=64)
 def _step_of_parts(mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int) -> Callable:
-    def body(best_rank: Array, params: Any, block: Block) -> tuple[Array, BlockResult]:
+    def body(
+        best_rank: Array, params: Any, block: Block, allowed_I: Array | None
+    ) -> tuple[Array, BlockResult]:
         best_rank_I, id_I = best_rank[0], params["id"][0]
         rows = (jax.tree.map(lambda x: x[0, 0], of) for of in (block.seen, block.relevant))
         block = Block(block.user_B[0], *rows)
@@ -160,13 +179,13 @@ def _step_of_parts(mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int) -
             item_I = jnp.minimum(id_I, n_items - 1)
             own = Scorer(fn, OF_ITEMS[fn](params["of"], item_I), len(id_I))
             user_B = jnp.asarray(block.user_B)
-        ranked = rank_parts(max(ks), n_items, id_I, own, user_B, block.seen)
+        ranked = rank_parts(max(ks), n_items, id_I, own, user_B, block.seen, allowed_I)
         best_rank_I, result = judge(ks, best_rank_I, ranked, block, over=TABLE)
         return best_rank_I[None], jax.tree.map(partial(jax.lax.all_gather, axis_name=DATA), result)
 
     params = _SPECS if fn is in_parts else {"id": _OF_ROWS, "of": _WHOLE}
     users: Any = _OF_USERS
-    specs = _OF_USERS, params, Block(users, _OF_PARTS, _OF_PARTS)
+    specs = _OF_USERS, params, Block(users, _OF_PARTS, _OF_PARTS), _WHOLE
     return jax.jit(on_mesh(mesh, body, specs, (_OF_USERS, _WHOLE)), donate_argnums=0)
 
 
@@ -190,9 +209,10 @@ class PartEvaluator(MeshEvaluator):
         n_items: int,
         *,
         agree: Callable[[int], int],
+        allowed: np.ndarray | None = None,
         block: int | None = None,
     ) -> None:
-        super().__init__(mesh, relevant, seen, ks, n_items, block=block)
+        super().__init__(mesh, relevant, seen, ks, n_items, allowed=allowed, block=block)
         self._rows = seen, relevant
         self._widths = [agree(self._width(rows)) for rows in self._rows]
         n_users = len(layout.place_N) - n_items
@@ -239,4 +259,4 @@ class PartEvaluator(MeshEvaluator):
         params = scorer.params
         if scorer.fn is not in_parts:
             params = {"id": self._id, "of": self._put(params)}
-        return lambda best_rank, params, block, _: step(best_rank, params, block), params
+        return step, params

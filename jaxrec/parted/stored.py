@@ -1,5 +1,6 @@
 """Reading a folder of parts: numbers of all users and items, and the arrays of some parts."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,8 @@ class PartRows:
     def __init__(self, parted: Parted, splits: tuple[str, ...], parts: tuple[int, ...]) -> None:
         self.parted, self.splits, self.parts = parted, splits, parts
         self._degree: np.ndarray | None = None
+        self._counts: np.ndarray | None = None
+        self._item_I: np.ndarray | None = None
 
     @property
     def degree(self) -> np.ndarray:
@@ -187,9 +190,35 @@ class PartRows:
         made._degree[user_n] = self.degree[user_n]
         return made
 
+    def among(
+        self,
+        user_U: np.ndarray,
+        item_I: np.ndarray,
+        parts: tuple[int, ...],
+        total: Callable[[np.ndarray], np.ndarray],
+    ) -> "PartRows":
+        """The pairs of some users with some items, given as masks; others' are not to be taken.
+
+        Args:
+          parts: whose pairs this process counts.
+          total: sums over all processes.
+        """
+        n_users = len(user_U)
+        found = np.zeros(n_users + len(item_I), np.int64)
+        for part, split in ((part, split) for part in parts for split in self.splits):
+            csr = self._csr(part, split).among(user_U, item_I)
+            found[:n_users] += csr.degree
+            found[n_users:] += csr.item_counts(len(item_I))
+        made = PartRows(self.parted, self.splits, self.parts)
+        found = total(found)
+        made._degree, made._counts, made._item_I = found[:n_users], found[n_users:], item_I
+        return made
+
     def only(self, part: int) -> "PartRows":
         """Those of one part of the table."""
-        return PartRows(self.parted, self.splits, (part,))
+        made = PartRows(self.parted, self.splits, (part,))
+        made._item_I = self._item_I
+        return made
 
     def degree_of(self, part: int) -> np.ndarray:
         """Items of a part by user, [U]."""
@@ -198,6 +227,8 @@ class PartRows:
 
     def item_counts(self, n_items: int) -> np.ndarray:
         """Users an item, [I]."""
+        if self._counts is not None:
+            return self._counts
         counts = (self.parted.of(split).item_counts() for split in self.splits)
         return sum(counts, np.zeros(n_items, np.int64))
 
@@ -205,7 +236,10 @@ class PartRows:
         """The rows at ``user_n``; -1 is an empty row."""
         none = Csr(np.zeros(len(user_n) + 1, np.int32), np.zeros(0, np.int32))
         pieces = ((part, split) for part in self.parts for split in self.splits)
-        return union(none, *(self._csr(part, split).take(user_n) for part, split in pieces))
+        found = union(none, *(self._csr(part, split).take(user_n) for part, split in pieces))
+        if self._item_I is None:
+            return found
+        return found.among(np.ones(len(user_n), bool), self._item_I)
 
     def _csr(self, part: int, split: str) -> Csr:
         arrays = (self.parted.array(part, f"{split}_{name}") for name in ("indptr", "items"))

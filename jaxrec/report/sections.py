@@ -7,6 +7,7 @@ from typing import Any
 
 from jaxrec.config import Config, to_dict
 from jaxrec.data.kept import told
+from jaxrec.evaluate.cold import sentence
 from jaxrec.report.markup import Html, join, notice, number, table, tag, tiles
 from jaxrec.report.plots import Line, bars, curves
 from jaxrec.report.records import Run
@@ -62,6 +63,9 @@ def notices(run: Run) -> Html:
             notice("Not finished.", "The run has no eval.json yet; this is how far it has come.")
         )
     for split, result in run.results.items():
+        unmet = sentence(split, result, run.metric)
+        if unmet is not None:
+            found.append(notice("Without a train pair.", f"{unmet[:1].upper()}{unmet[1:]}."))
         ours = result["metrics"].get(run.metric)
         popular = result.get("baselines", {}).get("popularity", {}).get(run.metric)
         if ours is not None and popular is not None and ours <= popular:

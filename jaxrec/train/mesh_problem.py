@@ -20,6 +20,7 @@ from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset, ItemsByUser
 from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
+from jaxrec.evaluate.cold import View
 from jaxrec.evaluate.ranking import Evaluator, Scorer
 from jaxrec.evaluate.sharded import MeshEvaluator, sharded_scorer
 from jaxrec.graph.halo import TABLE, make_mesh, put
@@ -217,9 +218,16 @@ class MeshProblem(Problem):
     def _current(self) -> Any:
         return jax.jit(self._stepper.current)
 
-    def _ranking(self, split: str, relevant: ItemsByUser, seen: ItemsByUser) -> Evaluator:
-        ks, block = self.config.eval.k, self.config.eval.block
-        return MeshEvaluator(self.mesh, relevant, seen, ks, self.stepper.n_items, block=block)
+    def _ranking(self, view: View, seen: ItemsByUser) -> Evaluator:
+        return MeshEvaluator(
+            self.mesh,
+            view.relevant,
+            seen,
+            self.config.eval.k,
+            self.stepper.n_items,
+            allowed=view.allowed,
+            block=self.config.eval.block,
+        )
 
     def plan(self, *, counted: bool = True) -> plans.Plan:
         """What the run needs and moves, by arithmetic; with the rows that the cut graph needs, or

@@ -18,6 +18,7 @@ from jaxrec.config import Config, FilterConfig, SplitConfig
 from jaxrec.data.dataset import Dataset, ItemsByUser
 from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
+from jaxrec.evaluate.cold import View
 from jaxrec.evaluate.ranking import Evaluator
 from jaxrec.evaluate.sharded import PartEvaluator
 from jaxrec.evaluate.topk import sample
@@ -107,7 +108,11 @@ class PartedProblem(MeshProblem):
             relevant = relevant.of_users(users)
         return relevant, self.parted.rows(*(() if self.config.eval.repeatable else seen))
 
-    def _ranking(self, split: str, relevant: ItemsByUser, seen: ItemsByUser) -> Evaluator:
+    def _without(self, view: View) -> View:
+        return view.without(self._met, counted_parts(self.mesh), hosts.total)
+
+    def _ranking(self, view: View, seen: ItemsByUser) -> Evaluator:
+        relevant = view.relevant
         assert isinstance(relevant, PartRows)
         assert isinstance(seen, PartRows)
         return PartEvaluator(
@@ -118,6 +123,7 @@ class PartedProblem(MeshProblem):
             self.config.eval.k,
             self.stepper.n_items,
             agree=hosts.greatest,
+            allowed=view.allowed,
             block=self.config.eval.block,
         )
 
@@ -155,15 +161,15 @@ class PartedProblem(MeshProblem):
         if hosts.first():
             where = beside if hosts.several() else None
             every = replace(parted, own=tuple(range(parted.n_parts)), parts_in=where)
-            pieces: dict[str, tuple[int, Iterable[np.ndarray]]] = {}
+            pieces: dict[str, tuple[int, Iterable[np.ndarray], str]] = {}
             for prefix, splits in (("", SPLITS[:2]), ("test_", SPLITS[2:])):
                 rows = every.rows(*splits)
                 indptr = np.append(0, np.cumsum(rows.degree))
-                pieces[f"{prefix}indptr"] = len(indptr), [indptr]
-                pieces[f"{prefix}indices"] = int(indptr[-1]), _items(rows)
+                pieces[f"{prefix}indptr"] = len(indptr), [indptr], "int32"
+                pieces[f"{prefix}indices"] = int(indptr[-1]), _items(rows), "int32"
             for name, has in zip(("learnt_user", "learnt_item"), self.learnt(), strict=True):
-                pieces[name] = len(has), [has]
-            write_npz_by_block(run / "seen.npz", pieces, "int32")
+                pieces[name] = len(has), [has], "bool"
+            write_npz_by_block(run / "seen.npz", pieces)
             shutil.rmtree(beside, ignore_errors=True)
 
 

@@ -18,6 +18,7 @@ from jaxrec import hosts, models, optim, rowwise
 from jaxrec.config import Config, FilterConfig
 from jaxrec.data.dataset import Counted, Dataset, ItemsByUser, union
 from jaxrec.data.split import Splits, filtered
+from jaxrec.evaluate.cold import Cold, Met, View, refuse_nothing
 from jaxrec.evaluate.ranking import Evaluator, Scorer, empty_csr
 from jaxrec.evaluate.ratings import RatingEvaluator, RatingScale
 from jaxrec.evaluate.run import allowed_items
@@ -323,22 +324,53 @@ class Problem(OneDevice):
         return counter(*(part.csr() for part in self.splits[:2]))
 
     def evaluator(self, split: str) -> Evaluator | None:
-        """The full ranking of a split, made once; None where the split holds no pairs."""
+        """The full ranking of a split, made once; None where the split holds no pairs.
+
+        Raises:
+          InputError: eval.cold leaves none of them.
+        """
         if split not in self._evaluators:
             relevant, seen = self.part(split)
             self._evaluators[split] = None
             if relevant.degree.any():
-                self._evaluators[split] = self._ranking(split, relevant, seen)
+                left_out = self.config.eval.cold == "drop" and split != "train"
+                view = self._view(split, relevant, left_out)
+                refuse_nothing(self.config, split, view)
+                self._evaluators[split] = self._ranking(view, seen)
         return self._evaluators[split]
 
-    def _ranking(self, split: str, relevant: ItemsByUser, seen: ItemsByUser) -> Evaluator:
+    def cold(self, split: str) -> Cold:
+        """What a held-out part has of users and items without a train pair."""
+        relevant, seen = self.part(split)
+        counts, left_out = self._met.counts(relevant), self.config.eval.cold == "drop"
+        if not counts["users"] and not counts["items"]:
+            return Cold(counts, left_out)
+        view = self._view(split, relevant, not left_out)
+        if not view.relevant.degree.any():
+            return Cold(counts, left_out)
+        ratings = self._rated(split, not left_out) if self.config.loss.rates else None
+        return Cold(counts, left_out, self._ranking(view, seen), ratings)
+
+    @cached_property
+    def _met(self) -> Met:
+        return Met.of(self.splits.train)
+
+    def _view(self, split: str, relevant: ItemsByUser, left_out: bool) -> View:
+        """What a split is judged by, with or without what is cold."""
         held_out = None if split == "train" else getattr(self.splits, split)
+        view = View(relevant, None if held_out is None else allowed_items(self.config, held_out))
+        return self._without(view) if left_out else view
+
+    def _without(self, view: View) -> View:
+        return view.without(self._met)
+
+    def _ranking(self, view: View, seen: ItemsByUser) -> Evaluator:
         return Evaluator(
-            relevant,
+            view.relevant,
             seen,
             self.config.eval.k,
             self.stepper.n_items,
-            allowed=None if held_out is None else allowed_items(self.config, held_out),
+            allowed=view.allowed,
             block=self.config.eval.block,
         )
 
@@ -347,9 +379,14 @@ class Problem(OneDevice):
         if not self.config.loss.rates:
             return None
         if split not in self._rating_evaluators:
-            held_out = getattr(self.splits, split)
-            self._rating_evaluators[split] = RatingEvaluator(held_out, self.splits.train)
+            left_out = self.config.eval.cold == "drop" and split != "train"
+            self._rating_evaluators[split] = self._rated(split, left_out)
         return self._rating_evaluators[split]
+
+    def _rated(self, split: str, left_out: bool) -> RatingEvaluator:
+        held_out = getattr(self.splits, split)
+        held_out = self._met.pairs(held_out) if left_out else held_out
+        return RatingEvaluator(held_out, self.splits.train)
 
     @cached_property
     def _rating_evaluators(self) -> dict[str, RatingEvaluator]:

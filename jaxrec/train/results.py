@@ -54,7 +54,8 @@ def final_evaluation(
         if evaluator is None:
             continue
         baselines = {} if split == "train" else others
-        measured = measure(model, baselines, evaluator, watch, problem.ratings(split))
+        cold = None if split == "train" else problem.cold(split)
+        measured = measure(model, baselines, evaluator, watch, problem.ratings(split), cold)
         if measured is None:
             return None
         results[split] = measured

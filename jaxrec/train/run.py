@@ -23,6 +23,7 @@ from jaxrec.data.formats.items import resolve_items
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.synthetic import EMBEDDED
 from jaxrec.errors import InputError, Interrupted, RunError
+from jaxrec.evaluate.cold import sentence
 from jaxrec.evaluate.items import load_graph
 from jaxrec.evaluate.run import load_data
 from jaxrec.files import write_json
@@ -380,6 +381,10 @@ class _Session:
         columns = {split: part for split, part in parts.items() if part and part["metrics"]}
         if not columns:
             return
+        for split, part in columns.items():
+            told = sentence(split, part, self.config.metric)
+            if told is not None:
+                self.reporter.say(told)
         tables = self.task.tables()
         for table in tables:
             self._table(table, columns)

@@ -23,6 +23,7 @@ from jaxrec.data.split import (
     taken,
 )
 from jaxrec.errors import InputError
+from jaxrec.evaluate.cold import Met, View, refuse_nothing
 from jaxrec.evaluate.run import parts
 from jaxrec.graph.halo import make_mesh
 from jaxrec.parted.stored import Parted
@@ -171,6 +172,11 @@ class UserTask:
         part = config.eval.select_on
         share = f"split.{part} is {getattr(config.split, part, 0):g}"
         needs_pairs(config, held_out, share, _instead(config, dataset))
+        for name in held_out if config.eval.cold == "drop" else ():
+            pairs = getattr(splits, name)
+            if pairs.n_edges:
+                view = View(pairs.csr(), None).without(Met.of(splits.train))
+                refuse_nothing(config, name, view)
         return cls(config, dataset, splits, splitting)
 
     def check(self) -> None:
