@@ -60,7 +60,7 @@ def protocol(config: Config) -> str:
     return f"{how}; {chosen}{refit if config.train.refit else ''}"
 
 
-def allowed_items(config: Config, held_out: Dataset) -> np.ndarray | None:
+def allowed_items(config: Config, held_out: Counted) -> np.ndarray | None:
     """Which items are ranked for a held-out part, [I] bool: all, which is None, or where whole
     items are held out those of the part."""
     return held_out.item_counts() > 0 if config.split.name == "cold-items" else None

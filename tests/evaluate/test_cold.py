@@ -167,9 +167,8 @@ def test_pairs_that_a_filter_left_out_are_not_recommended(tmp_path):
     rec = Recommender.load(run.folder)
     for options in ({}, {"held_out": "keep"}):
         rows = set(rec.recommend(rec.user_ids, k=20, **options).select("user", "item").rows())
-        disliked = {
-            (str(u), str(i)) for u, i in zip(user[rating < 3], item[rating < 3], strict=True)
-        }
+        low = rating < 3
+        disliked = set(zip(user[low].astype(str), item[low].astype(str), strict=True))
         assert not rows & disliked
     assert disliked
 

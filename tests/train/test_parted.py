@@ -54,7 +54,9 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
     rng = np.random.default_rng(2)
     user, item = rng.integers(0, 50, 700), (rng.pareto(1.0, 700) * 6).astype(int) % 41
-    event = rng.choice(list(WEIGHTS), 700)
+    # Items with one pair, which may be held out.
+    user, item = np.append(user, rng.integers(0, 50, 40)), np.append(item, np.arange(41, 81))
+    event = rng.choice(list(WEIGHTS), 740)
     frame = pl.DataFrame({"user": user, "item": item, "event": event})
     frame.write_parquet(folder / "pairs.parquet")
     return folder
@@ -90,8 +92,18 @@ CHANGES = {
         "model": ModelConfig("mf", dim=4, layers=0),
         "optim": OptimConfig("adam", 0.02, sparse=True),
         "negatives": NegativesConfig("uniform", 2, popularity=0.5, reject_known=True),
+        "eval": EvalConfig(k=(5, 20), every=1, cold="drop"),
     },
 }
+
+
+def assert_same_cold(found: dict, expected: dict) -> None:
+    """What is said of users and items without a train pair, of which there are some."""
+    assert found.keys() == expected.keys()
+    assert found["items"] > 0
+    for key, value in expected.items():
+        same = pytest.approx(value, abs=1e-6) if isinstance(value, dict) else value
+        assert found[key] == same
 
 
 def assert_same_runs(cut: jaxrec.Run, whole: jaxrec.Run) -> None:
@@ -111,6 +123,7 @@ def assert_same_runs(cut: jaxrec.Run, whole: jaxrec.Run) -> None:
     assert found["metrics"] == pytest.approx(expected["metrics"], abs=1e-6)
     for baseline, metrics in expected["baselines"].items():
         assert found["baselines"][baseline] == pytest.approx(metrics, abs=1e-6)
+    assert_same_cold(found["cold"], expected["cold"])
     assert found["train"]["metrics"] == pytest.approx(expected["train"]["metrics"], abs=1e-6)
     assert found["train"]["users"] == expected["train"]["users"] == SAMPLED
     assert found["false_negative_rate"] == expected["false_negative_rate"]
@@ -166,6 +179,10 @@ def test_a_run_serves_what_its_users_have_not_seen(source, parted, finished):
         for item in test.indices[test.indptr[user] : test.indptr[user + 1]]
     }
     given = set(lists.select(pl.format("{} {}", "user", "item")).to_series())
+    assert not given & known
+    kept = serving.recommend(serving.user_ids[:3], 81, held_out="keep")
+    given = set(kept.select(pl.format("{} {}", "user", "item")).to_series())
+    assert given & held
     assert not given & (known - held)
 
 
@@ -175,11 +192,17 @@ def test_evaluate_reads_blocks_of_users_to_the_same_metrics(finished):
         found = evaluate(finished.folder, split, (5, 20))
         expected = before if split == "test" else before["validation"]
         assert found["users"] == expected["users"]
+        assert found["cold"].keys() == expected["cold"].keys()
         for metrics, stored in (
             (found["metrics"], expected["metrics"]),
             *zip(found["baselines"].values(), expected["baselines"].values(), strict=True),
         ):
             assert metrics == pytest.approx(stored, abs=1e-6)
+    other = evaluate(finished.folder, "test", (5, 20), cold="drop")
+    for kind in ("users", "of_users", "items", "of_items"):
+        assert other["cold"][kind] == before["cold"][kind]
+    assert other["metrics"] == pytest.approx(before["cold"]["without"], abs=1e-6)
+    assert other["cold"]["with"] == pytest.approx(before["metrics"], abs=1e-6)
     with pytest.raises(InputError, match="item-knn needs all pairs in memory"):
         evaluate(finished.folder, "test", (5,), baselines=("item-knn",))
 
