@@ -32,8 +32,8 @@ class Evaluate:
 def evaluate(args: list[str]) -> None:
     """Metrics of a finished run and of its baselines, as a table and in RUN/eval.json."""
     made = parse(Evaluate, args, "jaxrec evaluate")
-    from jaxrec.data.kept import told
     from jaxrec.config import shown_cutoff
+    from jaxrec.data.kept import told
     from jaxrec.evaluate.cold import sentence
     from jaxrec.evaluate.run import evaluate as measure
     from jaxrec.log import Reporter
