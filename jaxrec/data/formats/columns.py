@@ -330,6 +330,8 @@ def described(at: Mapping[str, int], width: int, header: Sequence[str] | None) -
     taken = ", ".join(f"{role} <- {name(place)}" for role, place in at.items())
     left = [place for place in range(width) if place not in at.values()]
     names = [str(place + 1) if header is None else header[place] for place in left]
+    if header is not None:
+        names = [text or f"column {place + 1}" for text, place in zip(names, left, strict=True)]
     if not names:
         return taken
     if header is None:

@@ -243,9 +243,10 @@ def look(
     found = separated(lines, place=place, quote=quote, known=names_required)
     if found is None:
         names = ", ".join(_SEPARATORS.values())
+        hint = "--separator '::' cuts it" if "::" in lines[0] else "--separator names another"
         raise InputError(
             f"{place}: one column, where {needed} are needed (separators looked for: {names}; "
-            "--separator names another)"
+            f"{hint})"
         )
     return Head(blank, gap, *found, True)
 
@@ -449,7 +450,7 @@ def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fau
         if not cell or (role in IDS and layout.lacks(cell)):
             return _lacking(role)
         if role in NUMBERS:
-            wrong = _no_number(cell, dated=role == "time" and layout.dated)
+            wrong = _no_number(cell, timed=role == "time", dated=role == "time" and layout.dated)
             if wrong is None and role == "weight":
                 wrong = not_a_weight(cell, of_pairs="src" in layout.at)
             if wrong:
@@ -473,12 +474,12 @@ def not_a_weight(cell: str, *, of_pairs: bool) -> str | None:
     return None if float(cell) >= 0 else "is negative"
 
 
-def _no_number(cell: str, *, dated: bool) -> str | None:
+def _no_number(cell: str, *, timed: bool, dated: bool) -> str | None:
     """What is wrong with a cell that should be a number, or a date."""
     if dated:
         return None if times.is_moment(cell) else f"is not a date or time such as {times.EXAMPLES}"
     if not is_number(cell):
-        return "is not a number"
+        return f"is not a number or a date such as {times.EXAMPLES}" if timed else "is not a number"
     return None if abs(float(cell)) < LARGEST else "is not a finite number"
 
 

@@ -100,6 +100,11 @@ def test_what_can_be_no_separator_is_refused(given):
         TextOptions(separator=given)
 
 
+def test_a_double_colon_is_recognized_in_the_message(reading):
+    with pytest.raises(InputError, match="--separator '::' cuts it"):
+        reading("u1::i1\nu2::i2\n")
+
+
 def test_a_space_separates_only_what_is_known_or_numbers(reading):
     assert rows(reading("user item\n1 2\n")) == [(1, 2)]
     assert rows(reading("1 2\n3 4\n")) == [(1, 2), (3, 4)]
@@ -171,6 +176,8 @@ def test_what_was_taken_is_said_and_kept(reading, tmp_path):
     assert data.reading == (expected,)
     data.save(tmp_path / "out")
     assert Dataset.load(tmp_path / "out").reading == (expected,)
+    unnamed = reading(",user,item\n0,1,2\n1,3,4\n")
+    assert unnamed.reading[0].endswith("not used: column 1")
     by_number = reading("1,x,9\n2,y,9\n", columns=Columns(user="1", item="2"))
     assert by_number.reading[0].endswith("item <- column 2; not used: column 3")
 
@@ -190,7 +197,10 @@ def test_a_date_column_of_another_form_is_left_out_and_said(reading):
     data = reading("user,item,date\n1,2,12/31/2014\n")
     assert data.time is None
     assert data.reading[0].endswith("not used: date")
-    with pytest.raises(InputError, match=r"time '12/31/2014' is not a number.*--columns.time ''"):
+    with pytest.raises(
+        InputError,
+        match=r"time '12/31/2014' is not a number or a date such as 2014-.*--columns.time ''",
+    ):
         reading("user,item,time\n1,2,12/31/2014\n")
 
 
