@@ -18,6 +18,7 @@ from jaxtyping import Float32
 
 from jaxrec import config as configs
 from jaxrec import foldin, forks
+from jaxrec.data import sound
 from jaxrec.data.dataset import Csr, Joined
 from jaxrec.errors import InputError, nearest
 from jaxrec.runfolder import Embeddings, Seen, read_embeddings, read_seen
@@ -25,7 +26,8 @@ from jaxrec.runfolder import Embeddings, Seen, read_embeddings, read_seen
 if TYPE_CHECKING:
     from jaxrec.evaluate.ranking import Scorer
 
-Ids = str | int | np.integer | Iterable[str | int | np.integer]
+Ids = str | bytes | int | float | np.generic | Iterable[Any]
+"""One id or several: texts and whole numbers, in whatever holds them (NumPy, pandas, polars)."""
 Unknown = Literal["skip", "fail"]
 """What becomes of ids that a run does not know: they are skipped and counted, or refused."""
 HeldOut = Literal["drop", "keep"]
@@ -63,8 +65,8 @@ class _Side:
         Raises:
           InputError: an id that the run has not seen; where they are skipped, no other id.
         """
-        names = _names(ids)
-        found = np.array([self._row.get(name, -1) for name in names], np.int32)
+        names = sound.id_texts(ids, f"{self.kind}s")
+        found = np.array([self._place(name) for name in names], np.int32)
         lost = np.flatnonzero(found < 0)
         if not len(lost):
             return found
@@ -77,6 +79,11 @@ class _Side:
             f"{among}; the first is {first!r}"
         )
         return found[found >= 0]
+
+    def _place(self, name: str) -> int:
+        """The row of an id, -1 where it has none; 1.0 is found as 1, as a gap in a table has it."""
+        found = self._row.get(name)
+        return self._row.get(sound.without_point(name), -1) if found is None else found
 
     def _hint(self, name: str) -> str:
         known: Iterable[str] = self._row
@@ -100,7 +107,7 @@ class _Side:
 
 
 class Recommender:
-    """Lists and neighbours from a finished run; ids go in as str or int and come out as str.
+    """Lists and neighbours from a finished run; ids go in as texts or numbers, and come out as str.
 
     Ties go to the item (user) that comes first in the run's id table. Items that training has
     learnt nothing of are never recommended; users whom it has learnt nothing of get popular items.
@@ -330,7 +337,7 @@ class Recommender:
         every_user: bool = False,
     ) -> tuple[np.ndarray, Csr]:
         if not isinstance(history, pl.DataFrame):
-            history = pl.DataFrame({"item": _names(history)}, {"item": pl.String})
+            history = pl.DataFrame({"item": sound.id_texts(history, source)}, {"item": pl.String})
         known = self._item.series, self._learnt_I
         refuse = {"items": unknown == "fail", "users": every_user or unknown == "fail"}
         names, items, said = foldin.histories(history, known, self._run, source, refuse)
@@ -465,11 +472,6 @@ class Recommender:
             rows = rows[learnt_N[rows]]
         near_nk, score_nk = _rank(side.cosine, rows, side.itself, k, learnt_N)
         return _frame((side.kind, side, rows), ("similar", side, near_nk), score_nk)
-
-
-def _names(ids: Ids) -> list[str]:
-    """One id or several, as texts."""
-    return [str(ids)] if isinstance(ids, str | int | np.integer) else [str(name) for name in ids]
 
 
 def _check_unknown(unknown: Unknown) -> None:

@@ -47,6 +47,75 @@ def test_include_seen(rec: Recommender) -> None:
     assert items(rec.recommend(["u0"], k=2, include_seen=True)) == ["i1", "i0"]
 
 
+NUMBERED = np.array(["7", "8", "-9"])
+ONE = {
+    "int64": np.int64(8),
+    "uint8": np.uint8(8),
+    "array of one number": np.array(8),
+    "numpy text": np.str_("8"),
+    "bytes": b"8",
+    "whole float": 8.0,
+    "text with a point": "8.0",
+}
+SEVERAL = {
+    "array": np.array([8, -9]),
+    "array of objects": np.array([np.int32(8), "-9"], object),
+    "array of texts": np.array(["8", "-9"]),
+    "floats": np.array([8.0, -9.0]),
+    "generator": (name for name in (8, -9)),
+    "polars": pl.Series([8, -9]),
+    "texts with a point": ["8.0", "-9.00"],
+}
+
+
+def named(run: Path) -> Recommender:
+    """A run whose ids of users and items are numbers."""
+    ids = {"user_ids": NUMBERED, "item_ids": NUMBERED}
+    return Recommender.load(write_embeddings(run, USER, ITEM[:3], [[0], [1], [2]], **ids))
+
+
+@pytest.mark.parametrize("name", [*ONE, *SEVERAL])
+def test_ids_of_any_type_are_taken_wherever_ids_go_in(tmp_path: Path, name: str) -> None:
+    rec, given = named(tmp_path / "run"), (ONE | SEVERAL)[name]
+    if name == "generator":
+        given = [8, -9]
+    expected = ["8"] if name in ONE else ["8", "-9"]
+    frame = rec.recommend(given, k=1)
+    assert frame["user"].to_list() == expected
+    only = rec.recommend("7", allow=given, include_seen=True)
+    assert set(items(only)) == set(expected)
+    without = rec.recommend("7", deny=given, include_seen=True)
+    assert not set(items(without)) & set(expected)
+    near = rec.similar_items(given, k=1)
+    assert near["item"].to_list() == expected
+    assert rec.similar_users(given, k=1)["user"].to_list() == expected
+    assert len(rec.user_embedding(given)) == len(expected)
+    assert len(rec.item_embedding(given)) == len(expected)
+    history = rec.recommend_history(given, k=3)
+    assert not set(items(history)) & set(expected)
+
+
+def test_a_history_of_floats_is_one_of_whole_numbers(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"user": [1.0, 1.0], "item": [8.0, -9.0]})
+    assert items(named(tmp_path / "run").recommend_history(frame)) == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        ([None], "the id at place 0 is missing"),
+        ([True], "is a bool, neither"),
+        (2.5, "not a whole number|is a float, neither"),
+        (np.eye(2), "2 axes"),
+        (pl.DataFrame({"user": ["7"]}), "a polars.DataFrame is no list of ids"),
+    ],
+)
+def test_what_is_no_id_is_refused(tmp_path: Path, ids: object, said: str) -> None:
+    rec = named(tmp_path / "run")
+    with pytest.raises(InputError, match=said):
+        rec.recommend(ids)
+
+
 def test_ties_go_to_the_lower_row(rec: Recommender) -> None:
     frame = rec.recommend(["u2"], k=5, include_seen=True)
     assert items(frame) == ["i1", "i0", "i2", "i3", "i4"]

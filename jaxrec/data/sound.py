@@ -101,6 +101,37 @@ def id_array(ids: Any, what: str) -> np.ndarray:
     return array
 
 
+def id_texts(ids: Any, what: str) -> list[str]:
+    """One id or several, in whatever :func:`id_table` takes, as the texts that they print as.
+
+    Raises:
+      InputError: an id is missing, empty, or neither a whole number nor a text.
+    """
+    room, name = type(ids).__module__.partition(".")[0], type(ids).__qualname__
+    if name in _FRAMES.get(room, {}):
+        raise InputError(
+            f"{what}: a {room}.{name} is no list of ids; give one of its columns as a list (users "
+            "with their items go in as a polars.DataFrame: polars.from_pandas makes one)"
+        )
+    if isinstance(ids, str | bytes | int | float | np.generic):
+        ids = [ids]
+    elif isinstance(ids, np.ndarray):
+        ids = ids.reshape(-1) if not ids.ndim else ids
+    elif not hasattr(ids, "__array__"):  # a set, a generator, a list
+        ids = list(ids)
+    if isinstance(ids, list) and all(type(name) is str for name in ids):
+        return ids
+    return [str(name) for name in id_array(ids, what).tolist()]
+
+
+def without_point(name: str) -> str:
+    """An id such as 1.0 as 1, which is what a table with a gap makes of it; others as they are."""
+    whole, point, rest = name.partition(".")
+    digits = whole.removeprefix("-")
+    pointed = point and rest and not rest.strip("0") and digits.isascii() and digits.isdigit()
+    return whole if pointed else name
+
+
 def rows(values: Any, n_rows: int, what: str, of: str, length: int | None = None) -> np.ndarray:
     """Row numbers into an id table, [n] int32.
 

@@ -215,9 +215,22 @@ def _refuse_negative(parts: Sequence[Part]) -> None:
 
 
 def rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
-    """Where each id is in ``known``, int32; -1 where it is not."""
+    """Where each id is in ``known``, int32; -1 where it is not.
+
+    An id such as 1.0 is also found as 1, which is what a table with a gap makes of it.
+    """
     rows = np.arange(len(known), dtype=np.int32)
-    return ids.replace_strict(known, rows, default=-1, return_dtype=pl.Int32).to_numpy()
+
+    def place(asked: pl.Series) -> np.ndarray:
+        return asked.replace_strict(known, rows, default=-1, return_dtype=pl.Int32).to_numpy()
+
+    found = place(ids)
+    if ids.dtype == pl.String and known.dtype == pl.String:
+        pointed = ids.str.contains(_POINTED).fill_null(False).to_numpy() & (found < 0)
+        if pointed.any():
+            found = found.copy()
+            found[pointed] = place(ids.filter(pl.Series(pointed)).str.replace(r"\.0+$", ""))
+    return found
 
 
 def id_rows(
