@@ -3,6 +3,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -110,7 +111,7 @@ def test_a_history_of_floats_is_one_of_whole_numbers(tmp_path: Path) -> None:
         (pl.DataFrame({"user": ["7"]}), "a polars.DataFrame is no list of ids"),
     ],
 )
-def test_what_is_no_id_is_refused(tmp_path: Path, ids: object, said: str) -> None:
+def test_what_is_no_id_is_refused(tmp_path: Path, ids: Any, said: str) -> None:
     rec = named(tmp_path / "run")
     with pytest.raises(InputError, match=said):
         rec.recommend(ids)

@@ -133,7 +133,7 @@ def test_factorize_gives_what_a_dataset_takes():
         ([b"\xff", b"a", b"b"], "not UTF-8"),
         ("abc", "0 axes"),
         (np.eye(3), "2 axes"),
-        (np.ma.masked_array([1, 2, 3], [0, 1, 0]), "is masked"),
+        (np.ma.masked_equal([1, 2, 3], 2), "is masked"),
     ],
 )
 def test_ids_that_are_none_are_refused(ids, said):

@@ -99,3 +99,26 @@ def test_it_is_said_once_and_stands_in_the_result_and_the_report(tmp_path, capsy
     )
     assert "unread" not in likes.evaluation
     assert "are not used" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", [{"name": "mf", "layers": 0}, {"name": "lightgcn", "layers": 1}])
+def test_counts_in_a_file_are_read_by_the_loss_and_the_graph(model, tmp_path):
+    rng = np.random.default_rng(0)
+    pairs = sorted({(int(u), int(i)) for u, i in rng.integers(0, 20, (200, 2))})
+    lines = "".join(f"{u},{i},{rng.integers(1, 50)}\n" for u, i in pairs)
+    (tmp_path / "plays.csv").write_text(f"user,item,plays\n{lines}")
+    data = jaxrec.read(tmp_path / "plays.csv")
+    config = from_dict(SMALL | {"model": model | {"dim": 4}})
+    found = []
+    for number, of in enumerate([data, replace(data, weight=None)]):
+        run = jaxrec.train(config, data=of, run=tmp_path / f"run{number}", quiet=True)
+        found.append(np.load(run.folder / "embeddings.npz")["user"])
+    assert not np.allclose(found[0], found[1], atol=1e-6)
+
+
+def test_ids_that_read_like_missing_ones_are_said_by_a_run(tmp_path, capsys):
+    lines = "".join(f"{u},{i}\n" for u in ("a", "b", "nan") for i in range(8))
+    (tmp_path / "a.csv").write_text(f"user,item\n{lines}")
+    jaxrec.train(from_dict(SMALL), data=tmp_path / "a.csv", run=tmp_path / "run")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "ids of users that read like missing ones ('nan'), kept" in said

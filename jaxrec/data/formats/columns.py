@@ -87,7 +87,8 @@ class Columns(Roles):
     @classmethod
     def guesses(cls, role: str) -> list[str]:
         """Common names of a column of this role, the likeliest first."""
-        return _COUNTS.split() if role == "weight" else super().guesses(role)
+        names: str = _COUNTS if role == "weight" else _GUESSES[role]
+        return names.split()
 
 
 @dataclass(frozen=True)
