@@ -11,6 +11,7 @@ CASES = {
     "cold": "cold",
     "doctor": "doctor",
     "doctor-cost": "doctor_cost",
+    "doctor-healthy": "doctor_healthy",
     "doctor-presets": "doctor_presets",
     "growth": "growth",
     "host-tables": "host_tables",

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 
@@ -126,6 +127,60 @@ LOSSES: dict[str, Loss] = {
     "triplet": triplet,
     "hinge": hinge,
 }
+
+AT_GAP: dict[str, Callable[[float, float, float], float]] = {
+    "bpr": lambda gap, negatives, margin: float(np.logaddexp(0, -gap)),
+    "bce": lambda gap, negatives, margin: 2 * float(np.logaddexp(0, -gap / 2)),
+    "softmax": lambda gap, negatives, margin: float(np.log1p(negatives * np.exp(-gap))),
+    "triplet": lambda gap, negatives, margin: float(np.exp(-np.logaddexp(0, gap))),
+    "hinge": lambda gap, negatives, margin: max(0.0, margin - gap),
+}
+"""The losses of rankings at a single gap, by name: see :func:`at_gap`."""
+
+
+def at_gap(name: str, gap: float, negatives: float = 1.0, margin: float = 1.0) -> float:
+    """The named loss of a pair whose positive scores gap / 2, and each negative -gap / 2.
+
+    A gap of 0 is a constant prediction; scores within ±s cost the least at a gap of 2 s.
+
+    Args:
+      name: of ``LOSSES``.
+      negatives: how many there are, N: softmax is log(1 + N e^-gap), and the others are means over
+        negatives. Where ``LogQ`` is taken off the scores, Σ_n q_pos / q_n.
+      margin: of hinge.
+    """
+    return AT_GAP[name](gap, negatives, margin)
+
+
+def variance(rating_E: np.ndarray, weight_E: np.ndarray | None = None) -> float:
+    """``squared_error`` of the best constant prediction, which is the mean of the ratings."""
+    rating_E = rating_E.astype(np.float64)
+    mean = np.average(rating_E, weights=weight_E)
+    return float(np.average(np.square(rating_E - mean), weights=weight_E))
+
+
+def entropy(level_E: np.ndarray, weight_E: np.ndarray | None = None) -> float:
+    """``level_loss`` of the best constant prediction, which is how often each level occurs."""
+    count_R = np.bincount(level_E, weight_E).astype(np.float64)
+    share_R = count_R[count_R > 0] / count_R.sum()
+    return float(-np.sum(share_R * np.log(share_R)))
+
+
+def constant_of_pairs(name: str, per_pair: float, weight_E: np.ndarray) -> float:
+    """A loss of ``PAIR_LOSSES`` for the best constant score, per pair.
+
+    The best score has the sigmoid 1 / (1 + k) in ``sgns``, with k negatives a pair; in ``weights``
+    it is the mean weight over 1 + k, for weights that are 0 of the negatives.
+
+    Args:
+      per_pair: k.
+      weight_E: of the pairs.
+    """
+    if name == "sgns":
+        return float(np.log1p(per_pair) + per_pair * np.log1p(1 / per_pair))
+    mean = float(np.mean(weight_E, dtype=np.float64))
+    return float(np.var(weight_E, dtype=np.float64)) + mean**2 * per_pair / (1 + per_pair)
+
 
 _BLOCK = 512  # pairs at once against shared negatives: their scores then stay in a core's cache
 

@@ -138,3 +138,18 @@ def test_losses_of_ratings_equal_their_definitions_and_have_their_gradients():
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4)
     equal = losses.level_loss(jnp.zeros((3, 5)), jnp.array([0, 4, 2]))
     np.testing.assert_allclose(equal, math.log(5), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("gap", [0.0, 2.0, 30.0])
+def test_a_single_gap_costs_what_the_loss_makes_of_it(name, gap):
+    pos, neg = jnp.full(4, gap / 2), jnp.full((4, 7), -gap / 2)
+    made = losses.LOSSES[name](pos, neg)
+    np.testing.assert_allclose(losses.at_gap(name, gap, 7.0), made, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_largest_gap_costs_nothing_and_the_least_overflows_nowhere(name):
+    with np.errstate(all="raise", under="ignore"):
+        assert losses.at_gap(name, 2 / 1e-30, 1000.0) == 0
+        assert losses.at_gap(name, 2 / 1e-300, 1000.0) == 0

@@ -199,6 +199,18 @@ class NegativesConfig:
             f"negatives.hard_schedule holds numbers up to negatives.hard ({self.hard})",
         )
 
+    def against(self, batch_size: int, n_items: int) -> int:
+        """How many negatives a pair has in the loss, without hard ones.
+
+        Those that are left out because they are the pair's own item are not counted; those that
+        are left out because their user knows them are.
+        """
+        if self.private:
+            return self.count
+        if self.picks is not None:
+            return 1
+        return {"shared": self.count, "in-batch": batch_size - 1, "all": n_items - 1}[self.name]
+
     def hard_in(self, epoch: int) -> int:
         """Hard negatives in an epoch, the first of which is 0."""
         by_epoch = self.hard_by_epoch()

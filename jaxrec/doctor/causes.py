@@ -4,41 +4,59 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jaxrec import losses
+from jaxrec.config import Config
 from jaxrec.doctor import thresholds as limit
 from jaxrec.doctor.course import Course
-from jaxrec.doctor.finding import Finding
+from jaxrec.doctor.finding import Finding, changes, mistaken
 
 
 def constant_loss(course: Course) -> float | None:
     """The loss of the best prediction that is the same for all pairs; None where it is unknown.
 
-    log 2 for bpr, 2 log 2 for bce, log(1 + S) for sampled softmax, 1/2 for the triplet form, the
-    margin for hinge; for ratings their variance, and nothing for the decoder of levels.
+    As the run itself recorded it. For a run that did not: by the number of its negatives, where
+    the configuration tells it and nothing but the configuration is needed.
     """
-    config = course.config
-    if config is None:
-        return None
+    recorded, config = course.last("constant_loss"), course.config
+    if recorded is not None or config is None:
+        return recorded
     name, spread = config.loss.name, course.last("rating_sd")
-    if name == "softmax":
-        in_batch = config.negatives.name == "in-batch"
-        against = config.train.batch_size - 1 if in_batch else config.negatives.count
-        return None if config.corrects else math.log1p(against + config.negatives.hard)
     if name == "mse":
         return None if spread is None else spread**2
-    known = {"bpr": math.log(2), "bce": 2 * math.log(2), "triplet": 0.5}
-    return config.loss.margin if name == "hinge" else known.get(name)
+    if name not in losses.AT_GAP:
+        return None
+    items, how = course.last("items"), config.negatives
+    unknown = config.corrects or (items is None and how.name == "all" and how.picks is None)
+    if name == "softmax" and unknown:
+        return None
+    negatives = how.against(config.train.batch_size, int(items or 0)) + how.hard
+    return losses.at_gap(name, 0.0, float(negatives), config.loss.margin)
 
 
 def data_loss(course: Course) -> float | None:
     """The newest loss of the steps, without L2."""
-    loss, l2 = course.last("loss"), course.last("l2")
-    return None if loss is None else loss - (l2 or 0.0)
+    return course.losses[0] if course.losses else None
 
 
 def against_constant(course: Course) -> float | None:
     """The newest loss over the constant's."""
     loss, constant = data_loss(course), constant_loss(course)
     return None if loss is None or not constant else loss / constant
+
+
+def learned(course: Course) -> bool:
+    """Whether train pairs, or their ratings, are told better than a constant tells them.
+
+    The loss does not always show it: where negatives are picked for their scores it may stay above
+    a constant's in the best of models, and where scores are small it falls late.
+    """
+    auc, error, spread = (course.last(n) for n in ("train_auc", "train_mse", "rating_sd"))
+    if error is not None and spread:
+        return error < limit.AT_CONSTANT * spread**2
+    if auc is not None:
+        return auc >= limit.TOLD
+    ratio = against_constant(course)
+    return ratio is not None and ratio < limit.LEARNED
 
 
 def _said(course: Course) -> tuple[str, ...]:
@@ -65,10 +83,11 @@ def accumulated(course: Course) -> Finding | None:
             *_said(course),
         ),
         "gradients are never reset, so each step takes the sum of all before it",
-        (
-            "clear the gradients before each step (PyTorch: optimizer.zero_grad(); here: take "
-            "accumulated-gradients out of --mistakes)",
-            "a chain given as tx=: take out the stage that sums",
+        changes(
+            course.config,
+            ("take accumulated-gradients out of --mistakes", mistaken("accumulated-gradients")),
+            "clear the gradients before each step (PyTorch: optimizer.zero_grad())",
+            "in a chain given as tx=, take out the stage that sums",
         ),
     )
 
@@ -78,6 +97,8 @@ def summed(course: Course) -> Finding | None:
     config, pair, loss = course.config, course.last("train_gap_loss"), data_loss(course)
     if config is None or config.loss.name != "bpr" or pair is None or loss is None:
         return None
+    if config.negatives.name == "exposed" or config.negatives.picks in ("similar", "same-features"):
+        return None  # Other negatives than the random items that single pairs are measured with.
     too_little = loss < min(pair / limit.SUMMED, limit.NOTHING)
     too_much = loss > limit.SUMMED * max(pair, math.log(2))
     if not too_little and not too_much:
@@ -93,11 +114,16 @@ def summed(course: Course) -> Finding | None:
         ),
         "the scores of all pairs are summed inside one log-sigmoid, which saturates: then no pair "
         "has a gradient any more",
-        (
-            "take -log sigmoid of each pair, and the mean over the pairs outside of it (here: take "
-            "sum-in-sigmoid out of --mistakes)",
+        changes(
+            config,
+            ("take sum-in-sigmoid out of --mistakes", mistaken("sum-in-sigmoid")),
+            "take -log sigmoid of each pair, and the mean over the pairs outside of it",
         ),
     )
+
+
+def _rate(course: Course) -> str:
+    return "" if course.config is None else f" (now {course.config.optim.learning_rate:g})"
 
 
 def rate_high(course: Course) -> Finding | None:
@@ -107,9 +133,11 @@ def rate_high(course: Course) -> Finding | None:
     # Of a table that L2 makes small any step is a large part.
     grown = (course.growth("table_norm") or 0.0) >= 1
     stride = (course.last("stride") or 0.0) if grown else 0.0
-    worse = ratio is not None and ratio > 1
-    leaps = worse and (wrong > limit.WRONG or (moved or 0.0) > limit.LEAP)
-    if not bad and not leaps and stride <= limit.STRIDE:
+    worse = ratio is not None and ratio > limit.WORSE
+    far = (moved or 0.0) > limit.LEAP and not learned(course)
+    leaps = worse and (wrong > limit.WRONG or far)
+    strides = stride > limit.STRIDE and (ratio is None or ratio > limit.SETTLED)
+    if not bad and not (course.begun and (leaps or strides)):
         return None
     evidence = list(_said(course))
     if bad:
@@ -122,28 +150,35 @@ def rate_high(course: Course) -> Finding | None:
         evidence.append(f"embeddings have moved {moved:.3g} times their first length")
     if wrong:
         evidence.append(f"{100 * wrong:.3g} % of the train pairs are far on the wrong side")
-    rate = "" if course.config is None else f" (now {course.config.optim.learning_rate:g})"
     return Finding(
         "learning-rate-high",
         "training diverges: steps overshoot",
         tuple(evidence),
         "the learning rate is too high for this optimizer and loss",
-        (
-            f"--optim.learning-rate a tenth or less{rate}",
-            "--optim.clip-norm 1",
-            "--optim.warmup-steps 100",
+        changes(
+            course.config,
+            f"--optim.learning-rate a tenth or less{_rate(course)}",
+            ("--optim.clip-norm 1", _may_clip),
+            ("--optim.warmup-steps 100", lambda config: config.optim.warmup_steps < 100),
         ),
     )
 
 
+def _may_clip(config: Config) -> bool:
+    by_rows = config.optim.asks_for_rows or config.model.over_items or config.mesh.memory == "host"
+    return config.optim.clip_norm is None and not by_rows
+
+
 def rate_low(course: Course) -> Finding | None:
     """Steps that lead nowhere."""
-    moved, ratio = course.last("moved"), against_constant(course)
-    if moved is None or ratio is None or not course.steps:
+    moved, ratio, config = course.last("moved"), against_constant(course), course.config
+    if moved is None or ratio is None or config is None:
         return None
-    if moved >= limit.MOVED or ratio <= limit.AT_CONSTANT:
+    # A run that goes on gets further, and does not begin before its warm-up is over.
+    further = min(limit.AHEAD, 1 / course.progress)
+    warm = course.steps < config.optim.warmup_steps + limit.BEGUN
+    if warm or further * moved >= limit.MOVED or ratio <= limit.AT_CONSTANT:
         return None
-    rate = "" if course.config is None else f" (now {course.config.optim.learning_rate:g})"
     return Finding(
         "learning-rate-low",
         "the model has hardly been trained",
@@ -152,7 +187,18 @@ def rate_low(course: Course) -> Finding | None:
             *_said(course),
         ),
         "the learning rate is too low, or there were too few steps",
-        (f"--optim.learning-rate 10 to 100 times higher{rate}", "--train.epochs more"),
+        changes(
+            config,
+            f"--optim.learning-rate 10 to 100 times higher{_rate(course)}",
+            (
+                f"--train.epochs more (now {config.train.epochs})",
+                lambda config: config.train.steps is None,
+            ),
+            (
+                f"--train.steps more (now {config.train.steps})",
+                lambda config: config.train.steps is not None,
+            ),
+        ),
     )
 
 
@@ -163,7 +209,8 @@ def l2_strong(course: Course) -> Finding | None:
     sides = [x for x in (course.growth("user_norm"), course.growth("item_norm")) if x is not None]
     ratio, table = against_constant(course), course.growth("table_norm")
     shrunk = sides and max(sides) < limit.SHRUNK and ratio is not None and ratio > limit.AT_CONSTANT
-    if not shrunk and (table is None or table >= limit.TABLE_SHRUNK):
+    gone = table is not None and table < limit.TABLE_SHRUNK and not learned(course)
+    if not shrunk and not gone:
         return None
     evidence = []
     if sides:
@@ -175,30 +222,45 @@ def l2_strong(course: Course) -> Finding | None:
         "L2 takes away what is learned",
         (*evidence, *_said(course)),
         "L2 outweighs what the loss has to say",
-        (
+        changes(
+            course.config,
             f"--train.l2 a tenth or less (now {course.config.train.l2:g})",
-            "--train.l2-over batch: on a step's own rows, not on whole tables in every step",
+            (
+                "--train.l2-over batch: on a step's own rows, not on whole tables in every step",
+                lambda config: config.train.l2_of_all,
+            ),
         ),
     )
 
 
 def false_negatives(course: Course) -> Finding | None:
-    """Negatives that their users like."""
+    """Negatives that their users like, more often than an item drawn evenly would be one."""
     share = course.last("false_negatives")
-    if share is None or share <= limit.FALSE:
+    users, items, seen = (course.last(name) for name in ("users", "items", "observations"))
+    density = seen / (users * items) if users and items and seen else 0.0
+    if share is None or share <= max(limit.FALSE, limit.DENSE * density):
         return None
+    told = f"; an item drawn evenly would be one at {100 * density:.3g} %" if density else ""
     return Finding(
         "false-negatives",
         "many negatives are items that their user has",
-        (f"{100 * share:.3g} % of the negatives are in the user's own train items",),
+        (f"{100 * share:.3g} % of the negatives are in the user's own train items{told}",),
         "negatives are drawn where the positives are (by popularity, in the batch, or from little "
         "data) and are not checked",
-        (
-            "--negatives.reject-known True",
-            "--negatives.popularity 0",
-            "--negatives.name uniform",
+        changes(
+            course.config,
+            ("--negatives.reject-known True", lambda config: not config.negatives.rejects),
+            (
+                "--negatives.popularity 0, or lower",
+                lambda config: config.negatives.popularity > 0,
+            ),
+            ("--negatives.name uniform", _not_uniform),
         ),
     )
+
+
+def _not_uniform(config: Config) -> bool:
+    return config.negatives.name != "uniform"
 
 
 def identical(course: Course) -> Finding | None:
@@ -213,11 +275,16 @@ def identical(course: Course) -> Finding | None:
             f"{100 * share:.3g} % of the pairs have the very same inputs on both sides",
             *_said(course),
         ),
-        "the negative is chosen for its likeness in raw features: with equal features there is "
-        "nothing to learn from the pair, whatever the model",
-        (
-            "--negatives.name uniform, without --negatives.pick same-features",
-            "give items more features, or embeddings of their ids (--model.ids)",
+        "negatives have the raw features of the positive: with equal features there is nothing to "
+        "learn from the pair, whatever the model",
+        changes(
+            course.config,
+            (
+                "--negatives.name uniform, without --negatives.pick same-features",
+                lambda config: config.negatives.picks == "same-features",
+            ),
+            "give items more features",
+            ("--model.ids, an embedding for each item", lambda config: not config.model.ids),
         ),
     )
 
@@ -236,8 +303,25 @@ def narrow(course: Course) -> Finding | None:
         ),
         "negatives are chosen by likeness, or from a few items: most of what is ranked is never "
         "pushed back",
-        ("--negatives.name uniform", "--negatives.pick semi-hard", "--negatives.popularity 0"),
+        changes(
+            course.config,
+            ("--negatives.name uniform", _not_uniform),
+            (
+                f"--negatives.candidates fewer (now {_of(course, 'candidates')})",
+                lambda config: config.negatives.candidates > 1,
+            ),
+            (
+                "--negatives.pick semi-hard",
+                lambda config: config.negatives.picks not in (None, "semi-hard"),
+            ),
+            ("--negatives.popularity 0", lambda config: config.negatives.popularity > 0),
+            ("--negatives.hard 0", lambda config: config.negatives.hard > 0),
+        ),
     )
+
+
+def _of(course: Course, field: str) -> object:
+    return None if course.config is None else getattr(course.config.negatives, field)
 
 
 def overfitted(course: Course) -> Finding | None:
@@ -253,11 +337,20 @@ def overfitted(course: Course) -> Finding | None:
     gap = None if train is None or held is None else train - held
     if not error and (gap is None or gap <= limit.GAP):
         return None
-    past = len(values) - 1 - values.index(best) >= limit.PAST
     dearer = _dearer(course)
+    past = len(values) - 1 - values.index(best) >= limit.PAST
     by_heart = past and dearer is not None and dearer > limit.BY_HEART
-    if fall <= (limit.FALLEN_ERROR if error else limit.FALLEN) and not by_heart:
-        return None
+    if config.train.patience:
+        # The run stops by itself and keeps its best, which is judged instead of what came after.
+        kept = course.upto(values.index(best))
+        dearer = _dearer(kept)
+        if not by_heart or dearer is None or dearer <= limit.BY_HEART:
+            return None
+    elif not by_heart:
+        users = course.last("users")
+        noise = limit.NOISE / math.sqrt(users) if users and not error else 0.0
+        if fall <= (limit.FALLEN_ERROR if error else limit.FALLEN) or best - last <= noise:
+            return None
     evidence = [
         f"{config.metric} on {config.eval.select_on} was {abs(best):.4g} at best and is "
         f"{abs(last):.4g} now"
@@ -278,10 +371,15 @@ def overfitted(course: Course) -> Finding | None:
         "the model learns the train pairs by heart",
         (*evidence, *parameters(course)),
         "too many parameters, too long, for so few observations",
-        (
-            "--train.patience 5: stop at the best evaluation, and keep it "
-            "(--eval.select-on validation)",
-            f"--train.l2 ten times higher (now {config.train.l2:g})",
+        changes(
+            config,
+            (
+                "--train.patience 5: stop at the best evaluation, and keep it "
+                "(--eval.select-on validation)",
+                lambda config: config.train.patience == 0,
+            ),
+            f"--train.l2 {'1e-3' if config.train.l2 == 0 else 'ten times higher'} "
+            f"(now {config.train.l2:g})",
             f"--model.dim smaller (now {config.model.dim})",
         ),
     )

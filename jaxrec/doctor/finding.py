@@ -1,7 +1,10 @@
 """What a finding is."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from jaxrec.config import Config
 
 
 @dataclass(frozen=True)
@@ -34,3 +37,25 @@ class Finding:
             f"  cause   {self.cause}",
             *(f"  change  {what}" for what in self.changes),
         ]
+
+
+Change = str | tuple[str, Callable[[Config], bool]]
+"""What may be changed; with a condition, where only some configurations can."""
+
+
+def changes(config: Config | None, *offered: Change) -> tuple[str, ...]:
+    """Those of the changes that are open to a configuration.
+
+    Of embeddings from elsewhere there is none: what depends on one is left out.
+    """
+    found = []
+    for change in offered:
+        text, applies = (change, None) if isinstance(change, str) else change
+        if applies is None or (config is not None and applies(config)):
+            found.append(text)
+    return tuple(found)
+
+
+def mistaken(name: str) -> Callable[[Config], bool]:
+    """Whether a configuration makes this mistake on purpose."""
+    return lambda config: name in config.mistakes

@@ -32,9 +32,13 @@ RULES: tuple[Rule, ...] = (
     symptoms.collapsed,
 )
 
+AT_ONCE = {causes.accumulated, causes.summed, causes.identical, causes.rate_high, symptoms.bounded}
+"""Rules about what is broken from the first step on. The others judge what was learned, and wait."""
+
 
 def findings(course: Course) -> list[Finding]:
     """What is wrong, the likeliest cause first; empty where nothing is."""
     if not course.measured:
         return []
-    return [found for rule in RULES if (found := rule(course)) is not None]
+    rules = [rule for rule in RULES if course.begun or rule in AT_ONCE]
+    return [found for rule in rules if (found := rule(course)) is not None]

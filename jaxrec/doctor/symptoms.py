@@ -2,10 +2,23 @@
 
 import math
 
+from jaxrec import losses
+from jaxrec.config import Config
 from jaxrec.doctor import thresholds as limit
-from jaxrec.doctor.causes import against_constant, constant_loss, parameters
+from jaxrec.doctor.causes import against_constant, constant_loss, learned, parameters
 from jaxrec.doctor.course import Course
-from jaxrec.doctor.finding import Finding
+from jaxrec.doctor.finding import Change, Finding, changes, mistaken
+from jaxrec.doctor.look import TOP
+
+_COSINE: Change = (
+    "--model.score cosine with --loss.temperature 0.1",
+    lambda config: (
+        config.model.score != "cosine"
+        and config.loss.name != "levels"
+        and not config.model.over_items
+    ),
+)
+_LINEAR: Change = ("--model.final linear", lambda config: config.model.final != "linear")
 
 
 def _cosines(course: Course) -> tuple[str, ...]:
@@ -39,12 +52,20 @@ def not_centred(course: Course) -> Finding | None:
             *parameters(course),
         ),
         "a dot product is fitted to ratings as they are; a rectifier on the outputs makes it worse",
-        (
-            "--loss.center: predict what a rating is above the mean",
-            "--model.biases: a number for each user and item",
-            "--model.final linear",
+        changes(
+            course.config,
+            ("--loss.center: predict what a rating is above the mean", _not_centred),
+            (
+                "--model.biases: a number for each user and item",
+                lambda config: not config.model.biases,
+            ),
+            _LINEAR,
         ),
     )
+
+
+def _not_centred(config: Config) -> bool:
+    return not config.loss.center
 
 
 def bounded(course: Course) -> Finding | None:
@@ -65,7 +86,7 @@ def bounded(course: Course) -> Finding | None:
             *_cosines(course),
         ),
         "a softmax on the outputs",
-        ("--model.final linear", "--model.score cosine with --loss.temperature 0.1"),
+        changes(course.config, _LINEAR, _COSINE),
     )
 
 
@@ -75,7 +96,9 @@ def smoothed(course: Course) -> Finding | None:
     sides = ("user_cosine", "item_cosine")
     before = [x for x in map(course.first, sides) if x is not None]
     now = [x for x in map(course.last, sides) if x is not None]
-    if layers < 2 or not now or max(before) <= limit.BEFORE or max(now) <= limit.SMOOTHED:
+    if layers < 2 or not now or not course.noise_first:
+        return None
+    if max(before) <= limit.BEFORE or max(now) <= limit.SMOOTHED:
         return None
     return Finding(
         "over-smoothing",
@@ -87,7 +110,15 @@ def smoothed(course: Course) -> Finding | None:
         ),
         "each layer averages neighbours; after many of them what is left is the first eigenvector "
         "of the graph, the same for every node",
-        (f"--model.layers 2 or 3 (now {layers})", "--model.name lightgcn: the mean of all layers"),
+        changes(
+            course.config,
+            (f"--model.layers 2 or 3 (now {layers})", lambda config: config.model.layers > 3),
+            (f"--model.layers fewer (now {layers})", lambda config: config.model.layers <= 3),
+            (
+                "--model.name lightgcn: the mean of all layers",
+                lambda config: config.model.name != "lightgcn",
+            ),
+        ),
     )
 
 
@@ -101,10 +132,16 @@ def dead(course: Course) -> Finding | None:
         "most rectified units are 0 whatever the input",
         (f"{100 * share:.3g} % of the units are 0 at every row of the sample", *_cosines(course)),
         "a step that was too large has pushed them below 0, where they have no gradient",
-        (
+        changes(
+            course.config,
             "--optim.learning-rate a tenth",
-            "--model.activation gelu",
-            "--optim.warmup-steps 100",
+            (
+                "--model.activation gelu",
+                lambda config: (
+                    config.model.name == "two-tower" and config.model.activation == "relu"
+                ),
+            ),
+            ("--optim.warmup-steps 100", lambda config: config.optim.warmup_steps < 100),
         ),
     )
 
@@ -114,9 +151,7 @@ def temperature(course: Course) -> Finding | None:
     config = course.config
     if config is None or config.model.score != "cosine" or config.loss.rates:
         return None
-    t, constant = config.loss.temperature, constant_loss(course)
-    sharp = course.last("train_saturated") or 0.0
-    floor = _floor(config.loss.name, t, constant)
+    t, floor = config.loss.temperature, _floor(course)
     ratio = against_constant(course)
     if floor is not None and floor > limit.FLOOR:
         evidence = (
@@ -132,26 +167,30 @@ def temperature(course: Course) -> Finding | None:
             "scores are bounded and too close to each other",
             (change,),
         )
-    if sharp <= limit.SHARP:
+    begin, sharp = (f("train_saturated") or 0.0 for f in (course.first, course.last))
+    if not course.noise_first or min(begin, sharp) <= limit.SHARP:
         return None
     return Finding(
         "temperature-low",
         "the temperature saturates the sigmoid",
-        (f"{100 * sharp:.0f} % of the train pairs have hardly a gradient",),
+        (
+            f"{100 * sharp:.0f} % of the train pairs have hardly a gradient; before the first step, "
+            f"when cosines were noise, it was {100 * begin:.0f} %",
+        ),
         "scores are divided by too small a number",
         (f"--loss.temperature 0.1 to 0.2 (now {t:g})",),
     )
 
 
-def _floor(name: str, t: float, constant: float | None) -> float | None:
+def _floor(course: Course) -> float | None:
     """The least loss that cosines can have, over the constant's."""
-    if constant is None:
+    config, constant = course.config, constant_loss(course)
+    if config is None or not constant or config.loss.name not in losses.AT_GAP:
         return None
-    if name == "softmax":
-        negatives = math.expm1(constant)
-        return math.log1p(negatives * math.exp(-2 / t)) / constant
-    least = {"bpr": math.log1p(math.exp(-2 / t)), "triplet": 1 / (1 + math.exp(2 / t))}
-    return least[name] / constant if name in least else None
+    # As many negatives as lead to the constant, whatever they are weighed by.
+    negatives = math.expm1(constant) if config.loss.name == "softmax" else 1.0
+    gap = 2 / config.loss.temperature
+    return losses.at_gap(config.loss.name, gap, negatives, config.loss.margin) / constant
 
 
 def exploded(course: Course) -> Finding | None:
@@ -169,14 +208,19 @@ def exploded(course: Course) -> Finding | None:
             f"{100 * full:.0f} % of the train pairs are saturated: their gradients have vanished",
         ),
         "nothing holds the lengths once the train pairs are in order",
-        (f"--train.l2 higher{l2}", "--model.score cosine with --loss.temperature 0.1"),
+        changes(course.config, f"--train.l2 higher{l2}", _COSINE),
     )
 
 
 def stuck(course: Course) -> Finding | None:
     """A loss that stays where a constant has it."""
     ratio, moved = against_constant(course), course.last("moved")
-    if ratio is None or moved is None or not course.steps or ratio <= limit.AT_CONSTANT:
+    if ratio is None or moved is None or ratio <= limit.AT_CONSTANT or learned(course):
+        return None
+    constant, recent = constant_loss(course), course.losses
+    falling = len(recent) > 1 and recent[1] - recent[0] > limit.EVEN * (constant or 0.0)
+    warmup = 0 if course.config is None else course.config.optim.warmup_steps
+    if falling or course.steps < limit.STUCK + warmup:
         return None
     return Finding(
         "nothing-learned",
@@ -187,7 +231,12 @@ def stuck(course: Course) -> Finding | None:
             *_cosines(course),
         ),
         "not told by the figures; the other findings, if any, name it",
-        ("--model.dim larger", "--optim.learning-rate three times higher", "--train.l2 lower"),
+        changes(
+            course.config,
+            "--optim.learning-rate three times higher",
+            ("--train.l2 lower", lambda config: config.train.l2 > 0),
+            "--model.dim larger",
+        ),
     )
 
 
@@ -195,6 +244,14 @@ def popular(course: Course) -> Finding | None:
     """The same list for everyone."""
     overlap, share = course.last("list_overlap"), course.last("list_popular")
     if overlap is None or overlap <= limit.OVERLAP:
+        return None
+    if course.watched and course.steps < limit.STUCK:
+        return None  # Popularity is what is learned first.
+    if course.config is not None and course.config.loss.rates and learned(course):
+        return None  # Whoever asks, the best items are rated highest.
+    items = course.last("items")
+    chance = min(1.0, TOP / items) if items else 0.0
+    if chance == 1 or (overlap - chance) / (1 - chance) <= limit.OVERLAP:
         return None
     top = share is not None and share > limit.POPULAR
     evidence = [f"two users' top-20 lists share {100 * overlap:.0f} % of their items"]
@@ -208,14 +265,32 @@ def popular(course: Course) -> Finding | None:
         "everyone is given the same items",
         (*evidence, *_cosines(course)),
         "scores depend on the item alone" + (", on how popular it is" if top else ""),
-        (
-            "score each user with the items of their own pair, row by row: a batch x batch product "
-            "averages users away (here: take batch-scores out of --mistakes)",
+        changes(
+            course.config,
+            (
+                "take batch-scores out of --mistakes: a batch x batch product averages users away",
+                mistaken("batch-scores"),
+            ),
             "--model.dim larger",
-            "--train.epochs more: popularity is what is learned first",
-            "--negatives.popularity 0.5, so that popular items are pushed back as well",
+            (
+                "--train.epochs more: popularity is what is learned first",
+                lambda config: config.train.steps is None,
+            ),
+            (
+                "--train.steps more: popularity is what is learned first",
+                lambda config: config.train.steps is not None,
+            ),
+            (
+                "--negatives.popularity 0.5, so that popular items are pushed back as well",
+                _may_draw_popular,
+            ),
         ),
     )
+
+
+def _may_draw_popular(config: Config) -> bool:
+    how = config.negatives
+    return how.name in ("uniform", "shared") and how.popularity == 0 and not config.loss.rates
 
 
 def collapsed(course: Course) -> Finding | None:
@@ -231,10 +306,14 @@ def collapsed(course: Course) -> Finding | None:
                 f"embeddings of {side}s have collapsed",
                 _cosines(course),
                 "not told by the figures; the other findings, if any, name it",
-                (
+                changes(
+                    course.config,
                     "a lower --optim.learning-rate",
-                    "--loss.name softmax, whose negatives push rows apart",
-                    "--model.layers fewer",
+                    (
+                        "--loss.name softmax, whose negatives push rows apart",
+                        lambda config: config.loss.name in ("bpr", "bce", "triplet", "hinge"),
+                    ),
+                    ("--model.layers fewer", lambda config: config.model.layers > 1),
                 ),
             )
     return None

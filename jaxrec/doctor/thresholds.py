@@ -4,6 +4,14 @@ Chosen on made-up data (``python -m bench doctor --half synthetic``). NOTHING, S
 ONE_DIRECTION were set anew after a first reading of the other half, real data with other models.
 """
 
+BEGUN = 30
+"""Steps before which nothing is judged but what is broken at once. Adam at its default rate takes a
+row a third of its length in so many, and a sound model its first popular items."""
+
+AHEAD = 4.0
+"""How many times further than now a run may still get, where it has so much of its length before
+it: embeddings that would still be at their start then are reported early."""
+
 FED = 3.0
 """Norm of what the optimizer takes for the gradient, over the norm of the step's own gradient. It
 is 1 in a sound loop whatever the optimizer; a sum over t steps is up to t times as long."""
@@ -24,6 +32,13 @@ LEAP = 10.0
 """How many times their first length embeddings have moved, while the loss is above the constant's.
 At a rate that fits a loss is below the constant's before rows have moved that far."""
 
+WORSE = 1.02
+"""Loss over that of a constant prediction, above which a run is worse than if it had done nothing:
+the mean of a few steps of a table that is still small lies within 0.01 of 1."""
+
+SETTLED = 0.8
+"""The same, below which a run goes on learning at whatever stride."""
+
 STRIDE = 0.3
 """How far one step of Adam can move a row of the table, over the row's length. Sound runs: below
 0.1, and a third of a row's length a step leaves it no place to settle."""
@@ -37,6 +52,18 @@ AT_CONSTANT = 0.97
 
 LEARNED = 0.9
 """The same, below which something was."""
+
+TOLD = 0.65
+"""Share of train pairs ranked above a random item from which on something was learned, whatever the
+loss says. Noise gives 0.5 +- 0.02."""
+
+EVEN = 0.002
+"""How much of a constant prediction's loss two means of the log must differ by for the loss to be
+falling still."""
+
+STUCK = 100
+"""Steps before which a loss that is still the constant's says little: at the default learning rate
+rows begin to point somewhere only then."""
 
 CARRIED = 1.0
 """What products of embeddings have to make up for on average, in standard deviations of the
@@ -61,6 +88,10 @@ FALSE = 0.2
 """Share of negatives that their user is known to like. Uniform negatives give the density of the
 data, below 0.1; from here on every fifth gradient points the wrong way."""
 
+DENSE = 2.0
+"""The same over the density of the data: of a dense matrix every negative is often one that the
+user likes, however it is drawn, and models learn all the same."""
+
 SMOOTHED = 0.7
 """Mean cosine of the nodes at the end, above which propagation has made them alike. Sound models of
 two to four layers: below 0.4."""
@@ -81,6 +112,10 @@ DEAD = 0.5
 
 FALLEN = 0.05
 """How far, relative, the validation metric of rankings has fallen from its best."""
+
+NOISE = 0.45
+"""A fall that a metric between 0 and 1 may have by chance, times the root of the number of users:
+twice 0.22, the standard deviation of what one user's recall differs by between two evaluations."""
 
 FALLEN_ERROR = 0.04
 """The same for errors, which move less: the whole way from a mean to a good model is a tenth."""
@@ -103,7 +138,9 @@ drive anything. Cosines without a temperature have 0.2 with bpr and 0.65 with 25
 train well."""
 
 SHARP = 0.5
-"""Share of saturated pairs where scores are bounded: a temperature that leaves no gradient."""
+"""Share of saturated pairs where scores are bounded, before the first step as well as now: a
+temperature that leaves noise no gradient. Pairs that are put right may all be saturated: a cosine
+of 0.8 over 0.1 is, and trains well."""
 
 SATURATED = 0.9
 """Share of saturated pairs that is too much for any loss to go on."""
@@ -112,7 +149,8 @@ GROWN = 50.0
 """How many times their first length embeddings have, with saturated sigmoids: no L2 holds them."""
 
 OVERLAP = 0.8
-"""Share of a list that two users have in common. Sound runs: below 0.5."""
+"""Share of a list that two users have in common, beyond what lists drawn evenly from the catalogue
+have: of 24 items two lists of 20 share 16 at the least. Sound runs: below 0.5."""
 
 POPULAR = 0.5
 """Share of the lists that is among the most popular items, where lists are alike."""

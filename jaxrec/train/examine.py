@@ -20,6 +20,9 @@ from jaxrec.doctor.sample import of_data
 from jaxrec.evaluate.scorers import Scorer
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.models import HiddenLayers
+from jaxrec.optim import learning_rate
+from jaxrec.train.batches import steps_per_epoch
+from jaxrec.train.constant import constant_loss
 from jaxrec.train.draw import TrainData
 from jaxrec.train.state import Stepper, TrainState
 
@@ -48,6 +51,7 @@ class Examiner:
     Args:
       scorer: of a state.
       initial_state: makes the state that the phase began with, once more.
+      total: steps of the phase.
       table_rows: rows of the table of given nodes, where it lies in the host's memory.
     """
 
@@ -57,6 +61,7 @@ class Examiner:
     data: TrainData
     scorer: Callable[[TrainState], Scorer]
     initial_state: Callable[[], TrainState]
+    total: int
     table_rows: Callable[[TrainState, np.ndarray], np.ndarray] | None = None
 
     def __call__(self, state: TrainState) -> dict[str, float]:
@@ -78,8 +83,10 @@ class Examiner:
         with np.errstate(all="ignore"):
             found["moved"] = measures.moved(row_nD, self._first(state, row_nD))
             found |= _inside(within)
+        step = int(jax.device_get(state.step))
         figures = measures.finite(found) | self._facts
-        figures |= self._stride(figures)
+        figures["constant_loss"] = self._constant(step)
+        figures |= self._stride(figures, step)
         if self.config.loss.name == "mse" and self.config.model.score != "mlp":
             figures |= measures.carried(figures, self.config.loss.temperature)
         return figures
@@ -104,12 +111,34 @@ class Examiner:
             found["rating_sd"] = float(train.rating.std(dtype=np.float64))
         return {name: float(x) for name, x in found.items()}
 
-    def _stride(self, figures: dict[str, float]) -> dict[str, float]:
-        """How far a full step of Adam takes a row of the table, over the row's length."""
+    def _constant(self, step: int) -> float:
+        """The loss of a constant prediction, after so many steps."""
+        config, train, hard = self.config, self.splits.train, 0
+        if config.negatives.hard:
+            per_epoch = steps_per_epoch(train.n_edges, config.train.batch_size)
+            hard = config.negatives.hard_in(max(step - 1, 0) // per_epoch)
+        if hard not in self._constants:
+            self._constants[hard] = constant_loss(config, train, hard)
+        return self._constants[hard]
+
+    @cached_property
+    def _constants(self) -> dict[int, float]:
+        """By how many hard negatives a pair has."""
+        return {}
+
+    @cached_property
+    def _rate(self) -> Callable[[Any], Any]:
+        return learning_rate(self.config.optim, self.total)
+
+    def _stride(self, figures: dict[str, float], step: int) -> dict[str, float]:
+        """How far a full step of Adam takes a row of the table, over the row's length.
+
+        By the schedule: at the step before, which has been taken.
+        """
         size, optim = figures.get("table_norm"), self.config.optim
-        if not size or optim.name not in ("adam", "adamw"):
+        if not size or not step or optim.name not in ("adam", "adamw"):
             return {}
-        return {"stride": optim.learning_rate / size}
+        return {"stride": float(self._rate(step - 1)) / size}
 
     @cached_property
     def _first(self) -> FirstRows:

@@ -251,8 +251,9 @@ class Problem(OneDevice):
             state_of, made = self._at_hand.pop() if self._at_hand else (None, None)
             return made if made is not None and state_of is state else self.scorer(state)
 
+        of_state = scorer, self.initial_state
         return Examiner(
-            self.config, self.splits, self.stepper, self.data, scorer, self.initial_state
+            self.config, self.splits, self.stepper, self.data, *of_state, self.cadence.total
         )
 
     @cached_property

@@ -14,6 +14,7 @@ from jaxrec.data.itemgraph import PairSplits
 from jaxrec.doctor import look, measures
 from jaxrec.doctor.sample import ItemSample, of_items
 from jaxrec.evaluate.scorers import Scorer
+from jaxrec.train.constant import constant_of_items
 from jaxrec.train.examine import FirstRows
 from jaxrec.train.state import TrainState
 
@@ -57,6 +58,7 @@ class ItemExaminer:
         found = {
             "items": train.n_items,
             "observations": train.n_pairs,
+            "constant_loss": constant_of_items(self.config, train),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         }
         return {name: float(x) for name, x in found.items()}
