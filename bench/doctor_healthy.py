@@ -168,7 +168,7 @@ RUNS: dict[str, tuple[str, ...]] = {
         "--train.epochs 60 --train.patience 3 --train.l2 0.02",
     ),
     "refit": (
-        f"lightgcn sparse --train.refit True --loss.name softmax --negatives.name shared "
+        f"lightgcn sparse --train.refit --loss.name softmax --negatives.name shared "
         f"--negatives.count 128 --train.patience 3 --train.l2 0.05 {_FAST}",
     ),
     "a spectral start": (

@@ -1,17 +1,30 @@
-"""Small run folders made by hand, as a training run would leave them."""
+"""Small run folders: trained once a process, or made by hand as a training run would leave them."""
 
 import json
-from collections.abc import Sequence
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
+import jaxrec
 from jaxrec import presets
-from jaxrec.config import Config, to_dict
+from jaxrec.config import (
+    Config,
+    EvalConfig,
+    LossConfig,
+    ModelConfig,
+    NegativesConfig,
+    OptimConfig,
+    TrainConfig,
+    to_dict,
+)
+from jaxrec.data import synthetic
 from jaxrec.data.itemgraph import ItemGraph
-from jaxrec.evaluate.slices import slices
 
 
 def ids(prefix: str, n: int) -> np.ndarray:
@@ -78,78 +91,69 @@ def write_item_run(run: Path, graph: ItemGraph, item: np.ndarray, **more: np.nda
     return run
 
 
+CONFIG = Config(
+    preset="lightgcn",
+    model=ModelConfig(dim=16, layers=2),
+    negatives=NegativesConfig("shared", 16),
+    optim=OptimConfig(learning_rate=0.01),
+    train=TrainConfig(epochs=12, batch_size=256, l2=1e-3),
+    eval=EvalConfig(every=2),
+)
+RECORDS = ("config.json", "env.json", "eval.json", "slices.json", "metrics.jsonl", "timing.jsonl")
+_KEPT: list[TemporaryDirectory] = []
+
+
+def _keep(made: Callable[[Path], object]) -> Path:
+    """A folder that lasts as long as the process, with what is made in it."""
+    _KEPT.append(TemporaryDirectory(prefix="jaxrec-tests-"))
+    folder = Path(_KEPT[-1].name) / "run"
+    made(folder)
+    return folder
+
+
+@cache
+def trained() -> Path:
+    """A sound run of LightGCN, trained once a process: what a report and the doctor read."""
+    data = synthetic.make(200, 120, 4000, communities=4, seed=1)
+    return _keep(lambda run: jaxrec.train(CONFIG, data=data, run=run, quiet=True))
+
+
+@cache
+def trained_on_ratings() -> Path:
+    """A sound run of two towers with a hidden layer, on ratings."""
+    planted = synthetic.truth(150, 80, communities=4, seed=2)
+    data = synthetic.rated(synthetic.make(150, 80, 2500, communities=4, seed=2), planted)
+    config = replace(
+        CONFIG,
+        preset="two-tower-ratings",
+        optim=OptimConfig(learning_rate=0.005),
+        model=ModelConfig("two-tower", dim=8, layers=0, tower_dims=(16,), init_std=0.05),
+        loss=LossConfig("mse"),
+        negatives=NegativesConfig(),
+    )
+    return _keep(lambda run: jaxrec.train(config, data=data, run=run, quiet=True))
+
+
 def evaluation() -> dict[str, Any]:
-    """An eval.json after a run that selected on validation."""
-
-    def metrics(scale: float) -> dict[str, float]:
-        shape = {"recall": 0.1, "ndcg": 0.08, "precision": 0.02, "hit_rate": 0.4, "map": 0.03}
-        return {
-            f"{name}@{k}": round(value * scale * (1 + k / 40), 6)
-            for name, value in shape.items()
-            for k in (10, 20, 50)
-        }
-
-    def result(scale: float) -> dict[str, Any]:
-        baselines = {"popularity": metrics(0.31 * scale), "random": metrics(0.004 * scale)}
-        return {"metrics": metrics(scale), "baselines": baselines, "users": 812}
-
-    return result(1.0) | {
-        "split": "test",
-        "protocol": "full ranking over all items, train and validation items masked",
-        "selected_on": "validation",
-        "validation": result(1.07),
-        "train": {"metrics": {"recall@20": 0.2345, "ndcg@20": 0.3456}},
-        "false_negative_rate": {"train": 0.0, "validation": 0.0123},
-        "best_step": 900,
-        "steps": 1200,
-    }
+    """The eval.json of :func:`trained`."""
+    return json.loads((trained() / "eval.json").read_text())
 
 
-def write_records(run: Path, **env: Any) -> Path:
-    """Everything besides that a report reads."""
+def write_records(run: Path, watched: bool = True, **env: Any) -> Path:
+    """What a report reads of :func:`trained`, in a folder of its own.
+
+    Args:
+      watched: with what the doctor measured; else as a run with log.doctor False leaves it.
+      env: other values of env.json.
+    """
     run.mkdir(parents=True, exist_ok=True)
-    (run / "config.json").write_text(json.dumps(to_dict(Config())))
-    data = {
-        "name": "town",
-        "users": 1000,
-        "items": 2000,
-        "train": 30111,
-        "validation": 3322,
-        "test": 8155,
-        "notes": {"duplicate pairs": 3},
-    }
-    made = {
-        "versions": {"jaxrec": "0.1.0", "jax": "0.10.2"},
-        "device": "2 x TFRT_CPU",
-        "commit": "64ef382",
-        "fingerprint": "ab" * 32,
-        "command": "jaxrec train lightgcn --data town",
-        "data": data,
-    }
-    (run / "env.json").write_text(json.dumps(made | env))
-    (run / "eval.json").write_text(json.dumps(evaluation()))
-    metric_lines, timing_lines = [], []
-    for epoch in range(1, 13):
-        at = {"step": 100 * epoch, "epoch": epoch, "phase": "search"}
-        loss = 0.1 + 0.5 / epoch
-        parts = {"split": "train", "loss": loss, "bpr": loss - 0.01, "l2": 0.01}
-        metric_lines.append(at | parts)
-        good = 0.16 - 0.1 / epoch - 0.001 * max(epoch - 9, 0)
-        for split, times in (("validation", 1.0), ("train_ranking", 1.5)):
-            metrics = {"recall@20": good * times, "ndcg@20": 0.8 * good * times}
-            metric_lines.append(at | {"split": split} | metrics)
-        seconds = 2.5 * (epoch if epoch < 7 else epoch - 6)  # resumed after epoch 6
-        speed = {"steps_per_second": 40.0 + epoch % 3, "pairs_per_second": 81920.0 + epoch % 5}
-        timing_lines.append(
-            {"step": 100 * epoch, "seconds": seconds, "peak_memory_mb": 612.0} | speed
+    for name in RECORDS:
+        shutil.copyfile(trained() / name, run / name)
+    made = json.loads((run / "env.json").read_text()) | env
+    (run / "env.json").write_text(json.dumps(made))
+    if not watched:
+        lines = (run / "metrics.jsonl").read_text().splitlines(keepends=True)
+        (run / "metrics.jsonl").write_text(
+            "".join(line for line in lines if json.loads(line)["split"] != "doctor")
         )
-    timing_lines[6]["event"] = "resumed"
-    for name, lines in (("metrics", metric_lines), ("timing", timing_lines)):
-        (run / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    rng = np.random.default_rng(0)
-    counts = np.sort(rng.zipf(1.6, 2000).clip(0, 900))
-    relevant = rng.binomial(counts, 0.2)
-    hits = rng.binomial(relevant, 0.05 + 0.3 * counts / counts.max())
-    sliced = slices(rng.integers(5, 90, 812), rng.random(812) / 5, counts, hits, relevant, 20)
-    (run / "slices.json").write_text(json.dumps({"split": "test"} | sliced))
     return run

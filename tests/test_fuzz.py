@@ -319,7 +319,7 @@ def _elsewhere(folder: Path) -> None:
 
 
 def _watched(folder: Path) -> None:
-    write_records(folder / "run")
+    write_records(folder / "run", watched=False)
     line = {"step": 0, "epoch": 0, "split": "doctor", "phase": "search", "item_cosine": 0.1}
     with (folder / "run" / "metrics.jsonl").open("a") as file:
         file.write(json.dumps(line | {"user_cosine": 0.2, "gradient": 1.0}) + "\n")
@@ -444,7 +444,7 @@ TARGETS = {
     ),
     "run folder, lists": Target(_run, _recommended),
     "run folder, report": Target(
-        lambda folder: write_records(folder / "run"),
+        lambda folder: write_records(folder / "run", watched=False),
         lambda given, out: report([given / "run"], out / "report.html"),
     ),
     "run folder, doctor": Target(
@@ -452,7 +452,7 @@ TARGETS = {
         lambda given, out: diagnose(given / "run"),
     ),
     "run folder, records": Target(
-        lambda folder: write_records(folder / "run"),
+        lambda folder: write_records(folder / "run", watched=False),
         lambda given, out: [
             *(read_json(p) for p in (given / "run").glob("*.json")),
             *(read_lines(p) for p in (given / "run").glob("*.jsonl")),

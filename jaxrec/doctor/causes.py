@@ -136,8 +136,7 @@ def rate_high(course: Course) -> Finding | None:
     worse = ratio is not None and ratio > limit.WORSE
     far = (moved or 0.0) > limit.LEAP and not learned(course)
     leaps = worse and (wrong > limit.WRONG or far)
-    strides = stride > limit.STRIDE and (ratio is None or ratio > limit.SETTLED)
-    if not bad and not (course.begun and (leaps or strides)):
+    if not bad and not (course.begun and (leaps or stride > limit.STRIDE)):
         return None
     evidence = list(_said(course))
     if bad:

@@ -36,9 +36,6 @@ WORSE = 1.02
 """Loss over that of a constant prediction, above which a run is worse than if it had done nothing:
 the mean of a few steps of a table that is still small lies within 0.01 of 1."""
 
-SETTLED = 0.8
-"""The same, below which a run goes on learning at whatever stride."""
-
 STRIDE = 0.3
 """How far one step of Adam can move a row of the table, over the row's length. Sound runs: below
 0.1, and a third of a row's length a step leaves it no place to settle."""

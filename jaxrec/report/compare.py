@@ -7,7 +7,7 @@ from jaxrec.report.markup import Html, join, notice, number, table, tag
 from jaxrec.report.pairs import overlaid
 from jaxrec.report.plots import Line, curves
 from jaxrec.report.records import Run
-from jaxrec.report.sections import metric_names, setting, throughput
+from jaxrec.report.sections import LOSS_UNIT, metric_names, setting, throughput
 
 
 def comparison(runs: Sequence[Run]) -> Html:
@@ -61,7 +61,7 @@ def _curves(runs: Sequence[Run]) -> Html:
         speed.append(throughput(run, run.label, color))
     units = " or ".join(sorted({run.unit for run in runs}))
     figures = (
-        curves("Loss of all runs", loss, x="step", y="mean loss a pair"),
+        curves("Loss of all runs", loss, x="step", y=LOSS_UNIT),
         curves(f"{metric} of all runs", ranking, x="step", y=f"{metric} on validation"),
         curves("Throughput of all runs", speed, x="step", y=f"{units} a second", zero=True),
         *overlaid(runs),

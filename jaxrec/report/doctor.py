@@ -1,5 +1,7 @@
 """The doctor's panel: what it finds in a run, and the curves that it finds it by."""
 
+from typing import NamedTuple
+
 from jaxrec.config import from_dict
 from jaxrec.doctor.finding import Finding
 from jaxrec.doctor.read import of_records
@@ -8,13 +10,31 @@ from jaxrec.report.markup import Html, join, tag
 from jaxrec.report.plots import Line, curves
 from jaxrec.report.records import Run
 
+
+class _Curves(NamedTuple):
+    """A plot: the unit of its figures, their names in metrics.jsonl, and the split they are of."""
+
+    title: str
+    unit: str
+    names: tuple[str, ...]
+    split: str = "doctor"
+
+
 _CURVES = (
-    ("Cosines", "mean cosine", ("user_cosine", "item_cosine", "pair_cosine"), "doctor"),
-    ("Effective rank", "effective rank", ("user_rank", "item_rank"), "doctor"),
-    ("Lengths", "mean length", ("user_norm", "item_norm", "table_norm"), "doctor"),
-    ("Lists", "share", ("list_overlap", "list_popular", "list_items"), "doctor"),
-    ("Pairs ranked right", "share", ("train_auc", "validation_auc", "train_saturated"), "doctor"),
-    ("Gradients", "norm", ("gradient", "fed_gradient"), "train"),
+    _Curves("Cosines", "mean cosine", ("user_cosine", "item_cosine", "pair_cosine")),
+    _Curves("Effective rank", "effective rank", ("user_rank", "item_rank")),
+    _Curves("Lengths", "mean length of the embeddings", ("user_norm", "item_norm")),
+    _Curves("Table of the ids", "mean length of a row ÷ √width", ("table_norm",)),
+    _Curves("Lists", "share of a top-20 list", ("list_overlap", "list_popular")),
+    _Curves("Items listed", "share of the items that lists could hold", ("list_items",)),
+    _Curves("Pairs ranked right", "share of the pairs", ("train_auc", "validation_auc")),
+    _Curves("Saturated pairs", "share of the pairs", ("train_saturated", "train_saturated_wrong")),
+    _Curves("Errors of ratings", "mean squared error", ("train_mse", "validation_mse")),
+    _Curves("Gradients", "norm", ("gradient", "fed_gradient"), "train"),
+    _Curves(
+        "Negatives", "share of the negatives", ("false_negatives", "identical_inputs"), "train"
+    ),
+    _Curves("Hard negatives", "hard negatives a pair", ("hard_negatives",), "train"),
 )
 
 
@@ -44,7 +64,7 @@ def doctor(run: Run) -> Html:
         if not found:
             told = tag("p", "Healthy: nothing that the doctor knows of is wrong.", class_="lead")
     figures = []
-    for title, axis, names, split in _CURVES:
+    for title, unit, names, split in _CURVES:
         lines = [
             Line(
                 f"{name.replace('_', ' ')}{'' if phase == 'search' else ', refit'}",
@@ -55,5 +75,5 @@ def doctor(run: Run) -> Html:
             for color, name in enumerate(names)
             for phase in ("search", "refit")
         ]
-        figures.append(curves(title, lines, x="step", y=axis))
+        figures.append(curves(title, lines, x="step", y=unit))
     return join((tag("h3", "Doctor"), told, tag("div", *figures, class_="plots")))

@@ -81,13 +81,6 @@ class Run:
         return list(dict.fromkeys((self.metric, "auc", "average_precision", *recall)))
 
     @property
-    def losses(self) -> list[str]:
-        """What was recorded of the training steps: the loss and its parts."""
-        fixed = ("step", "epoch", "split", "phase")
-        records = (line for line in self.metrics if line.get("split") == "train")
-        return list(dict.fromkeys(n for line in records for n in line if n not in fixed))
-
-    @property
     def steps_an_epoch(self) -> float | None:
         """As the records have it; None where they do not tell."""
         for line in reversed(self.metrics):

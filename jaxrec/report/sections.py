@@ -12,6 +12,8 @@ from jaxrec.report.markup import Html, join, notice, number, table, tag, tiles
 from jaxrec.report.plots import Line, bars, curves
 from jaxrec.report.records import Run
 
+LOSS_UNIT = "mean loss a pair, L2 included"
+
 
 def metric_names(results: Iterable[dict[str, Any]]) -> list[str]:
     """The metrics of several results: by name in the order met, cut-offs ascending."""
@@ -154,12 +156,14 @@ def _judged(run: Run, result: dict[str, Any]) -> str:
 
 def course(run: Run) -> Html:
     """Loss, metrics and throughput over the steps."""
-    loss, epoch = [], run.steps_an_epoch
-    for color, name in enumerate(run.losses):
-        loss.append(Line(name, *run.curve("train", name), color))
-        loss.append(Line(f"{name}, refit", *run.curve("train", name, "refit"), color, "--"))
+    epoch = run.steps_an_epoch
+    # Of all that the steps record, the loss alone: gradients and shares have plots of their own.
+    loss = [
+        Line("loss", *run.curve("train", "loss"), 0),
+        Line("loss, refit", *run.curve("train", "loss", "refit"), 0, "--"),
+    ]
     best = run.evaluation.get("best_step")
-    figures = [curves("Loss", loss, x="step", y="mean loss a pair", epoch=epoch)]
+    figures = [curves("Loss", loss, x="step", y=LOSS_UNIT, epoch=epoch)]
     for metric in run.metrics_shown:
         figures.append(
             curves(
