@@ -14,6 +14,8 @@ from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
 from jaxrec.evaluate.run import evaluate
 from jaxrec.report import report
+from jaxrec.report.records import read_runs
+from jaxrec.runfolder import read_metrics
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
 
@@ -83,35 +85,62 @@ def test_one_run_tells_everything(run: Path, tmp_path: Path) -> None:
     results = evaluation()
     results.pop("false_negative_rate")
     assert {repr(f) for f in figures(results)} <= page.exact
-    assert page.has("0 % of the sampled negatives were train positives.")
-    assert page.has("1.2 % of the sampled negatives were validation positives.")
+    rates = evaluation()["false_negative_rate"]
+    assert page.has(f"{100 * rates['train']:.2g} % of the sampled negatives were train positives.")
+    assert page.has(f"{100 * rates['validation']:.2g} % of the sampled negatives were validation")
     assert page.has("Who is served, on test")
-    assert page.has("full ranking over all items, train and validation items masked".capitalize())
-    for words in ("30,111", "duplicate pairs", "64ef382", "2 x TFRT_CPU", "jax 0.10.2", "ab" * 32):
+    protocol = evaluation()["protocol"]
+    assert page.has(f"{protocol[:1].upper()}{protocol[1:]}")
+    env = json.loads((run / "env.json").read_text())
+    told = f"{env['data']['train']:,}", env["device"], f"jax {env['versions']['jax']}"
+    for words in (*told, env["fingerprint"], env["command"], "batch_size"):
         assert page.has(words), words
-    assert page.has("jaxrec train lightgcn --data town")
-    assert page.has("batch_size")
-    # 15 s, then resumed and 15 s more.
-    assert page.has("30.0 s")
-    assert page.has("3.23× popularity")
+    popular = results["baselines"]["popularity"]["recall@20"]
+    assert page.has(f"{results['metrics']['recall@20'] / popular:.2f}× popularity")
     assert 'role="note"' not in page.source
+
+
+PLOTS = [
+    *("Loss", "recall@20", "ndcg@20", "Throughput"),
+    *("recall@20 by item popularity", "recall@20 by user activity"),
+    *("Cosines", "Effective rank", "Lengths", "Table of the ids", "Lists", "Items listed"),
+    *("Pairs ranked right", "Saturated pairs", "Gradients", "Negatives"),
+]
+
+
+def test_each_plot_draws_what_its_title_says(run: Path, tmp_path: Path) -> None:
+    """The names of the curves, and the unit that they share."""
+    drawn = {}
+    for label in Page(report([run], tmp_path / "report.html")).labels("svg"):
+        title, _, rest = label.partition(": ")
+        unit, *ends = rest.split("; ")
+        drawn[title] = unit.partition(" over ")[0], {end.partition(" from ")[0] for end in ends}
+    assert drawn["Loss"] == ("mean loss a pair, L2 included", {"loss"})
+    assert drawn["Gradients"] == ("norm", {"gradient", "fed gradient"})
+    shares = {"false negatives", "identical inputs"}
+    assert drawn["Negatives"] == ("share of the negatives", shares)
+    assert drawn["Lengths"][1] == {"user norm", "item norm"}
+    assert drawn["Pairs ranked right"] == ("share of the pairs", {"train auc", "validation auc"})
+    splits = {"validation", "test", "train", "popularity"}
+    assert drawn["recall@20"] == ("recall@20", splits)
+
+
+def test_a_resumed_run_counts_all_its_processes(run: Path, tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in (run / "timing.jsonl").read_text().splitlines()]
+    again = [line | {"seconds": line["seconds"] / 2} for line in lines]
+    again[0]["event"] = "resumed"
+    (run / "timing.jsonl").write_text("".join(json.dumps(x) + "\n" for x in (*lines, *again)))
+    (records,) = read_runs([run])
+    assert records.seconds == pytest.approx(1.5 * lines[-1]["seconds"])
 
 
 def test_plots_and_tables_can_be_read_without_eyes(run: Path, tmp_path: Path) -> None:
     page = Page(report([run], tmp_path / "report.html"))
     labels = page.labels("svg")
-    starts = [
-        "Loss",
-        "recall@20",
-        "ndcg@20",
-        "Throughput",
-        "recall@20 by item",
-        "recall@20 by user",
-    ]
-    assert len(labels) == len(starts)
-    for label, start in zip(labels, starts, strict=True):
-        assert label.startswith(start)
-    assert "loss from 0.6 to 0.1417" in labels[0]
+    assert [label.partition(":")[0] for label in labels] == PLOTS
+    lines = read_metrics(run / "metrics.jsonl")
+    loss = [r["loss"] for r in lines if r["split"] == "train"]
+    assert labels[0].endswith(f"; loss from {loss[0]:.4g} to {loss[-1]:.4g}")
     hidden = [a for t, a in page.elements if t == "svg" and "aria-hidden" in a]
     assert len(hidden) + len(labels) == sum(t == "svg" for t, _ in page.elements)
     assert all("scope" in attrs for tag, attrs in page.elements if tag == "th")
@@ -176,7 +205,8 @@ def test_an_unfinished_run_shows_what_there_is(run: Path, tmp_path: Path) -> Non
         file.write('{"step": 1300, "spl')  # killed in the middle of a line
     page = Page(report([run], tmp_path / "report.html"))
     assert page.has("Not finished.")
-    assert [label.split(":")[0] for label in page.labels("svg")] == ["Loss", "recall@20", "ndcg@20"]
+    unfinished = [title for title in PLOTS if title != "Throughput" and " by " not in title]
+    assert [label.split(":")[0] for label in page.labels("svg")] == unfinished
     for name in ("env.json", "metrics.jsonl"):
         (run / name).unlink()
     page = Page(report([run], tmp_path / "report.html"))
@@ -218,7 +248,7 @@ def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:
     differing = page.source.split("Where the configurations differ")[1].split("</table>")[0]
     assert re.findall(r'scope="row">([^<]+)', differing) == ["model.name", "model.layers"]
     assert page.labels("svg")[0].startswith("Loss of all runs")
-    assert len(page.labels("svg")) == 3 + 2 * 6
+    assert len(page.labels("svg")) == 3 + 2 * len(PLOTS)
     assert not page.has("Not the same data.")
 
 

@@ -208,11 +208,14 @@ def _took(line: dict[str, Any]) -> Html:
 
 
 def _metric_lines(run: Run, metric: str) -> list[Line]:
+    test = run.curve("test", metric)
     lines = [
         Line("validation", *run.curve("validation", metric), color=0),
-        Line("test", *run.curve("test", metric), color=3),
-        Line("train", *run.curve("train_ranking", metric), color=2),
-        Line("train, refit", *run.curve("train_ranking", metric, "refit"), 2, "--"),
+        # Read once, at the end, unless it selects.
+        Line("test", *(test if test[0] else run.curve("test", metric, "search_final")), color=3),
+        Line("train", *run.curve("train_ranking", metric, "search_final"), color=2),
+        Line("test, refit", *run.curve("test", metric, "refit_final"), 3, "--"),
+        Line("train, refit", *run.curve("train_ranking", metric, "refit_final"), 2, "--"),
     ]
     steps = [step for line in lines for step in line.x]
     result = run.results.get("validation") or run.final
