@@ -102,9 +102,9 @@ def test_one_run_tells_everything(run: Path, tmp_path: Path) -> None:
 
 PLOTS = [
     *("Loss", "recall@20", "ndcg@20", "Throughput"),
-    *("recall@20 by item popularity", "recall@20 by user activity"),
     *("Cosines", "Effective rank", "Lengths", "Table of the ids", "Lists", "Items listed"),
     *("Pairs ranked right", "Saturated pairs", "Gradients", "Negatives"),
+    *("recall@20 by item popularity", "recall@20 by user activity"),
 ]
 
 

@@ -208,6 +208,8 @@ def l2_strong(course: Course) -> Finding | None:
     sides = [x for x in (course.growth("user_norm"), course.growth("item_norm")) if x is not None]
     ratio, table = against_constant(course), course.growth("table_norm")
     shrunk = sides and max(sides) < limit.SHRUNK and ratio is not None and ratio > limit.AT_CONSTANT
+    # Against the hardest of many the loss stays at a constant's in sound models too.
+    shrunk = shrunk and not (course.config.negatives.picks and learned(course))
     gone = table is not None and table < limit.TABLE_SHRUNK and not learned(course)
     if not shrunk and not gone:
         return None

@@ -32,8 +32,12 @@ RULES: tuple[Rule, ...] = (
     symptoms.collapsed,
 )
 
-AT_ONCE = {causes.accumulated, causes.summed, causes.identical, causes.rate_high, symptoms.bounded}
-"""Rules about what is broken from the first step on. The others judge what was learned, and wait."""
+AT_ONCE = {
+    *(causes.accumulated, causes.summed, causes.identical, causes.rate_high),
+    symptoms.bounded,
+}
+"""Rules about what is broken from the first step on. The others judge what was learned: they wait
+until ``Course.begun``."""
 
 
 def findings(course: Course) -> list[Finding]:

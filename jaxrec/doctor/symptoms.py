@@ -174,8 +174,8 @@ def temperature(course: Course) -> Finding | None:
         "temperature-low",
         "the temperature saturates the sigmoid",
         (
-            f"{100 * sharp:.0f} % of the train pairs have hardly a gradient; before the first step, "
-            f"when cosines were noise, it was {100 * begin:.0f} %",
+            f"{100 * sharp:.0f} % of the train pairs have hardly a gradient; before the first "
+            f"step, when cosines were noise, it was {100 * begin:.0f} %",
         ),
         "scores are divided by too small a number",
         (f"--loss.temperature 0.1 to 0.2 (now {t:g})",),

@@ -4,9 +4,9 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import made_run
 import pytest
 
-import made_run
 from jaxrec.config import Config, LossConfig, ModelConfig, NegativesConfig, OptimConfig
 from jaxrec.doctor import thresholds
 from jaxrec.doctor.course import Course
@@ -182,12 +182,16 @@ HEALTHY: dict[str, dict[str, Any]] = {
     },
     "patience past the best": {
         "config": dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, patience=5)),
-        **{"judged": (0.8, 0.7, 0.6), "train_auc": 1.0, "validation_auc": 0.78},
-        **{"train_gap_loss": 0.001, "validation_gap_loss": 0.5},
+        "judged": (0.8, 0.7, 0.6),
+        "train_auc": 1.0,
+        "validation_auc": 0.78,
+        "train_gap_loss": 0.001,
+        "validation_gap_loss": 0.5,
     },
     "a warm start that leans": {
         "config": dataclasses.replace(CONFIG, warm_start="runs/mf-1"),
-        **{"start": {"item_cosine": 0.8}, "item_cosine": 0.8},
+        "start": {"item_cosine": 0.8},
+        "item_cosine": 0.8,
     },
     "L2 on what is learned all the same": {"config": L2, "table_norm": 0.003},
 }
