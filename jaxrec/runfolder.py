@@ -233,6 +233,36 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_start(run: Path) -> list[dict[str, Any]]:
+    """What a run started from, as its env.json has it; nothing where it began anew.
+
+    Raises:
+      InputError: the records are not as a run writes them.
+    """
+    start = read_json(run / "env.json").get("start", [])
+
+    def sound(of: Any) -> bool:
+        sides = [of[side] for side in ("users", "items") if side in of]
+        counts = [side[name] for side in sides for name in ("kept", "of", "new")]
+        texts = [of["run"], of["as"], of["split"], of.get("reason", "")]
+        if "trained" in of:
+            counts += [number for pair in of["trained"].values() for number in (pair[0], pair[1])]
+            counts += [of["whole"], of["sure"]]
+        texts += [side.get(name, "") for side in sides for name in ("there", "here")]
+        return all(isinstance(n, int) for n in counts) and all(isinstance(t, str) for t in texts)
+
+    try:
+        fits = isinstance(start, list) and all(map(sound, start))
+    except (AttributeError, IndexError, KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise InputError(
+            f"{run / 'env.json'}: `start` is not as a run writes it; copy the file again, or take "
+            "`start` out of it"
+        )
+    return start
+
+
 def read_lines(path: Path, size: int | None = None) -> list[dict[str, Any]]:
     """The records of a JSON-lines file; none where it is not there (yet).
 

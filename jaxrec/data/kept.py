@@ -230,7 +230,7 @@ def told(start: Iterable[dict[str, Any]]) -> list[str]:
 
 def _known(name: str, of: dict[str, Any]) -> list[str]:
     """What is known of the held-out pairs that the start was trained on."""
-    why = "" if of["split"] == "kept" else f" ({of['reason']})"
+    why = "" if of["split"] == "kept" else f" ({of.get('reason', '')})"
     if "trained" not in of:
         return [f"not known whether test pairs were in the training data of {name}{why}"]
     counts = [

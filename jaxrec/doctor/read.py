@@ -21,7 +21,7 @@ from jaxrec.doctor.sample import of_data, of_rows
 from jaxrec.errors import InputError
 from jaxrec.evaluate.scorers import dot_scorer, table_scorer
 from jaxrec.files import read_arrays
-from jaxrec.runfolder import check_run, read_embeddings, read_json, read_metrics
+from jaxrec.runfolder import check_run, read_embeddings, read_metrics, read_start
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
 
 def _of_run(run: Path) -> Diagnosis:
     config = configs.load(run / "config.json")
-    start = read_json(run / "env.json").get("start", [])
+    start = read_start(run)
     records = read_metrics(run / "metrics.jsonl")
     if any(r.get("split") == "doctor" for r in records):
         return of_records(str(run), config, records, start)

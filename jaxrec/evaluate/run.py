@@ -32,7 +32,14 @@ from jaxrec.evaluate.scorers import table_scorer
 from jaxrec.files import write_json, write_npz
 from jaxrec.parted.layout import SPLITS, is_parted
 from jaxrec.parted.stored import Parted
-from jaxrec.runfolder import Embeddings, check_data, check_run, read_embeddings, read_json
+from jaxrec.runfolder import (
+    Embeddings,
+    check_data,
+    check_run,
+    read_embeddings,
+    read_json,
+    read_start,
+)
 
 _KEPT = ("false_negative_rate", "steps", "best_step", "unread")
 _KEPT_AT_EQUAL_K = ("train", "validation")
@@ -193,7 +200,7 @@ def evaluate(
     before = read_json(run / "eval.json")
     content = {"split": split} | measured
     content |= {"protocol": protocol(config), "selected_on": config.eval.select_on}
-    if start := read_json(run / "env.json").get("start"):
+    if start := read_start(run):
         content["start"] = start
     names = _KEPT if tuple(ks) != config.eval.k else (*_KEPT, *_KEPT_AT_EQUAL_K)
     content |= {name: before[name] for name in names if name in before}

@@ -27,7 +27,7 @@ from jaxrec.evaluate.cold import Met, View, refuse_nothing
 from jaxrec.evaluate.run import parts
 from jaxrec.graph.halo import make_mesh
 from jaxrec.parted.stored import Parted
-from jaxrec.runfolder import read_json
+from jaxrec.runfolder import read_start
 from jaxrec.train import environment, frozen, host_problem, results
 from jaxrec.train.host_problem import HostProblem
 from jaxrec.train.loop import Outcome
@@ -145,7 +145,7 @@ def begun(run: Path | None) -> bool:
 
 def before(run: Path) -> Splitting:
     """How a run that has begun came to its split."""
-    return Splitting(start=read_json(run / "env.json").get("start", []))
+    return Splitting(start=read_start(run))
 
 
 @dataclass(frozen=True)

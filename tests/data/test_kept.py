@@ -13,6 +13,7 @@ from jaxrec.data.kept import NAME, KeptSplit, hashes, load, rule
 from jaxrec.data.keys import id_hashes
 from jaxrec.data.pair_split import draw_pairs
 from jaxrec.errors import InputError
+from jaxrec.files import write_npz
 
 DATA = synthetic.make(60, 40, 600, communities=3, seed=1)
 
@@ -70,7 +71,7 @@ def test_what_is_kept_comes_back_and_a_chain_remembers_all_that_was_trained_on(t
 def test_a_file_that_is_damaged_is_refused_by_name(tmp_path):
     assert load(tmp_path) is None
     for arrays in ({"pairs": np.zeros(3)}, {"pairs": np.arange(3)[::-1], "about": np.array("{}")}):
-        np.savez(tmp_path / NAME, **arrays)
+        write_npz(tmp_path / NAME, arrays)
         with pytest.raises(InputError, match=r"split\.npz: damaged"):
             load(tmp_path)
 

@@ -345,3 +345,21 @@ def test_what_people_have_again_is_ranked_where_it_is_asked_for(tmp_path):
     items = presets.get("skipgram")
     with pytest.raises(InputError, match=r"eval\.repeatable is of users"):
         replace(items, eval=replace(items.eval, repeatable=True))
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        5,
+        [5],
+        [{}],
+        [{"run": 1, "as": "", "split": ""}],
+        [{"run": "r", "as": "", "split": "x", "users": {}}],
+    ],
+)
+def test_records_of_a_start_that_are_damaged_are_refused_by_name(start, base, tmp_path):
+    folder = copied(base, tmp_path).folder
+    env = read_json(folder / "env.json") | {"start": start}
+    (folder / "env.json").write_text(json.dumps(env))
+    with pytest.raises(InputError, match=r"env\.json: `start` is not as a run writes it"):
+        diagnose(folder)

@@ -1,6 +1,7 @@
 """What a run says of its split before it trains, and what it asks for where a part is missing."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ def sparse(users: int, pairs: int) -> Dataset:
     return Dataset(user[order], item[order], np.arange(users), np.arange(40), time=time)
 
 
-def config(name: str, **changes) -> Config:
+def config(name: Any, **changes: Any) -> Config:
     return Config(model=ModelConfig("mf", layers=0), split=SplitConfig(name, **changes))
 
 

@@ -138,10 +138,8 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
             # up in any of them was not left alone.
             shown &= (split == TRAIN) & ~np.isin(key, key[there])
         time = columns["time"]
-        left = np.divmod(key[shown], n_items)
-        exposed = Exposed(
-            *(part.astype(np.int32) for part in left), None if time is None else time[shown]
-        )
+        left_user, left_item = (part.astype(np.int32) for part in np.divmod(key[shown], n_items))
+        exposed = Exposed(left_user, left_item, None if time is None else time[shown])
         key = key[there]
         split = None if split is None else split[there]
         columns = {role: None if c is None else c[there] for role, c in columns.items()}
