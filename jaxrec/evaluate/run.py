@@ -108,13 +108,14 @@ def measure(
         return found | {"pairs": evaluator.pairs, "cold": evaluator.cold}
     if cold is None:
         return found
-    found["cold"] = dict(cold.counts, left_out=cold.left_out)
+    told: dict[str, Any] = {**cold.counts, "left_out": cold.left_out}
+    found["cold"] = told
     if cold.other is not None:
         other = cold.other(model, should_stop)
         if other is None:
             return None
         other |= {} if cold.ratings is None else cold.ratings(model)
-        found["cold"]["with" if cold.left_out else "without"] = other
+        told["with" if cold.left_out else "without"] = other
     return found
 
 
@@ -193,8 +194,8 @@ def evaluate(
         measured = measure(model, others, pairs)
         write_npz(run / "curves.npz", pairs.judge(model).curves())
     else:
-        model, others, *judges = _ranked(run, config, table, split, ks, baselines, data)
-        ranking, ratings, unmet = judges
+        asked = run, config, table, split, ks, baselines, data
+        model, others, ranking, ratings, unmet = _ranked(*asked)
         measured = measure(model, others, ranking, None, ratings, unmet)
     assert measured is not None
     before = read_json(run / "eval.json")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from made_run import write_embeddings, write_seen
+from made_run import ids, write_embeddings, write_seen
 
 from jaxrec.config import Config, ModelConfig
 from jaxrec.data import synthetic
@@ -18,8 +18,7 @@ from jaxrec.train.prepare import Inputs, inputs
 def dataset() -> Dataset:
     """Users u0 to u3 and items i0 to i4; neither u3 nor i4 has a pair."""
     user, item = np.array([[0, 0], [0, 1], [1, 2], [2, 3]], np.int32).T.copy()
-    names = (np.array([f"{kind}{n}" for n in range(size)]) for kind, size in (("u", 4), ("i", 5)))
-    return Dataset(user, item, *names)
+    return Dataset(user, item, ids("u", 4), ids("i", 5))
 
 
 MODELS = {
