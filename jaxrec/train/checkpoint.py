@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -111,10 +110,11 @@ class Checkpoints:
         self.folder = folder.absolute()
         self.keep = keep
         self.best: int | None = None
-        self._orbax = ocp.StandardCheckpointer()
+        self._orbax = ocp.AsyncCheckpointer(
+            ocp.PyTreeCheckpointHandler(type_handler_registry=_registry())
+        )
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._sealing: Future[None] | None = None
-        self._copy = jax.jit(lambda state: jax.tree.map(jnp.copy, state))
 
     def steps(self) -> list[int]:
         """Steps that have a folder, sealed or not, ascending."""
@@ -136,11 +136,9 @@ class Checkpoints:
         self.best = best
         path = self.folder / str(step)
         try:
-            # A copy, so that the next dispatch may donate the state while Orbax still reads it.
-            # Of what lies in NumPy Orbax makes one itself before it returns.
-            flat = _flatten(state)
-            placed = {n: x for n, x in flat.items() if not isinstance(x, np.ndarray)}
-            self._orbax.save(path, flat | self._copy(placed), force=True)
+            # Orbax copies all of it to the host's memory before it returns, and nothing on the
+            # device. On a CPU it reads the arrays themselves, which XLA then does not donate.
+            self._orbax.save(path, args=ocp.args.PyTreeSave(_flatten(state)), force=True)
         except (OSError, ValueError) as e:
             self._fail(path, e)
         self._sealing = self._thread.submit(self._seal, path, meta)
@@ -211,22 +209,32 @@ class Checkpoints:
             raise Damaged(f"{path} is missing or unreadable: the save never ended") from e
 
     def restore(self, step: int, like: Any) -> Any:
-        """The state of a checkpoint, with the shapes, types and placement of ``like``; where that
-        is in NumPy, on the host.
+        """The state of a checkpoint.
+
+        Args:
+          like: has its structure. A leaf is an array, or a ``jax.ShapeDtypeStruct``, and gives the
+            shape, the type and the place: its sharding; without one the host's memory, in NumPy.
+            No array of it is read, so none needs to be there: see :func:`placed_at`.
 
         Raises:
           Damaged: a file is missing or changed.
           RunError: it is whole, but not a checkpoint of such a state.
         """
-        path = self.folder / str(step)
+        path, wanted = self.folder / str(step), _flatten(like)
         read_manifest(path)
+        how = {name: _restore_args(leaf) for name, leaf in wanted.items()}
+        shapes = {n: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for n, leaf in wanted.items()}
         try:
-            flat = self._orbax.restore(path, jax.tree.map(_abstract, _flatten(like)))
+            args = ocp.args.PyTreeRestore(shapes, how)
+            flat = self._orbax.restore(path, args=args)
+            for name, leaf in wanted.items():
+                if flat[name].shape != leaf.shape:
+                    raise ValueError(f"{name} has the shape {flat[name].shape}, not {leaf.shape}")
         except (ValueError, OSError, KeyError, TypeError) as e:
             raise RunError(
                 f"{path}: is no checkpoint of this configuration ({str(e).splitlines()[0]})"
             ) from e
-        return jax.tree.unflatten(jax.tree.structure(like), [flat[n] for n in _flatten(like)])
+        return jax.tree.unflatten(jax.tree.structure(like), [flat[n] for n in wanted])
 
     def cut(self, step: int) -> None:
         """Forget what lies after ``step`` (-1: everything) and what was never sealed."""
@@ -245,7 +253,37 @@ class Checkpoints:
             self._orbax.close()
 
 
-def _abstract(leaf: Any) -> Any:
-    if isinstance(leaf, np.ndarray):  # to be read into the host's memory
-        return leaf
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
+def placed_at(sharding: Any, shape: Any) -> Any:
+    """The shapes and types of a tree's leaves, to be restored to one place: a sharding, or None,
+    the host's memory."""
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shape
+    )
+
+
+def release(state: Any, but: Any = None) -> None:
+    """Free the arrays of a state on the devices, whoever still names them.
+
+    Args:
+      but: a tree of arrays that stay, though they may be among them.
+    """
+    kept = {id(leaf) for leaf in jax.tree.leaves(but)}
+    for leaf in jax.tree.leaves(state):
+        if isinstance(leaf, jax.Array) and id(leaf) not in kept and not leaf.is_deleted():
+            leaf.delete()
+
+
+def _restore_args(leaf: Any) -> ocp.RestoreArgs:
+    sharding = getattr(leaf, "sharding", None)
+    if sharding is None:
+        return ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype)
+    shape = tuple(leaf.shape)
+    return ocp.ArrayRestoreArgs(sharding=sharding, global_shape=shape, dtype=leaf.dtype)
+
+
+def _registry() -> Any:
+    """What saves arrays. Of an array that several devices have, one saves the whole: to share the
+    work, Orbax would make copies of the shares on the devices."""
+    arrays = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
+    numpys = ocp.type_handlers.NumpyHandler()
+    return ocp.type_handlers.create_type_handler_registry((jax.Array, arrays), (np.ndarray, numpys))

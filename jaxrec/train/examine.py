@@ -37,6 +37,10 @@ class FirstRows:
     def __init__(self, remade: Callable[[], np.ndarray]) -> None:
         self._remade, self._kept = remade, None
 
+    def look_back(self) -> None:
+        """Make them once more, while there is no other state."""
+        self._kept = self._remade()
+
     def __call__(self, state: TrainState, now_nD: np.ndarray) -> np.ndarray:
         """Those before the first step, given the rows of a state."""
         if self._kept is None:
@@ -90,6 +94,10 @@ class Examiner:
         if self.config.loss.name == "mse" and self.config.model.score != "mlp":
             figures |= measures.carried(figures, self.config.loss.temperature)
         return figures
+
+    def look_back(self) -> None:
+        """See the sample's rows before the first step, while there is no other state."""
+        self._first.look_back()
 
     @cached_property
     def _sample(self) -> Sample:

@@ -12,6 +12,7 @@ from jaxrec.errors import InputError
 from jaxrec.files import read_arrays
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.models import Encoder
+from jaxrec.train.tables import written
 
 
 class FrozenItems(NamedTuple):
@@ -76,4 +77,4 @@ def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> No
     item_ID = np.zeros((train.n_items, found.vector.shape[1]), np.float32)
     item_ID[found.row] = found.vector
     place = graph.places(train.n_users + jnp.arange(train.n_items, dtype=jnp.int32))
-    model.embedding[...] = model.embedding[...].at[place].set(item_ID)
+    model.embedding[...] = written(model.embedding[...], np.asarray(place), item_ID)

@@ -22,6 +22,7 @@ from jaxrec.evaluate.scorers import Scorer, host_scorer
 from jaxrec.graph.pagerank import Window
 from jaxrec.models.nodes import unit_rows
 from jaxrec.rowwise import BLOCK, RowOptimizer
+from jaxrec.train.checkpoint import placed_at
 from jaxrec.train.examine import Examiner
 from jaxrec.train.host_rows import RowDispatch, Rows, gathered, has_rows, put_in, taken_out
 from jaxrec.train.place import all_finite
@@ -137,10 +138,13 @@ class HostProblem(Problem):
 
         return jax.tree_util.tree_map_with_path(whole, state)
 
-    def blank_state(self) -> TrainState:
-        """A state of the right structure, to restore a checkpoint into."""
-        shape = jax.eval_shape(lambda: self.stepper.init(nnx.state(self._model())))
-        return self.placed(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shape))
+    def placed_shape(self) -> TrainState:
+        """The shapes, types and places of a state, to restore a checkpoint by."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf, shape: shape if has_rows(path) else leaf,
+            super().placed_shape(),
+            placed_at(None, self.state_shape()),
+        )
 
     def placed(self, state: Any) -> TrainState:
         """A state in NumPy, all but what has rows on the device."""

@@ -16,7 +16,7 @@ from jaxrec.config import lower_is_better
 from jaxrec.errors import Interrupted, RunError
 from jaxrec.log import Reporter, RunLog
 from jaxrec.train.attend import Attendant
-from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed
+from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed, release
 from jaxrec.train.place import FedByHost
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState
@@ -40,12 +40,13 @@ class Outcome(NamedTuple):
     """The chosen state of a phase.
 
     Attributes:
+      state: a TrainState; None where the length of the phase is all that is wanted.
       step: the step within the phase that it belongs to.
       steps: how many steps the phase took.
       end: the step of the whole run at which the phase ended.
     """
 
-    state: TrainState
+    state: Any
     step: int
     steps: int
     end: int
@@ -98,50 +99,70 @@ class Loop:
         self._saved_at = time.monotonic()
         self._pace = _Pace()
 
-    def run(self, last: Sealed | None) -> Outcome:
+    def run(self, last: Sealed | None, *, chooses: bool = True) -> Outcome:
         """Train to the end of the phase, from a checkpoint where there is one.
+
+        There is one state at any time: no other frame of the stack names it while it trains, and
+        it is freed before another one is made.
+
+        Args:
+          chooses: whether the chosen state is wanted, and not its step alone.
 
         Raises:
           Interrupted: a signal came; a checkpoint is written.
           RunError: the loss or the parameters stopped being finite, or a save failed.
         """
-        if last is None:
-            state, step = self._initial_state(), 0
-            self._save(state, step)
-        else:
-            state = self.problem.restore(self.checkpoints, last.step)
-            step = self._saved = last.step - self.phase.origin
+        state, step = self._begun(last)
         dispatch = self._compile(state, step)
         try:
-            return self._train(dispatch, state, step)
+            self.reporter.begin(self.phase.name, step, self.cadence.total)
+            while True:
+                self._check_finite(state, step)
+                state = self._log_train(state, step)
+                self._evaluate(state, step)
+                self._examine(state, step)
+                best = self.best()
+                over = step >= self.cadence.total or self._out_of_patience(best)
+                stopped = self.watch()
+                if over or stopped or self._checkpoint_due(step) or best.step == step:
+                    self._save(state, step)
+                if stopped:
+                    self._leave(step)
+                if over:
+                    break
+                state, step = self._advance(dispatch, state, step)
         finally:
             if isinstance(dispatch, FedByHost):
                 dispatch.close()
-
-    def _train(self, dispatch: Dispatch, state: TrainState, step: int) -> Outcome:
-        self.reporter.begin(self.phase.name, step, self.cadence.total)
-        while True:
-            self._check_finite(state, step)
-            state = self._log_train(state, step)
-            self._evaluate(state, step)
-            self._examine(state, step)
-            best = self.best()
-            over = step >= self.cadence.total or self._out_of_patience(best)
-            stopped = self.watch()
-            if over or stopped or self._checkpoint_due(step) or best.step == step:
-                self._save(state, step)
-            if stopped:
-                self._leave(step)
-            if over:
-                break
-            state, step = self._advance(dispatch, state, step)
         self.reporter.end()
         if step < self.cadence.total:
             self.reporter.say(
                 f"stopped early: {self.config.metric} was best at step {best.step}, "
                 f"{best.since} evaluations ago"
             )
-        return self._chosen(state, step, best)
+        self.checkpoints.wait()
+        outcome = Outcome(state, step, step, self.phase.origin + step)
+        if best.step is not None:
+            outcome = outcome._replace(step=best.step)
+        if chooses and outcome.step == step:
+            return outcome
+        outcome = outcome._replace(state=None)
+        release(state)
+        del state, dispatch  # what they have on the host goes with their names
+        return self._chosen(outcome) if chooses else outcome
+
+    def _begun(self, last: Sealed | None) -> tuple[TrainState, int]:
+        """The state that training goes on from, and its step."""
+        if last is None:
+            state = self._initial_state()
+            self._save(state, 0)
+            return state, 0
+        step = self._saved = last.step - self.phase.origin
+        if self.config.log.doctor and step < self.cadence.total:
+            # Of the state before the first step, which is gone before another is there.
+            with self.watch.may_leave(self.checkpoints.wait):
+                self.problem.look_back()
+        return self.problem.restore(self.checkpoints, last.step), step
 
     def _initial_state(self) -> TrainState:
         with self.watch.may_leave(self.checkpoints.wait):
@@ -174,7 +195,11 @@ class Loop:
         # One dispatch at least, so that a run gets on however short checkpoint.minutes is.
         while step < boundary and (step == first or not (self.watch() or self._overdue())):
             n = min(hosts.from_first(self._pace.steps), boundary - step)
-            state, totals = dispatch(state, self.problem.data, self.problem.number(n))
+            before = state
+            state, totals = dispatch(before, self.problem.data, self.problem.number(n))
+            if step == first:
+                # Not donated where a checkpoint is being written from it; the caller names it too.
+                release(before, but=(state, totals))
             step += n
             if late is not None:
                 self._read(late[0], step - n)
@@ -327,16 +352,11 @@ class Loop:
             number,
         )
 
-    def _chosen(self, state: TrainState, step: int, best: Best) -> Outcome:
-        """The best state where one was selected, else the last."""
-        self.checkpoints.wait()
-        end = self.phase.origin + step
-        if best.step is None or best.step == step:
-            return Outcome(state, step, step, end)
-        chosen = self.phase.origin + best.step
+    def _chosen(self, outcome: Outcome) -> Outcome:
+        """The outcome with its state, from the checkpoint that was selected."""
+        chosen = self.phase.origin + outcome.step
         try:
-            state = self.problem.restore(self.checkpoints, chosen)
-            return Outcome(state, best.step, step, end)
+            return outcome._replace(state=self.problem.restore(self.checkpoints, chosen))
         except Damaged as e:
             self.checkpoints.cut(chosen - 1)
             raise RunError(

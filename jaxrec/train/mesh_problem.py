@@ -29,6 +29,7 @@ from jaxrec.graph.partition import Partition, layout, node_order, partition
 from jaxrec.graph.spmm import Kernel, default_kernel
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.train.cadence import Cadence
+from jaxrec.train.checkpoint import placed_at
 from jaxrec.train.mesh_data import MeshData, Sizes, mesh_data
 from jaxrec.train.mesh_step import MeshStepper
 from jaxrec.train.planned import device_memory, sizes_of
@@ -145,23 +146,29 @@ class MeshProblem(Problem):
         table_SD = jnp.zeros((cut.size, table_ND.shape[1])).at[cut.place_N].set(table_ND)
         return joined_table(params, table_SD, others)
 
-    def _shape(self) -> TrainState:
+    def state_shape(self) -> TrainState:
+        """The shapes and types of a state, without an array of it."""
         return jax.eval_shape(lambda: self.stepper.init(self._params()))
+
+    def placed_shape(self) -> TrainState:
+        """The shapes, types and places of a state, to restore a checkpoint by."""
+        shape = self.state_shape()
+        return jax.tree.map(placed_at, self._shardings(shape), shape)
+
+    def _shardings(self, shape: TrainState) -> Any:
+        specs = self._stepper.specs(shape)
+        return jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
 
     def initial_state(self) -> TrainState:
         """The state before step 0, each device's rows on it."""
-        specs = self._stepper.specs(self._shape())
+        shape = self.state_shape()
         here = jax.local_devices(backend="cpu")[0]
         with jax.default_device(here):  # no device has room for all rows
             params = self._params()
-        params = put(self.mesh, params, specs.params)
-        placed = jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
-        return jax.jit(self.stepper.init, out_shardings=placed)(params)
-
-    def blank_state(self) -> TrainState:
-        """A state of the right structure, to restore a checkpoint into."""
-        shape = self._shape()
-        return self.placed(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shape))
+        params = put(self.mesh, params, self._stepper.specs(shape).params)
+        # Donated, for there is room for one table.
+        init = jax.jit(self.stepper.init, out_shardings=self._shardings(shape), donate_argnums=0)
+        return init(params)
 
     def placed(self, state: Any) -> TrainState:
         """A state in NumPy, on the mesh."""
@@ -188,6 +195,9 @@ class MeshProblem(Problem):
     def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
         """Nothing: the doctor looks at one device."""
         return lambda _: None
+
+    def look_back(self) -> None:
+        """Nothing either."""
 
     @cached_property
     def _mesh_nodes(self) -> Any:

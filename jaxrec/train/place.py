@@ -5,8 +5,9 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import SingleDeviceSharding
 
-from jaxrec.train.checkpoint import Checkpoints
+from jaxrec.train.checkpoint import Checkpoints, placed_at
 from jaxrec.train.state import Totals, TrainState, cleared
 
 
@@ -23,13 +24,17 @@ class FedByHost(Protocol):
 class OneDevice:
     """What problems of one device have in common."""
 
-    def blank_state(self) -> TrainState:
-        """A state of the right structure, to restore a checkpoint into."""
+    def state_shape(self) -> TrainState:
+        """The shapes and types of a state, without an array of it."""
         raise TypeError("a problem makes its own states")
+
+    def placed_shape(self) -> TrainState:
+        """The shapes, types and places of a state, to restore a checkpoint by."""
+        return placed_at(SingleDeviceSharding(jax.local_devices()[0]), self.state_shape())
 
     def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
         """The state of a checkpoint of this run. Raises Damaged, RunError."""
-        return checkpoints.restore(step, self.blank_state())
+        return checkpoints.restore(step, self.placed_shape())
 
     def notes(self) -> dict[str, Any]:
         """What a checkpoint says of how its arrays are laid out."""

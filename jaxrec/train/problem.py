@@ -132,17 +132,17 @@ class Problem(OneDevice):
             return None
         return HostDispatch(self.stepper, state, self.data, step, self.cadence.total)
 
-    def blank_state(self) -> TrainState:
-        """A state of the right structure, to restore a checkpoint into."""
-        return self.stepper.init(nnx.state(self._model()))
+    def state_shape(self) -> TrainState:
+        """The shapes and types of a state, without an array of it."""
+        return jax.eval_shape(self.stepper.init, nnx.state(self.stepper.encoder))
 
     def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
         """The state of a checkpoint of this run. Raises Damaged, RunError."""
         hosts.barrier("restore")  # the first process has sealed it
         layout = checkpoints.meta(step).get("layout")
         if layout == self.notes().get("layout"):
-            return checkpoints.restore(step, self.blank_state())
-        stored, like = relayout.rows_of(self.splits.train, layout), self.blank_state()
+            return checkpoints.restore(step, self.placed_shape())
+        stored, like = relayout.rows_of(self.splits.train, layout), self.state_shape()
         found = relayout.restored(checkpoints, step, like, stored, self.rows())
         return self.placed(found)
 
@@ -244,6 +244,10 @@ class Problem(OneDevice):
     def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
         """What the doctor measures of a state, on a sample that stays the same."""
         return self._examiner
+
+    def look_back(self) -> None:
+        """See what the doctor wants to know of the state before the first step, and forget it."""
+        self._examiner.look_back()
 
     @cached_property
     def _examiner(self) -> Examiner:

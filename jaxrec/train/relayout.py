@@ -44,9 +44,10 @@ def restored(checkpoints: Checkpoints, step: int, like: Any, stored: Rows, ours:
       Damaged, RunError: as :meth:`Checkpoints.restore`.
     """
 
-    def theirs(path: Any, leaf: Any) -> np.ndarray:
+    def theirs(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
         of_rows = of_table(path, leaf, ours.size)
-        return np.zeros((stored.size, *leaf.shape[1:]) if of_rows else leaf.shape, leaf.dtype)
+        shape = (stored.size, *leaf.shape[1:]) if of_rows else leaf.shape
+        return jax.ShapeDtypeStruct(shape, leaf.dtype)
 
     def moved(path: Any, leaf: Any, found: np.ndarray) -> np.ndarray:
         if not of_table(path, leaf, ours.size):

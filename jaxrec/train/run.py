@@ -312,15 +312,17 @@ class _Session:
             phase = Phase("refit", last.meta["origin"])
             problem, outcome = self._phase(phase, last.meta["total"], last)
         else:
-            problem, outcome = self._phase(Phase("search", 0), None, last)
-            if self.config.train.refit:
+            refit = self.config.train.refit
+            problem, outcome = self._phase(Phase("search", 0), None, last, chooses=not refit)
+            if refit:
+                del problem  # its arrays go before those of the next
                 phase = Phase("refit", outcome.end)
                 self.reporter.say(f"refit: {outcome.step} steps on train and validation")
                 problem, outcome = self._phase(phase, outcome.step, None)
         return self._finish(problem, outcome)
 
     def _phase(
-        self, phase: Phase, total: int | None, last: Sealed | None
+        self, phase: Phase, total: int | None, last: Sealed | None, *, chooses: bool = True
     ) -> tuple[Trainable, Outcome]:
         with self.watch.may_leave(self.checkpoints.wait):
             problem: Trainable = self.task.problem(phase.name, total, self.tx)
@@ -330,7 +332,7 @@ class _Session:
         for event, facts in events.items():
             self.log.timing(phase.origin, event=event, **facts)
         loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
-        return problem, loop.run(last)
+        return problem, loop.run(last, chooses=chooses)
 
     def _finish(self, problem: Trainable, outcome: Outcome) -> Run:
         self.reporter.say("final evaluation over all items")

@@ -3,6 +3,8 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import nnx
 from jaxtyping import Array, Float
@@ -17,6 +19,14 @@ def apply(
     with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
         updates, opt_state = tx.update(gradient, opt_state, params)
     return optax.apply_updates(params, updates), opt_state
+
+
+def written(table: Array, row: Any, rows: np.ndarray) -> Array:
+    """A table with some rows written anew, on the host: beside two tables the device need not have
+    room for the rows."""
+    made = np.array(table)
+    made[row] = rows
+    return jnp.asarray(made)
 
 
 def split_table(params: nnx.State) -> tuple[Float[Array, "N D"], dict[str, Array]]:

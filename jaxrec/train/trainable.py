@@ -51,3 +51,8 @@ class Trainable(Protocol):
     def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
         """What the doctor measures of a state; None where it has nothing to say."""
         ...
+
+    def look_back(self) -> None:
+        """See what the doctor wants to know of the state before the first step, and forget it: for
+        a run that is resumed, before it has a state."""
+        ...

@@ -17,6 +17,7 @@ from jaxrec.models import Encoder
 from jaxrec.runfolder import check_run, read_embeddings, read_json, read_parameters
 from jaxrec.train.prepare import Inputs, decoded_levels
 from jaxrec.train.state import TABLE
+from jaxrec.train.tables import written
 
 # What decides the shapes of parameters, and what they stand for.
 _ALIKE = ("name", "dim", "layers", "form", "layer_weights", "hidden_dim", "ids", "batch_norm")
@@ -92,7 +93,7 @@ def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> di
             raise InputError(f"warm_start {run}: its parameter {name} does not fit this model")
         if name == TABLE:
             place = np.asarray(graph.places(jnp.asarray(here)))
-            value[...] = value[...].at[place].set(array[there])
+            value[...] = written(value[...], place, array[there])
         elif name in _BY_NODE:
             value[...] = value[...].at[here].set(array[there])
         else:

@@ -48,6 +48,10 @@ class ItemExaminer:
         found |= look.pairs_of(self.scorer(learned), self._sample.parts, temperature)
         return measures.finite(found) | self._facts(state)
 
+    def look_back(self) -> None:
+        """See the sample's rows before the first step, while there is no other state."""
+        self._first.look_back()
+
     @cached_property
     def _sample(self) -> ItemSample:
         return of_items(self.splits, self.scored_I)

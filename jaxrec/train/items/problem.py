@@ -33,6 +33,7 @@ from jaxrec.train.items.step import ItemStepper
 from jaxrec.train.place import OneDevice
 from jaxrec.train.problem import keys
 from jaxrec.train.state import TrainState
+from jaxrec.train.tables import written
 
 _BLOCK = 1 << 13  # items at once whose vectors are made
 
@@ -79,9 +80,9 @@ class ItemProblem(OneDevice):
         sizes = (0, 0) if takes is None else (sides.n_rows(takes), sides.n_features(takes))
         return skipgram.build(self.config.model, n_items, self.init_key, *sizes)
 
-    def blank_state(self) -> TrainState:
-        """A state of the right structure, to restore a checkpoint into."""
-        return self.stepper.init(self._tables())
+    def state_shape(self) -> TrainState:
+        """The shapes and types of a state, without an array of it."""
+        return jax.eval_shape(lambda: self.stepper.init(self._tables()))
 
     def initial_state(self) -> TrainState:
         """The state before step 0."""
@@ -150,6 +151,10 @@ class ItemProblem(OneDevice):
     def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
         """What the doctor measures of a state, on a sample that stays the same."""
         return self._examiner
+
+    def look_back(self) -> None:
+        """See what the doctor wants to know of the state before the first step, and forget it."""
+        self._examiner.look_back()
 
     @cached_property
     def _examiner(self) -> ItemExaminer:
@@ -310,5 +315,5 @@ def _warm(tables: Tables, run: str, train: ItemGraph) -> Tables:
         fits = array is not None and array.shape[1:] == table.shape[1:]
         if array is None or not fits or (not by_item and array.shape != table.shape):
             raise InputError(f"warm_start {run}: its table {name} does not fit this model")
-        made[name] = table.at[here].set(array[there]) if by_item else jnp.asarray(array)
+        made[name] = written(table, here, array[there]) if by_item else jnp.asarray(array)
     return made
