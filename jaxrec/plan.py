@@ -9,6 +9,13 @@ negatives each and S that all share, on ``data`` x ``table`` = P x T devices, al
 * Its share of the graph: 2 E / T directed edges of 12 bytes (of 20 and padding up to a third more
   where the kernel is buckets), and of the pairs and what users know, E / T of 12 bytes.
 * On every device: the row of each node (N), and 6 arrays of the rows of its part of a batch.
+* An evaluation has none of a step's gradient, layers and batch, but final embeddings: R as they
+  come out and R as they are ranked (on a mesh the items' share of them, and the row of each user);
+  while they are made, two tables of a layer and the X rows where a model propagates, and R rows
+  brought up to date where Adam updates rows. What it needs beyond a step is counted.
+* A spectral start, before there is an optimizer: 5 tables of D columns, of which 3 have 16 more.
+* A checkpoint takes nothing on a device: it is copied to the host's memory, leaf by leaf, and
+  restored by shapes alone, the old state gone before.
 * A layer gets X rows: (T - 1) R where all are gathered, else those that its edges need. A node with
   d edges that fall at random is needed in a given other part with probability 1 - (1 - 1/T)^d. With
   d = E / U and E / I for all users and items this is the most it can be for any degrees; with
@@ -19,7 +26,8 @@ negatives each and S that all share, on ``data`` x ``table`` = P x T devices, al
   size to each, as a ring does.
 * A host holds all pairs while it cuts the graph (72 bytes a pair), and the whole table once; where
   the data lies in parts already, the arrays of a part instead of all pairs (the kernel buckets: of
-  the parts of all its devices).
+  the parts of all its devices). While a checkpoint is written it has a copy of all that the
+  optimizer has of each row.
 
 With the table in the host's memory (one device, no layers, row-sparse updates), of which a row with
 what the optimizer keeps of it has W bytes (4 D in SGD, 4 D + 4 in row-wise Adagrad, 8 D in Adagrad,
@@ -44,6 +52,7 @@ AHEAD = 2
 """K, steps that may be on their way between a table in the host's memory and the device."""
 _USABLE = 0.9  # of a device's memory
 _COPIES = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0, "rowwise_adagrad": 0}
+_SPARE = 16  # columns of a spectral start besides those of the table
 _NUMBERS = {"adam": 1, "adagrad": 0, "sgd": 0, "rowwise_adagrad": 1}  # a row, besides the copies
 
 
@@ -54,7 +63,7 @@ class Sizes:
     ``degrees`` are counted ones: pairs (degree, nodes) of users and of items; without them all
     users are taken to have the mean degree, and all items. ``got`` is X where the graph is cut
     already, ``parted`` whether it is cut on disk. With ``host`` the table lies in the host's
-    memory.
+    memory, with ``spectral`` it begins with singular vectors.
     """
 
     users: int
@@ -75,6 +84,7 @@ class Sizes:
     degrees: Sequence[tuple[int, int]] | None = None
     got: int | None = None
     host: bool = False
+    spectral: bool = False
 
     @property
     def nodes(self) -> int:
@@ -89,6 +99,21 @@ class Sizes:
     def row_bytes(self) -> int:
         """W, of an optimizer that updates rows."""
         return 4 * self.dim * (1 + _COPIES[self.optimizer]) + 4 * _NUMBERS[self.optimizer]
+
+    def evaluation_bytes(self) -> float:
+        """What an evaluation holds besides the state and the data."""
+        rows = float(self.rows * 4 * self.dim)
+        ranked = rows
+        if self.data * self.table > 1:
+            ranked = self.items / self.table * 4 * self.dim + 4 * self.users
+        made = rows * (self.sparse and self.optimizer == "adam")
+        if self.layers > 0:
+            made += (2 * self.rows + self.got_rows()) * self.dim * self.layer_bytes
+        return rows + max(ranked, made)
+
+    def start_bytes(self) -> float:
+        """What the first table takes while it is made, where that is more than itself twice."""
+        return self.nodes * 4 * (5 * self.dim + 3 * _SPARE) if self.spectral else 0.0
 
     def got_rows(self) -> float:
         """X, of the cheaper exchange."""
@@ -177,8 +202,11 @@ def plan(s: Sizes) -> Plan:
         "places": 4 * s.nodes,
         "batch": 6 * in_part * row,
     }
+    state, step_bytes = device["table and optimizer"], work + device["batch"]
+    beyond = max(s.evaluation_bytes(), s.start_bytes() - state) - step_bytes
+    device["evaluation, beyond a step"] = max(beyond, 0)
     pairs = device["graph"] + device["pairs"] if s.parted else 72 * s.edges
-    host = {"pairs": pairs, "table": s.nodes * row}
+    host = {"pairs": pairs, "table": s.nodes * row, "copy for a checkpoint": s.nodes * row * copies}
     ring = 2 * others / s.table
     drawn = 4 * s.batch * (2 + s.negatives)
     step = {
@@ -191,6 +219,7 @@ def plan(s: Sizes) -> Plan:
     if s.host:
         whole = s.nodes * s.row_bytes
         device |= {"table and optimizer": 0, "gradient and layers": 0, "graph": 8 * rows}
+        device["evaluation, beyond a step"] = 0  # by blocks of rows
         device["rows of batches"] = (2 * AHEAD + 2) * in_part * s.row_bytes
         host = {"pairs": 72 * s.edges, "table and optimizer": whole}
         host["copies of them"] = whole + 2 * s.nodes * row

@@ -1,4 +1,4 @@
-"""How many bytes of arrays lie on one device, at every line of ours and within what saves them."""
+"""How many bytes of arrays lie on one device: at every line of what handles whole states."""
 
 import sys
 from collections import defaultdict
@@ -9,8 +9,11 @@ from typing import Any
 
 import jax
 
-_OURS = str(Path(__file__).parents[1] / "jaxrec")
-_SAVES = "orbax/checkpoint/"
+_OURS = Path(__file__).parents[1] / "jaxrec"
+_TRAIN = ("checkpoint", "examine", "host_problem", "loop", "mesh_problem", "place", "problem")
+_LINES = {str(_OURS / "train" / f"{name}.py") for name in (*_TRAIN, "results", "run", "tables")}
+_LINES |= {str(_OURS / "graph" / "spectral.py"), str(_OURS / "evaluate" / "scorers.py")}
+_RETURNS = "orbax/checkpoint/_src/serialization/"
 
 
 def live(device: Any = None) -> int:
@@ -18,10 +21,16 @@ def live(device: Any = None) -> int:
     device = device or jax.local_devices()[0]
     found = {}
     for array in jax.live_arrays():
-        with suppress(RuntimeError):  # another thread has let go of it meanwhile
-            for shard in array.addressable_shards:
-                if shard.device == device:
-                    found[shard.data.unsafe_buffer_pointer()] = shard.data.nbytes
+        with suppress(RuntimeError):  # it was freed meanwhile
+            if array.sharding.num_devices == 1:
+                if device in array.devices():
+                    found[array.unsafe_buffer_pointer()] = array.nbytes
+            elif device in array.sharding.addressable_devices:
+                shape = array.sharding.shard_shape(array.shape)
+                size = array.dtype.itemsize
+                for side in shape:
+                    size *= side
+                found[id(array)] = size
     return sum(found.values())
 
 
@@ -34,20 +43,20 @@ class Meter:
         """The most while a function of ours ran, by its name; what it calls counts."""
 
     def look(self, frame: Any) -> None:
-        bytes_now = live()
-        if bytes_now > self.most:
-            self.most = bytes_now
+        n_bytes = live()
+        if n_bytes > self.most:
+            self.most = n_bytes
             self.where = f"{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
         while frame is not None:
-            if frame.f_code.co_filename.startswith(_OURS):
+            if frame.f_code.co_filename in _LINES:
                 name = frame.f_code.co_name
-                self.by[name] = max(self.by[name], bytes_now)
+                self.by[name] = max(self.by[name], n_bytes)
             frame = frame.f_back
 
 
 @contextmanager
 def metered() -> Iterator[Meter]:
-    """Measure at every line of this package in this thread, and whenever a function of Orbax returns."""
+    """Measure at every line of these files in this thread, and where Orbax's functions return."""
     meter = Meter()
 
     def lines(frame: Any, event: str, _: Any) -> Any:
@@ -62,9 +71,9 @@ def metered() -> Iterator[Meter]:
 
     def calls(frame: Any, event: str, _: Any) -> Any:
         file = frame.f_code.co_filename
-        if file.startswith(_OURS):
+        if file in _LINES:
             return lines
-        if _SAVES in file:
+        if _RETURNS in file:
             frame.f_trace_lines = False
             return returns
         return None

@@ -136,9 +136,10 @@ class Checkpoints:
         self.best = best
         path = self.folder / str(step)
         try:
-            # Orbax copies all of it to the host's memory before it returns, and nothing on the
-            # device. On a CPU it reads the arrays themselves, which XLA then does not donate.
-            self._orbax.save(path, args=ocp.args.PyTreeSave(_flatten(state)), force=True)
+            # Orbax copies all of it to the host's memory before it returns, so that the next
+            # dispatch may donate the state; nothing is copied on the device.
+            on_host = {name: _as_host(leaf) for name, leaf in _flatten(state).items()}
+            self._orbax.save(path, args=ocp.args.PyTreeSave(on_host), force=True)
         except (OSError, ValueError) as e:
             self._fail(path, e)
         self._sealing = self._thread.submit(self._seal, path, meta)
@@ -271,6 +272,15 @@ def release(state: Any, but: Any = None) -> None:
     for leaf in jax.tree.leaves(state):
         if isinstance(leaf, jax.Array) and id(leaf) not in kept and not leaf.is_deleted():
             leaf.delete()
+
+
+def _as_host(leaf: Any) -> Any:
+    """The leaf; where a CPU has it, a view in NumPy, which Orbax copies: of an array it would keep
+    a view of its own, and XLA does not donate what is viewed."""
+    if not isinstance(leaf, jax.Array) or leaf.sharding.num_devices > 1:
+        return leaf
+    (device,) = leaf.devices()
+    return np.from_dlpack(jax.block_until_ready(leaf)) if device.platform == "cpu" else leaf
 
 
 def _restore_args(leaf: Any) -> ocp.RestoreArgs:

@@ -153,15 +153,17 @@ class Loop:
 
     def _begun(self, last: Sealed | None) -> tuple[TrainState, int]:
         """The state that training goes on from, and its step."""
+        step = 0 if last is None else last.step - self.phase.origin
+        # At step 0 the doctor sees the first state by itself; of a refit that step has its line.
+        late = last is not None or self.phase.origin > 0
+        if self.config.log.doctor and late and step < self.cadence.total:
+            with self.watch.may_leave(self.checkpoints.wait):
+                self.problem.look_back()  # at the first state, gone before another is there
         if last is None:
             state = self._initial_state()
             self._save(state, 0)
             return state, 0
-        step = self._saved = last.step - self.phase.origin
-        if self.config.log.doctor and step < self.cadence.total:
-            # Of the state before the first step, which is gone before another is there.
-            with self.watch.may_leave(self.checkpoints.wait):
-                self.problem.look_back()
+        self._saved = step
         return self.problem.restore(self.checkpoints, last.step), step
 
     def _initial_state(self) -> TrainState:

@@ -35,6 +35,7 @@ def sizes_of(
         for degree, nodes in zip(*np.unique(side, return_counts=True), strict=True)
     ]
     found: dict[str, Any] = {"buckets": resolve(config.model.kernel) == "buckets"}
+    found["spectral"] = config.model.init == "spectral" and config.warm_start is None
     found |= {"layer_bytes": np.dtype(config.model.dtype).itemsize, "degrees": degrees}
     return plans.Sizes(
         train.n_users,

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import gc
 import itertools
 import time
 from collections.abc import Iterator
@@ -315,7 +316,8 @@ class _Session:
             refit = self.config.train.refit
             problem, outcome = self._phase(Phase("search", 0), None, last, chooses=not refit)
             if refit:
-                del problem  # its arrays go before those of the next
+                del problem
+                gc.collect()  # its arrays go before those of the next
                 phase = Phase("refit", outcome.end)
                 self.reporter.say(f"refit: {outcome.step} steps on train and validation")
                 problem, outcome = self._phase(phase, outcome.step, None)
