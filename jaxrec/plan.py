@@ -113,7 +113,7 @@ class Sizes:
 
     def start_bytes(self) -> float:
         """What the first table takes while it is made, where that is more than itself twice."""
-        return self.nodes * 4 * (5 * self.dim + 3 * _SPARE) if self.spectral else 0.0
+        return self.nodes * 4.0 * (5 * self.dim + 3 * _SPARE) if self.spectral else 0.0
 
     def got_rows(self) -> float:
         """X, of the cheaper exchange."""

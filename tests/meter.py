@@ -25,12 +25,10 @@ def live(device: Any = None) -> int:
             if array.sharding.num_devices == 1:
                 if device in array.devices():
                     found[array.unsafe_buffer_pointer()] = array.nbytes
-            elif device in array.sharding.addressable_devices:
-                shape = array.sharding.shard_shape(array.shape)
-                size = array.dtype.itemsize
-                for side in shape:
-                    size *= side
-                found[id(array)] = size
+                continue
+            for shard in array.addressable_shards:
+                if shard.device == device:
+                    found[shard.data.unsafe_buffer_pointer()] = shard.data.nbytes
     return sum(found.values())
 
 
