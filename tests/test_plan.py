@@ -144,7 +144,7 @@ def test_what_cannot_fit_is_refused_with_the_smallest_mesh_that_would():
 
 def test_where_a_device_lacks_room_the_host_is_named_too():
     sizes = plans.Sizes(10**8, 10**7, 10**9, layers=0, sparse=True)
-    with pytest.raises(InputError, match=r"table 4, or one device with --mesh\.memory host"):
+    with pytest.raises(InputError, match=r"table 8, or one device with --mesh\.memory host"):
         plans.check(plans.plan(sizes), 40 * 10**9)
     on_host = plans.plan(dataclasses.replace(sizes, host=True))
     plans.check(on_host, 40 * 10**9, 340 * 10**9)
