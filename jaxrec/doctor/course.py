@@ -77,7 +77,7 @@ class Course:
         """The steps' loss without L2: the newest mean of some steps, the one before it, ..."""
         found, weight, total = [], 0, 0.0
         ends = [r["step"] for r in self.trained]
-        starts = [min((r["step"] for r in self.measured), default=0), *ends]
+        starts = [min((r.get("step", 0) for r in self.measured), default=0), *ends]
         for record, start in zip(
             reversed(self.trained), reversed(starts[: len(ends)]), strict=True
         ):
