@@ -200,6 +200,7 @@ def data(name: str) -> Any:
 def train(name: str, folder: Path) -> tuple[Any, list[str]]:
     """The run of this name, in a folder below the one given, and what the doctor said meanwhile."""
     warm: list[str] = []
+    run: Any = None
     with _heard() as said:
         for number, options in enumerate(RUNS[name]):
             preset, where, *rest = options.split()

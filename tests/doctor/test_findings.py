@@ -208,10 +208,10 @@ def test_a_run_that_has_hardly_begun_is_not_judged(name):
     planted = dict(PLANTED[name])
     config = planted.pop("config", CONFIG)
     run = made_run.trained_on_ratings() if config.loss.rates else made_run.trained()
-    parts = [planted.pop(n, {}) for n in ("start", "trained")]
+    start, trained = (planted.pop(n, {}) for n in ("start", "trained"))
     planted.pop("judged", ())
     records = read_metrics(run / "metrics.jsonl")
-    lines = planted_in(records, config.metric, *parts, (), planted)
+    lines = planted_in(records, config.metric, start, trained, (), planted)
     # The first measures, the last steps and what was measured after them, as if it were step 20.
     steps = [r for r in lines if r["split"] == "train"][-4:]
     measured = [r for r in lines if r["split"] == "doctor"]
