@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import struct
 import tokenize
@@ -15,6 +16,33 @@ from typing import Any
 
 from jaxrec.errors import InputError
 
+_LONGEST_NAME = 255  # bytes, on every file system of Linux and macOS
+_LONGEST_PATH = 4096  # bytes, on Linux
+
+
+def check_path(path: str | Path, where: str | None = None) -> None:
+    """Check that a file could have such a name, before the system stumbles over it.
+
+    Args:
+      where: what messages call it; the path itself where None.
+
+    Raises:
+      InputError: it is empty, holds what is no character, or is too long.
+    """
+    text = str(path)
+    said = "" if where is None else f"{where}: "
+    shown = repr(text if len(text) <= 80 else f"{text[:60]}...")
+    if not text:
+        raise InputError(f"{where or 'a path'} must not be empty")
+    try:
+        name = os.fsencode(text)
+    except UnicodeEncodeError:
+        name = b"\0"
+    if b"\0" in name:
+        raise InputError(f"{said}{shown} holds what is no character")
+    if len(name) > _LONGEST_PATH or max(map(len, name.split(b"/"))) > _LONGEST_NAME:
+        raise InputError(f"{said}{shown} is too long for the name of a file")
+
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
@@ -22,26 +50,71 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     It takes the place of ``path`` when the block ends well and is removed when it does not,
     so that a reader finds the old content, the new content, or nothing. Missing parent
-    folders are made.
+    folders are made. What a killed process left of the same ``path`` is removed first.
 
     Raises:
       InputError: the place cannot be written (no permission, a full disk, a folder that is
         not empty where the result would go).
     """
     path = Path(path)
+    check_path(path)
+    if not path.name:
+        raise InputError(f"{path}: is a folder; name a file or a folder in it")
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_partial(path.parent, path.name)
         yield partial
         os.replace(partial, path)
     except OSError as e:
         raise InputError(f"{path}: cannot be written ({e.strerror or e})") from e
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                partial.unlink()
+        remove(partial)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it; what cannot be removed stays."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+_PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.partial", re.DOTALL)
+"""The name of what :func:`replacing` writes at before it takes its place."""
+
+
+def is_partial(path: Path) -> bool:
+    """Whether the name is one that :func:`replacing` gives to what is not yet whole."""
+    return _PARTIAL.fullmatch(path.name) is not None
+
+
+def remove_partial(folder: Path, name: str | None = None) -> None:
+    """Remove the partial files and folders that processes left in ``folder`` when they were killed.
+
+    Args:
+      name: only those of this file; of any where None.
+    """
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
+        found = _PARTIAL.fullmatch(path.name)
+        if found is None or name not in (None, found["name"]):
+            continue
+        if not _runs(int(found["process"])):
+            remove(path)
+
+
+def _runs(process: int) -> bool:
+    """Whether another process of this number runs on this machine."""
+    if process == os.getpid():  # an earlier one had our number, as in containers
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # it is another user's
+        return True
+    return process > 0
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -3,6 +3,8 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxrec.config import OptimConfig
@@ -18,18 +20,35 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
     """
     rest = max(1, steps - config.warmup_steps)
     peak = config.learning_rate
-    ends = [rest * i // config.cycles for i in range(1, config.cycles + 1)]
-    falls = [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
-    falling = [optax.cosine_decay_schedule(peak, max(1, fall)) for fall in falls]
     after = {
         "constant": optax.constant_schedule(peak),
-        "cosine": optax.join_schedules(falling, ends[:-1]),
+        "cosine": _cosine(peak, rest, config.cycles),
         "linear": optax.linear_schedule(peak, 0.0, rest),
     }[config.schedule]
     if config.warmup_steps == 0:
         return after
     warmup = optax.linear_schedule(0.0, peak, config.warmup_steps)
     return optax.join_schedules([warmup, after], [config.warmup_steps])
+
+
+def _cosine(peak: float, steps: int, cycles: int) -> optax.Schedule:
+    """From the peak to 0 so many times, each over an equal part of the steps.
+
+    The program is as long for many cycles as for one.
+    """
+    if cycles == 1:
+        return optax.cosine_decay_schedule(peak, steps)
+    end_C = steps * np.arange(1, cycles + 1) // cycles
+    begin_C = np.append(0, end_C[:-1])
+    fall_C = np.maximum(end_C - begin_C, 1)
+
+    def rate(step: jax.typing.ArrayLike) -> jax.Array:
+        cycle = jnp.searchsorted(jnp.asarray(end_C[:-1], jnp.int32), step, side="right")
+        begin, fall = (jnp.asarray(x, jnp.int32)[cycle] for x in (begin_C, fall_C))
+        part = jnp.minimum(step - begin, fall).astype(jnp.float32) / fall.astype(jnp.float32)
+        return peak * 0.5 * (1 + jnp.cos(jnp.pi * part))
+
+    return rate
 
 
 def _rest_scaled(by: float) -> optax.GradientTransformation:

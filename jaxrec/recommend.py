@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import numpy as np
 import polars as pl
@@ -18,6 +18,7 @@ from jaxtyping import Float32
 
 from jaxrec import config as configs
 from jaxrec import foldin, forks
+from jaxrec.config.checks import INT32, Range, conform
 from jaxrec.data import sound
 from jaxrec.data.dataset import Csr, Joined
 from jaxrec.errors import InputError, nearest
@@ -494,8 +495,7 @@ def _rank(
 ) -> tuple[np.ndarray, np.ndarray]:
     from jaxrec.evaluate.ranking import top_k
 
-    if k < 1:
-        raise InputError(f"k must be at least 1, not {k}")
+    k = conform(Annotated[int, Range(1, INT32)], k, "k")
     return top_k(scorer, rows, left_out, min(k, scorer.n_items), allowed=allowed)
 
 

@@ -152,7 +152,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: SplitConfig(test=1.0), "split.test"),
         (lambda: PairsConfig(test=1.0), "pairs.test is a share"),
         (lambda: PairsConfig(validation=-0.1), "pairs.validation is a share"),
-        (lambda: PairsConfig(also_bought=-1.0), "pairs.also_bought is a weight"),
+        (lambda: PairsConfig(also_bought=-1.0), "pairs.also_bought must not be negative, not -1"),
         (
             lambda: PairsConfig(bought_together=0.0, also_bought=0.0, also_viewed=0.0),
             "no kind of related item is left",
@@ -206,7 +206,10 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
             lambda: ModelConfig("pinsage", layers=2, fan_outs=(3,)),
             r"model.fan_outs needs a number a layer, 2 of them, not \(3\)",
         ),
-        (lambda: ModelConfig("pinsage", layers=1, fan_outs=(0,)), "model.fan_outs are numbers of"),
+        (
+            lambda: ModelConfig("pinsage", layers=1, fan_outs=(0,)),
+            "model.fan_outs must be at least 1, not 0",
+        ),
         (
             lambda: ModelConfig("pinsage", layers=1, fan_outs=(9,), walks=4, walk_length=2),
             "model.fan_outs asks for 9 neighbours, and 4 walks of 2 visit 8",
@@ -233,7 +236,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: ModelConfig("gcmc", neighbors="uniform"), "model.neighbors is for pinsage"),
         (lambda: ModelConfig(score="mlp", score_width=0), "model.score_width"),
         (lambda: ModelConfig("two-tower"), "model.layers must be 0 for two-tower"),
-        (lambda: TOWERS(tower_dims=(3, 0)), r"model.tower_dims are widths .* not \(3 0\)"),
+        (lambda: TOWERS(tower_dims=(3, 0)), r"model.tower_dims must be at least 1, not 0"),
         (lambda: TOWERS(id_dim=0), "model.id_dim must be"),
         (lambda: TOWERS(ids=False, id_dropout=0.1), "id_dropout need model.ids"),
         (lambda: TOWERS(init="spectral"), "spectral is for models"),
@@ -342,7 +345,7 @@ def test_values_that_cannot_be_are_refused(make, word):
         ({"model": {"layers": 2}}, "model.layers must be 0 for skipgram"),
         ({"optim": {"name": "adamw"}}, "skipgram updates the rows of a batch"),
         ({"optim": {"cycles": 2}}, "optim.cycles needs optim.schedule cosine"),
-        ({"walks": {"p": 0.0}}, "walks.p is a number in"),
+        ({"walks": {"p": 0.0}}, "walks.p must be at least 0.01, not 0.0"),
         ({"walks": {"length": 1}}, "walks.length"),
         ({"walks": {"subsample": 1.0}}, "walks.subsample"),
         ({"model": {"name": "mf"}, "loss": {"name": "bpr"}}, "is for models of items"),

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / "jaxrec"
 FILES = sorted(ROOT.rglob("*.py"))
 
 # What each room may import of ours; the rooms that everyone may use come first.
-EVERYONE = {"errors", "config", "files", "forks", "_packages"}
+EVERYONE = {"errors", "config", "files", "forks", "machine", "_packages"}
 MAY = {
     "errors": set(),
     "config": set(),
@@ -20,6 +20,7 @@ MAY = {
     "hosts": set(),
     "files": set(),
     "forks": set(),
+    "machine": set(),
     "_packages": set(),
     "presets": set(),
     "data": set(),

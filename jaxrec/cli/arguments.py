@@ -9,6 +9,7 @@ from typing import Any
 
 import tyro
 
+from jaxrec.config.checks import check_options
 from jaxrec.errors import InputError, nearest
 
 
@@ -18,7 +19,8 @@ def parse(kind: Any, args: Sequence[str], prog: str, default: Any = None) -> Any
     tyro does the parsing; its boxes become one plain line.
 
     Raises:
-      InputError: an unknown option (the nearest one is named) or an unusable value.
+      InputError: an unknown option (the nearest one is named), an unusable value, or a number out
+        of the range that stands beside the option.
     """
     options = {} if default is None else {"default": default}
     heard = io.StringIO()
@@ -37,6 +39,7 @@ def parse(kind: Any, args: Sequence[str], prog: str, default: Any = None) -> Any
         what = f"unknown option {name}" if name.startswith("-") else f"unexpected {name!r}"
         hint = nearest(name.replace("_", "-"), known)
         raise InputError(f"{what}{hint}; `{prog} --help` lists the options")
+    check_options(made)
     return made
 
 

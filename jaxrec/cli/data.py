@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from jaxrec.cli.arguments import CUT_TIMES, parse, with_moments
 from jaxrec.config import PairsConfig, SplitConfig, WalksConfig
+from jaxrec.config.checks import INT32, Number, Range, Seed
 from jaxrec.errors import InputError, nearest
 
 _Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
@@ -54,17 +55,17 @@ class Synth:
 
     Interactions by --users, --items and --edges; an item graph by --items and --pairs."""
 
-    items: int
+    items: Number
     out: str
     """Prepared folder to write; new or empty."""
-    users: int | None = None
-    edges: int | None = None
+    users: Annotated[int | None, Range(1, INT32)] = None
+    edges: Annotated[int | None, Range(1, INT32)] = None
     """Pairs of user and item, all different."""
-    pairs: int | None = None
+    pairs: Annotated[int | None, Range(1, INT32)] = None
     """Pairs of items, all different."""
-    missing: float | None = None
+    missing: Annotated[float | None, Range(0, 1, below=True)] = None
     """Item graphs: give the items features, this share of them missing."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 def _weights(texts: tuple[str, ...]) -> dict[str, float]:
@@ -73,6 +74,7 @@ def _weights(texts: tuple[str, ...]) -> dict[str, float]:
         name, equals, value = text.rpartition("=")
         try:
             weights[name] = float(value)
+            Range(0, 1e9).check(weights[name], f"--event-weights {name}")
         except ValueError:
             equals = ""
         if not equals or not name:
@@ -179,19 +181,19 @@ def _partition(args: list[str]) -> str:
         """A Parquet file, or a folder of them, also of folders in it."""
         out: str
         """Folder to write; new or empty."""
-        parts: int
+        parts: Annotated[int, Range(2, 2**16)]
         """What --mesh.table will be."""
         split: SplitConfig = field(default_factory=SplitConfig)
         """auto is the split that names of files or folders give (train, validation, test), else
         hashed; random and cold-items are not there."""
-        seed: int = 0
+        seed: Seed = 0
         """Of the split."""
         exchange: Literal["auto", "all_gather", "all_to_all", "ring"] = "auto"
         """How a layer of propagation gets the rows of other devices, as mesh.exchange says."""
         columns: Columns = field(default_factory=Columns)
         event_weights: tuple[str, ...] = ()
         """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
-        rows: int = 1 << 22
+        rows: Number = 1 << 22
         """Rows of a file, and pairs, that are in memory at once (about 200 bytes each)."""
 
     made = parse(Partition, with_moments(args, CUT_TIMES), "jaxrec data partition")
@@ -276,17 +278,17 @@ def _walks(args: list[str]) -> str:
         """Anything that --data of a model of items takes."""
         out: str
         """Folder to write; new or empty."""
-        count: int = 10
+        count: Annotated[int, Range(1, 10_000)] = 10
         """Walks from each item."""
-        length: int = 10
+        length: Annotated[int, Range(2, 10_000)] = 10
         """Items a walk."""
-        p: float = 1.0
+        p: Annotated[float, Range(0.01, 100)] = 1.0
         """node2vec: above 1 a walk seldom turns back."""
-        q: float = 1.0
+        q: Annotated[float, Range(0.01, 100)] = 1.0
         """node2vec: below 1 a walk leaves the neighbourhood that it comes from."""
         weighted: bool = True
         """Steps by the weights of the pairs, or to all neighbours alike."""
-        seed: int = 0
+        seed: Seed = 0
 
     made = parse(Walks, args, "jaxrec data walks")
     from jaxrec.train.items.corpus import write_walks

@@ -2,14 +2,17 @@
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 from jaxrec import plan as plans
 from jaxrec.cli.arguments import parse
+from jaxrec.config.checks import Range
 from jaxrec.errors import InputError, nearest
 
 GIGABYTES = {"A100": 80, "H100": 80, "H200": 141, "B200": 180, "L4": 24, "V5E": 16, "V5P": 95}
 """Memory of a device by name, in GB."""
+_MOST = 10**12
+"""Users, items, pairs and gigabytes that are planned for."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 
 
@@ -17,8 +20,8 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 class Mesh:
     """Parts of the batch and of the table, and whose memory has them."""
 
-    data: int = 1
-    table: int | None = None
+    data: Annotated[int, Range(1, 2**20)] = 1
+    table: Annotated[int | None, Range(1, 2**20)] = None
     """All devices that `data` leaves, where not given."""
     memory: Literal["device", "host"] = "device"
     """Where the table lies: on the devices, or in the memory of the host of one."""
@@ -35,11 +38,11 @@ class Arguments:
     """Pairs of a user and an item."""
     devices: str
     """COUNTxNAME, such as 64xH200, or COUNTxMEMORY, such as 8x80GB."""
-    dim: int = 64
-    layers: int = 3
+    dim: Annotated[int, Range(1, 2**16)] = 64
+    layers: Annotated[int, Range(0, 64)] = 3
     """0 is matrix factorisation."""
-    batch_size: int = 2048
-    negatives: int = 1
+    batch_size: Annotated[int, Range(1, 2**26)] = 2048
+    negatives: Annotated[int, Range(0, 2**24)] = 1
     """Negatives a pair."""
     optimizer: Literal["adam", "adamw", "adagrad", "rowwise_adagrad", "sgd"] = "adam"
     mesh: Mesh = Mesh()
@@ -51,15 +54,18 @@ class Arguments:
 
 def _count(text: str, name: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB]?)", text.upper())
-    if found is None or float(found[1]) == 0:
-        raise InputError(f"--{name} {text}: a number above 0 is needed, such as 100M")
-    return round(float(found[1]) * _UNITS[found[2]])
+    count = 0.0 if found is None else float(found[1]) * _UNITS[found[2]]
+    if not 1 <= count <= _MOST:
+        raise InputError(f"--{name} {text}: a number of 1 to {_MOST:,} is needed, such as 100M")
+    return round(count)
 
 
 def _memory(text: str, name: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)GB", text.upper())
     if found is not None:
-        return round(float(found[1]) * 1e9)
+        if not 0 < float(found[1]) <= _MOST:
+            raise InputError(f"--{name} {text}: a memory above 0 is needed, such as 80GB")
+        return max(round(float(found[1]) * 1e9), 1)
     if text.upper() not in GIGABYTES:
         hint = nearest(text.upper(), GIGABYTES)
         raise InputError(f"--{name}: no memory is known of {text!r}{hint}; give it, such as 80GB")
@@ -82,20 +88,15 @@ def plan(args: list[str]) -> None:
     """Say what a run on many devices would need, before there are any."""
     made = parse(Arguments, args, "jaxrec plan")
     count, _, kind = made.devices.partition("x")
-    if not count.isdigit() or int(count) < 1 or not kind:
+    if not re.fullmatch(r"[1-9]\d{0,6}", count) or not kind:
         raise InputError(f"--devices {made.devices}: COUNTxNAME is needed, such as 64xH200")
     memory, devices, data = _memory(kind, "devices"), int(count), made.mesh.data
     by_host = made.mesh.memory == "host"
     if by_host:
         _check_host(made, devices)
     table = made.mesh.table or max(devices // max(data, 1), 1)
-    if data < 1 or data * table > devices:
+    if data * table > devices:
         raise InputError(f"--mesh.data {data} x --mesh.table {table} is not within {devices}")
-    for name in ("dim", "batch_size"):
-        if getattr(made, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} must be at least 1")
-    if made.layers < 0 or made.negatives < 0:
-        raise InputError("--layers and --negatives must not be negative")
     sizes = plans.Sizes(
         *(_count(getattr(made, name), name) for name in ("users", "items", "edges")),
         dim=made.dim,

@@ -1,13 +1,82 @@
 """What every section of a configuration is checked with."""
 
+import dataclasses
+import math
+import numbers
+import operator
+import types
+import typing
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal
 
-from jaxrec.errors import InputError
+from jaxrec.errors import InputError, nearest
+from jaxrec.files import check_path
 
 RATING_METRICS = ("rmse", "mae")
 """Metrics of predicted ratings; the others are of rankings."""
 PAIR_METRICS = ("auc", "auc_seen", "average_precision", "average_precision_seen")
 """Metrics of labelled pairs of items."""
+
+INT32 = 2**31 - 1
+"""The largest number that devices count with."""
+LONGEST = 4096
+"""Entries of a list."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a field takes, each of them where the field is a tuple.
+
+    It stands beside the field, as ``Annotated[int, Range(1, 100)]``, and is checked by
+    :func:`check_fields`. NaN and infinities are in no range.
+
+    Attributes:
+      below: whether ``most`` itself is left out.
+    """
+
+    least: int | float
+    most: int | float
+    below: bool = False
+
+    def check(self, value: int | float, where: str) -> None:
+        """Raise InputError where the value lies outside, and say what would do."""
+        if isinstance(value, int) and value.bit_length() > 200:  # too long to be printed
+            raise InputError(f"{where} must not be a number of {value.bit_length():,} bits")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{where} must be a finite number, not {value}")
+        low = value < self.least
+        if not low and not (value >= self.most if self.below else value > self.most):
+            return
+        if (self.least, self.most, self.below) == (0, 1, True):
+            raise InputError(f"{where} is a share in [0, 1), not {value}")
+        if value <= 0 < self.least < 0.01:
+            raise InputError(f"{where} must be positive, not {value}")
+        if low and self.least == 0:
+            raise InputError(f"{where} must not be negative, not {value}")
+        if low:
+            raise InputError(f"{where} must be at least {_figure(self.least)}, not {value}")
+        most = f"below {_figure(self.most)}" if self.below else f"at most {_figure(self.most)}"
+        raise InputError(f"{where} must be {most}, not {value}")
+
+
+def _figure(value: int | float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+Share = Annotated[float, Range(0, 1, below=True)]
+"""A part of something, which is never all of it."""
+Count = Annotated[int, Range(0, INT32)]
+"""How many there are."""
+Number = Annotated[int, Range(1, INT32)]
+"""How many there are, one at least."""
+Seed = Annotated[int, Range(0, 2**32 - 1)]
+"""Of all that is drawn."""
+FINITE = Range(-1e300, 1e300)
+"""Any number that is one: moments and ratings."""
+POSITIVE = Range(1e-30, 1e30)
+"""A factor: float32 holds it, and its square or its inverse times a common number as well."""
 
 
 def lower_is_better(metric: str) -> bool:
@@ -21,14 +90,125 @@ def check(ok: bool, message: str) -> None:
         raise InputError(message)
 
 
-def check_cutoffs(ks: Sequence[int]) -> None:
-    """Raise InputError unless ``ks`` are one or more different cut-offs of at least 1."""
+def check_options(made: Any, prefix: str = "--") -> None:
+    """Check the numbers of a command's options by the ranges beside them, nested ones too.
+
+    Texts are checked as the paths that most of them are.
+
+    Raises:
+      InputError: names the option.
+    """
+    for field, kind in _kinds(type(made)).items():
+        value, option = getattr(made, field), prefix + field.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            check_options(value, f"{option}.")
+        elif prefix == "--" and isinstance(value, str):
+            check_path(value, option)
+        elif any(isinstance(of, Range) for of in getattr(kind, "__metadata__", ())):
+            conform(kind, value, option)
+
+
+def check_fields(section: Any, name: str = "") -> None:
+    """Check each field of a dataclass by its type and by the range that stands beside it.
+
+    Lists become tuples and NumPy's numbers Python's own, so that they can be compared and written.
+
+    Args:
+      name: what messages call the dataclass, such as "model"; the fields alone where empty.
+
+    Raises:
+      InputError: names the first field that is out of range, of another type, or a text that
+        could not name a file.
+    """
+    for field, kind in _kinds(type(section)).items():
+        if dataclasses.is_dataclass(kind):
+            continue
+        value = getattr(section, field)
+        found = conform(kind, value, f"{name}.{field}" if name else field)
+        if found is not value:
+            object.__setattr__(section, field, found)
+
+
+@cache
+def _kinds(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+def conform(kind: Any, value: Any, where: str) -> Any:
+    """``value`` as ``kind``, an annotation of a field.
+
+    Raises:
+      InputError: it is of another type, out of range, none of the options, or a text that could
+        not name a file.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Annotated:
+        value = conform(args[0], value, where)
+        for of in (r for r in args[1:] if isinstance(r, Range)):
+            for each in value if isinstance(value, tuple) else (value,):
+                if each is not None:
+                    of.check(each, where)
+        return value
+    if origin is Literal:
+        if value not in args or isinstance(value, bool):
+            hint = nearest(str(value), [str(o) for o in args])
+            listed = ", ".join(map(str, args))
+            raise InputError(f"{where}: {value!r} is none of {listed}{hint}")
+        return value
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        (inner,) = [a for a in args if a is not type(None)]
+        return conform(inner, value, where)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{where}: a list is needed, not {value!r}")
+        if args[-1] is not Ellipsis and len(value) != len(args):
+            raise InputError(f"{where}: a list of {len(args)} is needed, not {value!r}")
+        if len(value) > LONGEST:
+            raise InputError(f"{where}: a list of at most {LONGEST:,}, not of {len(value):,}")
+        made = tuple(conform(args[0], v, where) for v in value)
+        same = isinstance(value, tuple) and all(map(operator.is_, made, value))
+        return value if same else made
+    return _plain(kind, value, where)
+
+
+def _plain(kind: Any, value: Any, where: str) -> Any:
+    """``value`` as a bool, int, float or str."""
+    if kind in (int, float) and type(value) is not kind and not isinstance(value, bool):
+        if isinstance(value, numbers.Integral):
+            value = int(value)
+        elif kind is float and isinstance(value, numbers.Real):
+            value = float(value)
+        if kind is float and isinstance(value, int):
+            check(
+                value.bit_length() < 1024,
+                f"{where} must not be a number of {value.bit_length():,} bits",
+            )
+            value = float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise InputError(f"{where}: a value of type {kind.__name__} is needed, not {value!r}")
+    if kind is str:
+        check_path(value, where)
+    return value
+
+
+def check_cutoffs(ks: Sequence[int], n_items: int | None = None, where: str = "eval.k") -> None:
+    """Raise InputError unless ``ks`` are one or more different cut-offs of at least 1.
+
+    Args:
+      n_items: of the catalogue, where given: cut-offs are at most so many, or 50, which is there
+        by default and so in small catalogues too.
+    """
     listed = " ".join(map(str, ks))
     check(
         len(ks) > 0 and all(k >= 1 for k in ks),
-        f"eval.k must be one or more cut-offs of at least 1, not ({listed})",
+        f"{where} must be one or more cut-offs of at least 1, not ({listed})",
     )
-    check(len(set(ks)) == len(ks), f"eval.k names a cut-off twice: {listed}")
+    check(len(set(ks)) == len(ks), f"{where} names a cut-off twice: {listed}")
+    most = INT32 if n_items is None else max(n_items, 50)
+    of = "" if n_items is None else f", and there are {n_items:,}"
+    check(max(ks) <= most, f"{where} {max(ks)}: lists hold at most {most:,} items{of}")
 
 
 def shown_cutoff(ks: Sequence[int]) -> int:

@@ -1,9 +1,9 @@
 """The section of a configuration that says how a run is laid out over devices."""
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
-from jaxrec.config.checks import check
+from jaxrec.config.checks import Range, check, check_fields
 
 MODELS = ("lightgcn", "mf")
 """Models that train on a mesh of devices."""
@@ -13,9 +13,9 @@ MODELS = ("lightgcn", "mf")
 class MeshConfig:
     """The layout over data x table devices."""
 
-    data: int = 1
+    data: Annotated[int, Range(1, 2**20)] = 1
     """Parts that a batch is split into."""
-    table: int = 1
+    table: Annotated[int, Range(1, 2**20)] = 1
     """Parts that the embedding table, its optimizer state and the graph's rows are split into."""
     order: Literal["auto", "locality", "data"] = "auto"
     """The order of nodes that is cut into the parts of a table: one that brings neighbours near
@@ -28,11 +28,11 @@ class MeshConfig:
     coordinator: str | None = None
     """Of several processes: HOST:PORT of the first, or `auto` where JAX finds them by itself
     (SLURM, Open MPI, Kubernetes, TPU). Not given: one process."""
-    processes: int | None = None
+    processes: Annotated[int | None, Range(1, 2**20)] = None
     """How many there are (not with auto)."""
-    process_id: int | None = None
+    process_id: Annotated[int | None, Range(0, 2**20)] = None
     """Which one this is, from 0 (not with auto)."""
-    silent_seconds: int = 60
+    silent_seconds: Annotated[int, Range(1, 2**20)] = 60
     """A process without a sign of life for so long counts as dead, and the others end."""
     memory: Literal["auto", "device", "host"] = "auto"
     """Where the embedding table lies, with what the optimizer keeps of its rows. host: in the
@@ -40,12 +40,7 @@ class MeshConfig:
     on the device, or on the host where the plan says that the device has no room for it."""
 
     def __post_init__(self) -> None:
-        check(self.data >= 1, f"mesh.data must be at least 1, not {self.data}")
-        check(self.table >= 1, f"mesh.table must be at least 1, not {self.table}")
-        check(
-            self.silent_seconds >= 1,
-            f"mesh.silent_seconds must be at least 1, not {self.silent_seconds}",
-        )
+        check_fields(self, "mesh")
         numbers = self.processes, self.process_id
         if self.coordinator in (None, "auto"):
             check(
@@ -55,14 +50,14 @@ class MeshConfig:
             return
         host, _, port = self.coordinator.rpartition(":")
         check(
-            bool(host) and port.isdigit(),
+            bool(host) and port in map(str, range(1, 2**16)),
             f"mesh.coordinator is HOST:PORT or auto, not {self.coordinator}",
         )
         if self.processes is None or self.process_id is None:
             check(False, "mesh.coordinator needs mesh.processes and mesh.process_id")
         else:
             check(
-                0 <= self.process_id < self.processes,
+                self.process_id < self.processes,
                 f"mesh.process_id {self.process_id} is not within mesh.processes {self.processes}",
             )
 

@@ -2,12 +2,14 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from jaxrec.config.checks import check
+from jaxrec.config.checks import POSITIVE, Range, Share, check, check_fields
 from jaxrec.config.items import OVER_ITEMS
 
 _FAN_OUTS = (10, 5)  # of the first hop from the batch, and of the others
+Width = Annotated[int, Range(1, 2**16)]
+"""Numbers in a vector."""
 
 
 ModelName = Literal["lightgcn", "mf", "ngcf", "gcmc", "pinsage", "two-tower", "skipgram", "item-mf"]
@@ -21,24 +23,24 @@ class ModelConfig:
     """lightgcn; mf: the same table without propagation; ngcf; gcmc; pinsage, on sampled blocks;
     two-tower: dense layers for users and for items, without a graph. Of items alone, from weighted
     pairs: skipgram, on random walks; item-mf, on pairs or on walks."""
-    dim: int = 64
+    dim: Width = 64
     """Width D of the embeddings."""
-    layers: int = 3
+    layers: Annotated[int, Range(0, 64)] = 3
     """Propagation layers L."""
     init: Literal["normal", "spectral"] = "normal"
     """normal, or spectral: leading singular vectors of the normalised interactions."""
-    init_std: float = 0.1
+    init_std: Annotated[float, POSITIVE] = 0.1
     """Standard deviation of the normal initialisation; root mean square of the spectral one."""
     matrices: Literal["random", "linear"] = "random"
     """ngcf, gcmc, pinsage: the layers' matrices begin at random, or so that the layers begin as
     averages of their input (sums, of ngcf's form paper), which keeps a spectral start whole."""
     score: Literal["dot", "cosine", "mlp"] = "dot"
     """Score of a user and an item, in training and in ranking; mlp is a learned function."""
-    score_width: int = 32
+    score_width: Width = 32
     """Hidden units of the score mlp."""
     biases: bool = False
     """A learned number for each user and each item is added to the score."""
-    bases: int = 2
+    bases: Annotated[int, Range(1, 2**10)] = 2
     """Matrices that the decoder of loss.name levels mixes, for all levels."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute type of propagation (gcmc, pinsage: float32) and scores; parameters and sums stay
@@ -50,13 +52,13 @@ class ModelConfig:
     form: Literal["paper", "lecture"] = "paper"
     """ngcf: interaction terms, layers concatenated; or the lecture's mean of neighbours and one
     linear map of node and neighbours, the last layer."""
-    edge_dropout: float = 0.0
+    edge_dropout: Share = 0.0
     """lightgcn: share of the pairs left out of the graph of a training step."""
-    node_dropout: float = 0.0
+    node_dropout: Share = 0.0
     """ngcf, gcmc: share of the nodes that send nothing in a layer of a training step."""
-    message_dropout: float = 0.0
+    message_dropout: Share = 0.0
     """ngcf: share of the entries of a layer's output set to 0 in a training step."""
-    hidden_dim: int | None = None
+    hidden_dim: Annotated[int | None, Range(1, 2**16)] = None
     """gcmc, pinsage: width of what is between input and embeddings; dim where not given."""
     ids: bool = True
     """gcmc, pinsage, two-tower: an embedding for each id is part of the input. Without, the model
@@ -76,19 +78,19 @@ class ModelConfig:
     neighbors: Literal["importance", "uniform"] = "importance"
     """pinsage: neighbours are the nodes that short random walks visit most, weighed by their
     visits; or drawn evenly from the nodes next to one. Neither looks at event weights."""
-    fan_outs: tuple[int, ...] = ()
+    fan_outs: Annotated[tuple[int, ...], Range(1, 2**16)] = ()
     """pinsage: neighbours a node, by hop from the batch; by default 10 and then 5."""
-    walks: int = 32
+    walks: Annotated[int, Range(1, 2**16)] = 32
     """pinsage: random walks from each node, where neighbours are those of importance."""
-    walk_length: int = 2
+    walk_length: Annotated[int, Range(1, 2**16)] = 2
     """pinsage: steps of such a walk; at an even number it is on the side where it began."""
     sampling: Literal["auto", "device", "host"] = "auto"
     """pinsage: where blocks are drawn; on the host where the graph does not fit the device."""
-    tower_dims: tuple[int, ...] = ()
+    tower_dims: Annotated[tuple[int, ...], Range(1, 2**16)] = ()
     """two-tower: widths of the layers between the input and the embeddings."""
-    id_dim: int | None = None
+    id_dim: Annotated[int | None, Range(1, 2**16)] = None
     """two-tower: width of the ids' embeddings; dim where not given."""
-    id_dropout: float = 0.0
+    id_dropout: Share = 0.0
     """two-tower: share of a training step's ids that are hidden, so that features alone learn to
     stand for what has not been seen."""
     activation: Literal["relu", "gelu", "tanh"] = "relu"
@@ -110,11 +112,7 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         name = self.name
-        check(self.dim >= 1, f"model.dim must be at least 1, not {self.dim}")
-        check(
-            self.hidden_dim is None or self.hidden_dim >= 1,
-            f"model.hidden_dim must be at least 1, not {self.hidden_dim}",
-        )
+        check_fields(self, "model")
         hidden = self.hidden_dim or self.dim
         check(
             self.matrices == "random" or hidden % 2 == 0 or name == "ngcf",
@@ -124,7 +122,6 @@ class ModelConfig:
             self.matrices == "random" or self.form == "paper",
             "model.matrices linear needs model.form paper; with lecture take model.matrices random",
         )
-        check(self.layers >= 0, f"model.layers must not be negative, not {self.layers}")
         check(
             name not in _FLAT or self.layers == 0,
             f"model.layers must be 0 for {name}, which does not propagate, not {self.layers}",
@@ -133,16 +130,10 @@ class ModelConfig:
             name in ("lightgcn", *_FLAT) or self.layers >= 1,
             f"model.layers must be at least 1 for {name}, not {self.layers}",
         )
-        check(self.score_width >= 1, f"model.score_width is at least 1, not {self.score_width}")
-        check(self.bases >= 1, f"model.bases must be at least 1, not {self.bases}")
-        check(self.init_std > 0, f"model.init_std must be positive, not {self.init_std}")
         check(
             self.layers >= 1 or (self.layer_weights == "mean" and self.edge_dropout == 0),
             "model.layer_weights learned and model.edge_dropout need model.layers of at least 1",
         )
-        for dropout in _DROPOUTS:
-            share = getattr(self, dropout)
-            check(0 <= share < 1, f"model.{dropout} is a share in [0, 1), not {share}")
         for field in dataclasses.fields(self):
             models = _MODELS_OF.get(field.name, (name,))
             check(
@@ -192,15 +183,6 @@ class ModelConfig:
         )
 
     def _check_towers(self) -> None:
-        listed = " ".join(map(str, self.tower_dims))
-        check(
-            all(width >= 1 for width in self.tower_dims),
-            f"model.tower_dims are widths of at least 1, not ({listed})",
-        )
-        check(
-            self.id_dim is None or self.id_dim >= 1,
-            f"model.id_dim must be at least 1, not {self.id_dim}",
-        )
         check(
             self.ids or (self.id_dim is None and self.id_dropout == 0),
             "model.id_dim and model.id_dropout need model.ids",
@@ -221,15 +203,12 @@ class ModelConfig:
             len(self.fan_outs) in (0, self.layers),
             f"model.fan_outs needs a number a layer, {self.layers} of them, not ({listed})",
         )
-        check(
-            all(n >= 1 for n in self.fan_outs),
-            f"model.fan_outs are numbers of at least 1, not ({listed})",
-        )
-        check(self.walks >= 1, f"model.walks must be at least 1, not {self.walks}")
-        check(
-            self.walk_length >= 1, f"model.walk_length must be at least 1, not {self.walk_length}"
-        )
         reached = self.walks * self.walk_length
+        check(
+            reached <= 2**16,
+            f"model.walks of model.walk_length are {reached:,} steps from a node, and at most "
+            f"{2**16:,} are counted",
+        )
         check(
             self.neighbors == "uniform" or max(self.hops) <= reached,
             f"model.fan_outs asks for {max(self.hops, default=0)} neighbours, and "

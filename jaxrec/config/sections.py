@@ -1,10 +1,22 @@
 """The sections of a configuration, each checked when it is made."""
 
-import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check, check_cutoffs
+from jaxrec.config.checks import (
+    FINITE,
+    INT32,
+    PAIR_METRICS,
+    POSITIVE,
+    RATING_METRICS,
+    Count,
+    Number,
+    Range,
+    Share,
+    check,
+    check_cutoffs,
+    check_fields,
+)
 from jaxrec.errors import nearest
 
 IN_MEMORY = "(a Dataset in memory)"
@@ -20,27 +32,23 @@ class SplitConfig:
     """auto takes the split that the data gives, and a random one where it gives none. hashed is
     random by a hash of each pair, as `jaxrec data partition` draws it. cold-items holds out whole
     items: training sees and draws none of them, and they are ranked among themselves."""
-    test: float = 0.2
+    test: Share = 0.2
     """Share of the pairs held out as test (by chance or time), or of the items (cold-items)."""
-    validation: float = 0.1
+    validation: Share = 0.1
     """Share of the remaining pairs, or items, held out as validation; 0 for none."""
     per_user: bool = True
     """By chance or time: hold out the share within each user, or over all pairs."""
-    test_time: float | None = None
+    test_time: Annotated[float | None, FINITE] = None
     """Temporal split: pairs at or after this time are test (then `test` is not used). A number like
     the data's times; the command line takes a date too (2014-04-15, in UTC)."""
-    validation_time: float | None = None
+    validation_time: Annotated[float | None, FINITE] = None
     """Temporal split: remaining pairs at or after this time are validation."""
     repeats: Literal["drop", "keep", "refuse"] = "drop"
     """Given splits: held-out pairs that an earlier part has too are left out and counted, kept (for
     eval.repeatable: else they are masked as known), or refused."""
 
     def __post_init__(self) -> None:
-        check(0 <= self.test < 1, f"split.test is a share in [0, 1), not {self.test}")
-        check(
-            0 <= self.validation < 1,
-            f"split.validation is a share in [0, 1), not {self.validation}",
-        )
+        check_fields(self, "split")
         check(
             self.name == "temporal" or self.test_time is self.validation_time is None,
             "split.test_time and split.validation_time need split.name temporal",
@@ -60,18 +68,17 @@ class SplitConfig:
 class FilterConfig:
     """Which interactions count, before the split."""
 
-    min_rating: float | None = None
+    min_rating: Annotated[float | None, FINITE] = None
     """Keep pairs rated at least this much (explicit ratings to implicit feedback)."""
-    min_user_count: int = 0
+    min_user_count: Count = 0
     """Drop users with fewer pairs."""
-    min_item_count: int = 0
+    min_item_count: Count = 0
     """Drop items with fewer pairs (counted before users are dropped)."""
-    k_core: int = 0
+    k_core: Count = 0
     """Drop users and items with fewer than k pairs until none is left."""
 
     def __post_init__(self) -> None:
-        for name in ("min_user_count", "min_item_count", "k_core"):
-            check(getattr(self, name) >= 0, f"filter.{name} must not be negative")
+        check_fields(self, "filter")
 
 
 LossName = Literal["bpr", "bce", "softmax", "triplet", "hinge", "mse", "levels", "sgns", "weights"]
@@ -86,16 +93,16 @@ class LossConfig:
     1 - sigmoid), hinge (by a margin). Of ratings, without negatives: mse (squared error), levels
     (likelihood of the rating by GC-MC's decoder). Of item pairs: sgns (skip-gram with negative
     sampling), weights (squared error of a pair's weight, which is 0 for a sampled one)."""
-    temperature: float = 1.0
+    temperature: Annotated[float, Range(1e-6, 1e6)] = 1.0
     """Scores are divided by this before the loss."""
-    margin: float = 1.0
+    margin: Annotated[float, Range(1e-6, 1e6)] = 1.0
     """hinge: how far a positive's score has to be above a negative's to cost nothing."""
     center: bool = True
     """mse: scores stand for what a rating is above the mean of all. Without, for the rating itself:
     then a dot product has to make the mean, and all vectors lean one way."""
 
     def __post_init__(self) -> None:
-        check(self.margin > 0, f"loss.margin must be positive, not {self.margin}")
+        check_fields(self, "loss")
         check(
             self.margin == 1 or self.name == "hinge",
             f"loss.margin needs loss.name hinge, not {self.name}",
@@ -104,7 +111,6 @@ class LossConfig:
             self.center or self.name == "mse",
             f"loss.center is for loss.name mse, not {self.name}",
         )
-        check(self.temperature > 0, f"loss.temperature must be positive, not {self.temperature}")
         check(
             self.temperature == 1 or self.name != "levels",
             "loss.temperature is for scores, and loss.name levels has a decoder instead of one",
@@ -124,28 +130,28 @@ class NegativesConfig:
     """uniform: private to each positive; shared: one set for the whole batch; in-batch: the
     positives of the batch's other pairs; all: every item there is; exposed: private, of what the
     user was shown and left alone, and uniform for users without such."""
-    count: int = 1
+    count: Annotated[int, Range(1, 2**24)] = 1
     """Negatives a positive (uniform), or in the shared set."""
-    popularity: float = 0.0
+    popularity: Annotated[float, Range(0, 10)] = 0.0
     """Draw items by their train count to this power: 0 uniformly, 1 as they come up."""
-    candidates: int = 1
+    candidates: Annotated[int, Range(1, 2**16)] = 1
     """Dynamic negatives (uniform, exposed): of so many candidates one is taken."""
     pick: Literal["hardest", "semi-hard", "similar", "same-features"] | None = None
     """Which one is taken of the candidates, and of a set that all pairs share (shared, in-batch,
     all). hardest: the highest score, as by default of candidates; semi-hard: the highest below the
     positive's own; similar: the nearest to the positive by cosine of the embeddings;
     same-features: by cosine of the raw features."""
-    hard: int = 0
+    hard: Annotated[int, Range(0, 2**16)] = 0
     """Besides, so many hard negatives a positive at most: items that the user's personalised
     PageRank ranks high, but not too high."""
-    hard_ranks: tuple[int, int] = (100, 500)
+    hard_ranks: Annotated[tuple[int, int], Range(0, INT32)] = (100, 500)
     """The ranks, from the first to before the last, that hard negatives are drawn from."""
-    hard_schedule: tuple[int, ...] = ()
+    hard_schedule: Annotated[tuple[int, ...], Range(0, 2**16)] = ()
     """Hard negatives in the first epoch, the second, ...; the last number stays. Not given: n - 1
     in the n-th epoch, up to `hard` (the curriculum of PinSAGE)."""
-    per_pair: float = 5.0
+    per_pair: Annotated[float, Range(1e-6, 1e6)] = 5.0
     """Models of items: the shared negatives stand for so many a pair."""
-    groups: int = 1
+    groups: Annotated[int, Range(1, 2**20)] = 1
     """Models of items: the batch is cut into so many groups, each with `count` shared negatives."""
     log_q: bool | None = None
     """Take log(probability of being drawn) off the scores (softmax only). By default so for
@@ -156,23 +162,16 @@ class NegativesConfig:
     step. In-batch negatives are never the pair's own item."""
 
     def __post_init__(self) -> None:
-        check(self.count >= 1, f"negatives.count must be at least 1, not {self.count}")
+        check_fields(self, "negatives")
         check(
             self.count == 1 or self.name not in ("in-batch", "all"),
             "negatives.count is for uniform, exposed and shared; in-batch takes the batch's own "
             "items, and all takes all",
         )
         check(
-            math.isfinite(self.popularity) and self.popularity >= 0,
-            f"negatives.popularity must not be negative, not {self.popularity}",
-        )
-        check(
             self.popularity == 0 or self.name in ("uniform", "shared"),
             f"negatives.popularity is for uniform and shared; {self.name} items come as they are",
         )
-        check(self.per_pair > 0, f"negatives.per_pair must be positive, not {self.per_pair}")
-        check(self.groups >= 1, f"negatives.groups must be at least 1, not {self.groups}")
-        check(self.candidates >= 1, f"negatives.candidates is at least 1, not {self.candidates}")
         check(
             self.candidates == 1 or self.private,
             f"negatives.candidates needs negatives.name uniform or exposed, not {self.name}",
@@ -186,16 +185,14 @@ class NegativesConfig:
             self.pick is None or self.hard == 0,
             "negatives.hard and negatives.pick are two ways to harder negatives; take one",
         )
-
-        check(self.hard >= 0, f"negatives.hard must not be negative, not {self.hard}")
         first, last = self.hard_ranks
-        check(0 <= first < last, f"negatives.hard_ranks is a range of ranks, not {first} to {last}")
+        check(first < last, f"negatives.hard_ranks is a range of ranks, not {first} to {last}")
         check(
             self.hard == 0 or self.candidates == 1,
             "negatives.hard and negatives.candidates are two ways to harder negatives; take one",
         )
         check(
-            all(0 <= n <= self.hard for n in self.hard_schedule),
+            all(n <= self.hard for n in self.hard_schedule),
             f"negatives.hard_schedule holds numbers up to negatives.hard ({self.hard})",
         )
 
@@ -242,21 +239,21 @@ class OptimConfig:
     """The optax chain."""
 
     name: Literal["adam", "adamw", "sgd", "adagrad", "rowwise_adagrad"] = "adam"
-    learning_rate: float = 1e-3
-    rest_rate: float = 1.0
+    learning_rate: Annotated[float, Range(1e-30, 3e38)] = 1e-3
+    rest_rate: Annotated[float, Range(1e-6, 1e6)] = 1.0
     """Learning rate of all parameters but the table of the ids' embeddings (matrices, biases), as a
     multiple of learning_rate."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Shape of the learning rate after warm-up, over the length of the run."""
-    cycles: int = 1
+    cycles: Annotated[int, Range(1, 10_000)] = 1
     """cosine: the rate falls from its peak to 0 so many times (warm restarts)."""
-    warmup_steps: int = 0
+    warmup_steps: Count = 0
     """Steps of linear warm-up from 0."""
-    clip_norm: float | None = None
+    clip_norm: Annotated[float | None, POSITIVE] = None
     """Clip the global norm of the gradient to this."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Range(0, 1e6)] = 0.0
     """Decoupled weight decay (adamw only)."""
-    momentum: float = 0.0
+    momentum: Share = 0.0
     """Momentum (sgd only)."""
     sparse: bool | None = None
     """Read and write the rows of a batch only (a model without propagation). The same optimizer,
@@ -264,23 +261,11 @@ class OptimConfig:
     row in 16 (rowwise_adagrad: always)."""
 
     def __post_init__(self) -> None:
-        check(
-            math.isfinite(self.learning_rate) and self.learning_rate > 0,
-            f"optim.learning_rate must be positive, not {self.learning_rate}",
-        )
-        check(
-            math.isfinite(self.rest_rate) and self.rest_rate > 0,
-            f"optim.rest_rate must be positive, not {self.rest_rate}",
-        )
-        check(self.cycles >= 1, f"optim.cycles must be at least 1, not {self.cycles}")
+        check_fields(self, "optim")
         check(
             self.cycles == 1 or self.schedule == "cosine",
             f"optim.cycles needs optim.schedule cosine, not {self.schedule}",
         )
-        check(self.warmup_steps >= 0, "optim.warmup_steps must not be negative")
-        check(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm must be positive")
-        check(self.weight_decay >= 0, "optim.weight_decay must not be negative")
-        check(0 <= self.momentum < 1, f"optim.momentum is in [0, 1), not {self.momentum}")
         check(
             self.weight_decay == 0 or self.name == "adamw",
             "optim.weight_decay needs optim.name adamw",
@@ -311,13 +296,13 @@ class OptimConfig:
 class TrainConfig:
     """Length and shape of the training run."""
 
-    epochs: int = 100
+    epochs: Count = 100
     """Passes over the train pairs."""
-    steps: int | None = None
+    steps: Annotated[int | None, Range(0, INT32)] = None
     """Optimizer steps instead of epochs; eval.every and checkpoint.every then count steps."""
-    batch_size: int = 2048
+    batch_size: Annotated[int, Range(1, 2**26)] = 2048
     """Positive pairs B a step."""
-    l2: float = 1e-4
+    l2: Annotated[float, Range(0, 1e30)] = 1e-4
     """L2 on the rows of the batch: l2 / 2 · mean over pairs of the squared norms."""
     l2_over: Literal["batch", "embeddings", "tables", "parameters"] = "batch"
     """What L2 is put on. batch: rows of the ids' table; embeddings: those that the batch is scored
@@ -326,20 +311,13 @@ class TrainConfig:
     positives: Literal["edges", "users", "walks"] = "edges"
     """edges: a shuffled pass over the pairs; users: a uniform user, then one of their items; walks
     (models of items): the pairs in random walks, B walks a step."""
-    patience: int = 0
+    patience: Count = 0
     """Stop after this many evaluations without a better selection metric; 0: never."""
     refit: bool = False
     """Then train the chosen number of steps once more on train and validation together."""
 
     def __post_init__(self) -> None:
-        check(self.epochs >= 0, f"train.epochs must not be negative, not {self.epochs}")
-        check(
-            self.steps is None or self.steps >= 0,
-            f"train.steps must not be negative, not {self.steps}",
-        )
-        check(self.batch_size >= 1, f"train.batch_size must be at least 1, not {self.batch_size}")
-        check(self.l2 >= 0, f"train.l2 must not be negative, not {self.l2}")
-        check(self.patience >= 0, f"train.patience must not be negative, not {self.patience}")
+        check_fields(self, "train")
 
     @property
     def l2_of_all(self) -> bool:
@@ -351,16 +329,16 @@ class TrainConfig:
 class EvalConfig:
     """Ranking over all items, and errors of predicted ratings."""
 
-    k: tuple[int, ...] = (10, 20, 50)
+    k: Annotated[tuple[int, ...], Range(1, INT32)] = (10, 20, 50)
     """Cut-offs K of the metrics."""
-    every: int | None = None
+    every: Annotated[int | None, Range(0, INT32)] = None
     """Epochs between evaluations (steps where train.steps is set); 0: only at the end; an epoch
     where not given."""
     select_on: Literal["validation", "test", "none"] = "validation"
     """Whose metric chooses the parameters that are kept; none keeps the last ones."""
     metric: str | None = None
-    """The metric that selects. Where not given recall@20; rmse where the loss is of ratings; auc
-    where the model is of items."""
+    """The metric that selects. Where not given recall@20 (recall at the largest of eval.k where 20
+    is not there); rmse where the loss is of ratings; auc where the model is of items."""
     repeatable: bool = False
     """Rank known items too, as people may have them again: nothing is masked. What they did have
     again is in a given split with split.repeats keep."""
@@ -368,13 +346,12 @@ class EvalConfig:
     """drop: users and items without a train pair are left out of validation and test, and such
     items are not ranked. Either way every result counts them, and has the model's metrics the other
     way too."""
-    block: int | None = None
+    block: Annotated[int | None, Range(1, INT32)] = None
     """Users scored at once on a device; chosen from the memory at hand where not given."""
 
     def __post_init__(self) -> None:
+        check_fields(self, "eval")
         check_cutoffs(self.k)
-        check((self.every or 0) >= 0, f"eval.every must not be negative, not {self.every}")
-        check(self.block is None or self.block >= 1, "eval.block must be at least 1")
         if self.metric is not None:
             self.check_metric(self.metric)
 
@@ -390,7 +367,7 @@ class EvalConfig:
             f"{nearest(name, (*names, *RATING_METRICS, *PAIR_METRICS))}",
         )
         check(
-            k.isdigit() and int(k) in self.k,
+            k in map(str, self.k),
             f"eval.metric {metric!r} needs a cut-off among eval.k {self.k}",
         )
 
@@ -399,18 +376,16 @@ class EvalConfig:
 class CheckpointConfig:
     """When the state is written, and how much of it is kept."""
 
-    every: int | None = None
+    every: Annotated[int | None, Range(0, INT32)] = None
     """Epochs between checkpoints (steps where train.steps is set); 0: best and last only; an
     epoch where not given."""
-    minutes: float = 10.0
+    minutes: Annotated[float, Range(1e-6, 1e9)] = 10.0
     """Also after this much wall time."""
-    keep: int = 3
+    keep: Number = 3
     """How many of the last checkpoints stay; the best one stays besides."""
 
     def __post_init__(self) -> None:
-        check((self.every or 0) >= 0, f"checkpoint.every must not be negative, not {self.every}")
-        check(self.minutes > 0, f"checkpoint.minutes must be positive, not {self.minutes}")
-        check(self.keep >= 1, f"checkpoint.keep must be at least 1, not {self.keep}")
+        check_fields(self, "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -424,3 +399,6 @@ class LogConfig:
     doctor: bool = True
     """Watch for collapse and its causes: measures beside every evaluation, a warning when one
     starts."""
+
+    def __post_init__(self) -> None:
+        check_fields(self, "log")

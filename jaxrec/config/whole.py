@@ -5,7 +5,14 @@ import re
 from dataclasses import dataclass, field
 from typing import Literal
 
-from jaxrec.config.checks import PAIR_METRICS, RATING_METRICS, check
+from jaxrec.config.checks import (
+    PAIR_METRICS,
+    RATING_METRICS,
+    Seed,
+    check,
+    check_fields,
+    shown_cutoff,
+)
 from jaxrec.config.items import OVER_ITEMS, PairsConfig, WalksConfig
 from jaxrec.config.mesh import MODELS, MeshConfig
 from jaxrec.config.model import ModelConfig
@@ -31,7 +38,7 @@ class Config:
     data: str = "synthetic"
     """Prepared folder, raw folder or file; `synthetic` is the embedded data, `synthetic-features`
     the same with features and `synthetic-ratings` with features and ratings."""
-    seed: int = 0
+    seed: Seed = 0
     warm_start: str | None = None
     """Run folder whose parameters training starts from; ids that it lacks begin with normal
     rows, whatever model.init says."""
@@ -55,8 +62,9 @@ class Config:
     pair of the batch (bpr, triplet)."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check(
-            re.fullmatch(r"[\w-][\w.-]*", self.preset) is not None,
+            re.fullmatch(r"[\w-][\w.-]{0,99}", self.preset) is not None,
             f"preset {self.preset!r} is no name of letters, digits, -, _ and .",
         )
         for f in dataclasses.fields(self):
@@ -134,7 +142,6 @@ class Config:
             for reason in self.needs_whole_table():
                 check(False, f"mesh.memory host: {reason}; or set mesh.memory device")
         self.eval.check_metric(self.metric)
-        check(0 <= self.seed < 2**32, f"seed must be in [0, 2^32), not {self.seed}")
         check(
             not (self.train.refit and self.eval.select_on != "validation"),
             "train.refit needs eval.select_on validation: it trains the length chosen there again",
@@ -330,9 +337,8 @@ class Config:
     @property
     def metric(self) -> str:
         """``eval.metric`` with its default resolved."""
-        if self.model.over_items:
-            return self.eval.metric or "auc"
-        return self.eval.metric or ("rmse" if self.loss.rates else "recall@20")
+        by_default = "rmse" if self.loss.rates else f"recall@{shown_cutoff(self.eval.k)}"
+        return self.eval.metric or ("auc" if self.model.over_items else by_default)
 
     @property
     def draws_some_items(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxrec import machine
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.features import Bag, Category, Column, Features, Number
 from jaxrec.data.keys import distinct
@@ -30,6 +31,7 @@ _TAGS_OF_OWN = 4
 """Tags of a community."""
 _MISSING = 0.05
 """Share of the features' cells that are missing."""
+_BYTES = 64  # of a node or a pair, while they are drawn
 _YEAR = 365 * 24 * 3600
 _START = 1_600_000_000
 """First moment of the made-up year, in seconds since 1970."""
@@ -60,6 +62,16 @@ class Truth(NamedTuple):
         )
         own_CI /= own_CI.sum(axis=1, keepdims=True)
         return LOYALTY * own_CI + (1 - LOYALTY) * self.popularity
+
+
+def refuse_too_many(rows: int) -> None:
+    """Raise InputError where so many nodes and pairs are more than the memory can hold."""
+    needs, limit = _BYTES * rows, machine.memory()
+    if needs > limit:
+        raise InputError(
+            f"{rows:,} nodes and pairs need {needs / 1e9:,.1f} GB of memory, and there are "
+            f"{limit / 1e9:,.1f} GB; make up fewer"
+        )
 
 
 def truth(users: int, items: int, *, communities: int = 12, seed: int = 0) -> Truth:
@@ -96,6 +108,7 @@ def make(
       InputError: fewer edges than users, more than a quarter of all pairs, or more
         communities than users or items.
     """
+    refuse_too_many(users + items + edges)
     if not 1 <= communities <= min(users, items):
         raise InputError(f"communities must be in [1, {min(users, items)}], not {communities}")
     if not users <= edges <= users * items // 4:

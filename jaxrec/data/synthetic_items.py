@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.keys import distinct
-from jaxrec.data.synthetic import Truth, draw_items, ids, telling, truth
+from jaxrec.data.synthetic import Truth, draw_items, ids, refuse_too_many, telling, truth
 from jaxrec.errors import InputError
 
 _WEIGHTS = (0.5, 1.0, 1.2, 1.5, 2.0)
@@ -43,6 +43,7 @@ def make(
       InputError: fewer pairs than items, more than an eighth of all pairs, more communities
         than items, or ``missing`` is no share.
     """
+    refuse_too_many(items + pairs)
     if not 1 <= communities <= items:
         raise InputError(f"communities must be in [1, {items}], not {communities}")
     if not items <= pairs <= items * (items - 1) // 16:

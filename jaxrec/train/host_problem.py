@@ -1,6 +1,5 @@
 """A configuration and its data, with the table of embeddings in the host's memory."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from jaxrec import machine
 from jaxrec import plan as plans
 from jaxrec.config import MODELS, Config
 from jaxrec.data.dataset import Dataset
@@ -86,9 +86,8 @@ class HostProblem(Problem):
                 "an optax chain given in Python updates the whole table; "
                 "set mesh.memory device, or configure optim"
             )
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
         planned = plans.plan(sizes_of(config, splits.train, sparse=True, host=True))
-        plans.check(planned, device_memory(), memory)
+        plans.check(planned, device_memory(), machine.memory())
         how: dict[str, Any] = {"phase": phase, "total": total, "tx": tx, "window": window}
         made = super().build(config, splits, **how)
         assert isinstance(made, HostProblem)

@@ -15,8 +15,10 @@ from jaxrec import hosts
 from jaxrec.config import lower_is_better
 from jaxrec.errors import Interrupted, RunError
 from jaxrec.log import Reporter, RunLog
+from jaxrec.plan import shown
 from jaxrec.train.attend import Attendant
 from jaxrec.train.checkpoint import Checkpoints, Damaged, Sealed, release
+from jaxrec.train.limits import memory_limit
 from jaxrec.train.place import FedByHost
 from jaxrec.train.signals import SignalWatch
 from jaxrec.train.state import SCAN_LENGTH, Totals, TrainState
@@ -69,6 +71,21 @@ class _Pace:
         fits = int(DISPATCH_SECONDS / max(seconds / steps, 1e-9))
         # A dispatch cut short by a boundary may not shrink the pace; none may grow it far.
         self.steps = max(1, min(SCAN_LENGTH, fits, max(self.steps, steps) * 4))
+
+
+def _check_memory(compiled: jax.stages.Compiled) -> None:
+    """Raise RunError where a step needs more memory than there is: the kernel would kill it."""
+    found = compiled.memory_analysis()
+    if found is None:
+        return
+    needs = found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
+    needs -= found.alias_size_in_bytes
+    limit = memory_limit()
+    if needs > limit:
+        raise RunError(
+            f"a step needs {shown(needs)} of memory, and there are {shown(limit)}.\n"
+            "Take a smaller --train.batch-size, --model.dim or number of negatives"
+        )
 
 
 class Loop:
@@ -183,6 +200,7 @@ class Loop:
             if compiled is None:
                 jitted = jax.jit(stepper.dispatch, donate_argnums=0)
                 compiled = jitted.lower(state, data, self.problem.number(1)).compile()
+                _check_memory(compiled)
             seconds = round(time.perf_counter() - began, 3)
         self.log.timing(self.phase.origin, event="compiled", compile_seconds=seconds)
         return compiled

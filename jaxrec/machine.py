@@ -1,0 +1,15 @@
+"""The machine that a process runs on."""
+
+import os
+from pathlib import Path
+
+
+def memory() -> int:
+    """Bytes of memory of the machine, or of the container where that has less."""
+    found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of control groups 2 and 1
+        path = Path("/sys/fs/cgroup") / name
+        text = path.read_text().strip() if path.is_file() else ""
+        if text.isdecimal():
+            found = min(found, int(text))
+    return found
