@@ -1,6 +1,7 @@
 """What a run says: metrics.jsonl and timing.jsonl always, the console, adapters where asked for."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import resource
@@ -28,14 +29,21 @@ class Sink(Protocol):
     def close(self) -> None: ...
 
 
+_EXTRAS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
+"""The module that each extra of the log brings."""
+
+
+def check_extras(config: LogConfig) -> None:
+    """Raise InputError where the log is to go where no installed package takes it."""
+    for extra, module in _EXTRAS.items():
+        if getattr(config, extra) and importlib.util.find_spec(module) is None:
+            raise InputError(f"log.{extra} needs an extra: pip install 'jaxrec[{extra}]'")
+
+
 class _TensorBoard:
     def __init__(self, run: Path) -> None:
-        try:
-            from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
-        except ImportError as e:
-            raise InputError(
-                "log.tensorboard needs an extra: pip install 'jaxrec[tensorboard]'"
-            ) from e
+        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
+
         self._writer = SummaryWriter(str(run / "tensorboard"))
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -48,10 +56,8 @@ class _TensorBoard:
 
 class _Wandb:
     def __init__(self, run: Path, project: str) -> None:
-        try:
-            import wandb  # pyright: ignore[reportMissingImports]
-        except ImportError as e:
-            raise InputError("log.wandb needs an extra: pip install 'jaxrec[wandb]'") from e
+        import wandb  # pyright: ignore[reportMissingImports]
+
         self._run = wandb.init(project=project, name=run.name, dir=str(run))
 
     def write(self, step: int, values: dict[str, float]) -> None:
@@ -69,11 +75,15 @@ class RunLog:
       keep_bytes: cut metrics.jsonl back to this length first (what the checkpoint knew of).
       writes: whether anything is written; else the records are kept in memory alone, as by the
         processes of a run that are not its first.
+
+    Raises:
+      InputError: an extra is missing (as :func:`check_extras`), or lines that a checkpoint knows.
     """
 
     def __init__(
         self, run: Path, config: LogConfig, keep_bytes: int = 0, writes: bool = True
     ) -> None:
+        check_extras(config)
         self._path, self._writes = run / "metrics.jsonl", writes
         if keep_bytes and (not self._path.exists() or self._path.stat().st_size < keep_bytes):
             raise InputError(f"{self._path}: lines that the checkpoint knows of are gone")

@@ -7,7 +7,16 @@ import numpy as np
 
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import InputError
-from jaxrec.files import parse_json, read_arrays
+from jaxrec.files import check_path, parse_json, read_arrays
+
+RUN_FILES = frozenset(
+    {
+        *("config.json", "env.json", "eval.json", "features.json", "slices.json"),
+        *("metrics.jsonl", "timing.jsonl", "embeddings.npz", "parameters.npz", "seen.npz"),
+        *("curves.npz", "report.html", "checkpoints", "tensorboard", "wandb", ".seen"),
+    }
+)
+"""Names of all that a run writes into its folder, but for the lock and partial files."""
 
 
 class Embeddings(NamedTuple):
@@ -49,6 +58,7 @@ class Embeddings(NamedTuple):
 
 def check_run(run: str | Path) -> Path:
     """``run`` as a path. Raises InputError where it is no run folder."""
+    check_path(run)
     run = Path(run)
     if not (run / "config.json").is_file():
         raise InputError(

@@ -90,6 +90,9 @@ def _run(args: list[str]) -> int:
     return COMMANDS[args[0]](args[1:]) or 0
 
 
+_TOO_LARGE = "jaxrec: out of memory; a smaller --model.dim or batch may fit"
+
+
 def main() -> None:
     """Entry point: run a command and exit with the contract's status."""
     args = sys.argv[1:]
@@ -117,7 +120,7 @@ def main() -> None:
     except MemoryError:
         if debug:
             raise
-        print("jaxrec: out of memory; a smaller --model.dim or batch may fit", file=sys.stderr)
+        print(_TOO_LARGE, file=sys.stderr)
         status = 1
     except KeyboardInterrupt:
         if debug:
@@ -130,6 +133,9 @@ def main() -> None:
     except Exception as e:
         if debug:
             raise
+        if "RESOURCE_EXHAUSTED" in str(e):
+            print(_TOO_LARGE, file=sys.stderr)
+            sys.exit(1)
         first = (str(e).strip().splitlines() or [""])[0][:300]
         print(f"jaxrec: {type(e).__name__}: {first}; --debug shows where", file=sys.stderr)
         status = 1

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
 from jaxrec.cli.process import own_process
+from jaxrec.config.checks import INT32, Range
 from jaxrec.errors import InputError
 
 
@@ -19,8 +20,8 @@ class Evaluate:
     run: Positional[str]
     """Run folder."""
     split: Literal["test", "val", "validation"] = "test"
-    k: tuple[int, ...] = (10, 20, 50)
-    """Cut-offs K."""
+    k: Annotated[tuple[int, ...] | None, Range(1, INT32)] = None
+    """Cut-offs K; the run's own where not given."""
     baselines: tuple[Literal["item-knn", "ease"], ...] = ()
     """More baselines besides popularity and random."""
     cold: Literal["keep", "drop"] | None = None
@@ -43,7 +44,11 @@ def evaluate(args: list[str]) -> None:
     content = measure(
         made.run, split, made.k, baselines=made.baselines, data=made.data, cold=made.cold
     )
-    names = list(content["metrics"])
+    names = [
+        name
+        for name in content["metrics"]
+        if made.k is None or "@" not in name or int(name.partition("@")[2]) in made.k
+    ]
     columns = {"model": content["metrics"], **content["baselines"]}
     rows = [
         [name, *(f"{m[name]:.6f}" if name in m else "" for m in columns.values())] for name in names
@@ -74,7 +79,7 @@ class Recommend:
     history: str | None = None
     """For users that the run has not met: file with an item id a line, or a table with a column of
     items, of one; with a column of users too, of many."""
-    k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 20
+    k: Annotated[int, Range(1, INT32), tyro.conf.arg(aliases=("-k",))] = 20
     """Items a user."""
     include_seen: bool = False
     """Also items that the user has in the data, or in the history."""
@@ -126,7 +131,7 @@ class Similar:
     """Run folder."""
     items: tuple[str, ...]
     """Item ids."""
-    k: Annotated[int, tyro.conf.arg(aliases=("-k",))] = 10
+    k: Annotated[int, Range(1, INT32), tyro.conf.arg(aliases=("-k",))] = 10
     """Neighbours an item."""
     unknown: Literal["skip", "fail"] = "skip"
     """Items that the run does not know: skip and count them, or fail."""

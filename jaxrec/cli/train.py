@@ -5,7 +5,7 @@ import os
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import tyro
 from tyro.conf import Positional
@@ -14,7 +14,7 @@ from jaxrec import config as configs
 from jaxrec import presets
 from jaxrec.cli.arguments import CUT_TIMES, parse, with_moments
 from jaxrec.cli.process import own_process
-from jaxrec.config import Config, NegativesConfig
+from jaxrec.config import Config, EvalConfig, NegativesConfig, shown_cutoff
 from jaxrec.errors import InputError
 
 
@@ -33,6 +33,11 @@ def _train_arguments(base: Config) -> Any:
                 tyro.conf.arg(help="A config.json to begin from instead of a preset."),
             ],
             field(default=None),
+        ),
+        (
+            "overwrite",
+            Annotated[bool, tyro.conf.arg(help="Replace the run that the folder of --run holds.")],
+            field(default=False),
         ),
         ("quiet", Annotated[bool, tyro.conf.arg(help="Print nothing.")], field(default=False)),
     ]
@@ -72,31 +77,72 @@ def _leave_at_once() -> None:
         signal.signal(number, lambda number, frame: os._exit(128 + number))
 
 
-def configured(args: list[str]) -> tuple[Config, str | None, bool]:
-    """The configuration that arguments of ``jaxrec train`` ask for, the run folder, and quiet.
+class Asked(NamedTuple):
+    """What the arguments of ``jaxrec train`` ask for.
+
+    Attributes:
+      run: the run folder; None where it is named by itself.
+      said: lines for the user on what was settled for them.
+    """
+
+    config: Config
+    run: str | None
+    overwrite: bool
+    quiet: bool
+    said: tuple[str, ...]
+
+
+def configured(args: list[str]) -> Asked:
+    """What arguments of ``jaxrec train`` ask for.
 
     Raises:
       InputError: an unknown preset or option, an unusable value, settings that do not go together.
     """
     base, args = _base_config(args)
     args = with_moments(args, CUT_TIMES)
+    chosen = base.eval.metric
+    if _names(args, "--eval.k") and not _names(args, "--eval.metric"):
+        base = dataclasses.replace(base, eval=dataclasses.replace(base.eval, metric=None))
     made = parse(_train_arguments(base), args, "jaxrec train [PRESET]")
     values = {
         f.name: getattr(made, f.name) for f in dataclasses.fields(Config) if f.name != "preset"
     }
     if made.loss.rates and made.negatives == base.negatives:  # the preset's, and not asked for
         values["negatives"] = NegativesConfig()
-    return Config(preset=base.preset, **values), made.run, made.quiet
+    said = []
+    if base.eval.metric != chosen:
+        metric = _follows(chosen, made.eval)
+        values["eval"] = dataclasses.replace(made.eval, metric=metric)
+        if metric != chosen:
+            said.append(f"eval.metric is {metric}: --eval.k leaves out the cut-off of {chosen}")
+    config = Config(preset=base.preset, **values)
+    return Asked(config, made.run, made.overwrite, made.quiet, tuple(said))
+
+
+def _names(args: list[str], option: str) -> bool:
+    """Whether arguments give an option."""
+    return any(a.partition("=")[0].replace("_", "-") == option for a in args)
+
+
+def _follows(metric: str, section: EvalConfig) -> str:
+    """A metric of the base configuration at a cut-off that there is: its own, or the shown one."""
+    name, at, k = metric.partition("@")
+    if not at or k in map(str, section.k):
+        return metric
+    return f"{name}@{shown_cutoff(section.k)}"
 
 
 def train(args: list[str]) -> None:
     """Train a preset; evaluate, and write a run folder."""
-    config, run, quiet = configured(args)
+    asked = configured(args)
+    for line in () if asked.quiet else asked.said:
+        print(line)
     _leave_at_once()
     own_process()
     from jaxrec.train.run import train as start
 
-    start(config, run=run, quiet=quiet, may_exit=True)
+    how = {"overwrite": asked.overwrite, "quiet": asked.quiet}
+    start(asked.config, run=asked.run, may_exit=True, **how)
 
 
 @dataclass(frozen=True)

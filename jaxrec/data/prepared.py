@@ -14,7 +14,15 @@ import numpy as np
 
 from jaxrec.data.features import Features
 from jaxrec.errors import InputError
-from jaxrec.files import parse_json, read_arrays, replacing, write_npy
+from jaxrec.files import (
+    check_path,
+    is_partial,
+    parse_json,
+    read_arrays,
+    remove_partial,
+    replacing,
+    write_npy,
+)
 
 VERSION = 1
 PARTED = "jaxrec data in parts"
@@ -63,9 +71,15 @@ def save(
 
 
 def refuse_occupied(folder: str | Path) -> None:
-    """Raise InputError unless the path is free, or an empty folder."""
+    """Raise InputError unless the path is free, or an empty folder.
+
+    A folder in which killed processes left partial files alone counts as empty, and is emptied.
+    """
+    check_path(folder)
     folder = Path(folder)
     try:
+        if folder.is_dir() and all(map(is_partial, folder.iterdir())):
+            remove_partial(folder)
         occupied = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     except OSError as e:
         raise InputError(f"{folder}: cannot be written ({e.strerror or e})") from e

@@ -41,9 +41,6 @@ from jaxrec.runfolder import (
     read_start,
 )
 
-_KEPT = ("false_negative_rate", "steps", "best_step", "unread")
-_KEPT_AT_EQUAL_K = ("train", "validation")
-
 
 def protocol(config: Config) -> str:
     """One line that says how the numbers came about."""
@@ -154,19 +151,21 @@ def parts(config: Config, dataset: Dataset, run: Path | None = None) -> Splits:
 def evaluate(
     run: str | Path,
     split: str = "test",
-    ks: Sequence[int] = (10, 20, 50),
+    ks: Sequence[int] | None = None,
     *,
     baselines: Sequence[str] = (),
     data: Dataset | ItemGraph | str | Path | None = None,
     cold: Literal["keep", "drop"] | None = None,
 ) -> dict[str, Any]:
-    """Rank all items for the users of a held-out part, and write RUN/eval.json.
+    """Rank all items for the users of a held-out part, and write the result into RUN/eval.json.
 
-    A run of an item model is judged by its held-out pairs, whose curves go to RUN/curves.npz.
+    What stands there already stays: the results on other parts, and those on this one at other
+    cut-offs and of other baselines where they came about by the same protocol. A run of an item
+    model is judged by its held-out pairs, whose curves go to RUN/curves.npz.
 
     Args:
       split: "test" or "validation".
-      ks: cut-offs K.
+      ks: cut-offs K; the run's own where None.
       baselines: of "item-knn" and "ease", besides popularity and random.
       data: where the data is now, if it moved.
       cold: whether users and items without a train pair count; as the run has it where None.
@@ -178,13 +177,18 @@ def evaluate(
       InputError: no finished run, data that differs, or no such held-out pairs.
     """
     forks.check()
-    configs.check_cutoffs(ks)
+    if ks is not None:
+        configs.check_cutoffs(ks)
     sound.refuse_foreign(data, Dataset, ItemGraph)
     run = check_run(run)
     config = configs.load(run / "config.json")
     if cold is not None:
         config = replace(config, eval=replace(config.eval, cold=cold))
+    ks = config.eval.k if ks is None else tuple(ks)
+    before = read_json(run / "eval.json")
     table = read_embeddings(run)
+    if ks != config.eval.k:
+        configs.check_cutoffs(ks, len(table.item_ids), "--k")
     if split == "validation" and config.train.refit:
         raise InputError(f"{run}: the refit trained on validation; evaluate --split test")
     if config.model.over_items:
@@ -198,17 +202,47 @@ def evaluate(
         model, others, ranking, ratings, unmet = _ranked(*asked)
         measured = measure(model, others, ranking, None, ratings, unmet)
     assert measured is not None
-    before = read_json(run / "eval.json")
-    content = {"split": split} | measured
-    content |= {"protocol": protocol(config), "selected_on": config.eval.select_on}
+    now: dict[str, Any] = {"protocol": protocol(config), "selected_on": config.eval.select_on}
     if start := read_start(run):
-        content["start"] = start
-    names = _KEPT if tuple(ks) != config.eval.k else (*_KEPT, *_KEPT_AT_EQUAL_K)
-    content |= {name: before[name] for name in names if name in before}
-    if split == "validation":
-        content.pop("validation", None)
+        now["start"] = start
+    content = updated(before, split, measured, now)
     write_json(run / "eval.json", content)
     return content
+
+
+_ON_A_SPLIT = ("metrics", "baselines", "users", "pairs", "cold")
+"""What eval.json says of the split that it is of, and under the name of each other split."""
+
+
+def updated(
+    before: dict[str, Any], split: str, measured: dict[str, Any], now: dict[str, Any]
+) -> dict[str, Any]:
+    """The content of eval.json with a new result on a split, and what stood there before.
+
+    Args:
+      before: the content so far; empty where there is none.
+      split: "test" or "validation", which the content is of from now on.
+      measured: the result on it, as :func:`measure` gives it.
+      now: what belongs to the run: "protocol", "selected_on", and "start" where it has one.
+    """
+    names = {*_ON_A_SPLIT, *measured}
+    parts = {name: before[name] for name in ("test", "validation") if before.get(name)}
+    if before.get("metrics"):
+        parts[before.get("split")] = {name: before[name] for name in before if name in names}
+    old = parts.pop(split, {})
+    others = {k: v for k, v in before.items() if k not in names | {"split", "test", "validation"}}
+    alike = before.get("protocol") == now["protocol"] and isinstance(old, dict)
+    if alike and all(old.get(name) == measured.get(name) for name in ("users", "pairs")):
+        listed = dict(old["baselines"])
+        for name, metrics in measured["baselines"].items():
+            listed[name] = listed.get(name, {}) | metrics
+        cold = dict(measured.get("cold", {}))
+        for way in ("with", "without"):
+            if way in cold:
+                cold[way] = old.get("cold", {}).get(way, {}) | cold[way]
+        measured = measured | {"metrics": old["metrics"] | measured["metrics"]}
+        measured |= {"baselines": listed} | ({"cold": cold} if cold else {})
+    return {"split": split} | measured | others | now | parts
 
 
 def _graph(data: Dataset | ItemGraph | str | Path | None) -> items.Graph:

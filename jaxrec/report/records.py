@@ -49,15 +49,23 @@ class Run:
         if self.of_items:
             return str(chosen or "auc")
         rates = self.config.get("loss", {}).get("name") in ("mse", "levels")
-        return str(chosen or ("rmse" if rates else "recall@20"))
+        return str(chosen or ("rmse" if rates else f"recall@{self._cutoff}"))
+
+    @property
+    def _cutoff(self) -> int:
+        """The one that is shown where there is room for one."""
+        listed = self.config.get("eval", {}).get("k")
+        ks = [k for k in listed if isinstance(k, int)] if isinstance(listed, list) else []
+        return shown_cutoff(ks or [20])
 
     @property
     def results(self) -> dict[str, dict[str, Any]]:
         """``{"test": {"metrics", "baselines", "users"}, "validation": ...}``: those there are."""
         own = self.evaluation
         found = {str(own.get("split", "test")): own} if own.get("metrics") else {}
-        if own.get("validation"):
-            found.setdefault("validation", own["validation"])
+        for split in ("validation", "test"):
+            if own.get(split):
+                found.setdefault(split, own[split])
         return found
 
     @property
@@ -126,10 +134,9 @@ def read_runs(folders: list[Path]) -> list[Run]:
     Raises:
       InputError: a folder is no run, or a file in it is damaged.
     """
-    names = [folder.resolve().name for folder in folders]
+    names = [check_run(folder).resolve().name for folder in folders]
     runs = []
     for folder, name in zip(folders, names, strict=True):
-        check_run(folder)
         runs.append(
             Run(
                 label=name if names.count(name) == 1 else str(folder),

@@ -35,6 +35,7 @@ from jaxrec.runfolder import check_data
 from jaxrec.train.batches import Pairs
 from jaxrec.train.cadence import Cadence
 from jaxrec.train.draw import Batch
+from jaxrec.train.limits import check_limits
 from jaxrec.train.mesh_data import MeshData, Sizes
 from jaxrec.train.mesh_problem import MeshProblem, kernel_of
 from jaxrec.train.prepare import popularity
@@ -243,7 +244,8 @@ class PartedTask(UserTask):
         return None
 
     def check(self) -> None:
-        """Nothing more."""
+        train = self.splits.train
+        check_limits(self.config, train.n_users, train.n_items, train.n_edges)
 
     def problem(
         self, phase: str, total: int | None, tx: optax.GradientTransformation | None

@@ -27,10 +27,10 @@ from jaxrec.errors import InputError, Interrupted, RunError
 from jaxrec.evaluate.cold import sentence
 from jaxrec.evaluate.items import load_graph
 from jaxrec.evaluate.run import load_data
-from jaxrec.files import write_json
-from jaxrec.log import Reporter, RunLog
+from jaxrec.files import check_path, is_partial, remove, remove_partial, write_json
+from jaxrec.log import Reporter, RunLog, check_extras
 from jaxrec.parted.layout import is_parted
-from jaxrec.runfolder import check_run, read_json
+from jaxrec.runfolder import RUN_FILES, check_run, read_json
 from jaxrec.train import environment, results, warm
 from jaxrec.train.checkpoint import Checkpoints, Sealed
 from jaxrec.train.items.task import ItemTask
@@ -63,6 +63,7 @@ def train(
     run: str | Path | None = None,
     seed: int | None = None,
     tx: optax.GradientTransformation | None = None,
+    overwrite: bool = False,
     quiet: bool = False,
     may_exit: bool = False,
 ) -> Run:
@@ -74,6 +75,8 @@ def train(
       data: a Dataset, or an ItemGraph where the model is of items; or what ``--data`` takes.
         Overrides the configuration's.
       run: the run folder, which must not hold a run yet; runs/PRESET-N by default.
+      overwrite: replace the run that the folder holds, once configuration and data of the new one
+        have been checked. A folder that holds anything else is refused all the same.
       seed: overrides the configuration's.
       tx: any optax chain, instead of the configured one (give it to :func:`resume` again).
       quiet: print nothing.
@@ -82,10 +85,12 @@ def train(
     Raises:
       InputError: configuration, data or folder cannot be used.
       RunError: the run failed (NaN loss, full disk).
-      Interrupted: SIGINT or SIGTERM came; a checkpoint is written.
+      Interrupted: SIGINT or SIGTERM came; a checkpoint is written. A KeyboardInterrupt too.
     """
     sound.refuse_foreign(data, Dataset, ItemGraph)
     forks.check()
+    if overwrite and run is None:
+        raise InputError("--overwrite needs --run: a folder that is named by itself is a new one")
     if config is not None and preset is not None:
         raise InputError("give a config or a preset, not both")
     if config is None or isinstance(config, str):
@@ -105,16 +110,17 @@ def train(
     if vectors is not None:
         model = dataclasses.replace(config.model, frozen_items=str(Path(vectors).resolve()))
         config = dataclasses.replace(config, model=model)
+    check_extras(config.log)
     hosts.join(config.mesh)
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
             warm.check_alike(config)
             task = _task(config, config.data if data is None else data)
             task.check()  # what the data lacks is told before there is a folder
-            folder = hosts.made_by_first(lambda: _new_folder(config, run), run)
+            folder = hosts.made_by_first(lambda: _new_folder(config, run, overwrite), run)
         with _locked(folder):
             if hosts.first():
-                if any(path.name != ".lock" for path in folder.iterdir()):
+                if _held(folder):
                     raise InputError(f"{folder}: another process has begun a run there")
                 stored = dataclasses.replace(config, mesh=config.mesh.of_any_process())
                 write_json(folder / "config.json", configs.to_dict(stored))
@@ -180,6 +186,7 @@ def resume(
         if not (folder / "report.html").exists():
             _write_report(folder, reporter)
         return Run(folder, config, done)
+    check_extras(config.log)
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
             task = _task(config, data, folder)
@@ -191,22 +198,65 @@ def _nothing() -> None:
     """Nothing is unsaved yet."""
 
 
-def _new_folder(config: Config, run: str | Path | None) -> Path:
-    """Make the run folder. Raises InputError where it holds something already."""
+def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False) -> Path:
+    """Make the run folder, or empty one that holds a run.
+
+    Raises:
+      InputError: it holds something already, and is not to be overwritten or holds no run alone.
+    """
+    if run is not None:
+        check_path(run)
     try:
         if run is None:
             return _next_free(config.preset)
         folder = Path(run)
         folder.mkdir(parents=True, exist_ok=True)
-        inside = {path.name for path in folder.iterdir()} - {".lock"}
+        inside = _held(folder)
     except OSError as e:
         reason = e.strerror or e
         raise InputError(f"{run or 'runs'}: cannot be made ({reason}); name another --run") from e
-    if "config.json" in inside:
-        raise InputError(f"{folder}: holds a run already; `jaxrec resume {folder}` goes on with it")
-    if inside:
+    if overwrite and inside:
+        _remove_run(folder, inside, config)
+    elif "config.json" in inside:
+        raise InputError(
+            f"{folder}: holds a run already; `jaxrec resume {folder}` goes on with it, and "
+            "--overwrite replaces it"
+        )
+    elif inside:
         raise InputError(f"{folder}: is not empty; name a new or an empty folder with --run")
     return folder
+
+
+def _remove_run(folder: Path, inside: set[str], config: Config) -> None:
+    """Remove the run that a folder holds. Raises InputError where that would lose anything else."""
+    if "config.json" not in inside:
+        raise InputError(f"{folder}: holds no run (config.json is missing); name another --run")
+    try:
+        configs.load(folder / "config.json")
+    except InputError as e:
+        raise InputError(f"{e}; --overwrite replaces a run of jaxrec alone") from e
+    strange = sorted(inside - RUN_FILES)
+    if strange:
+        raise InputError(
+            f"{folder}: holds {strange[0]}, which is no part of a run; move it away, or name "
+            "another --run"
+        )
+    needed = {"warm_start": config.warm_start, "model.frozen_items": config.model.frozen_items}
+    for name, path in needed.items():
+        if path is not None and folder.resolve() in (Path(path), *Path(path).parents):
+            raise InputError(f"{name} {path} lies in the folder that --overwrite would replace")
+    with _locked(folder):
+        # The configuration goes last, so that a killed process leaves a run to be overwritten.
+        for name in sorted(inside, key=lambda name: name == "config.json"):
+            remove(folder / name)
+        left = _held(folder)
+    if left:
+        raise InputError(f"{folder / min(left)}: cannot be removed; name another --run")
+
+
+def _held(folder: Path) -> set[str]:
+    """What is in a folder, without what says nothing of a run: a lock, files never finished."""
+    return {path.name for path in folder.iterdir() if path.name != ".lock" and not is_partial(path)}
 
 
 def _next_free(preset: str) -> Path:
@@ -235,6 +285,7 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
             raise InputError(f"{folder}: another process is running this run") from e
+        remove_partial(folder)
         yield
 
 
@@ -265,12 +316,20 @@ def _go(
                 reporter.say("no --data was given: this is the embedded, made-up data")
             for line in more if last is None else ():
                 reporter.say(line)
+            if last is None and _follows_cutoffs(config):
+                reporter.say(f"{config.metric} selects: eval.k has no 20 for the usual one")
             if last is not None:
                 reporter.say(f"going on from the checkpoint of step {last.step}")
             session = _Session(folder, task, tx, checkpoints, log, reporter, watch)
             return session.run(last)
     except OSError as e:
         raise _cannot_write(folder, e) from e
+
+
+def _follows_cutoffs(config: Config) -> bool:
+    """Whether the metric that selects is another than by default, for want of its cut-off."""
+    by_itself = config.eval.metric is None and config.eval.select_on != "none"
+    return by_itself and "@" in config.metric and 20 not in config.eval.k
 
 
 def _cannot_write(folder: Path, error: OSError | InputError) -> RunError:
@@ -394,7 +453,13 @@ class _Session:
             self._table(table, columns)
         judged, control = tables[-1].metrics[0], tables[-1].baselines[-1]
         ours, theirs = evaluation["metrics"][judged], evaluation["baselines"][control][judged]
-        if ours >= theirs if lower_is_better(judged) else ours <= theirs:
+        metric, _, k = judged.partition("@")
+        if k and (int(k) >= self.task.ranked_items() or ours == theirs == 1):
+            self.reporter.say(
+                f"{judged} says nothing here: lists of {k} hold every item; "
+                f"--eval.k takes shorter ones, and --eval.metric {metric}@K their metric"
+            )
+        elif ours >= theirs if lower_is_better(judged) else ours <= theirs:
             self.reporter.say(f"no better than {control} in {judged}: something is wrong")
         if evaluation["selected_on"] == "test":
             self.reporter.say("parameters were selected ON TEST, as the config asks by name")

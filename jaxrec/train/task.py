@@ -24,12 +24,13 @@ from jaxrec.data.split import (
 )
 from jaxrec.errors import InputError
 from jaxrec.evaluate.cold import Met, View, refuse_nothing
-from jaxrec.evaluate.run import parts
+from jaxrec.evaluate.run import allowed_items, parts
 from jaxrec.graph.halo import make_mesh
 from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import read_start
 from jaxrec.train import environment, frozen, host_problem, results
 from jaxrec.train.host_problem import HostProblem
+from jaxrec.train.limits import check_limits
 from jaxrec.train.loop import Outcome
 from jaxrec.train.mesh_problem import MeshProblem
 from jaxrec.train.prepare import inputs
@@ -74,6 +75,10 @@ class Task(Protocol):
 
     def write(self, folder: Path, problem: Any, outcome: Outcome, watch: SignalWatch) -> None:
         """The arrays and slices that a run leaves behind."""
+        ...
+
+    def ranked_items(self) -> int:
+        """How many items there are to be ranked."""
         ...
 
     def tables(self) -> list[Table]:
@@ -182,6 +187,8 @@ class UserTask:
     def check(self) -> None:
         """Raise InputError for what the data lacks, before there is a folder."""
         _ = self._frozen
+        train = self.splits.train
+        check_limits(self.config, train.n_users, train.n_items, train.n_edges)
         if self.config.mesh.devices > 1:
             make_mesh(self.config.mesh)
         if self.config.warm_start is None:
@@ -249,6 +256,10 @@ class UserTask:
     def write(self, folder: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
         results.write_arrays(folder, problem, outcome, self.dataset)
         results.write_slices(folder, problem, outcome, watch)
+
+    def ranked_items(self) -> int:
+        allowed_I = allowed_items(self.config, self.splits.test)
+        return self.splits.train.n_items if allowed_I is None else int(allowed_I.sum())
 
     def tables(self) -> list[Table]:
         k = shown_cutoff(self.config.eval.k)

@@ -12,6 +12,7 @@ from jaxrec.data.formats.items import resolve_items
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.prepared import refuse_occupied
 from jaxrec.errors import InputError
+from jaxrec.files import replacing
 from jaxrec.graph import walks
 from jaxrec.randomness import OfSeed, child
 
@@ -46,18 +47,20 @@ def write_walks(
     name = np.asarray(graph.item_ids).astype(str)
     walk = jax.jit(walks.walk, static_argnums=3, static_argnames=("p", "q"))
     total, key = config.count * len(start_A), child(jax.random.key(seed), OfSeed.WALKS)
-    folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
-    for part, first in enumerate(range(0, total, _BLOCK)):
-        index = np.arange(first, min(first + _BLOCK, total))
-        number, place = np.divmod(index, len(start_A))
-        nodes = jnp.asarray(start_A[place]), jnp.asarray(number, jnp.int32)
-        made_LW = walk(on_device, *nodes, config.length, key, p=config.p, q=config.q)
-        made_WL = np.asarray(made_LW).T
-        # A walk that cannot go on is shorter; every start has a way on.
-        row = pl.Series(name[made_WL[made_WL >= 0]])
-        ends = np.cumsum((made_WL >= 0).sum(axis=1))
-        frame = pl.DataFrame({"walk": np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))})
-        frame = frame.with_columns(item=row).group_by("walk", maintain_order=True).agg("item")
-        frame.select(walk="item").write_parquet(folder / f"part-{part:05d}.parquet")
+    with replacing(Path(out).absolute()) as folder:
+        folder.mkdir()
+        for part, first in enumerate(range(0, total, _BLOCK)):
+            index = np.arange(first, min(first + _BLOCK, total))
+            number, place = np.divmod(index, len(start_A))
+            nodes = jnp.asarray(start_A[place]), jnp.asarray(number, jnp.int32)
+            made_LW = walk(on_device, *nodes, config.length, key, p=config.p, q=config.q)
+            made_WL = np.asarray(made_LW).T
+            # A walk that cannot go on is shorter; every start has a way on.
+            row = pl.Series(name[made_WL[made_WL >= 0]])
+            ends = np.cumsum((made_WL >= 0).sum(axis=1))
+            frame = pl.DataFrame(
+                {"walk": np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))}
+            )
+            frame = frame.with_columns(item=row).group_by("walk", maintain_order=True).agg("item")
+            frame.select(walk="item").write_parquet(folder / f"part-{part:05d}.parquet")
     return total

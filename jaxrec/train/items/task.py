@@ -18,7 +18,9 @@ from jaxrec.evaluate.pairs import baselines
 from jaxrec.evaluate.run import measure
 from jaxrec.files import write_json, write_npz
 from jaxrec.train import environment
+from jaxrec.train.items.draw import slots_per_epoch
 from jaxrec.train.items.problem import ItemProblem, schema_of
+from jaxrec.train.limits import check_limits
 from jaxrec.train.loop import Outcome
 from jaxrec.train.prepare import Inputs
 from jaxrec.train.results import reported
@@ -59,7 +61,11 @@ class ItemTask:
 
     def check(self) -> None:
         """Raise InputError for what the data lacks, before there is a folder."""
-        schema_of(self.config, self.splits.train)
+        train = self.splits.train
+        n_starts = int((train.degree() > 0).sum())
+        slots = slots_per_epoch(self.config, n_starts, train.n_pairs)
+        check_limits(self.config, 0, train.n_items, slots)
+        schema_of(self.config, train)
 
     def describe(self) -> list[str]:
         config, splits = self.config, self.splits
@@ -133,6 +139,9 @@ class ItemTask:
             if served is not None:
                 split = "test" if problem.evaluator("test") else "validation"
                 write_json(folder / "slices.json", {"split": split} | served)
+
+    def ranked_items(self) -> int:
+        return self.graph.n_items
 
     def tables(self) -> list[Table]:
         found = []
