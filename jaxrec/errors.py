@@ -67,7 +67,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     if len(last) == 1:
         return f" (did you mean {last[0]!r}?)"
     best, fewest = None, 4
-    for other in names if name else ():
+    for other in names if name and not name.isdigit() else ():
         if fewest == 0:
             break
         # A part that both have says nothing of how alike the rest is.
@@ -85,6 +85,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return "" if best is None else f" (did you mean {best!r}?)"
 
 
+_TWICE = re.compile(r"(\d)\1+")
 _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
 
@@ -92,10 +93,10 @@ def _mistakes(a: str, b: str, most: int) -> int | None:
     """How many mistakes of typing lead from ``a`` to ``b``; None where more than ``most``.
 
     A mistake is a letter too many, too few or another, or two that changed places. Capitals,
-    ``-`` for ``_`` and zeros before a number do not count. A digit is never a mistake: 1998 is
-    not meant where 1997 stands.
+    ``-`` for ``_``, zeros before a number and a digit that is typed twice do not count. Another
+    digit is no mistake: 1998 is not meant where 1997 stands.
     """
-    a, b = (_ZEROS.sub("", x.lower().replace("_", "-")) for x in (a, b))
+    a, b = (_TWICE.sub(r"\1", _ZEROS.sub("", x.lower().replace("_", "-"))) for x in (a, b))
     if re.findall(r"\d+", a) != re.findall(r"\d+", b) or abs(len(a) - len(b)) > most:
         return 0 if a == b else None
     if len(set(a) ^ set(b)) > 2 * most:

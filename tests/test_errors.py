@@ -20,6 +20,7 @@ MEANT = {
     "H20": ("H200", ("A100", "H100", "H200")),
     "quick": ("quickstart", tuple(presets.PRESETS)),
     "Rating": ("rating", ("time", "rating")),
+    "i33": ("i3", ("i0", "i3", "i31")),
     "i001": ("i01", ("i00", "i01", "i10")),
 }
 NOT_MEANT = {
@@ -27,7 +28,7 @@ NOT_MEANT = {
     "--model.width": ("--model.dim", "--model.ids", "--model.walks"),
     "xlsx": ("csv", "tsv", "parquet"),
     "buy": ("click", "view"),
-    "12345": ("12346", "1234", "123456", "22345"),
+    "12345": ("12346", "1234", "123455", "22345"),
     "H300": ("H100", "H200", "A100"),
     "i7": ("i8", "i70", "u7"),
     "apple": ("maple", "grape", "angle"),
