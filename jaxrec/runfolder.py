@@ -13,7 +13,7 @@ RUN_FILES = frozenset(
     {
         *("config.json", "env.json", "eval.json", "features.json", "slices.json"),
         *("metrics.jsonl", "timing.jsonl", "embeddings.npz", "parameters.npz", "seen.npz"),
-        *("curves.npz", "report.html", "checkpoints", "tensorboard", "wandb", ".seen"),
+        *("split.npz", "curves.npz", "report.html", "checkpoints", "tensorboard", "wandb", ".seen"),
     }
 )
 """Names of all that a run writes into its folder, but for the lock and partial files."""
