@@ -141,8 +141,13 @@ def train(args: list[str]) -> None:
     own_process()
     from jaxrec.train.run import train as start
 
-    how = {"overwrite": asked.overwrite, "quiet": asked.quiet}
-    start(asked.config, run=asked.run, may_exit=True, **how)
+    start(
+        asked.config,
+        run=asked.run,
+        overwrite=asked.overwrite,
+        quiet=asked.quiet,
+        may_exit=True,
+    )
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,7 @@ def _plain(kind: Any, value: Any, where: str) -> Any:
             value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise InputError(f"{where}: a value of type {kind.__name__} is needed, not {value!r}")
-    if kind is str:
+    if isinstance(value, str):
         check_path(value, where)
     return value
 

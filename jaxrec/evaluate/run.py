@@ -228,7 +228,7 @@ def updated(
     names = {*_ON_A_SPLIT, *measured}
     parts = {name: before[name] for name in ("test", "validation") if before.get(name)}
     if before.get("metrics"):
-        parts[before.get("split")] = {name: before[name] for name in before if name in names}
+        parts[str(before.get("split"))] = {name: before[name] for name in before if name in names}
     old = parts.pop(split, {})
     others = {k: v for k, v in before.items() if k not in names | {"split", "test", "validation"}}
     alike = before.get("protocol") == now["protocol"] and isinstance(old, dict)
