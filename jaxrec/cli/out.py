@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
+from jaxrec import config as configs
 from jaxrec.cli.arguments import parse
 from jaxrec.cli.process import own_process
 from jaxrec.config.checks import INT32, Range
@@ -44,11 +45,10 @@ def evaluate(args: list[str]) -> None:
     content = measure(
         made.run, split, made.k, baselines=made.baselines, data=made.data, cold=made.cold
     )
-    names = [
-        name
-        for name in content["metrics"]
-        if made.k is None or "@" not in name or int(name.partition("@")[2]) in made.k
-    ]
+    # Cut-offs of earlier evaluations stay in the file; what was asked for now is shown.
+    ks = made.k or configs.load(Path(made.run) / "config.json").eval.k
+    asked = {"", *map(str, ks)}
+    names = [name for name in content["metrics"] if name.partition("@")[2] in asked]
     columns = {"model": content["metrics"], **content["baselines"]}
     rows = [
         [name, *(f"{m[name]:.6f}" if name in m else "" for m in columns.values())] for name in names
