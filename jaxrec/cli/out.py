@@ -61,7 +61,7 @@ def evaluate(args: list[str]) -> None:
     reporter.say(content["protocol"])
     for line in told(content.get("start", ())):
         reporter.say(line)
-    unmet = sentence(split, content, f"recall@{shown_cutoff(made.k)}")
+    unmet = sentence(split, content, f"recall@{shown_cutoff(ks)}")
     if unmet is not None:
         reporter.say(unmet)
 
