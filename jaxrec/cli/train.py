@@ -110,7 +110,7 @@ def configured(args: list[str]) -> Asked:
     if made.loss.rates and made.negatives == base.negatives:  # the preset's, and not asked for
         values["negatives"] = NegativesConfig()
     said = []
-    if base.eval.metric != chosen:
+    if chosen is not None and base.eval.metric != chosen:
         metric = _follows(chosen, made.eval)
         values["eval"] = dataclasses.replace(made.eval, metric=metric)
         if metric != chosen:
