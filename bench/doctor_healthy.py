@@ -206,7 +206,7 @@ def train(name: str, folder: Path) -> tuple[Any, list[str]]:
             preset, where, *rest = options.split()
             if number:
                 said.clear()
-            config, _, _ = configured([preset, *rest, *warm])
+            config = configured([preset, *rest, *warm]).config
             run = jaxrec.train(config, data=data(where), run=folder / str(number))
             warm = ["--warm-start", str(run.folder)]
     return run, [line for line in said if line.startswith("doctor: ")]

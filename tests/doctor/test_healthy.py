@@ -37,7 +37,7 @@ def _trained(options: str, tmp_path, monkeypatch) -> tuple[jaxrec.Run, list[str]
     said: list[str] = []
     monkeypatch.setattr("jaxrec.log.Reporter.say", lambda self, text: said.append(text))
     preset, *rest = options.split()
-    config, _, _ = configured([preset, "--model.dim", "16", *rest])
+    config = configured([preset, "--model.dim", "16", *rest]).config
     data = synthetic.make(200, 120, 4000, communities=4, seed=1)
     run = jaxrec.train(config, data=data, run=tmp_path / "run")
     return run, [line for line in said if line.startswith("doctor: ")]

@@ -71,10 +71,10 @@ def test_users_decided_by_a_tie_are_told():
     ],
 )
 def test_cut_times_are_numbers_or_dates(text, seconds):
-    made, _, _ = configured(["mf", "--split.name", "temporal", f"--split.test-time={text}"])
+    made = configured(["mf", "--split.name", "temporal", f"--split.test-time={text}"]).config
     assert made.split.test_time == seconds
     both = ["--split.validation_time", text, "--split.test-time", "2030-01-01"]
-    made, _, _ = configured(["mf", "--split.name", "temporal", *both])
+    made = configured(["mf", "--split.name", "temporal", *both]).config
     assert made.split.validation_time == seconds
 
 
