@@ -19,8 +19,8 @@ from jaxrec.config import SplitConfig
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
 from jaxrec.data.split import split
-from jaxrec.evaluate.baselines import ease, item_knn
-from jaxrec.evaluate.ranking import Evaluator, Scorer, popularity_scorer, random_scorer
+from jaxrec.evaluation.baselines import ease, item_knn
+from jaxrec.evaluation.ranking import Evaluator, Scorer, popularity_scorer, random_scorer
 from jaxrec.log import peak_memory
 
 NEIGHBOURS = (20, 100, 500)

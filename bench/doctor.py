@@ -18,12 +18,12 @@ from bench.faults import HEALTHY, Case, cases, load
 from jaxrec import compilation
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
-from jaxrec.doctor.read import Diagnosis, of_records
+from jaxrec.diagnosis.diagnose import Diagnosis, of_records
 from jaxrec.errors import RunError
-from jaxrec.evaluate.run import parts
-from jaxrec.train import signs
-from jaxrec.train.problem import Problem
-from jaxrec.train.state import SCAN_LENGTH
+from jaxrec.evaluation.run import parts
+from jaxrec.training import step_statistics
+from jaxrec.training.problem import Problem
+from jaxrec.training.step import SCAN_LENGTH
 
 COMMAND = "python -m bench doctor --data data"
 
@@ -48,7 +48,7 @@ def train(
             state, _ = jitted(state, problem.data, jnp.int32(n))
             step += n
         seen = jax.device_get(state.totals)
-        told = signs.record(seen.signs, problem.stepper.parts)
+        told = step_statistics.record(seen.signs, problem.stepper.parts)
         if seen.bad_step >= 0:
             put("doctor", {"not_finite": 1.0} | told)
             break

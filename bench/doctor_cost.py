@@ -34,10 +34,10 @@ from bench.common import record
 from jaxrec import compilation, presets
 from jaxrec.config import LogConfig
 from jaxrec.data.formats import resolve
-from jaxrec.evaluate.run import parts
-from jaxrec.train.attend import Attendant
-from jaxrec.train.problem import Problem
-from jaxrec.train.state import SCAN_LENGTH
+from jaxrec.evaluation.run import parts
+from jaxrec.training.monitor import Attendant
+from jaxrec.training.problem import Problem
+from jaxrec.training.step import SCAN_LENGTH
 
 
 def problem_of(preset: str, data: str, doctor: bool) -> Problem:

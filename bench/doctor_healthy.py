@@ -23,7 +23,7 @@ from jaxrec import compilation, log
 from jaxrec.cli.train import configured
 from jaxrec.data import synthetic, synthetic_items
 from jaxrec.data.dataset import Dataset, Exposed
-from jaxrec.doctor.read import diagnose
+from jaxrec.diagnosis.diagnose import diagnose
 
 COMMAND = "python -m bench doctor-healthy"
 

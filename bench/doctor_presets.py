@@ -17,7 +17,7 @@ from bench.common import record
 from jaxrec import compilation, presets
 from jaxrec.config import Config
 from jaxrec.data.synthetic import EMBEDDED
-from jaxrec.doctor.read import diagnose
+from jaxrec.diagnosis.diagnose import diagnose
 
 COMMAND = "python -m bench doctor-presets --data data"
 _U1, _GOWALLA, _META = "ml-100k/u1.base", "gowalla", "amazon-grocery/meta.json.gz"

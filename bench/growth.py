@@ -21,7 +21,7 @@ from jaxrec import presets
 from jaxrec.data import synthetic
 from jaxrec.data.split import Splits
 from jaxrec.log import peak_memory
-from jaxrec.train.problem import Problem
+from jaxrec.training.problem import Problem
 
 COMMAND = "python -m bench growth"
 USERS, ITEMS, EDGES, DIM, LAYERS = 30_000, 40_000, 780_000, 64, 3

@@ -22,9 +22,9 @@ from bench.common import alternate, device, record
 from jaxrec.config import Config, MeshConfig, ModelConfig, OptimConfig, TrainConfig
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
-from jaxrec.train.host_problem import HostProblem
-from jaxrec.train.host_rows import RowDispatch
-from jaxrec.train.problem import Problem
+from jaxrec.training.placement.host_rows import RowDispatch
+from jaxrec.training.placement.host_table import HostProblem
+from jaxrec.training.problem import Problem
 
 COMMAND = "python -m bench host-tables"
 PAIRS, STEPS = 2_000_000, 20

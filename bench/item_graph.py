@@ -23,9 +23,9 @@ from jaxrec.config import Config
 from jaxrec.data.features import Category, Features
 from jaxrec.data.formats.items import resolve_items
 from jaxrec.data.itemgraph import ItemGraph
-from jaxrec.evaluate import items as judging
+from jaxrec.evaluation import item_runs as judging
 from jaxrec.runfolder import read_lines
-from jaxrec.train.items.problem import ItemProblem
+from jaxrec.training.items.problem import ItemProblem
 
 COMMAND = "python -m bench item-graph --data META"
 METHODS = ("mf-pairs", "mf-bias-pairs", "mf-sequences", "skipgram", "skipgram-side", "node2vec")

@@ -35,7 +35,7 @@ import numpy as np
 from bench.common import record
 from jaxrec.data import synthetic
 from jaxrec.runfolder import read_lines
-from jaxrec.train.checkpoint import Damaged, read_manifest
+from jaxrec.training.checkpoint import Damaged, read_manifest
 
 ROOT = Path(__file__).parents[1]
 COMMAND = "python -m bench kills"

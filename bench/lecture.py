@@ -34,9 +34,9 @@ from jaxrec.data.split import Splits, split
 from jaxrec.graph import bipartite
 from jaxrec.graph.pagerank import Window
 from jaxrec.runfolder import read_json
-from jaxrec.train.prepare import hard_window
-from jaxrec.train.problem import Problem
-from jaxrec.train.state import SCAN_LENGTH
+from jaxrec.training.device_data import hard_window
+from jaxrec.training.problem import Problem
+from jaxrec.training.step import SCAN_LENGTH
 
 COMMAND = "python -m bench lecture --data gowalla"
 # The whole of train, for a length that is known: nothing is left to select.

@@ -22,7 +22,7 @@ from bench.common import record
 from jaxrec.config import SplitConfig
 from jaxrec.data.formats import read
 from jaxrec.data.split import split
-from jaxrec.evaluate.ranking import Evaluator, dot_scorer
+from jaxrec.evaluation.ranking import Evaluator, dot_scorer
 from jaxrec.graph import bipartite
 from jaxrec.graph.spmm import propagate
 

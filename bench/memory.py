@@ -7,8 +7,8 @@ import numpy as np
 
 from bench.common import device, record, seconds
 from jaxrec.data.dataset import Csr
-from jaxrec.evaluate import topk
-from jaxrec.evaluate.scorers import dot_scorer
+from jaxrec.evaluation import topk
+from jaxrec.evaluation.scorers import dot_scorer
 from jaxrec.log import peak_memory
 
 

@@ -17,12 +17,12 @@ import jax
 import numpy as np
 
 from bench.common import record
+from bench.mesh_traffic import moved
 from jaxrec import presets
 from jaxrec.config import MeshConfig
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
-from jaxrec.train.mesh_problem import MeshProblem
-from jaxrec.train.mesh_traffic import moved
+from jaxrec.training.placement.mesh import MeshProblem
 
 COMMAND = "python -m bench mesh"
 USERS, ITEMS, PAIRS = 3000, 2000, 20_000  # a device

@@ -23,7 +23,7 @@ from jaxrec.config import SplitConfig
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import read
 from jaxrec.data.split import Splits, split
-from jaxrec.evaluate.ranking import Evaluator, dot_scorer
+from jaxrec.evaluation.ranking import Evaluator, dot_scorer
 from jaxrec.runfolder import read_json, read_lines
 
 PRESETS = {"gowalla-fast": "1", "gowalla-strong": "2"}

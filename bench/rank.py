@@ -26,9 +26,9 @@ from bench.common import (
     seconds,
     torch_device,
 )
-from jaxrec.evaluate import topk
-from jaxrec.evaluate.ranking import Evaluator
-from jaxrec.evaluate.scorers import dot_scorer
+from jaxrec.evaluation import topk
+from jaxrec.evaluation.ranking import Evaluator
+from jaxrec.evaluation.scorers import dot_scorer
 
 K, USERS = 20, 4096
 

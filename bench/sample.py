@@ -15,7 +15,7 @@ from bench import gowalla
 from bench.common import alternate, device, record
 from jaxrec import presets
 from jaxrec.data.split import Splits
-from jaxrec.train.problem import Problem
+from jaxrec.training.problem import Problem
 
 BATCHES = 128
 

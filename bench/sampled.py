@@ -26,7 +26,7 @@ from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
 from jaxrec.log import peak_memory
-from jaxrec.train.problem import Problem
+from jaxrec.training.problem import Problem
 
 COMMAND = "python -m bench sampled"
 USERS, ITEMS, EDGES = 300_000, 200_000, 5_000_000

@@ -24,10 +24,10 @@ from jaxrec.config import Config
 from jaxrec.data import synthetic_items
 from jaxrec.data.formats.items import resolve_items
 from jaxrec.data.itemgraph import ItemGraph, PairSplits
-from jaxrec.evaluate import items as judging
-from jaxrec.evaluate.pairs import PairEvaluator, item_scorer
+from jaxrec.evaluation import item_runs as judging
+from jaxrec.evaluation.item_pairs import PairEvaluator, item_scorer
 from jaxrec.graph import walks
-from jaxrec.train.items.problem import ItemProblem
+from jaxrec.training.items.problem import ItemProblem
 
 DIM, LENGTH = 128, 10
 

@@ -24,7 +24,7 @@ from jaxrec import presets
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
 from jaxrec.graph import bipartite
-from jaxrec.train.problem import Problem
+from jaxrec.training.problem import Problem
 
 LAYERS, L2, RATE = 3, 1e-4, 1e-3
 Step = Callable[[np.ndarray], float]

@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from jaxrec.data.formats import read
     from jaxrec.data.formats.items import read_items
     from jaxrec.data.itemgraph import ItemGraph
-    from jaxrec.doctor.read import diagnose as doctor
+    from jaxrec.diagnosis.diagnose import diagnose as doctor
+    from jaxrec.embedding import embed
     from jaxrec.errors import InputError, Interrupted, JaxrecError, RunError
-    from jaxrec.evaluate.run import evaluate
-    from jaxrec.export import export
+    from jaxrec.evaluation.run import evaluate
+    from jaxrec.exporting import export
     from jaxrec.presets import get as preset
     from jaxrec.recommend import Recommender
-    from jaxrec.report import report
-    from jaxrec.train.embed import embed
-    from jaxrec.train.run import Run, resume, train
+    from jaxrec.reporting.page import report
+    from jaxrec.training.run import Run, resume, train
 
 __version__ = "0.1.0"
 
@@ -46,13 +46,18 @@ _HOME = {
     "ItemGraph": "data.itemgraph",
     "JaxrecError": "errors",
     "Recommender": "recommend",
-    "Run": "train.run",
+    "Run": "training.run",
     "RunError": "errors",
-    "embed": "train.embed",
+    "doctor": "diagnosis.diagnose:diagnose",
+    "embed": "embedding",
+    "evaluate": "evaluation.run",
+    "export": "exporting",
     "preset": "presets:get",
     "read": "data.formats",
     "read_items": "data.formats.items",
-    "resume": "train.run",
+    "report": "reporting.page",
+    "resume": "training.run",
+    "train": "training.run",
 }
 
 __all__ = [
@@ -79,13 +84,7 @@ __all__ = [
 ]
 
 
-# Modules that are themselves called: jaxrec.train(...).
-_CALLED = ("doctor", "evaluate", "export", "report", "train")
-
-
 def __getattr__(name: str) -> Any:
-    if name in _CALLED:
-        return importlib.import_module(f"jaxrec.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'jaxrec' has no attribute {name!r}")
     module, _, attribute = _HOME[name].partition(":")

@@ -25,7 +25,7 @@ from jaxrec.errors import InputError, nearest
 from jaxrec.runfolder import Embeddings, Seen, read_embeddings, read_seen
 
 if TYPE_CHECKING:
-    from jaxrec.evaluate.ranking import Scorer
+    from jaxrec.evaluation.ranking import Scorer
 
 Ids = str | bytes | int | float | np.generic | Iterable[Any]
 """One id or several: texts and whole numbers, in whatever holds them (NumPy, pandas, polars)."""
@@ -95,7 +95,7 @@ class _Side:
     @cached_property
     def cosine(self) -> Scorer:
         """Scores every pair on this side by the cosine; rows of zeros by 0."""
-        from jaxrec.evaluate.ranking import dot_scorer
+        from jaxrec.evaluation.ranking import dot_scorer
 
         unit_ND = _unit_rows(self.emb_ND)
         return dot_scorer(unit_ND, unit_ND)
@@ -195,7 +195,7 @@ class Recommender:
     ) -> Iterator[pl.DataFrame]:
         """:meth:`recommend` for every user of the run, one frame a block of users.
 
-        Give the result to ``jaxrec.lists.write``; memory holds one block at a time.
+        Give the result to ``jaxrec.list_files.write``; memory holds one block at a time.
         """
         forks.check()
         allowed_I = self._allowed(allow, deny, unknown)
@@ -234,7 +234,7 @@ class Recommender:
           InputError: not one known item, an unknown id where that is refused, or k below 1.
         """
         forks.check()
-        from jaxrec.evaluate.scorers import table_scorer
+        from jaxrec.evaluation.scorers import table_scorer
 
         allowed_I = self._allowed(allow, deny, unknown)
         names, items = self._histories(history, source, unknown)
@@ -301,7 +301,7 @@ class Recommender:
 
     @cached_property
     def _scorer(self) -> Scorer:
-        from jaxrec.evaluate.scorers import table_scorer
+        from jaxrec.evaluation.scorers import table_scorer
 
         return table_scorer(self._table)
 
@@ -411,7 +411,7 @@ class Recommender:
 
     @cached_property
     def _popular(self) -> Scorer:
-        from jaxrec.evaluate.scorers import popularity_scorer
+        from jaxrec.evaluation.scorers import popularity_scorer
 
         return popularity_scorer(self._seen.known.item_counts(len(self._item.ids)))
 
@@ -493,7 +493,7 @@ def _unit_rows(emb_ND: np.ndarray) -> np.ndarray:
 def _rank(
     scorer: Scorer, rows: np.ndarray, left_out: Csr | Joined | None, k: int, allowed: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    from jaxrec.evaluate.ranking import top_k
+    from jaxrec.evaluation.ranking import top_k
 
     k = conform(Annotated[int, Range(1, INT32)], k, "k")
     return top_k(scorer, rows, left_out, min(k, scorer.n_items), allowed=allowed)

@@ -17,13 +17,13 @@ from typing import Any
 import matplotlib.figure
 
 import jaxrec.cli
-import jaxrec.evaluate.baselines
-import jaxrec.lists
+import jaxrec.embedding
+import jaxrec.evaluation.baselines
+import jaxrec.list_files
 import jaxrec.recommend
-import jaxrec.report.page
-import jaxrec.train.embed
-import jaxrec.train.results
-import jaxrec.train.run
+import jaxrec.reporting.page
+import jaxrec.training.results
+import jaxrec.training.run
 
 
 def serve() -> dict[str, Any]:
@@ -52,7 +52,7 @@ def become(request: dict[str, Any]) -> None:
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
     if not request["reports"]:
-        jaxrec.train.results.can_report = lambda: False
+        jaxrec.training.results.can_report = lambda: False
     first, *rest = request["args"]
     if first == "-m":
         sys.argv = rest

@@ -11,8 +11,8 @@ from flax import nnx
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.schema import Encoded
 from jaxrec.graph.bipartite import Bipartite, NodeFeatures
+from jaxrec.models.encoder import Nodes
 from jaxrec.models.inputs import FeatureSizes
-from jaxrec.models.nodes import Nodes
 
 SIZES = (FeatureSizes(2, (3,), ()), FeatureSizes(0, (4,), (5, 3)))
 """Of what :func:`features` gives."""

@@ -135,7 +135,7 @@ def test_killed_it_resumes_to_the_same_bits(name, tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     done = command("train", "lightgcn", *options, "--run", whole)
     assert done.returncode == 0, done.stderr
-    moment = ("jaxrec.train.checkpoint:Checkpoints._seal", 2)
+    moment = ("jaxrec.training.checkpoint:Checkpoints._seal", 2)
     killed = process(KILLER, "SIGKILL", *moment, "train", "lightgcn", *options, "--run", run)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     resumed = command("resume", run)

@@ -158,7 +158,7 @@ def test_new_items_without_a_known_feature_have_no_embedding(finished, tmp_path,
         asked.append((run, config.preset, list(features.columns)))
         return np.array([[0.6, 0.8], [0, 0]], np.float32)
 
-    monkeypatch.setattr("jaxrec.train.embed.cold_vectors", cold)
+    monkeypatch.setattr("jaxrec.embedding.cold_vectors", cold)
     (tmp_path / "new.csv").write_text("item,group\n7,g1\n8,\n")
     run("embed", finished, "--new-items", tmp_path / "new.csv", "--out", tmp_path / "e.parquet")
     assert asked == [(finished, "skipgram", ["group"])]

@@ -14,7 +14,7 @@ from jaxrec import foldin
 from jaxrec.config import from_dict
 from jaxrec.data import synthetic
 from jaxrec.data.dataset import Csr
-from jaxrec.lists import read_history
+from jaxrec.list_files import read_history
 from jaxrec.recommend import Recommender
 
 

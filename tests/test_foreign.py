@@ -10,11 +10,11 @@ import pytest
 from scipy import sparse
 
 import jaxrec
-from jaxrec.doctor.read import diagnose
+from jaxrec.diagnosis.diagnose import diagnose
+from jaxrec.embedding import embed
 from jaxrec.errors import InputError
-from jaxrec.evaluate.run import evaluate
-from jaxrec.train.embed import embed
-from jaxrec.train.run import resume, train
+from jaxrec.evaluation.run import evaluate
+from jaxrec.training.run import resume, train
 
 FRAME = pl.DataFrame({"user": ["a", "b"], "item": ["x", "y"]})
 

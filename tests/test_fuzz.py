@@ -46,15 +46,15 @@ from jaxrec.data.formats import TextOptions, catalogue
 from jaxrec.data.formats.columns import Columns
 from jaxrec.data.frames import from_frame
 from jaxrec.data.itemgraph import ItemGraph
-from jaxrec.doctor.read import diagnose
+from jaxrec.diagnosis.diagnose import diagnose
+from jaxrec.embedding import _read_pairs
 from jaxrec.errors import InputError, RunError
-from jaxrec.lists import read_history, read_ids, write
+from jaxrec.list_files import read_history, read_ids, write
 from jaxrec.recommend import Recommender
-from jaxrec.report import report
+from jaxrec.reporting.page import report
 from jaxrec.runfolder import read_json, read_lines
-from jaxrec.train.checkpoint import Damaged, read_manifest, write_manifest
-from jaxrec.train.embed import _read_pairs
-from jaxrec.train.run import _new_folder
+from jaxrec.training.checkpoint import Damaged, read_manifest, write_manifest
+from jaxrec.training.run import _new_folder
 
 INPUTS = int(os.environ.get("JAXREC_FUZZ", "300"))
 SECONDS = 30

@@ -11,7 +11,7 @@ from made_run import write_embeddings
 
 from jaxrec.cli import out
 from jaxrec.errors import InputError
-from jaxrec.lists import read_history, read_ids, read_pairs
+from jaxrec.list_files import read_history, read_ids, read_pairs
 
 ITEM = np.array([[1, 0], [2, 0], [0, 1], [0.5, 0.5], [0, 0]])
 USER = np.array([[1, 0], [0, 1], [1, 1]])

@@ -10,15 +10,15 @@ import polars as pl
 import pytest
 from processes import jaxrec
 
+from bench.mesh_traffic import moved
 from jaxrec import plan as plans
 from jaxrec.config import Config, MeshConfig, ModelConfig, NegativesConfig, OptimConfig, TrainConfig
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
 from jaxrec.errors import InputError
 from jaxrec.parted.write import partition_data
-from jaxrec.train.host_problem import HostProblem
-from jaxrec.train.mesh_problem import MeshProblem
-from jaxrec.train.mesh_traffic import moved
+from jaxrec.training.placement.host_table import HostProblem
+from jaxrec.training.placement.mesh import MeshProblem
 
 CONFIG = Config(model=ModelConfig(dim=16, layers=2), train=TrainConfig(batch_size=256))
 MF = ModelConfig("mf", dim=16, layers=0)

@@ -17,12 +17,12 @@ from jaxrec.config import Config, SplitConfig
 from jaxrec.data import synthetic, synthetic_items
 from jaxrec.data.pair_split import split_pairs
 from jaxrec.data.split import split
-from jaxrec.evaluate.scorers import random_scorer
+from jaxrec.evaluation.scorers import random_scorer
 from jaxrec.graph import bipartite
 from jaxrec.graph.spectral import spectral_table
-from jaxrec.train.items.draw import stretches, windows
-from jaxrec.train.items.problem import ItemProblem
-from jaxrec.train.problem import Problem, keys
+from jaxrec.training.items.batch import stretches, windows
+from jaxrec.training.items.problem import ItemProblem
+from jaxrec.training.problem import Problem, keys
 
 SIZES = {"communities": 4, "seed": 2}
 DATA = synthetic.rated(

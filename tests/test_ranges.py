@@ -25,8 +25,8 @@ from jaxrec.config.checks import Range
 from jaxrec.data import synthetic, synthetic_items
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError, RunError
-from jaxrec.train import limits, loop, results
-from jaxrec.train.cadence import Cadence
+from jaxrec.training import limits, loop, results
+from jaxrec.training.schedule import Cadence
 
 EXTREMES = int(os.environ.get("JAXREC_EXTREMES", "60"))
 MEMORY = 2**29

@@ -16,7 +16,7 @@ from processes import environment
 from jaxrec import recommend as module
 from jaxrec.data import synthetic_items
 from jaxrec.errors import InputError
-from jaxrec.lists import write
+from jaxrec.list_files import write
 from jaxrec.recommend import Recommender
 
 # One axis a taste: i0 and i1 share the first, i2 the second; i3 is a bit of both.

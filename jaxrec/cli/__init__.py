@@ -41,7 +41,7 @@ def env(args: list[str]) -> None:
     import jax
 
     from jaxrec.graph.spmm import default_kernel
-    from jaxrec.train.environment import versions
+    from jaxrec.training.environment import versions
 
     for name, version in versions().items():
         print(f"{name:18} {version}")

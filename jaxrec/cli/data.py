@@ -291,7 +291,7 @@ def _walks(args: list[str]) -> str:
         seed: Seed = 0
 
     made = parse(Walks, args, "jaxrec data walks")
-    from jaxrec.train.items.corpus import write_walks
+    from jaxrec.training.items.walk_files import write_walks
 
     config = WalksConfig(made.count, made.length, made.p, made.q, made.weighted)
     return f"{made.out}: {write_walks(made.path, made.out, config, made.seed):,} walks"

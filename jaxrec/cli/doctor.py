@@ -26,7 +26,7 @@ class Doctor:
 def doctor(args: list[str]) -> int:
     """Say why embeddings collapse or training stalls; exit status 3 where something is wrong."""
     made = parse(Doctor, args, "jaxrec doctor")
-    from jaxrec.doctor.read import diagnose
+    from jaxrec.diagnosis.diagnose import diagnose
 
     found = diagnose(made.path, made.data)
     if made.json:

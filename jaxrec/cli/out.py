@@ -36,8 +36,8 @@ def evaluate(args: list[str]) -> None:
     made = parse(Evaluate, args, "jaxrec evaluate")
     from jaxrec.config import shown_cutoff
     from jaxrec.data.kept import told
-    from jaxrec.evaluate.cold import sentence
-    from jaxrec.evaluate.run import evaluate as measure
+    from jaxrec.evaluation.cold import sentence
+    from jaxrec.evaluation.run import evaluate as measure
     from jaxrec.log import Reporter
 
     own_process()
@@ -98,7 +98,7 @@ def recommend(args: list[str]) -> None:
     made = parse(Recommend, args, "jaxrec recommend")
     if made.users is not None and made.history is not None:
         raise InputError("--users names users of the run, --history brings new ones; give one")
-    from jaxrec.lists import read_history, read_ids, write
+    from jaxrec.list_files import read_history, read_ids, write
     from jaxrec.recommend import Recommender
 
     users = None if made.users is None else read_ids(made.users, "user")
@@ -174,8 +174,8 @@ def embed(args: list[str]) -> None:
     made = parse(Embed, args, "jaxrec embed")
     if Path(made.out).suffix not in (".parquet", ".jsonl"):
         raise InputError(f"{made.out}: the name must end in .parquet or .jsonl")
-    from jaxrec.lists import write
-    from jaxrec.train.embed import embed as embeddings
+    from jaxrec.embedding import embed as embeddings
+    from jaxrec.list_files import write
 
     own_process()
     frame = embeddings(
@@ -198,7 +198,7 @@ class Export:
 def export(args: list[str]) -> None:
     """Write the embeddings and their ids as npz, parquet or safetensors."""
     made = parse(Export, args, "jaxrec export")
-    from jaxrec.export import export as write
+    from jaxrec.exporting import export as write
 
     write(made.run, made.to, made.out)
     print(made.out)
@@ -218,7 +218,7 @@ def report(args: list[str]) -> None:
     made = parse(Report, args, "jaxrec report")
     if not made.runs:
         raise InputError("name at least one run folder: jaxrec report RUN --out report.html")
-    from jaxrec.report import report as write
+    from jaxrec.reporting.page import report as write
 
     write([Path(r) for r in made.runs], Path(made.out))
     print(made.out)

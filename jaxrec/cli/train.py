@@ -139,7 +139,7 @@ def train(args: list[str]) -> None:
         print(line)
     _leave_at_once()
     own_process()
-    from jaxrec.train.run import train as start
+    from jaxrec.training.run import train as start
 
     start(
         asked.config,
@@ -188,6 +188,6 @@ def resume(args: list[str]) -> None:
         mesh = dataclasses.replace(stored.mesh, **given)
     _leave_at_once()
     own_process()
-    from jaxrec.train.run import resume as go_on
+    from jaxrec.training.run import resume as go_on
 
     go_on(made.run, data=made.data, mesh=mesh, quiet=made.quiet, may_exit=True)

@@ -8,11 +8,7 @@ from jaxtyping import PRNGKeyArray
 
 from jaxrec.config import ModelConfig
 from jaxrec.models.decoder import BilinearDecoder
-from jaxrec.models.gcmc import GCMC
-from jaxrec.models.inputs import FeatureSizes
-from jaxrec.models.lightgcn import LightGCN
-from jaxrec.models.ngcf import NGCF
-from jaxrec.models.nodes import (
+from jaxrec.models.encoder import (
     Encoder,
     HiddenLayers,
     InductiveEncoder,
@@ -20,6 +16,10 @@ from jaxrec.models.nodes import (
     NewEdges,
     Nodes,
 )
+from jaxrec.models.gcmc import GCMC
+from jaxrec.models.inputs import FeatureSizes
+from jaxrec.models.lightgcn import LightGCN
+from jaxrec.models.ngcf import NGCF
 from jaxrec.models.pinsage import PinSAGE
 from jaxrec.models.score import NeuralScore
 from jaxrec.models.towers import Towers

@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
 from jaxrec.models.decoder import BilinearDecoder
+from jaxrec.models.encoder import NewEdges, Nodes, looks_linear
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import keep_mask
-from jaxrec.models.nodes import NewEdges, Nodes, looks_linear
 from jaxrec.models.score import NeuralScore
 
 _EPSILON = 1e-5  # of batch normalisation

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxrec.graph.bipartite import Bipartite, drop_edges
 from jaxrec.graph.spmm import Kernel, propagate, sum_of_layers
 from jaxrec.models.decoder import BilinearDecoder
-from jaxrec.models.nodes import Block, Nodes
+from jaxrec.models.encoder import Block, Nodes
 from jaxrec.models.score import NeuralScore
 
 

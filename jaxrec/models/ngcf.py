@@ -11,7 +11,7 @@ from jaxrec import hashing
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
 from jaxrec.models.decoder import BilinearDecoder
-from jaxrec.models.nodes import Nodes
+from jaxrec.models.encoder import Nodes
 from jaxrec.models.score import NeuralScore
 
 _SLOPE = 0.2  # of LeakyReLU, as the authors' code has it

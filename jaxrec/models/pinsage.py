@@ -13,9 +13,9 @@ from jaxrec.graph.csr import DeviceCsr
 from jaxrec.graph.neighbors import Neighbors
 from jaxrec.graph.spmm import Kernel, propagate
 from jaxrec.models.decoder import BilinearDecoder
+from jaxrec.models.encoder import NewEdges, Nodes, looks_linear, unit_rows
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import mean_scales
-from jaxrec.models.nodes import NewEdges, Nodes, looks_linear, unit_rows
 from jaxrec.models.score import NeuralScore
 
 _BLOCK = 1 << 13  # nodes at once where all of a large graph are embedded

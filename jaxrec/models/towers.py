@@ -10,9 +10,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite, Encoded, NodeFeatures
 from jaxrec.models.decoder import BilinearDecoder
+from jaxrec.models.encoder import NewEdges, Nodes
 from jaxrec.models.inputs import FeatureEncoder, FeatureSizes, taken
 from jaxrec.models.ngcf import keep_mask
-from jaxrec.models.nodes import NewEdges, Nodes
 from jaxrec.models.score import NeuralScore
 
 _ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "tanh": jnp.tanh}

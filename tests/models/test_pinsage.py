@@ -25,7 +25,7 @@ from jaxrec.graph.csr import DeviceCsr
 from jaxrec.models import pinsage
 from jaxrec.models.pinsage import PinSAGE
 from jaxrec.rowwise import RowOptimizer
-from jaxrec.train.problem import Problem
+from jaxrec.training.problem import Problem
 
 FULL = (8, 9)  # no node of the data has as many neighbours
 

@@ -13,11 +13,11 @@ from jaxrec.config import Config, ModelConfig, TrainConfig
 from jaxrec.data import synthetic
 from jaxrec.data.split import split
 from jaxrec.errors import InputError
-from jaxrec.evaluate import topk
-from jaxrec.evaluate.scorers import scorer_of
+from jaxrec.evaluation import topk
+from jaxrec.evaluation.scorers import scorer_of
 from jaxrec.models.score import NeuralScore, PairWeights, all_scores, pair_scores
 from jaxrec.runfolder import read_embeddings
-from jaxrec.train.problem import Problem
+from jaxrec.training.problem import Problem
 
 DIM, WIDTH = 5, 4
 

@@ -8,7 +8,7 @@ from jaxrec.data.features import Bag, Category, Features, Number
 from jaxrec.data.schema import fit
 from jaxrec.models import skipgram
 from jaxrec.models.skipgram import Side
-from jaxrec.train.items import side as sides
+from jaxrec.training.items import side_information as sides
 
 FEATURES = Features(
     {

@@ -21,7 +21,7 @@ from jaxrec.graph.partition import layout, partition
 from jaxrec.parted import layout as folders
 from jaxrec.parted import pairs, spill
 from jaxrec.parted.write import partition_data
-from jaxrec.train.mesh_data import mesh_data
+from jaxrec.training.placement.mesh_data import mesh_data
 
 WEIGHTS = {"view": 0.1, "buy": 0.7, "shown": 0.0}
 

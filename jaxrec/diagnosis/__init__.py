@@ -1,0 +1,1 @@
+"""Why embeddings collapse and training stalls: measures, thresholds and findings."""

@@ -1,0 +1,240 @@
+"""What the doctor reads: run folders, and embeddings that come from elsewhere."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrec import config as configs
+from jaxrec import forks
+from jaxrec.data import sound
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import resolve
+from jaxrec.data.kept import told
+from jaxrec.diagnosis import causes, measures, sample_measures
+from jaxrec.diagnosis.finding import Finding
+from jaxrec.diagnosis.history import Course
+from jaxrec.diagnosis.rules import findings
+from jaxrec.diagnosis.sample import of_data, of_rows
+from jaxrec.errors import InputError
+from jaxrec.evaluation.scorers import dot_scorer, table_scorer
+from jaxrec.files import read_arrays
+from jaxrec.runfolder import check_run, read_embeddings, read_metrics, read_start
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found, and the newest figures it was found by.
+
+    Attributes:
+      of: what was looked at, as people name it.
+      findings: the likeliest cause first; empty where all is well.
+      figures: by name.
+      course: the records behind them.
+      notes: what a reader must know besides.
+    """
+
+    of: str
+    findings: list[Finding]
+    figures: dict[str, float]
+    course: Course
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        found = [finding.to_dict() for finding in self.findings]
+        return {
+            "of": self.of,
+            "healthy": self.healthy,
+            "findings": found,
+            "figures": self.figures,
+            "notes": self.notes,
+        }
+
+
+def _diagnosis(of: str, course: Course) -> Diagnosis:
+    return Diagnosis(of, findings(course), course.figures, course)
+
+
+def of_records(
+    of: str,
+    config: configs.Config,
+    records: list[dict[str, Any]],
+    start: Sequence[dict[str, Any]] = (),
+) -> Diagnosis:
+    """From the lines of a run's metrics.jsonl, of the phase that came last; and what it started
+    from, as env.json has it."""
+    phases = [r["phase"] for r in records if r.get("split") == "doctor" and "phase" in r]
+    of_last = [r for r in records if phases and r.get("phase") == phases[-1]]
+    return _started(_diagnosis(of, Course(config, of_last)), start)
+
+
+def _started(diagnosis: Diagnosis, start: Sequence[dict[str, Any]]) -> Diagnosis:
+    """With what is to be said of what the run started from."""
+    known = causes.known_test(start)
+    found = diagnosis.findings if known is None else [known, *diagnosis.findings]
+    return replace(diagnosis, findings=found, notes=told(start))
+
+
+def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
+    """What is wrong with a run, finished, failed or going on, or with embeddings from elsewhere.
+
+    Args:
+      path: a run folder; or a file with arrays ``user`` [U, D] and ``item`` [I, D] (.npz), or
+        with a single matrix (.npz, .npy).
+      data: what the embeddings were trained on: anything that ``--data`` takes. Rows belong to its
+        ids by ``user_ids`` and ``item_ids`` in the file, or else by their number.
+
+    Raises:
+      InputError: no run folder and no such file; nothing in it to look at; ids that do not fit.
+    """
+    sound.refuse_foreign(data)
+    forks.check()
+    path = Path(path)
+    if path.is_dir():
+        if data is not None:
+            raise InputError(f"{path}: --data is for embeddings; a run knows its own")
+        return _of_run(check_run(path))
+    if not path.exists():
+        raise InputError(f"{path}: no such file; name a run folder or embeddings (.npz, .npy)")
+    return _of_file(path, data)
+
+
+def _of_run(run: Path) -> Diagnosis:
+    config = configs.load(run / "config.json")
+    start = read_start(run)
+    records = read_metrics(run / "metrics.jsonl")
+    if any(r.get("split") == "doctor" for r in records):
+        return of_records(str(run), config, records, start)
+    if not (run / "embeddings.npz").is_file():
+        raise InputError(
+            f"{run}: there is nothing to look at yet; `jaxrec resume {run}` goes on with the run"
+        )
+    # The run was not watched: what it has learned can be looked at all the same.
+    table = read_embeddings(run)
+    if len(table.user) == 0:  # a model of items alone, whose loss has no rules
+        rows = {"item": table.item[_spread(len(table.item))]}
+        measured = measures.finite(measures.sides(rows)) | {"split": "doctor"}
+        return _started(_diagnosis(str(run), Course(None, [measured])), start)
+    found = sample_measures.measured(table_scorer(table), of_rows(len(table.user), len(table.item)))
+    measured = measures.finite(found.figures) | {"split": "doctor"}
+    return _started(_diagnosis(str(run), Course(config, [*records, measured])), start)
+
+
+def _spread(n: int) -> np.ndarray:
+    """At most 256 of so many rows, evenly over them."""
+    return np.linspace(0, n - 1, min(n, 256)).astype(np.int64)
+
+
+def _of_file(path: Path, data: str | Path | None) -> Diagnosis:
+    arrays = _arrays(path)
+    tables = {n: _matrix(path, n, arrays[n]) for n in ("user", "item") if n in arrays}
+    if not tables:
+        matrices = {n: x for n, x in arrays.items() if x.ndim == 2 and x.dtype.kind in "fiu"}
+        if len(matrices) != 1:
+            raise InputError(
+                f"{path}: no arrays `user` and `item`, and not a single matrix; "
+                f"there is {', '.join(sorted(arrays)) or 'nothing'}"
+            )
+        ((name, matrix),) = matrices.items()
+        tables = {"item": _matrix(path, name, matrix)}
+    if any(not np.isfinite(x).all() for x in tables.values()):
+        bad = {f"{n}_not_finite": float((~np.isfinite(x)).sum()) for n, x in tables.items()}
+        record = {"split": "doctor", "not_finite": sum(bad.values())}
+        return _diagnosis(str(path), Course(None, [record]))
+    if len(tables) == 2:
+        user, item = tables["user"], tables["item"]
+        if user.shape[1] != item.shape[1]:
+            raise InputError(
+                f"{path}: user has {user.shape[1]} columns and item {item.shape[1]}; "
+                "their products are the scores, so both need the same width"
+            )
+        return _of_tables(path, arrays, user, item, data)
+    if data is not None:
+        raise InputError(f"{path}: --data needs both `user` and `item` in the file")
+    rows = {n: x[_spread(len(x))] for n, x in tables.items()}
+    return _diagnosis(
+        str(path), Course(None, [measures.finite(measures.sides(rows)) | {"split": "doctor"}])
+    )
+
+
+def _of_tables(
+    path: Path, arrays: dict[str, np.ndarray], user: np.ndarray, item: np.ndarray, data: Any
+) -> Diagnosis:
+    facts: dict[str, float] = {"parameters": float(user.size + item.size)}
+    sample = of_rows(len(user), len(item))
+    if data is not None:
+        known = _in_rows(path, arrays, resolve(str(data)), len(user), len(item))
+        facts["observations"] = float(known.n_edges)
+        sample = of_data(known, None)
+        if known.rating is not None:
+            facts["rating_mean"] = float(known.rating.mean(dtype=np.float64))
+            facts["rating_sd"] = float(known.rating.std(dtype=np.float64))
+    biases = {
+        f"{n}_bias_{letter}": arrays[f"{n}_bias"]
+        for n, letter in (("user", "U"), ("item", "I"))
+        if f"{n}_bias" in arrays
+    }
+    found = sample_measures.measured(dot_scorer(user, item, **biases), sample)
+    figures = measures.finite(found.figures) | facts
+    figures |= measures.carried(figures)
+    return _diagnosis(str(path), Course(None, [figures | {"split": "doctor"}]))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        stored = read_arrays(path)
+        return {"matrix": stored} if isinstance(stored, np.ndarray) else stored
+    except (OSError, ValueError) as e:
+        raise InputError(
+            f"{path}: not a NumPy file of plain arrays (.npz, .npy); np.savez writes one"
+        ) from e
+
+
+def _matrix(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    """float32 rows. Raises InputError where the array holds no rows of numbers."""
+    if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
+        raise InputError(
+            f"{path}: {name} has shape {array.shape} and type {array.dtype}; "
+            "a matrix of numbers is needed, a row for each"
+        )
+    if len(array) < 2:
+        raise InputError(f"{path}: {name} has a single row; two at least can be alike")
+    return array.astype(np.float32)
+
+
+def _in_rows(
+    path: Path, arrays: dict[str, np.ndarray], data: Dataset, n_users: int, n_items: int
+) -> Dataset:
+    """The data numbered by the file's rows; pairs of ids that it lacks are left out."""
+    columns, kept = {}, np.ones(data.n_edges, bool)
+    for side, n_rows in (("user", n_users), ("item", n_items)):
+        own, column = getattr(data, f"{side}_ids"), getattr(data, side)
+        ids = arrays.get(f"{side}_ids")
+        if ids is None:
+            if len(own) != n_rows:
+                raise InputError(
+                    f"{path}: {side} has {n_rows} rows and {data.name} {len(own)} {side}s; store "
+                    f"{side}_ids beside them, or give the data that they were trained on"
+                )
+            columns[side] = column
+            continue
+        if ids.shape != (n_rows,):
+            raise InputError(f"{path}: {side}_ids has shape {ids.shape}, and {side} {n_rows} rows")
+        row = {name: r for r, name in enumerate(ids.astype(str).tolist())}
+        row_n = np.array([row.get(name, -1) for name in np.asarray(own).astype(str).tolist()])
+        columns[side] = row_n[column]
+        kept &= columns[side] >= 0
+    if not kept.any():
+        raise InputError(f"{path}: none of its ids is in {data.name}")
+    rows = {side: column[kept].astype(np.int32) for side, column in columns.items()}
+    ids = {"user_ids": np.arange(n_users), "item_ids": np.arange(n_items)}
+    bare = replace(data.take(kept), user_features=None, item_features=None)
+    return replace(bare, **rows, **ids)

@@ -1,0 +1,106 @@
+"""The fixed sample that a run's measures are taken on: a function of the data, nothing is drawn
+that changes."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.data.itemgraph import PairSplits
+from jaxrec.diagnosis.sample_measures import TOP, Pairs, Sample
+
+_USERS, _ITEMS, _LISTED, _PAIRS = 256, 256, 128, 1024
+
+
+def _spaced(candidates: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of them, evenly over their order."""
+    if len(candidates) <= most:
+        return candidates
+    return candidates[np.linspace(0, len(candidates) - 1, most).astype(np.int64)]
+
+
+def _rows(number: np.ndarray) -> Int[np.ndarray, "n"]:
+    """Row numbers as the device has them."""
+    return number.astype(np.int32)
+
+
+def _others(user: np.ndarray, known: Csr, candidates: np.ndarray) -> np.ndarray:
+    """For each user a candidate that they do not know, where a few tries find one."""
+    rng = np.random.default_rng(0)
+    other = candidates[rng.integers(0, len(candidates), len(user))]
+    n_items = 1 + max(candidates.max(initial=0), known.indices.max(initial=0))
+    key = np.repeat(np.arange(len(known.degree)), known.degree) * n_items + known.indices
+    for _ in range(8):
+        wanted = user.astype(np.int64) * n_items + other
+        place = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
+        bad = key[place] == wanted
+        if not bad.any():
+            break
+        other[bad] = candidates[rng.integers(0, len(candidates), int(bad.sum()))]
+    return other
+
+
+def _pairs(part: Dataset | None, known: Csr, rates: bool) -> Pairs | None:
+    if part is None or part.n_edges == 0:
+        return None
+    at = _spaced(np.arange(part.n_edges), _PAIRS)
+    user, item = part.user[at], part.item[at]
+    other, rating = _others(user, known, np.arange(part.n_items)), None
+    if rates and part.rating is not None:
+        rating = part.rating[at].astype(np.float32)
+    return Pairs(_rows(user), _rows(item), _rows(other), rating)
+
+
+def of_data(train: Dataset, validation: Dataset | None, rates: bool = False) -> Sample:
+    """Users and items that have train pairs, evenly over their numbers, and pairs likewise.
+
+    Args:
+      rates: whether the scores stand for ratings.
+    """
+    counts = train.item_counts()
+    users = np.flatnonzero(train.user_counts())
+    popular = np.argsort(-counts, kind="stable")[:TOP]
+    known = train.csr()
+    return Sample(
+        _rows(_spaced(users, _USERS)),
+        _rows(_spaced(np.flatnonzero(counts), _ITEMS)),
+        _rows(_spaced(users, _LISTED)),
+        _rows(popular),
+        _pairs(train, known, rates),
+        _pairs(validation, known, rates),
+    )
+
+
+def of_rows(n_users: int, n_items: int) -> Sample:
+    """The same without data: rows alone."""
+    return Sample(
+        _rows(_spaced(np.arange(n_users), _USERS)),
+        _rows(_spaced(np.arange(n_items), _ITEMS)),
+        _rows(_spaced(np.arange(n_users), _LISTED)),
+        None,
+        None,
+        None,
+    )
+
+
+class ItemSample(NamedTuple):
+    """What is looked at of a model of items: rows, and pairs by part of the data."""
+
+    item_m: Int[np.ndarray, "m"]
+    parts: dict[str, Pairs]
+
+
+def of_items(splits: PairSplits, scored_I: Bool[np.ndarray, "I"]) -> ItemSample:
+    """Items that have a vector, evenly over their numbers, and pairs of such items likewise."""
+    train, held = splits.train, splits.validation
+    around, there = train.adjacency(), np.flatnonzero(scored_I)
+    true_P = held.label_P
+    parts = {"train": (train.src, train.dst), "validation": (held.a_P[true_P], held.b_P[true_P])}
+    pairs = {}
+    for name, (a_P, b_P) in parts.items():
+        at = _spaced(np.flatnonzero(scored_I[a_P] & scored_I[b_P]), _PAIRS)
+        if len(at):
+            other = _others(a_P[at], Csr(around.indptr, around.indices), there)
+            pairs[name] = Pairs(_rows(a_P[at]), _rows(b_P[at]), _rows(other))
+    return ItemSample(_rows(_spaced(there, _ITEMS)), pairs)

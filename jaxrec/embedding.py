@@ -1,0 +1,172 @@
+"""Items that were not there in training, embedded by a trained inductive model."""
+
+import sys
+from pathlib import Path
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import polars as pl
+
+from jaxrec import config as configs
+from jaxrec import forks
+from jaxrec.config import FEATURED, Config
+from jaxrec.data import sound
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.features import Features
+from jaxrec.data.formats import catalogue
+from jaxrec.data.formats.assemble import rows_of
+from jaxrec.data.frames import from_frame
+from jaxrec.data.schema import encode
+from jaxrec.data.split import Splits, merged
+from jaxrec.errors import InputError, nearest
+from jaxrec.evaluation.run import load_data, parts
+from jaxrec.graph.bipartite import rating_levels
+from jaxrec.graph.csr import DeviceCsr
+from jaxrec.list_files import read_pairs
+from jaxrec.models import InductiveEncoder, NewEdges
+from jaxrec.models.encoder import unit_rows
+from jaxrec.runfolder import check_run, read_parameters
+from jaxrec.training.device_data import walk_key
+from jaxrec.training.items.cold_items import cold_vectors
+from jaxrec.training.problem import Problem
+
+
+def embed(
+    run: str | Path,
+    new_items: str | Path,
+    *,
+    edges: str | Path | None = None,
+    data: Dataset | str | Path | None = None,
+    unknown: Literal["skip", "fail"] = "skip",
+) -> pl.DataFrame:
+    """Embeddings of new items, in the space of the run's users and items.
+
+    Args:
+      run: a finished run of an inductive model: two-tower, gcmc or pinsage without model.ids, or
+        a model of items with side information.
+      new_items: a table keyed by id with features as the training's items had them.
+      edges: a table with columns user and item (and rating, where the model tells rating levels
+        apart): pairs of the new items with the run's users. Items may have none.
+      data: where the run's data is now, if it moved.
+      unknown: "skip" skips pairs of users that the run does not know, and of items that are none of
+        the new ones, and counts them on stderr; "fail" refuses them.
+
+    Returns:
+      A row an item: id and embedding, in the order of the file. Of a model of items the embedding
+      is null where an item has no feature that training knew.
+
+    Raises:
+      InputError: a model that has only id embeddings, or files that cannot be used.
+    """
+    sound.refuse_foreign(new_items, option="new_items")
+    sound.refuse_foreign(edges, option="edges")
+    sound.refuse_foreign(data, Dataset)
+    forks.check()
+    run = check_run(run)
+    config = configs.load(run / "config.json")
+    if config.model.over_items:
+        if edges is not None:
+            raise InputError(f"{run}: {config.model.name} embeds items by their features alone")
+        names, features = _described(new_items)
+        return _frame(names, cold_vectors(run, config, features), zeros=False)
+    _refuse_ids(run, config)
+    if edges is not None and config.model.name == "two-tower":
+        raise InputError(f"{run}: two-tower embeds items by their features; leave out the edges")
+    parameters = read_parameters(run)
+    splits = parts(config, load_data(run, config, data), run)
+    splits = merged(splits) if config.train.refit else splits
+    problem = Problem.build(config, splits, phase="refit" if config.train.refit else "search")
+    if problem.takes.item is None:
+        raise InputError(f"{run}: the run's items had no features that could tell new ones apart")
+    names, features = _described(new_items)
+    x = jax.tree.map(jnp.asarray, encode(features, problem.takes.item))
+    model = problem.model(parameters)
+    assert isinstance(model, InductiveEncoder)
+    near = _edges(edges, names, splits, problem, unknown)
+    emb_nD = model.embed_items(problem.data.graph, x, near, walk_key(problem.data.key))
+    if config.model.score == "cosine":
+        emb_nD = unit_rows(emb_nD)
+    return _frame(names, np.asarray(jax.device_get(emb_nD), np.float32))
+
+
+def _described(new_items: str | Path) -> tuple[pl.Series, Features]:
+    """The ids and features of a table keyed by item id."""
+    table = catalogue.keyed(Path(new_items), "item")
+    names = table.frame[table.id_column].cast(pl.String)
+    frame = table.frame.with_columns(names)
+    return names, from_frame(frame, table.id_column, names.to_numpy(), table.where, kind="item")
+
+
+def _frame(names: pl.Series, emb_nD: np.ndarray, *, zeros: bool = True) -> pl.DataFrame:
+    """Ids and vectors; without ``zeros`` a vector of nothing else is null."""
+    frame = pl.DataFrame({"id": names, "embedding": emb_nD})
+    frame = frame.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)))
+    if zeros:
+        return frame
+    there = pl.Series((emb_nD != 0).any(axis=1))
+    return frame.with_columns(pl.when(there).then(pl.col("embedding")))
+
+
+def _refuse_ids(run: Path, config: Config) -> None:
+    name = config.model.name
+    if name not in FEATURED or (config.model.ids and name != "two-tower"):
+        raise InputError(
+            f"{run}: {name} has an embedding for each id, and none for new items; train two-tower, "
+            "or gcmc or pinsage with --model.no-ids, on data with features"
+        )
+
+
+def _edges(
+    path: str | Path | None, names: pl.Series, splits: Splits, problem: Problem, unknown: str
+) -> NewEdges:
+    """The pairs of a file as rows of the graph."""
+    if path is None:
+        nothing = jnp.zeros(0, jnp.int32)
+        return NewEdges(DeviceCsr(jnp.zeros(len(names) + 1, jnp.int32), nothing), nothing)
+    pairs = _read_pairs(Path(path), with_ratings=problem.takes.levels > 1)
+    users = pl.Series(np.asarray(splits.train.user_ids).astype(str))
+    user_E = _rows(pairs["user"], users, path, "user", "of the run", unknown)
+    item_E = _rows(pairs["item"], names, path, "item", "of the new ones", unknown)
+    there = (user_E >= 0) & (item_E >= 0)
+    pairs, user_E, item_E = pairs.filter(pl.Series(there)), user_E[there], item_E[there]
+    level_E = np.zeros(len(pairs), np.int32)
+    if problem.takes.levels > 1:
+        values, _ = rating_levels(splits.train)
+        level_E = np.searchsorted(values, pairs["rating"].to_numpy()).astype(np.int32)
+        known = values[np.minimum(level_E, len(values) - 1)] == pairs["rating"].to_numpy()
+        if not known.all():
+            listed = ", ".join(f"{v:g}" for v in values)
+            raise InputError(f"{path}: a rating that training has not seen; it saw {listed}")
+    order = np.lexsort((user_E, item_E))
+    indptr = np.append(0, np.cumsum(np.bincount(item_E, minlength=len(names))))
+    place_E = problem.data.graph.places(jnp.asarray(user_E[order]))
+    return NewEdges(DeviceCsr(jnp.asarray(indptr, jnp.int32), place_E), jnp.asarray(level_E[order]))
+
+
+def _read_pairs(path: Path, *, with_ratings: bool) -> pl.DataFrame:
+    needed = ["rating"] if with_ratings else []
+    frame = read_pairs(path, *needed)
+    ratings = [pl.col(name).cast(pl.Float32) for name in needed]
+    try:
+        frame = frame.select(pl.col("user", "item").cast(pl.String), *ratings)
+    except pl.exceptions.PolarsError as e:
+        said = "users and items are texts or whole numbers, ratings numbers"
+        raise InputError(f"{path}: a cell is not what its column holds: {said}") from e
+    return frame.drop_nulls().unique(["user", "item"], maintain_order=True)
+
+
+def _rows(
+    asked: pl.Series, known: pl.Series, path: str | Path, kind: str, where: str, unknown: str
+) -> np.ndarray:
+    """Rows of ids, -1 of those that are skipped."""
+    found = rows_of(asked, known)
+    lost = found < 0
+    if lost.any():
+        name = asked[int(np.argmax(lost))]
+        if unknown == "fail" or lost.all():
+            raise InputError(f"{path}: {kind} {name!r} is none {where}{nearest(name, known)}")
+        said = f"skipped {int(lost.sum()):,} pairs, whose {kind} is none {where}; the first is"
+        print(f"jaxrec: {path}: {said} {name!r}", file=sys.stderr)
+    return found

@@ -1,0 +1,1 @@
+"""Ranking over all items: metrics, baselines, and the evaluation of a finished run."""

@@ -1,0 +1,244 @@
+"""Evaluation of item models: labelled pairs told apart, and held-out neighbours found.
+
+The areas are of :mod:`jaxrec.evaluation.curves`, over all pairs and over those of seen items only.
+A pair with an item that the model cannot score has the median score of the others (as in "Beating
+the baseline recommender with graph and NLP in PyTorch", 2020). The ranking is that of every
+other evaluation: each item asks for its held-out neighbours among all items, its train
+neighbours and itself masked.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxrec.data.dataset import Csr
+from jaxrec.data.itemgraph import ItemGraph, LabelledPairs
+from jaxrec.data.keys import distinct
+from jaxrec.errors import InputError
+from jaxrec.evaluation.curves import areas, pr_curve, roc_curve
+from jaxrec.evaluation.ranking import Breakdown, Evaluator
+from jaxrec.evaluation.scorers import PAIRS, PairFn, Scorer, dot_scorer, random_scorer
+
+_BLOCK = 2**15
+_AREAS = ("auc", "average_precision")
+
+
+def item_scorer(
+    learned: Mapping[str, Any], scored_I: Bool[np.ndarray, "I"], *, context: bool = False
+) -> Scorer:
+    """What scores two items: a · b, and the biases of both where there are any.
+
+    Args:
+      learned: "item" [I, D]; "item_context" [I, D] and "item_bias" [I] where there are such.
+      scored_I: items without a score are never found, and find nothing.
+      context: score by both tables: half of a · context b + context a · b.
+    """
+    left_ID = right_ID = jnp.asarray(learned["item"])
+    if context:
+        other_ID = jnp.asarray(learned["item_context"])
+        left_ID = jnp.concatenate([left_ID, other_ID], axis=1)
+        right_ID = jnp.concatenate([other_ID, right_ID], axis=1) * jnp.float32(0.5)
+    bias_I = jnp.asarray(learned.get("item_bias", jnp.zeros(len(left_ID))), jnp.float32)
+    bias_I = jnp.where(jnp.asarray(scored_I), bias_I, -jnp.inf)
+    return dot_scorer(left_ID, right_ID, user_bias_U=bias_I, item_bias_I=bias_I)
+
+
+def baselines(train: ItemGraph, scored_I: Bool[np.ndarray, "I"], seed: int) -> dict[str, Scorer]:
+    """What stands in every result: an item's popularity (log of its train pairs), and chance."""
+    nothing_I1 = np.zeros((train.n_items, 1), np.float32)
+    popularity_I = np.log1p(train.degree()).astype(np.float32)
+    return {
+        "popularity": item_scorer({"item": nothing_I1, "item_bias": popularity_I}, scored_I),
+        "random": random_scorer(seed, train.n_items),
+    }
+
+
+class Judged(NamedTuple):
+    """Scores of labelled pairs, and which of them are of seen items only. Shapes: [P]."""
+
+    score_P: np.ndarray
+    label_P: np.ndarray
+    seen_P: np.ndarray
+
+    def metrics(self) -> dict[str, float]:
+        """Areas over all pairs, and over those of seen items where they have both labels."""
+        whole = areas(self.score_P, self.label_P)
+        found: dict[str, float] = dict(zip(_AREAS, whole, strict=True))
+        label_P = self.label_P[self.seen_P]
+        if label_P.any() and not label_P.all():
+            seen = areas(self.score_P[self.seen_P], label_P)
+            found |= {f"{name}_seen": area for name, area in zip(_AREAS, seen, strict=True)}
+        return found
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """The content of curves.npz: at most 1,000 points of either curve."""
+        roc = roc_curve(self.score_P, self.label_P).thinned()
+        pr = pr_curve(self.score_P, self.label_P).thinned()
+        return {
+            "roc_fpr": roc.x,
+            "roc_tpr": roc.y,
+            "roc_threshold": roc.threshold,
+            "pr_recall": pr.x,
+            "pr_precision": pr.y,
+            "pr_threshold": pr.threshold,
+        }
+
+
+class PairEvaluator:
+    """Judges scorers of items by held-out pairs.
+
+    Args:
+      held_out: the labelled pairs.
+      train: what the model has learnt from; items with a pair there are seen.
+      ks: cut-offs K of the ranking.
+      masked: more pairs whose true ones are known and not to be found (for test, validation).
+      scored_I: items that the model can score; the seen ones where None.
+      ranked: rank for so many items at most, drawn evenly from those with a held-out neighbour;
+        0 leaves the ranking out.
+      seed: of that draw.
+      block: items ranked at once on a device; fitted to the memory at hand where None.
+
+    Raises:
+      InputError: no held-out pairs.
+    """
+
+    def __init__(
+        self,
+        held_out: LabelledPairs,
+        train: ItemGraph,
+        ks: Sequence[int],
+        *,
+        masked: LabelledPairs | None = None,
+        scored_I: Bool[np.ndarray, "I"] | None = None,
+        ranked: int = 10_000,
+        seed: int = 0,
+        block: int | None = None,
+    ) -> None:
+        if not held_out.n_pairs:
+            raise InputError("nothing to evaluate: no pairs are held out in this split")
+        self._pairs = held_out
+        self.pairs = held_out.n_pairs
+        self._seen_I = seen_I = train.degree() > 0
+        self.scored_I = seen_I if scored_I is None else scored_I
+        self._seen_P = seen_I[held_out.a_P] & seen_I[held_out.b_P]
+        self._scored_P = self.scored_I[held_out.a_P] & self.scored_I[held_out.b_P]
+        self._ranking = None
+        if ranked:
+            relevant, known = _neighbours(held_out, train, masked, ranked, seed)
+            self._ranking = Evaluator(relevant, known, ks, train.n_items, block=block)
+
+    @property
+    def cold(self) -> dict[str, int]:
+        """How many of the held-out pairs, and of their items, have an item without a train pair."""
+        items = np.unique(np.concatenate([self._pairs.a_P, self._pairs.b_P]))
+        return {
+            "pairs": int((~self._seen_P).sum()),
+            "of_pairs": self.pairs,
+            "items": int((~self._seen_I[items]).sum()),
+            "of_items": len(items),
+        }
+
+    @property
+    def users(self) -> int:
+        """Items whose neighbours are ranked."""
+        return 0 if self._ranking is None else self._ranking.users
+
+    def judge(self, scorer: Scorer) -> Judged:
+        """Scores of the held-out pairs. Raises RunError where one is NaN."""
+        held_out, scored_P = self._pairs, self._scored_P
+        score_P = np.zeros(held_out.n_pairs)
+        score_P[scored_P] = scores(scorer, held_out.a_P[scored_P], held_out.b_P[scored_P])
+        if scored_P.any() and not scored_P.all():
+            score_P[~scored_P] = np.median(score_P[scored_P])
+        return Judged(score_P, held_out.label_P, self._seen_P)
+
+    def __call__(
+        self, scorer: Scorer, should_stop: Callable[[], bool] | None = None
+    ) -> dict[str, float] | None:
+        """Areas, and the metrics of the ranking; None where ``should_stop`` said yes.
+
+        Raises:
+          RunError: a score is NaN.
+        """
+        if should_stop is not None and should_stop():
+            return None
+        found = self.judge(scorer).metrics()
+        if self._ranking is None:
+            return found
+        ranked = self._ranking(scorer, should_stop)
+        return None if ranked is None else found | ranked
+
+    def breakdown(
+        self, scorer: Scorer, k: int, should_stop: Callable[[], bool] | None = None
+    ) -> Breakdown | None:
+        """Recall@k by asking item and hits by item, as :meth:`Evaluator.breakdown` gives them.
+
+        None where ``should_stop`` said yes, or nothing is ranked.
+        """
+        return self._ranking and self._ranking.breakdown(scorer, k, should_stop)
+
+
+@partial(jax.jit, static_argnums=0)
+def _block_scores(
+    fn: PairFn, params: Any, a_B: Int[Array, "B"], b_B: Int[Array, "B"]
+) -> Float[Array, "B"]:
+    return fn(params, a_B, b_B)
+
+
+def scores(
+    scorer: Scorer, a_P: Int[np.ndarray, "P"], b_P: Int[np.ndarray, "P"]
+) -> Float[np.ndarray, "P"]:
+    """The score of each pair, [P] float32, block by block on the device."""
+    size = min(_BLOCK, 1 << max(len(a_P) - 1, 0).bit_length())
+    waiting: list[Array] = []
+    found: list[np.ndarray] = []
+    for start in range(0, len(a_P), size):
+        ends = (side[start : start + size] for side in (a_P, b_P))
+        ends = (np.pad(side, (0, size - len(side))) for side in ends)
+        waiting.append(_block_scores(PAIRS[scorer.fn], scorer.params, *ends))
+        if len(waiting) == 2:
+            found.append(jax.device_get(waiting.pop(0)))
+    found += jax.device_get(waiting)
+    return np.concatenate([np.zeros(0, np.float32), *found])[: len(a_P)]
+
+
+def _neighbours(
+    held_out: LabelledPairs,
+    train: ItemGraph,
+    masked: LabelledPairs | None,
+    ranked: int,
+    seed: int,
+) -> tuple[Csr, Csr]:
+    """Held-out neighbours of the items that are ranked for, and what is masked for these."""
+    n = train.n_items
+    asking = distinct(np.concatenate([side[held_out.label_P] for side in held_out[:2]]))
+    if len(asking) > ranked:
+        rng = np.random.default_rng([seed, 5])
+        asking = np.sort(rng.choice(asking, ranked, replace=False))
+    asks_I = np.zeros(n, bool)
+    asks_I[asking] = True
+    known = [(train.src, train.dst)]
+    if masked is not None:
+        known.append((masked.a_P[masked.label_P], masked.b_P[masked.label_P]))
+    relevant = _csr([(held_out.a_P[held_out.label_P], held_out.b_P[held_out.label_P])], asks_I)
+    return relevant, _csr(known, asks_I, itself=True)
+
+
+def _csr(
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]], asks_I: np.ndarray, itself: bool = False
+) -> Csr:
+    """Both directions of the pairs, in the rows that ask."""
+    n = len(asks_I)
+    keys = [np.flatnonzero(asks_I) * (n + 1)] if itself else []
+    for pair in pairs:
+        for row, column in (pair, pair[::-1]):
+            kept = asks_I[row]
+            keys.append(row[kept].astype(np.int64) * n + column[kept])
+    row, column = np.divmod(distinct(np.concatenate(keys)), n)
+    indptr = np.append(0, np.cumsum(np.bincount(row, minlength=n)))
+    return Csr(indptr.astype(np.int32), column.astype(np.int32))

@@ -1,0 +1,343 @@
+"""Full ranking: every user against all items, seen items masked, ties to the lower item id.
+
+:func:`rank_block` is the whole of an evaluation for one block of users on one device: a plain
+function, which ``jax.shard_map`` maps; :class:`Evaluator` maps its two halves by ``jax.pmap``.
+Nothing here is as large as users times items, and nothing loops over users.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import chain, islice
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxrec.data.dataset import Csr, ItemsByUser, union
+from jaxrec.errors import InputError
+from jaxrec.evaluation import metrics
+from jaxrec.evaluation.scorers import (
+    ScoreFn,
+    Scorer,
+    dot_scorer,
+    from_host,
+    popularity_scorer,
+    random_scorer,
+)
+from jaxrec.evaluation.topk import (
+    AXIS,
+    Ranked,
+    Rows,
+    block_rows,
+    block_size,
+    empty_csr,
+    nan_error,
+    placed,
+    power_of_two,
+    rank,
+    rank_from_host,
+    top_k,
+)
+from jaxrec.graph.csr import DeviceCsr, contains
+
+__all__ = [
+    "Breakdown",
+    "Evaluator",
+    "Scorer",
+    "dot_scorer",
+    "empty_csr",
+    "popularity_scorer",
+    "random_scorer",
+    "rank_block",
+    "top_k",
+    "union",
+]
+
+
+class Block(NamedTuple):
+    """B users with what is masked for them and what is relevant; padding has nothing relevant."""
+
+    user_B: Int[Array | np.ndarray, "B"]
+    seen: Rows
+    relevant: Rows
+
+
+class BlockResult(NamedTuple):
+    """Sums over the users of a block (in the order of ``metrics.keys``), and their lists."""
+
+    sums_M: Float[Array, "M"]
+    nan_users: Int[Array, ""]
+    item_BK: Int[Array, "B K"]
+    hit_BK: Bool[Array, "B K"]
+
+
+def rank_block(
+    fn: ScoreFn,
+    ks: tuple[int, ...],
+    best_rank_I: Int[Array, "I"],
+    params: Any,
+    block: Block,
+    allowed_I: Bool[Array, "I"] | None = None,
+) -> tuple[Int[Array, "I"], BlockResult]:
+    """The per-device body: scores, mask, top-k, hits, and the sums of the users' metrics.
+
+    Args:
+      fn: see :class:`Scorer`.
+      ks: cut-offs.
+      best_rank_I: each item's best rank (from 0) in any user's list so far; carried along, it
+        gives the coverage at every cut-off.
+      params: of ``fn``.
+      block: the users.
+      allowed_I: the items that are ranked; all where None.
+    """
+    ranked = rank(fn, max(ks), params, jnp.asarray(block.user_B), block.seen, allowed_I)
+    return judge(ks, best_rank_I, ranked, block)
+
+
+def judge(
+    ks: tuple[int, ...],
+    best_rank_I: Int[Array, "I"],
+    ranked: Ranked,
+    block: Block,
+    over: str | None = None,
+) -> tuple[Int[Array, "I"], BlockResult]:
+    """What :func:`rank_block` gives, of lists that are there already, at least as long as needed.
+
+    With ``over``, an axis of a mesh: a device of it has the relevant items of its part alone.
+    """
+    ranked = ranked._replace(item_BK=ranked.item_BK[:, : max(ks)])
+    n_relevant_B = jnp.diff(block.relevant.indptr_)
+    relevant = DeviceCsr(jnp.asarray(block.relevant.indptr_), jnp.asarray(block.relevant.index_M))
+    row_B = jnp.arange(len(n_relevant_B), dtype=jnp.int32)
+    hit_BK = contains(relevant, row_B, ranked.item_BK)
+    if over is not None:
+        n_relevant_B, hits_BK = lax.psum((n_relevant_B, hit_BK.astype(jnp.int32)), over)
+        hit_BK = hits_BK > 0
+    counted_B = n_relevant_B > 0
+    by_user = metrics.per_user(hit_BK, n_relevant_B, ks)
+    sums_M = jnp.stack([by_user[key].sum(where=counted_B) for key in metrics.keys(ks)])
+    listed_BK = counted_B[:, None] & (ranked.item_BK >= 0)
+    rank_BK = lax.broadcasted_iota(jnp.int32, hit_BK.shape, 1)
+    where_BK = jnp.where(listed_BK, ranked.item_BK, len(best_rank_I))
+    best_rank_I = best_rank_I.at[where_BK].min(rank_BK, mode="drop")
+    nan_users = (ranked.nan_B & counted_B).sum(dtype=jnp.int32)
+    return best_rank_I, BlockResult(sums_M, nan_users, ranked.item_BK, hit_BK)
+
+
+class Breakdown(NamedTuple):
+    """Where the hits are: by user (the n ranked ones, ascending) and by item.
+
+    Attributes:
+      user_n, recall_n: each ranked user and their recall@k.
+      hits_I: users who had the item among their k and relevant.
+      relevant_I: ranked users to whom the item is relevant.
+    """
+
+    user_n: np.ndarray
+    recall_n: np.ndarray
+    hits_I: np.ndarray
+    relevant_I: np.ndarray
+
+
+@lru_cache(maxsize=64)
+def _mapped(fn: ScoreFn, k: int, devices: tuple[Any, ...]) -> Callable:
+    # The axis has the name of the Evaluator's mesh: so pmap hands back arrays of the very
+    # sharding that the Evaluator puts in, and the second call finds the first one's compilation.
+    def body(params: Any, block: Block, allowed_I: Array | None) -> Ranked:
+        return rank(fn, k, params, jnp.asarray(block.user_B), block.seen, allowed_I)
+
+    return jax.pmap(body, axis_name=AXIS, in_axes=(None, 0, None), devices=devices)
+
+
+@lru_cache(maxsize=64)
+def _judged(ks: tuple[int, ...], devices: tuple[Any, ...]) -> Callable:
+    return jax.pmap(partial(judge, ks), axis_name=AXIS, devices=devices, donate_argnums=(0,))
+
+
+class Evaluator:
+    """Ranks all items for the users with a relevant one, on every local device.
+
+    Data in memory goes to the devices once, that on disk by block and anew each time. A score
+    function is compiled once for a shape.
+
+    Args:
+      relevant: what should be found. An item both relevant and seen can only be missed.
+      seen: what is masked; of as many users.
+      ks: cut-offs K.
+      n_items: I.
+      allowed: [I] bool, the items that are ranked; all where None.
+      block: users at once on a device; fitted to the memory at hand where None.
+      devices: ``jax.local_devices()`` where None.
+
+    Raises:
+      InputError: no user has a relevant item.
+    """
+
+    def __init__(
+        self,
+        relevant: ItemsByUser,
+        seen: ItemsByUser,
+        ks: Sequence[int],
+        n_items: int,
+        *,
+        allowed: np.ndarray | None = None,
+        block: int | None = None,
+        devices: Sequence[Any] | None = None,
+    ) -> None:
+        if len(relevant.degree) != len(seen.degree):
+            raise ValueError("relevant and seen are of different numbers of users")
+        self.ks = tuple(ks)
+        self.n_items = n_items
+        self._relevant = relevant
+        self._devices = tuple(devices or jax.local_devices())
+        user_n = np.flatnonzero(relevant.degree)
+        self.users = len(user_n)
+        if not self.users:
+            raise InputError("nothing to evaluate: no user has a relevant item in this split")
+        n_devices = len(self._devices)
+        a_device = -(-self.users // n_devices)
+        size = min(block or block_size(n_items, a_device, self._devices[0]), a_device)
+        n_blocks = -(-a_device // size) * n_devices
+        # Dealt out by degree, so that all blocks have about as many seen items.
+        order_n = user_n[np.argsort(seen.degree[user_n], kind="stable")]
+        padded = np.pad(order_n, (0, n_blocks * size - self.users), constant_values=-1)
+        users_SB = padded.reshape(size, n_blocks).T
+        self._users_SB = users_SB
+        self._seen: ItemsByUser | None = seen
+        self._allowed = None if allowed is None else self._put(allowed)
+        self._blocks: list[Block] | None = None
+        if isinstance(relevant, Csr) and isinstance(seen, Csr):
+            self._blocks, self._seen = list(self._made()), None
+
+    def _made(self) -> Iterator[Block]:
+        """Blocks of users, one for each device at a time, on the devices."""
+        users_SB, n_devices = self._users_SB, len(self._devices)
+        assert self._seen is not None, "kept as blocks"
+        both = block_rows(self._seen, users_SB), block_rows(self._relevant, users_SB)
+        each = zip(users_SB, *both, strict=True)
+        while group := list(islice(each, n_devices)):
+            blocks = [Block(np.maximum(user, 0).astype(np.int32), *rows) for user, *rows in group]
+            yield self._put(jax.tree.map(lambda *xs: np.stack(xs), *blocks), AXIS)
+
+    def _put(self, tree: Any, *axes: str) -> Any:
+        return placed(self._devices, tree, *axes)
+
+    def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
+        """What ranks a block on each device, and the scorer's parameters there."""
+        # One program ranks for many cut-offs, and a small one judges by those that are asked for.
+        longest = min(power_of_two(max(self.ks)), self.n_items)
+        judged = _judged(self.ks, self._devices)
+        if scorer.fn is from_host:
+
+            def ranked(params: Any, block: Block, allowed_I: Array | None) -> Ranked:
+                user_SB = np.asarray(block.user_B)
+                how = block.seen, allowed_I, self._devices
+                return rank_from_host(longest, params, user_SB, *how)
+        else:
+            ranked = _mapped(scorer.fn, longest, self._devices)
+
+        def step(
+            best_rank: Array, params: Any, block: Block, allowed_I: Array | None
+        ) -> tuple[Array, BlockResult]:
+            return judged(best_rank, ranked(params, block, allowed_I), block)
+
+        return step, scorer.params if scorer.fn is from_host else self._put(scorer.params)
+
+    def _least(self, best_rank: Array) -> np.ndarray:
+        """Each item's best rank on any device, [I]."""
+        return jax.device_get(best_rank).min(axis=0)
+
+    def _run(
+        self,
+        scorer: Scorer,
+        read: Callable[[BlockResult], None],
+        should_stop: Callable[[], bool] | None = None,
+    ) -> np.ndarray | None:
+        """Give ``read`` every result while the next is computed; each item's best rank [I].
+
+        None where ``should_stop`` said yes before a block. Raises RunError at a NaN score.
+        """
+        if scorer.n_items != self.n_items:
+            raise ValueError(f"a scorer of {scorer.n_items} items, not of {self.n_items}")
+        step, params = self._step(scorer)
+        unranked = np.full((len(self._devices), self.n_items), max(self.ks), np.int32)
+        best_rank = self._put(unranked, AXIS)
+        results: list[BlockResult] = []
+        nan_users = 0
+        for block in chain(self._made() if self._blocks is None else self._blocks, [None]):
+            if block is not None:
+                if should_stop is not None and should_stop():
+                    return None
+                best_rank, result = step(best_rank, params, block, self._allowed)
+                results.append(result)
+            if len(results) == 2 or block is None:
+                result = results.pop(0)
+                nan_users += int(jax.device_get(result.nan_users).sum())
+                read(result)
+        if nan_users:
+            raise nan_error(nan_users)
+        return self._least(best_rank)
+
+    def __call__(
+        self, scorer: Scorer, should_stop: Callable[[], bool] | None = None
+    ) -> dict[str, float] | None:
+        """Means over the users of every metric, and coverage, by name and cut-off.
+
+        Args:
+          scorer: what to evaluate.
+          should_stop: asked before each block; once it says yes, the result is None.
+
+        Raises:
+          RunError: a score is NaN.
+        """
+        keys = metrics.keys(self.ks)
+        total_M = np.zeros(len(keys), np.float64)
+
+        def add(result: BlockResult) -> None:
+            # A block's sums are float32; over blocks and devices they add up in float64.
+            total_M[:] += jax.device_get(result.sums_M).sum(axis=0, dtype=np.float64)
+
+        best_rank_I = self._run(scorer, add, should_stop)
+        if best_rank_I is None:
+            return None
+        means = dict(zip(keys, (total_M / self.users).tolist(), strict=True))
+        return means | metrics.coverage(best_rank_I, self.ks)
+
+    def breakdown(
+        self, scorer: Scorer, k: int, should_stop: Callable[[], bool] | None = None
+    ) -> Breakdown | None:
+        """Recall@k by user and hits by item.
+
+        Args:
+          scorer: what to evaluate.
+          k: cut-off, at most max(ks).
+          should_stop: asked before each block; once it says yes, the result is None.
+
+        Raises:
+          RunError: a score is NaN.
+        """
+        if k > max(self.ks):
+            raise ValueError(f"the lists are of {max(self.ks)} items, shorter than {k}")
+        lists = []
+
+        def keep(result: BlockResult) -> None:
+            lists.append(jax.device_get((result.item_BK, result.hit_BK)))
+
+        if self._run(scorer, keep, should_stop) is None:
+            return None
+        item_nK, hit_nK = (
+            np.concatenate([part.reshape(-1, part.shape[-1])[:, :k] for part in parts])
+            for parts in zip(*lists, strict=True)
+        )
+        user_n = self._users_SB.ravel()
+        order_n = np.argsort(user_n)[-self.users :]  # padding is -1 and sorts before
+        user_n, item_nK, hit_nK = user_n[order_n], item_nK[order_n], hit_nK[order_n]
+        return Breakdown(
+            user_n,
+            hit_nK.sum(axis=1) / self._relevant.degree[user_n],
+            np.bincount(item_nK[hit_nK], minlength=self.n_items),
+            self._relevant.item_counts(self.n_items),
+        )

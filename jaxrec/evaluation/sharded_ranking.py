@@ -1,0 +1,262 @@
+"""Full ranking over items that lie in parts on a mesh of devices; users are split over ``data``.
+
+Each device ranks its own items for the users of its place along ``data``, and the lists of the
+devices along ``table`` are merged: by score, ties to the lower item id.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, lru_cache, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Float, Int
+
+from jaxrec.data.dataset import ItemsByUser
+from jaxrec.evaluation.ranking import Block, BlockResult, Evaluator, judge, rank_block
+from jaxrec.evaluation.scorers import OF_ITEMS, ScoreFn, Scorer, dot_scorer
+from jaxrec.evaluation.topk import Ranked, Rows, as_rows, rank, row_width
+from jaxrec.graph.halo import DATA, TABLE, looked_up, on_mesh, put
+from jaxrec.graph.partition import Layout
+from jaxrec.parted.stored import PartRows
+
+_WHOLE, _OF_USERS, _OF_ROWS = PartitionSpec(), PartitionSpec(DATA), PartitionSpec(TABLE)
+_OF_PARTS: Any = PartitionSpec(DATA, TABLE)
+
+
+def in_parts(params: Any, user_B: Array) -> Array:
+    """Marks a scorer whose factors lie in parts (:func:`sharded_scorer`); it is never called."""
+    raise TypeError("factors in parts are ranked by a MeshEvaluator")
+
+
+_SPECS = {"table": _OF_ROWS, "item": _OF_ROWS, "id": _OF_ROWS, "row": _WHOLE}
+
+
+def sharded_scorer(mesh: Mesh, layout: Layout, n_users: int, emb_SD: Float[Array, "S D"]) -> Scorer:
+    """Scores u · i of final embeddings that lie on the mesh as the layout says."""
+    id_TI, order_TI = items_of_parts(layout, n_users)
+    arrays = {"order": order_TI + np.int32(layout.users), "id": id_TI}
+    placed = put(mesh, arrays, dict.fromkeys(arrays, _OF_ROWS))
+    item_TID = _taken(mesh)(emb_SD, placed["order"])
+    row_U = put(mesh, layout.place_N[:n_users], _WHOLE)
+    params = {"table": emb_SD, "item": item_TID, "id": placed["id"], "row": row_U}
+    return Scorer(in_parts, params, len(layout.place_N) - n_users)
+
+
+def items_of_parts(layout: Layout, n_users: int) -> tuple[np.ndarray, np.ndarray]:
+    """The ids of each part's items, [T, I / T], ascending, I where there is only padding; and their
+    rows behind the part's users'."""
+    node = layout.nodes()[:, layout.users :]
+    n_items = len(layout.place_N) - n_users
+    # By id within a part, padding last: a device's ties then go to the lower id by themselves.
+    id_TI = np.where(node < 0, n_items, node - n_users).astype(np.int32)
+    order_TI = np.argsort(id_TI, axis=1, kind="stable").astype(np.int32)
+    return np.take_along_axis(id_TI, order_TI, axis=1), order_TI
+
+
+@lru_cache(maxsize=8)
+def _taken(mesh: Mesh) -> Callable:
+    body = on_mesh(mesh, lambda x, row: x[row[0]][None], (_OF_ROWS, _OF_ROWS), _OF_ROWS)
+    return jax.jit(body)
+
+
+def merged(
+    score_BK: Float[Array, "B K"], item_BK: Int[Array, "B K"], k: int
+) -> tuple[Float[Array, "B k"], Int[Array, "B k"]]:
+    """The best k of all parts' lists, ties to the lower id."""
+    lists = [jax.lax.all_gather(x, TABLE, axis=1, tiled=True) for x in (score_BK, item_BK)]
+    worst_first, item_BL = jax.lax.sort((-lists[0], lists[1]), dimension=1, num_keys=2)
+    return -worst_first[:, :k], item_BL[:, :k]
+
+
+def rank_parts(
+    k: int,
+    n_items: int,
+    id_I: Array,
+    own: Scorer,
+    user_B: Array,
+    seen: Rows,
+    allowed: Array | None = None,
+) -> Ranked:
+    """The top k of all items for a block of users, on every device along ``table``.
+
+    Args:
+      id_I: the device's items, ascending, n_items where there is only padding.
+      own: scores these for ``user_B``.
+      seen: what is masked, among the device's items or all.
+      allowed: [n_items] bool, the items that are ranked; all where None.
+    """
+    index_M = jnp.asarray(seen.index_M)
+    column_M = jnp.minimum(jnp.searchsorted(id_I, index_M), len(id_I) - 1).astype(jnp.int32)
+    column_M = jnp.where(id_I[column_M] == index_M, column_M, len(id_I))  # not here: dropped
+    seen = Rows(jnp.asarray(seen.indptr_), column_M)
+    ranked_I = id_I < n_items
+    if allowed is not None:
+        ranked_I &= allowed[jnp.minimum(id_I, n_items - 1)]
+    ranked = rank(own.fn, min(k, len(id_I)), own.params, user_B, seen, ranked_I)
+    item_BK = jnp.where(ranked.item_BK < 0, n_items, id_I[ranked.item_BK])
+    score_BK, item_BK = merged(ranked.score_BK, item_BK, min(k, n_items))
+    nan_B = jax.lax.psum(ranked.nan_B.astype(jnp.int32), TABLE) > 0
+    return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
+
+
+def _factors(params: dict[str, Array], block: Block) -> tuple[Scorer, Array]:
+    """What scores the device's items of factors in parts, and for which users."""
+    user_BD = looked_up(params["table"], params["row"][block.user_B])
+    return dot_scorer(user_BD, params["item"][0]), jnp.arange(len(user_BD), dtype=jnp.int32)
+
+
+@lru_cache(maxsize=64)
+def _step(mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int) -> Callable:
+    def body(
+        best_rank: Array, params: Any, block: Block, allowed_I: Array | None
+    ) -> tuple[Array, BlockResult]:
+        best_rank_I, block = jax.tree.map(lambda x: x[0], (best_rank, block))
+        if fn is in_parts:
+            own, user_B = _factors(params, block)
+            of = max(ks), n_items, params["id"][0]
+            ranked = rank_parts(*of, own, user_B, block.seen, allowed_I)
+            best_rank_I, result = judge(ks, best_rank_I, ranked, block)
+        else:
+            best_rank_I, result = rank_block(fn, ks, best_rank_I, params, block, allowed_I)
+        # Every process reads the results of all.
+        return best_rank_I[None], jax.tree.map(partial(jax.lax.all_gather, axis_name=DATA), result)
+
+    specs = _OF_USERS, _SPECS if fn is in_parts else _WHOLE, _OF_USERS, _WHOLE
+    return jax.jit(on_mesh(mesh, body, specs, (_OF_USERS, _WHOLE)), donate_argnums=0)
+
+
+class MeshEvaluator(Evaluator):
+    """Ranks all items on a mesh: as :class:`Evaluator`, to the same metrics.
+
+    Args:
+      mesh: over ``data`` and ``table``.
+      relevant, seen, ks, n_items, allowed, block: as there.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        relevant: ItemsByUser,
+        seen: ItemsByUser,
+        ks: Sequence[int],
+        n_items: int,
+        *,
+        allowed: np.ndarray | None = None,
+        block: int | None = None,
+    ) -> None:
+        self._mesh = mesh
+        here = jax.local_devices()[:1] * mesh.shape[DATA]
+        how: dict[str, Any] = {"allowed": allowed, "block": block, "devices": here}
+        super().__init__(relevant, seen, ks, n_items, **how)
+
+    def _put(self, tree: Any, *axes: str) -> Any:
+        spec = _OF_USERS if axes else _WHOLE
+        return put(self._mesh, tree, jax.tree.map(lambda _: spec, tree))
+
+    def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
+        step = _step(self._mesh, scorer.fn, self.ks, self.n_items)
+        return step, scorer.params if scorer.fn is in_parts else self._put(scorer.params)
+
+    def _least(self, best_rank: Array) -> np.ndarray:
+        whole = NamedSharding(self._mesh, _WHOLE)
+        return jax.device_get(jax.jit(lambda x: x.min(axis=0), out_shardings=whole)(best_rank))
+
+
+@lru_cache(maxsize=64)
+def _step_of_parts(mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int) -> Callable:
+    def body(
+        best_rank: Array, params: Any, block: Block, allowed_I: Array | None
+    ) -> tuple[Array, BlockResult]:
+        best_rank_I, id_I = best_rank[0], params["id"][0]
+        rows = (jax.tree.map(lambda x: x[0, 0], of) for of in (block.seen, block.relevant))
+        block = Block(block.user_B[0], *rows)
+        if fn is in_parts:
+            own, user_B = _factors(params, block)
+        else:
+            item_I = jnp.minimum(id_I, n_items - 1)
+            own = Scorer(fn, OF_ITEMS[fn](params["of"], item_I), len(id_I))
+            user_B = jnp.asarray(block.user_B)
+        ranked = rank_parts(max(ks), n_items, id_I, own, user_B, block.seen, allowed_I)
+        best_rank_I, result = judge(ks, best_rank_I, ranked, block, over=TABLE)
+        return best_rank_I[None], jax.tree.map(partial(jax.lax.all_gather, axis_name=DATA), result)
+
+    params = _SPECS if fn is in_parts else {"id": _OF_ROWS, "of": _WHOLE}
+    users: Any = _OF_USERS
+    specs = _OF_USERS, params, Block(users, _OF_PARTS, _OF_PARTS), _WHOLE
+    return jax.jit(on_mesh(mesh, body, specs, (_OF_USERS, _WHOLE)), donate_argnums=0)
+
+
+class PartEvaluator(MeshEvaluator):
+    """A :class:`MeshEvaluator` of items by user on disk, of which a device gets those of its part.
+
+    Args:
+      mesh: its axis ``table`` has the parts.
+      layout: where the nodes are.
+      relevant, seen: their ``parts`` are those of this process's devices.
+      agree: the greatest of all processes' numbers.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        layout: Layout,
+        relevant: PartRows,
+        seen: PartRows,
+        ks: Sequence[int],
+        n_items: int,
+        *,
+        agree: Callable[[int], int],
+        allowed: np.ndarray | None = None,
+        block: int | None = None,
+    ) -> None:
+        super().__init__(mesh, relevant, seen, ks, n_items, allowed=allowed, block=block)
+        self._rows = seen, relevant
+        self._widths = [agree(self._width(rows)) for rows in self._rows]
+        n_users = len(layout.place_N) - n_items
+        self._id = put(mesh, items_of_parts(layout, n_users)[0], _OF_ROWS)
+
+    def _width(self, rows: PartRows) -> int:
+        """Of the longest block of rows of a part."""
+        users_SB = self._users_SB
+        most = 0
+        for part in rows.parts:
+            degree_SB = np.where(users_SB >= 0, rows.degree_of(part)[users_SB], 0)
+            most = max(most, int(degree_SB.sum(axis=1, dtype=np.int64).max()))
+        return row_width(most)
+
+    def _made(self) -> Iterator[Block]:
+        n_data = self._mesh.shape[DATA]
+        for start in range(0, len(self._users_SB), n_data):
+            users_DB = self._users_SB[start : start + n_data]
+            user = put(self._mesh, np.maximum(users_DB, 0).astype(np.int32), _OF_USERS)
+            yield Block(user, *map(partial(self._placed, users_DB), self._rows, self._widths))
+
+    def _placed(self, users_DB: np.ndarray, rows: PartRows, width: int) -> Rows:
+        """Rows of users, a device's those of its items."""
+
+        @cache
+        def taken(place: int, part: int) -> Rows:
+            return as_rows(rows.only(part).take(users_DB[place]), width)
+
+        def array(name: str, size: int) -> Array:
+            def made(at: Any) -> np.ndarray:
+                places, parts = (
+                    range(*s.indices(n)) for s, n in zip(at[:2], shape[:2], strict=True)
+                )
+                each = [[getattr(taken(d, t), name) for t in parts] for d in places]
+                return np.stack([np.stack(row) for row in each])
+
+            shape = (len(users_DB), self._mesh.shape[TABLE], size)
+            return jax.make_array_from_callback(shape, NamedSharding(self._mesh, _OF_PARTS), made)
+
+        return Rows(array("indptr_", users_DB.shape[1] + 1), array("index_M", width))
+
+    def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
+        step = _step_of_parts(self._mesh, scorer.fn, self.ks, self.n_items)
+        params = scorer.params
+        if scorer.fn is not in_parts:
+            params = {"id": self._id, "of": self._put(params)}
+        return step, params

@@ -1,0 +1,94 @@
+"""Several runs side by side: results with the best marked, curves overlaid, what differs."""
+
+from collections.abc import Sequence
+
+from jaxrec.config import lower_is_better
+from jaxrec.reporting.markup import Html, join, notice, number, table, tag
+from jaxrec.reporting.pair_curves import overlaid
+from jaxrec.reporting.plots import Line, curves
+from jaxrec.reporting.records import Run
+from jaxrec.reporting.sections import LOSS_UNIT, metric_names, setting, throughput
+
+
+def comparison(runs: Sequence[Run]) -> Html:
+    """The first part of a report about several runs."""
+    parts = [
+        tag("h1", f"{len(runs)} runs compared"),
+        tag("p", ", ".join(run.label for run in runs), class_="lead"),
+    ]
+    prints = {run.env["fingerprint"] for run in runs if run.env.get("fingerprint")}
+    if len(prints) > 1:
+        parts.append(
+            notice("Not the same data.", "The data of these runs differ: figures do not compare.")
+        )
+    return join((*parts, _results(runs), _curves(runs), _differences(runs)))
+
+
+def _results(runs: Sequence[Run]) -> Html:
+    tables = []
+    for split in ("test", "validation"):
+        found = {_name(run): run.results[split]["metrics"] for run in runs if split in run.results}
+        rows = []
+        for metric in metric_names(found.values()):
+            values = [metrics.get(metric) for metrics in found.values()]
+            known = [value for value in values if value is not None]
+            best = min(known) if lower_is_better(metric) else max(known)
+            alike = min(known) == max(known)
+            rows.append([metric, *(_cell(value, not alike and value == best) for value in values)])
+        if rows:
+            caption = f"Results on {split}; the best of each line is marked"
+            tables.append(table(caption, ["metric", *found], rows))
+    # Two narrow tables stand side by side; many runs need the whole width.
+    return tag("div", *tables, class_="halves" if len(runs) <= 3 else None)
+
+
+def _name(run: Run) -> str:
+    return f"{run.label} (selected on test)" if run.selected_on == "test" else run.label
+
+
+def _cell(value: int | float | None, best: bool) -> Html:
+    if best:
+        return tag("strong", number(value), class_="best", title="best")
+    return number(value)
+
+
+def _curves(runs: Sequence[Run]) -> Html:
+    metric = runs[0].metric
+    loss, ranking, speed = [], [], []
+    for color, run in enumerate(runs):
+        loss.append(Line(run.label, *run.curve("train", "loss"), color))
+        ranking.append(Line(run.label, *run.curve("validation", metric), color))
+        speed.append(throughput(run, run.label, color))
+    units = " or ".join(sorted({run.unit for run in runs}))
+    figures = (
+        curves("Loss of all runs", loss, x="step", y=LOSS_UNIT),
+        curves(f"{metric} of all runs", ranking, x="step", y=f"{metric} on validation"),
+        curves("Throughput of all runs", speed, x="step", y=f"{units} a second", zero=True),
+        *overlaid(runs),
+    )
+    return tag("div", *figures, class_="plots") if any(figures) else Html()
+
+
+def _differences(runs: Sequence[Run]) -> Html:
+    """The fields of the configuration in which the runs are not all alike."""
+    flat = [_flatten(run.config) for run in runs]
+    fields = dict.fromkeys(name for fields in flat for name in fields)
+    rows = [
+        [name, *(fields.get(name) for fields in flat)]
+        for name in fields
+        if len({fields.get(name) for fields in flat}) > 1
+    ]
+    if not rows:
+        return tag("p", "The runs have the same configuration.")
+    head = ["field", *(run.label for run in runs)]
+    return table("Where the configurations differ", head, rows)
+
+
+def _flatten(config: dict) -> dict[str, str | None]:
+    flat = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{field}": setting(v) for field, v in value.items()}
+        else:
+            flat[name] = setting(value)
+    return flat

@@ -1,0 +1,79 @@
+"""The doctor's panel: what it finds in a run, and the curves that it finds it by."""
+
+from typing import NamedTuple
+
+from jaxrec.config import from_dict
+from jaxrec.diagnosis.diagnose import of_records
+from jaxrec.diagnosis.finding import Finding
+from jaxrec.errors import InputError
+from jaxrec.reporting.markup import Html, join, tag
+from jaxrec.reporting.plots import Line, curves
+from jaxrec.reporting.records import Run
+
+
+class _Curves(NamedTuple):
+    """A plot: the unit of its figures, their names in metrics.jsonl, and the split they are of."""
+
+    title: str
+    unit: str
+    names: tuple[str, ...]
+    split: str = "doctor"
+
+
+_CURVES = (
+    _Curves("Cosines", "mean cosine", ("user_cosine", "item_cosine", "pair_cosine")),
+    _Curves("Effective rank", "effective rank", ("user_rank", "item_rank")),
+    _Curves("Lengths", "mean length of the embeddings", ("user_norm", "item_norm")),
+    _Curves("Table of the ids", "mean length of a row ÷ √width", ("table_norm",)),
+    _Curves("Lists", "share of a top-20 list", ("list_overlap", "list_popular")),
+    _Curves("Items listed", "share of the items that lists could hold", ("list_items",)),
+    _Curves("Pairs ranked right", "share of the pairs", ("train_auc", "validation_auc")),
+    _Curves("Saturated pairs", "share of the pairs", ("train_saturated", "train_saturated_wrong")),
+    _Curves("Errors of ratings", "mean squared error", ("train_mse", "validation_mse")),
+    _Curves("Gradients", "norm", ("gradient", "fed_gradient"), "train"),
+    _Curves(
+        "Negatives", "share of the negatives", ("false_negatives", "identical_inputs"), "train"
+    ),
+    _Curves("Hard negatives", "hard negatives a pair", ("hard_negatives",), "train"),
+)
+
+
+def _told(finding: Finding) -> Html:
+    return tag(
+        "div",
+        tag("strong", f"{finding.title[:1].upper()}{finding.title[1:]}."),
+        f" Likely cause: {finding.cause}. Seen:",
+        tag("ul", *(tag("li", what) for what in finding.evidence)),
+        "To change, the likeliest first:",
+        tag("ul", *(tag("li", what) for what in finding.changes)),
+        class_="notice",
+        role="note",
+    )
+
+
+def doctor(run: Run) -> Html:
+    """Findings with their evidence and what to change, or that the run is healthy; and curves."""
+    if not any(line.get("split") == "doctor" for line in run.metrics):
+        return Html()
+    try:
+        found = of_records(run.label, from_dict(run.config), run.metrics, run.start).findings
+    except InputError:  # a configuration of another version: its curves can still be shown
+        told = Html()
+    else:
+        told = join(map(_told, found))
+        if not found:
+            told = tag("p", "Healthy: nothing that the doctor knows of is wrong.", class_="lead")
+    figures = []
+    for title, unit, names, split in _CURVES:
+        lines = [
+            Line(
+                f"{name.replace('_', ' ')}{'' if phase == 'search' else ', refit'}",
+                *run.curve(split, name, phase),
+                color,
+                "-" if phase == "search" else "--",
+            )
+            for color, name in enumerate(names)
+            for phase in ("search", "refit")
+        ]
+        figures.append(curves(title, lines, x="step", y=unit))
+    return join((tag("h3", "Doctor"), told, tag("div", *figures, class_="plots")))

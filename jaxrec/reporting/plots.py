@@ -1,0 +1,193 @@
+"""Plots as inline SVG in the colours of the page, so that they follow its scheme."""
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jaxrec.errors import InputError
+from jaxrec.reporting.markup import Html, tag
+
+_INK, _GRID = "#010101", "#020202"
+_COLORS = 8
+_MOST_POINTS = 2000
+_RC: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": _GRID,
+    "ytick.color": _GRID,
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+    "axes.formatter.useoffset": False,
+    "axes.formatter.limits": (-4, 6),
+}
+
+
+class Line(NamedTuple):
+    """A curve: its legend text, points, colour number and dash (``-``, ``--`` or ``:``)."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+    color: int
+    dash: str = "-"
+
+
+def require_matplotlib() -> None:
+    """Raises InputError with the command that installs matplotlib where it is absent."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as e:
+        raise InputError("a report needs matplotlib: pip install 'jaxrec[report]' brings it") from e
+
+
+def curves(
+    title: str,
+    lines: Sequence[Line],
+    *,
+    x: str,
+    y: str,
+    note: str = "",
+    mark: int | float | None = None,
+    zero: bool = False,
+    right: Line | None = None,
+    epoch: float | None = None,
+    dot: tuple[float, float] | None = None,
+) -> Html:
+    """A figure of curves with a legend, or nothing where no curve has a point.
+
+    Args:
+      x, y: what the axes show.
+      note: small print under the title.
+      mark: an x to mark with a vertical line.
+      zero: begin the upright axis at 0.
+      right: one more curve, on an upright axis of its own at the right, named by its label.
+      epoch: steps an epoch, where x is steps: epochs stand over the figure.
+      dot: a point to mark.
+    """
+    lines = [line for line in lines if len(line.x)]
+    if not lines:
+        return Html()
+    figure, axes = _axes(x, y)
+    for line in lines:
+        _plot(axes, line)
+    if right is not None:
+        other = axes.twinx()
+        other.grid(False)
+        other.spines["right"].set_visible(True)
+        other.set_ylabel(right.label.replace("$", r"\$"))
+        _plot(other, right)
+        lines = [*lines, right]
+    if epoch is not None:
+        top = axes.secondary_xaxis("top", functions=(lambda s: s / epoch, lambda e: e * epoch))
+        top.set_xlabel("epoch")
+    if dot is not None:
+        axes.plot([dot[0]], [dot[1]], "o", color=_INK, markersize=4.5)
+    if mark is not None:
+        axes.axvline(mark, color=_INK, linewidth=0.8, dashes=(4, 3))
+    if zero:
+        axes.set_ylim(0, 1.1 * max(max(line.y) for line in lines) or 1.0)
+    ends = [f"{line.label} from {line.y[0]:.4g} to {line.y[-1]:.4g}" for line in lines]
+    alt = f"{title}: {y} over {x}; " + "; ".join(ends)
+    legend = [tag("li", _swatch(line), line.label) for line in lines]
+    return _figure(title, note, alt, figure, tag("ul", *legend, class_="legend"))
+
+
+def _plot(axes: Any, line: Line) -> None:
+    stride = math.ceil(len(line.x) / _MOST_POINTS)
+    # A stride must not lose the end of the curve.
+    at = sorted({*range(0, len(line.x), stride), len(line.x) - 1})
+    axes.plot(
+        [line.x[i] for i in at],
+        [line.y[i] for i in at],
+        line.dash,
+        color=_color(line.color),
+        linewidth=1.7,
+        marker="o" if len(at) < 12 and line.dash == "-" else None,
+        markersize=3.5,
+    )
+
+
+def bars(
+    title: str,
+    labels: Sequence[str],
+    heights: Sequence[float | None],
+    *,
+    x: str,
+    y: str,
+    note: str = "",
+) -> Html:
+    """A figure of one bar a label; None leaves its place empty."""
+    if not labels:
+        return Html()
+    figure, axes = _axes(x, y)
+    axes.bar(range(len(labels)), [height or 0.0 for height in heights], color=_color(0), width=0.75)
+    axes.set_xticks(
+        range(len(labels)), labels, fontsize=7.5, rotation=30, ha="right", rotation_mode="anchor"
+    )
+    axes.grid(False, axis="x")
+    told = [
+        f"{label}: {'none' if h is None else f'{h:.4g}'}"
+        for label, h in zip(labels, heights, strict=True)
+    ]
+    return _figure(title, note, f"{title}: {y} by {x}; " + "; ".join(told), figure)
+
+
+def _axes(x: str, y: str) -> tuple[Any, Any]:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_RC):
+        figure = Figure(figsize=(5.6, 3.1), layout="constrained")
+        axes = figure.subplots()
+    # A dollar sign would start mathematics.
+    axes.set_xlabel(x.replace("$", r"\$"))
+    axes.set_ylabel(y.replace("$", r"\$"))
+    return figure, axes
+
+
+def _figure(title: str, note: str, alt: str, figure: Any, *below: object) -> Html:
+    import matplotlib
+
+    written = io.StringIO()
+    # Ids within the drawing come from its words: the same report twice, other figures other ids.
+    with matplotlib.rc_context({**_RC, "svg.hashsalt": alt}):
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+    caption = tag("figcaption", title, *([tag("span", note)] if note else []))
+    return tag("figure", caption, _inline(written.getvalue(), alt), *below)
+
+
+def _inline(svg: str, alt: str) -> Html:
+    """matplotlib's file as an element of the page: no ids that repeat, no addresses, no colours."""
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    view = re.search(r'viewBox="([^"]*)"', body)
+    body = body[body.index(">") + 1 : body.rindex("</svg>")]
+    body = re.sub(r'<g id="[^"]*"', "<g", body).replace("xlink:href", "href")
+    body = body.replace(_INK, "currentColor").replace(_GRID, "var(--line)")
+    body = re.sub(r"#0303([0-9a-f]{2})", lambda m: f"var(--series-{int(m[1], 16)})", body)
+    return tag("svg", Html(body), viewBox=view[1] if view else None, role="img", aria_label=alt)
+
+
+def _color(number: int) -> str:
+    return f"#0303{number % _COLORS:02x}"
+
+
+def _swatch(line: Line) -> Html:
+    dash = {"-": None, "--": "6 3", ":": "2 3"}[line.dash]
+    stroke = f"var(--series-{line.color % _COLORS})"
+    stripe = tag(
+        "line", x1=0, y1=5, x2=26, y2=5, stroke=stroke, stroke_width=3, stroke_dasharray=dash
+    )
+    return tag("svg", stripe, viewBox="0 0 26 10", aria_hidden="true")

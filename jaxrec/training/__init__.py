@@ -1,0 +1,1 @@
+"""A run: its loop, its steps, its checkpoints and its results."""

@@ -1,0 +1,128 @@
+"""What the loss of a run would be if the model gave every pair the same score.
+
+The doctor compares the loss with it. The forms are those of ``jaxrec.losses``; how many negatives a
+pair has, and how likely these were to be drawn, comes from the configuration and the data.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxrec import losses
+from jaxrec.config import Config
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.graph.bipartite import rating_levels
+from jaxrec.training.batch import steps_per_epoch
+
+
+def constant_loss(config: Config, train: Dataset, hard: int = 0) -> float:
+    """The mean loss of a pair, without L2, of the best prediction that is the same for all pairs.
+
+    Args:
+      hard: hard negatives a pair, as the last step had them.
+    """
+    if config.loss.name == "mse":
+        assert train.rating is not None
+        return losses.variance(train.rating, train.weight)
+    if config.loss.name == "levels":
+        return losses.entropy(rating_levels(train)[1], train.weight)
+    if config.loss.name != "softmax":
+        return losses.at_gap(config.loss.name, 0.0, margin=config.loss.margin)
+    batch = config.train.batch_size
+    sizes = [batch]
+    if config.negatives.name == "in-batch" and config.train.positives == "edges":
+        per_epoch = steps_per_epoch(train.n_edges, batch)
+        # An epoch's last batch holds what is left.
+        sizes = [batch] * (per_epoch - 1) + [train.n_edges - (per_epoch - 1) * batch]
+    cost = {}
+    for size in set(sizes):
+        count_n, share_n = _negatives(config, train, size)
+        cost[size] = sum(
+            share * losses.at_gap("softmax", 0.0, count + hard)
+            for count, share in zip(*_distinct(count_n, share_n), strict=True)
+        )
+    return float(np.mean([cost[size] for size in sizes]))
+
+
+class _Negatives(NamedTuple):
+    """Of the softmax: groups of pairs, how many negatives a pair has, and each group's share.
+
+    Where log q is taken off the scores, ``count_n`` is Σ_n q_pos / q_n.
+    """
+
+    count_n: Float[np.ndarray, "n"]
+    share_n: Float[np.ndarray, "n"]
+
+
+def _distinct(count_n: np.ndarray, share_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Equal counts as one, without those of no share."""
+    there_n = share_n > 0
+    count_m, group_n = np.unique(count_n[there_n], return_inverse=True)
+    return count_m, np.bincount(group_n.reshape(-1), share_n[there_n])
+
+
+def _share(x_n: np.ndarray) -> np.ndarray:
+    return x_n / x_n.sum()
+
+
+def _negatives(config: Config, train: Dataset, batch_size: int) -> _Negatives:
+    """What stands against the pairs, hard negatives left out, grouped by user or by item."""
+    how, by_users = config.negatives, config.train.positives == "users"
+    count = how.against(batch_size, train.n_items)
+    if how.picks is not None or (how.private and not config.corrects):
+        return _Negatives(np.array([float(count)]), np.ones(1))
+    degree_U, met_I = train.user_counts(), train.item_counts()
+    pair_I = _share(train.item_shares() if by_users else met_I)
+    pair_U = _share(degree_U > 0 if by_users else degree_U)
+    drawn_I = _drawn(config, pair_I, met_I)
+    known_U = np.bincount(train.user, drawn_I[train.item], train.n_users)
+    if config.corrects:
+        possible_U = _possible(config, int(np.count_nonzero(drawn_I)), degree_U, known_U)
+        if how.name == "all":
+            count_I = drawn_I * (1 / drawn_I[drawn_I > 0]).sum() - 1
+        else:
+            count_I = count * drawn_I * (possible_U @ pair_U)
+        return _Negatives(count_I, pair_I)
+    if how.rejects:
+        whole = train.n_items if how.name == "all" else count
+        return _Negatives(whole * (1 - known_U), pair_U)
+    if how.name == "in-batch":  # but for the pair's own item
+        return _Negatives(count * (1 - drawn_I), pair_I)
+    return _Negatives(np.array([float(count)]), np.ones(1))
+
+
+def _drawn(config: Config, pair_I: np.ndarray, met_I: np.ndarray) -> np.ndarray:
+    """How likely each item is to be a negative, as ``prepare.popularity`` has it."""
+    how = config.negatives
+    if how.name == "in-batch":
+        return pair_I
+    if how.popularity > 0:
+        return _share(np.where(met_I > 0, np.power(met_I / met_I.max(), how.popularity), 0.0))
+    return _share(met_I > 0 if config.draws_some_items else np.ones(len(met_I)))
+
+
+def _possible(
+    config: Config, n_items: int, degree_U: np.ndarray, known_U: np.ndarray
+) -> np.ndarray:
+    """E 1 / q of a user's negative that counts, which the correction weighs it by.
+
+    Drawn by q, that is the number of items that can be drawn and count.
+
+    Args:
+      n_items: that can be drawn.
+      known_U: how likely an item that the user knows is drawn.
+    """
+    how = config.negatives
+    if not how.rejects:
+        return np.full(len(degree_U), n_items - (how.name == "in-batch"))
+    # Private negatives are drawn once more where they are known; others do not count then.
+    again_U = 1 - known_U if how.private else 1.0
+    return (n_items - degree_U) / np.maximum(again_U, 1e-9)
+
+
+def constant_of_items(config: Config, train: ItemGraph) -> float:
+    """The same of a model of items, for each pair of the walks, or of the graph."""
+    weight_E = np.ones(1) if config.train.positives == "walks" else train.weight
+    return losses.constant_of_pairs(config.loss.name, config.negatives.per_pair, weight_E)

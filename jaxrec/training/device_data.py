@@ -1,0 +1,297 @@
+"""The train part of a data set as arrays on the device, ready for a configuration."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from jaxrec.config import FEATURED, Config
+from jaxrec.data import schema
+from jaxrec.data.dataset import Counted, Dataset
+from jaxrec.data.schema import Encoded, Schema
+from jaxrec.errors import InputError, nearest
+from jaxrec.evaluation.ratings import RatingScale, needed_ratings
+from jaxrec.graph import bipartite
+from jaxrec.graph.bipartite import Bipartite, NodeFeatures
+from jaxrec.graph.csr import DeviceCsr
+from jaxrec.graph.neighbors import all_most_visited
+from jaxrec.graph.pagerank import Window, rank_window
+from jaxrec.graph.spmm import resolve
+from jaxrec.models.encoder import unit_rows
+from jaxrec.models.inputs import FeatureSizes
+from jaxrec.negatives import Popularity
+from jaxrec.negatives import popularity as popularity_of
+from jaxrec.randomness import OfData, child
+from jaxrec.training.batch import Pairs, TrainData
+from jaxrec.training.memory import device_memory
+
+_GRAPH_SHARE = 0.5  # of a device's memory that a graph may take; the rest is for the model
+
+
+class Inputs(NamedTuple):
+    """What a model takes in besides ids: the schemas of both sides' features, rating levels.
+
+    Attributes:
+      user, item: None where a side has no features, or they are not asked for.
+      levels: how many types of edges there are.
+      decodes: how many rating levels the loss tells apart; 0 where it does not.
+    """
+
+    user: Schema | None = None
+    item: Schema | None = None
+    levels: int = 1
+    decodes: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        schemas = {"user": self.user, "item": self.item}
+        made = {side: None if of is None else of.to_dict() for side, of in schemas.items()}
+        return made | {"levels": self.levels}
+
+    @property
+    def sizes(self) -> tuple[FeatureSizes | None, FeatureSizes | None]:
+        """Of the features, as encoders take them."""
+        user, item = (
+            None if s is None else FeatureSizes(s.n_numbers, s.category_sizes, s.bag_sizes)
+            for s in (self.user, self.item)
+        )
+        return user, item
+
+
+def inputs(config: Config, train: Dataset) -> Inputs:
+    """What the configured model takes of this data.
+
+    Raises:
+      InputError: it asks for features, ratings or ranks that the data lacks.
+    """
+    how, (first, last) = config.model, config.negatives.hard_ranks
+    if config.negatives.hard and last > train.n_items:
+        raise InputError(
+            f"negatives.hard_ranks {first} {last} reaches past the {train.n_items} items of "
+            f"{train.name}; take ranks up to {train.n_items}"
+        )
+    decodes = decoded_levels(config, train)
+    if how.name not in FEATURED:
+        return Inputs(decodes=decodes)
+    user = item = None
+    if how.features is not False:
+        _refuse_unknown(config, train)
+        user = _fit(train.user_features, train.user_counts(), how.columns)
+        item = _fit(train.item_features, train.item_counts(), how.columns)
+    if how.features and user is None and item is None:
+        raise InputError(f"{train.name}: model.features needs features, {_NO_FEATURES}")
+    if not how.ids and (user is None or item is None):
+        side = "users" if user is None else "items"
+        raise InputError(f"{train.name}: without model.ids {side} need features, {_NO_FEATURES}")
+    if how.name != "gcmc" or how.levels is False:
+        return Inputs(user, item, decodes=decodes)
+    if how.levels is None and not bipartite.has_levels(train):
+        return Inputs(user, item, decodes=decodes)
+    return Inputs(user, item, len(bipartite.rating_levels(train)[0]), decodes)
+
+
+def decoded_levels(config: Config, train: Dataset) -> int:
+    """How many rating levels the loss tells apart; 0 where it does not.
+
+    Raises:
+      InputError: the loss needs ratings, and there are none or too many different ones.
+    """
+    if config.loss.rates:
+        needed_ratings(train)
+    if config.loss.name != "levels":
+        return 0
+    levels = bipartite.rating_levels(train, "loss.name levels", "take loss.name mse")
+    return len(levels[0])
+
+
+_NO_FEATURES = (
+    "and this data has none; `jaxrec data import ... --items FILE --users FILE` adds them"
+)
+
+
+def _fit(
+    features: schema.Features | None, counts: np.ndarray, columns: tuple[str, ...]
+) -> Schema | None:
+    """What the rows with train pairs have in the columns asked for, all of them where none is."""
+    if features is not None and columns:
+        features = features.only(columns)
+    if features is None or not features.columns:
+        return None
+    return schema.fit(features, np.flatnonzero(counts))
+
+
+def _refuse_unknown(config: Config, train: Dataset) -> None:
+    """Raise InputError where model.columns names a feature that neither side has."""
+    there = [name for side in train.features().values() for name in side.columns]
+    for name in config.model.columns:
+        if name not in there:
+            listed = ", ".join(there) or "none"
+            raise InputError(
+                f"{train.name}: model.columns names {name!r}{nearest(name, there)}; "
+                f"the features are: {listed}"
+            )
+
+
+def on_host(config: Config, train: Dataset) -> bool:
+    """Whether blocks are drawn on the host: as asked, or where the graph would crowd the device."""
+    if not config.model.sampled or config.model.sampling != "auto":
+        return config.model.sampling == "host"
+    limit = device_memory()
+    needs = 24 * train.n_edges + 8 * max(config.model.hops) * (train.n_users + train.n_items)
+    return limit is not None and needs > _GRAPH_SHARE * limit
+
+
+def popularity(config: Config, train: Counted) -> Popularity | None:
+    """How likely each item is to be drawn: in the batch, or as a negative."""
+    in_batch = config.negatives.name == "in-batch"
+    if in_batch and config.train.positives == "users":
+        return popularity_of(train.item_shares())
+    power = 1.0 if in_batch else config.negatives.popularity
+    if power == 0 and config.draws_some_items:  # of what training sees, all alike
+        return popularity_of(train.item_counts() > 0)
+    if power == 0 and not config.corrects:
+        return None
+    return popularity_of(train.item_counts() if power > 0 else np.ones(train.n_items), power)
+
+
+def _alike(config: Config, train: Dataset) -> Array | None:
+    """The items' raw features as rows of length 1, where negatives are picked by these: numbers,
+    one-hot categories and multi-hot bags."""
+    if config.negatives.pick != "same-features":
+        return None
+    if train.item_features is None:
+        raise InputError(f"{train.name}: negatives.pick same-features needs features of items")
+    of = _fit(train.item_features, train.item_counts(), config.model.columns)
+    if of is None:
+        raise InputError(f"{train.name}: model.columns leaves items without features")
+    x = schema.encode(train.item_features, of)
+    parts = [x.number]
+    for code_I, size in zip(x.category, of.category_sizes, strict=True):
+        parts.append(np.eye(size, dtype=np.float32)[code_I])
+    for code_IW, size in zip(x.bag, of.bag_sizes, strict=True):
+        hot = np.zeros((train.n_items, size), np.float32)
+        np.put_along_axis(hot, code_IW, 1, axis=1)
+        parts.append(hot * (np.arange(size) > 0))  # 0 only fills up
+    return unit_rows(jnp.asarray(np.concatenate(parts, axis=1)))
+
+
+def _shown(config: Config, train: Dataset) -> DeviceCsr | None:
+    """By user what they were shown and left alone, where negatives are drawn from it."""
+    if config.negatives.name != "exposed":
+        return None
+    if train.exposed is None:
+        raise InputError(
+            f"{train.name}: negatives.name exposed needs what users were shown and left alone, and "
+            "this data has none; `jaxrec data import ... --event-weights shown=0 click=1` reads it"
+        )
+    return DeviceCsr(*map(jnp.asarray, train.exposed_csr()))
+
+
+def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:
+    """Where hard negatives are drawn from."""
+    first, last = config.negatives.hard_ranks
+    known = train.csr()
+    window = rank_window(graph, (known.indptr, known.indices), train.n_users, first, last)
+    return jax.block_until_ready(window)
+
+
+def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> TrainData:
+    """All that a step reads and does not change."""
+    key_E = train.user.astype(np.int64) * train.n_items + train.item
+    order: np.ndarray | slice = slice(None)
+    if not (key_E[1:] >= key_E[:-1]).all():
+        order = np.argsort(key_E, kind="stable")
+    del key_E  # of a large graph it is as large as all that is kept
+    indptr = np.append(0, np.cumsum(train.user_counts()))
+    weight, target = train.weight, _targets(config, train)
+    pairs = Pairs(
+        user_E=jnp.asarray(train.user[order]),
+        item_E=jnp.asarray(train.item[order]),
+        weight_E=None if weight is None else jnp.asarray(weight[order], jnp.float32),
+        indptr=jnp.asarray(indptr, jnp.int32),
+        active=jnp.asarray(np.flatnonzero(train.user_counts()), jnp.int32),
+        target_E=None if target is None else jnp.asarray(target[order]),
+    )
+    known = train.csr()
+    device_known = DeviceCsr(jnp.asarray(known.indptr), jnp.asarray(known.indices))
+    graph = _graph(config, train, takes, key)
+    made = TrainData(graph, pairs, device_known, key, popularity(config, train))
+    made = made._replace(shown=_shown(config, train), alike_IF=_alike(config, train))
+    return made._replace(input_I=_equal_inputs(config, train, takes))
+
+
+def _equal_inputs(config: Config, train: Dataset, takes: Inputs) -> Array | None:
+    """Equal numbers where items are the same to a model of features alone."""
+    if config.model.ids or takes.item is None or train.item_features is None:
+        return None
+    x = schema.encode(train.item_features, takes.item)
+    parts = [x.number, *(code_I[:, None] for code_I in x.category), *x.bag]
+    rows = np.concatenate([part.astype(np.float64) for part in parts], axis=1)
+    same_I = np.unique(rows, axis=0, return_inverse=True)[1]
+    return jnp.asarray(same_I.reshape(-1), jnp.int32)
+
+
+def _targets(config: Config, train: Dataset) -> np.ndarray | None:
+    """What the loss wants of each pair, where it is of ratings: the level, or what is left of the
+    rating without the mean."""
+    if not config.loss.rates:
+        return None
+    if config.loss.name == "levels":
+        return bipartite.rating_levels(train)[1]
+    mean = RatingScale.of(train).mean if config.loss.center else 0
+    return (needed_ratings(train) - mean).astype(np.float32)
+
+
+def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> Bipartite:
+    how = config.model
+    sampled = how.name == "pinsage"
+    drawn = sampled and how.neighbors == "uniform"
+    graph = bipartite.build(
+        # Neighbours drawn evenly all count the same, and so they must where all are averaged.
+        replace(train, weight=None) if drawn else train,
+        reorder=not sampled,  # a block's rows are all over the graph anyway
+        buckets=resolve(how.kernel) == "buckets",
+        levels=takes.levels > 1,
+    )
+    graph = graph._replace(features=node_features(train, takes, graph))
+    if not sampled or drawn:
+        return graph
+    walk = jax.jit(all_most_visited, static_argnums=1, static_argnames=("walks", "length"))
+    near = walk(
+        DeviceCsr(graph.indptr, graph.senders),
+        max(how.hops),
+        walks=how.walks,
+        length=how.walk_length,
+        key=walk_key(key),
+    )
+    if how.init != "spectral" and not config.negatives.hard:
+        # What only products over all edges read; of a large graph a quarter of all there is.
+        graph = graph._replace(graph=graph.graph._replace(edges=None, receivers=None))
+    return graph._replace(neighbors=near)
+
+
+def walk_key(key: PRNGKeyArray) -> PRNGKeyArray:
+    """Of random walks, from that of the data."""
+    return child(key, OfData.NEIGHBORS)
+
+
+def node_features(train: Dataset, takes: Inputs, graph: Bipartite) -> NodeFeatures | None:
+    """The features that a model takes, in the order of the graph's rows."""
+    n_users = train.n_users
+    node_N = np.arange(graph.n_nodes)
+    if graph.place_N is not None:
+        node_N[np.asarray(graph.place_N)] = node_N.copy()
+
+    def of_side(
+        features: schema.Features | None, of: Schema | None, row: np.ndarray
+    ) -> Encoded | None:
+        if features is None or of is None:
+            return None
+        return jax.tree.map(jnp.asarray, schema.encode(features.take(row), of))
+
+    user = of_side(train.user_features, takes.user, node_N[:n_users])
+    item = of_side(train.item_features, takes.item, node_N[n_users:] - n_users)
+    return None if user is None and item is None else NodeFeatures(user, item)

@@ -1,0 +1,80 @@
+"""Item vectors from elsewhere that stay as they are while user vectors are trained."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrec.config import Config
+from jaxrec.data.dataset import Dataset
+from jaxrec.errors import InputError
+from jaxrec.files import read_arrays
+from jaxrec.graph.bipartite import Bipartite
+from jaxrec.models import Encoder
+from jaxrec.training.step import written
+
+
+class FrozenItems(NamedTuple):
+    """What a file holds for the items of a data set.
+
+    Shapes: row [F] int64, rows of the item table that have a vector; vector [F, D] float32.
+    """
+
+    row: np.ndarray
+    vector: np.ndarray
+
+
+def read(config: Config, train: Dataset) -> FrozenItems | None:
+    """The vectors of ``model.frozen_items``; None where none are asked for.
+
+    Raises:
+      InputError: no such vectors, of another width, twice for one item, or for no item at hand.
+    """
+    if config.model.frozen_items is None:
+        return None
+    path = Path(config.model.frozen_items)
+    path = path / "embeddings.npz" if path.is_dir() else path
+    try:
+        stored = read_arrays(path)
+        ids, vector = stored["item_ids"].astype(str), stored["item"]
+    except (OSError, KeyError, ValueError, IndexError) as e:
+        raise InputError(
+            f"{path}: no embeddings of items; an .npz with `item` [I, D] and `item_ids` [I] is "
+            "needed, or the folder of a finished run"
+        ) from e
+    if vector.ndim != 2 or len(vector) != len(ids) or vector.dtype.kind not in "fiu":
+        raise InputError(f"{path}: item has shape {vector.shape}, for {len(ids)} item_ids")
+    if vector.shape[1] != config.model.dim:
+        raise InputError(
+            f"{path}: its vectors are {vector.shape[1]} wide, and model.dim is {config.model.dim}; "
+            f"set --model.dim {vector.shape[1]}"
+        )
+    if not np.isfinite(vector).all():
+        raise InputError(f"{path}: a vector holds numbers that are not finite")
+    if len(np.unique(ids)) < len(ids):
+        raise InputError(f"{path}: an item has two vectors; keep one of each")
+    _, row, at = np.intersect1d(np.asarray(train.item_ids).astype(str), ids, return_indices=True)
+    if not len(row):
+        raise InputError(
+            f"{path}: none of its items is among those of {train.name}, such as {train.item_ids[0]}"
+        )
+    return FrozenItems(row, vector[at].astype(np.float32))
+
+
+def describe(found: FrozenItems, config: Config, train: Dataset) -> str:
+    """How many items have a vector."""
+    lack = train.n_items - len(found.row)
+    rest = f"; the other {lack:,} score 0" if lack else ""
+    return f"item vectors of {config.model.frozen_items} for {len(found.row):,} items{rest}"
+
+
+def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> None:
+    """Put the vectors in the table; items without one have zeros."""
+    found = read(config, train)
+    if found is None:
+        return
+    item_ID = np.zeros((train.n_items, found.vector.shape[1]), np.float32)
+    item_ID[found.row] = found.vector
+    place = graph.places(train.n_users + jnp.arange(train.n_items, dtype=jnp.int32))
+    model.embedding[...] = written(model.embedding[...], np.asarray(place), item_ID)

@@ -1,0 +1,38 @@
+"""Items that training has not seen, embedded from side information alone."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrec.config import Config
+from jaxrec.data.features import Features
+from jaxrec.errors import InputError
+from jaxrec.models import skipgram
+from jaxrec.models.encoder import unit_rows
+from jaxrec.models.skipgram import Side
+from jaxrec.runfolder import read_parameters
+from jaxrec.training import warm_start
+from jaxrec.training.items import side_information as sides
+
+
+def cold_vectors(run: Path, config: Config, features: Features) -> np.ndarray:
+    """Centre vectors [n, D] float32 in the space of the run's items.
+
+    A row is 0 where an item has no feature that training knew.
+
+    Raises:
+      InputError: a run without side information, or features of other types than in training.
+    """
+    if config.model.side == "none":
+        raise InputError(
+            f"{run}: {config.model.name} has a vector for each id, and none for new items; train "
+            "skipgram-side, or with --model.side average, on data with features"
+        )
+    tables = {name: jnp.asarray(table) for name, table in read_parameters(run).items()}
+    side = sides.encoded(features, warm_start.item_schema(str(run)))
+    cold_nD = skipgram.cold(tables, Side(*map(jnp.asarray, side)), tables.get("cold_share"))
+    if config.model.score == "cosine":
+        cold_nD = unit_rows(cold_nD)
+    return np.asarray(jax.device_get(cold_nD), np.float32)

@@ -1,0 +1,80 @@
+"""What the doctor measures of a model of items: its vectors, and how pairs score."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Bool
+
+from jaxrec.config import Config
+from jaxrec.data.itemgraph import PairSplits
+from jaxrec.diagnosis import measures, sample_measures
+from jaxrec.diagnosis.sample import ItemSample, of_items
+from jaxrec.evaluation.scorers import Scorer
+from jaxrec.training.constant import constant_of_items
+from jaxrec.training.monitor import FirstRows
+from jaxrec.training.step import TrainState
+
+
+@dataclass(frozen=True)
+class ItemExaminer:
+    """Measures a state on a sample of the items that stays the same for the whole run.
+
+    Args:
+      learned: the vectors of a state, as ``ItemProblem.learned``.
+      scorer: of such vectors.
+      scored_I: the items that have a vector.
+      initial_state: makes the state that the phase began with, once more.
+    """
+
+    config: Config
+    splits: PairSplits
+    learned: Callable[[TrainState], dict[str, Any]]
+    scorer: Callable[[dict[str, Any]], Scorer]
+    scored_I: Bool[np.ndarray, "I"]
+    initial_state: Callable[[], TrainState]
+
+    def __call__(self, state: TrainState) -> dict[str, float]:
+        """The figures of a state that are numbers; ``not_finite`` counts the others."""
+        learned = self.learned(state)
+        row_mD = self._rows(learned)
+        with np.errstate(all="ignore"):
+            found = measures.sides({"item": row_mD})
+            found["moved"] = measures.moved(row_mD, self._first(state, row_mD))
+        temperature = self.config.loss.temperature
+        found |= sample_measures.pairs_of(self.scorer(learned), self._sample.parts, temperature)
+        return measures.finite(found) | self._facts(state)
+
+    def look_back(self) -> None:
+        """See the sample's rows before the first step, while there is no other state."""
+        self._first.look_back()
+
+    @cached_property
+    def _sample(self) -> ItemSample:
+        return of_items(self.splits, self.scored_I)
+
+    def _facts(self, state: TrainState) -> dict[str, float]:
+        """What the figures are judged by."""
+        train = self.splits.train
+        found = {
+            "items": train.n_items,
+            "observations": train.n_pairs,
+            "constant_loss": constant_of_items(self.config, train),
+            "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        }
+        return {name: float(x) for name, x in found.items()}
+
+    def _rows(self, learned: dict[str, Any]) -> np.ndarray:
+        return np.asarray(_taken(learned["item"], self._sample.item_m))
+
+    @cached_property
+    def _first(self) -> FirstRows:
+        return FirstRows(lambda: self._rows(self.learned(self.initial_state())))
+
+
+@jax.jit
+def _taken(item_ID: Array, item_m: Array) -> Array:
+    return item_ID[item_m]

@@ -1,0 +1,180 @@
+"""The step of a model of items: (state, data) to the next state, rows of tables alone."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from jaxrec import losses
+from jaxrec.config import Config
+from jaxrec.models import skipgram
+from jaxrec.models.skipgram import Tables
+from jaxrec.rowwise import RowOptimizer, distinct_by
+from jaxrec.training.items.batch import ItemData, Windows, stretches, windows
+from jaxrec.training.step import Totals, TrainState, zero_totals
+
+_OF_FEATURES = 0.03  # of the mean gradient that a feature's vector takes
+_CHUNK = 16  # steps whose stretches are drawn at once
+
+
+@dataclass(frozen=True)
+class ItemStepper:
+    """The static half of a step. ``tx`` updates the rows of every table."""
+
+    config: Config
+    tx: RowOptimizer
+
+    def init(self, tables: Tables) -> TrainState:
+        """The state before step 0."""
+        kept = {name: self.tx.init(_wide(table)) for name, table in tables.items()}
+        return TrainState(jnp.int32(0), tables, kept, zero_totals())
+
+    def current(self, state: TrainState) -> Tables:
+        """The tables to score with: rows that the optimizer left behind brought up."""
+        return {
+            name: _flat(self.tx.current(_wide(table), state.opt_state[name]), table)
+            for name, table in state.params.items()
+        }
+
+    def loss(
+        self, rows: Tables, data: ItemData, batch: Windows
+    ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
+        """The sum over the batch's pairs, with its L2; the L2 alone; and how much pairs weigh.
+
+        A centre's negatives weigh, all together, ``negatives.per_pair`` times its pairs. L2 is
+        l2 / 2 · (|centre|² + |context|²) for each pair.
+
+        Args:
+          rows: those of :meth:`rows_of`, by table.
+        """
+        n_stretches, length = batch.item_BL.shape
+        groups, count = batch.neg_GS.shape
+        n_tokens = n_stretches * length
+        own_TD = rows["embedding"][:n_tokens]
+        item_T = batch.item_BL.reshape(-1)
+        side = None if data.side is None else data.side.take(item_T)
+        centre_TD = skipgram.centres(own_TD, side, rows.get("feature"), rows.get("share"))
+        context_RD = rows["context" if "context" in rows else "embedding"]
+        centre_BLD = centre_TD.reshape(n_stretches, length, -1)
+        context_BLD = context_RD[:n_tokens].reshape(centre_BLD.shape)
+        centre_GTD = centre_TD.reshape(groups, n_tokens // groups, -1)
+        neg_GSD = context_RD[n_tokens:].reshape(groups, count, -1)
+        pos_BLL = skipgram.products(centre_BLD, context_BLD)
+        neg_GTS = skipgram.products(centre_GTD, neg_GSD)
+        if "bias" in rows:
+            bias_BL = rows["bias"][:n_tokens].reshape(n_stretches, length)
+            pos_BLL += bias_BL[:, :, None] + bias_BL[:, None, :]
+            bias_GS = rows["bias"][n_tokens:].reshape(groups, count)
+            neg_GTS += bias_BL.reshape(groups, -1, 1) + bias_GS[:, None, :]
+        count_BL = jnp.sum(batch.weight_BLL, axis=2)
+        share_GT1 = count_BL.reshape(groups, -1, 1) * (self.config.negatives.per_pair / count)
+        scored = losses.Scored(
+            pos_BLL,
+            batch.weight_BLL,
+            batch.target_BLL,
+            neg_GTS,
+            jnp.broadcast_to(share_GT1, neg_GTS.shape),
+        )
+        value = losses.PAIR_LOSSES[self.config.loss.name](scored)
+        l2 = jnp.float32(0)
+        if self.config.train.l2 > 0:
+            as_context_BL = jnp.sum(batch.weight_BLL, axis=1)
+            of_centres = jnp.sum(count_BL * losses.squared_norm(centre_BLD))
+            of_contexts = jnp.sum(as_context_BL * losses.squared_norm(context_BLD))
+            l2 = self.config.train.l2 / 2 * (of_centres + of_contexts)
+        return value + l2, (l2, jnp.sum(count_BL))
+
+    def rows_of(self, tables: Tables, data: ItemData, batch: Windows) -> dict[str, Array]:
+        """The rows of each table that the loss is taken at."""
+        item_T = batch.item_BL.reshape(-1)
+        both_R = jnp.concatenate([item_T, batch.neg_GS.reshape(-1)])
+        rows = {"embedding": item_T if "context" in tables else both_R, "context": both_R}
+        rows |= {"bias": both_R, "share": item_T}
+        if data.side is not None:
+            rows["feature"] = jnp.asarray(data.side.code_IK)[item_T].reshape(-1)
+        return {name: rows[name] for name in tables}
+
+    def step(
+        self, state: TrainState, scratch: dict[str, Array], data: ItemData, batch: Windows
+    ) -> tuple[TrainState, dict[str, Array]]:
+        """One step: rows, loss, gradient, update."""
+        slots, reads = {}, {}
+        scratch = dict(scratch)
+        for name, row_R in self.rows_of(state.params, data, batch).items():
+            scratch[name], distinct_R, slot_R = distinct_by(scratch[name], row_R)
+            table = _wide(state.params[name])
+            read = self.tx.read(table, state.opt_state[name], distinct_R)
+            slots[name], reads[name] = (distinct_R, slot_R), read
+
+        def loss_of(x: Tables) -> tuple[Array, Any]:
+            rows = {name: x[name][slots[name][1]] for name in x}
+            rows = {name: _flat(x, state.params[name]) for name, x in rows.items()}
+            if "feature" in rows:
+                n_tokens = batch.item_BL.size
+                rows["feature"] = rows["feature"].reshape(n_tokens, -1, rows["feature"].shape[-1])
+            return self.loss(rows, data, batch)
+
+        at = {name: read.x_RD for name, read in reads.items()}
+        (total, (l2, pairs)), gradient = jax.value_and_grad(loss_of, has_aux=True)(at)
+        tables, kept = {}, {}
+        for name, read in reads.items():
+            before = state.params[name]
+            if name == "feature":
+                # Many items share a row: the sum of their gradients would move it, and with it
+                # all of them, long before they have directions of their own. A share of their
+                # mean keeps it behind them.
+                slot_R = slots[name][1]
+                count_R = jnp.zeros(slot_R.shape).at[slot_R].add(1.0)
+                gradient[name] *= _OF_FEATURES / jnp.maximum(count_R, 1)[:, None]
+            at = slots[name][0]
+            table, kept[name] = self.tx.write(
+                _wide(before), state.opt_state[name], at, read, gradient[name]
+            )
+            tables[name] = _flat(table, before)
+        return TrainState(state.step + 1, tables, kept, _added(state, total, l2, pairs)), scratch
+
+    def dispatch(
+        self, state: TrainState, data: ItemData, n: Int[Array, ""]
+    ) -> tuple[TrainState, Totals]:
+        """n steps, as ``Stepper.dispatch``: what the loop jits.
+
+        Walks are drawn for some steps at once; which steps these are does not show in the bits.
+        """
+
+        def chunk(i: Array, carry: tuple) -> tuple:
+            first = i * _CHUNK
+            place_C = jnp.arange(_CHUNK, dtype=jnp.int32)
+            drawn = stretches(self.config, data, carry[0].step + place_C)
+
+            def one(j: Array, carry: tuple) -> tuple:
+                batch = windows(self.config, data, jax.tree.map(lambda x: x[j], drawn))
+                state, scratch = carry
+                return self.step(state, scratch, data, batch)
+
+            return jax.lax.fori_loop(0, jnp.minimum(n - first, _CHUNK), one, carry)
+
+        # Loops of a traced length: under lax.cond XLA would copy the tables in every step.
+        scratch = {name: jnp.zeros(len(table), jnp.int32) for name, table in state.params.items()}
+        state, _ = jax.lax.fori_loop(0, (n + _CHUNK - 1) // _CHUNK, chunk, (state, scratch))
+        return state, state.totals
+
+
+def _wide(table: Array) -> Array:
+    """A table as the optimizers want it, [N, D]."""
+    return table[:, None] if table.ndim == 1 else table
+
+
+def _flat(x: Array, like: Array) -> Array:
+    """The inverse of :func:`_wide`."""
+    return x[..., 0] if like.ndim == 1 else x
+
+
+def _added(state: TrainState, loss: Array, l2: Array, pairs: Array) -> Totals:
+    """The totals with this step's means over its pairs."""
+    seen = state.totals
+    loss, l2 = loss / jnp.maximum(pairs, 1e-9), l2 / jnp.maximum(pairs, 1e-9)
+    first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
+    bad = jnp.where(first_bad, state.step, seen.bad_step)
+    return Totals(seen.loss + loss, seen.l2 + l2, seen.steps + 1, bad)

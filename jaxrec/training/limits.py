@@ -1,0 +1,131 @@
+"""What a configuration may ask of the data and the machine that it is given, before it runs."""
+
+from itertools import pairwise
+
+from jaxrec import machine
+from jaxrec.config import Config, check_cutoffs
+from jaxrec.config.checks import INT32, check
+from jaxrec.errors import InputError
+from jaxrec.plan import shown
+from jaxrec.training.memory import device_memory
+from jaxrec.training.schedule import Cadence
+
+_PARTS = 4  # of numbers as large as a parameter: itself, its gradient and two moments
+
+
+def check_limits(config: Config, n_users: int, n_items: int, pairs: int) -> None:
+    """Check the numbers whose range depends on the data and on the memory at hand.
+
+    Args:
+      pairs: in an epoch; walks, of a model that learns from such.
+
+    Raises:
+      InputError: names the number and what would do.
+    """
+    check_cutoffs(config.eval.k, n_items)
+    _check_length(config, pairs)
+    _check_memory(config, n_users, n_items)
+
+
+def _check_length(config: Config, pairs: int) -> None:
+    """Refuse more steps than int32 counts, and a schedule that is longer than the run."""
+    if not pairs:
+        return
+    check(
+        pairs <= INT32,
+        f"an epoch holds {pairs:,} walks or pairs, and int32 counts {INT32:,} of them",
+    )
+    made = Cadence.of(config, pairs)
+    check(
+        made.total <= INT32,
+        f"train.epochs {config.train.epochs:,} of {made.per_epoch:,} steps are "
+        f"{made.total:,} steps, and a run counts {INT32:,} at most",
+    )
+    optim, left = config.optim, made.total - config.optim.warmup_steps
+    check(
+        made.total == 0 or left >= 0,
+        f"optim.warmup_steps {optim.warmup_steps:,} are more than the {made.total:,} steps of the "
+        "run; its rate would never get there",
+    )
+    check(
+        made.total == 0 or optim.cycles == 1 or optim.cycles <= left,
+        f"optim.cycles {optim.cycles:,} are more than the {left:,} steps that they share",
+    )
+
+
+def memory_limit() -> int:
+    """Bytes that the device has, or the machine where it has none of its own."""
+    limit = device_memory()
+    return machine.memory() if limit is None else limit
+
+
+def _check_memory(config: Config, n_users: int, n_items: int) -> None:
+    """Refuse what cannot fit by the least that it needs; what does not even then is told later."""
+    needs = _least_bytes(config, n_users, n_items)
+    total, limit = sum(needs.values()), memory_limit()
+    if total <= limit:
+        return
+    name = max(needs, key=lambda n: needs[n])
+    raise InputError(
+        f"the run needs at least {shown(total)} of memory, {shown(needs[name])} of it for {name}, "
+        f"and there are {shown(limit)}; take a smaller {_CAUSES[name]}"
+    )
+
+
+_CAUSES = {
+    "a batch": "train.batch_size or model.dim, or fewer negatives",
+    "tables of nodes": "model.dim, or fewer layers",
+    "matrices": "model.dim, model.hidden_dim, model.tower_dims or model.score_width",
+}
+
+
+def _least_bytes(config: Config, n_users: int, n_items: int) -> dict[str, int]:
+    """The least that a step holds at once, by what it is for."""
+    model, how, batch = config.model, config.negatives, config.train.batch_size
+    nodes, parts = n_users + n_items, config.mesh.devices
+    width = model.id_dim or model.dim
+    host = config.mesh.memory == "host"
+    tables = 0 if host or not model.ids else nodes * width * _PARTS
+    tables += 0 if model.local else 2 * nodes * model.dim
+    if model.over_items:
+        length = config.walks.length if config.train.positives == "walks" else 2
+        drawn = batch * length * (length + model.dim)
+        drawn += how.groups * how.count * model.dim
+        drawn += batch * length * how.count
+    else:
+        private = (how.count * how.candidates if how.private else 0) + how.hard
+        shared = {"shared": how.count, "in-batch": batch, "all": n_items}.get(how.name, 0)
+        if config.loss.rates:
+            private = shared = 0
+        rows = batch * (2 + private) + shared
+        drawn = rows * model.rows_a_node * model.dim + batch * shared
+        if model.score == "mlp":
+            drawn += batch * (1 + private + shared) * model.score_width
+    if model.sampled and model.neighbors == "importance":
+        tables += 2 * nodes * max(model.hops)
+    found = {
+        "a batch": 4 * drawn // parts,
+        "tables of nodes": 4 * tables // config.mesh.table,
+        "matrices": 4 * _PARTS * _weights(config),
+    }
+    return found
+
+
+def _weights(config: Config) -> int:
+    """Numbers in the matrices of a model, the largest ones of them."""
+    model, dim = config.model, config.model.dim
+    hidden = model.hidden_dim or dim
+    found = 0
+    if model.name == "ngcf":
+        found = model.layers * dim**2 * (2 if model.form == "paper" else 1)
+    elif model.name in ("gcmc", "pinsage"):
+        widths = [dim, *[hidden] * model.layers, dim]
+        found = sum(a * b for a, b in pairwise(widths))
+    elif model.name == "two-tower":
+        ids = [model.id_dim or dim] if model.ids else []
+        found = 2 * sum(a * b for a, b in pairwise([*ids, *model.tower_dims, dim]))
+    if model.score == "mlp":
+        found += 3 * dim * model.score_width
+    if config.loss.name == "levels":
+        found += model.bases * dim**2
+    return found

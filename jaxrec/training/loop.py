@@ -1,0 +1,432 @@
+"""One phase of a run, from a state to its end: dispatch, log, evaluate, select, checkpoint.
+
+Everything that happens at a step is a function of the step and of metrics.jsonl, so the loop
+begins a resumed run where it begins a new one: at the top, at a boundary, with a state.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn, Protocol, runtime_checkable
+
+import jax
+
+from jaxrec import processes
+from jaxrec.config import Config, lower_is_better
+from jaxrec.errors import Interrupted, RunError
+from jaxrec.log import Reporter, RunLog
+from jaxrec.plan import shown
+from jaxrec.training.checkpoint import Checkpoints, Damaged, Sealed, release
+from jaxrec.training.limits import memory_limit
+from jaxrec.training.monitor import Attendant
+from jaxrec.training.placement.device import FedByHost
+from jaxrec.training.schedule import Cadence
+from jaxrec.training.signals import SignalWatch
+from jaxrec.training.step import SCAN_LENGTH, Totals, TrainState
+
+
+@runtime_checkable
+class Trainable(Protocol):
+    """What the loop asks of a problem: what to train, how often to do what, how to measure it."""
+
+    @property
+    def config(self) -> Config: ...
+    @property
+    def cadence(self) -> Cadence: ...
+    @property
+    def stepper(self) -> Any:
+        """Its ``dispatch`` is jitted: (state, data, n) to the state n steps on, and its totals."""
+        ...
+
+    @property
+    def data(self) -> Any: ...
+    def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
+        """What trains from this step on, where the host has a part in it; None where it has not
+        and the stepper's dispatch is compiled."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """What a batch is counted in."""
+        ...
+
+    def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]: ...
+    def initial_state(self) -> TrainState: ...
+    def restore(self, checkpoints: Checkpoints, step: int) -> TrainState: ...
+    def notes(self) -> dict[str, Any]: ...
+    def number(self, n: int) -> jax.Array: ...
+    def cleared(self, totals: Totals) -> Totals: ...
+    def finite(self, state: TrainState) -> bool: ...
+    def measure(
+        self, split: str, state: TrainState, should_stop: Callable[[], bool]
+    ) -> dict[str, float] | None: ...
+    @property
+    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
+        """What the doctor measures of a state; None where it has nothing to say."""
+        ...
+
+    def look_back(self) -> None:
+        """See what the doctor wants to know of the state before the first step, and forget it: for
+        a run that is resumed, before it has a state."""
+        ...
+
+
+DISPATCH_SECONDS = 1.0  # aim of one dispatch: long enough to hide the host, short for a signal
+
+
+Dispatch = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Totals]]
+"""(state, data, n) to the state n steps on, and its totals."""
+
+
+class Phase(NamedTuple):
+    """Which part of the run this is, and at which step of the whole run it began."""
+
+    name: str
+    origin: int
+
+
+class Outcome(NamedTuple):
+    """The chosen state of a phase.
+
+    Attributes:
+      state: a TrainState; None where the length of the phase is all that is wanted.
+      step: the step within the phase that it belongs to.
+      steps: how many steps the phase took.
+      end: the step of the whole run at which the phase ended.
+    """
+
+    state: Any
+    step: int
+    steps: int
+    end: int
+
+
+class Best(NamedTuple):
+    """The best evaluation so far: at which step of the phase, and how many came after it."""
+
+    step: int | None
+    since: int
+
+
+@dataclass
+class _Pace:
+    """How many steps a dispatch should hold, from how long the last one took."""
+
+    steps: int = 1
+
+    def took(self, seconds: float, steps: int) -> None:
+        fits = int(DISPATCH_SECONDS / max(seconds / steps, 1e-9))
+        # A dispatch cut short by a boundary may not shrink the pace; none may grow it far.
+        self.steps = max(1, min(SCAN_LENGTH, fits, max(self.steps, steps) * 4))
+
+
+def _check_memory(compiled: jax.stages.Compiled) -> None:
+    """Raise RunError where a step needs more memory than there is: the kernel would kill it."""
+    found = compiled.memory_analysis()
+    if found is None:
+        return
+    needs = found.temp_size_in_bytes + found.argument_size_in_bytes + found.output_size_in_bytes
+    needs -= found.alias_size_in_bytes
+    limit = memory_limit()
+    if needs > limit:
+        raise RunError(
+            f"a step needs {shown(needs)} of memory, and there are {shown(limit)}.\n"
+            "Take a smaller --train.batch-size, --model.dim or number of negatives"
+        )
+
+
+class Loop:
+    """Runs one phase.
+
+    Args:
+      problem: what is trained; ``phase`` says as which part of the run.
+      checkpoints, log, reporter, watch: where it writes, tells and listens.
+    """
+
+    def __init__(
+        self,
+        problem: Trainable,
+        phase: Phase,
+        checkpoints: Checkpoints,
+        log: RunLog,
+        reporter: Reporter,
+        watch: SignalWatch,
+    ) -> None:
+        self.problem, self.phase = problem, phase
+        self.checkpoints, self.log, self.reporter, self.watch = checkpoints, log, reporter, watch
+        self.config, self.cadence = problem.config, problem.cadence
+        # A refit trains a known length: nothing is left to select.
+        self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
+        of_phase = problem.stepper, phase.name, phase.origin
+        self.doctor = Attendant(self.config, *of_phase, log, self._record)
+        self._saved = -1
+        self._saved_at = time.monotonic()
+        self._pace = _Pace()
+
+    def run(self, last: Sealed | None, *, chooses: bool = True) -> Outcome:
+        """Train to the end of the phase, from a checkpoint where there is one.
+
+        There is one state at any time: no other frame of the stack names it while it trains, and
+        it is freed before another one is made.
+
+        Args:
+          chooses: whether the chosen state is wanted, and not its step alone.
+
+        Raises:
+          Interrupted: a signal came; a checkpoint is written.
+          RunError: the loss or the parameters stopped being finite, or a save failed.
+        """
+        state, step = self._begun(last)
+        dispatch = self._compile(state, step)
+        try:
+            self.reporter.begin(self.phase.name, step, self.cadence.total)
+            while True:
+                self._check_finite(state, step)
+                state = self._log_train(state, step)
+                self._evaluate(state, step)
+                self._examine(state, step)
+                best = self.best()
+                over = step >= self.cadence.total or self._out_of_patience(best)
+                stopped = self.watch()
+                if over or stopped or self._checkpoint_due(step) or best.step == step:
+                    self._save(state, step)
+                if stopped:
+                    self._leave(step)
+                if over:
+                    break
+                state, step = self._advance(dispatch, state, step)
+        finally:
+            if isinstance(dispatch, FedByHost):
+                dispatch.close()
+        self.reporter.end()
+        if step < self.cadence.total:
+            self.reporter.say(
+                f"stopped early: {self.config.metric} was best at step {best.step}, "
+                f"{best.since} evaluations ago"
+            )
+        self.checkpoints.wait()
+        outcome = Outcome(state, step, step, self.phase.origin + step)
+        if best.step is not None:
+            outcome = outcome._replace(step=best.step)
+        if chooses and outcome.step == step:
+            return outcome
+        outcome = outcome._replace(state=None)
+        release(state)
+        del state, dispatch  # what they have on the host goes with their names
+        return self._chosen(outcome) if chooses else outcome
+
+    def _begun(self, last: Sealed | None) -> tuple[TrainState, int]:
+        """The state that training goes on from, and its step."""
+        step = 0 if last is None else last.step - self.phase.origin
+        # At step 0 the doctor sees the first state by itself; of a refit that step has its line.
+        late = last is not None or self.phase.origin > 0
+        if self.config.log.doctor and late and step < self.cadence.total:
+            with self.watch.may_leave(self.checkpoints.wait):
+                self.problem.look_back()  # at the first state, gone before another is there
+        if last is None:
+            state = self._initial_state()
+            self._save(state, 0)
+            return state, 0
+        self._saved = step
+        return self.problem.restore(self.checkpoints, last.step), step
+
+    def _initial_state(self) -> TrainState:
+        with self.watch.may_leave(self.checkpoints.wait):
+            began = time.perf_counter()
+            state = jax.block_until_ready(self.problem.initial_state())
+            seconds = round(time.perf_counter() - began, 3)
+        self.log.timing(self.phase.origin, event="initialised", initialise_seconds=seconds)
+        return state
+
+    def _compile(self, state: TrainState, step: int) -> Dispatch:
+        """The dispatch, compiled before the first step; a signal meanwhile ends at once."""
+        stepper, data = self.problem.stepper, self.problem.data
+        with self.watch.may_leave(self.checkpoints.wait):
+            began = time.perf_counter()
+            compiled = self.problem.fed_by_host(state, step)
+            if compiled is None:
+                jitted = jax.jit(stepper.dispatch, donate_argnums=0)
+                compiled = jitted.lower(state, data, self.problem.number(1)).compile()
+                _check_memory(compiled)
+            seconds = round(time.perf_counter() - began, 3)
+        self.log.timing(self.phase.origin, event="compiled", compile_seconds=seconds)
+        return compiled
+
+    def _advance(self, dispatch: Dispatch, state: TrainState, step: int) -> tuple[TrainState, int]:
+        """Dispatch up to the next boundary; metrics are read one dispatch late."""
+        boundary = self.cadence.next_boundary(step)
+        late: tuple[Totals, int] | None = None
+        began = last = time.perf_counter()
+        fed = dispatch if isinstance(dispatch, FedByHost) else None
+        first, waited = step, 0.0 if fed is None else fed.waited
+        # One dispatch at least, so that a run gets on however short checkpoint.minutes is.
+        while step < boundary and (step == first or not (self.watch() or self._overdue())):
+            n = min(processes.from_first(self._pace.steps), boundary - step)
+            before = state
+            state, totals = dispatch(before, self.problem.data, self.problem.number(n))
+            if step == first:
+                # Not donated where a checkpoint is being written from it; the caller names it too.
+                release(before, but=(state, totals))
+            step += n
+            if late is not None:
+                self._read(late[0], step - n)
+                now = time.perf_counter()
+                self._pace.took(now - last, late[1])
+                last = now
+            late = totals, n
+        if late is not None:
+            self._read(late[0], step)
+            self._pace.took(time.perf_counter() - last, late[1])
+            seconds = time.perf_counter() - began
+            rate = (step - first) / seconds
+            took = {"steps_per_second": round(rate, 3)}
+            took[f"{self.problem.unit}_per_second"] = round(rate * self.config.train.batch_size, 1)
+            if fed is not None:
+                took["wait_share"] = round((fed.waited - waited) / seconds, 4)
+            self.log.timing(self.phase.origin + step, **took)
+        return state, step
+
+    def _read(self, totals: Totals, step: int) -> None:
+        """Fetch totals (this waits for the device), stop on a loss that is not finite."""
+        fetched = jax.device_get(totals)
+        if fetched.bad_step >= 0:
+            self.doctor.broke(fetched, int(fetched.bad_step))
+            self._diverged(f"the loss was not finite at step {int(fetched.bad_step)}")
+        mean = float(fetched.loss) / max(int(fetched.steps), 1)
+        self.reporter.advance(step, f"loss {mean:.4f}")
+
+    def _check_finite(self, state: TrainState, step: int) -> None:
+        if not self.problem.finite(state):
+            self.doctor.broke(jax.device_get(state.totals), step - 1)
+            self._diverged(f"the parameters were not finite after step {step - 1}")
+
+    def _diverged(self, what: str) -> NoReturn:
+        self.checkpoints.wait()
+        good = self.checkpoints.steps()
+        kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was written"
+        raise RunError(
+            f"{what}; {kept}. Why: `jaxrec doctor {self.checkpoints.folder.parent}`.\n"
+            "Train anew with a lower --optim.learning-rate, or with --optim.clip-norm 1"
+        )
+
+    def _log_train(self, state: TrainState, step: int) -> TrainState:
+        """Write the mean loss since the last line, and begin new sums."""
+        if step == 0 or not self.cadence.due(self.cadence.log, step):
+            return state
+        if self.log.find(self.phase.origin + step, "train") is not None:
+            return state
+        totals = jax.device_get(state.totals)
+        count = int(totals.steps)
+        loss, l2 = float(totals.loss) / count, float(totals.l2) / count
+        found = {"loss": loss, "l2": l2}
+        if self.config.negatives.hard:
+            epoch = (step - 1) // self.cadence.per_epoch
+            found["hard_negatives"] = float(self.config.negatives.hard_in(epoch))
+        found |= self.doctor.of_steps(totals)
+        self._record(step, "train", **found)
+        self.reporter.say(f"{self._where(step)}  loss {loss:.4f}")
+        return state._replace(totals=self.problem.cleared(state.totals))
+
+    def _evaluate(self, state: TrainState, step: int) -> None:
+        """Rank the split that selects; nothing where none does or the step has its line."""
+        split = self.select_on
+        if split == "none" or not self.cadence.due(self.cadence.evaluate, step):
+            return
+        if self.log.find(self.phase.origin + step, split) is not None or self.watch():
+            return
+        began = time.perf_counter()
+        try:  # a run without such pairs is refused when it starts
+            metrics = self.problem.measure(split, state, self.watch)
+        except RunError:  # NaN scores: parameters that are finite and far too large
+            self._diverged(f"the scores were not finite after step {step - 1}")
+        if metrics is None:  # a signal came
+            return
+        self._record(step, split, **metrics)
+        seconds = round(time.perf_counter() - began, 3)
+        self.log.timing(self.phase.origin + step, event="evaluated", evaluate_seconds=seconds)
+        shown = self.config.metric
+        self.reporter.say(f"{self._where(step)}  {split} {shown} {metrics[shown]:.4f}")
+
+    def _examine(self, state: TrainState, step: int) -> None:
+        """The doctor's measures: at step 0, at every evaluation and at the end."""
+        due = step == 0 or self.cadence.due(self.cadence.evaluate, step)
+        if due and not self.watch():
+            run = self.checkpoints.folder.parent
+            self.doctor.measure(self.problem.examine, state, step, run, self.reporter)
+
+    def _record(self, step: int, split: str, **values: float) -> None:
+        epoch = step / self.cadence.per_epoch
+        self.log.record(self.phase.origin + step, epoch, split, self.phase.name, **values)
+
+    def _where(self, step: int) -> str:
+        return f"{self.phase.name} step {step}/{self.cadence.total}"
+
+    def best(self) -> Best:
+        """The first step with the best selection metric, out of the log's records."""
+        if self.select_on == "none":
+            return Best(None, 0)
+        sign = -1 if lower_is_better(self.config.metric) else 1
+        values = [
+            (r["step"] - self.phase.origin, sign * r[self.config.metric])
+            for r in self.log.records
+            if r["split"] == self.select_on and r["phase"] == self.phase.name
+        ]
+        if not values:
+            return Best(None, 0)
+        index = max(range(len(values)), key=lambda i: (values[i][1], -i))
+        return Best(values[index][0], len(values) - 1 - index)
+
+    def _out_of_patience(self, best: Best) -> bool:
+        return 0 < self.config.train.patience <= best.since
+
+    def _overdue(self) -> bool:
+        over = time.monotonic() - self._saved_at > self.config.checkpoint.minutes * 60
+        return bool(processes.from_first(over))
+
+    def _checkpoint_due(self, step: int) -> bool:
+        return self.cadence.due(self.cadence.checkpoint, step) or self._overdue()
+
+    def _save(self, state: TrainState, step: int) -> None:
+        """Begin a checkpoint of this step, unless it has one."""
+        self._saved_at = time.monotonic()
+        # Step 0 of a refit has its checkpoint: the search's last one, which leads there again.
+        if step == self._saved or (step == 0 and self.phase.origin > 0):
+            return
+        best = self.best().step
+        meta = {
+            "phase": self.phase.name,
+            "origin": self.phase.origin,
+            "total": self.cadence.total,
+            "metrics_bytes": self.log.offset(),
+        } | self.problem.notes()
+        self.checkpoints.save(
+            self.phase.origin + step,
+            state,
+            meta,
+            best=None if best is None else self.phase.origin + best,
+        )
+        self._saved = step
+
+    def _leave(self, step: int) -> None:
+        self.checkpoints.wait()
+        self.reporter.end()
+        number = self.watch.received
+        assert number is not None
+        run = self.checkpoints.folder.parent
+        raise Interrupted(
+            f"interrupted at step {self.phase.origin + step}; its checkpoint is written. "
+            f"Go on with: jaxrec resume {run}",
+            number,
+        )
+
+    def _chosen(self, outcome: Outcome) -> Outcome:
+        """The outcome with its state, from the checkpoint that was selected."""
+        chosen = self.phase.origin + outcome.step
+        try:
+            return outcome._replace(state=self.problem.restore(self.checkpoints, chosen))
+        except Damaged as e:
+            self.checkpoints.cut(chosen - 1)
+            raise RunError(
+                f"the best checkpoint is damaged ({e}).\nIt was dropped: "
+                f"`jaxrec resume {self.checkpoints.folder.parent}` trains it again"
+            ) from e

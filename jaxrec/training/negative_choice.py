@@ -1,0 +1,83 @@
+"""Of the candidates that a batch holds, the negative that each pair is trained against."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxrec import losses, negatives
+from jaxrec.config import Config, NegativesConfig
+from jaxrec.models import Nodes
+from jaxrec.models.encoder import unit_rows
+from jaxrec.models.score import PairWeights, pair_scores
+from jaxrec.training.batch import Batch
+
+
+def by_embeddings(
+    config: Config, rows: Nodes, batch: Batch, weights: PairWeights | None
+) -> tuple[Nodes, Batch]:
+    """The rows and the batch with the negatives that are picked by what the model makes of them.
+
+    The highest score: Zhang et al., "Optimizing top-N collaborative filtering via dynamic negative
+    item sampling", SIGIR 2013. All scores come of one product; no gradient goes through the choice.
+
+    Args:
+      rows: of the pairs' users, of their items, and of all candidates.
+      weights: of a learned score.
+    """
+    how = config.negatives
+    if how.picks in (None, "same-features"):
+        return rows, batch
+    n_pairs = len(batch.positives.user_B)
+    user_BD, pos_BD, neg_RD = jnp.split(jax.lax.stop_gradient(rows.emb_ND), [n_pairs, 2 * n_pairs])
+    pos_B = jnp.zeros(n_pairs)
+    if how.picks == "similar":
+        # Two columns of biases, where there are any, are behind the embeddings.
+        dim = rows.emb_ND.shape[1] - 2 * config.model.biases
+        user_BD, neg_RD = unit_rows(pos_BD[:, :dim]), unit_rows(neg_RD[:, :dim])
+    pairs: Any = losses.products
+    if weights is not None and how.picks != "similar":
+        pairs, weights = pair_scores, jax.lax.stop_gradient(weights)
+    neg = neg_RD.reshape(*batch.neg.shape, neg_RD.shape[1])
+    if how.picks == "semi-hard":
+        pos_B = pairs(weights, user_BD, pos_BD[:, None])[:, 0]
+    column_BN = _columns(how, pairs(weights, user_BD, neg), batch, pos_B)
+    row_BN = column_BN + 2 * n_pairs
+    if how.private:
+        row_BN += jnp.arange(n_pairs, dtype=jnp.int32)[:, None] * batch.neg.shape[1]
+    row_R = jnp.concatenate([jnp.arange(2 * n_pairs), row_BN.reshape(-1)])
+    return Nodes(*(x_RD[row_R] for x_RD in rows)), taken(batch, column_BN)
+
+
+def by_features(how: NegativesConfig, alike_IF: Float[Array, "I F"], batch: Batch) -> Batch:
+    """The batch with the negatives whose features are nearest to the positive's.
+
+    Args:
+      alike_IF: features of the items, of length 1.
+    """
+    pos_BF, neg = alike_IF[batch.positives.item_B], alike_IF[batch.neg]
+    score_BN = losses.products(None, pos_BF, neg)
+    return taken(batch, _columns(how, score_BN, batch, jnp.zeros(len(pos_BF))))
+
+
+def _columns(how: NegativesConfig, score_BN: Array, batch: Batch, pos_B: Array) -> Array:
+    """Which columns of the candidates to take."""
+    if batch.valid_BN is not None:
+        score_BN = jnp.where(batch.valid_BN, score_BN, -jnp.inf)
+    n_kept = how.count if how.private else 1
+    score_BNC = score_BN.reshape(score_BN.shape[0], n_kept, -1)
+    first_N = jnp.arange(n_kept, dtype=jnp.int32) * score_BNC.shape[2]
+    assert how.picks is not None
+    return negatives.picked(how.picks, score_BNC, pos_B) + first_N
+
+
+def taken(batch: Batch, column_BN: Array) -> Batch:
+    """The batch with some of its negatives, each pair's own."""
+    neg_BC = jnp.broadcast_to(batch.neg, (column_BN.shape[0], batch.neg.shape[-1]))
+    neg, valid_BN = (
+        None if x_BC is None else jnp.take_along_axis(x_BC, column_BN, axis=1)
+        for x_BC in (neg_BC, batch.valid_BN)
+    )
+    assert neg is not None
+    return batch._replace(neg=neg, valid_BN=valid_BN)

@@ -1,0 +1,231 @@
+"""A configuration and its data, with the table of embeddings in the host's memory."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from jaxrec import machine
+from jaxrec import plan as plans
+from jaxrec.config import MODELS, Config
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.split import Splits
+from jaxrec.diagnosis.sample_measures import program
+from jaxrec.errors import InputError
+from jaxrec.evaluation.scorers import Scorer, host_scorer
+from jaxrec.graph.pagerank import Window
+from jaxrec.models.encoder import unit_rows
+from jaxrec.rowwise import BLOCK, RowOptimizer
+from jaxrec.training.checkpoint import placed_at
+from jaxrec.training.memory import device_memory, sizes_of
+from jaxrec.training.monitor import Examiner
+from jaxrec.training.placement.device import all_finite
+from jaxrec.training.placement.host_rows import (
+    RowDispatch,
+    Rows,
+    gathered,
+    has_rows,
+    put_in,
+    taken_out,
+)
+from jaxrec.training.problem import Problem
+from jaxrec.training.step import TABLE, TrainState, split_table
+
+Current = Callable[[TrainState, Rows], jax.Array]
+
+
+def _sparse(config: Config, train: Dataset) -> bool:
+    return config.sparse_updates(train.n_users + train.n_items)
+
+
+def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
+    """Whether the table lies in the host's memory: as asked, or where the device lacks room.
+
+    Args:
+      custom_tx: whether an optax chain is given, which needs the whole table.
+    """
+    limit = device_memory()
+    if config.mesh.memory != "auto" or config.needs_whole_table() or custom_tx:
+        return config.mesh.memory == "host"
+    if limit is None or not _sparse(config, train):
+        return False
+    return not plans.fits(plans.plan(sizes_of(config, train, sparse=True)).device_bytes, limit)
+
+
+def check_device(config: Config, train: Dataset) -> None:
+    """Raise InputError where one device has no room, of the models that the plan knows."""
+    limit = device_memory()
+    if limit is not None and config.model.name in MODELS and config.mesh.devices == 1:
+        made = plans.plan(sizes_of(config, train, sparse=_sparse(config, train)))
+        plans.check(made, limit)
+
+
+@dataclass(frozen=True)
+class HostProblem(Problem):
+    """One phase of a run whose table is in the host's memory."""
+
+    @classmethod
+    def build(
+        cls,
+        config: Config,
+        splits: Splits,
+        *,
+        phase: str = "search",
+        total: int | None = None,
+        tx: optax.GradientTransformation | RowOptimizer | None = None,
+        window: Window | None = None,
+    ) -> "HostProblem":
+        """Put all but the table on the device.
+
+        Raises:
+          InputError: nothing to train on, more than the machine has room for, or an optax chain,
+            which updates whole tables.
+        """
+        if tx is not None and not isinstance(tx, RowOptimizer):
+            raise InputError(
+                "an optax chain given in Python updates the whole table; "
+                "set mesh.memory device, or configure optim"
+            )
+        planned = plans.plan(sizes_of(config, splits.train, sparse=True, host=True))
+        plans.check(planned, device_memory(), machine.memory())
+        how: dict[str, Any] = {"phase": phase, "total": total, "tx": tx, "window": window}
+        made = super().build(config, splits, **how)
+        assert isinstance(made, HostProblem)
+        # Nothing on the device reads an edge: the pairs and the places of the nodes do.
+        graph = made.data.graph
+        lean = jax.tree.map(lambda _: np.zeros(0, np.float32), graph)._replace(
+            indptr=graph.indptr, degree_N=graph.degree_N, place_N=graph.place_N
+        )
+        data = jax.device_put(made.data._replace(graph=lean), jax.local_devices()[0])
+        return replace(made, data=data)
+
+    @classmethod
+    def _data_device(cls, host: bool) -> Any:
+        """The processor, whose memory has the graph while it is built."""
+        return jax.local_devices(backend="cpu")[0]
+
+    def fed_by_host(self, state: TrainState, step: int) -> RowDispatch:
+        """What trains, rows of the host's memory on the device."""
+        return RowDispatch(self.stepper, state, self.data, step, self.cadence.total)
+
+    def finite(self, state: TrainState) -> bool:
+        """Whether all parameters are finite."""
+        others, host = taken_out(state)
+        (table_ND,) = (x for name, x in host.items() if TABLE in name)
+        if not bool(jax.device_get(all_finite(others.params))):
+            return False
+        starts = range(0, len(table_ND), BLOCK)
+        return all(bool(np.isfinite(table_ND[i : i + BLOCK]).all()) for i in starts)
+
+    def initial_state(self) -> TrainState:
+        """The state before step 0; every row begins with the same state of its optimizer."""
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            params = self._initial_params()
+        table_ND = split_table(params)[0]
+        one = jax.tree.map(lambda x: x if x is not table_ND else x[:1], params)
+        state = self.stepper.init(jax.device_put(one, jax.local_devices()[0]))
+
+        def whole(path: Any, leaf: jax.Array) -> Any:
+            if not has_rows(path):
+                return leaf
+            if jax.tree_util.keystr(path).startswith(".params"):
+                return np.array(table_ND)
+            made, row = np.zeros((len(table_ND), *leaf.shape[1:]), leaf.dtype), np.asarray(leaf[0])
+            if row.any():
+                made[:] = row
+            return made
+
+        return jax.tree_util.tree_map_with_path(whole, state)
+
+    def placed_shape(self) -> TrainState:
+        """The shapes, types and places of a state, to restore a checkpoint by."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, leaf, shape: shape if has_rows(path) else leaf,
+            super().placed_shape(),
+            placed_at(None, self.state_shape()),
+        )
+
+    def placed(self, state: Any) -> TrainState:
+        """A state in NumPy, all but what has rows on the device."""
+        return jax.tree_util.tree_map_with_path(
+            lambda path, x: x if has_rows(path) else jnp.asarray(x), state
+        )
+
+    def _current(self, state: TrainState, rows: Rows) -> jax.Array:
+        return split_table(self.stepper.current(put_in(state, rows)))[0]
+
+    @cached_property
+    def _of_all(self) -> Current:
+        return jax.jit(self._current)
+
+    @cached_property
+    def _of_sample(self) -> Current:
+        return program(self._current)
+
+    def _rows_of(self, state: TrainState, node_R: np.ndarray) -> np.ndarray:
+        """Rows of the table of some nodes of the data set."""
+        others, host = taken_out(state)
+        return np.asarray(self._of_sample(others, gathered(host, self._place_N[node_R])))
+
+    def _table(self, state: TrainState) -> np.ndarray:
+        """The table as the dense optimizer would have it, rows in the data set's order."""
+        others, host = taken_out(state)
+        n_nodes = len(self._place_N)
+        node_N = np.empty_like(self._place_N)  # in each row
+        node_N[self._place_N] = np.arange(n_nodes)
+        found = np.empty((n_nodes, self.config.model.dim), np.float32)
+        # In the blocks of rows that a table on the device is read in, and so to the same bits.
+        size = min(BLOCK, n_nodes)
+        for start in range(0, n_nodes, size):
+            first = min(start, n_nodes - size)
+            part = slice(first, first + size)
+            rows = {name: jax.device_put(array[part]) for name, array in host.items()}
+            found[node_N[part]] = self._of_all(others, rows)
+        return found
+
+    @cached_property
+    def _place_N(self) -> np.ndarray:
+        return self.rows().place_N
+
+    def _embedded(self, state: TrainState) -> tuple[Any, None]:
+        """Embeddings of all nodes, on the host."""
+        emb_ND = self._table(state)
+        if self.config.model.score == "cosine":
+            for start in range(0, len(emb_ND), BLOCK):
+                part = slice(start, start + BLOCK)
+                emb_ND[part] = jax.jit(unit_rows)(emb_ND[part])
+        return emb_ND, None
+
+    def scorer(self, state: TrainState) -> Scorer:
+        """What ranks items for users, its factors on the host."""
+        return host_scorer(jax.device_get(self.learned(state)))
+
+    @cached_property
+    def _examiner(self) -> Examiner:
+        return replace(super()._examiner, table_rows=self._rows_of)
+
+    def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
+        """Every parameter by its path, the table's rows in the data set's order."""
+        found = {}
+        for path, value in nnx.to_flat_state(state.params):
+            name = "/".join(map(str, path))
+            array = self._table(state) if name == TABLE else jax.device_get(value[...])
+            found[name] = np.asarray(array)
+        return found
+
+    def plan(self) -> plans.Plan:
+        """What the run needs and moves, by arithmetic."""
+        return plans.plan(sizes_of(self.config, self.splits.train, sparse=True, host=True))
+
+    def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """The plan, besides what there is to say on one device."""
+        lines, events = super().prepared()
+        made = self.plan()
+        facts = {"device": made.device, "host": made.host, "step": made.step}
+        return [*lines, *made.lines()], events | {"planned": {"plan": facts}}

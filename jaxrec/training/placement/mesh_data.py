@@ -1,0 +1,166 @@
+"""What a step on a mesh reads and does not change, and the batch that is drawn from it.
+
+Pairs and what users know lie in parts over the axis ``table``; the batch is drawn in whole on every
+device (a few integers a pair), to the very same numbers as on one device.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import PartitionSpec
+from jaxtyping import Array, Int, PRNGKeyArray
+
+from jaxrec.config import Config
+from jaxrec.data.dataset import Dataset
+from jaxrec.graph.csr import DeviceCsr
+from jaxrec.graph.halo import DATA, TABLE, masked
+from jaxrec.graph.partition import Partition, Shard, cut
+from jaxrec.losses import LogQ
+from jaxrec.negatives import Popularity
+from jaxrec.training.batch import Batch, Pairs, TrainData, against, positives
+
+
+class MeshData(NamedTuple):
+    """Arrays on the mesh; those of ``shard``, ``pairs``, ``known`` and ``users`` have the parts of
+    ``table`` as their first axis.
+
+    Attributes:
+      pairs: as in :class:`Pairs`, each array in equal parts.
+      known: of the users of a part (a part of its own making: as many pairs in each).
+      users: [T, 2] the first of these users and the one behind the last.
+      place_N: the row in the table of each node.
+    """
+
+    shard: Shard
+    pairs: Pairs
+    known: DeviceCsr
+    users: Array
+    key: PRNGKeyArray
+    place_N: Array
+    popularity: Popularity | None = None
+
+    def specs(self) -> "MeshData":
+        """How each array lies on a mesh."""
+        over: Any = PartitionSpec(TABLE)
+        whole: Any = PartitionSpec()
+        parted = MeshData(over, over, over, over, whole, whole, whole)
+        each = zip(self, parted, strict=True)
+        return MeshData(*(jax.tree.map(lambda _, spec=spec: spec, x) for x, spec in each))
+
+
+class Sizes(NamedTuple):
+    """Of the whole arrays of pairs: E, U + 1 and the number of users that have pairs."""
+
+    pairs: int
+    indptr: int
+    active: int
+
+
+class Parted:
+    """An array whose equal parts lie over ``table``, read by index on every device."""
+
+    def __init__(self, part: Array, size: int) -> None:
+        self._part, self.shape = part, (size,)
+
+    def __getitem__(self, index: Array) -> Array:
+        width = self._part.shape[0]
+        local = index - jax.lax.axis_index(TABLE).astype(index.dtype) * width
+        own = (local >= 0) & (local < width)
+        found = self._part[jnp.clip(local, 0, width - 1)]
+        return jax.lax.psum(jnp.where(own, found, 0), TABLE)
+
+
+def mesh_data(
+    train: Dataset, made: Partition, key: PRNGKeyArray, popularity: Popularity | None
+) -> tuple[MeshData, Sizes]:
+    """The train part of a data set, in NumPy, and how large its arrays of pairs are."""
+    parts = made.layout.parts
+    order = np.lexsort((train.item, train.user))
+    weight = None if train.weight is None else train.weight[order].astype(np.float32)
+    counts = train.user_counts()
+    indptr = np.append(0, np.cumsum(counts)).astype(np.int32)
+    active = np.flatnonzero(counts).astype(np.int32)
+
+    def parted(x: np.ndarray) -> Any:
+        return np.pad(x, (0, -len(x) % parts)).reshape(parts, -1)
+
+    pairs = Pairs(
+        *(parted(x[order]) for x in (train.user, train.item)),
+        weight_E=None if weight is None else parted(weight),
+        indptr=parted(indptr),
+        active=parted(active),
+    )
+    known = train.csr()
+    bounds = cut(known.degree + 1, parts)
+    ends = [known.indptr[bounds[t] : bounds[t + 1] + 1] for t in range(parts)]
+    most_users, most = (max(map(len, ends)), max(int(of[-1] - of[0]) for of in ends))
+    rows = [np.pad(of - of[0], (0, most_users - len(of)), mode="edge") for of in ends]
+    items = [known.indices[of[0] : of[-1]] for of in ends]
+    held: Any = np.stack(rows).astype(np.int32), np.stack([_padded(x, most) for x in items])
+    users: Any = np.stack([bounds[:-1], bounds[1:]], axis=1).astype(np.int32)
+    place_N: Any = made.layout.place_N
+    data = MeshData(made.shard, pairs, DeviceCsr(*held), users, key, place_N, popularity)
+    return data, Sizes(train.n_edges, len(indptr), len(active))
+
+
+def _padded(x: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(x, (0, size - len(x)))
+
+
+def draw(config: Config, n_items: int, data: MeshData, sizes: Sizes, step: Int[Array, ""]) -> Batch:
+    """The batch of a step, the same on every device. ``data`` is this device's part of it."""
+    of = data.pairs
+
+    def parted(x: Array, size: int) -> Any:
+        return Parted(x, size)
+
+    pairs = Pairs(
+        user_E=parted(of.user_E, sizes.pairs),
+        item_E=parted(of.item_E, sizes.pairs),
+        weight_E=None if of.weight_E is None else parted(of.weight_E, sizes.pairs),
+        indptr=parted(of.indptr, sizes.indptr),
+        active=parted(of.active, sizes.active),
+    )
+    whole = TrainData(data.shard.graph, pairs, data.known, data.key, data.popularity)
+    drawn = positives(config, whole, step)
+    first, last = data.users
+    own_B = (drawn.user_B >= first) & (drawn.user_B < last)
+    # Each device asks what its users know, with the same random numbers for all.
+    theirs = drawn._replace(user_B=jnp.where(own_B, drawn.user_B - first, 0))
+    batch = against(config, n_items, whole, theirs, step)
+
+    def merged(x: Array) -> Array:
+        whole = jax.lax.psum(masked(x.astype(jnp.int32), own_B), TABLE)
+        return whole.astype(x.dtype)
+
+    neg, valid_BN, log_q = batch.neg, batch.valid_BN, batch.log_q
+    if config.negatives.rejects:
+        neg = merged(neg) if neg.ndim == 2 else neg
+        valid_BN = None if valid_BN is None else merged(valid_BN)
+    if log_q is not None:
+        assert data.popularity is not None
+        log_q = log_q._replace(neg=data.popularity.log_q_I[neg])
+    return Batch(drawn, neg, valid_BN, log_q)
+
+
+def part_of(batch: Batch) -> Batch:
+    """This device's part of a batch, by its place along ``data``."""
+    parts, n_pairs = jax.lax.axis_size(DATA), batch.positives.user_B.shape[0]
+    size = n_pairs // parts
+    at = jax.lax.axis_index(DATA).astype(jnp.int32) * size
+
+    def cut_out(x_B: Array) -> Array:
+        return jax.lax.dynamic_slice_in_dim(x_B, at, size)
+
+    neg, log_q = batch.neg, batch.log_q
+    private = neg.ndim == 2
+    if log_q is not None:
+        log_q = LogQ(cut_out(log_q.pos_B), cut_out(log_q.neg) if private else log_q.neg)
+    return Batch(
+        jax.tree.map(cut_out, batch.positives),
+        cut_out(neg) if private else neg,
+        None if batch.valid_BN is None else cut_out(batch.valid_BN),
+        log_q,
+    )

@@ -1,0 +1,429 @@
+"""A configuration and its data, made ready: device arrays, encoder, evaluators, cadence."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import PRNGKeyArray
+
+from jaxrec import models, optim, processes, rowwise
+from jaxrec.config import Config, FilterConfig
+from jaxrec.data.dataset import Counted, Dataset, ItemsByUser, union
+from jaxrec.data.split import Splits, filtered
+from jaxrec.evaluation.cold import Cold, Met, View, refuse_nothing
+from jaxrec.evaluation.ranking import Evaluator, Scorer, empty_csr
+from jaxrec.evaluation.ratings import RatingEvaluator, RatingScale
+from jaxrec.evaluation.run import allowed_items
+from jaxrec.evaluation.scorers import scorer_of
+from jaxrec.evaluation.topk import of_sample
+from jaxrec.files import write_npz
+from jaxrec.graph.bipartite import Bipartite, rating_levels
+from jaxrec.graph.pagerank import Window
+from jaxrec.graph.spectral import spectral_table
+from jaxrec.parted.stored import Parted
+from jaxrec.randomness import OfParameters, OfPhase, OfSeed, child
+from jaxrec.rowwise import RowOptimizer
+from jaxrec.runfolder import Seen, seen_arrays
+from jaxrec.training import frozen_items, mistakes, warm_start
+from jaxrec.training.batch import Batch
+from jaxrec.training.checkpoint import Checkpoints
+from jaxrec.training.device_data import Inputs, hard_window, inputs, on_host, train_data
+from jaxrec.training.learnt import learnt
+from jaxrec.training.monitor import Examiner
+from jaxrec.training.placement import relayout
+from jaxrec.training.placement.device import FedByHost, OneDevice
+from jaxrec.training.placement.host_sampling import HostDispatch
+from jaxrec.training.placement.relayout import Rows
+from jaxrec.training.schedule import Cadence
+from jaxrec.training.step import TABLE, Stepper, TrainState
+from jaxrec.training.step_statistics import counter
+
+TRAIN_USERS = 2**15
+"""Most users that are ranked for to see how well train is remembered."""
+
+
+@dataclass(frozen=True)
+class Problem(OneDevice):
+    """One phase of a run: what it trains on, with what, for how long, judged by what."""
+
+    config: Config
+    splits: Splits
+    stepper: Stepper
+    data: Any  # a TrainData; on a mesh a MeshData
+    cadence: Cadence
+    init_key: PRNGKeyArray
+    takes: Inputs
+    on_host: bool
+    """Whether ``data`` lies on the host, where blocks are drawn."""
+    window_seconds: float | None = None
+    """What ranking items by PageRank took, where hard negatives are drawn from such ranks."""
+
+    @classmethod
+    def build(
+        cls,
+        config: Config,
+        splits: Splits,
+        *,
+        phase: str = "search",
+        total: int | None = None,
+        tx: optax.GradientTransformation | RowOptimizer | None = None,
+        window: Window | None = None,
+    ) -> "Problem":
+        """Put the train part on the device. ``total`` replaces the configured length.
+
+        Hard negatives come from ``window``, where another problem of this train part has found it.
+
+        Raises:
+          InputError: nothing to train on.
+        """
+        train = splits.train
+        cadence = Cadence.checked(config, train, total)
+        init_key, data_key = keys(config, phase)
+        takes = (
+            inputs(config, train) if config.warm_start is None else warm_start.takes(config, train)
+        )
+        shape: models.Encoder = nnx.eval_shape(lambda: new_model(config, train, takes, init_key))
+        tx = tx or optimizer(config, train.n_users + train.n_items, cadence.total)
+        if "accumulated-gradients" in config.mistakes and not isinstance(tx, RowOptimizer):
+            tx = optax.chain(mistakes.never_cleared(), tx)
+        stepper = Stepper(
+            config,
+            shape,
+            tx,
+            train.n_users,
+            train.n_items,
+            rest_optimizer(config, cadence.total),
+        )
+        host = on_host(config, train)
+        with jax.default_device(cls._data_device(host)):
+            on_device, seconds = train_data(config, train, takes, data_key), None
+        if config.negatives.hard and window is not None:
+            on_device = on_device._replace(window=window)
+        elif config.negatives.hard:
+            began = time.perf_counter()
+            on_device = on_device._replace(window=hard_window(config, train, on_device.graph))
+            seconds = time.perf_counter() - began
+        return cls(config, splits, stepper, on_device, cadence, init_key, takes, host, seconds)
+
+    @classmethod
+    def _data_device(cls, host: bool) -> Any:
+        """Where the train part is put."""
+        return jax.devices("cpu")[0] if host else jax.local_devices()[0]
+
+    @property
+    def unit(self) -> str:
+        """What a batch is counted in."""
+        return "pairs"
+
+    def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
+        """What to say once the problem is ready: to people, and to timing.jsonl by event."""
+        if self.window_seconds is None:
+            return [], {}
+        return [], {"ranked": {"hard_negatives_seconds": round(self.window_seconds, 3)}}
+
+    def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
+        """What trains with blocks that the host draws; None where the device does."""
+        if not self.on_host:
+            return None
+        return HostDispatch(self.stepper, state, self.data, step, self.cadence.total)
+
+    def state_shape(self) -> TrainState:
+        """The shapes and types of a state, without an array of it."""
+        return jax.eval_shape(self.stepper.init, nnx.state(self.stepper.encoder))
+
+    def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
+        """The state of a checkpoint of this run. Raises Damaged, RunError."""
+        processes.barrier("restore")  # the first process has sealed it
+        layout = checkpoints.meta(step).get("layout")
+        if layout == self.notes().get("layout"):
+            return checkpoints.restore(step, self.placed_shape())
+        stored, like = relayout.rows_of(self.splits.train, layout), self.state_shape()
+        found = relayout.restored(checkpoints, step, like, stored, self.rows())
+        return self.placed(found)
+
+    def placed(self, state: Any) -> TrainState:
+        """A state in NumPy, on the device."""
+        return jax.tree.map(jnp.asarray, state)
+
+    def rows(self) -> Rows:
+        """How tables hold the nodes."""
+        place_N, n_nodes = self.data.graph.place_N, self.data.graph.n_nodes
+        return Rows(np.arange(n_nodes) if place_N is None else np.asarray(place_N), n_nodes)
+
+    def _model(self) -> models.Encoder:
+        return new_model(self.config, self.splits.train, self.takes, self.init_key)
+
+    def initial_state(self) -> TrainState:
+        """The state before step 0."""
+        return self.stepper.init(self._initial_params())
+
+    def _initial_params(self) -> nnx.State:
+        config, train = self.config.model, self.splits.train
+        model = self._model()
+        if self.config.warm_start is not None:
+            warm_start.load(model, self.config, train, self.data.graph)
+        frozen_items.load(model, self.config, train, self.data.graph)
+        if config.init == "normal" or self.config.warm_start is not None:
+            return nnx.state(model)
+        model.embedding[...] = spectral_table(
+            *(self.data.graph, train.n_users, config.dim, model.smoothing, config.init_std),
+            child(self.init_key, OfParameters.SPECTRAL),
+        )
+        return nnx.state(model)
+
+    @cached_property
+    def _nodes(self) -> Callable[[TrainState, Bipartite], tuple[jax.Array, jax.Array | None]]:
+        stepper = self.stepper
+
+        def nodes(state: TrainState, graph: Bipartite) -> tuple[jax.Array, jax.Array | None]:
+            params = stepper.current(state)
+            return stepper.nodes(params, graph).emb_ND, stepper.biases(params, graph)
+
+        return jax.jit(nodes)
+
+    def embeddings(self, state: TrainState) -> tuple[jax.Array, jax.Array]:
+        """Final user [U, D] and item [I, D] embeddings, as they are scored."""
+        emb_ND, _ = self._embedded(state)
+        return emb_ND[: self.stepper.n_users], emb_ND[self.stepper.n_users :]
+
+    def _embedded(self, state: TrainState) -> tuple[jax.Array, jax.Array | None]:
+        """Embeddings and biases of all nodes."""
+        if not self.on_host:
+            return self._nodes(state, self.data.graph)
+        made = self._nodes(jax.device_put(state, jax.devices("cpu")[0]), self.data.graph)
+        return jax.device_put(made, jax.local_devices()[0])
+
+    def learned(self, state: TrainState) -> dict[str, jax.Array | np.ndarray]:
+        """All that scores, by the names that it has in embeddings.npz."""
+        n_users = self.stepper.n_users
+        emb_ND, bias_N = self._embedded(state)
+        found: dict[str, Any] = {"user": emb_ND[:n_users], "item": emb_ND[n_users:]}
+        if bias_N is not None:
+            found |= {"user_bias": bias_N[:n_users], "item_bias": bias_N[n_users:]}
+        model = nnx.merge(self.stepper.graphdef, state.params)
+        for part, layer in (("score", model.score), ("decoder", model.decoder)):
+            weights = {} if layer is None else layer.weights._asdict()
+            found |= {f"{part}_{name}": array for name, array in weights.items()}
+        return found | self._ratings
+
+    @cached_property
+    def _ratings(self) -> dict[str, np.ndarray]:
+        """What makes ratings of scores, where the loss is of ratings."""
+        train, loss = self.splits.train, self.config.loss
+        if not loss.rates:
+            return {}
+        scale = RatingScale.of(train)
+        found = {"rating_range": np.array(scale[1:], np.float32)}
+        if loss.name == "levels":
+            return found | {"decoder_level_R": rating_levels(train)[0]}
+        found["rating_mean"] = np.array(scale.mean if loss.center else 0, np.float32)
+        return found | {"rating_scale": np.array(1 / loss.temperature, np.float32)}
+
+    def scorer(self, state: TrainState) -> Scorer:
+        """What ranks items for users."""
+        return scorer_of(self.learned(state))
+
+    def measure(
+        self, split: str, state: TrainState, should_stop: Callable[[], bool]
+    ) -> dict[str, float] | None:
+        """Metrics of a split that holds pairs; None if stopped."""
+        evaluator, ratings = self.evaluator(split), self.ratings(split)
+        assert evaluator is not None
+        scorer = self.scorer(state)
+        if "_examiner" in vars(self):  # the doctor is here, and looks at the same next
+            self._at_hand[:] = [(state, scorer)]
+        metrics = evaluator(scorer, should_stop)
+        return metrics if metrics is None or ratings is None else metrics | ratings(scorer)
+
+    @property
+    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
+        """What the doctor measures of a state, on a sample that stays the same."""
+        return self._examiner
+
+    def look_back(self) -> None:
+        """See what the doctor wants to know of the state before the first step, and forget it."""
+        self._examiner.look_back()
+
+    @cached_property
+    def _examiner(self) -> Examiner:
+        def scorer(state: TrainState) -> Scorer:
+            state_of, made = self._at_hand.pop() if self._at_hand else (None, None)
+            return made if made is not None and state_of is state else self.scorer(state)
+
+        of_state = scorer, self.initial_state
+        return Examiner(
+            self.config, self.splits, self.stepper, self.data, *of_state, self.cadence.total
+        )
+
+    @cached_property
+    def _at_hand(self) -> list[tuple[TrainState, Scorer]]:
+        """What scored last, with its state, until the doctor takes it: it holds the tables."""
+        return []
+
+    def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
+        """Every parameter by its path, the table's rows in the data set's order."""
+        found = {}
+        for path, value in nnx.to_flat_state(self.stepper.current(state)):
+            name, array = "/".join(map(str, path)), value[...]
+            if name == TABLE:
+                array = self.data.graph.in_data_order(array)
+            found[name] = np.asarray(jax.device_get(array))
+        return found
+
+    def model(self, parameters: dict[str, np.ndarray]) -> models.Encoder:
+        """The encoder with these parameters, the inverse of :meth:`parameters`."""
+        model = self._model()
+        params = nnx.state(model)
+        flat = dict(nnx.to_flat_state(params))
+        for path, value in flat.items():
+            array = jnp.asarray(parameters["/".join(map(str, path))])
+            if path == (TABLE,) and self.data.graph.place_N is not None:
+                array = jnp.zeros_like(array).at[self.data.graph.place_N].set(array)
+            value[...] = array
+        return model
+
+    def part(self, split: str) -> tuple[ItemsByUser, ItemsByUser]:
+        """What is relevant and what is masked: "train" masks nothing, "test" validation too; and
+        nothing is where items are repeatable.
+
+        Of train a sample of users does: to rank all items for each of a million would take longer
+        than many a run.
+        """
+        train, validation = self.splits.train.csr(), self.splits.validation.csr()
+        if split == "train":
+            some = of_sample(train, TRAIN_USERS, self.config.seed)
+            return some, empty_csr(self.stepper.n_users)
+        if self.config.eval.repeatable:
+            return getattr(self.splits, split).csr(), empty_csr(self.stepper.n_users)
+        if split == "validation":
+            return validation, train
+        return self.splits.test.csr(), union(train, validation)
+
+    def learnt(self) -> tuple[np.ndarray, np.ndarray]:
+        """Users [U] and items [I], bool, with a vector that training has made."""
+        return learnt(self.config, self.splits.train, self.takes)
+
+    def write_seen(self, run: Path, dataset: Dataset | Parted) -> None:
+        """RUN/seen.npz: what each user has, by part, and what has been learnt.
+
+        Args:
+          dataset: before filters and split.
+        """
+        if not processes.first():
+            return
+        known, test = union(*(part.csr() for part in self.splits[:2])), self.splits.test.csr()
+        left_out = None
+        if isinstance(dataset, Dataset) and self.config.filter != FilterConfig():
+            left_out = filtered(dataset, self.splits.train, known, test)
+        user_U, item_I = self.learnt()
+        write_npz(run / "seen.npz", seen_arrays(Seen(known, test, left_out, user_U, item_I)))
+
+    @cached_property
+    def count_known(self) -> Callable[[Batch], np.ndarray]:
+        """Of a batch's negatives those that their user has in train, in validation, and all."""
+        return counter(*(part.csr() for part in self.splits[:2]))
+
+    def evaluator(self, split: str) -> Evaluator | None:
+        """The full ranking of a split, made once; None where the split holds no pairs.
+
+        Raises:
+          InputError: eval.cold leaves none of them.
+        """
+        if split not in self._evaluators:
+            relevant, seen = self.part(split)
+            self._evaluators[split] = None
+            if relevant.degree.any():
+                left_out = self.config.eval.cold == "drop" and split != "train"
+                view = self._view(split, relevant, left_out)
+                refuse_nothing(self.config, split, view)
+                self._evaluators[split] = self._ranking(view, seen)
+        return self._evaluators[split]
+
+    def cold(self, split: str) -> Cold:
+        """What a held-out part has of users and items without a train pair."""
+        relevant, seen = self.part(split)
+        counts, left_out = self._met.counts(relevant), self.config.eval.cold == "drop"
+        if not counts["users"] and not counts["items"]:
+            return Cold(counts, left_out)
+        view = self._view(split, relevant, not left_out)
+        if not view.relevant.degree.any():
+            return Cold(counts, left_out)
+        ratings = self._rated(split, not left_out) if self.config.loss.rates else None
+        return Cold(counts, left_out, self._ranking(view, seen), ratings)
+
+    @cached_property
+    def _met(self) -> Met:
+        return Met.of(self.splits.train)
+
+    def _view(self, split: str, relevant: ItemsByUser, left_out: bool) -> View:
+        """What a split is judged by, with or without what is cold."""
+        held_out = None if split == "train" else getattr(self.splits, split)
+        view = View(relevant, None if held_out is None else allowed_items(self.config, held_out))
+        return self._without(view) if left_out else view
+
+    def _without(self, view: View) -> View:
+        return view.without(self._met)
+
+    def _ranking(self, view: View, seen: ItemsByUser) -> Evaluator:
+        return Evaluator(
+            view.relevant,
+            seen,
+            self.config.eval.k,
+            self.stepper.n_items,
+            allowed=view.allowed,
+            block=self.config.eval.block,
+        )
+
+    def ratings(self, split: str) -> RatingEvaluator | None:
+        """The errors of a split's ratings, made once; None where the loss is of rankings."""
+        if not self.config.loss.rates:
+            return None
+        if split not in self._rating_evaluators:
+            left_out = self.config.eval.cold == "drop" and split != "train"
+            self._rating_evaluators[split] = self._rated(split, left_out)
+        return self._rating_evaluators[split]
+
+    def _rated(self, split: str, left_out: bool) -> RatingEvaluator:
+        held_out = getattr(self.splits, split)
+        held_out = self._met.pairs(held_out) if left_out else held_out
+        return RatingEvaluator(held_out, self.splits.train)
+
+    @cached_property
+    def _rating_evaluators(self) -> dict[str, RatingEvaluator]:
+        return {}
+
+    @cached_property
+    def _evaluators(self) -> dict[str, Evaluator | None]:
+        return {}
+
+
+def keys(config: Config, phase: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """Of the initial parameters and of the batches of a phase."""
+    of_phase = child(jax.random.key(config.seed), OfSeed[phase.upper()])
+    return child(of_phase, OfPhase.PARAMETERS), child(of_phase, OfPhase.DATA)
+
+
+def optimizer(
+    config: Config, n_rows: int, steps: int
+) -> optax.GradientTransformation | RowOptimizer:
+    room = rowwise if config.sparse_updates(n_rows) else optim
+    return room.build(config.optim, steps)
+
+
+def rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
+    """Of what is no table, where the table has a row-wise optimizer."""
+    dense = {"rowwise_adagrad": "adagrad"}.get(config.optim.name, config.optim.name)
+    return optim.build(replace(config.optim, name=dense, sparse=None), steps)
+
+
+def new_model(config: Config, train: Counted, takes: Inputs, key: PRNGKeyArray) -> models.Encoder:
+    sizes = train.n_users, train.n_items
+    return models.build(config.model, *sizes, key, takes.sizes, takes.levels, takes.decodes)

@@ -1,0 +1,131 @@
+"""What a run leaves behind when it ends well: embeddings, seen items, eval.json, slices, report."""
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrec import processes
+from jaxrec.config import Config, shown_cutoff
+from jaxrec.data.dataset import Dataset
+from jaxrec.evaluation.run import always, measure, protocol
+from jaxrec.evaluation.slices import slices
+from jaxrec.files import write_json, write_npz
+from jaxrec.parted.stored import Parted
+from jaxrec.training.loop import Outcome
+from jaxrec.training.problem import Problem
+from jaxrec.training.signals import SignalWatch
+
+_SAMPLED_BATCHES = 16
+
+
+def write_arrays(run: Path, problem: Problem, outcome: Outcome, dataset: Dataset | Parted) -> None:
+    """embeddings.npz and parameters.npz of the chosen parameters, seen.npz with what users have,
+    and features.json: what training knew of the features.
+
+    Args:
+      dataset: what the run was given, before filters and split.
+    """
+    train = problem.splits.train
+    ids = {"user_ids": train.user_ids, "item_ids": train.item_ids}
+    embeddings = {name: np.asarray(array).astype(str) for name, array in ids.items()}
+    learned = jax.device_get(problem.learned(outcome.state))
+    embeddings |= {name: np.asarray(array, np.float32) for name, array in learned.items()}
+    parameters = problem.parameters(outcome.state)
+    problem.write_seen(run, dataset)
+    if not processes.first():
+        return
+    write_npz(run / "parameters.npz", parameters)
+    write_json(run / "features.json", problem.takes.to_dict())
+    write_npz(run / "embeddings.npz", embeddings)
+
+
+def final_evaluation(
+    problem: Problem, outcome: Outcome, watch: SignalWatch
+) -> dict[str, Any] | None:
+    """The content of eval.json: model and baselines on every split there is; None if stopped."""
+    config, splits = problem.config, problem.splits
+    model, others = problem.scorer(outcome.state), always(splits.train, config.seed)
+    results: dict[str, dict[str, Any]] = {}
+    for split in ("validation", "test", "train"):
+        evaluator = problem.evaluator(split)
+        if evaluator is None:
+            continue
+        baselines = {} if split == "train" else others
+        cold = None if split == "train" else problem.cold(split)
+        measured = measure(model, baselines, evaluator, watch, problem.ratings(split), cold)
+        if measured is None:
+            return None
+        results[split] = measured
+    content = reported(config, results, {"metrics": {}, "baselines": {}, "users": 0})
+    content["train"] = {name: results["train"][name] for name in ("metrics", "users")}
+    if not config.loss.rates:
+        content["false_negative_rate"] = false_negative_rate(problem)
+    content["steps"] = outcome.steps
+    content["best_step"] = outcome.step
+    return content
+
+
+def reported(
+    config: Config, results: dict[str, dict[str, Any]], nothing: dict[str, Any]
+) -> dict[str, Any]:
+    """What eval.json begins with: the result on test, else on validation, and how it came about.
+
+    Args:
+      results: of the splits that hold pairs, as ``measure`` gives them.
+      nothing: stands for the result where neither does.
+    """
+    split = "test" if "test" in results else "validation"
+    content: dict[str, Any] = {"split": split} | results.get(split, nothing)
+    content |= {"protocol": protocol(config), "selected_on": config.eval.select_on}
+    if split == "test" and "validation" in results:
+        content["validation"] = results["validation"]
+    return content
+
+
+def false_negative_rate(problem: Problem) -> dict[str, float]:
+    """Share of the sampled negatives that their user is known to like, by where it is known from.
+
+    Batches are taken evenly over the run. "train" counts what was drawn against a positive (masked
+    negatives do not count, all candidates of a dynamic one do);
+    "validation" estimates how many unseen likes are pushed away.
+    """
+    draw = jax.jit(problem.stepper.batch)
+
+    def counted(step: int) -> np.ndarray:
+        return problem.count_known(jax.device_get(draw(problem.data, problem.number(step))))
+
+    last = max(problem.cadence.total, 1) - 1
+    steps = np.unique(np.linspace(0, last, _SAMPLED_BATCHES).astype(int))
+    sums = np.sum([counted(int(step)) for step in steps], axis=0)
+    in_train, in_validation = sums[:2] / max(int(sums[2]), 1)
+    return {"train": float(in_train), "validation": float(in_validation)}
+
+
+def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
+    """slices.json: recall by item popularity and by user activity, on the reported split."""
+    split = "test" if problem.evaluator("test") else "validation"
+    evaluator = problem.evaluator(split)
+    if evaluator is None:
+        return
+    k = shown_cutoff(problem.config.eval.k)
+    detail = evaluator.breakdown(problem.scorer(outcome.state), k, watch)
+    if detail is None or not processes.first():
+        return
+    train = problem.splits.train
+    content = slices(
+        train.user_counts()[detail.user_n],
+        detail.recall_n,
+        train.item_counts(),
+        detail.hits_I,
+        detail.relevant_I,
+        k,
+    )
+    write_json(run / "slices.json", {"split": split} | content)
+
+
+def can_report() -> bool:
+    """Whether the extra that plots reports is installed."""
+    return importlib.util.find_spec("matplotlib") is not None

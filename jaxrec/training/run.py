@@ -1,0 +1,476 @@
+"""A whole run: folder, data, search, refit, results. What ``jaxrec train`` and ``resume`` call."""
+
+import contextlib
+import dataclasses
+import fcntl
+import gc
+import itertools
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import optax
+
+from jaxrec import config as configs
+from jaxrec import forks, presets, processes
+from jaxrec.config import Config, MeshConfig, lower_is_better
+from jaxrec.data import sound
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import resolve
+from jaxrec.data.formats.items import resolve_items
+from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.data.synthetic import EMBEDDED
+from jaxrec.errors import InputError, Interrupted, RunError
+from jaxrec.evaluation.cold import sentence
+from jaxrec.evaluation.item_runs import load_graph
+from jaxrec.evaluation.run import load_data
+from jaxrec.files import check_path, is_partial, remove, remove_partial, write_json
+from jaxrec.log import Reporter, RunLog, check_extras
+from jaxrec.parted.layout import is_parted
+from jaxrec.runfolder import RUN_FILES, check_run, read_json
+from jaxrec.training import environment, results, warm_start
+from jaxrec.training.checkpoint import Checkpoints, Sealed
+from jaxrec.training.items.task import ItemTask
+from jaxrec.training.loop import Loop, Outcome, Phase, Trainable
+from jaxrec.training.placement.parts import PartedTask
+from jaxrec.training.signals import SignalWatch
+from jaxrec.training.task import Table, Task, UserTask
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder, its configuration and the content of eval.json."""
+
+    folder: Path
+    config: Config
+    evaluation: dict[str, Any]
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The reported metrics, by name (``recall@20``)."""
+        return self.evaluation["metrics"]
+
+
+def train(
+    config: Config | str | None = None,
+    *,
+    preset: str | None = None,
+    data: Dataset | ItemGraph | str | Path | None = None,
+    run: str | Path | None = None,
+    seed: int | None = None,
+    tx: optax.GradientTransformation | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    may_exit: bool = False,
+) -> Run:
+    """Train, evaluate and write a run folder.
+
+    Args:
+      config: the configuration; or the name of a preset, which ``preset`` may be too
+        ("quickstart" where neither is given).
+      data: a Dataset, or an ItemGraph where the model is of items; or what ``--data`` takes.
+        Overrides the configuration's.
+      run: the run folder, which must not hold a run yet; runs/PRESET-N by default.
+      overwrite: replace the run that the folder holds, once configuration and data of the new one
+        have been checked. A folder that holds anything else is refused all the same.
+      seed: overrides the configuration's.
+      tx: any optax chain, instead of the configured one (give it to :func:`resume` again).
+      quiet: print nothing.
+      may_exit: a signal may end the process where nothing is unsaved, as the command line wants.
+
+    Raises:
+      InputError: configuration, data or folder cannot be used.
+      RunError: the run failed (NaN loss, full disk).
+      Interrupted: SIGINT or SIGTERM came; a checkpoint is written. A KeyboardInterrupt too.
+    """
+    sound.refuse_foreign(data, Dataset, ItemGraph)
+    forks.check()
+    if overwrite and run is None:
+        raise InputError("--overwrite needs --run: a folder that is named by itself is a new one")
+    if config is not None and preset is not None:
+        raise InputError("give a config or a preset, not both")
+    if config is None or isinstance(config, str):
+        config = presets.get(config or preset or "quickstart")
+    if seed is not None:
+        config = dataclasses.replace(config, seed=seed)
+    if isinstance(data, Dataset | ItemGraph):
+        config = dataclasses.replace(config, data=configs.IN_MEMORY)
+    elif data is not None:
+        config = dataclasses.replace(config, data=str(data))
+    named = config.data in (*EMBEDDED, configs.IN_MEMORY)
+    if not named and Path(config.data).exists():  # absolute: the run works from any folder
+        config = dataclasses.replace(config, data=str(Path(config.data).resolve()))
+    if config.warm_start is not None:
+        config = dataclasses.replace(config, warm_start=str(Path(config.warm_start).resolve()))
+    vectors = config.model.frozen_items
+    if vectors is not None:
+        model = dataclasses.replace(config.model, frozen_items=str(Path(vectors).resolve()))
+        config = dataclasses.replace(config, model=model)
+    check_extras(config.log)
+    processes.join(config.mesh)
+    with SignalWatch(may_exit) as watch:
+        with watch.may_leave(_nothing):
+            warm_start.check_alike(config)
+            task = _task(config, config.data if data is None else data)
+            task.check()  # what the data lacks is told before there is a folder
+            folder = processes.made_by_first(lambda: _new_folder(config, run, overwrite), run)
+        with _locked(folder):
+            if processes.first():
+                if _held(folder):
+                    raise InputError(f"{folder}: another process has begun a run there")
+                stored = dataclasses.replace(config, mesh=config.mesh.of_any_process())
+                write_json(folder / "config.json", configs.to_dict(stored))
+            return _go(folder, task, tx, Reporter(quiet or not processes.first()), watch)
+
+
+def _task(
+    config: Config, data: Dataset | ItemGraph | str | Path | None, run: Path | None = None
+) -> UserTask | ItemTask:
+    """What the configuration trains on, which is what ``run`` began with where one is given.
+
+    Raises:
+      InputError: data of another kind than the model's, or that cannot be used.
+    """
+    if config.model.over_items:
+        if isinstance(data, Dataset):
+            raise InputError(f"{config.model.name} learns from item pairs: give it an ItemGraph")
+        if run is not None:
+            return ItemTask.of(config, load_graph(run, config, data), run)
+        graph = data if isinstance(data, ItemGraph) else resolve_items(str(data), config.pairs)
+        return ItemTask.of(config, graph)
+    if isinstance(data, ItemGraph):
+        raise InputError(f"{config.model.name} recommends to users: give it a Dataset")
+    if not isinstance(data, Dataset) and is_parted(data or config.data):
+        return PartedTask.open(config, data or config.data, run)
+    if run is not None:
+        return UserTask.of(config, load_data(run, config, data), run)
+    return UserTask.of(config, data if isinstance(data, Dataset) else resolve(str(data)))
+
+
+def resume(
+    run: str | Path,
+    *,
+    data: Dataset | ItemGraph | str | Path | None = None,
+    tx: optax.GradientTransformation | None = None,
+    mesh: MeshConfig | None = None,
+    quiet: bool = False,
+    may_exit: bool = False,
+) -> Run:
+    """Go on with a run from its last good checkpoint, to the same bits as if never stopped.
+
+    Args:
+      data: needed where the run was given data in memory, or where the data moved.
+      tx: needed where :func:`train` was given one.
+      mesh: the devices to go on with, where they are not those that the run began on; the bits
+        then are others, within float32's rounding.
+
+    Raises:
+      InputError: no run folder, or the data is not what the run began with.
+      RunError, Interrupted: as in :func:`train`.
+    """
+    sound.refuse_foreign(data, Dataset, ItemGraph)
+    forks.check()
+    folder = check_run(run)
+    config = configs.load(folder / "config.json")
+    if mesh is not None:
+        config = dataclasses.replace(config, mesh=mesh)
+    processes.join(config.mesh)
+    done = read_json(folder / "eval.json")
+    if done and (folder / "embeddings.npz").is_file() and (folder / "seen.npz").is_file():
+        reporter = Reporter(quiet)
+        reporter.say(f"{folder}: the run has finished; nothing is left to train")
+        if not (folder / "report.html").exists():
+            _write_report(folder, reporter)
+        return Run(folder, config, done)
+    check_extras(config.log)
+    with SignalWatch(may_exit) as watch:
+        with watch.may_leave(_nothing):
+            task = _task(config, data, folder)
+        with _locked(folder):
+            return _go(folder, task, tx, Reporter(quiet or not processes.first()), watch)
+
+
+def _nothing() -> None:
+    """Nothing is unsaved yet."""
+
+
+def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False) -> Path:
+    """Make the run folder, or empty one that holds a run.
+
+    Raises:
+      InputError: it holds something already, and is not to be overwritten or holds no run alone.
+    """
+    if run is not None:
+        check_path(run)
+    try:
+        if run is None:
+            return _next_free(config.preset)
+        folder = Path(run)
+        folder.mkdir(parents=True, exist_ok=True)
+        inside = _held(folder)
+    except OSError as e:
+        reason = e.strerror or e
+        raise InputError(f"{run or 'runs'}: cannot be made ({reason}); name another --run") from e
+    if overwrite and inside:
+        _remove_run(folder, inside, config)
+    elif "config.json" in inside:
+        raise InputError(
+            f"{folder}: holds a run already; `jaxrec resume {folder}` goes on with it, and "
+            "--overwrite replaces it"
+        )
+    elif inside:
+        raise InputError(f"{folder}: is not empty; name a new or an empty folder with --run")
+    return folder
+
+
+def _remove_run(folder: Path, inside: set[str], config: Config) -> None:
+    """Remove the run that a folder holds. Raises InputError where that would lose anything else."""
+    if "config.json" not in inside:
+        raise InputError(f"{folder}: holds no run (config.json is missing); name another --run")
+    try:
+        configs.load(folder / "config.json")
+    except InputError as e:
+        raise InputError(f"{e}; --overwrite replaces a run of jaxrec alone") from e
+    strange = sorted(inside - RUN_FILES)
+    if strange:
+        raise InputError(
+            f"{folder}: holds {strange[0]}, which is no part of a run; move it away, or name "
+            "another --run"
+        )
+    needed = {"warm_start": config.warm_start, "model.frozen_items": config.model.frozen_items}
+    for name, path in needed.items():
+        if path is not None and folder.resolve() in (Path(path), *Path(path).parents):
+            raise InputError(f"{name} {path} lies in the folder that --overwrite would replace")
+    with _locked(folder):
+        # The configuration goes last, so that a killed process leaves a run to be overwritten.
+        for name in sorted(inside, key=lambda name: name == "config.json"):
+            remove(folder / name)
+        left = _held(folder)
+    if left:
+        raise InputError(f"{folder / min(left)}: cannot be removed; name another --run")
+
+
+def _held(folder: Path) -> set[str]:
+    """What is in a folder, without what says nothing of a run: a lock, files never finished."""
+    return {path.name for path in folder.iterdir() if path.name != ".lock" and not is_partial(path)}
+
+
+def _next_free(preset: str) -> Path:
+    """runs/PRESET-N for the next N that no other process has taken."""
+    Path("runs").mkdir(exist_ok=True)
+    for number in itertools.count(1):
+        folder = Path("runs") / f"{preset}-{number}"
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            return folder
+    raise AssertionError("unreachable")
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the folder. Raises InputError where another process does, which is not of this run."""
+    if not processes.first():
+        yield
+        return
+    try:
+        lock = (folder / ".lock").open("w")
+    except OSError as e:
+        raise InputError(f"{folder}: cannot be written ({e.strerror or e})") from e
+    with lock as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            raise InputError(f"{folder}: another process is running this run") from e
+        remove_partial(folder)
+        yield
+
+
+def _go(
+    folder: Path,
+    task: UserTask | ItemTask,
+    tx: optax.GradientTransformation | None,
+    reporter: Reporter,
+    watch: SignalWatch,
+) -> Run:
+    config = task.config
+    try:
+        with reporter, contextlib.ExitStack() as stack:
+            with watch.may_leave(_nothing):
+                environment.check(folder, tx is not None, reporter.say)
+                if processes.first():
+                    task.record(folder, tx is not None)
+                checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
+                stack.callback(checkpoints.close)
+                last = checkpoints.last(reporter.say)
+                checkpoints.cut(-1 if last is None else last.step)
+                kept = last.meta["metrics_bytes"] if last else 0
+                log = RunLog(folder, config.log, kept, processes.first())
+                stack.callback(log.close)
+            line, *more = task.describe()
+            reporter.say(line)
+            if config.data in EMBEDDED and config.preset != "quickstart":
+                reporter.say("no --data was given: this is the embedded, made-up data")
+            for line in more if last is None else ():
+                reporter.say(line)
+            if last is None and _follows_cutoffs(config):
+                reporter.say(f"{config.metric} selects: eval.k has no 20 for the usual one")
+            if last is not None:
+                reporter.say(f"going on from the checkpoint of step {last.step}")
+            session = _Session(folder, task, tx, checkpoints, log, reporter, watch)
+            return session.run(last)
+    except OSError as e:
+        raise _cannot_write(folder, e) from e
+
+
+def _follows_cutoffs(config: Config) -> bool:
+    """Whether the metric that selects is another than by default, for want of its cut-off."""
+    by_itself = config.eval.metric is None and config.eval.select_on != "none"
+    return by_itself and "@" in config.metric and 20 not in config.eval.k
+
+
+def _cannot_write(folder: Path, error: OSError | InputError) -> RunError:
+    reason = (error.strerror if isinstance(error, OSError) else None) or error
+    return RunError(
+        f"{folder}: cannot be written ({reason}).\n"
+        f"The checkpoints are intact: make room, then `jaxrec resume {folder}`"
+    )
+
+
+def _write_report(folder: Path, reporter: Reporter) -> None:
+    if not results.can_report():
+        return
+    from jaxrec.reporting.page import report
+
+    report([folder], folder / "report.html")
+    reporter.say(f"report: {folder / 'report.html'}")
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One process's part of a run."""
+
+    folder: Path
+    task: Task
+    tx: optax.GradientTransformation | None
+    checkpoints: Checkpoints
+    log: RunLog
+    reporter: Reporter
+    watch: SignalWatch
+
+    @property
+    def config(self) -> Config:
+        return self.task.config
+
+    def run(self, last: Sealed | None) -> Run:
+        """Search, refit where asked for, results; begins where ``last`` says."""
+        began_refit = last is not None and last.meta["phase"] == "refit"
+        if last is not None and began_refit:
+            phase = Phase("refit", last.meta["origin"])
+            problem, outcome = self._phase(phase, last.meta["total"], last)
+        else:
+            refit = self.config.train.refit
+            problem, outcome = self._phase(Phase("search", 0), None, last, chooses=not refit)
+            if refit:
+                del problem
+                gc.collect()  # its arrays go before those of the next
+                phase = Phase("refit", outcome.end)
+                self.reporter.say(f"refit: {outcome.step} steps on train and validation")
+                problem, outcome = self._phase(phase, outcome.step, None)
+        return self._finish(problem, outcome)
+
+    def _phase(
+        self, phase: Phase, total: int | None, last: Sealed | None, *, chooses: bool = True
+    ) -> tuple[Trainable, Outcome]:
+        with self.watch.may_leave(self.checkpoints.wait):
+            problem: Trainable = self.task.problem(phase.name, total, self.tx)
+        lines, events = problem.prepared()
+        for line in lines:
+            self.reporter.say(line)
+        for event, facts in events.items():
+            self.log.timing(phase.origin, event=event, **facts)
+        loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
+        return problem, loop.run(last, chooses=chooses)
+
+    def _finish(self, problem: Trainable, outcome: Outcome) -> Run:
+        self.reporter.say("final evaluation over all items")
+        began = time.perf_counter()
+        evaluation = self.task.evaluate(problem, outcome, self.watch)
+        if evaluation is None:
+            self._leave()
+        ranked = round(time.perf_counter() - began, 3)
+        try:
+            self.task.write(self.folder, problem, outcome, self.watch)
+            if self.watch():
+                self._leave()
+            self._record_final(problem, outcome, evaluation)
+            self.log.timing(outcome.end, event="finished", evaluate_seconds=ranked)
+            if processes.first():
+                write_json(self.folder / "eval.json", evaluation)
+                self._show(evaluation)
+                _write_report(self.folder, self.reporter)
+        except InputError as e:
+            raise _cannot_write(self.folder, e) from e
+        self.reporter.say(f"run folder: {self.folder}")
+        return Run(self.folder, self.config, evaluation)
+
+    def _leave(self) -> NoReturn:
+        assert self.watch.received is not None
+        raise Interrupted(
+            "interrupted during the final evaluation; the last checkpoint is written. "
+            f"Go on with: jaxrec resume {self.folder}",
+            self.watch.received,
+        )
+
+    def _record_final(
+        self, problem: Trainable, outcome: Outcome, evaluation: dict[str, Any]
+    ) -> None:
+        phase = "refit" if self.config.train.refit else "search"
+        parts = {evaluation["split"]: evaluation["metrics"]}
+        if "train" in evaluation:
+            parts["train_ranking"] = evaluation["train"]["metrics"]
+        if "validation" in evaluation:
+            parts["validation_final"] = evaluation["validation"]["metrics"]
+        for name, metrics in parts.items():
+            epoch = outcome.steps / problem.cadence.per_epoch
+            self.log.record(outcome.end, epoch, name, f"{phase}_final", **metrics)
+
+    def _show(self, evaluation: dict[str, Any]) -> None:
+        """The tables of the model beside its baselines, on every split there is."""
+        parts = {"validation": evaluation.get("validation"), evaluation["split"]: evaluation}
+        columns = {split: part for split, part in parts.items() if part and part["metrics"]}
+        if not columns:
+            return
+        for split, part in columns.items():
+            told = sentence(split, part, self.config.metric)
+            if told is not None:
+                self.reporter.say(told)
+        tables = self.task.tables()
+        for table in tables:
+            self._table(table, columns)
+        judged, control = tables[-1].metrics[0], tables[-1].baselines[-1]
+        ours, theirs = evaluation["metrics"][judged], evaluation["baselines"][control][judged]
+        metric, _, k = judged.partition("@")
+        if k and (int(k) >= self.task.ranked_items() or ours == theirs == 1):
+            self.reporter.say(
+                f"{judged} says nothing here: lists of {k} hold every item; "
+                f"--eval.k takes shorter ones, and --eval.metric {metric}@K their metric"
+            )
+        elif ours >= theirs if lower_is_better(judged) else ours <= theirs:
+            self.reporter.say(f"no better than {control} in {judged}: something is wrong")
+        if evaluation["selected_on"] == "test":
+            self.reporter.say("parameters were selected ON TEST, as the config asks by name")
+
+    def _table(self, table: Table, columns: dict[str, Any]) -> None:
+        """A row for the model and each baseline, a column for each split and metric."""
+        rows = []
+        for who in (self.config.model.name, *table.baselines):
+            row = [who]
+            for part in columns.values():
+                metrics = part["baselines"].get(who, part["metrics"])
+                row += [f"{metrics[n]:.4f}" if n in metrics else "" for n in table.metrics]
+            rows.append(row)
+        header = ["", *(f"{split} {name}" for split in columns for name in table.metrics)]
+        self.reporter.table(table.title, header, rows)

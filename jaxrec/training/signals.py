@@ -1,0 +1,156 @@
+"""SIGINT and SIGTERM at any moment: during compilation and evaluation as well as between steps.
+
+A Python signal handler runs only when the main thread is back in the interpreter, which a
+compilation keeps it from for seconds or minutes. So the signal's number goes through
+``signal.set_wakeup_fd`` to a thread, which sees it at once (XLA compiles without the GIL).
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Any
+
+from jaxrec import processes
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEAT_SECONDS = 1.0  # launchers send one request twice (to the child, then to its group)
+
+
+class SignalWatch:
+    """While entered, the first SIGINT or SIGTERM sets ``received``; a second one does not wait.
+
+    The loop polls ``received`` at every boundary and ends by itself. A repeat within
+    ``REPEAT_SECONDS`` counts as the same request. Off the main thread (where Python takes no
+    signal handlers) it does nothing.
+
+    Args:
+      may_exit: whether signals may end the process, as the command line wants: the second one at
+        once, and the first one too where the main thread may be stuck and nothing is unsaved
+        (:meth:`may_leave`). Otherwise, in somebody else's process, the second one raises
+        KeyboardInterrupt in the main thread and nothing is cut short.
+    """
+
+    def __init__(self, may_exit: bool = False) -> None:
+        self.received: int | None = None
+        self._may_exit = may_exit
+        self._first_at = 0.0
+        self._leave: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+        self._previous: dict[int, Any] = {}
+        self._active = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> "SignalWatch":
+        if not self._active:
+            return self
+        self._read, self._write = socket.socketpair()
+        self._write.setblocking(False)
+        # A handler that C code has set cannot be put back from Python, so it keeps its signal.
+        ours = [s for s in SIGNALS if signal.getsignal(s) is not None]
+        self._previous = {s: signal.signal(s, self._handle) for s in ours}
+        self._previous_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
+        self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if not self._active:
+            return
+        signal.set_wakeup_fd(self._previous_fd)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._write.close()  # the thread reads the end of the stream and returns
+        self._thread.join()
+        self._read.close()
+
+    def __call__(self) -> bool:
+        """Whether a signal came, to any process of the run: what loops poll, all at the same
+        step."""
+        agreed = processes.greatest(self.received or 0)
+        if agreed and self.received is None:
+            self.received = agreed
+        return bool(agreed)
+
+    @contextmanager
+    def may_leave(self, last: Callable[[], None]) -> Iterator[None]:
+        """Inside, a signal ends the process at once (if it may), after ``last`` in a thread.
+
+        For stretches in which the main thread may not come back for long (compilation, reading
+        data) and nothing is unsaved that ``last`` cannot save.
+        """
+        if not self._may_exit:
+            yield
+            return
+        with self._lock:
+            self._leave = last
+        if self.received is not None:
+            self._try_leave(self.received)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._leave = None
+
+    def _is_new(self, number: int) -> bool:
+        """Note a signal; whether it is a second request, not the first or a repeat of it."""
+        now = time.monotonic()
+        if self.received is None:
+            self.received, self._first_at = number, now
+            return False
+        return now - self._first_at > REPEAT_SECONDS
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Python's own handler: a poll right after the signal sees it."""
+        if self._is_new(number) and not self._may_exit:
+            raise KeyboardInterrupt
+
+    def _watch(self) -> None:
+        while data := self._read.recv(1):
+            number = data[0]
+            if number not in self._previous:
+                self._pass_on(data)
+                continue
+            if not self._may_exit:
+                continue
+            if self._is_new(number):
+                os._exit(128 + number)  # no flush: stdout's lock may be held for good
+            threading.Thread(target=self._try_leave, args=(number,), daemon=True).start()
+
+    def _pass_on(self, data: bytes) -> None:
+        """Give a signal that is not ours to who read them before, such as asyncio's loop."""
+        if self._previous_fd >= 0:
+            with contextlib.suppress(OSError):
+                os.write(self._previous_fd, data)
+
+    def _try_leave(self, number: int) -> None:
+        with self._lock:
+            if self._leave is not None:
+                try:
+                    self._leave()
+                    _say("jaxrec: interrupted; nothing was lost, `jaxrec resume` goes on\n")
+                finally:
+                    os._exit(128 + number)
+
+
+def _say(text: str) -> None:
+    """Write to stderr and flush stdout, but never wait long for a reader that is stuck."""
+
+    def write() -> None:
+        with contextlib.suppress(OSError, ValueError):
+            os.write(2, text.encode())
+            sys.stdout.flush()
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(timeout=1.0)

@@ -1,0 +1,437 @@
+"""TrainState and the pure train step: (state, data) to the next state, under one scan."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from jaxrec import losses
+from jaxrec.config import Config
+from jaxrec.graph.bipartite import Bipartite, NodeFeatures
+from jaxrec.models import Encoder, LocalEncoder, Nodes
+from jaxrec.models.encoder import unit_rows
+from jaxrec.models.score import pair_scores
+from jaxrec.optim import TABLE
+from jaxrec.randomness import OfData, child
+from jaxrec.rowwise import RowOptimizer, RowState, distinct
+from jaxrec.training import mistakes, negative_choice
+from jaxrec.training.batch import Batch, TrainData, draw
+from jaxrec.training.rating_objective import filled, pair_losses, with_biases
+from jaxrec.training.step_statistics import Against, Signs, look, parts_of, watched, zero_signs
+
+
+def apply(
+    tx: optax.GradientTransformation, gradient: Any, opt_state: Any, params: Any
+) -> tuple[Any, Any]:
+    """The next parameters and the next state of an optax chain."""
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
+        updates, opt_state = tx.update(gradient, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+
+def written(table: Array, row: Any, rows: np.ndarray) -> Array:
+    """A table with some rows written anew, on the host: beside two tables the device need not have
+    room for the rows."""
+    made = np.array(table)
+    made[row] = rows
+    return jnp.asarray(made)
+
+
+def split_table(params: nnx.State) -> tuple[Float[Array, "N D"], dict[str, Array]]:
+    """The table of embeddings, and the other parameters by path."""
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    others = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    (table,) = [path for path in others if path.startswith(f"['{TABLE}']")]
+    return others.pop(table), others
+
+
+def joined_table(
+    like: nnx.State, table_ND: Float[Array, "N D"], others: dict[str, Array]
+) -> nnx.State:
+    """The inverse of :func:`split_table`, in the structure of ``like``."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: others.get(jax.tree_util.keystr(path), table_ND), like
+    )
+
+
+SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
+
+
+class Totals(NamedTuple):
+    """Sums since the last line of the log.
+
+    Attributes:
+      loss: of the steps' losses, L2 included.
+      l2: of the L2 part alone.
+      steps: how many steps the sums hold.
+      bad_step: the first step whose loss was not finite, or -1.
+      signs: what the doctor watches; None where it does not.
+    """
+
+    loss: Float[Array, ""]
+    l2: Float[Array, ""]
+    steps: Int[Array, ""]
+    bad_step: Int[Array, ""]
+    signs: Signs | None = None
+
+
+class Feed(NamedTuple):
+    """What a step takes besides the state: the batch, and the rows that its embeddings need.
+
+    Attributes:
+      block: an encoder's plan for the batch's nodes; None where it takes all nodes.
+      key: for dropout; None where nothing is dropped.
+      against: what is wrong with the negatives, where the doctor watches.
+    """
+
+    batch: Batch
+    block: Any
+    key: PRNGKeyArray | None
+    against: Against | None = None
+
+
+class SplitState(NamedTuple):
+    """State of a row-wise optimizer for the table, and of an optax chain for what else there is."""
+
+    rows: RowState
+    rest: Any
+
+
+class TrainState(NamedTuple):
+    """All that changes from step to step. Random numbers come from (key, step) alone."""
+
+    step: Int[Array, ""]
+    params: Any  # nnx.State; of a model of items its tables by name
+    opt_state: Any  # optax's, or a SplitState
+    totals: Totals
+
+
+@dataclass(frozen=True)
+class Stepper:
+    """The static half of a step: configuration, the encoder's structure and the optimizer.
+
+    A :class:`RowOptimizer` updates the table of embeddings, and ``rest`` what else there is.
+    """
+
+    config: Config
+    encoder: Encoder  # its structure: shapes for parameters
+    tx: optax.GradientTransformation | RowOptimizer
+    n_users: int
+    n_items: int
+    rest: optax.GradientTransformation
+
+    @cached_property
+    def graphdef(self) -> nnx.GraphDef:
+        """The encoder's structure, to be merged with parameters."""
+        return nnx.graphdef(self.encoder)
+
+    def init(self, params: nnx.State) -> TrainState:
+        """The state before step 0."""
+        state: Any = None
+        if isinstance(self.tx, RowOptimizer):
+            table_ND, others = split_table(params)
+            state = SplitState(self.tx.init(table_ND), self.rest.init(others))
+        else:
+            state = self.tx.init(params)
+        return TrainState(jnp.int32(0), params, state, self.zero_totals())
+
+    @cached_property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the groups of parameters whose gradients the doctor watches."""
+        return parts_of(nnx.state(self.encoder))
+
+    def zero_totals(self) -> Totals:
+        """Empty sums, each in a buffer of its own (donation takes every buffer once)."""
+        totals = zero_totals()
+        if not self.config.log.doctor:
+            return totals
+        return totals._replace(signs=zero_signs(len(self.parts)))
+
+    def current(self, state: TrainState) -> nnx.State:
+        """The parameters to score with: rows that a row-wise optimizer left behind brought up."""
+        if not isinstance(self.tx, RowOptimizer):
+            return state.params
+        table_ND, others = split_table(state.params)
+        current_ND = self.tx.current(table_ND, state.opt_state.rows)
+        return joined_table(state.params, current_ND, others)
+
+    def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
+        """Final embeddings in the data set's order, of length 1 where the score is cosine."""
+        nodes = self._scored(nnx.merge(self.graphdef, params)(graph))
+        nodes = Nodes(*map(graph.in_data_order, nodes))
+        if not self.config.loss.rates:
+            return nodes
+        features = graph.features or NodeFeatures(None, None)
+        frozen = self.config.model.frozen_items is not None
+        described = features.user is not None, features.item is not None or frozen
+        emb_ND = filled(nodes.emb_ND, _met(graph), self.n_users, described)
+        return nodes._replace(emb_ND=emb_ND)
+
+    def biases(self, params: nnx.State, graph: Bipartite) -> Float[Array, "N"] | None:
+        """The learned biases of all nodes; None where the model has none."""
+        bias = nnx.merge(self.graphdef, params).bias
+        if bias is None or not self.config.loss.rates:
+            return None if bias is None else bias[...]
+        return filled(bias[...][:, None], _met(graph), self.n_users, (False, False))[:, 0]
+
+    def _scored(self, nodes: Nodes) -> Nodes:
+        if self.config.model.score == "cosine":
+            return nodes._replace(emb_ND=unit_rows(nodes.emb_ND))
+        return nodes
+
+    def batch(self, data: TrainData, step: Int[Array, ""]) -> Batch:
+        """The batch of a step, drawn on the device from (key, step)."""
+        batch = draw(self.config, self.n_items, data, step)
+        if data.alike_IF is None:
+            return batch
+        return negative_choice.by_features(self.config.negatives, data.alike_IF, batch)
+
+    def feed(self, data: TrainData, step: Int[Array, ""]) -> Feed:
+        """The batch of a step with the rows that it reads; no parameters are needed for it."""
+        batch, key = self.batch(data, step), self._model_key(data, step)
+        seen = look(batch, data, step) if self.config.log.doctor else None
+        if not (self.config.model.sampled or isinstance(self.tx, RowOptimizer)):
+            return Feed(batch, None, key, seen)
+        row_R = data.graph.places(self._nodes_of(batch))
+        encoder = cast(LocalEncoder, self.encoder)  # the configuration refuses others
+        return Feed(batch, encoder.plan(data.graph, row_R, key), None, seen)
+
+    def loss(
+        self, params: nnx.State, graph: Bipartite, feed: Feed
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """Mean loss of the batch with its L2, and the L2 part alone."""
+        model = nnx.merge(self.graphdef, params)
+        if feed.block is None:
+            row_R = graph.places(self._nodes_of(feed.batch))
+            if self.config.loss.rates and len(row_R) > graph.n_nodes:
+                # Each row costs what it costs alone, and a batch of ratings may be large.
+                rows = Nodes(*(x_ND[row_R] for x_ND in model(graph, feed.key)))
+            else:
+                rows = model.rows(graph, row_R, feed.key)
+            return self._loss_of(rows, feed.batch, model)
+        table_ND = model.embedding
+        table_MD = None if table_ND is None else table_ND[...][feed.block.node_M]
+        return self._loss_of(model.of_block(graph, table_MD, feed.block), feed.batch, model)
+
+    def rows_of(self, params: nnx.State, graph: Bipartite, batch: Batch) -> Nodes:
+        """The rows that a batch is scored with, without dropout: of the users, the items and the
+        negatives, and two columns for biases behind them where the model has any."""
+        model = nnx.merge(self.graphdef, params)
+        rows = model.rows(graph, graph.places(self._nodes_of(batch)), None)
+        return self._with_biases(self._scored(rows), batch, model)
+
+    def _with_biases(self, rows: Nodes, batch: Batch, model: Encoder) -> Nodes:
+        if model.bias is None:
+            return rows
+        n_pairs = len(batch.positives.weight_B)
+        return with_biases(rows, model.bias[...], self._nodes_of(batch), n_pairs)
+
+    def _model_key(self, data: TrainData, step: Array) -> PRNGKeyArray | None:
+        if not self.config.model.draws:
+            return None
+        return jax.random.fold_in(child(data.key, OfData.DROPOUT), step)
+
+    def _nodes_of(self, batch: Batch) -> Int[Array, "R"]:
+        user_B, item_B = batch.positives[:2]
+        hard = () if batch.hard_BH is None else (batch.hard_BH.reshape(-1),)
+        items = jnp.concatenate([item_B, batch.neg.reshape(-1), *hard])
+        return jnp.concatenate([user_B, items + self.n_users])
+
+    def _loss_of(
+        self, rows: Nodes, batch: Batch, model: Encoder, total: Array | None = None
+    ) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        """The loss from the rows of ``_nodes_of``; ``total`` is the weight of the whole batch,
+        where this is a part of one.
+
+        L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over the pairs
+        as the loss is (LightGCN-PyTorch's form for one negative). Hard negatives that count add the
+        sum of their |h|² over the most that there can be.
+        """
+        weight_B = batch.positives.weight_B
+        n_pairs = len(weight_B)
+        rows = self._with_biases(self._scored(rows), batch, model)
+        weights = None if model.score is None else model.score.weights
+        rows, batch = negative_choice.by_embeddings(self.config, rows, batch, weights)
+
+        def parts(x_RD: Array) -> tuple[Array, Array, Array, Array | None]:
+            ends = [n_pairs, 2 * n_pairs, 2 * n_pairs + batch.neg.size]
+            user_BD, pos_BD, neg_RD, own_RD = jnp.split(x_RD, ends)
+            neg = neg_RD.reshape(*batch.neg.shape, x_RD.shape[1])
+            hard_BH = batch.hard_BH
+            own_BHD = None if hard_BH is None else own_RD.reshape(*hard_BH.shape, -1)
+            return user_BD, pos_BD, neg, own_BHD
+
+        share_B = weight_B / (jnp.sum(weight_B) if total is None else total)
+        form: dict[str, Any] = {"temperature": self.config.loss.temperature}
+        form |= {"dtype": self.config.model.dtype, "weights": weights}
+        form |= {"pairs": None if weights is None else pair_scores}
+        form |= {"margin": self.config.loss.margin if self.config.loss.name == "hinge" else None}
+        name, valid_BN = self.config.loss.name, batch.valid_BN
+        user_BD, pos_BD, neg, own_BHD = parts(rows.emb_ND)
+        if self.config.loss.rates:
+            pairs = model, user_BD, pos_BD, batch.positives
+            value = jnp.sum(share_B * pair_losses(*pairs, self.config.loss.temperature))
+        elif mistakes.asked(self.config):
+            value = mistakes.loss(self.config, user_BD, pos_BD, neg, weight_B, valid_BN)
+        else:
+            weighed = share_B, valid_BN, batch.log_q, own_BHD
+            value = losses.mean(name, user_BD, pos_BD, neg, *weighed, **form)
+        l2 = jnp.float32(0)
+        if self.config.train.l2 > 0:
+            scored = self.config.train.l2_over == "embeddings"
+            of = rows.emb_ND if scored else rows.base_ND
+            norms = jax.tree.map(losses.squared_norm, parts(of))
+            l2 = self._l2(model, batch, share_B, norms)
+        return value + l2, l2
+
+    def _l2(
+        self,
+        model: Encoder,
+        batch: Batch,
+        share_B: Float[Array, "B"],
+        norms: tuple[Array, Array, Array, Array | None],
+    ) -> Float[Array, ""]:
+        """L2 of what train.l2_over says; ``norms`` are those of the batch's rows."""
+        over, valid_BN = self.config.train.l2_over, batch.valid_BN
+        if self.config.train.l2_of_all:
+            of = model.embedding if over == "tables" else nnx.state(model)
+            squares = jax.tree.map(lambda x: jnp.sum(jnp.square(x)), jax.tree.leaves(of))
+            return self.config.train.l2 / 2 * jnp.sum(jnp.stack(squares))
+        user_B, pos_B, neg, own_BH = norms
+        norm_B = user_B + pos_B
+        if batch.neg.size:
+            norm_B += jnp.mean(neg, axis=-1)
+        if own_BH is not None:
+            assert valid_BN is not None
+            used_BH = valid_BN[:, -own_BH.shape[1] :]
+            norm_B += jnp.sum(jnp.where(used_BH, own_BH, 0), axis=1) / own_BH.shape[1]
+        return self.config.train.l2 / 2 * jnp.sum(share_B * norm_B)
+
+    def step(self, state: TrainState, data: TrainData) -> TrainState:
+        """One step: batch, loss, gradient, update."""
+        return self.fed(state, data.graph, self.feed(data, state.step))
+
+    def fed(
+        self,
+        state: TrainState,
+        graph: Bipartite,
+        feed: Feed,
+        at: tuple[Array, Array] | None = None,
+    ) -> TrainState:
+        """The step of a batch that is drawn already.
+
+        Args:
+          at: of a row-wise optimizer, the rows that it updates and where among them those of the
+            block are, as ``distinct`` gives them; found here where None.
+        """
+        if isinstance(self.tx, RowOptimizer):
+            made = self._update_rows(self.tx, state, graph, feed, at)
+        else:
+            made = self._update(self.tx, state, graph, feed)
+        loss, l2, params, opt_state, gradient = made
+        signs = state.totals.signs
+        if signs is not None:
+            signs = watched(signs, self.parts, state.step, gradient, opt_state, feed.against)
+        return next_state(state, loss, l2, params, opt_state, signs)
+
+    def _update(
+        self, tx: optax.GradientTransformation, state: TrainState, graph: Bipartite, feed: Feed
+    ) -> tuple[Array, Array, Any, Any, Any]:
+        (loss, l2), gradient = jax.value_and_grad(self.loss, has_aux=True)(
+            state.params, graph, feed
+        )
+        return loss, l2, *apply(tx, gradient, state.opt_state, state.params), gradient
+
+    def _update_rows(
+        self,
+        tx: RowOptimizer,
+        state: TrainState,
+        graph: Bipartite,
+        feed: Feed,
+        at: tuple[Array, Array] | None,
+    ) -> tuple[Array, Array, Any, Any, Any]:
+        table_ND, others = split_table(state.params)
+        (rows, rest), block = state.opt_state, feed.block
+        row_R, slot_M = at or distinct(block.node_M, table_ND.shape[0])
+        read = tx.read(table_ND, rows, row_R)
+
+        def loss_of(x_RD: Array, others: dict[str, Array]) -> tuple[Array, Array]:
+            model = nnx.merge(self.graphdef, joined_table(state.params, table_ND, others))
+            nodes = model.of_block(graph, x_RD[slot_M], block)
+            return self._loss_of(nodes, feed.batch, model)
+
+        (loss, l2), (grad_RD, gradient) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(
+            read.x_RD, others
+        )
+        table_ND, rows = tx.write(table_ND, rows, row_R, read, grad_RD)
+        others, rest = apply(self.rest, gradient, rest, others)
+        whole = {f"['{TABLE}']": grad_RD} | gradient
+        return loss, l2, joined_table(state.params, table_ND, others), SplitState(rows, rest), whole
+
+    def dispatch(
+        self, state: TrainState, data: TrainData, n: Int[Array, ""]
+    ) -> tuple[TrainState, Totals]:
+        """n <= SCAN_LENGTH steps: what the loop jits, with the state donated."""
+        return scanned(lambda state: self.step(state, data), state, n)
+
+
+def scanned(
+    step: Callable[[TrainState], TrainState], state: TrainState, n: Int[Array, ""]
+) -> tuple[TrainState, Totals]:
+    """n <= SCAN_LENGTH steps under one scan.
+
+    The scan has a fixed length and skips what lies past n, so that one compiled program serves
+    every n and the bits do not depend on how a run is cut into dispatches. The totals come out
+    once more, in buffers that the next dispatch does not take.
+    """
+
+    def body(state: TrainState, i: Array) -> tuple[TrainState, None]:
+        return jax.lax.cond(i < n, step, lambda s: s, state), None
+
+    state, _ = jax.lax.scan(body, state, jnp.arange(SCAN_LENGTH, dtype=jnp.int32))
+    return state, state.totals
+
+
+def next_state(
+    state: TrainState,
+    loss: Array,
+    l2: Array,
+    params: Any,
+    opt_state: Any,
+    signs: Signs | None = None,
+) -> TrainState:
+    """The state a step on, its losses added up."""
+    seen = state.totals
+    first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
+    totals = Totals(
+        seen.loss + loss,
+        seen.l2 + l2,
+        seen.steps + 1,
+        jnp.where(first_bad, state.step, seen.bad_step),
+        signs,
+    )
+    return TrainState(state.step + 1, params, opt_state, totals)
+
+
+def _met(graph: Bipartite) -> Bool[Array, "N 1"]:
+    """Which nodes of the data set have train pairs."""
+    return graph.in_data_order(graph.degree_N[:, None]) > 0
+
+
+def zero_totals() -> Totals:
+    """Empty sums, each in a buffer of its own (donation takes every buffer once)."""
+    return Totals(jnp.zeros(()), jnp.zeros(()), jnp.int32(0), jnp.array(-1, jnp.int32))
+
+
+def cleared(totals: Totals) -> Totals:
+    """Empty sums of the same structure."""
+    if totals.signs is None:
+        return zero_totals()
+    return zero_totals()._replace(signs=zero_signs(totals.signs.norm_P.shape[0]))

@@ -1,0 +1,184 @@
+"""What the doctor watches within the steps: gradients by part, and what stands against a pair.
+
+Measured at every ``EVERY``-th step, inside the step's own program, and summed until the next line
+of the log.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxrec.data.dataset import Csr
+from jaxrec.graph.csr import DeviceCsr, contains
+from jaxrec.training.batch import Batch, TrainData
+from jaxrec.training.mistakes import Accumulated
+
+EVERY = 32
+_NEGATIVES = 8  # of each pair that are looked at
+
+
+class Against(NamedTuple):
+    """Counts over the negatives of a batch; 0 at steps that are not watched.
+
+    Attributes:
+      negatives: how many were looked at, those that are masked left out.
+      known: of these, how many the user has in train.
+      alike: of these, how many have the very inputs of the positive.
+    """
+
+    negatives: Int[Array, ""]
+    known: Int[Array, ""]
+    alike: Int[Array, ""]
+
+
+class Signs(NamedTuple):
+    """Sums over the watched steps since the last line of the log.
+
+    Attributes:
+      steps: how many they are; steps whose gradient is not finite are left out.
+      norm_P: norms of the gradient, by part.
+      fresh: norms of the whole gradient of the step's own loss.
+      fed: norms of what the optimizer took for the gradient.
+      against: counts.
+    """
+
+    steps: Int[Array, ""]
+    norm_P: Float[Array, "P"]
+    fresh: Float[Array, ""]
+    fed: Float[Array, ""]
+    against: Against
+
+
+def _none() -> Against:
+    return Against(*(jnp.zeros((), jnp.int32) for _ in Against._fields))
+
+
+def zero_signs(n_parts: int) -> Signs:
+    """Empty sums, each in a buffer of its own."""
+    zeros = jnp.zeros(()), jnp.zeros(())
+    return Signs(jnp.zeros((), jnp.int32), jnp.zeros(n_parts), *zeros, _none())
+
+
+def _is_watched(step: Int[Array, ""]) -> Bool[Array, ""]:
+    return step % EVERY == 0
+
+
+def look(batch: Batch, data: TrainData, step: Int[Array, ""]) -> Against:
+    """What is wrong with the negatives of a batch."""
+
+    def count() -> Against:
+        neg_BN, used_BN = batch.negatives()
+        neg_BN, used_BN = neg_BN[:, :_NEGATIVES], used_BN[:, :_NEGATIVES]
+        user_B, item_B = batch.positives.user_B, batch.positives.item_B
+        used_BN = used_BN & (batch.positives.weight_B > 0)[:, None]
+        known_BN = contains(data.known, user_B, neg_BN)
+        alike_BN = neg_BN == item_B[:, None]
+        if data.input_I is not None:
+            alike_BN = data.input_I[neg_BN] == data.input_I[item_B][:, None]
+        seen = used_BN, used_BN & known_BN, used_BN & alike_BN
+        return Against(*(jnp.sum(x, dtype=jnp.int32) for x in seen))
+
+    if batch.neg.size == 0 and batch.hard_BH is None:
+        return _none()
+    return jax.lax.cond(_is_watched(step), count, _none)
+
+
+def _name(path: Any) -> str:
+    """The group that a parameter belongs to: the first name of its path."""
+    keys = jax.tree_util.keystr(path) if isinstance(path, tuple) else str(path)
+    return keys.split("'")[1]
+
+
+def _by_path(tree: Any) -> list[tuple[str, Any]]:
+    """Leaves with the names of their groups; a dictionary's keys are paths already."""
+    if isinstance(tree, dict):
+        return [(_name(key), leaf) for key, leaf in tree.items()]
+    return [(_name(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
+
+
+def parts_of(params: Any) -> tuple[str, ...]:
+    """The groups of a model's parameters, in the order of their names."""
+    return tuple(sorted({name for name, _ in _by_path(params)}))
+
+
+def _square(leaf: Array) -> Float[Array, ""]:
+    return jnp.sum(jnp.square(leaf.astype(jnp.float32)))
+
+
+def watched(
+    signs: Signs,
+    parts: tuple[str, ...],
+    step: Int[Array, ""],
+    gradient: Any,
+    opt_state: Any,
+    against: Against | None,
+) -> Signs:
+    """The sums with this step's part, where it is watched.
+
+    Args:
+      parts: names of the groups of parameters, for ``norm_P``.
+      gradient: of the step's loss.
+      opt_state: after the update.
+      against: of the step's negatives.
+    """
+
+    def add(signs: Signs) -> Signs:
+        named = _by_path(gradient)
+        square_P = jnp.stack(
+            [sum((_square(x) for name, x in named if name == p), jnp.zeros(())) for p in parts]
+        )
+        fresh = jnp.sqrt(jnp.sum(square_P))
+        totals = [s for s in jax.tree.leaves(opt_state, is_leaf=_is_sum) if _is_sum(s)]
+        fed = fresh
+        if totals:
+            fed = jnp.sqrt(sum(map(_square, jax.tree.leaves(totals)), jnp.zeros(())))
+        good = jnp.isfinite(fresh) & jnp.isfinite(fed)
+        found = Signs(jnp.int32(1), jnp.sqrt(square_P), fresh, fed, signs.against)
+        return jax.tree.map(
+            lambda old, new: jnp.where(good, old + new, old), signs._replace(against=_none()), found
+        )._replace(against=signs.against)
+
+    made = jax.lax.cond(_is_watched(step), add, lambda signs: signs, signs)
+    if against is None:
+        return made
+    return made._replace(against=jax.tree.map(jnp.add, signs.against, against))
+
+
+def _is_sum(x: Any) -> bool:
+    return isinstance(x, Accumulated)
+
+
+def record(signs: Signs | None, parts: tuple[str, ...]) -> dict[str, float]:
+    """The sums as figures of a line of the log: those that there are."""
+    if signs is None:
+        return {}
+    found, steps = {}, int(signs.steps)
+    if steps:
+        found = {
+            f"gradient/{p}": float(x) / steps for p, x in zip(parts, signs.norm_P, strict=True)
+        }
+        found["gradient"] = float(signs.fresh) / steps
+        found["fed_gradient"] = float(signs.fed) / steps
+    negatives, known, alike = (int(x) for x in signs.against)
+    if negatives:
+        found |= {"false_negatives": known / negatives, "identical_inputs": alike / negatives}
+    return found
+
+
+def counter(train: Csr, validation: Csr) -> Callable[[Batch], np.ndarray]:
+    """Of a batch's negatives how many their user has in train, in validation, and how many count
+    at all, [3]."""
+    liked = [DeviceCsr(jnp.asarray(p.indptr), jnp.asarray(p.indices)) for p in (train, validation)]
+
+    @jax.jit
+    def count(batch: Batch, liked: list[DeviceCsr]) -> jax.Array:
+        user_B = batch.positives.user_B
+        neg_BN, used_BN = batch.negatives()
+        known = [jnp.sum(contains(k, user_B, neg_BN) & used_BN) for k in liked]
+        return jnp.stack([*known, jnp.sum(used_BN)])
+
+    return lambda batch: jax.device_get(count(batch, liked))

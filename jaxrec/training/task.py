@@ -1,0 +1,289 @@
+"""What a run is about: users and items, or items alone. The run itself is the same code."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import optax
+
+from jaxrec.config import RATING_METRICS, Config, shown_cutoff
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.kept import KeptSplit, hashes, rule, told
+from jaxrec.data.split import (
+    Splits,
+    apply_filter,
+    draw,
+    merged,
+    repeats,
+    resolved,
+    settled,
+    taken,
+)
+from jaxrec.errors import InputError
+from jaxrec.evaluation.cold import Met, View, refuse_nothing
+from jaxrec.evaluation.run import allowed_items, parts
+from jaxrec.graph.halo import make_mesh
+from jaxrec.parted.stored import Parted
+from jaxrec.runfolder import read_start
+from jaxrec.training import environment, frozen_items, results
+from jaxrec.training.device_data import inputs
+from jaxrec.training.limits import check_limits
+from jaxrec.training.loop import Outcome
+from jaxrec.training.placement import host_table
+from jaxrec.training.placement.host_table import HostProblem
+from jaxrec.training.placement.mesh import MeshProblem
+from jaxrec.training.problem import Problem
+from jaxrec.training.signals import SignalWatch
+from jaxrec.training.starts import Start, held_out_of
+from jaxrec.training.unread import noted, unread
+
+
+class Table(NamedTuple):
+    """What is shown at the end: some metrics of the model and of some baselines."""
+
+    title: str
+    metrics: list[str]
+    baselines: tuple[str, ...]
+
+
+@runtime_checkable
+class Task(Protocol):
+    """A configuration and its data, split."""
+
+    @property
+    def config(self) -> Config: ...
+
+    def describe(self) -> list[str]:
+        """What is trained on what, in a line or two."""
+        ...
+
+    def record(self, folder: Path, custom_tx: bool) -> None:
+        """RUN/env.json, once."""
+        ...
+
+    def problem(
+        self, phase: str, total: int | None, tx: optax.GradientTransformation | None
+    ) -> Any:
+        """One phase of the run, "search" or "refit", ready to be trained."""
+        ...
+
+    def evaluate(self, problem: Any, outcome: Outcome, watch: SignalWatch) -> dict[str, Any] | None:
+        """The content of eval.json; None if stopped."""
+        ...
+
+    def write(self, folder: Path, problem: Any, outcome: Outcome, watch: SignalWatch) -> None:
+        """The arrays and slices that a run leaves behind."""
+        ...
+
+    def ranked_items(self) -> int:
+        """How many items there are to be ranked."""
+        ...
+
+    def tables(self) -> list[Table]:
+        """What is shown; the first metric of the last table is compared with its last baseline."""
+        ...
+
+
+def needs_pairs(config: Config, n_pairs: dict[str, int], share: str, instead: str = "") -> None:
+    """Raise InputError where the part that selects is empty.
+
+    Args:
+      n_pairs: of each part of the split.
+      share: the option that says how much is held out, with its value.
+      instead: what would hold pairs out where that is not 0; nothing known where empty.
+    """
+    if n_pairs.get(config.eval.select_on) == 0:
+        raise InputError(
+            f"eval.select_on is {config.eval.select_on}, but the split holds no such pairs "
+            f"({share}); {instead or 'hold out more'}, or set --eval.select-on none"
+        )
+
+
+def _instead(config: Config, dataset: Dataset) -> str:
+    """What holds out pairs of the part that selects where the split, as it is, has none."""
+    split, part = resolved(dataset, config.split), config.eval.select_on
+    share = getattr(split, part, 0)
+    if share == 0:
+        return f"set --split.{part} above 0"
+    if split.name == "leave-last-out":
+        return "give users with three pairs or more"
+    if split.name == "cold-items":
+        return f"give more items, or set --split.{part} higher"
+    if split.name == "given" and part == "test":
+        return "give a test part with pairs that train does not have"
+    # Over all pairs there is one as soon as the share of them is.
+    if split.per_user and round(share * (1 - split.test) * dataset.n_edges) >= 1:
+        return "hold out over all pairs with --split.no-per-user"
+    return f"set --split.{part} higher"
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How a run came to its split.
+
+    Attributes:
+      kept: what it keeps of it; None where the folder has that already, or data in parts has.
+      start: what the run starts from, as env.json has it.
+      notes: what was decided otherwise than by the plain rule, counted.
+    """
+
+    kept: KeptSplit | None = None
+    start: Sequence[dict[str, Any]] = ()
+    notes: Mapping[str, int] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """For people."""
+        return [*told(self.start), *(f"{what}: {n:,}" for what, n in self.notes.items())]
+
+    def save(self, folder: Path) -> None:
+        """RUN/split.npz, unless the run has begun already."""
+        if self.kept is not None and not begun(folder):
+            self.kept.save(folder)
+
+
+def begun(run: Path | None) -> bool:
+    """Whether a run has written how it was split."""
+    return run is not None and (run / "env.json").is_file()
+
+
+def before(run: Path) -> Splitting:
+    """How a run that has begun came to its split."""
+    return Splitting(start=read_start(run))
+
+
+@dataclass(frozen=True)
+class UserTask:
+    """Items for users, from interactions."""
+
+    config: Config
+    dataset: Dataset | Parted
+    splits: Splits
+    splitting: Splitting = field(default_factory=Splitting)
+
+    @classmethod
+    def of(cls, config: Config, dataset: Dataset, run: Path | None = None) -> "UserTask":
+        """Split the data, as ``run`` did where that has begun.
+
+        Raises:
+          InputError: the data lacks what the configuration needs.
+        """
+        if run is not None and begun(run):
+            splits, splitting = parts(config, dataset, run), before(run)
+        else:
+            splits, splitting = _split(config, dataset)
+        held_out = {"validation": splits.validation.n_edges, "test": splits.test.n_edges}
+        part = config.eval.select_on
+        share = f"split.{part} is {getattr(config.split, part, 0):g}"
+        needs_pairs(config, held_out, share, _instead(config, dataset))
+        for name in held_out if config.eval.cold == "drop" else ():
+            pairs = getattr(splits, name)
+            if pairs.n_edges:
+                view = View(pairs.csr(), None).without(Met.of(splits.train))
+                refuse_nothing(config, name, view)
+        return cls(config, dataset, splits, splitting)
+
+    def check(self) -> None:
+        """Raise InputError for what the data lacks, before there is a folder."""
+        _ = self._frozen
+        train = self.splits.train
+        check_limits(self.config, train.n_users, train.n_items, train.n_edges)
+        if self.config.mesh.devices > 1:
+            make_mesh(self.config.mesh)
+        if self.config.warm_start is None:
+            inputs(self.config, self.splits.train)
+
+    def describe(self) -> list[str]:
+        config, splits = self.config, self.splits
+        train = splits.train
+        sizes = f"{train.n_edges:,} train, {splits.validation.n_edges:,} validation"
+        line = (
+            f"{config.preset}: {config.model.name} on {train.name}: {train.n_users:,} users, "
+            f"{train.n_items:,} items; {sizes}, {splits.test.n_edges:,} test pairs; "
+            f"seed {config.seed}; {jax.default_backend()}"
+        )
+        lines = [line, *self.dataset.reading, *noted(self.dataset.notes)]
+        lines += unread(config, splits)
+        if self._frozen is not None:
+            lines.append(frozen_items.describe(self._frozen, config, train))
+        return [*lines, *self.splitting.lines(), *self._few_select()]
+
+    def _few_select(self) -> list[str]:
+        """How many users select, where most do not."""
+        part = self.config.eval.select_on
+        if part == "none":
+            return []
+        n_users = self.splits.train.n_users
+        select = int((getattr(self.splits, part).user_counts() > 0).sum())
+        if 2 * select >= n_users:
+            return []
+        return [
+            f"{select:,} of {n_users:,} users have {part} pairs, by which parameters are chosen"
+        ]
+
+    @cached_property
+    def _frozen(self) -> frozen_items.FrozenItems | None:
+        return frozen_items.read(self.config, self.splits.train)
+
+    def record(self, folder: Path, custom_tx: bool) -> None:
+        sizes = {"users": self.splits.train.n_users, "items": self.splits.train.n_items}
+        sizes |= {name: part.n_edges for name, part in self.splits._asdict().items()}
+        self.splitting.save(folder)
+        how = self.splitting
+        environment.write(folder, self.dataset, sizes, custom_tx, start=how.start, notes=how.notes)
+
+    def problem(
+        self, phase: str, total: int | None, tx: optax.GradientTransformation | None
+    ) -> Problem:
+        splits = self.splits if phase == "search" else merged(self.splits)
+        kind = MeshProblem if self.config.mesh.devices > 1 else Problem
+        if host_table.on_host(self.config, splits.train, tx is not None):
+            kind = HostProblem
+        elif kind is Problem:
+            host_table.check_device(self.config, splits.train)
+        return kind.build(self.config, splits, phase=phase, total=total, tx=tx)
+
+    def evaluate(
+        self, problem: Problem, outcome: Outcome, watch: SignalWatch
+    ) -> dict[str, Any] | None:
+        found = results.final_evaluation(problem, outcome, watch)
+        if found is None:
+            return None
+        more = {"unread": unread(self.config, self.splits), "start": list(self.splitting.start)}
+        return found | {name: lines for name, lines in more.items() if lines}
+
+    def write(self, folder: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
+        results.write_arrays(folder, problem, outcome, self.dataset)
+        results.write_slices(folder, problem, outcome, watch)
+
+    def ranked_items(self) -> int:
+        allowed_I = allowed_items(self.config, self.splits.test)
+        return self.splits.train.n_items if allowed_I is None else int(allowed_I.sum())
+
+    def tables(self) -> list[Table]:
+        k = shown_cutoff(self.config.eval.k)
+        ranking = [f"recall@{k}", f"ndcg@{k}"]
+        found = [Table("Ranking over all items", ranking, ("random", "popularity"))]
+        if self.config.loss.rates:
+            found.append(Table("Ratings", list(RATING_METRICS), ("mean", "biases")))
+        return found
+
+
+def _split(config: Config, dataset: Dataset) -> tuple[Splits, Splitting]:
+    """The split of a run that begins: its own, or that of the run that it starts from."""
+    data = apply_filter(dataset, config.filter)
+    how = resolved(data, config.split)
+    data, notes = settled(data, how)
+    protocol, start, hash_E = rule(how), Start.of(config), hashes(data)
+    inherited = start.inherited(protocol, hash_E)
+    drawn = draw(data, how, config.seed, inherited)
+    splits = taken(data, drawn.label, how)
+    seed = config.seed if inherited is None else inherited.seed
+    more = {"refit": config.train.refit, "before": start.known}
+    first = ~repeats(data)
+    kept = KeptSplit.of(hash_E[first], drawn.label[first], protocol, seed, **more)
+    ids = {"users": data.user_ids, "items": data.item_ids}
+    facts = start.facts(protocol, held_out_of(drawn.label, hash_E), ids)
+    return splits, Splitting(kept, facts, notes | drawn.notes)

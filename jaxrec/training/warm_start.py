@@ -1,0 +1,116 @@
+"""A start from the parameters of another run, for data that has grown since."""
+
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from jaxrec import config as configs
+from jaxrec.config import Config
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.schema import Schema
+from jaxrec.errors import InputError
+from jaxrec.graph.bipartite import Bipartite
+from jaxrec.models import Encoder
+from jaxrec.runfolder import check_run, read_embeddings, read_json, read_parameters
+from jaxrec.training.device_data import Inputs, decoded_levels
+from jaxrec.training.step import TABLE, written
+
+# What decides the shapes of parameters, and what they stand for.
+_ALIKE = ("name", "dim", "layers", "form", "layer_weights", "hidden_dim", "ids", "batch_norm")
+_ALIKE += ("neighbors", "score", "score_width", "biases", "bases")
+_ALIKE += ("tower_dims", "id_dim", "activation", "final", "bags", "columns", "tables", "side")
+_BY_NODE = (TABLE, "bias")
+
+
+def check_alike(config: Config) -> None:
+    """Raise InputError unless the run to start from has the same model."""
+    if config.warm_start is None:
+        return
+    run = check_run(config.warm_start)
+    old = configs.load(run / "config.json").model
+    for name in _ALIKE:
+        ours, theirs = getattr(config.model, name), getattr(old, name)
+        if ours != theirs:
+            raise InputError(
+                f"warm_start {run}: its model.{name} is {theirs}, not {ours}; train with "
+                f"--config {run / 'config.json'}, or begin anew"
+            )
+
+
+def _stored(run: str) -> dict[str, Any]:
+    """The features.json of a run. Raises InputError where it has not finished."""
+    stored = read_json(check_run(run) / "features.json")
+    if not stored:
+        raise InputError(f"{run}: the run has not finished; `jaxrec resume {run}` ends it")
+    return stored
+
+
+def item_schema(run: str) -> Schema:
+    """What a run knew of the items' features. Raises InputError where it took none."""
+    stored = _stored(run)["item"]
+    if stored is None:
+        raise InputError(f"{run}: was trained without features of the items")
+    return Schema.from_dict(stored)
+
+
+def takes(config: Config, train: Dataset) -> Inputs:
+    """What the run to start from took in besides ids: its features are encoded as they were.
+
+    Raises:
+      InputError: the run has not finished, or the data lacks ratings that the loss needs.
+    """
+    assert config.warm_start is not None
+    stored = _stored(config.warm_start)
+    user, item = (
+        None if stored[side] is None else Schema.from_dict(stored[side])
+        for side in ("user", "item")
+    )
+    return Inputs(user, item, stored["levels"], decoded_levels(config, train))
+
+
+def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> dict[str, int]:
+    """Give a model the parameters of ``config.warm_start``; rows of new ids stay as they are.
+
+    Returns:
+      How many users and items were known to that run.
+
+    Raises:
+      InputError: the run has not finished, or its parameters do not fit.
+    """
+    assert config.warm_start is not None
+    run = Path(config.warm_start)
+    old, ids = read_parameters(run), read_embeddings(run)
+    here, there, known = _shared_rows(train, ids.user_ids, ids.item_ids)
+    flat: dict[Any, Any] = dict(nnx.to_flat_state(nnx.state(model)))
+    for path, value in flat.items():
+        name = "/".join(map(str, path))
+        array = old.get(name)
+        if array is None or (name not in _BY_NODE and array.shape != value[...].shape):
+            raise InputError(f"warm_start {run}: its parameter {name} does not fit this model")
+        if name == TABLE:
+            place = np.asarray(graph.places(jnp.asarray(here)))
+            value[...] = written(value[...], place, array[there])
+        elif name in _BY_NODE:
+            value[...] = value[...].at[here].set(array[there])
+        else:
+            value[...] = jnp.asarray(array)
+    return known
+
+
+def _shared_rows(
+    train: Dataset, user_ids: np.ndarray, item_ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """Rows of the ids that both have: in the data set, in the run; and how many of each side."""
+    here, there, known = [], [], {}
+    first_here = first_there = 0
+    sides = {"users": (train.user_ids, user_ids), "items": (train.item_ids, item_ids)}
+    for side, (new, old) in sides.items():
+        _, at, of = np.intersect1d(np.asarray(new).astype(str), old, return_indices=True)
+        here.append(at + first_here)
+        there.append(of + first_there)
+        known[side] = len(at)
+        first_here, first_there = first_here + len(new), first_there + len(old)
+    return np.concatenate(here).astype(np.int32), np.concatenate(there), known
