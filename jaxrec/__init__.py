@@ -31,6 +31,13 @@ if TYPE_CHECKING:
     from jaxrec.exporting import export
     from jaxrec.presets import get as preset
     from jaxrec.recommend import Recommender
+    from jaxrec.registry import (
+        register_format,
+        register_loss,
+        register_metric,
+        register_model,
+        register_negatives,
+    )
     from jaxrec.reporting.page import report
     from jaxrec.training.run import Run, resume, train
 
@@ -55,6 +62,11 @@ _HOME = {
     "preset": "presets:get",
     "read": "data.formats",
     "read_items": "data.formats.items",
+    "register_format": "registry",
+    "register_loss": "registry",
+    "register_metric": "registry",
+    "register_model": "registry",
+    "register_negatives": "registry",
     "report": "reporting.page",
     "resume": "training.run",
     "train": "training.run",
@@ -78,6 +90,11 @@ __all__ = [
     "preset",
     "read",
     "read_items",
+    "register_format",
+    "register_loss",
+    "register_metric",
+    "register_model",
+    "register_negatives",
     "report",
     "resume",
     "train",

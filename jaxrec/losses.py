@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxrec import registry
+
 
 @runtime_checkable
 class Loss(Protocol):
@@ -144,12 +146,18 @@ def at_gap(name: str, gap: float, negatives: float = 1.0, margin: float = 1.0) -
     A gap of 0 is a constant prediction; scores within ±s cost the least at a gap of 2 s.
 
     Args:
-      name: of ``LOSSES``.
+      name: see :func:`of_name`; of a registered loss it is what that gives for such scores.
       negatives: how many there are, N: softmax is log(1 + N e^-gap), and the others are means over
         negatives. Where ``LogQ`` is taken off the scores, Σ_n q_pos / q_n.
       margin: of hinge.
     """
-    return AT_GAP[name](gap, negatives, margin)
+    if name in AT_GAP:
+        return AT_GAP[name](gap, negatives, margin)
+    n = max(1, round(negatives))
+    if gap == 0 and name in registry.CONSTANTS:
+        return float(registry.CONSTANTS[name](n))
+    value = registry.LOSSES.get(name)(jnp.full(1, gap / 2), jnp.full((1, n), -gap / 2))
+    return float(value[0])
 
 
 def variance(rating_E: np.ndarray, weight_E: np.ndarray | None = None) -> float:
@@ -182,6 +190,15 @@ def constant_of_pairs(name: str, per_pair: float, weight_E: np.ndarray) -> float
     return float(np.var(weight_E, dtype=np.float64)) + mean**2 * per_pair / (1 + per_pair)
 
 
+def of_name(name: str) -> Loss:
+    """The loss of a name: one of ``LOSSES``, or one that a user has registered.
+
+    Raises:
+      InputError: there is none of this name.
+    """
+    return LOSSES[name] if name in LOSSES else registry.LOSSES.get(name)
+
+
 _BLOCK = 512  # pairs at once against shared negatives: their scores then stay in a core's cache
 
 
@@ -200,7 +217,9 @@ class _Form(NamedTuple):
 
     @property
     def of_scores(self) -> Loss:
-        return LOSSES[self.loss] if self.margin is None else partial(hinge, margin=self.margin)
+        if self.margin is not None:
+            return partial(hinge, margin=self.margin)
+        return of_name(self.loss)
 
 
 class _Rows(NamedTuple):
@@ -325,7 +344,7 @@ def mean(
     embeddings and the weights.
 
     Args:
-      name: of ``LOSSES``.
+      name: see :func:`of_name`.
       user_BD, pos_BD: embeddings, float32.
       neg: those of the negatives, [S, D] for all pairs or [B, N, D] of each pair's own.
       share_B: weight of each pair.

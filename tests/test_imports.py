@@ -11,10 +11,11 @@ ROOT = Path(__file__).parents[1] / "jaxrec"
 FILES = sorted(ROOT.rglob("*.py"))
 
 # What each room may import of ours; the rooms that everyone may use come first.
-EVERYONE = {"errors", "config", "files", "forks", "machine"}
+EVERYONE = {"errors", "config", "files", "forks", "machine", "registry"}
 MAY = {
     "errors": set(),
     "config": set(),
+    "registry": set(),
     "plan": set(),
     "processes": set(),
     "files": set(),

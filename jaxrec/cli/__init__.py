@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from jaxrec import presets
+from jaxrec import presets, registry
 from jaxrec.cli.data import data
 from jaxrec.cli.doctor import doctor
 from jaxrec.cli.out import embed, evaluate, export, recommend, report, similar
@@ -71,11 +71,33 @@ def _usage() -> str:
     lines = ["usage: jaxrec COMMAND [options]", "", "commands:"]
     for name, command in COMMANDS.items():
         lines.append(f"  {name:11}{(command.__doc__ or '').splitlines()[0]}")
-    lines += ["", "`jaxrec COMMAND --help` lists a command's options; --debug shows tracebacks."]
+    lines += ["", "`jaxrec COMMAND --help` lists a command's options; --debug shows tracebacks;"]
+    lines += ["--plugin MODULE imports what registers models, losses, negatives, metrics, formats."]
     return "\n".join(lines)
 
 
+def _plugins(args: list[str]) -> tuple[list[str], list[str]]:
+    """The arguments without each ``--plugin NAME``, and the names.
+
+    Raises:
+      InputError: an option without its name.
+    """
+    left, names = [], []
+    rest = iter(args)
+    for arg in rest:
+        option, equals, name = arg.partition("=")
+        if option != "--plugin":
+            left.append(arg)
+            continue
+        name = name if equals else next(rest, "")
+        if not name or name.startswith("-"):
+            raise InputError("--plugin needs the name of a module, or of an entry point")
+        names.append(name)
+    return left, names
+
+
 def _run(args: list[str]) -> int:
+    args, plugins = _plugins(args)
     if not args or args[0] in ("-h", "--help"):
         print(_usage())
         return 0 if args else 2
@@ -87,6 +109,7 @@ def _run(args: list[str]) -> int:
     if args[0] not in COMMANDS:
         hint = nearest(args[0], COMMANDS)
         raise InputError(f"no command {args[0]!r}{hint}; `jaxrec --help` lists them")
+    registry.load_plugins(plugins)
     return COMMANDS[args[0]](args[1:]) or 0
 
 

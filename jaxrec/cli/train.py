@@ -11,7 +11,7 @@ import tyro
 from tyro.conf import Positional
 
 from jaxrec import config as configs
-from jaxrec import presets
+from jaxrec import presets, registry
 from jaxrec.cli.arguments import CUT_TIMES, parse, with_moments
 from jaxrec.cli.process import own_process
 from jaxrec.config import Config, EvalConfig, NegativesConfig, shown_cutoff
@@ -116,6 +116,7 @@ def configured(args: list[str]) -> Asked:
         if metric != chosen:
             said.append(f"eval.metric is {metric}: --eval.k leaves out the cut-off of {chosen}")
     config = Config(preset=base.preset, **values)
+    registry.check_known(config)
     return Asked(config, made.run, made.overwrite, made.quiet, tuple(said))
 
 

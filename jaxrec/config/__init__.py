@@ -6,6 +6,7 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 """
 
 from jaxrec.config.checks import (
+    METRIC_NAMES,
     PAIR_METRICS,
     RATING_METRICS,
     check_cutoffs,
@@ -15,9 +16,11 @@ from jaxrec.config.checks import (
 from jaxrec.config.codec import from_dict, load, to_dict
 from jaxrec.config.items import OVER_ITEMS, RELATIONS, PairsConfig, WalksConfig
 from jaxrec.config.mesh import MODELS, MeshConfig
-from jaxrec.config.model import FEATURED, ModelConfig
+from jaxrec.config.model import FEATURED, MODEL_NAMES, ModelConfig
 from jaxrec.config.sections import (
     IN_MEMORY,
+    LOSS_NAMES,
+    NEGATIVES_NAMES,
     CheckpointConfig,
     EvalConfig,
     FilterConfig,
@@ -33,7 +36,11 @@ from jaxrec.config.whole import Config
 __all__ = [
     "FEATURED",
     "IN_MEMORY",
+    "LOSS_NAMES",
+    "METRIC_NAMES",
     "MODELS",
+    "MODEL_NAMES",
+    "NEGATIVES_NAMES",
     "OVER_ITEMS",
     "PAIR_METRICS",
     "RATING_METRICS",

@@ -14,6 +14,8 @@ from typing import Annotated, Any, Literal
 from jaxrec.errors import InputError, nearest
 from jaxrec.files import check_path
 
+METRIC_NAMES = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
+"""Metrics of rankings, each at a cut-off; any other name is that of a registered metric."""
 RATING_METRICS = ("rmse", "mae")
 """Metrics of predicted ratings; the others are of rankings."""
 PAIR_METRICS = ("auc", "auc_seen", "average_precision", "average_precision_seen")

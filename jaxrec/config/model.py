@@ -12,17 +12,21 @@ Width = Annotated[int, Range(1, 2**16)]
 """Numbers in a vector."""
 
 
-ModelName = Literal["lightgcn", "mf", "ngcf", "gcmc", "pinsage", "two-tower", "skipgram", "item-mf"]
+MODEL_NAMES = ("lightgcn", "mf", "ngcf", "gcmc", "pinsage", "two-tower", "skipgram", "item-mf")
+"""jaxrec's own models; any other name is that of a model that a user has registered."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """The encoder: what maps node ids and the graph to embeddings."""
 
-    name: ModelName = "lightgcn"
+    name: str = "lightgcn"
     """lightgcn; mf: the same table without propagation; ngcf; gcmc; pinsage, on sampled blocks;
     two-tower: dense layers for users and for items, without a graph. Of items alone, from weighted
-    pairs: skipgram, on random walks; item-mf, on pairs or on walks."""
+    pairs: skipgram, on random walks; item-mf, on pairs or on walks. Or the name of a model that a
+    plugin registers."""
+    options: tuple[str, ...] = ()
+    """Registered models: options of the constructor, as NAME=VALUE."""
     dim: Width = 64
     """Width D of the embeddings."""
     layers: Annotated[int, Range(0, 64)] = 3
@@ -127,7 +131,7 @@ class ModelConfig:
             f"model.layers must be 0 for {name}, which does not propagate, not {self.layers}",
         )
         check(
-            name in ("lightgcn", *_FLAT) or self.layers >= 1,
+            name in ("lightgcn", *_FLAT) or self.registered or self.layers >= 1,
             f"model.layers must be at least 1 for {name}, not {self.layers}",
         )
         check(
@@ -235,6 +239,11 @@ class ModelConfig:
         return self.name in OVER_ITEMS
 
     @property
+    def registered(self) -> bool:
+        """Whether it is a model of the user's own."""
+        return self.name not in MODEL_NAMES
+
+    @property
     def sampled(self) -> bool:
         """Whether a step takes sampled blocks of the graph."""
         return self.name == "pinsage"
@@ -242,13 +251,14 @@ class ModelConfig:
     @property
     def local(self) -> bool:
         """Whether a step reads, and has a gradient for, a few rows of the table only."""
-        return self.sampled or self.layers == 0
+        return self.sampled or (self.layers == 0 and not self.registered)
 
     @property
     def draws(self) -> bool:
         """Whether a training step draws random numbers in the encoder."""
         drawn = self.sampled and self.neighbors == "uniform"
-        return drawn or max(getattr(self, name) for name in _DROPOUTS) > 0
+        dropped = max(getattr(self, name) for name in _DROPOUTS) > 0
+        return drawn or dropped or self.registered
 
 
 _FLAT = ("mf", "two-tower", *OVER_ITEMS)  # without propagation

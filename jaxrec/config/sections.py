@@ -17,7 +17,6 @@ from jaxrec.config.checks import (
     check_cutoffs,
     check_fields,
 )
-from jaxrec.errors import nearest
 
 IN_MEMORY = "(a Dataset in memory)"
 """What ``Config.data`` says where a run was given a Dataset instead of a path."""
@@ -81,18 +80,22 @@ class FilterConfig:
         check_fields(self, "filter")
 
 
-LossName = Literal["bpr", "bce", "softmax", "triplet", "hinge", "mse", "levels", "sgns", "weights"]
+LOSS_NAMES = ("bpr", "bce", "softmax", "triplet", "hinge", "mse", "levels", "sgns", "weights")
+"""jaxrec's own losses; any other name is that of a loss that a user has registered."""
+NEGATIVES_NAMES = ("uniform", "shared", "in-batch", "all", "exposed")
+"""jaxrec's own negatives; any other name is that of a sampler that a user has registered."""
 
 
 @dataclass(frozen=True)
 class LossConfig:
     """What the scores of positives and negatives are trained towards."""
 
-    name: LossName = "bpr"
+    name: str = "bpr"
     """bpr (pairwise), bce (binary), softmax (sampled softmax), triplet (bpr in the form of
     1 - sigmoid), hinge (by a margin). Of ratings, without negatives: mse (squared error), levels
     (likelihood of the rating by GC-MC's decoder). Of item pairs: sgns (skip-gram with negative
-    sampling), weights (squared error of a pair's weight, which is 0 for a sampled one)."""
+    sampling), weights (squared error of a pair's weight, which is 0 for a sampled one). Or the name
+    of a loss that a plugin registers."""
     temperature: Annotated[float, Range(1e-6, 1e6)] = 1.0
     """Scores are divided by this before the loss."""
     margin: Annotated[float, Range(1e-6, 1e6)] = 1.0
@@ -126,10 +129,11 @@ class LossConfig:
 class NegativesConfig:
     """Which items stand against a positive."""
 
-    name: Literal["uniform", "shared", "in-batch", "all", "exposed"] = "uniform"
+    name: str = "uniform"
     """uniform: private to each positive; shared: one set for the whole batch; in-batch: the
     positives of the batch's other pairs; all: every item there is; exposed: private, of what the
-    user was shown and left alone, and uniform for users without such."""
+    user was shown and left alone, and uniform for users without such. Or the name of a sampler that
+    a plugin registers, private to each positive."""
     count: Annotated[int, Range(1, 2**24)] = 1
     """Negatives a positive (uniform), or in the shared set."""
     popularity: Annotated[float, Range(0, 10)] = 0.0
@@ -226,7 +230,12 @@ class NegativesConfig:
     @property
     def private(self) -> bool:
         """Whether each pair has negatives of its own."""
-        return self.name in ("uniform", "exposed")
+        return self.name in ("uniform", "exposed") or self.registered
+
+    @property
+    def registered(self) -> bool:
+        """Whether a sampler of the user's own draws them."""
+        return self.name not in NEGATIVES_NAMES
 
     @property
     def picks(self) -> str | None:
@@ -359,13 +368,7 @@ class EvalConfig:
         """Raise InputError unless the metric can select, where one does."""
         if self.select_on == "none" or metric in (*RATING_METRICS, *PAIR_METRICS):
             return
-        name, _, k = metric.partition("@")
-        names = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
-        check(
-            name in names,
-            f"eval.metric {metric!r} is no metric"
-            f"{nearest(name, (*names, *RATING_METRICS, *PAIR_METRICS))}",
-        )
+        _, _, k = metric.partition("@")
         check(
             k in map(str, self.k),
             f"eval.metric {metric!r} needs a cut-off among eval.k {self.k}",

@@ -293,7 +293,7 @@ class Config:
             "model.frozen_items": model.frozen_items is not None,
             "model.init spectral": model.init == "spectral",
             f"loss.name {self.loss.name}": self.loss.rates,
-            f"negatives.name {how.name}": how.name in ("all", "exposed"),
+            f"negatives.name {how.name}": how.name in ("all", "exposed") or how.registered,
             "negatives.hard": how.hard > 0,
             "optim.rest_rate": self.optim.rest_rate != 1,
             "negatives.pick same-features": how.picks == "same-features",

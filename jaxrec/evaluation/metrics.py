@@ -23,12 +23,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-NAMES = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
+from jaxrec import registry
+from jaxrec.config import METRIC_NAMES
+
+
+def names() -> tuple[str, ...]:
+    """The metrics of the table above but coverage, then those that a user has registered."""
+    return (*METRIC_NAMES, *registry.METRICS.registered())
 
 
 def keys(ks: Sequence[int]) -> list[str]:
     """``["recall@10", "recall_capped@10", ...]``: the metrics of :func:`per_user`, in order."""
-    return [f"{name}@{k}" for k in ks for name in NAMES]
+    return [f"{name}@{k}" for k in ks for name in names()]
 
 
 def per_user(
@@ -68,6 +74,10 @@ def per_user(
             (hits_B > 0).astype(jnp.float32),
             reciprocal_BK[:, :k].max(axis=1),
             precisions_BK[:, k - 1] / capped_B.astype(jnp.float32),
+            *(
+                registry.METRICS.get(name)(hit_BK, n_relevant_B, k)
+                for name in registry.METRICS.registered()
+            ),
         )
         metrics |= dict(zip(keys((k,)), values, strict=True))
     return metrics

@@ -152,8 +152,9 @@ def _mapped(fn: ScoreFn, k: int, devices: tuple[Any, ...]) -> Callable:
     return jax.pmap(body, axis_name=AXIS, in_axes=(None, 0, None), devices=devices)
 
 
+# ``names`` are the metrics: once a user registers another one, programs are made anew.
 @lru_cache(maxsize=64)
-def _judged(ks: tuple[int, ...], devices: tuple[Any, ...]) -> Callable:
+def _judged(ks: tuple[int, ...], devices: tuple[Any, ...], names: tuple[str, ...]) -> Callable:
     return jax.pmap(partial(judge, ks), axis_name=AXIS, devices=devices, donate_argnums=(0,))
 
 
@@ -229,7 +230,7 @@ class Evaluator:
         """What ranks a block on each device, and the scorer's parameters there."""
         # One program ranks for many cut-offs, and a small one judges by those that are asked for.
         longest = min(power_of_two(max(self.ks)), self.n_items)
-        judged = _judged(self.ks, self._devices)
+        judged = _judged(self.ks, self._devices, metrics.names())
         if scorer.fn is from_host:
 
             def ranked(params: Any, block: Block, allowed_I: Array | None) -> Ranked:

@@ -1,18 +1,22 @@
 """Encoders: (parameters, graph) to embeddings. A model knows nothing of losses or loops."""
 
+import inspect
 from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
+from jaxrec import registry
 from jaxrec.config import ModelConfig
+from jaxrec.errors import InputError
 from jaxrec.models.decoder import BilinearDecoder
 from jaxrec.models.encoder import (
     Encoder,
     HiddenLayers,
     InductiveEncoder,
     LocalEncoder,
+    ModelSizes,
     NewEdges,
     Nodes,
 )
@@ -33,6 +37,7 @@ __all__ = [
     "InductiveEncoder",
     "LightGCN",
     "LocalEncoder",
+    "ModelSizes",
     "NeuralScore",
     "NewEdges",
     "Nodes",
@@ -63,7 +68,10 @@ def build(
       decodes: rating levels that a decoder tells apart; without one where 0.
     """
     rngs = nnx.Rngs(params=key)
-    encoder = _encoder(config, n_users, n_items, rngs, sizes, levels)
+    if config.registered:
+        encoder = _registered(config, ModelSizes(n_users, n_items, *sizes), rngs)
+    else:
+        encoder = _encoder(config, n_users, n_items, rngs, sizes, levels)
     if config.score == "mlp":
         encoder.score = nnx.data(NeuralScore(encoder.out_dim, config.score_width, rngs))
     if decodes:
@@ -71,6 +79,34 @@ def build(
         encoder.decoder = nnx.data(decoder)
     if config.biases:
         encoder.bias = nnx.data(nnx.Param(jnp.zeros(n_users + n_items)))
+    return encoder
+
+
+def _registered(config: ModelConfig, sizes: ModelSizes, rngs: nnx.Rngs) -> Encoder:
+    """A model that a user has registered.
+
+    Raises:
+      InputError: nobody has, its options do not fit, or it makes something else than an Encoder.
+    """
+    make = registry.MODELS.get(config.name)
+    options = registry.parsed_options(config.options)
+    try:
+        inspect.signature(make).bind(sizes, config, rngs, **options)
+    except TypeError as e:
+        raise InputError(
+            f"model.name {config.name}: called with (sizes, config, rngs"
+            f"{''.join(f', {name}={value!r}' for name, value in options.items())}): {e}"
+        ) from e
+    encoder = make(sizes, config, rngs, **options)
+    if not isinstance(encoder, Encoder):
+        raise InputError(
+            f"model.name {config.name} makes a {type(encoder).__name__}; a subclass of "
+            "jaxrec.models.Encoder is needed"
+        )
+    if encoder.out_dim is None:
+        if encoder.embedding is None:
+            raise InputError(f"model.name {config.name} has no embedding: set its out_dim")
+        encoder.out_dim = encoder.embedding[...].shape[1]
     return encoder
 
 

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite, Encoded
@@ -75,32 +76,73 @@ class NewEdges(NamedTuple):
         return jnp.searchsorted(self.users.indptr, place_E, side="right").astype(jnp.int32) - 1
 
 
-@runtime_checkable
-class Encoder(Protocol):
-    """Parameters and a graph to embeddings. A key is given in training only, for dropout."""
+class ModelSizes(NamedTuple):
+    """What a model is made for.
 
-    embedding: Any
-    score: Any  # a NeuralScore, or None
-    decoder: Any  # a BilinearDecoder, or None
-    bias: Any  # [N] in the data set's order, or None
-    out_dim: int  # width of the final embeddings
+    Attributes:
+      n_users, n_items: U and I; node numbers are users first.
+      user_features, item_features: sizes of the encoded features; None where a side has none.
+    """
+
+    n_users: int
+    n_items: int
+    user_features: Any = None
+    item_features: Any = None
 
     @property
-    def smoothing(self) -> int:
-        """Layers whose mean smooths the table, which a spectral start makes up for."""
-        ...
+    def n_nodes(self) -> int:
+        """N = U + I."""
+        return self.n_users + self.n_items
 
-    def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes: ...
+
+class Encoder(nnx.Module):
+    """Parameters and a graph to embeddings: the base class of all models of users and items.
+
+    A model of one's own defines ``__init__(sizes, config, rngs, **options)`` and :meth:`embed`,
+    and has all else from here: rows of a batch by gathering, scores by dot product or cosine,
+    L2 on the rows of ``embedding``. Register it with ``jaxrec.register_model("name")``, or give the
+    class to ``jaxrec.train(data, model=...)``.
+
+    Attributes:
+      embedding: the table of the ids' embeddings [N, D0], in the graph's order of rows; None where
+        there is none.
+      score, decoder: a learned score, and a decoder of rating levels; the trainer sets them where
+        the configuration asks for them.
+      bias: [N] in the data set's order, or None; set likewise.
+      out_dim: D, the width of the final embeddings; that of ``embedding`` where not set.
+      smoothing: layers whose mean smooths the table, which a spectral start makes up for.
+    """
+
+    embedding: Any = None
+    score: Any = None
+    decoder: Any = None
+    bias: Any = None
+    out_dim: Any = None
+    smoothing: Any = 0
+
+    def embed(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Float[Array, "N D"]:
+        """The final embeddings of all nodes, float32, in the graph's order of rows.
+
+        Args:
+          graph: the train pairs, both directions of each.
+          key: for dropout; given in training only.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no embed(graph, key)")
+
+    def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
+        """The embeddings of all nodes with the rows that L2 is put on."""
+        emb_ND = self.embed(graph, key)
+        return Nodes(emb_ND, emb_ND if self.embedding is None else self.embedding[...])
 
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
         """Some rows of what a call gives, any order, repeats allowed."""
-        ...
+        return Nodes(*(x_ND[row_R] for x_ND in self(graph, key)))
 
 
 @runtime_checkable
-class LocalEncoder(Encoder, Protocol):
+class LocalEncoder(Protocol):
     """An encoder whose embeddings of a batch are made of few rows of the table."""
 
     def plan(self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None) -> Any:
@@ -113,7 +155,7 @@ class LocalEncoder(Encoder, Protocol):
 
 
 @runtime_checkable
-class InductiveEncoder(Encoder, Protocol):
+class InductiveEncoder(Protocol):
     """An encoder that embeds items which were not there in training."""
 
     def embed_items(

@@ -9,11 +9,9 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
-from jaxrec.models.decoder import BilinearDecoder
-from jaxrec.models.encoder import NewEdges, Nodes, looks_linear
+from jaxrec.models.encoder import Encoder, NewEdges, Nodes, looks_linear
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import keep_mask
-from jaxrec.models.score import NeuralScore
 
 _EPSILON = 1e-5  # of batch normalisation
 
@@ -67,7 +65,7 @@ class Dense(nnx.Module):
         return jnp.where(is_item_R1, item_RH, user_RH)
 
 
-class GCMC(nnx.Module):
+class GCMC(Encoder):
     """z = W_3 h + W_2 ReLU(W_1 f), normalised over each side's nodes where asked for.
 
     h is what L convolutions make of the input x: the embedding of the id, the encoded features
@@ -129,9 +127,6 @@ class GCMC(nnx.Module):
         self.scale = nnx.Param(jnp.ones((2, dim))) if batch_norm else None
         self.shift = nnx.Param(jnp.zeros((2, dim))) if batch_norm else None
         self.out_dim = dim
-        self.score: NeuralScore | None = None
-        self.decoder: BilinearDecoder | None = None
-        self.bias: nnx.Param | None = None
         self.n_users, self.node_dropout = n_users, node_dropout
         self.kernel: Literal["auto"] | Kernel = kernel
 

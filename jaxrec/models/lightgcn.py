@@ -9,9 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite, drop_edges
 from jaxrec.graph.spmm import Kernel, propagate, sum_of_layers
-from jaxrec.models.decoder import BilinearDecoder
-from jaxrec.models.encoder import Block, Nodes
-from jaxrec.models.score import NeuralScore
+from jaxrec.models.encoder import Block, Encoder, Nodes
 
 
 class LightGraphConv(nnx.Module):
@@ -24,7 +22,7 @@ class LightGraphConv(nnx.Module):
         return propagate(graph, x_ND, self.kernel)
 
 
-class LightGCN(nnx.Module):
+class LightGCN(Encoder):
     """e = Σ_l a_l Â^l e_0 (eq. 4); e_0 is a parameter, and a_l = 1/(L+1) (eq. 8) unless learned.
 
     Args:
@@ -59,9 +57,6 @@ class LightGCN(nnx.Module):
         self.kernel: Literal["auto"] | Kernel = kernel
         self.edge_dropout, self.frozen_from = edge_dropout, frozen_from
         self.out_dim = dim
-        self.score: NeuralScore | None = None
-        self.decoder: BilinearDecoder | None = None
-        self.bias: nnx.Param | None = None
         self.convs = nnx.List([LightGraphConv(kernel) for _ in range(layers)])
         self.dtype = jnp.dtype(dtype)
 

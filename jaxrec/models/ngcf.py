@@ -10,9 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxrec import hashing
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
-from jaxrec.models.decoder import BilinearDecoder
-from jaxrec.models.encoder import Nodes
-from jaxrec.models.score import NeuralScore
+from jaxrec.models.encoder import Encoder, Nodes
 
 _SLOPE = 0.2  # of LeakyReLU, as the authors' code has it
 
@@ -63,7 +61,7 @@ class NGCFConv(nnx.Module):
         return jax.nn.relu(x_RD @ first + sent_RD @ second + self.bias[...].astype(x_RD.dtype))
 
 
-class NGCF(nnx.Module):
+class NGCF(Encoder):
     """L layers of :class:`NGCFConv` over a table of embeddings.
 
     The paper's form concatenates table and layers (eq. 9), D(L+1) wide; the lecture's gives the
@@ -102,9 +100,6 @@ class NGCF(nnx.Module):
         self.convs = nnx.List([NGCFConv(dim, form, rngs, linear=linear) for _ in range(layers)])
         self.form = form
         self.out_dim = dim * (layers + 1) if form == "paper" else dim
-        self.score: NeuralScore | None = None
-        self.decoder: BilinearDecoder | None = None
-        self.bias: nnx.Param | None = None
         self.node_dropout, self.message_dropout = node_dropout, message_dropout
         self.kernel: Literal["auto"] | Kernel = kernel
         self.dtype = jnp.dtype(dtype)

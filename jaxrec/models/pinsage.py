@@ -12,11 +12,9 @@ from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.graph.neighbors import Neighbors
 from jaxrec.graph.spmm import Kernel, propagate
-from jaxrec.models.decoder import BilinearDecoder
-from jaxrec.models.encoder import NewEdges, Nodes, looks_linear, unit_rows
+from jaxrec.models.encoder import Encoder, NewEdges, Nodes, looks_linear, unit_rows
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import mean_scales
-from jaxrec.models.score import NeuralScore
 
 _BLOCK = 1 << 13  # nodes at once where all of a large graph are embedded
 
@@ -61,7 +59,7 @@ class PinSAGEConv(nnx.Module):
         return unit_rows(jax.nn.relu(both_R @ self.update[...] + self.update_bias[...]))
 
 
-class PinSAGE(nnx.Module):
+class PinSAGE(Encoder):
     """L of :class:`PinSAGEConv`, then z = G_1 ReLU(G_2 h + g), over sampled neighbours.
 
     Args:
@@ -116,9 +114,6 @@ class PinSAGE(nnx.Module):
             self.head[...] = looks_linear(hidden, hidden, mirrored_in=True, mirrored_out=True)
             self.out[...] = looks_linear(hidden, dim, mirrored_in=True, mirrored_out=False)
         self.out_dim = dim
-        self.score: NeuralScore | None = None
-        self.decoder: BilinearDecoder | None = None
-        self.bias: nnx.Param | None = None
         self.fan_outs, self.uniform = fan_outs, uniform
         self.walks, self.walk_length = walks, walk_length
         self.kernel: Literal["auto"] | Kernel = kernel

@@ -9,11 +9,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite, Encoded, NodeFeatures
-from jaxrec.models.decoder import BilinearDecoder
-from jaxrec.models.encoder import NewEdges, Nodes
+from jaxrec.models.encoder import Encoder, NewEdges, Nodes
 from jaxrec.models.inputs import FeatureEncoder, FeatureSizes, taken
 from jaxrec.models.ngcf import keep_mask
-from jaxrec.models.score import NeuralScore
 
 _ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "tanh": jnp.tanh}
 _FINALS = {"linear": lambda x: x, "relu": jax.nn.relu, "softmax": jax.nn.softmax}
@@ -96,7 +94,7 @@ class Tower(nnx.Module):
         return _FINALS[self.final](h)
 
 
-class Towers(nnx.Module):
+class Towers(Encoder):
     """A :class:`Tower` for users and one for items; no graph is in it.
 
     A node without train pairs has no id to speak of: in its place stands the mean row of its
@@ -151,9 +149,6 @@ class Towers(nnx.Module):
             for of in sizes
         )
         self.out_dim = dim
-        self.score: NeuralScore | None = None
-        self.decoder: BilinearDecoder | None = None
-        self.bias: nnx.Param | None = None
         self.n_users, self.id_dropout = n_users, id_dropout
 
     def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
-from jaxrec import losses, negatives
+from jaxrec import losses, negatives, registry
 from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr, contains
@@ -211,6 +211,9 @@ def _negatives(
     popular = data.popularity if config.draws_some_items else None
     if how.private:
         known, count = data.known if how.rejects else None, how.count * how.candidates
+        if how.registered:
+            sampler = registry.NEGATIVES.get(how.name)
+            return sampler(key, count, n_items, positives, known), None
         if popular is None:
             drawn = negatives.uniform(key, count, n_items, user_B, known), None
         else:

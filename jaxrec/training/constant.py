@@ -28,9 +28,13 @@ def constant_loss(config: Config, train: Dataset, hard: int = 0) -> float:
         return losses.variance(train.rating, train.weight)
     if config.loss.name == "levels":
         return losses.entropy(rating_levels(train)[1], train.weight)
+    batch = config.train.batch_size
+    if config.loss.name not in losses.LOSSES:
+        return losses.at_gap(
+            config.loss.name, 0.0, config.negatives.against(batch, train.n_items) + hard
+        )
     if config.loss.name != "softmax":
         return losses.at_gap(config.loss.name, 0.0, margin=config.loss.margin)
-    batch = config.train.batch_size
     sizes = [batch]
     if config.negatives.name == "in-batch" and config.train.positives == "edges":
         per_epoch = steps_per_epoch(train.n_edges, batch)

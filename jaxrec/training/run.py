@@ -6,7 +6,7 @@ import fcntl
 import gc
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import optax
 
 from jaxrec import config as configs
-from jaxrec import forks, presets, processes
+from jaxrec import forks, presets, processes, registry
 from jaxrec.config import Config, MeshConfig, lower_is_better
 from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
@@ -29,6 +29,7 @@ from jaxrec.evaluation.item_runs import load_graph
 from jaxrec.evaluation.run import load_data
 from jaxrec.files import check_path, is_partial, remove, remove_partial, write_json
 from jaxrec.log import Reporter, RunLog, check_extras
+from jaxrec.models import Encoder
 from jaxrec.parted.layout import is_parted
 from jaxrec.runfolder import RUN_FILES, check_run, read_json
 from jaxrec.training import environment, results, warm_start
@@ -55,10 +56,13 @@ class Run:
 
 
 def train(
-    config: Config | str | None = None,
+    config: Config | str | Dataset | ItemGraph | None = None,
     *,
     preset: str | None = None,
     data: Dataset | ItemGraph | str | Path | None = None,
+    model: str | Callable[..., Encoder] | None = None,
+    model_options: dict[str, Any] | None = None,
+    loss: str | Callable[..., Any] | None = None,
     run: str | Path | None = None,
     seed: int | None = None,
     tx: optax.GradientTransformation | None = None,
@@ -70,9 +74,15 @@ def train(
 
     Args:
       config: the configuration; or the name of a preset, which ``preset`` may be too
-        ("quickstart" where neither is given).
+        ("quickstart" where neither is given). A Dataset or an ItemGraph in its place is ``data``.
       data: a Dataset, or an ItemGraph where the model is of items; or what ``--data`` takes.
         Overrides the configuration's.
+      model: overrides model.name: a registered name, or a subclass of ``jaxrec.models.Encoder``
+        (or any function of sizes, config and rngs that makes one). config.json keeps its name
+        and options, never code: give the same model to :func:`resume`.
+      model_options: keywords of its constructor, which JSON can hold.
+      loss: overrides loss.name: a registered name, or a pure function of the scores pos_B [B] and
+        neg_BN [B, N] (and valid_BN [B, N], which negatives count) to one value a pair [B].
       run: the run folder, which must not hold a run yet; runs/PRESET-N by default.
       overwrite: replace the run that the folder holds, once configuration and data of the new one
         have been checked. A folder that holds anything else is refused all the same.
@@ -86,6 +96,10 @@ def train(
       RunError: the run failed (NaN loss, full disk).
       Interrupted: SIGINT or SIGTERM came; a checkpoint is written. A KeyboardInterrupt too.
     """
+    if isinstance(config, Dataset | ItemGraph):
+        if data is not None:
+            raise InputError("data is given twice: as the first argument, and as data=")
+        config, data = None, config
     sound.refuse_foreign(data, Dataset, ItemGraph)
     forks.check()
     if overwrite and run is None:
@@ -93,7 +107,9 @@ def train(
     if config is not None and preset is not None:
         raise InputError("give a config or a preset, not both")
     if config is None or isinstance(config, str):
-        config = presets.get(config or preset or "quickstart")
+        config = presets.get(config or preset or ("lightgcn" if model else "quickstart"))
+    config = _with_own(config, model, model_options, loss)
+    registry.check_known(config)
     if seed is not None:
         config = dataclasses.replace(config, seed=seed)
     if isinstance(data, Dataset | ItemGraph):
@@ -126,6 +142,26 @@ def train(
             return _go(folder, task, tx, Reporter(quiet or not processes.first()), watch)
 
 
+def _with_own(
+    config: Config,
+    model: str | Callable[..., Encoder] | None,
+    model_options: dict[str, Any] | None,
+    loss: str | Callable[..., Any] | None,
+) -> Config:
+    """The configuration with a model and a loss that were given in Python."""
+    if model_options is not None and model is None:
+        raise InputError("model_options are for model=, which is not given")
+    if model is not None:
+        name = registry.named(registry.MODELS, model)
+        options = registry.options_of(model, model_options)
+        made = dataclasses.replace(config.model, name=name, options=options)
+        config = dataclasses.replace(config, model=made)
+    if loss is not None:
+        name = registry.named(registry.LOSSES, loss)
+        config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, name=name))
+    return config
+
+
 def _task(
     config: Config, data: Dataset | ItemGraph | str | Path | None, run: Path | None = None
 ) -> UserTask | ItemTask:
@@ -155,6 +191,8 @@ def resume(
     *,
     data: Dataset | ItemGraph | str | Path | None = None,
     tx: optax.GradientTransformation | None = None,
+    model: Callable[..., Encoder] | None = None,
+    loss: Callable[..., Any] | None = None,
     mesh: MeshConfig | None = None,
     quiet: bool = False,
     may_exit: bool = False,
@@ -164,6 +202,8 @@ def resume(
     Args:
       data: needed where the run was given data in memory, or where the data moved.
       tx: needed where :func:`train` was given one.
+      model, loss: needed where :func:`train` was given them as classes or functions that are not
+        registered; of the same name.
       mesh: the devices to go on with, where they are not those that the run began on; the bits
         then are others, within float32's rounding.
 
@@ -186,11 +226,26 @@ def resume(
             _write_report(folder, reporter)
         return Run(folder, config, done)
     check_extras(config.log)
+    _refuse_others(config, model, loss)
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
             task = _task(config, data, folder)
         with _locked(folder):
             return _go(folder, task, tx, Reporter(quiet or not processes.first()), watch)
+
+
+def _refuse_others(
+    config: Config, model: Callable[..., Encoder] | None, loss: Callable[..., Any] | None
+) -> None:
+    """Raise InputError unless the model and the loss are those that the run began with."""
+    sections = ((model, registry.MODELS, config.model), (loss, registry.LOSSES, config.loss))
+    for given, kinds, section in sections:
+        if given is not None and registry.named(kinds, given) != section.name:
+            raise InputError(
+                f"the run began with {kinds.option} {section.name}, not "
+                f"{registry.named(kinds, given)}"
+            )
+    registry.check_known(config)
 
 
 def _nothing() -> None:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import optax
+from flax import nnx
 
 from jaxrec.config import RATING_METRICS, Config, shown_cutoff
 from jaxrec.data.dataset import Dataset
@@ -35,7 +36,7 @@ from jaxrec.training.loop import Outcome
 from jaxrec.training.placement import host_table
 from jaxrec.training.placement.host_table import HostProblem
 from jaxrec.training.placement.mesh import MeshProblem
-from jaxrec.training.problem import Problem
+from jaxrec.training.problem import Problem, new_model
 from jaxrec.training.signals import SignalWatch
 from jaxrec.training.starts import Start, held_out_of
 from jaxrec.training.unread import noted, unread
@@ -193,7 +194,10 @@ class UserTask:
         if self.config.mesh.devices > 1:
             make_mesh(self.config.mesh)
         if self.config.warm_start is None:
-            inputs(self.config, self.splits.train)
+            takes = inputs(self.config, self.splits.train)
+            if self.config.model.registered:
+                key = jax.random.key(0)
+                nnx.eval_shape(lambda: new_model(self.config, self.splits.train, takes, key))
 
     def describe(self) -> list[str]:
         config, splits = self.config, self.splits

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
 
+from jaxrec import registry
 from jaxrec.data import itemgraph, sound, synthetic
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import catalogue, jsonl, lightgcn, movielens, parquet, tables
@@ -23,6 +24,7 @@ from jaxrec.errors import InputError, nearest
 __all__ = ["FORMATS", "Columns", "TextOptions", "detect", "read", "resolve"]
 
 FORMATS = ("prepared", "lightgcn", "csv", "tsv", "parquet", "jsonl", "recbole", "movielens")
+registry.FORMATS.builtin = FORMATS
 _FOR_ITEMS = "which models of items take (skipgram, item-mf); `jaxrec presets` lists some"
 _ENDINGS = {
     "csv": ".csv",
@@ -107,9 +109,17 @@ def _read(
     event_weights: dict[str, float] | None,
     text: TextOptions,
 ) -> Dataset:
+    if format in registry.FORMATS:
+        if columns or event_weights:
+            raise InputError(f"{path}: format {format} reads its own columns; leave them out")
+        data = registry.FORMATS.get(format)(path)
+        if not isinstance(data, Dataset):
+            raise InputError(f"{path}: format {format} gave a {type(data).__name__}, no Dataset")
+        return data
     if format not in FORMATS:
         raise InputError(
-            f"unknown format {format!r}{nearest(format, FORMATS)}; formats: {', '.join(FORMATS)}"
+            f"unknown format {format!r}{nearest(format, registry.FORMATS.names())}; "
+            f"formats: {', '.join(registry.FORMATS.names())}"
         )
     if format in ("prepared", "lightgcn", "movielens") and (columns or event_weights):
         raise InputError(f"{path}: format {format} has fixed columns; leave out the columns' names")

@@ -1,0 +1,287 @@
+"""What users add under a name: models, losses, negative samplers, metrics and file formats.
+
+A run folder records names and options, never code. Nothing is imported here but the modules and
+entry points that the user named.
+"""
+
+import importlib
+import importlib.metadata
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from jaxrec.config import (
+    LOSS_NAMES,
+    METRIC_NAMES,
+    MODEL_NAMES,
+    NEGATIVES_NAMES,
+    PAIR_METRICS,
+    RATING_METRICS,
+    Config,
+)
+from jaxrec.errors import InputError, nearest
+
+T = TypeVar("T")
+ENTRY_POINTS = "jaxrec.plugins"
+"""Group of entry points: each names a module that registers what it brings."""
+
+
+class Registry(Generic[T]):
+    """Things of one kind by name.
+
+    Args:
+      kind: what a message calls one of them.
+      builtin: names that jaxrec has itself, which cannot be taken.
+      option: the option that asks for one by name.
+    """
+
+    def __init__(self, kind: str, builtin: Iterable[str], option: str) -> None:
+        self.kind, self.builtin, self.option = kind, tuple(builtin), option
+        self._found: dict[str, T] = {}
+
+    def add(self, name: str, value: T) -> T:
+        """Register a value; one that was defined anew (a notebook's cell) replaces the old one.
+
+        Raises:
+          ValueError: the name is not a word, is one of jaxrec's own, or belongs to another value.
+        """
+        if not re.fullmatch(r"[A-Za-z_][\w.:<>-]*", name):
+            raise ValueError(f"{self.kind} {name!r}: a name has letters, digits, - and _")
+        if name in self.builtin:
+            raise ValueError(f"{self.kind} {name!r} is one of jaxrec's own; choose another name")
+        old = self._found.get(name)
+        if old is not None and _home(old) != _home(value):
+            raise ValueError(f"{self.kind} {name!r} is registered already, by {_home(old)}")
+        self._found[name] = value
+        return value
+
+    def decorator(self, name: str) -> Callable[[Any], Any]:
+        """Register what is defined below it."""
+        return lambda value: self.add(name, value)
+
+    def names(self) -> list[str]:
+        """All names, jaxrec's own first."""
+        return [*self.builtin, *self._found]
+
+    def registered(self) -> list[str]:
+        """Names that users have registered."""
+        return list(self._found)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._found
+
+    def get(self, name: str) -> T:
+        """A registered value.
+
+        Raises:
+          InputError: there is none of this name; the message says how to name its module.
+        """
+        if name not in self._found:
+            close = nearest(name, self.names())
+            raise InputError(
+                f"{self.option} {name!r} is no {self.kind} that jaxrec knows{close}; where a "
+                "module of yours registers it, name the module: --plugin MODULE "
+                f"(from Python: import it, or give {self.kind}=)"
+            )
+        return self._found[name]
+
+
+def _home(value: Any) -> str:
+    """Where a value was defined, in words."""
+    inner = value.func if isinstance(value, partial) else getattr(value, "fn", value)
+    return f"{getattr(inner, '__module__', '?')}.{getattr(inner, '__qualname__', inner)}"
+
+
+MODELS: Registry[Callable[..., Any]] = Registry("model", MODEL_NAMES, "model.name")
+LOSSES: Registry[Any] = Registry("loss", LOSS_NAMES, "loss.name")
+NEGATIVES: Registry[Callable[..., Any]] = Registry("negatives", NEGATIVES_NAMES, "negatives.name")
+
+METRICS: Registry[Callable[..., Any]] = Registry(
+    "metric", (*METRIC_NAMES, *RATING_METRICS, *PAIR_METRICS), "eval.metric"
+)
+FORMATS: Registry[Callable[..., Any]] = Registry("format", (), "--format")
+CONSTANTS: dict[str, Callable[[int], float]] = {}
+"""By registered loss: its value where all scores are equal, of so many negatives a pair."""
+
+
+def register_model(name: str) -> Callable[[Any], Any]:
+    """Register a model under a name, as a decorator.
+
+    It is a subclass of ``jaxrec.models.Encoder``, or a function that makes one, called with
+    ``(sizes, config, rngs, **options)``: a :class:`jaxrec.models.ModelSizes`, the ``model`` section
+    of the configuration, ``nnx.Rngs`` with the stream ``params``, and ``model.options``.
+
+    Raises:
+      ValueError: the name is taken, or is not a word.
+    """
+    return MODELS.decorator(name)
+
+
+def register_loss(
+    name: str, *, constant: Callable[[int], float] | None = None
+) -> Callable[[Any], Any]:
+    """Register a loss under a name, as a decorator.
+
+    It is a pure function of the scores ``pos_B`` [B] and ``neg_BN`` [B, N], and of ``valid_BN``
+    [B, N] bool or None (which negatives count), to one value a pair [B].
+
+    Args:
+      constant: its value where all scores are equal, of n negatives a pair, which the doctor holds
+        a run's loss against; by default the function's own value at scores of 0.
+
+    Raises:
+      ValueError: the name is taken, or is not a word.
+    """
+
+    def register(loss: Any) -> Any:
+        LOSSES.add(name, loss)
+        CONSTANTS.pop(name, None)
+        if constant is not None:
+            CONSTANTS[name] = constant
+        return loss
+
+    return register
+
+
+def register_negatives(name: str) -> Callable[[Any], Any]:
+    """Register a sampler of negatives under a name, as a decorator.
+
+    It is a pure function ``(key, count, n_items, positives, known)`` to items [B, count] int32:
+    ``positives`` has user_B, item_B and weight_B [B]; ``known`` holds every user's train items by
+    row (``indptr`` [U + 1], ``indices`` [E]), or is None where negatives.reject_known is off.
+
+    Raises:
+      ValueError: the name is taken, or is not a word.
+    """
+    return NEGATIVES.decorator(name)
+
+
+def register_metric(name: str) -> Callable[[Any], Any]:
+    """Register a ranking metric under a name, as a decorator; results then have ``name@k``.
+
+    It is a pure function ``(hit_BK, n_relevant_B, k)`` to one value a user [B]: whether the item at
+    each rank is relevant [B, K >= k] float32, how many relevant items the user has, the cut-off.
+
+    Raises:
+      ValueError: the name is taken, or is not a word.
+    """
+    return METRICS.decorator(name)
+
+
+def register_format(name: str) -> Callable[[Any], Any]:
+    """Register a reader of interactions under a name, as a decorator; ``--format`` asks for it.
+
+    It is a function of a path to a ``jaxrec.Dataset``; it raises ``jaxrec.InputError`` with the
+    file, the line and a fix where the file cannot be used.
+
+    Raises:
+      ValueError: the name is taken, or is not a word.
+    """
+    return FORMATS.decorator(name)
+
+
+def named(kinds: Registry[T], value: Any, wrap: Callable[[Any], T] = lambda x: x) -> str:
+    """The name of something given in Python: a registered name, or the thing itself.
+
+    A class or function that is not registered is so from now on, as MODULE:NAME.
+
+    Raises:
+      InputError: an unknown name.
+    """
+    if isinstance(value, str):
+        if value not in kinds.builtin:
+            kinds.get(value)
+        return value
+    inner = value.func if isinstance(value, partial) else value
+    for name in kinds.names():
+        if name in kinds and getattr(kinds.get(name), "fn", kinds.get(name)) is inner:
+            return name
+    module, where = getattr(inner, "__module__", None), getattr(inner, "__qualname__", None)
+    if not callable(value) or module is None or where is None:
+        raise InputError(f"{kinds.kind}: a name, a class or a function is needed, not {value!r}")
+    name = re.sub(r"[^\w.:<>-]", "_", f"{module}:{where}")
+    kinds.add(name, wrap(inner))
+    return name
+
+
+def options_of(value: Any, given: dict[str, Any] | None) -> tuple[str, ...]:
+    """Constructor options as config.json keeps them: ``name=JSON``, sorted by name.
+
+    Args:
+      value: a class or function, or a ``functools.partial`` with keywords.
+      given: further options.
+
+    Raises:
+      InputError: an option that JSON cannot hold.
+    """
+    keywords = dict(value.keywords) if isinstance(value, partial) else {}
+    if isinstance(value, partial) and value.args:
+        raise InputError("model: a functools.partial takes keywords alone, which config.json keeps")
+    made = []
+    for name, option in sorted((keywords | (given or {})).items()):
+        try:
+            made.append(f"{name}={json.dumps(option, allow_nan=False)}")
+        except (TypeError, ValueError) as e:
+            raise InputError(f"model option {name}: {option!r} cannot be kept as JSON") from e
+    return tuple(made)
+
+
+def parsed_options(options: Iterable[str]) -> dict[str, Any]:
+    """``name=JSON`` texts as keyword arguments; what is no JSON is text.
+
+    Raises:
+      InputError: a text without a name.
+    """
+    found: dict[str, Any] = {}
+    for text in options:
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"model.options: {text!r} is not NAME=VALUE")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
+
+
+def load_plugins(plugins: Iterable[str]) -> None:
+    """Import the plugins that the user named: entry points of the group, or modules.
+
+    The current folder is searched last, so that no file in it can stand for an installed module.
+
+    Raises:
+      InputError: there is no such module, or it cannot be imported.
+    """
+    plugins = list(plugins)
+    if plugins and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    for name in plugins:
+        points = importlib.metadata.entry_points(group=ENTRY_POINTS, name=name)
+        try:
+            if points:
+                next(iter(points)).load()
+            else:
+                importlib.import_module(name)
+        except ImportError as e:
+            raise InputError(
+                f"--plugin {name}: cannot be imported ({e}); give the name of a module on Python's "
+                f"path, or of an entry point of the group {ENTRY_POINTS}"
+            ) from e
+
+
+def check_known(config: Config) -> None:
+    """Raise InputError where the configuration asks for what nobody has registered."""
+    asked: list[tuple[Registry[Any], str]] = [
+        (MODELS, config.model.name),
+        (LOSSES, config.loss.name),
+        (NEGATIVES, config.negatives.name),
+    ]
+    if config.eval.select_on != "none":
+        asked.append((METRICS, config.metric.partition("@")[0]))
+    for kinds, name in asked:
+        if name not in kinds.builtin:
+            kinds.get(name)

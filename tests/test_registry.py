@@ -1,0 +1,228 @@
+"""What users add from outside: a toy of each kind, trained, resumed, evaluated and served."""
+
+import dataclasses
+import importlib
+import json
+import math
+import shutil
+import sys
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from processes import process
+
+import jaxrec
+from jaxrec import registry
+from jaxrec.config import Config, EvalConfig, ModelConfig, NegativesConfig, OptimConfig, TrainConfig
+from jaxrec.data import formats, synthetic
+from jaxrec.errors import InputError
+from jaxrec.models import Encoder
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+OWN = ("--model.name", "attention-lightgcn", "--model.options", "sharpness=2.0")
+OWN += ("--loss.name", "focal", "--negatives.name", "mixed", "--negatives.count", "2")
+OWN += ("--eval.k", "5", "--eval.metric", "first_hit@5")
+SHORT = ("--train.epochs", "2", "--model.dim", "8", "--model.layers", "1")
+DATA = synthetic.make(60, 40, 600, seed=1)
+CONFIG = Config(
+    model=ModelConfig(dim=8, layers=1),
+    negatives=NegativesConfig(count=2),
+    optim=OptimConfig(learning_rate=0.02),
+    train=TrainConfig(epochs=3, batch_size=64),
+    eval=EvalConfig(k=(5, 20)),
+)
+
+
+class Neighbours(Encoder):
+    """The mean of what each node's neighbours are: a useful model in ten lines."""
+
+    def __init__(self, sizes, config, rngs, *, own: float = 1.0):
+        shape = (sizes.n_nodes, config.dim)
+        self.embedding = nnx.Param(0.1 * jax.random.normal(rngs.params(), shape))
+        self.own = own
+
+    def embed(self, graph, key=None):
+        x = self.embedding[...]
+        count = jnp.maximum(graph.degree_N, 1)[:, None]
+        sent = jax.ops.segment_sum(x[graph.senders], graph.receivers, x.shape[0])
+        return self.own * x + sent / count
+
+
+@pytest.fixture
+def forgotten():
+    """Registries as they were before the test."""
+    kinds = (registry.MODELS, registry.LOSSES, registry.NEGATIVES)
+    kinds += (registry.METRICS, registry.FORMATS)
+    kept = [dict(kind._found) for kind in kinds]
+    yield
+    for kind, found in zip(kinds, kept, strict=True):
+        kind._found = found
+
+
+@pytest.fixture(scope="module")
+def interactions(tmp_path_factory):
+    """A file in the format of the worked example."""
+    path = tmp_path_factory.mktemp("data") / "shop.arrows"
+    names = [
+        (DATA.user_ids[u], DATA.item_ids[i]) for u, i in zip(DATA.user, DATA.item, strict=True)
+    ]
+    path.write_text("".join(f"{user} -> {item}\n" for user, item in names))
+    return path
+
+
+def command(*args, folder: Path):
+    return process("-m", "jaxrec", *args, cwd=folder, reports=True)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, interactions):
+    """A folder with the plugin, and a run of it: all five kinds, by the command line."""
+    folder = tmp_path_factory.mktemp("own")
+    shutil.copy(SCRIPTS / "own_parts.py", folder)
+    read = command(
+        *("data", "import", interactions, "--format", "arrows", "--plugin", "own_parts"),
+        *("--out", "shop"),
+        folder=folder,
+    )
+    assert read.returncode == 0, read.stderr
+    made = command(
+        *("train", "lightgcn", "--plugin", "own_parts", "--data", "shop", "--run", "run"),
+        *(*SHORT, *OWN),
+        folder=folder,
+    )
+    assert made.returncode == 0, made.stderr
+    return folder
+
+
+def test_the_worked_example_trains_and_config_json_tells_the_truth(trained):
+    config = json.loads((trained / "run" / "config.json").read_text())
+    assert config["model"]["name"] == "attention-lightgcn"
+    assert config["model"]["options"] == ["sharpness=2.0"]
+    assert (config["loss"]["name"], config["negatives"]["name"]) == ("focal", "mixed")
+    log = (trained / "run" / "metrics.jsonl").read_text()
+    records = [json.loads(line) for line in log.splitlines()]
+    validation = [r for r in records if r["split"] == "validation"]
+    assert all(0 <= r["first_hit@5"] <= r["hit_rate@5"] for r in validation)
+    assert validation
+    found = json.loads((trained / "run" / "eval.json").read_text())
+    assert "first_hit@5" in found["metrics"]
+    assert (trained / "run" / "report.html").is_file()
+
+
+def test_what_reads_embeddings_needs_no_plugin(trained):
+    for args in (
+        ("evaluate", "run"),
+        ("recommend", "run", "--out", "lists.csv"),
+        ("similar", "run", "--items", str(DATA.item_ids[0])),
+        ("export", "run", "--to", "npz", "--out", "out.npz"),
+        ("report", "run", "--out", "report.html"),
+    ):
+        done = command(*args, folder=trained)
+        assert done.returncode == 0, (args, done.stderr)
+
+
+def test_training_on_needs_the_plugin_and_gives_the_same_bits(trained):
+    whole, run = trained / "run", trained / "again"
+    shutil.copytree(whole, run)
+    for name in ("eval.json", "embeddings.npz"):
+        (run / name).unlink()
+    bare = command("resume", "again", folder=trained)
+    assert (bare.returncode, bare.stderr.count("\n")) == (2, 1), bare.stderr
+    assert "attention-lightgcn" in bare.stderr
+    assert "--plugin" in bare.stderr
+    done = command("resume", "again", "--plugin", "own_parts", folder=trained)
+    assert done.returncode == 0, done.stderr
+    with np.load(whole / "embeddings.npz") as old, np.load(run / "embeddings.npz") as new:
+        assert all(np.array_equal(old[name], new[name]) for name in old.files)
+    repeat = ("train", "--config", "run/config.json", "--run", "repeat")
+    assert command(*repeat, folder=trained).returncode == 2
+    done = command(*repeat, "--plugin", "own_parts", folder=trained)
+    assert done.returncode == 0, done.stderr
+    assert (trained / "repeat" / "eval.json").read_bytes() == (whole / "eval.json").read_bytes()
+
+
+def test_a_class_given_in_python_trains_and_resumes_under_its_name(tmp_path, forgotten):
+    own = partial(Neighbours, own=0.5)
+    run = jaxrec.train(CONFIG, data=DATA, model=own, run=tmp_path / "run", quiet=True)
+    stored = json.loads((run.folder / "config.json").read_text())["model"]
+    assert stored["name"] == f"{__name__}:Neighbours"
+    assert stored["options"] == ["own=0.5"]
+    assert run.metrics["recall@20"] > 0
+    first = np.load(run.folder / "embeddings.npz")["user"]
+    (run.folder / "eval.json").unlink()
+    registry.MODELS._found.clear()
+    with pytest.raises(InputError, match=r"Neighbours.*--plugin"):
+        jaxrec.resume(run.folder, data=DATA, quiet=True)
+    again = jaxrec.resume(run.folder, data=DATA, model=Neighbours, quiet=True)
+    assert np.array_equal(np.load(again.folder / "embeddings.npz")["user"], first)
+
+
+def test_data_may_come_first_and_a_loss_may_be_a_function(tmp_path, forgotten):
+    def hardest(pos_B, neg_BN, valid_BN=None):
+        return jax.nn.softplus(jnp.max(neg_BN, axis=1) - pos_B)
+
+    config = dataclasses.replace(CONFIG, train=TrainConfig(epochs=1, batch_size=64))
+    run = jaxrec.train(config, data=DATA, loss=hardest, run=tmp_path / "run", quiet=True)
+    assert json.loads((run.folder / "config.json").read_text())["loss"]["name"].endswith("hardest")
+    with pytest.raises(InputError, match="twice"):
+        jaxrec.train(DATA, data=DATA)
+
+
+def test_a_loss_is_its_equation_and_its_constant(forgotten):
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        own = importlib.import_module("own_parts")
+    finally:
+        sys.path.pop(0)
+    value = own.focal(jnp.zeros(3), jnp.zeros((3, 4)))
+    assert np.allclose(value, 0.25 * math.log(2), atol=1e-5)
+    masked = own.focal(jnp.zeros(1), jnp.array([[0.0, 9.0]]), jnp.array([[True, False]]))
+    assert np.allclose(masked, 0.25 * math.log(2), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda sizes, config, rngs: object(), "a subclass of jaxrec.models.Encoder is needed"),
+        (lambda sizes, config: None, "called with"),
+    ],
+)
+def test_what_is_no_model_is_refused_in_a_line(tmp_path, forgotten, make, message):
+    with pytest.raises(InputError, match=message):
+        jaxrec.train(CONFIG, data=DATA, model=make, run=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_names_are_words_of_ones_own(forgotten):
+    for name in ("lightgcn", "two words", ""):
+        with pytest.raises(ValueError, match="name"):
+            jaxrec.register_model(name)(Neighbours)
+    jaxrec.register_model("near")(Neighbours)
+    jaxrec.register_model("near")(Neighbours)  # a module that is loaded again
+    with pytest.raises(ValueError, match="registered already"):
+        jaxrec.register_model("near")(Encoder)
+    for register, name in (
+        (jaxrec.register_loss, "bpr"),
+        (jaxrec.register_negatives, "uniform"),
+        (jaxrec.register_metric, "recall"),
+        (jaxrec.register_format, formats.FORMATS[1]),
+    ):
+        with pytest.raises(ValueError, match="jaxrec's own"):
+            register(name)(lambda: None)
+
+
+def test_options_that_json_cannot_keep_are_refused(forgotten):
+    with pytest.raises(InputError, match="model option own"):
+        jaxrec.train(CONFIG, data=DATA, model=Neighbours, model_options={"own": object()})
+    with pytest.raises(InputError, match="not NAME=VALUE"):
+        registry.parsed_options(["own"])
+
+
+def test_a_plugin_that_is_not_there_is_named():
+    with pytest.raises(InputError, match="no_such_module"):
+        registry.load_plugins(["no_such_module"])
