@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jaxrec.diagnosis.diagnose import diagnose as doctor
     from jaxrec.embedding import embed
     from jaxrec.errors import InputError, Interrupted, JaxrecError, RunError
+    from jaxrec.evaluation.arrays import Evaluator
     from jaxrec.evaluation.run import evaluate
     from jaxrec.exporting import export
     from jaxrec.presets import get as preset
@@ -48,6 +49,7 @@ forks.watch()
 _HOME = {
     "Config": "config",
     "Dataset": "data.dataset",
+    "Evaluator": "evaluation.arrays",
     "InputError": "errors",
     "Interrupted": "errors",
     "ItemGraph": "data.itemgraph",
@@ -75,6 +77,7 @@ _HOME = {
 __all__ = [
     "Config",
     "Dataset",
+    "Evaluator",
     "InputError",
     "Interrupted",
     "ItemGraph",
@@ -101,7 +104,13 @@ __all__ = [
 ]
 
 
+# Rooms that are used by their names: jaxrec.models.Encoder.
+_ROOMS = ("graph", "losses", "models", "negatives")
+
+
 def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"jaxrec.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'jaxrec' has no attribute {name!r}")
     module, _, attribute = _HOME[name].partition(":")

@@ -59,6 +59,14 @@ def uniform(
     and without rejection rounds: draw a rank r among the unknown items, and shift it by the
     number of known items before it, which bisection over (item - its rank) finds. A user who
     knows every item gets any item.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> known = DeviceCsr(jnp.array([0, 2, 3]), jnp.array([0, 1, 2]))  # 0, 1 and 2 by user 1
+    >>> users = jnp.array([0, 1])
+    >>> drawn = uniform(jax.random.key(0), 50, 3, users, known)
+    >>> [sorted(set(row)) for row in drawn.tolist()]
+    [[2], [0, 1]]
     """
     shape = (user_B.shape[0], count)
     if known is None or known.indices.shape[0] == 0:
@@ -140,7 +148,14 @@ def picked(
 def shared(
     key: PRNGKeyArray, count: int, n_items: int, of: Popularity | None = None
 ) -> Int[Array, "S"]:
-    """S = count negatives for the whole batch, with replacement: uniform where ``of`` is None."""
+    """S = count negatives for the whole batch, with replacement: uniform where ``of`` is None.
+
+    >>> import jax
+    >>> import numpy as np
+    >>> by_count = popularity(np.array([0, 5, 0, 1]))
+    >>> sorted(set(shared(jax.random.key(0), 200, 4, by_count).tolist()))
+    [1, 3]
+    """
     if of is not None:
         return _draw(key, (count,), of)
     return jax.random.randint(key, (count,), 0, n_items, jnp.int32)

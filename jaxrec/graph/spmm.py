@@ -80,6 +80,11 @@ def _csr(edges: Edges, x_ND: Array) -> Array:
 _KERNELS = {"segment_sum": _segment_sum, "csr": _csr}
 
 
+def edge_product(kernel: Kernel, edges: Edges, x_ND: Array) -> Array:
+    """Σ over each row's edges of weight · x[sender], [R, D], by ``segment_sum`` or ``csr``."""
+    return _KERNELS[kernel](edges, x_ND)
+
+
 def _edges(graph: Bipartite) -> Edges:
     return Edges(graph.weights, graph.senders, graph.receivers, graph.indptr)
 

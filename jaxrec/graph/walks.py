@@ -86,6 +86,13 @@ def walk(
 
     Weights are met to 2^-24 of a row's sum.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> line = build(np.array([0, 1, 2, 2]), np.array([1, 2]))  # 0 -> 1 -> 2
+    >>> walk(line, jnp.array([0, 1]), jnp.array([0, 0]), 4, jax.random.key(0)).T.tolist()
+    [[0, 1, 2, -1], [1, 2, -1, -1]]
+
     Args:
       graph: its edges both ways, where p or q is not 1.
       node_W: where each walk begins.

@@ -1,0 +1,141 @@
+"""Full ranking of embeddings that any training loop has made, from arrays of pairs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse as sp
+
+from jaxrec.data.dataset import Csr
+from jaxrec.data.keys import distinct
+from jaxrec.errors import InputError
+from jaxrec.evaluation.ranking import Evaluator as Ranking
+from jaxrec.evaluation.scorers import dot_scorer
+from jaxrec.models.encoder import unit_rows
+
+
+class Evaluator:
+    """Ranks all items for the users of a held-out part: every metric of a jaxrec run.
+
+    What is ranked stays on the devices from one call to the next, and a second call compiles
+    nothing.
+
+    >>> import numpy as np
+    >>> train, test = [[0, 0], [1, 1]], [[0, 1], [1, 0]]
+    >>> judge = Evaluator(train, test, k=[1])
+    >>> judge(np.eye(2, dtype=np.float32), np.eye(2, dtype=np.float32))["recall@1"]
+    1.0
+
+    Args:
+      train: pairs that are known, and masked: [E, 2] rows (user, item), a tuple of two columns
+        [E], or a scipy sparse matrix [U, I].
+      test: pairs that should be found, likewise; those that train has too are left out, since they
+        are masked.
+      k: cut-offs.
+      n_users, n_items: U and I; by default one more than the largest row number, or the shape of
+        the matrices.
+      score: "dot", or "cosine".
+
+    Raises:
+      ValueError: pairs of another shape, or row numbers outside of U and I.
+      InputError: nothing is left to be found.
+    """
+
+    def __init__(
+        self,
+        train: Any,
+        test: Any,
+        k: Sequence[int] = (10, 20, 50),
+        *,
+        n_users: int | None = None,
+        n_items: int | None = None,
+        score: str = "dot",
+    ) -> None:
+        if score not in ("dot", "cosine"):
+            raise ValueError(f"score is dot or cosine, not {score!r}")
+        if not len(k) or min(k) < 1:
+            raise ValueError(f"k is one or more cut-offs of at least 1, not {tuple(k)}")
+        pairs = [_pairs(name, part) for name, part in (("train", train), ("test", test))]
+        sizes = [(n_users, 0), (n_items, 1)]
+        users, items = (
+            max(shape[axis] for _, shape in pairs) if size is None else size for size, axis in sizes
+        )
+        seen, relevant = (_rows(found, users, items) for found, _ in pairs)
+        self.n_users, self.n_items, self.score = users, items, score
+        self._ranking = Ranking(_without(relevant, seen, items), seen, tuple(k), items)
+
+    def __call__(
+        self,
+        user_emb: Any,
+        item_emb: Any,
+        *,
+        user_bias: Any = None,
+        item_bias: Any = None,
+    ) -> dict[str, float]:
+        """Every metric by name and cut-off ("recall@20"), as means over the users.
+
+        Args:
+          user_emb, item_emb: [U, D] and [I, D].
+          user_bias, item_bias: [U] and [I], added to the scores; none where None.
+
+        Raises:
+          ValueError: arrays of other sizes.
+          RunError: a score is NaN.
+        """
+        for name, array, size in (
+            ("user_emb", user_emb, self.n_users),
+            ("item_emb", item_emb, self.n_items),
+        ):
+            if np.ndim(array) != 2 or np.shape(array)[0] != size:
+                raise ValueError(f"{name} has shape {np.shape(array)}, not ({size}, D)")
+        if np.shape(user_emb)[1] != np.shape(item_emb)[1]:
+            raise ValueError(f"widths differ: {np.shape(user_emb)[1]} and {np.shape(item_emb)[1]}")
+        user, item = (jnp.asarray(x, jnp.float32) for x in (user_emb, item_emb))
+        if self.score == "cosine":
+            user, item = unit_rows(user), unit_rows(item)
+        biases: dict[str, Any] = {"user_bias_U": user_bias, "item_bias_I": item_bias}
+        found = self._ranking(dot_scorer(user, item, **biases))
+        assert found is not None, "nothing asks it to stop"
+        return found
+
+
+def _pairs(name: str, part: Any) -> tuple[np.ndarray, tuple[int, int]]:
+    """Pairs [E, 2] int64, and the smallest numbers of users and items that hold them."""
+    if sp.issparse(part):
+        matrix = part.tocoo()
+        kept = matrix.data != 0
+        return np.stack([matrix.row[kept], matrix.col[kept]], axis=1).astype(np.int64), part.shape
+    if isinstance(part, tuple) and len(part) == 2:
+        if np.shape(part[0]) != np.shape(part[1]):
+            raise ValueError(f"{name}: {np.shape(part[0])} users and {np.shape(part[1])} items")
+        part = np.stack([np.asarray(column) for column in part], axis=-1)
+    array = np.asarray(part)
+    if array.size == 0:
+        return np.zeros((0, 2), np.int64), (0, 0)
+    if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
+        raise ValueError(f"{name}: pairs are whole numbers [E, 2], not {array.dtype} {array.shape}")
+    if array.min() < 0:
+        raise ValueError(f"{name}: a row number is negative")
+    return array.astype(np.int64), tuple((array.max(axis=0) + 1).tolist())
+
+
+def _rows(pairs: np.ndarray, n_users: int, n_items: int) -> Csr:
+    if len(pairs) and (pairs[:, 0].max() >= n_users or pairs[:, 1].max() >= n_items):
+        raise ValueError(f"a pair is outside of {n_users} users and {n_items} items")
+    key = distinct(pairs[:, 0] * n_items + pairs[:, 1])
+    user, item = np.divmod(key, max(n_items, 1))
+    indptr = np.searchsorted(user, np.arange(n_users + 1))
+    return Csr(indptr.astype(np.int32), item.astype(np.int32))
+
+
+def _without(relevant: Csr, seen: Csr, n_items: int) -> Csr:
+    """What is relevant and not seen."""
+    n_users = len(relevant.indptr) - 1
+    user = np.repeat(np.arange(n_users, dtype=np.int64), relevant.degree)
+    known = np.repeat(np.arange(n_users, dtype=np.int64), seen.degree) * n_items + seen.indices
+    new = ~np.isin(user * n_items + relevant.indices, known, assume_unique=True)
+    if not new.any():
+        raise InputError("nothing to evaluate: test holds no pair that train does not have")
+    indptr = np.append(0, np.cumsum(np.bincount(user[new], minlength=n_users)))
+    return Csr(indptr.astype(np.int32), relevant.indices[new])
