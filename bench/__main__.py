@@ -32,6 +32,7 @@ CASES = {
     "ratings": "ratings",
     "readme": "readme",
     "reliability": "reliability",
+    "same-bits": "same_bits",
     "sample": "sample",
     "sampled": "sampled",
     "skipgram": "skipgram",

@@ -1,0 +1,88 @@
+"""Parameters of every preset after some steps, here and at another commit, to the bit.
+
+    python -m bench same-bits COMMIT [--presets NAME ...] [--steps 30]
+
+Each side trains in a process of its own, by the public interface alone, with the same versions and
+flags. A preset without a data set of its own takes small made-up data
+of its kind. Exit status 1 where a preset's parameters, or the lines of its metrics.jsonl, differ.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+# What one side runs: its own jaxrec, and nothing of this file.
+TRAIN = """
+import dataclasses, hashlib, json, sys
+from pathlib import Path
+import numpy as np
+import jaxrec
+from jaxrec import presets
+from jaxrec.data.synthetic import EMBEDDED
+
+folder, steps, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+for name in names or list(presets.PRESETS):
+    config = presets.get(name)
+    train = dataclasses.replace(config.train, steps=steps, refit=False, patience=0)
+    every = dataclasses.replace(config.eval, every=steps)
+    config = dataclasses.replace(config, train=train, eval=every)
+    run = jaxrec.train(config, run=folder / name, quiet=True)
+    with np.load(run.folder / "parameters.npz") as stored:
+        sums = {key: hashlib.sha256(stored[key].tobytes()).hexdigest() for key in stored.files}
+    lines = (run.folder / "metrics.jsonl").read_bytes()
+    print(json.dumps([name, sums, hashlib.sha256(lines).hexdigest()]), flush=True)
+"""
+
+
+def side(tree: Path, steps: int, presets: list[str]) -> dict[str, list]:
+    """By preset the sums of parameters and of metrics.jsonl, trained by the jaxrec of a tree."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", TRAIN, folder, str(steps), *presets]
+        env = os.environ | {"PYTHONPATH": str(tree)}
+        done = subprocess.run(
+            command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True, check=True
+        )
+    return {name: found for name, *found in map(json.loads, done.stdout.splitlines())}
+
+
+def main() -> None:
+    """Compare, print a line a preset, and exit with 1 where one differs."""
+    parser = argparse.ArgumentParser(prog="python -m bench same-bits", description=__doc__)
+    parser.add_argument("commit")
+    parser.add_argument("--presets", nargs="*", default=[])
+    parser.add_argument("--steps", type=int, default=30)
+    args = parser.parse_args()
+    git = ["git", "-C", str(ROOT), "worktree"]
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        subprocess.run([*git, "add", "-q", "--detach", str(tree), args.commit], check=True)
+        try:
+            before = side(tree, args.steps, args.presets)
+        finally:
+            subprocess.run([*git, "remove", "--force", str(tree)], check=True)
+    now = side(ROOT, args.steps, args.presets)
+    different = 0
+    for name in before:
+        parts = [
+            what
+            for what, old, new in zip(
+                ("parameters", "metrics.jsonl"),
+                before[name],
+                now.get(name, [None, None]),
+                strict=True,
+            )
+            if old != new
+        ]
+        different += bool(parts)
+        print(f"{name:24}{'differs: ' + ' and '.join(parts) if parts else 'same bits'}")
+    sys.exit(1 if different else 0)
+
+
+if __name__ == "__main__":
+    main()
