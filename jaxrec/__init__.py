@@ -33,11 +33,16 @@ if TYPE_CHECKING:
     from jaxrec.presets import get as preset
     from jaxrec.recommend import Recommender
     from jaxrec.registry import (
+        register_command,
+        register_export,
         register_format,
         register_loss,
         register_metric,
         register_model,
         register_negatives,
+        register_optimizer,
+        register_preset,
+        register_rule,
     )
     from jaxrec.reporting.page import report
     from jaxrec.training.run import Run, resume, train
@@ -65,6 +70,11 @@ _HOME = {
     "read": "data.formats",
     "read_items": "data.formats.items",
     "register_format": "registry",
+    "register_rule": "registry",
+    "register_command": "registry",
+    "register_export": "registry",
+    "register_preset": "registry",
+    "register_optimizer": "registry",
     "register_loss": "registry",
     "register_metric": "registry",
     "register_model": "registry",
@@ -93,11 +103,16 @@ __all__ = [
     "preset",
     "read",
     "read_items",
+    "register_command",
+    "register_export",
     "register_format",
     "register_loss",
     "register_metric",
     "register_model",
     "register_negatives",
+    "register_optimizer",
+    "register_preset",
+    "register_rule",
     "report",
     "resume",
     "train",

@@ -2,16 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import polars as pl
 
+from jaxrec import registry
 from jaxrec.errors import InputError, nearest
 from jaxrec.files import replacing
 from jaxrec.runfolder import Embeddings, read_embeddings
-
-Format = Literal["npz", "parquet", "safetensors"]
 
 # Readers of safetensors refuse a longer header.
 _SAFETENSORS_HEADER = 100_000_000
@@ -38,9 +37,10 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
     Raises:
       InputError: no finished run, an unknown format, a place that cannot be written.
     """
-    writers = {"npz": _npz, "parquet": _parquet, "safetensors": _safetensors}
+    own = {name: registry.EXPORTS.get(name) for name in registry.EXPORTS.registered()}
+    writers = _WRITERS | own
     if to not in writers:
-        listed = ", ".join(get_args(Format))
+        listed = ", ".join(writers)
         raise InputError(f"export to {to!r}: the formats are {listed}{nearest(to, writers)}")
     table = read_embeddings(run)
     out = Path(out)
@@ -98,3 +98,7 @@ def _safetensors(table: Embeddings, path: Path) -> None:
         file.write(len(encoded).to_bytes(8, "little") + encoded)
         for array in arrays.values():
             file.write(np.ascontiguousarray(array, "<f4").data)
+
+
+_WRITERS = {"npz": _npz, "parquet": _parquet, "safetensors": _safetensors}
+registry.EXPORTS.builtin = tuple(_WRITERS)

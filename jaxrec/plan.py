@@ -98,7 +98,9 @@ class Sizes:
     @property
     def row_bytes(self) -> int:
         """W, of an optimizer that updates rows."""
-        return 4 * self.dim * (1 + _COPIES[self.optimizer]) + 4 * _NUMBERS[self.optimizer]
+        return 4 * self.dim * (1 + _COPIES.get(self.optimizer, 2)) + 4 * _NUMBERS.get(
+            self.optimizer, 0
+        )
 
     def evaluation_bytes(self) -> float:
         """What an evaluation holds besides the state and the data."""
@@ -189,7 +191,7 @@ def shown(n_bytes: int | float) -> str:
 def plan(s: Sizes) -> Plan:
     """The plan of some sizes, by the module's model."""
     row, rows, others = 4 * s.dim, s.rows, s.table - 1
-    copies = _COPIES[s.optimizer]
+    copies = _COPIES.get(s.optimizer, 2)
     got, per_edge = s.got_rows(), 12 + (8 * 4 / 3 if s.buckets else 0)
     in_part = -(-s.batch // s.data) * (2 + s.negatives) + s.shared
     own = 8 if s.optimizer in ("adam", "adamw") else 4

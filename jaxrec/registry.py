@@ -19,6 +19,7 @@ from jaxrec.config import (
     METRIC_NAMES,
     MODEL_NAMES,
     NEGATIVES_NAMES,
+    OPTIMIZER_NAMES,
     PAIR_METRICS,
     RATING_METRICS,
     Config,
@@ -104,6 +105,11 @@ METRICS: Registry[Callable[..., Any]] = Registry(
     "metric", (*METRIC_NAMES, *RATING_METRICS, *PAIR_METRICS), "eval.metric"
 )
 FORMATS: Registry[Callable[..., Any]] = Registry("format", (), "--format")
+OPTIMIZERS: Registry[Callable[..., Any]] = Registry("optimizer", OPTIMIZER_NAMES, "optim.name")
+PRESETS: Registry[Callable[[], Config]] = Registry("preset", (), "the preset")
+EXPORTS: Registry[Callable[..., Any]] = Registry("export format", (), "--to")
+COMMANDS: Registry[Callable[[list[str]], int | None]] = Registry("command", (), "the command")
+RULES: Registry[Callable[..., Any]] = Registry("rule", (), "the rule")
 CONSTANTS: dict[str, Callable[[int], float]] = {}
 """By registered loss: its value where all scores are equal, of so many negatives a pair."""
 
@@ -182,6 +188,66 @@ def register_format(name: str) -> Callable[[Any], Any]:
       ValueError: the name is taken, or is not a word.
     """
     return FORMATS.decorator(name)
+
+
+def register_optimizer(name: str) -> Callable[[Any], Any]:
+    """Register an optimizer under a name, as a decorator; ``optim.name`` asks for it.
+
+    It is a function ``(rate, steps)`` of the learning rate by step (an ``optax.Schedule``) and the
+    length of the run, to an ``optax.GradientTransformation``, or to a
+    ``jaxrec.rowwise.RowOptimizer``, which updates the rows of a batch alone.
+
+    Raises:
+      ValueError: the name is taken, or is not a word.
+    """
+    return OPTIMIZERS.decorator(name)
+
+
+def register_preset(name: str) -> Callable[[Any], Any]:
+    """Register a function without arguments that makes a ``jaxrec.Config``, as a decorator.
+
+    Its docstring is what ``jaxrec presets`` shows.
+
+    Raises:
+      ValueError: the name is taken, or is not a word.
+    """
+    return PRESETS.decorator(name)
+
+
+def register_export(name: str) -> Callable[[Any], Any]:
+    """Register a format of ``jaxrec export``, as a decorator.
+
+    It is a function of the run's embeddings (a ``jaxrec.runfolder.Embeddings``: user [U, D], item
+    [I, D], their ids, biases or None) and of the path to write; nothing of it stays where it fails.
+
+    Raises:
+      ValueError: the name is taken, or is not a word.
+    """
+    return EXPORTS.decorator(name)
+
+
+def register_command(name: str) -> Callable[[Any], Any]:
+    """Register a command of the command line, as a decorator.
+
+    It is a function of its arguments to an exit status (None is 0); ``jaxrec --help`` shows the
+    first line of its docstring. It raises ``jaxrec.InputError`` for what the user can fix.
+
+    Raises:
+      ValueError: the name is taken, or is not a word.
+    """
+    return COMMANDS.decorator(name)
+
+
+def register_rule(name: str) -> Callable[[Any], Any]:
+    """Register a rule of the doctor, as a decorator; it is asked after jaxrec's own.
+
+    It is a function of a ``jaxrec.diagnosis.history.Course``, a run's configuration and records, to
+    a ``jaxrec.diagnosis.finding.Finding``, or None where there is nothing to say.
+
+    Raises:
+      ValueError: the name is taken, or is not a word.
+    """
+    return RULES.decorator(name)
 
 
 def named(kinds: Registry[T], value: Any, wrap: Callable[[Any], T] = lambda x: x) -> str:
@@ -279,6 +345,7 @@ def check_known(config: Config) -> None:
         (MODELS, config.model.name),
         (LOSSES, config.loss.name),
         (NEGATIVES, config.negatives.name),
+        (OPTIMIZERS, config.optim.name),
     ]
     if config.eval.select_on != "none":
         asked.append((METRICS, config.metric.partition("@")[0]))

@@ -57,7 +57,8 @@ class Neighbours(Encoder):
 def forgotten():
     """Registries as they were before the test."""
     kinds = (registry.MODELS, registry.LOSSES, registry.NEGATIVES)
-    kinds += (registry.METRICS, registry.FORMATS)
+    kinds += (registry.METRICS, registry.FORMATS, registry.OPTIMIZERS, registry.PRESETS)
+    kinds += (registry.EXPORTS, registry.COMMANDS, registry.RULES)
     kept = [dict(kind._found) for kind in kinds]
     yield
     for kind, found in zip(kinds, kept, strict=True):
@@ -226,3 +227,82 @@ def test_options_that_json_cannot_keep_are_refused(forgotten):
 def test_a_plugin_that_is_not_there_is_named():
     with pytest.raises(InputError, match="no_such_module"):
         registry.load_plugins(["no_such_module"])
+
+
+TOYS = """
+import jax.numpy as jnp
+import jaxrec
+from jaxrec.config import Config, EvalConfig, ModelConfig, OptimConfig, TrainConfig
+from jaxrec.diagnosis.finding import Finding
+from jaxrec.rowwise import Read, RowOptimizer, RowState
+
+
+@jaxrec.register_optimizer("sign")
+def sign(rate, steps):
+    def write(table, state, rows, read, grad):
+        moved = read.x_RD - rate(state.step) * jnp.sign(grad)
+        return table.at[rows].set(moved, mode="drop"), RowState(state.step + 1, {})
+
+    return RowOptimizer(
+        lambda table: RowState(jnp.int32(0), {}),
+        lambda table, state, rows: Read(table[rows], {}),
+        write,
+        lambda table, state: table,
+    )
+
+
+@jaxrec.register_preset("toy")
+def toy():
+    'A toy: what it is, in a line.'
+    return Config(
+        preset="toy",
+        model=ModelConfig("mf", dim=4, layers=0),
+        optim=OptimConfig("sign", learning_rate=0.01),
+        train=TrainConfig(epochs=1),
+        eval=EvalConfig(k=(20,)),
+    )
+
+
+@jaxrec.register_export("ids")
+def ids(table, path):
+    path.write_text("\\n".join(table.item_ids))
+
+
+@jaxrec.register_command("hello")
+def hello(args):
+    'Say hello.'
+    print("hello", *args)
+
+
+@jaxrec.register_rule("toy-rule")
+def rule(course):
+    if course.config.optim.name != "sign":
+        return None
+    return Finding("toy-rule", "the optimizer is a toy", (), "a plugin", ("--optim.name adam",))
+"""
+
+
+def test_every_other_kind_of_toy_works_from_outside(tmp_path):
+    (tmp_path / "toys.py").write_text(TOYS)
+    plugin = ("--plugin", "toys")
+    help_text = command(*plugin, "--help", folder=tmp_path).stdout
+    assert "hello" in help_text
+    assert "Say hello." in help_text
+    assert command("hello", "you", *plugin, folder=tmp_path).stdout == "hello you\n"
+    assert command("hello", folder=tmp_path).returncode == 2
+    assert "A toy: what it is" in command("presets", *plugin, folder=tmp_path).stdout
+    made = command("train", "toy", *plugin, "--run", "run", folder=tmp_path)
+    assert made.returncode == 0, made.stderr
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert (config["preset"], config["optim"]["name"]) == ("toy", "sign")
+    found = command("doctor", "run", *plugin, folder=tmp_path)
+    assert (found.returncode, "the optimizer is a toy" in found.stdout) == (3, True), found.stderr
+    exported = command("export", "run", *plugin, "--to", "ids", "--out", "ids", folder=tmp_path)
+    assert exported.returncode == 0, exported.stderr
+    assert len((tmp_path / "ids").read_text().splitlines()) == 1500
+    bare = command("export", "run", "--to", "ids", "--out", "other", folder=tmp_path)
+    assert (bare.returncode, "npz, parquet, safetensors" in bare.stderr) == (2, True)
+    layered = ("train", "toy", *plugin, "--model.name", "lightgcn", "--model.layers", "1")
+    refused = command(*layered, "--run", "other", folder=tmp_path)
+    assert (refused.returncode, "every row a gradient" in refused.stderr) == (2, True)
+    assert not (tmp_path / "other").exists()

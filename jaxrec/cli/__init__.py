@@ -29,7 +29,7 @@ def list_presets(args: list[str]) -> None:
     """List the presets with what to expect of them."""
     if _asked_for_help(args, "presets", list_presets):
         return
-    for name, make in presets.PRESETS.items():
+    for name, make in presets.all_presets().items():
         lines = [line.strip() for line in (make.__doc__ or "").strip().splitlines()]
         print(f"{name}\n    " + "\n    ".join(line for line in lines if line))
 
@@ -66,10 +66,13 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "env": env,
 }
 
+registry.COMMANDS.builtin = tuple(COMMANDS)
+
 
 def _usage() -> str:
     lines = ["usage: jaxrec COMMAND [options]", "", "commands:"]
-    for name, command in COMMANDS.items():
+    own = {name: registry.COMMANDS.get(name) for name in registry.COMMANDS.registered()}
+    for name, command in (COMMANDS | own).items():
         lines.append(f"  {name:11}{(command.__doc__ or '').splitlines()[0]}")
     lines += ["", "`jaxrec COMMAND --help` lists a command's options; --debug shows tracebacks;"]
     lines += ["--plugin MODULE imports what registers models, losses, negatives, metrics, formats."]
@@ -98,6 +101,7 @@ def _plugins(args: list[str]) -> tuple[list[str], list[str]]:
 
 def _run(args: list[str]) -> int:
     args, plugins = _plugins(args)
+    registry.load_plugins(plugins)
     if not args or args[0] in ("-h", "--help"):
         print(_usage())
         return 0 if args else 2
@@ -106,10 +110,11 @@ def _run(args: list[str]) -> int:
 
         print(f"jaxrec {__version__}")
         return 0
+    if args[0] in registry.COMMANDS:
+        return registry.COMMANDS.get(args[0])(args[1:]) or 0
     if args[0] not in COMMANDS:
-        hint = nearest(args[0], COMMANDS)
+        hint = nearest(args[0], registry.COMMANDS.names())
         raise InputError(f"no command {args[0]!r}{hint}; `jaxrec --help` lists them")
-    registry.load_plugins(plugins)
     return COMMANDS[args[0]](args[1:]) or 0
 
 

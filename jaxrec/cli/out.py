@@ -191,7 +191,8 @@ class Export:
 
     run: Positional[str]
     """Run folder."""
-    to: Literal["npz", "parquet", "safetensors"]
+    to: str
+    """npz, parquet, safetensors, or a format that a plugin registers."""
     out: str
 
 

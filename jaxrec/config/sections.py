@@ -20,6 +20,8 @@ from jaxrec.config.checks import (
 
 IN_MEMORY = "(a Dataset in memory)"
 """What ``Config.data`` says where a run was given a Dataset instead of a path."""
+OPTIMIZER_NAMES = ("adam", "adamw", "sgd", "adagrad", "rowwise_adagrad")
+"""jaxrec's own optimizers; any other name is that of one that a user has registered."""
 SplitName = Literal["auto", "given", "random", "hashed", "leave-last-out", "temporal", "cold-items"]
 
 
@@ -247,7 +249,9 @@ class NegativesConfig:
 class OptimConfig:
     """The optax chain."""
 
-    name: Literal["adam", "adamw", "sgd", "adagrad", "rowwise_adagrad"] = "adam"
+    name: str = "adam"
+    """adam, adamw, sgd, adagrad, rowwise_adagrad; or the name of an optimizer that a plugin
+    registers."""
     learning_rate: Annotated[float, Range(1e-30, 3e38)] = 1e-3
     rest_rate: Annotated[float, Range(1e-6, 1e6)] = 1.0
     """Learning rate of all parameters but the table of the ids' embeddings (matrices, biases), as a
@@ -296,8 +300,15 @@ class OptimConfig:
         return bool(self.sparse) or self.name == "rowwise_adagrad"
 
     @property
+    def registered(self) -> bool:
+        """Whether it is an optimizer of the user's own."""
+        return self.name not in OPTIMIZER_NAMES
+
+    @property
     def can_be_sparse(self) -> bool:
         """Whether there is a row-sparse form."""
+        if self.registered:
+            return False
         return self.name != "adamw" and self.momentum == 0 and self.clip_norm is None
 
 

@@ -296,6 +296,7 @@ class Config:
             f"negatives.name {how.name}": how.name in ("all", "exposed") or how.registered,
             "negatives.hard": how.hard > 0,
             "optim.rest_rate": self.optim.rest_rate != 1,
+            f"optim.name {self.optim.name}": self.optim.registered,
             "negatives.pick same-features": how.picks == "same-features",
             f"train.l2_over {self.train.l2_over}": self.train.l2_over != "batch",
             "split.name cold-items": self.split.name == "cold-items",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from jaxrec import registry
 from jaxrec.diagnosis import causes, symptoms
 from jaxrec.diagnosis.finding import Finding
 from jaxrec.diagnosis.history import Course
@@ -45,4 +46,5 @@ def findings(course: Course) -> list[Finding]:
     if not course.measured:
         return []
     rules = [rule for rule in RULES if course.begun or rule in AT_ONCE]
+    rules += (registry.RULES.get(name) for name in registry.RULES.registered())
     return [found for rule in rules if (found := rule(course)) is not None]

@@ -14,10 +14,11 @@ import optax
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
-from jaxrec import models, optim, processes, rowwise
+from jaxrec import models, optim, processes, registry, rowwise
 from jaxrec.config import Config, FilterConfig
 from jaxrec.data.dataset import Counted, Dataset, ItemsByUser, union
 from jaxrec.data.split import Splits, filtered
+from jaxrec.errors import InputError
 from jaxrec.evaluation.cold import Cold, Met, View, refuse_nothing
 from jaxrec.evaluation.ranking import Evaluator, Scorer, empty_csr
 from jaxrec.evaluation.ratings import RatingEvaluator, RatingScale
@@ -414,13 +415,39 @@ def keys(config: Config, phase: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
 def optimizer(
     config: Config, n_rows: int, steps: int
 ) -> optax.GradientTransformation | RowOptimizer:
+    """The optimizer of the table, and of all else where it is an optax chain.
+
+    Raises:
+      InputError: a row-wise optimizer that a user has registered, for a model whose layers give
+        every row a gradient; or something that is no optimizer.
+    """
+    if config.optim.registered:
+        return _registered(config, steps)
     room = rowwise if config.sparse_updates(n_rows) else optim
     return room.build(config.optim, steps)
+
+
+def _registered(config: Config, steps: int) -> optax.GradientTransformation | RowOptimizer:
+    name = config.optim.name
+    made = registry.OPTIMIZERS.get(name)(optim.learning_rate(config.optim, steps), steps)
+    if isinstance(made, RowOptimizer) and not (config.model.local and config.model.ids):
+        raise InputError(
+            f"optim.name {name} updates the rows of a batch, and model.name {config.model.name} "
+            "gives every row a gradient; take mf, pinsage or two-tower, or an optax chain"
+        )
+    if not isinstance(made, RowOptimizer | optax.GradientTransformation):
+        raise InputError(
+            f"optim.name {name} makes a {type(made).__name__}; an optax.GradientTransformation or "
+            "a jaxrec.rowwise.RowOptimizer is needed"
+        )
+    return made
 
 
 def rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
     """Of what is no table, where the table has a row-wise optimizer."""
     dense = {"rowwise_adagrad": "adagrad"}.get(config.optim.name, config.optim.name)
+    if config.optim.registered:
+        dense = "adam"
     return optim.build(replace(config.optim, name=dense, sparse=None), steps)
 
 

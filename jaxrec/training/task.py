@@ -36,7 +36,7 @@ from jaxrec.training.loop import Outcome
 from jaxrec.training.placement import host_table
 from jaxrec.training.placement.host_table import HostProblem
 from jaxrec.training.placement.mesh import MeshProblem
-from jaxrec.training.problem import Problem, new_model
+from jaxrec.training.problem import Problem, new_model, optimizer
 from jaxrec.training.signals import SignalWatch
 from jaxrec.training.starts import Start, held_out_of
 from jaxrec.training.unread import noted, unread
@@ -193,6 +193,9 @@ class UserTask:
         check_limits(self.config, train.n_users, train.n_items, train.n_edges)
         if self.config.mesh.devices > 1:
             make_mesh(self.config.mesh)
+        if self.config.optim.registered:
+            train = self.splits.train
+            optimizer(self.config, train.n_users + train.n_items, 1)
         if self.config.warm_start is None:
             takes = inputs(self.config, self.splits.train)
             if self.config.model.registered:
