@@ -11,7 +11,7 @@ import polars as pl
 
 from jaxrec import config as configs
 from jaxrec import forks
-from jaxrec.config import FEATURED, Config
+from jaxrec.config import Config
 from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Features
@@ -72,7 +72,7 @@ def embed(
         names, features = _described(new_items)
         return _frame(names, cold_vectors(run, config, features), zeros=False)
     _refuse_ids(run, config)
-    if edges is not None and config.model.name == "two-tower":
+    if edges is not None and config.model.kind.embeds_new == "always":
         raise InputError(f"{run}: two-tower embeds items by their features; leave out the edges")
     parameters = read_parameters(run)
     splits = parts(config, load_data(run, config, data), run)
@@ -110,11 +110,10 @@ def _frame(names: pl.Series, emb_nD: np.ndarray, *, zeros: bool = True) -> pl.Da
 
 
 def _refuse_ids(run: Path, config: Config) -> None:
-    name = config.model.name
-    if name not in FEATURED or (config.model.ids and name != "two-tower"):
+    if not config.model.inductive:
         raise InputError(
-            f"{run}: {name} has an embedding for each id, and none for new items; train two-tower, "
-            "or gcmc or pinsage with --model.no-ids, on data with features"
+            f"{run}: {config.model.name} has an embedding for each id, and none for new items; "
+            "train two-tower, or gcmc or pinsage with --model.no-ids, on data with features"
         )
 
 

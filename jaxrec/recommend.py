@@ -365,7 +365,7 @@ class Recommender:
             return True
         config = configs.load(self._run / "config.json")
         elsewhere = config.warm_start is not None or config.model.frozen_items is not None
-        return config.model.name not in configs.FEATURED and not elsewhere
+        return not config.model.kind.features and not elsewhere
 
     def _left_out(self, include_seen: bool, held_out: HeldOut) -> Joined | None:
         """What is left out by user."""

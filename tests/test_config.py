@@ -22,6 +22,7 @@ from jaxrec.config import (
     TrainConfig,
 )
 from jaxrec.errors import InputError
+from jaxrec.registry import check_known
 
 TOWERS = partial(ModelConfig, "two-tower", layers=0)
 FROZEN = ModelConfig("mf", layers=0, frozen_items="vectors.npz")
@@ -70,7 +71,6 @@ def test_round_trip_of_any_values(dim, k, clip, seed):
         ({"model": {"dim": "x"}}, ["model.dim", "int", "'x'"]),
         ({"model": {"dim": True}}, ["model.dim", "int"]),
         ({"model": {"dim": 2.5}}, ["model.dim", "int"]),
-        ({"loss": {"name": "brp"}}, ["loss.name", "'brp'", "'bpr'"]),
         ({"eval": {"k": 20}}, ["eval.k", "list"]),
         ({"model": 3}, ["model", "object"]),
         ({"seed": -1}, ["seed"]),
@@ -146,7 +146,9 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: TrainConfig(steps=-1), "train.steps"),
         (lambda: EvalConfig(k=()), "eval.k"),
         (lambda: EvalConfig(k=(20, 20)), "twice"),
-        (lambda: EvalConfig(metric="recal@20"), "'recall'"),
+        (lambda: check_known(Config(eval=EvalConfig(metric="recal@20"))), "'recall'"),
+        (lambda: check_known(Config(model=ModelConfig("lightgnc"))), "'lightgcn'"),
+        (lambda: check_known(Config(loss=LossConfig("sofmax"))), "'softmax'"),
         (lambda: EvalConfig(k=(10,), metric="recall@20"), "eval.k"),
         (lambda: EvalConfig(metric="acu"), "'auc'"),
         (lambda: SplitConfig(test=1.0), "split.test"),

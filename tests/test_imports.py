@@ -43,7 +43,7 @@ MAY = {
     "reporting": {"data", "evaluation", "runfolder", "presets", "diagnosis"},
     "diagnosis": {"data", "models", "losses", "evaluation", "runfolder"},
     "embedding": {
-        *("training", "data", "graph", "models", "evaluation", "runfolder", "compilation")
+        *("training", "data", "graph", "models", "evaluation", "runfolder", "list_files")
     },
     "training": {
         *("plan", "processes", "randomness"),

@@ -14,9 +14,9 @@ from jaxrec.config.checks import (
     shown_cutoff,
 )
 from jaxrec.config.codec import from_dict, load, to_dict
-from jaxrec.config.items import OVER_ITEMS, RELATIONS, PairsConfig, WalksConfig
-from jaxrec.config.mesh import MODELS, MeshConfig
-from jaxrec.config.model import FEATURED, MODEL_NAMES, ModelConfig
+from jaxrec.config.items import RELATIONS, PairsConfig, WalksConfig
+from jaxrec.config.mesh import MeshConfig
+from jaxrec.config.models import KINDS, MODEL_NAMES, ModelConfig
 from jaxrec.config.sections import (
     IN_MEMORY,
     LOSS_NAMES,
@@ -35,15 +35,13 @@ from jaxrec.config.sections import (
 from jaxrec.config.whole import Config
 
 __all__ = [
-    "FEATURED",
     "IN_MEMORY",
+    "KINDS",
     "LOSS_NAMES",
     "METRIC_NAMES",
-    "MODELS",
     "MODEL_NAMES",
     "NEGATIVES_NAMES",
     "OPTIMIZER_NAMES",
-    "OVER_ITEMS",
     "PAIR_METRICS",
     "RATING_METRICS",
     "RELATIONS",

@@ -76,7 +76,5 @@ class WalksConfig:
         check_fields(self, "walks")
 
 
-OVER_ITEMS = ("skipgram", "item-mf")
-"""Models of items alone, which learn from an item graph."""
 RELATIONS = ("bought_together", "also_bought", "also_viewed", "buy_after_viewing")
 """The kinds of related items of product metadata."""

@@ -5,9 +5,6 @@ from typing import Annotated, Literal
 
 from jaxrec.config.checks import Range, check, check_fields
 
-MODELS = ("lightgcn", "mf")
-"""Models that train on a mesh of devices."""
-
 
 @dataclass(frozen=True)
 class MeshConfig:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from jaxrec.config.checks import (
     FINITE,
     INT32,
+    METRIC_NAMES,
     PAIR_METRICS,
     POSITIVE,
     RATING_METRICS,
@@ -17,6 +18,7 @@ from jaxrec.config.checks import (
     check_cutoffs,
     check_fields,
 )
+from jaxrec.errors import nearest
 
 IN_MEMORY = "(a Dataset in memory)"
 """What ``Config.data`` says where a run was given a Dataset instead of a path."""
@@ -379,10 +381,12 @@ class EvalConfig:
         """Raise InputError unless the metric can select, where one does."""
         if self.select_on == "none" or metric in (*RATING_METRICS, *PAIR_METRICS):
             return
-        _, _, k = metric.partition("@")
+        name, _, k = metric.partition("@")
+        names = (*METRIC_NAMES, *RATING_METRICS, *PAIR_METRICS)
+        hint = "" if name in names else nearest(name, names)
         check(
             k in map(str, self.k),
-            f"eval.metric {metric!r} needs a cut-off among eval.k {self.k}",
+            f"eval.metric {metric!r} needs a cut-off among eval.k {self.k}{hint}",
         )
 
 

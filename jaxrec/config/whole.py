@@ -13,9 +13,9 @@ from jaxrec.config.checks import (
     check_fields,
     shown_cutoff,
 )
-from jaxrec.config.items import OVER_ITEMS, PairsConfig, WalksConfig
-from jaxrec.config.mesh import MODELS, MeshConfig
-from jaxrec.config.model import ModelConfig
+from jaxrec.config.items import PairsConfig, WalksConfig
+from jaxrec.config.mesh import MeshConfig
+from jaxrec.config.models import KINDS, OVER_ITEMS, ModelConfig
 from jaxrec.config.sections import (
     CheckpointConfig,
     EvalConfig,
@@ -281,10 +281,11 @@ class Config:
     def _check_mesh(self) -> None:
         """What there is not on a mesh is refused by name."""
         model, how, alone = self.model, self.negatives, "; set mesh.data and mesh.table to 1"
+        on_mesh = [kind.name for kind in KINDS.values() if kind.mesh]
         check(
-            model.name in MODELS,
+            model.kind.mesh,
             f"model.name {model.name} trains on one device, not on a mesh; "
-            f"take {' or '.join(MODELS)}, or set mesh.data and mesh.table to 1",
+            f"take {' or '.join(on_mesh)}, or set mesh.data and mesh.table to 1",
         )
         refused = {
             "model.score mlp": model.score == "mlp",
@@ -315,10 +316,10 @@ class Config:
         """Why the table of embeddings has to lie on the device; nothing where the host may have
         it."""
         model, how = self.model, self.optim
-        if model.over_items or model.sampled or model.name == "two-tower":
-            return [f"model.name {model.name} embeds from a table on the device; take mf"]
         if not model.local:
             return [f"the layers of model.name {model.name} read the whole table; take mf"]
+        if not model.kind.host_tables:
+            return [f"model.name {model.name} embeds from a table on the device; take mf"]
         dense = not how.can_be_sparse or how.sparse is False
         reasons = {
             "it updates the rows of a batch: optim.name sgd (without optim.momentum), adagrad, "

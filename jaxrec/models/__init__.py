@@ -1,7 +1,7 @@
 """Encoders: (parameters, graph) to embeddings. A model knows nothing of losses or loops."""
 
+import importlib
 import inspect
-from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -60,8 +60,6 @@ def build(
 ) -> Encoder:
     """The encoder of a configuration, freshly initialised from the key, with its learned score.
 
-    ``mf`` is LightGCN without layers: the same table, trained by the same loop.
-
     Args:
       sizes: of the users' and the items' features that are part of the input.
       levels: types of edges, of a model that tells them apart.
@@ -71,7 +69,9 @@ def build(
     if config.registered:
         encoder = _registered(config, ModelSizes(n_users, n_items, *sizes), rngs)
     else:
-        encoder = _encoder(config, n_users, n_items, rngs, sizes, levels)
+        assert config.kind.home is not None, "models of items have tables, and no encoder"
+        home = importlib.import_module(config.kind.home)
+        encoder = home.build(ModelSizes(n_users, n_items, *sizes), config, rngs, levels)
     if config.score == "mlp":
         encoder.score = nnx.data(NeuralScore(encoder.out_dim, config.score_width, rngs))
     if decodes:
@@ -108,78 +108,3 @@ def _registered(config: ModelConfig, sizes: ModelSizes, rngs: nnx.Rngs) -> Encod
             raise InputError(f"model.name {config.name} has no embedding: set its out_dim")
         encoder.out_dim = encoder.embedding[...].shape[1]
     return encoder
-
-
-def _encoder(
-    config: ModelConfig, n_users: int, n_items: int, rngs: nnx.Rngs, sizes: Sizes, levels: int
-) -> Encoder:
-    if config.name == "two-tower":
-        return Towers(
-            n_users,
-            n_items,
-            config.dim,
-            tower_dims=config.tower_dims,
-            id_dim=(config.id_dim or config.dim) if config.ids else None,
-            id_dropout=config.id_dropout,
-            sizes=sizes,
-            activation=config.activation,
-            final=config.final,
-            sum_bags=config.bags == "sum",
-            init_std=config.init_std,
-            rngs=rngs,
-        )
-    featured: dict[str, Any] = {"hidden": config.hidden_dim or config.dim, "ids": config.ids}
-    featured |= {"sizes": sizes, "init_std": config.init_std, "kernel": config.kernel}
-    featured["linear"] = config.matrices == "linear"
-    if config.name == "gcmc":
-        return GCMC(
-            n_users,
-            n_items,
-            config.dim,
-            layers=config.layers,
-            levels=levels,
-            batch_norm=config.batch_norm,
-            node_dropout=config.node_dropout,
-            rngs=rngs,
-            **featured,
-        )
-    if config.name == "pinsage":
-        return PinSAGE(
-            n_users,
-            n_items,
-            config.dim,
-            fan_outs=config.hops,
-            uniform=config.neighbors == "uniform",
-            walks=config.walks,
-            walk_length=config.walk_length,
-            rngs=rngs,
-            **featured,
-        )
-    if config.name == "ngcf":
-        return NGCF(
-            n_users,
-            n_items,
-            config.dim,
-            config.layers,
-            form=config.form,
-            linear=config.matrices == "linear",
-            init_std=config.init_std,
-            node_dropout=config.node_dropout,
-            message_dropout=config.message_dropout,
-            kernel=config.kernel,
-            dtype=config.dtype,
-            rngs=rngs,
-        )
-    return LightGCN(
-        n_users,
-        n_items,
-        config.dim,
-        layers=0 if config.name == "mf" else config.layers,
-        init_std=config.init_std,
-        learned_shares=config.layer_weights == "learned",
-        edge_dropout=config.edge_dropout,
-        frozen_from=None if config.frozen_items is None else n_users,
-        kernel=config.kernel,
-        dtype=config.dtype,
-        rngs=rngs,
-    )

@@ -90,6 +90,11 @@ class ModelSizes(NamedTuple):
     item_features: Any = None
 
     @property
+    def features(self) -> tuple[Any, Any]:
+        """Sizes of both sides' features."""
+        return self.user_features, self.item_features
+
+    @property
     def n_nodes(self) -> int:
         """N = U + I."""
         return self.n_users + self.n_items

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
-from jaxrec.models.encoder import Encoder, NewEdges, Nodes, looks_linear
+from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_linear
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import keep_mask
 
@@ -245,3 +246,27 @@ class GCMC(Encoder):
         # Without ids the input of the known items is their features alone.
         known_ID, known_IH = (x_ND[self.n_users :] for x_ND in (layers[0], layers[-1]))
         return self._unit(z_nD, self._head(known_IH, known_ID, is_item_11), 1)
+
+
+def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -> GCMC:
+    """GC-MC of a configuration.
+
+    Args:
+      levels: types of edges, of a model that tells them apart.
+    """
+    return GCMC(
+        sizes.n_users,
+        sizes.n_items,
+        config.dim,
+        layers=config.layers,
+        levels=levels,
+        batch_norm=config.batch_norm,
+        node_dropout=config.node_dropout,
+        hidden=config.hidden_dim or config.dim,
+        ids=config.ids,
+        sizes=sizes.features,
+        init_std=config.init_std,
+        kernel=config.kernel,
+        linear=config.matrices == "linear",
+        rngs=rngs,
+    )

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Bipartite, drop_edges
 from jaxrec.graph.spmm import Kernel, propagate, sum_of_layers
-from jaxrec.models.encoder import Block, Encoder, Nodes
+from jaxrec.models.encoder import Block, Encoder, ModelSizes, Nodes
 
 
 class LightGraphConv(nnx.Module):
@@ -115,3 +116,24 @@ class LightGCN(Encoder):
         assert table_MD is not None, "matrix factorisation has a table"
         held_MD = self._held(table_MD, block.node_M)
         return Nodes(held_MD, held_MD)
+
+
+def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -> LightGCN:
+    """LightGCN, or matrix factorisation (``mf``): the same table without layers.
+
+    Args:
+      levels: types of edges, of a model that tells them apart.
+    """
+    return LightGCN(
+        sizes.n_users,
+        sizes.n_items,
+        config.dim,
+        layers=config.layers,
+        init_std=config.init_std,
+        learned_shares=config.layer_weights == "learned",
+        edge_dropout=config.edge_dropout,
+        frozen_from=None if config.frozen_items is None else sizes.n_users,
+        kernel=config.kernel,
+        dtype=config.dtype,
+        rngs=rngs,
+    )

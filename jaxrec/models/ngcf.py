@@ -8,9 +8,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxrec import hashing
+from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
-from jaxrec.models.encoder import Encoder, Nodes
+from jaxrec.models.encoder import Encoder, ModelSizes, Nodes
 
 _SLOPE = 0.2  # of LeakyReLU, as the authors' code has it
 
@@ -147,3 +148,25 @@ class NGCF(Encoder):
             layers.append((x_ND if at_rows else taken(x_ND)).astype(jnp.float32))
         final = jnp.concatenate(layers, axis=1) if self.form == "paper" else layers[-1]
         return Nodes(final, layers[0])
+
+
+def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -> NGCF:
+    """NGCF of a configuration.
+
+    Args:
+      levels: types of edges, of a model that tells them apart.
+    """
+    return NGCF(
+        sizes.n_users,
+        sizes.n_items,
+        config.dim,
+        config.layers,
+        form=config.form,
+        linear=config.matrices == "linear",
+        init_std=config.init_std,
+        node_dropout=config.node_dropout,
+        message_dropout=config.message_dropout,
+        kernel=config.kernel,
+        dtype=config.dtype,
+        rngs=rngs,
+    )

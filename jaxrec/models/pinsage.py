@@ -7,12 +7,13 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from jaxrec.config import ModelConfig
 from jaxrec.graph import neighbors
 from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.graph.neighbors import Neighbors
 from jaxrec.graph.spmm import Kernel, propagate
-from jaxrec.models.encoder import Encoder, NewEdges, Nodes, looks_linear, unit_rows
+from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_linear, unit_rows
 from jaxrec.models.inputs import FeatureSizes, NodeInput
 from jaxrec.models.ngcf import mean_scales
 
@@ -243,3 +244,27 @@ class PinSAGE(Encoder):
         near = neighbors.most_visited(both, new_n, max(self.fan_outs), **walks)
         # A node that walks do not leave is its own neighbour, of weight 0; it is not in the graph.
         return near._replace(node_RF=jnp.minimum(near.node_RF, graph.n_nodes - 1))
+
+
+def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -> PinSAGE:
+    """PinSAGE of a configuration.
+
+    Args:
+      levels: types of edges, of a model that tells them apart.
+    """
+    return PinSAGE(
+        sizes.n_users,
+        sizes.n_items,
+        config.dim,
+        fan_outs=config.hops,
+        uniform=config.neighbors == "uniform",
+        walks=config.walks,
+        walk_length=config.walk_length,
+        hidden=config.hidden_dim or config.dim,
+        ids=config.ids,
+        sizes=sizes.features,
+        init_std=config.init_std,
+        kernel=config.kernel,
+        linear=config.matrices == "linear",
+        rngs=rngs,
+    )

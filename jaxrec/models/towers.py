@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Bipartite, Encoded, NodeFeatures
-from jaxrec.models.encoder import Encoder, NewEdges, Nodes
+from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes
 from jaxrec.models.inputs import FeatureEncoder, FeatureSizes, taken
 from jaxrec.models.ngcf import keep_mask
 
@@ -260,3 +261,25 @@ class Towers(Encoder):
             total_D = jnp.sum(met_N1[side] * self.embedding[...][side], axis=0)
             means.append(total_D / jnp.maximum(jnp.sum(met_N1[side]), 1))
         return jnp.stack(means)
+
+
+def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -> Towers:
+    """Two towers of a configuration.
+
+    Args:
+      levels: types of edges, of a model that tells them apart.
+    """
+    return Towers(
+        sizes.n_users,
+        sizes.n_items,
+        config.dim,
+        tower_dims=config.tower_dims,
+        id_dim=(config.id_dim or config.dim) if config.ids else None,
+        id_dropout=config.id_dropout,
+        sizes=sizes.features,
+        activation=config.activation,
+        final=config.final,
+        sum_bags=config.bags == "sum",
+        init_std=config.init_std,
+        rngs=rngs,
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.config import OVER_ITEMS, shown_cutoff
+from jaxrec.config import KINDS, shown_cutoff
 from jaxrec.runfolder import check_run, read_curves, read_json, read_lines, read_metrics
 
 
@@ -27,7 +27,8 @@ class Run:
     @property
     def of_items(self) -> bool:
         """Whether the model is of items alone, and learns from pairs of them."""
-        return self.config.get("model", {}).get("name") in OVER_ITEMS
+        kind = KINDS.get(self.config.get("model", {}).get("name"))
+        return kind is not None and kind.over_items
 
     @property
     def preset(self) -> str:

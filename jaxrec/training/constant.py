@@ -31,7 +31,7 @@ def constant_loss(config: Config, train: Dataset, hard: int = 0) -> float:
     batch = config.train.batch_size
     if config.loss.name not in losses.LOSSES:
         return losses.at_gap(
-            config.loss.name, 0.0, config.negatives.against(batch, train.n_items) + hard
+            config.loss.name, 0.0, float(config.negatives.against(batch, train.n_items) + hard)
         )
     if config.loss.name != "softmax":
         return losses.at_gap(config.loss.name, 0.0, margin=config.loss.margin)

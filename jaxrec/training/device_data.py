@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from jaxrec.config import FEATURED, Config
+from jaxrec.config import Config
 from jaxrec.data import schema
 from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.data.schema import Encoded, Schema
@@ -74,7 +74,7 @@ def inputs(config: Config, train: Dataset) -> Inputs:
             f"{train.name}; take ranks up to {train.n_items}"
         )
     decodes = decoded_levels(config, train)
-    if how.name not in FEATURED:
+    if not how.kind.features:
         return Inputs(decodes=decodes)
     user = item = None
     if how.features is not False:
@@ -86,7 +86,7 @@ def inputs(config: Config, train: Dataset) -> Inputs:
     if not how.ids and (user is None or item is None):
         side = "users" if user is None else "items"
         raise InputError(f"{train.name}: without model.ids {side} need features, {_NO_FEATURES}")
-    if how.name != "gcmc" or how.levels is False:
+    if not how.kind.rating_levels or how.levels is False:
         return Inputs(user, item, decodes=decodes)
     if how.levels is None and not bipartite.has_levels(train):
         return Inputs(user, item, decodes=decodes)
@@ -247,7 +247,7 @@ def _targets(config: Config, train: Dataset) -> np.ndarray | None:
 
 def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> Bipartite:
     how = config.model
-    sampled = how.name == "pinsage"
+    sampled = how.sampled
     drawn = sampled and how.neighbors == "uniform"
     graph = bipartite.build(
         # Neighbours drawn evenly all count the same, and so they must where all are averaged.

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec import config as configs
-from jaxrec.config import OVER_ITEMS, Config
+from jaxrec.config import Config
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION
 from jaxrec.data.kept import KeptSplit, load
 from jaxrec.data.keys import pair_hashes
@@ -162,7 +162,7 @@ def _facts(
 
 
 def _reason_unknown(run: Path, ids: dict[str, np.ndarray]) -> str:
-    of_items = configs.load(run / "config.json").model.name in OVER_ITEMS
+    of_items = configs.load(run / "config.json").model.over_items
     if of_items and "users" in ids:
         return "it learned from pairs of items"
     return "it learned from users" if not of_items and "users" not in ids else _OLD

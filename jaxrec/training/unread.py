@@ -50,7 +50,7 @@ def _ratings(config: Config, parts: Sequence[Dataset]) -> str | None:
         return None
     of = f"ratings {low:g} to {high:g}" if low < high else f"ratings of {low:g}"
     levels = config.model.levels
-    if config.model.name == "gcmc" and (has_levels(parts[0]) if levels is None else levels):
+    if config.model.kind.rating_levels and (has_levels(parts[0]) if levels is None else levels):
         of += f" are types of edges, and are not used by loss {config.loss.name}"
     else:
         of += " are not used"
@@ -67,7 +67,7 @@ def _whole(parts: Sequence[Dataset]) -> bool:
 
 def _weights(config: Config, parts: Sequence[Dataset]) -> str | None:
     found = _range(parts, "weight")
-    if found is None or found[0] == found[1] or config.model.name != "pinsage":
+    if found is None or found[0] == found[1] or not config.model.sampled:
         return None
     return (
         f"weights {found[0]:g} to {found[1]:g} are used by the loss, and not by pinsage's choice "

@@ -13,7 +13,7 @@ from flax import nnx
 
 from jaxrec import machine
 from jaxrec import plan as plans
-from jaxrec.config import MODELS, Config
+from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.split import Splits
 from jaxrec.diagnosis.sample_measures import program
@@ -61,7 +61,7 @@ def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
 def check_device(config: Config, train: Dataset) -> None:
     """Raise InputError where one device has no room, of the models that the plan knows."""
     limit = device_memory()
-    if limit is not None and config.model.name in MODELS and config.mesh.devices == 1:
+    if limit is not None and config.model.kind.mesh and config.mesh.devices == 1:
         made = plans.plan(sizes_of(config, train, sparse=_sparse(config, train)))
         plans.check(made, limit)
 

@@ -1,0 +1,173 @@
+"""The section of a configuration that says which encoder, and how it scores.
+
+Each model's file holds its options, their rules and its :class:`ModelKind`; ``KINDS`` lists them.
+``ModelConfig`` is the flat view of all, so that every option is ``--model.OPTION`` on the command
+line and a key of config.json; an option of another model is refused unless it is as it comes.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from jaxrec.config.checks import POSITIVE, Range, check, check_fields
+from jaxrec.config.models.gcmc import GCMC, GCMCOptions
+from jaxrec.config.models.items import ITEM_MF, SKIPGRAM, ItemOptions
+from jaxrec.config.models.kind import ModelKind
+from jaxrec.config.models.lightgcn import LIGHTGCN, MF, LightGCNOptions, MFOptions
+from jaxrec.config.models.ngcf import NGCF, NGCFOptions
+from jaxrec.config.models.pinsage import PINSAGE, PinSAGEOptions
+from jaxrec.config.models.shared import (
+    FeatureOptions,
+    HiddenOptions,
+    MatrixOptions,
+    NodeDropoutOptions,
+)
+from jaxrec.config.models.towers import TWO_TOWER, TowerOptions
+
+KINDS: dict[str, ModelKind] = {
+    kind.name: kind for kind in (LIGHTGCN, MF, NGCF, GCMC, PINSAGE, TWO_TOWER, SKIPGRAM, ITEM_MF)
+}
+"""jaxrec's own models; any other name is that of a model that a user has registered."""
+MODEL_NAMES = tuple(KINDS)
+OVER_ITEMS = tuple(kind.name for kind in KINDS.values() if kind.over_items)
+"""Models of items alone, which learn from an item graph."""
+
+_FAN_OUTS = (10, 5)  # of the first hop from the batch, and of the others
+Width = Annotated[int, Range(1, 2**16)]
+"""Numbers in a vector."""
+
+
+@dataclass(frozen=True)
+class _Common:
+    """What every model has."""
+
+    name: str = "lightgcn"
+    """lightgcn; mf: the same table without propagation; ngcf; gcmc; pinsage, on sampled blocks;
+    two-tower: dense layers for users and for items, without a graph. Of items alone, from weighted
+    pairs: skipgram, on random walks; item-mf, on pairs or on walks. Or the name of a model that a
+    plugin registers."""
+    dim: Width = 64
+    """Width D of the embeddings."""
+    layers: Annotated[int, Range(0, 64)] = 3
+    """Propagation layers L."""
+    init: Literal["normal", "spectral"] = "normal"
+    """normal, or spectral: leading singular vectors of the normalised interactions."""
+    init_std: Annotated[float, POSITIVE] = 0.1
+    """Standard deviation of the normal initialisation; root mean square of the spectral one."""
+    score: Literal["dot", "cosine", "mlp"] = "dot"
+    """Score of a user and an item, in training and in ranking; mlp is a learned function."""
+    score_width: Width = 32
+    """Hidden units of the score mlp."""
+    biases: bool = False
+    """A learned number for each user and each item is added to the score."""
+    bases: Annotated[int, Range(1, 2**10)] = 2
+    """Matrices that the decoder of loss.name levels mixes, for all levels."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Compute type of propagation (gcmc, pinsage: float32) and scores; parameters and sums stay
+    float32."""
+    kernel: Literal["auto", "segment_sum", "csr", "buckets"] = "auto"
+    """Propagation kernel; auto takes the default of the platform."""
+    options: tuple[str, ...] = ()
+    """Registered models: options of the constructor, as NAME=VALUE."""
+
+
+@dataclass(frozen=True)
+class ModelConfig(
+    ItemOptions,
+    TowerOptions,
+    PinSAGEOptions,
+    GCMCOptions,
+    NGCFOptions,
+    MFOptions,
+    LightGCNOptions,
+    NodeDropoutOptions,
+    MatrixOptions,
+    HiddenOptions,
+    FeatureOptions,
+    _Common,
+):
+    """The encoder: what maps node ids and the graph to embeddings."""
+
+    def __post_init__(self) -> None:
+        name, kind = self.name, self.kind
+        check_fields(self, "model")
+        check(
+            self.registered or not self.options,
+            f"model.options are for models that a plugin registers, and {name} is jaxrec's own",
+        )
+        check(
+            kind.least_layers is not None or self.layers == 0,
+            f"model.layers must be 0 for {name}, which does not propagate, not {self.layers}",
+        )
+        check(
+            self.layers >= (kind.least_layers or 0),
+            f"model.layers must be at least {kind.least_layers} for {name}, not {self.layers}",
+        )
+        for field in dataclasses.fields(self):
+            models = _OWNERS.get(field.name, (name,))
+            check(
+                name in models or getattr(self, field.name) == field.default,
+                f"model.{field.name} is for {' and '.join(models)}, and {name} has none",
+            )
+        kind.check(self)
+
+    @property
+    def registered(self) -> bool:
+        """Whether it is a model of the user's own."""
+        return self.name not in KINDS
+
+    @property
+    def kind(self) -> ModelKind:
+        """What the model supports; of a registered one only what all models do."""
+        return KINDS.get(self.name) or ModelKind(self.name, None, least_layers=0)
+
+    @property
+    def hops(self) -> tuple[int, ...]:
+        """``fan_outs`` with its default resolved."""
+        first, other = _FAN_OUTS
+        return self.fan_outs or (first, *(other for _ in range(self.layers - 1)))
+
+    @property
+    def rows_a_node(self) -> int:
+        """Rows of the table that one node of a batch reads, of a model that reads few."""
+        rows = 1
+        for n in self.hops if self.sampled else ():
+            rows *= 1 + n
+        return rows
+
+    @property
+    def over_items(self) -> bool:
+        """Whether it learns from an item graph, and has no users."""
+        return self.kind.over_items
+
+    @property
+    def sampled(self) -> bool:
+        """Whether a step takes sampled blocks of the graph."""
+        return self.kind.sampled
+
+    @property
+    def local(self) -> bool:
+        """Whether a step reads, and has a gradient for, a few rows of the table only."""
+        return self.sampled or (self.layers == 0 and not self.registered)
+
+    @property
+    def inductive(self) -> bool:
+        """Whether it embeds items that training has not seen, from their features."""
+        when = self.kind.embeds_new
+        return when == "always" or (when == "without ids" and not self.ids)
+
+    @property
+    def draws(self) -> bool:
+        """Whether a training step draws random numbers in the encoder."""
+        drawn = self.sampled and self.neighbors == "uniform"
+        dropped = any(getattr(self, name) > 0 for name in self.kind.dropouts)
+        return drawn or dropped or self.registered
+
+
+_OWNERS: dict[str, tuple[str, ...]] = {
+    field.name: tuple(kind.name for kind in KINDS.values() if options in kind.options)
+    for options in ModelConfig.__mro__[1:]
+    if options not in (_Common, object)
+    for field in dataclasses.fields(options)
+}
+"""By option the models that have it."""

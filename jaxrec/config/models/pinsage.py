@@ -1,0 +1,62 @@
+"""PinSAGE, on sampled blocks of the graph."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from jaxrec.config.checks import Range, check
+from jaxrec.config.models.kind import ModelKind
+from jaxrec.config.models.shared import (
+    FeatureOptions,
+    HiddenOptions,
+    MatrixOptions,
+    check_features,
+    check_hidden,
+)
+
+
+@dataclass(frozen=True)
+class PinSAGEOptions:
+    """What pinsage alone has."""
+
+    neighbors: Literal["importance", "uniform"] = "importance"
+    """pinsage: neighbours are the nodes that short random walks visit most, weighed by their
+    visits; or drawn evenly from the nodes next to one. Neither looks at event weights."""
+    fan_outs: Annotated[tuple[int, ...], Range(1, 2**16)] = ()
+    """pinsage: neighbours a node, by hop from the batch; by default 10 and then 5."""
+    walks: Annotated[int, Range(1, 2**16)] = 32
+    """pinsage: random walks from each node, where neighbours are those of importance."""
+    walk_length: Annotated[int, Range(1, 2**16)] = 2
+    """pinsage: steps of such a walk; at an even number it is on the side where it began."""
+    sampling: Literal["auto", "device", "host"] = "auto"
+    """pinsage: where blocks are drawn; on the host where the graph does not fit the device."""
+
+
+def _check(model: Any) -> None:
+    check_hidden(model)
+    check_features(model)
+    listed = " ".join(map(str, model.fan_outs))
+    check(
+        len(model.fan_outs) in (0, model.layers),
+        f"model.fan_outs needs a number a layer, {model.layers} of them, not ({listed})",
+    )
+    reached = model.walks * model.walk_length
+    check(
+        reached <= 2**16,
+        f"model.walks of model.walk_length are {reached:,} steps from a node, and at most "
+        f"{2**16:,} are counted",
+    )
+    check(
+        model.neighbors == "uniform" or max(model.hops) <= reached,
+        f"model.fan_outs asks for {max(model.hops, default=0)} neighbours, and "
+        f"{model.walks} walks of {model.walk_length} visit {reached} nodes at most",
+    )
+
+
+PINSAGE = ModelKind(
+    "pinsage",
+    "jaxrec.models.pinsage",
+    (PinSAGEOptions, FeatureOptions, HiddenOptions, MatrixOptions),
+    _check,
+    sampled=True,
+    embeds_new="without ids",
+)
