@@ -116,12 +116,13 @@ def test_the_worked_example_trains_and_config_json_tells_the_truth(trained):
 
 
 def test_what_reads_embeddings_needs_no_plugin(trained):
+    shutil.copytree(trained / "run", trained / "read")
     for args in (
-        ("evaluate", "run"),
-        ("recommend", "run", "--out", "lists.csv"),
-        ("similar", "run", "--items", str(DATA.item_ids[0])),
-        ("export", "run", "--to", "npz", "--out", "out.npz"),
-        ("report", "run", "--out", "report.html"),
+        ("evaluate", "read"),
+        ("recommend", "read", "--out", "lists.csv"),
+        ("similar", "read", "--items", str(DATA.item_ids[0])),
+        ("export", "read", "--to", "npz", "--out", "out.npz"),
+        ("report", "read", "--out", "report.html"),
     ):
         done = command(*args, folder=trained)
         assert done.returncode == 0, (args, done.stderr)
