@@ -33,7 +33,7 @@ class AttentionLightGCN(Encoder):
         source, target, n = graph.senders, graph.receivers, x.shape[0]
         for _ in range(self.layers):
             alike = self.sharpness * jnp.sum(x[source] * x[target], axis=1)
-            share = jraph.segment_softmax(alike, target, n)
+            share = jnp.asarray(jraph.segment_softmax(alike, target, n))
             x = jax.ops.segment_sum(share[:, None] * x[source], target, n)
             total = total + x
         return total / (self.layers + 1)

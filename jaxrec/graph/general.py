@@ -102,7 +102,8 @@ class Graph(NamedTuple):
             )
         if shape is None:
             largest = max(int(sent.max(initial=-1)), int(into.max(initial=-1)))
-            shape = ((n_nodes or largest + 1),) * 2 if n_nodes != 0 else (0, 0)
+            size = largest + 1 if n_nodes is None else n_nodes
+            shape = size, size
         elif n_nodes is not None:
             raise ValueError("give n_nodes or shape, not both")
         for name, end, size in (("receiver", into, shape[0]), ("sender", sent, shape[1])):
@@ -125,17 +126,20 @@ class Graph(NamedTuple):
         Raises:
           ValueError: see :meth:`from_edges`.
         """
-        made = sp.csr_matrix(matrix, dtype=np.float64)
+        made: Any = sp.csr_matrix(matrix, dtype=np.float64)
         made.sum_duplicates()
+        n_rows, n_columns = made.shape
         if not np.isfinite(made.data).all():
             raise ValueError("a weight is not finite")
-        if made.nnz >= 2**31 or max(made.shape) >= 2**31:
+        if made.nnz >= 2**31 or max(n_rows, n_columns) >= 2**31:
             raise ValueError(f"{made.nnz:,} edges of {made.shape}: int32 counts up to 2^31 - 1")
         made = _normalised(made, normalise)
-        order = sp.csr_matrix((np.arange(made.nnz), made.indices, made.indptr), made.shape).tocsc()
+        number = np.arange(made.nnz)
+        turned = sp.csr_matrix((number, made.indices, made.indptr), made.shape).tocsc()
+        order = np.asarray(turned.data, np.int64)
         edges = _edges(made.indptr, made.indices, made.data)
-        reverse = _edges(order.indptr, order.indices, made.data[order.data])
-        return cls(edges, reverse, jnp.asarray(order.data, jnp.int32))
+        reverse = _edges(turned.indptr, turned.indices, np.asarray(made.data)[order])
+        return cls(edges, reverse, jnp.asarray(order, jnp.int32))
 
     @classmethod
     def from_networkx(

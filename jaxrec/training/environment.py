@@ -94,7 +94,7 @@ def write(
     """
     if (folder / "env.json").exists():
         return
-    env = {"versions": versions()} | _machine()
+    env: dict[str, Any] = {"versions": versions()} | _machine()
     env |= {"commit": _commit(), "fingerprint": dataset.fingerprint()}
     env |= {"command": shlex.join(sys.argv), "custom_tx": custom_tx}
     env |= {"data": {"name": dataset.name} | sizes | {"notes": dataset.notes | dict(notes or {})}}

@@ -123,8 +123,8 @@ def train(
         config = dataclasses.replace(config, warm_start=str(Path(config.warm_start).resolve()))
     vectors = config.model.frozen_items
     if vectors is not None:
-        model = dataclasses.replace(config.model, frozen_items=str(Path(vectors).resolve()))
-        config = dataclasses.replace(config, model=model)
+        frozen = dataclasses.replace(config.model, frozen_items=str(Path(vectors).resolve()))
+        config = dataclasses.replace(config, model=frozen)
     check_extras(config.log)
     processes.join(config.mesh)
     with SignalWatch(may_exit) as watch:
