@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from jaxrec.cli.data import data
+from jaxrec.cli.train import train
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
 
@@ -84,3 +85,44 @@ def test_a_partition_says_what_it_read(tmp_path, capsys):
     told = said(capsys, *args, *cut, "--split.no-per-user", "--columns.user", "who")
     assert "columns       user <- `who`, item <- `item`, time <- `time`\n" in told
     assert "pairs         9 train, 0 validation, 3 test\n" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", b"1\t2\n"),  # the format
+        ("a.csv", "user,item\n1,caf\xe9\n".encode("latin-1")),  # the encoding
+        ("a.csv", b"user,item\n1,2\n,3\n"),  # lines without an id
+        ("a.csv", b"user,item\n1,2\n1,2,3\n"),  # faulty lines
+        ("a.csv", b"user;item;rating\n1;2;4,5\n"),  # a column to leave out
+        ("a.csv", b"1::2::3\n"),  # the separator
+    ],
+)
+def test_training_says_that_options_of_data_are_those_of_an_import(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="jaxrec data import"):
+        train(["mf", "--data", str(tmp_path / name), "--run", str(tmp_path / "run")])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_separator_that_does_not_cut_is_not_proposed_again(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("user;item\n1;2\n")
+    with pytest.raises(InputError, match=r"no comma in the line.*--separator semicolon$"):
+        data(["stats", str(tmp_path / "a.csv"), "--separator", ","])
+    assert "pairs         1\n" in said(
+        capsys, "stats", tmp_path / "a.csv", "--separator", "semicolon"
+    )
+
+
+def test_a_decimal_comma_is_named(tmp_path):
+    (tmp_path / "a.csv").write_text("user;item;rating\n1;2;4,5\n")
+    with pytest.raises(InputError, match="rating '4,5' has a decimal comma, where a point is"):
+        data(["stats", str(tmp_path / "a.csv")])
+
+
+def test_one_column_for_two_things_is_refused_with_the_option(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("user,item,sku\n1,2,3\n")
+    twice = ("stats", tmp_path / "a.csv", "--columns.user", "item")
+    with pytest.raises(InputError, match=r"name another: .*--columns\.item NAME"):
+        said(capsys, *twice)
+    assert "item <- `sku`" in said(capsys, *twice, "--columns.item", "sku")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,9 @@ from jaxrec.cli.arguments import CUT_TIMES, parse, with_moments
 from jaxrec.cli.process import own_process
 from jaxrec.config import Config, EvalConfig, NegativesConfig, shown_cutoff
 from jaxrec.errors import InputError
+
+_OF_IMPORT = re.compile(r"--(?:columns\.|(?:encoding|separator|skip-\w+-\w+|event-weights)\b)")
+"""Options that errors in data name, and that training does not take."""
 
 
 def _train_arguments(base: Config) -> Any:
@@ -142,13 +146,18 @@ def train(args: list[str]) -> None:
     own_process()
     from jaxrec.training.run import train as start
 
-    start(
-        asked.config,
-        run=asked.run,
-        overwrite=asked.overwrite,
-        quiet=asked.quiet,
-        may_exit=True,
-    )
+    try:
+        start(
+            asked.config,
+            run=asked.run,
+            overwrite=asked.overwrite,
+            quiet=asked.quiet,
+            may_exit=True,
+        )
+    except InputError as e:
+        if _OF_IMPORT.search(str(e)) is None or "jaxrec data import" in str(e):
+            raise
+        raise InputError(f"{e} (an option of `jaxrec data import`; train on what it writes)") from e
 
 
 @dataclass(frozen=True)

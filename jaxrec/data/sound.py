@@ -161,13 +161,15 @@ def rows(values: Any, n_rows: int, what: str, of: str, length: int | None = None
 
 
 def numbers(values: Any, what: str, length: int, dtype: Any = np.float32) -> np.ndarray:
-    """Finite numbers, [n] float32 or float64; dates become seconds since 1970.
+    """Finite numbers, [n] float32 or float64; dates become seconds since 1970 in float64.
 
     Raises:
-      InputError: they are no numbers, not so many, missing or infinite.
+      InputError: they are no numbers, not so many, missing or infinite, or dates for float32.
     """
     array = _array(values, what, length)
     if array.dtype.kind == "M":
+        if dtype is not np.float64:
+            raise InputError(f"{what} holds dates, and needs numbers; dates go in as time=")
         lacking = np.isnat(array)
         if lacking.any():
             raise InputError(f"{what} is missing at place {int(np.argmax(lacking))}")
@@ -259,6 +261,10 @@ def _array(values: Any, what: str, length: int | None = None) -> np.ndarray:
         if isinstance(values, list | tuple) and array.ndim == 1:
             plain = np.array(values) if all(type(x) in (int, float) for x in values) else array
             array = plain if plain.ndim == 1 else array
+    if not array.ndim:
+        raise InputError(
+            f"{what} is a {type(values).__name__}, and needs to be a list or an array of one axis"
+        )
     if array.ndim != 1:
         raise InputError(f"{what} has {array.ndim} axes, and needs one")
     if length is not None and len(array) != length:
@@ -313,13 +319,13 @@ def _remember(thing: Any, kind: str) -> None:
 
 
 def refuse_foreign(data: Any, *ours: type, option: str = "data") -> None:
-    """Raise InputError where data, if any, is neither a path nor of our kinds; with the way in.
+    """Raise InputError where data is neither a path nor of our kinds, with the way in.
 
     Args:
       ours: kinds of data in memory that the caller takes.
-      option: what the caller calls the data, for the message.
+      option: what the caller calls the data, for the message; a path must be given.
     """
-    if data is None or isinstance(data, (str, os.PathLike, *ours)):
+    if (data is None and option != "path") or isinstance(data, (str, os.PathLike, *ours)):
         return
     kind = type(data)
     name = f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"

@@ -131,7 +131,7 @@ def test_factorize_gives_what_a_dataset_takes():
         (np.array(["2020-01-01", "2021-01-01", "2022-01-01"], "M8[D]"), "datetime64.* are neither"),
         ([datetime.date(2020, 1, n) for n in (1, 2, 3)], "is a date, neither"),
         ([b"\xff", b"a", b"b"], "not UTF-8"),
-        ("abc", "0 axes"),
+        ("abc", "is a str, and needs to be a list"),
         (np.eye(3), "2 axes"),
         (np.ma.masked_equal([1, 2, 3], 2), "is masked"),
     ],
@@ -255,3 +255,23 @@ def test_what_was_checked_once_is_not_sorted_again(monkeypatch):
     assert not looked
     replace(part, user_ids=np.array(["x", "y", "z"]))
     assert looked
+
+
+@pytest.mark.parametrize("ids", [{"a", "b", "c"}, {"a": 0}, "abc", None, 3])
+def test_what_is_no_list_of_ids_is_named(ids):
+    kind = type(ids).__name__
+    with pytest.raises(InputError, match=f"user_ids is a {kind}, and needs to be a list or an"):
+        made(user_ids=ids)
+
+
+@pytest.mark.parametrize("column", ["rating", "weight"])
+def test_dates_are_taken_as_times_alone(column):
+    dates = np.array(["2020-01-01"] * 4, "M8[D]")
+    np.testing.assert_array_equal(made(time=dates).time, np.full(4, 1577836800.0))
+    with pytest.raises(InputError, match=f"{column} holds dates, and needs numbers"):
+        made(**{column: dates})
+
+
+def test_no_path_is_refused_in_a_line():
+    with pytest.raises(InputError, match=r"path is a builtins\.NoneType"):
+        sound.refuse_foreign(None, option="path")

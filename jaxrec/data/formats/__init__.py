@@ -229,7 +229,7 @@ def is_json_name(name: str) -> bool:
 
 
 def _choose() -> str:
-    return f"choose one with --format: {', '.join(FORMATS)}"
+    return f"choose one with jaxrec data import ... --format: {', '.join(FORMATS)}"
 
 
 def _tables(

@@ -391,4 +391,8 @@ def _number(where: str, name: str, width: int) -> int:
 def _refuse_shared(where: str, at: dict[str, int]) -> None:
     if len(set(at.values())) < len(at):
         roles = ", ".join(f"{role}: {place + 1}" for role, place in at.items())
-        raise InputError(f"{where}: one column cannot be two things ({roles})")
+        twice = [role for role, place in at.items() if list(at.values()).count(place) > 1]
+        raise InputError(
+            f"{where}: one column cannot be two things ({roles}); name another: "
+            f"jaxrec data import ... --columns.{twice[-1]} NAME"
+        )

@@ -235,9 +235,13 @@ def look(
         rows = cut_up(lines, separator, quote=quote, place=place)
         if len(rows[0]) < 2:
             name = name_of(separator)
+            # One that cuts the line, if any does; never the one that does not.
+            cuts = [s for s in _SEPARATORS if s != separator and s in lines[0]]
+            shown = name_of(cuts[0]) if cuts else "CHARACTER"
             raise InputError(
                 f"{place}: one column, where {needed} are needed: there is no {name} in the line; "
-                "say what is between the cells, such as --separator ',', or name columns by number"
+                "say what is between the cells: jaxrec data import ... --separator "
+                f"{shown}"
             )
         return Head(blank, gap, separator, rows, False)
     found = separated(lines, place=place, quote=quote, known=names_required)
@@ -479,7 +483,10 @@ def _no_number(cell: str, *, timed: bool, dated: bool) -> str | None:
     if dated:
         return None if times.is_moment(cell) else f"is not a date or time such as {times.EXAMPLES}"
     if not is_number(cell):
-        return f"is not a number or a date such as {times.EXAMPLES}" if timed else "is not a number"
+        if timed:
+            return f"is not a number or a date such as {times.EXAMPLES}"
+        comma = re.fullmatch(r"[+-]?\d*,\d+", cell)
+        return "has a decimal comma, where a point is needed" if comma else "is not a number"
     return None if abs(float(cell)) < LARGEST else "is not a finite number"
 
 
