@@ -43,6 +43,7 @@ CASES = (
     "cases",
     "doctor",
     "doctor-presets",
+    "doctor-healthy",
     "doctor-cost",
     "pairs-import",
     "walks",
