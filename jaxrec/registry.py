@@ -75,18 +75,18 @@ class Registry(Generic[T]):
     def __contains__(self, name: str) -> bool:
         return name in self._found
 
-    def get(self, name: str) -> T:
-        """A registered value.
+    def get(self, name: str, shown: str = "") -> T:
+        """A registered value; ``shown`` is how messages put the name, where it is part of a text.
 
         Raises:
           InputError: there is none of this name; the message says how to name its module.
         """
         if name not in self._found:
-            close = nearest(name, self.names())
+            close, known = nearest(name, self.names()), ", ".join(self.names())
+            of_own = f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind} of your own"
             raise InputError(
-                f"{self.option} {name!r} is no {self.kind} that jaxrec knows{close}; where a "
-                "module of yours registers it, name the module: --plugin MODULE "
-                f"(from Python: import it, or give {self.kind}=)"
+                f"{self.option} {shown or repr(name)} is none of {known}{close}; {of_own} needs "
+                "--plugin MODULE, or from Python an import of the module that registers it"
             )
         return self._found[name]
 
@@ -97,15 +97,15 @@ def _home(value: Any) -> str:
     return f"{getattr(inner, '__module__', '?')}.{getattr(inner, '__qualname__', inner)}"
 
 
-MODELS: Registry[Callable[..., Any]] = Registry("model", MODEL_NAMES, "model.name")
-LOSSES: Registry[Any] = Registry("loss", LOSS_NAMES, "loss.name")
-NEGATIVES: Registry[Callable[..., Any]] = Registry("negatives", NEGATIVES_NAMES, "negatives.name")
+MODELS: Registry[Callable[..., Any]] = Registry("model", MODEL_NAMES, "--model.name")
+LOSSES: Registry[Any] = Registry("loss", LOSS_NAMES, "--loss.name")
+NEGATIVES: Registry[Callable[..., Any]] = Registry("negatives", NEGATIVES_NAMES, "--negatives.name")
 
 METRICS: Registry[Callable[..., Any]] = Registry(
-    "metric", (*METRIC_NAMES, *RATING_METRICS, *PAIR_METRICS), "eval.metric"
+    "metric", (*METRIC_NAMES, *RATING_METRICS, *PAIR_METRICS), "--eval.metric"
 )
 FORMATS: Registry[Callable[..., Any]] = Registry("format", (), "--format")
-OPTIMIZERS: Registry[Callable[..., Any]] = Registry("optimizer", OPTIMIZER_NAMES, "optim.name")
+OPTIMIZERS: Registry[Callable[..., Any]] = Registry("optimizer", OPTIMIZER_NAMES, "--optim.name")
 PRESETS: Registry[Callable[[], Config]] = Registry("preset", (), "the preset")
 EXPORTS: Registry[Callable[..., Any]] = Registry("export format", (), "--to")
 COMMANDS: Registry[Callable[[list[str]], int | None]] = Registry("command", (), "the command")
@@ -347,8 +347,9 @@ def check_known(config: Config) -> None:
         (NEGATIVES, config.negatives.name),
         (OPTIMIZERS, config.optim.name),
     ]
-    if config.eval.select_on != "none":
-        asked.append((METRICS, config.metric.partition("@")[0]))
     for kinds, name in asked:
         if name not in kinds.builtin:
             kinds.get(name)
+    metric = config.metric.partition("@")[0]
+    if config.eval.select_on != "none" and metric not in METRICS.builtin:
+        METRICS.get(metric, repr(config.metric))
