@@ -88,7 +88,7 @@ def test_item_graphs_are_made_up(tmp_path, capsys):
         ("import seen.csv --out o --pairs.history 3", "--format co-occurrence makes one"),
         ("synth --items 60 --pairs 90 --users 3 --out o", "--users does not go"),
         ("synth --items 60 --edges 90 --out o", "give --users and --edges"),
-        ("synth --items 60 --users 9 --edges 90 --missing 1 --out o", "--missing is for"),
+        ("synth --items 60 --users 9 --edges 90 --missing 0.5 --out o", "--missing is for"),
         ("stats none", "no such file"),
     ],
 )
