@@ -112,6 +112,9 @@ def _read_columns(
         pl.exceptions.PolarsError,
         pl.exceptions.PanicException,
     ) as e:
+        if every:
+            listed = " and ".join(roles)
+            raise InputError(f"{path}: no readable table with columns {listed}") from e
         raise InputError(f"{path}: no readable list of ids; one id a line will do") from e
     places = {role: known_place(frame.columns, role) for role in roles}
     if places[roles[0]] is None and frame.width == 1 and not every:
