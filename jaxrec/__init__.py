@@ -7,7 +7,7 @@ and loads no jax.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxrec import forks
+from jaxrec import forks, guest
 
 _POSIX = ("fcntl", "resource")  # to lock run folders, and to read memory
 for _module in _POSIX:
@@ -129,7 +129,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'jaxrec' has no attribute {name!r}")
     module, _, attribute = _HOME[name].partition(":")
-    value = getattr(importlib.import_module(f"jaxrec.{module}"), attribute or name)
+    with guest.importing():
+        value = getattr(importlib.import_module(f"jaxrec.{module}"), attribute or name)
     globals()[name] = value
     return value
 

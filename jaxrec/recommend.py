@@ -252,6 +252,7 @@ class Recommender:
 
         Items that the run has not learnt are skipped. Raises InputError at a user without another.
         """
+        forks.check()
         return self._vectors(self._histories(history, source, "skip", every_user=True)[1])
 
     def similar_items(self, items: Ids, k: int = 10, *, unknown: Unknown = "skip") -> pl.DataFrame:

@@ -98,3 +98,28 @@ def test_a_host_process_is_left_as_it_was(tmp_path):
     done = subprocess.run(program, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "the same\n"), done.stderr
     assert not (home / "jaxrec").exists()
+
+
+def test_a_host_that_sets_up_logging_later_is_heard(tmp_path):
+    program = """
+import logging, random
+
+drawn = random.getstate()
+import jaxrec
+from jaxrec.config import ModelConfig, TrainConfig
+from jaxrec.data import synthetic
+
+config = jaxrec.Config(
+    model=ModelConfig("mf", dim=4, layers=0),
+    train=TrainConfig(epochs=1, batch_size=64),
+)
+jaxrec.train(config, data=synthetic.make(40, 30, 250, seed=1), run="run", quiet=True)
+jaxrec.embed, jaxrec.evaluate, jaxrec.Recommender.load("run").recommend_all()
+print(logging.root.handlers, random.getstate() == drawn)
+"""
+    path = [str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(path)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert done.stdout == "[] True\n", done.stderr

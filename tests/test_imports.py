@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1] / "jaxrec"
 FILES = sorted(ROOT.rglob("*.py"))
 
 # What each room may import of ours; the rooms that everyone may use come first.
-EVERYONE = {"errors", "config", "files", "forks", "machine", "registry"}
+EVERYONE = {"errors", "config", "files", "forks", "guest", "machine", "registry"}
 MAY = {
     "errors": set(),
     "config": set(),
@@ -20,6 +20,7 @@ MAY = {
     "processes": set(),
     "files": set(),
     "forks": set(),
+    "guest": set(),
     "machine": set(),
     "presets": set(),
     "data": set(),

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import optax
 
 from jaxrec import config as configs
-from jaxrec import forks, presets, processes, registry
+from jaxrec import forks, guest, presets, processes, registry
 from jaxrec.config import Config, MeshConfig, lower_is_better
 from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
@@ -55,6 +55,7 @@ class Run:
         return self.evaluation["metrics"]
 
 
+@guest.root_logger_as_found()
 def train(
     config: Config | str | Dataset | ItemGraph | None = None,
     *,
@@ -186,6 +187,7 @@ def _task(
     return UserTask.of(config, data if isinstance(data, Dataset) else resolve(str(data)))
 
 
+@guest.root_logger_as_found()
 def resume(
     run: str | Path,
     *,
