@@ -125,7 +125,8 @@ _ROOMS = ("graph", "losses", "models", "negatives")
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        return importlib.import_module(f"jaxrec.{name}")
+        with guest.importing():
+            return importlib.import_module(f"jaxrec.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'jaxrec' has no attribute {name!r}")
     module, _, attribute = _HOME[name].partition(":")

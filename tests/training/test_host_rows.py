@@ -109,7 +109,7 @@ def test_a_table_on_the_host_has_the_bits_of_one_on_the_device(name):
 def test_a_table_is_read_in_blocks_to_the_same_bits(monkeypatch):
     """110 rows: the last block of 32 begins within the one before it."""
     one, (made, ours) = Problem.build(CONFIG, splits()), trained(CONFIG, (40,))
-    for module in (rowwise, host_problem):
+    for module in (rowwise, host_table):
         monkeypatch.setattr(module, "BLOCK", 32)
     state, _ = jax.jit(one.stepper.dispatch)(one.initial_state(), one.data, one.number(40))
     assert equal(made.learned(ours), one.learned(state))
