@@ -10,9 +10,12 @@ from typing import Any
 import jax
 
 _OURS = Path(__file__).parents[1] / "jaxrec"
-_TRAIN = ("checkpoint", "examine", "host_problem", "loop", "mesh_problem", "place", "problem")
-_LINES = {str(_OURS / "train" / f"{name}.py") for name in (*_TRAIN, "results", "run", "tables")}
-_LINES |= {str(_OURS / "graph" / "spectral.py"), str(_OURS / "evaluate" / "scorers.py")}
+_OWN = ("checkpoint", "loop", "monitor", "problem", "results", "run", "step")
+_PLACED = ("device", "host_table", "mesh")
+_LINES = {str(_OURS / "training" / f"{name}.py") for name in _OWN}
+_LINES |= {str(_OURS / "training" / "placement" / f"{name}.py") for name in _PLACED}
+_LINES |= {str(_OURS / "graph" / "spectral.py"), str(_OURS / "evaluation" / "scorers.py")}
+assert all(Path(file).is_file() for file in _LINES)
 _RETURNS = "orbax/checkpoint/_src/serialization/"
 
 
