@@ -16,7 +16,8 @@ _GUESSES = {
     "item": "item itemid iid movieid movie productid product parentasin asin sku articleid "
     "article bookid isbn businessid artistid songid trackid gameid appid venueid poi locationid "
     "recipeid newsid animeid itemname productname",
-    "rating": "rating ratings stars score overall",
+    "rating": "rating ratings stars score overall bookrating userrating reviewrating reviewscore "
+    "ratingvalue",
     "time": "timestamp time ts unixtime unixreviewtime eventtime datetime date tdat dateadded "
     "createdat reviewdate orderdate purchasedate eventdate",
     "event": "event eventtype behavior behaviour action interaction type",
@@ -260,7 +261,8 @@ def locate_by_number(
 
     Columns that are not given are taken in the order user, item, rating, time (or src, dst,
     weight), where their cells can be that; a third and last column of large numbers or dates is a
-    time.
+    time. Amazon's product ids before its users' ids, as its ratings of 2018 have them, are told by
+    their form.
 
     Raises:
       InputError: a number outside the table, or no usual order to go by.
@@ -285,9 +287,21 @@ def locate_by_number(
         roles = list(usual[:width])
         if roles[2:] == ["rating"] and _kind(rows, 2) not in ("numbers", "fractions"):
             roles[2] = "time"
+        if roles[:2] == ["user", "item"] and _item_first(rows):
+            roles[:2] = ["item", "user"]
         at = {role: place for place, role in enumerate(roles) if getattr(columns, role) != ""}
     _refuse_shared(where, at)
     return at
+
+
+def _item_first(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first two columns hold Amazon's ids of a product and of a reviewer."""
+    forms = (r"B[0-9A-Z]{9}|[0-9]{9}[0-9X]", r"A[0-9A-Z]{9,}")
+    columns = ([row[place] for row in rows if place < len(row)] for place in (0, 1))
+    return all(
+        cells and all(re.fullmatch(form, cell) for cell in cells)
+        for form, cells in zip(forms, columns, strict=True)
+    )
 
 
 def _doubt(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> str | None:

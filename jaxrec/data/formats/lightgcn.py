@@ -10,6 +10,7 @@ from jaxrec.data.formats.assemble import Part, ids
 from jaxrec.data.formats.text import read_bytes
 from jaxrec.errors import InputError
 
+_TRIPLETS = 8  # lines, from which on the form of all of them tells what they are
 _FILES = {"train.txt": TRAIN, "val.txt": VALIDATION, "valid.txt": VALIDATION, "test.txt": TEST}
 
 
@@ -32,6 +33,20 @@ def parts(path: Path) -> list[Part]:
     return [_part(path / name, label) for name, label in found.items()]
 
 
+def _refuse_triplets(path: Path, lines: list[str], length: np.ndarray, users: pl.Series) -> None:
+    """Raise InputError for lines of user, item and count, which are cut by tabs: users come again,
+    where a line here holds all that a user has."""
+    there = length > 0
+    repeats = users.len() - users.n_unique()
+    if there.sum() < _TRIPLETS or repeats == 0 or not (length[there] == 3).all():
+        return
+    if all(line.count("\t") == 2 for line in lines if line.strip()):
+        raise InputError(
+            f"{path}: every line has three columns, and users come again, as in a table of user, "
+            "item and count; read it as one: jaxrec data import ... --format tsv"
+        )
+
+
 def _part(path: Path, split: int | None) -> Part:
     content = read_bytes(path)
     try:
@@ -45,6 +60,7 @@ def _part(path: Path, split: int | None) -> Part:
     degree = np.maximum(length.astype(np.int64) - 1, 0)
     line_of = np.repeat(np.arange(1, len(lines) + 1), degree)
     users = ids(words.list.first().drop_nulls())
+    _refuse_triplets(path, lines, length, users)
     user_row = np.repeat(np.cumsum(length > 0) - 1, degree)
     items = ids(words.list.slice(1).explode().drop_nulls())
     return Part(

@@ -383,3 +383,22 @@ def test_a_table_of_features_without_a_header_is_refused(tmp_path):
     (tmp_path / "items.csv").write_text("B01,Nike\nB02,Puma\n")
     with pytest.raises(InputError, match=r"items\.csv:1: no header \('B01' is no name\)"):
         read(tmp_path / "a.csv", items=tmp_path / "items.csv")
+
+
+def test_products_that_come_before_their_reviewers_are_told_by_their_form(tmp_path):
+    path = tmp_path / "ratings_Electronics.csv"
+    rows = [(f"B00000{n % 4:04}", f"A{n:012}", n % 5 + 1, 1_400_000_000 + n) for n in range(12)]
+    path.write_text("".join(f"{i},{u},{r}.0,{t}\n" for i, u, r, t in rows))
+    data = read(path)
+    assert (data.n_users, data.n_items) == (12, 4)
+    assert any("item <- column 1" in line or "user <- column 2" in line for line in data.reading)
+    path.write_text("".join(f"{u},{i},{r}.0,{t}\n" for i, u, r, t in rows))
+    assert (read(path).n_users, read(path).n_items) == (12, 4)
+
+
+def test_the_rating_of_book_crossing_is_known_by_its_name(tmp_path):
+    path = tmp_path / "BX-Book-Ratings.csv"
+    path.write_text('"User-ID";"ISBN";"Book-Rating"\n"1";"0195153448";"0"\n"2";"0002005018";"5"\n')
+    rating = read(path).rating
+    assert rating is not None
+    assert sorted(rating.tolist()) == [0, 5]

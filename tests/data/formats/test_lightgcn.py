@@ -120,3 +120,13 @@ def test_train_is_needed(folder):
     (folder / "train.txt").unlink()
     with pytest.raises(InputError, match=r"no train\.txt"):
         read(folder, format="lightgcn")
+
+
+def test_a_table_of_counts_is_no_file_of_lists(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("".join(f"u{n % 5}\ti{n}\t{n + 1}\n" for n in range(12)))
+    with pytest.raises(InputError, match=r"train\.txt: .*user, item and count.*--format tsv"):
+        read(path)
+    assert read(path, "tsv").n_items == 12
+    path.write_text("".join(f"u{n}\ti{n}\ti{n + 1}\n" for n in range(12)))  # a line a user
+    assert read(path).n_edges == 24
