@@ -203,6 +203,9 @@ def merged(
     return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
 
 
+_ROOM = 32  # items a list, and items left out of one, that every program has room for
+
+
 def free_memory() -> int:
     """Memory of this machine that is free or only caches files, in bytes."""
     try:
@@ -240,10 +243,10 @@ def row_width(longest: int) -> int:
     return 1 << longest.bit_length()
 
 
-def block_rows(csr: ItemsByUser, users_SB: np.ndarray) -> Iterator[Rows]:
-    """One :class:`Rows` a block of users, all of one width."""
+def block_rows(csr: ItemsByUser, users_SB: np.ndarray, least: int = 0) -> Iterator[Rows]:
+    """One :class:`Rows` a block of users, all of one width, which has room for ``least`` items."""
     degree_SB = np.where(users_SB >= 0, csr.degree[users_SB], 0)
-    width = row_width(int(degree_SB.sum(axis=1, dtype=np.int64).max()))
+    width = row_width(max(least, int(degree_SB.sum(axis=1, dtype=np.int64).max())))
     for user_B in users_SB:
         yield as_rows(csr.take(user_B), width)
 
@@ -331,8 +334,9 @@ def top_k(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The k best items of each user, best first, ties to the lower id.
 
-    What is compiled has room for a power of two of users and of items a list, and a mask of items
-    whether there is one or not, so that a server does not compile anew for each request.
+    A program has room for a power of two of users, of items a list (32 at least) and of items left
+    out (32 a user at least), and a mask of items whether there is one or not, so that a server
+    stops compiling after a few requests.
 
     Args:
       scorer: what ranks.
@@ -359,10 +363,11 @@ def top_k(
     users_SB = users_SB.reshape(-1, size)
     seen = empty_csr(int(users.max()) + 1) if seen is None else seen
     allowed = np.ones(scorer.n_items, bool) if allowed is None else allowed
-    allowed_I, longest = jnp.asarray(allowed), min(power_of_two(k), scorer.n_items)
+    allowed_I = jnp.asarray(allowed)
+    longest = min(power_of_two(max(k, _ROOM)), scorer.n_items)
     nan_users = 0
     for start, user_B, rows in zip(
-        range(0, n_users, size), users_SB, block_rows(seen, users_SB), strict=True
+        range(0, n_users, size), users_SB, block_rows(seen, users_SB, _ROOM * size), strict=True
     ):
         user_B = np.maximum(user_B, 0)  # padding is ranked as some user, and dropped
         if scorer.fn is from_host:
