@@ -465,6 +465,7 @@ else:
 child(lambda: rec.recommend("u0", k=2))
 child(lambda: rec.similar_items("i0"))
 child(lambda: rec.recommend_history(["i0"]))
+child(lambda: {"item": rec.fold_in(["i0"])})
 print(rec.recommend("u0", k=2)["item"].to_list())
 """
 
@@ -477,5 +478,5 @@ def test_a_child_forked_after_jax_began_is_told_so(tmp_path: Path, begun: str) -
     assert done.returncode == 0, done.stderr
     before, *after, parent = done.stdout.splitlines()
     assert before == parent == "['i0', 'i3']"
-    assert len(after) == 3
+    assert len(after) == 4
     assert all("was forked from process" in line and "spawn" in line for line in after)
