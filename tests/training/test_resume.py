@@ -86,7 +86,7 @@ def test_killed_again_and_again_it_still_ends_with_the_same_bits(whole, tmp_path
 def test_killed_before_the_report_it_only_writes_the_report(whole, tmp_path):
     options, undisturbed = whole
     run = tmp_path / "run"
-    moment = ("jaxrec.report:report", 1)
+    moment = ("jaxrec.reporting.page:report", 1)
     process(KILLER, "SIGKILL", *moment, "train", *options, "--run", run, reports=True)
     assert not (run / "report.html").exists()
     resumed = jaxrec("resume", run, reports=True)
