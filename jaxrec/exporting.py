@@ -37,8 +37,7 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
     Raises:
       InputError: no finished run, an unknown format, a place that cannot be written.
     """
-    own = {name: registry.EXPORTS.get(name) for name in registry.EXPORTS.registered()}
-    writers = _WRITERS | own
+    writers = _WRITERS | registry.EXPORTS.registered()
     if to not in writers:
         listed = ", ".join(writers)
         raise InputError(f"export to {to!r}: the formats are {listed}{nearest(to, writers)}")

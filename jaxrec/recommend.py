@@ -308,8 +308,9 @@ class Recommender:
 
     def _folded(self, user_nD: np.ndarray) -> Embeddings:
         """The table with new users for the run's own; their bias is the mean bias."""
-        # Filled up to a power of two, so that not every number of users compiles anew.
-        size = 1 << (len(user_nD) - 1).bit_length()
+        from jaxrec.evaluation.topk import power_of_two
+
+        size = power_of_two(len(user_nD))  # so that not every number of users compiles anew
         user_nD = np.pad(user_nD, ((0, size - len(user_nD)), (0, 0)))
         bias_U = self._table.user_bias
         bias_n = None if bias_U is None else np.full(size, bias_U.mean(), np.float32)

@@ -68,9 +68,9 @@ class Registry(Generic[T]):
         """All names, jaxrec's own first."""
         return [*self.builtin, *self._found]
 
-    def registered(self) -> list[str]:
-        """Names that users have registered."""
-        return list(self._found)
+    def registered(self) -> dict[str, T]:
+        """What users have registered, by name."""
+        return dict(self._found)
 
     def __contains__(self, name: str) -> bool:
         return name in self._found
@@ -90,11 +90,15 @@ class Registry(Generic[T]):
             )
         return self._found[name]
 
+    def check(self, name: str, shown: str = "") -> None:
+        """Raise InputError as :meth:`get` does, unless the name is jaxrec's own or registered."""
+        if name not in self.builtin:
+            self.get(name, shown)
+
 
 def _home(value: Any) -> str:
     """Where a value was defined, in words."""
-    inner = value.func if isinstance(value, partial) else getattr(value, "fn", value)
-    return f"{getattr(inner, '__module__', '?')}.{getattr(inner, '__qualname__', inner)}"
+    return f"{getattr(value, '__module__', '?')}.{getattr(value, '__qualname__', value)}"
 
 
 MODELS: Registry[Callable[..., Any]] = Registry("model", MODEL_NAMES, "--model.name")
@@ -250,7 +254,7 @@ def register_rule(name: str) -> Callable[[Any], Any]:
     return RULES.decorator(name)
 
 
-def named(kinds: Registry[T], value: Any, wrap: Callable[[Any], T] = lambda x: x) -> str:
+def named(kinds: Registry[Any], value: Any) -> str:
     """The name of something given in Python: a registered name, or the thing itself.
 
     A class or function that is not registered is so from now on, as MODULE:NAME.
@@ -259,18 +263,17 @@ def named(kinds: Registry[T], value: Any, wrap: Callable[[Any], T] = lambda x: x
       InputError: an unknown name.
     """
     if isinstance(value, str):
-        if value not in kinds.builtin:
-            kinds.get(value)
+        kinds.check(value)
         return value
     inner = value.func if isinstance(value, partial) else value
-    for name in kinds.names():
-        if name in kinds and getattr(kinds.get(name), "fn", kinds.get(name)) is inner:
+    for name, known in kinds.registered().items():
+        if known is inner:
             return name
     module, where = getattr(inner, "__module__", None), getattr(inner, "__qualname__", None)
     if not callable(value) or module is None or where is None:
         raise InputError(f"{kinds.kind}: a name, a class or a function is needed, not {value!r}")
     name = re.sub(r"[^\w.:<>-]", "_", f"{module}:{where}")
-    kinds.add(name, wrap(inner))
+    kinds.add(name, inner)
     return name
 
 
@@ -348,8 +351,6 @@ def check_known(config: Config) -> None:
         (OPTIMIZERS, config.optim.name),
     ]
     for kinds, name in asked:
-        if name not in kinds.builtin:
-            kinds.get(name)
-    metric = config.metric.partition("@")[0]
-    if config.eval.select_on != "none" and metric not in METRICS.builtin:
-        METRICS.get(metric, repr(config.metric))
+        kinds.check(name)
+    if config.eval.select_on != "none":
+        METRICS.check(config.metric.partition("@")[0], repr(config.metric))

@@ -69,10 +69,14 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
 registry.COMMANDS.builtin = tuple(COMMANDS)
 
 
+def _commands() -> dict[str, Callable[[list[str]], int | None]]:
+    """By name all commands, those that users have registered last."""
+    return COMMANDS | registry.COMMANDS.registered()
+
+
 def _usage() -> str:
     lines = ["usage: jaxrec COMMAND [options]", "", "commands:"]
-    own = {name: registry.COMMANDS.get(name) for name in registry.COMMANDS.registered()}
-    for name, command in (COMMANDS | own).items():
+    for name, command in _commands().items():
         lines.append(f"  {name:11}{(command.__doc__ or '').splitlines()[0]}")
     lines += ["", "`jaxrec COMMAND --help` lists a command's options; --debug shows tracebacks;"]
     lines += ["--plugin MODULE imports what registers models, losses, negatives, metrics, formats."]
@@ -110,12 +114,11 @@ def _run(args: list[str]) -> int:
 
         print(f"jaxrec {__version__}")
         return 0
-    if args[0] in registry.COMMANDS:
-        return registry.COMMANDS.get(args[0])(args[1:]) or 0
-    if args[0] not in COMMANDS:
-        hint = nearest(args[0], registry.COMMANDS.names())
+    commands = _commands()
+    if args[0] not in commands:
+        hint = nearest(args[0], commands)
         raise InputError(f"no command {args[0]!r}{hint}; `jaxrec --help` lists them")
-    return COMMANDS[args[0]](args[1:]) or 0
+    return commands[args[0]](args[1:]) or 0
 
 
 _TOO_LARGE = "jaxrec: out of memory; a smaller --model.dim or batch may fit"

@@ -46,5 +46,5 @@ def findings(course: Course) -> list[Finding]:
     if not course.measured:
         return []
     rules = [rule for rule in RULES if course.begun or rule in AT_ONCE]
-    rules += (registry.RULES.get(name) for name in registry.RULES.registered())
+    rules += registry.RULES.registered().values()
     return [found for rule in rules if (found := rule(course)) is not None]

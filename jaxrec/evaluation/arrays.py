@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
 
-from jaxrec.data.dataset import Csr
-from jaxrec.data.keys import distinct
+from jaxrec.data.dataset import items_by_user
 from jaxrec.errors import InputError
 from jaxrec.evaluation.ranking import Evaluator as Ranking
 from jaxrec.evaluation.scorers import dot_scorer
@@ -61,9 +60,15 @@ class Evaluator:
         users, items = (
             max(shape[axis] for _, shape in pairs) if size is None else size for size, axis in sizes
         )
-        seen, relevant = (_rows(found, users, items) for found, _ in pairs)
+        known, wanted = (_keys(found, users, items) for found, _ in pairs)
+        new = wanted[~np.isin(wanted, known)]
+        if not len(new):
+            raise InputError("nothing to evaluate: test holds no pair that train does not have")
+        seen, relevant = (
+            items_by_user(*np.divmod(key, max(items, 1)), users, items) for key in (known, new)
+        )
         self.n_users, self.n_items, self.score = users, items, score
-        self._ranking = Ranking(_without(relevant, seen, items), seen, tuple(k), items)
+        self._ranking = Ranking(relevant, seen, tuple(k), items)
 
     def __call__(
         self,
@@ -120,22 +125,8 @@ def _pairs(name: str, part: Any) -> tuple[np.ndarray, tuple[int, int]]:
     return array.astype(np.int64), tuple((array.max(axis=0) + 1).tolist())
 
 
-def _rows(pairs: np.ndarray, n_users: int, n_items: int) -> Csr:
+def _keys(pairs: np.ndarray, n_users: int, n_items: int) -> np.ndarray:
+    """Pairs as numbers, user · I + item. Raises ValueError for one outside of the tables."""
     if len(pairs) and (pairs[:, 0].max() >= n_users or pairs[:, 1].max() >= n_items):
         raise ValueError(f"a pair is outside of {n_users} users and {n_items} items")
-    key = distinct(pairs[:, 0] * n_items + pairs[:, 1])
-    user, item = np.divmod(key, max(n_items, 1))
-    indptr = np.searchsorted(user, np.arange(n_users + 1))
-    return Csr(indptr.astype(np.int32), item.astype(np.int32))
-
-
-def _without(relevant: Csr, seen: Csr, n_items: int) -> Csr:
-    """What is relevant and not seen."""
-    n_users = len(relevant.indptr) - 1
-    user = np.repeat(np.arange(n_users, dtype=np.int64), relevant.degree)
-    known = np.repeat(np.arange(n_users, dtype=np.int64), seen.degree) * n_items + seen.indices
-    new = ~np.isin(user * n_items + relevant.indices, known, assume_unique=True)
-    if not new.any():
-        raise InputError("nothing to evaluate: test holds no pair that train does not have")
-    indptr = np.append(0, np.cumsum(np.bincount(user[new], minlength=n_users)))
-    return Csr(indptr.astype(np.int32), relevant.indices[new])
+    return pairs[:, 0] * n_items + pairs[:, 1]

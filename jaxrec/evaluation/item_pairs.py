@@ -23,6 +23,7 @@ from jaxrec.errors import InputError
 from jaxrec.evaluation.curves import areas, pr_curve, roc_curve
 from jaxrec.evaluation.ranking import Breakdown, Evaluator
 from jaxrec.evaluation.scorers import PAIRS, PairFn, Scorer, dot_scorer, random_scorer
+from jaxrec.evaluation.topk import power_of_two
 
 _BLOCK = 2**15
 _AREAS = ("auc", "average_precision")
@@ -194,7 +195,7 @@ def scores(
     scorer: Scorer, a_P: Int[np.ndarray, "P"], b_P: Int[np.ndarray, "P"]
 ) -> Float[np.ndarray, "P"]:
     """The score of each pair, [P] float32, block by block on the device."""
-    size = min(_BLOCK, 1 << max(len(a_P) - 1, 0).bit_length())
+    size = min(_BLOCK, power_of_two(len(a_P)))
     waiting: list[Array] = []
     found: list[np.ndarray] = []
     for start in range(0, len(a_P), size):

@@ -74,10 +74,7 @@ def per_user(
             (hits_B > 0).astype(jnp.float32),
             reciprocal_BK[:, :k].max(axis=1),
             precisions_BK[:, k - 1] / capped_B.astype(jnp.float32),
-            *(
-                registry.METRICS.get(name)(hit_BK, n_relevant_B, k)
-                for name in registry.METRICS.registered()
-            ),
+            *(metric(hit_BK, n_relevant_B, k) for metric in registry.METRICS.registered().values()),
         )
         metrics |= dict(zip(keys((k,)), values, strict=True))
     return metrics

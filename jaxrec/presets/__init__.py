@@ -23,14 +23,12 @@ registry.PRESETS.builtin = tuple(PRESETS)
 
 def get(name: str) -> Config:
     """The configuration of a preset. Raises InputError naming the nearest for an unknown one."""
-    if name in registry.PRESETS:
-        return registry.PRESETS.get(name)()
-    if name not in PRESETS:
-        close = nearest(name, registry.PRESETS.names())
-        raise InputError(f"no preset {name!r}{close}; `jaxrec presets` lists them")
-    return PRESETS[name]()
+    known = all_presets()
+    if name not in known:
+        raise InputError(f"no preset {name!r}{nearest(name, known)}; `jaxrec presets` lists them")
+    return known[name]()
 
 
 def all_presets() -> dict[str, Callable[[], Config]]:
     """By name what makes each preset, those that users have registered last."""
-    return PRESETS | {name: registry.PRESETS.get(name) for name in registry.PRESETS.registered()}
+    return PRESETS | registry.PRESETS.registered()

@@ -98,7 +98,7 @@ def _negatives(config: Config, train: Dataset, batch_size: int) -> _Negatives:
 
 
 def _drawn(config: Config, pair_I: np.ndarray, met_I: np.ndarray) -> np.ndarray:
-    """How likely each item is to be a negative, as ``prepare.popularity`` has it."""
+    """How likely each item is to be a negative, as ``device_data.popularity`` has it."""
     how = config.negatives
     if how.name == "in-batch":
         return pair_I
