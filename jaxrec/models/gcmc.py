@@ -11,7 +11,7 @@ from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
 from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_linear
-from jaxrec.models.inputs import FeatureSizes, NodeInput
+from jaxrec.models.inputs import FeatureSizes, NodeInput, of_features
 from jaxrec.models.ngcf import keep_mask
 
 _EPSILON = 1e-5  # of batch normalisation
@@ -262,11 +262,6 @@ def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -
         levels=levels,
         batch_norm=config.batch_norm,
         node_dropout=config.node_dropout,
-        hidden=config.hidden_dim or config.dim,
-        ids=config.ids,
-        sizes=sizes.features,
-        init_std=config.init_std,
-        kernel=config.kernel,
-        linear=config.matrices == "linear",
         rngs=rngs,
+        **of_features(config, sizes),
     )

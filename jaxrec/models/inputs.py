@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Encoded, NodeFeatures
+from jaxrec.models.encoder import ModelSizes
 
 
 class FeatureSizes(NamedTuple):
@@ -128,3 +130,15 @@ def taken(x: Encoded, row_M: Int[Array, "M"]) -> Encoded:
         return array[jnp.clip(row_M, 0, array.shape[0] - 1)]
 
     return jax.tree.map(of, x)
+
+
+def of_features(config: ModelConfig, sizes: ModelSizes) -> dict[str, Any]:
+    """What the constructors of graph models with features (gcmc, pinsage) have in common."""
+    return {
+        "hidden": config.hidden_dim or config.dim,
+        "ids": config.ids,
+        "sizes": sizes.features,
+        "init_std": config.init_std,
+        "kernel": config.kernel,
+        "linear": config.matrices == "linear",
+    }

@@ -14,7 +14,7 @@ from jaxrec.graph.csr import DeviceCsr
 from jaxrec.graph.neighbors import Neighbors
 from jaxrec.graph.spmm import Kernel, propagate
 from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_linear, unit_rows
-from jaxrec.models.inputs import FeatureSizes, NodeInput
+from jaxrec.models.inputs import FeatureSizes, NodeInput, of_features
 from jaxrec.models.ngcf import mean_scales
 
 _BLOCK = 1 << 13  # nodes at once where all of a large graph are embedded
@@ -260,11 +260,6 @@ def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -
         uniform=config.neighbors == "uniform",
         walks=config.walks,
         walk_length=config.walk_length,
-        hidden=config.hidden_dim or config.dim,
-        ids=config.ids,
-        sizes=sizes.features,
-        init_std=config.init_std,
-        kernel=config.kernel,
-        linear=config.matrices == "linear",
         rngs=rngs,
+        **of_features(config, sizes),
     )
