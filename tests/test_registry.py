@@ -17,7 +17,7 @@ from flax import nnx
 from processes import process
 
 import jaxrec
-from jaxrec import registry
+from jaxrec import losses, registry
 from jaxrec.config import Config, EvalConfig, ModelConfig, NegativesConfig, OptimConfig, TrainConfig
 from jaxrec.data import formats, synthetic
 from jaxrec.errors import InputError
@@ -219,6 +219,8 @@ def test_names_are_words_of_ones_own(forgotten):
 
 
 def test_options_that_json_cannot_keep_are_refused(forgotten):
+    with pytest.raises(InputError, match=r"functools\.partial"):
+        jaxrec.train(CONFIG, data=DATA, loss=partial(losses.hinge, margin=2.0))
     with pytest.raises(InputError, match="model option own"):
         jaxrec.train(CONFIG, data=DATA, model=Neighbours, model_options={"own": object()})
     with pytest.raises(InputError, match="not NAME=VALUE"):

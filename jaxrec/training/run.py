@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import gc
 import itertools
 import time
@@ -158,6 +159,11 @@ def _with_own(
         made = dataclasses.replace(config.model, name=name, options=options)
         config = dataclasses.replace(config, model=made)
     if loss is not None:
+        if isinstance(loss, functools.partial):
+            raise InputError(
+                "loss: a functools.partial has arguments that config.json cannot keep; define a "
+                "function that calls it"
+            )
         name = registry.named(registry.LOSSES, loss)
         config = dataclasses.replace(config, loss=dataclasses.replace(config.loss, name=name))
     return config
