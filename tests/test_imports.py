@@ -60,7 +60,11 @@ MAY = {
             "list_files",
         ),
     },
+    "aot": {
+        *("training", "graph", "evaluation", "models", "negatives", "presets", "plan", "data"),
+    },
     "cli": {
+        "aot",
         "embedding",
         "plan",
         *("data", "graph", "evaluation", "log", "presets", "recommend", "exporting", "reporting"),

@@ -14,6 +14,9 @@ order: csr 16 ms, buckets 20, segment_sum 114, torch's CSR with autograd 77 (ben
 of atomics on a GPU, slow under contention (jax issue 38806) and different from run to run.
 """
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -50,10 +53,30 @@ class Edges(NamedTuple):
         return self.indptr.shape[0] - 1
 
 
+_target: ContextVar[str | None] = ContextVar("_target", default=None)
+
+
+@contextlib.contextmanager
+def compiled_for(platform: str) -> Iterator[None]:
+    """Within it graphs are built and programs traced for devices of another kind than are here."""
+    before = _target.set(platform)
+    try:
+        yield
+    finally:
+        _target.reset(before)
+
+
+def platform_of_programs() -> str:
+    """Where programs are to run: "cpu", "gpu" or "tpu"."""
+    return _target.get() or jax.default_backend()
+
+
 def default_kernel(platform: str | None = None) -> Kernel:
-    """The default of a platform ("cpu", "gpu", "tpu"); the default backend's if None."""
-    on_cpu = (platform or jax.default_backend()) == "cpu"
-    return "csr" if on_cpu and sparse is not None else "buckets"
+    """The default of a platform ("cpu", "gpu", "tpu"); if None of that which programs run on."""
+    platform = platform or platform_of_programs()
+    if platform == "cpu" and sparse is not None:
+        return "csr"
+    return "segment_sum" if platform == "tpu" else "buckets"
 
 
 def resolve(kernel: Literal["auto"] | Kernel, graph: Bipartite | None = None) -> Kernel:

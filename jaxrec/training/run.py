@@ -132,7 +132,7 @@ def train(
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
             warm_start.check_alike(config)
-            task = _task(config, config.data if data is None else data)
+            task = task_of(config, config.data if data is None else data)
             task.check()  # what the data lacks is told before there is a folder
             folder = processes.made_by_first(lambda: _new_folder(config, run, overwrite), run)
         with _locked(folder):
@@ -169,7 +169,7 @@ def _with_own(
     return config
 
 
-def _task(
+def task_of(
     config: Config, data: Dataset | ItemGraph | str | Path | None, run: Path | None = None
 ) -> UserTask | ItemTask:
     """What the configuration trains on, which is what ``run`` began with where one is given.
@@ -237,7 +237,7 @@ def resume(
     _refuse_others(config, model, loss)
     with SignalWatch(may_exit) as watch:
         with watch.may_leave(_nothing):
-            task = _task(config, data, folder)
+            task = task_of(config, data, folder)
         with _locked(folder):
             return _go(folder, task, tx, Reporter(quiet or not processes.first()), watch)
 

@@ -1,0 +1,126 @@
+"""XLA's compilers for machines that are not here."""
+
+import os
+import resource
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from jaxrec.aot import hlo
+from jaxrec.aot.programs import Program
+from jaxrec.aot.targets import Target
+from jaxrec.errors import InputError
+
+OPTIONS: dict[str, dict[str, Any]] = {"cuda": {"xla_gpu_autotune_level": 0}, "tpu": {}}
+"""What a compiler needs to be told where there is no device to try on."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What came out.
+
+    Attributes:
+      arguments, temporary, output, alias, code: bytes of a device's memory, as XLA counts them.
+      seconds: that it took to trace and compile.
+      host: most bytes of this process's memory until then.
+      reading: see :class:`hlo.Reading`.
+    """
+
+    program: str
+    target: str
+    arguments: int
+    temporary: int
+    output: int
+    alias: int
+    aliases: int
+    code: int
+    seconds: float
+    host: int
+    reading: dict[str, Any]
+
+    @property
+    def memory(self) -> int:
+        """Bytes of a device while the program runs."""
+        return self.arguments + self.temporary + self.output - self.alias + self.code
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self) | {"memory": self.memory}
+
+
+def devices_of(target: Target) -> Any:
+    """The devices of a machine that is not here.
+
+    Raises:
+      InputError: its compiler is not installed, or knows no such topology.
+    """
+    how: dict[str, Any] = {"platform": target.device.vendor}
+    if target.device.vendor == "cuda":
+        sides = target.topology.split("x")
+        how |= {"topology_name": target.topology, "topology": " x ".join(sides)}
+        how["target_config"] = target.device.text()
+    else:
+        how["topology_name"] = f"{target.device.name}:{target.topology}"
+    try:
+        return topologies.get_topology_desc(**how).devices
+    except Exception as e:
+        text = str(e).strip().splitlines() or [type(e).__name__]
+        missing = ("nknown backend", "not found", "No module", "no PJRT plugin", "not registered")
+        if any(words in str(e) for words in missing) or isinstance(e, ImportError | KeyError):
+            raise InputError(
+                f"the compiler for {target.name} is not installed: pip install 'jaxrec[compile]'"
+            ) from e
+        raise InputError(f"{target.name} ({target.topology}): {text[0][:300]}") from e
+
+
+def compiled(program: Program, target: Target, keep: str | None = None) -> Compiled:
+    """Compile a program whose arguments are placed, and read what came out.
+
+    Args:
+      keep: a file for the text.
+
+    Raises:
+      InputError: it does not fit, or XLA cannot compile it, in XLA's words.
+    """
+    began = time.perf_counter()
+    jitted = jax.jit(program.fn, donate_argnums=0 if program.donated else ())
+    try:
+        made = jitted.lower(*program.args).compile(
+            compiler_options=OPTIONS[target.device.vendor] or None
+        )
+    except Exception as e:
+        if isinstance(e, InputError):
+            raise
+        raise InputError(_plain(str(e), program, target)) from e
+    seconds = time.perf_counter() - began
+    text = made.as_text() or ""
+    if keep is not None:
+        with open(keep, "w", encoding="utf-8") as file:
+            file.write(text)
+    reading, module = hlo.read(text, steps=program.name == "step")
+    memory: Any = made.memory_analysis()
+    unit = 1024 if os.uname().sysname == "Linux" else 1
+    return Compiled(
+        program.name,
+        target.name,
+        memory.argument_size_in_bytes,
+        memory.temp_size_in_bytes,
+        memory.output_size_in_bytes,
+        memory.alias_size_in_bytes,
+        module.aliases,
+        memory.generated_code_size_in_bytes,
+        round(seconds, 1),
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        reading.to_dict(),
+    )
+
+
+def _plain(text: str, program: Program, target: Target) -> str:
+    """An error of a compiler, in a line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
+    if "RESOURCE_EXHAUSTED" in text or "Ran out of memory" in text:
+        return f"does not fit: the program {program.name!r} for {target.name}: {lines[0][:300]}"
+    return f"{target.name} has no compiled program {program.name!r}: {lines[0][:300]}"

@@ -1,0 +1,184 @@
+"""Machines by name: ``h200``, ``8xH200``, ``2x8xH200``, ``v5e``, ``v5e-16``, ``v5e:4x4``."""
+
+import re
+from dataclasses import dataclass, replace
+
+from jaxrec.errors import InputError, nearest
+
+_GPU = """
+gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32
+  shared_memory_per_block: 49152 shared_memory_per_core: {per_core}
+  shared_memory_per_block_optin: {optin} threads_per_core_limit: 2048
+  core_count: {cores} fpus_per_core: {fpus}
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: {bandwidth} l2_cache_size: {l2} clock_rate_ghz: {clock}
+  device_memory_size: {memory}
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  cuda_compute_capability {{ major: {major} }}
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 10 }}
+device_description_str: "NVIDIA {name}"
+"""
+
+
+@dataclass(frozen=True)
+class Device:
+    """One accelerator, by its vendor's data sheet.
+
+    Attributes:
+      name: as people write it.
+      vendor: "cuda" or "tpu".
+      memory: bytes.
+      bandwidth: bytes of it a second.
+      clock: of its cores, in GHz.
+      row_cycles: of a TPU, cycles that a row costs where rows are read or added up one after
+        another; an assumption, for no such device was at hand.
+      shape: cores, units of a core, shared memory of a core and of a block at most, level-2 cache
+        and compute capability of a GPU.
+    """
+
+    name: str
+    vendor: str
+    memory: int
+    bandwidth: int
+    clock: float
+    row_cycles: int = 0
+    shape: tuple[int, int, int, int, int, int] = (0, 0, 0, 0, 0, 0)
+
+    @property
+    def platform(self) -> str:
+        """As JAX calls it."""
+        return "gpu" if self.vendor == "cuda" else "tpu"
+
+    def text(self) -> str:
+        """A GPU as XLA's ``GpuTargetConfigProto``."""
+        cores, fpus, per_core, optin, l2, major = self.shape
+        return _GPU.format(
+            cores=cores,
+            fpus=fpus,
+            per_core=per_core,
+            optin=optin,
+            l2=l2,
+            major=major,
+            bandwidth=self.bandwidth,
+            clock=self.clock,
+            memory=self.memory,
+            name=self.name,
+        )
+
+
+_AMPERE = 108, 64, 167936, 166912, 41943040, 8
+_HOPPER = 132, 128, 233472, 232448, 52428800, 9
+_BLACKWELL = 148, 128, 233472, 232448, 132644864, 10
+DEVICES = {
+    of.name.lower(): of
+    for of in (
+        Device("A100", "cuda", 80 * 10**9, 2039 * 10**9, 1.41, 0, _AMPERE),
+        Device("H100", "cuda", 80 * 10**9, 3350 * 10**9, 1.98, 0, _HOPPER),
+        Device("H200", "cuda", 141 * 10**9, 4800 * 10**9, 1.98, 0, _HOPPER),
+        Device("B200", "cuda", 180 * 10**9, 8000 * 10**9, 1.97, 0, _BLACKWELL),
+        Device("v5e", "tpu", 16 * 2**30, 819 * 10**9, 1.5, 8),
+        Device("v5p", "tpu", 95 * 2**30, 2765 * 10**9, 1.75, 8),
+        Device("v6e", "tpu", 32 * 2**30, 1640 * 10**9, 1.75, 8),
+    )
+}
+_PLANES = {n: f"{2 ** (n // 2)}x{2 ** (n - n // 2)}" for n in range(2, 9)}  # by log2 of the chips
+
+
+@dataclass(frozen=True)
+class Target:
+    """Some accelerators of one kind.
+
+    Attributes:
+      topology: as XLA's compiler calls how they hang together; of one TPU that of its host.
+      devices: how many a program is compiled for.
+    """
+
+    device: Device
+    topology: str
+    devices: int
+
+    @property
+    def name(self) -> str:
+        """Such as ``8xH200`` or ``v5e-16``."""
+        of = self.device
+        if self.devices == 1:
+            return of.name
+        return f"{of.name}-{self.devices}" if of.vendor == "tpu" else f"{self.devices}x{of.name}"
+
+    @property
+    def name_of_topology(self) -> str:
+        """A name that :func:`target` takes for this very topology."""
+        if self.devices == 1:
+            return self.device.name
+        if self.device.vendor == "tpu":
+            return f"{self.device.name}:{self.topology}"
+        _, hosts, each = self.topology.split("x")
+        return f"{hosts}x{each}x{self.device.name}"
+
+    def sized(self, devices: int) -> "Target":
+        """As many of the same kind, a power of two.
+
+        Raises:
+          InputError: there is no such topology.
+        """
+        if self.device.vendor == "tpu":
+            return target(f"{self.device.name}-{devices}")
+        hosts = -(-devices // 8)
+        return replace(self, topology=f"1x{hosts}x{devices // hosts}", devices=devices)
+
+
+def target(text: str) -> Target:
+    """The machine of a name.
+
+    Raises:
+      InputError: there is none, with the nearest one that there is.
+    """
+    low = text.lower()
+    if low in DEVICES:
+        of = DEVICES[low]
+        one = "1x1x1" if of.vendor == "cuda" else ("2x2x1" if low == "v5p" else "2x2")
+        return Target(of, one, 1)
+    gpu = re.fullmatch(r"(?:([1-9]\d{0,3})x)?([1-9]\d{0,3})x([a-z]\w*)", low)
+    if gpu and gpu[3] in DEVICES and DEVICES[gpu[3]].vendor == "cuda":
+        hosts, each = int(gpu[1] or 1), int(gpu[2])
+        if gpu[1] is None and each > 8:
+            if each % 8:
+                raise InputError(
+                    f"{text}: hosts of 8 each; take a multiple, or HOSTSxGPUSx{gpu[3]}"
+                )
+            hosts, each = each // 8, 8
+        return Target(DEVICES[gpu[3]], f"1x{hosts}x{each}", hosts * each)
+    tpu = re.fullmatch(r"(v\d\w)(?:-([1-9]\d*)|:(\d+(?:x\d+){1,2}))", low)
+    if tpu and tpu[1] in DEVICES:
+        of = DEVICES[tpu[1]]
+        if tpu[3]:
+            return Target(of, tpu[3], _product(tpu[3]))
+        chips = int(tpu[2])
+        power = chips.bit_length() - 1
+        if chips == 1:
+            return target(tpu[1])
+        if 2**power == chips and power in _PLANES:
+            plane = _PLANES[power]
+            return Target(of, plane if low[:3] != "v5p" else _solid(power), chips)
+        raise InputError(f"{text}: 4, 8, 16 ... 256 chips, or a topology such as {tpu[1]}:4x8")
+    known = [*(of.name for of in DEVICES.values()), "8xH200", "2x8xH200", "v5e-16", "v5e:4x4"]
+    hint = nearest(text, known)
+    raise InputError(f"no machine {text!r}{hint}; such as {', '.join(known)}")
+
+
+def _product(topology: str) -> int:
+    total = 1
+    for side in topology.split("x"):
+        total *= int(side)
+    return total
+
+
+def _solid(power: int) -> str:
+    """Chips in three dimensions, whole hosts of 2 x 2 x 1."""
+    sides = [2, 2, 1]
+    for n in range(power - 2):
+        sides[(2, 1, 0)[n % 3]] *= 2
+    return "x".join(map(str, sorted(sides, reverse=sides[2] == 1)))
