@@ -62,6 +62,7 @@ MAY = {
     },
     "aot": {
         *("training", "graph", "evaluation", "models", "negatives", "presets", "plan", "data"),
+        "rowwise",
     },
     "cli": {
         "aot",

@@ -31,6 +31,7 @@ def run(request: dict[str, Any]) -> list[dict[str, Any]]:
             text = None if keep is None else f"{keep}/{config.preset}-{name}-{to.name}.hlo"
             one = compiler.compiled(made, to, text).to_dict()
             one |= {"sizes": list(problem.counts), "state": programs.state_bytes(problem)}
+            one["planned"] = programs.planned(problem) if name == "step" else None
             found.append(one)
             print(json.dumps(one), flush=True)
     return found

@@ -18,8 +18,9 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxrec import plan as plans
 from jaxrec.aot import shapes
-from jaxrec.aot.shapes import Counts, array, as_shapes
+from jaxrec.aot.shapes import array, as_shapes
 from jaxrec.aot.targets import Target
 from jaxrec.config import Config
 from jaxrec.errors import InputError
@@ -28,6 +29,8 @@ from jaxrec.evaluation.topk import Rows, power_of_two, rank
 from jaxrec.graph.halo import DATA, TABLE
 from jaxrec.graph.pagerank import push
 from jaxrec.graph.spectral import spectral_table
+from jaxrec.rowwise import RowOptimizer
+from jaxrec.training.memory import Counts, sizes_of
 from jaxrec.training.placement.mesh import MeshProblem, kernel_of
 from jaxrec.training.placement.mesh_step import MeshStepper
 from jaxrec.training.run import task_of
@@ -57,6 +60,7 @@ class Problem:
 
     Attributes:
       specs: of state and data, how they lie on a mesh; None on one device.
+      degrees: of users and of items; None where they are not known.
     """
 
     config: Config
@@ -66,6 +70,7 @@ class Problem:
     data: Any
     mesh: Mesh | None = None
     specs: tuple[Any, Any] | None = None
+    degrees: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def of_sizes(config: Config, counts: Counts, devices: Any) -> Problem:
@@ -107,19 +112,21 @@ def of_data(config: Config, data: Any, devices: Any) -> Problem:
     task.check()
     made = task.problem("search", None, None)
     train: Any = made.splits.train
+    counts, degrees = Counts(0, train.n_items, 0), None
     if config.model.over_items:
-        counts = Counts(0, train.n_items, train.n_pairs)
+        counts = counts._replace(n_edges=train.n_pairs)
     else:
         counts = Counts(train.n_users, train.n_items, train.n_edges)
+        degrees = train.user_counts(), train.item_counts()
     if isinstance(made, MeshProblem):
         mesh = mesh_of(config, devices)
         stepper: Any = dataclasses.replace(made.stepper, mesh=mesh)
         state = as_shapes(made.state_shape())
         specs = stepper.specs(state), made.data.specs()
-        return Problem(config, counts, stepper, state, as_shapes(made.data), mesh, specs)
-    return Problem(
-        config, counts, made.stepper, as_shapes(made.state_shape()), as_shapes(made.data)
-    )
+        data = as_shapes(made.data)
+        return Problem(config, counts, stepper, state, data, mesh, specs, degrees)
+    state, data = as_shapes(made.state_shape()), as_shapes(made.data)
+    return Problem(config, counts, made.stepper, state, data, degrees=degrees)
 
 
 def mesh_of(config: Config, devices: Any) -> Mesh:
@@ -197,6 +204,18 @@ def placed(program: Program, problem: Problem, devices: Any) -> Program:
 
 def _at(x: Any, sharding: NamedSharding) -> Any:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+
+def planned(problem: Problem) -> dict[str, int] | None:
+    """Bytes of a device in a step, as :mod:`jaxrec.plan` counts them; None where it has no model of
+    the configuration."""
+    config, counts = problem.config, problem.counts
+    if config.model.over_items:
+        return None
+    sparse = isinstance(problem.stepper.tx, RowOptimizer)
+    sides = shapes.degrees(counts) if problem.degrees is None else problem.degrees
+    made = plans.plan(sizes_of(config, counts, sparse=sparse, sides=sides))
+    return {name: n for name, n in made.device.items() if not name.startswith("evaluation")}
 
 
 def state_bytes(problem: Problem) -> int:

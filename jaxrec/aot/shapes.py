@@ -5,7 +5,7 @@ mean, which has more long rows than equal degrees have and fewer than most real 
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from jaxrec.negatives import Popularity
 from jaxrec.plan import Sizes as Planned
 from jaxrec.training.batch import Pairs, TrainData
 from jaxrec.training.device_data import Inputs
+from jaxrec.training.memory import Counts
 from jaxrec.training.placement.mesh import kernel_of
 from jaxrec.training.placement.mesh_data import MeshData
 from jaxrec.training.placement.mesh_data import Sizes as MeshSizes
@@ -38,16 +39,9 @@ _QUANTILES = 1024
 _SLACK = 1.02  # of a part of a mesh over the mean one
 
 
-class Counts(NamedTuple):
-    """A train part by its sizes."""
-
-    n_users: int
-    n_items: int
-    n_edges: int
-
-    def degrees(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of users [U] and items [I], as the module says."""
-        return tuple(_spread(n, self.n_edges) for n in (self.n_users, self.n_items))  # type: ignore[return-value]
+def degrees(of: Counts) -> tuple[np.ndarray, np.ndarray]:
+    """Of users [U] and items [I], as the module says."""
+    return _spread(of.n_users, of.n_edges), _spread(of.n_items, of.n_edges)
 
 
 def _spread(n: int, edges: int) -> np.ndarray:
@@ -132,7 +126,7 @@ def train_data(config: Config, of: Counts) -> TrainData:
     how, n_nodes = config.model, of.n_users + of.n_items
     graph = _graph(config, n_nodes, 2 * of.n_edges, not how.sampled)
     if resolve(how.kernel) == "buckets":
-        degree = np.concatenate(of.degrees())
+        degree = np.concatenate(degrees(of))
         graph = graph._replace(buckets=as_shapes(buckets.of_sizes(buckets.sizes(degree))))
     if how.sampled and how.neighbors != "uniform":
         near = jax.eval_shape(

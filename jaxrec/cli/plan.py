@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from jaxrec import plan as plans
 from jaxrec.cli.arguments import parse
+from jaxrec.cli.compiled import compiled
 from jaxrec.config.checks import Range
 from jaxrec.errors import InputError, nearest
 
 GIGABYTES = {"A100": 80, "H100": 80, "H200": 141, "B200": 180, "L4": 24, "V5E": 16, "V5P": 95}
 """Memory of a device by name, in GB."""
 _MOST = 10**12
-"""Users, items, pairs and gigabytes that are planned for."""
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
+"""Gigabytes that are planned for."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Arguments:
-    """Memory, bytes moved a step and size of a checkpoint of a run on many devices."""
+    """Memory, bytes moved a step and size of a checkpoint of a run on many devices.
+
+    ``jaxrec plan --compile TARGET [PRESET] [options of train]`` compiles the program itself for a
+    machine that is not here; ``jaxrec plan --compile help`` tells more."""
 
     users: str
     """How many, with K, M or B behind the number."""
@@ -50,14 +53,6 @@ class Arguments:
     """The data lies in parts on disk, as `jaxrec data partition` writes it."""
     host_memory: str | None = None
     """Memory of a host, such as 2000GB, to be checked too."""
-
-
-def _count(text: str, name: str) -> int:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB]?)", text.upper())
-    count = 0.0 if found is None else float(found[1]) * _UNITS[found[2]]
-    if not 1 <= count <= _MOST:
-        raise InputError(f"--{name} {text}: a number of 1 to {_MOST:,} is needed, such as 100M")
-    return round(count)
 
 
 def _memory(text: str, name: str) -> int:
@@ -86,6 +81,9 @@ def _check_host(made: Arguments, devices: int) -> None:
 
 def plan(args: list[str]) -> None:
     """Say what a run on many devices would need, before there are any."""
+    if any(arg.partition("=")[0] == "--compile" for arg in args):
+        compiled(args)
+        return
     made = parse(Arguments, args, "jaxrec plan")
     count, _, kind = made.devices.partition("x")
     if not re.fullmatch(r"[1-9]\d{0,6}", count) or not kind:
@@ -98,7 +96,7 @@ def plan(args: list[str]) -> None:
     if data * table > devices:
         raise InputError(f"--mesh.data {data} x --mesh.table {table} is not within {devices}")
     sizes = plans.Sizes(
-        *(_count(getattr(made, name), name) for name in ("users", "items", "edges")),
+        *(number_of(getattr(made, name), name) for name in ("users", "items", "edges")),
         dim=made.dim,
         layers=made.layers,
         batch=made.batch_size,

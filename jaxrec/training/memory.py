@@ -1,6 +1,6 @@
 """The sizes of a configured run, as the plan takes them, and the memory it is held against."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,21 +17,38 @@ def device_memory() -> int | None:
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
+class Counts(NamedTuple):
+    """A train part by its sizes: users, items, pairs."""
+
+    n_users: int
+    n_items: int
+    n_edges: int
+
+
 def sizes_of(
-    config: Config, train: Dataset | PartedSplit, *, sparse: bool, **more: Any
+    config: Config,
+    train: Dataset | PartedSplit | Counts,
+    *,
+    sparse: bool,
+    sides: tuple[np.ndarray, np.ndarray] | None = None,
+    **more: Any,
 ) -> plans.Sizes:
     """What :func:`jaxrec.plan.plan` takes of a run.
 
     Args:
       sparse: whether updates are of a batch's rows alone.
+      sides: degrees of users and of items, where they are not counted in ``train``.
       more: what the cut graph, or where the table lies, adds.
     """
     how = config.negatives
     private = how.count * how.candidates + how.hard if how.private else how.hard
     shared = {"shared": how.count, "in-batch": config.train.batch_size}.get(how.name, 0)
+    if sides is None:
+        assert not isinstance(train, Counts), "sizes alone tell no degrees"
+        sides = train.user_counts(), train.item_counts()
     degrees = [
         (int(degree), int(nodes))
-        for side in (train.user_counts(), train.item_counts())
+        for side in sides
         for degree, nodes in zip(*np.unique(side, return_counts=True), strict=True)
     ]
     found: dict[str, Any] = {"buckets": resolve(config.model.kernel) == "buckets"}

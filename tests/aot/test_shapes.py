@@ -48,7 +48,7 @@ def test_as_for_real_data(preset, changes):
 
 
 def test_degrees_spread_about_their_mean():
-    users, items = shapes.Counts(10**5, 10**4, 2 * 10**6).degrees()
+    users, items = shapes.degrees(shapes.Counts(10**5, 10**4, 2 * 10**6))
     assert users.sum() == pytest.approx(2 * 10**6, rel=0.05)
     assert items.sum() == pytest.approx(2 * 10**6, rel=0.05)
     assert users.max() > 5 * users.mean()
