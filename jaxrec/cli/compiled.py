@@ -20,11 +20,11 @@ usage: jaxrec plan --compile TARGET [PRESET] [options of `jaxrec train`]
                    [--programs step embed rank start pagerank] [--json] [--keep FOLDER]
 
 Compiles the programs of a run for TARGET, which need not be here, and says what comes out:
-memory, bytes moved, kernels. A TARGET:
-{", ".join(of.name for of in DEVICES.values())}, or several,
-such as 8xH200, 2x8xH200, v5e-16, v5e:4x8. Without data or sizes the preset's own data is taken. N may
-have K, M or B behind it. --keep leaves the compiled programs' text in FOLDER. Needs the extra:
-pip install 'jaxrec[compile]'
+memory, bytes moved, kernels. A TARGET is one of
+{", ".join(of.name for of in DEVICES.values())},
+or several: 8xH200, 2x8xH200, v5e-16, v5e:4x8. Without data or sizes the preset's own data is
+taken. N may have K, M or B behind it. --keep leaves the compiled programs' text in FOLDER.
+Needs the extra: pip install 'jaxrec[compile]'
 """
 
 
