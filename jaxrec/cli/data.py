@@ -33,6 +33,9 @@ class _Text:
     """Leave out faulty lines, and count them."""
     skip_missing_ids: _Flag = False
     """Leave out lines without a user or an item, and count them."""
+    time_format: str | None = None
+    """How times are written, as strptime has it: '%d/%m/%Y', '%m/%d/%Y %H:%M'; ISO 8601 or a number
+    if not given."""
 
     def text(self) -> Any:
         """The options as the readers take them."""
@@ -46,6 +49,7 @@ class _Text:
             self.encoding,
             self.skip_bad_lines,
             self.skip_missing_ids,
+            self.time_format,
         )
 
 

@@ -18,7 +18,9 @@ from jaxrec.cli.process import own_process
 from jaxrec.config import Config, EvalConfig, NegativesConfig, shown_cutoff
 from jaxrec.errors import InputError
 
-_OF_IMPORT = re.compile(r"--(?:columns\.|(?:encoding|separator|skip-\w+-\w+|event-weights)\b)")
+_OF_IMPORT = re.compile(
+    r"--(?:columns\.|(?:encoding|separator|time-format|skip-\w+-\w+|event-weights)\b)"
+)
 """Options that errors in data name, and that training does not take."""
 
 

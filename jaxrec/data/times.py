@@ -3,12 +3,17 @@
 A moment is a date, or a date and a time of day, perhaps with a fraction of a second and a zone
 (``2014-04-01``, ``2014-04-01T10:51:00.277Z``, ``2014/04/01 10:51 +02:00``, ``20140401T105100``), or
 the form of C's ``ctime`` with a year (``Tue Apr 03 18:00:09 +0000 2012``). Where no zone is given
-it is UTC.
+it is UTC. Any other form is read where its strptime directives are given.
+
+Numbers are seconds since 1970 or finer units of it, or dates written as digits (``20140401``,
+``20140401105100``) where a whole column is such.
 
 Source: ISO 8601:2019 (calendar dates, basic and extended format); RFC 3339, section 5.6.
 """
 
 import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import polars as pl
@@ -40,16 +45,40 @@ _FAST = (
 )
 """Forms that most files have, tried before the pieces of a text are looked at one by one."""
 _TEXT = pl.col("text")
-_UNITS = ((1e11, 5e12, 1e3), (1e14, 5e15, 1e6), (1e17, 5e18, 1e9))
-"""Numbers from, up to: milliseconds, microseconds and nanoseconds since 1970, until 2128."""
+_UNITS = {
+    "milliseconds": (1e11, 5e12, 1e3),
+    "microseconds": (1e14, 5e15, 1e6),
+    "nanoseconds": (1e17, 5e18, 1e9),
+}
+"""Numbers from, up to: finer units since 1970, until 2128; and how many make a second."""
+_DIGITS = {
+    "%Y%m%d": (19_000_101, 21_001_231),
+    "%Y%m%d%H%M": (190_001_010_000, 210_012_312_359),
+    "%Y%m%d%H%M%S": (19_000_101_000_000, 21_001_231_235_959),
+}
+"""Dates written as one number: its least and its greatest."""
+EPOCH = (946_684_800, 2_051_222_400)
+"""Seconds since 1970 of the years 2000 to 2034: a column that has them holds such seconds."""
+_START, _END = -2_208_988_800, 4_102_444_800
+"""The years 1900 and 2100."""
+_CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
+_DATES = [
+    *("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y"),
+    *("%m/%d/%y", "%d/%m/%y", "%d.%m.%y", "%Y.%m.%d"),
+    *("%B %d, %Y", "%d %B %Y", "%m %d, %Y", "%d-%B-%Y", "%d-%B-%y"),
+]
+_ZONELESS = "times without a zone, read as UTC"
 EXAMPLES = "2014-04-01 or 2014-04-01T10:51:00+02:00"
 
 
 class Moments(NamedTuple):
-    """Seconds since 1970 of texts, null where they are no moments; and how many named no zone."""
+    """Seconds since 1970 of a column, null where a cell is no moment.
+
+    ``notes`` count what was taken for what.
+    """
 
     seconds: pl.Series
-    zoneless: int
+    notes: dict[str, int]
 
 
 def parse(text: str) -> float:
@@ -71,8 +100,51 @@ def is_moment(text: str) -> bool:
     return of_texts(pl.Series([text], dtype=pl.String)).seconds[0] is not None
 
 
-def of_texts(texts: pl.Series) -> Moments:
-    """Moments of texts without spaces around them."""
+def check_form(form: str) -> None:
+    """Raise InputError where a text has no directives of strptime that make a date."""
+    moment = datetime(2014, 4, 1, 10, 51, tzinfo=UTC)
+    try:
+        made = _parsed(pl.Series([moment]).dt.strftime(form), form)[0]
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        made = None
+    if made is None or abs(made - moment.timestamp()) > 366 * 86_400:
+        raise InputError(
+            f"time format {form!r} makes no date; such as '%d/%m/%Y' or '%m/%d/%Y %H:%M' "
+            "(directives of strptime)"
+        )
+
+
+def fitting(cells: Sequence[str]) -> list[str]:
+    """The common forms, as strptime has them, in which every one of some texts can be read."""
+    texts = pl.Series("text", [cell for cell in cells if cell], dtype=pl.String)
+    if texts.is_empty():
+        return []
+    found = []
+    for form in (date + clock for clock in _CLOCKS for date in _DATES):
+        made = _parsed(texts, form)
+        if made.null_count() == 0 and bool((made > _START).all()):  # 1/2/21 is not of the year 21
+            found.append(form)
+    return found
+
+
+def of_column(column: pl.Series, form: str | None = None) -> Moments:
+    """Moments of a column of texts or numbers; a text that is a number counts as one."""
+    if form is not None:
+        return of_texts(column.cast(pl.String).str.strip_chars(), form)
+    made, notes = of_numbers(column.cast(pl.Float64, strict=False))
+    odd = made.is_null() & column.is_not_null()
+    if column.dtype == pl.String and odd.any():
+        texts = of_texts(column.filter(odd).str.strip_chars())
+        made, notes = made.scatter(odd.arg_true(), texts.seconds), notes | texts.notes
+    return Moments(made, notes)
+
+
+def of_texts(texts: pl.Series, form: str | None = None) -> Moments:
+    """Moments of texts without spaces around them; in the given form alone, where there is one."""
+    if form is not None:
+        found = _parsed(texts, form)
+        bare = 0 if "%z" in form or not _has_clock(form) else len(found) - found.null_count()
+        return Moments(found.rename(texts.name), {_ZONELESS: bare})
     made = pl.repeat(None, len(texts), dtype=pl.Float64, eager=True)
     zoneless = 0
     forms: list[str] = list(_FAST)
@@ -90,12 +162,16 @@ def of_texts(texts: pl.Series) -> Moments:
         made = found if len(rest) == len(texts) else made.scatter(left.arg_true(), found)
         if form is None:
             break
-    return Moments(made.rename(texts.name), zoneless)
+    return Moments(made.rename(texts.name), {_ZONELESS: zoneless})
+
+
+def _has_clock(form: str) -> bool:
+    return re.search("%[HIklTRrXcMs]", form) is not None
 
 
 def _parsed(texts: pl.Series, form: str) -> pl.Series:
     kind = pl.Datetime("us", "UTC") if "%z" in form else pl.Datetime("us")
-    if form == _DATE:
+    if not _has_clock(form):
         days = texts.str.to_date(form, strict=False).cast(pl.Int64)
         return days.cast(pl.Float64) * 86_400
     return texts.str.strptime(kind, form, strict=False).dt.timestamp("us").cast(pl.Float64) / 1e6
@@ -133,15 +209,40 @@ def _is_bare(text: pl.Expr) -> pl.Expr:
     return (text.str.len_bytes() > 10) & ~text.str.contains(_ZONED)
 
 
-def scaled(numbers: pl.Series) -> pl.Series:
-    """Numbers as seconds, where they can only be finer units of the time since 1970."""
-    greatest = numbers.max()
-    if not isinstance(greatest, float) or greatest < _UNITS[0][0]:
-        return numbers
-    made = number = pl.col(numbers.name)
-    for low, high, unit in _UNITS:
-        made = pl.when((number >= low) & (number < high)).then(number / unit).otherwise(made)
-    return numbers.to_frame().select(made.alias(numbers.name)).to_series()
+def of_numbers(numbers: pl.Series) -> Moments:
+    """Numbers as seconds since 1970, where they can be dates in digits or finer units of it.
+
+    Other numbers stay as they are: a time may be any ordered number.
+    """
+    low, high = numbers.min(), numbers.max()
+    if not (isinstance(low, float) and isinstance(high, float)):
+        return Moments(numbers, {})
+    for form, (first, last) in _DIGITS.items():
+        if first <= low and high <= last:
+            texts = numbers.cast(pl.Int64).cast(pl.String)
+            found = _parsed(texts, form)
+            if (numbers == numbers.round()).all() and found.null_count() == numbers.null_count():
+                told = f"times such as {texts.drop_nulls()[0]}, read as dates ({form})"
+                clock = {_ZONELESS: len(numbers)} if _has_clock(form) else {}
+                return Moments(found.rename(numbers.name), {told: len(numbers)} | clock)
+    number = pl.col(numbers.name)
+    made, counts = number, {}
+    for unit, (first, last, parts) in _UNITS.items():
+        within = (number >= first) & (number < last)
+        made = pl.when(within).then(number / parts).otherwise(made)
+        counts[unit] = within.sum()
+    frame = numbers.to_frame()
+    found = frame.select(**counts).row(0, named=True) if high >= 1e11 else {}
+    notes = {}
+    for unit, count in found.items():
+        among = "" if count == len(numbers) else " among others, each told by its size"
+        notes[f"times in {unit}{among}, read as seconds"] = count
+    if any(found.values()):
+        numbers = frame.select(made.alias(numbers.name)).to_series()
+    if 10 * int(numbers.is_between(*EPOCH).sum()) >= len(numbers):
+        odd = int(((numbers <= 0) | (numbers > _END)).sum())
+        notes["times before 1970 or after 2100, kept as they are"] = odd
+    return Moments(numbers, notes)
 
 
 def _of_basic(text: pl.Expr) -> pl.Expr:

@@ -26,7 +26,7 @@ def unread(config: Config, parts: Sequence[Counted]) -> list[str]:
     return [line for line in found if line is not None]
 
 
-_SAID = ("ids of ", "left out", "not read", "times without")
+_SAID = ("ids of ", "left out", "not read", "times ")
 
 
 def noted(notes: Mapping[str, int]) -> list[str]:

@@ -70,7 +70,9 @@ def test_columns_of_mixed_forms_are_read_as_python_reads_each(drawn):
     expected = [datetime.fromisoformat(text) for text in texts]
     in_zone = [moment if moment.tzinfo else moment.replace(tzinfo=UTC) for moment in expected]
     assert made.seconds.to_list() == pytest.approx([moment.timestamp() for moment in in_zone])
-    assert made.zoneless == sum(moment.tzinfo is None for moment in expected)
+    assert made.notes == {
+        "times without a zone, read as UTC": sum(m.tzinfo is None for m in expected)
+    }
 
 
 @settings(max_examples=100, deadline=None)
@@ -80,9 +82,60 @@ def test_any_text_is_a_moment_or_null(texts):
     assert len(made.seconds) == len(texts)
 
 
-def test_finer_units_than_seconds_become_seconds():
-    numbers = [-5.0, 0, 2014, 1_396_867_869, 20_140_401_105_100]
-    fine = [1_396_867_869_277.0, 1_396_867_869_277_000.0, 1_396_867_869_277_000_000.0]
-    made = times.scaled(pl.Series([*numbers, *fine]))
-    assert made.to_list() == [*numbers, *[1_396_867_869.277] * 3]
-    assert times.scaled(pl.Series(numbers)).to_list() == numbers
+def of_numbers(*numbers: float) -> tuple[list[float], dict[str, int]]:
+    made = times.of_numbers(pl.Series("time", [float(number) for number in numbers]))
+    return made.seconds.to_list(), {what: count for what, count in made.notes.items() if count}
+
+
+def test_finer_units_than_seconds_become_seconds_and_are_said():
+    second, parts = 1_396_867_869.277, {"milli": 1e3, "micro": 1e6, "nano": 1e9}
+    for unit, many in parts.items():
+        note = f"times in {unit}seconds, read as seconds"
+        assert of_numbers(round(second * many)) == ([second], {note: 1})
+    numbers = [-5, 0, 2014, 20_140_401_105_100]
+    assert of_numbers(*numbers) == (numbers, {})
+
+
+def test_units_that_are_mixed_and_times_that_are_none_are_counted():
+    mixed = [1_396_867_869, 1_396_867_870_000, 1_396_867_871_000]
+    note = "times in milliseconds among others, each told by its size, read as seconds"
+    assert of_numbers(*mixed) == ([1_396_867_869, 1_396_867_870, 1_396_867_871], {note: 2})
+    odd = [1_396_867_869, 0, -5, 1e30, 1_396_867_870]
+    assert of_numbers(*odd) == (odd, {"times before 1970 or after 2100, kept as they are": 3})
+
+
+@pytest.mark.parametrize(
+    ("number", "form"),
+    [(20140401, "%Y%m%d"), (201404011200, "%Y%m%d%H%M"), (20140401120000, "%Y%m%d%H%M%S")],
+)
+def test_a_column_of_dates_in_digits_is_one_of_dates(number, form):
+    found, notes = of_numbers(number, number)
+    assert found == [NOON if "H" in form else NOON - 43_200] * 2
+    assert notes[f"times such as {number}, read as dates ({form})"] == 2
+    past = number + 99 * (1 if form == "%Y%m%d" else 10 ** (len(str(number)) - 8))  # no such day
+    assert of_numbers(number, past)[0] != found
+
+
+@pytest.mark.parametrize(
+    ("cells", "forms"),
+    [
+        (["4/1/2014", "12/31/2014"], ["%m/%d/%Y"]),
+        (["4/1/2014", "2/3/2014"], ["%m/%d/%Y", "%d/%m/%Y"]),
+        (["1.4.2014 10:51", "", "31.12.2014 00:00"], ["%d.%m.%Y %H:%M"]),
+        (["April 1, 2014", "Dec 31, 2014"], ["%B %d, %Y"]),
+        (["04 1, 2014"], ["%m %d, %Y"]),
+        (["4/1/2014 1:05 PM", "4/13/2014 12:05 AM"], ["%m/%d/%Y %I:%M %p"]),
+        (["4/1/2014", "soon"], []),
+        ([], []),
+    ],
+)
+def test_the_forms_that_read_all_cells_are_found(cells, forms):
+    assert times.fitting(cells) == forms
+    for form in forms:
+        assert times.of_texts(pl.Series(cells), form).seconds.null_count() == cells.count("")
+
+
+@pytest.mark.parametrize("form", ["%Q", "%", "", "soon", "%H:%M"])
+def test_a_form_that_makes_no_date_is_refused(form):
+    with pytest.raises(InputError, match="makes no date; such as"):
+        times.check_form(form)

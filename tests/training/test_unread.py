@@ -50,6 +50,13 @@ def test_counts_among_the_ratings_are_shown_the_way_to_weights():
     assert "weights" not in told(with_ratings([0.5, 99.5]))[0]
 
 
+def test_ratings_of_books_of_which_most_are_0_are_said(tmp_path):
+    path = tmp_path / "BX-Book-Ratings.csv"
+    rows = [f'"{n}";"{n % 7:010}";"{max(n % 20 - 9, 0)}"\n' for n in range(60)]
+    path.write_text('"User-ID";"ISBN";"Book-Rating"\n' + "".join(rows))
+    assert told(jaxrec.read(path)) == [f"ratings 0 to 10 {DISLIKES}"]
+
+
 def test_ratings_that_are_read_or_say_nothing_are_passed_over():
     mixed = with_ratings([1, -1])
     assert told(mixed, loss={"name": "mse"}, eval={"select_on": "none"}) == []

@@ -145,9 +145,9 @@ def _read(
 _TEXT_FOR = {
     "csv": {field.name for field in fields(TextOptions)},
     "tsv": {field.name for field in fields(TextOptions)},
-    "recbole": {"encoding", "skip_bad_lines", "skip_missing_ids"},
-    "jsonl": {"encoding", "skip_bad_lines", "skip_missing_ids"},
-    "parquet": {"skip_bad_lines", "skip_missing_ids"},
+    "recbole": {"encoding", "skip_bad_lines", "skip_missing_ids", "time_format"},
+    "jsonl": {"encoding", "skip_bad_lines", "skip_missing_ids", "time_format"},
+    "parquet": {"skip_bad_lines", "skip_missing_ids", "time_format"},
 }
 """Options of text that a format has a use for; of tables beside it, encoding and skipping."""
 

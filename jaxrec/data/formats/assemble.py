@@ -93,7 +93,7 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
         if all(part.untyped for part in parts):
             columns_of = _typed(columns_of, f"{role}s", notes)
         rows, table = id_rows(columns_of, more)
-        notes |= _like_missing(rows, table, f"{role}s")
+        notes |= _like_missing(rows, table, f"{role}s") | _padded(table, f"{role}s")
         sides += [rows, table]
     user, user_ids, item, item_ids = sides
     del sides, columns_of, rows
@@ -197,6 +197,21 @@ def _like_missing(rows: np.ndarray, table: np.ndarray, of: str) -> dict[str, int
     named = ", ".join(map(repr, table[place].tolist()))
     note = f"ids of {of} that read like missing ones ({named}), kept: --skip-missing-ids drops them"
     return {note: int(np.isin(rows, place).sum())}
+
+
+def _padded(table: np.ndarray, of: str) -> dict[str, int]:
+    """Counts the ids that another is but for zeros before it, such as 007 and 7."""
+    if table.dtype.kind != "U":
+        return {}
+    ids = pl.Series("id", table.tolist(), dtype=pl.String)
+    padded = ids.filter(ids.str.contains(r"^0+[0-9]"))
+    bare = padded.str.replace("^0+([0-9])", "$1")
+    both = bare.is_in(ids.implode())
+    if not both.any():
+        return {}
+    place = int(both.arg_max() or 0)
+    note = f"ids of {of} such as {padded[place]} and {bare[place]}, kept apart"
+    return {note: int(both.sum())}
 
 
 def _refuse_negative(parts: Sequence[Part]) -> None:

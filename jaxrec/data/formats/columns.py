@@ -37,8 +37,6 @@ _BY_PLACE: dict[tuple[str, ...], tuple[str, ...]] = {
     ("src", "dst"): ("src", "dst", "weight"),
 }
 """Roles by the place of their columns, where there is no header."""
-_EPOCH = (946_684_800, 2_051_222_400)
-"""Seconds since 1970 that in a column of their own are times: the years 2000 to 2034."""
 _WORDS = "nan NaN NAN null NULL Null none None NONE na NA n/a N/A <NA> nat NaT #N/A"
 MISSING = frozenset(_WORDS.split())
 """Texts that programs write for an id that is missing."""
@@ -201,6 +199,7 @@ def locate(
     *,
     event: bool,
     rows: Sequence[Sequence[str]] = (),
+    form: str | None = None,
 ) -> dict[str, int]:
     """Place of each role's column, from 0, in a table with a header.
 
@@ -208,6 +207,7 @@ def locate(
       where: file, and line where there is one, for messages.
       event: whether an event column is needed; otherwise none is looked for.
       rows: some of those below the header.
+      form: of the times, where it is given.
 
     Raises:
       InputError: a column is not there, is there twice, or cannot be guessed.
@@ -227,7 +227,7 @@ def locate(
             found = [
                 place
                 for place in found
-                if plain[place] not in _MAYBE or _holds_times(rows, place) is not False
+                if plain[place] not in _MAYBE or form or _holds_times(rows, place) is not False
             ]
             if found:
                 at[role] = found[0]
@@ -244,8 +244,13 @@ def locate(
 
 def _holds_times(rows: Sequence[Sequence[str]], place: int) -> bool | None:
     """Whether a column's cells are numbers or dates; None where there is none."""
-    cells = [row[place] for row in rows if place < len(row) and row[place]]
+    cells = cells_at(rows, place)
     return any(map(_is_value, cells)) if cells else None
+
+
+def cells_at(rows: Sequence[Sequence[str]], place: int) -> list[str]:
+    """A column's cells that are not empty."""
+    return [row[place] for row in rows if place < len(row) and row[place]]
 
 
 def _twice(where: str, role: str, name: str) -> InputError:
@@ -297,7 +302,7 @@ def locate_by_number(
 def _item_first(rows: Sequence[Sequence[str]]) -> bool:
     """Whether the first two columns hold Amazon's ids of a product and of a reviewer."""
     forms = (r"B[0-9A-Z]{9}|[0-9]{9}[0-9X]", r"A[0-9A-Z]{9,}")
-    columns = ([row[place] for row in rows if place < len(row)] for place in (0, 1))
+    columns = (cells_at(rows, place) for place in (0, 1))
     return all(
         cells and all(re.fullmatch(form, cell) for cell in cells)
         for form, cells in zip(forms, columns, strict=True)
@@ -325,19 +330,37 @@ def _doubt(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> str | None:
 
 def _kind(rows: Sequence[Sequence[str]], place: int) -> str:
     """What the cells of a column are."""
-    cells = [row[place] for row in rows if place < len(row) and row[place]]
+    cells = cells_at(rows, place)
     if not all(map(is_number, cells)):
         return "dates" if all(map(times.is_moment, cells)) else "texts"
     numbers = pl.Series("n", [float(cell) for cell in cells], dtype=pl.Float64)
-    if all(_EPOCH[0] <= n < _EPOCH[1] for n in times.scaled(numbers)):
+    if all(times.EPOCH[0] <= n < times.EPOCH[1] for n in times.of_numbers(numbers).seconds):
         return "times"
     if all(n > 1e6 for n in numbers):
         return "large numbers"
     return "numbers" if all(n.is_integer() for n in numbers) else "fractions"
 
 
-def described(at: Mapping[str, int], width: int, header: Sequence[str] | None) -> str:
-    """Such as ``user <- `customer`, item <- column 2; not used: price``."""
+def order_found(at: Mapping[str, int], columns: Roles) -> str:
+    """Says by what columns of unnamed ids changed their places, where they did."""
+    found = at.get("item", 1) < at.get("user", 0) and not columns.given()
+    return "the item first by the forms of Amazon's ids" if found else ""
+
+
+def described(
+    at: Mapping[str, int],
+    width: int,
+    header: Sequence[str] | None,
+    *,
+    rows: Sequence[Sequence[str]] = (),
+    columns: Roles | None = None,
+) -> str:
+    """Such as ``user <- `customer`, item <- column 2; not used: price``.
+
+    Args:
+      rows, columns: some of the table and the columns that were asked for, to say why a column of
+        the name of a time is not used.
+    """
 
     def name(place: int) -> str:
         return f"column {place + 1}" if header is None else f"`{header[place]}`"
@@ -346,12 +369,26 @@ def described(at: Mapping[str, int], width: int, header: Sequence[str] | None) -
     left = [place for place in range(width) if place not in at.values()]
     names = [str(place + 1) if header is None else header[place] for place in left]
     if header is not None:
-        names = [text or f"column {place + 1}" for text, place in zip(names, left, strict=True)]
+        may_be_time = "time" not in at and getattr(columns, "time", "") is None
+        names = [
+            (text or f"column {place + 1}")
+            + (_no_times(rows, place) if may_be_time and _plain(text) in _MAYBE else "")
+            for text, place in zip(names, left, strict=True)
+        ]
     if not names:
         return taken
     if header is None:
         names[0] = f"column{'s' * (len(names) > 1)} {names[0]}"
     return f"{taken}; not used: {_listed(names)}"
+
+
+def _no_times(rows: Sequence[Sequence[str]], place: int) -> str:
+    """Why a column of the name of a time is none, for messages."""
+    cells = cells_at(rows, place)
+    if not cells:
+        return ""
+    forms = " or ".join(f"--time-format '{form}'" for form in times.fitting(cells))
+    return f" ({cells[0]!r} is in no form known as a time{forms and f'; {forms} reads it'})"
 
 
 def names_pairs(header: Sequence[str]) -> bool:

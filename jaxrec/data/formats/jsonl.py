@@ -24,6 +24,7 @@ from jaxrec.data.formats.columns import (
     IDS,
     MISSING,
     Roles,
+    cells_at,
     described,
     is_number,
     locate,
@@ -36,6 +37,7 @@ from jaxrec.data.formats.text import (
     SKIP_CURE,
     TextOptions,
     not_a_weight,
+    not_finite,
     read_bytes,
     role_cure,
 )
@@ -74,11 +76,14 @@ def table(
         raise _without_objects(path)
     keys = _keys(sample)
     rows = [[_text(found.get(key)) or "" for key in keys] for found in sample]
-    at = locate(str(path), keys, columns, event=bool(weights), rows=rows)
-    reader = _Reader(path, {role: keys[place] for role, place in at.items()}, weights, options)
+    form = options.time_format
+    at = locate(str(path), keys, columns, event=bool(weights), rows=rows, form=form)
+    key = {role: keys[place] for role, place in at.items()}
+    sample_of = {role: cells_at(rows, place) for role, place in at.items()}
+    reader = _Reader(path, key, weights, options, sample_of)
     frame = reader.read()
     notes = {
-        "times without a zone, read as UTC": reader.zoneless,
+        **reader.timed,
         **{f"left out: {what}": count for what, count in reader.faults.notes().items()},
     }
     line = reader.line
@@ -88,7 +93,7 @@ def table(
         lambda row: f"{path}:{line[row]}",
         split=split,
         notes=notes,
-        reading=described(at, len(keys), keys),
+        reading=described(at, len(keys), keys, rows=rows, columns=columns),
     )
 
 
@@ -96,13 +101,19 @@ class _Reader:
     """Goes through the lines, and keeps blocks of columns."""
 
     def __init__(
-        self, path: Path, key: dict[str, str], weights: dict[str, float], options: TextOptions
+        self,
+        path: Path,
+        key: dict[str, str],
+        weights: dict[str, float],
+        options: TextOptions,
+        sample: dict[str, list[str]],
     ) -> None:
+        self._sample = sample
         self._path, self._key, self._weights, self._options = path, key, weights, options
         self._absent = MISSING if options.skip_missing_ids else frozenset[str]()
         self.faults = Faults(path, strict=False)
         self.line = array("q")
-        self.zoneless = 0
+        self.timed: dict[str, int] = {}
         self._frames: list[pl.DataFrame] = []
         self._cells: dict[str, list[Any]] = {role: [] for role in key}
 
@@ -122,7 +133,7 @@ class _Reader:
         self._close()
         for what, count in damaged.notes().items():
             self.faults.add(what, 0, count=count)
-        frame = pl.concat(self._frames)
+        frame = self._in_seconds(pl.concat(self._frames))
         if frame.is_empty():
             reason = f" ({self.faults.first})" if self.faults.first else ""
             raise InputError(f"{self._path}: no line is left{reason}; a file with some is needed")
@@ -158,7 +169,7 @@ class _Reader:
         if not is_number(text):
             return "is not a number"
         if not abs(float(text)) < LARGEST:
-            return "is not a finite number"
+            return not_finite(text)
         return not_a_weight(text, of_pairs=False) if role == "weight" else None
 
     def _refuse(
@@ -177,44 +188,40 @@ class _Reader:
             self.faults.add(what, number)
             return
         told = what if cell is None else what.replace(f"{role} ", f"{role} {cell!r} ", 1)
-        cure = MISSING_CURE if no_id else SKIP_CURE if role is None else role_cure(role)
+        cure = MISSING_CURE if no_id else SKIP_CURE
+        if role is not None and not no_id:
+            cure = role_cure(role, () if missing else self._sample[role])
         raise InputError(f"{self._path}:{number}: {told}{cure}")
 
     def _close(self) -> None:
         """Make a block of what has been kept since the last one."""
-        made, bad = {}, pl.Series([], dtype=pl.Boolean)
+        made = {}
         for role, cells in self._cells.items():
             text = pl.Series(role, cells, dtype=pl.String)
             if role == "event":
                 made["weight"] = text.replace_strict(self._weights, return_dtype=pl.Float64)
-            elif role in IDS:
-                made[role] = text
-            elif role == "time":
-                made[role] = self._times(text)
-                bad = made[role].is_null()
+            elif role in IDS or role == "time":
+                made[role] = text  # all the times together say what each is
             else:
                 made[role] = text.cast(pl.Float64)
         self._cells = {role: [] for role in self._key}
-        frame = pl.DataFrame(made)
-        first = len(self.line) - frame.height
-        if bad.any():
-            for row in bad.arg_true().to_list():
-                what = f"time is not a date or time such as {times.EXAMPLES}"
-                self._refuse(self.line[first + row], what, "time")
-            kept = [self.line[first + row] for row in (~bad).arg_true().to_list()]
-            del self.line[first:]
-            self.line.extend(kept)
-            frame = frame.filter(~bad)
-        self._frames.append(frame)
+        self._frames.append(pl.DataFrame(made))
 
-    def _times(self, text: pl.Series) -> pl.Series:
-        found = times.scaled(text.cast(pl.Float64, strict=False))
-        rest = found.is_null()
-        if not rest.any():
-            return found
-        moments = times.of_texts(text.filter(rest))
-        self.zoneless += moments.zoneless
-        return found.scatter(rest.arg_true(), moments.seconds)
+    def _in_seconds(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The rows with their times as numbers, without those whose time is none."""
+        if "time" not in frame.columns:
+            return frame
+        texts = frame["time"]
+        seconds, self.timed = times.of_column(texts, self._options.time_format)
+        bad = seconds.is_null()
+        frame = frame.with_columns(seconds.alias("time"))
+        if not bad.any():
+            return frame
+        for row in bad.arg_true().to_list():
+            what = f"time is not a date or time such as {times.EXAMPLES}"
+            self._refuse(self.line[row], what, "time", cell=texts[row])
+        self.line = array("q", [self.line[row] for row in (~bad).arg_true().to_list()])
+        return frame.filter(~bad)
 
 
 def _sample(path: Path) -> list[dict[str, Any]]:

@@ -10,7 +10,8 @@ from jaxrec.data.formats.assemble import Part, ids
 from jaxrec.data.formats.text import read_bytes
 from jaxrec.errors import InputError
 
-_TRIPLETS = 8  # lines, from which on the form of all of them tells what they are
+_SPACED = 8
+"""Lines, from which on users that come again tell a table cut at spaces, which lists are too."""
 _FILES = {"train.txt": TRAIN, "val.txt": VALIDATION, "valid.txt": VALIDATION, "test.txt": TEST}
 
 
@@ -34,16 +35,18 @@ def parts(path: Path) -> list[Part]:
 
 
 def _refuse_triplets(path: Path, lines: list[str], length: np.ndarray, users: pl.Series) -> None:
-    """Raise InputError for lines of user, item and count, which are cut by tabs: users come again,
-    where a line here holds all that a user has."""
-    there = length > 0
-    repeats = users.len() - users.n_unique()
-    if there.sum() < _TRIPLETS or repeats == 0 or not (length[there] == 3).all():
+    """Raise InputError for a table of user, item and perhaps count or rating and time: all lines
+    are as wide, and users come again, where a line here holds all that a user has."""
+    full = length[length > 0]
+    if users.len() == users.n_unique() or full[0] > 4 or not (full == full[0]).all():
         return
-    if all(line.count("\t") == 2 for line in lines if line.strip()):
+    width = int(full[0])
+    tabs = all(line.count("\t") == width - 1 for line in lines if line.strip())
+    if tabs or (width > 2 and len(full) >= _SPACED):
         raise InputError(
-            f"{path}: every line has three columns, and users come again, as in a table of user, "
-            "item and count; read it as one: jaxrec data import ... --format tsv"
+            f"{path}: every line has {width} columns, and users come again, as in a table of user, "
+            "item and count or rating; read it as one: jaxrec data import ... --format "
+            f"{'tsv' if tabs else 'csv --separator space'}"
         )
 
 

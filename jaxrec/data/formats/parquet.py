@@ -10,7 +10,7 @@ import polars as pl
 from jaxrec.data import times
 from jaxrec.data.formats.assemble import Part
 from jaxrec.data.formats.columns import IDS, MISSING, NUMBERS, Roles, described, locate
-from jaxrec.data.formats.text import LARGEST, TextOptions
+from jaxrec.data.formats.text import LARGEST, TextOptions, not_finite, role_cure
 from jaxrec.data.sound import WHOLE_FLOATS
 from jaxrec.errors import InputError, nearest
 
@@ -32,43 +32,42 @@ def table(
     since 1970, as do texts that say one.
 
     Args:
-      options: which rows are left out, and counted: faulty ones, or those without an id.
+      options: which rows are left out, and counted: faulty ones, or those without an id; and
+        how times are written.
 
     Raises:
       InputError: damaged, a column missing or of a wrong type, a null, text for a number.
     """
-    weights = event_weights or {}
+    weights, options = event_weights or {}, options or TextOptions()
+    form = options.time_format
     with opened(path) as lines:
         names = lines.collect_schema().names()
-        at = _located(path, lines, names, columns, weights)
+        at, sample = _located(path, lines, names, columns, weights, form)
         frame = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
         frame = frame.collect()
     if frame.is_empty():
         raise InputError(f"{path}: empty; a file with rows is needed")
     rows, notes = None, {}
-    if options is not None and (options.skip_bad_lines or options.skip_missing_ids):
-        absent = MISSING if options.skip_missing_ids else frozenset[str]()
-        rows, notes = _sound(frame, weights, absent, ids_only=not options.skip_bad_lines)
+    if options.skip_bad_lines or options.skip_missing_ids:
+        rows, notes = _sound(frame, weights, options)
         frame = frame[rows]
         if frame.is_empty():
             raise InputError(f"{path}: no row is left; a file with some is needed")
-    made = checked(path, frame, weights, 0 if rows is None else rows)
+    made, timed = checked(path, frame, weights, 0 if rows is None else rows, form)
 
     def where(row: int) -> str:
         return f"{path}: row {(row if rows is None else int(rows[row])) + 1}"
 
-    reading = described(at, len(names), names)
-    return Part(path, made, where, split=split, notes=notes, reading=reading)
+    reading = described(at, len(names), names, rows=sample, columns=columns)
+    return Part(path, made, where, split=split, notes=notes | timed, reading=reading)
 
 
 def _sound(
-    frame: pl.DataFrame, weights: dict[str, float], absent: frozenset[str], *, ids_only: bool
+    frame: pl.DataFrame, weights: dict[str, float], options: TextOptions
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """The rows without a fault, and how many have which; of types that cannot be read none has.
-
-    Args:
-      absent: texts that stand for a missing id, besides the empty one.
-    """
+    """The rows without a fault, and how many have which; of types that cannot be read none has."""
+    ids_only = not options.skip_bad_lines
+    absent = MISSING if options.skip_missing_ids else frozenset[str]()
     left, notes = pl.repeat(True, frame.height, eager=True), {}
 
     def leave_out(fault: pl.Series, what: str) -> None:
@@ -96,7 +95,7 @@ def _sound(
         elif role == "event":
             leave_out(~column.cast(pl.String).is_in(list(weights)), "event without a weight")
         elif role in NUMBERS and (text or column.dtype.is_numeric()):
-            numbers = _as_numbers(column)
+            numbers = _as_numbers(column, options.time_format).seconds
             leave_out(~(numbers.abs() < LARGEST).fill_null(False), f"{role} no number")
             if role == "weight":
                 leave_out((numbers < 0).fill_null(False), "weight negative")
@@ -107,7 +106,8 @@ def reading(path: Path, columns: Roles, weights: Mapping[str, float]) -> str:
     """Which column is taken for what, as :func:`columns.described` says it."""
     with opened(path) as lines:
         names = lines.collect_schema().names()
-        return described(_located(path, lines, names, columns, weights), len(names), names)
+        at, rows = _located(path, lines, names, columns, weights)
+        return described(at, len(names), names, rows=rows, columns=columns)
 
 
 def _located(
@@ -116,27 +116,34 @@ def _located(
     names: list[str],
     columns: Roles,
     weights: Mapping[str, float],
-) -> dict[str, int]:
-    """Place of each role's column; a text column is a time only where its texts say times."""
+    form: str | None = None,
+) -> tuple[dict[str, int], list[list[str]]]:
+    """Place of each role's column, and the texts of some rows; a text column is a time only where
+    its texts say times."""
     schema = lines.collect_schema()
     texts = [name for name in names if schema[name] == pl.String]
     head = lines.select(texts).head(_SAMPLE).collect() if texts else pl.DataFrame()
     rows = [[row.get(name) or "" for name in names] for row in head.to_dicts()]
-    return locate(str(path), names, columns, event=bool(weights), rows=rows)
+    return locate(str(path), names, columns, event=bool(weights), rows=rows, form=form), rows
 
 
 def checked(
-    path: Path, frame: pl.DataFrame, weights: dict[str, float], first: Places = 0
-) -> pl.DataFrame:
-    """Columns by role as a :class:`Part` has them.
+    path: Path,
+    frame: pl.DataFrame,
+    weights: dict[str, float],
+    first: Places = 0,
+    form: str | None = None,
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Columns by role as a :class:`Part` has them, and what times were taken for what, counted.
 
     Args:
       first: where in the file the frame's first row is, or each of them, for messages.
+      form: how times are written.
 
     Raises:
       InputError: a wrong type, a null, text for a number.
     """
-    made = {}
+    made, notes = {}, {}
     for column in frame:
         role = column.name
         if column.null_count():
@@ -147,10 +154,11 @@ def checked(
         elif role == "event":
             made["weight"] = _weights(path, column, weights, first)
         else:
-            made[role] = _numbers(path, column, first)
+            made[role], told = _numbers(path, column, first, form)
+            notes |= told
             if role == "weight" and "user" in frame.columns:
                 _refuse_where(path, made[role] < 0, column, "is negative", first)
-    return pl.DataFrame(made)
+    return pl.DataFrame(made), notes
 
 
 def batches(
@@ -159,14 +167,14 @@ def batches(
     """:func:`table` lazily: frames of so many rows, one after the other."""
     with opened(path) as lines:
         names = lines.collect_schema().names()
-        at = _located(path, lines, names, columns, weights)
+        at, _ = _located(path, lines, names, columns, weights)
         needed = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
         height = int(lines.select(pl.len()).collect().item())
         if not height:
             raise InputError(f"{path}: empty; a file with rows is needed")
         for first in range(0, height, rows):
             frame = needed.slice(first, rows).collect(engine="streaming")
-            made = checked(path, frame, weights, first)
+            made, _ = checked(path, frame, weights, first)
             for role in set(IDS) & at.keys():
                 if frame[role].dtype.is_float() and made[role].dtype == pl.String:
                     raise InputError(f"{path}: the {role}s are floats beyond 2^63; write texts")
@@ -217,27 +225,32 @@ def ids(path: Path, column: pl.Series, first: Places = 0) -> pl.Series:
     raise InputError(f"{path}: column {column.name} is {column.dtype}, not whole numbers or texts")
 
 
-def _numbers(path: Path, column: pl.Series, first: Places) -> pl.Series:
+def _numbers(
+    path: Path, column: pl.Series, first: Places, form: str | None
+) -> tuple[pl.Series, dict[str, int]]:
     if column.dtype.is_temporal() and column.dtype in (pl.Date, pl.Datetime):
-        return column.cast(pl.Datetime("us")).dt.timestamp("us").cast(pl.Float64) / 1e6
+        return column.cast(pl.Datetime("us")).dt.timestamp("us").cast(pl.Float64) / 1e6, {}
     if not (column.dtype.is_numeric() or column.dtype == pl.String):
         raise InputError(f"{path}: column {column.name} is {column.dtype}, not numbers")
-    numbers = _as_numbers(column)
-    _refuse_where(path, numbers.is_null(), column, "is not a number", first)
-    _refuse_where(path, ~(numbers.abs() < LARGEST), column, "is not a finite number", first)
-    return numbers
-
-
-def _as_numbers(column: pl.Series) -> pl.Series:
-    """Numbers, and times in text as seconds since 1970; null where a text is none."""
-    numbers = column.cast(pl.Float64, strict=False)
-    if column.name != "time":
-        return numbers
+    numbers, notes = _as_numbers(column, form)
     odd = numbers.is_null()
-    if column.dtype == pl.String and odd.any():
-        moments = times.of_texts(column.filter(odd).str.strip_chars())
-        numbers = numbers.scatter(odd.arg_true(), moments.seconds)
-    return times.scaled(numbers)
+    if odd.any() and column.dtype == pl.String:
+        # Where no row is as it should be, the message says what reads them.
+        cells = column.slice(int(odd.arg_max() or 0), _SAMPLE).to_list()
+        cure = role_cure(column.name, cells).replace("the line", "the row")
+        _refuse_where(path, odd, column, "is not a number", first, cure)
+    _refuse_where(path, odd, column, "is not a number", first)
+    large = ~(numbers.abs() < LARGEST)
+    if large.any():
+        _refuse_where(path, large, column, not_finite(column[int(large.arg_max() or 0)]), first)
+    return numbers, notes
+
+
+def _as_numbers(column: pl.Series, form: str | None) -> times.Moments:
+    """Numbers, and times as seconds since 1970; null where a text is none."""
+    if column.name == "time":
+        return times.of_column(column, form)
+    return times.Moments(column.cast(pl.Float64, strict=False), {})
 
 
 def _weights(path: Path, column: pl.Series, weights: dict[str, float], first: Places) -> pl.Series:
@@ -256,11 +269,15 @@ def _row(first: Places, row: int) -> int:
 
 
 def _refuse_where(
-    path: Path, fault: pl.Series, column: pl.Series, what: str, first: Places
+    path: Path,
+    fault: pl.Series,
+    column: pl.Series,
+    what: str,
+    first: Places,
+    cure: str = "; fix or drop the row",
 ) -> None:
     if fault.any():
         row = int(fault.arg_max() or 0)
         raise InputError(
-            f"{path}: row {_row(first, row)}: {column.name} {column[row]!r} {what}; "
-            "fix or drop the row"
+            f"{path}: row {_row(first, row)}: {column.name} {column[row]!r} {what}{cure}"
         )

@@ -17,11 +17,13 @@ from jaxrec.data.formats.columns import (
     MISSING,
     NUMBERS,
     Roles,
+    cells_at,
     described,
     has_header,
     is_number,
     locate,
     locate_by_number,
+    order_found,
 )
 from jaxrec.data.formats.faults import Faults
 from jaxrec.data.formats.text import (
@@ -107,7 +109,8 @@ def delimited(
     if len(rows) == headed:
         raise InputError(f"{path}: a header and no interactions; a file with some is needed")
     if headed:
-        at = locate(place, rows[0], columns, event=bool(weights), rows=rows[1:])
+        form = options.time_format
+        at = locate(place, rows[0], columns, event=bool(weights), rows=rows[1:], form=form)
     else:
         at = locate_by_number(place, rows, columns, event=bool(weights))
     layout = Layout(
@@ -118,7 +121,9 @@ def delimited(
         at=at,
         quote=quote,
         events=tuple(weights),
-        dated="time" in at and _dated([row[at["time"]] for row in rows if len(row) > at["time"]]),
+        dated="time" in at
+        and (options.time_format is not None or _dated(cells_at(rows, at["time"]))),
+        form=options.time_format,
         guessed=head.guessed,
         absent=MISSING if options.skip_missing_ids else frozenset(),
     )
@@ -134,10 +139,16 @@ def delimited(
     notes["blank lines"] -= faults.count()
     notes["files without a header"] = int(not headed)
     notes |= {f"left out: {what}": count for what, count in faults.notes().items()}
-    reading = described(at, layout.width, rows[0] if headed else None)
-    if head.guessed or not headed:
-        cut = f"cut at each {name_of(head.separator)}" if head.guessed else ""
-        reading = f"{', '.join(filter(None, [cut, '' if headed else 'no header']))}: {reading}"
+    reading = described(
+        at, layout.width, rows[0] if headed else None, rows=rows[1:], columns=columns
+    )
+    found = [
+        f"cut at each {name_of(head.separator)}" if head.guessed else "",
+        "" if headed else "no header",
+        "" if headed else order_found(at, columns),
+    ]
+    if any(found):
+        reading = f"{', '.join(filter(None, found))}: {reading}"
     return Part(
         path,
         frame,
@@ -181,12 +192,11 @@ def _parse(
         find_fault(layout)
         find_stray_quote(layout)
         raise not_a_table(layout.path, str(e).splitlines()[0]) from e
-    zoneless = 0
-    if layout.dated:
-        moments = times.of_texts(frame["time"])
-        frame, zoneless = frame.with_columns(moments.seconds.alias("time")), moments.zoneless
-    elif "time" in layout.at:
-        frame = frame.with_columns(times.scaled(frame["time"]))
+    timed: dict[str, int] = {}
+    if "time" in layout.at:
+        time = frame["time"]
+        moments = times.of_texts(time, layout.form) if layout.dated else times.of_numbers(time)
+        frame, timed = frame.with_columns(moments.seconds.alias("time")), moments.notes
     counted = survey(layout.source, layout.separator)
     blank, short = (int(frame.drop_in_place(name).sum()) for name in ("blank", "short"))
     lines = frame.height - blank + (layout.skip > skipped)
@@ -204,7 +214,7 @@ def _parse(
         "UTF-8 byte order marks": counted.bom,
         "lines with Windows ends": counted.windows,
         "blank lines": blank + skipped,
-        "times without a zone, read as UTC": zoneless,
+        **timed,
     }
     return (frame.drop_nulls() if blank else frame), notes
 

@@ -3,12 +3,16 @@
 import codecs
 import csv
 import io
+import itertools
+import math
 import re
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
+
+import polars as pl
 
 from jaxrec.data import times
 from jaxrec.data.formats.columns import IDS, NUMBERS, is_number, names_required
@@ -43,9 +47,12 @@ class TextOptions:
       skip_bad_lines: leave out faulty lines, and count them. The text is held in memory.
       skip_missing_ids: leave out lines without a user or an item, likewise. The texts that
         programs write for such (nan, null, None, NA) count as missing then, and else as ids.
+      time_format: how the times are written, in the directives of strptime: ``%d/%m/%Y``; where
+        not given they are numbers or dates that :mod:`jaxrec.data.times` knows.
 
     Raises:
-      InputError: an encoding that Python does not know, or a separator that cannot be one.
+      InputError: an encoding that Python does not know, a separator that cannot be one, or a time
+        format that makes no date.
     """
 
     separator: str | None = None
@@ -53,8 +60,11 @@ class TextOptions:
     encoding: str | None = None
     skip_bad_lines: bool = False
     skip_missing_ids: bool = False
+    time_format: str | None = None
 
     def __post_init__(self) -> None:
+        if self.time_format is not None:
+            times.check_form(self.time_format)
         if self.encoding is not None:
             try:
                 known = codecs.lookup(self.encoding)
@@ -78,7 +88,7 @@ class TextOptions:
 
     def of_tables_beside(self) -> "TextOptions":
         """What holds for further tables too: all but the layout of this one."""
-        return replace(self, separator=None, header=None)
+        return replace(self, separator=None, header=None, time_format=None)
 
 
 class Source(NamedTuple):
@@ -126,6 +136,7 @@ class Layout:
       quote: whether cells may be quoted.
       events: the known events, where they are read.
       dated: whether times are dates in text and not numbers.
+      form: of the dates, where it is given.
       guessed: whether the separator was found and not given.
       absent: texts that stand for a missing id, besides the empty one.
     """
@@ -138,6 +149,7 @@ class Layout:
     quote: bool
     events: tuple[str, ...] = ()
     dated: bool = False
+    form: str | None = None
     guessed: bool = False
     absent: frozenset[str] = frozenset()
 
@@ -376,10 +388,12 @@ def find_fault(layout: Layout) -> int:
       The number of rows, where there is no fault.
     """
     count = 0
-    for line, row in records(layout):
+    found = records(layout)
+    for line, row in found:
         fault = _fault(layout, row)
         if fault:
-            raise InputError(f"{layout.path}:{line}: {fault.text}{_cure(layout, fault)}")
+            more = [row, *(next_row for _, next_row in itertools.islice(found, _SAMPLE))]
+            raise InputError(f"{layout.path}:{line}: {fault.text}{_cure(layout, fault, more)}")
         count += 1
     return count
 
@@ -415,19 +429,51 @@ MISSING_CURE = "; fix or drop the line, or leave such lines out: --skip-missing-
 SKIP_CURE = "; fix or drop the line, or leave such lines out: --skip-bad-lines"
 
 
-def role_cure(role: str) -> str:
-    """What can be done about a cell that is not what its column holds."""
+def role_cure(role: str, cells: Sequence[str] = ()) -> str:
+    """What can be done about a cell that is not what its column holds.
+
+    Args:
+      cells: some of the column, the faulty one among them: where none is as it should be, no line
+        is to blame.
+    """
     if role == "event":
         return "; give it one: --event-weights"
-    return f"; fix the line, or leave the column out: --columns.{role} ''"
+    leave_out = f"leave the column out: --columns.{role} ''"
+    cells = [cell for cell in cells if cell]
+    if len(cells) > 1 and not any(map(is_number, cells)):
+        forms = times.fitting(cells) if role == "time" else []
+        if forms:
+            return f"; so are all lines looked at: {reads(forms)}, or {leave_out}"
+        if all(re.fullmatch(_COMMA, cell) for cell in cells):
+            return f"; so has every line looked at: write points, or {leave_out}"
+        if not (role == "time" and any(map(times.is_moment, cells))):
+            return f"; so are all lines looked at: name another column, or {leave_out}"
+    return f"; fix the line, or {leave_out}"
 
 
-def _cure(layout: Layout, fault: Fault) -> str:
-    """What can be done about a fault, for its message."""
+def reads(forms: Sequence[str]) -> str:
+    """Says which option reads times of these forms."""
+    listed = " or ".join(f"--time-format '{form}'" for form in forms)
+    return f"{listed} reads them"
+
+
+_COMMA = r"[+-]?\d*,\d+|[+-]?\d+"
+
+
+def not_finite(cell: str | float) -> str:
+    """Says why a number is not taken."""
+    large = math.isfinite(float(cell)) or any(map(str.isdigit, str(cell)))
+    return f"is too large (float32 holds up to {LARGEST:g})" if large else "is not a finite number"
+
+
+def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
+    """What can be done about a fault of the first of some rows, for its message."""
     if fault.missing and fault.role in IDS:
         return MISSING_CURE
     if fault.role in NUMBERS:
-        return role_cure(fault.role)
+        place = layout.at[fault.role]
+        cells = [row[place] for row in rows if len(row) == layout.width]
+        return role_cure(fault.role, () if fault.missing else cells)
     if fault.text.startswith("not valid"):
         return ""
     cure = SKIP_CURE
@@ -454,7 +500,7 @@ def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fau
         if not cell or (role in IDS and layout.lacks(cell)):
             return _lacking(role)
         if role in NUMBERS:
-            wrong = _no_number(cell, timed=role == "time", dated=role == "time" and layout.dated)
+            wrong = _no_moment(cell, layout) if role == "time" else _no_number(cell)
             if wrong is None and role == "weight":
                 wrong = not_a_weight(cell, of_pairs="src" in layout.at)
             if wrong:
@@ -478,16 +524,24 @@ def not_a_weight(cell: str, *, of_pairs: bool) -> str | None:
     return None if float(cell) >= 0 else "is negative"
 
 
-def _no_number(cell: str, *, timed: bool, dated: bool) -> str | None:
-    """What is wrong with a cell that should be a number, or a date."""
-    if dated:
+def _no_moment(cell: str, layout: Layout) -> str | None:
+    """What is wrong with a cell that should be a time."""
+    if layout.form is not None:
+        fits = times.of_texts(pl.Series([cell]), layout.form).seconds[0] is not None
+        return None if fits else f"is not of the form {layout.form}"
+    if layout.dated:
         return None if times.is_moment(cell) else f"is not a date or time such as {times.EXAMPLES}"
+    if is_number(cell):
+        return _no_number(cell)
+    return f"is not a number or a date such as {times.EXAMPLES}"
+
+
+def _no_number(cell: str) -> str | None:
+    """What is wrong with a cell that should be a number."""
     if not is_number(cell):
-        if timed:
-            return f"is not a number or a date such as {times.EXAMPLES}"
         comma = re.fullmatch(r"[+-]?\d*,\d+", cell)
         return "has a decimal comma, where a point is needed" if comma else "is not a number"
-    return None if abs(float(cell)) < LARGEST else "is not a finite number"
+    return None if abs(float(cell)) < LARGEST else not_finite(cell)
 
 
 def _undecoded(cell: str) -> str:

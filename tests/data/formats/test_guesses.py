@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import Columns, TextOptions, read
+from jaxrec.data.formats import FORMATS, Columns, TextOptions, read
 from jaxrec.data.formats.items import read_items
 from jaxrec.errors import InputError
 
@@ -196,7 +196,10 @@ def test_a_header_in_the_middle_is_refused(reading):
 def test_a_date_column_of_another_form_is_left_out_and_said(reading):
     data = reading("user,item,date\n1,2,12/31/2014\n")
     assert data.time is None
-    assert data.reading[0].endswith("not used: date")
+    assert data.reading[0].endswith(
+        "not used: date ('12/31/2014' is in no form known as a time; "
+        "--time-format '%m/%d/%Y' reads it)"
+    )
     with pytest.raises(
         InputError,
         match=r"time '12/31/2014' is not a number or a date such as 2014-.*--columns.time ''",
@@ -402,3 +405,76 @@ def test_the_rating_of_book_crossing_is_known_by_its_name(tmp_path):
     rating = read(path).rating
     assert rating is not None
     assert sorted(rating.tolist()) == [0, 5]
+
+
+US = [f"u{n},i{n},{1 + n % 12}/{13 + n % 9}/2021\n" for n in range(9)]
+
+
+def test_times_of_a_form_of_their_own_are_read_where_it_is_given(reading):
+    dated = "user,item,timestamp\n" + "".join(US)
+    with pytest.raises(
+        InputError, match=r"a\.csv:2: time '1/13/2021' .*all lines looked at: --time-"
+    ):
+        reading(dated)
+    data = reading(dated, time_format="%m/%d/%Y")
+    assert data.time is not None
+    assert data.time.min() == 1610496000  # 2021-01-13
+    with pytest.raises(InputError, match=r"a\.csv:2: time '1/13/2021' is not of the form %d"):
+        reading(dated, time_format="%d/%m/%Y")
+    mixed = "user,item,timestamp\nu,i,2021-01-13\n" + "".join(US[:1])
+    with pytest.raises(InputError, match=r":3: time '1/13/2021' is not a date.*; fix the line"):
+        reading(mixed)
+
+
+@pytest.mark.parametrize("write", ["csv", "jsonl", "parquet"])
+def test_every_reader_takes_the_form_and_names_it(tmp_path, write):
+    users, items, when = zip(*(line.strip().split(",") for line in US), strict=True)
+    frame = pl.DataFrame({"user": users, "item": items, "date": when})
+    path = tmp_path / f"a.{write}"
+    getattr(frame, {"csv": "write_csv", "jsonl": "write_ndjson"}.get(write, "write_parquet"))(path)
+    left = read(path)
+    assert left.time is None
+    said = "('1/13/2021' is in no form known as a time; --time-format '%m/%d/%Y' reads it)"
+    assert left.reading[0].endswith(f"not used: date {said}")
+    made = read(path, text=TextOptions(time_format="%m/%d/%Y"))
+    assert made.time is not None
+    assert made.time.min() == 1610496000
+    with pytest.raises(InputError, match=r"all lines looked at: --time-format '%m/%d/%Y'"):
+        read(path, columns=Columns(time="date"))
+    digits = frame.with_columns(date=pl.lit(20210113))
+    getattr(digits, {"csv": "write_csv", "jsonl": "write_ndjson"}.get(write, "write_parquet"))(path)
+    made = read(path)
+    assert made.time is not None
+    assert set(made.time) == {1610496000}
+    assert made.notes["times such as 20210113, read as dates (%Y%m%d)"] == 9
+
+
+def test_a_whole_column_of_decimal_commas_is_no_fault_of_a_line(reading):
+    rows = "".join(f"u{n};i{n};{n % 5},5\n" for n in range(9))
+    with pytest.raises(
+        InputError, match=r"decimal comma.*so has every line looked at: write points"
+    ):
+        reading(f"user;item;rating\n{rows}")
+    with pytest.raises(InputError, match=r":2: .*decimal comma.*; fix the line, or"):
+        reading("user;item;rating\nu;i;4,5\nu;j;4\nv;j;4.5\n")
+
+
+def test_ids_apart_by_leading_zeros_alone_are_counted(reading):
+    data = reading("user,item\n007,i\n7,i\n0,j\n000,j\n08,j\n")
+    assert data.n_users == 5
+    assert data.notes["ids of users such as 000 and 0, kept apart"] == 2
+    assert not any("kept apart" in what for what in reading("user,item\n007,i\n8,i\n").notes)
+
+
+def test_how_unnamed_columns_of_amazon_were_told_is_said(reading):
+    rows = "".join(f"B00{n:07},A{n:013},5.0,1396349{n:03}\n" for n in range(9))
+    assert (
+        "no header, the item first by the forms of Amazon's ids: item <- "
+        in (reading(rows).reading[0])
+    )
+
+
+def test_a_name_that_no_file_can_have_is_refused():
+    for format in (None, *FORMATS):
+        with pytest.raises(InputError, match=r"cannot be read|import again"):
+            read("x" * 300, format=format)

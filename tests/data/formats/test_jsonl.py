@@ -105,7 +105,10 @@ FAULTS = {
     '{"user_id": "u", "item_id": "i"}': ("the rating is missing; .*--columns.rating ''", "the rat"),
     GOOD.replace("3", '"x"') % 9: ("rating 'x' is not a number", "rating is not a number"),
     GOOD.replace("3", "NaN") % 9: ("rating 'nan' is not a finite", "rating is not a finite"),
-    GOOD.replace("2014-04-01", "2014-02-30") % 9: ("time is not a date or time", "time is not a"),
+    GOOD.replace("2014-04-01", "2014-02-30") % 9: (
+        "time '2014-02-30' is not a date or time",
+        "time is not a",
+    ),
 }
 
 

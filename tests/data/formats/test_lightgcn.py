@@ -130,3 +130,23 @@ def test_a_table_of_counts_is_no_file_of_lists(tmp_path):
     assert read(path, "tsv").n_items == 12
     path.write_text("".join(f"u{n}\ti{n}\ti{n + 1}\n" for n in range(12)))  # a line a user
     assert read(path).n_edges == 24
+
+
+@pytest.mark.parametrize(
+    ("rows", "format"),
+    [
+        ("u1\ti1\t3\nu1\ti2\t4\n", "tsv"),
+        ("u1\ti1\nu1\ti2\n", "tsv"),
+        ("u1\ti1\t3\t99\nu2\ti1\t3\t99\nu1\ti2\t4\t98\n", "tsv"),
+        ("".join(f"{n % 5} {n} {n + 1}\n" for n in range(12)), "csv --separator space"),
+    ],
+)
+def test_tables_in_a_file_of_the_name_of_lists_are_refused(tmp_path, rows, format):
+    (tmp_path / "train.txt").write_text(rows)
+    with pytest.raises(InputError, match=rf"users come again.*--format {format}$"):
+        read(tmp_path / "train.txt")
+
+
+def test_lists_whose_users_come_again_are_lists_where_their_lengths_differ(tmp_path):
+    (tmp_path / "train.txt").write_text("u1\ti1\ti2\nu1\ti3\nu2\ti1\ti2\n")
+    assert read(tmp_path / "train.txt").n_edges == 5

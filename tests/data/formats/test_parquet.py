@@ -112,7 +112,11 @@ def test_times_in_text_and_in_finer_units(reading):
         assert data.time.tolist() == seconds
     data = reading({"user": [1, 2], "item": [3, 4], "date": ["4/1/2014", "4/2/2014"]})
     assert data.time is None
-    assert data.reading == ("a.parquet: user <- `user`, item <- `item`; not used: date",)
+    assert data.reading == (
+        "a.parquet: user <- `user`, item <- `item`; not used: date "
+        "('4/1/2014' is in no form known as a time; --time-format '%m/%d/%Y' or "
+        "--time-format '%d/%m/%Y' reads it)",
+    )
     with pytest.raises(InputError, match="row 2: time 'soon' is not a number"):
         reading({"user": [1, 2], "item": [3, 4], "time": [texts[0], "soon"]})
 

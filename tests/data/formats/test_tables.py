@@ -156,7 +156,7 @@ FAULTS = {
     "text in a rating": ("1,7,3\n2,8,abc\n", 3, "rating 'abc' is not a number"),
     "nan": ("1,7,NaN\n2,8,3\n", 2, "rating 'NaN' is not a finite number"),
     "infinity": ("1,7,3\n\n2,8,-inf\n", 4, "rating '-inf' is not a finite number"),
-    "beyond float32": ("1,7,3\n2,8,1e39\n", 3, "rating '1e39' is not a finite number"),
+    "beyond float32": ("1,7,3\n2,8,1e39\n", 3, "rating '1e39' is too large (float32"),
     "empty rating": ("1,7,3\n2,8,\n", 3, "the rating is missing"),
     "empty user": ("1,7,3\n,8,3\n", 3, "the user is missing"),
     "blank item": ("1,7,3\n2,  ,3\n", 3, "the item is missing"),
