@@ -33,6 +33,7 @@ from jaxrec.training import problem as problems
 from jaxrec.training import results
 from jaxrec.training.placement import parts as parted_problems
 from jaxrec.training.placement.parts import PartedTask, own_parts
+from jaxrec.training.task import UserTask
 
 SEED = 5
 SAMPLED = 20
@@ -184,6 +185,28 @@ def test_a_run_serves_what_its_users_have_not_seen(source, parted, finished):
     given = set(kept.select(pl.format("{} {}", "user", "item")).to_series())
     assert given & held
     assert not given & (known - held)
+
+
+def test_a_run_on_parts_is_a_start_whose_training_pairs_are_counted(finished, source):
+    config = dataclasses.replace(
+        finished.config,
+        mesh=MeshConfig(),
+        split=SplitConfig("random"),
+        data=str(source / "pairs.parquet"),
+        warm_start=str(finished.folder),
+    )
+    data = jaxrec.read(source / "pairs.parquet", event_weights=WEIGHTS)
+    task = UserTask.of(config, data)
+    (start,) = task.splitting.start
+    known, test = Parted.open(source / "parts-True").rows("train", "validation"), task.splits.test
+    ids = Recommender.load(finished.folder).user_ids
+    assert test.user_ids.astype(str).tolist() == list(ids)
+    of = [known.take(np.array([user])).indices for user in test.user]
+    had = [item in items for item, items in zip(test.item, of, strict=True)]
+    assert start["trained"]["test"] == [sum(had), len(had)]
+    assert 0 < sum(had) < len(had)
+    assert (start["split"], start["sure"], start["whole"]) == ("drawn anew", False, True)
+    assert "those on data in parts" in start["reason"]
 
 
 def test_evaluate_reads_blocks_of_users_to_the_same_metrics(finished):

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxrec.config import SplitConfig
 from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import FORMATS, Columns, detect, read, resolve
+from jaxrec.data.split import split
 from jaxrec.errors import InputError
 
 
@@ -208,3 +210,49 @@ def test_amazon_grocery(real_data):
     assert (data.n_users, data.n_edges) == (14_681, 121_892)
     assert list(data.columns()) == ["user", "item", "time"]
     assert read(real_data / "amazon-grocery").fingerprint() == data.fingerprint()
+
+
+AGAIN = {"train": [("u1", "i1"), ("u1", "i2"), ("u2", "i1")], "test": [("u1", "i1"), ("u2", "i2")]}
+
+
+def _lists(pairs: list[tuple[str, str]]) -> str:
+    users = dict.fromkeys(user for user, _ in pairs)
+    return "".join(f"{u} {' '.join(i for user, i in pairs if user == u)}\n" for u in users)
+
+
+WRITTEN = {
+    "csv": ("{}.csv", lambda rows: "user,item\n" + "".join(f"{u},{i}\n" for u, i in rows)),
+    "tsv": ("{}.tsv", lambda rows: "user\titem\n" + "".join(f"{u}\t{i}\n" for u, i in rows)),
+    "jsonl": (
+        "{}.jsonl",
+        lambda rows: "".join(f'{{"user_id": "{u}", "item_id": "{i}"}}\n' for u, i in rows),
+    ),
+    "recbole": (
+        "set.{}.inter",
+        lambda rows: "user_id:token\titem_id:token\n" + "".join(f"{u}\t{i}\n" for u, i in rows),
+    ),
+    "lightgcn": ("{}.txt", _lists),
+    "movielens": ("u1.{}", lambda rows: "".join(f"{u[1]}\t{i[1]}\t3\t9\n" for u, i in rows)),
+}
+
+
+@pytest.mark.parametrize("format", [*WRITTEN, "parquet", "prepared"])
+def test_what_people_have_again_is_kept_in_every_format_that_gives_a_split(tmp_path, format):
+    for part, rows in AGAIN.items():
+        if format in ("parquet", "prepared"):
+            name = tmp_path / f"{part}.parquet"
+            pl.DataFrame(rows, schema=["user", "item"], orient="row").write_parquet(name)
+            continue
+        name, write = WRITTEN[format]
+        part = "base" if format == "movielens" and part == "train" else part
+        (tmp_path / name.format(part)).write_text(write(rows))
+    data = read(tmp_path / "u1.base" if format == "movielens" else tmp_path)
+    if format == "prepared":
+        data.save(tmp_path / "prepared")
+        data = read(tmp_path / "prepared")
+    assert data.notes["held-out pairs that an earlier part of the split has too"] == 1
+    for repeats, in_test in (("keep", 2), ("drop", 1)):
+        config = SplitConfig(repeats=repeats, validation=0.0)
+        assert [part.n_edges for part in split(data, config, 0)] == [3, 0, in_test]
+    with pytest.raises(InputError, match="1 held-out pairs that an earlier part"):
+        split(data, SplitConfig(repeats="refuse"), 0)
