@@ -1,9 +1,11 @@
 """The files around a Recommender: lists of ids in, recommendations out."""
 
 import csv
+import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import IO
 
 import polars as pl
 
@@ -11,6 +13,10 @@ from jaxrec.data.formats.columns import known_place
 from jaxrec.errors import InputError
 from jaxrec.files import replacing
 
+SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl")
+"""Names of files that lists are written to end so."""
+STDOUT = "-"
+"""Stands for standard output."""
 SEPARATORS = (",", "\t", ";", "|")
 """What may be between the cells of a list of ids."""
 _NO_SEPARATOR = "\x1f"
@@ -23,27 +29,54 @@ def write(frames: pl.DataFrame | Iterable[pl.DataFrame], path: str | Path) -> No
 
     Args:
       frames: of the same columns, one or more.
-      path: .parquet, .csv, .tsv or .jsonl; a file that is there is replaced.
+      path: .parquet, .csv, .tsv, .json (one array of objects) or .jsonl (an object a line); a file
+        that is there is replaced. "-" writes CSV to standard output.
 
     Raises:
       InputError: another suffix, or a place that cannot be written.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in (".parquet", ".csv", ".tsv", ".jsonl"):
-        raise InputError(f"{path}: the name must end in .parquet, .csv, .tsv or .jsonl")
     several = [frames] if isinstance(frames, pl.DataFrame) else frames
+    if str(path) == STDOUT:
+        sys.stdout.flush()
+        _write_text(several, sys.stdout.buffer, ".csv")
+        sys.stdout.buffer.flush()
+        return
+    path = Path(path)
+    suffix = check_suffix(path)
     with replacing(path) as partial:
         if suffix == ".parquet":
             _write_parquet(several, partial)
             return
         with partial.open("wb") as file:
-            for number, frame in enumerate(several):
-                if suffix == ".jsonl":
-                    frame.write_ndjson(file)
-                else:
-                    separator = "," if suffix == ".csv" else "\t"
-                    frame.write_csv(file, separator=separator, include_header=number == 0)
+            _write_text(several, file, suffix)
+
+
+def check_suffix(path: str | Path) -> str:
+    """The suffix of a file that :func:`write` can write, or raise InputError."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in SUFFIXES:
+        *most, last = SUFFIXES
+        raise InputError(f"{path}: the name must end in {', '.join(most)} or {last}")
+    return suffix
+
+
+def _write_text(frames: Iterable[pl.DataFrame], file: IO[bytes], suffix: str) -> None:
+    if suffix == ".json":
+        # polars writes an array a frame; the brackets between them go.
+        file.write(b"[")
+        between = b""
+        for frame in frames:
+            if len(frame):
+                file.write(between + frame.write_json().strip()[1:-1].encode())
+                between = b","
+        file.write(b"]\n")
+        return
+    for number, frame in enumerate(frames):
+        if suffix == ".jsonl":
+            frame.write_ndjson(file)
+        else:
+            separator = "," if suffix == ".csv" else "\t"
+            frame.write_csv(file, separator=separator, include_header=number == 0)
 
 
 def _write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
@@ -71,6 +104,28 @@ def read_ids(path: str | Path, role: str, *, may_be_empty: bool = False) -> list
         is empty and may not be.
     """
     return _read_columns(Path(path), (role,), may_be_empty)[role].to_list()
+
+
+def given_ids(given: Sequence[str], role: str, *, may_be_empty: bool = False) -> list[str]:
+    """Ids of the command line: of a file as :func:`read_ids` takes it, or the ids themselves.
+
+    Raises:
+      InputError: as :func:`read_ids`.
+    """
+    if names_file(given):
+        return read_ids(given[0], role, may_be_empty=may_be_empty)
+    return list(given)
+
+
+def names_file(given: Sequence[str]) -> bool:
+    """Whether a value of the command line names a file, and is no list of ids.
+
+    A single one does that is a file or is called like one: with a folder, or one of the suffixes.
+    """
+    if len(given) != 1:
+        return False
+    path = Path(given[0])
+    return "/" in given[0] or path.suffix in (*SUFFIXES, ".txt") or path.is_file()
 
 
 def read_history(path: str | Path) -> pl.DataFrame:

@@ -22,6 +22,7 @@ from jaxrec.config.checks import INT32, Range, conform
 from jaxrec.data import sound
 from jaxrec.data.dataset import Csr, Joined
 from jaxrec.errors import InputError, nearest
+from jaxrec.rerank import Rerank
 from jaxrec.runfolder import Embeddings, Seen, read_embeddings, read_seen
 
 if TYPE_CHECKING:
@@ -31,10 +32,13 @@ Ids = str | bytes | int | float | np.generic | Iterable[Any]
 """One id or several: texts and whole numbers, in whatever holds them (NumPy, pandas, polars)."""
 Unknown = Literal["skip", "fail"]
 """What becomes of ids that a run does not know: they are skipped and counted, or refused."""
+UnknownUsers = Literal["skip", "fail", "popular"]
+"""The same of users, who may get popular items too."""
 HeldOut = Literal["drop", "keep"]
 """Whether what was held out as test is left out of recommendations, or ranked again."""
 
 _USERS_AT_ONCE = 16_384
+_AS_RANKED = Rerank()
 _IDS_COMPARED = 50_000
 
 
@@ -67,7 +71,7 @@ class _Side:
           InputError: an id that the run has not seen; where they are skipped, no other id.
         """
         names = sound.id_texts(ids, f"{self.kind}s")
-        found = np.array([self._place(name) for name in names], np.int32)
+        found = np.array([self.place(name) for name in names], np.int32)
         lost = np.flatnonzero(found < 0)
         if not len(lost):
             return found
@@ -81,7 +85,13 @@ class _Side:
         )
         return found[found >= 0]
 
-    def _place(self, name: str) -> int:
+    def found(self, ids: Ids) -> tuple[pl.Series, np.ndarray]:
+        """The ids, and their row numbers [n]; -1 of those that the run has not seen."""
+        names = sound.id_texts(ids, f"{self.kind}s")
+        rows = np.array([self.place(name) for name in names], np.int32)
+        return pl.Series(names, dtype=pl.String), rows
+
+    def place(self, name: str) -> int:
         """The row of an id, -1 where it has none; 1.0 is found as 1, as a gap in a table has it."""
         found = self._row.get(name)
         return self._row.get(sound.without_point(name), -1) if found is None else found
@@ -153,7 +163,8 @@ class Recommender:
         held_out: HeldOut = "drop",
         allow: Ids | None = None,
         deny: Ids | None = None,
-        unknown: Unknown = "skip",
+        unknown: UnknownUsers = "skip",
+        rerank: Rerank = _AS_RANKED,
     ) -> pl.DataFrame:
         """The k best items of each user.
 
@@ -165,7 +176,8 @@ class Recommender:
           allow: only these items; all where None.
           deny: none of these items.
           unknown: "skip" skips ids that the run does not know, and counts them on stderr; "fail"
-            refuses them.
+            refuses them; "popular" recommends popular items to unknown users, and skips items.
+          rerank: how a list is chosen among the best items; the k best as they are by default.
 
         Returns:
           A row a recommendation: user, item, rank (from 1), score (u · i + biases, or the
@@ -177,11 +189,15 @@ class Recommender:
         """
         forks.check()
         asked = self._users
-        allowed_I = self._allowed(allow, deny, unknown)
-        rows = asked.rows(users, unknown)
+        allowed_I = self._allowed(allow, deny, _of_items(unknown))
+        if unknown == "popular":
+            names, rows = asked.found(users)
+        else:
+            rows = asked.rows(users, unknown)
+            names = asked.series.gather(rows)
         left_out = self._left_out(include_seen, held_out)
-        self._say_unlearnt(rows)
-        return self._lists(rows, left_out, k, allowed_I)
+        self._say_unlearnt(rows[rows >= 0])
+        return self._lists((names, rows), left_out, k, allowed_I, rerank)
 
     def recommend_all(
         self,
@@ -191,20 +207,22 @@ class Recommender:
         held_out: HeldOut = "drop",
         allow: Ids | None = None,
         deny: Ids | None = None,
-        unknown: Unknown = "skip",
+        unknown: UnknownUsers = "skip",
+        rerank: Rerank = _AS_RANKED,
     ) -> Iterator[pl.DataFrame]:
         """:meth:`recommend` for every user of the run, one frame a block of users.
 
         Give the result to ``jaxrec.list_files.write``; memory holds one block at a time.
         """
         forks.check()
-        allowed_I = self._allowed(allow, deny, unknown)
+        allowed_I = self._allowed(allow, deny, _of_items(unknown))
         rows = np.arange(len(self._users.ids), dtype=np.int32)
         left_out = self._left_out(include_seen, held_out)
         self._say_unlearnt(rows)
         for start in range(0, len(rows), _USERS_AT_ONCE):
             block = rows[start : start + _USERS_AT_ONCE]
-            yield self._lists(block, left_out, k, allowed_I)
+            asked = self._users.series.gather(block), block
+            yield self._lists(asked, left_out, k, allowed_I, rerank)
 
     def recommend_history(
         self,
@@ -216,12 +234,13 @@ class Recommender:
         deny: Ids | None = None,
         unknown: Unknown = "skip",
         source: str = "the history",
+        rerank: Rerank = _AS_RANKED,
     ) -> pl.DataFrame:
         """The k best items of users that the run has not met, from their items alone.
 
         Args:
           history: the items of one user, who is called "history"; or columns user and item.
-          k, allow, deny: see :meth:`recommend`.
+          k, allow, deny, rerank: see :meth:`recommend`.
           include_seen: also items of the history.
           unknown: "skip" skips items that the run has not learnt, and users who have no other, and
             counts them on stderr; "fail" refuses them.
@@ -238,12 +257,15 @@ class Recommender:
 
         allowed_I = self._allowed(allow, deny, unknown)
         names, items = self._histories(history, source, unknown)
-        asked = _Side("user", names, self._vectors(items), self._run)
         left_out = None if include_seen else items
         rows = np.arange(len(names), dtype=np.int32)
-        scorer = table_scorer(self._folded(asked.emb_ND))
-        found = _rank(scorer, rows, left_out, k, allowed_I)
-        return self._frame(asked, rows, found[0], self._clipped(found[1]))
+        scorer = table_scorer(self._folded(self._vectors(items)))
+        k = _length(k, scorer.n_items)
+        item_nC, score_nC = _rank(scorer, rows, left_out, rerank.pool(k, scorer.n_items), allowed_I)
+        found = rerank.choose(
+            names.tolist(), item_nC, self._clipped(score_nC), k, self._item.emb_ND
+        )
+        return _frame(("user", pl.Series(names, dtype=pl.String)), ("item", self._item), *found)
 
     def fold_in(
         self, history: Ids | pl.DataFrame, *, source: str = "the history"
@@ -430,30 +452,39 @@ class Recommender:
         return allowed_I & self._learnt_I
 
     def _lists(
-        self, rows: np.ndarray, left_out: Joined | None, k: int, allowed_I: np.ndarray
+        self,
+        asked: tuple[pl.Series, np.ndarray],
+        left_out: Joined | None,
+        k: int,
+        allowed_I: np.ndarray,
+        rerank: Rerank,
     ) -> pl.DataFrame:
-        """Lists by the model, and by popularity for users without a learnt vector."""
-        k = min(k, len(self._item.ids))
-        item_nk = np.full((len(rows), max(k, 0)), -1, np.int32)
-        score_nk = np.full(item_nk.shape, -np.inf, np.float32)
-        learnt_n = self._learnt_U[rows]
+        """Lists by the model, and by popularity for users without a learnt vector.
+
+        Args:
+          asked: the users' names, and their rows; -1 of users that the run does not know.
+        """
+        names, rows = asked
+        k = _length(k, len(self._item.ids))
+        size = rerank.pool(k, len(self._item.ids))
+        item_nC = np.full((len(rows), size), -1, np.int32)
+        score_nC = np.full(item_nC.shape, -np.inf, np.float32)
+        learnt_n = np.append(self._learnt_U, False)[rows]
         if learnt_n.any() or not len(rows):
-            found = _rank(self._scorer, rows[learnt_n], left_out, k, allowed_I)
-            item_nk[learnt_n], score_nk[learnt_n] = found[0], self._clipped(found[1])
+            found = _rank(self._scorer, rows[learnt_n], left_out, size, allowed_I)
+            item_nC[learnt_n], score_nC[learnt_n] = found[0], self._clipped(found[1])
         if not learnt_n.all():
-            found = _rank(self._popular, rows[~learnt_n], left_out, k, allowed_I)
-            item_nk[~learnt_n], score_nk[~learnt_n] = found
-        return self._frame(self._users, rows, item_nk, score_nk)
+            kept = None if left_out is None else left_out.take(rows[~learnt_n])
+            cold = np.arange((~learnt_n).sum(), dtype=np.int32)
+            found = _rank(self._popular, cold, kept, size, allowed_I)
+            item_nC[~learnt_n], score_nC[~learnt_n] = found
+        chosen = rerank.choose(names.to_list(), item_nC, score_nC, k, self._item.emb_ND)
+        return _frame(("user", names), ("item", self._item), *chosen)
 
     def _clipped(self, score_nk: np.ndarray) -> np.ndarray:
         """Scores that are ratings, within the range of these."""
         span = self._table.rating_range
         return score_nk if span is None else score_nk.clip(*span)
-
-    def _frame(
-        self, asked: _Side, rows: np.ndarray, item_nk: np.ndarray, score_nk: np.ndarray
-    ) -> pl.DataFrame:
-        return _frame(("user", asked, rows), ("item", self._item, item_nk), score_nk)
 
     def _neighbours(
         self, side: _Side, ids: Ids, k: int, learnt_N: np.ndarray, unknown: Unknown
@@ -474,12 +505,18 @@ class Recommender:
             )
             rows = rows[learnt_N[rows]]
         near_nk, score_nk = _rank(side.cosine, rows, side.itself, k, learnt_N)
-        return _frame((side.kind, side, rows), ("similar", side, near_nk), score_nk)
+        names = side.series.gather(rows)
+        return _frame((side.kind, names), ("similar", side), near_nk, score_nk)
 
 
 def _check_unknown(unknown: Unknown) -> None:
     if unknown not in get_args(Unknown):
         raise InputError(f"unknown is skip or fail, not {unknown!r}")
+
+
+def _of_items(unknown: UnknownUsers) -> Unknown:
+    """What becomes of unknown items where it has been said of users."""
+    return "skip" if unknown == "popular" else unknown
 
 
 def _say(text: str) -> None:
@@ -497,18 +534,25 @@ def _rank(
 ) -> tuple[np.ndarray, np.ndarray]:
     from jaxrec.evaluation.ranking import top_k
 
-    k = conform(Annotated[int, Range(1, INT32)], k, "k")
-    return top_k(scorer, rows, left_out, min(k, scorer.n_items), allowed=allowed)
+    return top_k(scorer, rows, left_out, _length(k, scorer.n_items), allowed=allowed)
+
+
+def _length(k: int, n_items: int) -> int:
+    """The length of a list; raises InputError where k is none."""
+    return min(conform(Annotated[int, Range(1, INT32)], k, "k"), n_items)
 
 
 def _frame(
-    asked: tuple[str, _Side, np.ndarray], found: tuple[str, _Side, np.ndarray], score_nk: np.ndarray
+    asked: tuple[str, pl.Series],
+    found: tuple[str, _Side],
+    found_nk: np.ndarray,
+    score_nk: np.ndarray,
 ) -> pl.DataFrame:
     """Lists [n, k] as one row an entry, without the places where nothing was left."""
-    (asked_name, asked_side, rows), (found_name, found_side, found_nk) = asked, found
+    (asked_name, names), (found_name, found_side) = asked, found
     n, place = np.nonzero(found_nk >= 0)
     columns: dict[str, Any] = {
-        asked_name: asked_side.series.gather(rows[n]),
+        asked_name: names.gather(n),
         found_name: found_side.series.gather(found_nk[n, place]),
         "rank": (place + 1).astype(np.int32),
         "score": score_nk[n, place],

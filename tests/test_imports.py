@@ -39,7 +39,9 @@ MAY = {
     "log": {"runfolder"},
     "foldin": {"data"},
     "list_files": {"data"},
-    "recommend": {"data", "evaluation", "runfolder", "foldin"},
+    "rerank": set(),
+    "catalogue": {"data"},
+    "recommend": {"data", "evaluation", "runfolder", "foldin", "rerank"},
     "exporting": {"runfolder", "recommend"},
     "reporting": {"data", "evaluation", "runfolder", "presets", "diagnosis"},
     "diagnosis": {"data", "models", "losses", "evaluation", "runfolder"},
@@ -71,6 +73,7 @@ MAY = {
         *("data", "graph", "evaluation", "log", "presets", "recommend", "exporting", "reporting"),
         *("compilation", "parted"),
         *("training", "runfolder", "list_files", "diagnosis"),
+        *("catalogue", "rerank", "serving"),
     },
 }
 

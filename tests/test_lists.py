@@ -10,6 +10,7 @@ import pytest
 from made_run import write_embeddings
 
 from jaxrec.cli import out
+from jaxrec.cli.recommend import recommend
 from jaxrec.errors import InputError
 from jaxrec.list_files import read_history, read_ids, read_pairs
 
@@ -101,7 +102,7 @@ def status_of(command: Callable[[list[str]], None], *args: str) -> int:
 
 def recommended(*options: str) -> tuple[int, list[tuple]]:
     """The exit status of `jaxrec recommend`, and the users and items that it wrote."""
-    status = status_of(out.recommend, "run", "--out", "o.csv", *options)
+    status = status_of(recommend, "run", "--out", "o.csv", *options)
     if not Path("o.csv").exists():
         return status, []
     return status, pl.read_csv("o.csv").select("user", "item").rows()

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from jaxrec import presets, registry
 from jaxrec.cli.data import data
 from jaxrec.cli.doctor import doctor
-from jaxrec.cli.out import embed, evaluate, export, recommend, report, similar
+from jaxrec.cli.out import embed, evaluate, export, report, similar
 from jaxrec.cli.plan import plan
+from jaxrec.cli.recommend import recommend
 from jaxrec.cli.train import resume, train
 from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 

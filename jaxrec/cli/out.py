@@ -1,4 +1,4 @@
-"""What comes out of a run: evaluate, recommend, similar, export and report."""
+"""What comes out of a run: evaluate, similar, embed, export and report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,63 +64,6 @@ def evaluate(args: list[str]) -> None:
     unmet = sentence(split, content, f"recall@{shown_cutoff(ks)}")
     if unmet is not None:
         reporter.say(unmet)
-
-
-@dataclass(frozen=True)
-class Recommend:
-    """Top-K items by user, to a file."""
-
-    run: Positional[str]
-    """Run folder."""
-    out: str
-    """Where to: .parquet, .csv, .tsv or .jsonl."""
-    users: str | None = None
-    """File with a user id a line, or a table with a column of users; everyone by default."""
-    history: str | None = None
-    """For users that the run has not met: file with an item id a line, or a table with a column of
-    items, of one; with a column of users too, of many."""
-    k: Annotated[int, Range(1, INT32), tyro.conf.arg(aliases=("-k",))] = 20
-    """Items a user."""
-    include_seen: bool = False
-    """Also items that the user has in the data, or in the history."""
-    held_out: Literal["drop", "keep"] = "drop"
-    """keep: rank again what users have in the test part alone."""
-    allow: str | None = None
-    """File of item ids: only these."""
-    deny: str | None = None
-    """File of item ids: never these."""
-    unknown: Literal["skip", "fail"] = "skip"
-    """Ids that the run does not know: skip and count them, or fail."""
-
-
-def recommend(args: list[str]) -> None:
-    """Write the top-K items of users to a file."""
-    made = parse(Recommend, args, "jaxrec recommend")
-    if made.users is not None and made.history is not None:
-        raise InputError("--users names users of the run, --history brings new ones; give one")
-    from jaxrec.list_files import read_history, read_ids, write
-    from jaxrec.recommend import Recommender
-
-    users = None if made.users is None else read_ids(made.users, "user")
-    allow = None if made.allow is None else read_ids(made.allow, "item")
-    deny = None if made.deny is None else read_ids(made.deny, "item", may_be_empty=True)
-    recommender = Recommender.load(made.run)
-    own_process()
-    options = {"k": made.k, "include_seen": made.include_seen, "unknown": made.unknown}
-    options |= {"allow": allow, "deny": deny}
-    if made.history is not None:
-        if made.held_out != "drop":
-            raise InputError("--held-out is of users of the run, and --history brings new ones")
-        history = read_history(made.history)
-        frame = recommender.recommend_history(history, source=made.history, **options)
-    elif users is None:
-        write(recommender.recommend_all(held_out=made.held_out, **options), made.out)
-        print(f"{made.out}: {len(recommender.user_ids):,} users")
-        return
-    else:
-        frame = recommender.recommend(users, held_out=made.held_out, **options)
-    write(frame, made.out)
-    print(f"{made.out}: {frame['user'].n_unique():,} users")
 
 
 @dataclass(frozen=True)
