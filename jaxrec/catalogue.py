@@ -59,7 +59,7 @@ class Catalogue:
         frame = frame.drop(name)
         taken = [column for column in frame.columns if column in _RESERVED]
         frame = frame.rename({column: f"item_{column}" for column in taken})
-        return cls(frame, item_ids)
+        return cls(pl.DataFrame([_plain(column) for column in frame]), item_ids)
 
     @property
     def title(self) -> str | None:
@@ -162,6 +162,25 @@ class Catalogue:
         for value in values:
             equal |= bag.list.contains(value).fill_null(False).to_numpy()
         return equal
+
+
+def _plain(column: pl.Series) -> pl.Series:
+    """A column as finite numbers, texts, truths or lists of such, which any format can hold."""
+    kind = column.dtype
+    if kind.is_float():
+        finite = column.set(~column.is_finite(), None)
+        whole = bool((finite.drop_nulls() % 1 == 0).all()) and len(finite.drop_nulls()) > 0
+        return finite.cast(pl.Int64, strict=False) if whole else finite
+    if isinstance(kind, pl.List | pl.Array):
+        inner = pl.Float64 if kind.inner.is_numeric() else pl.String  # pyright: ignore
+        return column.cast(pl.List(inner))
+    if isinstance(kind, pl.Struct):
+        return column.struct.json_encode()
+    if kind.is_integer() or kind == pl.Boolean:
+        return column
+    if kind == pl.Binary:
+        return column.bin.encode("hex")
+    return column.cast(pl.String)
 
 
 def _read(path: Path) -> tuple[pl.DataFrame, str]:

@@ -154,6 +154,34 @@ class Recommender:
         """All items, in the order of the rows of their embeddings."""
         return self._item.ids.tolist()
 
+    @property
+    def table(self) -> Embeddings:
+        """What the run has learnt."""
+        return self._table
+
+    @property
+    def known(self) -> Csr:
+        """Items by user in train and validation."""
+        return self._seen.known
+
+    @property
+    def learnt(self) -> tuple[np.ndarray, np.ndarray]:
+        """[U] and [I] bool: the users and the items that have a vector which training has made."""
+        return self._learnt_U, self._learnt_I
+
+    @property
+    def cosine_items(self) -> Scorer:
+        """Scores items for items by the cosine."""
+        return self._item.cosine
+
+    def user_row(self, user: str) -> int:
+        """The row of a user; -1 where the run does not know them."""
+        return self._user.place(user)
+
+    def item_row(self, item: str) -> int:
+        """The row of an item; -1 where the run does not know it."""
+        return self._item.place(item)
+
     def recommend(
         self,
         users: Ids,
@@ -195,7 +223,7 @@ class Recommender:
         else:
             rows = asked.rows(users, unknown)
             names = asked.series.gather(rows)
-        left_out = self._left_out(include_seen, held_out)
+        left_out = self.left_out(include_seen, held_out)
         self._say_unlearnt(rows[rows >= 0])
         return self._lists((names, rows), left_out, k, allowed_I, rerank)
 
@@ -217,7 +245,7 @@ class Recommender:
         forks.check()
         allowed_I = self._allowed(allow, deny, _of_items(unknown))
         rows = np.arange(len(self._users.ids), dtype=np.int32)
-        left_out = self._left_out(include_seen, held_out)
+        left_out = self.left_out(include_seen, held_out)
         self._say_unlearnt(rows)
         for start in range(0, len(rows), _USERS_AT_ONCE):
             block = rows[start : start + _USERS_AT_ONCE]
@@ -259,12 +287,10 @@ class Recommender:
         names, items = self._histories(history, source, unknown)
         left_out = None if include_seen else items
         rows = np.arange(len(names), dtype=np.int32)
-        scorer = table_scorer(self._folded(self._vectors(items)))
+        scorer = table_scorer(self._folded(self.fold_in_rows(items)))
         k = _length(k, scorer.n_items)
         item_nC, score_nC = _rank(scorer, rows, left_out, rerank.pool(k, scorer.n_items), allowed_I)
-        found = rerank.choose(
-            names.tolist(), item_nC, self._clipped(score_nC), k, self._item.emb_ND
-        )
+        found = rerank.choose(names.tolist(), item_nC, self.clipped(score_nC), k, self._item.emb_ND)
         return _frame(("user", pl.Series(names, dtype=pl.String)), ("item", self._item), *found)
 
     def fold_in(
@@ -275,7 +301,22 @@ class Recommender:
         Items that the run has not learnt are skipped. Raises InputError at a user without another.
         """
         forks.check()
-        return self._vectors(self._histories(history, source, "skip", every_user=True)[1])
+        return self.fold_in_rows(self._histories(history, source, "skip", every_user=True)[1])
+
+    def fold_in_rows(self, items: Csr) -> Float32[np.ndarray, "n D"]:
+        """:meth:`fold_in` of items by row number; zeros for a user without a learnt one."""
+        every = np.ones(len(items.degree), bool)
+        items = items.among(every, self._learnt_I)
+        user_nD = foldin.vectors(items, self._table.item, self._fold_FD)
+        return self.as_scored(user_nD)
+
+    def as_scored(self, user_nD: Float32[np.ndarray, "n D"]) -> Float32[np.ndarray, "n D"]:
+        """Vectors of users as the model scores them: of length 1 where it does so by the cosine."""
+        return _unit_rows(user_nD) if self._cosine else user_nD
+
+    @cached_property
+    def _cosine(self) -> bool:
+        return configs.load(self._run / "config.json").model.score == "cosine"
 
     def similar_items(self, items: Ids, k: int = 10, *, unknown: Unknown = "skip") -> pl.DataFrame:
         """The k items nearest to each: item, similar, rank (from 1), score (cosine).
@@ -346,13 +387,6 @@ class Recommender:
             raise InputError(f"{self._run}: no user has seen an item, so none can be folded in")
         return foldin.fit(self._table.user, self._table.item, known)
 
-    def _vectors(self, items: Csr) -> np.ndarray:
-        every = np.ones(len(items.degree), bool)
-        items = items.among(every, self._learnt_I)
-        user_nD = foldin.vectors(items, self._table.item, self._fold_FD)
-        cosine = configs.load(self._run / "config.json").model.score == "cosine"
-        return _unit_rows(user_nD) if cosine else user_nD
-
     def _histories(
         self,
         history: Ids | pl.DataFrame,
@@ -391,7 +425,7 @@ class Recommender:
         elsewhere = config.warm_start is not None or config.model.frozen_items is not None
         return not config.model.kind.features and not elsewhere
 
-    def _left_out(self, include_seen: bool, held_out: HeldOut) -> Joined | None:
+    def left_out(self, include_seen: bool, held_out: HeldOut) -> Joined | None:
         """What is left out by user."""
         if held_out not in get_args(HeldOut):
             raise InputError(f"held_out is drop or keep, not {held_out!r}")
@@ -472,7 +506,7 @@ class Recommender:
         learnt_n = np.append(self._learnt_U, False)[rows]
         if learnt_n.any() or not len(rows):
             found = _rank(self._scorer, rows[learnt_n], left_out, size, allowed_I)
-            item_nC[learnt_n], score_nC[learnt_n] = found[0], self._clipped(found[1])
+            item_nC[learnt_n], score_nC[learnt_n] = found[0], self.clipped(found[1])
         if not learnt_n.all():
             kept = None if left_out is None else left_out.take(rows[~learnt_n])
             cold = np.arange((~learnt_n).sum(), dtype=np.int32)
@@ -481,7 +515,7 @@ class Recommender:
         chosen = rerank.choose(names.to_list(), item_nC, score_nC, k, self._item.emb_ND)
         return _frame(("user", names), ("item", self._item), *chosen)
 
-    def _clipped(self, score_nk: np.ndarray) -> np.ndarray:
+    def clipped(self, score_nk: np.ndarray) -> np.ndarray:
         """Scores that are ratings, within the range of these."""
         span = self._table.rating_range
         return score_nk if span is None else score_nk.clip(*span)

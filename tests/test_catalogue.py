@@ -1,5 +1,6 @@
 """Titles, filters and the command that shows them."""
 
+import datetime
 import json
 import sys
 from pathlib import Path
@@ -89,6 +90,32 @@ def test_tables_of_other_formats(tmp_path: Path) -> None:
         catalogue = Catalogue.load(tmp_path / name, IDS)
         assert catalogue.titles() == ["zero", "one", None, None]
         assert catalogue.where(["tags=a"]).tolist() == [False, True, False, False]
+
+
+def test_any_column_can_be_written_as_json(tmp_path: Path) -> None:
+    made = {
+        "item": ["i0", "i1"],
+        "when": [datetime.date(2020, 1, 2), None],
+        "rate": [float("nan"), float("inf")],
+        "half": [0.5, float("-inf")],
+        "year": [1999.0, None],
+        "facts": [{"a": 1}, None],
+        "raw": [b"\xff", None],
+        "sizes": [[1, 2], []],
+        "in_stock": [True, None],
+    }
+    pl.DataFrame(made).write_parquet(tmp_path / "t.parquet")
+    rows = Catalogue.load(tmp_path / "t.parquet", IDS).frame.to_dicts()
+    assert json.loads(json.dumps(rows, allow_nan=False))[0] == {
+        "when": "2020-01-02",
+        "rate": None,
+        "half": 0.5,
+        "year": 1999,
+        "facts": '{"a":1}',
+        "raw": "ff",
+        "sizes": [1, 2],
+        "in_stock": True,
+    }
 
 
 @pytest.fixture

@@ -42,6 +42,7 @@ MAY = {
     "rerank": set(),
     "catalogue": {"data"},
     "recommend": {"data", "evaluation", "runfolder", "foldin", "rerank"},
+    "serving": {"catalogue", "data", "evaluation", "recommend"},
     "exporting": {"runfolder", "recommend"},
     "reporting": {"data", "evaluation", "runfolder", "presets", "diagnosis"},
     "diagnosis": {"data", "models", "losses", "evaluation", "runfolder"},

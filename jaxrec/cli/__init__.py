@@ -12,6 +12,7 @@ from jaxrec.cli.doctor import doctor
 from jaxrec.cli.out import embed, evaluate, export, report, similar
 from jaxrec.cli.plan import plan
 from jaxrec.cli.recommend import recommend
+from jaxrec.cli.serve import serve
 from jaxrec.cli.train import resume, train
 from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 
@@ -57,6 +58,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "evaluate": evaluate,
     "recommend": recommend,
     "similar": similar,
+    "serve": serve,
     "embed": embed,
     "export": export,
     "report": report,

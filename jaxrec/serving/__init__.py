@@ -1,0 +1,1 @@
+"""Lists over HTTP: ``jaxrec serve``. Needs the extra ``serve``."""

@@ -1,0 +1,118 @@
+"""What stands before the application: hosts, sizes of bodies, headers, counts of requests."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Collection, MutableMapping
+from typing import Any
+
+from jaxrec.serving.limits import Limits
+
+Message = MutableMapping[str, Any]
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+    (
+        b"content-security-policy",
+        b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
+)
+
+
+class Guard:
+    """An ASGI application around another one.
+
+    A body is read whole before the application sees the request, so that one that is too large or
+    comes too slowly never gets there.
+
+    Args:
+      hosts: names in the Host header that are answered; any where None. It keeps other people's
+        pages, whose names they can make point at this machine, from reading a server on loopback.
+      observe: told the path, the status and the seconds of every request.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        *,
+        limits: Limits,
+        hosts: Collection[str] | None,
+        observe: Callable[[str, int, float], None],
+    ) -> None:
+        self._app, self._limits, self._observe = app, limits, observe
+        self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.perf_counter(), 500
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), *_HEADERS]
+            await send(message)
+
+        try:
+            await self._checked(scope, receive, sending)
+        finally:
+            self._observe(scope["path"], status, time.perf_counter() - began)
+
+    async def _checked(self, scope: Any, receive: Any, send: Any) -> None:
+        headers = dict(scope["headers"])
+        if self._hosts is not None and _host(headers.get(b"host", b"")) not in self._hosts:
+            await _refuse(send, 421, "this server does not answer under this name")
+            return
+        length = headers.get(b"content-length", b"0")
+        too_large = f"a body has at most {self._limits.body:,} bytes"
+        if not length.isdigit() or len(length) > 18 or int(length) > self._limits.body:
+            await _refuse(send, 413, too_large)
+            return
+        parts, size = [], 0
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                more = True
+                while more:
+                    message = await receive()
+                    if message["type"] != "http.request":
+                        return  # the client went away
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                    more = message.get("more_body", False)
+                    if size > self._limits.body:
+                        await _refuse(send, 413, too_large)
+                        return
+        except TimeoutError:
+            await _refuse(send, 408, "the body came too slowly")
+            return
+        whole: list[Message] = [{"type": "http.request", "body": b"".join(parts)}]
+
+        async def received() -> Message:
+            return whole.pop() if whole else await receive()
+
+        await self._app(scope, received, send)
+
+
+def _host(header: bytes) -> str:
+    """The name in a Host header, without the port."""
+    text = header.decode("latin-1").lower()
+    if text.startswith("["):
+        return text.partition("]")[0] + "]"
+    return text.partition(":")[0]
+
+
+async def _refuse(send: Any, status: int, detail: str) -> None:
+    body = json.dumps({"detail": detail}).encode()
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    headers.append((b"content-length", str(len(body)).encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

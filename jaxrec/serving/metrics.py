@@ -1,0 +1,95 @@
+"""What a server counts, for Prometheus."""
+
+import threading
+from collections import Counter as Counts
+from functools import cache
+from typing import Any
+
+import jax
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from jaxrec.serving.batching import THREAD
+
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+_compiled: Counts[bool] = Counts()
+"""Programs compiled in this process, by whether a thread did so that ranks for requests."""
+
+
+@cache
+def _watch() -> None:
+    def heard(event: str, seconds: float, **more: Any) -> None:
+        if event == _COMPILED:
+            _compiled[threading.current_thread().name == THREAD] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+
+
+def compiled_for_requests() -> int:
+    """How often a request has had a program compiled since :class:`Metrics` were first made."""
+    return _compiled[True]
+
+
+class Metrics:
+    """Counters of one server, in a registry of their own."""
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        _watch()
+        self._paths = frozenset(paths)
+        self._registry = registry = CollectorRegistry()
+        self._requests = Counter(
+            "jaxrec_requests", "Requests answered.", ("path", "status"), registry=registry
+        )
+        self._seconds = Histogram(
+            "jaxrec_request_seconds",
+            "Time to answer a request.",
+            ("path",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self._blocks = Histogram(
+            "jaxrec_block_queries",
+            "Queries that were ranked together.",
+            buckets=(1, 2, 4, 8, 16, 32),
+            registry=registry,
+        )
+        self._reloads = Counter(
+            "jaxrec_reloads", "Runs loaded after the first.", ("result",), registry=registry
+        )
+        self.pending = Gauge(
+            "jaxrec_pending_queries", "Queries that wait to be ranked.", registry=registry
+        )
+        compiled = Gauge(
+            "jaxrec_compilations_for_requests",
+            "Programs that a request has had compiled; 0 is as it should be.",
+            registry=registry,
+        )
+        compiled.set_function(compiled_for_requests)
+        self._sizes = Gauge(
+            "jaxrec_model_rows", "Users and items of the run.", ("side",), registry=registry
+        )
+        for result in ("loaded", "failed"):
+            self._reloads.labels(result)
+
+    def request(self, path: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        path = path if path in self._paths else "other"
+        self._requests.labels(path, str(status)).inc()
+        self._seconds.labels(path).observe(seconds)
+
+    def block(self, queries: int) -> None:
+        """A block of queries was ranked."""
+        self._blocks.observe(queries)
+
+    def reloaded(self, result: str) -> None:
+        """Another run was "loaded", or "failed" to be."""
+        self._reloads.labels(result).inc()
+
+    def model(self, users: int, items: int) -> None:
+        """A run is served from now on."""
+        self._sizes.labels("users").set(users)
+        self._sizes.labels("items").set(items)
+
+    def text(self) -> bytes:
+        """All of them in Prometheus' text format."""
+        return generate_latest(self._registry)

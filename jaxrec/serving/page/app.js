@@ -1,0 +1,166 @@
+// Texts from data reach the page by textContent alone: markup in them stays text.
+const $ = (id) => document.getElementById(id);
+const basket = new Map();
+let token = "";
+
+function made(tag, text, attributes = {}) {
+  const element = document.createElement(tag);
+  if (text !== undefined) element.textContent = text;
+  for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  return element;
+}
+
+async function ask(path, body) {
+  const headers = {};
+  if (token) headers.Authorization = `Bearer ${token}`;
+  const options = { headers };
+  if (body) {
+    headers["Content-Type"] = "application/json";
+    options.method = "POST";
+    options.body = JSON.stringify(body);
+  }
+  const answer = await fetch(path, options);
+  if (answer.status === 401) {
+    $("token-field").hidden = false;
+    $("token").focus();
+  }
+  const content = await answer.json();
+  if (!answer.ok) {
+    const detail = content.detail;
+    throw new Error(typeof detail === "string" ? detail : detail.map((d) => d.msg).join("; "));
+  }
+  return content;
+}
+
+function title(about) {
+  const values = Object.entries(about ?? {});
+  const named = values.find(([name]) => /^(title|name|.*_title|.*_name|label)$/i.test(name));
+  return (named ?? values.find(([, value]) => typeof value === "string") ?? [])[1];
+}
+
+function rest(about, shown) {
+  return Object.entries(about ?? {})
+    .filter(([, value]) => value !== null && value !== shown)
+    .map(([name, value]) => `${name}: ${Array.isArray(value) ? value.join(", ") : value}`)
+    .join(" · ");
+}
+
+function list(heading, note, items) {
+  const section = made("section");
+  section.append(made("h2", heading));
+  if (note) section.append(made("p", note, { class: "dim" }));
+  const table = made("table");
+  const head = made("tr");
+  head.append(made("th", "#", { class: "number" }), made("th", "Item", { class: "item" }));
+  head.append(made("th", "Score", { class: "number" }), made("th", ""));
+  table.append(head);
+  for (const { item, rank, score, about } of items) {
+    const row = made("tr");
+    const cell = made("td");
+    const name = title(about);
+    cell.append(made("strong", name ?? item));
+    const more = [name === undefined ? "" : item, rest(about, name)].filter(Boolean).join(" · ");
+    if (more) cell.append(made("br"), made("span", more, { class: "dim" }));
+    const near = made("button", "Similar", { type: "button", class: "similar" });
+    near.addEventListener("click", () => similar(item, name ?? item));
+    const last = made("td");
+    last.append(near);
+    row.append(made("td", rank, { class: "number" }), cell);
+    row.append(made("td", score.toPrecision(4), { class: "number" }), last);
+    table.append(row);
+  }
+  section.append(items.length ? table : made("p", "Nothing is left to recommend."));
+  return section;
+}
+
+async function told(work) {
+  $("said").textContent = "";
+  token = $("token").value;
+  try {
+    await work();
+  } catch (error) {
+    $("said").textContent = error.message;
+  }
+}
+
+const SOURCES = {
+  model: "from what the model has learnt of the user",
+  basket: "from the picked items alone",
+  popular: "the run knows nothing of them: popular items, the score is how many users have each",
+};
+
+function recommend() {
+  return told(async () => {
+    const user = $("user").value.trim();
+    const body = { k: Number($("k").value) || 20, basket: [...basket.keys()] };
+    if (user) body.user = user;
+    const answer = await ask("recommend", body);
+    let note = SOURCES[answer.source];
+    if (answer.skipped.length) note += `; not known: ${answer.skipped.join(", ")}`;
+    $("lists").replaceChildren(list(user ? `For ${user}` : "For the picked items", note, answer.items));
+  });
+}
+
+function similar(item, name) {
+  return told(async () => {
+    const [answer] = await ask("similar", { items: [item] });
+    $("lists").prepend(list(`Similar to ${name}`, "", answer.items));
+    $("lists").firstChild.scrollIntoView({ block: "nearest" });
+  });
+}
+
+function draw() {
+  const chips = [...basket].map(([item, name]) => {
+    const chip = made("button", `${name} ✕`, { type: "button", "aria-label": `remove ${name}` });
+    chip.addEventListener("click", () => { basket.delete(item); draw(); });
+    const entry = made("li");
+    entry.append(chip);
+    return entry;
+  });
+  $("basket").replaceChildren(...chips);
+}
+
+function show(found) {
+  $("found").hidden = !found.length;
+  $("search").setAttribute("aria-expanded", String(found.length > 0));
+  $("found").replaceChildren(...found.map(({ item, title: name }) => {
+    const choice = made("button", name === null ? item : `${name} · ${item}`, { type: "button" });
+    choice.addEventListener("click", () => {
+      basket.set(item, name ?? item);
+      $("search").value = "";
+      show([]);
+      draw();
+    });
+    const entry = made("li", undefined, { role: "option" });
+    entry.append(choice);
+    return entry;
+  }));
+}
+
+let asked = 0;
+$("search").addEventListener("input", () => told(async () => {
+  const mine = ++asked;
+  const text = $("search").value.trim();
+  const { items } = text ? await ask(`find?q=${encodeURIComponent(text)}`) : { items: [] };
+  if (mine === asked) show(items);
+}));
+$("search").addEventListener("keydown", (event) => {
+  if (event.key === "Enter") {
+    event.preventDefault();
+    $("found").querySelector("button")?.click();
+  } else if (event.key === "Escape") {
+    show([]);
+  }
+});
+$("ask").addEventListener("submit", (event) => { event.preventDefault(); recommend(); });
+
+// A link may ask: ?user=u1&item=i1&item=i2
+const query = new URLSearchParams(location.search);
+$("user").value = query.get("user") ?? "";
+for (const item of query.getAll("item")) basket.set(item, item);
+draw();
+ask("health").then(({ users, items }) => {
+  const about = users ? `${users.toLocaleString("en")} users, ` : "";
+  $("about").textContent = `${about}${items.toLocaleString("en")} items`;
+});
+if (query.size) recommend();

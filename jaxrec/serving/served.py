@@ -1,0 +1,277 @@
+"""A run that is loaded to be served: what its lists are made of, ready before the first request."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from jaxrec.catalogue import Catalogue
+from jaxrec.data.dataset import Csr
+from jaxrec.errors import InputError
+from jaxrec.evaluation.scorers import Scorer, table_scorer
+from jaxrec.recommend import HeldOut, Recommender
+from jaxrec.serving.batching import Batcher
+from jaxrec.serving.limits import Limits
+from jaxrec.serving.ranker import Query, Ranker, placed
+
+Source = Literal["model", "basket", "popular"]
+"""What a list was made of: the user's learnt vector (and the basket), the basket alone, or how many
+users have each item."""
+_FILTERS_KEPT = 64
+
+
+class NotFound(Exception):
+    """A request names what the run does not have; ``str(e)`` is the whole message."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request for a list."""
+
+    user: str | None = None
+    basket: tuple[str, ...] = ()
+    k: int = 20
+    deny: tuple[str, ...] = ()
+    where: tuple[str, ...] = ()
+    include_seen: bool = False
+    unknown: Literal["popular", "fail"] = "popular"
+
+
+class Answer(NamedTuple):
+    """A list: rows of items, best first, their scores, and what was made of the request."""
+
+    item_k: np.ndarray
+    score_k: np.ndarray
+    source: Source
+    skipped: list[str]
+
+
+class _Allowed(NamedTuple):
+    """The items that a filter leaves, here and where ranking needs it."""
+
+    mask_I: np.ndarray
+    placed: Any
+
+
+class Served:
+    """A loaded run. Made in any thread; asked in the thread of one event loop.
+
+    Args:
+      recommender: the run.
+      titles: the table of items, where there is one.
+      limits: of requests.
+      held_out: whether what was held out as test is left out of lists.
+      observe: told how many queries each ranked block had.
+
+    Raises:
+      InputError: vectors that are not finite, or do not fit the device.
+    """
+
+    def __init__(
+        self,
+        recommender: Recommender,
+        titles: Catalogue | None,
+        limits: Limits,
+        held_out: HeldOut = "drop",
+        observe: Callable[[int], Any] = lambda queries: None,
+    ) -> None:
+        self.recommender, self.catalogue, self._limits = recommender, titles, limits
+        table = recommender.table
+        if not all(np.isfinite(x).all() for x in (table.user, table.item)):
+            raise InputError("the embeddings hold numbers that are not finite; nothing is served")
+        self.n_users, self.n_items = len(table.user_ids), len(table.item_ids)
+        self.item_ids: list[str] = recommender.item_ids
+        self._learnt_U, learnt_I = recommender.learnt
+        self._left_out = recommender.left_out(False, held_out) if self.n_users else None
+        self._bias = 0.0 if table.user_bias is None else float(table.user_bias.mean())
+        self._filters: OrderedDict[tuple[str, ...], _Allowed] = OrderedDict()
+        degree_U = self._left_out.degree if self._left_out is not None else np.zeros(1, np.int32)
+        most = int(degree_U.max(initial=0)) + 2 * limits.ids
+        self._batchers: dict[str, Batcher] = {}
+        near = Scorer(recommender.cosine_items.fn, recommender.cosine_items.params, self.n_items)
+        self._item_ID = np.asarray(near.params["item"])
+        rankers = {"similar": Ranker(near, limits.k, 1)}
+        if self.n_users:
+            rankers["recommend"] = Ranker(table_scorer(table), limits.k, most)
+            _ = self._popular, self._folds
+        self._everything = _Allowed(learnt_I, placed(learnt_I))
+        for name, ranker in rankers.items():
+            self._batchers[name] = Batcher(ranker, limits.pending, observe)
+
+    @classmethod
+    def load(
+        cls,
+        run: str | Path,
+        titles: str | Path | None = None,
+        limits: Limits | None = None,
+        held_out: HeldOut = "drop",
+        observe: Callable[[int], Any] = lambda queries: None,
+    ) -> Served:
+        """Read a run folder, and compile what its lists need.
+
+        Raises:
+          InputError: no run that has finished, no readable table, or as the constructor.
+        """
+        recommender = Recommender.load(run)
+        catalogue = None if titles is None else Catalogue.load(titles, recommender.table.item_ids)
+        return cls(recommender, catalogue, limits or Limits(), held_out, observe)
+
+    @property
+    def pending(self) -> int:
+        """Queries that wait to be ranked."""
+        return sum(batcher.pending for batcher in self._batchers.values())
+
+    def close(self) -> None:
+        """End the threads once all that was asked is answered."""
+        for batcher in self._batchers.values():
+            batcher.close()
+
+    @cached_property
+    def titles(self) -> list[str | None]:
+        """[I] what each item is called; None where that is not known."""
+        if self.catalogue is None:
+            return [None] * self.n_items
+        return self.catalogue.titles()
+
+    @cached_property
+    def _popular(self) -> tuple[np.ndarray, np.ndarray]:
+        """All items, most popular first, and how many users have each item."""
+        count_I = self.recommender.known.item_counts(self.n_items)
+        return np.lexsort((np.arange(self.n_items), -count_I)).astype(np.int32), count_I
+
+    @cached_property
+    def _folds(self) -> bool:
+        """Whether baskets can be folded in: some user has an item."""
+        try:
+            self._fold(np.zeros(1, np.int32))
+        except InputError:
+            return False
+        return True
+
+    async def recommend(self, asked: Asked) -> Answer:
+        """The list that a request asks for.
+
+        A user and a basket together give the user's own vector, moved by what the basket changes
+        in the vector that is folded in from the user's items.
+
+        Raises:
+          NotFound: a user who is not known, where that is refused; a condition that no table of
+            items could meet; a run that knows no users.
+          Busy: too many queries wait.
+        """
+        if not self.n_users:
+            raise NotFound("the run is of a model of items, which knows no users; ask /similar")
+        allowed, skipped = self._allowed(asked.where), []
+        denied = self._rows(asked.deny, skipped)
+        basket = np.unique(self._rows(asked.basket, skipped))
+        row = -1 if asked.user is None else self.recommender.user_row(asked.user)
+        if asked.user is not None and row < 0:
+            if asked.unknown == "fail":
+                raise NotFound("the run does not know this user")
+            skipped.append(asked.user)
+        seen = self._seen(row)
+        left_out = denied if asked.include_seen else np.concatenate([denied, seen, basket])
+        learnt = basket[self._everything.mask_I[basket]] if self._folds else basket[:0]
+        of_model = row >= 0 and bool(self._learnt_U[row])
+        if not of_model and not len(learnt):
+            item_k, score_k = self._most_popular(left_out, allowed.mask_I, asked.k)
+            return Answer(item_k, score_k, "popular", skipped)
+        table, bias = self.recommender.table, self._bias
+        if of_model:
+            vector = table.user[row]
+            bias = 0.0 if table.user_bias is None else float(table.user_bias[row])
+            if len(learnt):
+                own = self.recommender.known.take(np.array([row])).indices
+                vector = vector + self._fold(np.union1d(own, learnt)) - self._fold(own)
+                vector = self.recommender.as_scored(vector[None])[0]
+        else:
+            vector = self._fold(learnt)
+        query = Query(vector, bias, left_out.astype(np.int32), asked.k, allowed.placed)
+        item_k, score_k = await self._batchers["recommend"].rank(query)
+        source = "model" if of_model else "basket"
+        return Answer(item_k, self.recommender.clipped(score_k), source, skipped)
+
+    async def similar(self, item: str, k: int, where: Sequence[str] = ()) -> Answer:
+        """The items nearest to one by the cosine.
+
+        Raises:
+          NotFound: the item is not known or has no vector; a condition as of :meth:`recommend`.
+          Busy: too many queries wait.
+        """
+        row = self.recommender.item_row(item)
+        if row < 0:
+            raise NotFound("the run does not know this item")
+        if not self._everything.mask_I[row]:
+            raise NotFound("the item is in no train pair: it has no vector")
+        allowed, itself = self._allowed(where), np.array([row], np.int32)
+        query = Query(self._item_ID[row], 0.0, itself, k, allowed.placed)
+        item_k, score_k = await self._batchers["similar"].rank(query)
+        return Answer(item_k, score_k, "model", [])
+
+    def find(self, text: str, most: int) -> list[int]:
+        """Rows of items whose title or id has a text in it; those whose id it is come first."""
+        exact = self.recommender.item_row(text)
+        found = [exact] if exact >= 0 else []
+        contains = self._searched.str.contains(text.lower(), literal=True)
+        rows = contains.arg_true().head(most).to_list()
+        return (found + [row for row in rows if row != exact])[:most]
+
+    @cached_property
+    def _searched(self) -> Any:
+        import polars as pl
+
+        pairs = zip(self.item_ids, self.titles, strict=True)
+        texts = [f"{title} {item}" if title else item for item, title in pairs]
+        return pl.Series(texts, dtype=pl.String).str.to_lowercase()
+
+    def about(self, rows: np.ndarray) -> list[dict[str, Any]]:
+        """The columns of the table of items, for some of them."""
+        if self.catalogue is None:
+            return [{} for _ in rows]
+        return self.catalogue.frame[rows.tolist()].to_dicts()
+
+    def _seen(self, row: int) -> np.ndarray:
+        if row < 0 or self._left_out is None:
+            return np.zeros(0, np.int32)
+        return self._left_out.take(np.array([row])).indices
+
+    def _rows(self, items: Sequence[str], skipped: list[str]) -> np.ndarray:
+        rows = np.array([self.recommender.item_row(item) for item in items], np.int32)
+        skipped += [item for item, row in zip(items, rows, strict=True) if row < 0]
+        return rows[rows >= 0]
+
+    def _fold(self, items: np.ndarray) -> np.ndarray:
+        indptr = np.array([0, len(items)], np.int32)
+        return self.recommender.fold_in_rows(Csr(indptr, items.astype(np.int32)))[0]
+
+    def _most_popular(
+        self, left_out: np.ndarray, mask_I: np.ndarray, k: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        order_I, count_I = self._popular
+        mask_I = mask_I.copy()
+        mask_I[left_out] = False
+        item_k = order_I[mask_I[order_I]][:k]
+        return item_k, count_I[item_k].astype(np.float32)
+
+    def _allowed(self, where: Sequence[str]) -> _Allowed:
+        if not where:
+            return self._everything
+        if self.catalogue is None:
+            raise NotFound("the server has no table of items to filter by; start it with --titles")
+        key = tuple(sorted(set(where)))
+        if key not in self._filters:
+            try:
+                mask_I = self.catalogue.where(key) & self._everything.mask_I
+            except InputError as e:
+                raise NotFound(str(e)) from e
+            self._filters[key] = _Allowed(mask_I, placed(mask_I))
+            if len(self._filters) > _FILTERS_KEPT:
+                self._filters.popitem(last=False)
+        self._filters.move_to_end(key)
+        return self._filters[key]
