@@ -185,6 +185,8 @@ def _plain(column: pl.Series) -> pl.Series:
 
 def _read(path: Path) -> tuple[pl.DataFrame, str]:
     """A table of items and the name of its ids' column; the ids are texts."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; a table of items with their ids is needed")
     if path.suffix in (".parquet", ".pq"):
         table, name, *_ = keyed.columnar(path, "item")
     elif path.suffix in (".jsonl", ".ndjson"):

@@ -50,39 +50,36 @@ def serve(
     if token is None and not local:
         token = secrets.token_urlsafe(24)
         _say(f"{host} can be reached from elsewhere, so requests need a token: {token}")
-    listening = _bound(host, port)
-    shown = f"[{host}]" if ":" in host else host
-    address = f"http://{shown}:{listening.getsockname()[1]}"
+    with contextlib.closing(_bound(host, port)) as listening:
+        shown = f"[{host}]" if ":" in host else host
+        address = f"http://{shown}:{listening.getsockname()[1]}"
 
-    def started(current: Current) -> None:
-        with contextlib.suppress(NotImplementedError, RuntimeError):
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, current.ask)
-        _say(f"serving {run} on {address} (Ctrl-C ends it; kill -HUP loads the run anew)")
+        def started(current: Current) -> None:
+            with contextlib.suppress(NotImplementedError, RuntimeError):
+                asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, current.ask)
+            _say(f"serving {run} on {address} (Ctrl-C ends it; kill -HUP loads the run anew)")
 
-    app = create(
-        run,
-        titles=titles,
-        limits=limits,
-        held_out=held_out,
-        token=token,
-        hosts=(*_LOOPBACK, shown, *hosts) if local or hosts else None,
-        cors=cors,
-        watch_seconds=watch_seconds,
-        started=started,
-    )
-    options = uvicorn.Config(
-        app,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        lifespan="on",
-        limit_concurrency=4096,
-        timeout_graceful_shutdown=10,
-    )
-    try:
+        app = create(
+            run,
+            titles=titles,
+            limits=limits,
+            held_out=held_out,
+            token=token,
+            hosts=(*_LOOPBACK, shown, *hosts) if local or hosts else None,
+            cors=cors,
+            watch_seconds=watch_seconds,
+            started=started,
+        )
+        options = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            lifespan="on",
+            limit_concurrency=4096,
+            timeout_graceful_shutdown=10,
+        )
         asyncio.run(uvicorn.Server(options).serve(sockets=[listening]))
-    finally:
-        listening.close()
 
 
 def _is_loopback(host: str) -> bool:
@@ -99,13 +96,18 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
         *kind, _, address = found[0]
-        made = socket.socket(*kind)
+    except (OSError, OverflowError) as e:
+        raise InputError(f"{host}: no such address to bind to ({e})") from e
+    made = socket.socket(*kind)
+    try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Headers and body are two writes: without this the second waits 40 ms for the client.
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         made.bind(address)
-    except (OSError, OverflowError) as e:
-        reason = getattr(e, "strerror", None) or e
+        made.listen(2048)  # before the address is told: who comes early waits, and is not refused
+    except OSError as e:
+        made.close()
+        reason = e.strerror or e
         raise InputError(f"{host}:{port}: cannot be bound ({reason}); try --port 0") from e
     return made
 
