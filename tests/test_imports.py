@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -161,7 +162,7 @@ def test_importing_any_submodule_leaves_the_public_names_as_they_are():
     modules = [
         ".".join(path.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__")
         for path in FILES
-        if path.name != "__main__.py"
+        if path.name != "__main__.py" and (room(path) != "serving" or find_spec("fastapi"))
     ]
     for seed in ("0", "1"):
         command = [sys.executable, "-c", program, seed, *modules]

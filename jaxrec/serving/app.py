@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import hmac
 import json
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -196,12 +196,7 @@ def create(
     async def batch(asked: Batch) -> Json:
         """Several lists at once, ranked together; one that cannot be made refuses them all."""
         async with current.borrow() as here:
-            made = await asyncio.gather(
-                *(recommended(one, here) for one in asked.requests), return_exceptions=True
-            )
-        for answer in made:
-            if isinstance(answer, BaseException):
-                raise answer
+            made = await _all(recommended(one, here) for one in asked.requests)
         return Json({"answers": made})
 
     async def neighbours(asked: Similar, here: Served) -> list[dict[str, Any]]:
@@ -209,11 +204,7 @@ def create(
             answer = await here.similar(item, asked.k, asked.where)
             return {"item": item, "items": _items(here, answer, asked.titles)}
 
-        made = await asyncio.gather(*map(one, asked.items), return_exceptions=True)
-        for answer in made:
-            if isinstance(answer, BaseException):
-                raise answer
-        return made
+        return await _all(map(one, asked.items))
 
     @app.get(
         "/similar", response_model=list[schema.Neighbours], dependencies=closed, tags=["lists"]
@@ -246,7 +237,9 @@ def create(
             sizes = {"users": here.n_users, "items": here.n_items}
         return Json({"status": "ok"} | sizes | {"version": current.version})
 
-    text = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
+    text: dict[int | str, dict[str, Any]] = {
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}}
+    }
 
     @app.get("/metrics", response_class=_Text, responses=text, dependencies=closed, tags=["server"])
     async def measures() -> Response:
@@ -272,6 +265,16 @@ def create(
             allow_headers=["Authorization", "Content-Type"],
         )
     return app
+
+
+async def _all(asked: Iterable[Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """What all of them give, once none is at work any more; raises what one of them raised."""
+    answers = []
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
+        if isinstance(answer, BaseException):
+            raise answer
+        answers.append(answer)
+    return answers
 
 
 def _file(app: FastAPI, name: str) -> None:

@@ -18,7 +18,7 @@ _compiled: Counts[bool] = Counts()
 
 @cache
 def _watch() -> None:
-    def heard(event: str, seconds: float, **more: Any) -> None:
+    def heard(event: str, duration_secs: float, **more: Any) -> None:
         if event == _COMPILED:
             _compiled[threading.current_thread().name == THREAD] += 1
 
