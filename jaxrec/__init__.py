@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from jaxrec.data.dataset import Dataset
     from jaxrec.data.formats import read
     from jaxrec.data.formats.items import read_items
+    from jaxrec.data.formats.memory import (
+        from_arrow,
+        from_numpy,
+        from_pandas,
+        from_polars,
+        from_scipy,
+    )
     from jaxrec.data.itemgraph import ItemGraph
     from jaxrec.diagnosis.diagnose import diagnose as doctor
     from jaxrec.embedding import embed
@@ -66,6 +73,11 @@ _HOME = {
     "embed": "embedding",
     "evaluate": "evaluation.run",
     "export": "exporting",
+    "from_arrow": "data.formats.memory",
+    "from_numpy": "data.formats.memory",
+    "from_pandas": "data.formats.memory",
+    "from_polars": "data.formats.memory",
+    "from_scipy": "data.formats.memory",
     "preset": "presets:get",
     "read": "data.formats",
     "read_items": "data.formats.items",
@@ -100,6 +112,11 @@ __all__ = [
     "embed",
     "evaluate",
     "export",
+    "from_arrow",
+    "from_numpy",
+    "from_pandas",
+    "from_polars",
+    "from_scipy",
     "preset",
     "read",
     "read_items",

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from jaxrec.config import Config
 from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Features
-from jaxrec.data.formats import catalogue
+from jaxrec.data.formats import catalogue, memory
 from jaxrec.data.formats.assemble import rows_of
 from jaxrec.data.frames import from_frame
 from jaxrec.data.schema import encode
@@ -38,7 +38,7 @@ def embed(
     new_items: str | Path,
     *,
     edges: str | Path | None = None,
-    data: Dataset | str | Path | None = None,
+    data: Any = None,
     unknown: Literal["skip", "fail"] = "skip",
 ) -> pl.DataFrame:
     """Embeddings of new items, in the space of the run's users and items.
@@ -62,6 +62,7 @@ def embed(
     """
     sound.refuse_foreign(new_items, option="new_items")
     sound.refuse_foreign(edges, option="edges")
+    data = memory.taken(data)
     sound.refuse_foreign(data, Dataset)
     forks.check()
     run = check_run(run)

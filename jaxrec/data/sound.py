@@ -20,17 +20,12 @@ WHOLE_FLOATS = 2**53
 """Up to here every whole number is a float64 of its own."""
 _MISSING = ("NAType", "NaTType")
 _FRAMES = {
-    "pandas": {"DataFrame": "frame.to_parquet('data.parquet')"},
-    "polars": {
-        "DataFrame": "frame.write_parquet('data.parquet')",
-        "LazyFrame": "frame.sink_parquet('data.parquet')",
-    },
-    "pyarrow": {
-        "Table": "pyarrow.parquet.write_table(table, 'data.parquet')",
-        "RecordBatch": "pyarrow.parquet.write_table(pyarrow.table(batch), 'data.parquet')",
-    },
+    "pandas": ("from_pandas", ("DataFrame",)),
+    "polars": ("from_polars", ("DataFrame", "LazyFrame")),
+    "pyarrow": ("from_arrow", ("Table", "RecordBatch")),
+    "scipy": ("from_scipy", ("matrix", "array")),
 }
-"""Tables of other libraries, and what writes one to a file that we read."""
+"""Tables of other libraries by the ends of their names, and what takes them."""
 _sound: dict[tuple[int, str], weakref.ref[Any]] = {}
 
 
@@ -107,10 +102,9 @@ def id_texts(ids: Any, what: str) -> list[str]:
     Raises:
       InputError: an id is missing, empty, or neither a whole number nor a text.
     """
-    room, name = type(ids).__module__.partition(".")[0], type(ids).__qualname__
-    if name in _FRAMES.get(room, {}):
+    if taken_by(ids) is not None:
         raise InputError(
-            f"{what}: a {room}.{name} is no list of ids; give one of its columns as a list (users "
+            f"{what}: a {_name(ids)} is no list of ids; give one of its columns as a list (users "
             "with their items go in as a polars.DataFrame: polars.from_pandas makes one)"
         )
     if isinstance(ids, str | bytes | int | float | np.generic):
@@ -327,23 +321,28 @@ def refuse_foreign(data: Any, *ours: type, option: str = "data") -> None:
     """
     if (data is None and option != "path") or isinstance(data, (str, os.PathLike, *ours)):
         return
+    raise InputError(f"{option} is a {_name(data)}, which is not taken as it is: {_way_in(data)}")
+
+
+def taken_by(data: Any) -> str | None:
+    """The function of ours that makes a Dataset of a table of another library; None for others."""
+    room, _, name = _name(data).partition(".")
+    function, ends = _FRAMES.get(room, ("", ()))
+    return function if name.endswith(ends or ("\0",)) else None
+
+
+def _name(data: Any) -> str:
+    """Such as pandas.DataFrame, without modules between."""
     kind = type(data)
-    name = f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
-    raise InputError(f"{option} is a {name}, which is not taken as it is: {_way_in(data)}")
+    return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
 
 def _way_in(data: Any) -> str:
     """How a thing of another library becomes data of ours."""
-    room, name = type(data).__module__.partition(".")[0], type(data).__qualname__
-    if room in _FRAMES and name in _FRAMES[room]:
-        return f"write it with {_FRAMES[room][name]} and give that path"
-    of_rows = "user, item, user_ids, item_ids"
-    if room == "scipy":
-        return (
-            "c = matrix.tocoo(); give jaxrec.Dataset(c.row, c.col, user_ids, item_ids, "
-            "weight=c.data), with an id for each row and each column"
-        )
+    function = taken_by(data)
+    if function is not None:
+        return f"jaxrec.{function}(...) makes a Dataset of it"
     return (
-        f"give a path, or jaxrec.Dataset({of_rows}) of row numbers and ids (numpy.unique with "
-        "return_inverse=True makes both of a column)"
+        "give a path, a table of pandas, polars, pyarrow or scipy, or "
+        "jaxrec.from_numpy(users, items) of two columns of ids"
     )

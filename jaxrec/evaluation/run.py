@@ -12,7 +12,7 @@ from jaxrec import forks
 from jaxrec.config import Config
 from jaxrec.data import kept, sound
 from jaxrec.data.dataset import Counted, Dataset, ItemsByUser
-from jaxrec.data.formats import resolve
+from jaxrec.data.formats import memory, resolve
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.split import Splits, apply_filter, draw, merged, resolved, settled, taken
 from jaxrec.errors import InputError
@@ -154,7 +154,7 @@ def evaluate(
     ks: Sequence[int] | None = None,
     *,
     baselines: Sequence[str] = (),
-    data: Dataset | ItemGraph | str | Path | None = None,
+    data: Any = None,
     cold: Literal["keep", "drop"] | None = None,
 ) -> dict[str, Any]:
     """Rank all items for the users of a held-out part, and write the result into RUN/eval.json.
@@ -179,6 +179,7 @@ def evaluate(
     forks.check()
     if ks is not None:
         configs.check_cutoffs(ks)
+    data = memory.taken(data)
     sound.refuse_foreign(data, Dataset, ItemGraph)
     run = check_run(run)
     config = configs.load(run / "config.json")

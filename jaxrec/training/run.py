@@ -20,7 +20,7 @@ from jaxrec import forks, guest, presets, processes, registry
 from jaxrec.config import Config, MeshConfig, lower_is_better
 from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import resolve
+from jaxrec.data.formats import memory, resolve, sources
 from jaxrec.data.formats.items import resolve_items
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.synthetic import EMBEDDED
@@ -58,10 +58,10 @@ class Run:
 
 @guest.root_logger_as_found()
 def train(
-    config: Config | str | Dataset | ItemGraph | None = None,
+    config: Any = None,
     *,
     preset: str | None = None,
-    data: Dataset | ItemGraph | str | Path | None = None,
+    data: Any = None,
     model: str | Callable[..., Encoder] | None = None,
     model_options: dict[str, Any] | None = None,
     loss: str | Callable[..., Any] | None = None,
@@ -76,8 +76,9 @@ def train(
 
     Args:
       config: the configuration; or the name of a preset, which ``preset`` may be too
-        ("quickstart" where neither is given). A Dataset or an ItemGraph in its place is ``data``.
-      data: a Dataset, or an ItemGraph where the model is of items; or what ``--data`` takes.
+        ("quickstart" where neither is given). Data in its place, but a path, is ``data``.
+      data: a Dataset, or an ItemGraph where the model is of items; what ``--data`` takes; or a
+        table of pandas, polars, pyarrow or scipy, as :mod:`jaxrec.data.formats.memory` reads it.
         Overrides the configuration's.
       model: overrides model.name: a registered name, or a subclass of ``jaxrec.models.Encoder``
         (or any function of sizes, config and rngs that makes one). config.json keeps its name
@@ -98,10 +99,12 @@ def train(
       RunError: the run failed (NaN loss, full disk).
       Interrupted: SIGINT or SIGTERM came; a checkpoint is written. A KeyboardInterrupt too.
     """
+    config = memory.taken(config)
     if isinstance(config, Dataset | ItemGraph):
         if data is not None:
             raise InputError("data is given twice: as the first argument, and as data=")
         config, data = None, config
+    data = memory.taken(data)
     sound.refuse_foreign(data, Dataset, ItemGraph)
     forks.check()
     if overwrite and run is None:
@@ -119,8 +122,9 @@ def train(
     elif data is not None:
         config = dataclasses.replace(config, data=str(data))
     named = config.data in (*EMBEDDED, configs.IN_MEMORY)
-    if not named and Path(config.data).exists():  # absolute: the run works from any folder
-        config = dataclasses.replace(config, data=str(Path(config.data).resolve()))
+    path = Path(config.data)
+    if not named and (path.exists() or sources.is_pattern(path)):  # the run works from any folder
+        config = dataclasses.replace(config, data=str(path.resolve()))
     if config.warm_start is not None:
         config = dataclasses.replace(config, warm_start=str(Path(config.warm_start).resolve()))
     vectors = config.model.frozen_items
@@ -197,7 +201,7 @@ def task_of(
 def resume(
     run: str | Path,
     *,
-    data: Dataset | ItemGraph | str | Path | None = None,
+    data: Any = None,
     tx: optax.GradientTransformation | None = None,
     model: Callable[..., Encoder] | None = None,
     loss: Callable[..., Any] | None = None,
@@ -219,6 +223,7 @@ def resume(
       InputError: no run folder, or the data is not what the run began with.
       RunError, Interrupted: as in :func:`train`.
     """
+    data = memory.taken(data)
     sound.refuse_foreign(data, Dataset, ItemGraph)
     forks.check()
     folder = check_run(run)

@@ -6,7 +6,6 @@ is not usable raises InputError naming the file, the line and what to do.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -14,14 +13,23 @@ from pathlib import Path
 from jaxrec import registry
 from jaxrec.data import itemgraph, sound, synthetic
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import catalogue, jsonl, lightgcn, movielens, parquet, tables
-from jaxrec.data.formats.assemble import Part, to_dataset
+from jaxrec.data.formats import (
+    catalogue,
+    jsonl,
+    lightgcn,
+    movielens,
+    packed,
+    parquet,
+    sources,
+    tables,
+)
+from jaxrec.data.formats.assemble import Part, Repeats, to_dataset
 from jaxrec.data.formats.columns import Columns
 from jaxrec.data.formats.text import TextOptions, unreadable
 from jaxrec.data.prepared import PARTED, format_of, is_prepared
 from jaxrec.errors import InputError, nearest
 
-__all__ = ["FORMATS", "Columns", "TextOptions", "detect", "read", "resolve"]
+__all__ = ["FORMATS", "Columns", "Repeats", "TextOptions", "detect", "read", "resolve"]
 
 FORMATS = ("prepared", "lightgcn", "csv", "tsv", "parquet", "jsonl", "recbole", "movielens")
 registry.FORMATS.builtin = FORMATS
@@ -53,6 +61,7 @@ def read(
     cold_items: bool = False,
     cold_users: bool = False,
     text: TextOptions | None = None,
+    repeats: Repeats | None = None,
 ) -> Dataset:
     """Read interactions from a file or folder, and the features of items and users.
 
@@ -68,6 +77,7 @@ def read(
         the folder's own.
       text: how text is read, where that is not to be told from the file: separator, header,
         encoding, lines to leave out.
+      repeats: what stands for a pair that is there several times; the latest where not given.
       cold_items, cold_users: keep what only such a table has as nodes without interactions.
 
     Raises:
@@ -86,7 +96,7 @@ def read(
     try:
         format = format or detect(path)
         text = text or TextOptions()
-        data = _read(path, format, columns, event_weights, text)
+        data = _read(path, format, columns, event_weights, text, repeats)
         text = text.of_tables_beside()
         data = _described(data, path, format, "user", users, cold_users, text)
         return _described(data, path, format, "item", items, cold_items, text)
@@ -108,7 +118,10 @@ def _read(
     columns: Columns | None,
     event_weights: dict[str, float] | None,
     text: TextOptions,
+    repeats: Repeats | None,
 ) -> Dataset:
+    if repeats is not None and (format == "prepared" or format in registry.FORMATS):
+        raise InputError(f"{path}: format {format} has each pair once; its repeats are merged")
     if format in registry.FORMATS:
         if columns or event_weights:
             raise InputError(f"{path}: format {format} reads its own columns; leave them out")
@@ -139,7 +152,12 @@ def _read(
         parts = movielens.parts(path, text)
     else:
         parts = _tables(path, format, columns or Columns(), event_weights, text)
-    return to_dataset(parts, name=path.resolve().stem if path.is_file() else path.resolve().name)
+    name = path.resolve().name
+    if path.is_file():
+        name = Path(packed.plain_name(path.resolve())).stem
+    elif sources.is_pattern(path):
+        name = path.resolve().parent.name
+    return to_dataset(parts, name, repeats)
 
 
 _TEXT_FOR = {
@@ -190,13 +208,19 @@ def detect(path: str | Path) -> str:
       InputError: there is nothing, nothing known, or more than one format.
     """
     path = Path(path)
+    if sources.is_pattern(path):
+        found = sorted({detect(file) for file in sources.matching(path)})
+        if len(found) > 1:
+            raise InputError(f"{path}: files of formats {' and '.join(found)}; read each by itself")
+        return found[0]
     if path.is_file():
+        plain = packed.plain_name(path).lower()
         if path.name in ("u.data", "ratings.dat") or movielens.is_fold(path):
             return "movielens"
         if path.name == "train.txt":
             return "lightgcn"
         for format, ending in _ENDINGS.items():
-            if path.suffix.lower() == ending:
+            if Path(plain).suffix == ending:
                 return format
         if is_json_name(path.name):
             if jsonl.is_reviews(path):
@@ -208,12 +232,13 @@ def detect(path: str | Path) -> str:
     if is_prepared(path):
         return "prepared"
     names = {entry.name for entry in path.iterdir()}
+    files = {packed.plain_name(file).lower() for file in sources.inside(path)}
     found = ["lightgcn"] if "train.txt" in names else []
     if {"u.data", "ratings.dat"} & names or {"ratings.csv", "movies.csv"} <= names:
         found.append("movielens")
     for format, ending in _ENDINGS.items():
         covered = format == "csv" and "movielens" in found
-        if not covered and any(name.endswith(ending) for name in names):
+        if not covered and any(name.endswith(ending) for name in files):
             found.append(format)
     if len(found) == 1:
         return found[0]
@@ -225,7 +250,9 @@ def detect(path: str | Path) -> str:
 
 def is_json_name(name: str) -> bool:
     """Whether a file's name is that of a JSON object a line: reviews, or product metadata."""
-    return re.search(r"\.jsonl?(\.gz)?$", name.lower()) is not None
+    path = Path(name.lower())
+    name = path.stem if path.suffix in packed.ENDINGS else path.name
+    return name.endswith((".json", ".jsonl"))
 
 
 def _choose() -> str:
@@ -239,13 +266,11 @@ def _tables(
     event_weights: dict[str, float] | None,
     text: TextOptions,
 ) -> list[Part]:
-    files: dict[Path, int | None] = {path: None}
-    if path.is_dir():
-        files = tables.split_files(path, _ENDINGS[format])
     parts = []
-    for file, label in files.items():
+    for file, label in sources.files_of(path, _ENDINGS[format]).items():
         if format == "parquet":
-            part = parquet.table(file, columns, event_weights, split=label, options=text)
+            more = sources.partition(path, file)
+            part = parquet.table(file, columns, event_weights, split=label, options=text, more=more)
         elif format == "jsonl":
             part = jsonl.table(file, columns, event_weights, split=label, options=text)
         else:

@@ -9,13 +9,11 @@ Source: J. McAuley et al., "Image-based recommendations on styles and substitute
 """
 
 import ast
-import gzip
 import itertools
 import json
 import math
 import re
 import warnings
-import zlib
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -25,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec.data.features import Category, Column, Features
+from jaxrec.data.formats import packed
 from jaxrec.data.formats.faults import Faults
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.keys import starts
@@ -254,11 +253,7 @@ def _in_json(match: re.Match[str]) -> str:
 def lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
     """Each line that is not blank nor too long, with its number from 1, without its end."""
     number = 0
-    with path.open("rb") as raw:
-        packed = raw.read(2) == b"\x1f\x8b"
-        raw.seek(0)
-        # With no buffer of ours around it: what comes before damage would be lost there.
-        file = gzip.GzipFile(fileobj=raw) if packed else raw
+    with packed.opened(path) as file:
         try:
             while content := file.readline(LONGEST_LINE):
                 number += 1
@@ -271,7 +266,7 @@ def lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
                 content = content.strip()
                 if content:
                     yield number, content
-        except (EOFError, zlib.error, gzip.BadGzipFile):
+        except packed.DAMAGED:
             faults.add("the file is damaged or ends early behind this line", number)
 
 

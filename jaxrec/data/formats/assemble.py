@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -53,6 +53,8 @@ def ids(texts: pl.Series) -> pl.Series:
     return texts if numbers.null_count() else numbers
 
 
+_LISTED = 3
+"""Files whose columns are told one by one."""
 _WHOLE = r"^(0|-?[1-9][0-9]{0,15})(\.0+)?$"
 _POINTED = r"^-?[0-9]+\.0+$"
 _NUMERIC = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
@@ -68,19 +70,36 @@ def whole_ids(column: pl.Series) -> pl.Series:
     return column.str.replace(r"\.0+$", "").cast(pl.Int64)
 
 
-def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
+@dataclass(frozen=True)
+class Repeats:
+    """What stands for a pair that is there several times.
+
+    Attributes:
+      keep: whose rating and time stay: those of the latest or of the earliest time (without times,
+        of the last or the first line). Weights add up.
+      count: how often a pair is there becomes its weight.
+    """
+
+    keep: Literal["last", "first"] = "last"
+    count: bool = False
+
+
+def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None) -> Dataset:
     """One Dataset of all parts. Takes the parts' frames apart, to be sparing with memory.
 
     Ids become row numbers in ascending order (whole numbers by value), and interactions are
     sorted by user and item, so that the order of lines does not matter. Of a repeated pair the
-    latest time's rating and time stay (without times, the last line's) and weights add up; pairs
-    that weigh nothing together are what was shown and left alone. A pair that several parts of a
-    split have stays in each of them.
+    latest time's rating and time stay (without times, the last line's) and weights add up, or what
+    ``repeats`` says; pairs that weigh nothing together are what was shown and left alone. A pair
+    that several parts of a split have stays in each of them.
 
     Raises:
       InputError: no interactions in the first part or none of a weight above 0, or more than int32
-        can count.
+        can count; repeats to be counted where weights add up already.
     """
+    repeats = repeats or Repeats()
+    if repeats.count:
+        _count(parts)
     heights = [part.frame.height for part in parts]
     _refuse_beyond(parts, "interactions", sum(heights))
     if not heights[0]:
@@ -119,7 +138,7 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
         repeat = key[1:] == key[:-1]
         notes["duplicate pairs"] = int(repeat.sum())
         if repeat.any():
-            last, order = merge_repeats(key, order, repeat, columns)
+            last, order = merge_repeats(key, order, repeat, columns, keep=repeats.keep)
             key = key[last]
         for role, column in columns.items():
             columns[role] = None if column is None else column[order]
@@ -161,7 +180,21 @@ def to_dataset(parts: Sequence[Part], name: str) -> Dataset:
         name=name,
         exposed=exposed,
         notes={what: count for what, count in notes.items() if count},
-        reading=tuple(f"{part.path.name}: {part.reading}" for part in parts if part.reading),
+        reading=_readings(parts),
+    )
+
+
+def _readings(parts: Sequence[Part]) -> tuple[str, ...]:
+    """Which column of each file was taken for what, alike files in one line."""
+    of_reading: dict[str, list[str]] = {}
+    for part in parts:
+        if part.reading:
+            of_reading.setdefault(part.reading, []).append(part.path.name)
+    if len(parts) <= _LISTED:
+        return tuple(f"{part.path.name}: {part.reading}" for part in parts if part.reading)
+    return tuple(
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reading}"
+        for reading, names in of_reading.items()
     )
 
 
@@ -280,8 +313,24 @@ class IdPlaces:
         return np.asarray(column.cast(self._enum).to_physical()).astype(np.int32)
 
 
+def _count(parts: Sequence[Part]) -> None:
+    """Give every row the weight 1, so that those of a pair add up to their number."""
+    for part in parts:
+        if "weight" in part.frame.columns:
+            raise InputError(
+                f"{part.path}: has weights, which add up already; count repeats without them "
+                '(--columns.weight "", and no event weights)'
+            )
+        part.frame = part.frame.with_columns(weight=pl.lit(1.0))
+
+
 def merge_repeats(
-    key: np.ndarray, order: np.ndarray, repeat: np.ndarray, columns: dict[str, np.ndarray | None]
+    key: np.ndarray,
+    order: np.ndarray,
+    repeat: np.ndarray,
+    columns: dict[str, np.ndarray | None],
+    *,
+    keep: Literal["last", "first"] = "last",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which of the sorted ``key`` are the last of their pair, and the rows that stand for them.
 
@@ -291,13 +340,14 @@ def merge_repeats(
       order: the row of each key.
       repeat: whether a key is that before it, for all but the first.
       columns: ``time`` and ``weight`` by row, or None.
+      keep: which of a pair's rows remains, the latest or the earliest.
     """
     first, last = np.concatenate([[True], ~repeat]), np.concatenate([~repeat, [True]])
     time, weight = columns["time"], columns["weight"]
     if time is not None:
         among = np.flatnonzero(~(first & last))
         order[among] = order[among][np.lexsort((time[order[among]], key[among]))]
-    kept = order[last]
+    kept = order[last if keep == "last" else first]
     if weight is not None:
         with np.errstate(over="ignore"):  # a sum beyond float32 is told of by the Dataset
             weight[kept] = np.add.reduceat(weight[order], np.flatnonzero(first))

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import movielens
+from jaxrec.data.formats import movielens, packed
 from jaxrec.data.formats.assemble import id_rows, ids, whole_ids
 from jaxrec.data.formats.keyed import Keyed, Kind, columnar, delimited
 from jaxrec.data.formats.text import TextOptions, unreadable
@@ -40,7 +40,7 @@ def _keyed(path: Path, kind: Kind, options: TextOptions | None) -> Keyed:
     reader = movielens.CATALOGUES[kind].get(path.name)
     if reader is not None:
         return reader(path)
-    ending = path.suffix.lower()
+    ending = Path(packed.plain_name(path)).suffix.lower()
     if ending == ".parquet":
         return columnar(path, kind)
     if ending in (".csv", ".tsv"):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from jaxrec.data.formats import parquet, tables
+from jaxrec.data.formats import packed, parquet, tables
 from jaxrec.data.formats.assemble import Part, id_rows
 from jaxrec.data.formats.columns import EdgeColumns, names_pairs
 from jaxrec.data.formats.text import TextOptions, look, opened
@@ -21,10 +21,11 @@ def is_list(path: Path, options: TextOptions | None = None) -> bool:
     Raises:
       InputError: the file cannot be read as a table.
     """
-    if path.suffix.lower() == ".parquet":
+    ending = Path(packed.plain_name(path)).suffix.lower()
+    if ending == ".parquet":
         with parquet.opened(path) as lines:
             return names_pairs(lines.collect_schema().names())
-    if path.suffix.lower() not in ENDINGS:
+    if ending not in ENDINGS:
         return False
     options = options or TextOptions()
     head = look(opened(path, options), separator=options.separator)

@@ -9,7 +9,7 @@ from jaxrec.config import RELATIONS, PairsConfig
 from jaxrec.data import formats, itemgraph, sound, synthetic_items
 from jaxrec.data.cooccurrence import of_interactions
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import amazon, catalogue, edges, jsonl
+from jaxrec.data.formats import amazon, catalogue, edges, jsonl, packed
 from jaxrec.data.formats.columns import Columns, EdgeColumns
 from jaxrec.data.formats.text import TextOptions, unreadable
 from jaxrec.data.itemgraph import ItemGraph
@@ -149,7 +149,7 @@ def _metadata(
 def _list(
     path: Path, pairs: PairsConfig, columns: Any, strict: bool, text: TextOptions
 ) -> ItemGraph:
-    if not (path.is_file() and path.suffix.lower() in edges.ENDINGS):
+    if not (path.is_file() and packed.plain_name(path).lower().endswith(edges.ENDINGS)):
         raise InputError(
             f"{path}: a list of pairs is a file that ends in {', '.join(edges.ENDINGS)}"
         )

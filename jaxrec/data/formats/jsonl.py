@@ -18,7 +18,7 @@ from typing import Any
 import polars as pl
 
 from jaxrec.data import times
-from jaxrec.data.formats import amazon
+from jaxrec.data.formats import amazon, packed
 from jaxrec.data.formats.assemble import Part, ids
 from jaxrec.data.formats.columns import (
     IDS,
@@ -251,8 +251,6 @@ def _text(value: Any) -> str | None:
 
 
 def _without_objects(path: Path) -> InputError:
-    with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
-    if not packed:
+    if packed.kind_of(path) is None:
         read_bytes(path)
     return InputError(f"{path}: empty, or no JSON object a line; a file with some is needed")

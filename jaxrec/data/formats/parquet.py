@@ -1,4 +1,4 @@
-"""Parquet tables, a row an interaction; faults are named by row, from 1."""
+"""Tables whose columns have types, in Parquet or in memory; faults are named by row, from 1."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -25,13 +25,34 @@ def table(
     *,
     split: int | None = None,
     options: TextOptions | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Part:
-    """Read the needed columns of one Parquet file.
+    """Read the needed columns of one Parquet file, as :func:`of_lines` takes them.
+
+    Args:
+      more: further columns of one value, which folders of partitions give.
+    """
+    with opened(path) as lines:
+        lines = lines.with_columns(pl.lit(value).alias(key) for key, value in (more or {}).items())
+        return of_lines(path, lines, columns, event_weights, split=split, options=options)
+
+
+def of_lines(
+    path: Path,
+    lines: pl.LazyFrame,
+    columns: Roles,
+    event_weights: dict[str, float] | None = None,
+    *,
+    split: int | None = None,
+    options: TextOptions | None = None,
+) -> Part:
+    """Take the needed columns of a table.
 
     Ids may be whole numbers (also as floats) or texts; times also dates, which become seconds
     since 1970, as do texts that say one.
 
     Args:
+      path: what messages call the table.
       options: which rows are left out, and counted: faulty ones, or those without an id; and
         how times are written.
 
@@ -39,12 +60,27 @@ def table(
       InputError: damaged, a column missing or of a wrong type, a null, text for a number.
     """
     weights, options = event_weights or {}, options or TextOptions()
-    form = options.time_format
-    with opened(path) as lines:
-        names = lines.collect_schema().names()
-        at, sample = _located(path, lines, names, columns, weights, form)
-        frame = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
-        frame = frame.collect()
+    names = lines.collect_schema().names()
+    at, sample = _located(path, lines, names, columns, weights, options.time_format)
+    frame = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
+    reading = described(at, len(names), names, rows=sample, columns=columns)
+    return of_roles(path, frame.collect(), reading, weights, split=split, options=options)
+
+
+def of_roles(
+    path: Path,
+    frame: pl.DataFrame,
+    reading: str,
+    weights: dict[str, float],
+    *,
+    split: int | None = None,
+    options: TextOptions,
+) -> Part:
+    """The same of a table whose columns are named by their roles.
+
+    Args:
+      reading: which column was taken for what.
+    """
     if frame.is_empty():
         raise InputError(f"{path}: empty; a file with rows is needed")
     rows, notes = None, {}
@@ -53,12 +89,12 @@ def table(
         frame = frame[rows]
         if frame.is_empty():
             raise InputError(f"{path}: no row is left; a file with some is needed")
-    made, timed = checked(path, frame, weights, 0 if rows is None else rows, form)
+    first = 0 if rows is None else rows
+    made, timed = checked(path, frame, weights, first, options.time_format)
 
     def where(row: int) -> str:
         return f"{path}: row {(row if rows is None else int(rows[row])) + 1}"
 
-    reading = described(at, len(names), names, rows=sample, columns=columns)
     return Part(path, made, where, split=split, notes=notes | timed, reading=reading)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import polars as pl
 
 from jaxrec.data import times
-from jaxrec.data.dataset import TEST, TRAIN, VALIDATION
 from jaxrec.data.formats.assemble import Part, whole_number
 from jaxrec.data.formats.columns import (
     IDS,
@@ -40,39 +39,6 @@ from jaxrec.data.formats.text import (
     survey,
 )
 from jaxrec.errors import InputError
-
-_SPLITS = {"train": TRAIN, "valid": VALIDATION, "val": VALIDATION, "validation": VALIDATION}
-_SPLITS["test"] = TEST
-
-
-def part_of_name(word: str) -> int | None:
-    """The part of a split that files of such a name are; None where it is no such name."""
-    return _SPLITS.get(word.lower())
-
-
-def split_files(folder: Path, ending: str) -> dict[Path, int | None]:
-    """The files of a folder with this ending, and the part of the split that each one is.
-
-    ``train.csv`` (or ``name.train.inter``) with ``test.csv``, and perhaps ``valid.csv``, give a
-    split; otherwise the folder must hold a train file or one file alone.
-
-    Raises:
-      InputError: no such file, or several without a train file among them.
-    """
-    files = sorted(folder.glob(f"*{ending}"))
-    named: dict[Path, int | None] = {
-        file: _SPLITS[word]
-        for word in _SPLITS
-        for file in files
-        if file.name.removesuffix(ending).split(".")[-1].lower() == word
-    }
-    train = [file for file, part in named.items() if part == TRAIN]
-    if len(train) == 1:
-        return named if len(named) > 1 else {train[0]: None}
-    if len(files) == 1:
-        return {files[0]: None}
-    found = ", ".join(file.name for file in files[:8]) or "none"
-    raise InputError(f"{folder}: one {ending} file is needed, found {found}; name the file itself")
 
 
 def delimited(

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import polars as pl
 
 from jaxrec.data import times
+from jaxrec.data.formats import packed
 from jaxrec.data.formats.columns import IDS, NUMBERS, is_number, names_required
 from jaxrec.data.formats.faults import Faults
 from jaxrec.errors import InputError, nearest
@@ -172,25 +173,33 @@ def read_bytes(path: Path, size: int = -1) -> bytes:
     """The first ``size`` bytes, or all; InputError where empty or plainly binary."""
     with path.open("rb") as file:
         content = file.read(size)
+    refuse_no_text(path, content)
+    return content
+
+
+def refuse_no_text(path: Path, content: bytes) -> None:
+    """Raise InputError where the content of a file is empty or plainly binary."""
     if not content.removeprefix(_BOM).strip():
         raise InputError(f"{path}: empty; a file with rows is needed")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"{path}: not UTF-8 text but UTF-16, it seems; --encoding utf-16 reads it")
     if b"\0" in content or content.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PAR1")):
         raise InputError(f"{path}: {_BINARY}")
-    return content
 
 
 def opened(path: Path, options: TextOptions) -> Source:
-    """The file as UTF-8 text with separators of one character.
+    """The file as UTF-8 text with separators of one character; unpacked, where it is packed.
 
     Raises:
       InputError: the text is not in the encoding that is given.
     """
     encoding, separator = options.encoding or "utf-8", options.separator or ""
+    content = packed.unpacked(path)
     if encoding == "utf-8" and len(separator) < 2:
-        return Source(path)
-    content = path.read_bytes()
+        if content is not None:
+            refuse_no_text(path, content)
+        return Source(path, content)
+    content = path.read_bytes() if content is None else content
     if encoding != "utf-8":
         try:
             # What is not of the encoding is named by its line later on.
@@ -240,7 +249,7 @@ def look(
     lines = lines[blank : blank + _SAMPLE]
     place = f"{path}:{blank + 1}"
     if separator is None:
-        separator = _BOUND.get((ending or path.suffix).lower())
+        separator = _BOUND.get((ending or Path(packed.plain_name(path)).suffix).lower())
     elif len(separator) > 1:
         separator = _INSTEAD
     if separator is not None:

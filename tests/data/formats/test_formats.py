@@ -152,7 +152,7 @@ def test_empty_and_binary_files_are_refused_in_every_format(tmp_path, format, co
     name = {"lightgcn": "train.txt", "recbole": "a.inter", "movielens": "u.data"}.get(format)
     path = tmp_path / (name or f"a.{format}")
     path.write_bytes(content)
-    with pytest.raises(InputError, match=f"{path.name}: (empty|not UTF-8 text|not a Parquet)"):
+    with pytest.raises(InputError, match=f"{path.name}: (empty|not UTF-8|not a Parquet|damaged)"):
         read(path, format=format)
 
 
