@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 CASES = {
+    "against": "against",
     "baselines": "baselines",
     "cases": "cases",
     "cold": "cold",

@@ -5,8 +5,10 @@ import os
 import platform
 import statistics
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -50,6 +52,19 @@ def record(
     with (RESULTS / f"{case}.jsonl").open("a", encoding="utf-8") as file:
         file.write(text + "\n")
     return line
+
+
+@contextmanager
+def worktree(commit: str) -> Iterator[Path]:
+    """A checkout of another commit of this repository, removed at the end."""
+    git = ["git", "-C", str(RESULTS.parents[1]), "worktree"]
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        subprocess.run([*git, "add", "-q", "--detach", str(tree), commit], check=True)
+        try:
+            yield tree
+        finally:
+            subprocess.run([*git, "remove", "--force", str(tree)], check=True)
 
 
 def seconds(call: Callable[[], Any], *, repeats: int, warmup: int = 1) -> list[float]:

@@ -4,7 +4,9 @@
 
 Each side trains in a process of its own, by the public interface alone, with the same versions and
 flags. A preset without a data set of its own takes small made-up data
-of its kind. Exit status 1 where a preset's parameters, or the lines of its metrics.jsonl, differ.
+of its kind, split at random where the preset expects a split that comes with the data. One line a
+preset is added to bench/results/same-bits.jsonl. Exit status 1 where a preset's parameters, or the
+lines of its metrics.jsonl, differ.
 """
 
 import argparse
@@ -13,7 +15,10 @@ import os
 import subprocess
 import sys
 import tempfile
+from operator import eq
 from pathlib import Path
+
+from bench.common import record, worktree
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +29,6 @@ from pathlib import Path
 import numpy as np
 import jaxrec
 from jaxrec import presets
-from jaxrec.data.synthetic import EMBEDDED
 
 folder, steps, names = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 for name in names or list(presets.PRESETS):
@@ -32,6 +36,8 @@ for name in names or list(presets.PRESETS):
     train = dataclasses.replace(config.train, steps=steps, refit=False, patience=0)
     every = dataclasses.replace(config.eval, every=steps)
     config = dataclasses.replace(config, train=train, eval=every)
+    if config.data == "synthetic" and config.split.name == "given":
+        config = dataclasses.replace(config, split=type(config.split)())
     run = jaxrec.train(config, run=folder / name, quiet=True)
     with np.load(run.folder / "parameters.npz") as stored:
         sums = {key: hashlib.sha256(stored[key].tobytes()).hexdigest() for key in stored.files}
@@ -52,36 +58,23 @@ def side(tree: Path, steps: int, presets: list[str]) -> dict[str, list]:
 
 
 def main() -> None:
-    """Compare, print a line a preset, and exit with 1 where one differs."""
+    """Compare, record a line for each preset, and exit with 1 where one differs."""
     parser = argparse.ArgumentParser(prog="python -m bench same-bits", description=__doc__)
     parser.add_argument("commit")
     parser.add_argument("--presets", nargs="*", default=[])
     parser.add_argument("--steps", type=int, default=30)
     args = parser.parse_args()
-    git = ["git", "-C", str(ROOT), "worktree"]
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "tree"
-        subprocess.run([*git, "add", "-q", "--detach", str(tree), args.commit], check=True)
-        try:
-            before = side(tree, args.steps, args.presets)
-        finally:
-            subprocess.run([*git, "remove", "--force", str(tree)], check=True)
+    with worktree(args.commit) as tree:
+        before = side(tree, args.steps, args.presets)
     now = side(ROOT, args.steps, args.presets)
-    different = 0
-    for name in before:
-        parts = [
-            what
-            for what, old, new in zip(
-                ("parameters", "metrics.jsonl"),
-                before[name],
-                now.get(name, [None, None]),
-                strict=True,
-            )
-            if old != new
-        ]
-        different += bool(parts)
-        print(f"{name:24}{'differs: ' + ' and '.join(parts) if parts else 'same bits'}")
-    sys.exit(1 if different else 0)
+    command = f"python -m bench same-bits {args.commit} --steps {args.steps}"
+    equal = []
+    for name, old in before.items():
+        new = now.get(name, [None, None])
+        same = dict(zip(("parameters", "metrics.jsonl"), map(eq, old, new), strict=True))
+        equal.append(all(same.values()))
+        record("same-bits", name, [float(equal[-1])], "equal", command, against=args.commit, **same)
+    sys.exit(0 if all(equal) else 1)
 
 
 if __name__ == "__main__":
