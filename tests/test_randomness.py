@@ -81,7 +81,10 @@ class _Keys:
             self.uses += [Use(given[0], i) for i in range(count)]
             return [("of", given[0], tuple(range(count)))]
         if given and isinstance(given[0], tuple) and given[0][:1] == ("of",):
-            return [self._taken(eqn, *given[0][1:])]
+            _, parent, which = given[0]
+            if kind == "unstack":  # a primitive since jax 0.12
+                return [(*parent, i) for i in which]
+            return [self._taken(eqn, parent, which)]
         if kind in _PASSED_ON or self._is_number(eqn, given):
             return given[:1]
         inner = list(_inner(eqn, given))
