@@ -6,7 +6,7 @@ Loads the run's embeddings, and nothing that trains; jax itself comes with the f
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from jaxrec.runfolder import Embeddings, Seen, read_embeddings, read_seen
 
 if TYPE_CHECKING:
     from jaxrec.evaluation.ranking import Scorer
+    from jaxrec.graph.filters import Filter
 
 Ids = str | bytes | int | float | np.generic | Iterable[Any]
 """One id or several: texts and whole numbers, in whatever holds them (NumPy, pandas, polars)."""
@@ -208,9 +209,10 @@ class Recommender:
           rerank: how a list is chosen among the best items; the k best as they are by default.
 
         Returns:
-          A row a recommendation: user, item, rank (from 1), score (u · i + biases, or the
-          rating that is predicted; for a user without a learnt vector, the number of users who
-          have the item in train and validation); users in the order given, best first.
+          A row a recommendation: user, item, rank (from 1), score (u · i + biases, what a filter
+          gives, or the rating that is predicted; for a user without a learnt vector, the number
+          of users who have the item in train and validation); users in the order given, best
+          first.
 
         Raises:
           InputError: an unknown id where that is refused, not one known user, or k below 1.
@@ -281,13 +283,11 @@ class Recommender:
           InputError: not one known item, an unknown id where that is refused, or k below 1.
         """
         forks.check()
-        from jaxrec.evaluation.scorers import table_scorer
-
         allowed_I = self._allowed(allow, deny, unknown)
         names, items = self._histories(history, source, unknown)
         left_out = None if include_seen else items
         rows = np.arange(len(names), dtype=np.int32)
-        scorer = table_scorer(self._folded(self.fold_in_rows(items)))
+        scorer = self._scorer_of(items)
         k = _length(k, scorer.n_items)
         item_nC, score_nC = _rank(scorer, rows, left_out, rerank.pool(k, scorer.n_items), allowed_I)
         found = rerank.choose(names.tolist(), item_nC, self.clipped(score_nC), k, self._item.emb_ND)
@@ -307,6 +307,8 @@ class Recommender:
         """:meth:`fold_in` of items by row number; zeros for a user without a learnt one."""
         every = np.ones(len(items.degree), bool)
         items = items.among(every, self._learnt_I)
+        if self.graph_filter is not None:
+            return self.graph_filter.vectors(items)
         user_nD = foldin.vectors(items, self._table.item, self._fold_FD)
         return self.as_scored(user_nD)
 
@@ -321,6 +323,7 @@ class Recommender:
     def similar_items(self, items: Ids, k: int = 10, *, unknown: Unknown = "skip") -> pl.DataFrame:
         """The k items nearest to each: item, similar, rank (from 1), score (cosine).
 
+        Of a filter the score is what it gives to the other item for a history of the item alone.
         The item itself is never among them, nor is one that training has learnt nothing of.
 
         Args:
@@ -330,7 +333,8 @@ class Recommender:
         Raises:
           InputError: an unknown or unlearnt id where that is refused, no other id, or k below 1.
         """
-        return self._neighbours(self._item, items, k, self._learnt_I, unknown)
+        found = self._item, lambda: self._near_items
+        return self._neighbours(*found, items, k, self._learnt_I, unknown)
 
     def similar_users(self, users: Ids, k: int = 10, *, unknown: Unknown = "skip") -> pl.DataFrame:
         """The k users nearest to each: user, similar, rank (from 1), score (cosine).
@@ -343,7 +347,8 @@ class Recommender:
         Raises:
           InputError: as :meth:`similar_items`.
         """
-        return self._neighbours(self._users, users, k, self._learnt_U, unknown)
+        found = self._users, lambda: self._users.cosine
+        return self._neighbours(*found, users, k, self._learnt_U, unknown)
 
     def user_embedding(self, users: Ids) -> Float32[np.ndarray, "n D"]:
         """The users' vectors. Raises InputError at an unknown id."""
@@ -365,9 +370,33 @@ class Recommender:
 
     @cached_property
     def _scorer(self) -> Scorer:
+        from jaxrec.evaluation.filter_scorer import filter_scorer
         from jaxrec.evaluation.scorers import table_scorer
 
-        return table_scorer(self._table)
+        return table_scorer(self._table) if self.graph_filter is None else filter_scorer(self.graph_filter)
+
+    @cached_property
+    def graph_filter(self) -> Filter | None:
+        """What scores in the place of the vectors, where the run's model is a filter."""
+        from jaxrec.evaluation.filter_scorer import stored_filter
+
+        return stored_filter(self._run, self._table)
+
+    def _scorer_of(self, items: Csr) -> Scorer:
+        """What ranks for users that the run has not met."""
+        from jaxrec.evaluation.filter_scorer import filter_scorer
+        from jaxrec.evaluation.scorers import table_scorer
+
+        if self.graph_filter is not None:
+            return filter_scorer(self.graph_filter, items)
+        return table_scorer(self._folded(self.fold_in_rows(items)))
+
+    @cached_property
+    def _near_items(self) -> Scorer:
+        """What finds an item's neighbours: the cosine, or what a filter makes of the item alone."""
+        if self.graph_filter is None:
+            return self._item.cosine
+        return self._scorer_of(self._item.itself)
 
     def _folded(self, user_nD: np.ndarray) -> Embeddings:
         """The table with new users for the run's own; their bias is the mean bias."""
@@ -521,7 +550,13 @@ class Recommender:
         return score_nk if span is None else score_nk.clip(*span)
 
     def _neighbours(
-        self, side: _Side, ids: Ids, k: int, learnt_N: np.ndarray, unknown: Unknown
+        self,
+        side: _Side,
+        scorer: Callable[[], Scorer],
+        ids: Ids,
+        k: int,
+        learnt_N: np.ndarray,
+        unknown: Unknown,
     ) -> pl.DataFrame:
         forks.check()
         _check_unknown(unknown)
@@ -538,7 +573,7 @@ class Recommender:
                 f"{self._run}; the first is {name!r}"
             )
             rows = rows[learnt_N[rows]]
-        near_nk, score_nk = _rank(side.cosine, rows, side.itself, k, learnt_N)
+        near_nk, score_nk = _rank(scorer(), rows, side.itself, k, learnt_N)
         names = side.series.gather(rows)
         return _frame((side.kind, names), ("similar", side), near_nk, score_nk)
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
+from jaxrec.config import load
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import InputError
 from jaxrec.files import check_path, parse_json, read_arrays
@@ -13,6 +14,7 @@ RUN_FILES = frozenset(
     {
         *("config.json", "env.json", "eval.json", "features.json", "slices.json"),
         *("metrics.jsonl", "timing.jsonl", "embeddings.npz", "parameters.npz", "seen.npz"),
+        "filter.npz",
         *("split.npz", "curves.npz", "report.html", "checkpoints", "tensorboard", "wandb", ".seen"),
     }
 )
@@ -140,6 +142,35 @@ def read_parameters(run: str | Path) -> dict[str, np.ndarray]:
       InputError: no run folder, a run that has not finished, a damaged file.
     """
     return _read_npz(check_run(run), "parameters.npz", set())
+
+
+def read_filter(run: Path, n_users: int, n_items: int, dim: int) -> dict[str, np.ndarray] | None:
+    """The arrays of a ``filter.npz``, the names of :class:`jaxrec.graph.filters.Filter`; None where
+    the run's model is no filter.
+
+    Raises:
+      InputError: the file is missing or damaged, or does not fit embeddings.npz.
+    """
+    if not (run / "filter.npz").is_file() and not load(run / "config.json").model.kind.fitted:
+        return None
+    shapes = dict.fromkeys(("user_U",), (n_users,))
+    shapes |= dict.fromkeys(("item_I", "in_I", "out_I", "ratio_I"), (n_items,))
+    shapes |= {"gain_D": (dim,), "indptr": (n_users + 1,)}
+    arrays = _read_npz(run, "filter.npz", {*shapes, "coefficient_K", "indices"})
+    optional = {"weight_E": arrays["indices"].shape, "weight_II": (n_items, n_items)}
+    arrays = {
+        n: x for n, x in arrays.items() if n in {*shapes, *optional, "coefficient_K", "indices"}
+    }
+    fits = _is_of(Csr(arrays["indptr"], arrays["indices"]), n_users, n_items) and all(
+        arrays[name].shape == shape
+        and arrays[name].dtype.kind == ("i" if name == "indptr" else "f")
+        for name, shape in (shapes | optional).items()
+        if name in arrays
+    )
+    coefficient_K = arrays["coefficient_K"]
+    if not fits or coefficient_K.ndim != 1 or not len(coefficient_K):
+        raise _damaged(run, "filter.npz", "does not fit embeddings.npz")
+    return arrays
 
 
 class Seen(NamedTuple):

@@ -43,7 +43,7 @@ MAY = {
     "list_files": {"data"},
     "rerank": set(),
     "catalogue": {"data"},
-    "recommend": {"data", "evaluation", "runfolder", "foldin", "rerank"},
+    "recommend": {"data", "evaluation", "graph", "runfolder", "foldin", "rerank"},
     "serving": {"catalogue", "data", "evaluation", "recommend"},
     "exporting": {"runfolder", "recommend"},
     "reporting": {"data", "evaluation", "runfolder", "presets", "diagnosis"},

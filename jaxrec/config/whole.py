@@ -136,6 +136,8 @@ class Config:
         self._check_mistakes()
         self._check_pairs()
         self._check_items()
+        if self.model.kind.fitted:
+            self._check_fitted()
         if self.mesh.devices > 1:
             self._check_mesh()
         if self.mesh.memory == "host":
@@ -221,6 +223,27 @@ class Config:
         )
         check(self.loss.temperature == 1, f"loss.temperature is not for {name}")
         check(self.optim.rest_rate == 1, f"optim.rest_rate is not for {name}, which is tables")
+
+    def _check_fitted(self) -> None:
+        name = self.model.name
+        sections = {"loss": (), "negatives": (), "optim": (), "train": ("refit",)}
+        for section, some in sections.items():
+            of = getattr(self, section)
+            for f in dataclasses.fields(of):
+                check(
+                    f.name in some or getattr(of, f.name) == f.default,
+                    f"{section}.{f.name} is for models that are trained, and {name} is fitted in "
+                    "closed form",
+                )
+        check(
+            self.warm_start is None,
+            f"warm_start is for models that are trained, and {name} is fitted in closed form",
+        )
+        check(
+            self.split.name != "cold-items",
+            f"split.name cold-items holds out whole items, and {name} knows them by their pairs",
+        )
+        check(not self.mistakes, f"mistakes are made in training, and {name} is fitted")
 
     def _check_ratings(self) -> None:
         loss, model = self.loss.name, self.model

@@ -19,7 +19,8 @@ from jaxrec.diagnosis.history import Course
 from jaxrec.diagnosis.rules import findings
 from jaxrec.diagnosis.sample import of_data, of_rows
 from jaxrec.errors import InputError
-from jaxrec.evaluation.scorers import dot_scorer, table_scorer
+from jaxrec.evaluation.filter_scorer import run_scorer
+from jaxrec.evaluation.scorers import dot_scorer
 from jaxrec.files import read_arrays
 from jaxrec.runfolder import check_run, read_embeddings, read_metrics, read_start
 
@@ -123,7 +124,9 @@ def _of_run(run: Path) -> Diagnosis:
         rows = {"item": table.item[_spread(len(table.item))]}
         measured = measures.finite(measures.sides(rows)) | {"split": "doctor"}
         return _started(_diagnosis(str(run), Course(None, [measured])), start)
-    found = sample_measures.measured(table_scorer(table), of_rows(len(table.user), len(table.item)))
+    found = sample_measures.measured(
+        run_scorer(run, table), of_rows(len(table.user), len(table.item))
+    )
     measured = measures.finite(found.figures) | {"split": "doctor"}
     return _started(_diagnosis(str(run), Course(config, [*records, measured])), start)
 

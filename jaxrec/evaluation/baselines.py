@@ -157,12 +157,7 @@ def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
     """
     if l2 <= 0:
         raise ValueError(f"l2 must be positive, not {l2}")
-    needed, free = 4 * n_items**2, free_memory()
-    if needed > free:
-        raise InputError(
-            f"EASE on {n_items} items needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
-            "free; leave it out, or filter rare items (filter.min_item_count)"
-        )
+    refuse_dense(n_items)
     pair_UI = _pairs(train, n_items)
     pair_IU = pair_UI.T.tocsr()
     matrix_II = _aligned(n_items)
@@ -177,6 +172,16 @@ def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
     matrix_II.flat[:: n_items + 1] = 0
     indptr_, item_E = jnp.asarray(train.indptr), jnp.asarray(train.indices)
     return Scorer(_dense, _Dense(indptr_, item_E, jax.device_put(matrix_II)), n_items)
+
+
+def refuse_dense(n_items: int) -> None:
+    """Raise InputError where EASE's matrix of items by items does not fit the free memory."""
+    needed, free = 4 * n_items**2, free_memory()
+    if needed > free:
+        raise InputError(
+            f"EASE on {n_items:,} items needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are "
+            "free; leave it out, or filter rare items (filter.min_item_count)"
+        )
 
 
 def _sweep(matrix_II: np.ndarray, blocks: list[slice]) -> None:

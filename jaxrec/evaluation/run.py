@@ -18,6 +18,7 @@ from jaxrec.data.split import Splits, apply_filter, draw, merged, resolved, sett
 from jaxrec.errors import InputError
 from jaxrec.evaluation import item_runs
 from jaxrec.evaluation.cold import Cold, Met, View, refuse_nothing
+from jaxrec.evaluation.filter_scorer import run_scorer
 from jaxrec.evaluation.item_pairs import PairEvaluator
 from jaxrec.evaluation.ranking import (
     Evaluator,
@@ -287,7 +288,7 @@ def _ranked(
         both = held_out, Met.of(train).pairs(held_out)
         rated = [RatingEvaluator(of, train) if of.n_edges else None for of in both]
     view = View(held_out.csr(), allowed_items(config, held_out))
-    return table_scorer(table), others, *_judges(config, split, train, view, seen, ks, rated)
+    return run_scorer(run, table), others, *_judges(config, split, train, view, seen, ks, rated)
 
 
 def _judges(

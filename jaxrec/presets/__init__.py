@@ -8,10 +8,11 @@ from collections.abc import Callable
 from jaxrec import registry
 from jaxrec.config import Config
 from jaxrec.errors import InputError, nearest
-from jaxrec.presets import cases, graphs, items, ratings, towers
+from jaxrec.presets import cases, filters, graphs, items, ratings, towers
 
 PRESETS: dict[str, Callable[[], Config]] = {
     **graphs.PRESETS,
+    **filters.PRESETS,
     **ratings.PRESETS,
     **items.PRESETS,
     **towers.PRESETS,

@@ -83,6 +83,11 @@ class Served:
     ) -> None:
         self.recommender, self.catalogue, self._limits = recommender, titles, limits
         table = recommender.table
+        if recommender.graph_filter is not None:
+            raise InputError(
+                "lists of a filter come from its users' items, and a server ranks by vectors; "
+                "`jaxrec recommend` writes the lists of all users"
+            )
         if not all(np.isfinite(x).all() for x in (table.user, table.item)):
             raise InputError("the embeddings hold numbers that are not finite; nothing is served")
         self.n_users, self.n_items = len(table.user_ids), len(table.item_ids)

@@ -61,7 +61,7 @@ def final_evaluation(
         results[split] = measured
     content = reported(config, results, {"metrics": {}, "baselines": {}, "users": 0})
     content["train"] = {name: results["train"][name] for name in ("metrics", "users")}
-    if not config.loss.rates:
+    if not config.loss.rates and not config.model.kind.fitted:
         content["false_negative_rate"] = false_negative_rate(problem)
     content["steps"] = outcome.steps
     content["best_step"] = outcome.step

@@ -35,6 +35,7 @@ from jaxrec.parted.layout import is_parted
 from jaxrec.runfolder import RUN_FILES, check_run, read_json
 from jaxrec.training import environment, results, warm_start
 from jaxrec.training.checkpoint import Checkpoints, Sealed
+from jaxrec.training.filters import FilterTask
 from jaxrec.training.items.task import ItemTask
 from jaxrec.training.loop import Loop, Outcome, Phase, Trainable
 from jaxrec.training.placement.parts import PartedTask
@@ -191,10 +192,13 @@ def task_of(
     if isinstance(data, ItemGraph):
         raise InputError(f"{config.model.name} recommends to users: give it a Dataset")
     if not isinstance(data, Dataset) and is_parted(data or config.data):
+        if config.model.kind.fitted:
+            raise InputError(f"{config.model.name} needs all pairs in memory, not data in parts")
         return PartedTask.open(config, data or config.data, run)
+    kind = FilterTask if config.model.kind.fitted else UserTask
     if run is not None:
-        return UserTask.of(config, load_data(run, config, data), run)
-    return UserTask.of(config, data if isinstance(data, Dataset) else resolve(str(data)))
+        return kind.of(config, load_data(run, config, data), run)
+    return kind.of(config, data if isinstance(data, Dataset) else resolve(str(data)))
 
 
 @guest.root_logger_as_found()
@@ -445,13 +449,16 @@ class _Session:
                 del problem
                 gc.collect()  # its arrays go before those of the next
                 phase = Phase("refit", outcome.end)
-                self.reporter.say(f"refit: {outcome.step} steps on train and validation")
+                length = "" if self.config.model.kind.fitted else f" {outcome.step} steps"
+                self.reporter.say(f"refit:{length} on train and validation")
                 problem, outcome = self._phase(phase, outcome.step, None)
         return self._finish(problem, outcome)
 
     def _phase(
         self, phase: Phase, total: int | None, last: Sealed | None, *, chooses: bool = True
     ) -> tuple[Trainable, Outcome]:
+        if self.config.model.kind.fitted:
+            return self._fitted(phase)
         with self.watch.may_leave(self.checkpoints.wait):
             problem: Trainable = self.task.problem(phase.name, total, self.tx)
         lines, events = problem.prepared()
@@ -461,6 +468,23 @@ class _Session:
             self.log.timing(phase.origin, event=event, **facts)
         loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
         return problem, loop.run(last, chooses=chooses)
+
+    def _fitted(self, phase: Phase) -> tuple[Any, Outcome]:
+        """A model in closed form, and how it ranks the part that selects."""
+        select_on = self.config.eval.select_on
+        with self.watch.may_leave(_nothing):  # a run that is resumed fits it anew
+            began = time.perf_counter()
+            problem = self.task.problem(phase.name, None, self.tx)
+            state = problem.fit()
+            seconds = round(time.perf_counter() - began, 3)
+            self.log.timing(phase.origin, event="fitted", fit_seconds=seconds)
+            self.reporter.say(f"fitted in {seconds:.1f} s")
+            if phase.name == "search" and select_on != "none":
+                metrics = problem.measure(select_on, state, self.watch)
+                self.log.record(0, 0.0, select_on, phase.name, **metrics)
+                shown = self.config.metric
+                self.reporter.say(f"{select_on} {shown} {metrics[shown]:.4f}")
+        return problem, Outcome(state, 0, 0, phase.origin)
 
     def _finish(self, problem: Trainable, outcome: Outcome) -> Run:
         self.reporter.say("final evaluation over all items")

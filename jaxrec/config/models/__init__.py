@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from jaxrec.config.checks import POSITIVE, Range, check, check_fields
+from jaxrec.config.models.filter import FILTER, FilterOptions
 from jaxrec.config.models.gcmc import GCMC, GCMCOptions
 from jaxrec.config.models.items import ITEM_MF, SKIPGRAM, ItemOptions
 from jaxrec.config.models.kind import ModelKind
@@ -25,7 +26,8 @@ from jaxrec.config.models.shared import (
 from jaxrec.config.models.towers import TWO_TOWER, TowerOptions
 
 KINDS: dict[str, ModelKind] = {
-    kind.name: kind for kind in (LIGHTGCN, MF, NGCF, GCMC, PINSAGE, TWO_TOWER, SKIPGRAM, ITEM_MF)
+    kind.name: kind
+    for kind in (LIGHTGCN, MF, NGCF, GCMC, PINSAGE, TWO_TOWER, FILTER, SKIPGRAM, ITEM_MF)
 }
 """jaxrec's own models; any other name is that of a model that a user has registered."""
 MODEL_NAMES = tuple(KINDS)
@@ -43,7 +45,8 @@ class _Common:
 
     name: str = "lightgcn"
     """lightgcn; mf: the same table without propagation; ngcf; gcmc; pinsage, on sampled blocks;
-    two-tower: dense layers for users and for items, without a graph. Of items alone, from weighted
+    two-tower: dense layers for users and for items, without a graph; filter: scores in closed form,
+    without training. Of items alone, from weighted
     pairs: skipgram, on random walks; item-mf, on pairs or on walks. Or the name of a model that a
     plugin registers."""
     dim: Width = 64
@@ -74,6 +77,7 @@ class _Common:
 @dataclass(frozen=True)
 class ModelConfig(
     ItemOptions,
+    FilterOptions,
     TowerOptions,
     PinSAGEOptions,
     GCMCOptions,

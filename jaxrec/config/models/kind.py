@@ -16,7 +16,7 @@ class ModelKind:
     Attributes:
       name: of model.name.
       home: module whose ``build(sizes, config, rngs, levels)`` makes the encoder; a model of items
-        has none, for its tables are made by the trainer.
+        has none, for its tables are made by the trainer, and neither has one that is fitted.
       options: dataclasses of the options that it takes besides the common ones.
       check: raises InputError where its options do not go together.
       least_layers: of model.layers; None where it does not propagate, and model.layers must be 0.
@@ -26,6 +26,7 @@ class ModelKind:
       rating_levels: tells types of edges apart by their ratings.
       embeds_new: when it embeds items that training has not seen, from their features.
       over_items: learns from an item graph, and has no users.
+      fitted: in closed form: no step, no loss and no optimizer.
       dropouts: options that are a share of something left out in a training step.
     """
 
@@ -40,6 +41,7 @@ class ModelKind:
     rating_levels: bool = False
     embeds_new: Literal["never", "without ids", "always"] = "never"
     over_items: bool = False
+    fitted: bool = False
     dropouts: tuple[str, ...] = ()
 
     @property

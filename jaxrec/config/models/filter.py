@@ -1,0 +1,80 @@
+"""Graph filters: item scores in closed form from a user's own interactions, without training."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from jaxrec.config.checks import POSITIVE, Range, check
+from jaxrec.config.models.kind import ModelKind
+
+_ORDERS = {"cheby-cf": 8, "turbo-cf": 2, "gf-cf": 1}
+_SPECTRAL = {"cheby-cf": 0.2, "gf-cf": 0.3}
+
+
+@dataclass(frozen=True)
+class FilterOptions:
+    """What filter alone has."""
+
+    filter: Literal["cheby-cf", "gf-cf", "turbo-cf", "ease"] = "cheby-cf"
+    """filter: cheby-cf (a polynomial close to a plateau, and the leading singular vectors), gf-cf
+    (linear, and the leading singular vectors), turbo-cf (polynomials of degree 1 to 3), ease (a
+    dense matrix of items by items)."""
+    order: Annotated[int | None, Range(1, 64)] = None
+    """filter: degree of the polynomial of cheby-cf (8 where not given) and turbo-cf (2)."""
+    flatness: Annotated[float, Range(0.01, 100)] = 1.5
+    """filter: how flat the plateau of cheby-cf is (phi)."""
+    degree_power: Annotated[float, Range(0, 4)] = 0.4
+    """filter: what goes into cheby-cf is divided by the item's degree to this power, and what
+    comes out is multiplied by it (beta)."""
+    spectral_weight: Annotated[float | None, Range(0, 1e6)] = None
+    """filter: weight of the leading singular vectors of cheby-cf (0.2 where not given) and gf-cf
+    (0.3)."""
+    user_power: Annotated[float, Range(0, 1)] = 0.5
+    """filter: share of the normalisation that turbo-cf gives to the users' degrees (alpha)."""
+    products: Annotated[int, Range(1, 64)] = 1
+    """filter: degree of the polynomial that stands for cheby-cf's beyond the model.dim leading
+    singular vectors, on which it is exact. A ranking takes so many pairs of sparse products."""
+    ease_l2: Annotated[float, POSITIVE] = 80.0
+    """filter: weight of ease's penalty."""
+
+
+def order(model: Any) -> int:
+    """``model.order`` with its default resolved."""
+    return model.order or _ORDERS.get(model.filter, 1)
+
+
+def spectral_weight(model: Any) -> float:
+    """``model.spectral_weight`` with its default resolved."""
+    given = model.spectral_weight
+    return _SPECTRAL.get(model.filter, 0.0) if given is None else given
+
+
+def _check(model: Any) -> None:
+    kind, plain = model.filter, FilterOptions()
+    of = {
+        "order": ("cheby-cf", "turbo-cf"),
+        "flatness": ("cheby-cf",),
+        "degree_power": ("cheby-cf",),
+        "spectral_weight": ("cheby-cf", "gf-cf"),
+        "user_power": ("turbo-cf",),
+        "products": ("cheby-cf",),
+        "ease_l2": ("ease",),
+    }
+    for name, kinds in of.items():
+        check(
+            kind in kinds or getattr(model, name) == getattr(plain, name),
+            f"model.{name} is for model.filter {' and '.join(kinds)}, not {kind}",
+        )
+    check(
+        kind != "turbo-cf" or order(model) <= 3,
+        f"model.order is at most 3 for model.filter turbo-cf, not {model.order}",
+    )
+    plain_options = {"score": "dot", "biases": False, "init": "normal", "init_std": 0.1}
+    plain_options |= {"dtype": "float32", "kernel": "auto", "bases": 2, "score_width": 32}
+    for name, value in plain_options.items():
+        check(
+            getattr(model, name) == value,
+            f"model.{name} is for models that are trained, and filter is fitted in closed form",
+        )
+
+
+FILTER = ModelKind("filter", None, (FilterOptions,), _check, least_layers=None, fitted=True)

@@ -1,0 +1,134 @@
+"""What ranks by a graph filter: users and histories alike, by their items alone."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array
+
+from jaxrec.data.dataset import Csr
+from jaxrec.evaluation.scorers import PAIRS, Scorer, table_scorer
+from jaxrec.evaluation.topk import power_of_two
+from jaxrec.graph.filters import Filter, Weighted, halves, polynomial
+from jaxrec.runfolder import Embeddings, read_filter
+
+_PAIRS_AT_ONCE = 64
+
+
+def _sums(params: dict[str, Any], user_B: Array, start: Any, add: Any) -> Any:
+    """``add(carry, item_B, value_B)`` over the items of each user's history, all users at once."""
+    first_B = params["indptr"][user_B]
+    degree_B = params["indptr"][user_B + 1] - first_B
+
+    def body(e: Array, carry: Any) -> Any:
+        there_B = e < degree_B
+        at_B = jnp.where(there_B, first_B + e, 0)
+        item_B = params["indices"][at_B]
+        value_B = params["weight"][at_B] if "weight" in params else jnp.float32(1)
+        return add(carry, item_B, jnp.where(there_B, value_B, 0))
+
+    return lax.fori_loop(0, degree_B.max(), body, start)
+
+
+def _filtered(params: dict[str, Any], user_B: Array) -> Array:
+    n_items, rows_B = len(params["item"]), jnp.arange(len(user_B))
+
+    def add(carry: tuple[Array, Array], item_B: Array, value_B: Array) -> tuple[Array, Array]:
+        x_IB, z_BD = carry
+        x_IB = x_IB.at[item_B, rows_B].add(value_B * params["in_I"][item_B])
+        z_BD = z_BD + (value_B * params["ratio_I"][item_B])[:, None] * params["item"][item_B]
+        return x_IB, z_BD
+
+    dim = params["item"].shape[1]
+    start = jnp.zeros((n_items, len(user_B))), jnp.zeros((len(user_B), dim))
+    x_IB, z_BD = _sums(params, user_B, start, add)
+    y_IB = polynomial(params["matrix"], params["coefficient_K"], x_IB)
+    # HIGHEST: GPU and TPU would round float32 factors to fewer bits, and change the ranking.
+    spectral_BI = lax.dot_general(
+        z_BD * params["gain_D"],
+        params["item"],
+        (((1,), (1,)), ((), ())),
+        precision=lax.Precision.HIGHEST,
+    )
+    return (params["out_I"][:, None] * y_IB).T + spectral_BI
+
+
+def _weighed(params: dict[str, Any], user_B: Array) -> Array:
+    def add(score_BI: Array, item_B: Array, value_B: Array) -> Array:
+        return score_BI + value_B[:, None] * params["weight_II"][item_B]
+
+    start = jnp.zeros((len(user_B), len(params["weight_II"])))
+    return _sums(params, user_B, start, add)
+
+
+def _pairs(fn: Any) -> Any:
+    """Scores of given pairs: whole rows of their users, by blocks, of which one entry is kept."""
+
+    def scores(params: dict[str, Any], user_Q: Array, item_Q: Array) -> Array:
+        n, size = len(user_Q), min(_PAIRS_AT_ONCE, len(user_Q))
+        padding = (0, -n % max(size, 1))
+        blocks = [jnp.pad(x, padding).reshape(-1, size) for x in (user_Q, item_Q)]
+
+        def block(of: tuple[Array, Array]) -> Array:
+            return fn(params, of[0])[jnp.arange(size), of[1]]
+
+        return lax.map(block, tuple(blocks)).reshape(-1)[:n]
+
+    return scores
+
+
+PAIRS |= {_filtered: _pairs(_filtered), _weighed: _pairs(_weighed)}
+
+
+def filter_scorer(made: Filter, history: Csr | None = None) -> Scorer:
+    """What ranks by a filter, for its own users or for given histories.
+
+    Args:
+      history: items by row, which then stand for users; the train items of all users where None.
+    """
+    pairs = made.pairs if history is None else Weighted(history, None)
+    params: dict[str, Any] = {"user": made.vectors(*pairs), "item": made.item_ID}
+    params |= pairs.known._asdict()
+    if history is not None:  # so that not every history compiles anew
+        params |= _roomy(history, params["user"])
+    if pairs.weight_E is not None:
+        params["weight"] = pairs.weight_E
+    n_items = len(made.in_I)
+    if made.weight_II is not None:
+        params["weight_II"] = made.weight_II
+        return Scorer(_weighed, jax.tree.map(jnp.asarray, params), n_items)
+    names = ("coefficient_K", "gain_D", "in_I", "out_I", "ratio_I")
+    params |= {name: getattr(made, name) for name in names}
+    params |= {"matrix": halves(made.pairs, made.user_U, made.item_I)}
+    return Scorer(_filtered, jax.tree.map(jnp.asarray, params), n_items)
+
+
+def _padded(x: np.ndarray, rows: int | None = None, mode: Any = "constant") -> np.ndarray:
+    room = power_of_two(len(x)) if rows is None else rows
+    return np.pad(x, [(0, room - len(x)), *[(0, 0)] * (x.ndim - 1)], mode=mode)
+
+
+def _roomy(history: Csr, user_nD: np.ndarray) -> dict[str, np.ndarray]:
+    """A history with room for a power of two of rows and of pairs."""
+    rows = power_of_two(len(user_nD))
+    indptr = _padded(history.indptr, rows + 1, "edge")
+    return {"user": _padded(user_nD, rows), "indptr": indptr, "indices": _padded(history.indices)}
+
+
+def stored_filter(run: Path, table: Embeddings) -> Filter | None:
+    """The filter of a finished run; None where its model is another.
+
+    Raises:
+      InputError: a damaged file.
+    """
+    arrays = read_filter(run, len(table.user_ids), len(table.item_ids), table.item.shape[1])
+    return None if arrays is None else Filter(item_ID=table.item, **arrays)
+
+
+def run_scorer(run: Path, table: Embeddings) -> Scorer:
+    """What ranks by a finished run: its embeddings, or its filter where it has one."""
+    made = stored_filter(run, table)
+    return table_scorer(table) if made is None else filter_scorer(made)

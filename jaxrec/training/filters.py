@@ -1,0 +1,107 @@
+"""A run of a graph filter: fitted in closed form, then judged and written like any other run."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import optax
+
+from jaxrec.config.models.filter import order, spectral_weight
+from jaxrec.data.split import merged
+from jaxrec.errors import InputError
+from jaxrec.evaluation.baselines import ease, refuse_dense
+from jaxrec.evaluation.filter_scorer import filter_scorer
+from jaxrec.evaluation.ranking import Scorer
+from jaxrec.files import write_json, write_npz
+from jaxrec.graph import filters
+from jaxrec.graph.filters import Filter
+from jaxrec.training import results
+from jaxrec.training.device_data import Inputs
+from jaxrec.training.loop import Outcome
+from jaxrec.training.problem import Problem, keys
+from jaxrec.training.schedule import Cadence
+from jaxrec.training.signals import SignalWatch
+from jaxrec.training.task import UserTask
+
+
+class _Sizes(NamedTuple):
+    """What stands in the place of a stepper: there are no steps."""
+
+    n_users: int
+    n_items: int
+
+
+@dataclass(frozen=True)
+class FilterProblem(Problem):
+    """One phase of a run of a filter; its state is a :class:`Filter`."""
+
+    def fit(self) -> Filter:
+        """The filter of the train part."""
+        model, train = self.config.model, self.splits.train
+        made = filters.fit(
+            model.filter,
+            train,
+            self.init_key,
+            dim=model.dim,
+            order=order(model),
+            flatness=model.flatness,
+            degree_power=model.degree_power,
+            spectral_weight=spectral_weight(model),
+            user_power=model.user_power,
+            products=model.products,
+        )
+        if model.filter == "ease":
+            dense = ease(made.pairs.known, train.n_items, model.ease_l2).params.weight_II
+            # EASE is of interactions, and not of their weights.
+            made = made._replace(weight_II=np.asarray(dense), weight_E=None)
+        return made
+
+    def scorer(self, state: Filter) -> Scorer:  # type: ignore[override]
+        """What ranks items for users."""
+        if not self._scorers or self._scorers[0] is not state:
+            self._scorers[:] = [state, filter_scorer(state)]
+        return self._scorers[1]
+
+    @cached_property
+    def _scorers(self) -> list[Any]:
+        """The last state, and what ranks by it: evaluations follow on each other."""
+        return []
+
+
+@dataclass(frozen=True)
+class FilterTask(UserTask):
+    """Items for users by a filter, which is fitted and not trained."""
+
+    def check(self) -> None:
+        """Raise InputError for what does not fit, before there is a folder."""
+        train = self.splits.train
+        Cadence.checked(self.config, train, 0)
+        if self.config.model.filter == "ease":
+            refuse_dense(train.n_items)
+
+    def problem(
+        self, phase: str, total: int | None, tx: optax.GradientTransformation | None
+    ) -> FilterProblem:
+        if tx is not None:
+            raise InputError("a filter is fitted in closed form: it takes no optax chain")
+        splits, config = self.splits, self.config
+        if phase == "refit":
+            splits = merged(splits)
+        sizes: Any = _Sizes(splits.train.n_users, splits.train.n_items)
+        cadence = Cadence(0, 1, 0, 0, 0)
+        return FilterProblem(
+            config, splits, sizes, None, cadence, keys(config, phase)[0], Inputs(), False
+        )
+
+    def write(self, folder: Path, problem: Any, outcome: Outcome, watch: SignalWatch) -> None:
+        """filter.npz holds what scores, embeddings.npz the ids and the singular vectors."""
+        made, train = outcome.state, problem.splits.train
+        problem.write_seen(folder, self.dataset)
+        write_npz(folder / "filter.npz", made.arrays())
+        write_json(folder / "features.json", problem.takes.to_dict())
+        ids = {"user_ids": train.user_ids, "item_ids": train.item_ids}
+        arrays = {name: np.asarray(array).astype(str) for name, array in ids.items()}
+        write_npz(folder / "embeddings.npz", arrays | {"user": made.user_UD, "item": made.item_ID})
+        results.write_slices(folder, problem, outcome, watch)
