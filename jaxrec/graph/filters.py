@@ -282,7 +282,7 @@ def fit(
     dim = min(dim, train.n_users, train.n_items)
     matrix = halves(pairs, _power(degree_U, -0.5), _power(degree_I, -0.5))
     vector_ID, sigma_D = leading(matrix, train.n_items, dim, key)
-    one_I = _power(degree_I, 0)
+    one_I = _power(degree_I, 0.0)
     in_I = out_I = low_in_I = low_out_I = one_I
     coefficient_K, gain_D = np.zeros(1), np.ones(dim)
     if kind == "cheby-cf":

@@ -1,5 +1,6 @@
 """A run of a graph filter: fitted in closed form, then judged and written like any other run."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,9 @@ class _Sizes(NamedTuple):
 class FilterProblem(Problem):
     """One phase of a run of a filter; its state is a :class:`Filter`."""
 
+    stepper: Any
+    """The sizes that the judges ask it for."""
+
     def fit(self) -> Filter:
         """The filter of the train part."""
         model, train = self.config.model, self.splits.train
@@ -63,6 +67,19 @@ class FilterProblem(Problem):
         if not self._scorers or self._scorers[0] is not state:
             self._scorers[:] = [state, filter_scorer(state)]
         return self._scorers[1]
+
+    def measure(  # type: ignore[override]
+        self, split: str, state: Filter, should_stop: Callable[[], bool]
+    ) -> dict[str, float] | None:
+        """Metrics of a split that holds pairs; None if stopped."""
+        evaluator = self.evaluator(split)
+        assert evaluator is not None
+        return evaluator(self.scorer(state), should_stop)
+
+    @property
+    def examine(self) -> Any:
+        """Nothing: the doctor looks at the run folder."""
+        return None
 
     @cached_property
     def _scorers(self) -> list[Any]:
