@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxrec.config import load
+from jaxrec.config import KINDS
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import InputError
 from jaxrec.files import check_path, parse_json, read_arrays
@@ -151,8 +151,10 @@ def read_filter(run: Path, n_users: int, n_items: int, dim: int) -> dict[str, np
     Raises:
       InputError: the file is missing or damaged, or does not fit embeddings.npz.
     """
-    if not (run / "filter.npz").is_file() and not load(run / "config.json").model.kind.fitted:
-        return None
+    if not (run / "filter.npz").is_file():
+        kind = KINDS.get(read_json(run / "config.json").get("model", {}).get("name", ""))
+        if kind is None or not kind.fitted:
+            return None
     shapes = dict.fromkeys(("user_U",), (n_users,))
     shapes |= dict.fromkeys(("item_I", "in_I", "out_I", "ratio_I"), (n_items,))
     shapes |= {"gain_D": (dim,), "indptr": (n_users + 1,)}

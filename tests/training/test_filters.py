@@ -51,7 +51,8 @@ def test_every_kind_finds_what_was_planted_and_serves_it(kind, tmp_path, monkeyp
     lists = recommender.recommend(asked, k=5)
     assert lists["user"].unique(maintain_order=True).to_list() == asked
     near = recommender.similar_items(recommender.item_ids[:2], k=4)
-    assert len(near) == 8 and not (near["item"] == near["similar"]).any()
+    assert len(near) == 8
+    assert not (near["item"] == near["similar"]).any()
     before = made.evaluation["metrics"]
     again = jaxrec.evaluate(tmp_path / "run", data=data())["metrics"]
     assert again == pytest.approx(before, abs=1e-6)
@@ -170,7 +171,7 @@ def test_options_that_do_not_go_together_are_refused(options, said):
 
 
 def test_an_option_of_filters_is_not_for_other_models():
-    with pytest.raises(InputError, match="model.flatness is for filter"):
+    with pytest.raises(InputError, match=r"model\.flatness is for filter"):
         ModelConfig("lightgcn", flatness=3.0)
 
 
