@@ -52,7 +52,7 @@ def test_ease_is_a_ridge_regression_of_each_item_on_the_others(pairs, l2, monkey
 
 
 def test_ease_that_does_not_fit_is_refused_before_it_begins():
-    with pytest.raises(InputError, match="EASE on 2000000 items needs 16000"):
+    with pytest.raises(InputError, match="EASE on 2,000,000 items needs 16000"):
         baselines.ease(empty_csr(1), 2_000_000)
 
 
