@@ -373,7 +373,11 @@ class Recommender:
         from jaxrec.evaluation.filter_scorer import filter_scorer
         from jaxrec.evaluation.scorers import table_scorer
 
-        return table_scorer(self._table) if self.graph_filter is None else filter_scorer(self.graph_filter)
+        return (
+            table_scorer(self._table)
+            if self.graph_filter is None
+            else filter_scorer(self.graph_filter)
+        )
 
     @cached_property
     def graph_filter(self) -> Filter | None:
