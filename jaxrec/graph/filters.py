@@ -10,7 +10,7 @@ leading right singular vectors of R~, scaled by item. Nothing is items x items: 
 two sparse products. What EASE needs instead is dense, and lies in ``weight_II``.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -211,7 +211,7 @@ def plateau(flatness: float, order: int) -> Float[np.ndarray, "K"]:
     x = 1 - 2 t for an eigenvalue t of P.
     """
 
-    def h(x: np.ndarray) -> np.ndarray:
+    def h(x: Any) -> Any:  # of an array to an array, which NumPy's stubs do not know
         return 0.5 - 0.5 * np.sign(x) * np.abs(x) ** flatness
 
     return chebyshev.chebinterpolate(h, order)
