@@ -76,7 +76,10 @@ def with_moments(args: Sequence[str], options: Sequence[str]) -> list[str]:
     return made
 
 
-CUT_TIMES = ("--split.test-time", "--split.validation-time")
+CUT_TIMES = (
+    *("--split.test-time", "--split.validation-time"),
+    *("--filter.since", "--filter.until"),
+)
 """Options of ``train`` and ``data partition`` that take dates too."""
 
 

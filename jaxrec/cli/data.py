@@ -209,7 +209,7 @@ def _partition(args: list[str]) -> str:
         made.out,
         made.parts,
         split=made.split,
-        seed=made.seed,
+        seed=made.seed if made.split.seed is None else made.split.seed,
         exchange=made.exchange,
         columns=made.columns,
         event_weights=_weights(made.event_weights) or None,
@@ -256,7 +256,9 @@ def _stats(args: list[str]) -> str:
         return layout.described(layout.read(Path(made.path)))
     columns = None if made.columns == Columns() else made.columns
     weights = _weights(made.event_weights) or None
-    return commands.stats(made.path, made.format, columns, weights, made.text())
+    options = [arg for arg in args if arg != made.path]
+    text = made.text()
+    return commands.stats(made.path, made.format, columns, weights, text, options=options)
 
 
 def _synth(args: list[str]) -> str:

@@ -49,6 +49,8 @@ class SplitConfig:
     repeats: Literal["drop", "keep", "refuse"] = "drop"
     """Given splits: held-out pairs that an earlier part has too are left out and counted, kept (for
     eval.repeatable: else they are masked as known), or refused."""
+    seed: Annotated[int | None, Range(0, 2**32 - 1)] = None
+    """Of the draw, and of ties in time; the run's seed if not given."""
 
     def __post_init__(self) -> None:
         check_fields(self, "split")
@@ -69,19 +71,44 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """Which interactions count, before the split."""
+    """Which interactions count, before the split; in the order of these options."""
 
     min_rating: Annotated[float | None, FINITE] = None
     """Keep pairs rated at least this much (explicit ratings to implicit feedback)."""
+    since: Annotated[float | None, FINITE] = None
+    """Keep pairs at or after this time: a number like the data's times, on the command line a date
+    too."""
+    until: Annotated[float | None, FINITE] = None
+    """Keep pairs before this time."""
+    first: Count = 0
+    """Keep each user's earliest pairs, so many; equal times in an order by chance, always the
+    same; 0 for all."""
+    last: Count = 0
+    """Keep each user's latest pairs, so many."""
+    drop_most_active: Share = 0.0
+    """Drop users with more pairs than all but this share of users have: 0.01 drops those beyond the
+    99th percentile, as bots are."""
     min_user_count: Count = 0
     """Drop users with fewer pairs."""
     min_item_count: Count = 0
     """Drop items with fewer pairs (counted before users are dropped)."""
     k_core: Count = 0
     """Drop users and items with fewer than k pairs until none is left."""
+    user_core: Count = 0
+    """The same with a number of its own for users."""
+    item_core: Count = 0
+    """And for items."""
 
     def __post_init__(self) -> None:
         check_fields(self, "filter")
+        check(
+            not (self.k_core and (self.user_core or self.item_core)),
+            "filter.k_core is for users and items alike; leave it out beside filter.user_core and "
+            "filter.item_core",
+        )
+        check(not (self.first and self.last), "filter.first and filter.last: give one of them")
+        if self.since is not None and self.until is not None:
+            check(self.since < self.until, "filter.since must be before filter.until")
 
 
 LOSS_NAMES = ("bpr", "bce", "softmax", "triplet", "hinge", "mse", "levels", "sgns", "weights")

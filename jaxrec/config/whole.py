@@ -360,6 +360,11 @@ class Config:
         return [reason for reason, holds in reasons.items() if holds]
 
     @property
+    def split_seed(self) -> int:
+        """``split.seed`` with its default resolved."""
+        return self.seed if self.split.seed is None else self.split.seed
+
+    @property
     def metric(self) -> str:
         """``eval.metric`` with its default resolved."""
         by_default = "rmse" if self.loss.rates else f"recall@{shown_cutoff(self.eval.k)}"

@@ -1,5 +1,7 @@
 """What ``jaxrec data`` does: import, look at and make up data. Each returns the text to print."""
 
+import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -84,23 +86,38 @@ def stats(
     columns: formats.Columns | None = None,
     event_weights: dict[str, float] | None = None,
     text: formats.TextOptions | None = None,
+    *,
+    options: Sequence[str] = (),
 ) -> str:
-    """Sizes, degrees, popularity, split, times, oddities and fingerprint, a line each.
+    """Sizes, degrees, popularity, split, times, oddities, fingerprint and the command to train.
 
     Args:
       format, columns, event_weights, text: of interactions, as :func:`formats.read` takes them.
+      options: the same as they were given on the command line, for the command to train.
 
     Raises:
       InputError: the data cannot be used.
     """
     if path in synthetic.EMBEDDED:
-        return _table(synthetic.embedded(path))
+        table = _table(synthetic.embedded(path))
+        return f"{table}\n{'to train':<14}{_how_to_train(path, 'lightgcn', ())}"
     of_items = format in items.FORMATS or (
         format is None and columns is None and items.is_item_graph(path, text)
     )
     if of_items:
-        return _item_table(items.read_items(path, format, text=text))
-    return _table(formats.read(path, format, columns, event_weights, text=text))
+        table = _item_table(items.read_items(path, format, text=text))
+    else:
+        table = _table(formats.read(path, format, columns, event_weights, text=text))
+    command = _how_to_train(path, "skipgram" if of_items else "lightgcn", options)
+    return f"{table}\n{'to train':<14}{command}"
+
+
+def _how_to_train(path: str, preset: str, options: Sequence[str]) -> str:
+    """The command that trains on what was looked at with these options, which an import takes."""
+    if not options:
+        return shlex.join(["jaxrec", "train", preset, "--data", path])
+    imported = shlex.join(["jaxrec", "data", "import", path, "--out", "prepared", *options])
+    return f"{imported} && jaxrec train {preset} --data prepared"
 
 
 def gini(counts: np.ndarray) -> float:

@@ -231,11 +231,11 @@ def draw(
 def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
     """Keep what the filter allows; users and items left without a pair leave, features too.
 
-    In this order: the rating threshold, the item count, the user count, the k-core. Without
-    any of them the data is returned as it is.
+    In the order of the options. Without any of them the data is returned as it is.
 
     Raises:
-      InputError: a rating threshold on data without ratings, or nothing left.
+      InputError: a rating threshold on data without ratings, times to go by on data without times,
+        or nothing left.
     """
     if config == FilterConfig():
         return data
@@ -244,11 +244,17 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
         if data.rating is None:
             raise InputError(f"{data.name}: filter.min_rating needs ratings; this data has none")
         keep &= data.rating >= config.min_rating
+    keep &= _in_window(data, config)
+    if config.drop_most_active:
+        degree_U = np.bincount(data.user[keep], minlength=data.n_users)
+        most = np.quantile(degree_U[degree_U > 0], 1 - config.drop_most_active, method="lower")
+        keep &= degree_U[data.user] <= most
     keep &= _counts(data.item, keep) >= config.min_item_count
     keep &= _counts(data.user, keep) >= config.min_user_count
-    while config.k_core:
-        inner = keep & (_counts(data.user, keep) >= config.k_core)
-        inner &= _counts(data.item, inner) >= config.k_core
+    user_core, item_core = config.user_core or config.k_core, config.item_core or config.k_core
+    while user_core or item_core:
+        inner = keep & (_counts(data.user, keep) >= user_core)
+        inner &= _counts(data.item, inner) >= item_core
         if (inner == keep).all():
             break
         keep = inner
@@ -274,6 +280,30 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
         user_features=data.user_features and data.user_features.take(users),
         item_features=data.item_features and data.item_features.take(items),
     )
+
+
+def _in_window(data: Dataset, config: FilterConfig) -> np.ndarray:
+    """Which pairs are in the window of time and among their user's first or last, [E] bool."""
+    asked = [name for name in ("since", "until") if getattr(config, name) is not None]
+    asked += [name for name in ("first", "last") if getattr(config, name)]
+    keep = np.ones(data.n_edges, bool)
+    if not asked:
+        return keep
+    if data.time is None:
+        raise InputError(f"{data.name}: filter.{asked[0]} needs times; this data has none")
+    if config.since is not None:
+        keep &= data.time >= config.since
+    if config.until is not None:
+        keep &= data.time < config.until
+    most = config.first or config.last
+    if most:
+        rows = np.flatnonzero(keep)
+        user, item = pair_id_hashes(data.user_ids, data.item_ids)
+        chance = pair_hashes(user[data.user[rows]], item[data.item[rows]])
+        rows = rows[np.lexsort((chance, data.time[rows]))]
+        grouped, left, _ = _from_last(data.user, rows[::-1] if config.first else rows)
+        keep[grouped[left >= most]] = False
+    return keep
 
 
 def filtered(data: Dataset, left: Dataset, *parts: Csr) -> Csr | None:

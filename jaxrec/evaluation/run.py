@@ -145,7 +145,7 @@ def parts(config: Config, dataset: Dataset, run: Path | None = None) -> Splits:
     data, _ = settled(data, how)
     label = None if run is None else kept.labels(run, data)
     if label is None:
-        label = draw(data, how, config.seed, plain=run is not None).label
+        label = draw(data, how, config.split_seed, plain=run is not None).label
     return taken(data, label, how)
 
 

@@ -285,9 +285,9 @@ def _split(config: Config, dataset: Dataset) -> tuple[Splits, Splitting]:
     data, notes = settled(data, how)
     protocol, start, hash_E = rule(how), Start.of(config), hashes(data)
     inherited = start.inherited(protocol, hash_E)
-    drawn = draw(data, how, config.seed, inherited)
+    drawn = draw(data, how, config.split_seed, inherited)
     splits = taken(data, drawn.label, how)
-    seed = config.seed if inherited is None else inherited.seed
+    seed = config.split_seed if inherited is None else inherited.seed
     more = {"refit": config.train.refit, "before": start.known}
     first = ~repeats(data)
     kept = KeptSplit.of(hash_E[first], drawn.label[first], protocol, seed, **more)

@@ -35,7 +35,7 @@ def test_import_writes_a_prepared_folder_and_says_what_is_in_it(tmp_path):
     assert lines["written to"] == str(tmp_path / "out")
     data = Dataset.load(tmp_path / "out", verify=True)
     assert data.fingerprint() == lines["fingerprint"]
-    assert text.startswith(commands.stats(str(tmp_path / "out")))
+    assert text.startswith(commands.stats(str(tmp_path / "out")).rpartition("\n")[0])
 
 
 def test_stats_of_a_given_split(tmp_path):
@@ -62,7 +62,7 @@ def test_features_are_imported_and_listed(tmp_path):
     features = "tags (bag of 3), year (number, 2 missing), maker (category of 2, 1 missing)"
     assert lines["item features"] == features
     assert Dataset.load(tmp_path / "out", verify=True).fingerprint() == lines["fingerprint"]
-    assert text.startswith(commands.stats(str(tmp_path / "out")))
+    assert text.startswith(commands.stats(str(tmp_path / "out")).rpartition("\n")[0])
 
 
 def test_a_failed_import_leaves_nothing_behind(tmp_path):
@@ -101,3 +101,14 @@ def test_synth_honours_sizes_and_seed(tmp_path):
 )
 def test_gini(counts, value):
     assert commands.gini(np.array(counts)) == pytest.approx(value)
+
+
+def test_stats_end_with_the_command_to_train(tmp_path):
+    path = tmp_path / "my data.csv"
+    path.write_text("user,item\n1,2\n2,3\n")
+    last = commands.stats(str(path)).rpartition("\n")[2]
+    assert last == f"to train      jaxrec train lightgcn --data '{path}'"
+    pairs = tmp_path / "p.csv"
+    pairs.write_text("src,dst\na,b\n")
+    assert commands.stats(str(pairs)).endswith(f"jaxrec train skipgram --data {pairs}")
+    assert commands.stats("synthetic").endswith("jaxrec train lightgcn --data synthetic")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxrec.config import FilterConfig, SplitConfig
+from jaxrec.config import Config, FilterConfig, SplitConfig
 from jaxrec.data.dataset import TEST, TRAIN, Dataset, Exposed
 from jaxrec.data.features import Features, Number
 from jaxrec.data.kept import KeptSplit, hashes
@@ -23,6 +23,7 @@ from jaxrec.data.split import (
     taken,
 )
 from jaxrec.errors import InputError
+from jaxrec.evaluation.run import parts
 
 
 def _data(pairs, **columns) -> Dataset:
@@ -531,3 +532,69 @@ def test_other_splits_take_what_given_parts_repeat_once(name):
         for u, i, t in zip(part.user, part.item, part.time.tolist(), strict=True)
     }
     assert times == {(0, 0): 9, (0, 1): 3, (1, 0): 1, (1, 1): 8, (1, 2): 6}
+
+
+def _timed() -> Dataset:
+    pairs = [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (2, 2)]
+    return _data(pairs, time=np.array([4, 1, 3, 2, 9, 8, 5], np.float64))
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        ({"since": 3.0}, {(0, 0), (0, 2), (1, 0), (1, 1), (2, 2)}),
+        ({"until": 3.0}, {(0, 1), (0, 3)}),
+        ({"since": 0.0, "until": 5.0}, {(0, 0), (0, 1), (0, 2), (0, 3)}),
+        ({"first": 1}, {(0, 1), (1, 1), (2, 2)}),
+        ({"last": 2}, {(0, 0), (0, 2), (1, 0), (1, 1), (2, 2)}),
+        ({"last": 1, "since": 5.0}, {(1, 0), (2, 2)}),
+        ({"drop_most_active": 0.3}, {(1, 0), (1, 1), (2, 2)}),
+        ({"user_core": 2}, {(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1)}),
+        ({"item_core": 2}, {(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 2)}),
+        ({"user_core": 2, "item_core": 2}, {(0, 0), (0, 1), (1, 0), (1, 1)}),
+    ],
+)
+def test_filters_by_time_activity_and_cores_of_each_side(asked, left):
+    data = apply_filter(_timed(), FilterConfig(**asked))
+    ids = data.user_ids[data.user].tolist(), data.item_ids[data.item].tolist()
+    found = {(int(user) // 10, int(item[1:])) for user, item in zip(*ids, strict=True)}
+    assert found == left
+
+
+def test_of_equal_times_a_filter_takes_any_and_always_the_same():
+    data = _random(3, edges=400)
+    tied = replace(data, time=np.zeros(data.n_edges))
+    last, again = (apply_filter(tied, FilterConfig(last=2)) for _ in range(2))
+    assert last.fingerprint() == again.fingerprint()
+    assert last.user_counts().max() == 2
+    first = apply_filter(tied, FilterConfig(first=2))
+    assert len({part.fingerprint() for part in (first, last)}) == 2
+    # Neither the lowest ids nor the highest alone.
+    place = [
+        np.mean([int(name[1:]) for name in part.item_ids[part.item]]) for part in (first, last)
+    ]
+    middle = np.mean([int(name[1:]) for name in data.item_ids[data.item]])
+    assert place == pytest.approx([middle] * 2, rel=0.25)
+
+
+@pytest.mark.parametrize("name", ["since", "until", "first", "last"])
+def test_filters_by_time_need_times_and_agree_with_each_other(name):
+    with pytest.raises(InputError, match=rf"filter\.{name} needs times; this data has none"):
+        apply_filter(_random(0), FilterConfig(**{name: 1 if name in ("first", "last") else 1.0}))
+    for clash, said in (
+        ({"first": 1, "last": 1}, "give one of them"),
+        ({"since": 2.0, "until": 2.0}, r"filter\.since must be before"),
+        ({"k_core": 2, "user_core": 3}, "for users and items alike"),
+    ):
+        with pytest.raises(InputError, match=said):
+            FilterConfig(**clash)
+
+
+def test_the_seed_of_a_split_is_apart_from_that_of_the_run():
+    data = _random(3, edges=400)
+    config = Config(seed=1)
+    own = [parts(replace(config, seed=seed), data) for seed in (1, 2)]
+    assert _pairs(own[0].test) != _pairs(own[1].test)
+    fixed = replace(config, split=SplitConfig(seed=1))
+    for seed in (1, 2):
+        assert _pairs(parts(replace(fixed, seed=seed), data).test) == _pairs(own[0].test)
