@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         register_rule,
     )
     from jaxrec.reporting.page import report
-    from jaxrec.training.run import Run, resume, train
+    from jaxrec.training.run import Run, refit, resume, train
 
 __version__ = "0.1.0"
 
@@ -92,6 +92,7 @@ _HOME = {
     "register_model": "registry",
     "register_negatives": "registry",
     "report": "reporting.page",
+    "refit": "training.run",
     "resume": "training.run",
     "train": "training.run",
 }
@@ -120,6 +121,7 @@ __all__ = [
     "preset",
     "read",
     "read_items",
+    "refit",
     "register_command",
     "register_export",
     "register_format",

@@ -13,7 +13,7 @@ from jaxrec.cli.out import embed, evaluate, export, report, similar
 from jaxrec.cli.plan import plan
 from jaxrec.cli.recommend import recommend
 from jaxrec.cli.serve import serve
-from jaxrec.cli.train import resume, train
+from jaxrec.cli.train import refit, resume, train
 from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 
 
@@ -55,6 +55,7 @@ def env(args: list[str]) -> None:
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train,
     "resume": resume,
+    "refit": refit,
     "evaluate": evaluate,
     "recommend": recommend,
     "similar": similar,

@@ -16,6 +16,7 @@ from jaxrec import presets, registry
 from jaxrec.cli.arguments import CUT_TIMES, parse, with_moments
 from jaxrec.cli.process import own_process
 from jaxrec.config import Config, EvalConfig, NegativesConfig, shown_cutoff
+from jaxrec.config.checks import INT32, Range
 from jaxrec.errors import InputError
 
 _OF_IMPORT = re.compile(
@@ -179,6 +180,14 @@ class ResumeMesh:
 
 
 @dataclass(frozen=True)
+class ResumeTrain:
+    """The length to go on to; as before where not given."""
+
+    epochs: Annotated[int | None, Range(1, INT32)] = None
+    """To the same bits as a run of so many epochs from the start."""
+
+
+@dataclass(frozen=True)
 class Resume:
     """Go on with a run from its last good checkpoint."""
 
@@ -186,6 +195,7 @@ class Resume:
     """Run folder."""
     data: str | None = None
     """Where the data is now, if it moved."""
+    train: ResumeTrain = ResumeTrain()
     mesh: ResumeMesh = ResumeMesh()
     quiet: bool = False
 
@@ -202,4 +212,28 @@ def resume(args: list[str]) -> None:
     own_process()
     from jaxrec.training.run import resume as go_on
 
-    go_on(made.run, data=made.data, mesh=mesh, quiet=made.quiet, may_exit=True)
+    options = {"mesh": mesh, "epochs": made.train.epochs, "quiet": made.quiet}
+    go_on(made.run, data=made.data, may_exit=True, **options)
+
+
+@dataclass(frozen=True)
+class Refit:
+    """Train a finished run's model for production: on all pairs, for the length that was best."""
+
+    source: Positional[str]
+    """Run folder, whose configuration and length are taken."""
+    run: str | None = None
+    """New run folder; runs/PRESET-N by default."""
+    data: str | None = None
+    """Where the data is now, if it moved; or newer data."""
+    quiet: bool = False
+
+
+def refit(args: list[str]) -> None:
+    """Train a finished run's model on all of its data, for production."""
+    made = parse(Refit, args, "jaxrec refit")
+    _leave_at_once()
+    own_process()
+    from jaxrec.training.run import refit as start
+
+    start(made.source, data=made.data, to=made.run, quiet=made.quiet, may_exit=True)

@@ -33,7 +33,7 @@ from jaxrec.log import Reporter, RunLog, check_extras
 from jaxrec.models import Encoder
 from jaxrec.parted.layout import is_parted
 from jaxrec.runfolder import RUN_FILES, check_run, read_json
-from jaxrec.training import environment, results, warm_start
+from jaxrec.training import environment, longer, results, warm_start
 from jaxrec.training.checkpoint import Checkpoints, Sealed
 from jaxrec.training.filters import FilterTask
 from jaxrec.training.items.task import ItemTask
@@ -210,6 +210,7 @@ def resume(
     model: Callable[..., Encoder] | None = None,
     loss: Callable[..., Any] | None = None,
     mesh: MeshConfig | None = None,
+    epochs: int | None = None,
     quiet: bool = False,
     may_exit: bool = False,
 ) -> Run:
@@ -222,21 +223,31 @@ def resume(
         registered; of the same name.
       mesh: the devices to go on with, where they are not those that the run began on; the bits
         then are others, within float32's rounding.
+      epochs: go on to so many, to the same bits as a run of that length from the start;
+        config.json is rewritten.
 
     Raises:
-      InputError: no run folder, or the data is not what the run began with.
+      InputError: no run folder, the data is not what the run began with, or a longer run would
+        have been another from the first step on, as with a schedule over its length.
       RunError, Interrupted: as in :func:`train`.
     """
     data = memory.taken(data)
     sound.refuse_foreign(data, Dataset, ItemGraph)
     forks.check()
     folder = check_run(run)
-    config = configs.load(folder / "config.json")
+    before = config = configs.load(folder / "config.json")
     if mesh is not None:
         config = dataclasses.replace(config, mesh=mesh)
+    if epochs is not None:
+        config = longer.lengthened(folder, config, epochs)
     processes.join(config.mesh)
     done = read_json(folder / "eval.json")
-    if done and (folder / "embeddings.npz").is_file() and (folder / "seen.npz").is_file():
+    if (
+        config.train == before.train
+        and done
+        and (folder / "embeddings.npz").is_file()
+        and (folder / "seen.npz").is_file()
+    ):
         reporter = Reporter(quiet)
         reporter.say(f"{folder}: the run has finished; nothing is left to train")
         if not (folder / "report.html").exists():
@@ -248,7 +259,37 @@ def resume(
         with watch.may_leave(_nothing):
             task = task_of(config, data, folder)
         with _locked(folder):
+            if epochs is not None and processes.first():
+                stored = dataclasses.replace(config, mesh=before.mesh)
+                longer.begin(folder, stored)
             return _go(folder, task, tx, Reporter(quiet or not processes.first()), watch)
+
+
+def refit(
+    run: str | Path,
+    *,
+    data: Dataset | str | Path | None = None,
+    to: str | Path | None = None,
+    tx: optax.GradientTransformation | None = None,
+    quiet: bool = False,
+    may_exit: bool = False,
+) -> Run:
+    """Train a finished run's model for production: on all pairs, for the length that was best.
+
+    Args:
+      data: needed where the run was given data in memory, or where the data moved.
+      to: the new run folder; runs/PRESET-N by default.
+      tx, quiet, may_exit: as of :func:`train`.
+
+    Raises:
+      InputError: no finished run, or one that cannot be trained so; as :func:`train`.
+      RunError, Interrupted: as in :func:`train`.
+    """
+    config = longer.on_everything(run)
+    if config.data == configs.IN_MEMORY and data is None:
+        raise InputError(f"{run}: was given its data in memory; give it again as data=")
+    options = {"tx": tx, "quiet": quiet, "may_exit": may_exit}
+    return train(config, data=data, run=to, **options)
 
 
 def _refuse_others(
