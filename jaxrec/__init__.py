@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from jaxrec.diagnosis.diagnose import diagnose as doctor
     from jaxrec.embedding import embed
     from jaxrec.errors import InputError, Interrupted, JaxrecError, RunError
+    from jaxrec.estimator import GraphRecommender
     from jaxrec.evaluation.arrays import Evaluator
     from jaxrec.evaluation.run import evaluate
     from jaxrec.exporting import export
@@ -52,7 +53,8 @@ if TYPE_CHECKING:
         register_rule,
     )
     from jaxrec.reporting.page import report
-    from jaxrec.training.run import Run, refit, resume, train
+    from jaxrec.training.finished import Run
+    from jaxrec.training.run import refit, resume, train
 
 __version__ = "0.1.0"
 
@@ -62,12 +64,13 @@ _HOME = {
     "Config": "config",
     "Dataset": "data.dataset",
     "Evaluator": "evaluation.arrays",
+    "GraphRecommender": "estimator",
     "InputError": "errors",
     "Interrupted": "errors",
     "ItemGraph": "data.itemgraph",
     "JaxrecError": "errors",
     "Recommender": "recommend",
-    "Run": "training.run",
+    "Run": "training.finished",
     "RunError": "errors",
     "doctor": "diagnosis.diagnose:diagnose",
     "embed": "embedding",
@@ -101,6 +104,7 @@ __all__ = [
     "Config",
     "Dataset",
     "Evaluator",
+    "GraphRecommender",
     "InputError",
     "Interrupted",
     "ItemGraph",

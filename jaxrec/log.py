@@ -201,7 +201,7 @@ class Reporter:
         """A phase of ``total`` steps begins at ``step``."""
         self._name, self._first, self._total = name, step, total
         self._began = self._told = time.monotonic()
-        if self.console.is_terminal:
+        if self.console.is_terminal or self.console.is_jupyter:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),

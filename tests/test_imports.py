@@ -51,8 +51,9 @@ MAY = {
     "embedding": {
         *("training", "data", "graph", "models", "evaluation", "runfolder", "list_files")
     },
+    "estimator": {"training", "data", "recommend", "evaluation"},
     "training": {
-        *("plan", "processes", "randomness"),
+        *("plan", "processes", "randomness", "recommend"),
         *("data", "graph", "models", "losses", "negatives", "optim", "rowwise", "evaluation"),
         *(
             "parted",
@@ -74,7 +75,7 @@ MAY = {
         "embedding",
         "plan",
         *("data", "graph", "evaluation", "log", "presets", "recommend", "exporting", "reporting"),
-        *("compilation", "parted"),
+        *("compilation", "parted", "processes"),
         *("training", "runfolder", "list_files", "diagnosis"),
         *("catalogue", "rerank", "serving"),
     },

@@ -147,10 +147,11 @@ def train(args: list[str]) -> None:
         print(line)
     _leave_at_once()
     own_process()
+    from jaxrec import processes
     from jaxrec.training.run import train as start
 
     try:
-        start(
+        done = start(
             asked.config,
             run=asked.run,
             overwrite=asked.overwrite,
@@ -161,6 +162,8 @@ def train(args: list[str]) -> None:
         if _OF_IMPORT.search(str(e)) is None or "jaxrec data import" in str(e):
             raise
         raise InputError(f"{e} (an option of `jaxrec data import`; train on what it writes)") from e
+    if not asked.quiet and processes.first():
+        print("next:", *done.next_commands(), sep="\n  ")
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from jaxrec.config.changes import changed
 from jaxrec.config.checks import (
     PAIR_METRICS,
     RATING_METRICS,
@@ -60,6 +62,14 @@ class Config:
     the gradient of the steps before, which is never cleared; sum-in-sigmoid: one log-sigmoid of the
     sum over the batch's pairs (bpr); batch-scores: every user is scored with the items of every
     pair of the batch (bpr, triplet)."""
+
+    def replace(self, changes: Mapping[str, Any]) -> "Config":
+        """Another configuration: ``config.replace({"optim.learning_rate": 1e-3})``.
+
+        Raises:
+          InputError: an unknown name, or values that cannot be.
+        """
+        return changed(self, changes)
 
     def __post_init__(self) -> None:
         check_fields(self)

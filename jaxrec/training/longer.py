@@ -100,7 +100,7 @@ def _length(run: Path, config: Config) -> dict[str, Any]:
     select, metric = config.eval.select_on, config.metric
     records = read_metrics(run / "metrics.jsonl")
     found = [r for r in records if r["phase"] == "search" and r["split"] == select and metric in r]
-    if not found:
+    if not found or config.model.kind.fitted:
         return {}
     sign = -1 if lower_is_better(metric) else 1
     best = max(found, key=lambda r: (sign * r[metric], -r["step"]))

@@ -78,6 +78,10 @@ Dispatch = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Totals]]
 """(state, data, n) to the state n steps on, and its totals."""
 
 
+OnEval = Callable[[int, dict[str, float]], Any]
+"""Told the step of the whole run and the metrics of an evaluation."""
+
+
 class Phase(NamedTuple):
     """Which part of the run this is, and at which step of the whole run it began."""
 
@@ -157,6 +161,8 @@ class Loop:
         self.config, self.cadence = problem.config, problem.cadence
         # A refit trains a known length: nothing is left to select.
         self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
+        self.on_eval: OnEval | None = None
+        self._judged = ""  # what the last evaluation gave, beside the loss
         of_phase = problem.stepper, phase.name, phase.origin
         self.doctor = Attendant(self.config, *of_phase, log, self._record)
         self._saved = -1
@@ -293,7 +299,8 @@ class Loop:
             self.doctor.broke(fetched, int(fetched.bad_step))
             self._diverged(f"the loss was not finite at step {int(fetched.bad_step)}")
         mean = float(fetched.loss) / max(int(fetched.steps), 1)
-        self.reporter.advance(step, f"loss {mean:.4f}")
+        epoch = step / self.cadence.per_epoch
+        self.reporter.advance(step, f"epoch {epoch:.1f}  loss {mean:.4f}{self._judged}")
 
     def _check_finite(self, state: TrainState, step: int) -> None:
         if not self.problem.finite(state):
@@ -346,6 +353,10 @@ class Loop:
         self.log.timing(self.phase.origin + step, event="evaluated", evaluate_seconds=seconds)
         shown = self.config.metric
         self.reporter.say(f"{self._where(step)}  {split} {shown} {metrics[shown]:.4f}")
+        best = self.log.find(self.phase.origin + (self.best().step or 0), split) or metrics
+        self._judged = f"  {shown} {metrics[shown]:.4f}, best {best[shown]:.4f}"
+        if self.on_eval is not None:
+            self.on_eval(self.phase.origin + step, dict(metrics))
 
     def _examine(self, state: TrainState, step: int) -> None:
         """The doctor's measures: at step 0, at every evaluation and at the end."""

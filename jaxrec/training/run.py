@@ -18,6 +18,7 @@ import optax
 from jaxrec import config as configs
 from jaxrec import forks, guest, presets, processes, registry
 from jaxrec.config import Config, MeshConfig, lower_is_better
+from jaxrec.config.changes import dotted
 from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import memory, resolve, sources
@@ -36,25 +37,12 @@ from jaxrec.runfolder import RUN_FILES, check_run, read_json
 from jaxrec.training import environment, longer, results, warm_start
 from jaxrec.training.checkpoint import Checkpoints, Sealed
 from jaxrec.training.filters import FilterTask
+from jaxrec.training.finished import Run
 from jaxrec.training.items.task import ItemTask
-from jaxrec.training.loop import Loop, Outcome, Phase, Trainable
+from jaxrec.training.loop import Loop, OnEval, Outcome, Phase, Trainable
 from jaxrec.training.placement.parts import PartedTask
 from jaxrec.training.signals import SignalWatch
 from jaxrec.training.task import Table, Task, UserTask
-
-
-@dataclass(frozen=True)
-class Run:
-    """A finished run: its folder, its configuration and the content of eval.json."""
-
-    folder: Path
-    config: Config
-    evaluation: dict[str, Any]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        """The reported metrics, by name (``recall@20``)."""
-        return self.evaluation["metrics"]
 
 
 @guest.root_logger_as_found()
@@ -70,8 +58,10 @@ def train(
     seed: int | None = None,
     tx: optax.GradientTransformation | None = None,
     overwrite: bool = False,
+    on_eval: OnEval | None = None,
     quiet: bool = False,
     may_exit: bool = False,
+    **options: Any,
 ) -> Run:
     """Train, evaluate and write a run folder.
 
@@ -92,8 +82,12 @@ def train(
         have been checked. A folder that holds anything else is refused all the same.
       seed: overrides the configuration's.
       tx: any optax chain, instead of the configured one (give it to :func:`resume` again).
+      on_eval: called after each evaluation while training, with the step of the run and the
+        metrics of the split that selects. What it raises ends the run, which can be resumed.
       quiet: print nothing.
       may_exit: a signal may end the process where nothing is unsaved, as the command line wants.
+      options: any field of the configuration by the last part of its name, where that is of one
+        field alone: ``epochs=3``, ``learning_rate=0.01``, ``dim=32``.
 
     Raises:
       InputError: configuration, data or folder cannot be used.
@@ -114,6 +108,7 @@ def train(
         raise InputError("give a config or a preset, not both")
     if config is None or isinstance(config, str):
         config = presets.get(config or preset or ("lightgcn" if model else "quickstart"))
+    config = config.replace(dotted(config, options))
     config = _with_own(config, model, model_options, loss)
     registry.check_known(config)
     if seed is not None:
@@ -146,7 +141,8 @@ def train(
                     raise InputError(f"{folder}: another process has begun a run there")
                 stored = dataclasses.replace(config, mesh=config.mesh.of_any_process())
                 write_json(folder / "config.json", configs.to_dict(stored))
-            return _go(folder, task, tx, Reporter(quiet or not processes.first()), watch)
+            reporter = Reporter(quiet or not processes.first())
+            return _go(folder, task, tx, reporter, watch, on_eval)
 
 
 def _with_own(
@@ -288,8 +284,7 @@ def refit(
     config = longer.on_everything(run)
     if config.data == configs.IN_MEMORY and data is None:
         raise InputError(f"{run}: was given its data in memory; give it again as data=")
-    options = {"tx": tx, "quiet": quiet, "may_exit": may_exit}
-    return train(config, data=data, run=to, **options)
+    return train(config, data=data, run=to, tx=tx, quiet=quiet, may_exit=may_exit)
 
 
 def _refuse_others(
@@ -407,6 +402,7 @@ def _go(
     tx: optax.GradientTransformation | None,
     reporter: Reporter,
     watch: SignalWatch,
+    on_eval: OnEval | None = None,
 ) -> Run:
     config = task.config
     try:
@@ -432,7 +428,7 @@ def _go(
                 reporter.say(f"{config.metric} selects: eval.k has no 20 for the usual one")
             if last is not None:
                 reporter.say(f"going on from the checkpoint of step {last.step}")
-            session = _Session(folder, task, tx, checkpoints, log, reporter, watch)
+            session = _Session(folder, task, tx, checkpoints, log, reporter, watch, on_eval)
             return session.run(last)
     except OSError as e:
         raise _cannot_write(folder, e) from e
@@ -472,6 +468,7 @@ class _Session:
     log: RunLog
     reporter: Reporter
     watch: SignalWatch
+    on_eval: OnEval | None = None
 
     @property
     def config(self) -> Config:
@@ -508,6 +505,7 @@ class _Session:
         for event, facts in events.items():
             self.log.timing(phase.origin, event=event, **facts)
         loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
+        loop.on_eval = self.on_eval
         return problem, loop.run(last, chooses=chooses)
 
     def _fitted(self, phase: Phase) -> tuple[Any, Outcome]:
@@ -525,6 +523,8 @@ class _Session:
                 self.log.record(0, 0.0, select_on, phase.name, **metrics)
                 shown = self.config.metric
                 self.reporter.say(f"{select_on} {shown} {metrics[shown]:.4f}")
+                if self.on_eval is not None:
+                    self.on_eval(0, dict(metrics))
         return problem, Outcome(state, 0, 0, phase.origin)
 
     def _finish(self, problem: Trainable, outcome: Outcome) -> Run:
