@@ -96,7 +96,7 @@ def one(case: str, what: str, config: Config, folder: Path, seeds: list[int]) ->
         "cases",
         what,
         values,
-        f"{config.metric}@test" if config.loss.rates else config.metric,
+        f"{config.metric}@test" if config.objective.errors else config.metric,
         COMMAND,
         what=case,
         data=DATA[case],

@@ -20,7 +20,7 @@ from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.diagnosis.diagnose import Diagnosis, of_records
 from jaxrec.errors import RunError
-from jaxrec.evaluation.run import parts
+from jaxrec.evaluation.user_runs import parts
 from jaxrec.training import step_statistics
 from jaxrec.training.problem import Problem
 from jaxrec.training.step import SCAN_LENGTH

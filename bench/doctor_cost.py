@@ -34,7 +34,7 @@ from bench.common import record
 from jaxrec import compilation, presets
 from jaxrec.config import LogConfig
 from jaxrec.data.formats import resolve
-from jaxrec.evaluation.run import parts
+from jaxrec.evaluation.user_runs import parts
 from jaxrec.training.monitor import Attendant
 from jaxrec.training.problem import Problem
 from jaxrec.training.step import SCAN_LENGTH

@@ -21,7 +21,7 @@ from jaxrec.data.frames import from_frame
 from jaxrec.data.schema import encode
 from jaxrec.data.split import Splits, merged
 from jaxrec.errors import InputError, nearest
-from jaxrec.evaluation.run import load_data, parts
+from jaxrec.evaluation.user_runs import load_data, parts
 from jaxrec.graph.bipartite import rating_levels
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.list_files import read_pairs
@@ -67,7 +67,7 @@ def embed(
     forks.check()
     run = check_run(run)
     config = configs.load(run / "config.json")
-    if config.model.over_items:
+    if not config.objective.users:
         if edges is not None:
             raise InputError(f"{run}: {config.model.name} embeds items by their features alone")
         names, features = _described(new_items)

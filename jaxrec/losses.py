@@ -156,8 +156,12 @@ def at_gap(name: str, gap: float, negatives: float = 1.0, margin: float = 1.0) -
     n = max(1, round(negatives))
     if gap == 0 and name in registry.CONSTANTS:
         return float(registry.CONSTANTS[name](n))
-    value = registry.LOSSES.get(name)(jnp.full(1, gap / 2), jnp.full((1, n), -gap / 2))
-    return float(value[0])
+    pos_B, neg_BN = jnp.full(1, gap / 2), jnp.full((1, n), -gap / 2)
+    loss: Any = of_name(name)
+    if name in registry.OF_EMBEDDINGS:  # of vectors whose products are these scores
+        one, pos_BD, neg_BND = jnp.ones((1, 1)), pos_B[:, None], neg_BN[:, :, None]
+        return float(loss(one, pos_BD, neg_BND, jnp.ones(1), None, 1.0))
+    return float(loss(pos_B, neg_BN)[0])
 
 
 def variance(rating_E: np.ndarray, weight_E: np.ndarray | None = None) -> float:

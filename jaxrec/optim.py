@@ -1,6 +1,6 @@
 """The optax chain of a configuration."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,12 @@ import optax
 from jaxrec.config import OptimConfig
 
 TABLE = "embedding"  # where an encoder has its table
+
+
+class Accumulated(NamedTuple):
+    """State of a stage that gives a sum for the gradient; the doctor finds it by this name."""
+
+    total: Any
 
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:

@@ -10,9 +10,9 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 from jaxrec.config import (
     LOSS_NAMES,
@@ -20,10 +20,11 @@ from jaxrec.config import (
     MODEL_NAMES,
     NEGATIVES_NAMES,
     OPTIMIZER_NAMES,
-    PAIR_METRICS,
-    RATING_METRICS,
+    OWN_METRICS,
     Config,
+    mistakes,
 )
+from jaxrec.config.checks import check
 from jaxrec.errors import InputError, nearest
 
 T = TypeVar("T")
@@ -38,11 +39,19 @@ class Registry(Generic[T]):
       kind: what a message calls one of them.
       builtin: names that jaxrec has itself, which cannot be taken.
       option: the option that asks for one by name.
+      homes: modules of jaxrec by the names that they register, imported when one is asked for.
     """
 
-    def __init__(self, kind: str, builtin: Iterable[str], option: str) -> None:
+    def __init__(
+        self,
+        kind: str,
+        builtin: Iterable[str],
+        option: str,
+        homes: Mapping[str, str] | None = None,
+    ) -> None:
         self.kind, self.builtin, self.option = kind, tuple(builtin), option
         self._found: dict[str, T] = {}
+        self._homes, self._at_home = dict(homes or {}), dict[str, T]()
 
     def add(self, name: str, value: T) -> T:
         """Register a value; one that was defined anew (a notebook's cell) replaces the old one.
@@ -52,7 +61,10 @@ class Registry(Generic[T]):
         """
         if not re.fullmatch(r"[A-Za-z_][\w.:<>-]*", name):
             raise ValueError(f"{self.kind} {name!r}: a name has letters, digits, - and _")
-        if name in self.builtin:
+        if name in self._homes and name not in self._at_home:
+            self._at_home[name] = value
+            return value
+        if name in self.builtin or name in self._homes:
             raise ValueError(f"{self.kind} {name!r} is one of jaxrec's own; choose another name")
         old = self._found.get(name)
         if old is not None and _home(old) != _home(value):
@@ -81,6 +93,9 @@ class Registry(Generic[T]):
         Raises:
           InputError: there is none of this name; the message says how to name its module.
         """
+        if name in self._homes:
+            importlib.import_module(self._homes[name])
+            return self._at_home[name]
         if name not in self._found:
             close, known = nearest(name, self.names()), ", ".join(self.names())
             of_own = f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind} of your own"
@@ -102,20 +117,27 @@ def _home(value: Any) -> str:
 
 
 MODELS: Registry[Callable[..., Any]] = Registry("model", MODEL_NAMES, "--model.name")
-LOSSES: Registry[Any] = Registry("loss", LOSS_NAMES, "--loss.name")
+_MISTAKES = "jaxrec.presets.mistakes"
+LOSSES: Registry[Any] = Registry(
+    "loss", LOSS_NAMES, "--loss.name", dict.fromkeys(mistakes.LOSSES, _MISTAKES)
+)
 NEGATIVES: Registry[Callable[..., Any]] = Registry("negatives", NEGATIVES_NAMES, "--negatives.name")
 
 METRICS: Registry[Callable[..., Any]] = Registry(
-    "metric", (*METRIC_NAMES, *RATING_METRICS, *PAIR_METRICS), "--eval.metric"
+    "metric", (*METRIC_NAMES, *OWN_METRICS), "--eval.metric"
 )
 FORMATS: Registry[Callable[..., Any]] = Registry("format", (), "--format")
-OPTIMIZERS: Registry[Callable[..., Any]] = Registry("optimizer", OPTIMIZER_NAMES, "--optim.name")
+OPTIMIZERS: Registry[Callable[..., Any]] = Registry(
+    "optimizer", OPTIMIZER_NAMES, "--optim.name", {mistakes.ADDED: _MISTAKES}
+)
 PRESETS: Registry[Callable[[], Config]] = Registry("preset", (), "the preset")
 EXPORTS: Registry[Callable[..., Any]] = Registry("export format", (), "--to")
 COMMANDS: Registry[Callable[[list[str]], int | None]] = Registry("command", (), "the command")
 RULES: Registry[Callable[..., Any]] = Registry("rule", (), "the rule")
 CONSTANTS: dict[str, Callable[[int], float]] = {}
 """By registered loss: its value where all scores are equal, of so many negatives a pair."""
+OF_EMBEDDINGS: set[str] = set()
+"""Registered losses that take a batch's embeddings, and not the scores of its pairs."""
 
 
 def register_model(name: str) -> Callable[[Any], Any]:
@@ -132,12 +154,18 @@ def register_model(name: str) -> Callable[[Any], Any]:
 
 
 def register_loss(
-    name: str, *, constant: Callable[[int], float] | None = None
+    name: str,
+    *,
+    constant: Callable[[int], float] | None = None,
+    of: Literal["scores", "embeddings"] = "scores",
 ) -> Callable[[Any], Any]:
     """Register a loss under a name, as a decorator.
 
     It is a pure function of the scores ``pos_B`` [B] and ``neg_BN`` [B, N], and of ``valid_BN``
-    [B, N] bool or None (which negatives count), to one value a pair [B].
+    [B, N] bool or None (which negatives count), to one value a pair [B]; or, ``of`` embeddings, of
+    ``(user_BD, pos_BD, neg, weight_B, valid_BN, temperature)`` to the value of the batch: rows
+    [B, D] of the pairs' users and positives, negatives [B, N, D] or [S, D] of all pairs, and the
+    weights [B] of the pairs, 0 where a batch is padded.
 
     Args:
       constant: its value where all scores are equal, of n negatives a pair, which the doctor holds
@@ -150,6 +178,9 @@ def register_loss(
     def register(loss: Any) -> Any:
         LOSSES.add(name, loss)
         CONSTANTS.pop(name, None)
+        OF_EMBEDDINGS.discard(name)
+        if of == "embeddings":
+            OF_EMBEDDINGS.add(name)
         if constant is not None:
             CONSTANTS[name] = constant
         return loss
@@ -352,5 +383,12 @@ def check_known(config: Config) -> None:
     ]
     for kinds, name in asked:
         kinds.check(name)
+    if config.loss.name in OF_EMBEDDINGS:
+        alone = config.mesh.devices == 1 and not config.negatives.hard
+        check(
+            alone and config.model.score != "mlp",
+            f"loss.name {config.loss.name} is of embeddings: it is not there on a mesh of devices, "
+            "with negatives.hard or with model.score mlp",
+        )
     if config.eval.select_on != "none":
         METRICS.check(config.metric.partition("@")[0], repr(config.metric))

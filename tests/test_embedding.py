@@ -14,7 +14,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Bag, Category, Features
 from jaxrec.embedding import _read_pairs
 from jaxrec.errors import InputError
-from jaxrec.evaluation.run import parts
+from jaxrec.evaluation.user_runs import parts
 
 BASE = {
     "model": {"dim": 8},
@@ -74,7 +74,7 @@ def as_new(data: Dataset, features: Features, rows: np.ndarray, path):
 
 
 def train_part(run) -> Dataset:
-    from jaxrec.evaluation.run import parts
+    from jaxrec.evaluation.user_runs import parts
 
     return parts(
         run.config, synthetic.make(90, 70, 1500, communities=5, seed=4, features=True)

@@ -24,7 +24,7 @@ MAY = {
     "forks": set(),
     "guest": set(),
     "machine": set(),
-    "presets": set(),
+    "presets": {"losses", "optim"},
     "data": set(),
     "hashing": set(),
     "randomness": set(),

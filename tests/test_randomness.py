@@ -188,7 +188,7 @@ def small(name: str, **negatives: Any) -> Config:
 
 
 def built(config: Config) -> Problem | ItemProblem:
-    if config.model.over_items:
+    if not config.objective.users:
         return ItemProblem.build(config, split_pairs(GRAPH, config.pairs, 0))
     return Problem.build(config, split(DATA, SplitConfig(), 0))
 

@@ -243,7 +243,7 @@ def tried(number: int, every: dict[str, Config], of_users: Dataset, run: Path) -
 
 def _begun(values: dict[str, Any], of_users: Dataset, run: Path) -> str:
     config = configs.from_dict(values)
-    data: Any = ITEMS if config.model.over_items else of_users
+    data: Any = of_users if config.objective.users else ITEMS
     if config.data not in ("synthetic", "synthetic-features", "synthetic-ratings"):
         data = None
     try:

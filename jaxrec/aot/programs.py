@@ -113,7 +113,7 @@ def of_data(config: Config, data: Any, devices: Any) -> Problem:
     made = task.problem("search", None, None)
     train: Any = made.splits.train
     counts, degrees = Counts(0, train.n_items, 0), None
-    if config.model.over_items:
+    if not config.objective.users:
         counts = counts._replace(n_edges=train.n_pairs)
     else:
         counts = Counts(train.n_users, train.n_items, train.n_edges)
@@ -153,7 +153,7 @@ def program(name: str, problem: Problem, target: Target) -> Program:
     if name == "step":
         args = problem.state, problem.data, array()
         return Program(name, problem.stepper.dispatch, args, donated=True)
-    if problem.mesh is not None or config.model.over_items:
+    if problem.mesh is not None or not config.objective.users:
         raise InputError(f"the program {name!r} is compiled for one device and for users and items")
     if name == "embed":
 
@@ -210,7 +210,7 @@ def planned(problem: Problem) -> dict[str, int] | None:
     """Bytes of a device in a step, as :mod:`jaxrec.plan` counts them; None where it has no model of
     the configuration."""
     config, counts = problem.config, problem.counts
-    if config.model.over_items:
+    if not config.objective.users:
         return None
     sparse = isinstance(problem.stepper.tx, RowOptimizer)
     sides = shapes.degrees(counts) if problem.degrees is None else problem.degrees

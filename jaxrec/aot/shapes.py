@@ -26,11 +26,11 @@ from jaxrec.plan import Sizes as Planned
 from jaxrec.training.batch import Pairs, TrainData
 from jaxrec.training.device_data import Inputs
 from jaxrec.training.memory import Counts
+from jaxrec.training.optimizers import optimizer, rest_optimizer
 from jaxrec.training.placement.mesh import kernel_of
 from jaxrec.training.placement.mesh_data import MeshData
 from jaxrec.training.placement.mesh_data import Sizes as MeshSizes
 from jaxrec.training.placement.mesh_step import MeshStepper
-from jaxrec.training.problem import optimizer, rest_optimizer
 from jaxrec.training.schedule import Cadence
 from jaxrec.training.step import Stepper
 
@@ -64,10 +64,10 @@ def as_shapes(tree: Any) -> Any:
 def refuse(config: Config) -> None:
     """Raise InputError for what has shapes that sizes do not tell."""
     how, lacks = config.negatives, None
-    if config.model.over_items:
+    if not config.objective.users:
         lacks = "a model of items reads an item graph"
-    elif config.loss.rates:
-        lacks = f"loss.name {config.loss.name} reads ratings"
+    elif config.objective.reads:
+        lacks = f"loss.name {config.loss.name} reads {config.objective.reads[0]}s"
     elif not config.model.ids:
         lacks = "without model.ids a model reads features"
     elif how.hard or how.name == "exposed" or how.pick == "same-features":

@@ -114,7 +114,8 @@ def configured(args: list[str]) -> Asked:
     values = {
         f.name: getattr(made, f.name) for f in dataclasses.fields(Config) if f.name != "preset"
     }
-    if made.loss.rates and made.negatives == base.negatives:  # the preset's, and not asked for
+    without = not configs.of_loss(made.loss.name).negatives
+    if without and made.negatives == base.negatives:  # the preset's, and not asked for
         values["negatives"] = NegativesConfig()
     said = []
     if chosen is not None and base.eval.metric != chosen:

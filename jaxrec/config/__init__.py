@@ -6,20 +6,25 @@ configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of
 """
 
 from jaxrec.config.checks import (
-    METRIC_NAMES,
-    PAIR_METRICS,
-    RATING_METRICS,
     check_cutoffs,
-    lower_is_better,
     shown_cutoff,
 )
 from jaxrec.config.codec import from_dict, load, to_dict
 from jaxrec.config.items import RELATIONS, PairsConfig, WalksConfig
 from jaxrec.config.mesh import MeshConfig
 from jaxrec.config.models import KINDS, MODEL_NAMES, ModelConfig
+from jaxrec.config.objectives import (
+    LOSS_NAMES,
+    METRIC_NAMES,
+    OBJECTIVES,
+    OWN_METRICS,
+    Objective,
+    Table,
+    lower_is_better,
+    of_loss,
+)
 from jaxrec.config.sections import (
     IN_MEMORY,
-    LOSS_NAMES,
     NEGATIVES_NAMES,
     OPTIMIZER_NAMES,
     CheckpointConfig,
@@ -41,9 +46,9 @@ __all__ = [
     "METRIC_NAMES",
     "MODEL_NAMES",
     "NEGATIVES_NAMES",
+    "OBJECTIVES",
     "OPTIMIZER_NAMES",
-    "PAIR_METRICS",
-    "RATING_METRICS",
+    "OWN_METRICS",
     "RELATIONS",
     "CheckpointConfig",
     "Config",
@@ -54,15 +59,18 @@ __all__ = [
     "MeshConfig",
     "ModelConfig",
     "NegativesConfig",
+    "Objective",
     "OptimConfig",
     "PairsConfig",
     "SplitConfig",
+    "Table",
     "TrainConfig",
     "WalksConfig",
     "check_cutoffs",
     "from_dict",
     "load",
     "lower_is_better",
+    "of_loss",
     "shown_cutoff",
     "to_dict",
 ]

@@ -14,13 +14,6 @@ from typing import Annotated, Any, Literal
 from jaxrec.errors import InputError, nearest
 from jaxrec.files import check_path
 
-METRIC_NAMES = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
-"""Metrics of rankings, each at a cut-off; any other name is that of a registered metric."""
-RATING_METRICS = ("rmse", "mae")
-"""Metrics of predicted ratings; the others are of rankings."""
-PAIR_METRICS = ("auc", "auc_seen", "average_precision", "average_precision_seen")
-"""Metrics of labelled pairs of items."""
-
 INT32 = 2**31 - 1
 """The largest number that devices count with."""
 LONGEST = 4096
@@ -79,11 +72,6 @@ FINITE = Range(-1e300, 1e300)
 """Any number that is one: moments and ratings."""
 POSITIVE = Range(1e-30, 1e30)
 """A factor: float32 holds it, and its square or its inverse times a common number as well."""
-
-
-def lower_is_better(metric: str) -> bool:
-    """Whether a metric is an error."""
-    return metric.partition("@")[0] in RATING_METRICS
 
 
 def check(ok: bool, message: str) -> None:

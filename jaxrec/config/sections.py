@@ -6,10 +6,7 @@ from typing import Annotated, Literal
 from jaxrec.config.checks import (
     FINITE,
     INT32,
-    METRIC_NAMES,
-    PAIR_METRICS,
     POSITIVE,
-    RATING_METRICS,
     Count,
     Number,
     Range,
@@ -18,6 +15,7 @@ from jaxrec.config.checks import (
     check_cutoffs,
     check_fields,
 )
+from jaxrec.config.objectives import METRIC_NAMES, OWN_METRICS
 from jaxrec.errors import nearest
 
 IN_MEMORY = "(a Dataset in memory)"
@@ -111,8 +109,6 @@ class FilterConfig:
             check(self.since < self.until, "filter.since must be before filter.until")
 
 
-LOSS_NAMES = ("bpr", "bce", "softmax", "triplet", "hinge", "mse", "levels", "sgns", "weights")
-"""jaxrec's own losses; any other name is that of a loss that a user has registered."""
 NEGATIVES_NAMES = ("uniform", "shared", "in-batch", "all", "exposed")
 """jaxrec's own negatives; any other name is that of a sampler that a user has registered."""
 
@@ -149,11 +145,6 @@ class LossConfig:
             self.temperature == 1 or self.name != "levels",
             "loss.temperature is for scores, and loss.name levels has a decoder instead of one",
         )
-
-    @property
-    def rates(self) -> bool:
-        """Whether ratings are predicted."""
-        return self.name in ("mse", "levels")
 
 
 @dataclass(frozen=True)
@@ -406,10 +397,10 @@ class EvalConfig:
 
     def check_metric(self, metric: str) -> None:
         """Raise InputError unless the metric can select, where one does."""
-        if self.select_on == "none" or metric in (*RATING_METRICS, *PAIR_METRICS):
+        if self.select_on == "none" or metric in OWN_METRICS:
             return
         name, _, k = metric.partition("@")
-        names = (*METRIC_NAMES, *RATING_METRICS, *PAIR_METRICS)
+        names = (*METRIC_NAMES, *OWN_METRICS)
         hint = "" if name in names else nearest(name, names)
         check(
             k in map(str, self.k),

@@ -4,20 +4,15 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from jaxrec.config.changes import changed
-from jaxrec.config.checks import (
-    PAIR_METRICS,
-    RATING_METRICS,
-    Seed,
-    check,
-    check_fields,
-    shown_cutoff,
-)
+from jaxrec.config.checks import Seed, check, check_fields, shown_cutoff
 from jaxrec.config.items import PairsConfig, WalksConfig
 from jaxrec.config.mesh import MeshConfig
-from jaxrec.config.models import KINDS, OVER_ITEMS, ModelConfig
+from jaxrec.config.mistakes import ADDED, Mistake, check_mistakes, loss_with
+from jaxrec.config.models import KINDS, ModelConfig
+from jaxrec.config.objectives import OBJECTIVES, OWN_METRICS, Objective, of_loss
 from jaxrec.config.sections import (
     CheckpointConfig,
     EvalConfig,
@@ -57,7 +52,7 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
-    mistakes: tuple[Literal["accumulated-gradients", "sum-in-sigmoid", "batch-scores"], ...] = ()
+    mistakes: tuple[Mistake, ...] = ()
     """Mistakes to be made on purpose, to see what they do. accumulated-gradients: each step adds to
     the gradient of the steps before, which is never cleared; sum-in-sigmoid: one log-sigmoid of the
     sum over the batch's pairs (bpr); batch-scores: every user is scored with the items of every
@@ -142,10 +137,9 @@ class Config:
             self.negatives.name != "in-batch" or self.train.batch_size > 1,
             "negatives.name in-batch needs a train.batch_size of at least 2",
         )
-        self._check_ratings()
-        self._check_mistakes()
-        self._check_pairs()
-        self._check_items()
+        self._check_scores()
+        check_mistakes(self)
+        self._check_objective()
         if self.model.kind.fitted:
             self._check_fitted()
         if self.mesh.devices > 1:
@@ -159,80 +153,35 @@ class Config:
             "train.refit needs eval.select_on validation: it trains the length chosen there again",
         )
 
-    def _check_pairs(self) -> None:
-        name, over_items = self.model.name, self.model.over_items
-        sections = {"pairs": (), "walks": (), "negatives": ("per_pair", "groups")}
-        for section, some in sections.items():
+    def _check_objective(self) -> None:
+        """The loss and the model agree on it, and nothing is asked for that is another's."""
+        ours, loss = self.objective, self.loss.name
+        check(
+            ours.name in self.model.kind.objectives,
+            f"loss.name {loss} is not for {self.model.name}; models of items have sgns or weights, "
+            "and the others have those of users",
+        )
+        for of in OBJECTIVES.values():
+            if of is not ours:
+                self._refuse_options(of)
+        owner = OWN_METRICS.get(self.metric, ours)
+        check(owner is ours, f"eval.metric {self.metric} {self._only_of(owner)}")
+        ours.check(self)
+
+    def _refuse_options(self, other: Objective) -> None:
+        """Raise InputError at an option that another objective has alone."""
+        for section, some in other.options.items():
             of = getattr(self, section)
             for f in dataclasses.fields(of):
                 check(
-                    over_items or (some and f.name not in some) or getattr(of, f.name) == f.default,
-                    f"{section}.{f.name} is for models of items ({', '.join(OVER_ITEMS)}), "
-                    f"not {name}",
+                    (bool(some) and f.name not in some) or getattr(of, f.name) == f.default,
+                    f"{section}.{f.name} {self._only_of(other)}",
                 )
-        check(
-            over_items or self.metric not in PAIR_METRICS,
-            f"eval.metric {self.metric} is for models of items ({', '.join(OVER_ITEMS)}), "
-            f"not {name}",
-        )
-
-    def _check_items(self) -> None:
-        name, over_items, loss = self.model.name, self.model.over_items, self.loss.name
-        check(
-            over_items == (loss in ("sgns", "weights")),
-            f"loss.name {loss} is not for {name}; models of items have sgns or weights, and the "
-            "others have those of users",
-        )
-        check(
-            over_items or self.train.positives != "walks",
-            f"train.positives walks is for models of items ({', '.join(OVER_ITEMS)}), not {name}",
-        )
-        if not over_items:
-            return
-        check(
-            self.eval.cold == "keep",
-            f"eval.cold is not for {name}, whose metrics of items with train pairs end in _seen",
-        )
-        for section, kind in (("split", SplitConfig), ("filter", FilterConfig)):
+        for section, name, value in other.values:
             check(
-                getattr(self, section) == kind(),
-                f"{section} is of interactions, and {name} has pairs; see pairs.* and walks.*",
+                getattr(getattr(self, section), name) != value,
+                f"{section}.{name} {value} {self._only_of(other)}",
             )
-        check(not self.eval.repeatable, f"eval.repeatable is of users, and {name} has none")
-        check(
-            self.train.positives == "walks" or name != "skipgram",
-            "train.positives must be walks for skipgram; item-mf takes edges too",
-        )
-        check(
-            self.train.positives in ("walks", "edges"),
-            f"train.positives is walks or edges for {name}, not {self.train.positives}",
-        )
-        plain = {f.name: f.default for f in dataclasses.fields(self.negatives)}
-        for field_name in ("candidates", "pick", "hard", "log_q", "reject_known"):
-            check(
-                getattr(self.negatives, field_name) == plain[field_name],
-                f"negatives.{field_name} is not for {name}",
-            )
-        check(
-            self.negatives.name == "shared",
-            f"negatives.name must be shared for {name}, not {self.negatives.name}",
-        )
-        check(
-            self.train.batch_size % self.negatives.groups == 0,
-            f"negatives.groups ({self.negatives.groups}) must divide train.batch_size "
-            f"({self.train.batch_size})",
-        )
-        check(
-            self.optim.can_be_sparse and self.optim.sparse is not False,
-            f"{name} updates the rows of a batch: optim.name sgd (without optim.momentum), "
-            "adagrad, rowwise_adagrad or adam, without optim.clip_norm and optim.sparse False",
-        )
-        check(
-            self.train.l2_over == "batch" and not self.mistakes,
-            f"train.l2_over and mistakes are not for {name}",
-        )
-        check(self.loss.temperature == 1, f"loss.temperature is not for {name}")
-        check(self.optim.rest_rate == 1, f"optim.rest_rate is not for {name}, which is tables")
 
     def _check_fitted(self) -> None:
         name = self.model.name
@@ -255,25 +204,15 @@ class Config:
         )
         check(not self.mistakes, f"mistakes are made in training, and {name} is fitted")
 
-    def _check_ratings(self) -> None:
+    def _only_of(self, other: Objective) -> str:
+        """That something belongs to another objective, as the end of a message."""
+        models = [kind.name for kind in KINDS.values() if kind.objectives == (other.name,)]
+        if models:
+            return f"is for {other.of} ({', '.join(models)}), not {self.model.name}"
+        return f"needs loss.name {' or '.join(other.losses)}, not {self.loss.name}"
+
+    def _check_scores(self) -> None:
         loss, model = self.loss.name, self.model
-        for f in dataclasses.fields(self.negatives):
-            check(
-                not self.loss.rates or getattr(self.negatives, f.name) == f.default,
-                f"negatives.{f.name} is for losses with negatives, and loss.name {loss} has none",
-            )
-        check(
-            self.metric not in RATING_METRICS or self.loss.rates,
-            f"eval.metric {self.metric} needs loss.name mse or levels, not {loss}",
-        )
-        check(
-            loss != "levels" or model.score == "dot",
-            f"model.score {model.score} is not for loss.name levels, which has a decoder instead",
-        )
-        check(
-            loss != "levels" or not model.biases,
-            "model.biases is not for loss.name levels: its decoder has none",
-        )
         check(
             loss == "levels" or model.bases == ModelConfig().bases,
             f"model.bases needs loss.name levels, not {loss}",
@@ -281,34 +220,6 @@ class Config:
         check(
             loss == "mse" or model.score != "mlp" or not model.biases,
             f"model.biases with model.score mlp needs loss.name mse, not {loss}",
-        )
-
-    def _check_mistakes(self) -> None:
-        made, loss, how = self.mistakes, self.loss.name, self.negatives
-        check(len(set(made)) == len(made), f"mistakes names one twice: {' '.join(made)}")
-        check(
-            "accumulated-gradients" not in made or not self.optim.asks_for_rows,
-            "mistakes accumulated-gradients needs gradients of all rows, and optim.sparse has few",
-        )
-        check(
-            "sum-in-sigmoid" not in made or loss == "bpr",
-            f"mistakes sum-in-sigmoid needs loss.name bpr, not {loss}",
-        )
-        check(
-            "batch-scores" not in made or loss in ("bpr", "triplet"),
-            f"mistakes batch-scores needs loss.name bpr or triplet, not {loss}",
-        )
-        one_each = how.count == 1 if how.private else how.picks is not None
-        check(
-            "batch-scores" not in made or one_each,
-            "mistakes batch-scores needs one negative a pair: negatives.count 1, or "
-            "negatives.pick of those that all pairs share",
-        )
-        check(
-            not set(made) - {"accumulated-gradients"}
-            or (self.model.score != "mlp" and how.hard == 0),
-            "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, and are "
-            "without negatives.hard",
         )
 
     def _check_mesh(self) -> None:
@@ -326,7 +237,7 @@ class Config:
             "model.edge_dropout": model.edge_dropout > 0,
             "model.frozen_items": model.frozen_items is not None,
             "model.init spectral": model.init == "spectral",
-            f"loss.name {self.loss.name}": self.loss.rates,
+            f"loss.name {self.loss.name}": not self.objective.mesh,
             f"negatives.name {how.name}": how.name in ("all", "exposed") or how.registered,
             "negatives.hard": how.hard > 0,
             "optim.rest_rate": self.optim.rest_rate != 1,
@@ -348,7 +259,7 @@ class Config:
     def needs_whole_table(self) -> list[str]:
         """Why the table of embeddings has to lie on the device; nothing where the host may have
         it."""
-        model, how = self.model, self.optim
+        model, how, ours = self.model, self.optim, self.objective
         if not model.local:
             return [f"the layers of model.name {model.name} read the whole table; take mf"]
         if not model.kind.host_tables:
@@ -361,11 +272,10 @@ class Config:
             "model.biases have an optimizer of all nodes": model.biases,
             "model.init spectral makes the table on the device; take normal": model.init
             == "spectral",
-            f"loss.name {self.loss.name} judges ratings on the device": self.loss.rates,
+            f"loss.name {self.loss.name} judges ratings on the device": not ours.host_tables,
             "negatives.name all reads every item": self.negatives.name == "all",
             f"train.l2_over {self.train.l2_over} moves every row": self.train.l2_of_all,
-            "mistakes accumulated-gradients has gradients of all rows": "accumulated-gradients"
-            in self.mistakes,
+            f"mistakes {ADDED} has gradients of all rows": ADDED in self.mistakes,
         }
         return [reason for reason, holds in reasons.items() if holds]
 
@@ -377,8 +287,23 @@ class Config:
     @property
     def metric(self) -> str:
         """``eval.metric`` with its default resolved."""
-        by_default = "rmse" if self.loss.rates else f"recall@{shown_cutoff(self.eval.k)}"
-        return self.eval.metric or ("auc" if self.model.over_items else by_default)
+        by_default = self.objective.default_metric.format(k=shown_cutoff(self.eval.k))
+        return self.eval.metric or by_default
+
+    @property
+    def objective(self) -> Objective:
+        """What the run is trained towards, as the loss has it."""
+        return of_loss(self.loss.name)
+
+    @property
+    def loss_taken(self) -> str:
+        """Name of the loss that steps take: ``loss.name``, or that with mistakes in it."""
+        return loss_with(self.loss.name, self.mistakes)
+
+    @property
+    def optimizer_around(self) -> str | None:
+        """Name of the registered optimizer that is made of the configured one; None where none."""
+        return ADDED if ADDED in self.mistakes else None
 
     @property
     def draws_some_items(self) -> bool:
@@ -394,7 +319,7 @@ class Config:
 
     def sparse_updates(self, n_rows: int) -> bool:
         """``optim.sparse`` with its default resolved for a table of so many rows."""
-        if self.train.l2_of_all or "accumulated-gradients" in self.mistakes:
+        if self.train.l2_of_all or ADDED in self.mistakes:
             return False
         if self.optim.sparse is not None:
             return self.optim.sparse
@@ -402,7 +327,7 @@ class Config:
             return True
         if self.optim.name == "rowwise_adagrad":
             return True
-        private = self.negatives.private and not self.loss.rates
+        private = self.negatives.private and self.objective.negatives
         a_pair = self.negatives.count if private else 0
         a_pair = a_pair * self.negatives.candidates + self.negatives.hard
         shared = {"shared": self.negatives.count, "all": n_rows}.get(self.negatives.name, 0)

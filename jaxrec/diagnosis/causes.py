@@ -164,8 +164,8 @@ def rate_high(course: Course) -> Finding | None:
 
 
 def _may_clip(config: Config) -> bool:
-    by_rows = config.optim.asks_for_rows or config.model.over_items or config.mesh.memory == "host"
-    return config.optim.clip_norm is None and not by_rows
+    by_rows = config.optim.asks_for_rows or config.mesh.memory == "host"
+    return config.optim.clip_norm is None and config.objective.users and not by_rows
 
 
 def rate_low(course: Course) -> Finding | None:

@@ -1,6 +1,7 @@
 """The fixed sample that a run's measures are taken on: a function of the data, nothing is drawn
 that changes."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,7 @@ from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.itemgraph import PairSplits
 from jaxrec.diagnosis.sample_measures import TOP, Pairs, Sample
 
+Observed = Callable[[Dataset], np.ndarray | None]
 _USERS, _ITEMS, _LISTED, _PAIRS = 256, 256, 128, 1024
 
 
@@ -41,22 +43,26 @@ def _others(user: np.ndarray, known: Csr, candidates: np.ndarray) -> np.ndarray:
     return other
 
 
-def _pairs(part: Dataset | None, known: Csr, rates: bool) -> Pairs | None:
+def _pairs(part: Dataset | None, known: Csr, observed: Observed) -> Pairs | None:
     if part is None or part.n_edges == 0:
         return None
     at = _spaced(np.arange(part.n_edges), _PAIRS)
     user, item = part.user[at], part.item[at]
-    other, rating = _others(user, known, np.arange(part.n_items)), None
-    if rates and part.rating is not None:
-        rating = part.rating[at].astype(np.float32)
+    other, rating = _others(user, known, np.arange(part.n_items)), observed(part)
+    if rating is not None:
+        rating = rating[at].astype(np.float32)
     return Pairs(_rows(user), _rows(item), _rows(other), rating)
 
 
-def of_data(train: Dataset, validation: Dataset | None, rates: bool = False) -> Sample:
+def _nothing(part: Dataset) -> None:
+    """Scores that only order items."""
+
+
+def of_data(train: Dataset, validation: Dataset | None, observed: Observed = _nothing) -> Sample:
     """Users and items that have train pairs, evenly over their numbers, and pairs likewise.
 
     Args:
-      rates: whether the scores stand for ratings.
+      observed: of a part, what the scores of its pairs stand for, [E]; None where they only order.
     """
     counts = train.item_counts()
     users = np.flatnonzero(train.user_counts())
@@ -67,8 +73,8 @@ def of_data(train: Dataset, validation: Dataset | None, rates: bool = False) -> 
         _rows(_spaced(np.flatnonzero(counts), _ITEMS)),
         _rows(_spaced(users, _LISTED)),
         _rows(popular),
-        _pairs(train, known, rates),
-        _pairs(validation, known, rates),
+        _pairs(train, known, observed),
+        _pairs(validation, known, observed),
     )
 
 

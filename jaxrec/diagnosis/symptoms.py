@@ -13,9 +13,7 @@ from jaxrec.diagnosis.sample_measures import TOP
 _COSINE: Change = (
     "--model.score cosine with --loss.temperature 0.1",
     lambda config: (
-        config.model.score != "cosine"
-        and config.loss.name != "levels"
-        and not config.model.over_items
+        config.model.score != "cosine" and config.loss.name != "levels" and config.objective.users
     ),
 )
 _LINEAR: Change = ("--model.final linear", lambda config: config.model.final != "linear")
@@ -149,7 +147,7 @@ def dead(course: Course) -> Finding | None:
 def temperature(course: Course) -> Finding | None:
     """Bounded scores that the loss cannot use."""
     config = course.config
-    if config is None or config.model.score != "cosine" or config.loss.rates:
+    if config is None or config.model.score != "cosine" or not config.objective.negatives:
         return None
     t, floor = config.loss.temperature, _floor(course)
     ratio = against_constant(course)
@@ -247,7 +245,8 @@ def popular(course: Course) -> Finding | None:
         return None
     if course.watched and course.steps < limit.STUCK:
         return None  # Popularity is what is learned first.
-    if course.config is not None and course.config.loss.rates and learned(course):
+    by_rating = course.config is not None and not course.config.objective.negatives
+    if by_rating and learned(course):
         return None  # Whoever asks, the best items are rated highest.
     items = course.last("items")
     chance = min(1.0, TOP / items) if items else 0.0
@@ -290,7 +289,7 @@ def popular(course: Course) -> Finding | None:
 
 def _may_draw_popular(config: Config) -> bool:
     how = config.negatives
-    return how.name in ("uniform", "shared") and how.popularity == 0 and not config.loss.rates
+    return how.name in ("uniform", "shared") and how.popularity == 0 and config.objective.negatives
 
 
 def collapsed(course: Course) -> Finding | None:

@@ -10,12 +10,14 @@ import numpy as np
 from jaxrec import config as configs
 from jaxrec.config import Config
 from jaxrec.data import kept
-from jaxrec.data.dataset import TRAIN, VALIDATION
+from jaxrec.data.dataset import TRAIN, VALIDATION, Dataset
 from jaxrec.data.formats.items import resolve_items
 from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, PairSplits
 from jaxrec.data.pair_split import split_pairs
 from jaxrec.errors import InputError
-from jaxrec.evaluation.item_pairs import PairEvaluator, baselines, item_scorer
+from jaxrec.evaluation.item_pairs import PairEvaluator, item_scorer
+from jaxrec.evaluation.item_pairs import baselines as baselines_of
+from jaxrec.evaluation.judged import Judged
 from jaxrec.evaluation.scorers import Scorer
 from jaxrec.evaluation.slices import slices
 from jaxrec.runfolder import Embeddings, check_data
@@ -126,18 +128,23 @@ def judged(
     table: Embeddings,
     split: str,
     ks: Sequence[int],
-    data: Graph,
-) -> tuple[Scorer, dict[str, Scorer], PairEvaluator]:
+    baselines: Sequence[str],
+    data: Graph | Dataset,
+) -> Judged:
     """The model, its baselines, and what judges them by a split.
 
     Raises:
-      InputError: data that differs, or no such held-out pairs.
+      InputError: data that differs or is of users, baselines of users, or no such held-out pairs.
     """
+    if baselines:
+        raise InputError(f"{run}: {baselines[0]} is a baseline of users, and the run has none")
+    if isinstance(data, Dataset):
+        raise InputError("the run is of an item model: an ItemGraph is needed, not a Dataset")
     graph = load_graph(run, config, data)
     part = kept.labels(run, graph)
     splits = (merged if config.train.refit else parts)(config, graph, part)
     found = evaluator(config, splits, split, scored_items(table.item), ks)
     if found is None:
         raise InputError(f"{run}: the run's split holds no {split} pairs")
-    others = baselines(splits.train, found.scored_I, config.seed)
-    return table_scorer(config, table), others, found
+    others = baselines_of(splits.train, found.scored_I, config.seed)
+    return Judged(table_scorer(config, table), others, found)

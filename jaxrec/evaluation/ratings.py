@@ -98,6 +98,11 @@ class RatingEvaluator:
         return {name: self(scorer) for name, scorer in scorers.items()}
 
 
+def evaluator(held_out: Dataset, train: Dataset) -> RatingEvaluator:
+    """What judges held-out ratings. Raises InputError where there are none."""
+    return RatingEvaluator(held_out, train)
+
+
 def mean_scorer(train: Dataset) -> Scorer:
     """The mean of the train ratings for every pair."""
     return _constant(train, np.zeros(train.n_users), np.zeros(train.n_items))

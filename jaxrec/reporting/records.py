@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.config import KINDS, shown_cutoff
+from jaxrec.config import KINDS, OBJECTIVES, Objective, of_loss, shown_cutoff
 from jaxrec.runfolder import check_run, read_curves, read_json, read_lines, read_metrics
 
 
@@ -27,8 +27,15 @@ class Run:
     @property
     def of_items(self) -> bool:
         """Whether the model is of items alone, and learns from pairs of them."""
+        return not self._objective.users
+
+    @property
+    def _objective(self) -> Objective:
+        """By the model where it has no other, else by the loss: of any record, however old."""
         kind = KINDS.get(self.config.get("model", {}).get("name"))
-        return kind is not None and kind.over_items
+        if kind is not None and len(kind.objectives) == 1:
+            return OBJECTIVES[kind.objectives[0]]
+        return of_loss(self.config.get("loss", {}).get("name", ""))
 
     @property
     def preset(self) -> str:
@@ -47,10 +54,7 @@ class Run:
     def metric(self) -> str:
         """The metric that selects, which is also the headline."""
         chosen = self.config.get("eval", {}).get("metric")
-        if self.of_items:
-            return str(chosen or "auc")
-        rates = self.config.get("loss", {}).get("name") in ("mse", "levels")
-        return str(chosen or ("rmse" if rates else f"recall@{self._cutoff}"))
+        return str(chosen or self._objective.default_metric.format(k=self._cutoff))
 
     @property
     def _cutoff(self) -> int:

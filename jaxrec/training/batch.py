@@ -170,23 +170,16 @@ class Batch(NamedTuple):
         return neg_BN, jnp.ones(neg_BN.shape, bool) if self.valid_BN is None else self.valid_BN
 
 
-def draw(config: Config, n_items: int, data: TrainData, step: Int[Array, ""]) -> Batch:
-    """The batch of a step, a function of (data.key, step)."""
-    return against(config, n_items, data, positives(config, data, step), step)
-
-
 def positives(config: Config, data: TrainData, step: Int[Array, ""]) -> Positives:
     """The positives of a step."""
     key = child(data.key, OfData.POSITIVES)
     return POSITIVES[config.train.positives](key, step, data.pairs, config.train.batch_size)
 
 
-def against(
+def with_negatives(
     config: Config, n_items: int, data: TrainData, positives: Positives, step: Int[Array, ""]
 ) -> Batch:
-    """The batch of given positives: what stands against them."""
-    if config.loss.rates:
-        return Batch(positives, jnp.zeros(0, jnp.int32), None)
+    """The batch of given positives: negatives drawn against them, a function of (key, step)."""
     neg, valid_BN = _negatives(config, n_items, data, positives, step)
     log_q = None
     if config.corrects:

@@ -13,7 +13,6 @@ from jaxrec.data import schema
 from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.data.schema import Encoded, Schema
 from jaxrec.errors import InputError, nearest
-from jaxrec.evaluation.ratings import RatingScale, needed_ratings
 from jaxrec.graph import bipartite
 from jaxrec.graph.bipartite import Bipartite, NodeFeatures
 from jaxrec.graph.csr import DeviceCsr
@@ -25,6 +24,7 @@ from jaxrec.models.inputs import FeatureSizes
 from jaxrec.negatives import Popularity
 from jaxrec.negatives import popularity as popularity_of
 from jaxrec.randomness import OfData, child
+from jaxrec.training import objectives
 from jaxrec.training.batch import Pairs, TrainData
 from jaxrec.training.memory import device_memory
 
@@ -73,7 +73,7 @@ def inputs(config: Config, train: Dataset) -> Inputs:
             f"negatives.hard_ranks {first} {last} reaches past the {train.n_items} items of "
             f"{train.name}; take ranks up to {train.n_items}"
         )
-    decodes = decoded_levels(config, train)
+    decodes = objectives.of(config).levels(config, train)
     if not how.kind.features:
         return Inputs(decodes=decodes)
     user = item = None
@@ -91,20 +91,6 @@ def inputs(config: Config, train: Dataset) -> Inputs:
     if how.levels is None and not bipartite.has_levels(train):
         return Inputs(user, item, decodes=decodes)
     return Inputs(user, item, len(bipartite.rating_levels(train)[0]), decodes)
-
-
-def decoded_levels(config: Config, train: Dataset) -> int:
-    """How many rating levels the loss tells apart; 0 where it does not.
-
-    Raises:
-      InputError: the loss needs ratings, and there are none or too many different ones.
-    """
-    if config.loss.rates:
-        needed_ratings(train)
-    if config.loss.name != "levels":
-        return 0
-    levels = bipartite.rating_levels(train, "loss.name levels", "take loss.name mse")
-    return len(levels[0])
 
 
 _NO_FEATURES = (
@@ -206,7 +192,7 @@ def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray)
         order = np.argsort(key_E, kind="stable")
     del key_E  # of a large graph it is as large as all that is kept
     indptr = np.append(0, np.cumsum(train.user_counts()))
-    weight, target = train.weight, _targets(config, train)
+    weight, target = train.weight, objectives.of(config).targets(config, train)
     pairs = Pairs(
         user_E=jnp.asarray(train.user[order]),
         item_E=jnp.asarray(train.item[order]),
@@ -232,17 +218,6 @@ def _equal_inputs(config: Config, train: Dataset, takes: Inputs) -> Array | None
     rows = np.concatenate([part.astype(np.float64) for part in parts], axis=1)
     same_I = np.unique(rows, axis=0, return_inverse=True)[1]
     return jnp.asarray(same_I.reshape(-1), jnp.int32)
-
-
-def _targets(config: Config, train: Dataset) -> np.ndarray | None:
-    """What the loss wants of each pair, where it is of ratings: the level, or what is left of the
-    rating without the mean."""
-    if not config.loss.rates:
-        return None
-    if config.loss.name == "levels":
-        return bipartite.rating_levels(train)[1]
-    mean = RatingScale.of(train).mean if config.loss.center else 0
-    return (needed_ratings(train) - mean).astype(np.float32)
 
 
 def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> Bipartite:

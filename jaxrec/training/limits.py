@@ -81,30 +81,16 @@ _CAUSES = {
 
 def _least_bytes(config: Config, n_users: int, n_items: int) -> dict[str, int]:
     """The least that a step holds at once, by what it is for."""
-    model, how, batch = config.model, config.negatives, config.train.batch_size
+    model = config.model
     nodes, parts = n_users + n_items, config.mesh.devices
     width = model.id_dim or model.dim
     host = config.mesh.memory == "host"
     tables = 0 if host or not model.ids else nodes * width * _PARTS
     tables += 0 if model.local else 2 * nodes * model.dim
-    if model.over_items:
-        length = config.walks.length if config.train.positives == "walks" else 2
-        drawn = batch * length * (length + model.dim)
-        drawn += how.groups * how.count * model.dim
-        drawn += batch * length * how.count
-    else:
-        private = (how.count * how.candidates if how.private else 0) + how.hard
-        shared = {"shared": how.count, "in-batch": batch, "all": n_items}.get(how.name, 0)
-        if config.loss.rates:
-            private = shared = 0
-        rows = batch * (2 + private) + shared
-        drawn = rows * model.rows_a_node * model.dim + batch * shared
-        if model.score == "mlp":
-            drawn += batch * (1 + private + shared) * model.score_width
     if model.sampled and model.neighbors == "importance":
         tables += 2 * nodes * max(model.hops)
     found = {
-        "a batch": 4 * drawn // parts,
+        "a batch": 4 * config.objective.batch_numbers(config, n_items) // parts,
         "tables of nodes": 4 * tables // config.mesh.table,
         "matrices": 4 * _PARTS * _weights(config),
     }

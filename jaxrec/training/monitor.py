@@ -27,7 +27,7 @@ from jaxrec.models import HiddenLayers
 from jaxrec.optim import learning_rate
 from jaxrec.training import step_statistics
 from jaxrec.training.batch import TrainData, steps_per_epoch
-from jaxrec.training.constant import constant_loss
+from jaxrec.training.objectives.objective import UserObjective
 from jaxrec.training.step import Stepper, Totals, TrainState
 
 
@@ -74,8 +74,7 @@ class Examiner:
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         """The figures of a state that are numbers; ``not_finite`` counts the others."""
-        scorer, rates = self.scorer(state), self.config.loss.rates
-        temperature = 1.0 if rates else self.config.loss.temperature
+        scorer, temperature = self.scorer(state), self.objective.temperature(self.config)
         if self.table_rows is not None:
             found, row_nD, _ = sample_measures.measured(scorer, self._sample, temperature)
             within = {"table_nD": self.table_rows(state, self._node_n)}
@@ -95,9 +94,7 @@ class Examiner:
         figures = measures.finite(found) | self._facts
         figures["constant_loss"] = self._constant(step)
         figures |= self._stride(figures, step)
-        if self.config.loss.name == "mse" and self.config.model.score != "mlp":
-            figures |= measures.carried(figures, self.config.loss.temperature)
-        return figures
+        return figures | self.objective.figures(self.config, figures)
 
     def look_back(self) -> None:
         """See the sample's rows before the first step, while there is no other state."""
@@ -105,8 +102,12 @@ class Examiner:
 
     @cached_property
     def _sample(self) -> Sample:
-        validation = self.splits.validation
-        return of_data(self.splits.train, validation, self.config.loss.rates)
+        return of_data(self.splits.train, self.splits.validation, self.objective.observed)
+
+    @property
+    def objective(self) -> UserObjective:
+        """What the run is trained towards."""
+        return self.stepper.objective
 
     @cached_property
     def _facts(self) -> dict[str, float]:
@@ -118,9 +119,10 @@ class Examiner:
             "observations": train.n_edges,
         }
         found["parameters"] = sum(math.prod(leaf.shape) for leaf in stored)
-        if self.config.loss.rates and train.rating is not None:
-            found["rating_mean"] = float(train.rating.mean(dtype=np.float64))
-            found["rating_sd"] = float(train.rating.std(dtype=np.float64))
+        rating = self.objective.observed(train)
+        if rating is not None:
+            found["rating_mean"] = float(rating.mean(dtype=np.float64))
+            found["rating_sd"] = float(rating.std(dtype=np.float64))
         return {name: float(x) for name, x in found.items()}
 
     def _constant(self, step: int) -> float:
@@ -130,7 +132,7 @@ class Examiner:
             per_epoch = steps_per_epoch(train.n_edges, config.train.batch_size)
             hard = config.negatives.hard_in(max(step - 1, 0) // per_epoch)
         if hard not in self._constants:
-            self._constants[hard] = constant_loss(config, train, hard)
+            self._constants[hard] = self.objective.constant(config, train, hard)
         return self._constants[hard]
 
     @cached_property

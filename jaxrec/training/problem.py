@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,31 +14,31 @@ import optax
 from flax import nnx
 from jaxtyping import PRNGKeyArray
 
-from jaxrec import models, optim, processes, registry, rowwise
+from jaxrec import models, processes
 from jaxrec.config import Config, FilterConfig
 from jaxrec.data.dataset import Counted, Dataset, ItemsByUser, union
 from jaxrec.data.split import Splits, filtered
-from jaxrec.errors import InputError
 from jaxrec.evaluation.cold import Cold, Met, View, refuse_nothing
 from jaxrec.evaluation.ranking import Evaluator, Scorer, empty_csr
-from jaxrec.evaluation.ratings import RatingEvaluator, RatingScale
-from jaxrec.evaluation.run import allowed_items
+from jaxrec.evaluation.ratings import RatingEvaluator
 from jaxrec.evaluation.scorers import scorer_of
 from jaxrec.evaluation.topk import of_sample
+from jaxrec.evaluation.user_runs import allowed_items, errors_of
 from jaxrec.files import write_npz
-from jaxrec.graph.bipartite import Bipartite, rating_levels
+from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.pagerank import Window
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.parted.stored import Parted
 from jaxrec.randomness import OfParameters, OfPhase, OfSeed, child
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.runfolder import Seen, seen_arrays
-from jaxrec.training import frozen_items, mistakes, warm_start
+from jaxrec.training import frozen_items, warm_start
 from jaxrec.training.batch import Batch
 from jaxrec.training.checkpoint import Checkpoints
 from jaxrec.training.device_data import Inputs, hard_window, inputs, on_host, train_data
 from jaxrec.training.learnt import learnt
 from jaxrec.training.monitor import Examiner
+from jaxrec.training.optimizers import optimizer, rest_optimizer
 from jaxrec.training.placement import relayout
 from jaxrec.training.placement.device import FedByHost, OneDevice
 from jaxrec.training.placement.host_sampling import HostDispatch
@@ -92,9 +92,7 @@ class Problem(OneDevice):
             inputs(config, train) if config.warm_start is None else warm_start.takes(config, train)
         )
         shape: models.Encoder = nnx.eval_shape(lambda: new_model(config, train, takes, init_key))
-        tx = tx or optimizer(config, train.n_users + train.n_items, cadence.total)
-        if "accumulated-gradients" in config.mistakes and not isinstance(tx, RowOptimizer):
-            tx = optax.chain(mistakes.never_cleared(), tx)
+        tx = optimizer(config, train.n_users + train.n_items, cadence.total, tx)
         stepper = Stepper(
             config,
             shape,
@@ -213,20 +211,12 @@ class Problem(OneDevice):
         for part, layer in (("score", model.score), ("decoder", model.decoder)):
             weights = {} if layer is None else layer.weights._asdict()
             found |= {f"{part}_{name}": array for name, array in weights.items()}
-        return found | self._ratings
+        return found | self._predicts
 
     @cached_property
-    def _ratings(self) -> dict[str, np.ndarray]:
-        """What makes ratings of scores, where the loss is of ratings."""
-        train, loss = self.splits.train, self.config.loss
-        if not loss.rates:
-            return {}
-        scale = RatingScale.of(train)
-        found = {"rating_range": np.array(scale[1:], np.float32)}
-        if loss.name == "levels":
-            return found | {"decoder_level_R": rating_levels(train)[0]}
-        found["rating_mean"] = np.array(scale.mean if loss.center else 0, np.float32)
-        return found | {"rating_scale": np.array(1 / loss.temperature, np.float32)}
+    def _predicts(self) -> dict[str, np.ndarray]:
+        """What makes predictions of scores."""
+        return self.stepper.objective.learned(self.config, self.splits.train)
 
     def scorer(self, state: TrainState) -> Scorer:
         """What ranks items for users."""
@@ -357,7 +347,7 @@ class Problem(OneDevice):
         view = self._view(split, relevant, not left_out)
         if not view.relevant.degree.any():
             return Cold(counts, left_out)
-        ratings = self._rated(split, not left_out) if self.config.loss.rates else None
+        ratings = self._rated(split, not left_out)
         return Cold(counts, left_out, self._ranking(view, seen), ratings)
 
     @cached_property
@@ -384,21 +374,22 @@ class Problem(OneDevice):
         )
 
     def ratings(self, split: str) -> RatingEvaluator | None:
-        """The errors of a split's ratings, made once; None where the loss is of rankings."""
-        if not self.config.loss.rates:
-            return None
+        """The errors of a split's predictions, made once; None where the ranking is all."""
         if split not in self._rating_evaluators:
             left_out = self.config.eval.cold == "drop" and split != "train"
             self._rating_evaluators[split] = self._rated(split, left_out)
         return self._rating_evaluators[split]
 
-    def _rated(self, split: str, left_out: bool) -> RatingEvaluator:
+    def _rated(self, split: str, left_out: bool) -> RatingEvaluator | None:
+        errors = errors_of(self.config)
+        if errors is None:
+            return None
         held_out = getattr(self.splits, split)
         held_out = self._met.pairs(held_out) if left_out else held_out
-        return RatingEvaluator(held_out, self.splits.train)
+        return errors(held_out, self.splits.train)
 
     @cached_property
-    def _rating_evaluators(self) -> dict[str, RatingEvaluator]:
+    def _rating_evaluators(self) -> dict[str, RatingEvaluator | None]:
         return {}
 
     @cached_property
@@ -410,45 +401,6 @@ def keys(config: Config, phase: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
     """Of the initial parameters and of the batches of a phase."""
     of_phase = child(jax.random.key(config.seed), OfSeed[phase.upper()])
     return child(of_phase, OfPhase.PARAMETERS), child(of_phase, OfPhase.DATA)
-
-
-def optimizer(
-    config: Config, n_rows: int, steps: int
-) -> optax.GradientTransformation | RowOptimizer:
-    """The optimizer of the table, and of all else where it is an optax chain.
-
-    Raises:
-      InputError: a row-wise optimizer that a user has registered, for a model whose layers give
-        every row a gradient; or something that is no optimizer.
-    """
-    if config.optim.registered:
-        return _registered(config, steps)
-    room = rowwise if config.sparse_updates(n_rows) else optim
-    return room.build(config.optim, steps)
-
-
-def _registered(config: Config, steps: int) -> optax.GradientTransformation | RowOptimizer:
-    name = config.optim.name
-    made = registry.OPTIMIZERS.get(name)(optim.learning_rate(config.optim, steps), steps)
-    if isinstance(made, RowOptimizer) and not (config.model.local and config.model.ids):
-        raise InputError(
-            f"optim.name {name} updates the rows of a batch, and model.name {config.model.name} "
-            "gives every row a gradient; take mf, pinsage or two-tower, or an optax chain"
-        )
-    if not isinstance(made, RowOptimizer | optax.GradientTransformation):
-        raise InputError(
-            f"optim.name {name} makes a {type(made).__name__}; an optax.GradientTransformation or "
-            "a jaxrec.rowwise.RowOptimizer is needed"
-        )
-    return made
-
-
-def rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
-    """Of what is no table, where the table has a row-wise optimizer."""
-    dense = {"rowwise_adagrad": "adagrad"}.get(config.optim.name, config.optim.name)
-    if config.optim.registered:
-        dense = "adam"
-    return optim.build(replace(config.optim, name=dense, sparse=None), steps)
 
 
 def new_model(config: Config, train: Counted, takes: Inputs, key: PRNGKeyArray) -> models.Encoder:

@@ -10,8 +10,10 @@ import numpy as np
 from jaxrec import processes
 from jaxrec.config import Config, shown_cutoff
 from jaxrec.data.dataset import Dataset
-from jaxrec.evaluation.run import always, measure, protocol
+from jaxrec.evaluation.judged import measure
+from jaxrec.evaluation.run import protocol
 from jaxrec.evaluation.slices import slices
+from jaxrec.evaluation.user_runs import always
 from jaxrec.files import write_json, write_npz
 from jaxrec.parted.stored import Parted
 from jaxrec.training.loop import Outcome
@@ -61,7 +63,7 @@ def final_evaluation(
         results[split] = measured
     content = reported(config, results, {"metrics": {}, "baselines": {}, "users": 0})
     content["train"] = {name: results["train"][name] for name in ("metrics", "users")}
-    if not config.loss.rates and not config.model.kind.fitted:
+    if config.objective.negatives and not config.model.kind.fitted:
         content["false_negative_rate"] = false_negative_rate(problem)
     content["steps"] = outcome.steps
     content["best_step"] = outcome.step

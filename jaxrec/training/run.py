@@ -5,6 +5,7 @@ import dataclasses
 import fcntl
 import functools
 import gc
+import importlib
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -17,32 +18,25 @@ import optax
 
 from jaxrec import config as configs
 from jaxrec import forks, guest, presets, processes, registry
-from jaxrec.config import Config, MeshConfig, lower_is_better
+from jaxrec.config import Config, MeshConfig, Table, lower_is_better
 from jaxrec.config.changes import dotted
 from jaxrec.data import sound
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import memory, resolve, sources
-from jaxrec.data.formats.items import resolve_items
+from jaxrec.data.formats import memory, sources
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.synthetic import EMBEDDED
 from jaxrec.errors import InputError, Interrupted, RunError
 from jaxrec.evaluation.cold import sentence
-from jaxrec.evaluation.item_runs import load_graph
-from jaxrec.evaluation.run import load_data
 from jaxrec.files import check_path, is_partial, remove, remove_partial, write_json
 from jaxrec.log import Reporter, RunLog, check_extras
 from jaxrec.models import Encoder
-from jaxrec.parted.layout import is_parted
 from jaxrec.runfolder import RUN_FILES, check_run, read_json
 from jaxrec.training import environment, longer, results, warm_start
 from jaxrec.training.checkpoint import Checkpoints, Sealed
-from jaxrec.training.filters import FilterTask
 from jaxrec.training.finished import Run
-from jaxrec.training.items.task import ItemTask
 from jaxrec.training.loop import Loop, OnEval, Outcome, Phase, Trainable
-from jaxrec.training.placement.parts import PartedTask
 from jaxrec.training.signals import SignalWatch
-from jaxrec.training.task import Table, Task, UserTask
+from jaxrec.training.task import Task
 
 
 @guest.root_logger_as_found()
@@ -170,31 +164,13 @@ def _with_own(
     return config
 
 
-def task_of(
-    config: Config, data: Dataset | ItemGraph | str | Path | None, run: Path | None = None
-) -> UserTask | ItemTask:
+def task_of(config: Config, data: Any, run: Path | None = None) -> Task:
     """What the configuration trains on, which is what ``run`` began with where one is given.
 
     Raises:
       InputError: data of another kind than the model's, or that cannot be used.
     """
-    if config.model.over_items:
-        if isinstance(data, Dataset):
-            raise InputError(f"{config.model.name} learns from item pairs: give it an ItemGraph")
-        if run is not None:
-            return ItemTask.of(config, load_graph(run, config, data), run)
-        graph = data if isinstance(data, ItemGraph) else resolve_items(str(data), config.pairs)
-        return ItemTask.of(config, graph)
-    if isinstance(data, ItemGraph):
-        raise InputError(f"{config.model.name} recommends to users: give it a Dataset")
-    if not isinstance(data, Dataset) and is_parted(data or config.data):
-        if config.model.kind.fitted:
-            raise InputError(f"{config.model.name} needs all pairs in memory, not data in parts")
-        return PartedTask.open(config, data or config.data, run)
-    kind = FilterTask if config.model.kind.fitted else UserTask
-    if run is not None:
-        return kind.of(config, load_data(run, config, data), run)
-    return kind.of(config, data if isinstance(data, Dataset) else resolve(str(data)))
+    return importlib.import_module(config.objective.task).task(config, data, run)
 
 
 @guest.root_logger_as_found()
@@ -398,7 +374,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _go(
     folder: Path,
-    task: UserTask | ItemTask,
+    task: Task,
     tx: optax.GradientTransformation | None,
     reporter: Reporter,
     watch: SignalWatch,
@@ -580,7 +556,7 @@ class _Session:
             told = sentence(split, part, self.config.metric)
             if told is not None:
                 self.reporter.say(told)
-        tables = self.task.tables()
+        tables = self.config.objective.tables(self.config)
         for table in tables:
             self._table(table, columns)
         judged, control = tables[-1].metrics[0], tables[-1].baselines[-1]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrec import config as configs
-from jaxrec.config import Config
+from jaxrec.config import Config, Objective
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION
 from jaxrec.data.kept import KeptSplit, load
 from jaxrec.data.keys import pair_hashes
@@ -48,11 +48,11 @@ class Start:
         Raises:
           InputError: a run that has not finished, or a damaged file.
         """
-        over_items = config.model.over_items
+        objective = config.objective
         named = _named(config)
         return cls(
             tuple(
-                Source(role, path, run, None if run is None else _known(run, over_items))
+                Source(role, path, run, None if run is None else _known(run, objective))
                 for role, path, run in named
             )
         )
@@ -107,14 +107,15 @@ def _named(config: Config) -> list[tuple[str, str, Path | None]]:
     return found
 
 
-def _known(run: Path, over_items: bool) -> KeptSplit | None:
+def _known(run: Path, objective: Objective) -> KeptSplit | None:
     """The pairs of a run, and of those that it started from; None where nothing is known.
 
     Args:
-      over_items: whether pairs of items are asked for.
+      objective: of the run that begins: its pairs are of users and items, or of items.
     """
     kept, config = load(check_run(run)), configs.load(run / "config.json")
-    if config.model.over_items != over_items or (kept is None and over_items):
+    users = objective.users
+    if config.objective.users != users or (kept is None and not users):
         return None
     if kept is not None:
         return kept
@@ -129,7 +130,7 @@ def _known(run: Path, over_items: bool) -> KeptSplit | None:
     for _, _, before in _named(config):
         known = None
         if before is not None and (before / "config.json").is_file():
-            known = _known(before, over_items)
+            known = _known(before, objective)
         whole &= known is not None
         found = found if known is None else found.joined(known)
     return KeptSplit(found.key_P, {}, config.seed, whole=whole and found.whole, sure=False)
@@ -162,10 +163,10 @@ def _facts(
 
 
 def _reason_unknown(run: Path, ids: dict[str, np.ndarray]) -> str:
-    of_items = configs.load(run / "config.json").model.over_items
-    if of_items and "users" in ids:
+    users = configs.load(run / "config.json").objective.users
+    if not users and "users" in ids:
         return "it learned from pairs of items"
-    return "it learned from users" if not of_items and "users" not in ids else _OLD
+    return "it learned from users" if users and "users" not in ids else _OLD
 
 
 def _shared(there: np.ndarray, here: np.ndarray) -> dict[str, Any]:

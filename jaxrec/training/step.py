@@ -10,20 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxrec import losses
 from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite, NodeFeatures
 from jaxrec.models import Encoder, LocalEncoder, Nodes
 from jaxrec.models.encoder import unit_rows
-from jaxrec.models.score import pair_scores
 from jaxrec.optim import TABLE
 from jaxrec.randomness import OfData, child
 from jaxrec.rowwise import RowOptimizer, RowState, distinct
-from jaxrec.training import mistakes, negative_choice
-from jaxrec.training.batch import Batch, TrainData, draw
-from jaxrec.training.rating_objective import filled, pair_losses, with_biases
+from jaxrec.training import negative_choice, objectives
+from jaxrec.training.batch import Batch, TrainData, positives
+from jaxrec.training.objectives.objective import BatchRows, UserObjective
 from jaxrec.training.step_statistics import Against, Signs, look, parts_of, watched, zero_signs
 
 
@@ -128,6 +127,11 @@ class Stepper:
     rest: optax.GradientTransformation
 
     @cached_property
+    def objective(self) -> UserObjective:
+        """What the steps train towards."""
+        return objectives.of(self.config)
+
+    @cached_property
     def graphdef(self) -> nnx.GraphDef:
         """The encoder's structure, to be merged with parameters."""
         return nnx.graphdef(self.encoder)
@@ -166,20 +170,19 @@ class Stepper:
         """Final embeddings in the data set's order, of length 1 where the score is cosine."""
         nodes = self._scored(nnx.merge(self.graphdef, params)(graph))
         nodes = Nodes(*map(graph.in_data_order, nodes))
-        if not self.config.loss.rates:
-            return nodes
         features = graph.features or NodeFeatures(None, None)
         frozen = self.config.model.frozen_items is not None
         described = features.user is not None, features.item is not None or frozen
-        emb_ND = filled(nodes.emb_ND, _met(graph), self.n_users, described)
+        emb_ND = self.objective.filled(nodes.emb_ND, graph, self.n_users, described)
         return nodes._replace(emb_ND=emb_ND)
 
     def biases(self, params: nnx.State, graph: Bipartite) -> Float[Array, "N"] | None:
         """The learned biases of all nodes; None where the model has none."""
         bias = nnx.merge(self.graphdef, params).bias
-        if bias is None or not self.config.loss.rates:
-            return None if bias is None else bias[...]
-        return filled(bias[...][:, None], _met(graph), self.n_users, (False, False))[:, 0]
+        if bias is None:
+            return None
+        bias_N1, undescribed = bias[...][:, None], (False, False)
+        return self.objective.filled(bias_N1, graph, self.n_users, undescribed)[:, 0]
 
     def _scored(self, nodes: Nodes) -> Nodes:
         if self.config.model.score == "cosine":
@@ -188,7 +191,8 @@ class Stepper:
 
     def batch(self, data: TrainData, step: Int[Array, ""]) -> Batch:
         """The batch of a step, drawn on the device from (key, step)."""
-        batch = draw(self.config, self.n_items, data, step)
+        pairs = positives(self.config, data, step)
+        batch = self.objective.against(self.config, self.n_items, data, pairs, step)
         if data.alike_IF is None:
             return batch
         return negative_choice.by_features(self.config.negatives, data.alike_IF, batch)
@@ -210,8 +214,7 @@ class Stepper:
         model = nnx.merge(self.graphdef, params)
         if feed.block is None:
             row_R = graph.places(self._nodes_of(feed.batch))
-            if self.config.loss.rates and len(row_R) > graph.n_nodes:
-                # Each row costs what it costs alone, and a batch of ratings may be large.
+            if self.objective.takes_all_rows(len(row_R), graph.n_nodes):
                 rows = Nodes(*(x_ND[row_R] for x_ND in model(graph, feed.key)))
             else:
                 rows = model.rows(graph, row_R, feed.key)
@@ -260,35 +263,21 @@ class Stepper:
         weights = None if model.score is None else model.score.weights
         rows, batch = negative_choice.by_embeddings(self.config, rows, batch, weights)
 
-        def parts(x_RD: Array) -> tuple[Array, Array, Array, Array | None]:
+        def parts(x_RD: Array) -> BatchRows:
             ends = [n_pairs, 2 * n_pairs, 2 * n_pairs + batch.neg.size]
             user_BD, pos_BD, neg_RD, own_RD = jnp.split(x_RD, ends)
             neg = neg_RD.reshape(*batch.neg.shape, x_RD.shape[1])
             hard_BH = batch.hard_BH
             own_BHD = None if hard_BH is None else own_RD.reshape(*hard_BH.shape, -1)
-            return user_BD, pos_BD, neg, own_BHD
+            return BatchRows(user_BD, pos_BD, neg, own_BHD)
 
         share_B = weight_B / (jnp.sum(weight_B) if total is None else total)
-        form: dict[str, Any] = {"temperature": self.config.loss.temperature}
-        form |= {"dtype": self.config.model.dtype, "weights": weights}
-        form |= {"pairs": None if weights is None else pair_scores}
-        form |= {"margin": self.config.loss.margin if self.config.loss.name == "hinge" else None}
-        name, valid_BN = self.config.loss.name, batch.valid_BN
-        user_BD, pos_BD, neg, own_BHD = parts(rows.emb_ND)
-        if self.config.loss.rates:
-            pairs = model, user_BD, pos_BD, batch.positives
-            value = jnp.sum(share_B * pair_losses(*pairs, self.config.loss.temperature))
-        elif mistakes.asked(self.config):
-            value = mistakes.loss(self.config, user_BD, pos_BD, neg, weight_B, valid_BN)
-        else:
-            weighed = share_B, valid_BN, batch.log_q, own_BHD
-            value = losses.mean(name, user_BD, pos_BD, neg, *weighed, **form)
+        value = self.objective.loss(self.config, model, parts(rows.emb_ND), batch, share_B)
         l2 = jnp.float32(0)
         if self.config.train.l2 > 0:
             scored = self.config.train.l2_over == "embeddings"
             of = rows.emb_ND if scored else rows.base_ND
-            norms = jax.tree.map(losses.squared_norm, parts(of))
-            l2 = self._l2(model, batch, share_B, norms)
+            l2 = self._l2(model, batch, share_B, jax.tree.map(losses.squared_norm, parts(of)))
         return value + l2, l2
 
     def _l2(
@@ -296,9 +285,9 @@ class Stepper:
         model: Encoder,
         batch: Batch,
         share_B: Float[Array, "B"],
-        norms: tuple[Array, Array, Array, Array | None],
+        norms: Any,
     ) -> Float[Array, ""]:
-        """L2 of what train.l2_over says; ``norms`` are those of the batch's rows."""
+        """L2 of what train.l2_over says; ``norms`` are those of the batch's rows, a BatchRows."""
         over, valid_BN = self.config.train.l2_over, batch.valid_BN
         if self.config.train.l2_of_all:
             of = model.embedding if over == "tables" else nnx.state(model)
@@ -382,6 +371,25 @@ class Stepper:
         return scanned(lambda state: self.step(state, data), state, n)
 
 
+def with_biases(
+    rows: Nodes, bias_N: Float[Array, "N"], node_R: Int[Array, "R"], n_pairs: int
+) -> Nodes:
+    """Two more columns, [b_u 1] for users and [1 b_i] for items: products hold both biases.
+
+    To the table's rows the bias alone is added, for L2.
+
+    Args:
+      node_R: whose rows they are; those of the pairs' users come first.
+    """
+    bias_R1 = bias_N[node_R][:, None]
+    is_user_R1 = jnp.arange(len(node_R))[:, None] < n_pairs
+    first_R1, last_R1 = jnp.where(is_user_R1, bias_R1, 1), jnp.where(is_user_R1, 1, bias_R1)
+    return Nodes(
+        jnp.concatenate([rows.emb_ND, first_R1, last_R1], axis=1),
+        jnp.concatenate([rows.base_ND, bias_R1], axis=1),
+    )
+
+
 def scanned(
     step: Callable[[TrainState], TrainState], state: TrainState, n: Int[Array, ""]
 ) -> tuple[TrainState, Totals]:
@@ -418,11 +426,6 @@ def next_state(
         signs,
     )
     return TrainState(state.step + 1, params, opt_state, totals)
-
-
-def _met(graph: Bipartite) -> Bool[Array, "N 1"]:
-    """Which nodes of the data set have train pairs."""
-    return graph.in_data_order(graph.degree_N[:, None]) > 0
 
 
 def zero_totals() -> Totals:

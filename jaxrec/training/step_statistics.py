@@ -14,8 +14,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrec.data.dataset import Csr
 from jaxrec.graph.csr import DeviceCsr, contains
+from jaxrec.optim import Accumulated
 from jaxrec.training.batch import Batch, TrainData
-from jaxrec.training.mistakes import Accumulated
 
 EVERY = 32
 _NEGATIVES = 8  # of each pair that are looked at

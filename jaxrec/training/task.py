@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import optax
 from flax import nnx
 
-from jaxrec.config import RATING_METRICS, Config, shown_cutoff
+from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.kept import KeptSplit, hashes, rule, told
 from jaxrec.data.split import (
@@ -25,7 +25,7 @@ from jaxrec.data.split import (
 )
 from jaxrec.errors import InputError
 from jaxrec.evaluation.cold import Met, View, refuse_nothing
-from jaxrec.evaluation.run import allowed_items, parts
+from jaxrec.evaluation.user_runs import allowed_items, parts
 from jaxrec.graph.halo import make_mesh
 from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import read_start
@@ -33,21 +33,14 @@ from jaxrec.training import environment, frozen_items, results
 from jaxrec.training.device_data import inputs
 from jaxrec.training.limits import check_limits
 from jaxrec.training.loop import Outcome
+from jaxrec.training.optimizers import optimizer
 from jaxrec.training.placement import host_table
 from jaxrec.training.placement.host_table import HostProblem
 from jaxrec.training.placement.mesh import MeshProblem
-from jaxrec.training.problem import Problem, new_model, optimizer
+from jaxrec.training.problem import Problem, new_model
 from jaxrec.training.signals import SignalWatch
 from jaxrec.training.starts import Start, held_out_of
 from jaxrec.training.unread import noted, unread
-
-
-class Table(NamedTuple):
-    """What is shown at the end: some metrics of the model and of some baselines."""
-
-    title: str
-    metrics: list[str]
-    baselines: tuple[str, ...]
 
 
 @runtime_checkable
@@ -56,6 +49,10 @@ class Task(Protocol):
 
     @property
     def config(self) -> Config: ...
+
+    def check(self) -> None:
+        """Raise InputError for what the data lacks, before there is a folder."""
+        ...
 
     def describe(self) -> list[str]:
         """What is trained on what, in a line or two."""
@@ -81,10 +78,6 @@ class Task(Protocol):
 
     def ranked_items(self) -> int:
         """How many items there are to be ranked."""
-        ...
-
-    def tables(self) -> list[Table]:
-        """What is shown; the first metric of the last table is compared with its last baseline."""
         ...
 
 
@@ -268,14 +261,6 @@ class UserTask:
     def ranked_items(self) -> int:
         allowed_I = allowed_items(self.config, self.splits.test)
         return self.splits.train.n_items if allowed_I is None else int(allowed_I.sum())
-
-    def tables(self) -> list[Table]:
-        k = shown_cutoff(self.config.eval.k)
-        ranking = [f"recall@{k}", f"ndcg@{k}"]
-        found = [Table("Ranking over all items", ranking, ("random", "popularity"))]
-        if self.config.loss.rates:
-            found.append(Table("Ratings", list(RATING_METRICS), ("mean", "biases")))
-        return found
 
 
 def _split(config: Config, dataset: Dataset) -> tuple[Splits, Splitting]:

@@ -43,7 +43,9 @@ def _range(parts: Sequence[Dataset], name: str) -> tuple[float, float] | None:
 
 def _ratings(config: Config, parts: Sequence[Dataset]) -> str | None:
     found = _range(parts, "rating")
-    if found is None or config.loss.rates or config.filter.min_rating is not None:
+    if found is None or config.filter.min_rating is not None:
+        return None
+    if "rating" in config.objective.reads:
         return None
     low, high = found
     if low == high >= 0:
@@ -77,7 +79,7 @@ def _weights(config: Config, parts: Sequence[Dataset]) -> str | None:
 
 def _exposed(config: Config, parts: Sequence[Dataset]) -> str | None:
     shown = parts[0].exposed
-    if shown is None or not len(shown.user) or config.loss.rates:
+    if shown is None or not len(shown.user) or not config.objective.negatives:
         return None
     if config.negatives.name == "exposed":
         return None

@@ -15,7 +15,8 @@ from jaxrec.errors import InputError
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.models import Encoder
 from jaxrec.runfolder import check_run, read_embeddings, read_json, read_parameters
-from jaxrec.training.device_data import Inputs, decoded_levels
+from jaxrec.training import objectives
+from jaxrec.training.device_data import Inputs
 from jaxrec.training.step import TABLE, written
 
 # What decides the shapes of parameters, and what they stand for.
@@ -68,7 +69,7 @@ def takes(config: Config, train: Dataset) -> Inputs:
         None if stored[side] is None else Schema.from_dict(stored[side])
         for side in ("user", "item")
     )
-    return Inputs(user, item, stored["levels"], decoded_levels(config, train))
+    return Inputs(user, item, stored["levels"], objectives.of(config).levels(config, train))
 
 
 def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> dict[str, int]:

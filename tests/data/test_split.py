@@ -23,7 +23,7 @@ from jaxrec.data.split import (
     taken,
 )
 from jaxrec.errors import InputError
-from jaxrec.evaluation.run import parts
+from jaxrec.evaluation.user_runs import parts
 
 
 def _data(pairs, **columns) -> Dataset:

@@ -52,7 +52,7 @@ def of(
     **end: float,
 ) -> list[Finding]:
     """What is found in a sound run, whose newest figures are its own but for those given."""
-    run = made_run.trained_on_ratings() if config.loss.rates else made_run.trained()
+    run = made_run.trained_on_ratings() if config.objective.errors else made_run.trained()
     records = read_metrics(run / "metrics.jsonl")
     parts = start or {}, trained or {}, judged, end
     return findings(Course(config, planted_in(records, config.metric, *parts)))
@@ -207,7 +207,7 @@ def test_a_run_that_has_hardly_begun_is_not_judged(name):
     """What is broken at once is told at once; what has not been learned yet is not missed."""
     planted = dict(PLANTED[name])
     config = planted.pop("config", CONFIG)
-    run = made_run.trained_on_ratings() if config.loss.rates else made_run.trained()
+    run = made_run.trained_on_ratings() if config.objective.errors else made_run.trained()
     start, trained = (planted.pop(n, {}) for n in ("start", "trained"))
     planted.pop("judged", ())
     records = read_metrics(run / "metrics.jsonl")

@@ -20,7 +20,7 @@ def test_the_other_item_of_a_pair_is_one_that_its_user_does_not_know():
 
 
 def test_it_is_a_function_of_the_data():
-    first, again = (of_data(DATA, DATA, rates=False) for _ in range(2))
+    first, again = (of_data(DATA, DATA) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
 

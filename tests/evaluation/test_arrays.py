@@ -58,7 +58,7 @@ def test_pairs_columns_and_matrices_are_the_same():
 def test_it_gives_the_numbers_of_a_run(tmp_path):
     from jaxrec.config import Config, ModelConfig, TrainConfig
     from jaxrec.data import synthetic
-    from jaxrec.evaluation.run import parts
+    from jaxrec.evaluation.user_runs import parts
 
     data = synthetic.make(50, 40, 500, seed=1)
     config = Config(model=ModelConfig("mf", dim=4, layers=0), train=TrainConfig(epochs=2))

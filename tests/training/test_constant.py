@@ -12,10 +12,11 @@ import pytest
 from jaxrec import losses
 from jaxrec.config import Config, LossConfig, ModelConfig, NegativesConfig, TrainConfig
 from jaxrec.data import synthetic, synthetic_items
-from jaxrec.data.dataset import Exposed
+from jaxrec.data.dataset import Dataset, Exposed
 from jaxrec.data.split import Splits
+from jaxrec.training import objectives
 from jaxrec.training.batch import Batch
-from jaxrec.training.constant import constant_loss, constant_of_items
+from jaxrec.training.items.objective import constant as constant_of_items
 from jaxrec.training.problem import Problem
 
 DATA = synthetic.make(90, 70, 1500, communities=4, seed=1, features=True)
@@ -86,6 +87,10 @@ def _scoreless(config: Config, batches: list[Batch]) -> float:
     return float(np.mean(found))
 
 
+def _constant(config: Config, train: Dataset, hard: int = 0) -> float:
+    return objectives.of(config).constant(config, train, hard)
+
+
 @pytest.mark.parametrize("negatives", NEGATIVES)
 def test_the_constant_is_what_each_loss_costs_where_all_scores_are_alike(negatives):
     batches: list[Batch] = []
@@ -96,16 +101,14 @@ def test_the_constant_is_what_each_loss_costs_where_all_scores_are_alike(negativ
         config = _config(loss, asked)
         batches = batches or _batches(config)
         drawn = [b if loss == "softmax" else b._replace(log_q=None) for b in batches]
-        found = constant_loss(config, SHOWN, config.negatives.hard_in(0))
+        found = _constant(config, SHOWN, config.negatives.hard_in(0))
         assert found == pytest.approx(_scoreless(config, drawn), rel=0.02), loss
 
 
 @pytest.mark.parametrize("log_q", [True, False])
 def test_positives_by_user_have_other_negatives_in_their_batch(log_q):
     config = _config("softmax", {"name": "in-batch", "log_q": log_q}, "users")
-    assert constant_loss(config, SHOWN) == pytest.approx(
-        _scoreless(config, _batches(config)), rel=0.02
-    )
+    assert _constant(config, SHOWN) == pytest.approx(_scoreless(config, _batches(config)), rel=0.02)
 
 
 def test_hard_negatives_count_as_the_curriculum_has_them():
@@ -113,23 +116,23 @@ def test_hard_negatives_count_as_the_curriculum_has_them():
     per_epoch = -(-SHOWN.n_edges // config.train.batch_size)
     for epoch, hard in ((0, 2), (1, 4)):
         measured = _scoreless(config, _batches(config, epoch * per_epoch))
-        assert constant_loss(config, SHOWN, hard) == pytest.approx(measured, rel=1e-5)
+        assert _constant(config, SHOWN, hard) == pytest.approx(measured, rel=1e-5)
 
 
 def test_a_catalogue_of_all_items_costs_the_logarithm_of_its_size():
-    found = constant_loss(_config("softmax", {"name": "all"}), DATA)
+    found = _constant(_config("softmax", {"name": "all"}), DATA)
     assert found == pytest.approx(np.log(DATA.n_items))
 
 
 def test_squared_error_is_the_ratings_variance():
     config = replace(_config("bpr", {}), loss=LossConfig("mse"))
-    found = constant_loss(config, RATED)
+    found = _constant(config, RATED)
     assert RATED.rating is not None
     mean_E = jnp.full(RATED.n_edges, RATED.rating.mean())
     cost_E = losses.squared_error(mean_E, jnp.asarray(RATED.rating))
     assert found == pytest.approx(float(cost_E.mean()), rel=1e-4)
     raw = replace(config, loss=LossConfig("mse", center=False))
-    assert constant_loss(raw, RATED) == pytest.approx(found)
+    assert _constant(raw, RATED) == pytest.approx(found)
 
 
 def test_levels_cost_their_entropy():
@@ -139,7 +142,7 @@ def test_levels_cost_their_entropy():
     share_R = np.bincount(level_E) / len(level_E)
     logit_ER = jnp.broadcast_to(jnp.log(share_R), (len(level_E), len(share_R)))
     best = float(jnp.mean(losses.level_loss(logit_ER, jnp.asarray(level_E, jnp.int32))))
-    assert constant_loss(config, RATED) == pytest.approx(best, rel=1e-4)
+    assert _constant(config, RATED) == pytest.approx(best, rel=1e-4)
 
 
 @pytest.mark.parametrize(("loss", "positives"), [("sgns", "walks"), ("weights", "edges")])

@@ -20,7 +20,7 @@ from jaxrec.config import (
 )
 from jaxrec.data import synthetic
 from jaxrec.data.split import split
-from jaxrec.training import mistakes
+from jaxrec.presets import mistakes
 from jaxrec.training.problem import Problem
 from jaxrec.training.step import Feed
 

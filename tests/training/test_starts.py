@@ -29,7 +29,8 @@ from jaxrec.data.kept import NAME, hashes, load
 from jaxrec.data.split import repeats
 from jaxrec.diagnosis.diagnose import diagnose
 from jaxrec.errors import InputError
-from jaxrec.evaluation.run import evaluate, parts
+from jaxrec.evaluation.run import evaluate
+from jaxrec.evaluation.user_runs import parts
 from jaxrec.reporting.records import read_runs
 from jaxrec.reporting.sections import notices
 from jaxrec.runfolder import read_json

@@ -10,7 +10,7 @@ import jaxrec
 from jaxrec.config import Config, from_dict
 from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset, Exposed
-from jaxrec.evaluation.run import parts
+from jaxrec.evaluation.user_runs import parts
 from jaxrec.training.unread import unread
 
 SMALL = {

@@ -31,8 +31,6 @@ KINDS: dict[str, ModelKind] = {
 }
 """jaxrec's own models; any other name is that of a model that a user has registered."""
 MODEL_NAMES = tuple(KINDS)
-OVER_ITEMS = tuple(kind.name for kind in KINDS.values() if kind.over_items)
-"""Models of items alone, which learn from an item graph."""
 
 _FAN_OUTS = (10, 5)  # of the first hop from the batch, and of the others
 Width = Annotated[int, Range(1, 2**16)]
@@ -138,11 +136,6 @@ class ModelConfig(
         for n in self.hops if self.sampled else ():
             rows *= 1 + n
         return rows
-
-    @property
-    def over_items(self) -> bool:
-        """Whether it learns from an item graph, and has no users."""
-        return self.kind.over_items
 
     @property
     def sampled(self) -> bool:

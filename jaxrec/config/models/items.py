@@ -44,7 +44,6 @@ def _check_skipgram(model: Any) -> None:
     _check(model)
 
 
-SKIPGRAM = ModelKind(
-    "skipgram", None, (ItemOptions,), _check_skipgram, least_layers=None, over_items=True
-)
-ITEM_MF = ModelKind("item-mf", None, (ItemOptions,), _check, least_layers=None, over_items=True)
+_OF_PAIRS: dict[str, Any] = {"least_layers": None, "objectives": ("item-pairs",)}
+SKIPGRAM = ModelKind("skipgram", None, (ItemOptions,), _check_skipgram, **_OF_PAIRS)
+ITEM_MF = ModelKind("item-mf", None, (ItemOptions,), _check, **_OF_PAIRS)

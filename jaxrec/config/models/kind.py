@@ -25,8 +25,8 @@ class ModelKind:
       sampled: a step takes sampled blocks of the graph.
       rating_levels: tells types of edges apart by their ratings.
       embeds_new: when it embeds items that training has not seen, from their features.
-      over_items: learns from an item graph, and has no users.
       fitted: in closed form: no step, no loss and no optimizer.
+      objectives: names of those that it trains by.
       dropouts: options that are a share of something left out in a training step.
     """
 
@@ -40,8 +40,8 @@ class ModelKind:
     sampled: bool = False
     rating_levels: bool = False
     embeds_new: Literal["never", "without ids", "always"] = "never"
-    over_items: bool = False
     fitted: bool = False
+    objectives: tuple[str, ...] = ("ranking", "ratings")
     dropouts: tuple[str, ...] = ()
 
     @property

@@ -14,6 +14,7 @@ from jaxrec.models.skipgram import Side
 from jaxrec.negatives import Popularity
 from jaxrec.randomness import OfItems, child
 from jaxrec.training.batch import permute, slots
+from jaxrec.training.items import objective
 
 
 class ItemData(NamedTuple):
@@ -98,9 +99,8 @@ def stretches(config: Config, data: ItemData, step_C: Int[Array, "C"]) -> Stretc
         assert data.weight_E is not None
         weight_CB = data.weight_E[index_CB]
         item_CBL = data.pair_E2[index_CB]
-        if config.loss.name == "weights":
-            return Stretches(item_CBL, exists_CB, weight_CB, number_CB, neg_CGS)
-        return Stretches(item_CBL, exists_CB * weight_CB, weight_CB, number_CB, neg_CGS)
+        counts = objective.counted(config, exists_CB, weight_CB)
+        return Stretches(item_CBL, *counts, number_CB, neg_CGS)
     assert data.graph is not None
     assert data.start_A is not None
     number, place = jnp.divmod(index_CB, data.start_A.shape[0])

@@ -14,7 +14,7 @@ from jaxrec.data.itemgraph import PairSplits
 from jaxrec.diagnosis import measures, sample_measures
 from jaxrec.diagnosis.sample import ItemSample, of_items
 from jaxrec.evaluation.scorers import Scorer
-from jaxrec.training.constant import constant_of_items
+from jaxrec.training.items import objective
 from jaxrec.training.monitor import FirstRows
 from jaxrec.training.step import TrainState
 
@@ -62,7 +62,7 @@ class ItemExaminer:
         found = {
             "items": train.n_items,
             "observations": train.n_pairs,
-            "constant_loss": constant_of_items(self.config, train),
+            "constant_loss": objective.constant(self.config, train),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         }
         return {name: float(x) for name, x in found.items()}

@@ -12,8 +12,9 @@ from jaxrec.config import Config
 from jaxrec.models import skipgram
 from jaxrec.models.skipgram import Tables
 from jaxrec.rowwise import RowOptimizer, distinct_by
+from jaxrec.training.items import objective
 from jaxrec.training.items.batch import ItemData, Windows, stretches, windows
-from jaxrec.training.step import Totals, TrainState, zero_totals
+from jaxrec.training.step import Totals, TrainState, next_state, zero_totals
 
 _OF_FEATURES = 0.03  # of the mean gradient that a feature's vector takes
 _CHUNK = 16  # steps whose stretches are drawn at once
@@ -77,7 +78,7 @@ class ItemStepper:
             neg_GTS,
             jnp.broadcast_to(share_GT1, neg_GTS.shape),
         )
-        value = losses.PAIR_LOSSES[self.config.loss.name](scored)
+        value = objective.loss(self.config, scored)
         l2 = jnp.float32(0)
         if self.config.train.l2 > 0:
             as_context_BL = jnp.sum(batch.weight_BLL, axis=1)
@@ -133,7 +134,8 @@ class ItemStepper:
                 _wide(before), state.opt_state[name], at, read, gradient[name]
             )
             tables[name] = _flat(table, before)
-        return TrainState(state.step + 1, tables, kept, _added(state, total, l2, pairs)), scratch
+        pairs = jnp.maximum(pairs, 1e-9)
+        return next_state(state, total / pairs, l2 / pairs, tables, kept), scratch
 
     def dispatch(
         self, state: TrainState, data: ItemData, n: Int[Array, ""]
@@ -169,12 +171,3 @@ def _wide(table: Array) -> Array:
 def _flat(x: Array, like: Array) -> Array:
     """The inverse of :func:`_wide`."""
     return x[..., 0] if like.ndim == 1 else x
-
-
-def _added(state: TrainState, loss: Array, l2: Array, pairs: Array) -> Totals:
-    """The totals with this step's means over its pairs."""
-    seen = state.totals
-    loss, l2 = loss / jnp.maximum(pairs, 1e-9), l2 / jnp.maximum(pairs, 1e-9)
-    first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
-    bad = jnp.where(first_bad, state.step, seen.bad_step)
-    return Totals(seen.loss + loss, seen.l2 + l2, seen.steps + 1, bad)

@@ -8,14 +8,16 @@ import jax
 import numpy as np
 import optax
 
-from jaxrec.config import Config, shown_cutoff
+from jaxrec.config import Config
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats.items import resolve_items
 from jaxrec.data.itemgraph import ItemGraph, PairSplits
 from jaxrec.data.kept import KeptSplit, hashes, labels, rule
 from jaxrec.data.pair_split import draw_pairs
 from jaxrec.errors import InputError
 from jaxrec.evaluation import item_runs as judging
 from jaxrec.evaluation.item_pairs import baselines
-from jaxrec.evaluation.run import measure
+from jaxrec.evaluation.judged import measure
 from jaxrec.files import write_json, write_npz
 from jaxrec.training import environment
 from jaxrec.training.device_data import Inputs
@@ -26,7 +28,7 @@ from jaxrec.training.loop import Outcome
 from jaxrec.training.results import reported
 from jaxrec.training.signals import SignalWatch
 from jaxrec.training.starts import Start, held_out_of
-from jaxrec.training.task import Splitting, Table, before, begun, needs_pairs
+from jaxrec.training.task import Splitting, before, begun, needs_pairs
 from jaxrec.training.unread import noted
 
 
@@ -143,16 +145,6 @@ class ItemTask:
     def ranked_items(self) -> int:
         return self.graph.n_items
 
-    def tables(self) -> list[Table]:
-        found = []
-        if self.config.pairs.ranked:
-            k = shown_cutoff(self.config.eval.k)
-            ranking = [f"recall@{k}", f"ndcg@{k}"]
-            title = "Held-out neighbours among all items"
-            found = [Table(title, ranking, ("random", "popularity"))]
-        areas = ["auc", "auc_seen", "average_precision"]
-        return [*found, Table("Labelled pairs", areas, ("random", "popularity"))]
-
 
 def _split(config: Config, graph: ItemGraph) -> tuple[np.ndarray, Splitting]:
     """Where each pair of a run that begins is: drawn, or as the run had it that it starts from."""
@@ -165,3 +157,17 @@ def _split(config: Config, graph: ItemGraph) -> tuple[np.ndarray, Splitting]:
     held_out = held_out_of(part_P, hash_P)
     facts = start.facts(protocol, held_out, {"items": graph.item_ids})
     return part_P, Splitting(kept, facts)
+
+
+def task(config: Config, data: Any, run: Path | None = None) -> ItemTask:
+    """What a configuration trains on, which is what ``run`` began with where one is given.
+
+    Raises:
+      InputError: interactions, or data that cannot be used.
+    """
+    if isinstance(data, Dataset):
+        raise InputError(f"{config.model.name} learns from item pairs: give it an ItemGraph")
+    if run is not None:
+        return ItemTask.of(config, judging.load_graph(run, config, data), run)
+    graph = data if isinstance(data, ItemGraph) else resolve_items(str(data), config.pairs)
+    return ItemTask.of(config, graph)

@@ -31,10 +31,11 @@ from jaxrec.rowwise import RowOptimizer
 from jaxrec.training.checkpoint import placed_at
 from jaxrec.training.device_data import Inputs, popularity
 from jaxrec.training.memory import device_memory, sizes_of
+from jaxrec.training.optimizers import optimizer, rest_optimizer
 from jaxrec.training.placement.mesh_data import MeshData, Sizes, mesh_data
 from jaxrec.training.placement.mesh_step import MeshStepper
 from jaxrec.training.placement.relayout import Rows
-from jaxrec.training.problem import Problem, keys, new_model, optimizer, rest_optimizer
+from jaxrec.training.problem import Problem, keys, new_model
 from jaxrec.training.schedule import Cadence
 from jaxrec.training.step import TABLE as TABLE_NAME
 from jaxrec.training.step import Totals, TrainState, cleared, joined_table, split_table

@@ -19,7 +19,7 @@ from jaxrec.graph.halo import DATA, TABLE, masked
 from jaxrec.graph.partition import Partition, Shard, cut
 from jaxrec.losses import LogQ
 from jaxrec.negatives import Popularity
-from jaxrec.training.batch import Batch, Pairs, TrainData, against, positives
+from jaxrec.training.batch import Batch, Pairs, TrainData, positives, with_negatives
 
 
 class MeshData(NamedTuple):
@@ -129,7 +129,7 @@ def draw(config: Config, n_items: int, data: MeshData, sizes: Sizes, step: Int[A
     own_B = (drawn.user_B >= first) & (drawn.user_B < last)
     # Each device asks what its users know, with the same random numbers for all.
     theirs = drawn._replace(user_B=jnp.where(own_B, drawn.user_B - first, 0))
-    batch = against(config, n_items, whole, theirs, step)
+    batch = with_negatives(config, n_items, whole, theirs, step)
 
     def merged(x: Array) -> Array:
         whole = jax.lax.psum(masked(x.astype(jnp.int32), own_B), TABLE)

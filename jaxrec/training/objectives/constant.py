@@ -1,4 +1,4 @@
-"""What the loss of a run would be if the model gave every pair the same score.
+"""What the loss of a ranking would be if the model gave every pair the same score.
 
 The doctor compares the loss with it. The forms are those of ``jaxrec.losses``; how many negatives a
 pair has, and how likely these were to be drawn, comes from the configuration and the data.
@@ -12,8 +12,6 @@ from jaxtyping import Float
 from jaxrec import losses
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.itemgraph import ItemGraph
-from jaxrec.graph.bipartite import rating_levels
 from jaxrec.training.batch import steps_per_epoch
 
 
@@ -23,11 +21,6 @@ def constant_loss(config: Config, train: Dataset, hard: int = 0) -> float:
     Args:
       hard: hard negatives a pair, as the last step had them.
     """
-    if config.loss.name == "mse":
-        assert train.rating is not None
-        return losses.variance(train.rating, train.weight)
-    if config.loss.name == "levels":
-        return losses.entropy(rating_levels(train)[1], train.weight)
     batch = config.train.batch_size
     if config.loss.name not in losses.LOSSES:
         return losses.at_gap(
@@ -124,9 +117,3 @@ def _possible(
     # Private negatives are drawn once more where they are known; others do not count then.
     again_U = 1 - known_U if how.private else 1.0
     return (n_items - degree_U) / np.maximum(again_U, 1e-9)
-
-
-def constant_of_items(config: Config, train: ItemGraph) -> float:
-    """The same of a model of items, for each pair of the walks, or of the graph."""
-    weight_E = np.ones(1) if config.train.positives == "walks" else train.weight
-    return losses.constant_of_pairs(config.loss.name, config.negatives.per_pair, weight_E)

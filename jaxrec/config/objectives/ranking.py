@@ -1,0 +1,53 @@
+"""Ranking: a user's items above other items, from interactions."""
+
+from typing import Any
+
+from jaxrec.config.checks import shown_cutoff
+from jaxrec.config.objectives.objective import Objective, Table
+
+
+def ranking_table(config: Any, title: str = "Ranking over all items") -> Table:
+    """The table of a ranking, which every objective has."""
+    k = shown_cutoff(config.eval.k)
+    return Table(title, [f"recall@{k}", f"ndcg@{k}"], ("random", "popularity"))
+
+
+def numbers_of_pairs(config: Any, private: int = 0, shared: int = 0) -> int:
+    """Numbers in the rows and scores of a batch of pairs.
+
+    Args:
+      private, shared: negatives of each pair's own, and of all pairs.
+    """
+    model, batch = config.model, config.train.batch_size
+    rows = batch * (2 + private) + shared
+    found = rows * model.rows_a_node * model.dim + batch * shared
+    if model.score == "mlp":
+        found += batch * (1 + private + shared) * model.score_width
+    return found
+
+
+def _batch_numbers(config: Any, n_items: int) -> int:
+    how = config.negatives
+    private = (how.count * how.candidates if how.private else 0) + how.hard
+    sizes = {"shared": how.count, "in-batch": config.train.batch_size, "all": n_items}
+    return numbers_of_pairs(config, private, sizes.get(how.name, 0))
+
+
+def _check(config: Any) -> None:
+    """No rule of its own."""
+
+
+RANKING = Objective(
+    "ranking",
+    of="models of users and items",
+    losses=("bpr", "bce", "softmax", "triplet", "hinge"),
+    default_metric="recall@{k}",
+    check=_check,
+    tables=lambda config: [ranking_table(config)],
+    batch_numbers=_batch_numbers,
+    trains="jaxrec.training.objectives.ranking",
+    task="jaxrec.training.interactions",
+    judges="jaxrec.evaluation.user_runs",
+    mesh=True,
+    host_tables=True,
+)

@@ -1,0 +1,200 @@
+"""Finished runs that recommend to users: their data, their split, and what judges them."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxrec import config as configs
+from jaxrec.config import Config
+from jaxrec.data import kept
+from jaxrec.data.dataset import Counted, Dataset, ItemsByUser
+from jaxrec.data.formats import resolve
+from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.data.split import Splits, apply_filter, draw, merged, resolved, settled, taken
+from jaxrec.errors import InputError
+from jaxrec.evaluation.cold import Cold, Met, View, refuse_nothing
+from jaxrec.evaluation.filter_scorer import run_scorer
+from jaxrec.evaluation.judged import Judged
+from jaxrec.evaluation.ranking import (
+    Evaluator,
+    Scorer,
+    empty_csr,
+    popularity_scorer,
+    random_scorer,
+    union,
+)
+from jaxrec.evaluation.ratings import RatingEvaluator
+from jaxrec.evaluation.scorers import table_scorer
+from jaxrec.parted.layout import SPLITS, is_parted
+from jaxrec.parted.stored import Parted
+from jaxrec.runfolder import Embeddings, check_data
+
+
+def protocol(config: Config) -> str:
+    """How the numbers came about, in one line."""
+    ranked = "over all items"
+    if config.split.name == "cold-items":
+        ranked = "of the held-out items, which training has not seen, among themselves"
+    known = "known items masked (train; for test, validation too)"
+    if config.eval.repeatable:
+        known = "known items ranked too (repeatable)"
+    how = f"full ranking {ranked}; {known}; ties to the lower item"
+    if config.eval.cold == "drop":
+        how += "; users and items without a train pair left out"
+    return how
+
+
+def allowed_items(config: Config, held_out: Counted) -> np.ndarray | None:
+    """Which items are ranked for a held-out part, [I] bool: all, which is None, or where whole
+    items are held out those of the part."""
+    return held_out.item_counts() > 0 if config.split.name == "cold-items" else None
+
+
+def always(train: Counted, seed: int) -> dict[str, Scorer]:
+    """The baselines that stand in every result."""
+    return {
+        "popularity": popularity_scorer(train.item_counts()),
+        "random": random_scorer(seed, train.n_items),
+    }
+
+
+def errors_of(config: Config) -> Callable[[Dataset, Dataset], RatingEvaluator] | None:
+    """What compares predictions with held-out pairs, of (held_out, train); None where the
+    ranking is all."""
+    home = config.objective.errors
+    return None if home is None else importlib.import_module(home).evaluator
+
+
+def load_data(run: Path, config: Config, data: Dataset | str | Path | None) -> Dataset:
+    """The data that a run began with; ``data`` says where it moved to.
+
+    Raises:
+      InputError: it is not the same data, or was never in a file.
+    """
+    if data is None and config.data == configs.IN_MEMORY:
+        raise InputError(f"{run}: was trained on a Dataset in memory; give that data again")
+    dataset = data if isinstance(data, Dataset) else resolve(str(data or config.data))
+    check_data(run, dataset)
+    return dataset
+
+
+def parts(config: Config, dataset: Dataset, run: Path | None = None) -> Splits:
+    """Train, validation and test of a data set, filtered and split as configured.
+
+    Args:
+      run: what has begun with this data, where something has: its split is the one that it keeps,
+        or where it keeps none, as before runs did, that of those days.
+
+    Raises:
+      InputError: as :func:`jaxrec.data.split.draw`, or a split that is kept does not fit.
+    """
+    data = apply_filter(dataset, config.filter)
+    how = resolved(data, config.split)
+    data, _ = settled(data, how)
+    label = None if run is None else kept.labels(run, data)
+    if label is None:
+        label = draw(data, how, config.split_seed, plain=run is not None).label
+    return taken(data, label, how)
+
+
+def judged(
+    run: Path,
+    config: Config,
+    table: Embeddings,
+    split: str,
+    ks: Sequence[int],
+    baselines: Sequence[str],
+    data: Dataset | ItemGraph | str | Path | None,
+) -> Judged:
+    """The model, its baselines, and what judges them by a split."""
+    if isinstance(data, ItemGraph):
+        raise InputError("the run recommends to users: a Dataset is needed, not an ItemGraph")
+    if not isinstance(data, Dataset) and is_parted(data or config.data):
+        return _ranked_in_parts(run, config, table, split, ks, baselines, data or config.data)
+    found = parts(config, load_data(run, config, data), run)
+    if config.train.refit:
+        found = merged(found)
+    held_out = found.test if split == "test" else found.validation
+    if held_out.n_edges == 0:
+        raise _no_pairs(run, split)
+    train, seen = found.train, found.train.csr()
+    if config.eval.repeatable:
+        seen = empty_csr(train.n_users)
+    elif split == "test":
+        seen = union(seen, found.validation.csr())
+    others = always(train, config.seed)
+    for name in baselines:
+        from jaxrec.evaluation.baselines import ON_REQUEST
+
+        others[name] = ON_REQUEST[name](train.csr(), train.n_items)
+    rated: list[RatingEvaluator | None] = []
+    errors = errors_of(config)
+    if errors is not None:
+        both = held_out, Met.of(train).pairs(held_out)
+        rated = [errors(of, train) if of.n_edges else None for of in both]
+    view = View(held_out.csr(), allowed_items(config, held_out))
+    judges = _judges(config, split, train, view, seen, ks, rated)
+    return Judged(run_scorer(run, table), others, *judges)
+
+
+def _judges(
+    config: Config,
+    split: str,
+    train: Counted,
+    view: View,
+    seen: ItemsByUser,
+    ks: Sequence[int],
+    rated: Sequence[RatingEvaluator | None] = (),
+) -> tuple[Evaluator, RatingEvaluator | None, Cold]:
+    """What judges as configured, and what judges cold users and items the other way.
+
+    Args:
+      rated: errors of ratings, of all pairs and of those that are not cold.
+    """
+    met, left_out = Met.of(train), config.eval.cold == "drop"
+    counts = met.counts(view.relevant)
+    cold = counts["users"] + counts["items"] > 0
+    views = [view, view.without(met)] if cold or left_out else [view]
+    ratings = [*rated, None, None][:2]
+    if left_out:
+        views.reverse()
+        ratings = [ratings[1], ratings[0]]
+    refuse_nothing(config, split, views[0])
+
+    def judge(of: View) -> Evaluator:
+        return Evaluator(of.relevant, seen, ks, train.n_items, allowed=of.allowed)
+
+    other = judge(views[1]) if cold and views[1].relevant.degree.any() else None
+    return judge(views[0]), ratings[0], Cold(counts, left_out, other, ratings[1])
+
+
+def _no_pairs(run: Path, split: str) -> InputError:
+    return InputError(f"{run}: the run's split holds no {split} pairs")
+
+
+def _ranked_in_parts(
+    run: Path,
+    config: Config,
+    table: Embeddings,
+    split: str,
+    ks: Sequence[int],
+    baselines: Sequence[str],
+    data: str | Path,
+) -> Judged:
+    """:func:`judged` on a data set in parts, read by blocks of users."""
+    if baselines:
+        raise InputError(
+            f"{run}: {baselines[0]} needs all pairs in memory, and the run's data lies in parts"
+        )
+    parted = Parted.open(data)
+    check_data(run, parted)
+    parted.check()
+    train, held_out = parted.of("train"), parted.of(split)
+    if held_out.n_edges == 0:
+        raise _no_pairs(run, split)
+    known = () if config.eval.repeatable else SPLITS[: SPLITS.index(split)]
+    seen = parted.rows(*known)
+    judges = _judges(config, split, train, View(parted.rows(split), None), seen, ks)
+    return Judged(table_scorer(table), always(train, config.seed), *judges)

@@ -1,0 +1,86 @@
+"""The mistakes of the cases: losses and an optimizer, registered as anybody's own parts are.
+
+They are here to be seen, measured and told from one another. ``mistakes`` of a configuration asks
+for them by the names in ``jaxrec.config.mistakes``.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float
+
+from jaxrec import losses, registry
+from jaxrec.config import mistakes
+from jaxrec.errors import InputError
+from jaxrec.optim import Accumulated
+
+
+def never_cleared() -> optax.GradientTransformation:
+    """Σ of all gradients so far instead of the gradient: a PyTorch loop without zero_grad()."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        total = jax.tree.map(jnp.add, state.total, updates)
+        return total, Accumulated(total)
+
+    return optax.GradientTransformation(
+        lambda params: Accumulated(jax.tree.map(jnp.zeros_like, params)), update
+    )
+
+
+@registry.register_optimizer(mistakes.ADDED)
+def accumulated(
+    rate: optax.Schedule, steps: int, inner: optax.GradientTransformation | None = None
+) -> optax.GradientTransformation:
+    """An optimizer whose gradients add up from step to step; Adam where none is given."""
+    return optax.chain(never_cleared(), inner or optax.adam(rate))
+
+
+def _mistaken(
+    user_BD: Float[Array, "B D"],
+    pos_BD: Float[Array, "B D"],
+    neg: Float[Array, "S D"] | Float[Array, "B N D"],
+    weight_B: Float[Array, "B"],
+    valid_BN: Bool[Array, "B N"] | None,
+    temperature: float,
+    *,
+    triplet: bool,
+    batch_scores: bool,
+    in_sigmoid: bool,
+) -> Float[Array, ""]:
+    """The loss of a batch.
+
+    in_sigmoid: -log σ(Σ_b w_b mean_n(pos_b - neg_bn)) where -Σ_b w_b log σ(pos_b - neg_bn) is
+    meant: one saturated sigmoid for the whole batch.
+
+    batch_scores: user · items^T, B x B, where the row-wise dot is meant, so that each gap is that
+    of a user and of somebody else's items: the mean over all B^2 of them.
+    """
+    neg_BN = losses.products(None, user_BD, neg)
+    pos_B = jnp.einsum("bd,bd->b", user_BD, pos_BD)
+    counts_BN = jnp.ones(neg_BN.shape) if valid_BN is None else valid_BN.astype(jnp.float32)
+    share_BN = counts_BN * (weight_B / jnp.maximum(jnp.sum(counts_BN, axis=1), 1))[:, None]
+    gap_BN = pos_B[:, None] - neg_BN
+    if batch_scores:
+        if neg.ndim != 3 or neg.shape[1] != 1:
+            raise InputError("batch-scores needs one negative a pair: negatives.count 1")
+        gap_BN = user_BD @ (pos_BD - neg[:, 0]).T
+        share_BN = weight_B[:, None] * share_BN.reshape(1, -1)
+    gap_BN = gap_BN / temperature
+    if in_sigmoid:
+        return jax.nn.softplus(-jnp.sum(share_BN * gap_BN))
+    of_gap = jax.nn.sigmoid if triplet else jax.nn.softplus
+    return jnp.sum(share_BN * of_gap(-gap_BN)) / jnp.sum(share_BN)
+
+
+for _name in mistakes.LOSSES:
+    registry.register_loss(_name, of="embeddings")(
+        partial(
+            _mistaken,
+            triplet=_name.startswith("triplet"),
+            batch_scores="batch-scores" in _name,
+            in_sigmoid="sum-in-sigmoid" in _name,
+        )
+    )

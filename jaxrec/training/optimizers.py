@@ -1,0 +1,61 @@
+"""The optimizers of a run: of the table of embeddings, and of all else."""
+
+from dataclasses import replace
+
+import optax
+
+from jaxrec import optim, registry, rowwise
+from jaxrec.config import Config
+from jaxrec.errors import InputError
+from jaxrec.rowwise import RowOptimizer
+
+Optimizer = optax.GradientTransformation | RowOptimizer
+
+
+def optimizer(config: Config, n_rows: int, steps: int, given: Optimizer | None = None) -> Optimizer:
+    """The optimizer of the table, and of all else where it is an optax chain.
+
+    Args:
+      n_rows: of the table.
+      given: takes the place of the configured one.
+
+    Raises:
+      InputError: a row-wise optimizer that a user has registered, for a model whose layers give
+        every row a gradient; or something that is no optimizer.
+    """
+    made = given or _configured(config, n_rows, steps)
+    if config.optimizer_around is None or isinstance(made, RowOptimizer):
+        return made
+    around = registry.OPTIMIZERS.get(config.optimizer_around)
+    return around(optim.learning_rate(config.optim, steps), steps, made)
+
+
+def _configured(config: Config, n_rows: int, steps: int) -> Optimizer:
+    if config.optim.registered:
+        return _registered(config, steps)
+    room = rowwise if config.sparse_updates(n_rows) else optim
+    return room.build(config.optim, steps)
+
+
+def _registered(config: Config, steps: int) -> Optimizer:
+    name = config.optim.name
+    made = registry.OPTIMIZERS.get(name)(optim.learning_rate(config.optim, steps), steps)
+    if isinstance(made, RowOptimizer) and not (config.model.local and config.model.ids):
+        raise InputError(
+            f"optim.name {name} updates the rows of a batch, and model.name {config.model.name} "
+            "gives every row a gradient; take mf, pinsage or two-tower, or an optax chain"
+        )
+    if not isinstance(made, RowOptimizer | optax.GradientTransformation):
+        raise InputError(
+            f"optim.name {name} makes a {type(made).__name__}; an optax.GradientTransformation or "
+            "a jaxrec.rowwise.RowOptimizer is needed"
+        )
+    return made
+
+
+def rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
+    """Of what is no table, where the table has a row-wise optimizer."""
+    dense = {"rowwise_adagrad": "adagrad"}.get(config.optim.name, config.optim.name)
+    if config.optim.registered:
+        dense = "adam"
+    return optim.build(replace(config.optim, name=dense, sparse=None), steps)
