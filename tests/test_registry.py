@@ -1,5 +1,6 @@
 """What users add from outside: a toy of each kind, trained, resumed, evaluated and served."""
 
+import ast
 import dataclasses
 import importlib
 import json
@@ -23,6 +24,7 @@ from jaxrec.data import formats, synthetic
 from jaxrec.errors import InputError
 from jaxrec.models import Encoder
 
+PACKAGE = Path(jaxrec.__file__).parent
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 OWN = ("--model.name", "attention-lightgcn", "--model.options", "sharpness=2.0")
 OWN += ("--loss.name", "focal", "--negatives.name", "mixed", "--negatives.count", "2")
@@ -36,6 +38,13 @@ CONFIG = Config(
     train=TrainConfig(epochs=3, batch_size=64),
     eval=EvalConfig(k=(5, 20)),
 )
+
+
+def _contents() -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in PACKAGE.rglob("*.py")}
+
+
+BEFORE = _contents()
 
 
 class Neighbours(Encoder):
@@ -309,3 +318,54 @@ def test_every_other_kind_of_toy_works_from_outside(tmp_path):
     refused = command(*layered, "--run", "other", folder=tmp_path)
     assert (refused.returncode, "every row a gradient" in refused.stderr) == (2, True)
     assert not (tmp_path / "other").exists()
+
+
+def test_every_kind_has_a_toy_outside_and_no_file_of_the_package_is_changed_for_it():
+    """A loss, negatives, a metric, a format, an export, a preset, a command, a rule, an optimizer
+    and a model: each in a file of its own, by the line that registers it."""
+    outside = TOYS + (SCRIPTS / "own_parts.py").read_text()
+    kinds = [name for name in jaxrec.__all__ if name.startswith("register_")]
+    lines = {kind: outside.count(f"@jaxrec.{kind}(") for kind in kinds}
+    assert lines == dict.fromkeys(kinds, 1)
+    assert len(kinds) == 10
+    changed = [path for path, before in BEFORE.items() if path.read_bytes() != before]
+    assert changed == []
+    assert _contents().keys() == BEFORE.keys()
+
+
+def _code_lines(source: str, name: str) -> int:
+    """Lines of a definition with its decorator, without its docstring and without blank ones."""
+    tree = ast.parse(source)
+    (node,) = [n for n in tree.body if getattr(n, "name", None) == name]
+    assert isinstance(node, ast.ClassDef | ast.FunctionDef)
+    text = ast.get_docstring(node, clean=False)
+    of_text = 0 if text is None else text.count("\n") + 1
+    rows = source.splitlines()[node.decorator_list[0].lineno - 1 : node.end_lineno]
+    return sum(bool(row.strip()) for row in rows) - of_text
+
+
+def test_the_worked_example_is_short():
+    source = (SCRIPTS / "own_parts.py").read_text()
+    assert _code_lines(source, "AttentionLightGCN") <= 15
+    assert _code_lines(source, "focal") <= 5
+
+
+def test_a_loss_may_be_of_embeddings(tmp_path, forgotten):
+    @jaxrec.register_loss("closeness", of="embeddings")
+    def closeness(user_BD, pos_BD, neg, weight_B, valid_BN, temperature):
+        """Alignment, and uniformity over a batch's users and items (Wang et al., KDD 2022)."""
+        share_B = weight_B / jnp.sum(weight_B)
+        aligned = jnp.sum(share_B * jnp.sum(jnp.square(user_BD - pos_BD), axis=1))
+        gap_BB = jnp.sum(jnp.square(user_BD[:, None] - pos_BD[None]), axis=2)
+        return (aligned + jnp.log(share_B @ jnp.exp(-gap_BB) @ share_B)) / temperature
+
+    loss = dataclasses.replace(CONFIG.loss, name="closeness")
+    config = dataclasses.replace(CONFIG, loss=loss)
+    run = jaxrec.train(config, data=DATA, run=tmp_path / "run", quiet=True)
+    lines = [json.loads(x) for x in (run.folder / "metrics.jsonl").read_text().splitlines()]
+    trained = [r["loss"] for r in lines if r["split"] == "train"]
+    assert trained[-1] < trained[0]
+    assert losses.at_gap("closeness", 0.0) == pytest.approx(0.0)  # u = 1, p = n = 0: gap 1
+    hard = dataclasses.replace(CONFIG.negatives, hard=1, hard_ranks=(5, 20))
+    with pytest.raises(InputError, match=r"closeness is of embeddings.*negatives\.hard"):
+        registry.check_known(dataclasses.replace(config, negatives=hard))

@@ -157,7 +157,7 @@ class Config:
         """The loss and the model agree on it, and nothing is asked for that is another's."""
         ours, loss = self.objective, self.loss.name
         check(
-            ours.name in self.model.kind.objectives,
+            ours.users == self.model.kind.users,
             f"loss.name {loss} is not for {self.model.name}; models of items have sgns or weights, "
             "and the others have those of users",
         )
@@ -206,8 +206,8 @@ class Config:
 
     def _only_of(self, other: Objective) -> str:
         """That something belongs to another objective, as the end of a message."""
-        models = [kind.name for kind in KINDS.values() if kind.objectives == (other.name,)]
-        if models:
+        if not other.users:
+            models = [kind.name for kind in KINDS.values() if not kind.users]
             return f"is for {other.of} ({', '.join(models)}), not {self.model.name}"
         return f"needs loss.name {' or '.join(other.losses)}, not {self.loss.name}"
 

@@ -31,10 +31,10 @@ class Run:
 
     @property
     def _objective(self) -> Objective:
-        """By the model where it has no other, else by the loss: of any record, however old."""
+        """By the loss, or by the model where the record has none that fits it."""
         kind = KINDS.get(self.config.get("model", {}).get("name"))
-        if kind is not None and len(kind.objectives) == 1:
-            return OBJECTIVES[kind.objectives[0]]
+        if kind is not None and not kind.users:
+            return next(of for of in OBJECTIVES.values() if not of.users)
         return of_loss(self.config.get("loss", {}).get("name", ""))
 
     @property

@@ -234,15 +234,6 @@ class Problem(OneDevice):
         metrics = evaluator(scorer, should_stop)
         return metrics if metrics is None or ratings is None else metrics | ratings(scorer)
 
-    @property
-    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
-        """What the doctor measures of a state, on a sample that stays the same."""
-        return self._examiner
-
-    def look_back(self) -> None:
-        """See what the doctor wants to know of the state before the first step, and forget it."""
-        self._examiner.look_back()
-
     @cached_property
     def _examiner(self) -> Examiner:
         def scorer(state: TrainState) -> Scorer:

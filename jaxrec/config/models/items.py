@@ -44,6 +44,6 @@ def _check_skipgram(model: Any) -> None:
     _check(model)
 
 
-_OF_PAIRS: dict[str, Any] = {"least_layers": None, "objectives": ("item-pairs",)}
+_OF_PAIRS: dict[str, Any] = {"least_layers": None, "users": False}
 SKIPGRAM = ModelKind("skipgram", None, (ItemOptions,), _check_skipgram, **_OF_PAIRS)
 ITEM_MF = ModelKind("item-mf", None, (ItemOptions,), _check, **_OF_PAIRS)

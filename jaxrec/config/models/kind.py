@@ -26,7 +26,7 @@ class ModelKind:
       rating_levels: tells types of edges apart by their ratings.
       embeds_new: when it embeds items that training has not seen, from their features.
       fitted: in closed form: no step, no loss and no optimizer.
-      objectives: names of those that it trains by.
+      users: whether it has users, or items alone; it trains by every objective of such data.
       dropouts: options that are a share of something left out in a training step.
     """
 
@@ -41,7 +41,7 @@ class ModelKind:
     rating_levels: bool = False
     embeds_new: Literal["never", "without ids", "always"] = "never"
     fitted: bool = False
-    objectives: tuple[str, ...] = ("ranking", "ratings")
+    users: bool = True
     dropouts: tuple[str, ...] = ()
 
     @property

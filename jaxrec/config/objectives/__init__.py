@@ -1,7 +1,7 @@
 """What a run is trained towards: rankings, ratings, or pairs of items.
 
-Each objective's file holds its rules and its :class:`Objective`; ``OBJECTIVES`` lists them. A
-model's kind names those that it trains by, and the loss says which of them a run has.
+Each objective's file holds its rules and its :class:`Objective`; ``OBJECTIVES`` lists them. The
+loss says which of them a run has.
 """
 
 from jaxrec.config.objectives.item_pairs import ITEM_PAIRS

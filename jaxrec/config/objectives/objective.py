@@ -18,15 +18,16 @@ class Objective:
     """What a run is trained towards and judged by. Its rules stand in one file with the entry.
 
     Attributes:
-      name: as a model's kind lists it.
-      of: what messages call the models that have no other objective.
+      name: short and stable.
+      of: what messages call the models that it is for.
       losses: names of jaxrec's own losses; that of a user is a ranking's.
       default_metric: what selects where nobody says; ``{k}`` stands for the cut-off that is shown.
       check: raises InputError where a configuration does not go together.
       tables: what is shown at the end; the first metric of the last table is compared with its
         last baseline.
       batch_numbers: (config, items) to the least count of numbers that a batch holds at once.
-      trains: module of training whose ``OBJECTIVE`` makes batches, targets and losses.
+      trains: module of training that makes batches, targets and losses; where there are users, by
+        its ``OBJECTIVE``, a ``jaxrec.training.objectives.objective.UserObjective``.
       task: module of training whose ``task`` makes a run's task.
       judges: module of evaluation whose ``judged`` and ``protocol`` judge a finished run.
       errors: module of evaluation whose ``evaluator`` compares predictions with held-out pairs,

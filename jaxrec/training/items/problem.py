@@ -146,15 +146,6 @@ class ItemProblem(OneDevice):
         assert evaluator is not None
         return evaluator(self.scorer(state), should_stop)
 
-    @property
-    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
-        """What the doctor measures of a state, on a sample that stays the same."""
-        return self._examiner
-
-    def look_back(self) -> None:
-        """See what the doctor wants to know of the state before the first step, and forget it."""
-        self._examiner.look_back()
-
     @cached_property
     def _examiner(self) -> ItemExaminer:
         return ItemExaminer(

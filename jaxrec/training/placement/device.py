@@ -1,5 +1,6 @@
 """Where the loop puts what it hands to the steps: here, on one device."""
 
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -23,6 +24,17 @@ class FedByHost(Protocol):
 
 class OneDevice:
     """What problems of one device have in common."""
+
+    _examiner: Any  # what measures a state for the doctor
+
+    @property
+    def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
+        """What the doctor measures of a state, on a sample that stays the same."""
+        return self._examiner
+
+    def look_back(self) -> None:
+        """See what the doctor wants to know of the state before the first step, and forget it."""
+        self._examiner.look_back()
 
     def state_shape(self) -> TrainState:
         """The shapes and types of a state, without an array of it."""
