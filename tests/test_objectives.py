@@ -15,6 +15,7 @@ from jaxrec.config import (
     EvalConfig,
     LossConfig,
     ModelConfig,
+    OptimConfig,
     TrainConfig,
     objectives,
 )
@@ -100,7 +101,8 @@ def test_a_new_objective_is_two_files_and_its_line(likes, tmp_path):
     config = Config(
         model=ModelConfig("mf", dim=8, layers=0),
         loss=LossConfig("likes"),
-        train=TrainConfig(epochs=3, batch_size=64),
+        optim=OptimConfig(learning_rate=0.05),
+        train=TrainConfig(epochs=10, batch_size=64),
         eval=EvalConfig(k=(5,)),
     )
     run = jaxrec.train(config, data=data, run=tmp_path / "run", quiet=True)
