@@ -68,7 +68,7 @@ class Run:
 
     def next_commands(self) -> list[str]:
         """What one does with a run, as commands."""
-        if self.config.model.over_items:
+        if not self.config.objective.users:
             return [
                 f"jaxrec similar {self.folder} --items ID",
                 f"jaxrec serve {self.folder}",

@@ -85,7 +85,7 @@ def on_everything(run: str | Path) -> Config:
     config = configs.load(run / "config.json")
     if not read_json(run / "eval.json"):
         raise InputError(f"{run}: the run has not finished; `jaxrec resume {run}` ends it")
-    if config.model.over_items:
+    if not config.objective.users:
         raise InputError(f"{run}: a model of items is judged by pairs that it must not train on")
     if is_parted(config.data):
         raise InputError(f"{run}: data in parts has its split inside; write it anew without one")
