@@ -36,6 +36,8 @@ class _Text:
     time_format: str | None = None
     """How times are written, as strptime has it: '%d/%m/%Y', '%m/%d/%Y %H:%M'; ISO 8601 or a number
     if not given."""
+    item_separator: str | None = None
+    """Between the items of a cell, where a line is an order of several: '|' or ' '."""
 
     def text(self) -> Any:
         """The options as the readers take them."""
@@ -50,6 +52,7 @@ class _Text:
             self.skip_bad_lines,
             self.skip_missing_ids,
             self.time_format,
+            self.item_separator,
         )
 
 
@@ -113,8 +116,9 @@ def _import(args: list[str]) -> str:
         out: str
         """Prepared folder to write; new or empty."""
         format: str | None = None
-        """prepared, lightgcn, csv, tsv, parquet, jsonl, recbole or movielens; of item graphs:
-        amazon-meta, pairs or co-occurrence; told from the path if not given."""
+        """prepared, lightgcn, csv, tsv, parquet, jsonl, recbole, movielens, or the name of a
+        well-known set (mind, netflix, ...); of item graphs: amazon-meta, pairs or co-occurrence;
+        told from the path if not given."""
         columns: AllColumns = field(default_factory=AllColumns)
         event_weights: tuple[str, ...] = ()
         """Weight of each kind of event: `--event-weights click=1 purchase=3`. A weight of 0 is for

@@ -16,6 +16,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import (
     catalogue,
     jsonl,
+    known,
     lightgcn,
     movielens,
     packed,
@@ -31,7 +32,10 @@ from jaxrec.errors import InputError, nearest
 
 __all__ = ["FORMATS", "Columns", "Repeats", "TextOptions", "detect", "read", "resolve"]
 
-FORMATS = ("prepared", "lightgcn", "csv", "tsv", "parquet", "jsonl", "recbole", "movielens")
+FORMATS = (
+    *("prepared", "lightgcn", "csv", "tsv", "parquet", "jsonl", "recbole", "movielens"),
+    *known.NAMES,
+)
 registry.FORMATS.builtin = FORMATS
 _FOR_ITEMS = "which models of items take (skipgram, item-mf); `jaxrec presets` lists some"
 _ENDINGS = {
@@ -94,8 +98,9 @@ def read(
         raise InputError("every event weighs 0, so that nothing is a positive; give one a weight")
     refuse_both(columns, event_weights)
     try:
-        format = format or detect(path)
         text = text or TextOptions()
+        plain = not (columns or event_weights) and text == TextOptions()
+        format = format or detect(path, named=plain)
         data = _read(path, format, columns, event_weights, text, repeats)
         text = text.of_tables_beside()
         data = _described(data, path, format, "user", users, cold_users, text)
@@ -136,7 +141,8 @@ def _read(
         )
     if format in ("prepared", "lightgcn", "movielens") and (columns or event_weights):
         raise InputError(f"{path}: format {format} has fixed columns; leave out the columns' names")
-    _refuse_idle(path, format, text)
+    if format not in known.TABLES:
+        _refuse_idle(path, format, text)
     if format == "prepared":
         if format_of(path) == itemgraph.FORMAT:
             raise InputError(f"{path}: an item graph, {_FOR_ITEMS}")
@@ -146,7 +152,9 @@ def _read(
                 "mf train on it with --mesh.table; `jaxrec data import` its source for all else"
             )
         return Dataset.load(path)
-    if format == "lightgcn":
+    if format in known.TABLES:
+        parts = known.parts(path, format, columns, event_weights, text)
+    elif format == "lightgcn":
         parts = lightgcn.parts(path)
     elif format == "movielens":
         parts = movielens.parts(path, text)
@@ -201,15 +209,20 @@ def _described(
     return data
 
 
-def detect(path: str | Path) -> str:
+def detect(path: str | Path, *, named: bool = True) -> str:
     """The format of a file or folder, by the names of its files.
+
+    Args:
+      named: also by those of well-known data sets; not where the caller says what is in a table.
 
     Raises:
       InputError: there is nothing, nothing known, or more than one format.
     """
     path = Path(path)
+    if named and (found := known.detect(path)) is not None:
+        return found
     if sources.is_pattern(path):
-        found = sorted({detect(file) for file in sources.matching(path)})
+        found = sorted({detect(file, named=named) for file in sources.matching(path)})
         if len(found) > 1:
             raise InputError(f"{path}: files of formats {' and '.join(found)}; read each by itself")
         return found[0]

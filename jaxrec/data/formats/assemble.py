@@ -53,6 +53,15 @@ def ids(texts: pl.Series) -> pl.Series:
     return texts if numbers.null_count() else numbers
 
 
+def one_by_one(frame: pl.DataFrame, lists: pl.Series) -> tuple[pl.DataFrame, np.ndarray]:
+    """Rows of several items as a row an item, and the row that each comes from."""
+    made = frame.with_columns(lists.alias("item")).with_row_index("order")
+    made = made.explode("item").drop_nulls("item")
+    if made["item"].dtype == pl.String:
+        made = made.with_columns(pl.col("item").str.strip_chars()).filter(pl.col("item") != "")
+    return made.drop("order"), made["order"].to_numpy()
+
+
 _LISTED = 3
 """Files whose columns are told one by one."""
 _WHOLE = r"^(0|-?[1-9][0-9]{0,15})(\.0+)?$"

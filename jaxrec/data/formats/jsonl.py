@@ -12,6 +12,7 @@ stars, date).
 
 import itertools
 from array import array
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from jaxrec.data.formats.columns import (
     cells_at,
     described,
     is_number,
+    known_place,
     locate,
     names_known,
 )
@@ -127,7 +129,8 @@ class _Reader:
             if found is None:
                 self._refuse(number, "not a JSON object")
                 continue
-            self._add(number, found)
+            for one in self._each_item(found):
+                self._add(number, one)
             if len(self.line) % _BLOCK == 0:
                 self._close()
         self._close()
@@ -140,6 +143,20 @@ class _Reader:
         return frame.with_columns(
             ids(frame[role]).alias(role) for role in IDS if role in frame.columns
         )
+
+    def _each_item(self, found: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        """The object once for each of its items, where it has a list of them."""
+        key = self._key.get("item", "")
+        items = found.get(key)
+        if not isinstance(items, list):
+            return (found,)
+        made = []
+        for item in items:
+            if isinstance(item, dict):
+                place = known_place(list(item), "item")
+                item = None if place is None else list(item.values())[place]
+            made.append(found | {key: item})
+        return made
 
     def _add(self, number: int, found: dict[str, Any]) -> None:
         cells = {}

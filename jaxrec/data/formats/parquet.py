@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from jaxrec.data import times
-from jaxrec.data.formats.assemble import Part
+from jaxrec.data.formats.assemble import Part, one_by_one
 from jaxrec.data.formats.columns import IDS, MISSING, NUMBERS, Roles, described, locate
 from jaxrec.data.formats.text import LARGEST, TextOptions, not_finite, role_cure
 from jaxrec.data.sound import WHOLE_FLOATS
@@ -89,6 +89,9 @@ def of_roles(
         frame = frame[rows]
         if frame.is_empty():
             raise InputError(f"{path}: no row is left; a file with some is needed")
+    if isinstance(frame.schema["item"] if "item" in frame.columns else None, pl.List | pl.Array):
+        frame, order = one_by_one(frame, frame["item"])
+        rows = order if rows is None else rows[order]
     first = 0 if rows is None else rows
     made, timed = checked(path, frame, weights, first, options.time_format)
 

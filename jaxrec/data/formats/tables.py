@@ -7,10 +7,11 @@ runs only where that fails.
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from jaxrec.data import times
-from jaxrec.data.formats.assemble import Part, whole_number
+from jaxrec.data.formats.assemble import Part, ids, one_by_one, whole_number
 from jaxrec.data.formats.columns import (
     IDS,
     MISSING,
@@ -99,12 +100,17 @@ def delimited(
         before = layout.skip
         layout = sifted(layout, faults, ids_only=not options.skip_bad_lines)
         skipped += layout.skip - before
-    frame, notes = _parse(layout, rows[headed:], skipped, weights)
+    between = options.item_separator
+    frame, notes = _parse(layout, rows[headed:], skipped, weights, orders=between is not None)
     if headed:
         _refuse_header_again(layout, frame, rows[0])
     notes["blank lines"] -= faults.count()
     notes["files without a header"] = int(not headed)
     notes |= {f"left out: {what}": count for what, count in faults.notes().items()}
+    order: np.ndarray | None = None
+    if between is not None and "item" in at:
+        frame, order = one_by_one(frame, frame["item"].str.split(between))
+        frame = frame.with_columns(ids(frame["item"]).alias("item"))
     reading = described(
         at, layout.width, rows[0] if headed else None, rows=rows[1:], columns=columns
     )
@@ -118,7 +124,7 @@ def delimited(
     return Part(
         path,
         frame,
-        lambda row: line_of(layout, row),
+        lambda row: line_of(layout, row if order is None else int(order[row])),
         split=split,
         notes=notes,
         reading=reading,
@@ -133,25 +139,31 @@ def _dated(cells: Sequence[str]) -> bool:
 
 def _refuse_header_again(layout: Layout, frame: pl.DataFrame, header: Sequence[str]) -> None:
     """Raise InputError at a row that says the header again, as files put together have it."""
-    ids = [role for role in IDS if role in layout.at and frame[role].dtype == pl.String]
-    if not ids:
+    texts = [role for role in IDS if role in layout.at and frame[role].dtype == pl.String]
+    if not texts:
         return
     again = frame.select(
-        pl.all_horizontal(pl.col(role) == header[layout.at[role]] for role in ids)
+        pl.all_horizontal(pl.col(role) == header[layout.at[role]] for role in texts)
     ).to_series()
-    if len(ids) == 2 and again.any():
+    if len(texts) == 2 and again.any():
         place = line_of(layout, int(again.arg_max() or 0))
         raise InputError(f"{place}: the header again; drop the line")
 
 
 def _parse(
-    layout: Layout, sample: Sequence[Sequence[str]], skipped: int, weights: dict[str, float]
+    layout: Layout,
+    sample: Sequence[Sequence[str]],
+    skipped: int,
+    weights: dict[str, float],
+    *,
+    orders: bool,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
     try:
-        ids = [role for role in IDS if role in layout.at]
-        as_text = {role for role in ids if not _whole_numbers(layout, sample, role)}
+        named = [role for role in IDS if role in layout.at]
+        as_text = {role for role in named if not _whole_numbers(layout, sample, role)}
+        as_text |= {"item"} if orders else set()
         frame = _scan(layout, weights, as_text)
-        odd = {role for role in ids if frame[role].null_count() > frame["blank"].sum()}
+        odd = {role for role in named if frame[role].null_count() > frame["blank"].sum()}
         if odd - as_text:
             frame = _scan(layout, weights, as_text | odd)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:

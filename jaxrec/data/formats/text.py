@@ -48,6 +48,7 @@ class TextOptions:
       skip_bad_lines: leave out faulty lines, and count them. The text is held in memory.
       skip_missing_ids: leave out lines without a user or an item, likewise. The texts that
         programs write for such (nan, null, None, NA) count as missing then, and else as ids.
+      item_separator: what is between the items of a cell, where a line is an order of several.
       time_format: how the times are written, in the directives of strptime: ``%d/%m/%Y``; where
         not given they are numbers or dates that :mod:`jaxrec.data.times` knows.
 
@@ -62,10 +63,13 @@ class TextOptions:
     skip_bad_lines: bool = False
     skip_missing_ids: bool = False
     time_format: str | None = None
+    item_separator: str | None = None
 
     def __post_init__(self) -> None:
         if self.time_format is not None:
             times.check_form(self.time_format)
+        if self.item_separator == "":
+            raise InputError("item_separator '' cannot be one; give characters such as '|' or ' '")
         if self.encoding is not None:
             try:
                 known = codecs.lookup(self.encoding)
@@ -89,7 +93,7 @@ class TextOptions:
 
     def of_tables_beside(self) -> "TextOptions":
         """What holds for further tables too: all but the layout of this one."""
-        return replace(self, separator=None, header=None, time_format=None)
+        return replace(self, separator=None, header=None, time_format=None, item_separator=None)
 
 
 class Source(NamedTuple):
@@ -207,11 +211,30 @@ def opened(path: Path, options: TextOptions) -> Source:
             content = text.encode("utf-8", "surrogateescape")
         except UnicodeError as e:
             raise InputError(f"{path}: not {encoding} text ({e}); name its encoding") from e
+        refuse_no_text(path, content)
     if len(separator) > 1:
         if _INSTEAD.encode() in content:
             raise InputError(f"{path}: {_BINARY}")
         content = content.replace(separator.encode(), _INSTEAD.encode())
     return Source(path, content)
+
+
+def all_lines(path: Path, options: TextOptions) -> pl.DataFrame:
+    """Every line that is not blank, without spaces around it, and its number, from 1.
+
+    Raises:
+      InputError: the file is empty, or not text in the encoding that is given.
+    """
+    source = opened(path, options)
+    content = read_bytes(path) if source.content is None else source.content
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        line = content[: e.start].count(b"\n") + 1
+        raise InputError(f"{path}:{line}: not valid UTF-8; name its encoding (--encoding)") from e
+    lines = pl.Series("line", text.split("\n"), dtype=pl.String).str.strip_chars(" \r")
+    frame = lines.to_frame().with_row_index("number", offset=1)
+    return frame.filter(pl.col("line") != "")
 
 
 def look(
@@ -269,6 +292,8 @@ def look(
     if found is None:
         names = ", ".join(_SEPARATORS.values())
         hint = "--separator '::' cuts it" if "::" in lines[0] else "--separator names another"
+        if re.fullmatch(r"\d+:", lines[0]):
+            hint = "a film's line of the Netflix Prize: --format netflix reads it"
         raise InputError(
             f"{place}: one column, where {needed} are needed (separators looked for: {names}; "
             f"{hint})"

@@ -146,7 +146,11 @@ def test_bad_paths_and_formats(tmp_path):
         read(tmp_path / ("x" * 300))
 
 
-@pytest.mark.parametrize("format", [name for name in FORMATS if name != "prepared"])
+SEVERAL = ("prepared", "instacart")
+"""Formats of several files, which are read together."""
+
+
+@pytest.mark.parametrize("format", [name for name in FORMATS if name not in SEVERAL])
 @pytest.mark.parametrize("content", [b"", b"\n \n", bytes(range(256)) * 20, b"\x1f\x8b\x08\0\0"])
 def test_empty_and_binary_files_are_refused_in_every_format(tmp_path, format, content):
     name = {"lightgcn": "train.txt", "recbole": "a.inter", "movielens": "u.data"}.get(format)

@@ -1,0 +1,67 @@
+"""Orders of Instacart: who ordered, and what was in each order, in tables of their own."""
+
+from pathlib import Path
+
+import polars as pl
+
+from jaxrec.data.formats import packed
+from jaxrec.data.formats.assemble import Part
+from jaxrec.data.formats.text import TextOptions
+from jaxrec.errors import InputError
+
+SOURCE = "The Instacart Online Grocery Shopping Dataset, 2017"
+_PRODUCTS = ("order_products__prior.csv", "order_products__train.csv")
+
+
+def parts(path: Path, options: TextOptions) -> list[Part]:
+    """Read the products of orders, and ``orders.csv`` beside them; the number of an order among
+    the user's stands for its time, and a product that is bought again weighs as often.
+
+    Raises:
+      InputError: a file is missing, or not such a table.
+    """
+    found = sorted(path.parent.glob("orders.csv*"))
+    if not found:
+        raise InputError(f"{path}: no orders.csv beside it, which says whose the orders are")
+    orders = _table(found[0], ("order_id", "user_id", "order_number"))
+    files = [file for name in _PRODUCTS for file in sorted(path.parent.glob(f"{name}*"))]
+    made = []
+    for file in files:
+        bought = _table(file, ("order_id", "product_id")).with_row_index("row")
+        joined = bought.join(orders, on="order_id", how="left", maintain_order="left")
+        lone = joined["user_id"].null_count()
+        joined = joined.drop_nulls("user_id")
+        row = joined["row"].to_numpy()
+        frame = joined.select(
+            user="user_id",
+            item="product_id",
+            time=pl.col("order_number").cast(pl.Float64),
+            weight=pl.lit(1.0),
+        )
+        made.append(
+            Part(
+                file,
+                frame,
+                lambda n, file=file, row=row: f"{file}:{row[n] + 2}",
+                notes={"products of orders that orders.csv lacks, left out": lone},
+                reading="user <- `user_id` of orders.csv, item <- `product_id`, "
+                "time <- `order_number`",
+            )
+        )
+    return made
+
+
+def _table(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
+    """Columns of whole numbers."""
+    content = packed.unpacked(path)
+    try:
+        return pl.read_csv(
+            path if content is None else content,
+            columns=list(columns),
+            schema_overrides=dict.fromkeys(columns, pl.Int64),
+        ).drop_nulls()
+    except pl.exceptions.PolarsError as e:
+        raise InputError(
+            f"{path}: cannot be read as a table with {', '.join(columns)} "
+            f"({str(e).splitlines()[0]}); get it again"
+        ) from e
