@@ -46,7 +46,8 @@ MAY = {
     "recommend": {"data", "evaluation", "graph", "runfolder", "foldin", "rerank"},
     "serving": {"catalogue", "data", "evaluation", "recommend"},
     "exporting": {"runfolder", "recommend"},
-    "reporting": {"data", "evaluation", "runfolder", "presets", "diagnosis"},
+    "significance": set(),
+    "reporting": {"significance", "data", "evaluation", "runfolder", "presets", "diagnosis"},
     "diagnosis": {"data", "models", "losses", "evaluation", "runfolder"},
     "embedding": {
         *("training", "data", "graph", "models", "evaluation", "runfolder", "list_files")

@@ -237,14 +237,17 @@ def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:
     config(other, model={"name": "mf", "layers": 0})
     worse = {name: 0.9 * value for name, value in evaluation()["metrics"].items()}
     worse["map@10"] = 0.5
-    rewrite(other / "eval.json", metrics=worse, selected_on="test")
+    validation = {name: 0.9 * v for name, v in evaluation()["validation"]["metrics"].items()}
+    others = {"validation": {**evaluation()["validation"], "metrics": validation}}
+    rewrite(other / "eval.json", metrics=worse, selected_on="test", **others)
     page = Page(report([run, other], tmp_path / "report.html"))
     assert page.has("2 runs compared")
     assert page.has("mf-1 (selected on test)")
     best = re.findall(r'<strong class="best" title="best"><span title="([^"]+)"', page.source)
-    good = evaluation()["metrics"] | {"map@10": 0.5}
-    # On validation the two are alike, and neither is marked.
+    good = evaluation()["validation"]["metrics"]
+    # On test none is marked: what is chosen there is no longer measured there.
     assert sorted(map(float, best)) == sorted(good.values())
+    assert page.has("No tests of the differences.")
     differing = page.source.split("Where the configurations differ")[1].split("</table>")[0]
     assert re.findall(r'scope="row">([^<]+)', differing) == ["model.name", "model.layers"]
     assert page.labels("svg")[0].startswith("Loss of all runs")
@@ -254,8 +257,8 @@ def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:
 
 def test_lower_is_better_for_errors(run: Path, tmp_path: Path) -> None:
     other = write_records(tmp_path / "other")
-    rewrite(run / "eval.json", metrics={"rmse": 0.9, "auc": 0.7})
-    rewrite(other / "eval.json", metrics={"rmse": 0.8, "auc": 0.6})
+    rewrite(run / "eval.json", validation={"metrics": {"rmse": 0.9, "auc": 0.7}})
+    rewrite(other / "eval.json", validation={"metrics": {"rmse": 0.8, "auc": 0.6}})
     source = report([run, other], tmp_path / "report.html").read_text()
     best = re.findall(r'<strong class="best" title="best"><span title="([^"]+)"', source)
     assert sorted(best) == ["0.7", "0.8"]
@@ -354,7 +357,7 @@ def test_runs_of_items_are_compared(item_run: Path, tmp_path: Path) -> None:
         for label in drawn
     )
     assert any("Precision and recall of all runs" in label for label in drawn)
-    assert page.has("Results on test; the best of each line is marked")
+    assert page.has("Results on test")
 
 
 def test_damaged_curves_are_refused(item_run: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 
 from jaxrec import presets, registry
+from jaxrec.cli.compare import compare
 from jaxrec.cli.data import data
 from jaxrec.cli.doctor import doctor
 from jaxrec.cli.out import embed, evaluate, export, report, similar
@@ -63,6 +64,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "embed": embed,
     "export": export,
     "report": report,
+    "compare": compare,
     "doctor": doctor,
     "data": data,
     "plan": plan,

@@ -27,6 +27,12 @@ class Evaluate:
     """More baselines besides popularity and random."""
     cold: Literal["keep", "drop"] | None = None
     """Whether users and items without a train pair count; as the run has it by default."""
+    metrics: tuple[str, ...] = ()
+    """Besides accuracy, of the lists: gini, entropy, novelty, epc, popularity, popularity_lift,
+    diversity, personalisation, serendipity, miscalibration, user_gap; uni100 (sampled and biased,
+    to compare with papers that have it); or all."""
+    per_user: bool = False
+    """Also write each user's metrics to RUN/per_user.parquet, which `jaxrec compare` reads."""
     data: str | None = None
     """Where the data is now, if it moved."""
 
@@ -43,7 +49,14 @@ def evaluate(args: list[str]) -> None:
     own_process()
     split = "test" if made.split == "test" else "validation"
     content = measure(
-        made.run, split, made.k, baselines=made.baselines, data=made.data, cold=made.cold
+        made.run,
+        split,
+        made.k,
+        baselines=made.baselines,
+        data=made.data,
+        cold=made.cold,
+        per_user=made.per_user,
+        metrics=made.metrics,
     )
     # Cut-offs of earlier evaluations stay in the file; what was asked for now is shown.
     ks = made.k or configs.load(Path(made.run) / "config.json").eval.k
@@ -59,6 +72,11 @@ def evaluate(args: list[str]) -> None:
         judged = f"{content['pairs']:,} pairs, {content['users']:,} items ranked"
     reporter.table(f"{split}: {judged}", ["", *columns], rows)
     reporter.say(content["protocol"])
+    sample = content.get("sampled")
+    if sample is not None and {"uni100", "all"} & set(made.metrics):
+        rows = [[name, f"{value:.6f}"] for name, value in sample["metrics"].items()]
+        reporter.table("uni100", ["", "model"], rows)
+        reporter.say(sample["protocol"])
     for line in told(content.get("start", ())):
         reporter.say(line)
     unmet = sentence(split, content, f"recall@{shown_cutoff(ks)}")

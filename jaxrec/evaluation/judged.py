@@ -3,11 +3,21 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jaxrec.data.dataset import Csr
 from jaxrec.evaluation.cold import Cold
 from jaxrec.evaluation.item_pairs import PairEvaluator
 from jaxrec.evaluation.ranking import Evaluator
 from jaxrec.evaluation.ratings import RatingEvaluator
 from jaxrec.evaluation.scorers import Scorer
+
+
+class Known(NamedTuple):
+    """Items by user: what they have in train, all that they have besides what should be found, and
+    that."""
+
+    train: Csr
+    had: Csr
+    relevant: Csr
 
 
 class Judged(NamedTuple):
@@ -18,6 +28,7 @@ class Judged(NamedTuple):
     evaluator: Evaluator | PairEvaluator
     ratings: RatingEvaluator | None = None
     cold: Cold | None = None
+    known: Known | None = None
 
     def measure(self) -> dict[str, Any] | None:
         """See :func:`measure`."""

@@ -46,6 +46,7 @@ from jaxrec.graph.csr import DeviceCsr, contains
 __all__ = [
     "Breakdown",
     "Evaluator",
+    "Lists",
     "Scorer",
     "dot_scorer",
     "empty_csr",
@@ -125,6 +126,22 @@ def judge(
     best_rank_I = best_rank_I.at[where_BK].min(rank_BK, mode="drop")
     nan_users = (ranked.nan_B & counted_B).sum(dtype=jnp.int32)
     return best_rank_I, BlockResult(sums_M, nan_users, ranked.item_BK, hit_BK)
+
+
+class Lists(NamedTuple):
+    """What n ranked users were given, users ascending.
+
+    Attributes:
+      user_n: the users.
+      item_nK: their items by rank; -1 where there are fewer.
+      hit_nK: whether each is relevant.
+      relevant_n: how many items are relevant to each user.
+    """
+
+    user_n: np.ndarray
+    item_nK: np.ndarray
+    hit_nK: np.ndarray
+    relevant_n: np.ndarray
 
 
 class Breakdown(NamedTuple):
@@ -307,6 +324,32 @@ class Evaluator:
         means = dict(zip(keys, (total_M / self.users).tolist(), strict=True))
         return means | metrics.coverage(best_rank_I, self.ks)
 
+    def lists(self, scorer: Scorer, should_stop: Callable[[], bool] | None = None) -> Lists | None:
+        """The list of each user with a relevant item, max(ks) long.
+
+        Args:
+          scorer: what to evaluate.
+          should_stop: asked before each block; once it says yes, the result is None.
+
+        Raises:
+          RunError: a score is NaN.
+        """
+        found = []
+
+        def keep(result: BlockResult) -> None:
+            found.append(jax.device_get((result.item_BK, result.hit_BK)))
+
+        if self._run(scorer, keep, should_stop) is None:
+            return None
+        item_nK, hit_nK = (
+            np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
+            for parts in zip(*found, strict=True)
+        )
+        user_n = self._users_SB.ravel()
+        order_n = np.argsort(user_n)[-self.users :]  # padding is -1 and sorts before
+        user_n = user_n[order_n]
+        return Lists(user_n, item_nK[order_n], hit_nK[order_n], self._relevant.degree[user_n])
+
     def breakdown(
         self, scorer: Scorer, k: int, should_stop: Callable[[], bool] | None = None
     ) -> Breakdown | None:
@@ -320,25 +363,17 @@ class Evaluator:
         Raises:
           RunError: a score is NaN.
         """
+        lists = self.lists(scorer, should_stop)
+        return None if lists is None else self.broken_down(lists, k)
+
+    def broken_down(self, lists: Lists, k: int) -> Breakdown:
+        """:meth:`breakdown` of lists that are there already, cut at k."""
         if k > max(self.ks):
             raise ValueError(f"the lists are of {max(self.ks)} items, shorter than {k}")
-        lists = []
-
-        def keep(result: BlockResult) -> None:
-            lists.append(jax.device_get((result.item_BK, result.hit_BK)))
-
-        if self._run(scorer, keep, should_stop) is None:
-            return None
-        item_nK, hit_nK = (
-            np.concatenate([part.reshape(-1, part.shape[-1])[:, :k] for part in parts])
-            for parts in zip(*lists, strict=True)
-        )
-        user_n = self._users_SB.ravel()
-        order_n = np.argsort(user_n)[-self.users :]  # padding is -1 and sorts before
-        user_n, item_nK, hit_nK = user_n[order_n], item_nK[order_n], hit_nK[order_n]
+        item_nK, hit_nK = lists.item_nK[:, :k], lists.hit_nK[:, :k]
         return Breakdown(
-            user_n,
-            hit_nK.sum(axis=1) / self._relevant.degree[user_n],
+            lists.user_n,
+            hit_nK.sum(axis=1) / lists.relevant_n,
             np.bincount(item_nK[hit_nK], minlength=self.n_items),
             self._relevant.item_counts(self.n_items),
         )

@@ -14,7 +14,11 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import memory
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
+from jaxrec.evaluation import beyond, sampled
+from jaxrec.evaluation import per_user as users
 from jaxrec.evaluation.item_pairs import PairEvaluator
+from jaxrec.evaluation.judged import Judged
+from jaxrec.evaluation.ranking import Evaluator, Lists
 from jaxrec.files import write_json, write_npz
 from jaxrec.runfolder import check_run, read_embeddings, read_json, read_start
 
@@ -44,6 +48,8 @@ def evaluate(
     baselines: Sequence[str] = (),
     data: Any = None,
     cold: Literal["keep", "drop"] | None = None,
+    per_user: bool = False,
+    metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Rank all items for the users of a held-out part, and write the result into RUN/eval.json.
 
@@ -57,6 +63,9 @@ def evaluate(
       baselines: of "item-knn" and "ease", besides popularity and random.
       data: where the data is now, if it moved.
       cold: whether users and items without a train pair count; as the run has it where None.
+      per_user: also write each user's metrics to RUN/per_user.parquet.
+      metrics: of :data:`jaxrec.evaluation.beyond.NAMES`, or "all": what else is measured of the
+        lists; "uni100" goes to "sampled", marked as biased.
 
     Returns:
       The content of eval.json.
@@ -70,6 +79,7 @@ def evaluate(
     data = memory.taken(data)
     sound.refuse_foreign(data, Dataset, ItemGraph)
     run = check_run(run)
+    beyond.check(metrics)
     config = configs.load(run / "config.json")
     if cold is not None:
         config = replace(config, eval=replace(config.eval, cold=cold))
@@ -81,8 +91,18 @@ def evaluate(
     if split == "validation" and config.train.refit:
         raise InputError(f"{run}: the refit trained on validation; evaluate --split test")
     judged = _judges(config).judged(run, config, table, split, ks, baselines, data)
+    if (per_user or metrics) and not isinstance(judged.evaluator, Evaluator):
+        raise InputError(f"{run}: is of an item model, and has no users to measure")
+    if metrics and judged.known is None:
+        raise InputError(f"{run}: --metrics needs all pairs in memory, and the data lies in parts")
     measured = judged.measure()
     assert measured is not None
+    if isinstance(judged.evaluator, Evaluator) and (per_user or metrics):
+        lists = judged.evaluator.lists(judged.model)
+        assert lists is not None
+        if per_user:
+            users.write(run, split, lists, table.user_ids, ks)
+        _add_beyond(measured, judged, lists, metrics, ks, config.seed)
     if isinstance(judged.evaluator, PairEvaluator):
         write_npz(run / "curves.npz", judged.evaluator.judge(judged.model).curves())
     now: dict[str, Any] = {"protocol": protocol(config), "selected_on": config.eval.select_on}
@@ -93,7 +113,30 @@ def evaluate(
     return content
 
 
-_ON_A_SPLIT = ("metrics", "baselines", "users", "pairs", "cold")
+def _add_beyond(
+    measured: dict[str, Any],
+    judged: Judged,
+    lists: Lists,
+    names: Sequence[str],
+    ks: Sequence[int],
+    seed: int,
+) -> None:
+    """Add to a result what is asked for besides accuracy."""
+    known = judged.known
+    if known is None or not isinstance(judged.evaluator, Evaluator):
+        return
+    if asked := [name for name in beyond.METRICS if name in names or "all" in names]:
+        popular = judged.evaluator.lists(judged.baselines["popularity"])
+        assert popular is not None
+        n_items = judged.evaluator.n_items
+        found = beyond.beyond(asked, lists, popular, known.train, n_items, ks)
+        measured["metrics"] |= found
+    if {"uni100", "all"} & set(names):
+        sample = sampled.uni100(judged.model, known.relevant, known.had, ks, seed)
+        measured["sampled"] = {"protocol": sampled.PROTOCOL, "metrics": sample}
+
+
+_ON_A_SPLIT = ("metrics", "baselines", "users", "pairs", "cold", "sampled")
 """What eval.json says of the split that it is of, and under the name of each other split."""
 
 
@@ -116,6 +159,8 @@ def updated(
     others = {k: v for k, v in before.items() if k not in names | {"split", "test", "validation"}}
     alike = before.get("protocol") == now["protocol"] and isinstance(old, dict)
     if alike and all(old.get(name) == measured.get(name) for name in ("users", "pairs")):
+        if "sampled" in old:
+            measured = {"sampled": old["sampled"]} | measured
         listed = dict(old["baselines"])
         for name, metrics in measured["baselines"].items():
             listed[name] = listed.get(name, {}) | metrics

@@ -9,14 +9,14 @@ import numpy as np
 from jaxrec import config as configs
 from jaxrec.config import Config
 from jaxrec.data import kept
-from jaxrec.data.dataset import Counted, Dataset, ItemsByUser
+from jaxrec.data.dataset import Counted, Csr, Dataset, ItemsByUser
 from jaxrec.data.formats import resolve
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.split import Splits, apply_filter, draw, merged, resolved, settled, taken
 from jaxrec.errors import InputError
 from jaxrec.evaluation.cold import Cold, Met, View, refuse_nothing
 from jaxrec.evaluation.filter_scorer import run_scorer
-from jaxrec.evaluation.judged import Judged
+from jaxrec.evaluation.judged import Judged, Known
 from jaxrec.evaluation.ranking import (
     Evaluator,
     Scorer,
@@ -136,7 +136,10 @@ def judged(
         rated = [errors(of, train) if of.n_edges else None for of in both]
     view = View(held_out.csr(), allowed_items(config, held_out))
     judges = _judges(config, split, train, view, seen, ks, rated)
-    return Judged(run_scorer(run, table), others, *judges)
+    relevant = view.without(Met.of(train)).relevant if config.eval.cold == "drop" else view.relevant
+    assert isinstance(relevant, Csr)
+    known = Known(train.csr(), union(train.csr(), found.validation.csr()), relevant)
+    return Judged(run_scorer(run, table), others, *judges, known)
 
 
 def _judges(

@@ -1,13 +1,15 @@
-"""Several runs side by side: results with the best marked, curves overlaid, what differs."""
+"""Several runs side by side: results over seeds, tests, curves overlaid, what differs."""
 
 from collections.abc import Sequence
 
 from jaxrec.config import lower_is_better
+from jaxrec.errors import InputError
+from jaxrec.reporting import groups
 from jaxrec.reporting.markup import Html, join, notice, number, table, tag
 from jaxrec.reporting.pair_curves import overlaid
 from jaxrec.reporting.plots import Line, curves
-from jaxrec.reporting.records import Run
-from jaxrec.reporting.sections import LOSS_UNIT, metric_names, setting, throughput
+from jaxrec.reporting.records import Run, flatten
+from jaxrec.reporting.sections import LOSS_UNIT, metric_names, throughput
 
 
 def comparison(runs: Sequence[Run]) -> Html:
@@ -21,7 +23,46 @@ def comparison(runs: Sequence[Run]) -> Html:
         parts.append(
             notice("Not the same data.", "The data of these runs differ: figures do not compare.")
         )
-    return join((*parts, _results(runs), _curves(runs), _differences(runs)))
+    return join(
+        (*parts, _by_configuration(runs), _results(runs), _curves(runs), _differences(runs))
+    )
+
+
+def _by_configuration(runs: Sequence[Run]) -> Html:
+    """Mean and spread over seeds, and what users say of the differences."""
+    if len(runs) < 2 or any(run.of_items for run in runs):
+        return Html()
+    try:
+        found = groups.compare(runs)
+    except InputError as e:
+        return notice("No tests of the differences.", str(e))
+    rows = []
+    for group in found.groups:
+        for metric in group.runs[0].metrics_shown:
+            mean, spread = group.mean(found.split, metric), group.spread(found.split, metric)
+            rows.append([group.label, metric, len(group.runs), number(mean), number(spread)])
+    head = ["configuration", "metric", "seeds", "mean", "standard deviation"]
+    tables = [table(f"Configurations on {found.split}, over seeds", head, rows)]
+    tests = [
+        [
+            f"{d.a} less {d.b}",
+            number(d.mean),
+            f"{d.low:+.4f} to {d.high:+.4f}",
+            f"{d.effect:+.3f}",
+            *(f"{p:.2g}" for p in d.p.values()),
+            "" if d.seeds is None else f"{d.seeds:.2g}",
+            d.verdict,
+        ]
+        for d in found.differences
+    ]
+    if tests:
+        caption = (
+            f"Differences of {found.metric} over {found.differences[0].users:,} users: bootstrap "
+            "interval, Cohen's d, and p-values by Holm's correction"
+        )
+        head = ["", "mean", "95 %", "d", *groups.TESTS, "seeds (Welch)", "verdict"]
+        tables.append(table(caption, head, tests))
+    return join(tables)
 
 
 def _results(runs: Sequence[Run]) -> Html:
@@ -33,10 +74,13 @@ def _results(runs: Sequence[Run]) -> Html:
             values = [metrics.get(metric) for metrics in found.values()]
             known = [value for value in values if value is not None]
             best = min(known) if lower_is_better(metric) else max(known)
-            alike = min(known) == max(known)
-            rows.append([metric, *(_cell(value, not alike and value == best) for value in values)])
+            # What is chosen by looking at test is no longer measured by it.
+            marked = split == "validation" and min(known) != max(known)
+            rows.append([metric, *(_cell(value, marked and value == best) for value in values)])
         if rows:
-            caption = f"Results on {split}; the best of each line is marked"
+            caption = f"Results on {split}"
+            if split == "validation":
+                caption += "; the best of each line is marked"
             tables.append(table(caption, ["metric", *found], rows))
     # Two narrow tables stand side by side; many runs need the whole width.
     return tag("div", *tables, class_="halves" if len(runs) <= 3 else None)
@@ -71,7 +115,7 @@ def _curves(runs: Sequence[Run]) -> Html:
 
 def _differences(runs: Sequence[Run]) -> Html:
     """The fields of the configuration in which the runs are not all alike."""
-    flat = [_flatten(run.config) for run in runs]
+    flat = [flatten(run.config) for run in runs]
     fields = dict.fromkeys(name for fields in flat for name in fields)
     rows = [
         [name, *(fields.get(name) for fields in flat)]
@@ -82,13 +126,3 @@ def _differences(runs: Sequence[Run]) -> Html:
         return tag("p", "The runs have the same configuration.")
     head = ["field", *(run.label for run in runs)]
     return table("Where the configurations differ", head, rows)
-
-
-def _flatten(config: dict) -> dict[str, str | None]:
-    flat = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= {f"{name}.{field}": setting(v) for field, v in value.items()}
-        else:
-            flat[name] = setting(value)
-    return flat

@@ -11,6 +11,7 @@ from jaxrec.reporting.markup import Html, tag
 
 _INK, _GRID = "#010101", "#020202"
 _COLORS = 8
+_GOLDEN_ANGLE = 137.508  # degrees: multiples of it never come close to each other
 _MOST_POINTS = 2000
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -176,17 +177,25 @@ def _inline(svg: str, alt: str) -> Html:
     body = body[body.index(">") + 1 : body.rindex("</svg>")]
     body = re.sub(r'<g id="[^"]*"', "<g", body).replace("xlink:href", "href")
     body = body.replace(_INK, "currentColor").replace(_GRID, "var(--line)")
-    body = re.sub(r"#0303([0-9a-f]{2})", lambda m: f"var(--series-{int(m[1], 16)})", body)
+    body = re.sub(r"#0303([0-9a-f]{2})", lambda m: _css(int(m[1], 16)), body)
     return tag("svg", Html(body), viewBox=view[1] if view else None, role="img", aria_label=alt)
 
 
 def _color(number: int) -> str:
-    return f"#0303{number % _COLORS:02x}"
+    return f"#0303{number % 256:02x}"
+
+
+def _css(number: int) -> str:
+    """The colour of a series on the page: of the style's own, then hues that lie far apart."""
+    if number < _COLORS:
+        return f"var(--series-{number})"
+    hue = round((20 + (number - _COLORS) * _GOLDEN_ANGLE) % 360)
+    return f"hsl({hue} 55% var(--tone))"
 
 
 def _swatch(line: Line) -> Html:
     dash = {"-": None, "--": "6 3", ":": "2 3"}[line.dash]
-    stroke = f"var(--series-{line.color % _COLORS})"
+    stroke = _css(line.color % 256)
     stripe = tag(
         "line", x1=0, y1=5, x2=26, y2=5, stroke=stroke, stroke_width=3, stroke_dasharray=dash
     )

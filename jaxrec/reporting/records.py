@@ -1,6 +1,7 @@
 """What a run folder tells, read once; parts that an unfinished run has not written are empty."""
 
 import itertools
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ class Run:
     """The records of one run folder, as they lie there; ``label`` names it in the report."""
 
     label: str
+    folder: Path
     config: dict[str, Any]
     env: dict[str, Any]
     evaluation: dict[str, Any]
@@ -145,6 +147,7 @@ def read_runs(folders: list[Path]) -> list[Run]:
         runs.append(
             Run(
                 label=name if names.count(name) == 1 else str(folder),
+                folder=folder,
                 config=read_json(folder / "config.json"),
                 env=read_json(folder / "env.json"),
                 evaluation=read_json(folder / "eval.json"),
@@ -155,3 +158,21 @@ def read_runs(folders: list[Path]) -> list[Run]:
             )
         )
     return runs
+
+
+def setting(value: object) -> str | None:
+    """A value of the configuration as a person writes it."""
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return value if value is None or isinstance(value, str) else json.dumps(value)
+
+
+def flatten(config: dict[str, Any]) -> dict[str, str | None]:
+    """A configuration as text by dotted name."""
+    flat: dict[str, str | None] = {}
+    for name, value in config.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{field}": setting(v) for field, v in value.items()}
+        else:
+            flat[name] = setting(value)
+    return flat

@@ -1,6 +1,5 @@
 """The parts of the report about a single run; each is empty where the run has nothing to show."""
 
-import json
 from collections.abc import Iterable
 from statistics import median
 from typing import Any
@@ -10,7 +9,7 @@ from jaxrec.data.kept import told
 from jaxrec.evaluation.cold import sentence
 from jaxrec.reporting.markup import Html, join, notice, number, table, tag, tiles
 from jaxrec.reporting.plots import Line, bars, curves
-from jaxrec.reporting.records import Run
+from jaxrec.reporting.records import Run, setting
 
 LOSS_UNIT = "mean loss a pair, L2 included"
 
@@ -331,13 +330,6 @@ def configuration(run: Run) -> Html:
             tag("div", *tables, class_="config"),
         )
     )
-
-
-def setting(value: object) -> str | None:
-    """A value of the configuration as a person writes it."""
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def _ratio(ours: int | float | None, theirs: int | float | None) -> str:

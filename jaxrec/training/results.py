@@ -10,6 +10,7 @@ import numpy as np
 from jaxrec import processes
 from jaxrec.config import Config, shown_cutoff
 from jaxrec.data.dataset import Dataset
+from jaxrec.evaluation import per_user
 from jaxrec.evaluation.judged import measure
 from jaxrec.evaluation.run import protocol
 from jaxrec.evaluation.slices import slices
@@ -107,16 +108,18 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
 
 
 def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
-    """slices.json: recall by item popularity and by user activity, on the reported split."""
+    """slices.json and per_user.parquet: recall by item popularity and by user activity, and each
+    user's metrics, on the reported split."""
     split = "test" if problem.evaluator("test") else "validation"
     evaluator = problem.evaluator(split)
     if evaluator is None:
         return
     k = shown_cutoff(problem.config.eval.k)
-    detail = evaluator.breakdown(problem.scorer(outcome.state), k, watch)
-    if detail is None or not processes.first():
+    lists = evaluator.lists(problem.scorer(outcome.state), watch)
+    if lists is None or not processes.first():
         return
-    train = problem.splits.train
+    train, detail = problem.splits.train, evaluator.broken_down(lists, k)
+    per_user.write(run, split, lists, train.user_ids, evaluator.ks)
     content = slices(
         train.user_counts()[detail.user_n],
         detail.recall_n,

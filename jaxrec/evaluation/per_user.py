@@ -1,0 +1,61 @@
+"""Every user's own metrics: RUN/per_user.parquet, by which runs are compared user by user."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxrec.errors import InputError
+from jaxrec.evaluation import metrics
+from jaxrec.evaluation.ranking import Lists
+from jaxrec.files import replacing
+
+NAME = "per_user.parquet"
+
+
+def of_lists(lists: Lists, ks: Sequence[int]) -> dict[str, np.ndarray]:
+    """Each metric of each ranked user, float32 [n], by name and cut-off."""
+    judged = jax.jit(partial(metrics.per_user, ks=tuple(ks)))
+    return jax.device_get(judged(lists.hit_nK, lists.relevant_n.astype(np.int32)))
+
+
+def write(run: Path, split: str, lists: Lists, user_ids: np.ndarray, ks: Sequence[int]) -> None:
+    """Write RUN/per_user.parquet: a row a ranked user, with columns user, relevant (how many items
+    they held out) and each metric.
+
+    Raises:
+      InputError: it cannot be written.
+    """
+    import polars as pl
+
+    columns: dict[str, Any] = {
+        "user": np.asarray(user_ids).astype(str)[lists.user_n],
+        "relevant": lists.relevant_n.astype(np.int32),
+    }
+    frame = pl.DataFrame(columns | of_lists(lists, ks))
+    with replacing(run / NAME) as partial_file:
+        frame.write_parquet(partial_file, metadata={"split": split})
+
+
+def read(run: Path) -> tuple[str, Any]:
+    """The split that RUN/per_user.parquet is of, and its table (polars).
+
+    Raises:
+      InputError: it is not there, or damaged.
+    """
+    import polars as pl
+
+    path = run / NAME
+    if not path.is_file():
+        raise InputError(
+            f"{path}: is not there; `jaxrec evaluate {run} --per-user` writes it for a finished run"
+        )
+    try:
+        return pl.read_parquet_metadata(path).get("split", "test"), pl.read_parquet(path)
+    except (OSError, pl.exceptions.PolarsError) as e:
+        raise InputError(
+            f"{path}: is damaged; `jaxrec evaluate {run} --per-user` writes it anew"
+        ) from e

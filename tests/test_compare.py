@@ -1,0 +1,151 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from made_run import trained, write_records
+
+from jaxrec.cli import compare as command
+from jaxrec.errors import InputError
+from jaxrec.evaluation import per_user
+from jaxrec.evaluation.run import evaluate
+from jaxrec.reporting import groups
+from jaxrec.reporting.plots import _css
+from jaxrec.reporting.records import read_runs
+
+
+def users(run: Path, metric: str, value: np.ndarray) -> None:
+    """A run whose users have these values, and their mean as its result."""
+    frame = pl.DataFrame({"user": [f"u{n:04}" for n in range(len(value))], metric: value})
+    frame.write_parquet(run / per_user.NAME, metadata={"split": "test"})
+    content = json.loads((run / "eval.json").read_text())
+    content["metrics"][metric] = float(value.mean())
+    (run / "eval.json").write_text(json.dumps(content))
+
+
+def made(folder: Path, value: np.ndarray, *, dim: int = 16, seed: int = 0) -> Path:
+    """A finished run of LightGCN, of a width and a seed, with its users' recall."""
+    run = write_records(folder)
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["dim"], config["seed"], config["split"]["seed"] = dim, seed, 0
+    (run / "config.json").write_text(json.dumps(config))
+    shutil.copyfile(trained() / "split.npz", run / "split.npz")
+    users(run, "recall@20", value)
+    return run
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> list[Path]:
+    """Three seeds each of a configuration, of a better one, and of one as good as the first."""
+    rng = np.random.default_rng(1)
+    base = rng.binomial(5, 0.3, 1000) / 5
+    found = []
+    for dim, gain in ((16, 0.0), (32, 0.05), (64, 0.0)):
+        for seed in range(3):
+            value = np.clip(base + gain + rng.normal(0, 0.05, 1000), 0, 1)
+            value += 0.3 - value.mean() + gain + 0.002 * (seed - 1)
+            found.append(made(tmp_path / f"{dim}-{seed}", value, dim=dim, seed=seed))
+    return found
+
+
+def test_a_run_leaves_each_users_metrics_whose_means_are_its_result():
+    split, frame = per_user.read(trained())
+    content = json.loads((trained() / "eval.json").read_text())
+    assert split == content["split"] == "test"
+    assert frame.height == content["users"]
+    for name in ("recall@20", "ndcg@10", "mrr@50"):
+        assert frame[name].mean() == pytest.approx(content["metrics"][name], rel=1e-5)
+
+
+def test_evaluate_writes_them_for_a_run_that_lacks_them(tmp_path):
+    from made_run import CONFIG
+
+    import jaxrec
+    from jaxrec.data import synthetic
+
+    data = synthetic.make(60, 40, 600, communities=2, seed=1)
+    run = jaxrec.train(CONFIG, data=data, run=tmp_path / "run", quiet=True).folder
+    before = pl.read_parquet(run / per_user.NAME)
+    (run / per_user.NAME).unlink()
+    with pytest.raises(InputError, match="--per-user"):
+        per_user.read(run)
+    evaluate(run, data=data, per_user=True)
+    after = pl.read_parquet(run / per_user.NAME)
+    assert after["user"].equals(before["user"])
+    assert np.allclose(after["recall@20"], before["recall@20"])
+
+
+def test_seeds_are_grouped_and_only_the_planted_difference_is_called_one(folders):
+    found = groups.compare(read_runs(folders))
+    assert [len(group.runs) for group in found.groups] == [3, 3, 3]
+    assert found.groups[0].mean("test", "recall@20") == pytest.approx(0.3)
+    assert found.groups[0].spread("test", "recall@20") == pytest.approx(0.002)
+    verdicts = {(d.a, d.b): d.verdict for d in found.differences}
+    assert list(verdicts.values()) == ["different", "no difference shown", "different"]
+    assert all("model.dim" in group.label for group in found.groups)
+
+
+def test_what_users_show_but_seeds_do_not_is_said(folders):
+    """One seed of the better configuration is far worse: users' means differ, seeds do not tell."""
+    _, frame = per_user.read(folders[3])
+    users(folders[3], "recall@20", frame["recall@20"].to_numpy() - 0.1)
+    first = groups.compare(read_runs(folders[:6])).differences[0]
+    assert first.p["paired t"] < 0.05
+    assert first.verdict == "not beyond the seeds' spread"
+
+
+def test_other_splits_data_and_protocols_are_refused(folders):
+    def refused(change, words):
+        run = folders[1]
+        kept = {p: p.read_bytes() for p in run.iterdir() if p.is_file()}
+        change(run)
+        with pytest.raises(InputError, match=words):
+            groups.compare(read_runs(folders[:2]))
+        for path, content in kept.items():
+            path.write_bytes(content)
+
+    def rewrite(name, *keys, value):
+        def change(run):
+            content = json.loads((run / name).read_text())
+            of = content
+            for key in keys[:-1]:
+                of = of[key]
+            of[keys[-1]] = value
+            (run / name).write_text(json.dumps(content))
+
+        return change
+
+    def other_split(run):
+        arrays = dict(np.load(run / "split.npz"))
+        arrays["pairs"] = arrays["pairs"] ^ np.uint64(1)
+        np.savez(run / "split.npz", **arrays)
+
+    refused(other_split, "not the same split; train with `--split.seed 0`")
+    refused(rewrite("env.json", "fingerprint", value="other"), "not the same data")
+    refused(rewrite("config.json", "eval", "repeatable", value=True), "known items ranked")
+    refused(rewrite("eval.json", "selected_on", value="test"), "part for selection")
+    refused(rewrite("config.json", "seed", value=0), "the same configuration and seed")
+    users(folders[3], "recall@20", np.zeros(3))
+    with pytest.raises(InputError, match="other users were ranked"):
+        groups.compare(read_runs(folders[:4]))
+
+
+def test_the_command_prints_and_writes_the_comparison(folders, tmp_path, capsys):
+    out = tmp_path / "compared.json"
+    command([*map(str, folders), "--out", str(out)])
+    told = capsys.readouterr().out
+    assert "recall@20 on test" in told
+    assert "no difference shown" in told
+    written = json.loads(out.read_text())
+    assert [group["sd"] for group in written["groups"]] == [pytest.approx(0.002)] * 3
+    assert written["differences"][1]["verdict"] == "no difference shown"
+    with pytest.raises(InputError, match="at least two"):
+        command([str(folders[0])])
+    with pytest.raises(InputError, match="no recall@7"):
+        command([*map(str, folders), "--metric", "recall@7"])
+
+
+def test_fifty_series_have_fifty_colours():
+    assert len({_css(n) for n in range(50)}) == 50
