@@ -199,7 +199,7 @@ def test_a_loss_is_its_equation_and_its_constant(forgotten):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda sizes, config, rngs: object(), "a subclass of jaxrec.models.Encoder is needed"),
+        (lambda sizes, config, rngs: object(), "must return a subclass of jaxrec.models.Encoder"),
         (lambda sizes, config: None, "called with"),
     ],
 )

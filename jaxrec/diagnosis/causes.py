@@ -1,4 +1,4 @@
-"""Rules about how a model was trained: each names one cause, or nothing."""
+"""Rules that name a cause in how a model was trained."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,10 +12,10 @@ from jaxrec.diagnosis.history import Course
 
 
 def constant_loss(course: Course) -> float | None:
-    """The loss of the best prediction that is the same for all pairs; None where it is unknown.
+    """Loss of the best constant prediction; None if unknown.
 
-    As the run itself recorded it. For a run that did not: by the number of its negatives, where
-    the configuration tells it and nothing but the configuration is needed.
+    Uses the run's own record, or else the number of negatives if the configuration alone determines
+    it.
     """
     recorded, config = course.last("constant_loss"), course.config
     if recorded is not None or config is None:
@@ -34,21 +34,21 @@ def constant_loss(course: Course) -> float | None:
 
 
 def data_loss(course: Course) -> float | None:
-    """The newest loss of the steps, without L2."""
+    """Return the newest training loss, without L2."""
     return course.losses[0] if course.losses else None
 
 
 def against_constant(course: Course) -> float | None:
-    """The newest loss over the constant's."""
+    """Ratio of the newest loss to that of a constant prediction."""
     loss, constant = data_loss(course), constant_loss(course)
     return None if loss is None or not constant else loss / constant
 
 
 def learned(course: Course) -> bool:
-    """Whether train pairs, or their ratings, are told better than a constant tells them.
+    """Whether the model predicts its train pairs better than a constant would.
 
-    The loss does not always show it: where negatives are picked for their scores it may stay above
-    a constant's in the best of models, and where scores are small it falls late.
+    Judges by rating error or AUC where recorded, since the loss may mislead: with hard negatives it
+    stays above a constant's even in good models, and with small scores it falls late.
     """
     auc, error, spread = (course.last(n) for n in ("train_auc", "train_mse", "rating_sd"))
     if error is not None and spread:
@@ -67,7 +67,7 @@ def _said(course: Course) -> tuple[str, ...]:
 
 
 def accumulated(course: Course) -> Finding | None:
-    """Gradients that add up from step to step."""
+    """Find gradients that accumulate from step to step."""
     fed, fresh = course.last("fed_gradient"), course.last("gradient")
     if fed is None or fresh is None or fed <= limit.FED * fresh:
         return None
@@ -75,14 +75,14 @@ def accumulated(course: Course) -> Finding | None:
     ratio = f"{fed / fresh:.3g}" if fresh > 0 else "unbounded"
     return Finding(
         "accumulated-gradients",
-        "the optimizer is given far more than the gradient of its step",
+        "the optimizer receives far more than the gradient of its step",
         (
-            f"norm {fed:.3g}, and the step's own gradient has {fresh:.3g}; it was {first:.3g} at "
-            "the first reading",
-            f"the ratio is {ratio}, and 1 in a sound loop",
+            f"norm {fed:.3g} against {fresh:.3g} of the step's own gradient; it was {first:.3g} at "
+            "the first record",
+            f"the ratio is {ratio}; it should be 1",
             *_said(course),
         ),
-        "gradients are never reset, so each step takes the sum of all before it",
+        "gradients are never reset, so each step applies the sum of all earlier ones",
         changes(
             course.config,
             ("take accumulated-gradients out of --mistakes", mistaken("accumulated-gradients")),
@@ -93,12 +93,12 @@ def accumulated(course: Course) -> Finding | None:
 
 
 def summed(course: Course) -> Finding | None:
-    """A sum over the batch inside one sigmoid."""
+    """Find a sum over the batch inside one sigmoid."""
     config, pair, loss = course.config, course.last("train_gap_loss"), data_loss(course)
     if config is None or config.loss.name != "bpr" or pair is None or loss is None:
         return None
     if config.negatives.name == "exposed" or config.negatives.picks in ("similar", "same-features"):
-        return None  # Other negatives than the random items that single pairs are measured with.
+        return None  # Single pairs are measured against random items, not against these negatives.
     too_little = loss < min(pair / limit.SUMMED, limit.NOTHING)
     too_much = loss > limit.SUMMED * max(pair, math.log(2))
     if not too_little and not too_much:
@@ -106,18 +106,18 @@ def summed(course: Course) -> Finding | None:
     won = course.last("train_auc") or 0.0
     return Finding(
         "sum-in-sigmoid",
-        "the loss is not the mean of what single pairs cost",
+        "the loss is not the mean over single pairs",
         (
-            f"the steps' loss is {loss:.3g}; pairs taken one by one cost {pair:.3g} on average",
+            f"the steps' loss is {loss:.3g}; the mean loss of single pairs is {pair:.3g}",
             f"{100 * (1 - won):.3g} % of the train pairs are ranked the wrong way round, and the "
             f"gradient has a norm of {course.last('gradient') or 0:.3g}",
         ),
-        "the scores of all pairs are summed inside one log-sigmoid, which saturates: then no pair "
-        "has a gradient any more",
+        "the scores of all pairs are summed inside one log-sigmoid, which saturates and leaves "
+        "no pair a gradient",
         changes(
             config,
             ("take sum-in-sigmoid out of --mistakes", mistaken("sum-in-sigmoid")),
-            "take -log sigmoid of each pair, and the mean over the pairs outside of it",
+            "apply -log sigmoid to each pair, then take the mean over pairs",
         ),
     )
 
@@ -127,10 +127,10 @@ def _rate(course: Course) -> str:
 
 
 def rate_high(course: Course) -> Finding | None:
-    """Steps that overshoot."""
+    """Find a learning rate so high that steps overshoot."""
     moved, ratio = course.last("moved"), against_constant(course)
     wrong, bad = course.last("train_saturated_wrong") or 0.0, course.last("not_finite")
-    # Of a table that L2 makes small any step is a large part.
+    # For a table that L2 has shrunk, every step is relatively large.
     grown = (course.growth("table_norm") or 0.0) >= 1
     stride = (course.last("stride") or 0.0) if grown else 0.0
     worse = ratio is not None and ratio > limit.WORSE
@@ -140,15 +140,13 @@ def rate_high(course: Course) -> Finding | None:
         return None
     evidence = list(_said(course))
     if bad:
-        evidence.append("numbers that are not finite (NaN or infinity)")
+        evidence.append("some numbers are not finite (NaN or infinity)")
     if stride > limit.STRIDE:
-        evidence.append(
-            f"one step can move a row of the table by {100 * stride:.3g} % of its length"
-        )
+        evidence.append(f"one step can move a table row by {100 * stride:.3g} % of its length")
     if moved is not None:
-        evidence.append(f"embeddings have moved {moved:.3g} times their first length")
+        evidence.append(f"embeddings have moved {moved:.3g} times their initial length")
     if wrong:
-        evidence.append(f"{100 * wrong:.3g} % of the train pairs are far on the wrong side")
+        evidence.append(f"{100 * wrong:.3g} % of the train pairs are saturated in the wrong order")
     return Finding(
         "learning-rate-high",
         "training diverges: steps overshoot",
@@ -169,11 +167,11 @@ def _may_clip(config: Config) -> bool:
 
 
 def rate_low(course: Course) -> Finding | None:
-    """Steps that lead nowhere."""
+    """Find a learning rate too low, or a training too short, to move the embeddings."""
     moved, ratio, config = course.last("moved"), against_constant(course), course.config
     if moved is None or ratio is None or config is None:
         return None
-    # A run that goes on gets further, and does not begin before its warm-up is over.
+    # A running run will move further, and warm-up steps do not count.
     further = min(limit.AHEAD, 1 / course.progress)
     warm = course.steps < config.optim.warmup_steps + limit.BEGUN
     if warm or further * moved >= limit.MOVED or ratio <= limit.AT_CONSTANT:
@@ -182,7 +180,7 @@ def rate_low(course: Course) -> Finding | None:
         "learning-rate-low",
         "the model has hardly been trained",
         (
-            f"after {course.steps} steps embeddings have moved {moved:.2g} times their length",
+            f"after {course.steps} steps, embeddings have moved by {moved:.2g} times their length",
             *_said(course),
         ),
         "the learning rate is too low, or there were too few steps",
@@ -202,32 +200,32 @@ def rate_low(course: Course) -> Finding | None:
 
 
 def l2_strong(course: Course) -> Finding | None:
-    """L2 that outweighs the loss: of the embeddings, or of the ids' table behind them."""
+    """Find L2 that outweighs the loss, on the embeddings or on the ids' table behind them."""
     if course.config is None or course.config.train.l2 == 0:
         return None
     sides = [x for x in (course.growth("user_norm"), course.growth("item_norm")) if x is not None]
     ratio, table = against_constant(course), course.growth("table_norm")
     shrunk = sides and max(sides) < limit.SHRUNK and ratio is not None and ratio > limit.AT_CONSTANT
-    # Against the hardest of many the loss stays at a constant's in sound models too.
+    # With the hardest of many negatives, sound models keep a constant's loss too.
     shrunk = shrunk and not (course.config.negatives.picks and learned(course))
     gone = table is not None and table < limit.TABLE_SHRUNK and not learned(course)
     if not shrunk and not gone:
         return None
     evidence = []
     if sides:
-        evidence.append(f"embeddings have {max(sides):.2g} times their length at the start")
+        evidence.append(f"embeddings have shrunk to {max(sides):.2g} times their initial length")
     if table is not None:
-        evidence.append(f"the rows of the ids' table {table:.2g} times theirs")
+        evidence.append(f"rows of the ids' table have shrunk to {table:.2g} times theirs")
     return Finding(
         "l2-strong",
-        "L2 takes away what is learned",
+        "L2 regularization undoes the training",
         (*evidence, *_said(course)),
-        "L2 outweighs what the loss has to say",
+        "the gradient of L2 outweighs that of the loss",
         changes(
             course.config,
             f"--train.l2 a tenth or less (now {course.config.train.l2:g})",
             (
-                "--train.l2-over batch: on a step's own rows, not on whole tables in every step",
+                "--train.l2-over batch: regularize only the rows of each step",
                 lambda config: config.train.l2_of_all,
             ),
         ),
@@ -235,19 +233,19 @@ def l2_strong(course: Course) -> Finding | None:
 
 
 def false_negatives(course: Course) -> Finding | None:
-    """Negatives that their users like, more often than an item drawn evenly would be one."""
+    """Find negatives that their users know, more often than uniformly drawn items would be."""
     share = course.last("false_negatives")
     users, items, seen = (course.last(name) for name in ("users", "items", "observations"))
     density = seen / (users * items) if users and items and seen else 0.0
     if share is None or share <= max(limit.FALSE, limit.DENSE * density):
         return None
-    told = f"; an item drawn evenly would be one at {100 * density:.3g} %" if density else ""
+    told = f"; for items drawn uniformly it would be {100 * density:.3g} %" if density else ""
     return Finding(
         "false-negatives",
-        "many negatives are items that their user has",
-        (f"{100 * share:.3g} % of the negatives are in the user's own train items{told}",),
-        "negatives are drawn where the positives are (by popularity, in the batch, or from little "
-        "data) and are not checked",
+        "many negatives are train items of their user",
+        (f"{100 * share:.3g} % of the negatives are train items of their user{told}",),
+        "negatives are drawn from popular items, from the batch or from little data, and not "
+        "checked against the user's items",
         changes(
             course.config,
             ("--negatives.reject-known True", lambda config: not config.negatives.rejects),
@@ -265,7 +263,7 @@ def _not_uniform(config: Config) -> bool:
 
 
 def identical(course: Course) -> Finding | None:
-    """Positives and negatives that are the same to the model."""
+    """Find positives and negatives with the same inputs."""
     share = course.last("identical_inputs")
     if share is None or share <= limit.ALIKE:
         return None
@@ -273,11 +271,10 @@ def identical(course: Course) -> Finding | None:
         "identical-negatives",
         "a positive and its negative look the same to the model",
         (
-            f"{100 * share:.3g} % of the pairs have the very same inputs on both sides",
+            f"in {100 * share:.3g} % of the pairs, both items have the same inputs",
             *_said(course),
         ),
-        "negatives have the raw features of the positive: with equal features there is nothing to "
-        "learn from the pair, whatever the model",
+        "the negative has the same features as the positive, so no model can learn from the pair",
         changes(
             course.config,
             (
@@ -291,19 +288,19 @@ def identical(course: Course) -> Finding | None:
 
 
 def narrow(course: Course) -> Finding | None:
-    """Negatives that are unlike what is ranked."""
+    """Find negatives that differ from the ranked items."""
     ratio, won = against_constant(course), course.last("train_auc")
     if ratio is None or won is None or ratio >= limit.LEARNED or won >= limit.BLIND:
         return None
     return Finding(
         "narrow-negatives",
-        "the model tells its own negatives from positives, and no others",
+        "the model separates positives from its training negatives, but not from other items",
         (
             *_said(course),
             f"only {100 * won:.3g} % of the train pairs are ranked above a random item",
         ),
-        "negatives are chosen by likeness, or from a few items: most of what is ranked is never "
-        "pushed back",
+        "negatives are chosen by similarity or from few items, so most ranked items never serve as "
+        "negatives",
         changes(
             course.config,
             ("--negatives.name uniform", _not_uniform),
@@ -326,7 +323,7 @@ def _of(course: Course, field: str) -> object:
 
 
 def overfitted(course: Course) -> Finding | None:
-    """Train pairs learnt by heart."""
+    """Find overfitting to the train pairs."""
     values, config = course.judged, course.config
     ratio = against_constant(course)
     if config is None or len(values) < 2 or (ratio is not None and ratio >= limit.LEARNED):
@@ -342,7 +339,7 @@ def overfitted(course: Course) -> Finding | None:
     past = len(values) - 1 - values.index(best) >= limit.PAST
     by_heart = past and dearer is not None and dearer > limit.BY_HEART
     if config.train.patience:
-        # The run stops by itself and keeps its best, which is judged instead of what came after.
+        # The run stops early and keeps its best parameters, so those are judged.
         kept = course.upto(values.index(best))
         dearer = _dearer(kept)
         if not by_heart or dearer is None or dearer <= limit.BY_HEART:
@@ -362,20 +359,20 @@ def overfitted(course: Course) -> Finding | None:
             "pairs are ranked above an item unknown to the user"
         )
     if dearer is not None:
-        evidence.append(f"a pair of validation costs {dearer:.3g} times what a train pair does")
+        evidence.append(f"the loss of a validation pair is {dearer:.3g} times that of a train pair")
     if error:
         fit, held = course.last("train_mse"), course.last("validation_mse")
         if fit is not None and held is not None:
             evidence.append(f"squared error {fit:.3g} in train, {held:.3g} in validation")
     return Finding(
         "overfitting",
-        "the model learns the train pairs by heart",
+        "the model memorizes the train pairs",
         (*evidence, *parameters(course)),
-        "too many parameters, too long, for so few observations",
+        "too many parameters, trained too long, for the number of observations",
         changes(
             config,
             (
-                "--train.patience 5: stop at the best evaluation, and keep it "
+                "--train.patience 5: stop after the best evaluation and keep its parameters "
                 "(--eval.select-on validation)",
                 lambda config: config.train.patience == 0,
             ),
@@ -387,38 +384,38 @@ def overfitted(course: Course) -> Finding | None:
 
 
 def _dearer(course: Course) -> float | None:
-    """What pairs of validation cost over what train pairs do."""
+    """Ratio of the validation pairs' loss to the train pairs' loss."""
     train, held = course.last("train_gap_loss"), course.last("validation_gap_loss")
     return None if train is None or held is None else held / max(train, 1e-9)
 
 
 def parameters(course: Course) -> tuple[str, ...]:
-    """Parameters against observations, as evidence."""
+    """Report the number of parameters per observation, as evidence."""
     count, seen = course.last("parameters"), course.last("observations")
     if not count or not seen:
         return ()
     return (
-        f"{count:,.0f} parameters for {seen:,.0f} observations: {count / seen:.3g} of one each",
+        f"{count:,.0f} parameters for {seen:,.0f} observations: {count / seen:.3g} per observation",
     )
 
 
 def known_test(start: Iterable[Mapping[str, Any]]) -> Finding | None:
-    """Test pairs that the parameters which the run starts from have been trained on.
+    """Find test pairs on which the warm start was trained.
 
     Args:
-      start: what the run starts from, as its ``env.json`` has it.
+      start: the warm start's sources, from ``env.json``.
     """
     for source in start:
         known, total = source.get("trained", {}).get("test", (0, 0))
         if total and known > limit.KNOWN_TEST * total:
             return Finding(
                 "trained-on-test",
-                "test metrics count pairs that the start of the run has been trained on",
-                (f"{known:,} of {total:,} test pairs; the start is {source['run']}",),
-                f"the split does not go on with that run's ({source.get('reason', 'by its data')})",
+                "test metrics count pairs on which the run's warm start was trained",
+                (f"{known:,} of {total:,} test pairs; the warm start is {source['run']}",),
+                f"the split does not continue that run's ({source.get('reason', 'by its data')})",
                 (
-                    "leave out the options by which the split differs, so that the run keeps it",
-                    f"begin anew, without {source['as']}",
+                    "drop the options that change the split",
+                    f"train from scratch, without {source['as']}",
                 ),
             )
     return None

@@ -1,4 +1,4 @@
-"""What the doctor reads: run folders, and embeddings that come from elsewhere."""
+"""Diagnose run folders, and embeddings from elsewhere."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -27,14 +27,14 @@ from jaxrec.runfolder import check_run, read_embeddings, read_metrics, read_star
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What was found, and the newest figures it was found by.
+    """The findings, and the newest figures behind them.
 
     Attributes:
-      of: what was looked at, as people name it.
-      findings: the likeliest cause first; empty where all is well.
-      figures: by name.
-      course: the records behind them.
-      notes: what a reader must know besides.
+      of: name of the diagnosed run or file.
+      findings: the likeliest cause first; empty if healthy.
+      figures: newest value by name.
+      course: the records behind the figures.
+      notes: further remarks for the reader.
     """
 
     of: str
@@ -45,11 +45,11 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no findings."""
         return not self.findings
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Convert to plain values for JSON."""
         found = [finding.to_dict() for finding in self.findings]
         return {
             "of": self.of,
@@ -70,38 +70,37 @@ def of_records(
     records: list[dict[str, Any]],
     start: Sequence[dict[str, Any]] = (),
 ) -> Diagnosis:
-    """From the lines of a run's metrics.jsonl, of the phase that came last; and what it started
-    from, as env.json has it."""
+    """Diagnose the last phase in a run's metrics.jsonl; ``start`` is env.json's warm start."""
     phases = [r["phase"] for r in records if r.get("split") == "doctor" and "phase" in r]
     of_last = [r for r in records if phases and r.get("phase") == phases[-1]]
     return _started(_diagnosis(of, Course(config, of_last)), start)
 
 
 def _started(diagnosis: Diagnosis, start: Sequence[dict[str, Any]]) -> Diagnosis:
-    """With what is to be said of what the run started from."""
+    """Add the findings and notes about the warm start."""
     known = causes.known_test(start)
     found = diagnosis.findings if known is None else [known, *diagnosis.findings]
     return replace(diagnosis, findings=found, notes=told(start))
 
 
 def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
-    """What is wrong with a run, finished, failed or going on, or with embeddings from elsewhere.
+    """Diagnose a run (finished, failed or running), or embeddings from elsewhere.
 
     Args:
-      path: a run folder; or a file with arrays ``user`` [U, D] and ``item`` [I, D] (.npz), or
-        with a single matrix (.npz, .npy).
-      data: what the embeddings were trained on: anything that ``--data`` takes. Rows belong to its
-        ids by ``user_ids`` and ``item_ids`` in the file, or else by their number.
+      path: a run folder; or a file with arrays ``user`` [U, D] and ``item`` [I, D] (.npz), or with
+        one matrix (.npz, .npy).
+      data: the embeddings' train data, anything that ``--data`` takes. Rows are matched to its ids
+        by ``user_ids`` and ``item_ids`` in the file, else by row number.
 
     Raises:
-      InputError: no run folder and no such file; nothing in it to look at; ids that do not fit.
+      InputError: no run folder or file is there, it holds nothing to diagnose, or ids do not match.
     """
     sound.refuse_foreign(data)
     forks.check()
     path = Path(path)
     if path.is_dir():
         if data is not None:
-            raise InputError(f"{path}: --data is for embeddings; a run knows its own")
+            raise InputError(f"{path}: --data is for embeddings; a run knows its data")
         return _of_run(check_run(path))
     if not path.exists():
         raise InputError(f"{path}: no such file; name a run folder or embeddings (.npz, .npy)")
@@ -116,11 +115,11 @@ def _of_run(run: Path) -> Diagnosis:
         return of_records(str(run), config, records, start)
     if not (run / "embeddings.npz").is_file():
         raise InputError(
-            f"{run}: there is nothing to look at yet; `jaxrec resume {run}` goes on with the run"
+            f"{run}: there is nothing to diagnose yet; `jaxrec resume {run}` continues the run"
         )
-    # The run was not watched: what it has learned can be looked at all the same.
+    # The run was not watched, but its embeddings can still be measured.
     table = read_embeddings(run)
-    if len(table.user) == 0:  # a model of items alone, whose loss has no rules
+    if len(table.user) == 0:  # an item model, whose loss has no rules
         rows = {"item": table.item[_spread(len(table.item))]}
         measured = measures.finite(measures.sides(rows)) | {"split": "doctor"}
         return _started(_diagnosis(str(run), Course(None, [measured])), start)
@@ -132,7 +131,7 @@ def _of_run(run: Path) -> Diagnosis:
 
 
 def _spread(n: int) -> np.ndarray:
-    """At most 256 of so many rows, evenly over them."""
+    """Pick at most 256 of ``n`` rows, evenly spaced."""
     return np.linspace(0, n - 1, min(n, 256)).astype(np.int64)
 
 
@@ -143,8 +142,8 @@ def _of_file(path: Path, data: str | Path | None) -> Diagnosis:
         matrices = {n: x for n, x in arrays.items() if x.ndim == 2 and x.dtype.kind in "fiu"}
         if len(matrices) != 1:
             raise InputError(
-                f"{path}: no arrays `user` and `item`, and not a single matrix; "
-                f"there is {', '.join(sorted(arrays)) or 'nothing'}"
+                f"{path}: holds neither arrays `user` and `item` nor exactly one matrix; "
+                f"found {', '.join(sorted(arrays)) or 'nothing'}"
             )
         ((name, matrix),) = matrices.items()
         tables = {"item": _matrix(path, name, matrix)}
@@ -202,21 +201,21 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _matrix(path: Path, name: str, array: np.ndarray) -> np.ndarray:
-    """float32 rows. Raises InputError where the array holds no rows of numbers."""
+    """Convert to float32. Raises InputError unless the array is a matrix of numbers."""
     if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
         raise InputError(
             f"{path}: {name} has shape {array.shape} and type {array.dtype}; "
-            "a matrix of numbers is needed, a row for each"
+            "it must be a matrix of numbers, one row each"
         )
     if len(array) < 2:
-        raise InputError(f"{path}: {name} has a single row; two at least can be alike")
+        raise InputError(f"{path}: {name} has one row; at least two are needed")
     return array.astype(np.float32)
 
 
 def _in_rows(
     path: Path, arrays: dict[str, np.ndarray], data: Dataset, n_users: int, n_items: int
 ) -> Dataset:
-    """The data numbered by the file's rows; pairs of ids that it lacks are left out."""
+    """Renumber the data by the file's rows, without the pairs whose ids the file lacks."""
     columns, kept = {}, np.ones(data.n_edges, bool)
     for side, n_rows in (("user", n_users), ("item", n_items)):
         own, column = getattr(data, f"{side}_ids"), getattr(data, side)
@@ -225,7 +224,7 @@ def _in_rows(
             if len(own) != n_rows:
                 raise InputError(
                     f"{path}: {side} has {n_rows} rows and {data.name} {len(own)} {side}s; store "
-                    f"{side}_ids beside them, or give the data that they were trained on"
+                    f"{side}_ids in the file, or give the data of the training"
                 )
             columns[side] = column
             continue

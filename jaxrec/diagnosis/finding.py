@@ -1,4 +1,4 @@
-"""What a finding is."""
+"""A finding of the doctor."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -9,14 +9,14 @@ from jaxrec.config import Config
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a run, or with embeddings.
+    """A problem of a run or of embeddings.
 
     Attributes:
-      name: short and stable, for machines.
-      title: what is wrong, in a line.
-      evidence: figures.
-      cause: what most likely leads to them.
-      changes: what to change in the configuration, the likeliest first.
+      name: stable identifier.
+      title: the problem in one line.
+      evidence: the figures that show it.
+      cause: the most likely cause.
+      changes: suggested changes of the configuration, the likeliest first.
     """
 
     name: str
@@ -26,11 +26,11 @@ class Finding:
     changes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """Convert to plain values for JSON."""
         return asdict(self) | {"evidence": list(self.evidence), "changes": list(self.changes)}
 
     def lines(self) -> list[str]:
-        """As people read it."""
+        """Format for people."""
         return [
             f"{self.name}: {self.title}",
             *(f"  seen    {what}" for what in self.evidence),
@@ -40,13 +40,13 @@ class Finding:
 
 
 Change = str | tuple[str, Callable[[Config], bool]]
-"""What may be changed; with a condition, where only some configurations can."""
+"""A suggested change; with a condition if it applies to some configurations only."""
 
 
 def changes(config: Config | None, *offered: Change) -> tuple[str, ...]:
-    """Those of the changes that are open to a configuration.
+    """Select the changes that apply to a configuration.
 
-    Of embeddings from elsewhere there is none: what depends on one is left out.
+    Without one (embeddings from elsewhere), conditional changes are left out.
     """
     found = []
     for change in offered:

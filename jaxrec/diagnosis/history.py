@@ -1,4 +1,4 @@
-"""What a run has recorded so far, as the doctor reads it."""
+"""The records of a run, as read by the doctor."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from jaxrec.config import Config, lower_is_better
 from jaxrec.diagnosis.thresholds import BEGUN
 
 _RECENT = 32
-"""Steps that the newest loss is a mean of, where a line of the log holds fewer."""
+"""Least number of steps over which the newest loss is averaged."""
 
 
 @dataclass(frozen=True)
 class Course:
-    """The records of one phase, in their order: lines of metrics.jsonl.
+    """The records of one phase in order, from metrics.jsonl.
 
     Embeddings from elsewhere have a single record and no configuration.
     """
@@ -27,33 +27,33 @@ class Course:
 
     @cached_property
     def measured(self) -> list[dict[str, Any]]:
-        """What the doctor measured, from step 0 on."""
+        """The doctor's records, from step 0 on."""
         return self._of("doctor")
 
     @cached_property
     def trained(self) -> list[dict[str, Any]]:
-        """What the steps themselves said."""
+        """The records of the training steps."""
         return self._of("train")
 
     @cached_property
     def steps(self) -> int:
-        """How many steps lie between the first and the last record."""
+        """Number of steps between the first and the last record."""
         places = [r["step"] for r in self.records if "step" in r]
         return max(places) - min(places) if places else 0
 
     @cached_property
     def watched(self) -> bool:
-        """Whether the doctor has measured a run while it trained, from its first step on."""
+        """Whether the doctor measured the run during training, from its first step on."""
         return any(r.get("step") is not None for r in self.measured)
 
     @cached_property
     def begun(self) -> bool:
-        """Whether there were steps enough to judge what has been learned."""
+        """Whether there were enough steps to judge the training."""
         return not self.watched or self.steps >= BEGUN
 
     @cached_property
     def progress(self) -> float:
-        """Which share of its configured length the run has behind it; 1 where it is not known."""
+        """Share of the configured length that is done; 1 if unknown."""
         if self.config is None or not self.records:
             return 1.0
         newest, length = self.records[-1], self.config.train
@@ -66,7 +66,7 @@ class Course:
 
     @cached_property
     def noise_first(self) -> bool:
-        """Whether the first figures are those of a table of noise, which nothing has trained."""
+        """Whether the first figures are of an untrained, randomly initialised table."""
         config = self.config
         if config is None or not self.watched or len(self.measured) < 2:
             return False
@@ -74,7 +74,7 @@ class Course:
 
     @cached_property
     def losses(self) -> list[float]:
-        """The steps' loss without L2: the newest mean of some steps, the one before it, ..."""
+        """Means of the loss without L2 over ``_RECENT`` or more steps, the newest first."""
         found, weight, total = [], 0, 0.0
         ends = [r["step"] for r in self.trained]
         starts = [min((r.get("step", 0) for r in self.measured), default=0), *ends]
@@ -94,7 +94,7 @@ class Course:
         return found
 
     def last(self, name: str) -> float | None:
-        """The newest figure of a name: of the doctor's, else of the steps'."""
+        """Return the newest figure of a name, from the doctor's records or else the steps'."""
         for lines in (self.measured, self.trained):
             values = [r[name] for r in lines if name in r]
             if values:
@@ -102,7 +102,7 @@ class Course:
         return None
 
     def first(self, name: str) -> float | None:
-        """The oldest figure of a name, likewise."""
+        """Return the oldest figure of a name, from the doctor's records or else the steps'."""
         for lines in (self.measured, self.trained):
             values = [r[name] for r in lines if name in r]
             if values:
@@ -110,7 +110,7 @@ class Course:
         return None
 
     def growth(self, name: str) -> float | None:
-        """The newest figure over the oldest; None where there are not two, or the oldest is 0."""
+        """Ratio of the newest figure to the oldest; None if one is missing or the oldest is 0."""
         first, last = self.first(name), self.last(name)
         if first is None or last is None or first == 0:
             return None
@@ -131,7 +131,7 @@ class Course:
 
     @cached_property
     def judged(self) -> list[float]:
-        """The metric that selects, at each evaluation; higher is better, errors by their sign."""
+        """The selection metric at each evaluation, errors negated so that higher is better."""
         if self.config is None:
             return []
         metric = self.config.metric
@@ -139,6 +139,6 @@ class Course:
         return [sign * r[metric] for r in self._judgements]
 
     def upto(self, evaluation: int) -> "Course":
-        """The course as it was when an evaluation, the first being 0, had been looked at."""
+        """Return the records up to an evaluation, counted from 0."""
         step = self._judgements[evaluation].get("step", 0)
         return Course(self.config, [r for r in self.records if r.get("step", 0) <= step])

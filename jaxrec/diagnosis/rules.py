@@ -1,4 +1,4 @@
-"""All rules in the order in which their causes explain what the others see."""
+"""All rules, ordered so that causes come before their symptoms."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from jaxrec.diagnosis.history import Course
 Rule = Callable[[Course], Finding | None]
 
 RULES: tuple[Rule, ...] = (
-    # Mistakes that can be read off directly; whatever else is found follows from them.
+    # Mistakes with direct evidence; other findings follow from them.
     causes.accumulated,
     causes.summed,
     symptoms.bounded,
@@ -18,7 +18,7 @@ RULES: tuple[Rule, ...] = (
     causes.narrow,
     causes.false_negatives,
     symptoms.not_centred,
-    # Settings; those that explain the most come first.
+    # Settings, the most far-reaching first.
     causes.l2_strong,
     causes.rate_high,
     causes.rate_low,
@@ -27,7 +27,7 @@ RULES: tuple[Rule, ...] = (
     causes.overfitted,
     symptoms.dead,
     symptoms.exploded,
-    # What is seen without its cause.
+    # Symptoms without a known cause.
     symptoms.stuck,
     symptoms.popular,
     symptoms.collapsed,
@@ -37,12 +37,12 @@ AT_ONCE = {
     *(causes.accumulated, causes.summed, causes.identical, causes.rate_high),
     symptoms.bounded,
 }
-"""Rules about what is broken from the first step on. The others judge what was learned: they wait
-until ``Course.begun``."""
+"""Rules that hold from the first step on. The others judge the training and wait until
+``Course.begun``."""
 
 
 def findings(course: Course) -> list[Finding]:
-    """What is wrong, the likeliest cause first; empty where nothing is."""
+    """Apply all rules; returns the findings, the likeliest cause first."""
     if not course.measured:
         return []
     rules = [rule for rule in RULES if course.begun or rule in AT_ONCE]

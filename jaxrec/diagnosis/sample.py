@@ -1,5 +1,4 @@
-"""The fixed sample that a run's measures are taken on: a function of the data, nothing is drawn
-that changes."""
+"""The fixed sample on which a run is measured; it depends only on the data."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,19 +15,19 @@ _USERS, _ITEMS, _LISTED, _PAIRS = 256, 256, 128, 1024
 
 
 def _spaced(candidates: np.ndarray, most: int) -> np.ndarray:
-    """At most so many of them, evenly over their order."""
+    """Pick at most ``most`` candidates, evenly spaced in their order."""
     if len(candidates) <= most:
         return candidates
     return candidates[np.linspace(0, len(candidates) - 1, most).astype(np.int64)]
 
 
 def _rows(number: np.ndarray) -> Int[np.ndarray, "n"]:
-    """Row numbers as the device has them."""
+    """Cast row numbers to the device's dtype."""
     return number.astype(np.int32)
 
 
 def _others(user: np.ndarray, known: Csr, candidates: np.ndarray) -> np.ndarray:
-    """For each user a candidate that they do not know, where a few tries find one."""
+    """Draw for each user a candidate that they do not know, as far as a few tries find one."""
     rng = np.random.default_rng(0)
     other = candidates[rng.integers(0, len(candidates), len(user))]
     n_items = 1 + max(candidates.max(initial=0), known.indices.max(initial=0))
@@ -59,7 +58,7 @@ def _nothing(part: Dataset) -> None:
 
 
 def of_data(train: Dataset, validation: Dataset | None, observed: Observed = _nothing) -> Sample:
-    """Users and items that have train pairs, evenly over their numbers, and pairs likewise.
+    """Sample users and items with train pairs, and pairs, evenly spaced by number.
 
     Args:
       observed: of a part, what the scores of its pairs stand for, [E]; None where they only order.
@@ -79,7 +78,7 @@ def of_data(train: Dataset, validation: Dataset | None, observed: Observed = _no
 
 
 def of_rows(n_users: int, n_items: int) -> Sample:
-    """The same without data: rows alone."""
+    """Sample rows without data."""
     return Sample(
         _rows(_spaced(np.arange(n_users), _USERS)),
         _rows(_spaced(np.arange(n_items), _ITEMS)),
@@ -91,14 +90,14 @@ def of_rows(n_users: int, n_items: int) -> Sample:
 
 
 class ItemSample(NamedTuple):
-    """What is looked at of a model of items: rows, and pairs by part of the data."""
+    """Sample for an item model: rows, and pairs by part of the split."""
 
     item_m: Int[np.ndarray, "m"]
     parts: dict[str, Pairs]
 
 
 def of_items(splits: PairSplits, scored_I: Bool[np.ndarray, "I"]) -> ItemSample:
-    """Items that have a vector, evenly over their numbers, and pairs of such items likewise."""
+    """Sample items with a vector, and pairs of such items, evenly spaced by number."""
     train, held = splits.train, splits.validation
     around, there = train.adjacency(), np.flatnonzero(scored_I)
     true_P = held.label_P

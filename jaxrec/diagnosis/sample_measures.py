@@ -1,8 +1,8 @@
-"""What the doctor makes of a sample: figures of its rows, of its pairs' scores and of lists.
+"""Measure a sample: its rows, the scores of its pairs, and its users' lists.
 
-The device scores, ranks and gathers: one program, for which a run waits once. The figures of what
-comes out are NumPy's (``measures``): in a program they would take longer to compile than many a
-run takes to train, and XLA's threads beside LAPACK's wait for each other by spinning.
+The device scores, ranks and gathers in one program, so a run waits once. NumPy computes the figures
+(``measures``): as an XLA program they would take longer to compile than many runs take to train,
+and XLA's and LAPACK's threads would spin waiting for each other.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,14 +19,14 @@ from jaxrec.evaluation.topk import Rows, rank, rank_from_host
 
 TOP = 20
 _EACH = 4
-"""Of the listed users, of the items, and of each part's pairs every fourth: a grid of scores, and
-alignment, need no more."""
+"""Stride over the listed users, the items and each part's pairs: every fourth is enough for the
+score grid and for alignment."""
 
 
 class Pairs(NamedTuple):
-    """Pairs of one part of the data; ``other_P`` are items that their users do not know.
+    """Pairs of one part of the split; ``other_P`` are items unknown to their users.
 
-    ``rating_P`` where ratings are predicted, else None.
+    ``rating_P`` is None unless ratings are predicted.
     """
 
     user_P: Int[np.ndarray, "P"]
@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What is looked at: rows, and pairs of train and of validation (None where there are none)."""
+    """Rows, and pairs of train and validation (None if there are none)."""
 
     user_n: Int[np.ndarray, "n"]
     item_m: Int[np.ndarray, "m"]
@@ -46,17 +46,17 @@ class Sample(NamedTuple):
     validation: Pairs | None
 
     def parts(self) -> dict[str, Pairs]:
-        """The pairs that there are, by part."""
+        """The pairs by part, without empty parts."""
         there = {"train": self.train, "validation": self.validation}
         return {name: pairs for name, pairs in there.items() if pairs is not None}
 
 
 Within = Callable[..., dict[str, Array]]
-"""What else to look at, in the same program: arrays by name."""
+"""Computes further arrays by name, in the same program."""
 
 
 class Seen(NamedTuple):
-    """What the device makes of a sample: rows of users and items, scores of pairs, lists, more."""
+    """The device's results for a sample: rows, scores of pairs, lists and extra arrays."""
 
     user_RD: Array | np.ndarray
     item_RD: Array | np.ndarray
@@ -66,15 +66,15 @@ class Seen(NamedTuple):
 
 
 def program(function: Callable[..., Any], static: tuple[int, ...] = ()) -> Callable[..., Any]:
-    """A jitted function whose compilation is what costs: it runs once an evaluation, for 1 ms."""
-    # On CPU LLVM's passes are half of the compilation, and save less than 1 ms in a run of 2.
+    """Jit a function for fast compilation: it runs for 1 ms, once per evaluation."""
+    # On CPU, LLVM's passes take half of the compilation and save less than 1 of 2 ms per call.
     cheap = takes("xla_backend_optimization_level", 0) if jax.default_backend() == "cpu" else {}
     return jax.jit(function, static_argnums=static, compiler_options=cheap or None)
 
 
 @cache
 def takes(option: str, value: int) -> dict[str, int]:
-    """An XLA option of one compilation; nothing where this XLA does not know it."""
+    """Return an XLA option for one compilation, or nothing if this XLA does not know it."""
     try:
         jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
     except jax.errors.JaxRuntimeError:
@@ -117,7 +117,7 @@ def _seen_from_host(
     pair: tuple[np.ndarray, ...],
     users: np.ndarray,
 ) -> Seen:
-    """:class:`Seen` of factors in the host's memory: the device gets those of the sample."""
+    """Compute :class:`Seen` from factors in host memory; the device gets only the sample's rows."""
     of_pairs = {
         name: x[pair[0]] if name in BY_USER else x[pair[1]] if name in BY_ITEM else x
         for name, x in params.items()
@@ -131,7 +131,7 @@ def _seen_from_host(
 
 
 def _pieces(x: np.ndarray, like: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Consecutive pieces of x, as long as those."""
+    """Yield consecutive pieces of x, with the lengths of ``like``."""
     at = 0
     for piece in like:
         yield x[at : at + len(piece)]
@@ -139,7 +139,7 @@ def _pieces(x: np.ndarray, like: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _queries(parts: Mapping[str, Pairs]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Users, and items whose score for them is asked: of each part the pairs, then the others."""
+    """Return the users and items to score: for each part its pairs, then the other items."""
     users = [x for p in parts.values() for x in (p.user_P, p.user_P)]
     return users, [x for p in parts.values() for x in (p.item_P, p.other_P)]
 
@@ -157,7 +157,7 @@ def _of_parts(
 def pairs_of(
     scorer: Scorer, parts: Mapping[str, Pairs], temperature: float = 1.0
 ) -> dict[str, float]:
-    """How pairs score, by part, where there is nothing else to look at."""
+    """Measure the scores of pairs by part, and nothing else."""
     if not parts:
         return {}
     users, items = _queries(parts)
@@ -168,7 +168,7 @@ def pairs_of(
 
 
 class Measured(NamedTuple):
-    """The figures of a sample, the rows of its users and then items, and what is within."""
+    """The figures of a sample, its rows (users, then items), and the extra arrays."""
 
     figures: dict[str, float]
     row_nD: Float[np.ndarray, "n D"]
@@ -182,13 +182,13 @@ def measured(
     within: Within | None = None,
     inputs: tuple[Any, ...] = (),
 ) -> Measured:
-    """Every figure of a sample.
+    """Compute every figure of a sample.
 
     Args:
-      scorer: of embeddings, as ``evaluate.scorers.scorer_of`` makes it.
-      temperature: that scores are divided by in training.
-      within: what else to look at, a function of ``inputs``; keep one function. Not of factors in
-        the host's memory.
+      scorer: scorer of embeddings, from ``evaluation.scorers.scorer_of``.
+      temperature: divisor of scores in training.
+      within: computes the extra arrays from ``inputs``; pass the same function each time, as the
+        compiled program is cached by it. Not for host factors.
     """
     parts, grid_l, grid_m = sample.parts(), sample.listed_l[::_EACH], sample.item_m[::_EACH]
     near = {name: (p.user_P[::_EACH], p.item_P[::_EACH]) for name, p in parts.items()}
@@ -209,7 +209,7 @@ def measured(
     user_nD, listed_lD, *user_of = _pieces(user_RD, user_R)
     item_mD, *item_of = _pieces(item_RD, item_R)
     scores = _pieces(score_Q, users)
-    # Figures that are no numbers are counted later: here they are no news.
+    # Figures that are not finite are counted later; no warnings here.
     with np.errstate(all="ignore"):
         score_lm = next(scores).reshape(len(grid_l), len(grid_m)).astype(np.float64)
         cross = measures.cross_cosines(listed_lD, item_mD)
@@ -220,7 +220,7 @@ def measured(
             "score_mean": float(score_lm.mean()),
             "dot_mean": float(mean_user @ mean_item),
             "score_spread": float(score_lm.std(axis=1).mean()),
-            # What tells users apart: what is left of the spread without the items' own means.
+            # Spread of the scores between users: the total without the items' means.
             "score_personal": float((score_lm - score_lm.mean(axis=0)).std(axis=1).mean()),
         }
         how = measures.lists(item_lK, scorer.n_items, sample.popular_K)

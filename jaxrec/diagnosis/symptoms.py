@@ -1,4 +1,4 @@
-"""Rules about the embeddings and the scores themselves: they hold for any model's."""
+"""Rules about the embeddings and the scores themselves: they apply to any model."""
 
 import math
 
@@ -34,14 +34,14 @@ def _cosines(course: Course) -> tuple[str, ...]:
 
 
 def not_centred(course: Course) -> Finding | None:
-    """Products that have to make the mean of the ratings."""
+    """Find dot products that have to reproduce the mean rating."""
     carried, lean = course.last("carried"), course.last("pair_cosine")
     if carried is None or lean is None or carried <= limit.CARRIED or lean <= limit.LEANING:
         return None
     mean, sd = course.last("rating_mean"), course.last("rating_sd")
     return Finding(
         "ratings-not-centred",
-        "all vectors lean one way, because products have to make the mean rating",
+        "all vectors share a direction, because dot products must reproduce the mean rating",
         (
             f"scores without the model's mean and biases are {carried:.3g} standard deviations of "
             f"the ratings on average (ratings: mean {mean:.3g}, standard deviation {sd:.3g})",
@@ -49,10 +49,10 @@ def not_centred(course: Course) -> Finding | None:
             *_cosines(course),
             *parameters(course),
         ),
-        "a dot product is fitted to ratings as they are; a rectifier on the outputs makes it worse",
+        "a dot product is fitted to raw ratings; a rectifier on the outputs makes it worse",
         changes(
             course.config,
-            ("--loss.center: predict what a rating is above the mean", _not_centred),
+            ("--loss.center: predict the difference of a rating from the mean", _not_centred),
             (
                 "--model.biases: a number for each user and item",
                 lambda config: not config.model.biases,
@@ -67,7 +67,7 @@ def _not_centred(config: Config) -> bool:
 
 
 def bounded(course: Course) -> Finding | None:
-    """Probabilities as embeddings."""
+    """Find embeddings that are probabilities."""
     sides = [x for x in (course.last("user_simplex"), course.last("item_simplex")) if x is not None]
     if not sides or max(sides) <= limit.SIMPLEX:
         return None
@@ -75,7 +75,7 @@ def bounded(course: Course) -> Finding | None:
     told = () if ratio is None else (f"loss {ratio:.3g} times that of a constant prediction",)
     return Finding(
         "softmax-outputs",
-        "embeddings are probabilities",
+        "embeddings are probability distributions",
         (
             f"{100 * max(sides):.0f} % of the rows have no negative entry and sum to 1",
             "a product of two such rows lies in [0, 1], a gap of two scores in [-1, 1]: a loss of "
@@ -89,7 +89,7 @@ def bounded(course: Course) -> Finding | None:
 
 
 def smoothed(course: Course) -> Finding | None:
-    """Layers that make all nodes alike."""
+    """Find propagation that makes all nodes alike."""
     layers = 0 if course.config is None else course.config.model.layers
     sides = ("user_cosine", "item_cosine")
     before = [x for x in map(course.first, sides) if x is not None]
@@ -106,8 +106,8 @@ def smoothed(course: Course) -> Finding | None:
             f"mean cosine of {max(before):.3f}; it is {max(now):.3f} now",
             *_cosines(course),
         ),
-        "each layer averages neighbours; after many of them what is left is the first eigenvector "
-        "of the graph, the same for every node",
+        "each layer averages neighbours; many layers leave only the first eigenvector of the graph, "
+        "the same for every node",
         changes(
             course.config,
             (f"--model.layers 2 or 3 (now {layers})", lambda config: config.model.layers > 3),
@@ -121,14 +121,14 @@ def smoothed(course: Course) -> Finding | None:
 
 
 def dead(course: Course) -> Finding | None:
-    """Rectified units without life."""
+    """Find rectified units that are always 0."""
     share = course.last("dead")
     if share is None or share <= limit.DEAD:
         return None
     return Finding(
         "dead-relus",
         "most rectified units are 0 whatever the input",
-        (f"{100 * share:.3g} % of the units are 0 at every row of the sample", *_cosines(course)),
+        (f"{100 * share:.3g} % of the units are 0 for every row of the sample", *_cosines(course)),
         "a step that was too large has pushed them below 0, where they have no gradient",
         changes(
             course.config,
@@ -145,7 +145,7 @@ def dead(course: Course) -> Finding | None:
 
 
 def temperature(course: Course) -> Finding | None:
-    """Bounded scores that the loss cannot use."""
+    """Find a temperature that leaves the loss of bounded scores no range."""
     config = course.config
     if config is None or config.model.score != "cosine" or not config.objective.negatives:
         return None
@@ -181,18 +181,18 @@ def temperature(course: Course) -> Finding | None:
 
 
 def _floor(course: Course) -> float | None:
-    """The least loss that cosines can have, over the constant's."""
+    """Least loss that cosines can reach, relative to the constant's."""
     config, constant = course.config, constant_loss(course)
     if config is None or not constant or config.loss.name not in losses.AT_GAP:
         return None
-    # As many negatives as lead to the constant, whatever they are weighed by.
+    # The effective number of negatives that gives the constant's loss, whatever their weights.
     negatives = math.expm1(constant) if config.loss.name == "softmax" else 1.0
     gap = 2 / config.loss.temperature
     return losses.at_gap(config.loss.name, gap, negatives, config.loss.margin) / constant
 
 
 def exploded(course: Course) -> Finding | None:
-    """Lengths without bound."""
+    """Find embeddings that grow without bound."""
     sides = [x for x in (course.growth("user_norm"), course.growth("item_norm")) if x is not None]
     full = course.last("train_saturated")
     if not sides or full is None or max(sides) <= limit.GROWN or full <= limit.SATURATED:
@@ -205,13 +205,13 @@ def exploded(course: Course) -> Finding | None:
             f"lengths are {max(sides):.3g} times those at the start",
             f"{100 * full:.0f} % of the train pairs are saturated: their gradients have vanished",
         ),
-        "nothing holds the lengths once the train pairs are in order",
+        "nothing limits the lengths once the train pairs are ranked right",
         changes(course.config, f"--train.l2 higher{l2}", _COSINE),
     )
 
 
 def stuck(course: Course) -> Finding | None:
-    """A loss that stays where a constant has it."""
+    """Find a loss that stays at that of a constant prediction."""
     ratio, moved = against_constant(course), course.last("moved")
     if ratio is None or moved is None or ratio <= limit.AT_CONSTANT or learned(course):
         return None
@@ -224,8 +224,8 @@ def stuck(course: Course) -> Finding | None:
         "nothing-learned",
         "the loss stays at that of a constant prediction",
         (
-            f"it is {ratio:.3g} times as large after {course.steps} steps",
-            f"embeddings have moved {moved:.3g} times their first length",
+            f"it is {ratio:.3g} times that loss after {course.steps} steps",
+            f"embeddings have moved {moved:.3g} times their initial length",
             *_cosines(course),
         ),
         "not told by the figures; the other findings, if any, name it",
@@ -239,15 +239,15 @@ def stuck(course: Course) -> Finding | None:
 
 
 def popular(course: Course) -> Finding | None:
-    """The same list for everyone."""
+    """Find lists that are the same for everyone."""
     overlap, share = course.last("list_overlap"), course.last("list_popular")
     if overlap is None or overlap <= limit.OVERLAP:
         return None
     if course.watched and course.steps < limit.STUCK:
-        return None  # Popularity is what is learned first.
+        return None  # Models learn popularity first.
     by_rating = course.config is not None and not course.config.objective.negatives
     if by_rating and learned(course):
-        return None  # Whoever asks, the best items are rated highest.
+        return None  # The best items are rated highest for everyone.
     items = course.last("items")
     chance = min(1.0, TOP / items) if items else 0.0
     if chance == 1 or (overlap - chance) / (1 - chance) <= limit.OVERLAP:
@@ -256,27 +256,27 @@ def popular(course: Course) -> Finding | None:
     evidence = [f"two users' top-20 lists share {100 * overlap:.0f} % of their items"]
     items = course.last("list_items")
     if items is not None:
-        evidence.append(f"the lists hold {100 * items:.3g} % of the items that they could")
+        evidence.append(f"the lists hold {100 * items:.3g} % of the distinct items they could")
     if share is not None:
         evidence.append(f"{100 * share:.0f} % of the lists are the 20 most popular items")
     return Finding(
         "popularity-only" if top else "same-lists",
-        "everyone is given the same items",
+        "all users get the same items",
         (*evidence, *_cosines(course)),
         "scores depend on the item alone" + (", on how popular it is" if top else ""),
         changes(
             course.config,
             (
-                "take batch-scores out of --mistakes: a batch x batch product averages users away",
+                "take batch-scores out of --mistakes: its batch x batch product averages over users",
                 mistaken("batch-scores"),
             ),
             "--model.dim larger",
             (
-                "--train.epochs more: popularity is what is learned first",
+                "--train.epochs more: popularity is learned first",
                 lambda config: config.train.steps is None,
             ),
             (
-                "--train.steps more: popularity is what is learned first",
+                "--train.steps more: popularity is learned first",
                 lambda config: config.train.steps is not None,
             ),
             (
@@ -293,7 +293,7 @@ def _may_draw_popular(config: Config) -> bool:
 
 
 def collapsed(course: Course) -> Finding | None:
-    """Rows that are one direction."""
+    """Find rows that share one direction."""
     for side in ("item", "user"):
         mean, rank = course.last(f"{side}_cosine"), course.last(f"{side}_rank")
         if mean is None or rank is None:

@@ -1,6 +1,6 @@
-"""Graphs on the device, and the products with their adjacency matrices.
+"""Graphs on the device, and products with their adjacency matrices.
 
-:class:`Graph` and :func:`propagate` are for training loops of one's own; the trainer itself uses
+:class:`Graph` and :func:`propagate` are for custom training loops; the trainer itself uses
 :class:`jaxrec.graph.bipartite.Bipartite`.
 """
 

@@ -18,15 +18,12 @@ from jaxrec.graph.buckets import Buckets
 from jaxrec.graph.buckets import build as build_buckets
 from jaxrec.graph.neighbors import Neighbors
 
-_EDGES_AT_ONCE = 1 << 22  # whose float64 intermediates are in memory together
-_MOST_LEVELS = 20  # different ratings that can be types of edges
+_EDGES_AT_ONCE = 1 << 22  # edges per block, bounds the float64 intermediates
+_MOST_LEVELS = 20  # most distinct ratings that serve as edge types
 
 
 class NodeFeatures(NamedTuple):
-    """Encoded features of the users and of the items, in the order of a graph's rows.
-
-    None where a side has none.
-    """
+    """Encoded features of users and items, in the graph's row order; None for a side without."""
 
     user: Encoded | None
     item: Encoded | None
@@ -38,15 +35,13 @@ class Bipartite(NamedTuple):
     Attributes:
       graph: senders [2E], receivers [2E] int32, sorted by (receiver, sender); edges [2E] float32,
         the entries of D^-1/2 A D^-1/2; n_node [1] and n_edge [1]; no node features.
-      indptr: [N + 1] int32; the edges into node n are those at indptr[n]:indptr[n + 1].
-      degree_N: sum of the weights at each node, as the normalisation has it.
-      place_N: where the nodes of the data set are in the graph: node n is row place_N[n]. None
-        where that is n.
-      buckets: the same matrix as the kernel of that name takes it, where asked for.
-      levels: the pairs of each rating level as a graph, weighed as in the whole one; where asked
-        for.
-      features: of the nodes, where there are any.
-      neighbors: of every node the foremost ones, [N, F], where asked for.
+      indptr: [N + 1] int32; the edges into node n are indptr[n]:indptr[n + 1].
+      degree_N: sum of the weights at each node, as used in the normalisation.
+      place_N: row of each data set node in the graph; None if the orders are equal.
+      buckets: the same matrix in the layout of the buckets kernel, if requested.
+      levels: one graph per rating level, with the weights of the whole graph, if requested.
+      features: node features, if any.
+      neighbors: the first F neighbours of every node, [N, F], if requested.
     """
 
     graph: jraph.GraphsTuple
@@ -59,11 +54,11 @@ class Bipartite(NamedTuple):
     neighbors: Neighbors | None = None
 
     def places(self, node: Int[Array, "*any"]) -> Int[Array, "*any"]:
-        """The rows in the graph of nodes numbered as in the data set."""
+        """Map node numbers of the data set to rows of the graph."""
         return node if self.place_N is None else self.place_N[node]
 
     def in_data_order(self, x_ND: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        """The rows of all nodes, numbered as in the data set."""
+        """Reorder the rows of all nodes to the data set's order."""
         return x_ND if self.place_N is None else x_ND[self.place_N]
 
     @property
@@ -72,13 +67,13 @@ class Bipartite(NamedTuple):
 
     @property
     def inverse_root_degree(self) -> Float[Array, "N"]:
-        """D^-1/2, and 0 for a node without edges."""
+        """D^-1/2, 0 for nodes without edges."""
         has_edges = self.degree_N > 0
         return jnp.where(has_edges, jax.lax.rsqrt(jnp.where(has_edges, self.degree_N, 1)), 0)
 
     @property
     def weights(self) -> Float[Array, "E2"]:
-        """The entries of the normalised matrix, in the order of the edges."""
+        """Entries of the normalised matrix, in edge order."""
         assert isinstance(self.graph.edges, jax.Array)
         return self.graph.edges
 
@@ -96,10 +91,9 @@ class Bipartite(NamedTuple):
 def symmetric_weights(
     sender: np.ndarray, receiver: np.ndarray, weight: np.ndarray | None, degree: np.ndarray
 ) -> np.ndarray:
-    """Entries of D^-1/2 A D^-1/2 (LightGCN, He et al. 2020, eq. 3), [2E] float32.
+    """Compute the entries of D^-1/2 A D^-1/2 (LightGCN, He et al. 2020, eq. 3), [2E] float32.
 
-    With event weights (all 1 where None) the degrees are weighted ones: d_n is the sum of the
-    weights at n.
+    With event weights (None: all 1), d_n is the sum of the weights at n.
     """
     made = np.empty(len(sender), np.float32)
     for start in range(0, len(sender), _EDGES_AT_ONCE):
@@ -112,10 +106,10 @@ def symmetric_weights(
 def locality_order(
     sender: np.ndarray, receiver: np.ndarray, n_users: int, n_nodes: int
 ) -> np.ndarray:
-    """Places [N] that bring connected nodes near each other, users still before items.
+    """Compute node positions [N] that place connected nodes near each other, users before items.
 
-    Reverse Cuthill-McKee (1969) on the whole graph, as scipy has it. On Gowalla the rows that a
-    stretch of the product gathers stay in a core's cache more often (bench case ``propagate``).
+    Uses scipy's reverse Cuthill-McKee (1969) on the whole graph. On Gowalla, gathered rows then
+    stay in a core's cache more often (bench case ``propagate``).
     """
     ones = np.ones(len(sender), bool)
     adjacency = sp.csr_matrix((ones, (receiver, sender)), shape=(n_nodes, n_nodes))
@@ -127,7 +121,7 @@ def locality_order(
 
 
 class _Sorted(NamedTuple):
-    """Directed edges by (receiver, sender), and the pair that each one comes from; [2E]."""
+    """Directed edges sorted by (receiver, sender), and the pair of each; [2E]."""
 
     sender: np.ndarray
     receiver: np.ndarray
@@ -135,13 +129,13 @@ class _Sorted(NamedTuple):
 
 
 def sorted_edges(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int) -> _Sorted:
-    """Both directions of pairs of rows (user, item), the nodes of items behind those of users."""
+    """Sort both directions of (user, item) pairs; item nodes are numbered after user nodes."""
     key = user.astype(np.int64) * n_items + item
     by_user = np.arange(len(key), dtype=np.int32)
     if not (key[1:] >= key[:-1]).all():
         by_user = np.argsort(key, kind="stable").astype(np.int32)
-    del key  # it is as large as all that is made of it
-    # Transposing a CSR is a counting sort, and keeps the order of parallel edges.
+    del key  # as large as all arrays computed from it
+    # Transposing a CSR is a stable counting sort, so parallel edges keep their order.
     rows = sp.csr_matrix((by_user, item[by_user], _indptr(user, n_users)), shape=(n_users, n_items))
     by_item = rows.tocsc().data.astype(np.int32, copy=False)
     sender = np.concatenate([item[by_user] + np.int32(n_users), user[by_item]])
@@ -170,20 +164,20 @@ def _indptr(receiver: np.ndarray, n_nodes: int) -> np.ndarray:
 def build(
     data: Dataset, *, reorder: bool = False, buckets: bool = False, levels: bool = False
 ) -> Bipartite:
-    """The graph of a data set's interactions, on the default device.
+    """Build the graph of a data set's interactions on the default device.
 
-    Each interaction is one edge in each direction. Repeated pairs stay parallel edges, which
-    weigh what they weigh together. Nodes without interactions have no edges.
+    Each interaction is one edge in each direction. Repeated pairs stay parallel edges. Nodes
+    without interactions have no edges.
 
     Args:
       data: U users, I items, E interactions.
-      reorder: number the nodes for locality; ``place_N`` then tells where each one is.
-      buckets: prepare the kernel of that name, for each level too.
-      levels: also a graph of the pairs of each rating.
+      reorder: renumber the nodes for locality; ``place_N`` then maps nodes to rows.
+      buckets: also prepare the layout of the buckets kernel, for each level too.
+      levels: also build a graph per rating level.
 
     Raises:
-      InputError: more edges than int32 can count; levels of data without ratings, or with too
-        many different ones.
+      InputError: more edges than int32 can count, or levels without ratings or with too many
+      distinct ratings.
     """
     if 2 * data.n_edges >= 2**31:
         raise InputError(
@@ -200,7 +194,7 @@ def build(
     weight = None if data.weight is None else data.weight.astype(np.float64)[pair]
     degree = np.bincount(receiver, weights=weight, minlength=n_nodes)
     level = rating_levels(data)[1][pair] if levels else None
-    del pair  # of a large graph a third of all that there is by now
+    del pair  # a third of the memory used so far on a large graph
     normalised = symmetric_weights(sender, receiver, weight, degree)
 
     def graph(part: np.ndarray | slice, place_N: Array | None) -> Bipartite:
@@ -219,39 +213,38 @@ def build(
 
 
 def has_levels(data: Dataset) -> bool:
-    """Whether there are ratings, and few enough different ones to be types of edges."""
+    """Whether there are ratings, with few enough distinct values to serve as edge types."""
     return data.rating is not None and len(np.unique(data.rating)) <= _MOST_LEVELS
 
 
 def rating_levels(
-    data: Dataset, asks: str = "model.levels", mend: str = "set model.levels False"
+    data: Dataset, asks: str = "model.levels", fix: str = "set model.levels False"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The different ratings, ascending, and the number among them of each interaction's.
+    """Return the distinct ratings, ascending, and the index of each interaction's rating.
 
     Args:
-      asks, mend: the field to be named where they cannot be had, and what to do where there are
-        too many.
+      asks, fix: for error messages: the field that needs ratings, and the fix for too many.
 
     Raises:
-      InputError: there are no ratings, or more than 20 different ones.
+      InputError: there are no ratings, or more than 20 distinct ones.
     """
     if data.rating is None:
-        raise InputError(f"{data.name}: {asks} needs ratings, and this data has none")
+        raise InputError(f"{data.name}: {asks} needs ratings, but this data has none")
     values, level = np.unique(data.rating, return_inverse=True)
     if len(values) > _MOST_LEVELS:
         raise InputError(
             f"{data.name}: {len(values)} different ratings are too many for {asks}, "
-            f"{_MOST_LEVELS} at most; {mend}"
+            f"{_MOST_LEVELS} at most; {fix}"
         )
     return values, level.astype(np.int32)
 
 
 def drop_edges(graph: Bipartite, key: PRNGKeyArray, rate: float) -> Bipartite:
-    """The graph without a random share ``rate`` of its pairs, the weights of the others grown.
+    """Drop a random share ``rate`` of the pairs and scale up the weights of the others.
 
-    An edge goes in both directions or in neither, so the matrix stays symmetric; its expectation
-    is the matrix of all edges. Degrees, and with them the normalisation, stay those of all edges.
-    The kernel buckets does not take the result.
+    Both directions of a pair are dropped together, so the matrix stays symmetric; its expectation
+    is the full matrix. The normalisation keeps the degrees of all edges. The buckets kernel does
+    not support the result.
     """
     low = jnp.minimum(graph.senders, graph.receivers).astype(jnp.uint32)
     high = jnp.maximum(graph.senders, graph.receivers).astype(jnp.uint32)

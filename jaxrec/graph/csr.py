@@ -1,4 +1,4 @@
-"""Rows of items on the device, and questions about them: the CSR form of "who likes what"."""
+"""Items by user in CSR form on the device, and lookups in its rows."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,9 +9,9 @@ from jaxtyping import Array, Bool, Int
 
 
 class DeviceCsr(NamedTuple):
-    """Items by row, ascending and unique: those of row r are indices[indptr[r]:indptr[r + 1]].
+    """Items by row, ascending and unique: row r is indices[indptr[r]:indptr[r + 1]].
 
-    ``indices`` may be longer than ``indptr[-1]``; what lies beyond belongs to no row.
+    ``indices`` may be longer than ``indptr[-1]``; the rest is padding.
     """
 
     indptr: Int[Array, "R1"]
@@ -19,10 +19,11 @@ class DeviceCsr(NamedTuple):
 
 
 def count_prefix(csr: DeviceCsr, row: Array, holds: Callable[[Array, Array], Array]) -> Array:
-    """How many items of each row satisfy a predicate that is true for a prefix of the row.
+    """Count the items of each row that satisfy a predicate, which must hold for a prefix of the
+    row.
 
-    ``holds(item, rank)`` judges the item at that rank of the row; shapes are those of ``row``. The
-    bisection ends when the longest row at hand is done: log2 of its length in rounds.
+    ``holds(item, rank)`` gets items and their ranks in the row, shaped like ``row``. Bisects in
+    log2 of the longest given row's length rounds.
     """
     start = csr.indptr[row]
     last = csr.indices.shape[0] - 1

@@ -1,8 +1,8 @@
-"""A weighted directed graph for training loops of one's own: y = A x with both gradients.
+"""A weighted directed graph for custom training loops: y = A x with both gradients.
 
 The trainer's own graph (:class:`jaxrec.graph.bipartite.Bipartite`) is symmetric, and its product
 is its own transpose. Here A may be any sparse matrix: the transposed edges are sorted once, when
-the graph is made, so that neither direction of the product adds with a scatter on CPU.
+the graph is built, so that neither direction of the product needs a scatter-add on CPU.
 """
 
 from functools import partial
@@ -20,13 +20,13 @@ from jaxrec.graph.spmm import Edges, Kernel, default_kernel, edge_product
 class Graph(NamedTuple):
     """A sparse matrix A [R, S] as E edges: y_r = Σ w_e x_s over the edges e from s into r.
 
-    A pytree, so that it goes through ``jit`` and ``device_put``. Make one
-    by :meth:`from_edges`, :meth:`from_scipy` or :meth:`from_networkx`.
+    A pytree, for use with ``jit`` and ``device_put``. Build one by :meth:`from_edges`,
+    :meth:`from_scipy` or :meth:`from_networkx`.
 
     Attributes:
-      edges: by receiver, then sender.
-      reverse: the same edges by sender: those of the transposed matrix.
-      order_E: the place among ``edges`` of each edge of ``reverse``.
+      edges: edges sorted by receiver, then sender.
+      reverse: edges of the transposed matrix, sorted by sender.
+      order_E: index in ``edges`` of each edge of ``reverse``.
     """
 
     edges: Edges
@@ -35,7 +35,7 @@ class Graph(NamedTuple):
 
     @property
     def n_edges(self) -> int:
-        """E."""
+        """Number of edges, E."""
         return self.order_E.shape[0]
 
     @property
@@ -45,17 +45,17 @@ class Graph(NamedTuple):
 
     @property
     def senders(self) -> Int[Array, "E"]:
-        """The sender of each edge, in the order that weights have."""
+        """Sender of each edge, in the order of the weights."""
         return self.edges.sender_E
 
     @property
     def receivers(self) -> Int[Array, "E"]:
-        """The receiver of each edge, in the order that weights have."""
+        """Receiver of each edge, in the order of the weights."""
         return self.edges.receiver_E
 
     @property
     def weights(self) -> Float[Array, "E"]:
-        """The weight of each edge."""
+        """Weight of each edge."""
         return self.edges.weight_E
 
     @classmethod
@@ -70,7 +70,7 @@ class Graph(NamedTuple):
         both_ways: bool = False,
         normalise: str = "none",
     ) -> "Graph":
-        """A graph of edges ``sender -> receiver``; repeated edges add up.
+        """Build a graph from edges ``sender -> receiver``; repeated edges are summed.
 
         >>> import jax.numpy as jnp
         >>> graph = Graph.from_edges([0, 1, 2], [1, 2, 2], n_nodes=3)
@@ -79,26 +79,27 @@ class Graph(NamedTuple):
 
         Args:
           sender, receiver: [E] row numbers.
-          weight: [E], 1 where not given.
-          n_nodes: N of a square matrix; one more than the largest row number where not given.
+          weight: [E], default 1.
+          n_nodes: N of a square matrix; default: the largest row number plus 1.
           shape: (R, S) of a matrix that is not square.
-          both_ways: each edge also in the other direction.
-          normalise: "symmetric" divides a weight by the root of both ends' degrees (sums of
-            weights), "receiver" by the receiver's (a mean of neighbours), "sender" by the sender's.
+          both_ways: also add each edge in the other direction.
+          normalise: "symmetric" divides each weight by the root of both ends' degrees (sums of
+            weights), "receiver" by the receiver's degree (a neighbour mean), "sender" by the
+            sender's.
 
         Raises:
-          ValueError: lengths differ, row numbers outside the shape, weights that are not finite, or
-            normalised ones that are negative.
+          ValueError: lengths differ, row numbers are out of range, weights are not finite, or
+          negative with normalisation.
         """
         ends = [np.asarray(end) for end in (sender, receiver)]
         if any(end.ndim != 1 or (len(end) and end.dtype.kind not in "iu") for end in ends):
-            raise ValueError("sender and receiver are whole numbers of one dimension")
+            raise ValueError("sender and receiver must be one-dimensional integers")
         sent, into = (end.astype(np.int64) for end in ends)
         w = np.ones(len(sent)) if weight is None else np.asarray(weight, np.float64)
         if not len(sent) == len(into) == w.size or w.ndim != 1:
             raise ValueError(
                 f"{len(sent)} senders, {len(into)} receivers and {w.size} weights; "
-                "each edge has one of each"
+                "their lengths must be equal"
             )
         if shape is None:
             largest = max(int(sent.max(initial=-1)), int(into.max(initial=-1)))
@@ -108,7 +109,7 @@ class Graph(NamedTuple):
             raise ValueError("give n_nodes or shape, not both")
         for name, end, size in (("receiver", into, shape[0]), ("sender", sent, shape[1])):
             if len(end) and not 0 <= end.min() <= end.max() < size:
-                raise ValueError(f"a {name} is outside of 0 to {size - 1}")
+                raise ValueError(f"a {name} is outside 0 to {size - 1}")
         if both_ways:
             if shape[0] != shape[1]:
                 raise ValueError("both_ways needs a square matrix")
@@ -117,7 +118,7 @@ class Graph(NamedTuple):
 
     @classmethod
     def from_scipy(cls, matrix: Any, *, normalise: str = "none") -> "Graph":
-        """A graph of any scipy sparse matrix A [R, S]: entry (r, s) is an edge from s into r.
+        """Build a graph from a scipy sparse matrix A [R, S]; entry (r, s) is an edge from s to r.
 
         >>> import scipy.sparse as sp
         >>> Graph.from_scipy(sp.eye(4), normalise="symmetric").n_edges
@@ -132,7 +133,7 @@ class Graph(NamedTuple):
         if not np.isfinite(made.data).all():
             raise ValueError("a weight is not finite")
         if made.nnz >= 2**31 or max(n_rows, n_columns) >= 2**31:
-            raise ValueError(f"{made.nnz:,} edges of {made.shape}: int32 counts up to 2^31 - 1")
+            raise ValueError(f"{made.nnz:,} edges of shape {made.shape}: more than int32 can count")
         made = _normalised(made, normalise)
         number = np.arange(made.nnz)
         turned = sp.csr_matrix((number, made.indices, made.indptr), made.shape).tocsc()
@@ -145,9 +146,10 @@ class Graph(NamedTuple):
     def from_networkx(
         cls, graph: Any, *, weight: str = "weight", normalise: str = "none"
     ) -> "Graph":
-        """A graph of a networkx one; nodes are numbered in its order, ``list(graph.nodes)``.
+        """Build a graph from a networkx graph; nodes are numbered in the order
+        ``list(graph.nodes)``.
 
-        Edges without the attribute ``weight`` weigh 1; those of an undirected graph go both ways.
+        Edges without the attribute ``weight`` get weight 1. Undirected edges go both ways.
 
         Raises:
           ValueError: see :meth:`from_edges`.
@@ -157,7 +159,7 @@ class Graph(NamedTuple):
         sent, into, w = (np.array(part) for part in zip(*found, strict=True)) if found else _NONE
         loops = sent == into
         both = not graph.is_directed()
-        if both:  # an edge from a node to itself is one entry
+        if both:  # a self-loop is a single entry
             sent, into = np.append(sent, into[~loops]), np.append(into, sent[: len(loops)][~loops])
             w = np.append(w, w[~loops])
         return cls.from_edges(sent, into, w, n_nodes=len(row), normalise=normalise)
@@ -176,9 +178,9 @@ def _normalised(matrix: sp.csr_matrix, how: str) -> sp.csr_matrix:
     if how == "none":
         return matrix
     if how not in ("symmetric", "receiver", "sender"):
-        raise ValueError(f"normalise is none, symmetric, receiver or sender, not {how!r}")
+        raise ValueError(f"normalise must be none, symmetric, receiver or sender, not {how!r}")
     if (matrix.data < 0).any():
-        raise ValueError("weights that are normalised must not be negative")
+        raise ValueError("weights must not be negative with normalisation")
     power = -0.5 if how == "symmetric" else -1.0
     sums = [np.asarray(matrix.sum(axis=axis)).ravel() for axis in (1, 0)]
     into, sent = (np.where(d > 0, np.where(d > 0, d, 1) ** power, 0) for d in sums)
@@ -194,10 +196,10 @@ def propagate(
     *,
     kernel: str = "auto",
 ) -> Float[Array, "_ D"]:
-    """y = A x, differentiable in x and, where they are given, in the weights.
+    """Compute y = A x, differentiable in x and, if given, in the weights.
 
-    The gradient in x is the product with the transposed edges; that in the weight of an edge is
-    the product of its sender's x and its receiver's gradient.
+    The gradient in x is the product with the transposed edges. The gradient in an edge's weight is
+    the dot product of its sender's x and its receiver's gradient.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -208,12 +210,12 @@ def propagate(
 
     Args:
       graph: E edges.
-      x: a row for each sender, float32 or bfloat16.
-      weights: of the edges, in the order of ``graph.senders``; the graph's own where None.
+      x: [S, D] or other trailing shape, float32 or bfloat16.
+      weights: [E] in the order of ``graph.senders``; default: the graph's own.
       kernel: "segment_sum", or "csr" (on CPU); "auto" takes csr on CPU.
 
     Raises:
-      ValueError: x or weights of another size than the graph's, or an unknown kernel.
+      ValueError: x or weights do not match the graph, or the kernel is unknown.
     """
     if x.ndim != 2 or x.shape[0] != graph.shape[1]:
         raise ValueError(f"x has shape {x.shape}; the graph has {graph.shape[1]} senders")
@@ -222,7 +224,7 @@ def propagate(
     if kernel == "auto":
         kernel = "csr" if default_kernel() == "csr" else "segment_sum"
     if kernel not in ("csr", "segment_sum"):
-        raise ValueError(f"kernel is csr or segment_sum, not {kernel!r}")
+        raise ValueError(f"kernel must be csr or segment_sum, not {kernel!r}")
     of_edges = graph.weights if weights is None else jnp.asarray(weights)
     return _product(cast(Kernel, kernel), graph, jnp.asarray(x), of_edges)
 

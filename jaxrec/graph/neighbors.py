@@ -1,7 +1,7 @@
-"""Neighbours of nodes in blocks of a fixed width, for graphs that are trained on in samples.
+"""Fixed-width neighbour samples, for training on sampled graphs.
 
-Every function takes rows of a CSR and gives the same numbers on any device: draws are hashes of
-(key, node, place) in whole numbers.
+Every function takes CSR rows and gives the same numbers on any device: draws are integer hashes of
+(key, node, place).
 """
 
 from functools import partial
@@ -14,15 +14,15 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 from jaxrec import hashing
 from jaxrec.graph.csr import DeviceCsr
 
-_BLOCK = 1 << 13  # nodes at once whose walks are counted
+_BLOCK = 1 << 13  # nodes per block when counting walks
 
 
 class Neighbors(NamedTuple):
-    """F neighbours of each of R nodes; the weights of a node sum to 1, or are all 0.
+    """F neighbours of each of R nodes; a node's weights sum to 1, or are all 0.
 
     Attributes:
-      node_RF: rows of the graph; any where the weight is 0.
-      weight_RF: 0 where a node has fewer neighbours.
+      node_RF: rows of the graph; arbitrary where the weight is 0.
+      weight_RF: weights; 0 for places beyond a node's neighbours.
     """
 
     node_RF: Int[Array, "R F"]
@@ -30,7 +30,7 @@ class Neighbors(NamedTuple):
 
 
 def _draw(key: PRNGKeyArray, node: Array, place: Array) -> UInt32[Array, "*any"]:
-    """32 random bits for each (node, place)."""
+    """Draw 32 random bits for each (node, place)."""
     first, second = jax.random.bits(key, (2,))
     mixed = hashing.mix(node.astype(jnp.uint32) + first)
     return hashing.mix(mixed + place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + second)
@@ -42,10 +42,10 @@ def _neighbor(csr: DeviceCsr, node: Array, place: Array) -> Array:
 
 
 def uniform(csr: DeviceCsr, node_R: Int[Array, "R"], count: int, key: PRNGKeyArray) -> Neighbors:
-    """F = count different neighbours of each node, all alike likely; all of them where no more.
+    """Draw F = count distinct neighbours of each node uniformly, or all if it has at most F.
 
-    Systematic sampling (Madow and Madow 1944): every (d // F)-th neighbour from a random one on,
-    around the d of them.
+    Systematic sampling (Madow and Madow 1944): every (d // F)-th of d neighbours, cyclically from a
+    random start.
     """
     degree_R1 = (csr.indptr[node_R + 1] - csr.indptr[node_R])[:, None]
     place_F = jnp.arange(count, dtype=jnp.int32)
@@ -64,7 +64,7 @@ def uniform(csr: DeviceCsr, node_R: Int[Array, "R"], count: int, key: PRNGKeyArr
 def _visits(
     csr: DeviceCsr, node_R: Int[Array, "R"], walks: int, length: int, key: PRNGKeyArray
 ) -> Int[Array, "R V"]:
-    """The nodes that random walks from each node visit, V = walks · length; -1: no way on."""
+    """Nodes visited by random walks from each node, V = walks · length; -1 after a dead end."""
     walk_W = jnp.arange(walks, dtype=jnp.int32)
     at_RW = jnp.broadcast_to(node_R[:, None], (node_R.shape[0], walks))
     visited = []
@@ -79,7 +79,7 @@ def _visits(
 
 
 def _most_frequent(node_R: Int[Array, "R"], visit_RV: Int[Array, "R V"], count: int) -> Neighbors:
-    """The F = count values that each row holds most often, but for the node itself and -1."""
+    """Find the F = count most frequent values of each row, without the node itself and -1."""
     sorted_RV = jnp.sort(visit_RV, axis=1)
     place_V = jnp.arange(visit_RV.shape[1], dtype=jnp.int32)
     edge_R1 = jnp.ones((visit_RV.shape[0], 1), bool)
@@ -105,11 +105,11 @@ def most_visited(
     length: int,
     key: PRNGKeyArray,
 ) -> Neighbors:
-    """The F = count nodes that random walks from each node visit most, weighed by their visits.
+    """Find the F = count nodes most visited by random walks from each node, weighted by visits.
 
     Source: Ying et al., "Graph convolutional neural networks for web-scale recommender systems",
     KDD 2018, section 3.1, importance-based neighbourhoods. Ties go to the lower row; the node
-    itself is no neighbour.
+    itself is excluded.
     """
     return _most_frequent(node_R, _visits(csr, node_R, walks, length, key), count)
 
@@ -117,13 +117,13 @@ def most_visited(
 def all_most_visited(
     csr: DeviceCsr, count: int, *, walks: int, length: int, key: PRNGKeyArray
 ) -> Neighbors:
-    """:func:`most_visited` of every row, in blocks: 8 · N · F bytes, and little beside."""
+    """:func:`most_visited` for every row, in blocks, with 8 · N · F bytes of memory."""
     n_nodes = csr.indptr.shape[0] - 1
     size = min(_BLOCK, n_nodes)
     of_block = partial(most_visited, csr, count=count, walks=walks, length=length, key=key)
 
     def body(i: Array, made: Neighbors) -> Neighbors:
-        # The last block begins early enough to be whole; it writes the same values again.
+        # The last block starts early to be full, and recomputes some values.
         start = jnp.minimum(i * size, n_nodes - size)
         block = of_block(start + jnp.arange(size, dtype=jnp.int32))
         return Neighbors(
@@ -139,7 +139,8 @@ def all_most_visited(
 
 
 def first_of(table: Neighbors, node_R: Int[Array, "R"], count: int) -> Neighbors:
-    """Of each node the F = count foremost neighbours in a table, their weights scaled to sum 1."""
+    """Take the first F = count neighbours of each node from a table; weights are rescaled to sum
+    1."""
     weight_RF = table.weight_RF[node_R, :count]
     total_R1 = jnp.sum(weight_RF, axis=1, keepdims=True)
     return Neighbors(

@@ -1,4 +1,4 @@
-"""Personalised PageRank from many nodes at once, by forward push through the same product."""
+"""Personalised PageRank from many nodes at once, by forward push with the trainer's product."""
 
 from functools import partial
 from typing import Literal, NamedTuple
@@ -11,16 +11,16 @@ from jaxtyping import Array, Float, Int
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, between, resolve
 
-_SWEEPS = 1000  # never reached: a sweep leaves at most 1 - alpha of the residual that it pushes
+_SWEEPS = 1000  # never reached: each sweep shrinks the pushed residual by the factor 1 - alpha
 
 
 class Push(NamedTuple):
-    """What forward push has found, a column a source; mass and residual of a column sum to 1.
+    """Result of forward push, one column per source; a column's mass and residual sum to 1.
 
     Attributes:
-      mass_NS: the PageRank less at most ``epsilon`` · degree of the node, and never above it.
-      residual_NS: what is not pushed on; at most ``epsilon`` · degree.
-      sweeps: how many products over all edges it took.
+      mass_NS: PageRank from below, with an error of at most ``epsilon`` · degree of the node.
+      residual_NS: mass not yet pushed; at most ``epsilon`` · degree.
+      sweeps: number of products over all edges.
     """
 
     mass_NS: Float[Array, "N S"]
@@ -44,20 +44,20 @@ def push(
     epsilon: float = 1e-6,
     kernel: Literal["auto"] | Kernel = "auto",
 ) -> Push:
-    """Personalised PageRank of each source: columns of alpha (I - (1 - alpha) P^T)^-1.
+    """Compute the personalised PageRank of each source: columns of alpha (I - (1 - alpha) P^T)^-1.
 
-    P = D^-1 A is the random walk. Every node whose residual is above epsilon · degree keeps alpha
-    of it and sends the rest to its neighbours, until none is left (Andersen, Chung and Lang, FOCS
-    2006, in sweeps): all such users of all sources in one product, then all such items. What sets
-    out from one node is on one side at a time, so that each product takes half of the edges. A node
-    without neighbours keeps all that it has.
+    P = D^-1 A is the random walk. Every node with a residual above epsilon · degree keeps alpha of
+    it and sends the rest to its neighbours, until there is none (Andersen, Chung and Lang, FOCS
+    2006). Each sweep pushes all such users of all sources in one product, then all such items. A
+    source's residual is on one side at a time, so each product needs half of the edges. Nodes
+    without neighbours keep their residual.
 
     Args:
       graph: N nodes.
-      n_users: U; the graph's first nodes.
-      source_S: nodes, as the graph numbers them.
-      alpha: probability of a return to the source at each step.
-      epsilon: residual to leave, for each unit of degree; 0 would not end.
+      n_users: U; users are the graph's first nodes.
+      source_S: rows of the graph.
+      alpha: probability of returning to the source at each step.
+      epsilon: tolerated residual per unit of degree; must be positive.
     """
     kernel = resolve(kernel, graph)
     degree_N1, down_N1 = graph.degree_N[:, None], graph.inverse_root_degree[:, None]
@@ -70,7 +70,7 @@ def push(
         return (side.residual > least) & (side.residual > 0)
 
     def pushed(sides: tuple[_Side, _Side], number: int) -> tuple[_Side, _Side]:
-        """Both sides after one of them has sent."""
+        """Push one side's residual to the other."""
         here, there = halves[number], halves[1 - number]
         side, other = sides[number], sides[1 - number]
         given = jnp.where(active(side, number), side.residual, 0)
@@ -97,7 +97,7 @@ def push(
 
 
 class Window(NamedTuple):
-    """Items of a range of ranks for each user: item_UW[u, :count_U[u]], in no order that counts."""
+    """Each user's items in a range of ranks: item_UW[u, :count_U[u]], unordered."""
 
     item_UW: Int[Array, "U W"]
     count_U: Int[Array, "U"]
@@ -114,17 +114,17 @@ def rank_window(
     epsilon: float = 1e-6,
     block: int = 64,
 ) -> Window:
-    """The items at ranks first .. last - 1 of each user's PageRank, their own items left out.
+    """Find the items at ranks first .. last - 1 of each user's PageRank, without known items.
 
-    Ranks count from 0, ties go to the lower item, and items that the push does not reach have no
-    rank: a user may have fewer items than the window is wide, or none.
+    Ranks start at 0 and ties go to the lower item. Items that the push does not reach have no rank,
+    so a user may get fewer items than the window is wide.
 
     Args:
-      graph: numbered by its ``place_N``.
-      known: (indptr [U + 1], indices) of each user's own items.
+      graph: the graph, with its ``place_N``.
+      known: (indptr [U + 1], indices) of each user's known items.
       n_users: U.
       first, last: the range of ranks, at most I; the result takes U · (last - first) · 4 bytes.
-      block: users at once; memory is some 6 · N · block · 4 bytes.
+      block: users per block; memory is about 6 · N · block · 4 bytes.
     """
     n_items = graph.n_nodes - n_users
     indptr, indices = known
@@ -144,7 +144,7 @@ def rank_window(
     items, counts = [], []
     for start in range(0, n_users, block):
         user_S = np.minimum(np.arange(start, start + block), n_users - 1).astype(np.int32)
-        # A power of two, so that few widths are compiled.
+        # A power of two, to compile few widths.
         width = 1 << int(degree_U[user_S].max()).bit_length()
         at_SI = indptr[user_S, None] + np.arange(width)
         own_SI = padded[np.minimum(at_SI, len(indices))]

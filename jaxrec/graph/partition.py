@@ -1,8 +1,8 @@
-"""A graph cut into equal parts of rows, one a device, and the rows that each part needs of others.
+"""Partition a graph by rows, one part per device, and plan the rows that parts exchange.
 
-Every part holds a stretch of the users and a stretch of the items, each padded to the longest such
-stretch, so that all parts have as many rows. Stretches are cut where the load (a row's edges, and
-as much again for the row itself on average) is even. All of this is done once, on the host.
+Each part holds a range of users and a range of items, both padded to the longest, so that all parts
+have the same number of rows. Ranges balance the load: a row's edges, plus a cost per row that is as
+large on average. The partition is computed once, on the host.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ Exchange = Literal["all_gather", "all_to_all", "ring"]
 
 
 class Layout(NamedTuple):
-    """Where the nodes of a data set are in a table of T equal parts of R rows.
+    """Positions of a data set's nodes in a table of T parts of R rows.
 
     Attributes:
       parts: T.
-      users, items: rows of a part for users and, behind them, for items; together R.
-      place_N: the row in the whole table of each node.
+      users, items: rows per part for users and, after them, for items; R in total.
+      place_N: row of each node in the whole table.
     """
 
     parts: int
@@ -42,36 +42,36 @@ class Layout(NamedTuple):
 
     @property
     def rows(self) -> int:
-        """R."""
+        """Rows per part, R."""
         return self.users + self.items
 
     @property
     def size(self) -> int:
-        """Rows of the whole table, T R."""
+        """Rows of the whole table, T · R."""
         return self.parts * self.rows
 
     def nodes(self) -> np.ndarray:
-        """[T, R] the node in each row; -1 where a row is padding."""
+        """Node of each row, [T, R]; -1 for padding."""
         node_S = np.full(self.size, -1, np.int32)
         node_S[self.place_N] = np.arange(len(self.place_N), dtype=np.int32)
         return node_S.reshape(self.parts, self.rows)
 
     def padded(self, x_N: np.ndarray) -> np.ndarray:
-        """Rows of nodes as rows of the table; padding is 0."""
+        """Scatter rows of nodes into the table; padding is 0."""
         x_S = np.zeros((self.size, *x_N.shape[1:]), x_N.dtype)
         x_S[self.place_N] = x_N
         return x_S
 
 
 def cut(load: np.ndarray, parts: int) -> np.ndarray:
-    """[T + 1] where to cut a sequence into T stretches of about the same load."""
+    """Cut a sequence into T ranges of about equal load; returns bounds [T + 1]."""
     sums = np.append(0, np.cumsum(load, dtype=np.float64))
     ends = np.searchsorted(sums, sums[-1] * np.arange(1, parts) / parts)
     return np.concatenate([[0], ends, [len(load)]]).astype(np.int64)
 
 
 def node_order(data: Dataset, order: Literal["locality", "data"]) -> np.ndarray | None:
-    """The place of each node in the order that is cut: None where it is the data set's own."""
+    """Return each node's position in the order to partition; None for the data set's own order."""
     if order == "data":
         return None
     user, item = data.user, data.item + np.int32(data.n_users)
@@ -80,14 +80,14 @@ def node_order(data: Dataset, order: Literal["locality", "data"]) -> np.ndarray 
 
 
 def layout(data: Dataset, place_N: np.ndarray | None, parts: int) -> Layout:
-    """Cut the users and the items of a data set, in the given order."""
+    """Partition the users and items of a data set in the given order."""
     return layout_of((data.user_counts(), data.item_counts()), place_N, parts)
 
 
 def layout_of(
     degrees: tuple[np.ndarray, np.ndarray], place_N: np.ndarray | None, parts: int
 ) -> Layout:
-    """:func:`layout` of users [U] and items [I] with so many pairs each."""
+    """:func:`layout` from the pair counts of users [U] and items [I]."""
     first, sides, widths = 0, [], []
     mean = 2 * int(degrees[0].sum()) / max(sum(map(len, degrees)), 1)
     for degree in degrees:
@@ -109,13 +109,13 @@ def layout_of(
 
 
 class Shard(NamedTuple):
-    """A part of the graph on its device; stacked over the parts before it goes there.
+    """One part of the graph on its device; on the host, stacked over the parts.
 
     Attributes:
-      graph: the edges into the part's R rows; a sender is a row of what an exchange gives: the
-        part's own R rows, then those it got. Of the whole table, where all rows are gathered.
-      send: rows of the part that go to others: none where all rows are gathered; one [T, H] of rows
-        for each other part; or T - 1 of [H_k], for the part k places on.
+      graph: the edges into the part's R rows. Senders index the exchange's result: the part's own R
+        rows, then received rows; or the whole table if all rows are gathered.
+      send: rows to send: empty if all rows are gathered; one [T, H] array by receiving part;
+        or T - 1 arrays [H_k], for the part k places on.
     """
 
     graph: Bipartite
@@ -123,13 +123,13 @@ class Shard(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """What a partition costs, counted.
+    """Communication cost of a partition.
 
     Attributes:
-      edge_cut: share of the edges whose ends are in different parts.
-      rows: rows that a device gets in a layer, padding included, by how they are exchanged.
-      needed: rows that its edges need, averaged over the parts.
-      edges: the most edges that a part has.
+      edge_cut: share of edges between different parts.
+      rows: rows received by a device per layer, with padding, by kind of exchange.
+      needed: rows that a part's edges need, averaged over parts.
+      edges: edges of the largest part.
     """
 
     edge_cut: float
@@ -138,12 +138,12 @@ class Traffic(NamedTuple):
     edges: int
 
     def least(self) -> Exchange:
-        """The exchange that moves the fewest rows; the simplest one of equals."""
+        """Return the exchange that moves the fewest rows; ties go to the simplest."""
         return cast(Exchange, min(self.rows, key=lambda name: self.rows[name]))
 
 
 class Partition(NamedTuple):
-    """A graph in parts: ``shard`` has arrays of NumPy with the parts as their first axis."""
+    """A partitioned graph; ``shard`` holds NumPy arrays with the parts as first axis."""
 
     layout: Layout
     shard: Shard
@@ -158,13 +158,13 @@ def partition(
     *,
     buckets: bool = False,
 ) -> Partition:
-    """Cut the graph of a data set's interactions.
+    """Partition the graph of a data set's interactions.
 
     Weights, and the order of the edges into a row, are those of :func:`bipartite.build`.
 
     Args:
-      exchange: "auto" takes the one that moves the fewest rows.
-      buckets: prepare the kernel of that name.
+      exchange: "auto" takes the kind that moves the fewest rows.
+      buckets: also prepare the layout of the buckets kernel.
 
     Raises:
       InputError: more pairs than int32 can number.
@@ -174,7 +174,7 @@ def partition(
     parts, rows, n_users = layout.parts, layout.rows, data.n_users
     user, item = layout.place_N[data.user], layout.place_N[data.item + n_users]
     sender, receiver, pair = sorted_edges(user, item, layout.size, layout.size)
-    sender[: len(user)] -= layout.size  # both sides have the numbers of the table here
+    sender[: len(user)] -= layout.size  # here both sides are numbered by table row
     receiver[len(user) :] -= layout.size
     order = np.argsort(receiver, kind="stable")
     sender, receiver, pair = sender[order], receiver[order], pair[order]
@@ -200,7 +200,7 @@ def partition(
 
 
 def needed(sender: np.ndarray, part: int, layout: Layout) -> list[np.ndarray]:
-    """By owner, the rows (numbered within their part) that a part's edges need of others."""
+    """Find the rows that a part needs from others, by owner and numbered within it."""
     row = distinct(sender)
     owner = row // layout.rows
     none = np.zeros(0, row.dtype)
@@ -208,10 +208,10 @@ def needed(sender: np.ndarray, part: int, layout: Layout) -> list[np.ndarray]:
 
 
 def traffic(count_TT: np.ndarray, edge_cut: float, edges: int, rows: int) -> Traffic:
-    """What a partition costs.
+    """Compute the communication cost of a partition.
 
     Args:
-      count_TT: how many rows each part needs of each other.
+      count_TT: number of rows that each part needs from each other.
       edge_cut, edges: as in :class:`Traffic`.
       rows: R.
     """
@@ -226,13 +226,13 @@ def traffic(count_TT: np.ndarray, edge_cut: float, edges: int, rows: int) -> Tra
 
 
 class Sending(NamedTuple):
-    """How parts exchange rows, padded to as many for all.
+    """How parts exchange rows, padded to equal numbers.
 
     Attributes:
-      exchange: by which way.
-      widths: rows that a part sends to each other one (all_to_all: the same to all), or to the part
-        k places on (ring: for each k from 1).
-      first_TT: where what part t gets of another begins behind its own rows.
+      exchange: kind of exchange.
+      widths: rows sent to every other part (all_to_all), or to the part k places on, for k from 1
+        (ring).
+      first_TT: offset, after its own rows, at which part t stores the rows of each other part.
     """
 
     exchange: Exchange
@@ -241,7 +241,7 @@ class Sending(NamedTuple):
 
     @classmethod
     def of(cls, count_TT: np.ndarray, exchange: Exchange) -> "Sending":
-        """For parts that need so many rows of each other."""
+        """Plan the exchange from the number of rows that parts need from each other."""
         parts = len(count_TT)
         first_TT = np.zeros((parts, parts), np.int64)
         if exchange == "all_gather":
@@ -259,7 +259,7 @@ class Sending(NamedTuple):
         return cls(exchange, tuple(widths), first_TT)
 
     def rows_of(self, part: int, needs: Sequence[Sequence[np.ndarray]]) -> tuple[np.ndarray, ...]:
-        """The rows that a part sends: a part of :attr:`Shard.send`."""
+        """Return the rows that a part sends, for :attr:`Shard.send`."""
         if self.exchange == "all_to_all":
             return (np.stack([_pad(of[part], self.widths[0]) for of in needs]),)
         to = enumerate(self.widths, 1)
@@ -268,7 +268,7 @@ class Sending(NamedTuple):
     def renamed(
         self, sender: np.ndarray, part: int, needs: Sequence[np.ndarray], rows: int
     ) -> np.ndarray:
-        """Rows of the whole table as rows of what the exchange gives a part with these needs."""
+        """Renumber rows of the whole table as rows of the exchange's result for a part."""
         if self.exchange == "all_gather":
             return sender
         made = sender - part * rows
@@ -286,7 +286,7 @@ def _pad(row: np.ndarray, width: int) -> np.ndarray:
 
 
 def graph_of(arrays: Mapping[str, Any]) -> Bipartite:
-    """A part's edges, or all parts', of their arrays by name."""
+    """Build the graph of one part, or of all, from arrays by name."""
     graph = jraph.GraphsTuple(
         nodes=None,
         edges=arrays["edges"],
@@ -307,7 +307,7 @@ def _stacked(
     for (sender, receiver, weight), degree in zip(local, degrees, strict=True):
         indptr = np.append(0, np.cumsum(np.bincount(receiver, minlength=rows)))
         more = (0, most - len(sender))
-        # Padding comes after the last row's edges: out of bounds, and dropped.
+        # Padding edges have an out-of-range receiver, so they are dropped.
         padded = np.pad(sender, more), np.pad(receiver, more, constant_values=rows)
         ends = (x.astype(np.int32) for x in padded)
         arrays: dict[str, Any] = dict(zip(("senders", "receivers"), ends, strict=True))
@@ -319,7 +319,7 @@ def _stacked(
     if not buckets:
         return stacked
     here = jax.local_devices(backend="cpu")[0]
-    with jax.default_device(here):  # no device holds the parts of others
+    with jax.default_device(here):  # no device may hold other devices' parts
         each = [
             bucketed.build(graph.indptr, of, weight)
             for graph, (of, _, weight) in zip(made, local, strict=True)

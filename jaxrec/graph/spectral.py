@@ -1,4 +1,4 @@
-"""Singular vectors of the normalised interaction matrix, by the product that training uses."""
+"""Singular vectors of the normalised interaction matrix, by the trainer's product."""
 
 from functools import partial
 from typing import NamedTuple
@@ -24,17 +24,17 @@ class Singular(NamedTuple):
 
 @partial(jax.jit, static_argnames=("n_users", "dim"))
 def singular_vectors(graph: Bipartite, n_users: int, dim: int, key: PRNGKeyArray) -> Singular:
-    """The ``dim`` leading singular triplets of the block that joins users to items.
+    """Compute the ``dim`` leading singular triplets of the user-item block.
 
     Source: Halko, Martinsson and Tropp, "Finding structure with randomness", 2011, algorithm 4.4
-    (subspace iteration), 6 rounds with 16 vectors to spare. A triplet beyond the rank of the
-    block has σ = 0 and user vector 0.
+    (subspace iteration), 6 rounds with 16 extra vectors. A triplet beyond the rank of the block has
+    σ = 0 and user vector 0.
 
     Args:
       graph: N nodes, the first ``n_users`` of them users.
       n_users: U.
       dim: D, at most min(U, I).
-      key: of the random start.
+      key: for the random start.
     """
     n_items = graph.n_nodes - n_users
     width = min(dim + _OVERSAMPLING, n_users, n_items)
@@ -62,20 +62,20 @@ def singular_vectors(graph: Bipartite, n_users: int, dim: int, key: PRNGKeyArray
 def spectral_table(
     graph: Bipartite, n_users: int, dim: int, layers: int, rms: float, key: PRNGKeyArray
 ) -> Float[Array, "N D"]:
-    """A LightGCN table whose final embeddings score like a rank-D approximation of the data.
+    """Compute a LightGCN table whose final scores are a rank-D approximation of the data.
 
     With p(σ) = 1/(L+1) Σ_l σ^l, the gain of L layers, users get U σ^1/2 / p(σ) and items
-    D_i^1/2 V σ^1/2 / p(σ): after propagation users score items by about U σ V^T D_i^1/2, which is
-    the interactions themselves with each user's row scaled. Then users and items are scaled to
-    the given root mean square. Columns beyond min(U, I) are normal noise of that size.
+    D_i^1/2 V σ^1/2 / p(σ): after propagation users score items by about U σ V^T D_i^1/2, which
+    approximates the interactions with scaled user rows. Users and items are then scaled to the
+    given root mean square. Columns beyond min(U, I) are normal noise of that scale.
 
     Args:
       graph: N nodes, the first ``n_users`` of them users.
       n_users: U.
       dim: D.
-      layers: L of the encoder that the table is for.
+      layers: L of the encoder.
       rms: root mean square of the users' entries, and of the items'.
-      key: of the random start and of the noise.
+      key: for the random start and the noise.
     """
     width = min(dim, n_users, graph.n_nodes - n_users)
     start_key, noise_key = jax.random.split(key)

@@ -1,7 +1,7 @@
 """Random walks over weighted edges, on the device: DeepWalk's, and node2vec's by rejection.
 
-A walk is a function of (key, its first node, its number): no walk is saved, and any can be made
-again. Nothing is tabled for edges or for pairs of edges: memory is the CSR's.
+A walk is a function of (key, first node, number), so walks are recomputed rather than stored. There
+are no alias tables for edges or pairs of edges: memory is the CSR's.
 """
 
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from jaxrec import hashing
 from jaxrec.errors import InputError
 from jaxrec.graph.csr import DeviceCsr
 
-_LEFT = 2  # node2vec: once one walk in so many is unfinished, the others are put aside,
-_LEAST = 64  # unless so few are left
+_LEFT = 2  # node2vec: once one walk in this many is unfinished, finish those separately,
+_LEAST = 64  # unless this few are left
 
 
 class WalkGraph(NamedTuple):
@@ -24,8 +24,7 @@ class WalkGraph(NamedTuple):
 
     Attributes:
       csr: the neighbours of each node, ascending.
-      cumulative_E: the weights of each row, summed from the row's start on; None where all edges
-        weigh the same.
+      cumulative_E: cumulative weights within each row; None for equal weights.
     """
 
     csr: DeviceCsr
@@ -33,24 +32,24 @@ class WalkGraph(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Where a walk's random numbers come from: its first node, its number, and a key's bits."""
+    """Random number source of a walk: its first node, its number, and a key's bits."""
 
     node_W: UInt32[Array, "W"]
     number_W: UInt32[Array, "W"]
     seed: UInt32[Array, "2"]
 
     def bits(self, place: Array) -> UInt32[Array, "W"]:
-        """32 random bits for the place-th draw of each walk."""
+        """Return 32 random bits for the place-th draw of each walk."""
         mixed_W = hashing.mix(self.node_W + self.seed[0]) ^ self.number_W
         mixed_W = hashing.mix(mixed_W + self.seed[1])
         return hashing.mix(mixed_W + place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
 
 
 def build(indptr: np.ndarray, indices: np.ndarray, weight: np.ndarray | None = None) -> WalkGraph:
-    """Put a CSR on the device.
+    """Copy a CSR to the device.
 
     Args:
-      weight: of each edge, positive; edges count the same where None.
+      weight: positive weight of each edge; None for equal weights.
 
     Raises:
       InputError: more edges than int32 can number.
@@ -58,7 +57,7 @@ def build(indptr: np.ndarray, indices: np.ndarray, weight: np.ndarray | None = N
     if len(indices) >= 2**31:
         raise InputError(f"{len(indices):,} directed edges are more than walks can number (2^31)")
     if not len(indices):
-        indices = np.zeros(1, np.int32)  # of no row: something to read, and to drop, is there
+        indices = np.zeros(1, np.int32)  # belongs to no row; gathers need at least one entry
     csr = DeviceCsr(jnp.asarray(indptr, jnp.int32), jnp.asarray(indices, jnp.int32))
     if weight is None or not len(weight) or weight.min() == weight.max():
         return WalkGraph(csr, None)
@@ -78,13 +77,12 @@ def walk(
     p: float = 1.0,
     q: float = 1.0,
 ) -> Int[Array, "L W"]:
-    """W walks of L = length nodes each; -1 behind a node that no edge leaves.
+    """Draw W walks of L = length nodes each; -1 after a node without outgoing edges.
 
-    The next node after v is x with probability w(v, x) · α(t, x) / Σ, where t came before v and
-    α is 1/p where x = t, 1 where t and x are joined, else 1/q (Grover and Leskovec, "node2vec",
-    KDD 2016, eq. 3.2). With p = q = 1 this is DeepWalk (Perozzi et al., KDD 2014) on weights.
-
-    Weights are met to 2^-24 of a row's sum.
+    From v, a walk that came from t goes to x with probability proportional to w(v, x) · α(t, x),
+    where α is 1/p if x = t, 1 if t and x are neighbours, and 1/q otherwise (Grover and Leskovec,
+    "node2vec", KDD 2016, eq. 3.2). With p = q = 1 this is weighted DeepWalk (Perozzi et al., KDD
+    2014). Probabilities are exact to 2^-24.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -94,9 +92,9 @@ def walk(
     [[0, 1, 2, -1], [1, 2, -1, -1]]
 
     Args:
-      graph: its edges both ways, where p or q is not 1.
-      node_W: where each walk begins.
-      number_W: tells walks from one node apart.
+      graph: the graph; must be symmetric unless p = q = 1.
+      node_W: first node of each walk.
+      number_W: number of each walk among those of its first node.
     """
     draws = Draws(
         node_W.astype(jnp.uint32), number_W.astype(jnp.uint32), jax.random.bits(key, (2,))
@@ -111,9 +109,9 @@ def _degree(graph: WalkGraph, node_W: Array) -> Array:
 
 
 def _below(values: Array, start_W: Array, count_W: Array, limit_W: Array) -> Array:
-    """How many of the ascending values[start : start + count] are at most the limit.
+    """Count how many of the ascending values[start : start + count] are at most the limit.
 
-    Bisection in as many rounds as the longest stretch at hand needs.
+    Bisects in log2 of the largest count rounds.
     """
     last = values.shape[0] - 1
 
@@ -134,9 +132,9 @@ class _Edges(NamedTuple):
     """An edge from each of W nodes.
 
     Attributes:
-      node_W: where it leads; -1 where no edge leaves.
-      weight_W: its weight.
-      sum_W: the weights of all edges from there.
+      node_W: receiver; -1 without outgoing edges.
+      weight_W: weight.
+      sum_W: sum of the weights of all outgoing edges.
     """
 
     node_W: Int[Array, "W"]
@@ -145,7 +143,7 @@ class _Edges(NamedTuple):
 
 
 def _edges(graph: WalkGraph, node_W: Array, bits_W: Array) -> _Edges:
-    """An edge from each node, drawn by weight."""
+    """Draw an outgoing edge of each node by weight."""
     start_W, degree_W = graph.csr.indptr[node_W], _degree(graph, node_W)
     last = graph.csr.indices.shape[0] - 1
     if graph.cumulative_E is None:
@@ -154,7 +152,7 @@ def _edges(graph: WalkGraph, node_W: Array, bits_W: Array) -> _Edges:
     else:
         sum_W = graph.cumulative_E[jnp.clip(start_W + degree_W - 1, 0, last)]
         place_W = _below(graph.cumulative_E, start_W, degree_W, hashing.fraction(bits_W) * sum_W)
-        place_W = jnp.minimum(place_W, degree_W - 1)  # the product may round up to the sum
+        place_W = jnp.minimum(place_W, degree_W - 1)  # rounding may reach the sum
         at_W = jnp.clip(start_W + place_W, 0, last)
         before_W = graph.cumulative_E[jnp.maximum(at_W - 1, 0)]
         weight_W = graph.cumulative_E[at_W] - jnp.where(place_W > 0, before_W, 0)
@@ -173,12 +171,12 @@ def _first_order(graph: WalkGraph, node_W: Array, draws: Draws, length: int) -> 
 
 
 class _Tries(NamedTuple):
-    """Walks under way, each at a step of its own: none waits for another's rejections."""
+    """Unfinished walks, each at its own step, so that none waits for another's rejections."""
 
     walk_LW: Array
     before_W: Array  # -1 at the first step
     weight_W: Array  # of the edge from before_W to at_W
-    at_W: Array  # -1 once the walk has come to an end
+    at_W: Array  # -1 once the walk has ended
     step_W: Array  # nodes so far
     draws: Draws
 
@@ -186,11 +184,11 @@ class _Tries(NamedTuple):
 def _second_order(
     graph: WalkGraph, node_W: Array, draws: Draws, length: int, p: float, q: float
 ) -> Array:
-    """Propose by weight, accept with probability α / max α.
+    """Sample node2vec walks: propose by weight, accept with probability α / max α.
 
-    The way back does not count in the maximum: where 1/p is above it, the edge to t has the rest
-    of its weight in a strip of its own beside the others' (Yang et al., "KnightKing", SOSP 2019,
-    section 4.2), so that a small p costs no rejections.
+    The maximum excludes the return edge. If 1/p is larger, the excess weight of the edge to t is
+    proposed separately (Yang et al., "KnightKing", SOSP 2019, section 4.2), so that a small p
+    causes no rejections.
     """
     n_walks = node_W.shape[0]
     most = max(1.0, 1 / q)
@@ -209,7 +207,7 @@ def _second_order(
         near_W = _joined(graph, jnp.maximum(tries.before_W, 0), jnp.maximum(edge.node_W, 0))
         share_W = jnp.where(near_W, joined, far)
         share_W = jnp.where(edge.node_W == tries.before_W, back, share_W)
-        # Where there is but one edge it is taken.
+        # A single edge is always accepted.
         only_W = first_W | (edge.weight_W >= edge.sum_W)
         taken_W = (hashing.fraction(bits[1]) < jnp.where(only_W, 1, share_W)) & here_W
         next_W, weight_W = edge.node_W, edge.weight_W
@@ -230,7 +228,7 @@ def _second_order(
         return tried + 1, made
 
     def finish(tried: Array, tries: _Tries) -> Array:
-        """The walks; those that need many more tries than most go on by themselves."""
+        """Finish the walks; the slowest ones continue in a smaller batch."""
         width = tries.at_W.shape[0]
         few = width // _LEFT if width > _LEAST else 0
         tried, tries = jax.lax.while_loop(
@@ -251,7 +249,7 @@ def _second_order(
 
 
 def _joined(graph: WalkGraph, a_W: Array, b_W: Array) -> Bool[Array, "W"]:
-    """Whether two nodes are neighbours, looked up in the shorter of both rows."""
+    """Whether two nodes are neighbours; searches the shorter row."""
     degree_a_W, degree_b_W = _degree(graph, a_W), _degree(graph, b_W)
     row_W = jnp.where(degree_a_W <= degree_b_W, a_W, b_W)
     node_W = jnp.where(degree_a_W <= degree_b_W, b_W, a_W)

@@ -1,4 +1,4 @@
-"""Encoders: (parameters, graph) to embeddings. A model knows nothing of losses or loops."""
+"""Encoders map (parameters, graph) to embeddings; they know nothing of losses or training loops."""
 
 import importlib
 import inspect
@@ -58,12 +58,12 @@ def build(
     levels: int = 1,
     decodes: int = 0,
 ) -> Encoder:
-    """The encoder of a configuration, freshly initialised from the key, with its learned score.
+    """Build the configured encoder with initialised parameters, and its learned score if any.
 
     Args:
-      sizes: of the users' and the items' features that are part of the input.
-      levels: types of edges, of a model that tells them apart.
-      decodes: rating levels that a decoder tells apart; without one where 0.
+      sizes: sizes of the graph and of the input features.
+      levels: number of edge types, for models that distinguish them.
+      decodes: number of rating levels of the decoder; 0 for no decoder.
     """
     rngs = nnx.Rngs(params=key)
     if config.registered:
@@ -83,10 +83,10 @@ def build(
 
 
 def _registered(config: ModelConfig, sizes: ModelSizes, rngs: nnx.Rngs) -> Encoder:
-    """A model that a user has registered.
+    """Build a user-registered model.
 
     Raises:
-      InputError: nobody has, its options do not fit, or it makes something else than an Encoder.
+      InputError: no such model is registered, its options do not fit, or it returns no Encoder.
     """
     make = registry.MODELS.get(config.name)
     options = registry.parsed_options(config.options)
@@ -100,11 +100,11 @@ def _registered(config: ModelConfig, sizes: ModelSizes, rngs: nnx.Rngs) -> Encod
     encoder = make(sizes, config, rngs, **options)
     if not isinstance(encoder, Encoder):
         raise InputError(
-            f"model.name {config.name} makes a {type(encoder).__name__}; a subclass of "
-            "jaxrec.models.Encoder is needed"
+            f"model.name {config.name} returns a {type(encoder).__name__}; it must return a "
+            "subclass of jaxrec.models.Encoder"
         )
     if encoder.out_dim is None:
         if encoder.embedding is None:
-            raise InputError(f"model.name {config.name} has no embedding: set its out_dim")
+            raise InputError(f"model.name {config.name} has no embedding table: set its out_dim")
         encoder.out_dim = encoder.embedding[...].shape[1]
     return encoder

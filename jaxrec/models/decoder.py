@@ -1,4 +1,4 @@
-"""GC-MC's bilinear decoder: how likely each rating level is for two embeddings."""
+"""GC-MC's bilinear decoder: probabilities of rating levels from two embeddings."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-_EXACT = jax.lax.Precision.HIGHEST  # else GPU and TPU round the factors, and change the ranking
+_EXACT = jax.lax.Precision.HIGHEST  # lower precision on GPU and TPU would change the ranking
 
 
 class DecoderWeights(NamedTuple):
-    """The parameters of :func:`level_logits`: S bases and their shares in each of R levels."""
+    """The parameters of :func:`level_logits`: S bases and their coefficients for R levels."""
 
     basis_SDD: Float[Array, "S D D"]
     share_RS: Float[Array, "R S"]
@@ -20,7 +20,7 @@ class DecoderWeights(NamedTuple):
 def level_logits(
     weights: DecoderWeights, user_BD: Float[Array, "B D"], item_BD: Float[Array, "B D"]
 ) -> Float[Array, "B R"]:
-    """u^T Q_r v with Q_r = Σ_s a_rs P_s, for pairs; their softmax over r is P(r | u, v).
+    """Compute u^T Q_r v for pairs, with Q_r = Σ_s a_rs P_s; the softmax over r is P(r | u, v).
 
     Source: van den Berg et al., "Graph convolutional matrix completion", 2018, eq. 5 and 7.
     """
@@ -29,7 +29,7 @@ def level_logits(
 
 
 def expected(logit: Float[Array, "*pairs R"], level_R: Float[Array, "R"]) -> Float[Array, "*pairs"]:
-    """Σ_r r P(r) (eq. 6)."""
+    """Expected rating Σ_r r P(r) (eq. 6)."""
     return jnp.sum(jax.nn.softmax(logit, axis=-1) * level_R, axis=-1)
 
 
@@ -39,7 +39,7 @@ def all_expected(
     user_BD: Float[Array, "B D"],
     item_ID: Float[Array, "I D"],
 ) -> Float[Array, "B I"]:
-    """:func:`expected` of all items, for ranking: S and not R arrays of B x I are ever whole."""
+    """:func:`expected` for all items, for ranking; materializes S arrays [B, I] rather than R."""
     user_SBD = jnp.einsum("bd,sde->sbe", user_BD, weights.basis_SDD, precision=_EXACT)
     product_SBI = jnp.einsum("sbd,id->sbi", user_SBD, item_ID, precision=_EXACT)
 
@@ -61,7 +61,7 @@ class BilinearDecoder(nnx.Module):
     """:func:`level_logits` as a layer.
 
     Args:
-      dim: D, of the embeddings.
+      dim: width of the embeddings, D.
       levels: R.
       bases: S.
     """

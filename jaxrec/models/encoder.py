@@ -1,4 +1,4 @@
-"""What encoders give, and what the trainer asks of them."""
+"""The base class of encoders, and the protocols that the trainer relies on."""
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -12,11 +12,11 @@ from jaxrec.graph.csr import DeviceCsr
 
 
 class Nodes(NamedTuple):
-    """What an encoder gives for all N nodes, or for R rows of them.
+    """An encoder's output for all N nodes, or for R of them.
 
     Attributes:
-      emb_ND: final embeddings, float32; scores are products of these.
-      base_ND: the table's own rows, which L2 is put on.
+      emb_ND: final embeddings, float32; scores are their products.
+      base_ND: rows of the table, to which L2 applies.
     """
 
     emb_ND: Float[Array, "N D"]
@@ -24,7 +24,7 @@ class Nodes(NamedTuple):
 
 
 def unit_rows(x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
-    """x / |x| by rows; a row of zeros stays zeros, with a gradient of zeros."""
+    """Normalise rows to length 1; a row of zeros stays zero, with zero gradient."""
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 
@@ -32,15 +32,15 @@ def unit_rows(x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
 def looks_linear(
     dim_in: int, dim_out: int, *, mirrored_in: bool, mirrored_out: bool
 ) -> Float[Array, "{dim_in} {dim_out}"]:
-    """A matrix by which layers of ReLU begin as the identity of their leading columns.
+    """Return a matrix with which ReLU layers start as the identity on their leading columns.
 
-    A mirrored vector holds x and -x: after ReLU nothing of x is lost, and the next matrix, [I; -I],
-    gives x again. Where widths differ columns are cut off, or stay 0.
+    A mirrored vector holds x and -x, so ReLU loses nothing of x and the next matrix, [I; -I],
+    restores it. If widths differ, columns are dropped or zero.
 
     Source: Balduzzi et al., "The shattered gradients problem", ICML 2017, section 4 (LL-init).
 
     Args:
-      dim_in, dim_out: widths, even where mirrored.
+      dim_in, dim_out: widths; must be even on a mirrored side.
     """
     half_in, half_out = dim_in // (1 + mirrored_in), dim_out // (1 + mirrored_out)
     made = jnp.eye(half_in, half_out)
@@ -50,10 +50,10 @@ def looks_linear(
 
 
 class Block(NamedTuple):
-    """The rows of the table that some final embeddings are made of.
+    """The table rows from which some final embeddings are computed.
 
     Attributes:
-      node_M: rows, repeats allowed.
+      node_M: rows, possibly repeated.
     """
 
     node_M: Int[Array, "M"]
@@ -63,8 +63,8 @@ class NewEdges(NamedTuple):
     """Edges from new items to the users of a graph.
 
     Attributes:
-      users: of each new item, rows of the graph.
-      level_E: type of each edge; 0 where there is one type.
+      users: graph rows of each new item's users.
+      level_E: type of each edge; 0 if there is one type.
     """
 
     users: DeviceCsr
@@ -77,11 +77,11 @@ class NewEdges(NamedTuple):
 
 
 class ModelSizes(NamedTuple):
-    """What a model is made for.
+    """The sizes for which a model is built.
 
     Attributes:
       n_users, n_items: U and I; node numbers are users first.
-      user_features, item_features: sizes of the encoded features; None where a side has none.
+      user_features, item_features: sizes of the encoded features; None for a side without features.
     """
 
     n_users: int
@@ -101,21 +101,20 @@ class ModelSizes(NamedTuple):
 
 
 class Encoder(nnx.Module):
-    """Parameters and a graph to embeddings: the base class of all models of users and items.
+    """Base class of all user-item models: maps parameters and a graph to embeddings.
 
-    A model of one's own defines ``__init__(sizes, config, rngs, **options)`` and :meth:`embed`,
-    and has all else from here: rows of a batch by gathering, scores by dot product or cosine,
-    L2 on the rows of ``embedding``. Register it with ``jaxrec.register_model("name")``, or give the
-    class to ``jaxrec.train(data, model=...)``.
+    A custom model defines ``__init__(sizes, config, rngs, **options)`` and :meth:`embed`. It
+    inherits the gathering of a batch's rows, scores by dot product or cosine, and L2 on the rows of
+    ``embedding``. Register it with ``jaxrec.register_model("name")``, or pass the class to
+    ``jaxrec.train(data, model=...)``.
 
     Attributes:
-      embedding: the table of the ids' embeddings [N, D0], in the graph's order of rows; None where
-        there is none.
-      score, decoder: a learned score, and a decoder of rating levels; the trainer sets them where
-        the configuration asks for them.
-      bias: [N] in the data set's order, or None; set likewise.
-      out_dim: D, the width of the final embeddings; that of ``embedding`` where not set.
-      smoothing: layers whose mean smooths the table, which a spectral start makes up for.
+      embedding: the table of id embeddings [N, D0], in the graph's row order; None without ids.
+      score, decoder: a learned score, and a decoder of rating levels; set by the trainer if
+        configured.
+      bias: [N] in the data set's order, or None; set by the trainer if configured.
+      out_dim: D, the width of the final embeddings; by default that of ``embedding``.
+      smoothing: number of layers whose mean smooths the table; a spectral start compensates for it.
     """
 
     embedding: Any = None
@@ -126,54 +125,55 @@ class Encoder(nnx.Module):
     smoothing: Any = 0
 
     def embed(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Float[Array, "N D"]:
-        """The final embeddings of all nodes, float32, in the graph's order of rows.
+        """Compute the final embeddings of all nodes, float32, in the graph's row order.
 
         Args:
           graph: the train pairs, both directions of each.
-          key: for dropout; given in training only.
+          key: for dropout; only given in training.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no embed(graph, key)")
 
     def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
-        """The embeddings of all nodes with the rows that L2 is put on."""
+        """Compute the embeddings of all nodes, with the rows to which L2 applies."""
         emb_ND = self.embed(graph, key)
         return Nodes(emb_ND, emb_ND if self.embedding is None else self.embedding[...])
 
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Some rows of what a call gives, any order, repeats allowed."""
+        """Compute only some rows, in any order, possibly repeated."""
         return Nodes(*(x_ND[row_R] for x_ND in self(graph, key)))
 
 
 @runtime_checkable
 class LocalEncoder(Protocol):
-    """An encoder whose embeddings of a batch are made of few rows of the table."""
+    """An encoder that needs only a few table rows for the embeddings of a batch."""
 
     def plan(self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None) -> Any:
-        """What :meth:`of_block` takes for these rows; ``node_M`` are the table's rows it needs."""
+        """Plan :meth:`of_block` for some rows; ``node_M`` of the result lists the table rows
+        needed."""
         ...
 
     def of_block(self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: Any) -> Nodes:
-        """:meth:`Encoder.rows` from the rows of the table that the plan names."""
+        """Compute :meth:`Encoder.rows` from the planned rows of the table."""
         ...
 
 
 @runtime_checkable
 class InductiveEncoder(Protocol):
-    """An encoder that embeds items which were not there in training."""
+    """An encoder that can embed items unseen in training."""
 
     def embed_items(
         self, graph: Bipartite, x: Encoded, edges: NewEdges, key: PRNGKeyArray
     ) -> Float[Array, "n D"]:
-        """Embeddings from encoded features and edges to users; the graph stays as it is."""
+        """Embed new items from encoded features and edges to users, without changing the graph."""
         ...
 
 
 @runtime_checkable
 class HiddenLayers(Protocol):
-    """An encoder with rectified layers, which the doctor looks into."""
+    """An encoder whose rectified layers the doctor can inspect."""
 
     def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "_ _"]]:
-        """What each rectified layer gives for some rows, after the rectifier; 0 for others."""
+        """Compute each rectified layer's output for some rows."""
         ...

@@ -1,4 +1,4 @@
-"""GC-MC (van den Berg et al., KDD Deep Learning Day 2018): one convolution a rating level."""
+"""GC-MC (van den Berg et al., KDD Deep Learning Day 2018): one convolution per rating level."""
 
 from typing import Literal
 
@@ -18,10 +18,10 @@ _EPSILON = 1e-5  # of batch normalisation
 
 
 class GCMCConv(nnx.Module):
-    """h <- ReLU(Σ_r Â_r (x W_r)): users from their items and items from their users.
+    """Convolution h <- ReLU(Σ_r Â_r (x W_r)) of users over their items and items over their users.
 
-    Â_r has the entries of Â at the pairs of rating level r. Messages of users and of items have
-    matrices of their own.
+    Â_r holds the entries of Â for pairs of rating level r. Users and items have separate matrices
+    W_r.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class GCMCConv(nnx.Module):
         self.item = nnx.Param(init(rngs.params(), shape))
         if linear:
             like = looks_linear(dim_in, dim, mirrored_in=not first, mirrored_out=True)
-            for of_side in (self.user, self.item):  # each in a buffer of its own
+            for of_side in (self.user, self.item):  # separate buffers
                 of_side[...] = jnp.tile(like, (levels, 1, 1))
 
     def messages(self, x_ND: Float[Array, "N D"], n_users: int, level: int) -> Array:
@@ -44,7 +44,7 @@ class GCMCConv(nnx.Module):
     def received(
         self, sum_RD: Float[Array, "R D"], row_R: Int[Array, "R"] | None, n_users: int, level: int
     ) -> Float[Array, "R H"]:
-        """(Â_r x) W_r from rows of Â_r x, all where None: users receive from items."""
+        """(Â_r x) W_r from rows of Â_r x (all if None); users receive from items."""
         of_user, of_item = self.user[...][level], self.item[...][level]
         if row_R is None:
             return jnp.concatenate([sum_RD[:n_users] @ of_item, sum_RD[n_users:] @ of_user])
@@ -52,7 +52,7 @@ class GCMCConv(nnx.Module):
 
 
 class Dense(nnx.Module):
-    """x W + b, with parameters for users and for items."""
+    """Dense layer x W + b with separate parameters for users and items."""
 
     def __init__(self, dim_in: int, dim: int, rngs: nnx.Rngs) -> None:
         init = nnx.initializers.xavier_uniform()
@@ -67,25 +67,25 @@ class Dense(nnx.Module):
 
 
 class GCMC(Encoder):
-    """z = W_3 h + W_2 ReLU(W_1 f), normalised over each side's nodes where asked for.
+    """GC-MC: z = W_3 h + W_2 ReLU(W_1 f), optionally with batch normalisation per side.
 
-    h is what L convolutions make of the input x: the embedding of the id, the encoded features
-    f, or their sum (section 2.5 of the paper has features in the dense part alone).
+    h is the output of L convolutions of the input x: the id's embedding, the encoded features f, or
+    their sum (in section 2.5 of the paper, only the dense part sees features).
 
     Args:
       n_users, n_items: U, I.
-      dim: D, of the embeddings and the input.
-      hidden: H, of h.
-      layers: L, 1 in the paper.
-      levels: R rating levels, 1 where all pairs are of one type.
+      dim: width of the embeddings and the input, D.
+      hidden: width of h, H.
+      layers: number of convolutions, L; 1 in the paper.
+      levels: number of rating levels, R; 1 if all pairs are of one type.
       ids: an embedding for each id is part of the input.
-      sizes: of the users' and the items' features; None where a side has none.
-      batch_norm: z's columns have mean 0 and variance 1 over the users and over the items, then a
-        learned scale and shift (Ioffe and Szegedy 2015). Training takes all nodes in every step,
-        so no running averages are kept.
-      node_dropout: share of the nodes that send nothing in a layer of a training step.
-      linear: the layers begin as h = Σ_r Â_r x, mirrored (see :func:`looks_linear`), and W_3 as
-        its inverse; else all matrices are Xavier's.
+      sizes: sizes of the users' and items' features; None for a side without features.
+      batch_norm: normalise z's columns to mean 0 and variance 1 over the users and over the items,
+        then scale and shift (Ioffe and Szegedy 2015). Every step sees all nodes, so no running
+        averages are kept.
+      node_dropout: share of nodes whose messages are dropped in a layer during training.
+      linear: initialise the layers as h = Σ_r Â_r x, mirrored (see :func:`looks_linear`), and W_3
+        as its inverse; otherwise Xavier initialisation.
     """
 
     smoothing = 0
@@ -132,14 +132,14 @@ class GCMC(Encoder):
         self.kernel: Literal["auto"] | Kernel = kernel
 
     def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
-        """The embeddings of all nodes; nodes are dropped where a key is given."""
+        """Compute the embeddings of all nodes, with node dropout if a key is given."""
         return self._nodes(graph, None, key)
 
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Some rows of what a call gives: without batch normalisation the last layer is computed
-        at these alone."""
+        """Compute only some rows; without batch normalisation, the last layer is evaluated only
+        there."""
         if self.scale is not None:
             return Nodes(*(x_ND[row_R] for x_ND in self._nodes(graph, None, key)))
         return self._nodes(graph, row_R, key)
@@ -159,7 +159,8 @@ class GCMC(Encoder):
     def _layers(
         self, graph: Bipartite, row_R: Array | None = None, key: PRNGKeyArray | None = None
     ) -> list[Array]:
-        """The input of all nodes and each layer's output: of all nodes, the last at ``row_R``."""
+        """Compute the input and each layer's output for all nodes; the last layer only at
+        ``row_R``."""
         table_ND = None if self.embedding is None else self.embedding[...]
         found = [self.inputs.all(graph.features, graph.n_nodes, table_ND)]
         all_N = jnp.arange(graph.n_nodes, dtype=jnp.int32)
@@ -175,7 +176,7 @@ class GCMC(Encoder):
     def _convolved(
         self, graph: Bipartite, conv: GCMCConv, x_ND: Array, row_R: Array | None
     ) -> Array:
-        # Â (x W) = (Â x) W, and the product over the edges costs more: it gets the narrower side.
+        # Â (x W) = (Â x) W: propagate the narrower of x and x W, since propagation costs more.
         levels, dim_in, dim_out = conv.user.shape
         total = jnp.float32(0)
         for level, part in zip(range(levels), graph.levels or (graph,), strict=True):
@@ -192,7 +193,7 @@ class GCMC(Encoder):
         return jax.nn.relu(total)
 
     def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "R _"]]:
-        """What each rectified layer gives for some rows."""
+        """Compute each rectified layer's output for some rows."""
         layers = self._layers(graph, row_R)
         found = [*(x_NH[row_R] for x_NH in layers[1:-1]), layers[-1]]
         if self.dense is not None:
@@ -215,7 +216,7 @@ class GCMC(Encoder):
         return jnp.concatenate([self._unit(users, users, 0), self._unit(items, items, 1)])
 
     def _unit(self, z_RD: Array, of_ND: Array, side: int) -> Array:
-        """z normalised by the statistics of a side's nodes, scaled and shifted."""
+        """Normalise z by the statistics of a side's nodes, then scale and shift."""
         if self.scale is None or self.shift is None:
             return z_RD
         mean_D, variance_D = jnp.mean(of_ND, axis=0), jnp.var(of_ND, axis=0)
@@ -225,12 +226,12 @@ class GCMC(Encoder):
     def embed_items(
         self, graph: Bipartite, x: Encoded, edges: NewEdges, key: PRNGKeyArray
     ) -> Float[Array, "n D"]:
-        """Embeddings of items that are not in the graph, which stays as it is.
+        """Embed items that are not in the graph, without changing it.
 
         Args:
-          x: their features, encoded.
+          x: the items' encoded features.
           edges: to users of the graph.
-          key: nothing is drawn.
+          key: unused.
         """
         layers = self._layers(graph)
         encoded_nD = h_nH = self.inputs.of_items(x)
@@ -243,16 +244,16 @@ class GCMC(Encoder):
             h_nH = jax.nn.relu(jax.ops.segment_sum(sent_EH, row_E, h_nH.shape[0]))
         is_item_11 = jnp.ones((1, 1), bool)
         z_nD = self._head(h_nH, encoded_nD, is_item_11)
-        # Without ids the input of the known items is their features alone.
+        # Without ids the input of known items is their features.
         known_ID, known_IH = (x_ND[self.n_users :] for x_ND in (layers[0], layers[-1]))
         return self._unit(z_nD, self._head(known_IH, known_ID, is_item_11), 1)
 
 
 def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -> GCMC:
-    """GC-MC of a configuration.
+    """Build GC-MC from a configuration.
 
     Args:
-      levels: types of edges, of a model that tells them apart.
+      levels: number of edge types.
     """
     return GCMC(
         sizes.n_users,

@@ -1,4 +1,4 @@
-"""What goes into the first layer: an embedding for each id, encoded features, or both."""
+"""Input of the first layer: id embeddings, encoded features, or both."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,8 @@ from jaxrec.models.encoder import ModelSizes
 
 
 class FeatureSizes(NamedTuple):
-    """Sizes of one side's encoded features: F numbers, and the names of categories and bags."""
+    """Sizes of one side's encoded features: F numbers, and the vocabularies of categories and
+    bags."""
 
     numbers: int
     categories: tuple[int, ...]
@@ -21,12 +22,12 @@ class FeatureSizes(NamedTuple):
 
 
 class FeatureEncoder(nnx.Module):
-    """Σ over columns: a linear map of the numbers, an embedding of each category, a bag's mean.
+    """Sum of a linear map of the numbers, category embeddings, and mean embeddings of bags.
 
-    That is a dense layer of the numbers, the one-hot categories and the multi-hot bags.
+    It equals a dense layer over numbers, one-hot categories and multi-hot bags.
 
     Args:
-      sum_bags: the names of a bag are added up instead of averaged.
+      sum_bags: sum the embeddings of a bag instead of averaging them.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class FeatureEncoder(nnx.Module):
         for table, code_n in zip(self.category, x.category, strict=True):
             total_nD = total_nD + table[...][code_n]
         for table, code_nW in zip(self.bag, x.bag, strict=True):
-            # Names have codes from 1 on; an empty bag is the name 0.
+            # Codes of names start at 1; code 0 is an empty bag.
             used_nW = (code_nW > 0) | (jnp.arange(code_nW.shape[1]) == 0)
             size_n1 = jnp.float32(1)
             if not self.sum_bags:
@@ -65,11 +66,12 @@ class FeatureEncoder(nnx.Module):
 
 
 class NodeInput(nnx.Module):
-    """x_n = (embedding of n's id) + (n's features encoded), for users and items apart.
+    """Node input x_n = (embedding of n's id) + (encoded features of n), separate for users and
+    items.
 
     Args:
-      n_users: U; rows from U on are items.
-      sizes: of the users' and the items' features; None where a side has none.
+      n_users: number of users, U; rows from U on are items.
+      sizes: sizes of the users' and items' features; None for a side without features.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class NodeInput(nnx.Module):
     def all(
         self, features: NodeFeatures | None, n_nodes: int, table_ND: Array | None
     ) -> Float[Array, "N D"]:
-        """The input of every node."""
+        """Compute the input of all nodes."""
         user, item = (None, None) if features is None else features
         sides = [
             jnp.zeros((n, self.dim)) if encoder is None or x is None else encoder(x)
@@ -101,14 +103,14 @@ class NodeInput(nnx.Module):
         return encoded_ND if table_ND is None else table_ND + encoded_ND
 
     def of_items(self, x: Encoded) -> Float[Array, "n D"]:
-        """The input of items that have features alone."""
+        """Compute the input of items that have features only."""
         assert self.item is not None, "the model has no item features"
         return self.item(x)
 
     def rows(
         self, features: NodeFeatures | None, node_M: Int[Array, "M"], table_MD: Array | None
     ) -> Float[Array, "M D"]:
-        """The input of some nodes, ``table_MD`` being their rows of the table."""
+        """Compute the input of some nodes from their table rows ``table_MD``."""
         total_MD = jnp.zeros((node_M.shape[0], self.dim)) if table_MD is None else table_MD
         if features is None:
             return total_MD
@@ -124,7 +126,7 @@ class NodeInput(nnx.Module):
 
 
 def taken(x: Encoded, row_M: Int[Array, "M"]) -> Encoded:
-    """The features of some rows; numbers outside of the table give its first or last row."""
+    """Gather the features of some rows; row numbers are clipped to the table."""
 
     def of(array: Any) -> Array:
         return array[jnp.clip(row_M, 0, array.shape[0] - 1)]
@@ -133,7 +135,7 @@ def taken(x: Encoded, row_M: Int[Array, "M"]) -> Encoded:
 
 
 def of_features(config: ModelConfig, sizes: ModelSizes) -> dict[str, Any]:
-    """What the constructors of graph models with features (gcmc, pinsage) have in common."""
+    """Return the constructor arguments shared by graph models with features (gcmc, pinsage)."""
     return {
         "hidden": config.hidden_dim or config.dim,
         "ids": config.ids,

@@ -1,4 +1,4 @@
-"""LightGCN (He et al., SIGIR 2020) and, with no layers, matrix factorisation."""
+"""LightGCN (He et al., SIGIR 2020) and, without layers, matrix factorisation."""
 
 from typing import Literal
 
@@ -14,7 +14,8 @@ from jaxrec.models.encoder import Block, Encoder, ModelSizes, Nodes
 
 
 class LightGraphConv(nnx.Module):
-    """x <- Â x: neighbourhood sum with symmetric normalisation, no weights, no nonlinearity."""
+    """Propagation x <- Â x: a symmetrically normalised neighbour sum, without weights or
+    nonlinearity."""
 
     def __init__(self, kernel: Literal["auto"] | Kernel = "auto") -> None:
         self.kernel: Literal["auto"] | Kernel = kernel
@@ -24,15 +25,16 @@ class LightGraphConv(nnx.Module):
 
 
 class LightGCN(Encoder):
-    """e = Σ_l a_l Â^l e_0 (eq. 4); e_0 is a parameter, and a_l = 1/(L+1) (eq. 8) unless learned.
+    """LightGCN: e = Σ_l a_l Â^l e_0 (eq. 4) with the table e_0, and a_l = 1/(L+1) (eq. 8) or
+    learned.
 
     Args:
       n_users, n_items, dim: U, I and D; the table is [U + I, D], users first.
-      layers: L; 0 is matrix factorisation.
+      layers: number of layers, L; 0 is matrix factorisation.
       init_std: standard deviation of the normal initialisation.
-      learned_shares: a_l are parameters that begin as 1/(L+1).
-      edge_dropout: share of the pairs left out of a training step's graph.
-      frozen_from: rows of the table from this one on are constants; none where None.
+      learned_shares: learn the a_l, starting at 1/(L+1).
+      edge_dropout: share of pairs dropped from the graph in each training step.
+      frozen_from: first row of the table that is constant; None trains all rows.
       dtype: compute type of the propagation; the sum over layers is float32.
     """
 
@@ -63,7 +65,7 @@ class LightGCN(Encoder):
 
     @property
     def smoothing(self) -> int:
-        """Layers whose sum smooths the table."""
+        """Number of layers whose sum smooths the table."""
         return len(self.convs)
 
     def shares(self) -> Float[Array, "L1"]:
@@ -76,7 +78,7 @@ class LightGCN(Encoder):
         return self._held(table_ND, jnp.arange(table_ND.shape[0], dtype=jnp.int32))
 
     def _held(self, x_RD: Array, row_R: Array) -> Array:
-        """Rows of the table, those that are constants without a gradient."""
+        """Stop the gradient of the constant rows."""
         if self.frozen_from is None:
             return x_RD
         return jnp.where((row_R >= self.frozen_from)[:, None], jax.lax.stop_gradient(x_RD), x_RD)
@@ -87,7 +89,7 @@ class LightGCN(Encoder):
         return drop_edges(graph, key, self.edge_dropout)
 
     def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
-        """The embeddings of all nodes; edges are dropped where a key is given."""
+        """Compute the embeddings of all nodes, with edge dropout if a key is given."""
         graph, share_L = self._graph(graph, key), self.shares()
         base_ND = self._table()
         x_ND = base_ND.astype(self.dtype)
@@ -100,29 +102,29 @@ class LightGCN(Encoder):
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Some rows of what a call gives, any order, repeats allowed: for less than all cost."""
+        """Compute only some rows, in any order, possibly repeated; cheaper than all."""
         graph, table_ND = self._graph(graph, key), self._table()
         kernel, dtype, share_L = self.kernel, self.dtype.name, self.shares()
         return Nodes(*sum_of_layers(graph, table_ND, row_R, share_L, kernel=kernel, dtype=dtype))
 
     def plan(self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None) -> Block:
-        """What :meth:`of_block` takes for these rows, of a model without layers."""
+        """Plan :meth:`of_block` for some rows of a model without layers."""
         return Block(row_R)
 
     def of_block(
         self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: Block
     ) -> Nodes:
-        """:meth:`rows` from the table's rows that the plan names."""
+        """Compute :meth:`rows` from the planned rows of the table."""
         assert table_MD is not None, "matrix factorisation has a table"
         held_MD = self._held(table_MD, block.node_M)
         return Nodes(held_MD, held_MD)
 
 
 def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -> LightGCN:
-    """LightGCN, or matrix factorisation (``mf``): the same table without layers.
+    """Build LightGCN, or matrix factorisation (``mf``), which has no layers.
 
     Args:
-      levels: types of edges, of a model that tells them apart.
+      levels: unused, since LightGCN has one edge type.
     """
     return LightGCN(
         sizes.n_users,

@@ -13,20 +13,21 @@ from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
 from jaxrec.models.encoder import Encoder, ModelSizes, Nodes
 
-_SLOPE = 0.2  # of LeakyReLU, as the authors' code has it
+_SLOPE = 0.2  # negative slope of LeakyReLU in the authors' code
 
 
 def mean_scales(graph: Bipartite) -> tuple[Float[Array, "N 1"], Float[Array, "N 1"]]:
-    """(before, after) with D^-1 A x = after · Â(before · x): the mean over a node's neighbours."""
+    """Return scales (before, after) that turn Â into a neighbour mean: D^-1 A x = after · Â(before
+    · x)."""
     return jnp.sqrt(graph.degree_N)[:, None], graph.inverse_root_degree[:, None]
 
 
 def keep_mask(
     key: PRNGKeyArray, rate: float, row_R: Int[Array, "R"], width: int
 ) -> Float[Array, "R width"]:
-    """0 for a random share ``rate`` of the entries and 1/(1-rate) for the others.
+    """Dropout mask: 0 for a random share ``rate`` of the entries, 1/(1-rate) for the others.
 
-    A function of (key, row, column): the same for a row whoever asks for it.
+    Depends only on (key, row, column), so any subset of rows gets the same values.
     """
     first, second = jax.random.bits(key, (2,))
     row_R1 = hashing.mix(row_R.astype(jnp.uint32) + first)[:, None]
@@ -35,9 +36,9 @@ def keep_mask(
 
 
 class NGCFConv(nnx.Module):
-    """One layer, from what a node was and what its neighbours send it.
+    """One layer, computed from a node's input x and its neighbours' messages s.
 
-    paper (eq. 7): LeakyReLU((s + x) W1 + (s * x) W2), s the sum with symmetric normalisation.
+    paper (eq. 7): LeakyReLU((s + x) W1 + (s * x) W2), s the symmetrically normalised sum.
     lecture: ReLU(Linear(Concat(x, s))), s the mean.
     """
 
@@ -63,22 +64,22 @@ class NGCFConv(nnx.Module):
 
 
 class NGCF(Encoder):
-    """L layers of :class:`NGCFConv` over a table of embeddings.
+    """NGCF: L layers of :class:`NGCFConv` over an embedding table.
 
-    The paper's form concatenates table and layers (eq. 9), D(L+1) wide; the lecture's gives the
-    last layer, D wide.
+    The paper's form concatenates table and layers (eq. 9) to width D(L+1); the lecture's returns
+    the last layer, of width D.
 
     Args:
       n_users, n_items, dim, layers: U, I, D, L.
-      form: of the layers.
-      init_std: standard deviation of the table's normal initialisation; matrices are Xavier's.
-      linear: the layers begin as LeakyReLU(s + x) instead: W1 = I, W2 = 0 (the paper's form).
-      node_dropout: share of the nodes that send nothing in a layer of a training step.
-      message_dropout: share of the entries of a layer's output set to 0 in a training step.
+      form: "paper" or "lecture".
+      init_std: standard deviation of the table's normal initialisation; matrices get Xavier's.
+      linear: initialise the layers as LeakyReLU(s + x): W1 = I, W2 = 0 (paper's form).
+      node_dropout: share of nodes whose messages are dropped in a layer during training.
+      message_dropout: dropout rate of a layer's output.
       dtype: compute type of the layers.
     """
 
-    smoothing = 0  # a spectral start is that of the table itself
+    smoothing = 0  # a spectral start sets the table itself
 
     def __init__(
         self,
@@ -106,13 +107,13 @@ class NGCF(Encoder):
         self.dtype = jnp.dtype(dtype)
 
     def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
-        """The embeddings of all nodes; nodes and messages are dropped where a key is given."""
+        """Compute the embeddings of all nodes, with dropout if a key is given."""
         return self._nodes(graph, None, key)
 
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Some rows of what a call gives: the last layer is computed at these alone."""
+        """Compute only some rows; the last layer is evaluated only there."""
         return self._nodes(graph, row_R, key)
 
     def _nodes(self, graph: Bipartite, row_R: Array | None, key: PRNGKeyArray | None) -> Nodes:
@@ -151,10 +152,10 @@ class NGCF(Encoder):
 
 
 def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -> NGCF:
-    """NGCF of a configuration.
+    """Build NGCF from a configuration.
 
     Args:
-      levels: types of edges, of a model that tells them apart.
+      levels: unused, since NGCF has one edge type.
     """
     return NGCF(
         sizes.n_users,

@@ -1,4 +1,5 @@
-"""PinSAGE (Ying et al., KDD 2018): convolutions over sampled neighbourhoods, inductive or not."""
+"""PinSAGE (Ying et al., KDD 2018): convolutions over sampled neighbourhoods, optionally
+inductive."""
 
 from typing import Literal, NamedTuple
 
@@ -17,18 +18,18 @@ from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_li
 from jaxrec.models.inputs import FeatureSizes, NodeInput, of_features
 from jaxrec.models.ngcf import mean_scales
 
-_BLOCK = 1 << 13  # nodes at once where all of a large graph are embedded
+_BLOCK = 1 << 13  # nodes per block when all of a large graph are embedded
 
 
 class SampledBlock(NamedTuple):
-    """The nodes that some final embeddings are made of, and the share that each one has.
+    """The nodes from which some final embeddings are computed, with their weights.
 
-    The nodes of L hops stand behind one another: R rows asked for, R · F_1 neighbours of these,
-    (R + R · F_1) · F_2 neighbours of both, and so on.
+    The nodes of L hops are concatenated: the R requested rows, their R · F_1 neighbours, (R + R ·
+    F_1) · F_2 neighbours of both, and so on.
 
     Attributes:
       node_M: rows of the graph.
-      weight: by hop, [R · (1 + F_1) · ..., F]: the neighbours' shares.
+      weight: weights of the neighbours by hop, [R · (1 + F_1) · ..., F].
     """
 
     node_M: Int[Array, "M"]
@@ -61,20 +62,21 @@ class PinSAGEConv(nnx.Module):
 
 
 class PinSAGE(Encoder):
-    """L of :class:`PinSAGEConv`, then z = G_1 ReLU(G_2 h + g), over sampled neighbours.
+    """PinSAGE: L layers of :class:`PinSAGEConv` over sampled neighbours, then z = G_1 ReLU(G_2 h +
+    g).
 
     Args:
       n_users, n_items: U, I.
-      dim: D, of the embeddings and the input.
-      hidden: H, of the layers.
-      fan_outs: neighbours a node by hop, the first that of the rows asked for; L of them.
-      uniform: neighbours are drawn evenly in training, and all of a node are averaged else.
-        Otherwise they are the foremost of the graph's own table (``Bipartite.neighbors``).
-      walks, walk_length: from each node, that such a table is made by.
+      dim: width of the embeddings and the input, D.
+      hidden: width of the layers, H.
+      fan_outs: [L] neighbours per node by hop, starting at the requested rows.
+      uniform: draw neighbours uniformly in training, and average over all of them otherwise. If
+        False, use the first ones in the graph's table (``Bipartite.neighbors``).
+      walks, walk_length: random walks per node, and their length, that rank the table.
       ids: an embedding for each id is part of the input.
-      sizes: of the users' and the items' features; None where a side has none.
-      linear: z begins as a node's own input and its neighbours' averaged, of length 1 after each
-        layer, all mirrored in between (see :func:`looks_linear`); else all matrices are He's.
+      sizes: sizes of the users' and items' features; None for a side without features.
+      linear: initialise z as the mean of a node's and its neighbours' inputs, normalised after each
+        layer and mirrored in between (see :func:`looks_linear`); otherwise He initialisation.
     """
 
     smoothing = 0
@@ -126,7 +128,7 @@ class PinSAGE(Encoder):
         self, graph: Bipartite, node_R: Array, count: int, key: PRNGKeyArray | None
     ) -> Neighbors:
         if self.uniform:
-            assert key is not None, "neighbours are drawn where a key is given"
+            assert key is not None, "drawing neighbours needs a key"
             return neighbors.uniform(DeviceCsr(graph.indptr, graph.senders), node_R, count, key)
         assert graph.neighbors is not None, "PinSAGE needs Bipartite.neighbors"
         return neighbors.first_of(graph.neighbors, node_R, count)
@@ -134,7 +136,7 @@ class PinSAGE(Encoder):
     def plan(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> SampledBlock:
-        """What the embeddings of these rows are made of: drawn from the key where uniform."""
+        """Select the nodes needed to embed some rows, drawn by the key if uniform."""
         node, weight = row_R, []
         for hop, count in enumerate(self.fan_outs):
             hop_key = None if key is None else jax.random.fold_in(key, hop)
@@ -146,12 +148,12 @@ class PinSAGE(Encoder):
     def of_block(
         self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: SampledBlock
     ) -> Nodes:
-        """The embeddings of the rows that a plan was made for, from its rows of the table."""
+        """Compute the embeddings of the planned rows from the plan's table rows."""
         x = self.inputs.rows(graph.features, block.node_M, table_MD)
         n_rows = block.weight[0].shape[0]
         base_RD = x[:n_rows] if table_MD is None else table_MD[:n_rows]
         for conv, weight_SF in zip(self.convs, reversed(block.weight), strict=True):
-            # The last hop's neighbours go into the first layer; what is left is one hop less.
+            # Each layer consumes the outermost hop.
             n_kept, count = weight_SF.shape
             sent_SFD = conv.messages(x[n_kept:]).reshape(n_kept, count, -1)
             x = conv(x[:n_kept], jnp.einsum("sf,sfd->sd", weight_SF, sent_SFD))
@@ -160,7 +162,7 @@ class PinSAGE(Encoder):
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Embeddings of some rows over sampled neighbours; over all of them without a key."""
+        """Compute only some rows, over sampled neighbours, or over all neighbours without a key."""
         if key is None and self.uniform:
             return Nodes(*(x_ND[row_R] for x_ND in self(graph)))
         block = self.plan(graph, row_R, key)
@@ -168,18 +170,18 @@ class PinSAGE(Encoder):
         return self.of_block(graph, table_MD, block)
 
     def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
-        """The embeddings of all nodes, layer by layer, each layer's neighbours without a draw."""
+        """Compute the embeddings of all nodes, layer by layer, without sampling."""
         h_ND = self.layers(graph)
         base_ND = h_ND[0] if self.embedding is None else self.embedding[...]
         return Nodes(self._head(h_ND[-1]), base_ND)
 
     def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "R _"]]:
-        """What each rectified layer gives for some rows."""
+        """Compute each rectified layer's output for some rows."""
         layers = [x_NH[row_R] for x_NH in self.layers(graph)[1:]]
         return [*layers, jax.nn.relu(layers[-1] @ self.head[...] + self.head_bias[...])]
 
     def layers(self, graph: Bipartite) -> list[Float[Array, "N H"]]:
-        """The input of all nodes and the output of each layer."""
+        """Compute the input of all nodes and the output of each layer."""
         table_ND = None if self.embedding is None else self.embedding[...]
         found = [self.inputs.all(graph.features, graph.n_nodes, table_ND)]
         for conv, count in zip(self.convs, reversed(self.fan_outs), strict=True):
@@ -193,11 +195,11 @@ class PinSAGE(Encoder):
         return found
 
     def _pooled(self, graph: Bipartite, sent_ND: Array, count: int) -> Array:
-        """Σ_m α_m x_m over the foremost neighbours of all nodes, in blocks."""
+        """Compute Σ_m α_m x_m over the first ``count`` neighbours of all nodes, in blocks."""
         size = min(_BLOCK, graph.n_nodes)
 
         def body(i: Array, made_ND: Array) -> Array:
-            # The last block begins early enough to be whole; it writes the same values again.
+            # The last block starts early to be full, and recomputes some values.
             start = jnp.minimum(i * size, graph.n_nodes - size)
             near = self._near(graph, start + jnp.arange(size, dtype=jnp.int32), count, None)
             pooled = jnp.einsum("rf,rfd->rd", near.weight_RF, sent_ND[near.node_RF])
@@ -209,12 +211,12 @@ class PinSAGE(Encoder):
     def embed_items(
         self, graph: Bipartite, x: Encoded, edges: NewEdges, key: PRNGKeyArray
     ) -> Float[Array, "n D"]:
-        """Embeddings of items that are not in the graph, which stays as it is.
+        """Embed items that are not in the graph, without changing it.
 
         Args:
-          x: their features, encoded.
-          edges: to users of the graph, which random walks begin with.
-          key: of the walks.
+          x: the items' encoded features.
+          edges: edges to users of the graph; random walks start along them.
+          key: for the walks.
         """
         h_nH = self.inputs.of_items(x)
         n_new, users = h_nH.shape[0], edges.users
@@ -236,21 +238,21 @@ class PinSAGE(Encoder):
     def _visited(
         self, graph: Bipartite, users: DeviceCsr, n_new: int, key: PRNGKeyArray
     ) -> Neighbors:
-        """The nodes of the graph that random walks from the new items visit most."""
+        """Find the graph nodes that random walks from the new items visit most."""
         indptr = jnp.concatenate([graph.indptr, graph.indptr[-1] + users.indptr[1:]])
         both = DeviceCsr(indptr, jnp.concatenate([graph.senders, users.indices]))
         new_n = graph.n_nodes + jnp.arange(n_new, dtype=jnp.int32)
         walks = {"walks": self.walks, "length": self.walk_length, "key": key}
         near = neighbors.most_visited(both, new_n, max(self.fan_outs), **walks)
-        # A node that walks do not leave is its own neighbour, of weight 0; it is not in the graph.
+        # A new item without edges gets itself as neighbour with weight 0; it is not in the graph.
         return near._replace(node_RF=jnp.minimum(near.node_RF, graph.n_nodes - 1))
 
 
 def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -> PinSAGE:
-    """PinSAGE of a configuration.
+    """Build PinSAGE from a configuration.
 
     Args:
-      levels: types of edges, of a model that tells them apart.
+      levels: unused, since PinSAGE has one edge type.
     """
     return PinSAGE(
         sizes.n_users,

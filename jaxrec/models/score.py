@@ -23,9 +23,9 @@ def pair_scores(
     user_BD: Float[Array, "B D"],
     item: Float[Array, "S D"] | Float[Array, "B N D"],
 ) -> Float[Array, "B S"] | Float[Array, "B N"]:
-    """f(u, v) = g · (u ∘ v) + w · ReLU(A u + C v + b): each user with all items, or with its own.
+    """Score f(u, v) = g · (u ∘ v) + w · ReLU(A u + C v + b) of users with all items, or pairwise.
 
-    Source: NeuMF with one table for both of its parts (He et al., WWW 2017, eq. 12).
+    Source: NeuMF with one embedding table for both parts (He et al., WWW 2017, eq. 12).
     """
     user_BH, item_H = user_BD @ weights.user_DH + weights.bias_H, item @ weights.item_DH
     hidden_BSH = jax.nn.relu(user_BH[:, None] + item_H)
@@ -35,7 +35,7 @@ def pair_scores(
 def all_scores(
     weights: PairWeights, user_BD: Float[Array, "B D"], item_ID: Float[Array, "I D"]
 ) -> Float[Array, "B I"]:
-    """:func:`pair_scores` of all items, for ranking: no array of B x I x H is ever whole."""
+    """:func:`pair_scores` of all items, for ranking, without materializing [B, I, H]."""
     user_BH, item_IH = user_BD @ weights.user_DH + weights.bias_H, item_ID @ weights.item_DH
 
     def add_unit(h: Array, score_BI: Array) -> Array:
@@ -47,7 +47,7 @@ def all_scores(
 
 
 def _products(weights: PairWeights, user_BD: Array, item: Array) -> Array:
-    # HIGHEST: GPU and TPU would round float32 factors to fewer bits, and change the ranking.
+    # HIGHEST: lower precision on GPU and TPU would change the ranking.
     return jnp.einsum(
         "bd,sd->bs" if item.ndim == 2 else "bd,bnd->bn",
         *(user_BD * weights.product_D, item),
@@ -57,7 +57,7 @@ def _products(weights: PairWeights, user_BD: Array, item: Array) -> Array:
 
 
 class NeuralScore(nnx.Module):
-    """:func:`pair_scores` as a layer; it begins as the dot product and a small hidden part."""
+    """:func:`pair_scores` as a layer, initialised as the dot product plus a small hidden part."""
 
     def __init__(self, dim: int, width: int, rngs: nnx.Rngs) -> None:
         init = nnx.initializers.xavier_uniform()

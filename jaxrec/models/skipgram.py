@@ -1,12 +1,12 @@
-"""Items alone: a vector as centre, one as context, a bias, and vectors of side information.
+"""Item models: centre vectors, context vectors, biases, and vectors of side information.
 
-Tables are plain arrays by name, so that a step can read and update rows of them:
+Tables are plain arrays by name, so that a step can read and update single rows:
 
-    embedding [I, D]   an item's own vector as a centre
-    context [I, D]     as a context; the embedding stands for it where there is one table
+    embedding [I, D]   an item's vector as centre
+    context [I, D]     its vector as context; with one table, the embedding
     bias [I]           added to both items' scores
-    feature [F, D]     vectors of what features say
-    share [I, 1 + C]   logits of an item's weights: of its own vector, and of each feature
+    feature [F, D]     vectors of feature values
+    share [I, 1 + C]   logits of an item's weights: its own vector, then each feature
 
 Sources: Mikolov et al., NIPS 2013 (skip-gram with negative sampling); Wang et al., "Billion-scale
 commodity embedding for e-commerce recommendation in Alibaba" (EGES), KDD 2018, eq. 6.
@@ -25,14 +25,14 @@ Tables = dict[str, Array]
 
 
 class Side(NamedTuple):
-    """Features of items as rows of one table: each of K slots is a row times a coefficient.
+    """Item features as rows of one table: each of K slots is a row and a coefficient.
 
-    A name is a row; a bag of n names is n rows, each 1/n; a number x is a row times x and a row
-    of its own. Slots that an item does not need have coefficient 0.
+    A name takes one slot; a bag of n names takes n slots with coefficient 1/n; a number x takes a
+    slot with coefficient x and a constant one. Unused slots have coefficient 0.
 
     Attributes:
       code_IK: rows of ``feature``.
-      coefficient_IK: what each counts.
+      coefficient_IK: their coefficients.
       there_IC: which of the C features an item has.
       column_K: the feature of each slot.
     """
@@ -43,7 +43,7 @@ class Side(NamedTuple):
     column_K: Int[Array | np.ndarray, "K"]
 
     def take(self, item_T: Int[Array, "T"]) -> "Side":
-        """The features of some items."""
+        """Gather the features of some items."""
         code_IK, coefficient_IK, there_IC = map(jnp.asarray, self[:3])
         return Side(code_IK[item_T], coefficient_IK[item_T], there_IC[item_T], self.column_K)
 
@@ -51,10 +51,10 @@ class Side(NamedTuple):
 def build(
     config: ModelConfig, n_items: int, key: PRNGKeyArray, n_rows: int = 0, n_features: int = 0
 ) -> Tables:
-    """The tables before training: vectors normal by ``init_std``, contexts and logits 0.
+    """Initialise the tables: normal vectors of ``init_std``, contexts and logits 0.
 
     Args:
-      n_rows: F, where items have side information.
+      n_rows: F, with side information.
       n_features: C.
     """
     keys = jax.random.split(key)
@@ -73,9 +73,9 @@ def build(
 def shares(
     there_TC: Bool[Array, "T C"], logit_TC1: Float[Array, "T C1"] | None
 ) -> Float[Array, "T C1"]:
-    """What an item's own vector, and each of its features, count in the average; they sum to 1.
+    """Compute the weights of an item's vector and of each feature; they sum to 1.
 
-    A feature that an item lacks counts 0, and has no gradient.
+    A missing feature has weight 0 and no gradient.
     """
     there_TC1 = jnp.concatenate([jnp.ones((there_TC.shape[0], 1), bool), there_TC], axis=1)
     logit_TC1 = jnp.zeros(there_TC1.shape) if logit_TC1 is None else logit_TC1
@@ -88,10 +88,10 @@ def centres(
     feature_TKD: Float[Array, "T K D"] | None = None,
     logit_TC1: Float[Array, "T C1"] | None = None,
 ) -> Float[Array, "T D"]:
-    """Centre vectors: n Σ_f a_f v_f over an item's own vector and those of its n - 1 features.
+    """Centre vectors n Σ_f a_f v_f over an item's vector and its n - 1 feature vectors.
 
-    The weights a_f sum to 1. EGES (eq. 6) has no factor n: cosines do not see it, and with it an
-    item's own vector learns as fast beside features as it does alone.
+    The weights a_f sum to 1. EGES (eq. 6) has no factor n. It does not change cosines, and keeps
+    the learning speed of an item's vector independent of the number of features.
     """
     if side is None or feature_TKD is None:
         return own_TD
@@ -104,10 +104,10 @@ def centres(
 
 @jax.custom_vjp
 def products(x_BID: Float[Array, "B I D"], y_BJD: Float[Array, "B J D"]) -> Float[Array, "B I J"]:
-    """x_bi · y_bj, of many small matrices at once.
+    """Batched products x_bi · y_bj of many small matrices.
 
-    The gradient for y transposes the small matrix of the products' gradients before it multiplies:
-    XLA's CPU has no fast product that contracts over the rows of both factors.
+    The gradient of y transposes the small matrix of the products' gradients first, since XLA on CPU
+    has no fast product that contracts the rows of both factors.
     """
     return jnp.einsum("bid,bjd->bij", x_BID, y_BJD)
 
@@ -125,13 +125,13 @@ products.defvjp(lambda x, y: (products(x, y), (x, y)), _products_backward)
 def cold(
     tables: Tables, side: Side, logit_C1: Float[Array, "C1"] | None = None
 ) -> Float[Array, "n D"]:
-    """Centre vectors of items that training has not seen, from side information alone.
+    """Compute centre vectors of unseen items from side information.
 
     Args:
-      logit_C1: logits for all of them; features count alike where None.
+      logit_C1: logits shared by all items; None weighs features equally.
 
     Returns:
-      Rows of zeros where an item has no feature.
+      Centre vectors; zeros for items without features.
     """
     there_nC = jnp.asarray(side.there_IC)
     logit_C = jnp.zeros(there_nC.shape[1]) if logit_C1 is None else logit_C1[1:]

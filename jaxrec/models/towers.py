@@ -1,4 +1,5 @@
-"""Two towers (Huang et al., CIKM 2013; Yi et al., RecSys 2019): users and items apart."""
+"""Two towers (Huang et al., CIKM 2013; Yi et al., RecSys 2019): separate encoders of users and
+items."""
 
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -20,23 +21,23 @@ _HE, _GLOROT = nnx.initializers.he_uniform(), nnx.initializers.xavier_uniform()
 
 
 class TowerBlock(NamedTuple):
-    """The rows of the table that some embeddings are made of, and whose ids are hidden."""
+    """The table rows from which some embeddings are computed, and the mask of hidden ids."""
 
     node_M: Int[Array, "M"]
     hidden_M1: Bool[Array, "M 1"] | None
 
 
 class Tower(nnx.Module):
-    """Dense layers over [embedding of the id ; numbers ; one-hot categories ; multi-hot bags].
+    """Dense layers over [id embedding ; numbers ; one-hot categories ; multi-hot bags].
 
-    Of the first layer the part that meets categories and bags is looked up, not multiplied.
+    The first layer looks up the rows of categories and bags instead of multiplying.
 
     Args:
-      id_dim: width of the ids' embeddings; None where ids are no part of the input.
-      sizes: of the features; None where there are none.
-      widths: of the layers; the last is D.
-      activation: between the layers. final: after the last.
-      sum_bags: bags are multi-hot; else shares that add up to 1.
+      id_dim: width of the id embeddings; None without ids in the input.
+      sizes: sizes of the features; None without features.
+      widths: widths of the layers; the last is D.
+      activation, final: activation between the layers, and after the last.
+      sum_bags: encode bags as multi-hot vectors; otherwise scaled to sum 1.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Tower(nnx.Module):
         self.activation, self.final = activation, final
 
     def first(self, id_nD: Float[Array, "n D0"] | None, x: Encoded | None) -> Float[Array, "n H"]:
-        """The first layer, before its activation."""
+        """Compute the first layer before its activation."""
         total_nH = jnp.float32(0) if self.bias is None else self.bias[...]
         if self.features is not None:
             assert x is not None, "the tower takes features"
@@ -77,7 +78,7 @@ class Tower(nnx.Module):
         return total_nH
 
     def hidden(self, id_nD: Array | None, x: Encoded | None) -> list[Float[Array, "n _"]]:
-        """What each rectified layer gives; none where there is no rectifier."""
+        """Compute each rectified layer's output; empty without a rectifier."""
         h, found = self.first(id_nD, x), []
         for weight, shift in zip(self.weight, self.shift, strict=True):
             found.append(_ACTIVATIONS[self.activation](h))
@@ -88,7 +89,7 @@ class Tower(nnx.Module):
     def __call__(
         self, id_nD: Float[Array, "n D0"] | None, x: Encoded | None
     ) -> Float[Array, "n D"]:
-        """Embeddings from the ids' rows of the table and encoded features."""
+        """Compute embeddings from id embeddings and encoded features."""
         h = self.first(id_nD, x)
         for weight, shift in zip(self.weight, self.shift, strict=True):
             h = _ACTIVATIONS[self.activation](h) @ weight[...] + shift[...]
@@ -96,20 +97,19 @@ class Tower(nnx.Module):
 
 
 class Towers(Encoder):
-    """A :class:`Tower` for users and one for items; no graph is in it.
+    """One :class:`Tower` for users and one for items, without a graph.
 
-    A node without train pairs has no id to speak of: in its place stands the mean row of its
-    side, or, where ids are dropped in training (DropoutNet, Volkovs et al., NeurIPS 2017), a row
-    that has learned to stand for what is hidden.
+    A node without train pairs has no trained id embedding. It gets its side's mean row or, with id
+    dropout (DropoutNet, Volkovs et al., NeurIPS 2017), a learned row for hidden ids.
 
     Args:
       n_users, n_items: U, I.
-      dim: D, of the embeddings.
-      tower_dims: widths of the layers before.
-      id_dim: of the ids' embeddings; None where ids are no part of the input.
-      id_dropout: share of the ids that are hidden in a training step.
-      sizes: of the users' and the items' features; None where a side has none.
-      activation, final, sum_bags: as of :class:`Tower`.
+      dim: width of the embeddings, D.
+      tower_dims: widths of the hidden layers.
+      id_dim: width of the id embeddings; None without ids in the input.
+      id_dropout: share of ids hidden in a training step.
+      sizes: sizes of the users' and items' features; None for a side without features.
+      activation, final, sum_bags: as in :class:`Tower`.
     """
 
     smoothing = 0
@@ -153,7 +153,7 @@ class Towers(Encoder):
         self.n_users, self.id_dropout = n_users, id_dropout
 
     def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
-        """The embeddings of all nodes; ids are dropped where a key is given."""
+        """Compute the embeddings of all nodes, with id dropout if a key is given."""
         row_N = jnp.arange(graph.n_nodes, dtype=jnp.int32)
         table_ND = None if self.embedding is None else self.embedding[...]
         id_ND = self._shown(graph, row_N, table_ND, self._hidden(row_N, key))
@@ -165,7 +165,7 @@ class Towers(Encoder):
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Some rows, as in training: without id dropout, a node without pairs keeps its own id."""
+        """Compute some rows for training; without id dropout, nodes without pairs keep their id."""
         table_ND = None if self.embedding is None else self.embedding[...]
         if row_R.shape[0] < graph.n_nodes:
             block = self.plan(graph, row_R, key)
@@ -176,7 +176,7 @@ class Towers(Encoder):
         return Nodes(*(x_ND[row_R] for x_ND in self._whole(graph, table_ND, id_ND)))
 
     def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "_ _"]]:
-        """What each rectified layer of each tower gives, for the rows of its side."""
+        """Compute the outputs of each tower's rectified layers for the rows of its side."""
         table_ND = None if self.embedding is None else self.embedding[...]
         id_ND = self._shown(graph, jnp.arange(graph.n_nodes, dtype=jnp.int32), table_ND, None)
         ids = (None, None) if id_ND is None else jnp.split(id_ND, [self.n_users])
@@ -191,20 +191,20 @@ class Towers(Encoder):
     def plan(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None
     ) -> TowerBlock:
-        """What :meth:`of_block` takes for these rows."""
+        """Plan :meth:`of_block` for some rows."""
         return TowerBlock(row_R, self._hidden(row_R, key))
 
     def of_block(
         self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: TowerBlock
     ) -> Nodes:
-        """:meth:`rows` from the table's rows that the plan names."""
+        """Compute :meth:`rows` from the planned rows of the table."""
         row_M = block.node_M
         id_MD = self._shown(graph, row_M, table_MD, block.hidden_M1)
         features = graph.features or NodeFeatures(None, None)
         user = None if features.user is None else taken(features.user, row_M)
         item = None if features.item is None else taken(features.item, row_M - self.n_users)
         is_user_M1 = (row_M < self.n_users)[:, None]
-        # A row goes through both towers, for shapes are static; the other's share is left out.
+        # Shapes are static, so each row passes both towers and one result is discarded.
         emb_MD = jnp.where(is_user_M1, self.user(id_MD, user), self.item(id_MD, item))
         if table_MD is not None:
             return Nodes(emb_MD, table_MD)
@@ -215,7 +215,7 @@ class Towers(Encoder):
     def embed_items(
         self, graph: Bipartite, x: Encoded, edges: NewEdges, key: PRNGKeyArray
     ) -> Float[Array, "n D"]:
-        """Embeddings of items that are not in the graph, from their encoded features alone."""
+        """Embed items that are not in the graph from their encoded features."""
         id_nD = None
         if self.embedding is not None:
             row_D = self._unknown(graph)[1]
@@ -223,7 +223,7 @@ class Towers(Encoder):
         return self.item(id_nD, x)
 
     def _whole(self, graph: Bipartite, table_ND: Array | None, id_ND: Array | None) -> Nodes:
-        """All nodes, each through its own tower."""
+        """Compute all nodes, each through its own tower."""
         user, item = graph.features or NodeFeatures(None, None)
         ids = (None, None) if id_ND is None else jnp.split(id_ND, [self.n_users])
         sides = (self.user, ids[0], user), (self.item, ids[1], item)
@@ -243,7 +243,7 @@ class Towers(Encoder):
     def _shown(
         self, graph: Bipartite, row_R: Array, table_RD: Array | None, hidden_R1: Array | None
     ) -> Array | None:
-        """The ids' rows, where ids are dropped in training with the learned row for the others."""
+        """Id embeddings, with the learned row in place of hidden ids."""
         if table_RD is None or self.unknown is None:
             return table_RD
         unmet_R1 = graph.degree_N[row_R][:, None] == 0
@@ -251,7 +251,7 @@ class Towers(Encoder):
         return jnp.where(gone_R1, self.unknown[...][self._side(row_R)], table_RD)
 
     def _unknown(self, graph: Bipartite) -> Float[Array, "2 D0"]:
-        """What stands for the id of a user, and of an item, that training has not seen."""
+        """Substitute id embeddings for a user and an item unseen in training."""
         assert self.embedding is not None
         if self.unknown is not None:
             return self.unknown[...]
@@ -264,10 +264,10 @@ class Towers(Encoder):
 
 
 def build(sizes: ModelSizes, config: ModelConfig, rngs: nnx.Rngs, levels: int) -> Towers:
-    """Two towers of a configuration.
+    """Build two towers from a configuration.
 
     Args:
-      levels: types of edges, of a model that tells them apart.
+      levels: unused, since towers have no edges.
     """
     return Towers(
         sizes.n_users,

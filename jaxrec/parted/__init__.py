@@ -1,5 +1,5 @@
-"""A data set cut into parts on disk, out of core; each process of a run reads its own parts alone.
+"""A data set partitioned on disk, out of core; each process of a run reads only its own parts.
 
-``pairs`` reads Parquet into pairs sorted by user, ``write`` cuts these into a folder a part,
-``stored`` reads the folders.
+``pairs`` reads Parquet into pairs sorted by user, ``write`` partitions them into one folder per
+part, and ``stored`` reads the folders.
 """

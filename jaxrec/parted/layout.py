@@ -1,4 +1,4 @@
-"""The folder that holds a data set in parts: what is where, and what its manifest says."""
+"""The layout of a partitioned data set's folder, and its manifest."""
 
 import hashlib
 import json
@@ -14,21 +14,21 @@ from jaxrec.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 COUNTS = ("users", "items", "interactions", "parts", "seed", "rows_users", "rows_items")
-"""Fields of the manifest that are whole numbers."""
+"""Integer fields of the manifest."""
 
 
 def part_folder(part: int) -> str:
-    """The name of a part's folder."""
+    """Return the name of a part's folder."""
     return f"part-{part:05d}"
 
 
 def is_parted(path: str | Path) -> bool:
-    """Whether the path is such a folder."""
+    """Whether the path is a folder of a partitioned data set."""
     return prepared.is_prepared(path) and prepared.format_of(path) == FORMAT
 
 
 def seal(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Write the manifest, with size and SHA-256 of every file in the folder; the whole of it."""
+    """Write the manifest with the size and SHA-256 of every file, and return it complete."""
     files = {
         str(path.relative_to(folder)): [path.stat().st_size, sha256(path)]
         for path in sorted(folder.rglob("*.npy"))
@@ -41,13 +41,13 @@ def seal(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """Of a file's bytes, as hexadecimal digits."""
+    """Hash a file's bytes; returns hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read(folder: Path) -> dict[str, Any]:
-    """The manifest. Raises InputError where it is missing, damaged or of something else."""
+    """Read the manifest. Raises InputError if it is missing, damaged or of another format."""
 
     def complete(manifest: dict[str, Any]) -> bool:
         SplitConfig(**manifest["split"])
@@ -58,7 +58,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def described(manifest: dict[str, Any]) -> str:
-    """For people: a line each."""
+    """Format the manifest for people, one line per field."""
     cut = manifest["traffic"]
     rows = [
         ("name", manifest["name"]),
@@ -77,15 +77,15 @@ def described(manifest: dict[str, Any]) -> str:
 
 
 def split_as_dict(split: SplitConfig) -> dict[str, Any]:
-    """For the manifest."""
+    """Convert the split's configuration for the manifest."""
     return asdict(split)
 
 
 def check_files(folder: Path, manifest: dict[str, Any], parts: tuple[int, ...]) -> None:
-    """Read the files of some parts, and those that all share, and compare them with the manifest.
+    """Check the shared files and the files of ``parts`` against the manifest.
 
     Raises:
-      InputError: names the first that is missing or changed.
+      InputError: a file is missing or changed; the message names the first.
     """
     for name in _files_of(manifest, parts):
         n_bytes, digest = manifest["files"][name]
@@ -100,7 +100,7 @@ def check_files(folder: Path, manifest: dict[str, Any], parts: tuple[int, ...]) 
             fault = f"cannot be read ({e.strerror or e})"
         if fault:
             raise InputError(
-                f"{path}: {fault}; copy it again, or make the folder anew: `jaxrec data partition`"
+                f"{path}: {fault}; copy it again, or rewrite the folder: `jaxrec data partition`"
             )
 
 

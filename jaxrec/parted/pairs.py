@@ -1,8 +1,8 @@
-"""Parquet files to pairs sorted by user and item, merged and split as an import in memory does it.
+"""Read Parquet files into sorted pairs, merged and split exactly as an in-memory import does.
 
-Two passes over the files: the first finds the ids and how many rows each has; the second numbers
-them and puts the rows into blocks of users on disk. Each block is then sorted, merged and split by
-itself. In memory are the ids, counts by id, and a block or so many rows of a file.
+The first pass over the files counts the rows of each id. The second numbers the ids and spills the
+rows into blocks of users on disk. Each block is then sorted, merged and split by itself. Memory
+holds the ids, their counts, and one block or one batch of rows.
 """
 
 from collections import Counter
@@ -32,14 +32,14 @@ _RECORD = np.dtype(
 
 
 def sources(src: str | Path) -> dict[Path, int | None]:
-    """The Parquet files of a folder and of those in it, or the one that is named, in the order of
-    their names; and the part of the split that each one is.
+    """Find the Parquet files of a source, sorted by name, and the part of the split of each.
 
-    That is told by a file's name (``train.parquet``, ``a.test.parquet``) or by its folder's
-    (``train``, ``split=test``). Names with a point or underscore first are left out.
+    The source is a file, or a folder that is searched recursively. The name of a file
+    (``train.parquet``, ``a.test.parquet``) or of its folder (``train``, ``split=test``) gives the
+    part. Names that begin with a dot or underscore are ignored.
 
     Raises:
-      InputError: there is none, or some have a part and others none.
+      InputError: there is no file, or only some files belong to a part.
     """
     src = Path(src)
     if src.is_file():
@@ -56,11 +56,11 @@ def sources(src: str | Path) -> dict[Path, int | None]:
     for path, part in found.items():
         if part is None:
             raise InputError(
-                f"{src / path}: is no part of a split by its name, and others are; name it or its "
-                "folder train, validation or test"
+                f"{src / path}: other files name a part of the split, this one does not; name "
+                "it or its folder train, validation or test"
             )
     if TRAIN not in found.values():
-        raise InputError(f"{src}: has files of a split, and none of train among them")
+        raise InputError(f"{src}: the files of the split include none of train")
     return {src / path: part for path, part in found.items()}
 
 
@@ -70,7 +70,7 @@ def _part(path: Path) -> int | None:
 
 
 class Tally:
-    """Ids and how many rows each has, merged now and then."""
+    """Counts rows per id; merges its partial counts now and then."""
 
     def __init__(self) -> None:
         self._kept: list[pl.DataFrame] = []
@@ -85,7 +85,7 @@ class Tally:
             self._merged = self._kept[0].height
 
     def table(self) -> tuple[pl.Series, np.ndarray]:
-        """The ids in ascending order (whole numbers by value), and their counts."""
+        """Return the ids in ascending order (integers by value), and their counts."""
         frame = self._together().sort("id")
         return frame["id"], frame["count"].to_numpy()
 
@@ -97,9 +97,9 @@ class Tally:
 
 @dataclass(frozen=True)
 class Flat:
-    """Pairs of one part of the split on disk, by (user, item), and how many each id has.
+    """Pairs of one part of the split on disk, sorted by (user, item), with the counts of each id.
 
-    ``weight`` is None where all weigh 1; ``degrees`` are the sums of the weights, or the counts.
+    ``weight`` is None if all weights are 1; ``degrees`` are the sums of the weights, or the counts.
     """
 
     user: Column
@@ -112,19 +112,19 @@ class Flat:
         return len(self.user)
 
     def read(self, start: int, stop: int) -> dict[str, np.ndarray]:
-        """The pairs from ``start`` up to ``stop``: user, item, and weight where there is one."""
+        """Read the pairs from ``start`` to ``stop``: user, item, and weight if there is one."""
         found = {"user": self.user.read(start, stop), "item": self.item.read(start, stop)}
         return found if self.weight is None else found | {"weight": self.weight.read(start, stop)}
 
     def append(self, records: np.ndarray) -> None:
-        """Add pairs of users behind those that there are."""
+        """Append pairs of later users."""
         user, item = records["user"], records["item"]
         self.user.append(user)
         self.item.append(item)
         sides = zip((user, item), self.counts, self.degrees, strict=True)
         for node, count, degree in sides:
             np.add.at(count, node, 1)
-            if self.weight is not None:  # one after the other, as a bincount of all adds them up
+            if self.weight is not None:  # in sequence, to the bits of one bincount over all
                 np.add.at(degree, node, records["weight"].astype(np.float64))
         if self.weight is not None:
             self.weight.append(records["weight"])
@@ -132,10 +132,10 @@ class Flat:
 
 @dataclass(frozen=True)
 class Sorted:
-    """A source's pairs on disk, by the part of the split.
+    """A source's pairs on disk, by part of the split.
 
-    ``shares_I`` adds up 1 / (train pairs of the user) over the train pairs of each item;
-    ``reading`` says which columns were taken for what.
+    ``shares_I`` sums 1 / (train pairs of the user) over the train pairs of each item; ``reading``
+    reports the column roles.
     """
 
     name: str
@@ -149,10 +149,10 @@ class Sorted:
 
 
 def split_of(src: str | Path, config: SplitConfig, given: bool) -> SplitConfig:
-    """The split with its name resolved.
+    """Resolve the name of the split.
 
     Raises:
-      InputError: one that cannot be drawn out of core, or that the source does not give.
+      InputError: the split cannot be drawn out of core, or the source does not give one.
     """
     name = config.name
     if name == "auto":
@@ -161,8 +161,8 @@ def split_of(src: str | Path, config: SplitConfig, given: bool) -> SplitConfig:
         raise InputError(f"{src}: the data gives no split; choose --split.name hashed")
     if name in ("random", "cold-items"):
         raise InputError(
-            f"split.name {name} draws from all pairs at once, which are never in memory together "
-            "here; take --split.name hashed, a random split whose draw is of each pair alone"
+            f"split.name {name} needs all pairs in memory at once, which partitioning avoids; take "
+            "--split.name hashed, a random split that draws for each pair alone"
         )
     if name == "temporal" and not config.per_user:
         for part in ("test", "validation"):
@@ -187,12 +187,12 @@ def read_pairs(
     """Read, number, sort, merge and split the pairs of Parquet files.
 
     Args:
-      folder: an empty one for what is made on the way.
-      columns, weights: as of :func:`jaxrec.data.formats.read`; ratings are left out.
-      rows: how many are in memory at once.
+      folder: an empty folder for temporary files.
+      columns, weights: as in :func:`jaxrec.data.formats.read`; ratings are ignored.
+      rows: rows held in memory at once.
 
     Raises:
-      InputError: as an import in memory, and what :func:`split_of` refuses.
+      InputError: as for an in-memory import, or :func:`split_of` refuses the split.
     """
     src = Path(src)
     files = sources(src)
@@ -236,7 +236,7 @@ def read_pairs(
 
 @dataclass
 class _Block:
-    """What makes pairs of a block's records."""
+    """Merges and splits the records of one block."""
 
     src: Path
     config: SplitConfig
@@ -248,7 +248,7 @@ class _Block:
 
     @cached_property
     def _hashes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the ids, by which equal times are ordered."""
+        """Hashes of the ids; they break ties between equal times."""
         return pair_id_hashes(self.user_ids, self.item_ids)
 
     def sorted(self, spill: Spill, folder: Path, reading: tuple[str, ...]) -> Sorted:
@@ -265,12 +265,12 @@ class _Block:
                 share_U = 1 / np.maximum(parts["train"].counts[0][train["user"]], 1)
                 np.add.at(shares_I, train["item"], share_U)
         if not any(map(len, parts.values())):
-            raise InputError(f"{self.src}: no pair with a weight above 0; nothing is left")
+            raise InputError(f"{self.src}: no pair has a weight above 0")
         carved = self.config.name == "given" and self.config.validation > 0
         if carved and not len(parts["validation"]):
             raise InputError(
-                f"{self.src}: the split that is given has no validation part, and to carve one out "
-                "of train needs all pairs at once; give one, or --split.validation 0"
+                f"{self.src}: the given split has no validation part, and drawing one from train "
+                "needs all pairs in memory; add validation files, or give --split.validation 0"
             )
         if not len(parts["train"]):
             raise InputError(
@@ -301,7 +301,7 @@ class _Block:
         return Flat(column("user", np.int32), column("item", np.int32), weight, counts, degrees)
 
     def merged(self, records: np.ndarray, notes: Counter[str]) -> np.ndarray:
-        """Sorted by user, item and part, repeats merged, without what weighs nothing."""
+        """Sort by user, item and part, merge repeats, and drop pairs of weight 0."""
         n_items = len(self.item_ids)
         key = records["user"].astype(np.int64) * n_items + records["item"]
         key = key * 3 + records["label"]
@@ -327,7 +327,7 @@ class _Block:
         return self._settled(records, again, notes) if again.any() else records
 
     def _settled(self, records: np.ndarray, again: np.ndarray, notes: Counter[str]) -> np.ndarray:
-        """What ``split.repeats`` makes of pairs that an earlier part has too."""
+        """Apply ``split.repeats`` to pairs that an earlier part of the split also has."""
         if self.config.repeats == "refuse":
             one = records[again][0]
             raise InputError(

@@ -1,4 +1,4 @@
-"""Records on disk while more of them are made than memory holds: by block, or one after another."""
+"""Temporary files for more records than fit in memory, by block or in sequence."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,8 +9,10 @@ from jaxrec.files import write_npy_header
 
 
 def blocks(count: np.ndarray, rows: int) -> np.ndarray:
-    """Where to cut keys 0, 1, ... with so many records each into blocks of at most ``rows``
-    records; a key with more is a block of its own. [B + 1] with 0 first and all keys last."""
+    """Group keys 0, 1, ... into blocks of at most ``rows`` records, by the count of each key.
+
+    A key with more records is a block of its own. Returns bounds [B + 1], from 0 to all keys.
+    """
     sums, bounds = np.append(0, np.cumsum(count)), [0]
     while bounds[-1] < len(count):
         end = int(np.searchsorted(sums, sums[bounds[-1]] + rows, side="right")) - 1
@@ -19,19 +21,19 @@ def blocks(count: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _append(path: Path, x: np.ndarray) -> None:
-    """Add bytes to a file. By Python's own writes: ``tofile`` loses a full disk's error."""
+    """Append an array's bytes, by Python's writes: ``tofile`` loses the error of a full disk."""
     with path.open("ab") as file:
         file.write(np.ascontiguousarray(x).data)
 
 
 class Spill:
-    """Records by block of their key, each block's in the order in which they came.
+    """Records on disk, grouped into blocks by key; each block keeps the order of arrival.
 
     Args:
-      folder: is made.
-      dtype: structured.
-      key: the field that decides.
-      bounds: [B + 1] of the blocks: block b has the keys from bounds[b] up to bounds[b + 1].
+      folder: created here.
+      dtype: structured dtype of a record.
+      key: field by which records are grouped.
+      bounds: [B + 1]; block b holds keys bounds[b] up to bounds[b + 1], exclusive.
     """
 
     def __init__(self, folder: Path, dtype: np.dtype, key: str, bounds: np.ndarray) -> None:
@@ -50,7 +52,7 @@ class Spill:
             _append(self._path(n), records[ends[n] : ends[n + 1]])
 
     def take(self, block: int, rows: int | None = None) -> Iterator[np.ndarray]:
-        """A block's records, all at once or so many at a time; then they are gone."""
+        """Yield a block's records, all at once or ``rows`` at a time, then delete them."""
         path = self._path(block)
         if not path.exists():
             return
@@ -71,22 +73,22 @@ class Column:
         path.touch()
 
     def append(self, x: np.ndarray) -> None:
-        """Add values; they are cast."""
+        """Append values, cast to the column's dtype."""
         _append(self._path, x.astype(self._dtype, copy=False))
 
     def __len__(self) -> int:
         return self._path.stat().st_size // self._dtype.itemsize
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """The values from ``start`` up to ``stop``, or to the end where that comes first."""
+        """Read the values from ``start`` to ``stop`` (exclusive), at most to the end."""
         count = max(min(stop, len(self)) - start, 0)
         return np.fromfile(self._path, self._dtype, count, offset=start * self._dtype.itemsize)
 
 
 class Array:
-    """A new .npy file of one axis, written from its front to its end.
+    """A new one-dimensional .npy file, written sequentially.
 
-    Not through a memory map: on a full disk that would end the process without a word.
+    No memory map: on a full disk it would kill the process without a message.
     """
 
     def __init__(self, path: Path, size: int, dtype: type[np.generic] = np.int32) -> None:
@@ -95,18 +97,18 @@ class Array:
             write_npy_header(file, size, dtype)
 
     def append(self, x: np.ndarray) -> None:
-        """Write the next values; they are cast."""
+        """Write the next values, cast to the array's dtype."""
         self._left -= len(x)
         _append(self._path, x.astype(self._dtype, copy=False))
 
     def fill(self, value: int = 0, rows: int = 1 << 20) -> None:
-        """Write this value up to the end."""
+        """Fill the rest of the array with ``value``."""
         assert self._left >= 0
         for first, last in stretches(0, self._left, rows):
             self.append(np.full(last - first, value, self._dtype))
 
 
 def stretches(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
-    """From ``start`` to ``stop`` in steps of at most ``rows``."""
+    """Yield the ranges that cover ``start`` to ``stop`` in steps of at most ``rows``."""
     for first in range(start, stop, rows):
         yield first, min(first + rows, stop)

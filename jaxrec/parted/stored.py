@@ -1,4 +1,4 @@
-"""Reading a folder of parts: numbers of all users and items, and the arrays of some parts."""
+"""Read a partitioned data set: its shared arrays, and the arrays of some parts."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ from jaxrec.parted import layout as folders
 class Parted:
     """A data set in T parts.
 
-    ``own`` are the parts that may be read here: those of this process's devices, or all. Their
-    folders are in ``parts_in``, which is ``folder`` where None.
+    ``own`` lists the parts that this process may read: those of its devices, or all. Their folders
+    lie in ``parts_in``, by default ``folder``.
     """
 
     folder: Path
@@ -31,13 +31,13 @@ class Parted:
 
     @classmethod
     def open(cls, folder: str | Path, own: tuple[int, ...] | None = None) -> "Parted":
-        """The folder, without a look into the parts. Raises InputError where it is none."""
+        """Open the folder without reading its parts. Raises InputError if it is not one."""
         manifest = folders.read(Path(folder))
         whole = tuple(range(manifest["parts"])) if own is None else own
         return cls(Path(folder), manifest, whole)
 
     def check(self) -> None:
-        """Read all that may be read here. Raises InputError where something is not as it was."""
+        """Verify the checksums of all readable files. Raises InputError if one differs."""
         folders.check_files(self.folder, self.manifest, self.own)
 
     @property
@@ -50,16 +50,16 @@ class Parted:
 
     @property
     def reading(self) -> tuple[str, ...]:
-        """Nothing: `jaxrec data partition` says how it reads the columns."""
+        """Empty: `jaxrec data partition` has reported how it read the columns."""
         return ()
 
     def fingerprint(self) -> str:
-        """SHA-256 over the manifest, which has those of all files."""
+        """SHA-256 of the manifest, which lists the hashes of all files."""
         return self.manifest["fingerprint"]
 
     @property
     def n_parts(self) -> int:
-        """T."""
+        """Number of parts, T."""
         return self.manifest["parts"]
 
     @property
@@ -69,30 +69,30 @@ class Parted:
 
     @property
     def exchange(self) -> Exchange:
-        """How parts get rows of each other."""
+        """How parts exchange rows."""
         return self.manifest["exchange"]
 
     @property
     def traffic(self) -> Traffic:
-        """What the partition costs."""
+        """Communication cost of the partition."""
         return Traffic(**self.manifest["traffic"])
 
     @property
     def layout(self) -> Layout:
-        """Where nodes are."""
+        """Assignment of nodes to parts and rows."""
         widths = self.manifest["rows_users"], self.manifest["rows_items"]
         return Layout(self.n_parts, *widths, np.array(self.shared("place")))
 
     def shared(self, name: str) -> np.ndarray:
-        """An array that all parts share. Raises InputError where it is missing or damaged."""
+        """Open an array shared by all parts. Raises InputError if it is missing or damaged."""
         return open_array(self.folder / f"{name}.npy")
 
     def array(self, part: int, name: str) -> np.ndarray:
-        """A part's array, mapped.
+        """Memory-map an array of a part.
 
         Raises:
           InputError: it is missing or damaged.
-          ValueError: it is no part of this process's.
+          ValueError: the part does not belong to this process.
         """
         if part not in self.own:
             raise ValueError(f"part {part} is not among {self.own}")
@@ -101,7 +101,7 @@ class Parted:
 
     @property
     def device_arrays(self) -> dict[str, Stack]:
-        """What devices hold, by name, all parts as one array that is read by part."""
+        """The devices' arrays by name, each stacked over the parts and read part by part."""
 
         def stack(name: str, shape: list[int]) -> Stack:
             return Stack((self.n_parts, *shape), lambda part: np.array(self.array(part, name)))
@@ -109,17 +109,18 @@ class Parted:
         return {name: stack(name, shape) for name, (_, shape) in self.manifest["arrays"].items()}
 
     def of(self, split: str) -> "PartedSplit":
-        """Train, validation or test."""
+        """Return one part of the split: train, validation or test."""
         return PartedSplit(self, split)
 
     def rows(self, *splits: str, parts: tuple[int, ...] | None = None) -> "PartRows":
-        """Items by user in some parts of the split: of some parts of the table, or all."""
+        """Return the items by user of some parts of the split, for ``parts`` of the table or all
+        own parts."""
         return PartRows(self, splits, self.own if parts is None else parts)
 
 
 @dataclass(frozen=True)
 class PartedSplit:
-    """One part of the split, as :class:`jaxrec.data.dataset.Counted` has it."""
+    """One part of the split; implements :class:`jaxrec.data.dataset.Counted`."""
 
     parted: Parted
     split: str
@@ -149,24 +150,23 @@ class PartedSplit:
         return self.parted.manifest["pairs"][self.split]
 
     def user_counts(self) -> np.ndarray:
-        """Interactions a user, [U] int64."""
+        """Interactions per user, [U] int64."""
         return self.parted.shared(f"{self.split}_users")
 
     def item_counts(self) -> np.ndarray:
-        """Interactions an item, [I] int64."""
+        """Interactions per item, [I] int64."""
         return self.parted.shared(f"{self.split}_items")
 
     def item_shares(self) -> np.ndarray:
-        """As of a Dataset, [I]; of the train pairs alone."""
+        """``Dataset.item_shares`` of the train pairs, [I]."""
         assert self.split == "train"
         return self.parted.shared("shares")
 
 
 class PartRows:
-    """Items by user on disk: as :class:`jaxrec.data.dataset.ItemsByUser`.
+    """Items by user on disk; implements :class:`jaxrec.data.dataset.ItemsByUser`.
 
-    ``degree`` and ``item_counts`` are of all parts of the table; ``take`` gives what ``parts``
-    have.
+    ``degree`` and ``item_counts`` cover all parts of the table; ``take`` only reads ``parts``.
     """
 
     def __init__(self, parted: Parted, splits: tuple[str, ...], parts: tuple[int, ...]) -> None:
@@ -177,14 +177,14 @@ class PartRows:
 
     @property
     def degree(self) -> np.ndarray:
-        """Items a user, [U]."""
+        """Items per user, [U]."""
         if self._degree is None:
             counts = (self.parted.of(split).user_counts() for split in self.splits)
             self._degree = sum(counts, np.zeros(self.parted.manifest["users"], np.int64))
         return self._degree
 
     def of_users(self, user_n: np.ndarray) -> "PartRows":
-        """For these users alone: the others' degree is 0, and theirs are not to be taken."""
+        """Restrict to some users: the others get degree 0, and their rows must not be taken."""
         made = PartRows(self.parted, self.splits, self.parts)
         made._degree = np.zeros_like(self.degree)
         made._degree[user_n] = self.degree[user_n]
@@ -197,11 +197,12 @@ class PartRows:
         parts: tuple[int, ...],
         total: Callable[[np.ndarray], np.ndarray],
     ) -> "PartRows":
-        """The pairs of some users with some items, given as masks; others' are not to be taken.
+        """Restrict to the pairs of some users with some items, given as masks; other rows must not
+        be taken.
 
         Args:
-          parts: whose pairs this process counts.
-          total: sums over all processes.
+          parts: parts of the table whose pairs this process counts.
+          total: sums a count over all processes.
         """
         n_users = len(user_U)
         found = np.zeros(n_users + len(item_I), np.int64)
@@ -215,25 +216,25 @@ class PartRows:
         return made
 
     def only(self, part: int) -> "PartRows":
-        """Those of one part of the table."""
+        """Restrict to one part of the table."""
         made = PartRows(self.parted, self.splits, (part,))
         made._item_I = self._item_I
         return made
 
     def degree_of(self, part: int) -> np.ndarray:
-        """Items of a part by user, [U]."""
+        """Items per user in one part, [U]."""
         found = (np.diff(self.parted.array(part, f"{split}_indptr")) for split in self.splits)
         return sum(found, np.zeros(self.parted.manifest["users"], np.int32))
 
     def item_counts(self, n_items: int) -> np.ndarray:
-        """Users an item, [I]."""
+        """Users per item, [I]."""
         if self._counts is not None:
             return self._counts
         counts = (self.parted.of(split).item_counts() for split in self.splits)
         return sum(counts, np.zeros(n_items, np.int64))
 
     def take(self, user_n: np.ndarray) -> Csr:
-        """The rows at ``user_n``; -1 is an empty row."""
+        """Read the rows of ``user_n``; -1 gives an empty row."""
         none = Csr(np.zeros(len(user_n) + 1, np.int32), np.zeros(0, np.int32))
         pieces = ((part, split) for part in self.parts for split in self.splits)
         found = union(none, *(self._csr(part, split).take(user_n) for part, split in pieces))
@@ -247,12 +248,12 @@ class PartRows:
 
 
 def refuse_other_parts(parted: Parted, table: int) -> None:
-    """Raise InputError unless a mesh has as many parts of the table."""
+    """Raise InputError unless the mesh splits the table into as many parts."""
     if table != parted.n_parts:
-        anew = f"cut the source anew: --parts {table}"
+        again = f"partition the source again with --parts {table}"
         if table == 1:
-            anew = "`jaxrec data import` the source for one device"
+            again = "`jaxrec data import` the source for one device"
         raise InputError(
-            f"{parted.folder}: is cut into {parted.n_parts} parts, and mesh.table is {table}; give "
-            f"--mesh.table {parted.n_parts}, or {anew}"
+            f"{parted.folder}: has {parted.n_parts} parts, but mesh.table is {table}; give "
+            f"--mesh.table {parted.n_parts}, or {again}"
         )

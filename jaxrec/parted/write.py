@@ -1,7 +1,7 @@
-"""Sorted pairs on disk to a folder a part: what the device of that part needs, and nothing else.
+"""Partition sorted pairs on disk into one folder per part, with only what its device needs.
 
-The arrays are those of :func:`jaxrec.graph.partition.partition` and of a mesh's train data, to the
-bit. In memory are numbers of every user and item, and a block of pairs.
+The arrays are bit for bit those of :func:`jaxrec.graph.partition.partition` and of a mesh's train
+data. Memory holds a few numbers per user and item, and one block of pairs.
 """
 
 import tempfile
@@ -24,7 +24,7 @@ from jaxrec.parted.pairs import Flat, Sorted, read_pairs
 from jaxrec.parted.spill import Array, Spill, blocks, stretches
 
 ROWS = 1 << 22
-"""Rows that are in memory at once where nothing else is said."""
+"""Default number of rows held in memory at once."""
 _PAIR = np.dtype([("user", "i4"), ("item", "i4"), ("weight", "f4"), ("split", "u1")])
 
 
@@ -40,17 +40,17 @@ def partition_data(
     event_weights: dict[str, float] | None = None,
     rows: int = ROWS,
 ) -> dict[str, Any]:
-    """Read Parquet files and write a folder of parts; whole or not at all. Its manifest.
+    """Partition Parquet files into a folder, written atomically, and return its manifest.
 
     Args:
-      src: a file, or a folder of them (:func:`jaxrec.parted.pairs.sources`).
-      parts: T, what mesh.table will be.
+      src: a file, or a folder of files (:func:`jaxrec.parted.pairs.sources`).
+      parts: T, the later mesh.table.
       split, seed: how pairs are held out.
-      exchange: how parts get rows of each other; "auto" takes the one that moves the fewest.
-      rows: of a file, or pairs, that are in memory at once.
+      exchange: how parts exchange rows; "auto" takes the kind that moves the fewest.
+      rows: rows of a file, or pairs, held in memory at once.
 
     Raises:
-      InputError: the source or the split cannot be used, or the folder not be written.
+      InputError: the source or the split cannot be used, or the folder cannot be written.
     """
     if parts < 2 or rows < 1:
         raise InputError(
@@ -75,7 +75,7 @@ def partition_data(
 
 
 class _Needs(Sequence[np.ndarray]):
-    """The rows that a part needs of others, by owner; on disk."""
+    """The rows that a part needs from other parts, by owner, on disk."""
 
     def __init__(self, path: Path, row: np.ndarray, layout: Layout) -> None:
         write_npy(path, row)
@@ -92,7 +92,7 @@ class _Needs(Sequence[np.ndarray]):
 
 
 class _Cut:
-    """Cuts sorted pairs into parts."""
+    """Partitions sorted pairs."""
 
     def __init__(self, made: Sorted, out: Path, work: Path, parts: int, rows: int) -> None:
         self.made, self.out, self.work, self.rows = made, out, work, rows
@@ -106,10 +106,10 @@ class _Cut:
         self.item_bounds = np.searchsorted(part_N[self.n_users :], ends)
         self.degree_S = self.layout.padded(np.concatenate(self.train.degrees))
         self.indptr = np.append(0, np.cumsum(self.train.counts[0]))
-        self.apart = 0  # directed edges whose ends are in different parts
+        self.apart = 0  # directed edges between different parts
 
     def write(self, exchange: Literal["auto"] | Exchange) -> dict[str, Any]:
-        """Every array; the manifest without what the files are."""
+        """Write every array; returns the manifest without its list of files."""
         made, layout, parts = self.made, self.layout, self.layout.parts
         self._write_shared()
         by_part = self._by_part()
@@ -158,7 +158,7 @@ class _Cut:
         }
 
     def _write_shared(self) -> None:
-        """What every process reads: numbers of all users and items."""
+        """Write the arrays that every process reads."""
         made = self.made
         shared = {"user_ids": made.user_ids, "item_ids": made.item_ids, "shares": made.shares_I}
         shared["place"] = self.place_N
@@ -169,7 +169,7 @@ class _Cut:
             write_npy(self.out / f"{name}.npy", array)
 
     def _records(self, part: Flat, number: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Pairs of a part of the split, so many at a time."""
+        """Yield the pairs of a part of the split, ``rows`` at a time."""
         for first, last in stretches(start, stop, self.rows):
             records = np.zeros(last - first, _PAIR)
             for role, column in part.read(first, last).items():
@@ -178,7 +178,7 @@ class _Cut:
             yield records
 
     def _by_part(self) -> Spill:
-        """All pairs by the part of their item, those of each part of the split by user."""
+        """Group all pairs by the part of their item, each part of the split ordered by user."""
         spill = Spill(self.work / "by-part", _PAIR, "item", self.item_bounds)
         for number, name in enumerate(folders.SPLITS):
             part = self.made.parts[name]
@@ -187,7 +187,7 @@ class _Cut:
         return spill
 
     def _write_seen(self, folder: Path, part: int, by_part: Spill) -> Spill:
-        """The part's items by user, for evaluation; and its train pairs by block of items."""
+        """Write the part's items by user; returns its train pairs by block of items."""
         first, last = self.item_bounds[part : part + 2]
         count_I = self.train.counts[1][first:last]
         by_item = Spill(
@@ -211,7 +211,7 @@ class _Cut:
         return by_item
 
     def _edges(self, part: int, by_item: Spill) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
-        """Sender, receiver (rows of the table) and weight of a part's edges, in their order."""
+        """Yield sender, receiver (table rows) and weight of a part's edges, in order."""
         first, last = self.indptr[self.user_bounds[part : part + 2]].tolist()
         for records in self._records(self.train, 0, first, last):
             item = self.place_N[self.n_users :][records["item"]]
@@ -225,7 +225,7 @@ class _Cut:
     def _write_edges(
         self, folder: Path, part: int, by_item: Spill, edges: list[int], most: int
     ) -> _Needs:
-        """The part's graph, its senders still rows of the whole table; the rows that it needs."""
+        """Write the part's graph, with senders as whole-table rows; returns the rows it needs."""
         rows = self.layout.rows
         kinds = {"senders": np.int32, "receivers": np.int32, "edges": np.float32}
         columns = [Array(folder / f"{name}.npy", most, kind) for name, kind in kinds.items()]
@@ -258,7 +258,7 @@ class _Cut:
         return _Needs(self.work / f"needs-{part}.npy", row, self.layout)
 
     def _write_pairs(self, folder: Path, part: int) -> None:
-        """The part's share of the train pairs, and what its users know."""
+        """Write the part's share of the train pairs, and the known items of its users."""
         parts, train, (count_U, _) = self.layout.parts, self.train, self.train.counts
         width = -(-len(train) // parts)
         columns = {"user": np.int32, "item": np.int32}
@@ -284,7 +284,7 @@ class _Cut:
     def _copy(
         self, path: Path, role: str, start: int, count: int, size: int, dtype: type[np.generic]
     ) -> None:
-        """A stretch of a column of the train pairs, zeros behind it."""
+        """Copy a range of a column of the train pairs, zero-padded to ``size``."""
         made, stop = Array(path, size, dtype), min(start + count, len(self.train))
         column = getattr(self.train, role)
         for first, last in stretches(start, stop, self.rows):
@@ -294,7 +294,7 @@ class _Cut:
     def _write_exchange(
         self, folder: Path, part: int, sending: Sending, needs: list[_Needs], edges: int
     ) -> None:
-        """The rows to send, and senders as rows of what the exchange gives."""
+        """Write the rows to send, and renumber the senders as rows of the exchange's result."""
         for n, row in enumerate(sending.rows_of(part, needs)):
             write_npy(folder / f"send_{n}.npy", row)
         sender_E = np.load(folder / "senders.npy", mmap_mode="r+", allow_pickle=False)

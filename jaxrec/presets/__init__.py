@@ -1,4 +1,4 @@
-"""Named configurations. Each docstring: what it is, the command, and what to expect of it.
+"""Named configurations. Each docstring gives the model, the command and the expected results.
 
 Expected figures are medians of committed benchmark lines (``bench/results``), on two CPU cores.
 """
@@ -23,7 +23,7 @@ registry.PRESETS.builtin = tuple(PRESETS)
 
 
 def get(name: str) -> Config:
-    """The configuration of a preset. Raises InputError naming the nearest for an unknown one."""
+    """Look up a preset. For an unknown name, raises InputError that suggests the nearest one."""
     known = all_presets()
     if name not in known:
         raise InputError(f"no preset {name!r}{nearest(name, known)}; `jaxrec presets` lists them")
@@ -31,5 +31,5 @@ def get(name: str) -> Config:
 
 
 def all_presets() -> dict[str, Callable[[], Config]]:
-    """By name what makes each preset, those that users have registered last."""
+    """Return all presets by name, user-registered ones last."""
     return PRESETS | registry.PRESETS.registered()

@@ -1,7 +1,6 @@
-"""Three systems that people asked about, with their mistakes kept on purpose, and the cure of each.
+"""Three faulty systems from users' questions, and the corrected version of each.
 
-``python -m bench cases`` trains all six and every change between a broken one and its cure, one
-thing at a time.
+``python -m bench cases`` trains all six, and applies the corrections one at a time.
 """
 
 from collections.abc import Callable
@@ -19,15 +18,15 @@ from jaxrec.config import (
     TrainConfig,
 )
 
-_LAST = EvalConfig(every=5, select_on="none")  # as the questions had it: the last parameters
+_LAST = EvalConfig(every=5, select_on="none")  # as in the questions: the last parameters
 _FEW = CheckpointConfig(every=0)
 
 
 def case_collapse_broken() -> Config:
     """ "Feature embeddings for each user and item are identical": a small GC-MC with BPR.
 
-    Kept on purpose: gradients are never cleared, and the scores of all pairs are summed inside one
-    log-sigmoid. `jaxrec train case-collapse-broken`, then `jaxrec doctor RUN`.
+    Faults kept on purpose: gradients are never cleared, and the scores of all pairs are summed
+    inside one log-sigmoid. `jaxrec train case-collapse-broken`, then `jaxrec doctor RUN`.
     """
     return Config(
         preset="case-collapse-broken",
@@ -43,7 +42,7 @@ def case_collapse_broken() -> Config:
 
 
 def case_collapse_fixed() -> Config:
-    """The cure of case-collapse-broken: fresh gradients, a mean over pairs, softmax against a set.
+    """case-collapse-broken corrected: cleared gradients, a mean over pairs, sampled softmax.
 
     `jaxrec train case-collapse-fixed`
     """
@@ -59,9 +58,9 @@ def case_collapse_fixed() -> Config:
 
 
 def case_cosine_broken() -> Config:
-    """ "Why are similarities all close to 1 in my two tower recommender?", by the question's sizes.
+    """ "Why are similarities all close to 1 in my two tower recommender?", in the question's sizes.
 
-    Kept on purpose: a dot product is fitted to ratings as they are, without mean or biases, through
+    Faults kept on purpose: a dot product is fitted to raw ratings, without mean or biases, through
     a rectifier on the outputs, with L2 over whole tables. Item ids of width 8 with genres, towers
     of width 32: `jaxrec train case-cosine-broken --data ml-latest-small --model.columns genres`.
     """
@@ -79,7 +78,8 @@ def case_cosine_broken() -> Config:
 
 
 def case_cosine_fixed() -> Config:
-    """The cure of case-cosine-broken: mean and biases apart, linear outputs, L2 on what is scored.
+    """case-cosine-broken corrected: separate mean and biases, linear outputs, L2 on the scored
+    rows.
 
     `jaxrec train case-cosine-fixed --data ml-latest-small --model.columns genres`
     """
@@ -97,8 +97,8 @@ def case_cosine_fixed() -> Config:
 def case_triplet_broken() -> Config:
     """ "BPR triplet loss recommender: the loss never goes down", on features alone.
 
-    Kept on purpose: softmax outputs as embeddings, a batch x batch product as score, and as the
-    negative the item that is most like the positive by raw features. `jaxrec train
+    Faults kept on purpose: softmax outputs as embeddings, a batch x batch product as score, and as
+    negative the item most similar to the positive by raw features. `jaxrec train
     case-triplet-broken --data ml-100k/u1.base --model.columns age gender occupation genres`.
     """
     return Config(
@@ -119,7 +119,8 @@ def case_triplet_broken() -> Config:
 
 
 def case_triplet_fixed() -> Config:
-    """The cure of case-triplet-broken: linear outputs, a dot a row, uniform negatives, BPR, ids.
+    """case-triplet-broken corrected: linear outputs, row-wise dot products, uniform negatives, BPR,
+    ids.
 
     `jaxrec train case-triplet-fixed --data ml-100k/u1.base --model.columns age gender occupation
     genres`

@@ -1,4 +1,4 @@
-"""Graph recommenders of interactions, and their control without a graph."""
+"""Graph recommenders of interactions, and matrix factorisation as their baseline."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,10 +17,10 @@ from jaxrec.config import (
 
 
 def quickstart() -> Config:
-    """LightGCN, BPR over shared negatives, early stop on validation, on the embedded data.
+    """LightGCN with BPR over shared negatives and early stopping, on the built-in data.
 
-    `jaxrec train`: test recall@20 0.401, largest less smallest of five seeds 0.012 (popularity
-    0.108, ceiling 0.409), 11 s in all.
+    `jaxrec train`: test recall@20 0.401 with a range of 0.012 over five seeds (popularity 0.108,
+    ceiling 0.409), 11 s in all.
     """
     return Config(
         preset="quickstart",
@@ -34,7 +34,7 @@ def quickstart() -> Config:
 
 
 def lightgcn() -> Config:
-    """LightGCN with BPR and early stop on validation, for any data; what to expect is the data's.
+    """LightGCN with BPR and early stopping on validation, for any data.
 
     `jaxrec train lightgcn --data PATH`
     """
@@ -46,7 +46,7 @@ def lightgcn() -> Config:
 
 
 def mf() -> Config:
-    """Matrix factorisation with BPR: LightGCN's control, without propagation, for any data.
+    """Matrix factorisation with BPR: LightGCN without propagation, for any data.
 
     `jaxrec train mf --data PATH`: on Gowalla from a spectral start, 8 epochs of batches of 8,192,
     test recall@20 0.1288, and 0.1650 with `--negatives.candidates 32` (means of three seeds).
@@ -71,10 +71,10 @@ def lightgcn_gowalla() -> Config:
 
 
 def gowalla_fast() -> Config:
-    """To a good recall in seconds: wide spectral embeddings, one epoch of sampled softmax.
+    """A good recall in seconds: wide spectral embeddings, then one epoch of sampled softmax.
 
-    The graph is in the start alone; matrix factorisation goes on from there. Test recall@20
-    0.1874, ndcg@20 0.1565 (mean of five seeds; largest less smallest 0.0007), 24 s of training.
+    Only the spectral start uses the graph; matrix factorisation trains from there. Test recall@20
+    0.1874, ndcg@20 0.1565 (mean of five seeds; range 0.0007), 24 s of training.
 
     `jaxrec train gowalla-fast --data gowalla` with LightGCN's train.txt and test.txt. The length
     was chosen on a validation slice; the run trains on the whole of train and reads test once.
@@ -93,10 +93,10 @@ def gowalla_fast() -> Config:
 
 
 def gowalla_strong() -> Config:
-    """LightGCN with sampled softmax from a spectral start, at its best in minutes.
+    """LightGCN with sampled softmax from a spectral start, for the best recall in minutes.
 
-    Test recall@20 0.1854, ndcg@20 0.1561 (mean of five seeds; largest less smallest 0.0007), 9
-    minutes of training on two busy CPU cores.
+    Test recall@20 0.1854, ndcg@20 0.1561 (mean of five seeds; range 0.0007), 9 minutes of training
+    on two busy CPU cores.
 
     `jaxrec train gowalla-strong --data gowalla` with LightGCN's train.txt and test.txt. The
     hyper-parameters and the length were chosen on a validation slice; the run trains on the whole
@@ -118,10 +118,10 @@ def gowalla_strong() -> Config:
 def ngcf() -> Config:
     """NGCF in the paper's form (Wang et al. 2019) with sampled softmax, for any data.
 
-    The matrices have a fiftieth of the table's learning rate: at the same rate they learn train by
-    heart, and with a small L2 the table does. `jaxrec train ngcf --data PATH`: on the whole of
-    Gowalla's train for 16 epochs, under a linear schedule, test recall@20 0.1643, ndcg@20 0.1340
-    (mean of three seeds; largest less smallest 0.0014), 3 minutes of training.
+    The matrices have a fiftieth of the table's learning rate: at the same rate they overfit, and so
+    does the table with a small L2. `jaxrec train ngcf --data PATH`: on the whole of Gowalla's train
+    for 16 epochs, under a linear schedule, test recall@20 0.1643, ndcg@20 0.1340 (mean of three
+    seeds; range 0.0014), 3 minutes of training.
     """
     return Config(
         preset="ngcf",
@@ -137,12 +137,12 @@ def ngcf() -> Config:
 def gcmc() -> Config:
     """GC-MC (van den Berg et al. 2018) with sampled softmax, for any data.
 
-    Features and rating levels become part of the model where the data has them; without ids
-    (`--model.no-ids`) it needs `--model.init normal`.
+    Uses features and rating levels if the data has them; without ids (`--model.no-ids`) it needs
+    `--model.init normal`.
 
     `jaxrec train gcmc --data PATH`: on the whole of Gowalla's train for 8 epochs, under a linear
-    schedule, test recall@20 0.1485, ndcg@20 0.1174 (mean of three seeds; largest less smallest
-    0.0013), 47 s of training.
+    schedule, test recall@20 0.1485, ndcg@20 0.1174 (mean of three seeds; range 0.0013), 47 s of
+    training.
     """
     return Config(
         preset="gcmc",
@@ -158,13 +158,13 @@ def gcmc() -> Config:
 def pinsage() -> Config:
     """PinSAGE (Ying et al. 2018): sampled blocks, neighbours by random walks, for large graphs.
 
-    Features become part of the input where the data has them; with `--model.no-ids` they are all
-    of it, and `jaxrec embed` then takes items that training has never seen.
+    Uses features if the data has them; with `--model.no-ids` they are the only input, and `jaxrec
+    embed` can then embed unseen items.
 
-    `jaxrec train pinsage --data PATH`. On the whole of Gowalla's train, over 8 and 4 neighbours
-    drawn evenly instead, with biases, from a spectral start with linear matrices (`python -m bench
-    lecture`): test recall@20 0.1443, ndcg@20 0.1122 (mean of three seeds; largest less smallest
-    0.0056), 134 s of training.
+    `jaxrec train pinsage --data PATH`. On the whole of Gowalla's train, over 8 and 4 uniformly
+    drawn neighbours, with biases, from a spectral start with linear matrices (`python -m bench
+    lecture`): test recall@20 0.1443, ndcg@20 0.1122 (mean of three seeds; range 0.0056), 134 s of
+    training.
     """
     return Config(
         preset="pinsage",

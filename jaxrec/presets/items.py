@@ -1,4 +1,4 @@
-"""Items for items, from weighted pairs: skip-gram on random walks, and matrix factorisation."""
+"""Item-to-item models from weighted pairs: skip-gram on random walks, and matrix factorisation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,8 +20,8 @@ def skipgram() -> Config:
     """Skip-gram with negative sampling on DeepWalk's walks.
 
     `jaxrec train skipgram --data PATH`. On Amazon's grocery products:
-    test AUC 0.953 (largest less smallest of five seeds 0.001), where gensim has 0.939; 0.8 minutes
-    on two busy CPU cores, compilation and search included.
+    test AUC 0.953 (range over five seeds 0.001), gensim 0.939; 0.8 minutes on two busy CPU cores,
+    compilation and training included.
     """
     return Config(
         preset="skipgram",
@@ -36,7 +36,7 @@ def skipgram() -> Config:
 
 
 def skipgram_side() -> Config:
-    """Skip-gram with side information: each item weighs its own vector and its features' (EGES).
+    """Skip-gram with side information (EGES): a learned average of item and feature vectors.
 
     `jaxrec train skipgram-side --data PATH`, with features of the items. On Amazon's grocery
     products: test AUC 0.952 with categories (mean of three seeds; `skipgram` 0.953 there).
@@ -73,7 +73,7 @@ def mf_pairs() -> Config:
 
 
 def mf_bias_pairs() -> Config:
-    """The same with a bias for each item.
+    """``mf-pairs`` with a bias for each item.
 
     `jaxrec train mf-bias-pairs --data PATH`. On Amazon's grocery products:
     test AUC 0.965 (three seeds, within 0.001).
@@ -83,7 +83,7 @@ def mf_bias_pairs() -> Config:
 
 
 def mf_sequences() -> Config:
-    """Matrix factorisation on the pairs that skip-gram sees, scored as it is trained.
+    """Matrix factorisation on skip-gram's pairs, evaluated by its training score.
 
     `jaxrec train mf-sequences --data PATH`. On Amazon's grocery products:
     test AUC 0.954 (three seeds, within 0.002).

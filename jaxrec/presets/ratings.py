@@ -1,4 +1,4 @@
-"""Predicted ratings."""
+"""Models that predict ratings."""
 
 from collections.abc import Callable
 
@@ -15,11 +15,11 @@ from jaxrec.config import (
 
 
 def biased_mf() -> Config:
-    """Ratings as mean + b_u + b_i + u · v: the control of every rating model, for any ratings.
+    """Ratings as mean + b_u + b_i + u · v: the baseline of every rating model, for any ratings.
 
-    `jaxrec train biased-mf --data ml-100k/u1.base`: test RMSE 0.9244 (mean of three seeds;
-    largest less smallest 0.0002), where biases alone give 0.971. The length is chosen on a tenth
-    of train, which is then trained on as a whole.
+    `jaxrec train biased-mf --data ml-100k/u1.base`: test RMSE 0.9244 (mean of three seeds; range
+    0.0002); biases alone give 0.971. The number of epochs is chosen on a tenth of train, then the
+    run trains on all of train.
     """
     return Config(
         preset="biased-mf",
@@ -34,11 +34,11 @@ def biased_mf() -> Config:
 
 
 def gcmc_ratings() -> Config:
-    """GC-MC on rating levels (van den Berg et al. 2018), with features where the data has them.
+    """GC-MC on rating levels (van den Berg et al. 2018), with features if the data has them.
 
     `jaxrec train gcmc-ratings --data ml-100k/u1.base`: test RMSE 0.8971 (published 0.905), and
-    with `--model.features False` 0.9106 (published 0.910); means of three seeds. The length was
-    chosen on a tenth of train; the run trains on the whole of train and reads test once.
+    with `--model.features False` 0.9106 (published 0.910); means of three seeds. The number of
+    epochs was chosen on a tenth of train; the run trains on all of train and reads test once.
     """
     return Config(
         preset="gcmc-ratings",
@@ -54,11 +54,11 @@ def gcmc_ratings() -> Config:
 
 
 def two_tower_ratings() -> Config:
-    """Two towers on ratings, as mean + b_u + b_i + u · v, with features where the data has them.
+    """Two towers on ratings, as mean + b_u + b_i + u · v, with features if the data has them.
 
     `jaxrec train two-tower-ratings --data ml-100k/u1.base`: test RMSE 0.9255 with features (mean of
-    three seeds; largest less smallest 0.0018), and with `--model.features False` 0.9278; 22 s. The
-    length is chosen on a tenth of train, which is then trained on as a whole.
+    three seeds; range 0.0018), and with `--model.features False` 0.9278; 22 s. The number of epochs
+    is chosen on a tenth of train, then the run trains on all of train.
     """
     return Config(
         preset="two-tower-ratings",

@@ -1,4 +1,4 @@
-"""Towers of features, for implicit feedback."""
+"""Two-tower models on features, for implicit feedback."""
 
 from collections.abc import Callable
 
@@ -14,13 +14,13 @@ from jaxrec.config import (
 
 
 def two_tower() -> Config:
-    """Two towers of ids and features, softmax over the batch's items corrected for popularity.
+    """Two towers over ids and features, with in-batch softmax corrected for popularity.
 
-    `jaxrec train two-tower`, on the embedded data: test recall@20 0.400, where popularity has 0.108
-    and the ceiling is 0.409. `jaxrec train two-tower --data ml-100k/u1.base`: 0.289 (largest less
-    smallest of three seeds 0.004), popularity 0.151; on ml-latest-small 0.236 and 0.119. Films held
-    out whole (`--split.name cold-items --split.validation 0.2`) with `--model.tower-dims 128
-    --model.id-dropout 0.3`: 0.208 there among 336, at random 0.061; 0.086 and 0.009 of 1,945.
+    `jaxrec train two-tower`, on the built-in data: test recall@20 0.400 (popularity 0.108, ceiling
+    0.409). `jaxrec train two-tower --data ml-100k/u1.base`: 0.289 (range over three seeds 0.004),
+    popularity 0.151; on ml-latest-small 0.236 and 0.119. For cold films (`--split.name cold-items
+    --split.validation 0.2`) with `--model.tower-dims 128 --model.id-dropout 0.3`: 0.208 there among
+    336, at random 0.061; 0.086 and 0.009 of 1,945.
     """
     return Config(
         preset="two-tower",
@@ -35,14 +35,14 @@ def two_tower() -> Config:
 
 
 def triplet() -> Config:
-    """A triplet network on features: a tower for the anchor, one for positive and negative.
+    """A triplet network on features: one tower for the anchor, one for positive and negative.
 
-    No id has an embedding; each has a bias, for what features do not tell of its popularity.
-    Negatives are random: `--negatives.candidates 4 --negatives.pick semi-hard` makes them harder.
+    Ids have no embeddings, only biases, for popularity that features do not explain. Negatives are
+    random: `--negatives.candidates 4 --negatives.pick semi-hard` makes them harder.
 
-    `jaxrec train triplet`, on the embedded data: test recall@20 0.327 (largest less smallest of
-    three seeds 0.017), where popularity has 0.108. Features must tell users apart: by age, gender
-    and occupation (`--data ml-100k/u1.base`) it has 0.144, no more than popularity's 0.151.
+    `jaxrec train triplet`, on the built-in data: test recall@20 0.327 (range over three seeds
+    0.017), popularity 0.108. Features must distinguish users: by age, gender and occupation
+    (`--data ml-100k/u1.base`) it reaches 0.144, below popularity's 0.151.
     """
     return Config(
         preset="triplet",

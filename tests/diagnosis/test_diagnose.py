@@ -79,7 +79,7 @@ def test_a_finding_is_status_3_and_its_cause_comes_first(broken, capsys):
 
 def test_the_log_warns_once_when_a_finding_starts(broken):
     _, said = broken
-    assert said.count("doctor: the optimizer is given far more than the gradient of its step") == 1
+    assert said.count("doctor: the optimizer receives far more than the gradient of its step") == 1
 
 
 def test_the_report_has_the_findings_and_the_curves(broken):
@@ -106,7 +106,7 @@ def test_a_run_that_was_not_watched_is_told_by_its_embeddings(healthy, tmp_path,
         (run / name).write_bytes((healthy / name).read_bytes())
     assert doctor(capsys, str(run))[0] == 0
     (run / "embeddings.npz").unlink()
-    with pytest.raises(InputError, match="nothing to look at yet"):
+    with pytest.raises(InputError, match="nothing to diagnose yet"):
         diagnose(run)
 
 
@@ -193,9 +193,9 @@ def _bad(tmp_path: Path, what: str) -> Path:
         ("cut", "not a NumPy file"),
         ("flat", r"item has shape \(4,\)"),
         ("widths", "user has 4 columns and item 3"),
-        ("several", "not a single matrix"),
-        ("words", "a matrix of numbers is needed"),
-        ("one-row", "a single row"),
+        ("several", "nor exactly one matrix"),
+        ("words", "it must be a matrix of numbers"),
+        ("one-row", "has one row"),
     ],
 )
 def test_files_that_are_none_are_refused_in_a_line(tmp_path, what, words):
@@ -206,7 +206,7 @@ def test_files_that_are_none_are_refused_in_a_line(tmp_path, what, words):
 
 def test_wrong_pairings_are_refused(healthy, tmp_path):
     DATA.save(tmp_path / "data")
-    with pytest.raises(InputError, match="a run knows its own"):
+    with pytest.raises(InputError, match="a run knows its data"):
         diagnose(healthy, tmp_path / "data")
     with pytest.raises(InputError, match="no run folder"):
         diagnose(tmp_path)

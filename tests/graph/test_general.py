@@ -104,12 +104,12 @@ def test_an_empty_graph_propagates_nothing():
     ("make", "message"),
     [
         (lambda: Graph.from_edges([0], [1, 2]), "1 senders, 2 receivers"),
-        (lambda: Graph.from_edges([0], [5], n_nodes=3), "receiver is outside of 0 to 2"),
+        (lambda: Graph.from_edges([0], [5], n_nodes=3), "receiver is outside 0 to 2"),
         (lambda: Graph.from_edges([-1], [0]), "sender is outside"),
-        (lambda: Graph.from_edges([0.5], [0]), "whole numbers"),
+        (lambda: Graph.from_edges([0.5], [0]), "one-dimensional integers"),
         (lambda: Graph.from_edges([0], [0], [np.nan]), "not finite"),
         (lambda: Graph.from_edges([0], [1], [-1.0], normalise="receiver"), "negative"),
-        (lambda: Graph.from_edges([0], [1], normalise="rows"), "normalise is"),
+        (lambda: Graph.from_edges([0], [1], normalise="rows"), "normalise must be"),
         (lambda: Graph.from_edges([0], [1], shape=(2, 3), both_ways=True), "square"),
         (lambda: propagate(Graph.from_edges([0], [1]), jnp.ones((3, 1))), "2 senders"),
         (

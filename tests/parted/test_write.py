@@ -300,7 +300,7 @@ def test_faults_of_the_source_are_named(tmp_path):
     pl.DataFrame({"user": [2], "item": [3]}).write_parquet(tmp_path / "test.parquet")
     refused("no validation part")
     (tmp_path / "more.parquet").write_bytes((tmp_path / "test.parquet").read_bytes())
-    refused("more.parquet: is no part of a split by its name")
+    refused("more.parquet: other files name a part of the split")
     (tmp_path / "more.parquet").write_bytes(b"nonsense")
     (tmp_path / "test.parquet").unlink()
     (tmp_path / "train.parquet").unlink()

@@ -159,7 +159,7 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
     if liked is not None and not liked.all():
         there = liked > 0
         if not there.any():
-            raise InputError(f"{parts[0].path}: no pair with a weight above 0; nothing is left")
+            raise InputError(f"{parts[0].path}: no pair has a weight above 0")
         shown = ~there
         if split is not None:
             # What was shown in test or validation is no business of training, and what was taken
