@@ -51,7 +51,7 @@ class Catalogue:
             raise InputError(f"{path}: item {first!r} has several rows; keep one of them")
         if not ids.is_in(table[name].implode()).any():
             raise InputError(
-                f"{path}: not one of its items is among the {len(ids):,} of the run; column "
+                f"{path}: none of its items is among the {len(ids):,} of the run; column "
                 f"{name!r} was taken for the ids, {table[name][0]!r} is the first of them and "
                 f"{ids[0] if len(ids) else ''!r} the run's"
             )

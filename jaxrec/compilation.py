@@ -1,9 +1,8 @@
-"""XLA's compiled programs, kept between runs under the user's cache folder.
+"""A persistent cache of compiled programs under the user's cache folder.
 
-JAX does not write an entry of its persistent cache at one stroke, and never writes one that is
-already there: an entry that a killed process left half-written fails to load for ever after, and
-its program is compiled anew in every run. So entries are read through once before JAX meets
-them, and those that do not decompress are removed.
+JAX does not write cache entries atomically and never overwrites one. An entry that a killed process
+left half-written fails to load for good, and its program is recompiled in every run. So each entry
+is checked once, and removed if it does not decompress.
 """
 
 import contextlib
@@ -28,7 +27,8 @@ _MOST_BYTES = 2 * 2**30
 
 
 def default_folder() -> Path:
-    """$XDG_CACHE_HOME/jaxrec/xla or ~/.cache/jaxrec/xla, a folder for each kind of processor.
+    """Return the cache folder for this processor, in $XDG_CACHE_HOME/jaxrec/xla or
+    ~/.cache/jaxrec/xla.
 
     A program compiled for one processor may not run on another that shares the home folder.
     """
@@ -42,43 +42,43 @@ def default_folder() -> Path:
 
 @functools.cache
 def use_cache() -> None:
-    """Keep compiled programs in the default folder, unless JAX was told of another, or of none.
+    """Cache compiled programs in the default folder, unless JAX is configured otherwise.
 
-    For programs of their own, such as the command line's: it changes JAX's settings for the whole
-    process, which is why nothing in the library calls it. Done once a process: a call after the
-    first costs nothing. JAX's own settings hold: JAX_ENABLE_COMPILATION_CACHE=false, and
-    JAX_COMPILATION_CACHE_DIR, whose folder is its owner's and never repaired or trimmed. A default
-    folder that cannot be written leaves the cache off.
+    Meant for applications such as the command line, since it changes JAX's settings for the whole
+    process; the library never calls it. Later calls have no effect.
+    JAX_ENABLE_COMPILATION_CACHE=false and JAX_COMPILATION_CACHE_DIR are respected; a folder given
+    so is never repaired or trimmed. If the default folder cannot be written, the cache stays off.
     """
     config: Any = jax.config
     if not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir is not None:
         return
-    with contextlib.suppress(OSError, RuntimeError):  # no home, or none that can be written
+    with contextlib.suppress(OSError, RuntimeError):  # no writable home
         folder = default_folder()
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             return
-        with contextlib.suppress(OSError, InputError):  # a full disk: the entries can still be read
+        with contextlib.suppress(OSError, InputError):  # on a full disk, entries can still be read
             repair(folder)
         config.update("jax_compilation_cache_dir", str(folder))
         if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-            # A run compiles dozens of small programs, which together take as long as a step's.
+            # Cache small programs too: a run compiles dozens, which take as long as the training
+            # step.
             config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def repair(folder: Path) -> list[str]:
-    """Remove entries that are not whole, and the oldest beyond 2 GiB; names of the former.
+    """Remove damaged entries, and the oldest beyond 2 GiB; returns the names of the damaged ones.
 
-    Only for folders of our own: another program's entries may look like ours, and are its own.
-    An entry is read once: its size and time are then kept in ``checked.json``. One that another
-    process is just writing may go too, and is written again by the next that needs it.
+    Only for jaxrec's own folder. The size and time of each checked entry are kept in
+    ``checked.json``, so that it is read once. An entry that another process is writing may be
+    removed too; the next process that needs it writes it again.
     """
     checked = {}
     with contextlib.suppress(InputError):
         checked = read_json(folder / _SEALED)
     found, removed = {}, []
     for entry in folder.glob("*" + _SUFFIX):
-        with contextlib.suppress(OSError):  # gone meanwhile, or no file at all
+        with contextlib.suppress(OSError):  # removed meanwhile, or not a file
             stat = entry.stat()
             seal = [stat.st_size, stat.st_mtime_ns]
             if checked.get(entry.name) != seal and not _is_whole(entry.read_bytes()):
@@ -98,7 +98,7 @@ def repair(folder: Path) -> list[str]:
 
 
 def _is_whole(entry: bytes) -> bool:
-    """Whether an entry decompresses: JAX compresses with zstd where it finds it, else with zlib."""
+    """Whether an entry decompresses; JAX compresses with zstd if installed, else with zlib."""
     if entry[:4] == b"\x28\xb5\x2f\xfd":
         return _zstd_is_whole(entry)
     stream = zlib.decompressobj()
@@ -118,4 +118,4 @@ def _zstd_is_whole(entry: bytes) -> bool:
             except zstd.ZstdError:
                 return False
             return True
-    return False  # nor could JAX read it
+    return False  # without zstd, JAX could not read it either

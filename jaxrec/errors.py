@@ -1,4 +1,4 @@
-"""Errors that a user can cause or must hear of: one or two plain lines and an exit status."""
+"""Errors for users: one or two plain lines and an exit status."""
 
 import re
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ _LONGEST = 600  # characters of a line
 class JaxrecError(Exception):
     """Base of every error that jaxrec raises on purpose; ``str(e)`` is the whole message.
 
-    It is one or two lines, whatever it quotes: what cannot be printed is escaped, and a long line
-    loses its middle.
+    The message is one or two lines: unprintable characters are escaped, and long lines are
+    shortened in the middle.
     """
 
     exit_status = 1
@@ -22,13 +22,13 @@ class JaxrecError(Exception):
 
 
 class InputError(JaxrecError):
-    """Bad usage, configuration or data: the message names the file, the line and the mend."""
+    """Bad usage, configuration or data: the message names the file, the line and the fix."""
 
     exit_status = 2
 
 
 class RunError(JaxrecError):
-    """A run that failed while running: NaN loss, full disk, no good checkpoint left."""
+    """A failed run: NaN loss, full disk, or no usable checkpoint."""
 
     exit_status = 1
 
@@ -36,7 +36,7 @@ class RunError(JaxrecError):
 class Interrupted(JaxrecError, KeyboardInterrupt):
     """A run ended by SIGINT or SIGTERM after its checkpoint was written (status 128 + signal).
 
-    A KeyboardInterrupt besides, so that a program that stops at Ctrl-C stops at this as well.
+    Also a KeyboardInterrupt, so that programs that stop at Ctrl-C stop at this too.
     """
 
     def __init__(self, message: str, signum: int) -> None:
@@ -53,11 +53,11 @@ def _plain(line: str) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """`` (did you mean 'x'?)`` for the one of ``names`` that was probably meant, or nothing.
+    """Return `` (did you mean 'x'?)`` for the likely intended one of ``names``, or an empty text.
 
-    That is the one name that ends as a dotted name does (``--dim`` for ``--model.dim``), the one
-    that goes on where the name ends, or the nearest one by mistakes of typing
-    (:func:`_mistakes`): none in 2 letters, 1 in up to 5, 2 in up to 9, 3 in more.
+    Takes the only name with the same last part (``--dim`` for ``--model.dim``), the only one that
+    ``name`` is a prefix of, or the nearest by typing mistakes (:func:`_mistakes`): none allowed in
+    2 letters, 1 in up to 5, 2 in up to 9, 3 in more.
     """
     names = list(names)
     last = [n for n in names if "." in n and n.rpartition(".")[2] == name.lstrip("-")]
@@ -70,7 +70,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     for other in names if name and not name.isdigit() else ():
         if fewest == 0:
             break
-        # A part that both have says nothing of how alike the rest is.
+        # Compare without a shared section, which says nothing about the rest.
         prefix, dot, rest = other.rpartition(".")
         own = name
         if dot and name.startswith(f"{prefix}."):
@@ -90,11 +90,10 @@ _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
 
 def _mistakes(a: str, b: str, most: int) -> int | None:
-    """How many mistakes of typing lead from ``a`` to ``b``; None where more than ``most``.
+    """Count the typing mistakes from ``a`` to ``b``; None if more than ``most``.
 
-    A mistake is a letter too many, too few or another, or two that changed places. Capitals,
-    ``-`` for ``_``, zeros before a number and a digit that is typed twice do not count. Another
-    digit is no mistake: 1998 is not meant where 1997 stands.
+    A mistake is an inserted, missing, replaced or transposed letter. Case, ``-`` for ``_``, leading
+    zeros and doubled digits do not count. Digits cannot be replaced: 1998 is no typo of 1997.
     """
     a, b = (_TWICE.sub(r"\1", _ZEROS.sub("", x.lower().replace("_", "-"))) for x in (a, b))
     if re.findall(r"\d+", a) != re.findall(r"\d+", b) or abs(len(a) - len(b)) > most:
@@ -102,7 +101,7 @@ def _mistakes(a: str, b: str, most: int) -> int | None:
     if len(set(a) ^ set(b)) > 2 * most:
         return None
     # Optimal string alignment (Boytsov, "Indexing methods for approximate dictionary searching",
-    # 2011), a row of the table at a time.
+    # 2011), one table row at a time.
     before, row = [], list(range(len(b) + 1))
     for i, x in enumerate(a):
         last, before, row = before, row, [i + 1]

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Atomic writes, and safe reads, of files."""
 
 import contextlib
 import json
@@ -21,13 +21,13 @@ _LONGEST_PATH = 4096  # bytes, on Linux
 
 
 def check_path(path: str | Path, where: str | None = None) -> None:
-    """Check that a file could have such a name, before the system stumbles over it.
+    """Check that a path is a valid file name.
 
     Args:
-      where: what messages call it; the path itself where None.
+      where: its name in messages; by default the path itself.
 
     Raises:
-      InputError: it is empty, holds what is no character, or is too long.
+      InputError: it is empty, holds an invalid character, or is too long.
     """
     text = str(path)
     said = "" if where is None else f"{where}: "
@@ -39,22 +39,22 @@ def check_path(path: str | Path, where: str | None = None) -> None:
     except UnicodeEncodeError:
         name = b"\0"
     if b"\0" in name:
-        raise InputError(f"{said}{shown} holds what is no character")
+        raise InputError(f"{said}{shown} holds an invalid character")
     if len(name) > _LONGEST_PATH or max(map(len, name.split(b"/"))) > _LONGEST_NAME:
-        raise InputError(f"{said}{shown} is too long for the name of a file")
+        raise InputError(f"{said}{shown} is too long for a file name")
 
 
 @contextlib.contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary sibling of ``path`` to write a file or make a folder at.
+    """Yield a temporary path next to ``path`` for a new file or folder, and rename it at the end.
 
-    It takes the place of ``path`` when the block ends well and is removed when it does not,
-    so that a reader finds the old content, the new content, or nothing. Missing parent
-    folders are made. What a killed process left of the same ``path`` is removed first.
+    On an exception the temporary path is removed, so a reader finds the old content, the new
+    content, or nothing. Missing parent folders are created, and leftovers of killed processes
+    removed first.
 
     Raises:
-      InputError: the place cannot be written (no permission, a full disk, a folder that is
-        not empty where the result would go).
+      InputError: the path cannot be written (no permission, a full disk, an existing folder that is
+      not empty).
     """
     path = Path(path)
     check_path(path)
@@ -73,7 +73,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it; what cannot be removed stays."""
+    """Remove a file, a link or a folder tree, ignoring errors."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -82,19 +82,19 @@ def remove(path: Path) -> None:
 
 
 _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.partial", re.DOTALL)
-"""The name of what :func:`replacing` writes at before it takes its place."""
+"""Names of the temporary paths of :func:`replacing`."""
 
 
 def is_partial(path: Path) -> bool:
-    """Whether the name is one that :func:`replacing` gives to what is not yet whole."""
+    """Whether the path is a temporary path of :func:`replacing`."""
     return _PARTIAL.fullmatch(path.name) is not None
 
 
 def remove_partial(folder: Path, name: str | None = None) -> None:
-    """Remove the partial files and folders that processes left in ``folder`` when they were killed.
+    """Remove partial files and folders that killed processes left in ``folder``.
 
     Args:
-      name: only those of this file; of any where None.
+      name: only those of this file; None for all.
     """
     for path in list(folder.iterdir()) if folder.is_dir() else ():
         found = _PARTIAL.fullmatch(path.name)
@@ -105,23 +105,23 @@ def remove_partial(folder: Path, name: str | None = None) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether another process of this number runs on this machine."""
-    if process == os.getpid():  # an earlier one had our number, as in containers
+    """Whether another process with this number runs on this machine."""
+    if process == os.getpid():  # process numbers repeat in containers
         return False
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # it is another user's
+    except OSError:  # another user's process
         return True
     return process > 0
 
 
 def parse_json(text: str | bytes) -> Any:
-    """What a JSON text says.
+    """Parse a JSON text.
 
     Raises:
-      ValueError: it is none (json.JSONDecodeError), is no UTF-8, or is nested too deep to be read.
+      ValueError: it is not JSON (json.JSONDecodeError) or not UTF-8, or is nested too deeply.
     """
     try:
         return json.loads(text)
@@ -130,28 +130,28 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_arrays(path: Path, mmap: bool = False) -> Any:
-    """The array of an .npy file, or the arrays of an .npz file by name; nothing is unpickled.
+    """Read the array of an .npy file, or the arrays of an .npz file by name, without unpickling.
 
     Args:
-      mmap: map an .npy file into memory instead of reading it.
+      mmap: memory-map an .npy file.
 
     Raises:
-      ValueError: it is no such file, a damaged one, or promises more than memory holds.
+      ValueError: it is not such a file, is damaged, or its header declares more than memory holds.
       OSError: it cannot be opened.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of headers that NumPy reads only with trouble
+            warnings.simplefilter("ignore")  # about odd headers
             found = _arrays(path, mmap)
     except _NO_ARRAYS as e:
-        raise ValueError(f"no sound NumPy file ({type(e).__name__})") from e
+        raise ValueError(f"not a valid NumPy file ({type(e).__name__})") from e
     for array in found.values() if isinstance(found, dict) else (found,):
         _refuse_no_text(array)
     return found
 
 
 def _refuse_no_text(array: Any) -> None:
-    """Raise ValueError at texts that hold numbers which are no characters."""
+    """Raise ValueError if a text array holds invalid code points."""
     import numpy as np
 
     if array.dtype.kind == "U" and array.size and array.dtype.itemsize:
@@ -160,15 +160,15 @@ def _refuse_no_text(array: Any) -> None:
         for start in range(0, len(point), _BLOCK):
             part = point[start : start + _BLOCK]
             if ((part > 0x10FFFF) | ((part >= 0xD800) & (part <= 0xDFFF))).any():
-                raise ValueError("a text that is none")
+                raise ValueError("a text with invalid characters")
 
 
 def _arrays(path: Path, mmap: bool) -> Any:
     import numpy as np
 
     if mmap:
-        return np.lib.format.open_memmap(path, mode="r")  # refuses what would be unpickled
-    # np.load leaves a file open that it opened itself and could not read.
+        return np.lib.format.open_memmap(path, mode="r")  # refuses pickles
+    # np.load leaks the file that it opens if it cannot read it.
     with path.open("rb") as file:
         stored = np.load(file, allow_pickle=False)
         if isinstance(stored, np.ndarray):
@@ -182,12 +182,12 @@ def _arrays(path: Path, mmap: bool) -> Any:
 
 
 def _native(array: Any) -> Any:
-    """The array in this machine's order of bytes, which JAX wants."""
+    """Convert to the machine's byte order, which JAX requires."""
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 _BLOCK = 1 << 20
-# What NumPy and zipfile raise at headers and members that make no sense.
+# Exceptions of NumPy and zipfile for malformed headers and members.
 _NO_ARRAYS = (
     *(TypeError, EOFError, SyntaxError, tokenize.TokenError, MemoryError, OverflowError),
     *(zipfile.BadZipFile, zlib.error, struct.error, RuntimeError, KeyError, RecursionError),
@@ -195,13 +195,13 @@ _NO_ARRAYS = (
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """A JSON file, whole or not at all. Raises InputError as :func:`replacing` does."""
+    """Write a JSON file atomically. Raises InputError as :func:`replacing` does."""
     with replacing(path) as partial:
         partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def write_npz(path: str | Path, arrays: dict[str, Any]) -> None:
-    """An .npz file, whole or not at all. Raises InputError as :func:`replacing` does."""
+    """Write an .npz file atomically. Raises InputError as :func:`replacing` does."""
     import numpy as np
 
     with replacing(path) as partial, partial.open("wb") as file:
@@ -209,10 +209,10 @@ def write_npz(path: str | Path, arrays: dict[str, Any]) -> None:
 
 
 def write_npz_by_block(path: str | Path, arrays: dict[str, tuple[int, Iterable[Any], str]]) -> None:
-    """An .npz file of arrays with one axis that come in pieces, whole or not at all.
+    """Write an .npz file of one-dimensional arrays from pieces, atomically.
 
     Args:
-      arrays: how long each is, its pieces, and its dtype.
+      arrays: length, pieces and dtype of each array.
     """
     import numpy as np
 
@@ -225,8 +225,8 @@ def write_npz_by_block(path: str | Path, arrays: dict[str, tuple[int, Iterable[A
 
 
 def write_npy(path: Path, array: Any) -> None:
-    """An .npy file. Unlike ``np.save`` it raises OSError also where the disk has no room for the
-    last 4 KiB: NumPy's own writes lose that error."""
+    """Write an .npy file. Unlike ``np.save``, raises OSError if the disk is full for the last 4
+    KiB."""
     import numpy as np
 
     array = np.ascontiguousarray(array)
@@ -237,7 +237,7 @@ def write_npy(path: Path, array: Any) -> None:
 
 
 def write_npy_header(file: Any, size: int, dtype: Any) -> None:
-    """What comes first in an .npy file of one axis; its values come next, as they are."""
+    """Write the header of a one-dimensional .npy file; the raw values follow."""
     import numpy as np
 
     header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (size,)}

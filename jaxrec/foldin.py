@@ -1,6 +1,6 @@
-"""Vectors for users that a run has not met, from their items alone, whatever the model.
+"""Fold-in: vectors for new users from their items, for any model.
 
-A linear map from histories to user vectors, learnt from the run's own users and items.
+Uses a linear map from histories to user vectors, fitted on the run's users and items.
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from jaxrec.data.dataset import Csr, items_by_user
 from jaxrec.data.formats.assemble import rows_of
 from jaxrec.errors import InputError
 
-# Chosen on users kept out of training. The error on the run's own users asks for far less: the
-# items have learnt from these users, and give them away.
+# Chosen on users held out of training. The run's own users would suggest far less, since the items
+# were trained on them.
 _RIDGE = 0.3
 _USERS_AT_ONCE = 8192
 
@@ -28,23 +28,24 @@ def histories(
     source: str,
     refuse: dict[str, bool],
 ) -> tuple[np.ndarray, Csr, list[str]]:
-    """Users of histories, by their first row, and their items that the run knows, each once.
+    """Read histories: users in order of first appearance, and their distinct items known to the
+    run.
 
     Args:
-      history: column item, and user where there are several; one user is called "history".
-      known: the run's items, in the order of its rows, and [I] bool, those that it has learnt.
-      run, source: what messages call the run and the history.
-      refuse: whether "items" that the run has not learnt are refused, and "users" without others;
-        else they are skipped.
+      history: column item, and optionally user; without it the one user is named "history".
+      known: the run's items in row order, and [I] bool, which have a trained vector.
+      run, source: names of the run and the history in messages.
+      refuse: "items" refuses untrained items, "users" users without trained ones; otherwise both
+        are skipped.
 
     Returns:
-      Names [n], items by user, and lines that say what was skipped.
+      User names [n], items by user, and messages about skipped rows.
 
     Raises:
-      InputError: no column item, not one learnt item, or something that is refused.
+      InputError: no column item, no trained item, or a refused item or user.
     """
     if "item" not in history.columns:
-        raise InputError(f"{source}: has no column 'item'; name it so")
+        raise InputError(f"{source}: has no column 'item'; rename its item column")
     item_ids, learnt_I = known
     single = "user" not in history.columns
     if single:
@@ -54,9 +55,9 @@ def histories(
     user_E, item_E = rows_of(pairs["user"], names), rows_of(pairs["item"], item_ids)
     learnt_E = (item_E >= 0) & np.append(learnt_I, False)[item_E]
     among = f"among the {int(learnt_I.sum()):,} items of {run}"
-    among += "" if learnt_I.all() else " that it has learnt"
+    among += "" if learnt_I.all() else " with a trained vector"
     if not learnt_E.any() and (single or len(pairs)):
-        raise InputError(f"{source}: not one of its items is {among}; give one at least")
+        raise InputError(f"{source}: none of its items is {among}; give at least one")
     said = []
     unknown = pairs["item"].filter(~learnt_E).unique(maintain_order=True)
     if len(unknown):
@@ -65,7 +66,7 @@ def histories(
         said.append(
             f"skipped items that are not {among}: {len(unknown):,}, the first {unknown[0]!r}"
         )
-    # What the run knows but has not learnt has no vector, and is no news to the user either.
+    # Items without a trained vector do not count, but must not be recommended.
     there = item_E >= 0
     name_n = names.to_numpy()
     items = items_by_user(user_E[there], item_E[there], len(names), len(item_ids))
@@ -81,7 +82,8 @@ def histories(
 
 
 def features(history: Csr, item_ID: Float[np.ndarray, "I D"]) -> Float64[np.ndarray, "n F"]:
-    """φ = [Σ v_i / √m, Σ v_i / m] over the m items of each history; F = 2D, zeros where m = 0."""
+    """Compute φ = [Σ v_i / √m, Σ v_i / m] over the m items of each history; F = 2D, zeros if m =
+    0."""
     ones = np.ones(len(history.indices), item_ID.dtype)
     shape = (len(history.degree), len(item_ID))
     pair_nI = csr_array((ones, history.indices, history.indptr), shape=shape)
@@ -96,14 +98,14 @@ def fit(
     seen: Csr,
     ridge: float = _RIDGE,
 ) -> Float64[np.ndarray, "F D"]:
-    """Ridge regression (Hoerl & Kennard 1970) of user vectors on the features of their items.
+    """Fit a ridge regression (Hoerl & Kennard 1970) of user vectors on their items' features.
 
     W = argmin Σ_u |u - φ_u W|² + λ|W|² = (ΦᵀΦ + λ1)⁻¹ ΦᵀU with λ = ``ridge`` · tr(ΦᵀΦ) / F, then
-    times the number that fits best: the penalty shortens every vector, and beside the items'
-    biases length counts. Users without items have φ = 0 and take no part.
+    rescaled for the best fit: the penalty shortens every vector, and lengths matter beside item
+    biases. Users without items have φ = 0 and no influence.
 
     Args:
-      user_UD, item_ID: what the run has learnt.
+      user_UD, item_ID: the run's vectors.
       seen: items by user.
       ridge: weight of the penalty.
     """
@@ -114,7 +116,7 @@ def fit(
         phi_BF = features(block, item_ID)
         gram_FF += phi_BF.T @ phi_BF
         cross_FD += phi_BF.T @ user_UD[rows].astype(np.float64)
-    # The tiny number keeps a run solvable whose items are all zeros.
+    # The tiny term keeps the system solvable if all item vectors are zero.
     penalty = ridge * np.trace(gram_FF) / n_features + np.finfo(np.float64).tiny
     weight_FD = np.linalg.solve(gram_FF + penalty * np.eye(n_features), cross_FD)
     square = np.vdot(weight_FD, gram_FF @ weight_FD)
@@ -124,7 +126,7 @@ def fit(
 def vectors(
     history: Csr, item_ID: Float[np.ndarray, "I D"], weight_FD: Float64[np.ndarray, "F D"]
 ) -> Float32[np.ndarray, "n D"]:
-    """φ W: a vector for each history, in the space of the run's users."""
+    """Compute φ W: a vector for each history, in the space of the run's users."""
     user_nD = np.zeros((len(history.degree), weight_FD.shape[1]), np.float32)
     for rows, block in _blocks(history):
         user_nD[rows] = features(block, item_ID) @ weight_FD
@@ -132,7 +134,7 @@ def vectors(
 
 
 def _blocks(history: Csr) -> Iterator[tuple[slice, Csr]]:
-    """Stretches of users, so that memory holds the features of one at a time."""
+    """Yield blocks of users to bound the memory of their features."""
     for start in range(0, len(history.degree), _USERS_AT_ONCE):
         end = min(start + _USERS_AT_ONCE, len(history.degree))
         first, last = history.indptr[start], history.indptr[end]

@@ -1,4 +1,4 @@
-"""What a run says: metrics.jsonl and timing.jsonl always, the console, adapters where asked for."""
+"""Logs of a run: metrics.jsonl, timing.jsonl, the console, and optional adapters."""
 
 import contextlib
 import importlib.util
@@ -19,22 +19,22 @@ from jaxrec.config import LogConfig
 from jaxrec.errors import InputError
 from jaxrec.runfolder import read_metrics
 
-_TELL_SECONDS = 30.0  # off a terminal, a line at most so often tells how far a run is
+_TELL_SECONDS = 30.0  # least interval of progress lines without a terminal
 
 
 class Sink(Protocol):
-    """Where metrics go besides metrics.jsonl."""
+    """Further destination of metrics besides metrics.jsonl."""
 
     def write(self, step: int, values: dict[str, float]) -> None: ...
     def close(self) -> None: ...
 
 
 _EXTRAS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""The module that each extra of the log brings."""
+"""Module that each logging extra installs."""
 
 
 def check_extras(config: LogConfig) -> None:
-    """Raise InputError where the log is to go where no installed package takes it."""
+    """Raise InputError if a configured adapter's package is not installed."""
     for extra, module in _EXTRAS.items():
         if getattr(config, extra) and importlib.util.find_spec(module) is None:
             raise InputError(f"log.{extra} needs an extra: pip install 'jaxrec[{extra}]'")
@@ -72,12 +72,13 @@ class RunLog:
 
     Args:
       run: the run folder.
-      keep_bytes: cut metrics.jsonl back to this length first (what the checkpoint knew of).
-      writes: whether anything is written; else the records are kept in memory alone, as by the
-        processes of a run that are not its first.
+      keep_bytes: truncate metrics.jsonl to this length first (that of the checkpoint).
+      writes: whether to write files; False in all processes but the first, which keep records in
+        memory.
 
     Raises:
-      InputError: an extra is missing (as :func:`check_extras`), or lines that a checkpoint knows.
+      InputError: an extra is missing (:func:`check_extras`), or metrics.jsonl is shorter than the
+      checkpoint says.
     """
 
     def __init__(
@@ -86,7 +87,9 @@ class RunLog:
         check_extras(config)
         self._path, self._writes = run / "metrics.jsonl", writes
         if keep_bytes and (not self._path.exists() or self._path.stat().st_size < keep_bytes):
-            raise InputError(f"{self._path}: lines that the checkpoint knows of are gone")
+            raise InputError(
+                f"{self._path}: is shorter than at the checkpoint; restore it from a copy"
+            )
         where = self._path if writes else Path(os.devnull)
         self._file = where.open("a", encoding="utf-8")
         if writes:
@@ -105,7 +108,7 @@ class RunLog:
             self._sinks.append(_Wandb(run, config.wandb))
 
     def record(self, step: int, epoch: float, split: str, phase: str, **values: float) -> None:
-        """Append one line to metrics.jsonl: no wall times, so that it repeats to the bit."""
+        """Append a line to metrics.jsonl, without wall times, so that it repeats to the bit."""
         line = {"step": step, "epoch": round(epoch, 6), "split": split, "phase": phase} | values
         self.records.append(line)
         self._index[step, split] = line
@@ -116,11 +119,11 @@ class RunLog:
             sink.write(step, numbers)
 
     def find(self, step: int, split: str) -> dict[str, Any] | None:
-        """The record of a split at a step, if it is there."""
+        """Return the record of a split at a step, if any."""
         return self._index.get((step, split))
 
     def offset(self) -> int:
-        """Length of metrics.jsonl in bytes, safe on disk: what a checkpoint remembers."""
+        """Flush metrics.jsonl to disk and return its length in bytes, for checkpoints."""
         self._file.flush()
         if not self._writes:
             return 0
@@ -128,7 +131,7 @@ class RunLog:
         return self._path.stat().st_size
 
     def timing(self, step: int, **values: Any) -> None:
-        """Append one line to timing.jsonl, with seconds since the start and peak memory."""
+        """Append a line to timing.jsonl, with seconds since the start and peak memory."""
         line = {"step": step, "seconds": round(self.seconds(), 3)} | values
         line["peak_memory_mb"] = round(peak_memory() / 1e6, 1)
         self._timing.write(json.dumps(line) + "\n")
@@ -146,12 +149,12 @@ class RunLog:
 
 
 def peak_memory(process: int | None = None) -> int:
-    """Largest resident memory of a process so far, in bytes, memory-mapped pages included.
+    """Return the peak resident memory of a process in bytes, including memory-mapped pages.
 
     Args:
-      process: its number; this one where not given. 0 is returned of one that has ended.
+      process: process number, default this one. A process that has ended gives 0.
     """
-    # ru_maxrss of a process counts what its parent held when it was started.
+    # ru_maxrss would include the parent's memory at the start of the process.
     with contextlib.suppress(OSError):
         for line in Path(f"/proc/{process or 'self'}/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -163,14 +166,14 @@ def peak_memory(process: int | None = None) -> int:
 
 
 def _minutes(seconds: float) -> str:
-    """A length of time to two figures, for people."""
+    """Format a duration to two digits."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Reporter:
-    """Progress for people: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
+    """Console progress: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(quiet=quiet, highlight=False)
@@ -191,14 +194,14 @@ class Reporter:
         self.end()
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print a line."""
         if self.console.is_terminal:
             self.console.print(text, markup=False)
         elif not self.console.quiet:
-            print(text, flush=True)  # never wrapped to a width that nobody sees
+            print(text, flush=True)  # without wrapping
 
     def begin(self, name: str, step: int, total: int) -> None:
-        """A phase of ``total`` steps begins at ``step``."""
+        """Start a phase of ``total`` steps at ``step``."""
         self._name, self._first, self._total = name, step, total
         self._began = self._told = time.monotonic()
         if self.console.is_terminal or self.console.is_jupyter:
@@ -215,7 +218,7 @@ class Reporter:
             self._bar.start()
 
     def advance(self, step: int, note: str) -> None:
-        """The phase is at ``step``."""
+        """Move the phase to ``step``."""
         if self._bar is not None:
             self._bar.update(self._task, completed=step, note=note)
             return
@@ -227,13 +230,13 @@ class Reporter:
         self.say(f"{self._name} step {step}/{self._total}  {note}  about {_minutes(left)} left")
 
     def end(self) -> None:
-        """The phase is over."""
+        """End the phase."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
     def table(self, title: str, header: list[str], rows: list[list[str]]) -> None:
-        """A table, aligned; numbers to the right."""
+        """Print an aligned table, numbers to the right."""
         if self.console.is_terminal:
             table = Table(title=title, title_justify="left")
             for i, name in enumerate(header):

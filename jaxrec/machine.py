@@ -5,9 +5,9 @@ from pathlib import Path
 
 
 def memory() -> int:
-    """Bytes of memory of the machine, or of the container where that has less."""
+    """Return the memory of the machine, or the smaller limit of its container, in bytes."""
     found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # of control groups 2 and 1
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # cgroup v2, v1
         path = Path("/sys/fs/cgroup") / name
         text = path.read_text().strip() if path.is_file() else ""
         if text.isdecimal():

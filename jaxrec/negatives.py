@@ -1,6 +1,6 @@
-"""Negatives on the device: which items stand against a positive, as a function of a key.
+"""Negative sampling on the device, as functions of a key.
 
-``known`` holds the items that each user is known to like, by row.
+``known`` holds each user's known items, by row.
 """
 
 from typing import NamedTuple
@@ -12,15 +12,15 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from jaxrec.graph.csr import DeviceCsr, contains, count_prefix
 
-_TRIES = 4  # draws of a popular negative, of which the first that its user does not know is taken
+_TRIES = 4  # draws per popular negative; the first unknown to the user is taken
 
 
 class Popularity(NamedTuple):
-    """Items by a distribution of their own.
+    """A distribution over items.
 
     Attributes:
-      end_I: where each item's stretch of the values of a uint32 ends.
-      log_q_I: logarithm of each item's probability; that of a single event where it is 0.
+      end_I: end of each item's range of uint32 values.
+      log_q_I: log probability of each item; for weight 0, that of a single event.
     """
 
     end_I: UInt32[Array, "I"]
@@ -28,9 +28,9 @@ class Popularity(NamedTuple):
 
 
 def popularity(weight_I: np.ndarray, power: float = 1.0) -> Popularity:
-    """The distribution weight^power / Σ weight^power (word2vec: counts to the power 3/4).
+    """Build the distribution weight^power / Σ weight^power (word2vec: counts to the power 3/4).
 
-    Items of weight 0 are never drawn. Exact to 2^-32 an item.
+    Items of weight 0 are never drawn. Probabilities are exact to 2^-32.
     """
     share_I = weight_I / max(weight_I.max(initial=0), 1e-300)
     mass_I = np.where(weight_I > 0, np.power(share_I, power), 0.0)
@@ -38,14 +38,14 @@ def popularity(weight_I: np.ndarray, power: float = 1.0) -> Popularity:
         mass_I = np.ones(len(weight_I))
     q_I = mass_I / mass_I.sum()
     end_I = np.minimum(np.round(np.cumsum(q_I) * 2**32), 2**32 - 1).astype(np.uint32)
-    # From the last item that can be drawn on, so that rounding leaves nothing beyond it.
+    # The last item with weight takes the rest, so that rounding leaves no gap.
     end_I[np.flatnonzero(mass_I)[-1] :] = 2**32 - 1
     least = q_I[q_I > 0].min()
     return Popularity(jnp.asarray(end_I), jnp.asarray(np.log(np.maximum(q_I, least)), jnp.float32))
 
 
 def _draw(key: PRNGKeyArray, shape: tuple[int, ...], of: Popularity) -> Array:
-    # The largest value would lie beyond the last item.
+    # The largest value would lie past the last item.
     bits = jnp.minimum(jax.random.bits(key, shape), jnp.uint32(2**32 - 2))
     return jnp.searchsorted(of.end_I, bits, side="right").astype(jnp.int32)
 
@@ -53,12 +53,11 @@ def _draw(key: PRNGKeyArray, shape: tuple[int, ...], of: Popularity) -> Array:
 def uniform(
     key: PRNGKeyArray, count: int, n_items: int, user_B: Int[Array, "B"], known: DeviceCsr | None
 ) -> Int[Array, "B N"]:
-    """N = count private negatives a positive, uniform over items 0..n_items-1.
+    """Draw N = count private negatives per positive, uniformly over items 0..n_items-1.
 
-    Where ``known`` is given they are uniform over the items that the user does not know, exactly
-    and without rejection rounds: draw a rank r among the unknown items, and shift it by the
-    number of known items before it, which bisection over (item - its rank) finds. A user who
-    knows every item gets any item.
+    With ``known`` they are exactly uniform over the user's unknown items, without rejection: draw a
+    rank r among the unknown items and shift it by the number of known items before it, found by
+    bisection over (item - its rank). A user who knows every item gets any item.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -85,10 +84,10 @@ def popular(
     user_B: Int[Array, "B"],
     known: DeviceCsr | None,
 ) -> tuple[Int[Array, "B N"], Bool[Array, "B N"] | None]:
-    """N = count private negatives a positive by a distribution of the items.
+    """Draw N = count private negatives per positive from a distribution over items.
 
-    Where ``known`` is given, the first of a few draws that the user does not know; a negative
-    is not valid where they know all of those.
+    With ``known``, takes the first of a few draws that the user does not know; a negative is
+    invalid if they know all of them.
     """
     shape = (user_B.shape[0], count)
     if known is None:
@@ -108,9 +107,9 @@ def exposed(
     neg_BN: Int[Array, "B N"],
     valid_BN: Bool[Array, "B N"] | None,
 ) -> tuple[Int[Array, "B N"], Bool[Array, "B N"] | None]:
-    """N private negatives a positive, uniform over what its user was shown and left alone.
+    """Draw N private negatives per positive, uniformly over the user's exposed items.
 
-    Users who were shown nothing keep the negatives given, and which of these count.
+    Users without exposed items keep the given negatives and their validity.
     """
     if shown.indices.shape[0] == 0:
         return neg_BN, valid_BN
@@ -126,14 +125,14 @@ def exposed(
 def picked(
     how: str, score_BNC: Float[Array, "B N C"], pos_B: Float[Array, "B"]
 ) -> Int[Array, "B N"]:
-    """Which of C candidates to take: a place in 0..C-1 for each of N negatives of a pair.
+    """Pick one of C candidates, by index, for each of a pair's N negatives.
 
     Args:
-      how: "semi-hard": the highest score that is below the positive's, and where there is none the
-        lowest of all (Schroff et al., "FaceNet", CVPR 2015, section 3.2, of scores instead of
-        distances). Otherwise the highest score.
-      score_BNC: of the candidates; -inf where one must not be taken.
-      pos_B: the positives' scores.
+      how: "semi-hard" takes the highest score below the positive's, or else the lowest (Schroff et
+        al., "FaceNet", CVPR 2015, section 3.2, with scores for distances). Otherwise the highest
+        score.
+      score_BNC: scores of the candidates; -inf excludes one.
+      pos_B: scores of the positives.
     """
     if how != "semi-hard":
         return jnp.argmax(score_BNC, axis=2).astype(jnp.int32)
@@ -148,7 +147,7 @@ def picked(
 def shared(
     key: PRNGKeyArray, count: int, n_items: int, of: Popularity | None = None
 ) -> Int[Array, "S"]:
-    """S = count negatives for the whole batch, with replacement: uniform where ``of`` is None.
+    """Draw S = count negatives for the whole batch with replacement, uniformly if ``of`` is None.
 
     >>> import jax
     >>> import numpy as np

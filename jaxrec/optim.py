@@ -1,4 +1,4 @@
-"""The optax chain of a configuration."""
+"""Build the optax chain of a configuration."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ import optax
 
 from jaxrec.config import OptimConfig
 
-TABLE = "embedding"  # where an encoder has its table
+TABLE = "embedding"  # attribute of an encoder's table
 
 
 class Accumulated(NamedTuple):
@@ -21,7 +21,7 @@ class Accumulated(NamedTuple):
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
     """Learning rate by step: linear warm-up from 0, then the schedule's shape down to 0.
 
-    A cosine of several cycles begins each at the peak again (Loshchilov and Hutter, "SGDR", ICLR
+    A cosine with several cycles restarts each at the peak (Loshchilov and Hutter, "SGDR", ICLR
     2017).
     """
     rest = max(1, steps - config.warmup_steps)
@@ -38,9 +38,9 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def _cosine(peak: float, steps: int, cycles: int) -> optax.Schedule:
-    """From the peak to 0 so many times, each over an equal part of the steps.
+    """Cosine decay from the peak to 0, restarted ``cycles`` times at equal intervals.
 
-    The program is as long for many cycles as for one.
+    The size of the compiled program does not depend on the number of cycles.
     """
     if cycles == 1:
         return optax.cosine_decay_schedule(peak, steps)
@@ -58,7 +58,7 @@ def _cosine(peak: float, steps: int, cycles: int) -> optax.Schedule:
 
 
 def _rest_scaled(by: float) -> optax.GradientTransformation:
-    """Multiplies the updates of all parameters but the table."""
+    """Scale the updates of all parameters except the table."""
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         def scaled(path: tuple[Any, ...], x: jax.Array) -> jax.Array:
@@ -70,10 +70,10 @@ def _rest_scaled(by: float) -> optax.GradientTransformation:
 
 
 def build(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """The chain: clipping of the global norm where asked, the optimizer, the rest's own rate.
+    """Build the chain: optional gradient clipping, the optimizer, and the rate of other parameters.
 
     Args:
-      steps: length of the run, which the schedules are stretched over.
+      steps: length of the run, for the schedules.
     """
     rate = learning_rate(config, steps)
     optimizer = {

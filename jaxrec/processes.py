@@ -1,8 +1,8 @@
-"""Several processes of one run: how they find each other, and agree on what only one can know.
+"""Coordination of the processes of a run.
 
-The processes are JAX's own (``jax.distributed``): they share one mesh of devices, take the same
-decisions at the same steps, and all write their part of a checkpoint. The first one alone writes
-logs and results. With one process every function here costs nothing.
+The processes are those of ``jax.distributed``: they share one mesh of devices, take the same
+decisions at the same steps, and each write their part of a checkpoint. Only the first writes logs
+and results. With one process, every function here is free.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from jaxrec.config import MeshConfig
 from jaxrec.errors import InputError
 
 START_SECONDS = 120
-"""How long processes wait for each other at the start."""
+"""Timeout in seconds of the processes' connection at the start."""
 
 
 def join(config: MeshConfig) -> None:
-    """Find the other processes, where the configuration says that there are any.
+    """Connect to the other processes, if the configuration has any.
 
     Raises:
-      InputError: they cannot be found, or their devices are not those of the mesh.
+      InputError: the connection fails, or the number of devices does not match the mesh.
     """
     if config.coordinator is None:
         return
@@ -54,7 +54,7 @@ def join(config: MeshConfig) -> None:
     if config.devices != found:
         raise InputError(
             f"mesh.data {config.data} x mesh.table {config.table} is {config.devices} devices, "
-            f"and {jax.process_count()} processes have {found}; a run of several takes them all"
+            f"but {jax.process_count()} processes have {found}; a run must use all of them"
         )
 
 
@@ -75,24 +75,24 @@ def barrier(name: str) -> None:
 
 
 def from_first(number: int) -> int:
-    """The first process's number, on all of them."""
+    """Broadcast the first process's number."""
     if not several():
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
 def greatest(number: int) -> int:
-    """The greatest of all processes' numbers."""
+    """Return the maximum over all processes."""
     if not several():
         return number
     return int(np.max(multihost_utils.process_allgather(np.int32(number))))
 
 
 def made_by_first(make: Callable[[], Path], named: str | Path | None) -> Path:
-    """A folder that the first process makes.
+    """Create a folder in the first process and return its path in all.
 
     Raises:
-      InputError: it has no name that all processes know; or as ``make``.
+      InputError: ``named`` is None with several processes; or as ``make`` raises.
     """
     if not several():
         return make()
@@ -104,7 +104,7 @@ def made_by_first(make: Callable[[], Path], named: str | Path | None) -> Path:
 
 
 def total(numbers: np.ndarray) -> np.ndarray:
-    """The sums of all processes' numbers, which int32 can count."""
+    """Sum integers elementwise over all processes; sums must fit into int32."""
     if not several():
         return numbers
     return np.asarray(multihost_utils.process_allgather(numbers.astype(np.int32))).sum(axis=0)

@@ -29,16 +29,16 @@ from jaxrec.errors import InputError, nearest
 
 T = TypeVar("T")
 ENTRY_POINTS = "jaxrec.plugins"
-"""Group of entry points: each names a module that registers what it brings."""
+"""Entry point group of plugins; each entry point names a module that registers its objects."""
 
 
 class Registry(Generic[T]):
-    """Things of one kind by name.
+    """Registered objects of one kind, by name.
 
     Args:
-      kind: what a message calls one of them.
-      builtin: names that jaxrec has itself, which cannot be taken.
-      option: the option that asks for one by name.
+      kind: name of the kind in messages.
+      builtin: reserved names of jaxrec's own.
+      option: option that selects one by name.
       homes: modules of jaxrec by the names that they register, imported when one is asked for.
     """
 
@@ -54,13 +54,13 @@ class Registry(Generic[T]):
         self._homes, self._at_home = dict(homes or {}), dict[str, T]()
 
     def add(self, name: str, value: T) -> T:
-        """Register a value; one that was defined anew (a notebook's cell) replaces the old one.
+        """Register a value; a redefinition (rerun notebook cell) replaces the old one.
 
         Raises:
-          ValueError: the name is not a word, is one of jaxrec's own, or belongs to another value.
+          ValueError: the name is invalid, reserved, or belongs to another value.
         """
         if not re.fullmatch(r"[A-Za-z_][\w.:<>-]*", name):
-            raise ValueError(f"{self.kind} {name!r}: a name has letters, digits, - and _")
+            raise ValueError(f"{self.kind} {name!r}: a name may only have letters, digits, - and _")
         if name in self._homes and name not in self._at_home:
             self._at_home[name] = value
             return value
@@ -68,12 +68,12 @@ class Registry(Generic[T]):
             raise ValueError(f"{self.kind} {name!r} is one of jaxrec's own; choose another name")
         old = self._found.get(name)
         if old is not None and _home(old) != _home(value):
-            raise ValueError(f"{self.kind} {name!r} is registered already, by {_home(old)}")
+            raise ValueError(f"{self.kind} {name!r} is already registered by {_home(old)}")
         self._found[name] = value
         return value
 
     def decorator(self, name: str) -> Callable[[Any], Any]:
-        """Register what is defined below it."""
+        """Return a decorator that registers an object under the name."""
         return lambda value: self.add(name, value)
 
     def names(self) -> list[str]:
@@ -81,17 +81,17 @@ class Registry(Generic[T]):
         return [*self.builtin, *self._found]
 
     def registered(self) -> dict[str, T]:
-        """What users have registered, by name."""
+        """User-registered objects by name."""
         return dict(self._found)
 
     def __contains__(self, name: str) -> bool:
         return name in self._found
 
     def get(self, name: str, shown: str = "") -> T:
-        """A registered value; ``shown`` is how messages put the name, where it is part of a text.
+        """Look up a registered value; ``shown`` is the name in messages, by default ``name``.
 
         Raises:
-          InputError: there is none of this name; the message says how to name its module.
+          InputError: the name is not registered; the message says how to load its module.
         """
         if name in self._homes:
             importlib.import_module(self._homes[name])
@@ -101,7 +101,7 @@ class Registry(Generic[T]):
             of_own = f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind} of your own"
             raise InputError(
                 f"{self.option} {shown or repr(name)} is none of {known}{close}; {of_own} needs "
-                "--plugin MODULE, or from Python an import of the module that registers it"
+                "--plugin MODULE, or in Python an import of the module that registers it"
             )
         return self._found[name]
 
@@ -112,7 +112,7 @@ class Registry(Generic[T]):
 
 
 def _home(value: Any) -> str:
-    """Where a value was defined, in words."""
+    """Return where a value was defined."""
     return f"{getattr(value, '__module__', '?')}.{getattr(value, '__qualname__', value)}"
 
 
@@ -135,7 +135,7 @@ EXPORTS: Registry[Callable[..., Any]] = Registry("export format", (), "--to")
 COMMANDS: Registry[Callable[[list[str]], int | None]] = Registry("command", (), "the command")
 RULES: Registry[Callable[..., Any]] = Registry("rule", (), "the rule")
 CONSTANTS: dict[str, Callable[[int], float]] = {}
-"""By registered loss: its value where all scores are equal, of so many negatives a pair."""
+"""By registered loss: its value at equal scores, by the number of negatives per pair."""
 OF_EMBEDDINGS: set[str] = set()
 """Registered losses that take a batch's embeddings, and not the scores of its pairs."""
 
@@ -143,9 +143,9 @@ OF_EMBEDDINGS: set[str] = set()
 def register_model(name: str) -> Callable[[Any], Any]:
     """Register a model under a name, as a decorator.
 
-    It is a subclass of ``jaxrec.models.Encoder``, or a function that makes one, called with
-    ``(sizes, config, rngs, **options)``: a :class:`jaxrec.models.ModelSizes`, the ``model`` section
-    of the configuration, ``nnx.Rngs`` with the stream ``params``, and ``model.options``.
+    The model is a subclass of ``jaxrec.models.Encoder``, or a function that returns one, called
+    with ``(sizes, config, rngs, **options)``: a :class:`jaxrec.models.ModelSizes`, the ``model``
+    section of the configuration, ``nnx.Rngs`` with the stream ``params``, and ``model.options``.
 
     Raises:
       ValueError: the name is taken, or is not a word.
@@ -161,15 +161,15 @@ def register_loss(
 ) -> Callable[[Any], Any]:
     """Register a loss under a name, as a decorator.
 
-    It is a pure function of the scores ``pos_B`` [B] and ``neg_BN`` [B, N], and of ``valid_BN``
-    [B, N] bool or None (which negatives count), to one value a pair [B]; or, ``of`` embeddings, of
-    ``(user_BD, pos_BD, neg, weight_B, valid_BN, temperature)`` to the value of the batch: rows
-    [B, D] of the pairs' users and positives, negatives [B, N, D] or [S, D] of all pairs, and the
-    weights [B] of the pairs, 0 where a batch is padded.
+    The loss is a pure function of the scores ``pos_B`` [B] and ``neg_BN`` [B, N], and of
+    ``valid_BN`` [B, N] bool or None (which negatives count), to one value a pair [B]; or, ``of``
+    embeddings, of ``(user_BD, pos_BD, neg, weight_B, valid_BN, temperature)`` to the value of the
+    batch: rows [B, D] of the pairs' users and positives, negatives [B, N, D] or [S, D] of all
+    pairs, and the weights [B] of the pairs, 0 where a batch is padded.
 
     Args:
-      constant: its value where all scores are equal, of n negatives a pair, which the doctor holds
-        a run's loss against; by default the function's own value at scores of 0.
+      constant: its value at equal scores for n negatives per pair, against which the doctor
+        compares a run's loss; by default its value at scores of 0.
 
     Raises:
       ValueError: the name is taken, or is not a word.
@@ -191,9 +191,10 @@ def register_loss(
 def register_negatives(name: str) -> Callable[[Any], Any]:
     """Register a sampler of negatives under a name, as a decorator.
 
-    It is a pure function ``(key, count, n_items, positives, known)`` to items [B, count] int32:
-    ``positives`` has user_B, item_B and weight_B [B]; ``known`` holds every user's train items by
-    row (``indptr`` [U + 1], ``indices`` [E]), or is None where negatives.reject_known is off.
+    The sampler is a pure function ``(key, count, n_items, positives, known)`` that returns items
+    [B, count] int32: ``positives`` has user_B, item_B and weight_B [B]; ``known`` holds every
+    user's train items by row (``indptr`` [U + 1], ``indices`` [E]), or is None where
+    negatives.reject_known is off.
 
     Raises:
       ValueError: the name is taken, or is not a word.
@@ -204,8 +205,9 @@ def register_negatives(name: str) -> Callable[[Any], Any]:
 def register_metric(name: str) -> Callable[[Any], Any]:
     """Register a ranking metric under a name, as a decorator; results then have ``name@k``.
 
-    It is a pure function ``(hit_BK, n_relevant_B, k)`` to one value a user [B]: whether the item at
-    each rank is relevant [B, K >= k] float32, how many relevant items the user has, the cut-off.
+    The metric is a pure function ``(hit_BK, n_relevant_B, k)`` that returns one value per user [B].
+    Its arguments are whether the item at each rank is relevant [B, K >= k] float32, the number of
+    the user's relevant items, and the cut-off.
 
     Raises:
       ValueError: the name is taken, or is not a word.
@@ -214,10 +216,10 @@ def register_metric(name: str) -> Callable[[Any], Any]:
 
 
 def register_format(name: str) -> Callable[[Any], Any]:
-    """Register a reader of interactions under a name, as a decorator; ``--format`` asks for it.
+    """Register a reader of interactions under a name, as a decorator; ``--format`` selects it.
 
-    It is a function of a path to a ``jaxrec.Dataset``; it raises ``jaxrec.InputError`` with the
-    file, the line and a fix where the file cannot be used.
+    The reader maps a path to a ``jaxrec.Dataset``. For an unusable file it raises
+    ``jaxrec.InputError`` with the file, the line and a fix.
 
     Raises:
       ValueError: the name is taken, or is not a word.
@@ -226,11 +228,11 @@ def register_format(name: str) -> Callable[[Any], Any]:
 
 
 def register_optimizer(name: str) -> Callable[[Any], Any]:
-    """Register an optimizer under a name, as a decorator; ``optim.name`` asks for it.
+    """Register an optimizer under a name, as a decorator; ``optim.name`` selects it.
 
-    It is a function ``(rate, steps)`` of the learning rate by step (an ``optax.Schedule``) and the
-    length of the run, to an ``optax.GradientTransformation``, or to a
-    ``jaxrec.rowwise.RowOptimizer``, which updates the rows of a batch alone.
+    It is a function ``(rate, steps)`` of the learning rate schedule (an ``optax.Schedule``) and the
+    length of the run. It returns an ``optax.GradientTransformation``, or a
+    ``jaxrec.rowwise.RowOptimizer``, which updates only the rows of a batch.
 
     Raises:
       ValueError: the name is taken, or is not a word.
@@ -241,7 +243,7 @@ def register_optimizer(name: str) -> Callable[[Any], Any]:
 def register_preset(name: str) -> Callable[[Any], Any]:
     """Register a function without arguments that makes a ``jaxrec.Config``, as a decorator.
 
-    Its docstring is what ``jaxrec presets`` shows.
+    ``jaxrec presets`` shows its docstring.
 
     Raises:
       ValueError: the name is taken, or is not a word.
@@ -253,7 +255,8 @@ def register_export(name: str) -> Callable[[Any], Any]:
     """Register a format of ``jaxrec export``, as a decorator.
 
     It is a function of the run's embeddings (a ``jaxrec.runfolder.Embeddings``: user [U, D], item
-    [I, D], their ids, biases or None) and of the path to write; nothing of it stays where it fails.
+    [I, D], their ids, biases or None) and of the path to write. If it fails, its partial output is
+    removed.
 
     Raises:
       ValueError: the name is taken, or is not a word.
@@ -264,8 +267,8 @@ def register_export(name: str) -> Callable[[Any], Any]:
 def register_command(name: str) -> Callable[[Any], Any]:
     """Register a command of the command line, as a decorator.
 
-    It is a function of its arguments to an exit status (None is 0); ``jaxrec --help`` shows the
-    first line of its docstring. It raises ``jaxrec.InputError`` for what the user can fix.
+    The command maps its arguments to an exit status (None is 0). ``jaxrec --help`` shows the first
+    line of its docstring. It raises ``jaxrec.InputError`` for errors that the user can fix.
 
     Raises:
       ValueError: the name is taken, or is not a word.
@@ -274,10 +277,10 @@ def register_command(name: str) -> Callable[[Any], Any]:
 
 
 def register_rule(name: str) -> Callable[[Any], Any]:
-    """Register a rule of the doctor, as a decorator; it is asked after jaxrec's own.
+    """Register a rule of the doctor, as a decorator; it runs after jaxrec's own.
 
-    It is a function of a ``jaxrec.diagnosis.history.Course``, a run's configuration and records, to
-    a ``jaxrec.diagnosis.finding.Finding``, or None where there is nothing to say.
+    The rule maps a ``jaxrec.diagnosis.history.Course``, a run's configuration and records, to a
+    ``jaxrec.diagnosis.finding.Finding`` or None.
 
     Raises:
       ValueError: the name is taken, or is not a word.
@@ -286,9 +289,9 @@ def register_rule(name: str) -> Callable[[Any], Any]:
 
 
 def named(kinds: Registry[Any], value: Any) -> str:
-    """The name of something given in Python: a registered name, or the thing itself.
+    """Resolve a registered name, class or function to its name.
 
-    A class or function that is not registered is so from now on, as MODULE:NAME.
+    An unregistered class or function is registered as MODULE:NAME.
 
     Raises:
       InputError: an unknown name.
@@ -302,36 +305,38 @@ def named(kinds: Registry[Any], value: Any) -> str:
             return name
     module, where = getattr(inner, "__module__", None), getattr(inner, "__qualname__", None)
     if not callable(value) or module is None or where is None:
-        raise InputError(f"{kinds.kind}: a name, a class or a function is needed, not {value!r}")
+        raise InputError(f"{kinds.kind} must be a name, a class or a function, not {value!r}")
     name = re.sub(r"[^\w.:<>-]", "_", f"{module}:{where}")
     kinds.add(name, inner)
     return name
 
 
 def options_of(value: Any, given: dict[str, Any] | None) -> tuple[str, ...]:
-    """Constructor options as config.json keeps them: ``name=JSON``, sorted by name.
+    """Encode constructor options for config.json as ``name=JSON``, sorted by name.
 
     Args:
       value: a class or function, or a ``functools.partial`` with keywords.
       given: further options.
 
     Raises:
-      InputError: an option that JSON cannot hold.
+      InputError: JSON cannot represent an option.
     """
     keywords = dict(value.keywords) if isinstance(value, partial) else {}
     if isinstance(value, partial) and value.args:
-        raise InputError("model: a functools.partial takes keywords alone, which config.json keeps")
+        raise InputError(
+            "model: a functools.partial may only have keyword arguments, which config.json keeps"
+        )
     made = []
     for name, option in sorted((keywords | (given or {})).items()):
         try:
             made.append(f"{name}={json.dumps(option, allow_nan=False)}")
         except (TypeError, ValueError) as e:
-            raise InputError(f"model option {name}: {option!r} cannot be kept as JSON") from e
+            raise InputError(f"model option {name}: {option!r} cannot be stored as JSON") from e
     return tuple(made)
 
 
 def parsed_options(options: Iterable[str]) -> dict[str, Any]:
-    """``name=JSON`` texts as keyword arguments; what is no JSON is text.
+    """Parse ``name=JSON`` texts to keyword arguments; a value that is not JSON is a text.
 
     Raises:
       InputError: a text without a name.
@@ -351,7 +356,7 @@ def parsed_options(options: Iterable[str]) -> dict[str, Any]:
 def load_plugins(plugins: Iterable[str]) -> None:
     """Import the plugins that the user named: entry points of the group, or modules.
 
-    The current folder is searched last, so that no file in it can stand for an installed module.
+    The current folder is searched last, so that its files cannot shadow installed modules.
 
     Raises:
       InputError: there is no such module, or it cannot be imported.
@@ -374,7 +379,7 @@ def load_plugins(plugins: Iterable[str]) -> None:
 
 
 def check_known(config: Config) -> None:
-    """Raise InputError where the configuration asks for what nobody has registered."""
+    """Raise InputError if the configuration names something that is not registered."""
     asked: list[tuple[Registry[Any], str]] = [
         (MODELS, config.model.name),
         (LOSSES, config.loss.name),

@@ -1,8 +1,8 @@
-"""Optimizers of embedding tables that read and write the rows of a batch, and no others.
+"""Row-sparse optimizers of embedding tables: they read and write only the rows of a batch.
 
-What a dense optimizer does to a row without a gradient is nothing (SGD, Adagrad) or a decay that
-can be made up when the row is next read (Adam). So a step costs what its rows cost, whatever the
-table's size.
+For a row without a gradient, a dense optimizer does nothing (SGD, Adagrad) or applies a decay that
+can be computed when the row is next read (Adam). So the cost of a step does not grow with the
+table.
 """
 
 from collections.abc import Callable
@@ -17,22 +17,22 @@ from jaxtyping import Array, Float, Int
 from jaxrec.config import OptimConfig
 from jaxrec.optim import learning_rate
 
-_NODES = 6  # of the interpolation in a panel of steps (see _Panels)
-_GROWTH = 1.35  # a panel ends at most at this many times the step it begins with
-_LONGEST = 192  # steps of a panel
+_NODES = 6  # interpolation nodes per panel of steps (see _Panels)
+_GROWTH = 1.35  # largest ratio of a panel's last step to its first
+_LONGEST = 192  # most steps per panel
 _NEGLIGIBLE = 2.0**-28
-BLOCK = 1 << 16  # rows at once where the whole table is read
+BLOCK = 1 << 16  # rows per block when reading the whole table
 
 
 class RowState(NamedTuple):
-    """Steps taken, and what the optimizer keeps for each row: arrays of [N] or [N, D]."""
+    """Number of steps, and the optimizer state per row: arrays [N] or [N, D]."""
 
     step: Int[Array, ""]
     kept: dict[str, Array]
 
 
 class Read(NamedTuple):
-    """Rows as the dense optimizer would have them now, and what is kept of them."""
+    """Rows as the dense optimizer would have them now, and their optimizer state."""
 
     x_RD: Float[Array, "R D"]
     kept: dict[str, Array]
@@ -42,11 +42,11 @@ class RowOptimizer(NamedTuple):
     """Four pure functions; ``row_R`` are distinct rows, padded with N (see :func:`distinct`).
 
     Attributes:
-      init: table [N, D] to its state.
-      read: (table, state, row_R) to :class:`Read`; the loss is taken at ``x_RD``.
-      write: (table, state, row_R, read, grad_RD) to the next table and state.
-      current: (table, state) to the table as the dense optimizer would have it now, for ranking
-        and export. It changes nothing: a run's bits do not depend on when it is read.
+      init: maps a table [N, D] to its state.
+      read: maps (table, state, row_R) to :class:`Read`; the loss is evaluated at ``x_RD``.
+      write: maps (table, state, row_R, read, grad_RD) to the next table and state.
+      current: maps (table, state) to the table that the dense optimizer would have now, for ranking
+        and export. It has no effect on the state, so a run's bits do not depend on it.
     """
 
     init: Callable[[Array], RowState]
@@ -56,10 +56,10 @@ class RowOptimizer(NamedTuple):
 
 
 def distinct(row_B: Int[Array, "B"], n_rows: int) -> tuple[Int[Array, "B"], Int[Array, "B"]]:
-    """The distinct rows of a batch, ascending, and where among them each of the batch's is.
+    """Return the distinct rows of a batch, ascending, and the index among them of each batch row.
 
-    One sort of B integers, nothing of size N. The first are padded to B with row N, which does
-    not exist: a read of it gives some other row, a write is dropped.
+    Sorts B integers and allocates nothing of size N. The distinct rows are padded to B with row N,
+    which is out of range: reads of it are clipped, writes dropped.
     """
     order_B = jnp.argsort(row_B)
     sorted_B = row_B[order_B]
@@ -72,12 +72,12 @@ def distinct(row_B: Int[Array, "B"], n_rows: int) -> tuple[Int[Array, "B"], Int[
 def distinct_by(
     scratch_N: Int[Array, "N"], row_B: Int[Array, "B"]
 ) -> tuple[Int[Array, "N"], Int[Array, "B"], Int[Array, "B"]]:
-    """:func:`distinct` without a sort, in no order: an array of N whole numbers pays for it.
+    """:func:`distinct` without a sort and unordered, by a scratch array of N integers.
 
-    Each row has a slot that one of its places in the batch names; the other slots have row N.
+    Each distinct row takes the slot of one of its places in the batch; the other slots hold row N.
 
     Args:
-      scratch_N: of any content; it may be handed on from batch to batch, for it need not be clean.
+      scratch_N: any content, so it can be reused from batch to batch.
 
     Returns:
       The scratch array, the row of each slot, and the slot of each of the batch's rows.
@@ -89,12 +89,12 @@ def distinct_by(
 
 
 def _set(x: Array, row_R: Array, value: Array) -> Array:
-    # The values must come of what was read of x: else XLA copies x to read it after the write.
+    # Compute the values from rows already read, or XLA copies x to read it after the write.
     return x.at[row_R].set(value, mode="drop")
 
 
 def _as_stored(*names: str) -> Callable[[Array, RowState, Array], Read]:
-    """``read`` of an optimizer that leaves rows without a gradient alone."""
+    """Make ``read`` for an optimizer that does not change rows without a gradient."""
 
     def read(table_ND: Array, state: RowState, row_R: Array) -> Read:
         return Read(table_ND[row_R], {name: state.kept[name][row_R] for name in names})
@@ -103,7 +103,7 @@ def _as_stored(*names: str) -> Callable[[Array, RowState, Array], Read]:
 
 
 def _at(rate: optax.Schedule, step: Array) -> Array:
-    with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
         return jnp.asarray(rate(step), jnp.float32)
 
 
@@ -122,10 +122,10 @@ def sgd(rate: optax.Schedule) -> RowOptimizer:
 
 
 def adagrad(rate: optax.Schedule, *, rowwise: bool = False) -> RowOptimizer:
-    """x <- x - lr · g / √(a + ε), a <- a + g² (Duchi et al. 2011); a begins at 0.1, ε = 1e-7.
+    """x <- x - lr · g / √(a + ε), a <- a + g² (Duchi et al. 2011); a starts at 0.1, ε = 1e-7.
 
-    Equal to ``optax.adagrad``. With ``rowwise`` a row has one a, which grows by the mean of g²
-    over the row (Mudigere et al. 2022): D times less memory.
+    Equal to ``optax.adagrad``. With ``rowwise``, each row has a single a, which accumulates the
+    mean of g² over the row (Mudigere et al. 2022), with D times less memory.
     """
 
     def init(table_ND: Array) -> RowState:
@@ -146,14 +146,14 @@ def adagrad(rate: optax.Schedule, *, rowwise: bool = False) -> RowOptimizer:
 
 
 class _Panels(NamedTuple):
-    """Steps 1..T cut into panels [start, end], and sums over what is left of each panel.
+    """Steps 1..T cut into panels [start, end], with sums over the rest of each panel.
 
     Over a panel 1 / (c(s) · r + ε) is interpolated in s at Chebyshev nodes s_i, so that a sum
     over its steps of w(s) / (c(s) · r + ε) is Σ_i W_i / (c(s_i) · r + ε), whatever r is.
 
     Attributes:
-      next_T: where the panel after that of step s begins; [T + 2].
-      node_TI: the nodes s_i of the panel of step s.
+      next_T: start of the panel after that of step s; [T + 2].
+      node_TI: nodes s_i of the panel of step s.
       tail_TI: Σ over s' >= s in the panel of lr_s' · β₁^(s' - s) / (1 - β₁^s') · ℓ_i(s').
     """
 
@@ -191,23 +191,22 @@ def _panels(rate: optax.Schedule, b1: float, steps: int) -> _Panels:
 def adam(
     rate: optax.Schedule, steps: int, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> RowOptimizer:
-    """Adam (Kingma and Ba 2015) as the dense optimizer takes it, at the cost of the batch's rows.
+    """Dense Adam (Kingma and Ba 2015) at the cost of the batch's rows.
 
-    Not "lazy" Adam, which skips the steps that a row sits out and is another optimizer. After a
-    row was touched at step s, dense Adam moves it without a gradient, in the next k steps by
+    This is not "lazy" Adam, which skips steps without a gradient. After a row had a gradient at
+    step s, dense Adam moves it in the next k steps without a gradient by
 
         -Σ_{j=1..k} lr_{s+j} · m β₁^j / (1 - β₁^(s+j)) / (√(v β₂^j / (1 - β₂^(s+j))) + ε).
 
-    This sum is added when the row is next touched, or read by ``current``. It differs from exact
-    arithmetic by less than 2 parts in 10⁶ of the row's own movement: terms below 2⁻²⁸ of the
-    first are dropped (j > 185 with the default betas) and the sum is interpolated as a function
-    of √v (``_Panels``). Powers of the betas are taken at once. So it is nearer to exact Adam than
-    float32 dense Adam, which rounds every one of the k steps.
+    This sum is added when the row is next read, by a step or by ``current``. Its relative error is
+    below 2e-6: terms below 2⁻²⁸ of the first are dropped (j > 185 with the default betas) and the
+    sum is interpolated as a function of √v (``_Panels``). It is closer to exact Adam than float32
+    dense Adam, which rounds each of the k steps.
 
     Args:
       rate: learning rate by step, from 0.
-      steps: length of the run; the sums of its learning rates are tabled (52 bytes a step).
-      b1, b2, eps: as ``optax.adam``.
+      steps: length of the run; tables of learning-rate sums take 52 bytes per step.
+      b1, b2, eps: as in ``optax.adam``.
     """
     panels = _panels(rate, b1, steps)
     window = int(np.ceil(np.log(_NEGLIGIBLE) / np.log(b1 / b2**0.5)))
@@ -216,7 +215,7 @@ def adam(
         return jnp.exp(jnp.float32(np.log(base)) * exponent.astype(jnp.float32))
 
     def replay(m_RD: Array, v_RD: Array, last_R: Array, count: Array) -> Array:
-        """What the steps last + 1 .. count move rows by that had no gradient in them."""
+        """Compute the movement of rows over steps last + 1 .. count, which had no gradient."""
         root_RD = jnp.sqrt(v_RD)
         end_R = jnp.where(last_R > 0, jnp.minimum(count, last_R + window), 0)
 
@@ -274,7 +273,7 @@ def adam(
         size = min(BLOCK, n_rows)
 
         def body(i: Array, out_ND: Array) -> Array:
-            # The last block begins early enough to be whole; it writes the same values again.
+            # The last block starts early to be full, and recomputes some values.
             start = jnp.minimum(i * size, n_rows - size)
             x_RD, m_RD, v_RD, last_R = (
                 jax.lax.dynamic_slice_in_dim(x, start, size)
@@ -289,7 +288,7 @@ def adam(
 
 
 def build(config: OptimConfig, steps: int) -> RowOptimizer:
-    """The row-wise form of a configuration's optimizer; ``steps`` is the length of the run."""
+    """Build the row-sparse form of the configured optimizer for a run of ``steps`` steps."""
     rate = learning_rate(config, steps)
     return {
         "sgd": lambda: sgd(rate),

@@ -1,4 +1,4 @@
-"""Reading a run folder, and plain words where something in it is missing or damaged."""
+"""Read run folders, with clear errors for missing or damaged files."""
 
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -18,20 +18,21 @@ RUN_FILES = frozenset(
         *("split.npz", "curves.npz", "report.html", "checkpoints", "tensorboard", "wandb", ".seen"),
     }
 )
-"""Names of all that a run writes into its folder, but for the lock and partial files."""
+"""Names of all files that a run writes, except the lock and partial files."""
 
 
 class Embeddings(NamedTuple):
-    """What a run has learnt: ``score(u, i) = user[u] · item[i] + user_bias[u] + item_bias[i]``.
+    """Trained embeddings: ``score(u, i) = user[u] · item[i] + user_bias[u] + item_bias[i]``.
 
     Shapes: user [U, D] and item [I, D] float32 (unit rows where the model scores by cosine);
     user_ids [U] and item_ids [I] unicode; user_bias [U] and item_bias [I] float32 or None.
-    A learned score has parameters: those of models.score.PairWeights, under their names behind
-    ``score_``. Where ratings are predicted, ``rating_mean + rating_scale · score`` is the rating,
-    clipped to rating_range [2]; or a decoder gives it, whose parameters have the names of
-    models.decoder.DecoderWeights behind ``decoder_``, and whose levels are decoder_level_R.
-    A model of items has no users; ``item`` are its centre vectors, and where it has a table of
-    contexts too, item_context [I, D] is that.
+    The parameters of a learned score are those of models.score.PairWeights with the prefix
+    ``score_``. Rating models predict ``rating_mean + rating_scale · score``, clipped to
+    rating_range [2], or use a decoder, whose parameters are those of models.decoder.DecoderWeights
+    with the prefix ``decoder_``, and decoder_level_R, its levels.
+
+    Item models have no users; ``item`` holds the centre vectors, and item_context [I, D] the
+    context vectors, if any.
     """
 
     user: np.ndarray
@@ -54,17 +55,18 @@ class Embeddings(NamedTuple):
     decoder_level_R: np.ndarray | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays that are there, by the names they have in ``embeddings.npz``."""
+        """Return the arrays by their names in ``embeddings.npz``."""
         return {name: a for name, a in self._asdict().items() if a is not None}
 
 
 def check_run(run: str | Path) -> Path:
-    """``run`` as a path. Raises InputError where it is no run folder."""
+    """Return ``run`` as a path. Raises InputError if it is not a run folder."""
     check_path(run)
     run = Path(run)
     if not (run / "config.json").is_file():
         raise InputError(
-            f"{run}: no run folder (config.json is missing); `jaxrec train --run {run}` makes one"
+            f"{run}: not a run folder (config.json is missing); `jaxrec train --run {run}` "
+            "makes one"
         )
     return run
 
@@ -80,14 +82,15 @@ def _read_npz(run: Path, name: str, required: set[str]) -> dict[str, np.ndarray]
     path = run / name
     if not path.is_file():
         raise InputError(
-            f"{run}: the run has not finished ({name} is missing); `jaxrec resume {run}` ends it"
+            f"{run}: the run has not finished ({name} is missing); `jaxrec resume {run}` "
+            "finishes it"
         )
     try:
         arrays = read_arrays(path)
     except (OSError, ValueError) as e:
         raise _damaged(run, name, "damaged") from e
     if not isinstance(arrays, dict):
-        raise _damaged(run, name, "a single array, and no .npz file")
+        raise _damaged(run, name, "a single array, not an .npz file")
     missing = required - arrays.keys()
     if missing:
         raise _damaged(run, name, f"{', '.join(sorted(missing))} missing")
@@ -95,7 +98,7 @@ def _read_npz(run: Path, name: str, required: set[str]) -> dict[str, np.ndarray]
 
 
 def read_embeddings(run: str | Path) -> Embeddings:
-    """The ``embeddings.npz`` of a finished run.
+    """Read the ``embeddings.npz`` of a finished run.
 
     Raises:
       InputError: no run folder, a run that has not finished, a damaged file.
@@ -136,7 +139,7 @@ def read_embeddings(run: str | Path) -> Embeddings:
 
 
 def read_parameters(run: str | Path) -> dict[str, np.ndarray]:
-    """The ``parameters.npz`` of a finished run: every parameter of the model by its path.
+    """Read the ``parameters.npz`` of a finished run: the model's parameters by path.
 
     Raises:
       InputError: no run folder, a run that has not finished, a damaged file.
@@ -176,14 +179,14 @@ def read_filter(run: Path, n_users: int, n_items: int, dim: int) -> dict[str, np
 
 
 class Seen(NamedTuple):
-    """The ``seen.npz`` of a run: what its users have, and what training has learnt.
+    """The ``seen.npz`` of a run: its users' items, and which vectors are trained.
 
     Attributes:
       known: items by user in train and validation.
-      test: items by user that were held out as test; None in runs of old versions.
-      filtered: items by user in pairs that filters left out of all parts; None where there are
-        none.
-      user_U, item_I: bool, who has a vector that training has made; None in runs of old versions.
+      test: test items by user; None in runs of old versions.
+      filtered: items by user in pairs that filters removed from all parts; None if there are none.
+      user_U, item_I: bool, which users and items have a trained vector; None in runs of old
+        versions.
     """
 
     known: Csr
@@ -193,16 +196,16 @@ class Seen(NamedTuple):
     item_I: np.ndarray | None = None
 
     def learnt_users(self) -> np.ndarray:
-        """[U] bool: ``user_U``, or in runs of old versions the users that have anything."""
+        """[U] bool: ``user_U``, or in runs of old versions the users with any items."""
         return self.known.degree > 0 if self.user_U is None else self.user_U
 
     def learnt_items(self, n_items: int) -> np.ndarray:
-        """[I] bool: ``item_I``, or in runs of old versions the items that anybody has."""
+        """[I] bool: ``item_I``, or in runs of old versions the items of any user."""
         return self.known.item_counts(n_items) > 0 if self.item_I is None else self.item_I
 
 
 def seen_arrays(seen: Seen) -> dict[str, np.ndarray]:
-    """The arrays of ``seen.npz``, by name: what :func:`read_seen` reads."""
+    """Return the arrays of ``seen.npz`` by name, for :func:`read_seen`."""
     found = dict(seen.known._asdict())
     for name in ("test", "filtered"):
         part = getattr(seen, name)
@@ -213,7 +216,7 @@ def seen_arrays(seen: Seen) -> dict[str, np.ndarray]:
 
 
 def read_seen(run: str | Path, n_users: int, n_items: int) -> Seen:
-    """The ``seen.npz`` of a finished run.
+    """Read the ``seen.npz`` of a finished run.
 
     Raises:
       InputError: no run folder, a run that has not finished, a damaged file.
@@ -235,7 +238,7 @@ def read_seen(run: str | Path, n_users: int, n_items: int) -> Seen:
 
 
 def _is_of(part: Csr, n_users: int, n_items: int) -> bool:
-    """Whether arrays are items by user of so many."""
+    """Whether ``part`` is a valid items-by-user matrix of this size."""
     return bool(
         all(array.ndim == 1 and array.dtype.kind == "i" for array in part)
         and len(part.indptr) == n_users + 1
@@ -247,7 +250,7 @@ def _is_of(part: Csr, n_users: int, n_items: int) -> bool:
 
 
 def read_curves(run: Path) -> dict[str, np.ndarray]:
-    """The ``curves.npz`` of a run of an item model; empty where there is none (yet).
+    """Read the ``curves.npz`` of an item model's run; empty if it does not exist (yet).
 
     Raises:
       InputError: a damaged file.
@@ -260,27 +263,27 @@ def read_curves(run: Path) -> dict[str, np.ndarray]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object, or an empty one where the file is not there (yet).
+    """Read a JSON object; empty if the file does not exist (yet).
 
     Raises:
-      InputError: the file is there and holds something else.
+      InputError: the file holds something else.
     """
     if not path.is_file():
         return {}
     try:
         value = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
-        raise InputError(f"{path}: not a JSON file ({e}); mend or remove it") from e
+        raise InputError(f"{path}: not a JSON file ({e}); fix or remove it") from e
     if not isinstance(value, dict):
-        raise InputError(f"{path}: a JSON object is needed; mend or remove it")
+        raise InputError(f"{path}: must be a JSON object; fix or remove it")
     return value
 
 
 def read_start(run: Path) -> list[dict[str, Any]]:
-    """What a run started from, as its env.json has it; nothing where it began anew.
+    """Read a run's warm start from its env.json; empty if it had none.
 
     Raises:
-      InputError: the records are not as a run writes them.
+      InputError: the records are invalid.
     """
     start = read_json(run / "env.json").get("start", [])
 
@@ -307,13 +310,13 @@ def read_start(run: Path) -> list[dict[str, Any]]:
 
 
 def read_lines(path: Path, size: int | None = None) -> list[dict[str, Any]]:
-    """The records of a JSON-lines file; none where it is not there (yet).
+    """Read the records of a JSON-lines file; empty if it does not exist (yet).
 
-    A last line without its line end is one that a killed run had begun: it does not count. Nor does
-    what lies beyond ``size`` bytes, where given.
+    An incomplete last line of a killed run is ignored, as is anything beyond ``size`` bytes, if
+    given.
 
     Raises:
-      InputError: a complete line is no JSON object.
+      InputError: a complete line is not a JSON object.
     """
     if not path.is_file():
         return []
@@ -331,10 +334,10 @@ def read_lines(path: Path, size: int | None = None) -> list[dict[str, Any]]:
 
 
 def read_metrics(path: Path, size: int | None = None) -> list[dict[str, Any]]:
-    """The records of a metrics.jsonl, as :func:`read_lines`: each of a step and a split.
+    """Read the records of a metrics.jsonl, as :func:`read_lines`.
 
     Raises:
-      InputError: a line is no such record, or a value in it no number.
+      InputError: a line lacks step or split, or a value is not a number.
     """
     records = read_lines(path, size)
     for number, record in enumerate(records, start=1):
@@ -346,7 +349,7 @@ def read_metrics(path: Path, size: int | None = None) -> list[dict[str, Any]]:
             or (name == "step" and type(value) is not int)
         ]
         if odd:
-            raise InputError(f"{path}:{number}: no record of a step ({odd[0]}); drop the line")
+            raise InputError(f"{path}:{number}: not a record of a step ({odd[0]}); drop the line")
     return records
 
 
@@ -355,13 +358,13 @@ _TEXTS = ("split", "phase")
 
 @runtime_checkable
 class Fingerprinted(Protocol):
-    """Data, as far as it can be told from other data."""
+    """Data with a fingerprint."""
 
     def fingerprint(self) -> str: ...
 
 
 def check_data(run: Path, data: Fingerprinted) -> None:
-    """Refuse data that is not what the run began with.
+    """Check that data is that of the run's start.
 
     Raises:
       InputError: its fingerprint differs from the one in env.json.
@@ -369,6 +372,6 @@ def check_data(run: Path, data: Fingerprinted) -> None:
     began = read_json(run / "env.json").get("fingerprint")
     if began is not None and began != data.fingerprint():
         raise InputError(
-            f"{run}: the data is not what this run began with (its fingerprint differs); "
-            "give the same data, or begin a new run"
+            f"{run}: the data differs from this run's data (by its fingerprint); "
+            "give the same data, or start a new run"
         )

@@ -78,7 +78,7 @@ def test_tables_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         Catalogue.load(twice, IDS)
     other = tmp_path / "other.csv"
     other.write_text("item,title\nx,a\n")
-    with pytest.raises(InputError, match="not one of its items"):
+    with pytest.raises(InputError, match="none of its items"):
         Catalogue.load(other, IDS)
 
 

@@ -76,8 +76,8 @@ def test_round_trip_of_any_values(dim, k, clip, seed):
         ({"seed": -1}, ["seed"]),
         ({"preset": "../../x"}, ["preset", "'../../x'"]),
         ({"preset": ""}, ["preset"]),
-        ({"data": "a\0b"}, ["data", "no character"]),
-        ({"model": {"frozen_items": "\ud800"}}, ["model.frozen_items", "no character"]),
+        ({"data": "a\0b"}, ["data", "an invalid character"]),
+        ({"model": {"frozen_items": "\ud800"}}, ["model.frozen_items", "an invalid character"]),
     ],
 )
 def test_what_a_file_may_not_say_is_refused_by_name(values, words, tmp_path):
@@ -125,7 +125,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         ),
         (
             lambda: configs.from_dict({"negatives": {"hard_ranks": [1, 2, 3]}}),
-            "negatives.hard_ranks: a list of 2",
+            "negatives.hard_ranks must be a list of 2",
         ),
         (lambda: NegativesConfig(hard_ranks=(9, 9)), "negatives.hard_ranks"),
         (lambda: NegativesConfig(hard=1, hard_schedule=(0, 2)), "negatives.hard_schedule"),
@@ -138,7 +138,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: OptimConfig(rest_rate=0.0), "optim.rest_rate must be positive, not 0.0"),
         (
             lambda: Config(optim=OptimConfig(rest_rate=0.5), mesh=MeshConfig(table=2)),
-            "optim.rest_rate is not there on a mesh of devices",
+            "optim.rest_rate is not supported on a mesh of devices",
         ),
         (lambda: OptimConfig("sgd", weight_decay=1.0), "adamw"),
         (lambda: OptimConfig("adam", momentum=0.9), "sgd"),
@@ -152,27 +152,27 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: EvalConfig(k=(10,), metric="recall@20"), "eval.k"),
         (lambda: EvalConfig(metric="acu"), "'auc'"),
         (lambda: SplitConfig(test=1.0), "split.test"),
-        (lambda: PairsConfig(test=1.0), "pairs.test is a share"),
-        (lambda: PairsConfig(validation=-0.1), "pairs.validation is a share"),
+        (lambda: PairsConfig(test=1.0), "pairs.test must be a share"),
+        (lambda: PairsConfig(validation=-0.1), "pairs.validation must be a share"),
         (lambda: PairsConfig(also_bought=-1.0), "pairs.also_bought must not be negative, not -1"),
         (
             lambda: PairsConfig(bought_together=0.0, also_bought=0.0, also_viewed=0.0),
-            "no kind of related item is left",
+            "give at least one a weight",
         ),
         (lambda: PairsConfig(window=-1.0), "pairs.window"),
         (lambda: PairsConfig(history=1), "pairs.history"),
         (lambda: PairsConfig(ranked=-1), "pairs.ranked"),
         (lambda: PairsConfig(min_weight=float("inf")), "pairs.min_weight"),
-        (lambda: Config(pairs=PairsConfig(test=0.2)), "pairs.test is for models of items"),
-        (lambda: Config(eval=EvalConfig(metric="auc")), "eval.metric auc is for models of items"),
+        (lambda: Config(pairs=PairsConfig(test=0.2)), "pairs.test is for item models"),
+        (lambda: Config(eval=EvalConfig(metric="auc")), "eval.metric auc is for item models"),
         (lambda: SplitConfig("temporal", test_time=1.0, validation_time=2.0), "validation_time"),
         (lambda: SplitConfig(test_time=1.0), "temporal"),
         (lambda: ModelConfig("mf", layers=3), "model.layers"),
         (lambda: MeshConfig(table=0), "mesh.table must be at least 1"),
         (lambda: MeshConfig(processes=2), "mesh.processes and mesh.process_id need mesh.coord"),
-        (lambda: MeshConfig(coordinator="here"), "mesh.coordinator is HOST:PORT or auto"),
+        (lambda: MeshConfig(coordinator="here"), "mesh.coordinator must be HOST:PORT or auto"),
         (lambda: MeshConfig(coordinator="a:1"), "mesh.coordinator needs mesh.processes"),
-        (lambda: MeshConfig(1, 2, "data", "auto", "a:1", 2, 2), "mesh.process_id 2 is not within"),
+        (lambda: MeshConfig(1, 2, "data", "auto", "a:1", 2, 2), "mesh.process_id must be below"),
         (
             lambda: Config(mesh=HOST),
             "mesh.memory host: the layers of model.name lightgcn read the whole table; take mf",
@@ -196,17 +196,17 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         ),
         (
             lambda: Config(model=ModelConfig(edge_dropout=0.1), mesh=MeshConfig(table=2)),
-            "model.edge_dropout is not there on a mesh of devices; set mesh.data and mesh.table",
+            "model.edge_dropout is not supported on a mesh of devices; set mesh.data and mesh.table",
         ),
         (
             lambda: Config(train=TrainConfig(batch_size=9), mesh=MeshConfig(data=2)),
-            "train.batch_size 9 does not split into mesh.data 2",
+            "train.batch_size 9 must be a multiple of mesh.data 2",
         ),
         (lambda: OptimConfig("adamw", weight_decay=-1.0), "weight_decay"),
         (lambda: OptimConfig("sgd", momentum=1.0), "momentum"),
         (
             lambda: ModelConfig("pinsage", layers=2, fan_outs=(3,)),
-            r"model.fan_outs needs a number a layer, 2 of them, not \(3\)",
+            r"model.fan_outs needs one number per layer \(2\), not \(3\)",
         ),
         (
             lambda: ModelConfig("pinsage", layers=1, fan_outs=(0,)),
@@ -231,7 +231,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
             lambda: ModelConfig("ngcf", fan_outs=(3, 3, 3)),
             "model.fan_outs is for pinsage",
         ),
-        (lambda: ModelConfig("pinsage", levels=True), "model.levels is for gcmc, and pinsage"),
+        (lambda: ModelConfig("pinsage", levels=True), "model.levels is for gcmc, not pinsage"),
         (lambda: ModelConfig("lightgcn", ids=False), "model.ids is for gcmc and pinsage"),
         (lambda: ModelConfig("mf", layers=0, features=True), "model.features is for gcmc and"),
         (lambda: ModelConfig("gcmc", message_dropout=0.1), "model.message_dropout is for ngcf"),
@@ -241,9 +241,9 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: TOWERS(tower_dims=(3, 0)), r"model.tower_dims must be at least 1, not 0"),
         (lambda: TOWERS(id_dim=0), "model.id_dim must be"),
         (lambda: TOWERS(ids=False, id_dropout=0.1), "id_dropout need model.ids"),
-        (lambda: TOWERS(init="spectral"), "spectral is for models"),
+        (lambda: TOWERS(init="spectral"), "spectral needs a table as wide"),
         (lambda: TOWERS(frozen_items="x"), "model.frozen_items is for mf"),
-        (lambda: TOWERS(features=False, columns=("age",)), "model.columns are features"),
+        (lambda: TOWERS(features=False, columns=("age",)), "model.columns selects features"),
         (lambda: ModelConfig(final="relu"), "model.final is for two-tower"),
         (
             lambda: ModelConfig("mf", layers=0, init="spectral", frozen_items="x"),
@@ -251,9 +251,9 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         ),
         (lambda: LossConfig(margin=2.0), "loss.margin needs loss.name hinge"),
         (lambda: LossConfig("hinge", margin=0.0), "loss.margin must be positive"),
-        (lambda: LossConfig(center=False), "loss.center is for loss.name mse"),
-        (lambda: NegativesConfig("all", 2), "all takes all"),
-        (lambda: NegativesConfig("exposed", popularity=1.0), "exposed items come as they are"),
+        (lambda: LossConfig(center=False), "loss.center needs loss.name mse"),
+        (lambda: NegativesConfig("all", 2), "all uses all"),
+        (lambda: NegativesConfig("exposed", popularity=1.0), "uniform and shared, not exposed"),
         (lambda: NegativesConfig(pick="semi-hard"), "negatives.candidates to pick from"),
         (
             lambda: NegativesConfig("shared", 9, pick="similar", hard=1),
@@ -263,11 +263,11 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
             lambda: Config(
                 loss=LossConfig("softmax"), negatives=NegativesConfig("in-batch", pick="similar")
             ),
-            "negatives.log_q does not know how likely",
+            "negatives.log_q has no probabilities for",
         ),
         (
             lambda: Config(train=TrainConfig(l2_over="tables"), **MF_SPARSE),
-            "train.l2_over tables moves every row",
+            "train.l2_over tables updates every row",
         ),
         (
             lambda: Config(mistakes=("accumulated-gradients",), **MF_SPARSE),
@@ -275,13 +275,13 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         ),
         (
             lambda: Config(model=TOWERS(ids=False), train=TrainConfig(l2_over="tables")),
-            "model.ids is off",
+            "tables needs model.ids",
         ),
         (
             lambda: Config(model=FROZEN, train=TrainConfig(l2_over="parameters")),
-            "moves what model.frozen_items freezes",
+            "changes rows that model.frozen_items freezes",
         ),
-        (lambda: Config(model=FROZEN, optim=OptimConfig("adamw")), "adamw decays what"),
+        (lambda: Config(model=FROZEN, optim=OptimConfig("adamw")), "adamw decays rows"),
         (
             lambda: Config(loss=LossConfig("bce"), mistakes=("sum-in-sigmoid",)),
             "sum-in-sigmoid needs loss.name bpr",
@@ -292,7 +292,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         ),
         (
             lambda: Config(negatives=NegativesConfig(count=2), mistakes=("batch-scores",)),
-            "batch-scores needs one negative a pair",
+            "batch-scores needs one negative per pair",
         ),
         (lambda: Config(mistakes=("sum-in-sigmoid",) * 2), "mistakes names one twice"),
         (
@@ -307,7 +307,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
             lambda: Config(
                 negatives=NegativesConfig(count=2, candidates=3), mistakes=("batch-scores",)
             ),
-            "batch-scores needs one negative a pair",
+            "batch-scores needs one negative per pair",
         ),
         (
             lambda: Config(model=ModelConfig("gcmc"), optim=OptimConfig(sparse=True)),
@@ -339,18 +339,18 @@ def test_values_that_cannot_be_are_refused(make, word):
         ({"negatives": {"groups": 3}}, "negatives.groups"),
         ({"negatives": {"per_pair": 0.0}}, "negatives.per_pair"),
         ({"train": {"positives": "edges"}}, "item-mf takes edges"),
-        ({"split": {"test": 0.5}}, "split is of interactions"),
-        ({"filter": {"k_core": 2}}, "filter is of interactions"),
+        ({"split": {"test": 0.5}}, "split is for interactions"),
+        ({"filter": {"k_core": 2}}, "filter is for interactions"),
         ({"model": {"biases": True}}, "model.biases is not for skipgram"),
         ({"model": {"init": "spectral"}}, "model.init spectral is not for skipgram"),
-        ({"model": {"score": "mlp"}}, "model.score is dot or cosine for skipgram"),
+        ({"model": {"score": "mlp"}}, "model.score must be dot or cosine for skipgram"),
         ({"model": {"layers": 2}}, "model.layers must be 0 for skipgram"),
         ({"optim": {"name": "adamw"}}, "skipgram updates the rows of a batch"),
         ({"optim": {"cycles": 2}}, "optim.cycles needs optim.schedule cosine"),
         ({"walks": {"p": 0.0}}, "walks.p must be at least 0.01, not 0.0"),
         ({"walks": {"length": 1}}, "walks.length"),
         ({"walks": {"subsample": 1.0}}, "walks.subsample"),
-        ({"model": {"name": "mf"}, "loss": {"name": "bpr"}}, "is for models of items"),
+        ({"model": {"name": "mf"}, "loss": {"name": "bpr"}}, "is for item models"),
     ],
 )
 def test_what_models_of_items_cannot_have_is_refused_by_name(sections, words):

@@ -100,7 +100,7 @@ def test_a_folder_with_content_is_not_replaced(run: Path, tmp_path: Path) -> Non
 
 
 def test_unfinished_and_missing_runs(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no run folder"):
+    with pytest.raises(InputError, match="not a run folder"):
         export(tmp_path / "none", "npz", tmp_path / "out.npz")
     run = write_embeddings(tmp_path / "run", USER, ITEM)
     (run / "embeddings.npz").unlink()

@@ -168,14 +168,12 @@ def test_unknown_items_are_skipped_and_counted_once(tmp_path, capsys):
 def test_a_user_without_a_known_item_is_named(tmp_path):
     rec = small(tmp_path)
     for history in ([], "nothing", ["x", "y"]):
-        with pytest.raises(
-            jaxrec.InputError, match=r"^f.csv: not one of its items is among the 30"
-        ):
+        with pytest.raises(jaxrec.InputError, match=r"^f.csv: none of its items is among the 30"):
             rec.recommend_history(history, source="f.csv")
     table = pl.DataFrame({"user": ["a", "b", "c"], "item": ["i1", "x", "y"]})
     with pytest.raises(jaxrec.InputError, match=r"^the history: user 'b' and 1 more have no item"):
         rec.fold_in(table)
-    with pytest.raises(jaxrec.InputError, match="has no column 'item'; name it so"):
+    with pytest.raises(jaxrec.InputError, match="has no column 'item'; rename its item column"):
         rec.fold_in(pl.DataFrame({"user": ["a"], "thing": ["i1"]}))
 
 
@@ -250,7 +248,7 @@ def test_the_command_line(tmp_path):
     ("text", "options", "words"),
     [
         ("i3\n", ["--users", "u.csv"], "--users names users of the run, --history brings new ones"),
-        ("x\ny\n", [], "h.csv: not one of its items is among the 30 items of"),
+        ("x\ny\n", [], "h.csv: none of its items is among the 30 items of"),
         ("x\ni1\n", ["--unknown", "fail"], "h.csv: item 'x' is not among the 30 items of"),
         ("user,thing\nann,x\n", [], "h.csv: no column of `user`, `thing` is known as the item"),
         ("\n", [], "h.csv: "),

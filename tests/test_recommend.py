@@ -229,7 +229,7 @@ def test_what_training_has_not_learnt_is_neither_served_nor_recommended(
     assert "i5" not in items(split_rec.recommend_history(["i0"], k=9))
     with pytest.raises(InputError, match="item 'i5' is in no train pair"):
         split_rec.similar_items("i5")
-    with pytest.raises(InputError, match="not one of its items is among the 5 items"):
+    with pytest.raises(InputError, match="none of its items is among the 5 items"):
         split_rec.recommend_history(["i5"])
 
 
@@ -313,7 +313,7 @@ def test_hints_in_a_large_table(rec: Recommender, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_is_no_finished_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none: no run folder \(config.json is missing\)"):
+    with pytest.raises(InputError, match=r"none: not a run folder \(config.json is missing\)"):
         Recommender.load(tmp_path / "none")
     for name in ("embeddings.npz", "seen.npz"):
         run = write_embeddings(tmp_path / name, USER, ITEM, SEEN)

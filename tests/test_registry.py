@@ -215,7 +215,7 @@ def test_names_are_words_of_ones_own(forgotten):
             jaxrec.register_model(name)(Neighbours)
     jaxrec.register_model("near")(Neighbours)
     jaxrec.register_model("near")(Neighbours)  # a module that is loaded again
-    with pytest.raises(ValueError, match="registered already"):
+    with pytest.raises(ValueError, match="is already registered"):
         jaxrec.register_model("near")(Encoder)
     for register, name in (
         (jaxrec.register_loss, "bpr"),

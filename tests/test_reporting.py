@@ -274,7 +274,7 @@ def test_runs_on_other_data_and_of_one_name(run: Path, tmp_path: Path) -> None:
 
 def test_plain_errors(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "report.html"
-    with pytest.raises(InputError, match="no run folder"):
+    with pytest.raises(InputError, match="not a run folder"):
         report([tmp_path / "none"], out)
     with pytest.raises(InputError, match="needs a run folder"):
         report([], out)
@@ -283,7 +283,7 @@ def test_plain_errors(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         report([run], out)
     for line in ('{"step": 1}', '{"step": "1", "split": "train"}', '{"step": 1, "split": [2]}'):
         (run / "metrics.jsonl").write_text(f"{line}\n")
-        with pytest.raises(InputError, match=r"metrics.jsonl:1: no record of a step"):
+        with pytest.raises(InputError, match=r"metrics.jsonl:1: not a record of a step"):
             report([run], out)
     (run / "metrics.jsonl").write_text("")
     (run / "eval.json").write_text('{"metrics": [1], "split": "test"}')

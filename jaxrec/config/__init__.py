@@ -1,8 +1,8 @@
-"""The whole configuration of a run as frozen dataclasses, checked when they are made.
+"""The configuration of a run as frozen dataclasses, checked on creation.
 
 Imports neither jax nor numpy, so that the command line can read, check and refuse a
-configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of a
-``Config``, and ``from_dict`` of it gives an equal ``Config`` back.
+configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of a ``Config``;
+``from_dict`` inverts it.
 """
 
 from jaxrec.config.checks import (

@@ -1,4 +1,4 @@
-"""What every section of a configuration is checked with."""
+"""Checks shared by all sections of a configuration."""
 
 import dataclasses
 import math
@@ -15,20 +15,20 @@ from jaxrec.errors import InputError, nearest
 from jaxrec.files import check_path
 
 INT32 = 2**31 - 1
-"""The largest number that devices count with."""
+"""Largest int32."""
 LONGEST = 4096
-"""Entries of a list."""
+"""Most entries of a list."""
 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a field takes, each of them where the field is a tuple.
+    """The range of a numeric field, or of each entry of a tuple.
 
-    It stands beside the field, as ``Annotated[int, Range(1, 100)]``, and is checked by
-    :func:`check_fields`. NaN and infinities are in no range.
+    Annotate a field with it, as in ``Annotated[int, Range(1, 100)]``; :func:`check_fields` checks
+    it. NaN and infinities are out of every range.
 
     Attributes:
-      below: whether ``most`` itself is left out.
+      below: whether ``most`` itself is excluded.
     """
 
     least: int | float
@@ -36,8 +36,8 @@ class Range:
     below: bool = False
 
     def check(self, value: int | float, where: str) -> None:
-        """Raise InputError where the value lies outside, and say what would do."""
-        if isinstance(value, int) and value.bit_length() > 200:  # too long to be printed
+        """Raise InputError if the value is out of range; the message names the allowed range."""
+        if isinstance(value, int) and value.bit_length() > 200:  # too long to print
             raise InputError(f"{where} must not be a number of {value.bit_length():,} bits")
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{where} must be a finite number, not {value}")
@@ -45,7 +45,7 @@ class Range:
         if not low and not (value >= self.most if self.below else value > self.most):
             return
         if (self.least, self.most, self.below) == (0, 1, True):
-            raise InputError(f"{where} is a share in [0, 1), not {value}")
+            raise InputError(f"{where} must be a share in [0, 1), not {value}")
         if value <= 0 < self.least < 0.01:
             raise InputError(f"{where} must be positive, not {value}")
         if low and self.least == 0:
@@ -61,17 +61,17 @@ def _figure(value: int | float) -> str:
 
 
 Share = Annotated[float, Range(0, 1, below=True)]
-"""A part of something, which is never all of it."""
+"""A share below 1."""
 Count = Annotated[int, Range(0, INT32)]
-"""How many there are."""
+"""A count, or 0."""
 Number = Annotated[int, Range(1, INT32)]
-"""How many there are, one at least."""
+"""A positive count."""
 Seed = Annotated[int, Range(0, 2**32 - 1)]
-"""Of all that is drawn."""
+"""A random seed."""
 FINITE = Range(-1e300, 1e300)
-"""Any number that is one: moments and ratings."""
+"""Any finite number, such as a time or a rating."""
 POSITIVE = Range(1e-30, 1e30)
-"""A factor: float32 holds it, and its square or its inverse times a common number as well."""
+"""A positive factor whose square and inverse fit into float32."""
 
 
 def check(ok: bool, message: str) -> None:
@@ -81,9 +81,9 @@ def check(ok: bool, message: str) -> None:
 
 
 def check_options(made: Any, prefix: str = "--") -> None:
-    """Check the numbers of a command's options by the ranges beside them, nested ones too.
+    """Check a command's options by their annotated ranges, including nested ones.
 
-    Texts are checked as the paths that most of them are.
+    Texts are checked as paths.
 
     Raises:
       InputError: names the option.
@@ -99,16 +99,15 @@ def check_options(made: Any, prefix: str = "--") -> None:
 
 
 def check_fields(section: Any, name: str = "") -> None:
-    """Check each field of a dataclass by its type and by the range that stands beside it.
+    """Check each field of a dataclass by its type and annotated range.
 
-    Lists become tuples and NumPy's numbers Python's own, so that they can be compared and written.
+    Converts lists to tuples and NumPy numbers to Python's, for comparison and JSON.
 
     Args:
-      name: what messages call the dataclass, such as "model"; the fields alone where empty.
+      name: prefix of the fields in messages, such as "model"; may be empty.
 
     Raises:
-      InputError: names the first field that is out of range, of another type, or a text that
-        could not name a file.
+      InputError: names the first field that is out of range, of another type, or an invalid text.
     """
     for field, kind in _kinds(type(section)).items():
         if dataclasses.is_dataclass(kind):
@@ -125,11 +124,10 @@ def _kinds(cls: type) -> dict[str, Any]:
 
 
 def conform(kind: Any, value: Any, where: str) -> Any:
-    """``value`` as ``kind``, an annotation of a field.
+    """Convert ``value`` to ``kind``, a field's annotation.
 
     Raises:
-      InputError: it is of another type, out of range, none of the options, or a text that could
-        not name a file.
+      InputError: it is of another type, out of range, none of the options, or an invalid text.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
@@ -152,11 +150,11 @@ def conform(kind: Any, value: Any, where: str) -> Any:
         return conform(inner, value, where)
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise InputError(f"{where}: a list is needed, not {value!r}")
+            raise InputError(f"{where} must be a list, not {value!r}")
         if args[-1] is not Ellipsis and len(value) != len(args):
-            raise InputError(f"{where}: a list of {len(args)} is needed, not {value!r}")
+            raise InputError(f"{where} must be a list of {len(args)}, not {value!r}")
         if len(value) > LONGEST:
-            raise InputError(f"{where}: a list of at most {LONGEST:,}, not of {len(value):,}")
+            raise InputError(f"{where} must be a list of at most {LONGEST:,}, not {len(value):,}")
         made = tuple(conform(args[0], v, where) for v in value)
         same = isinstance(value, tuple) and all(map(operator.is_, made, value))
         return value if same else made
@@ -164,7 +162,7 @@ def conform(kind: Any, value: Any, where: str) -> Any:
 
 
 def _plain(kind: Any, value: Any, where: str) -> Any:
-    """``value`` as a bool, int, float or str."""
+    """Convert ``value`` to a bool, int, float or str."""
     if kind in (int, float) and type(value) is not kind and not isinstance(value, bool):
         if isinstance(value, numbers.Integral):
             value = int(value)
@@ -177,18 +175,17 @@ def _plain(kind: Any, value: Any, where: str) -> Any:
             )
             value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise InputError(f"{where}: a value of type {kind.__name__} is needed, not {value!r}")
+        raise InputError(f"{where} must be of type {kind.__name__}, not {value!r}")
     if isinstance(value, str):
         check_path(value, where)
     return value
 
 
 def check_cutoffs(ks: Sequence[int], n_items: int | None = None, where: str = "eval.k") -> None:
-    """Raise InputError unless ``ks`` are one or more different cut-offs of at least 1.
+    """Raise InputError unless ``ks`` are one or more distinct cut-offs of at least 1.
 
     Args:
-      n_items: of the catalogue, where given: cut-offs are at most so many, or 50, which is there
-        by default and so in small catalogues too.
+      n_items: size of the catalogue, if known; limits cut-offs, but not below 50, a default.
     """
     listed = " ".join(map(str, ks))
     check(
@@ -202,5 +199,5 @@ def check_cutoffs(ks: Sequence[int], n_items: int | None = None, where: str = "e
 
 
 def shown_cutoff(ks: Sequence[int]) -> int:
-    """The cut-off of the metrics that are shown where there is room for one: 20, or the largest."""
+    """Return the cut-off to show if there is room for one: 20, or the largest."""
     return 20 if 20 in ks else max(ks)

@@ -1,4 +1,4 @@
-"""A configuration to JSON and back."""
+"""Convert a configuration to JSON and back."""
 
 import dataclasses
 import json
@@ -13,13 +13,13 @@ from jaxrec.files import parse_json
 
 
 def to_dict(config: Config) -> dict[str, Any]:
-    """The configuration as JSON-ready nested dictionaries."""
+    """Convert the configuration to nested dictionaries for JSON."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def _build(cls: Any, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
-        raise InputError(f"{where or 'the configuration'}: an object is needed, not {values!r}")
+        raise InputError(f"{where or 'the configuration'} must be an object, not {values!r}")
     hints = typing.get_type_hints(cls, include_extras=True)
     made = {}
     for name, value in values.items():
@@ -39,7 +39,7 @@ def from_dict(values: Any) -> Config:
 
 
 def load(path: str | Path) -> Config:
-    """Read a ``config.json``. Raises InputError naming the file where it cannot be used."""
+    """Read a ``config.json``. Raises InputError with the file name if it is invalid."""
     try:
         values = parse_json(Path(path).read_text(encoding="utf-8"))
     except OSError as e:

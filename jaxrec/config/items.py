@@ -1,4 +1,4 @@
-"""The sections of a configuration that are about item graphs."""
+"""The sections of a configuration for item graphs."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -6,15 +6,15 @@ from typing import Annotated
 from jaxrec.config.checks import INT32, Count, Range, Share, check, check_fields
 
 Weight = Annotated[float, Range(0, 1e9)]
-"""Of a kind of related item."""
+"""Weight of a kind of related item."""
 
 
 @dataclass(frozen=True)
 class PairsConfig:
-    """Pairs of items: where they come from, and how many are held out."""
+    """Item pairs: their sources, and the held-out shares."""
 
     test: Share = 0.33
-    """Share of the pairs held out as test, each with a negative pair beside it."""
+    """Share of the pairs held out as test, each with a negative pair."""
     validation: Share = 0.1
     """Share of the remaining pairs held out as validation, the same way; 0 for none."""
     bought_together: Weight = 1.2
@@ -26,22 +26,22 @@ class PairsConfig:
     buy_after_viewing: Weight = 0.0
     """Product metadata: weight of a related item of this kind; left out unless it is given."""
     window: Annotated[float | None, Range(0, 1e300)] = None
-    """Interactions: two items of a user are a pair where their times are at most so far apart
-    (in the unit of the times: seconds mostly); any two where not given."""
+    """Interactions: largest difference in time between two items of a user that form a pair (in the
+    data's unit, mostly seconds); default: no limit."""
     history: Annotated[int, Range(2, INT32)] = 200
-    """Interactions: a user with more of them counts with so many of the latest; without times,
-    with so many drawn at random (always the same ones)."""
+    """Interactions: use only this many of each user's latest; without times, a fixed random
+    choice."""
     ranked: Count = 10_000
-    """Evaluation: rank all items for so many items at most, drawn evenly from those with held-out
-    neighbours; 0 leaves the ranking out."""
+    """Evaluation: rank all items for at most this many items, drawn uniformly from those with
+    held-out neighbours; 0 for no ranking."""
     min_weight: Annotated[float, Range(0, 1e30)] = 0.0
-    """Leave out pairs that weigh less, once all that says the same pair is added up."""
+    """Drop pairs with a smaller total weight."""
 
     def __post_init__(self) -> None:
         check_fields(self, "pairs")
         check(
             any(self.relations().values()),
-            f"pairs.{', pairs.'.join(RELATIONS)} are all 0: no kind of related item is left",
+            f"pairs.{', pairs.'.join(RELATIONS)} are all 0; give at least one a weight",
         )
 
     def relations(self) -> dict[str, float]:
@@ -51,26 +51,27 @@ class PairsConfig:
 
 @dataclass(frozen=True)
 class WalksConfig:
-    """Random walks over item pairs, and which of the items in one are a pair to learn from."""
+    """Random walks over item pairs, and the training pairs taken from them."""
 
     count: Annotated[int, Range(1, 10_000)] = 10
-    """Walks from each item in an epoch, drawn anew each time."""
+    """Walks from each item per epoch, drawn again in each epoch."""
     length: Annotated[int, Range(2, 10_000)] = 10
-    """Items a walk, its start counted."""
+    """Items per walk, including its start."""
     p: Annotated[float, Range(0.01, 100)] = 1.0
-    """node2vec: above 1 a walk seldom turns back, below 1 often. 1 with q = 1 is DeepWalk."""
+    """node2vec return parameter: above 1, walks seldom turn back; below 1, often. p = q = 1 is
+    DeepWalk."""
     q: Annotated[float, Range(0.01, 100)] = 1.0
-    """node2vec: below 1 a walk leaves the neighbourhood that it comes from, above 1 it stays."""
+    """node2vec in-out parameter: below 1, walks leave the neighbourhood; above 1, they stay."""
     weighted: bool = True
-    """Steps by the weights of the pairs, or to all neighbours alike."""
+    """Draw steps by the weights of the pairs, or uniformly over neighbours."""
     window: Annotated[int, Range(1, 10_000)] = 5
-    """Items at most so far apart in a walk are a pair."""
+    """Largest distance in a walk between two items of a pair."""
     dynamic: bool = True
-    """The window of each item is drawn from 1 to `window`, as word2vec's, so that near ones count
-    more; or it is `window` always."""
+    """Draw each item's window from 1 to `window`, as in word2vec, so that near items count more; or
+    always use `window`."""
     subsample: Share = 0.0
-    """An item of frequency f stays in a walk with probability sqrt(t/f) + t/f, t being this; 0
-    keeps all (word2vec's subsampling of frequent words)."""
+    """Keep an item of frequency f in a walk with probability sqrt(t/f) + t/f, where t is this
+    option; 0 keeps all (word2vec's subsampling)."""
 
     def __post_init__(self) -> None:
         check_fields(self, "walks")

@@ -1,4 +1,4 @@
-"""The section of a configuration that says how a run is laid out over devices."""
+"""The section of a configuration for the mesh of devices."""
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal
@@ -8,33 +8,33 @@ from jaxrec.config.checks import Range, check, check_fields
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """The layout over data x table devices."""
+    """A mesh of data x table devices."""
 
     data: Annotated[int, Range(1, 2**20)] = 1
-    """Parts that a batch is split into."""
+    """Number of parts of a batch."""
     table: Annotated[int, Range(1, 2**20)] = 1
-    """Parts that the embedding table, its optimizer state and the graph's rows are split into."""
+    """Number of shards of the embedding table, its optimizer state and the graph's rows."""
     order: Literal["auto", "locality", "data"] = "auto"
-    """The order of nodes that is cut into the parts of a table: one that brings neighbours near
-    each other (reverse Cuthill-McKee), or the data set's own; auto is locality, and data where the
-    data set lies in parts already."""
+    """Order of nodes in the sharded table. locality places neighbours near each other (reverse
+    Cuthill-McKee); data keeps the data set's order; auto is data for a partitioned data set, else
+    locality."""
     exchange: Literal["auto", "all_gather", "all_to_all", "ring"] = "auto"
-    """How a layer of propagation gets the rows of other devices: all of them, or those that its
-    edges need by one exchange or by one to each neighbour in turn; auto moves the fewest bytes."""
+    """How propagation gets rows of other devices: gather all rows, or exchange the needed rows in
+    one all-to-all or around a ring; auto takes the fewest bytes."""
 
     coordinator: str | None = None
-    """Of several processes: HOST:PORT of the first, or `auto` where JAX finds them by itself
-    (SLURM, Open MPI, Kubernetes, TPU). Not given: one process."""
+    """HOST:PORT of the first process, or `auto` if JAX can find the processes (SLURM, Open MPI,
+    Kubernetes, TPU). Default: a single process."""
     processes: Annotated[int | None, Range(1, 2**20)] = None
-    """How many there are (not with auto)."""
+    """Number of processes (not with auto)."""
     process_id: Annotated[int | None, Range(0, 2**20)] = None
-    """Which one this is, from 0 (not with auto)."""
+    """Number of this process, from 0 (not with auto)."""
     silent_seconds: Annotated[int, Range(1, 2**20)] = 60
-    """A process without a sign of life for so long counts as dead, and the others end."""
+    """Seconds without a heartbeat after which a process counts as dead and the others stop."""
     memory: Literal["auto", "device", "host"] = "auto"
-    """Where the embedding table lies, with what the optimizer keeps of its rows. host: in the
-    host's memory, and the device has the rows of a few batches (mf, by row-sparse updates); auto:
-    on the device, or on the host where the plan says that the device has no room for it."""
+    """Where the embedding table and its optimizer state are stored. host: in host memory, with the
+    rows of a few batches on the device (mf, with row-sparse updates); auto: on the device, or on
+    the host if the plan finds too little device memory."""
 
     def __post_init__(self) -> None:
         check_fields(self, "mesh")
@@ -48,21 +48,22 @@ class MeshConfig:
         host, _, port = self.coordinator.rpartition(":")
         check(
             bool(host) and port in map(str, range(1, 2**16)),
-            f"mesh.coordinator is HOST:PORT or auto, not {self.coordinator}",
+            f"mesh.coordinator must be HOST:PORT or auto, not {self.coordinator}",
         )
         if self.processes is None or self.process_id is None:
             check(False, "mesh.coordinator needs mesh.processes and mesh.process_id")
         else:
             check(
                 self.process_id < self.processes,
-                f"mesh.process_id {self.process_id} is not within mesh.processes {self.processes}",
+                f"mesh.process_id must be below mesh.processes ({self.processes}), not "
+                f"{self.process_id}",
             )
 
     @property
     def devices(self) -> int:
-        """How many there must be."""
+        """Number of devices of the mesh."""
         return self.data * self.table
 
     def of_any_process(self) -> "MeshConfig":
-        """Without what is one process's own: what config.json says."""
+        """Remove the settings of a single process, for config.json."""
         return replace(self, coordinator=None, processes=None, process_id=None)

@@ -1,4 +1,4 @@
-"""The whole configuration, and what its sections must agree on."""
+"""The whole configuration, with the rules across its sections."""
 
 import dataclasses
 import re
@@ -28,17 +28,17 @@ from jaxrec.config.sections import (
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides the result of a run."""
+    """All settings that determine the result of a run."""
 
     preset: str = "custom"
-    """Name of the preset this configuration began with; runs without --run are called by it."""
+    """Name of the underlying preset; used as the run's name without --run."""
     data: str = "synthetic"
-    """Prepared folder, raw folder or file; `synthetic` is the embedded data, `synthetic-features`
-    the same with features and `synthetic-ratings` with features and ratings."""
+    """Prepared folder, raw folder or file; `synthetic` is the built-in data, `synthetic-features`
+    adds features and `synthetic-ratings` features and ratings."""
     seed: Seed = 0
     warm_start: str | None = None
-    """Run folder whose parameters training starts from; ids that it lacks begin with normal
-    rows, whatever model.init says."""
+    """Run folder whose parameters initialise the training; ids that it lacks get normal rows,
+    regardless of model.init."""
     split: SplitConfig = field(default_factory=SplitConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
@@ -53,10 +53,10 @@ class Config:
     log: LogConfig = field(default_factory=LogConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     mistakes: tuple[Mistake, ...] = ()
-    """Mistakes to be made on purpose, to see what they do. accumulated-gradients: each step adds to
-    the gradient of the steps before, which is never cleared; sum-in-sigmoid: one log-sigmoid of the
-    sum over the batch's pairs (bpr); batch-scores: every user is scored with the items of every
-    pair of the batch (bpr, triplet)."""
+    """Mistakes to make on purpose, to show their effects. accumulated-gradients: gradients are
+    never cleared between steps; sum-in-sigmoid: one log-sigmoid of the sum over the batch's pairs
+    (bpr); batch-scores: each user is scored with the items of all pairs of the batch (bpr,
+    triplet)."""
 
     def replace(self, changes: Mapping[str, Any]) -> "Config":
         """Another configuration: ``config.replace({"optim.learning_rate": 1e-3})``.
@@ -70,14 +70,14 @@ class Config:
         check_fields(self)
         check(
             re.fullmatch(r"[\w-][\w.-]{0,99}", self.preset) is not None,
-            f"preset {self.preset!r} is no name of letters, digits, -, _ and .",
+            f"preset {self.preset!r} may only have letters, digits, -, _ and .",
         )
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             check(
                 not dataclasses.is_dataclass(f.default_factory)
                 or isinstance(value, f.default_factory),
-                f"{f.name}: a {f.name.capitalize()}Config is needed, not {value!r}",
+                f"{f.name} must be a {f.name.capitalize()}Config, not {value!r}",
             )
         check(
             not self.optim.sparse or (self.model.local and self.model.ids),
@@ -91,19 +91,19 @@ class Config:
         )
         check(
             not self.train.l2_of_all or not self.optim.asks_for_rows,
-            f"train.l2_over {self.train.l2_over} moves every row, and optim.sparse only a few",
+            f"train.l2_over {self.train.l2_over} updates every row, but optim.sparse only the batch's",
         )
         check(
             not self.train.l2_of_all or self.model.frozen_items is None,
-            f"train.l2_over {self.train.l2_over} moves what model.frozen_items freezes",
+            f"train.l2_over {self.train.l2_over} changes rows that model.frozen_items freezes",
         )
         check(
             self.train.l2_over != "tables" or self.model.ids,
-            "train.l2_over tables is of the ids' table, and model.ids is off",
+            "train.l2_over tables needs model.ids",
         )
         check(
             self.model.frozen_items is None or self.optim.name != "adamw",
-            "optim.name adamw decays what model.frozen_items freezes; take adam",
+            "optim.name adamw decays rows that model.frozen_items freezes; take adam",
         )
         check(
             not self.negatives.log_q or self.loss.name == "softmax",
@@ -111,27 +111,27 @@ class Config:
         )
         check(
             self.negatives.hard == 0 or not self.corrects,
-            "negatives.hard has no probability to correct for; set negatives.log_q False",
+            "negatives.log_q has no probabilities for negatives.hard; set negatives.log_q False",
         )
         check(
             self.negatives.picks is None or not self.corrects,
-            "negatives.log_q does not know how likely it is that a negative is picked",
+            "negatives.log_q has no probabilities for picked negatives; set it to False",
         )
         check(
             self.negatives.name != "exposed" or not self.corrects,
-            "negatives.log_q does not know how likely a user's exposed items are",
+            "negatives.log_q has no probabilities for exposed items; set it to False",
         )
         check(
             self.negatives.name != "all" or self.split.name != "cold-items",
-            "negatives.name all holds the items that split.name cold-items keeps from training",
+            "negatives.name all includes items that split.name cold-items holds out of training",
         )
         check(
             self.negatives.hard == 0 or self.split.name != "cold-items",
-            "negatives.hard may be items that split.name cold-items keeps from training",
+            "negatives.hard may draw items that split.name cold-items holds out of training",
         )
         check(
             self.eval.cold == "keep" or self.split.name != "cold-items",
-            "eval.cold drop leaves nothing of what split.name cold-items holds out",
+            "eval.cold drop would drop everything that split.name cold-items holds out",
         )
         check(
             self.negatives.name != "in-batch" or self.train.batch_size > 1,
@@ -150,7 +150,7 @@ class Config:
         self.eval.check_metric(self.metric)
         check(
             not (self.train.refit and self.eval.select_on != "validation"),
-            "train.refit needs eval.select_on validation: it trains the length chosen there again",
+            "train.refit needs eval.select_on validation, which selects the number of steps",
         )
 
     def _check_objective(self) -> None:
@@ -223,7 +223,7 @@ class Config:
         )
 
     def _check_mesh(self) -> None:
-        """What there is not on a mesh is refused by name."""
+        """Refuse options that a mesh does not support."""
         model, how, alone = self.model, self.negatives, "; set mesh.data and mesh.table to 1"
         on_mesh = [kind.name for kind in KINDS.values() if kind.mesh]
         check(
@@ -249,16 +249,18 @@ class Config:
             "mistakes": bool(self.mistakes),
         }
         for name, asked in refused.items():
-            check(not asked, f"{name} is not there on a mesh of devices{alone}, or leave it out")
+            check(
+                not asked, f"{name} is not supported on a mesh of devices{alone}, or leave it out"
+            )
         check(
             self.train.batch_size % self.mesh.data == 0,
-            f"train.batch_size {self.train.batch_size} does not split into mesh.data "
-            f"{self.mesh.data} equal parts",
+            f"train.batch_size {self.train.batch_size} must be a multiple of mesh.data "
+            f"{self.mesh.data}",
         )
 
     def needs_whole_table(self) -> list[str]:
-        """Why the table of embeddings has to lie on the device; nothing where the host may have
-        it."""
+        """Reasons why the embedding table must be on the device; empty if host memory is
+        supported."""
         model, how, ours = self.model, self.optim, self.objective
         if not model.local:
             return [f"the layers of model.name {model.name} read the whole table; take mf"]
@@ -269,12 +271,12 @@ class Config:
             "it updates the rows of a batch: optim.name sgd (without optim.momentum), adagrad, "
             "rowwise_adagrad or adam, without optim.clip_norm and optim.sparse False": dense,
             "mesh.data and mesh.table must be 1": self.mesh.devices > 1,
-            "model.biases have an optimizer of all nodes": model.biases,
-            "model.init spectral makes the table on the device; take normal": model.init
+            "model.biases are updated by a dense optimizer": model.biases,
+            "model.init spectral computes the table on the device; take normal": model.init
             == "spectral",
-            f"loss.name {self.loss.name} judges ratings on the device": not ours.host_tables,
+            f"loss.name {self.loss.name} needs ratings on the device": not ours.host_tables,
             "negatives.name all reads every item": self.negatives.name == "all",
-            f"train.l2_over {self.train.l2_over} moves every row": self.train.l2_of_all,
+            f"train.l2_over {self.train.l2_over} updates every row": self.train.l2_of_all,
             f"mistakes {ADDED} has gradients of all rows": ADDED in self.mistakes,
         }
         return [reason for reason, holds in reasons.items() if holds]
@@ -307,7 +309,7 @@ class Config:
 
     @property
     def draws_some_items(self) -> bool:
-        """Whether negatives are drawn by a distribution of their own: not all items alike."""
+        """Whether negatives are drawn from a non-uniform distribution."""
         return self.negatives.popularity > 0 or self.split.name == "cold-items"
 
     @property
@@ -318,7 +320,7 @@ class Config:
         return self.negatives.log_q
 
     def sparse_updates(self, n_rows: int) -> bool:
-        """``optim.sparse`` with its default resolved for a table of so many rows."""
+        """``optim.sparse`` with its default resolved for a table of ``n_rows`` rows."""
         if self.train.l2_of_all or ADDED in self.mistakes:
             return False
         if self.optim.sparse is not None:

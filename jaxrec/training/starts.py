@@ -15,7 +15,7 @@ from jaxrec.data.split import Kept, pair_id_hashes
 from jaxrec.runfolder import check_run, read_embeddings, read_seen
 
 _OLD = "it keeps no split, as runs did before, or those on data in parts"
-_NO_RUN = "it is no run folder"
+_NO_RUN = "it is not a run folder"
 
 
 @dataclass(frozen=True)

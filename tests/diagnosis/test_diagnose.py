@@ -208,7 +208,7 @@ def test_wrong_pairings_are_refused(healthy, tmp_path):
     DATA.save(tmp_path / "data")
     with pytest.raises(InputError, match="a run knows its data"):
         diagnose(healthy, tmp_path / "data")
-    with pytest.raises(InputError, match="no run folder"):
+    with pytest.raises(InputError, match="not a run folder"):
         diagnose(tmp_path)
     np.savez(tmp_path / "x.npz", user=np.eye(9), item=np.eye(9))
     with pytest.raises(InputError, match="9 rows and"):

@@ -74,7 +74,7 @@ def test_the_data_may_have_moved_but_not_changed(run, graph):
     with pytest.raises(InputError, match="no such file or folder"):
         evaluate(run)
     assert evaluate(run, ks=KS, data=moved) == evaluate(run, ks=KS, data=graph)
-    with pytest.raises(InputError, match="fingerprint differs"):
+    with pytest.raises(InputError, match="by its fingerprint"):
         evaluate(run, data=graph.take(np.arange(1000)))
     with pytest.raises(InputError, match="an ItemGraph is needed"):
         evaluate(run, data=synthetic.make(30, 20, 60, communities=2))

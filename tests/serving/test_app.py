@@ -430,7 +430,7 @@ def test_what_cannot_be_loaded_leaves_what_is_served(
 
 
 def test_runs_that_cannot_be_served_are_refused_at_start(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no run folder"):
+    with pytest.raises(InputError, match="not a run folder"):
         create(tmp_path)
     run = write_embeddings(tmp_path / "nan", np.array([[np.nan]]), np.ones((2, 1)))
     with pytest.raises(InputError, match="not finite"):

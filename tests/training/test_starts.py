@@ -221,9 +221,8 @@ def test_frozen_items_of_a_run_bring_its_split_and_those_of_a_file_are_not_known
     model = replace(model, frozen_items=str(tmp_path / "items.npz"))
     other = begun(base, model=model, warm_start=None)
     assert "trained" not in fact(other)
-    line = (
-        "not known whether test pairs were in the training data of items.npz (it is no run folder)"
-    )
+    line = "not known whether test pairs were in the training data of items.npz "
+    line += "(it is not a run folder)"
     assert line in other.describe()
 
 

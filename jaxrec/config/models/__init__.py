@@ -1,8 +1,8 @@
-"""The section of a configuration that says which encoder, and how it scores.
+"""The model section of a configuration: encoder and score.
 
-Each model's file holds its options, their rules and its :class:`ModelKind`; ``KINDS`` lists them.
-``ModelConfig`` is the flat view of all, so that every option is ``--model.OPTION`` on the command
-line and a key of config.json; an option of another model is refused unless it is as it comes.
+Each model's file holds its options, their checks and its :class:`ModelKind`; ``KINDS`` lists them.
+``ModelConfig`` has all options as flat fields, so that each is ``--model.OPTION`` on the command
+line and a key of config.json. An option of another model must keep its default.
 """
 
 import dataclasses
@@ -29,17 +29,17 @@ KINDS: dict[str, ModelKind] = {
     kind.name: kind
     for kind in (LIGHTGCN, MF, NGCF, GCMC, PINSAGE, TWO_TOWER, FILTER, SKIPGRAM, ITEM_MF)
 }
-"""jaxrec's own models; any other name is that of a model that a user has registered."""
+"""Built-in models; other names are user-registered."""
 MODEL_NAMES = tuple(KINDS)
 
-_FAN_OUTS = (10, 5)  # of the first hop from the batch, and of the others
+_FAN_OUTS = (10, 5)  # first hop from the batch, further hops
 Width = Annotated[int, Range(1, 2**16)]
-"""Numbers in a vector."""
+"""Width of a vector."""
 
 
 @dataclass(frozen=True)
 class _Common:
-    """What every model has."""
+    """Options of every model."""
 
     name: str = "lightgcn"
     """lightgcn; mf: the same table without propagation; ngcf; gcmc; pinsage, on sampled blocks;
@@ -56,20 +56,20 @@ class _Common:
     init_std: Annotated[float, POSITIVE] = 0.1
     """Standard deviation of the normal initialisation; root mean square of the spectral one."""
     score: Literal["dot", "cosine", "mlp"] = "dot"
-    """Score of a user and an item, in training and in ranking; mlp is a learned function."""
+    """Score of a user and an item, in training and ranking; mlp is a learned function."""
     score_width: Width = 32
     """Hidden units of the score mlp."""
     biases: bool = False
-    """A learned number for each user and each item is added to the score."""
+    """Add a learned bias of the user and of the item to the score."""
     bases: Annotated[int, Range(1, 2**10)] = 2
-    """Matrices that the decoder of loss.name levels mixes, for all levels."""
+    """loss.name levels: number of basis matrices of the decoder."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Compute type of propagation (gcmc, pinsage: float32) and scores; parameters and sums stay
     float32."""
     kernel: Literal["auto", "segment_sum", "csr", "buckets"] = "auto"
     """Propagation kernel; auto takes the default of the platform."""
     options: tuple[str, ...] = ()
-    """Registered models: options of the constructor, as NAME=VALUE."""
+    """Registered models: constructor options, as NAME=VALUE."""
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ class ModelConfig(
     FeatureOptions,
     _Common,
 ):
-    """The encoder: what maps node ids and the graph to embeddings."""
+    """The encoder, which maps node ids and the graph to embeddings."""
 
     def __post_init__(self) -> None:
         name, kind = self.name, self.kind
         check_fields(self, "model")
         check(
             self.registered or not self.options,
-            f"model.options are for models that a plugin registers, and {name} is jaxrec's own",
+            f"model.options are for models registered by a plugin, not for the built-in {name}",
         )
         check(
             kind.least_layers is not None or self.layers == 0,
@@ -109,18 +109,18 @@ class ModelConfig(
             models = _OWNERS.get(field.name, (name,))
             check(
                 name in models or getattr(self, field.name) == field.default,
-                f"model.{field.name} is for {' and '.join(models)}, and {name} has none",
+                f"model.{field.name} is for {' and '.join(models)}, not {name}",
             )
         kind.check(self)
 
     @property
     def registered(self) -> bool:
-        """Whether it is a model of the user's own."""
+        """Whether the model is user-registered."""
         return self.name not in KINDS
 
     @property
     def kind(self) -> ModelKind:
-        """What the model supports; of a registered one only what all models do."""
+        """Features that the model supports; a registered model gets the common ones."""
         return KINDS.get(self.name) or ModelKind(self.name, None, least_layers=0)
 
     @property
@@ -131,7 +131,7 @@ class ModelConfig(
 
     @property
     def rows_a_node(self) -> int:
-        """Rows of the table that one node of a batch reads, of a model that reads few."""
+        """Table rows needed per node of a batch, for models that read few."""
         rows = 1
         for n in self.hops if self.sampled else ():
             rows *= 1 + n
@@ -139,17 +139,17 @@ class ModelConfig(
 
     @property
     def sampled(self) -> bool:
-        """Whether a step takes sampled blocks of the graph."""
+        """Whether a step uses sampled blocks of the graph."""
         return self.kind.sampled
 
     @property
     def local(self) -> bool:
-        """Whether a step reads, and has a gradient for, a few rows of the table only."""
+        """Whether a step reads and updates only a few rows of the table."""
         return self.sampled or (self.layers == 0 and not self.registered)
 
     @property
     def inductive(self) -> bool:
-        """Whether it embeds items that training has not seen, from their features."""
+        """Whether it can embed unseen items from their features."""
         when = self.kind.embeds_new
         return when == "always" or (when == "without ids" and not self.ids)
 
@@ -167,4 +167,4 @@ _OWNERS: dict[str, tuple[str, ...]] = {
     if options not in (_Common, object)
     for field in dataclasses.fields(options)
 }
-"""By option the models that have it."""
+"""The models that have each option."""

@@ -16,13 +16,13 @@ from jaxrec.config.models.shared import (
 
 @dataclass(frozen=True)
 class GCMCOptions:
-    """What gcmc alone has."""
+    """Options of gcmc."""
 
     levels: bool | None = None
-    """gcmc: each rating is a type of edge with its own weights. By default where there are
-    ratings, and no more than 20 different ones."""
+    """gcmc: each rating value is an edge type with its own weights. Default if there are ratings
+    with at most 20 distinct values."""
     batch_norm: bool = False
-    """gcmc: embeddings are normalised over the users, and over the items."""
+    """gcmc: batch normalisation of the embeddings, over users and over items."""
 
 
 def _check(model: Any) -> None:

@@ -1,4 +1,4 @@
-"""Models of items alone, which learn from weighted pairs of them."""
+"""Item models, trained on weighted item pairs."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,14 +9,14 @@ from jaxrec.config.models.kind import ModelKind
 
 @dataclass(frozen=True)
 class ItemOptions:
-    """What models of items have."""
+    """Options of item models."""
 
     tables: Literal["two", "one"] = "two"
-    """skipgram, item-mf: an item has one vector as a centre and another as a context, or one."""
+    """skipgram, item-mf: separate centre and context vectors per item, or a single one."""
     side: Literal["none", "average", "weighted"] = "none"
-    """skipgram, item-mf: an item's centre vector is its own alone; or the average of its own and
-    those of its features; or their average by weights that each item learns (EGES). Features that
-    an item lacks do not count. Takes the data's names, bags of names and numbers."""
+    """skipgram, item-mf: an item's centre vector is its own; or the average of its own and its
+    features' vectors; or their average with weights learned per item (EGES). Missing features do
+    not count. Uses categories, bags and numbers."""
 
 
 def _check(model: Any) -> None:
@@ -24,22 +24,22 @@ def _check(model: Any) -> None:
         default, value = getattr(type(model), field), getattr(model, field)
         check(
             value == default,
-            f"model.{field} {value} is not for {model.name}, which has {default}",
+            f"model.{field} {value} is not for {model.name}; take {default}",
         )
     check(
         model.score != "mlp",
-        f"model.score is dot or cosine for {model.name}, not mlp",
+        f"model.score must be dot or cosine for {model.name}, not mlp",
     )
     check(
         not model.biases or model.score == "dot",
-        f"model.biases of {model.name} need model.score dot: a cosine has no room for them",
+        f"model.biases of {model.name} need model.score dot",
     )
 
 
 def _check_skipgram(model: Any) -> None:
     check(
         not model.biases,
-        "model.biases is not for skipgram; item-mf has them, on walks too",
+        "model.biases is not for skipgram; take item-mf, which trains on walks too",
     )
     _check(model)
 

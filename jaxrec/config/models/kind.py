@@ -1,4 +1,4 @@
-"""What the configuration knows of a model: its options, its builder, and what it supports."""
+"""The entry of a model: its options, its builder, and its supported features."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,28 +6,28 @@ from typing import Any, Literal
 
 
 def _nothing(model: Any) -> None:
-    """No rule of its own."""
+    """Check nothing."""
 
 
 @dataclass(frozen=True)
 class ModelKind:
-    """A model by its name. Its options and their rules stand in one file with the entry.
+    """A model by name; its options and their checks are in the same file.
 
     Attributes:
-      name: of model.name.
+      name: value of model.name.
       home: module whose ``build(sizes, config, rngs, levels)`` makes the encoder; a model of items
         has none, for its tables are made by the trainer, and neither has one that is fitted.
-      options: dataclasses of the options that it takes besides the common ones.
-      check: raises InputError where its options do not go together.
-      least_layers: of model.layers; None where it does not propagate, and model.layers must be 0.
-      mesh: trains on a mesh of devices.
-      host_tables: trains with its table in the host's memory.
-      sampled: a step takes sampled blocks of the graph.
-      rating_levels: tells types of edges apart by their ratings.
-      embeds_new: when it embeds items that training has not seen, from their features.
+      options: dataclasses of its options besides the common ones.
+      check: raises InputError if its options contradict each other.
+      least_layers: least model.layers; None for models without propagation, where it must be 0.
+      mesh: supports a mesh of devices.
+      host_tables: supports a table in host memory.
+      sampled: a step uses sampled blocks of the graph.
+      rating_levels: has edge types by rating.
+      embeds_new: when it can embed unseen items from their features.
       fitted: in closed form: no step, no loss and no optimizer.
       users: whether it has users, or items alone; it trains by every objective of such data.
-      dropouts: options that are a share of something left out in a training step.
+      dropouts: options that are dropout rates.
     """
 
     name: str
@@ -46,5 +46,5 @@ class ModelKind:
 
     @property
     def features(self) -> bool:
-        """Whether it takes the data's features."""
+        """Whether it uses the data's features."""
         return self.embeds_new != "never"

@@ -1,4 +1,4 @@
-"""LightGCN, and matrix factorisation: the same table without layers."""
+"""LightGCN, and matrix factorisation, which has no layers."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,21 +9,21 @@ from jaxrec.config.models.kind import ModelKind
 
 @dataclass(frozen=True)
 class LightGCNOptions:
-    """What lightgcn alone has."""
+    """Options of lightgcn."""
 
     layer_weights: Literal["mean", "learned"] = "mean"
-    """lightgcn: layers count the same, or by weights that are learned."""
+    """lightgcn: equal or learned weights of the layers."""
     edge_dropout: Share = 0.0
-    """lightgcn: share of the pairs left out of the graph of a training step."""
+    """lightgcn: share of pairs dropped from the graph in each training step."""
 
 
 @dataclass(frozen=True)
 class MFOptions:
-    """What mf alone has."""
+    """Options of mf."""
 
     frozen_items: str | None = None
-    """mf: embeddings.npz with item and item_ids, or a run folder. The items' vectors stay as they
-    are there, and those of users are trained; an item that is not there has the vector 0."""
+    """mf: embeddings.npz with item and item_ids, or a run folder. Item vectors are fixed to these
+    and only users are trained; items that it lacks get zero vectors."""
 
 
 def _check_lightgcn(model: Any) -> None:
@@ -33,15 +33,14 @@ def _check_lightgcn(model: Any) -> None:
     )
     check(
         model.edge_dropout == 0 or model.kernel != "buckets",
-        "model.edge_dropout needs model.kernel csr or segment_sum: "
-        "buckets are made once for a whole run",
+        "model.edge_dropout needs model.kernel csr or segment_sum: buckets are built once per run",
     )
 
 
 def _check_mf(model: Any) -> None:
     check(
         model.frozen_items is None or model.init == "normal",
-        "model.init spectral and model.frozen_items are two ways to begin; take one",
+        "model.init spectral and model.frozen_items exclude each other; give one",
     )
 
 

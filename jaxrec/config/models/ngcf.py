@@ -10,13 +10,13 @@ from jaxrec.config.models.shared import MatrixOptions, NodeDropoutOptions
 
 @dataclass(frozen=True)
 class NGCFOptions:
-    """What ngcf alone has."""
+    """Options of ngcf."""
 
     form: Literal["paper", "lecture"] = "paper"
-    """ngcf: interaction terms, layers concatenated; or the lecture's mean of neighbours and one
-    linear map of node and neighbours, the last layer."""
+    """ngcf: the paper's interaction terms with concatenated layers; or the lecture's linear map of
+    a node and its neighbours' mean, returning the last layer."""
     message_dropout: Share = 0.0
-    """ngcf: share of the entries of a layer's output set to 0 in a training step."""
+    """ngcf: dropout rate of each layer's output."""
 
 
 def _check(model: Any) -> None:

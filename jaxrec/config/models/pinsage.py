@@ -16,19 +16,19 @@ from jaxrec.config.models.shared import (
 
 @dataclass(frozen=True)
 class PinSAGEOptions:
-    """What pinsage alone has."""
+    """Options of pinsage."""
 
     neighbors: Literal["importance", "uniform"] = "importance"
-    """pinsage: neighbours are the nodes that short random walks visit most, weighed by their
-    visits; or drawn evenly from the nodes next to one. Neither looks at event weights."""
+    """pinsage: the nodes most visited by short random walks, weighted by visits; or a uniform
+    sample of the adjacent nodes. Both ignore event weights."""
     fan_outs: Annotated[tuple[int, ...], Range(1, 2**16)] = ()
-    """pinsage: neighbours a node, by hop from the batch; by default 10 and then 5."""
+    """pinsage: neighbours per node, by hop from the batch; by default 10, then 5."""
     walks: Annotated[int, Range(1, 2**16)] = 32
-    """pinsage: random walks from each node, where neighbours are those of importance."""
+    """pinsage: random walks from each node, for importance neighbours."""
     walk_length: Annotated[int, Range(1, 2**16)] = 2
-    """pinsage: steps of such a walk; at an even number it is on the side where it began."""
+    """pinsage: steps of a walk; after an even number it is on its starting side."""
     sampling: Literal["auto", "device", "host"] = "auto"
-    """pinsage: where blocks are drawn; on the host where the graph does not fit the device."""
+    """pinsage: where blocks are sampled; use the host if the graph does not fit on the device."""
 
 
 def _check(model: Any) -> None:
@@ -37,7 +37,7 @@ def _check(model: Any) -> None:
     listed = " ".join(map(str, model.fan_outs))
     check(
         len(model.fan_outs) in (0, model.layers),
-        f"model.fan_outs needs a number a layer, {model.layers} of them, not ({listed})",
+        f"model.fan_outs needs one number per layer ({model.layers}), not ({listed})",
     )
     reached = model.walks * model.walk_length
     check(

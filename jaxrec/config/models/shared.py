@@ -1,4 +1,4 @@
-"""Options that several models have."""
+"""Options shared by several models."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -8,22 +8,19 @@ from jaxrec.config.checks import Range, Share, check
 
 @dataclass(frozen=True)
 class FeatureOptions:
-    """Models that take features beside the embeddings of ids, or instead of them."""
+    """Options of models that use features besides, or instead of, id embeddings."""
 
     ids: bool = True
-    """gcmc, pinsage, two-tower: an embedding for each id is part of the input. Without, the model
-    is inductive: it needs features, and embeds items that it has never seen (two-tower does so
-    either way)."""
+    """gcmc, pinsage, two-tower: use an embedding for each id. Without, the model needs features and
+    is inductive: it can embed unseen items (two-tower can in either case)."""
     features: bool | None = None
-    """gcmc, pinsage, two-tower: the data's features are part of the input. By default where there
-    are any."""
+    """gcmc, pinsage, two-tower: use the data's features. Default if there are any."""
     columns: tuple[str, ...] = ()
-    """gcmc, pinsage, two-tower: the features to take, of users and of items; all of them where
-    not given."""
+    """gcmc, pinsage, two-tower: names of the user and item features to use; default: all."""
 
 
 def check_features(model: Any) -> None:
-    """Raise InputError where a model of features has no input, or begins with what it lacks."""
+    """Raise InputError if a feature model has no input, or a spectral start without ids."""
     check(
         model.ids or model.features is not False,
         "model.ids and model.features are both off: the model has no input",
@@ -34,29 +31,29 @@ def check_features(model: Any) -> None:
     )
     check(
         not model.columns or model.features is not False,
-        "model.columns are features, and model.features is off",
+        "model.columns selects features, but model.features is off",
     )
 
 
 @dataclass(frozen=True)
 class HiddenOptions:
-    """Models with layers between the input and the embeddings."""
+    """Options of models with hidden layers."""
 
     hidden_dim: Annotated[int | None, Range(1, 2**16)] = None
-    """gcmc, pinsage: width of what is between input and embeddings; dim where not given."""
+    """gcmc, pinsage: width of the hidden layers; default: dim."""
 
 
 @dataclass(frozen=True)
 class MatrixOptions:
-    """Models whose layers have matrices."""
+    """Options of models whose layers have matrices."""
 
     matrices: Literal["random", "linear"] = "random"
-    """ngcf, gcmc, pinsage: the layers' matrices begin at random, or so that the layers begin as
-    averages of their input (sums, of ngcf's form paper), which keeps a spectral start whole."""
+    """ngcf, gcmc, pinsage: initialise matrices at random, or so that each layer averages its input
+    (sums it, for ngcf's form paper), which preserves a spectral start."""
 
 
 def check_hidden(model: Any) -> None:
-    """Raise InputError where mirrored layers of an uneven width are asked for."""
+    """Raise InputError for mirrored layers of odd width."""
     hidden = model.hidden_dim or model.dim
     check(
         model.matrices == "random" or hidden % 2 == 0,
@@ -66,7 +63,7 @@ def check_hidden(model: Any) -> None:
 
 @dataclass(frozen=True)
 class NodeDropoutOptions:
-    """Models that leave out nodes in training."""
+    """Options of models with node dropout."""
 
     node_dropout: Share = 0.0
-    """ngcf, gcmc: share of the nodes that send nothing in a layer of a training step."""
+    """ngcf, gcmc: share of nodes whose messages are dropped in a layer during training."""

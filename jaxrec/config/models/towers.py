@@ -10,22 +10,22 @@ from jaxrec.config.models.shared import FeatureOptions, check_features
 
 @dataclass(frozen=True)
 class TowerOptions:
-    """What two-tower alone has."""
+    """Options of two-tower."""
 
     tower_dims: Annotated[tuple[int, ...], Range(1, 2**16)] = ()
     """two-tower: widths of the layers between the input and the embeddings."""
     id_dim: Annotated[int | None, Range(1, 2**16)] = None
-    """two-tower: width of the ids' embeddings; dim where not given."""
+    """two-tower: width of the id embeddings; default: dim."""
     id_dropout: Share = 0.0
-    """two-tower: share of a training step's ids that are hidden, so that features alone learn to
-    stand for what has not been seen."""
+    """two-tower: share of ids hidden in each training step, so that the model learns to embed
+    unseen users and items from features."""
     activation: Literal["relu", "gelu", "tanh"] = "relu"
-    """two-tower: between the layers."""
+    """two-tower: activation between the layers."""
     final: Literal["linear", "relu", "softmax"] = "linear"
-    """two-tower: on the embeddings. relu has them all in one orthant, where cosines are never
-    negative; softmax bounds the gap between two scores by 1."""
+    """two-tower: activation of the embeddings. relu confines them to one orthant, where cosines are
+    never negative; softmax bounds the gap between two scores by 1."""
     bags: Literal["mean", "sum"] = "mean"
-    """two-tower: the names in a bag are averaged, or added up (a multi-hot input)."""
+    """two-tower: average the names in a bag, or sum them (multi-hot input)."""
 
 
 def _check(model: Any) -> None:
@@ -36,8 +36,8 @@ def _check(model: Any) -> None:
     )
     check(
         model.init == "normal",
-        "model.init spectral is for models whose table is of the width of the embeddings, "
-        "and two-tower has layers between",
+        "model.init spectral needs a table as wide as the embeddings, "
+        "but two-tower has layers in between",
     )
 
 
