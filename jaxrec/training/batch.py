@@ -1,7 +1,6 @@
 """The batch of a step: positives and negatives, as functions of (key, step).
 
-No order is stored and no sampler has a state: an epoch's order is a permutation that is computed
-where it is needed.
+Samplers have no state: an epoch's order is a permutation that is computed on the fly.
 """
 
 from typing import NamedTuple
@@ -18,7 +17,7 @@ from jaxrec.graph.pagerank import Window
 from jaxrec.negatives import Popularity
 from jaxrec.randomness import OfData, child
 
-_ROUNDS = 8  # even, so that the unequal halves of the Feistel network end where they began
+_ROUNDS = 8  # even, so that the unequal halves of the Feistel network swap back
 
 
 class Pairs(NamedTuple):
@@ -27,9 +26,9 @@ class Pairs(NamedTuple):
     Attributes:
       user_E, item_E: int32.
       weight_E: event weights, or None where all are 1.
-      target_E: what the loss wants of each pair, where it is of ratings.
+      target_E: target of each pair for rating losses.
       indptr: [U + 1]; the pairs of user u are those at indptr[u]:indptr[u + 1].
-      active: the users that have pairs, ascending.
+      active: the users with pairs, ascending.
     """
 
     user_E: Int[Array, "E"]
@@ -45,7 +44,7 @@ class Pairs(NamedTuple):
 
 
 class Positives(NamedTuple):
-    """B pairs; ``weight_B`` is 0 where an epoch's last batch is padded; ``target_B`` or None."""
+    """B pairs; ``weight_B`` is 0 for the padding of an epoch's last batch."""
 
     user_B: Int[Array, "B"]
     item_B: Int[Array, "B"]
@@ -61,11 +60,11 @@ def _mix(x: Array) -> Array:
 
 
 def permute(key: PRNGKeyArray, index: UInt32[Array, "B"], size: int) -> UInt32[Array, "B"]:
-    """Where a pseudo-random permutation of 0..size-1 takes each index.
+    """Apply a pseudo-random permutation of 0..size-1 to each index.
 
-    A Feistel network on the bits of size - 1, walked again while it leaves the range (Black and
-    Rogaway, "Ciphers with arbitrary finite domains", 2002). Any index alone costs O(1), so an
-    epoch's order needs neither memory nor a sort, and a resumed run finds its place in it.
+    A Feistel network on the bits of size - 1, repeated while the result is out of range (Black and
+    Rogaway, "Ciphers with arbitrary finite domains", 2002). Each index costs O(1), so an epoch's
+    order needs neither memory nor a sort, and a run can resume anywhere in it.
     """
     bits = max(2, (size - 1).bit_length())
     widths = (bits // 2, bits - bits // 2)
@@ -85,12 +84,13 @@ def permute(key: PRNGKeyArray, index: UInt32[Array, "B"], size: int) -> UInt32[A
 
 
 def steps_per_epoch(pairs: int, batch_size: int) -> int:
-    """ceil(E / B)."""
+    """Number of steps per epoch, ceil(E / B)."""
     return -(-pairs // batch_size)
 
 
 def slots(step: Int[Array, ""], pairs: int, batch_size: int) -> tuple[Array, Array, Array]:
-    """The epoch of a step, the places in the epoch that its batch takes, and which exist."""
+    """Return the epoch of a step, the positions of its batch in the epoch, and which of them
+    exist."""
     epoch, in_epoch = jnp.divmod(step, steps_per_epoch(pairs, batch_size))
     start = in_epoch.astype(jnp.uint32) * jnp.uint32(batch_size)
     slot_B = start + jnp.arange(batch_size, dtype=jnp.uint32)
@@ -99,14 +99,15 @@ def slots(step: Int[Array, ""], pairs: int, batch_size: int) -> tuple[Array, Arr
 
 
 def by_edges(key: PRNGKeyArray, step: Int[Array, ""], pairs: Pairs, batch_size: int) -> Positives:
-    """A pass over all pairs in an order drawn anew each epoch; every pair once an epoch."""
+    """Draw positives by passes over all pairs, in a new random order each epoch."""
     epoch, slot_B, exists_B = slots(step, pairs.size, batch_size)
     index_B = permute(jax.random.fold_in(key, epoch), slot_B, pairs.size).astype(jnp.int32)
     return _positives(pairs, index_B, exists_B)
 
 
 def by_users(key: PRNGKeyArray, step: Int[Array, ""], pairs: Pairs, batch_size: int) -> Positives:
-    """The papers' protocol: E draws an epoch, each a uniform user and then one of their items."""
+    """Draw E positives per epoch, each a uniform user and then one of their items (papers'
+    protocol)."""
     _, _, exists_B = slots(step, pairs.size, batch_size)
     user_key, item_key = jax.random.split(jax.random.fold_in(key, step))
     draw_B = jax.random.randint(user_key, (batch_size,), 0, pairs.active.shape[0])
@@ -128,12 +129,12 @@ POSITIVES = {"edges": by_edges, "users": by_users}
 
 
 class TrainData(NamedTuple):
-    """All that does not change, on the device.
+    """The constant inputs of training, on the device.
 
     Attributes:
-      shown: by user what they were shown and left alone, where such negatives are asked for.
-      alike_IF: items' raw features, rows of length 1, where negatives are picked by these.
-      input_I: equal numbers where items have equal inputs; None where each has one of its own.
+      shown: exposed items by user, if negatives are drawn from them.
+      alike_IF: normalised raw item features, if negatives are picked by them.
+      input_I: a number per item, equal for equal inputs; None if all inputs differ.
     """
 
     graph: Bipartite
@@ -150,10 +151,8 @@ class TrainData(NamedTuple):
 class Batch(NamedTuple):
     """Positives and their negatives: neg is [B, N] private or [S] shared; valid_BN or None.
 
-    Losses of ratings have none: an empty set that is shared.
-
-    With c candidates a negative N is c times as many, of which the loss takes some. Hard
-    negatives have the last H columns of valid_BN.
+    Rating losses have an empty shared set. With c candidates per negative, N is c times larger
+    before the choice. Hard negatives take the last H columns of valid_BN.
     """
 
     positives: Positives
@@ -163,7 +162,7 @@ class Batch(NamedTuple):
     hard_BH: Int[Array, "B H"] | None = None
 
     def negatives(self) -> tuple[Int[Array, "B N"], Bool[Array, "B N"]]:
-        """All that stands against each pair, and which of it counts."""
+        """Return each pair's negatives, and which are valid."""
         neg_BN = jnp.broadcast_to(self.neg, (self.positives.user_B.shape[0], self.neg.shape[-1]))
         if self.hard_BH is not None:
             neg_BN = jnp.concatenate([neg_BN, self.hard_BH], axis=1)
@@ -171,7 +170,7 @@ class Batch(NamedTuple):
 
 
 def positives(config: Config, data: TrainData, step: Int[Array, ""]) -> Positives:
-    """The positives of a step."""
+    """Draw the positives of a step."""
     key = child(data.key, OfData.POSITIVES)
     return POSITIVES[config.train.positives](key, step, data.pairs, config.train.batch_size)
 
@@ -198,7 +197,7 @@ def with_negatives(
 def _negatives(
     config: Config, n_items: int, data: TrainData, positives: Positives, step: Int[Array, ""]
 ) -> tuple[Array, Array | None]:
-    """Negatives, and which of them count."""
+    """Draw negatives; also returns which are valid."""
     how, user_B = config.negatives, positives.user_B
     key = jax.random.fold_in(child(data.key, OfData.NEGATIVES), step)
     popular = data.popularity if config.draws_some_items else None
@@ -217,7 +216,7 @@ def _negatives(
         return negatives.exposed(key, user_B, data.shown, *drawn)
     valid_BS = None
     if how.name == "in-batch":
-        # An epoch's last batch is filled with copies that weigh nothing.
+        # An epoch's last batch is padded with copies of weight 0.
         neg_S, valid_BS = positives.item_B, (positives.weight_B > 0)[None]
     elif how.name == "all":
         neg_S = jnp.arange(n_items, dtype=jnp.int32)
@@ -236,7 +235,7 @@ def _negatives(
 def _hard(
     config: Config, window: Window, data: TrainData, user_B: Array, step: Array
 ) -> tuple[Int[Array, "B H"], Bool[Array, "B H"]]:
-    """Hard negatives, padded to the most there can be, and which of them count this epoch.
+    """Draw hard negatives, padded to the maximum; also returns which are valid in this epoch.
 
     Source: Ying et al., "Graph convolutional neural networks for web-scale recommender systems",
     KDD 2018, sections 3.3 (hard negatives) and 3.4 (curriculum).

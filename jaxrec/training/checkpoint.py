@@ -1,9 +1,9 @@
-"""Orbax checkpoints that are whole or not there: checksums, order and retention are our own.
+"""Atomic Orbax checkpoints, with checksums and retention.
 
-``RUN/checkpoints/<step>/`` is an Orbax checkpoint of the flattened TrainState. When Orbax has
-committed it, ``manifest.json`` is added inside: the SHA-256 and size of every file, what the run
-needs to know besides arrays, and a SHA-256 of itself. A folder without a manifest that fits is
-no checkpoint (Orbax restores a flipped bit silently), and the one before it is used.
+``RUN/checkpoints/<step>/`` is an Orbax checkpoint of the flattened TrainState. Once Orbax has
+committed it, ``manifest.json`` is added: the SHA-256 and size of every file, the run's metadata,
+and a SHA-256 of itself. A folder without a matching manifest is skipped for the previous
+checkpoint, since Orbax restores flipped bits silently.
 """
 
 import hashlib
@@ -24,16 +24,16 @@ from jaxrec.errors import RunError
 from jaxrec.files import parse_json
 
 MANIFEST = "manifest.json"
-_ORBAX_PARTIAL = ".orbax-checkpoint-tmp"  # in the names of folders that Orbax still writes
-_FULL = 2**20  # bytes free under which a failed write needs no other reason
+_ORBAX_PARTIAL = ".orbax-checkpoint-tmp"  # in the names of folders that Orbax is writing
+_FULL = 2**20  # with fewer free bytes, a failed write means a full disk
 
 
 class Damaged(Exception):
-    """A checkpoint that must not be used; says which file and why."""
+    """A damaged checkpoint; the message names the file and the reason."""
 
 
 class Sealed(NamedTuple):
-    """A whole checkpoint: its step and the run's own notes."""
+    """A complete checkpoint: its step and the run's metadata."""
 
     step: int
     meta: dict[str, Any]
@@ -53,7 +53,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def write_manifest(folder: Path, meta: dict[str, Any]) -> None:
-    """Seal a committed checkpoint: after this, and only after it, it counts."""
+    """Seal a committed checkpoint, which makes it valid."""
     files = {
         str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": _sha256(p)}
         for p in _files(folder)
@@ -68,19 +68,19 @@ def write_manifest(folder: Path, meta: dict[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The ``meta`` of a sealed checkpoint, every file of it checked.
+    """Check every file of a sealed checkpoint and return its ``meta``.
 
     Raises:
-      Damaged: naming the first file that is missing, cut or changed.
+      Damaged: a file is missing, truncated or changed; the message names the first.
     """
     path = folder / MANIFEST
     try:
         body = parse_json(path.read_text(encoding="utf-8"))
         claimed = body.pop("sha256")
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as e:
-        raise Damaged(f"{path} is missing or unreadable: the save never ended") from e
+        raise Damaged(f"{path} is missing or unreadable: the save did not finish") from e
     if claimed != _self_digest(body):
-        raise Damaged(f"{path} does not fit its own checksum")
+        raise Damaged(f"{path} does not match its own checksum")
     for name, facts in body["files"].items():
         file = folder / name
         if not file.is_file():
@@ -88,12 +88,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if file.stat().st_size != facts["bytes"]:
             raise Damaged(f"{file} has {file.stat().st_size} bytes, not {facts['bytes']}")
         if _sha256(file) != facts["sha256"]:
-            raise Damaged(f"{file} does not fit its checksum")
+            raise Damaged(f"{file} does not match its checksum")
     return body["meta"]
 
 
 def _flatten(state: Any) -> dict[str, Any]:
-    """Leaves by path: {"params/embedding/value": array, ...}."""
+    """Return leaves by path: {"params/embedding/value": array, ...}."""
     leaves = jax.tree_util.tree_flatten_with_path(state)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
@@ -102,8 +102,8 @@ class Checkpoints:
     """The checkpoints of one run.
 
     Args:
-      folder: RUN/checkpoints; made when the first checkpoint is written.
-      keep: how many of the last ones stay, besides the best.
+      folder: RUN/checkpoints; created with the first checkpoint.
+      keep: number of latest checkpoints to keep, besides the best.
     """
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -117,27 +117,27 @@ class Checkpoints:
         self._sealing: Future[None] | None = None
 
     def steps(self) -> list[int]:
-        """Steps that have a folder, sealed or not, ascending."""
+        """Return the steps with a folder, sealed or not, ascending."""
         if not self.folder.is_dir():
             return []
         return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
 
     def save(self, step: int, state: Any, meta: dict[str, Any], best: int | None = None) -> None:
-        """Begin to write the state; returns when the arrays may be donated again.
+        """Start writing the state; returns once the arrays may be donated.
 
         Args:
-          meta: JSON-ready notes that :meth:`restore` gives back.
-          best: step of the best checkpoint so far, which retention spares from now on.
+          meta: JSON metadata, returned by :meth:`last` and :meth:`meta`.
+          best: step of the best checkpoint so far, which is never deleted.
 
         Raises:
-          RunError: an earlier save failed (a full disk, a folder that went away).
+          RunError: an earlier save failed (full disk, missing folder).
         """
         self.wait()
         self.best = best
         path = self.folder / str(step)
         try:
-            # Orbax copies all of it to the host's memory before it returns, so that the next
-            # dispatch may donate the state; nothing is copied on the device.
+            # Orbax copies the state to host memory before it returns, so the next dispatch may
+            # donate it.
             on_host = {name: _as_host(leaf) for name, leaf in _flatten(state).items()}
             self._orbax.save(path, args=ocp.args.PyTreeSave(on_host), force=True)
         except (OSError, ValueError) as e:
@@ -155,7 +155,7 @@ class Checkpoints:
                 shutil.rmtree(self.folder / str(step), ignore_errors=True)
 
     def wait(self) -> None:
-        """Until the save under way is sealed. Raises RunError if it failed."""
+        """Wait until the current save is sealed. Raises RunError if it failed."""
         if self._sealing is None:
             return
         sealing, self._sealing = self._sealing, None
@@ -175,7 +175,7 @@ class Checkpoints:
         ) from error
 
     def _drop_partial(self) -> None:
-        """Remove what saves that never ended left behind; copies that a user made here stay."""
+        """Remove leftovers of unfinished saves, but not a user's copies."""
         if not processes.first() or not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
@@ -184,10 +184,10 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
     def last(self, warn: Callable[[str], None]) -> Sealed | None:
-        """The last checkpoint whose every file fits its checksum; None where none is left.
+        """Return the last intact checkpoint, or None.
 
         Args:
-          warn: told of each damaged checkpoint, by name, that was passed over.
+          warn: called for each damaged checkpoint that is skipped.
         """
         found = self._last(warn) if processes.first() else None
         step = processes.from_first(-1 if found is None else found.step)
@@ -202,24 +202,24 @@ class Checkpoints:
         return None
 
     def meta(self, step: int) -> dict[str, Any]:
-        """The notes of a checkpoint; its files are not checked. Raises Damaged."""
+        """Read the metadata of a checkpoint without checking its files. Raises Damaged."""
         path = self.folder / str(step) / MANIFEST
         try:
             return parse_json(path.read_text(encoding="utf-8"))["meta"]
         except (OSError, ValueError, KeyError, TypeError) as e:
-            raise Damaged(f"{path} is missing or unreadable: the save never ended") from e
+            raise Damaged(f"{path} is missing or unreadable: the save did not finish") from e
 
     def restore(self, step: int, like: Any) -> Any:
-        """The state of a checkpoint.
+        """Restore the state of a checkpoint.
 
         Args:
-          like: has its structure. A leaf is an array, or a ``jax.ShapeDtypeStruct``, and gives the
-            shape, the type and the place: its sharding; without one the host's memory, in NumPy.
-            No array of it is read, so none needs to be there: see :func:`placed_at`.
+          like: a tree of the same structure. Its leaves are arrays or ``jax.ShapeDtypeStruct``s and
+            give shape, dtype and sharding; without a sharding, NumPy arrays in host memory are
+            returned. See :func:`placed_at`.
 
         Raises:
           Damaged: a file is missing or changed.
-          RunError: it is whole, but not a checkpoint of such a state.
+          RunError: it is intact, but its structure differs.
         """
         path, wanted = self.folder / str(step), _flatten(like)
         read_manifest(path)
@@ -238,7 +238,7 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(like), [flat[n] for n in wanted])
 
     def cut(self, step: int) -> None:
-        """Forget what lies after ``step`` (-1: everything) and what was never sealed."""
+        """Delete checkpoints after ``step`` (-1: all) and unsealed ones."""
         for later in self.steps() if processes.first() else ():
             if later > step:
                 shutil.rmtree(self.folder / str(later), ignore_errors=True)
@@ -246,7 +246,7 @@ class Checkpoints:
         processes.barrier("cut")
 
     def close(self) -> None:
-        """Wait for the save under way and stop the thread. Raises RunError if it failed."""
+        """Wait for the current save and stop the thread. Raises RunError if it failed."""
         try:
             self.wait()
         finally:
@@ -255,18 +255,18 @@ class Checkpoints:
 
 
 def placed_at(sharding: Any, shape: Any) -> Any:
-    """The shapes and types of a tree's leaves, to be restored to one place: a sharding, or None,
-    the host's memory."""
+    """Return the shapes and dtypes of a tree's leaves, all with one sharding; None for host
+    memory."""
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shape
     )
 
 
 def release(state: Any, but: Any = None) -> None:
-    """Free the arrays of a state on the devices, whoever still names them.
+    """Free a state's arrays on the devices, even if still referenced.
 
     Args:
-      but: a tree of arrays that stay, though they may be among them.
+      but: a tree of arrays to keep.
     """
     kept = {id(leaf) for leaf in jax.tree.leaves(but)}
     for leaf in jax.tree.leaves(state):
@@ -275,8 +275,8 @@ def release(state: Any, but: Any = None) -> None:
 
 
 def _as_host(leaf: Any) -> Any:
-    """The leaf; where a CPU has it, a view in NumPy, which Orbax copies: of an array it would keep
-    a view of its own, and XLA does not donate what is viewed."""
+    """View a CPU array in NumPy, which makes Orbax copy it. Orbax would keep a view of a JAX array,
+    and XLA does not donate arrays with views."""
     if not isinstance(leaf, jax.Array) or leaf.sharding.num_devices > 1:
         return leaf
     (device,) = leaf.devices()
@@ -292,8 +292,8 @@ def _restore_args(leaf: Any) -> ocp.RestoreArgs:
 
 
 def _registry() -> Any:
-    """What saves arrays. Of an array that several devices have, one saves the whole: to share the
-    work, Orbax would make copies of the shares on the devices."""
+    """Make Orbax's type handlers. A replicated array is saved whole by one device; otherwise Orbax
+    would copy its pieces on the devices."""
     arrays = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
     numpys = ocp.type_handlers.NumpyHandler()
     return ocp.type_handlers.create_type_handler_registry((jax.Array, arrays), (np.ndarray, numpys))

@@ -1,4 +1,4 @@
-"""The train part of a data set as arrays on the device, ready for a configuration."""
+"""Build a run's constant train data on the device."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -28,16 +28,16 @@ from jaxrec.training import objectives
 from jaxrec.training.batch import Pairs, TrainData
 from jaxrec.training.memory import device_memory
 
-_GRAPH_SHARE = 0.5  # of a device's memory that a graph may take; the rest is for the model
+_GRAPH_SHARE = 0.5  # largest share of device memory for the graph
 
 
 class Inputs(NamedTuple):
-    """What a model takes in besides ids: the schemas of both sides' features, rating levels.
+    """A model's inputs besides ids: feature schemas and rating levels.
 
     Attributes:
-      user, item: None where a side has no features, or they are not asked for.
-      levels: how many types of edges there are.
-      decodes: how many rating levels the loss tells apart; 0 where it does not.
+      user, item: schemas; None for a side without used features.
+      levels: number of edge types.
+      decodes: number of rating levels in the loss; 0 if it has none.
     """
 
     user: Schema | None = None
@@ -53,7 +53,7 @@ class Inputs(NamedTuple):
 
     @property
     def sizes(self) -> tuple[FeatureSizes | None, FeatureSizes | None]:
-        """Of the features, as encoders take them."""
+        """Sizes of the features, for encoders."""
         user, item = (
             None if s is None else FeatureSizes(s.n_numbers, s.category_sizes, s.bag_sizes)
             for s in (self.user, self.item)
@@ -62,10 +62,10 @@ class Inputs(NamedTuple):
 
 
 def inputs(config: Config, train: Dataset) -> Inputs:
-    """What the configured model takes of this data.
+    """Determine the inputs of the configured model for this data.
 
     Raises:
-      InputError: it asks for features, ratings or ranks that the data lacks.
+      InputError: the configuration needs features, ratings or ranks that the data lacks.
     """
     how, (first, last) = config.model, config.negatives.hard_ranks
     if config.negatives.hard and last > train.n_items:
@@ -101,7 +101,7 @@ _NO_FEATURES = (
 def _fit(
     features: schema.Features | None, counts: np.ndarray, columns: tuple[str, ...]
 ) -> Schema | None:
-    """What the rows with train pairs have in the columns asked for, all of them where none is."""
+    """Fit a schema to the selected feature columns (default: all) of rows with train pairs."""
     if features is not None and columns:
         features = features.only(columns)
     if features is None or not features.columns:
@@ -110,7 +110,7 @@ def _fit(
 
 
 def _refuse_unknown(config: Config, train: Dataset) -> None:
-    """Raise InputError where model.columns names a feature that neither side has."""
+    """Raise InputError if model.columns names a feature that neither side has."""
     there = [name for side in train.features().values() for name in side.columns]
     for name in config.model.columns:
         if name not in there:
@@ -122,7 +122,7 @@ def _refuse_unknown(config: Config, train: Dataset) -> None:
 
 
 def on_host(config: Config, train: Dataset) -> bool:
-    """Whether blocks are drawn on the host: as asked, or where the graph would crowd the device."""
+    """Whether blocks are sampled on the host: if configured, or if the graph is too large."""
     if not config.model.sampled or config.model.sampling != "auto":
         return config.model.sampling == "host"
     limit = device_memory()
@@ -131,12 +131,12 @@ def on_host(config: Config, train: Dataset) -> bool:
 
 
 def popularity(config: Config, train: Counted) -> Popularity | None:
-    """How likely each item is to be drawn: in the batch, or as a negative."""
+    """Return each item's probability of being drawn, in the batch or as a negative."""
     in_batch = config.negatives.name == "in-batch"
     if in_batch and config.train.positives == "users":
         return popularity_of(train.item_shares())
     power = 1.0 if in_batch else config.negatives.popularity
-    if power == 0 and config.draws_some_items:  # of what training sees, all alike
+    if power == 0 and config.draws_some_items:  # uniform over items with train pairs
         return popularity_of(train.item_counts() > 0)
     if power == 0 and not config.corrects:
         return None
@@ -144,8 +144,8 @@ def popularity(config: Config, train: Counted) -> Popularity | None:
 
 
 def _alike(config: Config, train: Dataset) -> Array | None:
-    """The items' raw features as rows of length 1, where negatives are picked by these: numbers,
-    one-hot categories and multi-hot bags."""
+    """Return normalised raw item features (numbers, one-hot categories, multi-hot bags), if
+    negatives are picked by them."""
     if config.negatives.pick != "same-features":
         return None
     if train.item_features is None:
@@ -160,24 +160,24 @@ def _alike(config: Config, train: Dataset) -> Array | None:
     for code_IW, size in zip(x.bag, of.bag_sizes, strict=True):
         hot = np.zeros((train.n_items, size), np.float32)
         np.put_along_axis(hot, code_IW, 1, axis=1)
-        parts.append(hot * (np.arange(size) > 0))  # 0 only fills up
+        parts.append(hot * (np.arange(size) > 0))  # code 0 is padding
     return unit_rows(jnp.asarray(np.concatenate(parts, axis=1)))
 
 
 def _shown(config: Config, train: Dataset) -> DeviceCsr | None:
-    """By user what they were shown and left alone, where negatives are drawn from it."""
+    """Return the exposed items by user, if negatives are drawn from them."""
     if config.negatives.name != "exposed":
         return None
     if train.exposed is None:
         raise InputError(
-            f"{train.name}: negatives.name exposed needs what users were shown and left alone, and "
+            f"{train.name}: negatives.name exposed needs items shown without interaction, but "
             "this data has none; `jaxrec data import ... --event-weights shown=0 click=1` reads it"
         )
     return DeviceCsr(*map(jnp.asarray, train.exposed_csr()))
 
 
 def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:
-    """Where hard negatives are drawn from."""
+    """Find the items from which hard negatives are drawn."""
     first, last = config.negatives.hard_ranks
     known = train.csr()
     window = rank_window(graph, (known.indptr, known.indices), train.n_users, first, last)
@@ -185,12 +185,12 @@ def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:
 
 
 def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> TrainData:
-    """All that a step reads and does not change."""
+    """Build the constant inputs of a step."""
     key_E = train.user.astype(np.int64) * train.n_items + train.item
     order: np.ndarray | slice = slice(None)
     if not (key_E[1:] >= key_E[:-1]).all():
         order = np.argsort(key_E, kind="stable")
-    del key_E  # of a large graph it is as large as all that is kept
+    del key_E  # for a large graph, as large as everything kept
     indptr = np.append(0, np.cumsum(train.user_counts()))
     weight, target = train.weight, objectives.of(config).targets(config, train)
     pairs = Pairs(
@@ -210,7 +210,7 @@ def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray)
 
 
 def _equal_inputs(config: Config, train: Dataset, takes: Inputs) -> Array | None:
-    """Equal numbers where items are the same to a model of features alone."""
+    """Number items so that equal inputs of a feature-only model get equal numbers."""
     if config.model.ids or takes.item is None or train.item_features is None:
         return None
     x = schema.encode(train.item_features, takes.item)
@@ -225,9 +225,9 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
     sampled = how.sampled
     drawn = sampled and how.neighbors == "uniform"
     graph = bipartite.build(
-        # Neighbours drawn evenly all count the same, and so they must where all are averaged.
+        # Uniformly drawn neighbours have equal weights, so averages over all must too.
         replace(train, weight=None) if drawn else train,
-        reorder=not sampled,  # a block's rows are all over the graph anyway
+        reorder=not sampled,  # a block's rows are scattered anyway
         buckets=resolve(how.kernel) == "buckets",
         levels=takes.levels > 1,
     )
@@ -243,18 +243,18 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
         key=walk_key(key),
     )
     if how.init != "spectral" and not config.negatives.hard:
-        # What only products over all edges read; of a large graph a quarter of all there is.
+        # Only full propagation reads these, a quarter of a large graph's memory.
         graph = graph._replace(graph=graph.graph._replace(edges=None, receivers=None))
     return graph._replace(neighbors=near)
 
 
 def walk_key(key: PRNGKeyArray) -> PRNGKeyArray:
-    """Of random walks, from that of the data."""
+    """Derive the key of random walks from the data's key."""
     return child(key, OfData.NEIGHBORS)
 
 
 def node_features(train: Dataset, takes: Inputs, graph: Bipartite) -> NodeFeatures | None:
-    """The features that a model takes, in the order of the graph's rows."""
+    """Encode the model's features in the graph's row order."""
     n_users = train.n_users
     node_N = np.arange(graph.n_nodes)
     if graph.place_N is not None:

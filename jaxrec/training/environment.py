@@ -1,4 +1,4 @@
-"""What decides the bits of a run besides its configuration and data: RUN/env.json."""
+"""RUN/env.json: the environment that determines a run's bits, besides configuration and data."""
 
 import importlib.metadata
 import os
@@ -21,14 +21,14 @@ from jaxrec.runfolder import read_json
 
 
 def versions() -> dict[str, str]:
-    """Versions of what decides the bits."""
+    """Versions of the packages that determine the bits."""
     names = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "jraph", "numpy")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version()} | found
 
 
 def _machine() -> dict[str, str]:
-    """Devices and flags, which decide the bits too."""
+    """Devices and flags, which also determine the bits."""
     return {
         "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
         "platform": f"{platform.system()} {platform.machine()}",
@@ -37,7 +37,7 @@ def _machine() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit that this file stands in, where git tracks it."""
+    """Return the git commit of this file, if tracked."""
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]
     try:
@@ -50,21 +50,21 @@ def _commit() -> str | None:
 
 
 def check(folder: Path, custom_tx: bool, warn: Callable[[str], None]) -> None:
-    """Compare with what the run began with, where it has begun.
+    """Compare the environment with that of the run's start, if it has started.
 
     Args:
       custom_tx: whether an optax chain was given instead of the configured one.
-      warn: told what may change the bits.
+      warn: called with changes that may alter the bits.
 
     Raises:
-      InputError: the run began with an optax chain of the caller's and has none now, or reverse.
+      InputError: an optax chain was given at the start but not now, or the reverse.
     """
     before = read_json(folder / "env.json")
     if not before:
         return
     if before["custom_tx"] and not custom_tx:
         raise InputError(
-            f"{folder}: was trained with an optax chain given in Python; go on with "
+            f"{folder}: was trained with an optax chain given in Python; continue with "
             "jaxrec.resume(run, tx=...) and the same chain"
         )
     if custom_tx and not before["custom_tx"]:
@@ -72,7 +72,7 @@ def check(folder: Path, custom_tx: bool, warn: Callable[[str], None]) -> None:
     changed = [n for n, v in versions().items() if before["versions"].get(n) != v]
     changed += [n for n, v in _machine().items() if before[n] != v]
     if changed:
-        warn(f"changed since the run began, and with it maybe the bits: {', '.join(changed)}")
+        warn(f"changed since the run started, so its bits may differ: {', '.join(changed)}")
 
 
 def write(
@@ -84,13 +84,13 @@ def write(
     start: Sequence[dict[str, Any]] = (),
     notes: Mapping[str, int] | None = None,
 ) -> None:
-    """RUN/env.json, once.
+    """Write RUN/env.json once.
 
     Args:
       sizes: users, items, and the pairs of each part.
       custom_tx: whether an optax chain was given instead of the configured one.
-      start: what the run starts from.
-      notes: what is odd about its split, counted.
+      start: sources of a warm start.
+      notes: remarks on the split, with counts.
     """
     if (folder / "env.json").exists():
         return

@@ -1,4 +1,4 @@
-"""Item vectors from elsewhere that stay as they are while user vectors are trained."""
+"""Fixed item vectors from a file, for training user vectors only."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from jaxrec.training.step import written
 
 
 class FrozenItems(NamedTuple):
-    """What a file holds for the items of a data set.
+    """The vectors of a file for the items of a data set.
 
     Shapes: row [F] int64, rows of the item table that have a vector; vector [F, D] float32.
     """
@@ -26,10 +26,11 @@ class FrozenItems(NamedTuple):
 
 
 def read(config: Config, train: Dataset) -> FrozenItems | None:
-    """The vectors of ``model.frozen_items``; None where none are asked for.
+    """Read the vectors of ``model.frozen_items``; None if not configured.
 
     Raises:
-      InputError: no such vectors, of another width, twice for one item, or for no item at hand.
+      InputError: there are no vectors, their width differs, an item has two, or none is in the
+      data.
     """
     if config.model.frozen_items is None:
         return None
@@ -40,20 +41,20 @@ def read(config: Config, train: Dataset) -> FrozenItems | None:
         ids, vector = stored["item_ids"].astype(str), stored["item"]
     except (OSError, KeyError, ValueError, IndexError) as e:
         raise InputError(
-            f"{path}: no embeddings of items; an .npz with `item` [I, D] and `item_ids` [I] is "
-            "needed, or the folder of a finished run"
+            f"{path}: not item embeddings; give an .npz with `item` [I, D] and `item_ids` [I], "
+            "or the folder of a finished run"
         ) from e
     if vector.ndim != 2 or len(vector) != len(ids) or vector.dtype.kind not in "fiu":
         raise InputError(f"{path}: item has shape {vector.shape}, for {len(ids)} item_ids")
     if vector.shape[1] != config.model.dim:
         raise InputError(
-            f"{path}: its vectors are {vector.shape[1]} wide, and model.dim is {config.model.dim}; "
+            f"{path}: its vectors have width {vector.shape[1]}, not model.dim {config.model.dim}; "
             f"set --model.dim {vector.shape[1]}"
         )
     if not np.isfinite(vector).all():
         raise InputError(f"{path}: a vector holds numbers that are not finite")
     if len(np.unique(ids)) < len(ids):
-        raise InputError(f"{path}: an item has two vectors; keep one of each")
+        raise InputError(f"{path}: an item has two vectors; keep one")
     _, row, at = np.intersect1d(np.asarray(train.item_ids).astype(str), ids, return_indices=True)
     if not len(row):
         raise InputError(
@@ -63,14 +64,14 @@ def read(config: Config, train: Dataset) -> FrozenItems | None:
 
 
 def describe(found: FrozenItems, config: Config, train: Dataset) -> str:
-    """How many items have a vector."""
+    """Report how many items have a vector."""
     lack = train.n_items - len(found.row)
     rest = f"; the other {lack:,} score 0" if lack else ""
     return f"item vectors of {config.model.frozen_items} for {len(found.row):,} items{rest}"
 
 
 def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> None:
-    """Put the vectors in the table; items without one have zeros."""
+    """Copy the vectors to the table; items without one get zeros."""
     found = read(config, train)
     if found is None:
         return

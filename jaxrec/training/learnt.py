@@ -1,4 +1,4 @@
-"""Which users and items have a vector that training has made, rather than an initial one."""
+"""Which users and items have a trained vector, not only an initial one."""
 
 import numpy as np
 
@@ -11,10 +11,10 @@ from jaxrec.training.device_data import Inputs
 
 
 def embeds_unseen(model: ModelConfig, takes: Schema | None) -> bool:
-    """Whether the vector of a node without train pairs is made of its features.
+    """Whether nodes without train pairs get meaningful vectors from their features.
 
-    In two-tower a learned row or a mean stands for its id, and in gcmc a node's own id is no part
-    of its vector. In pinsage it is, where there are ids, and without pairs it has its initial row.
+    two-tower replaces their ids by a learned or mean row, and gcmc's vectors do not use a node's
+    own id. pinsage with ids does, and such a node has its initial row.
     """
     if takes is None:
         return False
@@ -22,10 +22,10 @@ def embeds_unseen(model: ModelConfig, takes: Schema | None) -> bool:
 
 
 def learnt(config: Config, train: Counted, takes: Inputs) -> tuple[np.ndarray, np.ndarray]:
-    """Users [U] and items [I], bool, that train pairs, features or a run to start from tell of.
+    """Return which users [U] and items [I] have train pairs, usable features or a warm start.
 
     Raises:
-      InputError: the run to start from, or the file of frozen items, has gone or is damaged.
+      InputError: the warm start's run or the file of frozen items is missing or damaged.
     """
     has_U, has_I = train.user_counts() > 0, train.item_counts() > 0
     if config.warm_start is not None:

@@ -1,4 +1,4 @@
-"""What a configuration may ask of the data and the machine that it is given, before it runs."""
+"""Checks of a configuration against the data and the machine, before a run."""
 
 from itertools import pairwise
 
@@ -10,17 +10,17 @@ from jaxrec.plan import shown
 from jaxrec.training.memory import device_memory
 from jaxrec.training.schedule import Cadence
 
-_PARTS = 4  # of numbers as large as a parameter: itself, its gradient and two moments
+_PARTS = 4  # arrays per parameter: itself, its gradient and two moments
 
 
 def check_limits(config: Config, n_users: int, n_items: int, pairs: int) -> None:
-    """Check the numbers whose range depends on the data and on the memory at hand.
+    """Check settings whose range depends on the data and on the memory.
 
     Args:
-      pairs: in an epoch; walks, of a model that learns from such.
+      pairs: pairs, or walks, per epoch.
 
     Raises:
-      InputError: names the number and what would do.
+      InputError: names the setting and its limit.
     """
     check_cutoffs(config.eval.k, n_items)
     _check_length(config, pairs)
@@ -28,39 +28,39 @@ def check_limits(config: Config, n_users: int, n_items: int, pairs: int) -> None
 
 
 def _check_length(config: Config, pairs: int) -> None:
-    """Refuse more steps than int32 counts, and a schedule that is longer than the run."""
+    """Refuse more steps than int32 can count, and schedules longer than the run."""
     if not pairs:
         return
     check(
         pairs <= INT32,
-        f"an epoch holds {pairs:,} walks or pairs, and int32 counts {INT32:,} of them",
+        f"an epoch has {pairs:,} walks or pairs, but at most {INT32:,} are supported",
     )
     made = Cadence.of(config, pairs)
     check(
         made.total <= INT32,
         f"train.epochs {config.train.epochs:,} of {made.per_epoch:,} steps are "
-        f"{made.total:,} steps, and a run counts {INT32:,} at most",
+        f"{made.total:,} steps, but a run has at most {INT32:,}",
     )
     optim, left = config.optim, made.total - config.optim.warmup_steps
     check(
         made.total == 0 or left >= 0,
-        f"optim.warmup_steps {optim.warmup_steps:,} are more than the {made.total:,} steps of the "
-        "run; its rate would never get there",
+        f"optim.warmup_steps {optim.warmup_steps:,} exceed the {made.total:,} steps of the run",
     )
     check(
         made.total == 0 or optim.cycles == 1 or optim.cycles <= left,
-        f"optim.cycles {optim.cycles:,} are more than the {left:,} steps that they share",
+        f"optim.cycles {optim.cycles:,} exceed the {left:,} steps after warm-up",
     )
 
 
 def memory_limit() -> int:
-    """Bytes that the device has, or the machine where it has none of its own."""
+    """Return the memory of the device in bytes, or of the machine for a CPU."""
     limit = device_memory()
     return machine.memory() if limit is None else limit
 
 
 def _check_memory(config: Config, n_users: int, n_items: int) -> None:
-    """Refuse what cannot fit by the least that it needs; what does not even then is told later."""
+    """Refuse runs whose least memory exceeds the limit; exact needs are checked after
+    compilation."""
     needs = _least_bytes(config, n_users, n_items)
     total, limit = sum(needs.values()), memory_limit()
     if total <= limit:
@@ -80,7 +80,7 @@ _CAUSES = {
 
 
 def _least_bytes(config: Config, n_users: int, n_items: int) -> dict[str, int]:
-    """The least that a step holds at once, by what it is for."""
+    """Return a lower bound of a step's memory by purpose, in bytes."""
     model = config.model
     nodes, parts = n_users + n_items, config.mesh.devices
     width = model.id_dim or model.dim
@@ -98,7 +98,7 @@ def _least_bytes(config: Config, n_users: int, n_items: int) -> dict[str, int]:
 
 
 def _weights(config: Config) -> int:
-    """Numbers in the matrices of a model, the largest ones of them."""
+    """Count the parameters of the model's largest matrices."""
     model, dim = config.model, config.model.dim
     hidden = model.hidden_dim or dim
     found = 0

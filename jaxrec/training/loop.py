@@ -1,7 +1,7 @@
-"""One phase of a run, from a state to its end: dispatch, log, evaluate, select, checkpoint.
+"""The loop of one phase of a run: dispatch, log, evaluate, select, checkpoint.
 
-Everything that happens at a step is a function of the step and of metrics.jsonl, so the loop
-begins a resumed run where it begins a new one: at the top, at a boundary, with a state.
+All actions at a step depend only on the step and on metrics.jsonl, so a resumed run starts the loop
+like a new one: at a boundary, with a state.
 """
 
 import time
@@ -27,7 +27,7 @@ from jaxrec.training.step import SCAN_LENGTH, Totals, TrainState
 
 @runtime_checkable
 class Trainable(Protocol):
-    """What the loop asks of a problem: what to train, how often to do what, how to measure it."""
+    """Interface of a problem for the loop."""
 
     @property
     def config(self) -> Config: ...
@@ -35,19 +35,19 @@ class Trainable(Protocol):
     def cadence(self) -> Cadence: ...
     @property
     def stepper(self) -> Any:
-        """Its ``dispatch`` is jitted: (state, data, n) to the state n steps on, and its totals."""
+        """Its ``dispatch`` is jitted; it maps (state, data, n) to the state after n steps and its
+        totals."""
         ...
 
     @property
     def data(self) -> Any: ...
     def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
-        """What trains from this step on, where the host has a part in it; None where it has not
-        and the stepper's dispatch is compiled."""
+        """Return the host-fed dispatch from this step on; None to compile the stepper's."""
         ...
 
     @property
     def unit(self) -> str:
-        """What a batch is counted in."""
+        """Unit of the batch size, for messages."""
         ...
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]: ...
@@ -62,20 +62,19 @@ class Trainable(Protocol):
     ) -> dict[str, float] | None: ...
     @property
     def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
-        """What the doctor measures of a state; None where it has nothing to say."""
+        """Return the doctor's measuring function."""
         ...
 
     def look_back(self) -> None:
-        """See what the doctor wants to know of the state before the first step, and forget it: for
-        a run that is resumed, before it has a state."""
+        """Measure the initial state again for the doctor, before a resumed run has its state."""
         ...
 
 
-DISPATCH_SECONDS = 1.0  # aim of one dispatch: long enough to hide the host, short for a signal
+DISPATCH_SECONDS = 1.0  # target duration: long enough to hide host overhead, short for signals
 
 
 Dispatch = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Totals]]
-"""(state, data, n) to the state n steps on, and its totals."""
+"""Maps (state, data, n) to the state after n steps and its totals."""
 
 
 OnEval = Callable[[int, dict[str, float]], Any]
@@ -83,20 +82,20 @@ OnEval = Callable[[int, dict[str, float]], Any]
 
 
 class Phase(NamedTuple):
-    """Which part of the run this is, and at which step of the whole run it began."""
+    """A part of the run, and its first step within the whole run."""
 
     name: str
     origin: int
 
 
 class Outcome(NamedTuple):
-    """The chosen state of a phase.
+    """The selected state of a phase.
 
     Attributes:
-      state: a TrainState; None where the length of the phase is all that is wanted.
-      step: the step within the phase that it belongs to.
-      steps: how many steps the phase took.
-      end: the step of the whole run at which the phase ended.
+      state: a TrainState; None if only the step is needed.
+      step: its step within the phase.
+      steps: number of steps of the phase.
+      end: last step of the phase within the whole run.
     """
 
     state: Any
@@ -106,7 +105,7 @@ class Outcome(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best evaluation so far: at which step of the phase, and how many came after it."""
+    """The best evaluation so far: its step in the phase, and the number of later evaluations."""
 
     step: int | None
     since: int
@@ -114,18 +113,19 @@ class Best(NamedTuple):
 
 @dataclass
 class _Pace:
-    """How many steps a dispatch should hold, from how long the last one took."""
+    """Adapts the number of steps per dispatch to the duration of the last one."""
 
     steps: int = 1
 
     def took(self, seconds: float, steps: int) -> None:
         fits = int(DISPATCH_SECONDS / max(seconds / steps, 1e-9))
-        # A dispatch cut short by a boundary may not shrink the pace; none may grow it far.
+        # Dispatches cut short by a boundary must not lower the pace, and growth is limited.
         self.steps = max(1, min(SCAN_LENGTH, fits, max(self.steps, steps) * 4))
 
 
 def _check_memory(compiled: jax.stages.Compiled) -> None:
-    """Raise RunError where a step needs more memory than there is: the kernel would kill it."""
+    """Raise RunError if a step needs more memory than available; the kernel would kill the
+    process."""
     found = compiled.memory_analysis()
     if found is None:
         return
@@ -134,7 +134,7 @@ def _check_memory(compiled: jax.stages.Compiled) -> None:
     limit = memory_limit()
     if needs > limit:
         raise RunError(
-            f"a step needs {shown(needs)} of memory, and there are {shown(limit)}.\n"
+            f"a step needs {shown(needs)} of memory, but there are {shown(limit)}.\n"
             "Take a smaller --train.batch-size, --model.dim or number of negatives"
         )
 
@@ -143,8 +143,8 @@ class Loop:
     """Runs one phase.
 
     Args:
-      problem: what is trained; ``phase`` says as which part of the run.
-      checkpoints, log, reporter, watch: where it writes, tells and listens.
+      problem, phase: the problem to train, and its part of the run.
+      checkpoints, log, reporter, watch: outputs, and the watch for signals.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class Loop:
         self.problem, self.phase = problem, phase
         self.checkpoints, self.log, self.reporter, self.watch = checkpoints, log, reporter, watch
         self.config, self.cadence = problem.config, problem.cadence
-        # A refit trains a known length: nothing is left to select.
+        # A refit has a fixed length and selects nothing.
         self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
         self.on_eval: OnEval | None = None
         self._judged = ""  # what the last evaluation gave, beside the loss
@@ -170,17 +170,17 @@ class Loop:
         self._pace = _Pace()
 
     def run(self, last: Sealed | None, *, chooses: bool = True) -> Outcome:
-        """Train to the end of the phase, from a checkpoint where there is one.
+        """Train to the end of the phase, from a checkpoint if there is one.
 
-        There is one state at any time: no other frame of the stack names it while it trains, and
-        it is freed before another one is made.
+        Only one state exists at any time: no other frame references it during training, and it is
+        freed before another is made.
 
         Args:
-          chooses: whether the chosen state is wanted, and not its step alone.
+          chooses: whether to return the selected state; otherwise only its step.
 
         Raises:
           Interrupted: a signal came; a checkpoint is written.
-          RunError: the loss or the parameters stopped being finite, or a save failed.
+          RunError: the loss or the parameters are not finite, or a save failed.
         """
         state, step = self._begun(last)
         dispatch = self._compile(state, step)
@@ -218,17 +218,17 @@ class Loop:
             return outcome
         outcome = outcome._replace(state=None)
         release(state)
-        del state, dispatch  # what they have on the host goes with their names
+        del state, dispatch  # frees their host memory
         return self._chosen(outcome) if chooses else outcome
 
     def _begun(self, last: Sealed | None) -> tuple[TrainState, int]:
-        """The state that training goes on from, and its step."""
+        """Return the state to continue from, and its step."""
         step = 0 if last is None else last.step - self.phase.origin
-        # At step 0 the doctor sees the first state by itself; of a refit that step has its line.
+        # At step 0 the doctor measures the initial state anyway.
         late = last is not None or self.phase.origin > 0
         if self.config.log.doctor and late and step < self.cadence.total:
             with self.watch.may_leave(self.checkpoints.wait):
-                self.problem.look_back()  # at the first state, gone before another is there
+                self.problem.look_back()  # frees the initial state before another exists
         if last is None:
             state = self._initial_state()
             self._save(state, 0)
@@ -245,7 +245,7 @@ class Loop:
         return state
 
     def _compile(self, state: TrainState, step: int) -> Dispatch:
-        """The dispatch, compiled before the first step; a signal meanwhile ends at once."""
+        """Compile the dispatch before the first step; a signal ends the process at once."""
         stepper, data = self.problem.stepper, self.problem.data
         with self.watch.may_leave(self.checkpoints.wait):
             began = time.perf_counter()
@@ -259,19 +259,19 @@ class Loop:
         return compiled
 
     def _advance(self, dispatch: Dispatch, state: TrainState, step: int) -> tuple[TrainState, int]:
-        """Dispatch up to the next boundary; metrics are read one dispatch late."""
+        """Dispatch steps up to the next boundary; metrics are read one dispatch late."""
         boundary = self.cadence.next_boundary(step)
         late: tuple[Totals, int] | None = None
         began = last = time.perf_counter()
         fed = dispatch if isinstance(dispatch, FedByHost) else None
         first, waited = step, 0.0 if fed is None else fed.waited
-        # One dispatch at least, so that a run gets on however short checkpoint.minutes is.
+        # At least one dispatch, so that a run advances with any checkpoint.minutes.
         while step < boundary and (step == first or not (self.watch() or self._overdue())):
             n = min(processes.from_first(self._pace.steps), boundary - step)
             before = state
             state, totals = dispatch(before, self.problem.data, self.problem.number(n))
             if step == first:
-                # Not donated where a checkpoint is being written from it; the caller names it too.
+                # Not donated while a checkpoint is written from it.
                 release(before, but=(state, totals))
             step += n
             if late is not None:
@@ -293,7 +293,7 @@ class Loop:
         return state, step
 
     def _read(self, totals: Totals, step: int) -> None:
-        """Fetch totals (this waits for the device), stop on a loss that is not finite."""
+        """Fetch the totals, which waits for the device; stop if the loss is not finite."""
         fetched = jax.device_get(totals)
         if fetched.bad_step >= 0:
             self.doctor.broke(fetched, int(fetched.bad_step))
@@ -313,11 +313,11 @@ class Loop:
         kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was written"
         raise RunError(
             f"{what}; {kept}. Why: `jaxrec doctor {self.checkpoints.folder.parent}`.\n"
-            "Train anew with a lower --optim.learning-rate, or with --optim.clip-norm 1"
+            "Train again with a lower --optim.learning-rate, or with --optim.clip-norm 1"
         )
 
     def _log_train(self, state: TrainState, step: int) -> TrainState:
-        """Write the mean loss since the last line, and begin new sums."""
+        """Log the mean loss since the last line, and reset the sums."""
         if step == 0 or not self.cadence.due(self.cadence.log, step):
             return state
         if self.log.find(self.phase.origin + step, "train") is not None:
@@ -335,16 +335,16 @@ class Loop:
         return state._replace(totals=self.problem.cleared(state.totals))
 
     def _evaluate(self, state: TrainState, step: int) -> None:
-        """Rank the split that selects; nothing where none does or the step has its line."""
+        """Evaluate the selection split, unless there is none or the step is already logged."""
         split = self.select_on
         if split == "none" or not self.cadence.due(self.cadence.evaluate, step):
             return
         if self.log.find(self.phase.origin + step, split) is not None or self.watch():
             return
         began = time.perf_counter()
-        try:  # a run without such pairs is refused when it starts
+        try:  # runs without such pairs were refused at the start
             metrics = self.problem.measure(split, state, self.watch)
-        except RunError:  # NaN scores: parameters that are finite and far too large
+        except RunError:  # NaN scores from finite but huge parameters
             self._diverged(f"the scores were not finite after step {step - 1}")
         if metrics is None:  # a signal came
             return
@@ -359,7 +359,7 @@ class Loop:
             self.on_eval(self.phase.origin + step, dict(metrics))
 
     def _examine(self, state: TrainState, step: int) -> None:
-        """The doctor's measures: at step 0, at every evaluation and at the end."""
+        """Measure for the doctor: at step 0, at every evaluation and at the end."""
         due = step == 0 or self.cadence.due(self.cadence.evaluate, step)
         if due and not self.watch():
             run = self.checkpoints.folder.parent
@@ -373,7 +373,7 @@ class Loop:
         return f"{self.phase.name} step {step}/{self.cadence.total}"
 
     def best(self) -> Best:
-        """The first step with the best selection metric, out of the log's records."""
+        """Find the first step with the best selection metric in the log."""
         if self.select_on == "none":
             return Best(None, 0)
         sign = -1 if lower_is_better(self.config.metric) else 1
@@ -398,9 +398,9 @@ class Loop:
         return self.cadence.due(self.cadence.checkpoint, step) or self._overdue()
 
     def _save(self, state: TrainState, step: int) -> None:
-        """Begin a checkpoint of this step, unless it has one."""
+        """Start a checkpoint of this step, unless it has one."""
         self._saved_at = time.monotonic()
-        # Step 0 of a refit has its checkpoint: the search's last one, which leads there again.
+        # Step 0 of a refit resumes from the last checkpoint of the training before it.
         if step == self._saved or (step == 0 and self.phase.origin > 0):
             return
         best = self.best().step
@@ -426,12 +426,12 @@ class Loop:
         run = self.checkpoints.folder.parent
         raise Interrupted(
             f"interrupted at step {self.phase.origin + step}; its checkpoint is written. "
-            f"Go on with: jaxrec resume {run}",
+            f"Continue with: jaxrec resume {run}",
             number,
         )
 
     def _chosen(self, outcome: Outcome) -> Outcome:
-        """The outcome with its state, from the checkpoint that was selected."""
+        """Add the state of the selected checkpoint to the outcome."""
         chosen = self.phase.origin + outcome.step
         try:
             return outcome._replace(state=self.problem.restore(self.checkpoints, chosen))

@@ -1,4 +1,4 @@
-"""The sizes of a configured run, as the plan takes them, and the memory it is held against."""
+"""The sizes of a configured run for the plan, and the device memory."""
 
 from typing import Any, NamedTuple
 
@@ -13,12 +13,12 @@ from jaxrec.parted.stored import PartedSplit
 
 
 def device_memory() -> int | None:
-    """Bytes that a device of this process has, where it says so."""
+    """Return the memory of a device in bytes, if reported."""
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 class Counts(NamedTuple):
-    """A train part by its sizes: users, items, pairs."""
+    """Sizes of a train part: users, items, pairs."""
 
     n_users: int
     n_items: int
@@ -33,12 +33,12 @@ def sizes_of(
     sides: tuple[np.ndarray, np.ndarray] | None = None,
     **more: Any,
 ) -> plans.Sizes:
-    """What :func:`jaxrec.plan.plan` takes of a run.
+    """Return the sizes of a run for :func:`jaxrec.plan.plan`.
 
     Args:
-      sparse: whether updates are of a batch's rows alone.
-      sides: degrees of users and of items, where they are not counted in ``train``.
-      more: what the cut graph, or where the table lies, adds.
+      sparse: whether updates are row-sparse.
+      sides: degrees of users and items, if ``train`` has only counts.
+      more: further fields, from the partition or the table's placement.
     """
     how = config.negatives
     private = how.count * how.candidates + how.hard if how.private else how.hard

@@ -35,18 +35,18 @@ class FirstRows:
     """The sample's rows before the first step.
 
     Args:
-      remade: makes them once more, for a run that was resumed.
+      remade: computes them again, for a resumed run.
     """
 
     def __init__(self, remade: Callable[[], np.ndarray]) -> None:
         self._remade, self._kept = remade, None
 
     def look_back(self) -> None:
-        """Make them once more, while there is no other state."""
+        """Compute them again while no other state exists."""
         self._kept = self._remade()
 
     def __call__(self, state: TrainState, now_nD: np.ndarray) -> np.ndarray:
-        """Those before the first step, given the rows of a state."""
+        """Return the initial rows, given the rows of a state."""
         if self._kept is None:
             self._kept = self._remade() if int(jax.device_get(state.step)) else now_nD
         return self._kept
@@ -54,13 +54,13 @@ class FirstRows:
 
 @dataclass(frozen=True)
 class Examiner:
-    """Measures a state on a sample of the data that stays the same for the whole run.
+    """Measures states on a fixed sample of the data.
 
     Args:
       scorer: of a state.
-      initial_state: makes the state that the phase began with, once more.
+      initial_state: recreates the initial state of the phase.
       total: steps of the phase.
-      table_rows: rows of the table of given nodes, where it lies in the host's memory.
+      table_rows: gathers table rows of given nodes, if the table is in host memory.
     """
 
     config: Config
@@ -73,7 +73,7 @@ class Examiner:
     table_rows: Callable[[TrainState, np.ndarray], np.ndarray] | None = None
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        """The figures of a state that are numbers; ``not_finite`` counts the others."""
+        """Measure a state; ``not_finite`` counts figures that are not finite."""
         scorer, temperature = self.scorer(state), self.objective.temperature(self.config)
         if self.table_rows is not None:
             found, row_nD, _ = sample_measures.measured(scorer, self._sample, temperature)
@@ -97,7 +97,7 @@ class Examiner:
         return figures | self.objective.figures(self.config, figures)
 
     def look_back(self) -> None:
-        """See the sample's rows before the first step, while there is no other state."""
+        """Recompute the sample's initial rows while no other state exists."""
         self._first.look_back()
 
     @cached_property
@@ -111,7 +111,7 @@ class Examiner:
 
     @cached_property
     def _facts(self) -> dict[str, float]:
-        """What the figures are judged by: sizes, and the spread of the ratings."""
+        """Facts that the rules need: sizes, and the spread of the ratings."""
         train, stored = self.splits.train, jax.tree.leaves(nnx.state(self.stepper.encoder))
         found: dict[str, float] = {
             "users": train.n_users,
@@ -126,7 +126,7 @@ class Examiner:
         return {name: float(x) for name, x in found.items()}
 
     def _constant(self, step: int) -> float:
-        """The loss of a constant prediction, after so many steps."""
+        """Return the loss of a constant prediction at a step."""
         config, train, hard = self.config, self.splits.train, 0
         if config.negatives.hard:
             per_epoch = steps_per_epoch(train.n_edges, config.train.batch_size)
@@ -137,7 +137,7 @@ class Examiner:
 
     @cached_property
     def _constants(self) -> dict[int, float]:
-        """By how many hard negatives a pair has."""
+        """Losses of a constant prediction by the number of hard negatives."""
         return {}
 
     @cached_property
@@ -145,9 +145,9 @@ class Examiner:
         return learning_rate(self.config.optim, self.total)
 
     def _stride(self, figures: dict[str, float], step: int) -> dict[str, float]:
-        """How far a full step of Adam takes a row of the table, over the row's length.
+        """Return the movement of a table row by one step of Adam, relative to its length.
 
-        By the schedule: at the step before, which has been taken.
+        Uses the learning rate of the previous step.
         """
         size, optim = figures.get("table_norm"), self.config.optim
         if not size or not step or optim.name not in ("adam", "adamw"):
@@ -173,7 +173,7 @@ class Examiner:
 
     @cached_property
     def _within(self) -> sample_measures.Within:
-        """The table's rows, and the share of rectified units that are dead."""
+        """Return the table's rows and the share of dead rectified units."""
         stepper, node_n = self.stepper, self._node_n
 
         def within(state: TrainState, graph: Bipartite) -> dict[str, Array]:
@@ -192,7 +192,7 @@ class Examiner:
 
 
 def _inside(within: dict[str, np.ndarray]) -> dict[str, float]:
-    """Figures of the table's own rows, before the encoder, and of the rectified layers."""
+    """Measure the table's rows and the rectified layers."""
     found = {}
     if "table_nD" in within:
         table_nD = within["table_nD"]
@@ -206,7 +206,7 @@ class Attendant:
     """Writes the doctor's lines of one phase.
 
     Args:
-      phase, origin: name of the phase, and its first step in the whole run.
+      phase, origin: name of the phase, and its first step in the run.
       record: writes a line: (step of the phase, split, **figures).
     """
 
@@ -226,7 +226,7 @@ class Attendant:
         self._looked = 0
 
     def of_steps(self, totals: Totals) -> dict[str, float]:
-        """What the steps since the last line of the log showed."""
+        """Return the step statistics since the last line of the log."""
         return step_statistics.record(totals.signs, self._parts)
 
     def measure(
@@ -237,7 +237,7 @@ class Attendant:
         run: Path,
         reporter: Reporter,
     ) -> None:
-        """Measure a state, once, and say what is found for the first time."""
+        """Measure a state and report new findings."""
         if not self._config.log.doctor:
             return
         if self._log.find(self._origin + step, "doctor") is not None:
@@ -249,12 +249,12 @@ class Attendant:
                 reporter.say(f"doctor: {title}; why: `jaxrec doctor {run}`")
 
     def broke(self, totals: Totals, step: int) -> None:
-        """Leave behind what there is to say about a step whose numbers are not finite."""
+        """Record the last figures after a step that was not finite."""
         if self._config.log.doctor:
             self._record(step, "doctor", not_finite=1.0, **self.of_steps(totals))
 
     def _new(self) -> list[str]:
-        """Titles of what the newest line adds to all lines before it, told or not."""
+        """Return the titles of findings that the newest record adds."""
         records = [r for r in self._log.records if r["phase"] == self._phase]
         ends = [n for n, r in enumerate(records, 1) if r["split"] == "doctor"]
         new = []

@@ -1,4 +1,4 @@
-"""Of the candidates that a batch holds, the negative that each pair is trained against."""
+"""Choice of negatives among the candidates of a batch."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ from jaxrec.training.batch import Batch
 def by_embeddings(
     config: Config, rows: Nodes, batch: Batch, weights: PairWeights | None
 ) -> tuple[Nodes, Batch]:
-    """The rows and the batch with the negatives that are picked by what the model makes of them.
+    """Pick negatives by the model's scores; returns the rows and the batch with them.
 
     The highest score: Zhang et al., "Optimizing top-N collaborative filtering via dynamic negative
-    item sampling", SIGIR 2013. All scores come of one product; no gradient goes through the choice.
+    item sampling", SIGIR 2013. One product gives all scores; the choice has no gradient.
 
     Args:
-      rows: of the pairs' users, of their items, and of all candidates.
-      weights: of a learned score.
+      rows: rows of the pairs' users and items, and of all candidates.
+      weights: parameters of a learned score.
     """
     how = config.negatives
     if how.picks in (None, "same-features"):
@@ -33,7 +33,7 @@ def by_embeddings(
     user_BD, pos_BD, neg_RD = jnp.split(jax.lax.stop_gradient(rows.emb_ND), [n_pairs, 2 * n_pairs])
     pos_B = jnp.zeros(n_pairs)
     if how.picks == "similar":
-        # Two columns of biases, where there are any, are behind the embeddings.
+        # The last two columns hold biases, if any.
         dim = rows.emb_ND.shape[1] - 2 * config.model.biases
         user_BD, neg_RD = unit_rows(pos_BD[:, :dim]), unit_rows(neg_RD[:, :dim])
     pairs: Any = losses.products
@@ -51,10 +51,10 @@ def by_embeddings(
 
 
 def by_features(how: NegativesConfig, alike_IF: Float[Array, "I F"], batch: Batch) -> Batch:
-    """The batch with the negatives whose features are nearest to the positive's.
+    """Pick the negatives whose features are most similar to the positive's.
 
     Args:
-      alike_IF: features of the items, of length 1.
+      alike_IF: normalised item features.
     """
     pos_BF, neg = alike_IF[batch.positives.item_B], alike_IF[batch.neg]
     score_BN = losses.products(None, pos_BF, neg)
@@ -62,7 +62,7 @@ def by_features(how: NegativesConfig, alike_IF: Float[Array, "I F"], batch: Batc
 
 
 def _columns(how: NegativesConfig, score_BN: Array, batch: Batch, pos_B: Array) -> Array:
-    """Which columns of the candidates to take."""
+    """Choose columns of the candidates."""
     if batch.valid_BN is not None:
         score_BN = jnp.where(batch.valid_BN, score_BN, -jnp.inf)
     n_kept = how.count if how.private else 1
@@ -73,7 +73,7 @@ def _columns(how: NegativesConfig, score_BN: Array, batch: Batch, pos_B: Array) 
 
 
 def taken(batch: Batch, column_BN: Array) -> Batch:
-    """The batch with some of its negatives, each pair's own."""
+    """Select columns of the negatives, private to each pair."""
     neg_BC = jnp.broadcast_to(batch.neg, (column_BN.shape[0], batch.neg.shape[-1]))
     neg, valid_BN = (
         None if x_BC is None else jnp.take_along_axis(x_BC, column_BN, axis=1)

@@ -132,7 +132,7 @@ def test_vectors_that_cannot_be_used_are_refused_before_there_is_a_folder(tmp_pa
     data, _, item_ID = shown_data()
     path, ids = tmp_path / "v.npz", data.item_ids
     for arrays, fault in (
-        ({"item": item_ID}, "no embeddings of items"),
+        ({"item": item_ID}, "not item embeddings"),
         ({"item": item_ID[:, 0], "item_ids": ids}, r"item has shape \(80,\), for 80 item_ids"),
         ({"item": item_ID[:, :3], "item_ids": ids}, "are 3 wide, and model.dim is 4; set --model"),
         ({"item": np.full_like(item_ID, np.nan), "item_ids": ids}, "not finite"),
@@ -146,7 +146,7 @@ def test_vectors_that_cannot_be_used_are_refused_before_there_is_a_folder(tmp_pa
             jaxrec.train(config, data=data, run=tmp_path / "run", quiet=True)
         assert not (tmp_path / "run").exists()
     model = dataclasses.replace(FROZEN.model, frozen_items=str(tmp_path / "nowhere.npz"))
-    with pytest.raises(InputError, match=r"nowhere\.npz: no embeddings of items"):
+    with pytest.raises(InputError, match=r"nowhere\.npz: not item embeddings"):
         jaxrec.train(dataclasses.replace(FROZEN, model=model), data=data, quiet=True)
 
 
