@@ -91,7 +91,7 @@ class Config:
         )
         check(
             not self.train.l2_of_all or not self.optim.asks_for_rows,
-            f"train.l2_over {self.train.l2_over} updates every row, but optim.sparse only the batch's",
+            f"train.l2_over {self.train.l2_over} updates every row, and optim.sparse only some",
         )
         check(
             not self.train.l2_of_all or self.model.frozen_items is None,

@@ -106,7 +106,7 @@ def smoothed(course: Course) -> Finding | None:
             f"mean cosine of {max(before):.3f}; it is {max(now):.3f} now",
             *_cosines(course),
         ),
-        "each layer averages neighbours; many layers leave only the first eigenvector of the graph, "
+        "each layer averages neighbours; many layers leave the first eigenvector of the graph, "
         "the same for every node",
         changes(
             course.config,
@@ -267,7 +267,7 @@ def popular(course: Course) -> Finding | None:
         changes(
             course.config,
             (
-                "take batch-scores out of --mistakes: its batch x batch product averages over users",
+                "take batch-scores out of --mistakes: a batch x batch product averages over users",
                 mistaken("batch-scores"),
             ),
             "--model.dim larger",

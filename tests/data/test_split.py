@@ -584,7 +584,7 @@ def test_filters_by_time_need_times_and_agree_with_each_other(name):
     for clash, said in (
         ({"first": 1, "last": 1}, "give one of them"),
         ({"since": 2.0, "until": 2.0}, r"filter\.since must be before"),
-        ({"k_core": 2, "user_core": 3}, "for users and items alike"),
+        ({"k_core": 2, "user_core": 3}, "covers users and items"),
     ):
         with pytest.raises(InputError, match=said):
             FilterConfig(**clash)

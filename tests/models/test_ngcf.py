@@ -192,7 +192,7 @@ def test_a_linear_start_sums_neighbours_and_the_interaction_learns_from_nothing(
         ({"layers": 0}, "model.layers must be at least 1 for ngcf"),
         ({"edge_dropout": 0.1}, "model.edge_dropout is for lightgcn"),
         ({"layer_weights": "learned"}, "model.layer_weights is for lightgcn"),
-        ({"node_dropout": 1.0}, "model.node_dropout is a share"),
+        ({"node_dropout": 1.0}, "model.node_dropout must be a share"),
         ({"form": "lecture", "matrices": "linear"}, "model.matrices linear needs model.form paper"),
     ],
 )

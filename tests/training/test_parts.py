@@ -233,7 +233,7 @@ def test_evaluate_reads_blocks_of_users_to_the_same_metrics(finished):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"mesh": MeshConfig(table=2)}, "cut into 3 parts, and mesh.table is 2"),
+        ({"mesh": MeshConfig(table=2)}, "has 3 parts, but mesh.table is 2"),
         ({"mesh": MeshConfig()}, "--mesh.table 3, or `jaxrec data import` the source"),
         ({"mesh": MeshConfig(table=3, order="locality")}, "mesh.order locality"),
         ({"mesh": MeshConfig(table=3, exchange="all_gather")}, "mesh.exchange all_gather"),

@@ -134,7 +134,7 @@ def test_vectors_that_cannot_be_used_are_refused_before_there_is_a_folder(tmp_pa
     for arrays, fault in (
         ({"item": item_ID}, "not item embeddings"),
         ({"item": item_ID[:, 0], "item_ids": ids}, r"item has shape \(80,\), for 80 item_ids"),
-        ({"item": item_ID[:, :3], "item_ids": ids}, "are 3 wide, and model.dim is 4; set --model"),
+        ({"item": item_ID[:, :3], "item_ids": ids}, "have width 3, not model.dim 4; set --model"),
         ({"item": np.full_like(item_ID, np.nan), "item_ids": ids}, "not finite"),
         ({"item": item_ID, "item_ids": np.array(["i0"] * 80)}, "an item has two vectors"),
         ({"item": item_ID, "item_ids": np.arange(80)}, r"none of its items .* such as i0"),
