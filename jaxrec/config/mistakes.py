@@ -45,8 +45,8 @@ def check_mistakes(config: Any) -> None:
     one_each = how.count == 1 if how.private else how.picks is not None
     check(
         "batch-scores" not in made or one_each,
-        "mistakes batch-scores needs one negative a pair: negatives.count 1, or "
-        "negatives.pick of those that all pairs share",
+        "mistakes batch-scores needs one negative per pair: negatives.count 1, or "
+        "negatives.pick with a shared set",
     )
     check(
         not set(made) - {ADDED} or (config.model.score != "mlp" and how.hard == 0),

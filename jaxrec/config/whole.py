@@ -158,7 +158,7 @@ class Config:
         ours, loss = self.objective, self.loss.name
         check(
             ours.users == self.model.kind.users,
-            f"loss.name {loss} is not for {self.model.name}; models of items have sgns or weights, "
+            f"loss.name {loss} is not for {self.model.name}; item models have sgns or weights, "
             "and the others have those of users",
         )
         for of in OBJECTIVES.values():

@@ -69,7 +69,7 @@ def build(
     if config.registered:
         encoder = _registered(config, ModelSizes(n_users, n_items, *sizes), rngs)
     else:
-        assert config.kind.home is not None, "models of items have tables, and no encoder"
+        assert config.kind.home is not None, "item models have tables, no encoder"
         home = importlib.import_module(config.kind.home)
         encoder = home.build(ModelSizes(n_users, n_items, *sizes), config, rngs, levels)
     if config.score == "mlp":

@@ -510,7 +510,7 @@ def test_repeats_of_a_given_split_are_left_out_kept_or_refused():
         InputError, match=r"4 held-out pairs .* such as user 0 and item i000 of test"
     ):
         split(data, SplitConfig(repeats="refuse"), 0)
-    with pytest.raises(InputError, match=r"split\.repeats is for splits that the data gives"):
+    with pytest.raises(InputError, match=r"split\.repeats needs split\.name given"):
         SplitConfig("random", repeats="keep")
     _, notes = settled(data, SplitConfig("given"))
     assert list(notes.values()) == [4]

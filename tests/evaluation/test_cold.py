@@ -176,7 +176,9 @@ def test_pairs_that_a_filter_left_out_are_not_recommended(tmp_path):
 
 
 def test_what_leaves_nothing_is_refused_by_name():
-    with pytest.raises(InputError, match=r"eval\.cold drop leaves nothing of what split.name cold"):
+    with pytest.raises(
+        InputError, match=r"eval\.cold drop would drop everything that split.name cold"
+    ):
         Config(eval=EvalConfig(cold="drop"), split=SplitConfig(name="cold-items"))
     preset = jaxrec.preset("skipgram")
     with pytest.raises(InputError, match=r"eval\.cold is not for skipgram"):

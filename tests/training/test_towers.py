@@ -72,7 +72,7 @@ def test_held_out_items_are_no_negatives(featured, negatives):
 
 def test_negatives_that_would_show_held_out_items_are_refused():
     for negatives in (NegativesConfig("all"), NegativesConfig(hard=1)):
-        with pytest.raises(InputError, match=r"split\.name cold-items keeps from training"):
+        with pytest.raises(InputError, match=r"split\.name cold-items holds out of training"):
             dataclasses.replace(COLD, negatives=negatives, loss=LossConfig())
 
 

@@ -1,7 +1,7 @@
-"""What a run is trained towards: rankings, ratings, or pairs of items.
+"""Training objectives: ranking, ratings, or item pairs.
 
-Each objective's file holds its rules and its :class:`Objective`; ``OBJECTIVES`` lists them. The
-loss says which of them a run has.
+Each objective's file holds its checks and its :class:`Objective`; ``OBJECTIVES`` lists them. The
+loss determines a run's objective.
 """
 
 from jaxrec.config.objectives.item_pairs import ITEM_PAIRS
@@ -23,15 +23,15 @@ __all__ = [
 OBJECTIVES: dict[str, Objective] = {of.name: of for of in (RANKING, RATINGS, ITEM_PAIRS)}
 
 METRIC_NAMES = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
-"""Metrics of rankings, each at a cut-off; any other name is that of a registered metric."""
+"""Ranking metrics, each at a cut-off; other names are registered metrics."""
 OWN_METRICS = {name: of for of in OBJECTIVES.values() for name in of.metrics}
-"""Metrics without a cut-off, and the objective that each belongs to."""
+"""Metrics without a cut-off, with their objectives."""
 LOSS_NAMES = tuple(name for of in OBJECTIVES.values() for name in of.losses)
-"""jaxrec's own losses; any other name is that of a loss that a user has registered."""
+"""Built-in losses; other names are user-registered."""
 
 
 def of_loss(name: str) -> Objective:
-    """The objective of a loss; that of a loss which a user has registered is to rank."""
+    """Return the objective of a loss; registered losses are for ranking."""
     return next((of for of in OBJECTIVES.values() if name in of.losses), RANKING)
 
 

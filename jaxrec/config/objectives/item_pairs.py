@@ -1,4 +1,4 @@
-"""Item pairs: which items belong together, from weighted pairs of them, without users."""
+"""The objective of item models: relate items by weighted pairs, without users."""
 
 import dataclasses
 from typing import Any
@@ -18,9 +18,9 @@ def _check(config: Any) -> None:
         made = getattr(config, section)
         check(
             made == type(made)(),
-            f"{section} is of interactions, and {name} has pairs; see pairs.* and walks.*",
+            f"{section} is for interactions, not for {name}; see pairs.* and walks.*",
         )
-    check(not config.eval.repeatable, f"eval.repeatable is of users, and {name} has none")
+    check(not config.eval.repeatable, f"eval.repeatable needs users, but {name} has none")
     check(
         config.train.positives == "walks" or name != "skipgram",
         "train.positives must be walks for skipgram; item-mf takes edges too",
@@ -53,7 +53,7 @@ def _check(config: Any) -> None:
         f"train.l2_over and mistakes are not for {name}",
     )
     check(config.loss.temperature == 1, f"loss.temperature is not for {name}")
-    check(config.optim.rest_rate == 1, f"optim.rest_rate is not for {name}, which is tables")
+    check(config.optim.rest_rate == 1, f"optim.rest_rate is not for {name}, which only has tables")
 
 
 def _tables(config: Any) -> list[Table]:
@@ -72,7 +72,7 @@ def _batch_numbers(config: Any, n_items: int) -> int:
 
 ITEM_PAIRS = Objective(
     "item-pairs",
-    of="models of items",
+    of="item models",
     losses=("sgns", "weights"),
     default_metric="auc",
     check=_check,

@@ -1,4 +1,4 @@
-"""What the configuration knows of an objective: its losses, its metrics, its rules, its homes."""
+"""The entry of an objective: its losses, metrics, checks and modules."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Table(NamedTuple):
-    """What is shown at the end: some metrics of the model and of some baselines."""
+    """Metrics of the model and baselines to show at the end."""
 
     title: str
     metrics: list[str]
@@ -15,31 +15,31 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """What a run is trained towards and judged by. Its rules stand in one file with the entry.
+    """What a run optimises and how it is evaluated; its checks are in the same file.
 
     Attributes:
-      name: short and stable.
-      of: what messages call the models that it is for.
-      losses: names of jaxrec's own losses; that of a user is a ranking's.
-      default_metric: what selects where nobody says; ``{k}`` stands for the cut-off that is shown.
-      check: raises InputError where a configuration does not go together.
-      tables: what is shown at the end; the first metric of the last table is compared with its
-        last baseline.
-      batch_numbers: (config, items) to the least count of numbers that a batch holds at once.
+      name: stable identifier.
+      of: name of its models in messages.
+      losses: names of built-in losses; registered ones are for ranking.
+      default_metric: default selection metric; ``{k}`` is replaced by the shown cut-off.
+      check: raises InputError for contradictory options.
+      tables: tables to show at the end; the last table's first metric is compared with its last
+        baseline.
+      batch_numbers: maps (config, items) to a lower bound of the numbers in a batch's arrays.
       trains: module of training that makes batches, targets and losses; where there are users, by
         its ``OBJECTIVE``, a ``jaxrec.training.objectives.objective.UserObjective``.
       task: module of training whose ``task`` makes a run's task.
-      judges: module of evaluation whose ``judged`` and ``protocol`` judge a finished run.
-      errors: module of evaluation whose ``evaluator`` compares predictions with held-out pairs,
-        besides the ranking; None where the ranking is all.
-      metrics: metrics of its own, without cut-offs; rankings are judged in every objective.
+      judges: module of evaluation whose ``judged`` and ``protocol`` evaluate a finished run.
+      errors: module of evaluation whose ``evaluator`` compares predictions with held-out pairs;
+        None if only rankings are evaluated.
+      metrics: its metrics without cut-offs; every objective has ranking metrics too.
       lower_is_better: whether these metrics are errors.
-      options: options that no other objective has: a section's fields, or all where none is named.
-      values: (section, field, value) that no other objective has.
-      users: whether the data has users, or items alone.
-      negatives: whether something stands against each pair.
-      reads: columns of interactions that are needed.
-      mesh, host_tables: where it trains besides one device: on a mesh, with tables of the host.
+      options: options of this objective only: a section's fields, or all if none is named.
+      values: (section, field, value) of this objective only.
+      users: whether the data has users.
+      negatives: whether pairs have negatives.
+      reads: required columns of interactions.
+      mesh, host_tables: whether it supports a mesh, and tables in host memory.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Ranking: a user's items above other items, from interactions."""
+"""The ranking objective: rank a user's items above others, from interactions."""
 
 from typing import Any
 
@@ -7,16 +7,16 @@ from jaxrec.config.objectives.objective import Objective, Table
 
 
 def ranking_table(config: Any, title: str = "Ranking over all items") -> Table:
-    """The table of a ranking, which every objective has."""
+    """Return the table of ranking metrics, which every objective has."""
     k = shown_cutoff(config.eval.k)
     return Table(title, [f"recall@{k}", f"ndcg@{k}"], ("random", "popularity"))
 
 
 def numbers_of_pairs(config: Any, private: int = 0, shared: int = 0) -> int:
-    """Numbers in the rows and scores of a batch of pairs.
+    """Count the numbers in the rows and scores of a batch of pairs.
 
     Args:
-      private, shared: negatives of each pair's own, and of all pairs.
+      private, shared: numbers of private and of shared negatives.
     """
     model, batch = config.model, config.train.batch_size
     rows = batch * (2 + private) + shared
@@ -34,7 +34,7 @@ def _batch_numbers(config: Any, n_items: int) -> int:
 
 
 def _check(config: Any) -> None:
-    """No rule of its own."""
+    """Check nothing."""
 
 
 RANKING = Objective(

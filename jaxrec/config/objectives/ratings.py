@@ -1,4 +1,4 @@
-"""Ratings: what a user would say of an item, from interactions that are rated."""
+"""The rating objective: predict ratings, from rated interactions."""
 
 import dataclasses
 from typing import Any
@@ -15,18 +15,18 @@ def _check(config: Any) -> None:
     for f in dataclasses.fields(config.negatives):
         check(
             getattr(config.negatives, f.name) == f.default,
-            f"negatives.{f.name} is for losses with negatives, and loss.name {loss} has none",
+            f"negatives.{f.name} needs a loss with negatives, not loss.name {loss}",
         )
     if loss != "levels":
         return
     score = config.model.score
     check(
         score == "dot",
-        f"model.score {score} is not for loss.name levels, which has a decoder instead",
+        f"model.score {score} is not for loss.name levels, which uses a decoder",
     )
     check(
         not config.model.biases,
-        "model.biases is not for loss.name levels: its decoder has none",
+        "model.biases is not for loss.name levels, whose decoder has no biases",
     )
 
 

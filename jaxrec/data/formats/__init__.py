@@ -37,7 +37,7 @@ FORMATS = (
     *known.NAMES,
 )
 registry.FORMATS.builtin = FORMATS
-_FOR_ITEMS = "which models of items take (skipgram, item-mf); `jaxrec presets` lists some"
+_FOR_ITEMS = "for item models (skipgram, item-mf); `jaxrec presets` lists some"
 _ENDINGS = {
     "csv": ".csv",
     "tsv": ".tsv",

@@ -1,1 +1,1 @@
-"""Training of models of items alone, by the loop that trains every other model."""
+"""Training of item models, by the loop that trains every other model."""

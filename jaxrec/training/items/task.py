@@ -93,7 +93,7 @@ class ItemTask:
         self, phase: str, total: int | None, tx: optax.GradientTransformation | None
     ) -> ItemProblem:
         if tx is not None:
-            raise InputError("models of items update rows of tables: optim.*, not an optax chain")
+            raise InputError("item models take optim.*, not an optax chain")
         splits = self.splits
         if phase == "refit":
             splits = judging.merged(self.config, self.graph, self.part_P)

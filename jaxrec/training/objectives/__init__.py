@@ -1,4 +1,4 @@
-"""The half of an objective that trains: batches, targets, losses, and a constant's loss."""
+"""The training part of objectives: batches, targets, losses, and the loss of a constant."""
 
 import importlib
 
@@ -7,5 +7,5 @@ from jaxrec.training.objectives.objective import UserObjective
 
 
 def of(config: Config) -> UserObjective:
-    """What a configuration is trained towards, of those that learn from users and items."""
+    """Return the objective of a configuration with users."""
     return importlib.import_module(config.objective.trains).OBJECTIVE

@@ -1,7 +1,7 @@
-"""What the loss of a ranking would be if the model gave every pair the same score.
+"""The ranking loss of a constant prediction, with the same score for every pair.
 
-The doctor compares the loss with it. The forms are those of ``jaxrec.losses``; how many negatives a
-pair has, and how likely these were to be drawn, comes from the configuration and the data.
+The doctor compares a run's loss with it. It follows from ``jaxrec.losses`` and from the number and
+probabilities of negatives, which depend on configuration and data.
 """
 
 from typing import NamedTuple
@@ -16,10 +16,10 @@ from jaxrec.training.batch import steps_per_epoch
 
 
 def constant_loss(config: Config, train: Dataset, hard: int = 0) -> float:
-    """The mean loss of a pair, without L2, of the best prediction that is the same for all pairs.
+    """Compute the mean loss per pair, without L2, of the best constant prediction.
 
     Args:
-      hard: hard negatives a pair, as the last step had them.
+      hard: hard negatives per pair in the last step.
     """
     batch = config.train.batch_size
     if config.loss.name not in losses.LOSSES:
@@ -31,7 +31,7 @@ def constant_loss(config: Config, train: Dataset, hard: int = 0) -> float:
     sizes = [batch]
     if config.negatives.name == "in-batch" and config.train.positives == "edges":
         per_epoch = steps_per_epoch(train.n_edges, batch)
-        # An epoch's last batch holds what is left.
+        # An epoch's last batch is smaller.
         sizes = [batch] * (per_epoch - 1) + [train.n_edges - (per_epoch - 1) * batch]
     cost = {}
     for size in set(sizes):
@@ -44,9 +44,9 @@ def constant_loss(config: Config, train: Dataset, hard: int = 0) -> float:
 
 
 class _Negatives(NamedTuple):
-    """Of the softmax: groups of pairs, how many negatives a pair has, and each group's share.
+    """Groups of pairs for the softmax: negatives per pair, and the share of each group.
 
-    Where log q is taken off the scores, ``count_n`` is Σ_n q_pos / q_n.
+    With the log q correction, ``count_n`` is Σ_n q_pos / q_n.
     """
 
     count_n: Float[np.ndarray, "n"]
@@ -54,7 +54,7 @@ class _Negatives(NamedTuple):
 
 
 def _distinct(count_n: np.ndarray, share_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Equal counts as one, without those of no share."""
+    """Merge equal counts and drop those without share."""
     there_n = share_n > 0
     count_m, group_n = np.unique(count_n[there_n], return_inverse=True)
     return count_m, np.bincount(group_n.reshape(-1), share_n[there_n])
@@ -65,7 +65,7 @@ def _share(x_n: np.ndarray) -> np.ndarray:
 
 
 def _negatives(config: Config, train: Dataset, batch_size: int) -> _Negatives:
-    """What stands against the pairs, hard negatives left out, grouped by user or by item."""
+    """Count the negatives of pairs, without hard ones, grouped by user or by item."""
     how, by_users = config.negatives, config.train.positives == "users"
     count = how.against(batch_size, train.n_items)
     if how.picks is not None or (how.private and not config.corrects):
@@ -85,13 +85,13 @@ def _negatives(config: Config, train: Dataset, batch_size: int) -> _Negatives:
     if how.rejects:
         whole = train.n_items if how.name == "all" else count
         return _Negatives(whole * (1 - known_U), pair_U)
-    if how.name == "in-batch":  # but for the pair's own item
+    if how.name == "in-batch":  # except the pair's own item
         return _Negatives(count * (1 - drawn_I), pair_I)
     return _Negatives(np.array([float(count)]), np.ones(1))
 
 
 def _drawn(config: Config, pair_I: np.ndarray, met_I: np.ndarray) -> np.ndarray:
-    """How likely each item is to be a negative, as ``device_data.popularity`` has it."""
+    """Return the probability of each item as a negative, as in ``device_data.popularity``."""
     how = config.negatives
     if how.name == "in-batch":
         return pair_I
@@ -103,17 +103,17 @@ def _drawn(config: Config, pair_I: np.ndarray, met_I: np.ndarray) -> np.ndarray:
 def _possible(
     config: Config, n_items: int, degree_U: np.ndarray, known_U: np.ndarray
 ) -> np.ndarray:
-    """E 1 / q of a user's negative that counts, which the correction weighs it by.
+    """Compute E[1 / q] of a user's valid negatives, their weight under the log q correction.
 
-    Drawn by q, that is the number of items that can be drawn and count.
+    For draws by q, this is the number of valid items that can be drawn.
 
     Args:
-      n_items: that can be drawn.
-      known_U: how likely an item that the user knows is drawn.
+      n_items: number of items that can be drawn.
+      known_U: probability of drawing an item that the user knows.
     """
     how = config.negatives
     if not how.rejects:
         return np.full(len(degree_U), n_items - (how.name == "in-batch"))
-    # Private negatives are drawn once more where they are known; others do not count then.
+    # Known private negatives are drawn again; other known ones are masked.
     again_U = 1 - known_U if how.private else 1.0
     return (n_items - degree_U) / np.maximum(again_U, 1e-9)

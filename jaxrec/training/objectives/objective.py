@@ -1,4 +1,4 @@
-"""What an objective does in training, where it learns from users and items."""
+"""The interface of objectives with users in training."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from jaxrec.training.batch import Batch, Positives, TrainData
 
 
 class BatchRows(NamedTuple):
-    """The rows that a batch is scored with: of its users, positives, negatives, hard negatives."""
+    """The scored rows of a batch: users, positives, negatives, hard negatives."""
 
     user_BD: Float[Array, "B D"]
     pos_BD: Float[Array, "B D"]
@@ -23,38 +23,38 @@ class BatchRows(NamedTuple):
 
 
 class UserObjective(ABC):
-    """An objective of users and items. What a ranking has no use for is empty here."""
+    """Base class of objectives with users; the defaults are those of ranking."""
 
     @abstractmethod
     def against(
         self, config: Config, n_items: int, data: TrainData, pairs: Positives, step: Int[Array, ""]
     ) -> Batch:
-        """The batch of given positives: what stands against them."""
+        """Draw the negatives of given positives."""
 
     @abstractmethod
     def loss(
         self, config: Config, model: Encoder, rows: BatchRows, batch: Batch, share_B: Array
     ) -> Float[Array, ""]:
-        """The loss of a batch, without L2; ``share_B`` is what each pair weighs in it."""
+        """Compute the loss of a batch without L2; ``share_B`` holds the weights of the pairs."""
 
     @abstractmethod
     def constant(self, config: Config, train: Dataset, hard: int = 0) -> float:
-        """The mean loss of a pair, without L2, of the best prediction that is the same for all.
+        """Compute the mean loss per pair, without L2, of the best constant prediction.
 
         Args:
-          hard: hard negatives a pair, as the last step had them.
+          hard: hard negatives per pair in the last step.
         """
 
     @abstractmethod
     def temperature(self, config: Config) -> float:
-        """What the doctor divides the scores of pairs by."""
+        """Return the doctor's divisor of pair scores."""
 
     def targets(self, config: Config, train: Dataset) -> np.ndarray | None:
-        """What the loss wants of each pair, [E]; None where it wants nothing of a single one."""
+        """Return the target of each pair, [E]; None if pairs have no targets."""
         return None
 
     def levels(self, config: Config, train: Dataset) -> int:
-        """How many levels of a target the model decodes; 0 where it does not.
+        """Return the number of target levels that the model decodes; 0 for none.
 
         Raises:
           InputError: the data lacks what the loss needs.
@@ -62,11 +62,11 @@ class UserObjective(ABC):
         return 0
 
     def observed(self, part: Dataset) -> np.ndarray | None:
-        """What the scores of pairs stand for, [E]; None where they only order items."""
+        """Return the values that scores predict, [E]; None if they only rank items."""
         return None
 
     def takes_all_rows(self, n_rows: int, n_nodes: int) -> bool:
-        """Whether a step makes the rows of all nodes, rather than those of its batch."""
+        """Whether a step computes the rows of all nodes, not only those of its batch."""
         return False
 
     def filled(
@@ -76,7 +76,7 @@ class UserObjective(ABC):
         n_users: int,
         described: tuple[bool, bool],
     ) -> Float[Array, "N D"]:
-        """Final rows in the data set's order, those that nothing has trained made good.
+        """Replace untrained rows among the final rows, in the data set's order.
 
         Args:
           described: whether users, and items, have features.
@@ -84,9 +84,9 @@ class UserObjective(ABC):
         return x_ND
 
     def learned(self, config: Config, train: Dataset) -> dict[str, np.ndarray]:
-        """What makes predictions of scores, by the names that it has in embeddings.npz."""
+        """Return the arrays that turn scores into predictions, by their names in embeddings.npz."""
         return {}
 
     def figures(self, config: Config, figures: dict[str, float]) -> dict[str, float]:
-        """What else the doctor makes of its figures."""
+        """Derive further figures for the doctor."""
         return {}

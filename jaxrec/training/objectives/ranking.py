@@ -15,7 +15,7 @@ from jaxrec.training.objectives.objective import BatchRows, UserObjective
 
 
 class Ranking(UserObjective):
-    """Users score their own items above others."""
+    """Rank each user's items above others."""
 
     def against(
         self, config: Config, n_items: int, data: TrainData, pairs: Positives, step: Int[Array, ""]

@@ -1,4 +1,4 @@
-"""Ratings: pairs by what they are rated, without negatives."""
+"""Ratings: pairs with rating targets, without negatives."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +18,7 @@ from jaxrec.training.objectives.objective import BatchRows, UserObjective
 
 
 class Ratings(UserObjective):
-    """Scores, or a decoder's levels, are what users rate items."""
+    """Predict ratings by scores or by a decoder's levels."""
 
     def against(
         self, config: Config, n_items: int, data: TrainData, pairs: Positives, step: Int[Array, ""]
@@ -40,7 +40,7 @@ class Ratings(UserObjective):
         return 1.0
 
     def targets(self, config: Config, train: Dataset) -> np.ndarray | None:
-        """The level, or what is left of the rating without the mean."""
+        """Return the level, or the rating minus the mean."""
         if config.loss.name == "levels":
             return rating_levels(train)[1]
         mean = RatingScale.of(train).mean if config.loss.center else 0
@@ -56,7 +56,7 @@ class Ratings(UserObjective):
         return part.rating
 
     def takes_all_rows(self, n_rows: int, n_nodes: int) -> bool:
-        """Each row costs what it costs alone, and a batch of ratings may be large."""
+        """Whether the batch has more rows than there are nodes."""
         return n_rows > n_nodes
 
     def filled(
@@ -93,7 +93,7 @@ def pair_losses(
     pairs: Positives,
     temperature: float,
 ) -> Float[Array, "B"]:
-    """What each pair's rating costs, from embeddings with the columns of their biases."""
+    """Compute the loss of each pair's rating, from embeddings with bias columns."""
     assert pairs.target_B is not None
     if model.decoder is not None:
         logit_BR = level_logits(model.decoder.weights, user_BD, item_BD)
@@ -115,11 +115,11 @@ def filled(
     n_users: int,
     described: tuple[bool, bool],
 ) -> Float[Array, "N D"]:
-    """Rows that no rating has trained as the mean of their side's others: else they are noise.
+    """Replace untrained rows, which are noise, by the mean of their side's trained rows.
 
     Args:
-      met_N1: which nodes have train ratings.
-      described: whether users, and items, have features; such a side stays as it is.
+      met_N1: whether each node has train ratings.
+      described: whether users, and items, have features; such a side is not changed.
     """
     sides = []
     for side, has_features in zip((slice(n_users), slice(n_users, None)), described, strict=True):

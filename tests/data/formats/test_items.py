@@ -183,7 +183,7 @@ def test_what_does_not_fit_is_refused_in_a_plain_line(tmp_path, sources):
         with pytest.raises(InputError, match=said):
             read_items(**arguments)
     for path in (tmp_path / "graph", tmp_path / "meta.json"):
-        with pytest.raises(InputError, match="models of items take"):
+        with pytest.raises(InputError, match="for item models"):
             formats.read(path)
 
 

@@ -70,7 +70,7 @@ def test_metadata_stays_metadata(tmp_path):
     path.write_text("{'asin': 'a', 'related': {'also_bought': ['b']}}\n{'asin': 'b'}\n")
     assert detect_items(path) == "amazon-meta"
     assert read_items(path).n_pairs == 1
-    with pytest.raises(InputError, match="product metadata, no user in it, which models of items"):
+    with pytest.raises(InputError, match="product metadata, no user in it, for item models"):
         read(path)
 
 
