@@ -343,7 +343,7 @@ def test_what_people_have_again_is_ranked_where_it_is_asked_for(tmp_path):
     (line,) = [line for line in dropped.describe() if "an earlier part" in line]
     assert line.endswith("left out (split.repeats): 90")
     items = presets.get("skipgram")
-    with pytest.raises(InputError, match=r"eval\.repeatable is of users"):
+    with pytest.raises(InputError, match=r"eval\.repeatable needs users"):
         replace(items, eval=replace(items.eval, repeatable=True))
 
 
