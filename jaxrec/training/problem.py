@@ -1,4 +1,5 @@
-"""A configuration and its data, made ready: device arrays, encoder, evaluators, cadence."""
+"""A training problem: a configuration and its data as device arrays, encoder, evaluators,
+cadence."""
 
 import time
 from collections.abc import Callable
@@ -48,12 +49,12 @@ from jaxrec.training.step import TABLE, Stepper, TrainState
 from jaxrec.training.step_statistics import counter
 
 TRAIN_USERS = 2**15
-"""Most users that are ranked for to see how well train is remembered."""
+"""Most users for whom items are ranked against their train pairs."""
 
 
 @dataclass(frozen=True)
 class Problem(OneDevice):
-    """One phase of a run: what it trains on, with what, for how long, judged by what."""
+    """One phase of a run: data, model, length and evaluation."""
 
     config: Config
     splits: Splits
@@ -63,9 +64,9 @@ class Problem(OneDevice):
     init_key: PRNGKeyArray
     takes: Inputs
     on_host: bool
-    """Whether ``data`` lies on the host, where blocks are drawn."""
+    """Whether ``data`` is on the host, to sample blocks there."""
     window_seconds: float | None = None
-    """What ranking items by PageRank took, where hard negatives are drawn from such ranks."""
+    """Cost of the PageRank ranking for hard negatives, if used."""
 
     @classmethod
     def build(
@@ -78,9 +79,9 @@ class Problem(OneDevice):
         tx: optax.GradientTransformation | RowOptimizer | None = None,
         window: Window | None = None,
     ) -> "Problem":
-        """Put the train part on the device. ``total`` replaces the configured length.
+        """Copy the train part to the device. ``total`` replaces the configured length.
 
-        Hard negatives come from ``window``, where another problem of this train part has found it.
+        ``window`` reuses the hard negatives of another problem with the same train part.
 
         Raises:
           InputError: nothing to train on.
@@ -114,33 +115,33 @@ class Problem(OneDevice):
 
     @classmethod
     def _data_device(cls, host: bool) -> Any:
-        """Where the train part is put."""
+        """Return the device of the train part."""
         return jax.devices("cpu")[0] if host else jax.local_devices()[0]
 
     @property
     def unit(self) -> str:
-        """What a batch is counted in."""
+        """Unit of the batch size, for messages."""
         return "pairs"
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """What to say once the problem is ready: to people, and to timing.jsonl by event."""
+        """Report the preparation: lines for people, and events for timing.jsonl."""
         if self.window_seconds is None:
             return [], {}
         return [], {"ranked": {"hard_negatives_seconds": round(self.window_seconds, 3)}}
 
     def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
-        """What trains with blocks that the host draws; None where the device does."""
+        """Return the dispatch for blocks sampled on the host; None if the device samples."""
         if not self.on_host:
             return None
         return HostDispatch(self.stepper, state, self.data, step, self.cadence.total)
 
     def state_shape(self) -> TrainState:
-        """The shapes and types of a state, without an array of it."""
+        """Return the shapes and dtypes of a state, without its arrays."""
         return jax.eval_shape(self.stepper.init, nnx.state(self.stepper.encoder))
 
     def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
-        """The state of a checkpoint of this run. Raises Damaged, RunError."""
-        processes.barrier("restore")  # the first process has sealed it
+        """Restore the state of a checkpoint. Raises Damaged, RunError."""
+        processes.barrier("restore")  # wait for the first process to seal it
         layout = checkpoints.meta(step).get("layout")
         if layout == self.notes().get("layout"):
             return checkpoints.restore(step, self.placed_shape())
@@ -149,11 +150,11 @@ class Problem(OneDevice):
         return self.placed(found)
 
     def placed(self, state: Any) -> TrainState:
-        """A state in NumPy, on the device."""
+        """Copy a NumPy state to the device."""
         return jax.tree.map(jnp.asarray, state)
 
     def rows(self) -> Rows:
-        """How tables hold the nodes."""
+        """Row layout of the tables."""
         place_N, n_nodes = self.data.graph.place_N, self.data.graph.n_nodes
         return Rows(np.arange(n_nodes) if place_N is None else np.asarray(place_N), n_nodes)
 
@@ -161,7 +162,7 @@ class Problem(OneDevice):
         return new_model(self.config, self.splits.train, self.takes, self.init_key)
 
     def initial_state(self) -> TrainState:
-        """The state before step 0."""
+        """Initialise the state before step 0."""
         return self.stepper.init(self._initial_params())
 
     def _initial_params(self) -> nnx.State:
@@ -189,19 +190,19 @@ class Problem(OneDevice):
         return jax.jit(nodes)
 
     def embeddings(self, state: TrainState) -> tuple[jax.Array, jax.Array]:
-        """Final user [U, D] and item [I, D] embeddings, as they are scored."""
+        """Compute the final user [U, D] and item [I, D] embeddings for scoring."""
         emb_ND, _ = self._embedded(state)
         return emb_ND[: self.stepper.n_users], emb_ND[self.stepper.n_users :]
 
     def _embedded(self, state: TrainState) -> tuple[jax.Array, jax.Array | None]:
-        """Embeddings and biases of all nodes."""
+        """Compute embeddings and biases of all nodes."""
         if not self.on_host:
             return self._nodes(state, self.data.graph)
         made = self._nodes(jax.device_put(state, jax.devices("cpu")[0]), self.data.graph)
         return jax.device_put(made, jax.local_devices()[0])
 
     def learned(self, state: TrainState) -> dict[str, jax.Array | np.ndarray]:
-        """All that scores, by the names that it has in embeddings.npz."""
+        """Return all scoring arrays by their names in embeddings.npz."""
         n_users = self.stepper.n_users
         emb_ND, bias_N = self._embedded(state)
         found: dict[str, Any] = {"user": emb_ND[:n_users], "item": emb_ND[n_users:]}
@@ -219,17 +220,17 @@ class Problem(OneDevice):
         return self.stepper.objective.learned(self.config, self.splits.train)
 
     def scorer(self, state: TrainState) -> Scorer:
-        """What ranks items for users."""
+        """Return the scorer of a state."""
         return scorer_of(self.learned(state))
 
     def measure(
         self, split: str, state: TrainState, should_stop: Callable[[], bool]
     ) -> dict[str, float] | None:
-        """Metrics of a split that holds pairs; None if stopped."""
+        """Evaluate a non-empty split; None if interrupted."""
         evaluator, ratings = self.evaluator(split), self.ratings(split)
         assert evaluator is not None
         scorer = self.scorer(state)
-        if "_examiner" in vars(self):  # the doctor is here, and looks at the same next
+        if "_examiner" in vars(self):  # keep the scorer for the doctor
             self._at_hand[:] = [(state, scorer)]
         metrics = evaluator(scorer, should_stop)
         return metrics if metrics is None or ratings is None else metrics | ratings(scorer)
@@ -247,11 +248,11 @@ class Problem(OneDevice):
 
     @cached_property
     def _at_hand(self) -> list[tuple[TrainState, Scorer]]:
-        """What scored last, with its state, until the doctor takes it: it holds the tables."""
+        """The last scorer and its state, kept until the doctor takes it."""
         return []
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
-        """Every parameter by its path, the table's rows in the data set's order."""
+        """Return all parameters by path, with table rows in the data set's order."""
         found = {}
         for path, value in nnx.to_flat_state(self.stepper.current(state)):
             name, array = "/".join(map(str, path)), value[...]
@@ -261,7 +262,7 @@ class Problem(OneDevice):
         return found
 
     def model(self, parameters: dict[str, np.ndarray]) -> models.Encoder:
-        """The encoder with these parameters, the inverse of :meth:`parameters`."""
+        """Rebuild the encoder from its parameters, the inverse of :meth:`parameters`."""
         model = self._model()
         params = nnx.state(model)
         flat = dict(nnx.to_flat_state(params))
@@ -273,11 +274,10 @@ class Problem(OneDevice):
         return model
 
     def part(self, split: str) -> tuple[ItemsByUser, ItemsByUser]:
-        """What is relevant and what is masked: "train" masks nothing, "test" validation too; and
-        nothing is where items are repeatable.
+        """Return the relevant and the masked items of a split.
 
-        Of train a sample of users does: to rank all items for each of a million would take longer
-        than many a run.
+        "train" masks nothing, "test" also masks validation, and repeatable items are never masked.
+        For "train", a sample of users limits the cost.
         """
         train, validation = self.splits.train.csr(), self.splits.validation.csr()
         if split == "train":
@@ -290,11 +290,11 @@ class Problem(OneDevice):
         return self.splits.test.csr(), union(train, validation)
 
     def learnt(self) -> tuple[np.ndarray, np.ndarray]:
-        """Users [U] and items [I], bool, with a vector that training has made."""
+        """Return which users [U] and items [I] have a trained vector."""
         return learnt(self.config, self.splits.train, self.takes)
 
     def write_seen(self, run: Path, dataset: Dataset | Parted) -> None:
-        """RUN/seen.npz: what each user has, by part, and what has been learnt.
+        """Write RUN/seen.npz: each user's items by part, and which vectors are trained.
 
         Args:
           dataset: before filters and split.
@@ -310,14 +310,15 @@ class Problem(OneDevice):
 
     @cached_property
     def count_known(self) -> Callable[[Batch], np.ndarray]:
-        """Of a batch's negatives those that their user has in train, in validation, and all."""
+        """Return a function that counts a batch's negatives: known from train, from validation, and
+        all."""
         return counter(*(part.csr() for part in self.splits[:2]))
 
     def evaluator(self, split: str) -> Evaluator | None:
-        """The full ranking of a split, made once; None where the split holds no pairs.
+        """Return the cached full-ranking evaluator of a split; None if the split is empty.
 
         Raises:
-          InputError: eval.cold leaves none of them.
+          InputError: eval.cold drops all pairs.
         """
         if split not in self._evaluators:
             relevant, seen = self.part(split)
@@ -330,7 +331,7 @@ class Problem(OneDevice):
         return self._evaluators[split]
 
     def cold(self, split: str) -> Cold:
-        """What a held-out part has of users and items without a train pair."""
+        """Count the users and items without train pairs in a held-out part."""
         relevant, seen = self.part(split)
         counts, left_out = self._met.counts(relevant), self.config.eval.cold == "drop"
         if not counts["users"] and not counts["items"]:
@@ -346,7 +347,7 @@ class Problem(OneDevice):
         return Met.of(self.splits.train)
 
     def _view(self, split: str, relevant: ItemsByUser, left_out: bool) -> View:
-        """What a split is judged by, with or without what is cold."""
+        """Return the evaluation view of a split, with or without cold users and items."""
         held_out = None if split == "train" else getattr(self.splits, split)
         view = View(relevant, None if held_out is None else allowed_items(self.config, held_out))
         return self._without(view) if left_out else view
@@ -389,7 +390,7 @@ class Problem(OneDevice):
 
 
 def keys(config: Config, phase: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
-    """Of the initial parameters and of the batches of a phase."""
+    """Derive the keys of a phase's initial parameters and batches."""
     of_phase = child(jax.random.key(config.seed), OfSeed[phase.upper()])
     return child(of_phase, OfPhase.PARAMETERS), child(of_phase, OfPhase.DATA)
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind when it ends well: embeddings, seen items, eval.json, slices, report."""
+"""The results of a finished run: embeddings, seen items, eval.json, slices, report."""
 
 import importlib.util
 from pathlib import Path
@@ -25,11 +25,10 @@ _SAMPLED_BATCHES = 16
 
 
 def write_arrays(run: Path, problem: Problem, outcome: Outcome, dataset: Dataset | Parted) -> None:
-    """embeddings.npz and parameters.npz of the chosen parameters, seen.npz with what users have,
-    and features.json: what training knew of the features.
+    """Write embeddings.npz and parameters.npz of the selected state, seen.npz and features.json.
 
     Args:
-      dataset: what the run was given, before filters and split.
+      dataset: the run's data, before filters and split.
     """
     train = problem.splits.train
     ids = {"user_ids": train.user_ids, "item_ids": train.item_ids}
@@ -48,7 +47,7 @@ def write_arrays(run: Path, problem: Problem, outcome: Outcome, dataset: Dataset
 def final_evaluation(
     problem: Problem, outcome: Outcome, watch: SignalWatch
 ) -> dict[str, Any] | None:
-    """The content of eval.json: model and baselines on every split there is; None if stopped."""
+    """Evaluate model and baselines on every split, for eval.json; None if interrupted."""
     config, splits = problem.config, problem.splits
     model, others = problem.scorer(outcome.state), always(splits.train, config.seed)
     results: dict[str, dict[str, Any]] = {}
@@ -74,11 +73,11 @@ def final_evaluation(
 def reported(
     config: Config, results: dict[str, dict[str, Any]], nothing: dict[str, Any]
 ) -> dict[str, Any]:
-    """What eval.json begins with: the result on test, else on validation, and how it came about.
+    """Return the head of eval.json: the result on test, or else validation, and its protocol.
 
     Args:
-      results: of the splits that hold pairs, as ``measure`` gives them.
-      nothing: stands for the result where neither does.
+      results: results of ``measure`` on the non-empty splits.
+      nothing: default result if both are empty.
     """
     split = "test" if "test" in results else "validation"
     content: dict[str, Any] = {"split": split} | results.get(split, nothing)
@@ -89,11 +88,10 @@ def reported(
 
 
 def false_negative_rate(problem: Problem) -> dict[str, float]:
-    """Share of the sampled negatives that their user is known to like, by where it is known from.
+    """Share of sampled negatives that are known positives of their user, by part of the split.
 
-    Batches are taken evenly over the run. "train" counts what was drawn against a positive (masked
-    negatives do not count, all candidates of a dynamic one do);
-    "validation" estimates how many unseen likes are pushed away.
+    Samples batches evenly over the run. "train" counts unmasked negatives, with all candidates of
+    dynamic ones; "validation" estimates the share of unseen positives among them.
     """
     draw = jax.jit(problem.stepper.batch)
 
@@ -132,5 +130,5 @@ def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWat
 
 
 def can_report() -> bool:
-    """Whether the extra that plots reports is installed."""
+    """Whether the extra for reports is installed."""
     return importlib.util.find_spec("matplotlib") is not None

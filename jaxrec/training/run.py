@@ -1,4 +1,5 @@
-"""A whole run: folder, data, search, refit, results. What ``jaxrec train`` and ``resume`` call."""
+"""A whole run: folder, data, training, refit, results; called by ``jaxrec train`` and
+``resume``."""
 
 import contextlib
 import dataclasses
@@ -60,33 +61,33 @@ def train(
     """Train, evaluate and write a run folder.
 
     Args:
-      config: the configuration; or the name of a preset, which ``preset`` may be too
-        ("quickstart" where neither is given). Data in its place, but a path, is ``data``.
-      data: a Dataset, or an ItemGraph where the model is of items; what ``--data`` takes; or a
-        table of pandas, polars, pyarrow or scipy, as :mod:`jaxrec.data.formats.memory` reads it.
-        Overrides the configuration's.
+      config: the configuration, or the name of a preset, like ``preset`` (default "quickstart").
+        Data in memory is also accepted here, as ``data``.
+      data: a Dataset, or an ItemGraph for item models; anything that ``--data`` takes; or a table
+        of pandas, polars, pyarrow or scipy (:mod:`jaxrec.data.formats.memory`). Overrides the
+        configuration's.
       model: overrides model.name: a registered name, or a subclass of ``jaxrec.models.Encoder``
-        (or any function of sizes, config and rngs that makes one). config.json keeps its name
-        and options, never code: give the same model to :func:`resume`.
-      model_options: keywords of its constructor, which JSON can hold.
+        (or any function of sizes, config and rngs that makes one). config.json keeps its name and
+        options, but no code: pass the same model to :func:`resume`.
+      model_options: keyword arguments of its constructor, as JSON values.
       loss: overrides loss.name: a registered name, or a pure function of the scores pos_B [B] and
-        neg_BN [B, N] (and valid_BN [B, N], which negatives count) to one value a pair [B].
-      run: the run folder, which must not hold a run yet; runs/PRESET-N by default.
-      overwrite: replace the run that the folder holds, once configuration and data of the new one
-        have been checked. A folder that holds anything else is refused all the same.
+        neg_BN [B, N] (and valid_BN [B, N], which negatives count) to one value per pair [B].
+      run: a new run folder; default runs/PRESET-N.
+      overwrite: replace the folder's run, after checking the new configuration and data. A folder
+        with anything else is refused.
       seed: overrides the configuration's.
-      tx: any optax chain, instead of the configured one (give it to :func:`resume` again).
+      tx: an optax chain to replace the configured one; pass it to :func:`resume` again.
       on_eval: called after each evaluation while training, with the step of the run and the
         metrics of the split that selects. What it raises ends the run, which can be resumed.
       quiet: print nothing.
-      may_exit: a signal may end the process where nothing is unsaved, as the command line wants.
+      may_exit: let a signal end the process at once while nothing is unsaved, for the command line.
       options: any field of the configuration by the last part of its name, where that is of one
         field alone: ``epochs=3``, ``learning_rate=0.01``, ``dim=32``.
 
     Raises:
       InputError: configuration, data or folder cannot be used.
       RunError: the run failed (NaN loss, full disk).
-      Interrupted: SIGINT or SIGTERM came; a checkpoint is written. A KeyboardInterrupt too.
+      Interrupted: SIGINT or SIGTERM, after writing a checkpoint. Also a KeyboardInterrupt.
     """
     config = memory.taken(config)
     if isinstance(config, Dataset | ItemGraph):
@@ -97,7 +98,7 @@ def train(
     sound.refuse_foreign(data, Dataset, ItemGraph)
     forks.check()
     if overwrite and run is None:
-        raise InputError("--overwrite needs --run: a folder that is named by itself is a new one")
+        raise InputError("--overwrite needs --run; without it the run gets a new folder")
     if config is not None and preset is not None:
         raise InputError("give a config or a preset, not both")
     if config is None or isinstance(config, str):
@@ -113,7 +114,7 @@ def train(
         config = dataclasses.replace(config, data=str(data))
     named = config.data in (*EMBEDDED, configs.IN_MEMORY)
     path = Path(config.data)
-    if not named and (path.exists() or sources.is_pattern(path)):  # the run works from any folder
+    if not named and (path.exists() or sources.is_pattern(path)):  # resuming works from any folder
         config = dataclasses.replace(config, data=str(path.resolve()))
     if config.warm_start is not None:
         config = dataclasses.replace(config, warm_start=str(Path(config.warm_start).resolve()))
@@ -127,12 +128,12 @@ def train(
         with watch.may_leave(_nothing):
             warm_start.check_alike(config)
             task = task_of(config, config.data if data is None else data)
-            task.check()  # what the data lacks is told before there is a folder
+            task.check()  # fail before creating the folder
             folder = processes.made_by_first(lambda: _new_folder(config, run, overwrite), run)
         with _locked(folder):
             if processes.first():
                 if _held(folder):
-                    raise InputError(f"{folder}: another process has begun a run there")
+                    raise InputError(f"{folder}: another process has started a run there")
                 stored = dataclasses.replace(config, mesh=config.mesh.of_any_process())
                 write_json(folder / "config.json", configs.to_dict(stored))
             reporter = Reporter(quiet or not processes.first())
@@ -145,9 +146,9 @@ def _with_own(
     model_options: dict[str, Any] | None,
     loss: str | Callable[..., Any] | None,
 ) -> Config:
-    """The configuration with a model and a loss that were given in Python."""
+    """Set a model and a loss given in Python."""
     if model_options is not None and model is None:
-        raise InputError("model_options are for model=, which is not given")
+        raise InputError("model_options needs model=")
     if model is not None:
         name = registry.named(registry.MODELS, model)
         options = registry.options_of(model, model_options)
@@ -156,7 +157,7 @@ def _with_own(
     if loss is not None:
         if isinstance(loss, functools.partial):
             raise InputError(
-                "loss: a functools.partial has arguments that config.json cannot keep; define a "
+                "loss: config.json cannot store the arguments of a functools.partial; define a "
                 "function that calls it"
             )
         name = registry.named(registry.LOSSES, loss)
@@ -165,10 +166,10 @@ def _with_own(
 
 
 def task_of(config: Config, data: Any, run: Path | None = None) -> Task:
-    """What the configuration trains on, which is what ``run`` began with where one is given.
+    """Build the task of a configuration, with the split of ``run`` if given.
 
     Raises:
-      InputError: data of another kind than the model's, or that cannot be used.
+      InputError: the data is invalid, or of the wrong kind for the model.
     """
     return importlib.import_module(config.objective.task).task(config, data, run)
 
@@ -186,15 +187,13 @@ def resume(
     quiet: bool = False,
     may_exit: bool = False,
 ) -> Run:
-    """Go on with a run from its last good checkpoint, to the same bits as if never stopped.
+    """Resume a run from its last intact checkpoint, with the same bits as without interruption.
 
     Args:
-      data: needed where the run was given data in memory, or where the data moved.
-      tx: needed where :func:`train` was given one.
-      model, loss: needed where :func:`train` was given them as classes or functions that are not
-        registered; of the same name.
-      mesh: the devices to go on with, where they are not those that the run began on; the bits
-        then are others, within float32's rounding.
+      data: required if the run used data in memory, or if the data has moved.
+      tx: required if :func:`train` was given one.
+      model, loss: required if :func:`train` was given unregistered classes or functions.
+      mesh: new layout over devices; the bits then differ within float32 rounding.
       epochs: go on to so many, to the same bits as a run of that length from the start;
         config.json is rewritten.
 
@@ -266,26 +265,26 @@ def refit(
 def _refuse_others(
     config: Config, model: Callable[..., Encoder] | None, loss: Callable[..., Any] | None
 ) -> None:
-    """Raise InputError unless the model and the loss are those that the run began with."""
+    """Raise InputError unless the model and the loss are the run's."""
     sections = ((model, registry.MODELS, config.model), (loss, registry.LOSSES, config.loss))
     for given, kinds, section in sections:
         if given is not None and registry.named(kinds, given) != section.name:
             raise InputError(
-                f"the run began with {kinds.option} {section.name}, not "
+                f"the run was started with {kinds.option} {section.name}, not "
                 f"{registry.named(kinds, given)}"
             )
     registry.check_known(config)
 
 
 def _nothing() -> None:
-    """Nothing is unsaved yet."""
+    """Do nothing: nothing is unsaved yet."""
 
 
 def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False) -> Path:
-    """Make the run folder, or empty one that holds a run.
+    """Create the run folder, or empty one that holds a run.
 
     Raises:
-      InputError: it holds something already, and is not to be overwritten or holds no run alone.
+      InputError: it is not empty, and may not be overwritten or holds more than a run.
     """
     if run is not None:
         check_path(run)
@@ -302,7 +301,7 @@ def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False)
         _remove_run(folder, inside, config)
     elif "config.json" in inside:
         raise InputError(
-            f"{folder}: holds a run already; `jaxrec resume {folder}` goes on with it, and "
+            f"{folder}: already holds a run; `jaxrec resume {folder}` continues it, and "
             "--overwrite replaces it"
         )
     elif inside:
@@ -311,17 +310,17 @@ def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False)
 
 
 def _remove_run(folder: Path, inside: set[str], config: Config) -> None:
-    """Remove the run that a folder holds. Raises InputError where that would lose anything else."""
+    """Remove the run in a folder. Raises InputError if it holds anything else."""
     if "config.json" not in inside:
         raise InputError(f"{folder}: holds no run (config.json is missing); name another --run")
     try:
         configs.load(folder / "config.json")
     except InputError as e:
-        raise InputError(f"{e}; --overwrite replaces a run of jaxrec alone") from e
+        raise InputError(f"{e}; --overwrite only replaces runs of jaxrec") from e
     strange = sorted(inside - RUN_FILES)
     if strange:
         raise InputError(
-            f"{folder}: holds {strange[0]}, which is no part of a run; move it away, or name "
+            f"{folder}: holds {strange[0]}, which is not part of a run; move it away, or name "
             "another --run"
         )
     needed = {"warm_start": config.warm_start, "model.frozen_items": config.model.frozen_items}
@@ -329,7 +328,7 @@ def _remove_run(folder: Path, inside: set[str], config: Config) -> None:
         if path is not None and folder.resolve() in (Path(path), *Path(path).parents):
             raise InputError(f"{name} {path} lies in the folder that --overwrite would replace")
     with _locked(folder):
-        # The configuration goes last, so that a killed process leaves a run to be overwritten.
+        # Remove the configuration last, so that after a kill the folder still counts as a run.
         for name in sorted(inside, key=lambda name: name == "config.json"):
             remove(folder / name)
         left = _held(folder)
@@ -338,12 +337,12 @@ def _remove_run(folder: Path, inside: set[str], config: Config) -> None:
 
 
 def _held(folder: Path) -> set[str]:
-    """What is in a folder, without what says nothing of a run: a lock, files never finished."""
+    """List a folder's content, without locks and partial files."""
     return {path.name for path in folder.iterdir() if path.name != ".lock" and not is_partial(path)}
 
 
 def _next_free(preset: str) -> Path:
-    """runs/PRESET-N for the next N that no other process has taken."""
+    """Create runs/PRESET-N for the next free N."""
     Path("runs").mkdir(exist_ok=True)
     for number in itertools.count(1):
         folder = Path("runs") / f"{preset}-{number}"
@@ -355,7 +354,7 @@ def _next_free(preset: str) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder. Raises InputError where another process does, which is not of this run."""
+    """Lock the folder. Raises InputError if a process of another run holds the lock."""
     if not processes.first():
         yield
         return
@@ -397,13 +396,15 @@ def _go(
             line, *more = task.describe()
             reporter.say(line)
             if config.data in EMBEDDED and config.preset != "quickstart":
-                reporter.say("no --data was given: this is the embedded, made-up data")
+                reporter.say("no --data given: training on the built-in synthetic data")
             for line in more if last is None else ():
                 reporter.say(line)
             if last is None and _follows_cutoffs(config):
-                reporter.say(f"{config.metric} selects: eval.k has no 20 for the usual one")
+                reporter.say(
+                    f"{config.metric} is the selection metric, since eval.k does not include 20"
+                )
             if last is not None:
-                reporter.say(f"going on from the checkpoint of step {last.step}")
+                reporter.say(f"resuming from the checkpoint of step {last.step}")
             session = _Session(folder, task, tx, checkpoints, log, reporter, watch, on_eval)
             return session.run(last)
     except OSError as e:
@@ -411,7 +412,7 @@ def _go(
 
 
 def _follows_cutoffs(config: Config) -> bool:
-    """Whether the metric that selects is another than by default, for want of its cut-off."""
+    """Whether the default selection metric lacks its cut-off and is replaced."""
     by_itself = config.eval.metric is None and config.eval.select_on != "none"
     return by_itself and "@" in config.metric and 20 not in config.eval.k
 
@@ -435,7 +436,7 @@ def _write_report(folder: Path, reporter: Reporter) -> None:
 
 @dataclass(frozen=True)
 class _Session:
-    """One process's part of a run."""
+    """A run, or one process's part of it."""
 
     folder: Path
     task: Task
@@ -451,7 +452,7 @@ class _Session:
         return self.task.config
 
     def run(self, last: Sealed | None) -> Run:
-        """Search, refit where asked for, results; begins where ``last`` says."""
+        """Train, refit if configured, and write results, starting from ``last``."""
         began_refit = last is not None and last.meta["phase"] == "refit"
         if last is not None and began_refit:
             phase = Phase("refit", last.meta["origin"])
@@ -461,7 +462,7 @@ class _Session:
             problem, outcome = self._phase(Phase("search", 0), None, last, chooses=not refit)
             if refit:
                 del problem
-                gc.collect()  # its arrays go before those of the next
+                gc.collect()  # free its arrays first
                 phase = Phase("refit", outcome.end)
                 length = "" if self.config.model.kind.fitted else f" {outcome.step} steps"
                 self.reporter.say(f"refit:{length} on train and validation")
@@ -485,9 +486,9 @@ class _Session:
         return problem, loop.run(last, chooses=chooses)
 
     def _fitted(self, phase: Phase) -> tuple[Any, Outcome]:
-        """A model in closed form, and how it ranks the part that selects."""
+        """Fit a closed-form model and evaluate it on the selection split."""
         select_on = self.config.eval.select_on
-        with self.watch.may_leave(_nothing):  # a run that is resumed fits it anew
+        with self.watch.may_leave(_nothing):  # a resumed run fits it again
             began = time.perf_counter()
             problem = self.task.problem(phase.name, None, self.tx)
             state = problem.fit()
@@ -529,7 +530,7 @@ class _Session:
         assert self.watch.received is not None
         raise Interrupted(
             "interrupted during the final evaluation; the last checkpoint is written. "
-            f"Go on with: jaxrec resume {self.folder}",
+            f"Continue with: jaxrec resume {self.folder}",
             self.watch.received,
         )
 
@@ -547,7 +548,7 @@ class _Session:
             self.log.record(outcome.end, epoch, name, f"{phase}_final", **metrics)
 
     def _show(self, evaluation: dict[str, Any]) -> None:
-        """The tables of the model beside its baselines, on every split there is."""
+        """Print the tables of the model and its baselines, on every split."""
         parts = {"validation": evaluation.get("validation"), evaluation["split"]: evaluation}
         columns = {split: part for split, part in parts.items() if part and part["metrics"]}
         if not columns:
@@ -564,8 +565,8 @@ class _Session:
         metric, _, k = judged.partition("@")
         if k and (int(k) >= self.task.ranked_items() or ours == theirs == 1):
             self.reporter.say(
-                f"{judged} says nothing here: lists of {k} hold every item; "
-                f"--eval.k takes shorter ones, and --eval.metric {metric}@K their metric"
+                f"{judged} is meaningless here: lists of {k} hold every item; "
+                f"give smaller cut-offs by --eval.k, and --eval.metric {metric}@K"
             )
         elif ours >= theirs if lower_is_better(judged) else ours <= theirs:
             self.reporter.say(f"no better than {control} in {judged}: something is wrong")
@@ -573,7 +574,7 @@ class _Session:
             self.reporter.say("parameters were selected ON TEST, as the config asks by name")
 
     def _table(self, table: Table, columns: dict[str, Any]) -> None:
-        """A row for the model and each baseline, a column for each split and metric."""
+        """Print a table: rows for the model and baselines, columns for splits and metrics."""
         rows = []
         for who in (self.config.model.name, *table.baselines):
             row = [who]

@@ -1,4 +1,4 @@
-"""When things happen in a run, in steps."""
+"""The schedule of a run's events, in steps."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from jaxrec.training.batch import steps_per_epoch
 
 @dataclass(frozen=True)
 class Cadence:
-    """When things happen, in steps of one phase; 0 stands for never but at the end.
+    """The events of one phase, in steps; 0 means only at the end.
 
-    ``train.epochs`` counts in epochs and then so do eval.every and checkpoint.every; with
-    ``train.steps`` all three count steps. Where not given, both are an epoch.
+    With ``train.epochs``, eval.every and checkpoint.every count epochs; with ``train.steps``, all
+    three count steps. The default of both is one epoch.
     """
 
     total: int
@@ -24,7 +24,7 @@ class Cadence:
 
     @classmethod
     def of(cls, config: Config, pairs: int, total: int | None = None) -> "Cadence":
-        """The cadence for E pairs; ``total`` replaces the configured length (refit)."""
+        """Compute the cadence for E pairs; ``total`` replaces the configured length (refit)."""
         per_epoch = steps_per_epoch(pairs, config.train.batch_size)
         unit = per_epoch if config.train.steps is None else 1
         steps = config.train.steps
@@ -39,16 +39,16 @@ class Cadence:
 
     @classmethod
     def checked(cls, config: Config, train: Counted, total: int | None) -> "Cadence":
-        """:meth:`of` a train part. Raises InputError where there is nothing to train on."""
+        """:meth:`of` for a train part. Raises InputError if it is empty."""
         if train.n_edges == 0:
-            raise InputError(f"{config.data}: no train pairs are left after filter and split")
+            raise InputError(f"{config.data}: no train pairs remain after filter and split")
         return cls.of(config, train.n_edges, total)
 
     def due(self, every: int, step: int) -> bool:
-        """Whether something that happens each ``every`` steps, and at the end, is due."""
+        """Whether an event that is due every ``every`` steps and at the end is due."""
         return step == self.total or (every > 0 and step > 0 and step % every == 0)
 
     def next_boundary(self, step: int) -> int:
-        """The first step after ``step`` at which anything is due."""
+        """Return the first step after ``step`` at which any event is due."""
         periods = [p for p in (self.evaluate, self.checkpoint, self.log) if p > 0]
         return min([self.total, *((step // p + 1) * p for p in periods)])

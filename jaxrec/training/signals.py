@@ -1,8 +1,8 @@
-"""SIGINT and SIGTERM at any moment: during compilation and evaluation as well as between steps.
+"""Handling of SIGINT and SIGTERM at any moment, including compilation and evaluation.
 
-A Python signal handler runs only when the main thread is back in the interpreter, which a
-compilation keeps it from for seconds or minutes. So the signal's number goes through
-``signal.set_wakeup_fd`` to a thread, which sees it at once (XLA compiles without the GIL).
+Python runs signal handlers only when the main thread is in the interpreter, which a compilation can
+prevent for minutes. So ``signal.set_wakeup_fd`` passes the signal to a thread, which sees it at
+once (XLA compiles without the GIL).
 """
 
 import contextlib
@@ -20,21 +20,20 @@ from typing import Any
 from jaxrec import processes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-REPEAT_SECONDS = 1.0  # launchers send one request twice (to the child, then to its group)
+REPEAT_SECONDS = 1.0  # launchers send a signal twice (to the child, then to its group)
 
 
 class SignalWatch:
-    """While entered, the first SIGINT or SIGTERM sets ``received``; a second one does not wait.
+    """Context in which the first SIGINT or SIGTERM sets ``received``, and a second acts at once.
 
-    The loop polls ``received`` at every boundary and ends by itself. A repeat within
-    ``REPEAT_SECONDS`` counts as the same request. Off the main thread (where Python takes no
-    signal handlers) it does nothing.
+    The loop polls ``received`` at every boundary and stops. A repeat within ``REPEAT_SECONDS``
+    counts as the same signal. Outside the main thread, where Python allows no signal handlers, it
+    does nothing.
 
     Args:
-      may_exit: whether signals may end the process, as the command line wants: the second one at
-        once, and the first one too where the main thread may be stuck and nothing is unsaved
-        (:meth:`may_leave`). Otherwise, in somebody else's process, the second one raises
-        KeyboardInterrupt in the main thread and nothing is cut short.
+      may_exit: whether signals may end the process, for the command line: the second one at once,
+        and the first one inside :meth:`may_leave`. Otherwise the second one raises
+        KeyboardInterrupt in the main thread.
     """
 
     def __init__(self, may_exit: bool = False) -> None:
@@ -51,7 +50,7 @@ class SignalWatch:
             return self
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
-        # A handler that C code has set cannot be put back from Python, so it keeps its signal.
+        # Python cannot restore a handler set by C code, so it stays.
         ours = [s for s in SIGNALS if signal.getsignal(s) is not None]
         self._previous = {s: signal.signal(s, self._handle) for s in ours}
         self._previous_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
@@ -70,13 +69,12 @@ class SignalWatch:
         signal.set_wakeup_fd(self._previous_fd)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._write.close()  # the thread reads the end of the stream and returns
+        self._write.close()  # end of stream stops the thread
         self._thread.join()
         self._read.close()
 
     def __call__(self) -> bool:
-        """Whether a signal came, to any process of the run: what loops poll, all at the same
-        step."""
+        """Whether any process of the run got a signal; all processes poll at the same step."""
         agreed = processes.greatest(self.received or 0)
         if agreed and self.received is None:
             self.received = agreed
@@ -84,10 +82,10 @@ class SignalWatch:
 
     @contextmanager
     def may_leave(self, last: Callable[[], None]) -> Iterator[None]:
-        """Inside, a signal ends the process at once (if it may), after ``last`` in a thread.
+        """Context in which a signal ends the process at once (if allowed), after calling ``last``.
 
-        For stretches in which the main thread may not come back for long (compilation, reading
-        data) and nothing is unsaved that ``last`` cannot save.
+        For long blocking calls (compilation, reading data) during which ``last`` can save
+        everything.
         """
         if not self._may_exit:
             yield
@@ -103,7 +101,7 @@ class SignalWatch:
                 self._leave = None
 
     def _is_new(self, number: int) -> bool:
-        """Note a signal; whether it is a second request, not the first or a repeat of it."""
+        """Record a signal; returns whether it is a second one, not a repeat of the first."""
         now = time.monotonic()
         if self.received is None:
             self.received, self._first_at = number, now
@@ -111,7 +109,7 @@ class SignalWatch:
         return now - self._first_at > REPEAT_SECONDS
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """Python's own handler: a poll right after the signal sees it."""
+        """Handle a signal in Python, so that the next poll sees it."""
         if self._is_new(number) and not self._may_exit:
             raise KeyboardInterrupt
 
@@ -124,11 +122,11 @@ class SignalWatch:
             if not self._may_exit:
                 continue
             if self._is_new(number):
-                os._exit(128 + number)  # no flush: stdout's lock may be held for good
+                os._exit(128 + number)  # no flush: stdout may be locked forever
             threading.Thread(target=self._try_leave, args=(number,), daemon=True).start()
 
     def _pass_on(self, data: bytes) -> None:
-        """Give a signal that is not ours to who read them before, such as asyncio's loop."""
+        """Pass other signals on to the previous reader, such as asyncio's loop."""
         if self._previous_fd >= 0:
             with contextlib.suppress(OSError):
                 os.write(self._previous_fd, data)
@@ -144,7 +142,7 @@ class SignalWatch:
 
 
 def _say(text: str) -> None:
-    """Write to stderr and flush stdout, but never wait long for a reader that is stuck."""
+    """Write to stderr and flush stdout, without waiting for a stuck reader."""
 
     def write() -> None:
         with contextlib.suppress(OSError, ValueError):

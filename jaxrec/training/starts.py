@@ -1,4 +1,4 @@
-"""What a run starts from: whose parameters and split, and what of its own test they have seen."""
+"""Sources of a run's initial parameters and split, and which of its test pairs they trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,13 @@ _NO_RUN = "it is not a run folder"
 
 @dataclass(frozen=True)
 class Source:
-    """Something that parameters are taken from.
+    """A source of initial parameters.
 
     Attributes:
       role: "warm_start" or "frozen_items".
       path: as the configuration names it.
-      run: its run folder; None where it is none.
-      known: the pairs of the run, and of those before it; None where nothing is known of them.
+      run: its run folder; None if it is not a run.
+      known: the pairs of the run and its own sources; None if unknown.
     """
 
     role: str
@@ -37,13 +37,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Start:
-    """All that a run starts from, and how that bears on its split."""
+    """All sources of a run, and their effect on its split."""
 
     sources: tuple[Source, ...] = ()
 
     @classmethod
     def of(cls, config: Config) -> "Start":
-        """Read what the sources of a configuration keep.
+        """Read the splits of a configuration's sources.
 
         Raises:
           InputError: a run that has not finished, or a damaged file.
@@ -59,7 +59,7 @@ class Start:
 
     @property
     def known(self) -> KeptSplit | None:
-        """The pairs of all sources together."""
+        """Union of the pairs of all sources."""
         found: KeptSplit | None = None
         for source in self.sources:
             if source.known is not None:
@@ -67,7 +67,7 @@ class Start:
         return found
 
     def inherited(self, rule: dict[str, Any], hash_E: np.ndarray) -> Kept | None:
-        """What a split by this rule goes on with; None where no source was split by it."""
+        """Return the earlier split to continue under this rule; None if no source used it."""
         alike = [s.known for s in self.sources if s.known and s.known.protocol == rule]
         if not alike:
             return None
@@ -84,18 +84,18 @@ class Start:
         held_out: dict[str, np.ndarray],
         ids: dict[str, np.ndarray],
     ) -> list[dict[str, Any]]:
-        """What ``env.json`` and ``eval.json`` say of it: a record a source.
+        """Return a record per source for ``env.json`` and ``eval.json``.
 
         Args:
-          rule: of the split.
+          rule: rule of the split.
           held_out: hashes of the pairs of "validation" and "test".
-          ids: of the data's "users" and "items".
+          ids: ids of the data's "users" and "items".
         """
         return [_facts(source, rule, held_out, ids) for source in self.sources]
 
 
 def _named(config: Config) -> list[tuple[str, str, Path | None]]:
-    """Role, path and run folder of what a configuration starts from."""
+    """Return role, path and run folder of each source of a configuration."""
     found: list[tuple[str, str, Path | None]] = []
     if config.warm_start is not None:
         found.append(("warm_start", config.warm_start, Path(config.warm_start)))
@@ -108,7 +108,7 @@ def _named(config: Config) -> list[tuple[str, str, Path | None]]:
 
 
 def _known(run: Path, objective: Objective) -> KeptSplit | None:
-    """The pairs of a run, and of those that it started from; None where nothing is known.
+    """Return the pairs of a run and its own sources; None if unknown.
 
     Args:
       objective: of the run that begins: its pairs are of users and items, or of items.
@@ -119,7 +119,7 @@ def _known(run: Path, objective: Objective) -> KeptSplit | None:
         return None
     if kept is not None:
         return kept
-    # What recommendations leave out is what train and validation held.
+    # Recommendations exclude the pairs of train and validation.
     table = read_embeddings(run)
     seen = read_seen(run, len(table.user_ids), len(table.item_ids)).known
     user = np.repeat(np.arange(len(table.user_ids)), seen.degree)
@@ -170,7 +170,7 @@ def _reason_unknown(run: Path, ids: dict[str, np.ndarray]) -> str:
 
 
 def _shared(there: np.ndarray, here: np.ndarray) -> dict[str, Any]:
-    """How many ids both have."""
+    """Count the shared ids."""
     here = np.asarray(here).astype(str)
     kept = len(np.intersect1d(there, here))
     made: dict[str, Any] = {"kept": kept, "of": len(there), "new": len(here) - kept}
@@ -180,7 +180,7 @@ def _shared(there: np.ndarray, here: np.ndarray) -> dict[str, Any]:
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    """Why a split does not go on."""
+    """Explain why a split cannot be continued."""
     if not theirs:
         return _OLD
     names = [name for name in ("name", *ours) if theirs.get(name) != ours.get(name)]
@@ -190,5 +190,5 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
 
 
 def held_out_of(label: np.ndarray, hash_E: np.ndarray) -> dict[str, np.ndarray]:
-    """The hashes of validation and test pairs."""
+    """Select the hashes of validation and test pairs."""
     return {"validation": hash_E[label == VALIDATION], "test": hash_E[label == TEST]}

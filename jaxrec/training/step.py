@@ -29,22 +29,21 @@ from jaxrec.training.step_statistics import Against, Signs, look, parts_of, watc
 def apply(
     tx: optax.GradientTransformation, gradient: Any, opt_state: Any, params: Any
 ) -> tuple[Any, Any]:
-    """The next parameters and the next state of an optax chain."""
-    with jax.numpy_dtype_promotion("standard"):  # optax relies on it, whatever is set outside
+    """Apply an optax chain; returns the next parameters and state."""
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
         updates, opt_state = tx.update(gradient, opt_state, params)
     return optax.apply_updates(params, updates), opt_state
 
 
 def written(table: Array, row: Any, rows: np.ndarray) -> Array:
-    """A table with some rows written anew, on the host: beside two tables the device need not have
-    room for the rows."""
+    """Replace rows of a table on the host, since the device may lack memory for tables and rows."""
     made = np.array(table)
     made[row] = rows
     return jnp.asarray(made)
 
 
 def split_table(params: nnx.State) -> tuple[Float[Array, "N D"], dict[str, Array]]:
-    """The table of embeddings, and the other parameters by path."""
+    """Separate the embedding table from the other parameters, by path."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     others = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
     (table,) = [path for path in others if path.startswith(f"['{TABLE}']")]
@@ -60,18 +59,18 @@ def joined_table(
     )
 
 
-SCAN_LENGTH = 128  # steps compiled into one dispatch; a dispatch may ask for fewer
+SCAN_LENGTH = 128  # most steps per dispatch
 
 
 class Totals(NamedTuple):
     """Sums since the last line of the log.
 
     Attributes:
-      loss: of the steps' losses, L2 included.
-      l2: of the L2 part alone.
-      steps: how many steps the sums hold.
-      bad_step: the first step whose loss was not finite, or -1.
-      signs: what the doctor watches; None where it does not.
+      loss: sum of the losses, with L2.
+      l2: sum of the L2 terms.
+      steps: number of steps.
+      bad_step: first step with a non-finite loss, or -1.
+      signs: statistics for the doctor; None without it.
     """
 
     loss: Float[Array, ""]
@@ -82,12 +81,12 @@ class Totals(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """What a step takes besides the state: the batch, and the rows that its embeddings need.
+    """Inputs of a step besides the state: the batch, and the table rows that it needs.
 
     Attributes:
-      block: an encoder's plan for the batch's nodes; None where it takes all nodes.
-      key: for dropout; None where nothing is dropped.
-      against: what is wrong with the negatives, where the doctor watches.
+      block: an encoder's plan for the batch's nodes; None if it uses all nodes.
+      key: for dropout; None without dropout.
+      against: statistics of the negatives for the doctor.
     """
 
     batch: Batch
@@ -97,30 +96,31 @@ class Feed(NamedTuple):
 
 
 class SplitState(NamedTuple):
-    """State of a row-wise optimizer for the table, and of an optax chain for what else there is."""
+    """State of a row-wise optimizer for the table, and of an optax chain for other parameters."""
 
     rows: RowState
     rest: Any
 
 
 class TrainState(NamedTuple):
-    """All that changes from step to step. Random numbers come from (key, step) alone."""
+    """The state that changes from step to step. Random numbers depend only on (key, step)."""
 
     step: Int[Array, ""]
-    params: Any  # nnx.State; of a model of items its tables by name
+    params: Any  # nnx.State; for item models, tables by name
     opt_state: Any  # optax's, or a SplitState
     totals: Totals
 
 
 @dataclass(frozen=True)
 class Stepper:
-    """The static half of a step: configuration, the encoder's structure and the optimizer.
+    """The static part of a step: configuration, encoder structure and optimizer.
 
-    A :class:`RowOptimizer` updates the table of embeddings, and ``rest`` what else there is.
+    If ``tx`` is a :class:`RowOptimizer`, it updates the embedding table, and ``rest`` the other
+    parameters.
     """
 
     config: Config
-    encoder: Encoder  # its structure: shapes for parameters
+    encoder: Encoder  # structure only: shapes for parameters
     tx: optax.GradientTransformation | RowOptimizer
     n_users: int
     n_items: int
@@ -133,11 +133,11 @@ class Stepper:
 
     @cached_property
     def graphdef(self) -> nnx.GraphDef:
-        """The encoder's structure, to be merged with parameters."""
+        """Structure of the encoder, to merge with parameters."""
         return nnx.graphdef(self.encoder)
 
     def init(self, params: nnx.State) -> TrainState:
-        """The state before step 0."""
+        """Build the state before step 0."""
         state: Any = None
         if isinstance(self.tx, RowOptimizer):
             table_ND, others = split_table(params)
@@ -148,7 +148,7 @@ class Stepper:
 
     @cached_property
     def parts(self) -> tuple[str, ...]:
-        """Names of the groups of parameters whose gradients the doctor watches."""
+        """Names of the parameter groups whose gradients the doctor watches."""
         return parts_of(nnx.state(self.encoder))
 
     def zero_totals(self) -> Totals:
@@ -159,7 +159,7 @@ class Stepper:
         return totals._replace(signs=zero_signs(len(self.parts)))
 
     def current(self, state: TrainState) -> nnx.State:
-        """The parameters to score with: rows that a row-wise optimizer left behind brought up."""
+        """Return the parameters for scoring, with pending row-wise updates applied."""
         if not isinstance(self.tx, RowOptimizer):
             return state.params
         table_ND, others = split_table(state.params)
@@ -167,7 +167,7 @@ class Stepper:
         return joined_table(state.params, current_ND, others)
 
     def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
-        """Final embeddings in the data set's order, of length 1 where the score is cosine."""
+        """Compute final embeddings in the data set's order, normalised for cosine scores."""
         nodes = self._scored(nnx.merge(self.graphdef, params)(graph))
         nodes = Nodes(*map(graph.in_data_order, nodes))
         features = graph.features or NodeFeatures(None, None)
@@ -177,7 +177,7 @@ class Stepper:
         return nodes._replace(emb_ND=emb_ND)
 
     def biases(self, params: nnx.State, graph: Bipartite) -> Float[Array, "N"] | None:
-        """The learned biases of all nodes; None where the model has none."""
+        """Return the learned biases of all nodes, or None."""
         bias = nnx.merge(self.graphdef, params).bias
         if bias is None:
             return None
@@ -190,7 +190,7 @@ class Stepper:
         return nodes
 
     def batch(self, data: TrainData, step: Int[Array, ""]) -> Batch:
-        """The batch of a step, drawn on the device from (key, step)."""
+        """Draw the batch of a step on the device from (key, step)."""
         pairs = positives(self.config, data, step)
         batch = self.objective.against(self.config, self.n_items, data, pairs, step)
         if data.alike_IF is None:
@@ -198,19 +198,19 @@ class Stepper:
         return negative_choice.by_features(self.config.negatives, data.alike_IF, batch)
 
     def feed(self, data: TrainData, step: Int[Array, ""]) -> Feed:
-        """The batch of a step with the rows that it reads; no parameters are needed for it."""
+        """Draw the batch of a step and the rows that it reads, without parameters."""
         batch, key = self.batch(data, step), self._model_key(data, step)
         seen = look(batch, data, step) if self.config.log.doctor else None
         if not (self.config.model.sampled or isinstance(self.tx, RowOptimizer)):
             return Feed(batch, None, key, seen)
         row_R = data.graph.places(self._nodes_of(batch))
-        encoder = cast(LocalEncoder, self.encoder)  # the configuration refuses others
+        encoder = cast(LocalEncoder, self.encoder)  # ensured by the configuration
         return Feed(batch, encoder.plan(data.graph, row_R, key), None, seen)
 
     def loss(
         self, params: nnx.State, graph: Bipartite, feed: Feed
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Mean loss of the batch with its L2, and the L2 part alone."""
+        """Compute the mean loss of the batch with L2, and the L2 term."""
         model = nnx.merge(self.graphdef, params)
         if feed.block is None:
             row_R = graph.places(self._nodes_of(feed.batch))
@@ -224,8 +224,8 @@ class Stepper:
         return self._loss_of(model.of_block(graph, table_MD, feed.block), feed.batch, model)
 
     def rows_of(self, params: nnx.State, graph: Bipartite, batch: Batch) -> Nodes:
-        """The rows that a batch is scored with, without dropout: of the users, the items and the
-        negatives, and two columns for biases behind them where the model has any."""
+        """Compute the scored rows of a batch without dropout: users, items and negatives, followed
+        by two bias columns if the model has biases."""
         model = nnx.merge(self.graphdef, params)
         rows = model.rows(graph, graph.places(self._nodes_of(batch)), None)
         return self._with_biases(self._scored(rows), batch, model)
@@ -250,12 +250,12 @@ class Stepper:
     def _loss_of(
         self, rows: Nodes, batch: Batch, model: Encoder, total: Array | None = None
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """The loss from the rows of ``_nodes_of``; ``total`` is the weight of the whole batch,
-        where this is a part of one.
+        """Compute the loss from the rows of ``_nodes_of``; ``total`` is the weight of the whole
+        batch if this is a part.
 
-        L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over the pairs
-        as the loss is (LightGCN-PyTorch's form for one negative). Hard negatives that count add the
-        sum of their |h|² over the most that there can be.
+        L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over pairs like the
+        loss (as in LightGCN-PyTorch for one negative). Valid hard negatives add the sum of their
+        |h|² over the maximal number.
         """
         weight_B = batch.positives.weight_B
         n_pairs = len(weight_B)
@@ -304,7 +304,7 @@ class Stepper:
         return self.config.train.l2 / 2 * jnp.sum(share_B * norm_B)
 
     def step(self, state: TrainState, data: TrainData) -> TrainState:
-        """One step: batch, loss, gradient, update."""
+        """Run one step: batch, loss, gradient, update."""
         return self.fed(state, data.graph, self.feed(data, state.step))
 
     def fed(
@@ -314,11 +314,11 @@ class Stepper:
         feed: Feed,
         at: tuple[Array, Array] | None = None,
     ) -> TrainState:
-        """The step of a batch that is drawn already.
+        """Run the step of a given batch.
 
         Args:
-          at: of a row-wise optimizer, the rows that it updates and where among them those of the
-            block are, as ``distinct`` gives them; found here where None.
+          at: for a row-wise optimizer, the distinct rows and the index of each block row among them
+            (see ``distinct``); computed if None.
         """
         if isinstance(self.tx, RowOptimizer):
             made = self._update_rows(self.tx, state, graph, feed, at)
@@ -367,7 +367,7 @@ class Stepper:
     def dispatch(
         self, state: TrainState, data: TrainData, n: Int[Array, ""]
     ) -> tuple[TrainState, Totals]:
-        """n <= SCAN_LENGTH steps: what the loop jits, with the state donated."""
+        """Run n <= SCAN_LENGTH steps; the loop jits this with the state donated."""
         return scanned(lambda state: self.step(state, data), state, n)
 
 
@@ -393,11 +393,11 @@ def with_biases(
 def scanned(
     step: Callable[[TrainState], TrainState], state: TrainState, n: Int[Array, ""]
 ) -> tuple[TrainState, Totals]:
-    """n <= SCAN_LENGTH steps under one scan.
+    """Run n <= SCAN_LENGTH steps in one scan.
 
-    The scan has a fixed length and skips what lies past n, so that one compiled program serves
-    every n and the bits do not depend on how a run is cut into dispatches. The totals come out
-    once more, in buffers that the next dispatch does not take.
+    The scan has a fixed length and skips steps past n, so one compiled program serves every n and
+    the bits do not depend on the dispatches. The totals are also returned as copies, which the next
+    dispatch does not donate.
     """
 
     def body(state: TrainState, i: Array) -> tuple[TrainState, None]:
@@ -415,7 +415,7 @@ def next_state(
     opt_state: Any,
     signs: Signs | None = None,
 ) -> TrainState:
-    """The state a step on, its losses added up."""
+    """Return the state after a step, with its losses added to the totals."""
     seen = state.totals
     first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
     totals = Totals(
@@ -434,7 +434,7 @@ def zero_totals() -> Totals:
 
 
 def cleared(totals: Totals) -> Totals:
-    """Empty sums of the same structure."""
+    """Return zero totals of the same structure."""
     if totals.signs is None:
         return zero_totals()
     return zero_totals()._replace(signs=zero_signs(totals.signs.norm_P.shape[0]))

@@ -1,7 +1,6 @@
-"""What the doctor watches within the steps: gradients by part, and what stands against a pair.
+"""Statistics of steps for the doctor: gradients by part, and faults of negatives.
 
-Measured at every ``EVERY``-th step, inside the step's own program, and summed until the next line
-of the log.
+Measured inside every ``EVERY``-th step and summed until the next line of the log.
 """
 
 from collections.abc import Callable
@@ -18,16 +17,16 @@ from jaxrec.optim import Accumulated
 from jaxrec.training.batch import Batch, TrainData
 
 EVERY = 32
-_NEGATIVES = 8  # of each pair that are looked at
+_NEGATIVES = 8  # negatives inspected per pair
 
 
 class Against(NamedTuple):
-    """Counts over the negatives of a batch; 0 at steps that are not watched.
+    """Counts over the negatives of a batch; 0 at unwatched steps.
 
     Attributes:
-      negatives: how many were looked at, those that are masked left out.
-      known: of these, how many the user has in train.
-      alike: of these, how many have the very inputs of the positive.
+      negatives: inspected unmasked negatives.
+      known: those in the user's train items.
+      alike: those with the same inputs as the positive.
     """
 
     negatives: Int[Array, ""]
@@ -39,11 +38,11 @@ class Signs(NamedTuple):
     """Sums over the watched steps since the last line of the log.
 
     Attributes:
-      steps: how many they are; steps whose gradient is not finite are left out.
+      steps: watched steps with a finite gradient.
       norm_P: norms of the gradient, by part.
-      fresh: norms of the whole gradient of the step's own loss.
-      fed: norms of what the optimizer took for the gradient.
-      against: counts.
+      fresh: norms of the step's own gradient.
+      fed: norms of the optimizer's input.
+      against: counts over negatives.
     """
 
     steps: Int[Array, ""]
@@ -58,7 +57,7 @@ def _none() -> Against:
 
 
 def zero_signs(n_parts: int) -> Signs:
-    """Empty sums, each in a buffer of its own."""
+    """Return zero sums in separate buffers."""
     zeros = jnp.zeros(()), jnp.zeros(())
     return Signs(jnp.zeros((), jnp.int32), jnp.zeros(n_parts), *zeros, _none())
 
@@ -68,7 +67,7 @@ def _is_watched(step: Int[Array, ""]) -> Bool[Array, ""]:
 
 
 def look(batch: Batch, data: TrainData, step: Int[Array, ""]) -> Against:
-    """What is wrong with the negatives of a batch."""
+    """Count faulty negatives of a batch."""
 
     def count() -> Against:
         neg_BN, used_BN = batch.negatives()
@@ -88,20 +87,20 @@ def look(batch: Batch, data: TrainData, step: Int[Array, ""]) -> Against:
 
 
 def _name(path: Any) -> str:
-    """The group that a parameter belongs to: the first name of its path."""
+    """Return a parameter's group: the first name of its path."""
     keys = jax.tree_util.keystr(path) if isinstance(path, tuple) else str(path)
     return keys.split("'")[1]
 
 
 def _by_path(tree: Any) -> list[tuple[str, Any]]:
-    """Leaves with the names of their groups; a dictionary's keys are paths already."""
+    """List leaves with their groups; dictionary keys are already paths."""
     if isinstance(tree, dict):
         return [(_name(key), leaf) for key, leaf in tree.items()]
     return [(_name(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
 
 
 def parts_of(params: Any) -> tuple[str, ...]:
-    """The groups of a model's parameters, in the order of their names."""
+    """Return the groups of a model's parameters, sorted by name."""
     return tuple(sorted({name for name, _ in _by_path(params)}))
 
 
@@ -117,13 +116,13 @@ def watched(
     opt_state: Any,
     against: Against | None,
 ) -> Signs:
-    """The sums with this step's part, where it is watched.
+    """Add this step to the sums, if watched.
 
     Args:
       parts: names of the groups of parameters, for ``norm_P``.
-      gradient: of the step's loss.
-      opt_state: after the update.
-      against: of the step's negatives.
+      gradient: gradient of the step's loss.
+      opt_state: optimizer state after the update.
+      against: counts over the step's negatives.
     """
 
     def add(signs: Signs) -> Signs:
@@ -153,7 +152,7 @@ def _is_sum(x: Any) -> bool:
 
 
 def record(signs: Signs | None, parts: tuple[str, ...]) -> dict[str, float]:
-    """The sums as figures of a line of the log: those that there are."""
+    """Convert the sums to figures for the log."""
     if signs is None:
         return {}
     found, steps = {}, int(signs.steps)
@@ -170,8 +169,8 @@ def record(signs: Signs | None, parts: tuple[str, ...]) -> dict[str, float]:
 
 
 def counter(train: Csr, validation: Csr) -> Callable[[Batch], np.ndarray]:
-    """Of a batch's negatives how many their user has in train, in validation, and how many count
-    at all, [3]."""
+    """Return a function that counts a batch's negatives [3]: known from train, from validation, and
+    all unmasked."""
     liked = [DeviceCsr(jnp.asarray(p.indptr), jnp.asarray(p.indices)) for p in (train, validation)]
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""What a run is about: users and items, or items alone. The run itself is the same code."""
+"""The task of a run: recommending items to users, or to items."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -55,49 +55,49 @@ class Task(Protocol):
         ...
 
     def describe(self) -> list[str]:
-        """What is trained on what, in a line or two."""
+        """Describe model and data in a few lines."""
         ...
 
     def record(self, folder: Path, custom_tx: bool) -> None:
-        """RUN/env.json, once."""
+        """Write RUN/env.json once."""
         ...
 
     def problem(
         self, phase: str, total: int | None, tx: optax.GradientTransformation | None
     ) -> Any:
-        """One phase of the run, "search" or "refit", ready to be trained."""
+        """Build the problem of a phase, "search" or "refit"."""
         ...
 
     def evaluate(self, problem: Any, outcome: Outcome, watch: SignalWatch) -> dict[str, Any] | None:
-        """The content of eval.json; None if stopped."""
+        """Evaluate for eval.json; None if interrupted."""
         ...
 
     def write(self, folder: Path, problem: Any, outcome: Outcome, watch: SignalWatch) -> None:
-        """The arrays and slices that a run leaves behind."""
+        """Write the result arrays and slices."""
         ...
 
     def ranked_items(self) -> int:
-        """How many items there are to be ranked."""
+        """Number of ranked items."""
         ...
 
 
 def needs_pairs(config: Config, n_pairs: dict[str, int], share: str, instead: str = "") -> None:
-    """Raise InputError where the part that selects is empty.
+    """Raise InputError if the selection split is empty.
 
     Args:
-      n_pairs: of each part of the split.
-      share: the option that says how much is held out, with its value.
-      instead: what would hold pairs out where that is not 0; nothing known where empty.
+      n_pairs: pairs of each part of the split.
+      share: the option for the held-out share, with its value.
+      instead: fix for a share above 0; may be empty.
     """
     if n_pairs.get(config.eval.select_on) == 0:
         raise InputError(
-            f"eval.select_on is {config.eval.select_on}, but the split holds no such pairs "
+            f"eval.select_on is {config.eval.select_on}, but that part of the split is empty "
             f"({share}); {instead or 'hold out more'}, or set --eval.select-on none"
         )
 
 
 def _instead(config: Config, dataset: Dataset) -> str:
-    """What holds out pairs of the part that selects where the split, as it is, has none."""
+    """Suggest a fix for an empty selection split."""
     split, part = resolved(dataset, config.split), config.eval.select_on
     share = getattr(split, part, 0)
     if share == 0:
@@ -108,7 +108,7 @@ def _instead(config: Config, dataset: Dataset) -> str:
         return f"give more items, or set --split.{part} higher"
     if split.name == "given" and part == "test":
         return "give a test part with pairs that train does not have"
-    # Over all pairs there is one as soon as the share of them is.
+    # Over all pairs, any positive share holds out a pair.
     if split.per_user and round(share * (1 - split.test) * dataset.n_edges) >= 1:
         return "hold out over all pairs with --split.no-per-user"
     return f"set --split.{part} higher"
@@ -116,12 +116,12 @@ def _instead(config: Config, dataset: Dataset) -> str:
 
 @dataclass(frozen=True)
 class Splitting:
-    """How a run came to its split.
+    """The origin of a run's split.
 
     Attributes:
-      kept: what it keeps of it; None where the folder has that already, or data in parts has.
-      start: what the run starts from, as env.json has it.
-      notes: what was decided otherwise than by the plain rule, counted.
+      kept: the split to store; None if the folder or partitioned data already has it.
+      start: records of the sources, for env.json.
+      notes: exceptions to the rule of the split, with counts.
     """
 
     kept: KeptSplit | None = None
@@ -129,28 +129,28 @@ class Splitting:
     notes: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Format for people."""
         return [*told(self.start), *(f"{what}: {n:,}" for what, n in self.notes.items())]
 
     def save(self, folder: Path) -> None:
-        """RUN/split.npz, unless the run has begun already."""
+        """Write RUN/split.npz, unless the run has already started."""
         if self.kept is not None and not begun(folder):
             self.kept.save(folder)
 
 
 def begun(run: Path | None) -> bool:
-    """Whether a run has written how it was split."""
+    """Whether a run has stored its split."""
     return run is not None and (run / "env.json").is_file()
 
 
 def before(run: Path) -> Splitting:
-    """How a run that has begun came to its split."""
+    """Read the origin of a started run's split."""
     return Splitting(start=read_start(run))
 
 
 @dataclass(frozen=True)
 class UserTask:
-    """Items for users, from interactions."""
+    """Recommend items to users, from interactions."""
 
     config: Config
     dataset: Dataset | Parted
@@ -159,7 +159,7 @@ class UserTask:
 
     @classmethod
     def of(cls, config: Config, dataset: Dataset, run: Path | None = None) -> "UserTask":
-        """Split the data, as ``run`` did where that has begun.
+        """Split the data, with the split of ``run`` if it has started.
 
         Raises:
           InputError: the data lacks what the configuration needs.
@@ -211,7 +211,7 @@ class UserTask:
         return [*lines, *self.splitting.lines(), *self._few_select()]
 
     def _few_select(self) -> list[str]:
-        """How many users select, where most do not."""
+        """Report the number of users in the selection split, if few."""
         part = self.config.eval.select_on
         if part == "none":
             return []
@@ -219,9 +219,7 @@ class UserTask:
         select = int((getattr(self.splits, part).user_counts() > 0).sum())
         if 2 * select >= n_users:
             return []
-        return [
-            f"{select:,} of {n_users:,} users have {part} pairs, by which parameters are chosen"
-        ]
+        return [f"{select:,} of {n_users:,} users have {part} pairs, which select the parameters"]
 
     @cached_property
     def _frozen(self) -> frozen_items.FrozenItems | None:

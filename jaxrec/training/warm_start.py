@@ -1,4 +1,4 @@
-"""A start from the parameters of another run, for data that has grown since."""
+"""Warm start from the parameters of another run, for data that has grown."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from jaxrec.training import objectives
 from jaxrec.training.device_data import Inputs
 from jaxrec.training.step import TABLE, written
 
-# What decides the shapes of parameters, and what they stand for.
+# Options that determine the shapes and meaning of parameters.
 _ALIKE = ("name", "dim", "layers", "form", "layer_weights", "hidden_dim", "ids", "batch_norm")
 _ALIKE += ("neighbors", "score", "score_width", "biases", "bases")
 _ALIKE += ("tower_dims", "id_dim", "activation", "final", "bags", "columns", "tables", "side")
@@ -27,7 +27,7 @@ _BY_NODE = (TABLE, "bias")
 
 
 def check_alike(config: Config) -> None:
-    """Raise InputError unless the run to start from has the same model."""
+    """Raise InputError unless the other run has the same model."""
     if config.warm_start is None:
         return
     run = check_run(config.warm_start)
@@ -37,12 +37,12 @@ def check_alike(config: Config) -> None:
         if ours != theirs:
             raise InputError(
                 f"warm_start {run}: its model.{name} is {theirs}, not {ours}; train with "
-                f"--config {run / 'config.json'}, or begin anew"
+                f"--config {run / 'config.json'}, or drop --warm-start"
             )
 
 
 def _stored(run: str) -> dict[str, Any]:
-    """The features.json of a run. Raises InputError where it has not finished."""
+    """Read the features.json of a run. Raises InputError if it has not finished."""
     stored = read_json(check_run(run) / "features.json")
     if not stored:
         raise InputError(f"{run}: the run has not finished; `jaxrec resume {run}` ends it")
@@ -50,15 +50,15 @@ def _stored(run: str) -> dict[str, Any]:
 
 
 def item_schema(run: str) -> Schema:
-    """What a run knew of the items' features. Raises InputError where it took none."""
+    """Read a run's schema of item features. Raises InputError if it has none."""
     stored = _stored(run)["item"]
     if stored is None:
-        raise InputError(f"{run}: was trained without features of the items")
+        raise InputError(f"{run}: was trained without item features")
     return Schema.from_dict(stored)
 
 
 def takes(config: Config, train: Dataset) -> Inputs:
-    """What the run to start from took in besides ids: its features are encoded as they were.
+    """Read the inputs of the other run, so that features are encoded in the same way.
 
     Raises:
       InputError: the run has not finished, or the data lacks ratings that the loss needs.
@@ -73,13 +73,13 @@ def takes(config: Config, train: Dataset) -> Inputs:
 
 
 def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> dict[str, int]:
-    """Give a model the parameters of ``config.warm_start``; rows of new ids stay as they are.
+    """Load the parameters of ``config.warm_start``; rows of new ids keep their initial values.
 
     Returns:
-      How many users and items were known to that run.
+      Numbers of users and items known to that run.
 
     Raises:
-      InputError: the run has not finished, or its parameters do not fit.
+      InputError: the run has not finished, or its parameters do not match.
     """
     assert config.warm_start is not None
     run = Path(config.warm_start)
@@ -90,7 +90,7 @@ def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> di
         name = "/".join(map(str, path))
         array = old.get(name)
         if array is None or (name not in _BY_NODE and array.shape != value[...].shape):
-            raise InputError(f"warm_start {run}: its parameter {name} does not fit this model")
+            raise InputError(f"warm_start {run}: its parameter {name} does not match this model")
         if name == TABLE:
             place = np.asarray(graph.places(jnp.asarray(here)))
             value[...] = written(value[...], place, array[there])
@@ -104,7 +104,7 @@ def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> di
 def _shared_rows(
     train: Dataset, user_ids: np.ndarray, item_ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Rows of the ids that both have: in the data set, in the run; and how many of each side."""
+    """Find the shared ids: rows in the data set, rows in the run, and counts per side."""
     here, there, known = [], [], {}
     first_here = first_there = 0
     sides = {"users": (train.user_ids, user_ids), "items": (train.item_ids, item_ids)}

@@ -211,7 +211,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     assert f"checkpoint {newest.name} is skipped" in resumed.stdout
     skipped = next(line for line in resumed.stdout.splitlines() if "is skipped" in line)
     record_property("happened", f"{how}: {skipped.replace(str(tmp_path), '.')}")
-    assert f"going on from the checkpoint of step {before.name}" in resumed.stdout
+    assert f"resuming from the checkpoint of step {before.name}" in resumed.stdout
     assert contents(run) == contents(undisturbed)
 
 

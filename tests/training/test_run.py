@@ -165,7 +165,7 @@ def test_overwrite_replaces_a_run_once_the_new_one_is_known_to_be_possible(tmp_p
         with pytest.raises(InputError, match=said):
             train(**({"config": CONFIG, "overwrite": True, "run": run, "quiet": True} | wrong))
         assert files(run) == before
-    with pytest.raises(InputError, match=r"holds a run already.*resume.*--overwrite"):
+    with pytest.raises(InputError, match=r"already holds a run.*resume.*--overwrite"):
         train(CONFIG, data=data(), run=run, quiet=True)
     (run / "checkpoints" / "left").mkdir()
     other = dataclasses.replace(CONFIG, seed=3)
@@ -181,9 +181,9 @@ def test_overwrite_replaces_a_run_once_the_new_one_is_known_to_be_possible(tmp_p
     ("there", "said"),
     [
         ({"notes.txt": "mine"}, "holds no run"),
-        ({"config.json": "{}", "notes.txt": "mine"}, r"notes\.txt, which is no part of a run"),
-        ({"config.json": '{"compilerOptions": {}}'}, "a run of jaxrec alone"),
-        ({"config.json": "module.exports = 1"}, "a run of jaxrec alone"),
+        ({"config.json": "{}", "notes.txt": "mine"}, r"notes\.txt, which is not part of a run"),
+        ({"config.json": '{"compilerOptions": {}}'}, "only replaces runs of jaxrec"),
+        ({"config.json": "module.exports = 1"}, "only replaces runs of jaxrec"),
     ],
 )
 def test_overwrite_leaves_what_is_not_ours(tmp_path, there, said):
@@ -231,7 +231,7 @@ def test_lists_as_long_as_the_catalogue_are_no_sign_that_something_is_wrong(
     train(config, data=data(30, items), run=tmp_path / "small")
     said = capsys.readouterr().out
     assert "something is wrong" not in said
-    assert "recall@20 says nothing here: lists of 20 hold every item" in said
+    assert "recall@20 is meaningless here: lists of 20 hold every item" in said
 
 
 def test_a_model_no_better_than_popularity_still_is_told(tmp_path, capsys):
@@ -247,7 +247,7 @@ def test_the_metric_that_selects_follows_the_cut_offs_and_it_is_said(tmp_path, c
     config = dataclasses.replace(CONFIG, eval=EvalConfig(k=(10,)))
     done = train(config, data=data(), run=tmp_path / "run")
     said = capsys.readouterr().out
-    assert "recall@10 selects: eval.k has no 20" in said
+    assert "recall@10 is the selection metric, since eval.k does not include 20" in said
     assert "recall@10 on validation" in done.evaluation["protocol"]
     # A metric of the configuration that is begun from keeps its name.
     (tmp_path / "c.json").write_text(

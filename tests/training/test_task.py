@@ -28,7 +28,7 @@ def config(name: Any, **changes: Any) -> Config:
 
 def test_sparse_users_train_by_default_and_the_run_says_how_many_select():
     lines = UserTask.of(config("auto"), sparse(100, 3)).describe()
-    assert "20 of 100 users have validation pairs, by which parameters are chosen" in lines
+    assert "20 of 100 users have validation pairs, which select the parameters" in lines
     spread = [line for line in lines if "over all pairs, for shares within users" in line]
     assert spread == [
         "validation pairs held out over all pairs, for shares within users round to nothing: 20"
