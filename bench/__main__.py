@@ -36,6 +36,7 @@ CASES = {
     "same-bits": "same_bits",
     "sample": "sample",
     "sampled": "sampled",
+    "serve": "serve",
     "skipgram": "skipgram",
     "step": "step",
     "tables": "tables",

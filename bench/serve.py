@@ -1,0 +1,183 @@
+"""Serving lists over HTTP: throughput and latency, beside FAISS's exact search behind the same server.
+
+Both servers run at once and are asked in turns, so that a busy machine is as busy for both. wrk asks
+as fast as it is answered, each request another user's; hey asks at a fixed rate.
+"""
+
+import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.common import record
+
+COMMAND = "python -m bench serve"
+N_USERS, DIM, SEEN, K = 10_000, 64, 20, 20
+CONNECTIONS = 16
+_LUA = """
+local n = 0
+request = function()
+  n = n + 1
+  return wrk.format("GET", string.format("/recommend?titles=false&k={k}&user=u%d", (n * 37) % {users}))
+end
+"""
+
+
+def make_run(folder: Path, n_items: int) -> Path:
+    """A finished run of random vectors."""
+    import json
+
+    from jaxrec.config import Config, to_dict
+
+    rng = np.random.default_rng(0)
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(to_dict(Config())))
+    (folder / "eval.json").write_text("{}")
+    np.savez(
+        folder / "embeddings.npz",
+        user=rng.normal(size=(N_USERS, DIM)).astype(np.float32),
+        item=rng.normal(size=(n_items, DIM)).astype(np.float32),
+        user_ids=np.array([f"u{n}" for n in range(N_USERS)]),
+        item_ids=np.array([f"i{n}" for n in range(n_items)]),
+    )
+    seen = np.sort(rng.integers(0, n_items // SEEN, (N_USERS, SEEN)), axis=1)
+    seen += np.arange(SEEN) * (n_items // SEEN)  # ascending, none twice
+    np.savez(
+        folder / "seen.npz",
+        indptr=np.arange(N_USERS + 1, dtype=np.int32) * SEEN,
+        indices=seen.ravel().astype(np.int32),
+        learnt_user=np.ones(N_USERS, bool),
+        learnt_item=np.ones(n_items, bool),
+    )
+    return folder
+
+
+class FaissRanker:
+    """FAISS's exact inner products in the place of jaxrec.serving.ranker.Ranker."""
+
+    def __init__(self, scorer: Any, longest: int, left_out: int) -> None:
+        import faiss  # pyright: ignore[reportMissingImports]
+
+        item_ID = np.ascontiguousarray(scorer.params["item"], np.float32)
+        self._index = faiss.IndexFlatIP(item_ID.shape[1])
+        self._index.add(item_ID)  # pyright: ignore[reportCallIssue]
+
+    def fitting(self, queries: Sequence[Any]) -> int:
+        return min(len(queries), 32)
+
+    def rank(self, queries: Sequence[Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+        most = max(query.k + len(query.left_out) for query in queries)
+        user_BD = np.stack([query.vector for query in queries]).astype(np.float32)
+        score_BK, item_BK = self._index.search(user_BD, most)  # pyright: ignore[reportCallIssue]
+        lists = []
+        for query, items, scores in zip(queries, item_BK, score_BK, strict=True):
+            kept = np.flatnonzero(~np.isin(items, query.left_out))[: query.k]
+            lists.append((items[kept], scores[kept]))
+        return lists
+
+
+def _serve_faiss(run: str) -> None:
+    from jaxrec.serving import served
+    from jaxrec.serving.server import serve
+
+    served.Ranker = FaissRanker  # pyright: ignore[reportAttributeAccessIssue]
+    serve(run, port=0, watch_seconds=0)
+
+
+def _start(command: list[str]) -> tuple[subprocess.Popen[str], str]:
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    for line in server.stderr:
+        found = re.search(r" on (http://\S+)", line)
+        if found:
+            return server, found[1]
+    raise RuntimeError(f"{' '.join(command)}: did not start")
+
+
+def _run(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def throughput(address: str, seconds: int, script: Path) -> float:
+    """Requests a second of clients that ask as soon as they are answered."""
+    said = _run("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), address)
+    if "Non-2xx" in said or "Socket errors" in said:
+        raise RuntimeError(said)
+    return float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])  # pyright: ignore
+
+
+def latencies(address: str, seconds: int, rate: int) -> dict[str, float]:
+    """Milliseconds at a fixed rate of requests."""
+    workers = min(10, rate)
+    options = ("-z", f"{seconds}s", "-c", str(workers), "-q", str(rate // workers))
+    said = _run("hey", *options, f"{address}/recommend?titles=false&k={K}&user=u7")
+    if re.search(r"\[200\]", said) is None or "Error distribution" in said:
+        raise RuntimeError(said)
+    found = dict(re.findall(r"(\d+)%+ in ([\d.]+) secs", said))
+    return {f"p{n}": 1e3 * float(found[n]) for n in ("50", "99")}
+
+
+def measure(n_items: int, rate: int, rounds: int, seconds: int) -> None:
+    """One catalogue's figures."""
+    taken: dict[str, dict[str, list[float]]] = {"jaxrec": {}, "FAISS IndexFlatIP": {}}
+    load: list[float] = []
+    with tempfile.TemporaryDirectory() as folder:
+        run = make_run(Path(folder) / "run", n_items)
+        script = Path(folder) / "ask.lua"
+        script.write_text(_LUA.replace("{k}", str(K)).replace("{users}", str(N_USERS)))
+        own = [sys.executable, "-m", "jaxrec", "serve", str(run), "--port", "0", "--watch", "0"]
+        other = [sys.executable, "-m", "bench.serve", "--faiss", str(run)]
+        started = {n: _start(c) for n, c in zip(taken, (own, other), strict=True)}
+        try:
+            for name, (_, address) in started.items():
+                throughput(address, 2, script)  # warm
+                del name
+            for _ in range(rounds):
+                for name, (_, address) in started.items():
+                    load.append(os.getloadavg()[0])
+                    found = latencies(address, seconds, rate)
+                    found["throughput"] = throughput(address, max(seconds // 3, 3), script)
+                    for what, value in found.items():
+                        taken[name].setdefault(what, []).append(value)
+        finally:
+            for server, _ in started.values():
+                server.send_signal(signal.SIGTERM)
+                server.communicate()
+    shared: dict[str, Any] = {"items": n_items, "dim": DIM, "k": K, "seconds": seconds}
+    shared |= {"load_average": [round(min(load), 1), round(max(load), 1)]}
+    for name, figures in taken.items():
+        for what, values in figures.items():
+            told = dict(shared)
+            if what == "throughput":
+                told |= {"what": f"requests a second, {CONNECTIONS} connections, wrk on one thread"}
+            else:
+                told |= {"what": f"{what} at {rate} requests a second, hey", "rate": rate}
+            unit = "requests/s" if what == "throughput" else "ms"
+            record("serve", name, values, unit, COMMAND, **told)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--rates", type=int, nargs="+", default=[200, 10])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--faiss", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.faiss:
+        _serve_faiss(args.faiss)
+        return
+    for n_items, rate in zip(args.items, args.rates, strict=True):
+        measure(n_items, rate, args.rounds, args.seconds)
+
+
+if __name__ == "__main__":
+    main()
