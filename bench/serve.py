@@ -1,10 +1,12 @@
-"""Serving lists over HTTP: throughput and latency, beside FAISS's exact search behind the same server.
+"""Serving lists: throughput and latency, beside FAISS's exact search behind the same server.
 
-Both servers run at once and are asked in turns, so that a busy machine is as busy for both. wrk asks
-as fast as it is answered, each request another user's; hey asks at a fixed rate.
+Both servers run at once and are asked in turns, so that a busy machine is as busy for both. wrk
+asks as fast as it is answered, each request another user's; hey asks at a fixed rate.
 """
 
 import argparse
+import csv
+import io
 import os
 import re
 import signal
@@ -22,11 +24,13 @@ from bench.common import record
 COMMAND = "python -m bench serve"
 N_USERS, DIM, SEEN, K = 10_000, 64, 20, 20
 CONNECTIONS = 16
+_WAIT = ("--timeout", "30s")
 _LUA = """
 local n = 0
 request = function()
   n = n + 1
-  return wrk.format("GET", string.format("/recommend?titles=false&k={k}&user=u%d", (n * 37) % {users}))
+  local user = string.format("u%d", (n * 37) % {users})
+  return wrk.format("GET", "/recommend?titles=false&k={k}&user=" .. user)
 end
 """
 
@@ -108,7 +112,8 @@ def _run(*command: str) -> str:
 
 def throughput(address: str, seconds: int, script: Path) -> float:
     """Requests a second of clients that ask as soon as they are answered."""
-    said = _run("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "-s", str(script), address)
+    options = ("-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *_WAIT)
+    said = _run("wrk", *options, "-s", str(script), address)
     if "Non-2xx" in said or "Socket errors" in said:
         raise RuntimeError(said)
     return float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])  # pyright: ignore
@@ -118,11 +123,12 @@ def latencies(address: str, seconds: int, rate: int) -> dict[str, float]:
     """Milliseconds at a fixed rate of requests."""
     workers = min(10, rate)
     options = ("-z", f"{seconds}s", "-c", str(workers), "-q", str(rate // workers))
-    said = _run("hey", *options, f"{address}/recommend?titles=false&k={K}&user=u7")
-    if re.search(r"\[200\]", said) is None or "Error distribution" in said:
-        raise RuntimeError(said)
-    found = dict(re.findall(r"(\d+)%+ in ([\d.]+) secs", said))
-    return {f"p{n}": 1e3 * float(found[n]) for n in ("50", "99")}
+    said = _run("hey", *options, "-o", "csv", f"{address}/recommend?titles=false&k={K}&user=u7")
+    rows = list(csv.DictReader(io.StringIO(said)))
+    if not rows or any(row["status-code"] != "200" for row in rows):
+        raise RuntimeError(said[:2000])
+    taken = [1e3 * float(row["response-time"]) for row in rows]
+    return {f"p{n}": float(np.percentile(taken, n)) for n in (50, 99)}
 
 
 def measure(n_items: int, rate: int, rounds: int, seconds: int) -> None:

@@ -1,6 +1,8 @@
 """A run's embeddings, ids and biases in formats that other programs read."""
 
-import json
+import importlib
+import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +11,28 @@ import polars as pl
 
 from jaxrec import registry
 from jaxrec.errors import InputError, nearest
+from jaxrec.exports import safetensors
 from jaxrec.files import replacing
 from jaxrec.runfolder import Embeddings, read_embeddings
 
-# Readers of safetensors refuse a longer header.
-_SAFETENSORS_HEADER = 100_000_000
+_MODULES = {
+    "hub": "hub",
+    "faiss": "faiss_index",
+    "hnswlib": "hnswlib_index",
+    "usearch": "usearch_index",
+    "onnx": "onnx_model",
+    "jax": "stablehlo",
+    "duckdb": "duckdb_tables",
+    "lance": "lance_tables",
+}
+"""Formats with a module of their own in :mod:`jaxrec.exports`."""
+_RANKING = ("faiss", "hnswlib", "usearch", "onnx", "jax")
+_DATABASE = "postgresql"
 
 
-def export(run: str | Path, to: str, out: str | Path) -> Path:
+def export(
+    run: str | Path, to: str, out: str | Path, say: Callable[[str], Any] = lambda line: None
+) -> Path:
     """Write the embeddings of a finished run to ``out``, whole or not at all.
 
     Args:
@@ -28,8 +44,15 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
         embedding (list of float32), bias (float32) and context (list of float32) where the model
         has them; without users, item.parquet alone.
         ``safetensors``, one file: the tensors user, item, user_bias, item_bias; the ids as JSON
-        lists under ``user_ids`` and ``item_ids`` of its metadata.
+        lists under ``user_ids`` and ``item_ids`` of its metadata. ``hub``, a folder with these, the
+        configuration and a model card.
+        ``faiss``, ``hnswlib``, ``usearch``: a folder with an index of the items for inner products,
+        and the ids and queries; its recall against exact search is said.
+        ``onnx``, a file; ``jax``, a folder with a function for ``jax.export``: both rank.
+        ``duckdb``, a file; ``lance``, a folder; ``postgresql``, tables of the database whose
+        address ``out`` is.
       out: file or folder to write. A file is replaced; a folder must be new or empty.
+      say: told lines about what was written.
 
     Returns:
       ``out``.
@@ -38,14 +61,39 @@ def export(run: str | Path, to: str, out: str | Path) -> Path:
       InputError: no finished run, an unknown format, a place that cannot be written.
     """
     writers = _WRITERS | registry.EXPORTS.registered()
-    if to not in writers:
-        listed = ", ".join(writers)
-        raise InputError(f"export to {to!r}: the formats are {listed}{nearest(to, writers)}")
-    table = read_embeddings(run)
-    out = Path(out)
-    with replacing(out) as partial:
-        writers[to](table, partial)
-    return out
+    known = [*_WRITERS, *_MODULES, _DATABASE, *registry.EXPORTS.registered()]
+    if to not in known:
+        raise InputError(
+            f"export to {to!r}: the formats are {', '.join(known)}{nearest(to, known)}"
+        )
+    module = _module(to)
+    table, run = read_embeddings(run), Path(run)
+    if to in _RANKING and (run / "filter.npz").is_file():
+        raise InputError(f"export to {to}: a filter scores by whole histories, not by vectors")
+    if to == _DATABASE:
+        lines = module.write_to(table, str(out))
+    else:
+        with replacing(out) as partial:
+            if module is None:
+                writers[to](table, partial)
+                lines = []
+            else:
+                lines = module.write(table, partial, run)
+    for line in lines:
+        say(line)
+    return Path(out)
+
+
+def _module(to: str) -> Any:
+    """The module of a format that has one. Raises InputError where what it needs is missing."""
+    name = "postgresql" if to == _DATABASE else _MODULES.get(to)
+    if name is None:
+        return None
+    module = importlib.import_module(f"jaxrec.exports.{name}")
+    for needed, package in module.NEEDS.items():
+        if importlib.util.find_spec(needed) is None:
+            raise InputError(f"export to {to} needs {needed}: pip install '{package}'")
+    return module
 
 
 def _npz(table: Embeddings, path: Path) -> None:
@@ -70,34 +118,5 @@ def _parquet(table: Embeddings, folder: Path) -> None:
         frame.write_parquet(folder / f"{side}.parquet")
 
 
-def _safetensors(table: Embeddings, path: Path) -> None:
-    """Eight bytes of header length, the JSON header, then the tensors' bytes, little-endian.
-
-    Format: https://huggingface.co/docs/safetensors (version 0.x: "F32", row-major, no gaps).
-    """
-    arrays = table.arrays()
-    ids = {name: json.dumps(arrays.pop(name).tolist()) for name in ("user_ids", "item_ids")}
-    header: dict[str, object] = {"__metadata__": {"format": "jaxrec embeddings"} | ids}
-    end = 0
-    for name, array in arrays.items():
-        begin, end = end, end + 4 * array.size
-        header[name] = {
-            "dtype": "F32",
-            "shape": list(array.shape),
-            "data_offsets": [begin, end],
-        }
-    encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)  # the tensors begin at a multiple of eight
-    if len(encoded) > _SAFETENSORS_HEADER:
-        raise InputError(
-            f"export to safetensors: the ids make a header of {len(encoded) / 1e6:.0f} MB, and "
-            "readers stop at 100 MB; export to npz or parquet"
-        )
-    with path.open("wb") as file:
-        file.write(len(encoded).to_bytes(8, "little") + encoded)
-        for array in arrays.values():
-            file.write(np.ascontiguousarray(array, "<f4").data)
-
-
-_WRITERS = {"npz": _npz, "parquet": _parquet, "safetensors": _safetensors}
-registry.EXPORTS.builtin = tuple(_WRITERS)
+_WRITERS = {"npz": _npz, "parquet": _parquet, "safetensors": safetensors.write}
+registry.EXPORTS.builtin = (*_WRITERS, *_MODULES, _DATABASE)

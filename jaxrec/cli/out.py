@@ -153,17 +153,21 @@ class Export:
     run: Positional[str]
     """Run folder."""
     to: str
-    """npz, parquet, safetensors, or a format that a plugin registers."""
+    """npz, parquet, safetensors, hub (with a model card); faiss, hnswlib, usearch (indexes); onnx,
+    jax (ranking functions); duckdb, lance, postgresql (tables); or a format that a plugin
+    registers."""
     out: str
+    """File or folder; of postgresql the address of a database."""
 
 
 def export(args: list[str]) -> None:
-    """Write the embeddings and their ids as npz, parquet or safetensors."""
+    """Write the embeddings and their ids for other programs."""
     made = parse(Export, args, "jaxrec export")
     from jaxrec.exporting import export as write
 
-    write(made.run, made.to, made.out)
-    print(made.out)
+    lines: list[str] = []
+    write(made.run, made.to, made.out, say=lines.append)
+    print(*([] if made.to == "postgresql" else [made.out]), *lines, sep="\n")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,28 @@
+"""A DuckDB file with the tables users and items."""
+
+import tempfile
+from pathlib import Path
+
+from jaxrec.exports.tables import tables
+from jaxrec.runfolder import Embeddings
+
+NEEDS = {"duckdb": "duckdb"}
+
+
+def write(table: Embeddings, path: Path, run: Path) -> list[str]:
+    """Columns id VARCHAR, embedding FLOAT[D] and bias FLOAT where the model has one."""
+    import duckdb  # pyright: ignore[reportMissingImports]
+
+    size = table.item.shape[1]
+    with (
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f"{path.name}.") as folder,
+        duckdb.connect(str(path)) as database,
+    ):
+        for name, frame in tables(table):
+            parquet = Path(folder, f"{name}.parquet")
+            frame.write_parquet(parquet)
+            chosen = f"* REPLACE (embedding::FLOAT[{size}] AS embedding)"
+            database.execute(
+                f"CREATE TABLE {name} AS SELECT {chosen} FROM read_parquet(?)", [str(parquet)]
+            )
+    return [f"tables users and items, embedding FLOAT[{size}]: array_inner_product scores them"]

@@ -1,0 +1,85 @@
+"""A folder as model hubs expect: model.safetensors, config.json, and a model card as README.md."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from jaxrec.exports import safetensors
+from jaxrec.runfolder import Embeddings, read_json
+
+NEEDS: dict[str, str] = {}
+
+
+def write(table: Embeddings, path: Path, run: Path) -> list[str]:
+    """The tensors and ids as of ``--to safetensors``, the configuration, and a card."""
+    path.mkdir()
+    safetensors.write(table, path / "model.safetensors")
+    shutil.copyfile(run / "config.json", path / "config.json")
+    (path / "README.md").write_text(card(table, run), encoding="utf-8")
+    return []
+
+
+def card(table: Embeddings, run: Path) -> str:
+    """The model card: data, protocol, metrics, limits."""
+    config, env, evaluation = (read_json(run / f"{n}.json") for n in ("config", "env", "eval"))
+    data, model = env.get("data", {}), config.get("model", {})
+    metrics = evaluation.get("metrics", {})
+    front = {
+        "library_name": "jaxrec",
+        "tags": ["recommendation", "collaborative-filtering", str(model.get("name"))],
+        "model-index": [
+            {
+                "name": str(config.get("preset")),
+                "results": [
+                    {
+                        "task": {"type": "recommendation"},
+                        "dataset": {"name": str(data.get("name")), "type": "interactions"},
+                        "metrics": [{"type": n, "value": v} for n, v in metrics.items()],
+                    }
+                ],
+            }
+        ],
+    }
+    lines = ["---", json.dumps(front, indent=1), "---", ""]  # JSON is YAML
+    lines += [f"# {_plain(config.get('preset'))}: {_plain(model.get('name'))}", ""]
+    lines += [
+        f"Embeddings of {len(table.user_ids):,} users and {len(table.item_ids):,} items, "
+        f"{table.item.shape[1]} wide, made by jaxrec.",
+        "",
+        "## Data",
+        "",
+        *(f"* {_plain(name)}: {_plain(value)}" for name, value in data.items() if name != "notes"),
+        f"* fingerprint: {_plain(env.get('fingerprint'))}",
+        "",
+        "## Results",
+        "",
+        f"Split: {_plain(evaluation.get('split', 'none'))}. "
+        f"{_plain(evaluation.get('protocol', 'Not evaluated: trained on everything.'))}",
+        "",
+    ]
+    if metrics:
+        baselines = evaluation.get("baselines", {})
+        names = [_plain(model.get("name")), *map(_plain, baselines)]
+        lines += [f"| | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+        for name, value in metrics.items():
+            others = [f"{b[name]:.4f}" if name in b else "" for b in baselines.values()]
+            lines.append(f"| {_plain(name)} | {' | '.join([f'{value:.4f}', *others])} |")
+        lines.append("")
+    lines += [
+        "## Limits",
+        "",
+        "* It ranks the items that it was trained on, by who had what; it knows nothing of newer "
+        "ones, nor of why people had them.",
+        "* What was popular in the data is recommended more, and more so to people with few items.",
+        "* The metrics are of people with held-out pairs in this data, and say nothing of others.",
+        "* The ids of users are in model.safetensors: take them out where they are personal data.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _plain(value: Any) -> str:
+    """A text from data as text, whatever is in it, on one line of Markdown."""
+    text = " ".join(str(value).split())
+    return "".join(f"\\{c}" if c in "\\`*_[]<>|#{}&" else c for c in text)

@@ -1,0 +1,41 @@
+"""One safetensors file of the tensors, the ids in its metadata; written without the library."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from jaxrec.errors import InputError
+from jaxrec.runfolder import Embeddings
+
+# Readers of safetensors refuse a longer header.
+_SAFETENSORS_HEADER = 100_000_000
+
+
+def write(table: Embeddings, path: Path) -> None:
+    """Eight bytes of header length, the JSON header, then the tensors' bytes, little-endian.
+
+    Format: https://huggingface.co/docs/safetensors (version 0.x: "F32", row-major, no gaps).
+    """
+    arrays = table.arrays()
+    ids = {name: json.dumps(arrays.pop(name).tolist()) for name in ("user_ids", "item_ids")}
+    header: dict[str, object] = {"__metadata__": {"format": "jaxrec embeddings"} | ids}
+    end = 0
+    for name, array in arrays.items():
+        begin, end = end, end + 4 * array.size
+        header[name] = {
+            "dtype": "F32",
+            "shape": list(array.shape),
+            "data_offsets": [begin, end],
+        }
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)  # the tensors begin at a multiple of eight
+    if len(encoded) > _SAFETENSORS_HEADER:
+        raise InputError(
+            f"export to safetensors: the ids make a header of {len(encoded) / 1e6:.0f} MB, and "
+            "readers stop at 100 MB; export to npz or parquet"
+        )
+    with path.open("wb") as file:
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
+        for array in arrays.values():
+            file.write(np.ascontiguousarray(array, "<f4").data)

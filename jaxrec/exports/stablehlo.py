@@ -1,0 +1,52 @@
+"""The ranking as an exported JAX function, which runs without jaxrec.
+
+A folder: rank.bin for ``jax.export.deserialize``, arrays.npz with what it takes and the ids.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from jaxrec.exports.products import products
+from jaxrec.runfolder import Embeddings
+
+NEEDS: dict[str, str] = {}
+_K = 100
+_PLATFORMS = ("cpu", "cuda", "tpu")
+_USE = """\
+import jax, numpy as np
+from jax import export  # jax.export is a module of its own
+
+arrays = np.load("arrays.npz")
+rank = export.deserialize(bytearray(open("rank.bin", "rb").read()))
+items, scores = rank.call(arrays["query"][:3], arrays["item"])  # rows of users, all items
+print(arrays["item_ids"][np.asarray(items)])
+"""
+
+
+def write(table: Embeddings, path: Path, run: Path) -> list[str]:
+    """``rank(query [n, D], item [I, D])`` to the best items [n, k] and their scores; k <= 100."""
+    import jax
+    from jax import export
+
+    query_UD, item_ID = products(table, "jax")
+    k = min(_K, len(item_ID))
+
+    def rank(query_nD: jax.Array, item_ID: jax.Array) -> tuple[jax.Array, jax.Array]:
+        score_nI = jax.numpy.matmul(query_nD, item_ID.T, precision=jax.lax.Precision.HIGHEST)
+        score_nk, item_nk = jax.lax.top_k(score_nI, k)
+        return item_nk, score_nk
+
+    (n,) = export.symbolic_shape("n")
+    shapes = (
+        jax.ShapeDtypeStruct((n, query_UD.shape[1]), np.float32),
+        jax.ShapeDtypeStruct(item_ID.shape, np.float32),
+    )
+    made = export.export(jax.jit(rank), platforms=_PLATFORMS)(*shapes)
+    path.mkdir()
+    (path / "rank.bin").write_bytes(made.serialize())
+    (path / "use.py").write_text(_USE, encoding="utf-8")
+    ids = {"user_ids": table.user_ids, "item_ids": table.item_ids}
+    with (path / "arrays.npz").open("wb") as file:
+        np.savez(file, query=query_UD, item=item_ID, **ids)
+    return [f"lists of {k}, nothing masked; use.py shows how it is called"]

@@ -1,0 +1,20 @@
+"""Users and items as tables: id, embedding, bias."""
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from jaxrec.runfolder import Embeddings
+
+
+def tables(table: Embeddings) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Both by name, with columns id, embedding (list of float32) and bias where there is one."""
+    sides = (
+        ("users", table.user_ids, table.user, table.user_bias),
+        ("items", table.item_ids, table.item, table.item_bias),
+    )
+    for name, ids, vectors, bias in sides:
+        if len(ids):
+            columns = {"id": ids, "embedding": vectors} | ({} if bias is None else {"bias": bias})
+            frame = pl.DataFrame(columns)
+            yield name, frame.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)))
