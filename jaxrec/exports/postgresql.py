@@ -26,11 +26,11 @@ def write_to(table: Embeddings, address: str) -> list[str]:
             kind = f"vector({size})" if vector else "real[]"
             for name, frame in tables(table):
                 into = f"jaxrec_{name}"
-                connection.execute(f"DROP TABLE IF EXISTS {into}")
+                connection.execute(f"DROP TABLE IF EXISTS {into}".encode())
                 bias = ", bias real" if "bias" in frame.columns else ""
                 columns = f"id text PRIMARY KEY, embedding {kind} NOT NULL{bias}"
-                connection.execute(f"CREATE TABLE {into} ({columns})")
-                with connection.cursor().copy(f"COPY {into} FROM STDIN") as copy:
+                connection.execute(f"CREATE TABLE {into} ({columns})".encode())
+                with connection.cursor().copy(f"COPY {into} FROM STDIN".encode()) as copy:
                     for row in frame.iter_rows():
                         copy.write_row((row[0], str(row[1]) if vector else row[1], *row[2:]))
     except psycopg.Error as e:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxrec.exports.products import products
+from jaxrec.files import write_npz
 from jaxrec.runfolder import Embeddings
 
 NEEDS: dict[str, str] = {}
@@ -46,7 +47,7 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
     path.mkdir()
     (path / "rank.bin").write_bytes(made.serialize())
     (path / "use.py").write_text(_USE, encoding="utf-8")
-    ids = {"user_ids": table.user_ids, "item_ids": table.item_ids}
-    with (path / "arrays.npz").open("wb") as file:
-        np.savez(file, query=query_UD, item=item_ID, **ids)
+    arrays = {"query": query_UD, "item": item_ID}
+    arrays |= {"user_ids": table.user_ids, "item_ids": table.item_ids}
+    write_npz(path / "arrays.npz", arrays)
     return [f"lists of {k}, nothing masked; use.py shows how it is called"]
