@@ -61,9 +61,11 @@ class Registry(Generic[T]):
         """
         if not re.fullmatch(r"[A-Za-z_][\w.:<>-]*", name):
             raise ValueError(f"{self.kind} {name!r}: a name may only have letters, digits, - and _")
-        if name in self._homes and name not in self._at_home:
-            self._at_home[name] = value
-            return value
+        if name in self._homes:
+            importlib.import_module(self._homes[name])  # which registers its own first
+            if name not in self._at_home:
+                self._at_home[name] = value
+                return value
         if name in self.builtin or name in self._homes:
             raise ValueError(f"{self.kind} {name!r} is one of jaxrec's own; choose another name")
         old = self._found.get(name)

@@ -219,6 +219,8 @@ def test_names_are_words_of_ones_own(forgotten):
         jaxrec.register_model("near")(Encoder)
     for register, name in (
         (jaxrec.register_loss, "bpr"),
+        (jaxrec.register_loss, "bpr-batch-scores"),
+        (jaxrec.register_optimizer, "accumulated-gradients"),
         (jaxrec.register_negatives, "uniform"),
         (jaxrec.register_metric, "recall"),
         (jaxrec.register_format, formats.FORMATS[1]),
