@@ -14,6 +14,7 @@ CASES = {
     "doctor-cost": "doctor_cost",
     "doctor-healthy": "doctor_healthy",
     "doctor-presets": "doctor_presets",
+    "filters": "filters",
     "growth": "growth",
     "host-tables": "host_tables",
     "ingest": "ingest",

@@ -1,0 +1,408 @@
+"""``auto``: the model that validation finds best for some data, within a budget of time.
+
+Candidates are tried in order of their cost; then what is left of the budget goes to neighbours of
+the best trials, the best one's first. A trial reads train and validation alone. The winner becomes
+the run's own configuration, and is trained as any other: test is read once, there.
+"""
+
+import dataclasses
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from jaxrec import config as configs
+from jaxrec.config import (
+    CheckpointConfig,
+    Config,
+    LogConfig,
+    LossConfig,
+    ModelConfig,
+    NegativesConfig,
+    OptimConfig,
+    TrainConfig,
+    lower_is_better,
+)
+from jaxrec.config.models.filter import spectral_weight
+from jaxrec.errors import InputError, Interrupted, RunError
+from jaxrec.evaluation.ranking import popularity_scorer
+from jaxrec.files import write_json
+from jaxrec.log import Reporter, RunLog
+from jaxrec.runfolder import read_json
+from jaxrec.training.checkpoint import Checkpoints
+from jaxrec.training.filters import FilterTask
+from jaxrec.training.loop import Loop, Phase
+from jaxrec.training.signals import SIGNALS, SignalWatch
+from jaxrec.training.task import UserTask
+
+FILE = "auto.json"
+_AGAIN = 2.2  # what the winner takes, in times of its trial: once more, and on all of train
+_RANKINGS = 6.0  # in times of one ranking of validation: test, train, slices and baselines
+_REPORT = 5.0  # seconds, of the report and the files
+_SHARE = 0.2  # of the budget, the most that one trained trial gets
+_LEAST = 5.0  # seconds below which training is not worth its compilation
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was tried, and what came of it.
+
+    Attributes:
+      name: of the candidate, with the options in which it differs from the one it came from.
+      config: that repeats it.
+      value: the metric on validation.
+      seconds: of fitting or training.
+      rank_seconds: of ranking validation once.
+    """
+
+    name: str
+    config: Config
+    value: float
+    seconds: float
+    rank_seconds: float
+
+    @property
+    def again(self) -> float:
+        """Seconds that this trial takes as the winner."""
+        return _AGAIN * self.seconds + _RANKINGS * self.rank_seconds + _REPORT
+
+    def to_dict(self) -> dict[str, Any]:
+        """For auto.json."""
+        return dataclasses.asdict(self) | {"config": configs.to_dict(self.config)}
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> "Trial":
+        """The inverse of :meth:`to_dict`."""
+        return cls(**found | {"config": configs.from_dict(found["config"])})
+
+
+class Deadline(SignalWatch):
+    """A watch over a trial: it says stop at a signal and when the trial's time is over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = False
+        self._until = math.inf
+
+    def allow(self, seconds: float) -> None:
+        """Give the next trial so many seconds. A signal that came stays."""
+        self._until = time.monotonic() + seconds
+        if not self.asked:
+            self.received = None
+
+    def __call__(self) -> bool:
+        self.asked = self.asked or super().__call__()
+        if not self.asked and time.monotonic() > self._until:
+            self.received = SIGNALS[0]  # the loop leaves as at a signal
+            return True
+        return self.asked
+
+
+def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]:
+    """What is tried first, the cheapest first.
+
+    Args:
+      asked: the configuration of ``auto``: its data, split, filter and evaluation stay.
+      n_pairs: of train.
+      features: whether the data has any.
+    """
+    plain = replace(
+        asked,
+        minutes=None,
+        train=TrainConfig(),
+        log=replace(asked.log, tensorboard=False, wandb=None),
+    )
+
+    def fitted(**options: Any) -> Config:
+        return replace(plain, model=ModelConfig("filter", layers=0, **options))
+
+    batch = 2 ** min(max(round(math.log2(max(n_pairs, 1) / 100)), 8), 13)
+    trained = replace(
+        plain,
+        loss=LossConfig("softmax"),
+        negatives=NegativesConfig("shared", 512),
+        optim=OptimConfig("adam", learning_rate=2e-3),
+        train=TrainConfig(epochs=30, batch_size=batch, l2=1e-2, patience=3),
+        eval=replace(plain.eval, every=1),
+    )
+    spectral: dict[str, Any] = {"init": "spectral", "init_std": 0.1}
+    found = {
+        "turbo-cf": fitted(filter="turbo-cf", order=1),
+        "gf-cf": fitted(filter="gf-cf", dim=256),
+        "cheby-cf": fitted(dim=256),
+        "ease": fitted(filter="ease", ease_l2=200.0),
+        "mf": replace(trained, model=ModelConfig("mf", dim=256, layers=0, **spectral)),
+        "lightgcn": replace(trained, model=ModelConfig("lightgcn", layers=2, **spectral)),
+    }
+    if features:
+        towers = ModelConfig("two-tower", dim=64, layers=0)
+        found["two-tower"] = replace(trained, model=towers, optim=OptimConfig("adam"))
+    return found
+
+
+def neighbours(config: Config) -> Iterator[tuple[str, Config]]:
+    """Configurations that differ in one number, by what they change."""
+    model = config.model
+
+    def changed(section: str, name: str, value: Any) -> tuple[str, Config]:
+        of = replace(getattr(config, section), **{name: value})
+        shown = f"{value:.3g}" if isinstance(value, float) else value
+        return f"{section}.{name} {shown}", replace(config, **{section: of})
+
+    if model.name != "filter":
+        for factor in (0.5, 2.0):
+            yield changed("optim", "learning_rate", config.optim.learning_rate * factor)
+        for factor in (4.0, 0.25):
+            yield changed("train", "l2", config.train.l2 * factor)
+        yield changed("model", "dim", 2 * model.dim)
+        yield changed("model", "dim", max(model.dim // 2, 1))
+        return
+    if model.filter == "ease":
+        for factor in (2.0, 0.5):
+            yield changed("model", "ease_l2", model.ease_l2 * factor)
+    if model.filter == "turbo-cf":
+        yield changed("model", "order", 2 if (model.order or 2) == 1 else 1)
+        for step in (-0.1, 0.1):
+            yield changed("model", "user_power", round(min(max(model.user_power + step, 0), 1), 3))
+    if model.filter == "cheby-cf":
+        for step in (-0.1, 0.1):
+            yield changed("model", "degree_power", round(max(model.degree_power + step, 0.0), 3))
+        for factor in (0.7, 1.4):
+            yield changed("model", "flatness", round(model.flatness * factor, 3))
+    if model.filter in ("cheby-cf", "gf-cf"):
+        for factor in (2.0, 0.5):
+            value = round(spectral_weight(model) * factor, 4)
+            yield changed("model", "spectral_weight", value)
+        for dim in (2 * model.dim, max(model.dim // 2, 1)):
+            yield changed("model", "dim", dim)
+
+
+@dataclass
+class Search:
+    """A search for the best model of some data, which lies in ``folder`` as far as it has come.
+
+    Args:
+      task: the asked configuration, the data and its split.
+      began: when the process's part of the search did, by ``time.monotonic``.
+    """
+
+    folder: Path
+    task: UserTask
+    reporter: Reporter
+    began: float
+    trials: list[Trial] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    before: float = 0.0
+    popularity: float | None = None
+
+    @classmethod
+    def of(cls, folder: Path, task: UserTask, reporter: Reporter, began: float) -> "Search":
+        """A search as its folder has it, where it has begun there."""
+        stored = read_json(folder / FILE)
+        trials = [Trial.from_dict(found) for found in stored.get("trials", [])]
+        left_out, before = stored.get("left_out", {}), stored.get("seconds", 0.0)
+        return cls(folder, task, reporter, began, trials, left_out, before)
+
+    @property
+    def spent(self) -> float:
+        """Seconds of the budget that are gone."""
+        return self.before + time.monotonic() - self.began
+
+    @property
+    def budget(self) -> float:
+        """Seconds in all."""
+        assert self.task.config.minutes is not None
+        return 60 * self.task.config.minutes
+
+    @property
+    def left(self) -> float:
+        """Seconds until only the best trial's own run would still end in time."""
+        return self.budget - self.spent - (self.best.again if self.trials else _REPORT)
+
+    @property
+    def best(self) -> Trial:
+        """The first trial with the best value."""
+        return self._ranked()[0]
+
+    def _ranked(self) -> list[Trial]:
+        sign = 1 if lower_is_better(self.task.config.metric) else -1
+        return sorted(self.trials, key=lambda trial: sign * trial.value)
+
+    def write(self, **more: Any) -> None:
+        """RUN/auto.json."""
+        content = {
+            "minutes": self.task.config.minutes,
+            "metric": self.task.config.metric,
+            "popularity": self.popularity,
+            "seconds": round(self.spent, 3),
+            "left_out": self.left_out,
+            "trials": [trial.to_dict() for trial in self.trials],
+        }
+        write_json(self.folder / FILE, content | more)
+
+    def run(self) -> Trial:
+        """Try until the budget, the candidates or the user's patience is over; the best trial.
+
+        Raises:
+          InputError: no candidate takes the data.
+          Interrupted: a signal came before the first trial had ended.
+        """
+        train = self.task.splits.train
+        features = train.user_features is not None or train.item_features is not None
+        first = candidates(self.task.config, train.n_edges, features)
+        ended = "all candidates and their neighbours were tried"
+        with Deadline() as watch:
+            for name, config in self._asked(first):
+                if watch.asked:
+                    ended = "interrupted: the best so far is kept"
+                    break
+                if self.trials and not self._affords(config):
+                    ended = "the rest of the budget is the winner's"
+                    if config.model.kind.fitted:
+                        break
+                    self.left_out[name] = "the budget is too short to train it"
+                    continue
+                self._try(name, config, watch)
+        if not self.trials:
+            if watch.asked:
+                raise Interrupted("interrupted before anything was tried", watch.received or 2)
+            reasons = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
+            raise InputError(f"auto: no candidate takes this data ({reasons})")
+        best = self.best
+        self.reporter.say(f"auto: {ended}; {best.name} is the best of {len(self.trials)}")
+        self.write(ended=ended, winner=best.name)
+        return best
+
+    def _asked(self, first: dict[str, Config]) -> Iterator[tuple[str, Config]]:
+        """What to try next, until nothing is left that was not."""
+        done = {trial.name for trial in self.trials}
+        for name, config in first.items():
+            if name not in done | self.left_out.keys():
+                yield name, config
+        while True:
+            known = [trial.config for trial in self.trials]
+            made = (
+                (f"{trial.name.split(':')[0]}: {_options(first, trial, config)}", config)
+                for trial in self._ranked()
+                for _, config in neighbours(trial.config)
+                if config not in known
+            )
+            new = next((one for one in made if one[0] not in self.left_out), None)
+            if new is None:
+                return
+            yield new
+
+    def _affords(self, config: Config) -> bool:
+        """Whether there is time for a trial, and for the winner after it."""
+        if not config.model.kind.fitted:
+            return self._allotted() >= _LEAST
+        n_items = self.task.splits.train.n_items
+        alike = [t for t in self.trials if t.config.model.filter == config.model.filter]
+        alike = [t for t in alike or self.trials if t.config.model.kind.fitted]
+        most = max((t.seconds + t.rank_seconds for t in alike), default=_LEAST)
+        if config.model.filter == "ease":
+            most = max(most, 4e-10 * n_items**3)
+        return self.left > (1 + _AGAIN) * most
+
+    def _allotted(self) -> float:
+        """Seconds that a trained trial may take, so that it could still win in time."""
+        ranking = max((trial.rank_seconds for trial in self.trials), default=1.0)
+        room = self.budget - self.spent - _REPORT - _RANKINGS * ranking
+        return min(_SHARE * self.budget, room / (1 + _AGAIN))
+
+    def _try(self, name: str, config: Config, watch: Deadline) -> None:
+        """One trial; where it cannot be, why."""
+        try:
+            made = self._fit(config) if config.model.kind.fitted else self._train(config, watch)
+        except (InputError, RunError) as e:
+            self.left_out[name] = str(e).splitlines()[0]
+            self.reporter.say(f"auto: {name} is left out: {self.left_out[name]}")
+            return
+        if made is None:
+            self.left_out[name] = "no evaluation in its time"
+            return
+        config, value, seconds, ranking = made
+        self.trials.append(Trial(name, config, value, round(seconds, 3), round(ranking, 3)))
+        took = f"{seconds + ranking:.1f} s"
+        self.reporter.say(f"auto: {name}: {self.task.config.metric} {value:.4f}, {took}")
+        self.write()
+
+    def _fit(self, config: Config) -> tuple[Config, float, float, float]:
+        task = FilterTask(config, self.task.dataset, self.task.splits)
+        task.check()
+        began = time.monotonic()
+        problem = task.problem("search", None, None)
+        state = problem.fit()
+        fitted = time.monotonic()
+        metrics = problem.measure("validation", state, lambda: False)
+        assert metrics is not None
+        ranked = time.monotonic()
+        if self.popularity is None:
+            popular = popularity_scorer(task.splits.train.item_counts())
+            evaluator = problem.evaluator("validation")
+            found = None if evaluator is None else evaluator(popular)
+            self.popularity = None if found is None else found[config.metric]
+        return config, metrics[config.metric], fitted - began, ranked - fitted
+
+    def _train(
+        self, config: Config, watch: Deadline
+    ) -> tuple[Config, float, float, float] | None:
+        """Train until its time is over; what it had at its best evaluation."""
+        task = UserTask(
+            replace(config, checkpoint=CheckpointConfig(every=0), log=LogConfig(doctor=False)),
+            self.task.dataset,
+            self.task.splits,
+        )
+        task.check()
+        watch.allow(self._allotted())
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix="jaxrec-auto-") as parent:
+            checkpoints = Checkpoints(Path(parent) / "checkpoints", 1)
+            log = RunLog(Path(parent), task.config.log, 0, True)
+            try:
+                problem = task.problem("search", None, None)
+                how = checkpoints, log, Reporter(True), watch
+                Loop(problem, Phase("search", 0), *how).run(None, chooses=False)
+            except Interrupted:
+                pass  # what it has reached by now counts
+            finally:
+                log.close()
+                checkpoints.close()
+            seconds = time.monotonic() - began
+            lines = [line for line in log.records if line["split"] == "validation"]
+        watch.allow(math.inf)
+        sign = -1 if lower_is_better(config.metric) else 1
+        lines = [line for line in lines if line["step"] > 0]
+        if not lines:
+            return None
+        best = max(lines, key=lambda line: sign * line[config.metric])
+        epochs = max(round(best["epoch"]), 1)
+        # Training is at a constant rate, so that a shorter run is the beginning of a longer one.
+        share = seconds * best["step"] / lines[-1]["step"]
+        made = replace(config, train=replace(config.train, epochs=epochs, patience=0))
+        ranking = max((trial.rank_seconds for trial in self.trials), default=0.0)
+        return made, best[config.metric], share, ranking
+
+
+def _options(first: dict[str, Config], trial: Trial, config: Config) -> str:
+    """In what a configuration differs from the candidate that it comes from, by option."""
+    ours, base = configs.to_dict(config), configs.to_dict(first[trial.name.split(":")[0]])
+    found = []
+    for section in ("model", "optim", "train"):
+        for option, value in ours[section].items():
+            if value != base[section][option] and (section, option) != ("train", "epochs"):
+                if (section, option) != ("train", "patience"):
+                    found.append(f"{section}.{option} {value:.4g}" if value else f"{option} 0")
+    return " ".join(found)
+
+
+def winner(trial: Trial) -> Config:
+    """The configuration of the run that the search ends with."""
+    config = trial.config
+    return replace(config, train=replace(config.train, refit=True))
+
+
+Finish = Callable[[Config], Any]
