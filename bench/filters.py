@@ -51,7 +51,9 @@ def measure(name: str, config: Config, data: Dataset, part: str, **about: Any) -
     assert metrics is not None
     ranked = time.perf_counter()
     for metric in ("recall@20", "ndcg@20"):
-        record("filters", name, [metrics[metric]], metric, COMMAND, what=f"{part} {metric}", **about)
+        record(
+            "filters", name, [metrics[metric]], metric, COMMAND, what=f"{part} {metric}", **about
+        )
     seconds = {"fit": fitted - began, "rank all items": ranked - fitted}
     seconds["processor's, fit and rank"] = time.process_time() - cpu
     for what, value in seconds.items():

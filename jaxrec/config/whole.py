@@ -4,10 +4,10 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from jaxrec.config.changes import changed
-from jaxrec.config.checks import Seed, check, check_fields, shown_cutoff
+from jaxrec.config.checks import Range, Seed, check, check_fields, shown_cutoff
 from jaxrec.config.items import PairsConfig, WalksConfig
 from jaxrec.config.mesh import MeshConfig
 from jaxrec.config.mistakes import ADDED, Mistake, check_mistakes, loss_with
@@ -36,6 +36,9 @@ class Config:
     """Prepared folder, raw folder or file; `synthetic` is the built-in data, `synthetic-features`
     adds features and `synthetic-ratings` features and ratings."""
     seed: Seed = 0
+    minutes: Annotated[float | None, Range(1e-3, 1e6)] = None
+    """Budget of the preset `auto`, refit and test included: models of all kinds are tried on
+    validation, and the best one becomes the run's own."""
     warm_start: str | None = None
     """Run folder whose parameters initialise the training; ids that it lacks get normal rows,
     regardless of model.init."""
@@ -137,6 +140,7 @@ class Config:
             self.negatives.name != "in-batch" or self.train.batch_size > 1,
             "negatives.name in-batch needs a train.batch_size of at least 2",
         )
+        self._check_search()
         self._check_scores()
         check_mistakes(self)
         self._check_objective()
@@ -182,6 +186,21 @@ class Config:
                 getattr(getattr(self, section), name) != value,
                 f"{section}.{name} {value} {self._only_of(other)}",
             )
+
+    def _check_search(self) -> None:
+        alone = "minutes is the budget of a search"
+        check(
+            self.minutes is None or self.eval.select_on == "validation",
+            f"{alone} on validation: eval.select_on must be validation",
+        )
+        check(
+            self.minutes is None or self.objective.name == "ranking",
+            f"{alone} over rankings for users, not of ratings or of items alone",
+        )
+        check(
+            self.minutes is None or (self.warm_start is None and self.mesh.devices == 1),
+            f"{alone} from nothing and on one device",
+        )
 
     def _check_fitted(self) -> None:
         name = self.model.name

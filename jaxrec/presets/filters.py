@@ -1,4 +1,4 @@
-"""Graph filters: no training, fitted in seconds."""
+"""Graph filters, fitted in seconds, and the search over all models that begins with them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -35,4 +35,18 @@ def gowalla_filter() -> Config:
     )
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"filter": filter_, "gowalla-filter": gowalla_filter}
+def auto() -> Config:
+    """The best of all models for data that it has not seen, within a budget of time.
+
+    `jaxrec train auto --data PATH --minutes 10` tries filters, matrix factorisation, LightGCN and,
+    where there are features, two towers on validation, and their neighbours as long as there is
+    time; then it trains the best one on train and validation, and reads test once.
+    """
+    return Config(preset="auto", minutes=10.0)
+
+
+PRESETS: dict[str, Callable[[], Config]] = {
+    "filter": filter_,
+    "gowalla-filter": gowalla_filter,
+    "auto": auto,
+}

@@ -11,6 +11,7 @@ from jaxrec.reporting.markup import Html, document, join, tag
 from jaxrec.reporting.pair_curves import told_apart
 from jaxrec.reporting.plots import require_matplotlib
 from jaxrec.reporting.records import Run, read_runs
+from jaxrec.reporting.search import tried
 from jaxrec.reporting.sections import (
     configuration,
     course,
@@ -75,6 +76,7 @@ def _one(run: Run, heading: str) -> Html:
         headline(run),
         result_table(run),
         told_apart(run),
+        tried(run),
         course(run),
         doctor(run),
         served(run),

@@ -25,6 +25,7 @@ class Run:
     metrics: list[dict[str, Any]]
     timing: list[dict[str, Any]]
     pair_curves: dict[str, np.ndarray] = field(default_factory=dict)
+    search: dict[str, Any] = field(default_factory=dict)
 
     @property
     def of_items(self) -> bool:
@@ -155,6 +156,7 @@ def read_runs(folders: list[Path]) -> list[Run]:
                 metrics=read_metrics(folder / "metrics.jsonl"),
                 timing=read_lines(folder / "timing.jsonl"),
                 pair_curves=read_curves(folder),
+                search=read_json(folder / "auto.json"),
             )
         )
     return runs

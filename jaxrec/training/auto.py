@@ -9,7 +9,7 @@ import dataclasses
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,8 @@ from jaxrec.training.task import UserTask
 FILE = "auto.json"
 _AGAIN = 2.2  # what the winner takes, in times of its trial: once more, and on all of train
 _RANKINGS = 6.0  # in times of one ranking of validation: test, train, slices and baselines
-_REPORT = 5.0  # seconds, of the report and the files
-_SHARE = 0.2  # of the budget, the most that one trained trial gets
+_REPORT = 10.0  # seconds, of starting, of the report and of the files
+_SHARE = 0.15  # of the budget, the most that one trained trial gets
 _LEAST = 5.0  # seconds below which training is not worth its compilation
 
 
@@ -65,6 +65,11 @@ class Trial:
     rank_seconds: float
 
     @property
+    def family(self) -> str:
+        """The name of the candidate that it comes from."""
+        return self.name.split(":")[0]
+
+    @property
     def again(self) -> float:
         """Seconds that this trial takes as the winner."""
         return _AGAIN * self.seconds + _RANKINGS * self.rank_seconds + _REPORT
@@ -85,20 +90,22 @@ class Deadline(SignalWatch):
     def __init__(self) -> None:
         super().__init__()
         self.asked = False
+        self._over = False
         self._until = math.inf
 
     def allow(self, seconds: float) -> None:
         """Give the next trial so many seconds. A signal that came stays."""
-        self._until = time.monotonic() + seconds
+        self._until, self._over = time.monotonic() + seconds, False
         if not self.asked:
             self.received = None
 
     def __call__(self) -> bool:
-        self.asked = self.asked or super().__call__()
-        if not self.asked and time.monotonic() > self._until:
-            self.received = SIGNALS[0]  # the loop leaves as at a signal
-            return True
-        return self.asked
+        if not self._over:
+            self.asked = self.asked or super().__call__()
+            if not self.asked and time.monotonic() > self._until:
+                self.received = SIGNALS[0]  # the loop leaves as at a signal
+                self._over = True
+        return self.asked or self._over
 
 
 def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]:
@@ -143,41 +150,38 @@ def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]
     return found
 
 
-def neighbours(config: Config) -> Iterator[tuple[str, Config]]:
-    """Configurations that differ in one number, by what they change."""
+def neighbours(config: Config) -> Iterator[Config]:
+    """Configurations that differ in one number, in large steps and then in small ones."""
     model = config.model
 
-    def changed(section: str, name: str, value: Any) -> tuple[str, Config]:
-        of = replace(getattr(config, section), **{name: value})
-        shown = f"{value:.3g}" if isinstance(value, float) else value
-        return f"{section}.{name} {shown}", replace(config, **{section: of})
+    def changed(section: str, name: str, value: Any) -> Config:
+        return replace(config, **{section: replace(getattr(config, section), **{name: value})})
 
+    def scaled(section: str, name: str, now: float, *factors: float) -> Iterator[Config]:
+        for factor in factors:
+            yield changed(section, name, float(f"{now * factor:.3g}"))
+
+    def shifted(name: str, now: float, most: float, *steps: float) -> Iterator[Config]:
+        for step in steps:
+            yield changed("model", name, round(min(max(now + step, 0.0), most), 3))
+
+    widths = [changed("model", "dim", dim) for dim in (2 * model.dim, max(model.dim // 2, 1))]
     if model.name != "filter":
-        for factor in (0.5, 2.0):
-            yield changed("optim", "learning_rate", config.optim.learning_rate * factor)
-        for factor in (4.0, 0.25):
-            yield changed("train", "l2", config.train.l2 * factor)
-        yield changed("model", "dim", 2 * model.dim)
-        yield changed("model", "dim", max(model.dim // 2, 1))
-        return
+        yield from scaled("optim", "learning_rate", config.optim.learning_rate, 0.5, 2.0)
+        yield from scaled("train", "l2", config.train.l2, 4.0, 0.25)
+        yield from widths
     if model.filter == "ease":
-        for factor in (2.0, 0.5):
-            yield changed("model", "ease_l2", model.ease_l2 * factor)
+        yield from scaled("model", "ease_l2", model.ease_l2, 2.0, 0.5, 1.4, 0.7)
     if model.filter == "turbo-cf":
-        yield changed("model", "order", 2 if (model.order or 2) == 1 else 1)
-        for step in (-0.1, 0.1):
-            yield changed("model", "user_power", round(min(max(model.user_power + step, 0), 1), 3))
-    if model.filter == "cheby-cf":
-        for step in (-0.1, 0.1):
-            yield changed("model", "degree_power", round(max(model.degree_power + step, 0.0), 3))
-        for factor in (0.7, 1.4):
-            yield changed("model", "flatness", round(model.flatness * factor, 3))
-    if model.filter in ("cheby-cf", "gf-cf"):
-        for factor in (2.0, 0.5):
-            value = round(spectral_weight(model) * factor, 4)
-            yield changed("model", "spectral_weight", value)
-        for dim in (2 * model.dim, max(model.dim // 2, 1)):
-            yield changed("model", "dim", dim)
+        yield changed("model", "order", 2 if model.order == 1 else 1)
+        yield from shifted("user_power", model.user_power, 1.0, -0.1, 0.1)
+    if model.name == "filter" and model.filter in ("cheby-cf", "gf-cf"):
+        yield from scaled("model", "spectral_weight", spectral_weight(model), 2.0, 0.5)
+        yield from widths
+    if model.name == "filter" and model.filter == "cheby-cf":
+        yield from shifted("degree_power", model.degree_power, 4.0, -0.2, 0.2, -0.1, 0.1)
+        yield from scaled("model", "flatness", model.flatness, 0.7, 1.4)
+        yield from scaled("model", "spectral_weight", spectral_weight(model), 1.3, 0.75)
 
 
 @dataclass
@@ -283,14 +287,18 @@ class Search:
             if name not in done | self.left_out.keys():
                 yield name, config
         while True:
-            known = [trial.config for trial in self.trials]
-            made = (
-                (f"{trial.name.split(':')[0]}: {_options(first, trial, config)}", config)
-                for trial in self._ranked()
-                for _, config in neighbours(trial.config)
-                if config not in known
+            known = {trial.name for trial in self.trials} | self.left_out.keys()
+            foremost = {trial.family: trial for trial in reversed(self._ranked())}
+            new = next(
+                (
+                    (name, config)
+                    for trial in self._ranked()
+                    for config in neighbours(trial.config)
+                    for name in [f"{trial.family}: {_options(first[trial.family], config)}"]
+                    if trial is foremost[trial.family] and name not in known
+                ),
+                None,
             )
-            new = next((one for one in made if one[0] not in self.left_out), None)
             if new is None:
                 return
             yield new
@@ -347,9 +355,7 @@ class Search:
             self.popularity = None if found is None else found[config.metric]
         return config, metrics[config.metric], fitted - began, ranked - fitted
 
-    def _train(
-        self, config: Config, watch: Deadline
-    ) -> tuple[Config, float, float, float] | None:
+    def _train(self, config: Config, watch: Deadline) -> tuple[Config, float, float, float] | None:
         """Train until its time is over; what it had at its best evaluation."""
         task = UserTask(
             replace(config, checkpoint=CheckpointConfig(every=0), log=LogConfig(doctor=False)),
@@ -387,22 +393,19 @@ class Search:
         return made, best[config.metric], share, ranking
 
 
-def _options(first: dict[str, Config], trial: Trial, config: Config) -> str:
+def _options(first: Config, config: Config) -> str:
     """In what a configuration differs from the candidate that it comes from, by option."""
-    ours, base = configs.to_dict(config), configs.to_dict(first[trial.name.split(":")[0]])
-    found = []
-    for section in ("model", "optim", "train"):
-        for option, value in ours[section].items():
-            if value != base[section][option] and (section, option) != ("train", "epochs"):
-                if (section, option) != ("train", "patience"):
-                    found.append(f"{section}.{option} {value:.4g}" if value else f"{option} 0")
-    return " ".join(found)
+    ours, base = configs.to_dict(config), configs.to_dict(first)
+    found = [
+        f"{section}.{option} {value:.4g}"
+        for section in ("model", "optim", "train")
+        for option, value in ours[section].items()
+        if value != base[section][option] and option not in ("epochs", "patience")
+    ]
+    return " ".join(found) or "as it began"
 
 
 def winner(trial: Trial) -> Config:
     """The configuration of the run that the search ends with."""
     config = trial.config
     return replace(config, train=replace(config.train, refit=True))
-
-
-Finish = Callable[[Config], Any]

@@ -31,8 +31,9 @@ from jaxrec.evaluation.cold import sentence
 from jaxrec.files import check_path, is_partial, remove, remove_partial, write_json
 from jaxrec.log import Reporter, RunLog, check_extras
 from jaxrec.models import Encoder
+from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import RUN_FILES, check_run, read_json
-from jaxrec.training import environment, longer, results, warm_start
+from jaxrec.training import auto, environment, longer, results, warm_start
 from jaxrec.training.checkpoint import Checkpoints, Sealed
 from jaxrec.training.finished import Run
 from jaxrec.training.loop import Loop, OnEval, Outcome, Phase, Trainable
@@ -90,6 +91,7 @@ def train(
       Interrupted: SIGINT or SIGTERM, after writing a checkpoint. Also a KeyboardInterrupt.
     """
     config = memory.taken(config)
+    began = time.monotonic()
     if isinstance(config, Dataset | ItemGraph):
         if data is not None:
             raise InputError("data is given twice: as the first argument, and as data=")
@@ -136,8 +138,34 @@ def train(
                     raise InputError(f"{folder}: another process has started a run there")
                 stored = dataclasses.replace(config, mesh=config.mesh.of_any_process())
                 write_json(folder / "config.json", configs.to_dict(stored))
+            if config.minutes is not None:
+                return _search(folder, task, tx, quiet, watch, began)
             reporter = Reporter(quiet or not processes.first())
             return _go(folder, task, tx, reporter, watch, on_eval)
+
+
+def _search(
+    folder: Path,
+    task: Task,
+    tx: optax.GradientTransformation | None,
+    quiet: bool,
+    watch: SignalWatch,
+    began: float,
+) -> Run:
+    """Find the best model within the budget, and run it.
+
+    Args:
+      began: when the budget began to be spent, by ``time.monotonic``.
+    """
+    if tx is not None:
+        raise InputError("auto chooses the optimizer: it takes no optax chain")
+    if not isinstance(task, UserTask) or isinstance(task.dataset, Parted):
+        raise InputError("auto needs interactions in memory, not data in parts")
+    with Reporter(quiet) as reporter:
+        best = auto.Search.of(folder, task, reporter, began).run()
+    config = auto.winner(best)
+    write_json(folder / "config.json", configs.to_dict(config))
+    return _go(folder, task_of(config, task.dataset), None, Reporter(quiet), watch)
 
 
 def _with_own(
@@ -203,6 +231,7 @@ def resume(
       RunError, Interrupted: as in :func:`train`.
     """
     data = memory.taken(data)
+    began = time.monotonic()
     sound.refuse_foreign(data, Dataset, ItemGraph)
     forks.check()
     folder = check_run(run)
@@ -230,6 +259,8 @@ def resume(
         with watch.may_leave(_nothing):
             task = task_of(config, data, folder)
         with _locked(folder):
+            if config.minutes is not None:
+                return _search(folder, task, tx, quiet, watch, began)
             if epochs is not None and processes.first():
                 stored = dataclasses.replace(config, mesh=before.mesh)
                 longer.begin(folder, stored)
