@@ -44,7 +44,7 @@ def measure(name: str, config: Config, data: Dataset, part: str, **about: Any) -
     task = FilterTask.of(config, data)
     began = time.perf_counter()
     cpu = time.process_time()
-    problem = task.problem("search", None, None)
+    problem: Any = task.problem("search", None, None)
     state = problem.fit()
     fitted = time.perf_counter()
     metrics = problem.measure(part, state, lambda: False)

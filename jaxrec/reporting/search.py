@@ -11,7 +11,7 @@ def tried(run: Run) -> Html:
         return Html()
     metric = str(run.search.get("metric"))
     ranked = sorted(trials, key=lambda trial: -trial["value"])
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (trial["name"], number(trial["value"]), number(trial["seconds"] + trial["rank_seconds"]))
         for trial in ranked
     ]

@@ -81,7 +81,8 @@ class Trial:
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> "Trial":
         """The inverse of :meth:`to_dict`."""
-        return cls(**found | {"config": configs.from_dict(found["config"])})
+        config: Any = configs.from_dict(found["config"])
+        return cls(**(found | {"config": config}))
 
 
 class Deadline(SignalWatch):
@@ -258,7 +259,8 @@ class Search:
         features = train.user_features is not None or train.item_features is not None
         first = candidates(self.task.config, train.n_edges, features)
         ended = "all candidates and their neighbours were tried"
-        with Deadline() as watch:
+        watch = Deadline()
+        with watch:
             for name, config in self._asked(first):
                 if watch.asked:
                     ended = "interrupted: the best so far is kept"

@@ -21,7 +21,7 @@ from jaxrec.evaluation import baselines
 from jaxrec.log import Reporter
 from jaxrec.training import auto, results
 from jaxrec.training.auto import Deadline, Search, Trial
-from jaxrec.training.run import task_of
+from jaxrec.training.task import UserTask
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def asked(minutes: float = 1.0):
 
 
 def search(tmp_path, minutes: float = 1.0) -> Search:
-    task = task_of(asked(minutes), data())
+    task = UserTask.of(asked(minutes), data())
     return Search.of(tmp_path, task, Reporter(True), time.monotonic())
 
 
@@ -56,7 +56,7 @@ def test_the_winner_is_the_run_and_its_configuration_repeats_it(tmp_path, monkey
     found = json.loads((tmp_path / "auto" / "auto.json").read_text())
     values = {trial["name"]: trial["value"] for trial in found["trials"]}
     assert values.keys() == {"turbo-cf", "gf-cf"}
-    assert found["winner"] == max(values, key=values.get)
+    assert found["winner"] == max(values, key=values.__getitem__)
     assert all(value > found["popularity"] for value in values.values())
     stored = configs.load(tmp_path / "auto" / "config.json")
     assert stored.minutes is None
@@ -155,7 +155,8 @@ def test_what_does_not_take_the_data_is_named(tmp_path, monkeypatch):
 
 
 def test_a_deadline_stops_a_trial_and_no_other():
-    with Deadline() as watch:
+    watch = Deadline()
+    with watch:
         watch.allow(-1.0)
         assert watch()
         assert not watch.asked
