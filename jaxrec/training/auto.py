@@ -262,7 +262,7 @@ class Search:
         watch = Deadline()
         with watch:
             for name, config in self._asked(first):
-                if watch.asked:
+                if watch():
                     ended = "interrupted: the best so far is kept"
                     break
                 if self.trials and not self._affords(config):

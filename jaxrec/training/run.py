@@ -38,7 +38,7 @@ from jaxrec.training.checkpoint import Checkpoints, Sealed
 from jaxrec.training.finished import Run
 from jaxrec.training.loop import Loop, OnEval, Outcome, Phase, Trainable
 from jaxrec.training.signals import SignalWatch
-from jaxrec.training.task import Task
+from jaxrec.training.task import Task, UserTask
 
 
 @guest.root_logger_as_found()

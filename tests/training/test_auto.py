@@ -33,11 +33,11 @@ def data() -> Dataset:
     return synthetic.make(90, 60, 1300, communities=4, seed=1)
 
 
-def asked(minutes: float = 1.0):
+def asked(minutes: float = 100.0):
     return dataclasses.replace(presets.get("auto"), minutes=minutes)
 
 
-def search(tmp_path, minutes: float = 1.0) -> Search:
+def search(tmp_path, minutes: float = 100.0) -> Search:
     task = UserTask.of(asked(minutes), data())
     return Search.of(tmp_path, task, Reporter(True), time.monotonic())
 
@@ -94,7 +94,7 @@ def test_a_trained_trial_is_the_beginning_of_the_winners_run(tmp_path, monkeypat
         train=dataclasses.replace(made.train, epochs=3, patience=0),
     )
     monkeypatch.setattr(auto, "candidates", lambda *a: {"mf": short})
-    jaxrec.train(asked(5.0), data=data(), run=tmp_path / "run", quiet=True)
+    jaxrec.train(asked(), data=data(), run=tmp_path / "run", quiet=True)
     (trial,) = json.loads((tmp_path / "run" / "auto.json").read_text())["trials"]
     lines = [json.loads(x) for x in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     values = [x["recall@20"] for x in lines if x["split"] == "validation"]
