@@ -1,4 +1,4 @@
-"""Full ranking of embeddings that any training loop has made, from arrays of pairs."""
+"""Full-ranking evaluation of embeddings from any training loop, on arrays of pairs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,10 +15,9 @@ from jaxrec.models.encoder import unit_rows
 
 
 class Evaluator:
-    """Ranks all items for the users of a held-out part: every metric of a jaxrec run.
+    """Ranks all items for held-out users and computes every metric of a jaxrec run.
 
-    What is ranked stays on the devices from one call to the next, and a second call compiles
-    nothing.
+    The pairs stay on the devices between calls, and later calls do not recompile.
 
     >>> import numpy as np
     >>> train, test = [[0, 0], [1, 1]], [[0, 1], [1, 0]]
@@ -27,18 +26,17 @@ class Evaluator:
     1.0
 
     Args:
-      train: pairs that are known, and masked: [E, 2] rows (user, item), a tuple of two columns
-        [E], or a scipy sparse matrix [U, I].
-      test: pairs that should be found, likewise; those that train has too are left out, since they
-        are masked.
+      train: known pairs, which are masked: [E, 2] rows (user, item), a tuple of two columns [E], or
+        a scipy sparse matrix [U, I].
+      test: relevant pairs, in the same form; pairs in train are dropped.
       k: cut-offs.
       n_users, n_items: U and I; by default one more than the largest row number, or the shape of
         the matrices.
       score: "dot", or "cosine".
 
     Raises:
-      ValueError: pairs of another shape, or row numbers outside of U and I.
-      InputError: nothing is left to be found.
+      ValueError: pairs have a wrong shape, or row numbers are out of range. InputError: no test
+      pair is left.
     """
 
     def __init__(
@@ -52,9 +50,9 @@ class Evaluator:
         score: str = "dot",
     ) -> None:
         if score not in ("dot", "cosine"):
-            raise ValueError(f"score is dot or cosine, not {score!r}")
+            raise ValueError(f"score must be dot or cosine, not {score!r}")
         if not len(k) or min(k) < 1:
-            raise ValueError(f"k is one or more cut-offs of at least 1, not {tuple(k)}")
+            raise ValueError(f"k must be one or more cut-offs of at least 1, not {tuple(k)}")
         pairs = [_pairs(name, part) for name, part in (("train", train), ("test", test))]
         sizes = [(n_users, 0), (n_items, 1)]
         users, items = (
@@ -78,15 +76,14 @@ class Evaluator:
         user_bias: Any = None,
         item_bias: Any = None,
     ) -> dict[str, float]:
-        """Every metric by name and cut-off ("recall@20"), as means over the users.
+        """Compute every metric by name and cut-off ("recall@20"), as means over users.
 
         Args:
           user_emb, item_emb: [U, D] and [I, D].
-          user_bias, item_bias: [U] and [I], added to the scores; none where None.
+          user_bias, item_bias: optional [U] and [I], added to the scores.
 
         Raises:
-          ValueError: arrays of other sizes.
-          RunError: a score is NaN.
+          ValueError: array sizes do not match. RunError: a score is NaN.
         """
         for name, array, size in (
             ("user_emb", user_emb, self.n_users),
@@ -106,7 +103,7 @@ class Evaluator:
 
 
 def _pairs(name: str, part: Any) -> tuple[np.ndarray, tuple[int, int]]:
-    """Pairs [E, 2] int64, and the smallest numbers of users and items that hold them."""
+    """Return pairs [E, 2] int64, and the least numbers of users and items for them."""
     if sp.issparse(part):
         matrix = part.tocoo()
         kept = matrix.data != 0
@@ -126,7 +123,7 @@ def _pairs(name: str, part: Any) -> tuple[np.ndarray, tuple[int, int]]:
 
 
 def _keys(pairs: np.ndarray, n_users: int, n_items: int) -> np.ndarray:
-    """Pairs as numbers, user · I + item. Raises ValueError for one outside of the tables."""
+    """Encode pairs as user · I + item. Raises ValueError for a pair out of range."""
     if len(pairs) and (pairs[:, 0].max() >= n_users or pairs[:, 1].max() >= n_items):
         raise ValueError(f"a pair is outside of {n_users} users and {n_items} items")
     return pairs[:, 0] * n_items + pairs[:, 1]

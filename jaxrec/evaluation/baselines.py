@@ -1,7 +1,7 @@
-"""Baselines without gradient descent, for comparison on request: item-kNN and EASE.
+"""Baselines without gradient descent: item-kNN and EASE.
 
-Both score a user by summing a row of item-to-item weights for each of the user's train items, so
-both are ranked by the code that ranks the models. Interactions are binary.
+Both score a user by summing rows of item-to-item weights over the user's train items, and are
+ranked by the same code as models. Interactions are binary.
 """
 
 from collections.abc import Callable
@@ -31,7 +31,7 @@ class _Dense(NamedTuple):
 
 
 class _Sparse(NamedTuple):
-    """Train items by user, and each train item's weights in segments of equal length.
+    """Train items by user, and item weights in segments of equal length.
 
     The segments of item j are ``segment_[j]`` up to ``segment_[j + 1]``; padding has weight 0.
     """
@@ -78,7 +78,7 @@ def _sparse(params: _Sparse, user_B: Array) -> Array:
 
 
 def _pairs(train: Csr, n_items: int) -> Any:
-    """X as a scipy.sparse.csr_array [U, I] of ones."""
+    """Build X as a scipy.sparse.csr_array [U, I] of ones."""
     from scipy.sparse import csr_array
 
     ones_E = np.ones(len(train.indices), np.float32)
@@ -92,8 +92,8 @@ def item_knn(train: Csr, n_items: int, neighbours: int = 500, user_power: float 
     score(u, i) = Σ s_ij over the train items j of u among the ``neighbours`` items most similar
     to i (ties to the lower id), where s_ij = Σ |u|^-a / √(|users of i| · |users of j|) over the
     users u of both, |u| their number of items and a the ``user_power``. At a = 0 that is the
-    cosine of the item columns; a > 0 takes a user of many items for weaker evidence (as Breese
-    et al. 1998, inverse user frequency); a = 1 is two steps of LightGCN's normalised adjacency.
+    cosine of the item columns; a > 0 gives users with many items less influence (as Breese et al.
+    1998, inverse user frequency); a = 1 is two steps of LightGCN's normalised adjacency.
     Similarities are computed for blocks of items; only the neighbours are kept.
 
     Args:
@@ -144,13 +144,13 @@ def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
     """EASE^R, the linear autoencoder in closed form (Steck 2019, eq. 8).
 
     score(u, ·) = x_u B with B = 1 - P diag(1 / diag P) and P = (XᵀX + l2 · 1)⁻¹: the best
-    reconstruction of X by an item-to-item matrix whose diagonal is 0. The inverse is taken in
-    place and in float32, in 4 I² bytes and I³ multiplications and additions.
+    reconstruction of X by an item-to-item matrix whose diagonal is 0. The inverse is computed in
+    place in float32, with 4 I² bytes and I³ multiply-adds.
 
     Args:
       train: items by user.
       n_items: I.
-      l2: weight of the penalty on B, positive. 80 is what is published for Gowalla.
+      l2: weight of the penalty on B, positive; 80 is the published value for Gowalla.
 
     Raises:
       InputError: the matrix does not fit the free memory.
@@ -175,7 +175,7 @@ def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
 
 
 def refuse_dense(n_items: int) -> None:
-    """Raise InputError where EASE's matrix of items by items does not fit the free memory."""
+    """Raise InputError if EASE's item-item matrix does not fit the free memory."""
     needed, free = 4 * n_items**2, free_memory()
     if needed > free:
         raise InputError(
@@ -185,7 +185,7 @@ def refuse_dense(n_items: int) -> None:
 
 
 def _sweep(matrix_II: np.ndarray, blocks: list[slice]) -> None:
-    """Replace a symmetric positive definite matrix by minus its inverse, block by block.
+    """Replace a symmetric positive definite matrix by its negated inverse, block by block.
 
     The sweep operator (Goodnight 1979) on blocks, almost all of it matrix products, on the lower
     triangle only. LAPACK's spotrf and spotri would do, but OpenBLAS 0.3.30 crashes in spotrf at
@@ -205,7 +205,7 @@ def _sweep(matrix_II: np.ndarray, blocks: list[slice]) -> None:
 
 
 def _aligned(n_items: int) -> np.ndarray:
-    """An empty [I, I] float32 matrix on a 64-byte boundary, which jax on CPU takes uncopied."""
+    """Allocate [I, I] float32 on a 64-byte boundary, which JAX on CPU uses without a copy."""
     raw = np.empty(n_items**2 + 16, np.float32)
     start = (-raw.ctypes.data % 64) // 4
     return raw[start : start + n_items**2].reshape(n_items, n_items)

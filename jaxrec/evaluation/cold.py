@@ -1,5 +1,4 @@
-"""Users and items that are held out and that training has no pair of: how many, and results
-without them."""
+"""Cold users and items, held out without train pairs: counts, and results without them."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Met(NamedTuple):
-    """Who has a train pair: masks of users [U] and items [I]."""
+    """Masks of users [U] and items [I] with train pairs."""
 
     user_U: np.ndarray
     item_I: np.ndarray
@@ -29,7 +28,7 @@ class Met(NamedTuple):
         return cls(train.user_counts() > 0, train.item_counts() > 0)
 
     def counts(self, relevant: ItemsByUser) -> dict[str, int]:
-        """How many of the users and items of a held-out part are not among these."""
+        """Count a held-out part's cold users and items."""
         users, items = relevant.degree > 0, relevant.item_counts(len(self.item_I)) > 0
         return {
             "users": int((users & ~self.user_U).sum()),
@@ -39,13 +38,13 @@ class Met(NamedTuple):
         }
 
     def pairs(self, held_out: Dataset) -> Dataset:
-        """The held-out pairs of these users with these items."""
+        """Select held-out pairs without cold users and items."""
         return held_out.take(self.user_U[held_out.user] & self.item_I[held_out.item])
 
 
 class View(NamedTuple):
-    """What a ranking is judged by: the items by user to be found, and those that are ranked,
-    [I] bool, all where None."""
+    """Target of a ranking: relevant items by user, and the ranked items, [I] bool or None for
+    all."""
 
     relevant: ItemsByUser
     allowed: np.ndarray | None
@@ -56,11 +55,11 @@ class View(NamedTuple):
         parts: tuple[int, ...] | None = None,
         total: Callable[[np.ndarray], np.ndarray] = lambda counts: counts,
     ) -> View:
-        """The same without users and items that training has not met.
+        """Remove cold users and items.
 
         Args:
-          parts: those that this process counts, of rows in parts; its own where None.
-          total: sums over all processes.
+          parts: for partitioned rows, the parts counted by this process; default: its own.
+        total: sums a count over all processes.
         """
         allowed = met.item_I if self.allowed is None else self.allowed & met.item_I
         relevant = self.relevant
@@ -71,13 +70,13 @@ class View(NamedTuple):
 
 
 class Cold(NamedTuple):
-    """What is said of a split beside its result.
+    """Information on cold users and items beside a split's result.
 
     Attributes:
-      counts: as :meth:`Met.counts` gives them.
-      left_out: whether the result is without them.
-      other: judges the other way; None where nothing is cold, or nothing else is held out.
-      ratings: judges ratings the other way.
+      counts: result of :meth:`Met.counts`.
+      left_out: whether the result excludes them.
+      other: evaluator with the other setting; None if nothing is cold, or everything is.
+      ratings: rating evaluator with the other setting.
     """
 
     counts: dict[str, int]
@@ -87,7 +86,7 @@ class Cold(NamedTuple):
 
 
 def refuse_nothing(config: Config, split: str, view: View) -> None:
-    """Raise InputError where leaving out the cold leaves nothing of a split that has pairs."""
+    """Raise InputError if dropping cold users and items empties a split."""
     if config.eval.cold == "drop" and not view.relevant.degree.any():
         raise InputError(
             f"eval.cold drop leaves no {split} pair: in each the user or the item has no train "
@@ -96,11 +95,11 @@ def refuse_nothing(config: Config, split: str, view: View) -> None:
 
 
 def sentence(split: str, result: dict[str, Any], metric: str) -> str | None:
-    """How many users and items of a split are cold, in a line; None where none is.
+    """Report the cold users and items of a split in a line; None if there are none.
 
     Args:
-      result: on the split, as it stands in eval.json.
-      metric: that is shown; another where it was not measured.
+      result: result of the split in eval.json.
+      metric: metric to show, or another if it was not measured.
     """
     cold = result.get("cold") or {}
     said = [

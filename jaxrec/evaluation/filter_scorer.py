@@ -1,4 +1,4 @@
-"""What ranks by a graph filter: users and histories alike, by their items alone."""
+"""Scorers of graph filters, for users or histories, from their items."""
 
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ def _weighed(params: dict[str, Any], user_B: Array) -> Array:
 
 
 def _pairs(fn: Any) -> Any:
-    """Scores of given pairs: whole rows of their users, by blocks, of which one entry is kept."""
+    """Score given pairs by computing whole rows in blocks and keeping one entry of each."""
 
     def scores(params: dict[str, Any], user_Q: Array, item_Q: Array) -> Array:
         n, size = len(user_Q), min(_PAIRS_AT_ONCE, len(user_Q))
@@ -84,15 +84,15 @@ PAIRS |= {_filtered: _pairs(_filtered), _weighed: _pairs(_weighed)}
 
 
 def filter_scorer(made: Filter, history: Csr | None = None) -> Scorer:
-    """What ranks by a filter, for its own users or for given histories.
+    """Make the scorer of a filter, for its users or for given histories.
 
     Args:
-      history: items by row, which then stand for users; the train items of all users where None.
+      history: items by row, in place of users; default: the train items of all users.
     """
     pairs = made.pairs if history is None else Weighted(history, None)
     params: dict[str, Any] = {"user": made.vectors(*pairs), "item": made.item_ID}
     params |= pairs.known._asdict()
-    if history is not None:  # so that not every history compiles anew
+    if history is not None:  # to avoid a compilation per history
         params |= _roomy(history, params["user"])
     if pairs.weight_E is not None:
         params["weight"] = pairs.weight_E
@@ -112,14 +112,14 @@ def _padded(x: np.ndarray, rows: int | None = None, mode: Any = "constant") -> n
 
 
 def _roomy(history: Csr, user_nD: np.ndarray) -> dict[str, np.ndarray]:
-    """A history with room for a power of two of rows and of pairs."""
+    """Pad a history to powers of two of rows and pairs."""
     rows = power_of_two(len(user_nD))
     indptr = _padded(history.indptr, rows + 1, "edge")
     return {"user": _padded(user_nD, rows), "indptr": indptr, "indices": _padded(history.indices)}
 
 
 def stored_filter(run: Path, table: Embeddings) -> Filter | None:
-    """The filter of a finished run; None where its model is another.
+    """Read the filter of a finished run; None if its model is not a filter.
 
     Raises:
       InputError: a damaged file.
@@ -129,6 +129,6 @@ def stored_filter(run: Path, table: Embeddings) -> Filter | None:
 
 
 def run_scorer(run: Path, table: Embeddings) -> Scorer:
-    """What ranks by a finished run: its embeddings, or its filter where it has one."""
+    """Make the scorer of a finished run, from its embeddings or its filter."""
     made = stored_filter(run, table)
     return table_scorer(table) if made is None else filter_scorer(made)

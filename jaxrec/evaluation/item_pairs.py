@@ -1,10 +1,10 @@
-"""Evaluation of item models: labelled pairs told apart, and held-out neighbours found.
+"""Evaluation of item models: classification of labelled pairs, and ranking of held-out neighbours.
 
-The areas are of :mod:`jaxrec.evaluation.curves`, over all pairs and over those of seen items only.
-A pair with an item that the model cannot score has the median score of the others (as in "Beating
-the baseline recommender with graph and NLP in PyTorch", 2020). The ranking is that of every
-other evaluation: each item asks for its held-out neighbours among all items, its train
-neighbours and itself masked.
+The areas (:mod:`jaxrec.evaluation.curves`) cover all pairs, and pairs of seen items only. A pair
+with an item that the model cannot score has the median score of the others (as in "Beating the
+baseline recommender with graph and NLP in PyTorch", 2020). The ranking works as for users: each
+query item's held-out neighbours are ranked among all items, with its train neighbours and itself
+masked.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,12 +32,12 @@ _AREAS = ("auc", "average_precision")
 def item_scorer(
     learned: Mapping[str, Any], scored_I: Bool[np.ndarray, "I"], *, context: bool = False
 ) -> Scorer:
-    """What scores two items: a · b, and the biases of both where there are any.
+    """Make the scorer of two items: a · b plus their biases, if any.
 
     Args:
-      learned: "item" [I, D]; "item_context" [I, D] and "item_bias" [I] where there are such.
-      scored_I: items without a score are never found, and find nothing.
-      context: score by both tables: half of a · context b + context a · b.
+      learned: "item" [I, D], and optionally "item_context" [I, D] and "item_bias" [I].
+      scored_I: items that can be scored; others are never found and have no lists.
+      context: score by both tables, as (a · context b + context a · b) / 2.
     """
     left_ID = right_ID = jnp.asarray(learned["item"])
     if context:
@@ -50,7 +50,7 @@ def item_scorer(
 
 
 def baselines(train: ItemGraph, scored_I: Bool[np.ndarray, "I"], seed: int) -> dict[str, Scorer]:
-    """What stands in every result: an item's popularity (log of its train pairs), and chance."""
+    """Return the baselines of every result: popularity (log of train pairs) and random."""
     nothing_I1 = np.zeros((train.n_items, 1), np.float32)
     popularity_I = np.log1p(train.degree()).astype(np.float32)
     return {
@@ -60,14 +60,14 @@ def baselines(train: ItemGraph, scored_I: Bool[np.ndarray, "I"], seed: int) -> d
 
 
 class Judged(NamedTuple):
-    """Scores of labelled pairs, and which of them are of seen items only. Shapes: [P]."""
+    """Scores and labels of pairs, and which have only seen items. Shapes: [P]."""
 
     score_P: np.ndarray
     label_P: np.ndarray
     seen_P: np.ndarray
 
     def metrics(self) -> dict[str, float]:
-        """Areas over all pairs, and over those of seen items where they have both labels."""
+        """Compute areas over all pairs, and over pairs of seen items if both labels occur."""
         whole = areas(self.score_P, self.label_P)
         found: dict[str, float] = dict(zip(_AREAS, whole, strict=True))
         label_P = self.label_P[self.seen_P]
@@ -77,7 +77,7 @@ class Judged(NamedTuple):
         return found
 
     def curves(self) -> dict[str, np.ndarray]:
-        """The content of curves.npz: at most 1,000 points of either curve."""
+        """Return the content of curves.npz: at most 1,000 points per curve."""
         roc = roc_curve(self.score_P, self.label_P).thinned()
         pr = pr_curve(self.score_P, self.label_P).thinned()
         return {
@@ -91,18 +91,18 @@ class Judged(NamedTuple):
 
 
 class PairEvaluator:
-    """Judges scorers of items by held-out pairs.
+    """Evaluates item scorers on held-out pairs.
 
     Args:
       held_out: the labelled pairs.
-      train: what the model has learnt from; items with a pair there are seen.
+      train: the train pairs; items with a train pair are seen.
       ks: cut-offs K of the ranking.
-      masked: more pairs whose true ones are known and not to be found (for test, validation).
-      scored_I: items that the model can score; the seen ones where None.
-      ranked: rank for so many items at most, drawn evenly from those with a held-out neighbour;
-        0 leaves the ranking out.
-      seed: of that draw.
-      block: items ranked at once on a device; fitted to the memory at hand where None.
+      masked: further pairs whose positives are masked (validation, for test).
+      scored_I: items that the model can score; default: seen items.
+      ranked: most query items, drawn uniformly from those with held-out neighbours; 0 skips the
+        ranking.
+      seed: seed of that draw.
+      block: items ranked at once on a device; default: by device memory.
 
     Raises:
       InputError: no held-out pairs.
@@ -135,7 +135,7 @@ class PairEvaluator:
 
     @property
     def cold(self) -> dict[str, int]:
-        """How many of the held-out pairs, and of their items, have an item without a train pair."""
+        """Count held-out pairs with cold items, and those items."""
         items = np.unique(np.concatenate([self._pairs.a_P, self._pairs.b_P]))
         return {
             "pairs": int((~self._seen_P).sum()),
@@ -146,11 +146,11 @@ class PairEvaluator:
 
     @property
     def users(self) -> int:
-        """Items whose neighbours are ranked."""
+        """Number of query items."""
         return 0 if self._ranking is None else self._ranking.users
 
     def judge(self, scorer: Scorer) -> Judged:
-        """Scores of the held-out pairs. Raises RunError where one is NaN."""
+        """Score the held-out pairs. Raises RunError at a NaN score."""
         held_out, scored_P = self._pairs, self._scored_P
         score_P = np.zeros(held_out.n_pairs)
         score_P[scored_P] = scores(scorer, held_out.a_P[scored_P], held_out.b_P[scored_P])
@@ -161,7 +161,7 @@ class PairEvaluator:
     def __call__(
         self, scorer: Scorer, should_stop: Callable[[], bool] | None = None
     ) -> dict[str, float] | None:
-        """Areas, and the metrics of the ranking; None where ``should_stop`` said yes.
+        """Compute areas and ranking metrics; None if ``should_stop`` returned True.
 
         Raises:
           RunError: a score is NaN.
@@ -177,9 +177,9 @@ class PairEvaluator:
     def breakdown(
         self, scorer: Scorer, k: int, should_stop: Callable[[], bool] | None = None
     ) -> Breakdown | None:
-        """Recall@k by asking item and hits by item, as :meth:`Evaluator.breakdown` gives them.
+        """Compute recall@k by query item and hits by item, as :meth:`Evaluator.breakdown`.
 
-        None where ``should_stop`` said yes, or nothing is ranked.
+        None if ``should_stop`` returned True, or nothing is ranked.
         """
         return self._ranking and self._ranking.breakdown(scorer, k, should_stop)
 
@@ -194,7 +194,7 @@ def _block_scores(
 def scores(
     scorer: Scorer, a_P: Int[np.ndarray, "P"], b_P: Int[np.ndarray, "P"]
 ) -> Float[np.ndarray, "P"]:
-    """The score of each pair, [P] float32, block by block on the device."""
+    """Score pairs, [P] float32, block by block on the device."""
     size = min(_BLOCK, power_of_two(len(a_P)))
     waiting: list[Array] = []
     found: list[np.ndarray] = []
@@ -215,7 +215,7 @@ def _neighbours(
     ranked: int,
     seed: int,
 ) -> tuple[Csr, Csr]:
-    """Held-out neighbours of the items that are ranked for, and what is masked for these."""
+    """Return the held-out neighbours and the masked items of the query items."""
     n = train.n_items
     asking = distinct(np.concatenate([side[held_out.label_P] for side in held_out[:2]]))
     if len(asking) > ranked:
@@ -233,7 +233,7 @@ def _neighbours(
 def _csr(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], asks_I: np.ndarray, itself: bool = False
 ) -> Csr:
-    """Both directions of the pairs, in the rows that ask."""
+    """Build a CSR of both directions of the pairs, for the query rows."""
     n = len(asks_I)
     keys = [np.flatnonzero(asks_I) * (n + 1)] if itself else []
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""Evaluation of a finished run of an item model: its embeddings and the graph it began with."""
+"""Evaluation of a finished run of an item model, on its embeddings and graph."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ Graph = ItemGraph | str | Path | None
 
 
 def protocol(config: Config) -> str:
-    """How the numbers came about, in one line."""
+    """Describe the evaluation protocol in one line."""
     test, validation = (f"{100 * getattr(config.pairs, n):g} %" for n in ("test", "validation"))
     return (
         f"{test} of the pairs held out as test, {validation} of the others as validation; for each "
@@ -37,10 +37,10 @@ def protocol(config: Config) -> str:
 
 
 def load_graph(run: Path, config: Config, data: Graph) -> ItemGraph:
-    """The item graph that a run began with; ``data`` says where it moved to.
+    """Load a run's item graph; ``data`` gives its new location.
 
     Raises:
-      InputError: it is not the same data, or was never in a file.
+      InputError: the data differs, or was in memory only.
     """
     if data is None and config.data == configs.IN_MEMORY:
         raise InputError(f"{run}: was trained on an ItemGraph in memory; give that graph again")
@@ -52,16 +52,16 @@ def load_graph(run: Path, config: Config, data: Graph) -> ItemGraph:
 
 
 def parts(config: Config, graph: ItemGraph, part: np.ndarray | None = None) -> PairSplits:
-    """Train pairs and labelled pairs, split as configured.
+    """Split an item graph into train pairs and labelled pairs.
 
     Args:
-      part: [P] where a pair is already, as ``split_pairs`` takes it.
+      part: [P] earlier part of each pair, for ``split_pairs``.
     """
     return split_pairs(graph, config.pairs, config.seed, part)
 
 
 def merged(config: Config, graph: ItemGraph, part: np.ndarray | None = None) -> PairSplits:
-    """The same test part, and all other pairs as train: what a refit trains on."""
+    """Return the refit's split: the same test part, and all other pairs as train."""
     if part is not None:
         part = np.where(part == VALIDATION, TRAIN, part)
     return split_pairs(graph, replace(config.pairs, validation=0.0), config.seed, part)
@@ -74,11 +74,11 @@ def evaluator(
     scored_I: np.ndarray,
     ks: Sequence[int] | None = None,
 ) -> PairEvaluator | None:
-    """What judges by a split, "validation" or "test"; None where it holds no pairs.
+    """Make the evaluator of "validation" or "test"; None if it is empty.
 
     Args:
       scored_I: [I] bool, the items that the model can score.
-      ks: cut-offs; the configuration's where None.
+      ks: cut-offs; default: the configuration's.
     """
     held_out: LabelledPairs = getattr(splits, split)
     if not held_out.n_pairs:
@@ -98,9 +98,9 @@ def evaluator(
 def served(
     judge: PairEvaluator, scorer: Scorer, train: ItemGraph, ks: Sequence[int]
 ) -> dict[str, Any] | None:
-    """Recall by how popular the items that ask, and those that are found, are in train.
+    """Compute recall by popularity of query items and of found items.
 
-    The content of slices.json but for its split; None where nothing is ranked.
+    Returns the content of slices.json without its split; None if nothing is ranked.
     """
     k = configs.shown_cutoff(ks)
     detail = judge.breakdown(scorer, k)
@@ -112,12 +112,12 @@ def served(
 
 
 def scored_items(item_ID: np.ndarray) -> np.ndarray:
-    """The items that have been learnt, [I] bool: a row of zeros stands for one that has not."""
+    """Return which items are trained, [I] bool; untrained items have zero rows."""
     return np.asarray((item_ID != 0).any(axis=1))
 
 
 def table_scorer(config: Config, table: Embeddings) -> Scorer:
-    """What scores items by the embeddings of a finished run."""
+    """Make the item scorer of a finished run's embeddings."""
     context = config.model.score == "dot" and table.item_context is not None
     return item_scorer(table.arrays(), scored_items(table.item), context=context)
 
@@ -131,15 +131,15 @@ def judged(
     baselines: Sequence[str],
     data: Graph | Dataset,
 ) -> Judged:
-    """The model, its baselines, and what judges them by a split.
+    """Return the model, its baselines and their evaluator on a split.
 
     Raises:
-      InputError: data that differs or is of users, baselines of users, or no such held-out pairs.
+      InputError: the data differs or has users, a baseline needs users, or the split is empty.
     """
     if baselines:
-        raise InputError(f"{run}: {baselines[0]} is a baseline of users, and the run has none")
+        raise InputError(f"{run}: {baselines[0]} is a baseline for users, but the run has none")
     if isinstance(data, Dataset):
-        raise InputError("the run is of an item model: an ItemGraph is needed, not a Dataset")
+        raise InputError("the run is of an item model; give an ItemGraph, not a Dataset")
     graph = load_graph(run, config, data)
     part = kept.labels(run, graph)
     splits = (merged if config.train.refit else parts)(config, graph, part)

@@ -1,4 +1,4 @@
-"""A model and its baselines before what judges them: a part of eval.json."""
+"""Evaluation of a model and its baselines, for eval.json."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,8 +12,7 @@ from jaxrec.evaluation.scorers import Scorer
 
 
 class Known(NamedTuple):
-    """Items by user: what they have in train, all that they have besides what should be found, and
-    that."""
+    """Items by user: in train, all known ones, and the relevant ones."""
 
     train: Csr
     had: Csr
@@ -21,7 +20,7 @@ class Known(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """A finished run's model, its baselines, and what judges them by a split."""
+    """A finished run's model, its baselines, and their evaluator on a split."""
 
     model: Scorer
     baselines: dict[str, Scorer]
@@ -43,11 +42,11 @@ def measure(
     ratings: RatingEvaluator | None = None,
     cold: Cold | None = None,
 ) -> dict[str, Any] | None:
-    """Metrics of the model and of each baseline: a part of eval.json; None if stopped.
+    """Compute the metrics of the model and its baselines, for eval.json; None if interrupted.
 
-    With ``ratings`` the errors of the model besides, and of baselines of their own; with ``cold``
-    how many users and items training has not met, and the model's metrics with or without them. The
-    users of an item model are the items whose neighbours are ranked.
+    ``ratings`` adds rating errors of the model and of rating baselines. ``cold`` adds the counts of
+    cold users and items, and the model's metrics with the other setting. The users of an item model
+    are its query items.
     """
     measured = {}
     for name, scorer in {"model": model, **baselines}.items():

@@ -1,9 +1,9 @@
-"""What each ranking metric means, where projects tend to differ without saying so.
+"""Definitions of the ranking metrics, which differ between projects.
 
-Throughout, h_r is 1 where the item at rank r (from 1) is relevant to the user, R is the number
-of the user's relevant items and H_k = Σ_{r<=k} h_r. A list shorter than k (fewer items than k)
-is as if filled up with misses. A metric of a set of users is the mean over the users with R > 0;
-users without a relevant item do not count.
+Throughout, h_r is 1 if the item at rank r (from 1) is relevant to the user, R is the number of the
+user's relevant items and H_k = Σ_{r<=k} h_r. A list shorter than k (fewer items than k) counts as
+filled up with misses. A metric of a set of users is the mean over the users with R > 0; users
+without a relevant item do not count.
 
 recall@k         H_k / R (LightGCN, PyG, RecBole).
 recall_capped@k  H_k / min(k, R) (Mult-VAE, Liang et al. 2018; iALS).
@@ -28,7 +28,7 @@ from jaxrec.config import METRIC_NAMES
 
 
 def names() -> tuple[str, ...]:
-    """The metrics of the table above but coverage, then those that a user has registered."""
+    """Return the metrics of the table above except coverage, then user-registered ones."""
     return (*METRIC_NAMES, *registry.METRICS.registered())
 
 
@@ -40,12 +40,11 @@ def keys(ks: Sequence[int]) -> list[str]:
 def per_user(
     hit_BK: Bool[Array, "B K"], n_relevant_B: Int[Array, "B"], ks: tuple[int, ...]
 ) -> dict[str, Float[Array, "B"]]:
-    """Every metric of the module's table but coverage, for each user by itself.
+    """Compute every metric of the module's table except coverage, for each user.
 
     Args:
-      hit_BK: whether the item at each rank is relevant; K = max(ks), or the number of items
-        where there are fewer.
-      n_relevant_B: R of each user. Where it is 0 every metric is 0: leave such users out.
+      hit_BK: whether the item at each rank is relevant; K = max(ks), at most the number of items.
+      n_relevant_B: R of each user; if 0, all metrics are 0 and the user must be excluded.
       ks: cut-offs, each at least 1.
 
     Returns:
@@ -59,7 +58,7 @@ def per_user(
     hits_BK = jnp.cumsum(hit_BK, axis=1)
     dcg_BK = jnp.cumsum(hit_BK * discount_K, axis=1)
     precisions_BK = jnp.cumsum(hit_BK * hits_BK / rank_K, axis=1)
-    # The best reciprocal rank among the hits is that of the first one.
+    # The first hit has the largest reciprocal rank.
     reciprocal_BK = hit_BK / rank_K
     relevant_B = jnp.maximum(n_relevant_B, 1)
     metrics = {}
@@ -81,5 +80,5 @@ def per_user(
 
 
 def coverage(best_rank_I: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
-    """coverage@k from each item's best rank (from 0, [I]) in the list of any user."""
+    """Compute coverage@k from each item's best rank over all users (from 0, [I])."""
     return {f"coverage@{k}": float(np.mean(best_rank_I < k)) for k in ks}

@@ -1,4 +1,4 @@
-"""Every user's own metrics: RUN/per_user.parquet, by which runs are compared user by user."""
+"""RUN/per_user.parquet: metrics per user, for comparing runs user by user."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,14 +17,14 @@ NAME = "per_user.parquet"
 
 
 def of_lists(lists: Lists, ks: Sequence[int]) -> dict[str, np.ndarray]:
-    """Each metric of each ranked user, float32 [n], by name and cut-off."""
+    """Compute each metric per ranked user, float32 [n], by name and cut-off."""
     judged = jax.jit(partial(metrics.per_user, ks=tuple(ks)))
     return jax.device_get(judged(lists.hit_nK, lists.relevant_n.astype(np.int32)))
 
 
 def write(run: Path, split: str, lists: Lists, user_ids: np.ndarray, ks: Sequence[int]) -> None:
-    """Write RUN/per_user.parquet: a row a ranked user, with columns user, relevant (how many items
-    they held out) and each metric.
+    """Write RUN/per_user.parquet: one row per ranked user, with columns user, relevant (number of
+    held-out items) and each metric.
 
     Raises:
       InputError: it cannot be written.
@@ -41,7 +41,7 @@ def write(run: Path, split: str, lists: Lists, user_ids: np.ndarray, ks: Sequenc
 
 
 def read(run: Path) -> tuple[str, Any]:
-    """The split that RUN/per_user.parquet is of, and its table (polars).
+    """Read RUN/per_user.parquet; returns its split and table (polars).
 
     Raises:
       InputError: it is not there, or damaged.
@@ -57,5 +57,5 @@ def read(run: Path) -> tuple[str, Any]:
         return pl.read_parquet_metadata(path).get("split", "test"), pl.read_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as e:
         raise InputError(
-            f"{path}: is damaged; `jaxrec evaluate {run} --per-user` writes it anew"
+            f"{path}: is damaged; `jaxrec evaluate {run} --per-user` writes it again"
         ) from e

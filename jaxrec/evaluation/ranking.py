@@ -1,8 +1,8 @@
 """Full ranking: every user against all items, seen items masked, ties to the lower item id.
 
-:func:`rank_block` is the whole of an evaluation for one block of users on one device: a plain
-function, which ``jax.shard_map`` maps; :class:`Evaluator` maps its two halves by ``jax.pmap``.
-Nothing here is as large as users times items, and nothing loops over users.
+:func:`rank_block` evaluates one block of users on one device, as a plain function for
+``jax.shard_map``; :class:`Evaluator` maps its two halves by ``jax.pmap``. No array has users times
+items entries, and no loop runs over users.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -59,7 +59,7 @@ __all__ = [
 
 
 class Block(NamedTuple):
-    """B users with what is masked for them and what is relevant; padding has nothing relevant."""
+    """B users with their masked and relevant items; padding has no relevant ones."""
 
     user_B: Int[Array | np.ndarray, "B"]
     seen: Rows
@@ -67,7 +67,8 @@ class Block(NamedTuple):
 
 
 class BlockResult(NamedTuple):
-    """Sums over the users of a block (in the order of ``metrics.keys``), and their lists."""
+    """Sums of the metrics over a block's users (in the order of ``metrics.keys``), and their
+    lists."""
 
     sums_M: Float[Array, "M"]
     nan_users: Int[Array, ""]
@@ -83,16 +84,15 @@ def rank_block(
     block: Block,
     allowed_I: Bool[Array, "I"] | None = None,
 ) -> tuple[Int[Array, "I"], BlockResult]:
-    """The per-device body: scores, mask, top-k, hits, and the sums of the users' metrics.
+    """Evaluate a block on a device: scores, mask, top-k, hits, and sums of the metrics.
 
     Args:
       fn: see :class:`Scorer`.
       ks: cut-offs.
-      best_rank_I: each item's best rank (from 0) in any user's list so far; carried along, it
-        gives the coverage at every cut-off.
-      params: of ``fn``.
+      best_rank_I: each item's best rank (from 0) over all users so far, for coverage.
+      params: parameters of ``fn``.
       block: the users.
-      allowed_I: the items that are ranked; all where None.
+      allowed_I: ranked items; default: all.
     """
     ranked = rank(fn, max(ks), params, jnp.asarray(block.user_B), block.seen, allowed_I)
     return judge(ks, best_rank_I, ranked, block)
@@ -105,9 +105,9 @@ def judge(
     block: Block,
     over: str | None = None,
 ) -> tuple[Int[Array, "I"], BlockResult]:
-    """What :func:`rank_block` gives, of lists that are there already, at least as long as needed.
+    """Evaluate given lists, at least as long as needed, as :func:`rank_block` does.
 
-    With ``over``, an axis of a mesh: a device of it has the relevant items of its part alone.
+    With ``over``, a mesh axis, each device has only the relevant items of its part.
     """
     ranked = ranked._replace(item_BK=ranked.item_BK[:, : max(ks)])
     n_relevant_B = jnp.diff(block.relevant.indptr_)
@@ -129,13 +129,13 @@ def judge(
 
 
 class Lists(NamedTuple):
-    """What n ranked users were given, users ascending.
+    """Lists of n ranked users, users ascending.
 
     Attributes:
       user_n: the users.
-      item_nK: their items by rank; -1 where there are fewer.
+      item_nK: items by rank; -1 past the end of a list.
       hit_nK: whether each is relevant.
-      relevant_n: how many items are relevant to each user.
+      relevant_n: number of relevant items per user.
     """
 
     user_n: np.ndarray
@@ -145,12 +145,12 @@ class Lists(NamedTuple):
 
 
 class Breakdown(NamedTuple):
-    """Where the hits are: by user (the n ranked ones, ascending) and by item.
+    """Hits by user (the n ranked ones, ascending) and by item.
 
     Attributes:
       user_n, recall_n: each ranked user and their recall@k.
-      hits_I: users who had the item among their k and relevant.
-      relevant_I: ranked users to whom the item is relevant.
+      hits_I: number of users for whom the item is a hit.
+      relevant_I: number of ranked users for whom the item is relevant.
     """
 
     user_n: np.ndarray
@@ -169,26 +169,26 @@ def _mapped(fn: ScoreFn, k: int, devices: tuple[Any, ...]) -> Callable:
     return jax.pmap(body, axis_name=AXIS, in_axes=(None, 0, None), devices=devices)
 
 
-# ``names`` are the metrics: once a user registers another one, programs are made anew.
+# ``names`` is part of the cache key: registering a metric triggers a compilation.
 @lru_cache(maxsize=64)
 def _judged(ks: tuple[int, ...], devices: tuple[Any, ...], names: tuple[str, ...]) -> Callable:
     return jax.pmap(partial(judge, ks), axis_name=AXIS, devices=devices, donate_argnums=(0,))
 
 
 class Evaluator:
-    """Ranks all items for the users with a relevant one, on every local device.
+    """Ranks all items for the users with relevant items, on all local devices.
 
-    Data in memory goes to the devices once, that on disk by block and anew each time. A score
-    function is compiled once for a shape.
+    Data in memory is copied to the devices once, data on disk by block in each call. A score
+    function is compiled once per shape.
 
     Args:
-      relevant: what should be found. An item both relevant and seen can only be missed.
-      seen: what is masked; of as many users.
+      relevant: relevant items by user. An item that is also seen is always a miss.
+      seen: masked items, for the same users.
       ks: cut-offs K.
       n_items: I.
-      allowed: [I] bool, the items that are ranked; all where None.
-      block: users at once on a device; fitted to the memory at hand where None.
-      devices: ``jax.local_devices()`` where None.
+      allowed: [I] bool, ranked items; default: all.
+      block: users at once on a device; default: by device memory.
+      devices: default ``jax.local_devices()``.
 
     Raises:
       InputError: no user has a relevant item.
@@ -219,7 +219,7 @@ class Evaluator:
         a_device = -(-self.users // n_devices)
         size = min(block or block_size(n_items, a_device, self._devices[0]), a_device)
         n_blocks = -(-a_device // size) * n_devices
-        # Dealt out by degree, so that all blocks have about as many seen items.
+        # Distribute users by degree, to balance the seen items of blocks.
         order_n = user_n[np.argsort(seen.degree[user_n], kind="stable")]
         padded = np.pad(order_n, (0, n_blocks * size - self.users), constant_values=-1)
         users_SB = padded.reshape(size, n_blocks).T
@@ -231,7 +231,7 @@ class Evaluator:
             self._blocks, self._seen = list(self._made()), None
 
     def _made(self) -> Iterator[Block]:
-        """Blocks of users, one for each device at a time, on the devices."""
+        """Yield blocks of users on the devices, one per device at a time."""
         users_SB, n_devices = self._users_SB, len(self._devices)
         assert self._seen is not None, "kept as blocks"
         both = block_rows(self._seen, users_SB), block_rows(self._relevant, users_SB)
@@ -244,8 +244,8 @@ class Evaluator:
         return placed(self._devices, tree, *axes)
 
     def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
-        """What ranks a block on each device, and the scorer's parameters there."""
-        # One program ranks for many cut-offs, and a small one judges by those that are asked for.
+        """Return the step that ranks a block on each device, and the scorer's parameters there."""
+        # One program ranks for many cut-offs, and a small one evaluates the requested ones.
         longest = min(power_of_two(max(self.ks)), self.n_items)
         judged = _judged(self.ks, self._devices, metrics.names())
         if scorer.fn is from_host:
@@ -265,7 +265,7 @@ class Evaluator:
         return step, scorer.params if scorer.fn is from_host else self._put(scorer.params)
 
     def _least(self, best_rank: Array) -> np.ndarray:
-        """Each item's best rank on any device, [I]."""
+        """Return each item's best rank over devices, [I]."""
         return jax.device_get(best_rank).min(axis=0)
 
     def _run(
@@ -274,9 +274,10 @@ class Evaluator:
         read: Callable[[BlockResult], None],
         should_stop: Callable[[], bool] | None = None,
     ) -> np.ndarray | None:
-        """Give ``read`` every result while the next is computed; each item's best rank [I].
+        """Call ``read`` with each result while the next is computed; returns best ranks [I].
 
-        None where ``should_stop`` said yes before a block. Raises RunError at a NaN score.
+        Returns None if ``should_stop`` returned True before a block. Raises RunError at a NaN
+        score.
         """
         if scorer.n_items != self.n_items:
             raise ValueError(f"a scorer of {scorer.n_items} items, not of {self.n_items}")
@@ -302,7 +303,7 @@ class Evaluator:
     def __call__(
         self, scorer: Scorer, should_stop: Callable[[], bool] | None = None
     ) -> dict[str, float] | None:
-        """Means over the users of every metric, and coverage, by name and cut-off.
+        """Compute the means of every metric over users, and coverage, by name and cut-off.
 
         Args:
           scorer: what to evaluate.
@@ -315,7 +316,7 @@ class Evaluator:
         total_M = np.zeros(len(keys), np.float64)
 
         def add(result: BlockResult) -> None:
-            # A block's sums are float32; over blocks and devices they add up in float64.
+            # Sums within a block are float32; over blocks and devices float64.
             total_M[:] += jax.device_get(result.sums_M).sum(axis=0, dtype=np.float64)
 
         best_rank_I = self._run(scorer, add, should_stop)
@@ -325,7 +326,7 @@ class Evaluator:
         return means | metrics.coverage(best_rank_I, self.ks)
 
     def lists(self, scorer: Scorer, should_stop: Callable[[], bool] | None = None) -> Lists | None:
-        """The list of each user with a relevant item, max(ks) long.
+        """Compute the top max(ks) list of each user with relevant items.
 
         Args:
           scorer: what to evaluate.
@@ -346,14 +347,14 @@ class Evaluator:
             for parts in zip(*found, strict=True)
         )
         user_n = self._users_SB.ravel()
-        order_n = np.argsort(user_n)[-self.users :]  # padding is -1 and sorts before
+        order_n = np.argsort(user_n)[-self.users :]  # padding is -1 and sorts first
         user_n = user_n[order_n]
         return Lists(user_n, item_nK[order_n], hit_nK[order_n], self._relevant.degree[user_n])
 
     def breakdown(
         self, scorer: Scorer, k: int, should_stop: Callable[[], bool] | None = None
     ) -> Breakdown | None:
-        """Recall@k by user and hits by item.
+        """Compute recall@k by user and hits by item.
 
         Args:
           scorer: what to evaluate.
@@ -367,7 +368,7 @@ class Evaluator:
         return None if lists is None else self.broken_down(lists, k)
 
     def broken_down(self, lists: Lists, k: int) -> Breakdown:
-        """:meth:`breakdown` of lists that are there already, cut at k."""
+        """:meth:`breakdown` of given lists, cut at k."""
         if k > max(self.ks):
             raise ValueError(f"the lists are of {max(self.ks)} items, shorter than {k}")
         item_nK, hit_nK = lists.item_nK[:, :k], lists.hit_nK[:, :k]

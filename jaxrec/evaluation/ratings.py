@@ -27,23 +27,23 @@ class RatingScale(NamedTuple):
 
     @classmethod
     def of(cls, train: Dataset) -> "RatingScale":
-        """The scale of a train part. Raises InputError where it has no ratings."""
+        """Compute the scale of a train part. Raises InputError if it has no ratings."""
         rating = needed_ratings(train)
         return cls(float(rating.mean(dtype=np.float64)), float(rating.min()), float(rating.max()))
 
 
 def needed_ratings(data: Dataset) -> np.ndarray:
-    """The ratings. Raises InputError where there are none."""
+    """Return the ratings. Raises InputError if there are none."""
     if data.rating is None:
         raise InputError(
-            f"{data.name}: loss.name mse and levels need ratings, and this data has none; "
-            "bpr, bce and softmax do without"
+            f"{data.name}: loss.name mse and levels need ratings, but this data has none; "
+            "bpr, bce and softmax need none"
         )
     return data.rating
 
 
 class _Pairs(NamedTuple):
-    """Held-out ratings in S blocks of B; those that only fill up weigh nothing."""
+    """Held-out ratings in S blocks of B; padding has weight 0."""
 
     user_SB: Int[Array, "S B"]
     item_SB: Int[Array, "S B"]
@@ -53,7 +53,7 @@ class _Pairs(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def _sums(fn: PairFn, params: Any, scale: RatingScale, pairs: _Pairs) -> Float[Array, "S 2"]:
-    """Squared and absolute errors, summed by block."""
+    """Sum squared and absolute errors by block."""
 
     def of_block(pair: _Pairs) -> Array:
         user_B, item_B, rating_B, weight_B = pair
@@ -85,7 +85,7 @@ class RatingEvaluator:
         self._pairs = _Pairs(*map(blocks, (*columns, np.ones(self.pairs, np.float32))))
 
     def __call__(self, scorer: Scorer) -> dict[str, float]:
-        """``{"rmse", "mae"}`` of what a scorer predicts."""
+        """Compute ``{"rmse", "mae"}`` of a scorer's predictions."""
         scale = RatingScale(*map(jnp.float32, self._scale))
         sums_S2 = jax.device_get(_sums(PAIRS[scorer.fn], scorer.params, scale, self._pairs))
         square, absolute = (sums_S2.sum(axis=0, dtype=np.float64) / self.pairs).tolist()
@@ -93,18 +93,18 @@ class RatingEvaluator:
 
     @cached_property
     def baselines(self) -> dict[str, dict[str, float]]:
-        """Errors of the mean alone, and of the mean with biases."""
+        """Compute the errors of the mean, and of the mean with biases."""
         scorers = {"mean": mean_scorer(self._train), "biases": bias_scorer(self._train)}
         return {name: self(scorer) for name, scorer in scorers.items()}
 
 
 def evaluator(held_out: Dataset, train: Dataset) -> RatingEvaluator:
-    """What judges held-out ratings. Raises InputError where there are none."""
+    """Make the evaluator of held-out ratings. Raises InputError if there are none."""
     return RatingEvaluator(held_out, train)
 
 
 def mean_scorer(train: Dataset) -> Scorer:
-    """The mean of the train ratings for every pair."""
+    """Predict the mean of the train ratings for every pair."""
     return _constant(train, np.zeros(train.n_users), np.zeros(train.n_items))
 
 

@@ -1,4 +1,4 @@
-"""Evaluation of a finished run: its embeddings against baselines, judged by the same code."""
+"""Evaluation of a finished run against baselines."""
 
 import importlib
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ from jaxrec.runfolder import check_run, read_embeddings, read_json, read_start
 
 
 def _judges(config: Config) -> Any:
-    """The module that judges finished runs of the configuration's objective."""
+    """Return the module that evaluates finished runs of the configured objective."""
     return importlib.import_module(config.objective.judges)
 
 
 def protocol(config: Config) -> str:
-    """One line that says how the numbers came about."""
+    """Describe the evaluation protocol in one line."""
     chosen = {
         "validation": f"parameters chosen by {config.metric} on validation",
         "test": f"parameters chosen by {config.metric} ON TEST (as the papers do)",
@@ -51,27 +51,27 @@ def evaluate(
     per_user: bool = False,
     metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Rank all items for the users of a held-out part, and write the result into RUN/eval.json.
+    """Evaluate a run by full ranking on a held-out part, and update RUN/eval.json.
 
-    What stands there already stays: the results on other parts, and those on this one at other
-    cut-offs and of other baselines where they came about by the same protocol. A run of an item
-    model is judged by its held-out pairs, whose curves go to RUN/curves.npz.
+    Existing results are kept: those on other parts, and those on this part for other cut-offs and
+    baselines, if the protocol is the same. Item models are evaluated on held-out pairs, with curves
+    in RUN/curves.npz.
 
     Args:
       split: "test" or "validation".
-      ks: cut-offs K; the run's own where None.
-      baselines: of "item-knn" and "ease", besides popularity and random.
-      data: where the data is now, if it moved.
-      cold: whether users and items without a train pair count; as the run has it where None.
+      ks: cut-offs K; default: the run's.
+      baselines: any of "item-knn" and "ease", in addition to popularity and random.
+      data: new location of the data, if it moved.
+      cold: whether cold users and items count; default: the run's setting.
       per_user: also write each user's metrics to RUN/per_user.parquet.
-      metrics: of :data:`jaxrec.evaluation.beyond.NAMES`, or "all": what else is measured of the
-        lists; "uni100" goes to "sampled", marked as biased.
+      metrics: of :data:`jaxrec.evaluation.beyond.NAMES`, or "all": further metrics of the lists;
+        "uni100" is stored under "sampled", marked as biased.
 
     Returns:
       The content of eval.json.
 
     Raises:
-      InputError: no finished run, data that differs, or no such held-out pairs.
+      InputError: the run has not finished, the data differs, or the split is empty.
     """
     forks.check()
     if ks is not None:
@@ -92,9 +92,9 @@ def evaluate(
         raise InputError(f"{run}: the refit trained on validation; evaluate --split test")
     judged = _judges(config).judged(run, config, table, split, ks, baselines, data)
     if (per_user or metrics) and not isinstance(judged.evaluator, Evaluator):
-        raise InputError(f"{run}: is of an item model, and has no users to measure")
+        raise InputError(f"{run}: is of an item model, without users to measure")
     if metrics and judged.known is None:
-        raise InputError(f"{run}: --metrics needs all pairs in memory, and the data lies in parts")
+        raise InputError(f"{run}: --metrics needs all pairs in memory, not a partitioned data set")
     measured = judged.measure()
     assert measured is not None
     if isinstance(judged.evaluator, Evaluator) and (per_user or metrics):
@@ -121,7 +121,7 @@ def _add_beyond(
     ks: Sequence[int],
     seed: int,
 ) -> None:
-    """Add to a result what is asked for besides accuracy."""
+    """Add metrics beyond accuracy to a result."""
     known = judged.known
     if known is None or not isinstance(judged.evaluator, Evaluator):
         return
@@ -137,19 +137,19 @@ def _add_beyond(
 
 
 _ON_A_SPLIT = ("metrics", "baselines", "users", "pairs", "cold", "sampled")
-"""What eval.json says of the split that it is of, and under the name of each other split."""
+"""Fields of eval.json for its main split, and under the name of each other split."""
 
 
 def updated(
     before: dict[str, Any], split: str, measured: dict[str, Any], now: dict[str, Any]
 ) -> dict[str, Any]:
-    """The content of eval.json with a new result on a split, and what stood there before.
+    """Merge a new result on a split into the content of eval.json.
 
     Args:
-      before: the content so far; empty where there is none.
-      split: "test" or "validation", which the content is of from now on.
-      measured: the result on it, as :func:`measure` gives it.
-      now: what belongs to the run: "protocol", "selected_on", and "start" where it has one.
+      before: existing content, or empty.
+      split: "test" or "validation", the new main split.
+      measured: its result from :func:`measure`.
+      now: the run's "protocol", "selected_on", and optionally "start".
     """
     names = {*_ON_A_SPLIT, *measured}
     parts = {name: before[name] for name in ("test", "validation") if before.get(name)}

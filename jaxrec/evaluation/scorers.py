@@ -1,4 +1,4 @@
-"""What scores items for users: embeddings, popularity, chance."""
+"""Scorers of items for users: embeddings, popularity, random."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -26,11 +26,11 @@ TileFn = Callable[[Any, Array, int], Any]
 
 
 class Scorer(NamedTuple):
-    """Something that scores all items for given users.
+    """Scores all items for given users.
 
     Attributes:
       fn: pure ``(params, user_B int32) -> score_BI float32``; higher is better, -inf is never
-        recommended. Keep one function and vary ``params``: a new function is a new compilation.
+        recommended. Reuse one function with different ``params``, since each function is compiled.
       params: pytree of arrays.
       n_items: I.
     """
@@ -41,7 +41,7 @@ class Scorer(NamedTuple):
 
 
 def _dot(params: dict[str, Array], user_B: Array) -> Array:
-    # HIGHEST: GPU and TPU would round float32 factors to fewer bits, and change the ranking.
+    # HIGHEST: lower precision on GPU and TPU would change the ranking.
     score_BI = lax.dot_general(
         params["user"][user_B],
         params["item"],
@@ -78,7 +78,7 @@ def _decoded(params: dict[str, Array], user_B: Array) -> Array:
 
 
 def _rated(params: dict[str, Array], score: Array, user: Any, item: Any) -> Array:
-    """Scores with the biases that there are, as ratings where they stand for such."""
+    """Add biases, and convert scores to ratings for rating models."""
     if "user_bias" in params:
         score += params["user_bias"][user]
     if "item_bias" in params:
@@ -113,13 +113,13 @@ def _decoded_pairs(params: dict[str, Array], user_B: Array, item_B: Array) -> Ar
 
 
 def scorer_of(learned: Mapping[str, Array | np.ndarray]) -> Scorer:
-    """What ranks by the arrays that a run has learnt, named as in :class:`Embeddings`."""
+    """Make the scorer of a run's arrays, named as in :class:`Embeddings`."""
     params = {name: jnp.asarray(x) for name, x in learned.items()}
     return Scorer(fn_of(params), params, len(params["item"]))
 
 
 def fn_of(learned: Mapping[str, Array | np.ndarray]) -> ScoreFn:
-    """What scores by these arrays."""
+    """Return the score function for these arrays."""
     fn = _learned if "score_bias_H" in learned else _dot
     return _decoded if "decoder_basis_SDD" in learned else fn
 
@@ -128,18 +128,18 @@ BY_USER, BY_ITEM = ("user", "user_bias"), ("item", "item_bias")
 
 
 def from_host(params: Any, user_B: Array) -> Array:
-    """Marks a scorer whose factors lie in the host's memory; it is never called."""
+    """Marker of scorers with factors in host memory; never called."""
     raise TypeError("factors in the host's memory are ranked by tiles")
 
 
 def host_scorer(learned: Mapping[str, np.ndarray]) -> Scorer:
-    """:func:`scorer_of` of arrays that stay in the host's memory, of any size."""
+    """:func:`scorer_of` for arrays of any size that stay in host memory."""
     return Scorer(from_host, {n: np.asarray(x) for n, x in learned.items()}, len(learned["item"]))
 
 
 def table_scorer(table: Embeddings) -> Scorer:
-    """What ranks by the embeddings of a finished run; they stay on the host where they would take
-    more than half of a device's memory."""
+    """Make the scorer of a finished run's embeddings; they stay on the host if they exceed half of
+    a device's memory."""
     ids = ("user_ids", "item_ids")
     learned = {name: x for name, x in table.arrays().items() if name not in ids}
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
@@ -152,7 +152,7 @@ def _popularity(count_I: Array, user_B: Array) -> Array:
 
 
 def popularity_scorer(counts_I: Num[Array | np.ndarray, "I"]) -> Scorer:
-    """Every item by its count (of train interactions), the same for every user."""
+    """Score every item by its count of train interactions."""
     return Scorer(_popularity, jnp.asarray(counts_I, jnp.float32), len(counts_I))
 
 
@@ -165,7 +165,7 @@ def _random_pairs(params: tuple[Array, Array], user_B: Array, item_B: Array) -> 
 
 
 def _chance(key: Array, user: Array, item: Array) -> Array:
-    """A number in [0, 1) for each pair; ``user`` and ``item`` broadcast."""
+    """Hash each pair to [0, 1); ``user`` and ``item`` broadcast."""
     bits = jax.vmap(lambda user: jax.random.bits(jax.random.fold_in(key, user)))(user.ravel())
     return hashing.uniform(bits.reshape(user.shape) + item * jnp.uint32(0x9E3779B9))
 
@@ -186,7 +186,7 @@ def _random_tile(params: tuple[Array, Array], first: Array, size: int) -> tuple[
 
 TILES: dict[ScoreFn, TileFn] = {_dot: _dot_tile, _learned: _dot_tile, _decoded: _dot_tile}
 TILES |= {_popularity: _items, _random: _random_tile}
-"""Score functions that can score some of the items alone: large catalogues are ranked in tiles."""
+"""Score functions that can score a tile of items, for large catalogues."""
 
 OF_ITEMS: dict[ScoreFn, Callable[[Any, Array], Any]] = {
     _popularity: lambda params, item_M: params[item_M],
@@ -201,10 +201,10 @@ PAIRS: dict[ScoreFn, PairFn] = {
     _decoded: _decoded_pairs,
     _random: _random_pairs,
 }
-"""Score functions that can score given pairs alone."""
+"""Score functions that can score given pairs."""
 
 
 def random_scorer(seed: int, n_items: int) -> Scorer:
-    """A uniform score in [0, 1) for each user and item, a function of (seed, user, item)."""
+    """Score pairs uniformly in [0, 1), as a function of (seed, user, item)."""
     key = child(jax.random.key(seed), OfSeed.CHANCE)
     return Scorer(_random, (key, jnp.arange(n_items, dtype=jnp.uint32)), n_items)

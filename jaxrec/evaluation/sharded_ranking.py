@@ -1,7 +1,7 @@
-"""Full ranking over items that lie in parts on a mesh of devices; users are split over ``data``.
+"""Full ranking on a mesh: items are sharded over ``table``, users over ``data``.
 
-Each device ranks its own items for the users of its place along ``data``, and the lists of the
-devices along ``table`` are merged: by score, ties to the lower item id.
+Each device ranks its items for its users, and the lists are merged along ``table`` by score, with
+ties to the lower item id.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ _OF_PARTS: Any = PartitionSpec(DATA, TABLE)
 
 
 def in_parts(params: Any, user_B: Array) -> Array:
-    """Marks a scorer whose factors lie in parts (:func:`sharded_scorer`); it is never called."""
+    """Marker of scorers with sharded factors (:func:`sharded_scorer`); never called."""
     raise TypeError("factors in parts are ranked by a MeshEvaluator")
 
 
@@ -35,7 +35,7 @@ _SPECS = {"table": _OF_ROWS, "item": _OF_ROWS, "id": _OF_ROWS, "row": _WHOLE}
 
 
 def sharded_scorer(mesh: Mesh, layout: Layout, n_users: int, emb_SD: Float[Array, "S D"]) -> Scorer:
-    """Scores u · i of final embeddings that lie on the mesh as the layout says."""
+    """Make the scorer u · i of final embeddings sharded by the layout."""
     id_TI, order_TI = items_of_parts(layout, n_users)
     arrays = {"order": order_TI + np.int32(layout.users), "id": id_TI}
     placed = put(mesh, arrays, dict.fromkeys(arrays, _OF_ROWS))
@@ -46,11 +46,11 @@ def sharded_scorer(mesh: Mesh, layout: Layout, n_users: int, emb_SD: Float[Array
 
 
 def items_of_parts(layout: Layout, n_users: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ids of each part's items, [T, I / T], ascending, I where there is only padding; and their
-    rows behind the part's users'."""
+    """Return the item ids of each part, [T, I / T], ascending and padded with I, and their rows
+    after the part's users."""
     node = layout.nodes()[:, layout.users :]
     n_items = len(layout.place_N) - n_users
-    # By id within a part, padding last: a device's ties then go to the lower id by themselves.
+    # Sorted by id with padding last, so that ties on a device go to the lower id.
     id_TI = np.where(node < 0, n_items, node - n_users).astype(np.int32)
     order_TI = np.argsort(id_TI, axis=1, kind="stable").astype(np.int32)
     return np.take_along_axis(id_TI, order_TI, axis=1), order_TI
@@ -65,7 +65,7 @@ def _taken(mesh: Mesh) -> Callable:
 def merged(
     score_BK: Float[Array, "B K"], item_BK: Int[Array, "B K"], k: int
 ) -> tuple[Float[Array, "B k"], Int[Array, "B k"]]:
-    """The best k of all parts' lists, ties to the lower id."""
+    """Merge the parts' lists to the best k, ties to the lower id."""
     lists = [jax.lax.all_gather(x, TABLE, axis=1, tiled=True) for x in (score_BK, item_BK)]
     worst_first, item_BL = jax.lax.sort((-lists[0], lists[1]), dimension=1, num_keys=2)
     return -worst_first[:, :k], item_BL[:, :k]
@@ -80,13 +80,13 @@ def rank_parts(
     seen: Rows,
     allowed: Array | None = None,
 ) -> Ranked:
-    """The top k of all items for a block of users, on every device along ``table``.
+    """Compute the top k of all items for a block of users, on every device along ``table``.
 
     Args:
-      id_I: the device's items, ascending, n_items where there is only padding.
-      own: scores these for ``user_B``.
-      seen: what is masked, among the device's items or all.
-      allowed: [n_items] bool, the items that are ranked; all where None.
+      id_I: the device's items, ascending, padded with n_items.
+      own: scorer of these items for ``user_B``.
+      seen: masked items, of the device or all.
+      allowed: [n_items] bool, ranked items; default: all.
     """
     index_M = jnp.asarray(seen.index_M)
     column_M = jnp.minimum(jnp.searchsorted(id_I, index_M), len(id_I) - 1).astype(jnp.int32)
@@ -103,7 +103,7 @@ def rank_parts(
 
 
 def _factors(params: dict[str, Array], block: Block) -> tuple[Scorer, Array]:
-    """What scores the device's items of factors in parts, and for which users."""
+    """Return the scorer of the device's items, and the users."""
     user_BD = looked_up(params["table"], params["row"][block.user_B])
     return dot_scorer(user_BD, params["item"][0]), jnp.arange(len(user_BD), dtype=jnp.int32)
 
@@ -129,11 +129,11 @@ def _step(mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int) -> Callabl
 
 
 class MeshEvaluator(Evaluator):
-    """Ranks all items on a mesh: as :class:`Evaluator`, to the same metrics.
+    """An :class:`Evaluator` on a mesh, with the same metrics.
 
     Args:
       mesh: over ``data`` and ``table``.
-      relevant, seen, ks, n_items, allowed, block: as there.
+      relevant, seen, ks, n_items, allowed, block: as in :class:`Evaluator`.
     """
 
     def __init__(
@@ -190,13 +190,13 @@ def _step_of_parts(mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int) -
 
 
 class PartEvaluator(MeshEvaluator):
-    """A :class:`MeshEvaluator` of items by user on disk, of which a device gets those of its part.
+    """A :class:`MeshEvaluator` for items by user on disk; each device gets those of its part.
 
     Args:
-      mesh: its axis ``table`` has the parts.
-      layout: where the nodes are.
-      relevant, seen: their ``parts`` are those of this process's devices.
-      agree: the greatest of all processes' numbers.
+      mesh: has the parts along its axis ``table``.
+      layout: positions of the nodes.
+      relevant, seen: rows with this process's ``parts``.
+      agree: returns the maximum over all processes.
     """
 
     def __init__(
@@ -219,7 +219,7 @@ class PartEvaluator(MeshEvaluator):
         self._id = put(mesh, items_of_parts(layout, n_users)[0], _OF_ROWS)
 
     def _width(self, rows: PartRows) -> int:
-        """Of the longest block of rows of a part."""
+        """Return the width of a part's longest block of rows."""
         users_SB = self._users_SB
         most = 0
         for part in rows.parts:
@@ -235,7 +235,7 @@ class PartEvaluator(MeshEvaluator):
             yield Block(user, *map(partial(self._placed, users_DB), self._rows, self._widths))
 
     def _placed(self, users_DB: np.ndarray, rows: PartRows, width: int) -> Rows:
-        """Rows of users, a device's those of its items."""
+        """Place the rows of users, with each device's own items."""
 
         @cache
         def taken(place: int, part: int) -> Rows:

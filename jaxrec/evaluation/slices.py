@@ -1,4 +1,4 @@
-"""Who is served: recall by how popular an item is and by how active a user is."""
+"""Recall by item popularity and user activity."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,9 +9,9 @@ _BINS = 10
 
 
 def _bins(count_n: np.ndarray) -> Iterator[tuple[dict[str, int], np.ndarray]]:
-    """Each bin's lowest and highest count, and the mask [n] of what is in it, ascending.
+    """Yield each bin's lowest and highest count and its mask [n], ascending.
 
-    Bins are about equal in size; equal counts stay together, and 0 is on its own.
+    Bins have about equal size; equal counts share a bin, and 0 has its own.
     """
     positive = np.sort(count_n[count_n > 0])
     lows = positive[np.arange(_BINS) * len(positive) // _BINS] if len(positive) else positive
@@ -32,8 +32,8 @@ def slices(
 ) -> dict[str, Any]:
     """Recall@k by bins of item popularity and of user activity: the content of slices.json.
 
-    A bin holds about a tenth of the items (or users); equal counts never part, so there may be
-    fewer bins, and items (users) without any train interaction have a bin of their own.
+    A bin holds about a tenth of the items (or users). Equal counts share a bin, so there may be
+    fewer; those without train interactions have their own.
 
     Args:
       user_activity_n: [n] train interactions of each evaluated user.

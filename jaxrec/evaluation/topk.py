@@ -1,4 +1,4 @@
-"""The top K of all items for blocks of users, seen items masked: the heart of every ranking."""
+"""Top K of all items for blocks of users, with seen items masked; used by every ranking."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ from jaxrec.evaluation.scorers import (
     from_host,
 )
 
-AXIS = "devices"  # along which blocks of users are dealt out
+AXIS = "devices"  # axis of blocks of users
 
 # A device's score block on CPU. Where what XLA takes for a block comes near 32 MiB, glibc maps
 # fresh pages for each: ranking Gowalla's 29,858 users then takes twice as long.
@@ -37,13 +37,12 @@ _TILE = 2**14
 
 
 def empty_csr(n_users: int) -> Csr:
-    """No items for any of U users: masks nothing."""
+    """Return an empty CSR of U users, which masks nothing."""
     return Csr(np.zeros(n_users + 1, np.int32), np.zeros(0, np.int32))
 
 
 def sample(degree_U: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """``most`` users, ascending, drawn evenly of those that have any items; all of them where there
-    are no more."""
+    """Draw at most ``most`` users uniformly from those with items; returns them ascending."""
     user_n = np.flatnonzero(degree_U)
     if len(user_n) <= most:
         return user_n
@@ -51,10 +50,8 @@ def sample(degree_U: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def of_sample(csr: Csr, most: int, seed: int) -> Csr:
-    """``csr`` with the items of a :func:`sample` of users alone.
-
-    The same object where there are no more than that.
-    """
+    """Restrict ``csr`` to a :func:`sample` of users; returns the same object if all are
+    included."""
     kept = sample(csr.degree, most, seed)
     if len(kept) == (csr.degree > 0).sum():
         return csr
@@ -79,10 +76,10 @@ class Ranked(NamedTuple):
 
 
 def _top_k(score_BI: Array, k: int) -> tuple[Array, Array]:
-    """``lax.top_k``, in about half the time over many items, and the same to the last tie.
+    """``lax.top_k`` with the same ties, in about half the time over many items.
 
-    The top k lie within the k runs of ``_CHUNK`` items with the highest maxima: each of those
-    holds an item that comes before anything outside of them.
+    The top k lie within the k chunks of ``_CHUNK`` items with the highest maxima, since each of
+    these has an item above everything outside them.
     """
     n_users, n_items = score_BI.shape
     whole = n_items // _CHUNK
@@ -110,13 +107,13 @@ def rank(
     seen: Rows | None,
     allowed_I: Bool[Array, "I"] | None = None,
 ) -> Ranked:
-    """The top k of all items for a block of users, seen and disallowed items left out."""
+    """Compute the top k of all items for a block of users, without seen and disallowed items."""
     if fn in TILES and k <= _TILE:
         n_items = jax.eval_shape(fn, params, user_B).shape[1]
         if n_items > _WHOLE:
             return _rank_tiles(fn, k, params, user_B, seen, allowed_I, n_items)
     score_BI = fn(params, user_B)
-    # NaN has no place in an order; it shows in the sum before the mask could hide it.
+    # Detect NaN, which has no order, in the sum before masking can hide it.
     nan_B = jnp.isnan(score_BI.sum(axis=1))
     if seen is not None:
         score_BI = score_BI.at[_seen_rows(seen), seen.index_M].set(-jnp.inf, mode="drop")
@@ -127,7 +124,7 @@ def rank(
 
 
 def _seen_rows(seen: Rows) -> Int[Array, "M"]:
-    """The row in the block of each masked pair; padding falls into row B, out of bounds."""
+    """Return each masked pair's row in the block; padding gets row B, out of range."""
     m = jnp.arange(len(seen.index_M), dtype=jnp.int32)
     return jnp.searchsorted(seen.indptr_, m, side="right").astype(jnp.int32) - 1
 
@@ -141,11 +138,11 @@ def _rank_tiles(
     allowed_I: Bool[Array, "I"] | None,
     n_items: int,
 ) -> Ranked:
-    """:func:`rank` in tiles of items: the best so far is merged with each tile's best."""
+    """:func:`rank` in tiles of items, merging each tile's best."""
     pairs = seen_pairs(seen)
 
     def body(carry: Ranked, tile: Array) -> tuple[Ranked, None]:
-        # The last tile begins early enough to be whole; what it repeats is left out.
+        # The last tile starts early to be full; repeated items are masked.
         first = jnp.minimum(tile * _TILE, n_items - _TILE)
         of_tile = TILES[fn](params, first, _TILE)
         where = first, tile * _TILE, _TILE
@@ -161,7 +158,7 @@ def _rank_tiles(
 
 
 def seen_pairs(seen: Rows | None) -> tuple[Int[Array, "M"], Int[Array, "M"]]:
-    """The row in the block and the item of each masked pair."""
+    """Return row and item of each masked pair."""
     if seen is None:
         return jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.int32)
     return _seen_rows(seen), jnp.asarray(seen.index_M)
@@ -177,12 +174,12 @@ def merged(
     tile: tuple[Array, Array, int],
     allowed_I: Bool[Array, "I"] | None,
 ) -> Ranked:
-    """The best of some tiles with those of one more, whose items come after theirs.
+    """Merge the best of earlier tiles with the next tile.
 
     Args:
-      params: of ``fn``, for the items of this tile alone.
-      seen: as of :func:`seen_pairs`.
-      tile: its first item, the first of its items that is not of the tiles before, its size.
+      params: parameters of ``fn`` for this tile.
+      seen: result of :func:`seen_pairs`.
+      tile: its first item, its first new item, and its size.
     """
     (first, begin, size), (row_M, index_M) = tile, seen
     score_BT = fn(params, user_B)
@@ -195,7 +192,7 @@ def merged(
     if allowed_I is not None:
         counts_T &= jax.lax.dynamic_slice_in_dim(allowed_I, first, size)
     score_BK, place_BK = _top_k(jnp.where(counts_T, score_BT, -jnp.inf), k)
-    # Those of earlier tiles come first: at equal scores lower ids stay before higher ones.
+    # Earlier tiles come first, so that ties go to lower ids.
     both_B2K = jnp.concatenate([best.score_BK, score_BK], axis=1)
     item_B2K = jnp.concatenate([best.item_BK, first + place_BK], axis=1)
     score_BK, at_BK = lax.top_k(both_B2K, k)
@@ -203,11 +200,11 @@ def merged(
     return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
 
 
-_ROOM = 32  # items a list, and items left out of one, that every program has room for
+_ROOM = 32  # least capacity of programs, in items per list and excluded items per user
 
 
 def free_memory() -> int:
-    """Memory of this machine that is free or only caches files, in bytes."""
+    """Return the memory that is free or used as file cache, in bytes."""
     try:
         with open("/proc/meminfo", encoding="ascii") as file:
             fields = dict(line.split(":") for line in file)
@@ -217,10 +214,10 @@ def free_memory() -> int:
 
 
 def block_size(n_items: int, users_a_device: int, device: Any) -> int:
-    """Users whose scores fit a share of the device's memory, within [32, 4096].
+    """Choose a block of users whose scores fit a share of device memory, within [32, 4096].
 
-    Of all its memory, not of what is free just now: the block decides how float32 sums are
-    grouped, and a resumed run must group them as the run that was not interrupted.
+    Uses total rather than free memory: the block determines how float32 sums are grouped, which
+    must not change in a resumed run.
     """
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
@@ -234,17 +231,17 @@ def block_size(n_items: int, users_a_device: int, device: Any) -> int:
 
 
 def power_of_two(n: int) -> int:
-    """The least power of two that is no less than ``n``."""
+    """Round ``n`` up to a power of two."""
     return 1 << max(n - 1, 0).bit_length()
 
 
 def row_width(longest: int) -> int:
-    """The width of :class:`Rows` of which the longest holds so many: a power of two."""
+    """Return the width of :class:`Rows` for a longest row, a power of two."""
     return 1 << longest.bit_length()
 
 
 def block_rows(csr: ItemsByUser, users_SB: np.ndarray, least: int = 0) -> Iterator[Rows]:
-    """One :class:`Rows` a block of users, all of one width, which has room for ``least`` items."""
+    """Yield :class:`Rows` per block of users, all of one width, at least ``least``."""
     degree_SB = np.where(users_SB >= 0, csr.degree[users_SB], 0)
     width = row_width(max(least, int(degree_SB.sum(axis=1, dtype=np.int64).max())))
     for user_B in users_SB:
@@ -252,7 +249,7 @@ def block_rows(csr: ItemsByUser, users_SB: np.ndarray, least: int = 0) -> Iterat
 
 
 def as_rows(csr: Csr, width: int) -> Rows:
-    """All of its rows, padded to a width."""
+    """Convert all rows, padded to a width."""
     return Rows(csr.indptr, np.pad(csr.indices, (0, width - len(csr.indices))))
 
 
@@ -264,7 +261,7 @@ def nan_error(nan_users: int) -> RunError:
 
 
 def placed(devices: tuple[Any, ...], tree: Any, *axes: str) -> Any:
-    """Arrays on these devices: whole on each, or along ``AXIS`` a part of the first axis."""
+    """Place arrays on devices: replicated, or split along ``AXIS`` by the first axis."""
     mesh = Mesh(np.array(devices), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
 
@@ -290,18 +287,18 @@ def rank_from_host(
     allowed_I: Any,
     devices: tuple[Any, ...],
 ) -> Ranked:
-    """:func:`rank` for a block of users on each of S devices, of factors in the host's memory.
+    """:func:`rank` for a block of users on each of S devices, with factors in host memory.
 
-    A device has the factors of its users, and of one tile of items at a time.
+    A device holds the factors of its users and of one tile of items.
 
     Args:
-      params: of a :func:`jaxrec.evaluation.scorers.host_scorer`.
+      params: parameters of a :func:`jaxrec.evaluation.scorers.host_scorer`.
       user_SB: row numbers.
       seen: [S, ...], of each block.
       allowed_I: the items that are ranked; all where None.
 
     Returns:
-      On the devices, with a first axis for them.
+      Results on the devices, with devices as first axis.
     """
     n_items, put = len(params["item"]), partial(placed, devices)
     k, size = min(k, n_items), min(max(_TILE, k), n_items)
@@ -332,22 +329,21 @@ def top_k(
     allowed: np.ndarray | None = None,
     block: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The k best items of each user, best first, ties to the lower id.
+    """Compute the k best items of each user, best first, ties to the lower id.
 
-    A program has room for a power of two of users, of items a list (32 at least) and of items left
-    out (32 a user at least), and a mask of items whether there is one or not, so that a server
-    stops compiling after a few requests.
+    Shapes are padded to powers of two of users, list lengths (at least 32) and excluded items (at
+    least 32 per user), so that a server stops compiling after a few requests.
 
     Args:
-      scorer: what ranks.
+      scorer: the scorer.
       users: [n] row numbers, any order, repeats allowed.
-      seen: items left out, by user; None leaves none out.
+      seen: excluded items by user, or None.
       k: length of the lists.
-      allowed: [I] bool, the items that may be recommended; all where None.
-      block: users at once; fitted to the memory at hand where None.
+      allowed: [I] bool, admissible items; default: all.
+      block: users at once; default: by device memory.
 
     Returns:
-      item [n, k] int32 and score [n, k] float32; -1 and -inf where no admissible item is left.
+      item [n, k] int32 and score [n, k] float32; -1 and -inf past the last admissible item.
 
     Raises:
       RunError: a score is NaN.

@@ -1,4 +1,4 @@
-"""Finished runs that recommend to users: their data, their split, and what judges them."""
+"""Evaluation of finished runs with users: data, split and evaluators."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ from jaxrec.runfolder import Embeddings, check_data
 
 
 def protocol(config: Config) -> str:
-    """How the numbers came about, in one line."""
+    """Describe the evaluation protocol in one line."""
     ranked = "over all items"
     if config.split.name == "cold-items":
         ranked = "of the held-out items, which training has not seen, among themselves"
@@ -47,13 +47,13 @@ def protocol(config: Config) -> str:
 
 
 def allowed_items(config: Config, held_out: Counted) -> np.ndarray | None:
-    """Which items are ranked for a held-out part, [I] bool: all, which is None, or where whole
-    items are held out those of the part."""
+    """Return the ranked items of a held-out part, [I] bool: None for all, or the part's items if
+    whole items are held out."""
     return held_out.item_counts() > 0 if config.split.name == "cold-items" else None
 
 
 def always(train: Counted, seed: int) -> dict[str, Scorer]:
-    """The baselines that stand in every result."""
+    """Return the baselines of every result."""
     return {
         "popularity": popularity_scorer(train.item_counts()),
         "random": random_scorer(seed, train.n_items),
@@ -61,17 +61,17 @@ def always(train: Counted, seed: int) -> dict[str, Scorer]:
 
 
 def errors_of(config: Config) -> Callable[[Dataset, Dataset], RatingEvaluator] | None:
-    """What compares predictions with held-out pairs, of (held_out, train); None where the
-    ranking is all."""
+    """Return the evaluator factory of prediction errors, called with (held_out, train); None if
+    only rankings are evaluated."""
     home = config.objective.errors
     return None if home is None else importlib.import_module(home).evaluator
 
 
 def load_data(run: Path, config: Config, data: Dataset | str | Path | None) -> Dataset:
-    """The data that a run began with; ``data`` says where it moved to.
+    """Load a run's data; ``data`` gives its new location.
 
     Raises:
-      InputError: it is not the same data, or was never in a file.
+      InputError: the data differs, or was in memory only.
     """
     if data is None and config.data == configs.IN_MEMORY:
         raise InputError(f"{run}: was trained on a Dataset in memory; give that data again")
@@ -81,14 +81,14 @@ def load_data(run: Path, config: Config, data: Dataset | str | Path | None) -> D
 
 
 def parts(config: Config, dataset: Dataset, run: Path | None = None) -> Splits:
-    """Train, validation and test of a data set, filtered and split as configured.
+    """Filter and split a data set as configured.
 
     Args:
-      run: what has begun with this data, where something has: its split is the one that it keeps,
-        or where it keeps none, as before runs did, that of those days.
+      run: a started run on this data, whose stored split is used; old runs without one get the
+        split of their version.
 
     Raises:
-      InputError: as :func:`jaxrec.data.split.draw`, or a split that is kept does not fit.
+      InputError: as :func:`jaxrec.data.split.draw`, or the stored split does not match.
     """
     data = apply_filter(dataset, config.filter)
     how = resolved(data, config.split)
@@ -108,9 +108,9 @@ def judged(
     baselines: Sequence[str],
     data: Dataset | ItemGraph | str | Path | None,
 ) -> Judged:
-    """The model, its baselines, and what judges them by a split."""
+    """Return the model, its baselines and their evaluator on a split."""
     if isinstance(data, ItemGraph):
-        raise InputError("the run recommends to users: a Dataset is needed, not an ItemGraph")
+        raise InputError("the run recommends to users; give a Dataset, not an ItemGraph")
     if not isinstance(data, Dataset) and is_parted(data or config.data):
         return _ranked_in_parts(run, config, table, split, ks, baselines, data or config.data)
     found = parts(config, load_data(run, config, data), run)
@@ -151,10 +151,10 @@ def _judges(
     ks: Sequence[int],
     rated: Sequence[RatingEvaluator | None] = (),
 ) -> tuple[Evaluator, RatingEvaluator | None, Cold]:
-    """What judges as configured, and what judges cold users and items the other way.
+    """Make the configured evaluator, and the one with the other setting for cold users and items.
 
     Args:
-      rated: errors of ratings, of all pairs and of those that are not cold.
+      rated: rating evaluators, of all pairs and of pairs that are not cold.
     """
     met, left_out = Met.of(train), config.eval.cold == "drop"
     counts = met.counts(view.relevant)
@@ -186,10 +186,10 @@ def _ranked_in_parts(
     baselines: Sequence[str],
     data: str | Path,
 ) -> Judged:
-    """:func:`judged` on a data set in parts, read by blocks of users."""
+    """:func:`judged` on a partitioned data set, read by blocks of users."""
     if baselines:
         raise InputError(
-            f"{run}: {baselines[0]} needs all pairs in memory, and the run's data lies in parts"
+            f"{run}: {baselines[0]} needs all pairs in memory, but the run's data is partitioned"
         )
     parted = Parted.open(data)
     check_data(run, parted)

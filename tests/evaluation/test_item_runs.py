@@ -76,12 +76,12 @@ def test_the_data_may_have_moved_but_not_changed(run, graph):
     assert evaluate(run, ks=KS, data=moved) == evaluate(run, ks=KS, data=graph)
     with pytest.raises(InputError, match="by its fingerprint"):
         evaluate(run, data=graph.take(np.arange(1000)))
-    with pytest.raises(InputError, match="an ItemGraph is needed"):
+    with pytest.raises(InputError, match="give an ItemGraph"):
         evaluate(run, data=synthetic.make(30, 20, 60, communities=2))
 
 
 def test_what_is_of_users_is_refused(run):
-    with pytest.raises(InputError, match="ease is a baseline of users"):
+    with pytest.raises(InputError, match="ease is a baseline for users"):
         evaluate(run, baselines=["ease"])
 
 
