@@ -70,13 +70,13 @@ def test_what_is_nested_too_deep_is_no_json():
 
 
 def test_an_error_is_two_plain_lines_whatever_it_quotes():
-    assert str(InputError("x: is none\nmend it")) == "x: is none\nmend it"
+    assert str(InputError("x: is none\nfix it")) == "x: is none\nfix it"
     assert str(InputError("a\x1b[31m\ud800\u2028b")) == r"a\x1b[31m\ud800\u2028b"
     assert str(InputError("a\nb\nc")) == "a\nb c"
-    long = str(InputError(f"file: {'A' * 10_000}; mend it"))
+    long = str(InputError(f"file: {'A' * 10_000}; fix it"))
     assert len(long) < 700
     assert long.startswith("file: AAA")
-    assert long.endswith("AAA; mend it")
+    assert long.endswith("AAA; fix it")
 
 
 @pytest.mark.parametrize(

@@ -27,11 +27,11 @@ _DTYPES = {
 _SIDES = {"user_features": "users", "item_features": "items"}
 _EXPOSED = ["exposed_user", "exposed_item", "exposed_time"]
 FORMAT = "jaxrec dataset"
-"""What the manifest of a prepared folder calls a Dataset."""
+"""Format name of a Dataset in a prepared folder's manifest."""
 
 
 REPEATED = "held-out pairs that an earlier part of the split has too"
-"""What a note says of pairs that people had again: part by part train, validation, test."""
+"""Note on pairs that occur in several parts of the split."""
 
 
 class Csr(NamedTuple):
@@ -45,7 +45,7 @@ class Csr(NamedTuple):
 
     @property
     def degree(self) -> np.ndarray:
-        """Items a user, [U] int32."""
+        """Items per user, [U] int32."""
         return np.diff(self.indptr)
 
     def take(self, user_n: np.ndarray) -> "Csr":
@@ -57,19 +57,19 @@ class Csr(NamedTuple):
         return Csr(indptr.astype(np.int32), self.indices[index])
 
     def among(self, user_U: np.ndarray, item_I: np.ndarray) -> "Csr":
-        """The pairs of some users with some items, given as masks; as many rows."""
+        """Keep the pairs of some users with some items, given as masks; the shape stays."""
         user = np.repeat(np.arange(len(self.degree)), self.degree)
         kept = user_U[user] & item_I[self.indices]
         degree_U = np.bincount(user[kept], minlength=len(self.degree))
         return Csr(np.append(0, np.cumsum(degree_U)).astype(np.int32), self.indices[kept])
 
     def item_counts(self, n_items: int) -> np.ndarray:
-        """Users an item, [I] int64."""
+        """Users per item, [I] int64."""
         return np.bincount(self.indices, minlength=n_items)
 
 
 def items_by_user(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int) -> Csr:
-    """Pairs of row numbers as a :class:`Csr`: sorted, each pair once."""
+    """Convert pairs of row numbers to a :class:`Csr`, sorted and without repeats."""
     key = user.astype(np.int64) * n_items + item
     if not (key[1:] > key[:-1]).all():
         user, item = np.divmod(distinct(key), max(n_items, 1))
@@ -78,13 +78,13 @@ def items_by_user(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int
 
 
 class Joined(NamedTuple):
-    """The items of any of several, put together for the users that are asked for alone."""
+    """Union of several items-by-user matrices, computed only for the requested users."""
 
     rows: tuple[Csr, ...]
 
     @property
     def degree(self) -> np.ndarray:
-        """Items a user, [U]; one that several have counts for each."""
+        """Items per user, [U]; items in several matrices count repeatedly."""
         return np.sum([csr.degree for csr in self.rows], axis=0)
 
     def take(self, user_n: np.ndarray) -> Csr:
@@ -92,12 +92,12 @@ class Joined(NamedTuple):
         return union(*(csr.take(user_n) for csr in self.rows))
 
     def item_counts(self, n_items: int) -> np.ndarray:
-        """Users an item, [I] int64; one that several have counts for each."""
+        """Users per item, [I] int64; pairs in several matrices count repeatedly."""
         return np.sum([csr.item_counts(n_items) for csr in self.rows], axis=0)
 
 
 def union(*rows: Csr) -> Csr:
-    """The items of any, user by user: e.g. train and validation, to be masked in test."""
+    """Union of the items of each user, such as train and validation to mask in test."""
     n_users = len(rows[0].indptr) - 1
     user = np.concatenate([np.repeat(np.arange(n_users), csr.degree) for csr in rows])
     item = np.concatenate([csr.indices for csr in rows])
@@ -109,7 +109,7 @@ def union(*rows: Csr) -> Csr:
 
 @runtime_checkable
 class ItemsByUser(Protocol):
-    """What can be asked of a :class:`Csr` without all of it in memory."""
+    """Interface of a :class:`Csr` that need not be in memory."""
 
     @property
     def degree(self) -> np.ndarray: ...
@@ -119,7 +119,7 @@ class ItemsByUser(Protocol):
 
 @runtime_checkable
 class Counted(Protocol):
-    """What can be asked of a :class:`Dataset` without all of its interactions in memory."""
+    """Interface of a :class:`Dataset` whose interactions need not be in memory."""
 
     @property
     def name(self) -> str: ...
@@ -139,10 +139,10 @@ class Counted(Protocol):
 
 
 class Exposed(NamedTuple):
-    """X pairs of a user and an item that they were shown and left alone, by user and item.
+    """X exposed pairs: items shown to users without an interaction, sorted by user and item.
 
-    Shapes: user, item [X] int32 row numbers into the id tables; time [X] float64, when it was shown
-    last, or None.
+    Shapes: user, item [X] int32 row numbers into the id tables; time [X] float64 of the last
+    exposure, or None.
     """
 
     user: np.ndarray
@@ -155,7 +155,7 @@ class Exposed(NamedTuple):
         return Exposed(self.user[index], self.item[index], time)
 
     def checked(self, n_users: int, n_items: int, name: str) -> "Exposed":
-        """The same in the types that it should have.
+        """Check the columns and convert them to their dtypes.
 
         Raises:
           InputError: row numbers outside the id tables, columns of different lengths, or a time
@@ -179,21 +179,20 @@ class Dataset:
 
     Attributes:
       user, item: [E] int32 row numbers into the id tables.
-      user_ids, item_ids: [U] and [I], int64 or unicode; what the outside world calls them.
+      user_ids, item_ids: [U] and [I], int64 or unicode; external ids.
       rating: [E] float32, or None.
       time: [E] float64 (seconds since 1970, or any ordered number), or None.
       weight: [E] float32 positive event weights, or None (all 1).
       split: [E] uint8, 0 train, 1 validation, 2 test, where the source gives a split. Several parts
         may have the same pair.
       user_features, item_features: a row for each of the ids, or None.
-      exposed: what users were shown and left alone, or None; no pair of these is among the
-        interactions.
+      exposed: exposed pairs, disjoint from the interactions, or None.
       name: for people.
-      notes: what was odd in the source but usable, counted: {"duplicate pairs": 3, ...}.
-      reading: which column of each file was taken for what, where a table was read.
+      notes: irregularities of the source, counted: {"duplicate pairs": 3, ...}.
+      reading: roles of the columns of each table that was read.
 
-    Arrays of other types, lists and columns of data frames are brought to these types where that
-    loses nothing: :mod:`jaxrec.data.sound` says how.
+    Arrays of other types, lists and columns of data frames are converted if that is lossless
+    (:mod:`jaxrec.data.sound`).
 
     Raises:
       InputError: columns of different lengths, row numbers outside the id tables, ids that are
@@ -267,7 +266,7 @@ class Dataset:
 
     def take(self, index: np.ndarray) -> "Dataset":
         """The interactions at ``index`` (numbers or a mask), with the same id tables."""
-        made = object.__new__(Dataset)  # what is taken of sound columns is sound
+        made = object.__new__(Dataset)  # rows of checked columns need no check
         taken = {name: column[index] for name, column in self.columns().items()}
         made.__dict__.update(self.__dict__ | taken)
         return made
@@ -277,26 +276,26 @@ class Dataset:
         return items_by_user(self.user, self.item, self.n_users, self.n_items)
 
     def exposed_csr(self) -> Csr:
-        """What was shown and left alone by user, sorted and without repeats."""
+        """Exposed items by user, sorted and without repeats."""
         nothing = np.zeros(0, np.int32)
         shown = self.exposed or Exposed(nothing, nothing)
         return items_by_user(shown.user, shown.item, self.n_users, self.n_items)
 
     def item_counts(self) -> np.ndarray:
-        """Interactions an item, [I] int64."""
+        """Interactions per item, [I] int64."""
         return np.bincount(self.item, minlength=self.n_items)
 
     def user_counts(self) -> np.ndarray:
-        """Interactions a user, [U] int64."""
+        """Interactions per user, [U] int64."""
         return np.bincount(self.user, minlength=self.n_users)
 
     def item_shares(self) -> np.ndarray:
-        """Of each item, the sum of 1 / (interactions of the user) over its users, [I]."""
+        """For each item, the sum of 1 / (interactions of the user) over its users, [I]."""
         share_U = 1 / np.maximum(self.user_counts(), 1)
         return np.bincount(self.item, share_U[self.user], self.n_items)
 
     def fingerprint(self) -> str:
-        """SHA-256 over every column, both id tables and the features, as hexadecimal digits."""
+        """SHA-256 of all columns, id tables and features, as hexadecimal digits."""
         return prepared.fingerprint(self._arrays(), self.features())
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -362,8 +361,8 @@ class Dataset:
 
 
 def _check_against(manifest: dict[str, Any], arrays: dict[str, np.ndarray], folder: Path) -> None:
-    """Raise InputError for the first array of another type or length than it was written with, or
-    of row numbers that are none."""
+    """Raise InputError for the first array with a wrong dtype or length, or with invalid row
+    numbers."""
     for name in manifest["columns"]:
         column = arrays[name]
         if column.shape != (manifest["interactions"],) or column.dtype != _DTYPES[name]:
@@ -376,7 +375,7 @@ def _check_against(manifest: dict[str, Any], arrays: dict[str, np.ndarray], fold
 
 
 def _shown(exposed: Exposed, manifest: dict[str, Any], folder: Path) -> Exposed:
-    """What was shown, with the same checks."""
+    """Check the exposed pairs of a prepared folder."""
     for (name, column), dtype in zip(
         exposed.arrays().items(), (np.int32, np.int32, np.float64), strict=False
     ):

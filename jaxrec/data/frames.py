@@ -1,4 +1,4 @@
-"""A polars frame keyed by id to :class:`Features` beside an id table."""
+"""Convert a polars frame keyed by id to :class:`Features` of an id table."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -11,7 +11,7 @@ from jaxrec.data.keys import distinct
 from jaxrec.errors import InputError, nearest
 
 _MISTAKES = 10
-"""One text in so many cells, or fewer, is a mistake in a column of numbers."""
+"""In a column of numbers, one text per this many cells, or fewer, counts as a mistake."""
 
 Where = Callable[[int], str]
 
@@ -26,19 +26,19 @@ def from_frame(
     bag_separator: str = "|",
     unknown: Literal["refuse", "drop"] = "refuse",
 ) -> Features:
-    """Typed columns of ``frame``, a row for each of ``ids``; ids without a row are missing.
+    """Convert ``frame`` to typed columns with a row per id; ids without a row are missing.
 
-    Numbers, dates (as seconds since 1970) become Number; texts and booleans Category, or Bag
-    where a text holds the separator; polars' categories always Category; lists of texts or
-    whole numbers Bag; lists of other numbers and numeric arrays Vector. Empty texts, null and
-    NaN are missing. Ids are compared by the text that they print as.
+    Numbers and dates (as seconds since 1970) become Number; texts and booleans Category, or Bag if
+    a text contains the separator; polars' categories always Category; lists of texts or whole
+    numbers Bag; lists of other numbers and numeric arrays Vector. Empty texts, null and NaN are
+    missing. Ids are compared as texts.
 
     Args:
-      frame: a row an id; ``id_column`` and one column a feature.
+      frame: one row per id, with ``id_column`` and one column per feature.
       ids: the id table, [n] int64 or unicode.
-      where: ``file:line`` of a row of the frame; of -1, of its header.
-      kind: whose ids they are, for messages.
-      unknown: what becomes of rows whose id is not among ``ids``.
+      where: returns ``file:line`` of a row, or of the header for -1.
+      kind: kind of the ids, for messages.
+      unknown: treatment of rows whose id is not in ``ids``.
 
     Raises:
       InputError: no such id column or none beside it, an id missing, repeated or unknown,
@@ -66,16 +66,16 @@ def from_frame(
 def _places(
     column: pl.Series, ids: np.ndarray, where: Where, kind: str, unknown: str
 ) -> np.ndarray:
-    """Row of the id table for every row of the frame, -1 where it has none."""
+    """Return the id table's row for every row of the frame, -1 for unknown ids."""
     texts = column.cast(pl.String)
     lacking = texts.is_null() | (texts == "")
     if lacking.any():
-        raise InputError(f"{where(_first(lacking))}: the {kind} is missing; mend or drop the row")
+        raise InputError(f"{where(_first(lacking))}: the {kind} is missing; fix or drop the row")
     if texts.n_unique() < len(texts):
         again = _first(~texts.is_first_distinct())
         before = _first(texts == texts[again])
         raise InputError(
-            f"{where(again)}: {kind} {texts[again]} is at {where(before)} already; drop one of them"
+            f"{where(again)}: {kind} {texts[again]} is already at {where(before)}; drop one of them"
         )
     table = pl.DataFrame({"id": ids.astype(np.str_).tolist()}, schema={"id": pl.String})
     place = texts.to_frame("id").join(
@@ -108,7 +108,9 @@ def _column(column: pl.Series, where: Where, separator: str) -> Column:
             return _vector(column, where)
         if dtype.inner.is_integer() or dtype.inner in (pl.String, pl.Categorical, pl.Enum):
             return _bag(column.cast(pl.List(pl.String)))
-    raise InputError(f"{where(-1)}: column {column.name!r} is {dtype}, no feature; leave it out")
+    raise InputError(
+        f"{where(-1)}: column {column.name!r} cannot be a feature ({dtype}); leave it out"
+    )
 
 
 def _texts(column: pl.Series, where: Where, separator: str) -> Category | Bag:
@@ -121,7 +123,7 @@ def _texts(column: pl.Series, where: Where, separator: str) -> Category | Bag:
         row = _first(odd)
         raise InputError(
             f"{where(row)}: {column.name} {texts[row]!r} is not a number, in a column of mixed "
-            "types (most are numbers); mend it, or leave it empty where missing"
+            "types (most are numbers); fix it, or leave the cell empty"
         )
     return _category(texts)
 
@@ -141,7 +143,7 @@ def _bag(lists: pl.Series) -> Bag:
 
 
 def _coded(texts: pl.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Codes [n] int32 into the sorted names, and these, an empty text before them."""
+    """Return codes [n] int32 and the sorted names, with the empty text first."""
     texts = texts.str.strip_chars()
     texts = texts.to_frame("text").select(pl.when(pl.col("text") != "").then("text"))["text"]
     names = texts.drop_nulls().unique().sort()
@@ -168,7 +170,7 @@ def _vector(lists: pl.Series, where: Where) -> Vector:
     if len(holed):
         raise InputError(
             f"{where(int(holed[0]))}: {lists.name} lacks some of its {width} numbers; "
-            "mend it, or leave it empty where missing"
+            "fix it, or leave the cell empty"
         )
     return Vector(value)
 
@@ -179,8 +181,7 @@ def _finite(column: pl.Series, where: Where) -> np.ndarray:
     if len(infinite):
         row = int(infinite[0])
         raise InputError(
-            f"{where(row)}: {column.name} {column[row]} is not a finite number; "
-            "mend or drop the row"
+            f"{where(row)}: {column.name} {column[row]} is not a finite number; fix or drop the row"
         )
     return value
 

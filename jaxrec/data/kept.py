@@ -1,8 +1,8 @@
-"""The split that a run keeps: which pairs were train, validation and test, by the pairs' own ids.
+"""The stored split of a run: the part of each pair, by hashes of ids.
 
-Row numbers change when tables grow, and a draw by a seed with the data; hashes of ids do not. So a
-run that starts from another's parameters can leave in test what was in test, and count what of its
-own test those parameters have been trained on.
+Unlike row numbers and seeded draws, hashes of ids do not change when data grows. So a run with a
+warm start can keep the earlier test pairs, and count its test pairs that the warm start was trained
+on.
 """
 
 import json
@@ -22,22 +22,22 @@ from jaxrec.errors import InputError
 from jaxrec.files import parse_json, read_arrays, write_npz
 
 NAME = "split.npz"
-_CODE = np.uint64(7)  # two bits for the part, one for whether it has been trained on
+_CODE = np.uint64(7)  # two bits for the part, one for trained
 _TRAINED = 4
 
 
 @dataclass(frozen=True)
 class KeptSplit:
-    """The pairs of a run and of those that it started from.
+    """The pairs of a run and of its warm starts.
 
     Attributes:
       key_P: [P] uint64, ascending: the upper 61 bits of each pair's hash, and in the lower three
         the part and whether parameters have been trained on the pair. Of 25 million pairs two have
         the same 61 bits with a chance of 1 in 7,000.
-      protocol: the rule of the split, as :func:`rule` gives it; empty where it is not known.
-      seed: that it was drawn by.
-      whole: whether all that parameters have been trained on is there.
-      sure: whether what counts as trained on has been; else some of it was validation.
+      protocol: rule of the split (:func:`rule`); empty if unknown.
+      seed: seed of the split.
+      whole: whether all pairs that were trained on are included.
+      sure: whether all pairs marked as trained were; otherwise some were validation.
     """
 
     key_P: np.ndarray
@@ -57,13 +57,13 @@ class KeptSplit:
         refit: bool = False,
         before: "KeptSplit | None" = None,
     ) -> "KeptSplit":
-        """A run's own pairs, and those of the runs before it.
+        """Combine a run's own pairs with those of its warm start.
 
         Args:
-          hash_E: of the pairs.
-          part_E: of each pair.
-          refit: whether validation is trained on in the end.
-          before: what the run starts from.
+          hash_E: hashes of the pairs.
+          part_E: parts of the pairs.
+          refit: whether the run trains on validation in the end.
+          before: pairs of the warm start.
         """
         trained_E = part_E == TRAIN
         if refit:
@@ -74,11 +74,11 @@ class KeptSplit:
         return own if before is None else own.joined(before)
 
     def joined(self, other: "KeptSplit") -> "KeptSplit":
-        """With the pairs of another; of pairs that both have the parts are these here."""
+        """Merge with the pairs of another; this one's parts take precedence."""
         there = self._codes(other.key_P) < 0
         trained = (other.key_P & np.uint64(_TRAINED)) > 0
         key_P = self.key_P.copy()
-        if not there.all():  # trained on by either
+        if not there.all():  # trained by either
             at = np.searchsorted(key_P, other.key_P[~there & trained] & ~_CODE)
             key_P[at] |= np.uint64(_TRAINED)
         key_P = np.sort(np.concatenate([key_P, other.key_P[there]]))
@@ -86,10 +86,10 @@ class KeptSplit:
         return KeptSplit(key_P, self.protocol, self.seed, whole, sure)
 
     def _codes(self, hash_E: np.ndarray) -> np.ndarray:
-        """The lower bits of each pair, [E] int8; -1 where it is not there."""
+        """Return the code of each pair, [E] int8; -1 if absent."""
         if not len(self.key_P):
             return np.full(len(hash_E), -1, np.int8)
-        order = np.argsort(hash_E)  # neighbouring look-ups find what is cached
+        order = np.argsort(hash_E)  # for cache-friendly lookups
         base = hash_E[order] & ~_CODE
         at = np.minimum(np.searchsorted(self.key_P, base), len(self.key_P) - 1)
         found = self.key_P[at]
@@ -99,23 +99,23 @@ class KeptSplit:
         return made
 
     def parts(self, hash_E: np.ndarray) -> np.ndarray:
-        """The part of each pair, [E] int8; -1 where it is not there."""
+        """Return the part of each pair, [E] int8; -1 if absent."""
         code = self._codes(hash_E)
         return np.where(code < 0, code, code & 3)
 
     def trained(self, hash_E: np.ndarray) -> np.ndarray:
-        """Whether parameters have been trained on each pair, [E] bool."""
+        """Return whether parameters were trained on each pair, [E] bool."""
         code = self._codes(hash_E)
         return (code >= 0) & ((code & _TRAINED) > 0)
 
     def of_pairs(self, hash_E: np.ndarray) -> Kept:
-        """What is known of a data set's pairs."""
+        """Return the earlier labels of a data set's pairs."""
         code = self._codes(hash_E)
         part = np.where(code < 0, code, code & 3)
         return Kept(part, (code >= 0) & ((code & _TRAINED) > 0), self.seed)
 
     def save(self, run: Path) -> None:
-        """Write RUN/split.npz. Raises InputError where it cannot be written."""
+        """Write RUN/split.npz. Raises InputError if it cannot be written."""
         more = {"protocol": self.protocol, "whole": self.whole, "sure": self.sure}
         about = json.dumps(more | {"seed": self.seed})
         write_npz(run / NAME, {"pairs": self.key_P, "about": np.array(about)})
@@ -127,7 +127,7 @@ def _packed(hash_E: np.ndarray, part_E: np.ndarray, trained_E: np.ndarray) -> np
 
 
 def load(run: Path) -> KeptSplit | None:
-    """RUN/split.npz; None where the run has none, as it is older or its data lies in parts.
+    """Read RUN/split.npz; None for old runs and partitioned data.
 
     Raises:
       InputError: the file is damaged.
@@ -146,13 +146,13 @@ def load(run: Path) -> KeptSplit | None:
         kept = KeptSplit(key_P, protocol, int(about["seed"]), about["whole"], about["sure"])
     except (OSError, KeyError, IndexError, TypeError, ValueError) as e:
         raise InputError(
-            f"{path}: damaged; copy it again, or train anew: without it nobody knows what was test"
+            f"{path}: damaged; copy it again, or train again: without it the test part is unknown"
         ) from e
     return kept
 
 
 def labels(run: Path, data: Dataset | ItemGraph) -> np.ndarray | None:
-    """The part of each pair in the split that a run keeps, [E] uint8; None where it keeps none.
+    """Return the part of each pair in a run's stored split, [E] uint8; None without one.
 
     Raises:
       InputError: the file is damaged, or of other pairs.
@@ -162,18 +162,18 @@ def labels(run: Path, data: Dataset | ItemGraph) -> np.ndarray | None:
         return None
     part = kept.parts(hashes(data))
     if isinstance(data, Dataset) and data.split is not None:
-        again = repeats(data)  # of these the file has the first part alone
+        again = repeats(data)  # the file only has their first part
         part[again] = data.split[again]
     if (part < 0).any():
         raise InputError(
             f"{run / NAME}: lacks {int((part < 0).sum()):,} of the data's pairs; copy it again, or "
-            "train anew"
+            "train again"
         )
     return part.astype(np.uint8)
 
 
 def rule(config: SplitConfig | PairsConfig) -> dict[str, Any]:
-    """What two splits must have in common for one to go on with the other's.
+    """Return the settings that must agree for a split to continue another.
 
     Args:
       config: its name resolved.
@@ -189,7 +189,7 @@ def rule(config: SplitConfig | PairsConfig) -> dict[str, Any]:
 
 
 def hashes(data: Dataset | ItemGraph) -> np.ndarray:
-    """A hash of each pair by its ids, [E] uint64; of items it does not tell the two ends apart."""
+    """Hash each pair by its ids, [E] uint64; symmetric for item pairs."""
     if isinstance(data, ItemGraph):
         hash_I = id_hashes(data.item_ids, 2)
         a, b = hash_I[data.src], hash_I[data.dst]
@@ -199,14 +199,14 @@ def hashes(data: Dataset | ItemGraph) -> np.ndarray:
 
 
 FEW = 0.05
-"""Of a run's users, or items, so few in the data of one that starts from it are nearly none."""
+"""Share of shared users or items below which a warm start is reported as nearly useless."""
 
 
 def told(start: Iterable[dict[str, Any]]) -> list[str]:
-    """What a run started from, what it kept of that and what its start knew of its test pairs.
+    """Report a run's warm starts: shared ids, kept split, and test pairs trained on.
 
     Args:
-      start: as ``RUN/env.json`` and ``RUN/eval.json`` have it.
+      start: records from ``RUN/env.json`` or ``RUN/eval.json``.
     """
     lines = []
     for of in start:
@@ -229,7 +229,7 @@ def told(start: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _known(name: str, of: dict[str, Any]) -> list[str]:
-    """What is known of the held-out pairs that the start was trained on."""
+    """Report the held-out pairs on which the warm start was trained."""
     why = "" if of["split"] == "kept" else f" ({of.get('reason', '')})"
     if "trained" not in of:
         return [f"not known whether test pairs were in the training data of {name}{why}"]

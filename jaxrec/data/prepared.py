@@ -1,7 +1,7 @@
-"""The folder that holds prepared data: ``manifest.json`` and one ``.npy`` file an array.
+"""The folder format of prepared data: ``manifest.json`` and one ``.npy`` file per array.
 
-NumPy alone loads it, memory-mapped and without pickle. The manifest carries a fingerprint of the
-content, and says which array of side features is in ``item_features.0.npy`` and so on.
+NumPy loads the arrays memory-mapped, without pickle. The manifest holds a fingerprint of the
+content, and names the feature arrays in ``item_features.0.npy`` and so on.
 """
 
 import hashlib
@@ -26,11 +26,11 @@ from jaxrec.files import (
 
 VERSION = 1
 PARTED = "jaxrec data in parts"
-"""What the manifest of a folder of parts calls it (:mod:`jaxrec.parted`)."""
+"""Format name of a partitioned data set (:mod:`jaxrec.parted`)."""
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray], sides: Mapping[str, Features]) -> str:
-    """SHA-256 over every array and the features, as hexadecimal digits."""
+    """SHA-256 of all arrays and features, as hexadecimal digits."""
     digest = hashlib.sha256()
     named = dict(arrays)
     for side, features in sides.items():
@@ -47,7 +47,7 @@ def save(
     sides: Mapping[str, Features],
     manifest: Mapping[str, Any],
 ) -> None:
-    """Write the folder; whole or not at all. Its manifest gets version and fingerprint besides.
+    """Write the folder atomically, and add version and fingerprint to its manifest.
 
     Raises:
       InputError: the folder exists and is no empty folder, or cannot be written.
@@ -73,7 +73,7 @@ def save(
 def refuse_occupied(folder: str | Path) -> None:
     """Raise InputError unless the path is free, or an empty folder.
 
-    A folder in which killed processes left partial files alone counts as empty, and is emptied.
+    A folder with only partial files of killed processes counts as empty, and they are removed.
     """
     check_path(folder)
     folder = Path(folder)
@@ -93,7 +93,7 @@ def is_prepared(folder: str | Path) -> bool:
 
 
 def open_array(path: Path) -> np.ndarray:
-    """A memory-mapped array. Raises InputError where it is missing or damaged."""
+    """Open a memory-mapped array. Raises InputError if it is missing or damaged."""
     try:
         return read_arrays(path, mmap=True)
     except (OSError, ValueError) as e:
@@ -101,7 +101,7 @@ def open_array(path: Path) -> np.ndarray:
 
 
 def load_features(folder: Path, side: str, listed: list[str], n_rows: int) -> Features:
-    """The features of a side. Raises InputError where an array is not what it should be."""
+    """Load the features of a side. Raises InputError if an array is invalid."""
     arrays = {name: open_array(folder / f"{side}.{n}.npy") for n, name in enumerate(listed)}
     features = Features.from_arrays(arrays)
     fault = features.fault(n_rows)
@@ -111,7 +111,7 @@ def load_features(folder: Path, side: str, listed: list[str], n_rows: int) -> Fe
 
 
 def mismatch(path: Path) -> InputError:
-    """The error for a file that holds something else than the manifest says."""
+    """Return the error for a file that does not match the manifest."""
     return InputError(f"{path}: not what manifest.json says; import again")
 
 
@@ -122,12 +122,12 @@ def read_manifest(
     sides: tuple[str, ...],
     complete: Callable[[dict[str, Any]], bool] = lambda manifest: True,
 ) -> dict[str, Any]:
-    """The manifest of a folder of this format.
+    """Read the manifest of a folder of this format.
 
     Args:
-      counts: fields that must be whole numbers.
-      sides: fields that may list the arrays of side features.
-      complete: what else must hold.
+      counts: integer fields.
+      sides: optional fields that list feature arrays.
+      complete: further check.
 
     Raises:
       InputError: it is missing, damaged, or of another format or version.
@@ -155,12 +155,12 @@ def read_manifest(
 
 
 def reading(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which column of each source file was taken for what; older folders do not say."""
+    """Return the column roles of each source file; older folders have none."""
     return tuple(manifest.get("reading", ()))
 
 
 def format_of(folder: str | Path) -> str | None:
-    """What the manifest of a prepared folder says that it holds; None where it says nothing."""
+    """Return the format in a prepared folder's manifest, or None."""
     try:
         found = parse_json((Path(folder) / "manifest.json").read_text(encoding="utf-8"))["format"]
     except (OSError, ValueError, KeyError, TypeError):

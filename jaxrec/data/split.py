@@ -1,6 +1,6 @@
-"""One Dataset to train, validation and test parts, and the filters that come before.
+"""Filters, and the split of a Dataset into train, validation and test.
 
-A split labels every interaction once, so the parts are disjoint and together are the whole.
+A split labels every interaction once, so the parts are a partition of the data.
 """
 
 from dataclasses import replace
@@ -14,7 +14,7 @@ from jaxrec.data.keys import id_hashes, mixed, pair_hashes
 from jaxrec.errors import InputError
 
 BY_TIME = ("leave-last-out", "temporal")
-"""Splits that hold out what came last."""
+"""Splits that hold out the latest pairs."""
 
 
 class Splits(NamedTuple):
@@ -26,12 +26,12 @@ class Splits(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """What an earlier run's split says of a data set's pairs, for a split that goes on with it.
+    """Labels from an earlier run's split, for a split that continues it.
 
     Attributes:
-      part: [E] int8, the part that a pair was in; -1 where that run did not have it.
-      trained: [E] bool, whether parameters have been trained on it.
-      seed: of the earlier split, which breaks ties in time again.
+      part: [E] int8, earlier part of each pair; -1 for new pairs.
+      trained: [E] bool, whether parameters were trained on the pair.
+      seed: seed of the earlier split, to break ties in time alike.
     """
 
     part: np.ndarray
@@ -44,7 +44,7 @@ class Drawn(NamedTuple):
 
     Attributes:
       label: [E] uint8, TRAIN, VALIDATION or TEST.
-      notes: what was decided otherwise than by the plain rule, counted.
+      notes: exceptions to the rule of the split, with counts.
     """
 
     label: np.ndarray
@@ -57,7 +57,7 @@ MOVED = "pairs in train that the split would hold out, for the run to start from
 
 
 def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
-    """Label every interaction as train, validation or test, and take the parts.
+    """Split a data set into train, validation and test.
 
     Raises:
       InputError: as :func:`settled`, :func:`draw` and :func:`taken`.
@@ -68,14 +68,14 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
 
 
 def resolved(data: Dataset, config: SplitConfig) -> SplitConfig:
-    """The split with its name resolved: ``auto`` is ``given`` where the data gives a split."""
+    """Resolve the name of the split: ``auto`` is ``given`` if the data gives a split."""
     if config.name != "auto":
         return config
     return replace(config, name="random" if data.split is None else "given")
 
 
 def repeats(data: Dataset) -> np.ndarray:
-    """Which interactions are of a pair that an earlier given part has too, [E] bool."""
+    """Find interactions whose pair an earlier given part also has, [E] bool."""
     later = np.zeros(data.n_edges, bool)
     key = _keys(data)
     if data.split is None or (key[1:] > key[:-1]).all():
@@ -88,19 +88,18 @@ def repeats(data: Dataset) -> np.ndarray:
 
 
 def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]]:
-    """The data with what ``config.repeats`` makes of pairs that several given parts have.
+    """Apply ``config.repeats`` to pairs that occur in several given parts.
 
-    Other splits than the given one take such a pair once: its latest time and rating, and its
-    weights added up.
+    Other splits merge such a pair: latest time and rating, sum of weights.
 
     Args:
-      config: its name resolved.
+      config: with its name resolved.
 
     Returns:
-      The data, and a note of how many there were.
+      The data, and a note with their number.
 
     Raises:
-      InputError: there are some, and they are to be refused.
+      InputError: there are repeats, and ``config.repeats`` refuses them.
     """
     later = repeats(data)
     count = int(later.sum())
@@ -122,7 +121,7 @@ def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]
 
 
 def once(data: Dataset) -> Dataset:
-    """Every pair once: its latest time and rating, and its weights added up."""
+    """Merge repeated pairs: latest time and rating, sum of weights."""
     key = _keys(data)
     order = np.lexsort((key,) if data.time is None else (data.time, key))
     key = key[order]
@@ -139,15 +138,14 @@ def _keys(data: Dataset) -> np.ndarray:
 
 
 def taken(data: Dataset, label: np.ndarray, config: SplitConfig) -> Splits:
-    """The parts of a data set that is labelled.
+    """Select the parts of a labelled data set.
 
     Args:
       label: [E] TRAIN, VALIDATION or TEST.
-      config: what drew the labels, its name resolved.
+      config: the split's configuration, with its name resolved.
 
     Raises:
-      InputError: the data holds a pair twice, no train pair is left, or no pair is where cut times
-        would hold it out.
+      InputError: a pair occurs twice, no train pair is left, or cut times hold out nothing.
     """
     _refuse_repeats(data, label, config)
     refuse_empty_cut(
@@ -187,16 +185,15 @@ def draw(
     ``random``, ``cold-items``, shares over all pairs and a validation part carved out of a given
     train part, a label depends on nothing but the user's own pairs.
 
-    With ``kept`` its pairs keep their part, and the others are held out as far as the shares of
-    all ask for it. Splits by time are drawn anew, as time has gone on, but never hold out what has
-    been trained on.
+    With ``kept``, earlier pairs keep their part, and new pairs are held out up to the shares of
+    all. Splits by time are drawn again, but never hold out pairs already trained on.
 
     Args:
-      data: as :func:`settled` gives it.
-      config: how; its name ``auto`` is resolved.
-      kept: what an earlier split of the same rule says.
-      hashes: the id tables' :func:`id_hashes`, where they are at hand.
-      plain: as runs drew it that kept no split: equal times by row, shares as they round.
+      data: result of :func:`settled`.
+      config: the split, with ``auto`` resolved.
+      kept: labels of an earlier split with the same rule.
+      hashes: :func:`id_hashes` of the id tables, if already computed.
+      plain: use the rule of old runs without a stored split: ties by row, plain rounding.
 
     Raises:
       InputError: the data lacks the labels or times that the split needs.
@@ -229,13 +226,12 @@ def draw(
 
 
 def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
-    """Keep what the filter allows; users and items left without a pair leave, features too.
+    """Apply the filters in the order of the options, and drop users and items without pairs.
 
-    In the order of the options. Without any of them the data is returned as it is.
+    Without filters, returns the data unchanged.
 
     Raises:
-      InputError: a rating threshold on data without ratings, times to go by on data without times,
-        or nothing left.
+      InputError: a filter needs ratings or times that the data lacks, or nothing is left.
     """
     if config == FilterConfig():
         return data
@@ -283,7 +279,7 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
 
 
 def _in_window(data: Dataset, config: FilterConfig) -> np.ndarray:
-    """Which pairs are in the window of time and among their user's first or last, [E] bool."""
+    """Find pairs in the time window and among their user's first or last, [E] bool."""
     asked = [name for name in ("since", "until") if getattr(config, name) is not None]
     asked += [name for name in ("first", "last") if getattr(config, name)]
     keep = np.ones(data.n_edges, bool)
@@ -307,15 +303,14 @@ def _in_window(data: Dataset, config: FilterConfig) -> np.ndarray:
 
 
 def filtered(data: Dataset, left: Dataset, *parts: Csr) -> Csr | None:
-    """Items by user, in the rows of ``left``, of the pairs of ``data`` that are in no part.
+    """Find the pairs of ``data`` that filters removed, as items by user in the rows of ``left``.
 
-    Those are the pairs that a filter left out, of users and items of which others are left; None
-    where there are none.
+    Includes only remaining users and items; None if there are no such pairs.
 
     Args:
       data: all pairs.
-      left: has the id tables of what the filters left.
-      parts: items by user of what the filters left.
+      left: filtered data, for its id tables.
+      parts: items by user of the filtered data.
     """
     users = _rows_in(left.user_ids, data.user_ids)
     items = _rows_in(left.item_ids, data.item_ids)
@@ -330,14 +325,14 @@ def filtered(data: Dataset, left: Dataset, *parts: Csr) -> Csr | None:
 
 
 def _rows_in(ids: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """The row of each asked id among ``ids``; -1 where it is not there. int64."""
+    """Look up ids in ``ids``; returns rows, int64, -1 if absent."""
     order = np.argsort(ids)
     row = order[np.searchsorted(ids, asked, sorter=order).clip(max=len(ids) - 1)]
     return np.where(ids[row] == asked, row, -1).astype(np.int64)
 
 
 def _counts(column: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """For every interaction, how many kept ones share its value."""
+    """Count, for every interaction, the kept ones with the same value."""
     if not len(column):
         return np.zeros(0, np.int64)
     return np.bincount(column[keep], minlength=int(column.max()) + 1)[column]
@@ -346,12 +341,12 @@ def _counts(column: np.ndarray, keep: np.ndarray) -> np.ndarray:
 def refuse_empty_cut(
     name: str, time: np.ndarray | None, config: SplitConfig, validation: Any, test: Any
 ) -> None:
-    """Raise InputError where a cut time holds nothing out: then it is of another unit, mostly.
+    """Raise InputError if a cut time holds out nothing, mostly due to a different time unit.
 
     Args:
-      name: of the data.
-      time: of the pairs, to say from when to when they are; None where that is not at hand.
-      validation, test: whether there are such pairs.
+      name: name of the data.
+      time: times of the pairs for the message, if available.
+      validation, test: whether these parts have pairs.
     """
     for part, there in (("test", test), ("validation", validation)):
         cut = getattr(config, f"{part}_time")
@@ -364,14 +359,14 @@ def refuse_empty_cut(
 
 
 def _span(time: np.ndarray | None) -> str:
-    """From when to when pairs are."""
+    """Format the range of times."""
     if time is None or not len(time):
         return ""
     return f"; its times are {time.min():.15g} to {time.max():.15g}"
 
 
 def _refuse_repeats(data: Dataset, label: np.ndarray, config: SplitConfig) -> None:
-    """Raise InputError where a pair is there twice; but for those that given parts have each."""
+    """Raise InputError if a pair occurs twice, except across given parts."""
     key = _keys(data)
     if (key[1:] > key[:-1]).all():
         return
@@ -389,8 +384,8 @@ def _refuse_repeats(data: Dataset, label: np.ndarray, config: SplitConfig) -> No
 
 
 def _shown_before(data: Dataset, label: np.ndarray, config: SplitConfig) -> Exposed | None:
-    """What was shown before what is held out, where a split goes by time: of all users, or of each
-    where every user's last pairs are held out. Nothing of items that are held out."""
+    """Select the exposed pairs for training: for splits by time those before the held-out pairs
+    (overall, or of the same user), and none of held-out items."""
     shown = data.exposed
     if shown is not None and config.name == "cold-items":
         return shown.take(~np.isin(shown.item, data.item[label != TRAIN]))
@@ -419,13 +414,13 @@ class _Labels:
     ) -> None:
         self.data, self.config, self.kept, self.plain = data, config, kept, plain
         self.label = np.full(data.n_edges, TRAIN, np.uint8)
-        self.free = np.ones(data.n_edges, bool)  # whose part is for the split to say
+        self.free = np.ones(data.n_edges, bool)  # pairs without a fixed part
         self.notes: dict[str, int] = {}
         self._hashes = hashes
         self._order: np.ndarray | None = None
 
     def give(self, label: np.ndarray) -> None:
-        """Take labels that the data brings; pairs of its train part keep who was validation."""
+        """Take given labels; in the given train part, earlier validation pairs are kept."""
         self.label[:] = label
         if self.kept is not None and not (label == VALIDATION).any():
             among = (label == TRAIN) & (self.kept.part >= 0) & (self.kept.part != TEST)
@@ -433,7 +428,7 @@ class _Labels:
             self.free[among] = False
 
     def keep(self) -> None:
-        """Take what an earlier split says."""
+        """Take the labels of an earlier split."""
         if self.kept is not None:
             self.free = self.kept.part < 0
             self.label[~self.free] = self.kept.part[~self.free]
@@ -444,8 +439,8 @@ class _Labels:
         self._relabel_last(rows[rng.permutation(len(rows))], share, part, spread=not self.plain)
 
     def by_hash(self, share: float, part: int, seed: int) -> None:
-        """Relabel train pairs by the hash of (seed, part, pair): the highest of each user, or what
-        is above 1 - share."""
+        """Relabel train pairs by the hash of (seed, part, pair): the highest of each user, or all
+        above 1 - share."""
         data = self.data
         rows = np.flatnonzero((self.label == TRAIN) & self.free)
         key = data.user[rows].astype(np.uint64) * np.uint64(data.n_items)
@@ -457,7 +452,7 @@ class _Labels:
             self.label[rows[(draw >> np.uint64(11)) * 2.0**-53 >= 1 - share]] = part
 
     def cold_items(self, rng: np.random.Generator) -> None:
-        """Hold out whole items; those of an earlier split stay where they were."""
+        """Hold out whole items; items of an earlier split keep their part."""
         data, config = self.data, self.config
         label_I = np.full(data.n_items, TRAIN, np.uint8)
         there = np.flatnonzero(data.item_counts())
@@ -465,7 +460,7 @@ class _Labels:
         n_validation = round((len(there) - n_test) * config.validation)
         if self.kept is not None:
             known = self.kept.part >= 0
-            for part in (TEST, VALIDATION, TRAIN):  # an item with one train pair is known
+            for part in (TEST, VALIDATION, TRAIN):  # an item with any train pair is known
                 label_I[data.item[known & (self.kept.part == part)]] = part
             known_I = np.isin(there, data.item[known])
             n_test = max(n_test - int((label_I[there] == TEST).sum()), 0)
@@ -477,7 +472,7 @@ class _Labels:
         self.label = label_I[data.item]
 
     def by_time(self, seed: int) -> None:
-        """Hold out what came last: ``leave-last-out`` and ``temporal``."""
+        """Hold out the latest pairs: ``leave-last-out`` and ``temporal``."""
         config = self.config
         if config.name == "leave-last-out":
             rows, left, degree = _from_last(self.data.user, self._in_time(seed))
@@ -509,8 +504,8 @@ class _Labels:
         return self.config.per_user or self.config.name == "leave-last-out"
 
     def _in_time(self, seed: int) -> np.ndarray:
-        """All rows in the order of their times, those of each user together where shares are within
-        users; equal times (of a user) in the order of a hash."""
+        """Sort rows by time, grouped by user if shares are within users; ties are ordered by
+        hash."""
         if self._order is None:
             data, keys = self.data, self._time_keys()
             self._order = np.lexsort(keys)
@@ -526,7 +521,7 @@ class _Labels:
         return self._order
 
     def _time_keys(self) -> tuple[np.ndarray, ...]:
-        """What rows are sorted by, the most important last."""
+        """Return the sort keys of rows, the most important last."""
         assert self.data.time is not None
         return (self.data.time, self.data.user) if self._within_users else (self.data.time,)
 
@@ -536,7 +531,7 @@ class _Labels:
         return np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
 
     def _tied_users(self, rows: np.ndarray) -> int:
-        """Users some of whose equally late pairs are held out and others not."""
+        """Count users with a tie in time at the boundary of held-out pairs."""
         if not len(rows):
             return 0
         run = np.cumsum(np.append(False, ~self._same(rows)))
@@ -548,14 +543,14 @@ class _Labels:
     def _relabel_last(
         self, rows: np.ndarray, share: float, part: int, *, spread: bool = False
     ) -> None:
-        """Relabel the last of ``rows``, train pairs that are free, until the share of all is held
-        out, over all pairs or within each user.
+        """Relabel the last free train pairs of ``rows`` until the share is held out, overall or per
+        user.
 
         Args:
-          spread: over all pairs but one of each user where shares within users round to nothing.
+          spread: draw over all pairs, except one per user, if shares within users round to nothing.
         """
         user = self.data.user
-        # Of what the share is: pairs that were held out before stand for their part of it.
+        # Earlier held-out pairs count towards the share.
         pool = np.ones(len(self.label), bool) if part == TEST else self.label != TEST
         if self.config.name == "given":
             pool = self.label != TEST
@@ -587,12 +582,12 @@ class _Labels:
         part: int,
         train_U: np.ndarray,
     ) -> None:
-        """Relabel the last ``wanted`` of ``rows``, but for one train pair of each user."""
+        """Relabel the last ``wanted`` of ``rows``, except one train pair of each user."""
         user = self.data.user
         may = np.zeros(len(self.label), bool)
         may[grouped[left < train_U[user[grouped]] - 1]] = True
         rows = rows[may[rows]]
-        # Where most users have a single pair, the others are not to lose all but one of theirs.
+        # If most users have a single pair, others must not lose all but one.
         n_held = min(wanted, round(len(rows) * max(share, 0.5)))
         self.label[rows[len(rows) - n_held :]] = part
         self.notes[SPREAD.format(_NAMES[part])] = n_held
@@ -602,12 +597,12 @@ _NAMES = {VALIDATION: "validation", TEST: "test"}
 
 
 def pair_id_hashes(user_ids: np.ndarray, item_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hashes of the ids of users [U] and of items [I]."""
+    """Hash the ids of users [U] and of items [I]."""
     return id_hashes(user_ids, 1), id_hashes(item_ids, 2)
 
 
 def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows grouped by user in their given order, how many of the user's follow, and degrees."""
+    """Group rows by user in their given order; returns rows, numbers of later rows, and degrees."""
     rows = rows[np.argsort(user[rows], kind="stable")]
     degree_U = np.bincount(user[rows])
     degree = np.repeat(degree_U, degree_U)
@@ -616,7 +611,7 @@ def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def merged(splits: Splits) -> Splits:
-    """Train and validation together as train, and an empty validation: what a refit trains on."""
+    """Merge validation into train, for a refit."""
     train, validation = splits.train, splits.validation
     columns = {
         name: np.concatenate([column, getattr(validation, name)])

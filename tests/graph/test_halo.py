@@ -106,6 +106,6 @@ def test_buckets_of_parts_with_very_different_degrees_stack():
     np.testing.assert_allclose(y_SD[cut.place_N], expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_mesh_of_more_devices_than_there_are_is_refused_with_the_mend():
+def test_a_mesh_of_more_devices_than_there_are_is_refused_with_the_fix():
     with pytest.raises(InputError, match="is 16 devices, and there are 8"):
         halo.make_mesh(MeshConfig(2, 8))

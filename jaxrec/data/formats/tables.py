@@ -199,7 +199,7 @@ def _parse(
 
 def not_a_table(path: Path, reason: str) -> InputError:
     """The error for a text file that has no line to blame."""
-    return InputError(f"{path}: cannot be read as a table ({reason}); write it anew as plain csv")
+    return InputError(f"{path}: cannot be read as a table ({reason}); save it again as plain csv")
 
 
 def _whole_numbers(layout: Layout, sample: Sequence[Sequence[str]], role: str) -> bool:

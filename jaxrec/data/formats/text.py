@@ -266,7 +266,7 @@ def look(
     full = [n for n, line in enumerate(lines) if line]
     if not full:
         raise InputError(
-            f"{path}:{len(lines) + 1}: longer than {_HEAD} bytes, which no row is; write it anew"
+            f"{path}:{len(lines) + 1}: longer than {_HEAD} bytes, which no row is; save it again"
         )
     blank, gap = full[0], full[1] - full[0] - 1 if len(full) > 1 else 0
     lines = lines[blank : blank + _SAMPLE]
@@ -364,7 +364,7 @@ def cut_up(lines: Sequence[str], separator: str, *, quote: bool, place: str) -> 
                 rows.append([cell.strip() for cell in row])
     except csv.Error as e:
         if not rows:
-            raise InputError(f"{place}: not rows of a table ({e}); write it anew as csv") from e
+            raise InputError(f"{place}: not rows of a table ({e}); save it again as csv") from e
     return rows
 
 
@@ -407,7 +407,7 @@ def records(layout: Layout) -> Iterator[tuple[int, list[str]]]:
                 row = next(reader, None)
             except csv.Error as e:
                 raise InputError(
-                    f"{layout.path}:{line}: not a row of a table ({e}); write it anew"
+                    f"{layout.path}:{line}: not a row of a table ({e}); save it again"
                 ) from e
             if row is None:
                 return

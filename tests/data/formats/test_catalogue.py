@@ -148,7 +148,7 @@ FAULTS = {
         "item,x\n9,1\n8,2\n",
         ":3: item 8 is not in the interactions; drop the row.*-it",
     ),
-    "same id": ("item,x\n9,1\n\n9,2\n", r":4: item 9 is at .*items\.csv:2 already; drop one"),
+    "same id": ("item,x\n9,1\n\n9,2\n", r":4: item 9 is already at .*items\.csv:2; drop one"),
     "no id": ("item,x\n9,1\n,2\n", ":3: the item is missing"),
     "a cell too many": ("item,x\n9,1\n7,2,3\n", ":3: 3 columns, where the first line has 2"),
     "infinity": ("item,x\n9,1\n7,inf\n", ":3: x inf is not a finite number"),
