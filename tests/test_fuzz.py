@@ -6,6 +6,7 @@ given, unpickle, or run what it reads. JAXREC_FUZZ says how many inputs there ar
 """
 
 import ast
+import bz2
 import contextlib
 import dataclasses
 import functools
@@ -19,6 +20,7 @@ import signal
 import sys
 import tempfile
 import threading
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +32,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from known_sets import written
 from made_run import write_embeddings, write_records
 from mutations import TOKENS, mutated
 
@@ -170,6 +173,36 @@ def _reviews(folder: Path, pack: bool = False) -> None:
     lines = [repr(r) if n % 3 else json.dumps(r) for n, r in enumerate(reviews)]
     content = "\n".join(lines).encode()
     (folder / "r.json").write_bytes(gzip.compress(content, mtime=0) if pack else content)
+
+
+def _set(name: str) -> Callable[[Path], None]:
+    def make(folder: Path) -> None:
+        written(folder, name)
+
+    return make
+
+
+def _orders(folder: Path) -> None:
+    lines = [f"u{n % 7},{n}|{n % 3} | x,{1 + n % 12}/{1 + n % 28}/2014\n" for n in range(20)]
+    (folder / "x.csv").write_text("user,item,date\n" + "".join(lines))
+
+
+def _packed(folder: Path) -> None:
+    _csv(folder)
+    content = (folder / "x.csv").read_bytes()
+    (folder / "films.csv").unlink(missing_ok=True)
+    (folder / "x.csv").unlink()
+    (folder / "train.csv.gz").write_bytes(gzip.compress(content, mtime=0))
+    (folder / "valid.csv.bz2").write_bytes(bz2.compress(content))
+    with zipfile.ZipFile(folder / "test.csv.zip", "w") as archive:
+        archive.writestr(zipfile.ZipInfo("test.csv"), content)
+
+
+def _partitioned(folder: Path) -> None:
+    for n in range(3):
+        (folder / f"day={n}").mkdir()
+        frame = pl.DataFrame({"user": [f"u{n}", "v"], "item": ["i", f"j{n}"]})
+        frame.write_parquet(folder / f"day={n}" / "x.parquet")
 
 
 def _lightgcn(folder: Path) -> None:
@@ -404,8 +437,10 @@ _EVENT_COLUMNS = {
     "event_weights": {"view": 1.0, "buy": 2.0, "shown": 0.0},
 }
 _BAD = TextOptions(skip_bad_lines=True)
+_ORDERS = TextOptions(item_separator="|", time_format="%m/%d/%Y")
 _SKIPPING = TextOptions(skip_bad_lines=True, encoding="latin-1")
 _LATIN = TextOptions(separator=";", header=True, encoding="latin-1", skip_missing_ids=True)
+_OF_A_SHAPE = ("netflix", "mind", "instacart", "steam-library", "book-crossing", "foursquare")
 TARGETS = {
     "csv": Target(_csv, _imports("x.csv", items="films.csv", cold_items=True)),
     "csv without a header": Target(_bare, _imports("x.csv")),
@@ -416,6 +451,10 @@ TARGETS = {
     "reviews": Target(_reviews, _imports("r.json", "jsonl")),
     "reviews, found": Target(_reviews, _imports("r.json")),
     "reviews, gzip, skipping": Target(lambda f: _reviews(f, True), _imports("r.json", text=_BAD)),
+    "orders and dates of a form": Target(_orders, _imports("x.csv", text=_ORDERS)),
+    "packed": Target(_packed, _imports("", "csv")),
+    "partitions": Target(_partitioned, _imports("")),
+    **{f"set {name}": Target(_set(name), _imports("", name)) for name in _OF_A_SHAPE},
     "lightgcn": Target(_lightgcn, _imports("")),
     "parquet": Target(_parquet, _imports("x.parquet", items="items.parquet")),
     "recbole": Target(_recbole, _imports("")),
