@@ -130,3 +130,22 @@ def test_one_column_for_two_things_is_refused_with_the_option(tmp_path, capsys):
     with pytest.raises(InputError, match=r"name another: .*--columns\.item NAME"):
         said(capsys, *twice)
     assert "item <- `sku`" in said(capsys, *twice, "--columns.item", "sku")
+
+
+def test_repeats_are_counted_and_the_first_kept_on_request(tmp_path, capsys):
+    (tmp_path / "a.csv").write_text("user,item,time\n1,2,30\n1,2,10\n1,2,20\n3,2,5\n")
+    for options, time, weight in (
+        ((), "5 to 30", None),
+        (("--keep", "first"), "5 to 10", None),
+        (("--count-repeats",), "5 to 30", "1 to 3"),
+    ):
+        out = tmp_path / "-".join(("out", *options))
+        lines = said(capsys, "import", tmp_path / "a.csv", "--out", out, *options)
+        assert f"times         {time}\n" in lines
+        assert (f"weights       {weight}\n" in lines) == (weight is not None)
+    with pytest.raises(InputError, match="has each pair once"):
+        said(capsys, "import", out, "--out", tmp_path / "x", "--count-repeats")
+    (tmp_path / "p.csv").write_text("src,dst\na,b\n")
+    for option in (("--count-repeats",), ("--keep", "first")):
+        with pytest.raises(InputError, match=f"{option[0]} does not go with this data"):
+            said(capsys, "import", tmp_path / "p.csv", "--out", tmp_path / "x", *option)

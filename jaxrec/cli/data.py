@@ -91,9 +91,10 @@ def _weights(texts: tuple[str, ...]) -> dict[str, float]:
 
 def _import(args: list[str]) -> str:
     from jaxrec.data import commands
-    from jaxrec.data.formats import Columns
+    from jaxrec.data.formats import Columns, Repeats
     from jaxrec.data.formats import items as item_formats
     from jaxrec.data.formats.columns import EdgeColumns
+    from jaxrec.data.formats.remote import is_address
 
     @dataclass(frozen=True)
     class AllColumns(Columns):
@@ -131,6 +132,11 @@ def _import(args: list[str]) -> str:
         """Keep items that only the table of features has, without interactions."""
         cold_users: bool = False
         """Keep users that only the table of features has, without interactions."""
+        keep: Literal["last", "first"] = "last"
+        """Whose rating and time stay of a pair that is there several times: those of its latest
+        time, or of its earliest."""
+        count_repeats: _Flag = False
+        """Let a pair weigh as often as it is there."""
         strict: bool = False
         """Product metadata: refuse broken lines and items that are not there."""
         pairs: PairsConfig = field(default_factory=PairsConfig)
@@ -140,9 +146,17 @@ def _import(args: list[str]) -> str:
     columns = None if made.columns == AllColumns() else made.columns
     text = made.text()
     if made.format in item_formats.FORMATS or (
-        made.format in (None, "prepared") and item_formats.is_item_graph(made.src, text)
+        made.format in (None, "prepared")
+        and not is_address(made.src)
+        and item_formats.is_item_graph(made.src, text)
     ):
-        _refuse(made, ("event_weights", "users", "cold_users"), "an item graph has no users")
+        _refuse(
+            made,
+            ("event_weights", "users", "cold_users", "count_repeats"),
+            "an item graph has no users",
+        )
+        if made.keep != "last":
+            raise InputError("--keep does not go with this data: pairs of items add up")
         given = {name: getattr(made.pairs, name) for name in ("test", "validation", "ranked")}
         if given != {name: getattr(PairsConfig(), name) for name in given}:
             raise InputError("pairs.test, pairs.validation and pairs.ranked are options of train")
@@ -159,6 +173,7 @@ def _import(args: list[str]) -> str:
             text=text,
         )
     _refuse(made, ("strict",), "it is for product metadata")
+    repeats = Repeats(made.keep, made.count_repeats)
     if made.pairs != PairsConfig():
         raise InputError("options of pairs are for item graphs; --format co-occurrence makes one")
     return commands.import_data(
@@ -172,6 +187,7 @@ def _import(args: list[str]) -> str:
         cold_items=made.cold_items,
         cold_users=made.cold_users,
         text=text,
+        repeats=None if repeats == Repeats() else repeats,
     )
 
 

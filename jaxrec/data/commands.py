@@ -11,7 +11,7 @@ import numpy as np
 from jaxrec.data import formats, synthetic, synthetic_items
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset
 from jaxrec.data.features import Bag, Category, Column, Vector
-from jaxrec.data.formats import items
+from jaxrec.data.formats import items, remote
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.prepared import refuse_occupied
 
@@ -27,8 +27,8 @@ def import_data(
     """Read ``src`` and write it as a prepared folder ``out``, whole or not at all.
 
     Args:
-      catalogues: ``items``, ``users``, ``cold_items``, ``cold_users``, ``text`` of
-        :func:`formats.read`.
+      catalogues: ``items``, ``users``, ``cold_items``, ``cold_users``, ``text``, ``repeats``
+        of :func:`formats.read`.
 
     Raises:
       InputError: the source cannot be used, or the folder not be written.
@@ -101,13 +101,14 @@ def stats(
     if path in synthetic.EMBEDDED:
         table = _table(synthetic.embedded(path))
         return f"{table}\n{'to train':<14}{_how_to_train(path, 'lightgcn', ())}"
-    of_items = format in items.FORMATS or (
-        format is None and columns is None and items.is_item_graph(path, text)
-    )
-    if of_items:
-        table = _item_table(items.read_items(path, format, text=text))
-    else:
-        table = _table(formats.read(path, format, columns, event_weights, text=text))
+    with remote.local(path) as file:
+        of_items = format in items.FORMATS or (
+            format is None and columns is None and items.is_item_graph(file, text)
+        )
+        if of_items:
+            table = _item_table(items.read_items(file, format, text=text))
+        else:
+            table = _table(formats.read(file, format, columns, event_weights, text=text))
     command = _how_to_train(path, "skipgram" if of_items else "lightgcn", options)
     return f"{table}\n{'to train':<14}{command}"
 

@@ -21,6 +21,7 @@ from jaxrec.data.formats import (
     movielens,
     packed,
     parquet,
+    remote,
     sources,
     tables,
 )
@@ -67,7 +68,8 @@ def read(
     text: TextOptions | None = None,
     repeats: Repeats | None = None,
 ) -> Dataset:
-    """Read interactions from a file or folder, and the features of items and users.
+    """Read interactions from a file, folder, pattern or address (``s3://...``, by fsspec), and the
+    features of items and users.
 
     RecBole and MovieLens folders bring features of their own, whose rows without interactions
     are left out; so does a MovieLens fold such as ``u1.base``, with ``u1.test`` as its test part.
@@ -88,7 +90,6 @@ def read(
       InputError: the path, the format or the content is not usable.
     """
     sound.refuse_foreign(path, option="path")
-    path = Path(path)
     if event_weights is not None:
         event_weights = {event: float(weight) for event, weight in event_weights.items()}
     for event, weight in (event_weights or {}).items():
@@ -97,6 +98,21 @@ def read(
     if event_weights and not any(event_weights.values()):
         raise InputError("every event weighs 0, so that nothing is a positive; give one a weight")
     refuse_both(columns, event_weights)
+    if remote.is_address(path):
+        with remote.local(path) as file:
+            return read(
+                file,
+                format,
+                columns,
+                event_weights,
+                items=items,
+                users=users,
+                cold_items=cold_items,
+                cold_users=cold_users,
+                text=text,
+                repeats=repeats,
+            )
+    path = Path(path)
     try:
         text = text or TextOptions()
         plain = not (columns or event_weights) and text == TextOptions()
