@@ -506,7 +506,8 @@ def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
         return MISSING_CURE
     if fault.role in NUMBERS:
         place = layout.at[fault.role]
-        cells = [row[place] for row in rows if len(row) == layout.width]
+        # Lines below the faulty one may hold bytes that are not UTF-8.
+        cells = [row[place].encode(errors="replace").decode() for row in rows if len(row) > place]
         return role_cure(fault.role, () if fault.missing else cells)
     if fault.text.startswith("not valid"):
         return ""

@@ -478,3 +478,9 @@ def test_a_name_that_no_file_can_have_is_refused():
     for format in (None, *FORMATS):
         with pytest.raises(InputError, match=r"cannot be read|import again"):
             read("x" * 300, format=format)
+
+
+def test_a_line_that_is_no_text_below_a_faulty_one_hides_nothing(reading):
+    content = b"user,item,timestamp\nu,i,1/13/2021\nv,i,1/\xff/2021\n"
+    with pytest.raises(InputError, match=r"a\.csv:2: time '1/13/2021' is not a number"):
+        reading(content)
