@@ -11,8 +11,8 @@ from jaxrec.data.formats.text import SKIP_CURE, TextOptions, all_lines
 from jaxrec.errors import InputError
 
 SOURCE = "J. Bennett and S. Lanning, The Netflix Prize, KDD Cup 2007 (user, rating, date)"
-_FILM = r"^(\d+):$"
-_RATING = r"^(\d{1,18}),([0-9.]+),(\d{4}-\d{2}-\d{2})$"
+_FILM = r"^(\d{1,18}):$"
+_RATING = r"^(\d{1,18}),([0-9.]{1,8}),(\d{4}-\d{2}-\d{2})$"
 
 
 def parts(path: Path, options: TextOptions) -> list[Part]:

@@ -75,6 +75,7 @@ def test_what_the_caller_says_stands_in_place_of_what_is_known(tmp_path):
     ("name", "old", "new", "said"),
     [
         ("netflix", "822109,5,", "822109;5;", r"combined_data_1\.txt:3: .*neither a film such as"),
+        ("netflix", "1:\n", f"{2**63}:\n", r"combined_data_1\.txt:1: .*neither a film such as"),
         ("netflix", "1:\n", "", r"combined_data_1\.txt:1: '1488844,3,2014-04-01' is neither"),
         ("mind", "N2-1 N3-0", "N2 N3", r"behaviors\.tsv:2: not impression, user, time such as"),
         ("mind", "\tU2\t", "\t", r"behaviors\.tsv:3: not impression"),
