@@ -138,7 +138,7 @@ def _edges(
         known = values[np.minimum(level_E, len(values) - 1)] == pairs["rating"].to_numpy()
         if not known.all():
             listed = ", ".join(f"{v:g}" for v in values)
-            raise InputError(f"{path}: a rating that training has not seen; it saw {listed}")
+            raise InputError(f"{path}: a rating that was not in training; give one of {listed}")
     order = np.lexsort((user_E, item_E))
     indptr = np.append(0, np.cumsum(np.bincount(item_E, minlength=len(names))))
     place_E = problem.data.graph.places(jnp.asarray(user_E[order]))

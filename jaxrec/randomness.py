@@ -49,7 +49,7 @@ class OfData(IntEnum):
 
 @unique
 class OfItems(IntEnum):
-    """Children of the data's key, where items alone are trained."""
+    """Child keys of the data's key, for item models."""
 
     WALKS = 0
     ORDER = 1

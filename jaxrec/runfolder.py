@@ -303,8 +303,8 @@ def read_start(run: Path) -> list[dict[str, Any]]:
         fits = False
     if not fits:
         raise InputError(
-            f"{run / 'env.json'}: `start` is not as a run writes it; copy the file again, or take "
-            "`start` out of it"
+            f"{run / 'env.json'}: `start` is invalid; copy the file again, or remove `start` "
+            "from it"
         )
     return start
 

@@ -1,6 +1,6 @@
-"""Interactions to an item graph: two items are a pair once for each user who had both.
+"""Build an item graph from interactions: a pair's weight is the number of users with both items.
 
-Memory holds the different pairs found so far, and a block of those of the next users.
+Memory holds the distinct pairs so far, and one block of the next users' pairs.
 """
 
 import itertools
@@ -20,7 +20,7 @@ _BLOCK = 1 << 23
 def of_interactions(
     data: Dataset, *, window: float | None = None, history: int = 200, block: int = _BLOCK
 ) -> ItemGraph:
-    """The pairs of items within a user, each weighing as many users as had both.
+    """Build the item pairs within users, weighted by the number of users with both items.
 
     Args:
       data: interactions; each of a user's items counts once.

@@ -1,8 +1,8 @@
-"""Side features of users and items: typed columns beside an id table, a row an id.
+"""Side features of users and items: typed columns with one row per id.
 
 A column is a :class:`Number`, a :class:`Category`, a :class:`Bag` (several names a row) or a
-:class:`Vector`. Every row may lack a value. Texts are kept once, in ``names``, and rows hold
-codes into them; ``names[0]`` is the empty text, which stands for "missing".
+:class:`Vector`. Every row may lack a value. Each text is stored once, in ``names``, and rows hold
+indices into it; ``names[0]`` is the empty text, for missing values.
 """
 
 from collections.abc import Collection, Mapping

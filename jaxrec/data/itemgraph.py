@@ -1,4 +1,4 @@
-"""Weighted pairs of items in memory and on disk, and their parts.
+"""Weighted item pairs in memory and on disk, and their splits.
 
 On disk it is a prepared folder (:mod:`jaxrec.data.prepared`) with one file an array.
 """
@@ -15,7 +15,7 @@ from jaxrec.data.keys import summed
 from jaxrec.errors import InputError
 
 FORMAT = "jaxrec item graph"
-"""What the manifest of a prepared folder calls an ItemGraph."""
+"""Format name of an ItemGraph in a prepared folder's manifest."""
 _COLUMNS = ("src", "dst", "weight")
 _SIDE = "item_features"
 
@@ -33,7 +33,7 @@ class Adjacency(NamedTuple):
 
     @property
     def degree(self) -> np.ndarray:
-        """Neighbours an item, [I]."""
+        """Neighbours per item, [I]."""
         return np.diff(self.indptr)
 
 
@@ -53,7 +53,7 @@ class ItemGraph:
     Ids may come in whatever :func:`jaxrec.data.sound.id_table` takes.
 
     Raises:
-      InputError: arrays that are not so; :meth:`of_pairs` makes them so.
+      InputError: the arrays violate this; :meth:`of_pairs` accepts raw pairs.
     """
 
     src: np.ndarray
@@ -83,7 +83,7 @@ class ItemGraph:
         item_ids: np.ndarray,
         **rest: Any,
     ) -> "ItemGraph":
-        """Pairs as they come: both directions and repeats of a pair add up, self-pairs go.
+        """Build a graph from raw pairs: sum both directions and repeats, drop self-pairs.
 
         Args:
           a, b: [n] row numbers into ``item_ids``.
@@ -122,7 +122,7 @@ class ItemGraph:
         return self.src.astype(np.int64) * self.n_items + self.dst
 
     def degree(self) -> np.ndarray:
-        """Pairs an item, [I] int64."""
+        """Pairs per item, [I] int64."""
         n = self.n_items
         return np.bincount(self.src, minlength=n) + np.bincount(self.dst, minlength=n)
 
@@ -196,7 +196,7 @@ class ItemGraph:
         return graph
 
     def _fault(self) -> str | None:
-        """What is not as the class says, or None."""
+        """Describe the first violated property, or return None."""
         src, dst, weight = self.src, self.dst, self.weight
         if not all(isinstance(array, np.ndarray) for array in (src, dst, weight)):
             return "src, dst and weight are NumPy arrays"
@@ -219,7 +219,7 @@ class ItemGraph:
 
 
 class LabelledPairs(NamedTuple):
-    """Pairs of items, and which of them belong together.
+    """Item pairs with binary labels.
 
     Shapes: a_P, b_P [P] int32, a < b; label_P [P] bool, the true ones first.
     """
@@ -234,7 +234,7 @@ class LabelledPairs(NamedTuple):
 
 
 class PairSplits(NamedTuple):
-    """The pairs to train on, with the whole id table, and those to judge by; these may be empty."""
+    """Train pairs with the whole id table, and held-out pairs, which may be empty."""
 
     train: ItemGraph
     validation: LabelledPairs

@@ -1,13 +1,13 @@
 """Whole numbers that stand for pairs of rows, or of ids: sorted, without repeats, counted, hashed.
 
-By sorting, for np.unique's hash table costs a hundred times as much on large int64 keys.
+Uses sorting, since np.unique's hash table costs a hundred times as much on large int64 keys.
 """
 
 import numpy as np
 
 
 def starts(key: np.ndarray) -> np.ndarray:
-    """Where each run of equal keys begins in sorted keys."""
+    """Find the start of each run of equal keys in sorted keys."""
     return np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])
 
 

@@ -1,7 +1,7 @@
-"""An item graph to train pairs, and labelled pairs for validation and test.
+"""Split an item graph into train pairs, and labelled pairs for validation and test.
 
-Each held-out pair stands beside a negative one: two items drawn evenly from those of the part's
-held-out pairs, that are in no pair of the whole graph. No pair, true or negative, comes twice.
+Each held-out pair gets a negative pair: two items drawn uniformly from the part's held-out items
+that are no pair of the graph. No pair, positive or negative, occurs twice.
 """
 
 import numpy as np
@@ -54,7 +54,7 @@ def draw_pairs(
 def split_pairs(
     graph: ItemGraph, config: PairsConfig, seed: int, part: np.ndarray | None = None
 ) -> PairSplits:
-    """Hold out pairs as :func:`draw_pairs` says, each with a negative one beside it.
+    """Hold out pairs by :func:`draw_pairs`, each with a negative pair.
 
     Raises:
       InputError: as :func:`draw_pairs`, or the items of the held-out pairs are so densely

@@ -1,4 +1,4 @@
-"""What training saw of the features, and features as the arrays that a model takes."""
+"""Feature schemas fitted in training, and the encoding of features for models."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from jaxrec.errors import InputError
 
 
 class Scale(NamedTuple):
-    """Mean and standard deviation of a number where it is there; (0, 1) where it never is."""
+    """Mean and standard deviation of a number's present values; (0, 1) if there are none."""
 
     mean: float
     std: float
@@ -24,7 +24,7 @@ class Words(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """Features of n rows as a model takes them.
+    """Encoded features of n rows, the input of models.
 
     Attributes:
       number: [n, F] float32. First every number, standardised, then a 0/1 flag "missing" for
@@ -89,7 +89,7 @@ class Schema:
 
 
 def fit(features: Features, rows: np.ndarray) -> Schema:
-    """The schema of the rows at ``rows`` (numbers): those that training sees."""
+    """Fit a schema to the rows ``rows`` (row numbers), which training uses."""
     schema = Schema({}, {}, {}, {})
     for name, column in features.take(rows).columns.items():
         if isinstance(column, Number):
@@ -105,7 +105,7 @@ def fit(features: Features, rows: np.ndarray) -> Schema:
 
 
 def encode(features: Features, schema: Schema) -> Encoded:
-    """Features in the terms of ``schema``, which may come from other rows or another file.
+    """Encode features by ``schema``, which may come from other rows or another file.
 
     Names are matched by their text. Names that the schema lacks, columns that are absent or
     empty and what is beyond a bag's width are missing; columns that the schema lacks are left
@@ -125,7 +125,7 @@ def encode(features: Features, schema: Schema) -> Encoded:
         value = _value(features, name, Vector, np.full((n, width), np.nan, np.float32))
         if value.shape[1] != width:
             raise InputError(
-                f"feature {name!r} has {value.shape[1]} numbers a row, and had {width} in training"
+                f"feature {name!r} has {value.shape[1]} numbers per row, but {width} in training"
             )
         missing = np.isnan(value)
         vectors += [np.where(missing, 0, value), missing.all(axis=1, keepdims=True)]
@@ -158,8 +158,8 @@ def _found(features: Features, name: str, kind: type[Column]) -> Any:
         return column.as_bag()
     if not isinstance(column, kind):
         raise InputError(
-            f"feature {name!r} is a {column.kind} here, and was a {kind.kind} in training; "
-            "give it the type that it had, or leave it out"
+            f"feature {name!r} is a {column.kind} here, but was a {kind.kind} in training; "
+            "convert it, or leave it out"
         )
     return column
 

@@ -1,7 +1,7 @@
-"""Arrays that callers made, brought to the types that data sets keep, or refused in a line.
+"""Validate callers' arrays and convert them to the dtypes of data sets.
 
-A column of the right type is kept as it is, memory-mapped or not; to check it takes its smallest
-and its largest value. An id table and features, which cost more, are checked once an object.
+A column of the right dtype is kept, memory-mapped or not; its check only needs minimum and maximum.
+Id tables and features, whose checks cost more, are checked once per object.
 """
 
 import os
@@ -15,9 +15,9 @@ from jaxrec.errors import InputError
 
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).tiny)
-"""The least positive number that devices do not round to 0."""
+"""Least positive number that devices do not flush to 0."""
 WHOLE_FLOATS = 2**53
-"""Up to here every whole number is a float64 of its own."""
+"""Largest integer up to which float64 is exact."""
 _MISSING = ("NAType", "NaTType")
 _FRAMES = {
     "pandas": ("from_pandas", ("DataFrame",)),
@@ -25,12 +25,12 @@ _FRAMES = {
     "pyarrow": ("from_arrow", ("Table", "RecordBatch")),
     "scipy": ("from_scipy", ("matrix", "array")),
 }
-"""Tables of other libraries by the ends of their names, and what takes them."""
+"""Tables of other libraries, by the end of their names, and the functions that read them."""
 _sound: dict[tuple[int, str], weakref.ref[Any]] = {}
 
 
 def id_table(ids: Any, what: str) -> np.ndarray:
-    """Ids as an id table has them: int64 or unicode, one axis, each id once.
+    """Convert ids to an id table: int64 or unicode, one-dimensional, unique.
 
     Texts and whole numbers are taken in whatever holds them: lists, NumPy's own strings, bytes
     (UTF-8) and objects, columns and categories of pandas and polars. Floats are taken where all
@@ -50,7 +50,7 @@ def id_table(ids: Any, what: str) -> np.ndarray:
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
         if len(twice):
             raise InputError(
-                f"{what}: id {_shown(twice[0])} is there twice; an id table holds each id once "
+                f"{what}: id {_shown(twice[0])} is repeated; an id table holds each id once "
                 "(numpy.unique with return_inverse=True gives a table and row numbers)"
             )
     _remember(table, "ids")
@@ -58,7 +58,7 @@ def id_table(ids: Any, what: str) -> np.ndarray:
 
 
 def id_array(ids: Any, what: str) -> np.ndarray:
-    """Ids as int64 or unicode, in the given order; :func:`id_table` without a look at repeats."""
+    """Convert ids to int64 or unicode, in the given order, without checking for repeats."""
     array = _array(ids, what)
     kind = array.dtype.kind
     if kind == "f" and array.size:
@@ -119,7 +119,7 @@ def id_texts(ids: Any, what: str) -> list[str]:
 
 
 def without_point(name: str) -> str:
-    """An id such as 1.0 as 1, which is what a table with a gap makes of it; others as they are."""
+    """Write an id such as 1.0 as 1, since tables with gaps turn integers into floats."""
     whole, point, rest = name.partition(".")
     digits = whole.removeprefix("-")
     pointed = point and rest and not rest.strip("0") and digits.isascii() and digits.isdigit()
@@ -135,7 +135,7 @@ def rows(values: Any, n_rows: int, what: str, of: str, length: int | None = None
       length: how many there must be.
 
     Raises:
-      InputError: they are no whole numbers, not so many, or outside the table.
+      InputError: they are not integers, their number is wrong, or one is out of range.
     """
     array = _array(values, what, length)
     if array.size and array.dtype.kind not in "iu":
@@ -158,12 +158,12 @@ def numbers(values: Any, what: str, length: int, dtype: Any = np.float32) -> np.
     """Finite numbers, [n] float32 or float64; dates become seconds since 1970 in float64.
 
     Raises:
-      InputError: they are no numbers, not so many, missing or infinite, or dates for float32.
+      InputError: they are not finite numbers, their number is wrong, or they are dates for float32.
     """
     array = _array(values, what, length)
     if array.dtype.kind == "M":
         if dtype is not np.float64:
-            raise InputError(f"{what} holds dates, and needs numbers; dates go in as time=")
+            raise InputError(f"{what} must be numbers, not dates; give dates as time=")
         lacking = np.isnat(array)
         if lacking.any():
             raise InputError(f"{what} is missing at place {int(np.argmax(lacking))}")
@@ -172,9 +172,9 @@ def numbers(values: Any, what: str, length: int, dtype: Any = np.float32) -> np.
         try:
             array = np.array(array.tolist(), np.float64)
         except (TypeError, ValueError, OverflowError) as e:
-            raise InputError(f"{what} holds what is no number ({e})") from e
+            raise InputError(f"{what} must be numbers ({e})") from e
     if array.dtype.kind not in "fiu":
-        raise InputError(f"{what} holds {array.dtype}, and needs numbers")
+        raise InputError(f"{what} must be numbers, not {array.dtype}")
     with np.errstate(over="ignore"):
         made = array.astype(dtype, copy=False)
     if made.size and not (np.isfinite(made.min()) and np.isfinite(made.max())):
@@ -198,13 +198,13 @@ def weights(values: Any, what: str, length: int) -> np.ndarray:
     if made.size and made.min() < SMALLEST:
         place = int(np.argmin(made))
         raise InputError(
-            f"{what} holds {made[place]:g} at place {place}; a weight is positive, and a pair "
-            "that weighs nothing is left out"
+            f"{what} holds {made[place]:g} at place {place}; weights must be positive; leave "
+            "out pairs of weight 0"
         )
     if made.size and made.sum(dtype=np.float64) > LARGEST:
         raise InputError(
-            f"{what} adds up to more than float32 holds; divide all by one number, which changes "
-            "nothing"
+            f"{what} sums up to more than float32 holds; divide all by one number, which does not "
+            "change the result"
         )
     return made
 
@@ -218,14 +218,14 @@ def labels(values: Any, what: str, length: int) -> np.ndarray:
     array = _array(values, what, length)
     numeric = array.dtype.kind in "iu" or not array.size
     if not numeric or (array.size and not (array.min() >= 0 and array.max() <= 2)):
-        raise InputError(f"{what} holds something else than 0 (train), 1 (validation), 2 (test)")
+        raise InputError(f"{what} must only hold 0 (train), 1 (validation) and 2 (test)")
     return array.astype(np.uint8, copy=False)
 
 
 def check_features(features: Any, n_rows: int, what: str, of: str) -> None:
-    """Raise InputError where features are not as their columns say, or have other rows."""
+    """Raise InputError if features are invalid, or their number of rows is wrong."""
     if not isinstance(features, Features):
-        raise InputError(f"{what} is a {type(features).__name__}, and needs to be Features or None")
+        raise InputError(f"{what} must be Features or None, not {type(features).__name__}")
     for column in features.columns.values():
         if column.n_rows != n_rows:
             raise InputError(f"{what} has {column.n_rows} rows for {n_rows} {of}")
@@ -241,7 +241,7 @@ def check_features(features: Any, n_rows: int, what: str, of: str) -> None:
 
 
 def _array(values: Any, what: str, length: int | None = None) -> np.ndarray:
-    """The values as an array of one axis."""
+    """Convert values to a one-dimensional array."""
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
         raise InputError(f"{what}: a value is masked; leave such rows out")
     if isinstance(values, np.ndarray):
@@ -257,10 +257,10 @@ def _array(values: Any, what: str, length: int | None = None) -> np.ndarray:
             array = plain if plain.ndim == 1 else array
     if not array.ndim:
         raise InputError(
-            f"{what} is a {type(values).__name__}, and needs to be a list or an array of one axis"
+            f"{what} must be a list or a one-dimensional array, not {type(values).__name__}"
         )
     if array.ndim != 1:
-        raise InputError(f"{what} has {array.ndim} axes, and needs one")
+        raise InputError(f"{what} must have one axis, not {array.ndim}")
     if length is not None and len(array) != length:
         raise InputError(f"{what} has {len(array)} values for {length} pairs")
     return array
@@ -332,13 +332,13 @@ def taken_by(data: Any) -> str | None:
 
 
 def _name(data: Any) -> str:
-    """Such as pandas.DataFrame, without modules between."""
+    """Return a name such as pandas.DataFrame, without inner modules."""
     kind = type(data)
     return f"{kind.__module__.partition('.')[0]}.{kind.__qualname__}"
 
 
 def _way_in(data: Any) -> str:
-    """How a thing of another library becomes data of ours."""
+    """Explain how to convert another library's data."""
     function = taken_by(data)
     if function is not None:
         return f"jaxrec.{function}(...) makes a Dataset of it"

@@ -24,26 +24,26 @@ LOYALTY = 0.8
 _POPULARITY_EXPONENT = 0.8
 _ACTIVITY_EXPONENT = 0.8
 _FIRST = 4
-"""Draws that every user gets before activity decides (those that repeat are lost)."""
+"""Draws of every user before activity counts; repeats are dropped."""
 _TAGS = 3
 """Most tags of a user or item."""
 _TAGS_OF_OWN = 4
 """Tags of a community."""
 _MISSING = 0.05
 """Share of the features' cells that are missing."""
-_BYTES = 64  # of a node or a pair, while they are drawn
+_BYTES = 64  # memory per node or pair while drawing
 _YEAR = 365 * 24 * 3600
 _START = 1_600_000_000
-"""First moment of the made-up year, in seconds since 1970."""
+"""Start of the synthetic year, in seconds since 1970."""
 
 EMBEDDED = ("synthetic", "synthetic-features", "synthetic-ratings")
-"""Names of data that is made up where it is needed; see :func:`embedded`."""
+"""Names of the built-in data sets; see :func:`embedded`."""
 _EMBEDDED = {"users": 2_000, "items": 1_500, "communities": 12, "seed": 20_240}
 _EMBEDDED_EDGES = 60_000
 
 
 class Truth(NamedTuple):
-    """What the interactions are drawn from.
+    """The planted structure from which interactions are drawn.
 
     Shapes: user_community [U], item_community [I] int64; activity [U], popularity [I] float64,
     each summing to 1.
@@ -65,12 +65,12 @@ class Truth(NamedTuple):
 
 
 def refuse_too_many(rows: int) -> None:
-    """Raise InputError where so many nodes and pairs are more than the memory can hold."""
+    """Raise InputError if ``rows`` nodes and pairs do not fit in memory."""
     needs, limit = _BYTES * rows, machine.memory()
     if needs > limit:
         raise InputError(
-            f"{rows:,} nodes and pairs need {needs / 1e9:,.1f} GB of memory, and there are "
-            f"{limit / 1e9:,.1f} GB; make up fewer"
+            f"{rows:,} nodes and pairs need {needs / 1e9:,.1f} GB of memory, but there are "
+            f"{limit / 1e9:,.1f} GB; take fewer"
         )
 
 
@@ -78,7 +78,7 @@ def truth(users: int, items: int, *, communities: int = 12, seed: int = 0) -> Tr
     """The planted structure that :func:`make` with the same arguments draws from."""
     rng = np.random.default_rng([seed, 0])
     place_U, place_I = rng.permutation(users), rng.permutation(items)
-    # The place decides the community and the rank within it, so sizes differ by one at most.
+    # Communities take items in turn, so their sizes differ by at most one.
     activity = (place_U // communities + 1.0) ** -_ACTIVITY_EXPONENT
     popularity = (place_I // communities + 1.0) ** -_POPULARITY_EXPONENT
     return Truth(
@@ -162,12 +162,12 @@ def rated(data: Dataset, planted: Truth, seed: int = 0) -> Dataset:
 
 
 def embedded_truth() -> Truth:
-    """What :func:`embedded` is drawn from."""
+    """Return the planted structure of :func:`embedded`."""
     return truth(**_EMBEDDED)
 
 
 def ceiling(planted: Truth, seen: Sequence[Dataset], test: Dataset, k: int = 20) -> float:
-    """Recall@k of ranking by the generating probabilities themselves.
+    """Compute recall@k of ranking by the generating probabilities.
 
     Args:
       planted: the structure that the data was drawn from.

@@ -110,7 +110,9 @@ def _pairs(name: str, part: Any) -> tuple[np.ndarray, tuple[int, int]]:
         return np.stack([matrix.row[kept], matrix.col[kept]], axis=1).astype(np.int64), part.shape
     if isinstance(part, tuple) and len(part) == 2:
         if np.shape(part[0]) != np.shape(part[1]):
-            raise ValueError(f"{name}: {np.shape(part[0])} users and {np.shape(part[1])} items")
+            raise ValueError(
+                f"{name}: the columns have shapes {np.shape(part[0])} and {np.shape(part[1])}"
+            )
         part = np.stack([np.asarray(column) for column in part], axis=-1)
     array = np.asarray(part)
     if array.size == 0:

@@ -25,7 +25,7 @@ def task(config: Config, data: Any, run: Path | None = None) -> UserTask:
         raise InputError(f"{config.model.name} recommends to users: give it a Dataset")
     if not isinstance(data, Dataset) and is_parted(data or config.data):
         if config.model.kind.fitted:
-            raise InputError(f"{config.model.name} needs all pairs in memory, not data in parts")
+            raise InputError(f"{config.model.name} needs all pairs in memory, not partitioned data")
         return PartedTask.open(config, data or config.data, run)
     kind = FilterTask if config.model.kind.fitted else UserTask
     if run is not None:

@@ -126,11 +126,11 @@ def test_a_category_stands_for_a_bag_and_an_empty_column_for_any():
 @pytest.mark.parametrize(
     ("name", "column", "message"),
     [
-        ("price", Category(np.ones(1, np.int32), _names("a")), "is a category here, and was a num"),
-        ("maker", Number(np.ones(1, np.float32)), "is a number here, and was a category"),
-        ("maker", _bag([[1]], _names("a")), "is a bag here, and was a category"),
-        ("tags", Number(np.ones(1, np.float32)), "is a number here, and was a bag"),
-        ("look", Vector(np.ones((1, 3), np.float32)), "has 3 numbers a row, and had 2"),
+        ("price", Category(np.ones(1, np.int32), _names("a")), "is a category here, but was a num"),
+        ("maker", Number(np.ones(1, np.float32)), "is a number here, but was a category"),
+        ("maker", _bag([[1]], _names("a")), "is a bag here, but was a category"),
+        ("tags", Number(np.ones(1, np.float32)), "is a number here, but was a bag"),
+        ("look", Vector(np.ones((1, 3), np.float32)), "has 3 numbers per row, but 2"),
     ],
 )
 def test_another_type_is_refused_by_name(name, column, message):

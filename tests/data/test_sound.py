@@ -116,9 +116,9 @@ def test_factorize_gives_what_a_dataset_takes():
 @pytest.mark.parametrize(
     ("ids", "said"),
     [
-        (["a", "b", "a"], "_ids: id 'a' is there twice"),
-        ([1, 2, 1], "id 1 is there twice"),
-        ([1, "1", 2], "id '1' is there twice"),
+        (["a", "b", "a"], "_ids: id 'a' is repeated"),
+        ([1, 2, 1], "id 1 is repeated"),
+        ([1, "1", 2], "id '1' is repeated"),
         (["a", "", "b"], "the id at place 1 is empty"),
         (["a", None, "b"], "the id at place 1 is missing"),
         (np.array(["a", np.nan, "b"], object), "the id at place 1 is missing"),
@@ -131,8 +131,8 @@ def test_factorize_gives_what_a_dataset_takes():
         (np.array(["2020-01-01", "2021-01-01", "2022-01-01"], "M8[D]"), "datetime64.* are neither"),
         ([datetime.date(2020, 1, n) for n in (1, 2, 3)], "is a date, neither"),
         ([b"\xff", b"a", b"b"], "not UTF-8"),
-        ("abc", "is a str, and needs to be a list"),
-        (np.eye(3), "2 axes"),
+        ("abc", "must be a list or a one-dimensional array, not str"),
+        (np.eye(3), "must have one axis, not 2"),
         (np.ma.masked_equal([1, 2, 3], 2), "is masked"),
     ],
 )
@@ -152,24 +152,24 @@ def test_ids_that_are_none_are_refused(ids, said):
         ({"item": [0, 1]}, "item has 2 values for 4 pairs"),
         ({"user": USER.astype(float)}, "user holds float64 and needs row numbers"),
         ({"user": ["a", "a", "b", "c"]}, "needs row numbers"),
-        ({"user": np.zeros((4, 1), np.int32)}, "2 axes"),
+        ({"user": np.zeros((4, 1), np.int32)}, "must have one axis, not 2"),
         ({"rating": [1, 2, 3]}, "rating has 3 values for 4 pairs"),
         ({"rating": [1, 2, np.nan, 3]}, "rating holds nan at place 2"),
-        ({"rating": [1, 2, None, 3]}, "rating holds nan at place 2|what is no number"),
-        ({"rating": ["1", "2", "x", "3"]}, "what is no number"),
-        ({"rating": np.array(["1", "2", "3", "4"])}, "needs numbers"),
+        ({"rating": [1, 2, None, 3]}, "rating holds nan at place 2|must be numbers"),
+        ({"rating": ["1", "2", "x", "3"]}, "must be numbers"),
+        ({"rating": np.array(["1", "2", "3", "4"])}, "must be numbers, not"),
         ({"rating": np.full(4, 1e39)}, r"rating holds 1e\+39 at place 0"),
-        ({"rating": np.ones(4, complex)}, "needs numbers"),
+        ({"rating": np.ones(4, complex)}, "must be numbers, not"),
         ({"time": [1, 2, np.inf, 3]}, "time holds inf at place 2"),
         ({"time": np.array(["2020", "NaT", "2020", "2020"], "M8[s]")}, "missing at place 1"),
         ({"weight": [1, 2, np.nan, 3]}, "weight holds nan at place 2"),
-        ({"weight": [1, 2, 0, 3]}, "weight holds 0 at place 2; a weight is positive"),
+        ({"weight": [1, 2, 0, 3]}, "weight holds 0 at place 2; weights must be positive"),
         ({"weight": [1, 2, -3, 3]}, "weight holds -3 at place 2"),
         ({"weight": [1, 2, np.inf, 3]}, "weight holds inf at place 2"),
-        ({"weight": [1, 2, 1e-42, 3]}, "a weight is positive"),
-        ({"weight": np.full(4, 3e38)}, "adds up to more than float32"),
-        ({"split": [0, 1, 2, 3]}, "split holds something else than 0"),
-        ({"split": ["train"] * 4}, "split holds something else than 0"),
+        ({"weight": [1, 2, 1e-42, 3]}, "weights must be positive"),
+        ({"weight": np.full(4, 3e38)}, "sums up to more than float32"),
+        ({"split": [0, 1, 2, 3]}, "split must only hold 0"),
+        ({"split": ["train"] * 4}, "split must only hold 0"),
         ({"exposed": Exposed(np.array([0, 3]), np.array([0, 1]))}, "exposed user: a row number"),
         ({"exposed": Exposed(np.array([0]), np.array([9]))}, "exposed item: a row number"),
         ({"exposed": Exposed(np.array([0]), np.array([1, 2]))}, "exposed item has 2 values for 1"),
@@ -260,7 +260,7 @@ def test_what_was_checked_once_is_not_sorted_again(monkeypatch):
 @pytest.mark.parametrize("ids", [{"a", "b", "c"}, {"a": 0}, "abc", None, 3])
 def test_what_is_no_list_of_ids_is_named(ids):
     kind = type(ids).__name__
-    with pytest.raises(InputError, match=f"user_ids is a {kind}, and needs to be a list or an"):
+    with pytest.raises(InputError, match=f"user_ids must be a list or .*, not {kind}"):
         made(user_ids=ids)
 
 
@@ -268,7 +268,7 @@ def test_what_is_no_list_of_ids_is_named(ids):
 def test_dates_are_taken_as_times_alone(column):
     dates = np.array(["2020-01-01"] * 4, "M8[D]")
     np.testing.assert_array_equal(made(time=dates).time, np.full(4, 1577836800.0))
-    with pytest.raises(InputError, match=f"{column} holds dates, and needs numbers"):
+    with pytest.raises(InputError, match=f"{column} must be numbers, not dates"):
         made(**{column: dates})
 
 

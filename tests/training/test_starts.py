@@ -361,5 +361,5 @@ def test_records_of_a_start_that_are_damaged_are_refused_by_name(start, base, tm
     folder = copied(base, tmp_path).folder
     env = read_json(folder / "env.json") | {"start": start}
     (folder / "env.json").write_text(json.dumps(env))
-    with pytest.raises(InputError, match=r"env\.json: `start` is not as a run writes it"):
+    with pytest.raises(InputError, match=r"env\.json: `start` is invalid"):
         diagnose(folder)

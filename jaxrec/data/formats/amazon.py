@@ -77,7 +77,7 @@ class _Products:
     def __init__(self, kinds: tuple[str, ...]) -> None:
         self.kinds = kinds
         self._number: dict[str, int] = {}  # every id met, related ones too
-        self._item = array("i")  # its number, by product
+        self._item = array("i")  # number of each product
         self._line = array("q")
         self._described = bytearray()  # by number, as far as it goes: whether it is a product
         self._from, self._to, self._kind = array("i"), array("i"), array("b")

@@ -220,9 +220,9 @@ def _sound(frame: pl.DataFrame, blank: int) -> bool:
 
 
 def _scan(layout: Layout, weights: dict[str, float], as_text: set[str]) -> pl.DataFrame:
-    """The needed columns, null where a cell cannot be what it should be.
+    """Convert the needed columns, with null for invalid cells.
 
-    Beside them: ``blank``, rows whose cells are all null, and ``short``, whose last one is.
+    Also returns ``blank``, rows with only null cells, and ``short``, rows with a null last cell.
     """
     names = [f"column {n}" for n in range(layout.width)]
     cell = {role: pl.col(names[at]) for role, at in layout.at.items()}

@@ -1,4 +1,4 @@
-"""Batches of item pairs, as functions of (key, step): windows of random walks, or pairs as such."""
+"""Batches of item pairs, as functions of (key, step): windows of random walks, or plain pairs."""
 
 from typing import NamedTuple
 
@@ -18,15 +18,14 @@ from jaxrec.training.items import objective
 
 
 class ItemData(NamedTuple):
-    """All that does not change, on the device.
+    """The constant inputs of training, on the device.
 
     Attributes:
-      graph, start_A: what is walked on, and the items that walks begin at; None where pairs are
-        taken as they are.
-      pair_E2, weight_E: the pairs; None where walks are.
-      keep_I: probability that an item of a walk stays in it; None where all do.
-      popularity: what negatives are drawn by.
-      side: features of all items, where the model takes such.
+      graph, start_A: graph and first items of walks; None to train on plain pairs.
+      pair_E2, weight_E: the pairs; None to train on walks.
+      keep_I: probability of keeping an item in a walk; None keeps all.
+      popularity: distribution of negatives.
+      side: features of all items, if the model uses them.
     """
 
     key: PRNGKeyArray
@@ -40,13 +39,13 @@ class ItemData(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """B stretches of L items, and what each ordered pair in them counts.
+    """B sequences of L items, with a weight for each ordered pair in them.
 
     Attributes:
-      item_BL: any item where nothing counts.
-      weight_BLL: of centre i and context j; 0 on the diagonal.
-      target_BLL: what the score of the pair should be, for losses that ask.
-      neg_GS: S negatives for each of G groups of stretches.
+      item_BL: items; arbitrary where all weights are 0.
+      weight_BLL: weight of centre i and context j; 0 on the diagonal.
+      target_BLL: target of the pair's score, for losses with targets.
+      neg_GS: S negatives for each of G groups of sequences.
     """
 
     item_BL: Int[Array, "B L"]
@@ -56,17 +55,17 @@ class Windows(NamedTuple):
 
 
 class Stretches(NamedTuple):
-    """What is drawn for many steps at once: walks with -1 behind their end, or pairs."""
+    """Sequences drawn for several steps at once: walks padded with -1, or pairs."""
 
     item_BL: Int[Array, "B L"]
     weight_B: Float[Array, "B"]  # 0 where an epoch's last batch is padded
     target_B: Float[Array, "B"]
-    number_B: Int[Array, "B"]  # tells stretches apart from all others
+    number_B: Int[Array, "B"]  # unique number of each sequence
     neg_GS: Int[Array, "G S"]
 
 
 def slots_per_epoch(config: Config, n_starts: int, n_pairs: int) -> int:
-    """Stretches in an epoch: walks, or pairs."""
+    """Return the number of sequences per epoch: walks or pairs."""
     return config.walks.count * n_starts if config.train.positives == "walks" else n_pairs
 
 
@@ -105,7 +104,7 @@ def stretches(config: Config, data: ItemData, step_C: Int[Array, "C"]) -> Stretc
     assert data.start_A is not None
     number, place = jnp.divmod(index_CB, data.start_A.shape[0])
     start_CB = data.start_A[place]
-    # Each epoch walks anew.
+    # Each epoch draws new walks.
     number += epoch_C[:, None] * size
     walk_LW = walks.walk(
         data.graph,
@@ -121,7 +120,7 @@ def stretches(config: Config, data: ItemData, step_C: Int[Array, "C"]) -> Stretc
 
 
 def windows(config: Config, data: ItemData, drawn: Stretches) -> Windows:
-    """The pairs of one step's stretches."""
+    """Build the pairs of one step's sequences."""
     length = drawn.item_BL.shape[1]
     there_BL = drawn.item_BL >= 0
     item_BL = jnp.maximum(drawn.item_BL, 0)
@@ -132,7 +131,7 @@ def windows(config: Config, data: ItemData, drawn: Stretches) -> Windows:
     if data.keep_I is not None:
         drawn_BL = hashing.uniform(hashing.mix(token_BL + seed[1]))
         there_BL &= drawn_BL < data.keep_I[item_BL]
-        # What is left moves together, as if the others had never been there.
+        # Close the gaps of dropped items before taking windows.
         place_BL = jnp.cumsum(there_BL, axis=1, dtype=jnp.int32)
     apart_BLL = jnp.abs(place_BL[:, :, None] - place_BL[:, None, :])
     reach_BL1: Array | int = config.walks.window if data.graph is not None else 1

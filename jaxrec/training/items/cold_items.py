@@ -1,4 +1,4 @@
-"""Items that training has not seen, embedded from side information alone."""
+"""Embed unseen items from side information."""
 
 from pathlib import Path
 
@@ -18,9 +18,9 @@ from jaxrec.training.items import side_information as sides
 
 
 def cold_vectors(run: Path, config: Config, features: Features) -> np.ndarray:
-    """Centre vectors [n, D] float32 in the space of the run's items.
+    """Compute centre vectors [n, D] float32 in the space of the run's items.
 
-    A row is 0 where an item has no feature that training knew.
+    Items without features known from training get zeros.
 
     Raises:
       InputError: a run without side information, or features of other types than in training.

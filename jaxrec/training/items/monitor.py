@@ -1,4 +1,4 @@
-"""What the doctor measures of a model of items: its vectors, and how pairs score."""
+"""The doctor's measures of item models: vectors and pair scores."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from jaxrec.training.step import TrainState
 
 @dataclass(frozen=True)
 class ItemExaminer:
-    """Measures a state on a sample of the items that stays the same for the whole run.
+    """Measures states on a fixed sample of items.
 
     Args:
       learned: the vectors of a state, as ``ItemProblem.learned``.

@@ -13,7 +13,7 @@ from jaxrec.models.skipgram import Side
 
 
 def fitted(train: ItemGraph) -> Schema:
-    """What training sees of the items' features.
+    """Fit a schema to the items' features.
 
     Raises:
       InputError: there are none, or one is a vector.
@@ -35,12 +35,12 @@ def fitted(train: ItemGraph) -> Schema:
 
 
 def n_rows(of: Schema) -> int:
-    """F, rows of the table of features: two a number, one a name."""
+    """Number of rows of the feature table, F: two per number, one per name."""
     return 2 * len(of.numbers) + sum(of.category_sizes) + sum(of.bag_sizes)
 
 
 def n_features(of: Schema) -> int:
-    """C, features an item may have."""
+    """Number of features, C."""
     return len(of.numbers) + len(of.categories) + len(of.bags)
 
 

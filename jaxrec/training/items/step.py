@@ -1,4 +1,4 @@
-"""The step of a model of items: (state, data) to the next state, rows of tables alone."""
+"""The train step of item models, which updates only rows of tables."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +16,8 @@ from jaxrec.training.items import objective
 from jaxrec.training.items.batch import ItemData, Windows, stretches, windows
 from jaxrec.training.step import Totals, TrainState, next_state, zero_totals
 
-_OF_FEATURES = 0.03  # of the mean gradient that a feature's vector takes
-_CHUNK = 16  # steps whose stretches are drawn at once
+_OF_FEATURES = 0.03  # share of the mean gradient applied to a feature's vector
+_CHUNK = 16  # steps whose sequences are drawn at once
 
 
 @dataclass(frozen=True)
@@ -123,9 +123,8 @@ class ItemStepper:
         for name, read in reads.items():
             before = state.params[name]
             if name == "feature":
-                # Many items share a row: the sum of their gradients would move it, and with it
-                # all of them, long before they have directions of their own. A share of their
-                # mean keeps it behind them.
+                # Many items share a feature's row, and the sum of their gradients would align them
+                # all early. A share of the mean gradient slows the row down.
                 slot_R = slots[name][1]
                 count_R = jnp.zeros(slot_R.shape).at[slot_R].add(1.0)
                 gradient[name] *= _OF_FEATURES / jnp.maximum(count_R, 1)[:, None]

@@ -144,7 +144,7 @@ class RowDispatch:
         self._step = lowered.compile()
         self.moved = drawn.row_R.nbytes + 2 * sum(x.nbytes for x in rows.values())
         self.waited = 0.0
-        # One thread: a step's rows are gathered after all of the steps before it but K are written.
+        # A single thread gathers a step's rows once all but the last K earlier steps are written.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
         self._queue: deque[Future[Rows | None]] = deque()
         self._draw_upto(first + ahead + 1)

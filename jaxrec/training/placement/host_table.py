@@ -211,7 +211,7 @@ class HostProblem(Problem):
         return replace(super()._examiner, table_rows=self._rows_of)
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
-        """Every parameter by its path, the table's rows in the data set's order."""
+        """Return all parameters by path, with table rows in the data set's order."""
         found = {}
         for path, value in nnx.to_flat_state(state.params):
             name = "/".join(map(str, path))

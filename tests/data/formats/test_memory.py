@@ -167,7 +167,7 @@ def test_matrices_leave_out_what_has_no_entry_and_say_so():
     rated = jaxrec.from_scipy(likes, values="rating").rating
     assert rated is not None
     assert rated.tolist() == [1, -1]
-    for ids, said in ((["a"], "1 user_ids for 3 rows"), (["a", "a", "b"], "id 'a' is there twice")):
+    for ids, said in ((["a"], "1 user_ids for 3 rows"), (["a", "a", "b"], "id 'a' is repeated")):
         with pytest.raises(InputError, match=said):
             jaxrec.from_scipy(held, ids)
     with pytest.raises(InputError, match="no entry in the matrix"):

@@ -85,7 +85,7 @@ def test_the_command_takes_the_column_of_four_without_a_header(tmp_path, capsys)
     [
         ([1.0, -3.0], r"(:3|row 2): weight -3.* is negative"),
         ([0.0, 0.0], "no pair has a weight above 0"),
-        ([3e38, 3e38], "adds up to more than float32 holds"),
+        ([3e38, 3e38], "sums up to more than float32 holds"),
         ([1.0, 1e39], r"(:3|row 2): weight .* is too large"),
     ],
 )
