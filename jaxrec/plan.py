@@ -274,14 +274,14 @@ def check(made: Plan, device_bytes: int | None, host_bytes: int | None = None) -
     if device_bytes is not None and not fits(made.device_bytes, device_bytes):
         limit = int(_USABLE * device_bytes)
         parts = smallest(made.sizes, limit)
-        mend = (
+        fix = (
             "no mesh of these would do"
             if parts is None
             else (f"the smallest mesh that would do is --mesh.data 1 --mesh.table {parts}")
         )
         raise InputError(
             f"a device would need {shown(made.device_bytes)}, and has {shown(limit)} "
-            f"of {shown(device_bytes)} to use; {mend}"
+            f"of {shown(device_bytes)} to use; {fix}"
             f"{_by_host(made.sizes, device_bytes, host_bytes)}"
         )
     needs = sum(made.host.values())

@@ -51,7 +51,7 @@ def report(runs: Sequence[str | Path], out: str | Path) -> Path:
         # Records are written by jaxrec, and not checked one by one.
         raise InputError(
             f"{', '.join(map(str, runs))}: a record is not as a run writes it ({e}); "
-            "mend or remove eval.json, slices.json or what was changed"
+            "fix or remove eval.json, slices.json or the changed file"
         ) from e
     out = Path(out)
     with replacing(out) as partial:

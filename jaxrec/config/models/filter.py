@@ -12,7 +12,7 @@ _SPECTRAL = {"cheby-cf": 0.2, "gf-cf": 0.3}
 
 @dataclass(frozen=True)
 class FilterOptions:
-    """What filter alone has."""
+    """Options of filter."""
 
     filter: Literal["cheby-cf", "gf-cf", "turbo-cf", "ease"] = "cheby-cf"
     """filter: cheby-cf (a polynomial close to a plateau, and the leading singular vectors), gf-cf

@@ -88,7 +88,7 @@ def of_roles(
         rows, notes = _sound(frame, weights, options)
         frame = frame[rows]
         if frame.is_empty():
-            raise InputError(f"{path}: no row is left; a file with some is needed")
+            raise InputError(f"{path}: no row is left; give a file with rows")
     if isinstance(frame.schema["item"] if "item" in frame.columns else None, pl.List | pl.Array):
         frame, order = one_by_one(frame, frame["item"])
         rows = order if rows is None else rows[order]

@@ -1,4 +1,4 @@
-"""Item pairs: what each pair counts in a loss, the loss, and that of a constant score."""
+"""The item-pair objective: pair weights, losses, and the loss of a constant score."""
 
 import numpy as np
 from jaxtyping import Array, Float
