@@ -60,7 +60,7 @@ def _table(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
             columns=list(columns),
             schema_overrides=dict.fromkeys(columns, pl.Int64),
         ).drop_nulls()
-    except pl.exceptions.PolarsError as e:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
         raise InputError(
             f"{path}: cannot be read as a table with {', '.join(columns)} "
             f"({str(e).splitlines()[0]}); get it again"

@@ -78,7 +78,7 @@ def opened(path: Path) -> io.BufferedIOBase:
     if kind == "zst":
         try:
             lines = pl.read_lines(path, glob=False).to_series()
-        except (pl.exceptions.PolarsError, OSError) as e:
+        except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as e:
             if isinstance(e, OSError) and e.errno is not None:
                 raise
             raise damaged(path, e) from e

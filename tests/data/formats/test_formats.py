@@ -255,8 +255,9 @@ def test_what_people_have_again_is_kept_in_every_format_that_gives_a_split(tmp_p
         data.save(tmp_path / "prepared")
         data = read(tmp_path / "prepared")
     assert data.notes["held-out pairs that an earlier part of the split has too"] == 1
-    for repeats, in_test in (("keep", 2), ("drop", 1)):
-        config = SplitConfig(repeats=repeats, validation=0.0)
+    kept = SplitConfig(repeats="keep", validation=0.0)
+    dropped = SplitConfig(repeats="drop", validation=0.0)
+    for config, in_test in ((kept, 2), (dropped, 1)):
         assert [part.n_edges for part in split(data, config, 0)] == [3, 0, in_test]
     with pytest.raises(InputError, match="1 held-out pairs that an earlier part"):
         split(data, SplitConfig(repeats="refuse"), 0)
