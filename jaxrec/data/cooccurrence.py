@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.itemgraph import ItemGraph
-from jaxrec.data.keys import starts, summed
+from jaxrec.data.keys import pair_keys, rows_of_keys, starts, summed
 from jaxrec.data.split import once, repeats
 from jaxrec.errors import InputError
 
@@ -57,14 +57,14 @@ def of_interactions(
         begin = np.cumsum(count[part]) - count[part]
         second = first + 1 + np.arange(len(first)) - np.repeat(begin, count[part])
         a, b = item[first], item[second]
-        made = np.minimum(a, b) * data.n_items + np.maximum(a, b)
+        made = pair_keys(np.minimum(a, b), np.maximum(a, b), data.n_items)
         waiting.append(_counted(made[a != b]))
         # Merged when there is as much of it as before: each pair moves a few times only.
         if sum(len(found) for found, _ in waiting) >= max(len(key), block):
             key, weight = _merge([(key, weight), *waiting])
             waiting = []
     key, weight = _merge([(key, weight), *waiting])
-    src, dst = np.divmod(key, max(data.n_items, 1))
+    src, dst = rows_of_keys(key, data.n_items)
     cut = int((degree_U > history).sum())
     notes = data.notes | ({f"users of more than {history} items, cut": cut} if cut else {})
     for name in ("rating", "weight"):

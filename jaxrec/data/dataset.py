@@ -4,6 +4,7 @@ On disk it is a prepared folder (:mod:`jaxrec.data.prepared`) with one file a co
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from jaxrec.data import prepared, sound
 from jaxrec.data.features import Features
-from jaxrec.data.keys import distinct
+from jaxrec.data.keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -63,6 +64,10 @@ class Csr(NamedTuple):
         degree_U = np.bincount(user[kept], minlength=len(self.degree))
         return Csr(np.append(0, np.cumsum(degree_U)).astype(np.int32), self.indices[kept])
 
+    def keys(self, n_items: int) -> np.ndarray:
+        """One number a pair, user · n_items + item, ascending, [E] int64."""
+        return pair_keys(np.repeat(np.arange(len(self.degree)), self.degree), self.indices, n_items)
+
     def item_counts(self, n_items: int) -> np.ndarray:
         """Users per item, [I] int64."""
         return np.bincount(self.indices, minlength=n_items)
@@ -70,9 +75,9 @@ class Csr(NamedTuple):
 
 def items_by_user(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int) -> Csr:
     """Convert pairs of row numbers to a :class:`Csr`, sorted and without repeats."""
-    key = user.astype(np.int64) * n_items + item
+    key = pair_keys(user, item, n_items)
     if not (key[1:] > key[:-1]).all():
-        user, item = np.divmod(distinct(key), max(n_items, 1))
+        user, item = rows_of_keys(distinct(key), n_items)
     indptr = np.append(0, np.cumsum(np.bincount(user, minlength=n_users)))
     return Csr(indptr.astype(np.int32), np.array(item, np.int32))
 
@@ -102,7 +107,7 @@ def union(*rows: Csr) -> Csr:
     user = np.concatenate([np.repeat(np.arange(n_users), csr.degree) for csr in rows])
     item = np.concatenate([csr.indices for csr in rows])
     width = int(item.max(initial=0)) + 1
-    user, item = np.divmod(distinct(user * width + item), width)
+    user, item = rows_of_keys(distinct(pair_keys(user, item, width)), width)
     indptr = np.searchsorted(user, np.arange(n_users + 1))
     return Csr(indptr.astype(np.int32), item.astype(np.int32))
 
@@ -269,10 +274,19 @@ class Dataset:
         made = object.__new__(Dataset)  # rows of checked columns need no check
         taken = {name: column[index] for name, column in self.columns().items()}
         made.__dict__.update(self.__dict__ | taken)
+        made.__dict__.pop("_csr", None)  # of all interactions
         return made
 
+    def keys(self) -> np.ndarray:
+        """One number an interaction, user · I + item, [E] int64."""
+        return pair_keys(self.user, self.item, self.n_items)
+
     def csr(self) -> Csr:
-        """Items by user, sorted and without repeats."""
+        """Items by user, sorted and without repeats; made once."""
+        return self._csr
+
+    @cached_property
+    def _csr(self) -> Csr:
         return items_by_user(self.user, self.item, self.n_users, self.n_items)
 
     def exposed_csr(self) -> Csr:

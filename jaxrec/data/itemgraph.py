@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxrec.data import prepared, sound
 from jaxrec.data.features import Features
-from jaxrec.data.keys import summed
+from jaxrec.data.keys import pair_keys, rows_of_keys, summed
 from jaxrec.errors import InputError
 
 FORMAT = "jaxrec item graph"
@@ -100,8 +100,8 @@ class ItemGraph:
         b = sound.rows(b, len(item_ids), f"{name}: b", "items", len(a))
         weight = sound.weights(weight, f"{name}: weight", len(a))
         low, high = np.minimum(a, b), np.maximum(a, b)
-        key, total = summed(low.astype(np.int64) * len(item_ids) + high, weight, low != high)
-        src, dst = np.divmod(key, max(len(item_ids), 1))
+        key, total = summed(pair_keys(low, high, len(item_ids)), weight, low != high)
+        src, dst = rows_of_keys(key, len(item_ids))
         columns = src.astype(np.int32), dst.astype(np.int32), total.astype(np.float32)
         return cls(*columns, item_ids, **rest)
 
@@ -119,7 +119,7 @@ class ItemGraph:
 
     def keys(self) -> np.ndarray:
         """One number a pair, src · I + dst, ascending, [P] int64."""
-        return self.src.astype(np.int64) * self.n_items + self.dst
+        return pair_keys(self.src, self.dst, self.n_items)
 
     def degree(self) -> np.ndarray:
         """Pairs per item, [I] int64."""

@@ -6,6 +6,17 @@ Uses sorting, since np.unique's hash table costs a hundred times as much on larg
 import numpy as np
 
 
+def pair_keys(first: np.ndarray, second: np.ndarray, n_second: int) -> np.ndarray:
+    """One number a pair of row numbers, first · n_second + second: int64, whatever the rows are."""
+    return first.astype(np.int64, copy=False) * n_second + second
+
+
+def rows_of_keys(key: np.ndarray, n_second: int) -> tuple[np.ndarray, np.ndarray]:
+    """The inverse of :func:`pair_keys`."""
+    first, second = np.divmod(key, max(n_second, 1))
+    return first, second
+
+
 def starts(key: np.ndarray) -> np.ndarray:
     """Find the start of each run of equal keys in sorted keys."""
     return np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])

@@ -9,7 +9,7 @@ import numpy as np
 from jaxrec.config import PairsConfig
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION
 from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, PairSplits
-from jaxrec.data.keys import distinct
+from jaxrec.data.keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 
 _SPARSE = 4
@@ -73,7 +73,7 @@ def split_pairs(
 
 
 def _labelled(graph: ItemGraph, held_out: np.ndarray, negative: np.ndarray) -> LabelledPairs:
-    a, b = np.divmod(negative, max(graph.n_items, 1))
+    a, b = rows_of_keys(negative, graph.n_items)
     label = np.repeat([True, False], [len(held_out), len(negative)])
     return LabelledPairs(
         np.concatenate([graph.src[held_out], a.astype(np.int32)]),
@@ -107,7 +107,7 @@ def _negatives(
 
 
 def _key(graph: ItemGraph, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    return np.minimum(a, b).astype(np.int64) * graph.n_items + np.maximum(a, b)
+    return pair_keys(np.minimum(a, b), np.maximum(a, b), graph.n_items)
 
 
 def _among(key: np.ndarray, taken: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrec.config import FilterConfig, SplitConfig
 from jaxrec.data.dataset import REPEATED, TEST, TRAIN, VALIDATION, Csr, Dataset, Exposed
-from jaxrec.data.keys import id_hashes, mixed, pair_hashes
+from jaxrec.data.keys import id_hashes, mixed, pair_hashes, pair_keys
 from jaxrec.errors import InputError
 
 BY_TIME = ("leave-last-out", "temporal")
@@ -77,7 +77,7 @@ def resolved(data: Dataset, config: SplitConfig) -> SplitConfig:
 def repeats(data: Dataset) -> np.ndarray:
     """Find interactions whose pair an earlier given part also has, [E] bool."""
     later = np.zeros(data.n_edges, bool)
-    key = _keys(data)
+    key = data.keys()
     if data.split is None or (key[1:] > key[:-1]).all():
         return later
     order = np.lexsort((data.split, key))
@@ -122,7 +122,7 @@ def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]
 
 def once(data: Dataset) -> Dataset:
     """Merge repeated pairs: latest time and rating, sum of weights."""
-    key = _keys(data)
+    key = data.keys()
     order = np.lexsort((key,) if data.time is None else (data.time, key))
     key = key[order]
     first = np.append(True, key[1:] != key[:-1])
@@ -131,10 +131,6 @@ def once(data: Dataset) -> Dataset:
     if data.weight is None:
         return made
     return replace(made, weight=np.add.reduceat(data.weight[order], np.flatnonzero(first)))
-
-
-def _keys(data: Dataset) -> np.ndarray:
-    return data.user.astype(np.int64) * data.n_items + data.item
 
 
 def taken(data: Dataset, label: np.ndarray, config: SplitConfig) -> Splits:
@@ -315,8 +311,8 @@ def filtered(data: Dataset, left: Dataset, *parts: Csr) -> Csr | None:
     users = _rows_in(left.user_ids, data.user_ids)
     items = _rows_in(left.item_ids, data.item_ids)
     user, item, n_items = users[data.user], items[data.item], max(left.n_items, 1)
-    key = (user * n_items + item)[(user >= 0) & (item >= 0)]
-    had = [np.repeat(np.arange(left.n_users), p.degree) * n_items + p.indices for p in parts]
+    key = pair_keys(user, item, n_items)[(user >= 0) & (item >= 0)]
+    had = [p.keys(n_items) for p in parts]
     key = np.setdiff1d(key, np.concatenate([np.zeros(0, np.int64), *had]))
     if not len(key):
         return None
@@ -367,7 +363,7 @@ def _span(time: np.ndarray | None) -> str:
 
 def _refuse_repeats(data: Dataset, label: np.ndarray, config: SplitConfig) -> None:
     """Raise InputError if a pair occurs twice, except across given parts."""
-    key = _keys(data)
+    key = data.keys()
     if (key[1:] > key[:-1]).all():
         return
     if config.name == "given":

@@ -16,7 +16,7 @@ import numpy as np
 from jaxrec import machine
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.features import Bag, Category, Column, Features, Number
-from jaxrec.data.keys import distinct
+from jaxrec.data.keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 
 LOYALTY = 0.8
@@ -121,11 +121,11 @@ def make(
     user = np.repeat(np.arange(users), min(_FIRST, edges // users))
     key = np.empty(0, np.int64)
     while len(key) < edges:
-        drawn = np.concatenate([key, user * items + draw_items(planted, user, rng)])
+        drawn = np.concatenate([key, pair_keys(user, draw_items(planted, user, rng), items)])
         _, first = np.unique(drawn, return_index=True)
         key = drawn[np.sort(first)]
         user = rng.choice(users, edges - len(key), p=planted.activity)
-    user, item = np.divmod(np.sort(key), items)
+    user, item = rows_of_keys(np.sort(key), items)
     return Dataset(
         user=user.astype(np.int32),
         item=item.astype(np.int32),

@@ -8,7 +8,7 @@ one, with probability ``LOYALTY`` of the same community, by popularity too.
 import numpy as np
 
 from jaxrec.data.itemgraph import ItemGraph
-from jaxrec.data.keys import distinct
+from jaxrec.data.keys import distinct, pair_keys, rows_of_keys
 from jaxrec.data.synthetic import Truth, draw_items, ids, refuse_too_many, telling, truth
 from jaxrec.errors import InputError
 
@@ -62,9 +62,9 @@ def make(
         while (itself := first == other).any():
             other[itself] = draw_items(found, first[itself], rng)
         low, high = np.minimum(first, other), np.maximum(first, other)
-        key = distinct(np.concatenate([key, low * items + high]))
+        key = distinct(np.concatenate([key, pair_keys(low, high, items)]))
         first = rng.choice(items, pairs - len(key), p=found.popularity)
-    src, dst = np.divmod(key, items)
+    src, dst = rows_of_keys(key, items)
     features = None
     if missing is not None:
         stream = np.random.default_rng([seed, 4])

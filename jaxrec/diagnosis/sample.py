@@ -8,6 +8,7 @@ from jaxtyping import Bool, Int
 
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.itemgraph import PairSplits
+from jaxrec.data.keys import pair_keys
 from jaxrec.diagnosis.sample_measures import TOP, Pairs, Sample
 
 Observed = Callable[[Dataset], np.ndarray | None]
@@ -30,10 +31,10 @@ def _others(user: np.ndarray, known: Csr, candidates: np.ndarray) -> np.ndarray:
     """Draw for each user a candidate that they do not know, as far as a few tries find one."""
     rng = np.random.default_rng(0)
     other = candidates[rng.integers(0, len(candidates), len(user))]
-    n_items = 1 + max(candidates.max(initial=0), known.indices.max(initial=0))
-    key = np.repeat(np.arange(len(known.degree)), known.degree) * n_items + known.indices
+    n_items = 1 + int(max(candidates.max(initial=0), known.indices.max(initial=0)))
+    key = known.keys(n_items)
     for _ in range(8):
-        wanted = user.astype(np.int64) * n_items + other
+        wanted = pair_keys(user, other, n_items)
         place = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
         bad = key[place] == wanted
         if not bad.any():

@@ -8,6 +8,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from jaxrec.data.dataset import items_by_user
+from jaxrec.data.keys import pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 from jaxrec.evaluation.ranking import Evaluator as Ranking
 from jaxrec.evaluation.scorers import dot_scorer
@@ -63,7 +64,7 @@ class Evaluator:
         if not len(new):
             raise InputError("nothing to evaluate: test holds no pair that train does not have")
         seen, relevant = (
-            items_by_user(*np.divmod(key, max(items, 1)), users, items) for key in (known, new)
+            items_by_user(*rows_of_keys(key, items), users, items) for key in (known, new)
         )
         self.n_users, self.n_items, self.score = users, items, score
         self._ranking = Ranking(relevant, seen, tuple(k), items)
@@ -128,4 +129,4 @@ def _keys(pairs: np.ndarray, n_users: int, n_items: int) -> np.ndarray:
     """Encode pairs as user · I + item. Raises ValueError for a pair out of range."""
     if len(pairs) and (pairs[:, 0].max() >= n_users or pairs[:, 1].max() >= n_items):
         raise ValueError(f"a pair is outside of {n_users} users and {n_items} items")
-    return pairs[:, 0] * n_items + pairs[:, 1]
+    return pair_keys(*pairs.T, n_items)

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrec.data.dataset import Csr
+from jaxrec.data.dataset import Csr, items_by_user
 from jaxrec.data.itemgraph import ItemGraph, LabelledPairs
-from jaxrec.data.keys import distinct
+from jaxrec.data.keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 from jaxrec.evaluation.curves import areas, pr_curve, roc_curve
 from jaxrec.evaluation.ranking import Breakdown, Evaluator
@@ -239,7 +239,5 @@ def _csr(
     for pair in pairs:
         for row, column in (pair, pair[::-1]):
             kept = asks_I[row]
-            keys.append(row[kept].astype(np.int64) * n + column[kept])
-    row, column = np.divmod(distinct(np.concatenate(keys)), n)
-    indptr = np.append(0, np.cumsum(np.bincount(row, minlength=n)))
-    return Csr(indptr.astype(np.int32), column.astype(np.int32))
+            keys.append(pair_keys(row[kept], column[kept], n))
+    return items_by_user(*rows_of_keys(distinct(np.concatenate(keys)), n), n, n)

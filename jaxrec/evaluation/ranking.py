@@ -1,7 +1,7 @@
 """Full ranking: every user against all items, seen items masked, ties to the lower item id.
 
 :func:`rank_block` evaluates one block of users on one device, as a plain function for
-``jax.shard_map``; :class:`Evaluator` maps its two halves by ``jax.pmap``. No array has users times
+``jax.shard_map``; :class:`Evaluator` maps its two halves by that. No array has users times
 items entries, and no loop runs over users.
 """
 
@@ -35,6 +35,7 @@ from jaxrec.evaluation.topk import (
     block_size,
     empty_csr,
     nan_error,
+    over_devices,
     placed,
     power_of_two,
     rank,
@@ -161,18 +162,16 @@ class Breakdown(NamedTuple):
 
 @lru_cache(maxsize=64)
 def _mapped(fn: ScoreFn, k: int, devices: tuple[Any, ...]) -> Callable:
-    # The axis has the name of the Evaluator's mesh: so pmap hands back arrays of the very
-    # sharding that the Evaluator puts in, and the second call finds the first one's compilation.
     def body(params: Any, block: Block, allowed_I: Array | None) -> Ranked:
         return rank(fn, k, params, jnp.asarray(block.user_B), block.seen, allowed_I)
 
-    return jax.pmap(body, axis_name=AXIS, in_axes=(None, 0, None), devices=devices)
+    return over_devices(devices, body, (False, True, False))
 
 
 # ``names`` is part of the cache key: registering a metric triggers a compilation.
 @lru_cache(maxsize=64)
 def _judged(ks: tuple[int, ...], devices: tuple[Any, ...], names: tuple[str, ...]) -> Callable:
-    return jax.pmap(partial(judge, ks), axis_name=AXIS, devices=devices, donate_argnums=(0,))
+    return over_devices(devices, partial(judge, ks), (True, True, True), (0,))
 
 
 class Evaluator:

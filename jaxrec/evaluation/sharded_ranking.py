@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from jaxrec.data.dataset import ItemsByUser
-from jaxrec.evaluation.ranking import Block, BlockResult, Evaluator, judge, rank_block
+from jaxrec.evaluation.ranking import Block, BlockResult, Evaluator, judge
 from jaxrec.evaluation.scorers import OF_ITEMS, ScoreFn, Scorer, dot_scorer
 from jaxrec.evaluation.topk import Ranked, Rows, as_rows, rank, row_width
 from jaxrec.graph.halo import DATA, TABLE, looked_up, on_mesh, put
@@ -62,7 +62,7 @@ def _taken(mesh: Mesh) -> Callable:
     return jax.jit(body)
 
 
-def merged(
+def best_of_parts(
     score_BK: Float[Array, "B K"], item_BK: Int[Array, "B K"], k: int
 ) -> tuple[Float[Array, "B k"], Int[Array, "B k"]]:
     """Merge the parts' lists to the best k, ties to the lower id."""
@@ -97,7 +97,7 @@ def rank_parts(
         ranked_I &= allowed[jnp.minimum(id_I, n_items - 1)]
     ranked = rank(own.fn, min(k, len(id_I)), own.params, user_B, seen, ranked_I)
     item_BK = jnp.where(ranked.item_BK < 0, n_items, id_I[ranked.item_BK])
-    score_BK, item_BK = merged(ranked.score_BK, item_BK, min(k, n_items))
+    score_BK, item_BK = best_of_parts(ranked.score_BK, item_BK, min(k, n_items))
     nan_B = jax.lax.psum(ranked.nan_B.astype(jnp.int32), TABLE) > 0
     return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
 
@@ -109,22 +109,42 @@ def _factors(params: dict[str, Array], block: Block) -> tuple[Scorer, Array]:
 
 
 @lru_cache(maxsize=64)
-def _step(mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int) -> Callable:
+def _step(
+    mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int, parted: bool = False
+) -> Callable:
+    """What ranks a block of users on each place along ``data``.
+
+    Args:
+      parted: the rows of a block are those of a device's items alone; and a baseline, whose
+        parameters are whole on every device, scores these alone.
+    """
+
     def body(
         best_rank: Array, params: Any, block: Block, allowed_I: Array | None
     ) -> tuple[Array, BlockResult]:
-        best_rank_I, block = jax.tree.map(lambda x: x[0], (best_rank, block))
-        if fn is in_parts:
-            own, user_B = _factors(params, block)
-            of = max(ks), n_items, params["id"][0]
-            ranked = rank_parts(*of, own, user_B, block.seen, allowed_I)
-            best_rank_I, result = judge(ks, best_rank_I, ranked, block)
+        best_rank_I, user_B = best_rank[0], block.user_B[0]
+        at = (0, 0) if parted else 0
+        rows = (jax.tree.map(lambda x: x[at], of) for of in (block.seen, block.relevant))
+        block = Block(user_B, *rows)
+        if fn is in_parts or parted:
+            id_I = params["id"][0]
+            if fn is in_parts:
+                own, user_B = _factors(params, block)
+            else:
+                item_I = jnp.minimum(id_I, n_items - 1)
+                own = Scorer(fn, OF_ITEMS[fn](params["of"], item_I), len(id_I))
+            ranked = rank_parts(max(ks), n_items, id_I, own, user_B, block.seen, allowed_I)
         else:
-            best_rank_I, result = rank_block(fn, ks, best_rank_I, params, block, allowed_I)
+            ranked = rank(fn, max(ks), params, user_B, block.seen, allowed_I)
+        best_rank_I, result = judge(ks, best_rank_I, ranked, block, TABLE if parted else None)
         # Every process reads the results of all.
         return best_rank_I[None], jax.tree.map(partial(jax.lax.all_gather, axis_name=DATA), result)
 
-    specs = _OF_USERS, _SPECS if fn is in_parts else _WHOLE, _OF_USERS, _WHOLE
+    params: Any = _SPECS if fn is in_parts else _WHOLE
+    if parted and fn is not in_parts:
+        params = {"id": _OF_ROWS, "of": _WHOLE}
+    rows: Any = _OF_PARTS if parted else _OF_USERS
+    specs = _OF_USERS, params, Block(_OF_USERS, rows, rows), _WHOLE
     return jax.jit(on_mesh(mesh, body, specs, (_OF_USERS, _WHOLE)), donate_argnums=0)
 
 
@@ -163,30 +183,6 @@ class MeshEvaluator(Evaluator):
     def _least(self, best_rank: Array) -> np.ndarray:
         whole = NamedSharding(self._mesh, _WHOLE)
         return jax.device_get(jax.jit(lambda x: x.min(axis=0), out_shardings=whole)(best_rank))
-
-
-@lru_cache(maxsize=64)
-def _step_of_parts(mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int) -> Callable:
-    def body(
-        best_rank: Array, params: Any, block: Block, allowed_I: Array | None
-    ) -> tuple[Array, BlockResult]:
-        best_rank_I, id_I = best_rank[0], params["id"][0]
-        rows = (jax.tree.map(lambda x: x[0, 0], of) for of in (block.seen, block.relevant))
-        block = Block(block.user_B[0], *rows)
-        if fn is in_parts:
-            own, user_B = _factors(params, block)
-        else:
-            item_I = jnp.minimum(id_I, n_items - 1)
-            own = Scorer(fn, OF_ITEMS[fn](params["of"], item_I), len(id_I))
-            user_B = jnp.asarray(block.user_B)
-        ranked = rank_parts(max(ks), n_items, id_I, own, user_B, block.seen, allowed_I)
-        best_rank_I, result = judge(ks, best_rank_I, ranked, block, over=TABLE)
-        return best_rank_I[None], jax.tree.map(partial(jax.lax.all_gather, axis_name=DATA), result)
-
-    params = _SPECS if fn is in_parts else {"id": _OF_ROWS, "of": _WHOLE}
-    users: Any = _OF_USERS
-    specs = _OF_USERS, params, Block(users, _OF_PARTS, _OF_PARTS), _WHOLE
-    return jax.jit(on_mesh(mesh, body, specs, (_OF_USERS, _WHOLE)), donate_argnums=0)
 
 
 class PartEvaluator(MeshEvaluator):
@@ -255,7 +251,7 @@ class PartEvaluator(MeshEvaluator):
         return Rows(array("indptr_", users_DB.shape[1] + 1), array("index_M", width))
 
     def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
-        step = _step_of_parts(self._mesh, scorer.fn, self.ks, self.n_items)
+        step = _step(self._mesh, scorer.fn, self.ks, self.n_items, parted=True)
         params = scorer.params
         if scorer.fn is not in_parts:
             params = {"id": self._id, "of": self._put(params)}

@@ -1,7 +1,6 @@
 """Top K of all items for blocks of users, with seen items masked; used by every ranking."""
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxrec import machine
 from jaxrec.data.dataset import Csr, ItemsByUser
 from jaxrec.errors import RunError
 from jaxrec.evaluation.scorers import (
@@ -23,6 +23,7 @@ from jaxrec.evaluation.scorers import (
     fn_of,
     from_host,
 )
+from jaxrec.graph.halo import on_mesh
 
 AXIS = "devices"  # axis of blocks of users
 
@@ -146,7 +147,7 @@ def _rank_tiles(
         first = jnp.minimum(tile * _TILE, n_items - _TILE)
         of_tile = TILES[fn](params, first, _TILE)
         where = first, tile * _TILE, _TILE
-        return merged(carry, fn, k, of_tile, user_B, pairs, where, allowed_I), None
+        return with_tile(carry, fn, k, of_tile, user_B, pairs, where, allowed_I), None
 
     shape = (user_B.shape[0], k)
     start = Ranked(
@@ -164,7 +165,7 @@ def seen_pairs(seen: Rows | None) -> tuple[Int[Array, "M"], Int[Array, "M"]]:
     return _seen_rows(seen), jnp.asarray(seen.index_M)
 
 
-def merged(
+def with_tile(
     best: Ranked,
     fn: ScoreFn,
     k: int,
@@ -210,7 +211,7 @@ def free_memory() -> int:
             fields = dict(line.split(":") for line in file)
         return int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+        return machine.memory() // 2
 
 
 def block_size(n_items: int, users_a_device: int, device: Any) -> int:
@@ -223,8 +224,7 @@ def block_size(n_items: int, users_a_device: int, device: Any) -> int:
     if stats and "bytes_limit" in stats:
         budget = stats["bytes_limit"] // 32
     else:
-        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        budget = min(_SCORE_BYTES, memory // 16)
+        budget = min(_SCORE_BYTES, machine.memory() // 16)
     width = n_items if n_items <= _WHOLE else _TILE
     fitting = min(max(budget // (4 * width), 32), 4096)
     return max(min(fitting, users_a_device), 1)
@@ -266,6 +266,28 @@ def placed(devices: tuple[Any, ...], tree: Any, *axes: str) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
 
 
+def over_devices(
+    devices: tuple[Any, ...], body: Callable, split: Sequence[bool], donated: tuple[int, ...] = ()
+) -> Callable:
+    """The body of one device as a function of arrays on all, whose first axis is the devices.
+
+    Args:
+      split: of each argument whether it has that axis; others are whole on every device.
+      donated: arguments whose memory the result takes.
+    """
+
+    def one(*args: Any) -> Any:
+        own = [
+            jax.tree.map(lambda x: x[0], arg) if parted else arg
+            for arg, parted in zip(args, split, strict=True)
+        ]
+        return jax.tree.map(lambda x: x[None], body(*own))
+
+    mesh, axis, whole = Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS), PartitionSpec()
+    specs = tuple(axis if parted else whole for parted in split)
+    return jax.jit(on_mesh(mesh, one, specs, axis), donate_argnums=donated)
+
+
 @lru_cache(maxsize=64)
 def _tile_step(fn: ScoreFn, k: int, size: int, devices: tuple[Any, ...]) -> Callable:
     def body(
@@ -273,10 +295,9 @@ def _tile_step(fn: ScoreFn, k: int, size: int, devices: tuple[Any, ...]) -> Call
     ) -> Ranked:
         user_B, params = jnp.arange(len(best.nan_B), dtype=jnp.int32), of_users | of_items
         tile = at[0], at[1], size
-        return merged(best, fn, k, params, user_B, seen_pairs(seen), tile, allowed_I)
+        return with_tile(best, fn, k, params, user_B, seen_pairs(seen), tile, allowed_I)
 
-    axes = (0, 0, 0, None, None, None)
-    return jax.pmap(body, axis_name=AXIS, in_axes=axes, devices=devices, donate_argnums=(0,))
+    return over_devices(devices, body, (True, True, True, False, False, False), (0,))
 
 
 def rank_from_host(

@@ -12,6 +12,7 @@ from scipy.sparse import csgraph
 
 from jaxrec import hashing
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.keys import pair_keys
 from jaxrec.data.schema import Encoded
 from jaxrec.errors import InputError
 from jaxrec.graph.buckets import Buckets
@@ -130,7 +131,7 @@ class _Sorted(NamedTuple):
 
 def sorted_edges(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int) -> _Sorted:
     """Sort both directions of (user, item) pairs; item nodes are numbered after user nodes."""
-    key = user.astype(np.int64) * n_items + item
+    key = pair_keys(user, item, n_items)
     by_user = np.arange(len(key), dtype=np.int32)
     if not (key[1:] >= key[:-1]).all():
         by_user = np.argsort(key, kind="stable").astype(np.int32)

@@ -18,7 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrec.config.mesh import MeshConfig
 from jaxrec.errors import InputError
 from jaxrec.graph.partition import Shard
-from jaxrec.graph.spmm import Kernel, product, product_rows
+from jaxrec.graph.spmm import Kernel, Layers, product, product_rows, weighted
 
 DATA, TABLE = "data", "table"
 
@@ -116,12 +116,6 @@ def propagate_all(kernel: Kernel, shard: Shard, x_RD: Float[Array, "R D"]) -> Fl
     return product(kernel, shard.graph, with_halo(shard.send, x_RD))
 
 
-class _Static(NamedTuple):
-    kernel: Kernel
-    layers: int
-    dtype: str
-
-
 class _Kept(NamedTuple):
     shard: Shard
     row_B: Array
@@ -132,25 +126,24 @@ class _Kept(NamedTuple):
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sum_rows(
-    static: _Static, shard: Shard, x_RD: Array, row_B: Array, share_L: Array
+    static: Layers, shard: Shard, x_RD: Array, row_B: Array, share_L: Array
 ) -> tuple[Array, Array]:
     return _sum_rows_forward(static, shard, x_RD, row_B, share_L)[0]
 
 
 def _sum_rows_forward(
-    static: _Static, shard: Shard, x_RD: Array, row_B: Array, share_L: Array
+    static: Layers, shard: Shard, x_RD: Array, row_B: Array, share_L: Array
 ) -> tuple[tuple[Array, Array], _Kept]:
     local_B, own_B = own_rows(row_B, x_RD.shape[0])
-    layers, y_RD = [masked(x_RD[local_B], own_B)], x_RD.astype(static.dtype)
-    for layer in range(1, static.layers + 1):
-        if layer < static.layers:
-            y_RD = propagate_all(static.kernel, shard, y_RD)
-            y_BD = y_RD[local_B]
-        else:
-            ext_XD = with_halo(shard.send, y_RD)
-            y_BD = product_rows(static.kernel, shard.graph, ext_XD, local_B)
-        layers.append(masked(y_BD.astype(jnp.float32), own_B))
-    total_BD = sum((share_L[n] * y_BD for n, y_BD in enumerate(layers)), jnp.float32(0))
+
+    def multiply_rows(y_RD: Array, local_B: Array) -> Array:
+        ext_XD = with_halo(shard.send, y_RD)
+        return product_rows(static.kernel, shard.graph, ext_XD, local_B)
+
+    multiply = partial(propagate_all, static.kernel, shard)
+    found = static.at_rows(x_RD, local_B, multiply, multiply_rows)
+    layers = [masked(y_BD, own_B) for y_BD in found]
+    total_BD = weighted(share_L, layers)
     if static.layers == 0:
         base_BD = jax.lax.psum(layers[0], TABLE)
         total_BD = share_L[0] * base_BD
@@ -160,7 +153,7 @@ def _sum_rows_forward(
 
 
 def _sum_rows_backward(
-    static: _Static, kept: _Kept, gradient: tuple[Array, Array]
+    static: Layers, kept: _Kept, gradient: tuple[Array, Array]
 ) -> tuple[None, Array, None, Array]:
     """Horner's rule as on one device, from the gradients at the rows of the whole batch."""
     shard, share_L, rows = kept.shard, kept.share_L, kept.x_RD.shape[0]
@@ -169,11 +162,9 @@ def _sum_rows_backward(
     (total_MD, base_MD), row_M = jax.lax.all_gather((gradient, kept.row_B), DATA, tiled=True)
     local_M, own_M = own_rows(row_M, rows)
     total_MD, base_MD = masked(total_MD, own_M), masked(base_MD, own_M)
-    g_RD = jnp.zeros((rows, total_MD.shape[1]), jnp.float32)
-    for layer in range(static.layers, 0, -1):
-        g_RD = g_RD.at[local_M].add(share_L[layer] * total_MD).astype(static.dtype)
-        g_RD = propagate_all(static.kernel, shard, g_RD).astype(jnp.float32)
-    g_RD = g_RD.at[local_M].add(share_L[0] * total_MD + base_MD)
+    zeros_RD = jnp.zeros((rows, total_MD.shape[1]), jnp.float32)
+    multiply = partial(propagate_all, static.kernel, shard)
+    g_RD = static.gradient(zeros_RD, local_M, share_L, (total_MD, base_MD), multiply)
     return None, g_RD, None, jax.lax.psum(of_shares, TABLE)
 
 
@@ -200,7 +191,7 @@ def sum_of_layers(
       row_B: rows of the whole table.
       share_L: a_0 to a_L.
     """
-    return _sum_rows(_Static(kernel, share_L.shape[0] - 1, dtype), shard, x_RD, row_B, share_L)
+    return _sum_rows(Layers(kernel, share_L.shape[0] - 1, dtype), shard, x_RD, row_B, share_L)
 
 
 def all_of_layers(

@@ -15,7 +15,7 @@ of atomics on a GPU, slow under contention (jax issue 38806) and different from 
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Literal, NamedTuple
@@ -214,12 +214,6 @@ def propagate(
     return _propagate(resolve(kernel, graph), graph, x_ND)
 
 
-class _Static(NamedTuple):
-    kernel: Kernel
-    layers: int
-    dtype: str
-
-
 def _product_of_rows(
     kernel: Kernel, dtype: str, graph: Bipartite, row_R: Array, g_RD: Array
 ) -> Array:
@@ -270,9 +264,69 @@ def propagate_rows(
     return _propagate_rows(resolve(kernel, graph), graph, x_ND, row_R)
 
 
+class Layers(NamedTuple):
+    """How many layers are summed, and how: what a sum of layers is compiled for."""
+
+    kernel: Kernel
+    layers: int
+    dtype: str
+
+    def at_rows(
+        self, x_ND: Array, row_R: Array, multiply: Callable, multiply_rows: Callable
+    ) -> list[Array]:
+        """Rows of x, Â x, ..., Â^L x in float32, the last by a product of these rows alone.
+
+        Args:
+          multiply: x to Â x.
+          multiply_rows: x and rows to these rows of Â x.
+        """
+        found, x_ND = [x_ND[row_R]], x_ND.astype(self.dtype)
+        for layer in range(1, self.layers + 1):
+            if layer < self.layers:
+                x_ND = multiply(x_ND)
+                x_RD = x_ND[row_R]
+            else:
+                x_RD = multiply_rows(x_ND, row_R)
+            found.append(x_RD.astype(jnp.float32))
+        return found
+
+    def gradient(
+        self,
+        g_ND: Array,
+        row_R: Array,
+        share_L: Array,
+        gradient: tuple[Array, Array],
+        multiply: Callable,
+        multiply_rows: Callable | None = None,
+    ) -> Array:
+        """Σ_l a_l Â^l G by Horner's rule: no sum over all nodes, only the batch's rows are added.
+
+        Args:
+          g_ND: zeros.
+          row_R, share_L: where G is not zero; a_0 to a_L.
+          gradient: G at these rows, of the sum of layers and of the rows of x.
+          multiply: x to Â x.
+          multiply_rows: Â times zeros but for the rows that it is given, where that costs less.
+        """
+        total_RD, base_RD = gradient
+        for layer in range(self.layers, 0, -1):
+            part_RD = share_L[layer] * total_RD
+            if layer == self.layers and multiply_rows is not None:
+                g_ND = multiply_rows(part_RD)
+            else:
+                g_ND = g_ND.at[row_R].add(part_RD).astype(self.dtype)
+                g_ND = multiply(g_ND).astype(jnp.float32)
+        return g_ND.at[row_R].add(share_L[0] * total_RD + base_RD)
+
+
+def weighted(share_L: Array, layers: Sequence[Array]) -> Array:
+    """Σ_l a_l x_l."""
+    return sum((share_L[n] * x_RD for n, x_RD in enumerate(layers)), jnp.float32(0))
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _sum_rows(
-    static: _Static, graph: Bipartite, x_ND: Array, row_R: Array, share_L: Array
+    static: Layers, graph: Bipartite, x_ND: Array, row_R: Array, share_L: Array
 ) -> tuple[Array, Array]:
     return _sum_rows_forward(static, graph, x_ND, row_R, share_L)[0]
 
@@ -285,36 +339,22 @@ class _Kept(NamedTuple):
 
 
 def _sum_rows_forward(
-    static: _Static, graph: Bipartite, x_ND: Array, row_R: Array, share_L: Array
+    static: Layers, graph: Bipartite, x_ND: Array, row_R: Array, share_L: Array
 ) -> tuple[tuple[Array, Array], _Kept]:
-    base_RD = x_ND[row_R]
-    layers, x_ND = [base_RD], x_ND.astype(static.dtype)
-    for layer in range(1, static.layers + 1):
-        if layer < static.layers:
-            x_ND = product(static.kernel, graph, x_ND)
-            x_RD = x_ND[row_R]
-        else:
-            x_RD = product_rows(static.kernel, graph, x_ND, row_R)
-        layers.append(x_RD.astype(jnp.float32))
-    total_RD = sum((share_L[n] * x_RD for n, x_RD in enumerate(layers)), jnp.float32(0))
-    return (total_RD, base_RD), _Kept(graph, row_R, share_L, layers)
+    by = partial(product, static.kernel, graph), partial(product_rows, static.kernel, graph)
+    layers = static.at_rows(x_ND, row_R, *by)
+    return (weighted(share_L, layers), layers[0]), _Kept(graph, row_R, share_L, layers)
 
 
 def _sum_rows_backward(
-    static: _Static, kept: _Kept, gradient: tuple[Array, Array]
+    static: Layers, kept: _Kept, gradient: tuple[Array, Array]
 ) -> tuple[None, Array, None, Array]:
-    """Σ_l a_l Â^l G by Horner's rule: no sum over all nodes, only the batch's rows are added."""
     graph, row_R, share_L, layers = kept
-    total_RD, base_RD = gradient
-    g_ND = jnp.zeros((graph.n_nodes, total_RD.shape[1]), jnp.float32)
-    for layer in range(static.layers, 0, -1):
-        part_RD = share_L[layer] * total_RD
-        if layer == static.layers:
-            g_ND = _product_of_rows(static.kernel, static.dtype, graph, row_R, part_RD)
-        else:
-            g_ND = g_ND.at[row_R].add(part_RD).astype(static.dtype)
-            g_ND = product(static.kernel, graph, g_ND).astype(jnp.float32)
-    g_ND = g_ND.at[row_R].add(share_L[0] * total_RD + base_RD)
+    total_RD = gradient[0]
+    zeros_ND = jnp.zeros((graph.n_nodes, total_RD.shape[1]), jnp.float32)
+    by_rows = partial(_product_of_rows, static.kernel, static.dtype, graph, row_R)
+    multiply = partial(product, static.kernel, graph)
+    g_ND = static.gradient(zeros_ND, row_R, share_L, gradient, multiply, by_rows)
     return None, g_ND, None, jnp.stack([jnp.sum(total_RD * x_RD) for x_RD in layers])
 
 
@@ -344,5 +384,5 @@ def sum_of_layers(
       kernel: "auto" takes the platform's default.
       dtype: compute type of the products; sums over layers are float32.
     """
-    static = _Static(resolve(kernel, graph), share_L.shape[0] - 1, dtype)
+    static = Layers(resolve(kernel, graph), share_L.shape[0] - 1, dtype)
     return _sum_rows(static, graph, x_ND, row_R, share_L)

@@ -21,6 +21,7 @@ from jaxrec.data.formats import parquet
 from jaxrec.data.formats.assemble import LIMIT, IdPlaces, id_kind, merge_repeats
 from jaxrec.data.formats.columns import Columns
 from jaxrec.data.formats.sources import part_of_name
+from jaxrec.data.keys import pair_keys
 from jaxrec.data.split import BY_TIME, draw, pair_id_hashes, refuse_empty_cut
 from jaxrec.errors import InputError
 from jaxrec.parted.spill import Column, Spill, blocks
@@ -303,7 +304,7 @@ class _Block:
     def merged(self, records: np.ndarray, notes: Counter[str]) -> np.ndarray:
         """Sort by user, item and part, merge repeats, and drop pairs of weight 0."""
         n_items = len(self.item_ids)
-        key = records["user"].astype(np.int64) * n_items + records["item"]
+        key = pair_keys(records["user"], records["item"], n_items)
         key = key * 3 + records["label"]
         order = np.argsort(key, kind="stable")
         key = key[order]

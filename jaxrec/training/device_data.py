@@ -186,7 +186,7 @@ def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:
 
 def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> TrainData:
     """Build the constant inputs of a step."""
-    key_E = train.user.astype(np.int64) * train.n_items + train.item
+    key_E = train.keys()
     order: np.ndarray | slice = slice(None)
     if not (key_E[1:] >= key_E[:-1]).all():
         order = np.argsort(key_E, kind="stable")

@@ -16,9 +16,7 @@ def embeds_unseen(model: ModelConfig, takes: Schema | None) -> bool:
     two-tower replaces their ids by a learned or mean row, and gcmc's vectors do not use a node's
     own id. pinsage with ids does, and such a node has its initial row.
     """
-    if takes is None:
-        return False
-    return model.name in ("two-tower", "gcmc") or (model.name == "pinsage" and not model.ids)
+    return takes is not None and model.feature_rows
 
 
 def learnt(config: Config, train: Counted, takes: Inputs) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from jaxrec.config.checks import POSITIVE, Range, check, check_fields
 from jaxrec.config.models.filter import FILTER, FilterOptions
 from jaxrec.config.models.gcmc import GCMC, GCMCOptions
 from jaxrec.config.models.items import ITEM_MF, SKIPGRAM, ItemOptions
-from jaxrec.config.models.kind import ModelKind
+from jaxrec.config.models.kind import ModelKind, When
 from jaxrec.config.models.lightgcn import LIGHTGCN, MF, LightGCNOptions, MFOptions
 from jaxrec.config.models.ngcf import NGCF, NGCFOptions
 from jaxrec.config.models.pinsage import PINSAGE, PinSAGEOptions
@@ -32,7 +32,6 @@ KINDS: dict[str, ModelKind] = {
 """Built-in models; other names are user-registered."""
 MODEL_NAMES = tuple(KINDS)
 
-_FAN_OUTS = (10, 5)  # first hop from the batch, further hops
 Width = Annotated[int, Range(1, 2**16)]
 """Width of a vector."""
 
@@ -124,12 +123,6 @@ class ModelConfig(
         return KINDS.get(self.name) or ModelKind(self.name, None, least_layers=0)
 
     @property
-    def hops(self) -> tuple[int, ...]:
-        """``fan_outs`` with its default resolved."""
-        first, other = _FAN_OUTS
-        return self.fan_outs or (first, *(other for _ in range(self.layers - 1)))
-
-    @property
     def rows_a_node(self) -> int:
         """Table rows needed per node of a batch, for models that read few."""
         rows = 1
@@ -150,7 +143,14 @@ class ModelConfig(
     @property
     def inductive(self) -> bool:
         """Whether it can embed unseen items from their features."""
-        when = self.kind.embeds_new
+        return self._now(self.kind.embeds_new)
+
+    @property
+    def feature_rows(self) -> bool:
+        """Whether a node without train pairs has a vector that its features make."""
+        return self._now(self.kind.feature_rows)
+
+    def _now(self, when: When) -> bool:
         return when == "always" or (when == "without ids" and not self.ids)
 
     @property

@@ -37,5 +37,6 @@ GCMC = ModelKind(
     _check,
     rating_levels=True,
     embeds_new="without ids",
+    feature_rows="always",
     dropouts=("node_dropout",),
 )

@@ -9,6 +9,10 @@ def _nothing(model: Any) -> None:
     """Check nothing."""
 
 
+When = Literal["never", "without ids", "always"]
+"""When features alone make a vector: never, where a model has no table of ids, or always."""
+
+
 @dataclass(frozen=True)
 class ModelKind:
     """A model by name; its options and their checks are in the same file.
@@ -25,6 +29,7 @@ class ModelKind:
       sampled: a step uses sampled blocks of the graph.
       rating_levels: has edge types by rating.
       embeds_new: when it can embed unseen items from their features.
+      feature_rows: when features give a vector to a node without train pairs.
       fitted: in closed form: no step, no loss and no optimizer.
       users: whether it has users, or items alone; it trains by every objective of such data.
       dropouts: options that are dropout rates.
@@ -39,7 +44,8 @@ class ModelKind:
     host_tables: bool = False
     sampled: bool = False
     rating_levels: bool = False
-    embeds_new: Literal["never", "without ids", "always"] = "never"
+    embeds_new: When = "never"
+    feature_rows: When = "never"
     fitted: bool = False
     users: bool = True
     dropouts: tuple[str, ...] = ()

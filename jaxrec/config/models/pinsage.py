@@ -13,6 +13,8 @@ from jaxrec.config.models.shared import (
     check_hidden,
 )
 
+_FAN_OUTS = (10, 5)  # of the first hop from the batch, and of the others
+
 
 @dataclass(frozen=True)
 class PinSAGEOptions:
@@ -29,6 +31,13 @@ class PinSAGEOptions:
     """pinsage: steps of a walk; after an even number it is on its starting side."""
     sampling: Literal["auto", "device", "host"] = "auto"
     """pinsage: where blocks are sampled; use the host if the graph does not fit on the device."""
+
+    @property
+    def hops(self) -> tuple[int, ...]:
+        """``fan_outs`` with its default resolved."""
+        first, other = _FAN_OUTS
+        layers: int = self.layers  # type: ignore[attr-defined]  # what every model has
+        return self.fan_outs or (first, *(other for _ in range(layers - 1)))
 
 
 def _check(model: Any) -> None:
@@ -59,4 +68,5 @@ PINSAGE = ModelKind(
     _check,
     sampled=True,
     embeds_new="without ids",
+    feature_rows="without ids",
 )

@@ -48,5 +48,6 @@ TWO_TOWER = ModelKind(
     _check,
     least_layers=None,
     embeds_new="always",
+    feature_rows="always",
     dropouts=("id_dropout",),
 )

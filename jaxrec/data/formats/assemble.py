@@ -10,6 +10,7 @@ import polars as pl
 
 from jaxrec.data.dataset import REPEATED, TRAIN, Dataset, Exposed
 from jaxrec.data.formats.columns import MISSING
+from jaxrec.data.keys import rows_of_keys
 from jaxrec.errors import InputError
 
 LIMIT = 2**31 - 1
@@ -166,14 +167,14 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
             # up in any of them was not left alone.
             shown &= (split == TRAIN) & ~np.isin(key, key[there])
         time = columns["time"]
-        left_user, left_item = (part.astype(np.int32) for part in np.divmod(key[shown], n_items))
+        left_user, left_item = (part.astype(np.int32) for part in rows_of_keys(key[shown], n_items))
         exposed = Exposed(left_user, left_item, None if time is None else time[shown])
         key = key[there]
         split = None if split is None else split[there]
         columns = {role: None if c is None else c[there] for role, c in columns.items()}
     if split is not None:
         notes[REPEATED] = int((key[1:] == key[:-1]).sum())
-    user, item = (part.astype(np.int32) for part in np.divmod(key, n_items))
+    user, item = (part.astype(np.int32) for part in rows_of_keys(key, n_items))
     if split is not None or lone:
         train = slice(None) if split is None else split == TRAIN
         notes |= _untrained(user[train], item[train], user_ids, item_ids, lone)

@@ -136,5 +136,5 @@ def _grown(data: _Data, more: pl.Series, kind: Kind) -> _Data:
         moved = rows[getattr(data.exposed, kind)]
         changed["exposed"] = data.exposed._replace(**{kind: moved})
     data = replace(data, **changed)
-    key = data.user.astype(np.int64) * data.n_items + data.item
+    key = data.keys()
     return data if (key[1:] > key[:-1]).all() else data.take(np.argsort(key, kind="stable"))
