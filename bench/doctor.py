@@ -20,7 +20,7 @@ from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
 from jaxrec.diagnosis.diagnose import Diagnosis, of_records
 from jaxrec.errors import RunError
-from jaxrec.evaluation.user_runs import parts
+from jaxrec.evaluation.user_runs import splits_of
 from jaxrec.training import step_statistics
 from jaxrec.training.problem import Problem
 from jaxrec.training.step import SCAN_LENGTH
@@ -32,7 +32,7 @@ def train(
     config: Config, data: Dataset, split: str = "validation"
 ) -> tuple[Diagnosis, dict[str, float]]:
     """A run's records by the trainer's own steps, without a folder; and a split's last metrics."""
-    problem = Problem.build(config, parts(config, data))
+    problem = Problem.build(config, splits_of(config, data))
     state, records, step = problem.initial_state(), [], 0
     jitted = jax.jit(problem.stepper.dispatch, donate_argnums=0)
     cadence, metrics = problem.cadence, {}

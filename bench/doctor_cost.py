@@ -34,7 +34,7 @@ from bench.common import record
 from jaxrec import compilation, presets
 from jaxrec.config import LogConfig
 from jaxrec.data.formats import resolve
-from jaxrec.evaluation.user_runs import parts
+from jaxrec.evaluation.user_runs import splits_of
 from jaxrec.training.monitor import Attendant
 from jaxrec.training.problem import Problem
 from jaxrec.training.step import SCAN_LENGTH
@@ -43,7 +43,7 @@ from jaxrec.training.step import SCAN_LENGTH
 def problem_of(preset: str, data: str, doctor: bool) -> Problem:
     """The preset, made ready with or without the doctor."""
     config = replace(presets.get(preset), log=LogConfig(doctor=doctor))
-    return Problem.build(config, parts(config, resolve(data)))
+    return Problem.build(config, splits_of(config, resolve(data)))
 
 
 def round_of(preset: str, data: str, doctor: bool) -> Callable[[], None]:

@@ -52,7 +52,7 @@ def by_preset(method: str, graph: ItemGraph, seed: int) -> Result:
 def by_gensim(graph: ItemGraph, seed: int, cbow: bool = False) -> Result:
     """gensim on DeepWalk's walks of the train pairs, its defaults but for 128 dimensions."""
     config = replace(configuration("preset", "synthetic"), seed=seed)
-    problem = ItemProblem.build(config, judging.merged(config, graph), phase="refit")
+    problem = ItemProblem.build(config, judging.refit_splits(config, graph), phase="refit")
     evaluator = problem.evaluator("test")
     assert evaluator is not None
     began = time.perf_counter()

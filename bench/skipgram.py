@@ -121,7 +121,7 @@ def main() -> None:
         if args.data is None
         else resolve_items(str(args.data), config.pairs)
     )
-    splits = judging.parts(config, graph)
+    splits = judging.splits_of(config, graph)
     ours = {
         "jaxrec skipgram": Ours(config, splits),
         "jaxrec at gensim's settings": Ours(configuration("sgd", config.data), splits),

@@ -74,8 +74,8 @@ def main() -> None:
         rng = np.random.default_rng(0)
         start_W = rng.choice(np.flatnonzero(around.degree), args.walks).astype(np.int32)
         sum_E = np.append(0.0, np.cumsum(around.weight, dtype=np.float64))
-        even = walks.build(around.indptr, around.indices)
-        weighted = walks.build(around.indptr, around.indices, around.weight)
+        even = walks.walk_graph(around.indptr, around.indices)
+        weighted = walks.walk_graph(around.indptr, around.indices, around.weight)
         calls = {
             "numpy uniform": lambda a=around, s=start_W, r=rng: numpy_uniform(a, s, r),
             "jaxrec uniform": ours(even, start_W),

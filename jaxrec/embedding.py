@@ -19,9 +19,9 @@ from jaxrec.data.formats import catalogue, memory
 from jaxrec.data.formats.assemble import rows_of
 from jaxrec.data.frames import from_frame
 from jaxrec.data.schema import encode
-from jaxrec.data.split import Splits, merged
+from jaxrec.data.split import Splits, refit_splits
 from jaxrec.errors import InputError, nearest
-from jaxrec.evaluation.user_runs import load_data, parts
+from jaxrec.evaluation.user_runs import load_data, splits_of
 from jaxrec.graph.bipartite import rating_levels
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.list_files import read_pairs
@@ -76,8 +76,8 @@ def embed(
     if edges is not None and config.model.kind.embeds_new == "always":
         raise InputError(f"{run}: two-tower embeds items by their features; leave out the edges")
     parameters = read_parameters(run)
-    splits = parts(config, load_data(run, config, data), run)
-    splits = merged(splits) if config.train.refit else splits
+    splits = splits_of(config, load_data(run, config, data), run)
+    splits = refit_splits(splits) if config.train.refit else splits
     problem = Problem.build(config, splits, phase="refit" if config.train.refit else "search")
     if problem.takes.item is None:
         raise InputError(f"{run}: the run's items had no features that could tell new ones apart")

@@ -69,7 +69,7 @@ def _rest_scaled(by: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def build(config: OptimConfig, steps: int) -> optax.GradientTransformation:
+def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
     """Build the chain: optional gradient clipping, the optimizer, and the rate of other parameters.
 
     Args:

@@ -287,7 +287,7 @@ def adam(
     return RowOptimizer(init, read, write, current)
 
 
-def build(config: OptimConfig, steps: int) -> RowOptimizer:
+def make_optimizer(config: OptimConfig, steps: int) -> RowOptimizer:
     """Build the row-sparse form of the configured optimizer for a run of ``steps`` steps."""
     rate = learning_rate(config, steps)
     return {

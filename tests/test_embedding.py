@@ -14,7 +14,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Bag, Category, Features
 from jaxrec.embedding import _read_pairs
 from jaxrec.errors import InputError
-from jaxrec.evaluation.user_runs import parts
+from jaxrec.evaluation.user_runs import splits_of
 
 BASE = {
     "model": {"dim": 8},
@@ -74,16 +74,16 @@ def as_new(data: Dataset, features: Features, rows: np.ndarray, path):
 
 
 def train_part(run) -> Dataset:
-    from jaxrec.evaluation.user_runs import parts
+    from jaxrec.evaluation.user_runs import splits_of
 
-    return parts(
+    return splits_of(
         run.config, synthetic.make(90, 70, 1500, communities=5, seed=4, features=True)
     ).train
 
 
 def test_an_item_of_training_under_a_new_name_gets_its_own_embedding_again(trained, data, tmp_path):
     name, run = trained
-    rows, train = np.arange(0, 70, 3), parts(run.config, data).train
+    rows, train = np.arange(0, 70, 3), splits_of(run.config, data).train
     assert data.item_features is not None
     items = as_new(data, data.item_features, rows, tmp_path / "items.parquet")
     there = np.isin(train.item, rows)

@@ -16,7 +16,7 @@ def promotion():
 
 
 def run(config: OptimConfig, gradients: list[float], steps: int = 10) -> list[float]:
-    tx = optim.build(config, steps)
+    tx = optim.make_optimizer(config, steps)
     x = {"w": jnp.zeros(2)}
     state, seen = tx.init(x), []
     for g in gradients:
@@ -46,7 +46,7 @@ def test_sgd_momentum_and_clipping():
 
 
 def test_adamw_decays_what_has_no_gradient():
-    tx = optim.build(OptimConfig("adamw", 0.1, weight_decay=0.5), 10)
+    tx = optim.make_optimizer(OptimConfig("adamw", 0.1, weight_decay=0.5), 10)
     x = {"w": jnp.ones(1)}
     update, _ = tx.update({"w": jnp.zeros(1)}, tx.init(x), x)
     np.testing.assert_allclose(update["w"], -0.05, rtol=1e-5)
@@ -69,7 +69,9 @@ def test_schedules_warm_up_and_end_where_they_say(schedule, expected):
 
 def test_adagrad_is_there():
     assert run(OptimConfig("adagrad", 0.1), [1.0])[0] < 0
-    assert jax.tree.leaves(optim.build(OptimConfig("adagrad"), 3).init({"w": jnp.zeros(1)}))
+    assert jax.tree.leaves(
+        optim.make_optimizer(OptimConfig("adagrad"), 3).init({"w": jnp.zeros(1)})
+    )
 
 
 def test_a_cosine_of_several_cycles_begins_each_at_the_peak():
@@ -87,12 +89,12 @@ def test_the_rest_has_a_rate_of_its_own_and_the_table_keeps_the_rate():
     slope = jax.tree.map(jnp.ones_like, params)
     moved = []
     for share in (1.0, 0.25):
-        tx = optim.build(OptimConfig("adam", 0.1, rest_rate=share, clip_norm=1e6), 5)
+        tx = optim.make_optimizer(OptimConfig("adam", 0.1, rest_rate=share, clip_norm=1e6), 5)
         moved.append(tx.update(slope, tx.init(params), params)[0])
     np.testing.assert_array_equal(moved[0]["embedding"], moved[1]["embedding"])
     np.testing.assert_allclose(moved[1]["convs"]["first"], 0.25 * moved[0]["convs"]["first"])
     # Beside a row-wise optimizer the rest is alone, by path.
-    tx = optim.build(OptimConfig("sgd", 0.1, rest_rate=0.5), 5)
+    tx = optim.make_optimizer(OptimConfig("sgd", 0.1, rest_rate=0.5), 5)
     rest = {"['convs'][0]['first'].value": jnp.zeros(2)}
     update = tx.update(jax.tree.map(jnp.ones_like, rest), tx.init(rest), rest)[0]
     np.testing.assert_allclose(next(iter(update.values())), -0.05)

@@ -606,7 +606,7 @@ def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return rows, end - 1 - np.arange(len(rows)), degree
 
 
-def merged(splits: Splits) -> Splits:
+def refit_splits(splits: Splits) -> Splits:
     """Merge validation into train, for a refit."""
     train, validation = splits.train, splits.validation
     columns = {

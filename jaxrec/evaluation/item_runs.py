@@ -51,7 +51,7 @@ def load_graph(run: Path, config: Config, data: Graph) -> ItemGraph:
     return graph
 
 
-def parts(config: Config, graph: ItemGraph, part: np.ndarray | None = None) -> PairSplits:
+def splits_of(config: Config, graph: ItemGraph, part: np.ndarray | None = None) -> PairSplits:
     """Split an item graph into train pairs and labelled pairs.
 
     Args:
@@ -60,7 +60,7 @@ def parts(config: Config, graph: ItemGraph, part: np.ndarray | None = None) -> P
     return split_pairs(graph, config.pairs, config.seed, part)
 
 
-def merged(config: Config, graph: ItemGraph, part: np.ndarray | None = None) -> PairSplits:
+def refit_splits(config: Config, graph: ItemGraph, part: np.ndarray | None = None) -> PairSplits:
     """Return the refit's split: the same test part, and all other pairs as train."""
     if part is not None:
         part = np.where(part == VALIDATION, TRAIN, part)
@@ -142,7 +142,7 @@ def judged(
         raise InputError("the run is of an item model; give an ItemGraph, not a Dataset")
     graph = load_graph(run, config, data)
     part = kept.labels(run, graph)
-    splits = (merged if config.train.refit else parts)(config, graph, part)
+    splits = (refit_splits if config.train.refit else splits_of)(config, graph, part)
     found = evaluator(config, splits, split, scored_items(table.item), ks)
     if found is None:
         raise InputError(f"{run}: the run's split holds no {split} pairs")

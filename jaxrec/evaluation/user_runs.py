@@ -12,7 +12,7 @@ from jaxrec.data import kept
 from jaxrec.data.dataset import Counted, Csr, Dataset, ItemsByUser
 from jaxrec.data.formats import resolve
 from jaxrec.data.itemgraph import ItemGraph
-from jaxrec.data.split import Splits, apply_filter, draw, merged, resolved, settled, taken
+from jaxrec.data.split import Splits, apply_filter, draw, refit_splits, resolved, settled, taken
 from jaxrec.errors import InputError
 from jaxrec.evaluation.cold import Cold, Met, View, refuse_nothing
 from jaxrec.evaluation.filter_scorer import run_scorer
@@ -80,7 +80,7 @@ def load_data(run: Path, config: Config, data: Dataset | str | Path | None) -> D
     return dataset
 
 
-def parts(config: Config, dataset: Dataset, run: Path | None = None) -> Splits:
+def splits_of(config: Config, dataset: Dataset, run: Path | None = None) -> Splits:
     """Filter and split a data set as configured.
 
     Args:
@@ -113,9 +113,9 @@ def judged(
         raise InputError("the run recommends to users; give a Dataset, not an ItemGraph")
     if not isinstance(data, Dataset) and is_parted(data or config.data):
         return _ranked_in_parts(run, config, table, split, ks, baselines, data or config.data)
-    found = parts(config, load_data(run, config, data), run)
+    found = splits_of(config, load_data(run, config, data), run)
     if config.train.refit:
-        found = merged(found)
+        found = refit_splits(found)
     held_out = found.test if split == "test" else found.validation
     if held_out.n_edges == 0:
         raise _no_pairs(run, split)

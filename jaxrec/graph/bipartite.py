@@ -15,8 +15,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.keys import pair_keys
 from jaxrec.data.schema import Encoded
 from jaxrec.errors import InputError
-from jaxrec.graph.buckets import Buckets
-from jaxrec.graph.buckets import build as build_buckets
+from jaxrec.graph.buckets import Buckets, group_rows
 from jaxrec.graph.neighbors import Neighbors
 
 _EDGES_AT_ONCE = 1 << 22  # edges per block, bounds the float64 intermediates
@@ -201,7 +200,7 @@ def build(
     def graph(part: np.ndarray | slice, place_N: Array | None) -> Bipartite:
         edges = sender[part], receiver[part], normalised[part]
         indptr = _indptr(edges[1], n_nodes)
-        rows = build_buckets(indptr, edges[0], edges[2]) if buckets else None
+        rows = group_rows(indptr, edges[0], edges[2]) if buckets else None
         degree_N = jnp.asarray(degree, jnp.float32)
         indptr = jnp.asarray(indptr, jnp.int32)
         return Bipartite(_graphs_tuple(*edges, n_nodes), indptr, degree_N, place_N, rows)

@@ -40,7 +40,7 @@ class Buckets(NamedTuple):
     place_R: Int[Array, "R"]
 
 
-def build(indptr: np.ndarray, sender: np.ndarray, weight: np.ndarray) -> Buckets:
+def group_rows(indptr: np.ndarray, sender: np.ndarray, weight: np.ndarray) -> Buckets:
     """The buckets of a matrix in CSR form, on the default device.
 
     Args:
@@ -67,7 +67,7 @@ def build(indptr: np.ndarray, sender: np.ndarray, weight: np.ndarray) -> Buckets
     offset = (np.arange(ends[-1]) - ends[whose]) * widest
     size = np.minimum(widest, degree[row][whose] - offset)
     pieces = _bucket(start[row][whose] + offset, size, widest, sender, weight)
-    long = build(ends, np.arange(ends[-1]), np.ones(ends[-1], np.float32))
+    long = group_rows(ends, np.arange(ends[-1]), np.ones(ends[-1], np.float32))
     return Buckets(tuple(short), pieces, long, jnp.asarray(place))
 
 
@@ -132,8 +132,8 @@ def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def sizes(degree: np.ndarray) -> list[list[int]]:
-    """How large :func:`build` makes the buckets of rows of these degrees [R]: rows by width, pieces
-    and all rows, for them and then for the sums of pieces, and so on."""
+    """How large :func:`group_rows` makes the buckets of rows of these degrees [R]: rows by width,
+    pieces and all rows, for them and then for the sums of pieces, and so on."""
     group = np.bincount(np.searchsorted(_WIDTHS, degree), minlength=len(_WIDTHS) + 1)
     n_pieces = -(-degree[degree > _WIDTHS[-1]] // _WIDTHS[-1])
     own = [[*map(int, group[: len(_WIDTHS)]), int(n_pieces.sum()), len(degree)]]

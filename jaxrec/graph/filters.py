@@ -108,7 +108,7 @@ def halves(pairs: Weighted, user_U: np.ndarray, item_I: np.ndarray) -> Halves:
 def _half(rows: sp.csr_array) -> Edges | Buckets:
     indptr, index = rows.indptr.astype(np.int32), rows.indices.astype(np.int32)
     if spmm.default_kernel() == "buckets":
-        return buckets.build(indptr, index, rows.data)
+        return buckets.group_rows(indptr, index, rows.data)
     receiver = np.repeat(np.arange(len(indptr) - 1, dtype=np.int32), np.diff(indptr))
     return Edges(*map(jnp.asarray, (rows.data, index, receiver, indptr)))
 

@@ -321,7 +321,7 @@ def _stacked(
     here = jax.local_devices(backend="cpu")[0]
     with jax.default_device(here):  # no device may hold other devices' parts
         each = [
-            bucketed.build(graph.indptr, of, weight)
+            bucketed.group_rows(graph.indptr, of, weight)
             for graph, (of, _, weight) in zip(made, local, strict=True)
         ]
     return stacked._replace(buckets=bucketed.stacked(each))

@@ -45,7 +45,7 @@ class Draws(NamedTuple):
         return hashing.mix(mixed_W + place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
 
 
-def build(indptr: np.ndarray, indices: np.ndarray, weight: np.ndarray | None = None) -> WalkGraph:
+def walk_graph(indptr: np.ndarray, indices: np.ndarray, weight: np.ndarray | None = None) -> WalkGraph:
     """Copy a CSR to the device.
 
     Args:
@@ -87,7 +87,7 @@ def walk(
     >>> import jax
     >>> import jax.numpy as jnp
     >>> import numpy as np
-    >>> line = build(np.array([0, 1, 2, 2]), np.array([1, 2]))  # 0 -> 1 -> 2
+    >>> line = walk_graph(np.array([0, 1, 2, 2]), np.array([1, 2]))  # 0 -> 1 -> 2
     >>> walk(line, jnp.array([0, 1]), jnp.array([0, 0]), 4, jax.random.key(0)).T.tolist()
     [[0, 1, 2, -1], [1, 2, -1, -1]]
 

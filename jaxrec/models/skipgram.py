@@ -48,7 +48,7 @@ class Side(NamedTuple):
         return Side(code_IK[item_T], coefficient_IK[item_T], there_IC[item_T], self.column_K)
 
 
-def build(
+def new_tables(
     config: ModelConfig, n_items: int, key: PRNGKeyArray, n_rows: int = 0, n_features: int = 0
 ) -> Tables:
     """Initialise the tables: normal vectors of ``init_std``, contexts and logits 0.

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from jaxrec.config.models.filter import order, spectral_weight
-from jaxrec.data.split import merged
+from jaxrec.data.split import refit_splits
 from jaxrec.errors import InputError
 from jaxrec.evaluation.baselines import ease, refuse_dense
 from jaxrec.evaluation.filter_scorer import filter_scorer
@@ -105,7 +105,7 @@ class FilterTask(UserTask):
             raise InputError("a filter is fitted in closed form: it takes no optax chain")
         splits, config = self.splits, self.config
         if phase == "refit":
-            splits = merged(splits)
+            splits = refit_splits(splits)
         sizes: Any = _Sizes(splits.train.n_users, splits.train.n_items)
         cadence = Cadence(0, 1, 0, 0, 0)
         return FilterProblem(

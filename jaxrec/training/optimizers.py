@@ -34,7 +34,7 @@ def _configured(config: Config, n_rows: int, steps: int) -> Optimizer:
     if config.optim.registered:
         return _registered(config, steps)
     room = rowwise if config.sparse_updates(n_rows) else optim
-    return room.build(config.optim, steps)
+    return room.make_optimizer(config.optim, steps)
 
 
 def _registered(config: Config, steps: int) -> Optimizer:
@@ -58,4 +58,4 @@ def rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
     dense = {"rowwise_adagrad": "adagrad"}.get(config.optim.name, config.optim.name)
     if config.optim.registered:
         dense = "adam"
-    return optim.build(replace(config.optim, name=dense, sparse=None), steps)
+    return optim.make_optimizer(replace(config.optim, name=dense, sparse=None), steps)

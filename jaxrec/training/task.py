@@ -17,7 +17,7 @@ from jaxrec.data.split import (
     Splits,
     apply_filter,
     draw,
-    merged,
+    refit_splits,
     repeats,
     resolved,
     settled,
@@ -25,7 +25,7 @@ from jaxrec.data.split import (
 )
 from jaxrec.errors import InputError
 from jaxrec.evaluation.cold import Met, View, refuse_nothing
-from jaxrec.evaluation.user_runs import allowed_items, parts
+from jaxrec.evaluation.user_runs import allowed_items, splits_of
 from jaxrec.graph.halo import make_mesh
 from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import read_start
@@ -165,7 +165,7 @@ class UserTask:
           InputError: the data lacks what the configuration needs.
         """
         if run is not None and begun(run):
-            splits, splitting = parts(config, dataset, run), before(run)
+            splits, splitting = splits_of(config, dataset, run), before(run)
         else:
             splits, splitting = _split(config, dataset)
         held_out = {"validation": splits.validation.n_edges, "test": splits.test.n_edges}
@@ -235,7 +235,7 @@ class UserTask:
     def problem(
         self, phase: str, total: int | None, tx: optax.GradientTransformation | None
     ) -> Problem:
-        splits = self.splits if phase == "search" else merged(self.splits)
+        splits = self.splits if phase == "search" else refit_splits(self.splits)
         kind = MeshProblem if self.config.mesh.devices > 1 else Problem
         if host_table.on_host(self.config, splits.train, tx is not None):
             kind = HostProblem

@@ -23,7 +23,7 @@ from jaxrec.data.split import (
     taken,
 )
 from jaxrec.errors import InputError
-from jaxrec.evaluation.user_runs import parts
+from jaxrec.evaluation.user_runs import splits_of
 
 
 def _data(pairs, **columns) -> Dataset:
@@ -593,8 +593,8 @@ def test_filters_by_time_need_times_and_agree_with_each_other(name):
 def test_the_seed_of_a_split_is_apart_from_that_of_the_run():
     data = _random(3, edges=400)
     config = Config(seed=1)
-    own = [parts(replace(config, seed=seed), data) for seed in (1, 2)]
+    own = [splits_of(replace(config, seed=seed), data) for seed in (1, 2)]
     assert _pairs(own[0].test) != _pairs(own[1].test)
     fixed = replace(config, split=SplitConfig(seed=1))
     for seed in (1, 2):
-        assert _pairs(parts(replace(fixed, seed=seed), data).test) == _pairs(own[0].test)
+        assert _pairs(splits_of(replace(fixed, seed=seed), data).test) == _pairs(own[0].test)

@@ -58,12 +58,12 @@ def test_pairs_columns_and_matrices_are_the_same():
 def test_it_gives_the_numbers_of_a_run(tmp_path):
     from jaxrec.config import Config, ModelConfig, TrainConfig
     from jaxrec.data import synthetic
-    from jaxrec.evaluation.user_runs import parts
+    from jaxrec.evaluation.user_runs import splits_of
 
     data = synthetic.make(50, 40, 500, seed=1)
     config = Config(model=ModelConfig("mf", dim=4, layers=0), train=TrainConfig(epochs=2))
     run = jaxrec.train(config, data=data, run=tmp_path / "run", quiet=True)
-    splits = parts(config, data)
+    splits = splits_of(config, data)
     train, validation, test = (np.stack([p.user, p.item], axis=1) for p in splits)
     judge = Evaluator(np.concatenate([train, validation]), test, n_users=50, n_items=40)
     table = np.load(run.folder / "embeddings.npz")

@@ -40,7 +40,7 @@ def run(tmp_path: Path, graph: ItemGraph, vectors: np.ndarray) -> Path:
 def test_the_result_is_that_of_the_split_which_the_run_had(run, graph, vectors):
     content = evaluate(run, ks=KS)
     config = load(run / "config.json")
-    splits = item_runs.parts(config, graph)
+    splits = item_runs.splits_of(config, graph)
     judge = item_runs.evaluator(config, splits, "test", item_runs.scored_items(vectors), KS)
     assert judge is not None
     scorer = item_runs.item_scorer({"item": vectors}, judge.scored_I)
@@ -58,8 +58,8 @@ def test_the_result_is_that_of_the_split_which_the_run_had(run, graph, vectors):
 def test_validation_and_test_are_two_splits_and_validation_is_masked_in_test(run, graph):
     content = evaluate(run, "validation", KS)
     config = load(run / "config.json")
-    splits = item_runs.parts(config, graph)
-    whole = item_runs.merged(config, graph)
+    splits = item_runs.splits_of(config, graph)
+    whole = item_runs.refit_splits(config, graph)
     assert [x.tobytes() for x in whole.test] == [x.tobytes() for x in splits.test]
     assert whole.train.n_pairs == splits.train.n_pairs + splits.validation.n_pairs // 2
     assert whole.validation.n_pairs == 0
@@ -101,7 +101,7 @@ def test_recall_is_told_by_the_popularity_of_those_who_ask_and_of_what_is_found(
     run, graph, vectors
 ):
     config = load(run / "config.json")
-    splits = item_runs.parts(config, graph)
+    splits = item_runs.splits_of(config, graph)
     judge = item_runs.evaluator(config, splits, "test", item_runs.scored_items(vectors), KS)
     assert judge is not None
     scorer = item_runs.item_scorer({"item": vectors}, judge.scored_I)

@@ -13,7 +13,7 @@ def random_rows(degrees, n_nodes=50, seed=0):
     weight = rng.normal(size=indptr[-1]).astype(np.float32)
     dense = np.zeros((len(degrees), n_nodes))
     np.add.at(dense, (np.repeat(np.arange(len(degrees)), degrees), sender), weight)
-    return buckets.build(indptr, sender, weight), dense
+    return buckets.group_rows(indptr, sender, weight), dense
 
 
 # 32 is the widest bucket; 1,025 needs two levels of pieces, 40,000 three.

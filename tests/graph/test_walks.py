@@ -24,7 +24,7 @@ def dense(edges=EDGES, n=7, directed=False) -> np.ndarray:
 def on_device(weight_NN: np.ndarray, weighted=True) -> walks.WalkGraph:
     row, column = np.nonzero(weight_NN)
     indptr = np.append(0, np.cumsum(np.bincount(row, minlength=len(weight_NN))))
-    return walks.build(indptr, column, weight_NN[row, column] if weighted else None)
+    return walks.walk_graph(indptr, column, weight_NN[row, column] if weighted else None)
 
 
 walk = jax.jit(walks.walk, static_argnums=3, static_argnames=("p", "q"))
@@ -105,14 +105,14 @@ def test_walks_end_where_no_edge_leaves(pq):
 
 
 def test_a_graph_without_edges_can_be_walked_on():
-    nothing = walks.build(np.zeros(4, int), np.zeros(0, int), np.zeros(0, np.float32))
+    nothing = walks.walk_graph(np.zeros(4, int), np.zeros(0, int), np.zeros(0, np.float32))
     assert many(nothing, 1, 5, 3).tolist() == [[1, -1, -1]] * 5
 
 
 @pytest.mark.parametrize("pq", [{}, {"p": 0.5, "q": 2.0}])
 def test_a_walk_does_not_depend_on_those_beside_it(pq):
     around = synthetic_items.make(300, 2_000, seed=1).adjacency()
-    graph = walks.build(around.indptr, around.indices, around.weight)
+    graph = walks.walk_graph(around.indptr, around.indices, around.weight)
     node_W = jnp.asarray(np.random.default_rng(0).integers(0, 300, 1_000), jnp.int32)
     number_W = jnp.arange(1_000, dtype=jnp.int32)
     whole = np.asarray(walk(graph, node_W, number_W, 8, jax.random.key(3), **pq))
@@ -131,4 +131,4 @@ def test_more_edges_than_can_be_numbered_are_refused():
 
     endless = np.broadcast_to(np.int32(0), 2**31)
     with pytest.raises(InputError, match="directed edges"):
-        walks.build(np.array([0, 2**31]), endless)
+        walks.walk_graph(np.array([0, 2**31]), endless)

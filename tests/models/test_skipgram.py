@@ -28,7 +28,7 @@ def side() -> Side:
 
 
 def tables(side_form: str = "weighted") -> dict[str, jax.Array]:
-    made = skipgram.build(
+    made = skipgram.new_tables(
         from_dict(
             {
                 "model": {"name": "skipgram", "layers": 0, "dim": 3, "side": side_form},

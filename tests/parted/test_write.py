@@ -204,7 +204,7 @@ def test_buckets_of_known_sizes_stand_for_those_of_other_parts():
         degree = np.concatenate([rng.integers(0, 30, 50), rng.integers(30, n * 40, 5)])
         indptr = np.append(0, np.cumsum(degree))
         edges = rng.integers(0, 60, indptr[-1]), rng.random(indptr[-1]).astype(np.float32)
-        made.append(buckets.build(indptr, *edges))
+        made.append(buckets.group_rows(indptr, *edges))
         sizes.append(buckets.sizes(degree))
     whole = buckets.stacked(made)
     filler = buckets.of_sizes(buckets.largest(sizes))

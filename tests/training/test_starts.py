@@ -30,7 +30,7 @@ from jaxrec.data.split import repeats
 from jaxrec.diagnosis.diagnose import diagnose
 from jaxrec.errors import InputError
 from jaxrec.evaluation.run import evaluate
-from jaxrec.evaluation.user_runs import parts
+from jaxrec.evaluation.user_runs import splits_of
 from jaxrec.reporting.records import read_runs
 from jaxrec.reporting.sections import notices
 from jaxrec.runfolder import read_json
@@ -85,8 +85,8 @@ def grown(extra: int = 600) -> Dataset:
 def test_a_warm_start_goes_on_with_the_split_whatever_its_seed(base, tmp_path, capsys):
     config = short(BASE, warm_start=str(base.folder), seed=1)
     run = jaxrec.train(config, data=DATA, run=tmp_path / "r2")
-    old = parts(base.config, DATA, base.folder)
-    new = parts(run.config, DATA, run.folder)
+    old = splits_of(base.config, DATA, base.folder)
+    new = splits_of(run.config, DATA, run.folder)
     assert [pairs(part) for part in new] == [pairs(part) for part in old]
     (start,) = run.evaluation["start"]
     assert start["trained"] == {
@@ -111,7 +111,7 @@ def test_a_warm_start_goes_on_with_the_split_whatever_its_seed(base, tmp_path, c
 def test_new_pairs_are_split_by_the_rule_and_old_ones_stay(base):
     data = grown()
     task = begun(base, data)
-    for one, other in zip(parts(base.config, DATA, base.folder), task.splits, strict=True):
+    for one, other in zip(splits_of(base.config, DATA, base.folder), task.splits, strict=True):
         assert pairs(one) <= pairs(other)
     assert task.splits.test.n_edges == pytest.approx(0.2 * data.n_edges, rel=0.1)
     assert fact(task)["trained"]["test"][0] == 0
@@ -123,7 +123,7 @@ def test_a_chain_remembers_what_the_first_run_was_trained_on(base, tmp_path):
     config = short(BASE, warm_start=str(base.folder), seed=1)
     second = jaxrec.train(config, data=middle, run=tmp_path / "r2", quiet=True)
     third = begun(second, grown(), seed=2)
-    old = parts(base.config, DATA, base.folder)
+    old = splits_of(base.config, DATA, base.folder)
     assert pairs(old.train) <= pairs(third.splits.train)
     assert pairs(old.test) <= pairs(third.splits.test)
     assert fact(third)["trained"]["test"][0] == 0
@@ -135,7 +135,7 @@ def test_a_chain_remembers_what_the_first_run_was_trained_on(base, tmp_path):
 def test_another_protocol_counts_what_its_test_shares_with_training(base, tmp_path, capsys):
     config = short(BASE, warm_start=str(base.folder), split=SplitConfig(test=0.3), seed=1)
     run = jaxrec.train(config, data=DATA, run=tmp_path / "r2")
-    old, new = parts(base.config, DATA, base.folder), parts(run.config, DATA, run.folder)
+    old, new = splits_of(base.config, DATA, base.folder), splits_of(run.config, DATA, run.folder)
     truth = len(pairs(old.train) & pairs(new.test))
     (start,) = read_json(run.folder / "eval.json")["start"]
     assert start["trained"]["test"] == [truth, new.test.n_edges]
@@ -156,7 +156,7 @@ def test_another_protocol_counts_what_its_test_shares_with_training(base, tmp_pa
 def test_a_split_that_the_data_gives_binds_and_is_counted(base):
     label = np.random.default_rng(0).choice([0, 2], DATA.n_edges, p=[0.8, 0.2]).astype(np.uint8)
     task = begun(base, replace(DATA, split=label))
-    truth = pairs(parts(base.config, DATA, base.folder).train) & pairs(DATA.take(label == 2))
+    truth = pairs(splits_of(base.config, DATA, base.folder).train) & pairs(DATA.take(label == 2))
     assert pairs(task.splits.test) == pairs(DATA.take(label == 2))
     assert fact(task)["trained"]["test"] == [len(truth), int((label == 2).sum())]
     assert fact(task)["reason"] == "split.name was random there, and is given here"
@@ -184,7 +184,7 @@ def test_a_run_that_keeps_no_split_counts_what_recommendations_leave_out(gone, b
     if gone:  # it was itself started from another, which is not there any more
         config = replace(old.config, warm_start=str(tmp_path / "gone"))
         (old.folder / "config.json").write_text(json.dumps(to_dict(config)))
-    was = parts(base.config, DATA, base.folder)
+    was = splits_of(base.config, DATA, base.folder)
     task = begun(old, seed=5)
     test, known = pairs(task.splits.test), pairs(was.train) | pairs(was.validation)
     found = fact(task)
@@ -201,7 +201,7 @@ def test_a_run_that_keeps_no_split_counts_what_recommendations_leave_out(gone, b
 def test_filters_leave_pairs_where_they_were(base):
     changes = {"filter": FilterConfig(k_core=22)}
     data = grown(1500)
-    task, old = begun(base, data, **changes), parts(base.config, DATA, base.folder)
+    task, old = begun(base, data, **changes), splits_of(base.config, DATA, base.folder)
     assert task.splits.train.n_users < data.n_users
     every = set().union(*map(pairs, task.splits))
     for one, other in zip(old, task.splits, strict=True):
@@ -212,7 +212,7 @@ def test_filters_leave_pairs_where_they_were(base):
 def test_frozen_items_of_a_run_bring_its_split_and_those_of_a_file_are_not_known(base, tmp_path):
     model = ModelConfig("mf", dim=8, layers=0, frozen_items=str(base.folder))
     task = begun(base, model=model, warm_start=None)
-    old = parts(base.config, DATA, base.folder)
+    old = splits_of(base.config, DATA, base.folder)
     assert pairs(old.test) == pairs(task.splits.test)
     assert (fact(task)["as"], fact(task)["split"]) == ("frozen_items", "kept")
     assert "users" not in fact(task)
@@ -256,9 +256,9 @@ def test_a_run_of_before_is_evaluated_on_the_split_of_those_days(base, tmp_path)
     config = short(BASE, split=SplitConfig("leave-last-out"))
     now = UserTask.of(config, data)
     now.record(tmp_path, custom_tx=False)
-    assert pairs(parts(config, data, tmp_path).test) == pairs(now.splits.test)
+    assert pairs(splits_of(config, data, tmp_path).test) == pairs(now.splits.test)
     (tmp_path / NAME).unlink()
-    before = parts(config, data, tmp_path)
+    before = splits_of(config, data, tmp_path)
     assert pairs(before.test) != pairs(now.splits.test)
     last = {}
     for row in np.lexsort((data.item, time, data.user)).tolist():

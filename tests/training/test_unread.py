@@ -10,7 +10,7 @@ import jaxrec
 from jaxrec.config import Config, from_dict
 from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset, Exposed
-from jaxrec.evaluation.user_runs import parts
+from jaxrec.evaluation.user_runs import splits_of
 from jaxrec.training.unread import unread
 
 SMALL = {
@@ -23,7 +23,7 @@ SMALL = {
 def told(data: Dataset, **sections) -> list[str]:
     sections = {"model": {}} | sections
     config = from_dict({name: SMALL.get(name, {}) | more for name, more in sections.items()})
-    return unread(config, parts(config, data))
+    return unread(config, splits_of(config, data))
 
 
 def with_ratings(values, **columns) -> Dataset:

@@ -66,7 +66,7 @@ class ItemProblem(OneDevice):
         init_key, data_key = keys(config, phase)
         takes = schema_of(config, train)
         data = _item_data(config, train, takes, data_key, degree_I)
-        stepper = ItemStepper(config, rowwise.build(config.optim, cadence.total))
+        stepper = ItemStepper(config, rowwise.make_optimizer(config.optim, cadence.total))
         return cls(config, splits, stepper, data, cadence, init_key, takes)
 
     @property
@@ -77,7 +77,7 @@ class ItemProblem(OneDevice):
     def _tables(self) -> Tables:
         takes, n_items = self.takes, self.splits.train.n_items
         sizes = (0, 0) if takes is None else (sides.n_rows(takes), sides.n_features(takes))
-        return skipgram.build(self.config.model, n_items, self.init_key, *sizes)
+        return skipgram.new_tables(self.config.model, n_items, self.init_key, *sizes)
 
     def state_shape(self) -> TrainState:
         """The shapes and types of a state, without an array of it."""
@@ -207,7 +207,7 @@ def _item_data(
     return ItemData(
         key,
         popularity(frequency_I, config.negatives.popularity),
-        graph=walks.build(around.indptr, around.indices, weight),
+        graph=walks.walk_graph(around.indptr, around.indices, weight),
         start_A=jnp.asarray(start_A),
         keep_I=keep_I,
         side=side,

@@ -54,7 +54,7 @@ class ItemTask:
             part_P, splitting = labels(run, graph), before(run)
         else:
             part_P, splitting = _split(config, graph)
-        splits = judging.parts(config, graph, part_P)
+        splits = judging.splits_of(config, graph, part_P)
         held_out = {"validation": splits.validation.n_pairs, "test": splits.test.n_pairs}
         part = config.eval.select_on
         share = f"pairs.{part} is {getattr(config.pairs, part, 0):g}"
@@ -96,7 +96,7 @@ class ItemTask:
             raise InputError("item models take optim.*, not an optax chain")
         splits = self.splits
         if phase == "refit":
-            splits = judging.merged(self.config, self.graph, self.part_P)
+            splits = judging.refit_splits(self.config, self.graph, self.part_P)
         return ItemProblem.build(self.config, splits, phase=phase, total=total)
 
     def evaluate(

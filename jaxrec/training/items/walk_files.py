@@ -43,7 +43,7 @@ def write_walks(
     if not len(start_A):
         raise InputError(f"{graph.name}: no item has a pair to walk along")
     weight = around.weight if config.weighted else None
-    on_device = walks.build(around.indptr, around.indices, weight)
+    on_device = walks.walk_graph(around.indptr, around.indices, weight)
     name = np.asarray(graph.item_ids).astype(str)
     walk = jax.jit(walks.walk, static_argnums=3, static_argnames=("p", "q"))
     total, key = config.count * len(start_A), child(jax.random.key(seed), OfSeed.WALKS)

@@ -195,7 +195,7 @@ def _buckets(parted: Parted) -> Buckets:
         n_edges = int(parted.array(part, "n_edge")[0])
         edges = (np.array(parted.array(part, name)[:n_edges]) for name in ("senders", "edges"))
         with jax.default_device(here):
-            own = buckets.build(np.array(parted.array(part, "indptr")), *edges)
+            own = buckets.group_rows(np.array(parted.array(part, "indptr")), *edges)
             both = buckets.stacked([own, filler])
         made[part] = [np.array(x[0]) for x in jax.tree.leaves(both)]
     shapes = [x.shape for x in next(iter(made.values()))]
