@@ -129,4 +129,4 @@ def _keys(pairs: np.ndarray, n_users: int, n_items: int) -> np.ndarray:
     """Encode pairs as user · I + item. Raises ValueError for a pair out of range."""
     if len(pairs) and (pairs[:, 0].max() >= n_users or pairs[:, 1].max() >= n_items):
         raise ValueError(f"a pair is outside of {n_users} users and {n_items} items")
-    return pair_keys(*pairs.T, n_items)
+    return pair_keys(pairs[:, 0], pairs[:, 1], n_items)

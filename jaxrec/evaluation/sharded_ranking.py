@@ -143,8 +143,9 @@ def _step(
     params: Any = _SPECS if fn is in_parts else _WHOLE
     if parted and fn is not in_parts:
         params = {"id": _OF_ROWS, "of": _WHOLE}
+    users: Any = _OF_USERS
     rows: Any = _OF_PARTS if parted else _OF_USERS
-    specs = _OF_USERS, params, Block(_OF_USERS, rows, rows), _WHOLE
+    specs = _OF_USERS, params, Block(users, rows, rows), _WHOLE
     return jax.jit(on_mesh(mesh, body, specs, (_OF_USERS, _WHOLE)), donate_argnums=0)
 
 
