@@ -45,7 +45,9 @@ class Draws(NamedTuple):
         return hashing.mix(mixed_W + place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
 
 
-def walk_graph(indptr: np.ndarray, indices: np.ndarray, weight: np.ndarray | None = None) -> WalkGraph:
+def walk_graph(
+    indptr: np.ndarray, indices: np.ndarray, weight: np.ndarray | None = None
+) -> WalkGraph:
     """Copy a CSR to the device.
 
     Args:
