@@ -48,7 +48,15 @@ MAY = {
     "exports": {"runfolder"},
     "exporting": {"runfolder", "recommend", "exports"},
     "significance": set(),
-    "reporting": {"significance", "data", "evaluation", "runfolder", "presets", "diagnosis"},
+    "reporting": {
+        "significance",
+        "catalogue",
+        "data",
+        "evaluation",
+        "runfolder",
+        "presets",
+        "diagnosis",
+    },
     "diagnosis": {"data", "models", "losses", "evaluation", "runfolder"},
     "embedding": {
         *("training", "data", "graph", "models", "evaluation", "runfolder", "list_files")

@@ -177,6 +177,8 @@ class Report:
     runs: Positional[tuple[str, ...]]
     """Run folders."""
     out: str
+    titles: str | None = None
+    """Table keyed by item id, whose titles stand for the ids in lists."""
 
 
 def report(args: list[str]) -> None:
@@ -186,5 +188,5 @@ def report(args: list[str]) -> None:
         raise InputError("name at least one run folder: jaxrec report RUN --out report.html")
     from jaxrec.reporting.page import report as write
 
-    write([Path(r) for r in made.runs], Path(made.out))
+    write([Path(r) for r in made.runs], Path(made.out), titles=made.titles)
     print(made.out)

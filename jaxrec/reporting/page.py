@@ -7,6 +7,7 @@ from jaxrec.errors import InputError
 from jaxrec.files import replacing
 from jaxrec.reporting.compare import comparison
 from jaxrec.reporting.diagnosis import doctor
+from jaxrec.reporting.lists import examples
 from jaxrec.reporting.markup import Html, document, join, tag
 from jaxrec.reporting.pair_curves import told_apart
 from jaxrec.reporting.plots import require_matplotlib
@@ -24,7 +25,7 @@ from jaxrec.reporting.sections import (
 )
 
 
-def report(runs: Sequence[str | Path], out: str | Path) -> Path:
+def report(runs: Sequence[str | Path], out: str | Path, titles: str | Path | None = None) -> Path:
     """Write one self-contained HTML page about one run, or about several side by side.
 
     The page fetches nothing, follows the reader's light or dark scheme, and shows what there
@@ -33,6 +34,7 @@ def report(runs: Sequence[str | Path], out: str | Path) -> Path:
     Args:
       runs: run folders, one or more.
       out: the page to write; one that is there is replaced.
+      titles: a table keyed by item id, whose titles stand for the ids in lists.
 
     Returns:
       ``out``.
@@ -46,7 +48,7 @@ def report(runs: Sequence[str | Path], out: str | Path) -> Path:
         raise InputError("a report needs a run folder")
     records = read_runs([Path(run) for run in runs])
     try:
-        page = _page(records)
+        page = _page(records, titles)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
         # Records are written by jaxrec, and not checked one by one.
         raise InputError(
@@ -59,21 +61,22 @@ def report(runs: Sequence[str | Path], out: str | Path) -> Path:
     return out
 
 
-def _page(records: list[Run]) -> str:
+def _page(records: list[Run], titles: str | Path | None) -> str:
     if len(records) == 1:
         (run,) = records
-        return document(f"{run.label} · jaxrec", tag("main", _one(run, "h1")))
-    several = join(_one(run, "h2") for run in records)
+        return document(f"{run.label} · jaxrec", tag("main", _one(run, "h1", titles)))
+    several = join(_one(run, "h2", titles) for run in records)
     return document(f"{len(records)} runs · jaxrec", tag("main", comparison(records), several))
 
 
-def _one(run: Run, heading: str) -> Html:
+def _one(run: Run, heading: str, titles: str | Path | None) -> Html:
     return tag(
         "section",
         tag(heading, run.label),
         tag("p", summary(run), class_="lead"),
         notices(run),
         headline(run),
+        examples(run, titles),
         result_table(run),
         told_apart(run),
         tried(run),

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from statistics import median
 from typing import Any
 
+from jaxrec import presets
 from jaxrec.config import Config, to_dict
 from jaxrec.data.kept import told
+from jaxrec.errors import InputError
 from jaxrec.evaluation.cold import sentence
 from jaxrec.reporting.markup import Html, join, notice, number, table, tag, tiles
 from jaxrec.reporting.plots import Line, bars, curves
@@ -326,10 +328,38 @@ def configuration(run: Run) -> Html:
     return join(
         (
             tag("h3", "Configuration"),
-            tag("p", "Bold: not the default.", class_="lead"),
-            tag("div", *tables, class_="config"),
+            _unusual(run),
+            tag(
+                "details",
+                tag("summary", "All of it"),
+                tag("p", "Bold: not the default.", class_="lead"),
+                tag("div", *tables, class_="config"),
+            ),
         )
     )
+
+
+def _unusual(run: Run) -> Html:
+    """What differs from the preset, or from the defaults where there is none of this name."""
+    try:
+        base, of = to_dict(presets.get(run.preset)), f"the preset {run.preset}"
+    except InputError:
+        base, of = to_dict(Config()), "the defaults"
+    rows = []
+    for section, values in run.config.items():
+        usual = base.get(section)
+        if not isinstance(values, dict) or not isinstance(usual, dict):
+            values, usual, prefix = {section: values}, {section: usual}, ""
+        else:
+            prefix = f"{section}."
+        rows += [
+            (f"{prefix}{field}", setting(value), setting(usual.get(field)))
+            for field, value in values.items()
+            if usual.get(field) != value
+        ]
+    if not rows:
+        return tag("p", f"As {of} has it.")
+    return table(f"Other than {of}", ("", "here", "there"), rows, class_="facts")
 
 
 def _ratio(ours: int | float | None, theirs: int | float | None) -> str:
