@@ -36,6 +36,8 @@ def protocol(config: Config) -> str:
         "none": "last parameters, no selection",
     }[config.eval.select_on]
     refit = "; length chosen on validation, then trained on train and validation"
+    if config.model.kind.fitted:
+        refit = "; then fitted on train and validation"
     how = _judges(config).protocol(config)
     return f"{how}; {chosen}{refit if config.train.refit else ''}"
 

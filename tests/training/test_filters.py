@@ -53,6 +53,7 @@ def test_every_kind_finds_what_was_planted_and_serves_it(kind, tmp_path, monkeyp
     near = recommender.similar_items(recommender.item_ids[:2], k=4)
     assert len(near) == 8
     assert not (near["item"] == near["similar"]).any()
+    assert made.evaluation["protocol"].endswith("then fitted on train and validation")
     before = made.evaluation["metrics"]
     again = jaxrec.evaluate(tmp_path / "run", data=data())["metrics"]
     assert again == pytest.approx(before, abs=1e-6)
