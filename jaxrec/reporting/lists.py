@@ -72,7 +72,7 @@ def _user(table: Embeddings, seen: Seen, names: list[str], user: int) -> Html:
     for item in best[np.isfinite(score_I[best])].tolist():
         name = tag("strong", names[item]) if item in held_out else names[item]
         items.append(tag("li", name))
-    more = f" and {len(own) - _SHOWN:,} more" if len(own) > _SHOWN else ""
+    more = f" these and {len(own) - _SHOWN:,} more" if len(own) > _SHOWN else ""
     shown = [tag("li", names[item]) for item in own[:_SHOWN].tolist()]
     return tag(
         "section",
