@@ -29,6 +29,7 @@ CASES = (
     "propagate",
     "growth",
     "rank",
+    "serve",
     "memory",
     "large",
     "mesh",

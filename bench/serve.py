@@ -163,10 +163,11 @@ def measure(n_items: int, rate: int, rounds: int, seconds: int) -> None:
         for what, values in figures.items():
             told = dict(shared)
             if what == "throughput":
-                told |= {"what": f"requests a second, {CONNECTIONS} connections, wrk on one thread"}
+                what_of = f"requests a second, {CONNECTIONS} connections, wrk on one thread"
             else:
-                told |= {"what": f"{what} at {rate} requests a second, hey", "rate": rate}
+                what_of, told["rate"] = f"{what} at {rate} requests a second, hey", rate
             unit = "requests/s" if what == "throughput" else "ms"
+            told["what"] = f"{n_items:,} items: {what_of}"
             record("serve", name, values, unit, COMMAND, **told)
 
 
