@@ -1,7 +1,6 @@
 """Logs of a run: metrics.jsonl, timing.jsonl, the console, and optional adapters."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import resource
@@ -9,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -18,53 +17,9 @@ from rich.table import Table
 from jaxrec.config import LogConfig
 from jaxrec.errors import InputError
 from jaxrec.runfolder import read_metrics
+from jaxrec.trackers import Energy, check_extras, metric_name, sinks
 
 _TELL_SECONDS = 30.0  # least interval of progress lines without a terminal
-
-
-class Sink(Protocol):
-    """Further destination of metrics besides metrics.jsonl."""
-
-    def write(self, step: int, values: dict[str, float]) -> None: ...
-    def close(self) -> None: ...
-
-
-_EXTRAS = {"tensorboard": "tensorboardX", "wandb": "wandb"}
-"""Module that each logging extra installs."""
-
-
-def check_extras(config: LogConfig) -> None:
-    """Raise InputError if a configured adapter's package is not installed."""
-    for extra, module in _EXTRAS.items():
-        if getattr(config, extra) and importlib.util.find_spec(module) is None:
-            raise InputError(f"log.{extra} needs an extra: pip install 'jaxrec[{extra}]'")
-
-
-class _TensorBoard:
-    def __init__(self, run: Path) -> None:
-        from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
-
-        self._writer = SummaryWriter(str(run / "tensorboard"))
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, step)
-
-    def close(self) -> None:
-        self._writer.close()
-
-
-class _Wandb:
-    def __init__(self, run: Path, project: str) -> None:
-        import wandb  # pyright: ignore[reportMissingImports]
-
-        self._run = wandb.init(project=project, name=run.name, dir=str(run))
-
-    def write(self, step: int, values: dict[str, float]) -> None:
-        self._run.log(values, step=step)
-
-    def close(self) -> None:
-        self._run.finish()
 
 
 class RunLog:
@@ -101,11 +56,9 @@ class RunLog:
         timing = run / "timing.jsonl" if writes else where
         self._timing = timing.open("a", encoding="utf-8")
         self._began = time.perf_counter()
-        self._sinks: list[Sink] = []
-        if writes and config.tensorboard:
-            self._sinks.append(_TensorBoard(run))
-        if writes and config.wandb is not None:
-            self._sinks.append(_Wandb(run, config.wandb))
+        self._doctor = config.doctor_series
+        self._sinks = sinks(run, config) if writes else []
+        self._energy = Energy(config.energy) if writes and config.energy is not None else None
 
     def record(self, step: int, epoch: float, split: str, phase: str, **values: float) -> None:
         """Append a line to metrics.jsonl, without wall times, so that it repeats to the bit."""
@@ -114,7 +67,9 @@ class RunLog:
         self._index[step, split] = line
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
-        numbers = {f"{split}/{k}": float(v) for k, v in values.items()}
+        if split == "doctor" and not self._doctor:
+            return
+        numbers = {metric_name(split, k): float(v) for k, v in values.items()}
         for sink in self._sinks:
             sink.write(step, numbers)
 
@@ -142,6 +97,9 @@ class RunLog:
         return time.perf_counter() - self._began
 
     def close(self) -> None:
+        if self._energy is not None:
+            last = self.records[-1]["step"] if self.records else 0
+            self.timing(last, event="energy", **self._energy.stop())
         for sink in self._sinks:
             sink.close()
         self._file.close()

@@ -14,7 +14,7 @@ RUN_FILES = frozenset(
     {
         *("config.json", "env.json", "eval.json", "features.json", "slices.json"),
         *("metrics.jsonl", "timing.jsonl", "embeddings.npz", "parameters.npz", "seen.npz"),
-        *("filter.npz", "auto.json", "per_user.parquet"),
+        *("filter.npz", "auto.json", "per_user.parquet", "mlflow.db"),
         *("split.npz", "curves.npz", "report.html", "checkpoints", "tensorboard", "wandb", ".seen"),
     }
 )

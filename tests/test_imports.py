@@ -38,7 +38,8 @@ MAY = {
     "evaluation": {"models", "graph", "data", "parted", "hashing", "randomness", "runfolder"},
     "runfolder": {"data"},
     "compilation": {"runfolder"},
-    "log": {"runfolder"},
+    "log": {"runfolder", "trackers"},
+    "trackers": set(),
     "foldin": {"data"},
     "list_files": {"data"},
     "rerank": set(),
@@ -48,6 +49,7 @@ MAY = {
     "exports": {"runfolder"},
     "exporting": {"runfolder", "recommend", "exports"},
     "significance": set(),
+    "sweep": {"training", "runfolder"},
     "reporting": {
         "significance",
         "catalogue",
@@ -87,7 +89,7 @@ MAY = {
         *("data", "graph", "evaluation", "log", "presets", "recommend", "exporting", "reporting"),
         *("compilation", "parted", "processes"),
         *("training", "runfolder", "list_files", "diagnosis"),
-        *("catalogue", "rerank", "serving"),
+        *("catalogue", "rerank", "serving", "sweep"),
     },
 }
 

@@ -14,6 +14,7 @@ from jaxrec.cli.out import embed, evaluate, export, report, similar
 from jaxrec.cli.plan import plan
 from jaxrec.cli.recommend import recommend
 from jaxrec.cli.serve import serve
+from jaxrec.cli.sweep import sweep
 from jaxrec.cli.train import refit, resume, train
 from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 
@@ -56,6 +57,7 @@ def env(args: list[str]) -> None:
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train,
     "resume": resume,
+    "sweep": sweep,
     "refit": refit,
     "evaluate": evaluate,
     "recommend": recommend,

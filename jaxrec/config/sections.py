@@ -433,6 +433,16 @@ class LogConfig:
     """Also write event files to RUN/tensorboard (extra `tensorboard`)."""
     wandb: str | None = None
     """Also log to this Weights & Biases project (extra `wandb`)."""
+    mlflow: str | None = None
+    """Also log to this MLflow experiment (extra `mlflow`): by MLFLOW_TRACKING_URI, or else in
+    RUN/mlflow.db."""
+    trackio: str | None = None
+    """Also log to this Trackio project (extra `trackio`)."""
+    energy: str | None = None
+    """Estimate energy and emissions by CodeCarbon, without network (extra `energy`): the country's
+    ISO code, such as DEU. timing.jsonl has the result."""
+    doctor_series: bool = False
+    """Send the doctor's measures to trackers too; metrics.jsonl has them either way."""
     doctor: bool = True
     """Watch for collapse and its causes: measure at every evaluation, and warn of new findings."""
 

@@ -29,10 +29,11 @@ from jaxrec.data.synthetic import EMBEDDED
 from jaxrec.errors import InputError, Interrupted, RunError
 from jaxrec.evaluation.cold import sentence
 from jaxrec.files import check_path, is_partial, remove, remove_partial, write_json
-from jaxrec.log import Reporter, RunLog, check_extras
+from jaxrec.log import Reporter, RunLog
 from jaxrec.models import Encoder
 from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import RUN_FILES, check_run, read_json
+from jaxrec.trackers import check_extras
 from jaxrec.training import auto, environment, longer, results, warm_start
 from jaxrec.training.checkpoint import Checkpoints, Sealed
 from jaxrec.training.finished import Run
@@ -211,6 +212,7 @@ def resume(
     model: Callable[..., Encoder] | None = None,
     loss: Callable[..., Any] | None = None,
     mesh: MeshConfig | None = None,
+    on_eval: OnEval | None = None,
     epochs: int | None = None,
     quiet: bool = False,
     may_exit: bool = False,
@@ -224,6 +226,7 @@ def resume(
       mesh: new layout over devices; the bits then differ within float32 rounding.
       epochs: go on to so many, to the same bits as a run of that length from the start;
         config.json is rewritten.
+      on_eval: as in :func:`train`.
 
     Raises:
       InputError: no run folder, the data is not what the run began with, or a longer run would
@@ -264,7 +267,7 @@ def resume(
             if epochs is not None and processes.first():
                 stored = dataclasses.replace(config, mesh=before.mesh)
                 longer.begin(folder, stored)
-            return _go(folder, task, tx, Reporter(quiet or not processes.first()), watch)
+            return _go(folder, task, tx, Reporter(quiet or not processes.first()), watch, on_eval)
 
 
 def refit(
