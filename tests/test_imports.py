@@ -65,7 +65,7 @@ MAY = {
     },
     "estimator": {"training", "data", "recommend", "evaluation"},
     "training": {
-        *("plan", "processes", "randomness", "recommend"),
+        *("plan", "processes", "randomness", "recommend", "trackers"),
         *("data", "graph", "models", "losses", "negatives", "optim", "rowwise", "evaluation"),
         *(
             "parted",
