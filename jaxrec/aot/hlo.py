@@ -207,7 +207,8 @@ class Reading:
     Attributes:
       launches: by kind ("fusion", "sort", "copy", "custom-call", "scatter" ...), conditionals at
         their costliest branch. A sort of n numbers on a GPU is more than one kernel.
-      kernels: their sum, less what a device does without a kernel of its own.
+      usual: as many, conditionals at their cheapest branch.
+      kernels: their sum without copies; ``usual_kernels`` likewise.
       n_bytes: read and written, see the module.
       fast: of these, in a TPU's own fast memory.
       padded: with the padding of a TPU's tiles.
@@ -222,6 +223,7 @@ class Reading:
     """
 
     launches: Counter = field(default_factory=Counter)
+    usual: Counter = field(default_factory=Counter)
     n_bytes: int = 0
     fast: int = 0
     padded: int = 0
@@ -239,11 +241,16 @@ class Reading:
 
     @property
     def kernels(self) -> int:
-        return sum(self.launches.values())
+        return sum(self.launches.values()) - self.launches["copy"]
+
+    @property
+    def usual_kernels(self) -> int:
+        return sum(self.usual.values()) - self.usual["copy"]
 
     def add(self, other: "Reading", times: int = 1) -> None:
         """What another does, so many times; launches and counts of what stands in the text once."""
         self.launches.update({k: n * times for k, n in other.launches.items()})
+        self.usual.update({k: n * times for k, n in other.usual.items()})
         self.n_bytes += other.n_bytes * times
         self.fast += other.fast * times
         self.padded += other.padded * times
@@ -262,7 +269,8 @@ class Reading:
         counted = {
             name: dict(value) for name, value in vars(self).items() if isinstance(value, Counter)
         }
-        return {"kernels": self.kernels} | plain | counted
+        kernels = {"kernels": self.kernels, "usual_kernels": self.usual_kernels}
+        return kernels | plain | counted
 
 
 def read(text: str, *, steps: bool = False) -> tuple[Reading, Module]:
@@ -307,7 +315,10 @@ class _Reader:
             branches = branches or one.called("true_computation") + one.called("false_computation")
             branches = branches or one.called("to_apply") or one.called("called_computations")
             if branches:
-                into.add(max(map(self.computation, branches), key=lambda of: of.n_bytes))
+                each = [self.computation(branch) for branch in branches]
+                costliest = max(each, key=lambda of: of.n_bytes)
+                costliest.usual = min(each, key=lambda of: of.n_bytes).usual
+                into.add(costliest)
             return
         base = op.removesuffix("-start")
         if base == "async" and one.called("calls"):
@@ -332,6 +343,7 @@ class _Reader:
             into.transfers += shape.space == 5
             into.padded += n_bytes * shape.padded // max(shape.n_bytes, 1)
         into.launches[base] += 1
+        into.usual[base] += 1
 
     def _count_inside(self, where: Computation, one: Instruction, into: Reading) -> None:
         """Gathers, scatters and sorts of an instruction, inside of its fusion too."""
@@ -369,8 +381,8 @@ class _Reader:
         given = [where.instructions[name].shapes for name in one.operands]
         if one.opcode == "fusion":
             inside = self._of[one.called("calls")[0]]
-            for name, shapes in zip(inside.parameters, given, strict=False):
-                yield shapes[0], self._read(inside, name)
+            for share, shapes in zip(self._read(inside), given, strict=True):
+                yield shapes[0], round(share * sum(shape.n_bytes for shape in shapes))
             yield from self._written(inside, inside.root, one.shapes)
             return
         if one.opcode == "gather":
@@ -404,33 +416,57 @@ class _Reader:
         for shape in one.shapes:
             yield shape, shape.n_bytes
 
-    def _read(self, inside: Computation, name: str) -> int:
-        """Bytes of an operand that a fusion reads, by what is done with it first."""
-        whole = sum(shape.n_bytes for shape in inside.instructions[name].shapes)
-        total = 0
-        for user in inside.users(name):
-            places = [n for n, operand in enumerate(user.operands) if operand == name]
-            if (user.opcode == "gather" and places == [0]) or (
-                user.opcode in ("dynamic-slice", "slice") and places[0] == 0
-            ):
-                total += user.shapes[0].n_bytes
-            elif user.opcode == "dynamic-update-slice" and places == [0]:
+    def _read(self, inside: Computation, share: float = 1.0) -> list[float]:
+        """How often over a fusion reads each of its operands to make a share of its result.
+
+        What is gathered from is read row by row, also where it is made within the fusion: then all
+        that it is made of is. What is used element by element is read once.
+        """
+        rows: Counter[str] = Counter()
+        plain: Counter[str] = Counter()
+        plain[inside.root] = share
+        for one in reversed(inside.instructions.values()):
+            needed = rows[one.name] + plain[one.name]
+            if not needed or not one.operands:
                 continue
-            elif user.opcode == "scatter" and places[0] < (len(user.operands) - 1) // 2:
-                n = (len(user.operands) - 1) // 2
-                total += inside.instructions[user.operands[n + 1]].shapes[0].n_bytes
-            elif user.opcode == "fusion":
-                nested = self._of[user.called("calls")[0]]
-                total += sum(self._read(nested, nested.parameters[n]) for n in places)
-            elif user.opcode == "tuple" and user.root:
-                total += whole
-            elif user.opcode in _MOVES:
-                total += self._read(inside, user.name) if not user.root else whole
-            else:
-                return max(whole, total)
-        if not inside.users(name) and inside.instructions[name].root:
-            return whole
-        return total
+            for name, part, by_row in self._needs(inside, one, needed):
+                if by_row:
+                    rows[name] += part
+                else:
+                    plain[name] = max(plain[name], part)
+        return [rows[name] + plain[name] for name in inside.parameters]
+
+    def _needs(
+        self, inside: Computation, one: Instruction, needed: float
+    ) -> Iterator[tuple[str, float, bool]]:
+        """Of an instruction in a fusion, whose result is needed so many times over: its operands,
+        how many times over each is needed, and whether row by row."""
+        size = _elements(one.shapes)
+
+        def times(name: str) -> float:
+            return needed * size / max(_elements(inside.instructions[name].shapes), 1)
+
+        first, others = one.operands[0], one.operands[1:]
+        if one.opcode == "fusion":
+            found = self._read(self._of[one.called("calls")[0]], needed)
+            yield from (
+                (name, part, part > 1) for name, part in zip(one.operands, found, strict=True)
+            )
+        elif one.opcode in ("gather", "dynamic-slice", "slice"):
+            yield first, times(first), True
+            yield from ((name, needed, False) for name in others)
+        elif one.opcode == "dynamic-update-slice":
+            yield from ((name, needed, False) for name in others)
+        elif one.opcode == "scatter":
+            n = (len(one.operands) - 1) // 2
+            for k, name in enumerate(one.operands):
+                if k < n:
+                    of = inside.instructions[one.operands[n + 1 + k]].shapes
+                    yield name, _elements(of) / max(_elements(one.shapes[k : k + 1]), 1), True
+                else:
+                    yield name, needed, False
+        else:
+            yield from ((name, needed, needed > 1) for name in one.operands)
 
     def _written(
         self, inside: Computation, root: str, shapes: tuple[Shape, ...]
@@ -457,6 +493,16 @@ class _Reader:
         else:
             for shape in shapes:
                 yield shape, shape.n_bytes
+
+
+def _elements(shapes: tuple[Shape, ...]) -> int:
+    total = 0
+    for shape in shapes:
+        count = 1
+        for n in shape.dims:
+            count *= n
+        total += count
+    return total
 
 
 def _rows(one: Instruction, indices: Shape) -> int:

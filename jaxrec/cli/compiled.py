@@ -164,7 +164,7 @@ def lines(preset: str, to: Target, one: dict[str, Any]) -> list[str]:
         f"  memory of a device: {shown(one['memory'])} of {shown(to.device.memory)} "
         f"({used:.1%}){planned}",
         f"  a {each} reads and writes {shown(read['n_bytes'])}, at least "
-        f"{1e3 * seconds(to, read):.3g} ms; {read['kernels']:,} launches, {_loops(read)}",
+        f"{1e3 * seconds(to, read):.3g} ms; {_launches(read)}",
     ]
     if to.device.vendor == "cuda":
         found.append(f"  scatters that add by atomics: {read['atomics']}")
@@ -182,9 +182,11 @@ def lines(preset: str, to: Target, one: dict[str, Any]) -> list[str]:
     return found
 
 
-def _loops(read: dict[str, Any]) -> str:
-    open_loops = read["open_loops"]
-    return f"{read['loops']} loops inside, {open_loops} of a length that the data decides"
+def _launches(read: dict[str, Any]) -> str:
+    usual, most = read["usual_kernels"], read["kernels"]
+    kernels = f"{usual:,} kernels" + (f", {most:,} at the most" if most > usual else "")
+    loops = f"{read['loops']} loops inside, {read['open_loops']} of a length that the data decides"
+    return f"{kernels}; {loops if read['loops'] else 'no loop inside'}"
 
 
 def seconds(to: Target, read: dict[str, Any]) -> float:

@@ -1,8 +1,8 @@
 """A sparse product without a scatter: padded rows of equal width, gathered and summed in one loop.
 
 Rows are grouped by degree into buckets whose width is a power of two. A row wider than the widest
-bucket is cut into pieces, and the pieces are summed by buckets of their own. The order in which a
-row's edges are added up is fixed, so a product repeats to the bit on any device.
+bucket is cut into pieces of a fixed width, and the pieces are summed by buckets of their own. The
+order in which a row's edges are added up is fixed: a product repeats to the bit on any device.
 """
 
 import itertools
@@ -14,7 +14,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
-_WIDTHS = (4, 8, 16, 32)
+from jaxrec.graph.platforms import platform_of_programs
+
+
+class _Widths(NamedTuple):
+    """Of the buckets, ascending, and of the pieces of rows that fit none."""
+
+    short: tuple[int, ...]
+    piece: int
+
+
+_OF_EDGES = _Widths((4, 8, 16), 32)
+_OF_PIECES = _Widths((1, 4, 16, 64), 64)
 
 
 class Bucket(NamedTuple):
@@ -29,7 +40,7 @@ class Buckets(NamedTuple):
 
     Attributes:
       short: rows that fit a bucket, by width.
-      pieces: of the longer rows, each as wide as the widest bucket; None where there are none.
+      pieces: of the longer rows, all of one width; None where there are none.
       long: how the pieces add up to the longer rows.
       place_R: where each row is, the short ones of all widths first, then the long ones.
     """
@@ -40,7 +51,12 @@ class Buckets(NamedTuple):
     place_R: Int[Array, "R"]
 
 
-def group_rows(indptr: np.ndarray, sender: np.ndarray, weight: np.ndarray) -> Buckets:
+def group_rows(
+    indptr: np.ndarray,
+    sender: np.ndarray,
+    weight: np.ndarray,
+    widths: _Widths = _OF_EDGES,
+) -> Buckets:
     """The buckets of a matrix in CSR form, on the default device.
 
     Args:
@@ -48,17 +64,17 @@ def group_rows(indptr: np.ndarray, sender: np.ndarray, weight: np.ndarray) -> Bu
       sender: [E] columns.
       weight: [E] entries.
     """
-    start, degree, widest = indptr[:-1].astype(np.int64), np.diff(indptr), _WIDTHS[-1]
-    group = np.searchsorted(_WIDTHS, degree)
+    start, degree, widest = indptr[:-1].astype(np.int64), np.diff(indptr), widths.piece
+    group = np.searchsorted(widths.short, degree)
     order = np.argsort(group, kind="stable")
     place = np.empty(len(degree), np.int32)
     place[order] = np.arange(len(degree), dtype=np.int32)
     short = []
-    for number, width in enumerate(_WIDTHS):
+    for number, width in enumerate(widths.short):
         row = np.flatnonzero(group == number)
         if len(row):
             short.append(_bucket(start[row], degree[row], width, sender, weight))
-    row = np.flatnonzero(group == len(_WIDTHS))
+    row = np.flatnonzero(group == len(widths.short))
     if not len(row):
         return Buckets(tuple(short), None, None, jnp.asarray(place))
     n_pieces = -(-degree[row] // widest)
@@ -67,7 +83,7 @@ def group_rows(indptr: np.ndarray, sender: np.ndarray, weight: np.ndarray) -> Bu
     offset = (np.arange(ends[-1]) - ends[whose]) * widest
     size = np.minimum(widest, degree[row][whose] - offset)
     pieces = _bucket(start[row][whose] + offset, size, widest, sender, weight)
-    long = group_rows(ends, np.arange(ends[-1]), np.ones(ends[-1], np.float32))
+    long = group_rows(ends, np.arange(ends[-1]), np.ones(ends[-1], np.float32), _OF_PIECES)
     return Buckets(tuple(short), pieces, long, jnp.asarray(place))
 
 
@@ -105,7 +121,8 @@ def stacked(parts: list[Buckets]) -> Buckets:
     place_R: Any = np.stack(_padded(moved))
     if all(part.pieces is None for part in parts):
         return Buckets(tuple(short), None, None, place_R)
-    pieces = _stack_bucket([part.pieces or _zeros(0, _WIDTHS[-1]) for part in parts])
+    widest = next(part.pieces.sender_RW.shape[1] for part in parts if part.pieces is not None)
+    pieces = _stack_bucket([part.pieces or _zeros(0, widest) for part in parts])
     nowhere: Any = np.zeros(0, np.int32)
     none = Buckets((), None, None, nowhere)
     return Buckets(tuple(short), pieces, stacked([p.long or none for p in parts]), place_R)
@@ -131,29 +148,30 @@ def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
     return [np.pad(x, [(0, most - len(x)), *[(0, 0)] * (x.ndim - 1)]) for x in arrays]
 
 
-def sizes(degree: np.ndarray) -> list[list[int]]:
-    """How large :func:`group_rows` makes the buckets of rows of these degrees [R]: rows by width,
-    pieces and all rows, for them and then for the sums of pieces, and so on."""
-    group = np.bincount(np.searchsorted(_WIDTHS, degree), minlength=len(_WIDTHS) + 1)
-    n_pieces = -(-degree[degree > _WIDTHS[-1]] // _WIDTHS[-1])
-    own = [[*map(int, group[: len(_WIDTHS)]), int(n_pieces.sum()), len(degree)]]
-    return own + sizes(n_pieces) if len(n_pieces) else own
+def sizes(degree: np.ndarray, widths: _Widths = _OF_EDGES) -> list[list[int]]:
+    """How large :func:`group_rows` makes the buckets of rows of these degrees [R]: rows by width, pieces
+    and all rows, for them and then for the sums of pieces, and so on."""
+    short = widths.short
+    group = np.bincount(np.searchsorted(short, degree), minlength=len(short) + 1)
+    n_pieces = -(-degree[degree > short[-1]] // widths.piece)
+    own = [[*map(int, group[: len(short)]), int(n_pieces.sum()), len(degree)]]
+    return own + sizes(n_pieces, _OF_PIECES) if len(n_pieces) else own
 
 
 def largest(each: Sequence[list[list[int]]]) -> list[list[int]]:
     """Sizes that are enough for all of these."""
-    levels = itertools.zip_longest(*each, fillvalue=[0] * (len(_WIDTHS) + 2))
-    return [[max(column) for column in zip(*level, strict=True)] for level in levels]
+    levels = itertools.zip_longest(*each, fillvalue=())
+    return [[max(col) for col in itertools.zip_longest(*of, fillvalue=0)] for of in levels]
 
 
-def of_sizes(levels: list[list[int]]) -> Buckets:
+def of_sizes(levels: list[list[int]], widths: _Widths = _OF_EDGES) -> Buckets:
     """Buckets so large, with no edge in them: :func:`stacked` with these makes others as large."""
     *short, n_pieces, n_rows = levels[0]
     place_R: Any = np.zeros(n_rows, np.int32)
-    made = tuple(_zeros(n, width) for n, width in zip(short, _WIDTHS, strict=True) if n)
+    made = tuple(_zeros(n, width) for n, width in zip(short, widths.short, strict=True) if n)
     if not n_pieces:
         return Buckets(made, None, None, place_R)
-    return Buckets(made, _zeros(n_pieces, _WIDTHS[-1]), of_sizes(levels[1:]), place_R)
+    return Buckets(made, _zeros(n_pieces, widths.piece), of_sizes(levels[1:], _OF_PIECES), place_R)
 
 
 def renamed(buckets: Buckets, name_N: Int[Array, "N"]) -> Buckets:
@@ -168,6 +186,8 @@ def renamed(buckets: Buckets, name_N: Int[Array, "N"]) -> Buckets:
 
 def product(buckets: Buckets, x_ND: Float[Array, "N D"]) -> Float[Array, "R D"]:
     """y_r = Σ_e weight_e x[sender_e] over the edges into row r; sums are float32."""
+    if platform_of_programs() == "gpu":
+        return _joined(buckets, x_ND)
     parts = [_sum(bucket, x_ND) for bucket in buckets.short]
     if buckets.pieces is not None and buckets.long is not None:
         parts.append(product(buckets.long, _sum(buckets.pieces, x_ND)))
@@ -175,11 +195,29 @@ def product(buckets: Buckets, x_ND: Float[Array, "N D"]) -> Float[Array, "R D"]:
     return jnp.concatenate(jax.lax.optimization_barrier(parts))[buckets.place_R]
 
 
+def _joined(buckets: Buckets, x_ND: Array) -> Array:
+    """:func:`product` with one kernel for all buckets of a level: a GPU's launches cost more there
+    than its branches do, for a warp has rows of one bucket."""
+    parts = [
+        _sum(bucket, x_ND) for bucket in (*buckets.short, buckets.pieces) if bucket is not None
+    ]
+    made = jax.lax.optimization_barrier(jnp.concatenate(parts))
+    if buckets.pieces is not None and buckets.long is not None:
+        n_short = sum(bucket.sender_RW.shape[0] for bucket in buckets.short)
+        made = jnp.concatenate([made[:n_short], _joined(buckets.long, made[n_short:])])
+    return made[buckets.place_R]
+
+
 def _sum(bucket: Bucket, x_ND: Array) -> Array:
     """Unrolled over the width, which XLA makes one loop that stores nothing between."""
     total = jnp.float32(0)
+    on_gpu = platform_of_programs() == "gpu"
+    row_R = jnp.arange(bucket.sender_RW.shape[0], dtype=jnp.uint32)
     for i in range(bucket.sender_RW.shape[1]):
         # Unsigned and in bounds: the loop neither wraps nor checks an index.
         row_RD = x_ND.at[bucket.sender_RW[:, i]].get(mode="promise_in_bounds")
-        total = total + bucket.weight_RW[:, i, None] * row_RD.astype(jnp.float32)
+        # A GPU would get a kernel for each slice of weights, but takes a gather into this one.
+        of_R = (row_R, jnp.full_like(row_R, i)) if on_gpu else (slice(None), i)
+        weight_R = bucket.weight_RW.at[of_R].get(mode="promise_in_bounds")
+        total = total + weight_R[:, None] * row_RD.astype(jnp.float32)
     return total

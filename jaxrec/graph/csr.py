@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from jaxrec.graph.platforms import platform_of_programs
+
 
 class DeviceCsr(NamedTuple):
     """Items by row, ascending and unique: row r is indices[indptr[r]:indptr[r + 1]].
@@ -37,6 +39,11 @@ def count_prefix(csr: DeviceCsr, row: Array, holds: Callable[[Array, Array], Arr
         return jnp.where(still & right, middle + 1, low), jnp.where(still & ~right, middle, high)
 
     bounds = (start, csr.indptr[row + 1])
+    if platform_of_programs() == "gpu":
+        # Rounds enough for any row, in few kernels: a loop would ask the host after each round.
+        for _ in range(csr.indices.shape[0].bit_length()):
+            bounds = halve(bounds)
+        return bounds[0] - start
     low, _ = jax.lax.while_loop(lambda b: jnp.any(b[0] < b[1]), halve, bounds)
     return low - start
 

@@ -14,9 +14,7 @@ order: csr 16 ms, buckets 20, segment_sum 114, torch's CSR with autograd 77 (ben
 of atomics on a GPU, slow under contention (jax issue 38806) and different from run to run.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, NamedTuple
 
@@ -25,8 +23,9 @@ import jax.numpy as jnp
 import jraph
 from jaxtyping import Array, Float, Int
 
-from jaxrec.graph import buckets
+from jaxrec.graph import buckets, rows
 from jaxrec.graph.bipartite import Bipartite
+from jaxrec.graph.platforms import platform_of_programs
 
 try:
     from jax.experimental import sparse
@@ -51,24 +50,6 @@ class Edges(NamedTuple):
     @property
     def n_rows(self) -> int:
         return self.indptr.shape[0] - 1
-
-
-_target: ContextVar[str | None] = ContextVar("_target", default=None)
-
-
-@contextlib.contextmanager
-def compiled_for(platform: str) -> Iterator[None]:
-    """Within it graphs are built and programs traced for devices of another kind than are here."""
-    before = _target.set(platform)
-    try:
-        yield
-    finally:
-        _target.reset(before)
-
-
-def platform_of_programs() -> str:
-    """Where programs are to run: "cpu", "gpu" or "tpu"."""
-    return _target.get() or jax.default_backend()
 
 
 def default_kernel(platform: str | None = None) -> Kernel:
@@ -221,6 +202,10 @@ def _product_of_rows(
 
     Senders are looked up in a table of these rows and one of zeros, which stays in cache.
     """
+    if rows.by_sort():
+        of = rows.groups(row_R, graph.n_nodes)
+        g_ND = rows.table(of, rows.totals(of, g_RD)).astype(dtype)
+        return product(kernel, graph, g_ND).astype(jnp.float32)
     slot_R = jnp.arange(1, row_R.shape[0] + 1, dtype=jnp.int32)
     slot_N = jnp.zeros(graph.n_nodes, jnp.int32).at[row_R].max(slot_R)
     zeros_SD = jnp.zeros((row_R.shape[0] + 1, g_RD.shape[1]), jnp.float32)
@@ -309,6 +294,14 @@ class Layers(NamedTuple):
           multiply_rows: Â times zeros but for the rows that it is given, where that costs less.
         """
         total_RD, base_RD = gradient
+        if rows.by_sort():
+            of, width = rows.groups(row_R, len(g_ND)), total_RD.shape[1]
+            both_P2D = rows.totals(of, jnp.concatenate([total_RD, base_RD], axis=1))
+            total_PD, base_PD = both_P2D[:, :width], both_P2D[:, width:]
+            for layer in range(self.layers, 0, -1):
+                g_ND = (g_ND + rows.table(of, share_L[layer] * total_PD)).astype(self.dtype)
+                g_ND = multiply(g_ND).astype(jnp.float32)
+            return g_ND + rows.table(of, share_L[0] * total_PD + base_PD)
         for layer in range(self.layers, 0, -1):
             part_RD = share_L[layer] * total_RD
             if layer == self.layers and multiply_rows is not None:

@@ -14,6 +14,7 @@ from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr, contains
 from jaxrec.graph.pagerank import Window
+from jaxrec.graph.platforms import platform_of_programs
 from jaxrec.negatives import Popularity
 from jaxrec.randomness import OfData, child
 
@@ -77,8 +78,13 @@ def permute(key: PRNGKeyArray, index: UInt32[Array, "B"], size: int) -> UInt32[A
             left, right = right, left ^ (_mix(right + keys[i]) & mask)
         return (left << widths[1]) | right
 
+    # A GPU asks the host after each round of the loop, so that it does several at once.
+    rounds = 4 if platform_of_programs() == "gpu" else 1
+
     def walk(x: Array) -> Array:
-        return jnp.where(x >= size, encrypt(x), x)
+        for _ in range(rounds):
+            x = jnp.where(x >= size, encrypt(x), x)
+        return x
 
     return jax.lax.while_loop(lambda x: jnp.any(x >= size), walk, encrypt(index))
 

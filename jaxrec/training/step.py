@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxrec import losses
 from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite, NodeFeatures
+from jaxrec.graph.platforms import platform_of_programs
 from jaxrec.models import Encoder, LocalEncoder, Nodes
 from jaxrec.models.encoder import unit_rows
 from jaxrec.optim import TABLE
@@ -399,6 +400,11 @@ def scanned(
     the bits do not depend on the dispatches. The totals are also returned as copies, which the next
     dispatch does not donate.
     """
+
+    if platform_of_programs() != "cpu":  # where the branches below would copy the state each step
+        last = jnp.minimum(n, SCAN_LENGTH)
+        state = jax.lax.fori_loop(0, last, lambda _, state: step(state), state)
+        return state, state.totals
 
     def body(state: TrainState, i: Array) -> tuple[TrainState, None]:
         return jax.lax.cond(i < n, step, lambda s: s, state), None

@@ -12,6 +12,7 @@ from jaxrec.errors import InputError
 
 READING = {
     "kernels": 74,
+    "usual_kernels": 60,
     "n_bytes": 24 * 10**9,
     "fast": 0,
     "loops": 3,
@@ -49,7 +50,7 @@ def test_what_comes_out_is_said(asked, capsys):
     assert "mesh.table is 16" in err
     for words in ("compiles for 16xH200 in 21 s", "61 GB of 141 GB", "plan: 60 GB", "5 ms"):
         assert words in out
-    assert "74 launches" in out
+    assert "60 kernels, 74 at the most; 3 loops inside, 1 of" in out
     assert "all-gather 3 GB" in out
 
 

@@ -137,6 +137,7 @@ def test_the_costliest_branch_counts():
         return jax.lax.cond(go, lambda x: jnp.sort(x, axis=0), lambda x: x, x)
 
     found = compiled(either, ((), jnp.bool_), ((N, D), jnp.float32))
+    assert found.usual_kernels < found.kernels
     assert found.sorts == 1
     assert found.n_bytes >= 2 * N * D * F32
 

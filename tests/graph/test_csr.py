@@ -1,9 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from jaxrec import negatives
 from jaxrec.graph.csr import DeviceCsr, contains, count_prefix
+from jaxrec.graph.platforms import compiled_for
 
 N_ITEMS = 12
 LIKED = [[], [0], [11], [0, 1, 2, 9], list(range(12)), list(range(0, 12, 2)), [5, 6, 7]]
@@ -13,6 +15,13 @@ def rows(padding: int = 0) -> DeviceCsr:
     indptr = np.concatenate([[0], np.cumsum([len(x) for x in LIKED])])
     flat = np.array([i for x in LIKED for i in x] + [3] * padding, np.int32)
     return DeviceCsr(jnp.asarray(indptr, jnp.int32), jnp.asarray(flat, jnp.int32))
+
+
+@pytest.fixture(params=["cpu", "gpu"], autouse=True)
+def platform(request):
+    """As a program for a CPU asks, and as one for a GPU does."""
+    with compiled_for(request.param):
+        yield
 
 
 def test_contains_equals_set_membership_whatever_lies_beyond_the_last_row():

@@ -1,0 +1,120 @@
+"""Rows of a table taken with repeats, and the sums over equal rows that their gradient is.
+
+On a CPU and a TPU the gradient is a scatter that adds. On a GPU such a scatter is made of atomic
+additions: slow where many meet, and in another order in each run. There the rows are sorted once
+and equal ones, which then are neighbours, are added up in two levels of fixed order.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxrec.graph.platforms import platform_of_programs
+
+_CHUNK = 32
+_DIRECT = 256  # rows whose sums are taken by comparing each with each
+
+
+def by_sort() -> bool:
+    """Whether equal rows are added up without a scatter here."""
+    return platform_of_programs() == "gpu"
+
+
+class Groups(NamedTuple):
+    """R rows sorted, padded to P; equal ones are a group, that of its first place.
+
+    Attributes:
+      row_P: ascending; N where padded.
+      order_P: where each was before.
+      first_N: the first place of each row's group; 0 where a row is not among them.
+      there_N: which rows are among them.
+    """
+
+    row_P: Int[Array, "P"]
+    order_P: Int[Array, "P"]
+    first_N: Int[Array, "N"]
+    there_N: Bool[Array, "N"]
+
+
+def groups(row_R: Int[Array, "R"], n_rows: int) -> Groups:
+    """The groups of equal rows, all below N = ``n_rows``: one sort, and nothing is added."""
+    place_R = jnp.arange(row_R.shape[0], dtype=jnp.int32)
+    row_P, order_P = jax.lax.sort((row_R.astype(jnp.int32), place_R), num_keys=2)
+    padding = (0, -row_R.shape[0] % _CHUNK)
+    row_P = jnp.pad(row_P, padding, constant_values=n_rows)
+    order_P = jnp.pad(order_P, padding)
+    place_P = jnp.arange(row_P.shape[0], dtype=jnp.int32)
+    new_P = jnp.concatenate([jnp.ones(1, bool), row_P[1:] != row_P[:-1]]) & (row_P < n_rows)
+    # Out of bounds, each at a place of its own, where a row is not the first of its group.
+    at_P = jnp.where(new_P, row_P, n_rows + place_P)
+    slot_N = jnp.zeros(n_rows, jnp.int32)
+    slot_N = slot_N.at[at_P].set(place_P + 1, mode="drop", unique_indices=True)
+    return Groups(row_P, order_P, jnp.maximum(slot_N - 1, 0), slot_N > 0)
+
+
+def totals(of: Groups, x_RD: Float[Array, "R D"]) -> Float[Array, "P D"]:
+    """The sums over groups, each at its group's first place; anything at the others."""
+    x_PD = x_RD.astype(jnp.float32)[of.order_P]
+    if len(of.row_P) != len(x_RD):
+        x_PD = jnp.where((of.row_P < len(of.first_N))[:, None], x_PD, 0)
+    return _totals(of.row_P, x_PD)
+
+
+def _totals(key_P: Array, x_PD: Array) -> Array:
+    """Sums of rows with equal keys, which are neighbours, at the first of them."""
+    size, width = x_PD.shape
+    if size <= _DIRECT:
+        same_PP = key_P[:, None] == key_P
+        return jnp.sum(jnp.where(same_PP[:, :, None], x_PD[:, None], 0), axis=0)
+    padding = -size % _CHUNK
+    key_CK = jnp.pad(key_P, (0, padding), mode="edge").reshape(-1, _CHUNK)
+    x_CKD = jnp.pad(x_PD, ((0, padding), (0, 0))).reshape(-1, _CHUNK, width)
+    within_CKD = jnp.zeros_like(x_CKD)
+    for k in range(_CHUNK):
+        same_CK1 = (key_CK == key_CK[:, k, None])[:, :, None]
+        within_CKD = within_CKD + jnp.where(same_CK1, x_CKD[:, k, None], 0)
+    within_CKD = jax.lax.optimization_barrier(within_CKD)
+    # A group that goes on in the next chunks: what they have of it stands at their first places.
+    first_C, last_C = key_CK[:, 0], key_CK[:, -1]
+    of_firsts_CD = _totals(first_C, within_CKD[:, 0])
+    next_CD = jnp.concatenate([of_firsts_CD[1:], jnp.zeros_like(of_firsts_CD[:1])])
+    goes_on_C = jnp.concatenate([first_C[1:], jnp.full(1, -1, key_P.dtype)]) == last_C
+    whole_C = first_C == last_C
+    after_CKD = jnp.where(
+        whole_C[:, None, None], of_firsts_CD[:, None], within_CKD + next_CD[:, None]
+    )
+    longer_CK1 = (goes_on_C[:, None] & (key_CK == last_C[:, None]))[:, :, None]
+    return jnp.where(longer_CK1, after_CKD, within_CKD).reshape(-1, width)[:size]
+
+
+def table(of: Groups, total_PD: Float[Array, "P D"]) -> Float[Array, "N D"]:
+    """The table of all rows: the sums of groups, and zeros."""
+    return jnp.where(of.there_N[:, None], total_PD[of.first_N], 0)
+
+
+@jax.custom_vjp
+def _take(x_ND: Array, row_R: Array) -> Array:
+    return x_ND[row_R]
+
+
+def _take_forward(x_ND: Array, row_R: Array) -> tuple[Array, tuple[Array, Array]]:
+    return x_ND[row_R], (row_R, x_ND)
+
+
+def _take_backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, None]:
+    row_R, x_ND = kept
+    g_RD = g.reshape(len(row_R), -1)
+    of = groups(row_R, len(x_ND))
+    return table(of, totals(of, g_RD)).reshape(x_ND.shape).astype(x_ND.dtype), None
+
+
+_take.defvjp(_take_forward, _take_backward)
+
+
+def take(x_ND: Float[Array, "N *D"], row: Int[Array, "*any"]) -> Float[Array, "..."]:
+    """``x_ND[row]``, whose gradient on a GPU has no atomics: the same bits in each run."""
+    if not by_sort():
+        return x_ND[row]
+    return _take(x_ND, row.reshape(-1)).reshape(*row.shape, *x_ND.shape[1:])
