@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec.config import OptimConfig
 from jaxrec.optim import learning_rate
+from jaxrec.platforms import platform_of_programs
 
 _NODES = 6  # interpolation nodes per panel of steps (see _Panels)
 _GROWTH = 1.35  # largest ratio of a panel's last step to its first
@@ -264,7 +265,9 @@ def adam(
         kept = {
             "m": _set(state.kept["m"], row_R, m_RD),
             "v": _set(state.kept["v"], row_R, v_RD),
-            "last": state.kept["last"].at[row_R].add(lag_R, mode="drop"),  # see _set
+            "last": state.kept["last"]
+            .at[row_R]
+            .add(lag_R, mode="drop", unique_indices=platform_of_programs() == "gpu"),  # see _set
         }
         return _set(table_ND, row_R, x_RD), RowState(now, kept)
 

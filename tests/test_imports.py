@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1] / "jaxrec"
 FILES = sorted(ROOT.rglob("*.py"))
 
 # What each room may import of ours; the rooms that everyone may use come first.
-EVERYONE = {"errors", "config", "files", "forks", "guest", "machine", "registry"}
+EVERYONE = {"errors", "config", "files", "forks", "guest", "machine", "platforms", "registry"}
 MAY = {
     "errors": set(),
     "config": set(),
@@ -24,6 +24,7 @@ MAY = {
     "forks": set(),
     "guest": set(),
     "machine": set(),
+    "platforms": set(),
     "presets": {"losses", "optim"},
     "data": set(),
     "hashing": set(),

@@ -16,7 +16,7 @@ def run(request: dict[str, Any]) -> list[dict[str, Any]]:
     from jaxrec.aot import compiler, programs
     from jaxrec.aot.targets import target
     from jaxrec.config import from_dict
-    from jaxrec.graph.platforms import compiled_for
+    from jaxrec.platforms import compiled_for
 
     to, config = target(request["target"]), from_dict(request["config"])
     devices, found = compiler.devices_of(to), []

@@ -422,9 +422,8 @@ class _Reader:
         What is gathered from is read row by row, also where it is made within the fusion: then all
         that it is made of is. What is used element by element is read once.
         """
-        rows: Counter[str] = Counter()
-        plain: Counter[str] = Counter()
-        plain[inside.root] = share
+        rows: dict[str, float] = dict.fromkeys(inside.instructions, 0.0)
+        plain = rows | {inside.root: share}
         for one in reversed(inside.instructions.values()):
             needed = rows[one.name] + plain[one.name]
             if not needed or not one.operands:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt32
 
-from jaxrec.graph.platforms import platform_of_programs
+from jaxrec.platforms import platform_of_programs
 
 
 class _Widths(NamedTuple):
@@ -55,6 +55,7 @@ def group_rows(
     indptr: np.ndarray,
     sender: np.ndarray,
     weight: np.ndarray,
+    *,
     widths: _Widths = _OF_EDGES,
 ) -> Buckets:
     """The buckets of a matrix in CSR form, on the default device.
@@ -83,7 +84,7 @@ def group_rows(
     offset = (np.arange(ends[-1]) - ends[whose]) * widest
     size = np.minimum(widest, degree[row][whose] - offset)
     pieces = _bucket(start[row][whose] + offset, size, widest, sender, weight)
-    long = group_rows(ends, np.arange(ends[-1]), np.ones(ends[-1], np.float32), _OF_PIECES)
+    long = group_rows(ends, np.arange(ends[-1]), np.ones(ends[-1], np.float32), widths=_OF_PIECES)
     return Buckets(tuple(short), pieces, long, jnp.asarray(place))
 
 

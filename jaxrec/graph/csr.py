@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from jaxrec.graph.platforms import platform_of_programs
+from jaxrec.platforms import platform_of_programs
 
 
 class DeviceCsr(NamedTuple):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxrec.graph.platforms import platform_of_programs
+from jaxrec.platforms import platform_of_programs
 
 _CHUNK = 32
 _DIRECT = 256  # rows whose sums are taken by comparing each with each

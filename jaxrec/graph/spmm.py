@@ -25,7 +25,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec.graph import buckets, rows
 from jaxrec.graph.bipartite import Bipartite
-from jaxrec.graph.platforms import platform_of_programs
+from jaxrec.platforms import platform_of_programs
 
 try:
     from jax.experimental import sparse

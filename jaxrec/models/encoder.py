@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.csr import DeviceCsr
+from jaxrec.graph.rows import take
 
 
 class Nodes(NamedTuple):
@@ -142,7 +143,7 @@ class Encoder(nnx.Module):
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
         """Compute only some rows, in any order, possibly repeated."""
-        return Nodes(*(x_ND[row_R] for x_ND in self(graph, key)))
+        return Nodes(*(take(x_ND, row_R) for x_ND in self(graph, key)))
 
 
 @runtime_checkable

@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Bipartite, Encoded
+from jaxrec.graph.rows import take
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
 from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_linear
 from jaxrec.models.inputs import FeatureSizes, NodeInput, of_features
@@ -141,7 +142,7 @@ class GCMC(Encoder):
         """Compute only some rows; without batch normalisation, the last layer is evaluated only
         there."""
         if self.scale is not None:
-            return Nodes(*(x_ND[row_R] for x_ND in self._nodes(graph, None, key)))
+            return Nodes(*(take(x_ND, row_R) for x_ND in self._nodes(graph, None, key)))
         return self._nodes(graph, row_R, key)
 
     def _nodes(self, graph: Bipartite, row_R: Array | None, key: PRNGKeyArray | None) -> Nodes:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Encoded, NodeFeatures
+from jaxrec.graph.rows import take
 from jaxrec.models.encoder import ModelSizes
 
 
@@ -61,7 +62,7 @@ class FeatureEncoder(nnx.Module):
             if not self.sum_bags:
                 size_n1 = jnp.sum(used_nW, axis=1, keepdims=True, dtype=jnp.float32)
             share_nW = jnp.where(used_nW, 1 / size_n1, 0)
-            total_nD = total_nD + jnp.einsum("nw,nwd->nd", share_nW, table[...][code_nW])
+            total_nD = total_nD + jnp.einsum("nw,nwd->nd", share_nW, take(table[...], code_nW))
         return total_nD
 
 

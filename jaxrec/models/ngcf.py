@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxrec import hashing
 from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Bipartite
+from jaxrec.graph.rows import take
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
 from jaxrec.models.encoder import Encoder, ModelSizes, Nodes
 
@@ -123,7 +124,7 @@ class NGCF(Encoder):
         all_N = jnp.arange(graph.n_nodes, dtype=jnp.int32)
 
         def taken(x_ND: Array) -> Array:
-            return x_ND if row_R is None else x_ND[row_R]
+            return x_ND if row_R is None else take(x_ND, row_R)
 
         base_ND = self.embedding[...]
         x_ND, layers = base_ND.astype(self.dtype), [taken(base_ND)]
@@ -138,7 +139,7 @@ class NGCF(Encoder):
             if at_rows:
                 assert row_R is not None
                 row, after = row_R, after_N1 if after_N1.shape[0] == 1 else after_N1[row_R]
-                here, got = x_ND[row_R], propagate_rows(graph, sent_ND, row_R, self.kernel)
+                here, got = take(x_ND, row_R), propagate_rows(graph, sent_ND, row_R, self.kernel)
             else:
                 row, after, here = all_N, after_N1, x_ND
                 got = propagate(graph, sent_ND, self.kernel)

@@ -13,6 +13,7 @@ from jaxrec.graph import neighbors
 from jaxrec.graph.bipartite import Bipartite, Encoded
 from jaxrec.graph.csr import DeviceCsr
 from jaxrec.graph.neighbors import Neighbors
+from jaxrec.graph.rows import take
 from jaxrec.graph.spmm import Kernel, propagate
 from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_linear, unit_rows
 from jaxrec.models.inputs import FeatureSizes, NodeInput, of_features
@@ -166,7 +167,7 @@ class PinSAGE(Encoder):
         if key is None and self.uniform:
             return Nodes(*(x_ND[row_R] for x_ND in self(graph)))
         block = self.plan(graph, row_R, key)
-        table_MD = None if self.embedding is None else self.embedding[...][block.node_M]
+        table_MD = None if self.embedding is None else take(self.embedding[...], block.node_M)
         return self.of_block(graph, table_MD, block)
 
     def __call__(self, graph: Bipartite, key: PRNGKeyArray | None = None) -> Nodes:
@@ -202,7 +203,7 @@ class PinSAGE(Encoder):
             # The last block starts early to be full, and recomputes some values.
             start = jnp.minimum(i * size, graph.n_nodes - size)
             near = self._near(graph, start + jnp.arange(size, dtype=jnp.int32), count, None)
-            pooled = jnp.einsum("rf,rfd->rd", near.weight_RF, sent_ND[near.node_RF])
+            pooled = jnp.einsum("rf,rfd->rd", near.weight_RF, take(sent_ND, near.node_RF))
             return jax.lax.dynamic_update_slice_in_dim(made_ND, pooled, start, 0)
 
         n_blocks = -(-graph.n_nodes // size)

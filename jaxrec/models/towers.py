@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Bipartite, Encoded, NodeFeatures
+from jaxrec.graph.rows import take
 from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes
 from jaxrec.models.inputs import FeatureEncoder, FeatureSizes, taken
 from jaxrec.models.ngcf import keep_mask
@@ -169,11 +170,11 @@ class Towers(Encoder):
         table_ND = None if self.embedding is None else self.embedding[...]
         if row_R.shape[0] < graph.n_nodes:
             block = self.plan(graph, row_R, key)
-            table_RD = None if table_ND is None else table_ND[row_R]
+            table_RD = None if table_ND is None else take(table_ND, row_R)
             return self.of_block(graph, table_RD, block)
         row_N = jnp.arange(graph.n_nodes, dtype=jnp.int32)
         id_ND = self._shown(graph, row_N, table_ND, self._hidden(row_N, key))
-        return Nodes(*(x_ND[row_R] for x_ND in self._whole(graph, table_ND, id_ND)))
+        return Nodes(*(take(x_ND, row_R) for x_ND in self._whole(graph, table_ND, id_ND)))
 
     def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "_ _"]]:
         """Compute the outputs of each tower's rectified layers for the rows of its side."""

@@ -14,8 +14,8 @@ from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.csr import DeviceCsr, contains
 from jaxrec.graph.pagerank import Window
-from jaxrec.graph.platforms import platform_of_programs
 from jaxrec.negatives import Popularity
+from jaxrec.platforms import platform_of_programs
 from jaxrec.randomness import OfData, child
 
 _ROUNDS = 8  # even, so that the unequal halves of the Feistel network swap back

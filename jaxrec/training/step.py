@@ -15,10 +15,11 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from jaxrec import losses
 from jaxrec.config import Config
 from jaxrec.graph.bipartite import Bipartite, NodeFeatures
-from jaxrec.graph.platforms import platform_of_programs
+from jaxrec.graph.rows import take
 from jaxrec.models import Encoder, LocalEncoder, Nodes
 from jaxrec.models.encoder import unit_rows
 from jaxrec.optim import TABLE
+from jaxrec.platforms import platform_of_programs
 from jaxrec.randomness import OfData, child
 from jaxrec.rowwise import RowOptimizer, RowState, distinct
 from jaxrec.training import negative_choice, objectives
@@ -216,12 +217,12 @@ class Stepper:
         if feed.block is None:
             row_R = graph.places(self._nodes_of(feed.batch))
             if self.objective.takes_all_rows(len(row_R), graph.n_nodes):
-                rows = Nodes(*(x_ND[row_R] for x_ND in model(graph, feed.key)))
+                rows = Nodes(*(take(x_ND, row_R) for x_ND in model(graph, feed.key)))
             else:
                 rows = model.rows(graph, row_R, feed.key)
             return self._loss_of(rows, feed.batch, model)
         table_ND = model.embedding
-        table_MD = None if table_ND is None else table_ND[...][feed.block.node_M]
+        table_MD = None if table_ND is None else take(table_ND[...], feed.block.node_M)
         return self._loss_of(model.of_block(graph, table_MD, feed.block), feed.batch, model)
 
     def rows_of(self, params: nnx.State, graph: Bipartite, batch: Batch) -> Nodes:
@@ -354,7 +355,7 @@ class Stepper:
 
         def loss_of(x_RD: Array, others: dict[str, Array]) -> tuple[Array, Array]:
             model = nnx.merge(self.graphdef, joined_table(state.params, table_ND, others))
-            nodes = model.of_block(graph, x_RD[slot_M], block)
+            nodes = model.of_block(graph, take(x_RD, slot_M), block)
             return self._loss_of(nodes, feed.batch, model)
 
         (loss, l2), (grad_RD, gradient) = jax.value_and_grad(loss_of, (0, 1), has_aux=True)(
@@ -382,7 +383,7 @@ def with_biases(
     Args:
       node_R: whose rows they are; those of the pairs' users come first.
     """
-    bias_R1 = bias_N[node_R][:, None]
+    bias_R1 = take(bias_N, node_R)[:, None]
     is_user_R1 = jnp.arange(len(node_R))[:, None] < n_pairs
     first_R1, last_R1 = jnp.where(is_user_R1, bias_R1, 1), jnp.where(is_user_R1, 1, bias_R1)
     return Nodes(

@@ -5,7 +5,7 @@ import pytest
 
 from jaxrec import negatives
 from jaxrec.graph.csr import DeviceCsr, contains, count_prefix
-from jaxrec.graph.platforms import compiled_for
+from jaxrec.platforms import compiled_for
 
 N_ITEMS = 12
 LIKED = [[], [0], [11], [0, 1, 2, 9], list(range(12)), list(range(0, 12, 2)), [5, 6, 7]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxrec.graph import rows
-from jaxrec.graph.platforms import compiled_for
+from jaxrec.platforms import compiled_for
 
 
 @pytest.mark.parametrize("size", [1, 31, 257, 700, 9000])

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec import losses
 from jaxrec.config import Config
+from jaxrec.graph.rows import take
 from jaxrec.models import skipgram
 from jaxrec.models.skipgram import Tables
 from jaxrec.rowwise import RowOptimizer, distinct_by
@@ -110,7 +111,7 @@ class ItemStepper:
             slots[name], reads[name] = (distinct_R, slot_R), read
 
         def loss_of(x: Tables) -> tuple[Array, Any]:
-            rows = {name: x[name][slots[name][1]] for name in x}
+            rows = {name: take(x[name], slots[name][1]) for name in x}
             rows = {name: _flat(x, state.params[name]) for name, x in rows.items()}
             if "feature" in rows:
                 n_tokens = batch.item_BL.size

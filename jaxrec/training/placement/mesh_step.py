@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec.graph import halo
 from jaxrec.graph.halo import DATA, TABLE
+from jaxrec.graph.rows import by_sort, groups, table, totals
 from jaxrec.graph.spmm import Kernel
 from jaxrec.models import Encoder, Nodes
 from jaxrec.models.encoder import unit_rows
@@ -159,7 +160,11 @@ class MeshStepper(Stepper):
         )
         loss, l2, gradient = jax.lax.psum((loss, l2, gradient), DATA)
         g_MD = halo.masked(jax.lax.all_gather(g_BD, DATA, tiled=True), own_M)
-        g_QD = jnp.zeros_like(read.x_RD).at[slot_M].add(g_MD)
+        if by_sort():
+            of = groups(slot_M, len(read.x_RD))
+            g_QD = table(of, totals(of, g_MD))
+        else:
+            g_QD = jnp.zeros_like(read.x_RD).at[slot_M].add(g_MD)
         table_RD, rows = tx.write(table_RD, rows, row_Q, read, g_QD)
         others, rest = apply(self.rest, gradient, rest, others)
         return loss, l2, joined_table(state.params, table_RD, others), SplitState(rows, rest)
