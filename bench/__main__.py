@@ -10,6 +10,7 @@ CASES = {
     "baselines": "baselines",
     "cases": "cases",
     "cold": "cold",
+    "compiled": "compiled",
     "doctor": "doctor",
     "doctor-cost": "doctor_cost",
     "doctor-healthy": "doctor_healthy",

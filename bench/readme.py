@@ -25,6 +25,7 @@ and calls that are compared take turns in one process. The machine is shared and
 ratios. No figure has been measured on a GPU yet.
 """
 CASES = (
+    "compiled",
     "step",
     "propagate",
     "growth",
@@ -167,7 +168,40 @@ def reliability(shown: list[dict[str, Any]]) -> list[str]:
     return rows
 
 
-ROWS = {"kills": kills, "reliability": reliability}
+def compiled(shown: list[dict[str, Any]]) -> list[str]:
+    """A row a program and a machine: nothing is timed."""
+    rows = [
+        "Read from the compiled programs, of a step or of a call. No such machine was there.",
+        "",
+    ]
+    rows.append(
+        "| preset | program | machine | users, items, pairs | memory | bytes moved in memory | "
+        "kernels | atomics | from other devices | at least |"
+    )
+    rows.append("|---|---|---|---|---|---|---|---|---|---|")
+    for line in sorted(shown, key=lambda line: (line["target"], line["preset"], line["what"])):
+        start = f"| {line['preset']} | {line['what']} | {line['target']} |"
+        if line["what"] == "refused":
+            said = line["said"].replace("|", "\\|")
+            rows.append(f"{start} {said} | | | | | | |")
+            continue
+        usual, most = line["usual_kernels"], line["kernels"]
+        kernels = f"{usual}" if most <= usual else f"{usual} to {most}"
+        others = sum(line["collectives"].values())
+        cells = [
+            ", ".join(f"{n:,}" for n in line["sizes"]),
+            f"{line['memory'] / 1e6:,.0f} MB",
+            f"{line['n_bytes'] / 1e9:.3g} GB",
+            kernels,
+            "" if line["target"].startswith("v") else str(line["atomics"]),
+            f"{others / 1e6:,.1f} MB" if others else "",
+            f"{line['floor_ms']:.3g} ms",
+        ]
+        rows.append(f"{start} {' | '.join(cells)} |")
+    return rows
+
+
+ROWS = {"kills": kills, "reliability": reliability, "compiled": compiled}
 
 
 def plot(path: Path) -> bool:

@@ -5,8 +5,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from typing import Any
 
 from jaxrec import presets, registry
+from jaxrec.aot import absent
 from jaxrec.cli.compare import compare
 from jaxrec.cli.data import data
 from jaxrec.cli.doctor import doctor
@@ -19,7 +21,7 @@ from jaxrec.cli.train import refit, resume, train
 from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 
 
-def _asked_for_help(args: list[str], name: str, command: Callable[[list[str]], None]) -> bool:
+def _asked_for_help(args: list[str], name: str, command: Callable[[list[str]], Any]) -> bool:
     """Of a command without arguments: whether --help was asked for, and given."""
     if args in (["-h"], ["--help"]):
         print(f"usage: jaxrec {name}\n\n{command.__doc__}")
@@ -38,10 +40,11 @@ def list_presets(args: list[str]) -> None:
         print(f"{name}\n    " + "\n    ".join(line for line in lines if line))
 
 
-def env(args: list[str]) -> None:
-    """Print versions and devices, for bug reports."""
-    if _asked_for_help(args, "env", env):
-        return
+def env(args: list[str]) -> int | None:
+    """Print versions and devices, for bug reports; with --check also whether the kernels work."""
+    checked = args == ["--check"]
+    if not checked and _asked_for_help(args, "env", env):
+        return None
     import jax
 
     from jaxrec.graph.spmm import default_kernel
@@ -52,6 +55,13 @@ def env(args: list[str]) -> None:
     devices = jax.devices()
     print(f"{'devices':18} {len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
     print(f"{'kernel':18} {default_kernel()}")
+    if not checked:
+        return None
+    from jaxrec.training.self_check import check
+
+    found = check()
+    print("\n".join(one.line() for one in found))
+    return int(not all(one.well for one in found))
 
 
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
@@ -143,6 +153,7 @@ def main() -> None:
         sys.excepthook = lambda kind, error, trace: None
         sys.unraisablehook = lambda unraisable: None
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    absent.leave_out()
     try:
         status = _run(args)
     except JaxrecError as e:

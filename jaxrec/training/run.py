@@ -34,7 +34,7 @@ from jaxrec.models import Encoder
 from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import RUN_FILES, check_run, read_json
 from jaxrec.trackers import check_extras
-from jaxrec.training import auto, environment, longer, results, warm_start
+from jaxrec.training import auto, environment, longer, results, self_check, warm_start
 from jaxrec.training.checkpoint import Checkpoints, Sealed
 from jaxrec.training.finished import Run
 from jaxrec.training.loop import Loop, OnEval, Outcome, Phase, Trainable
@@ -131,6 +131,7 @@ def train(
         with watch.may_leave(_nothing):
             warm_start.check_alike(config)
             task = task_of(config, config.data if data is None else data)
+            self_check.once()
             task.check()  # fail before creating the folder
             folder = processes.made_by_first(lambda: _new_folder(config, run, overwrite), run)
         with _locked(folder):

@@ -1,0 +1,84 @@
+"""Programs compiled for accelerators that are not here: memory, bytes and kernels of presets.
+
+Needs the extra `compile`. Nothing is timed: the figures are read from the compiled programs
+(jaxrec/aot/hlo.py says how bytes are counted).
+"""
+
+import argparse
+import dataclasses
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from bench.common import record
+from jaxrec import config as configs
+from jaxrec import presets
+from jaxrec.aot.parent import compile_for
+from jaxrec.aot.targets import target
+from jaxrec.cli.compiled import seconds
+from jaxrec.errors import JaxrecError
+
+PRESETS = (
+    *("lightgcn", "quickstart", "mf", "ngcf", "gcmc", "pinsage", "two-tower", "biased-mf"),
+    *("two-tower-ratings", "triplet", "gcmc-ratings", "skipgram", "node2vec"),
+)
+GOWALLA = ("lightgcn-gowalla", "gowalla-fast", "gowalla-strong")
+OTHERS = ("embed", "rank", "start", "pagerank")
+_PLUGINS = ("libtpu", "jax-cuda12-plugin", "nvidia-cuda-nvcc-cu12")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--targets", nargs="+", default=["h200", "v5e"])
+    parser.add_argument("--presets", nargs="+", default=[*PRESETS])
+    parser.add_argument("--programs", nargs="+", default=["step"])
+    parser.add_argument("--data", help="of the presets; their own where not given")
+    parser.add_argument("--sizes", nargs=3, type=float, help="users, items, pairs instead of data")
+    args = parser.parse_args()
+    for name in args.targets:
+        for preset in args.presets:
+            one(name, preset, args)
+
+
+def one(name: str, preset: str, args: Any) -> None:
+    """Compile the programs of a preset for a target, and write a line for each."""
+    to, config = target(name), presets.get(preset)
+    if args.data:
+        config = dataclasses.replace(config, data=args.data)
+    if to.devices > 1:
+        mesh = dataclasses.replace(config.mesh, table=to.devices)
+        config = dataclasses.replace(config, mesh=mesh)
+    sizes = None
+    if args.sizes:
+        users, items, pairs = map(int, args.sizes)
+        sizes = users, items, pairs
+    extra = {"device": to.name, "target": to.name, "preset": preset, "versions": plugins()}
+    command = f"python -m bench compiled --targets {name} --presets {preset}"
+    try:
+        found = compile_for(to, configs.to_dict(config), sizes=sizes, programs=tuple(args.programs))
+    except JaxrecError as e:
+        record("compiled", preset, [0], "none", command, what="refused", said=str(e), **extra)
+        return
+    for made in found:
+        read, planned = made.pop("reading"), made["planned"]
+        made |= {"floor_ms": 1e3 * seconds(to, read)}
+        made |= {"planned": None if planned is None else sum(planned.values())}
+        shown = {key: read[key] for key in read if key not in ("usual", "launches")}
+        facts = {key: value for key, value in made.items() if key != "target"}
+        what = made["program"]
+        bytes_ = [read["n_bytes"]]
+        record("compiled", preset, bytes_, "B", command, what=what, **(extra | facts | shown))
+
+
+def plugins() -> dict[str, str]:
+    """Versions of the compilers."""
+    found = {}
+    for name in _PLUGINS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Real programs, compiled for machines that are not here: ``pytest -m compile``.
+
+Those named ``short`` are what continuous integration compiles.
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+import pytest
+
+from jaxrec import config as configs
+from jaxrec import presets
+from jaxrec.aot.parent import compile_for, installed
+from jaxrec.aot.targets import target
+from jaxrec.errors import InputError
+
+pytestmark = pytest.mark.compile
+
+GOWALLA = (29_858, 40_981, 810_128)
+PRESETS = (
+    *("quickstart", "lightgcn", "mf", "ngcf", "gcmc", "pinsage", "two-tower", "biased-mf"),
+    *("two-tower-ratings", "triplet", "gcmc-ratings", "skipgram", "node2vec"),
+)
+
+
+def made(preset: str, name: str, program: str = "step", sizes: Any = None) -> dict[str, Any]:
+    """What came out of the compiler."""
+    to, config = target(name), presets.get(preset)
+    if not installed(to.device.vendor):
+        pytest.skip(f"the compiler for {name} is not installed (the extra `compile`)")
+    if to.devices > 1:
+        mesh = dataclasses.replace(config.mesh, table=to.devices)
+        config = dataclasses.replace(config, mesh=mesh)
+    values = configs.to_dict(config)
+    return compile_for(to, values, sizes=sizes, programs=(program,))[0]
+
+
+def holds(found: dict[str, Any]) -> None:
+    """What every step must hold."""
+    read = found["reading"]
+    assert found["alias"] >= found["state"], "the state is not updated in place"
+    assert found["aliases"] >= 5
+    assert read["transfers"] == 0
+    assert not read["float64"]
+
+
+@pytest.mark.parametrize("name", ["h200", "v5e"])
+def test_short_matrix_factorisation(name):
+    found = made("mf", name, sizes=(2000, 1500, 60_000))
+    holds(found)
+    if name == "h200":
+        assert found["reading"]["atomics"] == 0
+        assert found["reading"]["usual_kernels"] <= 60
+
+
+@pytest.mark.parametrize("name", ["h200", "v5e"])
+def test_short_lightgcn_gowalla(name):
+    found = made("lightgcn", name, sizes=GOWALLA)
+    holds(found)
+    read = found["reading"]
+    floor = 6 * 2 * GOWALLA[2] * 64 * 4  # six products gather a row of 64 numbers for each edge
+    assert floor <= read["n_bytes"] <= 5e9
+    if name == "h200":
+        assert read["atomics"] == 0
+        assert read["usual_kernels"] <= 60
+        assert read["loops"] <= 1
+
+
+@pytest.mark.parametrize("name", ["8xH200", "v5e-16"])
+def test_short_mesh(name):
+    found = made("mf", name, sizes=(200_000, 150_000, 6_000_000))
+    holds(found)
+    assert sum(found["reading"]["collectives"].values()) > 0
+
+
+@pytest.mark.parametrize("name", ["8xH200", "v5e-16"])
+def test_lightgcn_on_a_mesh(name):
+    found = made("lightgcn", name, sizes=GOWALLA)
+    holds(found)
+    devices = target(name).devices
+    assert found["memory"] < 2 * 3 * 4 * 64 * sum(GOWALLA[:2])  # a part, and not the whole
+    assert found["state"] == pytest.approx(3 * 4 * 64 * sum(GOWALLA[:2]) / devices, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["h200", "v5e"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset(preset, name):
+    holds(made(preset, name))
+
+
+@pytest.mark.parametrize("name", ["h200", "v5e"])
+@pytest.mark.parametrize("program", ["embed", "rank", "start", "pagerank"])
+def test_what_runs_between_steps(program, name):
+    found = made("lightgcn", name, program, GOWALLA)
+    assert found["reading"]["transfers"] == 0
+    assert not found["reading"]["float64"]
+
+
+@pytest.mark.parametrize("name", ["8xH200", "v5e:16x16"])
+def test_what_is_larger_than_any_machine_here(name):
+    sizes = 20_000_000, 2_000_000, 10**9
+    found = made("lightgcn", name, sizes=sizes)
+    holds(found)
+    assert found["memory"] < 0.9 * target(name).device.memory
+    assert found["host"] < 8 * 2**30
+    moved = sum(found["reading"]["collectives"].values())
+    rows = sum(sizes[:2]) * 64 * 4
+    assert moved < 7 * rows * math.log2(target(name).devices)
+
+
+def test_what_is_not_there_on_a_mesh_is_refused_by_name():
+    with pytest.raises(InputError, match="not on a mesh"):
+        made("ngcf", "8xH200")
