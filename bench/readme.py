@@ -171,7 +171,10 @@ def reliability(shown: list[dict[str, Any]]) -> list[str]:
 def compiled(shown: list[dict[str, Any]]) -> list[str]:
     """A row a program and a machine: nothing is timed."""
     rows = [
-        "Read from the compiled programs, of a step or of a call. No such machine was there.",
+        "Read from the compiled programs, of a step or of a call; no such machine was there. "
+        "Kernels: those of most steps, and of one in which the doctor looks. At least: bytes at the "
+        "memory's full bandwidth; on a TPU 8 cycles for each row that is gathered or scattered, "
+        "which is an assumption.",
         "",
     ]
     rows.append(

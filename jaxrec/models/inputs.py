@@ -62,7 +62,9 @@ class FeatureEncoder(nnx.Module):
             if not self.sum_bags:
                 size_n1 = jnp.sum(used_nW, axis=1, keepdims=True, dtype=jnp.float32)
             share_nW = jnp.where(used_nW, 1 / size_n1, 0)
-            total_nD = total_nD + jnp.einsum("nw,nwd->nd", share_nW, take(table[...], code_nW))
+            total_nD = total_nD + jnp.einsum(
+                "nw,nwd->nd", share_nW, take(table[...], jnp.asarray(code_nW))
+            )
         return total_nD
 
 
