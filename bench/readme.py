@@ -172,7 +172,7 @@ def compiled(shown: list[dict[str, Any]]) -> list[str]:
     """A row a program and a machine: nothing is timed."""
     rows = [
         "Read from the compiled programs, of a step or of a call; no such machine was there. "
-        "Kernels: those of most steps, and of one in which the doctor looks. At least: bytes at the "
+        "Kernels: of most steps, and of one in which the doctor looks. At least: bytes at the "
         "memory's full bandwidth; on a TPU 8 cycles for each row that is gathered or scattered, "
         "which is an assumption.",
         "",
