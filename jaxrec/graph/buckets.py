@@ -150,8 +150,8 @@ def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def sizes(degree: np.ndarray, widths: _Widths = _OF_EDGES) -> list[list[int]]:
-    """How large :func:`group_rows` makes the buckets of rows of these degrees [R]: rows by width, pieces
-    and all rows, for them and then for the sums of pieces, and so on."""
+    """How large :func:`group_rows` makes the buckets of rows of these degrees [R]: rows by width,
+    pieces and all rows, for them and then for the sums of pieces, and so on."""
     short = widths.short
     group = np.bincount(np.searchsorted(short, degree), minlength=len(short) + 1)
     n_pieces = -(-degree[degree > short[-1]] // widths.piece)

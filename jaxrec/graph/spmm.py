@@ -10,8 +10,11 @@ the first scatters.
 The defaults: ``csr`` on CPU. A layer of Gowalla forward and backward, two cores, D = 64, nodes in
 order: csr 16 ms, buckets 20, segment_sum 114, torch's CSR with autograd 77 (bench case
 ``propagate``).
-``buckets`` elsewhere, by reasoning and not yet by measurement: the sorted sum becomes a scatter-add
-of atomics on a GPU, slow under contention (jax issue 38806) and different from run to run.
+Elsewhere by what compiled programs say, and not yet by measurement. On a GPU ``buckets``: three
+kernels a product and no atomics, of which the sorted sum is made there, slow under contention (jax
+issue 38806) and different from run to run. On a TPU ``segment_sum``: gather, weight and sorted sum
+become one loop over a table in fast memory, where a layer of Gowalla's size moves 0.05 GB to and
+from a v5e's own memory; one gather a bucket moves 1.05 GB, buckets 1.13, a cumulative sum 6.7.
 """
 
 from collections.abc import Callable, Sequence
