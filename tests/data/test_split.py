@@ -582,7 +582,7 @@ def test_filters_by_time_need_times_and_agree_with_each_other(name):
     with pytest.raises(InputError, match=rf"filter\.{name} needs times; this data has none"):
         apply_filter(_random(0), FilterConfig(**{name: 1 if name in ("first", "last") else 1.0}))
     for clash, said in (
-        ({"first": 1, "last": 1}, "give one of them"),
+        ({"first": 1, "last": 1}, "give only one of filter.first and filter.last"),
         ({"since": 2.0, "until": 2.0}, r"filter\.since must be before"),
         ({"k_core": 2, "user_core": 3}, "covers users and items"),
     ):
