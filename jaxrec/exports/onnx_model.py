@@ -23,7 +23,7 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
       InputError: a model that scores by a learned function, or tables beyond 2 GB.
     """
     import onnx  # pyright: ignore[reportMissingImports]
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper, numpy_helper  # pyright: ignore[reportMissingImports]
 
     query_UD, item_ID = products(table, "onnx")
     if query_UD.nbytes + item_ID.nbytes > _MOST_BYTES:
