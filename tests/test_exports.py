@@ -103,6 +103,7 @@ def test_onnx(run: Path, lists: np.ndarray, tmp_path: Path) -> None:
 def test_a_function_of_jax_runs_without_jaxrec(
     run: Path, lists: np.ndarray, tmp_path: Path
 ) -> None:
+    pytest.importorskip("flatbuffers", reason="which jax.export writes with")
     exported(run, "jax", tmp_path / "out")
     program = (tmp_path / "out" / "use.py").read_text() + (
         "import sys\nassert not [m for m in sys.modules if m.startswith('jaxrec.')]\n"

@@ -334,8 +334,10 @@ def _recommended(given: Path, out: Path) -> None:
 
 
 def _histories(given: Path, out: Path) -> None:
-    for name in ("history.csv", "history.parquet"):
-        made = _RECOMMENDER[0].recommend_history(read_history(given / name), k=2, source=name)
+    names = ("history.csv", "history.parquet")
+    recommend = _RECOMMENDER[0].recommend_history
+    lists = [recommend(read_history(given / name), k=2, source=name) for name in names]
+    for name, made in zip(names, lists, strict=True):  # once nothing can be refused any more
         write(made, out / f"{name}.jsonl")
 
 

@@ -107,7 +107,7 @@ def test_a_history_of_floats_is_one_of_whole_numbers(tmp_path: Path) -> None:
         ([None], "the id at place 0 is missing"),
         ([True], "is a bool, neither"),
         (2.5, "not a whole number|is a float, neither"),
-        (np.eye(2), "2 axes"),
+        (np.eye(2), "one axis, not 2"),
         (pl.DataFrame({"user": ["7"]}), "a polars.DataFrame is no list of ids"),
     ],
 )

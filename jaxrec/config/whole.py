@@ -201,6 +201,12 @@ class Config:
             self.minutes is None or (self.warm_start is None and self.mesh.devices == 1),
             f"{alone} from nothing and on one device",
         )
+        for section in ("model", "loss", "negatives", "optim", "train"):
+            made = getattr(self, section)
+            check(
+                self.minutes is None or made == type(made)(),
+                f"{alone}, which chooses {section}.*: leave its options out, or minutes",
+            )
 
     def _check_fitted(self) -> None:
         name = self.model.name

@@ -11,7 +11,7 @@ from jaxrec.exports.products import products
 from jaxrec.files import write_npz
 from jaxrec.runfolder import Embeddings
 
-NEEDS: dict[str, str] = {}
+NEEDS = {"flatbuffers": "flatbuffers"}  # which jax.export writes with
 _K = 100
 _PLATFORMS = ("cpu", "cuda", "tpu")
 _USE = """\

@@ -13,7 +13,7 @@ import pytest
 import jaxrec
 from jaxrec import config as configs
 from jaxrec import presets
-from jaxrec.config import EvalConfig, LossConfig
+from jaxrec.config import EvalConfig, LossConfig, ModelConfig, TrainConfig
 from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
@@ -191,6 +191,8 @@ def test_neighbours_are_sound_and_differ(name):
         ({"eval": EvalConfig(select_on="none")}, "eval.select_on must be validation"),
         ({"loss": LossConfig("mse")}, "not of ratings"),
         ({"warm_start": "runs/x"}, "from nothing"),
+        ({"model": ModelConfig(dim=128)}, "which chooses model"),
+        ({"train": TrainConfig(epochs=3)}, "which chooses train"),
     ],
 )
 def test_what_does_not_go_with_a_search_is_refused(change, said):

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxrec.config import Config
-from jaxrec.data.dataset import Dataset
+from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.models import Encoder
 from jaxrec.training.batch import Batch, Positives, TrainData
@@ -83,7 +83,7 @@ class UserObjective(ABC):
         """
         return x_ND
 
-    def learned(self, config: Config, train: Dataset) -> dict[str, np.ndarray]:
+    def learned(self, config: Config, train: Counted) -> dict[str, np.ndarray]:
         """Return the arrays that turn scores into predictions, by their names in embeddings.npz."""
         return {}
 

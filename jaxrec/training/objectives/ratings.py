@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrec import losses
 from jaxrec.config import Config
-from jaxrec.data.dataset import Dataset
+from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.diagnosis import measures
 from jaxrec.evaluation.ratings import RatingScale, needed_ratings
 from jaxrec.graph.bipartite import Bipartite, rating_levels
@@ -69,7 +69,8 @@ class Ratings(UserObjective):
         met_N1 = graph.in_data_order(graph.degree_N[:, None]) > 0
         return filled(x_ND, met_N1, n_users, described)
 
-    def learned(self, config: Config, train: Dataset) -> dict[str, np.ndarray]:
+    def learned(self, config: Config, train: Counted) -> dict[str, np.ndarray]:
+        assert isinstance(train, Dataset)  # ratings are refused for data in parts
         scale, loss = RatingScale.of(train), config.loss
         found = {"rating_range": np.array(scale[1:], np.float32)}
         if loss.name == "levels":
