@@ -33,7 +33,7 @@ def test_names_in_a_notebook_are_escaped() -> None:
 
 
 def test_a_folder_without_a_finished_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no run folder"):
+    with pytest.raises(InputError, match="not a run folder"):
         Run.load(tmp_path)
 
 
