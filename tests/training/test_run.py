@@ -12,7 +12,7 @@ import pytest
 from processes import KILLER, jaxrec, process
 
 from jaxrec import config as configs
-from jaxrec import evaluate, log, resume, train
+from jaxrec import evaluate, resume, trackers, train
 from jaxrec.cli.train import configured
 from jaxrec.config import (
     Config,
@@ -211,9 +211,9 @@ def test_overwrite_leaves_a_run_that_goes_on(tmp_path):
     assert files(run) == before
 
 
-@pytest.mark.parametrize("extra", ["tensorboard", "wandb"])
+@pytest.mark.parametrize("extra", ["tensorboard", "wandb", "mlflow", "trackio", "energy"])
 def test_missing_extras_are_told_before_there_is_a_folder(tmp_path, monkeypatch, extra):
-    monkeypatch.setattr(log.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(trackers.importlib.util, "find_spec", lambda name: None)
     asked = LogConfig(**{extra: True if extra == "tensorboard" else "project"})
     config = dataclasses.replace(CONFIG, log=asked)
     with pytest.raises(InputError, match=rf"pip install 'jaxrec\[{extra}\]'"):
