@@ -9,8 +9,9 @@ from jaxrec.config import Config, SplitConfig, lower_is_better
 from jaxrec.errors import InputError
 from jaxrec.files import remove, write_json
 from jaxrec.parted.layout import is_parted
-from jaxrec.runfolder import check_run, read_json, read_metrics
+from jaxrec.runfolder import read_json, read_metrics
 from jaxrec.training.checkpoint import Checkpoints
+from jaxrec.training.finished import Run
 
 
 def lengthened(run: Path, config: Config, epochs: int) -> Config:
@@ -81,10 +82,8 @@ def on_everything(run: str | Path) -> Config:
     Raises:
       InputError: no run, one that has not finished, or one that cannot be trained so.
     """
-    run = check_run(run)
-    config = configs.load(run / "config.json")
-    if not read_json(run / "eval.json"):
-        raise InputError(f"{run}: the run has not finished; `jaxrec resume {run}` ends it")
+    finished = Run.load(run)
+    run, config = finished.folder, finished.config
     if not config.objective.users:
         raise InputError(f"{run}: a model of items is judged by pairs that it must not train on")
     if is_parted(config.data):
