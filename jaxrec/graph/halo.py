@@ -64,16 +64,16 @@ class Stack:
 
 
 def put(mesh: Mesh, tree: Any, specs: Any) -> Any:
-    """Arrays of the host on a mesh: each device gets its part, and this process fills its own."""
+    """Copy arrays of the host to a mesh: each process fills the parts of its own devices."""
+    return jax.tree.map(partial(_put_one, mesh), tree, specs)
 
-    def one(x: Any, spec: PartitionSpec) -> Array:
-        if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
-            bits = one(np.asarray(jax.random.key_data(x)), spec)
-            return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(x))
-        x = x if isinstance(x, Stack) else np.asarray(x)
-        return jax.make_array_from_callback(x.shape, NamedSharding(mesh, spec), lambda at: x[at])
 
-    return jax.tree.map(one, tree, specs)
+def _put_one(mesh: Mesh, x: Any, spec: PartitionSpec) -> Array:
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        bits = _put_one(mesh, np.asarray(jax.random.key_data(x)), spec)
+        return jax.random.wrap_key_data(bits, impl=jax.random.key_impl(x))
+    x = x if isinstance(x, Stack) else np.asarray(x)
+    return jax.make_array_from_callback(x.shape, NamedSharding(mesh, spec), lambda at: x[at])
 
 
 def own_rows(row_B: Int[Array, "B"], rows: int) -> tuple[Int[Array, "B"], Bool[Array, "B"]]:
