@@ -14,7 +14,7 @@ from jaxrec import config as configs
 from jaxrec import presets
 from jaxrec.aot.parent import compile_for
 from jaxrec.aot.targets import target
-from jaxrec.cli.compiled import seconds
+from jaxrec.cli.plan_compile import seconds
 from jaxrec.errors import JaxrecError
 
 PRESETS = (

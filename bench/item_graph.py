@@ -21,7 +21,7 @@ from bench.skipgram import Theirs, configuration, drawn, judged
 from jaxrec import compilation, presets
 from jaxrec.config import Config
 from jaxrec.data.features import Category, Features
-from jaxrec.data.formats.items import resolve_items
+from jaxrec.data.formats.item_graphs import resolve_items
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.evaluation import item_runs as judging
 from jaxrec.runfolder import read_lines

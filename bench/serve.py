@@ -89,10 +89,10 @@ class FaissRanker:
 
 
 def _serve_faiss(run: str) -> None:
-    from jaxrec.serving import served
+    from jaxrec.serving import loaded_run
     from jaxrec.serving.server import serve
 
-    served.Ranker = FaissRanker  # pyright: ignore[reportAttributeAccessIssue]
+    loaded_run.Ranker = FaissRanker  # pyright: ignore[reportAttributeAccessIssue]
     serve(run, port=0, watch_seconds=0)
 
 

@@ -22,7 +22,7 @@ from bench.common import device, record
 from jaxrec import presets
 from jaxrec.config import Config
 from jaxrec.data import synthetic_items
-from jaxrec.data.formats.items import resolve_items
+from jaxrec.data.formats.item_graphs import resolve_items
 from jaxrec.data.itemgraph import ItemGraph, PairSplits
 from jaxrec.evaluation import item_runs as judging
 from jaxrec.evaluation.item_pairs import PairEvaluator, item_scorer

@@ -7,7 +7,7 @@ and loads no jax.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from jaxrec import forks, guest
+from jaxrec import fork_check, host_settings
 
 _POSIX = ("fcntl", "resource")  # to lock run folders, and to read memory
 for _module in _POSIX:
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from jaxrec.config import Config
     from jaxrec.data.dataset import Dataset
     from jaxrec.data.formats import read
-    from jaxrec.data.formats.items import read_items
-    from jaxrec.data.formats.memory import (
+    from jaxrec.data.formats.in_memory import (
         from_arrow,
         from_numpy,
         from_pandas,
         from_polars,
         from_scipy,
     )
+    from jaxrec.data.formats.item_graphs import read_items
     from jaxrec.data.itemgraph import ItemGraph
     from jaxrec.diagnosis.diagnose import diagnose as doctor
     from jaxrec.embedding import embed
     from jaxrec.errors import InputError, Interrupted, JaxrecError, RunError
     from jaxrec.estimator import GraphRecommender
-    from jaxrec.evaluation.arrays import Evaluator
+    from jaxrec.evaluation.evaluator import Evaluator
     from jaxrec.evaluation.run import evaluate
     from jaxrec.exporting import export
     from jaxrec.presets import get as preset
@@ -53,12 +53,12 @@ if TYPE_CHECKING:
         register_rule,
     )
     from jaxrec.reporting.page import report
-    from jaxrec.training.finished import Run
+    from jaxrec.training.finished_run import Run
     from jaxrec.training.run import refit, resume, train
 
 __version__ = "0.1.0"
 
-forks.watch()
+fork_check.watch()
 
 _HOME = {
     "Config": "config",
@@ -148,12 +148,12 @@ _ROOMS = ("graph", "losses", "models", "negatives")
 
 def __getattr__(name: str) -> Any:
     if name in _ROOMS:
-        with guest.importing():
+        with host_settings.importing():
             return importlib.import_module(f"jaxrec.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'jaxrec' has no attribute {name!r}")
     module, _, attribute = _HOME[name].partition(":")
-    with guest.importing():
+    with host_settings.importing():
         value = getattr(importlib.import_module(f"jaxrec.{module}"), attribute or name)
     globals()[name] = value
     return value

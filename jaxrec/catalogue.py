@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from jaxrec.data.formats import keyed
+from jaxrec.data.formats import id_keyed_tables
 from jaxrec.data.formats.columns import locate_id
 from jaxrec.errors import InputError, nearest
 
@@ -188,7 +188,7 @@ def _read(path: Path) -> tuple[pl.DataFrame, str]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; a table of items with their ids is needed")
     if path.suffix in (".parquet", ".pq"):
-        table, name, *_ = keyed.columnar(path, "item")
+        table, name, *_ = id_keyed_tables.columnar(path, "item")
     elif path.suffix in (".jsonl", ".ndjson"):
         try:
             table = pl.read_ndjson(path)
@@ -197,6 +197,6 @@ def _read(path: Path) -> tuple[pl.DataFrame, str]:
         name = table.columns[locate_id(table.columns, "item")]
         table = table.with_columns(pl.col(name).cast(pl.String)).drop_nulls(name)
     else:
-        table, name, *_ = keyed.delimited(path, "item", typed=path.suffix == ".item")
+        table, name, *_ = id_keyed_tables.delimited(path, "item", typed=path.suffix == ".item")
         table = table.drop_nulls(name)
     return table.with_columns(pl.col(name).cast(pl.String)), name

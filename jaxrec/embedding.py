@@ -10,14 +10,14 @@ import numpy as np
 import polars as pl
 
 from jaxrec import config as configs
-from jaxrec import forks
+from jaxrec import fork_check
 from jaxrec.config import Config
-from jaxrec.data import sound
+from jaxrec.data import array_checks
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Features
-from jaxrec.data.formats import catalogue, memory
+from jaxrec.data.formats import in_memory, side_features
 from jaxrec.data.formats.assemble import rows_of
-from jaxrec.data.frames import from_frame
+from jaxrec.data.frame_features import from_frame
 from jaxrec.data.schema import encode
 from jaxrec.data.split import Splits, refit_splits
 from jaxrec.errors import InputError, nearest
@@ -60,11 +60,11 @@ def embed(
     Raises:
       InputError: a model that has only id embeddings, or files that cannot be used.
     """
-    sound.refuse_foreign(new_items, option="new_items")
-    sound.refuse_foreign(edges, option="edges")
-    data = memory.taken(data)
-    sound.refuse_foreign(data, Dataset)
-    forks.check()
+    array_checks.refuse_foreign(new_items, option="new_items")
+    array_checks.refuse_foreign(edges, option="edges")
+    data = in_memory.taken(data)
+    array_checks.refuse_foreign(data, Dataset)
+    fork_check.check()
     run = check_run(run)
     config = configs.load(run / "config.json")
     if not config.objective.users:
@@ -94,7 +94,7 @@ def embed(
 
 def _described(new_items: str | Path) -> tuple[pl.Series, Features]:
     """The ids and features of a table keyed by item id."""
-    table = catalogue.keyed(Path(new_items), "item")
+    table = side_features.keyed(Path(new_items), "item")
     names = table.frame[table.id_column].cast(pl.String)
     frame = table.frame.with_columns(names)
     return names, from_frame(frame, table.id_column, names.to_numpy(), table.where, kind="item")

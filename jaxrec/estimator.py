@@ -14,7 +14,7 @@ from jaxrec.errors import InputError
 
 if TYPE_CHECKING:
     from jaxrec.recommend import Recommender
-    from jaxrec.training.finished import Run
+    from jaxrec.training.finished_run import Run
 
 
 class GraphRecommender:
@@ -60,7 +60,7 @@ class GraphRecommender:
         Raises:
           InputError, RunError: as :func:`jaxrec.train`.
         """
-        from jaxrec.data.formats.memory import from_scipy
+        from jaxrec.data.formats.in_memory import from_scipy
         from jaxrec.training.run import train
 
         folder = self.run

@@ -17,9 +17,9 @@ import polars as pl
 from jaxtyping import Float32
 
 from jaxrec import config as configs
-from jaxrec import foldin, forks
+from jaxrec import foldin, fork_check
 from jaxrec.config.checks import INT32, Range, conform
-from jaxrec.data import sound
+from jaxrec.data import array_checks
 from jaxrec.data.dataset import Csr, Joined
 from jaxrec.errors import InputError, nearest
 from jaxrec.rerank import Rerank
@@ -71,7 +71,7 @@ class _Side:
         Raises:
           InputError: an id that the run has not seen; where they are skipped, no other id.
         """
-        names = sound.id_texts(ids, f"{self.kind}s")
+        names = array_checks.id_texts(ids, f"{self.kind}s")
         found = np.array([self.place(name) for name in names], np.int32)
         lost = np.flatnonzero(found < 0)
         if not len(lost):
@@ -88,14 +88,14 @@ class _Side:
 
     def found(self, ids: Ids) -> tuple[pl.Series, np.ndarray]:
         """The ids, and their row numbers [n]; -1 of those that the run has not seen."""
-        names = sound.id_texts(ids, f"{self.kind}s")
+        names = array_checks.id_texts(ids, f"{self.kind}s")
         rows = np.array([self.place(name) for name in names], np.int32)
         return pl.Series(names, dtype=pl.String), rows
 
     def place(self, name: str) -> int:
         """The row of an id, -1 where it has none; 1.0 is found as 1, as a gap in a table has it."""
         found = self._row.get(name)
-        return self._row.get(sound.without_point(name), -1) if found is None else found
+        return self._row.get(array_checks.without_point(name), -1) if found is None else found
 
     def _hint(self, name: str) -> str:
         known: Iterable[str] = self._row
@@ -217,7 +217,7 @@ class Recommender:
         Raises:
           InputError: an unknown id where that is refused, not one known user, or k below 1.
         """
-        forks.check()
+        fork_check.check()
         asked = self._users
         allowed_I = self._allowed(allow, deny, _of_items(unknown))
         if unknown == "popular":
@@ -244,7 +244,7 @@ class Recommender:
 
         Give the result to ``jaxrec.list_files.write``; memory holds one block at a time.
         """
-        forks.check()
+        fork_check.check()
         allowed_I = self._allowed(allow, deny, _of_items(unknown))
         rows = np.arange(len(self._users.ids), dtype=np.int32)
         left_out = self.left_out(include_seen, held_out)
@@ -282,7 +282,7 @@ class Recommender:
         Raises:
           InputError: not one known item, an unknown id where that is refused, or k below 1.
         """
-        forks.check()
+        fork_check.check()
         allowed_I = self._allowed(allow, deny, unknown)
         names, items = self._histories(history, source, unknown)
         left_out = None if include_seen else items
@@ -300,7 +300,7 @@ class Recommender:
 
         Items that the run has not learnt are skipped. Raises InputError at a user without another.
         """
-        forks.check()
+        fork_check.check()
         return self.fold_in_rows(self._histories(history, source, "skip", every_user=True)[1])
 
     def fold_in_rows(self, items: Csr) -> Float32[np.ndarray, "n D"]:
@@ -429,7 +429,9 @@ class Recommender:
         every_user: bool = False,
     ) -> tuple[np.ndarray, Csr]:
         if not isinstance(history, pl.DataFrame):
-            history = pl.DataFrame({"item": sound.id_texts(history, source)}, {"item": pl.String})
+            history = pl.DataFrame(
+                {"item": array_checks.id_texts(history, source)}, {"item": pl.String}
+            )
         known = self._item.series, self._learnt_I
         refuse = {"items": unknown == "fail", "users": every_user or unknown == "fail"}
         names, items, said = foldin.histories(history, known, self._run, source, refuse)
@@ -562,7 +564,7 @@ class Recommender:
         learnt_N: np.ndarray,
         unknown: Unknown,
     ) -> pl.DataFrame:
-        forks.check()
+        fork_check.check()
         _check_unknown(unknown)
         rows = side.rows(ids, unknown)
         lost = np.flatnonzero(~learnt_N[rows])

@@ -22,7 +22,7 @@ from jaxrec.config import (
     OPTIMIZER_NAMES,
     OWN_METRICS,
     Config,
-    mistakes,
+    planted_mistakes,
 )
 from jaxrec.config.checks import check
 from jaxrec.errors import InputError, nearest
@@ -121,7 +121,7 @@ def _home(value: Any) -> str:
 MODELS: Registry[Callable[..., Any]] = Registry("model", MODEL_NAMES, "--model.name")
 _MISTAKES = "jaxrec.presets.mistakes"
 LOSSES: Registry[Any] = Registry(
-    "loss", LOSS_NAMES, "--loss.name", dict.fromkeys(mistakes.LOSSES, _MISTAKES)
+    "loss", LOSS_NAMES, "--loss.name", dict.fromkeys(planted_mistakes.LOSSES, _MISTAKES)
 )
 NEGATIVES: Registry[Callable[..., Any]] = Registry("negatives", NEGATIVES_NAMES, "--negatives.name")
 
@@ -130,7 +130,7 @@ METRICS: Registry[Callable[..., Any]] = Registry(
 )
 FORMATS: Registry[Callable[..., Any]] = Registry("format", (), "--format")
 OPTIMIZERS: Registry[Callable[..., Any]] = Registry(
-    "optimizer", OPTIMIZER_NAMES, "--optim.name", {mistakes.ADDED: _MISTAKES}
+    "optimizer", OPTIMIZER_NAMES, "--optim.name", {planted_mistakes.ADDED: _MISTAKES}
 )
 PRESETS: Registry[Callable[[], Config]] = Registry("preset", (), "the preset")
 EXPORTS: Registry[Callable[..., Any]] = Registry("export format", (), "--to")

@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from jaxrec.config import OptimConfig
-from jaxrec.optim import learning_rate
+from jaxrec.optax_chain import learning_rate
 from jaxrec.platforms import platform_of_programs
 
 _NODES = 6  # interpolation nodes per panel of steps (see _Panels)

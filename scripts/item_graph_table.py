@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench.item_graph import METRICS, methods
 from jaxrec import presets
-from jaxrec.data.formats.items import resolve_items
+from jaxrec.data.formats.item_graphs import resolve_items
 from jaxrec.errors import InputError
 
 

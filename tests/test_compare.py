@@ -11,9 +11,9 @@ from jaxrec.cli import compare as command
 from jaxrec.errors import InputError
 from jaxrec.evaluation import per_user
 from jaxrec.evaluation.run import evaluate
-from jaxrec.reporting import groups
+from jaxrec.reporting import run_groups
 from jaxrec.reporting.plots import _css
-from jaxrec.reporting.records import read_runs
+from jaxrec.reporting.run_records import read_runs
 
 
 def users(run: Path, metric: str, value: np.ndarray) -> None:
@@ -78,7 +78,7 @@ def test_evaluate_writes_them_for_a_run_that_lacks_them(tmp_path):
 
 
 def test_seeds_are_grouped_and_only_the_planted_difference_is_called_one(folders):
-    found = groups.compare(read_runs(folders))
+    found = run_groups.compare(read_runs(folders))
     assert [len(group.runs) for group in found.groups] == [3, 3, 3]
     assert found.groups[0].mean("test", "recall@20") == pytest.approx(0.3)
     assert found.groups[0].spread("test", "recall@20") == pytest.approx(0.002)
@@ -91,7 +91,7 @@ def test_what_users_show_but_seeds_do_not_is_said(folders):
     """One seed of the better configuration is far worse: users' means differ, seeds do not tell."""
     _, frame = per_user.read(folders[3])
     users(folders[3], "recall@20", frame["recall@20"].to_numpy() - 0.1)
-    first = groups.compare(read_runs(folders[:6])).differences[0]
+    first = run_groups.compare(read_runs(folders[:6])).differences[0]
     assert first.p["paired t"] < 0.05
     assert first.verdict == "not beyond the seeds' spread"
 
@@ -102,7 +102,7 @@ def test_other_splits_data_and_protocols_are_refused(folders):
         kept = {p: p.read_bytes() for p in run.iterdir() if p.is_file()}
         change(run)
         with pytest.raises(InputError, match=words):
-            groups.compare(read_runs(folders[:2]))
+            run_groups.compare(read_runs(folders[:2]))
         for path, content in kept.items():
             path.write_bytes(content)
 
@@ -129,7 +129,7 @@ def test_other_splits_data_and_protocols_are_refused(folders):
     refused(rewrite("config.json", "seed", value=0), "the same configuration and seed")
     users(folders[3], "recall@20", np.zeros(3))
     with pytest.raises(InputError, match="other users were ranked"):
-        groups.compare(read_runs(folders[:4]))
+        run_groups.compare(read_runs(folders[:4]))
 
 
 def test_the_command_prints_and_writes_the_comparison(folders, tmp_path, capsys):

@@ -45,9 +45,9 @@ from jaxrec.config import Config, to_dict
 from jaxrec.data import commands, schema, synthetic, synthetic_items
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Features
-from jaxrec.data.formats import TextOptions, catalogue
+from jaxrec.data.formats import TextOptions, side_features
 from jaxrec.data.formats.columns import Columns
-from jaxrec.data.frames import from_frame
+from jaxrec.data.frame_features import from_frame
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.diagnosis.diagnose import diagnose
 from jaxrec.embedding import _read_pairs
@@ -400,7 +400,7 @@ def _tables(folder: Path) -> None:
 
 
 def _features(path: Path) -> Features:
-    table = catalogue.keyed(path, "item")
+    table = side_features.keyed(path, "item")
     ids = table.frame[table.id_column].cast(pl.String).unique(maintain_order=True).to_numpy()
     return from_frame(table.frame, table.id_column, ids, table.where, kind="item")
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from made_run import write_embeddings
 
-from jaxrec.cli import out
+from jaxrec.cli import run_outputs
 from jaxrec.cli.recommend import recommend
 from jaxrec.errors import InputError
 from jaxrec.list_files import read_history, read_ids, read_pairs
@@ -86,7 +86,7 @@ def test_histories_and_pairs_know_the_names_of_the_data(tmp_path: Path) -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_embeddings(tmp_path / "run", USER, ITEM, [[1], [], [0, 2]])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(out, "own_process", lambda: None)
+    monkeypatch.setattr(run_outputs, "own_process", lambda: None)
     return tmp_path
 
 
@@ -143,10 +143,10 @@ def test_what_is_not_there_is_refused_where_that_is_asked_for(
     ):
         assert recommended(*options) == (2, []), options
         assert len(capsys.readouterr().err.splitlines()) == 1
-    assert status_of(out.similar, "run", "--items", "gone", "i0", "-k", "1") == 0
+    assert status_of(run_outputs.similar, "run", "--items", "gone", "i0", "-k", "1") == 0
     assert "i0\ti1\t1" in capsys.readouterr().out
-    assert status_of(out.similar, "run", "--items", "gone", "i0", "--unknown", "fail") == 2
-    assert status_of(out.similar, "run", "--items", "gone") == 2
+    assert status_of(run_outputs.similar, "run", "--items", "gone", "i0", "--unknown", "fail") == 2
+    assert status_of(run_outputs.similar, "run", "--items", "gone") == 2
 
 
 def test_new_users_without_a_known_item_are_skipped(

@@ -25,7 +25,7 @@ from jaxrec.config.checks import Range
 from jaxrec.data import synthetic, synthetic_items
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError, RunError
-from jaxrec.training import limits, loop, results
+from jaxrec.training import loop, pre_run_checks, results
 from jaxrec.training.schedule import Cadence
 
 EXTREMES = int(os.environ.get("JAXREC_EXTREMES", "60"))
@@ -199,7 +199,7 @@ def _stop(self: Any, dispatch: Any, state: Any, step: int) -> Any:
 @pytest.fixture
 def small(monkeypatch):
     """A machine without much memory, and runs that end with their first step."""
-    monkeypatch.setattr(limits, "memory_limit", lambda: MEMORY)
+    monkeypatch.setattr(pre_run_checks, "memory_limit", lambda: MEMORY)
     monkeypatch.setattr(loop, "memory_limit", lambda: MEMORY)
     monkeypatch.setattr(loop.Loop, "_advance", _stop)
     monkeypatch.setattr(results, "can_report", lambda: False)
@@ -284,7 +284,7 @@ def _begun(values: dict[str, Any], of_users: Dataset, run: Path) -> str:
 def test_what_the_data_and_the_machine_have_no_room_for_leaves_no_folder(
     changed, said, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(limits, "memory_limit", lambda: 2**26)
+    monkeypatch.setattr(pre_run_checks, "memory_limit", lambda: 2**26)
     base = Config(model=ModelConfig("mf", dim=4, layers=0), train=TrainConfig(steps=10))
     config = dataclasses.replace(base, **changed)
     with pytest.raises(InputError, match=said):

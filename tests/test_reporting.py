@@ -14,7 +14,7 @@ from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
 from jaxrec.evaluation.run import evaluate
 from jaxrec.reporting.page import report
-from jaxrec.reporting.records import read_runs
+from jaxrec.reporting.run_records import read_runs
 from jaxrec.runfolder import read_metrics
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}

@@ -32,7 +32,7 @@ def test_the_suite_says_why_it_cannot_begin_under_an_unknown_flag():
     env = {name: value for name, value in os.environ.items() if "XLA_FLAGS" not in name}
     command = [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider", "--collect-only"]
     done = subprocess.run(
-        [*command, str(ROOT / "tests" / "test_hashing.py")],
+        [*command, str(ROOT / "tests" / "test_hashed_random.py")],
         cwd=ROOT,
         env=env | {"XLA_FLAGS": UNKNOWN},
         capture_output=True,

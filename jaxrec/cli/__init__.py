@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxrec import presets, registry
-from jaxrec.aot import absent
+from jaxrec.aot import hidden_plugins
 from jaxrec.cli.compare import compare
 from jaxrec.cli.data import data
 from jaxrec.cli.doctor import doctor
-from jaxrec.cli.out import embed, evaluate, export, report, similar
 from jaxrec.cli.plan import plan
 from jaxrec.cli.recommend import recommend
+from jaxrec.cli.run_outputs import embed, evaluate, export, report, similar
 from jaxrec.cli.serve import serve
 from jaxrec.cli.sweep import sweep
 from jaxrec.cli.train import refit, resume, train
@@ -153,7 +153,7 @@ def main() -> None:
         sys.excepthook = lambda kind, error, trace: None
         sys.unraisablehook = lambda unraisable: None
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    absent.leave_out()
+    hidden_plugins.leave_out()
     try:
         status = _run(args)
     except JaxrecError as e:

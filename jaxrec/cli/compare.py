@@ -29,15 +29,15 @@ def compare(args: list[str]) -> None:
     made = parse(Compare, args, "jaxrec compare")
     from jaxrec.files import write_json
     from jaxrec.log import Reporter
-    from jaxrec.reporting import groups
-    from jaxrec.reporting.records import read_runs
+    from jaxrec.reporting import run_groups
+    from jaxrec.reporting.run_records import read_runs
 
-    runs = read_runs(groups.folders(made.runs))
-    found = groups.compare(runs, made.metric, made.level)
+    runs = read_runs(run_groups.folders(made.runs))
+    found = run_groups.compare(runs, made.metric, made.level)
     reporter = Reporter()
     split, metric = found.split, found.metric
     rows = []
-    for group in groups.order(found.groups, split, metric):
+    for group in run_groups.order(found.groups, split, metric):
         mean, spread = group.mean(split, metric), group.spread(split, metric)
         deviation = "" if spread is None else f"{spread:.5f}"
         shown = "" if mean is None else f"{mean:.5f}"
@@ -63,7 +63,7 @@ def compare(args: list[str]) -> None:
         for label, name in names.items():
             reporter.say(f"{name} {label}")
         title = f"differences over {found.differences[0].users:,} users, p-values by Holm"
-        header = ["", "mean", "95 %", "d", *groups.TESTS, "seeds", "verdict"]
+        header = ["", "mean", "95 %", "d", *run_groups.TESTS, "seeds", "verdict"]
         reporter.table(title, header, tests)
     else:
         reporter.say("one configuration: there is nothing to test")
@@ -72,4 +72,4 @@ def compare(args: list[str]) -> None:
     if any(len(group.runs) == 1 for group in found.groups):
         reporter.say("a configuration has one seed: how far seeds move it is not known")
     if made.out is not None:
-        write_json(made.out, groups.to_json(found))
+        write_json(made.out, run_groups.to_json(found))

@@ -92,7 +92,7 @@ def _weights(texts: tuple[str, ...]) -> dict[str, float]:
 def _import(args: list[str]) -> str:
     from jaxrec.data import commands
     from jaxrec.data.formats import Columns, Repeats
-    from jaxrec.data.formats import items as item_formats
+    from jaxrec.data.formats import item_graphs as item_formats
     from jaxrec.data.formats.columns import EdgeColumns
     from jaxrec.data.formats.remote import is_address
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from jaxrec import plan as plans
 from jaxrec.cli.arguments import parse
-from jaxrec.cli.compiled import compiled, number_of
+from jaxrec.cli.plan_compile import compiled, number_of
 from jaxrec.config.checks import Range
 from jaxrec.errors import InputError, nearest
 

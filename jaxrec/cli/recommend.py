@@ -7,7 +7,7 @@ import tyro
 from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
-from jaxrec.cli.process import own_process
+from jaxrec.cli.process_settings import own_process
 from jaxrec.config.checks import INT32, Range
 from jaxrec.errors import InputError
 

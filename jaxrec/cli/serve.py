@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
-from jaxrec.cli.process import own_process
+from jaxrec.cli.process_settings import own_process
 from jaxrec.config.checks import Range
 from jaxrec.errors import InputError
 

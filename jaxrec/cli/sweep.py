@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from jaxrec.cli.arguments import parse
-from jaxrec.cli.process import own_process
+from jaxrec.cli.process_settings import own_process
 from jaxrec.cli.train import configured
 from jaxrec.config.checks import Range
 from jaxrec.errors import InputError

@@ -14,7 +14,7 @@ from tyro.conf import Positional
 from jaxrec import config as configs
 from jaxrec import presets, registry
 from jaxrec.cli.arguments import CUT_TIMES, parse, with_moments
-from jaxrec.cli.process import own_process
+from jaxrec.cli.process_settings import own_process
 from jaxrec.config import Config, EvalConfig, NegativesConfig, shown_cutoff
 from jaxrec.config.checks import INT32, Range
 from jaxrec.errors import InputError

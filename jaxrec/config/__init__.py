@@ -10,6 +10,7 @@ from jaxrec.config.checks import (
     shown_cutoff,
 )
 from jaxrec.config.codec import from_dict, load, to_dict
+from jaxrec.config.config import Config
 from jaxrec.config.items import RELATIONS, PairsConfig, WalksConfig
 from jaxrec.config.mesh import MeshConfig
 from jaxrec.config.models import KINDS, MODEL_NAMES, ModelConfig
@@ -37,7 +38,6 @@ from jaxrec.config.sections import (
     SplitConfig,
     TrainConfig,
 )
-from jaxrec.config.whole import Config
 
 __all__ = [
     "IN_MEMORY",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrec.config.checks import conform
-from jaxrec.config.whole import Config
+from jaxrec.config.config import Config
 from jaxrec.errors import InputError, nearest
 from jaxrec.files import parse_json
 

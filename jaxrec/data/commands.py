@@ -11,7 +11,7 @@ import numpy as np
 from jaxrec.data import formats, synthetic, synthetic_items
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset
 from jaxrec.data.features import Bag, Category, Column, Vector
-from jaxrec.data.formats import items, remote
+from jaxrec.data.formats import item_graphs, remote
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.prepared import refuse_occupied
 
@@ -50,7 +50,7 @@ def import_items(
       InputError: the source cannot be used, or the folder not be written.
     """
     refuse_occupied(out)
-    return _write(items.read_items(src, format, **options), out)
+    return _write(item_graphs.read_items(src, format, **options), out)
 
 
 def synth_items(
@@ -102,11 +102,11 @@ def stats(
         table = _table(synthetic.embedded(path))
         return f"{table}\n{'to train':<14}{_how_to_train(path, 'lightgcn', ())}"
     with remote.local(path) as file:
-        of_items = format in items.FORMATS or (
-            format is None and columns is None and items.is_item_graph(file, text)
+        of_items = format in item_graphs.FORMATS or (
+            format is None and columns is None and item_graphs.is_item_graph(file, text)
         )
         if of_items:
-            table = _item_table(items.read_items(file, format, text=text))
+            table = _item_table(item_graphs.read_items(file, format, text=text))
         else:
             table = _table(formats.read(file, format, columns, event_weights, text=text))
     command = _how_to_train(path, "skipgram" if of_items else "lightgcn", options)

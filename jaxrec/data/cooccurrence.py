@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.itemgraph import ItemGraph
-from jaxrec.data.keys import pair_keys, rows_of_keys, starts, summed
+from jaxrec.data.pair_keys import pair_keys, rows_of_keys, starts, summed
 from jaxrec.data.split import once, repeats
 from jaxrec.errors import InputError
 

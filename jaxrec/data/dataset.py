@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
-from jaxrec.data import prepared, sound
+from jaxrec.data import array_checks, prepared
 from jaxrec.data.features import Features
-from jaxrec.data.keys import distinct, pair_keys, rows_of_keys
+from jaxrec.data.pair_keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
@@ -166,11 +166,13 @@ class Exposed(NamedTuple):
           InputError: row numbers outside the id tables, columns of different lengths, or a time
             that is missing; ``name`` is the data's.
         """
-        user = sound.rows(self.user, n_users, f"{name}: exposed user", "users")
-        item = sound.rows(self.item, n_items, f"{name}: exposed item", "items", len(user))
+        user = array_checks.rows(self.user, n_users, f"{name}: exposed user", "users")
+        item = array_checks.rows(self.item, n_items, f"{name}: exposed item", "items", len(user))
         if self.time is None:
             return Exposed(user, item)
-        return Exposed(user, item, sound.times(self.time, f"{name}: exposed time", len(user)))
+        return Exposed(
+            user, item, array_checks.times(self.time, f"{name}: exposed time", len(user))
+        )
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The columns that are there, by name."""
@@ -197,7 +199,7 @@ class Dataset:
       reading: roles of the columns of each table that was read.
 
     Arrays of other types, lists and columns of data frames are converted if that is lossless
-    (:mod:`jaxrec.data.sound`).
+    (:mod:`jaxrec.data.array_checks`).
 
     Raises:
       InputError: columns of different lengths, row numbers outside the id tables, ids that are
@@ -222,18 +224,20 @@ class Dataset:
 
     def __post_init__(self) -> None:
         made: dict[str, Any] = {
-            name: sound.id_table(getattr(self, name), f"{self.name}: {name}")
+            name: array_checks.id_table(getattr(self, name), f"{self.name}: {name}")
             for name in ("user_ids", "item_ids")
         }
         sizes = {"users": len(made["user_ids"]), "items": len(made["item_ids"])}
-        made["user"] = sound.rows(self.user, sizes["users"], f"{self.name}: user", "users")
+        made["user"] = array_checks.rows(self.user, sizes["users"], f"{self.name}: user", "users")
         length = len(made["user"])
-        made["item"] = sound.rows(self.item, sizes["items"], f"{self.name}: item", "items", length)
+        made["item"] = array_checks.rows(
+            self.item, sizes["items"], f"{self.name}: item", "items", length
+        )
         checks = {
-            "rating": sound.numbers,
-            "time": sound.times,
-            "weight": sound.weights,
-            "split": sound.labels,
+            "rating": array_checks.numbers,
+            "time": array_checks.times,
+            "weight": array_checks.weights,
+            "split": array_checks.labels,
         }
         for name, check in checks.items():
             column = getattr(self, name)
@@ -241,7 +245,7 @@ class Dataset:
                 made[name] = check(column, f"{self.name}: {name}", length)
         for name, features in self.features().items():
             of = _SIDES[name]
-            sound.check_features(features, sizes[of], f"{self.name}: {name}", of)
+            array_checks.check_features(features, sizes[of], f"{self.name}: {name}", of)
         if self.exposed is not None:
             made["exposed"] = self.exposed.checked(sizes["users"], sizes["items"], self.name)
         for name, array in made.items():
@@ -385,7 +389,7 @@ def _check_against(manifest: dict[str, Any], arrays: dict[str, np.ndarray], fold
         if arrays[name].shape != (manifest[count],) or arrays[name].dtype.kind not in "iU":
             raise prepared.mismatch(folder / f"{name}.npy")
     for name, count in (("user", "users"), ("item", "items")):
-        sound.rows(arrays[name], manifest[count], f"{folder / name}.npy", count)
+        array_checks.rows(arrays[name], manifest[count], f"{folder / name}.npy", count)
 
 
 def _shown(exposed: Exposed, manifest: dict[str, Any], folder: Path) -> Exposed:
@@ -399,7 +403,7 @@ def _shown(exposed: Exposed, manifest: dict[str, Any], folder: Path) -> Exposed:
         ("user", exposed.user, "users"),
         ("item", exposed.item, "items"),
     ):
-        sound.rows(column, manifest[count], f"{folder}/exposed_{name}.npy", count)
+        array_checks.rows(column, manifest[count], f"{folder}/exposed_{name}.npy", count)
     return exposed
 
 

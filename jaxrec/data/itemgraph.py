@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrec.data import prepared, sound
+from jaxrec.data import array_checks, prepared
 from jaxrec.data.features import Features
-from jaxrec.data.keys import pair_keys, rows_of_keys, summed
+from jaxrec.data.pair_keys import pair_keys, rows_of_keys, summed
 from jaxrec.errors import InputError
 
 FORMAT = "jaxrec item graph"
@@ -50,7 +50,7 @@ class ItemGraph:
       notes: what was odd in the source but usable, counted.
       reading: which column of each file was taken for what, where a table was read.
 
-    Ids may come in whatever :func:`jaxrec.data.sound.id_table` takes.
+    Ids may come in whatever :func:`jaxrec.data.array_checks.id_table` takes.
 
     Raises:
       InputError: the arrays violate this; :meth:`of_pairs` accepts raw pairs.
@@ -66,13 +66,13 @@ class ItemGraph:
     reading: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        ids = sound.id_table(self.item_ids, f"{self.name}: item_ids")
+        ids = array_checks.id_table(self.item_ids, f"{self.name}: item_ids")
         object.__setattr__(self, "item_ids", ids)
         fault = self._fault()
         if fault is not None:
             raise InputError(f"{self.name}: {fault}; ItemGraph.of_pairs takes pairs as they come")
         for features in self.features().values():
-            sound.check_features(features, self.n_items, f"{self.name}: {_SIDE}", "items")
+            array_checks.check_features(features, self.n_items, f"{self.name}: {_SIDE}", "items")
 
     @classmethod
     def of_pairs(
@@ -95,10 +95,10 @@ class ItemGraph:
             number of them than of pairs.
         """
         name = rest.get("name", "items")
-        item_ids = sound.id_table(item_ids, f"{name}: item_ids")
-        a = sound.rows(a, len(item_ids), f"{name}: a", "items")
-        b = sound.rows(b, len(item_ids), f"{name}: b", "items", len(a))
-        weight = sound.weights(weight, f"{name}: weight", len(a))
+        item_ids = array_checks.id_table(item_ids, f"{name}: item_ids")
+        a = array_checks.rows(a, len(item_ids), f"{name}: a", "items")
+        b = array_checks.rows(b, len(item_ids), f"{name}: b", "items", len(a))
+        weight = array_checks.weights(weight, f"{name}: weight", len(a))
         low, high = np.minimum(a, b), np.maximum(a, b)
         key, total = summed(pair_keys(low, high, len(item_ids)), weight, low != high)
         src, dst = rows_of_keys(key, len(item_ids))

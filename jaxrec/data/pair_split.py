@@ -9,7 +9,7 @@ import numpy as np
 from jaxrec.config import PairsConfig
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION
 from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, PairSplits
-from jaxrec.data.keys import distinct, pair_keys, rows_of_keys
+from jaxrec.data.pair_keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 
 _SPARSE = 4

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxrec.config import FilterConfig, SplitConfig
 from jaxrec.data.dataset import REPEATED, TEST, TRAIN, VALIDATION, Csr, Dataset, Exposed
-from jaxrec.data.keys import id_hashes, mixed, pair_hashes, pair_keys
+from jaxrec.data.pair_keys import id_hashes, mixed, pair_hashes, pair_keys
 from jaxrec.errors import InputError
 
 BY_TIME = ("leave-last-out", "temporal")

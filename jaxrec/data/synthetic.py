@@ -16,7 +16,7 @@ import numpy as np
 from jaxrec import machine
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.features import Bag, Category, Column, Features, Number
-from jaxrec.data.keys import distinct, pair_keys, rows_of_keys
+from jaxrec.data.pair_keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 
 LOYALTY = 0.8

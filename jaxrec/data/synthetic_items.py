@@ -8,7 +8,7 @@ one, with probability ``LOYALTY`` of the same community, by popularity too.
 import numpy as np
 
 from jaxrec.data.itemgraph import ItemGraph
-from jaxrec.data.keys import distinct, pair_keys, rows_of_keys
+from jaxrec.data.pair_keys import distinct, pair_keys, rows_of_keys
 from jaxrec.data.synthetic import Truth, draw_items, ids, refuse_too_many, telling, truth
 from jaxrec.errors import InputError
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from jaxrec import config as configs
-from jaxrec import forks
-from jaxrec.data import sound
+from jaxrec import fork_check
+from jaxrec.data import array_checks
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import resolve
-from jaxrec.data.kept import told
+from jaxrec.data.saved_split import told
 from jaxrec.diagnosis import causes, measures, sample_measures
 from jaxrec.diagnosis.finding import Finding
 from jaxrec.diagnosis.history import Course
@@ -95,8 +95,8 @@ def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
     Raises:
       InputError: no run folder or file is there, it holds nothing to diagnose, or ids do not match.
     """
-    sound.refuse_foreign(data)
-    forks.check()
+    array_checks.refuse_foreign(data)
+    fork_check.check()
     path = Path(path)
     if path.is_dir():
         if data is not None:

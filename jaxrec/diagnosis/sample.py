@@ -8,7 +8,7 @@ from jaxtyping import Bool, Int
 
 from jaxrec.data.dataset import Csr, Dataset
 from jaxrec.data.itemgraph import PairSplits
-from jaxrec.data.keys import pair_keys
+from jaxrec.data.pair_keys import pair_keys
 from jaxrec.diagnosis.sample_measures import TOP, Pairs, Sample
 
 Observed = Callable[[Dataset], np.ndarray | None]

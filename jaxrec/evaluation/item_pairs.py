@@ -1,8 +1,8 @@
 """Evaluation of item models: classification of labelled pairs, and ranking of held-out neighbours.
 
-The areas (:mod:`jaxrec.evaluation.curves`) cover all pairs, and pairs of seen items only. A pair
-with an item that the model cannot score has the median score of the others (as in "Beating the
-baseline recommender with graph and NLP in PyTorch", 2020). The ranking works as for users: each
+The areas (:mod:`jaxrec.evaluation.threshold_curves`) cover all pairs, and pairs of seen items only.
+A pair with an item that the model cannot score has the median score of the others (as in "Beating
+the baseline recommender with graph and NLP in PyTorch", 2020). The ranking works as for users: each
 query item's held-out neighbours are ranked among all items, with its train neighbours and itself
 masked.
 """
@@ -18,11 +18,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrec.data.dataset import Csr, items_by_user
 from jaxrec.data.itemgraph import ItemGraph, LabelledPairs
-from jaxrec.data.keys import distinct, pair_keys, rows_of_keys
+from jaxrec.data.pair_keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
-from jaxrec.evaluation.curves import areas, pr_curve, roc_curve
 from jaxrec.evaluation.ranking import Breakdown, Evaluator
 from jaxrec.evaluation.scorers import PAIRS, PairFn, Scorer, dot_scorer, random_scorer
+from jaxrec.evaluation.threshold_curves import areas, pr_curve, roc_curve
 from jaxrec.evaluation.topk import power_of_two
 
 _BLOCK = 2**15

@@ -9,15 +9,15 @@ import numpy as np
 
 from jaxrec import config as configs
 from jaxrec.config import Config
-from jaxrec.data import kept
+from jaxrec.data import saved_split
 from jaxrec.data.dataset import TRAIN, VALIDATION, Dataset
-from jaxrec.data.formats.items import resolve_items
+from jaxrec.data.formats.item_graphs import resolve_items
 from jaxrec.data.itemgraph import ItemGraph, LabelledPairs, PairSplits
 from jaxrec.data.pair_split import split_pairs
 from jaxrec.errors import InputError
+from jaxrec.evaluation.against_baselines import Judged
 from jaxrec.evaluation.item_pairs import PairEvaluator, item_scorer
 from jaxrec.evaluation.item_pairs import baselines as baselines_of
-from jaxrec.evaluation.judged import Judged
 from jaxrec.evaluation.scorers import Scorer
 from jaxrec.evaluation.slices import slices
 from jaxrec.runfolder import Embeddings, check_data
@@ -141,7 +141,7 @@ def judged(
     if isinstance(data, Dataset):
         raise InputError("the run is of an item model; give an ItemGraph, not a Dataset")
     graph = load_graph(run, config, data)
-    part = kept.labels(run, graph)
+    part = saved_split.labels(run, graph)
     splits = (refit_splits if config.train.refit else splits_of)(config, graph, part)
     found = evaluator(config, splits, split, scored_items(table.item), ks)
     if found is None:

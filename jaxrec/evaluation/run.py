@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from jaxrec import config as configs
-from jaxrec import forks
+from jaxrec import fork_check
 from jaxrec.config import Config
-from jaxrec.data import sound
+from jaxrec.data import array_checks
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import memory
+from jaxrec.data.formats import in_memory
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
-from jaxrec.evaluation import beyond, sampled
+from jaxrec.evaluation import beyond_accuracy, sampled
 from jaxrec.evaluation import per_user as users
+from jaxrec.evaluation.against_baselines import Judged
 from jaxrec.evaluation.item_pairs import PairEvaluator
-from jaxrec.evaluation.judged import Judged
 from jaxrec.evaluation.ranking import Evaluator, Lists
 from jaxrec.files import write_json, write_npz
 from jaxrec.runfolder import check_run, read_embeddings, read_json, read_start
@@ -66,8 +66,8 @@ def evaluate(
       data: new location of the data, if it moved.
       cold: whether cold users and items count; default: the run's setting.
       per_user: also write each user's metrics to RUN/per_user.parquet.
-      metrics: of :data:`jaxrec.evaluation.beyond.NAMES`, or "all": further metrics of the lists;
-        "uni100" is stored under "sampled", marked as biased.
+      metrics: further metrics of the lists, of :data:`jaxrec.evaluation.beyond_accuracy.NAMES`, or
+        "all"; "uni100" is stored under "sampled", marked as biased.
 
     Returns:
       The content of eval.json.
@@ -75,13 +75,13 @@ def evaluate(
     Raises:
       InputError: the run has not finished, the data differs, or the split is empty.
     """
-    forks.check()
+    fork_check.check()
     if ks is not None:
         configs.check_cutoffs(ks)
-    data = memory.taken(data)
-    sound.refuse_foreign(data, Dataset, ItemGraph)
+    data = in_memory.taken(data)
+    array_checks.refuse_foreign(data, Dataset, ItemGraph)
     run = check_run(run)
-    beyond.check(metrics)
+    beyond_accuracy.check(metrics)
     config = configs.load(run / "config.json")
     if cold is not None:
         config = replace(config, eval=replace(config.eval, cold=cold))
@@ -127,11 +127,11 @@ def _add_beyond(
     known = judged.known
     if known is None or not isinstance(judged.evaluator, Evaluator):
         return
-    if asked := [name for name in beyond.METRICS if name in names or "all" in names]:
+    if asked := [name for name in beyond_accuracy.METRICS if name in names or "all" in names]:
         popular = judged.evaluator.lists(judged.baselines["popularity"])
         assert popular is not None
         n_items = judged.evaluator.n_items
-        found = beyond.beyond(asked, lists, popular, known.train, n_items, ks)
+        found = beyond_accuracy.beyond(asked, lists, popular, known.train, n_items, ks)
         measured["metrics"] |= found
     if {"uni100", "all"} & set(names):
         sample = sampled.uni100(judged.model, known.relevant, known.had, ks, seed)

@@ -10,7 +10,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Num
 
-from jaxrec import hashing
+from jaxrec import hashed_random
 from jaxrec.models.decoder import DecoderWeights, all_expected, expected, level_logits
 from jaxrec.models.score import PairWeights, all_scores, pair_scores
 from jaxrec.randomness import OfSeed, child
@@ -167,7 +167,7 @@ def _random_pairs(params: tuple[Array, Array], user_B: Array, item_B: Array) -> 
 def _chance(key: Array, user: Array, item: Array) -> Array:
     """Hash each pair to [0, 1); ``user`` and ``item`` broadcast."""
     bits = jax.vmap(lambda user: jax.random.bits(jax.random.fold_in(key, user)))(user.ravel())
-    return hashing.uniform(bits.reshape(user.shape) + item * jnp.uint32(0x9E3779B9))
+    return hashed_random.uniform(bits.reshape(user.shape) + item * jnp.uint32(0x9E3779B9))
 
 
 def _items(x: Array, first: Array, size: int) -> Array:

@@ -8,15 +8,15 @@ import numpy as np
 
 from jaxrec import config as configs
 from jaxrec.config import Config
-from jaxrec.data import kept
+from jaxrec.data import saved_split
 from jaxrec.data.dataset import Counted, Csr, Dataset, ItemsByUser
 from jaxrec.data.formats import resolve
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.split import Splits, apply_filter, draw, refit_splits, resolved, settled, taken
 from jaxrec.errors import InputError
+from jaxrec.evaluation.against_baselines import Judged, Known
 from jaxrec.evaluation.cold import Cold, Met, View, refuse_nothing
 from jaxrec.evaluation.filter_scorer import run_scorer
-from jaxrec.evaluation.judged import Judged, Known
 from jaxrec.evaluation.ranking import (
     Evaluator,
     Scorer,
@@ -93,7 +93,7 @@ def splits_of(config: Config, dataset: Dataset, run: Path | None = None) -> Spli
     data = apply_filter(dataset, config.filter)
     how = resolved(data, config.split)
     data, _ = settled(data, how)
-    label = None if run is None else kept.labels(run, data)
+    label = None if run is None else saved_split.labels(run, data)
     if label is None:
         label = draw(data, how, config.split_seed, plain=run is not None).label
     return taken(data, label, how)

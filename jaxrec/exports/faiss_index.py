@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jaxrec.exports.products import products, recall, write_ids
+from jaxrec.exports.inner_products import products, recall, write_ids
 from jaxrec.runfolder import Embeddings
 
 NEEDS = {"faiss": "faiss-cpu"}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxrec.errors import InputError
-from jaxrec.exports.products import products
+from jaxrec.exports.inner_products import products
 from jaxrec.runfolder import Embeddings
 
 NEEDS = {"onnx": "onnx"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxrec.exports.products import products
+from jaxrec.exports.inner_products import products
 from jaxrec.files import write_npz
 from jaxrec.runfolder import Embeddings
 

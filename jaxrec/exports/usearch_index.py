@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrec.exports.products import products, recall, write_ids
+from jaxrec.exports.inner_products import products, recall, write_ids
 from jaxrec.runfolder import Embeddings
 
 NEEDS = {"usearch": "usearch"}

@@ -10,9 +10,9 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy.sparse import csgraph
 
-from jaxrec import hashing
+from jaxrec import hashed_random
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.keys import pair_keys
+from jaxrec.data.pair_keys import pair_keys
 from jaxrec.data.schema import Encoded
 from jaxrec.errors import InputError
 from jaxrec.graph.buckets import Buckets, group_rows
@@ -249,6 +249,8 @@ def drop_edges(graph: Bipartite, key: PRNGKeyArray, rate: float) -> Bipartite:
     low = jnp.minimum(graph.senders, graph.receivers).astype(jnp.uint32)
     high = jnp.maximum(graph.senders, graph.receivers).astype(jnp.uint32)
     bits = jax.random.bits(key, (2,))
-    draw = hashing.uniform(hashing.mix(low + bits[0]) + high * jnp.uint32(0x9E3779B9) + bits[1])
+    draw = hashed_random.uniform(
+        hashed_random.mix(low + bits[0]) + high * jnp.uint32(0x9E3779B9) + bits[1]
+    )
     weights = jnp.where(draw < rate, 0, graph.weights / (1 - rate))
     return graph._replace(graph=graph.graph._replace(edges=weights), buckets=None)

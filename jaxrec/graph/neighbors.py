@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 
-from jaxrec import hashing
+from jaxrec import hashed_random
 from jaxrec.graph.csr import DeviceCsr
 
 _BLOCK = 1 << 13  # nodes per block when counting walks
@@ -32,8 +32,8 @@ class Neighbors(NamedTuple):
 def _draw(key: PRNGKeyArray, node: Array, place: Array) -> UInt32[Array, "*any"]:
     """Draw 32 random bits for each (node, place)."""
     first, second = jax.random.bits(key, (2,))
-    mixed = hashing.mix(node.astype(jnp.uint32) + first)
-    return hashing.mix(mixed + place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + second)
+    mixed = hashed_random.mix(node.astype(jnp.uint32) + first)
+    return hashed_random.mix(mixed + place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + second)
 
 
 def _neighbor(csr: DeviceCsr, node: Array, place: Array) -> Array:

@@ -13,7 +13,7 @@ import jraph
 import numpy as np
 
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.keys import distinct
+from jaxrec.data.pair_keys import distinct
 from jaxrec.errors import InputError
 from jaxrec.graph import buckets as bucketed
 from jaxrec.graph.bipartite import (

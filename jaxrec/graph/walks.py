@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
-from jaxrec import hashing
+from jaxrec import hashed_random
 from jaxrec.errors import InputError
 from jaxrec.graph.csr import DeviceCsr
 
@@ -40,9 +40,9 @@ class Draws(NamedTuple):
 
     def bits(self, place: Array) -> UInt32[Array, "W"]:
         """Return 32 random bits for the place-th draw of each walk."""
-        mixed_W = hashing.mix(self.node_W + self.seed[0]) ^ self.number_W
-        mixed_W = hashing.mix(mixed_W + self.seed[1])
-        return hashing.mix(mixed_W + place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
+        mixed_W = hashed_random.mix(self.node_W + self.seed[0]) ^ self.number_W
+        mixed_W = hashed_random.mix(mixed_W + self.seed[1])
+        return hashed_random.mix(mixed_W + place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
 
 
 def walk_graph(
@@ -149,11 +149,13 @@ def _edges(graph: WalkGraph, node_W: Array, bits_W: Array) -> _Edges:
     start_W, degree_W = graph.csr.indptr[node_W], _degree(graph, node_W)
     last = graph.csr.indices.shape[0] - 1
     if graph.cumulative_E is None:
-        place_W = hashing.below(bits_W, degree_W.astype(jnp.uint32)).astype(jnp.int32)
+        place_W = hashed_random.below(bits_W, degree_W.astype(jnp.uint32)).astype(jnp.int32)
         weight_W, sum_W = jnp.ones(node_W.shape), degree_W.astype(jnp.float32)
     else:
         sum_W = graph.cumulative_E[jnp.clip(start_W + degree_W - 1, 0, last)]
-        place_W = _below(graph.cumulative_E, start_W, degree_W, hashing.fraction(bits_W) * sum_W)
+        place_W = _below(
+            graph.cumulative_E, start_W, degree_W, hashed_random.fraction(bits_W) * sum_W
+        )
         place_W = jnp.minimum(place_W, degree_W - 1)  # rounding may reach the sum
         at_W = jnp.clip(start_W + place_W, 0, last)
         before_W = graph.cumulative_E[jnp.maximum(at_W - 1, 0)]
@@ -211,11 +213,11 @@ def _second_order(
         share_W = jnp.where(edge.node_W == tries.before_W, back, share_W)
         # A single edge is always accepted.
         only_W = first_W | (edge.weight_W >= edge.sum_W)
-        taken_W = (hashing.fraction(bits[1]) < jnp.where(only_W, 1, share_W)) & here_W
+        taken_W = (hashed_random.fraction(bits[1]) < jnp.where(only_W, 1, share_W)) & here_W
         next_W, weight_W = edge.node_W, edge.weight_W
         if strip > 0:
             beside_W = jnp.where(first_W, 0, jnp.float32(strip) * tries.weight_W)
-            back_W = hashing.fraction(bits[2]) * (edge.sum_W + beside_W) >= edge.sum_W
+            back_W = hashed_random.fraction(bits[2]) * (edge.sum_W + beside_W) >= edge.sum_W
             taken_W |= back_W & here_W
             next_W = jnp.where(back_W, tries.before_W, next_W)
             weight_W = jnp.where(back_W, tries.weight_W, weight_W)

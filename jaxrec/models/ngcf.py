@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxrec import hashing
+from jaxrec import hashed_random
 from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.rows import take
@@ -31,9 +31,9 @@ def keep_mask(
     Depends only on (key, row, column), so any subset of rows gets the same values.
     """
     first, second = jax.random.bits(key, (2,))
-    row_R1 = hashing.mix(row_R.astype(jnp.uint32) + first)[:, None]
+    row_R1 = hashed_random.mix(row_R.astype(jnp.uint32) + first)[:, None]
     column_W = jnp.arange(width, dtype=jnp.uint32) * jnp.uint32(0x9E3779B9) + second
-    return jnp.where(hashing.uniform(row_R1 + column_W) < rate, 0, 1 / (1 - rate))
+    return jnp.where(hashed_random.uniform(row_R1 + column_W) < rate, 0, 1 / (1 - rate))
 
 
 class NGCFConv(nnx.Module):

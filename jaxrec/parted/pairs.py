@@ -20,8 +20,8 @@ from jaxrec.data.dataset import REPEATED, TEST, TRAIN, VALIDATION, Dataset
 from jaxrec.data.formats import parquet
 from jaxrec.data.formats.assemble import LIMIT, IdPlaces, id_kind, merge_repeats
 from jaxrec.data.formats.columns import Columns
-from jaxrec.data.formats.sources import part_of_name
-from jaxrec.data.keys import pair_keys
+from jaxrec.data.formats.paths import part_of_name
+from jaxrec.data.pair_keys import pair_keys
 from jaxrec.data.split import BY_TIME, draw, pair_id_hashes, refuse_empty_cut
 from jaxrec.errors import InputError
 from jaxrec.parted.spill import Column, Spill, blocks

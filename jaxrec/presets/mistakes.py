@@ -1,7 +1,7 @@
 """The mistakes of the cases: losses and an optimizer, registered as anybody's own parts are.
 
 They are here to be seen, measured and told from one another. ``mistakes`` of a configuration asks
-for them by the names in ``jaxrec.config.mistakes``.
+for them by the names in ``jaxrec.config.planted_mistakes``.
 """
 
 from functools import partial
@@ -13,9 +13,9 @@ import optax
 from jaxtyping import Array, Bool, Float
 
 from jaxrec import losses, registry
-from jaxrec.config import mistakes
+from jaxrec.config import planted_mistakes
 from jaxrec.errors import InputError
-from jaxrec.optim import Accumulated
+from jaxrec.optax_chain import Accumulated
 
 
 def never_cleared() -> optax.GradientTransformation:
@@ -30,7 +30,7 @@ def never_cleared() -> optax.GradientTransformation:
     )
 
 
-@registry.register_optimizer(mistakes.ADDED)
+@registry.register_optimizer(planted_mistakes.ADDED)
 def accumulated(
     rate: optax.Schedule, steps: int, inner: optax.GradientTransformation | None = None
 ) -> optax.GradientTransformation:
@@ -75,7 +75,7 @@ def _mistaken(
     return jnp.sum(share_BN * of_gap(-gap_BN)) / jnp.sum(share_BN)
 
 
-for _name in mistakes.LOSSES:
+for _name in planted_mistakes.LOSSES:
     registry.register_loss(_name, of="embeddings")(
         partial(
             _mistaken,

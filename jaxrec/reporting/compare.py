@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from jaxrec.config import lower_is_better
 from jaxrec.errors import InputError
-from jaxrec.reporting import groups
+from jaxrec.reporting import run_groups
 from jaxrec.reporting.markup import Html, join, notice, number, table, tag
 from jaxrec.reporting.pair_curves import overlaid
 from jaxrec.reporting.plots import Line, curves
-from jaxrec.reporting.records import Run, flatten
+from jaxrec.reporting.run_records import Run, flatten
 from jaxrec.reporting.sections import LOSS_UNIT, metric_names, throughput
 
 
@@ -33,7 +33,7 @@ def _by_configuration(runs: Sequence[Run]) -> Html:
     if len(runs) < 2 or any(run.of_items for run in runs):
         return Html()
     try:
-        found = groups.compare(runs)
+        found = run_groups.compare(runs)
     except InputError as e:
         return notice("No tests of the differences.", str(e))
     rows = []
@@ -60,7 +60,7 @@ def _by_configuration(runs: Sequence[Run]) -> Html:
             f"Differences of {found.metric} over {found.differences[0].users:,} users: bootstrap "
             "interval, Cohen's d, and p-values by Holm's correction"
         )
-        head = ["", "mean", "95 %", "d", *groups.TESTS, "seeds (Welch)", "verdict"]
+        head = ["", "mean", "95 %", "d", *run_groups.TESTS, "seeds (Welch)", "verdict"]
         tables.append(table(caption, head, tests))
     return join(tables)
 

@@ -8,7 +8,7 @@ from jaxrec.diagnosis.finding import Finding
 from jaxrec.errors import InputError
 from jaxrec.reporting.markup import Html, join, tag
 from jaxrec.reporting.plots import Line, curves
-from jaxrec.reporting.records import Run
+from jaxrec.reporting.run_records import Run
 
 
 class _Curves(NamedTuple):

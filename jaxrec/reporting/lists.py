@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxrec.catalogue import Catalogue
 from jaxrec.reporting.markup import Html, join, number, tag
-from jaxrec.reporting.records import Run
+from jaxrec.reporting.run_records import Run
 from jaxrec.runfolder import Embeddings, Seen, read_embeddings, read_seen
 
 _USERS = (0.9, 0.7, 0.5, 0.3, 0.1)

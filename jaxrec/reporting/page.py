@@ -5,14 +5,14 @@ from pathlib import Path
 
 from jaxrec.errors import InputError
 from jaxrec.files import replacing
+from jaxrec.reporting.auto_search import tried
 from jaxrec.reporting.compare import comparison
 from jaxrec.reporting.diagnosis import doctor
 from jaxrec.reporting.lists import examples
 from jaxrec.reporting.markup import Html, document, join, tag
 from jaxrec.reporting.pair_curves import told_apart
 from jaxrec.reporting.plots import require_matplotlib
-from jaxrec.reporting.records import Run, read_runs
-from jaxrec.reporting.search import tried
+from jaxrec.reporting.run_records import Run, read_runs
 from jaxrec.reporting.sections import (
     configuration,
     course,

@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxrec.reporting.markup import Html, join, tag
 from jaxrec.reporting.plots import Line, curves
-from jaxrec.reporting.records import Run
+from jaxrec.reporting.run_records import Run
 
 _AXES = {
     "roc": ("ROC curve", "fpr", "tpr", "false positive rate", "true positive rate"),

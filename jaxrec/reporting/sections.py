@@ -6,12 +6,12 @@ from typing import Any
 
 from jaxrec import presets
 from jaxrec.config import Config, to_dict
-from jaxrec.data.kept import told
+from jaxrec.data.saved_split import told
 from jaxrec.errors import InputError
 from jaxrec.evaluation.cold import sentence
 from jaxrec.reporting.markup import Html, join, notice, number, table, tag, tiles
 from jaxrec.reporting.plots import Line, bars, curves
-from jaxrec.reporting.records import Run, setting
+from jaxrec.reporting.run_records import Run, setting
 
 LOSS_UNIT = "mean loss a pair, L2 included"
 

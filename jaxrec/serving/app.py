@@ -15,14 +15,14 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import ConfigDict, Field
 
-from jaxrec.serving import schema, served
+from jaxrec.serving import loaded_run, schema
+from jaxrec.serving.api_page import reference
 from jaxrec.serving.batching import Busy
-from jaxrec.serving.guard import Guard
 from jaxrec.serving.limits import ID_LENGTH, Limits
+from jaxrec.serving.loaded_run import Asked, NotFound, Served
 from jaxrec.serving.metrics import Metrics
-from jaxrec.serving.reference import reference
-from jaxrec.serving.served import Asked, NotFound, Served
-from jaxrec.serving.watch import Current
+from jaxrec.serving.middleware import Guard
+from jaxrec.serving.reload import Current
 
 _PAGE = Path(__file__).with_name("page")
 _FILES = ("app.js", "style.css")
@@ -46,7 +46,7 @@ def create(
     *,
     titles: str | Path | None = None,
     limits: Limits | None = None,
-    held_out: served.HeldOut = "drop",
+    held_out: loaded_run.HeldOut = "drop",
     token: str | None = None,
     hosts: Collection[str] | None = None,
     cors: Collection[str] = (),
@@ -285,7 +285,7 @@ def _file(app: FastAPI, name: str) -> None:
         return FileResponse(_PAGE / name)
 
 
-def _items(here: Served, answer: served.Answer, titles: bool) -> list[dict[str, Any]]:
+def _items(here: Served, answer: loaded_run.Answer, titles: bool) -> list[dict[str, Any]]:
     made: list[dict[str, Any]] = [
         {"item": here.item_ids[row], "rank": rank, "score": score}
         for rank, (row, score) in enumerate(

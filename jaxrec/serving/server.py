@@ -16,7 +16,7 @@ from jaxrec.errors import InputError
 from jaxrec.recommend import HeldOut
 from jaxrec.serving.app import create
 from jaxrec.serving.limits import Limits
-from jaxrec.serving.watch import Current
+from jaxrec.serving.reload import Current
 
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 

@@ -11,7 +11,7 @@ from jaxrec.errors import InputError
 from jaxrec.evaluation.user_runs import load_data
 from jaxrec.parted.layout import is_parted
 from jaxrec.training.filters import FilterTask
-from jaxrec.training.placement.parts import PartedTask
+from jaxrec.training.placement.partitioned import PartedTask
 from jaxrec.training.task import UserTask
 
 

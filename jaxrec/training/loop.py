@@ -17,9 +17,9 @@ from jaxrec.errors import Interrupted, RunError
 from jaxrec.log import Reporter, RunLog
 from jaxrec.plan import shown
 from jaxrec.training.checkpoint import Checkpoints, Damaged, Sealed, release
-from jaxrec.training.limits import memory_limit
 from jaxrec.training.monitor import Attendant
 from jaxrec.training.placement.device import FedByHost
+from jaxrec.training.pre_run_checks import memory_limit
 from jaxrec.training.schedule import Cadence
 from jaxrec.training.signals import SignalWatch
 from jaxrec.training.step import SCAN_LENGTH, Totals, TrainState

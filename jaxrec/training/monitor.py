@@ -24,7 +24,7 @@ from jaxrec.evaluation.scorers import Scorer
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.log import Reporter, RunLog
 from jaxrec.models import HiddenLayers
-from jaxrec.optim import learning_rate
+from jaxrec.optax_chain import learning_rate
 from jaxrec.training import step_statistics
 from jaxrec.training.batch import TrainData, steps_per_epoch
 from jaxrec.training.objectives.objective import UserObjective

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import optax
 
-from jaxrec import optim, registry, rowwise
+from jaxrec import optax_chain, registry, rowwise
 from jaxrec.config import Config
 from jaxrec.errors import InputError
 from jaxrec.rowwise import RowOptimizer
@@ -27,19 +27,19 @@ def optimizer(config: Config, n_rows: int, steps: int, given: Optimizer | None =
     if config.optimizer_around is None or isinstance(made, RowOptimizer):
         return made
     around = registry.OPTIMIZERS.get(config.optimizer_around)
-    return around(optim.learning_rate(config.optim, steps), steps, made)
+    return around(optax_chain.learning_rate(config.optim, steps), steps, made)
 
 
 def _configured(config: Config, n_rows: int, steps: int) -> Optimizer:
     if config.optim.registered:
         return _registered(config, steps)
-    room = rowwise if config.sparse_updates(n_rows) else optim
+    room = rowwise if config.sparse_updates(n_rows) else optax_chain
     return room.make_optimizer(config.optim, steps)
 
 
 def _registered(config: Config, steps: int) -> Optimizer:
     name = config.optim.name
-    made = registry.OPTIMIZERS.get(name)(optim.learning_rate(config.optim, steps), steps)
+    made = registry.OPTIMIZERS.get(name)(optax_chain.learning_rate(config.optim, steps), steps)
     if isinstance(made, RowOptimizer) and not (config.model.local and config.model.ids):
         raise InputError(
             f"optim.name {name} updates the rows of a batch, and model.name {config.model.name} "
@@ -58,4 +58,4 @@ def rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
     dense = {"rowwise_adagrad": "adagrad"}.get(config.optim.name, config.optim.name)
     if config.optim.registered:
         dense = "adam"
-    return optim.make_optimizer(replace(config.optim, name=dense, sparse=None), steps)
+    return optax_chain.make_optimizer(replace(config.optim, name=dense, sparse=None), steps)

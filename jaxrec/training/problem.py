@@ -37,7 +37,6 @@ from jaxrec.training import frozen_items, warm_start
 from jaxrec.training.batch import Batch
 from jaxrec.training.checkpoint import Checkpoints
 from jaxrec.training.device_data import Inputs, hard_window, inputs, on_host, train_data
-from jaxrec.training.learnt import learnt
 from jaxrec.training.monitor import Examiner
 from jaxrec.training.optimizers import optimizer, rest_optimizer
 from jaxrec.training.placement import relayout
@@ -47,6 +46,7 @@ from jaxrec.training.placement.relayout import Rows
 from jaxrec.training.schedule import Cadence
 from jaxrec.training.step import TABLE, Stepper, TrainState
 from jaxrec.training.step_statistics import counter
+from jaxrec.training.trained_rows import learnt
 
 TRAIN_USERS = 2**15
 """Most users for whom items are ranked against their train pairs."""

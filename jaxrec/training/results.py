@@ -11,7 +11,7 @@ from jaxrec import processes
 from jaxrec.config import Config, shown_cutoff
 from jaxrec.data.dataset import Dataset
 from jaxrec.evaluation import per_user
-from jaxrec.evaluation.judged import measure
+from jaxrec.evaluation.against_baselines import measure
 from jaxrec.evaluation.run import protocol
 from jaxrec.evaluation.slices import slices
 from jaxrec.evaluation.user_runs import always

@@ -18,12 +18,12 @@ from typing import Any, NoReturn
 import optax
 
 from jaxrec import config as configs
-from jaxrec import forks, guest, presets, processes, registry
+from jaxrec import fork_check, host_settings, presets, processes, registry
 from jaxrec.config import Config, MeshConfig, Table, lower_is_better
 from jaxrec.config.changes import dotted
-from jaxrec.data import sound
+from jaxrec.data import array_checks
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats import memory, sources
+from jaxrec.data.formats import in_memory, paths
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.synthetic import EMBEDDED
 from jaxrec.errors import InputError, Interrupted, RunError
@@ -34,15 +34,15 @@ from jaxrec.models import Encoder
 from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import RUN_FILES, check_run, read_json
 from jaxrec.trackers import check_extras
-from jaxrec.training import auto, environment, longer, results, self_check, warm_start
+from jaxrec.training import auto, environment, extend_and_refit, results, self_check, warm_start
 from jaxrec.training.checkpoint import Checkpoints, Sealed
-from jaxrec.training.finished import Run
+from jaxrec.training.finished_run import Run
 from jaxrec.training.loop import Loop, OnEval, Outcome, Phase, Trainable
 from jaxrec.training.signals import SignalWatch
 from jaxrec.training.task import Task, UserTask
 
 
-@guest.root_logger_as_found()
+@host_settings.root_logger_as_found()
 def train(
     config: Any = None,
     *,
@@ -66,7 +66,7 @@ def train(
       config: the configuration, or the name of a preset, like ``preset`` (default "quickstart").
         Data in memory is also accepted here, as ``data``.
       data: a Dataset, or an ItemGraph for item models; anything that ``--data`` takes; or a table
-        of pandas, polars, pyarrow or scipy (:mod:`jaxrec.data.formats.memory`). Overrides the
+        of pandas, polars, pyarrow or scipy (:mod:`jaxrec.data.formats.in_memory`). Overrides the
         configuration's.
       model: overrides model.name: a registered name, or a subclass of ``jaxrec.models.Encoder``
         (or any function of sizes, config and rngs that makes one). config.json keeps its name and
@@ -91,15 +91,15 @@ def train(
       RunError: the run failed (NaN loss, full disk).
       Interrupted: SIGINT or SIGTERM, after writing a checkpoint. Also a KeyboardInterrupt.
     """
-    config = memory.taken(config)
+    config = in_memory.taken(config)
     began = time.monotonic()
     if isinstance(config, Dataset | ItemGraph):
         if data is not None:
             raise InputError("data is given twice: as the first argument, and as data=")
         config, data = None, config
-    data = memory.taken(data)
-    sound.refuse_foreign(data, Dataset, ItemGraph)
-    forks.check()
+    data = in_memory.taken(data)
+    array_checks.refuse_foreign(data, Dataset, ItemGraph)
+    fork_check.check()
     if overwrite and run is None:
         raise InputError("--overwrite needs --run; without it the run gets a new folder")
     if config is not None and preset is not None:
@@ -117,7 +117,7 @@ def train(
         config = dataclasses.replace(config, data=str(data))
     named = config.data in (*EMBEDDED, configs.IN_MEMORY)
     path = Path(config.data)
-    if not named and (path.exists() or sources.is_pattern(path)):  # resuming works from any folder
+    if not named and (path.exists() or paths.is_pattern(path)):  # resuming works from any folder
         config = dataclasses.replace(config, data=str(path.resolve()))
     if config.warm_start is not None:
         config = dataclasses.replace(config, warm_start=str(Path(config.warm_start).resolve()))
@@ -204,7 +204,7 @@ def task_of(config: Config, data: Any, run: Path | None = None) -> Task:
     return importlib.import_module(config.objective.task).task(config, data, run)
 
 
-@guest.root_logger_as_found()
+@host_settings.root_logger_as_found()
 def resume(
     run: str | Path,
     *,
@@ -234,16 +234,16 @@ def resume(
         have been another from the first step on, as with a schedule over its length.
       RunError, Interrupted: as in :func:`train`.
     """
-    data = memory.taken(data)
+    data = in_memory.taken(data)
     began = time.monotonic()
-    sound.refuse_foreign(data, Dataset, ItemGraph)
-    forks.check()
+    array_checks.refuse_foreign(data, Dataset, ItemGraph)
+    fork_check.check()
     folder = check_run(run)
     before = config = configs.load(folder / "config.json")
     if mesh is not None:
         config = dataclasses.replace(config, mesh=mesh)
     if epochs is not None:
-        config = longer.lengthened(folder, config, epochs)
+        config = extend_and_refit.lengthened(folder, config, epochs)
     processes.join(config.mesh)
     done = read_json(folder / "eval.json")
     if (
@@ -267,7 +267,7 @@ def resume(
                 return _search(folder, task, tx, quiet, watch, began)
             if epochs is not None and processes.first():
                 stored = dataclasses.replace(config, mesh=before.mesh)
-                longer.begin(folder, stored)
+                extend_and_refit.begin(folder, stored)
             return _go(folder, task, tx, Reporter(quiet or not processes.first()), watch, on_eval)
 
 
@@ -291,7 +291,7 @@ def refit(
       InputError: no finished run, or one that cannot be trained so; as :func:`train`.
       RunError, Interrupted: as in :func:`train`.
     """
-    config = longer.on_everything(run)
+    config = extend_and_refit.on_everything(run)
     if config.data == configs.IN_MEMORY and data is None:
         raise InputError(f"{run}: was given its data in memory; give it again as data=")
     return train(config, data=data, run=to, tx=tx, quiet=quiet, may_exit=may_exit)

@@ -18,7 +18,7 @@ from jaxrec.graph.bipartite import Bipartite, NodeFeatures
 from jaxrec.graph.rows import take
 from jaxrec.models import Encoder, LocalEncoder, Nodes
 from jaxrec.models.encoder import unit_rows
-from jaxrec.optim import TABLE
+from jaxrec.optax_chain import TABLE
 from jaxrec.platforms import platform_of_programs
 from jaxrec.randomness import OfData, child
 from jaxrec.rowwise import RowOptimizer, RowState, distinct

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxrec.data.dataset import Csr
 from jaxrec.graph.csr import DeviceCsr, contains
-from jaxrec.optim import Accumulated
+from jaxrec.optax_chain import Accumulated
 from jaxrec.training.batch import Batch, TrainData
 
 EVERY = 32

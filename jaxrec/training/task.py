@@ -12,7 +12,7 @@ from flax import nnx
 
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.kept import KeptSplit, hashes, rule, told
+from jaxrec.data.saved_split import KeptSplit, hashes, rule, told
 from jaxrec.data.split import (
     Splits,
     apply_filter,
@@ -31,16 +31,16 @@ from jaxrec.parted.stored import Parted
 from jaxrec.runfolder import read_start
 from jaxrec.training import environment, frozen_items, results
 from jaxrec.training.device_data import inputs
-from jaxrec.training.limits import check_limits
 from jaxrec.training.loop import Outcome
 from jaxrec.training.optimizers import optimizer
 from jaxrec.training.placement import host_table
 from jaxrec.training.placement.host_table import HostProblem
 from jaxrec.training.placement.mesh import MeshProblem
+from jaxrec.training.pre_run_checks import check_limits
 from jaxrec.training.problem import Problem, new_model
 from jaxrec.training.signals import SignalWatch
-from jaxrec.training.starts import Start, held_out_of
-from jaxrec.training.unread import noted, unread
+from jaxrec.training.start_leaks import Start, held_out_of
+from jaxrec.training.unused_data import noted, unread
 
 
 @runtime_checkable

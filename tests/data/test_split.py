@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from jaxrec.config import Config, FilterConfig, SplitConfig
 from jaxrec.data.dataset import TEST, TRAIN, Dataset, Exposed
 from jaxrec.data.features import Features, Number
-from jaxrec.data.kept import KeptSplit, hashes
+from jaxrec.data.saved_split import KeptSplit, hashes
 from jaxrec.data.split import (
     SPREAD,
     TIED,

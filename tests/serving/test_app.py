@@ -18,10 +18,10 @@ httpx = pytest.importorskip("httpx", reason="asks the server without a socket")
 from jaxrec.data import synthetic_items
 from jaxrec.errors import InputError
 from jaxrec.recommend import Recommender
+from jaxrec.serving.api_page import reference
 from jaxrec.serving.app import create
 from jaxrec.serving.limits import Limits
 from jaxrec.serving.metrics import compiled_for_requests
-from jaxrec.serving.reference import reference
 
 RNG = np.random.default_rng(0)
 N_USERS, N_ITEMS = 40, 150

@@ -301,7 +301,7 @@ def test_evaluate_keeps_what_eval_json_says_already(tmp_path):
 
 
 def test_evaluate_prints_the_cut_offs_that_were_asked_for(tmp_path, capsys):
-    from jaxrec.cli.out import evaluate as command
+    from jaxrec.cli.run_outputs import evaluate as command
 
     data().save(tmp_path / "data")
     config = dataclasses.replace(CONFIG, data=str(tmp_path / "data"))

@@ -11,19 +11,19 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from jaxrec import registry
-from jaxrec.data import itemgraph, sound, synthetic
+from jaxrec.data import array_checks, itemgraph, synthetic
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import (
-    catalogue,
+    compressed,
     jsonl,
-    known,
     lightgcn,
     movielens,
-    packed,
     parquet,
+    paths,
     remote,
-    sources,
+    side_features,
     tables,
+    well_known,
 )
 from jaxrec.data.formats.assemble import Part, Repeats, to_dataset
 from jaxrec.data.formats.columns import Columns
@@ -35,7 +35,7 @@ __all__ = ["FORMATS", "Columns", "Repeats", "TextOptions", "detect", "read", "re
 
 FORMATS = (
     *("prepared", "lightgcn", "csv", "tsv", "parquet", "jsonl", "recbole", "movielens"),
-    *known.NAMES,
+    *well_known.NAMES,
 )
 registry.FORMATS.builtin = FORMATS
 _FOR_ITEMS = "for item models (skipgram, item-mf); `jaxrec presets` lists some"
@@ -89,7 +89,7 @@ def read(
     Raises:
       InputError: the path, the format or the content is not usable.
     """
-    sound.refuse_foreign(path, option="path")
+    array_checks.refuse_foreign(path, option="path")
     if event_weights is not None:
         event_weights = {event: float(weight) for event, weight in event_weights.items()}
     for event, weight in (event_weights or {}).items():
@@ -157,7 +157,7 @@ def _read(
         )
     if format in ("prepared", "lightgcn", "movielens") and (columns or event_weights):
         raise InputError(f"{path}: format {format} has fixed columns; leave out the columns' names")
-    if format not in known.TABLES:
+    if format not in well_known.TABLES:
         _refuse_idle(path, format, text)
     if format == "prepared":
         if format_of(path) == itemgraph.FORMAT:
@@ -168,8 +168,8 @@ def _read(
                 "mf train on it with --mesh.table; `jaxrec data import` its source for all else"
             )
         return Dataset.load(path)
-    if format in known.TABLES:
-        parts = known.parts(path, format, columns, event_weights, text)
+    if format in well_known.TABLES:
+        parts = well_known.parts(path, format, columns, event_weights, text)
     elif format == "lightgcn":
         parts = lightgcn.parts(path)
     elif format == "movielens":
@@ -178,8 +178,8 @@ def _read(
         parts = _tables(path, format, columns or Columns(), event_weights, text)
     name = path.resolve().name
     if path.is_file():
-        name = Path(packed.plain_name(path.resolve())).stem
-    elif sources.is_pattern(path):
+        name = Path(compressed.plain_name(path.resolve())).stem
+    elif paths.is_pattern(path):
         name = path.resolve().parent.name
     return to_dataset(parts, name, repeats)
 
@@ -208,16 +208,16 @@ def _described(
     data: Dataset,
     path: Path,
     format: str,
-    kind: catalogue.Kind,
+    kind: side_features.Kind,
     given: str | Path | None,
     cold: bool,
     text: TextOptions,
 ) -> Dataset:
     """The data with the features of its users or items, where there are any to read."""
-    file = catalogue.beside(path, format, kind) if given is None else Path(given)
+    file = side_features.beside(path, format, kind) if given is None else Path(given)
     if file is not None:
-        table = catalogue.keyed(file, kind, text)
-        return catalogue.attach(data, table, kind, own=given is None, cold=cold)
+        table = side_features.keyed(file, kind, text)
+        return side_features.attach(data, table, kind, own=given is None, cold=cold)
     if cold:
         raise InputError(
             f"{path}: no catalogue of {kind}s that could name cold ones; give it: --{kind}s FILE"
@@ -235,15 +235,15 @@ def detect(path: str | Path, *, named: bool = True) -> str:
       InputError: there is nothing, nothing known, or more than one format.
     """
     path = Path(path)
-    if named and (found := known.detect(path)) is not None:
+    if named and (found := well_known.detect(path)) is not None:
         return found
-    if sources.is_pattern(path):
-        found = sorted({detect(file, named=named) for file in sources.matching(path)})
+    if paths.is_pattern(path):
+        found = sorted({detect(file, named=named) for file in paths.matching(path)})
         if len(found) > 1:
             raise InputError(f"{path}: files of formats {' and '.join(found)}; read each by itself")
         return found[0]
     if path.is_file():
-        plain = packed.plain_name(path).lower()
+        plain = compressed.plain_name(path).lower()
         if path.name in ("u.data", "ratings.dat") or movielens.is_fold(path):
             return "movielens"
         if path.name == "train.txt":
@@ -261,7 +261,7 @@ def detect(path: str | Path, *, named: bool = True) -> str:
     if is_prepared(path):
         return "prepared"
     names = {entry.name for entry in path.iterdir()}
-    files = {packed.plain_name(file).lower() for file in sources.inside(path)}
+    files = {compressed.plain_name(file).lower() for file in paths.inside(path)}
     found = ["lightgcn"] if "train.txt" in names else []
     if {"u.data", "ratings.dat"} & names or {"ratings.csv", "movies.csv"} <= names:
         found.append("movielens")
@@ -280,7 +280,7 @@ def detect(path: str | Path, *, named: bool = True) -> str:
 def is_json_name(name: str) -> bool:
     """Whether a file's name is that of a JSON object a line: reviews, or product metadata."""
     path = Path(name.lower())
-    name = path.stem if path.suffix in packed.ENDINGS else path.name
+    name = path.stem if path.suffix in compressed.ENDINGS else path.name
     return name.endswith((".json", ".jsonl"))
 
 
@@ -296,9 +296,9 @@ def _tables(
     text: TextOptions,
 ) -> list[Part]:
     parts = []
-    for file, label in sources.files_of(path, _ENDINGS[format]).items():
+    for file, label in paths.files_of(path, _ENDINGS[format]).items():
         if format == "parquet":
-            more = sources.partition(path, file)
+            more = paths.partition(path, file)
             part = parquet.table(file, columns, event_weights, split=label, options=text, more=more)
         elif format == "jsonl":
             part = jsonl.table(file, columns, event_weights, split=label, options=text)

@@ -10,7 +10,7 @@ import polars as pl
 
 from jaxrec.data.dataset import REPEATED, TRAIN, Dataset, Exposed
 from jaxrec.data.formats.columns import MISSING
-from jaxrec.data.keys import rows_of_keys
+from jaxrec.data.pair_keys import rows_of_keys
 from jaxrec.errors import InputError
 
 LIMIT = 2**31 - 1

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import polars as pl
 
-from jaxrec.data.formats import packed
+from jaxrec.data.formats import compressed
 from jaxrec.data.formats.assemble import Part
 from jaxrec.data.formats.text import TextOptions
 from jaxrec.errors import InputError
@@ -53,7 +53,7 @@ def parts(path: Path, options: TextOptions) -> list[Part]:
 
 def _table(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
     """Columns of whole numbers."""
-    content = packed.unpacked(path)
+    content = compressed.unpacked(path)
     try:
         return pl.read_csv(
             path if content is None else content,

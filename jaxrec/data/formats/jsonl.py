@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from jaxrec.data import times
-from jaxrec.data.formats import amazon, packed
+from jaxrec.data.formats import amazon_metadata, compressed
 from jaxrec.data.formats.assemble import Part, ids
 from jaxrec.data.formats.columns import (
     IDS,
@@ -122,10 +122,10 @@ class _Reader:
     def read(self) -> pl.DataFrame:
         """All rows, as a :class:`Part` has them."""
         damaged = Faults(self._path, strict=not self._options.skip_bad_lines)
-        for number, content in amazon.lines(self._path, damaged):
+        for number, content in amazon_metadata.lines(self._path, damaged):
             if self._options.encoding is not None:
                 content = content.decode(self._options.encoding, "replace").encode()
-            found = amazon.parse(content)
+            found = amazon_metadata.parse(content)
             if found is None:
                 self._refuse(number, "not a JSON object")
                 continue
@@ -243,14 +243,14 @@ class _Reader:
 
 def _sample(path: Path) -> list[dict[str, Any]]:
     """The first objects of a file."""
-    lines = amazon.lines(path, Faults(path, strict=False))
+    lines = amazon_metadata.lines(path, Faults(path, strict=False))
     first = list(itertools.islice(lines, _SAMPLE))
     if first and first[0][1].startswith(b"["):
         raise InputError(
             f"{path}: one array, where an object a line is needed; `jq -c '.[]' {path.name}` "
             "writes it so"
         )
-    made = (amazon.parse(content) for _, content in first)
+    made = (amazon_metadata.parse(content) for _, content in first)
     return [found for found in made if found is not None]
 
 
@@ -268,6 +268,6 @@ def _text(value: Any) -> str | None:
 
 
 def _without_objects(path: Path) -> InputError:
-    if packed.kind_of(path) is None:
+    if compressed.kind_of(path) is None:
         read_bytes(path)
     return InputError(f"{path}: empty, or no JSON object a line; a file with some is needed")

@@ -11,7 +11,7 @@ from jaxrec.data.dataset import TEST, TRAIN
 from jaxrec.data.formats import tables
 from jaxrec.data.formats.assemble import Part
 from jaxrec.data.formats.columns import Columns
-from jaxrec.data.formats.keyed import Keyed, delimited, numbers
+from jaxrec.data.formats.id_keyed_tables import Keyed, delimited, numbers
 from jaxrec.data.formats.text import TextOptions, read_bytes
 from jaxrec.errors import InputError
 

@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 
 from jaxrec.data import times
+from jaxrec.data.array_checks import WHOLE_FLOATS
 from jaxrec.data.formats.assemble import Part, one_by_one
 from jaxrec.data.formats.columns import IDS, MISSING, NUMBERS, Roles, described, locate
 from jaxrec.data.formats.text import LARGEST, TextOptions, not_finite, role_cure
-from jaxrec.data.sound import WHOLE_FLOATS
 from jaxrec.errors import InputError, nearest
 
 Places = int | np.ndarray

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import polars as pl
 
 from jaxrec.data import times
-from jaxrec.data.formats import packed
+from jaxrec.data.formats import compressed
 from jaxrec.data.formats.columns import IDS, NUMBERS, is_number, names_required
 from jaxrec.data.formats.faults import Faults
 from jaxrec.errors import InputError, nearest
@@ -198,7 +198,7 @@ def opened(path: Path, options: TextOptions) -> Source:
       InputError: the text is not in the encoding that is given.
     """
     encoding, separator = options.encoding or "utf-8", options.separator or ""
-    content = packed.unpacked(path)
+    content = compressed.unpacked(path)
     if encoding == "utf-8" and len(separator) < 2:
         if content is not None:
             refuse_no_text(path, content)
@@ -272,7 +272,7 @@ def look(
     lines = lines[blank : blank + _SAMPLE]
     place = f"{path}:{blank + 1}"
     if separator is None:
-        separator = _BOUND.get((ending or Path(packed.plain_name(path)).suffix).lower())
+        separator = _BOUND.get((ending or Path(compressed.plain_name(path)).suffix).lower())
     elif len(separator) > 1:
         separator = _INSTEAD
     if separator is not None:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from jaxrec import hashing, negatives
+from jaxrec import hashed_random, negatives
 from jaxrec.config import Config
 from jaxrec.graph import walks
 from jaxrec.graph.walks import WalkGraph
@@ -129,16 +129,16 @@ def windows(config: Config, data: ItemData, drawn: Stretches) -> Windows:
     token_BL = drawn.number_B.astype(jnp.uint32)[:, None] * jnp.uint32(length) + place_L
     place_BL = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), item_BL.shape)
     if data.keep_I is not None:
-        drawn_BL = hashing.uniform(hashing.mix(token_BL + seed[1]))
+        drawn_BL = hashed_random.uniform(hashed_random.mix(token_BL + seed[1]))
         there_BL &= drawn_BL < data.keep_I[item_BL]
         # Close the gaps of dropped items before taking windows.
         place_BL = jnp.cumsum(there_BL, axis=1, dtype=jnp.int32)
     apart_BLL = jnp.abs(place_BL[:, :, None] - place_BL[:, None, :])
     reach_BL1: Array | int = config.walks.window if data.graph is not None else 1
     if data.graph is not None and config.walks.dynamic:
-        bits_BL = hashing.mix(token_BL + seed[0])
+        bits_BL = hashed_random.mix(token_BL + seed[0])
         widest = jnp.full(bits_BL.shape, config.walks.window, jnp.uint32)
-        reach_BL1 = (1 + hashing.below(bits_BL, widest).astype(jnp.int32))[:, :, None]
+        reach_BL1 = (1 + hashed_random.below(bits_BL, widest).astype(jnp.int32))[:, :, None]
     pairs_BLL = (apart_BLL <= reach_BL1) & ~jnp.eye(length, dtype=bool)
     pairs_BLL &= there_BL[:, :, None] & there_BL[:, None, :]
     weight_BLL = jnp.where(pairs_BLL, drawn.weight_B[:, None, None], 0)

@@ -10,26 +10,26 @@ import optax
 
 from jaxrec.config import Config
 from jaxrec.data.dataset import Dataset
-from jaxrec.data.formats.items import resolve_items
+from jaxrec.data.formats.item_graphs import resolve_items
 from jaxrec.data.itemgraph import ItemGraph, PairSplits
-from jaxrec.data.kept import KeptSplit, hashes, labels, rule
 from jaxrec.data.pair_split import draw_pairs
+from jaxrec.data.saved_split import KeptSplit, hashes, labels, rule
 from jaxrec.errors import InputError
 from jaxrec.evaluation import item_runs as judging
+from jaxrec.evaluation.against_baselines import measure
 from jaxrec.evaluation.item_pairs import baselines
-from jaxrec.evaluation.judged import measure
 from jaxrec.files import write_json, write_npz
 from jaxrec.training import environment
 from jaxrec.training.device_data import Inputs
 from jaxrec.training.items.batch import slots_per_epoch
 from jaxrec.training.items.problem import ItemProblem, schema_of
-from jaxrec.training.limits import check_limits
 from jaxrec.training.loop import Outcome
+from jaxrec.training.pre_run_checks import check_limits
 from jaxrec.training.results import reported
 from jaxrec.training.signals import SignalWatch
-from jaxrec.training.starts import Start, held_out_of
+from jaxrec.training.start_leaks import Start, held_out_of
 from jaxrec.training.task import Splitting, before, begun, needs_pairs
-from jaxrec.training.unread import noted
+from jaxrec.training.unused_data import noted
 
 
 @dataclass(frozen=True)

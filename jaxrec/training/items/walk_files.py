@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from jaxrec.config import PairsConfig, WalksConfig
-from jaxrec.data.formats.items import resolve_items
+from jaxrec.data.formats.item_graphs import resolve_items
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.prepared import refuse_occupied
 from jaxrec.errors import InputError

@@ -10,7 +10,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.models import Encoder
 from jaxrec.models.score import pair_scores
 from jaxrec.training.batch import Batch, Positives, TrainData, with_negatives
-from jaxrec.training.objectives.constant import constant_loss
+from jaxrec.training.objectives.constant_loss import constant_loss
 from jaxrec.training.objectives.objective import BatchRows, UserObjective
 
 

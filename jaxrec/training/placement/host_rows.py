@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from jaxrec.optim import TABLE
+from jaxrec.optax_chain import TABLE
 from jaxrec.plan import AHEAD
 from jaxrec.rowwise import distinct
 from jaxrec.training.step import Stepper, Totals, TrainState

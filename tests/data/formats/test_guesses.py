@@ -6,7 +6,7 @@ import pytest
 
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import FORMATS, Columns, TextOptions, read
-from jaxrec.data.formats.items import read_items
+from jaxrec.data.formats.item_graphs import read_items
 from jaxrec.errors import InputError
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from jaxrec.data.formats import Columns, TextOptions, detect, jsonl, read
-from jaxrec.data.formats.items import detect_items, read_items
+from jaxrec.data.formats.item_graphs import detect_items, read_items
 from jaxrec.errors import InputError
 
 SHAPES = {

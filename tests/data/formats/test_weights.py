@@ -11,7 +11,7 @@ from jaxrec.cli.data import data as command
 from jaxrec.config import SplitConfig
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import Columns, TextOptions, read
-from jaxrec.data.formats.items import read_items
+from jaxrec.data.formats.item_graphs import read_items
 from jaxrec.errors import InputError
 from jaxrec.parted.pairs import read_pairs
 

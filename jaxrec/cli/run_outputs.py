@@ -1,0 +1,192 @@
+"""What comes out of a run: evaluate, similar, embed, export and report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from jaxrec import config as configs
+from jaxrec.cli.arguments import parse
+from jaxrec.cli.process_settings import own_process
+from jaxrec.config.checks import INT32, Range
+from jaxrec.errors import InputError
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Rank all items for the users of a held-out split; writes RUN/eval.json."""
+
+    run: Positional[str]
+    """Run folder."""
+    split: Literal["test", "val", "validation"] = "test"
+    k: Annotated[tuple[int, ...] | None, Range(1, INT32)] = None
+    """Cut-offs K; the run's own where not given."""
+    baselines: tuple[Literal["item-knn", "ease"], ...] = ()
+    """More baselines besides popularity and random."""
+    cold: Literal["keep", "drop"] | None = None
+    """Whether users and items without a train pair count; as the run has it by default."""
+    metrics: tuple[str, ...] = ()
+    """Besides accuracy, of the lists: gini, entropy, novelty, epc, popularity, popularity_lift,
+    diversity, personalisation, serendipity, miscalibration, user_gap; uni100 (sampled and biased,
+    to compare with papers that have it); or all."""
+    per_user: bool = False
+    """Also write each user's metrics to RUN/per_user.parquet, which `jaxrec compare` reads."""
+    data: str | None = None
+    """Where the data is now, if it moved."""
+
+
+def evaluate(args: list[str]) -> None:
+    """Metrics of a finished run and of its baselines, as a table and in RUN/eval.json."""
+    made = parse(Evaluate, args, "jaxrec evaluate")
+    from jaxrec.config import shown_cutoff
+    from jaxrec.data.saved_split import told
+    from jaxrec.evaluation.cold import sentence
+    from jaxrec.evaluation.run import evaluate as measure
+    from jaxrec.log import Reporter
+
+    own_process()
+    split = "test" if made.split == "test" else "validation"
+    content = measure(
+        made.run,
+        split,
+        made.k,
+        baselines=made.baselines,
+        data=made.data,
+        cold=made.cold,
+        per_user=made.per_user,
+        metrics=made.metrics,
+    )
+    # Cut-offs of earlier evaluations stay in the file; what was asked for now is shown.
+    ks = made.k or configs.load(Path(made.run) / "config.json").eval.k
+    asked = {"", *map(str, ks)}
+    names = [name for name in content["metrics"] if name.partition("@")[2] in asked]
+    columns = {"model": content["metrics"], **content["baselines"]}
+    rows = [
+        [name, *(f"{m[name]:.6f}" if name in m else "" for m in columns.values())] for name in names
+    ]
+    reporter = Reporter()
+    judged = f"{content['users']:,} users"
+    if "pairs" in content:
+        judged = f"{content['pairs']:,} pairs, {content['users']:,} items ranked"
+    reporter.table(f"{split}: {judged}", ["", *columns], rows)
+    reporter.say(content["protocol"])
+    sample = content.get("sampled")
+    if sample is not None and {"uni100", "all"} & set(made.metrics):
+        rows = [[name, f"{value:.6f}"] for name, value in sample["metrics"].items()]
+        reporter.table("uni100", ["", "model"], rows)
+        reporter.say(sample["protocol"])
+    for line in told(content.get("start", ())):
+        reporter.say(line)
+    unmet = sentence(split, content, f"recall@{shown_cutoff(ks)}")
+    if unmet is not None:
+        reporter.say(unmet)
+
+
+@dataclass(frozen=True)
+class Similar:
+    """Nearest items by cosine."""
+
+    run: Positional[str]
+    """Run folder."""
+    items: tuple[str, ...]
+    """Item ids."""
+    k: Annotated[int, Range(1, INT32), tyro.conf.arg(aliases=("-k",))] = 10
+    """Neighbours an item."""
+    unknown: Literal["skip", "fail"] = "skip"
+    """Items that the run does not know: skip and count them, or fail."""
+
+
+def similar(args: list[str]) -> None:
+    """Print the items nearest to given ones."""
+    made = parse(Similar, args, "jaxrec similar")
+    from jaxrec.recommend import Recommender
+
+    recommender = Recommender.load(made.run)
+    own_process()
+    frame = recommender.similar_items(made.items, k=made.k, unknown=made.unknown)
+    print("item\tsimilar\trank\tscore")
+    for row in frame.iter_rows():
+        print(*row[:3], f"{row[3]:.4f}", sep="\t")
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Embeddings of items that were not there in training."""
+
+    run: Positional[str]
+    """Run folder of two-tower, of gcmc or pinsage without model.ids, or of a model of items with
+    side information."""
+    new_items: str
+    """Table keyed by item id, with features as in training."""
+    out: str
+    """Where to: .parquet or .jsonl."""
+    edges: str | None = None
+    """Table with columns user and item: pairs of the new items with users of the run."""
+    unknown: Literal["skip", "fail"] = "skip"
+    """Pairs of users or items that are not there: skip and count them, or fail."""
+    data: str | None = None
+    """Where the data is now, if it moved."""
+
+
+def embed(args: list[str]) -> None:
+    """Write embeddings of new items, from their features and their edges, to a file."""
+    made = parse(Embed, args, "jaxrec embed")
+    if Path(made.out).suffix not in (".parquet", ".jsonl"):
+        raise InputError(f"{made.out}: the name must end in .parquet or .jsonl")
+    from jaxrec.embedding import embed as embeddings
+    from jaxrec.list_files import write
+
+    own_process()
+    frame = embeddings(
+        made.run, made.new_items, edges=made.edges, data=made.data, unknown=made.unknown
+    )
+    write(frame, made.out)
+    print(f"{made.out}: {len(frame):,} items")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Embeddings and ids for the world outside."""
+
+    run: Positional[str]
+    """Run folder."""
+    to: str
+    """npz, parquet, safetensors, hub (with a model card); faiss, hnswlib, usearch (indexes); onnx,
+    jax (ranking functions); duckdb, lance, postgresql (tables); or a format that a plugin
+    registers."""
+    out: str
+    """File or folder; of postgresql the address of a database."""
+
+
+def export(args: list[str]) -> None:
+    """Write the embeddings and their ids for other programs."""
+    made = parse(Export, args, "jaxrec export")
+    from jaxrec.exporting import export as write
+
+    lines: list[str] = []
+    write(made.run, made.to, made.out, say=lines.append)
+    print(*([] if made.to == "postgresql" else [made.out]), *lines, sep="\n")
+
+
+@dataclass(frozen=True)
+class Report:
+    """One HTML page about one or several runs."""
+
+    runs: Positional[tuple[str, ...]]
+    """Run folders."""
+    out: str
+    titles: str | None = None
+    """Table keyed by item id, whose titles stand for the ids in lists."""
+
+
+def report(args: list[str]) -> None:
+    """Write one self-contained HTML page about runs."""
+    made = parse(Report, args, "jaxrec report")
+    if not made.runs:
+        raise InputError("name at least one run folder: jaxrec report RUN --out report.html")
+    from jaxrec.reporting.page import report as write
+
+    write([Path(r) for r in made.runs], Path(made.out), titles=made.titles)
+    print(made.out)

@@ -1,0 +1,193 @@
+"""Tables keyed by id, a row an item or a user: CSV, TSV, RecBole's ``.item``, Parquet."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Literal, NamedTuple
+
+import polars as pl
+
+from jaxrec.data.formats import parquet
+from jaxrec.data.formats.columns import MISSING, first_names, is_number, locate_id
+from jaxrec.data.formats.faults import Faults
+from jaxrec.data.formats.tables import not_a_table
+from jaxrec.data.formats.text import (
+    Layout,
+    TextOptions,
+    find_fault,
+    find_stray_quote,
+    line_of,
+    look,
+    opened,
+    sifted,
+)
+from jaxrec.data.frame_features import Where
+from jaxrec.errors import InputError, nearest
+
+Kind = Literal["user", "item"]
+_TYPES = ("token", "token_seq", "float", "float_seq")
+
+
+class Keyed(NamedTuple):
+    """A row an id, the name of the ids' column, and ``file:line`` of a row (of -1, the header).
+
+    ``notes`` count what was odd in the file.
+    """
+
+    frame: pl.DataFrame
+    id_column: str
+    where: Where
+    notes: Mapping[str, int] = MappingProxyType({})
+
+
+def columnar(path: Path, kind: Kind) -> Keyed:
+    """Read a Parquet file. Raises InputError where it is damaged or its ids are no ids."""
+    with parquet.opened(path) as lines:
+        frame = lines.collect()
+    if frame.is_empty():
+        raise InputError(f"{path}: empty; a file with rows is needed")
+    name = frame.columns[locate_id(frame.columns, kind)]
+
+    def where(row: int) -> str:
+        return f"{path}: row {row + 1}" if row >= 0 else str(path)
+
+    lacking = frame[name].is_null()
+    if lacking.any():
+        row = int(lacking.arg_max() or 0)
+        raise InputError(f"{where(row)}: the {kind} is missing; fix or drop the row")
+    return Keyed(frame.with_columns(parquet.ids(path, frame[name]).alias(name)), name, where)
+
+
+def delimited(
+    path: Path, kind: Kind, *, typed: bool = False, options: TextOptions | None = None
+) -> Keyed:
+    """Read a text file with a header.
+
+    Columns of nothing but numbers become numbers, others stay texts.
+
+    Args:
+      options: what of the text is not to be found from the file.
+      typed: RecBole's: tabs, no quotes, and the header tells the types (``price:float``).
+
+    Raises:
+      InputError: names the file, the line and what to do.
+    """
+    options = options or TextOptions()
+    source = opened(path, options)
+    separator = "\t" if typed else options.separator
+    head = look(source, separator=separator, quote=not typed, needed="ids and features")
+    names, types = _header(f"{path}:{head.blank + 1}", head.rows, kind, typed)
+    if len(head.rows) == 1:
+        raise InputError(f"{path}: a header and no rows; a file with some is needed")
+    id_column = names[locate_id(names, kind)]
+    layout = Layout(
+        source=source,
+        separator=head.separator,
+        skip=head.blank + 1 + head.gap,
+        width=len(names),
+        at={kind: names.index(id_column)},
+        quote=not typed,
+        guessed=head.guessed,
+        absent=MISSING if options.skip_missing_ids else frozenset(),
+    )
+    faults = Faults(path, strict=False)
+    if options.skip_bad_lines or options.skip_missing_ids:
+        layout = sifted(layout, faults, ids_only=not options.skip_bad_lines)
+
+    def where(row: int) -> str:
+        return line_of(layout, row) if row >= 0 else f"{path}:{head.blank + 1}"
+
+    frame = _cells(layout, names)
+    made = []
+    for column in frame:
+        type = types.get(column.name)
+        if column.name == id_column:
+            made.append(column)
+        elif type is None:
+            made.append(_guessed(column))
+        elif type == "float":
+            made.append(numbers(column, where))
+        elif type == "token":
+            made.append(column.cast(pl.Categorical))
+        else:
+            made.append(_sequence(column, where, type))
+    notes = {f"left out of {path.name}: {what}": n for what, n in faults.notes().items()}
+    return Keyed(pl.DataFrame(made), id_column, where, notes)
+
+
+def numbers(texts: pl.Series, where: Where) -> pl.Series:
+    """Texts as Float64, null where empty; InputError at the first that is not a number."""
+    made = texts.cast(pl.Float64, strict=False)
+    odd = made.is_null() & (texts != "")
+    if odd.any():
+        row = int(odd.arg_max() or 0)
+        raise InputError(
+            f"{where(row)}: {texts.name} {texts[row]!r} is not a number; fix it, or leave it "
+            "empty where missing"
+        )
+    return made
+
+
+def _header(
+    place: str, rows: Sequence[Sequence[str]], kind: Kind, typed: bool
+) -> tuple[list[str], dict[str, str]]:
+    """Names of the columns, and the types of those that have one."""
+    cells = rows[0]
+    if typed:
+        parts = [cell.rpartition(":") for cell in cells]
+        for (name, _, type), cell in zip(parts, cells, strict=True):
+            if not name or type not in _TYPES:
+                raise InputError(
+                    f"{place}: {cell!r} is not of the form name:type{nearest(type, _TYPES)}; "
+                    f"types: {', '.join(_TYPES)}"
+                )
+        names, types = [part[0] for part in parts], {part[0]: part[2] for part in parts}
+    else:
+        names, types = list(cells), {}
+    for n, name in enumerate(names):
+        if not name or name in names[:n]:
+            fault = f"two columns are named {name!r}" if name else f"column {n + 1} has no name"
+            raise InputError(f"{place}: {fault}; give each a name of its own")
+    name = names[locate_id(names, kind)]
+    if is_number(name) or not (typed or first_names(rows, [kind], [kind]) is not False):
+        raise InputError(f"{place}: no header ({name!r} is no name); put the columns' names first")
+    return names, types
+
+
+def _cells(layout: Layout, names: Sequence[str]) -> pl.DataFrame:
+    """All cells as stripped texts, null where empty; blank lines left out."""
+    rows = find_fault(layout)
+    content = layout.source.content
+    try:
+        frame = pl.read_csv(
+            layout.path if content is None else content,
+            has_header=False,
+            skip_rows=layout.skip,
+            separator=layout.separator,
+            quote_char='"' if layout.quote else None,
+            schema=dict.fromkeys(names, pl.String),
+        )
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
+        find_stray_quote(layout)
+        raise not_a_table(layout.path, str(e).splitlines()[0]) from e
+    frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
+    if frame.height != rows:
+        raise not_a_table(layout.path, f"{frame.height} rows or {rows}")
+    frame = frame.with_columns(pl.all().str.strip_chars())
+    return frame.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)) for name in names)
+
+
+def _guessed(texts: pl.Series) -> pl.Series:
+    made = texts.cast(pl.Float64, strict=False)
+    whole = made.null_count() == texts.null_count() < len(texts)
+    return made if whole else texts
+
+
+def _sequence(texts: pl.Series, where: Where, type: str) -> pl.Series:
+    lists = texts.str.extract_all(r"\S+")
+    if type == "token_seq":
+        return lists
+    flat = lists.explode()
+    row_of = pl.Series(range(len(texts))).repeat_by(lists.list.len().fill_null(1)).explode()
+    numbers(flat, lambda place: where(int(row_of[place])))
+    return lists.cast(pl.List(pl.Float64))

@@ -1,0 +1,203 @@
+"""Anything that gives pairs of items to an ItemGraph: what ``--data`` of an item model takes."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jaxrec.config import RELATIONS, PairsConfig
+from jaxrec.data import array_checks, formats, itemgraph, synthetic_items
+from jaxrec.data.cooccurrence import of_interactions
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import amazon_metadata, compressed, item_pair_tables, jsonl, side_features
+from jaxrec.data.formats.columns import Columns, EdgeColumns
+from jaxrec.data.formats.text import TextOptions, unreadable
+from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.data.prepared import format_of, is_prepared
+from jaxrec.errors import InputError, nearest
+
+FORMATS = ("amazon-meta", "pairs", "co-occurrence")
+"""Formats that give an item graph, besides ``prepared``."""
+
+
+def resolve_items(path_or_name: str, pairs: PairsConfig) -> ItemGraph:
+    """The item graph that a configuration names: ``synthetic``, or a path for :func:`read_items`.
+
+    Raises:
+      InputError: as :func:`read_items`.
+    """
+    if path_or_name == "synthetic":
+        _refuse_idle(path_or_name, "synthetic", pairs)
+        return _without_light(synthetic_items.embedded(), pairs.min_weight)
+    return read_items(path_or_name, pairs=pairs)
+
+
+def read_items(
+    path: str | Path,
+    format: str | None = None,
+    pairs: PairsConfig | None = None,
+    columns: EdgeColumns | Columns | None = None,
+    *,
+    items: str | Path | None = None,
+    cold_items: bool = False,
+    strict: bool = False,
+    text: TextOptions | None = None,
+) -> ItemGraph:
+    """Read pairs of items from a file or folder.
+
+    Args:
+      path: a prepared item graph; product metadata (``amazon-meta``: .json or .jsonl, perhaps
+        .gz); a list of pairs (``pairs``: a table with columns such as src, dst and
+        weight); or interactions in any format of :func:`jaxrec.read`, whose items make pairs by
+        ``co-occurrence``.
+      format: ``prepared`` or one of ``FORMATS``; told from the path where not given.
+      pairs: weights of relations, window and history of interactions, least weight.
+      columns: of a list of pairs, or of interactions; guessed where not given.
+      items: a table of features keyed by item id.
+      cold_items: keep what only that table has as items without a pair.
+      strict: refuse metadata with any fault, instead of counting faults in the notes.
+      text: how text tables are read, where that is not to be told from the file.
+
+    Raises:
+      InputError: the path, the format or the content is not usable, or ``pairs`` asks for what
+        does not count for the format.
+    """
+    array_checks.refuse_foreign(path, option="path")
+    path, pairs = Path(path), pairs or PairsConfig()
+    known = ("prepared", *FORMATS)
+    if format is not None and format not in known:
+        raise InputError(
+            f"unknown format {format!r}{nearest(format, known)}; of item graphs: {', '.join(known)}"
+        )
+    try:
+        text = text or TextOptions()
+        format = format or detect_items(path, text)
+        if strict and format != "amazon-meta":
+            raise InputError(f"{path}: strict is for format amazon-meta; others always are")
+        _refuse_idle(path, format, pairs)
+        graph = _READERS[format](path, pairs, columns, strict, text)
+        if items is not None:
+            table = side_features.keyed(Path(items), "item", text.of_tables_beside())
+            graph = side_features.attach(graph, table, "item", own=False, cold=cold_items)
+        elif cold_items:
+            raise InputError(f"{path}: --cold-items needs a table that names them: --items FILE")
+        graph = _without_light(graph, pairs.min_weight)
+        if not graph.n_pairs:
+            raise InputError(_without_pairs(path, format, graph))
+        return graph
+    except OSError as e:
+        raise unreadable(path, e) from e
+
+
+def _without_pairs(path: Path, format: str, graph: ItemGraph) -> str:
+    """Why a file that was read gives nothing to learn from."""
+    if format == "amazon-meta":
+        return (
+            f"{path}: {graph.n_items} products and not one pair of them: their `related` items "
+            "(also_bought and so on) are missing or are not among the products"
+        )
+    why = {"co-occurrence": "no user has two of them"}.get(format, "none is left")
+    return f"{path}: {graph.n_items} items and not one pair: {why}; give more data"
+
+
+def detect_items(path: str | Path, text: TextOptions | None = None) -> str:
+    """The format of a file or folder that is to give an item graph.
+
+    Raises:
+      InputError: there is nothing there, or nothing known.
+    """
+    path = Path(path)
+    if is_prepared(path) and format_of(path) == itemgraph.FORMAT:
+        return "prepared"
+    if path.is_file() and formats.is_json_name(path.name) and not jsonl.is_reviews(path):
+        return "amazon-meta"
+    if path.is_file() and item_pair_tables.is_list(path, text):
+        return "pairs"
+    formats.detect(path)
+    return "co-occurrence"
+
+
+def is_item_graph(path: str | Path, text: TextOptions | None = None) -> bool:
+    """Whether what is there can only give pairs of items. Raises InputError as detect_items."""
+    return detect_items(path, text) != "co-occurrence"
+
+
+Reader = Callable[[Path, PairsConfig, Any, bool, TextOptions], ItemGraph]
+
+
+def _prepared(
+    path: Path, pairs: PairsConfig, columns: Any, strict: bool, text: TextOptions
+) -> ItemGraph:
+    _refuse_columns(path, "prepared", columns)
+    return ItemGraph.load(path)
+
+
+def _metadata(
+    path: Path, pairs: PairsConfig, columns: Any, strict: bool, text: TextOptions
+) -> ItemGraph:
+    _refuse_columns(path, "amazon-meta", columns)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; name a file of product metadata")
+    if jsonl.is_reviews(path):
+        raise InputError(
+            f"{path}: holds reviews, a user and an item a line, and no product metadata; leave out "
+            "--format, or --format co-occurrence makes pairs of what users have in common"
+        )
+    return amazon_metadata.read(path, pairs.relations(), strict=strict)
+
+
+def _list(
+    path: Path, pairs: PairsConfig, columns: Any, strict: bool, text: TextOptions
+) -> ItemGraph:
+    if not (
+        path.is_file() and compressed.plain_name(path).lower().endswith(item_pair_tables.ENDINGS)
+    ):
+        raise InputError(
+            f"{path}: a list of pairs is a file that ends in {', '.join(item_pair_tables.ENDINGS)}"
+        )
+    return item_pair_tables.read(path, columns, text)
+
+
+def _co_occurring(
+    path: Path, pairs: PairsConfig, columns: Any, strict: bool, text: TextOptions
+) -> ItemGraph:
+    data: Dataset = formats.read(path, columns=columns, text=text)
+    return of_interactions(data, window=pairs.window, history=pairs.history)
+
+
+_READERS: dict[str, Reader] = {
+    "prepared": _prepared,
+    "amazon-meta": _metadata,
+    "pairs": _list,
+    "co-occurrence": _co_occurring,
+}
+
+
+_COUNTS_FOR = {
+    **dict.fromkeys(RELATIONS, "amazon-meta"),
+    **dict.fromkeys(("window", "history"), "co-occurrence"),
+}
+
+
+def _refuse_idle(path: str | Path, format: str, pairs: PairsConfig) -> None:
+    """Raise InputError where a setting was changed that does nothing for this format."""
+    for name, only in _COUNTS_FOR.items():
+        if format != only and getattr(pairs, name) != getattr(PairsConfig(), name):
+            raise InputError(
+                f"{path}: pairs.{name} counts where {only} is read, and this is {format}; "
+                "leave it out, or import the source anew"
+            )
+
+
+def _refuse_columns(path: Path, format: str, columns: Any) -> None:
+    if columns is not None:
+        raise InputError(f"{path}: format {format} has no columns to name; leave them out")
+
+
+def _without_light(graph: ItemGraph, least: float) -> ItemGraph:
+    """The graph without pairs that weigh less; items stay."""
+    light = graph.weight < least
+    if not light.any():
+        return graph
+    kept = graph.take(~light)
+    return replace(kept, notes=graph.notes | {f"pairs lighter than {least:g}": int(light.sum())})

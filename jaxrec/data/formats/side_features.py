@@ -1,0 +1,140 @@
+"""Features of users and items from a table keyed by id, put beside the interactions."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import compressed, movielens
+from jaxrec.data.formats.assemble import id_rows, ids, whole_ids
+from jaxrec.data.formats.id_keyed_tables import Keyed, Kind, columnar, delimited
+from jaxrec.data.formats.text import TextOptions, unreadable
+from jaxrec.data.frame_features import from_frame
+from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.errors import InputError
+
+__all__ = ["Kind", "attach", "beside", "keyed"]
+
+_Data = TypeVar("_Data", Dataset, ItemGraph)
+
+
+def keyed(path: Path, kind: Kind, options: TextOptions | None = None) -> Keyed:
+    """Read a table keyed by id: Parquet, CSV, TSV, RecBole's or MovieLens' own.
+
+    The format is told from the name. The ids' column is the first with a common name for such
+    ids, else the first.
+
+    Raises:
+      InputError: names the file, the line and what to do.
+    """
+    try:
+        return _keyed(path, kind, options)
+    except OSError as e:
+        raise unreadable(path, e) from e
+
+
+def _keyed(path: Path, kind: Kind, options: TextOptions | None) -> Keyed:
+    reader = movielens.CATALOGUES[kind].get(path.name)
+    if reader is not None:
+        return reader(path)
+    ending = Path(compressed.plain_name(path)).suffix.lower()
+    if ending == ".parquet":
+        return columnar(path, kind)
+    if ending in (".csv", ".tsv"):
+        return delimited(path, kind, options=options)
+    if ending in (".item", ".user"):
+        return delimited(path, kind, typed=True, options=options)
+    raise InputError(
+        f"{path}: format of the {kind}s not told by its name; .parquet, .csv, .tsv, .item and "
+        ".user are known"
+    )
+
+
+def beside(path: Path, format: str, kind: Kind) -> Path | None:
+    """The catalogue that comes with a folder of interactions, or a fold, where there is one.
+
+    Raises:
+      InputError: there is more than one.
+    """
+    if not path.is_dir() and not (format == "movielens" and movielens.is_fold(path)):
+        return None
+    if format == "movielens":
+        return movielens.beside(path, kind)
+    found = sorted(path.glob(f"*.{kind}")) if format == "recbole" else []
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found[:8])
+        raise InputError(f"{path}: one .{kind} file is needed, found {names}; name it: --{kind}s")
+    return found[0] if found else None
+
+
+def attach(data: _Data, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> _Data:
+    """The data with the features of ``table``, in place of those that it has.
+
+    Args:
+      own: the table comes with the interactions: its rows without any are left out and counted,
+        not refused.
+      cold: such rows are kept: the id table grows by them, and stays in ascending order.
+
+    Raises:
+      InputError: what :func:`from_frame` refuses.
+    """
+    there = _ids(data, kind)
+    if there.dtype.kind == "i":
+        named = whole_ids(table.frame[table.id_column])
+        table = table._replace(frame=table.frame.with_columns(named))
+    if cold:
+        data = _grown(data, table.frame[table.id_column], kind)
+    features = from_frame(
+        table.frame,
+        table.id_column,
+        _ids(data, kind),
+        table.where,
+        kind=kind,
+        unknown="drop" if own else "refuse",
+    )
+    named = table.frame[table.id_column].cast(pl.String)
+    described = int(named.is_in(_texts(there).implode()).sum())
+    left = "kept" if cold else "left out"
+    reading = f"{kind}s: {kind} <- `{table.id_column}`"
+    notes = {
+        **table.notes,
+        f"{kind}s of the catalogue without pairs, {left}": table.frame.height - described,
+        f"{kind}s without a row in the catalogue": len(there) - described,
+    }
+    changed: dict[str, Any] = {
+        f"{kind}_features": features,
+        "notes": data.notes | {what: count for what, count in notes.items() if count},
+        "reading": (*data.reading, reading),
+    }
+    return replace(data, **changed)
+
+
+def _ids(data: Dataset | ItemGraph, kind: Kind) -> np.ndarray:
+    if isinstance(data, Dataset) and kind == "user":
+        return data.user_ids
+    return data.item_ids
+
+
+def _texts(table: np.ndarray) -> pl.Series:
+    return pl.Series(table.astype(np.str_).tolist(), dtype=pl.String)
+
+
+def _grown(data: _Data, more: pl.Series, kind: Kind) -> _Data:
+    """The data with further ids in one id table, both still in ascending order."""
+    old = [ids(_texts(_ids(data, kind)))]
+    rows, table = id_rows(old, [ids(more.cast(pl.String).unique())])
+    if isinstance(data, ItemGraph):
+        ends = rows[data.src], rows[data.dst]
+        rest: dict[str, Any] = {name: getattr(data, name) for name in ("name", "notes", "reading")}
+        return ItemGraph.of_pairs(*ends, data.weight, table, **rest)
+    column = rows[data.user if kind == "user" else data.item]
+    changed: dict[str, Any] = {kind: column, f"{kind}_ids": table, f"{kind}_features": None}
+    if data.exposed is not None:
+        moved = rows[getattr(data.exposed, kind)]
+        changed["exposed"] = data.exposed._replace(**{kind: moved})
+    data = replace(data, **changed)
+    key = data.keys()
+    return data if (key[1:] > key[:-1]).all() else data.take(np.argsort(key, kind="stable"))

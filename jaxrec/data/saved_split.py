@@ -1,0 +1,252 @@
+"""The stored split of a run: the part of each pair, by hashes of ids.
+
+Unlike row numbers and seeded draws, hashes of ids do not change when data grows. So a run with a
+warm start can keep the earlier test pairs, and count its test pairs that the warm start was trained
+on.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrec.config import PairsConfig, SplitConfig
+from jaxrec.data.dataset import TRAIN, VALIDATION, Dataset
+from jaxrec.data.itemgraph import ItemGraph
+from jaxrec.data.pair_keys import id_hashes, pair_hashes
+from jaxrec.data.split import Kept, pair_id_hashes, repeats
+from jaxrec.errors import InputError
+from jaxrec.files import parse_json, read_arrays, write_npz
+
+NAME = "split.npz"
+_CODE = np.uint64(7)  # two bits for the part, one for trained
+_TRAINED = 4
+
+
+@dataclass(frozen=True)
+class KeptSplit:
+    """The pairs of a run and of its warm starts.
+
+    Attributes:
+      key_P: [P] uint64, ascending: the upper 61 bits of each pair's hash, and in the lower three
+        the part and whether parameters have been trained on the pair. Of 25 million pairs two have
+        the same 61 bits with a chance of 1 in 7,000.
+      protocol: rule of the split (:func:`rule`); empty if unknown.
+      seed: seed of the split.
+      whole: whether all pairs that were trained on are included.
+      sure: whether all pairs marked as trained were; otherwise some were validation.
+    """
+
+    key_P: np.ndarray
+    protocol: dict[str, Any]
+    seed: int
+    whole: bool = True
+    sure: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        hash_E: np.ndarray,
+        part_E: np.ndarray,
+        protocol: dict[str, Any],
+        seed: int,
+        *,
+        refit: bool = False,
+        before: "KeptSplit | None" = None,
+    ) -> "KeptSplit":
+        """Combine a run's own pairs with those of its warm start.
+
+        Args:
+          hash_E: hashes of the pairs.
+          part_E: parts of the pairs.
+          refit: whether the run trains on validation in the end.
+          before: pairs of the warm start.
+        """
+        trained_E = part_E == TRAIN
+        if refit:
+            trained_E |= part_E == VALIDATION
+        if before is not None:
+            trained_E |= before.trained(hash_E)
+        own = cls(_packed(hash_E, part_E, trained_E), protocol, seed)
+        return own if before is None else own.joined(before)
+
+    def joined(self, other: "KeptSplit") -> "KeptSplit":
+        """Merge with the pairs of another; this one's parts take precedence."""
+        there = self._codes(other.key_P) < 0
+        trained = (other.key_P & np.uint64(_TRAINED)) > 0
+        key_P = self.key_P.copy()
+        if not there.all():  # trained by either
+            at = np.searchsorted(key_P, other.key_P[~there & trained] & ~_CODE)
+            key_P[at] |= np.uint64(_TRAINED)
+        key_P = np.sort(np.concatenate([key_P, other.key_P[there]]))
+        whole, sure = self.whole and other.whole, self.sure and other.sure
+        return KeptSplit(key_P, self.protocol, self.seed, whole, sure)
+
+    def _codes(self, hash_E: np.ndarray) -> np.ndarray:
+        """Return the code of each pair, [E] int8; -1 if absent."""
+        if not len(self.key_P):
+            return np.full(len(hash_E), -1, np.int8)
+        order = np.argsort(hash_E)  # for cache-friendly lookups
+        base = hash_E[order] & ~_CODE
+        at = np.minimum(np.searchsorted(self.key_P, base), len(self.key_P) - 1)
+        found = self.key_P[at]
+        code = np.where(found & ~_CODE == base, (found & _CODE).astype(np.int8), np.int8(-1))
+        made = np.empty(len(hash_E), np.int8)
+        made[order] = code
+        return made
+
+    def parts(self, hash_E: np.ndarray) -> np.ndarray:
+        """Return the part of each pair, [E] int8; -1 if absent."""
+        code = self._codes(hash_E)
+        return np.where(code < 0, code, code & 3)
+
+    def trained(self, hash_E: np.ndarray) -> np.ndarray:
+        """Return whether parameters were trained on each pair, [E] bool."""
+        code = self._codes(hash_E)
+        return (code >= 0) & ((code & _TRAINED) > 0)
+
+    def of_pairs(self, hash_E: np.ndarray) -> Kept:
+        """Return the earlier labels of a data set's pairs."""
+        code = self._codes(hash_E)
+        part = np.where(code < 0, code, code & 3)
+        return Kept(part, (code >= 0) & ((code & _TRAINED) > 0), self.seed)
+
+    def save(self, run: Path) -> None:
+        """Write RUN/split.npz. Raises InputError if it cannot be written."""
+        more = {"protocol": self.protocol, "whole": self.whole, "sure": self.sure}
+        about = json.dumps(more | {"seed": self.seed})
+        write_npz(run / NAME, {"pairs": self.key_P, "about": np.array(about)})
+
+
+def _packed(hash_E: np.ndarray, part_E: np.ndarray, trained_E: np.ndarray) -> np.ndarray:
+    code_E = part_E.astype(np.uint64) | (trained_E.astype(np.uint64) * np.uint64(_TRAINED))
+    return np.sort((hash_E & ~_CODE) | code_E)
+
+
+def load(run: Path) -> KeptSplit | None:
+    """Read RUN/split.npz; None for old runs and partitioned data.
+
+    Raises:
+      InputError: the file is damaged.
+    """
+    path = run / NAME
+    if not path.is_file():
+        return None
+    try:
+        stored = read_arrays(path)
+        about = parse_json(str(stored["about"]))
+        key_P, protocol = stored["pairs"], about["protocol"]
+        if key_P.dtype != np.uint64 or key_P.ndim != 1 or not isinstance(protocol, dict):
+            raise ValueError("other arrays")
+        if not (key_P[1:] >= key_P[:-1]).all():
+            raise ValueError("not in order")
+        kept = KeptSplit(key_P, protocol, int(about["seed"]), about["whole"], about["sure"])
+    except (OSError, KeyError, IndexError, TypeError, ValueError) as e:
+        raise InputError(
+            f"{path}: damaged; copy it again, or train again: without it the test part is unknown"
+        ) from e
+    return kept
+
+
+def labels(run: Path, data: Dataset | ItemGraph) -> np.ndarray | None:
+    """Return the part of each pair in a run's stored split, [E] uint8; None without one.
+
+    Raises:
+      InputError: the file is damaged, or of other pairs.
+    """
+    kept = load(run)
+    if kept is None:
+        return None
+    part = kept.parts(hashes(data))
+    if isinstance(data, Dataset) and data.split is not None:
+        again = repeats(data)  # the file only has their first part
+        part[again] = data.split[again]
+    if (part < 0).any():
+        raise InputError(
+            f"{run / NAME}: lacks {int((part < 0).sum()):,} of the data's pairs; copy it again, or "
+            "train again"
+        )
+    return part.astype(np.uint8)
+
+
+def rule(config: SplitConfig | PairsConfig) -> dict[str, Any]:
+    """Return the settings that must agree for a split to continue another.
+
+    Args:
+      config: its name resolved.
+    """
+    if isinstance(config, PairsConfig):
+        return {"name": "pairs", "test": config.test, "validation": config.validation}
+    fields = {"given": ("validation", "per_user"), "cold-items": ("test", "validation")}
+    if config.name == "leave-last-out":
+        return {"name": config.name, "validation": config.validation > 0}
+    every = ("test", "validation", "per_user", "test_time", "validation_time")
+    names = ("name", *fields.get(config.name, every))
+    return {name: getattr(config, name) for name in names}
+
+
+def hashes(data: Dataset | ItemGraph) -> np.ndarray:
+    """Hash each pair by its ids, [E] uint64; symmetric for item pairs."""
+    if isinstance(data, ItemGraph):
+        hash_I = id_hashes(data.item_ids, 2)
+        a, b = hash_I[data.src], hash_I[data.dst]
+        return pair_hashes(np.minimum(a, b), np.maximum(a, b))
+    hash_U, hash_I = pair_id_hashes(data.user_ids, data.item_ids)
+    return pair_hashes(hash_U[data.user], hash_I[data.item])
+
+
+FEW = 0.05
+"""Share of shared users or items below which a warm start is reported as nearly useless."""
+
+
+def told(start: Iterable[dict[str, Any]]) -> list[str]:
+    """Report a run's warm starts: shared ids, kept split, and test pairs trained on.
+
+    Args:
+      start: records from ``RUN/env.json`` or ``RUN/eval.json``.
+    """
+    lines = []
+    for of in start:
+        name = Path(of["run"]).name
+        sides = [side for side in ("users", "items") if side in of]
+        if sides:
+            held = " and ".join(f"{of[s]['kept']:,} of {of[s]['of']:,} {s}" for s in sides)
+            new = " and ".join(f"{of[s]['new']:,} {s}" for s in sides)
+            lines.append(f"of {name}: {held} are in this data; {new} are new")
+        for side in sides:
+            if of[side]["kept"] < FEW * of[side]["of"]:
+                there, here = (f"`{of[side][where]}`" for where in ("there", "here"))
+                lines.append(
+                    f"WARNING: nearly none of the {side} of {name} is in this data, so what it "
+                    f"learned of them is not used; give the data that it had beside the new one, "
+                    f"and write ids alike ({there} there, {here} here)"
+                )
+        lines += _known(name, of)
+    return lines
+
+
+def _known(name: str, of: dict[str, Any]) -> list[str]:
+    """Report the held-out pairs on which the warm start was trained."""
+    why = "" if of["split"] == "kept" else f" ({of.get('reason', '')})"
+    if "trained" not in of:
+        return [f"not known whether test pairs were in the training data of {name}{why}"]
+    counts = [
+        f"{n:,} of {total:,} {part} pairs" for part, (n, total) in of["trained"].items() if total
+    ]
+    if not counts:
+        return []
+    at_least = "" if of["whole"] else "at least "
+    data = "training data" if of["sure"] else "training or validation data"
+    first = f"the split of {name} goes on" if of["split"] == "kept" else f"split anew{why}"
+    lines = [f"{first}: {at_least}{' and '.join(counts)} were in the {data} of {name}"]
+    if of["trained"].get("test", (0, 0))[0]:
+        lines.append("WARNING: test metrics count pairs that the start has been trained on")
+    elif of["trained"].get("validation", (0, 0))[0]:
+        lines.append(
+            "WARNING: validation, which may select, has pairs that the start has been trained on; "
+            "--eval.select-on none takes the last parameters"
+        )
+    return lines

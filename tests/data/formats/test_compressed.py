@@ -1,0 +1,174 @@
+"""Compressed files, several files, patterns and partitioned folders: the rows of one plain file."""
+
+import bz2
+import gzip
+import lzma
+import zipfile
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from jaxrec.config import from_dict
+from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import Columns, TextOptions, read
+from jaxrec.data.formats.item_graphs import read_items
+from jaxrec.errors import InputError
+
+FRAME = pl.DataFrame(
+    {"user": [f"u{n % 5}" for n in range(40)], "item": [f"é{n % 8}" for n in range(40)]}
+)
+CSV = FRAME.write_csv().encode()
+
+
+def zst(path: Path, content: bytes) -> None:
+    lines = content.decode().removesuffix("\n").split("\n")
+    pl.DataFrame({"line": lines}).write_csv(
+        path, include_header=False, compression="zstd", quote_style="never", check_extension=False
+    )
+
+
+def archived(path: Path, content: bytes, *more: str) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in (path.stem, "__MACOSX/._a", *more):
+            archive.writestr(name, content)
+
+
+PACKERS = {
+    "gz": lambda path, content: path.write_bytes(gzip.compress(content)),
+    "bz2": lambda path, content: path.write_bytes(bz2.compress(content)),
+    "xz": lambda path, content: path.write_bytes(lzma.compress(content)),
+    "zst": zst,
+    "zip": archived,
+}
+
+
+@pytest.fixture
+def plain(tmp_path) -> Dataset:
+    (tmp_path / "plain").mkdir()
+    (tmp_path / "plain" / "a.csv").write_bytes(CSV)
+    return read(tmp_path / "plain" / "a.csv")
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_packed_files_are_read_as_what_is_in_them(kind, plain, tmp_path):
+    for name, content in (
+        ("a.csv", CSV),
+        ("a.tsv", CSV.replace(b",", b"\t")),
+        ("a.jsonl", FRAME.write_ndjson().encode()),
+    ):
+        path = tmp_path / f"{name}.{kind}"
+        PACKERS[kind](path, content)
+        data = read(path)
+        assert data.fingerprint() == plain.fingerprint()
+        assert data.name == "a"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    PACKERS[kind](folder / f"train.csv.{kind}", CSV)
+    PACKERS[kind](folder / f"test.csv.{kind}", b"user,item\nu1,x\n")
+    split = read(folder).split
+    assert split is not None
+    assert sorted(split) == [0] * 40 + [2]
+
+
+@pytest.mark.parametrize("kind", PACKERS)
+def test_damaged_packed_files_are_refused(kind, tmp_path):
+    path = tmp_path / f"a.csv.{kind}"
+    PACKERS[kind](path, CSV * 50)
+    whole = path.read_bytes()
+    for damaged in (whole[: len(whole) // 2], whole[:20] + b"\xff" * 9 + whole[29:]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"a\.csv\.\w+: (damaged|not UTF-8|the header)"):
+            read(path)
+
+
+def test_archives_of_several_files_are_refused_by_what_they_hold(tmp_path):
+    archived(tmp_path / "a.csv.zip", CSV, "b.csv")
+    with pytest.raises(InputError, match=r"holds a\.csv, b\.csv, where one file is needed"):
+        read(tmp_path / "a.csv.zip")
+
+
+def test_text_in_a_packed_file_is_of_any_encoding_and_with_any_separator(plain, tmp_path):
+    content = CSV.decode().replace(",", "::").encode("latin-1")
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(content))
+    data = read(path, text=TextOptions(separator="::", encoding="latin-1"))
+    assert data.fingerprint() == plain.fingerprint()
+    with pytest.raises(InputError, match=r"a\.csv\.gz:2: not valid UTF-8"):
+        read(path, text=TextOptions(separator="::"))
+
+
+def test_tables_beside_and_pairs_of_items_may_be_packed(tmp_path):
+    (tmp_path / "a.csv").write_bytes(CSV)
+    items = "item,price\n" + "".join(f"é{n},{n}\n" for n in range(8))
+    (tmp_path / "items.csv.gz").write_bytes(gzip.compress(items.encode()))
+    features = read(tmp_path / "a.csv", items=tmp_path / "items.csv.gz").item_features
+    assert features is not None
+    assert features.n_rows == 8
+    (tmp_path / "p.csv.bz2").write_bytes(bz2.compress(b"src,dst\na,b\nb,c\n"))
+    assert read_items(tmp_path / "p.csv.bz2").n_pairs == 2
+
+
+def test_patterns_name_several_files(plain, tmp_path):
+    for n, part in enumerate(FRAME.iter_slices(9)):
+        part.write_csv(tmp_path / f"part-{n}.csv")
+    data = read(tmp_path / "part-*.csv")
+    assert data.fingerprint() == plain.fingerprint()
+    assert data.name == tmp_path.name
+    assert data.reading == (
+        "part-0.csv and 4 more: cut at each comma: user <- `user`, item <- `item`",
+    )
+    (tmp_path / "part-7.csv").write_text("user,item\nu,\n")
+    with pytest.raises(InputError, match=r"part-7\.csv:2: the item is missing"):
+        read(tmp_path / "part-*.csv")
+    with pytest.raises(InputError, match=r"one \.csv file is needed.*or a pattern: '.*/\*\.csv'"):
+        read(tmp_path)
+    with pytest.raises(InputError, match=r"no-\*\.csv: no file of such a name"):
+        read(tmp_path / "no-*.csv")
+    (tmp_path / "part-8.jsonl").write_text('{"user": "u", "item": "i"}\n')
+    with pytest.raises(InputError, match=r"files of formats csv and jsonl"):
+        read(tmp_path / "part-*")
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_partitioned_folders_are_read_whole_and_split_by_their_names(ending, plain, tmp_path):
+    root = tmp_path / "hive"
+    for n, part in enumerate(FRAME.iter_slices(9)):
+        folder = root / f"day={n % 2}" / f"hour={n}"
+        folder.mkdir(parents=True)
+        write = part.write_csv if ending == "csv" else part.write_parquet
+        write(folder / f"part.{ending}")
+    assert read(root).fingerprint() == plain.fingerprint()
+    if ending == "parquet":
+        timed = read(root, columns=Columns(time="hour"))
+        assert timed.time is not None
+        assert set(timed.time) <= set(range(5))
+    split = tmp_path / "split"
+    for part in ("train", "test"):
+        (split / f"split={part}").mkdir(parents=True)
+        frame = FRAME if part == "train" else FRAME.head(1)
+        write = frame.write_csv if ending == "csv" else frame.write_parquet
+        write(split / f"split={part}" / f"a.{ending}")
+    labels = read(split).split
+    assert labels is not None
+    assert sorted(labels) == [0] * 40 + [2]
+
+
+def test_a_run_on_a_pattern_keeps_it(tmp_path, monkeypatch):
+    import jaxrec
+
+    monkeypatch.chdir(tmp_path)
+    for n, part in enumerate(FRAME.iter_slices(20)):
+        part.write_csv(tmp_path / f"part-{n}.csv")
+    config = from_dict(
+        {
+            "data": "part-*.csv",
+            "model": {"name": "mf", "layers": 0, "dim": 4},
+            "train": {"epochs": 1},
+            "eval": {"k": [3], "every": 0, "select_on": "none"},
+        }
+    )
+    run = jaxrec.train(config, run=tmp_path / "run", quiet=True)
+    assert run.config.data == str(tmp_path / "part-*.csv")
+    monkeypatch.chdir("/")
+    assert jaxrec.evaluate(run.folder)["metrics"] == pytest.approx(run.metrics)
