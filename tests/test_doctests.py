@@ -5,7 +5,7 @@ import importlib
 
 import pytest
 
-MODULES = ("graph.general", "evaluation.arrays", "negatives", "graph.walks")
+MODULES = ("graph.general", "evaluation.evaluator", "negatives", "graph.walks")
 
 
 @pytest.mark.parametrize("module", MODULES)
