@@ -1,7 +1,5 @@
 """Checks of a configuration against the data and the machine, before a run."""
 
-from itertools import pairwise
-
 from jaxrec import machine
 from jaxrec.config import Config, check_cutoffs
 from jaxrec.config.checks import INT32, check
@@ -92,26 +90,17 @@ def _least_bytes(config: Config, n_users: int, n_items: int) -> dict[str, int]:
     found = {
         "a batch": 4 * config.objective.batch_numbers(config, n_items) // parts,
         "tables of nodes": 4 * tables // config.mesh.table,
-        "matrices": 4 * _PARTS * _weights(config),
+        "matrices": 4 * _PARTS * _matrix_weights(config),
     }
     return found
 
 
-def _weights(config: Config) -> int:
-    """Count the parameters of the model's largest matrices."""
-    model, dim = config.model, config.model.dim
-    hidden = model.hidden_dim or dim
-    found = 0
-    if model.name == "ngcf":
-        found = model.layers * dim**2 * (2 if model.form == "paper" else 1)
-    elif model.name in ("gcmc", "pinsage"):
-        widths = [dim, *[hidden] * model.layers, dim]
-        found = sum(a * b for a, b in pairwise(widths))
-    elif model.name == "two-tower":
-        ids = [model.id_dim or dim] if model.ids else []
-        found = 2 * sum(a * b for a, b in pairwise([*ids, *model.tower_dims, dim]))
+def _matrix_weights(config: Config) -> int:
+    """Return a lower bound of the weights in the matrices of the model, the score and the loss."""
+    model = config.model
+    weights = model.kind.matrix_weights(model)
     if model.score == "mlp":
-        found += 3 * dim * model.score_width
+        weights += 3 * model.dim * model.score_width
     if config.loss.name == "levels":
-        found += model.bases * dim**2
-    return found
+        weights += model.bases * model.dim**2
+    return weights

@@ -11,6 +11,7 @@ from jaxrec.config.models.shared import (
     NodeDropoutOptions,
     check_features,
     check_hidden,
+    layer_weights,
 )
 
 
@@ -39,4 +40,5 @@ GCMC = ModelKind(
     embeds_new="without ids",
     feature_rows="always",
     dropouts=("node_dropout",),
+    matrix_weights=layer_weights,
 )

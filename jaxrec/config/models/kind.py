@@ -9,6 +9,11 @@ def _nothing(model: Any) -> None:
     """Check nothing."""
 
 
+def _no_matrices(model: Any) -> int:
+    """Return the 0 weights of a model without matrices."""
+    return 0
+
+
 When = Literal["never", "without ids", "always"]
 """When features alone make a vector: never, where a model has no table of ids, or always."""
 
@@ -33,6 +38,7 @@ class ModelKind:
       fitted: in closed form: no step, no loss and no optimizer.
       users: whether it has users, or items alone; it trains by every objective of such data.
       dropouts: options that are dropout rates.
+      matrix_weights: maps the model section to a lower bound of the weights in its matrices.
     """
 
     name: str
@@ -49,6 +55,7 @@ class ModelKind:
     fitted: bool = False
     users: bool = True
     dropouts: tuple[str, ...] = ()
+    matrix_weights: Callable[[Any], int] = _no_matrices
 
     @property
     def features(self) -> bool:

@@ -26,10 +26,15 @@ def _check(model: Any) -> None:
     )
 
 
+def _matrix_weights(model: Any) -> int:
+    return model.layers * model.dim**2 * (2 if model.form == "paper" else 1)
+
+
 NGCF = ModelKind(
     "ngcf",
     "jaxrec.models.ngcf",
     (NGCFOptions, MatrixOptions, NodeDropoutOptions),
     _check,
     dropouts=("node_dropout", "message_dropout"),
+    matrix_weights=_matrix_weights,
 )

@@ -11,6 +11,7 @@ from jaxrec.config.models.shared import (
     MatrixOptions,
     check_features,
     check_hidden,
+    layer_weights,
 )
 
 _FAN_OUTS = (10, 5)  # of the first hop from the batch, and of the others
@@ -69,4 +70,5 @@ PINSAGE = ModelKind(
     sampled=True,
     embeds_new="without ids",
     feature_rows="without ids",
+    matrix_weights=layer_weights,
 )

@@ -1,6 +1,7 @@
 """Options shared by several models."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from jaxrec.config.checks import Range, Share, check
@@ -59,6 +60,12 @@ def check_hidden(model: Any) -> None:
         model.matrices == "random" or hidden % 2 == 0,
         f"model.matrices linear needs an even model.hidden_dim, not {hidden}",
     )
+
+
+def layer_weights(model: Any) -> int:
+    """Count the weights of one matrix per layer, with hidden layers in between."""
+    hidden = model.hidden_dim or model.dim
+    return sum(a * b for a, b in pairwise([model.dim, *[hidden] * model.layers, model.dim]))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Two towers: dense layers for users and for items, without a graph."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from jaxrec.config.checks import Range, Share, check
@@ -41,6 +42,12 @@ def _check(model: Any) -> None:
     )
 
 
+def _matrix_weights(model: Any) -> int:
+    ids = [model.id_dim or model.dim] if model.ids else []
+    widths = [*ids, *model.tower_dims, model.dim]
+    return 2 * sum(a * b for a, b in pairwise(widths))
+
+
 TWO_TOWER = ModelKind(
     "two-tower",
     "jaxrec.models.towers",
@@ -50,4 +57,5 @@ TWO_TOWER = ModelKind(
     embeds_new="always",
     feature_rows="always",
     dropouts=("id_dropout",),
+    matrix_weights=_matrix_weights,
 )
