@@ -266,7 +266,9 @@ def lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
                 content = content.strip()
                 if content:
                     yield number, content
-        except compressed.DAMAGED:
+        except compressed.DAMAGED as e:
+            if number == 0:
+                raise compressed.damaged(path, e) from e
             faults.add("the file is damaged or ends early behind this line", number)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from jaxrec.config import PairsConfig
 from jaxrec.data.features import Category
-from jaxrec.data.formats import amazon_metadata
+from jaxrec.data.formats import amazon_metadata, compressed
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
 
@@ -245,11 +245,19 @@ def test_a_literal_is_read_as_python_reads_it_and_json_as_json(value):
 def test_whatever_the_other_lines_hold_a_product_is_read(tmp_path_factory, lines):
     path = tmp_path_factory.getbasetemp() / "fuzzed.json"
     content = [x if isinstance(x, bytes) else x.encode() for x in lines]
-    assume(not b"".join(content[:1]).startswith(b"\x1f\x8b"))  # by which gzip is told
     path.write_bytes(b"\n".join([*content, b"{'asin': 'Z'}"]))
+    assume(compressed.kind_of(path) is None)  # compressed files are told by their first bytes
     graph = amazon_metadata.read(path, WEIGHTS)
     assert "Z" in graph.item_ids.tolist()
     assert len(graph.item_ids) + sum(graph.notes.values()) <= path.read_bytes().count(b"\n") + 1
+
+
+@pytest.mark.parametrize("head", [b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh9"])
+def test_a_compressed_file_without_a_whole_line_is_called_damaged(head, tmp_path):
+    path = tmp_path / "meta.json.gz"
+    path.write_bytes(head)
+    with pytest.raises(InputError, match="damaged or truncated"):
+        amazon_metadata.read(path, WEIGHTS)
 
 
 FIELDS = st.fixed_dictionaries(
