@@ -10,6 +10,7 @@ from typing import Any
 from jaxrec import presets, registry
 from jaxrec.aot import hidden_plugins
 from jaxrec.cli.compare import compare
+from jaxrec.cli.completion import asked_shell, script
 from jaxrec.cli.data import data
 from jaxrec.cli.doctor import doctor
 from jaxrec.cli.plan import plan
@@ -64,6 +65,11 @@ def env(args: list[str]) -> int | None:
     return int(not all(one.well for one in found))
 
 
+def completion(args: list[str]) -> None:
+    """Print a script that completes commands and options in bash, zsh or fish."""
+    print(script(asked_shell(args), _commands()), end="")
+
+
 COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "train": train,
     "resume": resume,
@@ -82,6 +88,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "plan": plan,
     "presets": list_presets,
     "env": env,
+    "completion": completion,
 }
 
 registry.COMMANDS.builtin = tuple(COMMANDS)

@@ -4,8 +4,10 @@ import contextlib
 import dataclasses
 import io
 import re
-from collections.abc import Sequence
-from typing import Any
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import Any, Literal
 
 import tyro
 
@@ -13,33 +15,89 @@ from jaxrec.config.checks import check_options
 from jaxrec.errors import InputError, nearest
 
 
-def parse(kind: Any, args: Sequence[str], prog: str, default: Any = None) -> Any:
+class _Asked(Exception):
+    """The dataclass that a command would have parsed its arguments into."""
+
+    def __init__(self, kind: Any) -> None:
+        self.kind = kind
+
+
+_ASKING: ContextVar[bool] = ContextVar("asking", default=False)
+
+
+def options_of(command: Callable[[list[str]], Any]) -> dict[str, tuple[str, ...]]:
+    """The options of a command, each with the values it has to choose from (mostly none listed).
+
+    The command is called, and stopped where it would parse its arguments.
+    """
+    token = _ASKING.set(True)
+    try:
+        command(["--help-all"])
+    except _Asked as e:
+        return _options(e.kind)
+    except InputError:  # a command without options
+        return {}
+    finally:
+        _ASKING.reset(token)
+    return {}
+
+
+def parse(
+    kind: Any,
+    args: Sequence[str],
+    prog: str,
+    *,
+    aliases: Mapping[str, str] | None = None,
+    help_by: str = "--help",
+) -> Any:
     """Arguments as an instance of the dataclass ``kind``.
 
     tyro does the parsing; its boxes become one plain line.
 
+    Args:
+      aliases: short names by the options that they stand for.
+      help_by: the option that lists all options.
+
     Raises:
-      InputError: an unknown option (the nearest one is named), an unusable value, or a number out
-        of the range that stands beside the option.
+      InputError: an unknown option (the nearest one is named), an unusable value, a number out of
+        the range that stands beside the option, or an option by both of its names.
     """
-    options = {} if default is None else {"default": default}
+    if _ASKING.get():
+        raise _Asked(kind)
+    short = {alias: name for name, alias in (aliases or {}).items()}
     heard = io.StringIO()
     try:
         with contextlib.redirect_stderr(heard):
             made, unknown = tyro.cli(
-                kind, args=list(args), prog=prog, return_unknown_args=True, **options
+                kind, args=_by_full_names(args, short), prog=prog, return_unknown_args=True
             )
     except SystemExit as e:
         if e.code != 2:  # help that was given, or a signal meanwhile
             raise
-        raise InputError(_plain(heard.getvalue(), prog)) from e
+        raise InputError(_plain(heard.getvalue(), f"{prog} {help_by}")) from e
     if unknown:
         name = unknown[0].split("=")[0]
-        known = _option_names(kind)
         what = f"unknown option {name}" if name.startswith("-") else f"unexpected {name!r}"
-        hint = nearest(name.replace("_", "-"), known)
-        raise InputError(f"{what}{hint}; `{prog} --help` lists the options")
+        hint = nearest(name.replace("_", "-"), [*_options(kind), *short])
+        raise InputError(f"{what}{hint}; `{prog} {help_by}` lists the options")
     check_options(made)
+    return made
+
+
+def _by_full_names(args: Sequence[str], short: Mapping[str, str]) -> list[str]:
+    """Arguments with short names of options replaced by the full ones.
+
+    Raises:
+      InputError: an option is given by both of its names.
+    """
+    given = {arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")}
+    for alias, name in short.items():
+        if {alias, name} <= given:
+            raise InputError(f"{alias} and {name} are the same option; give it once")
+    made = []
+    for arg in args:
+        name, equals, value = arg.partition("=")
+        made.append(short.get(name.replace("_", "-"), name) + equals + value)
     return made
 
 
@@ -83,7 +141,7 @@ CUT_TIMES = (
 """Options of ``train`` and ``data partition`` that take dates too."""
 
 
-def _plain(box: str, prog: str) -> str:
+def _plain(box: str, help_by: str) -> str:
     """The first message inside a tyro error box, as one line."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" │|") for line in box.splitlines()]
     message = []
@@ -96,17 +154,28 @@ def _plain(box: str, prog: str) -> str:
     text = " ".join(message).rstrip(".") or "unusable arguments"
     choice = re.match(r"invalid choice '(.*)' for argument .* Expected one of \((.*)\)", text)
     hint = nearest(choice[1], re.findall(r"'([^']*)'", choice[2])) if choice else ""
-    return f"{text}{hint}; `{prog} --help` lists the options"
+    return f"{text}{hint}; `{help_by}` lists the options"
 
 
-def _option_names(kind: Any, prefix: str = "--") -> list[str]:
-    """Every option of a dataclass, nested ones by their dotted names."""
-    names = []
+def _options(kind: Any, prefix: str = "--") -> dict[str, tuple[str, ...]]:
+    """Every option of a dataclass, nested ones by dotted names, and the values it chooses from."""
+    hints = typing.get_type_hints(kind, include_extras=True)
+    options: dict[str, tuple[str, ...]] = {}
     for f in dataclasses.fields(kind):
-        name = prefix + f.name.replace("_", "-")
-        inner = f.default_factory if dataclasses.is_dataclass(f.default_factory) else f.type
+        hint, name = hints[f.name], f.name.replace("_", "-")
+        inner = f.default_factory if dataclasses.is_dataclass(f.default_factory) else hint
         if dataclasses.is_dataclass(inner):
-            names += _option_names(inner, f"{name}.")
-        else:
-            names.append(name)
-    return names
+            options |= _options(inner, f"{prefix}{name}.")
+        elif tyro.conf.Positional not in getattr(hint, "__metadata__", ()):
+            options[prefix + name] = _choices(hint)
+            if hint is bool:
+                options[f"{prefix}no-{name}"] = ()
+    return options
+
+
+def _choices(hint: Any) -> tuple[str, ...]:
+    """The literal values in a type, those inside unions and tuples too."""
+    if typing.get_origin(hint) is Literal:
+        return tuple(map(str, typing.get_args(hint)))
+    inner = typing.get_args(hint)
+    return tuple(value for one in inner for value in _choices(one))

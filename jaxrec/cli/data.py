@@ -323,7 +323,7 @@ def _walks(args: list[str]) -> str:
     return f"{made.out}: {write_walks(made.path, made.out, config, made.seed):,} walks"
 
 
-_COMMANDS: dict[str, Callable[[list[str]], str]] = {
+COMMANDS: dict[str, Callable[[list[str]], str]] = {
     "import": _import,
     "partition": _partition,
     "stats": _stats,
@@ -335,9 +335,9 @@ _COMMANDS: dict[str, Callable[[list[str]], str]] = {
 def data(args: list[str]) -> None:
     """Import data, cut it in parts, look at it, make it up, or walk: `jaxrec data` lists them."""
     if not args or args[0] in ("-h", "--help"):
-        print(f"usage: jaxrec data {{{','.join(_COMMANDS)}}} [options]; each has --help")
+        print(f"usage: jaxrec data {{{','.join(COMMANDS)}}} [options]; each has --help")
         return
-    if args[0] not in _COMMANDS:
-        hint = nearest(args[0], _COMMANDS)
-        raise InputError(f"no command 'data {args[0]}'{hint}; there are {', '.join(_COMMANDS)}")
-    print(_COMMANDS[args[0]](args[1:]))
+    if args[0] not in COMMANDS:
+        hint = nearest(args[0], COMMANDS)
+        raise InputError(f"no command 'data {args[0]}'{hint}; there are {', '.join(COMMANDS)}")
+    print(COMMANDS[args[0]](args[1:]))

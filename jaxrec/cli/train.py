@@ -15,6 +15,7 @@ from jaxrec import config as configs
 from jaxrec import presets, registry
 from jaxrec.cli.arguments import CUT_TIMES, parse, with_moments
 from jaxrec.cli.process_settings import own_process
+from jaxrec.cli.train_help import ALIASES, HELP, HELP_ALL, short_help
 from jaxrec.config import Config, EvalConfig, NegativesConfig, shown_cutoff
 from jaxrec.config.checks import INT32, Range
 from jaxrec.errors import InputError
@@ -28,25 +29,10 @@ _OF_IMPORT = re.compile(
 def _train_arguments(base: Config) -> Any:
     """The dataclass of ``jaxrec train``: every field of Config, with the preset's values."""
     own: list[Any] = [
-        (
-            "run",
-            Annotated[str | None, tyro.conf.arg(help="Run folder; default runs/PRESET-N.")],
-            field(default=None),
-        ),
-        (
-            "config",
-            Annotated[
-                str | None,
-                tyro.conf.arg(help="A config.json to begin from instead of a preset."),
-            ],
-            field(default=None),
-        ),
-        (
-            "overwrite",
-            Annotated[bool, tyro.conf.arg(help="Replace the run that the folder of --run holds.")],
-            field(default=False),
-        ),
-        ("quiet", Annotated[bool, tyro.conf.arg(help="Print nothing.")], field(default=False)),
+        ("run", str | None, field(default=None)),
+        ("config", str | None, field(default=None)),
+        ("overwrite", bool, field(default=False)),
+        ("quiet", bool, field(default=False)),
     ]
     fields: list[Any] = []
     for f in dataclasses.fields(Config):
@@ -56,7 +42,14 @@ def _train_arguments(base: Config) -> Any:
             made = field(default_factory=lambda v=value: v) if nested else field(default=value)
             fields.append((f.name, f.type, made))
     order = sorted(fields, key=lambda f: f[0] not in ("data", "seed"))
-    return dataclasses.make_dataclass("Train", [*order[:1], *own, *order[1:]], frozen=True)
+    helped = [
+        (name, Annotated[kind, tyro.conf.arg(help=HELP[name])] if name in HELP else kind, made)
+        for name, kind, made in [*order[:1], *own, *order[1:]]
+    ]
+    made = dataclasses.make_dataclass("Train", helped, frozen=True)
+    short = ", ".join(f"{alias} is {name}" for name, alias in ALIASES.items())
+    made.__doc__ = f"Every option of training, with the values of the preset. {short}."
+    return made
 
 
 def _base_config(args: list[str]) -> tuple[Config, list[str]]:
@@ -110,7 +103,10 @@ def configured(args: list[str]) -> Asked:
     chosen = base.eval.metric
     if _names(args, "--eval.k") and not _names(args, "--eval.metric"):
         base = dataclasses.replace(base, eval=dataclasses.replace(base.eval, metric=None))
-    made = parse(_train_arguments(base), args, "jaxrec train [PRESET]")
+    args = ["--help" if arg == HELP_ALL else arg for arg in args]
+    made = parse(
+        _train_arguments(base), args, "jaxrec train [PRESET]", aliases=ALIASES, help_by=HELP_ALL
+    )
     values = {
         f.name: getattr(made, f.name) for f in dataclasses.fields(Config) if f.name != "preset"
     }
@@ -143,6 +139,10 @@ def _follows(metric: str, section: EvalConfig) -> str:
 
 def train(args: list[str]) -> None:
     """Train a preset; evaluate, and write a run folder."""
+    if {"-h", "--help"} & set(args):
+        base, _ = _base_config([arg for arg in args if arg not in ("-h", "--help")])
+        print(short_help(base))
+        return
     asked = configured(args)
     for line in () if asked.quiet else asked.said:
         print(line)
@@ -206,7 +206,7 @@ class Resume:
 
 def resume(args: list[str]) -> None:
     """Go on with a run from its last good checkpoint, to the same bits."""
-    made = parse(Resume, args, "jaxrec resume")
+    made = parse(Resume, args, "jaxrec resume", aliases={"--train.epochs": "--epochs"})
     given = {n: v for n, v in dataclasses.asdict(made.mesh).items() if v is not None}
     mesh = None
     if given:
