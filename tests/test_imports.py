@@ -57,6 +57,7 @@ MAY = {
     "recommend": {"data", "evaluation", "graph", "runfolder", "foldin", "rerank"},
     "serving": {"catalogue", "data", "evaluation", "recommend"},
     "exports": {"runfolder"},
+    "guides": set(),
     "exporting": {"runfolder", "recommend", "exports"},
     "significance": set(),
     "sweep": {"training", "runfolder"},
@@ -99,7 +100,7 @@ MAY = {
         *("data", "graph", "evaluation", "log", "presets", "recommend", "exporting", "reporting"),
         *("compilation", "parted", "processes"),
         *("training", "runfolder", "list_files", "diagnosis"),
-        *("catalogue", "rerank", "serving", "sweep"),
+        *("catalogue", "guides", "rerank", "serving", "sweep"),
     },
 }
 

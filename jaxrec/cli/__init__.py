@@ -13,6 +13,7 @@ from jaxrec.cli.compare import compare
 from jaxrec.cli.completion import asked_shell, script
 from jaxrec.cli.data import data
 from jaxrec.cli.doctor import doctor
+from jaxrec.cli.guide import guide
 from jaxrec.cli.plan import plan
 from jaxrec.cli.recommend import recommend
 from jaxrec.cli.run_outputs import embed, evaluate, export, report, similar
@@ -87,6 +88,7 @@ COMMANDS: dict[str, Callable[[list[str]], int | None]] = {
     "data": data,
     "plan": plan,
     "presets": list_presets,
+    "guide": guide,
     "env": env,
     "completion": completion,
 }
