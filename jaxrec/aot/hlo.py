@@ -282,9 +282,14 @@ def read(text: str, *, steps: bool = False) -> tuple[Reading, Module]:
 
 
 def _step_body(module: Module) -> str:
-    """The body of the loop of steps: the one loop of the entry."""
-    entry = module.computations[module.entry]
-    loops = [one for one in entry.instructions.values() if one.opcode == "while"]
+    """Name the body of the loop of steps: the only loop of the entry and of what it calls."""
+    loops, waiting = [], [module.entry]
+    while waiting:
+        for one in module.computations[waiting.pop()].instructions.values():
+            if one.opcode == "while":
+                loops.append(one)
+            elif one.opcode == "call":  # newer XLA wraps a loop in a computation of its own
+                waiting += one.called("to_apply")
     return loops[0].called("body")[0] if len(loops) == 1 else module.entry
 
 
