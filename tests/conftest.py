@@ -4,9 +4,14 @@ import os
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 import starts
 import xla
+
+# A loaded machine is no fault of the code.
+hypothesis.settings.register_profile("tests")
+hypothesis.settings.load_profile("tests")
 
 # Before jax is imported anywhere: sharded code is tested on virtual devices.
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"

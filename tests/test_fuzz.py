@@ -572,7 +572,6 @@ def fixed(n: int) -> settings:
     """n random inputs, the same ones every time."""
     return settings(
         max_examples=n,
-        deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.generate],

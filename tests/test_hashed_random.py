@@ -1,6 +1,6 @@
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrec import hashed_random
@@ -9,7 +9,6 @@ WORD = st.integers(0, 2**32 - 1)
 
 
 @given(bits=WORD, n=WORD)
-@settings(deadline=None)
 def test_below_is_the_high_word_of_the_product(bits, n):
     found = hashed_random.below(jnp.array([bits], jnp.uint32), jnp.array([n], jnp.uint32))
     assert int(found[0]) == bits * n >> 32

@@ -252,7 +252,7 @@ def test_embeddings_by_id(rec: Recommender) -> None:
     np.testing.assert_array_equal(rec.user_embedding("u1"), USER[[1]])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31), st.booleans(), st.sampled_from([1, 4, 9]))
 def test_equals_a_stable_sort(seed: int, include_seen: bool, k: int) -> None:
     rng = np.random.default_rng(seed)

@@ -197,7 +197,10 @@ def draw(
     config = resolved(data, config)
     name, rng = config.name, np.random.default_rng(seed)
     if name in BY_TIME and data.time is None:
-        raise InputError(f"{data.name}: split {name} needs a time column; this data has none")
+        raise InputError(
+            f"{data.name}: split {name} needs a time column, and this data has none; name one: "
+            "jaxrec data import ... --columns.time NAME, or take --split.name random"
+        )
     if name == "given" and data.split is None:
         raise InputError(f"{data.name}: the data gives no split; choose --split.name random")
     made = _Labels(data, config, kept, hashes, plain)

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import oracle
@@ -24,7 +24,6 @@ def told(graph: ItemGraph) -> dict[tuple[int, int], float]:
     return dict(zip(ends, graph.weight.tolist(), strict=True))
 
 
-@settings(deadline=None)
 @given(SEEN, st.sampled_from([1, 3, 1 << 20]))
 def test_pairs_weigh_as_many_users_as_have_both(seen, block):
     data = made(seen)
@@ -32,7 +31,6 @@ def test_pairs_weigh_as_many_users_as_have_both(seen, block):
     assert told(of_interactions(data, block=block)) == expected
 
 
-@settings(deadline=None)
 @given(
     SEEN,
     st.lists(st.integers(0, 9).map(float), min_size=30, max_size=30),

@@ -59,7 +59,7 @@ def test_rows_and_what_is_missing(features):
     assert Features({}).n_rows == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(index=st.lists(st.integers(-1, 3), min_size=1, max_size=8))
 def test_take_is_indexing_and_minus_one_is_missing(index):
     whole = every_type()

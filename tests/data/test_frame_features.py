@@ -98,7 +98,7 @@ def _frame(size: int) -> pl.DataFrame:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(size=st.integers(1, 12), data=st.data())
 def test_taking_rows_and_reordering_ids_commute(size, data):
     order = np.array(data.draw(st.permutations(range(size))))

@@ -23,7 +23,7 @@ def pairs_of(graph: ItemGraph) -> set[tuple[int, int]]:
     return set(zip(graph.src.tolist(), graph.dst.tolist(), strict=True))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.just(0.0) | st.floats(0.2, 0.8),
     st.just(0.0) | st.floats(0.3, 0.8),

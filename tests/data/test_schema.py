@@ -138,7 +138,7 @@ def test_another_type_is_refused_by_name(name, column, message):
         encode(Features({name: column}), fit(_features(), TRAIN))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(index=st.lists(st.integers(-1, 3), min_size=1, max_size=6))
 def test_encoding_and_taking_rows_commute(index):
     schema, rows = fit(_features(), TRAIN), np.array(index)

@@ -57,7 +57,7 @@ _configs = st.builds(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(config=_configs, seed=st.integers(0, 2**32 - 1), shape=st.integers(0, 3))
 def test_parts_are_disjoint_and_together_the_whole(config, seed, shape):
     rng = np.random.default_rng(shape)
@@ -85,7 +85,7 @@ def test_another_seed_gives_another_random_split(name):
     assert len(set(tests)) == 3
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1), per_user=st.booleans())
 def test_a_hashed_split_of_some_users_is_that_of_all(seed, per_user):
     data, config = _random(1), SplitConfig("hashed", per_user=per_user)

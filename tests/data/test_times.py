@@ -60,7 +60,7 @@ _moments = st.builds(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.tuples(_moments, st.sampled_from("T "), st.booleans()), max_size=6))
 def test_columns_of_mixed_forms_are_read_as_python_reads_each(drawn):
     texts = [
@@ -75,7 +75,7 @@ def test_columns_of_mixed_forms_are_read_as_python_reads_each(drawn):
     }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(st.text(max_size=30)))
 def test_any_text_is_a_moment_or_null(texts):
     made = times.of_texts(pl.Series(texts, dtype=pl.String))

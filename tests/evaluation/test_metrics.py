@@ -48,7 +48,7 @@ def test_a_user_without_relevant_items_has_zeros_and_no_nan():
     assert set(one_user([0, 0], 0, 2).values()) == {0.0}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     hits=hnp.arrays(bool, st.tuples(st.integers(1, 6), st.just(8))),
     extra=st.integers(0, 5),

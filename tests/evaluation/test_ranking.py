@@ -50,7 +50,7 @@ def random_case(seed: int, users: int, items: int):
     return score_UI, relevant, seen
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**16),
     size=st.sampled_from([(1, 2, 1, 1), (17, 30, 3, 2), (25, 12, 32, 1)]),

@@ -29,7 +29,7 @@ def test_answers_are_as_described(described: Any) -> None:
         operation = found.ok()
 
         @given(case=operation.as_strategy())
-        @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=8, suppress_health_check=list(HealthCheck))
         def check(case: Any) -> None:
             case.call_and_validate()
 

@@ -24,7 +24,7 @@ def pairs(weight: bool = False) -> Pairs:
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 3000), st.integers(0, 2**31 - 1))
 def test_permute_is_a_permutation(size, seed):
     permute = jax.jit(batch.permute, static_argnums=2)

@@ -136,10 +136,10 @@ def has_header(where: str, rows: Sequence[Sequence[str]], columns: Roles) -> boo
         return True
     headed = first_names(rows, columns.required(), columns.roles())
     if headed is None:
-        first, *_ = columns.required()
+        options = " ".join(f"--columns.{role} NAME" for role in columns.required())
         raise InputError(
             f"{where}: {_listed(rows[0])!r} could be a header or a row of data; name its columns "
-            f"(--columns.{first} NAME), or say that it is data: --no-header"
+            f"({options}), or say that it is data: --no-header"
         )
     return headed
 

@@ -481,7 +481,8 @@ def role_cure(role: str, cells: Sequence[str] = ()) -> str:
         if all(re.fullmatch(_COMMA, cell) for cell in cells):
             return f"; so has every line looked at: write points, or {leave_out}"
         if not (role == "time" and any(map(times.is_moment, cells))):
-            return f"; so are all lines looked at: name another column, or {leave_out}"
+            form = "say its form (--time-format '%d.%m.%Y'), " if role == "time" else ""
+            return f"; so are all lines looked at: {form}name another column, or {leave_out}"
     return f"; fix the line, or {leave_out}"
 
 

@@ -226,7 +226,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, max_size=6))
 def test_a_literal_is_read_as_python_reads_it_and_json_as_json(value):
     try:
@@ -238,7 +237,7 @@ def test_a_literal_is_read_as_python_reads_it_and_json_as_json(value):
     assert amazon_metadata.parse(json.dumps(value).encode()) == value
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(
     st.lists(st.binary(max_size=60) | st.text(alphabet="{}[]()'\"\\,: uNone1-.asin", max_size=60))
 )
@@ -269,7 +268,7 @@ FIELDS = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(FIELDS, max_size=6))
 def test_whatever_the_fields_hold_there_is_a_sound_graph(tmp_path_factory, products):
     path = tmp_path_factory.getbasetemp() / "fields.json"

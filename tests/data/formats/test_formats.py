@@ -34,7 +34,7 @@ _ids = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     pairs=st.lists(st.tuples(_ids, _ids), min_size=1, max_size=30, unique_by=lambda p: repr(p)),
     ending=st.sampled_from(["csv", "parquet"]),

@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrec.config import PairsConfig
@@ -71,7 +71,6 @@ def test_pairs_add_up_with_weights_or_without(tmp_path):
 IDS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=4)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(IDS, IDS, st.integers(1, 99)), min_size=1, max_size=20),
     st.sampled_from([",", "\t", ";"]),
