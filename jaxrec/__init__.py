@@ -1,7 +1,6 @@
 """jaxrec: graph recommenders on accelerators.
 
-Public names load what they need when they are first used, so that ``import jaxrec`` is quick
-and loads no jax.
+Public names are imported at their first use, so that ``import jaxrec`` is quick and loads no jax.
 """
 
 import importlib
@@ -9,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from jaxrec import fork_check, host_settings
 
-_POSIX = ("fcntl", "resource")  # to lock run folders, and to read memory
+_POSIX = ("fcntl", "resource")  # modules to lock run folders and to read the memory used
 for _module in _POSIX:
     try:
         importlib.import_module(_module)
     except ImportError:
         raise ImportError(
-            f"jaxrec runs on Linux and macOS (on Windows inside WSL): Python has no {_module} here"
+            f"jaxrec needs Linux or macOS (on Windows use WSL): Python has no module {_module} here"
         ) from None
 
 if TYPE_CHECKING:
@@ -142,12 +141,12 @@ __all__ = [
 ]
 
 
-# Rooms that are used by their names: jaxrec.models.Encoder.
-_ROOMS = ("graph", "losses", "models", "negatives")
+# Modules that are attributes of jaxrec, as in jaxrec.models.Encoder.
+_MODULES = ("graph", "losses", "models", "negatives")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ROOMS:
+    if name in _MODULES:
         with host_settings.importing():
             return importlib.import_module(f"jaxrec.{name}")
     if name not in _HOME:

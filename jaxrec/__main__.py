@@ -1,4 +1,4 @@
-"""``python -m jaxrec``."""
+"""Run the command line as ``python -m jaxrec``."""
 
 from jaxrec.cli import main
 

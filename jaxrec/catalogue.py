@@ -1,4 +1,4 @@
-"""What people call the items of a run: titles and other columns to show, and filters by them."""
+"""Item metadata of a run: titles and other columns to show beside items, and filters by them."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from jaxrec.errors import InputError, nearest
 _CONDITION = re.compile(r"\s*(?P<name>[^=!<>]+?)\s*(?P<sign>!=|<=|>=|=|<|>)\s*(?P<value>.*?)\s*")
 _TITLES = ("title", "name", "item_name", "product_name", "movie_title", "label")
 _RESERVED = ("user", "item", "similar", "rank", "score")
-"""Columns of a list, which none of a catalogue may be called."""
+"""Columns of recommendation lists; a catalogue's columns of the same name get a prefix."""
 
 
 class Catalogue:
-    """A table of items, a row for each item of a run in the run's order.
+    """A table with one row for each item of a run, in the run's order.
 
     Attributes:
-      frame: [I] rows; numbers, texts, or lists of texts; null where the table has nothing.
-      item_ids: [I] of the run.
+      frame: [I] rows of numbers, strings or lists; null where a value is missing.
+      item_ids: [I] ids of the run's items.
     """
 
     def __init__(self, frame: pl.DataFrame, item_ids: Sequence[str] | np.ndarray) -> None:
         self.frame, self.item_ids = frame, item_ids
-        self._bags: dict[str, pl.Series] = {}
+        self._split: dict[str, pl.Series] = {}  # cached lists of the values of each cell
 
     @classmethod
     def load(cls, path: str | Path, item_ids: Sequence[str] | np.ndarray) -> Catalogue:
@@ -37,10 +37,11 @@ class Catalogue:
 
         Args:
           path: .parquet, .jsonl, RecBole's .item, or a .csv or .tsv with a header.
-          item_ids: of the run, in its order. Items that the table lacks have no values.
+          item_ids: ids of the run's items in its order. Items that the table lacks get nulls.
 
         Raises:
-          InputError: no readable table, an id twice, no column of ids, or not one item of the run.
+          InputError: the table cannot be read, has no column of ids, has an id twice, or has no
+            item of the run.
         """
         path = Path(path)
         table, name = _read(path)
@@ -51,53 +52,53 @@ class Catalogue:
             raise InputError(f"{path}: item {first!r} has several rows; keep one of them")
         if not ids.is_in(table[name].implode()).any():
             raise InputError(
-                f"{path}: none of its items is among the {len(ids):,} of the run; column "
-                f"{name!r} was taken for the ids, {table[name][0]!r} is the first of them and "
-                f"{ids[0] if len(ids) else ''!r} the run's"
+                f"{path}: none of its items is among the run's {len(ids):,} items. Its ids were "
+                f"read from column {name!r}; the first is {table[name][0]!r}, and the run's first "
+                f"is {ids[0] if len(ids) else ''!r}"
             )
         frame = pl.DataFrame([ids]).join(table, on=name, how="left", maintain_order="left")
         frame = frame.drop(name)
-        taken = [column for column in frame.columns if column in _RESERVED]
-        frame = frame.rename({column: f"item_{column}" for column in taken})
+        reserved = [column for column in frame.columns if column in _RESERVED]
+        frame = frame.rename({column: f"item_{column}" for column in reserved})
         return cls(pl.DataFrame([_plain(column) for column in frame]), item_ids)
 
     @property
     def title(self) -> str | None:
-        """The column that is shown as an item's title: one called so, else the first of texts."""
-        plain = {name.lower().replace(" ", "_"): name for name in reversed(self.frame.columns)}
-        named = next((plain[name] for name in _TITLES if name in plain), None)
+        """The column of titles: one with a usual name, or else the first column of strings."""
+        by_name = {name.lower().replace(" ", "_"): name for name in reversed(self.frame.columns)}
+        named = next((by_name[name] for name in _TITLES if name in by_name), None)
         texts = [c.name for c in self.frame if c.dtype == pl.String]
         return named or (texts[0] if texts else None)
 
     def titles(self) -> list[str | None]:
-        """[I] the title of each item; None where it has none."""
+        """Return the title of each item [I], or None where it is missing."""
         if self.title is None:
             return [None] * len(self.frame)
         return self.frame[self.title].cast(pl.String).to_list()
 
     def joined(self, lists: pl.DataFrame, item: str = "item") -> pl.DataFrame:
-        """Lists with the columns of this table behind theirs, matched by the column ``item``."""
+        """Append this table's columns to lists, matching ids by the column named ``item``."""
         ids = pl.Series(item, self.item_ids, dtype=pl.String)
-        own = self.frame.with_columns(ids)
-        return lists.join(own, on=item, how="left", maintain_order="left")
+        catalogue = self.frame.with_columns(ids)
+        return lists.join(catalogue, on=item, how="left", maintain_order="left")
 
     def flat(self, lists: pl.DataFrame, item: str = "item") -> pl.DataFrame:
-        """:meth:`joined`, with lists of texts as one text ``a|b``, for formats without lists."""
+        """As :meth:`joined`, but with each list as one string ``a|b``, for CSV and TSV files."""
         frame = self.joined(lists, item)
-        bags = [c.name for c in frame if isinstance(c.dtype, pl.List)]
-        return frame.with_columns(pl.col(n).cast(pl.List(pl.String)).list.join("|") for n in bags)
+        nested = [c.name for c in frame if isinstance(c.dtype, pl.List)]
+        return frame.with_columns(pl.col(n).cast(pl.List(pl.String)).list.join("|") for n in nested)
 
     def where(self, conditions: Iterable[str]) -> np.ndarray:
-        """[I] bool: the items for which every condition holds.
+        """Return [I] bool: the items that meet all conditions.
 
         Args:
-          conditions: ``column=value``, with several values as ``a|b`` any of which will do;
-            ``column!=value``; ``column<number``, and likewise with <=, > and >=. Of a cell that
-            holds several (a list, or the text ``a|b``) one that is equal will do. What is missing
-            equals nothing and is neither less nor more.
+          conditions: each is ``column=value``, ``column=a|b`` (one of several values),
+            ``column!=value``, or ``column<number``, and likewise with <=, > and >=. A cell with
+            several values (a list, or the text ``a|b``) equals each of them. A missing cell equals
+            no value, and meets no condition of order.
 
         Raises:
-          InputError: no such form, no such column, or a number is needed.
+          InputError: a condition is malformed, names an unknown column, or needs a number.
         """
         fits = np.ones(len(self.frame), bool)
         for condition in conditions:
@@ -105,10 +106,10 @@ class Catalogue:
         return fits
 
     def codes(self, column: str) -> np.ndarray:
-        """[I] int64: a number for each value of a column; -1 where it is missing.
+        """Number the values of a column: [I] int64, -1 where a value is missing.
 
         Raises:
-          InputError: no such column.
+          InputError: there is no such column.
         """
         self._check(column)
         values = self.frame[column]
@@ -122,12 +123,16 @@ class Catalogue:
         if column not in self.frame.columns:
             hint = nearest(column, self.frame.columns)
             listed = ", ".join(self.frame.columns[:12])
-            raise InputError(f"no column {column!r} of items{hint}; there are: {listed}")
+            raise InputError(
+                f"the table of items has no column {column!r}{hint}; its columns are {listed}"
+            )
 
     def _fits(self, condition: str) -> np.ndarray:
         found = _CONDITION.fullmatch(condition)
         if found is None:
-            raise InputError(f"{condition!r} is no condition; write column=value or column<number")
+            raise InputError(
+                f"{condition!r} is not a condition; write column=value or column<number"
+            )
         name, sign, value = found["name"], found["sign"], found["value"]
         self._check(name)
         column = self.frame[name]
@@ -135,14 +140,16 @@ class Catalogue:
             equal = self._equals(column, value.split("|"))
             return ~equal if sign == "!=" else equal
         if not column.dtype.is_numeric():
-            raise InputError(f"{condition!r}: {name} is no number; compare it by = or !=")
+            raise InputError(f"{condition!r}: column {name} is not numeric; use = or !=")
         try:
             number = float(value)
         except ValueError:
-            raise InputError(f"{condition!r}: {value!r} is no number") from None
-        made = {"<": column < number, "<=": column <= number}
-        made |= {">": column > number, ">=": column >= number}
-        return made[sign].fill_null(False).to_numpy()
+            raise InputError(
+                f"{condition!r}: {value!r} is not a number; compare {name} with one"
+            ) from None
+        fits = {"<": column < number, "<=": column <= number}
+        fits |= {">": column > number, ">=": column >= number}
+        return fits[sign].fill_null(False).to_numpy()
 
     def _equals(self, column: pl.Series, values: list[str]) -> np.ndarray:
         if column.dtype.is_numeric():
@@ -151,21 +158,23 @@ class Catalogue:
                 try:
                     numbers.append(float(value))
                 except ValueError:
-                    raise InputError(f"{column.name} is a number, and {value!r} is none") from None
+                    raise InputError(
+                        f"column {column.name} is numeric, but {value!r} is not a number"
+                    ) from None
             return column.cast(pl.Float64).is_in(numbers).fill_null(False).to_numpy()
-        if column.name not in self._bags:
-            bag = column
+        if column.name not in self._split:
+            lists = column
             if not isinstance(column.dtype, pl.List):
-                bag = column.cast(pl.String).str.split("|")
-            self._bags[column.name] = bag.cast(pl.List(pl.String))
-        bag, equal = self._bags[column.name], np.zeros(len(column), bool)
+                lists = column.cast(pl.String).str.split("|")
+            self._split[column.name] = lists.cast(pl.List(pl.String))
+        lists, equal = self._split[column.name], np.zeros(len(column), bool)
         for value in values:
-            equal |= bag.list.contains(value).fill_null(False).to_numpy()
+            equal |= lists.list.contains(value).fill_null(False).to_numpy()
         return equal
 
 
 def _plain(column: pl.Series) -> pl.Series:
-    """A column as finite numbers, texts, truths or lists of such, which any format can hold."""
+    """Convert a column to finite numbers, strings, booleans or lists, which every format holds."""
     kind = column.dtype
     if kind.is_float():
         finite = column.set(~column.is_finite(), None)
@@ -184,16 +193,18 @@ def _plain(column: pl.Series) -> pl.Series:
 
 
 def _read(path: Path) -> tuple[pl.DataFrame, str]:
-    """A table of items and the name of its ids' column; the ids are texts."""
+    """Read a table of items, with ids as strings, and return it with the name of its id column."""
     if not path.is_file():
-        raise InputError(f"{path}: no such file; a table of items with their ids is needed")
+        raise InputError(f"{path}: no such file; give a table with a column of item ids")
     if path.suffix in (".parquet", ".pq"):
         table, name, *_ = id_keyed_tables.columnar(path, "item")
     elif path.suffix in (".jsonl", ".ndjson"):
         try:
             table = pl.read_ndjson(path)
         except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
-            raise InputError(f"{path}: no readable table, an object a line") from e
+            raise InputError(
+                f"{path}: cannot be read as JSON Lines; it needs one object per line"
+            ) from e
         name = table.columns[locate_id(table.columns, "item")]
         table = table.with_columns(pl.col(name).cast(pl.String)).drop_nulls(name)
     else:

@@ -67,7 +67,7 @@ def use_cache() -> None:
 
 
 def repair(folder: Path) -> list[str]:
-    """Remove damaged entries, and the oldest beyond 2 GiB; returns the names of the damaged ones.
+    """Remove damaged entries and the oldest beyond 2 GiB, and return the damaged entries' names.
 
     Only for jaxrec's own folder. The size and time of each checked entry are kept in
     ``checked.json``, so that it is read once. An entry that another process is writing may be

@@ -1,4 +1,4 @@
-"""Items that were not there in training, embedded by a trained inductive model."""
+"""Embed new items, unknown in training, with a trained inductive model."""
 
 import sys
 from pathlib import Path
@@ -41,24 +41,24 @@ def embed(
     data: Any = None,
     unknown: Literal["skip", "fail"] = "skip",
 ) -> pl.DataFrame:
-    """Embeddings of new items, in the space of the run's users and items.
+    """Embed new items in the space of the run's users and items.
 
     Args:
       run: a finished run of an inductive model: two-tower, gcmc or pinsage without model.ids, or
-        a model of items with side information.
-      new_items: a table keyed by id with features as the training's items had them.
-      edges: a table with columns user and item (and rating, where the model tells rating levels
-        apart): pairs of the new items with the run's users. Items may have none.
+        an item model with side information.
+      new_items: a table keyed by id with the same features as the items in training.
+      edges: a table with columns user and item (and rating, if the model uses rating levels): pairs
+        of the new items with the run's users. Items may have none.
       data: where the run's data is now, if it moved.
-      unknown: "skip" skips pairs of users that the run does not know, and of items that are none of
-        the new ones, and counts them on stderr; "fail" refuses them.
+      unknown: "skip" skips pairs with a user that the run does not know, or an item that is not in
+        ``new_items``, and counts them on stderr; "fail" raises InputError.
 
     Returns:
-      A row an item: id and embedding, in the order of the file. Of a model of items the embedding
-      is null where an item has no feature that training knew.
+      One row per item in the order of the file: id and embedding. For an item model the embedding
+      is null if training knew none of the item's features.
 
     Raises:
-      InputError: a model that has only id embeddings, or files that cannot be used.
+      InputError: the model has only id embeddings, or a file cannot be used.
     """
     array_checks.refuse_foreign(new_items, option="new_items")
     array_checks.refuse_foreign(edges, option="edges")
@@ -69,8 +69,11 @@ def embed(
     config = configs.load(run / "config.json")
     if not config.objective.users:
         if edges is not None:
-            raise InputError(f"{run}: {config.model.name} embeds items by their features alone")
-        names, features = _described(new_items)
+            raise InputError(
+                f"{run}: {config.model.name} embeds items by their features alone; leave out the "
+                "edges"
+            )
+        names, features = _read_items(new_items)
         return _frame(names, cold_vectors(run, config, features), zeros=False)
     _refuse_ids(run, config)
     if edges is not None and config.model.kind.embeds_new == "always":
@@ -80,8 +83,11 @@ def embed(
     splits = refit_splits(splits) if config.train.refit else splits
     problem = Problem.build(config, splits, phase="refit" if config.train.refit else "search")
     if problem.takes.item is None:
-        raise InputError(f"{run}: the run's items had no features that could tell new ones apart")
-    names, features = _described(new_items)
+        raise InputError(
+            f"{run}: the run's items had no features, so new items cannot be embedded; train on "
+            "data with item features"
+        )
+    names, features = _read_items(new_items)
     x = jax.tree.map(jnp.asarray, encode(features, problem.takes.item))
     model = problem.model(parameters)
     assert isinstance(model, InductiveEncoder)
@@ -92,8 +98,8 @@ def embed(
     return _frame(names, np.asarray(jax.device_get(emb_nD), np.float32))
 
 
-def _described(new_items: str | Path) -> tuple[pl.Series, Features]:
-    """The ids and features of a table keyed by item id."""
+def _read_items(new_items: str | Path) -> tuple[pl.Series, Features]:
+    """Read the ids and features of a table keyed by item id."""
     table = side_features.keyed(Path(new_items), "item")
     names = table.frame[table.id_column].cast(pl.String)
     frame = table.frame.with_columns(names)
@@ -101,7 +107,7 @@ def _described(new_items: str | Path) -> tuple[pl.Series, Features]:
 
 
 def _frame(names: pl.Series, emb_nD: np.ndarray, *, zeros: bool = True) -> pl.DataFrame:
-    """Ids and vectors; without ``zeros`` a vector of nothing else is null."""
+    """Build a frame of ids and vectors; without ``zeros``, zero vectors become null."""
     frame = pl.DataFrame({"id": names, "embedding": emb_nD})
     frame = frame.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)))
     if zeros:
@@ -113,22 +119,22 @@ def _frame(names: pl.Series, emb_nD: np.ndarray, *, zeros: bool = True) -> pl.Da
 def _refuse_ids(run: Path, config: Config) -> None:
     if not config.model.inductive:
         raise InputError(
-            f"{run}: {config.model.name} has an embedding for each id, and none for new items; "
-            "train two-tower, or gcmc or pinsage with --model.no-ids, on data with features"
+            f"{run}: {config.model.name} has an embedding for each id, so it cannot embed new "
+            "items; train two-tower, or gcmc or pinsage with --model.no-ids, on data with features"
         )
 
 
 def _edges(
     path: str | Path | None, names: pl.Series, splits: Splits, problem: Problem, unknown: str
 ) -> NewEdges:
-    """The pairs of a file as rows of the graph."""
+    """Read the pairs of a file as edges of the graph."""
     if path is None:
-        nothing = jnp.zeros(0, jnp.int32)
-        return NewEdges(DeviceCsr(jnp.zeros(len(names) + 1, jnp.int32), nothing), nothing)
+        empty = jnp.zeros(0, jnp.int32)
+        return NewEdges(DeviceCsr(jnp.zeros(len(names) + 1, jnp.int32), empty), empty)
     pairs = _read_pairs(Path(path), with_ratings=problem.takes.levels > 1)
     users = pl.Series(np.asarray(splits.train.user_ids).astype(str))
-    user_E = _rows(pairs["user"], users, path, "user", "of the run", unknown)
-    item_E = _rows(pairs["item"], names, path, "item", "of the new ones", unknown)
+    user_E = _rows(pairs["user"], users, path, "user", "in the run", unknown)
+    item_E = _rows(pairs["item"], names, path, "item", "among the new items", unknown)
     there = (user_E >= 0) & (item_E >= 0)
     pairs, user_E, item_E = pairs.filter(pl.Series(there)), user_E[there], item_E[there]
     level_E = np.zeros(len(pairs), np.int32)
@@ -138,7 +144,7 @@ def _edges(
         known = values[np.minimum(level_E, len(values) - 1)] == pairs["rating"].to_numpy()
         if not known.all():
             listed = ", ".join(f"{v:g}" for v in values)
-            raise InputError(f"{path}: a rating that was not in training; give one of {listed}")
+            raise InputError(f"{path}: a rating did not occur in training; give one of {listed}")
     order = np.lexsort((user_E, item_E))
     indptr = np.append(0, np.cumsum(np.bincount(item_E, minlength=len(names))))
     place_E = problem.data.graph.places(jnp.asarray(user_E[order]))
@@ -152,21 +158,23 @@ def _read_pairs(path: Path, *, with_ratings: bool) -> pl.DataFrame:
     try:
         frame = frame.select(pl.col("user", "item").cast(pl.String), *ratings)
     except pl.exceptions.PolarsError as e:
-        said = "users and items are texts or whole numbers, ratings numbers"
-        raise InputError(f"{path}: a cell is not what its column holds: {said}") from e
+        raise InputError(
+            f"{path}: a cell has the wrong type; users and items must be strings or integers, and "
+            "ratings numbers"
+        ) from e
     return frame.drop_nulls().unique(["user", "item"], maintain_order=True)
 
 
 def _rows(
-    asked: pl.Series, known: pl.Series, path: str | Path, kind: str, where: str, unknown: str
+    ids: pl.Series, known: pl.Series, path: str | Path, kind: str, where: str, unknown: str
 ) -> np.ndarray:
-    """Rows of ids, -1 of those that are skipped."""
-    found = rows_of(asked, known)
-    lost = found < 0
+    """Look up the rows of ids; skipped ids get -1."""
+    row_E = rows_of(ids, known)
+    lost = row_E < 0
     if lost.any():
-        name = asked[int(np.argmax(lost))]
+        name = ids[int(np.argmax(lost))]
         if unknown == "fail" or lost.all():
-            raise InputError(f"{path}: {kind} {name!r} is none {where}{nearest(name, known)}")
-        said = f"skipped {int(lost.sum()):,} pairs, whose {kind} is none {where}; the first is"
-        print(f"jaxrec: {path}: {said} {name!r}", file=sys.stderr)
-    return found
+            raise InputError(f"{path}: {kind} {name!r} is not {where}{nearest(name, known)}")
+        skipped = f"skipped {int(lost.sum()):,} pairs whose {kind} is not {where}"
+        print(f"jaxrec: {path}: {skipped}; the first is {name!r}", file=sys.stderr)
+    return row_E

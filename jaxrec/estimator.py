@@ -1,4 +1,4 @@
-"""A model as scikit-learn has them: made of parameters, fitted to a matrix, asked by rows."""
+"""An estimator with scikit-learn's interface: fit to a matrix, then recommend by row number."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
 
 class GraphRecommender:
-    """Trains a preset on a matrix of users by items.
+    """Train a preset on a sparse matrix, and recommend from it.
 
-    Users and items are the rows and columns of the matrix. A share of the entries (``validation``)
-    chooses the length of training, and none is a test: that is another matrix's.
-    ``sklearn.base.clone``, ``cross_val_score`` and searches over parameters take it.
+    Users and items are the rows and columns of the matrix. A share of the entries is held out as
+    validation to choose the length of training. Nothing is held out as test: call :meth:`score`
+    with another matrix. Works with ``sklearn.base.clone``, ``cross_val_score`` and searches over
+    parameters.
 
     Args:
-      preset: the name of a preset.
-      run: the run folder to write, which is replaced; a temporary one where None.
-      options: any field of the configuration, as of :func:`jaxrec.train`: ``epochs=3``.
+      preset: name of a preset.
+      run: run folder to write, replacing an existing run; None writes a temporary folder.
+      options: any fields of the configuration, as in :func:`jaxrec.train`: ``epochs=3``.
     """
 
     def __init__(
@@ -37,11 +38,11 @@ class GraphRecommender:
         self.options = options
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """What the constructor was given."""
+        """Return the constructor's arguments."""
         return {"preset": self.preset, "run": self.run, **self.options}
 
     def set_params(self, **params: Any) -> GraphRecommender:
-        """Change what the constructor was given."""
+        """Change some of the constructor's arguments."""
         for name, value in params.items():
             if name in ("preset", "run"):
                 setattr(self, name, value)
@@ -50,31 +51,31 @@ class GraphRecommender:
         return self
 
     def fit(self, X: Any, y: Any = None) -> GraphRecommender:
-        """Train.
+        """Train on a matrix.
 
         Args:
-          X: a scipy sparse matrix or array [users, items]; what is not zero is an interaction, and
-            its value the weight.
-          y: not used.
+          X: a scipy sparse matrix or array [users, items]; each nonzero entry is an interaction
+            with the value as its weight.
+          y: ignored.
 
         Raises:
-          InputError, RunError: as :func:`jaxrec.train`.
+          InputError, RunError: as :func:`jaxrec.train` raises.
         """
         from jaxrec.data.formats.in_memory import from_scipy
         from jaxrec.training.run import train
 
         folder = self.run
         if folder is None:
-            made = tempfile.mkdtemp(prefix="jaxrec-")
-            weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
-            folder = Path(made) / "run"
-        there = (Path(folder) / "config.json").is_file()
+            temporary = tempfile.mkdtemp(prefix="jaxrec-")
+            weakref.finalize(self, shutil.rmtree, temporary, ignore_errors=True)
+            folder = Path(temporary) / "run"
+        exists = (Path(folder) / "config.json").is_file()
         self.shape_ = X.shape
         self.run_: Run = train(
             preset=self.preset,
             data=from_scipy(X),
             run=folder,
-            overwrite=there,
+            overwrite=exists,
             quiet=True,
             **({"split.name": "random", "split.test": 0.0} | self.options),
         )
@@ -84,17 +85,19 @@ class GraphRecommender:
     def recommend(
         self, users: Any, k: int = 20, *, include_seen: bool = False
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The k best items of each user.
+        """Recommend the k best items to each user.
+
+        Users without an entry in the matrix get popular items.
 
         Args:
           users: row numbers [n].
 
         Returns:
-          Columns [n, k] int64 and scores [n, k] float32; -1 and -inf where fewer items are left, as
-          for rows without an entry in the matrix, which get popular items.
+          Column numbers [n, k] int64 and scores [n, k] float32, padded with -1 and -inf where fewer
+          than k items are left.
 
         Raises:
-          InputError: it has not been fitted.
+          InputError: the estimator has not been fitted.
         """
         rec = self._fitted()
         users = np.atleast_1d(np.asarray(users))
@@ -104,24 +107,24 @@ class GraphRecommender:
         scores = np.full((len(users), k), -np.inf, np.float32)
         starts = np.flatnonzero(frame["rank"].to_numpy() == 1)
         row = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(frame))))
-        asked = [str(user) for user in users.tolist()]
-        if len(starts) == len(asked):
+        names = [str(user) for user in users.tolist()]
+        if len(starts) == len(names):
             place = frame["rank"].to_numpy() - 1
             items[row, place] = frame["item"].cast(int).to_numpy()
             scores[row, place] = frame["score"].to_numpy()
             return items, scores
-        for n, user in enumerate(asked):  # some have no item left
-            own = frame.filter(frame["user"] == user)
-            own = own[: own["rank"].max() or 0]
-            items[n, : len(own)] = own["item"].cast(int).to_numpy()
-            scores[n, : len(own)] = own["score"].to_numpy()
+        for n, user in enumerate(names):  # some users have no item left, and no row in the frame
+            best = frame.filter(frame["user"] == user)
+            best = best[: best["rank"].max() or 0]
+            items[n, : len(best)] = best["item"].cast(int).to_numpy()
+            scores[n, : len(best)] = best["score"].to_numpy()
         return items, scores
 
     def similar_items(self, items: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """The k nearest items of each by the cosine: columns [n, k] and cosines [n, k].
+        """Find the k nearest items of each item: column numbers [n, k] and cosines [n, k].
 
         Raises:
-          InputError: it has not been fitted, or an item is not in the matrix.
+          InputError: the estimator has not been fitted, or an item is not in the matrix.
         """
         items = np.atleast_1d(np.asarray(items))
         frame = self._fitted().similar_items(items, k, unknown="fail")
@@ -130,26 +133,26 @@ class GraphRecommender:
         return near, frame["score"].to_numpy().reshape(shape)
 
     def score(self, X: Any, y: Any = None, k: int = 20) -> float:
-        """Recall@k on held-out entries [users, items], those of the fitted matrix masked.
+        """Compute recall@k on held-out entries X [users, items], masking the fitted entries.
 
         Raises:
-          InputError: it has not been fitted.
+          InputError: the estimator has not been fitted, or X has no entries.
         """
         self._fitted()
         X = X.tocsr()
         users = np.flatnonzero(np.diff(X.indptr))
         if not len(users):
-            raise InputError("score needs a matrix with entries")
-        found, _ = self.recommend(users, k)
+            raise InputError("score needs a matrix with at least one nonzero entry")
+        lists, _ = self.recommend(users, k)
         shares = []
-        for user, items in zip(users, found, strict=True):
+        for user, items in zip(users, lists, strict=True):
             held_out = X.indices[X.indptr[user] : X.indptr[user + 1]]
             shares.append(np.isin(held_out, items).mean())
         return float(np.mean(shares))
 
     def _fitted(self) -> Recommender:
         if not hasattr(self, "recommender_"):
-            raise InputError("it has not been fitted; call fit with a matrix first")
+            raise InputError("the estimator has not been fitted; call fit with a matrix first")
         return self.recommender_
 
     def __repr__(self) -> str:

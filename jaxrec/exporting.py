@@ -1,4 +1,4 @@
-"""A run's embeddings, ids and biases in formats that other programs read."""
+"""Export a run's embeddings, ids and biases in formats that other programs read."""
 
 import importlib
 import importlib.util
@@ -25,7 +25,7 @@ _MODULES = {
     "duckdb": "duckdb_tables",
     "lance": "lance_tables",
 }
-"""Formats with a module of their own in :mod:`jaxrec.exports`."""
+"""Modules of :mod:`jaxrec.exports` by format."""
 _RANKING = ("faiss", "hnswlib", "usearch", "onnx", "jax")
 _DATABASE = "postgresql"
 
@@ -33,43 +33,49 @@ _DATABASE = "postgresql"
 def export(
     run: str | Path, to: str, out: str | Path, say: Callable[[str], Any] = lambda line: None
 ) -> Path:
-    """Write the embeddings of a finished run to ``out``, whole or not at all.
+    """Write the embeddings of a finished run to ``out``, atomically.
 
     Args:
       run: the run folder.
-      to: ``npz``, one file as the run's own embeddings.npz: user [U, D], item [I, D], user_ids
-        [U], item_ids [I], and user_bias [U], item_bias [I], item_context [I, D] where the model
-        has them.
-        ``parquet``, a folder with user.parquet and item.parquet, a row an id: id (string),
-        embedding (list of float32), bias (float32) and context (list of float32) where the model
-        has them; without users, item.parquet alone.
-        ``safetensors``, one file: the tensors user, item, user_bias, item_bias; the ids as JSON
-        lists under ``user_ids`` and ``item_ids`` of its metadata. ``hub``, a folder with these, the
-        configuration and a model card.
+      to: the format.
+        ``npz``: a file with the same arrays as the run's embeddings.npz: user [U, D], item [I, D],
+        user_ids [U] and item_ids [I]; if the model has them, also user_bias [U], item_bias [I] and
+        item_context [I, D].
+        ``parquet``: a folder with user.parquet and item.parquet, one row per id: id (string),
+        embedding (list of float32) and, if the model has them, bias (float32) and context (list of
+        float32). Item models write item.parquet only.
+        ``safetensors``: a file with the tensors user, item, user_bias and item_bias, and the ids as
+        JSON lists in its metadata ``user_ids`` and ``item_ids``.
+        ``hub``: a folder with the same tensors, the configuration and a model card.
         ``faiss``, ``hnswlib``, ``usearch``: a folder with an index of the items for inner products,
-        and the ids and queries; its recall against exact search is said.
-        ``onnx``, a file; ``jax``, a folder with a function for ``jax.export``: both rank.
-        ``duckdb``, a file; ``lance``, a folder; ``postgresql``, tables of the database whose
-        address ``out`` is.
-      out: file or folder to write. A file is replaced; a folder must be new or empty.
-      say: told lines about what was written.
+        the ids and the query vectors. The index's recall against exact search is reported.
+        ``onnx``: a file, and ``jax``: a folder, with a function that ranks items for users.
+        ``duckdb``: a file, ``lance``: a folder, and ``postgresql``: a database, with tables.
+      out: file or folder to write, or the address of the PostgreSQL database. A file is replaced; a
+        folder must be new or empty.
+      say: receives lines about what was written.
 
     Returns:
       ``out``.
 
     Raises:
-      InputError: no finished run, an unknown format, a place that cannot be written.
+      InputError: the run has not finished, the format is unknown or its package is missing, or
+        ``out`` cannot be written.
     """
     writers = _WRITERS | registry.EXPORTS.registered()
-    known = [*_WRITERS, *_MODULES, _DATABASE, *registry.EXPORTS.registered()]
-    if to not in known:
+    formats = [*_WRITERS, *_MODULES, _DATABASE, *registry.EXPORTS.registered()]
+    if to not in formats:
         raise InputError(
-            f"export to {to!r}: the formats are {', '.join(known)}{nearest(to, known)}"
+            f"export to {to!r}: unknown format{nearest(to, formats)}; the formats are "
+            f"{', '.join(formats)}"
         )
     module = _module(to)
     table, run = read_embeddings(run), Path(run)
     if to in _RANKING and (run / "filter.npz").is_file():
-        raise InputError(f"export to {to}: a filter scores by whole histories, not by vectors")
+        raise InputError(
+            f"export to {to}: a graph filter scores by whole histories, not by vectors; use "
+            "`jaxrec recommend` to write lists"
+        )
     if to == _DATABASE:
         lines = module.write_to(table, str(out))
     else:
@@ -85,7 +91,7 @@ def export(
 
 
 def _module(to: str) -> Any:
-    """The module of a format that has one. Raises InputError where what it needs is missing."""
+    """Return the format's module, if any. Raises InputError if a package it needs is missing."""
     name = "postgresql" if to == _DATABASE else _MODULES.get(to)
     if name is None:
         return None

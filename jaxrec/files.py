@@ -60,7 +60,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     check_path(path)
     if not path.name:
         raise InputError(f"{path}: is a folder; name a file or a folder in it")
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")  # matched by _PARTIAL
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_partial(path.parent, path.name)
@@ -146,11 +146,11 @@ def read_arrays(path: Path, mmap: bool = False) -> Any:
     except _NO_ARRAYS as e:
         raise ValueError(f"not a valid NumPy file ({type(e).__name__})") from e
     for array in found.values() if isinstance(found, dict) else (found,):
-        _refuse_no_text(array)
+        _check_code_points(array)
     return found
 
 
-def _refuse_no_text(array: Any) -> None:
+def _check_code_points(array: Any) -> None:
     """Raise ValueError if a text array holds invalid code points."""
     import numpy as np
 
@@ -160,7 +160,7 @@ def _refuse_no_text(array: Any) -> None:
         for start in range(0, len(point), _BLOCK):
             part = point[start : start + _BLOCK]
             if ((part > 0x10FFFF) | ((part >= 0xD800) & (part <= 0xDFFF))).any():
-                raise ValueError("a text with invalid characters")
+                raise ValueError("a string has invalid characters")
 
 
 def _arrays(path: Path, mmap: bool) -> Any:
@@ -177,7 +177,7 @@ def _arrays(path: Path, mmap: bool) -> Any:
             arrays = {name: stored[name] for name in stored.files}
     odd = [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]
     if odd:
-        raise ValueError(f"{odd[0]!r} is no array")
+        raise ValueError(f"{odd[0]!r} is not an array")
     return {name: _native(array) for name, array in arrays.items()}
 
 

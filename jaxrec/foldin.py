@@ -23,7 +23,7 @@ _USERS_AT_ONCE = 8192
 
 def histories(
     history: pl.DataFrame,
-    known: tuple[pl.Series, np.ndarray],
+    trained_items: tuple[pl.Series, np.ndarray],
     run: Path,
     source: str,
     refuse: dict[str, bool],
@@ -33,10 +33,11 @@ def histories(
 
     Args:
       history: column item, and optionally user; without it the one user is named "history".
-      known: the run's items in row order, and [I] bool, which have a trained vector.
+      trained_items: the run's items in row order, and [I] bool, which of them have a trained
+        vector.
       run, source: names of the run and the history in messages.
-      refuse: "items" refuses untrained items, "users" users without trained ones; otherwise both
-        are skipped.
+      refuse: whether to refuse, instead of skipping, "items" without a trained vector and "users"
+        without any item that has one.
 
     Returns:
       User names [n], items by user, and messages about skipped rows.
@@ -46,7 +47,7 @@ def histories(
     """
     if "item" not in history.columns:
         raise InputError(f"{source}: has no column 'item'; rename its item column")
-    item_ids, learnt_I = known
+    item_ids, learnt_I = trained_items
     single = "user" not in history.columns
     if single:
         history = history.with_columns(user=pl.lit("history"))

@@ -1,4 +1,4 @@
-"""Manners inside somebody else's process: what the libraries below us change is put back."""
+"""Restore the settings of the calling process that imported libraries change."""
 
 import logging
 import random
@@ -8,29 +8,31 @@ from contextlib import contextmanager
 
 @contextmanager
 def root_logger_as_found() -> Iterator[None]:
-    """Leave the root logger without handlers where it has none.
+    """Keep libraries from adding a handler to the root logger, if it has none.
 
-    A message of absl, which Orbax logs even while it is imported, calls ``basicConfig`` where the
-    root logger has no handler, and a host's own ``basicConfig`` then does nothing. Meanwhile
-    warnings go where they go without handlers: to stderr.
+    Orbax logs through absl while it is imported, and absl then calls ``basicConfig`` if the root
+    logger has no handler; after that the program's own ``basicConfig`` has no effect. A temporary
+    handler prevents this, and prints warnings to stderr as Python does without handlers.
     """
-    own = None if logging.root.handlers else logging.lastResort
-    if own is not None:
-        logging.root.addHandler(own)
+    temporary = None if logging.root.handlers else logging.lastResort
+    if temporary is not None:
+        logging.root.addHandler(temporary)
     try:
         yield
     finally:
-        if own is not None:
-            logging.root.removeHandler(own)
+        if temporary is not None:
+            logging.root.removeHandler(temporary)
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Import modules of ours: the root logger stays as it is, and so does ``random``'s state, from
-    which flax draws while it is imported."""
-    drawn = random.getstate()
+    """Keep the root logger and the state of ``random`` while modules are imported.
+
+    Flax draws from ``random`` when it is imported.
+    """
+    state = random.getstate()
     try:
         with root_logger_as_found():
             yield
     finally:
-        random.setstate(drawn)
+        random.setstate(state)

@@ -1,4 +1,4 @@
-"""The files around a Recommender: lists of ids in, recommendations out."""
+"""Read lists of ids from files, and write recommendations to files."""
 
 import csv
 import sys
@@ -14,45 +14,45 @@ from jaxrec.errors import InputError
 from jaxrec.files import replacing
 
 SUFFIXES = (".parquet", ".csv", ".tsv", ".json", ".jsonl")
-"""Names of files that lists are written to end so."""
+"""Suffixes of the files that :func:`write` can write."""
 STDOUT = "-"
-"""Stands for standard output."""
+"""Name that stands for standard output."""
 SEPARATORS = (",", "\t", ";", "|")
-"""What may be between the cells of a list of ids."""
+"""Separators of cells that :func:`read_ids` recognises."""
 _NO_SEPARATOR = "\x1f"
 
 
 def write(frames: pl.DataFrame | Iterable[pl.DataFrame], path: str | Path) -> None:
-    """Write frames below one another, in the format of the suffix, whole or not at all.
+    """Write frames one after another to a file, atomically, in the format of its suffix.
 
-    Several are written as they come: none needs to be in memory with the next.
+    Frames are written as they come, so only one is in memory at a time.
 
     Args:
-      frames: of the same columns, one or more.
-      path: .parquet, .csv, .tsv, .json (one array of objects) or .jsonl (an object a line); a file
-        that is there is replaced. "-" writes CSV to standard output.
+      frames: one or more frames with the same columns.
+      path: .parquet, .csv, .tsv, .json (one array of objects) or .jsonl (one object per line). An
+        existing file is replaced. "-" writes CSV to standard output.
 
     Raises:
-      InputError: another suffix, or a place that cannot be written.
+      InputError: the suffix is unknown, or the path cannot be written.
     """
-    several = [frames] if isinstance(frames, pl.DataFrame) else frames
+    frames = [frames] if isinstance(frames, pl.DataFrame) else frames
     if str(path) == STDOUT:
         sys.stdout.flush()
-        _write_text(several, sys.stdout.buffer, ".csv")
+        _write_text(frames, sys.stdout.buffer, ".csv")
         sys.stdout.buffer.flush()
         return
     path = Path(path)
     suffix = check_suffix(path)
     with replacing(path) as partial:
         if suffix == ".parquet":
-            _write_parquet(several, partial)
+            _write_parquet(frames, partial)
             return
         with partial.open("wb") as file:
-            _write_text(several, file, suffix)
+            _write_text(frames, file, suffix)
 
 
 def check_suffix(path: str | Path) -> str:
-    """The suffix of a file that :func:`write` can write, or raise InputError."""
+    """Return the suffix of a file name. Raises InputError if :func:`write` cannot write it."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         *most, last = SUFFIXES
@@ -62,13 +62,13 @@ def check_suffix(path: str | Path) -> str:
 
 def _write_text(frames: Iterable[pl.DataFrame], file: IO[bytes], suffix: str) -> None:
     if suffix == ".json":
-        # polars writes an array a frame; the brackets between them go.
+        # polars writes one array per frame: strip the brackets to make one array of all.
         file.write(b"[")
-        between = b""
+        comma = b""
         for frame in frames:
             if len(frame):
-                file.write(between + frame.write_json().strip()[1:-1].encode())
-                between = b","
+                file.write(comma + frame.write_json().strip()[1:-1].encode())
+                comma = b","
         file.write(b"]\n")
         return
     for number, frame in enumerate(frames):
@@ -80,7 +80,7 @@ def _write_text(frames: Iterable[pl.DataFrame], file: IO[bytes], suffix: str) ->
 
 
 def _write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
-    # A parquet file cannot be appended to; parts on disk keep one frame in memory at a time.
+    # A Parquet file cannot be appended to. Writing parts keeps one frame in memory at a time.
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
         parts = []
         for number, frame in enumerate(frames):
@@ -90,27 +90,27 @@ def _write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
 
 
 def read_ids(path: str | Path, role: str, *, may_be_empty: bool = False) -> list[str]:
-    """Ids of a role, "user" or "item", from a file: a table, or an id a line.
+    """Read ids of a role, "user" or "item", from a table or from a file with one id per line.
 
-    A table is a .parquet, or text with commas, semicolons, tabs or bars between its cells, whose
-    header has a name that is known for the role, as in the data: ``user``, ``user_id``, ... An id a
-    line may have such a name above it.
+    A table is a .parquet file, or text with cells separated by commas, semicolons, tabs or bars.
+    Its header must name a column of the role as data files do: ``user``, ``user_id``, ... A file
+    with one id per line may have such a header too.
 
     Args:
-      may_be_empty: whether a file without ids gives none.
+      may_be_empty: whether a file without ids is accepted.
 
     Raises:
-      InputError: the file cannot be read, holds several columns and no known name for the role, or
-        is empty and may not be.
+      InputError: the file cannot be read, has several columns but none with a known name for the
+        role, or holds no ids and ``may_be_empty`` is not set.
     """
     return _read_columns(Path(path), (role,), may_be_empty)[role].to_list()
 
 
 def given_ids(given: Sequence[str], role: str, *, may_be_empty: bool = False) -> list[str]:
-    """Ids of the command line: of a file as :func:`read_ids` takes it, or the ids themselves.
+    """Return the ids of a command-line option, which are given directly or as the name of a file.
 
     Raises:
-      InputError: as :func:`read_ids`.
+      InputError: as :func:`read_ids` raises.
     """
     if names_file(given):
         return read_ids(given[0], role, may_be_empty=may_be_empty)
@@ -118,9 +118,9 @@ def given_ids(given: Sequence[str], role: str, *, may_be_empty: bool = False) ->
 
 
 def names_file(given: Sequence[str]) -> bool:
-    """Whether a value of the command line names a file, and is no list of ids.
+    """Whether the values of a command-line option name a file instead of listing ids.
 
-    A single one does that is a file or is called like one: with a folder, or one of the suffixes.
+    They do if there is one value that exists as a file, has a slash, or ends in a known suffix.
     """
     if len(given) != 1:
         return False
@@ -129,19 +129,19 @@ def names_file(given: Sequence[str]) -> bool:
 
 
 def read_history(path: str | Path) -> pl.DataFrame:
-    """Items as :func:`read_ids` takes them, of one user; with a column of users too, of many.
+    """Read the items of one user, or of several users if the file has a column of users.
 
     Raises:
-      InputError: as :func:`read_ids`.
+      InputError: as :func:`read_ids` raises.
     """
     return _read_columns(Path(path), ("item", "user"))
 
 
 def read_pairs(path: str | Path, *more: str) -> pl.DataFrame:
-    """Columns user and item, and ``more`` roles, of a table as :func:`read_ids` takes them.
+    """Read the columns user and item, and those of ``more`` roles, of a table.
 
     Raises:
-      InputError: as :func:`read_ids`, or a column lacks.
+      InputError: as :func:`read_ids` raises, or a column is missing.
     """
     return _read_columns(Path(path), ("user", "item", *more), every=True)
 
@@ -149,10 +149,10 @@ def read_pairs(path: str | Path, *more: str) -> pl.DataFrame:
 def _read_columns(
     path: Path, roles: tuple[str, ...], may_be_empty: bool = False, *, every: bool = False
 ) -> pl.DataFrame:
-    """The columns of some roles, without rows that lack an id.
+    """Read the columns of some roles, dropping rows with a missing id.
 
-    The first of the roles must be there, or be all there is; the others may be, or with ``every``
-    must.
+    The first role's column must exist, or be the only one of the file. The other columns are
+    optional, unless ``every`` is set.
     """
     try:
         frame = (
@@ -169,14 +169,19 @@ def _read_columns(
     ) as e:
         if every:
             listed = " and ".join(roles)
-            raise InputError(f"{path}: no readable table with columns {listed}") from e
-        raise InputError(f"{path}: no readable list of ids; one id a line will do") from e
+            raise InputError(
+                f"{path}: cannot be read as a table; give a CSV, TSV or Parquet file with columns "
+                f"{listed}"
+            ) from e
+        raise InputError(
+            f"{path}: cannot be read as a list of ids; give a UTF-8 text file with one id per line"
+        ) from e
     places = {role: known_place(frame.columns, role) for role in roles}
     if places[roles[0]] is None and frame.width == 1 and not every:
         places[roles[0]] = 0
     for role in roles if every else roles[:1]:
         if places[role] is None:
-            raise _not_named(path, role, frame.columns, table=every)
+            raise _missing_column(path, role, frame.columns, table=every)
     columns = {
         role: _texts(frame.to_series(place)).str.strip_chars().replace("", None)
         for role, place in places.items()
@@ -184,19 +189,19 @@ def _read_columns(
     }
     ids = pl.DataFrame(columns).drop_nulls()
     if ids.is_empty() and not may_be_empty:
-        raise InputError(f"{path}: holds no ids; give one id a line")
+        raise InputError(f"{path}: holds no ids; give one id per line")
     return ids
 
 
 def _texts(column: pl.Series) -> pl.Series:
-    """A column as texts; whole numbers that a gap in a table has made floats, as whole numbers."""
+    """Convert a column to strings, writing floats that are all integers as integers."""
     if column.dtype.is_float() and bool((column.fill_null(0).fill_nan(0) % 1 == 0).all()):
         column = column.fill_nan(None).cast(pl.Int64, strict=False)
     return column.cast(pl.String)
 
 
 def _read_text(path: Path, roles: tuple[str, ...], *, table: bool) -> pl.DataFrame:
-    """A table with a header that names one of the roles, or an id a line."""
+    """Read a table with a header that names one of the roles, or a list with one id per line."""
     text = path.read_text(encoding="utf-8-sig").lstrip("\r\n")
     head = text.partition("\n")[0].rstrip("\r")
     if not text.strip():
@@ -208,10 +213,10 @@ def _read_text(path: Path, roles: tuple[str, ...], *, table: bool) -> pl.DataFra
     }
     separator = max(SEPARATORS, key=lambda s: named[s])
     if not named[separator]:
-        # Bars and semicolons may be part of an id; in a file called .csv they are not.
-        for between in SEPARATORS if path.suffix in (".csv", ".tsv") else SEPARATORS[:2]:
-            if len(rows[between]) > 1:
-                raise _not_named(path, roles[0], rows[between], table=table)
+        # Bars and semicolons may belong to ids, except in .csv and .tsv files.
+        for mark in SEPARATORS if path.suffix in (".csv", ".tsv") else SEPARATORS[:2]:
+            if len(rows[mark]) > 1:
+                raise _missing_column(path, roles[0], rows[mark], table=table)
         separator = _NO_SEPARATOR
     return pl.read_csv(
         text.encode(),
@@ -221,9 +226,9 @@ def _read_text(path: Path, roles: tuple[str, ...], *, table: bool) -> pl.DataFra
     )
 
 
-def _not_named(path: Path, role: str, header: Sequence[str], *, table: bool) -> InputError:
+def _missing_column(path: Path, role: str, header: Sequence[str], *, table: bool) -> InputError:
     listed = ", ".join(f"`{name.strip()}`" for name in header[:12])
     return InputError(
-        f"{path}: no column of {listed} is known as the {role}; name it `{role}`"
-        + ("" if table else ", or give one id a line")
+        f"{path}: none of the columns {listed} is known as the {role}; rename it to `{role}`"
+        + ("" if table else ", or give one id per line")
     )

@@ -1,43 +1,49 @@
-"""What a run on a mesh needs and moves, by arithmetic: no device, no data, no jax.
+"""Estimate the memory and traffic of a run on a mesh from its sizes, without devices, data or jax.
 
-The model, for U users, I items, N = U + I, E pairs, width D, L layers, batches of B pairs with n
-negatives each and S that all share, on ``data`` x ``table`` = P x T devices, all numbers 4 bytes
-(layers in bfloat16: 2):
+The model has U users, I items, N = U + I nodes, E pairs, width D and L layers. A batch has B pairs
+with n negatives each and S negatives that all pairs share. There are ``data`` x ``table`` = P x T
+devices. All numbers take 4 bytes (in layers with bfloat16: 2).
 
-* A device has R = N / T rows: the table, 2 moments of them in Adam (1 in Adagrad), a gradient; of a
-  model that propagates also two tables of a layer and the X rows that a layer gets of others.
-* Its share of the graph: 2 E / T directed edges of 12 bytes (of 20 and padding up to a third more
-  where the kernel is buckets), and of the pairs and what users know, E / T of 12 bytes.
-* On every device: the row of each node (N), and 6 arrays of the rows of its part of a batch.
-* An evaluation has none of a step's gradient, layers and batch, but final embeddings: R as they
-  come out and R as they are ranked (on a mesh the items' share of them, and the row of each user);
-  while they are made, two tables of a layer and the X rows where a model propagates, and R rows
-  brought up to date where Adam updates rows. What it needs beyond a step is counted.
-* A spectral start, before there is an optimizer: 5 tables of D columns, of which 3 have 16 more.
-* A checkpoint takes nothing on a device: it is copied to the host's memory, leaf by leaf, and
-  restored by shapes alone, the old state gone before.
-* A layer gets X rows: (T - 1) R where all are gathered, else those that its edges need. A node with
-  d edges that fall at random is needed in a given other part with probability 1 - (1 - 1/T)^d. With
-  d = E / U and E / I for all users and items this is the most it can be for any degrees; with
-  counted degrees it is the mean. Neighbours that lie near each other need fewer.
-* A step: 2 L layers; the sum over ``table`` of the batch's rows (and of the table's own rows where
-  there are layers); the gradients of these gathered over ``data``; the integers of the batch's
-  pairs and private negatives summed over ``table``. A sum over T devices moves 2 (T - 1) / T of its
-  size to each, as a ring does.
-* A host holds all pairs while it cuts the graph (72 bytes a pair), and the whole table once; where
-  the data lies in parts already, the arrays of a part instead of all pairs (the kernel buckets: of
-  the parts of all its devices). While a checkpoint is written it has a copy of all that the
-  optimizer has of each row.
+* Each device holds R = N / T rows of the table, as many of each moment (2 in Adam, 1 in Adagrad)
+  and of the gradient. If the model propagates, it also holds two tables of a layer and the X rows
+  that a layer receives from other devices.
+* Each device holds its shard of the graph, 2 E / T directed edges of 12 bytes (with the kernel
+  "buckets" 20 bytes, and up to a third more for padding), and E / T pairs and known items of 12
+  bytes.
+* Every device holds the location of all N nodes' rows, and 6 arrays with the rows of its part of a
+  batch.
+* During an evaluation there is no gradient, layer or batch, but the final embeddings take R rows
+  as computed and R rows as ranked (on a mesh the ranked rows are the device's items and the
+  location of each user). Computing them takes two tables of a layer and the X rows if the model
+  propagates, and R updated rows if Adam is row-sparse. Only memory beyond that of a step is listed.
+* A spectral start comes before the optimizer's state and takes 5 tables of D columns, of which 3
+  have 16 columns more.
+* A checkpoint takes no device memory: it is copied to host memory array by array. Restoring needs
+  only the shapes of the state, and the old state is freed before.
+* A layer receives X rows: (T - 1) R if all are gathered, or otherwise the rows that its edges need.
+  A node with d edges to random nodes is needed in each other part with probability
+  1 - (1 - 1/T)^d. If only the mean degrees E / U and E / I are known, X is an upper bound for all
+  degree distributions; with counted degrees it is the mean. If neighbours lie in the same part,
+  fewer rows are needed.
+* A step moves 2 L layers; the sums over ``table`` of the batch's rows (and of the rows of the table
+  itself, if there are layers); their gradients, gathered over ``data``; and the indices of the
+  batch's pairs and private negatives, summed over ``table``. A sum over T devices moves
+  2 (T - 1) / T of its size to each device, as in a ring.
+* A host holds all pairs while it partitions the graph (72 bytes per pair), and the whole table
+  once. If the data is partitioned on disk already, it holds the arrays of one part instead of all
+  pairs (with the kernel "buckets", the parts of all its devices). While it writes a checkpoint it
+  also holds a copy of the optimizer's state.
 
-With the table in the host's memory (one device, no layers, row-sparse updates), of which a row with
-what the optimizer keeps of it has W bytes (4 D in SGD, 4 D + 4 in row-wise Adagrad, 8 D in Adagrad,
-12 D + 4 in Adam), and M = (2 + n) B + S rows in a batch:
+The table may also lie in host memory, with one device, no layers and row-sparse updates. Then a row
+and its optimizer state take W bytes (4 D in SGD, 4 D + 4 in row-wise Adagrad, 8 D in Adagrad,
+12 D + 4 in Adam), and a batch has M = (2 + n) B + S rows.
 
-* The device has the rows of 2 K + 2 batches: of K + 1 that come, of K that went and of the one
-  between, where K steps are on their way (``AHEAD``); no table, no gradient of one and no edges.
-* A step gets M rows from the host, and gives it M rows and their numbers: M (2 W + 4) bytes.
-* The host has N rows, and as much again and twice the table (8 N D bytes) while a checkpoint is
-  read or written and while the first table is made.
+* The device holds the rows of 2 K + 2 batches, where K (``AHEAD``) steps are in flight: K + 1
+  prefetched batches, the current one, and K that are being written back. It holds no table, edges
+  or gradient of the table.
+* A step moves M rows from the host, and M rows and their numbers back: M (2 W + 4) bytes.
+* The host holds N rows. While a checkpoint is read or written, and while the initial table is
+  made, it also holds a copy of them and two more tables (8 N D bytes).
 """
 
 from collections.abc import Sequence
@@ -47,23 +53,29 @@ from typing import Any
 from jaxrec.errors import InputError
 
 MOST_PAIRS = 2**31 - 1
-"""Pairs are numbered by int32."""
+"""Most pairs of a run, since pairs are numbered by int32."""
 AHEAD = 2
-"""K, steps that may be on their way between a table in the host's memory and the device."""
-_USABLE = 0.9  # of a device's memory
-_COPIES = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0, "rowwise_adagrad": 0}
-_SPARE = 16  # columns of a spectral start besides those of the table
-_NUMBERS = {"adam": 1, "adagrad": 0, "sgd": 0, "rowwise_adagrad": 1}  # a row, besides the copies
+"""K, the most steps in flight between a table in host memory and the device."""
+_USABLE = 0.9  # usable share of a device's memory
+_COPIES = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0, "rowwise_adagrad": 0}  # moments per row
+_SPARE = 16  # extra columns of a spectral start
+_NUMBERS = {"adam": 1, "adagrad": 0, "sgd": 0, "rowwise_adagrad": 1}  # more numbers per row
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is trained, and on how many devices.
+    """Sizes of the data, the model, the batch and the mesh.
 
-    ``degrees`` are counted ones: pairs (degree, nodes) of users and of items; without them all
-    users are taken to have the mean degree, and all items. ``got`` is X where the graph is cut
-    already, ``parted`` whether it is cut on disk. With ``host`` the table lies in the host's
-    memory, with ``spectral`` it begins with singular vectors.
+    Attributes:
+      layer_bytes: bytes per number in layers.
+      buckets: whether layers use the kernel "buckets".
+      sparse: whether the optimizer updates only the rows of a batch.
+      parted: whether the data is partitioned on disk already.
+      degrees: counted degrees as pairs (degree, number of nodes), of users and items; if None, all
+        users are assumed to have their mean degree, and all items theirs.
+      got: the X of a graph that is partitioned already.
+      host: whether the table lies in host memory.
+      spectral: whether the initial table is made from singular vectors.
     """
 
     users: int
@@ -92,18 +104,18 @@ class Sizes:
 
     @property
     def rows(self) -> int:
-        """R."""
+        """R, the number of rows of a device."""
         return -(-self.nodes // self.table)
 
     @property
     def row_bytes(self) -> int:
-        """W, of an optimizer that updates rows."""
+        """W, the bytes of a row and its optimizer state with row-sparse updates."""
         return 4 * self.dim * (1 + _COPIES.get(self.optimizer, 2)) + 4 * _NUMBERS.get(
             self.optimizer, 0
         )
 
     def evaluation_bytes(self) -> float:
-        """What an evaluation holds besides the state and the data."""
+        """Return the device memory of an evaluation besides the state and the data."""
         rows = float(self.rows * 4 * self.dim)
         ranked = rows
         if self.data * self.table > 1:
@@ -114,11 +126,11 @@ class Sizes:
         return rows + max(ranked, made)
 
     def start_bytes(self) -> float:
-        """What the first table takes while it is made, where that is more than itself twice."""
+        """Return the device memory that a spectral start takes, or 0 without one."""
         return self.nodes * 4.0 * (5 * self.dim + 3 * _SPARE) if self.spectral else 0.0
 
     def got_rows(self) -> float:
-        """X, of the cheaper exchange."""
+        """Return X, the number of rows that a layer receives by the cheaper exchange."""
         if self.layers == 0 or self.table == 1:
             return 0.0
         if self.got is not None:
@@ -134,13 +146,13 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Plan:
-    """Bytes, by what they are for.
+    """Estimated bytes, by purpose.
 
     Attributes:
-      device: in the memory of each.
-      host: in the memory of each, while it prepares a run.
-      step: that a device gets from others in a step.
-      checkpoint: of one on disk.
+      device: memory of each device.
+      host: memory of each host while it prepares a run.
+      step: bytes that a device receives in a step.
+      checkpoint: size of a checkpoint on disk.
     """
 
     sizes: Sizes
@@ -158,7 +170,7 @@ class Plan:
         return sum(self.step.values())
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Format the plan as lines for the console."""
         s = self.sizes
         head = (
             f"plan: {s.users:,} users, {s.items:,} items, {s.edges:,} pairs, dim {s.dim}, "
@@ -168,10 +180,10 @@ class Plan:
         words = {
             "device": "memory of a device",
             "host": "memory of a host, at most",
-            "step": "moved to a device a step",
+            "step": "received by a device per step",
         }
         if s.host:
-            words |= {"host": "memory of the host, at most", "step": "moved a step"}
+            words |= {"host": "memory of the host, at most", "step": "moved per step"}
         lines = [head]
         for name, part in parts.items():
             listed = ", ".join(f"{k} {shown(v)}" for k, v in part.items() if v)
@@ -180,7 +192,7 @@ class Plan:
 
 
 def shown(n_bytes: int | float) -> str:
-    """A number of bytes in the unit that suits it."""
+    """Format a number of bytes with a suitable unit."""
     for unit in ("B", "kB", "MB", "GB"):
         if n_bytes < 1000:
             return f"{n_bytes:.3g} {unit}"
@@ -189,7 +201,7 @@ def shown(n_bytes: int | float) -> str:
 
 
 def plan(s: Sizes) -> Plan:
-    """The plan of some sizes, by the module's model."""
+    """Estimate memory and traffic by the model in the module's docstring."""
     row, rows, others = 4 * s.dim, s.rows, s.table - 1
     copies = _COPIES.get(s.optimizer, 2)
     got, per_edge = s.got_rows(), 12 + (8 * 4 / 3 if s.buckets else 0)
@@ -228,15 +240,15 @@ def plan(s: Sizes) -> Plan:
         step = {"rows from the host": in_part * s.row_bytes}
         step["rows to the host"] = in_part * (s.row_bytes + 4)
 
-    def rounded(of: dict[str, Any]) -> dict[str, int]:
-        return {name: round(value) for name, value in of.items()}
+    def rounded(parts: dict[str, Any]) -> dict[str, int]:
+        return {name: round(value) for name, value in parts.items()}
 
     return Plan(s, rounded(device), rounded(host), rounded(step), whole)
 
 
 def smallest(s: Sizes, limit: int) -> int | None:
-    """The fewest parts of the table, a power of 2, with which a device needs no more than
-    ``limit`` bytes; None where no number helps."""
+    """Return the fewest parts of the table, a power of 2, with which each device needs at most
+    ``limit`` bytes; None if no number of parts is enough."""
     for power in range(31):
         on_mesh = replace(s, data=1, table=2**power, got=None, host=False)
         if plan(on_mesh).device_bytes <= limit:
@@ -245,55 +257,55 @@ def smallest(s: Sizes, limit: int) -> int | None:
 
 
 def fits(n_bytes: int, memory: int) -> bool:
-    """Whether so many bytes leave a tenth of the memory free."""
+    """Whether ``n_bytes`` leave a tenth of the memory free."""
     return n_bytes <= int(_USABLE * memory)
 
 
-def _by_host(s: Sizes, device_bytes: int, host_bytes: int | None) -> str:
-    """What to say of the host's memory where a device lacks room and the host has it."""
+def _host_advice(s: Sizes, device_bytes: int, host_bytes: int | None) -> str:
+    """Advise to keep the table in host memory, if that is possible and would fit."""
     if s.host or s.parted or s.layers > 0 or s.optimizer not in _NUMBERS:
         return ""
-    made = plan(replace(s, data=1, table=1, got=None, sparse=True, host=True))
-    needs = sum(made.host.values())
-    if not fits(made.device_bytes, device_bytes):
+    by_host = plan(replace(s, data=1, table=1, got=None, sparse=True, host=True))
+    needs = sum(by_host.host.values())
+    if not fits(by_host.device_bytes, device_bytes):
         return ""
     if host_bytes is not None and not fits(needs, host_bytes):
         return ""
-    return f", or one device with --mesh.memory host, and {shown(needs)} of the host's memory"
+    return f", or one device with --mesh.memory host, which needs {shown(needs)} of host memory"
 
 
 def check(made: Plan, device_bytes: int | None, host_bytes: int | None = None) -> None:
-    """Refuse what cannot fit.
+    """Raise InputError if a plan does not fit the memory.
 
     Args:
-      device_bytes, host_bytes: memory of each, where it is known; a tenth is kept free.
+      device_bytes, host_bytes: memory of each device and host, if known; a tenth is kept free.
 
     Raises:
-      InputError: names what is short, and the smallest mesh that would do.
+      InputError: says which memory is too small, and the smallest mesh that would fit.
     """
     if device_bytes is not None and not fits(made.device_bytes, device_bytes):
         limit = int(_USABLE * device_bytes)
         parts = smallest(made.sizes, limit)
         fix = (
-            "no mesh of these would do"
+            "no mesh of these devices would fit"
             if parts is None
-            else (f"the smallest mesh that would do is --mesh.data 1 --mesh.table {parts}")
+            else f"the smallest mesh that fits is --mesh.data 1 --mesh.table {parts}"
         )
         raise InputError(
-            f"a device would need {shown(made.device_bytes)}, and has {shown(limit)} "
-            f"of {shown(device_bytes)} to use; {fix}"
-            f"{_by_host(made.sizes, device_bytes, host_bytes)}"
+            f"a device would need {shown(made.device_bytes)}, but only {shown(limit)} of its "
+            f"{shown(device_bytes)} are usable; {fix}"
+            f"{_host_advice(made.sizes, device_bytes, host_bytes)}"
         )
     needs = sum(made.host.values())
     if host_bytes is None or fits(needs, host_bytes):
         return
     if made.sizes.host:
         raise InputError(
-            f"the host would need {shown(needs)} for the table and a copy of it, and has "
-            f"{shown(host_bytes)}; take a host with more memory, an optimizer that keeps less of a "
+            f"the host would need {shown(needs)} for the table and a copy of it, but has "
+            f"{shown(host_bytes)}; use a host with more memory, an optimizer with less state per "
             "row (optim.name rowwise_adagrad), or a mesh of devices with mesh.memory device"
         )
     raise InputError(
-        f"a host would need {shown(needs)} while it cuts the graph, and has "
-        f"{shown(host_bytes)}; take a host with more memory, or fewer pairs"
+        f"a host would need {shown(needs)} to partition the graph, but has "
+        f"{shown(host_bytes)}; use a host with more memory, or fewer pairs"
     )

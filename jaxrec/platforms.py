@@ -1,4 +1,4 @@
-"""The kind of device that programs are made for: the one that is here, or another."""
+"""The platform that programs are made for: that of this machine, or another for cross-compiling."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,9 +11,9 @@ _target: ContextVar[str | None] = ContextVar("_target", default=None)
 
 @contextlib.contextmanager
 def compiled_for(platform: str) -> Iterator[None]:
-    """Within it graphs are built and programs traced for devices of another kind than are here.
+    """Build graphs and trace programs for another platform within this context.
 
-    JAX keeps what it has traced: a function that was traced outside is not traced anew.
+    JAX caches traces: a function that was traced before the context is not traced again in it.
     """
     before = _target.set(platform)
     try:
@@ -23,5 +23,5 @@ def compiled_for(platform: str) -> Iterator[None]:
 
 
 def platform_of_programs() -> str:
-    """Where programs are to run: "cpu", "gpu" or "tpu"."""
+    """Return the platform that programs will run on: "cpu", "gpu" or "tpu"."""
     return _target.get() or jax.default_backend()

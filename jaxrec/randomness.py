@@ -1,7 +1,8 @@
-"""One random key for each purpose: no key draws numbers twice, or draws and has children.
+"""Derive a separate random key for each purpose, so that no key is used twice.
 
-``jax.random.split(key, n)[i]`` is ``jax.random.fold_in(key, i)``: a key that is both split and
-folded gives the same child out twice. So children are made here alone, by the names below.
+``jax.random.split(key, n)[i]`` equals ``jax.random.fold_in(key, i)``, so a key that is both split
+and folded returns the same child twice. Therefore all child keys are made by :func:`child`, from
+the numbers below.
 """
 
 from enum import IntEnum, unique
@@ -12,7 +13,7 @@ from jaxtyping import PRNGKeyArray
 
 @unique
 class OfSeed(IntEnum):
-    """Children of a run's seed."""
+    """Child keys of a run's seed."""
 
     SEARCH = 0
     REFIT = 1
@@ -22,7 +23,7 @@ class OfSeed(IntEnum):
 
 @unique
 class OfPhase(IntEnum):
-    """Children of a phase's key."""
+    """Child keys of a phase's key."""
 
     PARAMETERS = 0
     DATA = 1
@@ -30,14 +31,14 @@ class OfPhase(IntEnum):
 
 @unique
 class OfParameters(IntEnum):
-    """Children of the key of the initial parameters; flax counts its own from 0."""
+    """Child keys of the parameters' key; flax numbers its own from 0, hence the large number."""
 
     SPECTRAL = 1 << 16
 
 
 @unique
 class OfData(IntEnum):
-    """Children of the data's key, where users and items are trained."""
+    """Child keys of the data's key, for models of users and items."""
 
     POSITIVES = 0
     NEGATIVES = 1
@@ -58,5 +59,5 @@ class OfItems(IntEnum):
 
 
 def child(key: PRNGKeyArray, purpose: IntEnum) -> PRNGKeyArray:
-    """The key of one purpose."""
+    """Return the child key for a purpose."""
     return jax.random.fold_in(key, int(purpose))

@@ -1,6 +1,6 @@
-"""What a finished run is for: top-K lists and neighbours, in the user's own ids.
+"""Recommend from a finished run: top-K lists and nearest neighbours, by the ids of the data.
 
-Loads the run's embeddings, and nothing that trains; jax itself comes with the first ranking.
+Loads the run's embeddings but no training code; jax is imported at the first ranking.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
     from jaxrec.graph.filters import Filter
 
 Ids = str | bytes | int | float | np.generic | Iterable[Any]
-"""One id or several: texts and whole numbers, in whatever holds them (NumPy, pandas, polars)."""
+"""One id or several: strings or integers, in a list, NumPy array, or pandas or polars column."""
 Unknown = Literal["skip", "fail"]
-"""What becomes of ids that a run does not know: they are skipped and counted, or refused."""
+"""How to treat ids that the run does not know: skip and count them, or raise InputError."""
 UnknownUsers = Literal["skip", "fail", "popular"]
-"""The same of users, who may get popular items too."""
+"""As :data:`Unknown`, or recommend popular items to unknown users."""
 HeldOut = Literal["drop", "keep"]
-"""Whether what was held out as test is left out of recommendations, or ranked again."""
+"""Whether a user's test items are excluded from their recommendations, or ranked again."""
 
 _USERS_AT_ONCE = 16_384
-_AS_RANKED = Rerank()
+_NO_RERANK = Rerank()
 _IDS_COMPARED = 50_000
 
 
 class _Side:
-    """The users or the items: their ids, both ways, and their vectors."""
+    """The ids and vectors of the users, or of the items, with lookup by id."""
 
     def __init__(self, kind: str, ids: np.ndarray, emb_ND: np.ndarray, run: Path) -> None:
         self.kind = kind
@@ -54,76 +54,83 @@ class _Side:
 
     @cached_property
     def series(self) -> pl.Series:
-        """The ids as a column to take from."""
+        """The ids as a polars column."""
         return pl.Series(self.ids, dtype=pl.String)
 
     @cached_property
     def _row(self) -> dict[str, int]:
         return {name: row for row, name in enumerate(self.ids.tolist())}
 
-    def rows(self, ids: Ids, unknown: Unknown = "fail", what: str | None = None) -> np.ndarray:
-        """Row numbers [n] of ids.
+    def rows(self, ids: Ids, unknown: Unknown = "fail", label: str | None = None) -> np.ndarray:
+        """Return the row numbers [n] of ids.
 
         Args:
-          unknown: whether ids that the run does not know are skipped, and counted on stderr.
-          what: what messages call the ids; where given, none needs to be known.
+          unknown: whether unknown ids are skipped and counted on stderr, or refused.
+          label: name of the ids in messages; if given, all of them may be unknown.
 
         Raises:
-          InputError: an id that the run has not seen; where they are skipped, no other id.
+          InputError: an unknown id is refused, or all ids are unknown.
         """
-        names = array_checks.id_texts(ids, f"{self.kind}s")
-        found = np.array([self.place(name) for name in names], np.int32)
-        lost = np.flatnonzero(found < 0)
+        series, row_n = self.rows_or_missing(ids)
+        lost = np.flatnonzero(row_n < 0)
         if not len(lost):
-            return found
-        first, among = names[lost[0]], f"among the {len(self.ids):,} {self.kind}s of {self._run}"
-        if unknown == "fail" or (what is None and len(lost) == len(names)):
-            more = f", nor are {len(lost) - 1:,} more of those given" if len(lost) > 1 else ""
+            return row_n
+        first, among = (
+            series[int(lost[0])],
+            f"among the {len(self.ids):,} {self.kind}s of {self._run}",
+        )
+        if unknown == "fail" or (label is None and len(lost) == len(row_n)):
+            more = f"; {len(lost) - 1:,} more of the given {self.kind}s are unknown too"
+            more = more if len(lost) > 1 else ""
             raise InputError(f"{self.kind} {first!r} is not {among}{self._hint(first)}{more}")
         _say(
-            f"skipped {len(lost):,} of {len(names):,} {what or f'{self.kind}s'}, which are not "
+            f"skipped {len(lost):,} of {len(row_n):,} {label or f'{self.kind}s'} that are not "
             f"{among}; the first is {first!r}"
         )
-        return found[found >= 0]
+        return row_n[row_n >= 0]
 
-    def found(self, ids: Ids) -> tuple[pl.Series, np.ndarray]:
-        """The ids, and their row numbers [n]; -1 of those that the run has not seen."""
+    def rows_or_missing(self, ids: Ids) -> tuple[pl.Series, np.ndarray]:
+        """Return the ids as strings and their row numbers [n], -1 for unknown ids."""
         names = array_checks.id_texts(ids, f"{self.kind}s")
-        rows = np.array([self.place(name) for name in names], np.int32)
-        return pl.Series(names, dtype=pl.String), rows
+        row_n = np.array([self.row_of(name) for name in names], np.int32)
+        return pl.Series(names, dtype=pl.String), row_n
 
-    def place(self, name: str) -> int:
-        """The row of an id, -1 where it has none; 1.0 is found as 1, as a gap in a table has it."""
-        found = self._row.get(name)
-        return self._row.get(array_checks.without_point(name), -1) if found is None else found
+    def row_of(self, name: str) -> int:
+        """Return the row of an id, or -1.
+
+        The id "1.0" also matches "1": pandas turns integers with missing values into floats.
+        """
+        row = self._row.get(name)
+        return self._row.get(array_checks.without_point(name), -1) if row is None else row
 
     def _hint(self, name: str) -> str:
-        known: Iterable[str] = self._row
+        candidates: Iterable[str] = self._row
         if len(self._row) > _IDS_COMPARED:  # comparing with millions would take a minute
-            known = islice((k for k in known if k[:1] == name[:1]), _IDS_COMPARED)
-        return nearest(name, known)
+            candidates = islice((k for k in candidates if k[:1] == name[:1]), _IDS_COMPARED)
+        return nearest(name, candidates)
 
     @cached_property
     def cosine(self) -> Scorer:
-        """Scores every pair on this side by the cosine; rows of zeros by 0."""
+        """Scorer of every pair on this side by the cosine; a zero vector scores 0."""
         from jaxrec.evaluation.ranking import dot_scorer
 
         unit_ND = _unit_rows(self.emb_ND)
         return dot_scorer(unit_ND, unit_ND)
 
     @cached_property
-    def itself(self) -> Csr:
-        """What is left out of a row's neighbours: the row."""
+    def identity(self) -> Csr:
+        """Each row alone, to exclude it from its own neighbours."""
         n = len(self.ids)
         return Csr(np.arange(n + 1, dtype=np.int32), np.arange(n, dtype=np.int32))
 
 
 class Recommender:
-    """Lists and neighbours from a finished run; ids go in as texts or numbers, and come out as str.
+    """Recommendations and neighbours from a finished run.
 
-    Ties go to the item (user) that comes first in the run's id table. Items that training has
-    learnt nothing of are never recommended; users whom it has learnt nothing of get popular items.
-    A line on stderr says so, and what else of a question is left out of the answer.
+    Ids may be given as strings or integers and are returned as strings. Ties go to the item (or
+    user) that comes first in the run's id table. Items without a trained vector are never
+    recommended; users without one get popular items. Lines on stderr say so, and count the ids
+    that were skipped.
     """
 
     def __init__(self, table: Embeddings, seen: Seen, run: Path) -> None:
@@ -139,7 +146,7 @@ class Recommender:
         """Read a run folder.
 
         Raises:
-          InputError: no run folder, a run that has not finished, a damaged file.
+          InputError: ``run`` is not a run folder, has not finished, or holds a damaged file.
         """
         table = read_embeddings(run)
         seen = read_seen(run, len(table.user_ids), len(table.item_ids))
@@ -157,7 +164,7 @@ class Recommender:
 
     @property
     def table(self) -> Embeddings:
-        """What the run has learnt."""
+        """The run's embeddings."""
         return self._table
 
     @property
@@ -167,21 +174,21 @@ class Recommender:
 
     @property
     def learnt(self) -> tuple[np.ndarray, np.ndarray]:
-        """[U] and [I] bool: the users and the items that have a vector which training has made."""
+        """[U] and [I] bool: which users and which items have a trained vector."""
         return self._learnt_U, self._learnt_I
 
     @property
     def cosine_items(self) -> Scorer:
-        """Scores items for items by the cosine."""
+        """Scorer of items for items by the cosine."""
         return self._item.cosine
 
     def user_row(self, user: str) -> int:
-        """The row of a user; -1 where the run does not know them."""
-        return self._user.place(user)
+        """Return the row of a user, or -1 if the run does not know them."""
+        return self._user.row_of(user)
 
     def item_row(self, item: str) -> int:
-        """The row of an item; -1 where the run does not know it."""
-        return self._item.place(item)
+        """Return the row of an item, or -1 if the run does not know it."""
+        return self._item.row_of(item)
 
     def recommend(
         self,
@@ -193,40 +200,40 @@ class Recommender:
         allow: Ids | None = None,
         deny: Ids | None = None,
         unknown: UnknownUsers = "skip",
-        rerank: Rerank = _AS_RANKED,
+        rerank: Rerank = _NO_RERANK,
     ) -> pl.DataFrame:
-        """The k best items of each user.
+        """Recommend the k best items to each user.
 
         Args:
           users: one id or several.
-          k: length of a list; shorter where fewer items are left.
-          include_seen: also items that the user has, in any part of the data.
-          held_out: "keep" ranks again what the user has in test alone.
-          allow: only these items; all where None.
-          deny: none of these items.
-          unknown: "skip" skips ids that the run does not know, and counts them on stderr; "fail"
-            refuses them; "popular" recommends popular items to unknown users, and skips items.
-          rerank: how a list is chosen among the best items; the k best as they are by default.
+          k: length of a list; it is shorter if fewer items are left.
+          include_seen: also recommend items that the user has, in any part of the data.
+          held_out: "keep" also ranks items that the user has only in the test part.
+          allow: recommend only these items; None allows all.
+          deny: never recommend these items.
+          unknown: "skip" skips unknown ids and counts them on stderr; "fail" raises InputError;
+            "popular" recommends popular items to unknown users, and skips unknown items.
+          rerank: how each list is chosen among the best items; by default it is the k best.
 
         Returns:
-          A row a recommendation: user, item, rank (from 1), score (u · i + biases, what a filter
-          gives, or the rating that is predicted; for a user without a learnt vector, the number
-          of users who have the item in train and validation); users in the order given, best
-          first.
+          One row per recommendation: user, item, rank (from 1) and score. Users come in the order
+          given, and their best item first. The score is u · i + biases, the score of a graph
+          filter, or the predicted rating; for a user without a trained vector it is the number of
+          users who have the item in train and validation.
 
         Raises:
-          InputError: an unknown id where that is refused, not one known user, or k below 1.
+          InputError: an unknown id is refused, no user is known, or k is below 1.
         """
         fork_check.check()
-        asked = self._users
-        allowed_I = self._allowed(allow, deny, _of_items(unknown))
+        side = self._users
+        allowed_I = self._allowed(allow, deny, _unknown_items(unknown))
         if unknown == "popular":
-            names, rows = asked.found(users)
+            names, rows = side.rows_or_missing(users)
         else:
-            rows = asked.rows(users, unknown)
-            names = asked.series.gather(rows)
+            rows = side.rows(users, unknown)
+            names = side.series.gather(rows)
         left_out = self.left_out(include_seen, held_out)
-        self._say_unlearnt(rows[rows >= 0])
+        self._say_untrained(rows[rows >= 0])
         return self._lists((names, rows), left_out, k, allowed_I, rerank)
 
     def recommend_all(
@@ -238,21 +245,21 @@ class Recommender:
         allow: Ids | None = None,
         deny: Ids | None = None,
         unknown: UnknownUsers = "skip",
-        rerank: Rerank = _AS_RANKED,
+        rerank: Rerank = _NO_RERANK,
     ) -> Iterator[pl.DataFrame]:
-        """:meth:`recommend` for every user of the run, one frame a block of users.
+        """Recommend to every user of the run, as :meth:`recommend`, yielding one frame per block.
 
-        Give the result to ``jaxrec.list_files.write``; memory holds one block at a time.
+        Pass the result to ``jaxrec.list_files.write``, which holds one block in memory at a time.
         """
         fork_check.check()
-        allowed_I = self._allowed(allow, deny, _of_items(unknown))
+        allowed_I = self._allowed(allow, deny, _unknown_items(unknown))
         rows = np.arange(len(self._users.ids), dtype=np.int32)
         left_out = self.left_out(include_seen, held_out)
-        self._say_unlearnt(rows)
+        self._say_untrained(rows)
         for start in range(0, len(rows), _USERS_AT_ONCE):
             block = rows[start : start + _USERS_AT_ONCE]
-            asked = self._users.series.gather(block), block
-            yield self._lists(asked, left_out, k, allowed_I, rerank)
+            users = self._users.series.gather(block), block
+            yield self._lists(users, left_out, k, allowed_I, rerank)
 
     def recommend_history(
         self,
@@ -264,56 +271,56 @@ class Recommender:
         deny: Ids | None = None,
         unknown: Unknown = "skip",
         source: str = "the history",
-        rerank: Rerank = _AS_RANKED,
+        rerank: Rerank = _NO_RERANK,
     ) -> pl.DataFrame:
-        """The k best items of users that the run has not met, from their items alone.
+        """Recommend the k best items to new users, from the items in their histories.
 
         Args:
           history: the items of one user, who is called "history"; or columns user and item.
           k, allow, deny, rerank: see :meth:`recommend`.
-          include_seen: also items of the history.
-          unknown: "skip" skips items that the run has not learnt, and users who have no other, and
-            counts them on stderr; "fail" refuses them.
-          source: what messages call the history, say its file.
+          include_seen: also recommend items of the history.
+          unknown: "skip" skips items without a trained vector, and users without any other item,
+            and counts them on stderr; "fail" raises InputError.
+          source: name of the history in messages, such as its file.
 
         Returns:
-          As :meth:`recommend`; users by their first row.
+          A frame as :meth:`recommend` returns, with users in the order of their first rows.
 
         Raises:
-          InputError: not one known item, an unknown id where that is refused, or k below 1.
+          InputError: no item has a trained vector, an unknown id is refused, or k is below 1.
         """
         fork_check.check()
         allowed_I = self._allowed(allow, deny, unknown)
         names, items = self._histories(history, source, unknown)
         left_out = None if include_seen else items
         rows = np.arange(len(names), dtype=np.int32)
-        scorer = self._scorer_of(items)
+        scorer = self._history_scorer(items)
         k = _length(k, scorer.n_items)
         item_nC, score_nC = _rank(scorer, rows, left_out, rerank.pool(k, scorer.n_items), allowed_I)
-        found = rerank.choose(names.tolist(), item_nC, self.clipped(score_nC), k, self._item.emb_ND)
-        return _frame(("user", pl.Series(names, dtype=pl.String)), ("item", self._item), *found)
+        lists = rerank.choose(names.tolist(), item_nC, self.clipped(score_nC), k, self._item.emb_ND)
+        return _frame(("user", pl.Series(names, dtype=pl.String)), ("item", self._item), *lists)
 
     def fold_in(
         self, history: Ids | pl.DataFrame, *, source: str = "the history"
     ) -> Float32[np.ndarray, "n D"]:
-        """Vectors for users that the run has not met; :meth:`recommend_history` says of what.
+        """Compute vectors for new users from a history as :meth:`recommend_history` takes it.
 
-        Items that the run has not learnt are skipped. Raises InputError at a user without another.
+        Items without a trained vector are skipped. Raises InputError if a user has no other item.
         """
         fork_check.check()
         return self.fold_in_rows(self._histories(history, source, "skip", every_user=True)[1])
 
     def fold_in_rows(self, items: Csr) -> Float32[np.ndarray, "n D"]:
-        """:meth:`fold_in` of items by row number; zeros for a user without a learnt one."""
-        every = np.ones(len(items.degree), bool)
-        items = items.among(every, self._learnt_I)
+        """:meth:`fold_in` of items by row number; a user without a trained item gets zeros."""
+        every_user = np.ones(len(items.degree), bool)
+        items = items.among(every_user, self._learnt_I)
         if self.graph_filter is not None:
             return self.graph_filter.vectors(items)
         user_nD = foldin.vectors(items, self._table.item, self._fold_FD)
         return self.as_scored(user_nD)
 
     def as_scored(self, user_nD: Float32[np.ndarray, "n D"]) -> Float32[np.ndarray, "n D"]:
-        """Vectors of users as the model scores them: of length 1 where it does so by the cosine."""
+        """Normalise the vectors of users if the model scores by the cosine."""
         return _unit_rows(user_nD) if self._cosine else user_nD
 
     @cached_property
@@ -321,50 +328,51 @@ class Recommender:
         return configs.load(self._run / "config.json").model.score == "cosine"
 
     def similar_items(self, items: Ids, k: int = 10, *, unknown: Unknown = "skip") -> pl.DataFrame:
-        """The k items nearest to each: item, similar, rank (from 1), score (cosine).
+        """Find the k nearest items of each item: columns item, similar, rank (from 1) and score.
 
-        Of a filter the score is what it gives to the other item for a history of the item alone.
-        The item itself is never among them, nor is one that training has learnt nothing of.
+        The score is the cosine; for a graph filter it is the filter's score of the neighbour for a
+        history of the item alone. Neither the item itself nor items without a trained vector are
+        returned.
 
         Args:
-          unknown: "skip" skips items that the run does not know or has not learnt, and counts
-            them on stderr; "fail" refuses them.
+          unknown: "skip" skips items that are unknown or have no trained vector, and counts them
+            on stderr; "fail" raises InputError.
 
         Raises:
-          InputError: an unknown or unlearnt id where that is refused, no other id, or k below 1.
+          InputError: an id is refused, no item has a trained vector, or k is below 1.
         """
-        found = self._item, lambda: self._near_items
-        return self._neighbours(*found, items, k, self._learnt_I, unknown)
+        scorer = self._item, lambda: self._near_items
+        return self._neighbours(*scorer, items, k, self._learnt_I, unknown)
 
     def similar_users(self, users: Ids, k: int = 10, *, unknown: Unknown = "skip") -> pl.DataFrame:
-        """The k users nearest to each: user, similar, rank (from 1), score (cosine).
+        """Find the k nearest users of each user: columns user, similar, rank and score (cosine).
 
-        Users whom training has learnt nothing of are neither asked for nor found.
+        Users without a trained vector are skipped, and never returned as neighbours.
 
         Args:
-          unknown: as of :meth:`similar_items`.
+          unknown: see :meth:`similar_items`.
 
         Raises:
-          InputError: as :meth:`similar_items`.
+          InputError: as :meth:`similar_items` raises.
         """
-        found = self._users, lambda: self._users.cosine
-        return self._neighbours(*found, users, k, self._learnt_U, unknown)
+        scorer = self._users, lambda: self._users.cosine
+        return self._neighbours(*scorer, users, k, self._learnt_U, unknown)
 
     def user_embedding(self, users: Ids) -> Float32[np.ndarray, "n D"]:
-        """The users' vectors. Raises InputError at an unknown id."""
+        """Return the users' vectors. Raises InputError for an unknown id."""
         return self._users.emb_ND[self._users.rows(users)]
 
     def item_embedding(self, items: Ids) -> Float32[np.ndarray, "n D"]:
-        """The items' vectors. Raises InputError at an unknown id."""
+        """Return the items' vectors. Raises InputError for an unknown id."""
         return self._item.emb_ND[self._item.rows(items)]
 
     @property
     def _users(self) -> _Side:
-        """The users. Raises InputError where the model is of items alone."""
+        """The users. Raises InputError if the model was trained on items alone."""
         if not len(self._user.ids):
             raise InputError(
-                f"{self._run}: a model of items, which knows no users; `jaxrec similar` gives "
-                "the items nearest to an item"
+                f"{self._run}: the model was trained on items alone and knows no users; use "
+                "`jaxrec similar` to find the items nearest to an item"
             )
         return self._user
 
@@ -381,13 +389,13 @@ class Recommender:
 
     @cached_property
     def graph_filter(self) -> Filter | None:
-        """What scores in the place of the vectors, where the run's model is a filter."""
+        """The graph filter that scores instead of the vectors, if the run's model is one."""
         from jaxrec.evaluation.filter_scorer import stored_filter
 
         return stored_filter(self._run, self._table)
 
-    def _scorer_of(self, items: Csr) -> Scorer:
-        """What ranks for users that the run has not met."""
+    def _history_scorer(self, items: Csr) -> Scorer:
+        """Return a scorer for new users with these items."""
         from jaxrec.evaluation.filter_scorer import filter_scorer
         from jaxrec.evaluation.scorers import table_scorer
 
@@ -397,16 +405,16 @@ class Recommender:
 
     @cached_property
     def _near_items(self) -> Scorer:
-        """What finds an item's neighbours: the cosine, or what a filter makes of the item alone."""
+        """Scorer of an item's neighbours: the cosine, or a filter with the item as the history."""
         if self.graph_filter is None:
             return self._item.cosine
-        return self._scorer_of(self._item.itself)
+        return self._history_scorer(self._item.identity)
 
     def _folded(self, user_nD: np.ndarray) -> Embeddings:
-        """The table with new users for the run's own; their bias is the mean bias."""
+        """Return the table with new users instead of the run's; their bias is the mean bias."""
         from jaxrec.evaluation.topk import power_of_two
 
-        size = power_of_two(len(user_nD))  # so that not every number of users compiles anew
+        size = power_of_two(len(user_nD))  # pad, so that few numbers of users need a compilation
         user_nD = np.pad(user_nD, ((0, size - len(user_nD)), (0, 0)))
         bias_U = self._table.user_bias
         bias_n = None if bias_U is None else np.full(size, bias_U.mean(), np.float32)
@@ -417,7 +425,10 @@ class Recommender:
         _ = self._users
         known = self._seen.known.among(self._learnt_U, self._learnt_I)
         if not len(known.indices):
-            raise InputError(f"{self._run}: no user has seen an item, so none can be folded in")
+            raise InputError(
+                f"{self._run}: no user has an item with a trained vector, so new users cannot be "
+                "folded in; train on data with such pairs"
+            )
         return foldin.fit(self._table.user, self._table.item, known)
 
     def _histories(
@@ -432,28 +443,32 @@ class Recommender:
             history = pl.DataFrame(
                 {"item": array_checks.id_texts(history, source)}, {"item": pl.String}
             )
-        known = self._item.series, self._learnt_I
+        trained_items = self._item.series, self._learnt_I
         refuse = {"items": unknown == "fail", "users": every_user or unknown == "fail"}
-        names, items, said = foldin.histories(history, known, self._run, source, refuse)
-        for text in said:
+        names, items, notes = foldin.histories(history, trained_items, self._run, source, refuse)
+        for text in notes:
             _say(f"{source}: {text}")
         return names, items
 
     @cached_property
     def _learnt_U(self) -> np.ndarray:
-        return self._seen.learnt_users() if self._marked else np.ones(len(self._user.ids), bool)
+        if not self._knows_trained:
+            return np.ones(len(self._user.ids), bool)
+        return self._seen.learnt_users()
 
     @cached_property
     def _learnt_I(self) -> np.ndarray:
-        if not len(self._user.ids):  # a row of zeros stands for an item without a train pair
+        if not len(self._user.ids):  # item models give zeros to an item without a train pair
             return (self._item.emb_ND != 0).any(axis=1)
         n_items = len(self._item.ids)
-        return self._seen.learnt_items(n_items) if self._marked else np.ones(n_items, bool)
+        return self._seen.learnt_items(n_items) if self._knows_trained else np.ones(n_items, bool)
 
     @cached_property
-    def _marked(self) -> bool:
-        """Whether it can be told who has been learnt: not of runs of old versions that may have
-        other sources than train pairs."""
+    def _knows_trained(self) -> bool:
+        """Whether the run tells which vectors are trained.
+
+        Runs of old versions do not, if vectors can come from features, a warm start or a file.
+        """
         if self._seen.item_I is not None:
             return True
         config = configs.load(self._run / "config.json")
@@ -461,22 +476,27 @@ class Recommender:
         return not config.model.kind.features and not elsewhere
 
     def left_out(self, include_seen: bool, held_out: HeldOut) -> Joined | None:
-        """What is left out by user."""
+        """Return the items to exclude, by user; None excludes nothing.
+
+        Raises:
+          InputError: ``held_out`` is neither "drop" nor "keep".
+        """
         if held_out not in get_args(HeldOut):
-            raise InputError(f"held_out is drop or keep, not {held_out!r}")
+            raise InputError(f"held_out must be 'drop' or 'keep', not {held_out!r}")
         if include_seen:
             return None
         known, test, filtered, *_ = self._seen
         if test is None and held_out == "drop":
             seen = self._run / "seen.npz"
             self._say_once(
-                f"{seen}: written by an older version, without what was held out as test, which "
-                f"may be recommended; remove it, and `jaxrec resume {self._run}` writes it anew"
+                f"{seen}: an older version wrote this file without the test items, which may "
+                f"therefore be recommended; remove it, and `jaxrec resume {self._run}` writes it "
+                "again"
             )
         elif test is not None and held_out == "keep" and len(test.indices):
             self._say_once(
-                f"{self._run}: {len(test.indices):,} pairs that were held out as test are ranked "
-                "again, though their users have them"
+                f"{self._run}: users may be recommended items that they have in the test part "
+                f"({len(test.indices):,} pairs), because held_out is 'keep'"
             )
         parts = known, test if held_out == "drop" else None, filtered
         return Joined(tuple(part for part in parts if part is not None))
@@ -486,20 +506,20 @@ class Recommender:
             self._said.add(text)
             _say(text)
 
-    def _say_unlearnt(self, rows: np.ndarray) -> None:
+    def _say_untrained(self, rows: np.ndarray) -> None:
         """Say how many users get popular items, and how many items are never recommended."""
         lost_I, cold = ~self._learnt_I, rows[~self._learnt_U[rows]]
         if lost_I.any():
             self._say_once(
                 f"{self._run}: {lost_I.sum():,} of {len(lost_I):,} items have no train pair and no "
-                "learnt vector; they are not recommended"
+                "trained vector; they are never recommended"
             )
         if len(cold):
-            of = f"{len(cold):,} of {len(rows):,} users have" if len(rows) > 1 else "the user has"
+            who = f"{len(cold):,} of {len(rows):,} users have" if len(rows) > 1 else "the user has"
             _say(
-                f"{self._run}: {of} no train pair and no learnt vector, the first is "
-                f"{str(self._user.ids[cold[0]])!r}; popular items are recommended, their score is "
-                "the number of users who have the item"
+                f"{self._run}: {who} no train pair and no trained vector (the first is "
+                f"{str(self._user.ids[cold[0]])!r}) and get popular items, scored by the number of "
+                "users who have the item"
             )
 
     @cached_property
@@ -511,7 +531,7 @@ class Recommender:
     def _allowed(
         self, allow: Ids | None, deny: Ids | None, unknown: Unknown = "fail"
     ) -> np.ndarray:
-        """[I] bool: the items that may be recommended, of those that have been learnt."""
+        """Return [I] bool: the allowed items with a trained vector."""
         _check_unknown(unknown)
         allowed_I = np.full(len(self._item.ids), allow is None)
         if allow is not None:
@@ -522,38 +542,38 @@ class Recommender:
 
     def _lists(
         self,
-        asked: tuple[pl.Series, np.ndarray],
+        users: tuple[pl.Series, np.ndarray],
         left_out: Joined | None,
         k: int,
         allowed_I: np.ndarray,
         rerank: Rerank,
     ) -> pl.DataFrame:
-        """Lists by the model, and by popularity for users without a learnt vector.
+        """Rank by the model, or by popularity for users without a trained vector.
 
         Args:
-          asked: the users' names, and their rows; -1 of users that the run does not know.
+          users: the users' names, and their rows, -1 for unknown users.
         """
-        names, rows = asked
+        names, rows = users
         k = _length(k, len(self._item.ids))
         size = rerank.pool(k, len(self._item.ids))
         item_nC = np.full((len(rows), size), -1, np.int32)
         score_nC = np.full(item_nC.shape, -np.inf, np.float32)
         learnt_n = np.append(self._learnt_U, False)[rows]
         if learnt_n.any() or not len(rows):
-            found = _rank(self._scorer, rows[learnt_n], left_out, size, allowed_I)
-            item_nC[learnt_n], score_nC[learnt_n] = found[0], self.clipped(found[1])
+            items, scores = _rank(self._scorer, rows[learnt_n], left_out, size, allowed_I)
+            item_nC[learnt_n], score_nC[learnt_n] = items, self.clipped(scores)
         if not learnt_n.all():
-            kept = None if left_out is None else left_out.take(rows[~learnt_n])
+            seen = None if left_out is None else left_out.take(rows[~learnt_n])
             cold = np.arange((~learnt_n).sum(), dtype=np.int32)
-            found = _rank(self._popular, cold, kept, size, allowed_I)
-            item_nC[~learnt_n], score_nC[~learnt_n] = found
+            popular = _rank(self._popular, cold, seen, size, allowed_I)
+            item_nC[~learnt_n], score_nC[~learnt_n] = popular
         chosen = rerank.choose(names.to_list(), item_nC, score_nC, k, self._item.emb_ND)
         return _frame(("user", names), ("item", self._item), *chosen)
 
     def clipped(self, score_nk: np.ndarray) -> np.ndarray:
-        """Scores that are ratings, within the range of these."""
-        span = self._table.rating_range
-        return score_nk if span is None else score_nk.clip(*span)
+        """Clip predicted ratings to the range of the data's ratings; other scores stay."""
+        limits = self._table.rating_range
+        return score_nk if limits is None else score_nk.clip(*limits)
 
     def _neighbours(
         self,
@@ -572,25 +592,26 @@ class Recommender:
             name, kind = str(side.ids[rows[lost[0]]]), side.kind
             if unknown == "fail" or len(lost) == len(rows):
                 raise InputError(
-                    f"{kind} {name!r} is in no train pair of {self._run}: it has no vector"
+                    f"{kind} {name!r} has no train pair in {self._run}, and so no trained vector; "
+                    f"ask for another {kind}"
                 )
             _say(
-                f"skipped {len(lost):,} of {len(rows):,} {kind}s, which are in no train pair of "
+                f"skipped {len(lost):,} of {len(rows):,} {kind}s, which have no train pair in "
                 f"{self._run}; the first is {name!r}"
             )
             rows = rows[learnt_N[rows]]
-        near_nk, score_nk = _rank(scorer(), rows, side.itself, k, learnt_N)
+        near_nk, score_nk = _rank(scorer(), rows, side.identity, k, learnt_N)
         names = side.series.gather(rows)
         return _frame((side.kind, names), ("similar", side), near_nk, score_nk)
 
 
 def _check_unknown(unknown: Unknown) -> None:
     if unknown not in get_args(Unknown):
-        raise InputError(f"unknown is skip or fail, not {unknown!r}")
+        raise InputError(f"unknown must be 'skip' or 'fail', not {unknown!r}")
 
 
-def _of_items(unknown: UnknownUsers) -> Unknown:
-    """What becomes of unknown items where it has been said of users."""
+def _unknown_items(unknown: UnknownUsers) -> Unknown:
+    """Return how to treat unknown items, given how to treat unknown users."""
     return "skip" if unknown == "popular" else unknown
 
 
@@ -599,7 +620,7 @@ def _say(text: str) -> None:
 
 
 def _unit_rows(emb_ND: np.ndarray) -> np.ndarray:
-    """Rows of length 1; zeros stay zeros."""
+    """Scale rows to length 1; rows of zeros stay."""
     norm_N1 = np.linalg.norm(emb_ND, axis=1, keepdims=True)
     return emb_ND / np.where(norm_N1 > 0, norm_N1, np.float32(1))
 
@@ -613,22 +634,22 @@ def _rank(
 
 
 def _length(k: int, n_items: int) -> int:
-    """The length of a list; raises InputError where k is none."""
+    """Return the length of a list; raises InputError if k is not a positive integer."""
     return min(conform(Annotated[int, Range(1, INT32)], k, "k"), n_items)
 
 
 def _frame(
-    asked: tuple[str, pl.Series],
-    found: tuple[str, _Side],
-    found_nk: np.ndarray,
+    query: tuple[str, pl.Series],
+    result: tuple[str, _Side],
+    result_nk: np.ndarray,
     score_nk: np.ndarray,
 ) -> pl.DataFrame:
-    """Lists [n, k] as one row an entry, without the places where nothing was left."""
-    (asked_name, names), (found_name, found_side) = asked, found
-    n, place = np.nonzero(found_nk >= 0)
+    """Turn lists [n, k] into a frame of one row per entry, without empty places (-1)."""
+    (query_name, names), (result_name, result_side) = query, result
+    n, place = np.nonzero(result_nk >= 0)
     columns: dict[str, Any] = {
-        asked_name: names.gather(n),
-        found_name: found_side.series.gather(found_nk[n, place]),
+        query_name: names.gather(n),
+        result_name: result_side.series.gather(result_nk[n, place]),
         "rank": (place + 1).astype(np.int32),
         "score": score_nk[n, place],
     }

@@ -1,7 +1,7 @@
-"""What users add under a name: models, losses, negative samplers, metrics and file formats.
+"""Registries of the user's own models, losses, samplers, metrics, formats and commands, by name.
 
-A run folder records names and options, never code. Nothing is imported here but the modules and
-entry points that the user named.
+A run folder records names and options, never code. Only modules and entry points that the user
+named are imported.
 """
 
 import importlib
@@ -37,9 +37,10 @@ class Registry(Generic[T]):
 
     Args:
       kind: name of the kind in messages.
-      builtin: reserved names of jaxrec's own.
-      option: option that selects one by name.
-      homes: modules of jaxrec by the names that they register, imported when one is asked for.
+      builtin: names of jaxrec's own objects, which users cannot register.
+      option: command-line option that selects an object.
+      homes: modules of jaxrec by the names that they register; a module is imported when its name
+        is first looked up.
     """
 
     def __init__(
@@ -100,10 +101,10 @@ class Registry(Generic[T]):
             return self._at_home[name]
         if name not in self._found:
             close, known = nearest(name, self.names()), ", ".join(self.names())
-            of_own = f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind} of your own"
             raise InputError(
-                f"{self.option} {shown or repr(name)} is none of {known}{close}; {of_own} needs "
-                "--plugin MODULE, or in Python an import of the module that registers it"
+                f"{self.option} {shown or repr(name)} is none of {known}{close}; to use your own "
+                f"{self.kind}, give --plugin MODULE, or in Python import the module that registers "
+                "it"
             )
         return self._found[name]
 
@@ -139,7 +140,7 @@ RULES: Registry[Callable[..., Any]] = Registry("rule", (), "the rule")
 CONSTANTS: dict[str, Callable[[int], float]] = {}
 """By registered loss: its value at equal scores, by the number of negatives per pair."""
 OF_EMBEDDINGS: set[str] = set()
-"""Registered losses that take a batch's embeddings, and not the scores of its pairs."""
+"""Registered losses that take a batch's embeddings instead of the scores of its pairs."""
 
 
 def register_model(name: str) -> Callable[[Any], Any]:
@@ -163,15 +164,18 @@ def register_loss(
 ) -> Callable[[Any], Any]:
     """Register a loss under a name, as a decorator.
 
-    The loss is a pure function of the scores ``pos_B`` [B] and ``neg_BN`` [B, N], and of
-    ``valid_BN`` [B, N] bool or None (which negatives count), to one value a pair [B]; or, ``of``
-    embeddings, of ``(user_BD, pos_BD, neg, weight_B, valid_BN, temperature)`` to the value of the
-    batch: rows [B, D] of the pairs' users and positives, negatives [B, N, D] or [S, D] of all
-    pairs, and the weights [B] of the pairs, 0 where a batch is padded.
+    A loss of scores is a pure function ``(pos_B, neg_BN, valid_BN)`` that returns one value per
+    pair [B]. It takes scores [B] and [B, N], and [B, N] bool or None, which negatives count.
+
+    A loss of embeddings is a pure function ``(user_BD, pos_BD, neg, weight_B, valid_BN,
+    temperature)`` that returns the value of the batch. It takes vectors [B, D] of the pairs' users
+    and positives, negatives [B, N, D] or, if all pairs share them, [S, D], and the pairs' weights
+    [B], 0 for padding.
 
     Args:
-      constant: its value at equal scores for n negatives per pair, against which the doctor
-        compares a run's loss; by default its value at scores of 0.
+      constant: the loss at equal scores as a function of the number of negatives per pair, which
+        the doctor compares with a run's loss; by default the loss at scores of 0.
+      of: whether the loss takes scores or embeddings.
 
     Raises:
       ValueError: the name is taken, or is not a word.
@@ -328,13 +332,16 @@ def options_of(value: Any, given: dict[str, Any] | None) -> tuple[str, ...]:
         raise InputError(
             "model: a functools.partial may only have keyword arguments, which config.json keeps"
         )
-    made = []
+    texts = []
     for name, option in sorted((keywords | (given or {})).items()):
         try:
-            made.append(f"{name}={json.dumps(option, allow_nan=False)}")
+            texts.append(f"{name}={json.dumps(option, allow_nan=False)}")
         except (TypeError, ValueError) as e:
-            raise InputError(f"model option {name}: {option!r} cannot be stored as JSON") from e
-    return tuple(made)
+            raise InputError(
+                f"model option {name}: {option!r} cannot be stored as JSON; give numbers, strings, "
+                "booleans, None, or lists or dictionaries of them"
+            ) from e
+    return tuple(texts)
 
 
 def parsed_options(options: Iterable[str]) -> dict[str, Any]:
@@ -394,8 +401,8 @@ def check_known(config: Config) -> None:
         alone = config.mesh.devices == 1 and not config.negatives.hard
         check(
             alone and config.model.score != "mlp",
-            f"loss.name {config.loss.name} is of embeddings: it is not there on a mesh of devices, "
-            "with negatives.hard or with model.score mlp",
+            f"loss.name {config.loss.name} takes embeddings, which does not work on a mesh of "
+            "devices, with negatives.hard or with model.score mlp",
         )
     if config.eval.select_on != "none":
         METRICS.check(config.metric.partition("@")[0], repr(config.metric))

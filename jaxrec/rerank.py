@@ -1,4 +1,4 @@
-"""Choosing a list among more candidates than it has room for: diversity, quotas, exploration."""
+"""Choose a list from more candidates than it holds, for diversity, quotas and exploration."""
 
 import zlib
 from collections.abc import Sequence
@@ -12,11 +12,11 @@ _USERS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Quota:
-    """At most so many items of each value of a column in a list.
+    """A limit on the items with the same value of a column in one list.
 
     Attributes:
-      code_I: [I] the value of each item, by number; of items with -1 any number may be there.
-      most: of one value.
+      code_I: [I] each item's value as a number; -1 exempts an item.
+      most: most items with the same value.
     """
 
     code_I: np.ndarray
@@ -25,17 +25,18 @@ class Quota:
 
 @dataclass(frozen=True)
 class Rerank:
-    """How a list is chosen among its candidates, the best by score of each user.
+    """How to choose each user's list from the candidates with the best scores.
 
     Attributes:
-      diversity: weight λ of maximal marginal relevance (Carbonell & Goldstein 1998): at each rank
-        the candidate i with the greatest (1 - λ) s_i - λ max_j cos(i, j) is taken, over the items j
-        taken so far; s runs from 0 to 1 over the candidates. 0 leaves the order as it is.
-      quotas: each holds.
-      noise: exploration: normal noise is added to the scores, of so many standard deviations of
-        the user's candidates' scores, drawn from the seed and the user's id.
-      seed: of the noise.
-      candidates: how many there are for each place of a list.
+      diversity: weight λ of maximal marginal relevance (Carbonell & Goldstein 1998). Each rank gets
+        the candidate i with the greatest (1 - λ) s_i - λ max_j cos(i, j), where j are the items
+        chosen so far, and s is the score scaled to 0..1 over the user's candidates. 0 keeps the
+        order.
+      quotas: quotas that every list must meet.
+      noise: standard deviation of normal noise on the scores, in standard deviations of the user's
+        candidates. It is drawn from the seed and the user's id.
+      seed: seed of the noise.
+      candidates: number of candidates per place of a list.
     """
 
     diversity: float = 0.0
@@ -46,11 +47,11 @@ class Rerank:
 
     @property
     def changes(self) -> bool:
-        """Whether any list differs from the k best."""
+        """Whether lists may differ from the k best."""
         return bool(self.diversity or self.quotas or self.noise)
 
     def pool(self, k: int, n_items: int) -> int:
-        """How many candidates a list of k is chosen among; no fewer than 100."""
+        """Return the number of candidates for a list of k: at least 100 if it may change."""
         return min(max(self.candidates * k, 100), n_items) if self.changes else k
 
     def choose(
@@ -61,15 +62,16 @@ class Rerank:
         k: int,
         item_ID: Float32[np.ndarray, "I D"],
     ) -> tuple[Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
-        """Lists of k, best first.
+        """Choose lists of k items, best first.
 
         Args:
-          users: [n] ids, which the noise is drawn by.
-          item_nC, score_nC: the candidates, best first; -1 past the last.
-          item_ID: vectors, whose cosines say how alike items are.
+          users: [n] ids, from which the noise is drawn.
+          item_nC, score_nC: candidates and their scores, best first, padded with -1 and -inf.
+          item_ID: vectors whose cosines measure similarity.
 
         Returns:
-          Items, and their scores without noise; -1 and -inf where quotas leave none.
+          Items [n, k] and their scores without noise, padded with -1 and -inf where the quotas
+          leave fewer than k.
         """
         if not self.changes:
             return item_nC[:, :k], score_nC[:, :k]
@@ -81,32 +83,32 @@ class Rerank:
             gain_BC = _relevance(scores + self._noise(users[block], scores))
             place_Bk = self._greedy(items, gain_BC, k, item_ID)
             row_B1 = np.arange(len(items))[:, None]
-            there = place_Bk >= 0
-            item_nk[block] = np.where(there, items[row_B1, place_Bk], -1)
-            score_nk[block] = np.where(there, scores[row_B1, place_Bk], -np.inf)
+            filled = place_Bk >= 0
+            item_nk[block] = np.where(filled, items[row_B1, place_Bk], -1)
+            score_nk[block] = np.where(filled, scores[row_B1, place_Bk], -np.inf)
         return item_nk, score_nk
 
     def _noise(self, users: Sequence[str], score_BC: np.ndarray) -> np.ndarray:
         if not self.noise:
             return np.zeros_like(score_BC)
-        there = np.isfinite(score_BC)
-        known = np.where(there, score_BC, 0)
-        count_B1 = np.maximum(there.sum(1, keepdims=True), 1)
-        mean_B1 = known.sum(1, keepdims=True) / count_B1
-        spread_B1 = np.sqrt((np.where(there, known - mean_B1, 0) ** 2).sum(1, keepdims=True))
-        spread_B1 /= np.sqrt(count_B1)
-        drawn = [
+        valid = np.isfinite(score_BC)
+        finite_BC = np.where(valid, score_BC, 0)
+        count_B1 = np.maximum(valid.sum(1, keepdims=True), 1)
+        mean_B1 = finite_BC.sum(1, keepdims=True) / count_B1
+        std_B1 = np.sqrt((np.where(valid, finite_BC - mean_B1, 0) ** 2).sum(1, keepdims=True))
+        std_B1 /= np.sqrt(count_B1)
+        normal = [
             np.random.default_rng([self.seed, zlib.crc32(user.encode())]).standard_normal(
                 score_BC.shape[1], np.float32
             )
             for user in users
         ]
-        return (self.noise * spread_B1 * np.stack(drawn)).astype(np.float32)
+        return (self.noise * std_B1 * np.stack(normal)).astype(np.float32)
 
     def _greedy(
         self, item_BC: np.ndarray, gain_BC: np.ndarray, k: int, item_ID: np.ndarray
     ) -> np.ndarray:
-        """[B, k] the candidate that each rank takes; -1 where none is left."""
+        """Return the index of the candidate at each rank [B, k], or -1 if none is left."""
         row_B, weight = np.arange(len(item_BC)), np.float32(self.diversity)
         open_BC = item_BC >= 0
         unit_BCD = None
@@ -137,9 +139,9 @@ class Rerank:
 
 
 def _relevance(score_BC: np.ndarray) -> np.ndarray:
-    """Scores from 0 to 1 over each row's candidates; 0 past the last."""
-    there = np.isfinite(score_BC)
-    low_B1 = np.where(there, score_BC, np.inf).min(axis=1, keepdims=True)
-    high_B1 = np.where(there, score_BC, -np.inf).max(axis=1, keepdims=True)
-    span_B1 = np.where(high_B1 > low_B1, high_B1 - low_B1, np.float32(1))
-    return np.where(there, (score_BC - low_B1) / span_B1, 0).astype(np.float32)
+    """Scale each row's scores to 0..1; padding gets 0."""
+    valid = np.isfinite(score_BC)
+    low_B1 = np.where(valid, score_BC, np.inf).min(axis=1, keepdims=True)
+    high_B1 = np.where(valid, score_BC, -np.inf).max(axis=1, keepdims=True)
+    range_B1 = np.where(high_B1 > low_B1, high_B1 - low_B1, np.float32(1))
+    return np.where(valid, (score_BC - low_B1) / range_B1, 0).astype(np.float32)

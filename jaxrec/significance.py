@@ -1,7 +1,7 @@
-"""Whether two configurations differ: paired tests over users, effect sizes, Holm's correction.
+"""Test whether two configurations differ, by paired tests over users with Holm's correction.
 
-All tests are two-sided, of the hypothesis that the differences of the paired values are centred at
-0. They take many sets of differences at once, one a row.
+All tests are two-sided, with the null hypothesis that paired differences are centred at 0. They
+take several sets of differences at once, one per row.
 """
 
 from collections.abc import Sequence
@@ -13,27 +13,26 @@ _DRAWS_AT_ONCE = 2**24  # resampled values in memory
 
 
 def paired_t(diff_RN: np.ndarray) -> np.ndarray:
-    """p-values of Student's paired t-test (1908), [R]; 1 where no pair differs.
+    """Return p-values [R] of Student's paired t-test (1908); 1 where no pair differs.
 
     Args:
-      diff_RN: differences of N pairs, R sets of them.
+      diff_RN: R sets of differences of N pairs.
     """
     from scipy import stats
 
     diff_RN = np.atleast_2d(diff_RN)
-    spread_R = np.ptp(diff_RN, axis=1)
-    p_R = np.where(diff_RN[:, 0] == 0, 1.0, 0.0)  # without a spread all are 0, or none is
-    varied = spread_R > 0
+    p_R = np.where(diff_RN[:, 0] == 0, 1.0, 0.0)  # for constant differences
+    varied = np.ptp(diff_RN, axis=1) > 0
     if varied.any():
         p_R[varied] = np.asarray(stats.ttest_1samp(diff_RN[varied], 0.0, axis=1))[1]
     return p_R
 
 
 def wilcoxon(diff_RN: np.ndarray) -> np.ndarray:
-    """p-values of Wilcoxon's signed-rank test (1945), [R], by its normal approximation.
+    """Return p-values [R] of Wilcoxon's signed-rank test (1945), by the normal approximation.
 
-    Pairs that do not differ are ranked and then left out (Pratt 1959), for a ranking metric of many
-    users is the same under both configurations. 1 where no pair differs.
+    Equal pairs are ranked and then dropped (Pratt 1959), because many users have the same metric
+    under both configurations. The p-value is 1 where no pair differs.
     """
     from scipy import stats
 
@@ -47,7 +46,7 @@ def wilcoxon(diff_RN: np.ndarray) -> np.ndarray:
 
 
 class Bootstrap(NamedTuple):
-    """p-values [R], and the interval of 95 % of the mean difference, low [R] and high [R]."""
+    """p-values [R], and the ends [R] of the 95 % confidence intervals of the mean differences."""
 
     p_R: np.ndarray
     low_R: np.ndarray
@@ -55,10 +54,10 @@ class Bootstrap(NamedTuple):
 
 
 def bootstrap(diff_RN: np.ndarray, draws: int = 2000, seed: int = 0) -> Bootstrap:
-    """The bootstrap of the mean difference (Efron and Tibshirani 1993, sections 13.3 and 16.4).
+    """Bootstrap the mean difference (Efron and Tibshirani 1993, sections 13.3 and 16.4).
 
-    The interval is between percentiles of resampled means. The p-value is the share of means that
-    are at least as far from 0 once the observed mean is taken off.
+    The interval lies between percentiles of the resampled means. The p-value is the share of
+    resampled means that deviate from the observed mean at least as much as that deviates from 0.
     """
     diff_RN = np.atleast_2d(np.asarray(diff_RN, np.float64))
     rows, size = diff_RN.shape
@@ -69,24 +68,24 @@ def bootstrap(diff_RN: np.ndarray, draws: int = 2000, seed: int = 0) -> Bootstra
     left = draws
     while left:
         n = min(at_once, left)
-        # How often each pair is drawn; the same draws serve all rows, each by itself a bootstrap.
+        # Count how often each pair is drawn. All rows share the draws.
         drawn = rng.integers(0, size, (n, size)) + size * np.arange(n)[:, None]
         count_DN = np.bincount(drawn.ravel(), minlength=n * size).reshape(n, size)
         means.append(count_DN.astype(np.float64) @ diff_RN.T / size)
         left -= n
     mean_DR = np.concatenate(means)
-    away_DR = np.abs(mean_DR - mean_R)
-    # A mean that equals the observed one but for rounding counts as as far.
+    deviation_DR = np.abs(mean_DR - mean_R)
+    # The factor keeps rounding from separating equal deviations.
     least_R = np.abs(mean_R) * (1 - 1e-9)
-    p_R = (1 + (away_DR >= least_R).sum(axis=0)) / (draws + 1)
+    p_R = (1 + (deviation_DR >= least_R).sum(axis=0)) / (draws + 1)
     low_R, high_R = np.percentile(mean_DR, (2.5, 97.5), axis=0)
     return Bootstrap(p_R, low_R, high_R)
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """p-value of Welch's t-test (1947) between the seeds of two configurations.
+    """Return the p-value of Welch's t-test (1947) between the seeds of two configurations.
 
-    None with fewer than two seeds of either, or where no seed of either moves the metric.
+    None if one of them has fewer than two seeds, or if neither varies over its seeds.
     """
     from scipy import stats
 
@@ -96,9 +95,9 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
-    """p-values adjusted for being several, by Holm's step-down procedure (1979).
+    """Adjust p-values for multiple tests by Holm's step-down procedure (1979).
 
-    The chance that any true hypothesis is rejected at a level is at most that level.
+    The probability of rejecting any true hypothesis at a level is then at most that level.
     """
     p = np.asarray(p, np.float64)
     order = np.argsort(p, kind="stable")
@@ -109,6 +108,6 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def effect_size(diff_N: np.ndarray) -> float:
-    """Cohen's d of paired values (1988): the mean difference in standard deviations of it."""
-    spread = float(np.std(diff_N, ddof=1)) if len(diff_N) > 1 else 0.0
-    return float(np.mean(diff_N)) / spread if spread else 0.0
+    """Return Cohen's d of paired values (1988): the mean difference over its standard deviation."""
+    std = float(np.std(diff_N, ddof=1)) if len(diff_N) > 1 else 0.0
+    return float(np.mean(diff_N)) / std if std else 0.0

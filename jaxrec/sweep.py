@@ -1,8 +1,8 @@
-"""Searches over configurations: Optuna proposes, validation decides, every trial is a run folder.
+"""Search over configurations: Optuna proposes trials and validation decides between them.
 
-A sweep is a folder: ``sweep.json`` (what is searched), ``study.db`` (Optuna's SQLite storage) and
-``trial-N/seed-S``, the runs. Any number of processes may work on it at once; one that dies leaves a
-trial whose lock is free, which the next one goes on with from the trial's last checkpoint.
+A sweep is a folder with ``sweep.json`` (the search's settings), ``study.db`` (Optuna's SQLite
+storage) and the run folders ``trial-N/seed-S``. Several processes may work on it at once. If one
+dies, the lock of its trial is released, and another resumes the trial from its last checkpoint.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ Sampler = Literal["tpe", "random", "grid"]
 
 
 class Range(NamedTuple):
-    """Numbers from low to high, whole ones where ``whole``; by ``step``, or on a log scale."""
+    """Numbers from low to high, optionally in steps or on a log scale; ``whole`` means integers."""
 
     low: float
     high: float
@@ -37,59 +37,66 @@ class Range(NamedTuple):
 
 
 Space = dict[str, Range | tuple[Any, ...]]
-"""By field of the configuration (``optim.learning_rate``) a range, or the values to choose from."""
+"""The range or the choices of each field of the configuration (such as ``optim.learning_rate``)."""
 
 
 def read_space(path: str | Path) -> Space:
-    """A search space from TOML: a table a field, with ``choices``, or ``low`` and ``high`` and
-    perhaps ``step`` or ``log``.
+    """Read a search space from a TOML file.
+
+    It has a table for each field, with ``choices``, or with ``low`` and ``high`` and optionally
+    ``step`` or ``log``.
 
     Raises:
-      InputError: the file cannot be read, or an entry cannot be used.
+      InputError: the file cannot be read, or an entry is invalid.
     """
     try:
         entries = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as e:
         raise InputError(f"{path}: cannot be read ({e.strerror or e})") from e
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise InputError(f"{path}: is no TOML ({e})") from e
+        raise InputError(f"{path}: is not valid TOML ({e})") from e
     space: Space = {}
     for name, entry in _flat(entries).items():
         space[name.replace("-", "_")] = _dimension(f"{path}: {name}", entry)
     if not space:
-        raise InputError(f'{path}: names no field, such as ["optim.learning-rate"]')
+        raise InputError(f'{path}: has no field; add a table such as ["optim.learning-rate"]')
     return space
 
 
-def _flat(entries: dict[str, Any], above: str = "") -> dict[str, Any]:
-    """Tables by dotted name, whether TOML has them nested or under a quoted name."""
-    found = {}
+def _flat(entries: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Collect the tables by dotted name, whether TOML nests them or quotes their name."""
+    flat = {}
     for name, entry in entries.items():
-        whole = f"{above}{name}"
+        dotted = f"{prefix}{name}"
         if isinstance(entry, dict) and not {"choices", "low", "high"} & set(entry):
-            found |= _flat(entry, f"{whole}.")
+            flat |= _flat(entry, f"{dotted}.")
         else:
-            found[whole] = entry
-    return found
+            flat[dotted] = entry
+    return flat
 
 
 def _dimension(where: str, entry: Any) -> Range | tuple[Any, ...]:
-    known = ("choices", "low", "high", "step", "log")
+    """Check an entry of the space and return its range or choices."""
+    keys = ("choices", "low", "high", "step", "log")
     if not isinstance(entry, dict):
-        raise InputError(f"{where}: needs choices = [...], or low and high")
+        raise InputError(f"{where}: give choices = [...], or low and high")
     for key in entry:
-        if key not in known:
-            raise InputError(f"{where}: unknown {key!r}{nearest(key, known)}")
+        if key not in keys:
+            raise InputError(
+                f"{where}: unknown {key!r}{nearest(key, keys)}; give choices, or low and high"
+            )
     if "choices" in entry:
         choices = entry["choices"]
         if len(entry) > 1 or not isinstance(choices, list) or not choices:
-            raise InputError(f"{where}: choices is a list of values, and stands alone")
+            raise InputError(
+                f"{where}: choices must be a list of values, and no other key may be given"
+            )
         return tuple(choices)
     step, log = entry.get("step"), entry.get("log", False)
     low, high = entry.get("low", ""), entry.get("high", "")
     numbers = [low, high, *([] if step is None else [step])]
     if any(isinstance(n, bool) or not isinstance(n, int | float) for n in numbers):
-        raise InputError(f"{where}: low, high and step are numbers")
+        raise InputError(f"{where}: low, high and step must be numbers")
     if not low < high or (step is not None and step <= 0):
         raise InputError(f"{where}: low must be below high, and step above 0")
     if log and (low <= 0 or step is not None):
@@ -99,55 +106,58 @@ def _dimension(where: str, entry: Any) -> Range | tuple[Any, ...]:
 
 
 def with_values(config: Config, values: dict[str, Any]) -> Config:
-    """The configuration with other values of some fields, by dotted name.
+    """Return the configuration with other values of some fields, given by dotted name.
 
     Raises:
-      InputError: there is no such field, or it does not take the value.
+      InputError: there is no such field, or the value is invalid for it.
     """
-    made = configs.to_dict(config)
+    changed = configs.to_dict(config)
     for name, value in values.items():
-        section = made
-        *above, last = name.split(".")
-        for part in above:
+        section = changed
+        *sections, last = name.split(".")
+        for part in sections:
             section = section.get(part) if isinstance(section, dict) else None
         if not isinstance(section, dict) or last not in section:
-            raise InputError(f"the space names {name!r}, which is no field of the configuration")
+            raise InputError(
+                f"the search space has {name!r}, which is not a field of the configuration; "
+                "`jaxrec train --help` lists the fields"
+            )
         if isinstance(section[last], float) and isinstance(value, int):
             value = float(value)
         section[last] = value
-    return configs.from_dict(made)
+    return configs.from_dict(changed)
 
 
 def _optuna() -> Any:
-    """The module, which takes a while to load and is an extra."""
+    """Import Optuna, an extra that loads slowly."""
     import optuna  # pyright: ignore[reportMissingImports]
 
     return optuna
 
 
 def require_optuna() -> None:
-    """Raise InputError with the command that installs Optuna where it is absent."""
+    """Raise InputError with the command to install Optuna, if it is missing."""
     if importlib.util.find_spec("optuna") is None:
-        raise InputError("a sweep needs Optuna: pip install 'jaxrec[sweep]' brings it")
+        raise InputError("a sweep needs Optuna; install it with: pip install 'jaxrec[sweep]'")
 
 
 class _Pruned(Exception):
-    """Validation says that the trial will not be among the best."""
+    """Raised to stop a trial that validation shows to be worse than others."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Sweep:
-    """A sweep's folder and what is searched.
+    """A search over configurations in a folder.
 
     Attributes:
-      folder: where everything is.
-      base: the configuration that the space changes.
-      space: what is searched.
-      seeds: runs a trial, of seeds ``base.seed``, ``base.seed + 1``, ...; all on one split.
-      sampler: ``tpe`` and ``random`` draw, each trial by its number; ``grid`` takes every
-        combination of choices and steps.
+      folder: the sweep's folder.
+      base: the configuration whose fields the space changes.
+      space: the fields to search, and their values.
+      seeds: runs per trial, with seeds ``base.seed``, ``base.seed + 1``, ..., all on one split.
+      sampler: ``tpe`` and ``random`` draw values, seeded by the trial's number; ``grid`` tries
+        every combination of choices and steps.
       prune: stop a trial whose first seed is below the median of the others at the same step.
-      say: takes lines for people.
+      say: receives lines for the console.
     """
 
     folder: Path
@@ -159,40 +169,45 @@ class Sweep:
     say: Callable[[str], None] = print
 
     def check(self) -> None:
-        """Raise InputError for what cannot be searched, before anything is written."""
+        """Raise InputError for an invalid sweep, before anything is written."""
         require_optuna()
         if self.base.eval.select_on != "validation":
             raise InputError("a sweep is decided on validation: set --eval.select-on validation")
         if self.base.train.refit:
             raise InputError(
-                "train.refit trains on validation, which decides a sweep; refit the best afterwards"
+                "train.refit trains on the validation pairs that decide a sweep; leave it out, and "
+                "run `jaxrec refit` on the best trial"
             )
         for name, dimension in self.space.items():
             values = dimension[:2] if isinstance(dimension, Range) else dimension
             for value in values:
                 if name in ("seed", "split.seed") or name.startswith("eval."):
-                    raise InputError(f"{name} is how trials are judged, and is not searched")
+                    raise InputError(
+                        f"{name} decides how trials are judged and cannot be searched; remove it "
+                        "from the space"
+                    )
                 if len(self.space) == 1:
                     with_values(self.base, {name: value})
-        with_values(self.base, {name: _first(of) for name, of in self.space.items()})
+        with_values(self.base, {name: _first(values) for name, values in self.space.items()})
         if self.sampler == "grid":
             self._grid()
 
     def _grid(self) -> list[dict[str, Any]]:
+        """Return every combination of choices and steps."""
         axes = []
-        for name, of in self.space.items():
-            if isinstance(of, Range):
-                if of.log or (of.step is None and not of.whole):
+        for name, values in self.space.items():
+            if isinstance(values, Range):
+                if values.log or (values.step is None and not values.whole):
                     raise InputError(f"{name}: a grid needs choices, or a range with a step")
-                step = of.step or 1
-                count = int((of.high - of.low) / step + 1e-9) + 1
-                axes.append([of.low + n * step for n in range(count)])
+                step = values.step or 1
+                count = int((values.high - values.low) / step + 1e-9) + 1
+                axes.append([values.low + n * step for n in range(count)])
             else:
-                axes.append(list(of))
-        return [dict(zip(self.space, at, strict=True)) for at in itertools.product(*axes)]
+                axes.append(list(values))
+        return [dict(zip(self.space, point, strict=True)) for point in itertools.product(*axes)]
 
     def begin(self) -> Any:
-        """Make the folder and the study, or open what is there already.
+        """Create the folder and the Optuna study, or open the existing ones.
 
         Raises:
           InputError: the folder holds another sweep.
@@ -200,7 +215,7 @@ class Sweep:
         optuna = _optuna()
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        asked = {
+        settings = {
             "config": configs.to_dict(self.base),
             "space": json.loads(json.dumps(self.space)),
             "seeds": self.seeds,
@@ -208,12 +223,12 @@ class Sweep:
             "prune": self.prune,
         }
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._held(".lock"):
-            there = read_json(self.folder / "sweep.json")
-            if there and there != asked:
-                other = next(name for name in asked if there.get(name) != asked[name])
+        with self._locked(".lock"):
+            stored = read_json(self.folder / "sweep.json")
+            if stored and stored != settings:
+                other = next(name for name in settings if stored.get(name) != settings[name])
                 raise InputError(
-                    f"{self.folder}: holds another sweep ({other} differs); name another --out"
+                    f"{self.folder}: holds another sweep ({other} differs); give another --out"
                 )
             pruner = optuna.pruners.MedianPruner if self.prune else optuna.pruners.NopPruner
             study = optuna.create_study(
@@ -224,55 +239,56 @@ class Sweep:
                 sampler=optuna.samplers.RandomSampler(0),
                 load_if_exists=True,
             )
-            if not there:
+            if not stored:
                 for values in self._grid() if self.sampler == "grid" else []:
                     study.enqueue_trial(values, skip_if_exists=True)
-                write_json(self.folder / "sweep.json", asked)
+                write_json(self.folder / "sweep.json", settings)
         return study
 
     @contextmanager
-    def _held(self, name: str) -> Iterator[None]:
+    def _locked(self, name: str) -> Iterator[None]:
+        """Hold an exclusive lock on a file of the folder."""
         with (self.folder / name).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def work(self, trials: int) -> Any:
-        """Run trials until the study has so many; returns the study.
+        """Run trials until the study has ``trials`` of them, and return the study.
 
         Raises:
           InputError: the folder holds another sweep.
-          Interrupted: a signal came; working on goes on with the trial.
+          Interrupted: a signal arrived; calling this again resumes the trial.
         """
         study = self.begin()
-        while (taken := self._take(study, trials)) is not None:
-            trial, lock = taken
+        while (claimed := self._claim(study, trials)) is not None:
+            trial, lock = claimed
             with lock:
                 self._run(study, trial)
         return study
 
-    def _take(self, study: Any, trials: int) -> tuple[Any, TextIO] | None:
-        """A trial that a dead process left, or a new one, with its lock; None where all are had."""
+    def _claim(self, study: Any, trials: int) -> tuple[Any, TextIO] | None:
+        """Claim the trial of a dead process or a new trial, with its lock; None if all are done."""
         optuna = _optuna()
         Trial, TrialState = optuna.trial.Trial, optuna.trial.TrialState
 
-        # Nobody else takes a trial meanwhile, so that there are never more than were asked for.
-        with self._held(".lock"):
-            for left in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-                lock = self._lock(left.number)
+        # The lock keeps other processes from starting more trials than requested.
+        with self._locked(".lock"):
+            for running in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+                lock = self._lock(running.number)
                 if lock is not None:
-                    self.say(f"trial {left.number}: goes on where its process ended")
-                    return Trial(study, left._trial_id), lock
+                    self.say(f"trial {running.number}: resuming where its process ended")
+                    return Trial(study, running._trial_id), lock
             begun = study.get_trials(deepcopy=False)
             waiting = [trial for trial in begun if trial.state == TrialState.WAITING]
             if len(begun) - len(waiting) >= trials or (self.sampler == "grid" and not waiting):
                 return None
             trial = study.ask()
             lock = self._lock(trial.number)
-            assert lock is not None, "a new trial is nobody's"
+            assert lock is not None, "no other process can hold the lock of a new trial"
             return trial, lock
 
     def _lock(self, number: int) -> TextIO | None:
-        """The lock of a trial; None where a process that lives has it."""
+        """Lock a trial; returns None if a living process holds the lock."""
         folder = self.folder / f"trial-{number}"
         folder.mkdir(exist_ok=True)
         file = (folder / ".worker").open("w")
@@ -284,43 +300,46 @@ class Sweep:
         return file
 
     def _values(self, study: Any, trial: Any) -> dict[str, Any]:
-        """What the sampler proposes; the same again for a trial that has proposals."""
+        """Return the values that the sampler proposes, or proposed before, for a trial."""
         optuna = _optuna()
 
-        # By its number, so that neither the order of processes nor a restart changes a draw.
+        # Seeded by the trial's number, so that draws depend neither on the order of processes nor
+        # on restarts.
         seed = (self.base.seed * 1_000_003 + trial.number) % 2**32
         kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         study.sampler = kinds.get(self.sampler, optuna.samplers.RandomSampler)(seed=seed)
         values = {}
-        for name, of in self.space.items():
-            if not isinstance(of, Range):
-                # Optuna keeps numbers and text; lists are chosen by their place.
-                at = trial.suggest_categorical(name, [_plain(value) for value in of])
-                values[name] = next(value for value in of if _plain(value) == at)
-            elif of.whole:
-                whole = int(of.low), int(of.high)
-                values[name] = trial.suggest_int(name, *whole, step=int(of.step or 1), log=of.log)
+        for name, options in self.space.items():
+            if not isinstance(options, Range):
+                # Optuna stores only numbers and strings, so other values are suggested by repr.
+                choice = trial.suggest_categorical(name, [_plain(value) for value in options])
+                values[name] = next(value for value in options if _plain(value) == choice)
+            elif options.whole:
+                low, high, step = int(options.low), int(options.high), int(options.step or 1)
+                values[name] = trial.suggest_int(name, low, high, step=step, log=options.log)
             else:
-                values[name] = trial.suggest_float(name, of.low, of.high, step=of.step, log=of.log)
+                low, high, step = options.low, options.high, options.step
+                values[name] = trial.suggest_float(name, low, high, step=step, log=options.log)
         return values
 
     def _run(self, study: Any, trial: Any) -> None:
+        """Run a trial for all seeds and report its result to the study."""
         TrialState = _optuna().trial.TrialState
 
-        with self._held(".lock"):  # two processes that draw alike see each other
+        with self._locked(".lock"):  # so that one of two processes with equal draws sees the other
             values = self._values(study, trial)
             same = self._same(study, trial)
         if same is not None:
             trial.set_user_attr("same_as", same.number)
-            self.say(f"trial {trial.number}: the same as trial {same.number}")
+            self.say(f"trial {trial.number}: has the same values as trial {same.number}, not run")
             done = same.state == TrialState.COMPLETE
-            how = {"values": same.value} if done else {"state": TrialState.PRUNED}
-            study.tell(trial.number, **how)
+            result = {"values": same.value} if done else {"state": TrialState.PRUNED}
+            study.tell(trial.number, **result)
             return
         shown = ", ".join(f"{name} {value}" for name, value in values.items())
         try:
             config = with_values(self.base, values)
-            found = [self._one(trial, config, n) for n in range(self.seeds)]
+            by_seed = [self._run_seed(trial, config, n) for n in range(self.seeds)]
         except _Pruned:
             study.tell(trial.number, state=TrialState.PRUNED)
             self.say(f"trial {trial.number}: {shown}: stopped early")
@@ -330,13 +349,13 @@ class Sweep:
             study.tell(trial.number, state=TrialState.FAIL)
             self.say(f"trial {trial.number}: {shown}: failed: {e}")
             return
-        value = statistics.fmean(found)
-        trial.set_user_attr("by_seed", found)
+        value = statistics.fmean(by_seed)
+        trial.set_user_attr("by_seed", by_seed)
         study.tell(trial.number, value)
         self.say(f"trial {trial.number}: {shown}: {self.base.metric} {value:.5f}")
 
     def _same(self, study: Any, trial: Any) -> Any:
-        """A trial that drew the same values before, and is had or under way."""
+        """Return an earlier trial with the same values that has not failed, or None."""
         TrialState = _optuna().trial.TrialState
 
         for other in study.get_trials(deepcopy=False):
@@ -346,8 +365,8 @@ class Sweep:
                 return other
         return None
 
-    def _one(self, trial: Any, config: Config, n: int) -> float:
-        """Validation's metric of one seed of a trial."""
+    def _run_seed(self, trial: Any, config: Config, n: int) -> float:
+        """Train, or resume, the n-th seed of a trial and return its validation metric."""
         from jaxrec.training.run import resume, train
 
         seed = self.base.seed + n
@@ -355,43 +374,43 @@ class Sweep:
         config = dataclasses.replace(config, seed=seed, split=split)
         run = self.folder / f"trial-{trial.number}" / f"seed-{seed}"
         metric = config.metric
-        told = _Watch(trial, metric) if self.prune and n == 0 else None
+        watch = _Watch(trial, metric) if self.prune and n == 0 else None
         if (run / "config.json").is_file():
-            done = resume(run, on_eval=told, quiet=True)
+            done = resume(run, on_eval=watch, quiet=True)
         else:
-            done = train(config, run=run, on_eval=told, quiet=True)
+            done = train(config, run=run, on_eval=watch, quiet=True)
         content = done.evaluation
         part = content if content["split"] == "validation" else content["validation"]
         return float(part["metrics"][metric])
 
 
 class _Watch:
-    """Tells the study each evaluation, and ends the run once its pruner says so."""
+    """Report each evaluation to the study, and raise _Pruned if the pruner ends the trial."""
 
     def __init__(self, trial: Any, name: str) -> None:
         self._trial, self._name = trial, name
         frozen = trial.study.get_trials(deepcopy=False)[trial.number]
-        self._told = set(frozen.intermediate_values)
+        self._reported = set(frozen.intermediate_values)
 
     def __call__(self, step: int, metrics: dict[str, float]) -> None:
-        if step not in self._told:
-            self._told.add(step)
+        if step not in self._reported:
+            self._reported.add(step)
             self._trial.report(metrics[self._name], step)
         if self._trial.should_prune():
             raise _Pruned
 
 
-def _first(of: Range | tuple[Any, ...]) -> Any:
-    return of.low if isinstance(of, Range) else of[0]
+def _first(values: Range | tuple[Any, ...]) -> Any:
+    return values.low if isinstance(values, Range) else values[0]
 
 
 def _plain(value: Any) -> Any:
-    """A value as Optuna keeps it."""
+    """Convert a value to one that Optuna can store."""
     return value if value is None or isinstance(value, bool | int | float | str) else repr(value)
 
 
 def best(study: Any, most: int = 10) -> list[Any]:
-    """The completed trials, best first."""
+    """Return up to ``most`` completed trials, best first."""
     optuna = _optuna()
     StudyDirection, TrialState = optuna.study.StudyDirection, optuna.trial.TrialState
 

@@ -1,7 +1,7 @@
-"""Where metrics go besides metrics.jsonl: adapters to experiment trackers, each an extra.
+"""Adapters that send metrics to experiment trackers, each an optional extra.
 
-A metric is ``split/name``, one level deep in every tracker: slashes of its own become dots, so that
-no metric is a folder of another.
+A metric is called ``split/name`` in every tracker. Further slashes become dots, since trackers read
+slashes as folders, and a metric cannot also be the folder of another.
 """
 
 import importlib.util
@@ -17,14 +17,14 @@ from jaxrec.files import parse_json
 
 @runtime_checkable
 class Sink(Protocol):
-    """Where metrics go besides metrics.jsonl."""
+    """A receiver of metrics besides metrics.jsonl."""
 
     def write(self, step: int, values: dict[str, float]) -> None: ...
     def close(self) -> None: ...
 
 
 def metric_name(split: str, name: str) -> str:
-    """``split/name`` with no further slash."""
+    """Return ``split/name`` with further slashes replaced by dots."""
     return f"{split}/{name.replace('/', '.')}"
 
 
@@ -58,29 +58,29 @@ class _Wandb:
 
 
 class _Mlflow:
-    """MLflow by MLFLOW_TRACKING_URI, or else SQLite in RUN/mlflow.db.
+    """Log to the MLflow server at MLFLOW_TRACKING_URI, or else to SQLite in RUN/mlflow.db.
 
-    A run that is resumed goes on in the same MLflow run. MLflow has no @ in names: recall@20 is
-    recall_at_20 there.
+    A resumed run continues the same MLflow run. MLflow forbids @ in names, so recall@20 becomes
+    recall_at_20.
     """
 
     def __init__(self, run: Path, experiment: str) -> None:
         from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
 
-        own = f"sqlite:///{run.resolve() / 'mlflow.db'}"
-        self._client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", own))
-        found = self._client.get_experiment_by_name(experiment)
-        where = self._client.create_experiment(experiment) if found is None else found.experiment_id
+        local = f"sqlite:///{run.resolve() / 'mlflow.db'}"
+        self._client = client = MlflowClient(os.environ.get("MLFLOW_TRACKING_URI", local))
+        found = client.get_experiment_by_name(experiment)
+        number = client.create_experiment(experiment) if found is None else found.experiment_id
         tag = str(run.resolve()).replace("'", "")
-        before = self._client.search_runs([where], f"tags.`jaxrec.run` = '{tag}'", max_results=1)
-        if before:
-            self._id = before[0].info.run_id
-            self._client.update_run(self._id, "RUNNING")
+        earlier = client.search_runs([number], f"tags.`jaxrec.run` = '{tag}'", max_results=1)
+        if earlier:
+            self._id = earlier[0].info.run_id
+            client.update_run(self._id, "RUNNING")
             return
         tags = {"jaxrec.run": tag}
-        self._id = self._client.create_run(where, tags=tags, run_name=run.name).info.run_id
+        self._id = client.create_run(number, tags=tags, run_name=run.name).info.run_id
         for name, value in _flat(_config(run)).items():
-            self._client.log_param(self._id, name, str(value)[:500])
+            client.log_param(self._id, name, str(value)[:500])
 
     def write(self, step: int, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -111,28 +111,30 @@ _KINDS: dict[str, tuple[str, Callable[[Path, str], Sink]]] = {
     "mlflow": ("mlflow", _Mlflow),
     "trackio": ("trackio", _Trackio),
 }
-"""By the option of the log, which is also the extra: the module it brings, and the adapter."""
+"""By log option, which is also the name of the extra: the module it needs, and the adapter."""
 
 
 def check_extras(config: LogConfig) -> None:
-    """Raise InputError where the log is to go where no installed package takes it."""
+    """Raise InputError if the package of a requested tracker is not installed."""
     needed = {name: module for name, (module, _) in _KINDS.items()} | {"energy": "codecarbon"}
     for extra, module in needed.items():
         if getattr(config, extra) and importlib.util.find_spec(module) is None:
-            raise InputError(f"log.{extra} needs an extra: pip install 'jaxrec[{extra}]'")
+            raise InputError(
+                f"log.{extra} needs a package that is not installed: pip install 'jaxrec[{extra}]'"
+            )
 
 
 def sinks(run: Path, config: LogConfig) -> list[Sink]:
-    """Those that the configuration asks for, opened."""
-    asked = ((getattr(config, name), make) for name, (_, make) in _KINDS.items())
-    return [make(run, str(value)) for value, make in asked if value]
+    """Open the trackers that the configuration requests."""
+    options = ((getattr(config, name), adapter) for name, (_, adapter) in _KINDS.items())
+    return [adapter(run, str(value)) for value, adapter in options if value]
 
 
 class Energy:
-    """What the process and its devices use, as CodeCarbon estimates it without network.
+    """Measure the energy that the process and its devices use, with CodeCarbon in offline mode.
 
     Args:
-      country: ISO code of three letters, whose mix of power decides the emissions.
+      country: three-letter ISO code of the country whose power mix decides the emissions.
 
     Raises:
       InputError: CodeCarbon does not know the country.
@@ -149,27 +151,33 @@ class Energy:
                 allow_multiple_runs=True,
             )
         except Exception as e:
-            raise InputError(f"log.energy {country!r}: {e}; give a code such as DEU") from e
+            raise InputError(
+                f"log.energy {country!r}: {e}; give a three-letter code such as DEU"
+            ) from e
         self._tracker.start()
 
     def stop(self) -> dict[str, float]:
-        """Energy in kWh and emissions in kg of CO2-equivalent since the start, if measured."""
+        """Return the energy in kWh and the emissions in kg of CO2-equivalent since the start.
+
+        Empty if CodeCarbon could not measure them.
+        """
         emissions = self._tracker.stop()
-        found = getattr(self._tracker, "final_emissions_data", None)
-        if found is None:  # it tells of its own troubles, and no run should end by them
+        data = getattr(self._tracker, "final_emissions_data", None)
+        if data is None:  # CodeCarbon logs why, and its failure must not end the run
             return {}
-        return {"energy_kwh": float(found.energy_consumed), "emissions_kg": float(emissions or 0)}
+        return {"energy_kwh": float(data.energy_consumed), "emissions_kg": float(emissions or 0)}
 
 
 def _config(run: Path) -> dict[str, Any]:
-    """The run's configuration, as it lies there."""
+    """Read the run's config.json, without checking it."""
     path = run / "config.json"
     return parse_json(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _flat(values: dict[str, Any], above: str = "") -> dict[str, Any]:
-    found = {}
+def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested dictionaries to dotted names."""
+    flat = {}
     for name, value in values.items():
-        inner = isinstance(value, dict)
-        found |= _flat(value, f"{above}{name}.") if inner else {f"{above}{name}": value}
-    return found
+        nested = isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
+    return flat

@@ -147,5 +147,5 @@ def test_repeats_are_counted_and_the_first_kept_on_request(tmp_path, capsys):
         said(capsys, "import", out, "--out", tmp_path / "x", "--count-repeats")
     (tmp_path / "p.csv").write_text("src,dst\na,b\n")
     for option in (("--count-repeats",), ("--keep", "first")):
-        with pytest.raises(InputError, match=f"{option[0]} does not go with this data"):
+        with pytest.raises(InputError, match=f"{option[0]} does not apply to this data"):
             said(capsys, "import", tmp_path / "p.csv", "--out", tmp_path / "x", *option)

@@ -79,14 +79,14 @@ def test_item_graphs_are_made_up(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        ("import meta.json --out o --users u.csv", "--users does not go with this data"),
-        ("import meta.json --out o --event-weights a=1", "--event-weights does not go"),
-        ("import meta.json --out o --pairs.test 0.5", "options of train"),
-        ("import meta.json --out o --columns.user a", "--columns.user does not go"),
-        ("import seen.csv --out o --strict", "--strict does not go"),
-        ("import seen.csv --out o --columns.src user", "--columns.src does not go"),
-        ("import seen.csv --out o --pairs.history 3", "--format co-occurrence makes one"),
-        ("synth --items 60 --pairs 90 --users 3 --out o", "--users does not go"),
+        ("import meta.json --out o --users u.csv", "--users does not apply"),
+        ("import meta.json --out o --event-weights a=1", "--event-weights does not apply"),
+        ("import meta.json --out o --pairs.test 0.5", "options of `jaxrec train`"),
+        ("import meta.json --out o --columns.user a", "--columns.user does not apply"),
+        ("import seen.csv --out o --strict", "--strict does not apply"),
+        ("import seen.csv --out o --columns.src user", "--columns.src does not apply"),
+        ("import seen.csv --out o --pairs.history 3", "with --format co-occurrence"),
+        ("synth --items 60 --pairs 90 --users 3 --out o", "--users does not apply"),
         ("synth --items 60 --edges 90 --out o", "give --users and --edges"),
         ("synth --items 60 --users 9 --edges 90 --missing 0.5 --out o", "--missing is for"),
         ("stats none", "no such file"),
@@ -126,7 +126,7 @@ def test_users_are_not_to_be_had_of_a_run_of_items(finished, tmp_path):
     (tmp_path / "ids.csv").write_text("user\nu1\n")
     (tmp_path / "seen.csv").write_text("item\ni01\n")
     for more in ([], ["--users", tmp_path / "ids.csv"], ["--history", tmp_path / "seen.csv"]):
-        with pytest.raises(InputError, match="a model of items, which knows no users"):
+        with pytest.raises(InputError, match="trained on items alone and knows no users"):
             run("recommend", finished, "--out", tmp_path / "recs.csv", *more)
     assert not (tmp_path / "recs.csv").exists()
 

@@ -93,7 +93,7 @@ def test_what_users_show_but_seeds_do_not_is_said(folders):
     users(folders[3], "recall@20", frame["recall@20"].to_numpy() - 0.1)
     first = run_groups.compare(read_runs(folders[:6])).differences[0]
     assert first.p["paired t"] < 0.05
-    assert first.verdict == "not beyond the seeds' spread"
+    assert first.verdict == "within the variation over seeds"
 
 
 def test_other_splits_data_and_protocols_are_refused(folders):
@@ -122,13 +122,13 @@ def test_other_splits_data_and_protocols_are_refused(folders):
         arrays["pairs"] = arrays["pairs"] ^ np.uint64(1)
         np.savez(run / "split.npz", **arrays)
 
-    refused(other_split, "not the same split; train with `--split.seed 0`")
-    refused(rewrite("env.json", "fingerprint", value="other"), "not the same data")
+    refused(other_split, "different splits; train with `--split.seed 0`")
+    refused(rewrite("env.json", "fingerprint", value="other"), "different data")
     refused(rewrite("config.json", "eval", "repeatable", value=True), "known items ranked")
-    refused(rewrite("eval.json", "selected_on", value="test"), "part for selection")
+    refused(rewrite("eval.json", "selected_on", value="test"), "parts for selection")
     refused(rewrite("config.json", "seed", value=0), "the same configuration and seed")
     users(folders[3], "recall@20", np.zeros(3))
-    with pytest.raises(InputError, match="other users were ranked"):
+    with pytest.raises(InputError, match="ranked different users"):
         run_groups.compare(read_runs(folders[:4]))
 
 
@@ -143,7 +143,7 @@ def test_the_command_prints_and_writes_the_comparison(folders, tmp_path, capsys)
     assert written["differences"][1]["verdict"] == "no difference shown"
     with pytest.raises(InputError, match="at least two"):
         command([str(folders[0])])
-    with pytest.raises(InputError, match="no recall@7"):
+    with pytest.raises(InputError, match="has no recall@7"):
         command([*map(str, folders), "--metric", "recall@7"])
 
 

@@ -179,7 +179,7 @@ def test_a_user_without_a_known_item_is_named(tmp_path):
 
 def test_a_run_whose_users_have_no_items_cannot_fold_in(tmp_path):
     run = write_embeddings(tmp_path / "run", np.ones((2, 2)), np.ones((3, 2)))
-    with pytest.raises(jaxrec.InputError, match="run: no user has seen an item"):
+    with pytest.raises(jaxrec.InputError, match="run: no user has an item with a trained vector"):
         Recommender.load(run).fold_in("i1")
 
 
@@ -247,10 +247,18 @@ def test_the_command_line(tmp_path):
 @pytest.mark.parametrize(
     ("text", "options", "words"),
     [
-        ("i3\n", ["--users", "u.csv"], "--users names users of the run, --history brings new ones"),
+        (
+            "i3\n",
+            ["--users", "u.csv"],
+            "--users is for users of the run and --history for new ones",
+        ),
         ("x\ny\n", [], "h.csv: none of its items is among the 30 items of"),
         ("x\ni1\n", ["--unknown", "fail"], "h.csv: item 'x' is not among the 30 items of"),
-        ("user,thing\nann,x\n", [], "h.csv: no column of `user`, `thing` is known as the item"),
+        (
+            "user,thing\nann,x\n",
+            [],
+            "h.csv: none of the columns `user`, `thing` is known as the item",
+        ),
         ("\n", [], "h.csv: "),
     ],
 )

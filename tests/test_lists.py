@@ -60,16 +60,18 @@ def test_only_a_list_that_may_be_empty_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / "none.csv"
     path.write_text(text, encoding="utf-8")
     assert read_ids(path, "item", may_be_empty=True) == []
-    with pytest.raises(InputError, match=r"none\.csv: holds no ids; give one id a line"):
+    with pytest.raises(InputError, match=r"none\.csv: holds no ids; give one id per line"):
         read_ids(path, "item")
 
 
 def test_columns_that_nobody_knows_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "odd.csv"
     path.write_text("kunde;segment\nu0;a\n")
-    with pytest.raises(InputError, match="no column of `kunde`, `segment` is known as the user"):
+    with pytest.raises(
+        InputError, match="none of the columns `kunde`, `segment` is known as the user"
+    ):
         read_ids(path, "user")
-    with pytest.raises(InputError, match=r"is known as the user; name it `user`$"):
+    with pytest.raises(InputError, match=r"is known as the user; rename it to `user`$"):
         read_pairs(path)
 
 

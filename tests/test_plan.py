@@ -160,17 +160,17 @@ def test_the_command_plans_for_machines_that_are_not_here():
     size = ("--users", "100M", "--items", "10M", "--edges", "10B", "--dim", "64")
     done = jaxrec("plan", *size, "--devices", "64xH200")
     assert done.returncode == 0, done.stderr
-    for words in ("memory of a device", "moved to a device a step", "a checkpoint", "int32"):
+    for words in ("memory of a device", "received by a device per step", "a checkpoint", "int32"):
         assert words in done.stdout
     done = jaxrec("plan", *size, "--devices", "2x24GB")
     assert done.returncode == 2
-    assert "the smallest mesh that would do is --mesh.data 1 --mesh.table" in done.stderr
+    assert "the smallest mesh that fits is --mesh.data 1 --mesh.table" in done.stderr
     by_host = *size[:4], "--edges", "1B", "--devices", "1x40GB", "--mesh.memory", "host"
     done = jaxrec("plan", *by_host, "--layers", "0")
     assert done.returncode == 0, done.stderr
     assert "rows from the host" in done.stdout
     done = jaxrec("plan", *by_host)
-    assert (done.returncode, "is for --layers 0" in done.stderr) == (2, True)
+    assert (done.returncode, "needs --layers 0" in done.stderr) == (2, True)
     for wrong, words in (("64", "COUNTxNAME"), ("8xH20", "'H200'"), ("0xH100", "COUNTxNAME")):
         done = jaxrec("plan", *size, "--devices", wrong)
         assert (done.returncode, words in done.stderr) == (2, True), done.stderr

@@ -369,5 +369,5 @@ def test_a_loss_may_be_of_embeddings(tmp_path, forgotten):
     assert trained[-1] < trained[0]
     assert losses.at_gap("closeness", 0.0) == pytest.approx(0.0)  # u = 1, p = n = 0: gap 1
     hard = dataclasses.replace(CONFIG.negatives, hard=1, hard_ranks=(5, 20))
-    with pytest.raises(InputError, match=r"closeness is of embeddings.*negatives\.hard"):
+    with pytest.raises(InputError, match=r"closeness takes embeddings.*negatives\.hard"):
         registry.check_known(dataclasses.replace(config, negatives=hard))

@@ -88,7 +88,7 @@ def test_one_run_tells_everything(run: Path, tmp_path: Path) -> None:
     rates = evaluation()["false_negative_rate"]
     assert page.has(f"{100 * rates['train']:.2g} % of the sampled negatives were train positives.")
     assert page.has(f"{100 * rates['validation']:.2g} % of the sampled negatives were validation")
-    assert page.has("Who is served, on test")
+    assert page.has("Results by group on test")
     protocol = evaluation()["protocol"]
     assert page.has(f"{protocol[:1].upper()}{protocol[1:]}")
     env = json.loads((run / "env.json").read_text())
@@ -102,8 +102,8 @@ def test_one_run_tells_everything(run: Path, tmp_path: Path) -> None:
 
 PLOTS = [
     *("Loss", "recall@20", "ndcg@20", "Throughput"),
-    *("Cosines", "Effective rank", "Lengths", "Table of the ids", "Lists", "Items listed"),
-    *("Pairs ranked right", "Saturated pairs", "Gradients", "Negatives"),
+    *("Cosines", "Effective rank", "Lengths", "Embedding table", "Lists", "Recommended items"),
+    *("Correctly ranked pairs", "Saturated pairs", "Gradients", "Negatives"),
     *("recall@20 by item popularity", "recall@20 by user activity"),
 ]
 
@@ -115,12 +115,15 @@ def test_each_plot_draws_what_its_title_says(run: Path, tmp_path: Path) -> None:
         title, _, rest = label.partition(": ")
         unit, *ends = rest.split("; ")
         drawn[title] = unit.partition(" over ")[0], {end.partition(" from ")[0] for end in ends}
-    assert drawn["Loss"] == ("mean loss a pair, L2 included", {"loss"})
+    assert drawn["Loss"] == ("mean loss per pair, with L2", {"loss"})
     assert drawn["Gradients"] == ("norm", {"gradient", "fed gradient"})
     shares = {"false negatives", "identical inputs"}
     assert drawn["Negatives"] == ("share of the negatives", shares)
     assert drawn["Lengths"][1] == {"user norm", "item norm"}
-    assert drawn["Pairs ranked right"] == ("share of the pairs", {"train auc", "validation auc"})
+    assert drawn["Correctly ranked pairs"] == (
+        "share of the pairs",
+        {"train auc", "validation auc"},
+    )
     splits = {"validation", "test", "train", "popularity"}
     assert drawn["recall@20"] == ("recall@20", splits)
 
@@ -247,12 +250,12 @@ def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:
     good = evaluation()["validation"]["metrics"]
     # On test none is marked: what is chosen there is no longer measured there.
     assert sorted(map(float, best)) == sorted(good.values())
-    assert page.has("No tests of the differences.")
-    differing = page.source.split("Where the configurations differ")[1].split("</table>")[0]
+    assert page.has("The differences were not tested.")
+    differing = page.source.split("Differences between the configurations")[1].split("</table>")[0]
     assert re.findall(r'scope="row">([^<]+)', differing) == ["model.name", "model.layers"]
     assert page.labels("svg")[0].startswith("Loss of all runs")
     assert len(page.labels("svg")) == 3 + 2 * len(PLOTS)
-    assert not page.has("Not the same data.")
+    assert not page.has("Different data.")
 
 
 def test_lower_is_better_for_errors(run: Path, tmp_path: Path) -> None:
@@ -267,7 +270,7 @@ def test_lower_is_better_for_errors(run: Path, tmp_path: Path) -> None:
 def test_runs_on_other_data_and_of_one_name(run: Path, tmp_path: Path) -> None:
     other = write_records(tmp_path / "again" / "lightgcn-1", fingerprint="cd" * 32)
     page = Page(report([run, other], tmp_path / "report.html"))
-    assert page.has("Not the same data.")
+    assert page.has("Different data.")
     assert page.has(str(run))
     assert page.has(str(other))
 
@@ -276,7 +279,7 @@ def test_plain_errors(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     out = tmp_path / "report.html"
     with pytest.raises(InputError, match="not a run folder"):
         report([tmp_path / "none"], out)
-    with pytest.raises(InputError, match="needs a run folder"):
+    with pytest.raises(InputError, match="needs at least one run folder"):
         report([], out)
     (run / "metrics.jsonl").write_text('{"step": 1}\nnonsense\n')
     with pytest.raises(InputError, match=r"metrics.jsonl:2: not a JSON record"):
@@ -287,7 +290,7 @@ def test_plain_errors(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             report([run], out)
     (run / "metrics.jsonl").write_text("")
     (run / "eval.json").write_text('{"metrics": [1], "split": "test"}')
-    with pytest.raises(InputError, match="not as a run writes it"):
+    with pytest.raises(InputError, match="has an invalid value"):
         report([run], out)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(InputError, match=r"pip install 'jaxrec\[report\]'"):
@@ -321,7 +324,7 @@ def test_a_run_of_items_shows_its_curves_with_the_threshold(item_run: Path, tmp_
     assert not page.has("users")
     assert page.has(f"test (100 pairs, {content['users']} items ranked)")
     assert {repr(value) for value in content["metrics"].values()} <= page.exact
-    assert page.has("Pairs told apart, on test")
+    assert page.has("Classified pairs on test")
     assert page.has("best F1")
     drawn = page.labels("svg")
     for words in (
@@ -338,11 +341,11 @@ def test_runs_that_count_walks_show_their_speed(run: Path, item_run: Path, tmp_p
     lines = [{"step": step, "seconds": step / 4, "walks_per_second": 4096.0} for step in (4, 8)]
     timing.write_text("".join(json.dumps(line) + "\n" for line in lines))
     alone = Page(report([item_run], tmp_path / "items.html"))
-    assert alone.has("walks a second")
+    assert alone.has("walks per second")
     assert alone.has("4,096")
     assert any(label.startswith("Throughput") for label in alone.labels("svg"))
     both = Page(report([run, item_run], tmp_path / "both.html"))
-    assert any("pairs or walks a second" in label for label in both.labels("svg"))
+    assert any("pairs or walks per second" in label for label in both.labels("svg"))
 
 
 def test_runs_of_items_are_compared(item_run: Path, tmp_path: Path) -> None:

@@ -34,11 +34,11 @@ def test_a_space_is_read_with_ranges_and_choices(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "names no field"),
-        ("[model.dim\n", "is no TOML"),
+        ("", "has no field"),
+        ("[model.dim\n", "is not valid TOML"),
         ("[model.dim]\nlow = 3\nhigh = 2\n", "low must be below high"),
         ("[model.dim]\nlow = 0\nhigh = 2\nlog = true\n", "low above 0"),
-        ("[model.dim]\nchoices = []\n", "a list of values"),
+        ("[model.dim]\nchoices = []\n", "must be a list of values"),
         ("[model.dim]\nlow = 1\nhihg = 2\nhigh = 3\n", "unknown 'hihg'.*'high'"),
     ],
 )
@@ -55,5 +55,5 @@ def test_values_go_into_the_configuration_by_dotted_name():
         optim=replace(BASE.optim, learning_rate=1.0),
         seed=3,
     )
-    with pytest.raises(InputError, match=r"'model\.dmi', which is no field"):
+    with pytest.raises(InputError, match=r"'model\.dmi', which is not a field"):
         with_values(BASE, {"model.dmi": 8})

@@ -53,19 +53,19 @@ def test_a_sweep_whose_process_ended_goes_on_and_ends_with_the_same_trials(
     expected = trials(whole.work(2))
     assert len(expected) == 2
     cut = Sweep(tmp_path / "cut", base, SPACE, seeds=2, say=said.append)
-    one = Sweep._one
+    one = Sweep._run_seed
 
     def dies(self, trial, config, n):
         if (trial.number, n) == (1, 1):
             raise _Died
         return one(self, trial, config, n)
 
-    monkeypatch.setattr(Sweep, "_one", dies)
+    monkeypatch.setattr(Sweep, "_run_seed", dies)
     with pytest.raises(_Died):
         cut.work(2)
     monkeypatch.undo()
     assert trials(cut.work(2)) == expected
-    assert "trial 1: goes on where its process ended" in said
+    assert "trial 1: resuming where its process ended" in said
     for number in range(2):
         runs = sorted((tmp_path / "cut" / f"trial-{number}").glob("seed-*"))
         seeds = [json.loads((run / "config.json").read_text()) for run in runs]
@@ -105,7 +105,7 @@ def test_what_would_be_decided_on_test_is_refused(base, tmp_path):
     on_test = replace(base, eval=replace(base.eval, select_on="test"))
     with pytest.raises(InputError, match="decided on validation"):
         Sweep(tmp_path / "s", on_test, SPACE).check()
-    with pytest.raises(InputError, match="how trials are judged"):
+    with pytest.raises(InputError, match="decides how trials are judged"):
         Sweep(tmp_path / "s", base, {"split.seed": (1, 2)}).check()
 
 

@@ -1,4 +1,4 @@
-"""The command line: sub-commands from typed dataclasses; heavy imports inside the functions."""
+"""The command line: each command is a typed dataclass and a function that imports what it needs."""
 
 import contextlib
 import os
@@ -24,17 +24,17 @@ from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 
 
 def _asked_for_help(args: list[str], name: str, command: Callable[[list[str]], Any]) -> bool:
-    """Of a command without arguments: whether --help was asked for, and given."""
+    """Print the help of a command without options if requested, and return whether it was."""
     if args in (["-h"], ["--help"]):
         print(f"usage: jaxrec {name}\n\n{command.__doc__}")
         return True
     if args:
-        raise InputError(f"`jaxrec {name}` takes no arguments")
+        raise InputError(f"`jaxrec {name}` takes no arguments; leave out {' '.join(args)}")
     return False
 
 
 def list_presets(args: list[str]) -> None:
-    """List the presets with what to expect of them."""
+    """List the presets, each with a description."""
     if _asked_for_help(args, "presets", list_presets):
         return
     for name, make in presets.all_presets().items():
@@ -43,9 +43,9 @@ def list_presets(args: list[str]) -> None:
 
 
 def env(args: list[str]) -> int | None:
-    """Print versions and devices, for bug reports; with --check also whether the kernels work."""
-    checked = args == ["--check"]
-    if not checked and _asked_for_help(args, "env", env):
+    """Print versions and devices, for bug reports; --check also tests the kernels on the device."""
+    with_check = args == ["--check"]
+    if not with_check and _asked_for_help(args, "env", env):
         return None
     import jax
 
@@ -57,13 +57,13 @@ def env(args: list[str]) -> int | None:
     devices = jax.devices()
     print(f"{'devices':18} {len(devices)} x {devices[0].device_kind} ({devices[0].platform})")
     print(f"{'kernel':18} {default_kernel()}")
-    if not checked:
+    if not with_check:
         return None
     from jaxrec.training.self_check import check
 
-    found = check()
-    print("\n".join(one.line() for one in found))
-    return int(not all(one.well for one in found))
+    results = check()
+    print("\n".join(result.line() for result in results))
+    return int(not all(result.well for result in results))
 
 
 def completion(args: list[str]) -> None:
@@ -97,7 +97,7 @@ registry.COMMANDS.builtin = tuple(COMMANDS)
 
 
 def _commands() -> dict[str, Callable[[list[str]], int | None]]:
-    """By name all commands, those that users have registered last."""
+    """Return all commands by name, with the user's own last."""
     return COMMANDS | registry.COMMANDS.registered()
 
 
@@ -106,28 +106,28 @@ def _usage() -> str:
     for name, command in _commands().items():
         lines.append(f"  {name:11}{(command.__doc__ or '').splitlines()[0]}")
     lines += ["", "`jaxrec COMMAND --help` lists a command's options; --debug shows tracebacks;"]
-    lines += ["--plugin MODULE imports what registers models, losses, negatives, metrics, formats."]
+    lines += ["--plugin MODULE imports your module that registers models, losses, metrics, ..."]
     return "\n".join(lines)
 
 
 def _plugins(args: list[str]) -> tuple[list[str], list[str]]:
-    """The arguments without each ``--plugin NAME``, and the names.
+    """Return the arguments without each ``--plugin NAME``, and the names.
 
     Raises:
-      InputError: an option without its name.
+      InputError: ``--plugin`` has no name.
     """
-    left, names = [], []
-    rest = iter(args)
-    for arg in rest:
+    others, names = [], []
+    remaining = iter(args)
+    for arg in remaining:
         option, equals, name = arg.partition("=")
         if option != "--plugin":
-            left.append(arg)
+            others.append(arg)
             continue
-        name = name if equals else next(rest, "")
+        name = name if equals else next(remaining, "")
         if not name or name.startswith("-"):
-            raise InputError("--plugin needs the name of a module, or of an entry point")
+            raise InputError("--plugin needs the name of a module or of an entry point")
         names.append(name)
-    return left, names
+    return others, names
 
 
 def _run(args: list[str]) -> int:
@@ -144,21 +144,21 @@ def _run(args: list[str]) -> int:
     commands = _commands()
     if args[0] not in commands:
         hint = nearest(args[0], commands)
-        raise InputError(f"no command {args[0]!r}{hint}; `jaxrec --help` lists them")
+        raise InputError(f"unknown command {args[0]!r}{hint}; `jaxrec --help` lists the commands")
     return commands[args[0]](args[1:]) or 0
 
 
-_TOO_LARGE = "jaxrec: out of memory; a smaller --model.dim or batch may fit"
+_TOO_LARGE = "jaxrec: out of memory; a smaller --model.dim or --train.batch-size may fit"
 
 
 def main() -> None:
-    """Entry point: run a command and exit with the contract's status."""
+    """Run a command and exit: 0 on success, 1 for a failed run, 2 for bad usage or input."""
     args = sys.argv[1:]
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     if not debug:
-        # Errors of this thread are told below. What is left are callbacks of writers that gave up
-        # after a failed write was told already.
+        # Errors of this thread are reported below. Other threads only raise after a failed write
+        # that was reported already.
         sys.excepthook = lambda kind, error, trace: None
         sys.unraisablehook = lambda unraisable: None
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -171,7 +171,7 @@ def main() -> None:
         print(f"jaxrec: {e}", file=sys.stderr)
         status = e.exit_status
         if isinstance(e, RunError):
-            # Writers that still fail would print tracebacks while the interpreter shuts down.
+            # Exit at once, or writer threads print tracebacks while the interpreter shuts down.
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -186,7 +186,7 @@ def main() -> None:
             raise
         status = 128 + signal.SIGINT
     except BrokenPipeError:
-        # The reader of our output went away; Python would complain again while it closes stdout.
+        # The reader of the output is gone; Python would fail again while it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except Exception as e:

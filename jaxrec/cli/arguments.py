@@ -1,4 +1,4 @@
-"""Arguments to dataclasses by tyro, with every mistake told in one plain line."""
+"""Parse command-line arguments to dataclasses with tyro, and report mistakes in one plain line."""
 
 import contextlib
 import dataclasses
@@ -16,7 +16,7 @@ from jaxrec.errors import InputError, nearest
 
 
 class _Asked(Exception):
-    """The dataclass that a command would have parsed its arguments into."""
+    """Raised instead of parsing, with the dataclass that a command parses its arguments into."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
@@ -26,9 +26,9 @@ _ASKING: ContextVar[bool] = ContextVar("asking", default=False)
 
 
 def options_of(command: Callable[[list[str]], Any]) -> dict[str, tuple[str, ...]]:
-    """The options of a command, each with the values it has to choose from (mostly none listed).
+    """Return the options of a command, each with its choices, if it has any.
 
-    The command is called, and stopped where it would parse its arguments.
+    The command is called, and stopped when it would parse its arguments.
     """
     token = _ASKING.set(True)
     try:
@@ -50,42 +50,40 @@ def parse(
     aliases: Mapping[str, str] | None = None,
     help_by: str = "--help",
 ) -> Any:
-    """Arguments as an instance of the dataclass ``kind``.
-
-    tyro does the parsing; its boxes become one plain line.
+    """Parse arguments to an instance of the dataclass ``kind``.
 
     Args:
-      aliases: short names by the options that they stand for.
+      aliases: short names of options, by the option.
       help_by: the option that lists all options.
 
     Raises:
-      InputError: an unknown option (the nearest one is named), an unusable value, a number out of
-        the range that stands beside the option, or an option by both of its names.
+      InputError: an option is unknown (the nearest one is suggested) or given by both of its names,
+        or a value is invalid or out of the range that is declared with the option.
     """
     if _ASKING.get():
         raise _Asked(kind)
     short = {alias: name for name, alias in (aliases or {}).items()}
-    heard = io.StringIO()
+    stderr = io.StringIO()
     try:
-        with contextlib.redirect_stderr(heard):
-            made, unknown = tyro.cli(
+        with contextlib.redirect_stderr(stderr):
+            parsed, unknown = tyro.cli(
                 kind, args=_by_full_names(args, short), prog=prog, return_unknown_args=True
             )
     except SystemExit as e:
-        if e.code != 2:  # help that was given, or a signal meanwhile
+        if e.code != 2:  # after printing help, or by a signal
             raise
-        raise InputError(_plain(heard.getvalue(), f"{prog} {help_by}")) from e
+        raise InputError(_plain(stderr.getvalue(), f"{prog} {help_by}")) from e
     if unknown:
         name = unknown[0].split("=")[0]
-        what = f"unknown option {name}" if name.startswith("-") else f"unexpected {name!r}"
+        mistake = f"unknown option {name}" if name.startswith("-") else f"unexpected {name!r}"
         hint = nearest(name.replace("_", "-"), [*_options(kind), *short])
-        raise InputError(f"{what}{hint}; `{prog} {help_by}` lists the options")
-    check_options(made)
-    return made
+        raise InputError(f"{mistake}{hint}; `{prog} {help_by}` lists the options")
+    check_options(parsed)
+    return parsed
 
 
 def _by_full_names(args: Sequence[str], short: Mapping[str, str]) -> list[str]:
-    """Arguments with short names of options replaced by the full ones.
+    """Replace short names of options by the full ones.
 
     Raises:
       InputError: an option is given by both of its names.
@@ -94,18 +92,18 @@ def _by_full_names(args: Sequence[str], short: Mapping[str, str]) -> list[str]:
     for alias, name in short.items():
         if {alias, name} <= given:
             raise InputError(f"{alias} and {name} are the same option; give it once")
-    made = []
+    replaced = []
     for arg in args:
         name, equals, value = arg.partition("=")
-        made.append(short.get(name.replace("_", "-"), name) + equals + value)
-    return made
+        replaced.append(short.get(name.replace("_", "-"), name) + equals + value)
+    return replaced
 
 
 def with_moments(args: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Arguments in which the values of some options, where they are dates, are seconds since 1970.
+    """Replace the dates given to some options with seconds since 1970.
 
     Raises:
-      InputError: such a value is neither a number nor a date.
+      InputError: a value is neither a number nor a date.
     """
     from jaxrec.data.times import parse as moment
 
@@ -121,28 +119,28 @@ def with_moments(args: Sequence[str], options: Sequence[str]) -> list[str]:
                 raise InputError(f"{option}: {e}, or as a number like the data's times") from e
         return text
 
-    made = list(args)
-    for n, arg in enumerate(made):
+    replaced = list(args)
+    for n, arg in enumerate(replaced):
         name, equals, text = arg.partition("=")
         name = name.replace("_", "-")
         if name not in options:
             continue
         if equals:
-            made[n] = f"{name}={value(name, text)}"
-        elif n + 1 < len(made):
-            made[n + 1] = value(name, made[n + 1])
-    return made
+            replaced[n] = f"{name}={value(name, text)}"
+        elif n + 1 < len(replaced):
+            replaced[n + 1] = value(name, replaced[n + 1])
+    return replaced
 
 
 CUT_TIMES = (
     *("--split.test-time", "--split.validation-time"),
     *("--filter.since", "--filter.until"),
 )
-"""Options of ``train`` and ``data partition`` that take dates too."""
+"""Options of ``train`` and ``data partition`` that also take dates."""
 
 
 def _plain(box: str, help_by: str) -> str:
-    """The first message inside a tyro error box, as one line."""
+    """Return the first message inside a tyro error box as one line."""
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip(" │|") for line in box.splitlines()]
     message = []
     for line in lines:
@@ -151,14 +149,14 @@ def _plain(box: str, help_by: str) -> str:
         if set(line) <= {"─", "-"}:
             break
         message.append(line)
-    text = " ".join(message).rstrip(".") or "unusable arguments"
+    text = " ".join(message).rstrip(".") or "invalid arguments"
     choice = re.match(r"invalid choice '(.*)' for argument .* Expected one of \((.*)\)", text)
     hint = nearest(choice[1], re.findall(r"'([^']*)'", choice[2])) if choice else ""
     return f"{text}{hint}; `{help_by}` lists the options"
 
 
 def _options(kind: Any, prefix: str = "--") -> dict[str, tuple[str, ...]]:
-    """Every option of a dataclass, nested ones by dotted names, and the values it chooses from."""
+    """Return the options of a dataclass, with dotted names for nested ones, and their choices."""
     hints = typing.get_type_hints(kind, include_extras=True)
     options: dict[str, tuple[str, ...]] = {}
     for f in dataclasses.fields(kind):
@@ -174,8 +172,7 @@ def _options(kind: Any, prefix: str = "--") -> dict[str, tuple[str, ...]]:
 
 
 def _choices(hint: Any) -> tuple[str, ...]:
-    """The literal values in a type, those inside unions and tuples too."""
+    """Return the literal values in a type, including those inside unions and tuples."""
     if typing.get_origin(hint) is Literal:
         return tuple(map(str, typing.get_args(hint)))
-    inner = typing.get_args(hint)
-    return tuple(value for one in inner for value in _choices(one))
+    return tuple(value for inner in typing.get_args(hint) for value in _choices(inner))

@@ -1,4 +1,4 @@
-"""``jaxrec compare``: whether runs differ, user by user and over seeds."""
+"""``jaxrec compare``: test whether runs differ, over users and over seeds."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -11,21 +11,22 @@ from jaxrec.config.checks import Range
 
 @dataclass(frozen=True)
 class Compare:
-    """Runs grouped by configuration, mean and standard deviation over seeds, and paired tests over
-    users with Holm's correction. Runs of other splits or protocols are refused."""
+    """Group runs by configuration, show mean and standard deviation over seeds, and test the
+    differences by paired tests over users with Holm's correction. All runs must have the same
+    split and evaluation protocol."""
 
     runs: Positional[tuple[str, ...]]
-    """Run folders."""
+    """Run folders, two or more."""
     metric: str | None = None
-    """A ranking metric such as ndcg@10; the first run's own where not given."""
+    """Ranking metric such as ndcg@10; by default the first run's own."""
     level: Annotated[float, Range(1e-6, 0.5)] = 0.05
-    """The rate of false alarms over all pairs of configurations."""
+    """Significance level: the probability of any false alarm over all pairs of configurations."""
     out: str | None = None
-    """Also write the result as JSON."""
+    """JSON file to write the result to as well."""
 
 
 def compare(args: list[str]) -> None:
-    """Compare runs: mean and spread over seeds, paired tests over users."""
+    """Compare runs: mean and deviation over seeds, and paired tests over users."""
     made = parse(Compare, args, "jaxrec compare")
     from jaxrec.files import write_json
     from jaxrec.log import Reporter
@@ -62,14 +63,14 @@ def compare(args: list[str]) -> None:
     if tests:
         for label, name in names.items():
             reporter.say(f"{name} {label}")
-        title = f"differences over {found.differences[0].users:,} users, p-values by Holm"
+        title = f"differences over {found.differences[0].users:,} users, p-values after Holm"
         header = ["", "mean", "95 %", "d", *run_groups.TESTS, "seeds", "verdict"]
         reporter.table(title, header, tests)
     else:
-        reporter.say("one configuration: there is nothing to test")
+        reporter.say("all runs have the same configuration, so there is no difference to test")
     if any(run.selected_on == "test" for run in runs):
-        reporter.say("the parameters were chosen on test: these figures flatter all runs")
+        reporter.say("the parameters were selected on test, so these figures are too good")
     if any(len(group.runs) == 1 for group in found.groups):
-        reporter.say("a configuration has one seed: how far seeds move it is not known")
+        reporter.say("a configuration has only one seed, so its variation over seeds is unknown")
     if made.out is not None:
         write_json(made.out, run_groups.to_json(found))

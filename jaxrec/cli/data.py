@@ -1,4 +1,4 @@
-"""``jaxrec data import``, ``partition``, ``stats``, ``synth`` and ``walks``."""
+"""``jaxrec data``: import, partition, describe and generate data, and write random walks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,33 +18,33 @@ _Flag = Annotated[bool, tyro.conf.FlagCreatePairsOff]
 
 @dataclass(frozen=True, kw_only=True)
 class _Text:
-    """Options of how text is read."""
+    """Options for reading text files."""
 
     separator: str | None = None
-    """Between the cells of a text table: characters such as ';' or '::', or comma, tab, semicolon,
-    bar or space; by the name (.tsv) or found if not given."""
+    """Separator of cells in a text table: characters such as ';' or '::', or one of comma, tab,
+    semicolon, bar and space; by default guessed from the file."""
     header: _Flag = False
     """The first row of a text table names the columns."""
     no_header: _Flag = False
     """The first row of a text table is data."""
     encoding: str | None = None
-    """Of text: utf-8 if not given; latin-1, cp1252 and utf-16 are common."""
+    """Encoding of text: utf-8 by default; latin-1, cp1252 and utf-16 are common."""
     skip_bad_lines: _Flag = False
-    """Leave out faulty lines, and count them."""
+    """Skip and count faulty lines."""
     skip_missing_ids: _Flag = False
-    """Leave out lines without a user or an item, and count them."""
+    """Skip and count lines without a user or an item."""
     time_format: str | None = None
-    """How times are written, as strptime has it: '%d/%m/%Y', '%m/%d/%Y %H:%M'; ISO 8601 or a number
-    if not given."""
+    """Format of times as for strptime, such as '%d/%m/%Y' or '%m/%d/%Y %H:%M'; by default ISO 8601
+    or a number."""
     item_separator: str | None = None
-    """Between the items of a cell, where a line is an order of several: '|' or ' '."""
+    """Separator of items in a cell, if each line is an order of several items: '|' or ' '."""
 
     def text(self) -> Any:
-        """The options as the readers take them."""
+        """Return the options in the form that the readers take."""
         from jaxrec.data.formats import TextOptions
 
         if self.header and self.no_header:
-            raise InputError("--header and --no-header contradict each other; give one")
+            raise InputError("--header and --no-header contradict each other; give only one")
         return TextOptions(
             self.separator,
             True if self.header else False if self.no_header else None,
@@ -58,21 +58,24 @@ class _Text:
 
 @dataclass(frozen=True)
 class Synth:
-    """Make up data with planted communities and power-law popularity.
+    """Generate synthetic data with planted communities and power-law popularity.
 
-    Interactions by --users, --items and --edges; an item graph by --items and --pairs."""
+    Give --users, --items and --edges for interactions, or --items and --pairs for an item graph."""
 
     items: Number
+    """Number of items."""
     out: str
-    """Prepared folder to write; new or empty."""
+    """Prepared folder to write; must be new or empty."""
     users: Annotated[int | None, Range(1, INT32)] = None
+    """Number of users."""
     edges: Annotated[int | None, Range(1, INT32)] = None
-    """Pairs of user and item, all different."""
+    """Number of distinct pairs of a user and an item."""
     pairs: Annotated[int | None, Range(1, INT32)] = None
-    """Pairs of items, all different."""
+    """Number of distinct pairs of items."""
     missing: Annotated[float | None, Range(0, 1, below=True)] = None
-    """Item graphs: give the items features, this share of them missing."""
+    """For item graphs: give the items features, with this share of them missing."""
     seed: Seed = 0
+    """Random seed."""
 
 
 def _weights(texts: tuple[str, ...]) -> dict[str, float]:
@@ -85,7 +88,7 @@ def _weights(texts: tuple[str, ...]) -> dict[str, float]:
         except ValueError:
             equals = ""
         if not equals or not name:
-            raise InputError(f"--event-weights {text!r} is not of the form purchase=3")
+            raise InputError(f"--event-weights {text!r}: write KIND=WEIGHT, such as purchase=3")
     return weights
 
 
@@ -99,46 +102,45 @@ def _import(args: list[str]) -> str:
     @dataclass(frozen=True)
     class AllColumns(Columns):
         src: str | None = None
-        """Lists of pairs: one item."""
+        """Column of the first item, for lists of item pairs."""
         dst: str | None = None
-        """Lists of pairs: the other."""
+        """Column of the second item, for lists of item pairs."""
         weight: str | None = None
-        """Lists of pairs: a positive number; 1 where there is none."""
+        """Column of positive weights, for lists of item pairs; by default all weights are 1."""
 
     @dataclass(frozen=True)
     class Import(_Text):
         """Read interactions or pairs of items and write a prepared folder.
 
-        Product metadata and lists of pairs become item graphs, for models of items; of
-        interactions `--format co-occurrence` makes one."""
+        Product metadata and lists of item pairs become item graphs, which item models take. So do
+        interactions with `--format co-occurrence`."""
 
         src: Positional[str]
         """File or folder to read."""
         out: str
-        """Prepared folder to write; new or empty."""
+        """Prepared folder to write; must be new or empty."""
         format: str | None = None
-        """prepared, lightgcn, csv, tsv, parquet, jsonl, recbole, movielens, or the name of a
-        well-known set (mind, netflix, ...); of item graphs: amazon-meta, pairs or co-occurrence;
-        told from the path if not given."""
+        """Format: prepared, lightgcn, csv, tsv, parquet, jsonl, recbole, movielens, or the name of
+        a well-known data set (mind, netflix, ...); for item graphs: amazon-meta, pairs or
+        co-occurrence. By default guessed from the path."""
         columns: AllColumns = field(default_factory=AllColumns)
         event_weights: tuple[str, ...] = ()
-        """Weight of each kind of event: `--event-weights click=1 purchase=3`. A weight of 0 is for
-        what was shown and left alone: `shown=0`, for --negatives.name exposed."""
+        """Weight of each kind of event: `--event-weights click=1 purchase=3`. Give weight 0 to
+        items that were shown but not chosen, for --negatives.name exposed: `shown=0`."""
         items: str | None = None
-        """Features of items: a table keyed by id (.parquet, .csv, .tsv, RecBole's .item)."""
+        """Table of item features keyed by id (.parquet, .csv, .tsv, RecBole's .item)."""
         users: str | None = None
-        """Features of users, likewise."""
+        """Table of user features keyed by id."""
         cold_items: bool = False
-        """Keep items that only the table of features has, without interactions."""
+        """Keep items without interactions that are only in the table of features."""
         cold_users: bool = False
-        """Keep users that only the table of features has, without interactions."""
+        """Keep users without interactions that are only in the table of features."""
         keep: Literal["last", "first"] = "last"
-        """Whose rating and time stay of a pair that is there several times: those of its latest
-        time, or of its earliest."""
+        """Which rating and time a repeated pair keeps: the latest or the earliest."""
         count_repeats: _Flag = False
-        """Let a pair weigh as often as it is there."""
+        """Weight each pair by the number of its repeats."""
         strict: bool = False
-        """Product metadata: refuse broken lines and items that are not there."""
+        """For product metadata: refuse broken lines and unknown items instead of skipping them."""
         pairs: PairsConfig = field(default_factory=PairsConfig)
 
     made = parse(Import, args, "jaxrec data import")
@@ -156,17 +158,23 @@ def _import(args: list[str]) -> str:
             "an item graph has no users",
         )
         if made.keep != "last":
-            raise InputError("--keep does not go with this data: pairs of items add up")
+            raise InputError(
+                "--keep does not apply to this data: the weights of repeated item pairs are "
+                "summed; leave it out"
+            )
         given = {name: getattr(made.pairs, name) for name in ("test", "validation", "ranked")}
         if given != {name: getattr(PairsConfig(), name) for name in given}:
-            raise InputError("pairs.test, pairs.validation and pairs.ranked are options of train")
-        of_users = made.format == "co-occurrence"
+            raise InputError(
+                "pairs.test, pairs.validation and pairs.ranked are options of `jaxrec train`; "
+                "leave them out here"
+            )
+        from_interactions = made.format == "co-occurrence"
         return commands.import_items(
             made.src,
             made.out,
             made.format,
             pairs=made.pairs,
-            columns=columns and _narrowed(columns, Columns if of_users else EdgeColumns),
+            columns=columns and _narrowed(columns, Columns if from_interactions else EdgeColumns),
             items=made.items,
             cold_items=made.cold_items,
             strict=made.strict,
@@ -175,7 +183,10 @@ def _import(args: list[str]) -> str:
     _refuse(made, ("strict",), "it is for product metadata")
     repeats = Repeats(made.keep, made.count_repeats)
     if made.pairs != PairsConfig():
-        raise InputError("options of pairs are for item graphs; --format co-occurrence makes one")
+        raise InputError(
+            "the options --pairs.* are for item graphs; leave them out, or make an item graph from "
+            "interactions with --format co-occurrence"
+        )
     return commands.import_data(
         made.src,
         made.out,
@@ -196,29 +207,29 @@ def _partition(args: list[str]) -> str:
 
     @dataclass(frozen=True)
     class Partition:
-        """Cut interactions in Parquet into parts for a mesh of devices, out of core.
+        """Partition interactions in Parquet files for a mesh of devices, out of core.
 
-        Each process of `jaxrec train --data OUT --mesh.table PARTS` then reads the parts of its own
-        devices alone."""
+        Each process of `jaxrec train --data OUT --mesh.table PARTS` then reads only the parts of
+        its own devices."""
 
         src: Positional[str]
-        """A Parquet file, or a folder of them, also of folders in it."""
+        """Parquet file, or folder that is searched for Parquet files recursively."""
         out: str
-        """Folder to write; new or empty."""
+        """Folder to write; must be new or empty."""
         parts: Annotated[int, Range(2, 2**16)]
-        """What --mesh.table will be."""
+        """Number of parts, the --mesh.table of later runs."""
         split: SplitConfig = field(default_factory=SplitConfig)
-        """auto is the split that names of files or folders give (train, validation, test), else
-        hashed; random and cold-items are not there."""
+        """auto splits by the names of files or folders (train, validation, test), or by hash if
+        they have other names; random and cold-items are not supported."""
         seed: Seed = 0
-        """Of the split."""
+        """Seed of the split."""
         exchange: Literal["auto", "all_gather", "all_to_all", "ring"] = "auto"
-        """How a layer of propagation gets the rows of other devices, as mesh.exchange says."""
+        """How a layer receives rows of other devices; see mesh.exchange of `jaxrec train`."""
         columns: Columns = field(default_factory=Columns)
         event_weights: tuple[str, ...] = ()
         """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
         rows: Number = 1 << 22
-        """Rows of a file, and pairs, that are in memory at once (about 200 bytes each)."""
+        """Number of rows and pairs in memory at once (about 200 bytes each)."""
 
     made = parse(Partition, with_moments(args, CUT_TIMES), "jaxrec data partition")
     from jaxrec.parted import layout
@@ -239,17 +250,21 @@ def _partition(args: list[str]) -> str:
 
 
 def _refuse(made: Any, options: tuple[str, ...], why: str) -> None:
+    """Raise InputError if one of the options was given."""
     for name in options:
         if getattr(made, name):
-            raise InputError(f"--{name.replace('_', '-')} does not go with this data: {why}")
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} does not apply to this data: {why}; leave it out")
 
 
 def _narrowed(columns: Any, kind: Any) -> Any:
-    """The columns of a kind. Raises InputError where others are named."""
+    """Convert columns to another class of columns. Raises InputError if others are named."""
     for name in columns.roles():
         if name not in kind.roles() and getattr(columns, name) is not None:
             listed = ", ".join(kind.roles())
-            raise InputError(f"--columns.{name} does not go with this data, which has {listed}")
+            raise InputError(
+                f"--columns.{name} does not apply to this data; its columns are {listed}"
+            )
     return kind(**{role: getattr(columns, role) for role in kind.roles()})
 
 
@@ -258,12 +273,12 @@ def _stats(args: list[str]) -> str:
 
     @dataclass(frozen=True)
     class Stats(_Text):
-        """Sizes, degrees, popularity, split and oddities of a data set."""
+        """Describe a data set: sizes, degrees, popularity, split and irregularities."""
 
         path: Positional[str]
-        """Anything that --data takes."""
+        """Data as --data of `jaxrec train` takes it."""
         format: str | None = None
-        """Of interactions, as `jaxrec data import` takes it; told from the path if not given."""
+        """Format of interactions, as for `jaxrec data import`; by default guessed from the path."""
         columns: Columns = field(default_factory=Columns)
         event_weights: tuple[str, ...] = ()
         """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
@@ -289,32 +304,33 @@ def _synth(args: list[str]) -> str:
         _refuse(made, ("users", "edges"), "an item graph has --items and --pairs")
         return commands.synth_items(made.items, made.pairs, made.out, made.seed, made.missing)
     if made.missing is not None:
-        raise InputError("--missing is for item graphs: give --pairs")
+        raise InputError("--missing is for item graphs; give --pairs too")
     if made.users is None or made.edges is None:
-        raise InputError("give --users and --edges, or --pairs for an item graph")
+        raise InputError("give --users and --edges for interactions, or --pairs for an item graph")
     return commands.synth(made.users, made.items, made.edges, made.out, made.seed)
 
 
 def _walks(args: list[str]) -> str:
     @dataclass(frozen=True)
     class Walks:
-        """Write random walks over an item graph as Parquet files of lists of item ids."""
+        """Write random walks over an item graph as lists of item ids, in Parquet files."""
 
         path: Positional[str]
-        """Anything that --data of a model of items takes."""
+        """Item graph, as --data of an item model takes it."""
         out: str
-        """Folder to write; new or empty."""
+        """Folder to write; must be new or empty."""
         count: Annotated[int, Range(1, 10_000)] = 10
-        """Walks from each item."""
+        """Number of walks from each item."""
         length: Annotated[int, Range(2, 10_000)] = 10
-        """Items a walk."""
+        """Number of items in a walk."""
         p: Annotated[float, Range(0.01, 100)] = 1.0
-        """node2vec: above 1 a walk seldom turns back."""
+        """Return parameter of node2vec: values above 1 make a walk turn back less often."""
         q: Annotated[float, Range(0.01, 100)] = 1.0
-        """node2vec: below 1 a walk leaves the neighbourhood that it comes from."""
+        """In-out parameter of node2vec: values below 1 make a walk move away faster."""
         weighted: bool = True
-        """Steps by the weights of the pairs, or to all neighbours alike."""
+        """Draw steps by the weights of the pairs instead of uniformly."""
         seed: Seed = 0
+        """Random seed."""
 
     made = parse(Walks, args, "jaxrec data walks")
     from jaxrec.training.items.walk_files import write_walks
@@ -333,11 +349,12 @@ COMMANDS: dict[str, Callable[[list[str]], str]] = {
 
 
 def data(args: list[str]) -> None:
-    """Import data, cut it in parts, look at it, make it up, or walk: `jaxrec data` lists them."""
+    """Import, partition, describe or generate data, or write walks; `jaxrec data` lists more."""
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: jaxrec data {{{','.join(COMMANDS)}}} [options]; each has --help")
         return
     if args[0] not in COMMANDS:
         hint = nearest(args[0], COMMANDS)
-        raise InputError(f"no command 'data {args[0]}'{hint}; there are {', '.join(COMMANDS)}")
+        listed = ", ".join(COMMANDS)
+        raise InputError(f"unknown command 'data {args[0]}'{hint}; the commands are {listed}")
     print(COMMANDS[args[0]](args[1:]))

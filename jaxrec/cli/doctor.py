@@ -1,4 +1,4 @@
-"""``jaxrec doctor``."""
+"""``jaxrec doctor``: diagnose a run or embeddings."""
 
 import json
 from dataclasses import dataclass
@@ -7,24 +7,24 @@ from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
 
-FINDING = 3  # exit status where something is wrong
+FINDING = 3  # exit status with a finding
 
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say whether a run is healthy, and if not, why and what to change."""
+    """Say whether a run is healthy, and if not, the likely causes and what to change."""
 
     path: Positional[str]
-    """Run folder, finished, failed or going on; or embeddings from elsewhere: .npz with `user` and
-    `item`, or a single matrix (.npz, .npy)."""
+    """Run folder, whether finished, failed or still training; or a file of embeddings: .npz with
+    arrays `user` and `item`, or a single matrix (.npz, .npy)."""
     data: str | None = None
-    """What such embeddings were trained on; anything that --data of train takes."""
+    """Data that a file of embeddings was trained on, as --data of `jaxrec train` takes it."""
     json: bool = False
-    """Print JSON."""
+    """Print the diagnosis as JSON."""
 
 
 def doctor(args: list[str]) -> int:
-    """Say why embeddings collapse or training stalls; exit status 3 where something is wrong."""
+    """Explain why embeddings collapse or training stalls; exit status 3 if a problem is found."""
     made = parse(Doctor, args, "jaxrec doctor")
     from jaxrec.diagnosis.diagnose import diagnose
 
@@ -37,9 +37,9 @@ def doctor(args: list[str]) -> int:
 
 
 def words(found) -> list[str]:
-    """A diagnosis as people read it."""
+    """Format a diagnosis for the console."""
     if found.healthy:
-        return [f"{found.of}: healthy; nothing that the doctor knows of is wrong", *found.notes]
+        return [f"{found.of}: healthy; the doctor found no problem", *found.notes]
     count = "1 finding" if len(found.findings) == 1 else f"{len(found.findings)} findings"
     lines = [f"{found.of}: {count}, the likeliest cause first"]
     for finding in found.findings:

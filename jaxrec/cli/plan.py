@@ -1,4 +1,4 @@
-"""``jaxrec plan``: what a run would need, for machines that are not here."""
+"""``jaxrec plan``: estimate the memory and traffic of a run on other machines."""
 
 import re
 from dataclasses import dataclass
@@ -11,90 +11,102 @@ from jaxrec.config.checks import Range
 from jaxrec.errors import InputError, nearest
 
 GIGABYTES = {"A100": 80, "H100": 80, "H200": 141, "B200": 180, "L4": 24, "V5E": 16, "V5P": 95}
-"""Memory of a device by name, in GB."""
+"""Memory of devices by name, in GB."""
 _MOST = 10**12
-"""Gigabytes that are planned for."""
+"""Largest memory that may be given, in GB."""
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """Parts of the batch and of the table, and whose memory has them."""
+    """Numbers of parts of the batch and of the table, and the memory that holds the table."""
 
     data: Annotated[int, Range(1, 2**20)] = 1
+    """Number of parts of the batch."""
     table: Annotated[int | None, Range(1, 2**20)] = None
-    """All devices that `data` leaves, where not given."""
+    """Number of parts of the table; by default as many as the devices allow."""
     memory: Literal["device", "host"] = "device"
-    """Where the table lies: on the devices, or in the memory of the host of one."""
+    """Memory that holds the table: the devices', or the host's with a single device."""
 
 
 @dataclass(frozen=True)
 class Arguments:
-    """Memory, bytes moved a step and size of a checkpoint of a run on many devices.
+    """Estimate the memory, the traffic per step and the checkpoint size of a run on many devices.
 
-    ``jaxrec plan --compile TARGET [PRESET] [options of train]`` compiles the program itself for a
-    machine that is not here; ``jaxrec plan --compile help`` tells more."""
+    ``jaxrec plan --compile TARGET [PRESET] [options of train]`` instead compiles the programs of a
+    run for another machine; see ``jaxrec plan --compile help``."""
 
     users: str
-    """How many, with K, M or B behind the number."""
+    """Number of users, such as 100M; it may end in K, M or B."""
     items: str
+    """Number of items."""
     edges: str
-    """Pairs of a user and an item."""
+    """Number of pairs of a user and an item."""
     devices: str
-    """COUNTxNAME, such as 64xH200, or COUNTxMEMORY, such as 8x80GB."""
+    """Devices as COUNTxNAME, such as 64xH200, or COUNTxMEMORY, such as 8x80GB."""
     dim: Annotated[int, Range(1, 2**16)] = 64
+    """Width of the embeddings."""
     layers: Annotated[int, Range(0, 64)] = 3
-    """0 is matrix factorisation."""
+    """Number of layers; 0 is matrix factorisation."""
     batch_size: Annotated[int, Range(1, 2**26)] = 2048
+    """Number of pairs in a batch."""
     negatives: Annotated[int, Range(0, 2**24)] = 1
-    """Negatives a pair."""
+    """Number of negatives per pair."""
     optimizer: Literal["adam", "adamw", "adagrad", "rowwise_adagrad", "sgd"] = "adam"
+    """Optimizer, which decides the state per row."""
     mesh: Mesh = Mesh()
     parted: bool = False
-    """The data lies in parts on disk, as `jaxrec data partition` writes it."""
+    """The data is partitioned on disk by `jaxrec data partition`."""
     host_memory: str | None = None
-    """Memory of a host, such as 2000GB, to be checked too."""
+    """Memory of a host, such as 2000GB, to check that the run fits."""
 
 
 def _memory(text: str, name: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)GB", text.upper())
     if found is not None:
         if not 0 < float(found[1]) <= _MOST:
-            raise InputError(f"--{name} {text}: a memory above 0 is needed, such as 80GB")
+            raise InputError(f"--{name} {text}: give a memory above 0, such as 80GB")
         return max(round(float(found[1]) * 1e9), 1)
     if text.upper() not in GIGABYTES:
         hint = nearest(text.upper(), GIGABYTES)
-        raise InputError(f"--{name}: no memory is known of {text!r}{hint}; give it, such as 80GB")
+        raise InputError(
+            f"--{name}: the memory of {text!r} is unknown{hint}; give the memory instead, such as "
+            "80GB"
+        )
     return GIGABYTES[text.upper()] * 10**9
 
 
 def _check_host(made: Arguments, devices: int) -> None:
-    """Raise InputError for what has no table in the host's memory."""
+    """Raise InputError if the run cannot keep its table in host memory."""
     if made.layers > 0:
-        raise InputError(
-            "--mesh.memory host is for --layers 0: layers of propagation read the whole table"
-        )
+        raise InputError("--mesh.memory host needs --layers 0, because layers read the whole table")
     if made.optimizer == "adamw":
-        raise InputError("--mesh.memory host updates rows, and adamw all of them; take adam")
+        raise InputError(
+            "--mesh.memory host needs an optimizer that updates only the rows of a batch, but "
+            "adamw updates all; use --optimizer adam"
+        )
     if devices > 1:
-        raise InputError(f"--mesh.memory host is for one device, not for {devices}")
+        raise InputError(f"--mesh.memory host needs a single device, not {devices}")
 
 
 def plan(args: list[str]) -> None:
-    """Say what a run on many devices would need, before there are any."""
+    """Estimate the memory and traffic of a run on many devices, without having them."""
     if any(arg.partition("=")[0] == "--compile" for arg in args):
         compiled(args)
         return
     made = parse(Arguments, args, "jaxrec plan")
     count, _, kind = made.devices.partition("x")
     if not re.fullmatch(r"[1-9]\d{0,6}", count) or not kind:
-        raise InputError(f"--devices {made.devices}: COUNTxNAME is needed, such as 64xH200")
+        raise InputError(f"--devices {made.devices}: give COUNTxNAME, such as 64xH200")
     memory, devices, data = _memory(kind, "devices"), int(count), made.mesh.data
     by_host = made.mesh.memory == "host"
     if by_host:
         _check_host(made, devices)
     table = made.mesh.table or max(devices // max(data, 1), 1)
     if data * table > devices:
-        raise InputError(f"--mesh.data {data} x --mesh.table {table} is not within {devices}")
+        raise InputError(
+            f"--mesh.data {data} x --mesh.table {table} needs {data * table} devices, but "
+            f"--devices gives {devices}"
+        )
     sizes = plans.Sizes(
         *(number_of(getattr(made, name), name) for name in ("users", "items", "edges")),
         dim=made.dim,
@@ -105,7 +117,7 @@ def plan(args: list[str]) -> None:
         table=table,
         optimizer=made.optimizer,
         parted=made.parted,
-        buckets=True,  # the kernel of accelerators
+        buckets=True,  # accelerators use this kernel
         sparse=by_host or made.optimizer == "rowwise_adagrad",
         host=by_host,
     )
@@ -113,8 +125,8 @@ def plan(args: list[str]) -> None:
     print("\n".join(found.lines()))
     if sizes.edges > plans.MOST_PAIRS:
         print(
-            f"  beyond this release: pairs are numbered by int32, {plans.MOST_PAIRS:,} at most; "
-            "the figures are those of the devices"
+            f"  not supported by this release: pairs are numbered by int32, so there can be at "
+            f"most {plans.MOST_PAIRS:,}"
         )
     host = None if made.host_memory is None else _memory(made.host_memory, "host-memory")
     plans.check(found, memory, host)

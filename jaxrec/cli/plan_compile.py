@@ -1,4 +1,4 @@
-"""``jaxrec plan --compile``: a run's programs compiled for a machine that is not here."""
+"""``jaxrec plan --compile``: compile a run's programs for another machine."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from jaxrec.aot.targets import DEVICES, Target, target
 from jaxrec.errors import InputError
 
 _MOST = 10**12
-"""Users, items and pairs that are planned for."""
+"""Largest number of users, items or pairs that may be given."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 _SIZES = ("users", "items", "edges")
 _HELP = f"""\
@@ -19,30 +19,30 @@ usage: jaxrec plan --compile TARGET [PRESET] [options of `jaxrec train`]
                    [--data PATH | --users N --items N --edges N]
                    [--programs step embed rank start pagerank] [--json] [--keep FOLDER]
 
-Compiles the programs of a run for TARGET, which need not be here, and says what comes out:
-memory, bytes moved, kernels. A TARGET is one of
-{", ".join(of.name for of in DEVICES.values())},
-or several: 8xH200, 2x8xH200, v5e-16, v5e:4x8. Without data or sizes the preset's own data is
-taken. N may have K, M or B behind it. --keep leaves the compiled programs' text in FOLDER.
-Needs the extra: pip install 'jaxrec[compile]'
+Compiles the programs of a run for TARGET, which this machine need not have, and prints their
+memory, traffic and kernels. TARGET is one of
+{", ".join(device.name for device in DEVICES.values())},
+or several of them: 8xH200, 2x8xH200, v5e-16, v5e:4x8. Without data or sizes, the preset's own data
+is used. N may end in K, M or B. --keep writes the text of the compiled programs to FOLDER.
+Needs an extra: pip install 'jaxrec[compile]'
 """
 
 
 def number_of(text: str, name: str) -> int:
-    """A number with K, M or B behind it."""
+    """Parse a number that may end in K, M or B."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMB]?)", text.upper())
     number = 0.0 if found is None else float(found[1]) * _UNITS[found[2]]
     if not 1 <= number <= _MOST:
-        raise InputError(f"--{name} {text}: a number of 1 to {_MOST:,} is needed, such as 100M")
+        raise InputError(f"--{name} {text}: give a number from 1 to {_MOST:,}, such as 100M")
     return round(number)
 
 
 def compiled(args: list[str]) -> None:
-    """Compile for a machine that is not here, and say what comes out.
+    """Compile a run's programs for another machine, and print their memory and traffic.
 
     Raises:
-      InputError: wrong options, what does not compile, or what does not fit, with the smallest
-        target that would do.
+      InputError: the options are wrong, a program does not compile, or it does not fit; then the
+        message names the smallest target that fits.
     """
     own, rest = _own(args)
     name = own["compile"][0] if own["compile"] else ""
@@ -50,45 +50,48 @@ def compiled(args: list[str]) -> None:
         print(_HELP, end="")
         return
     to = target(name)
-    given = [of for of in _SIZES if own.get(of)]
+    given = [name for name in _SIZES if own.get(name)]
     if given and len(given) < len(_SIZES):
-        raise InputError(f"--users, --items and --edges go together; --{given[0]} is given")
+        missing = " and ".join(f"--{name}" for name in _SIZES if name not in given)
+        raise InputError(f"--users, --items and --edges must be given together; add {missing}")
     sizes = None
     if given:
-        users, items, edges = (number_of(own[of][0], of) for of in _SIZES)
+        users, items, edges = (number_of(own[name][0], name) for name in _SIZES)
         sizes = users, items, edges
     if sizes and any(arg.partition("=")[0] == "--data" for arg in rest):
-        raise InputError("give --data PATH or sizes, not both")
+        raise InputError("give either --data PATH or --users, --items and --edges, not both")
     from jaxrec import config as configs
     from jaxrec.aot.parent import compile_for
     from jaxrec.cli.train import configured
 
-    config = configured(rest).config
-    config = _on(config, to)
+    config = _with_mesh(configured(rest).config, to)
     programs = tuple(own.get("programs") or ["step"])
     keep = (own.get("keep") or [None])[0]
     values = configs.to_dict(config)
-    found = compile_for(to, values, sizes=sizes, programs=programs, keep=keep)
-    smallest = [_smallest(to, one) for one in found]
+    results = compile_for(to, values, sizes=sizes, programs=programs, keep=keep)
+    advice = [_smallest(to, result) for result in results]
     if "json" in own:
-        shown = [one | {"fits": small is None} for one, small in zip(found, smallest, strict=True)]
+        shown = [
+            result | {"fits": smallest is None}
+            for result, smallest in zip(results, advice, strict=True)
+        ]
         facts = {"target": to.name, "preset": config.preset, "programs": shown}
-        facts |= {"memory": to.device.memory, "smallest": next(filter(None, smallest), None)}
+        facts |= {"memory": to.device.memory, "smallest": next(filter(None, advice), None)}
         print(json.dumps(facts))
     else:
-        for one in found:
-            print("\n".join(lines(config.preset, to, one)))
-    for one, small in zip(found, smallest, strict=True):
-        if small is not None:
-            has = f"{plans.shown(one['memory'])} a device, and {to.device.name} has "
+        for result in results:
+            print("\n".join(lines(config.preset, to, result)))
+    for result, smallest in zip(results, advice, strict=True):
+        if smallest is not None:
             raise InputError(
-                f"the program {one['program']!r} does not fit {to.name}: {has}"
-                f"{plans.shown(to.device.memory)}, of which a tenth is kept free; {small}"
+                f"the program {result['program']!r} does not fit {to.name}: it needs "
+                f"{plans.shown(result['memory'])} per device, but {to.device.name} has "
+                f"{plans.shown(to.device.memory)}, of which a tenth is kept free; {smallest}"
             )
 
 
 def _own(args: list[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """The options of this command by name, and the others."""
+    """Separate the options of this command, by name, from the other arguments."""
     names, many = {"compile", *_SIZES, "keep"}, {"programs"}
     own: dict[str, list[str]] = {}
     rest: list[str] = []
@@ -108,90 +111,96 @@ def _own(args: list[str]) -> tuple[dict[str, list[str]], list[str]]:
             taking = ""
     for name, values in own.items():
         if not values and name not in ("json", "compile"):
-            raise InputError(f"--{name} needs a value; `jaxrec plan --compile help`")
+            raise InputError(
+                f"--{name} needs a value; `jaxrec plan --compile help` shows the options"
+            )
     return own, rest
 
 
-def _on(config: Any, to: Target) -> Any:
-    """The configuration on as many devices: parts of the table, where it does not say otherwise.
+def _with_mesh(config: Any, to: Target) -> Any:
+    """Return the configuration with a mesh of the target's devices, if it has none yet.
 
     Raises:
-      InputError: the model is not there on a mesh, or the mesh is not the target's.
+      InputError: the configuration has a mesh of another size.
     """
     if to.devices == 1 or config.mesh.devices == to.devices:
         return config
     if config.mesh.devices > 1:
         raise InputError(
-            f"--mesh.data {config.mesh.data} x --mesh.table {config.mesh.table} is not the "
-            f"{to.devices} devices of {to.name}"
+            f"--mesh.data {config.mesh.data} x --mesh.table {config.mesh.table} does not match the "
+            f"{to.devices} devices of {to.name}; leave both out, or give their product as target"
         )
-    print(f"mesh.table is {to.devices}: the devices of {to.name}", file=sys.stderr)
+    print(f"mesh.table is set to {to.devices}, the devices of {to.name}", file=sys.stderr)
     return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, table=to.devices))
 
 
-def _smallest(to: Target, one: dict[str, Any]) -> str | None:
-    """What to say of the smallest target that fits; None where this one does."""
-    if plans.fits(one["memory"], to.device.memory):
+def _smallest(to: Target, result: dict[str, Any]) -> str | None:
+    """Advise on the smallest target that fits the program; None if this one does."""
+    if plans.fits(result["memory"], to.device.memory):
         return None
     name, memory = to.device.name, to.device.memory
-    parts, devices = one["memory"], to.devices
-    if one["planned"] is None or one["program"] != "step":
-        return "no smaller form of it is known"
+    parts, devices = result["memory"], to.devices
+    if result["planned"] is None or result["program"] != "step":
+        return "use a device with more memory, or a smaller --model.dim"
     while devices < 256:
         devices *= 2
         parts = parts / 2
         if plans.fits(round(parts), memory):
             try:
-                return f"{to.sized(devices).name} would do, as far as all of it is cut in parts"
+                return f"{to.sized(devices).name} would fit if all its arrays can be sharded"
             except InputError:
                 break
-    return f"no number of {name} up to 256 would do"
+    return f"no number of {name} up to 256 would fit"
 
 
-def lines(preset: str, to: Target, one: dict[str, Any]) -> list[str]:
-    """What came out, for people."""
-    read, shown = one["reading"], plans.shown
-    planned = "" if one["planned"] is None else f" (plan: {shown(sum(one['planned'].values()))})"
-    users, items, edges = one["sizes"]
+def lines(preset: str, to: Target, result: dict[str, Any]) -> list[str]:
+    """Format the result of a compilation for the console."""
+    reading, shown = result["reading"], plans.shown
+    planned = result["planned"]
+    estimate = "" if planned is None else f" (plan: {shown(sum(planned.values()))})"
+    users, items, edges = result["sizes"]
     head = f"{preset}, {users:,} users, {items:,} items, {edges:,} pairs: "
-    if one["program"] != "step":
-        head += f"the program {one['program']!r} "
-    head += f"compiles for {to.name} in {one['seconds']:.0f} s"
-    each = "step" if one["program"] == "step" else "call"
-    used = one["memory"] / to.device.memory
-    found = [
+    if result["program"] != "step":
+        head += f"the program {result['program']!r} "
+    head += f"compiles for {to.name} in {result['seconds']:.0f} s"
+    unit = "step" if result["program"] == "step" else "call"
+    used = result["memory"] / to.device.memory
+    text = [
         head,
-        f"  memory of a device: {shown(one['memory'])} of {shown(to.device.memory)} "
-        f"({used:.1%}){planned}",
-        f"  a {each} reads and writes {shown(read['n_bytes'])}, at least "
-        f"{1e3 * seconds(to, read):.3g} ms; {_launches(read)}",
+        f"  memory of a device: {shown(result['memory'])} of {shown(to.device.memory)} "
+        f"({used:.1%}){estimate}",
+        f"  a {unit} reads and writes {shown(reading['n_bytes'])}, which takes at least "
+        f"{1e3 * seconds(to, reading):.3g} ms; {_launches(reading)}",
     ]
     if to.device.vendor == "cuda":
-        found.append(f"  scatters that add by atomics: {read['atomics']}")
-    moved = sum(read["collectives"].values())
-    if moved:
-        kinds = ", ".join(f"{kind} {shown(n)}" for kind, n in read["collectives"].items())
-        found.append(f"  from other devices a {each}: {shown(moved)} ({kinds})")
-    if read["transfers"]:
-        found.append(f"  transfers to or from the host in a {each}: {read['transfers']}")
-    if read["float64"]:
-        found.append("  numbers of 64 bits are among its arrays")
-    if one["program"] == "step":
-        kept = "in place" if one["alias"] >= one["state"] else "copied"
-        found.append(f"  the state of {shown(one['state'])} is updated {kept}")
-    return found
+        text.append(f"  scatters with atomic additions: {reading['atomics']}")
+    received = sum(reading["collectives"].values())
+    if received:
+        kinds = ", ".join(f"{kind} {shown(n)}" for kind, n in reading["collectives"].items())
+        text.append(f"  received from other devices per {unit}: {shown(received)} ({kinds})")
+    if reading["transfers"]:
+        text.append(f"  transfers to or from the host per {unit}: {reading['transfers']}")
+    if reading["float64"]:
+        text.append("  some arrays have 64-bit floating-point numbers")
+    if result["program"] == "step":
+        in_place = "in place" if result["alias"] >= result["state"] else "by copying"
+        text.append(f"  the state of {shown(result['state'])} is updated {in_place}")
+    return text
 
 
-def _launches(read: dict[str, Any]) -> str:
-    usual, most = read["usual_kernels"], read["kernels"]
-    kernels = f"{usual:,} kernels" + (f", {most:,} at the most" if most > usual else "")
-    loops = f"{read['loops']} loops inside, {read['open_loops']} of a length that the data decides"
-    return f"{kernels}; {loops if read['loops'] else 'no loop inside'}"
+def _launches(reading: dict[str, Any]) -> str:
+    usual, most = reading["usual_kernels"], reading["kernels"]
+    kernels = f"{usual:,} kernels" + (f" (at most {most:,})" if most > usual else "")
+    loops = f"{reading['loops']} inner loops, {reading['open_loops']} with data-dependent length"
+    return f"{kernels}; {loops if reading['loops'] else 'no inner loop'}"
 
 
-def seconds(to: Target, read: dict[str, Any]) -> float:
-    """What a program takes at the least: its bytes at the memory's full bandwidth, and on a TPU its
-    rows one after another."""
-    n_bytes = read["n_bytes"] - read["fast"]
-    rows = read["rows"] * to.device.row_cycles / (to.device.clock * 1e9)
+def seconds(to: Target, reading: dict[str, Any]) -> float:
+    """Return the least time of a program in seconds.
+
+    This is the time to move its bytes at full memory bandwidth, or on a TPU to process its gathered
+    and scattered rows one after another, if that is longer.
+    """
+    n_bytes = reading["n_bytes"] - reading["fast"]
+    rows = reading["rows"] * to.device.row_cycles / (to.device.clock * 1e9)
     return max(n_bytes / to.device.bandwidth, rows)

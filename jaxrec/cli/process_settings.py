@@ -1,18 +1,18 @@
-"""What a command sets for its whole process, and what the library leaves as it finds it."""
+"""Settings that a command makes for its whole process, which the library must not change."""
 
 import logging
 
-_FOREIGN = ("absl", "asyncio", "concurrent.futures")
+_LOGGERS = ("absl", "asyncio", "concurrent.futures")
 
 
 def own_process() -> None:
-    """Silence the loggers below Orbax and keep compiled programs, as only the command line may.
+    """Silence the loggers that Orbax uses, and cache compiled programs.
 
-    In somebody else's process the same would outlive the call: there loggers and JAX's settings
-    are the host's.
+    Only the command line may call this. In another program it would change loggers and JAX's
+    settings beyond the call.
     """
-    # They log tracebacks of a failed write that is reported in a line or two.
-    for name in _FOREIGN:
+    # They log tracebacks of failed writes that jaxrec reports in a line or two.
+    for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     from jaxrec import compilation
 

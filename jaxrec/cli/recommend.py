@@ -1,4 +1,4 @@
-"""``jaxrec recommend``."""
+"""``jaxrec recommend``: write top-K lists of users to a file."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -18,59 +18,61 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Recommend:
-    """Top-K items by user, to a file or to standard output."""
+    """Write the top-K items of users to a file or to standard output."""
 
     run: Positional[str]
     """Run folder."""
     out: str
-    """Where to: .parquet, .csv, .tsv, .json or .jsonl; - is standard output, as CSV."""
+    """File to write: .parquet, .csv, .tsv, .json or .jsonl; - writes CSV to standard output."""
     users: tuple[str, ...] = ()
-    """Ids; or a file with a user id a line, or a table with a column of users. Everyone by
-    default."""
+    """User ids, or a file with one user id per line or a column of users; by default all users."""
     history: tuple[str, ...] = ()
-    """For users that the run has not met: item ids of one; or a file with an item id a line, or a
-    table with a column of items, of one; with a column of users too, of many."""
+    """Items of a new user: item ids, or a file with one item id per line or a column of items. If
+    the file also has a column of users, it gives several new users' items."""
     k: Annotated[int, Range(1, INT32), tyro.conf.arg(aliases=("-k",))] = 20
-    """Items a user."""
+    """Number of items per user."""
     include_seen: bool = False
-    """Also items that the user has in the data, or in the history."""
+    """Also recommend items that the user has in the data or the history."""
     held_out: Literal["drop", "keep"] = "drop"
-    """keep: rank again what users have in the test part alone."""
+    """keep: also recommend items that the user has only in the test part."""
     allow: tuple[str, ...] = ()
-    """Item ids, or a file of them: only these."""
+    """Item ids, or a file of them: recommend only these."""
     deny: tuple[str, ...] = ()
-    """Item ids, or a file of them: never these."""
+    """Item ids, or a file of them: never recommend these."""
     unknown: Literal["skip", "fail", "popular"] = "skip"
-    """Ids that the run does not know: skip and count them, fail, or recommend popular items to
-    such users (and skip items)."""
+    """What to do with unknown ids: skip and count them, fail, or recommend popular items to
+    unknown users (and skip unknown items)."""
     titles: str | None = None
-    """Table keyed by item id, such as titles: its columns stand beside each item."""
+    """Table keyed by item id, with titles or other columns to write beside each item."""
     where: tuple[str, ...] = ()
-    """Only items of --titles for which all of these hold, such as category=dvd, 'price<20' or
-    'genres=drama|comedy'."""
+    """Recommend only items that meet all conditions on columns of --titles, such as category=dvd,
+    'price<20' or 'genres=drama|comedy'."""
     diversity: Annotated[float, Range(0, 1)] = 0.0
-    """Weight of diversity when a list is chosen among ten times as many items, by maximal marginal
+    """Weight of diversity: choose each list from ten times as many items by maximal marginal
     relevance."""
     quota: tuple[str, ...] = ()
-    """At most so many items of a value of a column of --titles in a list, such as category=3."""
+    """Most items per list with the same value of a column of --titles, such as category=3."""
     noise: Annotated[float, Range(0, 1e6)] = 0.0
-    """Exploration: noise on the scores of ten times as many items, in their standard deviations."""
+    """Noise for exploration: added to the scores of ten times as many items, in units of their
+    standard deviation."""
     seed: Annotated[int, Range(0, INT32)] = 0
-    """Of the noise; a user's draw depends on their id and on this alone."""
+    """Seed of the noise; a user's noise depends only on this and the user's id."""
 
 
 def recommend(args: list[str]) -> None:
     """Write the top-K items of users to a file."""
     made = parse(Recommend, args, "jaxrec recommend")
     if made.users and made.history:
-        raise InputError("--users names users of the run, --history brings new ones; give one")
+        raise InputError("--users is for users of the run and --history for new ones; give one")
     if made.history and made.held_out != "drop":
-        raise InputError("--held-out is of users of the run, and --history brings new ones")
+        raise InputError("--held-out is for users of the run; leave it out with --history")
     if made.history and made.unknown == "popular":
-        raise InputError("--unknown popular is for --users; of a history unknown items are skipped")
+        raise InputError(
+            "--unknown popular is for --users; with --history give --unknown skip or fail"
+        )
     if made.titles is None and (made.where or made.quota):
         option = "--where" if made.where else "--quota"
-        raise InputError(f"{option} asks for columns of items: give their table by --titles")
+        raise InputError(f"{option} needs a table with columns of items; give it with --titles")
     from jaxrec.list_files import STDOUT, check_suffix, given_ids, names_file, read_history, write
     from jaxrec.recommend import Recommender
 
@@ -113,19 +115,23 @@ def recommend(args: list[str]) -> None:
 def _among(
     catalogue: "Catalogue", conditions: tuple[str, ...], allow: list[str] | None
 ) -> list[str] | None:
-    """The items of ``allow``, or of all, for which the conditions hold."""
+    """Return the items that meet the conditions and are in ``allow``, if given."""
     if not conditions:
         return allow
     fits_I = catalogue.where(conditions)
     if not fits_I.any():
-        raise InputError(f"no item of the run fits --where {' '.join(conditions)}")
-    found = [str(item) for item, fits in zip(catalogue.item_ids, fits_I, strict=True) if fits]
+        raise InputError(
+            f"no item of the run meets --where {' '.join(conditions)}; relax a condition"
+        )
+    fitting = [str(item) for item, fits in zip(catalogue.item_ids, fits_I, strict=True) if fits]
     if allow is None:
-        return found
-    both = set(found) & set(allow)
+        return fitting
+    both = set(fitting) & set(allow)
     if not both:
-        raise InputError(f"no item of --allow fits --where {' '.join(conditions)}")
-    return [item for item in found if item in both]
+        raise InputError(
+            f"no item of --allow meets --where {' '.join(conditions)}; relax one of them"
+        )
+    return [item for item in fitting if item in both]
 
 
 def _rerank(made: Recommend, catalogue: "Catalogue | None") -> "Rerank":
@@ -135,7 +141,7 @@ def _rerank(made: Recommend, catalogue: "Catalogue | None") -> "Rerank":
     for text in made.quota:
         column, equals, most = text.rpartition("=")
         if not equals or not most.isdecimal() or int(most) < 1:
-            raise InputError(f"--quota {text!r} is not column=N, with N at least 1")
+            raise InputError(f"--quota {text!r}: write COLUMN=N with N at least 1")
         assert catalogue is not None
         quotas.append(Quota(catalogue.codes(column), int(most)))
     return Rerank(made.diversity, tuple(quotas), made.noise, made.seed)

@@ -1,4 +1,4 @@
-"""What comes out of a run: evaluate, similar, embed, export and report."""
+"""Commands on a finished run: evaluate, similar, embed, export and report."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,29 +16,30 @@ from jaxrec.errors import InputError
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Rank all items for the users of a held-out split; writes RUN/eval.json."""
+    """Rank all items for the users of a held-out split, and write metrics to RUN/eval.json."""
 
     run: Positional[str]
     """Run folder."""
     split: Literal["test", "val", "validation"] = "test"
+    """Split to evaluate."""
     k: Annotated[tuple[int, ...] | None, Range(1, INT32)] = None
-    """Cut-offs K; the run's own where not given."""
+    """Cut-offs K of the metrics; by default the run's own."""
     baselines: tuple[Literal["item-knn", "ease"], ...] = ()
-    """More baselines besides popularity and random."""
+    """Baselines to add to popularity and random."""
     cold: Literal["keep", "drop"] | None = None
-    """Whether users and items without a train pair count; as the run has it by default."""
+    """Whether to keep or drop users and items without a train pair; by default as in the run."""
     metrics: tuple[str, ...] = ()
-    """Besides accuracy, of the lists: gini, entropy, novelty, epc, popularity, popularity_lift,
+    """Metrics of lists beyond accuracy: gini, entropy, novelty, epc, popularity, popularity_lift,
     diversity, personalisation, serendipity, miscalibration, user_gap; uni100 (sampled and biased,
-    to compare with papers that have it); or all."""
+    only to compare with papers that use it); or all."""
     per_user: bool = False
     """Also write each user's metrics to RUN/per_user.parquet, which `jaxrec compare` reads."""
     data: str | None = None
-    """Where the data is now, if it moved."""
+    """Path of the data, if it moved since training."""
 
 
 def evaluate(args: list[str]) -> None:
-    """Metrics of a finished run and of its baselines, as a table and in RUN/eval.json."""
+    """Evaluate a finished run and its baselines; print a table and write RUN/eval.json."""
     made = parse(Evaluate, args, "jaxrec evaluate")
     from jaxrec.config import shown_cutoff
     from jaxrec.data.saved_split import told
@@ -58,19 +59,19 @@ def evaluate(args: list[str]) -> None:
         per_user=made.per_user,
         metrics=made.metrics,
     )
-    # Cut-offs of earlier evaluations stay in the file; what was asked for now is shown.
+    # The file also keeps the cut-offs of earlier evaluations; show only those requested now.
     ks = made.k or configs.load(Path(made.run) / "config.json").eval.k
-    asked = {"", *map(str, ks)}
-    names = [name for name in content["metrics"] if name.partition("@")[2] in asked]
+    cutoffs = {"", *map(str, ks)}
+    names = [name for name in content["metrics"] if name.partition("@")[2] in cutoffs]
     columns = {"model": content["metrics"], **content["baselines"]}
     rows = [
         [name, *(f"{m[name]:.6f}" if name in m else "" for m in columns.values())] for name in names
     ]
     reporter = Reporter()
-    judged = f"{content['users']:,} users"
+    sizes = f"{content['users']:,} users"
     if "pairs" in content:
-        judged = f"{content['pairs']:,} pairs, {content['users']:,} items ranked"
-    reporter.table(f"{split}: {judged}", ["", *columns], rows)
+        sizes = f"{content['pairs']:,} pairs, {content['users']:,} items ranked"
+    reporter.table(f"{split}: {sizes}", ["", *columns], rows)
     reporter.say(content["protocol"])
     sample = content.get("sampled")
     if sample is not None and {"uni100", "all"} & set(made.metrics):
@@ -79,27 +80,27 @@ def evaluate(args: list[str]) -> None:
         reporter.say(sample["protocol"])
     for line in told(content.get("start", ())):
         reporter.say(line)
-    unmet = sentence(split, content, f"recall@{shown_cutoff(ks)}")
-    if unmet is not None:
-        reporter.say(unmet)
+    cold = sentence(split, content, f"recall@{shown_cutoff(ks)}")
+    if cold is not None:
+        reporter.say(cold)
 
 
 @dataclass(frozen=True)
 class Similar:
-    """Nearest items by cosine."""
+    """Print the nearest items of some items by the cosine."""
 
     run: Positional[str]
     """Run folder."""
     items: tuple[str, ...]
     """Item ids."""
     k: Annotated[int, Range(1, INT32), tyro.conf.arg(aliases=("-k",))] = 10
-    """Neighbours an item."""
+    """Number of neighbours per item."""
     unknown: Literal["skip", "fail"] = "skip"
-    """Items that the run does not know: skip and count them, or fail."""
+    """What to do with unknown items: skip and count them, or fail."""
 
 
 def similar(args: list[str]) -> None:
-    """Print the items nearest to given ones."""
+    """Print the items nearest to some items."""
     made = parse(Similar, args, "jaxrec similar")
     from jaxrec.recommend import Recommender
 
@@ -113,25 +114,25 @@ def similar(args: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Embed:
-    """Embeddings of items that were not there in training."""
+    """Embed new items that were not in the training data."""
 
     run: Positional[str]
-    """Run folder of two-tower, of gcmc or pinsage without model.ids, or of a model of items with
-    side information."""
+    """Run folder of two-tower, of gcmc or pinsage without model.ids, or of an item model with side
+    information."""
     new_items: str
-    """Table keyed by item id, with features as in training."""
+    """Table keyed by item id, with the same features as in training."""
     out: str
-    """Where to: .parquet or .jsonl."""
+    """File to write: .parquet or .jsonl."""
     edges: str | None = None
     """Table with columns user and item: pairs of the new items with users of the run."""
     unknown: Literal["skip", "fail"] = "skip"
-    """Pairs of users or items that are not there: skip and count them, or fail."""
+    """What to do with pairs of unknown users or items: skip and count them, or fail."""
     data: str | None = None
-    """Where the data is now, if it moved."""
+    """Path of the data, if it moved since training."""
 
 
 def embed(args: list[str]) -> None:
-    """Write embeddings of new items, from their features and their edges, to a file."""
+    """Embed new items by their features and edges, and write the embeddings to a file."""
     made = parse(Embed, args, "jaxrec embed")
     if Path(made.out).suffix not in (".parquet", ".jsonl"):
         raise InputError(f"{made.out}: the name must end in .parquet or .jsonl")
@@ -148,20 +149,20 @@ def embed(args: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Export:
-    """Embeddings and ids for the world outside."""
+    """Export embeddings and ids for other programs."""
 
     run: Positional[str]
     """Run folder."""
     to: str
-    """npz, parquet, safetensors, hub (with a model card); faiss, hnswlib, usearch (indexes); onnx,
-    jax (ranking functions); duckdb, lance, postgresql (tables); or a format that a plugin
-    registers."""
+    """Format: npz, parquet, safetensors, hub (with a model card); faiss, hnswlib, usearch
+    (indexes); onnx, jax (ranking functions); duckdb, lance, postgresql (tables); or a format that a
+    plugin registers."""
     out: str
-    """File or folder; of postgresql the address of a database."""
+    """File or folder to write, or the address of the database for postgresql."""
 
 
 def export(args: list[str]) -> None:
-    """Write the embeddings and their ids for other programs."""
+    """Export embeddings and ids for other programs."""
     made = parse(Export, args, "jaxrec export")
     from jaxrec.exporting import export as write
 
@@ -172,17 +173,18 @@ def export(args: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Report:
-    """One HTML page about one or several runs."""
+    """Report one run, or compare several, on one HTML page."""
 
     runs: Positional[tuple[str, ...]]
     """Run folders."""
     out: str
+    """HTML file to write."""
     titles: str | None = None
-    """Table keyed by item id, whose titles stand for the ids in lists."""
+    """Table keyed by item id, whose titles are shown instead of ids."""
 
 
 def report(args: list[str]) -> None:
-    """Write one self-contained HTML page about runs."""
+    """Report one or several runs on a self-contained HTML page."""
     made = parse(Report, args, "jaxrec report")
     if not made.runs:
         raise InputError("name at least one run folder: jaxrec report RUN --out report.html")

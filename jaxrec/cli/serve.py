@@ -1,4 +1,4 @@
-"""``jaxrec serve``."""
+"""``jaxrec serve``: serve recommendations over HTTP."""
 
 import importlib.util
 import os
@@ -19,42 +19,45 @@ _TOKEN = "JAXREC_TOKEN"
 
 @dataclass(frozen=True)
 class Serve:
-    """Lists over HTTP: /recommend, /similar, /batch, and a page for people.
+    """Serve recommendations over HTTP: /recommend, /similar, /batch, and a web page.
 
-    Where another run comes to lie at RUN (a link that leads elsewhere, a folder that was written
-    anew), it is loaded and served without a pause.
+    If RUN changes (a link points elsewhere, or the folder is written again), the new run is loaded
+    and served without interruption.
     """
 
     run: Positional[str]
     """Run folder, or a link to one."""
     titles: str | None = None
-    """Table keyed by item id, such as titles: its columns stand beside each item, and filter."""
+    """Table keyed by item id, with titles or other columns to show and to filter by."""
     host: str = "127.0.0.1"
-    """Address to bind to; on another than loopback requests need a token."""
+    """Address to bind to; on any address but loopback, requests need a token."""
     port: Annotated[int, Range(0, 65_535)] = 8000
-    """0 takes a free one."""
+    """Port to listen on; 0 chooses a free one."""
     token_file: str | None = None
-    """File whose first line is the token that requests must bear; JAXREC_TOKEN holds one too."""
+    """File with the token that requests must carry, on one line; the environment variable
+    JAXREC_TOKEN may hold it instead."""
     held_out: Literal["drop", "keep"] = "drop"
-    """keep: rank again what users have in the test part alone."""
+    """keep: also recommend items that users have only in the test part."""
     max_k: Annotated[int, Range(1, 1000)] = 200
-    """The longest list."""
+    """Greatest length of a list."""
     max_body: Annotated[int, Range(1024, 1 << 30)] = 1 << 20
-    """Bytes of the largest body of a request."""
+    """Greatest size of a request's body in bytes."""
     allow_host: tuple[str, ...] = ()
-    """Names besides those of loopback that requests may come under, as behind a proxy."""
+    """Host names to accept in requests besides loopback's, as behind a proxy."""
     cors: tuple[str, ...] = ()
-    """Origins whose pages may read the lists; none by default."""
+    """Origins whose web pages may read the answers; by default none."""
     watch: Annotated[float, Range(0, 86_400)] = 5.0
-    """Seconds between looks at RUN for a newer one; 0 waits for the signal HUP alone."""
+    """Seconds between checks whether RUN changed; 0 reloads only on the signal HUP."""
 
 
 def serve(args: list[str]) -> None:
-    """Serve lists over HTTP, with a page for people."""
+    """Serve recommendations over HTTP, with a web page."""
     made = parse(Serve, args, "jaxrec serve")
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        raise InputError(f"serve needs {missing[0]}, an extra: pip install 'jaxrec[serve]'")
+        raise InputError(
+            f"serve needs {missing[0]}, which is not installed: pip install 'jaxrec[serve]'"
+        )
     token = os.environ.get(_TOKEN) or None
     if made.token_file is not None:
         token = _token(Path(made.token_file))
@@ -80,7 +83,7 @@ def _token(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as e:
-        raise InputError(f"{path}: no token can be read from it") from e
+        raise InputError(f"{path}: cannot be read; write the token into it, on one line") from e
     if not text or "\n" in text:
-        raise InputError(f"{path}: a token is needed, on one line")
+        raise InputError(f"{path}: must hold a token on one line, and nothing else")
     return text

@@ -1,4 +1,4 @@
-"""``jaxrec sweep``: search a space of configurations, on validation."""
+"""``jaxrec sweep``: search over configurations with Optuna."""
 
 import dataclasses
 import subprocess
@@ -15,59 +15,59 @@ from jaxrec.errors import InputError
 
 @dataclass(frozen=True)
 class Sweep:
-    """Search a space of configurations: jaxrec sweep [PRESET] --space space.toml --out DIR. Every
-    other option is one of `jaxrec train`."""
+    """Search over configurations: jaxrec sweep [PRESET] --space space.toml --out DIR. All other
+    options are those of `jaxrec train`."""
 
     space: str
-    """TOML: a table a field, such as ["optim.learning-rate"], with choices, or low and high and
-    perhaps step or log."""
+    """TOML file with a table for each field, such as ["optim.learning-rate"], that has choices, or
+    low and high and optionally step or log."""
     out: str
-    """The sweep's folder. One that holds this sweep is gone on with."""
+    """Folder of the sweep; an existing sweep with the same settings is continued."""
     trials: Annotated[int, Range(1, 10**6)] = 20
-    """Trials in all, those of earlier calls and of other processes included."""
+    """Total number of trials, including those of earlier calls and of other processes."""
     seeds: Annotated[int, Range(1, 1000)] = 1
-    """Seeds a trial, all on one split; a trial's value is their mean."""
+    """Number of seeds per trial, all on one split; a trial's value is the mean over them."""
     workers: Annotated[int, Range(1, 1000)] = 1
-    """Processes at once on this machine."""
+    """Number of parallel processes on this machine."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
-    """grid takes every combination of choices and steps."""
+    """How to choose values; grid tries every combination of choices and steps."""
     prune: bool = True
     """Stop trials that are below the median of the others at the same step."""
 
 
-def _parted(args: list[str]) -> tuple[list[str], list[str]]:
-    """The sweep's own arguments, and those of ``jaxrec train``."""
+def _separated(args: list[str]) -> tuple[list[str], list[str]]:
+    """Separate the sweep's own arguments from those of ``jaxrec train``."""
     names = {f"--{f.name}" for f in dataclasses.fields(Sweep)}
-    own, rest, left = [], [], list(args)
-    while left:
-        arg = left.pop(0)
+    own, others, remaining = [], [], list(args)
+    while remaining:
+        arg = remaining.pop(0)
         name, equals, _ = arg.partition("=")
         if name in ("--prune", "--no-prune", "-h", "--help"):
             own.append(arg)
         elif name in names:
             own.append(arg)
-            own += [left.pop(0)] if not equals and left else []
+            own += [remaining.pop(0)] if not equals and remaining else []
         else:
-            rest.append(arg)
-    return own, rest
+            others.append(arg)
+    return own, others
 
 
 def sweep(args: list[str]) -> None:
-    """Search a space of configurations with Optuna, decided on validation."""
-    own, rest = _parted(args)
+    """Search over configurations with Optuna, by their results on validation."""
+    own, others = _separated(args)
     made = parse(Sweep, own, "jaxrec sweep [PRESET]")
-    asked = configured(rest)
-    if asked.run is not None or asked.overwrite:
-        raise InputError("--run and --overwrite are of one run; a sweep has --out")
+    base = configured(others)
+    if base.run is not None or base.overwrite:
+        raise InputError("--run and --overwrite are for a single run; a sweep has --out instead")
     from pathlib import Path
 
     from jaxrec import sweep as sweeps
     from jaxrec.log import Reporter
 
-    reporter = Reporter(asked.quiet)
+    reporter = Reporter(base.quiet)
     search = sweeps.Sweep(
         Path(made.out),
-        asked.config,
+        base.config,
         sweeps.read_space(made.space),
         made.seeds,
         made.sampler,
@@ -77,25 +77,25 @@ def sweep(args: list[str]) -> None:
     search.check()
     own_process()
     search.begin()
-    again = [sys.executable, "-m", "jaxrec", "sweep", *args, "--workers", "1"]
-    others = [subprocess.Popen(again) for _ in range(made.workers - 1)]
+    command = [sys.executable, "-m", "jaxrec", "sweep", *args, "--workers", "1"]
+    workers = [subprocess.Popen(command) for _ in range(made.workers - 1)]
     try:
         study = search.work(made.trials)
-        failed = [other for other in others if other.wait() != 0]
+        failed = [worker for worker in workers if worker.wait() != 0]
     except BaseException:
-        for other in others:
-            other.terminate()
+        for worker in workers:
+            worker.terminate()
         raise
     if failed:
-        reporter.say(f"{len(failed)} of {made.workers} processes ended before the sweep did")
-    shown = sweeps.best(study)
-    if not shown:
-        raise InputError(f"{made.out}: no trial has come to an end; the lines above say why")
+        reporter.say(f"{len(failed)} of {made.workers} worker processes failed")
+    best = sweeps.best(study)
+    if not best:
+        raise InputError(f"{made.out}: no trial was completed; the lines above say why")
     fields = list(search.space)
     rows = [
         [str(t.number), f"{t.value:.5f}", *(str(t.params.get(name)) for name in fields)]
-        for t in shown
+        for t in best
     ]
-    reporter.table(f"best on validation by {asked.config.metric}", ["trial", "mean", *fields], rows)
-    run = Path(made.out) / f"trial-{shown[0].number}" / f"seed-{asked.config.seed}"
-    reporter.say(f"the best: {run}; again: jaxrec train --config {run / 'config.json'}")
+    reporter.table(f"best on validation by {base.config.metric}", ["trial", "mean", *fields], rows)
+    run = Path(made.out) / f"trial-{best[0].number}" / f"seed-{base.config.seed}"
+    reporter.say(f"best run: {run}; repeat it: jaxrec train --config {run / 'config.json'}")

@@ -1,4 +1,4 @@
-"""``jaxrec train`` and ``jaxrec resume``."""
+"""``jaxrec train``, ``jaxrec resume`` and ``jaxrec refit``."""
 
 import dataclasses
 import os
@@ -20,14 +20,14 @@ from jaxrec.config import Config, EvalConfig, NegativesConfig, shown_cutoff
 from jaxrec.config.checks import INT32, Range
 from jaxrec.errors import InputError
 
-_OF_IMPORT = re.compile(
+_IMPORT_OPTIONS = re.compile(
     r"--(?:columns\.|(?:encoding|separator|time-format|skip-\w+-\w+|event-weights)\b)"
 )
-"""Options that errors in data name, and that training does not take."""
+"""Options of ``jaxrec data import`` that messages on faulty data suggest."""
 
 
 def _train_arguments(base: Config) -> Any:
-    """The dataclass of ``jaxrec train``: every field of Config, with the preset's values."""
+    """Build the dataclass of ``jaxrec train``, with every field of Config and the base's values."""
     own: list[Any] = [
         ("run", str | None, field(default=None)),
         ("config", str | None, field(default=None)),
@@ -53,14 +53,14 @@ def _train_arguments(base: Config) -> Any:
 
 
 def _base_config(args: list[str]) -> tuple[Config, list[str]]:
-    """The configuration that the options change, and the arguments that are left."""
+    """Return the configuration that options change, and the remaining arguments."""
     name = args.pop(0) if args and not args[0].startswith("-") else None
     files = [a.partition("=")[2] for a in args if a.startswith("--config=")]
     files += [args[i + 1] for i, a in enumerate(args[:-1]) if a == "--config"]
     if files and name is not None:
-        raise InputError(f"give a preset ({name}) or --config {files[0]}, not both")
+        raise InputError(f"give either the preset {name} or --config {files[0]}, not both")
     if not files and name is None:
-        # A run to start from says what model it is.
+        # By default, a warm start takes the configuration of its run.
         warm = [a.partition("=")[2] for a in args if a.startswith("--warm-start=")]
         warm += [args[i + 1] for i, a in enumerate(args[:-1]) if a == "--warm-start"]
         files = [str(Path(run) / "config.json") for run in warm]
@@ -68,40 +68,44 @@ def _base_config(args: list[str]) -> tuple[Config, list[str]]:
     return base, args
 
 
-def _leave_at_once() -> None:
-    """Until the run watches for signals, one ends the process: nothing is there to be saved.
+def _exit_on_signals() -> None:
+    """Let signals end the process at once, until the run installs its own handlers.
 
-    Python's own KeyboardInterrupt could surface in a callback, which would swallow it.
+    There is nothing to save yet, and a KeyboardInterrupt could be swallowed in a callback.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: os._exit(128 + number))
 
 
-class Asked(NamedTuple):
-    """What the arguments of ``jaxrec train`` ask for.
+class TrainRequest(NamedTuple):
+    """The parsed arguments of ``jaxrec train``.
 
     Attributes:
-      run: the run folder; None where it is named by itself.
-      said: lines for the user on what was settled for them.
+      config: the configuration of the run.
+      run: the run folder; None chooses runs/PRESET-N.
+      overwrite: whether to replace an existing run.
+      quiet: whether to print nothing.
+      notes: lines for the user about settings that were chosen for them.
     """
 
     config: Config
     run: str | None
     overwrite: bool
     quiet: bool
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
-def configured(args: list[str]) -> Asked:
-    """What arguments of ``jaxrec train`` ask for.
+def configured(args: list[str]) -> TrainRequest:
+    """Parse the arguments of ``jaxrec train``.
 
     Raises:
-      InputError: an unknown preset or option, an unusable value, settings that do not go together.
+      InputError: a preset or option is unknown, a value is invalid, or settings contradict each
+        other.
     """
     base, args = _base_config(args)
     args = with_moments(args, CUT_TIMES)
     chosen = base.eval.metric
-    if _names(args, "--eval.k") and not _names(args, "--eval.metric"):
+    if _gives(args, "--eval.k") and not _gives(args, "--eval.metric"):
         base = dataclasses.replace(base, eval=dataclasses.replace(base.eval, metric=None))
     args = ["--help" if arg == HELP_ALL else arg for arg in args]
     made = parse(
@@ -110,27 +114,27 @@ def configured(args: list[str]) -> Asked:
     values = {
         f.name: getattr(made, f.name) for f in dataclasses.fields(Config) if f.name != "preset"
     }
-    without = not configs.of_loss(made.loss.name).negatives
-    if without and made.negatives == base.negatives:  # the preset's, and not asked for
+    without_negatives = not configs.of_loss(made.loss.name).negatives
+    if without_negatives and made.negatives == base.negatives:  # not given by the user
         values["negatives"] = NegativesConfig()
-    said = []
+    notes = []
     if chosen is not None and base.eval.metric != chosen:
-        metric = _follows(chosen, made.eval)
+        metric = _with_cutoff(chosen, made.eval)
         values["eval"] = dataclasses.replace(made.eval, metric=metric)
         if metric != chosen:
-            said.append(f"eval.metric is {metric}: --eval.k leaves out the cut-off of {chosen}")
+            notes.append(f"eval.metric is {metric}, since --eval.k has no cut-off for {chosen}")
     config = Config(preset=base.preset, **values)
     registry.check_known(config)
-    return Asked(config, made.run, made.overwrite, made.quiet, tuple(said))
+    return TrainRequest(config, made.run, made.overwrite, made.quiet, tuple(notes))
 
 
-def _names(args: list[str], option: str) -> bool:
-    """Whether arguments give an option."""
+def _gives(args: list[str], option: str) -> bool:
+    """Whether the arguments give an option."""
     return any(a.partition("=")[0].replace("_", "-") == option for a in args)
 
 
-def _follows(metric: str, section: EvalConfig) -> str:
-    """A metric of the base configuration at a cut-off that there is: its own, or the shown one."""
+def _with_cutoff(metric: str, section: EvalConfig) -> str:
+    """Return the metric, at the shown cut-off if its own is not evaluated."""
     name, at, k = metric.partition("@")
     if not at or k in map(str, section.k):
         return metric
@@ -138,81 +142,86 @@ def _follows(metric: str, section: EvalConfig) -> str:
 
 
 def train(args: list[str]) -> None:
-    """Train a preset; evaluate, and write a run folder."""
+    """Train a preset, evaluate it, and write a run folder."""
     if {"-h", "--help"} & set(args):
         base, _ = _base_config([arg for arg in args if arg not in ("-h", "--help")])
         print(short_help(base))
         return
-    asked = configured(args)
-    for line in () if asked.quiet else asked.said:
+    request = configured(args)
+    for line in () if request.quiet else request.notes:
         print(line)
-    _leave_at_once()
+    _exit_on_signals()
     own_process()
     from jaxrec import processes
     from jaxrec.training.run import train as start
 
     try:
         done = start(
-            asked.config,
-            run=asked.run,
-            overwrite=asked.overwrite,
-            quiet=asked.quiet,
+            request.config,
+            run=request.run,
+            overwrite=request.overwrite,
+            quiet=request.quiet,
             may_exit=True,
         )
     except InputError as e:
-        if _OF_IMPORT.search(str(e)) is None or "jaxrec data import" in str(e):
+        if _IMPORT_OPTIONS.search(str(e)) is None or "jaxrec data import" in str(e):
             raise
-        raise InputError(f"{e} (an option of `jaxrec data import`; train on what it writes)") from e
-    if not asked.quiet and processes.first():
+        raise InputError(
+            f"{e} (give that option to `jaxrec data import`, and train on the folder it writes)"
+        ) from e
+    if not request.quiet and processes.first():
         print("next:", *done.next_commands(), sep="\n  ")
 
 
 @dataclass(frozen=True)
 class ResumeMesh:
-    """The devices to go on with; as before where not given."""
+    """The mesh of devices to continue on; by default as before."""
 
     data: int | None = None
-    """Parts that a batch is split into."""
+    """Number of parts of a batch."""
     table: int | None = None
-    """Parts that the table and the graph are split into."""
+    """Number of parts of the table and the graph."""
     coordinator: str | None = None
-    """Of several processes: HOST:PORT of the first, or auto."""
+    """With several processes: HOST:PORT of the first, or auto."""
     processes: int | None = None
+    """Number of processes."""
     process_id: int | None = None
+    """Number of this process, from 0."""
     memory: Literal["auto", "device", "host"] | None = None
-    """Where the table lies."""
+    """Memory that holds the table."""
 
 
 @dataclass(frozen=True)
 class ResumeTrain:
-    """The length to go on to; as before where not given."""
+    """The length of training; by default as before."""
 
     epochs: Annotated[int | None, Range(1, INT32)] = None
-    """To the same bits as a run of so many epochs from the start."""
+    """Number of epochs, including those done; the result has the same bits as a single run."""
 
 
 @dataclass(frozen=True)
 class Resume:
-    """Go on with a run from its last good checkpoint."""
+    """Continue a run from its last good checkpoint."""
 
     run: Positional[str]
     """Run folder."""
     data: str | None = None
-    """Where the data is now, if it moved."""
+    """Path of the data, if it moved since training."""
     train: ResumeTrain = ResumeTrain()
     mesh: ResumeMesh = ResumeMesh()
     quiet: bool = False
+    """Print nothing."""
 
 
 def resume(args: list[str]) -> None:
-    """Go on with a run from its last good checkpoint, to the same bits."""
+    """Continue a run from its last good checkpoint, with the same bits as without a break."""
     made = parse(Resume, args, "jaxrec resume", aliases={"--train.epochs": "--epochs"})
     given = {n: v for n, v in dataclasses.asdict(made.mesh).items() if v is not None}
     mesh = None
     if given:
         stored = configs.load(Path(made.run) / "config.json")
         mesh = dataclasses.replace(stored.mesh, **given)
-    _leave_at_once()
+    _exit_on_signals()
     own_process()
     from jaxrec.training.run import resume as go_on
 
@@ -222,21 +231,22 @@ def resume(args: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Refit:
-    """Train a finished run's model for production: on all pairs, for the length that was best."""
+    """Train a finished run's model on all pairs, for production, for the best number of steps."""
 
     source: Positional[str]
-    """Run folder, whose configuration and length are taken."""
+    """Finished run, whose configuration and best number of steps are used."""
     run: str | None = None
-    """New run folder; runs/PRESET-N by default."""
+    """New run folder; by default runs/PRESET-N."""
     data: str | None = None
-    """Where the data is now, if it moved; or newer data."""
+    """Path of the data, if it moved since training, or of newer data."""
     quiet: bool = False
+    """Print nothing."""
 
 
 def refit(args: list[str]) -> None:
     """Train a finished run's model on all of its data, for production."""
     made = parse(Refit, args, "jaxrec refit")
-    _leave_at_once()
+    _exit_on_signals()
     own_process()
     from jaxrec.training.run import refit as start
 

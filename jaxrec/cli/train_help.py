@@ -17,21 +17,21 @@ ALIASES = {
     "--train.epochs": "--epochs",
     "--train.batch-size": "--batch-size",
 }
-"""Short names by the options that they stand for."""
+"""Short names of options, by the option."""
 
 HELP = {
     "data": "File or folder of interactions (CSV, Parquet, RecBole, MovieLens, ...), or the "
     "built-in `synthetic`, `synthetic-features` and `synthetic-ratings`.",
-    "run": "Run folder; default runs/PRESET-N.",
-    "config": "A config.json to begin from instead of a preset.",
-    "overwrite": "Replace the run that the folder of --run holds.",
+    "run": "Run folder to write; by default runs/PRESET-N.",
+    "config": "A config.json to use instead of a preset.",
+    "overwrite": "Replace an existing run in the folder of --run.",
     "quiet": "Print nothing.",
-    "seed": "Seed of everything random: the split, the start, the order of batches, the negatives.",
-    "minutes": "Budget of the preset `auto`, refit and test included.",
+    "seed": "Random seed of the split, the initial parameters, the batches and the negatives.",
+    "minutes": "Time budget in minutes of the preset `auto`, including refit and test.",
     "warm_start": "Run folder whose parameters initialise the training.",
-    "mistakes": "Mistakes to make on purpose, to see what they do to a run.",
+    "mistakes": "Mistakes to make on purpose, to show their effect on a run.",
 }
-"""Help of the options that belong to no section."""
+"""Help texts of the options that belong to no section."""
 
 _COMMON = {
     "data": ("PATH", HELP["data"]),
@@ -41,23 +41,23 @@ _COMMON = {
     "warm-start": ("RUN", HELP["warm_start"]),
     "quiet": ("", HELP["quiet"]),
     "train.epochs": ("N", "Passes over the train pairs."),
-    "train.batch-size": ("N", "Positive pairs a step."),
+    "train.batch-size": ("N", "Positive pairs per step."),
     "optim.learning-rate": ("X", "Step size of the optimizer."),
     "train.l2": ("X", "L2 on the embeddings that a batch uses."),
-    "train.patience": ("N", "Stop after so many evaluations without improvement; 0: never."),
+    "train.patience": ("N", "Stop after N evaluations without improvement; 0 never stops early."),
     "model.name": ("NAME", "{models}"),
     "model.dim": ("N", "Width of the embeddings."),
     "model.layers": ("N", "Layers of propagation over the graph."),
     "loss.name": ("NAME", "{losses}"),
     "negatives.name": ("NAME", "{negatives}"),
-    "negatives.count": ("N", "Negatives a pair, or shared by a batch."),
+    "negatives.count": ("N", "Negatives per pair, or shared by a batch."),
     "split.name": ("NAME", "random, temporal, leave-last-out, cold-items, given or auto."),
     "eval.k": ("N ...", "Cut-offs K of recall@K and the other metrics."),
     "eval.metric": ("NAME", "Metric that selects the best epoch on validation."),
-    "eval.every": ("N", "Epochs between evaluations; 0: only at the end."),
+    "eval.every": ("N", "Epochs between evaluations; 0 evaluates only at the end."),
     "checkpoint.every": ("N", "Epochs between checkpoints."),
 }
-"""The options that most runs need: the placeholder of the value, and a line of help."""
+"""The most common options, with the placeholder of the value and a line of help."""
 
 _NAMES = {
     "{models}": registry.MODELS,
@@ -73,33 +73,33 @@ _EXAMPLES = (
 
 
 def short_help(base: Config) -> str:
-    """What ``jaxrec train [PRESET] --help`` prints, with the values of ``base``."""
-    made = presets.all_presets()
-    shown = {name: make for name, make in made.items() if not name.startswith("case-")}
+    """Return the text of ``jaxrec train [PRESET] --help``, with the values of ``base``."""
+    every = presets.all_presets()
+    shown = {name: make for name, make in every.items() if not name.startswith("case-")}
     first_lines = {
         name: (make.__doc__ or "").strip().partition("\n")[0] for name, make in shown.items()
     }
-    first_lines["case-..."] = f"{len(made) - len(shown)} worked cases of models that collapse."
+    first_lines["case-..."] = f"{len(every) - len(shown)} worked cases of models that collapse."
     lines = ["usage: jaxrec train [PRESET] [options]", ""]
-    lines += ["Train a preset; evaluate, and write a run folder.", "", "examples:"]
+    lines += ["Train a preset, evaluate it, and write a run folder.", "", "examples:"]
     lines += _columns(dict(_EXAMPLES))
-    lines += ["", "presets (`jaxrec presets` says what to expect of each):"]
+    lines += ["", "presets (`jaxrec presets` describes each):"]
     lines += _columns(first_lines)
     lines += ["", f"common options, with the values of {base.preset}:"]
     lines += _columns(dict(_option(name, base) for name in _COMMON))
-    name = base.preset if base.preset in made else "[PRESET]"
+    name = base.preset if base.preset in every else "[PRESET]"
     lines += ["", f"`jaxrec train {name} {HELP_ALL}` lists every option."]
     return "\n".join(lines)
 
 
 def _columns(rows: dict[str, str]) -> list[str]:
-    """Names and what they are, side by side, in the terminal's width."""
+    """Format names and descriptions in two columns that fit the terminal."""
     left = max(map(len, rows)) + 4
     width = max(min(shutil.get_terminal_size().columns, 120), left + 30)
     lines = []
-    for name, what in rows.items():
+    for name, description in rows.items():
         lines += textwrap.wrap(
-            what,
+            description,
             width,
             initial_indent=f"  {name}".ljust(left),
             subsequent_indent=" " * left,
@@ -109,19 +109,19 @@ def _columns(rows: dict[str, str]) -> list[str]:
 
 
 def _option(name: str, base: Config) -> tuple[str, str]:
-    """An option's names, and what it does with its value."""
-    placeholder, what = _COMMON[name]
-    if what.startswith("{"):
-        what = f"{', '.join(_NAMES[what].names())}."
+    """Return an option's names, and its help text with its value."""
+    placeholder, text = _COMMON[name]
+    if text.startswith("{"):
+        text = f"{', '.join(_NAMES[text].names())}."
     option = f"--{name}"
     names = f"{ALIASES[option]}, {option}" if option in ALIASES else option
     value = _value(base, name)
     default = "" if value is None or value is False or value == "" else f" ({value})"
-    return f"{names} {placeholder}".rstrip(), f"{what}{default}"
+    return f"{names} {placeholder}".rstrip(), f"{text}{default}"
 
 
 def _value(base: Config, name: str) -> Any:
-    """The value of an option in a configuration; None of an option that is not part of it."""
+    """Return the value of an option in a configuration, or None if it has no such field."""
     path = name.replace("-", "_")
     if path.partition(".")[0] not in {f.name for f in dataclasses.fields(base)}:
         return None

@@ -1,1 +1,1 @@
-"""Run folders to one self-contained HTML page."""
+"""Reports of runs as one self-contained HTML page."""

@@ -1,4 +1,4 @@
-"""Several runs side by side: results over seeds, tests, curves overlaid, what differs."""
+"""The report's comparison of several runs: results over seeds, tests, curves and differences."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from jaxrec.reporting.sections import LOSS_UNIT, metric_names, throughput
 
 
 def comparison(runs: Sequence[Run]) -> Html:
-    """The first part of a report about several runs."""
+    """Compare several runs, as the first part of their report."""
     parts = [
         tag("h1", f"{len(runs)} runs compared"),
         tag("p", ", ".join(run.label for run in runs), class_="lead"),
@@ -21,7 +21,10 @@ def comparison(runs: Sequence[Run]) -> Html:
     prints = {run.env["fingerprint"] for run in runs if run.env.get("fingerprint")}
     if len(prints) > 1:
         parts.append(
-            notice("Not the same data.", "The data of these runs differ: figures do not compare.")
+            notice(
+                "Different data.",
+                "These runs were trained on different data, so their figures cannot be compared.",
+            )
         )
     return join(
         (*parts, _by_configuration(runs), _results(runs), _curves(runs), _differences(runs))
@@ -29,13 +32,13 @@ def comparison(runs: Sequence[Run]) -> Html:
 
 
 def _by_configuration(runs: Sequence[Run]) -> Html:
-    """Mean and spread over seeds, and what users say of the differences."""
+    """Show the mean and standard deviation over seeds, and tests of the differences."""
     if len(runs) < 2 or any(run.of_items for run in runs):
         return Html()
     try:
         found = run_groups.compare(runs)
     except InputError as e:
-        return notice("No tests of the differences.", str(e))
+        return notice("The differences were not tested.", str(e))
     rows = []
     for group in found.groups:
         for metric in group.runs[0].metrics_shown:
@@ -45,7 +48,7 @@ def _by_configuration(runs: Sequence[Run]) -> Html:
     tables = [table(f"Configurations on {found.split}, over seeds", head, rows)]
     tests = [
         [
-            f"{d.a} less {d.b}",
+            f"{d.a} minus {d.b}",
             number(d.mean),
             f"{d.low:+.4f} to {d.high:+.4f}",
             f"{d.effect:+.3f}",
@@ -57,8 +60,8 @@ def _by_configuration(runs: Sequence[Run]) -> Html:
     ]
     if tests:
         caption = (
-            f"Differences of {found.metric} over {found.differences[0].users:,} users: bootstrap "
-            "interval, Cohen's d, and p-values by Holm's correction"
+            f"Differences of {found.metric} over {found.differences[0].users:,} users: 95 % "
+            "bootstrap interval, Cohen's d, and p-values after Holm's correction"
         )
         head = ["", "mean", "95 %", "d", *run_groups.TESTS, "seeds (Welch)", "verdict"]
         tables.append(table(caption, head, tests))
@@ -72,17 +75,17 @@ def _results(runs: Sequence[Run]) -> Html:
         rows = []
         for metric in metric_names(found.values()):
             values = [metrics.get(metric) for metrics in found.values()]
-            known = [value for value in values if value is not None]
-            best = min(known) if lower_is_better(metric) else max(known)
-            # What is chosen by looking at test is no longer measured by it.
-            marked = split == "validation" and min(known) != max(known)
+            numbers = [value for value in values if value is not None]
+            best = min(numbers) if lower_is_better(metric) else max(numbers)
+            # The best on test is not marked: test can no longer measure a run chosen by it.
+            marked = split == "validation" and min(numbers) != max(numbers)
             rows.append([metric, *(_cell(value, marked and value == best) for value in values)])
         if rows:
             caption = f"Results on {split}"
             if split == "validation":
-                caption += "; the best of each line is marked"
+                caption += "; the best value of each row is marked"
             tables.append(table(caption, ["metric", *found], rows))
-    # Two narrow tables stand side by side; many runs need the whole width.
+    # Narrow tables are shown side by side; many runs need the whole width.
     return tag("div", *tables, class_="halves" if len(runs) <= 3 else None)
 
 
@@ -107,14 +110,14 @@ def _curves(runs: Sequence[Run]) -> Html:
     figures = (
         curves("Loss of all runs", loss, x="step", y=LOSS_UNIT),
         curves(f"{metric} of all runs", ranking, x="step", y=f"{metric} on validation"),
-        curves("Throughput of all runs", speed, x="step", y=f"{units} a second", zero=True),
+        curves("Throughput of all runs", speed, x="step", y=f"{units} per second", zero=True),
         *overlaid(runs),
     )
     return tag("div", *figures, class_="plots") if any(figures) else Html()
 
 
 def _differences(runs: Sequence[Run]) -> Html:
-    """The fields of the configuration in which the runs are not all alike."""
+    """Show the fields of the configuration that differ between the runs."""
     flat = [flatten(run.config) for run in runs]
     fields = dict.fromkeys(name for fields in flat for name in fields)
     rows = [
@@ -125,4 +128,4 @@ def _differences(runs: Sequence[Run]) -> Html:
     if not rows:
         return tag("p", "The runs have the same configuration.")
     head = ["field", *(run.label for run in runs)]
-    return table("Where the configurations differ", head, rows)
+    return table("Differences between the configurations", head, rows)

@@ -1,4 +1,4 @@
-"""The doctor's panel: what it finds in a run, and the curves that it finds it by."""
+"""The report's section on the doctor's diagnosis: its findings, and the curves behind them."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from jaxrec.reporting.run_records import Run
 
 
 class _Curves(NamedTuple):
-    """A plot: the unit of its figures, their names in metrics.jsonl, and the split they are of."""
+    """A plot of values from metrics.jsonl: its unit, and the values' names and split."""
 
     title: str
     unit: str
@@ -24,45 +24,45 @@ _CURVES = (
     _Curves("Cosines", "mean cosine", ("user_cosine", "item_cosine", "pair_cosine")),
     _Curves("Effective rank", "effective rank", ("user_rank", "item_rank")),
     _Curves("Lengths", "mean length of the embeddings", ("user_norm", "item_norm")),
-    _Curves("Table of the ids", "mean length of a row ÷ √width", ("table_norm",)),
+    _Curves("Embedding table", "mean length of a row ÷ √width", ("table_norm",)),
     _Curves("Lists", "share of a top-20 list", ("list_overlap", "list_popular")),
-    _Curves("Items listed", "share of the items that lists could hold", ("list_items",)),
-    _Curves("Pairs ranked right", "share of the pairs", ("train_auc", "validation_auc")),
+    _Curves("Recommended items", "share of the items that fit into all lists", ("list_items",)),
+    _Curves("Correctly ranked pairs", "share of the pairs", ("train_auc", "validation_auc")),
     _Curves("Saturated pairs", "share of the pairs", ("train_saturated", "train_saturated_wrong")),
     _Curves("Errors of ratings", "mean squared error", ("train_mse", "validation_mse")),
     _Curves("Gradients", "norm", ("gradient", "fed_gradient"), "train"),
     _Curves(
         "Negatives", "share of the negatives", ("false_negatives", "identical_inputs"), "train"
     ),
-    _Curves("Hard negatives", "hard negatives a pair", ("hard_negatives",), "train"),
+    _Curves("Hard negatives", "hard negatives per pair", ("hard_negatives",), "train"),
 )
 
 
-def _told(finding: Finding) -> Html:
+def _notice(finding: Finding) -> Html:
     return tag(
         "div",
         tag("strong", f"{finding.title[:1].upper()}{finding.title[1:]}."),
-        f" Likely cause: {finding.cause}. Seen:",
-        tag("ul", *(tag("li", what) for what in finding.evidence)),
-        "To change, the likeliest first:",
-        tag("ul", *(tag("li", what) for what in finding.changes)),
+        f" Likely cause: {finding.cause}. Evidence:",
+        tag("ul", *(tag("li", evidence) for evidence in finding.evidence)),
+        "Suggested changes, the most promising first:",
+        tag("ul", *(tag("li", change) for change in finding.changes)),
         class_="notice",
         role="note",
     )
 
 
 def doctor(run: Run) -> Html:
-    """Findings with their evidence and what to change, or that the run is healthy; and curves."""
+    """Show the doctor's findings, or that the run is healthy, and the curves it looked at."""
     if not any(line.get("split") == "doctor" for line in run.metrics):
         return Html()
     try:
         found = of_records(run.label, from_dict(run.config), run.metrics, run.start).findings
     except InputError:  # a configuration of another version: its curves can still be shown
-        told = Html()
+        findings = Html()
     else:
-        told = join(map(_told, found))
+        findings = join(map(_notice, found))
         if not found:
-            told = tag("p", "Healthy: nothing that the doctor knows of is wrong.", class_="lead")
+            findings = tag("p", "Healthy: the doctor found no problem.", class_="lead")
     figures = []
     for title, unit, names, split in _CURVES:
         lines = [
@@ -76,4 +76,4 @@ def doctor(run: Run) -> Html:
             for phase in ("search", "refit")
         ]
         figures.append(curves(title, lines, x="step", y=unit))
-    return join((tag("h3", "Doctor"), told, tag("div", *figures, class_="plots")))
+    return join((tag("h3", "Doctor"), findings, tag("div", *figures, class_="plots")))

@@ -1,4 +1,4 @@
-"""What the model recommends to a few users beside what they have: what people look for first."""
+"""The report's examples: some users' items beside the items recommended to them."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ from jaxrec.reporting.run_records import Run
 from jaxrec.runfolder import Embeddings, Seen, read_embeddings, read_seen
 
 _USERS = (0.9, 0.7, 0.5, 0.3, 0.1)
-"""Places of the users among all by how many items they have: from busy to new."""
+"""Quantiles, by number of items, of the users that are shown."""
 _SHOWN = 10
 
 
 def examples(run: Run, titles: str | Path | None = None) -> Html:
-    """Five users with their items and their lists; nothing where a run has none yet.
+    """Show five users with their items and recommendations; empty for an unfinished run.
 
-    Held-out items in a list are marked: they were hidden from training, and found again.
+    Recommended items that were held out as test are marked.
 
     Args:
-      titles: table of items, whose titles stand for their ids.
+      titles: table of items, whose titles are shown instead of ids.
 
     Raises:
       InputError: the table of items cannot be used, or a file of the run is damaged.
@@ -37,18 +37,18 @@ def examples(run: Run, titles: str | Path | None = None) -> Html:
     if titles is not None:
         found = Catalogue.load(titles, names).titles()
         names = [title or name for title, name in zip(found, names, strict=True)]
-    asked = _asked(seen)
-    if not len(asked):
+    chosen = _chosen(seen)
+    if not len(chosen):
         return Html()
-    users = [_user(table, seen, names, int(user)) for user in asked]
+    users = [_user(table, seen, names, int(user)) for user in chosen]
     held_out = seen.test is not None and len(seen.test.indices) > 0
-    marked = " In bold: held out as test, and found again." if held_out else ""
-    lead = "From a user with many items to one with few, none of them chosen by hand." + marked
+    bold = " Bold items were held out as test." if held_out else ""
+    lead = "Users at fixed quantiles by number of items, from many to few." + bold
     return join((tag("h3", "Five users"), tag("p", lead, class_="lead"), *users))
 
 
-def _asked(seen: Seen) -> np.ndarray:
-    """Users at some places by how many items they have."""
+def _chosen(seen: Seen) -> np.ndarray:
+    """Choose the users at the quantiles ``_USERS`` by number of items."""
     degree_U = seen.known.degree
     able = np.flatnonzero((degree_U > 0) & seen.learnt_users())
     order = able[np.argsort(degree_U[able], kind="stable")]
@@ -72,15 +72,15 @@ def _user(table: Embeddings, seen: Seen, names: list[str], user: int) -> Html:
     for item in best[np.isfinite(score_I[best])].tolist():
         name = tag("strong", names[item]) if item in held_out else names[item]
         items.append(tag("li", name))
-    more = f" these and {len(own) - _SHOWN:,} more" if len(own) > _SHOWN else ""
+    more = f" ({_SHOWN} of {len(own):,})" if len(own) > _SHOWN else ""
     shown = [tag("li", names[item]) for item in own[:_SHOWN].tolist()]
     return tag(
         "section",
         tag("h4", "User ", str(table.user_ids[user]), ", ", number(len(own)), " items"),
         tag(
             "div",
-            tag("div", tag("p", "Has", more, class_="lead"), tag("ul", *shown)),
-            tag("div", tag("p", "Is recommended", class_="lead"), tag("ol", *items)),
+            tag("div", tag("p", "Items in the data", more, class_="lead"), tag("ul", *shown)),
+            tag("div", tag("p", "Recommended items", class_="lead"), tag("ol", *items)),
             class_="halves",
         ),
         class_="example",

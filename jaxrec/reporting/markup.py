@@ -1,4 +1,4 @@
-"""Markup by functions: what is not Html already is escaped, so no string of a user gets through."""
+"""Functions that build HTML and escape everything that is not an Html already."""
 
 import html
 from collections.abc import Iterable, Sequence
@@ -6,18 +6,21 @@ from pathlib import Path
 
 
 class Html(str):
-    """Markup that is safe as it stands."""
+    """Markup that needs no escaping."""
 
 
 def text(value: object) -> Html:
-    """``value`` as markup: Html as it is, None as a dash, everything else escaped."""
+    """Convert a value to markup: Html stays, None becomes a dash, everything else is escaped."""
     if isinstance(value, Html):
         return value
     return Html("–" if value is None else html.escape(str(value)))
 
 
 def tag(name: str, *children: object, **attributes: object) -> Html:
-    """An element. ``class_`` is class, ``aria_label`` is aria-label; None leaves one out."""
+    """Build an element.
+
+    ``class_`` sets the attribute class, ``aria_label`` aria-label; an attribute of None is omitted.
+    """
     pairs = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for key, value in attributes.items()
@@ -27,12 +30,12 @@ def tag(name: str, *children: object, **attributes: object) -> Html:
 
 
 def join(parts: Iterable[object]) -> Html:
-    """Parts one after the other, each escaped where it is no Html."""
+    """Concatenate parts, escaping each that is not an Html."""
     return Html("".join(map(text, parts)))
 
 
 def number(value: object) -> Html:
-    """A figure short enough to compare, the exact one on hover; other things as their text."""
+    """Format a number with few digits and its exact value on hover; other values as text."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return text(value)
     if isinstance(value, int):
@@ -53,11 +56,11 @@ def table(
     groups: Sequence[tuple[str, int]] = (),
     class_: str | None = None,
 ) -> Html:
-    """A table with a caption, its first column as row headers; scrolls sideways where narrow.
+    """Build a table with a caption, whose first column holds row headers.
 
     Args:
-      head: column headings, or none.
-      groups: headings over the columns: (text, how many columns), from the left.
+      head: column headings; may be empty.
+      groups: headings above groups of columns, from the left: (text, number of columns).
     """
     lines = [tag("tr", *(tag("th", cell, scope="col") for cell in head))] if head else []
     if groups:
@@ -70,31 +73,31 @@ def table(
         tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in rest))
         for first, *rest in rows
     ]
-    whole = tag(
+    element = tag(
         "table", tag("caption", caption), tag("thead", *lines), tag("tbody", *body), class_=class_
     )
-    return tag("div", whole, class_="scroll")
+    return tag("div", element, class_="scroll")
 
 
 def notice(title: str, *words: object) -> Html:
-    """Something that a reader must not miss."""
+    """Build a box for a warning or an important remark."""
     return tag("p", tag("strong", title), " ", *words, class_="notice", role="note")
 
 
 def tiles(facts: Iterable[tuple[str, object, object]]) -> Html:
-    """Headline figures: (what, figure, small print)."""
+    """Build tiles of headline figures from (name, figure, small print)."""
     return tag(
         "dl",
         *(
-            tag("div", tag("dt", what), tag("dd", figure), tag("dd", small, class_="small"))
-            for what, figure, small in facts
+            tag("div", tag("dt", name), tag("dd", figure), tag("dd", small, class_="small"))
+            for name, figure, small in facts
         ),
         class_="tiles",
     )
 
 
 def document(title: str, *body: object) -> str:
-    """The whole page; nothing in it is fetched from anywhere."""
+    """Build the whole page, with inline styles so that it loads no other file."""
     style = Path(__file__).with_name("style.css").read_text(encoding="utf-8")
     head = join(
         (

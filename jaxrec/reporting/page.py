@@ -1,4 +1,4 @@
-"""The report: what was trained on what, what came of it, and how it went."""
+"""The report of one run or several as an HTML page."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,34 +26,34 @@ from jaxrec.reporting.sections import (
 
 
 def report(runs: Sequence[str | Path], out: str | Path, titles: str | Path | None = None) -> Path:
-    """Write one self-contained HTML page about one run, or about several side by side.
+    """Write a self-contained HTML page that reports one run or compares several.
 
-    The page fetches nothing, follows the reader's light or dark scheme, and shows what there
-    is: a run that has not finished has a report too.
+    The page loads no other files and follows the reader's light or dark scheme. An unfinished run
+    is reported as far as it has come.
 
     Args:
       runs: run folders, one or more.
-      out: the page to write; one that is there is replaced.
-      titles: a table keyed by item id, whose titles stand for the ids in lists.
+      out: the page to write; an existing file is replaced.
+      titles: a table keyed by item id, whose titles are shown instead of ids.
 
     Returns:
       ``out``.
 
     Raises:
-      InputError: no folder is given, one is no run, a file in it is damaged, the page cannot
-        be written, or matplotlib (the extra ``report``) is not installed.
+      InputError: no folder is given, one is not a run folder, a file in it is damaged, the page
+        cannot be written, or matplotlib (the extra ``report``) is not installed.
     """
     require_matplotlib()
     if not runs:
-        raise InputError("a report needs a run folder")
+        raise InputError("a report needs at least one run folder")
     records = read_runs([Path(run) for run in runs])
     try:
         page = _page(records, titles)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
-        # Records are written by jaxrec, and not checked one by one.
+        # Records are not checked one by one, since jaxrec wrote them.
         raise InputError(
-            f"{', '.join(map(str, runs))}: a record is not as a run writes it ({e}); "
-            "fix or remove eval.json, slices.json or the changed file"
+            f"{', '.join(map(str, runs))}: a file of the run has an invalid value ({e}); "
+            "remove eval.json, slices.json or whichever file was changed"
         ) from e
     out = Path(out)
     with replacing(out) as partial:
@@ -64,12 +64,12 @@ def report(runs: Sequence[str | Path], out: str | Path, titles: str | Path | Non
 def _page(records: list[Run], titles: str | Path | None) -> str:
     if len(records) == 1:
         (run,) = records
-        return document(f"{run.label} · jaxrec", tag("main", _one(run, "h1", titles)))
-    several = join(_one(run, "h2", titles) for run in records)
-    return document(f"{len(records)} runs · jaxrec", tag("main", comparison(records), several))
+        return document(f"{run.label} · jaxrec", tag("main", _run(run, "h1", titles)))
+    sections = join(_run(run, "h2", titles) for run in records)
+    return document(f"{len(records)} runs · jaxrec", tag("main", comparison(records), sections))
 
 
-def _one(run: Run, heading: str, titles: str | Path | None) -> Html:
+def _run(run: Run, heading: str, titles: str | Path | None) -> Html:
     return tag(
         "section",
         tag(heading, run.label),

@@ -1,4 +1,4 @@
-"""How well a run tells true pairs of items from false ones, over every threshold."""
+"""ROC and precision-recall curves of an item model, which classifies pairs of items."""
 
 from collections.abc import Sequence
 
@@ -15,7 +15,7 @@ _AXES = {
 
 
 def told_apart(run: Run) -> Html:
-    """ROC and precision-recall curve, the threshold beside each: a cliff shows as a sudden fall."""
+    """Plot the ROC and the precision-recall curve of a run, each with its threshold."""
     if not run.pair_curves:
         return Html()
     figures = []
@@ -35,14 +35,14 @@ def told_apart(run: Run) -> Html:
     split = run.evaluation.get("split", "")
     return join(
         (
-            tag("h3", f"Pairs told apart, on {split}" if split else "Pairs told apart"),
+            tag("h3", f"Classified pairs on {split}" if split else "Classified pairs"),
             tag("div", *figures, class_="plots"),
         )
     )
 
 
 def overlaid(runs: Sequence[Run]) -> list[Html]:
-    """The curves of several runs, one figure a kind."""
+    """Plot the curves of several runs, one figure per kind of curve."""
     figures = []
     for kind, (title, across, up, x, y) in _AXES.items():
         lines = [
@@ -62,9 +62,9 @@ def overlaid(runs: Sequence[Run]) -> list[Html]:
 def _best(
     recall: np.ndarray, precision: np.ndarray, threshold: np.ndarray
 ) -> tuple[str, tuple[float, float]]:
-    """Where the harmonic mean of precision and recall is highest, in words and as a point."""
+    """Return the best F1, the harmonic mean of precision and recall, as a note and as a point."""
     total = recall + precision
     f1 = 2 * recall * precision / np.where(total > 0, total, 1)
-    at = int(f1.argmax())
-    words = f"best F1 {f1[at]:.4f} at threshold {threshold[at]:.4g}"
-    return words, (float(recall[at]), float(precision[at]))
+    best = int(f1.argmax())
+    note = f"best F1 {f1[best]:.4f} at threshold {threshold[best]:.4g}"
+    return note, (float(recall[best]), float(precision[best]))

@@ -1,4 +1,4 @@
-"""Plots as inline SVG in the colours of the page, so that they follow its scheme."""
+"""Plots as inline SVG that use the page's colours, and so follow its light or dark scheme."""
 
 import io
 import math
@@ -35,7 +35,7 @@ _RC: dict[Any, Any] = {
 
 
 class Line(NamedTuple):
-    """A curve: its legend text, points, colour number and dash (``-``, ``--`` or ``:``)."""
+    """A curve with its legend text, points, colour number and dash (``-``, ``--`` or ``:``)."""
 
     label: str
     x: Sequence[float]
@@ -45,11 +45,13 @@ class Line(NamedTuple):
 
 
 def require_matplotlib() -> None:
-    """Raises InputError with the command that installs matplotlib where it is absent."""
+    """Raise InputError with the command to install matplotlib, if it is missing."""
     try:
         import matplotlib  # noqa: F401
     except ImportError as e:
-        raise InputError("a report needs matplotlib: pip install 'jaxrec[report]' brings it") from e
+        raise InputError(
+            "a report needs matplotlib; install it with: pip install 'jaxrec[report]'"
+        ) from e
 
 
 def curves(
@@ -65,15 +67,15 @@ def curves(
     epoch: float | None = None,
     dot: tuple[float, float] | None = None,
 ) -> Html:
-    """A figure of curves with a legend, or nothing where no curve has a point.
+    """Plot curves with a legend; returns nothing if no curve has a point.
 
     Args:
-      x, y: what the axes show.
+      x, y: labels of the axes.
       note: small print under the title.
       mark: an x to mark with a vertical line.
-      zero: begin the upright axis at 0.
-      right: one more curve, on an upright axis of its own at the right, named by its label.
-      epoch: steps an epoch, where x is steps: epochs stand over the figure.
+      zero: start the vertical axis at 0.
+      right: one more curve with its own vertical axis on the right, labelled by its legend text.
+      epoch: steps per epoch, to show a second horizontal axis in epochs.
       dot: a point to mark.
     """
     lines = [line for line in lines if len(line.x)]
@@ -106,15 +108,15 @@ def curves(
 
 def _plot(axes: Any, line: Line) -> None:
     stride = math.ceil(len(line.x) / _MOST_POINTS)
-    # A stride must not lose the end of the curve.
-    at = sorted({*range(0, len(line.x), stride), len(line.x) - 1})
+    # The last point must be kept.
+    kept = sorted({*range(0, len(line.x), stride), len(line.x) - 1})
     axes.plot(
-        [line.x[i] for i in at],
-        [line.y[i] for i in at],
+        [line.x[i] for i in kept],
+        [line.y[i] for i in kept],
         line.dash,
         color=_color(line.color),
         linewidth=1.7,
-        marker="o" if len(at) < 12 and line.dash == "-" else None,
+        marker="o" if len(kept) < 12 and line.dash == "-" else None,
         markersize=3.5,
     )
 
@@ -128,7 +130,7 @@ def bars(
     y: str,
     note: str = "",
 ) -> Html:
-    """A figure of one bar a label; None leaves its place empty."""
+    """Plot one bar per label; a height of None leaves a gap."""
     if not labels:
         return Html()
     figure, axes = _axes(x, y)
@@ -137,11 +139,11 @@ def bars(
         range(len(labels)), labels, fontsize=7.5, rotation=30, ha="right", rotation_mode="anchor"
     )
     axes.grid(False, axis="x")
-    told = [
+    values = [
         f"{label}: {'none' if h is None else f'{h:.4g}'}"
         for label, h in zip(labels, heights, strict=True)
     ]
-    return _figure(title, note, f"{title}: {y} by {x}; " + "; ".join(told), figure)
+    return _figure(title, note, f"{title}: {y} by {x}; " + "; ".join(values), figure)
 
 
 def _axes(x: str, y: str) -> tuple[Any, Any]:
@@ -151,7 +153,7 @@ def _axes(x: str, y: str) -> tuple[Any, Any]:
     with matplotlib.rc_context(_RC):
         figure = Figure(figsize=(5.6, 3.1), layout="constrained")
         axes = figure.subplots()
-    # A dollar sign would start mathematics.
+    # A dollar sign would start a formula.
     axes.set_xlabel(x.replace("$", r"\$"))
     axes.set_ylabel(y.replace("$", r"\$"))
     return figure, axes
@@ -161,16 +163,16 @@ def _figure(title: str, note: str, alt: str, figure: Any, *below: object) -> Htm
     import matplotlib
 
     written = io.StringIO()
-    # Ids within the drawing come from its words: the same report twice, other figures other ids.
+    # Salting the ids with the alt text makes them reproducible, and different between figures.
     with matplotlib.rc_context({**_RC, "svg.hashsalt": alt}):
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(written, format="svg", transparent=True, metadata=nothing)
+        no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(written, format="svg", transparent=True, metadata=no_metadata)
     caption = tag("figcaption", title, *([tag("span", note)] if note else []))
     return tag("figure", caption, _inline(written.getvalue(), alt), *below)
 
 
 def _inline(svg: str, alt: str) -> Html:
-    """matplotlib's file as an element of the page: no ids that repeat, no addresses, no colours."""
+    """Convert matplotlib's SVG file to an element without repeated ids, links and fixed colours."""
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     view = re.search(r'viewBox="([^"]*)"', body)
@@ -186,7 +188,7 @@ def _color(number: int) -> str:
 
 
 def _css(number: int) -> str:
-    """The colour of a series on the page: of the style's own, then hues that lie far apart."""
+    """Return the CSS colour of a series: one of the style's, or for more series distant hues."""
     if number < _COLORS:
         return f"var(--series-{number})"
     hue = round((20 + (number - _COLORS) * _GOLDEN_ANGLE) % 360)

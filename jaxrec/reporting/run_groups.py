@@ -1,4 +1,4 @@
-"""Runs grouped by configuration, seeds apart, and whether the groups differ user by user."""
+"""Group runs by configuration over seeds, and test whether the groups differ."""
 
 import hashlib
 import itertools
@@ -19,43 +19,42 @@ from jaxrec.evaluation import per_user
 from jaxrec.reporting.run_records import Run, flatten
 
 _APART = ("data", "seed", "preset", "mesh.", "log.", "checkpoint.", "eval.block", "split.seed")
-"""Fields that do not make another configuration: where a run's results do not depend on them, or
-are drawn anew with them."""
-_PAIRS = np.uint64(0xFFFFFFFFFFFFFFFB)  # all of a pair's key but whether it has been trained on
+"""Prefixes of fields that may differ within a group: seeds, and fields that change no result."""
+_PAIRS = np.uint64(0xFFFFFFFFFFFFFFFB)  # masks the bit of a pair's key that says it was trained on
 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs of one configuration by several seeds.
+    """Runs of one configuration with several seeds.
 
     Attributes:
-      label: names it in tables, by what tells it from the others.
-      runs: by seed, ascending.
+      label: name in tables, with the fields that differ from other groups.
+      runs: the runs in the order of their seeds.
     """
 
     label: str
     runs: tuple[Run, ...]
 
     def values(self, split: str, metric: str) -> list[float]:
-        """The metric of each run that has it."""
-        found = [run.results.get(split, {}).get("metrics", {}).get(metric) for run in self.runs]
-        return [value for value in found if value is not None]
+        """Return the metric of each run that has it."""
+        values = [run.results.get(split, {}).get("metrics", {}).get(metric) for run in self.runs]
+        return [value for value in values if value is not None]
 
     def mean(self, split: str, metric: str) -> float | None:
         values = self.values(split, metric)
         return statistics.fmean(values) if values else None
 
     def spread(self, split: str, metric: str) -> float | None:
-        """The standard deviation over the seeds; None of one seed."""
+        """Return the standard deviation over the seeds, or None with only one seed."""
         values = self.values(split, metric)
         return statistics.stdev(values) if len(values) > 1 else None
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
-    """Runs by configuration, in the order in which configurations come first.
+    """Group runs by configuration, in the order of first appearance.
 
     Raises:
-      InputError: two runs are of the same configuration and seed.
+      InputError: two runs have the same configuration and seed.
     """
     kinds: dict[str, list[Run]] = {}
     for run in runs:
@@ -65,10 +64,10 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
         for a, b in itertools.pairwise(same):
             if a.config.get("seed") == b.config.get("seed"):
                 raise InputError(
-                    f"{a.label} and {b.label} have the same configuration and seed: name one"
+                    f"{a.label} and {b.label} have the same configuration and seed; name only one"
                 )
     labels = _labels([json.loads(kind) for kind in kinds], list(kinds.values()))
-    return [Group(label, tuple(of)) for label, of in zip(labels, kinds.values(), strict=True)]
+    return [Group(label, tuple(same)) for label, same in zip(labels, kinds.values(), strict=True)]
 
 
 def _kind(run: Run) -> dict[str, str | None]:
@@ -76,49 +75,49 @@ def _kind(run: Run) -> dict[str, str | None]:
 
 
 def _labels(kinds: list[dict[str, str | None]], runs: list[list[Run]]) -> list[str]:
-    """The preset and up to three fields by which the configurations differ, or the first run."""
+    """Label groups by the preset and up to three differing fields, or else by their first runs."""
     fields = dict.fromkeys(name for kind in kinds for name in kind)
     differ = [name for name in fields if len({kind.get(name) for kind in kinds}) > 1]
     labels = []
-    for kind, of in zip(kinds, runs, strict=True):
-        told = ", ".join(f"{name} {kind.get(name)}" for name in differ[:3])
-        labels.append(f"{of[0].preset} ({told})" if told else of[0].preset)
+    for kind, group in zip(kinds, runs, strict=True):
+        shown = ", ".join(f"{name} {kind.get(name)}" for name in differ[:3])
+        labels.append(f"{group[0].preset} ({shown})" if shown else group[0].preset)
     if len(set(labels)) < len(labels):
-        return [of[0].label for of in runs]
+        return [group[0].label for group in runs]
     return labels
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
-    """Raise InputError unless all runs were judged on the same held-out pairs by one protocol."""
+    """Raise InputError unless all runs used the same held-out pairs and evaluation protocol."""
     first = runs[0]
     for run in runs[1:]:
-        for what, a, b in zip(_ALIKE, _judged_by(first), _judged_by(run), strict=True):
+        for name, a, b in zip(_CONDITIONS, _conditions(first), _conditions(run), strict=True):
             if a == b:
                 continue
             more = ""
-            if what == "split" and first.config.get("seed") != run.config.get("seed"):
-                more = "; train with `--split.seed 0`, so that --seed leaves the split alone"
+            if name == "splits" and first.config.get("seed") != run.config.get("seed"):
+                more = "; train with `--split.seed 0`, so that --seed does not change the split"
             raise InputError(
-                f"{first.label} and {run.label} do not compare: not the same {what}"
-                + (f" ({a} and {b})" if what not in ("data", "split") else "")
+                f"{first.label} and {run.label} cannot be compared: they have different {name}"
+                + (f" ({a}; {b})" if name not in ("data", "splits") else "")
                 + more
             )
 
 
-_ALIKE = ("data", "split", "part for selection", "ranked items")
+_CONDITIONS = ("data", "splits", "parts for selection", "ranked items")
 
 
-def _judged_by(run: Run) -> tuple[str, str, str, str]:
-    """What must be alike for figures to compare, by the names of ``_ALIKE``."""
+def _conditions(run: Run) -> tuple[str, str, str, str]:
+    """Return the conditions ``_CONDITIONS`` that must be equal for runs to be compared."""
     section = run.config.get("eval", {})
     known = "known items ranked" if section.get("repeatable") else "known items masked"
-    cold = "cold ones left out" if section.get("cold") == "drop" else "cold ones kept"
-    on = "test" if run.selected_on == "test" else "validation or none"
-    return str(run.env.get("fingerprint")), split_of(run), on, f"{known}, {cold}"
+    cold = "cold items dropped" if section.get("cold") == "drop" else "cold items kept"
+    selection = "test" if run.selected_on == "test" else "validation or none"
+    return str(run.env.get("fingerprint")), split_of(run), selection, f"{known}, {cold}"
 
 
 def split_of(run: Run) -> str:
-    """What tells a run's split from others: a hash of the pairs and of their parts."""
+    """Identify a run's split, by a hash of the pairs and their parts if it was saved."""
     split = saved_split.load(run.folder)
     if split is not None:
         return hashlib.sha256((split.key_P & _PAIRS).tobytes()).hexdigest()
@@ -130,17 +129,18 @@ def split_of(run: Run) -> str:
 
 @dataclass(frozen=True)
 class Difference:
-    """What the users say of two groups: the first's metric less the second's.
+    """The difference of a metric between two groups, ``a`` minus ``b``, over users.
 
     Attributes:
       a, b: labels of the groups.
-      users: how many there are.
-      mean: the mean difference over users; low, high: its interval of 95 % by bootstrap.
-      better, worse: shares of users with a higher and a lower value in ``a``.
+      users: number of users.
+      mean: mean difference over users.
+      low, high: 95 % bootstrap interval of the mean difference.
+      better, worse: shares of users with a higher and with a lower value in ``a``.
       effect: Cohen's d of the paired values.
-      p: p-values by test, each adjusted by Holm over all pairs of groups.
-      seeds: p-value over seeds (Welch), adjusted alike; None with fewer than two seeds of either.
-      verdict: in words.
+      p: p-values by test, adjusted over all pairs of groups by Holm's correction.
+      seeds: p-value of Welch's test over seeds, adjusted alike; None if a group has one seed.
+      verdict: the conclusion in words.
     """
 
     a: str
@@ -161,19 +161,19 @@ TESTS = ("paired t", "Wilcoxon", "bootstrap")
 
 
 def differences(groups: Sequence[Group], metric: str, level: float = 0.05) -> list[Difference]:
-    """Every pair of groups, by paired tests over users.
+    """Compare every pair of groups by paired tests over users.
 
-    A user's value under a configuration is the mean over its seeds. "Different" is said where the
-    paired t-test rejects at ``level`` after Holm's correction and, where both configurations have
-    several seeds, the test over seeds does too.
+    A user's value in a group is the mean over its seeds. The verdict is "different" if the paired
+    t-test rejects at ``level`` after Holm's correction and, if both groups have several seeds, so
+    does the test over seeds.
 
     Raises:
-      InputError: a run lacks its users' metrics, or the metric; the users are not the same.
+      InputError: a run has no per-user metrics or lacks the metric, or the users differ.
     """
     split, values = _by_user(groups, metric)
     pairs = list(itertools.combinations(range(len(groups)), 2))
     raw: dict[str, list[float]] = {name: [] for name in TESTS}
-    found, seeds = [], []
+    intervals, seeds = [], []
     for i, j in pairs:
         diff_N = values[i] - values[j]
         resampled = significance.bootstrap(diff_N)
@@ -182,15 +182,15 @@ def differences(groups: Sequence[Group], metric: str, level: float = 0.05) -> li
         raw["bootstrap"].append(float(resampled.p_R[0]))
         a, b = groups[i].values(split, metric), groups[j].values(split, metric)
         seeds.append(significance.welch(a, b))
-        found.append((diff_N, float(resampled.low_R[0]), float(resampled.high_R[0])))
+        intervals.append((diff_N, float(resampled.low_R[0]), float(resampled.high_R[0])))
     adjusted = {name: significance.holm(p) for name, p in raw.items()}
-    known = [n for n, p in enumerate(seeds) if p is not None]
+    tested = [n for n, p in enumerate(seeds) if p is not None]
     over_seeds = significance.holm([p for p in seeds if p is not None])
-    told = []
-    for n, ((i, j), (diff_N, low, high)) in enumerate(zip(pairs, found, strict=True)):
+    results = []
+    for n, ((i, j), (diff_N, low, high)) in enumerate(zip(pairs, intervals, strict=True)):
         p = {name: float(adjusted[name][n]) for name in TESTS}
-        of_seeds = float(over_seeds[known.index(n)]) if n in known else None
-        told.append(
+        seeds_p = float(over_seeds[tested.index(n)]) if n in tested else None
+        results.append(
             Difference(
                 a=groups[i].label,
                 b=groups[j].label,
@@ -202,23 +202,23 @@ def differences(groups: Sequence[Group], metric: str, level: float = 0.05) -> li
                 worse=float((diff_N < 0).mean()),
                 effect=significance.effect_size(diff_N),
                 p=p,
-                seeds=of_seeds,
-                verdict=_verdict(p["paired t"], of_seeds, level),
+                seeds=seeds_p,
+                verdict=_verdict(p["paired t"], seeds_p, level),
             )
         )
-    return told
+    return results
 
 
-def _verdict(users: float, seeds: float | None, level: float) -> str:
-    if users >= level:
+def _verdict(users_p: float, seeds_p: float | None, level: float) -> str:
+    if users_p >= level:
         return "no difference shown"
-    if seeds is None:
-        return "different, of these seeds"
-    return "different" if seeds < level else "not beyond the seeds' spread"
+    if seeds_p is None:
+        return "different for these seeds"
+    return "different" if seeds_p < level else "within the variation over seeds"
 
 
 def _by_user(groups: Sequence[Group], metric: str) -> tuple[str, list[np.ndarray]]:
-    """The split, and each group's metric by user, the mean over its seeds."""
+    """Return the split, and each group's metric per user, averaged over its seeds."""
     split = users = first = None
     values = []
     for group in groups:
@@ -226,10 +226,10 @@ def _by_user(groups: Sequence[Group], metric: str) -> tuple[str, list[np.ndarray
         for run in group.runs:
             part, frame = per_user.read(run.folder)
             if metric not in frame.columns:
-                known = [name for name in frame.columns if "@" in name]
+                names = [name for name in frame.columns if "@" in name]
                 raise InputError(
-                    f"{run.label}: no {metric} of each user{nearest(metric, known)}; there are "
-                    f"{', '.join(known)}"
+                    f"{run.label}: has no {metric} per user{nearest(metric, names)}; choose "
+                    f"--metric among {', '.join(names)}"
                 )
             frame = frame.sort("user")
             if users is None:
@@ -237,7 +237,8 @@ def _by_user(groups: Sequence[Group], metric: str) -> tuple[str, list[np.ndarray
             elif part != split or not np.array_equal(users, frame["user"].to_numpy()):
                 assert first is not None
                 raise InputError(
-                    f"{first.label} and {run.label} do not compare: other users were ranked"
+                    f"{first.label} and {run.label} cannot be compared: they ranked different "
+                    "users; evaluate both on one split with `jaxrec evaluate RUN --per-user`"
                 )
             total = total + frame[metric].to_numpy().astype(np.float64)
         values.append(np.asarray(total) / len(group.runs))
@@ -246,7 +247,7 @@ def _by_user(groups: Sequence[Group], metric: str) -> tuple[str, list[np.ndarray
 
 @dataclass(frozen=True)
 class Comparison:
-    """Groups of runs, the split and metric that they are compared by, and their differences."""
+    """Groups of runs, the split and metric by which they are compared, and their differences."""
 
     groups: list[Group]
     split: str
@@ -255,26 +256,29 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run], metric: str | None = None, level: float = 0.05) -> Comparison:
-    """Compare runs by a ranking metric: by the first run's own where none is given.
+    """Compare runs by a ranking metric, by default the first run's own.
 
     Raises:
-      InputError: they were judged on other pairs or by another protocol, or lack what is compared.
+      InputError: a run has not finished or lacks the metric, or runs differ in data, split or
+        protocol.
     """
     for run in runs:
         if not run.final:
-            raise InputError(f"{run.label}: has not finished; `jaxrec resume` goes on with it")
+            raise InputError(
+                f"{run.label}: the run has not finished; `jaxrec resume {run.folder}` finishes it"
+            )
     check_comparable(runs)
     groups = grouped(runs)
     metric = metric or runs[0].metric
     if "@" not in metric:
-        raise InputError(f"{metric} is no metric of each user; give --metric, such as recall@20")
+        raise InputError(f"{metric} is not computed per user; give a --metric such as recall@20")
     split = "test" if all("test" in run.results for run in runs) else "validation"
     found = differences(groups, metric, level) if len(groups) > 1 else []
     return Comparison(groups, split, metric, found)
 
 
 def order(groups: Sequence[Group], split: str, metric: str) -> list[Group]:
-    """The groups by their mean, best first."""
+    """Sort groups by their mean metric, best first."""
     worst = float("inf") if lower_is_better(metric) else float("-inf")
     sign = 1 if lower_is_better(metric) else -1
 
@@ -286,7 +290,7 @@ def order(groups: Sequence[Group], split: str, metric: str) -> list[Group]:
 
 
 def to_json(found: Comparison) -> dict[str, Any]:
-    """What ``jaxrec compare --out`` writes."""
+    """Convert a comparison to the content that ``jaxrec compare --out`` writes."""
     groups = [
         {
             "label": group.label,
@@ -302,10 +306,10 @@ def to_json(found: Comparison) -> dict[str, Any]:
 
 
 def folders(paths: Sequence[str]) -> list[Path]:
-    """Run folders, each named once.
+    """Return the distinct run folders.
 
     Raises:
-      InputError: fewer than two.
+      InputError: there are fewer than two.
     """
     found = list(dict.fromkeys(Path(path) for path in paths))
     if len(found) < 2:

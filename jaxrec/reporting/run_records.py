@@ -1,4 +1,4 @@
-"""What a run folder tells, read once; parts that an unfinished run has not written are empty."""
+"""Read all records of a run folder; those that an unfinished run has not written are empty."""
 
 import itertools
 import json
@@ -14,7 +14,7 @@ from jaxrec.runfolder import check_run, read_curves, read_json, read_lines, read
 
 @dataclass(frozen=True)
 class Run:
-    """The records of one run folder, as they lie there; ``label`` names it in the report."""
+    """The unchecked records of a run folder; ``label`` is the run's name in the report."""
 
     label: str
     folder: Path
@@ -29,15 +29,15 @@ class Run:
 
     @property
     def of_items(self) -> bool:
-        """Whether the model is of items alone, and learns from pairs of them."""
+        """Whether the model is trained on pairs of items, without users."""
         return not self._objective.users
 
     @property
     def _objective(self) -> Objective:
-        """By the loss, or by the model where the record has none that fits it."""
+        """The objective by the loss, or by the model if that has no users."""
         kind = KINDS.get(self.config.get("model", {}).get("name"))
         if kind is not None and not kind.users:
-            return next(of for of in OBJECTIVES.values() if not of.users)
+            return next(objective for objective in OBJECTIVES.values() if not objective.users)
         return of_loss(self.config.get("loss", {}).get("name", ""))
 
     @property
@@ -50,46 +50,46 @@ class Run:
 
     @property
     def start(self) -> list[dict[str, Any]]:
-        """What the run started from; empty where it began anew."""
+        """The records of the run's warm start; empty without one."""
         return self.env.get("start") or []
 
     @property
     def metric(self) -> str:
-        """The metric that selects, which is also the headline."""
+        """The metric that selects parameters, which is also shown as headline."""
         chosen = self.config.get("eval", {}).get("metric")
         return str(chosen or self._objective.default_metric.format(k=self._cutoff))
 
     @property
     def _cutoff(self) -> int:
-        """The one that is shown where there is room for one."""
-        listed = self.config.get("eval", {}).get("k")
-        ks = [k for k in listed if isinstance(k, int)] if isinstance(listed, list) else []
+        """The cut-off that is shown where only one is."""
+        configured = self.config.get("eval", {}).get("k")
+        ks = [k for k in configured if isinstance(k, int)] if isinstance(configured, list) else []
         return shown_cutoff(ks or [20])
 
     @property
     def results(self) -> dict[str, dict[str, Any]]:
-        """``{"test": {"metrics", "baselines", "users"}, "validation": ...}``: those there are."""
-        own = self.evaluation
-        found = {str(own.get("split", "test")): own} if own.get("metrics") else {}
+        """The existing results as ``{"test": {"metrics", "baselines", "users"}, ...}``."""
+        main = self.evaluation
+        results = {str(main.get("split", "test")): main} if main.get("metrics") else {}
         for split in ("validation", "test"):
-            if own.get(split):
-                found.setdefault(split, own[split])
-        return found
+            if main.get(split):
+                results.setdefault(split, main[split])
+        return results
 
     @property
     def selected_on(self) -> str | None:
         """The split whose result chose the parameters."""
-        wanted = self.config.get("eval", {}).get("select_on")
-        return self.evaluation.get("selected_on", wanted)
+        configured = self.config.get("eval", {}).get("select_on")
+        return self.evaluation.get("selected_on", configured)
 
     @property
     def final(self) -> dict[str, Any]:
-        """The result that counts: on test, else on validation, else empty."""
+        """The result on test, or else on validation, or else empty."""
         return self.results.get("test") or self.results.get("validation") or {}
 
     @property
     def metrics_shown(self) -> list[str]:
-        """The metrics that have curves and headlines: the one that selects, then its fellows."""
+        """The metrics with curves and headlines: the one that selects, then related ones."""
         if not self.of_items:
             return list(dict.fromkeys((self.metric, self.metric.replace("recall", "ndcg"))))
         ks = [int(n[7:]) for n in self.final.get("metrics", {}) if n.startswith("recall@")]
@@ -97,8 +97,8 @@ class Run:
         return list(dict.fromkeys((self.metric, "auc", "average_precision", *recall)))
 
     @property
-    def steps_an_epoch(self) -> float | None:
-        """As the records have it; None where they do not tell."""
+    def steps_per_epoch(self) -> float | None:
+        """The number of steps per epoch, or None if the records do not tell."""
         for line in reversed(self.metrics):
             step, epoch = line.get("step"), line.get("epoch")
             if line.get("phase", "search") != "search":
@@ -108,7 +108,7 @@ class Run:
         return None
 
     def curve(self, split: str, name: str, phase: str = "search") -> tuple[list, list]:
-        """The steps at which ``name`` was recorded on ``split``, and its values."""
+        """Return the steps at which ``name`` was recorded on ``split``, and its values."""
         points = [
             (line["step"], line[name])
             for line in self.metrics
@@ -121,26 +121,27 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """Wall time over all its processes: each resume starts its clock at 0 again."""
+        """The wall time, summed over the processes of a resumed run."""
         times = [line["seconds"] for line in self.timing if "seconds" in line]
+        # Each process starts its clock at 0.
         ends = [a for a, b in itertools.pairwise(times) if b < a] + times[-1:]
         return float(sum(ends)) if times else None
 
     @property
     def unit(self) -> str:
-        """What the run counts its speed in."""
+        """The unit of the run's speed: "walks" or "pairs"."""
         return "walks" if any("walks_per_second" in line for line in self.timing) else "pairs"
 
     def timed(self, name: str) -> list[float]:
-        """The values of ``name`` in timing.jsonl, in order."""
+        """Return the values of ``name`` in timing.jsonl, in order."""
         return [line[name] for line in self.timing if isinstance(line.get(name), int | float)]
 
 
 def read_runs(folders: list[Path]) -> list[Run]:
-    """The records of each folder, labelled by the shortest path that tells them apart.
+    """Read the records of run folders, labelled by name, or by path if names repeat.
 
     Raises:
-      InputError: a folder is no run, or a file in it is damaged.
+      InputError: a folder is not a run folder, or a file in it is damaged.
     """
     names = [check_run(folder).resolve().name for folder in folders]
     runs = []
@@ -163,14 +164,14 @@ def read_runs(folders: list[Path]) -> list[Run]:
 
 
 def setting(value: object) -> str | None:
-    """A value of the configuration as a person writes it."""
+    """Format a value of the configuration; None stays None."""
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return value if value is None or isinstance(value, str) else json.dumps(value)
 
 
 def flatten(config: dict[str, Any]) -> dict[str, str | None]:
-    """A configuration as text by dotted name."""
+    """Flatten a configuration to formatted values by dotted name."""
     flat: dict[str, str | None] = {}
     for name, value in config.items():
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The parts of the report about a single run; each is empty where the run has nothing to show."""
+"""The report's sections on a single run; a section without content is empty."""
 
 from collections.abc import Iterable
 from statistics import median
@@ -13,23 +13,23 @@ from jaxrec.reporting.markup import Html, join, notice, number, table, tag, tile
 from jaxrec.reporting.plots import Line, bars, curves
 from jaxrec.reporting.run_records import Run, setting
 
-LOSS_UNIT = "mean loss a pair, L2 included"
+LOSS_UNIT = "mean loss per pair, with L2"
 
 
 def metric_names(results: Iterable[dict[str, Any]]) -> list[str]:
-    """The metrics of several results: by name in the order met, cut-offs ascending."""
-    met = list(dict.fromkeys(name for metrics in results for name in metrics))
-    kinds = [name.partition("@")[0] for name in met]
+    """List the metrics of several results in the order of appearance, with cut-offs ascending."""
+    names = list(dict.fromkeys(name for metrics in results for name in metrics))
+    kinds = [name.partition("@")[0] for name in names]
 
     def place(name: str) -> tuple[int, int]:
         kind, _, k = name.partition("@")
         return kinds.index(kind), int(k) if k.isdigit() else 0
 
-    return sorted(met, key=place)
+    return sorted(names, key=place)
 
 
 def summary(run: Run) -> str:
-    """One sentence: the model, the data, the seed."""
+    """Summarise the model, the data and the seed in one sentence."""
     model, data = run.config.get("model", {}), run.data
     layers = "" if run.of_items else f"{model.get('layers', '?')} layers, "
     words = f"{model.get('name', 'a model')}, {layers}width "
@@ -44,46 +44,49 @@ def summary(run: Run) -> str:
 
 
 def notices(run: Run) -> Html:
-    """What a reader must know before any figure."""
+    """Show what qualifies the run's figures, such as selection on test."""
     found = []
     if run.selected_on == "test":
         found.append(
             notice(
                 "Selected on test.",
-                "The parameters were chosen by their result on the test pairs themselves "
-                '(select_on="test"), as some papers do: the test figures are too good, and '
-                "compare only with figures made the same way.",
+                'The parameters were chosen by their result on test (select_on="test"), as in some '
+                "papers. The test figures are therefore too good, and can only be compared with "
+                "figures selected on test as well.",
             )
         )
     for line in run.evaluation.get("unread", []):
-        found.append(notice("Not read.", f"{line}."))
+        found.append(notice("Unused data.", f"{line}."))
     if run.start:
         lines = (line.removeprefix("WARNING: ") for line in told(run.start))
-        said = ". ".join(f"{line[:1].upper()}{line[1:]}" for line in lines)
-        found.append(notice("Started from another run.", f"{said}."))
+        text = ". ".join(f"{line[:1].upper()}{line[1:]}" for line in lines)
+        found.append(notice("Started from another run.", f"{text}."))
     if not run.evaluation:
         found.append(
-            notice("Not finished.", "The run has no eval.json yet; this is how far it has come.")
+            notice(
+                "Not finished.",
+                "The run has no eval.json yet; the report shows how far it has come.",
+            )
         )
     for split, result in run.results.items():
-        unmet = sentence(split, result, run.metric)
-        if unmet is not None:
-            found.append(notice("Without a train pair.", f"{unmet[:1].upper()}{unmet[1:]}."))
+        cold = sentence(split, result, run.metric)
+        if cold is not None:
+            found.append(notice("No train pairs.", f"{cold[:1].upper()}{cold[1:]}."))
         ours = result["metrics"].get(run.metric)
         popular = result.get("baselines", {}).get("popularity", {}).get(run.metric)
         if ours is not None and popular is not None and ours <= popular:
             found.append(
                 notice(
                     "No better than popularity.",
-                    f"{run.metric} on {split} is {ours:.4f}; going by the popularity of items "
-                    f"alone gives {popular:.4f}.",
+                    f"{run.metric} on {split} is {ours:.4f}, but ranking by the popularity of "
+                    f"items alone gives {popular:.4f}.",
                 )
             )
     return join(found)
 
 
 def headline(run: Run) -> Html:
-    """The figures that people look for first."""
+    """Show the headline figures: metrics, best step, wall time, speed and memory."""
     facts: list[tuple[str, object, object]] = []
     final = run.final
     split = "test" if "test" in run.results else "validation"
@@ -105,14 +108,14 @@ def headline(run: Run) -> Html:
         facts.append(("wall time", _duration(run.seconds), run.env.get("device") or ""))
     speed, memory = run.timed(f"{run.unit}_per_second"), run.timed("peak_memory_mb")
     if speed:
-        facts.append((f"{run.unit} a second", f"{median(speed):,.0f}", "median over the run"))
+        facts.append((f"{run.unit} per second", f"{median(speed):,.0f}", "median over the run"))
     if memory:
         facts.append(("peak memory", f"{max(memory):,.0f} MB", ""))
     return tiles(facts) if facts else Html()
 
 
 def result_table(run: Run) -> Html:
-    """The model against its baselines, on each split there is a result for."""
+    """Compare the model with its baselines on each split that has a result."""
     if not run.results:
         return Html()
     results = dict(run.results)
@@ -122,9 +125,9 @@ def result_table(run: Run) -> Html:
     groups, head, columns = [("", 1)], ["metric"], []
     for split, result in results.items():
         baselines: dict[str, Any] = result.get("baselines") or {}
-        judged = _judged(run, result)
+        sizes = _sizes(run, result)
         shown = ["model", *baselines] + (["÷ popularity"] if "popularity" in baselines else [])
-        groups.append((f"{split}{f' ({judged})' if judged else ''}", len(shown)))
+        groups.append((f"{split}{f' ({sizes})' if sizes else ''}", len(shown)))
         head += shown
         columns.append((result["metrics"], baselines))
     names = metric_names(metrics for metrics, _ in columns)
@@ -146,19 +149,19 @@ def result_table(run: Run) -> Html:
     return join((tag("h3", "Result"), tag("p", lead, class_="lead"), shown))
 
 
-def _judged(run: Run, result: dict[str, Any]) -> str:
-    """By how many users, or pairs and items, a result came about."""
+def _sizes(run: Run, result: dict[str, Any]) -> str:
+    """Say over how many users, or pairs and items, a result was computed."""
     users, pairs = result.get("users"), result.get("pairs")
-    told = [f"{_count(pairs)} pairs"] if pairs else []
+    sizes = [f"{_count(pairs)} pairs"] if pairs else []
     if users:
-        told.append(f"{_count(users)} {'items ranked' if run.of_items else 'users'}")
-    return ", ".join(told)
+        sizes.append(f"{_count(users)} {'items ranked' if run.of_items else 'users'}")
+    return ", ".join(sizes)
 
 
 def course(run: Run) -> Html:
-    """Loss, metrics and throughput over the steps."""
-    epoch = run.steps_an_epoch
-    # Of all that the steps record, the loss alone: gradients and shares have plots of their own.
+    """Plot loss, metrics and throughput over the steps, and list the events."""
+    epoch = run.steps_per_epoch
+    # The doctor's section plots the other values that steps record.
     loss = [
         Line("loss", *run.curve("train", "loss"), 0),
         Line("loss, refit", *run.curve("train", "loss", "refit"), 0, "--"),
@@ -174,37 +177,36 @@ def course(run: Run) -> Html:
                 y=metric,
                 mark=best,
                 epoch=epoch,
-                note="" if best is None else f"upright: best step, {_count(best)}",
+                note="" if best is None else f"vertical line: best step, {_count(best)}",
             )
         )
     figures.append(
         curves(
             "Throughput",
-            [throughput(run, f"{run.unit} a second", 0)],
+            [throughput(run, f"{run.unit} per second", 0)],
             x="step",
-            y=f"{run.unit} a second",
+            y=f"{run.unit} per second",
             zero=True,
-            note="each process of a resumed run has its own start",
+            note="each process of a resumed run compiles again",
         )
     )
     if not any(figures):
         return Html()
     events = [
-        (_count(line.get("step")), line["event"], number(line.get("seconds")), _took(line))
+        (_count(line.get("step")), line["event"], number(line.get("seconds")), _duration_of(line))
         for line in run.timing
         if line.get("event")
     ]
-    told = Html()
+    details = Html()
     if events:
-        listed = table(
-            "From timing.jsonl", ("step", "event", "seconds from the start", "it took"), events
-        )
-        told = tag("details", tag("summary", f"Events ({len(events)})"), listed)
-    return join((tag("h3", "Course of the run"), tag("div", *figures, class_="plots"), told))
+        head = ("step", "event", "seconds since the start", "duration in seconds")
+        listed = table("From timing.jsonl", head, events)
+        details = tag("details", tag("summary", f"Events ({len(events)})"), listed)
+    return join((tag("h3", "Course of the run"), tag("div", *figures, class_="plots"), details))
 
 
-def _took(line: dict[str, Any]) -> Html:
-    """The seconds of the event itself, where it says them: compile_seconds, save_seconds, ..."""
+def _duration_of(line: dict[str, Any]) -> Html:
+    """Show the duration of an event, if recorded: compile_seconds, save_seconds, ..."""
     return number(next((v for name, v in line.items() if name.endswith("_seconds")), None))
 
 
@@ -212,7 +214,7 @@ def _metric_lines(run: Run, metric: str) -> list[Line]:
     test = run.curve("test", metric)
     lines = [
         Line("validation", *run.curve("validation", metric), color=0),
-        # Read once, at the end, unless it selects.
+        # Without selection on test, there is only the result at the end.
         Line("test", *(test if test[0] else run.curve("test", metric, "search_final")), color=3),
         Line("train", *run.curve("train_ranking", metric, "search_final"), color=2),
         Line("test, refit", *run.curve("test", metric, "refit_final"), 3, "--"),
@@ -227,7 +229,7 @@ def _metric_lines(run: Run, metric: str) -> list[Line]:
 
 
 def throughput(run: Run, label: str, color: int) -> Line:
-    """Pairs, or walks, a second over the steps."""
+    """Return the curve of pairs or walks per second over the steps."""
     name = f"{run.unit}_per_second"
     points = [
         (line["step"], line[name])
@@ -238,7 +240,7 @@ def throughput(run: Run, label: str, color: int) -> Line:
 
 
 def served(run: Run) -> Html:
-    """Recall by the popularity of the items and by the activity of the users."""
+    """Plot recall by the popularity of items and by the activity of users."""
     if not run.slices:
         return Html()
     split = run.slices.get("split", "")
@@ -254,15 +256,15 @@ def served(run: Run) -> Html:
     }
     if run.of_items:
         sides["users"] = (
-            "popularity of the asking item",
-            "train pairs of the asking item",
+            "popularity of the query item",
+            "train pairs of the query item",
             "mean over the bin's items",
         )
-    for side, (what, axis, note) in sides.items():
+    for side, (slicing, axis, note) in sides.items():
         rows = run.slices.get(side) or []
         labels = [_span(row) for row in rows]
         recalls = [row["recall"] for row in rows]
-        title = f"{metric} by {what}"
+        title = f"{metric} by {slicing}"
         figures.append(bars(title, labels, recalls, x=axis, y=metric, note=note))
         head = [axis, *(name for name in rows[0] if name not in ("from", "to"))] if rows else []
         cells = [
@@ -272,94 +274,95 @@ def served(run: Run) -> Html:
         tables.append(table(title, head, cells))
     return join(
         (
-            tag("h3", f"Who is served, on {split}" if split else "Who is served"),
+            tag("h3", f"Results by group on {split}" if split else "Results by group"),
             tag("div", *figures, class_="plots"),
-            tag("details", tag("summary", "The same as tables"), *tables),
+            tag("details", tag("summary", "The same figures as tables"), *tables),
         )
     )
 
 
 def origin(run: Run) -> Html:
-    """The data and the circumstances: enough to judge, and to repeat."""
+    """Show the data, and the command, device and versions needed to repeat the run."""
     data, env = run.data, run.env
     rows: list[tuple[object, object]] = []
     for name in ("name", "users", "items", "train", "validation", "test"):
         if name in data:
-            said = f"{name} pairs" if name in ("train", "validation", "test") else name
-            rows.append((said, number(data[name])))
+            label = f"{name} pairs" if name in ("train", "validation", "test") else name
+            rows.append((label, number(data[name])))
     cells = (data.get("users") or 0) * (data.get("items") or 0)
     if cells:
         rows.append(("density of train", f"{data.get('train', 0) / cells:.3g}"))
     rows += [(name, number(count)) for name, count in (data.get("notes") or {}).items()]
     if "fingerprint" in env:
         rows.append(("fingerprint", tag("code", env["fingerprint"])))
-    made: list[tuple[object, object]] = []
+    process: list[tuple[object, object]] = []
     if env.get("command"):
-        made.append(("command", tag("code", env["command"])))
-    made += [(name, env[name]) for name in ("device", "commit") if env.get(name)]
+        process.append(("command", tag("code", env["command"])))
+    process += [(name, env[name]) for name in ("device", "commit") if env.get(name)]
     if env.get("versions"):
-        made.append(("versions", ", ".join(f"{k} {v}" for k, v in env["versions"].items())))
-    if not rows and not made:
+        process.append(("versions", ", ".join(f"{k} {v}" for k, v in env["versions"].items())))
+    if not rows and not process:
         return Html()
     tables = [
-        table(caption, (), listed, class_="facts")
-        for caption, listed in (("Data", rows), ("Circumstances", made))
-        if listed
+        table(caption, (), facts, class_="facts")
+        for caption, facts in (("Data", rows), ("Process", process))
+        if facts
     ]
-    return join((tag("h3", "Trained on what, by what"), tag("div", *tables, class_="halves")))
+    return join((tag("h3", "Data and environment"), tag("div", *tables, class_="halves")))
 
 
 def configuration(run: Run) -> Html:
-    """Every field of the configuration, a table a section."""
+    """Show every field of the configuration, in one table per section."""
     defaults = to_dict(Config())
-    tops = {name: value for name, value in run.config.items() if not isinstance(value, dict)}
-    rooms = {"run": (tops, defaults)}
+    top_level = {name: value for name, value in run.config.items() if not isinstance(value, dict)}
+    sections = {"run": (top_level, defaults)}
     for name, value in run.config.items():
         if isinstance(value, dict):
-            rooms[name] = (value, defaults.get(name, {}))
+            sections[name] = (value, defaults.get(name, {}))
     tables = []
-    for name, (values, usual) in rooms.items():
+    for name, (values, default) in sections.items():
         rows = []
         for field, value in values.items():
             shown = setting(value)
-            changed = field not in usual or usual[field] != value
+            changed = field not in default or default[field] != value
             rows.append((field, tag("strong", shown) if changed else shown))
         tables.append(table(name, (), rows, class_="facts"))
     return join(
         (
             tag("h3", "Configuration"),
-            _unusual(run),
+            _changes(run),
             tag(
                 "details",
-                tag("summary", "All of it"),
-                tag("p", "Bold: not the default.", class_="lead"),
+                tag("summary", "All fields"),
+                tag("p", "Bold values differ from the defaults.", class_="lead"),
                 tag("div", *tables, class_="config"),
             ),
         )
     )
 
 
-def _unusual(run: Run) -> Html:
-    """What differs from the preset, or from the defaults where there is none of this name."""
+def _changes(run: Run) -> Html:
+    """Show the fields that differ from the preset, or from the defaults if it is unknown."""
     try:
-        base, of = to_dict(presets.get(run.preset)), f"the preset {run.preset}"
+        base, base_name = to_dict(presets.get(run.preset)), f"the preset {run.preset}"
     except InputError:
-        base, of = to_dict(Config()), "the defaults"
+        base, base_name = to_dict(Config()), "the defaults"
     rows = []
     for section, values in run.config.items():
-        usual = base.get(section)
-        if not isinstance(values, dict) or not isinstance(usual, dict):
-            values, usual, prefix = {section: values}, {section: usual}, ""
+        base_values = base.get(section)
+        if not isinstance(values, dict) or not isinstance(base_values, dict):
+            values, base_values, prefix = {section: values}, {section: base_values}, ""
         else:
             prefix = f"{section}."
         rows += [
-            (f"{prefix}{field}", setting(value), setting(usual.get(field)))
+            (f"{prefix}{field}", setting(value), setting(base_values.get(field)))
             for field, value in values.items()
-            if usual.get(field) != value
+            if base_values.get(field) != value
         ]
     if not rows:
-        return tag("p", f"As {of} has it.")
-    return table(f"Other than {of}", ("", "here", "there"), rows, class_="facts")
+        return tag("p", f"All fields are those of {base_name}.")
+    caption = f"Differences from {base_name}"
+    return table(caption, ("field", "this run", base_name), rows, class_="facts")
 
 
 def _ratio(ours: int | float | None, theirs: int | float | None) -> str:

@@ -47,10 +47,10 @@ def test_what_comes_out_is_said(asked, capsys):
     assert asked["sizes"] == (20 * 10**6, 2 * 10**6, 10**9)
     assert asked["config"]["model"]["dim"] == 128
     assert asked["config"]["mesh"]["table"] == 16
-    assert "mesh.table is 16" in err
+    assert "mesh.table is set to 16" in err
     for words in ("compiles for 16xH200 in 21 s", "61 GB of 141 GB", "plan: 60 GB", "5 ms"):
         assert words in out
-    assert "60 kernels, 74 at the most; 3 loops inside, 1 of" in out
+    assert "60 kernels (at most 74); 3 inner loops, 1 with" in out
     assert "all-gather 3 GB" in out
 
 
@@ -66,11 +66,11 @@ def test_json(asked, capsys):
 
 def test_what_does_not_fit_is_refused_with_the_smallest_target_that_would(asked, capsys):
     asked["says"] = 1000 * 10**9
-    with pytest.raises(InputError, match=r"does not fit H200: 1 TB .* 8xH200 would do"):
+    with pytest.raises(InputError, match=r"does not fit H200: 1 TB .* 8xH200 would fit if"):
         plan(["--compile", "h200", "mf"])
     assert "709" in capsys.readouterr().out
     asked["says"] = 10**18
-    with pytest.raises(InputError, match="no number of v5e up to 256 would do"):
+    with pytest.raises(InputError, match="no number of v5e up to 256 would fit"):
         plan(["--compile", "v5e", "mf"])
 
 
@@ -78,10 +78,13 @@ def test_what_does_not_fit_is_refused_with_the_smallest_target_that_would(asked,
     ("args", "words"),
     [
         (["h20"], "did you mean 'H200'"),
-        (["h200", "mf", "--users", "5"], "--users, --items and --edges go together"),
+        (
+            ["h200", "mf", "--users", "5"],
+            "--users, --items and --edges must be given together; add --items",
+        ),
         (["h200", "mf", "--users", "5", "--items", "5", "--edges", "x"], "such as 100M"),
         (["8xh200", "ngcf"], "trains on one device, not on a mesh"),
-        (["8xh200", "mf", "--mesh.table", "2"], "is not the 8 devices"),
+        (["8xh200", "mf", "--mesh.table", "2"], "does not match the 8 devices"),
         (["h200", "mf", "--modl.dim", "5"], "--model.dim"),
         (["h200", "mf", "--keep"], "--keep needs a value"),
     ],

@@ -51,7 +51,7 @@ def broken(tmp_path_factory) -> tuple[Path, str]:
 
 def test_a_sound_run_is_called_healthy(healthy, capsys):
     status, out = doctor(capsys, str(healthy))
-    assert (status, out) == (0, f"{healthy}: healthy; nothing that the doctor knows of is wrong\n")
+    assert (status, out) == (0, f"{healthy}: healthy; the doctor found no problem\n")
 
 
 def test_it_is_measured_at_step_0_and_at_every_evaluation(healthy):

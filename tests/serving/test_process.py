@@ -55,7 +55,7 @@ def test_a_server_says_where_it_is_answers_and_ends(tmp_path: Path) -> None:
     [
         (["--port", "0", "--host", "256.1.1.1"], "no such address"),
         (["--port", "0", "--host", "192.0.2.1", "--token-file", "token"], "cannot be bound"),
-        (["--token-file", "nothing"], "no token can be read"),
+        (["--token-file", "nothing"], "write the token into it"),
         (["--titles", "nothing.csv"], "nothing.csv"),
     ],
 )

@@ -215,7 +215,7 @@ def test_a_run_on_a_mesh_goes_on_with_one_device(tmp_path, capsys):
             jaxrec.train(config, data=data, run=run)
     told = capsys.readouterr().out
     assert "of the edges join two parts" in told
-    assert "moved to a device a step" in told
+    assert "received by a device per step" in told
     (partitioned,) = [
         line
         for line in map(json.loads, (run / "timing.jsonl").read_text().splitlines())

@@ -255,9 +255,9 @@ def test_the_metric_that_selects_follows_the_cut_offs_and_it_is_said(tmp_path, c
     )
     asked = configured(["--config", str(tmp_path / "c.json"), "--eval.k", "5", "9"])
     assert asked.config.eval.metric == "ndcg@9"
-    assert asked.said == ("eval.metric is ndcg@9: --eval.k leaves out the cut-off of ndcg@50",)
+    assert asked.notes == ("eval.metric is ndcg@9, since --eval.k has no cut-off for ndcg@50",)
     asked = configured(["--config", str(tmp_path / "c.json"), "--eval.k", "5", "50"])
-    assert (asked.config.eval.metric, asked.said) == ("ndcg@50", ())
+    assert (asked.config.eval.metric, asked.notes) == ("ndcg@50", ())
     with pytest.raises(InputError, match="cut-off among"):
         configured(["mf", "--eval.k", "10", "--eval.metric", "recall@20"])
 
