@@ -1,5 +1,6 @@
-"""Formats of ``jaxrec export`` with a file each, imported when one is asked for.
+"""Formats of ``jaxrec export``, one module each, which is imported when the format is used.
 
-Each module has ``write(table, path, run)``, which writes a file or a folder that does not exist yet
-and gives lines to be said, and ``NEEDS``, what it imports by the name of its package.
+Each module has ``write(table, path, run)``, which creates the file or folder ``path`` and returns
+lines for the console. It also has ``NEEDS``, the packages to install by the modules that it
+imports.
 """

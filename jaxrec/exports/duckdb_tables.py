@@ -1,4 +1,4 @@
-"""A DuckDB file with the tables users and items."""
+"""Export to a DuckDB file with the tables users and items."""
 
 import tempfile
 from pathlib import Path
@@ -10,7 +10,7 @@ NEEDS = {"duckdb": "duckdb"}
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """Columns id VARCHAR, embedding FLOAT[D] and bias FLOAT where the model has one."""
+    """Write tables with columns id VARCHAR, embedding FLOAT[D] and, if any, bias FLOAT."""
     import duckdb  # pyright: ignore[reportMissingImports]
 
     size = table.item.shape[1]
@@ -21,8 +21,8 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
         for name, frame in tables(table):
             parquet = Path(folder, f"{name}.parquet")
             frame.write_parquet(parquet)
-            chosen = f"* REPLACE (embedding::FLOAT[{size}] AS embedding)"
+            columns = f"* REPLACE (embedding::FLOAT[{size}] AS embedding)"
             database.execute(
-                f"CREATE TABLE {name} AS SELECT {chosen} FROM read_parquet(?)", [str(parquet)]
+                f"CREATE TABLE {name} AS SELECT {columns} FROM read_parquet(?)", [str(parquet)]
             )
-    return [f"tables users and items, embedding FLOAT[{size}]: array_inner_product scores them"]
+    return [f"tables users and items; score their embeddings FLOAT[{size}] by array_inner_product"]

@@ -1,4 +1,4 @@
-"""A FAISS index of the items: items.faiss, with items.parquet and users.parquet beside it."""
+"""Export to a FAISS index of the items: items.faiss, items.parquet and users.parquet."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ _LINKS, _BREADTH = 32, 200
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """An HNSW graph over inner products (Malkov & Yashunin 2018)."""
+    """Write an HNSW graph for inner products (Malkov & Yashunin 2018)."""
     import faiss  # pyright: ignore[reportMissingImports]
 
     vectors = products(table, "faiss")

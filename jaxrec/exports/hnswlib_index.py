@@ -1,4 +1,4 @@
-"""An hnswlib index of the items: items.hnsw, with items.parquet and users.parquet beside it."""
+"""Export to an hnswlib index of the items: items.hnsw, items.parquet and users.parquet."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ _LINKS, _BREADTH = 32, 200
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """An HNSW graph over inner products; labels are rows."""
+    """Write an HNSW graph for inner products, with row numbers as labels."""
     import hnswlib  # pyright: ignore[reportMissingImports]
 
     vectors = products(table, "hnswlib")
@@ -22,5 +22,5 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
     path.mkdir()
     index.save_index(str(path / "items.hnsw"))
     write_ids(table, vectors, path)
-    said = recall(vectors, lambda query_nD, k: index.knn_query(query_nD, k)[0].astype(int))
-    return [f"{said} (set_ef({_BREADTH}): the file does not keep it)"]
+    line = recall(vectors, lambda query_nD, k: index.knn_query(query_nD, k)[0].astype(int))
+    return [f"{line} (call set_ef({_BREADTH}) after loading, since the file does not store it)"]

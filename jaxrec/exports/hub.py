@@ -1,4 +1,4 @@
-"""A folder as model hubs expect: model.safetensors, config.json, and a model card as README.md."""
+"""Export to a folder for model hubs: model.safetensors, config.json, and a model card README.md."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ NEEDS: dict[str, str] = {}
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """The tensors and ids as of ``--to safetensors``, the configuration, and a card."""
+    """Write the same tensors and ids as ``--to safetensors``, the configuration, and a card."""
     path.mkdir()
     safetensors.write(table, path / "model.safetensors")
     shutil.copyfile(run / "config.json", path / "config.json")
@@ -21,7 +21,7 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
 
 
 def card(table: Embeddings, run: Path) -> str:
-    """The model card: data, protocol, metrics, limits."""
+    """Return the model card with data, protocol, metrics and limits."""
     config, env, evaluation = (read_json(run / f"{n}.json") for n in ("config", "env", "eval"))
     data, model = env.get("data", {}), config.get("model", {})
     metrics = evaluation.get("metrics", {})
@@ -55,7 +55,7 @@ def card(table: Embeddings, run: Path) -> str:
         "## Results",
         "",
         f"Split: {_plain(evaluation.get('split', 'none'))}. "
-        f"{_plain(evaluation.get('protocol', 'Not evaluated: trained on everything.'))}",
+        f"{_plain(evaluation.get('protocol', 'Not evaluated: trained on all pairs.'))}",
         "",
     ]
     if metrics:
@@ -69,17 +69,18 @@ def card(table: Embeddings, run: Path) -> str:
     lines += [
         "## Limits",
         "",
-        "* It ranks the items that it was trained on, by who had what; it knows nothing of newer "
-        "ones, nor of why people had them.",
-        "* What was popular in the data is recommended more, and more so to people with few items.",
-        "* The metrics are of people with held-out pairs in this data, and say nothing of others.",
-        "* The ids of users are in model.safetensors: take them out where they are personal data.",
+        "* The model ranks the items of its training data by users' interactions. It does not know "
+        "newer items, nor why users chose an item.",
+        "* It favours items that were popular in the data, especially for users with few items.",
+        "* The metrics were measured on users with held-out pairs in this data, and may differ for "
+        "others.",
+        "* model.safetensors holds the ids of users; remove them if they are personal data.",
         "",
     ]
     return "\n".join(lines)
 
 
 def _plain(value: Any) -> str:
-    """A text from data as text, whatever is in it, on one line of Markdown."""
+    """Escape a text from data for one line of Markdown."""
     text = " ".join(str(value).split())
     return "".join(f"\\{c}" if c in "\\`*_[]<>|#{}&" else c for c in text)

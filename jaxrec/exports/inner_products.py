@@ -1,4 +1,4 @@
-"""Scores as plain inner products, which indexes, databases and other runtimes can compute."""
+"""Express scores as inner products, which indexes, databases and other runtimes can compute."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,15 +11,15 @@ from jaxtyping import Float32, Int
 from jaxrec.errors import InputError
 from jaxrec.runfolder import Embeddings
 
-_ASKED = 200
+_QUERIES = 200
 _K = 20
 
 
 class Products(NamedTuple):
     """Vectors whose inner products rank as the model does.
 
-    Shapes: query_UD [U, D'] and item_ID [I, D'] float32; D' is one more than D where the model has
-    biases of items: item_ID then ends in the bias, and query_UD in 1.
+    Shapes: query_UD [U, D'] and item_ID [I, D'] float32. If items have biases, D' = D + 1: item_ID
+    ends in the bias, and query_UD in 1. Otherwise D' = D.
     """
 
     query_UD: np.ndarray
@@ -27,18 +27,21 @@ class Products(NamedTuple):
 
 
 def products(table: Embeddings, to: str) -> Products:
-    """Vectors of users and items for inner products, without biases of users: these change no list.
+    """Build vectors of users and items whose inner products rank items as the model does.
+
+    Biases of users are left out, since they do not change the order of items. The queries of an
+    item model are its items, for neighbours by the cosine.
 
     Raises:
-      InputError: the model scores by a learned function, or has no users.
+      InputError: the model scores by a learned function.
     """
     if table.score_bias_H is not None or table.decoder_basis_SDD is not None:
         raise InputError(
-            f"export to {to}: the model scores by a learned function, and no inner product ranks "
-            "as it does; export to npz has its parameters"
+            f"export to {to}: the model scores by a learned function, which no inner product can "
+            "replace; export to npz to get its parameters"
         )
     user_UD, item_ID = table.user, table.item
-    if not len(user_UD):  # neighbours by the cosine are all that a model of items has
+    if not len(user_UD):
         norm_I1 = np.linalg.norm(item_ID, axis=1, keepdims=True)
         item_ID = item_ID / np.where(norm_I1 > 0, norm_I1, np.float32(1))
         user_UD = item_ID
@@ -54,26 +57,26 @@ def recall(
     vectors: Products,
     search: Callable[[Float32[np.ndarray, "n D"], int], Int[np.ndarray, "n k"]],
 ) -> str:
-    """How much of the exact lists an index finds, in a line.
+    """Measure an index's recall against exact search, and return it in a line for the console.
 
     Args:
-      search: queries and k to rows of items.
+      search: maps queries and k to row numbers of items.
     """
     query_UD, item_ID = vectors
     k = min(_K, len(item_ID))
-    asked = np.random.default_rng(0).permutation(len(query_UD))[:_ASKED]
-    found_nk = np.asarray(search(query_UD[asked], k))
-    shares = []
-    for query_D, found_k in zip(query_UD[asked], found_nk, strict=True):
+    sample = np.random.default_rng(0).permutation(len(query_UD))[:_QUERIES]
+    found_nk = np.asarray(search(query_UD[sample], k))
+    recalls = []
+    for query_D, found_k in zip(query_UD[sample], found_nk, strict=True):
         score_I = item_ID @ query_D
         least = np.partition(score_I, -k)[-k]
-        there = found_k[found_k >= 0]
-        shares.append((score_I[there] >= least - 1e-6 * abs(least)).sum() / k)
-    return f"recall@{k} against exact search, {len(asked)} users: {np.mean(shares):.4f}"
+        items = found_k[found_k >= 0]
+        recalls.append((score_I[items] >= least - 1e-6 * abs(least)).sum() / k)
+    return f"recall@{k} against exact search for {len(sample)} users: {np.mean(recalls):.4f}"
 
 
 def write_ids(table: Embeddings, vectors: Products, folder: Path) -> None:
-    """items.parquet with the id of each row of an index, and users.parquet with ids and queries."""
+    """Write items.parquet, with the id of each row, and users.parquet, with ids and queries."""
     pl.DataFrame({"row": np.arange(len(table.item_ids)), "id": table.item_ids}).write_parquet(
         folder / "items.parquet"
     )

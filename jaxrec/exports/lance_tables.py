@@ -1,4 +1,4 @@
-"""A folder of Lance data sets: users.lance and items.lance."""
+"""Export to a folder of Lance data sets, users.lance and items.lance."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ NEEDS = {"lance": "pylance", "pyarrow": "pyarrow"}
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """Columns id, embedding (a fixed-size list of float32) and bias where the model has one."""
+    """Write data sets with columns id, embedding (fixed-size list of float32) and, if any, bias."""
     import lance  # pyright: ignore[reportMissingImports]
     import polars as pl
 

@@ -1,4 +1,4 @@
-"""Scoring and ranking as an ONNX model: rows of users to rows of items and their scores."""
+"""Export to an ONNX model that maps users to their best items and scores, by row number."""
 
 from pathlib import Path
 
@@ -10,24 +10,27 @@ from jaxrec.runfolder import Embeddings
 
 NEEDS = {"onnx": "onnx"}
 _OPSET = 17
-_MOST_BYTES = 2**31 - 2**20  # a protobuf holds no more
+_MOST_BYTES = 2**31 - 2**20  # the limit of protobuf, less room for the graph
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """Inputs user [n] int64 and k [1] int64; outputs item [n, k] int64 and score [n, k] float32.
+    """Write a model from user [n] and k [1], int64, to item [n, k] int64 and score [n, k] float32.
 
-    The tables are in the file, and the ids in its metadata-free neighbour: rows are those of
-    ``jaxrec export --to npz``. Nothing is masked: ask for as many more as the user has.
+    The file holds the tables but no ids: row numbers are those of ``jaxrec export --to npz``. Items
+    that a user has are not excluded, so request that many more.
 
     Raises:
-      InputError: a model that scores by a learned function, or tables beyond 2 GB.
+      InputError: the model scores by a learned function, or the tables exceed 2 GB.
     """
     import onnx  # pyright: ignore[reportMissingImports]
     from onnx import TensorProto, helper, numpy_helper  # pyright: ignore[reportMissingImports]
 
     query_UD, item_ID = products(table, "onnx")
     if query_UD.nbytes + item_ID.nbytes > _MOST_BYTES:
-        raise InputError("export to onnx: the tables exceed 2 GB, and a model file holds no more")
+        raise InputError(
+            "export to onnx: the tables exceed the 2 GB that a model file can hold; export to jax "
+            "instead"
+        )
     nodes = [
         helper.make_node("Gather", ["query", "user"], ["of_user"], axis=0),
         helper.make_node("MatMul", ["of_user", "item_vectors"], ["every"]),
@@ -52,4 +55,7 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=9)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
-    return ["inputs user [n] and k [1], rows from 0; outputs item and score [n, k], nothing masked"]
+    return [
+        "inputs: user [n] and k [1]; outputs: item and score [n, k]; users and items are row "
+        "numbers, and no items are excluded"
+    ]

@@ -1,4 +1,4 @@
-"""Tables jaxrec_users and jaxrec_items of a PostgreSQL database, whose address is --out."""
+"""Export to the tables jaxrec_users and jaxrec_items of a PostgreSQL database."""
 
 from jaxrec.errors import InputError
 from jaxrec.exports.tables import tables
@@ -10,11 +10,11 @@ NEEDS = {"psycopg": "psycopg[binary]"}
 def write_to(table: Embeddings, address: str) -> list[str]:
     """Replace both tables in one transaction.
 
-    The embeddings are arrays (real[]), or vectors where the extension pgvector is there already;
-    nothing is installed.
+    Embeddings are stored as arrays (real[]), or as vectors if the database already has the
+    extension pgvector.
 
     Raises:
-      InputError: no connection, or no right to write.
+      InputError: the database cannot be reached or written.
     """
     import psycopg  # pyright: ignore[reportMissingImports]
 
@@ -36,4 +36,4 @@ def write_to(table: Embeddings, address: str) -> list[str]:
     except psycopg.Error as e:
         reason = (str(e).strip().splitlines() or ["no reason given"])[0]
         raise InputError(f"export to postgresql: {reason}") from e
-    return [f"tables jaxrec_users and jaxrec_items, embedding {kind}"]
+    return [f"tables jaxrec_users and jaxrec_items, with embeddings as {kind}"]

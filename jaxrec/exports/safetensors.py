@@ -1,4 +1,4 @@
-"""One safetensors file of the tensors, the ids in its metadata; written without the library."""
+"""Export to a safetensors file with the ids in its metadata, written without the library."""
 
 import json
 from pathlib import Path
@@ -8,14 +8,14 @@ import numpy as np
 from jaxrec.errors import InputError
 from jaxrec.runfolder import Embeddings
 
-# Readers of safetensors refuse a longer header.
-_SAFETENSORS_HEADER = 100_000_000
+_LONGEST_HEADER = 100_000_000  # bytes that readers of safetensors accept
 
 
 def write(table: Embeddings, path: Path) -> None:
-    """Eight bytes of header length, the JSON header, then the tensors' bytes, little-endian.
+    """Write the length of the header in eight bytes, the JSON header, and the tensors' bytes.
 
-    Format: https://huggingface.co/docs/safetensors (version 0.x: "F32", row-major, no gaps).
+    Numbers are little-endian. Format: https://huggingface.co/docs/safetensors (version 0.x: "F32",
+    row-major, without gaps).
     """
     arrays = table.arrays()
     ids = {name: json.dumps(arrays.pop(name).tolist()) for name in ("user_ids", "item_ids")}
@@ -29,11 +29,11 @@ def write(table: Embeddings, path: Path) -> None:
             "data_offsets": [begin, end],
         }
     encoded = json.dumps(header).encode()
-    encoded += b" " * (-len(encoded) % 8)  # the tensors begin at a multiple of eight
-    if len(encoded) > _SAFETENSORS_HEADER:
+    encoded += b" " * (-len(encoded) % 8)  # align the tensors to eight bytes
+    if len(encoded) > _LONGEST_HEADER:
         raise InputError(
-            f"export to safetensors: the ids make a header of {len(encoded) / 1e6:.0f} MB, and "
-            "readers stop at 100 MB; export to npz or parquet"
+            f"export to safetensors: the ids make a header of {len(encoded) / 1e6:.0f} MB, but "
+            "readers accept 100 MB; export to npz or parquet instead"
         )
     with path.open("wb") as file:
         file.write(len(encoded).to_bytes(8, "little") + encoded)

@@ -1,6 +1,7 @@
-"""The ranking as an exported JAX function, which runs without jaxrec.
+"""Export the ranking as a JAX function that runs without jaxrec.
 
-A folder: rank.bin for ``jax.export.deserialize``, arrays.npz with what it takes and the ids.
+Writes a folder with rank.bin for ``jax.export.deserialize``, and arrays.npz with the function's
+arguments and the ids.
 """
 
 from pathlib import Path
@@ -11,7 +12,7 @@ from jaxrec.exports.inner_products import products
 from jaxrec.files import write_npz
 from jaxrec.runfolder import Embeddings
 
-NEEDS = {"flatbuffers": "flatbuffers"}  # which jax.export writes with
+NEEDS = {"flatbuffers": "flatbuffers"}  # used by jax.export
 _K = 100
 _PLATFORMS = ("cpu", "cuda", "tpu")
 _USE = """\
@@ -26,7 +27,8 @@ print(arrays["item_ids"][np.asarray(items)])
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """``rank(query [n, D], item [I, D])`` to the best items [n, k] and their scores; k <= 100."""
+    """Write ``rank(query [n, D], item [I, D])``, which returns the best items [n, k] and their
+    scores, with k = 100 or the number of items if that is less."""
     import jax
     from jax import export
 
@@ -43,11 +45,11 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
         jax.ShapeDtypeStruct((n, query_UD.shape[1]), np.float32),
         jax.ShapeDtypeStruct(item_ID.shape, np.float32),
     )
-    made = export.export(jax.jit(rank), platforms=_PLATFORMS)(*shapes)
+    exported = export.export(jax.jit(rank), platforms=_PLATFORMS)(*shapes)
     path.mkdir()
-    (path / "rank.bin").write_bytes(made.serialize())
+    (path / "rank.bin").write_bytes(exported.serialize())
     (path / "use.py").write_text(_USE, encoding="utf-8")
     arrays = {"query": query_UD, "item": item_ID}
     arrays |= {"user_ids": table.user_ids, "item_ids": table.item_ids}
     write_npz(path / "arrays.npz", arrays)
-    return [f"lists of {k}, nothing masked; use.py shows how it is called"]
+    return [f"ranks lists of {k} items without excluding any; use.py shows how to call it"]

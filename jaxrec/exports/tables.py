@@ -1,4 +1,4 @@
-"""Users and items as tables: id, embedding, bias."""
+"""Tables of users and items with id, embedding and bias, for exports to databases."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from jaxrec.runfolder import Embeddings
 
 
 def tables(table: Embeddings) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Both by name, with columns id, embedding (list of float32) and bias where there is one."""
+    """Yield both tables by name, with columns id, embedding and, if the model has one, bias."""
     sides = (
         ("users", table.user_ids, table.user, table.user_bias),
         ("items", table.item_ids, table.item, table.item_bias),

@@ -1,4 +1,4 @@
-"""A USearch index of the items: items.usearch, with items.parquet and users.parquet beside it."""
+"""Export to a USearch index of the items: items.usearch, items.parquet and users.parquet."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ _LINKS, _BREADTH = 32, 200
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """An HNSW graph over inner products; keys are rows."""
+    """Write an HNSW graph for inner products, with row numbers as keys."""
     from usearch.index import Index  # pyright: ignore[reportMissingImports]
 
     vectors = products(table, "usearch")

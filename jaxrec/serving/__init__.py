@@ -1,1 +1,1 @@
-"""Lists over HTTP: ``jaxrec serve``. Needs the extra ``serve``."""
+"""The HTTP server of ``jaxrec serve``. Needs the extra ``serve``."""

@@ -1,11 +1,11 @@
-"""The page that shows what a server answers, from its OpenAPI description; nothing is fetched."""
+"""The reference page of the server's requests, made from its OpenAPI description."""
 
 from html import escape
 from typing import Any
 
 
 def reference(openapi: dict[str, Any]) -> str:
-    """One HTML page."""
+    """Build the page as HTML."""
     parts = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         '<meta name=viewport content="width=device-width, initial-scale=1">',
@@ -30,9 +30,10 @@ def reference(openapi: dict[str, Any]) -> str:
 
 
 def _fields(schema: dict[str, Any], schemas: dict[str, Any]) -> list[tuple[str, Any, bool]]:
-    found = schemas.get(schema.get("$ref", "").rpartition("/")[2], {})
-    required = found.get("required", ())
-    return [(name, of, name in required) for name, of in found.get("properties", {}).items()]
+    """Return the fields of a schema: (name, schema, whether required)."""
+    named = schemas.get(schema.get("$ref", "").rpartition("/")[2], {})
+    required = named.get("required", ())
+    return [(name, field, name in required) for name, field in named.get("properties", {}).items()]
 
 
 def _table(fields: list[tuple[str, Any, bool]]) -> str:
@@ -40,7 +41,7 @@ def _table(fields: list[tuple[str, Any, bool]]) -> str:
         return ""
     rows = []
     for name, schema, required in fields:
-        needed = "needed" if required else f"default {schema.get('default')!r}"
+        needed = "required" if required else f"default {schema.get('default')!r}"
         cells = (f"<code>{escape(name)}</code>", escape(_kind(schema)), escape(needed))
         cells += (escape(schema.get("description", "")),)
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
@@ -48,15 +49,16 @@ def _table(fields: list[tuple[str, Any, bool]]) -> str:
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    """The type of a field in words, with its bounds."""
+    """Describe the type of a field with its bounds."""
     if "anyOf" in schema:
-        return " or ".join(_kind(one) for one in schema["anyOf"] if one.get("type") != "null")
+        kinds = [kind for kind in schema["anyOf"] if kind.get("type") != "null"]
+        return " or ".join(map(_kind, kinds))
     if "$ref" in schema:
         return schema["$ref"].rpartition("/")[2]
     if "enum" in schema:
         return " | ".join(map(str, schema["enum"]))
     if schema.get("type") == "array":
-        return f"several: {_kind(schema.get('items', {}))}"
+        return f"list of {_kind(schema.get('items', {}))}"
     kind = schema.get("type", "any")
     bounds = [str(schema[name]) for name in ("minimum", "maximum") if name in schema]
     return f"{kind} {' to '.join(bounds)}" if bounds else kind

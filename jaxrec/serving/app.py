@@ -1,4 +1,4 @@
-"""The HTTP application: paths, and what each of them answers."""
+"""The HTTP application, with its paths and their answers."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from jaxrec.serving import loaded_run, schema
 from jaxrec.serving.api_page import reference
 from jaxrec.serving.batching import Busy
 from jaxrec.serving.limits import ID_LENGTH, Limits
-from jaxrec.serving.loaded_run import Asked, NotFound, Served
+from jaxrec.serving.loaded_run import ListRequest, NotFound, Served
 from jaxrec.serving.metrics import Metrics
 from jaxrec.serving.middleware import Guard
 from jaxrec.serving.reload import Current
@@ -27,11 +27,11 @@ from jaxrec.serving.reload import Current
 _PAGE = Path(__file__).with_name("page")
 _FILES = ("app.js", "style.css")
 PATHS = ("/", "/recommend", "/similar", "/batch", "/find", "/health", "/metrics", "/docs")
-_FOUND = 20
+_MOST_FOUND = 20
 
 
 class Json(JSONResponse):
-    """JSON in ASCII, so that no text from data or a request can fail to be encoded."""
+    """JSON in ASCII, so that invalid characters of ids or requests cannot fail to be encoded."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, separators=(",", ":")).encode()
@@ -53,16 +53,18 @@ def create(
     watch_seconds: float = 5.0,
     started: Callable[[Current], None] = lambda current: None,
 ) -> FastAPI:
-    """An application that serves a run, which is loaded at once; ``app.state.current`` is it.
+    """Load a run and create an application that serves it; ``app.state.current`` is the run.
 
     Args:
-      run: a run folder, or a link to one; where other results lie there later, they are served.
-      titles: a table of items, whose columns stand beside them.
-      token: requests must bear it, but for the page and /health.
-      hosts: the names that it answers under; any where None.
-      cors: origins whose pages may read it.
-      watch_seconds: how often the run is looked at; 0 never.
-      started: told what is served, once requests are taken.
+      run: a run folder or a link to one; if it changes later, the new run is served.
+      titles: a table of items, whose columns are returned with them.
+      limits: limits of requests.
+      held_out: whether users' test items are excluded.
+      token: token that requests must carry, except for the web page and /health.
+      hosts: names that requests may have in their Host header; None accepts all.
+      cors: origins whose web pages may read the answers.
+      watch_seconds: how often to check whether the run changed; 0 never checks.
+      started: called with the served run once the server accepts requests.
 
     Raises:
       InputError: the run or the table cannot be used.
@@ -107,30 +109,32 @@ def create(
             HTTPAuthorizationCredentials | None, Depends(HTTPBearer(auto_error=False))
         ],
     ) -> None:
-        known = token or ""
-        found = "" if given is None else given.credentials
-        if not hmac.compare_digest(found.encode("utf-8", "replace"), known.encode()):
-            raise HTTPException(401, "a token is needed", {"WWW-Authenticate": "Bearer"})
+        expected = token or ""
+        received = "" if given is None else given.credentials
+        if not hmac.compare_digest(received.encode("utf-8", "replace"), expected.encode()):
+            raise HTTPException(
+                401, "the request needs the server's token", {"WWW-Authenticate": "Bearer"}
+            )
 
     problems: dict[int | str, dict[str, Any]] = {
         status: {"model": schema.Problem, "description": text}
         for status, text in {
-            400: "No readable JSON.",
-            404: "The run does not have it.",
-            408: "The body came too slowly.",
+            400: "The request is not valid JSON.",
+            404: "The run does not have what was requested.",
+            408: "The body arrived too slowly.",
             413: "The body is too large.",
-            421: "Not under this name.",
-            503: "Too many requests wait.",
+            421: "The server does not answer to this host name.",
+            503: "Too many requests are waiting.",
         }.items()
     }
-    # The server's own answer to what is no HTTP, or too long a line of it.
+    # uvicorn answers malformed HTTP with plain text.
     problems[400]["content"] = {"text/plain": {"schema": {"type": "string"}}}
     if token is not None:
-        problems[401] = {"model": schema.Problem, "description": "A token is needed."}
+        problems[401] = {"model": schema.Problem, "description": "The token is missing or wrong."}
     closed = [Depends(authorised)] if token is not None else []
     app = FastAPI(
         title="jaxrec",
-        description="Lists of recommendations from a trained run.",
+        description="Recommendations from a trained run.",
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -143,16 +147,17 @@ def create(
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Json:
-        # Without what was given: it may be large, hostile, or no text at all.
-        told = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
-        return Json({"detail": told[:20]}, 422)
+        # Do not repeat the input, which may be large, malicious or not even text.
+        faults = [{"loc": e["loc"], "msg": e["msg"], "type": e["type"]} for e in error.errors()]
+        return Json({"detail": faults[:20]}, 422)
 
     @app.exception_handler(405)
     async def no_such_method(request: Request, error: Exception) -> Json:
-        # The framework names those of one route alone, and two may share a path.
-        there = [r for r in app.routes if getattr(r, "path", None) == request.url.path]
-        methods = sorted({method for r in there for method in getattr(r, "methods", ())})
-        return Json({"detail": "not this method"}, 405, {"Allow": ", ".join(methods)})
+        # FastAPI lists the methods of one route only, but two routes may share a path.
+        routes = [r for r in app.routes if getattr(r, "path", None) == request.url.path]
+        methods = sorted({method for r in routes for method in getattr(r, "methods", ())})
+        allowed = ", ".join(methods)
+        return Json({"detail": f"use one of the methods {allowed}"}, 405, {"Allow": allowed})
 
     @app.exception_handler(NotFound)
     async def not_found(request: Request, error: NotFound) -> Json:
@@ -160,81 +165,81 @@ def create(
 
     @app.exception_handler(Busy)
     async def busy(request: Request, error: Busy) -> Json:
-        return Json({"detail": "too many requests wait"}, 503, {"Retry-After": "1"})
+        return Json({"detail": "too many requests are waiting"}, 503, {"Retry-After": "1"})
 
-    async def recommended(made: Recommend, here: Served) -> dict[str, Any]:
-        asked = Asked(
-            user=made.user,
-            basket=tuple(made.basket),
-            k=made.k,
-            deny=tuple(made.deny),
-            where=tuple(made.where),
-            include_seen=made.include_seen,
-            unknown=made.unknown,
+    async def recommended(body: Recommend, served: Served) -> dict[str, Any]:
+        request = ListRequest(
+            user=body.user,
+            basket=tuple(body.basket),
+            k=body.k,
+            deny=tuple(body.deny),
+            where=tuple(body.where),
+            include_seen=body.include_seen,
+            unknown=body.unknown,
         )
-        answer = await here.recommend(asked)
+        answer = await served.recommend(request)
         return {
-            "user": made.user,
+            "user": body.user,
             "source": answer.source,
-            "items": _items(here, answer, made.titles),
+            "items": _items(served, answer, body.titles),
             "skipped": answer.skipped,
         }
 
     @app.get("/recommend", response_model=schema.Answer, dependencies=closed, tags=["lists"])
-    async def recommend(asked: Annotated[RecommendQuery, Query()]) -> Json:
-        """The best items for a user, for a basket, or for both."""
-        async with current.borrow() as here:
-            return Json(await recommended(asked, here))
+    async def recommend(query: Annotated[RecommendQuery, Query()]) -> Json:
+        """Recommend items to a user, for a basket of items, or for both."""
+        async with current.borrow() as served:
+            return Json(await recommended(query, served))
 
     @app.post("/recommend", response_model=schema.Answer, dependencies=closed, tags=["lists"])
-    async def recommend_post(asked: Recommend) -> Json:
-        """The same, with the request as a body."""
-        async with current.borrow() as here:
-            return Json(await recommended(asked, here))
+    async def recommend_post(body: Recommend) -> Json:
+        """Recommend items as with GET, with the request in the body."""
+        async with current.borrow() as served:
+            return Json(await recommended(body, served))
 
     @app.post("/batch", response_model=schema.Answers, dependencies=closed, tags=["lists"])
-    async def batch(asked: Batch) -> Json:
-        """Several lists at once, ranked together; one that cannot be made refuses them all."""
-        async with current.borrow() as here:
-            made = await _all(recommended(one, here) for one in asked.requests)
-        return Json({"answers": made})
+    async def batch(body: Batch) -> Json:
+        """Answer several requests for recommendations together; if one fails, all do."""
+        async with current.borrow() as served:
+            answers = await _all(recommended(request, served) for request in body.requests)
+        return Json({"answers": answers})
 
-    async def neighbours(asked: Similar, here: Served) -> list[dict[str, Any]]:
-        async def one(item: str) -> dict[str, Any]:
-            answer = await here.similar(item, asked.k, asked.where)
-            return {"item": item, "items": _items(here, answer, asked.titles)}
+    async def neighbours(body: Similar, served: Served) -> list[dict[str, Any]]:
+        async def neighbours_of(item: str) -> dict[str, Any]:
+            answer = await served.similar(item, body.k, body.where)
+            return {"item": item, "items": _items(served, answer, body.titles)}
 
-        return await _all(map(one, asked.items))
+        return await _all(map(neighbours_of, body.items))
 
     @app.get(
         "/similar", response_model=list[schema.Neighbours], dependencies=closed, tags=["lists"]
     )
-    async def similar(asked: Annotated[SimilarQuery, Query()]) -> Json:
-        """The items nearest to each of some."""
-        async with current.borrow() as here:
-            return Json(await neighbours(asked, here))
+    async def similar(query: Annotated[SimilarQuery, Query()]) -> Json:
+        """Find the nearest items of each given item."""
+        async with current.borrow() as served:
+            return Json(await neighbours(query, served))
 
     @app.post(
         "/similar", response_model=list[schema.Neighbours], dependencies=closed, tags=["lists"]
     )
-    async def similar_post(asked: Similar) -> Json:
-        """The same, with the request as a body."""
-        async with current.borrow() as here:
-            return Json(await neighbours(asked, here))
+    async def similar_post(body: Similar) -> Json:
+        """Find the nearest items as with GET, with the request in the body."""
+        async with current.borrow() as served:
+            return Json(await neighbours(body, served))
 
     @app.get("/find", response_model=schema.Found, dependencies=closed, tags=["lists"])
     async def find(q: Annotated[str, Query(min_length=1, max_length=ID_LENGTH)]) -> Json:
-        """Items whose title or id has a text in it, 20 at most."""
-        async with current.borrow() as here:
-            rows = await asyncio.to_thread(here.find, q, _FOUND)
-            names = [{"item": here.item_ids[r], "title": here.titles[r]} for r in rows]
+        """Search items by a part of their title or id; returns at most 20."""
+        async with current.borrow() as served:
+            rows = await asyncio.to_thread(served.find, q, _MOST_FOUND)
+            names = [{"item": served.item_ids[r], "title": served.titles[r]} for r in rows]
         return Json({"items": names})
 
     @app.get("/health", response_model=schema.Health, tags=["server"])
     async def health() -> Json:
-        """That the server answers."""
-        async with current.borrow() as here:
-            sizes = {"users": here.n_users, "items": here.n_items}
+        """Say that the server is running, and the size of its run."""
+        async with current.borrow() as served:
+            sizes = {"users": served.n_users, "items": served.n_items}
         return Json({"status": "ok"} | sizes | {"version": current.version})
 
     text: dict[int | str, dict[str, Any]] = {
@@ -243,7 +248,7 @@ def create(
 
     @app.get("/metrics", response_class=_Text, responses=text, dependencies=closed, tags=["server"])
     async def measures() -> Response:
-        """Counters in Prometheus' text format."""
+        """Return the server's metrics in Prometheus' text format."""
         return _Text(metrics.text())
 
     @app.get("/", include_in_schema=False)
@@ -267,10 +272,10 @@ def create(
     return app
 
 
-async def _all(asked: Iterable[Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """What all of them give, once none is at work any more; raises what one of them raised."""
+async def _all(tasks: Iterable[Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Wait for all tasks, and return their results or raise the first exception."""
     answers = []
-    for answer in await asyncio.gather(*asked, return_exceptions=True):
+    for answer in await asyncio.gather(*tasks, return_exceptions=True):
         if isinstance(answer, BaseException):
             raise answer
         answers.append(answer)
@@ -278,21 +283,21 @@ async def _all(asked: Iterable[Awaitable[dict[str, Any]]]) -> list[dict[str, Any
 
 
 def _file(app: FastAPI, name: str) -> None:
-    """Serve one of the page's own files; no path ever comes from a request."""
+    """Serve one file of the web page at a fixed path."""
 
     @app.get(f"/{name}", include_in_schema=False)
     async def file() -> FileResponse:
         return FileResponse(_PAGE / name)
 
 
-def _items(here: Served, answer: loaded_run.Answer, titles: bool) -> list[dict[str, Any]]:
-    made: list[dict[str, Any]] = [
-        {"item": here.item_ids[row], "rank": rank, "score": score}
+def _items(served: Served, answer: loaded_run.Answer, titles: bool) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = [
+        {"item": served.item_ids[row], "rank": rank, "score": score}
         for rank, (row, score) in enumerate(
             zip(answer.item_k.tolist(), answer.score_k.tolist(), strict=True), start=1
         )
     ]
-    if titles and here.catalogue is not None:
-        for item, about in zip(made, here.about(answer.item_k), strict=True):
+    if titles and served.catalogue is not None:
+        for item, about in zip(items, served.about(answer.item_k), strict=True):
             item["about"] = about
-    return made
+    return items

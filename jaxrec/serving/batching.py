@@ -1,4 +1,4 @@
-"""Micro-batches: what waits while a block is ranked is ranked together next."""
+"""Micro-batching: rank the queries that arrived during one block together in the next."""
 
 import asyncio
 import threading
@@ -14,20 +14,20 @@ from jaxrec.serving.ranker import MOST, Query, Ranker
 List = tuple[np.ndarray, np.ndarray]
 """The items of a list and their scores, best first."""
 THREAD = "jaxrec-ranking"
-"""What the threads are called that rank for requests."""
+"""Name of the threads that rank."""
 
 
 class Busy(Exception):
-    """More queries wait than a server takes."""
+    """Raised if too many queries are waiting."""
 
 
 class Batcher:
-    """A thread that ranks what is asked for, in blocks; nothing waits for a block to fill.
+    """A thread that ranks queries in blocks, without waiting for a block to fill.
 
     Args:
-      ranker: what ranks.
-      most: queries that may wait.
-      observe: told how many queries each block had.
+      ranker: ranks the blocks.
+      most: number of queries that may wait.
+      observe: called with the number of queries of each block.
     """
 
     def __init__(self, ranker: Ranker, most: int, observe: Callable[[int], Any]) -> None:
@@ -40,21 +40,21 @@ class Batcher:
 
     @property
     def pending(self) -> int:
-        """Queries that wait."""
+        """Number of waiting queries."""
         return len(self._waiting)
 
     async def rank(self, query: Query) -> List:
-        """A list. Raises Busy where too many wait already."""
+        """Rank one query. Raises Busy if too many are waiting."""
         if len(self._waiting) >= self._most:
             raise Busy
-        made: asyncio.Future[List] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[List] = asyncio.get_running_loop().create_future()
         with self._changed:
-            self._waiting.append((query, made))
+            self._waiting.append((query, future))
             self._changed.notify()
-        return await made
+        return await future
 
     def close(self) -> None:
-        """End the thread once nothing waits."""
+        """End the thread when no query is waiting."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -68,7 +68,7 @@ class Batcher:
                     return
                 queries = [query for query, _ in islice(self._waiting, MOST)]
                 block = [self._waiting.popleft() for _ in range(self._ranker.fitting(queries))]
-            futures = [made for _, made in block]
+            futures = [future for _, future in block]
             self._observe(len(block))
             try:
                 lists = self._ranker.rank([query for query, _ in block])
@@ -79,13 +79,13 @@ class Batcher:
 
     def _deliver(self, futures: list[Any], results: list[Any]) -> None:
         def settle() -> None:
-            for made, result in zip(futures, results, strict=True):
-                if made.done():  # the client went away
+            for future, result in zip(futures, results, strict=True):
+                if future.done():  # the client disconnected
                     continue
                 if isinstance(result, BaseException):
-                    made.set_exception(result)
+                    future.set_exception(result)
                 else:
-                    made.set_result(result)
+                    future.set_result(result)
 
         loop = futures[0].get_loop()
         if not loop.is_closed():

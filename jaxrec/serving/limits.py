@@ -1,22 +1,22 @@
-"""What a server takes from a request, and how much of it."""
+"""Limits on the size of requests."""
 
 from dataclasses import dataclass
 
 ID_LENGTH = 512
-"""Characters of an id, a condition or a search."""
+"""Most characters of an id, a condition or a search text."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one request may ask for.
+    """Limits of a request.
 
     Attributes:
-      k: the longest list.
-      ids: ids in a basket, or in a list of items to deny.
-      batch: requests in one call of /batch.
-      body: bytes of a body.
-      body_seconds: the time that a body may take to arrive.
-      pending: queries that may wait to be ranked; with more, requests get 503.
+      k: greatest length of a list.
+      ids: most ids in a basket or a list of items to deny.
+      batch: most requests in one call of /batch.
+      body: most bytes of a body.
+      body_seconds: longest time for a body to arrive.
+      pending: most queries waiting to be ranked; beyond it requests get status 503.
     """
 
     k: int = 200

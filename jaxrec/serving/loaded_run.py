@@ -1,4 +1,4 @@
-"""A run that is loaded to be served: what its lists are made of, ready before the first request."""
+"""A run loaded for serving, with everything prepared before the first request."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from jaxrec.serving.limits import Limits
 from jaxrec.serving.ranker import Query, Ranker, placed
 
 Source = Literal["model", "basket", "popular"]
-"""What a list was made of: the user's learnt vector (and the basket), the basket alone, or how many
-users have each item."""
-_FILTERS_KEPT = 64
+"""What a list is based on: the user's trained vector (and the basket), the basket alone, or the
+popularity of items."""
+_MOST_FILTERS = 64  # cached
 
 
 class NotFound(Exception):
-    """A request names what the run does not have; ``str(e)`` is the whole message."""
+    """A request names something that the run does not have; ``str(e)`` is the whole message."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One request for a list."""
+class ListRequest:
+    """A request for one list of recommendations."""
 
     user: str | None = None
     basket: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Asked:
 
 
 class Answer(NamedTuple):
-    """A list: rows of items, best first, their scores, and what was made of the request."""
+    """A list of item rows and scores, best first, with its source and the request's unknown ids."""
 
     item_k: np.ndarray
     score_k: np.ndarray
@@ -53,24 +53,26 @@ class Answer(NamedTuple):
 
 
 class _Allowed(NamedTuple):
-    """The items that a filter leaves, here and where ranking needs it."""
+    """The items that conditions allow, as a mask on the host and on the device."""
 
     mask_I: np.ndarray
     placed: Any
 
 
 class Served:
-    """A loaded run. Made in any thread; asked in the thread of one event loop.
+    """A run loaded for serving.
+
+    It may be created in any thread, but all requests must come from the thread of one event loop.
 
     Args:
       recommender: the run.
-      titles: the table of items, where there is one.
-      limits: of requests.
-      held_out: whether what was held out as test is left out of lists.
-      observe: told how many queries each ranked block had.
+      titles: the table of items, if any.
+      limits: limits of requests.
+      held_out: whether users' test items are excluded from their lists.
+      observe: called with the number of queries of each ranked block.
 
     Raises:
-      InputError: vectors that are not finite, or do not fit the device.
+      InputError: the model is a graph filter, or vectors are not finite or do not fit the device.
     """
 
     def __init__(
@@ -85,11 +87,13 @@ class Served:
         table = recommender.table
         if recommender.graph_filter is not None:
             raise InputError(
-                "lists of a filter come from its users' items, and a server ranks by vectors; "
-                "`jaxrec recommend` writes the lists of all users"
+                "a graph filter ranks by users' items, which the server does not support; use "
+                "`jaxrec recommend` to write the lists of all users"
             )
         if not all(np.isfinite(x).all() for x in (table.user, table.item)):
-            raise InputError("the embeddings hold numbers that are not finite; nothing is served")
+            raise InputError(
+                "the embeddings are not finite and cannot be served; `jaxrec doctor` says why"
+            )
         self.n_users, self.n_items = len(table.user_ids), len(table.item_ids)
         self.item_ids: list[str] = recommender.item_ids
         self._learnt_U, learnt_I = recommender.learnt
@@ -118,10 +122,11 @@ class Served:
         held_out: HeldOut = "drop",
         observe: Callable[[int], Any] = lambda queries: None,
     ) -> Served:
-        """Read a run folder, and compile what its lists need.
+        """Read a run folder, and compile the programs that rank its lists.
 
         Raises:
-          InputError: no run that has finished, no readable table, or as the constructor.
+          InputError: the run has not finished, the table cannot be read, or as the constructor
+            raises.
         """
         recommender = Recommender.load(run)
         catalogue = None if titles is None else Catalogue.load(titles, recommender.table.item_ids)
@@ -129,106 +134,107 @@ class Served:
 
     @property
     def pending(self) -> int:
-        """Queries that wait to be ranked."""
+        """Number of queries that wait to be ranked."""
         return sum(batcher.pending for batcher in self._batchers.values())
 
     def close(self) -> None:
-        """End the threads once all that was asked is answered."""
+        """End the ranking threads when all requests are answered."""
         for batcher in self._batchers.values():
             batcher.close()
 
     @cached_property
     def titles(self) -> list[str | None]:
-        """[I] what each item is called; None where that is not known."""
+        """The title of each item [I], None if unknown."""
         if self.catalogue is None:
             return [None] * self.n_items
         return self.catalogue.titles()
 
     @cached_property
     def _popular(self) -> tuple[np.ndarray, np.ndarray]:
-        """All items, most popular first, and how many users have each item."""
+        """All items, most popular first, and the number of users of each item [I]."""
         count_I = self.recommender.known.item_counts(self.n_items)
         return np.lexsort((np.arange(self.n_items), -count_I)).astype(np.int32), count_I
 
     @cached_property
     def _folds(self) -> bool:
-        """Whether baskets can be folded in: some user has an item."""
+        """Whether baskets can be folded in, which needs a user with an item."""
         try:
             self._fold(np.zeros(1, np.int32))
         except InputError:
             return False
         return True
 
-    async def recommend(self, asked: Asked) -> Answer:
-        """The list that a request asks for.
+    async def recommend(self, request: ListRequest) -> Answer:
+        """Rank the list of a request.
 
-        A user and a basket together give the user's own vector, moved by what the basket changes
-        in the vector that is folded in from the user's items.
+        For a user with a basket, the user's vector is shifted by the change that the basket makes
+        to the vector folded in from the user's items.
 
         Raises:
-          NotFound: a user who is not known, where that is refused; a condition that no table of
-            items could meet; a run that knows no users.
-          Busy: too many queries wait.
+          NotFound: an unknown user is refused, a condition is invalid or there is no table of
+            items, or the run has no users.
+          Busy: too many queries are waiting.
         """
         if not self.n_users:
-            raise NotFound("the run is of a model of items, which knows no users; ask /similar")
-        allowed, skipped = self._allowed(asked.where), []
-        denied = self._rows(asked.deny, skipped)
-        basket = np.unique(self._rows(asked.basket, skipped))
-        row = -1 if asked.user is None else self.recommender.user_row(asked.user)
-        if asked.user is not None and row < 0:
-            if asked.unknown == "fail":
+            raise NotFound("the model was trained on items alone and knows no users; use /similar")
+        allowed, skipped = self._allowed(request.where), []
+        denied = self._rows(request.deny, skipped)
+        basket = np.unique(self._rows(request.basket, skipped))
+        row = -1 if request.user is None else self.recommender.user_row(request.user)
+        if request.user is not None and row < 0:
+            if request.unknown == "fail":
                 raise NotFound("the run does not know this user")
-            skipped.append(asked.user)
+            skipped.append(request.user)
         seen = self._seen(row)
-        left_out = denied if asked.include_seen else np.concatenate([denied, seen, basket])
-        learnt = basket[self._everything.mask_I[basket]] if self._folds else basket[:0]
-        of_model = row >= 0 and bool(self._learnt_U[row])
-        if not of_model and not len(learnt):
-            item_k, score_k = self._most_popular(left_out, allowed.mask_I, asked.k)
+        left_out = denied if request.include_seen else np.concatenate([denied, seen, basket])
+        trained = basket[self._everything.mask_I[basket]] if self._folds else basket[:0]
+        by_model = row >= 0 and bool(self._learnt_U[row])
+        if not by_model and not len(trained):
+            item_k, score_k = self._most_popular(left_out, allowed.mask_I, request.k)
             return Answer(item_k, score_k, "popular", skipped)
         table, bias = self.recommender.table, self._bias
-        if of_model:
+        if by_model:
             vector = table.user[row]
             bias = 0.0 if table.user_bias is None else float(table.user_bias[row])
-            if len(learnt):
+            if len(trained):
                 own = self.recommender.known.take(np.array([row])).indices
-                vector = vector + self._fold(np.union1d(own, learnt)) - self._fold(own)
+                vector = vector + self._fold(np.union1d(own, trained)) - self._fold(own)
                 vector = self.recommender.as_scored(vector[None])[0]
         else:
-            vector = self._fold(learnt)
-        query = Query(vector, bias, left_out.astype(np.int32), asked.k, allowed.placed)
+            vector = self._fold(trained)
+        query = Query(vector, bias, left_out.astype(np.int32), request.k, allowed.placed)
         item_k, score_k = await self._batchers["recommend"].rank(query)
-        source = "model" if of_model else "basket"
+        source = "model" if by_model else "basket"
         return Answer(item_k, self.recommender.clipped(score_k), source, skipped)
 
     async def similar(self, item: str, k: int, where: Sequence[str] = ()) -> Answer:
-        """The items nearest to one by the cosine.
+        """Rank the items nearest to an item by the cosine.
 
         Raises:
-          NotFound: the item is not known or has no vector; a condition as of :meth:`recommend`.
-          Busy: too many queries wait.
+          NotFound: the item is unknown or has no trained vector, or a condition is invalid.
+          Busy: too many queries are waiting.
         """
         row = self.recommender.item_row(item)
         if row < 0:
             raise NotFound("the run does not know this item")
         if not self._everything.mask_I[row]:
-            raise NotFound("the item is in no train pair: it has no vector")
-        allowed, itself = self._allowed(where), np.array([row], np.int32)
-        query = Query(self._item_ID[row], 0.0, itself, k, allowed.placed)
+            raise NotFound("the item has no train pair, and so no trained vector")
+        allowed, left_out = self._allowed(where), np.array([row], np.int32)
+        query = Query(self._item_ID[row], 0.0, left_out, k, allowed.placed)
         item_k, score_k = await self._batchers["similar"].rank(query)
         return Answer(item_k, score_k, "model", [])
 
     def find(self, text: str, most: int) -> list[int]:
-        """Rows of items whose title or id has a text in it; those whose id it is come first."""
+        """Return the rows of items whose title or id contains a text; an exact id comes first."""
         exact = self.recommender.item_row(text)
         found = [exact] if exact >= 0 else []
-        contains = self._searched.str.contains(text.lower(), literal=True)
+        contains = self._search_texts.str.contains(text.lower(), literal=True)
         rows = contains.arg_true().head(most).to_list()
         return (found + [row for row in rows if row != exact])[:most]
 
     @cached_property
-    def _searched(self) -> Any:
+    def _search_texts(self) -> Any:
+        """Title and id of each item in lower case."""
         import polars as pl
 
         pairs = zip(self.item_ids, self.titles, strict=True)
@@ -236,7 +242,7 @@ class Served:
         return pl.Series(texts, dtype=pl.String).str.to_lowercase()
 
     def about(self, rows: np.ndarray) -> list[dict[str, Any]]:
-        """The columns of the table of items, for some of them."""
+        """Return the rows of some items in the table of items, as dictionaries."""
         if self.catalogue is None:
             return [{} for _ in rows]
         return self.catalogue.frame[rows.tolist()].to_dicts()
@@ -268,7 +274,7 @@ class Served:
         if not where:
             return self._everything
         if self.catalogue is None:
-            raise NotFound("the server has no table of items to filter by; start it with --titles")
+            raise NotFound("conditions need a table of items; start the server with --titles TABLE")
         key = tuple(sorted(set(where)))
         if key not in self._filters:
             try:
@@ -276,7 +282,7 @@ class Served:
             except InputError as e:
                 raise NotFound(str(e)) from e
             self._filters[key] = _Allowed(mask_I, placed(mask_I))
-            if len(self._filters) > _FILTERS_KEPT:
+            if len(self._filters) > _MOST_FILTERS:
                 self._filters.popitem(last=False)
         self._filters.move_to_end(key)
         return self._filters[key]

@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus."""
+"""Metrics of a server for Prometheus."""
 
 import threading
 from collections import Counter as Counts
@@ -13,25 +13,27 @@ from jaxrec.serving.batching import THREAD
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _compiled: Counts[bool] = Counts()
-"""Programs compiled in this process, by whether a thread did so that ranks for requests."""
+"""Number of programs compiled in this process, by whether a ranking thread compiled them."""
 
 
 @cache
 def _watch() -> None:
-    def heard(event: str, duration_secs: float, **more: Any) -> None:
+    """Count compilations, once per process."""
+
+    def count(event: str, duration_secs: float, **more: Any) -> None:
         if event == _COMPILED:
             _compiled[threading.current_thread().name == THREAD] += 1
 
-    jax.monitoring.register_event_duration_secs_listener(heard)
+    jax.monitoring.register_event_duration_secs_listener(count)
 
 
 def compiled_for_requests() -> int:
-    """How often a request has had a program compiled since :class:`Metrics` were first made."""
+    """Return how often a request caused a compilation since the first :class:`Metrics`."""
     return _compiled[True]
 
 
 class Metrics:
-    """Counters of one server, in a registry of their own."""
+    """Metrics of one server, in their own registry."""
 
     def __init__(self, paths: tuple[str, ...]) -> None:
         _watch()
@@ -49,7 +51,7 @@ class Metrics:
         )
         self._blocks = Histogram(
             "jaxrec_block_queries",
-            "Queries that were ranked together.",
+            "Queries ranked together in a block.",
             buckets=(1, 2, 4, 8, 16, 32),
             registry=registry,
         )
@@ -57,11 +59,11 @@ class Metrics:
             "jaxrec_reloads", "Runs loaded after the first.", ("result",), registry=registry
         )
         self.pending = Gauge(
-            "jaxrec_pending_queries", "Queries that wait to be ranked.", registry=registry
+            "jaxrec_pending_queries", "Queries waiting to be ranked.", registry=registry
         )
         compiled = Gauge(
             "jaxrec_compilations_for_requests",
-            "Programs that a request has had compiled; 0 is as it should be.",
+            "Programs compiled during requests; should be 0.",
             registry=registry,
         )
         compiled.set_function(compiled_for_requests)
@@ -72,24 +74,24 @@ class Metrics:
             self._reloads.labels(result)
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+        """Count an answered request."""
         path = path if path in self._paths else "other"
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
     def block(self, queries: int) -> None:
-        """A block of queries was ranked."""
+        """Count a ranked block of queries."""
         self._blocks.observe(queries)
 
     def reloaded(self, result: str) -> None:
-        """Another run was "loaded", or "failed" to be."""
+        """Count a reload, whose result is "loaded" or "failed"."""
         self._reloads.labels(result).inc()
 
     def model(self, users: int, items: int) -> None:
-        """A run is served from now on."""
+        """Set the size of the run that is served."""
         self._sizes.labels("users").set(users)
         self._sizes.labels("items").set(items)
 
     def text(self) -> bytes:
-        """All of them in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)

@@ -1,4 +1,4 @@
-"""What stands before the application: hosts, sizes of bodies, headers, counts of requests."""
+"""Middleware that checks hosts and the size of bodies, adds headers and counts requests."""
 
 import asyncio
 import json
@@ -24,15 +24,16 @@ _HEADERS = (
 
 
 class Guard:
-    """An ASGI application around another one.
+    """An ASGI middleware around an application.
 
-    A body is read whole before the application sees the request, so that one that is too large or
-    comes too slowly never gets there.
+    It reads the whole body first, so that the application never gets one that is too large or
+    arrives too slowly.
 
     Args:
-      hosts: names in the Host header that are answered; any where None. It keeps other people's
-        pages, whose names they can make point at this machine, from reading a server on loopback.
-      observe: told the path, the status and the seconds of every request.
+      limits: limits of the body.
+      hosts: names that the Host header may have; None accepts all. This prevents DNS rebinding, in
+        which a web page reads a server on loopback through a name that resolves to it.
+      observe: called with the path, the status and the seconds of each request.
     """
 
     def __init__(
@@ -70,10 +71,10 @@ class Guard:
     async def _checked(self, scope: Any, receive: Any, send: Any) -> None:
         headers = dict(scope["headers"])
         if self._hosts is not None and _host(headers.get(b"host", b"")) not in self._hosts:
-            await _refuse(send, 421, "this server does not answer under this name")
+            await _refuse(send, 421, "the server does not answer to this host name")
             return
         length = headers.get(b"content-length", b"0")
-        too_large = f"a body has at most {self._limits.body:,} bytes"
+        too_large = f"a body may have at most {self._limits.body:,} bytes"
         if not length.isdigit() or len(length) > 18 or int(length) > self._limits.body:
             await _refuse(send, 413, too_large)
             return
@@ -84,7 +85,7 @@ class Guard:
                 while more:
                     message = await receive()
                     if message["type"] != "http.request":
-                        return  # the client went away
+                        return  # the client disconnected
                     parts.append(message.get("body", b""))
                     size += len(parts[-1])
                     more = message.get("more_body", False)
@@ -92,18 +93,18 @@ class Guard:
                         await _refuse(send, 413, too_large)
                         return
         except TimeoutError:
-            await _refuse(send, 408, "the body came too slowly")
+            await _refuse(send, 408, "the body arrived too slowly")
             return
-        whole: list[Message] = [{"type": "http.request", "body": b"".join(parts)}]
+        messages: list[Message] = [{"type": "http.request", "body": b"".join(parts)}]
 
-        async def received() -> Message:
-            return whole.pop() if whole else await receive()
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
 
-        await self._app(scope, received, send)
+        await self._app(scope, replay, send)
 
 
 def _host(header: bytes) -> str:
-    """The name in a Host header, without the port."""
+    """Return the name in a Host header, without the port."""
     text = header.decode("latin-1").lower()
     if text.startswith("["):
         return text.partition("]")[0] + "]"

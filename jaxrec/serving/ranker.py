@@ -1,7 +1,8 @@
-"""Ranking for a server: every program is compiled before the first request, and none after it.
+"""Rank for a server with programs that are all compiled before the first request.
 
-A program takes blocks of 1, 2, 4, ... queries, has room for a power of two of items a list and of
-items left out, and is called as compiled: another shape would be an error, and no compilation.
+Programs are compiled for blocks of 1, 2, 4, ... queries, with a power of two of items per list and
+of excluded items. Inputs are padded to these shapes; any other shape raises an error instead of
+being compiled.
 """
 
 from collections.abc import Sequence
@@ -18,23 +19,23 @@ from jaxrec.evaluation.scorers import BY_USER, ScoreFn, Scorer, from_host
 from jaxrec.evaluation.topk import Ranked, Rows, as_rows, power_of_two, rank
 
 MOST = 32
-"""Queries ranked at once."""
-_SHORT = 32  # items of a list that most requests ask for
-_LONG_MOST = 8  # queries at once with longer lists
-_LEFT_OUT = 256  # items that a block has room for at least, to leave out
+"""Most queries in a block."""
+_SHORT = 32  # length of the lists of most requests
+_LONG_MOST = 8  # most queries in a block with longer lists
+_LEFT_OUT = 256  # least capacity of a block for excluded items
 
 Shape = tuple[tuple[int, ...], str]
 
 
 class Query(NamedTuple):
-    """One list to be made.
+    """A query for one list.
 
     Attributes:
-      vector: [D] of the user, or of the item whose neighbours are asked for.
-      bias: of the user; 0 where the model has none.
-      left_out: [m] int32 items.
-      k: the list's length.
-      allowed: [I] bool on the device; queries are ranked together where it is the same array.
+      vector: vector [D] of the user, or of the item whose neighbours are requested.
+      bias: bias of the user, 0 if the model has none.
+      left_out: [m] int32, items to exclude.
+      k: length of the list.
+      allowed: [I] bool on the device; only queries with the same array are ranked together.
     """
 
     vector: np.ndarray
@@ -45,12 +46,12 @@ class Query(NamedTuple):
 
 
 def placed(mask_I: np.ndarray) -> Any:
-    """A mask of items where ranking needs it."""
+    """Copy a mask of items to the device."""
     return jax.device_put(mask_I)
 
 
 class _Room(NamedTuple):
-    """A shape that there is a program for: queries, items a list, items left out of the block."""
+    """The shape of a compiled program: queries, length of lists, and excluded items of all."""
 
     queries: int
     k: int
@@ -61,9 +62,9 @@ class Ranker:
     """Ranks all items for blocks of queries.
 
     Args:
-      scorer: whose ``params`` hold "user" and "item", and perhaps biases.
-      longest: the longest list.
-      left_out: the most items that are left out of one list.
+      scorer: a scorer whose ``params`` hold "user" and "item", and optionally biases.
+      longest: greatest length of a list.
+      left_out: most items excluded from one list.
 
     Raises:
       InputError: the model's arrays do not fit the device.
@@ -71,7 +72,10 @@ class Ranker:
 
     def __init__(self, scorer: Scorer, longest: int, left_out: int) -> None:
         if scorer.fn is from_host:
-            raise InputError("the embeddings do not fit this device's memory; serve from the CPU")
+            raise InputError(
+                "the embeddings do not fit the device's memory; serve from the CPU with "
+                "JAX_PLATFORMS=cpu"
+            )
         self._fn, self.n_items = scorer.fn, scorer.n_items
         self._params = {n: jnp.asarray(x) for n, x in scorer.params.items() if n not in BY_USER}
         self._dim = scorer.params["user"].shape[1]
@@ -85,7 +89,7 @@ class Ranker:
         self._programs = {room: self._compiled(room) for room in self._rooms}
 
     def fitting(self, queries: Sequence[Query]) -> int:
-        """How many of the first queries can be ranked as one block; 1 at least."""
+        """Return how many of the first queries can be ranked as one block, at least 1."""
         first, count, left_out, longest = queries[0], 0, 0, 0
         for query in queries[:MOST]:
             longest = max(longest, query.k)
@@ -97,10 +101,10 @@ class Ranker:
         return max(count, 1)
 
     def rank(self, queries: Sequence[Query]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Items and scores of each query's list, best first; as many queries as fit one block."""
+        """Rank the queries of one block, and return each one's items and scores, best first."""
         left_out = sum(len(query.left_out) for query in queries)
         room = self._room(len(queries), max(query.k for query in queries), left_out)
-        assert room is not None, "more than fits one block"
+        assert room is not None, "the queries do not fit one block"
         user_BD = np.zeros((room.queries, self._dim), np.float32)
         bias_B = np.zeros(room.queries, np.float32)
         lengths = np.zeros(room.queries, np.int32)
@@ -113,11 +117,12 @@ class Ranker:
         item_BK, score_BK = jax.device_get((ranked.item_BK, ranked.score_BK))
         lists = []
         for n, query in enumerate(queries):
-            there = item_BK[n, : query.k] >= 0
-            lists.append((item_BK[n, : query.k][there], score_BK[n, : query.k][there]))
+            filled = item_BK[n, : query.k] >= 0
+            lists.append((item_BK[n, : query.k][filled], score_BK[n, : query.k][filled]))
         return lists
 
     def _room(self, queries: int, k: int, left_out: int) -> _Room | None:
+        """Return the smallest compiled shape that fits, or None."""
         k = min(k, self.n_items)
         return next(
             (
@@ -134,7 +139,7 @@ class Ranker:
         return _program(self._fn, room, arrays, self._dim, self._biased, self.n_items)
 
 
-@lru_cache(maxsize=256)  # so that a run of the same sizes is loaded without a compilation
+@lru_cache(maxsize=256)  # loading a run of the same sizes again needs no compilation
 def _program(
     fn: ScoreFn,
     room: _Room,

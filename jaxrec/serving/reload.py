@@ -1,4 +1,4 @@
-"""The run that a server serves now, and the exchange of it for a newer one without a pause."""
+"""Hold the run that a server serves, and replace it by a newer one without interruption."""
 
 import asyncio
 import contextlib
@@ -15,24 +15,26 @@ _FILES = ("eval.json", "embeddings.npz", "seen.npz", "config.json")
 
 
 def signature(run: Path, more: Path | None = None) -> tuple[Any, ...]:
-    """What changes when other results lie under a path: files, or where a link leads."""
-    found: list[Any] = []
+    """Return the files' inodes, sizes and times, which change if a run or a link to it does."""
+    files: list[Any] = []
     for path in [run / name for name in _FILES] + ([] if more is None else [more]):
         with contextlib.suppress(OSError):
             stat = path.stat()
-            found.append((path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
-    return tuple(found)
+            files.append((path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return tuple(files)
 
 
 class Current:
-    """The run that is served.
+    """The run that is served now.
 
-    Requests borrow it: what they began with they end with, and it is closed when the last is done.
+    A request borrows the run and keeps it to its end. A replaced run is closed after its last
+    request.
 
     Args:
-      run: the run folder, or a link to one, which is read anew at each load.
-      titles: the table of items, read anew likewise.
-      load: makes what is served.
+      run: the run folder or a link to one, resolved again at each load.
+      titles: the table of items, read again at each load.
+      load: loads the run.
+      metrics: receives the run's size and the results of reloads.
     """
 
     def __init__(
@@ -42,14 +44,14 @@ class Current:
         self._seen = signature(run, titles)
         self._now = load()
         self._borrowed: dict[Served, int] = {self._now: 0}
-        self._asked = asyncio.Event()
+        self._reload = asyncio.Event()
         self.version = 1
         metrics.model(self._now.n_users, self._now.n_items)
         metrics.pending.set_function(lambda: self._now.pending)
 
     @contextlib.asynccontextmanager
     async def borrow(self) -> AsyncIterator[Served]:
-        """What is served now, for the length of a request."""
+        """Borrow the current run for the duration of a request."""
         served = self._now
         self._borrowed[served] += 1
         try:
@@ -59,29 +61,32 @@ class Current:
             self._retire(served)
 
     def ask(self) -> None:
-        """Load anew as soon as may be, changed or not."""
-        self._asked.set()
+        """Request a reload, whether or not the run changed."""
+        self._reload.set()
 
     async def watch(self, seconds: float) -> None:
-        """Load what has changed, for ever.
+        """Reload the run whenever it changes, without end.
 
         Args:
-          seconds: how often to look; 0 loads only where that is asked for.
+          seconds: interval between checks; 0 reloads only after :meth:`ask`.
         """
         failed: tuple[Any, ...] | None = None
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds or None):
-                    await self._asked.wait()
-            forced = self._asked.is_set()
-            self._asked.clear()
+                    await self._reload.wait()
+            forced = self._reload.is_set()
+            self._reload.clear()
             now = signature(self._run, self._titles)
             if not forced and now in (self._seen, failed):
                 continue
             failed = None if await self._exchange(now) else now
 
     async def _exchange(self, now: tuple[Any, ...]) -> bool:
-        """Load anew and serve it; where that fails all stays as it is."""
+        """Load the run and serve it; if that fails, the old one stays. Returns whether to go on.
+
+        False means that loading failed and should not be retried until the files change.
+        """
         try:
             served = await asyncio.to_thread(self._load)
         except JaxrecError as e:
@@ -92,7 +97,7 @@ class Current:
             return False
         if signature(self._run, self._titles) != now:  # half of one run, half of another
             served.close()
-            self._failed("the run changed while it was read; it is read again")
+            self._failed("the run changed while it was read, and will be read again")
             return True
         before, self._now, self._seen = self._now, served, now
         self._borrowed[served] = 0
@@ -100,7 +105,7 @@ class Current:
         self.version += 1
         self._metrics.model(served.n_users, served.n_items)
         self._metrics.reloaded("loaded")
-        _say(f"serving {self._run} as it is now: {served.n_items:,} items")
+        _say(f"now serving the new run at {self._run}, with {served.n_items:,} items")
         return True
 
     def _retire(self, served: Served) -> None:
@@ -110,10 +115,10 @@ class Current:
 
     def _failed(self, why: str) -> None:
         self._metrics.reloaded("failed")
-        _say(f"{self._run} was not loaded anew, what was served stays: {why}")
+        _say(f"{self._run} could not be reloaded, so the previous run stays in service: {why}")
 
     def close(self) -> None:
-        """End the threads."""
+        """End the ranking threads."""
         self._now.close()
 
 

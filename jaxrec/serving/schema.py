@@ -1,4 +1,4 @@
-"""Requests and answers, as the OpenAPI page describes them."""
+"""Schemas of requests and answers, which the OpenAPI description shows."""
 
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from jaxrec.serving.limits import ID_LENGTH, Limits
 
 
 def _whole(value: Any) -> Any:
-    """A number without its point: 5.0 is an integer in JSON."""
+    """Convert integral floats to integers, since JSON does not distinguish 5.0 from 5."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -24,26 +24,28 @@ Unknown = Literal["popular", "fail"]
 
 
 class Strict(BaseModel):
-    """A request body: other fields than those named are refused."""
+    """A request body, in which unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Recommend(Strict):
-    """Who a list is for: a user, a basket of items, or both."""
+    """A request for recommendations to a user, for a basket of items, or for both."""
 
     user: Id | None = Field(None, description="A user of the run.")
-    basket: Ids = Field([], description="Items that the user has besides, or has alone.")
-    k: Whole = Field(20, ge=1, description="The length of the list.")
-    deny: Ids = Field([], description="Items that are left out.")
-    where: Conditions = Field([], description="Conditions that all items fulfil: category=dvd.")
-    titles: bool = Field(True, description="Whether each item comes with its columns.")
-    include_seen: bool = Field(False, description="Also items that the user has.")
-    unknown: Unknown = Field("popular", description="What an unknown user gets: a list, or 404.")
+    basket: Ids = Field([], description="Items of a new user, or more items of the user.")
+    k: Whole = Field(20, ge=1, description="Length of the list.")
+    deny: Ids = Field([], description="Items to leave out.")
+    where: Conditions = Field([], description="Conditions that all items meet: category=dvd.")
+    titles: bool = Field(True, description="Whether to return each item's row of the table.")
+    include_seen: bool = Field(False, description="Also recommend items that the user has.")
+    unknown: Unknown = Field(
+        "popular", description="What an unknown user gets: popular items, or status 404."
+    )
 
 
 class Similar(Strict):
-    """Items whose neighbours are asked for."""
+    """A request for the nearest items of each given item."""
 
     items: Ids = Field(min_length=1)
     k: Whole = Field(10, ge=1)
@@ -52,13 +54,13 @@ class Similar(Strict):
 
 
 class Batch(Strict):
-    """Several requests at once."""
+    """Several requests for recommendations."""
 
     requests: list[Recommend] = Field(min_length=1, max_length=Limits.batch)
 
 
 class Item(BaseModel):
-    """One place of a list."""
+    """An item of a list."""
 
     item: str
     rank: Whole
@@ -72,38 +74,38 @@ class Answer(BaseModel):
     user: str | None
     source: Literal["model", "basket", "popular"]
     items: list[Item]
-    skipped: list[str] = Field(description="Ids of the request that the run does not know.")
+    skipped: list[str] = Field(description="Unknown ids of the request.")
 
 
 class Answers(BaseModel):
-    """Lists in the order of their requests."""
+    """The lists of several requests, in their order."""
 
     answers: list[Answer]
 
 
 class Neighbours(BaseModel):
-    """The items nearest to one."""
+    """The nearest items of an item."""
 
     item: str
     items: list[Item]
 
 
 class Found(BaseModel):
-    """Items whose title or id has a text in it."""
+    """Items found by a part of their title or id."""
 
     items: list[dict[str, str | None]]
 
 
 class Health(BaseModel):
-    """That a server answers, and with what."""
+    """The state of a server."""
 
     status: Literal["ok"]
     users: int
     items: int
-    version: int = Field(description="1, and one more with each run loaded since.")
+    version: int = Field(description="Number of runs loaded so far, starting at 1.")
 
 
 class Problem(BaseModel):
-    """Why there is no answer."""
+    """The reason of an error."""
 
     detail: str

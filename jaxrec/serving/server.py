@@ -1,4 +1,4 @@
-"""The server itself: an address, a token where it is needed, and signals."""
+"""Run the server: bind an address, require a token where needed, and handle signals."""
 
 import asyncio
 import contextlib
@@ -34,14 +34,15 @@ def serve(
     cors: Collection[str] = (),
     watch_seconds: float = 5.0,
 ) -> None:
-    """Serve a run until the process is told to end.
+    """Serve a run until the process is asked to end.
 
     Args:
-      host: the address to bind to. On another than loopback a token is needed, and made where none
-        is given.
-      port: 0 takes a free one.
-      hosts: names besides those of loopback that requests may come under, as behind a proxy.
-      titles, limits, held_out, cors, watch_seconds: see :func:`jaxrec.serving.app.create`.
+      host: address to bind to. On any address but loopback, requests need a token.
+      port: port to listen on; 0 chooses a free one.
+      token: token that requests must carry; if one is needed but not given, it is generated and
+        printed.
+      hosts: host names to accept besides loopback's, as behind a proxy.
+      run, titles, limits, held_out, cors, watch_seconds: see :func:`jaxrec.serving.app.create`.
 
     Raises:
       InputError: the run or the address cannot be used.
@@ -49,7 +50,7 @@ def serve(
     local = _is_loopback(host)
     if token is None and not local:
         token = secrets.token_urlsafe(24)
-        _say(f"{host} can be reached from elsewhere, so requests need a token: {token}")
+        _say(f"{host} can be reached from other machines, so requests need this token: {token}")
     with contextlib.closing(_bound(host, port)) as listening:
         shown = f"[{host}]" if ":" in host else host
         address = f"http://{shown}:{listening.getsockname()[1]}"
@@ -57,7 +58,7 @@ def serve(
         def started(current: Current) -> None:
             with contextlib.suppress(NotImplementedError, RuntimeError):
                 asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, current.ask)
-            _say(f"serving {run} on {address} (Ctrl-C ends it; kill -HUP loads the run anew)")
+            _say(f"serving {run} on {address} (Ctrl-C stops; kill -HUP reloads the run)")
 
         app = create(
             run,
@@ -92,24 +93,28 @@ def _is_loopback(host: str) -> bool:
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket at an address. Raises InputError where it cannot be had."""
+    """Return a socket that listens at an address. Raises InputError if it cannot be bound."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
         *kind, _, address = found[0]
     except (OSError, OverflowError) as e:
-        raise InputError(f"{host}: no such address to bind to ({e})") from e
-    made = socket.socket(*kind)
+        raise InputError(
+            f"{host}: no such address to bind to ({e}); give an address of this machine"
+        ) from e
+    listening = socket.socket(*kind)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Headers and body are two writes: without this the second waits 40 ms for the client.
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        made.bind(address)
-        made.listen(2048)  # before the address is told: who comes early waits, and is not refused
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Headers and body are written separately; without this the body waits 40 ms for an ACK.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listening.bind(address)
+        listening.listen(2048)  # before the address is printed, so that early clients can connect
     except OSError as e:
-        made.close()
+        listening.close()
         reason = e.strerror or e
-        raise InputError(f"{host}:{port}: cannot be bound ({reason}); try --port 0") from e
-    return made
+        raise InputError(
+            f"{host}:{port}: cannot be bound ({reason}); try --port 0, or --host 127.0.0.1"
+        ) from e
+    return listening
 
 
 def _say(text: str) -> None:
