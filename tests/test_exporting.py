@@ -79,7 +79,7 @@ def test_safetensors_reads_back_by_the_format(run: Path, tmp_path: Path) -> None
 def test_safetensors_refuses_a_header_that_readers_refuse(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jaxrec.exports.safetensors._SAFETENSORS_HEADER", 64)
+    monkeypatch.setattr("jaxrec.exports.safetensors._LONGEST_HEADER", 64)
     with pytest.raises(InputError, match="export to npz or parquet"):
         export(run, "safetensors", tmp_path / "out.safetensors")
     assert [p.name for p in tmp_path.iterdir()] == ["run"]

@@ -56,7 +56,7 @@ def queries(folder: Path) -> np.ndarray:
 
 
 def told_recall(lines: list[str]) -> float:
-    found = re.match(r"recall@20 against exact search, 20 users: ([\d.]+)", lines[0])
+    found = re.match(r"recall@20 against exact search for 20 users: ([\d.]+)", lines[0])
     assert found is not None
     return float(found[1])
 
@@ -212,7 +212,7 @@ def test_postgresql(run: Path, lists: np.ndarray) -> None:
             for _ in range(2):  # the second takes the place of the first
                 lines: list[str] = []
                 export(run, "postgresql", address, say=lines.append)
-                assert lines == ["tables jaxrec_users and jaxrec_items, embedding real[]"]
+                assert lines == ["tables jaxrec_users and jaxrec_items, with embeddings as real[]"]
             with psycopg.connect(address) as connection:
                 found = [row[0] for row in connection.execute(query).fetchall()]
         assert found == [f"i{n}" for n in lists[3]]

@@ -1,8 +1,8 @@
-"""Programs compiled for accelerators that are not here, and what they would cost there.
+"""Compile programs ahead of time for other machines' accelerators, and estimate their cost.
 
-XLA's compilers for NVIDIA's GPUs and for TPUs run on any machine. :mod:`targets` names the
-machines, :mod:`programs` makes the programs of a configuration from the shapes of its arrays alone,
-:mod:`compiler` compiles them, and :mod:`hlo` reads what came out. All but the names and the reader
-run in a process of their own (:mod:`child`, started by :mod:`parent`): a compiler's plugin changes
-what JAX does when it starts.
+XLA's compilers for NVIDIA GPUs and for TPUs run on any machine. :mod:`targets` names the machines,
+:mod:`programs` makes a configuration's programs from the shapes of its arrays, :mod:`compiler`
+compiles them, and :mod:`hlo` analyses the compiled text. Programs are made and compiled in a
+separate process (:mod:`child`, started by :mod:`parent`), because a compiler's plugin changes how
+JAX starts.
 """

@@ -1,7 +1,8 @@
-"""``python -m jaxrec.aot.child``: compiles what a request on stdin asks for, a JSON line a program.
+"""Compile the programs of a request: ``python -m jaxrec.aot.child``.
 
-A request is an object: config (as config.json), sizes [U, I, E] or null, data (a path or null),
-target, programs, keep (a folder for the programs' texts, or null).
+The request is a JSON object on stdin: config (as config.json), sizes [U, I, E] or null, data (a
+path or null), target, programs, keep (a folder for the programs' texts, or null). Each program's
+result is printed as a JSON line.
 """
 
 import json
@@ -12,33 +13,33 @@ from jaxrec.errors import JaxrecError
 
 
 def run(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """What the compiled programs are, one after another."""
+    """Compile the programs of a request, and print and return their results."""
     from jaxrec.aot import compiler, programs
     from jaxrec.aot.targets import target
     from jaxrec.config import from_dict
     from jaxrec.platforms import compiled_for
 
     to, config = target(request["target"]), from_dict(request["config"])
-    devices, found = compiler.devices_of(to), []
+    devices, results = compiler.devices_of(to), []
     with compiled_for(to.device.platform):
         if request.get("sizes"):
             problem = programs.of_sizes(config, programs.Counts(*request["sizes"]), devices)
         else:
             problem = programs.of_data(config, request.get("data") or config.data, devices)
         for name in request.get("programs", ["step"]):
-            made = programs.placed(programs.program(name, problem, to), problem, devices)
+            program = programs.placed(programs.program(name, problem, to), problem, devices)
             keep = request.get("keep")
             text = None if keep is None else f"{keep}/{config.preset}-{name}-{to.name}.hlo"
-            one = compiler.compiled(made, to, text).to_dict()
-            one |= {"sizes": list(problem.counts), "state": programs.state_bytes(problem)}
-            one["planned"] = programs.planned(problem) if name == "step" else None
-            found.append(one)
-            print(json.dumps(one), flush=True)
-    return found
+            result = compiler.compiled(program, to, text).to_dict()
+            result |= {"sizes": list(problem.counts), "state": programs.state_bytes(problem)}
+            result["planned"] = programs.planned(problem) if name == "step" else None
+            results.append(result)
+            print(json.dumps(result), flush=True)
+    return results
 
 
 def main() -> int:
-    """Read a request, print lines; on failure a last line with the error. Returns the status."""
+    """Run the request on stdin, printing an error as a last line, and return the exit status."""
     try:
         run(json.load(sys.stdin))
     except JaxrecError as e:

@@ -1,4 +1,4 @@
-"""XLA's compilers for machines that are not here."""
+"""Compile programs with XLA's compilers for other machines."""
 
 import os
 import resource
@@ -15,18 +15,19 @@ from jaxrec.aot.targets import Target
 from jaxrec.errors import InputError
 
 OPTIONS: dict[str, dict[str, Any]] = {"cuda": {"xla_gpu_autotune_level": 0}, "tpu": {}}
-"""What a compiler needs to be told where there is no device to try on."""
+"""Compiler options for compiling without a device, where autotuning is impossible."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """What came out.
+    """The memory, compile time and analysis of a compiled program.
 
     Attributes:
-      arguments, temporary, output, alias, code: bytes of a device's memory, as XLA counts them.
-      seconds: that it took to trace and compile.
-      host: most bytes of this process's memory until then.
-      reading: see :class:`hlo.Reading`.
+      arguments, temporary, output, alias, code: bytes of device memory, as XLA counts them.
+      aliases: number of outputs that reuse the buffers of arguments.
+      seconds: time to trace and compile.
+      host: peak memory of this process so far in bytes.
+      reading: analysis of the program's text; see :class:`hlo.Reading`.
     """
 
     program: str
@@ -43,29 +44,29 @@ class Compiled:
 
     @property
     def memory(self) -> int:
-        """Bytes of a device while the program runs."""
+        """Bytes of device memory while the program runs."""
         return self.arguments + self.temporary + self.output - self.alias + self.code
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert to values for JSON."""
         return asdict(self) | {"memory": self.memory}
 
 
 def devices_of(target: Target) -> Any:
-    """The devices of a machine that is not here.
+    """Return the devices of another machine, for compiling only.
 
     Raises:
-      InputError: its compiler is not installed, or knows no such topology.
+      InputError: the machine's compiler is not installed, or does not know the topology.
     """
-    how: dict[str, Any] = {"platform": target.device.vendor}
+    options: dict[str, Any] = {"platform": target.device.vendor}
     if target.device.vendor == "cuda":
         sides = target.topology.split("x")
-        how |= {"topology_name": target.topology, "topology": " x ".join(sides)}
-        how["target_config"] = target.device.text()
+        options |= {"topology_name": target.topology, "topology": " x ".join(sides)}
+        options["target_config"] = target.device.text()
     else:
-        how["topology_name"] = f"{target.device.name}:{target.topology}"
+        options["topology_name"] = f"{target.device.name}:{target.topology}"
     try:
-        return topologies.get_topology_desc(**how).devices
+        return topologies.get_topology_desc(**options).devices
     except Exception as e:
         text = str(e).strip().splitlines() or [type(e).__name__]
         missing = ("nknown backend", "not found", "No module", "no PJRT plugin", "not registered")
@@ -77,18 +78,18 @@ def devices_of(target: Target) -> Any:
 
 
 def compiled(program: Program, target: Target, keep: str | None = None) -> Compiled:
-    """Compile a program whose arguments are placed, and read what came out.
+    """Compile a program whose arguments have shardings, and analyse the result.
 
     Args:
-      keep: a file for the text.
+      keep: file to write the compiled text to.
 
     Raises:
-      InputError: it does not fit, or XLA cannot compile it, in XLA's words.
+      InputError: the program does not fit or cannot be compiled; the message quotes XLA.
     """
     began = time.perf_counter()
     jitted = jax.jit(program.fn, donate_argnums=0 if program.donated else ())
     try:
-        made = jitted.lower(*program.args).compile(
+        executable = jitted.lower(*program.args).compile(
             compiler_options=OPTIONS[target.device.vendor] or None
         )
     except Exception as e:
@@ -96,12 +97,12 @@ def compiled(program: Program, target: Target, keep: str | None = None) -> Compi
             raise
         raise InputError(_plain(str(e), program, target)) from e
     seconds = time.perf_counter() - began
-    text = made.as_text() or ""
+    text = executable.as_text() or ""
     if keep is not None:
         with open(keep, "w", encoding="utf-8") as file:
             file.write(text)
     reading, module = hlo.read(text, steps=program.name == "step")
-    memory: Any = made.memory_analysis()
+    memory: Any = executable.memory_analysis()
     unit = 1024 if os.uname().sysname == "Linux" else 1
     return Compiled(
         program.name,
@@ -119,8 +120,8 @@ def compiled(program: Program, target: Target, keep: str | None = None) -> Compi
 
 
 def _plain(text: str, program: Program, target: Target) -> str:
-    """An error of a compiler, in a line."""
+    """Return a compiler's error as one line."""
     lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
     if "RESOURCE_EXHAUSTED" in text or "Ran out of memory" in text:
-        return f"does not fit: the program {program.name!r} for {target.name}: {lines[0][:300]}"
-    return f"{target.name} has no compiled program {program.name!r}: {lines[0][:300]}"
+        return f"the program {program.name!r} does not fit {target.name}: {lines[0][:300]}"
+    return f"the program {program.name!r} cannot be compiled for {target.name}: {lines[0][:300]}"

@@ -1,4 +1,4 @@
-"""Compilers that are installed for machines that are not here, kept out of JAX's sight."""
+"""Hide JAX plugins from JAX that are installed only to compile for other machines."""
 
 import sys
 import types
@@ -9,20 +9,20 @@ _PLUGIN, _LIBRARY = "jax_plugins.xla_cuda12", "jax_cuda12_plugin"
 
 
 def gpu_here() -> bool:
-    """Whether this machine shows a GPU of NVIDIA's: a driver, or WSL's device."""
-    marks = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
-    return any(mark.exists() for mark in marks)
+    """Whether this machine has an NVIDIA GPU, by its driver or WSL's device."""
+    paths = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
+    return any(path.exists() for path in paths)
 
 
 def leave_out() -> None:
-    """Let JAX start as without the extra ``compile`` where there is no GPU.
+    """Hide the CUDA plugin of the extra ``compile`` from JAX on machines without a GPU.
 
-    JAX would look for CUDA's libraries, which that extra does not install, and tell their absence
-    in thirty lines. Nothing is done once JAX is loaded, or where it does not have the compiler.
+    Otherwise JAX looks for CUDA's libraries, which the extra does not install, and prints thirty
+    lines about their absence. Does nothing if JAX is loaded already or the plugin is not installed.
     """
     if "jax" in sys.modules or gpu_here() or find_spec(_LIBRARY) is None:
         return
-    nothing = types.ModuleType(_PLUGIN)
-    nothing.initialize = lambda: None  # type: ignore[attr-defined]
-    sys.modules[_PLUGIN] = nothing
+    plugin = types.ModuleType(_PLUGIN)
+    plugin.initialize = lambda: None  # type: ignore[attr-defined]
+    sys.modules[_PLUGIN] = plugin
     sys.modules[_LIBRARY] = None  # type: ignore[assignment]

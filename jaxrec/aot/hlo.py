@@ -1,18 +1,18 @@
-"""What a compiled program does in a step, read from its text: launches, bytes, loops, transfers.
+"""Analyse the text of a compiled program: its launches, bytes, loops and transfers per step.
 
-Bytes are counted here and not taken from XLA, whose count is empty for a GPU and for a TPU counts
-whole tables for each gather. The rules:
+XLA's own count of bytes is not used: for a GPU it is empty, and for a TPU it counts whole tables
+for each gather. Bytes are counted by these rules:
 
-* An instruction reads its operands and writes its result. Within a fusion an operand that is only
-  gathered from (or sliced) is read at the gathered rows alone, an operand that is scattered into
-  (or updated) is read and written at the updated rows alone, and what lies between is not memory.
-* A gather reads its result's size and its indices; a scatter reads its updates and indices, and
-  reads and writes as many rows of its operand. A custom call reads and writes all it is given.
-* A loop counts as often as it runs where the compiler knows that, else once, and is told
-  (``loops``). Of a conditional the costliest branch counts.
-* Sizes are those of the shapes. What the padding of a TPU's tiles adds is in ``padded``.
+* An instruction reads its operands and writes its result. If an operand of a fusion is only
+  gathered or sliced, only the gathered rows are read. If it is only scattered into or updated, only
+  the updated rows are read and written. Values inside a fusion take no memory.
+* A gather reads its indices and as much as its result; a scatter reads its updates and indices, and
+  reads and writes as many rows of its operand. A custom call reads and writes all its arguments.
+* A loop counts as often as it runs if the compiler knows that, and once otherwise (see
+  ``open_loops``). A conditional counts its costliest branch.
+* Sizes are those of the shapes; ``padded`` includes the padding of a TPU's tiles.
 
-So a program that gathers E rows of D numbers never counts below 4 E D bytes.
+So a program that gathers E rows of D float32 numbers never counts less than 4 E D bytes.
 """
 
 import re
@@ -41,7 +41,7 @@ _TILE = re.compile(r"T\((\d+(?:,\d+)*)\)")
 
 @dataclass(frozen=True)
 class Shape:
-    """An array: its type, its dimensions, and the layout's text."""
+    """The type, dimensions and layout of an array."""
 
     kind: str
     dims: tuple[int, ...]
@@ -49,7 +49,7 @@ class Shape:
 
     @property
     def n_bytes(self) -> int:
-        """Of the numbers alone."""
+        """Bytes without padding."""
         bits = _BITS.get(self.kind)
         if bits is None:
             found = re.search(r"\d+", self.kind)
@@ -61,7 +61,7 @@ class Shape:
 
     @property
     def padded(self) -> int:
-        """With what fills up the tiles of the layout."""
+        """Bytes with the padding of the layout's tiles."""
         found = _TILE.search(self.layout)
         if found is None or not self.dims:
             return self.n_bytes
@@ -80,13 +80,15 @@ class Shape:
 
     @property
     def space(self) -> int:
-        """The memory that it lies in: 0 the device's own, 1 a TPU's VMEM, 5 the host's."""
+        """The memory space: 0 device memory, 1 a TPU's VMEM, 5 host memory."""
         found = re.search(r"S\((\d+)\)", self.layout)
         return int(found[1]) if found else 0
 
 
 @dataclass(frozen=True)
 class Instruction:
+    """An instruction of a computation, with the shapes of its results and its operands' names."""
+
     name: str
     shapes: tuple[Shape, ...]
     opcode: str
@@ -95,7 +97,7 @@ class Instruction:
     root: bool
 
     def called(self, key: str) -> tuple[str, ...]:
-        """Computations that an attribute names."""
+        """Return the computations that an attribute names."""
         found = re.search(rf"\b{key}=(?:%([\w.\-]+)|\{{([^}}]*)\}})", self.attributes)
         if found is None:
             return ()
@@ -103,7 +105,7 @@ class Instruction:
 
     @property
     def trips(self) -> int | None:
-        """How often a loop runs, where the compiler knows."""
+        """How often a loop runs, or None if the compiler does not know."""
         found = re.search(r'"known_trip_count":\{"n":"(\d+)"\}', self.attributes)
         return int(found[1]) if found else None
 
@@ -116,6 +118,8 @@ class Instruction:
 
 @dataclass(frozen=True)
 class Computation:
+    """A computation with its instructions by name."""
+
     name: str
     instructions: dict[str, Instruction]
     parameters: tuple[str, ...]
@@ -127,19 +131,19 @@ class Computation:
 
 @dataclass(frozen=True)
 class Module:
-    """A program's text, parsed."""
+    """The parsed text of a program."""
 
     computations: dict[str, Computation]
     entry: str
     aliases: int
-    """Outputs that take the buffers of arguments."""
+    """Number of outputs that reuse the buffers of arguments."""
 
 
 def parse(text: str) -> Module:
-    """Parse a program as ``compiled.as_text()`` prints it.
+    """Parse a program's text, as ``compiled.as_text()`` returns it.
 
     Raises:
-      ValueError: it is no such text.
+      ValueError: it is not the text of a compiled program.
     """
     computations: dict[str, Computation] = {}
     entry, name, body = "", "", []
@@ -162,19 +166,20 @@ def parse(text: str) -> Module:
 
 
 def _computation(name: str, lines: list[str]) -> Computation:
-    made: dict[str, Instruction] = {}
-    numbered: dict[int, str] = {}
+    instructions: dict[str, Instruction] = {}
+    parameters: dict[int, str] = {}
     root = ""
     for line in lines:
         found = _LINE.match(line)
         if found is None:
             continue
         one = _instruction(found[2], found[3], bool(found[1]))
-        made[one.name] = one
+        instructions[one.name] = one
         root = one.name if one.root else root
         if one.opcode == "parameter":
-            numbered[int(re.search(r"parameter\((\d+)\)", found[3])[1])] = one.name  # type: ignore[index]
-    return Computation(name, made, tuple(numbered[n] for n in sorted(numbered)), root)
+            number = re.search(r"parameter\((\d+)\)", found[3])[1]  # type: ignore[index]
+            parameters[int(number)] = one.name
+    return Computation(name, instructions, tuple(parameters[n] for n in sorted(parameters)), root)
 
 
 def _instruction(name: str, rest: str, root: bool) -> Instruction:
@@ -191,34 +196,34 @@ def _instruction(name: str, rest: str, root: bool) -> Instruction:
 
 
 def _closing(text: str) -> int:
-    """Where the bracket that begins a text is closed."""
+    """Return the index of the bracket that closes the text's first one."""
     depth = 0
-    for at, letter in enumerate(text):
+    for n, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
         if depth == 0:
-            return at
+            return n
     return len(text) - 1
 
 
 @dataclass
 class Reading:
-    """Of one step of a program, or of a whole one without a loop of steps.
+    """The analysis of one step of a program, or of a whole program without a loop of steps.
 
     Attributes:
-      launches: by kind ("fusion", "sort", "copy", "custom-call", "scatter" ...), conditionals at
-        their costliest branch. A sort of n numbers on a GPU is more than one kernel.
-      usual: as many, conditionals at their cheapest branch.
-      kernels: their sum without copies; ``usual_kernels`` likewise.
-      n_bytes: read and written, see the module.
-      fast: of these, in a TPU's own fast memory.
-      padded: with the padding of a TPU's tiles.
-      gathers, scatters: how many there are, inside of fusions too.
-      rows: rows that gathers read and scatters add, one after another on a TPU.
-      atomics: scatters that add up and do not promise distinct rows: atomics on a GPU.
-      custom: targets of custom calls, counted.
-      collectives: bytes of results by kind.
-      transfers: to or from the host.
-      loops: inner loops, and how many of them run for as long as the data asks.
+      launches: number of launches by kind ("fusion", "sort", "copy", "custom-call", "scatter" ...),
+        with conditionals at their costliest branch. A sort on a GPU launches more than one kernel.
+      usual: the same with conditionals at their cheapest branch.
+      n_bytes: bytes read and written, by the rules in the module's docstring.
+      fast: the part of ``n_bytes`` in a TPU's VMEM.
+      padded: bytes read and written, with the padding of a TPU's tiles.
+      gathers, scatters, sorts: numbers of these instructions, including those inside fusions.
+      rows: rows that gathers read and scatters write, which a TPU does one after another.
+      atomics: scatters that add without distinct rows, which a GPU does by atomic additions.
+      custom: number of custom calls by target.
+      collectives: bytes of the results of collectives, by kind.
+      transfers: transfers to or from the host.
+      loops: number of inner loops.
+      open_loops: number of inner loops whose length depends on the data.
       float64: whether any array has 64-bit floating-point numbers.
     """
 
@@ -241,14 +246,19 @@ class Reading:
 
     @property
     def kernels(self) -> int:
+        """Number of launches without copies."""
         return sum(self.launches.values()) - self.launches["copy"]
 
     @property
     def usual_kernels(self) -> int:
+        """Number of usual launches without copies."""
         return sum(self.usual.values()) - self.usual["copy"]
 
     def add(self, other: "Reading", times: int = 1) -> None:
-        """What another does, so many times; launches and counts of what stands in the text once."""
+        """Add another analysis.
+
+        Launches, bytes and rows are multiplied by ``times``; numbers of instructions are not.
+        """
         self.launches.update({k: n * times for k, n in other.launches.items()})
         self.usual.update({k: n * times for k, n in other.usual.items()})
         self.n_bytes += other.n_bytes * times
@@ -262,7 +272,7 @@ class Reading:
         self.float64 |= other.float64
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Convert to values for JSON."""
         plain = {
             name: value for name, value in vars(self).items() if not isinstance(value, Counter)
         }
@@ -274,7 +284,7 @@ class Reading:
 
 
 def read(text: str, *, steps: bool = False) -> tuple[Reading, Module]:
-    """The reading of a program, or of a step of one that is a loop of ``steps``."""
+    """Analyse a program, or with ``steps`` one step of a program that is a loop of steps."""
     module = parse(text)
     found = _Reader(module).computation(_step_body(module) if steps else module.entry)
     found.float64 = bool(re.search(r"\b(?:f64|c128)\[", text))
@@ -294,16 +304,20 @@ def _step_body(module: Module) -> str:
 
 
 class _Reader:
+    """Analyses the computations of a module."""
+
     def __init__(self, module: Module) -> None:
-        self._of = module.computations
+        self._computations = module.computations
 
     def computation(self, name: str) -> Reading:
-        found = Reading()
-        for one in self._of[name].instructions.values():
-            self._instruction(self._of[name], one, found)
-        return found
+        """Analyse a computation and all that it calls."""
+        total = Reading()
+        for one in self._computations[name].instructions.values():
+            self._instruction(self._computations[name], one, total)
+        return total
 
     def _instruction(self, where: Computation, one: Instruction, into: Reading) -> None:
+        """Add an instruction of the computation ``where`` to an analysis."""
         op = one.opcode
         if op in _FREE or op.endswith(("-done", "-update")):
             return
@@ -321,8 +335,8 @@ class _Reader:
             branches = branches or one.called("to_apply") or one.called("called_computations")
             if branches:
                 each = [self.computation(branch) for branch in branches]
-                costliest = max(each, key=lambda of: of.n_bytes)
-                costliest.usual = min(each, key=lambda of: of.n_bytes).usual
+                costliest = max(each, key=lambda reading: reading.n_bytes)
+                costliest.usual = min(each, key=lambda reading: reading.n_bytes).usual
                 into.add(costliest)
             return
         base = op.removesuffix("-start")
@@ -340,7 +354,7 @@ class _Reader:
             if one.custom in ("AllocateBuffer", "AssumeGatherIndicesInBound", "Sharding"):
                 return
         if op not in _LAUNCHED and all(shape.n_bytes <= 8 for shape in one.shapes):
-            return  # a TPU's scalar unit reckons it between two launches
+            return  # a TPU's scalar unit computes it between two launches
         self._count_inside(where, one, into)
         for shape, n_bytes in self._traffic(where, one):
             into.n_bytes += n_bytes
@@ -351,7 +365,7 @@ class _Reader:
         into.usual[base] += 1
 
     def _count_inside(self, where: Computation, one: Instruction, into: Reading) -> None:
-        """Gathers, scatters and sorts of an instruction, inside of its fusion too."""
+        """Count the gathers, scatters and sorts of an instruction, including inside its fusion."""
         for inside, inner in self._flat(where, one):
             if inner.opcode == "gather":
                 into.gathers += 1
@@ -366,85 +380,86 @@ class _Reader:
                 into.sorts += 1
 
     def _adds(self, scatter: Instruction) -> bool:
-        """Whether a scatter combines old and new: not where it only writes the new."""
-        combine = self._of[scatter.called("to_apply")[0]]
+        """Whether a scatter combines old and new values, instead of only writing new ones."""
+        combine = self._computations[scatter.called("to_apply")[0]]
         root = combine.instructions[combine.root]
         return root.opcode not in ("parameter", "tuple")
 
     def _flat(
         self, where: Computation, one: Instruction
     ) -> Iterator[tuple[Computation, Instruction]]:
+        """Yield the instructions inside a fusion recursively, or the instruction itself."""
         if one.opcode == "fusion":
-            inside = self._of[one.called("calls")[0]]
+            inside = self._computations[one.called("calls")[0]]
             for inner in inside.instructions.values():
                 yield from self._flat(inside, inner)
         else:
             yield where, one
 
     def _traffic(self, where: Computation, one: Instruction) -> Iterator[tuple[Shape, int]]:
-        """Shapes that an instruction reads and writes, and how many bytes of each."""
-        given = [where.instructions[name].shapes for name in one.operands]
+        """Yield the shapes that an instruction reads and writes, and the bytes of each."""
+        operands = [where.instructions[name].shapes for name in one.operands]
         if one.opcode == "fusion":
-            inside = self._of[one.called("calls")[0]]
-            for share, shapes in zip(self._read(inside), given, strict=True):
+            inside = self._computations[one.called("calls")[0]]
+            for share, shapes in zip(self._read(inside), operands, strict=True):
                 yield shapes[0], round(share * sum(shape.n_bytes for shape in shapes))
             yield from self._written(inside, inside.root, one.shapes)
             return
         if one.opcode == "gather":
-            yield given[0][0], one.shapes[0].n_bytes
-            yield given[1][0], given[1][0].n_bytes
+            yield operands[0][0], one.shapes[0].n_bytes
+            yield operands[1][0], operands[1][0].n_bytes
             yield one.shapes[0], one.shapes[0].n_bytes
             return
         if one.opcode == "scatter":
-            n = (len(given) - 1) // 2
+            n = (len(operands) - 1) // 2
             for k in range(n):
-                update = given[n + 1 + k][0]
+                update = operands[n + 1 + k][0]
                 yield update, update.n_bytes
                 yield one.shapes[k], 2 * update.n_bytes
-            yield given[n][0], given[n][0].n_bytes
+            yield operands[n][0], operands[n][0].n_bytes
             return
         if one.opcode in ("dynamic-slice", "slice"):
-            yield given[0][0], one.shapes[0].n_bytes
+            yield operands[0][0], one.shapes[0].n_bytes
             yield one.shapes[0], one.shapes[0].n_bytes
             return
         if one.opcode == "dynamic-update-slice":
-            yield given[1][0], given[1][0].n_bytes
-            yield one.shapes[0], given[1][0].n_bytes
+            yield operands[1][0], operands[1][0].n_bytes
+            yield one.shapes[0], operands[1][0].n_bytes
             return
         if one.opcode.endswith("-start"):
-            for shape in one.shapes[:2]:  # operand and result; what else there is are contexts
+            for shape in one.shapes[:2]:  # operand and result; further shapes are contexts
                 yield shape, min(shape.n_bytes, one.shapes[min(1, len(one.shapes) - 1)].n_bytes)
             return
-        for shapes in given:
+        for shapes in operands:
             for shape in shapes:
                 yield shape, shape.n_bytes
         for shape in one.shapes:
             yield shape, shape.n_bytes
 
     def _read(self, inside: Computation, share: float = 1.0) -> list[float]:
-        """How often over a fusion reads each of its operands to make a share of its result.
+        """Return how many times a fusion reads each operand to compute a share of its result.
 
-        What is gathered from is read row by row, also where it is made within the fusion: then all
-        that it is made of is. What is used element by element is read once.
+        Values that are gathered are read by rows, and each gather counts. If the fusion computes
+        such a value, its own inputs are read by rows too. Values used elementwise are read once.
         """
-        rows: dict[str, float] = dict.fromkeys(inside.instructions, 0.0)
-        plain = rows | {inside.root: share}
+        by_rows: dict[str, float] = dict.fromkeys(inside.instructions, 0.0)
+        elementwise = by_rows | {inside.root: share}
         for one in reversed(inside.instructions.values()):
-            needed = rows[one.name] + plain[one.name]
+            needed = by_rows[one.name] + elementwise[one.name]
             if not needed or not one.operands:
                 continue
             for name, part, by_row in self._needs(inside, one, needed):
                 if by_row:
-                    rows[name] += part
+                    by_rows[name] += part
                 else:
-                    plain[name] = max(plain[name], part)
-        return [rows[name] + plain[name] for name in inside.parameters]
+                    elementwise[name] = max(elementwise[name], part)
+        return [by_rows[name] + elementwise[name] for name in inside.parameters]
 
     def _needs(
         self, inside: Computation, one: Instruction, needed: float
     ) -> Iterator[tuple[str, float, bool]]:
-        """Of an instruction in a fusion, whose result is needed so many times over: its operands,
-        how many times over each is needed, and whether row by row."""
+        """Yield the operands of an instruction in a fusion, how often each is read, and whether by
+        rows, if the instruction's result is needed ``needed`` times."""
         size = _elements(one.shapes)
 
         def times(name: str) -> float:
@@ -452,9 +467,9 @@ class _Reader:
 
         first, others = one.operands[0], one.operands[1:]
         if one.opcode == "fusion":
-            found = self._read(self._of[one.called("calls")[0]], needed)
+            parts = self._read(self._computations[one.called("calls")[0]], needed)
             yield from (
-                (name, part, part > 1) for name, part in zip(one.operands, found, strict=True)
+                (name, part, part > 1) for name, part in zip(one.operands, parts, strict=True)
             )
         elif one.opcode in ("gather", "dynamic-slice", "slice"):
             yield first, times(first), True
@@ -465,8 +480,8 @@ class _Reader:
             n = (len(one.operands) - 1) // 2
             for k, name in enumerate(one.operands):
                 if k < n:
-                    of = inside.instructions[one.operands[n + 1 + k]].shapes
-                    yield name, _elements(of) / max(_elements(one.shapes[k : k + 1]), 1), True
+                    update = inside.instructions[one.operands[n + 1 + k]].shapes
+                    yield name, _elements(update) / max(_elements(one.shapes[k : k + 1]), 1), True
                 else:
                     yield name, needed, False
         else:
@@ -475,6 +490,7 @@ class _Reader:
     def _written(
         self, inside: Computation, root: str, shapes: tuple[Shape, ...]
     ) -> Iterator[tuple[Shape, int]]:
+        """Yield the shapes that a fusion writes, and the bytes of each."""
         one = inside.instructions[root]
         while one.opcode in ("bitcast", "reshape", "transpose") and one.operands:
             one = inside.instructions[one.operands[0]]
@@ -486,13 +502,13 @@ class _Reader:
             update = sum(
                 inside.instructions[name].shapes[0].n_bytes for name in one.operands[n + 1 :]
             )
-            made_here = inside.instructions[one.operands[0]].opcode not in ("parameter", *_MOVES)
+            computed = inside.instructions[one.operands[0]].opcode not in ("parameter", *_MOVES)
             whole = sum(shape.n_bytes for shape in shapes)
-            yield shapes[0], whole if made_here else min(update, whole)
+            yield shapes[0], whole if computed else min(update, whole)
         elif one.opcode == "dynamic-update-slice":
             yield shapes[0], inside.instructions[one.operands[1]].shapes[0].n_bytes
         elif one.opcode == "fusion":
-            nested = self._of[one.called("calls")[0]]
+            nested = self._computations[one.called("calls")[0]]
             yield from self._written(nested, nested.root, shapes)
         else:
             for shape in shapes:
@@ -510,10 +526,10 @@ def _elements(shapes: tuple[Shape, ...]) -> int:
 
 
 def _rows(one: Instruction, indices: Shape) -> int:
-    """How many slices a gather reads or a scatter writes."""
+    """Return the number of slices that a gather reads or a scatter writes."""
     found = re.search(r"index_vector_dim=(\d+)", one.attributes)
-    at = int(found[1]) if found else len(indices.dims)
+    vector_dim = int(found[1]) if found else len(indices.dims)
     count = 1
     for n, size in enumerate(indices.dims):
-        count *= size if n != at else 1
+        count *= size if n != vector_dim else 1
     return count

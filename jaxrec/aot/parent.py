@@ -1,4 +1,4 @@
-"""Compiles in a process of its own, whose environment alone has the compilers."""
+"""Compile programs in a child process, whose environment enables the compilers."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ _PLUGINS = {"cuda": "jax_plugins.xla_cuda12", "tpu": "libtpu"}
 
 
 def installed(vendor: str) -> bool:
-    """Whether the compiler of a vendor ("cuda", "tpu") is there."""
+    """Whether the compiler of a vendor ("cuda", "tpu") is installed."""
     try:
         return importlib.util.find_spec(_PLUGINS[vendor]) is not None
     except ModuleNotFoundError:
@@ -22,10 +22,10 @@ def installed(vendor: str) -> bool:
 
 
 def environment(devices: int = 1) -> dict[str, str]:
-    """Of the process that compiles: JAX on the CPU, with as many virtual devices as a mesh has."""
-    left_out = ("XLA_FLAGS", "JAX_PLATFORMS", "LIBTPU_INIT_ARGS", "JAX_COMPILATION_CACHE_DIR")
-    kept = {name: value for name, value in os.environ.items() if name not in left_out}
-    own = {
+    """Return the child's environment: JAX on the CPU, with a mesh's number of virtual devices."""
+    removed = ("XLA_FLAGS", "JAX_PLATFORMS", "LIBTPU_INIT_ARGS", "JAX_COMPILATION_CACHE_DIR")
+    kept = {name: value for name, value in os.environ.items() if name not in removed}
+    added = {
         "JAX_PLATFORMS": "cpu",
         "JAX_NUM_CPU_DEVICES": str(devices),
         "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
@@ -33,9 +33,9 @@ def environment(devices: int = 1) -> dict[str, str]:
         "TPU_SKIP_MDS_QUERY": "1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    here = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    path = os.pathsep.join(filter(None, [here, kept.get("PYTHONPATH")]))
-    return kept | own | {"PYTHONPATH": path}
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    path = os.pathsep.join(filter(None, [root, kept.get("PYTHONPATH")]))
+    return kept | added | {"PYTHONPATH": path}
 
 
 def compile_for(
@@ -47,17 +47,17 @@ def compile_for(
     programs: tuple[str, ...] = ("step",),
     keep: str | None = None,
 ) -> list[dict[str, Any]]:
-    """What :class:`jaxrec.aot.compiler.Compiled` says of each program.
+    """Compile programs for a target, and return their ``Compiled.to_dict()`` with more facts.
 
     Args:
-      config: as config.json has it.
-      sizes: users, items and pairs; the data is read where None.
-      data: a path; that of the configuration where None.
-      keep: a folder for the programs' texts.
+      config: the configuration as in config.json.
+      sizes: numbers of users, items and pairs; None reads the data.
+      data: path of the data; None takes the configuration's.
+      keep: folder for the texts of the programs.
 
     Raises:
-      InputError: the compiler is not installed, or the program cannot be compiled or does not fit.
-      RunError: the compiler broke off.
+      InputError: the compiler is not installed, or a program cannot be compiled or does not fit.
+      RunError: the compiler crashed.
     """
     if not installed(target.device.vendor):
         raise InputError(
@@ -78,7 +78,9 @@ def compile_for(
     if error is not None:
         raise InputError(error)
     if done.returncode or len(lines) != len(programs):
-        said = [line for line in done.stderr.strip().splitlines() if line.strip()]
-        last = said[-1][:300] if said else "no word"
-        raise RunError(f"the compiler for {target.name} broke off ({done.returncode}): {last}")
+        errors = [line for line in done.stderr.strip().splitlines() if line.strip()]
+        last = errors[-1][:300] if errors else "no message"
+        raise RunError(
+            f"the compiler for {target.name} ended with status {done.returncode}: {last}"
+        )
     return lines

@@ -1,8 +1,8 @@
-"""The programs of a configuration, with the shapes of what they take: nothing of them is run.
+"""Build the programs of a configuration with the shapes of their arguments, without running them.
 
-``step`` is what the trainer dispatches: a loop of train steps, its state donated. ``embed`` makes
-the final embeddings, ``rank`` ranks all items for a block of users, ``start`` makes the spectral
-start, ``pagerank`` pushes from 64 users at once.
+``step`` is the loop of train steps that the trainer dispatches, with donated state. ``embed``
+computes the final embeddings, ``rank`` ranks all items for a block of users, ``start`` computes the
+spectral start, and ``pagerank`` runs PageRank from 64 users.
 """
 
 import dataclasses
@@ -41,11 +41,11 @@ NAMES = ("step", "embed", "rank", "start", "pagerank")
 
 @dataclass(frozen=True)
 class Program:
-    """A function to be compiled.
+    """A function to compile.
 
     Attributes:
-      args: shapes, and after :func:`placed` where each of them lies.
-      donated: whether the first argument's buffers are taken for the result.
+      args: shapes of the arguments, which :func:`placed` gives shardings.
+      donated: whether the result may reuse the buffers of the first argument.
     """
 
     name: str
@@ -56,11 +56,11 @@ class Program:
 
 @dataclass(frozen=True)
 class Problem:
-    """A configuration and the shapes of what it trains on.
+    """A configuration with the shapes of its state and data.
 
     Attributes:
-      specs: of state and data, how they lie on a mesh; None on one device.
-      degrees: of users and of items; None where they are not known.
+      specs: partition specs of state and data on a mesh; None on one device.
+      degrees: degrees of users and of items; None if unknown.
     """
 
     config: Config
@@ -74,24 +74,26 @@ class Problem:
 
 
 def of_sizes(config: Config, counts: Counts, devices: Any) -> Problem:
-    """From sizes alone; on ``devices`` where the configuration has a mesh."""
+    """Build a problem from sizes only, on ``devices`` if the configuration has a mesh."""
     if config.mesh.devices == 1:
         stepper, data = shapes.stepper_of(config, counts), shapes.train_data(config, counts)
         state = _state(stepper, counts)
         return Problem(config, counts, stepper, state, data)
     if not config.model.kind.mesh:
-        raise InputError(f"model.name {config.model.name} is not there on a mesh")
+        raise InputError(
+            f"model.name {config.model.name} cannot train on a mesh; compile for a single device"
+        )
     data, sizes, rows = shapes.mesh_data(config, counts)
     mesh = mesh_of(config, devices)
-    how: dict[str, Any] = {"rows": rows, "sizes": sizes, "kernel": kernel_of(config)}
-    stepper = shapes.stepper_of(config, counts, mesh, **how)
+    options: dict[str, Any] = {"rows": rows, "sizes": sizes, "kernel": kernel_of(config)}
+    stepper = shapes.stepper_of(config, counts, mesh, **options)
     assert isinstance(stepper, MeshStepper)
     state = _state(stepper, Counts(rows * config.mesh.table, 0, counts.n_edges))
     return Problem(config, counts, stepper, state, data, mesh, (stepper.specs(state), data.specs()))
 
 
 def _state(stepper: Stepper, counts: Counts) -> Any:
-    """The shapes of a state; tables have as many rows as the counts have nodes."""
+    """Return the shapes of a state whose tables have one row for each node of the counts."""
     n_nodes = counts.n_users + counts.n_items
     own = stepper.n_users + stepper.n_items
     params = nnx.state(stepper.encoder)
@@ -104,37 +106,38 @@ def _state(stepper: Stepper, counts: Counts) -> Any:
 
 
 def of_data(config: Config, data: Any, devices: Any) -> Problem:
-    """From a data set, which is split and laid out on the host as for a run.
+    """Build a problem from a data set, which is split and prepared on the host as for a run.
 
-    A mesh needs as many virtual devices here (``JAX_NUM_CPU_DEVICES``) as it has there.
+    With a mesh, this process needs as many virtual devices (``JAX_NUM_CPU_DEVICES``).
     """
     task = task_of(config, data)
     task.check()
-    made = task.problem("search", None, None)
-    train: Any = made.splits.train
+    prepared = task.problem("search", None, None)
+    train: Any = prepared.splits.train
     counts, degrees = Counts(0, train.n_items, 0), None
     if not config.objective.users:
         counts = counts._replace(n_edges=train.n_pairs)
     else:
         counts = Counts(train.n_users, train.n_items, train.n_edges)
         degrees = train.user_counts(), train.item_counts()
-    if isinstance(made, MeshProblem):
+    if isinstance(prepared, MeshProblem):
         mesh = mesh_of(config, devices)
-        stepper: Any = dataclasses.replace(made.stepper, mesh=mesh)
-        state = as_shapes(made.state_shape())
-        specs = stepper.specs(state), made.data.specs()
-        data = as_shapes(made.data)
+        stepper: Any = dataclasses.replace(prepared.stepper, mesh=mesh)
+        state = as_shapes(prepared.state_shape())
+        specs = stepper.specs(state), prepared.data.specs()
+        data = as_shapes(prepared.data)
         return Problem(config, counts, stepper, state, data, mesh, specs, degrees)
-    state, data = as_shapes(made.state_shape()), as_shapes(made.data)
-    return Problem(config, counts, made.stepper, state, data, degrees=degrees)
+    state, data = as_shapes(prepared.state_shape()), as_shapes(prepared.data)
+    return Problem(config, counts, prepared.stepper, state, data, degrees=degrees)
 
 
 def mesh_of(config: Config, devices: Any) -> Mesh:
-    """The mesh of a configuration on the devices of a target."""
+    """Build the mesh of a configuration on the devices of a target."""
     shape = config.mesh.data, config.mesh.table
     if math.prod(shape) > len(devices):
         raise InputError(
-            f"a mesh of {shape[0]} x {shape[1]} needs more than {len(devices)} devices"
+            f"a mesh of {shape[0]} x {shape[1]} needs {math.prod(shape)} devices, but the target "
+            f"has {len(devices)}; choose a larger target or a smaller mesh"
         )
     kinds = (jax.sharding.AxisType.Auto,) * 2
     devices = np.array(devices[: math.prod(shape)]).reshape(shape)
@@ -142,19 +145,22 @@ def mesh_of(config: Config, devices: Any) -> Mesh:
 
 
 def program(name: str, problem: Problem, target: Target) -> Program:
-    """One of :data:`NAMES`.
+    """Build the program with one of the :data:`NAMES`.
 
     Raises:
-      InputError: this configuration has no such program.
+      InputError: the name is unknown, or the configuration has no such program.
     """
     if name not in NAMES:
-        raise InputError(f"no program {name!r}; there are {', '.join(NAMES)}")
+        raise InputError(f"unknown program {name!r}; the programs are {', '.join(NAMES)}")
     config, n_users = problem.config, problem.counts.n_users
     if name == "step":
         args = problem.state, problem.data, array()
         return Program(name, problem.stepper.dispatch, args, donated=True)
     if problem.mesh is not None or not config.objective.users:
-        raise InputError(f"the program {name!r} is compiled for one device and for users and items")
+        raise InputError(
+            f"the program {name!r} needs a single device and a model of users and items; compile "
+            "'step' instead"
+        )
     if name == "embed":
 
         def embed(state: Any, graph: Any) -> Any:
@@ -166,13 +172,16 @@ def program(name: str, problem: Problem, target: Target) -> Program:
         return _ranking(config, problem, target)
     graph = problem.data.graph
     if graph.graph.edges is None:
-        raise InputError(f"the program {name!r} reads all edges, and this model keeps none")
+        raise InputError(
+            f"the program {name!r} reads all edges, which this model does not keep; compile "
+            "'step' instead"
+        )
     if name == "start":
         dim, smoothing = config.model.dim, config.model.layers
-        made = partial(
+        start = partial(
             spectral_table, n_users=n_users, dim=dim, layers=smoothing, rms=config.model.init_std
         )
-        return Program(name, lambda graph, key: made(graph, key=key), (graph, shapes.key_shape()))
+        return Program(name, lambda graph, key: start(graph, key=key), (graph, shapes.key_shape()))
     return Program(name, lambda graph, source: push(graph, n_users, source), (graph, array(64)))
 
 
@@ -191,41 +200,42 @@ def _ranking(config: Config, problem: Problem, target: Target) -> Program:
 
 
 def placed(program: Program, problem: Problem, devices: Any) -> Program:
-    """The program with where its arguments lie: on the mesh, or on the first device."""
+    """Give the program's arguments shardings, on the mesh or on the first device."""
     if problem.mesh is None:
         one = Mesh(np.array(devices[:1]), ("one",), axis_types=(jax.sharding.AxisType.Auto,))
-        whole = NamedSharding(one, PartitionSpec())
-        made = jax.tree.map(lambda x: _at(x, whole), program.args)
-        return dataclasses.replace(program, args=made)
+        replicated = NamedSharding(one, PartitionSpec())
+        args = jax.tree.map(lambda x: _sharded(x, replicated), program.args)
+        return dataclasses.replace(program, args=args)
     mesh, specs = problem.mesh, (*(problem.specs or ()), PartitionSpec())
-    made = jax.tree.map(lambda x, spec: _at(x, NamedSharding(mesh, spec)), program.args, specs)
-    return dataclasses.replace(program, args=made)
+    args = jax.tree.map(lambda x, spec: _sharded(x, NamedSharding(mesh, spec)), program.args, specs)
+    return dataclasses.replace(program, args=args)
 
 
-def _at(x: Any, sharding: NamedSharding) -> Any:
+def _sharded(x: Any, sharding: NamedSharding) -> Any:
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
 
 def planned(problem: Problem) -> dict[str, int] | None:
-    """Bytes of a device in a step, as :mod:`jaxrec.plan` counts them; None where it has no model of
-    the configuration."""
+    """Return the device memory of a step as :mod:`jaxrec.plan` estimates it, by purpose.
+
+    None for item models, which the plan does not cover.
+    """
     config, counts = problem.config, problem.counts
     if not config.objective.users:
         return None
     sparse = isinstance(problem.stepper.tx, RowOptimizer)
     sides = shapes.degrees(counts) if problem.degrees is None else problem.degrees
-    made = plans.plan(sizes_of(config, counts, sparse=sparse, sides=sides))
-    return {name: n for name, n in made.device.items() if not name.startswith("evaluation")}
+    plan = plans.plan(sizes_of(config, counts, sparse=sparse, sides=sides))
+    return {name: n for name, n in plan.device.items() if not name.startswith("evaluation")}
 
 
 def state_bytes(problem: Problem) -> int:
-    """Of a device's part of the state."""
-    parts = problem.specs[0] if problem.specs else None
+    """Return the bytes of a device's shard of the state."""
+    specs = problem.specs[0] if problem.specs else None
 
-    def one(x: Any, spec: Any = None) -> int:
-        cut = problem.config.mesh.table if spec is not None and TABLE in tuple(spec) else 1
-        return math.prod(x.shape) * x.dtype.itemsize // cut
+    def n_bytes(x: Any, spec: Any = None) -> int:
+        parts = problem.config.mesh.table if spec is not None and TABLE in tuple(spec) else 1
+        return math.prod(x.shape) * x.dtype.itemsize // parts
 
-    of = problem.state
-    trees = (of,) if parts is None else (of, parts)
-    return sum(jax.tree.leaves(jax.tree.map(one, *trees)))
+    trees = (problem.state,) if specs is None else (problem.state, specs)
+    return sum(jax.tree.leaves(jax.tree.map(n_bytes, *trees)))

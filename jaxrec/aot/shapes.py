@@ -1,7 +1,7 @@
-"""The arrays of a run as shapes, from its sizes: no data is read and nothing is allocated.
+"""Shapes of a run's arrays, computed from its sizes without reading data or allocating arrays.
 
-Where degrees are not known they are taken to spread as an exponential distribution does about their
-mean, which has more long rows than equal degrees have and fewer than most real data.
+Unknown degrees are assumed to be distributed exponentially, which gives more long rows than equal
+degrees and fewer than most real data.
 """
 
 import math
@@ -34,59 +34,61 @@ from jaxrec.training.placement.mesh_step import MeshStepper
 from jaxrec.training.schedule import Cadence
 from jaxrec.training.step import Stepper
 
-_MOST_STEPS = 10**6  # that a row-sparse Adam keeps sums of learning rates for
+_MOST_STEPS = 10**6  # length of the tables of learning-rate sums in a row-sparse Adam
 _QUANTILES = 1024
-_SLACK = 1.02  # of a part of a mesh over the mean one
+_SLACK = 1.02  # size of the largest part of a mesh over the mean
 
 
-def degrees(of: Counts) -> tuple[np.ndarray, np.ndarray]:
-    """Of users [U] and items [I], as the module says."""
-    return _spread(of.n_users, of.n_edges), _spread(of.n_items, of.n_edges)
+def degrees(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
+    """Return exponentially distributed degrees of users [U] and items [I]."""
+    return _exponential(counts.n_users, counts.n_edges), _exponential(
+        counts.n_items, counts.n_edges
+    )
 
 
-def _spread(n: int, edges: int) -> np.ndarray:
-    """n degrees, ascending, of about so many edges in all."""
+def _exponential(n: int, edges: int) -> np.ndarray:
+    """Return n exponentially distributed degrees, ascending, whose sum is about ``edges``."""
     level = -np.log1p(-(np.arange(_QUANTILES) + 0.5) / _QUANTILES)
     degree = np.maximum(np.round(level * (edges / n / level.mean())), 1).astype(np.int64)
     return degree[np.arange(n) * _QUANTILES // n]
 
 
 def array(*shape: int, kind: Any = jnp.int32) -> Any:
-    """An array's shape and type."""
+    """Return the shape and type of an array."""
     return jax.ShapeDtypeStruct(shape, kind)
 
 
 def as_shapes(tree: Any) -> Any:
-    """The shapes and types of a tree's arrays."""
+    """Replace a tree's arrays by their shapes and types."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), tree)
 
 
 def refuse(config: Config) -> None:
-    """Raise InputError for what has shapes that sizes do not tell."""
-    how, lacks = config.negatives, None
+    """Raise InputError if the shapes of a configuration depend on more than the sizes."""
+    negatives, reason = config.negatives, None
     if not config.objective.users:
-        lacks = "a model of items reads an item graph"
+        reason = "an item model reads an item graph"
     elif config.objective.reads:
-        lacks = f"loss.name {config.loss.name} reads {config.objective.reads[0]}s"
+        reason = f"loss.name {config.loss.name} reads {config.objective.reads[0]}s"
     elif not config.model.ids:
-        lacks = "without model.ids a model reads features"
-    elif how.hard or how.name == "exposed" or how.pick == "same-features":
-        lacks = "these negatives are drawn from the data"
+        reason = "a model without model.ids reads features"
+    elif negatives.hard or negatives.name == "exposed" or negatives.pick == "same-features":
+        reason = "these negatives are drawn from the data"
     elif config.model.frozen_items is not None or config.warm_start is not None:
-        lacks = "it begins with vectors of a file"
-    if lacks is not None:
-        raise InputError(f"{lacks}: give --data PATH instead of sizes")
+        reason = "the model starts with vectors from a file"
+    if reason is not None:
+        raise InputError(f"{reason}; give --data PATH instead of sizes")
 
 
-def stepper_of(config: Config, of: Counts, mesh: Mesh | None = None, **more: Any) -> Stepper:
-    """The static half of a step for data of these sizes."""
-    total = min(Cadence.of(config, of.n_edges).total, _MOST_STEPS)
+def stepper_of(config: Config, counts: Counts, mesh: Mesh | None = None, **more: Any) -> Stepper:
+    """Build the static part of a train step for data of these sizes."""
+    total = min(Cadence.of(config, counts.n_edges).total, _MOST_STEPS)
     key = jax.random.key(0)
-    sizes = of.n_users, of.n_items
+    sizes = counts.n_users, counts.n_items
     shape = nnx.eval_shape(lambda: models.build(config.model, *sizes, key, Inputs().sizes, 1, 0))
-    tx = optimizer(config, of.n_users + of.n_items, total)
-    every = config, shape, tx, of.n_users, of.n_items, rest_optimizer(config, total)
-    return Stepper(*every) if mesh is None else MeshStepper(*every, mesh=mesh, **more)
+    tx = optimizer(config, counts.n_users + counts.n_items, total)
+    args = config, shape, tx, counts.n_users, counts.n_items, rest_optimizer(config, total)
+    return Stepper(*args) if mesh is None else MeshStepper(*args, mesh=mesh, **more)
 
 
 def _popularity(config: Config, n_items: int) -> Popularity | None:
@@ -97,12 +99,13 @@ def _popularity(config: Config, n_items: int) -> Popularity | None:
 
 
 def key_shape() -> Any:
-    """Of a key of random numbers."""
+    """Return the shape of a random key."""
     return as_shapes(jax.eval_shape(lambda: jax.random.key(0)))
 
 
 def _graph(config: Config, rows: int, edges: int, place: bool) -> Any:
-    made = graph_of(
+    """Return the shapes of a graph, with or without the place of each node."""
+    graph = graph_of(
         {
             "edges": array(edges, kind=jnp.float32),
             "senders": array(edges),
@@ -113,69 +116,70 @@ def _graph(config: Config, rows: int, edges: int, place: bool) -> Any:
             "degree": array(rows, kind=jnp.float32),
         }
     )
-    return made._replace(place_N=array(rows) if place else None)
+    return graph._replace(place_N=array(rows) if place else None)
 
 
-def train_data(config: Config, of: Counts) -> TrainData:
-    """The arrays of :func:`jaxrec.training.device_data.train_data`, of data without features.
+def train_data(config: Config, counts: Counts) -> TrainData:
+    """Return the shapes of :func:`jaxrec.training.device_data.train_data` without features.
 
     Raises:
-      InputError: their shapes depend on more than sizes.
+      InputError: the shapes depend on more than the sizes.
     """
     refuse(config)
-    how, n_nodes = config.model, of.n_users + of.n_items
-    graph = _graph(config, n_nodes, 2 * of.n_edges, not how.sampled)
-    if resolve(how.kernel) == "buckets":
-        degree = np.concatenate(degrees(of))
+    model, n_nodes = config.model, counts.n_users + counts.n_items
+    graph = _graph(config, n_nodes, 2 * counts.n_edges, not model.sampled)
+    if resolve(model.kernel) == "buckets":
+        degree = np.concatenate(degrees(counts))
         graph = graph._replace(buckets=as_shapes(buckets.of_sizes(buckets.sizes(degree))))
-    if how.sampled and how.neighbors != "uniform":
+    if model.sampled and model.neighbors != "uniform":
         near = jax.eval_shape(
             lambda csr, key: all_most_visited(
-                csr, max(how.hops), walks=how.walks, length=how.walk_length, key=key
+                csr, max(model.hops), walks=model.walks, length=model.walk_length, key=key
             ),
             DeviceCsr(graph.indptr, graph.graph.senders),
             key_shape(),
         )
-        if how.init != "spectral":
+        if model.init != "spectral":
             graph = graph._replace(graph=graph.graph._replace(edges=None, receivers=None))
         graph = graph._replace(neighbors=near)
-    edges = array(of.n_edges)
-    pairs = Pairs(edges, edges, None, array(of.n_users + 1), array(of.n_users))
-    known = DeviceCsr(array(of.n_users + 1), edges)
-    return TrainData(graph, pairs, known, key_shape(), _popularity(config, of.n_items))
+    edges = array(counts.n_edges)
+    pairs = Pairs(edges, edges, None, array(counts.n_users + 1), array(counts.n_users))
+    known = DeviceCsr(array(counts.n_users + 1), edges)
+    return TrainData(graph, pairs, known, key_shape(), _popularity(config, counts.n_items))
 
 
-def mesh_data(config: Config, of: Counts) -> tuple[MeshData, MeshSizes, int]:
-    """The arrays of :func:`jaxrec.training.placement.mesh_data.mesh_data`, and the rows of a part.
+def mesh_data(config: Config, counts: Counts) -> tuple[MeshData, MeshSizes, int]:
+    """Return the shapes of ``jaxrec.training.placement.mesh_data.mesh_data``, and a part's rows.
 
-    A part has the mean number of edges and 2 % more; rows come by one exchange, as many as
-    :mod:`jaxrec.plan` counts, or all of them where that is fewer.
+    A part is assumed to have 2 % more edges than the mean. Layers receive as many rows as
+    :mod:`jaxrec.plan` estimates, or all rows if that is fewer.
     """
     refuse(config)
     parts = config.mesh.table
-    users, items = -(-of.n_users // parts), -(-of.n_items // parts)
-    rows, edges = users + items, math.ceil(2 * of.n_edges / parts * _SLACK)
+    users, items = -(-counts.n_users // parts), -(-counts.n_items // parts)
+    rows, edges = users + items, math.ceil(2 * counts.n_edges / parts * _SLACK)
     graph = _graph(config, rows, edges, False)
     if kernel_of(config) == "buckets":
-        degree = np.concatenate([_spread(n, of.n_edges)[::parts] for n in of[:2]])
+        degree = np.concatenate([_exponential(n, counts.n_edges)[::parts] for n in counts[:2]])
         graph = graph._replace(buckets=as_shapes(buckets.of_sizes(buckets.sizes(degree))))
-    planned = Planned(*of, layers=config.model.layers, table=parts)
+    planned = Planned(*counts, layers=config.model.layers, table=parts)
     got = math.ceil(planned.got_rows() * _SLACK)
     send: tuple = ()
     if config.model.layers and parts > 1 and got < (parts - 1) * rows:
         send = (array(parts, -(-got // (parts - 1))),)
-    each = math.ceil(of.n_edges / parts)
-    known = math.ceil(each * _SLACK)
+    n_pairs = math.ceil(counts.n_edges / parts)
+    n_known = math.ceil(n_pairs * _SLACK)
     pairs = Pairs(
-        *(array(each), array(each), None),
-        array(-(-(of.n_users + 1) // parts)),
-        array(-(-of.n_users // parts)),
+        *(array(n_pairs), array(n_pairs), None),
+        array(-(-(counts.n_users + 1) // parts)),
+        array(-(-counts.n_users // parts)),
     )
 
     def stacked(tree: Any) -> Any:
         return jax.tree.map(lambda x: array(parts, *x.shape, kind=x.dtype), tree)
 
-    held = Shard(graph, send), pairs, DeviceCsr(array(users + 1), array(known)), array(2)
-    whole = key_shape(), array(of.n_users + of.n_items), _popularity(config, of.n_items)
-    sizes = MeshSizes(of.n_edges, of.n_users + 1, of.n_users)
-    return MeshData(*map(stacked, held), *whole), sizes, rows  # type: ignore[arg-type]
+    sharded = Shard(graph, send), pairs, DeviceCsr(array(users + 1), array(n_known)), array(2)
+    n_nodes = counts.n_users + counts.n_items
+    replicated = key_shape(), array(n_nodes), _popularity(config, counts.n_items)
+    sizes = MeshSizes(counts.n_edges, counts.n_users + 1, counts.n_users)
+    return MeshData(*map(stacked, sharded), *replicated), sizes, rows  # type: ignore[arg-type]

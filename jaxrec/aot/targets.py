@@ -1,4 +1,4 @@
-"""Machines by name: ``h200``, ``8xH200``, ``2x8xH200``, ``v5e``, ``v5e-16``, ``v5e:4x4``."""
+"""Machines to compile for: ``h200``, ``8xH200``, ``2x8xH200``, ``v5e``, ``v5e-16``, ``v5e:4x4``."""
 
 import re
 from dataclasses import dataclass, replace
@@ -25,18 +25,18 @@ device_description_str: "NVIDIA {name}"
 
 @dataclass(frozen=True)
 class Device:
-    """One accelerator, by its vendor's data sheet.
+    """An accelerator, with figures from its vendor's data sheet.
 
     Attributes:
-      name: as people write it.
+      name: common name.
       vendor: "cuda" or "tpu".
-      memory: bytes.
-      bandwidth: bytes of it a second.
-      clock: of its cores, in GHz.
-      row_cycles: of a TPU, cycles that a row costs where rows are read or added up one after
-        another; an assumption, for no such device was at hand.
-      shape: cores, units of a core, shared memory of a core and of a block at most, level-2 cache
-        and compute capability of a GPU.
+      memory: memory in bytes.
+      bandwidth: memory bandwidth in bytes per second.
+      clock: clock of the cores in GHz.
+      row_cycles: cycles per row when a TPU gathers or scatters rows one after another; assumed,
+        not measured.
+      shape: cores, units per core, shared memory per core and at most per block in bytes, level-2
+        cache in bytes, and major compute capability of a GPU.
     """
 
     name: str
@@ -49,11 +49,11 @@ class Device:
 
     @property
     def platform(self) -> str:
-        """As JAX calls it."""
+        """JAX's name of the platform."""
         return "gpu" if self.vendor == "cuda" else "tpu"
 
     def text(self) -> str:
-        """A GPU as XLA's ``GpuTargetConfigProto``."""
+        """Describe a GPU as XLA's ``GpuTargetConfigProto``, in text form."""
         cores, fpus, per_core, optin, l2, major = self.shape
         return _GPU.format(
             cores=cores,
@@ -73,8 +73,8 @@ _AMPERE = 108, 64, 167936, 166912, 41943040, 8
 _HOPPER = 132, 128, 233472, 232448, 52428800, 9
 _BLACKWELL = 148, 128, 233472, 232448, 132644864, 10
 DEVICES = {
-    of.name.lower(): of
-    for of in (
+    device.name.lower(): device
+    for device in (
         Device("A100", "cuda", 80 * 10**9, 2039 * 10**9, 1.41, 0, _AMPERE),
         Device("H100", "cuda", 80 * 10**9, 3350 * 10**9, 1.98, 0, _HOPPER),
         Device("H200", "cuda", 141 * 10**9, 4800 * 10**9, 1.98, 0, _HOPPER),
@@ -89,11 +89,11 @@ _PLANES = {n: f"{2 ** (n // 2)}x{2 ** (n - n // 2)}" for n in range(2, 9)}  # by
 
 @dataclass(frozen=True)
 class Target:
-    """Some accelerators of one kind.
+    """A machine with one or more accelerators of one kind.
 
     Attributes:
-      topology: as XLA's compiler calls how they hang together; of one TPU that of its host.
-      devices: how many a program is compiled for.
+      topology: XLA's name of how the accelerators are connected; a single TPU has its host's.
+      devices: number of devices to compile for.
     """
 
     device: Device
@@ -102,15 +102,17 @@ class Target:
 
     @property
     def name(self) -> str:
-        """Such as ``8xH200`` or ``v5e-16``."""
-        of = self.device
+        """The usual name, such as ``8xH200`` or ``v5e-16``."""
+        device = self.device
         if self.devices == 1:
-            return of.name
-        return f"{of.name}-{self.devices}" if of.vendor == "tpu" else f"{self.devices}x{of.name}"
+            return device.name
+        if device.vendor == "tpu":
+            return f"{device.name}-{self.devices}"
+        return f"{self.devices}x{device.name}"
 
     @property
     def name_of_topology(self) -> str:
-        """A name that :func:`target` takes for this very topology."""
+        """A name for which :func:`target` returns exactly this topology."""
         if self.devices == 1:
             return self.device.name
         if self.device.vendor == "tpu":
@@ -119,7 +121,7 @@ class Target:
         return f"{hosts}x{each}x{self.device.name}"
 
     def sized(self, devices: int) -> "Target":
-        """As many of the same kind, a power of two.
+        """Return a target with another number of the same devices, a power of two.
 
         Raises:
           InputError: there is no such topology.
@@ -131,42 +133,47 @@ class Target:
 
 
 def target(text: str) -> Target:
-    """The machine of a name.
+    """Look up a machine by name.
 
     Raises:
-      InputError: there is none, with the nearest one that there is.
+      InputError: the name is unknown; the message suggests the nearest one.
     """
     low = text.lower()
     if low in DEVICES:
-        of = DEVICES[low]
-        one = "1x1x1" if of.vendor == "cuda" else ("2x2x1" if low == "v5p" else "2x2")
-        return Target(of, one, 1)
+        device = DEVICES[low]
+        topology = "1x1x1" if device.vendor == "cuda" else ("2x2x1" if low == "v5p" else "2x2")
+        return Target(device, topology, 1)
     gpu = re.fullmatch(r"(?:([1-9]\d{0,3})x)?([1-9]\d{0,3})x([a-z]\w*)", low)
     if gpu and gpu[3] in DEVICES and DEVICES[gpu[3]].vendor == "cuda":
         hosts, each = int(gpu[1] or 1), int(gpu[2])
         if gpu[1] is None and each > 8:
             if each % 8:
                 raise InputError(
-                    f"{text}: hosts of 8 each; take a multiple, or HOSTSxGPUSx{gpu[3]}"
+                    f"{text}: more than 8 GPUs must be a multiple of 8, the GPUs of a host; or "
+                    f"give HOSTSxGPUSx{gpu[3]}"
                 )
             hosts, each = each // 8, 8
         return Target(DEVICES[gpu[3]], f"1x{hosts}x{each}", hosts * each)
     tpu = re.fullmatch(r"(v\d\w)(?:-([1-9]\d*)|:(\d+(?:x\d+){1,2}))", low)
     if tpu and tpu[1] in DEVICES:
-        of = DEVICES[tpu[1]]
+        device = DEVICES[tpu[1]]
         if tpu[3]:
-            return Target(of, tpu[3], _product(tpu[3]))
+            return Target(device, tpu[3], _product(tpu[3]))
         chips = int(tpu[2])
         power = chips.bit_length() - 1
         if chips == 1:
             return target(tpu[1])
         if 2**power == chips and power in _PLANES:
             plane = _PLANES[power]
-            return Target(of, plane if low[:3] != "v5p" else _solid(power), chips)
-        raise InputError(f"{text}: 4, 8, 16 ... 256 chips, or a topology such as {tpu[1]}:4x8")
-    known = [*(of.name for of in DEVICES.values()), "8xH200", "2x8xH200", "v5e-16", "v5e:4x4"]
+            return Target(device, plane if low[:3] != "v5p" else _solid(power), chips)
+        raise InputError(
+            f"{text}: the number of chips must be 4, 8, 16 ... 256; or give a topology such as "
+            f"{tpu[1]}:4x8"
+        )
+    singles = [device.name for device in DEVICES.values()]
+    known = [*singles, "8xH200", "2x8xH200", "v5e-16", "v5e:4x4"]
     hint = nearest(text, known)
-    raise InputError(f"no machine {text!r}{hint}; such as {', '.join(known)}")
+    raise InputError(f"unknown machine {text!r}{hint}; give a name such as {', '.join(known)}")
 
 
 def _product(topology: str) -> int:
@@ -177,7 +184,7 @@ def _product(topology: str) -> int:
 
 
 def _solid(power: int) -> str:
-    """Chips in three dimensions, whole hosts of 2 x 2 x 1."""
+    """Return the topology of 2^power chips in three dimensions, of whole hosts of 2 x 2 x 1."""
     sides = [2, 2, 1]
     for n in range(power - 2):
         sides[(2, 1, 0)[n % 3]] *= 2

@@ -9,9 +9,9 @@ def reference(openapi: dict[str, Any]) -> str:
     parts = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         '<meta name=viewport content="width=device-width, initial-scale=1">',
-        "<title>jaxrec: requests</title><link rel=stylesheet href=style.css></head><body><main>",
-        "<h1>Requests</h1><p>For programs: <a href=openapi.json>openapi.json</a>. ",
-        "<a href=./>Back to the lists</a></p>",
+        "<title>jaxrec: API</title><link rel=stylesheet href=style.css></head><body><main>",
+        "<h1>API reference</h1><p>Also as <a href=openapi.json>openapi.json</a>. ",
+        "<a href=./>Back to the recommendations</a></p>",
     ]
     schemas = openapi.get("components", {}).get("schemas", {})
     for path, methods in openapi["paths"].items():

@@ -84,9 +84,9 @@ async function told(work) {
 }
 
 const SOURCES = {
-  model: "from what the model has learnt of the user",
-  basket: "from the picked items alone",
-  popular: "the run knows nothing of them: popular items, the score is how many users have each",
+  model: "ranked by the model's vector of the user",
+  basket: "ranked by the picked items",
+  popular: "popular items, as the run has no data to go by; the score is the number of users",
 };
 
 function recommend() {
