@@ -41,7 +41,7 @@ def test_a_server_says_where_it_is_answers_and_ends(tmp_path: Path) -> None:
         with urllib.request.urlopen(f"{address}/", timeout=60) as answer:
             assert b"<title>jaxrec" in answer.read()
         server.send_signal(signal.SIGHUP)
-        assert "run at" in line("now serving the new run") and "3 items" in heard[-1]
+        assert "3 items" in line("now serving the new run")
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 128 + signal.SIGTERM
         assert "Traceback" not in "".join(heard) + server.stderr.read()
