@@ -52,9 +52,9 @@ class Catalogue:
             raise InputError(f"{path}: item {first!r} has several rows; keep one of them")
         if not ids.is_in(table[name].implode()).any():
             raise InputError(
-                f"{path}: none of its items is among the run's {len(ids):,} items. Its ids were "
-                f"read from column {name!r}; the first is {table[name][0]!r}, and the run's first "
-                f"is {ids[0] if len(ids) else ''!r}"
+                f"{path}: none of its items is among the run's {len(ids):,} items; column {name!r} "
+                f"must hold ids such as {ids[0] if len(ids) else ''!r}, but holds "
+                f"{table[name][0]!r}"
             )
         frame = pl.DataFrame([ids]).join(table, on=name, how="left", maintain_order="left")
         frame = frame.drop(name)

@@ -49,8 +49,10 @@ def export(
         ``hub``: a folder with the same tensors, the configuration and a model card.
         ``faiss``, ``hnswlib``, ``usearch``: a folder with an index of the items for inner products,
         the ids and the query vectors. The index's recall against exact search is reported.
-        ``onnx``: a file, and ``jax``: a folder, with a function that ranks items for users.
-        ``duckdb``: a file, ``lance``: a folder, and ``postgresql``: a database, with tables.
+        ``onnx``: a file with a function that ranks items for users.
+        ``jax``: a folder with such a function.
+        ``duckdb``, ``lance``, ``postgresql``: tables of users and items in a file, a folder, or an
+        existing database.
       out: file or folder to write, or the address of the PostgreSQL database. A file is replaced; a
         folder must be new or empty.
       say: receives lines about what was written.

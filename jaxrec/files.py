@@ -225,8 +225,10 @@ def write_npz_by_block(path: str | Path, arrays: dict[str, tuple[int, Iterable[A
 
 
 def write_npy(path: Path, array: Any) -> None:
-    """Write an .npy file. Unlike ``np.save``, raises OSError if the disk is full for the last 4
-    KiB."""
+    """Write an .npy file, raising OSError on a full disk.
+
+    ``np.save`` does not notice if the disk is full at the last 4 KiB.
+    """
     import numpy as np
 
     array = np.ascontiguousarray(array)

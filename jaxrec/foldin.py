@@ -28,8 +28,7 @@ def histories(
     source: str,
     refuse: dict[str, bool],
 ) -> tuple[np.ndarray, Csr, list[str]]:
-    """Read histories: users in order of first appearance, and their distinct items known to the
-    run.
+    """Look up histories of users in the run's items, dropping repeats and unknown items.
 
     Args:
       history: column item, and optionally user; without it the one user is named "history".
@@ -40,10 +39,12 @@ def histories(
         without any item that has one.
 
     Returns:
-      User names [n], items by user, and messages about skipped rows.
+      User names [n] in the order of first appearance, items by user, and messages about skipped
+      rows.
 
     Raises:
-      InputError: no column item, no trained item, or a refused item or user.
+      InputError: the column item is missing, no item has a trained vector, or an item or user is
+        refused.
     """
     if "item" not in history.columns:
         raise InputError(f"{source}: has no column 'item'; rename its item column")

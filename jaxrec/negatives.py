@@ -20,7 +20,7 @@ class Popularity(NamedTuple):
 
     Attributes:
       end_I: end of each item's range of uint32 values.
-      log_q_I: log probability of each item; for weight 0, that of a single event.
+      log_q_I: log probability of each item; items of weight 0 get the least of the others.
     """
 
     end_I: UInt32[Array, "I"]

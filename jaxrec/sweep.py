@@ -326,7 +326,7 @@ class Sweep:
         """Run a trial for all seeds and report its result to the study."""
         TrialState = _optuna().trial.TrialState
 
-        with self._locked(".lock"):  # so that one of two processes with equal draws sees the other
+        with self._locked(".lock"):  # else two processes could draw the same values unnoticed
             values = self._values(study, trial)
             same = self._same(study, trial)
         if same is not None:

@@ -292,7 +292,10 @@ def read(text: str, *, steps: bool = False) -> tuple[Reading, Module]:
 
 
 def _step_body(module: Module) -> str:
-    """Name the body of the loop of steps: the only loop of the entry and of what it calls."""
+    """Return the name of the loop body that is one step, or of the entry if there is no such loop.
+
+    The loop of steps is the only loop in the entry and in the computations that it calls.
+    """
     loops, waiting = [], [module.entry]
     while waiting:
         for one in module.computations[waiting.pop()].instructions.values():

@@ -1,4 +1,4 @@
-"""``jaxrec completion``: scripts with which shells complete commands, options and their values."""
+"""``jaxrec completion``: scripts to complete commands, options and their values in a shell."""
 
 import shlex
 from collections.abc import Callable, Mapping
@@ -33,11 +33,12 @@ class Completion:
 
 @dataclass(frozen=True)
 class Words:
-    """What can follow a command.
+    """The words that can follow a command.
 
     Attributes:
-      first: what its first argument may be; files where there is none.
-      options: its options, each with the values it chooses from; files where there are none.
+      first: choices of the first argument; if empty, files are completed.
+      options: the command's options, each with its choices; if these are empty, files are
+        completed.
     """
 
     first: tuple[str, ...]
@@ -45,7 +46,7 @@ class Words:
 
 
 def words(commands: Mapping[str, Callable[[list[str]], Any]]) -> dict[str, Words]:
-    """What can follow each command; sub-commands of data are named ``data import``."""
+    """Collect the words that can follow each command, including sub-commands (``data import``)."""
     named = {
         "--model.name": registry.MODELS,
         "--loss.name": registry.LOSSES,
@@ -139,7 +140,7 @@ def _fish(found: Mapping[str, Words]) -> str:
 
 
 def script(shell: Shell, commands: Mapping[str, Callable[[list[str]], Any]]) -> str:
-    """The completion script of a shell for these commands."""
+    """Return a shell's completion script for some commands."""
     found = words(commands)
     if shell == "fish":
         return _fish(found)
@@ -147,5 +148,5 @@ def script(shell: Shell, commands: Mapping[str, Callable[[list[str]], Any]]) -> 
 
 
 def asked_shell(args: list[str]) -> Shell:
-    """The shell that the arguments of ``jaxrec completion`` name."""
+    """Parse the arguments of ``jaxrec completion`` and return the shell."""
     return parse(Completion, args, "jaxrec completion").shell

@@ -1,4 +1,4 @@
-"""``jaxrec guide``: the pages for users, in the terminal."""
+"""``jaxrec guide``: show the guides in the terminal."""
 
 import sys
 
@@ -9,7 +9,7 @@ USAGE = "usage: jaxrec guide [NAME]"
 
 
 def guide(args: list[str]) -> None:
-    """Show a guide page; without a name, list them."""
+    """Show a guide page, or list the pages if no name is given."""
     if args in (["-h"], ["--help"]):
         print(f"{USAGE}\n\n{guide.__doc__}\n")
         args = []
@@ -17,7 +17,7 @@ def guide(args: list[str]) -> None:
         print(_listing())
         return
     if len(args) > 1:
-        raise InputError(f"one page at a time; {USAGE}")
+        raise InputError(f"give only one page; {USAGE}")
     text = guides.read(args[0])
     if not sys.stdout.isatty():
         print(text.rstrip())
@@ -33,4 +33,4 @@ def _listing() -> str:
     names = guides.names()
     width = max(map(len, names)) + 2
     lines = [f"{name:{width}}{guides.summary(name)}" for name in names]
-    return "\n".join([*lines, "", "`jaxrec guide NAME` shows one."])
+    return "\n".join([*lines, "", "`jaxrec guide NAME` shows a page."])

@@ -87,7 +87,7 @@ def evaluate(args: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Similar:
-    """Print the nearest items of some items by the cosine."""
+    """Print the items that are nearest to given items by the cosine."""
 
     run: Positional[str]
     """Run folder."""
@@ -100,7 +100,7 @@ class Similar:
 
 
 def similar(args: list[str]) -> None:
-    """Print the items nearest to some items."""
+    """Print the items nearest to given items."""
     made = parse(Similar, args, "jaxrec similar")
     from jaxrec.recommend import Recommender
 

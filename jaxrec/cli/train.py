@@ -231,7 +231,7 @@ def resume(args: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Refit:
-    """Train a finished run's model on all pairs, for production, for the best number of steps."""
+    """Train a finished run's model for production, on all pairs and with the best length found."""
 
     source: Positional[str]
     """Finished run, whose configuration and best number of steps are used."""

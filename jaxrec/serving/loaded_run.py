@@ -23,7 +23,7 @@ from jaxrec.serving.ranker import Query, Ranker, placed
 Source = Literal["model", "basket", "popular"]
 """What a list is based on: the user's trained vector (and the basket), the basket alone, or the
 popularity of items."""
-_MOST_FILTERS = 64  # cached
+_MOST_FILTERS = 64  # number of filters to cache
 
 
 class NotFound(Exception):
