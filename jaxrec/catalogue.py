@@ -178,8 +178,8 @@ def _plain(column: pl.Series) -> pl.Series:
     kind = column.dtype
     if kind.is_float():
         finite = column.set(~column.is_finite(), None)
-        whole = bool((finite.drop_nulls() % 1 == 0).all()) and len(finite.drop_nulls()) > 0
-        return finite.cast(pl.Int64, strict=False) if whole else finite
+        integral = bool((finite.drop_nulls() % 1 == 0).all()) and len(finite.drop_nulls()) > 0
+        return finite.cast(pl.Int64, strict=False) if integral else finite
     if isinstance(kind, pl.List | pl.Array):
         inner = pl.Float64 if kind.inner.is_numeric() else pl.String  # pyright: ignore
         return column.cast(pl.List(inner))

@@ -112,8 +112,8 @@ def _frame(names: pl.Series, emb_nD: np.ndarray, *, zeros: bool = True) -> pl.Da
     frame = frame.with_columns(pl.col("embedding").cast(pl.List(pl.Float32)))
     if zeros:
         return frame
-    there = pl.Series((emb_nD != 0).any(axis=1))
-    return frame.with_columns(pl.when(there).then(pl.col("embedding")))
+    nonzero = pl.Series((emb_nD != 0).any(axis=1))
+    return frame.with_columns(pl.when(nonzero).then(pl.col("embedding")))
 
 
 def _refuse_ids(run: Path, config: Config) -> None:
@@ -135,8 +135,8 @@ def _edges(
     users = pl.Series(np.asarray(splits.train.user_ids).astype(str))
     user_E = _rows(pairs["user"], users, path, "user", "in the run", unknown)
     item_E = _rows(pairs["item"], names, path, "item", "among the new items", unknown)
-    there = (user_E >= 0) & (item_E >= 0)
-    pairs, user_E, item_E = pairs.filter(pl.Series(there)), user_E[there], item_E[there]
+    kept = (user_E >= 0) & (item_E >= 0)
+    pairs, user_E, item_E = pairs.filter(pl.Series(kept)), user_E[kept], item_E[kept]
     level_E = np.zeros(len(pairs), np.int32)
     if problem.takes.levels > 1:
         values, _ = rating_levels(splits.train)

@@ -30,7 +30,7 @@ def check_path(path: str | Path, where: str | None = None) -> None:
       InputError: it is empty, holds an invalid character, or is too long.
     """
     text = str(path)
-    said = "" if where is None else f"{where}: "
+    prefix = "" if where is None else f"{where}: "
     shown = repr(text if len(text) <= 80 else f"{text[:60]}...")
     if not text:
         raise InputError(f"{where or 'a path'} must not be empty")
@@ -39,9 +39,9 @@ def check_path(path: str | Path, where: str | None = None) -> None:
     except UnicodeEncodeError:
         name = b"\0"
     if b"\0" in name:
-        raise InputError(f"{said}{shown} holds an invalid character")
+        raise InputError(f"{prefix}{shown} holds an invalid character")
     if len(name) > _LONGEST_PATH or max(map(len, name.split(b"/"))) > _LONGEST_NAME:
-        raise InputError(f"{said}{shown} is too long for a file name")
+        raise InputError(f"{prefix}{shown} is too long for a file name")
 
 
 @contextlib.contextmanager

@@ -60,27 +60,31 @@ def histories(
     among += "" if learnt_I.all() else " with a trained vector"
     if not learnt_E.any() and (single or len(pairs)):
         raise InputError(f"{source}: none of its items is {among}; give at least one")
-    said = []
+    notes = []
     unknown = pairs["item"].filter(~learnt_E).unique(maintain_order=True)
     if len(unknown):
         if refuse["items"]:
             raise InputError(f"{source}: item {unknown[0]!r} is not {among}")
-        said.append(
+        notes.append(
             f"skipped items that are not {among}: {len(unknown):,}, the first {unknown[0]!r}"
         )
     # Items without a trained vector do not count, but must not be recommended.
-    there = item_E >= 0
+    known_E = item_E >= 0
     name_n = names.to_numpy()
-    items = items_by_user(user_E[there], item_E[there], len(names), len(item_ids))
+    items = items_by_user(user_E[known_E], item_E[known_E], len(names), len(item_ids))
     has_n = np.bincount(user_E[learnt_E], minlength=len(names)) > 0
-    lost = names.filter(~has_n)
-    if len(lost):
+    without = names.filter(~has_n)
+    if len(without):
         if refuse["users"]:
-            have = f"and {len(lost) - 1:,} more have" if len(lost) > 1 else "has"
-            raise InputError(f"{source}: user {lost[0]!r} {have} no item {among}; leave them out")
-        said.append(f"skipped users without an item {among}: {len(lost):,}, the first {lost[0]!r}")
+            have = f"and {len(without) - 1:,} more have" if len(without) > 1 else "has"
+            raise InputError(
+                f"{source}: user {without[0]!r} {have} no item {among}; leave them out"
+            )
+        notes.append(
+            f"skipped users without an item {among}: {len(without):,}, the first {without[0]!r}"
+        )
     kept = np.flatnonzero(has_n)
-    return name_n[kept], items.take(kept), said
+    return name_n[kept], items.take(kept), notes
 
 
 def features(history: Csr, item_ID: Float[np.ndarray, "I D"]) -> Float64[np.ndarray, "n F"]:

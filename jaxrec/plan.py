@@ -120,10 +120,10 @@ class Sizes:
         ranked = rows
         if self.data * self.table > 1:
             ranked = self.items / self.table * 4 * self.dim + 4 * self.users
-        made = rows * (self.sparse and self.optimizer == "adam")
+        computing = rows * (self.sparse and self.optimizer == "adam")
         if self.layers > 0:
-            made += (2 * self.rows + self.got_rows()) * self.dim * self.layer_bytes
-        return rows + max(ranked, made)
+            computing += (2 * self.rows + self.got_rows()) * self.dim * self.layer_bytes
+        return rows + max(ranked, computing)
 
     def start_bytes(self) -> float:
         """Return the device memory that a spectral start takes, or 0 without one."""
@@ -274,7 +274,7 @@ def _host_advice(s: Sizes, device_bytes: int, host_bytes: int | None) -> str:
     return f", or one device with --mesh.memory host, which needs {shown(needs)} of host memory"
 
 
-def check(made: Plan, device_bytes: int | None, host_bytes: int | None = None) -> None:
+def check(estimate: Plan, device_bytes: int | None, host_bytes: int | None = None) -> None:
     """Raise InputError if a plan does not fit the memory.
 
     Args:
@@ -283,23 +283,23 @@ def check(made: Plan, device_bytes: int | None, host_bytes: int | None = None) -
     Raises:
       InputError: says which memory is too small, and the smallest mesh that would fit.
     """
-    if device_bytes is not None and not fits(made.device_bytes, device_bytes):
+    if device_bytes is not None and not fits(estimate.device_bytes, device_bytes):
         limit = int(_USABLE * device_bytes)
-        parts = smallest(made.sizes, limit)
+        parts = smallest(estimate.sizes, limit)
         fix = (
             "no mesh of these devices would fit"
             if parts is None
             else f"the smallest mesh that fits is --mesh.data 1 --mesh.table {parts}"
         )
         raise InputError(
-            f"a device would need {shown(made.device_bytes)}, but only {shown(limit)} of its "
+            f"a device would need {shown(estimate.device_bytes)}, but only {shown(limit)} of its "
             f"{shown(device_bytes)} are usable; {fix}"
-            f"{_host_advice(made.sizes, device_bytes, host_bytes)}"
+            f"{_host_advice(estimate.sizes, device_bytes, host_bytes)}"
         )
-    needs = sum(made.host.values())
+    needs = sum(estimate.host.values())
     if host_bytes is None or fits(needs, host_bytes):
         return
-    if made.sizes.host:
+    if estimate.sizes.host:
         raise InputError(
             f"the host would need {shown(needs)} for the table and a copy of it, but has "
             f"{shown(host_bytes)}; use a host with more memory, an optimizer with less state per "

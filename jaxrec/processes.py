@@ -98,9 +98,9 @@ def made_by_first(make: Callable[[], Path], named: str | Path | None) -> Path:
         return make()
     if named is None:
         raise InputError("a run of several processes needs a name for its folder: give --run")
-    made = make() if first() else Path(named)
+    folder = make() if first() else Path(named)
     barrier("folder")
-    return made
+    return folder
 
 
 def total(numbers: np.ndarray) -> np.ndarray:

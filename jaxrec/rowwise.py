@@ -185,8 +185,8 @@ def _panels(rate: optax.Schedule, b1: float, steps: int) -> _Panels:
         node_TI[s] = middle + half * np.cos(angle_I)
         tail_TI[s] = decay_SS @ (weight_S[:, None] * basis_SI)
         start += longest
-    made = (next_T, node_TI.astype(np.float32), tail_TI.astype(np.float32))
-    return _Panels(*map(jnp.asarray, made))
+    panels = (next_T, node_TI.astype(np.float32), tail_TI.astype(np.float32))
+    return _Panels(*map(jnp.asarray, panels))
 
 
 def adam(

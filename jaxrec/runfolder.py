@@ -71,9 +71,9 @@ def check_run(run: str | Path) -> Path:
     return run
 
 
-def _damaged(run: Path, name: str, what: str) -> InputError:
+def _damaged(run: Path, name: str, fault: str) -> InputError:
     return InputError(
-        f"{run / name}: {what}; remove {run / 'embeddings.npz'}, and `jaxrec resume {run}` "
+        f"{run / name}: {fault}; remove {run / 'embeddings.npz'}, and `jaxrec resume {run}` "
         "writes the results again"
     )
 
@@ -111,8 +111,8 @@ def read_embeddings(run: str | Path) -> Embeddings:
         *((side, arrays[side], 2, "f") for side in ("user", "item")),
     ):
         if array.ndim != ndim or array.dtype.kind != kind:
-            said = f"{name} has {array.ndim} axes of type {array.dtype}"
-            raise _damaged(run, "embeddings.npz", said)
+            fault = f"{name} has {array.ndim} axes of type {array.dtype}"
+            raise _damaged(run, "embeddings.npz", fault)
     n_users, n_items = len(table.user_ids), len(table.item_ids)
     expected = {"user": (n_users, table.user.shape[-1]), "item": (n_items, table.user.shape[-1])}
     expected |= {"item_context": expected["item"]}
@@ -133,8 +133,8 @@ def read_embeddings(run: str | Path) -> Embeddings:
         expected |= {"decoder_share_RS": (n_levels, n_bases)}
     for name, array in table.arrays().items():
         if name in expected and array.shape != expected[name]:
-            said = f"{name} has shape {array.shape}, not {expected[name]}"
-            raise _damaged(run, "embeddings.npz", said)
+            fault = f"{name} has shape {array.shape}, not {expected[name]}"
+            raise _damaged(run, "embeddings.npz", fault)
     return table
 
 

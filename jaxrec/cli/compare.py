@@ -27,14 +27,14 @@ class Compare:
 
 def compare(args: list[str]) -> None:
     """Compare runs: mean and deviation over seeds, and paired tests over users."""
-    made = parse(Compare, args, "jaxrec compare")
+    parsed = parse(Compare, args, "jaxrec compare")
     from jaxrec.files import write_json
     from jaxrec.log import Reporter
     from jaxrec.reporting import run_groups
     from jaxrec.reporting.run_records import read_runs
 
-    runs = read_runs(run_groups.folders(made.runs))
-    found = run_groups.compare(runs, made.metric, made.level)
+    runs = read_runs(run_groups.folders(parsed.runs))
+    found = run_groups.compare(runs, parsed.metric, parsed.level)
     reporter = Reporter()
     split, metric = found.split, found.metric
     rows = []
@@ -72,5 +72,5 @@ def compare(args: list[str]) -> None:
         reporter.say("the parameters were selected on test, so these figures are too good")
     if any(len(group.runs) == 1 for group in found.groups):
         reporter.say("a configuration has only one seed, so its variation over seeds is unknown")
-    if made.out is not None:
-        write_json(made.out, run_groups.to_json(found))
+    if parsed.out is not None:
+        write_json(parsed.out, run_groups.to_json(found))

@@ -143,60 +143,60 @@ def _import(args: list[str]) -> str:
         """For product metadata: refuse broken lines and unknown items instead of skipping them."""
         pairs: PairsConfig = field(default_factory=PairsConfig)
 
-    made = parse(Import, args, "jaxrec data import")
-    weights = _weights(made.event_weights) or None
-    columns = None if made.columns == AllColumns() else made.columns
-    text = made.text()
-    if made.format in item_formats.FORMATS or (
-        made.format in (None, "prepared")
-        and not is_address(made.src)
-        and item_formats.is_item_graph(made.src, text)
+    parsed = parse(Import, args, "jaxrec data import")
+    weights = _weights(parsed.event_weights) or None
+    columns = None if parsed.columns == AllColumns() else parsed.columns
+    text = parsed.text()
+    if parsed.format in item_formats.FORMATS or (
+        parsed.format in (None, "prepared")
+        and not is_address(parsed.src)
+        and item_formats.is_item_graph(parsed.src, text)
     ):
         _refuse(
-            made,
+            parsed,
             ("event_weights", "users", "cold_users", "count_repeats"),
             "an item graph has no users",
         )
-        if made.keep != "last":
+        if parsed.keep != "last":
             raise InputError(
                 "--keep does not apply to this data: the weights of repeated item pairs are "
                 "summed; leave it out"
             )
-        given = {name: getattr(made.pairs, name) for name in ("test", "validation", "ranked")}
+        given = {name: getattr(parsed.pairs, name) for name in ("test", "validation", "ranked")}
         if given != {name: getattr(PairsConfig(), name) for name in given}:
             raise InputError(
                 "pairs.test, pairs.validation and pairs.ranked are options of `jaxrec train`; "
                 "leave them out here"
             )
-        from_interactions = made.format == "co-occurrence"
+        from_interactions = parsed.format == "co-occurrence"
         return commands.import_items(
-            made.src,
-            made.out,
-            made.format,
-            pairs=made.pairs,
+            parsed.src,
+            parsed.out,
+            parsed.format,
+            pairs=parsed.pairs,
             columns=columns and _narrowed(columns, Columns if from_interactions else EdgeColumns),
-            items=made.items,
-            cold_items=made.cold_items,
-            strict=made.strict,
+            items=parsed.items,
+            cold_items=parsed.cold_items,
+            strict=parsed.strict,
             text=text,
         )
-    _refuse(made, ("strict",), "it is for product metadata")
-    repeats = Repeats(made.keep, made.count_repeats)
-    if made.pairs != PairsConfig():
+    _refuse(parsed, ("strict",), "it is for product metadata")
+    repeats = Repeats(parsed.keep, parsed.count_repeats)
+    if parsed.pairs != PairsConfig():
         raise InputError(
             "the options --pairs.* are for item graphs; leave them out, or make an item graph from "
             "interactions with --format co-occurrence"
         )
     return commands.import_data(
-        made.src,
-        made.out,
-        made.format,
+        parsed.src,
+        parsed.out,
+        parsed.format,
         columns and _narrowed(columns, Columns),
         weights,
-        items=made.items,
-        users=made.users,
-        cold_items=made.cold_items,
-        cold_users=made.cold_users,
+        items=parsed.items,
+        users=parsed.users,
+        cold_items=parsed.cold_items,
+        cold_users=parsed.cold_users,
         text=text,
         repeats=None if repeats == Repeats() else repeats,
     )
@@ -231,28 +231,28 @@ def _partition(args: list[str]) -> str:
         rows: Number = 1 << 22
         """Number of rows and pairs in memory at once (about 200 bytes each)."""
 
-    made = parse(Partition, with_moments(args, CUT_TIMES), "jaxrec data partition")
+    parsed = parse(Partition, with_moments(args, CUT_TIMES), "jaxrec data partition")
     from jaxrec.parted import layout
     from jaxrec.parted.write import partition_data
 
     manifest = partition_data(
-        made.src,
-        made.out,
-        made.parts,
-        split=made.split,
-        seed=made.seed if made.split.seed is None else made.split.seed,
-        exchange=made.exchange,
-        columns=made.columns,
-        event_weights=_weights(made.event_weights) or None,
-        rows=made.rows,
+        parsed.src,
+        parsed.out,
+        parsed.parts,
+        split=parsed.split,
+        seed=parsed.seed if parsed.split.seed is None else parsed.split.seed,
+        exchange=parsed.exchange,
+        columns=parsed.columns,
+        event_weights=_weights(parsed.event_weights) or None,
+        rows=parsed.rows,
     )
-    return f"{layout.described(manifest)}\n{'written to':<14}{made.out}"
+    return f"{layout.described(manifest)}\n{'written to':<14}{parsed.out}"
 
 
-def _refuse(made: Any, options: tuple[str, ...], why: str) -> None:
+def _refuse(parsed: Any, options: tuple[str, ...], why: str) -> None:
     """Raise InputError if one of the options was given."""
     for name in options:
-        if getattr(made, name):
+        if getattr(parsed, name):
             option = name.replace("_", "-")
             raise InputError(f"--{option} does not apply to this data: {why}; leave it out")
 
@@ -283,31 +283,33 @@ def _stats(args: list[str]) -> str:
         event_weights: tuple[str, ...] = ()
         """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
 
-    made = parse(Stats, args, "jaxrec data stats")
+    parsed = parse(Stats, args, "jaxrec data stats")
     from jaxrec.data import commands
     from jaxrec.parted import layout
 
-    if layout.is_parted(made.path):
-        return layout.described(layout.read(Path(made.path)))
-    columns = None if made.columns == Columns() else made.columns
-    weights = _weights(made.event_weights) or None
-    options = [arg for arg in args if arg != made.path]
-    text = made.text()
-    return commands.stats(made.path, made.format, columns, weights, text, options=options)
+    if layout.is_parted(parsed.path):
+        return layout.described(layout.read(Path(parsed.path)))
+    columns = None if parsed.columns == Columns() else parsed.columns
+    weights = _weights(parsed.event_weights) or None
+    options = [arg for arg in args if arg != parsed.path]
+    text = parsed.text()
+    return commands.stats(parsed.path, parsed.format, columns, weights, text, options=options)
 
 
 def _synth(args: list[str]) -> str:
-    made = parse(Synth, args, "jaxrec data synth")
+    parsed = parse(Synth, args, "jaxrec data synth")
     from jaxrec.data import commands
 
-    if made.pairs is not None:
-        _refuse(made, ("users", "edges"), "an item graph has --items and --pairs")
-        return commands.synth_items(made.items, made.pairs, made.out, made.seed, made.missing)
-    if made.missing is not None:
+    if parsed.pairs is not None:
+        _refuse(parsed, ("users", "edges"), "an item graph has --items and --pairs")
+        return commands.synth_items(
+            parsed.items, parsed.pairs, parsed.out, parsed.seed, parsed.missing
+        )
+    if parsed.missing is not None:
         raise InputError("--missing is for item graphs; give --pairs too")
-    if made.users is None or made.edges is None:
+    if parsed.users is None or parsed.edges is None:
         raise InputError("give --users and --edges for interactions, or --pairs for an item graph")
-    return commands.synth(made.users, made.items, made.edges, made.out, made.seed)
+    return commands.synth(parsed.users, parsed.items, parsed.edges, parsed.out, parsed.seed)
 
 
 def _walks(args: list[str]) -> str:
@@ -332,11 +334,11 @@ def _walks(args: list[str]) -> str:
         seed: Seed = 0
         """Random seed."""
 
-    made = parse(Walks, args, "jaxrec data walks")
+    parsed = parse(Walks, args, "jaxrec data walks")
     from jaxrec.training.items.walk_files import write_walks
 
-    config = WalksConfig(made.count, made.length, made.p, made.q, made.weighted)
-    return f"{made.out}: {write_walks(made.path, made.out, config, made.seed):,} walks"
+    config = WalksConfig(parsed.count, parsed.length, parsed.p, parsed.q, parsed.weighted)
+    return f"{parsed.out}: {write_walks(parsed.path, parsed.out, config, parsed.seed):,} walks"
 
 
 COMMANDS: dict[str, Callable[[list[str]], str]] = {

@@ -25,11 +25,11 @@ class Doctor:
 
 def doctor(args: list[str]) -> int:
     """Explain why embeddings collapse or training stalls; exit status 3 if a problem is found."""
-    made = parse(Doctor, args, "jaxrec doctor")
+    parsed = parse(Doctor, args, "jaxrec doctor")
     from jaxrec.diagnosis.diagnose import diagnose
 
-    found = diagnose(made.path, made.data)
-    if made.json:
+    found = diagnose(parsed.path, parsed.data)
+    if parsed.json:
         print(json.dumps(found.to_dict(), indent=1))
     else:
         print("\n".join(words(found)))

@@ -75,11 +75,11 @@ def _memory(text: str, name: str) -> int:
     return GIGABYTES[text.upper()] * 10**9
 
 
-def _check_host(made: Arguments, devices: int) -> None:
+def _check_host(parsed: Arguments, devices: int) -> None:
     """Raise InputError if the run cannot keep its table in host memory."""
-    if made.layers > 0:
+    if parsed.layers > 0:
         raise InputError("--mesh.memory host needs --layers 0, because layers read the whole table")
-    if made.optimizer == "adamw":
+    if parsed.optimizer == "adamw":
         raise InputError(
             "--mesh.memory host needs an optimizer that updates only the rows of a batch, but "
             "adamw updates all; use --optimizer adam"
@@ -93,32 +93,32 @@ def plan(args: list[str]) -> None:
     if any(arg.partition("=")[0] == "--compile" for arg in args):
         compiled(args)
         return
-    made = parse(Arguments, args, "jaxrec plan")
-    count, _, kind = made.devices.partition("x")
+    parsed = parse(Arguments, args, "jaxrec plan")
+    count, _, kind = parsed.devices.partition("x")
     if not re.fullmatch(r"[1-9]\d{0,6}", count) or not kind:
-        raise InputError(f"--devices {made.devices}: give COUNTxNAME, such as 64xH200")
-    memory, devices, data = _memory(kind, "devices"), int(count), made.mesh.data
-    by_host = made.mesh.memory == "host"
+        raise InputError(f"--devices {parsed.devices}: give COUNTxNAME, such as 64xH200")
+    memory, devices, data = _memory(kind, "devices"), int(count), parsed.mesh.data
+    by_host = parsed.mesh.memory == "host"
     if by_host:
-        _check_host(made, devices)
-    table = made.mesh.table or max(devices // max(data, 1), 1)
+        _check_host(parsed, devices)
+    table = parsed.mesh.table or max(devices // max(data, 1), 1)
     if data * table > devices:
         raise InputError(
             f"--mesh.data {data} x --mesh.table {table} needs {data * table} devices, but "
             f"--devices gives {devices}"
         )
     sizes = plans.Sizes(
-        *(number_of(getattr(made, name), name) for name in ("users", "items", "edges")),
-        dim=made.dim,
-        layers=made.layers,
-        batch=made.batch_size,
-        negatives=made.negatives,
+        *(number_of(getattr(parsed, name), name) for name in ("users", "items", "edges")),
+        dim=parsed.dim,
+        layers=parsed.layers,
+        batch=parsed.batch_size,
+        negatives=parsed.negatives,
         data=data,
         table=table,
-        optimizer=made.optimizer,
-        parted=made.parted,
+        optimizer=parsed.optimizer,
+        parted=parsed.parted,
         buckets=True,  # accelerators use this kernel
-        sparse=by_host or made.optimizer == "rowwise_adagrad",
+        sparse=by_host or parsed.optimizer == "rowwise_adagrad",
         host=by_host,
     )
     found = plans.plan(sizes)
@@ -128,6 +128,6 @@ def plan(args: list[str]) -> None:
             f"  not supported by this release: pairs are numbered by int32, so there can be at "
             f"most {plans.MOST_PAIRS:,}"
         )
-    host = None if made.host_memory is None else _memory(made.host_memory, "host-memory")
+    host = None if parsed.host_memory is None else _memory(parsed.host_memory, "host-memory")
     plans.check(found, memory, host)
     print(f"  fits {devices} x {kind}: {found.device_bytes / memory:.0%} of a device's memory")

@@ -61,55 +61,55 @@ class Recommend:
 
 def recommend(args: list[str]) -> None:
     """Write the top-K items of users to a file."""
-    made = parse(Recommend, args, "jaxrec recommend")
-    if made.users and made.history:
+    parsed = parse(Recommend, args, "jaxrec recommend")
+    if parsed.users and parsed.history:
         raise InputError("--users is for users of the run and --history for new ones; give one")
-    if made.history and made.held_out != "drop":
+    if parsed.history and parsed.held_out != "drop":
         raise InputError("--held-out is for users of the run; leave it out with --history")
-    if made.history and made.unknown == "popular":
+    if parsed.history and parsed.unknown == "popular":
         raise InputError(
             "--unknown popular is for --users; with --history give --unknown skip or fail"
         )
-    if made.titles is None and (made.where or made.quota):
-        option = "--where" if made.where else "--quota"
+    if parsed.titles is None and (parsed.where or parsed.quota):
+        option = "--where" if parsed.where else "--quota"
         raise InputError(f"{option} needs a table with columns of items; give it with --titles")
     from jaxrec.list_files import STDOUT, check_suffix, given_ids, names_file, read_history, write
     from jaxrec.recommend import Recommender
 
-    if made.out != STDOUT:
-        check_suffix(made.out)
-    users = given_ids(made.users, "user") if made.users else None
-    allow = given_ids(made.allow, "item") if made.allow else None
-    deny = given_ids(made.deny, "item", may_be_empty=True) if made.deny else None
-    recommender = Recommender.load(made.run)
+    if parsed.out != STDOUT:
+        check_suffix(parsed.out)
+    users = given_ids(parsed.users, "user") if parsed.users else None
+    allow = given_ids(parsed.allow, "item") if parsed.allow else None
+    deny = given_ids(parsed.deny, "item", may_be_empty=True) if parsed.deny else None
+    recommender = Recommender.load(parsed.run)
     own_process()
     catalogue = None
-    if made.titles is not None:
+    if parsed.titles is not None:
         from jaxrec.catalogue import Catalogue
 
-        catalogue = Catalogue.load(made.titles, recommender.item_ids)
-        allow = _among(catalogue, made.where, allow)
-    options = {"k": made.k, "include_seen": made.include_seen, "unknown": made.unknown}
-    options |= {"allow": allow, "deny": deny, "rerank": _rerank(made, catalogue)}
-    if made.history:
-        named = names_file(made.history)
-        history = read_history(made.history[0]) if named else list(made.history)
-        source = made.history[0] if named else "--history"
+        catalogue = Catalogue.load(parsed.titles, recommender.item_ids)
+        allow = _among(catalogue, parsed.where, allow)
+    options = {"k": parsed.k, "include_seen": parsed.include_seen, "unknown": parsed.unknown}
+    options |= {"allow": allow, "deny": deny, "rerank": _rerank(parsed, catalogue)}
+    if parsed.history:
+        named = names_file(parsed.history)
+        history = read_history(parsed.history[0]) if named else list(parsed.history)
+        source = parsed.history[0] if named else "--history"
         frames = [recommender.recommend_history(history, source=source, **options)]
         count = frames[0]["user"].n_unique()
     elif users is None:
-        frames = recommender.recommend_all(held_out=made.held_out, **options)
+        frames = recommender.recommend_all(held_out=parsed.held_out, **options)
         count = len(recommender.user_ids)
     else:
-        frames = [recommender.recommend(users, held_out=made.held_out, **options)]
+        frames = [recommender.recommend(users, held_out=parsed.held_out, **options)]
         count = frames[0]["user"].n_unique()
     if catalogue is not None:
-        nested = made.out.lower().endswith((".parquet", ".json", ".jsonl"))
+        nested = parsed.out.lower().endswith((".parquet", ".json", ".jsonl"))
         shown = catalogue.joined if nested else catalogue.flat
         frames = (shown(frame) for frame in frames)
-    write(frames, made.out)
-    if made.out != STDOUT:
-        print(f"{made.out}: {count:,} users")
+    write(frames, parsed.out)
+    if parsed.out != STDOUT:
+        print(f"{parsed.out}: {count:,} users")
 
 
 def _among(
@@ -134,14 +134,14 @@ def _among(
     return [item for item in fitting if item in both]
 
 
-def _rerank(made: Recommend, catalogue: "Catalogue | None") -> "Rerank":
+def _rerank(parsed: Recommend, catalogue: "Catalogue | None") -> "Rerank":
     from jaxrec.rerank import Quota, Rerank
 
     quotas = []
-    for text in made.quota:
+    for text in parsed.quota:
         column, equals, most = text.rpartition("=")
         if not equals or not most.isdecimal() or int(most) < 1:
             raise InputError(f"--quota {text!r}: write COLUMN=N with N at least 1")
         assert catalogue is not None
         quotas.append(Quota(catalogue.codes(column), int(most)))
-    return Rerank(made.diversity, tuple(quotas), made.noise, made.seed)
+    return Rerank(parsed.diversity, tuple(quotas), parsed.noise, parsed.seed)

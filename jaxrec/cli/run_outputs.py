@@ -40,7 +40,7 @@ class Evaluate:
 
 def evaluate(args: list[str]) -> None:
     """Evaluate a finished run and its baselines; print a table and write RUN/eval.json."""
-    made = parse(Evaluate, args, "jaxrec evaluate")
+    parsed = parse(Evaluate, args, "jaxrec evaluate")
     from jaxrec.config import shown_cutoff
     from jaxrec.data.saved_split import told
     from jaxrec.evaluation.cold import sentence
@@ -48,19 +48,19 @@ def evaluate(args: list[str]) -> None:
     from jaxrec.log import Reporter
 
     own_process()
-    split = "test" if made.split == "test" else "validation"
+    split = "test" if parsed.split == "test" else "validation"
     content = measure(
-        made.run,
+        parsed.run,
         split,
-        made.k,
-        baselines=made.baselines,
-        data=made.data,
-        cold=made.cold,
-        per_user=made.per_user,
-        metrics=made.metrics,
+        parsed.k,
+        baselines=parsed.baselines,
+        data=parsed.data,
+        cold=parsed.cold,
+        per_user=parsed.per_user,
+        metrics=parsed.metrics,
     )
     # The file also keeps the cut-offs of earlier evaluations; show only those requested now.
-    ks = made.k or configs.load(Path(made.run) / "config.json").eval.k
+    ks = parsed.k or configs.load(Path(parsed.run) / "config.json").eval.k
     cutoffs = {"", *map(str, ks)}
     names = [name for name in content["metrics"] if name.partition("@")[2] in cutoffs]
     columns = {"model": content["metrics"], **content["baselines"]}
@@ -74,7 +74,7 @@ def evaluate(args: list[str]) -> None:
     reporter.table(f"{split}: {sizes}", ["", *columns], rows)
     reporter.say(content["protocol"])
     sample = content.get("sampled")
-    if sample is not None and {"uni100", "all"} & set(made.metrics):
+    if sample is not None and {"uni100", "all"} & set(parsed.metrics):
         rows = [[name, f"{value:.6f}"] for name, value in sample["metrics"].items()]
         reporter.table("uni100", ["", "model"], rows)
         reporter.say(sample["protocol"])
@@ -101,12 +101,12 @@ class Similar:
 
 def similar(args: list[str]) -> None:
     """Print the items nearest to given items."""
-    made = parse(Similar, args, "jaxrec similar")
+    parsed = parse(Similar, args, "jaxrec similar")
     from jaxrec.recommend import Recommender
 
-    recommender = Recommender.load(made.run)
+    recommender = Recommender.load(parsed.run)
     own_process()
-    frame = recommender.similar_items(made.items, k=made.k, unknown=made.unknown)
+    frame = recommender.similar_items(parsed.items, k=parsed.k, unknown=parsed.unknown)
     print("item\tsimilar\trank\tscore")
     for row in frame.iter_rows():
         print(*row[:3], f"{row[3]:.4f}", sep="\t")
@@ -133,18 +133,18 @@ class Embed:
 
 def embed(args: list[str]) -> None:
     """Embed new items by their features and edges, and write the embeddings to a file."""
-    made = parse(Embed, args, "jaxrec embed")
-    if Path(made.out).suffix not in (".parquet", ".jsonl"):
-        raise InputError(f"{made.out}: the name must end in .parquet or .jsonl")
+    parsed = parse(Embed, args, "jaxrec embed")
+    if Path(parsed.out).suffix not in (".parquet", ".jsonl"):
+        raise InputError(f"{parsed.out}: the name must end in .parquet or .jsonl")
     from jaxrec.embedding import embed as embeddings
     from jaxrec.list_files import write
 
     own_process()
     frame = embeddings(
-        made.run, made.new_items, edges=made.edges, data=made.data, unknown=made.unknown
+        parsed.run, parsed.new_items, edges=parsed.edges, data=parsed.data, unknown=parsed.unknown
     )
-    write(frame, made.out)
-    print(f"{made.out}: {len(frame):,} items")
+    write(frame, parsed.out)
+    print(f"{parsed.out}: {len(frame):,} items")
 
 
 @dataclass(frozen=True)
@@ -163,12 +163,12 @@ class Export:
 
 def export(args: list[str]) -> None:
     """Export embeddings and ids for other programs."""
-    made = parse(Export, args, "jaxrec export")
+    parsed = parse(Export, args, "jaxrec export")
     from jaxrec.exporting import export as write
 
     lines: list[str] = []
-    write(made.run, made.to, made.out, say=lines.append)
-    print(*([] if made.to == "postgresql" else [made.out]), *lines, sep="\n")
+    write(parsed.run, parsed.to, parsed.out, say=lines.append)
+    print(*([] if parsed.to == "postgresql" else [parsed.out]), *lines, sep="\n")
 
 
 @dataclass(frozen=True)
@@ -185,10 +185,10 @@ class Report:
 
 def report(args: list[str]) -> None:
     """Report one or several runs on a self-contained HTML page."""
-    made = parse(Report, args, "jaxrec report")
-    if not made.runs:
+    parsed = parse(Report, args, "jaxrec report")
+    if not parsed.runs:
         raise InputError("name at least one run folder: jaxrec report RUN --out report.html")
     from jaxrec.reporting.page import report as write
 
-    write([Path(r) for r in made.runs], Path(made.out), titles=made.titles)
-    print(made.out)
+    write([Path(r) for r in parsed.runs], Path(parsed.out), titles=parsed.titles)
+    print(parsed.out)

@@ -52,30 +52,30 @@ class Serve:
 
 def serve(args: list[str]) -> None:
     """Serve recommendations over HTTP, with a web page."""
-    made = parse(Serve, args, "jaxrec serve")
+    parsed = parse(Serve, args, "jaxrec serve")
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
             f"serve needs {missing[0]}, which is not installed: pip install 'jaxrec[serve]'"
         )
     token = os.environ.get(_TOKEN) or None
-    if made.token_file is not None:
-        token = _token(Path(made.token_file))
+    if parsed.token_file is not None:
+        token = _token(Path(parsed.token_file))
     own_process()
     from jaxrec.serving.limits import Limits
     from jaxrec.serving.server import serve as start
 
     start(
-        made.run,
-        titles=made.titles,
-        host=made.host,
-        port=made.port,
+        parsed.run,
+        titles=parsed.titles,
+        host=parsed.host,
+        port=parsed.port,
         token=token,
-        limits=Limits(k=made.max_k, body=made.max_body),
-        held_out=made.held_out,
-        hosts=made.allow_host,
-        cors=made.cors,
-        watch_seconds=made.watch,
+        limits=Limits(k=parsed.max_k, body=parsed.max_body),
+        held_out=parsed.held_out,
+        hosts=parsed.allow_host,
+        cors=parsed.cors,
+        watch_seconds=parsed.watch,
     )
 
 

@@ -55,7 +55,7 @@ def _separated(args: list[str]) -> tuple[list[str], list[str]]:
 def sweep(args: list[str]) -> None:
     """Search over configurations with Optuna, by their results on validation."""
     own, others = _separated(args)
-    made = parse(Sweep, own, "jaxrec sweep [PRESET]")
+    parsed = parse(Sweep, own, "jaxrec sweep [PRESET]")
     base = configured(others)
     if base.run is not None or base.overwrite:
         raise InputError("--run and --overwrite are for a single run; a sweep has --out instead")
@@ -66,36 +66,36 @@ def sweep(args: list[str]) -> None:
 
     reporter = Reporter(base.quiet)
     search = sweeps.Sweep(
-        Path(made.out),
+        Path(parsed.out),
         base.config,
-        sweeps.read_space(made.space),
-        made.seeds,
-        made.sampler,
-        made.prune,
+        sweeps.read_space(parsed.space),
+        parsed.seeds,
+        parsed.sampler,
+        parsed.prune,
         reporter.say,
     )
     search.check()
     own_process()
     search.begin()
     command = [sys.executable, "-m", "jaxrec", "sweep", *args, "--workers", "1"]
-    workers = [subprocess.Popen(command) for _ in range(made.workers - 1)]
+    workers = [subprocess.Popen(command) for _ in range(parsed.workers - 1)]
     try:
-        study = search.work(made.trials)
+        study = search.work(parsed.trials)
         failed = [worker for worker in workers if worker.wait() != 0]
     except BaseException:
         for worker in workers:
             worker.terminate()
         raise
     if failed:
-        reporter.say(f"{len(failed)} of {made.workers} worker processes failed")
+        reporter.say(f"{len(failed)} of {parsed.workers} worker processes failed")
     best = sweeps.best(study)
     if not best:
-        raise InputError(f"{made.out}: no trial was completed; the lines above say why")
+        raise InputError(f"{parsed.out}: no trial was completed; the lines above say why")
     fields = list(search.space)
     rows = [
         [str(t.number), f"{t.value:.5f}", *(str(t.params.get(name)) for name in fields)]
         for t in best
     ]
     reporter.table(f"best on validation by {base.config.metric}", ["trial", "mean", *fields], rows)
-    run = Path(made.out) / f"trial-{best[0].number}" / f"seed-{base.config.seed}"
+    run = Path(parsed.out) / f"trial-{best[0].number}" / f"seed-{base.config.seed}"
     reporter.say(f"best run: {run}; repeat it: jaxrec train --config {run / 'config.json'}")
