@@ -141,7 +141,7 @@ CASES = [
     ),
     Case(
         f"train mf --data latin.csv {SMALL}",
-        "--encoding latin-1 (an option of `jaxrec data import`",
+        "--encoding latin-1 (give that option to `jaxrec data import`",
         "data import latin.csv --encoding latin-1 --out new",
     ),
     Case(
@@ -214,7 +214,7 @@ OF_A_RUN = [
     ),
     Case(
         "recommend {run} --users klient.csv --out out.csv",
-        "name it `user`",
+        "rename it to `user`",
         "recommend {run} --users ids.csv --out out.csv",
     ),
     Case(
@@ -234,7 +234,7 @@ OF_A_RUN = [
     ),
     Case(
         "compare {run} {copy}",
-        "name one",
+        "name only one",
         "compare {run} {other}",
     ),
 ]
