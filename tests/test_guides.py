@@ -73,7 +73,7 @@ def test_a_terminal_gets_the_page_laid_out(capsys, monkeypatch):
 def test_a_wrong_name_is_refused_with_the_nearest():
     with pytest.raises(InputError, match=r"'your-dta'.*did you mean 'your-data'"):
         guide(["your-dta"])
-    with pytest.raises(InputError, match="one page at a time"):
+    with pytest.raises(InputError, match="give only one page"):
         guide(["doctor", "glossary"])
     assert InputError("").exit_status == 2
 

@@ -30,7 +30,7 @@ def test_names(text, topology, devices):
 
 @pytest.mark.parametrize("text", ["h20", "v5e-3", "12xH200", "8x", "v9e", "0xH200", "8xv5e"])
 def test_what_is_no_machine_is_refused(text):
-    with pytest.raises(InputError, match=r"no machine|multiple|topology"):
+    with pytest.raises(InputError, match=r"unknown machine|multiple|topology"):
         target(text)
 
 

@@ -417,7 +417,7 @@ def test_what_cannot_be_loaded_leaves_what_is_served(
         watching = asyncio.create_task(current.watch(0))
         (run / "embeddings.npz").write_bytes(b"half of a file")
         current.ask()
-        while "not loaded" not in capsys.readouterr().err:
+        while "could not be reloaded" not in capsys.readouterr().err:
             await asyncio.sleep(0)
         after = (await _lists_of(client, "u1")).json()
         watching.cancel()
