@@ -148,8 +148,9 @@ def read_parameters(run: str | Path) -> dict[str, np.ndarray]:
 
 
 def read_filter(run: Path, n_users: int, n_items: int, dim: int) -> dict[str, np.ndarray] | None:
-    """The arrays of a ``filter.npz``, the names of :class:`jaxrec.graph.filters.Filter`; None where
-    the run's model is no filter.
+    """Read the arrays of a run's ``filter.npz``, or return None if its model is not a graph filter.
+
+    Arrays have the names of :class:`jaxrec.graph.filters.Filter`.
 
     Raises:
       InputError: the file is missing or damaged, or does not fit embeddings.npz.

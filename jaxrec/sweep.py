@@ -331,7 +331,7 @@ class Sweep:
             same = self._same(study, trial)
         if same is not None:
             trial.set_user_attr("same_as", same.number)
-            self.say(f"trial {trial.number}: has the same values as trial {same.number}, not run")
+            self.say(f"trial {trial.number}: is skipped, as trial {same.number} has its values")
             done = same.state == TrialState.COMPLETE
             result = {"values": same.value} if done else {"state": TrialState.PRUNED}
             study.tell(trial.number, **result)
