@@ -1,6 +1,23 @@
 """jaxrec: graph recommenders on accelerators.
 
 Public names are imported at their first use, so that ``import jaxrec`` is quick and loads no jax.
+
+What is stable
+--------------
+Versions follow SemVer. The public interface is the names in ``jaxrec.__all__``, those of the
+sub-packages ``jaxrec.graph``, ``jaxrec.losses``, ``jaxrec.models`` and ``jaxrec.negatives`` that
+their own ``__all__`` lists, the commands and options of ``jaxrec``, the names of presets, and the
+files of a run folder. Other modules may change in any release.
+
+Within a major version none of that is removed or changes its meaning. A part that is to go is first
+deprecated: for at least one minor release it works as before, with a ``DeprecationWarning`` (on the
+command line a line on stderr) that names its successor, and it goes in the next major version. Run
+folders and prepared data of an older release stay readable within a major version and the next.
+
+Not part of the promise: the bits of results. Equal seeds give equal bits with one release of
+jaxrec, one release of JAX and one kind of device; the changelog names the presets whose results a
+release changes. Messages may be reworded in any release; the type and the exit status of an error
+may not.
 """
 
 import importlib

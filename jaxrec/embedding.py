@@ -59,6 +59,14 @@ def embed(
 
     Raises:
       InputError: the model has only id embeddings, or a file cannot be used.
+
+    After ``jaxrec train two-tower --data shop --run runs/two-tower-1``:
+
+    >>> import jaxrec
+    >>> import polars as pl
+    >>> pl.DataFrame({"item": ["new-1", "new-2"], "genre": ["tea", "cup"]}).write_csv("new.csv")
+    >>> jaxrec.embed("runs/two-tower-1", "new.csv").columns
+    ['id', 'embedding']
     """
     array_checks.refuse_foreign(new_items, option="new_items")
     array_checks.refuse_foreign(edges, option="edges")

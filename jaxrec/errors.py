@@ -11,6 +11,13 @@ class JaxrecError(Exception):
 
     The message is one or two lines: unprintable characters are escaped, and long lines are
     shortened in the middle.
+
+    >>> import jaxrec
+    >>> try:
+    ...     jaxrec.preset("lightgcm")
+    ... except jaxrec.JaxrecError as e:
+    ...     print(e)
+    no preset 'lightgcm' (did you mean 'lightgcn'?); `jaxrec presets` lists them
     """
 
     exit_status = 1
@@ -22,13 +29,26 @@ class JaxrecError(Exception):
 
 
 class InputError(JaxrecError):
-    """Bad usage, configuration or data: the message names the file, the line and the fix."""
+    """Bad usage, configuration or data: the message names the file, the line and the fix.
+
+    >>> import jaxrec
+    >>> try:
+    ...     jaxrec.read("no-such-file.csv")
+    ... except jaxrec.InputError as e:
+    ...     print(e.exit_status, e)
+    2 no-such-file.csv: no such file or folder
+    """
 
     exit_status = 2
 
 
 class RunError(JaxrecError):
-    """A failed run: NaN loss, full disk, or no usable checkpoint."""
+    """A failed run: NaN loss, full disk, or no usable checkpoint.
+
+    >>> import jaxrec
+    >>> jaxrec.RunError("the loss is NaN at step 12").exit_status
+    1
+    """
 
     exit_status = 1
 
@@ -37,6 +57,11 @@ class Interrupted(JaxrecError, KeyboardInterrupt):
     """A run ended by SIGINT or SIGTERM after its checkpoint was written (status 128 + signal).
 
     Also a KeyboardInterrupt, so that programs that stop at Ctrl-C stop at this too.
+
+    >>> import signal
+    >>> import jaxrec
+    >>> jaxrec.Interrupted("runs/mine: stopped; resume it", signal.SIGTERM).exit_status
+    143
     """
 
     def __init__(self, message: str, signum: int) -> None:

@@ -29,6 +29,15 @@ class GraphRecommender:
       preset: name of a preset.
       run: run folder to write, replacing an existing run; None writes a temporary folder.
       options: any fields of the configuration, as in :func:`jaxrec.train`: ``epochs=3``.
+
+    >>> import jaxrec
+    >>> import numpy as np
+    >>> import scipy.sparse as sp
+    >>> clicks = sp.csr_array(np.tril(np.ones((12, 12))))
+    >>> model = jaxrec.GraphRecommender("mf", dim=8, epochs=2).fit(clicks)
+    >>> columns, scores = model.recommend([0, 1], k=3)
+    >>> columns.shape
+    (2, 3)
     """
 
     def __init__(

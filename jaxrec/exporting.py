@@ -63,6 +63,14 @@ def export(
     Raises:
       InputError: the run has not finished, the format is unknown or its package is missing, or
         ``out`` cannot be written.
+
+    After ``jaxrec train --run runs/quickstart-1``:
+
+    >>> import jaxrec
+    >>> import numpy as np
+    >>> made = jaxrec.export("runs/quickstart-1", "npz", "vectors.npz")
+    >>> sorted(np.load(made).files)[:2]
+    ['item', 'item_ids']
     """
     writers = _WRITERS | registry.EXPORTS.registered()
     formats = [*_WRITERS, *_MODULES, _DATABASE, *registry.EXPORTS.registered()]

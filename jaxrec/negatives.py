@@ -12,6 +12,17 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from jaxrec.graph.csr import DeviceCsr, contains, count_prefix
 
+__all__ = [
+    "DeviceCsr",
+    "Popularity",
+    "exposed",
+    "picked",
+    "popular",
+    "popularity",
+    "shared",
+    "uniform",
+]
+
 _TRIES = 4  # draws per popular negative; the first unknown to the user is taken
 
 
@@ -31,6 +42,11 @@ def popularity(weight_I: np.ndarray, power: float = 1.0) -> Popularity:
     """Build the distribution weight^power / Σ weight^power (word2vec: counts to the power 3/4).
 
     Items of weight 0 are never drawn. Probabilities are exact to 2^-32.
+
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> jnp.exp(popularity(np.array([1, 3])).log_q_I).round(2).tolist()
+    [0.25, 0.75]
     """
     share_I = weight_I / max(weight_I.max(initial=0), 1e-300)
     mass_I = np.where(weight_I > 0, np.power(share_I, power), 0.0)
@@ -88,6 +104,14 @@ def popular(
 
     With ``known``, takes the first of a few draws that the user does not know; a negative is
     invalid if they know all of them.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> import numpy as np
+    >>> by_count = popularity(np.array([0, 5, 0, 1]))
+    >>> drawn, _ = popular(jax.random.key(0), 100, by_count, jnp.array([0, 1]), None)
+    >>> drawn.shape, sorted(set(drawn.ravel().tolist()))
+    ((2, 100), [1, 3])
     """
     shape = (user_B.shape[0], count)
     if known is None:
@@ -110,6 +134,13 @@ def exposed(
     """Draw N private negatives per positive, uniformly over the user's exposed items.
 
     Users without exposed items keep the given negatives and their validity.
+
+    >>> import jax
+    >>> import jax.numpy as jnp
+    >>> shown = DeviceCsr(jnp.array([0, 2, 2]), jnp.array([4, 6]))  # 4 and 6 to user 0
+    >>> drawn, _ = exposed(jax.random.key(0), jnp.array([0, 1]), shown, jnp.full((2, 9), 7), None)
+    >>> [sorted(set(row)) for row in drawn.tolist()]
+    [[4, 6], [7]]
     """
     if shown.indices.shape[0] == 0:
         return neg_BN, valid_BN
@@ -133,6 +164,13 @@ def picked(
         score.
       score_BNC: scores of the candidates; -inf excludes one.
       pos_B: scores of the positives.
+
+    >>> import jax.numpy as jnp
+    >>> score_BNC = jnp.array([[[3.0, 1.0, 2.0]]])
+    >>> picked("hardest", score_BNC, jnp.array([2.5])).tolist()
+    [[0]]
+    >>> picked("semi-hard", score_BNC, jnp.array([2.5])).tolist()
+    [[2]]
     """
     if how != "semi-hard":
         return jnp.argmax(score_BNC, axis=2).astype(jnp.int32)

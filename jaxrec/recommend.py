@@ -131,6 +131,15 @@ class Recommender:
     user) that comes first in the run's id table. Items without a trained vector are never
     recommended; users without one get popular items. Lines on stderr say so, and count the ids
     that were skipped.
+
+    After ``jaxrec train --run runs/quickstart-1``:
+
+    >>> import jaxrec
+    >>> recommender = jaxrec.Recommender.load("runs/quickstart-1")
+    >>> recommender.recommend(["u01", "u02"], k=3).columns
+    ['user', 'item', 'rank', 'score']
+    >>> recommender.similar_items(["i01"], k=2)["rank"].to_list()
+    [1, 2]
     """
 
     def __init__(self, table: Embeddings, seen: Seen, run: Path) -> None:

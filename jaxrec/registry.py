@@ -152,6 +152,20 @@ def register_model(name: str) -> Callable[[Any], Any]:
 
     Raises:
       ValueError: the name is taken, or is not a word.
+
+    >>> import jax
+    >>> import jaxrec
+    >>> from flax import nnx
+    >>> @jaxrec.register_model("example-table")
+    ... class Table(jaxrec.models.Encoder):
+    ...     def __init__(self, sizes, config, rngs):
+    ...         rows = jax.random.normal(rngs.params(), (sizes.n_nodes, config.dim))
+    ...         self.embedding = nnx.Param(rows)
+    ...
+    ...     def embed(self, graph, key=None):
+    ...         return self.embedding[...]
+    >>> jaxrec.preset("mf").replace({"model.name": "example-table"}).model.name
+    'example-table'
     """
     return MODELS.decorator(name)
 
@@ -179,6 +193,14 @@ def register_loss(
 
     Raises:
       ValueError: the name is taken, or is not a word.
+
+    >>> import jax
+    >>> import jaxrec
+    >>> @jaxrec.register_loss("example-loss")
+    ... def logistic(pos_B, neg_BN, valid_BN=None):
+    ...     return jax.nn.softplus(neg_BN - pos_B[:, None]).mean(axis=1, where=valid_BN)
+    >>> jaxrec.preset("mf").replace({"loss.name": "example-loss"}).loss.name
+    'example-loss'
     """
 
     def register(loss: Any) -> Any:
@@ -204,6 +226,14 @@ def register_negatives(name: str) -> Callable[[Any], Any]:
 
     Raises:
       ValueError: the name is taken, or is not a word.
+
+    >>> import jaxrec
+    >>> from jaxrec import negatives
+    >>> @jaxrec.register_negatives("example-negatives")
+    ... def some(key, count, n_items, positives, known):
+    ...     return negatives.uniform(key, count, n_items, positives.user_B, known)
+    >>> jaxrec.preset("mf").replace({"negatives.name": "example-negatives"}).negatives.name
+    'example-negatives'
     """
     return NEGATIVES.decorator(name)
 
@@ -217,6 +247,13 @@ def register_metric(name: str) -> Callable[[Any], Any]:
 
     Raises:
       ValueError: the name is taken, or is not a word.
+
+    >>> import jaxrec
+    >>> @jaxrec.register_metric("example-first")
+    ... def first(hit_BK, n_relevant_B, k):
+    ...     return hit_BK[:, 0]
+    >>> jaxrec.preset("mf").replace({"eval.metric": "example-first@20"}).metric
+    'example-first@20'
     """
     return METRICS.decorator(name)
 
@@ -229,6 +266,16 @@ def register_format(name: str) -> Callable[[Any], Any]:
 
     Raises:
       ValueError: the name is taken, or is not a word.
+
+    >>> from pathlib import Path
+    >>> import jaxrec
+    >>> @jaxrec.register_format("example-lines")
+    ... def lines(path):
+    ...     rows = [line.split() for line in path.read_text().splitlines()]
+    ...     return jaxrec.from_numpy([row[0] for row in rows], [row[1] for row in rows])
+    >>> _ = Path("sales.lines").write_text("ann tea")
+    >>> jaxrec.read("sales.lines", "example-lines").n_edges
+    1
     """
     return FORMATS.decorator(name)
 
@@ -242,6 +289,14 @@ def register_optimizer(name: str) -> Callable[[Any], Any]:
 
     Raises:
       ValueError: the name is taken, or is not a word.
+
+    >>> import jaxrec
+    >>> import optax
+    >>> @jaxrec.register_optimizer("example-lion")
+    ... def lion(rate, steps):
+    ...     return optax.lion(rate)
+    >>> jaxrec.preset("mf").replace({"optim.name": "example-lion"}).optim.name
+    'example-lion'
     """
     return OPTIMIZERS.decorator(name)
 
@@ -253,6 +308,14 @@ def register_preset(name: str) -> Callable[[Any], Any]:
 
     Raises:
       ValueError: the name is taken, or is not a word.
+
+    >>> import jaxrec
+    >>> @jaxrec.register_preset("example-wide")
+    ... def wide():
+    ...     '''Matrix factorisation with wide embeddings.'''
+    ...     return jaxrec.preset("mf").replace({"preset": "example-wide", "model.dim": 512})
+    >>> jaxrec.preset("example-wide").model.dim
+    512
     """
     return PRESETS.decorator(name)
 
@@ -266,6 +329,13 @@ def register_export(name: str) -> Callable[[Any], Any]:
 
     Raises:
       ValueError: the name is taken, or is not a word.
+
+    >>> import jaxrec
+    >>> @jaxrec.register_export("example-ids")
+    ... def ids(embeddings, path):
+    ...     path.write_text("\\n".join(embeddings.item_ids))
+    >>> jaxrec.export("runs/quickstart-1", "example-ids", "ids.txt").name
+    'ids.txt'
     """
     return EXPORTS.decorator(name)
 
@@ -278,6 +348,14 @@ def register_command(name: str) -> Callable[[Any], Any]:
 
     Raises:
       ValueError: the name is taken, or is not a word.
+
+    >>> import jaxrec
+    >>> @jaxrec.register_command("example-hello")
+    ... def hello(args):
+    ...     '''Say hello.'''
+    ...     print("hello", *args)
+    >>> hello(["you"])
+    hello you
     """
     return COMMANDS.decorator(name)
 
@@ -290,6 +368,14 @@ def register_rule(name: str) -> Callable[[Any], Any]:
 
     Raises:
       ValueError: the name is taken, or is not a word.
+
+    >>> import jaxrec
+    >>> from jaxrec.diagnosis.finding import Finding
+    >>> @jaxrec.register_rule("example-rule")
+    ... def rule(course):
+    ...     if course.config.optim.learning_rate < 1:
+    ...         return None
+    ...     return Finding("example-rule", "the steps are huge", (), "optim", ("--lr 0.01",))
     """
     return RULES.decorator(name)
 

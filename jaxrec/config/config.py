@@ -28,7 +28,17 @@ from jaxrec.config.sections import (
 
 @dataclass(frozen=True)
 class Config:
-    """All settings that determine the result of a run."""
+    """All settings that determine the result of a run.
+
+    Each section is a frozen dataclass whose fields are the options of ``jaxrec train``, by the same
+    names; a value out of range raises InputError. Lengths of training are in epochs, or in steps
+    where ``train.steps`` is set; fields called minutes or seconds are wall time.
+
+    >>> import jaxrec
+    >>> config = jaxrec.Config(data="sales.csv").replace({"model.dim": 32, "train.epochs": 5})
+    >>> config.model.dim, config.train.epochs, config.optim.name
+    (32, 5, 'adam')
+    """
 
     preset: str = "custom"
     """Name of the underlying preset; used as the run's name without --run."""

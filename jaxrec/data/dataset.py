@@ -205,6 +205,14 @@ class Dataset:
       InputError: columns of different lengths, row numbers outside the id tables, ids that are
         missing or there twice, numbers that are missing or infinite, weights that are not
         positive, or features with more or fewer rows than there are ids.
+
+    >>> import jaxrec
+    >>> user, item = np.array([0, 0, 1]), np.array([0, 1, 1])
+    >>> data = jaxrec.Dataset(user, item, np.array(["ann", "bob"]), np.array(["tea", "cup"]))
+    >>> data.n_users, data.n_items, data.n_edges
+    (2, 2, 3)
+    >>> data.item_counts().tolist()
+    [1, 2]
     """
 
     user: np.ndarray

@@ -54,6 +54,12 @@ class ItemGraph:
 
     Raises:
       InputError: the arrays violate this; :meth:`of_pairs` accepts raw pairs.
+
+    >>> import jaxrec
+    >>> a, b, weight = np.array([0, 2, 1]), np.array([1, 1, 0]), np.array([1.0, 2.0, 3.0])
+    >>> graph = jaxrec.ItemGraph.of_pairs(a, b, weight, np.array(["tea", "cup", "pot"]))
+    >>> graph.n_items, graph.n_pairs, graph.weight.tolist()
+    (3, 2, [4.0, 2.0])
     """
 
     src: np.ndarray

@@ -94,6 +94,14 @@ def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
 
     Raises:
       InputError: no run folder or file is there, it holds nothing to diagnose, or ids do not match.
+
+    >>> import jaxrec
+    >>> import numpy as np
+    >>> rows = np.random.default_rng(0).normal(size=(50, 8))
+    >>> np.savez("collapsed.npz", user=np.ones((40, 8)), item=np.ones((50, 8)))
+    >>> np.savez("spread.npz", user=rows[:40], item=rows)
+    >>> jaxrec.doctor("collapsed.npz").healthy, jaxrec.doctor("spread.npz").healthy
+    (False, True)
     """
     array_checks.refuse_foreign(data)
     fork_check.check()

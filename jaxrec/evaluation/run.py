@@ -74,6 +74,13 @@ def evaluate(
 
     Raises:
       InputError: the run has not finished, the data differs, or the split is empty.
+
+    After ``jaxrec train --run runs/quickstart-1``:
+
+    >>> import jaxrec
+    >>> found = jaxrec.evaluate("runs/quickstart-1", "validation", [5])
+    >>> found["split"], "recall@5" in found["metrics"], sorted(found["baselines"])
+    ('validation', True, ['popularity', 'random'])
     """
     fork_check.check()
     if ks is not None:

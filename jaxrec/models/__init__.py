@@ -64,6 +64,12 @@ def build(
       sizes: sizes of the graph and of the input features.
       levels: number of edge types, for models that distinguish them.
       decodes: number of rating levels of the decoder; 0 for no decoder.
+
+    >>> import jax
+    >>> import jaxrec
+    >>> encoder = build(jaxrec.preset("lightgcn").model, 4, 3, jax.random.key(0))
+    >>> type(encoder).__name__, encoder.embedding[...].shape
+    ('LightGCN', (7, 64))
     """
     rngs = nnx.Rngs(params=key)
     if config.registered:

@@ -116,6 +116,16 @@ class Encoder(nnx.Module):
       bias: [N] in the data set's order, or None; set by the trainer if configured.
       out_dim: D, the width of the final embeddings; by default that of ``embedding``.
       smoothing: number of layers whose mean smooths the table; a spectral start compensates for it.
+
+    >>> import jax
+    >>> from flax import nnx
+    >>> class Table(Encoder):
+    ...     def __init__(self, sizes, config, rngs):
+    ...         rows = jax.random.normal(rngs.params(), (sizes.n_nodes, config.dim))
+    ...         self.embedding = nnx.Param(rows)
+    ...
+    ...     def embed(self, graph, key=None):
+    ...         return self.embedding[...]
     """
 
     embedding: Any = None

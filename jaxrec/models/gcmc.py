@@ -87,6 +87,13 @@ class GCMC(Encoder):
       node_dropout: share of nodes whose messages are dropped in a layer during training.
       linear: initialise the layers as h = Σ_r Â_r x, mirrored (see :func:`looks_linear`), and W_3
         as its inverse; otherwise Xavier initialisation.
+
+    >>> from jaxrec.data import synthetic
+    >>> from jaxrec.graph import bipartite
+    >>> graph = bipartite.build(synthetic.make(6, 8, 12, communities=2))
+    >>> model = GCMC(6, 8, dim=4, hidden=8, rngs=nnx.Rngs(params=0))
+    >>> model(graph).emb_ND.shape
+    (14, 4)
     """
 
     smoothing = 0

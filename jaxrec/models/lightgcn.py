@@ -36,6 +36,13 @@ class LightGCN(Encoder):
       edge_dropout: share of pairs dropped from the graph in each training step.
       frozen_from: first row of the table that is constant; None trains all rows.
       dtype: compute type of the propagation; the sum over layers is float32.
+
+    >>> from jaxrec.data import synthetic
+    >>> from jaxrec.graph import bipartite
+    >>> graph = bipartite.build(synthetic.make(6, 8, 12, communities=2))
+    >>> model = LightGCN(6, 8, dim=4, layers=2, rngs=nnx.Rngs(params=0))
+    >>> model(graph).emb_ND.shape
+    (14, 4)
     """
 
     def __init__(

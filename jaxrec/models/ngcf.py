@@ -78,6 +78,13 @@ class NGCF(Encoder):
       node_dropout: share of nodes whose messages are dropped in a layer during training.
       message_dropout: dropout rate of a layer's output.
       dtype: compute type of the layers.
+
+    >>> from jaxrec.data import synthetic
+    >>> from jaxrec.graph import bipartite
+    >>> graph = bipartite.build(synthetic.make(6, 8, 12, communities=2))
+    >>> model = NGCF(6, 8, dim=4, layers=2, rngs=nnx.Rngs(params=0))
+    >>> model(graph).emb_ND.shape
+    (14, 12)
     """
 
     smoothing = 0  # a spectral start sets the table itself

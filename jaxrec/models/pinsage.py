@@ -78,6 +78,10 @@ class PinSAGE(Encoder):
       sizes: sizes of the users' and items' features; None for a side without features.
       linear: initialise z as the mean of a node's and its neighbours' inputs, normalised after each
         layer and mirrored in between (see :func:`looks_linear`); otherwise He initialisation.
+
+    >>> model = PinSAGE(6, 8, dim=4, hidden=8, fan_outs=(3, 2), rngs=nnx.Rngs(params=0))
+    >>> model.embedding[...].shape, model.out_dim
+    ((14, 4), 4)
     """
 
     smoothing = 0

@@ -111,6 +111,13 @@ class Towers(Encoder):
       id_dropout: share of ids hidden in a training step.
       sizes: sizes of the users' and items' features; None for a side without features.
       activation, final, sum_bags: as in :class:`Tower`.
+
+    >>> from jaxrec.data import synthetic
+    >>> from jaxrec.graph import bipartite
+    >>> graph = bipartite.build(synthetic.make(6, 8, 12, communities=2))
+    >>> model = Towers(6, 8, dim=4, id_dim=8, rngs=nnx.Rngs(params=0))
+    >>> model(graph).emb_ND.shape
+    (14, 4)
     """
 
     smoothing = 0

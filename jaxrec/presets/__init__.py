@@ -23,7 +23,12 @@ registry.PRESETS.builtin = tuple(PRESETS)
 
 
 def get(name: str) -> Config:
-    """Look up a preset. For an unknown name, raises InputError that suggests the nearest one."""
+    """Look up a preset. For an unknown name, raises InputError that suggests the nearest one.
+
+    >>> import jaxrec
+    >>> jaxrec.preset("lightgcn").model.name
+    'lightgcn'
+    """
     known = all_presets()
     if name not in known:
         raise InputError(f"no preset {name!r}{nearest(name, known)}; `jaxrec presets` lists them")

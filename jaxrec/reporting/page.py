@@ -42,6 +42,12 @@ def report(runs: Sequence[str | Path], out: str | Path, titles: str | Path | Non
     Raises:
       InputError: no folder is given, one is not a run folder, a file in it is damaged, the page
         cannot be written, or matplotlib (the extra ``report``) is not installed.
+
+    After ``jaxrec train --run runs/quickstart-1``:
+
+    >>> import jaxrec
+    >>> jaxrec.report(["runs/quickstart-1"], "report.html").name
+    'report.html'
     """
     require_matplotlib()
     if not runs:

@@ -20,7 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its folder, its configuration and the content of eval.json."""
+    """A finished run: its folder, its configuration and the content of eval.json.
+
+    What :func:`jaxrec.train` gives, or :meth:`load` of a folder:
+
+    >>> import jaxrec
+    >>> run = jaxrec.Run.load("runs/quickstart-1")
+    >>> run.config.model.name, "recall@20" in run.metrics
+    ('lightgcn', True)
+    >>> "train" in run.history["split"]
+    True
+
+    Attributes:
+      folder: the run folder.
+      config: its configuration, as in config.json.
+      evaluation: the content of eval.json: the split, the metrics and those of the baselines.
+    """
 
     folder: Path
     config: Config

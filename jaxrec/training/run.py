@@ -90,6 +90,12 @@ def train(
       InputError: configuration, data or folder cannot be used.
       RunError: the run failed (NaN loss, full disk).
       Interrupted: SIGINT or SIGTERM, after writing a checkpoint. Also a KeyboardInterrupt.
+
+    >>> import jaxrec
+    >>> data = jaxrec.read("shop")
+    >>> run = jaxrec.train("mf", data=data, dim=8, epochs=2, run="runs/mine", quiet=True)
+    >>> run.folder.name, run.config.model.dim, "recall@20" in run.metrics
+    ('mine', 8, True)
     """
     config = in_memory.taken(config)
     began = time.monotonic()
@@ -233,6 +239,13 @@ def resume(
       InputError: no run folder, the data is not what the run began with, or a longer run would
         have been another from the first step on, as with a schedule over its length.
       RunError, Interrupted: as in :func:`train`.
+
+    After ``jaxrec train --run runs/quickstart-1``, which makes the run three epochs longer:
+
+    >>> import jaxrec
+    >>> run = jaxrec.resume("runs/quickstart-1", epochs=3, quiet=True)
+    >>> run.config.train.epochs
+    3
     """
     data = in_memory.taken(data)
     began = time.monotonic()
@@ -290,6 +303,13 @@ def refit(
     Raises:
       InputError: no finished run, or one that cannot be trained so; as :func:`train`.
       RunError, Interrupted: as in :func:`train`.
+
+    After ``jaxrec train --run runs/quickstart-1``:
+
+    >>> import jaxrec
+    >>> run = jaxrec.refit("runs/quickstart-1", to="runs/production", quiet=True)
+    >>> run.folder.name
+    'production'
     """
     config = extend_and_refit.on_everything(run)
     if config.data == configs.IN_MEMORY and data is None:

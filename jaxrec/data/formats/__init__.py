@@ -88,6 +88,13 @@ def read(
 
     Raises:
       InputError: the path, the format or the content is not usable.
+
+    >>> import jaxrec
+    >>> import polars as pl
+    >>> pl.DataFrame({"user": ["ann", "bob"], "item": ["tea", "cup"]}).write_csv("sales.csv")
+    >>> data = jaxrec.read("sales.csv")
+    >>> data.name, data.n_edges, data.item_ids.tolist()
+    ('sales', 2, ['cup', 'tea'])
     """
     array_checks.refuse_foreign(path, option="path")
     if event_weights is not None:

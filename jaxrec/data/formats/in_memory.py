@@ -49,6 +49,15 @@ def from_polars(
 
     Raises:
       InputError: a column that is not there or cannot be guessed, or a row that cannot be used.
+
+    >>> import jaxrec
+    >>> import polars as pl
+    >>> frame = pl.DataFrame({"who": ["ann", "bob"], "sku": ["tea", "cup"], "how": ["buy", "view"]})
+    >>> weights = {"buy": 3.0, "view": 1.0}
+    >>> columns = {"user": "who", "item": "sku", "event": "how"}
+    >>> data = jaxrec.from_polars(frame, event_weights=weights, **columns)
+    >>> data.weight.tolist()
+    [3.0, 1.0]
     """
     if not isinstance(frame, pl.DataFrame | pl.LazyFrame):
         raise _not_taken(frame, "from_polars")
@@ -67,7 +76,13 @@ def from_arrow(
     name: str = "data",
     **columns: str | None,
 ) -> Dataset:
-    """A Dataset of a pyarrow Table or RecordBatch; arguments and errors of :func:`from_polars`."""
+    """A Dataset of a pyarrow Table or RecordBatch; arguments and errors of :func:`from_polars`.
+
+    >>> import jaxrec
+    >>> import pyarrow as pa
+    >>> jaxrec.from_arrow(pa.table({"user": ["ann", "bob"], "item": ["tea", "cup"]})).n_edges
+    2
+    """
     if array_checks.taken_by(table) != "from_arrow":
         raise _not_taken(table, "from_arrow")
     frame = pl.DataFrame(pl.from_arrow(table))
@@ -88,6 +103,12 @@ def from_pandas(
     """A Dataset of a pandas DataFrame; arguments and errors of :func:`from_polars`.
 
     The index is not read; ``frame.reset_index()`` makes columns of it.
+
+    >>> import jaxrec
+    >>> import pandas as pd
+    >>> frame = pd.DataFrame({"user": ["ann", "bob", "ann"], "item": ["tea", "cup", "cup"]})
+    >>> jaxrec.from_pandas(frame).n_edges
+    3
     """
     if array_checks.taken_by(frame) != "from_pandas":
         raise _not_taken(frame, "from_pandas")
@@ -125,6 +146,11 @@ def from_numpy(
     Raises:
       InputError: columns of other lengths, ids that are missing or neither whole numbers nor
         texts, numbers that are missing or infinite, or no pair.
+
+    >>> import jaxrec
+    >>> data = jaxrec.from_numpy(["ann", "bob", "ann"], ["tea", "cup", "cup"], rating=[4, 5, 3])
+    >>> data.n_users, data.n_items, data.rating.tolist()
+    (2, 2, [3.0, 4.0, 5.0])
     """
     made: dict[str, np.ndarray] = {"user": array_checks.id_array(user, f"{name}: user")}
     length = len(made["user"])
@@ -159,6 +185,13 @@ def from_scipy(
 
     Raises:
       InputError: no sparse matrix, ids of other lengths, negative weights, or no entry.
+
+    >>> import jaxrec
+    >>> import scipy.sparse as sp
+    >>> bought = sp.coo_array(([2.0, 1.0, 1.0], ([0, 0, 1], [0, 1, 1])))
+    >>> data = jaxrec.from_scipy(bought, ["ann", "bob"], ["tea", "cup"])
+    >>> data.n_edges, data.weight.tolist()
+    (3, [1.0, 2.0, 1.0])
     """
     if array_checks.taken_by(matrix) != "from_scipy" or not hasattr(matrix, "tocoo"):
         raise _not_taken(matrix, "from_scipy")

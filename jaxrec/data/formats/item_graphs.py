@@ -61,6 +61,13 @@ def read_items(
     Raises:
       InputError: the path, the format or the content is not usable, or ``pairs`` asks for what
         does not count for the format.
+
+    >>> import jaxrec
+    >>> import polars as pl
+    >>> pairs = pl.DataFrame({"src": ["tea", "cup"], "dst": ["cup", "pot"], "weight": [2.0, 1.0]})
+    >>> pairs.write_csv("together.csv")
+    >>> jaxrec.read_items("together.csv").n_pairs
+    2
     """
     array_checks.refuse_foreign(path, option="path")
     path, pairs = Path(path), pairs or PairsConfig()
