@@ -63,15 +63,12 @@ def bpr(
 ) -> Float[Array, "B"]:
     """Compute Bayesian personalised ranking: 1/N Σ_n -log σ(pos - neg_n).
 
-    <<<<<<< HEAD
-        It is computed as softplus(neg_n - pos), and is log 2 at equal scores. Source: Rendle et al.,
-        UAI 2009.
-    =======
-        Source: Rendle et al., UAI 2009. log 2 at equal scores.
+    It is computed as softplus(neg_n - pos), and is log 2 at equal scores. Source: Rendle et al.,
+    UAI 2009.
 
-        >>> import jax.numpy as jnp
-        >>> [f"{loss:.4f}" for loss in bpr(jnp.array([0.0, 9.0]), jnp.array([[0.0], [-9.0]]))]
-        ['0.6931', '0.0000']
+    >>> import jax.numpy as jnp
+    >>> [f"{loss:.4f}" for loss in bpr(jnp.array([0.0, 9.0]), jnp.array([[0.0], [-9.0]]))]
+    ['0.6931', '0.0000']
     """
     return _mean_valid(jax.nn.softplus(neg_BN - pos_B[:, None]), valid_BN)
 
@@ -83,14 +80,11 @@ def bce(
 ) -> Float[Array, "B"]:
     """Compute binary cross-entropy: -log σ(pos) - 1/N Σ_n log(1 - σ(neg_n)), by softplus.
 
-    <<<<<<< HEAD
-        It is 2 log 2 at scores of 0. Source: CS224W, lecture on recommender systems, "binary loss".
-    =======
-        Source: CS224W, lecture on recommender systems, "binary loss". 2 log 2 at scores of 0.
+    It is 2 log 2 at scores of 0. Source: CS224W, lecture on recommender systems, "binary loss".
 
-        >>> import jax.numpy as jnp
-        >>> [f"{loss:.4f}" for loss in bce(jnp.array([0.0, 9.0]), jnp.array([[0.0], [-9.0]]))]
-        ['1.3863', '0.0002']
+    >>> import jax.numpy as jnp
+    >>> [f"{loss:.4f}" for loss in bce(jnp.array([0.0, 9.0]), jnp.array([[0.0], [-9.0]]))]
+    ['1.3863', '0.0002']
     """
     return jax.nn.softplus(-pos_B) + _mean_valid(jax.nn.softplus(neg_BN), valid_BN)
 
@@ -102,15 +96,12 @@ def sampled_softmax(
 ) -> Float[Array, "B"]:
     """Compute sampled softmax: -log( e^pos / (e^pos + Σ_n e^neg_n) ).
 
-    <<<<<<< HEAD
-        It is log(1 + N) at equal scores. Source: Wu et al., "On the effectiveness of sampled softmax
-        loss", 2022.
-    =======
-        Source: Wu et al., "On the effectiveness of sampled softmax loss", 2022.
+    It is log(1 + N) at equal scores. Source: Wu et al., "On the effectiveness of sampled softmax
+    loss", 2022.
 
-        >>> import jax.numpy as jnp
-        >>> f"{sampled_softmax(jnp.array([1.0]), jnp.array([[1.0, 1.0, 1.0]]))[0]:.4f}"  # log 4
-        '1.3863'
+    >>> import jax.numpy as jnp
+    >>> f"{sampled_softmax(jnp.array([1.0]), jnp.array([[1.0, 1.0, 1.0]]))[0]:.4f}"  # log 4
+    '1.3863'
     """
     if valid_BN is not None:
         neg_BN = jnp.where(valid_BN, neg_BN, -jnp.inf)
@@ -127,16 +118,12 @@ def triplet(
 ) -> Float[Array, "B"]:
     """Compute 1/N Σ_n 1 - σ(pos - neg_n), a bounded loss that is 1/2 at equal scores.
 
-    <<<<<<< HEAD
-        This is BPR without the logarithm: a smooth count of wrongly ordered pairs, so 1 - AUC. Its
-        gradient vanishes both for pairs in the right order and for pairs far in the wrong order.
-    =======
-        BPR without its logarithm (a smooth count of the pairs in the wrong order, an AUC): its gradient
-        vanishes where a pair is far from right as well as where it is right.
+    This is BPR without the logarithm: a smooth count of wrongly ordered pairs, so 1 - AUC. Its
+    gradient vanishes both for pairs in the right order and for pairs far in the wrong order.
 
-        >>> import jax.numpy as jnp
-        >>> [f"{loss:.4f}" for loss in triplet(jnp.array([0.0, 9.0]), jnp.array([[0.0], [-9.0]]))]
-        ['0.5000', '0.0000']
+    >>> import jax.numpy as jnp
+    >>> [f"{loss:.4f}" for loss in triplet(jnp.array([0.0, 9.0]), jnp.array([[0.0], [-9.0]]))]
+    ['0.5000', '0.0000']
     """
     return _mean_valid(jax.nn.sigmoid(neg_BN - pos_B[:, None]), valid_BN)
 
@@ -149,16 +136,12 @@ def hinge(
 ) -> Float[Array, "B"]:
     """Compute the hinge loss 1/N Σ_n max(0, margin - pos + neg_n), the margin at equal scores.
 
-    <<<<<<< HEAD
-        Source: Weston et al., "WSABIE", IJCAI 2011, without its rank weights. Schroff et al. 2015 use
-        the same loss with distances for scores.
-    =======
-        Source: Weston et al., "WSABIE", IJCAI 2011, without its weights of ranks; the triplet loss of
-        Schroff et al. 2015 is the same of distances.
+    Source: Weston et al., "WSABIE", IJCAI 2011, without its rank weights. Schroff et al. 2015 use
+    the same loss with distances for scores.
 
-        >>> import jax.numpy as jnp
-        >>> hinge(jnp.array([0.0, 2.0]), jnp.array([[0.5], [0.5]])).tolist()
-        [1.5, 0.0]
+    >>> import jax.numpy as jnp
+    >>> hinge(jnp.array([0.0, 2.0]), jnp.array([[0.5], [0.5]])).tolist()
+    [1.5, 0.0]
     """
     return _mean_valid(jax.nn.relu(neg_BN - pos_B[:, None] + margin), valid_BN)
 
@@ -176,15 +159,12 @@ def squared_error(score_B: Float[Array, "B"], rating_B: Float[Array, "B"]) -> Fl
 def level_loss(logit_BR: Float[Array, "B R"], level_B: Int[Array, "B"]) -> Float[Array, "B"]:
     """Compute the cross-entropy of rating levels, -log softmax(logits)[level].
 
-    <<<<<<< HEAD
-        It is log R at equal logits. Source: van den Berg et al., "Graph convolutional matrix
-        completion", 2018, section 2.5.
-    =======
-        Source: van den Berg et al., "Graph convolutional matrix completion", 2018, section 2.5.
+    It is log R at equal logits. Source: van den Berg et al., "Graph convolutional matrix
+    completion", 2018, section 2.5.
 
-        >>> import jax.numpy as jnp
-        >>> f"{level_loss(jnp.zeros((1, 5)), jnp.array([3]))[0]:.4f}"  # log 5
-        '1.6094'
+    >>> import jax.numpy as jnp
+    >>> f"{level_loss(jnp.zeros((1, 5)), jnp.array([3]))[0]:.4f}"  # log 5
+    '1.6094'
     """
     own_B1 = jnp.take_along_axis(logit_BR, level_B[:, None], axis=1)
     return jax.nn.logsumexp(logit_BR, axis=1) - own_B1[:, 0]
