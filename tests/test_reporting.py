@@ -13,6 +13,7 @@ from jaxrec.data import synthetic_items
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.errors import InputError
 from jaxrec.evaluation.run import evaluate
+from jaxrec.reporting import page as page_module
 from jaxrec.reporting.page import report
 from jaxrec.reporting.run_records import read_runs
 from jaxrec.runfolder import read_metrics
@@ -101,7 +102,7 @@ def test_one_run_tells_everything(run: Path, tmp_path: Path) -> None:
 
 
 PLOTS = [
-    *("Loss", "recall@20", "ndcg@20", "Throughput"),
+    *("The model beside its baselines", "recall@20", "Loss", "ndcg@20", "Throughput"),
     *("Cosines", "Effective rank", "Lengths", "Embedding table", "Lists", "Recommended items"),
     *("Correctly ranked pairs", "Saturated pairs", "Gradients", "Negatives"),
     *("recall@20 by item popularity", "recall@20 by user activity"),
@@ -116,16 +117,16 @@ def test_each_plot_draws_what_its_title_says(run: Path, tmp_path: Path) -> None:
         unit, *ends = rest.split("; ")
         drawn[title] = unit.partition(" over ")[0], {end.partition(" from ")[0] for end in ends}
     assert drawn["Loss"] == ("mean loss per pair, with L2", {"loss"})
-    assert drawn["Gradients"] == ("norm", {"gradient", "fed gradient"})
+    assert drawn["Gradients"] == ("norm of the step's gradient", {"gradient", "fed gradient"})
     shares = {"false negatives", "identical inputs"}
     assert drawn["Negatives"] == ("share of the negatives", shares)
     assert drawn["Lengths"][1] == {"user norm", "item norm"}
-    assert drawn["Correctly ranked pairs"] == (
-        "share of the pairs",
-        {"train auc", "validation auc"},
-    )
+    of_pairs = "share of pairs above a random item", {"train auc", "validation auc"}
+    assert drawn["Correctly ranked pairs"] == of_pairs
     splits = {"validation", "test", "train", "popularity"}
-    assert drawn["recall@20"] == ("recall@20", splits)
+    assert drawn["recall@20"] == ("recall@20 (share of held-out items)", splits)
+    beside = {f"{name} {m['recall@20']:.4g}" for name, m in evaluation()["baselines"].items()}
+    assert beside < drawn["The model beside its baselines"][1]
 
 
 def test_a_resumed_run_counts_all_its_processes(run: Path, tmp_path: Path) -> None:
@@ -143,12 +144,55 @@ def test_plots_and_tables_can_be_read_without_eyes(run: Path, tmp_path: Path) ->
     assert [label.partition(":")[0] for label in labels] == PLOTS
     lines = read_metrics(run / "metrics.jsonl")
     loss = [r["loss"] for r in lines if r["split"] == "train"]
-    assert labels[0].endswith(f"; loss from {loss[0]:.4g} to {loss[-1]:.4g}")
+    (drawn,) = [label for label in labels if label.startswith("Loss")]
+    assert drawn.endswith(f"; loss from {loss[0]:.4g} to {loss[-1]:.4g}")
     hidden = [a for t, a in page.elements if t == "svg" and "aria-hidden" in a]
     assert len(hidden) + len(labels) == sum(t == "svg" for t, _ in page.elements)
     assert all("scope" in attrs for tag, attrs in page.elements if tag == "th")
     tables = sum(tag == "table" for tag, _ in page.elements)
     assert tables == sum(tag == "caption" for tag, _ in page.elements) > 5
+
+
+def test_a_narrow_page_names_the_column_before_each_cell(run: Path, tmp_path: Path) -> None:
+    """A table that does not fit becomes a block a row, whose cells show their headings."""
+    source = report([run], tmp_path / "report.html").read_text()
+    stacked = 0
+    for table in re.findall(r"<table.*?</table>", source):
+        head = re.findall(r'<th scope="col">(.*?)</th>', table)
+        labels = re.findall(r'<td data-label="(.*?)">', table)
+        assert labels == head[1:] * table.count('<tr><th scope="row')
+        assert ("stacks" in table[:40]) == (len(head) > 3)
+        stacked += len(head) > 3
+    assert stacked >= 4
+
+
+# What people with one kind of cones missing see of linear RGB (Machado et al. 2009).
+SIGHTS = {
+    "normal": np.eye(3),
+    "protanopia": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
+    "deuteranopia": [[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.969]],
+    "tritanopia": [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]],
+}
+
+
+def _lab(linear: np.ndarray) -> np.ndarray:
+    rows = [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    xyz = np.array(rows) @ linear.clip(0, 1) / [0.9505, 1, 1.089]
+    x, y, z = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+def test_series_are_told_apart_by_the_colour_blind(scheme: int) -> None:
+    style = Path(page_module.__file__).with_name("style.css").read_text()
+    found = re.findall(r"--series-\d: #(\w{6})", style)
+    assert len(found) == 16
+    colors = np.array([list(bytes.fromhex(c)) for c in found[8 * scheme :][:8]]) / 255
+    linear = np.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    for name, matrix in SIGHTS.items():
+        lab = np.array([_lab(np.array(matrix) @ color) for color in linear])
+        apart = np.linalg.norm(lab[:, None] - lab[None], axis=2)[np.triu_indices(8, 1)]
+        assert apart.min() > 20, name  # 2.3 is the least that is seen side by side
 
 
 def test_nothing_is_fetched(run: Path, tmp_path: Path) -> None:
@@ -208,7 +252,8 @@ def test_an_unfinished_run_shows_what_there_is(run: Path, tmp_path: Path) -> Non
         file.write('{"step": 1300, "spl')  # killed in the middle of a line
     page = Page(report([run], tmp_path / "report.html"))
     assert page.has("Not finished.")
-    unfinished = [title for title in PLOTS if title != "Throughput" and " by " not in title]
+    last = "Throughput", PLOTS[0]
+    unfinished = [title for title in PLOTS if title not in last and " by " not in title]
     assert [label.split(":")[0] for label in page.labels("svg")] == unfinished
     for name in ("env.json", "metrics.jsonl"):
         (run / name).unlink()
@@ -232,7 +277,8 @@ def test_refit_has_curves_of_its_own(run: Path, tmp_path: Path) -> None:
             record = {"step": step, "split": "train", "phase": "refit", "loss": 9.5 + step}
             file.write(json.dumps(record) + "\n")
     page = Page(report([run], tmp_path / "report.html"))
-    assert "loss, refit from 109.5 to 209.5" in page.labels("svg")[0]
+    (loss,) = [label for label in page.labels("svg") if label.startswith("Loss")]
+    assert "loss, refit from 109.5 to 209.5" in loss
 
 
 def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:
@@ -249,7 +295,7 @@ def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:
     best = re.findall(r'<strong class="best" title="best"><span title="([^"]+)"', page.source)
     good = evaluation()["validation"]["metrics"]
     # On test none is marked: what is chosen there is no longer measured there.
-    assert sorted(map(float, best)) == sorted(good.values())
+    assert set(map(float, best)) == set(good.values())
     assert page.has("The differences were not tested.")
     differing = page.source.split("Differences between the configurations")[1].split("</table>")[0]
     assert re.findall(r'scope="row">([^<]+)', differing) == ["model.name", "model.layers"]
@@ -329,8 +375,10 @@ def test_a_run_of_items_shows_its_curves_with_the_threshold(item_run: Path, tmp_
     drawn = page.labels("svg")
     for words in (
         *("ROC curve: true positive rate over false positive rate", "; threshold from"),
-        *("Precision and recall: precision over recall", "auc: auc over step"),
-        *("average_precision: average_precision over step", "recall@5: recall@5 over step"),
+        *("Precision and recall: precision over recall", "auc: auc (share of pairs) over step"),
+        "average_precision: average_precision (0 to 1) over step",
+        "recall@5: recall@5 (share of held-out items) over step",
+        "Item map: principal component 2",
     ):
         assert any(words in label for label in drawn), words
     assert ">epoch<" in page.source

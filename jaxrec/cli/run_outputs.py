@@ -180,7 +180,10 @@ class Report:
     out: str
     """HTML file to write."""
     titles: str | None = None
-    """Table keyed by item id, whose titles are shown instead of ids."""
+    """Table keyed by item id: its titles are shown instead of ids, and its categories colour the
+    map of items. By default the one beside the data, such as movies.csv."""
+    item_map: Literal["pca", "umap"] = "pca"
+    """Method of the map of items; umap needs the package umap-learn."""
 
 
 def report(args: list[str]) -> None:
@@ -190,5 +193,6 @@ def report(args: list[str]) -> None:
         raise InputError("name at least one run folder: jaxrec report RUN --out report.html")
     from jaxrec.reporting.page import report as write
 
-    write([Path(r) for r in parsed.runs], Path(parsed.out), titles=parsed.titles)
+    runs = [Path(run) for run in parsed.runs]
+    write(runs, Path(parsed.out), titles=parsed.titles, item_map=parsed.item_map)
     print(parsed.out)

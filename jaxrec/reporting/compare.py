@@ -69,10 +69,10 @@ def _by_configuration(runs: Sequence[Run]) -> Html:
 
 
 def _results(runs: Sequence[Run]) -> Html:
-    tables = []
+    tables, full = [], []
     for split in ("test", "validation"):
         found = {_name(run): run.results[split]["metrics"] for run in runs if split in run.results}
-        rows = []
+        rows, shown = [], []
         for metric in metric_names(found.values()):
             values = [metrics.get(metric) for metrics in found.values()]
             numbers = [value for value in values if value is not None]
@@ -80,13 +80,22 @@ def _results(runs: Sequence[Run]) -> Html:
             # The best on test is not marked: test can no longer measure a run chosen by it.
             marked = split == "validation" and min(numbers) != max(numbers)
             rows.append([metric, *(_cell(value, marked and value == best) for value in values)])
+            if metric.partition("@")[2] in ("", *(str(run.cutoff) for run in runs)):
+                shown.append(rows[-1])
         if rows:
             caption = f"Results on {split}"
             if split == "validation":
                 caption += "; the best value of each row is marked"
-            tables.append(table(caption, ["metric", *found], rows))
+            tables.append(table(caption, ["metric", *found], shown or rows))
+            if shown and len(shown) < len(rows):
+                full.append(table(caption, ["metric", *found], rows))
     # Narrow tables are shown side by side; many runs need the whole width.
-    return tag("div", *tables, class_="halves" if len(runs) <= 3 else None)
+    wide = "halves" if len(runs) <= 3 else None
+    parts = [tag("div", *tables, class_=wide)]
+    if full:
+        full = tag("div", *full, class_=wide)
+        parts.append(tag("details", tag("summary", "All cut-offs"), full))
+    return join(parts)
 
 
 def _name(run: Run) -> str:
@@ -106,11 +115,13 @@ def _curves(runs: Sequence[Run]) -> Html:
         loss.append(Line(run.label, *run.curve("train", "loss"), color))
         ranking.append(Line(run.label, *run.curve("validation", metric), color))
         speed.append(throughput(run, run.label, color))
+    axes = {run.step_axis for run in runs}
+    step = axes.pop() if len(axes) == 1 else "step"
     units = " or ".join(sorted({run.unit for run in runs}))
     figures = (
-        curves("Loss of all runs", loss, x="step", y=LOSS_UNIT),
-        curves(f"{metric} of all runs", ranking, x="step", y=f"{metric} on validation"),
-        curves("Throughput of all runs", speed, x="step", y=f"{units} per second", zero=True),
+        curves("Loss of all runs", loss, x=step, y=LOSS_UNIT),
+        curves(f"{metric} of all runs", ranking, x=step, y=f"{metric} on validation"),
+        curves("Throughput of all runs", speed, x=step, y=f"{units} per second", zero=True),
         *overlaid(runs),
     )
     return tag("div", *figures, class_="plots") if any(figures) else Html()

@@ -1,87 +1,82 @@
 """The report's examples: some users' items beside the items recommended to them."""
 
-from pathlib import Path
-
 import numpy as np
 
-from jaxrec.catalogue import Catalogue
-from jaxrec.reporting.markup import Html, join, number, tag
-from jaxrec.reporting.run_records import Run
-from jaxrec.runfolder import Embeddings, Seen, read_embeddings, read_seen
+from jaxrec.reporting.learned import Learned
+from jaxrec.reporting.markup import Html, join, tag
+from jaxrec.runfolder import Seen
 
-_USERS = (0.9, 0.7, 0.5, 0.3, 0.1)
+_PLACES = (0.9, 0.7, 0.5, 0.3, 0.1)
 """Quantiles, by number of items, of the users that are shown."""
 _SHOWN = 10
 
 
-def examples(run: Run, titles: str | Path | None = None) -> Html:
-    """Show five users with their items and recommendations; empty for an unfinished run.
+def examples(learned: Learned) -> Html:
+    """Show five users with their items and recommendations, or, for a model of items alone, five
+    items with their neighbours.
 
     Recommended items that were held out as test are marked.
-
-    Args:
-      titles: table of items, whose titles are shown instead of ids.
-
-    Raises:
-      InputError: the table of items cannot be used, or a file of the run is damaged.
     """
-    needed = [run.folder / name for name in ("embeddings.npz", "seen.npz")]
-    if not all(path.is_file() for path in needed) or (run.folder / "filter.npz").is_file():
+    of_users = len(learned.table.user_ids) > 0
+    asked = _chosen(learned.seen) if of_users else _spread(np.flatnonzero(learned.learnt_I))
+    if not len(asked):
         return Html()
-    table = read_embeddings(run.folder)
-    learned = table.score_bias_H is not None or table.decoder_level_R is not None
-    if learned or not len(table.user_ids):
-        return Html()
-    seen = read_seen(run.folder, len(table.user_ids), len(table.item_ids))
-    names = table.item_ids.tolist()
-    if titles is not None:
-        found = Catalogue.load(titles, names).titles()
-        names = [title or name for title, name in zip(found, names, strict=True)]
-    chosen = _chosen(seen)
-    if not len(chosen):
-        return Html()
-    users = [_user(table, seen, names, int(user)) for user in chosen]
-    held_out = seen.test is not None and len(seen.test.indices) > 0
-    bold = " Bold items were held out as test." if held_out else ""
-    lead = "Users at fixed quantiles by number of items, from many to few." + bold
-    return join((tag("h3", "Five users"), tag("p", lead, class_="lead"), *users))
+    lists = learned.lists(asked, _SHOWN)
+    named = zip(asked.tolist(), lists.tolist(), strict=True)
+    words = ""
+    if learned.source is not None:
+        words = f" Titles are from {learned.source.name}."
+    if not of_users:
+        shown = [
+            _card(learned.names[item], None, [tag("li", learned.names[i]) for i in found if i >= 0])
+            for item, found in named
+        ]
+        lead = f"Items at fixed places of the id table.{words}"
+        title = "Five items and their nearest neighbours"
+    else:
+        shown = [_user(learned, user, found) for user, found in named]
+        test = learned.seen.test
+        if test is not None and len(test.indices):
+            words += " Items marked ✓ were held out as test."
+        lead = f"Users at fixed quantiles by number of items, from many to few.{words}"
+        title = "Five users and their recommendations"
+    return join(
+        (tag("h3", title), tag("p", lead, class_="lead"), tag("div", *shown, class_="cards"))
+    )
 
 
 def _chosen(seen: Seen) -> np.ndarray:
-    """Choose the users at the quantiles ``_USERS`` by number of items."""
+    """Choose the users at the quantiles ``_PLACES`` by number of items."""
     degree_U = seen.known.degree
     able = np.flatnonzero((degree_U > 0) & seen.learnt_users())
-    order = able[np.argsort(degree_U[able], kind="stable")]
-    places = [int(share * (len(order) - 1)) for share in _USERS] if len(order) else []
+    return _spread(able[np.argsort(degree_U[able], kind="stable")])
+
+
+def _spread(order: np.ndarray) -> np.ndarray:
+    places = [int(share * (len(order) - 1)) for share in _PLACES] if len(order) else []
     return order[list(dict.fromkeys(places))]
 
 
-def _user(table: Embeddings, seen: Seen, names: list[str], user: int) -> Html:
-    row = np.array([user])
-    own = seen.known.take(row).indices
-    score_I = table.item @ table.user[user]
-    if table.item_bias is not None:
-        score_I = score_I + table.item_bias
-    score_I = np.where(seen.learnt_items(len(names)), score_I, -np.inf)
-    for part in (seen.known, seen.filtered):
-        if part is not None:
-            score_I[part.take(row).indices] = -np.inf
-    best = np.argsort(-score_I, kind="stable")[:_SHOWN]
-    held_out = set() if seen.test is None else set(seen.test.take(row).indices.tolist())
+def _user(learned: Learned, user: int, found: list[int]) -> Html:
+    names, row = learned.names, np.array([user])
+    own = learned.seen.known.take(row).indices
+    test = learned.seen.test
+    held_out = set() if test is None else set(test.take(row).indices.tolist())
     items = []
-    for item in best[np.isfinite(score_I[best])].tolist():
-        name = tag("strong", names[item]) if item in held_out else names[item]
-        items.append(tag("li", name))
-    more = f" ({_SHOWN} of {len(own):,})" if len(own) > _SHOWN else ""
-    shown = [tag("li", names[item]) for item in own[:_SHOWN].tolist()]
-    return tag(
-        "section",
-        tag("h4", "User ", str(table.user_ids[user]), ", ", number(len(own)), " items"),
-        tag(
-            "div",
-            tag("div", tag("p", "Items in the data", more, class_="lead"), tag("ul", *shown)),
-            tag("div", tag("p", "Recommended items", class_="lead"), tag("ol", *items)),
-            class_="halves",
-        ),
-        class_="example",
-    )
+    for item in found:
+        if item in held_out:
+            items.append(tag("li", tag("strong", names[item]), tag("span", " ✓", class_="hit")))
+        elif item >= 0:
+            items.append(tag("li", names[item]))
+    more = [tag("p", f"and {len(own) - _SHOWN:,} more", class_="lead")] if len(own) > _SHOWN else []
+    has = tag("ul", *(tag("li", names[item]) for item in own[:_SHOWN].tolist()))
+    count = f"{len(own):,} item{'' if len(own) == 1 else 's'}"
+    history = tag("details", tag("summary", f"Has {count}"), has, *more, open="")
+    return _card(f"User {learned.table.user_ids[user]}", history, items)
+
+
+def _card(title: str, history: Html | None, items: list[Html]) -> Html:
+    said = "Recommended items" if history is not None else "Nearest"
+    parts = [tag("div", history)] if history is not None else []
+    parts.append(tag("div", tag("p", said, class_="said"), tag("ol", *items)))
+    return tag("section", tag("h4", title), tag("div", *parts, class_="pair"), class_="example")

@@ -4,6 +4,8 @@ import html
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+_NARROW = 3
+
 
 class Html(str):
     """Markup that needs no escaping."""
@@ -53,28 +55,35 @@ def table(
     head: Sequence[object],
     rows: Iterable[Sequence[object]],
     *,
-    groups: Sequence[tuple[str, int]] = (),
     class_: str | None = None,
 ) -> Html:
     """Build a table with a caption, whose first column holds row headers.
 
+    On a narrow page, each row of a table with more than ``_NARROW`` columns becomes a block whose
+    cells show their column headings, so that no column is hidden.
+
     Args:
       head: column headings; may be empty.
-      groups: headings above groups of columns, from the left: (text, number of columns).
     """
     lines = [tag("tr", *(tag("th", cell, scope="col") for cell in head))] if head else []
-    if groups:
-        spans = [
-            tag("th", name, scope="colgroup", colspan=n) if name else tag("td", colspan=n)
-            for name, n in groups
-        ]
-        lines.insert(0, tag("tr", *spans, class_="groups"))
     body = [
-        tag("tr", tag("th", first, scope="row"), *(tag("td", cell) for cell in rest))
+        tag(
+            "tr",
+            tag("th", first, scope="row"),
+            *(
+                tag("td", cell, data_label=head[n] if head else None)
+                for n, cell in enumerate(rest, 1)
+            ),
+        )
         for first, *rest in rows
     ]
+    classes = [class_ or "", "stacks" if len(head) > _NARROW else ""]
     element = tag(
-        "table", tag("caption", caption), tag("thead", *lines), tag("tbody", *body), class_=class_
+        "table",
+        tag("caption", caption),
+        tag("thead", *lines),
+        tag("tbody", *body),
+        class_=" ".join(name for name in classes if name) or None,
     )
     return tag("div", element, class_="scroll")
 

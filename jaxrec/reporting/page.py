@@ -7,7 +7,9 @@ from jaxrec.errors import InputError
 from jaxrec.files import replacing
 from jaxrec.reporting.auto_search import tried
 from jaxrec.reporting.compare import comparison
-from jaxrec.reporting.diagnosis import doctor
+from jaxrec.reporting.diagnosis import doctor, findings, verdict
+from jaxrec.reporting.item_map import Method, item_map
+from jaxrec.reporting.learned import Learned
 from jaxrec.reporting.lists import examples
 from jaxrec.reporting.markup import Html, document, join, tag
 from jaxrec.reporting.pair_curves import told_apart
@@ -17,15 +19,22 @@ from jaxrec.reporting.sections import (
     configuration,
     course,
     headline,
+    notes,
     notices,
     origin,
+    pictures,
     result_table,
     served,
     summary,
 )
 
 
-def report(runs: Sequence[str | Path], out: str | Path, titles: str | Path | None = None) -> Path:
+def report(
+    runs: Sequence[str | Path],
+    out: str | Path,
+    titles: str | Path | None = None,
+    item_map: Method = "pca",
+) -> Path:
     """Write a self-contained HTML page that reports one run or compares several.
 
     The page loads no other files and follows the reader's light or dark scheme. An unfinished run
@@ -34,14 +43,16 @@ def report(runs: Sequence[str | Path], out: str | Path, titles: str | Path | Non
     Args:
       runs: run folders, one or more.
       out: the page to write; an existing file is replaced.
-      titles: a table keyed by item id, whose titles are shown instead of ids.
+      titles: a table keyed by item id, whose titles are shown instead of ids and whose categories
+        colour the map of items; by default the one beside the data, such as movies.csv.
+      item_map: method of the map of items: principal components, or UMAP by umap-learn.
 
     Returns:
       ``out``.
 
     Raises:
       InputError: no folder is given, one is not a run folder, a file in it is damaged, the page
-        cannot be written, or matplotlib (the extra ``report``) is not installed.
+        cannot be written, or matplotlib (the extra ``report``) or umap-learn is not installed.
 
     After ``jaxrec train --run runs/quickstart-1``:
 
@@ -54,7 +65,7 @@ def report(runs: Sequence[str | Path], out: str | Path, titles: str | Path | Non
         raise InputError("a report needs at least one run folder")
     records = read_runs([Path(run) for run in runs])
     try:
-        page = _page(records, titles)
+        page = _page(records, titles, item_map)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
         # Records are not checked one by one, since jaxrec wrote them.
         raise InputError(
@@ -67,28 +78,33 @@ def report(runs: Sequence[str | Path], out: str | Path, titles: str | Path | Non
     return out
 
 
-def _page(records: list[Run], titles: str | Path | None) -> str:
+def _page(records: list[Run], titles: str | Path | None, method: Method) -> str:
     if len(records) == 1:
         (run,) = records
-        return document(f"{run.label} · jaxrec", tag("main", _run(run, "h1", titles)))
-    sections = join(_run(run, "h2", titles) for run in records)
-    return document(f"{len(records)} runs · jaxrec", tag("main", comparison(records), sections))
+        return document(f"{run.label} · jaxrec", tag("main", _run(run, "h1", titles, method)))
+    several = join(_run(run, "h2", titles, method) for run in records)
+    return document(f"{len(records)} runs · jaxrec", tag("main", comparison(records), several))
 
 
-def _run(run: Run, heading: str, titles: str | Path | None) -> Html:
+def _run(run: Run, heading: str, titles: str | Path | None, method: Method) -> Html:
+    learned, found = Learned.read(run, titles), findings(run)
+    head, shown = pictures(run, Html() if learned is None else item_map(learned, method))
     return tag(
         "section",
         tag(heading, run.label),
         tag("p", summary(run), class_="lead"),
         notices(run),
+        verdict(found),
         headline(run),
-        examples(run, titles),
+        head,
+        notes(run),
+        Html() if learned is None else examples(learned),
         result_table(run),
         told_apart(run),
         tried(run),
-        course(run),
-        doctor(run),
-        served(run),
+        course(run, shown),
+        doctor(run, found),
+        served(run, shown),
         origin(run),
         configuration(run),
     )

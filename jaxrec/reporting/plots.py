@@ -13,6 +13,7 @@ _INK, _GRID = "#010101", "#020202"
 _COLORS = 8
 _GOLDEN_ANGLE = 137.508  # degrees: multiples of it never come close to each other
 _MOST_POINTS = 2000
+_THOUSANDS = 10_000  # from here on tick labels have commas
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -44,6 +45,24 @@ class Line(NamedTuple):
     dash: str = "-"
 
 
+class Good(NamedTuple):
+    """What a plot looks like where all is well: a sketch, one stroke a curve, and words.
+
+    A stroke is heights from 0 to 1 at equal distances.
+    """
+
+    words: str
+    strokes: tuple[tuple[float, ...], ...]
+
+
+RISES = (0.05, 0.5, 0.72, 0.82, 0.87, 0.89, 0.9)
+"""A stroke that rises fast and levels off."""
+FALLS = (0.95, 0.5, 0.3, 0.2, 0.15, 0.13, 0.12)
+"""A stroke that falls fast and levels off."""
+LOW = (0.1, 0.11, 0.1, 0.11, 0.1, 0.1, 0.1)
+"""A stroke that stays low."""
+
+
 def require_matplotlib() -> None:
     """Raise InputError with the command to install matplotlib, if it is missing."""
     try:
@@ -66,6 +85,7 @@ def curves(
     right: Line | None = None,
     epoch: float | None = None,
     dot: tuple[float, float] | None = None,
+    good: Good | None = None,
 ) -> Html:
     """Plot curves with a legend; returns nothing if no curve has a point.
 
@@ -77,6 +97,7 @@ def curves(
       right: one more curve with its own vertical axis on the right, labelled by its legend text.
       epoch: steps per epoch, to show a second horizontal axis in epochs.
       dot: a point to mark.
+      good: what the figure looks like where all is well.
     """
     lines = [line for line in lines if len(line.x)]
     if not lines:
@@ -93,7 +114,9 @@ def curves(
         lines = [*lines, right]
     if epoch is not None:
         top = axes.secondary_xaxis("top", functions=(lambda s: s / epoch, lambda e: e * epoch))
-        top.set_xlabel("epoch")
+        top.set_xlabel("epoch", fontsize=_RC["font.size"])
+        top.tick_params(labelsize=_RC["font.size"], color=_GRID, labelcolor=_INK)
+        top.spines["top"].set_color(_GRID)
     if dot is not None:
         axes.plot([dot[0]], [dot[1]], "o", color=_INK, markersize=4.5)
     if mark is not None:
@@ -103,7 +126,21 @@ def curves(
     ends = [f"{line.label} from {line.y[0]:.4g} to {line.y[-1]:.4g}" for line in lines]
     alt = f"{title}: {y} over {x}; " + "; ".join(ends)
     legend = [tag("li", _swatch(line), line.label) for line in lines]
-    return _figure(title, note, alt, figure, tag("ul", *legend, class_="legend"))
+    below = [tag("ul", *legend, class_="legend")]
+    if good is not None:
+        below.append(tag("p", _sketch(good), tag("span", good.words), class_="good"))
+    return _figure(title, note, alt, figure, *below)
+
+
+def _sketch(good: Good) -> Html:
+    width, height = 72, 30
+    strokes = []
+    for n, stroke in enumerate(good.strokes):
+        across = [2 + (width - 4) * i / (len(stroke) - 1) for i in range(len(stroke))]
+        points = zip(across, (height - 2 - (height - 4) * y for y in stroke), strict=True)
+        path = " ".join(f"{x:.0f},{y:.0f}" for x, y in points)
+        strokes.append(tag("polyline", points=path, fill="none", stroke=_css(n), stroke_width=2))
+    return tag("svg", *strokes, viewBox=f"0 0 {width} {height}", aria_hidden="true")
 
 
 def _plot(axes: Any, line: Line) -> None:
@@ -146,12 +183,32 @@ def bars(
     return _figure(title, note, f"{title}: {y} by {x}; " + "; ".join(values), figure)
 
 
+def levels(
+    title: str, named: Sequence[tuple[str, float]], *, x: str, note: str = "", most: int = 6
+) -> Html:
+    """A figure of horizontal bars, the first in the colour of the model; at most ``most``."""
+    if not named:
+        return Html()
+    named = named[:most]
+    figure, axes = _axes(x, "")
+    colors = [_color(0), *[_color(1)] * (len(named) - 1)]
+    places = range(len(named))
+    drawn = axes.barh(places, [value for _, value in named], color=colors, height=0.6)
+    axes.bar_label(drawn, [f"{value:.3g}" for _, value in named], padding=4, color=_INK)
+    axes.set_yticks(places, [name.replace("$", r"\$") for name, _ in named])
+    axes.invert_yaxis()
+    axes.margins(x=0.16)
+    axes.grid(False, axis="y")
+    told = "; ".join(f"{name} {value:.4g}" for name, value in named)
+    return _figure(title, note, f"{title}: {x}; {told}", figure)
+
+
 def _axes(x: str, y: str) -> tuple[Any, Any]:
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(_RC):
-        figure = Figure(figsize=(5.6, 3.1), layout="constrained")
+        figure = Figure(figsize=(4.6, 2.9), layout="constrained")
         axes = figure.subplots()
     # A dollar sign would start a formula.
     axes.set_xlabel(x.replace("$", r"\$"))
@@ -161,7 +218,12 @@ def _axes(x: str, y: str) -> tuple[Any, Any]:
 
 def _figure(title: str, note: str, alt: str, figure: Any, *below: object) -> Html:
     import matplotlib
+    from matplotlib.ticker import StrMethodFormatter
 
+    for axes in figure.axes:
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            if max(abs(low), abs(high)) >= _THOUSANDS:
+                axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     written = io.StringIO()
     # Salting the ids with the alt text makes them reproducible, and different between figures.
     with matplotlib.rc_context({**_RC, "svg.hashsalt": alt}):
@@ -198,7 +260,10 @@ def _css(number: int) -> str:
 def _swatch(line: Line) -> Html:
     dash = {"-": None, "--": "6 3", ":": "2 3"}[line.dash]
     stroke = _css(line.color % 256)
-    stripe = tag(
-        "line", x1=0, y1=5, x2=26, y2=5, stroke=stroke, stroke_width=3, stroke_dasharray=dash
-    )
+    if len(line.x) == 1:
+        stripe = tag("circle", cx=13, cy=5, r=4, fill=stroke)
+    else:
+        stripe = tag(
+            "line", x1=0, y1=5, x2=26, y2=5, stroke=stroke, stroke_width=3, stroke_dasharray=dash
+        )
     return tag("svg", stripe, viewBox="0 0 26 10", aria_hidden="true")

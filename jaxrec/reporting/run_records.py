@@ -57,13 +57,13 @@ class Run:
     def metric(self) -> str:
         """The metric that selects parameters, which is also shown as headline."""
         chosen = self.config.get("eval", {}).get("metric")
-        return str(chosen or self._objective.default_metric.format(k=self._cutoff))
+        return str(chosen or self._objective.default_metric.format(k=self.cutoff))
 
     @property
-    def _cutoff(self) -> int:
+    def cutoff(self) -> int:
         """The cut-off that is shown where only one is."""
-        configured = self.config.get("eval", {}).get("k")
-        ks = [k for k in configured if isinstance(k, int)] if isinstance(configured, list) else []
+        listed = self.config.get("eval", {}).get("k")
+        ks = [k for k in listed if isinstance(k, int)] if isinstance(listed, list) else []
         return shown_cutoff(ks or [20])
 
     @property
@@ -95,6 +95,14 @@ class Run:
         ks = [int(n[7:]) for n in self.final.get("metrics", {}) if n.startswith("recall@")]
         recall = [f"recall@{shown_cutoff(ks)}"] if ks else []
         return list(dict.fromkeys((self.metric, "auc", "average_precision", *recall)))
+
+    @property
+    def step_axis(self) -> str:
+        """The label of an axis of steps, with its unit."""
+        size = self.config.get("train", {}).get("batch_size")
+        if not isinstance(size, int) or self.unit != "pairs":
+            return "step"
+        return f"step (batch of {size:,} pairs)"
 
     @property
     def steps_per_epoch(self) -> float | None:

@@ -1,19 +1,51 @@
 """The report's sections on a single run; a section without content is empty."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from statistics import median
 from typing import Any
 
 from jaxrec import presets
-from jaxrec.config import Config, to_dict
+from jaxrec.config import Config, lower_is_better, to_dict
 from jaxrec.data.saved_split import told
 from jaxrec.errors import InputError
 from jaxrec.evaluation.cold import sentence
 from jaxrec.reporting.markup import Html, join, notice, number, table, tag, tiles
-from jaxrec.reporting.plots import Line, bars, curves
+from jaxrec.reporting.plots import FALLS, RISES, Good, Line, bars, curves, levels
 from jaxrec.reporting.run_records import Run, setting
 
 LOSS_UNIT = "mean loss per pair, with L2"
+_PICTURES = 3
+_LOSS = Good(
+    "Good: falls fast, then levels off. Flat from the start: nothing is learnt. Leaps upwards: the "
+    "learning rate is too high.",
+    (FALLS,),
+)
+_METRIC = Good(
+    "Good: validation rises above popularity and levels off. Falling after its best while the loss "
+    "still falls is memorising.",
+    (RISES, (0.3,) * len(RISES)),
+)
+_UNITS = {
+    "recall": "share of held-out items",
+    "recall_capped": "share of what a list can hold",
+    "precision": "share of the list",
+    "hit_rate": "share of users",
+    "coverage": "share of items",
+    "ndcg": "0 to 1",
+    "mrr": "0 to 1",
+    "map": "0 to 1",
+    "auc": "share of pairs",
+    "average_precision": "0 to 1",
+    "rmse": "rating points",
+    "mae": "rating points",
+}
+
+
+def with_unit(metric: str) -> str:
+    """Return the label of a metric's axis, with its unit."""
+    unit = _UNITS.get(metric.partition("@")[0])
+    return f"{metric} ({unit})" if unit else metric
 
 
 def metric_names(results: Iterable[dict[str, Any]]) -> list[str]:
@@ -31,8 +63,11 @@ def metric_names(results: Iterable[dict[str, Any]]) -> list[str]:
 def summary(run: Run) -> str:
     """Summarise the model, the data and the seed in one sentence."""
     model, data = run.config.get("model", {}), run.data
+    name = str(model.get("name", "a model"))
     layers = "" if run.of_items else f"{model.get('layers', '?')} layers, "
-    words = f"{model.get('name', 'a model')}, {layers}width "
+    if name == "filter":
+        name, layers = f"filter {model.get('filter', '')}".rstrip(), ""
+    words = f"{name}, {layers}width "
     words += f"{model.get('dim', '?')}, preset {run.preset}, seed {run.config.get('seed', '?')}"
     if data:
         users = "" if run.of_items else f"{_count(data.get('users'))} users, "
@@ -55,8 +90,6 @@ def notices(run: Run) -> Html:
                 "figures selected on test as well.",
             )
         )
-    for line in run.evaluation.get("unread", []):
-        found.append(notice("Unused data.", f"{line}."))
     if run.start:
         lines = (line.removeprefix("WARNING: ") for line in told(run.start))
         text = ". ".join(f"{line[:1].upper()}{line[1:]}" for line in lines)
@@ -68,10 +101,10 @@ def notices(run: Run) -> Html:
                 "The run has no eval.json yet; the report shows how far it has come.",
             )
         )
+    elif not run.results and run.data and not (run.data.get("validation") or run.data.get("test")):
+        words = "Nothing is held out, so there is nothing to measure on; its lists are below."
+        found.append(notice("Trained on all pairs.", words))
     for split, result in run.results.items():
-        cold = sentence(split, result, run.metric)
-        if cold is not None:
-            found.append(notice("No train pairs.", f"{cold[:1].upper()}{cold[1:]}."))
         ours = result["metrics"].get(run.metric)
         popular = result.get("baselines", {}).get("popularity", {}).get(run.metric)
         if ours is not None and popular is not None and ours <= popular:
@@ -83,6 +116,17 @@ def notices(run: Run) -> Html:
                 )
             )
     return join(found)
+
+
+def notes(run: Run) -> Html:
+    """List remarks on the data and the metrics that need no warning."""
+    lines = list(run.evaluation.get("unread", []))
+    for split, result in run.results.items():
+        unmet = sentence(split, result, run.metric)
+        if unmet is not None:
+            lines.append(unmet)
+    listed = (tag("li", f"{line[:1].upper()}{line[1:]}.") for line in lines)
+    return tag("ul", *listed, class_="notes") if lines else Html()
 
 
 def headline(run: Run) -> Html:
@@ -100,7 +144,7 @@ def headline(run: Run) -> Html:
                 (f"{name}, {split}", number(metrics[name]), f"{times} popularity" if times else "")
             )
     evaluation = run.evaluation
-    if "best_step" in evaluation:
+    if evaluation.get("steps"):
         facts.append(
             ("best step", number(evaluation["best_step"]), f"of {_count(evaluation.get('steps'))}")
         )
@@ -114,39 +158,85 @@ def headline(run: Run) -> Html:
     return tiles(facts) if facts else Html()
 
 
+def pictures(run: Run, item_map: Html) -> tuple[Html, list[str]]:
+    """Choose three figures for the head of the page, the map last.
+
+    The others are the first that the run has of: the model beside its baselines, the metric over
+    the steps, the loss, recall by popularity and by activity.
+
+    Returns:
+      The figures, and the titles of those besides the map.
+    """
+    metric, shown = run.metric, {}
+    result = run.final
+    if result.get("metrics"):
+        name = metric if metric in result["metrics"] else next(iter(result["metrics"]))
+        model = run.config.get("model", {}).get("name", "model")
+        every = {model: result["metrics"], **(result.get("baselines") or {})}
+        named = [(of, values[name]) for of, values in every.items() if name in values]
+        split = "test" if "test" in run.results else "validation"
+        less = "; less is better" if lower_is_better(name) else ""
+        title = "The model beside its baselines"
+        shown[title] = levels(title, named, x=with_unit(name), note=f"{name} on {split}{less}")
+    shown[metric] = _over_steps(run, metric)
+    shown["Loss"] = _loss(run)
+    shown |= _slices(run)
+    room = _PICTURES - bool(item_map)
+    drawn = {title: figure for title, figure in shown.items() if figure}
+    drawn = dict(list(drawn.items())[:room])
+    figures = [*drawn.values(), *([item_map] if item_map else [])]
+    if not figures:
+        return Html(), []
+    return tag("div", *figures, class_="plots three"), list(drawn)
+
+
 def result_table(run: Run) -> Html:
-    """Compare the model with its baselines on each split that has a result."""
+    """Compare the model with its baselines, one table for each split that has a result."""
     if not run.results:
         return Html()
     results = dict(run.results)
     train = run.evaluation.get("train") or {}
     if train.get("metrics"):
         results["train"] = train
-    groups, head, columns = [("", 1)], ["metric"], []
-    for split, result in results.items():
-        baselines: dict[str, Any] = result.get("baselines") or {}
-        sizes = _sizes(run, result)
-        shown = ["model", *baselines] + (["÷ popularity"] if "popularity" in baselines else [])
-        groups.append((f"{split}{f' ({sizes})' if sizes else ''}", len(shown)))
-        head += shown
-        columns.append((result["metrics"], baselines))
-    names = metric_names(metrics for metrics, _ in columns)
-    rows = []
-    for name in names:
-        row: list[object] = [name]
-        for metrics, baselines in columns:
-            row.append(tag("span", number(metrics.get(name)), class_="ours"))
-            row += [number(values.get(name)) for values in baselines.values()]
-            if "popularity" in baselines:
-                row.append(_ratio(metrics.get(name), baselines["popularity"].get(name)) or None)
-        rows.append(row)
+    names = metric_names(result["metrics"] for result in results.values())
+    shown = [name for name in names if name.partition("@")[2] in ("", str(run.cutoff))]
+    tables = [_split_table(run, split, of, shown or names) for split, of in results.items()]
+    more = Html()
+    if shown and len(shown) < len(names):
+        full = [_split_table(run, split, of, names) for split, of in results.items()]
+        summary = tag("summary", f"All {len(names)} metrics")
+        more = tag("details", summary, tag("div", *full, class_="halves"))
     evaluation = run.evaluation
     words = [str(evaluation["protocol"])] if evaluation.get("protocol") else []
     for split, rate in (evaluation.get("false_negative_rate") or {}).items():
         words.append(f"{100 * rate:.2g} % of the sampled negatives were {split} positives")
     lead = " ".join(f"{word[:1].upper()}{word[1:].rstrip('.')}." for word in words)
-    shown = table("The model and its baselines", head, rows, groups=groups)
-    return join((tag("h3", "Result"), tag("p", lead, class_="lead"), shown))
+    kinds = dict.fromkeys(name.partition("@")[0] for name in shown or names)
+    units = "; ".join(f"{kind}: {_UNITS[kind]}" for kind in kinds if kind in _UNITS)
+    return join(
+        (
+            tag("h3", "Result"),
+            tag("p", lead, class_="lead"),
+            tag("div", *tables, class_="halves"),
+            tag("p", f"Units: {units}.", class_="notes") if units else Html(),
+            more,
+        )
+    )
+
+
+def _split_table(run: Run, split: str, result: dict[str, Any], names: Sequence[str]) -> Html:
+    """Make the table of one split: the model, its baselines, and the ratio to popularity."""
+    baselines: dict[str, Any] = result.get("baselines") or {}
+    judged, rows = _sizes(run, result), []
+    for name in names:
+        value = result["metrics"].get(name)
+        row: list[object] = [name, tag("span", number(value), class_="ours")]
+        row += [number(values.get(name)) for values in baselines.values()]
+        if "popularity" in baselines:
+            row.append(_ratio(value, baselines["popularity"].get(name)) or None)
+        rows.append(row)
+    head = ["metric", "model", *baselines, *(["÷ popularity"] if "popularity" in baselines else [])]
+    return table(f"{split}{f' ({judged})' if judged else ''}", head, rows)
 
 
 def _sizes(run: Run, result: dict[str, Any]) -> str:
@@ -158,38 +248,53 @@ def _sizes(run: Run, result: dict[str, Any]) -> str:
     return ", ".join(sizes)
 
 
-def course(run: Run) -> Html:
-    """Plot loss, metrics and throughput over the steps, and list the events."""
-    epoch = run.steps_per_epoch
+def _loss(run: Run) -> Html:
     # The doctor's section plots the other values that steps record.
     loss = [
         Line("loss", *run.curve("train", "loss"), 0),
         Line("loss, refit", *run.curve("train", "loss", "refit"), 0, "--"),
     ]
-    best = run.evaluation.get("best_step")
-    figures = [curves("Loss", loss, x="step", y=LOSS_UNIT, epoch=epoch)]
-    for metric in run.metrics_shown:
+    return curves("Loss", loss, x=run.step_axis, y=LOSS_UNIT, epoch=run.steps_per_epoch, good=_LOSS)
+
+
+def _over_steps(run: Run, metric: str) -> Html:
+    best, lines = run.evaluation.get("best_step"), _metric_lines(run, metric)
+    # A single point is shown by the tables; popularity is always a line.
+    if not any(len(line.x) > 1 for line in lines if line.label != "popularity"):
+        return Html()
+    return curves(
+        metric,
+        lines,
+        x=run.step_axis,
+        y=with_unit(metric),
+        mark=best,
+        epoch=run.steps_per_epoch,
+        note="" if best is None else f"vertical line: best step, {_count(best)}",
+        good=None if lower_is_better(metric) else _METRIC,
+    )
+
+
+def course(run: Run, without: Sequence[str] = ()) -> Html:
+    """Plot loss, metrics and throughput over the steps, and list the events.
+
+    Args:
+      without: titles of figures that are already on the page.
+    """
+    drawn = {"Loss": lambda: _loss(run)}
+    drawn |= {metric: partial(_over_steps, run, metric) for metric in run.metrics_shown}
+    figures = [draw() for title, draw in drawn.items() if title not in without]
+    speed = throughput(run, f"{run.unit} per second", 0)
+    if len(speed.x) > 1:
         figures.append(
             curves(
-                metric,
-                _metric_lines(run, metric),
-                x="step",
-                y=metric,
-                mark=best,
-                epoch=epoch,
-                note="" if best is None else f"vertical line: best step, {_count(best)}",
+                "Throughput",
+                [speed],
+                x=run.step_axis,
+                y=f"{run.unit} per second",
+                zero=True,
+                note="each process of a resumed run compiles again",
             )
         )
-    figures.append(
-        curves(
-            "Throughput",
-            [throughput(run, f"{run.unit} per second", 0)],
-            x="step",
-            y=f"{run.unit} per second",
-            zero=True,
-            note="each process of a resumed run compiles again",
-        )
-    )
     if not any(figures):
         return Html()
     events = [
@@ -239,13 +344,8 @@ def throughput(run: Run, label: str, color: int) -> Line:
     return Line(label, [step for step, _ in points], [speed for _, speed in points], color)
 
 
-def served(run: Run) -> Html:
-    """Plot recall by the popularity of items and by the activity of users."""
-    if not run.slices:
-        return Html()
-    split = run.slices.get("split", "")
-    metric = f"recall@{run.slices.get('k', '')}"
-    figures, tables = [], []
+def _sides(run: Run) -> dict[str, tuple[str, str, str]]:
+    """For each key of slices.json: the kind of bins, their axis, and how recall is computed."""
     sides = {
         "items": (
             "item popularity",
@@ -260,12 +360,35 @@ def served(run: Run) -> Html:
             "train pairs of the query item",
             "mean over the bin's items",
         )
-    for side, (slicing, axis, note) in sides.items():
+    return sides
+
+
+def _slices(run: Run) -> dict[str, Html]:
+    """Plot recall by popularity and by activity; returns the figures by title."""
+    if not run.slices:
+        return {}
+    metric, made = f"recall@{run.slices.get('k', '')}", {}
+    for side, (what, axis, note) in _sides(run).items():
+        rows, title = run.slices.get(side) or [], f"{metric} by {what}"
+        labels, recalls = [_span(row) for row in rows], [row["recall"] for row in rows]
+        made[title] = bars(title, labels, recalls, x=axis, y=with_unit(metric), note=note)
+    return made
+
+
+def served(run: Run, without: Sequence[str] = ()) -> Html:
+    """Plot recall by the popularity of items and by the activity of users.
+
+    Args:
+      without: titles of figures that are already on the page.
+    """
+    if not run.slices:
+        return Html()
+    split = run.slices.get("split", "")
+    metric, tables = f"recall@{run.slices.get('k', '')}", []
+    figures = [figure for title, figure in _slices(run).items() if title not in without]
+    for side, (what, axis, _) in _sides(run).items():
         rows = run.slices.get(side) or []
-        labels = [_span(row) for row in rows]
-        recalls = [row["recall"] for row in rows]
-        title = f"{metric} by {slicing}"
-        figures.append(bars(title, labels, recalls, x=axis, y=metric, note=note))
+        labels, title = [_span(row) for row in rows], f"{metric} by {what}"
         head = [axis, *(name for name in rows[0] if name not in ("from", "to"))] if rows else []
         cells = [
             [label, *(number(value) for name, value in row.items() if name not in ("from", "to"))]

@@ -14,7 +14,8 @@ import numpy as np
 from jaxrec.catalogue import Catalogue
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import InputError
-from jaxrec.evaluation.scorers import Scorer, table_scorer
+from jaxrec.evaluation.filter_scorer import filter_scorer
+from jaxrec.evaluation.scorers import table_scorer
 from jaxrec.recommend import HeldOut, Recommender
 from jaxrec.serving.batching import Batcher
 from jaxrec.serving.limits import Limits
@@ -85,11 +86,6 @@ class Served:
     ) -> None:
         self.recommender, self.catalogue, self._limits = recommender, titles, limits
         table = recommender.table
-        if recommender.graph_filter is not None:
-            raise InputError(
-                "a graph filter ranks by users' items, which the server does not support; use "
-                "`jaxrec recommend` to write the lists of all users"
-            )
         if not all(np.isfinite(x).all() for x in (table.user, table.item)):
             raise InputError(
                 "the embeddings are not finite and cannot be served; `jaxrec doctor` says why"
@@ -103,12 +99,20 @@ class Served:
         degree_U = self._left_out.degree if self._left_out is not None else np.zeros(1, np.int32)
         most = int(degree_U.max(initial=0)) + 2 * limits.ids
         self._batchers: dict[str, Batcher] = {}
-        near = Scorer(recommender.cosine_items.fn, recommender.cosine_items.params, self.n_items)
-        self._item_ID = np.asarray(near.params["item"])
-        rankers = {"similar": Ranker(near, limits.k, 1)}
-        if self.n_users:
-            rankers["recommend"] = Ranker(table_scorer(table), limits.k, most)
-            _ = self._popular, self._folds
+        self._filter = recommender.graph_filter
+        if self._filter is not None:
+            # The neighbours of an item are the filter's list for a history of that item alone.
+            made = Ranker(filter_scorer(self._filter), limits.k, most)
+            rankers = {"similar": made, "recommend": made}
+            self._item_ID = table.item
+            _ = self._popular
+        else:
+            near = recommender.cosine_items
+            self._item_ID = np.asarray(near.params["item"])
+            rankers = {"similar": Ranker(near, limits.k, 1)}
+            if self.n_users:
+                rankers["recommend"] = Ranker(table_scorer(table), limits.k, most)
+                _ = self._popular, self._folds
         self._everything = _Allowed(learnt_I, placed(learnt_I))
         for name, ranker in rankers.items():
             self._batchers[name] = Batcher(ranker, limits.pending, observe)
@@ -158,6 +162,8 @@ class Served:
     @cached_property
     def _folds(self) -> bool:
         """Whether baskets can be folded in, which needs a user with an item."""
+        if self._filter is not None:
+            return True
         try:
             self._fold(np.zeros(1, np.int32))
         except InputError:
@@ -168,7 +174,7 @@ class Served:
         """Rank the list of a request.
 
         For a user with a basket, the user's vector is shifted by the change that the basket makes
-        to the vector folded in from the user's items.
+        to the vector folded in from the user's items. A graph filter scores both together.
 
         Raises:
           NotFound: an unknown user is refused, a condition is invalid or there is no table of
@@ -192,23 +198,42 @@ class Served:
         if not by_model and not len(trained):
             item_k, score_k = self._most_popular(left_out, allowed.mask_I, request.k)
             return Answer(item_k, score_k, "popular", skipped)
-        table, bias = self.recommender.table, self._bias
-        if by_model:
-            vector = table.user[row]
-            bias = 0.0 if table.user_bias is None else float(table.user_bias[row])
-            if len(trained):
-                own = self.recommender.known.take(np.array([row])).indices
-                vector = vector + self._fold(np.union1d(own, trained)) - self._fold(own)
-                vector = self.recommender.as_scored(vector[None])[0]
-        else:
-            vector = self._fold(trained)
-        query = Query(vector, bias, left_out.astype(np.int32), request.k, allowed.placed)
+        query = self._query(row if by_model else -1, trained)._replace(
+            left_out=left_out.astype(np.int32), k=request.k, allowed=allowed.placed
+        )
         item_k, score_k = await self._batchers["recommend"].rank(query)
         source = "model" if by_model else "basket"
         return Answer(item_k, self.recommender.clipped(score_k), source, skipped)
 
+    def _query(self, row: int, basket: np.ndarray) -> Query:
+        """Build the query for a user (-1: none) and a basket of trained items."""
+        table, bias, nothing = self.recommender.table, self._bias, np.zeros(0, np.int32)
+        if self._filter is not None:
+            return Query(table.item[0], 0.0, nothing, 0, None, self._history(row, basket))
+        if row >= 0:
+            vector = table.user[row]
+            bias = 0.0 if table.user_bias is None else float(table.user_bias[row])
+            if len(basket):
+                own = self.recommender.known.take(np.array([row])).indices
+                vector = vector + self._fold(np.union1d(own, basket)) - self._fold(own)
+                vector = self.recommender.as_scored(vector[None])[0]
+        else:
+            vector = self._fold(basket)
+        return Query(vector, bias, nothing, 0, None)
+
+    def _history(self, row: int, basket: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the items and weights that a graph filter scores by: the user's own (-1: none),
+        and those of the basket at weight 1."""
+        assert self._filter is not None
+        (indptr, indices), weight_E = self._filter.pairs
+        own = slice(0, 0) if row < 0 else slice(indptr[row], indptr[row + 1])
+        new = np.setdiff1d(basket, indices[own]).astype(np.int32)
+        weights = np.ones(len(indices[own])) if weight_E is None else weight_E[own]
+        items = np.concatenate([indices[own], new])
+        return items, np.concatenate([weights, np.ones(len(new))]).astype(np.float32)
+
     async def similar(self, item: str, k: int, where: Sequence[str] = ()) -> Answer:
-        """Rank the items nearest to an item by the cosine.
+        """Rank the items nearest to an item: by the cosine, or by a graph filter of the item alone.
 
         Raises:
           NotFound: the item is unknown or has no trained vector, or a condition is invalid.
@@ -219,8 +244,9 @@ class Served:
             raise NotFound("the run does not know this item")
         if not self._everything.mask_I[row]:
             raise NotFound("the item has no train pair, and so no trained vector")
-        allowed, left_out = self._allowed(where), np.array([row], np.int32)
-        query = Query(self._item_ID[row], 0.0, left_out, k, allowed.placed)
+        allowed, itself = self._allowed(where), np.array([row], np.int32)
+        history = None if self._filter is None else self._history(-1, itself)
+        query = Query(self._item_ID[row], 0.0, itself, k, allowed.placed, history)
         item_k, score_k = await self._batchers["similar"].rank(query)
         return Answer(item_k, score_k, "model", [])
 

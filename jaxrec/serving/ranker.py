@@ -23,6 +23,8 @@ MOST = 32
 _SHORT = 32  # length of the lists of most requests
 _LONG_MOST = 8  # most queries in a block with longer lists
 _LEFT_OUT = 256  # least capacity of a block for excluded items
+_OF_HISTORIES = (1, 8)  # sizes of blocks of a graph filter, whose cost grows with each query
+_BY_HISTORY = ("indptr", "indices", "weight")
 
 Shape = tuple[tuple[int, ...], str]
 
@@ -36,6 +38,7 @@ class Query(NamedTuple):
       left_out: [m] int32, items to exclude.
       k: length of the list.
       allowed: [I] bool on the device; only queries with the same array are ranked together.
+      history: items and their weights, which a graph filter scores instead of ``vector``.
     """
 
     vector: np.ndarray
@@ -43,6 +46,12 @@ class Query(NamedTuple):
     left_out: np.ndarray
     k: int
     allowed: Any
+    history: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def history_length(self) -> int:
+        """Number of items in the history."""
+        return 0 if self.history is None else len(self.history[0])
 
 
 def placed(mask_I: np.ndarray) -> Any:
@@ -51,20 +60,23 @@ def placed(mask_I: np.ndarray) -> Any:
 
 
 class _Room(NamedTuple):
-    """The shape of a compiled program: queries, length of lists, and excluded items of all."""
+    """The shape of a compiled program: queries, length of lists, and excluded items of all; for a
+    graph filter, also the items of all histories."""
 
     queries: int
     k: int
     left_out: int
+    history: int = 0
 
 
 class Ranker:
     """Ranks all items for blocks of queries.
 
     Args:
-      scorer: a scorer whose ``params`` hold "user" and "item", and optionally biases.
+      scorer: a scorer whose ``params`` hold "user" and "item", and optionally biases; or that of
+        a graph filter.
       longest: greatest length of a list.
-      left_out: most items excluded from one list.
+      left_out: most items excluded from one list, or in one history.
 
     Raises:
       InputError: the model's arrays do not fit the device.
@@ -77,25 +89,30 @@ class Ranker:
                 "JAX_PLATFORMS=cpu"
             )
         self._fn, self.n_items = scorer.fn, scorer.n_items
-        self._params = {n: jnp.asarray(x) for n, x in scorer.params.items() if n not in BY_USER}
+        self._of_histories = "indptr" in scorer.params
+        params = {n: x for n, x in scorer.params.items() if n not in (*BY_USER, *_BY_HISTORY)}
+        self._params = jax.tree.map(jnp.asarray, params)
         self._dim = scorer.params["user"].shape[1]
         self._biased = "user_bias" in scorer.params
         short, long = (min(power_of_two(max(k, _SHORT)), self.n_items) for k in (1, longest))
-        rooms = [_Room(1 << n, short, max(_LEFT_OUT, 64 << n)) for n in range(6)]
-        rooms += [_Room(n, long, max(_LEFT_OUT, 64 * n)) for n in (1, _LONG_MOST)]
+        sizes = _OF_HISTORIES if self._of_histories else tuple(1 << n for n in range(6))
+        asked = [(n, short) for n in sizes] + [(n, long) for n in (1, _LONG_MOST)]
+        shapes = [(n, k, max(_LEFT_OUT, 64 * n)) for n, k in asked]
         widest = max(power_of_two(left_out), _LEFT_OUT)
-        rooms += [_Room(1, k, widest) for k in (short, long)]
-        self._rooms = sorted(set(rooms), key=lambda room: (room.k, room.left_out, room.queries))
+        shapes += [(1, k, widest) for k in (short, long)]
+        rooms = {_Room(*shape, shape[-1] * self._of_histories) for shape in shapes}
+        self._rooms = sorted(rooms, key=lambda room: (room.k, room.left_out, room.queries))
         self._programs = {room: self._compiled(room) for room in self._rooms}
 
     def fitting(self, queries: Sequence[Query]) -> int:
         """Return how many of the first queries can be ranked as one block, at least 1."""
-        first, count, left_out, longest = queries[0], 0, 0, 0
+        first, count, left_out, longest, history = queries[0], 0, 0, 0, 0
         for query in queries[:MOST]:
             longest = max(longest, query.k)
             left_out += len(query.left_out)
+            history += query.history_length
             same = query.allowed is first.allowed
-            if not same or self._room(count + 1, longest, left_out) is None:
+            if not same or self._room(count + 1, longest, left_out, history) is None:
                 break
             count += 1
         return max(count, 1)
@@ -103,17 +120,14 @@ class Ranker:
     def rank(self, queries: Sequence[Query]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Rank the queries of one block, and return each one's items and scores, best first."""
         left_out = sum(len(query.left_out) for query in queries)
-        room = self._room(len(queries), max(query.k for query in queries), left_out)
+        history = sum(query.history_length for query in queries)
+        room = self._room(len(queries), max(query.k for query in queries), left_out, history)
         assert room is not None, "the queries do not fit one block"
-        user_BD = np.zeros((room.queries, self._dim), np.float32)
-        bias_B = np.zeros(room.queries, np.float32)
-        lengths = np.zeros(room.queries, np.int32)
-        for n, query in enumerate(queries):
-            user_BD[n], bias_B[n], lengths[n] = query.vector, query.bias, len(query.left_out)
-        indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+        indptr = _ends([len(query.left_out) for query in queries], room.queries)
         seen = as_rows(Csr(indptr, np.concatenate([q.left_out for q in queries])), room.left_out)
         seen = Rows(seen.indptr_, seen.index_M.astype(np.int32, copy=False))
-        ranked = self._programs[room](self._params, user_BD, bias_B, seen, queries[0].allowed)
+        of = self._histories(queries, room) if room.history else self._vectors(queries, room)
+        ranked = self._programs[room](self._params, of, seen, queries[0].allowed)
         item_BK, score_BK = jax.device_get((ranked.item_BK, ranked.score_BK))
         lists = []
         for n, query in enumerate(queries):
@@ -121,44 +135,81 @@ class Ranker:
             lists.append((item_BK[n, : query.k][filled], score_BK[n, : query.k][filled]))
         return lists
 
-    def _room(self, queries: int, k: int, left_out: int) -> _Room | None:
+    def _vectors(self, queries: Sequence[Query], room: _Room) -> dict[str, np.ndarray]:
+        of: dict[str, np.ndarray] = {"user": np.zeros((room.queries, self._dim), np.float32)}
+        if self._biased:
+            of["user_bias"] = np.zeros(room.queries, np.float32)
+        for n, query in enumerate(queries):
+            of["user"][n] = query.vector
+            if self._biased:
+                of["user_bias"][n] = query.bias
+        return of
+
+    def _histories(self, queries: Sequence[Query], room: _Room) -> dict[str, np.ndarray]:
+        indices, weights = np.zeros(room.history, np.int32), np.zeros(room.history, np.float32)
+        start = 0
+        for query in queries:
+            assert query.history is not None, "a filter scores histories"
+            end = start + query.history_length
+            indices[start:end], weights[start:end] = query.history
+            start = end
+        indptr = _ends([query.history_length for query in queries], room.queries)
+        return {"indptr": indptr, "indices": indices, "weight": weights}
+
+    def _room(self, queries: int, k: int, left_out: int, history: int) -> _Room | None:
         """Return the smallest compiled shape that fits, or None."""
         k = min(k, self.n_items)
         return next(
             (
                 room
                 for room in self._rooms
-                if room.queries >= queries and room.k >= k and room.left_out >= left_out
+                if room.queries >= queries
+                and room.k >= k
+                and room.left_out >= left_out
+                and (room.history >= history or not self._of_histories)
             ),
             None,
         )
 
     def _compiled(self, room: _Room) -> Any:
-        shapes = {n: (x.shape, str(x.dtype)) for n, x in self._params.items()}
-        arrays = tuple(sorted(shapes.items()))
-        return _program(self._fn, room, arrays, self._dim, self._biased, self.n_items)
+        leaves, tree = jax.tree.flatten(self._params)
+        shapes = tuple((x.shape, str(x.dtype)) for x in leaves)
+        return _program(self._fn, room, tree, shapes, self._dim, self._biased, self.n_items)
+
+
+def _ends(lengths: Sequence[int], rows: int) -> np.ndarray:
+    """Return the row pointers [rows + 1] of rows of these lengths; further rows are empty."""
+    indptr = np.zeros(rows + 1, np.int32)
+    indptr[1 : len(lengths) + 1] = np.cumsum(lengths)
+    indptr[len(lengths) + 1 :] = indptr[len(lengths)]
+    return indptr
 
 
 @lru_cache(maxsize=256)  # loading a run of the same sizes again needs no compilation
 def _program(
     fn: ScoreFn,
     room: _Room,
-    arrays: tuple[tuple[str, Shape], ...],
+    tree: Any,
+    shapes: tuple[Shape, ...],
     dim: int,
     biased: bool,
     n_items: int,
 ) -> Any:
-    def answer(
-        params: dict[str, Any], user_BD: Any, bias_B: Any, seen: Rows, allowed_I: Any
-    ) -> Ranked:
-        params = params | {"user": user_BD} | ({"user_bias": bias_B} if biased else {})
+    def answer(params: dict[str, Any], of: dict[str, Any], seen: Rows, allowed_I: Any) -> Ranked:
         every_B = jnp.arange(room.queries, dtype=jnp.int32)
-        return rank(fn, room.k, params, every_B, seen, allowed_I)
+        return rank(fn, room.k, params | of, every_B, seen, allowed_I)
 
-    params = {n: jax.ShapeDtypeStruct(shape, np.dtype(kind)) for n, (shape, kind) in arrays}
-    user_BD = jax.ShapeDtypeStruct((room.queries, dim), np.float32)
-    bias_B = jax.ShapeDtypeStruct((room.queries,), np.float32)
-    indptr = jax.ShapeDtypeStruct((room.queries + 1,), np.int32)
-    seen = Rows(indptr, jax.ShapeDtypeStruct((room.left_out,), np.int32))  # pyright: ignore
+    leaves = [jax.ShapeDtypeStruct(shape, np.dtype(kind)) for shape, kind in shapes]
+    ends = jax.ShapeDtypeStruct((room.queries + 1,), np.int32)
+    if room.history:
+        kinds = {"indices": np.int32, "weight": np.float32}
+        of = {n: jax.ShapeDtypeStruct((room.history,), kind) for n, kind in kinds.items()}
+        of["indptr"] = ends
+    else:
+        of = {"user": jax.ShapeDtypeStruct((room.queries, dim), np.float32)}
+        if biased:
+            of["user_bias"] = jax.ShapeDtypeStruct((room.queries,), np.float32)
+    seen = Rows(ends, jax.ShapeDtypeStruct((room.left_out,), np.int32))  # pyright: ignore
     allowed_I = jax.ShapeDtypeStruct((n_items,), np.bool_)
-    return jax.jit(answer).lower(params, user_BD, bias_B, seen, allowed_I).compile()
+    params = jax.tree.unflatten(tree, leaves)
+    return jax.jit(answer).lower(params, of, seen, allowed_I).compile()

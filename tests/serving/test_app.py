@@ -15,8 +15,9 @@ from made_run import write_embeddings, write_item_run
 pytest.importorskip("fastapi", reason="the server needs the extra `serve`")
 httpx = pytest.importorskip("httpx", reason="asks the server without a socket")
 
-from jaxrec.data import synthetic_items
+from jaxrec.data import synthetic, synthetic_items
 from jaxrec.errors import InputError
+from jaxrec.graph.filters import fit
 from jaxrec.recommend import Recommender
 from jaxrec.serving.api_page import reference
 from jaxrec.serving.app import create
@@ -445,3 +446,51 @@ def test_models_of_items_give_neighbours_alone(tmp_path: Path) -> None:
     assert len(answer.json()[0]["items"]) == 59
     assert get(app, "/recommend", user="u1").status_code == 404
     app.state.current.close()
+
+
+@pytest.fixture(scope="module", params=["cheby-cf", "ease"])
+def filtering(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The server of a graph filter, and its run."""
+    train = synthetic.make(60, 50, 600, communities=3, seed=1)
+    fitted = fit("cheby-cf", train, jax.random.key(0), dim=8, order=3, spectral_weight=0.3)
+    if request.param == "ease":
+        weight_II = RNG.normal(size=(50, 50)).astype(np.float32)
+        fitted = fitted._replace(weight_II=weight_II)
+    else:  # pairs that count for more than others
+        fitted = fitted._replace(weight_E=1 + RNG.random(len(fitted.indices), np.float32))
+    seen = [row.tolist() for row in np.split(fitted.indices, fitted.indptr[1:-1])]
+    run = tmp_path_factory.mktemp("filter") / "run"
+    write_embeddings(run, fitted.user_UD, fitted.item_ID, seen)
+    np.savez(run / "filter.npz", **fitted.arrays())
+    made = create(run, limits=Limits(k=40))
+    yield made, Recommender.load(run)
+    made.state.current.close()
+
+
+def test_a_filters_lists_are_those_of_recommend(filtering: Any) -> None:
+    app, rec = filtering
+    user, item = rec.user_ids[3], rec.item_ids[5]
+    before = compiled_for_requests()
+    answer = get(app, "/recommend", user=user, k=15).json()
+    expected = rec.recommend(user, 15)
+    assert names(answer) == expected["item"].to_list()
+    scores = [place["score"] for place in answer["items"]]
+    np.testing.assert_allclose(scores, expected["score"].to_numpy(), rtol=1e-4)
+    near = get(app, "/similar", items=item, k=7).json()
+    assert names(near[0]) == rec.similar_items(item, 7)["similar"].to_list()
+    basket = rec.item_ids[:3]
+    answer = post(app, "/recommend", {"basket": basket, "k": 10}).json()
+    assert names(answer) == rec.recommend_history(basket, 10)["item"].to_list()
+    # What a user has already changes nothing in the list, and what is new does.
+    own = [rec.item_ids[i] for i in rec.known.take(np.array([3])).indices]
+    same = post(app, "/recommend", {"user": user, "basket": own, "k": 15}).json()
+    assert names(same) == expected["item"].to_list()
+    moved = post(app, "/recommend", {"user": user, "basket": names(same)[:3], "k": 12}).json()
+    assert not set(names(moved)) & set(names(same)[:3])
+    assert names(moved) != names(same)[3:]
+    assert moved["source"] == "model"
+    many = [{"user": name, "k": 5} for name in rec.user_ids[:40]]
+    answers = post(app, "/batch", {"requests": many}).json()["answers"]
+    lists = rec.recommend(rec.user_ids[:40], 5).partition_by("user", maintain_order=True)
+    assert [names(a) for a in answers] == [frame["item"].to_list() for frame in lists]
+    assert compiled_for_requests() == before

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import polars as pl
@@ -109,7 +110,12 @@ def test_a_run_is_repeated_to_the_bit_and_resumed_from_nothing(run, tmp_path, mo
 
 def test_the_doctor_and_the_report_read_it(run):
     assert diagnose(run).healthy
-    assert "filter" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    recommender = Recommender.load(run)
+    users = re.findall(r"<h4>User (\S+)</h4>.*?<ol><li>(?:<strong>)?(\w+)", page)
+    assert len(users) == 5
+    for user, first in users:
+        assert recommender.recommend(user, 1, held_out="keep")["item"].to_list() == [first]
     jaxrec.export(run, "npz", run.parent / "out.npz")
     assert np.load(run.parent / "out.npz")["item"].shape == (60, 12)
 
