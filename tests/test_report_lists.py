@@ -64,7 +64,7 @@ def test_a_run_that_has_not_finished_has_no_lists(tmp_path: Path) -> None:
 def test_settings_are_those_that_differ_from_the_preset(tmp_path: Path) -> None:
     page = report([trained()], tmp_path / "page.html").read_text()
     table = page.split("Differences from the preset lightgcn")[1].split("</table>")[0]
-    assert f'>train.epochs</th><td data-label="here">{CONFIG.train.epochs}</td>' in table
+    assert f'>train.epochs</th><td data-label="this run">{CONFIG.train.epochs}</td>' in table
     assert "negatives.name" in table
     assert "checkpoint.keep" not in table
 
