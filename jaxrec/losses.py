@@ -383,7 +383,7 @@ def mean(
     log_q: LogQ | None = None,
     own_BHD: Float[Array, "B H D"] | None = None,
     *,
-    temperature: float = 1.0,
+    temperature: float | Array = 1.0,
     dtype: str = "float32",
     pairs: PairFn | None = None,
     weights: Any = None,
@@ -404,12 +404,15 @@ def mean(
         ``own_BHD``. None counts all.
       log_q: subtracted from the scores, except those of ``own_BHD``; None subtracts nothing.
       own_BHD: H more negatives per pair, or None.
-      temperature: T.
+      temperature: T; an array, for trials that train together, divides the users' vectors, and is
+        for products only.
       dtype: compute type of the products; their sums are float32.
       pairs: scoring function to use with ``weights`` instead of products. Pass the same function
         object at each call, or JAX traces it again.
       margin: margin of the hinge loss.
     """
+    if isinstance(temperature, jax.Array):
+        user_BD, temperature = user_BD / temperature, 1.0
     form = _Form(name, temperature, dtype, pairs, margin)
     rows = _Rows(user_BD, pos_BD, neg, own_BHD, weights)
     total = _shared_mean if neg.ndim == 2 else _mean

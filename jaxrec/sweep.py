@@ -3,6 +3,9 @@
 A sweep is a folder with ``sweep.json`` (the search's settings), ``study.db`` (Optuna's SQLite
 storage) and the run folders ``trial-N/seed-S``. Several processes may work on it at once. If one
 dies, the lock of its trial is released, and another resumes the trial from its last checkpoint.
+
+Runs that differ only in their seed and in numbers train together in one program
+(:mod:`jaxrec.training.together`): the seeds of a trial, and the trials of a batch.
 """
 
 import dataclasses
@@ -13,7 +16,7 @@ import json
 import statistics
 import tomllib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
 
@@ -157,6 +160,8 @@ class Sweep:
       sampler: ``tpe`` and ``random`` draw values, seeded by the trial's number; ``grid`` tries
         every combination of choices and steps.
       prune: stop a trial whose first seed is below the median of the others at the same step.
+      batch: trials proposed and trained at once. ``tpe`` learns from trials that have ended, so it
+        chooses less well if it proposes more at once.
       say: receives lines for the console.
     """
 
@@ -166,6 +171,7 @@ class Sweep:
     seeds: int = 1
     sampler: Sampler = "tpe"
     prune: bool = True
+    batch: int = 1
     say: Callable[[str], None] = print
 
     def check(self) -> None:
@@ -260,14 +266,15 @@ class Sweep:
           Interrupted: a signal arrived; calling this again resumes the trial.
         """
         study = self.begin()
-        while (claimed := self._claim(study, trials)) is not None:
-            trial, lock = claimed
-            with lock:
-                self._run(study, trial)
-        return study
+        while True:
+            with ExitStack() as locks:
+                claimed = self._claim(study, trials, locks)
+                if not claimed:
+                    return study
+                self._run(study, claimed)
 
-    def _claim(self, study: Any, trials: int) -> tuple[Any, TextIO] | None:
-        """Claim the trial of a dead process or a new trial, with its lock; None if all are done."""
+    def _claim(self, study: Any, trials: int, locks: ExitStack) -> list[Any]:
+        """Claim the trial of a dead process or new trials, locked; an empty list if all are done."""
         optuna = _optuna()
         Trial, TrialState = optuna.trial.Trial, optuna.trial.TrialState
 
@@ -276,16 +283,21 @@ class Sweep:
             for running in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
                 lock = self._lock(running.number)
                 if lock is not None:
+                    locks.enter_context(lock)
                     self.say(f"trial {running.number}: resuming where its process ended")
-                    return Trial(study, running._trial_id), lock
+                    return [Trial(study, running._trial_id)]
             begun = study.get_trials(deepcopy=False)
-            waiting = [trial for trial in begun if trial.state == TrialState.WAITING]
-            if len(begun) - len(waiting) >= trials or (self.sampler == "grid" and not waiting):
-                return None
-            trial = study.ask()
-            lock = self._lock(trial.number)
-            assert lock is not None, "no other process can hold the lock of a new trial"
-            return trial, lock
+            waiting = sum(trial.state == TrialState.WAITING for trial in begun)
+            count = min(self.batch, trials - (len(begun) - waiting))
+            if self.sampler == "grid":
+                count = min(count, waiting)
+            claimed = [study.ask() for _ in range(count)]
+            for trial in claimed:
+                lock = self._lock(trial.number)
+                assert lock is not None, "no other process can hold the lock of a new trial"
+                locks.enter_context(lock)
+                self._values(study, trial)  # stored, so that a process that resumes it has the same
+            return claimed
 
     def _lock(self, number: int) -> TextIO | None:
         """Lock a trial; returns None if a living process holds the lock."""
@@ -322,73 +334,155 @@ class Sweep:
                 values[name] = trial.suggest_float(name, low, high, step=step, log=options.log)
         return values
 
-    def _run(self, study: Any, trial: Any) -> None:
-        """Run a trial for all seeds and report its result to the study."""
+    def _run(self, study: Any, claimed: list[Any]) -> None:
+        """Run trials for all seeds and report their results to the study."""
+        begun = []
+        for trial in claimed:
+            with self._locked(".lock"):  # else two processes could draw the same values unnoticed
+                values = self._values(study, trial)
+                same = self._same(study, trial)
+            if same is not None:
+                self._skip(study, trial, same)
+                continue
+            shown = ", ".join(f"{name} {value}" for name, value in values.items())
+            try:
+                config = with_values(self.base, values)
+            except InputError as e:
+                self._fail(study, trial, shown, e)
+            else:
+                begun.append(_Begun(trial, shown, self._seed_runs(trial, config)))
+        self._train_together([run for of in begun for run in of.runs])
+        for of in begun:
+            self._finish(study, of)
+
+    def _skip(self, study: Any, trial: Any, same: Any) -> None:
+        """End a trial whose values another trial has."""
         TrialState = _optuna().trial.TrialState
 
-        with self._locked(".lock"):  # else two processes could draw the same values unnoticed
-            values = self._values(study, trial)
-            same = self._same(study, trial)
-        if same is not None:
-            trial.set_user_attr("same_as", same.number)
-            self.say(f"trial {trial.number}: is skipped, as trial {same.number} has its values")
-            done = same.state == TrialState.COMPLETE
-            result = {"values": same.value} if done else {"state": TrialState.PRUNED}
-            study.tell(trial.number, **result)
+        trial.set_user_attr("same_as", same.number)
+        self.say(f"trial {trial.number}: is skipped, as trial {same.number} has its values")
+        done = same.state == TrialState.COMPLETE
+        result = {"values": same.value} if done else {"state": TrialState.PRUNED}
+        study.tell(trial.number, **result)
+
+    def _fail(self, study: Any, trial: Any, shown: str, error: Exception) -> None:
+        trial.set_user_attr("error", str(error))
+        study.tell(trial.number, state=_optuna().trial.TrialState.FAIL)
+        self.say(f"trial {trial.number}: {shown}: failed: {error}")
+
+    def _seed_runs(self, trial: Any, config: Config) -> "list[_SeedRun]":
+        """Return the runs of a trial, one per seed."""
+        watch = _Watch(trial, config.metric) if self.prune else None
+        split = dataclasses.replace(config.split, seed=self.base.split_seed)
+        runs = []
+        for n in range(self.seeds):
+            seed = self.base.seed + n
+            folder = self.folder / f"trial-{trial.number}" / f"seed-{seed}"
+            on_eval = watch if n == 0 or watch is None else watch.follow
+            of_seed = dataclasses.replace(config, seed=seed, split=split)
+            runs.append(_SeedRun(of_seed, folder, on_eval))
+        return runs
+
+    def _train_together(self, runs: "list[_SeedRun]") -> None:
+        """Train the new runs that can share a program, and leave the others."""
+        if len(runs) < 2:
             return
-        shown = ", ".join(f"{name} {value}" for name, value in values.items())
+        from jaxrec.training.run import Member, train_together
+        from jaxrec.training.together import TrainedAloneError, program
+
+        groups: list[tuple[Config, list[_SeedRun]]] = []
+        for run in runs:
+            if (run.folder / "config.json").is_file():
+                continue  # is resumed alone
+            alike = program(run.config)
+            group = next((members for of, members in groups if of == alike), None)
+            if group is None:
+                groups.append((alike, [run]))
+            else:
+                group.append(run)
+        for _, group in groups:
+            if len(group) == 1:
+                continue
+            members = [Member(run.config, run.folder, run.on_eval) for run in group]
+            try:
+                results = train_together(members, self.say)
+            except TrainedAloneError as e:
+                self.say(f"{len(group)} runs are trained one at a time: {e}")
+                continue
+            except (InputError, RunError) as e:
+                results = [e] * len(group)
+            else:
+                self.say(f"{len(group)} runs were trained together in one program")
+            for run, result in zip(group, results, strict=True):
+                run.result = result
+
+    def _finish(self, study: Any, of: "_Begun") -> None:
+        """Train the remaining runs of a trial, and report its result to the study."""
+        trial = of.trial
         try:
-            config = with_values(self.base, values)
-            by_seed = [self._run_seed(trial, config, n) for n in range(self.seeds)]
+            by_seed = [self._run_seed(trial, run) for run in of.runs]
         except _Pruned:
-            study.tell(trial.number, state=TrialState.PRUNED)
-            self.say(f"trial {trial.number}: {shown}: stopped early")
+            study.tell(trial.number, state=_optuna().trial.TrialState.PRUNED)
+            self.say(f"trial {trial.number}: {of.shown}: stopped early")
             return
         except (InputError, RunError) as e:
-            trial.set_user_attr("error", str(e))
-            study.tell(trial.number, state=TrialState.FAIL)
-            self.say(f"trial {trial.number}: {shown}: failed: {e}")
+            self._fail(study, trial, of.shown, e)
             return
         value = statistics.fmean(by_seed)
         trial.set_user_attr("by_seed", by_seed)
         study.tell(trial.number, value)
-        self.say(f"trial {trial.number}: {shown}: {self.base.metric} {value:.5f}")
+        self.say(f"trial {trial.number}: {of.shown}: {self.base.metric} {value:.5f}")
 
     def _same(self, study: Any, trial: Any) -> Any:
         """Return an earlier trial with the same values that has not failed, or None."""
         TrialState = _optuna().trial.TrialState
 
         for other in study.get_trials(deepcopy=False):
-            if other.number == trial.number or "same_as" in other.user_attrs:
+            if other.number >= trial.number or "same_as" in other.user_attrs:
                 continue
             if other.params == trial.params and other.state != TrialState.FAIL:
                 return other
         return None
 
-    def _run_seed(self, trial: Any, config: Config, n: int) -> float:
-        """Train, or resume, the n-th seed of a trial and return its validation metric."""
+    def _run_seed(self, trial: Any, run: "_SeedRun") -> float:
+        """Return the validation metric of a run, training or resuming it if it has no result."""
         from jaxrec.training.run import resume, train
 
-        seed = self.base.seed + n
-        split = dataclasses.replace(config.split, seed=self.base.split_seed)
-        config = dataclasses.replace(config, seed=seed, split=split)
-        run = self.folder / f"trial-{trial.number}" / f"seed-{seed}"
-        metric = config.metric
-        watch = _Watch(trial, metric) if self.prune and n == 0 else None
-        if (run / "config.json").is_file():
-            done = resume(run, on_eval=watch, quiet=True)
-        else:
-            done = train(config, run=run, on_eval=watch, quiet=True)
-        content = done.evaluation
+        result = run.result
+        if isinstance(result, Exception):
+            raise result
+        if result is None and (run.folder / "config.json").is_file():
+            result = resume(run.folder, on_eval=run.on_eval, quiet=True)
+        elif result is None:
+            result = train(run.config, run=run.folder, on_eval=run.on_eval, quiet=True)
+        content = result.evaluation
         part = content if content["split"] == "validation" else content["validation"]
-        return float(part["metrics"][metric])
+        return float(part["metrics"][run.config.metric])
+
+
+@dataclasses.dataclass
+class _SeedRun:
+    """A run of a trial; ``result`` is the finished run, or the exception that ended it."""
+
+    config: Config
+    folder: Path
+    on_eval: Callable[[int, dict[str, float]], None] | None
+    result: Any = None
+
+
+class _Begun(NamedTuple):
+    """A trial, its values for the console, and its runs."""
+
+    trial: Any
+    shown: str
+    runs: list[_SeedRun]
 
 
 class _Watch:
     """Report each evaluation to the study, and raise _Pruned if the pruner ends the trial."""
 
     def __init__(self, trial: Any, name: str) -> None:
-        self._trial, self._name = trial, name
+        self._trial, self._name, self._pruned = trial, name, False
         frozen = trial.study.get_trials(deepcopy=False)[trial.number]
         self._reported = set(frozen.intermediate_values)
 
@@ -397,6 +491,12 @@ class _Watch:
             self._reported.add(step)
             self._trial.report(metrics[self._name], step)
         if self._trial.should_prune():
+            self._pruned = True
+            raise _Pruned
+
+    def follow(self, step: int, metrics: dict[str, float]) -> None:
+        """End another seed that trains along with the first, if that has been pruned."""
+        if self._pruned:
             raise _Pruned
 
 

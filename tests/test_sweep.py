@@ -55,10 +55,10 @@ def test_a_sweep_whose_process_ended_goes_on_and_ends_with_the_same_trials(
     cut = Sweep(tmp_path / "cut", base, SPACE, seeds=2, say=said.append)
     one = Sweep._run_seed
 
-    def dies(self, trial, config, n):
-        if (trial.number, n) == (1, 1):
+    def dies(self, trial, seed):
+        if (trial.number, seed.config.seed) == (1, 1):
             raise _Died
-        return one(self, trial, config, n)
+        return one(self, trial, seed)
 
     monkeypatch.setattr(Sweep, "_run_seed", dies)
     with pytest.raises(_Died):

@@ -31,6 +31,11 @@ class Sweep:
     """Number of parallel processes on this machine."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """How to choose values; grid tries every combination of choices and steps."""
+    batch: Annotated[int | None, Range(1, 1000)] = None
+    """Trials proposed at once. Trials that differ only in optim.learning-rate, optim.weight-decay,
+    train.l2, loss.temperature and model.init-std train together in one program, as the seeds of a
+    trial always do (mf and lightgcn with ranking losses on one device; others one at a time).
+    Default: 16 for random and grid with one worker, else 1."""
     prune: bool = True
     """Stop trials that are below the median of the others at the same step."""
 
@@ -50,6 +55,13 @@ def _separated(args: list[str]) -> tuple[list[str], list[str]]:
         else:
             others.append(arg)
     return own, others
+
+
+def _batch(asked: Sweep) -> int:
+    """Resolve the default of ``--batch``."""
+    if asked.batch is not None:
+        return asked.batch
+    return 16 if asked.sampler != "tpe" and asked.workers == 1 else 1
 
 
 def sweep(args: list[str]) -> None:
@@ -72,6 +84,7 @@ def sweep(args: list[str]) -> None:
         parsed.seeds,
         parsed.sampler,
         parsed.prune,
+        _batch(parsed),
         reporter.say,
     )
     search.check()

@@ -1,7 +1,7 @@
 """RUN/per_user.parquet: metrics per user, for comparing runs user by user."""
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,15 @@ from jaxrec.files import replacing
 NAME = "per_user.parquet"
 
 
+# ``names`` is part of the cache key: registering a metric triggers a compilation.
+@cache
+def _judged(ks: tuple[int, ...], names: tuple[str, ...]) -> Callable[..., dict[str, jax.Array]]:
+    return jax.jit(partial(metrics.per_user, ks=ks))
+
+
 def of_lists(lists: Lists, ks: Sequence[int]) -> dict[str, np.ndarray]:
     """Compute each metric per ranked user, float32 [n], by name and cut-off."""
-    judged = jax.jit(partial(metrics.per_user, ks=tuple(ks)))
+    judged = _judged(tuple(ks), metrics.names())
     return jax.device_get(judged(lists.hit_nK, lists.relevant_n.astype(np.int32)))
 
 

@@ -2,6 +2,7 @@
 
 Â is symmetric, so the gradient of y = Â x with respect to x is Â g: the very same product. The
 ``custom_vjp`` below says so, where autodiff of a gather would add a scatter over the edges.
+A vmap over tables (trials of one search) is one product too, with the trials in its columns.
 
 ``segment_sum`` is the reference: it gathers, weighs and sums rows sorted by receiver. ``csr`` is
 jaxlib's native kernel on CPU. ``buckets`` (:mod:`jaxrec.graph.buckets`) gathers padded rows. Only
@@ -19,7 +20,7 @@ from a v5e's own memory; one gather a bucket moves 1.05 GB, buckets 1.13, a cumu
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -167,9 +168,57 @@ def product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Array
     return jax.lax.cond(jnp.sum(degree_R) <= size, of_part, of_all, x_ND)
 
 
+def _folded(kernel: Kernel, graph: Bipartite, x_TND: Array) -> Array:
+    """Â x of T tables, by one product of a table [N, T D].
+
+    The native kernels have no batched form: vmap of them alone would be a scatter.
+    """
+    trials, n_nodes, width = x_TND.shape
+    x_NW = jnp.moveaxis(x_TND, 0, 1).reshape(n_nodes, trials * width)
+    y_NTD = product(kernel, graph, x_NW).reshape(-1, trials, width)
+    return jnp.moveaxis(y_NTD, 1, 0)
+
+
+def _over_trials(one: Callable[..., Array], folded: Callable[..., Array]) -> Callable[..., Array]:
+    """``one``, a function of a graph and arrays, whose vmap is ``folded`` over a leading axis.
+
+    Where the graph itself is batched, trials are computed one after another.
+    """
+    made = jax.custom_batching.custom_vmap(one)
+
+    @made.def_vmap
+    def rule(size: int, batched: Any, graph: Bipartite, *arrays: Array) -> tuple[Array, bool]:
+        of_graph, *of_arrays = batched
+
+        def full(x: Array, is_batched: bool) -> Array:
+            return x if is_batched else jnp.broadcast_to(x, (size, *x.shape))
+
+        arrays = tuple(map(full, arrays, of_arrays))
+        if not any(jax.tree.leaves(of_graph)):
+            return folded(graph, *arrays), True
+        graphs = jax.tree.map(full, graph, of_graph)
+        return jax.lax.map(lambda of: one(*of), (graphs, *arrays)), True
+
+    return made
+
+
+def _multiply(kernel: Kernel, graph: Bipartite, x_ND: Array) -> Array:
+    """Â x, which a vmap over x folds into one product."""
+    return _over_trials(partial(product, kernel), partial(_folded, kernel))(graph, x_ND)
+
+
+def _multiply_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Array) -> Array:
+    """Rows of Â x; a vmap over x and the rows folds into one product of all rows."""
+
+    def folded(graph: Bipartite, x_TND: Array, row_TR: Array) -> Array:
+        return jax.vmap(lambda y_ND, row_R: y_ND[row_R])(_folded(kernel, graph, x_TND), row_TR)
+
+    return _over_trials(partial(product_rows, kernel), folded)(graph, x_ND, row_R)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _propagate(kernel: Kernel, graph: Bipartite, x_ND: Array) -> Array:
-    return product(kernel, graph, x_ND)
+    return _multiply(kernel, graph, x_ND)
 
 
 def _propagate_forward(kernel: Kernel, graph: Bipartite, x_ND: Array) -> tuple[Array, Bipartite]:
@@ -198,10 +247,27 @@ def propagate(
     return _propagate(resolve(kernel, graph), graph, x_ND)
 
 
-def _product_of_rows(
+def _multiply_table_of_rows(
     kernel: Kernel, dtype: str, graph: Bipartite, row_R: Array, g_RD: Array
 ) -> Array:
     """Â times the table that is zero but for g at ``row_R``, where repeated rows add up.
+
+    A vmap over rows and g folds into one product.
+    """
+
+    def folded(graph: Bipartite, row_TR: Array, g_TRD: Array) -> Array:
+        zeros_ND = jnp.zeros((graph.n_nodes, g_TRD.shape[2]), jnp.float32)
+        g_TND = jax.vmap(lambda row_R, g_RD: zeros_ND.at[row_R].add(g_RD))(row_TR, g_TRD)
+        return _folded(kernel, graph, g_TND.astype(dtype)).astype(jnp.float32)
+
+    one = partial(_product_of_rows, kernel, dtype)
+    return _over_trials(one, folded)(graph, row_R, g_RD)
+
+
+def _product_of_rows(
+    kernel: Kernel, dtype: str, graph: Bipartite, row_R: Array, g_RD: Array
+) -> Array:
+    """One table's :func:`_multiply_table_of_rows`.
 
     Senders are looked up in a table of these rows and one of zeros, which stays in cache.
     """
@@ -218,7 +284,7 @@ def _product_of_rows(
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _propagate_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Array) -> Array:
-    return product_rows(kernel, graph, x_ND, row_R)
+    return _multiply_rows(kernel, graph, x_ND, row_R)
 
 
 def _propagate_rows_forward(
@@ -230,7 +296,7 @@ def _propagate_rows_forward(
 def _propagate_rows_backward(
     kernel: Kernel, kept: tuple[Bipartite, Array], g_RD: Array
 ) -> tuple[None, Array, None]:
-    g_ND = _product_of_rows(kernel, g_RD.dtype.name, *kept, g_RD)
+    g_ND = _multiply_table_of_rows(kernel, g_RD.dtype.name, *kept, g_RD)
     return None, g_ND.astype(g_RD.dtype), None
 
 
@@ -337,7 +403,7 @@ class _Kept(NamedTuple):
 def _sum_rows_forward(
     static: Layers, graph: Bipartite, x_ND: Array, row_R: Array, share_L: Array
 ) -> tuple[tuple[Array, Array], _Kept]:
-    by = partial(product, static.kernel, graph), partial(product_rows, static.kernel, graph)
+    by = partial(_multiply, static.kernel, graph), partial(_multiply_rows, static.kernel, graph)
     layers = static.at_rows(x_ND, row_R, *by)
     return (weighted(share_L, layers), layers[0]), _Kept(graph, row_R, share_L, layers)
 
@@ -348,8 +414,8 @@ def _sum_rows_backward(
     graph, row_R, share_L, layers = kept
     total_RD = gradient[0]
     zeros_ND = jnp.zeros((graph.n_nodes, total_RD.shape[1]), jnp.float32)
-    by_rows = partial(_product_of_rows, static.kernel, static.dtype, graph, row_R)
-    multiply = partial(product, static.kernel, graph)
+    by_rows = partial(_multiply_table_of_rows, static.kernel, static.dtype, graph, row_R)
+    multiply = partial(_multiply, static.kernel, graph)
     g_ND = static.gradient(zeros_ND, row_R, share_L, gradient, multiply, by_rows)
     return None, g_ND, None, jnp.stack([jnp.sum(total_RD * x_RD) for x_RD in layers])
 

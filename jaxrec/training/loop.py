@@ -112,7 +112,7 @@ class Best(NamedTuple):
 
 
 @dataclass
-class _Pace:
+class Pace:
     """Adapts the number of steps per dispatch to the duration of the last one."""
 
     steps: int = 1
@@ -123,7 +123,7 @@ class _Pace:
         self.steps = max(1, min(SCAN_LENGTH, fits, max(self.steps, steps) * 4))
 
 
-def _check_memory(compiled: jax.stages.Compiled) -> None:
+def check_memory(compiled: jax.stages.Compiled) -> None:
     """Raise RunError if a step needs more memory than available; the kernel would kill the
     process."""
     found = compiled.memory_analysis()
@@ -167,7 +167,7 @@ class Loop:
         self.doctor = Attendant(self.config, *of_phase, log, self._record)
         self._saved = -1
         self._saved_at = time.monotonic()
-        self._pace = _Pace()
+        self._pace = Pace()
 
     def run(self, last: Sealed | None, *, chooses: bool = True) -> Outcome:
         """Train to the end of the phase, from a checkpoint if there is one.
@@ -182,28 +182,48 @@ class Loop:
           Interrupted: a signal came; a checkpoint is written.
           RunError: the loss or the parameters are not finite, or a save failed.
         """
-        state, step = self._begun(last)
+        state, step = self.begun(last)
         dispatch = self._compile(state, step)
         try:
             self.reporter.begin(self.phase.name, step, self.cadence.total)
             while True:
-                self._check_finite(state, step)
-                state = self._log_train(state, step)
-                self._evaluate(state, step)
-                self._examine(state, step)
-                best = self.best()
-                over = step >= self.cadence.total or self._out_of_patience(best)
-                stopped = self.watch()
-                if over or stopped or self._checkpoint_due(step) or best.step == step:
-                    self._save(state, step)
-                if stopped:
-                    self._leave(step)
+                state, over = self.visit(state, step)
                 if over:
                     break
                 state, step = self._advance(dispatch, state, step)
         finally:
             if isinstance(dispatch, FedByHost):
                 dispatch.close()
+        outcome = self.ended(step)
+        if chooses and outcome.step == step:
+            return outcome._replace(state=state)
+        release(state)
+        del state, dispatch  # frees their host memory
+        return self.chosen(outcome) if chooses else outcome
+
+    def visit(self, state: TrainState, step: int) -> tuple[TrainState, bool]:
+        """Do all that is due at a step; returns the state to go on with, and whether this is the
+        end.
+
+        Raises:
+          Interrupted, RunError: as :meth:`run`.
+        """
+        self._check_finite(state, step)
+        state = self._log_train(state, step)
+        self._evaluate(state, step)
+        self._examine(state, step)
+        best = self.best()
+        over = step >= self.cadence.total or self._out_of_patience(best)
+        stopped = self.watch()
+        if over or stopped or self._checkpoint_due(step) or best.step == step:
+            self._save(state, step)
+        if stopped:
+            self._leave(step)
+        return state, over
+
+    def ended(self, step: int) -> Outcome:
+        """End the phase at a step, and return the selected step without its state."""
+        best = self.best()
         self.reporter.end()
         if step < self.cadence.total:
             self.reporter.say(
@@ -211,17 +231,10 @@ class Loop:
                 f"{best.since} evaluations ago"
             )
         self.checkpoints.wait()
-        outcome = Outcome(state, step, step, self.phase.origin + step)
-        if best.step is not None:
-            outcome = outcome._replace(step=best.step)
-        if chooses and outcome.step == step:
-            return outcome
-        outcome = outcome._replace(state=None)
-        release(state)
-        del state, dispatch  # frees their host memory
-        return self._chosen(outcome) if chooses else outcome
+        chosen = step if best.step is None else best.step
+        return Outcome(None, chosen, step, self.phase.origin + step)
 
-    def _begun(self, last: Sealed | None) -> tuple[TrainState, int]:
+    def begun(self, last: Sealed | None) -> tuple[TrainState, int]:
         """Return the state to continue from, and its step."""
         step = 0 if last is None else last.step - self.phase.origin
         # At step 0 the doctor measures the initial state anyway.
@@ -253,7 +266,7 @@ class Loop:
             if compiled is None:
                 jitted = jax.jit(stepper.dispatch, donate_argnums=0)
                 compiled = jitted.lower(state, data, self.problem.number(1)).compile()
-                _check_memory(compiled)
+                check_memory(compiled)
             seconds = round(time.perf_counter() - began, 3)
         self.log.timing(self.phase.origin, event="compiled", compile_seconds=seconds)
         return compiled
@@ -266,7 +279,7 @@ class Loop:
         fed = dispatch if isinstance(dispatch, FedByHost) else None
         first, waited = step, 0.0 if fed is None else fed.waited
         # At least one dispatch, so that a run advances with any checkpoint.minutes.
-        while step < boundary and (step == first or not (self.watch() or self._overdue())):
+        while step < boundary and (step == first or not (self.watch() or self.overdue())):
             n = min(processes.from_first(self._pace.steps), boundary - step)
             before = state
             state, totals = dispatch(before, self.problem.data, self.problem.number(n))
@@ -275,13 +288,13 @@ class Loop:
                 release(before, but=(state, totals))
             step += n
             if late is not None:
-                self._read(late[0], step - n)
+                self.read(late[0], step - n)
                 now = time.perf_counter()
                 self._pace.took(now - last, late[1])
                 last = now
             late = totals, n
         if late is not None:
-            self._read(late[0], step)
+            self.read(late[0], step)
             self._pace.took(time.perf_counter() - last, late[1])
             seconds = time.perf_counter() - began
             rate = (step - first) / seconds
@@ -292,7 +305,7 @@ class Loop:
             self.log.timing(self.phase.origin + step, **took)
         return state, step
 
-    def _read(self, totals: Totals, step: int) -> None:
+    def read(self, totals: Totals, step: int) -> None:
         """Fetch the totals, which waits for the device; stop if the loss is not finite."""
         fetched = jax.device_get(totals)
         if fetched.bad_step >= 0:
@@ -390,12 +403,12 @@ class Loop:
     def _out_of_patience(self, best: Best) -> bool:
         return 0 < self.config.train.patience <= best.since
 
-    def _overdue(self) -> bool:
+    def overdue(self) -> bool:
         over = time.monotonic() - self._saved_at > self.config.checkpoint.minutes * 60
         return bool(processes.from_first(over))
 
     def _checkpoint_due(self, step: int) -> bool:
-        return self.cadence.due(self.cadence.checkpoint, step) or self._overdue()
+        return self.cadence.due(self.cadence.checkpoint, step) or self.overdue()
 
     def _save(self, state: TrainState, step: int) -> None:
         """Start a checkpoint of this step, unless it has one."""
@@ -430,7 +443,7 @@ class Loop:
             number,
         )
 
-    def _chosen(self, outcome: Outcome) -> Outcome:
+    def chosen(self, outcome: Outcome) -> Outcome:
         """Add the state of the selected checkpoint to the outcome."""
         chosen = self.phase.origin + outcome.step
         try:

@@ -100,6 +100,11 @@ class Examiner:
         """Recompute the sample's initial rows while no other state exists."""
         self._first.look_back()
 
+    def share(self, other: "Examiner") -> None:
+        """Take the sample, the facts and the program of an examiner of the same data and model."""
+        for name in ("_sample", "_facts", "_within"):
+            vars(self)[name] = getattr(other, name)
+
     @cached_property
     def _sample(self) -> Sample:
         return of_data(self.splits.train, self.splits.validation, self.objective.observed)

@@ -59,7 +59,7 @@ def memory_limit() -> int:
 def _check_memory(config: Config, n_users: int, n_items: int) -> None:
     """Refuse runs whose least memory exceeds the limit; exact needs are checked after
     compilation."""
-    needs = _least_bytes(config, n_users, n_items)
+    needs = least_bytes(config, n_users, n_items)
     total, limit = sum(needs.values()), memory_limit()
     if total <= limit:
         return
@@ -77,7 +77,7 @@ _CAUSES = {
 }
 
 
-def _least_bytes(config: Config, n_users: int, n_items: int) -> dict[str, int]:
+def least_bytes(config: Config, n_users: int, n_items: int) -> dict[str, int]:
     """Return a lower bound of a step's memory by purpose, in bytes."""
     model = config.model
     nodes, parts = n_users + n_items, config.mesh.devices

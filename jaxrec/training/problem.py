@@ -3,7 +3,7 @@ cadence."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,31 @@ class Problem(OneDevice):
             on_device = on_device._replace(window=hard_window(config, train, on_device.graph))
             seconds = time.perf_counter() - began
         return cls(config, splits, stepper, on_device, cadence, init_key, takes, host, seconds)
+
+    def sibling(self, config: Config) -> "Problem":
+        """The problem of a run that differs in its seed and in numbers alone: see
+        :func:`jaxrec.training.together.program`.
+
+        It has the same arrays, evaluators and compiled programs.
+        """
+        init_key, data_key = keys(config, "search")
+        stepper = replace(
+            self.stepper,
+            config=config,
+            tx=optimizer(config, self.stepper.n_users + self.stepper.n_items, self.cadence.total),
+            rest=rest_optimizer(config, self.cadence.total),
+        )
+        data = self.data._replace(key=data_key)
+        made = replace(self, config=config, stepper=stepper, data=data, init_key=init_key)
+        self.evaluator("validation"), self.evaluator("test")
+        if self.stepper.n_users <= TRAIN_USERS:  # else a sample of users, drawn by the seed
+            self.evaluator("train")
+        alike = "_nodes", "_met", "_evaluators", "_rating_evaluators", "draw", "count_known"
+        for name in alike:
+            shared = getattr(self, name)
+            vars(made)[name] = dict(shared) if isinstance(shared, dict) else shared
+        made._examiner.share(self._examiner)
+        return made
 
     @classmethod
     def _data_device(cls, host: bool) -> Any:
@@ -307,6 +332,11 @@ class Problem(OneDevice):
             left_out = filtered(dataset, self.splits.train, known, test)
         user_U, item_I = self.learnt()
         write_npz(run / "seen.npz", seen_arrays(Seen(known, test, left_out, user_U, item_I)))
+
+    @cached_property
+    def draw(self) -> Callable[[Any, jax.Array], Batch]:
+        """Return the compiled function of (data, step) that draws a step's batch."""
+        return jax.jit(self.stepper.batch)
 
     @cached_property
     def count_known(self) -> Callable[[Batch], np.ndarray]:

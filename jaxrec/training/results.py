@@ -93,10 +93,10 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
     Samples batches evenly over the run. "train" counts unmasked negatives, with all candidates of
     dynamic ones; "validation" estimates the share of unseen positives among them.
     """
-    draw = jax.jit(problem.stepper.batch)
 
     def counted(step: int) -> np.ndarray:
-        return problem.count_known(jax.device_get(draw(problem.data, problem.number(step))))
+        batch = problem.draw(problem.data, problem.number(step))
+        return problem.count_known(jax.device_get(batch))
 
     last = max(problem.cadence.total, 1) - 1
     steps = np.unique(np.linspace(0, last, _SAMPLED_BATCHES).astype(int))

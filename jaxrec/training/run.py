@@ -9,11 +9,11 @@ import gc
 import importlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import optax
 
@@ -38,8 +38,11 @@ from jaxrec.training import auto, environment, extend_and_refit, results, self_c
 from jaxrec.training.checkpoint import Checkpoints, Sealed
 from jaxrec.training.finished_run import Run
 from jaxrec.training.loop import Loop, OnEval, Outcome, Phase, Trainable
+from jaxrec.training.pre_run_checks import least_bytes, memory_limit
+from jaxrec.training.problem import Problem
 from jaxrec.training.signals import SignalWatch
 from jaxrec.training.task import Task, UserTask
+from jaxrec.training.together import Together, TrainedAloneError, program, why_alone
 
 
 @host_settings.root_logger_as_found()
@@ -121,16 +124,7 @@ def train(
         config = dataclasses.replace(config, data=configs.IN_MEMORY)
     elif data is not None:
         config = dataclasses.replace(config, data=str(data))
-    named = config.data in (*EMBEDDED, configs.IN_MEMORY)
-    path = Path(config.data)
-    if not named and (path.exists() or paths.is_pattern(path)):  # resuming works from any folder
-        config = dataclasses.replace(config, data=str(path.resolve()))
-    if config.warm_start is not None:
-        config = dataclasses.replace(config, warm_start=str(Path(config.warm_start).resolve()))
-    vectors = config.model.frozen_items
-    if vectors is not None:
-        frozen = dataclasses.replace(config.model, frozen_items=str(Path(vectors).resolve()))
-        config = dataclasses.replace(config, model=frozen)
+    config = _with_whole_paths(config)
     check_extras(config.log)
     processes.join(config.mesh)
     with SignalWatch(may_exit) as watch:
@@ -141,15 +135,36 @@ def train(
             task.check()  # fail before creating the folder
             folder = processes.made_by_first(lambda: _new_folder(config, run, overwrite), run)
         with _locked(folder):
-            if processes.first():
-                if _held(folder):
-                    raise InputError(f"{folder}: another process has started a run there")
-                stored = dataclasses.replace(config, mesh=config.mesh.of_any_process())
-                write_json(folder / "config.json", configs.to_dict(stored))
+            _store(folder, config)
             if config.minutes is not None:
                 return _search(folder, task, tx, quiet, watch, began)
             reporter = Reporter(quiet or not processes.first())
             return _go(folder, task, tx, reporter, watch, on_eval)
+
+
+def _with_whole_paths(config: Config) -> Config:
+    """The configuration with absolute paths, since a run is resumed from any folder."""
+    named = config.data in (*EMBEDDED, configs.IN_MEMORY)
+    path = Path(config.data)
+    if not named and (path.exists() or paths.is_pattern(path)):  # resuming works from any folder
+        config = dataclasses.replace(config, data=str(path.resolve()))
+    if config.warm_start is not None:
+        config = dataclasses.replace(config, warm_start=str(Path(config.warm_start).resolve()))
+    vectors = config.model.frozen_items
+    if vectors is not None:
+        frozen = dataclasses.replace(config.model, frozen_items=str(Path(vectors).resolve()))
+        config = dataclasses.replace(config, model=frozen)
+    return config
+
+
+def _store(folder: Path, config: Config) -> None:
+    """Write config.json into a new, locked folder."""
+    if not processes.first():
+        return
+    if _held(folder):
+        raise InputError(f"{folder}: another process has started a run there")
+    stored = dataclasses.replace(config, mesh=config.mesh.of_any_process())
+    write_json(folder / "config.json", configs.to_dict(stored))
 
 
 def _search(
@@ -434,36 +449,136 @@ def _go(
     watch: SignalWatch,
     on_eval: OnEval | None = None,
 ) -> Run:
-    config = task.config
     try:
-        with reporter, contextlib.ExitStack() as stack:
-            with watch.may_leave(_nothing):
-                environment.check(folder, tx is not None, reporter.say)
-                if processes.first():
-                    task.record(folder, tx is not None)
-                checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
-                stack.callback(checkpoints.close)
-                last = checkpoints.last(reporter.say)
-                checkpoints.cut(-1 if last is None else last.step)
-                kept = last.meta["metrics_bytes"] if last else 0
-                log = RunLog(folder, config.log, kept, processes.first())
-                stack.callback(log.close)
-            line, *more = task.describe()
-            reporter.say(line)
-            if config.data in EMBEDDED and config.preset != "quickstart":
-                reporter.say("no --data given: training on the built-in synthetic data")
-            for line in more if last is None else ():
-                reporter.say(line)
-            if last is None and _follows_cutoffs(config):
-                reporter.say(
-                    f"{config.metric} is the selection metric, since eval.k does not include 20"
-                )
-            if last is not None:
-                reporter.say(f"resuming from the checkpoint of step {last.step}")
-            session = _Session(folder, task, tx, checkpoints, log, reporter, watch, on_eval)
+        with reporter, _opened(folder, task, tx, reporter, watch, on_eval) as (session, last):
             return session.run(last)
     except OSError as e:
         raise _cannot_write(folder, e) from e
+
+
+@contextmanager
+def _opened(
+    folder: Path,
+    task: Task,
+    tx: optax.GradientTransformation | None,
+    reporter: Reporter,
+    watch: SignalWatch,
+    on_eval: OnEval | None = None,
+) -> Iterator[tuple["_Session", Sealed | None]]:
+    """Open the checkpoints and logs of a run, and say what it trains; with its last checkpoint."""
+    config = task.config
+    with contextlib.ExitStack() as stack:
+        with watch.may_leave(_nothing):
+            environment.check(folder, tx is not None, reporter.say)
+            if processes.first():
+                task.record(folder, tx is not None)
+            checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint.keep)
+            stack.callback(checkpoints.close)
+            last = checkpoints.last(reporter.say)
+            checkpoints.cut(-1 if last is None else last.step)
+            kept = last.meta["metrics_bytes"] if last else 0
+            log = RunLog(folder, config.log, kept, processes.first())
+            stack.callback(log.close)
+        line, *more = task.describe()
+        reporter.say(line)
+        if config.data in EMBEDDED and config.preset != "quickstart":
+            reporter.say("no --data given: training on the built-in synthetic data")
+        for line in more if last is None else ():
+            reporter.say(line)
+        if last is None and _follows_cutoffs(config):
+            reporter.say(
+                f"{config.metric} is the selection metric, since eval.k does not include 20"
+            )
+        if last is not None:
+            reporter.say(f"resuming from the checkpoint of step {last.step}")
+        yield _Session(folder, task, tx, checkpoints, log, reporter, watch, on_eval), last
+
+
+class Member(NamedTuple):
+    """A run to train together with others: its configuration, new folder and hook."""
+
+    config: Config
+    run: Path
+    on_eval: OnEval | None = None
+
+
+def train_together(
+    members: Sequence[Member], say: Callable[[str], None] = print
+) -> list[Run | Exception]:
+    """Train runs that differ in seed and numbers alone by one program, each in a new run folder.
+
+    Each run ends as it would alone, within rounding; its report.html is left to `jaxrec report`,
+    which takes longer than many a small run. As many are trained at once as memory holds.
+
+    Args:
+      members: runs of equal :func:`jaxrec.training.together.program`, with data on disk.
+      say: takes a line when memory splits them.
+
+    Returns:
+      The finished runs, or what ended one: RunError, or what its ``on_eval`` raised.
+
+    Raises:
+      TrainedAloneError: such runs are trained one at a time; no folder has been made.
+      InputError: configuration, data or a folder cannot be used.
+      Interrupted: as :func:`train`; each run has a checkpoint.
+    """
+    reason = next(filter(None, (why_alone(m.config) for m in members)), None)
+    if reason is not None:
+        raise TrainedAloneError(reason)
+    members = [m._replace(config=_with_whole_paths(m.config)) for m in members]
+    first = members[0].config
+    if any(program(m.config) != program(first) for m in members):
+        raise ValueError("the runs differ in more than their seed and numbers")
+    registry.check_known(first)
+    check_extras(first.log)
+    with SignalWatch() as watch:
+        task = task_of(first, first.data)
+        self_check.once()
+        if not isinstance(task, UserTask) or isinstance(task.dataset, Parted):
+            raise TrainedAloneError(f"{first.data} is in parts on disk")
+        task.check()
+        sizes = task.splits.train.n_users, task.splits.train.n_items
+        if first.sparse_updates(sum(sizes)):
+            raise TrainedAloneError("optim.sparse updates only the rows of a batch")
+        a_run = _COPIES * sum(least_bytes(first, *sizes).values())
+        at_once = max(1, memory_limit() // a_run)
+        if at_once < len(members):
+            say(f"memory holds {at_once} runs at once")
+        found: list[Run | Exception] = []
+        for start in range(0, len(members), at_once):
+            found += _train_at_once(task, members[start : start + at_once], watch)
+        return found
+
+
+_COPIES = 3
+"""States of a run trained together: in the stack, alone at a boundary, and what a step makes."""
+
+
+def _train_at_once(
+    task: UserTask, members: Sequence[Member], watch: SignalWatch
+) -> list[Run | Exception]:
+    problem: Problem | None = None
+    with contextlib.ExitStack() as stack:
+        sessions, loops = [], []
+        for config, run, on_eval in members:
+            folder = _new_folder(config, run)
+            stack.enter_context(_locked(folder))
+            _store(folder, config)
+            of_run = dataclasses.replace(task, config=config)
+            quiet = stack.enter_context(Reporter(quiet=True))
+            opened = _opened(folder, of_run, None, quiet, watch, on_eval)
+            session, _ = stack.enter_context(opened)
+            if problem is None:
+                problem = of_run.problem("search", None, None)
+            sessions.append(session)
+            loops.append(session.loop(problem.sibling(config), Phase("search", 0)))
+        found: list[Run | Exception] = []
+        for session, loop, end in zip(sessions, loops, Together(loops).run(), strict=True):
+            if isinstance(end, Exception):
+                found.append(end)
+            else:
+                found.append(session.finish(loop.problem, end, reports=False))
+        return found
 
 
 def _follows_cutoffs(config: Config) -> bool:
@@ -522,7 +637,7 @@ class _Session:
                 length = "" if self.config.model.kind.fitted else f" {outcome.step} steps"
                 self.reporter.say(f"refit:{length} on train and validation")
                 problem, outcome = self._phase(phase, outcome.step, None)
-        return self._finish(problem, outcome)
+        return self.finish(problem, outcome)
 
     def _phase(
         self, phase: Phase, total: int | None, last: Sealed | None, *, chooses: bool = True
@@ -536,9 +651,13 @@ class _Session:
             self.reporter.say(line)
         for event, facts in events.items():
             self.log.timing(phase.origin, event=event, **facts)
-        loop = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
-        loop.on_eval = self.on_eval
-        return problem, loop.run(last, chooses=chooses)
+        return problem, self.loop(problem, phase).run(last, chooses=chooses)
+
+    def loop(self, problem: Trainable, phase: Phase) -> Loop:
+        """The loop of a phase."""
+        made = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
+        made.on_eval = self.on_eval
+        return made
 
     def _fitted(self, phase: Phase) -> tuple[Any, Outcome]:
         """Fit a closed-form model and evaluate it on the selection split."""
@@ -559,7 +678,8 @@ class _Session:
                     self.on_eval(0, dict(metrics))
         return problem, Outcome(state, 0, 0, phase.origin)
 
-    def _finish(self, problem: Trainable, outcome: Outcome) -> Run:
+    def finish(self, problem: Trainable, outcome: Outcome, *, reports: bool = True) -> Run:
+        """Evaluate the selected state, and write the results, with report.html if ``reports``."""
         self.reporter.say("final evaluation over all items")
         began = time.perf_counter()
         evaluation = self.task.evaluate(problem, outcome, self.watch)
@@ -575,7 +695,8 @@ class _Session:
             if processes.first():
                 write_json(self.folder / "eval.json", evaluation)
                 self._show(evaluation)
-                _write_report(self.folder, self.reporter)
+                if reports:
+                    _write_report(self.folder, self.reporter)
         except InputError as e:
             raise _cannot_write(self.folder, e) from e
         self.reporter.say(f"run folder: {self.folder}")

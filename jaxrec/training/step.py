@@ -276,7 +276,8 @@ class Stepper:
         share_B = weight_B / (jnp.sum(weight_B) if total is None else total)
         value = self.objective.loss(self.config, model, parts(rows.emb_ND), batch, share_B)
         l2 = jnp.float32(0)
-        if self.config.train.l2 > 0:
+        weight = self.config.train.l2
+        if isinstance(weight, jax.Array) or weight > 0:  # an array of trials trained together
             scored = self.config.train.l2_over == "embeddings"
             of = rows.emb_ND if scored else rows.base_ND
             l2 = self._l2(model, batch, share_B, jax.tree.map(losses.squared_norm, parts(of)))

@@ -269,7 +269,7 @@ def test_the_cadence_counts_epochs_or_steps_as_the_length_does(epochs):
 
 def test_the_pace_settles_at_the_aim_whatever_boundaries_cut():
     for seconds_a_step in (0.0001, 0.03, 0.1, 7.0):
-        pace = loops._Pace()
+        pace = loops.Pace()
         sizes = []
         for turn in range(12):
             n = min(pace.steps, 3) if turn == 8 else pace.steps

@@ -1,0 +1,266 @@
+"""Runs that differ in their seed and in numbers alone, trained together by one program.
+
+The states of T runs are stacked and the step is vmapped over them, with the numbers as arrays; the
+sparse product folds the runs into the columns of one table (:mod:`jaxrec.graph.spmm`). At every
+boundary of the schedule each run logs, evaluates, saves and decides by itself, as it would alone,
+so each leaves a whole run folder, and one that is interrupted is resumed alone.
+"""
+
+import copy
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from jaxrec import losses
+from jaxrec.config import Config, ModelConfig
+from jaxrec.errors import Interrupted
+from jaxrec.training.batch import TrainData
+from jaxrec.training.checkpoint import release
+from jaxrec.training.loop import Loop, Outcome, Pace, check_memory
+from jaxrec.training.optimizers import optimizer
+from jaxrec.training.step import Stepper, Totals, TrainState, scanned
+
+NUMBERS = ("optim.learning_rate", "optim.weight_decay", "train.l2", "loss.temperature")
+"""Fields that enter a step as arrays, so that runs of one program may differ in them."""
+MODELS = ("mf", "lightgcn")
+
+
+class TrainedAloneError(Exception):
+    """These runs cannot be trained together, as the message says; each can be trained alone."""
+
+
+def why_alone(config: Config) -> str | None:
+    """Why a run is not trained together with others; None if it can be, as far as the
+    configuration tells."""
+    model, how = config.model, config.negatives
+    reasons = {
+        f"model.name {model.name} is not among {' and '.join(MODELS)}": model.name not in MODELS,
+        f"loss.name {config.loss.name} is not one of the built-in rankings": config.loss_taken
+        not in losses.LOSSES,
+        "model.edge_dropout gives every run a graph of its own": model.draws,
+        f"model.score {model.score} is a network": model.score not in ("dot", "cosine"),
+        "model.frozen_items": model.frozen_items is not None,
+        "warm_start": config.warm_start is not None,
+        "mistakes": bool(config.mistakes),
+        "a mesh of devices, or a table in host memory": config.mesh.devices > 1
+        or config.mesh.memory == "host",
+        f"negatives.name {how.name} is registered": how.registered,
+        f"optim.name {config.optim.name} is registered": config.optim.registered,
+        "minutes is a search of its own": config.minutes is not None,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def program(config: Config) -> Config:
+    """The configuration without what runs of one program may differ in, equal for such runs.
+
+    Whether a number is 0 stays, since a program leaves out what is multiplied by 0.
+    """
+    optim, train = config.optim, config.train
+    changes: dict[str, Any] = {
+        "seed": 0,
+        "split.seed": config.split_seed,
+        "model.init_std": ModelConfig().init_std,
+        "optim.learning_rate": 1.0,
+        "optim.weight_decay": float(optim.weight_decay > 0),
+        "train.l2": float(train.l2 > 0),
+    }
+    if config.model.dtype == "float32":  # divided before the cast, where alone it is after it
+        changes["loss.temperature"] = 1.0
+    return config.replace(changes)
+
+
+def _with_numbers(config: Config, numbers: dict[str, Array]) -> Config:
+    """The configuration with arrays in place of numbers, whose values were checked before."""
+    made = copy.copy(config)
+    for name, value in numbers.items():
+        section, field = name.split(".")
+        part = copy.copy(getattr(made, section))
+        object.__setattr__(part, field, value)
+        object.__setattr__(made, section, part)
+    return made
+
+
+class _Inputs(NamedTuple):
+    """What differs between T runs.
+
+    Attributes:
+      key: of the data of each.
+      numbers: by field, only those that differ.
+    """
+
+    key: PRNGKeyArray
+    numbers: dict[str, Float[Array, "T"]]
+
+
+def _inputs(steppers: Sequence[Stepper], keys: Sequence[PRNGKeyArray]) -> _Inputs:
+    numbers = {}
+    for name in NUMBERS:
+        section, field = name.split(".")
+        values = [getattr(getattr(stepper.config, section), field) for stepper in steppers]
+        if len(set(values)) > 1:
+            numbers[name] = jnp.array(values, jnp.float32)
+    return _Inputs(jnp.stack(list(keys)), numbers)
+
+
+_AXES: Any = TrainState(None, 0, 0, 0)
+"""The axis of the runs in each part of their states; all are at one step."""
+
+
+def _stacked(states: Sequence[TrainState]) -> TrainState:
+    made = jax.tree.map(lambda *xs: jnp.stack(xs), *states)
+    return made._replace(step=jnp.array(states[0].step))
+
+
+def _of_run(states: TrainState, place: int) -> TrainState:
+    """The state of one run, in arrays of its own."""
+    made = jax.tree.map(lambda x: x[place], states._replace(step=None))
+    return made._replace(step=jnp.array(states.step))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Program:
+    """The steps of all runs.
+
+    Args:
+      stepper: of one of them.
+      total: steps of a run, for schedules.
+    """
+
+    stepper: Stepper
+    total: int
+
+    def dispatch(
+        self, states: TrainState, data: TrainData, inputs: _Inputs, n: Int[Array, ""]
+    ) -> tuple[TrainState, Totals]:
+        """Run n steps of every run: states and totals have a leading axis T."""
+
+        def step(state: TrainState, inputs: _Inputs) -> TrainState:
+            config = _with_numbers(self.stepper.config, inputs.numbers)
+            n_rows = self.stepper.n_users + self.stepper.n_items
+            tx = optimizer(config, n_rows, self.total)
+            stepper = dataclasses.replace(self.stepper, config=config, tx=tx)
+            return stepper.step(state, data._replace(key=inputs.key))
+
+        together = jax.vmap(step, (_AXES, 0), _AXES)
+        return scanned(lambda states: together(states, inputs), states, n)
+
+
+@dataclasses.dataclass
+class _Member:
+    """A run and where it stands; ``end`` is its outcome, or what ended it."""
+
+    loop: Loop
+    state: Any = None
+    end: Outcome | Exception | None = None
+
+
+class Together:
+    """Trains the loops of several runs of one program (:func:`program`), from their first step.
+
+    Args:
+      loops: of problems with the same data, by :meth:`Problem.sibling`.
+    """
+
+    def __init__(self, loops: Sequence[Loop]) -> None:
+        self._members = [_Member(loop) for loop in loops]
+        self._cadence = loops[0].cadence
+        self._pace = Pace()
+        self._compiled: dict[int, Any] = {}
+
+    def run(self) -> list[Outcome | Exception]:
+        """Train every run to its end; returns the outcome of each, or the exception that ended it.
+
+        Raises:
+          Interrupted: a signal came; every run has a checkpoint.
+        """
+        for member in self._members:
+            member.state, _ = member.loop.begun(None)
+        step, size = 0, len(self._members)
+        while live := self._visited(step):
+            # Runs that ended leave their places to copies, until half of the places are theirs.
+            size = len(live) if 2 * len(live) <= size else size
+            step = self._advance(live, size, step)
+        return [member.end for member in self._members if member.end is not None]
+
+    def _visited(self, step: int) -> list[_Member]:
+        """Let each run do what is due at a step; returns those that go on."""
+        stopped = None
+        for member in self._members:
+            if member.end is not None:
+                continue
+            loop = member.loop
+            try:
+                member.state, over = loop.visit(member.state, step)
+                if over:
+                    member.end = self._ended(member, step)
+            except Interrupted as e:
+                stopped = e  # the others save too
+            except Exception as e:  # ends this run alone; the caller raises it
+                member.end = e
+            if member.end is not None:
+                member.state = None
+        if stopped is not None:
+            raise stopped
+        return [member for member in self._members if member.end is None]
+
+    def _ended(self, member: _Member, step: int) -> Outcome:
+        outcome = member.loop.ended(step)
+        if outcome.step == step:
+            return outcome._replace(state=member.state)
+        return member.loop.chosen(outcome)
+
+    def _advance(self, live: list[_Member], size: int, step: int) -> int:
+        """Train to the next boundary; returns its step."""
+        places = live + live[:1] * (size - len(live))
+        problems = [member.loop.problem for member in places]
+        inputs = _inputs([p.stepper for p in problems], [p.data.key for p in problems])
+        states = _stacked([member.state for member in places])
+        for member in live:
+            release(member.state)
+        data = problems[0].data
+        dispatch = self._dispatch(live[0].loop, states, data, inputs)
+        boundary, first, began = self._cadence.next_boundary(step), step, time.perf_counter()
+        watch = live[0].loop.watch
+        totals = None
+        while step < boundary and (step == first or not (watch() or live[0].loop.overdue())):
+            n = min(self._pace.steps, boundary - step)
+            last = time.perf_counter()
+            states, totals = dispatch(states, data, inputs, jnp.int32(n))
+            jax.block_until_ready(totals)
+            step += n
+            self._pace.took(time.perf_counter() - last, n)
+        rate = (step - first) / (time.perf_counter() - began)
+        for place, member in enumerate(live):
+            member.state = _of_run(states, place)
+            try:
+                member.loop.read(member.state.totals, step)
+            except Exception as e:
+                member.end, member.state = e, None
+            took = {"steps_per_second": round(rate, 3), "together": len(live)}
+            member.loop.log.timing(step, **took)
+        return step
+
+    def _dispatch(self, loop: Loop, states: TrainState, data: TrainData, inputs: _Inputs) -> Any:
+        """Compile the steps of so many runs, once."""
+        size = len(inputs.key)
+        if size not in self._compiled:
+            with loop.watch.may_leave(self._wait):
+                began = time.perf_counter()
+                steps = _Program(loop.problem.stepper, self._cadence.total)
+                jitted = jax.jit(steps.dispatch, donate_argnums=0)
+                compiled = jitted.lower(states, data, inputs, jnp.int32(1)).compile()
+                check_memory(compiled)
+                seconds = round(time.perf_counter() - began, 3)
+            loop.log.timing(0, event="compiled", compile_seconds=seconds, together=size)
+            self._compiled[size] = compiled
+        return self._compiled[size]
+
+    def _wait(self) -> None:
+        for member in self._members:
+            member.loop.checkpoints.wait()
