@@ -1,9 +1,7 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,10 +28,16 @@ def base(tmp_path):
         model=replace(BASE.model, dim=8),
         train=replace(BASE.train, epochs=2, batch_size=64),
         eval=replace(BASE.eval, every=1, k=(20,)),
+        log=replace(BASE.log, doctor=False),
     )
 
 
-SPACE = {"optim.learning_rate": Range(1e-3, 0.3, None, True, False), "model.dim": (4, 8)}
+@pytest.fixture(autouse=True)
+def no_reports(monkeypatch):
+    monkeypatch.setattr("jaxrec.training.results.can_report", lambda: False)
+
+
+SPACE = {"optim.learning_rate": Range(1e-3, 0.3, None, True, False), "train.l2": (1e-3, 1e-5)}
 
 
 def trials(study) -> list[tuple]:
@@ -89,7 +93,7 @@ def test_a_grid_takes_each_combination_once_and_failures_are_told(base, tmp_path
 
 
 def test_a_trial_below_the_median_is_stopped_early(base, tmp_path):
-    sweep = Sweep(tmp_path / "s", base, {"model.dim": (4, 8)}, say=lambda line: None)
+    sweep = Sweep(tmp_path / "s", base, {"model.dim": (4,)}, say=lambda line: None)
     study = sweep.begin()
     better = dict.fromkeys(range(1, 100), 0.99)
     for _ in range(5):  # better at every step; the pruner begins after five
@@ -109,30 +113,76 @@ def test_what_would_be_decided_on_test_is_refused(base, tmp_path):
         Sweep(tmp_path / "s", base, {"split.seed": (1, 2)}).check()
 
 
-def test_two_processes_repeat_no_trial_and_one_may_be_killed(base, tmp_path):
-    space = '[model.dim]\nchoices = [2, 3, 4, 5]\n["optim.learning-rate"]\nchoices = [0.01, 0.1]\n'
-    path = tmp_path / "space.toml"
-    path.write_text(space)
-    command = [
-        *(sys.executable, "-m", "jaxrec", "sweep", "mf", "--data", base.data),
-        *("--space", str(path), "--out", str(tmp_path / "s"), "--trials", "6"),
-        *("--train.epochs", "2", "--model.dim", "4", "--no-prune"),
-    ]
-    root = str(Path(__file__).parents[1])
-    how = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": root, "XLA_FLAGS": ""}}
-    first = subprocess.Popen(command, **how, stdout=subprocess.DEVNULL)
-    second = subprocess.Popen(command, **how, stdout=subprocess.DEVNULL)
-    while not (tmp_path / "s" / "trial-0" / "seed-0" / "metrics.jsonl").exists():
-        assert second.poll() is None or first.poll() is None
-        time.sleep(0.05)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
-    assert second.wait(timeout=500) == 0
-    subprocess.run(command, **how, check=True, stdout=subprocess.DEVNULL)
-    study = optuna.load_study(
-        study_name="sweep", storage=f"sqlite:///{tmp_path / 's' / 'study.db'}"
-    )
-    done = [t for t in study.trials if "same_as" not in t.user_attrs]
-    assert len(study.trials) == 6
-    assert {t.state.name for t in done} == {"COMPLETE"}
-    assert len({json.dumps(t.params) for t in done}) == len(done)
+WORKER = """
+import sys
+from pathlib import Path
+from jaxrec.sweep import Sweep
+from test_sweep import GIVEN, SIX, numbered
+
+def waits(self, trial, seed):
+    print(trial.number, flush=True)
+    assert sys.stdin.readline()
+    return numbered(self, trial, seed)
+
+Sweep._one = waits
+Sweep(Path(sys.argv[1]), GIVEN, SIX, sampler="random", say=lambda line: None).work(6)
+"""
+GIVEN = BASE.replace({"data": "synthetic"})
+SIX = {"model.dim": (2, 3), "optim.learning_rate": Range(1e-3, 0.3, None, True, False)}
+
+
+def numbered(self, trial, seed) -> float:
+    """A stand-in for a run: a value by what it would train."""
+    return seed.config.model.dim + seed.config.optim.learning_rate
+
+
+def test_two_processes_repeat_no_trial_and_one_may_be_killed(tmp_path, monkeypatch):
+    paths = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    command = [sys.executable, "-c", WORKER, str(tmp_path / "s")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": env}
+    with subprocess.Popen(command, **pipes) as first, subprocess.Popen(command, **pipes) as second:
+        began = {int(worker.stdout.readline()): worker for worker in (first, second)}
+        assert set(began) == {0, 1}
+        began[0].kill()  # SIGKILL, in the middle of its trial
+        began[0].wait()
+        left = began[1]
+        left.stdin.write("\n" * 6)
+        left.stdin.close()
+        assert [int(line) for line in left.stdout] == [0, 2, 3, 4, 5]
+        assert left.wait() == 0
+    monkeypatch.setattr(Sweep, "_one", numbered)
+    how = {"sampler": "random", "say": lambda line: None}
+    study = Sweep(tmp_path / "s", GIVEN, SIX, **how).work(6)
+    whole = Sweep(tmp_path / "whole", GIVEN, SIX, **how).work(6)
+    assert trials(study) == trials(whole)
+    assert {t.state.name for t in study.trials} == {"COMPLETE"}
+    assert len({json.dumps(t.params) for t in study.trials}) == 6
+
+
+def test_trials_of_one_shape_are_trained_together_and_come_to_the_same(base, tmp_path):
+    said: list[str] = []
+    space = {"optim.learning_rate": (0.01, 0.1), "model.dim": (2, 4), "train.l2": (1e-3,)}
+    grid = {"sampler": "grid", "say": said.append}
+    found = trials(Sweep(tmp_path / "at-once", base, space, batch=3, **grid).work(3))
+    alone = trials(Sweep(tmp_path / "alone", base, space, batch=1, **grid).work(3))
+    assert said[0] == "2 runs were trained together by one program"  # two are of dim 2
+    assert [t[:3] for t in found] == [t[:3] for t in alone]
+    assert [t[3] for t in found] == pytest.approx([t[3] for t in alone], abs=1e-5)
+    for number in range(3):
+        assert (tmp_path / "at-once" / f"trial-{number}" / "seed-0" / "embeddings.npz").is_file()
+
+
+def test_the_seeds_of_a_trial_that_is_stopped_early_end_with_it(base, tmp_path):
+    sweep = Sweep(tmp_path / "s", base, {"train.l2": (1e-4,)}, seeds=2, say=lambda line: None)
+    study = sweep.begin()
+    for _ in range(5):
+        better = dict.fromkeys(range(1, 100), 0.99)
+        study.add_trial(optuna.trial.create_trial(intermediate_values=better, value=0.99))
+    study = sweep.work(6)
+    assert study.trials[-1].state.name == "PRUNED"
+    for seed in range(2):
+        run = tmp_path / "s" / "trial-5" / f"seed-{seed}"
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        assert sum(line["split"] == "validation" for line in lines) == 1
+        assert not (run / "eval.json").exists()

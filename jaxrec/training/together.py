@@ -44,6 +44,8 @@ def why_alone(config: Config) -> str | None:
         not in losses.LOSSES,
         "model.edge_dropout gives every run a graph of its own": model.draws,
         f"model.score {model.score} is a network": model.score not in ("dot", "cosine"),
+        # Rankings give a user's bias no gradient but rounding, which adam makes large.
+        "model.biases of users have no gradient but rounding": model.biases,
         "model.frozen_items": model.frozen_items is not None,
         "warm_start": config.warm_start is not None,
         "mistakes": bool(config.mistakes),

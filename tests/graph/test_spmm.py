@@ -143,3 +143,43 @@ def test_rows_in_bfloat16_equal_the_encoder_call_in_bfloat16(kernel):
     expected = (x + one.astype(jnp.float32) + two.astype(jnp.float32)) / 3
     np.testing.assert_allclose(total, expected[row_R], rtol=1e-5)
     assert total.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_vmap_over_tables_is_one_product_and_equals_one_at_a_time(kernel):
+    graph = bipartite.build(random_data(), buckets=True)
+    rng = np.random.default_rng(1)
+    x_TND = jnp.asarray(rng.normal(size=(3, 27, 4)), jnp.float32)
+    row_TR = jnp.asarray(rng.integers(0, 27, (3, 9)), jnp.int32)
+    share_L = jnp.array([0.2, 0.3, 0.5])
+
+    def value(x_ND, row_R):
+        total, base = spmm.sum_of_layers(graph, x_ND, row_R, share_L, kernel=kernel)
+        return jnp.sum(jnp.sin(total) + base**2) + jnp.sum(
+            jnp.cos(spmm.propagate(graph, x_ND, kernel))
+            + jnp.sum(spmm.propagate_rows(graph, x_ND, row_R, kernel) ** 3)
+        )
+
+    together = jax.jit(jax.vmap(jax.value_and_grad(value)))
+    made = together(x_TND, row_TR)
+    for n in range(3):
+        alone = jax.value_and_grad(value)(x_TND[n], row_TR[n])
+        for a, b in zip(made, alone, strict=True):
+            np.testing.assert_allclose(a[n], b, rtol=1e-5, atol=1e-5)
+    if kernel == "csr":
+        text = together.lower(x_TND, row_TR).as_text()
+        products = [line for line in text.splitlines() if "cpu_csr_sparse_dense" in line]
+        assert products
+        assert all("x12xf32" in line for line in products), "a table holds all three"
+
+
+def test_a_vmap_over_graphs_equals_one_at_a_time():
+    graph = bipartite.build(random_data())
+    keys = jax.random.split(jax.random.key(0), 3)
+    x_ND = jax.random.normal(jax.random.key(1), (27, 4))
+
+    def dropped(key):
+        return spmm.propagate(bipartite.drop_edges(graph, key, 0.5), x_ND, "csr")
+
+    alone = jnp.stack([dropped(key) for key in keys])
+    np.testing.assert_allclose(jax.vmap(dropped)(keys), alone, rtol=1e-5, atol=1e-6)
