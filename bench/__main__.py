@@ -41,6 +41,7 @@ CASES = {
     "serve": "serve",
     "skipgram": "skipgram",
     "step": "step",
+    "sweep": "sweep",
     "tables": "tables",
     "towers": "towers",
     "walks": "walks",

@@ -120,17 +120,19 @@ class Problem(OneDevice):
         It has the same arrays, evaluators and compiled programs.
         """
         init_key, data_key = keys(config, "search")
+        train = self.splits.train
         stepper = replace(
             self.stepper,
             config=config,
-            tx=optimizer(config, self.stepper.n_users + self.stepper.n_items, self.cadence.total),
+            tx=optimizer(config, train.n_users + train.n_items, self.cadence.total),
             rest=rest_optimizer(config, self.cadence.total),
         )
         data = self.data._replace(key=data_key)
         made = replace(self, config=config, stepper=stepper, data=data, init_key=init_key)
-        self.evaluator("validation"), self.evaluator("test")
-        if self.stepper.n_users <= TRAIN_USERS:  # else a sample of users, drawn by the seed
-            self.evaluator("train")
+        # Of more users, the ranking of train takes a sample that the seed draws.
+        parts = "validation", "test", *(("train",) if train.n_users <= TRAIN_USERS else ())
+        for part in parts:
+            self.evaluator(part)
         alike = "_nodes", "_met", "_evaluators", "_rating_evaluators", "draw", "count_known"
         for name in alike:
             shared = getattr(self, name)

@@ -10,7 +10,7 @@ import copy
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -110,7 +110,7 @@ def _inputs(steppers: Sequence[Stepper], keys: Sequence[PRNGKeyArray]) -> _Input
     return _Inputs(jnp.stack(list(keys)), numbers)
 
 
-_AXES: Any = TrainState(None, 0, 0, 0)
+_AXES: Any = TrainState(*cast(Any, (None, 0, 0, 0)))
 """The axis of the runs in each part of their states; all are at one step."""
 
 
