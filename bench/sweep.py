@@ -2,14 +2,17 @@
 
     python -m bench sweep [--trials 12] [--seeds 3] [--epochs 5] [--processes 3]
 
-The trials are LightGCN's with other learning rates and L2, on ``data synth`` with 2,000 users, 1,000
-items and 40,000 pairs. Every side trains, evaluates and writes whole run folders without
-report.html. So many runs as ``--processes`` are timed as processes, the first with an empty
-compile cache, and the seconds of a loop over all runs are those of one process times the runs.
+The trials are LightGCN's with other learning rates and L2, on ``data synth`` with 2,000 users,
+1,000 items and 40,000 pairs. Every side trains, evaluates and writes whole run folders without
+report.html. So many runs as ``--processes`` are timed as processes, after one with an empty compile
+cache; the seconds of a loop over all runs are computed from theirs. They are of one configuration,
+so that all their programs are in the cache, where a loop over trials would compile the steps of
+each trial anew, since its learning rate is a constant there.
 """
 
 import argparse
 import itertools
+import json
 import os
 import statistics
 import subprocess
@@ -19,6 +22,7 @@ import time
 from pathlib import Path
 
 from bench.common import record
+from jaxrec import config as configs
 from jaxrec import presets
 from jaxrec.config import Config
 from jaxrec.data import synthetic
@@ -59,32 +63,32 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent)
         synthetic.make(2_000, 1_000, 40_000).save(folder / "data")
-        configs = _configs(folder / "data", args)
-        alone = _alone(folder, configs, args.processes)
-        together = [_together(folder / f"together-{n}", configs, folder) for n in range(2)]
-    runs = len(configs)
+        runs = _runs(folder / "data", args)
+        alone = _alone(folder, runs, args.processes)
+        together = [_together(folder / f"together-{n}", runs, folder) for n in range(2)]
+    count = len(runs)
     command = (
         f"python -m bench sweep --trials {args.trials} --seeds {args.seeds} --epochs {args.epochs}"
     )
     load = f"{os.getloadavg()[1]:.0f} processes were running on {os.cpu_count()} cores"
-    more = {"runs": runs, "epochs": args.epochs, "shared_machine": load}
+    more = {"runs": count, "epochs": args.epochs, "shared_machine": load}
 
     def line(impl: str, values: list[float], unit: str, what: str) -> None:
         record("sweep", impl, values, unit, command, what=what, **more)
 
     warm = statistics.median(alone[1:])
-    loops = {"cold": alone[0] + (runs - 1) * warm, "warm": runs * warm}
+    loops = {"cold": alone[0] + (count - 1) * warm, "warm": count * warm}
     line("a process a run", alone[1:], "s", "a run, warm cache")
     line("a process a run", alone[:1], "s", "a run, cold cache")
     for cache, seconds in zip(("cold", "warm"), together, strict=True):
         line("together", [seconds], "s", f"all runs, {cache} cache")
         line("a process a run", [loops[cache]], "s", f"all runs, {cache} cache, from one run")
         line("together", [loops[cache] / seconds], "times less", f"all runs, {cache} cache")
-    each_cold = runs * alone[0] / together[0]
+    each_cold = count * alone[0] / together[0]
     line("together", [each_cold], "times less", "all runs, a cold cache in every process")
 
 
-def _configs(data: Path, args: argparse.Namespace) -> list[Config]:
+def _runs(data: Path, args: argparse.Namespace) -> list[Config]:
     """One configuration a run: the trials by their learning rate and L2, each with all seeds."""
     base = presets.get("lightgcn").replace(
         {"data": str(data), "train.epochs": args.epochs, "eval.every": 1, "split.seed": 0}
@@ -112,31 +116,26 @@ def _seconds(code: str, arguments: list[str], cache: Path) -> float:
     return time.perf_counter() - began
 
 
-def _alone(folder: Path, configs: list[Config], processes: int) -> list[float]:
+def _alone(folder: Path, runs: list[Config], processes: int) -> list[float]:
     """Seconds of some runs in a process each: the first with an empty cache."""
     taken = []
-    # The last in a sequence of configurations compile no program that the first did not.
     for number in range(processes + 1):
         path = folder / f"alone-{number}.json"
-        path.write_text(_json(configs[0]), encoding="utf-8")
+        path.write_text(_json(runs[0]), encoding="utf-8")
         run = str(folder / f"alone-{number}")
         taken.append(_seconds(ALONE, [str(path), run], folder / "cache-alone"))
     return taken
 
 
-def _together(inside: Path, configs: list[Config], folder: Path) -> float:
+def _together(inside: Path, runs: list[Config], folder: Path) -> float:
     """Seconds of all runs in one program."""
     inside.mkdir()
-    for number, config in enumerate(configs):
+    for number, config in enumerate(runs):
         (inside / f"run-{number:03}.json").write_text(_json(config), encoding="utf-8")
     return _seconds(TOGETHER, [str(inside)], folder / "cache-together")
 
 
 def _json(config: Config) -> str:
-    import json
-
-    from jaxrec import config as configs
-
     return json.dumps(configs.to_dict(config))
 
 
