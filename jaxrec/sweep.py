@@ -274,7 +274,7 @@ class Sweep:
                 self._run(study, claimed)
 
     def _claim(self, study: Any, trials: int, locks: ExitStack) -> list[Any]:
-        """Claim the trial of a dead process or new trials, locked; an empty list if all are done."""
+        """Claim the trial of a dead process or new trials, locked; none if all are done."""
         optuna = _optuna()
         Trial, TrialState = optuna.trial.Trial, optuna.trial.TrialState
 

@@ -124,7 +124,7 @@ def waits(self, trial, seed):
     assert sys.stdin.readline()
     return numbered(self, trial, seed)
 
-Sweep._one = waits
+Sweep._run_seed = waits
 Sweep(Path(sys.argv[1]), GIVEN, SIX, sampler="random", say=lambda line: None).work(6)
 """
 GIVEN = BASE.replace({"data": "synthetic"})
@@ -151,7 +151,7 @@ def test_two_processes_repeat_no_trial_and_one_may_be_killed(tmp_path, monkeypat
         left.stdin.close()
         assert [int(line) for line in left.stdout] == [0, 2, 3, 4, 5]
         assert left.wait() == 0
-    monkeypatch.setattr(Sweep, "_one", numbered)
+    monkeypatch.setattr(Sweep, "_run_seed", numbered)
     how = {"sampler": "random", "say": lambda line: None}
     study = Sweep(tmp_path / "s", GIVEN, SIX, **how).work(6)
     whole = Sweep(tmp_path / "whole", GIVEN, SIX, **how).work(6)
@@ -166,7 +166,7 @@ def test_trials_of_one_shape_are_trained_together_and_come_to_the_same(base, tmp
     grid = {"sampler": "grid", "say": said.append}
     found = trials(Sweep(tmp_path / "at-once", base, space, batch=3, **grid).work(3))
     alone = trials(Sweep(tmp_path / "alone", base, space, batch=1, **grid).work(3))
-    assert said[0] == "2 runs were trained together by one program"  # two are of dim 2
+    assert said[0] == "2 runs were trained together in one program"  # two are of dim 2
     assert [t[:3] for t in found] == [t[:3] for t in alone]
     assert [t[3] for t in found] == pytest.approx([t[3] for t in alone], abs=1e-5)
     for number in range(3):
