@@ -1,4 +1,4 @@
-"""A map of the items: the plane in which their vectors differ most, a mark for each."""
+"""A map of the items, projected to the plane in which their vectors vary most."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SHAPES = (
 
 
 class _Class(NamedTuple):
-    """Items of one colour: its legend, its colour in CSS, its shape, and the rows of its items."""
+    """A class of items on the map: its legend text, CSS colour, shape of marks, and item rows."""
 
     label: str
     color: str
@@ -41,13 +41,13 @@ class _Class(NamedTuple):
 
 
 def item_map(learned: Learned, method: Method = "pca") -> Html:
-    """A figure of the items by their vectors at length 1; nothing where there are fewer than 3.
+    """Plot the items by their normalised vectors; empty with fewer than 3 items.
 
-    Neighbours on the map are alike as far as two dimensions can show it. Colours are categories
-    where the table of items has such a column, and popularity otherwise.
+    Similar items are close as far as two dimensions can show it. Colours show categories if the
+    table of items has such a column, or else popularity.
 
     Raises:
-      InputError: ``umap`` is asked for and umap-learn is not installed.
+      InputError: ``method`` is "umap" but umap-learn is not installed.
     """
     rows = np.flatnonzero(learned.learnt_I)
     if len(rows) < 3 or learned.table.item.shape[1] < 2:
@@ -92,14 +92,16 @@ def item_map(learned: Learned, method: Method = "pca") -> Html:
         aria_label=alt,
         class_="map",
     )
-    some = f"{len(drawn):,} of {len(rows):,} items" if len(drawn) < len(rows) else "a mark an item"
-    note = f"{some}{coloring}; marks close together are items alike"
+    some = (
+        f"{len(drawn):,} of {len(rows):,} items" if len(drawn) < len(rows) else "one mark per item"
+    )
+    note = f"{some}{coloring}; similar items are close together"
     caption = tag("figcaption", "Item map", tag("span", note))
     return tag("figure", caption, picture, tag("ul", *legend, class_="legend"))
 
 
 def _placed(unit_ND: np.ndarray, method: Method) -> tuple[np.ndarray, tuple[str, str]]:
-    """Places [N, 2] on the map, and what its axes are called."""
+    """Return the items' coordinates [N, 2] on the map, and the labels of its axes."""
     if method == "umap":
         return _umap(unit_ND), ("UMAP 1 (no unit)", "UMAP 2 (no unit)")
     centred_ND = unit_ND.astype(np.float64) - unit_ND.mean(axis=0)
@@ -169,7 +171,7 @@ def _by_popularity(learned: Learned, rows: np.ndarray) -> tuple[list[_Class], st
 
 
 def _evenly(rows: np.ndarray, learned: Learned) -> set[int]:
-    """The items that are drawn: all, or evenly from the popular to the rare."""
+    """Choose the items to draw: all, or a sample spread evenly over the ranks of popularity."""
     if len(rows) <= _MOST_MARKS:
         return set(rows.tolist())
     count_I = learned.counts_I

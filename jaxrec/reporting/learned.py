@@ -1,4 +1,4 @@
-"""What a finished run has learnt, and what its items are called: for its lists and its map."""
+"""Embeddings, known pairs and item titles of a finished run, for the report's lists and map."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _UNIT = 1e-12
 
 
 class Learned:
-    """The vectors of a finished run, the pairs it knows, and a table of its items.
+    """The vectors, known pairs and table of items of a finished run.
 
     Attributes:
       catalogue: the table of items, or None.
-      source: the file that ``catalogue`` is from.
+      source: the file of the table.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class Learned:
 
     @classmethod
     def read(cls, run: Run, titles: str | Path | None = None) -> Learned | None:
-        """Read the run's arrays; None where it has not written them yet.
+        """Read the run's arrays, or return None if it has not written them yet.
 
         Args:
-          titles: a table of items; None takes one that lies beside the run's data, if any.
+          titles: a table of items; None uses the table beside the run's data, if any.
 
         Raises:
           InputError: ``titles`` cannot be used, or a file of the run is damaged.
@@ -50,7 +50,7 @@ class Learned:
 
     @cached_property
     def names(self) -> list[str]:
-        """[I] the title of each item, or its id where it has none."""
+        """The title of each item [I], or its id if it has no title."""
         ids = self.table.item_ids.tolist()
         if self.catalogue is None:
             return ids
@@ -59,26 +59,26 @@ class Learned:
 
     @cached_property
     def learnt_I(self) -> np.ndarray:
-        """[I] bool: the items that training has made a vector for."""
+        """[I] bool: the items with a trained vector."""
         if not len(self.table.user_ids):
             return (self.table.item != 0).any(axis=1)
         return self.seen.learnt_items(len(self.table.item_ids))
 
     @cached_property
     def unit_ID(self) -> np.ndarray:
-        """[I, D] the items' vectors at length 1; zeros stay zeros."""
+        """The items' vectors [I, D] scaled to length 1; zero vectors stay."""
         norm_I1 = np.linalg.norm(self.table.item, axis=1, keepdims=True)
         return self.table.item / np.maximum(norm_I1, _UNIT)
 
     @cached_property
     def counts_I(self) -> np.ndarray | None:
-        """[I] how many users have each item in train and validation; None of a model of items."""
+        """The number of users of each item [I] in train and validation; None for an item model."""
         if not len(self.table.user_ids):
             return None
         return self.seen.known.item_counts(len(self.table.item_ids))
 
     def categories(self) -> tuple[str, list[str | None]] | None:
-        """The name of a column of categories, and the first category of each item [I]."""
+        """Return the name of a column of categories and each item's first category, or None."""
         if self.catalogue is None:
             return None
         plain = {name.lower(): name for name in self.catalogue.frame.columns}
@@ -92,8 +92,9 @@ class Learned:
         return found, firsts
 
     def lists(self, rows: np.ndarray, k: int) -> np.ndarray:
-        """[n, k] the best items of users as ``jaxrec recommend`` ranks them, those held out as test
-        among them; or the nearest items of items, where the model knows no users. -1 past the end.
+        """Rank the k best items [n, k] of users, or of an item model the nearest items of items.
+
+        Users' lists are those of ``jaxrec recommend --held-out keep``, padded with -1.
         """
         from jaxrec.evaluation.filter_scorer import run_scorer
         from jaxrec.evaluation.ranking import dot_scorer, top_k
@@ -124,7 +125,7 @@ def _catalogue(
 
 
 def _beside(run: Run) -> list[Path]:
-    """Tables of items in the folder of the run's data, by the names that data sets give them."""
+    """Find tables of items in the folder of the run's data, by their usual file names."""
     folder = Path(str(run.config.get("data") or ""))
     if not folder.is_dir() or folder == Path():
         return []

@@ -46,9 +46,9 @@ class Line(NamedTuple):
 
 
 class Good(NamedTuple):
-    """What a plot looks like where all is well: a sketch, one stroke a curve, and words.
+    """A sketch of how a plot looks for a healthy run, with an explanation.
 
-    A stroke is heights from 0 to 1 at equal distances.
+    Each stroke is a curve, given by heights from 0 to 1 at equal distances.
     """
 
     words: str

@@ -159,13 +159,13 @@ def headline(run: Run) -> Html:
 
 
 def pictures(run: Run, item_map: Html) -> tuple[Html, list[str]]:
-    """Choose three figures for the head of the page, the map last.
+    """Choose three figures for the head of the page, with the map last.
 
-    The others are the first that the run has of: the model beside its baselines, the metric over
-    the steps, the loss, recall by popularity and by activity.
+    The others are the first available of: the model beside its baselines, the metric over the
+    steps, the loss, and recall by popularity and by activity.
 
     Returns:
-      The figures, and the titles of those besides the map.
+      The figures, and the titles of the figures other than the map.
     """
     metric, shown = run.metric, {}
     result = run.final
