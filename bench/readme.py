@@ -23,6 +23,15 @@ train.txt and test.txt; without it the cases take synthetic data of the same siz
 Median, and in brackets the largest less the smallest of n; compilation and warm-up are left out,
 and calls that are compared take turns in one process. The machine is shared and noisy: trust the
 ratios. No figure has been measured on a GPU yet.
+
+Studies, each with its question, method, result and limits:
+
+* [Gowalla](gowalla.md): every row on LightGCN's split, and how often test was read for it
+* [The doctor](doctor-readings.md): three readings of planted faults and sound runs
+* [Item graphs](item-graphs.md): skip-gram, node2vec and factorisations beside gensim
+* [Meshes](meshes.md): bytes between devices, 100 million pairs, tables in host memory
+
+Cases: {cases}.
 """
 CASES = (
     "compiled",
@@ -238,7 +247,8 @@ def main() -> None:
     if args.show:
         print("\n".join(table(case) for case in args.show))
         return
-    parts = [INTRO, *(table(case) for case in CASES)]
+    index = ", ".join(f"[{case}](#{case})" for case in CASES if lines(case))
+    parts = [INTRO.format(cases=index), *(table(case) for case in CASES)]
     if plot(HERE / PLOT):
         parts.append(f"![Validation recall@20 by training seconds]({PLOT})\n")
     text = "\n".join(part for part in parts if part)
