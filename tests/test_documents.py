@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import importlib.util
+import inspect
 import json
 import re
 import shlex
@@ -20,11 +21,13 @@ import pytest
 from documents import PAGES, ROOT, STUDIES, Block
 
 import jaxrec
-from jaxrec import cli, compilation
+from jaxrec import cli, compilation, presets
 from jaxrec.cli import process_settings
 from jaxrec.cli.arguments import parse
+from jaxrec.cli.completion import words
 from jaxrec.cli.serve import Serve
 from jaxrec.data import synthetic
+from jaxrec.diagnosis import causes, symptoms
 from jaxrec.training import run
 
 CI = ROOT / ".ci" / "run"
@@ -127,10 +130,18 @@ def _own_process(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(process_settings, "_FOREIGN", ())
     patch.setattr(run, "_write_report", lambda *args, **more: None)  # `jaxrec report` draws one
     patch.setattr(synthetic, "embedded", _embedded)
+    patch.setattr(jaxrec, "train", _train_shortly)
     patch.setattr(
         synthetic, "ids", lambda letter, n: np.array([f"{letter}{i:04}" for i in range(1, n + 1)])
     )
     patch.setattr(sys, "path", [*sys.path, str(ROOT / "scripts")])
+
+
+def _train_shortly(*args: Any, **options: Any) -> Any:
+    whole = args and isinstance(args[0], jaxrec.Config)
+    return run.train(
+        *args, **({} if whole or "epochs" in options else {"epochs": EPOCHS}), **options
+    )
 
 
 def _embedded(name: str = "synthetic") -> jaxrec.Dataset:
@@ -282,8 +293,8 @@ def test_every_block_of_a_page_runs(
 
 def _made_by(blocks: list[Block]) -> set[str]:
     """The folders that the commands of a page make themselves."""
-    words = [w for b in blocks if b.language == "bash" for w in documents.commands(b.text)]
-    found = {_taken_out(args, option)[0] for args in words for option in ("--run", "--out")}
+    typed = [w for b in blocks if b.language == "bash" for w in documents.commands(b.text)]
+    found = {_taken_out(args, option)[0] for args in typed for option in ("--run", "--out")}
     return {name for name in found if name is not None and name != "-"}
 
 
@@ -339,3 +350,30 @@ def test_a_wrong_figure_is_found(tmp_path: Path) -> None:
     found = documents.figures(page)
     assert [documents.agrees(figure) for figure in found] == [True, True, False]
     assert documents.unmarked(page) == ["page.md:2: 12", "page.md:2: 0.123", "page.md:3: 0.9"]
+
+
+def test_every_option_that_pages_name_is_one():
+    known = {"--debug", "--plugin", "--version", "--check", "--json"}  # curl's too
+    for one in words(cli.COMMANDS).values():
+        known |= set(one.options)
+    unknown = []
+    for page in PAGES:
+        text = page.read_text()
+        for block in documents.blocks(page):
+            if block.shown.startswith(("theirs", "starts processes")) or _of_ci(block):
+                text = text.replace(block.text, "")
+        for option in re.findall(r"(?<![\w-])--[a-z][\w.-]*", text):
+            if option.replace(".no-", ".").replace("--no-", "--") not in known:
+                unknown.append(f"{page.name}: {option}")
+    assert unknown == []
+
+
+def test_pages_name_every_preset_and_every_finding_of_the_doctor():
+    text = "".join(page.read_text() for page in PAGES)
+    missing = [name for name in presets.PRESETS if f"`{name}`" not in text]
+    assert [name for name in missing if not name.startswith("case-")] == []
+    page = (PAGES[0].parent / "jaxrec" / "guides" / "doctor.md").read_text()
+    source = inspect.getsource(causes) + inspect.getsource(symptoms)
+    names = set(re.findall(r"Finding\(\s*\"([a-z-]+)\"", source))
+    assert len(names) > 15
+    assert {name for name in names if f"`{name}`" not in page} == set()
