@@ -5,6 +5,7 @@ import contextlib
 import importlib.util
 import inspect
 import json
+import logging
 import re
 import shlex
 import shutil
@@ -22,7 +23,6 @@ from documents import PAGES, ROOT, STUDIES, Block
 
 import jaxrec
 from jaxrec import cli, compilation, presets
-from jaxrec.cli import process_settings
 from jaxrec.cli.arguments import parse
 from jaxrec.cli.completion import words
 from jaxrec.cli.serve import Serve
@@ -127,7 +127,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def _own_process(patch: pytest.MonkeyPatch) -> None:
     """Commands run in this process, which is not theirs, on small built-in data."""
     patch.setattr(compilation, "use_cache", lambda: None)
-    patch.setattr(process_settings, "_FOREIGN", ())
+    for name in ("absl", "asyncio", "concurrent.futures"):
+        patch.setattr(logging.getLogger(name), "setLevel", lambda level: None)
     patch.setattr(run, "_write_report", lambda *args, **more: None)  # `jaxrec report` draws one
     patch.setattr(synthetic, "embedded", _embedded)
     patch.setattr(jaxrec, "train", _train_shortly)
@@ -353,7 +354,8 @@ def test_a_wrong_figure_is_found(tmp_path: Path) -> None:
 
 
 def test_every_option_that_pages_name_is_one():
-    known = {"--debug", "--plugin", "--version", "--check", "--json"}  # curl's too
+    known = {"--debug", "--plugin", "--version", "--check", "--compile"}
+    known |= {"--preload", "--json"}  # of gunicorn and of curl
     for one in words(cli.COMMANDS).values():
         known |= set(one.options)
     unknown = []
