@@ -142,7 +142,7 @@ def test_a_run_of_items_is_exported_without_users(finished, tmp_path):
 
 def test_new_items_need_side_information(finished, tmp_path):
     (tmp_path / "new.csv").write_text("item,group\nn1,g1\n")
-    with pytest.raises(InputError, match="has a vector for each id, and none for new items"):
+    with pytest.raises(InputError, match="has one vector per id and none for new items"):
         run("embed", finished, "--new-items", tmp_path / "new.csv", "--out", tmp_path / "e.jsonl")
     with pytest.raises(InputError, match="embeds items by their features alone"):
         run(

@@ -85,7 +85,7 @@ def test_once_finished_it_stays_as_it_is(
     (home / name / "report.html").touch()  # which the archive leaves out
     before = (home / name / "metrics.jsonl").read_bytes()
     jaxrec.resume(home / name)
-    assert "the run has finished; nothing is left to train" in capsys.readouterr().out
+    assert "the run has already finished, so there is nothing to train" in capsys.readouterr().out
     assert (home / name / "metrics.jsonl").read_bytes() == before
 
 
@@ -103,7 +103,10 @@ def test_it_goes_on_from_its_checkpoint_to_the_same_parameters(home: Path, name:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("earlier", "split anew (it keeps no split, as runs did before, or those on data in parts"),
+        (
+            "earlier",
+            "split anew (it has no stored split: it is an old run, or a run on data in parts",
+        ),
         (
             "later",
             "the split of later goes on: 0 of 26 validation pairs and 0 of 48 test pairs were in "

@@ -1,8 +1,8 @@
-"""``auto``: the model that validation finds best for some data, within a budget of time.
+"""The ``auto`` preset: it searches for the model with the best validation metric within a time.
 
-Candidates are tried in order of their cost; then what is left of the budget goes to neighbours of
-the best trials, the best one's first. A trial reads train and validation alone. The winner becomes
-the run's own configuration, and is trained as any other: test is read once, there.
+Candidates are tried from the cheapest on. The rest of the budget is spent on neighbours of the best
+trials, those of the best one first. A trial reads only train and validation. The winner's
+configuration becomes that of the run and is trained like any other, which reads test once.
 """
 
 import dataclasses
@@ -39,23 +39,23 @@ from jaxrec.training.signals import SIGNALS, SignalWatch
 from jaxrec.training.task import UserTask
 
 FILE = "auto.json"
-_AGAIN = 2.2  # what the winner takes, in times of its trial: once more, and on all of train
-_RANKINGS = 6.0  # in times of one ranking of validation: test, train, slices and baselines
-_REPORT = 10.0  # seconds, of starting, of the report and of the files
-_SHARE = 0.15  # of the budget, the most that one trained trial gets
-_LEAST = 5.0  # seconds below which training is not worth its compilation
+_AGAIN = 2.2  # time of the winner's run relative to its trial: trained again, then on all of train
+_RANKINGS = 6.0  # rankings of the winner's run, in times of one: test, train, slices, baselines
+_REPORT = 10.0  # seconds for the start, the report and the files
+_SHARE = 0.15  # largest share of the budget that one trained trial gets
+_LEAST = 5.0  # seconds; a shorter training is not worth its compilation
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What was tried, and what came of it.
+    """A configuration that was tried, and its result.
 
     Attributes:
-      name: of the candidate, with the options in which it differs from the one it came from.
-      config: that repeats it.
+      name: the candidate's name, and the options in which a neighbour differs from it.
+      config: the configuration that repeats the trial.
       value: the metric on validation.
-      seconds: of fitting or training.
-      rank_seconds: of ranking validation once.
+      seconds: time of fitting or training.
+      rank_seconds: time of ranking validation once.
     """
 
     name: str
@@ -66,27 +66,27 @@ class Trial:
 
     @property
     def family(self) -> str:
-        """The name of the candidate that it comes from."""
+        """The name of the candidate from which the trial comes."""
         return self.name.split(":")[0]
 
     @property
     def again(self) -> float:
-        """Seconds that this trial takes as the winner."""
+        """Seconds that this trial's configuration would take as the winner's run."""
         return _AGAIN * self.seconds + _RANKINGS * self.rank_seconds + _REPORT
 
     def to_dict(self) -> dict[str, Any]:
-        """For auto.json."""
+        """Return the entry for auto.json."""
         return dataclasses.asdict(self) | {"config": configs.to_dict(self.config)}
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> "Trial":
-        """The inverse of :meth:`to_dict`."""
+        """Return the trial of an entry of auto.json."""
         config: Any = configs.from_dict(found["config"])
         return cls(**(found | {"config": config}))
 
 
 class Deadline(SignalWatch):
-    """A watch over a trial: it says stop at a signal and when the trial's time is over."""
+    """Asks a trial to stop at a signal, and when the trial's time is over."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class Deadline(SignalWatch):
         self._until = math.inf
 
     def allow(self, seconds: float) -> None:
-        """Give the next trial so many seconds. A signal that came stays."""
+        """Allow the next trial this many seconds. A signal that has come still counts."""
         self._until, self._over = time.monotonic() + seconds, False
         if not self.asked:
             self.received = None
@@ -104,25 +104,20 @@ class Deadline(SignalWatch):
         if not self._over:
             self.asked = self.asked or super().__call__()
             if not self.asked and time.monotonic() > self._until:
-                self.received = SIGNALS[0]  # the loop leaves as at a signal
+                self.received = SIGNALS[0]  # the loop stops as it does at a signal
                 self._over = True
         return self.asked or self._over
 
 
 def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]:
-    """What is tried first, the cheapest first.
+    """Return the first configurations to try, by name, the cheapest first.
 
     Args:
-      asked: the configuration of ``auto``: its data, split, filter and evaluation stay.
-      n_pairs: of train.
-      features: whether the data has any.
+      asked: the configuration of ``auto``: its data, split, filter, evaluation and log stay.
+      n_pairs: number of training pairs.
+      features: whether the data has features of users or items.
     """
-    plain = replace(
-        asked,
-        minutes=None,
-        train=TrainConfig(),
-        log=replace(asked.log, tensorboard=False, wandb=None),
-    )
+    plain = replace(asked, minutes=None)
 
     def fitted(**options: Any) -> Config:
         return replace(plain, model=ModelConfig("filter", layers=0, **options))
@@ -137,7 +132,7 @@ def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]
         eval=replace(plain.eval, every=1),
     )
     spectral: dict[str, Any] = {"init": "spectral", "init_std": 0.1}
-    found = {
+    by_name = {
         "turbo-cf": fitted(filter="turbo-cf", order=1),
         "gf-cf": fitted(filter="gf-cf", dim=256),
         "cheby-cf": fitted(dim=256),
@@ -147,12 +142,12 @@ def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]
     }
     if features:
         towers = ModelConfig("two-tower", dim=64, layers=0)
-        found["two-tower"] = replace(trained, model=towers, optim=OptimConfig("adam"))
-    return found
+        by_name["two-tower"] = replace(trained, model=towers, optim=OptimConfig("adam"))
+    return by_name
 
 
 def neighbours(config: Config) -> Iterator[Config]:
-    """Configurations that differ in one number, in large steps and then in small ones."""
+    """Yield configurations that differ in one number, by large steps first, then small ones."""
     model = config.model
 
     def changed(section: str, name: str, value: Any) -> Config:
@@ -187,11 +182,13 @@ def neighbours(config: Config) -> Iterator[Config]:
 
 @dataclass
 class Search:
-    """A search for the best model of some data, which lies in ``folder`` as far as it has come.
+    """A search for the best model, which can be resumed from its folder.
 
     Args:
-      task: the asked configuration, the data and its split.
-      began: when the process's part of the search did, by ``time.monotonic``.
+      folder: the run folder, with the trials so far in auto.json.
+      task: the configuration of ``auto``, the data and its split.
+      began: start of this process's part of the search, by ``time.monotonic``.
+      before: seconds that earlier processes spent.
     """
 
     folder: Path
@@ -205,7 +202,7 @@ class Search:
 
     @classmethod
     def of(cls, folder: Path, task: UserTask, reporter: Reporter, began: float) -> "Search":
-        """A search as its folder has it, where it has begun there."""
+        """Return the search of a folder, with the trials it has there."""
         stored = read_json(folder / FILE)
         trials = [Trial.from_dict(found) for found in stored.get("trials", [])]
         left_out, before = stored.get("left_out", {}), stored.get("seconds", 0.0)
@@ -213,23 +210,23 @@ class Search:
 
     @property
     def spent(self) -> float:
-        """Seconds of the budget that are gone."""
+        """Seconds of the budget that are spent."""
         return self.before + time.monotonic() - self.began
 
     @property
     def budget(self) -> float:
-        """Seconds in all."""
+        """The budget in seconds."""
         assert self.task.config.minutes is not None
         return 60 * self.task.config.minutes
 
     @property
     def left(self) -> float:
-        """Seconds until only the best trial's own run would still end in time."""
+        """Seconds that can still be spent before only the best trial's run would fit."""
         return self.budget - self.spent - (self.best.again if self.trials else _REPORT)
 
     @property
     def best(self) -> Trial:
-        """The first trial with the best value."""
+        """The first of the trials with the best value."""
         return self._ranked()[0]
 
     def _ranked(self) -> list[Trial]:
@@ -237,7 +234,7 @@ class Search:
         return sorted(self.trials, key=lambda trial: sign * trial.value)
 
     def write(self, **more: Any) -> None:
-        """RUN/auto.json."""
+        """Write RUN/auto.json."""
         content = {
             "minutes": self.task.config.minutes,
             "metric": self.task.config.metric,
@@ -249,10 +246,10 @@ class Search:
         write_json(self.folder / FILE, content | more)
 
     def run(self) -> Trial:
-        """Try until the budget, the candidates or the user's patience is over; the best trial.
+        """Try configurations until the time or the candidates run out; return the best trial.
 
         Raises:
-          InputError: no candidate takes the data.
+          InputError: no candidate can be trained on the data.
           Interrupted: a signal came before the first trial had ended.
         """
         train = self.task.splits.train
@@ -261,52 +258,55 @@ class Search:
         ended = "all candidates and their neighbours were tried"
         watch = Deadline()
         with watch:
-            for name, config in self._asked(first):
+            for name, config in self._untried(first):
                 if watch():
-                    ended = "interrupted: the best so far is kept"
+                    ended = "interrupted; the best trial so far is used"
                     break
                 if self.trials and not self._affords(config):
-                    ended = "the rest of the budget is the winner's"
+                    ended = "the rest of the time is needed to train the winner"
                     if config.model.kind.fitted:
                         break
-                    self.left_out[name] = "the budget is too short to train it"
+                    self.left_out[name] = "the time is too short to train it"
                     continue
                 self._try(name, config, watch)
         if not self.trials:
             if watch.asked:
-                raise Interrupted("interrupted before anything was tried", watch.received or 2)
+                raise Interrupted("interrupted before the first trial ended", watch.received or 2)
             reasons = "; ".join(f"{name}: {why}" for name, why in self.left_out.items())
-            raise InputError(f"auto: no candidate takes this data ({reasons})")
+            raise InputError(
+                f"auto: none of the candidates can be trained on this data ({reasons})"
+            )
         best = self.best
-        self.reporter.say(f"auto: {ended}; {best.name} is the best of {len(self.trials)}")
+        self.reporter.say(f"auto: {ended}; {best.name} is the best of {len(self.trials)} trials")
         self.write(ended=ended, winner=best.name)
         return best
 
-    def _asked(self, first: dict[str, Config]) -> Iterator[tuple[str, Config]]:
-        """What to try next, until nothing is left that was not."""
-        done = {trial.name for trial in self.trials}
+    def _untried(self, first: dict[str, Config]) -> Iterator[tuple[str, Config]]:
+        """Yield the candidates that were not tried, then neighbours of the best trials."""
         for name, config in first.items():
-            if name not in done | self.left_out.keys():
+            if name not in self._tried():
                 yield name, config
-        while True:
-            known = {trial.name for trial in self.trials} | self.left_out.keys()
-            foremost = {trial.family: trial for trial in reversed(self._ranked())}
-            new = next(
-                (
-                    (name, config)
-                    for trial in self._ranked()
-                    for config in neighbours(trial.config)
-                    for name in [f"{trial.family}: {_options(first[trial.family], config)}"]
-                    if trial is foremost[trial.family] and name not in known
-                ),
-                None,
-            )
-            if new is None:
-                return
-            yield new
+        while (neighbour := self._next_neighbour(first)) is not None:
+            yield neighbour
+
+    def _tried(self) -> set[str]:
+        return {trial.name for trial in self.trials} | self.left_out.keys()
+
+    def _next_neighbour(self, first: dict[str, Config]) -> tuple[str, Config] | None:
+        """Return an untried neighbour of a best trial of its family, from the best family on."""
+        best_of_family: dict[str, Trial] = {}
+        for trial in self._ranked():
+            best_of_family.setdefault(trial.family, trial)
+        tried = self._tried()
+        for family, trial in best_of_family.items():
+            for config in neighbours(trial.config):
+                name = f"{family}: {_options(first[family], config)}"
+                if name not in tried:
+                    return name, config
+        return None
 
     def _affords(self, config: Config) -> bool:
-        """Whether there is time for a trial, and for the winner after it."""
+        """Whether there is time for this trial and then for the winner's run."""
         if not config.model.kind.fitted:
             return self._allotted() >= _LEAST
         n_items = self.task.splits.train.n_items
@@ -318,23 +318,23 @@ class Search:
         return self.left > (1 + _AGAIN) * most
 
     def _allotted(self) -> float:
-        """Seconds that a trained trial may take, so that it could still win in time."""
+        """Return the seconds that a trained trial may take and still win in time."""
         ranking = max((trial.rank_seconds for trial in self.trials), default=1.0)
         room = self.budget - self.spent - _REPORT - _RANKINGS * ranking
         return min(_SHARE * self.budget, room / (1 + _AGAIN))
 
     def _try(self, name: str, config: Config, watch: Deadline) -> None:
-        """One trial; where it cannot be, why."""
+        """Run one trial, and record its result or why it has none."""
         try:
-            made = self._fit(config) if config.model.kind.fitted else self._train(config, watch)
+            result = self._fit(config) if config.model.kind.fitted else self._train(config, watch)
         except (InputError, RunError) as e:
             self.left_out[name] = str(e).splitlines()[0]
             self.reporter.say(f"auto: {name} is left out: {self.left_out[name]}")
             return
-        if made is None:
-            self.left_out[name] = "no evaluation in its time"
+        if result is None:
+            self.left_out[name] = "its time ended before its first evaluation"
             return
-        config, value, seconds, ranking = made
+        config, value, seconds, ranking = result
         self.trials.append(Trial(name, config, value, round(seconds, 3), round(ranking, 3)))
         took = f"{seconds + ranking:.1f} s"
         self.reporter.say(f"auto: {name}: {self.task.config.metric} {value:.4f}, {took}")
@@ -353,12 +353,12 @@ class Search:
         if self.popularity is None:
             popular = popularity_scorer(task.splits.train.item_counts())
             evaluator = problem.evaluator("validation")
-            found = None if evaluator is None else evaluator(popular)
-            self.popularity = None if found is None else found[config.metric]
+            measured = None if evaluator is None else evaluator(popular)
+            self.popularity = None if measured is None else measured[config.metric]
         return config, metrics[config.metric], fitted - began, ranked - fitted
 
     def _train(self, config: Config, watch: Deadline) -> tuple[Config, float, float, float] | None:
-        """Train until its time is over; what it had at its best evaluation."""
+        """Train until the trial's time is over; return the result at its best evaluation."""
         task = UserTask(
             replace(config, checkpoint=CheckpointConfig(every=0), log=LogConfig(doctor=False)),
             self.task.dataset,
@@ -375,7 +375,7 @@ class Search:
                 how = checkpoints, log, Reporter(True), watch
                 Loop(problem, Phase("search", 0), *how).run(None, chooses=False)
             except Interrupted:
-                pass  # what it has reached by now counts
+                pass  # the evaluations until then count
             finally:
                 log.close()
                 checkpoints.close()
@@ -388,26 +388,26 @@ class Search:
             return None
         best = max(lines, key=lambda line: sign * line[config.metric])
         epochs = max(round(best["epoch"]), 1)
-        # Training is at a constant rate, so that a shorter run is the beginning of a longer one.
+        # The learning rate is constant, so a shorter run is the beginning of a longer one.
         share = seconds * best["step"] / lines[-1]["step"]
-        made = replace(config, train=replace(config.train, epochs=epochs, patience=0))
+        config = replace(config, train=replace(config.train, epochs=epochs, patience=0))
         ranking = max((trial.rank_seconds for trial in self.trials), default=0.0)
-        return made, best[config.metric], share, ranking
+        return config, best[config.metric], share, ranking
 
 
 def _options(first: Config, config: Config) -> str:
-    """In what a configuration differs from the candidate that it comes from, by option."""
+    """List the options in which a configuration differs from its candidate."""
     ours, base = configs.to_dict(config), configs.to_dict(first)
-    found = [
+    changed = [
         f"{section}.{option} {value:.4g}"
         for section in ("model", "optim", "train")
         for option, value in ours[section].items()
         if value != base[section][option] and option not in ("epochs", "patience")
     ]
-    return " ".join(found) or "as it began"
+    return " ".join(changed) or "as it began"
 
 
 def winner(trial: Trial) -> Config:
-    """The configuration of the run that the search ends with."""
+    """Return the configuration of the run that trains the winner."""
     config = trial.config
     return replace(config, train=replace(config.train, refit=True))

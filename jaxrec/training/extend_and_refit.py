@@ -1,4 +1,4 @@
-"""A run that goes on for longer than it was begun for, and one more on all of its data."""
+"""Continuing a run for more epochs, and training a finished run's model once more on all data."""
 
 import dataclasses
 from pathlib import Path
@@ -15,55 +15,60 @@ from jaxrec.training.finished_run import Run
 
 
 def lengthened(run: Path, config: Config, epochs: int) -> Config:
-    """The configuration of a run that goes on to so many epochs.
+    """Return the configuration of a run that continues to ``epochs`` epochs.
 
-    Its bits are those of a run of that length from the start: so what depends on the length from
-    the first step on is refused.
+    The longer run has the bits of a run that had this length from the start. Settings that depend
+    on the length from the first step on are therefore refused.
 
     Raises:
-      InputError: it would be no longer, or other from the start.
+      InputError: the run would be shorter, or would have differed from its first step on.
     """
     train, optim = config.train, config.optim
     if train.steps is not None:
-        raise InputError(f"{run}: its length is in steps (train.steps); it has no epochs to add to")
+        raise InputError(
+            f"{run}: its length is set in steps (train.steps), so it cannot be given more epochs; "
+            "train a new run with a higher --train.steps"
+        )
     if epochs < train.epochs:
-        raise InputError(f"{run}: has {train.epochs} epochs already; give more of them")
+        raise InputError(
+            f"{run}: it already has {train.epochs} epochs; set --train.epochs higher than that"
+        )
     if epochs == train.epochs:
         return config
     if train.refit:
         raise InputError(
-            f"{run}: train.refit has trained anew on validation, and the search before it is gone; "
-            f"train anew with --train.epochs {epochs}"
+            f"{run}: train.refit has replaced the model that longer training would continue from; "
+            f"train a new run with --train.epochs {epochs}"
         )
     if optim.schedule != "constant":
         raise InputError(
-            f"{run}: optim.schedule {optim.schedule} falls over the length of the run, and over "
-            f"{epochs} epochs would have been another from the first step on; train anew"
+            f"{run}: the learning rate of optim.schedule {optim.schedule} depends on the run's "
+            f"length, so {epochs} epochs would differ from the first step on; train a new run"
         )
     if optim.registered:
         raise InputError(
-            f"{run}: optim.name {optim.name} is your own, and is made for a length: over {epochs} "
-            "epochs it may be another from the first step on; train anew"
+            f"{run}: your optimizer {optim.name} is built for a run's length, so {epochs} epochs "
+            "may differ from the first step on; train a new run"
         )
     return dataclasses.replace(config, train=dataclasses.replace(train, epochs=epochs))
 
 
 def begin(run: Path, config: Config) -> None:
-    """Make a run folder one of a run of this configuration's length that was interrupted.
+    """Turn a finished run's folder into that of an interrupted run with this configuration.
 
-    env.json keeps the lengths that it had before. What it has learnt so far stays in
-    embeddings.npz until it ends anew.
+    env.json records the earlier lengths. embeddings.npz keeps the embeddings learned so far until
+    the longer run ends.
     """
     before = configs.load(run / "config.json")
     if before.train.epochs == config.train.epochs:
         return
     every = before.eval.every
-    off = every is not None and (every == 0 or before.train.epochs % every > 0)
+    off_schedule = every is not None and (every == 0 or before.train.epochs % every > 0)
     checkpoints = Checkpoints(run / "checkpoints", config.checkpoint.keep)
     try:
         steps = checkpoints.steps()
-        if off and steps and steps[-1] == checkpoints.meta(steps[-1]).get("total"):
-            # It was evaluated at its end alone; the longer run is not evaluated there.
+        if off_schedule and steps and steps[-1] == checkpoints.meta(steps[-1]).get("total"):
+            # The last evaluation was due only because the run ended; a longer run lacks it.
             checkpoints.cut(steps[-1] - 1)
     finally:
         checkpoints.close()
@@ -76,18 +81,25 @@ def begin(run: Path, config: Config) -> None:
 
 
 def on_everything(run: str | Path) -> Config:
-    """The configuration that trains a finished run's model for production: on all pairs, for the
-    length that the run's validation has chosen.
+    """Return the configuration that trains a finished run's model on all pairs, for production.
+
+    Its length is the one that the run's validation chose.
 
     Raises:
-      InputError: no run, one that has not finished, or one that cannot be trained so.
+      InputError: there is no run, it has not finished, or it cannot be trained on all pairs.
     """
     finished = Run.load(run)
     run, config = finished.folder, finished.config
     if not config.objective.users:
-        raise InputError(f"{run}: a model of items is judged by pairs that it must not train on")
+        raise InputError(
+            f"{run}: a model of items is evaluated on pairs that it must not be trained on, so it "
+            "cannot be trained on all pairs"
+        )
     if is_parted(config.data):
-        raise InputError(f"{run}: data in parts has its split inside; write it anew without one")
+        raise InputError(
+            f"{run}: data in parts is stored with its split; partition it again with "
+            "--split.test 0 --split.validation 0, and train on that with --eval.select-on none"
+        )
     train = dataclasses.replace(config.train, patience=0, refit=False, **_length(run, config))
     evaluation = dataclasses.replace(config.eval, select_on="none", cold="keep", repeatable=False)
     split = SplitConfig(name="random", test=0.0, validation=0.0)
@@ -95,14 +107,16 @@ def on_everything(run: str | Path) -> Config:
 
 
 def _length(run: Path, config: Config) -> dict[str, Any]:
-    """The epochs, or where they are not whole the steps, after which the run was at its best."""
+    """Return the length at the run's best evaluation: whole epochs if possible, else steps."""
     select, metric = config.eval.select_on, config.metric
     records = read_metrics(run / "metrics.jsonl")
-    found = [r for r in records if r["phase"] == "search" and r["split"] == select and metric in r]
-    if not found or config.model.kind.fitted:
+    evaluations = [
+        r for r in records if r["phase"] == "search" and r["split"] == select and metric in r
+    ]
+    if not evaluations or config.model.kind.fitted:
         return {}
     sign = -1 if lower_is_better(metric) else 1
-    best = max(found, key=lambda r: (sign * r[metric], -r["step"]))
+    best = max(evaluations, key=lambda r: (sign * r[metric], -r["step"]))
     if config.train.steps is None and best["epoch"] == int(best["epoch"]):
         return {"epochs": int(best["epoch"])}
     return {"steps": best["step"]}

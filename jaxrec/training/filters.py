@@ -1,4 +1,4 @@
-"""A run of a graph filter: fitted in closed form, then judged and written like any other run."""
+"""Runs of graph filters, which are fitted in closed form and then evaluated like any other run."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from jaxrec.training.task import UserTask
 
 
 class _Sizes(NamedTuple):
-    """What stands in the place of a stepper: there are no steps."""
+    """Takes the place of a stepper, of which a fitted model needs only the sizes."""
 
     n_users: int
     n_items: int
@@ -36,15 +36,15 @@ class _Sizes(NamedTuple):
 
 @dataclass(frozen=True)
 class FilterProblem(Problem):
-    """One phase of a run of a filter; its state is a :class:`Filter`."""
+    """One phase of a filter's run; its state is a :class:`Filter`."""
 
     stepper: Any
-    """The sizes that the judges ask it for."""
+    """The numbers of users and items, where a trained model has a stepper."""
 
     def fit(self) -> Filter:
-        """The filter of the train part."""
+        """Fit the filter to the train part."""
         model, train = self.config.model, self.splits.train
-        made = filters.fit(
+        fitted = filters.fit(
             model.filter,
             train,
             self.init_key,
@@ -57,13 +57,13 @@ class FilterProblem(Problem):
             products=model.products,
         )
         if model.filter == "ease":
-            dense = ease(made.pairs.known, train.n_items, model.ease_l2).params.weight_II
-            # EASE is of interactions, and not of their weights.
-            made = made._replace(weight_II=np.asarray(dense), weight_E=None)
-        return made
+            dense = ease(fitted.pairs.known, train.n_items, model.ease_l2).params.weight_II
+            # EASE is defined on interactions, not on their weights.
+            fitted = fitted._replace(weight_II=np.asarray(dense), weight_E=None)
+        return fitted
 
     def scorer(self, state: Filter) -> Scorer:  # type: ignore[override]
-        """What ranks items for users."""
+        """Return the scorer that ranks items for users."""
         if not self._scorers or self._scorers[0] is not state:
             self._scorers[:] = [state, filter_scorer(state)]
         return self._scorers[1]
@@ -71,28 +71,28 @@ class FilterProblem(Problem):
     def measure(  # type: ignore[override]
         self, split: str, state: Filter, should_stop: Callable[[], bool]
     ) -> dict[str, float] | None:
-        """Metrics of a split that holds pairs; None if stopped."""
+        """Return the metrics of a split that has pairs; None if stopped."""
         evaluator = self.evaluator(split)
         assert evaluator is not None
         return evaluator(self.scorer(state), should_stop)
 
     @property
     def examine(self) -> Any:
-        """Nothing: the doctor looks at the run folder."""
+        """None: the doctor reads the run folder instead."""
         return None
 
     @cached_property
     def _scorers(self) -> list[Any]:
-        """The last state, and what ranks by it: evaluations follow on each other."""
+        """The last state and its scorer, because several evaluations of a state come in a row."""
         return []
 
 
 @dataclass(frozen=True)
 class FilterTask(UserTask):
-    """Items for users by a filter, which is fitted and not trained."""
+    """Recommends items to users by a filter, which is fitted and not trained."""
 
     def check(self) -> None:
-        """Raise InputError for what does not fit, before there is a folder."""
+        """Raise InputError if the data does not fit, before a folder is written."""
         train = self.splits.train
         Cadence.checked(self.config, train, 0)
         if self.config.model.filter == "ease":
@@ -102,7 +102,9 @@ class FilterTask(UserTask):
         self, phase: str, total: int | None, tx: optax.GradientTransformation | None
     ) -> FilterProblem:
         if tx is not None:
-            raise InputError("a filter is fitted in closed form: it takes no optax chain")
+            raise InputError(
+                "a filter is fitted in closed form and takes no optax chain; leave tx out"
+            )
         splits, config = self.splits, self.config
         if phase == "refit":
             splits = refit_splits(splits)
@@ -113,12 +115,13 @@ class FilterTask(UserTask):
         )
 
     def write(self, folder: Path, problem: Any, outcome: Outcome, watch: SignalWatch) -> None:
-        """filter.npz holds what scores, embeddings.npz the ids and the singular vectors."""
-        made, train = outcome.state, problem.splits.train
+        """Write filter.npz, which scores, and embeddings.npz with ids and singular vectors."""
+        fitted, train = outcome.state, problem.splits.train
         problem.write_seen(folder, self.dataset)
-        write_npz(folder / "filter.npz", made.arrays())
+        write_npz(folder / "filter.npz", fitted.arrays())
         write_json(folder / "features.json", problem.takes.to_dict())
         ids = {"user_ids": train.user_ids, "item_ids": train.item_ids}
         arrays = {name: np.asarray(array).astype(str) for name, array in ids.items()}
-        write_npz(folder / "embeddings.npz", arrays | {"user": made.user_UD, "item": made.item_ID})
+        vectors = {"user": fitted.user_UD, "item": fitted.item_ID}
+        write_npz(folder / "embeddings.npz", arrays | vectors)
         results.write_slices(folder, problem, outcome, watch)

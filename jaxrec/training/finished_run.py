@@ -1,4 +1,4 @@
-"""A finished run, as Python has it."""
+"""A finished run as a Python object."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:
-        """A run that has finished before. Raises InputError where the folder holds none."""
+        """Load a run that has finished. Raises InputError where the folder holds none."""
         folder = check_run(folder)
         evaluation = read_json(folder / "eval.json")
         if not evaluation:
             raise InputError(
-                f"{folder}: the run has not finished; `jaxrec resume {folder}` ends it"
+                f"{folder}: the run has not finished; finish it with `jaxrec resume {folder}`"
             )
         return cls(folder, configs.load(folder / "config.json"), evaluation)
 
@@ -59,20 +59,20 @@ class Run:
 
     @property
     def history(self) -> pl.DataFrame:
-        """metrics.jsonl as a table: a row a record, null where a record lacks a column."""
+        """metrics.jsonl as a table: one row per record, null where a record lacks a column."""
         import polars as pl
 
         records = read_metrics(self.folder / "metrics.jsonl")
         return pl.DataFrame(records, infer_schema_length=None)
 
     def recommender(self) -> Recommender:
-        """What makes lists and finds neighbours."""
+        """Return the recommender, which makes lists and finds neighbours."""
         from jaxrec.recommend import Recommender
 
         return Recommender.load(self.folder)
 
     def report(self, out: str | Path | None = None) -> Path:
-        """Write the report, RUN/report.html by default, and give its path.
+        """Write the report, by default to RUN/report.html, and return its path.
 
         Raises:
           InputError: the extra ``report`` is missing, or the page cannot be written.
@@ -82,7 +82,7 @@ class Run:
         return report([self.folder], self.folder / "report.html" if out is None else out)
 
     def next_commands(self) -> list[str]:
-        """What one does with a run, as commands."""
+        """Return the commands that a user is likely to run next on this run."""
         if not self.config.objective.users:
             return [
                 f"jaxrec similar {self.folder} --items ID",
@@ -99,19 +99,21 @@ class Run:
 
     @property
     def _headline(self) -> tuple[str, float] | None:
-        """The metric that selected, or else the first one."""
+        """The selection metric and its value, or else the first metric."""
         name = self.config.metric
         if name in self.metrics:
             return name, self.metrics[name]
         return next(iter(self.metrics.items()), None)
 
     def __repr__(self) -> str:
-        found = self._headline
-        told = "" if found is None else f", {self.evaluation['split']} {found[0]} {found[1]:.4f}"
-        return f"Run({str(self.folder)!r}, {self.config.model.name}{told})"
+        headline = self._headline
+        text = ""
+        if headline is not None:
+            text = f", {self.evaluation['split']} {headline[0]} {headline[1]:.4f}"
+        return f"Run({str(self.folder)!r}, {self.config.model.name}{text})"
 
     def _repr_html_(self) -> str:
-        """The metrics beside those of the baselines, for notebooks."""
+        """Show the metrics beside those of the baselines, in notebooks."""
         columns = {self.config.model.name: self.metrics, **self.evaluation.get("baselines", {})}
         head = "".join(f"<th>{escape(str(name))}</th>" for name in columns)
         rows = [

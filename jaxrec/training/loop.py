@@ -27,7 +27,7 @@ from jaxrec.training.step import SCAN_LENGTH, Totals, TrainState
 
 @runtime_checkable
 class Trainable(Protocol):
-    """Interface of a problem for the loop."""
+    """The interface through which the loop trains a problem."""
 
     @property
     def config(self) -> Config: ...
@@ -35,8 +35,8 @@ class Trainable(Protocol):
     def cadence(self) -> Cadence: ...
     @property
     def stepper(self) -> Any:
-        """Its ``dispatch`` is jitted; it maps (state, data, n) to the state after n steps and its
-        totals."""
+        """The stepper. Its ``dispatch`` is jitted, and maps (state, data, n) to the state after n
+        steps and the totals of these steps."""
         ...
 
     @property
@@ -47,7 +47,7 @@ class Trainable(Protocol):
 
     @property
     def unit(self) -> str:
-        """Unit of the batch size, for messages."""
+        """The unit of the batch size, for messages."""
         ...
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]: ...
@@ -62,7 +62,7 @@ class Trainable(Protocol):
     ) -> dict[str, float] | None: ...
     @property
     def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
-        """Return the doctor's measuring function."""
+        """The function that measures a state for the doctor."""
         ...
 
     def look_back(self) -> None:
@@ -74,11 +74,11 @@ DISPATCH_SECONDS = 1.0  # target duration: long enough to hide host overhead, sh
 
 
 Dispatch = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Totals]]
-"""Maps (state, data, n) to the state after n steps and its totals."""
+"""Maps (state, data, n) to the state after n steps and the totals of these steps."""
 
 
 OnEval = Callable[[int, dict[str, float]], Any]
-"""Told the step of the whole run and the metrics of an evaluation."""
+"""Called with a step of the whole run and the metrics of the evaluation there."""
 
 
 class Phase(NamedTuple):
@@ -124,8 +124,8 @@ class Pace:
 
 
 def check_memory(compiled: jax.stages.Compiled) -> None:
-    """Raise RunError if a step needs more memory than available; the kernel would kill the
-    process."""
+    """Raise RunError if a step needs more memory than there is: the kernel would kill the process
+    without a word."""
     found = compiled.memory_analysis()
     if found is None:
         return
@@ -135,12 +135,12 @@ def check_memory(compiled: jax.stages.Compiled) -> None:
     if needs > limit:
         raise RunError(
             f"a step needs {shown(needs)} of memory, but there are {shown(limit)}.\n"
-            "Take a smaller --train.batch-size, --model.dim or number of negatives"
+            "Set a smaller --train.batch-size, --model.dim or number of negatives"
         )
 
 
 class Loop:
-    """Runs one phase.
+    """Runs one phase of training.
 
     Args:
       problem, phase: the problem to train, and its part of the run.
@@ -162,7 +162,7 @@ class Loop:
         # A refit has a fixed length and selects nothing.
         self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
         self.on_eval: OnEval | None = None
-        self._judged = ""  # what the last evaluation gave, beside the loss
+        self._last_evaluation = ""  # its metric, shown beside the loss
         of_phase = problem.stepper, phase.name, phase.origin
         self.doctor = Attendant(self.config, *of_phase, log, self._record)
         self._saved = -1
@@ -313,19 +313,19 @@ class Loop:
             self._diverged(f"the loss was not finite at step {int(fetched.bad_step)}")
         mean = float(fetched.loss) / max(int(fetched.steps), 1)
         epoch = step / self.cadence.per_epoch
-        self.reporter.advance(step, f"epoch {epoch:.1f}  loss {mean:.4f}{self._judged}")
+        self.reporter.advance(step, f"epoch {epoch:.1f}  loss {mean:.4f}{self._last_evaluation}")
 
     def _check_finite(self, state: TrainState, step: int) -> None:
         if not self.problem.finite(state):
             self.doctor.broke(jax.device_get(state.totals), step - 1)
             self._diverged(f"the parameters were not finite after step {step - 1}")
 
-    def _diverged(self, what: str) -> NoReturn:
+    def _diverged(self, symptom: str) -> NoReturn:
         self.checkpoints.wait()
         good = self.checkpoints.steps()
         kept = f"the checkpoint of step {good[-1]} is kept" if good else "no checkpoint was written"
         raise RunError(
-            f"{what}; {kept}. Why: `jaxrec doctor {self.checkpoints.folder.parent}`.\n"
+            f"{symptom}; {kept}. `jaxrec doctor {self.checkpoints.folder.parent}` says why.\n"
             "Train again with a lower --optim.learning-rate, or with --optim.clip-norm 1"
         )
 
@@ -338,12 +338,12 @@ class Loop:
         totals = jax.device_get(state.totals)
         count = int(totals.steps)
         loss, l2 = float(totals.loss) / count, float(totals.l2) / count
-        found = {"loss": loss, "l2": l2}
+        values = {"loss": loss, "l2": l2}
         if self.config.negatives.hard:
             epoch = (step - 1) // self.cadence.per_epoch
-            found["hard_negatives"] = float(self.config.negatives.hard_in(epoch))
-        found |= self.doctor.of_steps(totals)
-        self._record(step, "train", **found)
+            values["hard_negatives"] = float(self.config.negatives.hard_in(epoch))
+        values |= self.doctor.of_steps(totals)
+        self._record(step, "train", **values)
         self.reporter.say(f"{self._where(step)}  loss {loss:.4f}")
         return state._replace(totals=self.problem.cleared(state.totals))
 
@@ -367,7 +367,7 @@ class Loop:
         shown = self.config.metric
         self.reporter.say(f"{self._where(step)}  {split} {shown} {metrics[shown]:.4f}")
         best = self.log.find(self.phase.origin + (self.best().step or 0), split) or metrics
-        self._judged = f"  {shown} {metrics[shown]:.4f}, best {best[shown]:.4f}"
+        self._last_evaluation = f"  {shown} {metrics[shown]:.4f}, best {best[shown]:.4f}"
         if self.on_eval is not None:
             self.on_eval(self.phase.origin + step, dict(metrics))
 
@@ -451,6 +451,6 @@ class Loop:
         except Damaged as e:
             self.checkpoints.cut(chosen - 1)
             raise RunError(
-                f"the best checkpoint is damaged ({e}).\nIt was dropped: "
-                f"`jaxrec resume {self.checkpoints.folder.parent}` trains it again"
+                f"the best checkpoint is damaged ({e}).\nIt was removed; "
+                f"`jaxrec resume {self.checkpoints.folder.parent}` trains from the one before it"
             ) from e

@@ -1,5 +1,4 @@
-"""A training problem: a configuration and its data as device arrays, encoder, evaluators,
-cadence."""
+"""A training problem: a configuration and its data on the device, with encoder and evaluators."""
 
 import time
 from collections.abc import Callable
@@ -49,7 +48,7 @@ from jaxrec.training.step_statistics import counter
 from jaxrec.training.trained_rows import learnt
 
 TRAIN_USERS = 2**15
-"""Most users for whom items are ranked against their train pairs."""
+"""The largest number of users whose train pairs are ranked; more users are sampled."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +63,9 @@ class Problem(OneDevice):
     init_key: PRNGKeyArray
     takes: Inputs
     on_host: bool
-    """Whether ``data`` is on the host, to sample blocks there."""
+    """Whether ``data`` is in host memory, where blocks are then sampled."""
     window_seconds: float | None = None
-    """Cost of the PageRank ranking for hard negatives, if used."""
+    """Seconds that the PageRank ranking for hard negatives took, if used."""
 
     @classmethod
     def build(
@@ -84,7 +83,7 @@ class Problem(OneDevice):
         ``window`` reuses the hard negatives of another problem with the same train part.
 
         Raises:
-          InputError: nothing to train on.
+          InputError: there is nothing to train on.
         """
         train = splits.train
         cadence = Cadence.checked(config, train, total)
@@ -142,16 +141,16 @@ class Problem(OneDevice):
 
     @classmethod
     def _data_device(cls, host: bool) -> Any:
-        """Return the device of the train part."""
+        """Return the device on which the train part is kept."""
         return jax.devices("cpu")[0] if host else jax.local_devices()[0]
 
     @property
     def unit(self) -> str:
-        """Unit of the batch size, for messages."""
+        """The unit of the batch size, for messages."""
         return "pairs"
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """Report the preparation: lines for people, and events for timing.jsonl."""
+        """Return lines for people and fields for timing.jsonl, once the problem is built."""
         if self.window_seconds is None:
             return [], {}
         return [], {"ranked": {"hard_negatives_seconds": round(self.window_seconds, 3)}}
@@ -163,7 +162,7 @@ class Problem(OneDevice):
         return HostDispatch(self.stepper, state, self.data, step, self.cadence.total)
 
     def state_shape(self) -> TrainState:
-        """Return the shapes and dtypes of a state, without its arrays."""
+        """Return the shapes and types of a state without allocating its arrays."""
         return jax.eval_shape(self.stepper.init, nnx.state(self.stepper.encoder))
 
     def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
@@ -181,7 +180,7 @@ class Problem(OneDevice):
         return jax.tree.map(jnp.asarray, state)
 
     def rows(self) -> Rows:
-        """Row layout of the tables."""
+        """Return the layout of the tables' rows."""
         place_N, n_nodes = self.data.graph.place_N, self.data.graph.n_nodes
         return Rows(np.arange(n_nodes) if place_N is None else np.asarray(place_N), n_nodes)
 
@@ -232,18 +231,18 @@ class Problem(OneDevice):
         """Return all scoring arrays by their names in embeddings.npz."""
         n_users = self.stepper.n_users
         emb_ND, bias_N = self._embedded(state)
-        found: dict[str, Any] = {"user": emb_ND[:n_users], "item": emb_ND[n_users:]}
+        arrays: dict[str, Any] = {"user": emb_ND[:n_users], "item": emb_ND[n_users:]}
         if bias_N is not None:
-            found |= {"user_bias": bias_N[:n_users], "item_bias": bias_N[n_users:]}
+            arrays |= {"user_bias": bias_N[:n_users], "item_bias": bias_N[n_users:]}
         model = nnx.merge(self.stepper.graphdef, state.params)
         for part, layer in (("score", model.score), ("decoder", model.decoder)):
             weights = {} if layer is None else layer.weights._asdict()
-            found |= {f"{part}_{name}": array for name, array in weights.items()}
-        return found | self._predicts
+            arrays |= {f"{part}_{name}": array for name, array in weights.items()}
+        return arrays | self._predicts
 
     @cached_property
     def _predicts(self) -> dict[str, np.ndarray]:
-        """What makes predictions of scores."""
+        """The arrays that turn scores into predictions."""
         return self.stepper.objective.learned(self.config, self.splits.train)
 
     def scorer(self, state: TrainState) -> Scorer:
@@ -265,8 +264,8 @@ class Problem(OneDevice):
     @cached_property
     def _examiner(self) -> Examiner:
         def scorer(state: TrainState) -> Scorer:
-            state_of, made = self._at_hand.pop() if self._at_hand else (None, None)
-            return made if made is not None and state_of is state else self.scorer(state)
+            kept_for, kept = self._at_hand.pop() if self._at_hand else (None, None)
+            return kept if kept is not None and kept_for is state else self.scorer(state)
 
         of_state = scorer, self.initial_state
         return Examiner(
@@ -280,13 +279,13 @@ class Problem(OneDevice):
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
         """Return all parameters by path, with table rows in the data set's order."""
-        found = {}
+        by_path = {}
         for path, value in nnx.to_flat_state(self.stepper.current(state)):
             name, array = "/".join(map(str, path)), value[...]
             if name == TABLE:
                 array = self.data.graph.in_data_order(array)
-            found[name] = np.asarray(jax.device_get(array))
-        return found
+            by_path[name] = np.asarray(jax.device_get(array))
+        return by_path
 
     def model(self, parameters: dict[str, np.ndarray]) -> models.Encoder:
         """Rebuild the encoder from its parameters, the inverse of :meth:`parameters`."""
@@ -324,7 +323,7 @@ class Problem(OneDevice):
         """Write RUN/seen.npz: each user's items by part, and which vectors are trained.
 
         Args:
-          dataset: before filters and split.
+          dataset: the run's data, before filters and split.
         """
         if not processes.first():
             return
@@ -342,15 +341,15 @@ class Problem(OneDevice):
 
     @cached_property
     def count_known(self) -> Callable[[Batch], np.ndarray]:
-        """Return a function that counts a batch's negatives: known from train, from validation, and
-        all."""
+        """Count a batch's negatives that are known from train or from validation, and all of
+        them."""
         return counter(*(part.csr() for part in self.splits[:2]))
 
     def evaluator(self, split: str) -> Evaluator | None:
         """Return the cached full-ranking evaluator of a split; None if the split is empty.
 
         Raises:
-          InputError: eval.cold drops all pairs.
+          InputError: eval.cold drops all pairs of the split.
         """
         if split not in self._evaluators:
             relevant, seen = self.part(split)
@@ -398,7 +397,7 @@ class Problem(OneDevice):
         )
 
     def ratings(self, split: str) -> RatingEvaluator | None:
-        """The errors of a split's predictions, made once; None where the ranking is all."""
+        """Return the cached evaluator of a split's rating errors; None if only ranking counts."""
         if split not in self._rating_evaluators:
             left_out = self.config.eval.cold == "drop" and split != "train"
             self._rating_evaluators[split] = self._rated(split, left_out)

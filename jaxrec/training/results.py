@@ -1,4 +1,4 @@
-"""The results of a finished run: embeddings, seen items, eval.json, slices, report."""
+"""Writes the results of a finished run: embeddings, seen items, eval.json and slices."""
 
 import importlib.util
 from pathlib import Path
@@ -47,7 +47,7 @@ def write_arrays(run: Path, problem: Problem, outcome: Outcome, dataset: Dataset
 def final_evaluation(
     problem: Problem, outcome: Outcome, watch: SignalWatch
 ) -> dict[str, Any] | None:
-    """Evaluate model and baselines on every split, for eval.json; None if interrupted."""
+    """Evaluate the model and the baselines on every split, for eval.json; None if interrupted."""
     config, splits = problem.config, problem.splits
     model, others = problem.scorer(outcome.state), always(splits.train, config.seed)
     results: dict[str, dict[str, Any]] = {}
@@ -73,11 +73,11 @@ def final_evaluation(
 def reported(
     config: Config, results: dict[str, dict[str, Any]], nothing: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the head of eval.json: the result on test, or else validation, and its protocol.
+    """Return the head of eval.json: the result on test, or else on validation, and its protocol.
 
     Args:
       results: results of ``measure`` on the non-empty splits.
-      nothing: default result if both are empty.
+      nothing: the result to use if both are empty.
     """
     split = "test" if "test" in results else "validation"
     content: dict[str, Any] = {"split": split} | results.get(split, nothing)
@@ -88,10 +88,10 @@ def reported(
 
 
 def false_negative_rate(problem: Problem) -> dict[str, float]:
-    """Share of sampled negatives that are known positives of their user, by part of the split.
+    """Return the share of sampled negatives that are known positives of their user, by split.
 
-    Samples batches evenly over the run. "train" counts unmasked negatives, with all candidates of
-    dynamic ones; "validation" estimates the share of unseen positives among them.
+    The batches are sampled evenly over the run. "train" counts unmasked negatives (with dynamic
+    negatives, all candidates); "validation" estimates the share of unseen positives among them.
     """
 
     def counted(step: int) -> np.ndarray:
@@ -106,8 +106,8 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
 
 
 def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
-    """slices.json and per_user.parquet: recall by item popularity and by user activity, and each
-    user's metrics, on the reported split."""
+    """Write slices.json and per_user.parquet of the reported split: recall by item popularity and
+    by user activity, and each user's metrics."""
     split = "test" if problem.evaluator("test") else "validation"
     evaluator = problem.evaluator(split)
     if evaluator is None:
@@ -130,5 +130,5 @@ def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWat
 
 
 def can_report() -> bool:
-    """Whether the extra for reports is installed."""
+    """Whether the packages of the extra ``report`` are installed."""
     return importlib.util.find_spec("matplotlib") is not None

@@ -1,5 +1,4 @@
-"""A whole run: folder, data, training, refit, results; called by ``jaxrec train`` and
-``resume``."""
+"""Trains, refits and evaluates a whole run in its folder, for ``jaxrec train`` and ``resume``."""
 
 import contextlib
 import dataclasses
@@ -66,11 +65,11 @@ def train(
     """Train, evaluate and write a run folder.
 
     Args:
-      config: the configuration, or the name of a preset, like ``preset`` (default "quickstart").
-        Data in memory is also accepted here, as ``data``.
+      config: the configuration, or the name of a preset, as ``preset`` takes it (default
+        "quickstart"). Data in memory is accepted here too, as ``data`` takes it.
       data: a Dataset, or an ItemGraph for item models; anything that ``--data`` takes; or a table
         of pandas, polars, pyarrow or scipy (:mod:`jaxrec.data.formats.in_memory`). Overrides the
-        configuration's.
+        configuration's data.
       model: overrides model.name: a registered name, or a subclass of ``jaxrec.models.Encoder``
         (or any function of sizes, config and rngs that makes one). config.json keeps its name and
         options, but no code: pass the same model to :func:`resume`.
@@ -82,12 +81,13 @@ def train(
         with anything else is refused.
       seed: overrides the configuration's.
       tx: an optax chain to replace the configured one; pass it to :func:`resume` again.
-      on_eval: called after each evaluation while training, with the step of the run and the
-        metrics of the split that selects. What it raises ends the run, which can be resumed.
+      on_eval: called after each evaluation during training, with the step of the run and the
+        metrics of the selection split. An exception that it raises ends the run, which can be
+        resumed.
       quiet: print nothing.
       may_exit: let a signal end the process at once while nothing is unsaved, for the command line.
-      options: any field of the configuration by the last part of its name, where that is of one
-        field alone: ``epochs=3``, ``learning_rate=0.01``, ``dim=32``.
+      options: any field of the configuration by the last part of its name, where only one field
+        has that name: ``epochs=3``, ``learning_rate=0.01``, ``dim=32``.
 
     Raises:
       InputError: configuration, data or folder cannot be used.
@@ -104,7 +104,7 @@ def train(
     began = time.monotonic()
     if isinstance(config, Dataset | ItemGraph):
         if data is not None:
-            raise InputError("data is given twice: as the first argument, and as data=")
+            raise InputError("data is given twice: as the first argument and as data=; drop one")
         config, data = None, config
     data = in_memory.taken(data)
     array_checks.refuse_foreign(data, Dataset, ItemGraph)
@@ -112,11 +112,11 @@ def train(
     if overwrite and run is None:
         raise InputError("--overwrite needs --run; without it the run gets a new folder")
     if config is not None and preset is not None:
-        raise InputError("give a config or a preset, not both")
+        raise InputError("config and preset are both given; give one of them")
     if config is None or isinstance(config, str):
         config = presets.get(config or preset or ("lightgcn" if model else "quickstart"))
     config = config.replace(dotted(config, options))
-    config = _with_own(config, model, model_options, loss)
+    config = _with_python_parts(config, model, model_options, loss)
     registry.check_known(config)
     if seed is not None:
         config = dataclasses.replace(config, seed=seed)
@@ -175,15 +175,17 @@ def _search(
     watch: SignalWatch,
     began: float,
 ) -> Run:
-    """Find the best model within the budget, and run it.
+    """Search for the best model within the budget, and train it as the run.
 
     Args:
-      began: when the budget began to be spent, by ``time.monotonic``.
+      began: start of the budget, by ``time.monotonic``.
     """
     if tx is not None:
-        raise InputError("auto chooses the optimizer: it takes no optax chain")
+        raise InputError("auto chooses the optimizer and takes no optax chain; leave tx out")
     if not isinstance(task, UserTask) or isinstance(task.dataset, Parted):
-        raise InputError("auto needs interactions in memory, not data in parts")
+        raise InputError(
+            "auto needs interactions in memory; for item pairs or data in parts, name a model"
+        )
     with Reporter(quiet) as reporter:
         best = auto.Search.of(folder, task, reporter, began).run()
     config = auto.winner(best)
@@ -191,20 +193,20 @@ def _search(
     return _go(folder, task_of(config, task.dataset), None, Reporter(quiet), watch)
 
 
-def _with_own(
+def _with_python_parts(
     config: Config,
     model: str | Callable[..., Encoder] | None,
     model_options: dict[str, Any] | None,
     loss: str | Callable[..., Any] | None,
 ) -> Config:
-    """Set a model and a loss given in Python."""
+    """Set the model and the loss that were given as Python objects."""
     if model_options is not None and model is None:
-        raise InputError("model_options needs model=")
+        raise InputError("model_options is given without model=; give the model too")
     if model is not None:
         name = registry.named(registry.MODELS, model)
         options = registry.options_of(model, model_options)
-        made = dataclasses.replace(config.model, name=name, options=options)
-        config = dataclasses.replace(config, model=made)
+        with_model = dataclasses.replace(config.model, name=name, options=options)
+        config = dataclasses.replace(config, model=with_model)
     if loss is not None:
         if isinstance(loss, functools.partial):
             raise InputError(
@@ -246,13 +248,13 @@ def resume(
       tx: required if :func:`train` was given one.
       model, loss: required if :func:`train` was given unregistered classes or functions.
       mesh: new layout over devices; the bits then differ within float32 rounding.
-      epochs: go on to so many, to the same bits as a run of that length from the start;
-        config.json is rewritten.
+      epochs: continue to this number of epochs, with the bits of a run that had this length from
+        the start; config.json is rewritten.
       on_eval: as in :func:`train`.
 
     Raises:
-      InputError: no run folder, the data is not what the run began with, or a longer run would
-        have been another from the first step on, as with a schedule over its length.
+      InputError: there is no run folder, the data is not the run's, or a longer run would have
+        differed from its first step on (for instance by a learning-rate schedule).
       RunError, Interrupted: as in :func:`train`.
 
     After ``jaxrec train --run runs/quickstart-1``, which makes the run three epochs longer:
@@ -281,7 +283,7 @@ def resume(
         and (folder / "seen.npz").is_file()
     ):
         reporter = Reporter(quiet)
-        reporter.say(f"{folder}: the run has finished; nothing is left to train")
+        reporter.say(f"{folder}: the run has already finished, so there is nothing to train")
         if not (folder / "report.html").exists():
             _write_report(folder, reporter)
         return Run(folder, config, done)
@@ -308,15 +310,15 @@ def refit(
     quiet: bool = False,
     may_exit: bool = False,
 ) -> Run:
-    """Train a finished run's model for production: on all pairs, for the length that was best.
+    """Train a finished run's model for production: on all pairs, for the best length found.
 
     Args:
-      data: needed where the run was given data in memory, or where the data moved.
-      to: the new run folder; runs/PRESET-N by default.
-      tx, quiet, may_exit: as of :func:`train`.
+      data: required if the run used data in memory, or if the data has moved.
+      to: the new run folder; default runs/PRESET-N.
+      tx, quiet, may_exit: as in :func:`train`.
 
     Raises:
-      InputError: no finished run, or one that cannot be trained so; as :func:`train`.
+      InputError: there is no finished run, or it cannot be trained on all pairs; as :func:`train`.
       RunError, Interrupted: as in :func:`train`.
 
     After ``jaxrec train --run runs/quickstart-1``:
@@ -328,14 +330,14 @@ def refit(
     """
     config = extend_and_refit.on_everything(run)
     if config.data == configs.IN_MEMORY and data is None:
-        raise InputError(f"{run}: was given its data in memory; give it again as data=")
+        raise InputError(f"{run}: the run had its data in memory; give that again as data=")
     return train(config, data=data, run=to, tx=tx, quiet=quiet, may_exit=may_exit)
 
 
 def _refuse_others(
     config: Config, model: Callable[..., Encoder] | None, loss: Callable[..., Any] | None
 ) -> None:
-    """Raise InputError unless the model and the loss are the run's."""
+    """Raise InputError if a given model or loss is not the run's."""
     sections = ((model, registry.MODELS, config.model), (loss, registry.LOSSES, config.loss))
     for given, kinds, section in sections:
         if given is not None and registry.named(kinds, given) != section.name:
@@ -347,14 +349,14 @@ def _refuse_others(
 
 
 def _nothing() -> None:
-    """Do nothing: nothing is unsaved yet."""
+    """Save nothing, because nothing is unsaved yet."""
 
 
 def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False) -> Path:
     """Create the run folder, or empty one that holds a run.
 
     Raises:
-      InputError: it is not empty, and may not be overwritten or holds more than a run.
+      InputError: the folder is not empty, and may not be overwritten or holds more than a run.
     """
     if run is not None:
         check_path(run)
@@ -366,7 +368,9 @@ def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False)
         inside = _held(folder)
     except OSError as e:
         reason = e.strerror or e
-        raise InputError(f"{run or 'runs'}: cannot be made ({reason}); name another --run") from e
+        raise InputError(
+            f"{run or 'runs'}: cannot be created ({reason}); name another folder with --run"
+        ) from e
     if overwrite and inside:
         _remove_run(folder, inside, config)
     elif "config.json" in inside:
@@ -382,7 +386,9 @@ def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False)
 def _remove_run(folder: Path, inside: set[str], config: Config) -> None:
     """Remove the run in a folder. Raises InputError if it holds anything else."""
     if "config.json" not in inside:
-        raise InputError(f"{folder}: holds no run (config.json is missing); name another --run")
+        raise InputError(
+            f"{folder}: holds no run (config.json is missing); name another folder with --run"
+        )
     try:
         configs.load(folder / "config.json")
     except InputError as e:
@@ -391,23 +397,26 @@ def _remove_run(folder: Path, inside: set[str], config: Config) -> None:
     if strange:
         raise InputError(
             f"{folder}: holds {strange[0]}, which is not part of a run; move it away, or name "
-            "another --run"
+            "another folder with --run"
         )
     needed = {"warm_start": config.warm_start, "model.frozen_items": config.model.frozen_items}
     for name, path in needed.items():
         if path is not None and folder.resolve() in (Path(path), *Path(path).parents):
-            raise InputError(f"{name} {path} lies in the folder that --overwrite would replace")
+            raise InputError(
+                f"{name} {path} is in the folder that --overwrite would replace; name another "
+                "folder with --run"
+            )
     with _locked(folder):
         # Remove the configuration last, so that after a kill the folder still counts as a run.
         for name in sorted(inside, key=lambda name: name == "config.json"):
             remove(folder / name)
         left = _held(folder)
     if left:
-        raise InputError(f"{folder / min(left)}: cannot be removed; name another --run")
+        raise InputError(f"{folder / min(left)}: cannot be removed; name another folder with --run")
 
 
 def _held(folder: Path) -> set[str]:
-    """List a folder's content, without locks and partial files."""
+    """Return the names in a folder, without the lock and partial files."""
     return {path.name for path in folder.iterdir() if path.name != ".lock" and not is_partial(path)}
 
 
@@ -424,7 +433,7 @@ def _next_free(preset: str) -> Path:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Lock the folder. Raises InputError if a process of another run holds the lock."""
+    """Hold the lock of the folder. Raises InputError if another process holds it."""
     if not processes.first():
         yield
         return
@@ -436,7 +445,9 @@ def _locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
-            raise InputError(f"{folder}: another process is running this run") from e
+            raise InputError(
+                f"{folder}: another process is training this run; wait for it or stop it"
+            ) from e
         remove_partial(folder)
         yield
 
@@ -487,7 +498,7 @@ def _opened(
             reporter.say(line)
         if last is None and _follows_cutoffs(config):
             reporter.say(
-                f"{config.metric} is the selection metric, since eval.k does not include 20"
+                f"{config.metric} selects the parameters, because eval.k does not include 20"
             )
         if last is not None:
             reporter.say(f"resuming from the checkpoint of step {last.step}")
@@ -582,7 +593,7 @@ def _train_at_once(
 
 
 def _follows_cutoffs(config: Config) -> bool:
-    """Whether the default selection metric lacks its cut-off and is replaced."""
+    """Whether the default metric is replaced because eval.k lacks its cut-off."""
     by_itself = config.eval.metric is None and config.eval.select_on != "none"
     return by_itself and "@" in config.metric and 20 not in config.eval.k
 
@@ -591,7 +602,7 @@ def _cannot_write(folder: Path, error: OSError | InputError) -> RunError:
     reason = (error.strerror if isinstance(error, OSError) else None) or error
     return RunError(
         f"{folder}: cannot be written ({reason}).\n"
-        f"The checkpoints are intact: make room, then `jaxrec resume {folder}`"
+        f"The checkpoints are intact: free some space, then run `jaxrec resume {folder}`"
     )
 
 
@@ -606,7 +617,7 @@ def _write_report(folder: Path, reporter: Reporter) -> None:
 
 @dataclass(frozen=True)
 class _Session:
-    """A run, or one process's part of it."""
+    """A run in progress, or one process's part of it."""
 
     folder: Path
     task: Task
@@ -622,7 +633,7 @@ class _Session:
         return self.task.config
 
     def run(self, last: Sealed | None) -> Run:
-        """Train, refit if configured, and write results, starting from ``last``."""
+        """Train from ``last`` on, refit if configured, and write the results."""
         began_refit = last is not None and last.meta["phase"] == "refit"
         if last is not None and began_refit:
             phase = Phase("refit", last.meta["origin"])
@@ -632,7 +643,7 @@ class _Session:
             problem, outcome = self._phase(Phase("search", 0), None, last, chooses=not refit)
             if refit:
                 del problem
-                gc.collect()  # free its arrays first
+                gc.collect()  # free its arrays before the refit allocates its own
                 phase = Phase("refit", outcome.end)
                 length = "" if self.config.model.kind.fitted else f" {outcome.step} steps"
                 self.reporter.say(f"refit:{length} on train and validation")
@@ -662,7 +673,7 @@ class _Session:
     def _fitted(self, phase: Phase) -> tuple[Any, Outcome]:
         """Fit a closed-form model and evaluate it on the selection split."""
         select_on = self.config.eval.select_on
-        with self.watch.may_leave(_nothing):  # a resumed run fits it again
+        with self.watch.may_leave(_nothing):  # there is no checkpoint: a resumed run fits again
             began = time.perf_counter()
             problem = self.task.problem(phase.name, None, self.tx)
             state = problem.fit()
@@ -730,32 +741,36 @@ class _Session:
         if not columns:
             return
         for split, part in columns.items():
-            told = sentence(split, part, self.config.metric)
-            if told is not None:
-                self.reporter.say(told)
+            line = sentence(split, part, self.config.metric)
+            if line is not None:
+                self.reporter.say(line)
         tables = self.config.objective.tables(self.config)
         for table in tables:
             self._table(table, columns)
-        judged, control = tables[-1].metrics[0], tables[-1].baselines[-1]
-        ours, theirs = evaluation["metrics"][judged], evaluation["baselines"][control][judged]
-        metric, _, k = judged.partition("@")
+        metric_name, control = tables[-1].metrics[0], tables[-1].baselines[-1]
+        ours = evaluation["metrics"][metric_name]
+        theirs = evaluation["baselines"][control][metric_name]
+        metric, _, k = metric_name.partition("@")
         if k and (int(k) >= self.task.ranked_items() or ours == theirs == 1):
             self.reporter.say(
-                f"{judged} is meaningless here: lists of {k} hold every item; "
-                f"give smaller cut-offs by --eval.k, and --eval.metric {metric}@K"
+                f"{metric_name} means nothing here, because lists of {k} hold every item; "
+                f"set smaller cut-offs with --eval.k, and --eval.metric {metric}@K"
             )
-        elif ours >= theirs if lower_is_better(judged) else ours <= theirs:
-            self.reporter.say(f"no better than {control} in {judged}: something is wrong")
+        elif ours >= theirs if lower_is_better(metric_name) else ours <= theirs:
+            self.reporter.say(
+                f"no better than {control} in {metric_name}: something is wrong; "
+                f"`jaxrec doctor {self.folder}` looks for the cause"
+            )
         if evaluation["selected_on"] == "test":
-            self.reporter.say("parameters were selected ON TEST, as the config asks by name")
+            self.reporter.say("parameters were selected ON TEST, as eval.select_on asks")
 
     def _table(self, table: Table, columns: dict[str, Any]) -> None:
-        """Print a table: rows for the model and baselines, columns for splits and metrics."""
+        """Print a table with rows for the model and the baselines, and columns for splits."""
         rows = []
-        for who in (self.config.model.name, *table.baselines):
-            row = [who]
+        for name in (self.config.model.name, *table.baselines):
+            row = [name]
             for part in columns.values():
-                metrics = part["baselines"].get(who, part["metrics"])
+                metrics = part["baselines"].get(name, part["metrics"])
                 row += [f"{metrics[n]:.4f}" if n in metrics else "" for n in table.metrics]
             rows.append(row)
         header = ["", *(f"{split} {name}" for split in columns for name in table.metrics)]

@@ -1,4 +1,4 @@
-"""Sources of a run's initial parameters and split, and which of its test pairs they trained on."""
+"""Sources of a run's initial parameters and split, and the test pairs that they were trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from jaxrec.data.saved_split import KeptSplit, load
 from jaxrec.data.split import Kept, pair_id_hashes
 from jaxrec.runfolder import check_run, read_embeddings, read_seen
 
-_OLD = "it keeps no split, as runs did before, or those on data in parts"
+_OLD = "it has no stored split: it is an old run, or a run on data in parts"
 _NO_RUN = "it is not a run folder"
 
 
@@ -59,19 +59,19 @@ class Start:
 
     @property
     def known(self) -> KeptSplit | None:
-        """Union of the pairs of all sources."""
-        found: KeptSplit | None = None
+        """The union of the pairs of all sources."""
+        union: KeptSplit | None = None
         for source in self.sources:
             if source.known is not None:
-                found = source.known if found is None else found.joined(source.known)
-        return found
+                union = source.known if union is None else union.joined(source.known)
+        return union
 
     def inherited(self, rule: dict[str, Any], hash_E: np.ndarray) -> Kept | None:
-        """Return the earlier split to continue under this rule; None if no source used it."""
-        alike = [s.known for s in self.sources if s.known and s.known.protocol == rule]
-        if not alike:
+        """Return the earlier split to continue under this rule; None if no source used the rule."""
+        same_rule = [s.known for s in self.sources if s.known and s.known.protocol == rule]
+        if not same_rule:
             return None
-        first, *others = alike
+        first, *others = same_rule
         for other in others:
             first = first.joined(other)
         known = self.known
@@ -84,10 +84,10 @@ class Start:
         held_out: dict[str, np.ndarray],
         ids: dict[str, np.ndarray],
     ) -> list[dict[str, Any]]:
-        """Return a record per source for ``env.json`` and ``eval.json``.
+        """Return a record for each source, for ``env.json`` and ``eval.json``.
 
         Args:
-          rule: rule of the split.
+          rule: the rule of the split.
           held_out: hashes of the pairs of "validation" and "test".
           ids: ids of the data's "users" and "items".
         """
@@ -95,23 +95,23 @@ class Start:
 
 
 def _named(config: Config) -> list[tuple[str, str, Path | None]]:
-    """Return role, path and run folder of each source of a configuration."""
-    found: list[tuple[str, str, Path | None]] = []
+    """Return the role, path and run folder of each source of a configuration."""
+    sources: list[tuple[str, str, Path | None]] = []
     if config.warm_start is not None:
-        found.append(("warm_start", config.warm_start, Path(config.warm_start)))
+        sources.append(("warm_start", config.warm_start, Path(config.warm_start)))
     vectors = config.model.frozen_items
     if vectors is not None:
         run = Path(vectors)
         run = run.parent if run.name == "embeddings.npz" else run
-        found.append(("frozen_items", vectors, run if (run / "config.json").is_file() else None))
-    return found
+        sources.append(("frozen_items", vectors, run if (run / "config.json").is_file() else None))
+    return sources
 
 
 def _known(run: Path, objective: Objective) -> KeptSplit | None:
-    """Return the pairs of a run and its own sources; None if unknown.
+    """Return the pairs of a run and of its own sources; None if they are unknown.
 
     Args:
-      objective: of the run that begins: its pairs are of users and items, or of items.
+      objective: the objective of the new run, whose pairs are of users and items, or of items.
     """
     kept, config = load(check_run(run)), configs.load(run / "config.json")
     users = objective.users
@@ -119,21 +119,21 @@ def _known(run: Path, objective: Objective) -> KeptSplit | None:
         return None
     if kept is not None:
         return kept
-    # Recommendations exclude the pairs of train and validation.
+    # The run has no stored split, but it stores the pairs of train and validation as seen items.
     table = read_embeddings(run)
     seen = read_seen(run, len(table.user_ids), len(table.item_ids)).known
     user = np.repeat(np.arange(len(table.user_ids)), seen.degree)
     hash_U, hash_I = pair_id_hashes(table.user_ids, table.item_ids)
     hash_E = pair_hashes(hash_U[user], hash_I[seen.indices])
-    found = KeptSplit.of(hash_E, np.full(len(hash_E), TRAIN), {}, config.seed)
+    union = KeptSplit.of(hash_E, np.full(len(hash_E), TRAIN), {}, config.seed)
     whole = True
     for _, _, before in _named(config):
         known = None
         if before is not None and (before / "config.json").is_file():
             known = _known(before, objective)
         whole &= known is not None
-        found = found if known is None else found.joined(known)
-    return KeptSplit(found.key_P, {}, config.seed, whole=whole and found.whole, sure=False)
+        union = union if known is None else union.joined(known)
+    return KeptSplit(union.key_P, {}, config.seed, whole=whole and union.whole, sure=False)
 
 
 def _facts(
@@ -142,45 +142,45 @@ def _facts(
     held_out: dict[str, np.ndarray],
     ids: dict[str, np.ndarray],
 ) -> dict[str, Any]:
-    made: dict[str, Any] = {"run": source.path, "as": source.role}
+    record: dict[str, Any] = {"run": source.path, "as": source.role}
     if source.run is not None:
         table = read_embeddings(source.run)
         sides = {"users": table.user_ids, "items": table.item_ids}
         if source.role == "frozen_items" or "users" not in ids:
             del sides["users"]
-        made |= {side: _shared(there, ids[side]) for side, there in sides.items()}
-    made["split"] = "drawn anew"
+        record |= {side: _shared(there, ids[side]) for side, there in sides.items()}
+    record["split"] = "drawn anew"
     known = source.known
     if known is None:
-        made["reason"] = _NO_RUN if source.run is None else _reason_unknown(source.run, ids)
-        return made
+        record["reason"] = _NO_RUN if source.run is None else _reason_unknown(source.run, ids)
+        return record
     if known.protocol == rule:
-        made["split"] = "kept"
+        record["split"] = "kept"
     else:
-        made["reason"] = _difference(known.protocol, rule)
+        record["reason"] = _difference(known.protocol, rule)
     trained = {part: [int(known.trained(h).sum()), len(h)] for part, h in held_out.items()}
-    return made | {"trained": trained, "whole": known.whole, "sure": known.sure}
+    return record | {"trained": trained, "whole": known.whole, "sure": known.sure}
 
 
 def _reason_unknown(run: Path, ids: dict[str, np.ndarray]) -> str:
     users = configs.load(run / "config.json").objective.users
     if not users and "users" in ids:
-        return "it learned from pairs of items"
-    return "it learned from users" if users and "users" not in ids else _OLD
+        return "it was trained on pairs of items"
+    return "it was trained on users" if users and "users" not in ids else _OLD
 
 
 def _shared(there: np.ndarray, here: np.ndarray) -> dict[str, Any]:
-    """Count the shared ids."""
+    """Count the ids that both sides share, and give an example id of each side."""
     here = np.asarray(here).astype(str)
-    kept = len(np.intersect1d(there, here))
-    made: dict[str, Any] = {"kept": kept, "of": len(there), "new": len(here) - kept}
+    n_shared = len(np.intersect1d(there, here))
+    counts: dict[str, Any] = {"kept": n_shared, "of": len(there), "new": len(here) - n_shared}
     if len(there) and len(here):
-        made |= {"there": str(there[0]), "here": str(here[0])}
-    return made
+        counts |= {"there": str(there[0]), "here": str(here[0])}
+    return counts
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    """Explain why a split cannot be continued."""
+    """Say which setting of the split differs, so that it cannot be continued."""
     if not theirs:
         return _OLD
     names = [name for name in ("name", *ours) if theirs.get(name) != ours.get(name)]

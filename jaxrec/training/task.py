@@ -1,4 +1,4 @@
-"""The task of a run: recommending items to users, or to items."""
+"""The task of a run whose model recommends items to users."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -45,13 +45,13 @@ from jaxrec.training.unused_data import noted, unread
 
 @runtime_checkable
 class Task(Protocol):
-    """A configuration and its data, split."""
+    """A configuration and its split data, as a run needs them."""
 
     @property
     def config(self) -> Config: ...
 
     def check(self) -> None:
-        """Raise InputError for what the data lacks, before there is a folder."""
+        """Raise InputError if the data does not fit, before a folder is written."""
         ...
 
     def describe(self) -> list[str]:
@@ -59,7 +59,7 @@ class Task(Protocol):
         ...
 
     def record(self, folder: Path, custom_tx: bool) -> None:
-        """Write RUN/env.json once."""
+        """Write RUN/env.json, once per run."""
         ...
 
     def problem(
@@ -69,7 +69,7 @@ class Task(Protocol):
         ...
 
     def evaluate(self, problem: Any, outcome: Outcome, watch: SignalWatch) -> dict[str, Any] | None:
-        """Evaluate for eval.json; None if interrupted."""
+        """Evaluate the outcome for eval.json; None if interrupted."""
         ...
 
     def write(self, folder: Path, problem: Any, outcome: Outcome, watch: SignalWatch) -> None:
@@ -77,7 +77,7 @@ class Task(Protocol):
         ...
 
     def ranked_items(self) -> int:
-        """Number of ranked items."""
+        """Return the number of ranked items."""
         ...
 
 
@@ -87,7 +87,7 @@ def needs_pairs(config: Config, n_pairs: dict[str, int], share: str, instead: st
     Args:
       n_pairs: pairs of each part of the split.
       share: the option for the held-out share, with its value.
-      instead: fix for a share above 0; may be empty.
+      instead: a fix where the share is above 0; may be empty.
     """
     if n_pairs.get(config.eval.select_on) == 0:
         raise InputError(
@@ -116,12 +116,12 @@ def _instead(config: Config, dataset: Dataset) -> str:
 
 @dataclass(frozen=True)
 class Splitting:
-    """The origin of a run's split.
+    """Where the split of a run comes from.
 
     Attributes:
-      kept: the split to store; None if the folder or partitioned data already has it.
-      start: records of the sources, for env.json.
-      notes: exceptions to the rule of the split, with counts.
+      kept: the split to store; None if the folder or the data in parts already has it.
+      start: records of the sources of initial parameters, for env.json.
+      notes: exceptions to the rule of the split, with their counts.
     """
 
     kept: KeptSplit | None = None
@@ -129,8 +129,8 @@ class Splitting:
     notes: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """Format for people."""
-        return [*told(self.start), *(f"{what}: {n:,}" for what, n in self.notes.items())]
+        """Return the notes as lines for people."""
+        return [*told(self.start), *(f"{note}: {n:,}" for note, n in self.notes.items())]
 
     def save(self, folder: Path) -> None:
         """Write RUN/split.npz, unless the run has already started."""
@@ -144,13 +144,13 @@ def begun(run: Path | None) -> bool:
 
 
 def before(run: Path) -> Splitting:
-    """Read the origin of a started run's split."""
+    """Read where the split of a started run comes from."""
     return Splitting(start=read_start(run))
 
 
 @dataclass(frozen=True)
 class UserTask:
-    """Recommend items to users, from interactions."""
+    """Recommends items to users, from interactions."""
 
     config: Config
     dataset: Dataset | Parted
@@ -159,7 +159,7 @@ class UserTask:
 
     @classmethod
     def of(cls, config: Config, dataset: Dataset, run: Path | None = None) -> "UserTask":
-        """Split the data, with the split of ``run`` if it has started.
+        """Split the data; if ``run`` has started, its stored split is used.
 
         Raises:
           InputError: the data lacks what the configuration needs.
@@ -180,7 +180,7 @@ class UserTask:
         return cls(config, dataset, splits, splitting)
 
     def check(self) -> None:
-        """Raise InputError for what the data lacks, before there is a folder."""
+        """Raise InputError if the data does not fit, before a folder is written."""
         _ = self._frozen
         train = self.splits.train
         check_limits(self.config, train.n_users, train.n_items, train.n_edges)
@@ -211,7 +211,7 @@ class UserTask:
         return [*lines, *self.splitting.lines(), *self._few_select()]
 
     def _few_select(self) -> list[str]:
-        """Report the number of users in the selection split, if few."""
+        """Report how many users have pairs in the selection split, if few do."""
         part = self.config.eval.select_on
         if part == "none":
             return []
@@ -246,11 +246,11 @@ class UserTask:
     def evaluate(
         self, problem: Problem, outcome: Outcome, watch: SignalWatch
     ) -> dict[str, Any] | None:
-        found = results.final_evaluation(problem, outcome, watch)
-        if found is None:
+        evaluation = results.final_evaluation(problem, outcome, watch)
+        if evaluation is None:
             return None
         more = {"unread": unread(self.config, self.splits), "start": list(self.splitting.start)}
-        return found | {name: lines for name, lines in more.items() if lines}
+        return evaluation | {name: lines for name, lines in more.items() if lines}
 
     def write(self, folder: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
         results.write_arrays(folder, problem, outcome, self.dataset)
@@ -262,7 +262,7 @@ class UserTask:
 
 
 def _split(config: Config, dataset: Dataset) -> tuple[Splits, Splitting]:
-    """The split of a run that begins: its own, or that of the run that it starts from."""
+    """Split the data of a new run, by the split of the run that it starts from if there is one."""
     data = apply_filter(dataset, config.filter)
     how = resolved(data, config.split)
     data, notes = settled(data, how)

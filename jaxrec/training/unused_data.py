@@ -1,4 +1,4 @@
-"""What of the data a configuration does not read, and the option that would use it."""
+"""Notes on data that a configuration does not read, with the option that would use it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,15 +9,15 @@ from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.graph.bipartite import has_levels
 
 _MANY_LEVELS = 10
-"""Whole numbers up to here are stars; higher ones are counts of something."""
+"""Ratings in whole numbers up to this are taken for stars, higher ones for counts."""
 
 
 def unread(config: Config, parts: Sequence[Counted]) -> list[str]:
-    """A line for each column that the run leaves unread; none where it reads all there is.
+    """Return a line for each column that the run does not read.
 
     Args:
-      parts: train, validation and test; of data in parts on disk nothing is told. Columns of one
-        value say nothing, and are passed over.
+      parts: train, validation and test. Data in parts on disk gives no lines, and neither do
+        columns with a single value, which carry no information.
     """
     whole = [part for part in parts if isinstance(part, Dataset)]
     if not whole:
@@ -26,12 +26,12 @@ def unread(config: Config, parts: Sequence[Counted]) -> list[str]:
     return [line for line in found if line is not None]
 
 
-_SAID = ("ids of ", "left out", "not read", "times ")
+_CHANGES_TRAINING = ("ids of ", "left out", "not read", "times ")
 
 
 def noted(notes: Mapping[str, int]) -> list[str]:
-    """Of the notes of data, a line for each that changes what is trained on."""
-    return [f"{what}: {count:,}" for what, count in notes.items() if what.startswith(_SAID)]
+    """Return a line for each note of the data that changes the training data."""
+    return [f"{note}: {n:,}" for note, n in notes.items() if note.startswith(_CHANGES_TRAINING)]
 
 
 def _range(parts: Sequence[Dataset], name: str) -> tuple[float, float] | None:
@@ -42,38 +42,38 @@ def _range(parts: Sequence[Dataset], name: str) -> tuple[float, float] | None:
 
 
 def _ratings(config: Config, parts: Sequence[Dataset]) -> str | None:
-    found = _range(parts, "rating")
-    if found is None or config.filter.min_rating is not None:
+    bounds = _range(parts, "rating")
+    if bounds is None or config.filter.min_rating is not None:
         return None
     if "rating" in config.objective.reads:
         return None
-    low, high = found
+    low, high = bounds
     if low == high >= 0:
         return None
-    of = f"ratings {low:g} to {high:g}" if low < high else f"ratings of {low:g}"
+    line = f"ratings {low:g} to {high:g}" if low < high else f"ratings of {low:g}"
     levels = config.model.levels
     if config.model.kind.rating_levels and (has_levels(parts[0]) if levels is None else levels):
-        of += f" are types of edges, and are not used by loss {config.loss.name}"
+        line += f" are types of edges, and are not used by loss {config.loss.name}"
     else:
-        of += " are not used"
-    line = f"{of}: every pair counts as a positive; --filter.min-rating keeps the likes"
-    if low >= 0 and high > _MANY_LEVELS and _whole(parts):
-        line += ", and counts are weights: `jaxrec data import ... --columns.weight COLUMN`"
+        line += " are not used"
+    line += ": every pair counts as a positive; --filter.min-rating keeps the likes"
+    if low >= 0 and high > _MANY_LEVELS and _whole_numbers(parts):
+        line += "; to use counts as weights: `jaxrec data import ... --columns.weight COLUMN`"
     return line
 
 
-def _whole(parts: Sequence[Dataset]) -> bool:
+def _whole_numbers(parts: Sequence[Dataset]) -> bool:
     ratings = (part.rating for part in parts if part.rating is not None)
     return all(bool((rating == np.round(rating)).all()) for rating in ratings)
 
 
 def _weights(config: Config, parts: Sequence[Dataset]) -> str | None:
-    found = _range(parts, "weight")
-    if found is None or found[0] == found[1] or not config.model.sampled:
+    bounds = _range(parts, "weight")
+    if bounds is None or bounds[0] == bounds[1] or not config.model.sampled:
         return None
     return (
-        f"weights {found[0]:g} to {found[1]:g} are used by the loss, and not by pinsage's choice "
-        "of neighbours; lightgcn's layers use them"
+        f"weights {bounds[0]:g} to {bounds[1]:g} are used by the loss, but not when pinsage "
+        "samples neighbours; lightgcn's layers use them"
     )
 
 
@@ -84,6 +84,6 @@ def _exposed(config: Config, parts: Sequence[Dataset]) -> str | None:
     if config.negatives.name == "exposed":
         return None
     return (
-        f"{len(shown.user):,} pairs that were shown and left alone are not used; "
+        f"{len(shown.user):,} pairs that were shown but not chosen are not used; "
         "--negatives.name exposed draws negatives from them"
     )

@@ -169,11 +169,17 @@ def test_neighbours_of_the_best_are_tried_before_those_of_others(tmp_path):
     first = auto.candidates(asked(), 1000, False)
     ours.trials += [Trial(n, first[n], v, 1.0, 1.0) for n, v in (("ease", 0.3), ("gf-cf", 0.2))]
     ours.left_out |= {name: "" for name in first if name not in ("ease", "gf-cf")}
-    name, config = next(ours._asked(first))
+    name, config = next(ours._untried(first))
     assert name == "ease: model.ease_l2 400"
     ours.trials.append(Trial(name, config, 0.1, 1.0, 1.0))
-    assert next(ours._asked(first))[0] == "ease: model.ease_l2 100"
+    assert next(ours._untried(first))[0] == "ease: model.ease_l2 100"
     assert Trial.from_dict(json.loads(json.dumps(ours.trials[0].to_dict()))) == ours.trials[0]
+
+
+def test_every_candidate_keeps_the_asked_trackers():
+    log = dataclasses.replace(asked().log, tensorboard=True, wandb="project")
+    with_trackers = dataclasses.replace(asked(), log=log)
+    assert {c.log for c in auto.candidates(with_trackers, 1000, True).values()} == {log}
 
 
 @pytest.mark.parametrize("name", ["mf", "lightgcn", "ease", "turbo-cf", "gf-cf", "cheby-cf"])

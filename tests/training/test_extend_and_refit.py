@@ -59,10 +59,10 @@ def test_going_on_gives_the_bits_of_the_longer_run(
 @pytest.mark.parametrize(
     ("change", "epochs", "said"),
     [
-        ({"optim": OptimConfig(schedule="cosine")}, 9, "optim.schedule cosine falls over"),
-        ({"train": TrainConfig(epochs=5, refit=True)}, 9, "train.refit has trained anew"),
-        ({"train": TrainConfig(steps=5)}, 9, "length is in steps"),
-        ({}, 4, "has 5 epochs already"),
+        ({"optim": OptimConfig(schedule="cosine")}, 9, "optim.schedule cosine depends on"),
+        ({"train": TrainConfig(epochs=5, refit=True)}, 9, "train.refit has replaced the model"),
+        ({"train": TrainConfig(steps=5)}, 9, "length is set in steps"),
+        ({}, 4, "already has 5 epochs"),
     ],
 )
 def test_what_would_have_been_another_run_is_refused(

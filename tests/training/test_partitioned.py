@@ -206,7 +206,7 @@ def test_a_run_on_parts_is_a_start_whose_training_pairs_are_counted(finished, so
     assert start["trained"]["test"] == [sum(had), len(had)]
     assert 0 < sum(had) < len(had)
     assert (start["split"], start["sure"], start["whole"]) == ("drawn anew", False, True)
-    assert "those on data in parts" in start["reason"]
+    assert "a run on data in parts" in start["reason"]
 
 
 def test_evaluate_reads_blocks_of_users_to_the_same_metrics(finished):
@@ -237,9 +237,9 @@ def test_evaluate_reads_blocks_of_users_to_the_same_metrics(finished):
         ({"mesh": MeshConfig()}, "--mesh.table 3, or `jaxrec data import` the source"),
         ({"mesh": MeshConfig(table=3, order="locality")}, "mesh.order locality"),
         ({"mesh": MeshConfig(table=3, exchange="all_gather")}, "mesh.exchange all_gather"),
-        ({"split": SplitConfig("hashed", test=0.3)}, "split.name hashed as it is asked for"),
-        ({"split": SplitConfig("random")}, "split.name random as it is asked for"),
-        ({"filter": FilterConfig(k_core=2)}, "filter does not go with data in parts"),
+        ({"split": SplitConfig("hashed", test=0.3)}, "split.name hashed with these settings"),
+        ({"split": SplitConfig("random")}, "split.name random with these settings"),
+        ({"filter": FilterConfig(k_core=2)}, "filter cannot be used with data in parts"),
         ({"train": TrainConfig(refit=True)}, "train.refit"),
     ],
     ids=lambda of: of if isinstance(of, str) else "",

@@ -91,7 +91,7 @@ def test_killed_before_the_report_it_only_writes_the_report(whole, tmp_path):
     assert not (run / "report.html").exists()
     resumed = jaxrec("resume", run, reports=True)
     assert resumed.returncode == 0, resumed.stderr
-    assert "nothing is left to train" in resumed.stdout
+    assert "there is nothing to train" in resumed.stdout
     assert (run / "report.html").exists()
     assert contents(run) == contents(undisturbed)
 

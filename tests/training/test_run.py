@@ -231,7 +231,7 @@ def test_lists_as_long_as_the_catalogue_are_no_sign_that_something_is_wrong(
     train(config, data=data(30, items), run=tmp_path / "small")
     said = capsys.readouterr().out
     assert "something is wrong" not in said
-    assert "recall@20 is meaningless here: lists of 20 hold every item" in said
+    assert "recall@20 means nothing here, because lists of 20 hold every item" in said
 
 
 def test_a_model_no_better_than_popularity_still_is_told(tmp_path, capsys):
@@ -247,7 +247,7 @@ def test_the_metric_that_selects_follows_the_cut_offs_and_it_is_said(tmp_path, c
     config = dataclasses.replace(CONFIG, eval=EvalConfig(k=(10,)))
     done = train(config, data=data(), run=tmp_path / "run")
     said = capsys.readouterr().out
-    assert "recall@10 is the selection metric, since eval.k does not include 20" in said
+    assert "recall@10 selects the parameters, because eval.k does not include 20" in said
     assert "recall@10 on validation" in done.evaluation["protocol"]
     # A metric of the configuration that is begun from keeps its name.
     (tmp_path / "c.json").write_text(

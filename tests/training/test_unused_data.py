@@ -44,7 +44,7 @@ def test_ratings_are_not_used_by_losses_of_rankings(loss):
 
 def test_counts_among_the_ratings_are_shown_the_way_to_weights():
     assert told(with_ratings([1, 253, 3])) == [
-        f"ratings 1 to 253 {DISLIKES}, and counts are weights: "
+        f"ratings 1 to 253 {DISLIKES}; to use counts as weights: "
         "`jaxrec data import ... --columns.weight COLUMN`"
     ]
     assert "weights" not in told(with_ratings([0.5, 99.5]))[0]
@@ -79,10 +79,10 @@ def test_what_was_shown_and_weights_that_a_model_passes_over():
     assert told(data) == []
     assert told(data, model={"name": "lightgcn", "layers": 2}) == []
     (line,) = told(data, model={"name": "pinsage", "layers": 2})
-    assert line.startswith("weights 1 to 5 are used by the loss, and not by pinsage's choice")
+    assert line.startswith("weights 1 to 5 are used by the loss, but not when pinsage samples")
     shown = replace(data, exposed=Exposed(np.array([0], np.int32), np.array([1], np.int32)))
     assert told(shown) == [
-        "1 pairs that were shown and left alone are not used; --negatives.name exposed draws "
+        "1 pairs that were shown but not chosen are not used; --negatives.name exposed draws "
         "negatives from them"
     ]
     assert told(shown, negatives={"name": "exposed"}) == []

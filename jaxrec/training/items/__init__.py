@@ -1,1 +1,1 @@
-"""Training of item models, by the loop that trains every other model."""
+"""Training of item models, by the same loop that trains every other model."""

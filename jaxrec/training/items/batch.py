@@ -55,7 +55,7 @@ class Windows(NamedTuple):
 
 
 class Stretches(NamedTuple):
-    """Sequences drawn for several steps at once: walks padded with -1, or pairs."""
+    """Sequences of items, drawn for several steps at once: walks padded with -1, or pairs."""
 
     item_BL: Int[Array, "B L"]
     weight_B: Float[Array, "B"]  # 0 where an epoch's last batch is padded
@@ -70,9 +70,9 @@ def slots_per_epoch(config: Config, n_starts: int, n_pairs: int) -> int:
 
 
 def stretches(config: Config, data: ItemData, step_C: Int[Array, "C"]) -> Stretches:
-    """The batches of C steps: arrays with a leading axis C. Draws of few steps cost far more."""
-    of = OfItems.WALKS, OfItems.ORDER, OfItems.NEGATIVES
-    walk_key, order_key, neg_key = (child(data.key, purpose) for purpose in of)
+    """Draw the batches of C steps into arrays with a leading axis C; fewer draws cost less."""
+    purposes = OfItems.WALKS, OfItems.ORDER, OfItems.NEGATIVES
+    walk_key, order_key, neg_key = (child(data.key, purpose) for purpose in purposes)
     size, batch = config.walks.count, config.train.batch_size
     on_walks = data.graph is not None
     if on_walks:
@@ -120,7 +120,7 @@ def stretches(config: Config, data: ItemData, step_C: Int[Array, "C"]) -> Stretc
 
 
 def windows(config: Config, data: ItemData, drawn: Stretches) -> Windows:
-    """Build the pairs of one step's sequences."""
+    """Weight each ordered pair of one step's sequences by whether it is within the window."""
     length = drawn.item_BL.shape[1]
     there_BL = drawn.item_BL >= 0
     item_BL = jnp.maximum(drawn.item_BL, 0)

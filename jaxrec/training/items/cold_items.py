@@ -1,4 +1,4 @@
-"""Embed unseen items from side information."""
+"""Vectors of unseen items, from their side information."""
 
 from pathlib import Path
 
@@ -18,16 +18,16 @@ from jaxrec.training.items import side_information as sides
 
 
 def cold_vectors(run: Path, config: Config, features: Features) -> np.ndarray:
-    """Compute centre vectors [n, D] float32 in the space of the run's items.
+    """Return centre vectors [n, D] float32 in the space of the run's items.
 
-    Items without features known from training get zeros.
+    An item whose features were all unknown in training gets zeros.
 
     Raises:
-      InputError: a run without side information, or features of other types than in training.
+      InputError: the run has no side information, or its features had other types in training.
     """
     if config.model.side == "none":
         raise InputError(
-            f"{run}: {config.model.name} has a vector for each id, and none for new items; train "
+            f"{run}: {config.model.name} has one vector per id and none for new items; train "
             "skipgram-side, or with --model.side average, on data with features"
         )
     tables = {name: jnp.asarray(table) for name, table in read_parameters(run).items()}

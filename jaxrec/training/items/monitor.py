@@ -24,10 +24,10 @@ class ItemExaminer:
     """Measures states on a fixed sample of items.
 
     Args:
-      learned: the vectors of a state, as ``ItemProblem.learned``.
-      scorer: of such vectors.
-      scored_I: the items that have a vector.
-      initial_state: makes the state that the phase began with, once more.
+      learned: returns the vectors of a state, as ``ItemProblem.learned``.
+      scorer: makes a scorer from these vectors.
+      scored_I: which items have a vector.
+      initial_state: computes the initial state of the phase again.
     """
 
     config: Config
@@ -38,18 +38,18 @@ class ItemExaminer:
     initial_state: Callable[[], TrainState]
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        """The figures of a state that are numbers; ``not_finite`` counts the others."""
+        """Return the finite measures of a state; ``not_finite`` counts the others."""
         learned = self.learned(state)
         row_mD = self._rows(learned)
         with np.errstate(all="ignore"):
-            found = measures.sides({"item": row_mD})
-            found["moved"] = measures.moved(row_mD, self._first(state, row_mD))
+            values = measures.sides({"item": row_mD})
+            values["moved"] = measures.moved(row_mD, self._first(state, row_mD))
         temperature = self.config.loss.temperature
-        found |= sample_measures.pairs_of(self.scorer(learned), self._sample.parts, temperature)
-        return measures.finite(found) | self._facts(state)
+        values |= sample_measures.pairs_of(self.scorer(learned), self._sample.parts, temperature)
+        return measures.finite(values) | self._facts(state)
 
     def look_back(self) -> None:
-        """See the sample's rows before the first step, while there is no other state."""
+        """Read the sample's rows before the first step, while no other state exists."""
         self._first.look_back()
 
     @cached_property
@@ -57,18 +57,18 @@ class ItemExaminer:
         return of_items(self.splits, self.scored_I)
 
     def _facts(self, state: TrainState) -> dict[str, float]:
-        """What the figures are judged by."""
+        """Return the facts against which the doctor compares the measures."""
         train = self.splits.train
-        found = {
+        facts = {
             "items": train.n_items,
             "observations": train.n_pairs,
             "constant_loss": objective.constant(self.config, train),
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         }
-        return {name: float(x) for name, x in found.items()}
+        return {name: float(x) for name, x in facts.items()}
 
     def _rows(self, learned: dict[str, Any]) -> np.ndarray:
-        return np.asarray(_taken(learned["item"], self._sample.item_m))
+        return np.asarray(_rows_at(learned["item"], self._sample.item_m))
 
     @cached_property
     def _first(self) -> FirstRows:
@@ -76,5 +76,5 @@ class ItemExaminer:
 
 
 @jax.jit
-def _taken(item_ID: Array, item_m: Array) -> Array:
+def _rows_at(item_ID: Array, item_m: Array) -> Array:
     return item_ID[item_m]

@@ -11,21 +11,21 @@ from jaxrec.data.itemgraph import ItemGraph
 def counted(
     config: Config, exists: Float[Array, "*pairs"], weight: Float[Array, "*pairs"]
 ) -> tuple[Float[Array, "*pairs"], Float[Array, "*pairs"]]:
-    """What each pair counts, and what its score should be, by the weight that it has.
+    """Return each pair's weight in the loss and the target of its score.
 
     Args:
       exists: 0 where a batch is padded, else 1.
+      weight: the pair's weight in the data.
     """
     return exists if config.loss.name == "weights" else exists * weight, weight
 
 
 def loss(config: Config, scored: losses.Scored) -> Float[Array, ""]:
-    """The loss of a batch, summed over its pairs."""
+    """Return the loss of a batch, summed over its pairs."""
     return losses.PAIR_LOSSES[config.loss.name](scored)
 
 
 def constant(config: Config, train: ItemGraph) -> float:
-    """The loss of the best score that is the same for all, for each pair of the walks or of the
-    graph."""
+    """Return the loss per pair (of the walks or of the graph) of the best constant score."""
     weight_E = np.ones(1) if config.train.positives == "walks" else train.weight
     return losses.constant_of_pairs(config.loss.name, config.negatives.per_pair, weight_E)

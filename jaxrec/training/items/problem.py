@@ -1,4 +1,4 @@
-"""A configuration and an item graph, made ready: what the loop trains and measures."""
+"""The training problem of an item model: a configuration and an item graph on the device."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ from jaxrec.training.problem import keys
 from jaxrec.training.schedule import Cadence
 from jaxrec.training.step import TrainState, written
 
-_BLOCK = 1 << 13  # items at once whose vectors are made
+_BLOCK = 1 << 13  # items whose vectors are computed at once
 
 
 @dataclass(frozen=True)
 class ItemProblem(OneDevice):
-    """One phase of a run of a model of items, as ``train.problem.Problem`` is of other models."""
+    """One phase of an item model's run, as ``training.problem.Problem`` is of other models."""
 
     config: Config
     splits: PairSplits
@@ -48,7 +48,7 @@ class ItemProblem(OneDevice):
     cadence: Cadence
     init_key: PRNGKeyArray
     takes: Schema | None
-    """What training knows of the features; None where the model takes none."""
+    """The schema of the features in training; None where the model uses none."""
 
     @classmethod
     def build(
@@ -57,7 +57,7 @@ class ItemProblem(OneDevice):
         """Put the train pairs on the device. ``total`` replaces the configured length.
 
         Raises:
-          InputError: features that the model needs and the data lacks.
+          InputError: the model needs features that the data lacks.
         """
         train = splits.train
         degree_I = train.degree()
@@ -71,7 +71,7 @@ class ItemProblem(OneDevice):
 
     @property
     def unit(self) -> str:
-        """What a batch is counted in."""
+        """The unit of the batch size, for messages."""
         return "walks" if self.config.train.positives == "walks" else "pairs"
 
     def _tables(self) -> Tables:
@@ -80,11 +80,11 @@ class ItemProblem(OneDevice):
         return skipgram.new_tables(self.config.model, n_items, self.init_key, *sizes)
 
     def state_shape(self) -> TrainState:
-        """The shapes and types of a state, without an array of it."""
+        """Return the shapes and types of a state without allocating its arrays."""
         return jax.eval_shape(lambda: self.stepper.init(self._tables()))
 
     def initial_state(self) -> TrainState:
-        """The state before step 0."""
+        """Return the state before step 0."""
         tables = self._tables()
         if self.config.warm_start is not None:
             tables = _warm(tables, self.config.warm_start, self.splits.train)
@@ -97,7 +97,7 @@ class ItemProblem(OneDevice):
 
     @cached_property
     def scored_I(self) -> np.ndarray:
-        """[I] bool: the items with a vector, seen ones and those that side information tells of."""
+        """[I] bool: the items with a vector, which are seen or have side information."""
         if self.data.side is None:
             return self.seen_I
         return self.seen_I | np.asarray(jax.device_get(self.data.side.there_IC)).any(axis=1)
@@ -107,20 +107,20 @@ class ItemProblem(OneDevice):
         return jax.jit(partial(_vectors, self.stepper))
 
     def learned(self, state: TrainState) -> dict[str, Any]:
-        """All that scores, by the names that it has in embeddings.npz.
+        """Return all scoring arrays by their names in embeddings.npz.
 
-        The vectors of items that have not been learnt are 0.
+        Items without a trained vector have zeros.
         """
-        found = self._vectors(state, self.data, jnp.asarray(self.seen_I))
-        return {"user": jnp.zeros((0, self.config.model.dim))} | found
+        vectors = self._vectors(state, self.data, jnp.asarray(self.seen_I))
+        return {"user": jnp.zeros((0, self.config.model.dim))} | vectors
 
     def embeddings(self, state: TrainState) -> tuple[Array, Array]:
-        """No users [0, D], and the items' centre vectors [I, D]."""
-        found = self.learned(state)
-        return found["user"], found["item"]
+        """Return an empty array of users [0, D], and the items' centre vectors [I, D]."""
+        learned = self.learned(state)
+        return learned["user"], learned["item"]
 
     def scorer(self, state: TrainState) -> Scorer:
-        """What scores two items."""
+        """Return the scorer of item pairs."""
         return self._scorer(self.learned(state))
 
     def _scorer(self, learned: dict[str, Any]) -> Scorer:
@@ -128,10 +128,10 @@ class ItemProblem(OneDevice):
         return item_scorer(learned, self.scored_I, context=context)
 
     def evaluator(self, split: str) -> PairEvaluator | None:
-        """What judges by a split, made once; None where the split holds no pairs."""
+        """Return the cached evaluator of a split; None where the split holds no pairs."""
         if split not in self._evaluators:
-            found = judging.evaluator(self.config, self.splits, split, self.scored_I)
-            self._evaluators[split] = found
+            evaluator = judging.evaluator(self.config, self.splits, split, self.scored_I)
+            self._evaluators[split] = evaluator
         return self._evaluators[split]
 
     @cached_property
@@ -141,7 +141,7 @@ class ItemProblem(OneDevice):
     def measure(
         self, split: str, state: TrainState, should_stop: Callable[[], bool]
     ) -> dict[str, float] | None:
-        """Metrics of a split that holds pairs; None if stopped."""
+        """Return the metrics of a split that holds pairs; None if stopped."""
         evaluator = self.evaluator(split)
         assert evaluator is not None
         return evaluator(self.scorer(state), should_stop)
@@ -158,7 +158,7 @@ class ItemProblem(OneDevice):
         )
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
-        """Every table by its name, and the weights that cold items give their features."""
+        """Return every table by its name, and the weights of the features of cold items."""
         tables = self.stepper.current(state)
         if "share" in tables:
             assert self.data.side is not None
@@ -167,10 +167,10 @@ class ItemProblem(OneDevice):
 
 
 def schema_of(config: Config, train: ItemGraph) -> Schema | None:
-    """What the model takes of the items' features: as a warm start's run had them, or as fitted.
+    """Return the schema of the items' features: a warm start's, or else one fitted to them.
 
     Raises:
-      InputError: features that the model needs and the data lacks.
+      InputError: the model needs features that the data lacks.
     """
     if config.model.side == "none":
         return None
@@ -196,10 +196,10 @@ def _item_data(
             weight_E=jnp.asarray(train.weight),
             side=side,
         )
-    around = train.adjacency()
-    weight = around.weight if config.walks.weighted else None
+    adjacency = train.adjacency()
+    weight = adjacency.weight if config.walks.weighted else None
     start_A = np.flatnonzero(degree_I).astype(np.int32)
-    frequency_I = visits(around.indptr, around.indices, weight, start_A, config.walks.length)
+    frequency_I = visits(adjacency.indptr, adjacency.indices, weight, start_A, config.walks.length)
     keep_I = None
     if config.walks.subsample:
         ratio_I = config.walks.subsample / np.maximum(frequency_I / frequency_I.sum(), 1e-30)
@@ -207,7 +207,7 @@ def _item_data(
     return ItemData(
         key,
         popularity(frequency_I, config.negatives.popularity),
-        graph=walks.walk_graph(around.indptr, around.indices, weight),
+        graph=walks.walk_graph(adjacency.indptr, adjacency.indices, weight),
         start_A=jnp.asarray(start_A),
         keep_I=keep_I,
         side=side,
@@ -221,9 +221,9 @@ def visits(
     start_A: np.ndarray,
     length: int,
 ) -> np.ndarray:
-    """How often walks from each start are expected at each item, [I]: Σ_l 1ᵀ P^l.
+    """Return the expected number of visits to each item by walks from each start: Σ_l 1ᵀ P^l [I].
 
-    Exact for DeepWalk, which stands for node2vec too: p and q move visits little.
+    Exact for DeepWalk, and used for node2vec too, because p and q change visits little.
     """
     from scipy import sparse
 
@@ -232,11 +232,11 @@ def visits(
     graph = sparse.csr_array((data, indices, indptr), (n_items, n_items))
     total_I = np.maximum(graph.sum(axis=1), 1e-30)
     at_I = np.bincount(start_A, minlength=n_items).astype(np.float64)
-    found_I = at_I.copy()
+    visits_I = at_I.copy()
     for _ in range(length - 1):
         at_I = graph.T @ (at_I / total_I)
-        found_I += at_I
-    return found_I
+        visits_I += at_I
+    return visits_I
 
 
 def _vectors(
@@ -250,22 +250,22 @@ def _vectors(
         item_ID = jnp.where(seen_I[:, None], item_ID, 0)
     if stepper.config.model.score == "cosine":
         item_ID = unit_rows(item_ID)
-    found = {"item": item_ID}
+    vectors = {"item": item_ID}
     if "context" in tables:
-        found["item_context"] = tables["context"]
+        vectors["item_context"] = tables["context"]
     if "bias" in tables:
-        found["item_bias"] = tables["bias"]
-    return found
+        vectors["item_bias"] = tables["bias"]
+    return vectors
 
 
 def _with_side(tables: Tables, side: Side, seen_I: Array) -> Array:
-    """Centre vectors of all items, of unseen ones by side information alone, in blocks."""
+    """Return the centre vectors of all items; unseen ones use side information alone."""
     n_items = seen_I.shape[0]
     size = min(_BLOCK, n_items)
     logit_C1 = _cold_logits(tables["share"], side, seen_I) if "share" in tables else None
 
-    def body(i: Array, made_ID: Array) -> Array:
-        # The last block begins early enough to be whole; it writes the same values again.
+    def body(i: Array, vectors_ID: Array) -> Array:
+        # The last block starts early enough to be full; the overlap gets the same values again.
         start = jnp.minimum(i * size, n_items - size)
         item_T = start + jnp.arange(size, dtype=jnp.int32)
         some = side.take(item_T)
@@ -274,14 +274,14 @@ def _with_side(tables: Tables, side: Side, seen_I: Array) -> Array:
         own_TD = skipgram.centres(tables["embedding"][item_T], some, feature_TKD, logit_TC1)
         cold_TD = skipgram.cold(tables, some, logit_C1)
         block_TD = jnp.where(seen_I[item_T][:, None], own_TD, cold_TD)
-        return jax.lax.dynamic_update_slice_in_dim(made_ID, block_TD, start, 0)
+        return jax.lax.dynamic_update_slice_in_dim(vectors_ID, block_TD, start, 0)
 
     shape = (n_items, tables["embedding"].shape[1])
     return jax.lax.fori_loop(0, -(-n_items // size), body, jnp.zeros(shape))
 
 
 def _cold_logits(share_IC1: Array, side: Side, seen_I: Any) -> Array:
-    """Mean logit of each feature over the seen items that have it: what unseen ones take."""
+    """Return each feature's mean logit over the seen items that have it, for unseen items."""
     there_IC = jnp.asarray(side.there_IC) & jnp.asarray(seen_I)[:, None]
     count_C = jnp.maximum(jnp.sum(there_IC, axis=0), 1).astype(jnp.float32)
     mean_C = jnp.sum(jnp.where(there_IC, share_IC1[:, 1:], 0), axis=0) / count_C
@@ -289,7 +289,7 @@ def _cold_logits(share_IC1: Array, side: Side, seen_I: Any) -> Array:
 
 
 def _warm(tables: Tables, run: str, train: ItemGraph) -> Tables:
-    """The tables of another run; rows of items that it lacks stay as they are.
+    """Copy the rows of another run's tables; rows of items that it lacks keep their values.
 
     Raises:
       InputError: the run has not finished, or its tables do not fit.
@@ -298,12 +298,15 @@ def _warm(tables: Tables, run: str, train: ItemGraph) -> Tables:
     _, here, there = np.intersect1d(
         np.asarray(train.item_ids).astype(str), ids, return_indices=True
     )
-    made = {}
+    warmed = {}
     for name, table in tables.items():
         array = old.get(name)
         by_item = name != "feature"
         fits = array is not None and array.shape[1:] == table.shape[1:]
         if array is None or not fits or (not by_item and array.shape != table.shape):
-            raise InputError(f"warm_start {run}: its table {name} does not fit this model")
-        made[name] = written(table, here, array[there]) if by_item else jnp.asarray(array)
-    return made
+            raise InputError(
+                f"warm_start {run}: its table {name} does not fit this model; use the model "
+                "options and the features of that run"
+            )
+        warmed[name] = written(table, here, array[there]) if by_item else jnp.asarray(array)
+    return warmed

@@ -1,4 +1,4 @@
-"""Features of items as slots of one table, for models with side information."""
+"""Side information of items: their features as entries of one table of vectors."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def fitted(train: ItemGraph) -> Schema:
     """Fit a schema to the items' features.
 
     Raises:
-      InputError: there are none, or one is a vector.
+      InputError: there are no features, or one is a vector.
     """
     features = train.item_features
     if features is None or not features.columns:
@@ -24,34 +24,34 @@ def fitted(train: ItemGraph) -> Schema:
             f"{train.name}: model.side needs features of the items, and this data has none; "
             "`jaxrec data import ... --items FILE` adds them"
         )
-    found = schema.fit(features, np.flatnonzero(train.degree()))
-    if found.vectors:
-        name = next(iter(found.vectors))
+    fit = schema.fit(features, np.flatnonzero(train.degree()))
+    if fit.vectors:
+        name = next(iter(fit.vectors))
         raise InputError(
-            f"{train.name}: feature {name!r} is a vector, and model.side takes names and numbers; "
-            "leave it out of the data"
+            f"{train.name}: feature {name!r} is a vector, but model.side takes only names and "
+            "numbers; leave it out of the data"
         )
-    return found
+    return fit
 
 
-def n_rows(of: Schema) -> int:
-    """Number of rows of the feature table, F: two per number, one per name."""
-    return 2 * len(of.numbers) + sum(of.category_sizes) + sum(of.bag_sizes)
+def n_rows(fit: Schema) -> int:
+    """Return the number of rows of the feature table, F: two per number, one per name."""
+    return 2 * len(fit.numbers) + sum(fit.category_sizes) + sum(fit.bag_sizes)
 
 
-def n_features(of: Schema) -> int:
-    """Number of features, C."""
-    return len(of.numbers) + len(of.categories) + len(of.bags)
+def n_features(fit: Schema) -> int:
+    """Return the number of features, C."""
+    return len(fit.numbers) + len(fit.categories) + len(fit.bags)
 
 
-def encoded(features: Features, of: Schema) -> Side:
-    """Features by a schema, as NumPy arrays.
+def encoded(features: Features, fit: Schema) -> Side:
+    """Encode features by a schema, as NumPy arrays.
 
     Raises:
-      InputError: a column of another type than the schema's.
+      InputError: a column has another type than in the schema.
     """
-    x = schema.encode(features, of)
-    n, n_numbers = features.n_rows, len(of.numbers)
+    x = schema.encode(features, fit)
+    n, n_numbers = features.n_rows, len(fit.numbers)
     codes: list[np.ndarray] = []
     coefficients: list[np.ndarray] = []
     there: list[np.ndarray] = []
@@ -69,10 +69,10 @@ def encoded(features: Features, of: Schema) -> Side:
         value_n2 = np.stack([x.number[:, i], np.ones(n)], axis=1) * there_n[:, None]
         add(np.array([row, row + 1]), value_n2, there_n)
         row += 2
-    for code_n, size in zip(x.category, of.category_sizes, strict=True):
+    for code_n, size in zip(x.category, fit.category_sizes, strict=True):
         add(row + code_n[:, None], (code_n > 0)[:, None], code_n > 0)
         row += size
-    for code_nW, size in zip(x.bag, of.bag_sizes, strict=True):
+    for code_nW, size in zip(x.bag, fit.bag_sizes, strict=True):
         used_nW = code_nW > 0
         count_n1 = np.maximum(used_nW.sum(axis=1, keepdims=True), 1)
         add(row + code_nW, used_nW / count_n1, np.asarray(used_nW.any(axis=1)))

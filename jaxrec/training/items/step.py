@@ -1,4 +1,4 @@
-"""The train step of item models, which updates only rows of tables."""
+"""The training step of item models, which updates only the rows of its batch."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -23,18 +23,22 @@ _CHUNK = 16  # steps whose sequences are drawn at once
 
 @dataclass(frozen=True)
 class ItemStepper:
-    """The static half of a step. ``tx`` updates the rows of every table."""
+    """The static half of a training step.
+
+    Attributes:
+      tx: the optimizer that updates rows of every table.
+    """
 
     config: Config
     tx: RowOptimizer
 
     def init(self, tables: Tables) -> TrainState:
-        """The state before step 0."""
+        """Return the state before step 0."""
         kept = {name: self.tx.init(_wide(table)) for name, table in tables.items()}
         return TrainState(jnp.int32(0), tables, kept, zero_totals())
 
     def current(self, state: TrainState) -> Tables:
-        """The tables to score with: rows that the optimizer left behind brought up."""
+        """Return the tables to score with, where lazily updated rows are brought up to date."""
         return {
             name: _flat(self.tx.current(_wide(table), state.opt_state[name]), table)
             for name, table in state.params.items()
@@ -43,13 +47,13 @@ class ItemStepper:
     def loss(
         self, rows: Tables, data: ItemData, batch: Windows
     ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
-        """The sum over the batch's pairs, with its L2; the L2 alone; and how much pairs weigh.
+        """Return the batch's summed loss with its L2, the L2 alone, and the weight of its pairs.
 
-        A centre's negatives weigh, all together, ``negatives.per_pair`` times its pairs. L2 is
-        l2 / 2 · (|centre|² + |context|²) for each pair.
+        All negatives of a centre together weigh ``negatives.per_pair`` times its pairs. The L2 of
+        each pair is l2 / 2 · (|centre|² + |context|²).
 
         Args:
-          rows: those of :meth:`rows_of`, by table.
+          rows: the rows of :meth:`rows_of`, by table.
         """
         n_stretches, length = batch.item_BL.shape
         groups, count = batch.neg_GS.shape
@@ -89,7 +93,7 @@ class ItemStepper:
         return value + l2, (l2, jnp.sum(count_BL))
 
     def rows_of(self, tables: Tables, data: ItemData, batch: Windows) -> dict[str, Array]:
-        """The rows of each table that the loss is taken at."""
+        """Return the numbers of the rows that the loss reads, by table."""
         item_T = batch.item_BL.reshape(-1)
         both_R = jnp.concatenate([item_T, batch.neg_GS.reshape(-1)])
         rows = {"embedding": item_T if "context" in tables else both_R, "context": both_R}
@@ -101,7 +105,7 @@ class ItemStepper:
     def step(
         self, state: TrainState, scratch: dict[str, Array], data: ItemData, batch: Windows
     ) -> tuple[TrainState, dict[str, Array]]:
-        """One step: rows, loss, gradient, update."""
+        """Run one step: read rows, compute loss and gradient, and write the updated rows."""
         slots, reads = {}, {}
         scratch = dict(scratch)
         for name, row_R in self.rows_of(state.params, data, batch).items():
@@ -124,8 +128,8 @@ class ItemStepper:
         for name, read in reads.items():
             before = state.params[name]
             if name == "feature":
-                # Many items share a feature's row, and the sum of their gradients would align them
-                # all early. A share of the mean gradient slows the row down.
+                # The row of a feature sums the gradients of its many items, which would align
+                # these early. A share of the mean gradient keeps the row slow.
                 slot_R = slots[name][1]
                 count_R = jnp.zeros(slot_R.shape).at[slot_R].add(1.0)
                 gradient[name] *= _OF_FEATURES / jnp.maximum(count_R, 1)[:, None]
@@ -140,9 +144,9 @@ class ItemStepper:
     def dispatch(
         self, state: TrainState, data: ItemData, n: Int[Array, ""]
     ) -> tuple[TrainState, Totals]:
-        """n steps, as ``Stepper.dispatch``: what the loop jits.
+        """Run n steps, as ``Stepper.dispatch``; the loop jits it.
 
-        Walks are drawn for some steps at once; which steps these are does not show in the bits.
+        Walks are drawn for several steps at once; the bits do not depend on this grouping.
         """
 
         def chunk(i: Array, carry: tuple) -> tuple:
@@ -164,10 +168,10 @@ class ItemStepper:
 
 
 def _wide(table: Array) -> Array:
-    """A table as the optimizers want it, [N, D]."""
+    """Return a table in the shape [N, D] that the optimizers take."""
     return table[:, None] if table.ndim == 1 else table
 
 
 def _flat(x: Array, like: Array) -> Array:
-    """The inverse of :func:`_wide`."""
+    """Undo :func:`_wide`, in the number of axes of ``like``."""
     return x[..., 0] if like.ndim == 1 else x

@@ -1,4 +1,4 @@
-"""A run of a model of items: its graph, its parts, and what it leaves behind."""
+"""The task of a run of an item model: its graph, its split and its results."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,18 +34,18 @@ from jaxrec.training.unused_data import noted
 
 @dataclass(frozen=True)
 class ItemTask:
-    """Items for items, from weighted pairs."""
+    """Recommends items for items, from weighted pairs."""
 
     config: Config
     graph: ItemGraph
     splits: PairSplits
     part_P: np.ndarray | None = None
-    """Where each pair is; None where the seed says it, as in runs that keep no split."""
+    """The part of each pair; None in old runs, which store no split and draw it from the seed."""
     splitting: Splitting = field(default_factory=Splitting)
 
     @classmethod
     def of(cls, config: Config, graph: ItemGraph, run: Path | None = None) -> "ItemTask":
-        """Split the pairs, as ``run`` did where that has begun.
+        """Split the pairs; if ``run`` has started, its stored split is used.
 
         Raises:
           InputError: the data lacks what the configuration needs.
@@ -62,7 +62,7 @@ class ItemTask:
         return cls(config, graph, splits, part_P, splitting)
 
     def check(self) -> None:
-        """Raise InputError for what the data lacks, before there is a folder."""
+        """Raise InputError if the data does not fit, before a folder is written."""
         train = self.splits.train
         n_starts = int((train.degree() > 0).sum())
         slots = slots_per_epoch(self.config, n_starts, train.n_pairs)
@@ -93,7 +93,9 @@ class ItemTask:
         self, phase: str, total: int | None, tx: optax.GradientTransformation | None
     ) -> ItemProblem:
         if tx is not None:
-            raise InputError("item models take optim.*, not an optax chain")
+            raise InputError(
+                "item models take no optax chain; leave tx out and set optim.* instead"
+            )
         splits = self.splits
         if phase == "refit":
             splits = judging.refit_splits(self.config, self.graph, self.part_P)
@@ -105,7 +107,7 @@ class ItemTask:
         config, train = self.config, problem.splits.train
         scorer = problem.scorer(outcome.state)
         others = baselines(train, problem.scored_I, config.seed)
-        found: dict[str, dict[str, Any]] = {}
+        measured_on: dict[str, dict[str, Any]] = {}
         for split in ("validation", "test"):
             evaluator = problem.evaluator(split)
             if evaluator is None:
@@ -113,9 +115,9 @@ class ItemTask:
             measured = measure(scorer, others, evaluator, watch)
             if measured is None:
                 return None
-            found[split] = measured
+            measured_on[split] = measured
         nothing = {"metrics": {}, "baselines": {}, "users": 0, "pairs": 0}
-        content = reported(config, found, nothing)
+        content = reported(config, measured_on, nothing)
         if self.splitting.start:
             content["start"] = list(self.splitting.start)
         return content | {"steps": outcome.steps, "best_step": outcome.step}
@@ -147,7 +149,7 @@ class ItemTask:
 
 
 def _split(config: Config, graph: ItemGraph) -> tuple[np.ndarray, Splitting]:
-    """Where each pair of a run that begins is: drawn, or as the run had it that it starts from."""
+    """Assign each pair of a new run to a part, as the run that it starts from did if possible."""
     protocol, start, hash_P = rule(config.pairs), Start.of(config), hashes(graph)
     inherited = start.inherited(protocol, hash_P)
     part = None if inherited is None else inherited.part
@@ -160,13 +162,15 @@ def _split(config: Config, graph: ItemGraph) -> tuple[np.ndarray, Splitting]:
 
 
 def task(config: Config, data: Any, run: Path | None = None) -> ItemTask:
-    """What a configuration trains on, which is what ``run`` began with where one is given.
+    """Build the task of a configuration, with the data and split of ``run`` if given.
 
     Raises:
-      InputError: interactions, or data that cannot be used.
+      InputError: the data is of interactions, or cannot be used.
     """
     if isinstance(data, Dataset):
-        raise InputError(f"{config.model.name} learns from item pairs: give it an ItemGraph")
+        raise InputError(
+            f"{config.model.name} is trained on item pairs, not interactions; give an ItemGraph"
+        )
     if run is not None:
         return ItemTask.of(config, judging.load_graph(run, config, data), run)
     graph = data if isinstance(data, ItemGraph) else resolve_items(str(data), config.pairs)

@@ -1,4 +1,4 @@
-"""Random walks as files, for other programs to learn from."""
+"""Writes random walks to files, from which other programs can train."""
 
 from pathlib import Path
 
@@ -16,34 +16,34 @@ from jaxrec.files import replacing
 from jaxrec.graph import walks
 from jaxrec.randomness import OfSeed, child
 
-_BLOCK = 1 << 16  # walks a file
+_BLOCK = 1 << 16  # walks per file
 
 
 def write_walks(
     data: str | ItemGraph, out: str | Path, config: WalksConfig | None = None, seed: int = 0
 ) -> int:
-    """Write ``count`` walks from every item that has a pair, 65,536 a Parquet file.
+    """Write ``count`` walks from every item that has a pair, 65,536 to a Parquet file.
 
     Args:
-      data: what ``--data`` of an item model takes.
-      out: a new or empty folder; its files have one column, ``walk``, lists of item ids.
-      config: of the walks; its window is not for here.
+      data: an item graph, or anything that ``--data`` of an item model takes.
+      out: a new or empty folder; its files have one column, ``walk``, of lists of item ids.
+      config: the settings of the walks; ``window`` is not used.
 
     Returns:
-      How many walks there are.
+      The number of walks.
 
     Raises:
-      InputError: data that cannot be used, or a folder that holds something.
+      InputError: the data cannot be used, or the folder is not empty.
     """
     config = config or WalksConfig()
     refuse_occupied(out)
     graph = data if isinstance(data, ItemGraph) else resolve_items(data, PairsConfig())
-    around = graph.adjacency()
-    start_A = np.flatnonzero(around.degree).astype(np.int32)
+    adjacency = graph.adjacency()
+    start_A = np.flatnonzero(adjacency.degree).astype(np.int32)
     if not len(start_A):
-        raise InputError(f"{graph.name}: no item has a pair to walk along")
-    weight = around.weight if config.weighted else None
-    on_device = walks.walk_graph(around.indptr, around.indices, weight)
+        raise InputError(f"{graph.name}: no item has a pair to walk along; give data with pairs")
+    weight = adjacency.weight if config.weighted else None
+    on_device = walks.walk_graph(adjacency.indptr, adjacency.indices, weight)
     name = np.asarray(graph.item_ids).astype(str)
     walk = jax.jit(walks.walk, static_argnums=3, static_argnames=("p", "q"))
     total, key = config.count * len(start_A), child(jax.random.key(seed), OfSeed.WALKS)
@@ -53,11 +53,11 @@ def write_walks(
             index = np.arange(first, min(first + _BLOCK, total))
             number, place = np.divmod(index, len(start_A))
             nodes = jnp.asarray(start_A[place]), jnp.asarray(number, jnp.int32)
-            made_LW = walk(on_device, *nodes, config.length, key, p=config.p, q=config.q)
-            made_WL = np.asarray(made_LW).T
-            # A walk that cannot go on is shorter; every start has a way on.
-            row = pl.Series(name[made_WL[made_WL >= 0]])
-            ends = np.cumsum((made_WL >= 0).sum(axis=1))
+            walk_LW = walk(on_device, *nodes, config.length, key, p=config.p, q=config.q)
+            walk_WL = np.asarray(walk_LW).T
+            # A walk stops early at an item without a pair to follow; every start has one.
+            row = pl.Series(name[walk_WL[walk_WL >= 0]])
+            ends = np.cumsum((walk_WL >= 0).sum(axis=1))
             frame = pl.DataFrame(
                 {"walk": np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))}
             )

@@ -1,1 +1,1 @@
-"""Where a run lies: one device, a mesh of devices, the memory of the host, folders of parts."""
+"""Where a run's arrays are kept: one device, a mesh, host memory, or folders of parts on disk."""

@@ -1,4 +1,4 @@
-"""Where the loop puts what it hands to the steps: here, on one device."""
+"""Placement of a run's arrays on one device, which is the default."""
 
 from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +14,11 @@ from jaxrec.training.step import Totals, TrainState, cleared
 
 @runtime_checkable
 class FedByHost(Protocol):
-    """A dispatch that threads of the host feed; it ``waited`` so many seconds for them."""
+    """A dispatch whose input threads of the host prepare.
+
+    Attributes:
+      waited: seconds that training stood still for these threads.
+    """
 
     waited: float
 
@@ -23,50 +27,52 @@ class FedByHost(Protocol):
 
 
 class OneDevice:
-    """What problems of one device have in common."""
+    """The methods that all problems on a single device share."""
 
-    _examiner: Any  # what measures a state for the doctor
+    _examiner: Any  # measures a state for the doctor
 
     @property
     def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
-        """What the doctor measures of a state, on a sample that stays the same."""
+        """The doctor's measures of a state; every call uses the same sample."""
         return self._examiner
 
     def look_back(self) -> None:
-        """See what the doctor wants to know of the state before the first step, and forget it."""
+        """Let the doctor read the state before the first step, then forget that state."""
         self._examiner.look_back()
 
     def state_shape(self) -> TrainState:
-        """The shapes and types of a state, without an array of it."""
+        """Return the shapes and types of a state without allocating its arrays."""
         raise TypeError("a problem makes its own states")
 
     def placed_shape(self) -> TrainState:
-        """The shapes, types and places of a state, to restore a checkpoint by."""
+        """Return the shapes, types and devices of a state, to restore a checkpoint with."""
         return placed_at(SingleDeviceSharding(jax.local_devices()[0]), self.state_shape())
 
     def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
-        """The state of a checkpoint of this run. Raises Damaged, RunError."""
+        """Restore the state of one of this run's checkpoints. Raises Damaged, RunError."""
         return checkpoints.restore(step, self.placed_shape())
 
     def notes(self) -> dict[str, Any]:
-        """What a checkpoint says of how its arrays are laid out."""
+        """Return a checkpoint's record of how its arrays are laid out (empty on one device)."""
         return {}
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """What to say once the problem is ready: to people, and to timing.jsonl by event."""
+        """Return console lines, and fields for timing.jsonl by event, once the problem is built."""
         return [], {}
 
     def number(self, n: int) -> jax.Array:
-        """A number where the steps take it."""
+        """Put a number where the steps read it."""
         return jax.device_put(np.int32(n))
 
     def cleared(self, totals: Totals) -> Totals:
-        """Empty sums where the steps take them."""
+        """Return empty sums where the steps read them."""
         return cleared(totals)
 
     def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
-        """What trains from this step on, where the host has a part in it; None where it has not
-        and the stepper's dispatch is compiled."""
+        """Return the dispatch that trains from this step on if the host takes part in it.
+
+        None means that it does not: the stepper's own dispatch is compiled instead.
+        """
         return None
 
     def finite(self, state: TrainState) -> bool:

@@ -1,13 +1,14 @@
-"""A table in the host's memory, trained on a device that has the rows of a few batches.
+"""Training of a table that is kept in host memory: the device holds the rows of a few batches.
 
-In a state of such a run the table, and what the optimizer keeps of each of its rows, are NumPy
-arrays, which a dispatch changes in place; all else is on the device. For step t a thread gathers
-the distinct rows of the batch and puts them on the device, where they are a small table: the step
-is that of :mod:`jaxrec.training.step`. Its rows come back and are written on the host.
+In the state of such a run, the table and the optimizer's state of its rows are NumPy arrays, which
+a dispatch changes in place; everything else is on the device. For step t a thread gathers the
+distinct rows of the batch and puts them on the device. There they form a small table, on which the
+step of :mod:`jaxrec.training.step` runs. The updated rows are then written back to the host.
 
-Rows are gathered ahead, before the K steps that come between have written theirs. What these left
-of a row stays on the device for so long, and stands in place of what was gathered. So a step reads
-what the step before it wrote, as with a table on the device, and a run has the same bits.
+Rows are prefetched: they are gathered before the K steps in between have written their own. The
+rows that these steps updated therefore stay on the device until they are written, and replace the
+stale copies that were gathered. A step thus reads what the step before it wrote, as it does with a
+table on the device, and the run has the same bits.
 """
 
 import time
@@ -26,53 +27,53 @@ from jaxrec.rowwise import distinct
 from jaxrec.training.step import Stepper, Totals, TrainState
 
 Host = dict[str, np.ndarray]
-"""Arrays of N rows in the host's memory, by their paths in a state."""
+"""Arrays of N rows in host memory, by their paths in a state."""
 Rows = dict[str, Array]
-"""R rows of each of these arrays, on the device."""
+"""R rows of each of these arrays, on the device, by the same paths."""
 
 
 class Drawn(NamedTuple):
-    """The distinct rows of a step's batch, padded with N, and where among them each of it is."""
+    """The distinct rows of a step's batch, padded with N, and each node's position among them."""
 
     row_R: Int[Array, "R"]
     slot_M: Int[Array, "M"]
 
 
 class Written(NamedTuple):
-    """Rows as a step left them."""
+    """Rows as a step left them; a later step reads them before the host has them."""
 
     row_R: Int[Array, "R"]
     rows: Rows
 
 
 def has_rows(path: Any) -> bool:
-    """Whether a leaf of a state has a row for each of the table's."""
+    """Whether a leaf of a state has one row for each row of the table."""
     name = jax.tree_util.keystr(path)
     return name.startswith((f".params['{TABLE}']", ".opt_state.rows.kept"))
 
 
 def taken_out(state: TrainState) -> tuple[TrainState, Host]:
-    """A state with arrays of no rows in place of those on the host, and these."""
-    found: Host = {}
+    """Split a state into its device part, with empty arrays for the host's, and the host arrays."""
+    host: Host = {}
 
     def without(path: Any, leaf: Any) -> Any:
         if not isinstance(leaf, np.ndarray):
             return leaf
-        found[jax.tree_util.keystr(path)] = leaf
+        host[jax.tree_util.keystr(path)] = leaf
         return jnp.zeros((0, *leaf.shape[1:]), leaf.dtype)
 
-    return jax.tree_util.tree_map_with_path(without, state), found
+    return jax.tree_util.tree_map_with_path(without, state), host
 
 
 def put_in(state: TrainState, arrays: Any) -> TrainState:
-    """The state with these arrays in place of those at their paths."""
+    """Return the state with the arrays at the given paths replaced."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: arrays.get(jax.tree_util.keystr(path), leaf), state
     )
 
 
 def gathered(host: Host, row_R: np.ndarray) -> Rows:
-    """Rows of each array on the device; for a row that does not exist some other."""
+    """Gather rows of each array onto the device; a row number past the end gives the last row."""
     return {
         name: jax.device_put(np.take(array, row_R, axis=0, mode="clip"))
         for name, array in host.items()
@@ -80,7 +81,7 @@ def gathered(host: Host, row_R: np.ndarray) -> Rows:
 
 
 def patched(row_R: Int[Array, "R"], rows: Rows, recent: tuple[Written, ...]) -> Rows:
-    """Rows as recent steps, the last one last, left those that they wrote."""
+    """Replace the rows that recent steps wrote, in order: the last step's version wins."""
     for written in recent:
         at_R = jnp.searchsorted(written.row_R, row_R).astype(jnp.int32)
         at_R = jnp.minimum(at_R, len(written.row_R) - 1)
@@ -93,17 +94,17 @@ def patched(row_R: Int[Array, "R"], rows: Rows, recent: tuple[Written, ...]) -> 
 
 
 class RowDispatch:
-    """Takes the place of the compiled ``Stepper.dispatch``, for a table in the host's memory.
+    """Replaces the compiled ``Stepper.dispatch`` where the table is in host memory.
 
     Args:
-      stepper, data: what is trained.
-      state: at ``first``; its arrays on the host are the ones that are trained.
-      first, total: steps of the phase that are done, and all of them.
-      ahead: K.
+      stepper, data: the model's steps and the data that they read.
+      state: the state at step ``first``; its host arrays are trained in place.
+      first, total: steps of the phase that are done, and all steps of the phase.
+      ahead: K, how many steps ahead rows are gathered.
 
     Attributes:
-      waited: seconds that the device had nothing to do for want of rows.
-      moved: bytes of what a step is given by the host and gives it, row numbers included.
+      waited: seconds for which the device was idle until rows arrived.
+      moved: bytes per step between host and device, in both directions, row numbers included.
     """
 
     def __init__(
@@ -124,27 +125,27 @@ class RowDispatch:
         def draw(data: Any, step: Array) -> Drawn:
             return Drawn(*distinct(stepper.feed(data, step).block.node_M, self._n_rows))
 
-        # The batch is drawn again in the step, whose rows are read from a table that is an input:
-        # XLA fuses, and so rounds, as it does with the table on the device.
+        # The step draws its batch again and takes its rows as an input. XLA then fuses, and so
+        # rounds, as it does with the table on the device.
         def step(
             state: TrainState, data: Any, rows: Rows, at: tuple[Array, Array]
         ) -> tuple[TrainState, Rows]:
             state = put_in(state, rows)
             state = stepper.fed(state, data.graph, stepper.feed(data, state.step), at)
-            return _apart(state, tuple(rows))
+            return _split_rows(state, tuple(rows))
 
         self._draw = jax.jit(draw).lower(data, self._number(first)).compile()
         drawn = self._draw(data, self._number(first))
         rows = gathered(self._host, np.zeros(len(drawn.row_R), np.int32))
-        nothing = Written(jnp.full_like(drawn.row_R, self._n_rows), rows)
-        self._recent = deque([nothing] * ahead, maxlen=ahead)
+        none_written = Written(jnp.full_like(drawn.row_R, self._n_rows), rows)
+        self._recent = deque([none_written] * ahead, maxlen=ahead)
         self._place_R = jnp.arange(len(drawn.row_R), dtype=jnp.int32)
         self._patch = jax.jit(patched).lower(drawn.row_R, rows, tuple(self._recent)).compile()
         lowered = jax.jit(step, donate_argnums=(0, 2)).lower(small, data, rows, self._at(drawn))
         self._step = lowered.compile()
         self.moved = drawn.row_R.nbytes + 2 * sum(x.nbytes for x in rows.values())
         self.waited = 0.0
-        # A single thread gathers a step's rows once all but the last K earlier steps are written.
+        # One thread gathers: a step's rows are read once all but the last K steps are written.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
         self._queue: deque[Future[Rows | None]] = deque()
         self._draw_upto(first + ahead + 1)
@@ -152,14 +153,14 @@ class RowDispatch:
             self._queue.append(self._thread.submit(self._gather, drawn))
 
     def _at(self, drawn: Drawn) -> tuple[Array, Array]:
-        """The rows of the small table that a step updates, and where they are in its batch."""
+        """Return the rows of the small table that a step updates, and each node's row in it."""
         return self._place_R, drawn.slot_M
 
     def _number(self, step: int) -> jax.Array:
         return jax.device_put(np.int32(step))
 
     def _draw_upto(self, step: int) -> None:
-        """Draw the batches before this step: ahead of the steps, which the device takes in turn."""
+        """Draw the batches before this step. The device runs these draws ahead of the steps."""
         while self._next_drawn < min(step, self._total):
             drawn = self._draw(self._data, self._number(self._next_drawn))
             drawn.row_R.copy_to_host_async()
@@ -170,7 +171,7 @@ class RowDispatch:
         return jax.block_until_ready(gathered(self._host, np.asarray(drawn.row_R)))
 
     def _turn(self, written: Written, coming: Drawn | None) -> Rows | None:
-        """Write a step's rows on the host, then gather those of a coming step."""
+        """Write a step's rows to the host, then gather those of a coming step."""
         row_R = np.asarray(written.row_R)
         row_R = row_R[: np.searchsorted(row_R, self._n_rows)]
         for name, x in written.rows.items():
@@ -178,7 +179,7 @@ class RowDispatch:
         return None if coming is None else self._gather(coming)
 
     def _wait(self, waiting: list[Future[Rows | None]], state: TrainState) -> None:
-        """Until these are done. The time counts from when the device has nothing else to do."""
+        """Wait for these; count the time from when the device has nothing else to do."""
         if all(future.done() for future in waiting):
             return
         jax.block_until_ready(state.step)
@@ -188,7 +189,7 @@ class RowDispatch:
         self.waited += time.perf_counter() - began
 
     def __call__(self, state: TrainState, data: Any, n: jax.Array) -> tuple[TrainState, Totals]:
-        """n steps; ``data`` is what this was made with, and all rows are written at the end."""
+        """Run n steps; all their rows are written on return. ``data`` is the constructor's."""
         state, host = taken_out(state)
         assert all(host[name] is array for name, array in self._host.items())
         for _ in range(int(n)):
@@ -197,10 +198,10 @@ class RowDispatch:
             rows, drawn = self._queue.popleft().result(), self._drawn.popleft()
             assert rows is not None
             rows = self._patch(drawn.row_R, rows, tuple(self._recent))
-            state, left = self._step(state, data, rows, self._at(drawn))
-            for x in left.values():
+            state, updated = self._step(state, data, rows, self._at(drawn))
+            for x in updated.values():
                 x.copy_to_host_async()
-            written = Written(drawn.row_R, left)
+            written = Written(drawn.row_R, updated)
             self._recent.append(written)
             self._next += 1
             last = self._next + self._ahead >= self._total
@@ -210,19 +211,19 @@ class RowDispatch:
         return put_in(state, self._host), jax.tree.map(jnp.copy, state.totals)
 
     def close(self) -> None:
-        """End the thread, once the rows of the steps that are done are written."""
+        """End the thread, after the rows of the steps that are done are written."""
         self._thread.shutdown(wait=True)
 
 
-def _apart(state: TrainState, names: tuple[str, ...]) -> tuple[TrainState, Rows]:
-    """A state whose table is the rows of a batch, without these, and they."""
-    found: Rows = {}
+def _split_rows(state: TrainState, names: tuple[str, ...]) -> tuple[TrainState, Rows]:
+    """Split a state whose table is the rows of a batch into the rest and these rows."""
+    rows: Rows = {}
 
     def without(path: Any, leaf: Any) -> Any:
         name = jax.tree_util.keystr(path)
         if name not in names:
             return leaf
-        found[name] = leaf
+        rows[name] = leaf
         return leaf[:0]
 
-    return jax.tree_util.tree_map_with_path(without, state), found
+    return jax.tree_util.tree_map_with_path(without, state), rows

@@ -1,4 +1,4 @@
-"""Blocks drawn on the host while the device trains: for graphs that do not fit the device."""
+"""Training blocks drawn on the host while the device trains, for graphs it has no room for."""
 
 import os
 import time
@@ -14,22 +14,22 @@ from jaxrec.graph.bipartite import Bipartite
 from jaxrec.training.batch import TrainData
 from jaxrec.training.step import Feed, Stepper, Totals, TrainState
 
-_AHEAD = 2  # blocks a thread that wait for the device
+_AHEAD = 2  # prefetched blocks per thread
 
 
 class HostDispatch:
-    """Takes the place of the compiled ``Stepper.dispatch``, for data that lies on the host.
+    """Replaces the compiled ``Stepper.dispatch`` where the data is in host memory.
 
-    Threads draw the feeds of the coming steps by the same compiled function that a device would
-    run, so a run's bits do not depend on where blocks are drawn.
+    Threads draw the blocks of the coming steps with the compiled function that a device would
+    run, so a run's bits do not depend on where its blocks are drawn.
 
     Args:
-      stepper, state: what is trained, for compiling.
-      data: on a CPU device.
-      first, total: steps of the phase that are done, and all of them.
+      stepper, state: the model's steps and a state of them, to compile for.
+      data: the training data, on a CPU device.
+      first, total: steps of the phase that are done, and all steps of the phase.
 
     Attributes:
-      waited: seconds that training stood still for want of a block.
+      waited: seconds for which training stood still until a block was ready.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class HostDispatch:
         return jax.block_until_ready(jax.device_put(feed, self._device))
 
     def _take(self) -> Feed:
-        """The next step's feed; those of the steps behind it are begun."""
+        """Return the next step's feed, and let the threads begin those of the steps behind it."""
         upto = min(self._next + self._ahead, self._total)
         for step in range(self._next + len(self._queue), upto):
             self._queue.append(self._pool.submit(self._fed, step))
@@ -69,17 +69,17 @@ class HostDispatch:
     def __call__(
         self, state: TrainState, data: TrainData, n: jax.Array
     ) -> tuple[TrainState, Totals]:
-        """n steps; ``data`` is what the feeder was made with."""
+        """Run n steps; ``data`` is unused, because the constructor took it."""
         for _ in range(int(n)):
             state = self._step(state, self._graph, self._take())
         return state, jax.tree.map(jnp.copy, state.totals)
 
     def close(self) -> None:
-        """End the threads; feeds that nobody waits for are dropped."""
+        """End the threads and drop the feeds that no step will read."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _features_alone(graph: Bipartite, device: Any) -> Bipartite:
-    """What a step reads of the graph when its block is drawn already."""
-    nothing = jax.tree.map(lambda _: jnp.zeros(0), graph._replace(features=None))
-    return jax.device_put(nothing._replace(features=graph.features), device)
+    """Keep only the features of the graph, all that a step reads once its block is drawn."""
+    empty = jax.tree.map(lambda _: jnp.zeros(0), graph._replace(features=None))
+    return jax.device_put(empty._replace(features=graph.features), device)

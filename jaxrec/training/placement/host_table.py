@@ -1,4 +1,4 @@
-"""A configuration and its data, with the table of embeddings in the host's memory."""
+"""The training problem whose table of embeddings is in host memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -45,10 +45,10 @@ def _sparse(config: Config, train: Dataset) -> bool:
 
 
 def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
-    """Whether the table lies in the host's memory: as asked, or where the device lacks room.
+    """Whether the table is kept in host memory: by the settings, or where the device lacks room.
 
     Args:
-      custom_tx: whether an optax chain is given, which needs the whole table.
+      custom_tx: whether the caller gave an optax chain, which needs the whole table.
     """
     limit = device_memory()
     if config.mesh.memory != "auto" or config.needs_whole_table() or custom_tx:
@@ -59,16 +59,16 @@ def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
 
 
 def check_device(config: Config, train: Dataset) -> None:
-    """Raise InputError where one device has no room, of the models that the plan knows."""
+    """Raise InputError where one device lacks room for a model whose memory can be planned."""
     limit = device_memory()
     if limit is not None and config.model.kind.mesh and config.mesh.devices == 1:
-        made = plans.plan(sizes_of(config, train, sparse=_sparse(config, train)))
-        plans.check(made, limit)
+        planned = plans.plan(sizes_of(config, train, sparse=_sparse(config, train)))
+        plans.check(planned, limit)
 
 
 @dataclass(frozen=True)
 class HostProblem(Problem):
-    """One phase of a run whose table is in the host's memory."""
+    """One phase of a run whose table is in host memory."""
 
     @classmethod
     def build(
@@ -81,37 +81,37 @@ class HostProblem(Problem):
         tx: optax.GradientTransformation | RowOptimizer | None = None,
         window: Window | None = None,
     ) -> "HostProblem":
-        """Put all but the table on the device.
+        """Put everything except the table on the device.
 
         Raises:
-          InputError: nothing to train on, more than the machine has room for, or an optax chain,
-            which updates whole tables.
+          InputError: there is nothing to train on, the machine lacks room, or ``tx`` is an optax
+            chain, which updates whole tables.
         """
         if tx is not None and not isinstance(tx, RowOptimizer):
             raise InputError(
-                "an optax chain given in Python updates the whole table; "
-                "set mesh.memory device, or configure optim"
+                "an optax chain given in Python updates the whole table, which is in host memory "
+                "here; set mesh.memory device, or configure optim instead"
             )
         planned = plans.plan(sizes_of(config, splits.train, sparse=True, host=True))
         plans.check(planned, device_memory(), machine.memory())
         how: dict[str, Any] = {"phase": phase, "total": total, "tx": tx, "window": window}
-        made = super().build(config, splits, **how)
-        assert isinstance(made, HostProblem)
-        # Nothing on the device reads an edge: the pairs and the places of the nodes do.
-        graph = made.data.graph
+        built = super().build(config, splits, **how)
+        assert isinstance(built, HostProblem)
+        # No step on the device reads edges, only the pairs and the nodes' places.
+        graph = built.data.graph
         lean = jax.tree.map(lambda _: np.zeros(0, np.float32), graph)._replace(
             indptr=graph.indptr, degree_N=graph.degree_N, place_N=graph.place_N
         )
-        data = jax.device_put(made.data._replace(graph=lean), jax.local_devices()[0])
-        return replace(made, data=data)
+        data = jax.device_put(built.data._replace(graph=lean), jax.local_devices()[0])
+        return replace(built, data=data)
 
     @classmethod
     def _data_device(cls, host: bool) -> Any:
-        """The processor, whose memory has the graph while it is built."""
+        """Return the CPU device: the graph is built in host memory."""
         return jax.local_devices(backend="cpu")[0]
 
     def fed_by_host(self, state: TrainState, step: int) -> RowDispatch:
-        """What trains, rows of the host's memory on the device."""
+        """Return the dispatch that trains with rows gathered from host memory."""
         return RowDispatch(self.stepper, state, self.data, step, self.cadence.total)
 
     def finite(self, state: TrainState) -> bool:
@@ -124,7 +124,7 @@ class HostProblem(Problem):
         return all(bool(np.isfinite(table_ND[i : i + BLOCK]).all()) for i in starts)
 
     def initial_state(self) -> TrainState:
-        """The state before step 0; every row begins with the same state of its optimizer."""
+        """Return the state before step 0; every row starts with the same optimizer state."""
         with jax.default_device(jax.local_devices(backend="cpu")[0]):
             params = self._initial_params()
         table_ND = split_table(params)[0]
@@ -136,15 +136,15 @@ class HostProblem(Problem):
                 return leaf
             if jax.tree_util.keystr(path).startswith(".params"):
                 return np.array(table_ND)
-            made, row = np.zeros((len(table_ND), *leaf.shape[1:]), leaf.dtype), np.asarray(leaf[0])
+            rows, row = np.zeros((len(table_ND), *leaf.shape[1:]), leaf.dtype), np.asarray(leaf[0])
             if row.any():
-                made[:] = row
-            return made
+                rows[:] = row
+            return rows
 
         return jax.tree_util.tree_map_with_path(whole, state)
 
     def placed_shape(self) -> TrainState:
-        """The shapes, types and places of a state, to restore a checkpoint by."""
+        """Return the shapes, types and devices of a state, to restore a checkpoint with."""
         return jax.tree_util.tree_map_with_path(
             lambda path, leaf, shape: shape if has_rows(path) else leaf,
             super().placed_shape(),
@@ -152,7 +152,7 @@ class HostProblem(Problem):
         )
 
     def placed(self, state: Any) -> TrainState:
-        """A state in NumPy, all but what has rows on the device."""
+        """Put a state of NumPy arrays on the device, except for the arrays with table rows."""
         return jax.tree_util.tree_map_with_path(
             lambda path, x: x if has_rows(path) else jnp.asarray(x), state
         )
@@ -161,33 +161,33 @@ class HostProblem(Problem):
         return split_table(self.stepper.current(put_in(state, rows)))[0]
 
     @cached_property
-    def _of_all(self) -> Current:
+    def _current_block(self) -> Current:
         return jax.jit(self._current)
 
     @cached_property
-    def _of_sample(self) -> Current:
+    def _current_sample(self) -> Current:
         return program(self._current)
 
     def _rows_of(self, state: TrainState, node_R: np.ndarray) -> np.ndarray:
-        """Rows of the table of some nodes of the data set."""
+        """Return the table rows of some nodes, given by their numbers in the data set."""
         others, host = taken_out(state)
-        return np.asarray(self._of_sample(others, gathered(host, self._place_N[node_R])))
+        return np.asarray(self._current_sample(others, gathered(host, self._place_N[node_R])))
 
     def _table(self, state: TrainState) -> np.ndarray:
-        """The table as the dense optimizer would have it, rows in the data set's order."""
+        """Return the table as the dense optimizer would have it, in the data set's order."""
         others, host = taken_out(state)
         n_nodes = len(self._place_N)
-        node_N = np.empty_like(self._place_N)  # in each row
+        node_N = np.empty_like(self._place_N)  # the node in each row
         node_N[self._place_N] = np.arange(n_nodes)
-        found = np.empty((n_nodes, self.config.model.dim), np.float32)
-        # In the blocks of rows that a table on the device is read in, and so to the same bits.
+        table_ND = np.empty((n_nodes, self.config.model.dim), np.float32)
+        # The blocks are those in which a table on the device is read, so the bits are the same.
         size = min(BLOCK, n_nodes)
         for start in range(0, n_nodes, size):
             first = min(start, n_nodes - size)
             part = slice(first, first + size)
             rows = {name: jax.device_put(array[part]) for name, array in host.items()}
-            found[node_N[part]] = self._of_all(others, rows)
-        return found
+            table_ND[node_N[part]] = self._current_block(others, rows)
+        return table_ND
 
     @cached_property
     def _place_N(self) -> np.ndarray:
@@ -203,7 +203,7 @@ class HostProblem(Problem):
         return emb_ND, None
 
     def scorer(self, state: TrainState) -> Scorer:
-        """What ranks items for users, its factors on the host."""
+        """Return the scorer that ranks items for users; its factors are in host memory."""
         return host_scorer(jax.device_get(self.learned(state)))
 
     @cached_property
@@ -212,20 +212,20 @@ class HostProblem(Problem):
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
         """Return all parameters by path, with table rows in the data set's order."""
-        found = {}
+        by_path = {}
         for path, value in nnx.to_flat_state(state.params):
             name = "/".join(map(str, path))
             array = self._table(state) if name == TABLE else jax.device_get(value[...])
-            found[name] = np.asarray(array)
-        return found
+            by_path[name] = np.asarray(array)
+        return by_path
 
     def plan(self) -> plans.Plan:
-        """What the run needs and moves, by arithmetic."""
+        """Return the memory that the run needs and the bytes that it moves, by arithmetic."""
         return plans.plan(sizes_of(self.config, self.splits.train, sparse=True, host=True))
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """The plan, besides what there is to say on one device."""
+        """Add the memory plan to the lines and timing fields of a run on one device."""
         lines, events = super().prepared()
-        made = self.plan()
-        facts = {"device": made.device, "host": made.host, "step": made.step}
-        return [*lines, *made.lines()], events | {"planned": {"plan": facts}}
+        planned = self.plan()
+        facts = {"device": planned.device, "host": planned.host, "step": planned.step}
+        return [*lines, *planned.lines()], events | {"planned": {"plan": facts}}

@@ -1,4 +1,4 @@
-"""A configuration and its data on a mesh: the counterpart of :mod:`jaxrec.training.problem`."""
+"""The training problem on a mesh of devices; on one it is :mod:`jaxrec.training.problem`."""
 
 import time
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class MeshProblem(Problem):
     partition: Partition
     order: Literal["locality", "data"]
     order_N: np.ndarray | None
-    """The place of each node in the order that was cut; None where it is the data set's own."""
+    """Each node's place in the order in which nodes are partitioned; None: the data set's order."""
     partition_seconds: float
 
     @classmethod
@@ -65,11 +65,11 @@ class MeshProblem(Problem):
         tx: optax.GradientTransformation | RowOptimizer | None = None,
         window: Window | None = None,
     ) -> Any:
-        """Cut the train part and put each device's share on it.
+        """Partition the train part and put each device's share on it.
 
         Raises:
-          InputError: nothing to train on, too few devices, or an optax chain, whose sums over
-            rows would be those of one device.
+          InputError: there is nothing to train on, there are too few devices, or ``tx`` is an
+            optax chain, whose sums over rows would cover one device only.
         """
         assert window is None, "the configuration refuses hard negatives on a mesh"
         train, order = splits.train, "data" if config.mesh.order == "data" else "locality"
@@ -78,11 +78,11 @@ class MeshProblem(Problem):
         began = time.perf_counter()
         order_N = node_order(train, order)
         cut = layout(train, order_N, config.mesh.table)
-        made = partition(train, cut, config.mesh.exchange, buckets=kernel_of(config) == "buckets")
+        parts = partition(train, cut, config.mesh.exchange, buckets=kernel_of(config) == "buckets")
         seconds = time.perf_counter() - began
-        data, sizes = mesh_data(train, made, keys(config, phase)[1], popularity(config, train))
+        data, sizes = mesh_data(train, parts, keys(config, phase)[1], popularity(config, train))
         more = {"order": order, "order_N": order_N, "partition_seconds": seconds}
-        return cls.on(mesh, config, splits, made, data, sizes, cadence, phase, tx, **more)
+        return cls.on(mesh, config, splits, parts, data, sizes, cadence, phase, tx, **more)
 
     @classmethod
     def on(
@@ -90,7 +90,7 @@ class MeshProblem(Problem):
         mesh: Mesh,
         config: Config,
         splits: Splits,
-        made: Partition,
+        parts: Partition,
         data: MeshData,
         sizes: Sizes,
         cadence: Cadence,
@@ -98,18 +98,21 @@ class MeshProblem(Problem):
         tx: optax.GradientTransformation | RowOptimizer | None,
         **more: Any,
     ) -> Any:
-        """The problem of a graph that is cut. ``more`` are other fields.
+        """Build the problem of a graph that is already partitioned.
+
+        Args:
+          more: the other fields of the class.
 
         Raises:
-          InputError: an optax chain, or more than a device has room for.
+          InputError: ``tx`` is an optax chain, or a device lacks room.
         """
         if tx is not None:
             raise InputError(
-                "an optax chain given in Python is not there on a mesh of devices; "
-                "set mesh.data and mesh.table to 1, or configure optim"
+                "an optax chain given in Python cannot run on a mesh of devices; "
+                "set mesh.data and mesh.table to 1, or configure optim instead"
             )
         train, init_key = splits.train, keys(config, phase)[0]
-        # Clipping is by the norm over all devices, which no optimizer of one device knows.
+        # The mesh step clips by the norm over all devices; one device's optimizer cannot know it.
         unclipped = replace(config, optim=replace(config.optim, clip_norm=None))
         shape: models.Encoder = nnx.eval_shape(lambda: new_model(config, train, Inputs(), init_key))
         stepper = MeshStepper(
@@ -120,13 +123,13 @@ class MeshProblem(Problem):
             train.n_items,
             rest_optimizer(unclipped, cadence.total),
             mesh=mesh,
-            rows=made.layout.rows,
+            rows=parts.layout.rows,
             sizes=sizes,
             kernel=kernel_of(config),
         )
         placed = put(mesh, data, data.specs())
         every = config, splits, stepper, placed, cadence, init_key, Inputs(), False
-        problem = cls(*every, mesh=mesh, partition=made, **more)
+        problem = cls(*every, mesh=mesh, partition=parts, **more)
         limit = device_memory()
         if limit is not None:
             plans.check(problem.plan(), limit)
@@ -138,7 +141,7 @@ class MeshProblem(Problem):
         return self.stepper
 
     def _params(self) -> nnx.State:
-        """Initial parameters, as on one device but for where the rows are."""
+        """Return the initial parameters of one device, with table rows in the mesh's layout."""
         params, cut = nnx.state(self._model()), self.partition.layout
         table_ND, others = split_table(params)
         if self.order_N is not None:
@@ -147,11 +150,11 @@ class MeshProblem(Problem):
         return joined_table(params, table_SD, others)
 
     def state_shape(self) -> TrainState:
-        """The shapes and types of a state, without an array of it."""
+        """Return the shapes and types of a state without allocating its arrays."""
         return jax.eval_shape(lambda: self.stepper.init(self._params()))
 
     def placed_shape(self) -> TrainState:
-        """The shapes, types and places of a state, to restore a checkpoint by."""
+        """Return the shapes, types and devices of a state, to restore a checkpoint with."""
         shape = self.state_shape()
         return jax.tree.map(placed_at, self._shardings(shape), shape)
 
@@ -160,69 +163,69 @@ class MeshProblem(Problem):
         return jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
 
     def initial_state(self) -> TrainState:
-        """The state before step 0, each device's rows on it."""
+        """Return the state before step 0, each device's rows on that device."""
         shape = self.state_shape()
         here = jax.local_devices(backend="cpu")[0]
         with jax.default_device(here):  # no device has room for all rows
             params = self._params()
         params = put(self.mesh, params, self._stepper.specs(shape).params)
-        # Donated, for there is room for one table.
+        # The parameters are donated: a device may have room for one table only.
         init = jax.jit(self.stepper.init, out_shardings=self._shardings(shape), donate_argnums=0)
         return init(params)
 
     def placed(self, state: Any) -> TrainState:
-        """A state in NumPy, on the mesh."""
+        """Put a state of NumPy arrays on the mesh."""
         return put(self.mesh, state, self._stepper.specs(state))
 
     def rows(self) -> Rows:
-        """How tables hold the nodes."""
+        """Return the row of each node in tables."""
         return Rows(self.partition.layout.place_N, self.partition.layout.size)
 
     def notes(self) -> dict[str, Any]:
-        """How tables hold the nodes, for a checkpoint."""
+        """Return the layout of tables, which a checkpoint records."""
         return {"layout": {"table": self.mesh.shape[TABLE], "order": self.order}}
 
     def number(self, n: int) -> jax.Array:
-        """A number on every device."""
+        """Put a number on every device."""
         return put(self.mesh, np.int32(n), _WHOLE)
 
     def cleared(self, totals: Totals) -> Totals:
-        """Empty sums on every device."""
+        """Return empty sums on every device."""
         zeros = jax.tree.map(np.asarray, cleared(totals))
         return put(self.mesh, zeros, jax.tree.map(lambda _: _WHOLE, zeros))
 
     @property
     def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
-        """Nothing: the doctor looks at one device."""
+        """Measure nothing: the doctor works on one device only."""
         return lambda _: None
 
     def look_back(self) -> None:
-        """Nothing either."""
+        """Do nothing, for the same reason."""
 
     @cached_property
     def _mesh_nodes(self) -> Any:
         return jax.jit(self._stepper.embedded)
 
     def _embedded(self, state: TrainState) -> tuple[Any, None]:
-        """Embeddings of all nodes, on the host."""
+        """Return the embeddings of all nodes, on the host."""
         return self._in_data_order(self._mesh_nodes(state, self.data)), None
 
     def _in_data_order(self, x_SD: jax.Array) -> np.ndarray:
         return to_host(x_SD)[self.partition.layout.place_N]
 
     def scorer(self, state: TrainState) -> Scorer:
-        """What ranks items for users, its factors in parts."""
+        """Return the scorer that ranks items for users; its factors are sharded."""
         emb_SD = self._mesh_nodes(state, self.data)
         return sharded_scorer(self.mesh, self.partition.layout, self.stepper.n_users, emb_SD)
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
-        """Every parameter by its path, the table's rows in the data set's order."""
-        found = {}
+        """Return every parameter by its path, with table rows in the data set's order."""
+        by_path = {}
         for path, value in nnx.to_flat_state(self._current(state)):
             array = value[...]
             name = "/".join(map(str, path))
-            found[name] = self._in_data_order(array) if name == TABLE_NAME else to_host(array)
-        return found
+            by_path[name] = self._in_data_order(array) if name == TABLE_NAME else to_host(array)
+        return by_path
 
     @cached_property
     def _current(self) -> Any:
@@ -240,33 +243,37 @@ class MeshProblem(Problem):
         )
 
     def plan(self, *, counted: bool = True) -> plans.Plan:
-        """What the run needs and moves, by arithmetic; with the rows that the cut graph needs, or
-        by the degrees of its nodes alone."""
-        made = self.partition
+        """Return the memory that the run needs and the bytes that it moves, by arithmetic.
+
+        Args:
+          counted: use the row counts of the partitioned graph; if not, estimate them from the
+            degrees of the nodes.
+        """
+        parts = self.partition
         how: dict[str, Any] = {"sparse": isinstance(self.stepper.tx, RowOptimizer)}
-        how["buckets"] = made.shard.graph.buckets is not None
+        how["buckets"] = parts.shard.graph.buckets is not None
         how["parted"] = not isinstance(self.splits.train, Dataset)
-        how["got"] = made.traffic.rows[made.exchange] if counted else None
+        how["got"] = parts.traffic.rows[parts.exchange] if counted else None
         return plans.plan(sizes_of(self.config, self.splits.train, **how))
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """How the graph was cut, and the plan."""
-        cut, made = self.partition.traffic, self.partition
-        wide = self.config.model.dim * np.dtype(self.config.model.dtype).itemsize
-        n_bytes = {name: rows * wide for name, rows in cut.rows.items()}
+        """Report how the graph was partitioned, and the memory plan."""
+        traffic, exchange = self.partition.traffic, self.partition.exchange
+        row_bytes = self.config.model.dim * np.dtype(self.config.model.dtype).itemsize
+        n_bytes = {name: rows * row_bytes for name, rows in traffic.rows.items()}
         facts = {
-            "edge_cut": round(cut.edge_cut, 6),
-            "exchange": made.exchange,
+            "edge_cut": round(traffic.edge_cut, 6),
+            "exchange": exchange,
             "bytes_a_layer": n_bytes,
-            "rows_a_device": made.layout.rows,
-            "most_edges": cut.edges,
+            "rows_a_device": self.partition.layout.rows,
+            "most_edges": traffic.edges,
             "partition_seconds": round(self.partition_seconds, 3),
         }
-        others = ", ".join(f"{k} {v:,}" for k, v in n_bytes.items() if k != made.exchange)
+        others = ", ".join(f"{k} {v:,}" for k, v in n_bytes.items() if k != exchange)
         text = (
             f"mesh of {self.config.mesh.data} x {self.config.mesh.table} (data x table): "
-            f"{cut.edge_cut:.1%} of the edges join two parts; a device gets "
-            f"{n_bytes[made.exchange]:,} bytes a layer by {made.exchange} ({others})"
+            f"{traffic.edge_cut:.1%} of the edges join two parts; a device receives "
+            f"{n_bytes[exchange]:,} bytes per layer by {exchange} ({others})"
         )
         planned = self.plan()
         facts |= {"plan": {"device": planned.device, "step": planned.step}}
@@ -274,12 +281,12 @@ class MeshProblem(Problem):
 
 
 def kernel_of(config: Config) -> Kernel:
-    """What multiplies by the graph."""
+    """Return the kernel that multiplies by the graph's matrix, as configured or the default."""
     return default_kernel() if config.model.kernel == "auto" else config.model.kernel
 
 
 def to_host(x: jax.Array) -> np.ndarray:
-    """The whole of an array, on every process."""
+    """Return a whole array in NumPy, on every process."""
     if x.is_fully_addressable or x.is_fully_replicated:
         return np.asarray(x)
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))

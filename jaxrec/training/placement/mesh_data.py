@@ -1,7 +1,7 @@
-"""What a step on a mesh reads and does not change, and the batch that is drawn from it.
+"""The read-only data of steps on a mesh, and the batches drawn from it.
 
-Pairs and what users know lie in parts over the axis ``table``; the batch is drawn in whole on every
-device (a few integers a pair), to the very same numbers as on one device.
+The pairs and the users' known items are sharded over the axis ``table``. Every device draws the
+whole batch (a few integers per pair), with the very numbers that one device would draw.
 """
 
 from typing import Any, NamedTuple
@@ -23,14 +23,18 @@ from jaxrec.training.batch import Batch, Pairs, TrainData, positives, with_negat
 
 
 class MeshData(NamedTuple):
-    """Arrays on the mesh; those of ``shard``, ``pairs``, ``known`` and ``users`` have the parts of
-    ``table`` as their first axis.
+    """The data of a step, on the mesh.
+
+    The arrays of ``shard``, ``pairs``, ``known`` and ``users`` have the parts of ``table`` as their
+    first axis.
 
     Attributes:
+      shard: the graph's part of each device.
       pairs: as in :class:`Pairs`, each array in equal parts.
-      known: of the users of a part (a part of its own making: as many pairs in each).
-      users: [T, 2] the first of these users and the one behind the last.
-      place_N: the row in the table of each node.
+      known: the items of the users of a part. These parts are cut for equal numbers of pairs, and
+        so differ from the parts of the table.
+      users: [T, 2] the first user of each of these parts, and the one after its last.
+      place_N: each node's row in the table.
     """
 
     shard: Shard
@@ -42,7 +46,7 @@ class MeshData(NamedTuple):
     popularity: Popularity | None = None
 
     def specs(self) -> "MeshData":
-        """How each array lies on a mesh."""
+        """Return how each array is sharded over the mesh."""
         over: Any = PartitionSpec(TABLE)
         whole: Any = PartitionSpec()
         parted = MeshData(over, over, over, over, whole, whole, whole)
@@ -51,15 +55,15 @@ class MeshData(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Of the whole arrays of pairs: E, U + 1 and the number of users that have pairs."""
+    """Lengths of the whole arrays of pairs: E, U + 1, and the number of users with pairs."""
 
     pairs: int
     indptr: int
     active: int
 
 
-class Parted:
-    """An array whose equal parts lie over ``table``, read by index on every device."""
+class ShardedArray:
+    """An array in equal shards over ``table``, which every device can read by index."""
 
     def __init__(self, part: Array, size: int) -> None:
         self._part, self.shape = part, (size,)
@@ -67,16 +71,16 @@ class Parted:
     def __getitem__(self, index: Array) -> Array:
         width = self._part.shape[0]
         local = index - jax.lax.axis_index(TABLE).astype(index.dtype) * width
-        own = (local >= 0) & (local < width)
-        found = self._part[jnp.clip(local, 0, width - 1)]
-        return jax.lax.psum(jnp.where(own, found, 0), TABLE)
+        is_local = (local >= 0) & (local < width)
+        value = self._part[jnp.clip(local, 0, width - 1)]
+        return jax.lax.psum(jnp.where(is_local, value, 0), TABLE)
 
 
 def mesh_data(
-    train: Dataset, made: Partition, key: PRNGKeyArray, popularity: Popularity | None
+    train: Dataset, partition: Partition, key: PRNGKeyArray, popularity: Popularity | None
 ) -> tuple[MeshData, Sizes]:
-    """The train part of a data set, in NumPy, and how large its arrays of pairs are."""
-    parts = made.layout.parts
+    """Return a mesh's training data as NumPy arrays, and the lengths of its arrays of pairs."""
+    parts = partition.layout.parts
     order = np.lexsort((train.item, train.user))
     weight = None if train.weight is None else train.weight[order].astype(np.float32)
     counts = train.user_counts()
@@ -94,14 +98,14 @@ def mesh_data(
     )
     known = train.csr()
     bounds = cut(known.degree + 1, parts)
-    ends = [known.indptr[bounds[t] : bounds[t + 1] + 1] for t in range(parts)]
-    most_users, most = (max(map(len, ends)), max(int(of[-1] - of[0]) for of in ends))
-    rows = [np.pad(of - of[0], (0, most_users - len(of)), mode="edge") for of in ends]
-    items = [known.indices[of[0] : of[-1]] for of in ends]
+    indptrs = [known.indptr[bounds[t] : bounds[t + 1] + 1] for t in range(parts)]
+    most_users, most = max(map(len, indptrs)), max(int(ptr[-1] - ptr[0]) for ptr in indptrs)
+    rows = [np.pad(ptr - ptr[0], (0, most_users - len(ptr)), mode="edge") for ptr in indptrs]
+    items = [known.indices[ptr[0] : ptr[-1]] for ptr in indptrs]
     held: Any = np.stack(rows).astype(np.int32), np.stack([_padded(x, most) for x in items])
     users: Any = np.stack([bounds[:-1], bounds[1:]], axis=1).astype(np.int32)
-    place_N: Any = made.layout.place_N
-    data = MeshData(made.shard, pairs, DeviceCsr(*held), users, key, place_N, popularity)
+    place_N: Any = partition.layout.place_N
+    data = MeshData(partition.shard, pairs, DeviceCsr(*held), users, key, place_N, popularity)
     return data, Sizes(train.n_edges, len(indptr), len(active))
 
 
@@ -110,26 +114,26 @@ def _padded(x: np.ndarray, size: int) -> np.ndarray:
 
 
 def draw(config: Config, n_items: int, data: MeshData, sizes: Sizes, step: Int[Array, ""]) -> Batch:
-    """The batch of a step, the same on every device. ``data`` is this device's part of it."""
-    of = data.pairs
+    """Draw a step's batch, the same on every device. ``data`` is this device's part of it."""
+    local = data.pairs
 
-    def parted(x: Array, size: int) -> Any:
-        return Parted(x, size)
+    def sharded(x: Array, size: int) -> Any:
+        return ShardedArray(x, size)
 
     pairs = Pairs(
-        user_E=parted(of.user_E, sizes.pairs),
-        item_E=parted(of.item_E, sizes.pairs),
-        weight_E=None if of.weight_E is None else parted(of.weight_E, sizes.pairs),
-        indptr=parted(of.indptr, sizes.indptr),
-        active=parted(of.active, sizes.active),
+        user_E=sharded(local.user_E, sizes.pairs),
+        item_E=sharded(local.item_E, sizes.pairs),
+        weight_E=None if local.weight_E is None else sharded(local.weight_E, sizes.pairs),
+        indptr=sharded(local.indptr, sizes.indptr),
+        active=sharded(local.active, sizes.active),
     )
     whole = TrainData(data.shard.graph, pairs, data.known, data.key, data.popularity)
     drawn = positives(config, whole, step)
     first, last = data.users
     own_B = (drawn.user_B >= first) & (drawn.user_B < last)
-    # Each device asks what its users know, with the same random numbers for all.
-    theirs = drawn._replace(user_B=jnp.where(own_B, drawn.user_B - first, 0))
-    batch = with_negatives(config, n_items, whole, theirs, step)
+    # Each device rejects negatives of its own users; all devices draw the same random numbers.
+    local_users = drawn._replace(user_B=jnp.where(own_B, drawn.user_B - first, 0))
+    batch = with_negatives(config, n_items, whole, local_users, step)
 
     def merged(x: Array) -> Array:
         whole = jax.lax.psum(masked(x.astype(jnp.int32), own_B), TABLE)
@@ -146,7 +150,7 @@ def draw(config: Config, n_items: int, data: MeshData, sizes: Sizes, step: Int[A
 
 
 def part_of(batch: Batch) -> Batch:
-    """This device's part of a batch, by its place along ``data``."""
+    """Return this device's part of a batch, by its place along ``data``."""
     parts, n_pairs = jax.lax.axis_size(DATA), batch.positives.user_B.shape[0]
     size = n_pairs // parts
     at = jax.lax.axis_index(DATA).astype(jnp.int32) * size

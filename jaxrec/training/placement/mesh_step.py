@@ -1,4 +1,4 @@
-"""The train step on a mesh: each device takes its part of :mod:`jaxrec.training.step`."""
+"""The training step on a mesh: each device runs its part of :mod:`jaxrec.training.step`."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -37,19 +37,19 @@ from jaxrec.training.step import (
 class MeshStepper(Stepper):
     """The static half of a step on a mesh of D x T devices.
 
-    Every device draws the whole batch, takes the loss of its part (by its place along ``data``)
-    and updates its rows of the table (by its place along ``table``). Final embeddings of the
-    part's rows are made by their owners and added up over ``table``; gradients of the whole
-    batch's rows are gathered over ``data``, and each device keeps those of its own rows.
+    Every device draws the whole batch, computes the loss of its part (by its place along ``data``)
+    and updates its rows of the table (by its place along ``table``). The owners of rows compute
+    their final embeddings, which are summed over ``table``. The gradients of the whole batch are
+    gathered over ``data``, and each device keeps those of its own rows.
     """
 
     mesh: Mesh
-    rows: int  # R, of a part of the table
+    rows: int  # R, rows of one part of the table
     sizes: Sizes
     kernel: Kernel
 
     def specs(self, state: TrainState) -> TrainState:
-        """How each array of a state lies on the mesh: rows of tables in parts, the rest whole."""
+        """Return how a state is sharded: tables by rows, everything else replicated."""
         size = self.rows * self.mesh.shape[TABLE]
 
         def spec(path: Any, leaf: Any) -> PartitionSpec:
@@ -60,7 +60,7 @@ class MeshStepper(Stepper):
     def dispatch(
         self, state: TrainState, data: Any, n: Int[Array, ""]
     ) -> tuple[TrainState, Totals]:
-        """As on one device, of arrays on the mesh."""
+        """Run n steps as on one device, with arrays on the mesh."""
         specs, whole = self.specs(state), PartitionSpec()
 
         def body(state: TrainState, data: MeshData, n: Array) -> tuple[TrainState, Totals]:
@@ -71,7 +71,7 @@ class MeshStepper(Stepper):
         return halo.on_mesh(self.mesh, body, *specs)(state, data, n)
 
     def batch(self, data: Any, step: Int[Array, ""]) -> Batch:
-        """The whole batch of a step, from arrays on the mesh."""
+        """Return the whole batch of a step, drawn from arrays on the mesh."""
 
         def body(data: MeshData, step: Array) -> Batch:
             return draw(self.config, self.n_items, _part(data), self.sizes, step)
@@ -80,7 +80,7 @@ class MeshStepper(Stepper):
         return halo.on_mesh(self.mesh, body, (data.specs(), whole), whole)(data, step)
 
     def embedded(self, state: TrainState, data: MeshData) -> Float[Array, "S D"]:
-        """Final embeddings in the rows of the table, of length 1 where the score is cosine."""
+        """Return final embeddings in the table's rows, of length 1 where the score is cosine."""
 
         def body(state: TrainState, data: MeshData) -> Array:
             model = nnx.merge(self.graphdef, self.current(state))
@@ -93,15 +93,15 @@ class MeshStepper(Stepper):
         return halo.on_mesh(self.mesh, body, specs, PartitionSpec(TABLE))(state, data)
 
     def step(self, state: TrainState, data: Any) -> TrainState:
-        """One step of one device: ``state`` and ``data`` are its parts."""
+        """Run one device's part of a step; ``state`` and ``data`` are its shards."""
         whole = draw(self.config, self.n_items, data, self.sizes, state.step)
         batch, total = part_of(whole), jnp.sum(whole.positives.weight_B)
         row_B = data.place_N[self._nodes_of(batch)]
         if isinstance(self.tx, RowOptimizer):
-            made = self._mesh_rows(self.tx, state, batch, row_B, total)
+            updated = self._mesh_rows(self.tx, state, batch, row_B, total)
         else:
-            made = self._mesh_all(self.tx, state, data, batch, row_B, total)
-        return next_state(state, *made, state.totals.signs)
+            updated = self._mesh_all(self.tx, state, data, batch, row_B, total)
+        return next_state(state, *updated, state.totals.signs)
 
     def _mesh_all(
         self,
@@ -127,7 +127,7 @@ class MeshStepper(Stepper):
         return loss, l2, *apply(tx, gradient, state.opt_state, state.params)
 
     def _clipped(self, table_RD: Array, others: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
-        """Gradients by their norm over all devices, as ``optax.clip_by_global_norm``."""
+        """Clip gradients by their norm over all devices, as ``optax.clip_by_global_norm`` does."""
         limit = self.config.optim.clip_norm
         if limit is None:
             return table_RD, others
@@ -139,7 +139,7 @@ class MeshStepper(Stepper):
     def _mesh_rows(
         self, tx: RowOptimizer, state: TrainState, batch: Batch, row_B: Array, total: Array
     ) -> tuple[Array, Array, Any, Any]:
-        """The rows of the whole batch that are this device's are read and written, no others."""
+        """Update only those rows of the whole batch that this device owns."""
         table_RD, others = split_table(state.params)
         row_M = jax.lax.all_gather(row_B, DATA, tiled=True)
         local_M, own_M = halo.own_rows(row_M, self.rows)
@@ -161,8 +161,8 @@ class MeshStepper(Stepper):
         loss, l2, gradient = jax.lax.psum((loss, l2, gradient), DATA)
         g_MD = halo.masked(jax.lax.all_gather(g_BD, DATA, tiled=True), own_M)
         if by_sort():
-            of = groups(slot_M, len(read.x_RD))
-            g_QD = table(of, totals(of, g_MD))
+            grouped = groups(slot_M, len(read.x_RD))
+            g_QD = table(grouped, totals(grouped, g_MD))
         else:
             g_QD = jnp.zeros_like(read.x_RD).at[slot_M].add(g_MD)
         table_RD, rows = tx.write(table_RD, rows, row_Q, read, g_QD)
@@ -171,7 +171,7 @@ class MeshStepper(Stepper):
 
 
 def _part(data: MeshData) -> MeshData:
-    """This device's part, without the axis of length 1 that stood for the parts."""
+    """Return this device's part, without the axis of length 1 that is left of the parts."""
     first = {
         name: jax.tree.map(lambda x: x[0], getattr(data, name))
         for name in ("shard", "pairs", "known", "users")

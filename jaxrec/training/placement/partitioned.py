@@ -1,4 +1,4 @@
-"""A run on a data set in parts: a process reads those of its own devices, and no others."""
+"""Training on a data set in parts on disk: a process reads only the parts of its own devices."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -45,21 +45,24 @@ _USERS_AT_ONCE = 1 << 16
 
 
 def own_parts(mesh: Mesh) -> tuple[int, ...]:
-    """The parts of ``table`` that devices of this process hold."""
+    """Return the parts of ``table`` that devices of this process hold."""
     here = jax.process_index()
-    column = enumerate(np.moveaxis(mesh.devices, mesh.axis_names.index(TABLE), 0))
-    return tuple(t for t, of in column if any(device.process_index == here for device in of.flat))
+    columns = enumerate(np.moveaxis(mesh.devices, mesh.axis_names.index(TABLE), 0))
+    return tuple(t for t, devices in columns if any(x.process_index == here for x in devices.flat))
 
 
 def counted_parts(mesh: Mesh) -> tuple[int, ...]:
-    """Those of them that no other process counts: the first along ``data`` does."""
+    """Return the parts that this process counts, so that each is counted once.
+
+    Where several processes hold a part, the first along ``data`` counts it.
+    """
     here, first = jax.process_index(), np.take(mesh.devices, 0, mesh.axis_names.index(DATA))
     return tuple(t for t, device in enumerate(first.flat) if device.process_index == here)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PartedProblem(MeshProblem):
-    """One phase of a run on a mesh whose parts lie on disk."""
+    """One phase of a run on a mesh whose parts are stored on disk."""
 
     parted: Parted
 
@@ -71,10 +74,10 @@ class PartedProblem(MeshProblem):
         total: int | None,
         tx: optax.GradientTransformation | RowOptimizer | None,
     ) -> "PartedProblem":
-        """Put the parts of this process's devices on them.
+        """Put the stored parts of this process's devices on the mesh.
 
         Raises:
-          InputError: a part is missing or damaged, or what :meth:`MeshProblem.on` refuses.
+          InputError: a part is missing or damaged, or :meth:`MeshProblem.on` raises it.
         """
         train, phase = parted.of("train"), "search"
         cadence = Cadence.checked(config, train, total)
@@ -89,19 +92,19 @@ class PartedProblem(MeshProblem):
         pairs = Pairs(**named, indptr=arrays["pairs_indptr"], active=arrays["pairs_active"])  # type: ignore[arg-type]
         known: Any = DeviceCsr(arrays["known_indptr"], arrays["known_items"])  # type: ignore[arg-type]
         users: Any = arrays["known_users"]
-        made = Partition(parted.layout, Shard(graph, send), parted.exchange, parted.traffic)
-        place_N: Any = made.layout.place_N
+        partition = Partition(parted.layout, Shard(graph, send), parted.exchange, parted.traffic)
+        place_N: Any = partition.layout.place_N
         key, popular = keys(config, phase)[1], popularity(config, train)
-        data = MeshData(made.shard, pairs, known, users, key, place_N, popular)
+        data = MeshData(partition.shard, pairs, known, users, key, place_N, popular)
         sizes = Sizes(train.n_edges, train.n_users + 1, int((train.user_counts() > 0).sum()))
         more: dict[str, Any] = {"order": "data", "order_N": None, "partition_seconds": 0.0}
         more["parted"] = parted
         mesh = make_mesh(config.mesh)
         splits = splits_of(parted)
-        return cls.on(mesh, config, splits, made, data, sizes, cadence, phase, tx, **more)
+        return cls.on(mesh, config, splits, partition, data, sizes, cadence, phase, tx, **more)
 
     def part(self, split: str) -> tuple[ItemsByUser, ItemsByUser]:
-        """As in memory, of the parts of this process."""
+        """Return relevant and seen items as in memory, of the parts of this process only."""
         relevant, seen = self.parted.rows(split), SPLITS[: SPLITS.index(split)]
         if split == "train":
             users = sample(relevant.degree, TRAIN_USERS, self.config.seed)
@@ -129,7 +132,7 @@ class PartedProblem(MeshProblem):
 
     @cached_property
     def count_known(self) -> Any:
-        """As in memory: a process counts what its parts have."""
+        """Count negatives that users know, as in memory; each process counts its own parts."""
         counted = counted_parts(self.mesh)
         liked = [self.parted.rows(split, parts=counted) for split in SPLITS[:2]]
 
@@ -137,18 +140,21 @@ class PartedProblem(MeshProblem):
             against = jax.tree.map(jnp.asarray, batch).negatives()
             neg_BN, used_BN = (np.asarray(x) for x in against)
             row_B1 = np.arange(len(neg_BN))[:, None] * self.stepper.n_items
-            found = [
-                int((np.isin(row_B1 + neg_BN, _keys(of, batch, row_B1)) & used_BN).sum())
-                for of in liked
+            counts = [
+                int((np.isin(row_B1 + neg_BN, _keys(rows, batch, row_B1)) & used_BN).sum())
+                for rows in liked
             ]
-            known = processes.total(np.array(found, np.int32))
-            return np.append(known, used_BN.sum(dtype=np.int32))
+            counts = processes.total(np.array(counts, np.int32))
+            return np.append(counts, used_BN.sum(dtype=np.int32))
 
         return count
 
     def write_seen(self, run: Path, dataset: Dataset | Parted) -> None:
-        """RUN/seen.npz by blocks of users, from the files of all parts: processes that have
-        parts to themselves lay copies of what they have seen beside it meanwhile."""
+        """Write RUN/seen.npz, a block of users at a time, from the files of all parts.
+
+        Processes that do not share the parts' folder first copy their files beside RUN/seen.npz;
+        the copies are removed afterwards.
+        """
         parted, beside = self.parted, run / ".seen"
         if processes.several():
             names = [f"{split}_{name}.npy" for split in SPLITS for name in ("indptr", "items")]
@@ -174,56 +180,56 @@ class PartedProblem(MeshProblem):
 
 
 def _keys(rows: PartRows, batch: Batch, row_B1: np.ndarray) -> np.ndarray:
-    """What users of a batch have, as numbers of (place in the batch, item)."""
+    """Return a batch's (place in the batch, item) pairs of the users' items, as single numbers."""
     of_batch = rows.take(np.asarray(batch.positives.user_B))
     return np.repeat(row_B1[:, 0], of_batch.degree) + of_batch.indices
 
 
 def _items(rows: PartRows) -> Iterator[np.ndarray]:
-    """All items by user, a block of users at a time."""
+    """Yield all items in the order of users, a block of users at a time."""
     n_users = len(rows.degree)
     for first in range(0, n_users, _USERS_AT_ONCE):
         yield rows.take(np.arange(first, min(first + _USERS_AT_ONCE, n_users))).indices
 
 
 def _buckets(parted: Parted) -> Buckets:
-    """The kernel's arrays of this process's parts, as large as those of all."""
+    """Return the kernel's arrays of this process's parts, padded to the sizes of all parts."""
     filler = buckets.of_sizes(parted.manifest["buckets"])
     here = jax.local_devices(backend="cpu")[0]
-    made: dict[int, list[np.ndarray]] = {}
+    arrays: dict[int, list[np.ndarray]] = {}
     for part in parted.own:
         n_edges = int(parted.array(part, "n_edge")[0])
         edges = (np.array(parted.array(part, name)[:n_edges]) for name in ("senders", "edges"))
         with jax.default_device(here):
-            own = buckets.group_rows(np.array(parted.array(part, "indptr")), *edges)
-            both = buckets.stacked([own, filler])
-        made[part] = [np.array(x[0]) for x in jax.tree.leaves(both)]
-    shapes = [x.shape for x in next(iter(made.values()))]
+            local = buckets.group_rows(np.array(parted.array(part, "indptr")), *edges)
+            both = buckets.stacked([local, filler])
+        arrays[part] = [np.array(x[0]) for x in jax.tree.leaves(both)]
+    shapes = [x.shape for x in next(iter(arrays.values()))]
     stacks = [
-        Stack((parted.n_parts, *shape), lambda part, n=n: made[part][n])
+        Stack((parted.n_parts, *shape), lambda part, n=n: arrays[part][n])
         for n, shape in enumerate(shapes)
     ]
     return jax.tree.unflatten(jax.tree.structure(filler), stacks)
 
 
 def splits_of(parted: Parted) -> Splits:
-    """The parts of the split, which have of a Dataset what is counted and no pairs."""
+    """Return the splits as counts of a Dataset; their pairs stay on disk."""
     return Splits(*(cast(Any, parted.of(split)) for split in SPLITS))
 
 
 @dataclass(frozen=True)
 class PartedTask(UserTask):
-    """Items for users, from interactions that are never in one memory."""
+    """Recommends items to users, from interactions that never fit into one memory."""
 
     @classmethod
     def open(cls, config: Config, folder: str | Path, run: Path | None = None) -> "PartedTask":
-        """The parts of this process's devices, each file of them as it was written.
+        """Open the parts of this process's devices and check their files against the manifest.
 
         Args:
-          run: what began with this data, where one did.
+          run: the folder of a run that began with this data, where there is one.
 
         Raises:
-          InputError: a file is missing or damaged, or something is asked for that needs all pairs.
+          InputError: a file is missing or damaged, or a setting needs all pairs in memory.
         """
         parted = Parted.open(folder)
         refuse_other_parts(parted, config.mesh.table)
@@ -234,7 +240,7 @@ class PartedTask(UserTask):
         parted.check()
         part = config.eval.select_on
         share = f"split.{part} is {getattr(parted.split, part, 0):g}"
-        instead = "partition the data anew, with a higher one or with --split.no-per-user"
+        instead = "partition the data again with a higher one, or with --split.no-per-user"
         needs_pairs(config, parted.manifest["pairs"], share, instead)
         return cls(config, parted, splits_of(parted))
 
@@ -254,7 +260,7 @@ class PartedTask(UserTask):
 
 
 def _refuse(config: Config, parted: Parted) -> None:
-    """Raise InputError at what a data set in parts cannot do, by its name."""
+    """Raise InputError for a setting that a data set in parts cannot have."""
     split = config.split
     if split.name == "auto":
         split = replace(split, name=parted.split.name)
@@ -265,13 +271,13 @@ def _refuse(config: Config, parted: Parted) -> None:
         "mesh.order locality": config.mesh.order == "locality",
         f"mesh.exchange {config.mesh.exchange}": config.mesh.exchange
         not in ("auto", parted.exchange),
-        f"split.name {config.split.name} as it is asked for": config.split != SplitConfig()
+        f"split.name {config.split.name} with these settings": config.split != SplitConfig()
         and split != parted.split,
     }
-    for name, unfit in asked.items():
-        if unfit:
+    for name, is_set in asked.items():
+        if is_set:
             raise InputError(
-                f"{parted.folder}: {name} does not go with data in parts, which are cut, split "
-                f"({parted.split.name}) and joined ({parted.exchange}) already; leave it out, or "
-                "make the folder anew: `jaxrec data partition`"
+                f"{parted.folder}: {name} cannot be used with data in parts, which are already "
+                f"split ({parted.split.name}) and partitioned ({parted.exchange}); leave it out, "
+                "or write the folder again with `jaxrec data partition`"
             )

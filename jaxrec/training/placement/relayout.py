@@ -1,4 +1,4 @@
-"""A checkpoint's tables in rows other than those that a run has: other meshes, other orders."""
+"""Restoring a checkpoint whose tables have another row order: of another mesh or another order."""
 
 from typing import Any, NamedTuple
 
@@ -12,33 +12,34 @@ from jaxrec.training.checkpoint import Checkpoints
 
 
 class Rows(NamedTuple):
-    """How tables hold N nodes in S rows: node n of the data set in row place_N[n]."""
+    """How tables hold N nodes in S rows: node n of the data set is in row place_N[n]."""
 
     place_N: np.ndarray
     size: int
 
 
 def rows_of(train: Dataset, layout: dict[str, Any] | None) -> Rows:
-    """The rows of a checkpoint's tables, by its notes; None stands for one device."""
+    """Return the rows of a checkpoint's tables, by its notes; None stands for one device."""
     if layout is None:
         place_N = node_order(train, "locality")
         assert place_N is not None
         return Rows(place_N, len(place_N))
-    made = partition.layout(train, node_order(train, layout["order"]), layout["table"])
-    return Rows(made.place_N, made.size)
+    stored = partition.layout(train, node_order(train, layout["order"]), layout["table"])
+    return Rows(stored.place_N, stored.size)
 
 
 def of_table(path: Any, leaf: Any, size: int) -> bool:
-    """Whether a leaf of a state has a row for each of a table's rows."""
+    """Whether a leaf of a state has one row for each row of a table of this size."""
     return leaf.shape[:1] == (size,) and "share" not in jax.tree_util.keystr(path)
 
 
 def restored(checkpoints: Checkpoints, step: int, like: Any, stored: Rows, ours: Rows) -> Any:
-    """A state in NumPy, the rows of its tables moved; padding is 0.
+    """Restore a state in NumPy and move the rows of its tables; padding is 0.
 
     Args:
-      like: a state (or its shapes) in our rows.
-      stored: the rows that the checkpoint has.
+      like: a state (or its shapes) in the rows of this run.
+      stored: the rows of the checkpoint.
+      ours: the rows of this run.
 
     Raises:
       Damaged, RunError: as :meth:`Checkpoints.restore`.
@@ -52,9 +53,9 @@ def restored(checkpoints: Checkpoints, step: int, like: Any, stored: Rows, ours:
     def moved(path: Any, leaf: Any, found: np.ndarray) -> np.ndarray:
         if not of_table(path, leaf, ours.size):
             return found
-        made = np.zeros(leaf.shape, leaf.dtype)
-        made[ours.place_N] = found[stored.place_N]
-        return made
+        rows = np.zeros(leaf.shape, leaf.dtype)
+        rows[ours.place_N] = found[stored.place_N]
+        return rows
 
     found = checkpoints.restore(step, jax.tree_util.tree_map_with_path(theirs, like))
     return jax.tree_util.tree_map_with_path(moved, like, found)
