@@ -143,7 +143,7 @@ def test_repeats_are_counted_and_the_first_kept_on_request(tmp_path, capsys):
         lines = said(capsys, "import", tmp_path / "a.csv", "--out", out, *options)
         assert f"times         {time}\n" in lines
         assert (f"weights       {weight}\n" in lines) == (weight is not None)
-    with pytest.raises(InputError, match="has each pair once"):
+    with pytest.raises(InputError, match="has no repeated pairs to merge"):
         said(capsys, "import", out, "--out", tmp_path / "x", "--count-repeats")
     (tmp_path / "p.csv").write_text("src,dst\na,b\n")
     for option in (("--count-repeats",), ("--keep", "first")):

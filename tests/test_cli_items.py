@@ -36,7 +36,7 @@ def test_metadata_is_imported_with_its_faults_told_by_line(tmp_path, capsys):
     assert told["weights"] == ["1 to 1"]
     assert told["note"] == [
         "not a product (a Python literal or a JSON object), at line 2: 1",
-        "a related item that is not there, at line 1: 1",
+        "a related item that is not a product, at line 1: 1",
     ]
     graph = ItemGraph.load(tmp_path / "out", verify=True)
     assert told["fingerprint"] == [graph.fingerprint()]

@@ -243,7 +243,7 @@ def test_the_command_says_what_it_wrote_and_only_a_mesh_takes_it(tmp_path, capsy
     assert "note          left alone" in printed
     data(["stats", out])
     assert capsys.readouterr().out in printed
-    with pytest.raises(InputError, match="train on it with --mesh"):
+    with pytest.raises(InputError, match="train on it, with --mesh"):
         read(out)
     with pytest.raises(InputError, match="exists already"):
         data(["partition", *told, "shown=0"])

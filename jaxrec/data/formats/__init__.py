@@ -1,8 +1,8 @@
-"""Readers: files of many formats to a Dataset.
+"""Reads files of many formats into a Dataset.
 
-``read`` tells the format from the path where none is named. Ids of any type become int32 row
-numbers by the sorted unique ids; what is odd but usable is counted in ``Dataset.notes``; what
-is not usable raises InputError naming the file, the line and what to do.
+Without a given format, ``read`` detects it from the path. Ids of any type become int32 row numbers,
+in the order of the sorted unique ids. Content that is odd but usable is counted in
+``Dataset.notes``; content that is not usable raises InputError with the file, the line and a fix.
 """
 
 import math
@@ -49,7 +49,7 @@ _ENDINGS = {
 
 
 def resolve(path_or_name: str) -> Dataset:
-    """The data that a configuration names: ``synthetic`` and its like, or a path for read."""
+    """Return the data that a configuration names: ``synthetic`` or the like, or a path."""
     if path_or_name in synthetic.EMBEDDED:
         return synthetic.embedded(path_or_name)
     return read(path_or_name)
@@ -71,20 +71,21 @@ def read(
     """Read interactions from a file, folder, pattern or address (``s3://...``, by fsspec), and the
     features of items and users.
 
-    RecBole and MovieLens folders bring features of their own, whose rows without interactions
-    are left out; so does a MovieLens fold such as ``u1.base``, with ``u1.test`` as its test part.
+    RecBole and MovieLens folders have features of their own, whose rows without interactions are
+    left out. A MovieLens fold such as ``u1.base`` has its own features too, and ``u1.test`` as its
+    test part.
 
     Args:
-      format: one of ``FORMATS``; told from the path where not given.
-      columns: which column of a table is what; guessed from common names where not given.
-      event_weights: weight of each kind of event in the event column; 0 for what a user was shown
-        and left alone, if no other event of the pair comes with it.
-      items, users: a table keyed by id, in a format of :func:`catalogue.keyed`; read instead of
-        the folder's own.
-      text: how text is read, where that is not to be told from the file: separator, header,
-        encoding, lines to leave out.
-      repeats: what stands for a pair that is there several times; the latest where not given.
-      cold_items, cold_users: keep what only such a table has as nodes without interactions.
+      format: one of ``FORMATS``; detected from the path if not given.
+      columns: the role of each column; guessed from common names if not given.
+      event_weights: the weight of each kind of event in the event column. An event with weight 0
+        was shown and not chosen, unless another event of the same pair has a weight.
+      items, users: a table keyed by id, in a format of :func:`side_features.keyed`; it replaces the
+        folder's own features.
+      text: settings that cannot be detected from the file: separator, header, encoding, and which
+        lines to leave out.
+      repeats: how repeated pairs are merged; the latest one counts if not given.
+      cold_items, cold_users: keep ids that only such a table has, as nodes without interactions.
 
     Raises:
       InputError: the path, the format or the content is not usable.
@@ -101,9 +102,11 @@ def read(
         event_weights = {event: float(weight) for event, weight in event_weights.items()}
     for event, weight in (event_weights or {}).items():
         if not 0 <= weight < math.inf:
-            raise InputError(f"the weight of event {event!r} must not be negative, not {weight}")
+            raise InputError(
+                f"the weight of event {event!r} is {weight}; give a finite weight of 0 or more"
+            )
     if event_weights and not any(event_weights.values()):
-        raise InputError("every event weighs 0, so that nothing is a positive; give one a weight")
+        raise InputError("all events have weight 0, so no pair is a positive; give one a weight")
     refuse_both(columns, event_weights)
     if remote.is_address(path):
         with remote.local(path) as file:
@@ -133,10 +136,10 @@ def read(
 
 
 def refuse_both(columns: Columns | None, event_weights: Mapping[str, float] | None) -> None:
-    """Raise InputError where weights are to come from events and from a column of their own."""
+    """Raise InputError where weights would come both from events and from a column."""
     if columns is not None and columns.weight and event_weights:
         raise InputError(
-            "--event-weights and --columns.weight both say what a pair weighs; give one of them"
+            "--event-weights and --columns.weight both set the weight of a pair; give one of them"
         )
 
 
@@ -149,13 +152,20 @@ def _read(
     repeats: Repeats | None,
 ) -> Dataset:
     if repeats is not None and (format == "prepared" or format in registry.FORMATS):
-        raise InputError(f"{path}: format {format} has each pair once; its repeats are merged")
+        raise InputError(
+            f"{path}: format {format} has no repeated pairs to merge; leave the repeats option out"
+        )
     if format in registry.FORMATS:
         if columns or event_weights:
-            raise InputError(f"{path}: format {format} reads its own columns; leave them out")
+            raise InputError(
+                f"{path}: format {format} reads fixed columns; leave out columns and event weights"
+            )
         data = registry.FORMATS.get(format)(path)
         if not isinstance(data, Dataset):
-            raise InputError(f"{path}: format {format} gave a {type(data).__name__}, no Dataset")
+            raise InputError(
+                f"{path}: the reader of format {format} returned a {type(data).__name__}; it must "
+                "return a Dataset"
+            )
         return data
     if format not in FORMATS:
         raise InputError(
@@ -163,16 +173,18 @@ def _read(
             f"formats: {', '.join(registry.FORMATS.names())}"
         )
     if format in ("prepared", "lightgcn", "movielens") and (columns or event_weights):
-        raise InputError(f"{path}: format {format} has fixed columns; leave out the columns' names")
+        raise InputError(
+            f"{path}: format {format} has fixed columns; leave out columns and event weights"
+        )
     if format not in well_known.TABLES:
         _refuse_idle(path, format, text)
     if format == "prepared":
         if format_of(path) == itemgraph.FORMAT:
-            raise InputError(f"{path}: an item graph, {_FOR_ITEMS}")
+            raise InputError(f"{path}: this is an item graph, {_FOR_ITEMS}")
         if format_of(path) == PARTED:
             raise InputError(
-                f"{path}: a data set in parts, which is never in memory as a whole: lightgcn and "
-                "mf train on it with --mesh.table; `jaxrec data import` its source for all else"
+                f"{path}: data in parts cannot be read as a whole; only lightgcn and mf train on "
+                "it, with --mesh.table; for everything else `jaxrec data import` its source"
             )
         return Dataset.load(path)
     if format in well_known.TABLES:
@@ -198,17 +210,19 @@ _TEXT_FOR = {
     "jsonl": {"encoding", "skip_bad_lines", "skip_missing_ids", "time_format"},
     "parquet": {"skip_bad_lines", "skip_missing_ids", "time_format"},
 }
-"""Options of text that a format has a use for; of tables beside it, encoding and skipping."""
+"""Text options that each format uses; other formats use some for their tables of features."""
 
 
 def _refuse_idle(path: Path, format: str, text: TextOptions) -> None:
-    """Raise InputError where an option of text does nothing for this format."""
+    """Raise InputError where a text option has no effect on this format."""
     beside = {"encoding", "skip_bad_lines", "skip_missing_ids"}
     for field in fields(TextOptions):
         given = getattr(text, field.name) != field.default
         if given and field.name not in _TEXT_FOR.get(format, beside):
             name = field.name.replace("_", "-")
-            raise InputError(f"{path}: --{name} is for text tables, and this is {format}")
+            raise InputError(
+                f"{path}: --{name} is for text tables, and this is {format}; leave it out"
+            )
 
 
 def _described(
@@ -220,26 +234,27 @@ def _described(
     cold: bool,
     text: TextOptions,
 ) -> Dataset:
-    """The data with the features of its users or items, where there are any to read."""
+    """Add the features of users or items to the data, where there are any to read."""
     file = side_features.beside(path, format, kind) if given is None else Path(given)
     if file is not None:
         table = side_features.keyed(file, kind, text)
         return side_features.attach(data, table, kind, own=given is None, cold=cold)
     if cold:
         raise InputError(
-            f"{path}: no catalogue of {kind}s that could name cold ones; give it: --{kind}s FILE"
+            f"{path}: there is no catalogue to take cold {kind}s from; give it: --{kind}s FILE"
         )
     return data
 
 
 def detect(path: str | Path, *, named: bool = True) -> str:
-    """The format of a file or folder, by the names of its files.
+    """Return the format of a file or folder, which the names of its files tell.
 
     Args:
-      named: also by those of well-known data sets; not where the caller says what is in a table.
+      named: whether well-known data sets are recognised by name too. The caller turns this off
+        where it sets the columns of a table itself.
 
     Raises:
-      InputError: there is nothing, nothing known, or more than one format.
+      InputError: there is nothing, no known format, or more than one.
     """
     path = Path(path)
     if named and (found := well_known.detect(path)) is not None:
@@ -247,7 +262,9 @@ def detect(path: str | Path, *, named: bool = True) -> str:
     if paths.is_pattern(path):
         found = sorted({detect(file, named=named) for file in paths.matching(path)})
         if len(found) > 1:
-            raise InputError(f"{path}: files of formats {' and '.join(found)}; read each by itself")
+            raise InputError(
+                f"{path}: files of formats {' and '.join(found)}; read each format by itself"
+            )
         return found[0]
     if path.is_file():
         plain = compressed.plain_name(path).lower()
@@ -261,8 +278,8 @@ def detect(path: str | Path, *, named: bool = True) -> str:
         if is_json_name(path.name):
             if jsonl.is_reviews(path):
                 return "jsonl"
-            raise InputError(f"{path}: product metadata, no user in it, {_FOR_ITEMS}")
-        raise InputError(f"{path}: format not told by its name; {_choose()}")
+            raise InputError(f"{path}: this is product metadata without users, {_FOR_ITEMS}")
+        raise InputError(f"{path}: the name does not tell the format; {_choose()}")
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
     if is_prepared(path):
@@ -281,11 +298,11 @@ def detect(path: str | Path, *, named: bool = True) -> str:
     if found:
         raise InputError(f"{path}: could be {' or '.join(found)}; {_choose()}")
     listed = ", ".join(sorted(names)[:8]) or "nothing"
-    raise InputError(f"{path}: no known format among its files ({listed}); {_choose()}")
+    raise InputError(f"{path}: none of its files has a known format ({listed}); {_choose()}")
 
 
 def is_json_name(name: str) -> bool:
-    """Whether a file's name is that of a JSON object a line: reviews, or product metadata."""
+    """Whether a file's name is that of JSON lines, which hold reviews or product metadata."""
     path = Path(name.lower())
     name = path.stem if path.suffix in compressed.ENDINGS else path.name
     return name.endswith((".json", ".jsonl"))

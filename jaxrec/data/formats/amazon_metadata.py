@@ -1,9 +1,9 @@
-"""Product metadata as Amazon's of 2014: a Python literal or a JSON object a line, perhaps gzipped.
+"""Reads product metadata as Amazon's of 2014: a Python literal or JSON object per line, maybe .gz.
 
-Of each product its ``asin``, ``related`` items, ``brand``, ``categories`` and ``price`` are read;
-nothing is ever evaluated as code. Relations become weighted pairs. What is broken is counted with
-the numbers of its first lines, or refused where the reader is strict. Memory holds a few numbers a
-product and a relation, and every id once.
+The ``asin``, ``related`` items, ``brand``, ``categories`` and ``price`` of each product are read,
+and nothing is ever evaluated as code. Relations become weighted pairs. Broken lines are counted
+with the numbers of the first ones, or refused by a strict reader. Memory holds a few numbers per
+product and relation, and every id once.
 
 Source: J. McAuley et al., "Image-based recommendations on styles and substitutes", SIGIR 2015.
 """
@@ -30,11 +30,11 @@ from jaxrec.data.pair_keys import starts
 from jaxrec.errors import InputError
 
 LONGEST_LINE = 1 << 20
-"""Bytes of a line that are still read."""
+"""The longest line that is read, in bytes."""
 _LONGEST_ID = 64
 _LONGEST_NAME = 100
 _LEVELS = 4
-"""Levels of the first path of categories that become features."""
+"""Levels of the first category path that become features."""
 _PRICES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _PRICE_NAMES = (
     "under 1",
@@ -50,20 +50,20 @@ _UNEVALUABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
 class _Names:
-    """Texts met, by the code of each; 0 is the empty text."""
+    """A column of texts, stored as codes; 0 is the empty text."""
 
     def __init__(self) -> None:
         self._code: dict[str, int] = {"": 0}
         self._codes = array("i")
 
     def add(self, text: str) -> None:
-        """The next row's text."""
+        """Add the text of the next row."""
         self._codes.append(self._code.setdefault(text, len(self._code)))
 
-    def column(self, row: np.ndarray, most_alike: int) -> Category | None:
-        """The rows' codes into the sorted names; None with so few different ones."""
+    def column(self, row: np.ndarray, min_names: int) -> Category | None:
+        """Return the codes of some rows into the sorted names; None with too few names."""
         names = np.array(list(self._code), np.str_)
-        if len(names) - 1 <= most_alike:
+        if len(names) - 1 < min_names:
             return None
         order = np.argsort(names)
         rank = np.empty(len(names), np.int32)
@@ -72,14 +72,14 @@ class _Names:
 
 
 class _Products:
-    """Everything read so far, in arrays: products in the order of their lines."""
+    """The products and relations read so far, in arrays, in the order of their lines."""
 
     def __init__(self, kinds: tuple[str, ...]) -> None:
         self.kinds = kinds
-        self._number: dict[str, int] = {}  # every id met, related ones too
+        self._number: dict[str, int] = {}  # of every id, also those only in relations
         self._item = array("i")  # number of each product
         self._line = array("q")
-        self._described = bytearray()  # by number, as far as it goes: whether it is a product
+        self._described = bytearray()  # by number: 1 if the id is a product
         self._from, self._to, self._kind = array("i"), array("i"), array("b")
         self._brand, self._price = _Names(), _Names()
         self._levels = [_Names() for _ in range(_LEVELS)]
@@ -88,7 +88,7 @@ class _Products:
         return len(self._item)
 
     def add(self, product: Mapping[str, Any], line: int, faults: Faults) -> None:
-        """A line's product, unless it lacks an id or is there already."""
+        """Add a line's product, unless it has no id or is a repeat."""
         name = product.get("asin") or product.get("parent_asin")
         name = str(name) if type(name) is int else name
         if not isinstance(name, str) or not 0 < len(name) <= _LONGEST_ID or not name.isprintable():
@@ -97,7 +97,7 @@ class _Products:
         number = self._number.setdefault(name, len(self._number))
         self._described.extend(bytes(max(0, number + 1 - len(self._described))))
         if self._described[number]:
-            faults.add("a product that is there already", line)
+            faults.add("a product that an earlier line has", line)
             return
         self._described[number] = 1
         self._item.append(number)
@@ -113,14 +113,14 @@ class _Products:
         if related is None:
             return
         if not isinstance(related, dict):
-            faults.add("related is no table of lists", line)
+            faults.add("related is not a table of lists", line)
             return
         for kind, name in enumerate(self.kinds):
             others = related.get(name)
             if others is None:
                 continue
             if not isinstance(others, list | tuple) or not set(map(type, others)) <= {str}:
-                faults.add(f"{name} is no list of ids", line)
+                faults.add(f"{name} is not a list of ids", line)
                 continue
             known = self._number
             self._to.extend([known.setdefault(other, len(known)) for other in others])
@@ -128,9 +128,9 @@ class _Products:
             self._kind.extend([kind] * len(others))
 
     def graph(self, weights: Mapping[str, float], name: str, faults: Faults) -> ItemGraph:
-        """The pairs of products that are there, merged, items in the order of their ids.
+        """Return the merged pairs of products, with items in the order of their ids.
 
-        Uses the relations up: they would take as much memory as the graph.
+        The relations are freed meanwhile, because they take as much memory as the graph.
         """
         names = list(self._number)
         ids = np.array([names[number] for number in self._item], np.str_)
@@ -145,7 +145,7 @@ class _Products:
         return ItemGraph(src, dst, weight, ids[row], self._features(row), name, faults.notes())
 
     def _keys(self, row_of: np.ndarray, n: int, faults: Faults) -> np.ndarray:
-        """(src · n + dst) · kinds + kind of every relation between two products, int64."""
+        """Return (src · n + dst) · kinds + kind of every relation between two products, int64."""
         start, end, kind = (
             np.frombuffer(part, type)
             for part, type in ((self._from, np.int32), (self._to, np.int32), (self._kind, np.int8))
@@ -157,25 +157,25 @@ class _Products:
         for begin in range(0, len(start), _BLOCK):
             block = slice(begin, begin + _BLOCK)
             a, b = row_of[start[block]], row_of[end[block]]
-            for fault, at in (("a related item that is not there", b < 0), (_ITSELF, a == b)):
+            for fault, at in (("a related item that is not a product", b < 0), (_ITSELF, a == b)):
                 lines = line_of[start[block][at]]
                 if len(lines):
                     first = dict.fromkeys(lines[:_SAMPLE].tolist())
                     faults.add(fault, *first, count=len(lines), usable=fault == _ITSELF)
             kept = (b >= 0) & (a != b)
             a, b = a[kept], b[kept]
-            made = np.minimum(a, b).astype(np.int64) * n + np.maximum(a, b)
-            made = made * len(self.kinds) + kind[block][kept]
-            key[filled : filled + len(made)] = made
-            filled += len(made)
+            pair = np.minimum(a, b).astype(np.int64) * n + np.maximum(a, b)
+            coded = pair * len(self.kinds) + kind[block][kept]
+            key[filled : filled + len(coded)] = coded
+            filled += len(coded)
         return key[:filled]
 
     def _features(self, row: np.ndarray) -> Features | None:
-        # A level where all are alike tells nothing.
-        named = {"brand": self._brand.column(row, 0)}
+        named = {"brand": self._brand.column(row, 1)}
         for depth, level in enumerate(self._levels, start=1):
-            named[f"category_{depth}"] = level.column(row, 1)
-        named["price"] = self._price.column(row, 0)
+            # A level on which all products agree carries no information.
+            named[f"category_{depth}"] = level.column(row, 2)
+        named["price"] = self._price.column(row, 1)
         columns: dict[str, Column] = {n: c for n, c in named.items() if c is not None}
         return Features(columns) if columns else None
 
@@ -185,23 +185,23 @@ def read(
 ) -> ItemGraph:
     """Read the products of a file as an item graph.
 
-    Its features are the categories ``brand``, ``category_1`` ... ``category_4`` (levels of the
-    first path, a level where all products are alike left out) and ``price`` (a bucket), as far as
-    any product has them. Products without a pair stay, as cold items.
+    The features are the categories ``brand``, ``category_1`` ... ``category_4`` (levels of the
+    first category path, except where all products agree) and ``price`` (as a range), if any product
+    has them. Products without a pair stay, as cold items.
 
     Args:
-      weights: of each kind of related item; kinds with 0 are not read.
-      strict: refuse what is otherwise counted in the notes: lines that are no product, lack an
-        asin or repeat one, related items that are not there, a file that ends early.
-      name: of the graph; the file's where None.
+      weights: the weight of each kind of related item; kinds with weight 0 are not read.
+      strict: refuse faults that are otherwise counted in the notes: lines that are not a product,
+        have no asin or repeat one, related items that are not products, a file that ends early.
+      name: the name of the graph; by default the file's name.
 
     Raises:
-      InputError: no product at all, or (strict) the first fault, by line.
+      InputError: there is no product at all, or (strict) there is a fault; it names the line.
     """
     faults = Faults(path, strict)
     products = _Products(tuple(kind for kind, weight in weights.items() if weight > 0))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # of escapes such as \d in a literal
+        warnings.simplefilter("ignore", SyntaxWarning)  # from escapes such as \d in a literal
         warnings.simplefilter("ignore", DeprecationWarning)
         for line, content in lines(path, faults):
             product = parse(content)
@@ -211,27 +211,27 @@ def read(
                 products.add(product, line, faults)
     if not len(products):
         if faults.first is None:
-            raise InputError(f"{path}: empty; a file with a product a line is needed")
-        raise InputError(f"{faults.first}; the file has no product at all")
+            raise InputError(f"{path}: empty; give a file with a product per line")
+        raise InputError(f"{faults.first}; no line of the file is a product")
     return products.graph(weights, name or path.name.split(".")[0], faults)
 
 
 def parse(content: bytes) -> dict[str, Any] | None:
-    """The product of a line, or None where it is none. Evaluates nothing."""
+    """Parse the product of a line; None if it is not one. Evaluates no code."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:
         return None
     try:
         if '"' not in text and "\\" not in text:
-            # Then every ' bounds a text, and JSON says the same with ".
+            # Then every ' delimits a text, and with " the line is JSON.
             product = _JSON.decode(text.replace("'", '"'))
         elif text.startswith('{"'):
             product = _JSON.decode(text)
         else:
             product = _JSON.decode(_TEXT.sub(_in_json, text))
     except _UNEVALUABLE:
-        # Rarer forms: None, tuples, a text in pieces. It takes some ten times as long.
+        # Rarer forms (None, tuples, adjacent literals) need a parser about ten times as slow.
         try:
             product = ast.literal_eval(text)
         except _UNEVALUABLE:
@@ -240,7 +240,7 @@ def parse(content: bytes) -> dict[str, Any] | None:
 
 
 def _in_json(match: re.Match[str]) -> str:
-    """A text of Python as a text of JSON."""
+    """Return a Python string literal as a JSON string."""
     text = match[0].lstrip("uU")
     if "\\" not in text:
         if text[0] == '"':
@@ -251,7 +251,7 @@ def _in_json(match: re.Match[str]) -> str:
 
 
 def lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
-    """Each line that is not blank nor too long, with its number from 1, without its end."""
+    """Yield each line that is neither blank nor too long, with its number from 1."""
     number = 0
     with compressed.opened(path) as file:
         try:
@@ -260,7 +260,7 @@ def lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
                 if len(content) == LONGEST_LINE and not content.endswith(b"\n"):
                     while (rest := file.readline(LONGEST_LINE)) and not rest.endswith(b"\n"):
                         pass
-                    faults.add(f"longer than {LONGEST_LINE} bytes", number)
+                    faults.add(f"a line longer than {LONGEST_LINE} bytes", number)
                     continue
                 content = content.removeprefix(b"\xef\xbb\xbf") if number == 1 else content
                 content = content.strip()
@@ -269,16 +269,16 @@ def lines(path: Path, faults: Faults) -> Iterator[tuple[int, bytes]]:
         except compressed.DAMAGED as e:
             if number == 0:
                 raise compressed.damaged(path, e) from e
-            faults.add("the file is damaged or ends early behind this line", number)
+            faults.add("the file is damaged or ends early after this line", number)
 
 
 def _merged(
     key: np.ndarray, weights: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Sorted unique pairs and the sums of their weights; ``key`` is used up."""
+    """Return the sorted unique pairs and the sums of their weights; overwrites ``key``."""
     key.sort()
     kind = np.empty(len(key), np.int8)
-    for start in range(0, len(key), _BLOCK):  # in place, for there are many relations
+    for start in range(0, len(key), _BLOCK):  # in blocks, to save memory
         part = key[start : start + _BLOCK]
         pair, kind[start : start + _BLOCK] = np.divmod(part, max(len(weights), 1))
         part[:] = pair
@@ -294,7 +294,7 @@ def _merged(
 
 
 def _name(value: Any) -> str:
-    """A text without what cannot be printed, cut where it is long; empty where it is no text."""
+    """Return the printable part of a text, cut to a length; empty if the value is not a text."""
     if not isinstance(value, str):
         return ""
     if not value.isprintable():
@@ -303,7 +303,7 @@ def _name(value: Any) -> str:
 
 
 def _path(value: Any) -> list[str]:
-    """The first path of categories, from its root."""
+    """Return the first category path, from its root."""
     if isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple):
         value = value[0]
     if not isinstance(value, list | tuple):
@@ -313,7 +313,7 @@ def _path(value: Any) -> list[str]:
 
 
 def _price(value: Any) -> str:
-    """The bucket of a price; empty where it is none."""
+    """Return the range in which a price is; empty if the value is not a price."""
     if isinstance(value, str):
         try:
             value = float(value.strip().removeprefix("$").replace(",", ""))

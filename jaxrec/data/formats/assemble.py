@@ -1,4 +1,4 @@
-"""Parts of a data set as they were read, to one Dataset: ids to rows, repeated pairs merged."""
+"""Assembles the parts that were read into one Dataset: numbers ids, and merges repeated pairs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +14,7 @@ from jaxrec.data.pair_keys import rows_of_keys
 from jaxrec.errors import InputError
 
 LIMIT = 2**31 - 1
-"""Most users, items or pairs that int32 row numbers can count."""
+"""The largest number of users, items or pairs that int32 row numbers can count."""
 
 
 @dataclass
@@ -24,12 +24,12 @@ class Part:
     Attributes:
       path: the file.
       frame: user and item (Int64 or String); rating, time, weight (Float64) where there are any.
-      where: ``file:line`` of a row of the frame.
-      split: 0 train, 1 validation, 2 test; None where the source gives no split.
-      lone_users: users named without an item.
-      notes: what was odd in the file, counted.
-      reading: which column was taken for what; empty where the format says it.
-      untyped: whether the file is text, which does not say what a number and what a text is.
+      where: gives ``file:line`` of a row of the frame.
+      split: 0 train, 1 validation, 2 test; None where the source has no split.
+      lone_users: users that the file names without an item.
+      notes: counts of what was odd in the file.
+      reading: the role that each column was given; empty where the format fixes it.
+      untyped: whether the file is text, which does not distinguish numbers from texts.
     """
 
     path: Path
@@ -43,37 +43,37 @@ class Part:
 
 
 def whole_number(text: pl.Expr) -> pl.Expr:
-    """Texts as Int64; null where the number would not print as the same text again."""
+    """Convert texts to Int64; null where the number would print as a different text."""
     rewritten = text.str.contains(r"^(\+|-0|0.)")
     return pl.when(~rewritten).then(text.cast(pl.Int64, strict=False))
 
 
 def ids(texts: pl.Series) -> pl.Series:
-    """Ids as Int64 where every one is a whole number, else as they are."""
+    """Convert ids to Int64 if all are whole numbers; otherwise return them as they are."""
     numbers = texts.to_frame("id").select(whole_number(pl.col("id"))).to_series()
     return texts if numbers.null_count() else numbers
 
 
 def one_by_one(frame: pl.DataFrame, lists: pl.Series) -> tuple[pl.DataFrame, np.ndarray]:
-    """Rows of several items as a row an item, and the row that each comes from."""
-    made = frame.with_columns(lists.alias("item")).with_row_index("order")
-    made = made.explode("item").drop_nulls("item")
-    if made["item"].dtype == pl.String:
-        made = made.with_columns(pl.col("item").str.strip_chars()).filter(pl.col("item") != "")
-    return made.drop("order"), made["order"].to_numpy()
+    """Turn rows with several items into one row per item; also return the row of each item."""
+    frame = frame.with_columns(lists.alias("item")).with_row_index("order")
+    frame = frame.explode("item").drop_nulls("item")
+    if frame["item"].dtype == pl.String:
+        frame = frame.with_columns(pl.col("item").str.strip_chars()).filter(pl.col("item") != "")
+    return frame.drop("order"), frame["order"].to_numpy()
 
 
 _LISTED = 3
-"""Files whose columns are told one by one."""
+"""The most files whose columns are listed for each file."""
 _WHOLE = r"^(0|-?[1-9][0-9]{0,15})(\.0+)?$"
 _POINTED = r"^-?[0-9]+\.0+$"
 _NUMERIC = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 
 
 def whole_ids(column: pl.Series) -> pl.Series:
-    """Ids in text as Int64 where every one is a whole number, 1.0 being one; else as they are.
+    """Convert text ids to Int64 if all are whole numbers, also in the form 1.0.
 
-    pandas writes a column of whole numbers so where one is missing.
+    pandas writes a column of whole numbers in this form where one of them is missing.
     """
     if column.dtype != pl.String or not column.str.contains(_WHOLE).all():
         return column
@@ -82,12 +82,12 @@ def whole_ids(column: pl.Series) -> pl.Series:
 
 @dataclass(frozen=True)
 class Repeats:
-    """What stands for a pair that is there several times.
+    """How repeated pairs are merged.
 
     Attributes:
-      keep: whose rating and time stay: those of the latest or of the earliest time (without times,
-        of the last or the first line). Weights add up.
-      count: how often a pair is there becomes its weight.
+      keep: whose rating and time are kept: those of the latest or of the earliest time (without
+        times, of the last or the first line). Weights are summed.
+      count: use the number of repeats of a pair as its weight.
     """
 
     keep: Literal["last", "first"] = "last"
@@ -95,17 +95,17 @@ class Repeats:
 
 
 def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None) -> Dataset:
-    """One Dataset of all parts. Takes the parts' frames apart, to be sparing with memory.
+    """Assemble one Dataset from all parts. Consumes the parts' frames, to save memory.
 
     Ids become row numbers in ascending order (whole numbers by value), and interactions are
-    sorted by user and item, so that the order of lines does not matter. Of a repeated pair the
-    latest time's rating and time stay (without times, the last line's) and weights add up, or what
-    ``repeats`` says; pairs that weigh nothing together are what was shown and left alone. A pair
-    that several parts of a split have stays in each of them.
+    sorted by user and item, so the order of lines does not matter. A repeated pair keeps the
+    rating and time of its latest time (without times, of its last line) and the sum of its
+    weights, unless ``repeats`` says otherwise. Pairs whose weights sum to 0 were shown and not
+    chosen. A pair in several parts of a split stays in each of them.
 
     Raises:
-      InputError: no interactions in the first part or none of a weight above 0, or more than int32
-        can count; repeats to be counted where weights add up already.
+      InputError: the first part has no interactions or none with a weight above 0, there are more
+        than int32 can count, or repeats are to be counted where weights are summed already.
     """
     repeats = repeats or Repeats()
     if repeats.count:
@@ -113,7 +113,7 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
     heights = [part.frame.height for part in parts]
     _refuse_beyond(parts, "interactions", sum(heights))
     if not heights[0]:
-        raise InputError(f"{parts[0].path}: no interactions; a file with some is needed")
+        raise InputError(f"{parts[0].path}: no interactions; give a file with some")
     lone = [part.lone_users for part in parts if part.lone_users is not None]
     notes = _sum([part.notes for part in parts])
     sides = []
@@ -140,7 +140,7 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
 
     n_items = max(len(item_ids), 1)
     if split is not None:
-        key *= 3  # what two parts have stays apart
+        key *= 3  # keeps the parts of a split apart
         key += split
     if not (key[1:] > key[:-1]).all():
         order = np.argsort(key, kind="stable")
@@ -158,20 +158,22 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
 
     exposed, liked = None, columns["weight"]
     if liked is not None and not liked.all():
-        there = liked > 0
-        if not there.any():
-            raise InputError(f"{parts[0].path}: no pair has a weight above 0")
-        shown = ~there
+        chosen = liked > 0
+        if not chosen.any():
+            raise InputError(
+                f"{parts[0].path}: no pair has a weight above 0; give some event or pair one"
+            )
+        shown = ~chosen
         if split is not None:
-            # What was shown in test or validation is no business of training, and what was taken
-            # up in any of them was not left alone.
-            shown &= (split == TRAIN) & ~np.isin(key, key[there])
+            # Training must not read what validation or test showed, and a pair that is chosen in
+            # any part was not left alone.
+            shown &= (split == TRAIN) & ~np.isin(key, key[chosen])
         time = columns["time"]
         left_user, left_item = (part.astype(np.int32) for part in rows_of_keys(key[shown], n_items))
         exposed = Exposed(left_user, left_item, None if time is None else time[shown])
-        key = key[there]
-        split = None if split is None else split[there]
-        columns = {role: None if c is None else c[there] for role, c in columns.items()}
+        key = key[chosen]
+        split = None if split is None else split[chosen]
+        columns = {role: None if c is None else c[chosen] for role, c in columns.items()}
     if split is not None:
         notes[REPEATED] = int((key[1:] == key[:-1]).sum())
     user, item = (part.astype(np.int32) for part in rows_of_keys(key, n_items))
@@ -189,13 +191,13 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
         split=split,
         name=name,
         exposed=exposed,
-        notes={what: count for what, count in notes.items() if count},
+        notes={note: count for note, count in notes.items() if count},
         reading=_readings(parts),
     )
 
 
 def _readings(parts: Sequence[Part]) -> tuple[str, ...]:
-    """Which column of each file was taken for what, alike files in one line."""
+    """Say which role each file's columns were given, in one line for files that agree."""
     of_reading: dict[str, list[str]] = {}
     for part in parts:
         if part.reading:
@@ -208,28 +210,28 @@ def _readings(parts: Sequence[Part]) -> tuple[str, ...]:
     )
 
 
-def _typed(columns: list[pl.Series], of: str, notes: dict[str, int]) -> list[pl.Series]:
-    """Columns of ids from text files as whole numbers where all are such, 1.0 being one.
+def _typed(columns: list[pl.Series], kind: str, notes: dict[str, int]) -> list[pl.Series]:
+    """Convert ids from text files to whole numbers if all are, also in the form 1.0.
 
-    Numbers of other forms stay texts, and are counted in the notes.
+    Other numbers stay texts, and are counted in the notes.
     """
     if all(column.dtype == pl.Int64 for column in columns):
         return columns
     table = pl.concat([column.cast(pl.String).unique() for column in columns]).unique()
     pointed = int(table.str.contains(_POINTED).sum())
     if pointed and table.str.contains(_WHOLE).all():
-        notes[f"ids of {of} such as 1.0, taken as whole numbers"] = pointed
+        notes[f"ids of {kind} such as 1.0, taken as whole numbers"] = pointed
         return [whole_ids(column) for column in columns]
     if pointed:
-        notes[f"ids of {of} such as 1.0 beside others, kept as texts"] = pointed
+        notes[f"ids of {kind} such as 1.0 beside others, kept as texts"] = pointed
     elif table.str.contains(_NUMERIC).all():
         odd = int(table.str.contains(r"[.eE]").sum())
-        notes |= {f"ids of {of} that are no whole numbers, kept as texts": odd} if odd else {}
+        notes |= {f"ids of {kind} that are not whole numbers, kept as texts": odd} if odd else {}
     return columns
 
 
-def _like_missing(rows: np.ndarray, table: np.ndarray, of: str) -> dict[str, int]:
-    """Counts the rows whose id reads like a missing value, by a note that names such ids."""
+def _like_missing(rows: np.ndarray, table: np.ndarray, kind: str) -> dict[str, int]:
+    """Count the rows whose id looks like a missing value, in a note that names such ids."""
     if table.dtype.kind != "U" or not len(table):
         return {}
     words = np.array(sorted(MISSING))
@@ -238,12 +240,14 @@ def _like_missing(rows: np.ndarray, table: np.ndarray, of: str) -> dict[str, int
     if not len(place):
         return {}
     named = ", ".join(map(repr, table[place].tolist()))
-    note = f"ids of {of} that read like missing ones ({named}), kept: --skip-missing-ids drops them"
+    note = (
+        f"ids of {kind} that read like missing ones ({named}), kept: --skip-missing-ids drops them"
+    )
     return {note: int(np.isin(rows, place).sum())}
 
 
-def _padded(table: np.ndarray, of: str) -> dict[str, int]:
-    """Counts the ids that another is but for zeros before it, such as 007 and 7."""
+def _padded(table: np.ndarray, kind: str) -> dict[str, int]:
+    """Count the ids that differ from another only by leading zeros, such as 007 and 7."""
     if table.dtype.kind != "U":
         return {}
     ids = pl.Series("id", table.tolist(), dtype=pl.String)
@@ -253,7 +257,7 @@ def _padded(table: np.ndarray, of: str) -> dict[str, int]:
     if not both.any():
         return {}
     place = int(both.arg_max() or 0)
-    note = f"ids of {of} such as {padded[place]} and {bare[place]}, kept apart"
+    note = f"ids of {kind} such as {padded[place]} and {bare[place]}, kept apart"
     return {note: int(both.sum())}
 
 
@@ -271,28 +275,28 @@ def _refuse_negative(parts: Sequence[Part]) -> None:
 
 
 def rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
-    """Where each id is in ``known``, int32; -1 where it is not.
+    """Return the row of each id in ``known``, int32; -1 where it is not there.
 
-    An id such as 1.0 is also found as 1, which is what a table with a gap makes of it.
+    An id such as 1.0 also matches 1, because some programs write whole numbers that way.
     """
     rows = np.arange(len(known), dtype=np.int32)
 
     def place(asked: pl.Series) -> np.ndarray:
         return asked.replace_strict(known, rows, default=-1, return_dtype=pl.Int32).to_numpy()
 
-    found = place(ids)
+    row = place(ids)
     if ids.dtype == pl.String and known.dtype == pl.String:
-        pointed = ids.str.contains(_POINTED).fill_null(False).to_numpy() & (found < 0)
+        pointed = ids.str.contains(_POINTED).fill_null(False).to_numpy() & (row < 0)
         if pointed.any():
-            found = found.copy()
-            found[pointed] = place(ids.filter(pl.Series(pointed)).str.replace(r"\.0+$", ""))
-    return found
+            row = row.copy()
+            row[pointed] = place(ids.filter(pl.Series(pointed)).str.replace(r"\.0+$", ""))
+    return row
 
 
 def id_rows(
     columns: Sequence[pl.Series], more: Sequence[pl.Series]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers [E] int32 of all ids of ``columns``, and the sorted table of these and more."""
+    """Number the ids of ``columns`` [E] int32; also return the sorted table of all ids."""
     both = [*columns, *more]
     kind = id_kind([column.dtype for column in both])
     table = pl.concat([column.cast(kind).unique() for column in both]).unique().sort()
@@ -301,12 +305,12 @@ def id_rows(
 
 
 def id_kind(dtypes: Iterable[Any]) -> Any:
-    """The type of polars that ids of these types have together."""
+    """Return the polars type that ids of several types have together."""
     return pl.Int64 if all(dtype == pl.Int64 for dtype in dtypes) else pl.String
 
 
 class IdPlaces:
-    """Where ids are in a sorted table of all of them, Int64 or String."""
+    """Finds the rows of ids in their sorted table, of type Int64 or String."""
 
     def __init__(self, table: pl.Series) -> None:
         self._kind, self._enum = table.dtype, None
@@ -316,7 +320,7 @@ class IdPlaces:
             self.ids, self._enum = np.array(table.to_list(), dtype=np.str_), pl.Enum(table)
 
     def __call__(self, column: pl.Series) -> np.ndarray:
-        """Row numbers, int32."""
+        """Return the row numbers of ids, int32."""
         column = column.cast(self._kind)
         if self._enum is None:
             return np.searchsorted(self.ids, column.to_numpy()).astype(np.int32)
@@ -324,12 +328,12 @@ class IdPlaces:
 
 
 def _count(parts: Sequence[Part]) -> None:
-    """Give every row the weight 1, so that those of a pair add up to their number."""
+    """Give every row the weight 1, so that a pair's weights sum to its number of rows."""
     for part in parts:
         if "weight" in part.frame.columns:
             raise InputError(
-                f"{part.path}: has weights, which add up already; count repeats without them "
-                '(--columns.weight "", and no event weights)'
+                f"{part.path}: has weights, which are summed already; to count repeats, read it "
+                'without them (--columns.weight "", and no event weights)'
             )
         part.frame = part.frame.with_columns(weight=pl.lit(1.0))
 
@@ -342,15 +346,15 @@ def merge_repeats(
     *,
     keep: Literal["last", "first"] = "last",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which of the sorted ``key`` are the last of their pair, and the rows that stand for them.
+    """Find the last row of each pair in the sorted ``key``, and the row that the pair keeps.
 
-    Adds the weights of a pair up, in its remaining row, in place.
+    The weights of a pair are summed in the row that is kept, in place.
 
     Args:
       order: the row of each key.
-      repeat: whether a key is that before it, for all but the first.
+      repeat: whether a key equals the one before it, for all but the first.
       columns: ``time`` and ``weight`` by row, or None.
-      keep: which of a pair's rows remains, the latest or the earliest.
+      keep: whether the latest or the earliest row of a pair is kept.
     """
     first, last = np.concatenate([[True], ~repeat]), np.concatenate([~repeat, [True]])
     time, weight = columns["time"], columns["weight"]
@@ -359,24 +363,24 @@ def merge_repeats(
         order[among] = order[among][np.lexsort((time[order[among]], key[among]))]
     kept = order[last if keep == "last" else first]
     if weight is not None:
-        with np.errstate(over="ignore"):  # a sum beyond float32 is told of by the Dataset
+        with np.errstate(over="ignore"):  # the Dataset refuses a sum beyond float32
             weight[kept] = np.add.reduceat(weight[order], np.flatnonzero(first))
     return last, kept
 
 
 def _column(parts: Sequence[Part], role: str) -> np.ndarray | None:
-    """A column over all parts; none where a part lacks it."""
+    """Take a column out of all parts; None where a part lacks it."""
     if not all(role in part.frame.columns for part in parts):
         return None
     kind = np.float64 if role == "time" else np.float32
-    taken = [part.frame.drop_in_place(role) for part in parts]
-    return np.concatenate([column.to_numpy().astype(kind) for column in taken])
+    series = [part.frame.drop_in_place(role) for part in parts]
+    return np.concatenate([column.to_numpy().astype(kind) for column in series])
 
 
-def _refuse_beyond(parts: Sequence[Part], what: str, count: int) -> None:
+def _refuse_beyond(parts: Sequence[Part], noun: str, count: int) -> None:
     if count > LIMIT:
         raise InputError(
-            f"{parts[0].path}: {count} {what} are more than int32 can count ({LIMIT}); "
+            f"{parts[0].path}: {count} {noun} are more than int32 can count ({LIMIT}); "
             "leave some out"
         )
 
@@ -388,7 +392,7 @@ def _untrained(
     item_ids: np.ndarray,
     lone: Sequence[pl.Series],
 ) -> dict[str, int]:
-    """Counts of what the train pairs (user, item) do not reach."""
+    """Count the users and items without a train pair."""
     users_trained = np.bincount(user, minlength=len(user_ids)) > 0
     items_trained = np.bincount(item, minlength=len(item_ids)) > 0
     named = users_trained.copy()
@@ -406,6 +410,6 @@ def _untrained(
 def _sum(notes: Sequence[dict[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for part in notes:
-        for what, count in part.items():
-            total[what] = total.get(what, 0) + count
+        for note, count in part.items():
+            total[note] = total.get(note, 0) + count
     return total

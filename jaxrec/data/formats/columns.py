@@ -1,4 +1,4 @@
-"""Which column of a table is what: the user, the item, the rating; or both ends of a pair."""
+"""Finds the role of each column of a table: user, item, rating; or the two items of a pair."""
 
 import dataclasses
 import re
@@ -27,72 +27,72 @@ _GUESSES = {
     "weight": "weight weights count score value strength",
 }
 _COUNTS: str = "weight weights count counts plays playcount playcounts listens listencount"
-"""Names of a weight among interactions, where a score or value is not one."""
+"""Names of a weight in a table of interactions, where a score or value is not a weight."""
 _MAYBE = set(_GUESSES["time"].split()[6:])
-"""Names of columns that are times where their cells are, and are let alone where not."""
+"""Column names that mean a time only where the cells are times; other columns are not used."""
 IDS = ("user", "item", "src", "dst")
-"""Roles whose cells are ids, and that a table must have."""
+"""Roles whose cells are ids; a table must have them."""
 _BY_PLACE: dict[tuple[str, ...], tuple[str, ...]] = {
     ("user", "item"): ("user", "item", "rating", "time"),
     ("src", "dst"): ("src", "dst", "weight"),
 }
-"""Roles by the place of their columns, where there is no header."""
+"""Roles by position, for tables without a header."""
 _WORDS = "nan NaN NAN null NULL Null none None NONE na NA n/a N/A <NA> nat NaT #N/A"
 MISSING = frozenset(_WORDS.split())
-"""Texts that programs write for an id that is missing."""
+"""Texts that programs write in place of a missing id."""
 NUMBERS = ("rating", "time", "weight")
 """Roles whose cells are numbers."""
 
 
 @dataclass(frozen=True)
 class Roles:
-    """Column names as in the header, or numbers from 1; not given: guessed; empty: left out."""
+    """A column name of the header or a number from 1; None: guessed; empty: left out."""
 
     @classmethod
     def roles(cls) -> tuple[str, ...]:
-        """What a column can be, in the order that they have without a header."""
+        """Return all roles, in the order of columns without a header."""
         return tuple(f.name for f in dataclasses.fields(cls))
 
     @classmethod
     def required(cls) -> tuple[str, ...]:
-        """What there must be."""
+        """Return the roles that a table must have."""
         return tuple(role for role in cls.roles() if role in IDS)
 
     @classmethod
     def guesses(cls, role: str) -> list[str]:
-        """Common names of a column of this role, the likeliest first."""
+        """Return the common names of a column of this role, the most likely first."""
         return _GUESSES[role].split()
 
     def given(self) -> dict[str, str]:
-        """Columns that are named, by role."""
+        """Return the columns that the caller named, by role."""
         named = {role: getattr(self, role) for role in self.roles()}
         return {role: name for role, name in named.items() if name}
 
 
 @dataclass(frozen=True)
 class Columns(Roles):
-    """Column names as in the header, or numbers from 1; not given: guessed; empty: left out."""
+    """A column name of the header or a number from 1; None: guessed; empty: left out."""
 
     user: str | None = None
     item: str | None = None
     rating: str | None = None
     time: str | None = None
     event: str | None = None
-    """Read only together with event weights."""
+    """Read only if event weights are given."""
     weight: str | None = None
-    """A number that is not negative, such as a count of plays; those of a repeated pair add up. Not
-    read together with event weights."""
+    """A number of 0 or more, such as a count of plays; those of a repeated pair are summed. Not
+    read if event weights are given."""
 
     @classmethod
     def guesses(cls, role: str) -> list[str]:
-        """Common names of a column of this role, the likeliest first."""
+        """Return the common names of a column of this role, the most likely first."""
         names: str = _COUNTS if role == "weight" else _GUESSES[role]
         return names.split()
 
 
 @dataclass(frozen=True)
 class EdgeColumns(Roles):
-    """Columns of a list of pairs, as :class:`Columns` are of interactions."""
+    """The columns of a list of pairs, as :class:`Columns` are of interactions."""
 
     src: str | None = None
     dst: str | None = None
@@ -100,7 +100,7 @@ class EdgeColumns(Roles):
 
 
 def is_number(cell: str) -> bool:
-    """Whether the text is a number, infinity and NaN among them."""
+    """Whether the text is a number; infinity and NaN count as numbers."""
     try:
         float(cell)
     except ValueError:
@@ -109,22 +109,22 @@ def is_number(cell: str) -> bool:
 
 
 def names_known(row: Sequence[str], *roles: str) -> bool:
-    """Whether a row has a common name of a column for every one of the roles."""
+    """Whether a row has a common column name for every one of the roles."""
     plain = {_plain(cell) for cell in row}
     return all(plain & set(_GUESSES[role].split()) for role in roles)
 
 
 def names_required(row: Sequence[str]) -> bool:
-    """Whether a row names a user's column and an item's, or both ends of a pair."""
+    """Whether a row names the columns of a user and an item, or of both items of a pair."""
     return names_known(row, "user", "item") or names_known(row, "src", "dst")
 
 
 def has_header(where: str, rows: Sequence[Sequence[str]], columns: Roles) -> bool:
-    """Whether the first of the sample ``rows`` names the columns.
+    """Whether the first of the sample ``rows`` is a header.
 
-    It does where a column is asked for by name, where cells are common names, or where a column of
-    numbers or dates begins with a text. It does not where a cell is a number or a date, comes again
-    further down, or is of the form of the ids below it.
+    It is one if the caller gives columns by name, if its cells are common names, or if a column of
+    numbers or dates starts with a text. It is not one if a cell is a number or a date, occurs again
+    below, or looks like the ids below it.
 
     Args:
       where: file and line, for messages.
@@ -138,8 +138,8 @@ def has_header(where: str, rows: Sequence[Sequence[str]], columns: Roles) -> boo
     if headed is None:
         options = " ".join(f"--columns.{role} NAME" for role in columns.required())
         raise InputError(
-            f"{where}: {_listed(rows[0])!r} could be a header or a row of data; name its columns "
-            f"({options}), or say that it is data: --no-header"
+            f"{where}: {_listed(rows[0])!r} could be a header or a row of data; if a header, name "
+            f"its columns ({options}); if data, give --no-header"
         )
     return headed
 
@@ -147,11 +147,11 @@ def has_header(where: str, rows: Sequence[Sequence[str]], columns: Roles) -> boo
 def first_names(
     rows: Sequence[Sequence[str]], required: Sequence[str], roles: Sequence[str]
 ) -> bool | None:
-    """Whether the first of the ``rows`` names the columns; None where that is not to be told.
+    """Whether the first of the ``rows`` is a header; None where both are possible.
 
     Args:
-      required: roles that make a header by themselves where all are named.
-      roles: all that could be.
+      required: roles that prove a header if the row names all of them.
+      roles: all possible roles.
     """
     first, rest = rows[0], rows[1:]
     if names_known(first, *required):
@@ -179,7 +179,7 @@ def _is_value(cell: str) -> bool:
 
 
 def _is_like(cell: str, others: Sequence[str]) -> bool:
-    """Whether a cell is an id such as those below it, and no name of a column."""
+    """Whether a cell looks like the ids below it, and not like the name of a column."""
     if "@" in cell or "://" in cell:
         return True
     digits = sum(letter.isdigit() for letter in cell)
@@ -201,16 +201,16 @@ def locate(
     rows: Sequence[Sequence[str]] = (),
     form: str | None = None,
 ) -> dict[str, int]:
-    """Place of each role's column, from 0, in a table with a header.
+    """Return the position of each role's column, from 0, in a table with a header.
 
     Args:
       where: file, and line where there is one, for messages.
-      event: whether an event column is needed; otherwise none is looked for.
-      rows: some of those below the header.
-      form: of the times, where it is given.
+      event: whether an event column is needed; otherwise it is ignored.
+      rows: some rows below the header.
+      form: the format of times, if given.
 
     Raises:
-      InputError: a column is not there, is there twice, or cannot be guessed.
+      InputError: a column is missing, is there twice, or cannot be guessed.
     """
     plain = [_plain(name) for name in header]
     at = {}
@@ -223,16 +223,16 @@ def locate(
             if name in header and list(header).count(name) > 1:
                 raise _twice(where, role, name)
         elif name is None:
-            found = [plain.index(guess) for guess in columns.guesses(role) if guess in plain]
-            found = [
+            places = [plain.index(guess) for guess in columns.guesses(role) if guess in plain]
+            places = [
                 place
-                for place in found
+                for place in places
                 if plain[place] not in _MAYBE or form or _holds_times(rows, place) is not False
             ]
-            if found:
-                at[role] = found[0]
-                if plain.count(plain[found[0]]) > 1:
-                    raise _twice(where, role, header[found[0]])
+            if places:
+                at[role] = places[0]
+                if plain.count(plain[places[0]]) > 1:
+                    raise _twice(where, role, header[places[0]])
         if role not in at and (role in IDS or role == "event"):
             raise InputError(
                 f"{where}: no column looks like the {role}; it has {_listed(header)}; "
@@ -243,39 +243,42 @@ def locate(
 
 
 def _holds_times(rows: Sequence[Sequence[str]], place: int) -> bool | None:
-    """Whether a column's cells are numbers or dates; None where there is none."""
+    """Whether a column's cells are numbers or dates; None where all are empty."""
     cells = cells_at(rows, place)
     return any(map(_is_value, cells)) if cells else None
 
 
 def cells_at(rows: Sequence[Sequence[str]], place: int) -> list[str]:
-    """A column's cells that are not empty."""
+    """Return the cells of a column that are not empty."""
     return [row[place] for row in rows if place < len(row) and row[place]]
 
 
 def _twice(where: str, role: str, name: str) -> InputError:
     return InputError(
-        f"{where}: two columns are named {name!r}; say which by number: --columns.{role} 2"
+        f"{where}: two columns are named {name!r}; choose one by its number, such as "
+        f"--columns.{role} 2"
     )
 
 
 def locate_by_number(
     where: str, rows: Sequence[Sequence[str]], columns: Roles, *, event: bool
 ) -> dict[str, int]:
-    """Place of each role's column, from 0, in a table without a header.
+    """Return the position of each role's column, from 0, in a table without a header.
 
     Columns that are not given are taken in the order user, item, rating, time (or src, dst,
-    weight), where their cells can be that; a third and last column of large numbers or dates is a
-    time. Amazon's product ids before its users' ids, as its ratings of 2018 have them, are told by
-    their form.
+    weight), if their cells allow it. A third and last column of large numbers or dates is a time.
+    Amazon's ratings of 2018 have the product before the user, which the form of the ids shows.
 
     Raises:
-      InputError: a number outside the table, or no usual order to go by.
+      InputError: a number is outside the table, or the usual order does not fit.
     """
     width = len(rows[0])
     given = columns.given()
     if event and "event" not in given:
-        raise InputError(f"{where}: no header, so name the event column: --columns.event NUMBER")
+        raise InputError(
+            f"{where}: there is no header to find the event column in; give its number: "
+            "--columns.event NUMBER"
+        )
     ids = columns.required()
     usual = _BY_PLACE[ids]
     if given.keys() >= set(ids):
@@ -286,7 +289,7 @@ def locate_by_number(
         if doubt:
             named = " ".join(f"--columns.{role} {n}" for n, role in enumerate(ids, start=1))
             raise InputError(
-                f"{where}: no header and {doubt}; say which are which: "
+                f"{where}: no header and {doubt}; give the columns by number: "
                 f"jaxrec data import ... {named}"
             )
         roles = list(usual[:width])
@@ -300,7 +303,7 @@ def locate_by_number(
 
 
 def _item_first(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first two columns hold Amazon's ids of a product and of a reviewer."""
+    """Whether the first two columns hold Amazon's ids of products and of reviewers."""
     forms = (r"B[0-9A-Z]{9}|[0-9]{9}[0-9X]", r"A[0-9A-Z]{9,}")
     columns = (cells_at(rows, place) for place in (0, 1))
     return all(
@@ -310,12 +313,12 @@ def _item_first(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _doubt(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> str | None:
-    """Why columns cannot be of these roles, in this order; None where they can."""
+    """Say why columns cannot have these roles in this order; None where they can."""
     kinds = [_kind(rows, place) for place in range(len(roles))]
     timed = any(kind in ("dates", "times", "large numbers") for kind in kinds[2:])
     for place, (role, kind) in enumerate(zip(roles, kinds, strict=True)):
         if role in IDS:
-            # Times look like ids of ten digits; here they are times where nothing else is one.
+            # Ids of ten digits look like times; a column is a time if no other one can be.
             wrong = kind in ("dates", "fractions") or (
                 kind == "times" and len(roles) > 2 and not timed
             )
@@ -329,7 +332,7 @@ def _doubt(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> str | None:
 
 
 def _kind(rows: Sequence[Sequence[str]], place: int) -> str:
-    """What the cells of a column are."""
+    """Return what the cells of a column look like."""
     cells = cells_at(rows, place)
     if not all(map(is_number, cells)):
         return "dates" if all(map(times.is_moment, cells)) else "texts"
@@ -342,9 +345,9 @@ def _kind(rows: Sequence[Sequence[str]], place: int) -> str:
 
 
 def order_found(at: Mapping[str, int], columns: Roles) -> str:
-    """Says by what columns of unnamed ids changed their places, where they did."""
-    found = at.get("item", 1) < at.get("user", 0) and not columns.given()
-    return "the item first by the forms of Amazon's ids" if found else ""
+    """Say why columns without names were swapped, if they were."""
+    swapped = at.get("item", 1) < at.get("user", 0) and not columns.given()
+    return "the item first by the forms of Amazon's ids" if swapped else ""
 
 
 def described(
@@ -355,17 +358,17 @@ def described(
     rows: Sequence[Sequence[str]] = (),
     columns: Roles | None = None,
 ) -> str:
-    """Such as ``user <- `customer`, item <- column 2; not used: price``.
+    """Return a line such as ``user <- `customer`, item <- column 2; not used: price``.
 
     Args:
-      rows, columns: some of the table and the columns that were asked for, to say why a column of
-        the name of a time is not used.
+      rows, columns: some rows and the columns that the caller gave, to say why a column with the
+        name of a time is not used.
     """
 
     def name(place: int) -> str:
         return f"column {place + 1}" if header is None else f"`{header[place]}`"
 
-    taken = ", ".join(f"{role} <- {name(place)}" for role, place in at.items())
+    used = ", ".join(f"{role} <- {name(place)}" for role, place in at.items())
     left = [place for place in range(width) if place not in at.values()]
     names = [str(place + 1) if header is None else header[place] for place in left]
     if header is not None:
@@ -376,40 +379,40 @@ def described(
             for text, place in zip(names, left, strict=True)
         ]
     if not names:
-        return taken
+        return used
     if header is None:
         names[0] = f"column{'s' * (len(names) > 1)} {names[0]}"
-    return f"{taken}; not used: {_listed(names)}"
+    return f"{used}; not used: {_listed(names)}"
 
 
 def _no_times(rows: Sequence[Sequence[str]], place: int) -> str:
-    """Why a column of the name of a time is none, for messages."""
+    """Say why a column with the name of a time is not a time."""
     cells = cells_at(rows, place)
     if not cells:
         return ""
     forms = " or ".join(f"--time-format '{form}'" for form in times.fitting(cells))
-    return f" ({cells[0]!r} is in no form known as a time{forms and f'; {forms} reads it'})"
+    return f" ({cells[0]!r} is not in a known form of a time{forms and f'; {forms} reads it'})"
 
 
 def names_pairs(header: Sequence[str]) -> bool:
-    """Whether a header names both ends of a pair of items, and no user."""
+    """Whether a header names both items of a pair, and no user."""
     plain = {_plain(name) for name in header}
     ends = (plain & set(_GUESSES[role].split()) for role in EdgeColumns.roles()[:2])
     return all(ends) and not plain & set(_GUESSES["user"].split())
 
 
 def locate_id(header: Sequence[str], role: str) -> int:
-    """Place of the column that holds the ids of a table keyed by user or item, from 0.
+    """Return the position of the id column in a table keyed by user or item, from 0.
 
-    It is that of :func:`known_place`, else the first.
+    It is that of :func:`known_place`, or else the first.
     """
     return known_place(header, role) or 0
 
 
 def known_place(header: Sequence[str], role: str) -> int | None:
-    """Place of the column with a common name of a role, from 0; None where there is none.
+    """Return the position of the column with a common name of a role, from 0; None without one.
 
-    Of several such names the one that is most clearly of the role counts.
+    If several columns have such names, the most specific name wins.
     """
     plain = [_plain(name) for name in header]
     return next((plain.index(guess) for guess in _GUESSES[role].split() if guess in plain), None)
@@ -435,7 +438,7 @@ def _place(where: str, header: Sequence[str], name: str) -> int:
 
 def _number(where: str, name: str, width: int) -> int:
     if not name.isdigit() or not 1 <= int(name) <= width:
-        raise InputError(f"{where}: column {name!r} is none of 1 to {width}")
+        raise InputError(f"{where}: there is no column {name!r}; give a number from 1 to {width}")
     return int(name) - 1
 
 
@@ -444,6 +447,6 @@ def _refuse_shared(where: str, at: dict[str, int]) -> None:
         roles = ", ".join(f"{role}: {place + 1}" for role, place in at.items())
         twice = [role for role, place in at.items() if list(at.values()).count(place) > 1]
         raise InputError(
-            f"{where}: one column cannot be two things ({roles}); name another: "
+            f"{where}: one column cannot have two roles ({roles}); name another: "
             f"jaxrec data import ... --columns.{twice[-1]} NAME"
         )

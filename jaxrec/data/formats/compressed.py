@@ -1,4 +1,4 @@
-"""Compressed files, told by their first bytes: gzip, bzip2, xz, Zstandard and zip archives."""
+"""Reads compressed files, recognised by their first bytes: gzip, bzip2, xz, Zstandard and zip."""
 
 import bz2
 import gzip
@@ -22,18 +22,18 @@ _MAGIC = {
 }
 ENDINGS = tuple(f".{kind}" for kind in _MAGIC.values())
 DAMAGED = (EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError, zipfile.BadZipFile)
-"""What reading from a damaged or truncated file raises; of bzip2 an OSError without a number."""
+"""Errors of damaged or truncated files. bzip2 raises an OSError without an errno instead."""
 
 
 def kind_of(path: Path) -> str | None:
-    """How a file is packed; None where it is not."""
+    """Return the compression of a file; None if it is not compressed."""
     with path.open("rb") as file:
         head = file.read(6)
     return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
 
 
 def plain_name(path: Path) -> str:
-    """The name of a file without the ending that says how it is packed; of an archive, that of the
+    """Return a file's name without the ending of its compression; of an archive, the name of the
     file in it."""
     if path.suffix.lower() == ".zip" and path.is_file() and kind_of(path) == "zip":
         with _archive(path) as archive:
@@ -42,10 +42,10 @@ def plain_name(path: Path) -> str:
 
 
 def unpacked(path: Path) -> bytes | None:
-    """The content of a packed file; None where the file is not packed.
+    """Return the content of a compressed file; None if the file is not compressed.
 
     Raises:
-      InputError: it is damaged, or an archive of several files.
+      InputError: the file is damaged, or an archive of several files.
     """
     if kind_of(path) is None:
         return None
@@ -61,15 +61,15 @@ def unpacked(path: Path) -> bytes | None:
 
 
 def damaged(path: Path, error: Exception) -> InputError:
-    """The error for a packed file that cannot be unpacked."""
+    """Return the error for a compressed file that cannot be decompressed."""
     return InputError(f"{path}: damaged or truncated ({error}); get it again")
 
 
 def opened(path: Path) -> io.BufferedIOBase:
-    """The content of a file, packed or not, to read from.
+    """Open the content of a file, compressed or not, for reading.
 
     Raises:
-      InputError: an archive of several files, or Zstandard that is damaged or holds no UTF-8 text.
+      InputError: an archive of several files, or Zstandard that is damaged or not UTF-8 text.
     """
     kind = kind_of(path)
     if kind == "zip":
@@ -87,7 +87,7 @@ def opened(path: Path) -> io.BufferedIOBase:
         return bz2.open(path)
     if kind == "xz":
         return lzma.open(path)
-    # With no buffer of ours around it: what comes before damage would be lost there.
+    # Unbuffered: a buffer would lose the lines before a damaged place.
     return gzip.GzipFile(path) if kind == "gz" else path.open("rb")
 
 
@@ -99,11 +99,11 @@ def _archive(path: Path) -> zipfile.ZipFile:
 
 
 def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    """The one file of an archive."""
-    there = [m for m in archive.infolist() if not m.is_dir() and "__MACOSX" not in m.filename]
-    if len(there) != 1:
-        listed = ", ".join(member.filename for member in there[:8]) or "nothing"
+    """Return the only file of an archive."""
+    members = [m for m in archive.infolist() if not m.is_dir() and "__MACOSX" not in m.filename]
+    if len(members) != 1:
+        listed = ", ".join(member.filename for member in members[:8]) or "nothing"
         raise InputError(f"{path}: holds {listed}, where one file is needed; unpack it first")
-    if there[0].flag_bits & 1:
+    if members[0].flag_bits & 1:
         raise InputError(f"{path}: is encrypted; unpack it first")
-    return there[0]
+    return members[0]

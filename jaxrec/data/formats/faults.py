@@ -1,4 +1,4 @@
-"""Faults of a file, counted by kind."""
+"""Counts the faults of a file by kind."""
 
 from pathlib import Path
 
@@ -8,39 +8,39 @@ _NAMED_LINES = 5
 
 
 class Faults:
-    """What is wrong, counted by kind, with the numbers of the first lines of each.
+    """The faults of a file: a count for each kind, and the numbers of its first lines.
 
     Args:
-      strict: raise InputError at the first one instead.
+      strict: raise InputError at the first fault instead of counting.
     """
 
     def __init__(self, path: Path, strict: bool) -> None:
         self._path, self._strict = path, strict
-        self._found: dict[str, tuple[int, list[int]]] = {}
+        self._by_kind: dict[str, tuple[int, list[int]]] = {}
         self.first: str | None = None
 
     def add(self, kind: str, *lines: int, count: int | None = None, usable: bool = False) -> None:
-        """Count a fault of each line; ``usable`` ones are not refused.
+        """Count a fault for each line. A strict reader refuses it unless it is ``usable``.
 
         Args:
-          count: how many there are, where ``lines`` are the first ones only.
+          count: the number of faults, where ``lines`` has only the first ones.
         """
         if self._strict and not usable:
             raise InputError(f"{self._path}:{lines[0]}: {kind}; fix or drop the line")
         self.first = self.first or f"{self._path}:{lines[0]}: {kind}"
-        before, named = self._found.get(kind, (0, []))
+        before, named = self._by_kind.get(kind, (0, []))
         named += lines[: _NAMED_LINES + 1 - len(named)]
-        self._found[kind] = before + (len(lines) if count is None else count), named
+        self._by_kind[kind] = before + (len(lines) if count is None else count), named
 
     def count(self) -> int:
-        """How many there are over all."""
-        return sum(count for count, _ in self._found.values())
+        """Return the number of faults of all kinds."""
+        return sum(count for count, _ in self._by_kind.values())
 
     def notes(self) -> dict[str, int]:
-        """Such as ``{"not a product, at line 3, 8": 2}``."""
-        told = {}
-        for kind, (count, lines) in self._found.items():
+        """Return counts by kind and first lines: ``{"not a product, at line 3, 8": 2}``."""
+        notes = {}
+        for kind, (count, lines) in self._by_kind.items():
             more = ", ..." if len(lines) > _NAMED_LINES else ""
             listed = ", ".join(map(str, lines[:_NAMED_LINES]))
-            told[f"{kind}, at line {listed}{more}"] = count
-        return told
+            notes[f"{kind}, at line {listed}{more}"] = count
+        return notes

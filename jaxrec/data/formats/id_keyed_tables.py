@@ -1,4 +1,4 @@
-"""Tables keyed by id, a row an item or a user: CSV, TSV, RecBole's ``.item``, Parquet."""
+"""Reads tables with one row per item or user: CSV, TSV, RecBole's ``.item``, Parquet."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,9 +29,12 @@ _TYPES = ("token", "token_seq", "float", "float_seq")
 
 
 class Keyed(NamedTuple):
-    """A row an id, the name of the ids' column, and ``file:line`` of a row (of -1, the header).
+    """A table with one row per id.
 
-    ``notes`` count what was odd in the file.
+    Attributes:
+      id_column: the name of the column with the ids.
+      where: gives ``file:line`` of a row; row -1 is the header.
+      notes: counts of what was odd in the file.
     """
 
     frame: pl.DataFrame
@@ -41,7 +44,7 @@ class Keyed(NamedTuple):
 
 
 def columnar(path: Path, kind: Kind) -> Keyed:
-    """Read a Parquet file. Raises InputError where it is damaged or its ids are no ids."""
+    """Read a Parquet file. Raises InputError where it is damaged or an id is not usable."""
     with parquet.opened(path) as lines:
         frame = lines.collect()
     if frame.is_empty():
@@ -51,9 +54,9 @@ def columnar(path: Path, kind: Kind) -> Keyed:
     def where(row: int) -> str:
         return f"{path}: row {row + 1}" if row >= 0 else str(path)
 
-    lacking = frame[name].is_null()
-    if lacking.any():
-        row = int(lacking.arg_max() or 0)
+    missing = frame[name].is_null()
+    if missing.any():
+        row = int(missing.arg_max() or 0)
         raise InputError(f"{where(row)}: the {kind} is missing; fix or drop the row")
     return Keyed(frame.with_columns(parquet.ids(path, frame[name]).alias(name)), name, where)
 
@@ -63,14 +66,15 @@ def delimited(
 ) -> Keyed:
     """Read a text file with a header.
 
-    Columns of nothing but numbers become numbers, others stay texts.
+    A column becomes numbers if all its cells are numbers, and stays text otherwise.
 
     Args:
-      options: what of the text is not to be found from the file.
-      typed: RecBole's: tabs, no quotes, and the header tells the types (``price:float``).
+      options: settings that cannot be detected from the file.
+      typed: whether the file is RecBole's: tabs, no quotes, and types in the header
+        (``price:float``).
 
     Raises:
-      InputError: names the file, the line and what to do.
+      InputError: the content is not usable; it names the file, the line and a fix.
     """
     options = options or TextOptions()
     source = opened(path, options)
@@ -78,7 +82,7 @@ def delimited(
     head = look(source, separator=separator, quote=not typed, needed="ids and features")
     names, types = _header(f"{path}:{head.blank + 1}", head.rows, kind, typed)
     if len(head.rows) == 1:
-        raise InputError(f"{path}: a header and no rows; a file with some is needed")
+        raise InputError(f"{path}: a header without rows; give a file with rows")
     id_column = names[locate_id(names, kind)]
     layout = Layout(
         source=source,
@@ -98,40 +102,40 @@ def delimited(
         return line_of(layout, row) if row >= 0 else f"{path}:{head.blank + 1}"
 
     frame = _cells(layout, names)
-    made = []
+    columns = []
     for column in frame:
         type = types.get(column.name)
         if column.name == id_column:
-            made.append(column)
+            columns.append(column)
         elif type is None:
-            made.append(_guessed(column))
+            columns.append(_numbers_if_all(column))
         elif type == "float":
-            made.append(numbers(column, where))
+            columns.append(numbers(column, where))
         elif type == "token":
-            made.append(column.cast(pl.Categorical))
+            columns.append(column.cast(pl.Categorical))
         else:
-            made.append(_sequence(column, where, type))
-    notes = {f"left out of {path.name}: {what}": n for what, n in faults.notes().items()}
-    return Keyed(pl.DataFrame(made), id_column, where, notes)
+            columns.append(_sequence(column, where, type))
+    notes = {f"left out of {path.name}: {fault}": n for fault, n in faults.notes().items()}
+    return Keyed(pl.DataFrame(columns), id_column, where, notes)
 
 
 def numbers(texts: pl.Series, where: Where) -> pl.Series:
-    """Texts as Float64, null where empty; InputError at the first that is not a number."""
-    made = texts.cast(pl.Float64, strict=False)
-    odd = made.is_null() & (texts != "")
+    """Convert texts to Float64, null where empty; InputError at the first that is not a number."""
+    converted = texts.cast(pl.Float64, strict=False)
+    odd = converted.is_null() & (texts != "")
     if odd.any():
         row = int(odd.arg_max() or 0)
         raise InputError(
             f"{where(row)}: {texts.name} {texts[row]!r} is not a number; fix it, or leave it "
             "empty where missing"
         )
-    return made
+    return converted
 
 
 def _header(
     place: str, rows: Sequence[Sequence[str]], kind: Kind, typed: bool
 ) -> tuple[list[str], dict[str, str]]:
-    """Names of the columns, and the types of those that have one."""
+    """Return the names of the columns, and the types of those that have one."""
     cells = rows[0]
     if typed:
         parts = [cell.rpartition(":") for cell in cells]
@@ -147,15 +151,17 @@ def _header(
     for n, name in enumerate(names):
         if not name or name in names[:n]:
             fault = f"two columns are named {name!r}" if name else f"column {n + 1} has no name"
-            raise InputError(f"{place}: {fault}; give each a name of its own")
+            raise InputError(f"{place}: {fault}; give each column its own name")
     name = names[locate_id(names, kind)]
     if is_number(name) or not (typed or first_names(rows, [kind], [kind]) is not False):
-        raise InputError(f"{place}: no header ({name!r} is no name); put the columns' names first")
+        raise InputError(
+            f"{place}: no header ({name!r} is not a name); put the names of the columns first"
+        )
     return names, types
 
 
 def _cells(layout: Layout, names: Sequence[str]) -> pl.DataFrame:
-    """All cells as stripped texts, null where empty; blank lines left out."""
+    """Return all cells as stripped texts, null where empty, without blank lines."""
     rows = find_fault(layout)
     content = layout.source.content
     try:
@@ -177,10 +183,10 @@ def _cells(layout: Layout, names: Sequence[str]) -> pl.DataFrame:
     return frame.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)) for name in names)
 
 
-def _guessed(texts: pl.Series) -> pl.Series:
-    made = texts.cast(pl.Float64, strict=False)
-    whole = made.null_count() == texts.null_count() < len(texts)
-    return made if whole else texts
+def _numbers_if_all(texts: pl.Series) -> pl.Series:
+    converted = texts.cast(pl.Float64, strict=False)
+    all_numbers = converted.null_count() == texts.null_count() < len(texts)
+    return converted if all_numbers else texts
 
 
 def _sequence(texts: pl.Series, where: Where, type: str) -> pl.Series:

@@ -1,7 +1,7 @@
-"""Tables and matrices of other libraries, in memory, to a Dataset.
+"""Builds a Dataset from tables and matrices of other libraries that are in memory.
 
-They go the way of a Parquet file: the same columns are guessed, and the same faults are refused.
-pandas, pyarrow and scipy are never imported: an object of theirs brings what is needed.
+They are read as a Parquet file is: the same columns are guessed, and the same faults are refused.
+pandas, pyarrow and scipy are never imported; the methods of the given object are enough.
 """
 
 from collections.abc import Callable
@@ -37,18 +37,18 @@ def from_polars(
     name: str = "data",
     **columns: str | None,
 ) -> Dataset:
-    """A Dataset of a polars frame, a row an interaction.
+    """Build a Dataset from a polars frame with an interaction per row.
 
     Args:
-      event_weights: weight of each kind of event in the event column, as ``jaxrec.read`` has it.
+      event_weights: the weight of each kind of event in the event column, as in ``jaxrec.read``.
       text: which rows are left out and counted, and how times in text are written.
-      repeats: what stands for a pair that is there several times; the latest where not given.
-      name: of the data, for people and for messages.
-      columns: ``user="customer", item="sku"``, and so on: rating, time, event, weight; guessed
-        from common names where not given, left out where ``""``.
+      repeats: how repeated pairs are merged; the latest one counts if not given.
+      name: the name of the data, also in messages.
+      columns: ``user="customer", item="sku"``, and so on for rating, time, event and weight. A
+        column that is not given is guessed from common names; ``""`` leaves it out.
 
     Raises:
-      InputError: a column that is not there or cannot be guessed, or a row that cannot be used.
+      InputError: a column is missing or cannot be guessed, or a row cannot be used.
 
     >>> import jaxrec
     >>> import polars as pl
@@ -76,7 +76,7 @@ def from_arrow(
     name: str = "data",
     **columns: str | None,
 ) -> Dataset:
-    """A Dataset of a pyarrow Table or RecordBatch; arguments and errors of :func:`from_polars`.
+    """Build a Dataset from a pyarrow Table or RecordBatch; see :func:`from_polars`.
 
     >>> import jaxrec
     >>> import pyarrow as pa
@@ -100,9 +100,9 @@ def from_pandas(
     name: str = "data",
     **columns: str | None,
 ) -> Dataset:
-    """A Dataset of a pandas DataFrame; arguments and errors of :func:`from_polars`.
+    """Build a Dataset from a pandas DataFrame; arguments and errors as :func:`from_polars`.
 
-    The index is not read; ``frame.reset_index()`` makes columns of it.
+    The index is not read; ``frame.reset_index()`` turns it into columns.
 
     >>> import jaxrec
     >>> import pandas as pd
@@ -119,9 +119,9 @@ def from_pandas(
     rows = [list(row) for row in zip(*texts, strict=True)]
     form = options.time_format
     at = locate(name, names, roles, event=bool(weights), rows=rows, form=form)
-    made = {role: _of_pandas(frame.iloc[:, place], role, name) for role, place in at.items()}
+    by_role = {role: _of_pandas(frame.iloc[:, place], role, name) for role, place in at.items()}
     reading = described(at, len(names), names, rows=rows, columns=roles)
-    part = parquet.of_roles(Path(name), pl.DataFrame(made), reading, weights, options=options)
+    part = parquet.of_roles(Path(name), pl.DataFrame(by_role), reading, weights, options=options)
     return to_dataset([part], name, repeats)
 
 
@@ -135,32 +135,34 @@ def from_numpy(
     repeats: Repeats | None = None,
     name: str = "data",
 ) -> Dataset:
-    """A Dataset of columns of one length: arrays, lists, or columns of a frame.
+    """Build a Dataset from columns of equal length: arrays, lists, or columns of a frame.
 
     Args:
       user, item: ids, [E]: whole numbers or texts.
       rating, weight: numbers, [E].
       time: numbers or dates, [E].
-      repeats: what stands for a pair that is there several times; the latest where not given.
+      repeats: how repeated pairs are merged; the latest one counts if not given.
 
     Raises:
-      InputError: columns of other lengths, ids that are missing or neither whole numbers nor
-        texts, numbers that are missing or infinite, or no pair.
+      InputError: the lengths differ, ids are missing or neither whole numbers nor texts, numbers
+        are missing or infinite, or there is no pair.
 
     >>> import jaxrec
     >>> data = jaxrec.from_numpy(["ann", "bob", "ann"], ["tea", "cup", "cup"], rating=[4, 5, 3])
     >>> data.n_users, data.n_items, data.rating.tolist()
     (2, 2, [3.0, 4.0, 5.0])
     """
-    made: dict[str, np.ndarray] = {"user": array_checks.id_array(user, f"{name}: user")}
-    length = len(made["user"])
-    made["item"] = array_checks.id_array(item, f"{name}: item")
-    if len(made["item"]) != length:
-        raise InputError(f"{name}: {length} users and {len(made['item'])} items; pairs have both")
+    by_role: dict[str, np.ndarray] = {"user": array_checks.id_array(user, f"{name}: user")}
+    length = len(by_role["user"])
+    by_role["item"] = array_checks.id_array(item, f"{name}: item")
+    if len(by_role["item"]) != length:
+        raise InputError(
+            f"{name}: {length} users and {len(by_role['item'])} items; give one of each per pair"
+        )
     for role, given in (("rating", rating), ("time", time), ("weight", weight)):
         if given is not None:
-            made[role] = _NUMBERS[role](given, f"{name}: {role}", length)
-    frame = pl.DataFrame({role: _series(role, column) for role, column in made.items()})
+            by_role[role] = _NUMBERS[role](given, f"{name}: {role}", length)
+    frame = pl.DataFrame({role: _series(role, column) for role, column in by_role.items()})
     part = parquet.of_roles(Path(name), frame, "", {}, options=TextOptions())
     return to_dataset([part], name, repeats)
 
@@ -173,18 +175,19 @@ def from_scipy(
     values: Literal["weight", "rating", "none"] = "weight",
     name: str = "data",
 ) -> Dataset:
-    """A Dataset of a sparse matrix of users by items.
+    """Build a Dataset from a sparse matrix of users by items.
 
-    Rows and columns without an entry are left out and counted, as are entries of 0 among weights;
-    entries of one place add up.
+    Rows and columns without an entry are left out and counted, and so are weights of 0. Repeated
+    entries are summed.
 
     Args:
       matrix: any sparse matrix or array of scipy, [U, I].
-      user_ids, item_ids: [U] and [I]; row and column numbers where not given.
-      values: what the entries are; weights that are all 1 say nothing, and are none.
+      user_ids, item_ids: [U] and [I]; row and column numbers if not given.
+      values: the meaning of the entries; weights that are all 1 are dropped.
 
     Raises:
-      InputError: no sparse matrix, ids of other lengths, negative weights, or no entry.
+      InputError: the matrix is not sparse, ids have other lengths, weights are negative, or there
+        is no entry.
 
     >>> import jaxrec
     >>> import scipy.sparse as sp
@@ -198,47 +201,47 @@ def from_scipy(
     if len(matrix.shape) != 2:
         raise InputError(f"{name}: a matrix of users by items has 2 axes, not {len(matrix.shape)}")
     if values not in ("weight", "rating", "none"):
-        raise InputError(f"{name}: values {values!r} are none of weight, rating and none")
-    found = matrix.tocoo(copy=True)
+        raise InputError(f"{name}: values is {values!r}; it must be weight, rating or none")
+    entries = matrix.tocoo(copy=True)
     if values == "weight":
-        found.sum_duplicates()
+        entries.sum_duplicates()
     sides = []
-    for side, ids, count in (("user", user_ids, 0), ("item", item_ids, 1)):
-        table = np.arange(matrix.shape[count]) if ids is None else ids
+    for axis, (side, ids) in enumerate((("user", user_ids), ("item", item_ids))):
+        table = np.arange(matrix.shape[axis]) if ids is None else ids
         sides.append(array_checks.id_table(table, f"{name}: {side}_ids"))
-        if len(sides[-1]) != matrix.shape[count]:
+        if len(sides[-1]) != matrix.shape[axis]:
             raise InputError(
-                f"{name}: {len(sides[-1])} {side}_ids for {matrix.shape[count]} "
-                f"{('rows', 'columns')[count]}"
+                f"{name}: {len(sides[-1])} {side}_ids for {matrix.shape[axis]} "
+                f"{('rows', 'columns')[axis]}; give one each"
             )
     entry = array_checks.numbers(
-        found.data.astype(np.float64), f"{name}: entries", found.nnz, np.float64
+        entries.data.astype(np.float64), f"{name}: entries", entries.nnz, np.float64
     )
-    there = np.ones(found.nnz, bool) if values != "weight" else entry != 0
-    if not there.any():
-        raise InputError(f"{name}: no entry in the matrix; a matrix with some is needed")
-    row, column, entry = found.row[there], found.col[there], entry[there]
+    used = np.ones(entries.nnz, bool) if values != "weight" else entry != 0
+    if not used.any():
+        raise InputError(f"{name}: the matrix has no entry; give one with some")
+    row, column, entry = entries.row[used], entries.col[used], entry[used]
     if values == "weight" and entry.min() < 0:
         raise InputError(
-            f"{name}: an entry is {entry.min():g}; weights are not negative, and values='rating' "
-            "takes ratings"
+            f"{name}: an entry is {entry.min():g}, and weights must not be negative; "
+            "values='rating' takes entries as ratings"
         )
-    made = {"user": sides[0][row], "item": sides[1][column]}
+    by_role = {"user": sides[0][row], "item": sides[1][column]}
     if values == "rating" or (values == "weight" and not (entry == 1).all()):
-        made[values] = entry
-    frame = pl.DataFrame({role: _series(role, cells) for role, cells in made.items()})
+        by_role[values] = entry
+    frame = pl.DataFrame({role: _series(role, cells) for role, cells in by_role.items()})
     reading = "user <- rows, item <- columns"
-    reading += "".join(f", {role} <- entries" for role in made if role not in IDS)
+    reading += "".join(f", {role} <- entries" for role in by_role if role not in IDS)
     part = parquet.of_roles(Path(name), frame, reading, {}, options=TextOptions())
     part.notes |= {
-        "entries of 0, left out": int(found.nnz - there.sum()),
+        "entries of 0, left out": int(entries.nnz - used.sum()),
         "rows without an entry, left out": matrix.shape[0] - len(np.unique(row)),
         "columns without an entry, left out": matrix.shape[1] - len(np.unique(column)),
     }
     return to_dataset([part], name)
 
 
-_TAKES: dict[str, Callable[[Any], Dataset]] = {
+_BUILDERS: dict[str, Callable[[Any], Dataset]] = {
     "from_pandas": from_pandas,
     "from_polars": from_polars,
     "from_arrow": from_arrow,
@@ -247,16 +250,16 @@ _TAKES: dict[str, Callable[[Any], Dataset]] = {
 
 
 def taken(data: Any) -> Any:
-    """A Dataset of a table or matrix of another library; anything else as it is."""
+    """Convert a table or matrix of another library to a Dataset; return anything else unchanged."""
     function = array_checks.taken_by(data)
-    return data if function is None else _TAKES[function](data)
+    return data if function is None else _BUILDERS[function](data)
 
 
 def _not_taken(data: Any, function: str) -> InputError:
     kind = f"{type(data).__module__.partition('.')[0]}.{type(data).__qualname__}"
     other = array_checks.taken_by(data)
-    way = f"jaxrec.{other} takes it" if other else "jaxrec.from_numpy takes columns"
-    return InputError(f"jaxrec.{function} does not take a {kind}; {way}")
+    fix = f"jaxrec.{other} takes it" if other else "jaxrec.from_numpy takes columns"
+    return InputError(f"jaxrec.{function} does not take a {kind}; {fix}")
 
 
 def _roles(columns: dict[str, str | None]) -> Columns:
@@ -264,18 +267,20 @@ def _roles(columns: dict[str, str | None]) -> Columns:
     for role in columns:
         if role not in known:
             listed = ", ".join(known)
-            raise InputError(f"no column {role!r}{nearest(role, known)}; there are {listed}")
+            raise InputError(
+                f"there is no role {role!r} of a column{nearest(role, known)}; roles: {listed}"
+            )
     return Columns(**columns)
 
 
 def _texts(column: Any) -> list[str]:
-    """Cells of a column of pandas as texts, empty where they are no text or number."""
+    """Return the cells of a pandas column as texts, empty where they are no text or number."""
     cells = np.asarray(column, dtype=object).tolist()
     return [str(cell) if isinstance(cell, str | int | float) else "" for cell in cells]
 
 
 def _of_pandas(column: Any, role: str, name: str) -> pl.Series:
-    """A column of pandas; missing numbers are null."""
+    """Convert a pandas column to polars; missing numbers become null."""
     if getattr(column.dtype, "tz", None) is not None:
         column = column.dt.tz_convert(None)
     missing = column.isna().to_numpy()
@@ -285,16 +290,16 @@ def _of_pandas(column: Any, role: str, name: str) -> pl.Series:
         return pl.Series(role, cells).scatter(np.flatnonzero(missing), None)
     cells = np.asarray(column, dtype=object)[~missing]
     if role in IDS or role == "event":
-        made = _series(role, array_checks.id_array(cells, f"{name}: {role}"))
+        present = _series(role, array_checks.id_array(cells, f"{name}: {role}"))
     else:
         try:
-            made = pl.Series(role, cells.tolist())
+            present = pl.Series(role, cells.tolist())
         except (TypeError, pl.exceptions.PolarsError):
-            made = pl.Series(role, [str(cell) for cell in cells], dtype=pl.String)
+            present = pl.Series(role, [str(cell) for cell in cells], dtype=pl.String)
     if not missing.any():
-        return made
+        return present
     place = pl.Series(np.cumsum(~missing) - 1).scatter(np.flatnonzero(missing), None)
-    return made.gather(place)
+    return present.gather(place)
 
 
 def _series(role: str, cells: np.ndarray) -> pl.Series:

@@ -1,4 +1,4 @@
-"""Orders of Instacart: who ordered, and what was in each order, in tables of their own."""
+"""Reads Instacart's orders, whose users and products are in separate tables."""
 
 from pathlib import Path
 
@@ -14,18 +14,23 @@ _PRODUCTS = ("order_products__prior.csv", "order_products__train.csv")
 
 
 def parts(path: Path, options: TextOptions) -> list[Part]:
-    """Read the products of orders, and ``orders.csv`` beside them; the number of an order among
-    the user's stands for its time, and a product that is bought again weighs as often.
+    """Read the products of all orders, and their users from ``orders.csv`` in the same folder.
+
+    The number of an order among its user's orders serves as its time. Each purchase of a product
+    counts as a weight of 1.
 
     Raises:
-      InputError: a file is missing, or not such a table.
+      InputError: a file is missing, or is not such a table.
     """
-    found = sorted(path.parent.glob("orders.csv*"))
-    if not found:
-        raise InputError(f"{path}: no orders.csv beside it, which says whose the orders are")
-    orders = _table(found[0], ("order_id", "user_id", "order_number"))
+    orders_files = sorted(path.parent.glob("orders.csv*"))
+    if not orders_files:
+        raise InputError(
+            f"{path}: there is no orders.csv beside it, which has the users of the orders; put it "
+            "there"
+        )
+    orders = _table(orders_files[0], ("order_id", "user_id", "order_number"))
     files = [file for name in _PRODUCTS for file in sorted(path.parent.glob(f"{name}*"))]
-    made = []
+    read = []
     for file in files:
         bought = _table(file, ("order_id", "product_id")).with_row_index("row")
         joined = bought.join(orders, on="order_id", how="left", maintain_order="left")
@@ -38,7 +43,7 @@ def parts(path: Path, options: TextOptions) -> list[Part]:
             time=pl.col("order_number").cast(pl.Float64),
             weight=pl.lit(1.0),
         )
-        made.append(
+        read.append(
             Part(
                 file,
                 frame,
@@ -48,11 +53,11 @@ def parts(path: Path, options: TextOptions) -> list[Part]:
                 "time <- `order_number`",
             )
         )
-    return made
+    return read
 
 
 def _table(path: Path, columns: tuple[str, ...]) -> pl.DataFrame:
-    """Columns of whole numbers."""
+    """Read some columns of whole numbers."""
     content = compressed.unpacked(path)
     try:
         return pl.read_csv(

@@ -1,4 +1,4 @@
-"""Anything that gives pairs of items to an ItemGraph: what ``--data`` of an item model takes."""
+"""Builds an ItemGraph from anything that an item model's ``--data`` takes."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,7 +21,7 @@ FORMATS = ("amazon-meta", "pairs", "co-occurrence")
 
 
 def resolve_items(path_or_name: str, pairs: PairsConfig) -> ItemGraph:
-    """The item graph that a configuration names: ``synthetic``, or a path for :func:`read_items`.
+    """Return the item graph that a configuration names: ``synthetic``, or a path to read.
 
     Raises:
       InputError: as :func:`read_items`.
@@ -50,17 +50,17 @@ def read_items(
         .gz); a list of pairs (``pairs``: a table with columns such as src, dst and
         weight); or interactions in any format of :func:`jaxrec.read`, whose items make pairs by
         ``co-occurrence``.
-      format: ``prepared`` or one of ``FORMATS``; told from the path where not given.
+      format: ``prepared`` or one of ``FORMATS``; detected from the path if not given.
       pairs: weights of relations, window and history of interactions, least weight.
-      columns: of a list of pairs, or of interactions; guessed where not given.
+      columns: columns of a list of pairs, or of interactions; guessed if not given.
       items: a table of features keyed by item id.
-      cold_items: keep what only that table has as items without a pair.
-      strict: refuse metadata with any fault, instead of counting faults in the notes.
-      text: how text tables are read, where that is not to be told from the file.
+      cold_items: keep items that only that table has, as items without a pair.
+      strict: refuse faults in metadata instead of counting them in the notes.
+      text: settings of text tables that cannot be detected from the file.
 
     Raises:
-      InputError: the path, the format or the content is not usable, or ``pairs`` asks for what
-        does not count for the format.
+      InputError: the path, the format or the content is not usable, or ``pairs`` sets an option
+        that has no effect on the format.
 
     >>> import jaxrec
     >>> import polars as pl
@@ -74,13 +74,17 @@ def read_items(
     known = ("prepared", *FORMATS)
     if format is not None and format not in known:
         raise InputError(
-            f"unknown format {format!r}{nearest(format, known)}; of item graphs: {', '.join(known)}"
+            f"unknown format {format!r}{nearest(format, known)}; formats of item graphs: "
+            f"{', '.join(known)}"
         )
     try:
         text = text or TextOptions()
         format = format or detect_items(path, text)
         if strict and format != "amazon-meta":
-            raise InputError(f"{path}: strict is for format amazon-meta; others always are")
+            raise InputError(
+                f"{path}: strict is for format amazon-meta; other formats are always strict, so "
+                "leave it out"
+            )
         _refuse_idle(path, format, pairs)
         graph = _READERS[format](path, pairs, columns, strict, text)
         if items is not None:
@@ -97,21 +101,21 @@ def read_items(
 
 
 def _without_pairs(path: Path, format: str, graph: ItemGraph) -> str:
-    """Why a file that was read gives nothing to learn from."""
+    """Say why a file has no pair to train on."""
     if format == "amazon-meta":
         return (
-            f"{path}: {graph.n_items} products and not one pair of them: their `related` items "
-            "(also_bought and so on) are missing or are not among the products"
+            f"{path}: {graph.n_items} products and not one pair, because their `related` items "
+            "(also_bought and so on) are missing or are not among the products; give more data"
         )
     why = {"co-occurrence": "no user has two of them"}.get(format, "none is left")
     return f"{path}: {graph.n_items} items and not one pair: {why}; give more data"
 
 
 def detect_items(path: str | Path, text: TextOptions | None = None) -> str:
-    """The format of a file or folder that is to give an item graph.
+    """Return the format of a file or folder that an item graph is read from.
 
     Raises:
-      InputError: there is nothing there, or nothing known.
+      InputError: there is nothing, or no known format.
     """
     path = Path(path)
     if is_prepared(path) and format_of(path) == itemgraph.FORMAT:
@@ -125,7 +129,7 @@ def detect_items(path: str | Path, text: TextOptions | None = None) -> str:
 
 
 def is_item_graph(path: str | Path, text: TextOptions | None = None) -> bool:
-    """Whether what is there can only give pairs of items. Raises InputError as detect_items."""
+    """Whether the data can only be read as item pairs. Raises InputError as detect_items."""
     return detect_items(path, text) != "co-occurrence"
 
 
@@ -144,11 +148,11 @@ def _metadata(
 ) -> ItemGraph:
     _refuse_columns(path, "amazon-meta", columns)
     if not path.is_file():
-        raise InputError(f"{path}: no such file; name a file of product metadata")
+        raise InputError(f"{path}: no such file; give a file of product metadata")
     if jsonl.is_reviews(path):
         raise InputError(
-            f"{path}: holds reviews, a user and an item a line, and no product metadata; leave out "
-            "--format, or --format co-occurrence makes pairs of what users have in common"
+            f"{path}: holds reviews (a user and an item per line), not product metadata; leave "
+            "--format out, or pair the items of each user with --format co-occurrence"
         )
     return amazon_metadata.read(path, pairs.relations(), strict=strict)
 
@@ -180,19 +184,19 @@ _READERS: dict[str, Reader] = {
 }
 
 
-_COUNTS_FOR = {
+_FORMAT_OF_OPTION = {
     **dict.fromkeys(RELATIONS, "amazon-meta"),
     **dict.fromkeys(("window", "history"), "co-occurrence"),
 }
 
 
 def _refuse_idle(path: str | Path, format: str, pairs: PairsConfig) -> None:
-    """Raise InputError where a setting was changed that does nothing for this format."""
-    for name, only in _COUNTS_FOR.items():
+    """Raise InputError where a setting was changed that has no effect on this format."""
+    for name, only in _FORMAT_OF_OPTION.items():
         if format != only and getattr(pairs, name) != getattr(PairsConfig(), name):
             raise InputError(
-                f"{path}: pairs.{name} counts where {only} is read, and this is {format}; "
-                "leave it out, or import the source anew"
+                f"{path}: pairs.{name} has an effect only where {only} is read, and this is "
+                f"{format}; leave it out, or import the source again"
             )
 
 
@@ -202,7 +206,7 @@ def _refuse_columns(path: Path, format: str, columns: Any) -> None:
 
 
 def _without_light(graph: ItemGraph, least: float) -> ItemGraph:
-    """The graph without pairs that weigh less; items stay."""
+    """Drop the pairs that weigh less than ``least``; items stay."""
     light = graph.weight < least
     if not light.any():
         return graph

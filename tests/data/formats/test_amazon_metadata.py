@@ -133,11 +133,11 @@ BROKEN: list[tuple[object, str]] = [
     ({"asin": ["A"]}, "no asin"),
     ({"asin": "a\0b"}, "no asin"),
     ({"asin": "x" * 65}, "no asin"),
-    ({"asin": "A"}, "a product that is there already"),
-    ({"asin": "X", "related": ["A"]}, "related is no table of lists"),
-    ({"asin": "X", "related": {"also_bought": "A"}}, "also_bought is no list of ids"),
-    ({"asin": "X", "related": {"also_bought": ["A", 3]}}, "also_bought is no list of ids"),
-    ({"asin": "X", "related": {"also_bought": ["A", "NONE"]}}, "a related item that is not there"),
+    ({"asin": "A"}, "a product that an earlier line has"),
+    ({"asin": "X", "related": ["A"]}, "related is not a table of lists"),
+    ({"asin": "X", "related": {"also_bought": "A"}}, "also_bought is not a list of ids"),
+    ({"asin": "X", "related": {"also_bought": ["A", 3]}}, "also_bought is not a list of ids"),
+    ({"asin": "X", "related": {"also_bought": ["A", "NONE"]}}, "a related item that is not a product"),
 ]
 
 
@@ -159,7 +159,7 @@ def test_faults_are_counted_and_the_first_lines_named(tmp_path):
     lines.append(product("C", also_bought=["N1", "N2", "C"]))
     assert read(tmp_path / "m.json", lines).notes == {
         "not a product (a Python literal or a JSON object), at line 3, 4, 5, 6, 7, ...": 9,
-        "a related item that is not there, at line 12": 2,
+        "a related item that is not a product, at line 12": 2,
         "related to itself, at line 12": 1,
     }
 
@@ -195,7 +195,7 @@ def test_files_without_any_product_are_refused(tmp_path):
         (b"\n\n", "empty"),
         (gzip.compress(b""), "empty"),
         (b"\x1f\x8b junk", "m: damaged or truncated"),
-        (bytes(range(256)) * 40, r"m:1: not a product .* the file has no product at all"),
+        (bytes(range(256)) * 40, r"m:1: not a product .* no line of the file is a product"),
         (b"user,item\n1,2\n", r"m:1: not a product"),
     ]:
         (tmp_path / "m").write_bytes(content)

@@ -159,7 +159,7 @@ def test_rows_that_are_plainly_data_need_no_option(reading, text):
     ],
 )
 def test_columns_without_a_header_are_not_taken_for_what_they_are_not(reading, text, said):
-    with pytest.raises(InputError, match=f"{said}; say which are which: .*--columns.user 1"):
+    with pytest.raises(InputError, match=f"{said}; give the columns by number: .*--columns.user 1"):
         reading(text)
 
 
@@ -197,7 +197,7 @@ def test_a_date_column_of_another_form_is_left_out_and_said(reading):
     data = reading("user,item,date\n1,2,12/31/2014\n")
     assert data.time is None
     assert data.reading[0].endswith(
-        "not used: date ('12/31/2014' is in no form known as a time; "
+        "not used: date ('12/31/2014' is not in a known form of a time; "
         "--time-format '%m/%d/%Y' reads it)"
     )
     with pytest.raises(
@@ -374,7 +374,7 @@ def test_lists_of_pairs_follow_the_same_rules(tmp_path):
 
 def test_a_file_without_a_pair_of_items_is_refused(tmp_path):
     (tmp_path / "meta.json").write_text('{"asin": "a"}\n{"asin": "b"}\n')
-    with pytest.raises(InputError, match=r"meta\.json: 2 products and not one pair of them"):
+    with pytest.raises(InputError, match=r"meta\.json: 2 products and not one pair, because"):
         read_items(tmp_path / "meta.json")
     (tmp_path / "a.csv").write_text("user,item\n1,2\n2,3\n")
     with pytest.raises(InputError, match="2 items and not one pair: no user has two of them"):
@@ -384,7 +384,7 @@ def test_a_file_without_a_pair_of_items_is_refused(tmp_path):
 def test_a_table_of_features_without_a_header_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("user,item\n1,B01\n2,B02\n")
     (tmp_path / "items.csv").write_text("B01,Nike\nB02,Puma\n")
-    with pytest.raises(InputError, match=r"items\.csv:1: no header \('B01' is no name\)"):
+    with pytest.raises(InputError, match=r"items\.csv:1: no header \('B01' is not a name\)"):
         read(tmp_path / "a.csv", items=tmp_path / "items.csv")
 
 
@@ -434,7 +434,7 @@ def test_every_reader_takes_the_form_and_names_it(tmp_path, write):
     getattr(frame, {"csv": "write_csv", "jsonl": "write_ndjson"}.get(write, "write_parquet"))(path)
     left = read(path)
     assert left.time is None
-    said = "('1/13/2021' is in no form known as a time; --time-format '%m/%d/%Y' reads it)"
+    said = "('1/13/2021' is not in a known form of a time; --time-format '%m/%d/%Y' reads it)"
     assert left.reading[0].endswith(f"not used: date {said}")
     made = read(path, text=TextOptions(time_format="%m/%d/%Y"))
     assert made.time is not None

@@ -115,7 +115,7 @@ def test_times_and_repeats(tmp_path):
         first.fingerprint()
     )
     weighted = frame.with_columns(weight=pl.lit(2.0))
-    with pytest.raises(InputError, match="has weights, which add up already"):
+    with pytest.raises(InputError, match="has weights, which are summed already"):
         jaxrec.from_polars(weighted, repeats=Repeats(count=True))
 
 
@@ -162,7 +162,7 @@ def test_matrices_leave_out_what_has_no_entry_and_say_so():
     assert summed.weight.tolist() == [2, 1]
     assert jaxrec.from_scipy(sparse.csc_array(np.eye(3))).weight is None
     likes = sparse.csr_array(np.array([[1.0, -1.0]]))
-    with pytest.raises(InputError, match=r"an entry is -1; .*values='rating' takes ratings"):
+    with pytest.raises(InputError, match=r"an entry is -1; .*values='rating' takes entries"):
         jaxrec.from_scipy(likes)
     rated = jaxrec.from_scipy(likes, values="rating").rating
     assert rated is not None
@@ -170,7 +170,7 @@ def test_matrices_leave_out_what_has_no_entry_and_say_so():
     for ids, said in ((["a"], "1 user_ids for 3 rows"), (["a", "a", "b"], "id 'a' is repeated")):
         with pytest.raises(InputError, match=said):
             jaxrec.from_scipy(held, ids)
-    with pytest.raises(InputError, match="no entry in the matrix"):
+    with pytest.raises(InputError, match="the matrix has no entry"):
         jaxrec.from_scipy(sparse.csr_array((3, 3)))
 
 

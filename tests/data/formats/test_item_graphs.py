@@ -197,9 +197,9 @@ def test_what_does_not_fit_is_refused_in_a_plain_line(tmp_path, sources):
 )
 def test_settings_that_would_do_nothing_are_refused_by_name(sources, tmp_path, name, changed):
     (field,) = changed
-    with pytest.raises(InputError, match=rf"pairs\.{field} counts where"):
+    with pytest.raises(InputError, match=rf"pairs\.{field} has an effect only where"):
         read_items(tmp_path / name, pairs=PairsConfig(**changed))
-    with pytest.raises(InputError, match=rf"synthetic: pairs\.{field} counts where"):
+    with pytest.raises(InputError, match=rf"synthetic: pairs\.{field} has an effect only where"):
         resolve_items("synthetic", PairsConfig(**changed))
 
 

@@ -114,7 +114,7 @@ def test_times_in_text_and_in_finer_units(reading):
     assert data.time is None
     assert data.reading == (
         "a.parquet: user <- `user`, item <- `item`; not used: date "
-        "('4/1/2014' is in no form known as a time; --time-format '%m/%d/%Y' or "
+        "('4/1/2014' is not in a known form of a time; --time-format '%m/%d/%Y' or "
         "--time-format '%d/%m/%Y' reads it)",
     )
     with pytest.raises(InputError, match="row 2: time 'soon' is not a number"):

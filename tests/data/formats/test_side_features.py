@@ -158,8 +158,8 @@ FAULTS = {
     ),
     "no name": ("item,\n9,1\n", ":1: column 2 has no name"),
     "one name twice": ("item,x,x\n9,1,2\n", ":1: two columns are named 'x'"),
-    "no header": ("9,1\n7,2\n", r":1: no header \('9' is no name\)"),
-    "a header alone": ("item,x\n", ": a header and no rows"),
+    "no header": ("9,1\n7,2\n", r":1: no header \('9' is not a name\)"),
+    "a header alone": ("item,x\n", ": a header without rows"),
     "one column": ("item\n9\n", ":1: one column, where ids and features are needed"),
     "empty": ("", ": empty"),
     "Latin-1": (b"item,x\n9,\xe9\n", ":2: not valid UTF-8"),
@@ -214,7 +214,7 @@ def test_catalogues_that_are_not_there(write):
         read(folder / "a.csv", items=folder / "nowhere.csv")
     with pytest.raises(InputError, match=r"items\.json: format of the items not told"):
         read(folder / "a.csv", items=folder / "items.json")
-    with pytest.raises(InputError, match=r"no catalogue of users .*: --users FILE"):
+    with pytest.raises(InputError, match=r"no catalogue to take cold users from; .*: --users FILE"):
         read(folder / "a.csv", cold_users=True)
 
 

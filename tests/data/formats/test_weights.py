@@ -115,7 +115,7 @@ def test_weights_come_from_events_or_from_a_column(tmp_path):
     path = write(tmp_path / "a.csv", "user,item,event,weight\n1,2,buy,5\n1,3,click,9\n")
     events = {"buy": 3.0, "click": 1.0}
     assert weights(read(path, event_weights=events)) == {(1, 2): 3, (1, 3): 1}
-    with pytest.raises(InputError, match=r"--event-weights and --columns\.weight both say"):
+    with pytest.raises(InputError, match=r"--event-weights and --columns\.weight both set"):
         read(path, columns=Columns(weight="weight"), event_weights=events)
 
 
@@ -180,8 +180,8 @@ def test_a_table_of_features_agrees_on_ids(tmp_path):
     ("ids", "note"),
     [
         (["1.0", "x"], "ids of users such as 1.0 beside others, kept as texts"),
-        (["1.5", "3"], "ids of users that are no whole numbers, kept as texts"),
-        (["1e+20", "3"], "ids of users that are no whole numbers, kept as texts"),
+        (["1.5", "3"], "ids of users that are not whole numbers, kept as texts"),
+        (["1e+20", "3"], "ids of users that are not whole numbers, kept as texts"),
     ],
 )
 def test_other_numbers_stay_texts_and_are_counted(ids, note, tmp_path):
