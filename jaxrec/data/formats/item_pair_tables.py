@@ -1,4 +1,4 @@
-"""Weighted lists of pairs of items: CSV, TSV and Parquet, a row a pair."""
+"""Reads weighted lists of item pairs: CSV, TSV and Parquet, with a pair per row."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ ENDINGS = (".csv", ".tsv", ".parquet")
 
 
 def is_list(path: Path, options: TextOptions | None = None) -> bool:
-    """Whether a table's header names both ends of a pair (``src``, ``dst``), and no user.
+    """Whether a table's header names both items of a pair (``src``, ``dst``), and no user.
 
     Raises:
       InputError: the file cannot be read as a table.
@@ -35,13 +35,14 @@ def is_list(path: Path, options: TextOptions | None = None) -> bool:
 def read(
     path: Path, columns: EdgeColumns | None = None, options: TextOptions | None = None
 ) -> ItemGraph:
-    """Read a list of pairs; both directions and repeats of a pair add up.
+    """Read a list of pairs; both directions of a pair and its repeats are summed.
 
-    The columns are ``src``, ``dst`` and, perhaps, ``weight`` (1 without), by common names or, in
-    a text file without a header, in this order. Pairs of an item with itself are left out.
+    The columns are ``src``, ``dst`` and optionally ``weight`` (default 1). They are found by common
+    names or, in a text file without a header, by this order. Pairs of an item with itself are left
+    out.
 
     Raises:
-      InputError: names the file, the line and what to do.
+      InputError: the content is not usable; it names the file, the line and a fix.
     """
     columns = columns or EdgeColumns()
     if path.suffix.lower() == ".parquet":
@@ -57,7 +58,7 @@ def read(
     itself = int((src == dst).sum())
     notes["pairs of an item with itself"] = itself
     notes["repeated pairs"] = len(src) - itself - graph.n_pairs
-    graph.notes.update({what: count for what, count in notes.items() if count})
+    graph.notes.update({note: count for note, count in notes.items() if count})
     return graph
 
 
@@ -65,7 +66,7 @@ def _weights(part: Part) -> np.ndarray:
     if "weight" not in part.frame.columns:
         return np.ones(part.frame.height, np.float32)
     weight = part.frame["weight"]
-    # What float32 rounds to 0 is none either.
+    # A weight that float32 rounds to 0 is refused too.
     wrong = weight.cast(pl.Float32) <= 0
     if wrong.any():
         row = int(wrong.arg_max() or 0)

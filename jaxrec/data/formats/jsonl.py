@@ -1,13 +1,8 @@
-"""Interactions as an object a line: reviews of Amazon (2014, 2018, 2023), Yelp and others.
+"""Reads interactions from JSON lines: reviews of Amazon (2014, 2018, 2023), Yelp and others.
 
 A line is a JSON object, or a Python literal as in older files; the file may be gzipped. Nothing is
 ever evaluated as code. Keys are columns: the user, the item, the rating and the time are found as
-in a table with a header.
-
-Sources: J. Ni et al., "Justifying recommendations using distantly-labeled reviews", EMNLP 2019
-(overall, reviewerID, asin, unixReviewTime); Y. Hou et al., arXiv:2403.03952 (rating, user_id,
-parent_asin, timestamp in milliseconds); the Yelp Open Dataset's review.json (user_id, business_id,
-stars, date).
+they are in a table with a header.
 """
 
 import itertools
@@ -47,14 +42,14 @@ from jaxrec.errors import InputError, nearest
 
 _SAMPLE = 100
 _BLOCK = 1 << 17
-"""Rows that are kept as Python objects at once."""
+"""The most rows that are held as Python objects at once."""
 
 
 def is_reviews(path: Path) -> bool:
-    """Whether the objects of a file have a user each, as reviews do and product metadata does not.
+    """Whether the objects of a file have users, as reviews do and product metadata does not.
 
     Raises:
-      InputError: the file is one array.
+      InputError: the file is a single array.
     """
     return names_known(_keys(_sample(path)), "user")
 
@@ -70,14 +65,14 @@ def table(
     """Read the needed keys of every line.
 
     Raises:
-      InputError: names the file, the line and what to do.
+      InputError: the content is not usable; it names the file, the line and a fix.
     """
     weights, options = event_weights or {}, options or TextOptions()
     sample = _sample(path)
     if not sample:
         raise _without_objects(path)
     keys = _keys(sample)
-    rows = [[_text(found.get(key)) or "" for key in keys] for found in sample]
+    rows = [[_text(record.get(key)) or "" for key in keys] for record in sample]
     form = options.time_format
     at = locate(str(path), keys, columns, event=bool(weights), rows=rows, form=form)
     key = {role: keys[place] for role, place in at.items()}
@@ -86,7 +81,7 @@ def table(
     frame = reader.read()
     notes = {
         **reader.timed,
-        **{f"left out: {what}": count for what, count in reader.faults.notes().items()},
+        **{f"left out: {fault}": count for fault, count in reader.faults.notes().items()},
     }
     line = reader.line
     return Part(
@@ -100,7 +95,7 @@ def table(
 
 
 class _Reader:
-    """Goes through the lines, and keeps blocks of columns."""
+    """Reads the lines one by one into blocks of columns."""
 
     def __init__(
         self,
@@ -120,53 +115,54 @@ class _Reader:
         self._cells: dict[str, list[Any]] = {role: [] for role in key}
 
     def read(self) -> pl.DataFrame:
-        """All rows, as a :class:`Part` has them."""
+        """Return all rows, in the columns of a :class:`Part`."""
         damaged = Faults(self._path, strict=not self._options.skip_bad_lines)
         for number, content in amazon_metadata.lines(self._path, damaged):
             if self._options.encoding is not None:
                 content = content.decode(self._options.encoding, "replace").encode()
-            found = amazon_metadata.parse(content)
-            if found is None:
+            parsed = amazon_metadata.parse(content)
+            if parsed is None:
                 self._refuse(number, "not a JSON object")
                 continue
-            for one in self._each_item(found):
-                self._add(number, one)
+            for row in self._each_item(parsed):
+                self._add(number, row)
             if len(self.line) % _BLOCK == 0:
                 self._close()
         self._close()
-        for what, count in damaged.notes().items():
-            self.faults.add(what, 0, count=count)
+        for fault, count in damaged.notes().items():
+            self.faults.add(fault, 0, count=count)
         frame = self._in_seconds(pl.concat(self._frames))
         if frame.is_empty():
             reason = f" ({self.faults.first})" if self.faults.first else ""
-            raise InputError(f"{self._path}: no line is left{reason}; a file with some is needed")
+            raise InputError(f"{self._path}: no line is left{reason}; give a file with some")
         return frame.with_columns(
             ids(frame[role]).alias(role) for role in IDS if role in frame.columns
         )
 
-    def _each_item(self, found: dict[str, Any]) -> Iterable[dict[str, Any]]:
-        """The object once for each of its items, where it has a list of them."""
+    def _each_item(self, parsed: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        """Return an object once for each of its items, if it has a list of them."""
         key = self._key.get("item", "")
-        items = found.get(key)
+        items = parsed.get(key)
         if not isinstance(items, list):
-            return (found,)
-        made = []
+            return (parsed,)
+        rows = []
         for item in items:
             if isinstance(item, dict):
                 place = known_place(list(item), "item")
                 item = None if place is None else list(item.values())[place]
-            made.append(found | {key: item})
-        return made
+            rows.append(parsed | {key: item})
+        return rows
 
-    def _add(self, number: int, found: dict[str, Any]) -> None:
+    def _add(self, number: int, parsed: dict[str, Any]) -> None:
         cells = {}
         for role, key in self._key.items():
-            value = found.get(key)
+            value = parsed.get(key)
             text = _text(value)
             if text is None or (role in IDS and text in self._absent):
                 value = None if text is not None else value
-                what = f"the {role} is missing" if value in (None, "") else f"the {role} is no text"
-                self._refuse(number, what, role, missing=True)
+                empty = value in (None, "")
+                fault = f"the {role} is missing" if empty else f"the {role} is not a text"
+                self._refuse(number, fault, role, missing=True)
                 return
             fault = self._fault(role, text)
             if fault:
@@ -182,7 +178,7 @@ class _Reader:
             known = ", ".join(self._weights)
             return f"has no weight{nearest(text, self._weights)}, known: {known}"
         if role in IDS or role == "event" or (role == "time" and not is_number(text)):
-            return None  # dates are looked at by blocks
+            return None  # dates are checked a block at a time
         if not is_number(text):
             return "is not a number"
         if not abs(float(text)) < LARGEST:
@@ -192,40 +188,40 @@ class _Reader:
     def _refuse(
         self,
         number: int,
-        what: str,
+        fault: str,
         role: str | None = None,
         *,
         missing: bool = False,
         cell: str | None = None,
     ) -> None:
-        """Count a line that is left out, or raise InputError where none may be."""
+        """Count a line that is left out; raise InputError if lines must not be left out."""
         skips = self._options.skip_bad_lines
         no_id = missing and role in IDS
         if skips or (no_id and self._options.skip_missing_ids):
-            self.faults.add(what, number)
+            self.faults.add(fault, number)
             return
-        told = what if cell is None else what.replace(f"{role} ", f"{role} {cell!r} ", 1)
+        text = fault if cell is None else fault.replace(f"{role} ", f"{role} {cell!r} ", 1)
         cure = MISSING_CURE if no_id else SKIP_CURE
         if role is not None and not no_id:
             cure = role_cure(role, () if missing else self._sample[role])
-        raise InputError(f"{self._path}:{number}: {told}{cure}")
+        raise InputError(f"{self._path}:{number}: {text}{cure}")
 
     def _close(self) -> None:
-        """Make a block of what has been kept since the last one."""
-        made = {}
+        """Turn the cells since the last block into a frame."""
+        block = {}
         for role, cells in self._cells.items():
             text = pl.Series(role, cells, dtype=pl.String)
             if role == "event":
-                made["weight"] = text.replace_strict(self._weights, return_dtype=pl.Float64)
+                block["weight"] = text.replace_strict(self._weights, return_dtype=pl.Float64)
             elif role in IDS or role == "time":
-                made[role] = text  # all the times together say what each is
+                block[role] = text  # the unit of times shows only in all of them together
             else:
-                made[role] = text.cast(pl.Float64)
+                block[role] = text.cast(pl.Float64)
         self._cells = {role: [] for role in self._key}
-        self._frames.append(pl.DataFrame(made))
+        self._frames.append(pl.DataFrame(block))
 
     def _in_seconds(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """The rows with their times as numbers, without those whose time is none."""
+        """Convert times to seconds, and drop the rows whose time cannot be read."""
         if "time" not in frame.columns:
             return frame
         texts = frame["time"]
@@ -235,31 +231,31 @@ class _Reader:
         if not bad.any():
             return frame
         for row in bad.arg_true().to_list():
-            what = f"time is not a date or time such as {times.EXAMPLES}"
-            self._refuse(self.line[row], what, "time", cell=texts[row])
+            fault = f"time is not a date or time such as {times.EXAMPLES}"
+            self._refuse(self.line[row], fault, "time", cell=texts[row])
         self.line = array("q", [self.line[row] for row in (~bad).arg_true().to_list()])
         return frame.filter(~bad)
 
 
 def _sample(path: Path) -> list[dict[str, Any]]:
-    """The first objects of a file."""
+    """Return the first objects of a file."""
     lines = amazon_metadata.lines(path, Faults(path, strict=False))
     first = list(itertools.islice(lines, _SAMPLE))
     if first and first[0][1].startswith(b"["):
         raise InputError(
-            f"{path}: one array, where an object a line is needed; `jq -c '.[]' {path.name}` "
-            "writes it so"
+            f"{path}: a single array, where one object per line is needed; "
+            f"`jq -c '.[]' {path.name}` converts it"
         )
-    made = (amazon_metadata.parse(content) for _, content in first)
-    return [found for found in made if found is not None]
+    parsed = (amazon_metadata.parse(content) for _, content in first)
+    return [record for record in parsed if record is not None]
 
 
 def _keys(sample: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(str(key) for found in sample for key in found))
+    return list(dict.fromkeys(str(key) for record in sample for key in record))
 
 
 def _text(value: Any) -> str | None:
-    """An id, number or text as text; None where it is none."""
+    """Return an id, number or text as text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
@@ -270,4 +266,4 @@ def _text(value: Any) -> str | None:
 def _without_objects(path: Path) -> InputError:
     if compressed.kind_of(path) is None:
         read_bytes(path)
-    return InputError(f"{path}: empty, or no JSON object a line; a file with some is needed")
+    return InputError(f"{path}: empty, or no line is a JSON object; give a file with some")

@@ -1,4 +1,4 @@
-"""LightGCN's text files: a line is a user id and then the ids of the user's items."""
+"""Reads LightGCN's text files: each line is a user id, followed by the ids of the user's items."""
 
 from pathlib import Path
 
@@ -11,32 +11,34 @@ from jaxrec.data.formats.text import read_bytes
 from jaxrec.errors import InputError
 
 _SPACED = 8
-"""Lines, from which on users that come again tell a table cut at spaces, which lists are too."""
+"""From this many lines on, repeated users show that the file is a table cut at spaces."""
 _FILES = {"train.txt": TRAIN, "val.txt": VALIDATION, "valid.txt": VALIDATION, "test.txt": TEST}
 
 
 def parts(path: Path) -> list[Part]:
-    """Read ``train.txt``, and ``valid.txt`` or ``val.txt`` and ``test.txt`` where they are.
+    """Read ``train.txt``, and ``valid.txt`` or ``val.txt`` and ``test.txt`` if they are there.
 
     Args:
-      path: the folder, or one such file alone (then no split is given).
+      path: the folder, or a single such file, which then has no split.
 
     Raises:
-      InputError: no ``train.txt``, or a file that is not UTF-8 text with interactions.
+      InputError: there is no ``train.txt``, or a file is not UTF-8 text with interactions.
     """
     if not path.is_dir():
         return [_part(path, None)]
-    found = {name: label for name, label in _FILES.items() if (path / name).exists()}
-    if "train.txt" not in found:
-        raise InputError(f"{path}: no train.txt, which the lightgcn format needs")
-    if len(found) == 1:
+    splits = {name: label for name, label in _FILES.items() if (path / name).exists()}
+    if "train.txt" not in splits:
+        raise InputError(f"{path}: no train.txt, which the lightgcn format needs; add it")
+    if len(splits) == 1:
         return [_part(path / "train.txt", None)]
-    return [_part(path / name, label) for name, label in found.items()]
+    return [_part(path / name, label) for name, label in splits.items()]
 
 
 def _refuse_triplets(path: Path, lines: list[str], length: np.ndarray, users: pl.Series) -> None:
-    """Raise InputError for a table of user, item and perhaps count or rating and time: all lines
-    are as wide, and users come again, where a line here holds all that a user has."""
+    """Raise InputError for a table of user, item and perhaps count or rating and time.
+
+    Such a table has lines of equal width and repeats users; this format has one line per user.
+    """
     full = length[length > 0]
     if users.len() == users.n_unique() or full[0] > 4 or not (full == full[0]).all():
         return
@@ -44,8 +46,8 @@ def _refuse_triplets(path: Path, lines: list[str], length: np.ndarray, users: pl
     tabs = all(line.count("\t") == width - 1 for line in lines if line.strip())
     if tabs or (width > 2 and len(full) >= _SPACED):
         raise InputError(
-            f"{path}: every line has {width} columns, and users come again, as in a table of user, "
-            "item and count or rating; read it as one: jaxrec data import ... --format "
+            f"{path}: every line has {width} columns and users repeat, as in a table of user, item "
+            "and count or rating; read it as one: jaxrec data import ... --format "
             f"{'tsv' if tabs else 'csv --separator space'}"
         )
 

@@ -1,4 +1,4 @@
-"""News impressions of MIND: what a user had clicked before, was shown, and clicked then."""
+"""Reads news impressions of MIND: a user's earlier clicks, the news shown, and the news clicked."""
 
 from pathlib import Path
 
@@ -16,12 +16,12 @@ _FORM = "%m/%d/%Y %I:%M:%S %p"
 
 def parts(path: Path, options: TextOptions) -> list[Part]:
     """Read ``behaviors.tsv``: impression, user, time, history, and news as ``N1-1`` (clicked) or
-    ``N1-0`` (left alone).
+    ``N1-0`` (not clicked).
 
-    Clicks of the history, whose times are not there, count as of the user's first impression.
+    Clicks of the history have no times; they get the time of the user's first impression.
 
     Raises:
-      InputError: names the file, the line and what to do.
+      InputError: the content is not usable; it names the file, the line and a fix.
     """
     lines = all_lines(path, options)
     cells = lines["line"].str.split("\t")
@@ -30,13 +30,13 @@ def parts(path: Path, options: TextOptions) -> list[Part]:
         for n, name in enumerate(_FIELDS)
     ).with_columns(time=times.of_texts(cells.list.get(2, null_on_oob=True), _FORM).seconds)
     news = pl.col("shown").str.split(" ")
-    sound = (cells.list.len() == len(_FIELDS)) & frame["time"].is_not_null() & (frame["user"] != "")
-    sound &= frame["shown"].str.contains(r"^\S+-[01]( \S+-[01])*$").fill_null(False)
-    if not sound.all():
-        row = int((~sound).arg_max() or 0)
+    valid = (cells.list.len() == len(_FIELDS)) & frame["time"].is_not_null() & (frame["user"] != "")
+    valid &= frame["shown"].str.contains(r"^\S+-[01]( \S+-[01])*$").fill_null(False)
+    if not valid.all():
+        row = int((~valid).arg_max() or 0)
         raise InputError(
-            f"{path}:{lines['number'][row]}: not impression, user, time such as 11/11/2019 9:05:58 "
-            "AM, history and news such as N1-0 N2-1, cut at tabs; fix or drop the line"
+            f"{path}:{lines['number'][row]}: not an impression, a user, a time such as 11/11/2019 "
+            "9:05:58 AM, a history and news such as N1-0 N2-1, cut at tabs; fix or drop the line"
         )
     shown = frame.select("number", "user", "time", item=news).explode("item")
     shown = shown.with_columns(
@@ -51,12 +51,12 @@ def parts(path: Path, options: TextOptions) -> list[Part]:
         weight=pl.lit(1.0),
     ).explode("item")
     history = history.unique(["user", "item"], keep="first", maintain_order=True)
-    made = pl.concat([history.filter(pl.col("item") != ""), shown], how="diagonal")
-    number = made["number"].to_numpy()
+    clicks = pl.concat([history.filter(pl.col("item") != ""), shown], how="diagonal")
+    number = clicks["number"].to_numpy()
     return [
         Part(
             path,
-            made.select("user", "item", "time", "weight"),
+            clicks.select("user", "item", "time", "weight"),
             lambda row: f"{path}:{number[row]}",
             reading="clicked <- news-1 and the history, left alone <- news-0",
         )

@@ -1,4 +1,4 @@
-"""MovieLens in its three layouts: ratings, and the films and users that come beside them."""
+"""Reads MovieLens in its three layouts: ratings, and the films and users that come with them."""
 
 import dataclasses
 import re
@@ -38,10 +38,10 @@ _YEAR = r"\((\d{4})(?:[-–]\d*)?\)\s*$"
 def parts(path: Path, text: TextOptions) -> list[Part]:
     """Read the ratings of a folder, or one file of ratings.
 
-    A file such as ``u1.base`` is the train part, and ``u1.test`` beside it the test part.
+    A file such as ``u1.base`` is the train part, and ``u1.test`` in the same folder the test part.
 
     Raises:
-      InputError: no such file, or names the line and what to do.
+      InputError: there is no such file, or a line is not usable; it names the line and a fix.
     """
     if is_fold(path):
         return [
@@ -51,12 +51,14 @@ def parts(path: Path, text: TextOptions) -> list[Part]:
     if path.is_dir():
         path = _ratings(path)
     if path.name not in _RATINGS:
-        raise InputError(f"{path}: no MovieLens file ({', '.join(_RATINGS)}, u1.base)")
+        raise InputError(
+            f"{path}: not a MovieLens file; give one of {', '.join(_RATINGS)}, u1.base"
+        )
     return [_interactions(path, path.name, text)]
 
 
 def is_fold(path: Path) -> bool:
-    """Whether the file is the train part of one of 100K's folds (u1 to u5, ua, ub)."""
+    """Whether the file is the train part of a fold of 100K (u1 to u5, ua, ub)."""
     return re.fullmatch(r"u[1-5ab]\.base", path.name) is not None
 
 
@@ -68,25 +70,25 @@ def _interactions(path: Path, layout: str, text: TextOptions, split: int | None 
 
 
 def beside(path: Path, kind: str) -> Path | None:
-    """The films or users that come with a folder or a fold, where they do."""
+    """Return the file of films or users that comes with a folder or a fold, if there is one."""
     folder, layout = (path.parent, "u.data") if is_fold(path) else (path, _ratings(path).name)
     name = _BESIDE[layout].get(kind)
     return folder / name if name and (folder / name).is_file() else None
 
 
 def films_dat(path: Path) -> Keyed:
-    """``movies.dat``: genres, and the year out of the title."""
+    """Read ``movies.dat``: genres, and the year from the title."""
     return _films(_lines(path, "::", ["item", "title", "genres"]))
 
 
 def films_csv(path: Path) -> Keyed:
-    """``movies.csv``: genres, and the year out of the title; any other table as it is."""
+    """Read ``movies.csv``: genres, and the year from the title; any other table as it is."""
     table = delimited(path, "item")
     return _films(table) if {"title", "genres"} <= set(table.frame.columns) else table
 
 
 def films_100k(path: Path) -> Keyed:
-    """``u.item``: genres out of 19 flags, and the year of the release date."""
+    """Read ``u.item``: genres from 19 flags, and the year of the release date."""
     table = _lines(path, "|", ["item", "title", "date", "video", "url", *_U_GENRES])
     flags = table.frame.select(_U_GENRES)
     for name in _U_GENRES:
@@ -107,20 +109,23 @@ def films_100k(path: Path) -> Keyed:
 
 
 def users_100k(path: Path) -> Keyed:
-    """``u.user``: age, gender and occupation."""
+    """Read ``u.user``: age, gender and occupation."""
     return _users(_lines(path, "|", ["user", "age", "gender", "occupation", "zip"]))
 
 
 def users_dat(path: Path) -> Keyed:
-    """``users.dat``: age, gender and occupation."""
+    """Read ``users.dat``: age, gender and occupation."""
     return _users(_lines(path, "::", ["user", "gender", "age", "occupation", "zip"]))
 
 
 def _ratings(folder: Path) -> Path:
-    there = [folder / name for name in _RATINGS if (folder / name).is_file()]
-    if not there:
-        raise InputError(f"{folder}: none of {', '.join(_RATINGS)} of a MovieLens folder")
-    return there[0]
+    files = [folder / name for name in _RATINGS if (folder / name).is_file()]
+    if not files:
+        raise InputError(
+            f"{folder}: has no file of MovieLens ratings; give a folder with one of "
+            f"{', '.join(_RATINGS)}"
+        )
+    return files[0]
 
 
 def _films(table: Keyed) -> Keyed:
@@ -140,10 +145,10 @@ def _users(table: Keyed) -> Keyed:
 
 
 def _lines(path: Path, separator: str, names: Sequence[str]) -> Keyed:
-    """Lines without a header, in Latin-1, keyed by the first column.
+    """Read lines without a header, in Latin-1, keyed by the first column.
 
     Raises:
-      InputError: a line of more or fewer columns.
+      InputError: a line has more or fewer columns.
     """
     rows, line_of = [], []
     for number, line in enumerate(read_bytes(path).decode("latin-1").split("\n"), start=1):

@@ -1,4 +1,4 @@
-"""The ratings of the Netflix Prize: a line ``1:`` with a film, and a line a rating below it."""
+"""Reads the ratings of the Netflix Prize: a line ``1:`` names a film, and its ratings follow."""
 
 from pathlib import Path
 
@@ -16,15 +16,15 @@ _RATING = r"^(\d{1,18}),([0-9.]{1,8}),(\d{4}-\d{2}-\d{2})$"
 
 
 def parts(path: Path, options: TextOptions) -> list[Part]:
-    """Read ``combined_data_1.txt`` with those of other numbers beside it, or one such file alone.
+    """Read ``combined_data_1.txt`` and the other such files of its folder, or a single file.
 
     Raises:
-      InputError: names the file, the line and what to do.
+      InputError: the content is not usable; it names the file, the line and a fix.
     """
     name = compressed.plain_name(path)
-    beside = {"combined_data_1.txt": "combined_data_*.txt*"}.get(name)
-    beside = "mv_*.txt*" if name.startswith("mv_") else beside
-    files = sorted(path.parent.glob(beside)) if beside else [path]
+    siblings = {"combined_data_1.txt": "combined_data_*.txt*"}.get(name)
+    siblings = "mv_*.txt*" if name.startswith("mv_") else siblings
+    files = sorted(path.parent.glob(siblings)) if siblings else [path]
     return [_part(file, options) for file in files]
 
 
@@ -32,16 +32,18 @@ def _part(path: Path, options: TextOptions) -> Part:
     lines = all_lines(path, options)
     film, text = pl.col("line").str.extract(_FILM).forward_fill(), pl.col("line")
     rows = lines.with_columns(item=film).filter(~text.str.contains(_FILM))
-    made = rows.select(
+    ratings = rows.select(
         "number",
         "line",
         pl.col("item").cast(pl.Int64),
         user=text.str.extract(_RATING, 1).cast(pl.Int64),
         rating=text.str.extract(_RATING, 2).cast(pl.Float64, strict=False),
     )
-    made = made.with_columns(time=times.of_texts(rows["line"].str.extract(_RATING, 3)).seconds)
+    ratings = ratings.with_columns(
+        time=times.of_texts(rows["line"].str.extract(_RATING, 3)).seconds
+    )
     odd = pl.any_horizontal(pl.col("item", "user", "rating", "time").is_null())
-    wrong = made.filter(odd)
+    wrong = ratings.filter(odd)
     notes = {}
     if wrong.height:
         if not options.skip_bad_lines:
@@ -50,7 +52,7 @@ def _part(path: Path, options: TextOptions) -> Part:
                 f"'1:' nor a rating such as '1488844,3,2005-09-06' below one{SKIP_CURE}"
             )
         notes["left out: neither a film nor a rating"] = wrong.height
-        made = made.filter(~odd)
-    number = made["number"].to_numpy()
-    frame = made.select("user", "item", "rating", "time")
+        ratings = ratings.filter(~odd)
+    number = ratings["number"].to_numpy()
+    frame = ratings.select("user", "item", "rating", "time")
     return Part(path, frame, lambda row: f"{path}:{number[row]}", notes=notes)

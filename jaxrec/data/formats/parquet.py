@@ -1,4 +1,4 @@
-"""Tables whose columns have types, in Parquet or in memory; faults are named by row, from 1."""
+"""Reads tables with typed columns, in Parquet or in memory; faults are named by row, from 1."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -27,10 +27,10 @@ def table(
     options: TextOptions | None = None,
     more: Mapping[str, str] | None = None,
 ) -> Part:
-    """Read the needed columns of one Parquet file, as :func:`of_lines` takes them.
+    """Read the needed columns of one Parquet file; see :func:`of_lines`.
 
     Args:
-      more: further columns of one value, which folders of partitions give.
+      more: further columns with a single value each, from the folders of partitions.
     """
     with opened(path) as lines:
         lines = lines.with_columns(pl.lit(value).alias(key) for key, value in (more or {}).items())
@@ -46,18 +46,19 @@ def of_lines(
     split: int | None = None,
     options: TextOptions | None = None,
 ) -> Part:
-    """Take the needed columns of a table.
+    """Read the needed columns of a table.
 
-    Ids may be whole numbers (also as floats) or texts; times also dates, which become seconds
-    since 1970, as do texts that say one.
+    Ids may be whole numbers (also as floats) or texts. Times may be numbers, dates or texts with a
+    time; they become seconds since 1970.
 
     Args:
-      path: what messages call the table.
-      options: which rows are left out, and counted: faulty ones, or those without an id; and
-        how times are written.
+      path: the name of the table in messages.
+      options: how times are written, and which rows are left out and counted: faulty ones, or
+        those without an id.
 
     Raises:
-      InputError: damaged, a column missing or of a wrong type, a null, text for a number.
+      InputError: the file is damaged, a column is missing or of a wrong type, or a cell is null or
+        not a number where one is needed.
     """
     weights, options = event_weights or {}, options or TextOptions()
     names = lines.collect_schema().names()
@@ -76,16 +77,16 @@ def of_roles(
     split: int | None = None,
     options: TextOptions,
 ) -> Part:
-    """The same of a table whose columns are named by their roles.
+    """Read a table whose columns are already named by their roles; see :func:`of_lines`.
 
     Args:
-      reading: which column was taken for what.
+      reading: a line that says which column has which role.
     """
     if frame.is_empty():
-        raise InputError(f"{path}: empty; a file with rows is needed")
+        raise InputError(f"{path}: empty; give a file with rows")
     rows, notes = None, {}
     if options.skip_bad_lines or options.skip_missing_ids:
-        rows, notes = _sound(frame, weights, options)
+        rows, notes = _without_faults(frame, weights, options)
         frame = frame[rows]
         if frame.is_empty():
             raise InputError(f"{path}: no row is left; give a file with rows")
@@ -93,27 +94,27 @@ def of_roles(
         frame, order = one_by_one(frame, frame["item"])
         rows = order if rows is None else rows[order]
     first = 0 if rows is None else rows
-    made, timed = checked(path, frame, weights, first, options.time_format)
+    typed, timed = checked(path, frame, weights, first, options.time_format)
 
     def where(row: int) -> str:
         return f"{path}: row {(row if rows is None else int(rows[row])) + 1}"
 
-    return Part(path, made, where, split=split, notes=notes | timed, reading=reading)
+    return Part(path, typed, where, split=split, notes=notes | timed, reading=reading)
 
 
-def _sound(
+def _without_faults(
     frame: pl.DataFrame, weights: dict[str, float], options: TextOptions
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """The rows without a fault, and how many have which; of types that cannot be read none has."""
+    """Return the rows without a fault, and counts of faults. Unreadable types are not checked."""
     ids_only = not options.skip_bad_lines
     absent = MISSING if options.skip_missing_ids else frozenset[str]()
     left, notes = pl.repeat(True, frame.height, eager=True), {}
 
-    def leave_out(fault: pl.Series, what: str) -> None:
+    def leave_out(fault: pl.Series, note: str) -> None:
         nonlocal left
         count = int((fault & left).sum())
         if count:
-            notes[f"left out: {what}"] = count
+            notes[f"left out: {note}"] = count
         left = left & ~fault
 
     for column in frame:
@@ -130,19 +131,20 @@ def _sound(
         if ids_only:
             continue
         if role in IDS and column.dtype.is_float():
-            leave_out(~((column == column.round()) & column.is_finite()), f"{role} no whole number")
+            whole = (column == column.round()) & column.is_finite()
+            leave_out(~whole, f"{role} not a whole number")
         elif role == "event":
             leave_out(~column.cast(pl.String).is_in(list(weights)), "event without a weight")
         elif role in NUMBERS and (text or column.dtype.is_numeric()):
             numbers = _as_numbers(column, options.time_format).seconds
-            leave_out(~(numbers.abs() < LARGEST).fill_null(False), f"{role} no number")
+            leave_out(~(numbers.abs() < LARGEST).fill_null(False), f"{role} not a number")
             if role == "weight":
                 leave_out((numbers < 0).fill_null(False), "weight negative")
     return left.arg_true().to_numpy(), notes
 
 
 def reading(path: Path, columns: Roles, weights: Mapping[str, float]) -> str:
-    """Which column is taken for what, as :func:`columns.described` says it."""
+    """Return a line that says which column has which role; see :func:`columns.described`."""
     with opened(path) as lines:
         names = lines.collect_schema().names()
         at, rows = _located(path, lines, names, columns, weights)
@@ -157,8 +159,10 @@ def _located(
     weights: Mapping[str, float],
     form: str | None = None,
 ) -> tuple[dict[str, int], list[list[str]]]:
-    """Place of each role's column, and the texts of some rows; a text column is a time only where
-    its texts say times."""
+    """Return the position of each role's column, and some rows as texts.
+
+    A text column is used as a time only if its texts are times.
+    """
     schema = lines.collect_schema()
     texts = [name for name in names if schema[name] == pl.String]
     head = lines.select(texts).head(_SAMPLE).collect() if texts else pl.DataFrame()
@@ -173,58 +177,60 @@ def checked(
     first: Places = 0,
     form: str | None = None,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Columns by role as a :class:`Part` has them, and what times were taken for what, counted.
+    """Convert columns to the types of a :class:`Part`; also count how times were read.
 
     Args:
-      first: where in the file the frame's first row is, or each of them, for messages.
+      first: the position in the file of the frame's first row, or of each row, for messages.
       form: how times are written.
 
     Raises:
-      InputError: a wrong type, a null, text for a number.
+      InputError: a type is wrong, or a cell is null or not a number where one is needed.
     """
-    made, notes = {}, {}
+    typed, notes = {}, {}
     for column in frame:
         role = column.name
         if column.null_count():
             row = _row(first, int(column.is_null().arg_max() or 0))
             raise InputError(f"{path}: row {row}: the {role} is missing; fix or drop the row")
         if role in IDS:
-            made[role] = ids(path, column, first)
+            typed[role] = ids(path, column, first)
         elif role == "event":
-            made["weight"] = _weights(path, column, weights, first)
+            typed["weight"] = _weights(path, column, weights, first)
         else:
-            made[role], told = _numbers(path, column, first, form)
-            notes |= told
+            typed[role], timed = _numbers(path, column, first, form)
+            notes |= timed
             if role == "weight" and "user" in frame.columns:
-                _refuse_where(path, made[role] < 0, column, "is negative", first)
-    return pl.DataFrame(made), notes
+                _refuse_where(path, typed[role] < 0, column, "is negative", first)
+    return pl.DataFrame(typed), notes
 
 
 def batches(
     path: Path, columns: Roles, weights: dict[str, float], rows: int
 ) -> Iterator[pl.DataFrame]:
-    """:func:`table` lazily: frames of so many rows, one after the other."""
+    """Read a file as :func:`table` does, in frames of a given number of rows."""
     with opened(path) as lines:
         names = lines.collect_schema().names()
         at, _ = _located(path, lines, names, columns, weights)
         needed = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
         height = int(lines.select(pl.len()).collect().item())
         if not height:
-            raise InputError(f"{path}: empty; a file with rows is needed")
+            raise InputError(f"{path}: empty; give a file with rows")
         for first in range(0, height, rows):
             frame = needed.slice(first, rows).collect(engine="streaming")
-            made, _ = checked(path, frame, weights, first)
+            typed, _ = checked(path, frame, weights, first)
             for role in set(IDS) & at.keys():
-                if frame[role].dtype.is_float() and made[role].dtype == pl.String:
-                    raise InputError(f"{path}: the {role}s are floats beyond 2^63; write texts")
-            yield made
+                if frame[role].dtype.is_float() and typed[role].dtype == pl.String:
+                    raise InputError(
+                        f"{path}: the {role} ids are floats beyond 2^63; write them as texts"
+                    )
+            yield typed
 
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[pl.LazyFrame]:
-    """The file to read from; InputError where it is empty, or reading from it fails."""
+    """Open a file for reading; InputError where it is empty or reading it fails."""
     if not path.stat().st_size:
-        raise InputError(f"{path}: empty; a file with rows is needed")
+        raise InputError(f"{path}: empty; give a file with rows")
     try:
         yield pl.scan_parquet(path)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
@@ -235,12 +241,12 @@ def opened(path: Path) -> Iterator[pl.LazyFrame]:
 
 
 def ids(path: Path, column: pl.Series, first: Places = 0) -> pl.Series:
-    """Whole numbers (as floats and decimals too) as Int64 where they fit, texts as they are.
+    """Convert whole numbers (also floats and decimals) to Int64 where they fit; keep texts.
 
-    Binary columns, as some programs write texts, are taken where they are UTF-8.
+    Binary columns, in which some programs write texts, are read as UTF-8.
 
     Raises:
-      InputError: naming the first row that is neither.
+      InputError: an id is neither; it names the first such row.
     """
     if column.dtype.is_float() or column.dtype.is_decimal():
         numbers = column.cast(pl.Float64)
@@ -248,11 +254,11 @@ def ids(path: Path, column: pl.Series, first: Places = 0) -> pl.Series:
         whole = (numbers == numbers.round()).fill_null(False) & numbers.is_finite()
         _refuse_where(path, ~whole, column, "is not a whole number", first)
         beyond = (numbers.abs() > WHOLE_FLOATS) & column.dtype.is_float()
-        told = "is beyond 2^53, where floats lack whole numbers; write whole numbers or texts"
-        _refuse_where(path, beyond, column, told, first)
+        fault = "is beyond 2^53, where floats lack whole numbers; write whole numbers or texts"
+        _refuse_where(path, beyond, column, fault, first)
     if column.dtype == pl.Binary:
         texts = column.cast(pl.String, strict=False)
-        _refuse_where(path, texts.is_null(), column, "is no UTF-8 text", first)
+        _refuse_where(path, texts.is_null(), column, "is not UTF-8 text", first)
         column = texts
     if column.dtype.is_numeric():
         numbers = column.cast(pl.Int64, strict=False)
@@ -261,7 +267,10 @@ def ids(path: Path, column: pl.Series, first: Places = 0) -> pl.Series:
         texts = column.cast(pl.String)
         _refuse_where(path, texts == "", texts, "is an empty text", first)
         return texts
-    raise InputError(f"{path}: column {column.name} is {column.dtype}, not whole numbers or texts")
+    raise InputError(
+        f"{path}: column {column.name} has type {column.dtype}; convert it to whole numbers or "
+        "texts"
+    )
 
 
 def _numbers(
@@ -270,11 +279,13 @@ def _numbers(
     if column.dtype.is_temporal() and column.dtype in (pl.Date, pl.Datetime):
         return column.cast(pl.Datetime("us")).dt.timestamp("us").cast(pl.Float64) / 1e6, {}
     if not (column.dtype.is_numeric() or column.dtype == pl.String):
-        raise InputError(f"{path}: column {column.name} is {column.dtype}, not numbers")
+        raise InputError(
+            f"{path}: column {column.name} has type {column.dtype}; convert it to numbers"
+        )
     numbers, notes = _as_numbers(column, form)
     odd = numbers.is_null()
     if odd.any() and column.dtype == pl.String:
-        # Where no row is as it should be, the message says what reads them.
+        # If no row is right, the row is not to blame: the message says what reads them.
         cells = column.slice(int(odd.arg_max() or 0), _SAMPLE).to_list()
         cure = role_cure(column.name, cells).replace("the line", "the row")
         _refuse_where(path, odd, column, "is not a number", first, cure)
@@ -286,7 +297,7 @@ def _numbers(
 
 
 def _as_numbers(column: pl.Series, form: str | None) -> times.Moments:
-    """Numbers, and times as seconds since 1970; null where a text is none."""
+    """Convert a column to numbers, times to seconds since 1970; null where a text is neither."""
     if column.name == "time":
         return times.of_column(column, form)
     return times.Moments(column.cast(pl.Float64, strict=False), {})
@@ -303,7 +314,7 @@ def _weights(path: Path, column: pl.Series, weights: dict[str, float], first: Pl
 
 
 def _row(first: Places, row: int) -> int:
-    """The number of a row in the file, from 1."""
+    """Return the number of a row in the file, from 1."""
     return (first + row if isinstance(first, int) else int(first[row])) + 1
 
 
@@ -311,12 +322,12 @@ def _refuse_where(
     path: Path,
     fault: pl.Series,
     column: pl.Series,
-    what: str,
+    fault_text: str,
     first: Places,
     cure: str = "; fix or drop the row",
 ) -> None:
     if fault.any():
         row = int(fault.arg_max() or 0)
         raise InputError(
-            f"{path}: row {_row(first, row)}: {column.name} {column[row]!r} {what}{cure}"
+            f"{path}: row {_row(first, row)}: {column.name} {column[row]!r} {fault_text}{cure}"
         )

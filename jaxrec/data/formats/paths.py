@@ -1,4 +1,4 @@
-"""Which files a path names: one, those of a folder (also in Hive's partitions), or of a pattern."""
+"""Finds the files that a path names: a file, a folder (with Hive's partitions), or a pattern."""
 
 import glob
 import re
@@ -15,50 +15,49 @@ _PARTITION = re.compile(r"([A-Za-z_]\w*)=(.+)")
 
 
 def part_of_name(word: str) -> int | None:
-    """The part of a split that files of such a name are; None where it is no such name."""
+    """Return the part of a split that a file name such as "train" means; None for other names."""
     return _SPLITS.get(word.lower())
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a path is a pattern such as ``clicks-*.csv``, and no file of that name."""
+    """Whether a path is a pattern such as ``clicks-*.csv``, and not a file of that name."""
     return glob.has_magic(str(path)) and not path.exists()
 
 
 def matching(pattern: Path) -> list[Path]:
-    """The files that a pattern names, sorted. Raises InputError where there is none."""
-    found = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))
-    found = [path for path in found if path.is_file()]
-    if not found:
-        raise InputError(f"{pattern}: no file of such a name; check the pattern")
-    return found
+    """Return the files that match a pattern, sorted. Raises InputError where none does."""
+    paths = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))
+    files = [path for path in paths if path.is_file()]
+    if not files:
+        raise InputError(f"{pattern}: no file has such a name; check the pattern")
+    return files
 
 
 def inside(folder: Path) -> list[Path]:
-    """The files of a folder, sorted; where it is partitioned as Hive does, those of the folders
-    ``key=value`` in it."""
-    there = sorted(folder.iterdir())
-    if any(path.is_dir() and _PARTITION.fullmatch(path.name) for path in there):
-        deeper = (inside(path) for path in there if path.is_dir() and "=" in path.name)
+    """Return the files of a folder, sorted, including those in Hive partitions ``key=value``."""
+    entries = sorted(folder.iterdir())
+    if any(path.is_dir() and _PARTITION.fullmatch(path.name) for path in entries):
+        deeper = (inside(path) for path in entries if path.is_dir() and "=" in path.name)
         return [path for paths in deeper for path in paths]
-    return [path for path in there if path.is_file() and path.name[0] not in "._"]
+    return [path for path in entries if path.is_file() and path.name[0] not in "._"]
 
 
 def partition(root: Path, file: Path) -> dict[str, str]:
-    """The values that the folders ``key=value`` between a root and a file give to its rows."""
+    """Return the values that the ``key=value`` folders between a root and a file give its rows."""
     between = file.parent.relative_to(root).parts if root.is_dir() else ()
     matches = (_PARTITION.fullmatch(name) for name in between)
     return {match[1]: match[2] for match in matches if match}
 
 
 def files_of(path: Path, ending: str) -> dict[Path, int | None]:
-    """The files of a path with an ending, packed or not, and the part of the split each one is.
+    """Return the files of a path with this ending, compressed or not, and each one's split part.
 
     ``train.csv`` (or ``name.train.inter``, or a folder ``split=train``) with ``test.csv``, and
-    perhaps ``valid.csv``, give a split; otherwise a folder must hold a train file or one file
-    alone, where it is not partitioned.
+    perhaps ``valid.csv``, is a split. A folder without a split must hold a train file or a single
+    file, unless it is partitioned.
 
     Raises:
-      InputError: no such file, or several without a train file among them.
+      InputError: there is no such file, or several and none of them is a train file.
     """
     if path.is_file():
         return {path: None}
@@ -76,9 +75,9 @@ def files_of(path: Path, ending: str) -> dict[Path, int | None]:
         return dict(named) if len(named) > 1 else {train[0]: None}
     if len(files) == 1:
         return {files[0]: None}
-    found = ", ".join(file.name for file in files[:8]) or "none"
+    listed = ", ".join(file.name for file in files[:8]) or "none"
     raise InputError(
-        f"{path}: one {ending} file is needed, found {found}; name the file itself, or a pattern: "
+        f"{path}: one {ending} file is needed, found {listed}; name the file itself, or a pattern: "
         f"'{path}/*{ending}'"
     )
 

@@ -1,4 +1,4 @@
-"""Data at an address such as ``s3://bucket/clicks.parquet``, which fsspec fetches to be read."""
+"""Fetches data from an address such as ``s3://bucket/clicks.parquet``, by fsspec."""
 
 import contextlib
 import re
@@ -12,19 +12,19 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.+")
 
 
 def is_address(path: str | Path) -> bool:
-    """Whether a text is an address and no path."""
+    """Whether a text is an address and not a path."""
     return isinstance(path, str) and _ADDRESS.fullmatch(path) is not None
 
 
 @contextlib.contextmanager
 def local(path: str | Path) -> Iterator[Path]:
-    """The path itself; of an address, where its file or folder lies while it is read.
+    """Yield a path unchanged; for an address, fetch it and yield the local copy.
 
-    Errors inside speak of the address.
+    Errors inside the context name the address instead of the copy.
 
     Raises:
-      InputError: fsspec or what it needs for the address is not installed, nothing is there, or it
-        cannot be fetched.
+      InputError: fsspec or a package that it needs is not installed, nothing is at the address, or
+        it cannot be fetched.
     """
     if not is_address(path):
         yield Path(path)
@@ -34,17 +34,18 @@ def local(path: str | Path) -> Iterator[Path]:
         import fsspec
     except ImportError as e:
         raise InputError(
-            f"{address}: addresses need fsspec: pip install 'jaxrec[remote]', or fetch the file"
+            f"{address}: reading an address needs fsspec; pip install 'jaxrec[remote]', or fetch "
+            "the file"
         ) from e
     with tempfile.TemporaryDirectory(prefix="jaxrec-") as folder:
         name = address.split("://", 1)[1].split("?")[0].rstrip("/").rpartition("/")[2]
         target = Path(folder) / (re.sub(r"[^\w.=-]", "_", name) or "data")
         try:
-            system, there = fsspec.core.url_to_fs(address)
-            system.get(there, str(target), recursive=bool(system.isdir(there)))
+            system, remote_path = fsspec.core.url_to_fs(address)
+            system.get(remote_path, str(target), recursive=bool(system.isdir(remote_path)))
         except ImportError as e:
-            raise InputError(f"{address}: fsspec needs another package ({e})") from e
-        except Exception as e:  # of any file system: each has errors of its own
+            raise InputError(f"{address}: fsspec needs another package ({e}); install it") from e
+        except Exception as e:  # every file system has its own errors
             reason = str(e).splitlines()[0][:200] if str(e) else type(e).__name__
             raise InputError(f"{address}: cannot be fetched ({reason}); check the address") from e
         try:

@@ -1,4 +1,4 @@
-"""Features of users and items from a table keyed by id, put beside the interactions."""
+"""Adds features of users and items, from tables keyed by id, to the interactions."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,11 +24,11 @@ _Data = TypeVar("_Data", Dataset, ItemGraph)
 def keyed(path: Path, kind: Kind, options: TextOptions | None = None) -> Keyed:
     """Read a table keyed by id: Parquet, CSV, TSV, RecBole's or MovieLens' own.
 
-    The format is told from the name. The ids' column is the first with a common name for such
-    ids, else the first.
+    The name tells the format. The id column is the first one with a common name for such ids, or
+    else the first column.
 
     Raises:
-      InputError: names the file, the line and what to do.
+      InputError: the content is not usable; it names the file, the line and a fix.
     """
     try:
         return _keyed(path, kind, options)
@@ -48,13 +48,13 @@ def _keyed(path: Path, kind: Kind, options: TextOptions | None) -> Keyed:
     if ending in (".item", ".user"):
         return delimited(path, kind, typed=True, options=options)
     raise InputError(
-        f"{path}: format of the {kind}s not told by its name; .parquet, .csv, .tsv, .item and "
-        ".user are known"
+        f"{path}: the name does not tell the format of the {kind}s; give a .parquet, .csv, .tsv, "
+        ".item or .user file"
     )
 
 
 def beside(path: Path, format: str, kind: Kind) -> Path | None:
-    """The catalogue that comes with a folder of interactions, or a fold, where there is one.
+    """Return the feature table that comes with a folder of interactions or a fold, if any.
 
     Raises:
       InputError: there is more than one.
@@ -63,26 +63,26 @@ def beside(path: Path, format: str, kind: Kind) -> Path | None:
         return None
     if format == "movielens":
         return movielens.beside(path, kind)
-    found = sorted(path.glob(f"*.{kind}")) if format == "recbole" else []
-    if len(found) > 1:
-        names = ", ".join(file.name for file in found[:8])
+    files = sorted(path.glob(f"*.{kind}")) if format == "recbole" else []
+    if len(files) > 1:
+        names = ", ".join(file.name for file in files[:8])
         raise InputError(f"{path}: one .{kind} file is needed, found {names}; name it: --{kind}s")
-    return found[0] if found else None
+    return files[0] if files else None
 
 
 def attach(data: _Data, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> _Data:
-    """The data with the features of ``table``, in place of those that it has.
+    """Return the data with the features of ``table``, which replace any that it has.
 
     Args:
-      own: the table comes with the interactions: its rows without any are left out and counted,
-        not refused.
-      cold: such rows are kept: the id table grows by them, and stays in ascending order.
+      own: the table comes with the interactions, so its rows without interactions are left out and
+        counted, not refused.
+      cold: rows without interactions are kept: their ids are added to the id table, in order.
 
     Raises:
-      InputError: what :func:`from_frame` refuses.
+      InputError: :func:`from_frame` refuses the table.
     """
-    there = _ids(data, kind)
-    if there.dtype.kind == "i":
+    known_ids = _ids(data, kind)
+    if known_ids.dtype.kind == "i":
         named = whole_ids(table.frame[table.id_column])
         table = table._replace(frame=table.frame.with_columns(named))
     if cold:
@@ -96,17 +96,17 @@ def attach(data: _Data, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> _
         unknown="drop" if own else "refuse",
     )
     named = table.frame[table.id_column].cast(pl.String)
-    described = int(named.is_in(_texts(there).implode()).sum())
+    described = int(named.is_in(_texts(known_ids).implode()).sum())
     left = "kept" if cold else "left out"
     reading = f"{kind}s: {kind} <- `{table.id_column}`"
     notes = {
         **table.notes,
         f"{kind}s of the catalogue without pairs, {left}": table.frame.height - described,
-        f"{kind}s without a row in the catalogue": len(there) - described,
+        f"{kind}s without a row in the catalogue": len(known_ids) - described,
     }
     changed: dict[str, Any] = {
         f"{kind}_features": features,
-        "notes": data.notes | {what: count for what, count in notes.items() if count},
+        "notes": data.notes | {note: count for note, count in notes.items() if count},
         "reading": (*data.reading, reading),
     }
     return replace(data, **changed)
@@ -123,7 +123,7 @@ def _texts(table: np.ndarray) -> pl.Series:
 
 
 def _grown(data: _Data, more: pl.Series, kind: Kind) -> _Data:
-    """The data with further ids in one id table, both still in ascending order."""
+    """Add ids to an id table of the data, and keep ids and pairs in ascending order."""
     old = [ids(_texts(_ids(data, kind)))]
     rows, table = id_rows(old, [ids(more.cast(pl.String).unique())])
     if isinstance(data, ItemGraph):

@@ -1,7 +1,7 @@
-"""Delimited text, a row an interaction: csv, tsv, RecBole's atomic files, MovieLens.
+"""Reads delimited text with an interaction per row: csv, tsv, RecBole's atomic files, MovieLens.
 
-The fast path parses only the columns that are needed; the slow search for the faulty line
-runs only where that fails.
+The fast path parses only the needed columns. The slow search for the faulty line runs only if that
+fails.
 """
 
 from collections.abc import Sequence
@@ -56,13 +56,13 @@ def delimited(
     """Read one delimited text file.
 
     Args:
-      options: what of the text is not to be found from the file.
-      ending: that the file's name is taken to have, such as .tsv.
-      typed: the header's names have types behind a colon (RecBole).
+      options: settings that cannot be detected from the file.
+      ending: the ending to assume for the file's name, such as .tsv.
+      typed: whether the header's names have types after a colon (RecBole).
       quote: whether cells may be quoted.
 
     Raises:
-      InputError: names the file, the line and what to do.
+      InputError: the content is not usable; it names the file, the line and a fix.
     """
     weights, options = event_weights or {}, options or TextOptions()
     source = opened(path, options)
@@ -74,7 +74,7 @@ def delimited(
     if headed is None:
         headed = typed or has_header(place, rows, columns)
     if len(rows) == headed:
-        raise InputError(f"{path}: a header and no interactions; a file with some is needed")
+        raise InputError(f"{path}: a header without interactions; give a file with some")
     if headed:
         form = options.time_format
         at = locate(place, rows[0], columns, event=bool(weights), rows=rows[1:], form=form)
@@ -106,7 +106,7 @@ def delimited(
         _refuse_header_again(layout, frame, rows[0])
     notes["blank lines"] -= faults.count()
     notes["files without a header"] = int(not headed)
-    notes |= {f"left out: {what}": count for what, count in faults.notes().items()}
+    notes |= {f"left out: {fault}": count for fault, count in faults.notes().items()}
     order: np.ndarray | None = None
     if between is not None and "item" in at:
         frame, order = one_by_one(frame, frame["item"].str.split(between))
@@ -114,13 +114,13 @@ def delimited(
     reading = described(
         at, layout.width, rows[0] if headed else None, rows=rows[1:], columns=columns
     )
-    found = [
+    detected = [
         f"cut at each {name_of(head.separator)}" if head.guessed else "",
         "" if headed else "no header",
         "" if headed else order_found(at, columns),
     ]
-    if any(found):
-        reading = f"{', '.join(filter(None, found))}: {reading}"
+    if any(detected):
+        reading = f"{', '.join(filter(None, detected))}: {reading}"
     return Part(
         path,
         frame,
@@ -133,12 +133,12 @@ def delimited(
 
 
 def _dated(cells: Sequence[str]) -> bool:
-    """Whether times are dates in text, as most of these cells are."""
+    """Whether times are dates in text, which holds if most of these cells are."""
     return sum(map(times.is_moment, cells)) > sum(map(is_number, cells))
 
 
 def _refuse_header_again(layout: Layout, frame: pl.DataFrame, header: Sequence[str]) -> None:
-    """Raise InputError at a row that says the header again, as files put together have it."""
+    """Raise InputError at a row that repeats the header, as concatenated files have it."""
     texts = [role for role in IDS if role in layout.at and frame[role].dtype == pl.String]
     if not texts:
         return
@@ -178,16 +178,16 @@ def _parse(
     counted = survey(layout.source, layout.separator)
     blank, short = (int(frame.drop_in_place(name).sum()) for name in ("blank", "short"))
     lines = frame.height - blank + (layout.skip > skipped)
-    # A row that lacks cells shows in the separators or, where cells may be quoted, at its end.
+    # A row with too few cells shows in the separators or, where cells may be quoted, at its end.
     if counted.quotes and layout.quote:
         whole = short == blank
     else:
         whole = counted.separators == lines * (layout.width - 1)
-    sound = _sound(frame, blank)
-    if not (whole and sound and blank == counted.blank - skipped):
+    convertible = _convertible(frame, blank)
+    if not (whole and convertible and blank == counted.blank - skipped):
         rows = find_fault(layout)
-        if not sound or rows != frame.height - blank:
-            raise not_a_table(layout.path, "a cell that is not what its column holds")
+        if not convertible or rows != frame.height - blank:
+            raise not_a_table(layout.path, "a cell does not fit its column")
     notes = {
         "UTF-8 byte order marks": counted.bom,
         "lines with Windows ends": counted.windows,
@@ -198,7 +198,7 @@ def _parse(
 
 
 def not_a_table(path: Path, reason: str) -> InputError:
-    """The error for a text file that has no line to blame."""
+    """Return the error for a text file in which no single line is at fault."""
     return InputError(f"{path}: cannot be read as a table ({reason}); save it again as plain csv")
 
 
@@ -210,8 +210,8 @@ def _whole_numbers(layout: Layout, sample: Sequence[Sequence[str]], role: str) -
     return not cast["cell"].null_count()
 
 
-def _sound(frame: pl.DataFrame, blank: int) -> bool:
-    """Whether every column holds as many nulls as there are blank lines, and finite numbers."""
+def _convertible(frame: pl.DataFrame, blank: int) -> bool:
+    """Whether every column has a null only in the blank lines, and only finite numbers."""
     return all(
         column.null_count() == blank
         and (column.dtype != pl.Float64 or bool((column.abs() < LARGEST).all()))
@@ -220,29 +220,31 @@ def _sound(frame: pl.DataFrame, blank: int) -> bool:
 
 
 def _scan(layout: Layout, weights: dict[str, float], as_text: set[str]) -> pl.DataFrame:
-    """Convert the needed columns, with null for invalid cells.
+    """Convert the needed columns; cells that cannot be converted become null.
 
     Also returns ``blank``, rows with only null cells, and ``short``, rows with a null last cell.
     """
     names = [f"column {n}" for n in range(layout.width)]
     cell = {role: pl.col(names[at]) for role, at in layout.at.items()}
     last = pl.col(names[-1]).is_null()
-    made = {
+    converted = {
         "blank": pl.all_horizontal(last, *(text.is_null() for text in cell.values())),
         "short": last,
     }
     for role, raw in cell.items():
         text = raw.str.strip_chars()
         if role == "event":
-            made["weight"] = text.replace_strict(weights, default=None, return_dtype=pl.Float64)
+            converted["weight"] = text.replace_strict(
+                weights, default=None, return_dtype=pl.Float64
+            )
         elif role == "time" and layout.dated:
-            made[role] = pl.when(text != "").then(text)
+            converted[role] = pl.when(text != "").then(text)
         elif role in NUMBERS:
-            made[role] = text.cast(pl.Float64, strict=False)
+            converted[role] = text.cast(pl.Float64, strict=False)
         elif role in as_text:
-            made[role] = pl.when(text != "").then(text)
+            converted[role] = pl.when(text != "").then(text)
         else:
-            made[role] = whole_number(text)
+            converted[role] = whole_number(text)
     content = layout.source.content
     lines = pl.scan_csv(
         layout.path if content is None else content,
@@ -252,4 +254,4 @@ def _scan(layout: Layout, weights: dict[str, float], as_text: set[str]) -> pl.Da
         quote_char='"' if layout.quote else None,
         schema=dict.fromkeys(names, pl.String),
     )
-    return lines.select(**made).collect(engine="streaming")
+    return lines.select(**converted).collect(engine="streaming")

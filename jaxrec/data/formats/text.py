@@ -1,4 +1,4 @@
-"""Text files: a look at the head, a fast survey of the bytes, and the slow search for a fault."""
+"""Reads text files: looks at the head, surveys the bytes fast, and searches slowly for a fault."""
 
 import codecs
 import csv
@@ -26,35 +26,36 @@ _BOM = b"\xef\xbb\xbf"
 _BINARY = "not UTF-8 text but binary data; give a text file (unpack it, or save it as UTF-8)"
 _SEPARATORS = {",": "comma", "\t": "tab", ";": "semicolon", "|": "bar", " ": "space"}
 _BOUND = {".tsv": "\t"}
-"""Endings of names that say what the separator is."""
+"""File endings that fix the separator."""
 _INSTEAD = "\x1f"
-"""Stands for a separator of several characters, which the parser cannot take."""
+"""Replaces a separator of several characters, which the parser does not support."""
 _SAMPLE = 100
 _SPAN = 100
-"""Lines that a quoted cell may go over where faulty lines are skipped."""
+"""The most lines that a quoted cell may span where faulty lines are skipped."""
 LARGEST = 3.4e38
-"""What float32 can hold."""
+"""The largest number that float32 holds."""
 
 
 @dataclass(frozen=True)
 class TextOptions:
-    """How a text file is read, where that is not to be told from the file.
+    """Settings for reading a text file that cannot be detected from it.
 
     Attributes:
-      separator: what is between the cells: characters, or one of the names comma, tab, semicolon,
-        bar and space.
+      separator: the characters between cells, or one of the names comma, tab, semicolon, bar and
+        space.
       header: whether the first row names the columns.
-      encoding: such as latin-1; UTF-8 where not given. The decoded text is held in memory.
+      encoding: a name such as latin-1; UTF-8 if not given. The decoded text is held in memory.
       skip_bad_lines: leave out faulty lines, and count them. The text is held in memory.
-      skip_missing_ids: leave out lines without a user or an item, likewise. The texts that
-        programs write for such (nan, null, None, NA) count as missing then, and else as ids.
-      item_separator: what is between the items of a cell, where a line is an order of several.
-      time_format: how the times are written, in the directives of strptime: ``%d/%m/%Y``; where
-        not given they are numbers or dates that :mod:`jaxrec.data.times` knows.
+      skip_missing_ids: leave out lines without a user or an item, likewise. Words that programs
+        write in place of an id (nan, null, None, NA) then count as missing, otherwise as ids.
+      item_separator: the characters between the items of a cell, where a line is an order of
+        several.
+      time_format: the format of times, in the directives of strptime: ``%d/%m/%Y``. If not given,
+        times are numbers or dates that :mod:`jaxrec.data.times` recognises.
 
     Raises:
-      InputError: an encoding that Python does not know, a separator that cannot be one, or a time
-        format that makes no date.
+      InputError: Python does not know the encoding, the separator cannot be one, or the time format
+        does not give a date.
     """
 
     separator: str | None = None
@@ -77,7 +78,8 @@ class TextOptions:
                     raise LookupError
             except (LookupError, ValueError) as e:
                 raise InputError(
-                    f"unknown encoding {self.encoding!r}; such as utf-8, latin-1, cp1252, utf-16"
+                    f"unknown encoding {self.encoding!r}; give one such as utf-8, latin-1, cp1252 "
+                    "or utf-16"
                 ) from e
             object.__setattr__(self, "encoding", known.name)
         if self.separator is not None:
@@ -92,25 +94,29 @@ class TextOptions:
             object.__setattr__(self, "separator", text)
 
     def of_tables_beside(self) -> "TextOptions":
-        """What holds for further tables too: all but the layout of this one."""
+        """Return the settings that also hold for other tables: all but this one's layout."""
         return replace(self, separator=None, header=None, time_format=None, item_separator=None)
 
 
 class Source(NamedTuple):
-    """A text file, and its text in UTF-8 where that is not what the file holds."""
+    """A text file; ``content`` is its text in UTF-8 where the file holds something else."""
 
     path: Path
     content: bytes | None = None
 
     def open(self) -> io.BufferedReader | io.BytesIO:
-        """The text in UTF-8, from its beginning."""
+        """Open the text in UTF-8, at its beginning."""
         return self.path.open("rb") if self.content is None else io.BytesIO(self.content)
 
 
 class Head(NamedTuple):
-    """The first lines of a file: rows of cells, and blank lines before the first and the second.
+    """The first lines of a file.
 
-    ``guessed`` says that the separator was found and not given.
+    Attributes:
+      blank: the number of blank lines before the first row.
+      gap: the number of blank lines between the first and the second row.
+      rows: the cells of the first rows.
+      guessed: whether the separator was detected and not given.
     """
 
     blank: int
@@ -121,7 +127,7 @@ class Head(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """Counts over the bytes of a text file."""
+    """Counts over all bytes of a text file."""
 
     bom: int
     windows: int
@@ -132,18 +138,18 @@ class Survey(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """How a delimited file is laid out.
+    """The layout of a delimited file.
 
     Attributes:
-      skip: lines before the first row of data.
-      width: cells a row.
-      at: place of each role's column, from 0.
+      skip: the number of lines before the first row of data.
+      width: the number of cells per row.
+      at: the position of each role's column, from 0.
       quote: whether cells may be quoted.
       events: the known events, where they are read.
       dated: whether times are dates in text and not numbers.
-      form: of the dates, where it is given.
-      guessed: whether the separator was found and not given.
-      absent: texts that stand for a missing id, besides the empty one.
+      form: the format of the dates, if given.
+      guessed: whether the separator was detected and not given.
+      absent: texts that mean a missing id, besides the empty one.
     """
 
     source: Source
@@ -163,18 +169,18 @@ class Layout:
         return self.source.path
 
     def lacks(self, cell: str) -> bool:
-        """Whether a cell stands for a missing id."""
+        """Whether a cell means a missing id."""
         return not cell or cell in self.absent
 
 
 def unreadable(path: Path, error: OSError) -> InputError:
-    """The error for a file that the system does not let us read."""
+    """Return the error for a file that the system cannot read."""
     place, reason = error.filename or path, error.strerror or error
-    return InputError(f"{place}: cannot be read ({reason}); check the path and its rights")
+    return InputError(f"{place}: cannot be read ({reason}); check the path and its permissions")
 
 
 def read_bytes(path: Path, size: int = -1) -> bytes:
-    """The first ``size`` bytes, or all; InputError where empty or plainly binary."""
+    """Read the first ``size`` bytes, or all; InputError where empty or clearly binary."""
     with path.open("rb") as file:
         content = file.read(size)
     refuse_no_text(path, content)
@@ -182,20 +188,20 @@ def read_bytes(path: Path, size: int = -1) -> bytes:
 
 
 def refuse_no_text(path: Path, content: bytes) -> None:
-    """Raise InputError where the content of a file is empty or plainly binary."""
+    """Raise InputError where the content of a file is empty or clearly binary."""
     if not content.removeprefix(_BOM).strip():
-        raise InputError(f"{path}: empty; a file with rows is needed")
+        raise InputError(f"{path}: empty; give a file with rows")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(f"{path}: not UTF-8 text but UTF-16, it seems; --encoding utf-16 reads it")
+        raise InputError(f"{path}: looks like UTF-16, not UTF-8; --encoding utf-16 reads it")
     if b"\0" in content or content.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PAR1")):
         raise InputError(f"{path}: {_BINARY}")
 
 
 def opened(path: Path, options: TextOptions) -> Source:
-    """The file as UTF-8 text with separators of one character; unpacked, where it is packed.
+    """Open a file as UTF-8 text with a separator of one character, decompressed if needed.
 
     Raises:
-      InputError: the text is not in the encoding that is given.
+      InputError: the text is not in the given encoding.
     """
     encoding, separator = options.encoding or "utf-8", options.separator or ""
     content = compressed.unpacked(path)
@@ -206,11 +212,13 @@ def opened(path: Path, options: TextOptions) -> Source:
     content = path.read_bytes() if content is None else content
     if encoding != "utf-8":
         try:
-            # What is not of the encoding is named by its line later on.
+            # Bytes that are not in the encoding are reported with their line later.
             text = content.decode(encoding, "surrogateescape")
             content = text.encode("utf-8", "surrogateescape")
         except UnicodeError as e:
-            raise InputError(f"{path}: not {encoding} text ({e}); name its encoding") from e
+            raise InputError(
+                f"{path}: not {encoding} text ({e}); give its encoding: --encoding"
+            ) from e
         refuse_no_text(path, content)
     if len(separator) > 1:
         if _INSTEAD.encode() in content:
@@ -220,10 +228,10 @@ def opened(path: Path, options: TextOptions) -> Source:
 
 
 def all_lines(path: Path, options: TextOptions) -> pl.DataFrame:
-    """Every line that is not blank, without spaces around it, and its number, from 1.
+    """Return every line that is not blank, without surrounding spaces, and its number from 1.
 
     Raises:
-      InputError: the file is empty, or not text in the encoding that is given.
+      InputError: the file is empty, or not text in the given encoding.
     """
     source = opened(path, options)
     content = read_bytes(path) if source.content is None else source.content
@@ -231,7 +239,7 @@ def all_lines(path: Path, options: TextOptions) -> pl.DataFrame:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as e:
         line = content[: e.start].count(b"\n") + 1
-        raise InputError(f"{path}:{line}: not valid UTF-8; name its encoding (--encoding)") from e
+        raise InputError(f"{path}:{line}: not valid UTF-8; give its encoding: --encoding") from e
     lines = pl.Series("line", text.split("\n"), dtype=pl.String).str.strip_chars(" \r")
     frame = lines.to_frame().with_row_index("number", offset=1)
     return frame.filter(pl.col("line") != "")
@@ -245,14 +253,15 @@ def look(
     quote: bool = True,
     needed: str = "user and item",
 ) -> Head:
-    """Read the head and, where none is given, find the separator.
+    """Read the head and, if no separator is given, detect it.
 
     Args:
-      ending: of the name, such as .tsv, which may say what the separator is; the file's where None.
-      needed: what the columns must hold, for messages.
+      ending: the ending of the name, such as .tsv, which may fix the separator; None: the file's.
+      needed: the contents that the columns must have, for messages.
 
     Raises:
-      InputError: empty, binary, no rows, no separator gives two columns, or more than one does.
+      InputError: the file is empty, binary or without rows, or no separator or several cut it into
+        columns.
     """
     path = source.path
     head = read_bytes(path, _HEAD) if source.content is None else source.content[:_HEAD]
@@ -266,7 +275,8 @@ def look(
     full = [n for n, line in enumerate(lines) if line]
     if not full:
         raise InputError(
-            f"{path}:{len(lines) + 1}: longer than {_HEAD} bytes, which no row is; save it again"
+            f"{path}:{len(lines) + 1}: longer than {_HEAD} bytes, which is too long for a row; save "
+            "the file again with one row per line"
         )
     blank, gap = full[0], full[1] - full[0] - 1 if len(full) > 1 else 0
     lines = lines[blank : blank + _SAMPLE]
@@ -279,62 +289,61 @@ def look(
         rows = cut_up(lines, separator, quote=quote, place=place)
         if len(rows[0]) < 2:
             name = name_of(separator)
-            # One that cuts the line, if any does; never the one that does not.
+            # Suggest a separator that cuts the line, never one that does not.
             cuts = [s for s in _SEPARATORS if s != separator and s in lines[0]]
             shown = name_of(cuts[0]) if cuts else "CHARACTER"
             raise InputError(
                 f"{place}: one column, where {needed} are needed: there is no {name} in the line; "
-                "say what is between the cells: jaxrec data import ... --separator "
+                "give the separator of the cells: jaxrec data import ... --separator "
                 f"{shown}"
             )
         return Head(blank, gap, separator, rows, False)
-    found = separated(lines, place=place, quote=quote, known=names_required)
-    if found is None:
+    detected = separated(lines, place=place, quote=quote, known=names_required)
+    if detected is None:
         names = ", ".join(_SEPARATORS.values())
-        hint = "--separator '::' cuts it" if "::" in lines[0] else "--separator names another"
+        hint = "--separator '::' cuts it" if "::" in lines[0] else "--separator gives another"
         if re.fullmatch(r"\d+:", lines[0]):
-            hint = "a film's line of the Netflix Prize: --format netflix reads it"
+            hint = "this is a film of the Netflix Prize: --format netflix reads it"
         raise InputError(
-            f"{place}: one column, where {needed} are needed (separators looked for: {names}; "
-            f"{hint})"
+            f"{place}: one column, where {needed} are needed (separators tried: {names}; {hint})"
         )
-    return Head(blank, gap, *found, True)
+    return Head(blank, gap, *detected, True)
 
 
 def separated(
     lines: Sequence[str], *, place: str, quote: bool = True, known: Callable[[list[str]], bool]
 ) -> tuple[str, list[list[str]]] | None:
-    """The separator of lines that no name speaks of, and their cells; None where there is none.
+    """Detect the separator of lines, and cut them into cells; None where there is none.
 
-    It is the one of comma, tab, semicolon and bar that cuts every line into as many cells, two at
-    least; the space only where none of these is in the first line.
+    It is the one of comma, tab, semicolon and bar that cuts every line into the same number of
+    cells, at least two. The space counts only if the first line has none of these.
 
     Args:
-      place: for messages.
-      known: whether a row names the columns that are needed, which settles what is ambiguous.
+      place: file and line, for messages.
+      known: whether a row names the needed columns, which decides between several separators.
 
     Raises:
-      InputError: several could be it.
+      InputError: several are possible.
     """
-    made = {s: cut_up(lines, s, quote=quote, place=place) for s in _SEPARATORS}
-    made = {s: rows for s, rows in made.items() if rows and len(rows[0]) >= 2}
-    spaced = made.pop(" ", None)
-    if spaced and not made and (known(spaced[0]) or _numeric(spaced)):
-        made[" "] = spaced
-    if len(made) > 1:
-        named = {s: rows for s, rows in made.items() if known(rows[0])}
-        made = named if len(named) == 1 else made
-    even = {s: rows for s, rows in made.items() if _evenness(rows) == 1}
+    cut = {s: cut_up(lines, s, quote=quote, place=place) for s in _SEPARATORS}
+    cut = {s: rows for s, rows in cut.items() if rows and len(rows[0]) >= 2}
+    spaced = cut.pop(" ", None)
+    if spaced and not cut and (known(spaced[0]) or _numeric(spaced)):
+        cut[" "] = spaced
+    if len(cut) > 1:
+        named = {s: rows for s, rows in cut.items() if known(rows[0])}
+        cut = named if len(named) == 1 else cut
+    even = {s: rows for s, rows in cut.items() if _evenness(rows) == 1}
     if len(even) > 1 and len(lines) > 1:
         names = " or ".join(_SEPARATORS[s] for s in even)
         one = next(s for s in even)
         raise InputError(
-            f"{place}: could be cut at each {names}; say which: --separator {_SEPARATORS[one]}"
+            f"{place}: could be cut at each {names}; choose one: --separator {_SEPARATORS[one]}"
         )
-    if not (even or made):
+    if not (even or cut):
         return None
-    # A line of too many or too few cells is named later.
-    return max((even or made).items(), key=lambda found: _evenness(found[1]))
+    # Lines with too many or too few cells are reported later.
+    return max((even or cut).items(), key=lambda separated: _evenness(separated[1]))
 
 
 def _evenness(rows: Sequence[Sequence[str]]) -> float:
@@ -346,15 +355,15 @@ def _numeric(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def name_of(separator: str) -> str:
-    """A separator's name for messages."""
+    """Return a separator's name for messages."""
     return _SEPARATORS.get(separator, repr(separator))
 
 
 def cut_up(lines: Sequence[str], separator: str, *, quote: bool, place: str) -> list[list[str]]:
-    """Cells of lines, without the spaces around them, up to the first that is no row.
+    """Cut lines into cells without surrounding spaces, up to the first line that is not a row.
 
     Raises:
-      InputError: the first is none.
+      InputError: the first line is not a row.
     """
     quoting = csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE
     rows: list[list[str]] = []
@@ -364,12 +373,14 @@ def cut_up(lines: Sequence[str], separator: str, *, quote: bool, place: str) -> 
                 rows.append([cell.strip() for cell in row])
     except csv.Error as e:
         if not rows:
-            raise InputError(f"{place}: not rows of a table ({e}); save it again as csv") from e
+            raise InputError(
+                f"{place}: not rows of a table ({e}); save the file again as csv"
+            ) from e
     return rows
 
 
 def survey(source: Source, separator: str) -> Survey:
-    """Count what the parser does not tell. Raises InputError where a byte is NUL."""
+    """Count what the parser does not report. Raises InputError where a byte is NUL."""
     windows = blank = separators = lines = 0
     quotes = bom = False
     with source.open() as file:
@@ -390,10 +401,10 @@ def survey(source: Source, separator: str) -> Survey:
 
 
 def records(layout: Layout) -> Iterator[tuple[int, list[str]]]:
-    """Slowly, each row of data with the number of its first line, from 1; blank ones left out.
+    """Yield each row of data with the number of its first line, from 1, without blank rows; slow.
 
-    Bytes that are not UTF-8 come as lone surrogates. Raises InputError at a row that the csv
-    module cannot take.
+    Bytes that are not UTF-8 become lone surrogates. Raises InputError at a row that the csv module
+    refuses.
     """
     quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
     raw = layout.source.open()
@@ -407,7 +418,7 @@ def records(layout: Layout) -> Iterator[tuple[int, list[str]]]:
                 row = next(reader, None)
             except csv.Error as e:
                 raise InputError(
-                    f"{layout.path}:{line}: not a row of a table ({e}); save it again"
+                    f"{layout.path}:{line}: not a row of a table ({e}); save the file again as csv"
                 ) from e
             if row is None:
                 return
@@ -416,24 +427,24 @@ def records(layout: Layout) -> Iterator[tuple[int, list[str]]]:
 
 
 def find_fault(layout: Layout) -> int:
-    """Go through the file line by line and raise InputError at the first fault.
+    """Read the file line by line and raise InputError at the first fault.
 
     Returns:
-      The number of rows, where there is no fault.
+      The number of rows, if there is no fault.
     """
     count = 0
-    found = records(layout)
-    for line, row in found:
+    numbered = records(layout)
+    for line, row in numbered:
         fault = _fault(layout, row)
         if fault:
-            more = [row, *(next_row for _, next_row in itertools.islice(found, _SAMPLE))]
+            more = [row, *(next_row for _, next_row in itertools.islice(numbered, _SAMPLE))]
             raise InputError(f"{layout.path}:{line}: {fault.text}{_cure(layout, fault, more)}")
         count += 1
     return count
 
 
 def find_stray_quote(layout: Layout) -> None:
-    """Raise InputError at the first line with an odd number of quotes, where there is one."""
+    """Raise InputError at the first line with an odd number of quotes, if there is one."""
     with layout.source.open() as file:
         for number, line in enumerate(file, start=1):
             if line.count(b'"') % 2:
@@ -444,13 +455,13 @@ def find_stray_quote(layout: Layout) -> None:
 
 
 class Fault(NamedTuple):
-    """What is wrong with a line.
+    """A fault of a line.
 
     Attributes:
-      text: with what the line has.
-      kind: without it, for counting.
-      role: of the cell that it is about, where it is one.
-      missing: the cell is empty.
+      text: the fault with the content of the line.
+      kind: the fault without that content, for counting.
+      role: the role of the faulty cell; None if the fault is of the whole line.
+      missing: whether the cell is empty.
     """
 
     text: str
@@ -464,11 +475,11 @@ SKIP_CURE = "; fix or drop the line, or leave such lines out: --skip-bad-lines"
 
 
 def role_cure(role: str, cells: Sequence[str] = ()) -> str:
-    """What can be done about a cell that is not what its column holds.
+    """Return the fix for a cell that does not fit its column.
 
     Args:
-      cells: some of the column, the faulty one among them: where none is as it should be, no line
-        is to blame.
+      cells: some cells of the column, the faulty one among them. If none of them fits, the fault is
+        not in the line.
     """
     if role == "event":
         return "; give it one: --event-weights"
@@ -487,7 +498,7 @@ def role_cure(role: str, cells: Sequence[str] = ()) -> str:
 
 
 def reads(forms: Sequence[str]) -> str:
-    """Says which option reads times of these forms."""
+    """Say which option reads times of these formats."""
     listed = " or ".join(f"--time-format '{form}'" for form in forms)
     return f"{listed} reads them"
 
@@ -496,13 +507,13 @@ _COMMA = r"[+-]?\d*,\d+|[+-]?\d+"
 
 
 def not_finite(cell: str | float) -> str:
-    """Says why a number is not taken."""
+    """Say why a number is refused: too large, or not finite."""
     large = math.isfinite(float(cell)) or any(map(str.isdigit, str(cell)))
     return f"is too large (float32 holds up to {LARGEST:g})" if large else "is not a finite number"
 
 
 def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
-    """What can be done about a fault of the first of some rows, for its message."""
+    """Return the fix for a fault in the first of some rows."""
     if fault.missing and fault.role in IDS:
         return MISSING_CURE
     if fault.role in NUMBERS:
@@ -519,11 +530,11 @@ def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
 
 
 def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fault | None:
-    """The first fault of a row; with ``ids_only`` the first id that is missing."""
+    """Return the first fault of a row; with ``ids_only`` its first missing id."""
     if ids_only:
-        lacking = (role for role in IDS if role in layout.at and len(row) == layout.width)
-        found = (role for role in lacking if layout.lacks(row[layout.at[role]]))
-        return next(map(_lacking, found), None)
+        roles = (role for role in IDS if role in layout.at and len(row) == layout.width)
+        missing = (role for role in roles if layout.lacks(row[layout.at[role]]))
+        return next(map(_missing, missing), None)
     if len(row) != layout.width:
         s = "" if len(row) == 1 else "s"
         text = f"{len(row)} column{s}, where the first line has {layout.width}"
@@ -534,7 +545,7 @@ def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fau
     for role, place in layout.at.items():
         cell = row[place]
         if not cell or (role in IDS and layout.lacks(cell)):
-            return _lacking(role)
+            return _missing(role)
         if role in NUMBERS:
             wrong = _no_moment(cell, layout) if role == "time" else _no_number(cell)
             if wrong is None and role == "weight":
@@ -549,19 +560,19 @@ def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fau
     return None
 
 
-def _lacking(role: str) -> Fault:
+def _missing(role: str) -> Fault:
     return Fault(f"the {role} is missing", f"the {role} is missing", role, True)
 
 
 def not_a_weight(cell: str, *, of_pairs: bool) -> str | None:
-    """What is wrong with a number as a weight, of a pair of items or of an interaction."""
+    """Say why a number cannot be the weight of an item pair or of an interaction, if so."""
     if of_pairs:
         return None if float(cell) > 0 else "is not positive"
     return None if float(cell) >= 0 else "is negative"
 
 
 def _no_moment(cell: str, layout: Layout) -> str | None:
-    """What is wrong with a cell that should be a time."""
+    """Say why a cell is not a time; None if it is one."""
     if layout.form is not None:
         fits = times.of_texts(pl.Series([cell]), layout.form).seconds[0] is not None
         return None if fits else f"is not of the form {layout.form}"
@@ -573,7 +584,7 @@ def _no_moment(cell: str, layout: Layout) -> str | None:
 
 
 def _no_number(cell: str) -> str | None:
-    """What is wrong with a cell that should be a number."""
+    """Say why a cell is not a number; None if it is one."""
     if not is_number(cell):
         comma = re.fullmatch(r"[+-]?\d*,\d+", cell)
         return "has a decimal comma, where a point is needed" if comma else "is not a number"
@@ -581,26 +592,26 @@ def _no_number(cell: str) -> str | None:
 
 
 def _undecoded(cell: str) -> str:
-    """Says that a cell is not UTF-8, and in what encoding it reads as text."""
+    """Say that a cell is not UTF-8, and in which encoding it is text."""
     content = cell.encode("utf-8", "surrogateescape")
     fine = any(0x80 <= byte < 0xA0 for byte in content)
     encoding = "cp1252" if fine else "latin-1"
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:
-        return "not valid UTF-8; name its encoding (--encoding), or skip such lines"
+        return "not valid UTF-8; give its encoding (--encoding), or skip such lines"
     read = text if len(text) <= 40 else f"{text[:40]}..."
-    return f"not valid UTF-8; {read!r} if it is {encoding}: --encoding {encoding}"
+    return f"not valid UTF-8; in {encoding} it is {read!r}: --encoding {encoding}"
 
 
 def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
-    """The layout over a text whose faulty records are blank lines, each added to ``faults``.
+    """Return a layout over the text with faulty records blanked, and add these to ``faults``.
 
     Args:
-      ids_only: only records that lack an id are left out.
+      ids_only: blank only the records that lack an id.
 
     Raises:
-      InputError: none is left.
+      InputError: no record is left.
     """
     quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
     kept, again = io.BytesIO(), deque[bytes]()
@@ -609,13 +620,13 @@ def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
             kept.write(file.readline())
         number = layout.skip
         while True:
-            taken: list[bytes] = []
+            record: list[bytes] = []
 
-            def lines(taken: list[bytes] = taken, marked: bool = number == 0) -> Iterator[str]:
-                while len(taken) < _SPAN and (
+            def lines(record: list[bytes] = record, marked: bool = number == 0) -> Iterator[str]:
+                while len(record) < _SPAN and (
                     line := again.popleft() if again else file.readline()
                 ):
-                    taken.append(line)
+                    record.append(line)
                     yield line.decode("utf-8-sig" if marked else "utf-8", "surrogateescape")
 
             try:
@@ -625,22 +636,22 @@ def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
             else:
                 cells = [cell.strip() for cell in row or ()]
                 fault = _fault(layout, cells, ids_only=ids_only) if cells else None
-                if layout.quote and sum(line.count(b'"') for line in taken) % 2:
+                if layout.quote and sum(line.count(b'"') for line in record) % 2:
                     fault = fault or Fault("a quote within a cell", "a quote within a cell")
-                if any(b"\0" in line for line in taken):
+                if any(b"\0" in line for line in record):
                     fault = fault or Fault("a NUL byte", "a NUL byte")
-            if not taken:
+            if not record:
                 break
             if fault is None or (ids_only and not fault.missing):
-                kept.writelines(taken)
-                number += len(taken)
+                kept.writelines(record)
+                number += len(record)
                 continue
-            # A quote that nothing closes takes lines along that are none the worse for it.
-            again.extendleft(reversed(taken[1:]))
+            # An unclosed quote swallows the lines after it, which may be right: read them again.
+            again.extendleft(reversed(record[1:]))
             number += 1
             kept.write(b"\n")
             faults.add(fault.kind, number)
-    # The parser takes the first row of data for as wide as all.
+    # The parser takes the width of all rows from the first row of data, so it must not be blank.
     source, skip = Source(layout.path, kept.getvalue()), layout.skip
     with source.open() as file:
         for _ in range(skip):
@@ -649,12 +660,12 @@ def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
             skip += 1
     if not line:
         reason = f" ({faults.first})" if faults.first else ""
-        raise InputError(f"{layout.path}: no line is left{reason}; a file with some is needed")
+        raise InputError(f"{layout.path}: no line is left{reason}; give a file with some")
     return replace(layout, source=source, skip=skip)
 
 
 def line_of(layout: Layout, row: int) -> str:
-    """``file:line`` of a row of data, from 0."""
+    """Return ``file:line`` of a row of data, counted from 0."""
     for number, (line, _) in enumerate(records(layout)):
         if number == row:
             return f"{layout.path}:{line}"

@@ -1,8 +1,7 @@
-"""Well-known data sets in the files that they are published as.
+"""Reads well-known data sets from the files in which they are published.
 
-Most are tables, and an entry of ``TABLES`` says which column is what; the shapes that are no tables
-have a reader of their own. What is given by the caller (columns, weights of events, options of
-text) stands in place of an entry's.
+Most are tables, whose columns an entry of ``TABLES`` gives; the others have a reader of their own.
+Columns, event weights and text options that the caller gives replace those of the entry.
 """
 
 import dataclasses
@@ -19,18 +18,18 @@ from jaxrec.errors import InputError
 
 
 @dataclass(frozen=True)
-class Known:
-    """How one data set is laid out.
+class PublishedTable:
+    """The layout of one data set.
 
     Attributes:
-      files: names that its files have in a folder, packed or not; the first that is there counts.
+      files: names of its file in a folder, compressed or not; the first one found is read.
       source: where the format is described.
-      kind: "csv", "tsv" or "jsonl"; or what reads it.
-      columns: which column is what.
-      text: what else there is to know of its text.
-      events: weight of each kind of event.
+      kind: "csv", "tsv" or "jsonl"; or a function that reads it.
+      columns: the role of each column.
+      text: further settings of its text.
+      events: the weight of each kind of event.
       quote: whether cells may be quoted.
-      told: whether the names of its files are enough to tell it by.
+      told: whether the names of its files are distinctive enough to detect it.
     """
 
     files: tuple[str, ...]
@@ -46,8 +45,8 @@ class Known:
 _BARE = TextOptions(header=False)
 _REVIEWS_2014 = Columns("reviewerID", "asin", "overall", "unixReviewTime")
 _NI = "J. Ni et al., EMNLP 2019; nijianmo.github.io/amazon"
-TABLES: dict[str, Known] = {
-    "amazon-2014": Known(
+TABLES: dict[str, PublishedTable] = {
+    "amazon-2014": PublishedTable(
         ("ratings_*.csv",),
         "J. McAuley et al., SIGIR 2015; jmcauley.ucsd.edu/data/amazon (user, item, rating, time)",
         "csv",
@@ -55,7 +54,7 @@ TABLES: dict[str, Known] = {
         _BARE,
         told=False,
     ),
-    "amazon-2018": Known(
+    "amazon-2018": PublishedTable(
         ("*.csv",),
         f"{_NI} (item, user, rating, time)",
         "csv",
@@ -63,58 +62,58 @@ TABLES: dict[str, Known] = {
         _BARE,
         told=False,
     ),
-    "amazon-reviews": Known(
+    "amazon-reviews": PublishedTable(
         ("reviews_*.json", "*_5.json"),
         f"{_NI} (a review a line; 2014 and 2018)",
         "jsonl",
         _REVIEWS_2014,
         told=False,
     ),
-    "amazon-2023": Known(
+    "amazon-2023": PublishedTable(
         ("*.jsonl",),
         "Y. Hou et al., arXiv:2403.03952; amazon-reviews-2023.github.io (times in milliseconds)",
         "jsonl",
         Columns("user_id", "parent_asin", "rating", "timestamp"),
         told=False,
     ),
-    "yelp": Known(
+    "yelp": PublishedTable(
         ("yelp_academic_dataset_review.json",),
         "Yelp Open Dataset, review.json",
         "jsonl",
         Columns("user_id", "business_id", "stars", "date"),
     ),
-    "steam": Known(
+    "steam": PublishedTable(
         ("steam_reviews.json", "steam_new.json"),
         "W.-C. Kang and J. McAuley, ICDM 2018; a review a line, as Python literals",
         "jsonl",
         Columns("username", "product_id", rating="", time="date"),
     ),
-    "steam-library": Known(
+    "steam-library": PublishedTable(
         ("australian_users_items.json",),
         "A. Pathak et al., SIGIR 2017; a user a line, with the games that they own",
         "jsonl",
         Columns("user_id", "items", rating="", time=""),
     ),
-    "goodreads": Known(
+    "goodreads": PublishedTable(
         ("goodreads_interactions.csv",),
         "M. Wan and J. McAuley, RecSys 2018; a rating of 0 is none",
         "csv",
         Columns("user_id", "book_id", "rating", time=""),
     ),
-    "goodreads-reviews": Known(
+    "goodreads-reviews": PublishedTable(
         ("goodreads_reviews_*.json",),
         "M. Wan and J. McAuley, RecSys 2018",
         "jsonl",
         Columns("user_id", "book_id", "rating", "date_added"),
     ),
-    "book-crossing": Known(
+    "book-crossing": PublishedTable(
         ("BX-Book-Ratings.csv",),
         "C.-N. Ziegler et al., WWW 2005 (Latin-1; a rating of 0 is none)",
         "csv",
         Columns("User-ID", "ISBN", "Book-Rating", time=""),
         TextOptions(separator=";", header=True, encoding="latin-1"),
     ),
-    "lastfm-360k": Known(
+    "lastfm-360k": PublishedTable(
         ("usersha1-artmbid-artname-plays.tsv",),
         "O. Celma, Last.fm Dataset 360K, 2010 (user, artist's id, artist's name, plays)",
         "tsv",
@@ -122,14 +121,14 @@ TABLES: dict[str, Known] = {
         _BARE,
         quote=False,
     ),
-    "lastfm-2k": Known(
+    "lastfm-2k": PublishedTable(
         ("user_artists.dat",),
         "I. Cantador et al., HetRec 2011",
         "tsv",
         Columns("userID", "artistID", weight="weight"),
         TextOptions(header=True),
     ),
-    "msd": Known(
+    "msd": PublishedTable(
         ("train_triplets.txt", "kaggle_visible_evaluation_triplets.txt"),
         "T. Bertin-Mahieux et al., ISMIR 2011; Taste Profile subset (user, song, plays)",
         "tsv",
@@ -137,7 +136,7 @@ TABLES: dict[str, Known] = {
         _BARE,
         quote=False,
     ),
-    "gowalla-checkins": Known(
+    "gowalla-checkins": PublishedTable(
         ("loc-gowalla_totalCheckins.txt", "loc-brightkite_totalCheckins.txt"),
         "E. Cho et al., KDD 2011; snap.stanford.edu/data/loc-gowalla.html",
         "tsv",
@@ -145,7 +144,7 @@ TABLES: dict[str, Known] = {
         TextOptions(header=False, skip_missing_ids=True),
         quote=False,
     ),
-    "foursquare": Known(
+    "foursquare": PublishedTable(
         ("dataset_TSMC2014_*.txt",),
         "D. Yang et al., IEEE TSMC 2015 (Latin-1; the time is UTC)",
         "tsv",
@@ -153,7 +152,7 @@ TABLES: dict[str, Known] = {
         TextOptions(header=False, encoding="latin-1"),
         quote=False,
     ),
-    "retailrocket": Known(
+    "retailrocket": PublishedTable(
         ("events.csv",),
         "Retailrocket recommender system dataset, 2016 (times in milliseconds)",
         "csv",
@@ -161,22 +160,22 @@ TABLES: dict[str, Known] = {
         events={"view": 1.0, "addtocart": 1.0, "transaction": 1.0},
         told=False,
     ),
-    "yoochoose": Known(
+    "yoochoose": PublishedTable(
         ("yoochoose-clicks.dat", "yoochoose-buys.dat"),
         "D. Ben-Shimon et al., RecSys Challenge 2015 (session, time, item)",
         "csv",
         Columns("1", "3", time="2"),
         _BARE,
     ),
-    "hm": Known(
+    "hm": PublishedTable(
         ("transactions_train.csv",),
         "H&M Personalized Fashion Recommendations, 2022",
         "csv",
         Columns("customer_id", "article_id", rating="", time="t_dat"),
     ),
-    "mind": Known(("behaviors.tsv",), mind.SOURCE, mind.parts),
-    "instacart": Known(("order_products__prior.csv",), instacart.SOURCE, instacart.parts),
-    "netflix": Known(
+    "mind": PublishedTable(("behaviors.tsv",), mind.SOURCE, mind.parts),
+    "instacart": PublishedTable(("order_products__prior.csv",), instacart.SOURCE, instacart.parts),
+    "netflix": PublishedTable(
         ("combined_data_1.txt", "mv_*.txt", "training_set/mv_*.txt"), netflix.SOURCE, netflix.parts
     ),
 }
@@ -184,16 +183,18 @@ NAMES = tuple(TABLES)
 
 
 def detect(path: Path) -> str | None:
-    """The data set whose files have the name of a file, or are in a folder; None where there is
-    none, or where its names alone do not tell it."""
-    for name, known in TABLES.items():
-        if not known.told:
+    """Return the data set that the name of a file, or of a file in a folder, identifies.
+
+    None where there is none, or where the names are not distinctive enough.
+    """
+    for name, table in TABLES.items():
+        if not table.told:
             continue
         if path.is_file():
             plain = compressed.plain_name(path)
-            if any(fnmatch(plain, pattern.rpartition("/")[2]) for pattern in known.files):
+            if any(fnmatch(plain, pattern.rpartition("/")[2]) for pattern in table.files):
                 return name
-        elif path.is_dir() and _found(path, known):
+        elif path.is_dir() and _file_in(path, table):
             return name
     return None
 
@@ -208,37 +209,41 @@ def parts(
     """Read a data set from its file or from the folder that holds it.
 
     Raises:
-      InputError: the file is not there, or names the line and what to do.
+      InputError: the file is missing, or a line is not usable; it names the line and a fix.
     """
-    known = TABLES[name]
-    file = path if not path.is_dir() else _found(path, known)
+    table = TABLES[name]
+    file = path if not path.is_dir() else _file_in(path, table)
     if file is None:
-        raise InputError(f"{path}: no {known.files[0]} in it, which {name} has ({known.source})")
+        raise InputError(
+            f"{path}: holds no {table.files[0]}, from which {name} is read ({table.source}); add it"
+        )
     given = {
         f.name: getattr(text, f.name)
         for f in dataclasses.fields(text)
         if getattr(text, f.name) != f.default
     }
-    if not isinstance(known.kind, str):
+    if not isinstance(table.kind, str):
         if columns or event_weights:
-            raise InputError(f"{path}: format {name} has fixed columns; leave out their names")
-        return known.kind(file, text)
-    text = dataclasses.replace(known.text, **given)
-    columns = columns or known.columns
-    events = event_weights or (None if columns.weight else dict(known.events) or None)
-    if known.kind == "jsonl":
+            raise InputError(
+                f"{path}: format {name} has fixed columns; leave out columns and event weights"
+            )
+        return table.kind(file, text)
+    text = dataclasses.replace(table.text, **given)
+    columns = columns or table.columns
+    events = event_weights or (None if columns.weight else dict(table.events) or None)
+    if table.kind == "jsonl":
         part = jsonl.table(file, columns, events, options=text)
     else:
         part = tables.delimited(
-            file, columns, events, options=text, ending=f".{known.kind}", quote=known.quote
+            file, columns, events, options=text, ending=f".{table.kind}", quote=table.quote
         )
-    if known.text.encoding and "encoding" not in given:
-        part.reading = f"read as {known.text.encoding}: {part.reading}"
+    if table.text.encoding and "encoding" not in given:
+        part.reading = f"read as {table.text.encoding}: {part.reading}"
     return [part]
 
 
-def _found(folder: Path, known: Known) -> Path | None:
-    for pattern in known.files:
+def _file_in(folder: Path, table: PublishedTable) -> Path | None:
+    for pattern in table.files:
         for path in sorted({*folder.glob(pattern), *folder.glob(f"{pattern}.*")}):
             at_end = Path(pattern).name
             if path.is_file() and fnmatch(compressed.plain_name(path), at_end):

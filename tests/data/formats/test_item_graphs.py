@@ -115,7 +115,7 @@ def test_columns_can_be_named_and_those_of_interactions_too(tmp_path):
         ("src,dst,weight\na,b,nan\n", r"e\.csv:2: weight 'nan' is not a finite"),
         ("src,dst,weight\na,,1\n", r"e\.csv:2: the dst is missing"),
         ("src,dst,weight\na,b\n", r"e\.csv:2: 2 columns, where the first line has 3"),
-        ("src,dst,weight\n", r"e\.csv: a header and no"),
+        ("src,dst,weight\n", r"e\.csv: a header without"),
         ("", r"e\.csv: empty"),
     ],
 )

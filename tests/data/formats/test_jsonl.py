@@ -101,7 +101,7 @@ FAULTS = {
     "[1, 2]": ("not a JSON object", "not a JSON object"),
     '{"item_id": "i"}': ("the user is missing; .*--skip-missing-ids", "the user is missing"),
     '{"user_id": null, "item_id": "i"}': ("the user is missing", "the user is missing"),
-    '{"user_id": {"id": 1}, "item_id": "i"}': ("the user is no text", "the user is no text"),
+    '{"user_id": {"id": 1}, "item_id": "i"}': ("the user is not a text", "the user is not a text"),
     '{"user_id": "u", "item_id": "i"}': ("the rating is missing; .*--columns.rating ''", "the rat"),
     GOOD.replace("3", '"x"') % 9: ("rating 'x' is not a number", "rating is not a number"),
     GOOD.replace("3", "NaN") % 9: ("rating 'nan' is not a finite", "rating is not a finite"),
@@ -146,7 +146,9 @@ def test_blocks_are_put_together(tmp_path, monkeypatch):
 def test_other_files_of_that_name_are_refused_with_what_to_do(tmp_path):
     path = tmp_path / "r.json"
     path.write_text(json.dumps(reviews("2023")))
-    with pytest.raises(InputError, match=r"one array, where an object a line is needed; `jq"):
+    with pytest.raises(
+        InputError, match=r"a single array, where one object per line is needed; `jq"
+    ):
         read(path)
     content = "\n".join(map(json.dumps, reviews("2023"))).encode()
     path.write_bytes(gzip.compress(content)[:-20])

@@ -143,7 +143,7 @@ def test_a_table_of_counts_is_no_file_of_lists(tmp_path):
 )
 def test_tables_in_a_file_of_the_name_of_lists_are_refused(tmp_path, rows, format):
     (tmp_path / "train.txt").write_text(rows)
-    with pytest.raises(InputError, match=rf"users come again.*--format {format}$"):
+    with pytest.raises(InputError, match=rf"users repeat.*--format {format}$"):
         read(tmp_path / "train.txt")
 
 

@@ -57,7 +57,9 @@ def test_errors_speak_of_the_address(memory):
 
 def test_without_fsspec_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "fsspec", None)
-    with pytest.raises(InputError, match=r"s3://b/a\.csv: addresses need fsspec: pip install"):
+    with pytest.raises(
+        InputError, match=r"s3://b/a\.csv: reading an address needs fsspec; pip install"
+    ):
         read("s3://b/a.csv")
 
 

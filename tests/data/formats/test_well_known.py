@@ -77,8 +77,13 @@ def test_what_the_caller_says_stands_in_place_of_what_is_known(tmp_path):
         ("netflix", "822109,5,", "822109;5;", r"combined_data_1\.txt:3: .*neither a film such as"),
         ("netflix", "1:\n", f"{2**63}:\n", r"combined_data_1\.txt:1: .*neither a film such as"),
         ("netflix", "1:\n", "", r"combined_data_1\.txt:1: '1488844,3,2014-04-01' is neither"),
-        ("mind", "N2-1 N3-0", "N2 N3", r"behaviors\.tsv:2: not impression, user, time such as"),
-        ("mind", "\tU2\t", "\t", r"behaviors\.tsv:3: not impression"),
+        (
+            "mind",
+            "N2-1 N3-0",
+            "N2 N3",
+            r"behaviors\.tsv:2: not an impression, a user, a time such as",
+        ),
+        ("mind", "\tU2\t", "\t", r"behaviors\.tsv:3: not an impression"),
         ("mind", "4/2/2014", "2014-04-02", r"behaviors\.tsv:2: not impression"),
         ("instacart", "11,196", "x,196", "prior.csv: cannot be read as a table with order_id"),
         ("instacart", "13,7,1,0\n", '13,7,1,0\n"', r"train\.csv: cannot be read as a table"),
@@ -95,7 +100,9 @@ def test_faults_name_their_line(name, old, new, said, tmp_path):
 
 
 def test_a_folder_without_the_file_says_which_is_needed(tmp_path):
-    with pytest.raises(InputError, match=r"no behaviors\.tsv in it, which mind has \(F\. Wu"):
+    with pytest.raises(
+        InputError, match=r"holds no behaviors\.tsv, from which mind is read \(F\. Wu"
+    ):
         read(tmp_path, format="mind")
     written(tmp_path, "instacart")
     (tmp_path / "orders.csv").unlink()
