@@ -275,7 +275,7 @@ def look(
     full = [n for n, line in enumerate(lines) if line]
     if not full:
         raise InputError(
-            f"{path}:{len(lines) + 1}: longer than {_HEAD} bytes, which is too long for a row; save "
+            f"{path}:{len(lines) + 1}: longer than {_HEAD} bytes, too long for a row; save "
             "the file again with one row per line"
         )
     blank, gap = full[0], full[1] - full[0] - 1 if len(full) > 1 else 0

@@ -137,7 +137,7 @@ def test_faulty_rows_are_skipped_and_counted(reading):
     assert data.notes == {
         "left out: no user": 1,
         "left out: no item": 1,
-        "left out: rating no number": 1,
+        "left out: rating not a number": 1,
         "left out: no time": 1,
     }
     few = {name: content[name] for name in ("user", "item")}
