@@ -90,7 +90,7 @@ def test_columns_are_named_by_keyword_and_left_out_by_an_empty_name():
     assert data.fingerprint() == WAYS["polars"](None).fingerprint()
     assert data.reading == ("shop: user <- `buyer`, item <- `thing`, weight <- `n`",)
     assert jaxrec.from_polars(FRAME, weight="").weight is None
-    with pytest.raises(InputError, match=r"no column 'usr' \(did you mean 'user'"):
+    with pytest.raises(InputError, match=r"no role 'usr' of a column \(did you mean 'user'"):
         jaxrec.from_polars(FRAME, usr="user")
     with pytest.raises(InputError, match="data: no column 'buyer'; it has user, item, count"):
         jaxrec.from_pandas(pandas(), user="buyer")
@@ -162,7 +162,7 @@ def test_matrices_leave_out_what_has_no_entry_and_say_so():
     assert summed.weight.tolist() == [2, 1]
     assert jaxrec.from_scipy(sparse.csc_array(np.eye(3))).weight is None
     likes = sparse.csr_array(np.array([[1.0, -1.0]]))
-    with pytest.raises(InputError, match=r"an entry is -1; .*values='rating' takes entries"):
+    with pytest.raises(InputError, match=r"an entry is -1, .*values='rating' takes entries"):
         jaxrec.from_scipy(likes)
     rated = jaxrec.from_scipy(likes, values="rating").rating
     assert rated is not None

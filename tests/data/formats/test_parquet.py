@@ -63,7 +63,7 @@ def test_event_weights(reading):
         ({"item": ["a", "b", ""]}, "row 3: item '' is an empty text"),
         ({"user": [1.0, 2.0, 2.5]}, "row 3: user 2.5 is not a whole number"),
         ({"user": [1.0, float("nan"), 2.0]}, "row 2: user nan is missing"),
-        ({"user": [[1], [2], [3]]}, r"column user is List\(Int64\)"),
+        ({"user": [[1], [2], [3]]}, r"column user has type List\(Int64\)"),
         ({"user": [True, False, True]}, "column user is Boolean"),
         ({"rating": [1.0, 2.0, float("nan")]}, "row 3: rating nan is not a finite number"),
         ({"rating": [1.0, float("inf"), 2.0]}, "row 2: rating inf is not a finite number"),

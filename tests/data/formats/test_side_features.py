@@ -212,7 +212,7 @@ def test_catalogues_that_are_not_there(write):
     folder = write(a__csv=PAIRS, items__json="{}")
     with pytest.raises(InputError, match=r"nowhere\.csv: cannot be read"):
         read(folder / "a.csv", items=folder / "nowhere.csv")
-    with pytest.raises(InputError, match=r"items\.json: format of the items not told"):
+    with pytest.raises(InputError, match=r"items\.json: the name does not tell the format"):
         read(folder / "a.csv", items=folder / "items.json")
     with pytest.raises(InputError, match=r"no catalogue to take cold users from; .*: --users FILE"):
         read(folder / "a.csv", cold_users=True)

@@ -197,7 +197,7 @@ def test_other_numbers_stay_texts_and_are_counted(ids, note, tmp_path):
         ([1.0, float("nan")], "row 2: user nan is missing"),
         ([1.0, 2.5], "row 2: user 2.5 is not a whole number"),
         ([1.0, 2.0**60], r"row 2: user .* is beyond 2\^53"),
-        ([True, False], "user is Boolean, not whole numbers or texts"),
+        ([True, False], "user has type Boolean; convert it to whole numbers or texts"),
     ],
 )
 def test_columns_of_parquet_that_hold_no_ids_are_refused(values, said, tmp_path):

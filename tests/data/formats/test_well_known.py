@@ -84,7 +84,7 @@ def test_what_the_caller_says_stands_in_place_of_what_is_known(tmp_path):
             r"behaviors\.tsv:2: not an impression, a user, a time such as",
         ),
         ("mind", "\tU2\t", "\t", r"behaviors\.tsv:3: not an impression"),
-        ("mind", "4/2/2014", "2014-04-02", r"behaviors\.tsv:2: not impression"),
+        ("mind", "4/2/2014", "2014-04-02", r"behaviors\.tsv:2: not an impression"),
         ("instacart", "11,196", "x,196", "prior.csv: cannot be read as a table with order_id"),
         ("instacart", "13,7,1,0\n", '13,7,1,0\n"', r"train\.csv: cannot be read as a table"),
         ("hm", "2014-04-02", "soon", r"train\.csv:3: time 'soon' is not a date"),
