@@ -1,4 +1,4 @@
-"""What ``jaxrec data`` does: import, look at and make up data. Each returns the text to print."""
+"""The commands of ``jaxrec data``: import, describe and generate data. Each returns its output."""
 
 import shlex
 from collections.abc import Sequence
@@ -31,7 +31,7 @@ def import_data(
         of :func:`formats.read`.
 
     Raises:
-      InputError: the source cannot be used, or the folder not be written.
+      InputError: the source cannot be used, or the folder cannot be written.
     """
     refuse_occupied(out)
     return _write(formats.read(src, format, columns, event_weights, **catalogues), out)
@@ -47,7 +47,7 @@ def import_items(
         :func:`read_items`.
 
     Raises:
-      InputError: the source cannot be used, or the folder not be written.
+      InputError: the source cannot be used, or the folder cannot be written.
     """
     refuse_occupied(out)
     return _write(item_graphs.read_items(src, format, **options), out)
@@ -56,7 +56,7 @@ def import_items(
 def synth_items(
     n_items: int, pairs: int, out: str | Path, seed: int = 0, missing: float | None = None
 ) -> str:
-    """Make up an item graph and write it as a prepared folder ``out``.
+    """Generate an item graph and write it as a prepared folder ``out``.
 
     Raises:
       InputError: the sizes do not fit each other, or the folder cannot be written.
@@ -70,7 +70,7 @@ def synth_items(
 
 
 def synth(users: int, items: int, edges: int, out: str | Path, seed: int = 0) -> str:
-    """Make up a data set and write it as a prepared folder ``out``.
+    """Generate a data set and write it as a prepared folder ``out``.
 
     Raises:
       InputError: the sizes do not fit each other, or the folder cannot be written.
@@ -89,11 +89,11 @@ def stats(
     *,
     options: Sequence[str] = (),
 ) -> str:
-    """Sizes, degrees, popularity, split, times, oddities, fingerprint and the command to train.
+    """Return sizes, degrees, popularity, split, times, notes, fingerprint and a training command.
 
     Args:
       format, columns, event_weights, text: of interactions, as :func:`formats.read` takes them.
-      options: the same as they were given on the command line, for the command to train.
+      options: the same settings as command-line options, for the training command.
 
     Raises:
       InputError: the data cannot be used.
@@ -114,7 +114,7 @@ def stats(
 
 
 def _how_to_train(path: str, preset: str, options: Sequence[str]) -> str:
-    """The command that trains on what was looked at with these options, which an import takes."""
+    """Return the command that trains on the data, after an import if there are options."""
     if not options:
         return shlex.join(["jaxrec", "train", preset, "--data", path])
     imported = shlex.join(["jaxrec", "data", "import", path, "--out", "prepared", *options])
@@ -122,7 +122,7 @@ def _how_to_train(path: str, preset: str, options: Sequence[str]) -> str:
 
 
 def gini(counts: np.ndarray) -> float:
-    """Gini coefficient of non-negative counts: 0 where all are equal, near 1 where one has all."""
+    """Gini coefficient of counts: 0 where all are equal, near 1 where one has everything."""
     total, n = counts.sum(), len(counts)
     if not total:
         return 0.0
@@ -148,7 +148,7 @@ def _item_table(graph: ItemGraph) -> str:
     ]
     if graph.n_pairs:
         rows.append(("weights", f"{graph.weight.min():g} to {graph.weight.max():g}"))
-    return _told(rows, graph)
+    return _lines(rows, graph)
 
 
 def _table(data: Dataset) -> str:
@@ -175,24 +175,24 @@ def _table(data: Dataset) -> str:
     if data.weight is not None and data.n_edges:
         rows.append(("weights", f"{data.weight.min():g} to {data.weight.max():g}"))
     if data.exposed is not None:
-        rows.append(("left alone", f"{len(data.exposed.user):,} pairs that were shown"))
-    return _told(rows, data)
+        rows.append(("left alone", f"{len(data.exposed.user):,} pairs shown and not chosen"))
+    return _lines(rows, data)
 
 
-def _told(rows: list[tuple[str, str]], data: Dataset | ItemGraph) -> str:
-    """The rows, features, oddities and fingerprint, a line each."""
+def _lines(rows: list[tuple[str, str]], data: Dataset | ItemGraph) -> str:
+    """Format the rows, columns, features, notes and fingerprint as lines."""
     rows = list(rows)
     rows += [("columns", line) for line in data.reading]
     for side, features in data.features().items():
         described = (_column(name, column) for name, column in features.columns.items())
         rows.append((side.replace("_", " "), ", ".join(described)))
-    rows += [("note", f"{what}: {count:,}") for what, count in data.notes.items()]
+    rows += [("note", f"{note}: {count:,}") for note, count in data.notes.items()]
     rows.append(("fingerprint", data.fingerprint()))
     return "\n".join(f"{name:<14}{value}" for name, value in rows)
 
 
 def _column(name: str, column: Column) -> str:
-    """Such as ``genres (bag of 19, 1 missing)``."""
+    """Describe a feature column, as in ``genres (bag of 19, 1 missing)``."""
     text = column.kind
     if isinstance(column, Category | Bag):
         text += f" of {len(column.names) - 1:,}"
@@ -210,7 +210,7 @@ def _degrees(counts: np.ndarray) -> str:
 
 def _times(first: float, last: float) -> str:
     text = f"{first:.15g} to {last:.15g}"
-    if not (first > 1e8 and last < 1e10):  # no seconds since 1970
+    if not (first > 1e8 and last < 1e10):  # not seconds since 1970
         return text
     days = (datetime.fromtimestamp(moment, UTC).date().isoformat() for moment in (first, last))
     return f"{text} ({' to '.join(days)})"

@@ -1,6 +1,6 @@
-"""Interactions in memory and on disk: int32 user and item columns beside their id tables.
+"""The Dataset of interactions: int32 user and item columns with their id tables.
 
-On disk it is a prepared folder (:mod:`jaxrec.data.prepared`) with one file a column.
+On disk it is a prepared folder (:mod:`jaxrec.data.prepared`) with one file per column.
 """
 
 from dataclasses import dataclass, field
@@ -32,11 +32,11 @@ FORMAT = "jaxrec dataset"
 
 
 REPEATED = "held-out pairs that an earlier part of the split has too"
-"""Note on pairs that occur in several parts of the split."""
+"""The note on pairs that occur in several parts of the split."""
 
 
 class Csr(NamedTuple):
-    """Items by user: those of user u are ``indices[indptr[u]:indptr[u + 1]]``, ascending, unique.
+    """Items by user: user u has ``indices[indptr[u]:indptr[u + 1]]``, ascending and unique.
 
     Shapes: indptr [U + 1], indices [nnz], both int32 (so nnz < 2^31).
     """
@@ -50,7 +50,7 @@ class Csr(NamedTuple):
         return np.diff(self.indptr)
 
     def take(self, user_n: np.ndarray) -> "Csr":
-        """The rows at ``user_n``; -1 is an empty row."""
+        """Return the rows at ``user_n``; -1 gives an empty row."""
         start = self.indptr[user_n]
         degree = np.where(user_n >= 0, self.indptr[user_n + 1] - start, 0)
         indptr = np.append(0, np.cumsum(degree))
@@ -58,14 +58,14 @@ class Csr(NamedTuple):
         return Csr(indptr.astype(np.int32), self.indices[index])
 
     def among(self, user_U: np.ndarray, item_I: np.ndarray) -> "Csr":
-        """Keep the pairs of some users with some items, given as masks; the shape stays."""
+        """Keep only the pairs of some users with some items, given as masks; the shape stays."""
         user = np.repeat(np.arange(len(self.degree)), self.degree)
         kept = user_U[user] & item_I[self.indices]
         degree_U = np.bincount(user[kept], minlength=len(self.degree))
         return Csr(np.append(0, np.cumsum(degree_U)).astype(np.int32), self.indices[kept])
 
     def keys(self, n_items: int) -> np.ndarray:
-        """One number a pair, user · n_items + item, ascending, [E] int64."""
+        """Return user · n_items + item of each pair, ascending, [E] int64."""
         return pair_keys(np.repeat(np.arange(len(self.degree)), self.degree), self.indices, n_items)
 
     def item_counts(self, n_items: int) -> np.ndarray:
@@ -83,7 +83,7 @@ def items_by_user(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int
 
 
 class Joined(NamedTuple):
-    """Union of several items-by-user matrices, computed only for the requested users."""
+    """The union of several items-by-user matrices, computed only for the requested users."""
 
     rows: tuple[Csr, ...]
 
@@ -93,7 +93,7 @@ class Joined(NamedTuple):
         return np.sum([csr.degree for csr in self.rows], axis=0)
 
     def take(self, user_n: np.ndarray) -> Csr:
-        """The rows at ``user_n``; -1 is an empty row."""
+        """Return the rows at ``user_n``; -1 gives an empty row."""
         return union(*(csr.take(user_n) for csr in self.rows))
 
     def item_counts(self, n_items: int) -> np.ndarray:
@@ -102,7 +102,7 @@ class Joined(NamedTuple):
 
 
 def union(*rows: Csr) -> Csr:
-    """Union of the items of each user, such as train and validation to mask in test."""
+    """Unite the items of each user, such as train and validation to mask in test."""
     n_users = len(rows[0].indptr) - 1
     user = np.concatenate([np.repeat(np.arange(n_users), csr.degree) for csr in rows])
     item = np.concatenate([csr.indices for csr in rows])
@@ -114,7 +114,7 @@ def union(*rows: Csr) -> Csr:
 
 @runtime_checkable
 class ItemsByUser(Protocol):
-    """Interface of a :class:`Csr` that need not be in memory."""
+    """The interface of a :class:`Csr` that need not be in memory."""
 
     @property
     def degree(self) -> np.ndarray: ...
@@ -124,7 +124,7 @@ class ItemsByUser(Protocol):
 
 @runtime_checkable
 class Counted(Protocol):
-    """Interface of a :class:`Dataset` whose interactions need not be in memory."""
+    """The interface of a :class:`Dataset` whose interactions need not be in memory."""
 
     @property
     def name(self) -> str: ...
@@ -144,7 +144,7 @@ class Counted(Protocol):
 
 
 class Exposed(NamedTuple):
-    """X exposed pairs: items shown to users without an interaction, sorted by user and item.
+    """X exposed pairs: items that users were shown and did not choose, sorted by user and item.
 
     Shapes: user, item [X] int32 row numbers into the id tables; time [X] float64 of the last
     exposure, or None.
@@ -155,7 +155,7 @@ class Exposed(NamedTuple):
     time: np.ndarray | None = None
 
     def take(self, index: np.ndarray) -> "Exposed":
-        """The pairs at ``index`` (numbers or a mask)."""
+        """Return the pairs at ``index`` (numbers or a mask)."""
         time = None if self.time is None else self.time[index]
         return Exposed(self.user[index], self.item[index], time)
 
@@ -163,8 +163,8 @@ class Exposed(NamedTuple):
         """Check the columns and convert them to their dtypes.
 
         Raises:
-          InputError: row numbers outside the id tables, columns of different lengths, or a time
-            that is missing; ``name`` is the data's.
+          InputError: row numbers are outside the id tables, columns have different lengths, or a
+            time is missing. The message names the data by ``name``.
         """
         user = array_checks.rows(self.user, n_users, f"{name}: exposed user", "users")
         item = array_checks.rows(self.item, n_items, f"{name}: exposed item", "items", len(user))
@@ -175,7 +175,7 @@ class Exposed(NamedTuple):
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The columns that are there, by name."""
+        """Return the columns that are not None, by name."""
         named = {f"exposed_{name}": column for name, column in self._asdict().items()}
         return {name: column for name, column in named.items() if column is not None}
 
@@ -190,21 +190,21 @@ class Dataset:
       rating: [E] float32, or None.
       time: [E] float64 (seconds since 1970, or any ordered number), or None.
       weight: [E] float32 positive event weights, or None (all 1).
-      split: [E] uint8, 0 train, 1 validation, 2 test, where the source gives a split. Several parts
+      split: [E] uint8, 0 train, 1 validation, 2 test, where the source has a split. Several parts
         may have the same pair.
-      user_features, item_features: a row for each of the ids, or None.
+      user_features, item_features: one row per id, or None.
       exposed: exposed pairs, disjoint from the interactions, or None.
-      name: for people.
-      notes: irregularities of the source, counted: {"duplicate pairs": 3, ...}.
-      reading: roles of the columns of each table that was read.
+      name: the name of the data, for people.
+      notes: counts of irregularities of the source: {"duplicate pairs": 3, ...}.
+      reading: the roles of the columns of each table that was read.
 
     Arrays of other types, lists and columns of data frames are converted if that is lossless
     (:mod:`jaxrec.data.array_checks`).
 
     Raises:
-      InputError: columns of different lengths, row numbers outside the id tables, ids that are
-        missing or there twice, numbers that are missing or infinite, weights that are not
-        positive, or features with more or fewer rows than there are ids.
+      InputError: columns have different lengths, row numbers are outside the id tables, ids are
+        missing or repeated, numbers are missing or infinite, weights are not positive, or features
+        do not have one row per id.
 
     >>> import jaxrec
     >>> user, item = np.array([0, 0, 1]), np.array([0, 1, 1])
@@ -231,14 +231,16 @@ class Dataset:
     reading: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        made: dict[str, Any] = {
+        checked: dict[str, Any] = {
             name: array_checks.id_table(getattr(self, name), f"{self.name}: {name}")
             for name in ("user_ids", "item_ids")
         }
-        sizes = {"users": len(made["user_ids"]), "items": len(made["item_ids"])}
-        made["user"] = array_checks.rows(self.user, sizes["users"], f"{self.name}: user", "users")
-        length = len(made["user"])
-        made["item"] = array_checks.rows(
+        sizes = {"users": len(checked["user_ids"]), "items": len(checked["item_ids"])}
+        checked["user"] = array_checks.rows(
+            self.user, sizes["users"], f"{self.name}: user", "users"
+        )
+        length = len(checked["user"])
+        checked["item"] = array_checks.rows(
             self.item, sizes["items"], f"{self.name}: item", "items", length
         )
         checks = {
@@ -250,13 +252,13 @@ class Dataset:
         for name, check in checks.items():
             column = getattr(self, name)
             if column is not None:
-                made[name] = check(column, f"{self.name}: {name}", length)
+                checked[name] = check(column, f"{self.name}: {name}", length)
         for name, features in self.features().items():
-            of = _SIDES[name]
-            array_checks.check_features(features, sizes[of], f"{self.name}: {name}", of)
+            side = _SIDES[name]
+            array_checks.check_features(features, sizes[side], f"{self.name}: {name}", side)
         if self.exposed is not None:
-            made["exposed"] = self.exposed.checked(sizes["users"], sizes["items"], self.name)
-        for name, array in made.items():
+            checked["exposed"] = self.exposed.checked(sizes["users"], sizes["items"], self.name)
+        for name, array in checked.items():
             object.__setattr__(self, name, array)
 
     @property
@@ -272,29 +274,29 @@ class Dataset:
         return len(self.user)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """The columns that are there, by name."""
+        """Return the columns that are not None, by name."""
         named = {name: getattr(self, name) for name in _COLUMNS}
         return {name: column for name, column in named.items() if column is not None}
 
     def features(self) -> dict[str, Features]:
-        """The side features that are there, by name."""
+        """Return the side features that are not None, by name."""
         named = {name: getattr(self, name) for name in _SIDES}
         return {name: features for name, features in named.items() if features is not None}
 
     def take(self, index: np.ndarray) -> "Dataset":
-        """The interactions at ``index`` (numbers or a mask), with the same id tables."""
-        made = object.__new__(Dataset)  # rows of checked columns need no check
-        taken = {name: column[index] for name, column in self.columns().items()}
-        made.__dict__.update(self.__dict__ | taken)
-        made.__dict__.pop("_csr", None)  # of all interactions
-        return made
+        """Return the interactions at ``index`` (numbers or a mask), with the same id tables."""
+        selected = object.__new__(Dataset)  # rows of checked columns need no check
+        columns = {name: column[index] for name, column in self.columns().items()}
+        selected.__dict__.update(self.__dict__ | columns)
+        selected.__dict__.pop("_csr", None)  # it is of all interactions
+        return selected
 
     def keys(self) -> np.ndarray:
-        """One number an interaction, user · I + item, [E] int64."""
+        """Return user · I + item of each interaction, [E] int64."""
         return pair_keys(self.user, self.item, self.n_items)
 
     def csr(self) -> Csr:
-        """Items by user, sorted and without repeats; made once."""
+        """Return items by user, sorted and without repeats; cached."""
         return self._csr
 
     @cached_property
@@ -302,26 +304,26 @@ class Dataset:
         return items_by_user(self.user, self.item, self.n_users, self.n_items)
 
     def exposed_csr(self) -> Csr:
-        """Exposed items by user, sorted and without repeats."""
-        nothing = np.zeros(0, np.int32)
-        shown = self.exposed or Exposed(nothing, nothing)
+        """Return exposed items by user, sorted and without repeats."""
+        empty = np.zeros(0, np.int32)
+        shown = self.exposed or Exposed(empty, empty)
         return items_by_user(shown.user, shown.item, self.n_users, self.n_items)
 
     def item_counts(self) -> np.ndarray:
-        """Interactions per item, [I] int64."""
+        """Return the number of interactions per item, [I] int64."""
         return np.bincount(self.item, minlength=self.n_items)
 
     def user_counts(self) -> np.ndarray:
-        """Interactions per user, [U] int64."""
+        """Return the number of interactions per user, [U] int64."""
         return np.bincount(self.user, minlength=self.n_users)
 
     def item_shares(self) -> np.ndarray:
-        """For each item, the sum of 1 / (interactions of the user) over its users, [I]."""
+        """Return, for each item, the sum of 1 / (interactions of the user) over its users, [I]."""
         share_U = 1 / np.maximum(self.user_counts(), 1)
         return np.bincount(self.item, share_U[self.user], self.n_items)
 
     def fingerprint(self) -> str:
-        """SHA-256 of all columns, id tables and features, as hexadecimal digits."""
+        """Return the SHA-256 of all columns, id tables and features, as hexadecimal digits."""
         return prepared.fingerprint(self._arrays(), self.features())
 
     def _arrays(self) -> dict[str, np.ndarray]:
@@ -329,10 +331,10 @@ class Dataset:
         return self.columns() | {"user_ids": self.user_ids, "item_ids": self.item_ids} | exposed
 
     def save(self, folder: str | Path) -> None:
-        """Write the prepared folder; whole or not at all.
+        """Write the prepared folder, either whole or not at all.
 
         Raises:
-          InputError: the folder exists and is no empty folder, or cannot be written.
+          InputError: the folder exists and is not empty, or cannot be written.
         """
         manifest = {
             "format": FORMAT,
@@ -350,13 +352,13 @@ class Dataset:
 
     @classmethod
     def load(cls, folder: str | Path, *, verify: bool = False) -> "Dataset":
-        """Open a prepared folder, columns memory-mapped.
+        """Open a prepared folder, with memory-mapped columns.
 
         Args:
           verify: also read every column and compare the fingerprint.
 
         Raises:
-          InputError: a file is missing, damaged or not what the manifest says.
+          InputError: a file is missing, damaged or does not match the manifest.
         """
         folder = Path(folder)
         manifest = prepared.read_manifest(
@@ -377,18 +379,19 @@ class Dataset:
             columns = [prepared.open_array(folder / f"{name}.npy") for name in manifest["exposed"]]
             sides["exposed"] = _shown(Exposed(*columns), manifest, folder)
         try:
-            told = {name: manifest[name] for name in ("name", "notes")}
-            data = cls(**arrays, **sides, **told, reading=prepared.reading(manifest))
+            named = {name: manifest[name] for name in ("name", "notes")}
+            data = cls(**arrays, **sides, **named, reading=prepared.reading(manifest))
         except InputError as e:
-            raise InputError(f"{folder}: {e}; import again") from e
+            raise InputError(f"{folder}: {e}; import the data again") from e
         if verify and data.fingerprint() != manifest["fingerprint"]:
-            raise InputError(f"{folder}: content differs from its fingerprint; import again")
+            raise InputError(
+                f"{folder}: its content differs from its fingerprint; import the data again"
+            )
         return data
 
 
 def _check_against(manifest: dict[str, Any], arrays: dict[str, np.ndarray], folder: Path) -> None:
-    """Raise InputError for the first array with a wrong dtype or length, or with invalid row
-    numbers."""
+    """Raise InputError for the first array with a wrong dtype or length, or wrong row numbers."""
     for name in manifest["columns"]:
         column = arrays[name]
         if column.shape != (manifest["interactions"],) or column.dtype != _DTYPES[name]:

@@ -30,7 +30,7 @@ PARTED = "jaxrec data in parts"
 
 
 def fingerprint(arrays: Mapping[str, np.ndarray], sides: Mapping[str, Features]) -> str:
-    """SHA-256 of all arrays and features, as hexadecimal digits."""
+    """Return the SHA-256 of all arrays and features, as hexadecimal digits."""
     digest = hashlib.sha256()
     named = dict(arrays)
     for side, features in sides.items():
@@ -50,7 +50,7 @@ def save(
     """Write the folder atomically, and add version and fingerprint to its manifest.
 
     Raises:
-      InputError: the folder exists and is no empty folder, or cannot be written.
+      InputError: the folder exists and is not empty, or cannot be written.
     """
     refuse_occupied(folder)
     with replacing(Path(folder).absolute()) as partial:
@@ -71,7 +71,7 @@ def save(
 
 
 def refuse_occupied(folder: str | Path) -> None:
-    """Raise InputError unless the path is free, or an empty folder.
+    """Raise InputError unless the path is free or an empty folder.
 
     A folder with only partial files of killed processes counts as empty, and they are removed.
     """
@@ -112,7 +112,7 @@ def load_features(folder: Path, side: str, listed: list[str], n_rows: int) -> Fe
 
 def mismatch(path: Path) -> InputError:
     """Return the error for a file that does not match the manifest."""
-    return InputError(f"{path}: not what manifest.json says; import again")
+    return InputError(f"{path}: does not match manifest.json; import the data again")
 
 
 def read_manifest(
@@ -136,7 +136,7 @@ def read_manifest(
     try:
         manifest = parse_json(path.read_text(encoding="utf-8"))
         known = manifest["format"] == format and manifest["version"] == VERSION
-        sound = known and (
+        valid = known and (
             all(isinstance(manifest[n], int) for n in counts)
             and isinstance(manifest["name"], str)
             and isinstance(manifest["notes"], dict)
@@ -144,13 +144,15 @@ def read_manifest(
             and all(isinstance(line, str) for line in reading(manifest))
             and complete(manifest)
         )
-        nothing = np.empty(0)
+        empty = np.empty(0)
         for side in manifest.keys() & set(sides):
-            Features.from_arrays(dict.fromkeys(manifest[side], nothing))
+            Features.from_arrays(dict.fromkeys(manifest[side], empty))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
-        raise InputError(f"{path}: not a prepared data set's manifest; import again") from e
-    if not sound:
-        raise InputError(f"{path}: not a manifest of version {VERSION}; import again")
+        raise InputError(
+            f"{path}: not the manifest of a prepared data set; import the data again"
+        ) from e
+    if not valid:
+        raise InputError(f"{path}: not a manifest of version {VERSION}; import the data again")
     return manifest
 
 
@@ -162,7 +164,7 @@ def reading(manifest: Mapping[str, Any]) -> tuple[str, ...]:
 def format_of(folder: str | Path) -> str | None:
     """Return the format in a prepared folder's manifest, or None."""
     try:
-        found = parse_json((Path(folder) / "manifest.json").read_text(encoding="utf-8"))["format"]
+        format = parse_json((Path(folder) / "manifest.json").read_text(encoding="utf-8"))["format"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return found if isinstance(found, str) else None
+    return format if isinstance(format, str) else None

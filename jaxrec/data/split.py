@@ -1,6 +1,6 @@
-"""Filters, and the split of a Dataset into train, validation and test.
+"""Filters a Dataset and splits it into train, validation and test.
 
-A split labels every interaction once, so the parts are a partition of the data.
+A split gives every interaction one label, so the parts do not overlap and cover the data.
 """
 
 from dataclasses import replace
@@ -31,7 +31,7 @@ class Kept(NamedTuple):
     Attributes:
       part: [E] int8, earlier part of each pair; -1 for new pairs.
       trained: [E] bool, whether parameters were trained on the pair.
-      seed: seed of the earlier split, to break ties in time alike.
+      seed: seed of the earlier split, so that ties in time are broken in the same way.
     """
 
     part: np.ndarray
@@ -68,14 +68,14 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
 
 
 def resolved(data: Dataset, config: SplitConfig) -> SplitConfig:
-    """Resolve the name of the split: ``auto`` is ``given`` if the data gives a split."""
+    """Return the split with ``auto`` resolved: ``given`` if the data has a split, else random."""
     if config.name != "auto":
         return config
     return replace(config, name="random" if data.split is None else "given")
 
 
 def repeats(data: Dataset) -> np.ndarray:
-    """Find interactions whose pair an earlier given part also has, [E] bool."""
+    """Return whether an earlier given part has the same pair, for each interaction, [E] bool."""
     later = np.zeros(data.n_edges, bool)
     key = data.keys()
     if data.split is None or (key[1:] > key[:-1]).all():
@@ -90,16 +90,16 @@ def repeats(data: Dataset) -> np.ndarray:
 def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]]:
     """Apply ``config.repeats`` to pairs that occur in several given parts.
 
-    Other splits merge such a pair: latest time and rating, sum of weights.
+    Other splits merge such a pair: they keep the latest time and rating, and sum the weights.
 
     Args:
-      config: with its name resolved.
+      config: the split, with its name resolved.
 
     Returns:
-      The data, and a note with their number.
+      The data, and a note that counts such pairs.
 
     Raises:
-      InputError: there are repeats, and ``config.repeats`` refuses them.
+      InputError: there are such pairs, and ``config.repeats`` refuses them.
     """
     later = repeats(data)
     count = int(later.sum())
@@ -121,20 +121,20 @@ def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]
 
 
 def once(data: Dataset) -> Dataset:
-    """Merge repeated pairs: latest time and rating, sum of weights."""
+    """Merge repeated pairs: keep the latest time and rating, and sum the weights."""
     key = data.keys()
     order = np.lexsort((key,) if data.time is None else (data.time, key))
     key = key[order]
     first = np.append(True, key[1:] != key[:-1])
     last = np.append(first[1:], True)
-    made = data.take(order[last])
+    merged = data.take(order[last])
     if data.weight is None:
-        return made
-    return replace(made, weight=np.add.reduceat(data.weight[order], np.flatnonzero(first)))
+        return merged
+    return replace(merged, weight=np.add.reduceat(data.weight[order], np.flatnonzero(first)))
 
 
 def taken(data: Dataset, label: np.ndarray, config: SplitConfig) -> Splits:
-    """Select the parts of a labelled data set.
+    """Return the parts of a labelled data set.
 
     Args:
       label: [E] TRAIN, VALIDATION or TEST.
@@ -167,29 +167,32 @@ def draw(
 ) -> Drawn:
     """Label every interaction as train, validation or test.
 
-    ``given`` takes the data's own labels; ``random`` and ``temporal`` hold out the share
-    ``config.test`` (temporal: the latest, or what is at or after a cut time), within each user
-    or over all pairs; ``hashed`` is random too, by a hash of (seed, pair) that needs no other pair
-    (over all pairs the share is then the chance of each); ``leave-last-out`` takes each user's
-    last pair as test and the last but one as validation; ``cold-items`` takes whole items, the
-    share ``config.test`` of those that have pairs, and ``config.validation`` of the others. Where
-    the labels have no validation and ``config.validation`` is above 0, that share of train becomes
-    validation, picked the same way (at random for ``given``). Equal times are ordered by a hash of
-    the seed and the pair's ids. Shares within a user are rounded to the nearest whole number of
-    pairs and leave the user at least one train pair; where that holds out less than half of what a
-    random share asks for, the share is drawn over all pairs but one of each user. But for
-    ``random``, ``cold-items``, shares over all pairs and a validation part carved out of a given
-    train part, a label depends on nothing but the user's own pairs.
+    * ``given`` takes the data's own labels.
+    * ``random`` and ``temporal`` hold out the share ``config.test``, within each user or over all
+      pairs; ``temporal`` takes the latest pairs, or those at or after a cut time.
+    * ``hashed`` is random by a hash of (seed, pair) and needs no other pair; over all pairs, the
+      share is the chance of each pair.
+    * ``leave-last-out`` takes each user's last pair as test and the one before it as validation.
+    * ``cold-items`` takes whole items: the share ``config.test`` of those with pairs, and
+      ``config.validation`` of the others.
 
-    With ``kept``, earlier pairs keep their part, and new pairs are held out up to the shares of
-    all. Splits by time are drawn again, but never hold out pairs already trained on.
+    If the labels have no validation and ``config.validation`` is above 0, that share of train
+    becomes validation, chosen in the same way (at random for ``given``). Equal times are ordered by
+    a hash of the seed and the pair's ids. Shares within a user are rounded to the nearest whole
+    number of pairs, and leave the user at least one train pair. If this holds out less than half of
+    a random share, the share is drawn over all pairs except one of each user. A label depends only
+    on the user's own pairs, except for ``random``, ``cold-items``, shares over all pairs, and
+    validation taken from a given train part.
+
+    With ``kept``, earlier pairs keep their part, and new pairs are held out until the shares of all
+    pairs are reached. Splits by time are drawn again, but never hold out pairs already trained on.
 
     Args:
       data: result of :func:`settled`.
       config: the split, with ``auto`` resolved.
       kept: labels of an earlier split with the same rule.
       hashes: :func:`id_hashes` of the id tables, if already computed.
-      plain: use the rule of old runs without a stored split: ties by row, plain rounding.
+      plain: follow the rule of old runs, which stored no split: ties by row, plain rounding.
 
     Raises:
       InputError: the data lacks the labels or times that the split needs.
@@ -199,29 +202,29 @@ def draw(
     if name in BY_TIME and data.time is None:
         raise InputError(
             f"{data.name}: split {name} needs a time column, and this data has none; name one: "
-            "jaxrec data import ... --columns.time NAME, or take --split.name random"
+            "jaxrec data import ... --columns.time NAME, or choose --split.name random"
         )
     if name == "given" and data.split is None:
-        raise InputError(f"{data.name}: the data gives no split; choose --split.name random")
-    made = _Labels(data, config, kept, hashes, plain)
+        raise InputError(f"{data.name}: the data has no split; choose --split.name random")
+    labels = _Labels(data, config, kept, hashes, plain)
     if name == "given":
         assert data.split is not None
-        made.give(data.split)
+        labels.give(data.split)
         if not (data.split == VALIDATION).any():
-            made.by_chance(config.validation, VALIDATION, rng)
+            labels.by_chance(config.validation, VALIDATION, rng)
     elif name == "random":
-        made.keep()
-        made.by_chance(config.test, TEST, rng)
-        made.by_chance(config.validation, VALIDATION, rng)
+        labels.keep()
+        labels.by_chance(config.test, TEST, rng)
+        labels.by_chance(config.validation, VALIDATION, rng)
     elif name == "hashed":
-        made.keep()
-        made.by_hash(config.test, TEST, seed)
-        made.by_hash(config.validation, VALIDATION, seed)
+        labels.keep()
+        labels.by_hash(config.test, TEST, seed)
+        labels.by_hash(config.validation, VALIDATION, seed)
     elif name == "cold-items":
-        made.cold_items(rng)
+        labels.cold_items(rng)
     else:
-        made.by_time(seed if kept is None else kept.seed)
-    return Drawn(made.label, {what: count for what, count in made.notes.items() if count})
+        labels.by_time(seed if kept is None else kept.seed)
+    return Drawn(labels.label, {note: count for note, count in labels.notes.items() if count})
 
 
 def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
@@ -237,7 +240,10 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
     keep = np.ones(data.n_edges, bool)
     if config.min_rating is not None:
         if data.rating is None:
-            raise InputError(f"{data.name}: filter.min_rating needs ratings; this data has none")
+            raise InputError(
+                f"{data.name}: filter.min_rating needs ratings, and this data has none; leave it "
+                "out"
+            )
         keep &= data.rating >= config.min_rating
     keep &= _in_window(data, config)
     if config.drop_most_active:
@@ -254,7 +260,7 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
             break
         keep = inner
     if not keep.any():
-        raise InputError(f"{data.name}: the filter leaves no pair; ask for less")
+        raise InputError(f"{data.name}: no pair passes the filter; loosen it")
     left = data.take(keep)
     users, user = np.unique(left.user, return_inverse=True)
     items, item = np.unique(left.item, return_inverse=True)
@@ -278,14 +284,16 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
 
 
 def _in_window(data: Dataset, config: FilterConfig) -> np.ndarray:
-    """Find pairs in the time window and among their user's first or last, [E] bool."""
+    """Return which pairs are in the time window and among their user's first or last, [E] bool."""
     asked = [name for name in ("since", "until") if getattr(config, name) is not None]
     asked += [name for name in ("first", "last") if getattr(config, name)]
     keep = np.ones(data.n_edges, bool)
     if not asked:
         return keep
     if data.time is None:
-        raise InputError(f"{data.name}: filter.{asked[0]} needs times; this data has none")
+        raise InputError(
+            f"{data.name}: filter.{asked[0]} needs times, and this data has none; leave it out"
+        )
     if config.since is not None:
         keep &= data.time >= config.since
     if config.until is not None:
@@ -302,13 +310,13 @@ def _in_window(data: Dataset, config: FilterConfig) -> np.ndarray:
 
 
 def filtered(data: Dataset, left: Dataset, *parts: Csr) -> Csr | None:
-    """Find the pairs of ``data`` that filters removed, as items by user in the rows of ``left``.
+    """Return the pairs of ``data`` that filters removed, as items by user in the rows of ``left``.
 
-    Includes only remaining users and items; None if there are no such pairs.
+    Only users and items that remain are included; None if there are no such pairs.
 
     Args:
       data: all pairs.
-      left: filtered data, for its id tables.
+      left: the filtered data, which has the id tables.
       parts: items by user of the filtered data.
     """
     users = _rows_in(left.user_ids, data.user_ids)
@@ -324,14 +332,14 @@ def filtered(data: Dataset, left: Dataset, *parts: Csr) -> Csr | None:
 
 
 def _rows_in(ids: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Look up ids in ``ids``; returns rows, int64, -1 if absent."""
+    """Return the rows of ids in ``ids``, int64; -1 where absent."""
     order = np.argsort(ids)
     row = order[np.searchsorted(ids, asked, sorter=order).clip(max=len(ids) - 1)]
     return np.where(ids[row] == asked, row, -1).astype(np.int64)
 
 
 def _counts(column: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Count, for every interaction, the kept ones with the same value."""
+    """Count, for every interaction, the kept interactions with the same value."""
     if not len(column):
         return np.zeros(0, np.int64)
     return np.bincount(column[keep], minlength=int(column.max()) + 1)[column]
@@ -340,16 +348,16 @@ def _counts(column: np.ndarray, keep: np.ndarray) -> np.ndarray:
 def refuse_empty_cut(
     name: str, time: np.ndarray | None, config: SplitConfig, validation: Any, test: Any
 ) -> None:
-    """Raise InputError if a cut time holds out nothing, mostly due to a different time unit.
+    """Raise InputError if a cut time holds out nothing, which often means another time unit.
 
     Args:
       name: name of the data.
       time: times of the pairs for the message, if available.
       validation, test: whether these parts have pairs.
     """
-    for part, there in (("test", test), ("validation", validation)):
+    for part, has_pairs in (("test", test), ("validation", validation)):
         cut = getattr(config, f"{part}_time")
-        if cut is None or there:
+        if cut is None or has_pairs:
             continue
         until = "" if part == "test" or config.test_time is None else " and before split.test_time"
         raise InputError(
@@ -383,8 +391,11 @@ def _refuse_repeats(data: Dataset, label: np.ndarray, config: SplitConfig) -> No
 
 
 def _shown_before(data: Dataset, label: np.ndarray, config: SplitConfig) -> Exposed | None:
-    """Select the exposed pairs for training: for splits by time those before the held-out pairs
-    (overall, or of the same user), and none of held-out items."""
+    """Return the exposed pairs that training may use.
+
+    Splits by time keep those before the held-out pairs (of all users, or of the same user);
+    ``cold-items`` keeps those of items that are not held out.
+    """
     shown = data.exposed
     if shown is not None and config.name == "cold-items":
         return shown.take(~np.isin(shown.item, data.item[label != TRAIN]))
@@ -401,7 +412,7 @@ def _shown_before(data: Dataset, label: np.ndarray, config: SplitConfig) -> Expo
 
 
 class _Labels:
-    """Labels of a data set's pairs, while a split is drawn."""
+    """The labels of a data set's pairs, while a split is drawn."""
 
     def __init__(
         self,
@@ -419,7 +430,7 @@ class _Labels:
         self._order: np.ndarray | None = None
 
     def give(self, label: np.ndarray) -> None:
-        """Take given labels; in the given train part, earlier validation pairs are kept."""
+        """Take the given labels; earlier validation pairs in the given train part are kept."""
         self.label[:] = label
         if self.kept is not None and not (label == VALIDATION).any():
             among = (label == TRAIN) & (self.kept.part >= 0) & (self.kept.part != TEST)
@@ -438,7 +449,7 @@ class _Labels:
         self._relabel_last(rows[rng.permutation(len(rows))], share, part, spread=not self.plain)
 
     def by_hash(self, share: float, part: int, seed: int) -> None:
-        """Relabel train pairs by the hash of (seed, part, pair): the highest of each user, or all
+        """Relabel train pairs by the hash of (seed, part, pair): each user's highest ones, or all
         above 1 - share."""
         data = self.data
         rows = np.flatnonzero((self.label == TRAIN) & self.free)
@@ -454,20 +465,20 @@ class _Labels:
         """Hold out whole items; items of an earlier split keep their part."""
         data, config = self.data, self.config
         label_I = np.full(data.n_items, TRAIN, np.uint8)
-        there = np.flatnonzero(data.item_counts())
-        n_test = round(len(there) * config.test)
-        n_validation = round((len(there) - n_test) * config.validation)
+        items = np.flatnonzero(data.item_counts())
+        n_test = round(len(items) * config.test)
+        n_validation = round((len(items) - n_test) * config.validation)
         if self.kept is not None:
             known = self.kept.part >= 0
             for part in (TEST, VALIDATION, TRAIN):  # an item with any train pair is known
                 label_I[data.item[known & (self.kept.part == part)]] = part
-            known_I = np.isin(there, data.item[known])
-            n_test = max(n_test - int((label_I[there] == TEST).sum()), 0)
-            n_validation = max(n_validation - int((label_I[there] == VALIDATION).sum()), 0)
-            there = there[~known_I]
-        there = rng.permutation(there)
-        label_I[there[:n_test]] = TEST
-        label_I[there[n_test : n_test + n_validation]] = VALIDATION
+            known_I = np.isin(items, data.item[known])
+            n_test = max(n_test - int((label_I[items] == TEST).sum()), 0)
+            n_validation = max(n_validation - int((label_I[items] == VALIDATION).sum()), 0)
+            items = items[~known_I]
+        items = rng.permutation(items)
+        label_I[items[:n_test]] = TEST
+        label_I[items[n_test : n_test + n_validation]] = VALIDATION
         self.label = label_I[data.item]
 
     def by_time(self, seed: int) -> None:
@@ -503,8 +514,7 @@ class _Labels:
         return self.config.per_user or self.config.name == "leave-last-out"
 
     def _in_time(self, seed: int) -> np.ndarray:
-        """Sort rows by time, grouped by user if shares are within users; ties are ordered by
-        hash."""
+        """Sort rows by time, grouped by user if shares are within users; a hash breaks ties."""
         if self._order is None:
             data, keys = self.data, self._time_keys()
             self._order = np.lexsort(keys)
@@ -525,7 +535,7 @@ class _Labels:
         return (self.data.time, self.data.user) if self._within_users else (self.data.time,)
 
     def _same(self, rows: np.ndarray) -> np.ndarray:
-        """Whether the next of the sorted rows has the same time (and user)."""
+        """Return whether the next of the sorted rows has the same time (and user)."""
         columns = [column[rows] for column in self._time_keys()]
         return np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
 
@@ -559,8 +569,8 @@ class _Labels:
             self.label[rows[len(rows) - min(max(wanted, 0), len(rows)) :]] = part
             return
         pool_U, held_U, train_U = (
-            np.bincount(user[of], minlength=self.data.n_users)
-            for of in (pool, held, self.label == TRAIN)
+            np.bincount(user[mask], minlength=self.data.n_users)
+            for mask in (pool, held, self.label == TRAIN)
         )
         more_U = np.minimum(np.floor(pool_U * share + 0.5), pool_U - 1) - held_U
         more_U = np.minimum(more_U, train_U - 1)
@@ -601,7 +611,7 @@ def pair_id_hashes(user_ids: np.ndarray, item_ids: np.ndarray) -> tuple[np.ndarr
 
 
 def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Group rows by user in their given order; returns rows, numbers of later rows, and degrees."""
+    """Group rows by user in their order; return rows, their numbers of later rows, and degrees."""
     rows = rows[np.argsort(user[rows], kind="stable")]
     degree_U = np.bincount(user[rows])
     degree = np.repeat(degree_U, degree_U)

@@ -1,12 +1,12 @@
-"""Moments as they stand in text, to seconds since 1970: ISO 8601, and a few forms that files have.
+"""Converts times in text to seconds since 1970: ISO 8601, and a few other forms found in files.
 
-A moment is a date, or a date and a time of day, perhaps with a fraction of a second and a zone
+A time is a date, or a date and a time of day, perhaps with a fraction of a second and a zone
 (``2014-04-01``, ``2014-04-01T10:51:00.277Z``, ``2014/04/01 10:51 +02:00``, ``20140401T105100``), or
-the form of C's ``ctime`` with a year (``Tue Apr 03 18:00:09 +0000 2012``). Where no zone is given
-it is UTC. Any other form is read where its strptime directives are given.
+the form of C's ``ctime`` with a year (``Tue Apr 03 18:00:09 +0000 2012``). A time without a zone
+is UTC. Any other form needs its strptime directives.
 
-Numbers are seconds since 1970 or finer units of it, or dates written as digits (``20140401``,
-``20140401105100``) where a whole column is such.
+Numbers are seconds since 1970 or finer units, or dates written as digits (``20140401``,
+``20140401105100``) where the whole column is.
 
 Source: ISO 8601:2019 (calendar dates, basic and extended format); RFC 3339, section 5.6.
 """
@@ -43,24 +43,24 @@ _FAST = (
     "%Y-%m-%dT%H:%M:%S%.f%z",
     "%a %b %d %H:%M:%S %z %Y",
 )
-"""Forms that most files have, tried before the pieces of a text are looked at one by one."""
+"""The forms of most files, tried first; the others are parsed piece by piece, which is slower."""
 _TEXT = pl.col("text")
 _UNITS = {
     "milliseconds": (1e11, 5e12, 1e3),
     "microseconds": (1e14, 5e15, 1e6),
     "nanoseconds": (1e17, 5e18, 1e9),
 }
-"""Numbers from, up to: finer units since 1970, until 2128; and how many make a second."""
+"""For each finer unit since 1970: the range of its numbers, until 2128, and units per second."""
 _DIGITS = {
     "%Y%m%d": (19_000_101, 21_001_231),
     "%Y%m%d%H%M": (190_001_010_000, 210_012_312_359),
     "%Y%m%d%H%M%S": (19_000_101_000_000, 21_001_231_235_959),
 }
-"""Dates written as one number: its least and its greatest."""
+"""Dates written as one number: the smallest and the largest."""
 EPOCH = (946_684_800, 2_051_222_400)
-"""Seconds since 1970 of the years 2000 to 2034: a column that has them holds such seconds."""
+"""Seconds since 1970 of the years 2000 to 2034, which show that a column holds seconds."""
 _START, _END = -2_208_988_800, 4_102_444_800
-"""The years 1900 and 2100."""
+"""Seconds since 1970 of the years 1900 and 2100."""
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 _DATES = [
     *("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y"),
@@ -72,9 +72,9 @@ EXAMPLES = "2014-04-01 or 2014-04-01T10:51:00+02:00"
 
 
 class Moments(NamedTuple):
-    """Seconds since 1970 of a column, null where a cell is no moment.
+    """The seconds since 1970 of a column, null where a cell is not a time.
 
-    ``notes`` count what was taken for what.
+    ``notes`` count how cells were read.
     """
 
     seconds: pl.Series
@@ -82,87 +82,87 @@ class Moments(NamedTuple):
 
 
 def parse(text: str) -> float:
-    """Seconds since 1970 of a moment in text.
+    """Return the seconds since 1970 of a time in text.
 
     Raises:
-      InputError: the text is in none of the known forms, or no such moment exists.
+      InputError: the text has none of the known forms, or there is no such time.
     """
-    made = of_texts(pl.Series([text.strip()], dtype=pl.String)).seconds[0]
-    if made is None:
+    seconds = of_texts(pl.Series([text.strip()], dtype=pl.String)).seconds[0]
+    if seconds is None:
         raise InputError(f"{text!r} is not a date or a time; write it as {EXAMPLES}")
-    return made
+    return seconds
 
 
 def is_moment(text: str) -> bool:
-    """Whether the text is a moment in one of the known forms."""
+    """Whether the text is a time in one of the known forms."""
     if _LIKELY.search(text) is None:
         return False
     return of_texts(pl.Series([text], dtype=pl.String)).seconds[0] is not None
 
 
 def check_form(form: str) -> None:
-    """Raise InputError where a text has no directives of strptime that make a date."""
+    """Raise InputError where the directives of strptime in a text do not give a date."""
     moment = datetime(2014, 4, 1, 10, 51, tzinfo=UTC)
     try:
-        made = _parsed(pl.Series([moment]).dt.strftime(form), form)[0]
+        seconds = _parsed(pl.Series([moment]).dt.strftime(form), form)[0]
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        made = None
-    if made is None or abs(made - moment.timestamp()) > 366 * 86_400:
+        seconds = None
+    if seconds is None or abs(seconds - moment.timestamp()) > 366 * 86_400:
         raise InputError(
-            f"time format {form!r} makes no date; such as '%d/%m/%Y' or '%m/%d/%Y %H:%M' "
-            "(directives of strptime)"
+            f"time format {form!r} gives no date; write it in directives of strptime, such as "
+            "'%d/%m/%Y' or '%m/%d/%Y %H:%M'"
         )
 
 
 def fitting(cells: Sequence[str]) -> list[str]:
-    """The common forms, as strptime has them, in which every one of some texts can be read."""
+    """Return the common forms, in directives of strptime, in which all the texts can be read."""
     texts = pl.Series("text", [cell for cell in cells if cell], dtype=pl.String)
     if texts.is_empty():
         return []
-    found = []
+    forms = []
     for form in (date + clock for clock in _CLOCKS for date in _DATES):
-        made = _parsed(texts, form)
-        if made.null_count() == 0 and bool((made > _START).all()):  # 1/2/21 is not of the year 21
-            found.append(form)
-    return found
+        seconds = _parsed(texts, form)
+        if seconds.null_count() == 0 and bool((seconds > _START).all()):  # 1/2/21 is not in year 21
+            forms.append(form)
+    return forms
 
 
 def of_column(column: pl.Series, form: str | None = None) -> Moments:
-    """Moments of a column of texts or numbers; a text that is a number counts as one."""
+    """Return the times of a column of texts or numbers; numbers in text count as numbers."""
     if form is not None:
         return of_texts(column.cast(pl.String).str.strip_chars(), form)
-    made, notes = of_numbers(column.cast(pl.Float64, strict=False))
-    odd = made.is_null() & column.is_not_null()
+    seconds, notes = of_numbers(column.cast(pl.Float64, strict=False))
+    odd = seconds.is_null() & column.is_not_null()
     if column.dtype == pl.String and odd.any():
         texts = of_texts(column.filter(odd).str.strip_chars())
-        made, notes = made.scatter(odd.arg_true(), texts.seconds), notes | texts.notes
-    return Moments(made, notes)
+        seconds, notes = seconds.scatter(odd.arg_true(), texts.seconds), notes | texts.notes
+    return Moments(seconds, notes)
 
 
 def of_texts(texts: pl.Series, form: str | None = None) -> Moments:
-    """Moments of texts without spaces around them; in the given form alone, where there is one."""
+    """Return the times of stripped texts; only in the given form, if there is one."""
     if form is not None:
-        found = _parsed(texts, form)
-        bare = 0 if "%z" in form or not _has_clock(form) else len(found) - found.null_count()
-        return Moments(found.rename(texts.name), {_ZONELESS: bare})
-    made = pl.repeat(None, len(texts), dtype=pl.Float64, eager=True)
+        parsed = _parsed(texts, form)
+        bare = 0 if "%z" in form or not _has_clock(form) else len(parsed) - parsed.null_count()
+        return Moments(parsed.rename(texts.name), {_ZONELESS: bare})
+    seconds = pl.repeat(None, len(texts), dtype=pl.Float64, eager=True)
     zoneless = 0
     forms: list[str] = list(_FAST)
-    while (left := texts.is_not_null() & made.is_null()).any():
+    while (left := texts.is_not_null() & seconds.is_null()).any():
         rest = texts.filter(left)
         form = next((f for f in forms if _parsed(rest.head(1), f).null_count() == 0), None)
-        if form is None:  # rarer forms; they take some twenty times as long
+        if form is None:  # the rarer forms take about twenty times as long
             frame = rest.to_frame("text").select(seconds=_seconds(_TEXT), bare=_is_bare(_TEXT))
-            found = frame["seconds"]
-            zoneless += int((found.is_not_null() & frame["bare"]).sum())
+            parsed = frame["seconds"]
+            zoneless += int((parsed.is_not_null() & frame["bare"]).sum())
         else:
             forms.remove(form)
-            found = _parsed(rest, form)
-            zoneless += (len(found) - found.null_count()) * (form in _BARE)
-        made = found if len(rest) == len(texts) else made.scatter(left.arg_true(), found)
+            parsed = _parsed(rest, form)
+            zoneless += (len(parsed) - parsed.null_count()) * (form in _BARE)
+        seconds = parsed if len(rest) == len(texts) else seconds.scatter(left.arg_true(), parsed)
         if form is None:
             break
-    return Moments(made.rename(texts.name), {_ZONELESS: zoneless})
+    return Moments(seconds.rename(texts.name), {_ZONELESS: zoneless})
 
 
 def _has_clock(form: str) -> bool:
@@ -178,7 +178,7 @@ def _parsed(texts: pl.Series, form: str) -> pl.Series:
 
 
 def _seconds(text: pl.Expr) -> pl.Expr:
-    """Seconds of a moment in any known form, by its pieces."""
+    """Return the seconds of a time in any known form, from its pieces."""
     iso = pl.coalesce(pl.when(text.str.contains(_ISO)).then(text), _of_basic(text), _of_ctime(text))
     date = iso.str.slice(0, 10).str.replace_all("/", "-", literal=True)
     days = date.str.to_date(_DATE, strict=False).cast(pl.Int64)
@@ -193,7 +193,7 @@ def _seconds(text: pl.Expr) -> pl.Expr:
     ahead = (ahead_hours * 60 + ahead_minutes) * pl.when(sign == "-").then(-60).otherwise(60)
     # A leap second counts as the first second of the next minute, and 24:00 as the next day's 0:00.
     of_day = hour * 3600 + minute * 60 + second
-    there = (
+    exists = (
         (minute <= 59)
         & (second <= 60)
         & ((hour <= 23) | ((of_day == 86_400) & (hour == 24)))
@@ -201,18 +201,18 @@ def _seconds(text: pl.Expr) -> pl.Expr:
         & (ahead_minutes <= 59)
     )
     whole = days * 86_400 + of_day - ahead
-    return pl.when(there).then(whole.cast(pl.Float64) + fraction)
+    return pl.when(exists).then(whole.cast(pl.Float64) + fraction)
 
 
 def _is_bare(text: pl.Expr) -> pl.Expr:
-    """Whether a moment has a time of day and no zone."""
+    """Whether a time has a time of day but no zone."""
     return (text.str.len_bytes() > 10) & ~text.str.contains(_ZONED)
 
 
 def of_numbers(numbers: pl.Series) -> Moments:
-    """Numbers as seconds since 1970, where they can be dates in digits or finer units of it.
+    """Return numbers as seconds since 1970, if they can be dates in digits or finer units.
 
-    Other numbers stay as they are: a time may be any ordered number.
+    Other numbers are kept: a time may be any number that orders the pairs.
     """
     low, high = numbers.min(), numbers.max()
     if not (isinstance(low, float) and isinstance(high, float)):
@@ -220,25 +220,25 @@ def of_numbers(numbers: pl.Series) -> Moments:
     for form, (first, last) in _DIGITS.items():
         if first <= low and high <= last:
             texts = numbers.cast(pl.Int64).cast(pl.String)
-            found = _parsed(texts, form)
-            if (numbers == numbers.round()).all() and found.null_count() == numbers.null_count():
-                told = f"times such as {texts.drop_nulls()[0]}, read as dates ({form})"
+            parsed = _parsed(texts, form)
+            if (numbers == numbers.round()).all() and parsed.null_count() == numbers.null_count():
+                note = f"times such as {texts.drop_nulls()[0]}, read as dates ({form})"
                 clock = {_ZONELESS: len(numbers)} if _has_clock(form) else {}
-                return Moments(found.rename(numbers.name), {told: len(numbers)} | clock)
+                return Moments(parsed.rename(numbers.name), {note: len(numbers)} | clock)
     number = pl.col(numbers.name)
-    made, counts = number, {}
+    seconds, counts = number, {}
     for unit, (first, last, parts) in _UNITS.items():
         within = (number >= first) & (number < last)
-        made = pl.when(within).then(number / parts).otherwise(made)
+        seconds = pl.when(within).then(number / parts).otherwise(seconds)
         counts[unit] = within.sum()
     frame = numbers.to_frame()
-    found = frame.select(**counts).row(0, named=True) if high >= 1e11 else {}
+    units = frame.select(**counts).row(0, named=True) if high >= 1e11 else {}
     notes = {}
-    for unit, count in found.items():
+    for unit, count in units.items():
         among = "" if count == len(numbers) else " among others, each told by its size"
         notes[f"times in {unit}{among}, read as seconds"] = count
-    if any(found.values()):
-        numbers = frame.select(made.alias(numbers.name)).to_series()
+    if any(units.values()):
+        numbers = frame.select(seconds.alias(numbers.name)).to_series()
     if 10 * int(numbers.is_between(*EPOCH).sum()) >= len(numbers):
         odd = int(((numbers <= 0) | (numbers > _END)).sum())
         notes["times before 1970 or after 2100, kept as they are"] = odd
@@ -246,7 +246,7 @@ def of_numbers(numbers: pl.Series) -> Moments:
 
 
 def _of_basic(text: pl.Expr) -> pl.Expr:
-    """``20140401T105100Z`` as ``2014-04-01T10:51:00Z``; null where it is of another form."""
+    """Convert ``20140401T105100Z`` to ``2014-04-01T10:51:00Z``; null for other forms."""
     part = {n: text.str.extract(_BASIC, n) for n in range(1, 8)}
     date = pl.concat_str(part[1], part[2], part[3], separator="-")
     clock = pl.concat_str(part[4], part[5], part[6].fill_null("00"), separator=":")
@@ -254,7 +254,7 @@ def _of_basic(text: pl.Expr) -> pl.Expr:
 
 
 def _of_ctime(text: pl.Expr) -> pl.Expr:
-    """``Tue Apr 03 18:00:09 +0000 2012`` in ISO 8601; null where it is of another form."""
+    """Convert ``Tue Apr 03 18:00:09 +0000 2012`` to ISO 8601; null for other forms."""
     month, day, clock, zone, year = (text.str.extract(_CTIME, n) for n in range(1, 6))
     numbers = [f"{n:02}" for n in range(1, 13)]
     month = month.replace_strict(_MONTHS, numbers, default=None, return_dtype=pl.String)

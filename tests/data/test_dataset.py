@@ -62,14 +62,14 @@ def test_what_was_shown_is_saved_and_damage_to_it_named(data, timed, tmp_path):
     ids = tmp_path / "out" / "item_ids.npy"
     whole = np.load(ids)
     np.save(ids, whole.astype("M8[s]") if whole.dtype.kind == "i" else whole.astype("S"))
-    with pytest.raises(InputError, match=r"item_ids.npy: not what manifest.json says"):
+    with pytest.raises(InputError, match=r"item_ids.npy: does not match manifest.json"):
         Dataset.load(tmp_path / "out")
     np.save(ids, whole)
     np.save(tmp_path / "out" / "exposed_item.npy", np.array([0, 9], np.int32))
     with pytest.raises(InputError, match=r"exposed_item.npy: a row number outside"):
         Dataset.load(tmp_path / "out")
     np.save(tmp_path / "out" / "exposed_item.npy", np.array([0], np.int32))
-    with pytest.raises(InputError, match=r"exposed_item.npy: not what manifest.json says"):
+    with pytest.raises(InputError, match=r"exposed_item.npy: does not match manifest.json"):
         Dataset.load(tmp_path / "out")
 
 

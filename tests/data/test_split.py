@@ -579,7 +579,7 @@ def test_of_equal_times_a_filter_takes_any_and_always_the_same():
 
 @pytest.mark.parametrize("name", ["since", "until", "first", "last"])
 def test_filters_by_time_need_times_and_agree_with_each_other(name):
-    with pytest.raises(InputError, match=rf"filter\.{name} needs times; this data has none"):
+    with pytest.raises(InputError, match=rf"filter\.{name} needs times, and this data has none"):
         apply_filter(_random(0), FilterConfig(**{name: 1 if name in ("first", "last") else 1.0}))
     for clash, said in (
         ({"first": 1, "last": 1}, "give only one of filter.first and filter.last"),

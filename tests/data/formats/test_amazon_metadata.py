@@ -127,7 +127,7 @@ BROKEN: list[tuple[object, str]] = [
     (b"\x00\x01\x02\x80\xfe", "not a product"),
     ("[" * 100_000, "not a product"),
     ("-" * 100_000 + "1", "not a product"),
-    ("{'asin': '" + "x" * amazon_metadata.LONGEST_LINE + "'}", "longer than"),
+    ("{'asin': '" + "x" * amazon_metadata.LONGEST_LINE + "'}", "a line longer than"),
     ({"title": "no id"}, "no asin"),
     ({"asin": ""}, "no asin"),
     ({"asin": ["A"]}, "no asin"),
@@ -137,7 +137,10 @@ BROKEN: list[tuple[object, str]] = [
     ({"asin": "X", "related": ["A"]}, "related is not a table of lists"),
     ({"asin": "X", "related": {"also_bought": "A"}}, "also_bought is not a list of ids"),
     ({"asin": "X", "related": {"also_bought": ["A", 3]}}, "also_bought is not a list of ids"),
-    ({"asin": "X", "related": {"also_bought": ["A", "NONE"]}}, "a related item that is not a product"),
+    (
+        {"asin": "X", "related": {"also_bought": ["A", "NONE"]}},
+        "a related item that is not a product",
+    ),
 ]
 
 

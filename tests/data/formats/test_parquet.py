@@ -64,12 +64,12 @@ def test_event_weights(reading):
         ({"user": [1.0, 2.0, 2.5]}, "row 3: user 2.5 is not a whole number"),
         ({"user": [1.0, float("nan"), 2.0]}, "row 2: user nan is missing"),
         ({"user": [[1], [2], [3]]}, r"column user has type List\(Int64\)"),
-        ({"user": [True, False, True]}, "column user is Boolean"),
+        ({"user": [True, False, True]}, "column user has type Boolean"),
         ({"rating": [1.0, 2.0, float("nan")]}, "row 3: rating nan is not a finite number"),
         ({"rating": [1.0, float("inf"), 2.0]}, "row 2: rating inf is not a finite number"),
         ({"rating": ["1", "2", "abc"]}, "row 3: rating 'abc' is not a number"),
         ({"rating": [1.0, None, 2.0]}, "row 2: the rating is missing"),
-        ({"time": [[1], [2], [3]]}, "column time is List"),
+        ({"time": [[1], [2], [3]]}, "column time has type List"),
     ],
 )
 def test_faults_name_their_row(reading, change, message):
