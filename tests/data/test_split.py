@@ -381,7 +381,7 @@ def test_without_times_there_is_no_split_by_time(name):
 
 
 def test_given_needs_labels():
-    with pytest.raises(InputError, match="gives no split"):
+    with pytest.raises(InputError, match="has no split"):
         split(_random(0), SplitConfig(name="given"), 0)
 
 
