@@ -1,1 +1,1 @@
-"""Ranking over all items: metrics, baselines, and the evaluation of a finished run."""
+"""Evaluation: rankings over all items, their metrics and baselines, and finished runs."""

@@ -1,4 +1,4 @@
-"""Evaluation of a model and its baselines, for eval.json."""
+"""Evaluates a model together with its baselines, for eval.json."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from jaxrec.evaluation.scorers import Scorer
 
 
 class Known(NamedTuple):
-    """Items by user: in train, all known ones, and the relevant ones."""
+    """Items by user: those in train, all known ones, and the relevant ones."""
 
     train: Csr
     had: Csr
@@ -56,17 +56,17 @@ def measure(
     if ratings is not None:
         measured["model"] |= ratings(model)
         measured |= ratings.baselines if baselines else {}
-    found = {"metrics": measured.pop("model"), "baselines": measured, "users": evaluator.users}
+    result = {"metrics": measured.pop("model"), "baselines": measured, "users": evaluator.users}
     if isinstance(evaluator, PairEvaluator):
-        return found | {"pairs": evaluator.pairs, "cold": evaluator.cold}
+        return result | {"pairs": evaluator.pairs, "cold": evaluator.cold}
     if cold is None:
-        return found
-    told: dict[str, Any] = {**cold.counts, "left_out": cold.left_out}
-    found["cold"] = told
+        return result
+    counts: dict[str, Any] = {**cold.counts, "left_out": cold.left_out}
+    result["cold"] = counts
     if cold.other is not None:
         other = cold.other(model, should_stop)
         if other is None:
             return None
         other |= {} if cold.ratings is None else cold.ratings(model)
-        told["with" if cold.left_out else "without"] = other
-    return found
+        counts["with" if cold.left_out else "without"] = other
+    return result

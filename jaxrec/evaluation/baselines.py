@@ -23,7 +23,7 @@ _SEGMENT = 64
 
 
 class _Dense(NamedTuple):
-    """Train items by user, and weights from each train item (row) to every item."""
+    """Train items by user, and the weights from each train item (row) to every item."""
 
     indptr_: Int[Array, "U+1"]
     item_E: Int[Array, "E"]
@@ -46,7 +46,7 @@ class _Sparse(NamedTuple):
 def _sum_rows(
     params: _Dense | _Sparse, user_B: Array, n_items: int, add: Callable[[Array, Array], Array]
 ) -> Array:
-    """``add(score_I, item)`` over the train items of each user."""
+    """Apply ``add(score_I, item)`` to the train items of each user, starting from zeros."""
 
     def score(user: Array) -> Array:
         return lax.fori_loop(
@@ -87,7 +87,7 @@ def _pairs(train: Csr, n_items: int) -> Any:
 
 
 def item_knn(train: Csr, n_items: int, neighbours: int = 500, user_power: float = 0.5) -> Scorer:
-    """Item-based nearest neighbours (Sarwar et al. 2001).
+    """Return the scorer of item-based nearest neighbours (Sarwar et al. 2001).
 
     score(u, i) = Σ s_ij over the train items j of u among the ``neighbours`` items most similar
     to i (ties to the lower id), where s_ij = Σ |u|^-a / √(|users of i| · |users of j|) over the
@@ -99,7 +99,7 @@ def item_knn(train: Csr, n_items: int, neighbours: int = 500, user_power: float 
     Args:
       train: items by user.
       n_items: I.
-      neighbours: kept for each item.
+      neighbours: number of neighbours that are kept for each item.
       user_power: a. The defaults were chosen on a tenth of Gowalla's train pairs.
     """
     from scipy.sparse import diags_array
@@ -141,7 +141,7 @@ def item_knn(train: Csr, n_items: int, neighbours: int = 500, user_power: float 
 
 
 def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
-    """EASE^R, the linear autoencoder in closed form (Steck 2019, eq. 8).
+    """Return the scorer of EASE^R, the linear autoencoder in closed form (Steck 2019, eq. 8).
 
     score(u, ·) = x_u B with B = 1 - P diag(1 / diag P) and P = (XᵀX + l2 · 1)⁻¹: the best
     reconstruction of X by an item-to-item matrix whose diagonal is 0. The inverse is computed in

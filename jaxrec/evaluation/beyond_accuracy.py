@@ -1,9 +1,9 @@
-"""What lists are like besides being right: how much of the catalogue they show, how novel, how
-diverse, to whom they serve. Asked for by name (``jaxrec evaluate RUN --metrics gini novelty``).
+"""Metrics of lists beyond accuracy: how much of the catalogue they show, novelty, diversity and
+fairness. ``jaxrec evaluate RUN --metrics gini novelty`` adds them.
 
-Throughout L_u is the list of user u, cut at k; n users have one. c_i is the number of lists that
-hold item i, p_i = c_i / Σ c the share of the slots it takes, f_i the number of its train users and
-U that of all users. I is the number of all items.
+Throughout, L_u is the list of user u, cut at k, for n users. c_i is the number of lists with item
+i, p_i = c_i / Σ c its share of all list entries, f_i the number of its train users and U the number
+of all users. I is the number of all items.
 
 gini@k              Gini index of c over all items: 0 where all are shown alike, (I - 1) / I where
                     one takes all (Fleder and Hosanagar 2009).
@@ -15,18 +15,18 @@ epc@k               expected popularity complement: the mean over users of
                     Σ_r d_r (1 - f_i / U) / Σ_r d_r with d_r = 1 / log2(r + 1), without regard to
                     relevance (Vargas and Castells 2011).
 popularity@k        average popularity: the mean over users of the mean f_i (Yin et al. 2012).
-popularity_lift@k   (g_L - g_P) / g_P, where g_L is popularity@k, and g_P the same of what the users
-                    have in train (Abdollahpouri et al. 2020): 0 where both are as popular.
+popularity_lift@k   (g_L - g_P) / g_P, where g_L is popularity@k, and g_P the same of the users'
+                    train items (Abdollahpouri et al. 2020): 0 where both are as popular.
 diversity@k         intra-list diversity: the mean over users of the mean 1 - cosine over pairs of
                     their items, by who has them in train (Zhang and Hurley 2008).
 personalisation@k   the mean over pairs of users of 1 - |L_u ∩ L_v| / k (Zhou et al. 2010).
 serendipity@k       the mean over users of |hits in L_u outside the popularity list| / k (Ge et al.
                     2010, with popularity as the primitive recommender, as Murakami et al. 2008).
 miscalibration@k    the mean over users of KL(p || 0.99 q + 0.01 p), where p and q are the shares of
-                    head, middle and tail items in what they have in train and in L_u (Steck 2018;
+                    head, middle and tail items in the user's train items and in L_u (Steck 2018;
                     groups by popularity as Abdollahpouri et al. 2020: the most popular items with a
                     fifth of the train pairs, those with the last fifth, and the rest).
-user_gap@k          the mean recall@k of the 5 % most active users in train less that of the others
+user_gap@k          the mean recall@k of the 5 % most active users in train minus that of the others
                     (Li et al. 2021, "user-oriented fairness").
 """
 
@@ -45,16 +45,16 @@ _BLOCK = 4096
 
 
 class Shown(NamedTuple):
-    """Lists cut at k, and what is known of users and items.
+    """Lists cut at k, with facts about users and items.
 
     Attributes:
-      item_nk: items by rank; -1 where there are fewer.
+      item_nk: items by rank; -1 past the end of a list.
       hit_nk: whether each is relevant.
-      relevant_n: how many items are relevant to each user.
+      relevant_n: number of relevant items of each user.
       user_n: the users.
-      train: items by user, of all users.
-      count_I: train users an item.
-      popular_nk: the lists of popularity, as item_nk.
+      train: train items by user, of all users.
+      count_I: number of train users of each item.
+      popular_nk: the lists of the popularity baseline, as item_nk.
     """
 
     item_nk: np.ndarray
@@ -74,12 +74,12 @@ class Shown(NamedTuple):
         return self.item_nk >= 0
 
     def mean(self, value_I: np.ndarray) -> np.ndarray:
-        """Each user's mean of a value over their list, [n]; 0 of an empty one."""
+        """Return each user's mean of a value over their list, [n]; 0 for an empty list."""
         total = np.where(self.listed_nk, value_I[self.item_nk], 0.0).sum(axis=1)
         return total / np.maximum(self.listed_nk.sum(axis=1), 1)
 
     def shown_I(self) -> np.ndarray:
-        """c: in how many lists each item is."""
+        """Return c, the number of lists that each item is in."""
         return np.bincount(self.item_nk[self.listed_nk], minlength=len(self.count_I))
 
 
@@ -138,7 +138,7 @@ def diversity(shown: Shown) -> float:
         items = item_bk[listed_bk]
         rows = sparse.csr_array((np.ones(len(items)), items, indptr), (len(item_bk), n_items))
         total = rows @ unit_IU
-        # The squared length of a sum of unit vectors is their number and all cosines twice.
+        # The squared length of a sum of unit vectors is their number plus twice all cosines.
         squared_b = total.multiply(total).sum(axis=1)
         own_b, size_b = rows @ has_I.astype(np.float64), np.diff(indptr)
         pairs_b = size_b * (size_b - 1)
@@ -163,7 +163,10 @@ def serendipity(shown: Shown) -> float:
 
 
 def popularity_groups(count_I: np.ndarray) -> np.ndarray:
-    """Head (0), middle (1) and tail (2) by popularity, [I], with 1, 3 and 1 fifths of the pairs."""
+    """Group items by popularity into head (0), middle (1) and tail (2), [I].
+
+    The groups have 1/5, 3/5 and 1/5 of the pairs.
+    """
     order = np.argsort(-count_I, kind="stable")
     before = np.cumsum(count_I[order]) - count_I[order]
     share = before / max(count_I.sum(), 1)
@@ -173,7 +176,7 @@ def popularity_groups(count_I: np.ndarray) -> np.ndarray:
 
 
 def divergence(p_nG: np.ndarray, q_nG: np.ndarray) -> np.ndarray:
-    """KL(p || (1 - α) q + α p) by row, with α = 0.01 (Steck 2018)."""
+    """Return KL(p || (1 - α) q + α p) of each row, with α = 0.01 (Steck 2018)."""
     mixed_nG = (1 - _ALPHA) * q_nG + _ALPHA * p_nG
     safe = np.where(p_nG > 0, p_nG / np.where(p_nG > 0, mixed_nG, 1.0), 1.0)
     return (p_nG * np.log(safe)).sum(axis=1)
@@ -221,28 +224,29 @@ NAMES = (*METRICS, "uni100")
 
 
 def check(names: Sequence[str]) -> None:
-    """Raise InputError for a metric that there is not."""
+    """Raise InputError for an unknown metric."""
     for name in names:
         if name not in (*NAMES, "all"):
             raise InputError(
-                f"--metrics {name!r} is none of {', '.join(NAMES)}, all{nearest(name, NAMES)}"
+                f"--metrics {name!r} is not known{nearest(name, NAMES)}; give any of "
+                f"{', '.join(NAMES)}, or all"
             )
 
 
 def beyond(
     names: Sequence[str], lists: Lists, popular: Lists, train: Csr, n_items: int, ks: Sequence[int]
 ) -> dict[str, float]:
-    """Metrics of the module's table, by name and cut-off.
+    """Compute metrics of the module's table, by name and cut-off.
 
     Args:
-      names: of :data:`METRICS`.
-      lists: of the model, at least max(ks) long or of all items.
-      popular: of popularity, of the same users.
-      train: what users have.
+      names: names of :data:`METRICS`.
+      lists: lists of the model, at least max(ks) long or of all items.
+      popular: lists of the popularity baseline, of the same users.
+      train: train items by user.
       n_items: I.
       ks: cut-offs.
     """
-    found = {}
+    values = {}
     count_I = train.item_counts(n_items)
     for k in ks:
         shown = Shown(
@@ -254,5 +258,5 @@ def beyond(
             count_I,
             popular.item_nK[:, :k],
         )
-        found |= {f"{name}@{k}": METRICS[name](shown) for name in names}
-    return found
+        values |= {f"{name}@{k}": METRICS[name](shown) for name in names}
+    return values

@@ -1,4 +1,4 @@
-"""Cold users and items, held out without train pairs: counts, and results without them."""
+"""Cold users and items, which have no train pairs: their counts, and results without them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Met(NamedTuple):
-    """Masks of users [U] and items [I] with train pairs."""
+    """Masks of the users [U] and items [I] that have train pairs."""
 
     user_U: np.ndarray
     item_I: np.ndarray
@@ -43,8 +43,8 @@ class Met(NamedTuple):
 
 
 class View(NamedTuple):
-    """Target of a ranking: relevant items by user, and the ranked items, [I] bool or None for
-    all."""
+    """What a ranking is evaluated on: relevant items by user, and the ranked items, [I] bool or
+    None for all."""
 
     relevant: ItemsByUser
     allowed: np.ndarray | None
@@ -70,7 +70,7 @@ class View(NamedTuple):
 
 
 class Cold(NamedTuple):
-    """Information on cold users and items beside a split's result.
+    """The counts of cold users and items, and the evaluator of the other setting.
 
     Attributes:
       counts: result of :meth:`Met.counts`.
@@ -89,8 +89,8 @@ def refuse_nothing(config: Config, split: str, view: View) -> None:
     """Raise InputError if dropping cold users and items empties a split."""
     if config.eval.cold == "drop" and not view.relevant.degree.any():
         raise InputError(
-            f"eval.cold drop leaves no {split} pair: in each the user or the item has no train "
-            "pair; take eval.cold keep, or another split"
+            f"eval.cold drop leaves no {split} pair, because the user or the item of each has no "
+            "train pair; set eval.cold keep, or evaluate another split"
         )
 
 
@@ -102,24 +102,24 @@ def sentence(split: str, result: dict[str, Any], metric: str) -> str | None:
       metric: metric to show, or another if it was not measured.
     """
     cold = result.get("cold") or {}
-    said = [
+    counts = [
         f"{cold[kind]:,} of {cold[f'of_{kind}']:,} {kind}"
         for kind in ("users", "items", "pairs")
         if cold.get(kind)
     ]
-    if not said:
+    if not counts:
         return None
     whole = result.get("metrics", {})
     name = metric if metric in whole else next(iter(whole), "")
     if "pairs" in cold:
         seen = whole.get(f"{name}_seen")
         rest = "" if seen is None else f"; without them {name} is {seen:.4f}, not {whole[name]:.4f}"
-        return f"{split}: {' in '.join(said)} with no train pair{rest}"
+        return f"{split}: {' in '.join(counts)} with no train pair{rest}"
     way = "with" if cold.get("left_out") else "without"
     other = cold.get(way, {}).get(name)
     if other is not None:
         rest = f"{way} them {name} is {other:.4f}, not {whole[name]:.4f}"
     else:
-        rest = "nothing is held out but theirs"
+        rest = "all held-out pairs are theirs"
     left = ", and are left out" if cold.get("left_out") else ""
-    return f"{split}: {' and '.join(said)} have no train pair{left}; {rest}"
+    return f"{split}: {' and '.join(counts)} have no train pair{left}; {rest}"

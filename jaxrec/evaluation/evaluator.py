@@ -1,4 +1,4 @@
-"""Full-ranking evaluation of embeddings from any training loop, on arrays of pairs."""
+"""Evaluates embeddings from any training loop by full ranking, given arrays of pairs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -59,10 +59,12 @@ class Evaluator:
         users, items = (
             max(shape[axis] for _, shape in pairs) if size is None else size for size, axis in sizes
         )
-        known, wanted = (_keys(found, users, items) for found, _ in pairs)
+        known, wanted = (_keys(part, users, items) for part, _ in pairs)
         new = wanted[~np.isin(wanted, known)]
         if not len(new):
-            raise InputError("nothing to evaluate: test holds no pair that train does not have")
+            raise InputError(
+                "nothing to evaluate: every test pair is in train too; give test pairs that are not"
+            )
         seen, relevant = (
             items_by_user(*rows_of_keys(key, items), users, items) for key in (known, new)
         )
@@ -98,13 +100,13 @@ class Evaluator:
         if self.score == "cosine":
             user, item = unit_rows(user), unit_rows(item)
         biases: dict[str, Any] = {"user_bias_U": user_bias, "item_bias_I": item_bias}
-        found = self._ranking(dot_scorer(user, item, **biases))
-        assert found is not None, "nothing asks it to stop"
-        return found
+        metrics = self._ranking(dot_scorer(user, item, **biases))
+        assert metrics is not None, "there is no should_stop"
+        return metrics
 
 
 def _pairs(name: str, part: Any) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return pairs [E, 2] int64, and the least numbers of users and items for them."""
+    """Return pairs [E, 2] int64, and the smallest numbers of users and items for them."""
     if sp.issparse(part):
         matrix = part.tocoo()
         kept = matrix.data != 0

@@ -1,4 +1,4 @@
-"""Scorers of graph filters, for users or histories, from their items."""
+"""Scorers of graph filters, which score users or histories from their items."""
 
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,16 @@ _PAIRS_AT_ONCE = 64
 
 
 def _sums(params: dict[str, Any], user_B: Array, start: Any, add: Any) -> Any:
-    """``add(carry, item_B, value_B)`` over the items of each user's history, all users at once."""
+    """Apply ``add(carry, item_B, value_B)`` to each user's history, all users at once."""
     first_B = params["indptr"][user_B]
     degree_B = params["indptr"][user_B + 1] - first_B
 
     def body(e: Array, carry: Any) -> Any:
-        there_B = e < degree_B
-        at_B = jnp.where(there_B, first_B + e, 0)
+        exists_B = e < degree_B
+        at_B = jnp.where(exists_B, first_B + e, 0)
         item_B = params["indices"][at_B]
         value_B = params["weight"][at_B] if "weight" in params else jnp.float32(1)
-        return add(carry, item_B, jnp.where(there_B, value_B, 0))
+        return add(carry, item_B, jnp.where(exists_B, value_B, 0))
 
     return lax.fori_loop(0, degree_B.max(), body, start)
 
@@ -72,8 +72,8 @@ def _pairs(fn: Any) -> Any:
         padding = (0, -n % max(size, 1))
         blocks = [jnp.pad(x, padding).reshape(-1, size) for x in (user_Q, item_Q)]
 
-        def block(of: tuple[Array, Array]) -> Array:
-            return fn(params, of[0])[jnp.arange(size), of[1]]
+        def block(pairs: tuple[Array, Array]) -> Array:
+            return fn(params, pairs[0])[jnp.arange(size), pairs[1]]
 
         return lax.map(block, tuple(blocks)).reshape(-1)[:n]
 
@@ -83,35 +83,35 @@ def _pairs(fn: Any) -> Any:
 PAIRS |= {_filtered: _pairs(_filtered), _weighed: _pairs(_weighed)}
 
 
-def filter_scorer(made: Filter, history: Csr | None = None) -> Scorer:
+def filter_scorer(fitted: Filter, history: Csr | None = None) -> Scorer:
     """Make the scorer of a filter, for its users or for given histories.
 
     Args:
       history: items by row, in place of users; default: the train items of all users.
     """
-    pairs = made.pairs if history is None else Weighted(history, None)
-    params: dict[str, Any] = {"user": made.vectors(*pairs), "item": made.item_ID}
+    pairs = fitted.pairs if history is None else Weighted(history, None)
+    params: dict[str, Any] = {"user": fitted.vectors(*pairs), "item": fitted.item_ID}
     params |= pairs.known._asdict()
-    if history is not None:  # to avoid a compilation per history
-        params |= _roomy(history, params["user"])
+    if history is not None:  # padded, to avoid a compilation per history
+        params |= _padded_history(history, params["user"])
     if pairs.weight_E is not None:
         params["weight"] = pairs.weight_E
-    n_items = len(made.in_I)
-    if made.weight_II is not None:
-        params["weight_II"] = made.weight_II
+    n_items = len(fitted.in_I)
+    if fitted.weight_II is not None:
+        params["weight_II"] = fitted.weight_II
         return Scorer(_weighed, jax.tree.map(jnp.asarray, params), n_items)
     names = ("coefficient_K", "gain_D", "in_I", "out_I", "ratio_I")
-    params |= {name: getattr(made, name) for name in names}
-    params |= {"matrix": halves(made.pairs, made.user_U, made.item_I)}
+    params |= {name: getattr(fitted, name) for name in names}
+    params |= {"matrix": halves(fitted.pairs, fitted.user_U, fitted.item_I)}
     return Scorer(_filtered, jax.tree.map(jnp.asarray, params), n_items)
 
 
 def _padded(x: np.ndarray, rows: int | None = None, mode: Any = "constant") -> np.ndarray:
-    room = power_of_two(len(x)) if rows is None else rows
-    return np.pad(x, [(0, room - len(x)), *[(0, 0)] * (x.ndim - 1)], mode=mode)
+    size = power_of_two(len(x)) if rows is None else rows
+    return np.pad(x, [(0, size - len(x)), *[(0, 0)] * (x.ndim - 1)], mode=mode)
 
 
-def _roomy(history: Csr, user_nD: np.ndarray) -> dict[str, np.ndarray]:
+def _padded_history(history: Csr, user_nD: np.ndarray) -> dict[str, np.ndarray]:
     """Pad a history to powers of two of rows and pairs."""
     rows = power_of_two(len(user_nD))
     indptr = _padded(history.indptr, rows + 1, "edge")
@@ -130,5 +130,5 @@ def stored_filter(run: Path, table: Embeddings) -> Filter | None:
 
 def run_scorer(run: Path, table: Embeddings) -> Scorer:
     """Make the scorer of a finished run, from its embeddings or its filter."""
-    made = stored_filter(run, table)
-    return table_scorer(table) if made is None else filter_scorer(made)
+    fitted = stored_filter(run, table)
+    return table_scorer(table) if fitted is None else filter_scorer(fitted)

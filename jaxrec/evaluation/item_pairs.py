@@ -1,10 +1,10 @@
-"""Evaluation of item models: classification of labelled pairs, and ranking of held-out neighbours.
+"""Evaluates item models: classifies labelled pairs, and ranks held-out neighbours.
 
-The areas (:mod:`jaxrec.evaluation.threshold_curves`) cover all pairs, and pairs of seen items only.
-A pair with an item that the model cannot score has the median score of the others (as in "Beating
-the baseline recommender with graph and NLP in PyTorch", 2020). The ranking works as for users: each
-query item's held-out neighbours are ranked among all items, with its train neighbours and itself
-masked.
+The areas (:mod:`jaxrec.evaluation.threshold_curves`) are over all pairs, and over pairs of seen
+items only. A pair with an item that the model cannot score gets the median score of the others (as
+in "Beating the baseline recommender with graph and NLP in PyTorch", 2020). The ranking works as for
+users: each query item's held-out neighbours are ranked among all items, with its train neighbours
+and itself masked.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,7 @@ _AREAS = ("auc", "average_precision")
 def item_scorer(
     learned: Mapping[str, Any], scored_I: Bool[np.ndarray, "I"], *, context: bool = False
 ) -> Scorer:
-    """Make the scorer of two items: a · b plus their biases, if any.
+    """Make the scorer of item pairs: a · b plus their biases, if any.
 
     Args:
       learned: "item" [I, D], and optionally "item_context" [I, D] and "item_bias" [I].
@@ -69,12 +69,12 @@ class Judged(NamedTuple):
     def metrics(self) -> dict[str, float]:
         """Compute areas over all pairs, and over pairs of seen items if both labels occur."""
         whole = areas(self.score_P, self.label_P)
-        found: dict[str, float] = dict(zip(_AREAS, whole, strict=True))
+        values: dict[str, float] = dict(zip(_AREAS, whole, strict=True))
         label_P = self.label_P[self.seen_P]
         if label_P.any() and not label_P.all():
             seen = areas(self.score_P[self.seen_P], label_P)
-            found |= {f"{name}_seen": area for name, area in zip(_AREAS, seen, strict=True)}
-        return found
+            values |= {f"{name}_seen": area for name, area in zip(_AREAS, seen, strict=True)}
+        return values
 
     def curves(self) -> dict[str, np.ndarray]:
         """Return the content of curves.npz: at most 1,000 points per curve."""
@@ -121,7 +121,10 @@ class PairEvaluator:
         block: int | None = None,
     ) -> None:
         if not held_out.n_pairs:
-            raise InputError("nothing to evaluate: no pairs are held out in this split")
+            raise InputError(
+                "nothing to evaluate: no pairs are held out in this split; hold some out with "
+                "--pairs.test or --pairs.validation"
+            )
         self._pairs = held_out
         self.pairs = held_out.n_pairs
         self._seen_I = seen_I = train.degree() > 0
@@ -135,7 +138,7 @@ class PairEvaluator:
 
     @property
     def cold(self) -> dict[str, int]:
-        """Count held-out pairs with cold items, and those items."""
+        """The counts of held-out pairs with cold items, and of those items."""
         items = np.unique(np.concatenate([self._pairs.a_P, self._pairs.b_P]))
         return {
             "pairs": int((~self._seen_P).sum()),
@@ -146,7 +149,7 @@ class PairEvaluator:
 
     @property
     def users(self) -> int:
-        """Number of query items."""
+        """The number of query items."""
         return 0 if self._ranking is None else self._ranking.users
 
     def judge(self, scorer: Scorer) -> Judged:
@@ -168,11 +171,11 @@ class PairEvaluator:
         """
         if should_stop is not None and should_stop():
             return None
-        found = self.judge(scorer).metrics()
+        values = self.judge(scorer).metrics()
         if self._ranking is None:
-            return found
+            return values
         ranked = self._ranking(scorer, should_stop)
-        return None if ranked is None else found | ranked
+        return None if ranked is None else values | ranked
 
     def breakdown(
         self, scorer: Scorer, k: int, should_stop: Callable[[], bool] | None = None
@@ -197,15 +200,15 @@ def scores(
     """Score pairs, [P] float32, block by block on the device."""
     size = min(_BLOCK, power_of_two(len(a_P)))
     waiting: list[Array] = []
-    found: list[np.ndarray] = []
+    blocks: list[np.ndarray] = []
     for start in range(0, len(a_P), size):
         ends = (side[start : start + size] for side in (a_P, b_P))
         ends = (np.pad(side, (0, size - len(side))) for side in ends)
         waiting.append(_block_scores(PAIRS[scorer.fn], scorer.params, *ends))
         if len(waiting) == 2:
-            found.append(jax.device_get(waiting.pop(0)))
-    found += jax.device_get(waiting)
-    return np.concatenate([np.zeros(0, np.float32), *found])[: len(a_P)]
+            blocks.append(jax.device_get(waiting.pop(0)))
+    blocks += jax.device_get(waiting)
+    return np.concatenate([np.zeros(0, np.float32), *blocks])[: len(a_P)]
 
 
 def _neighbours(
@@ -217,12 +220,12 @@ def _neighbours(
 ) -> tuple[Csr, Csr]:
     """Return the held-out neighbours and the masked items of the query items."""
     n = train.n_items
-    asking = distinct(np.concatenate([side[held_out.label_P] for side in held_out[:2]]))
-    if len(asking) > ranked:
+    queries = distinct(np.concatenate([side[held_out.label_P] for side in held_out[:2]]))
+    if len(queries) > ranked:
         rng = np.random.default_rng([seed, 5])
-        asking = np.sort(rng.choice(asking, ranked, replace=False))
+        queries = np.sort(rng.choice(queries, ranked, replace=False))
     asks_I = np.zeros(n, bool)
-    asks_I[asking] = True
+    asks_I[queries] = True
     known = [(train.src, train.dst)]
     if masked is not None:
         known.append((masked.a_P[masked.label_P], masked.b_P[masked.label_P]))

@@ -1,4 +1,4 @@
-"""Evaluation of a finished run of an item model, on its embeddings and graph."""
+"""Evaluates a finished run of an item model, from its embeddings and graph."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -26,7 +26,7 @@ Graph = ItemGraph | str | Path | None
 
 
 def protocol(config: Config) -> str:
-    """Describe the evaluation protocol in one line."""
+    """Describe the evaluation protocol in one line, for eval.json."""
     test, validation = (f"{100 * getattr(config.pairs, n):g} %" for n in ("test", "validation"))
     return (
         f"{test} of the pairs held out as test, {validation} of the others as validation; for each "
@@ -43,7 +43,9 @@ def load_graph(run: Path, config: Config, data: Graph) -> ItemGraph:
       InputError: the data differs, or was in memory only.
     """
     if data is None and config.data == configs.IN_MEMORY:
-        raise InputError(f"{run}: was trained on an ItemGraph in memory; give that graph again")
+        raise InputError(
+            f"{run}: was trained on an ItemGraph in memory; give that graph again as data="
+        )
     graph = data
     if not isinstance(graph, ItemGraph):
         graph = resolve_items(str(data or config.data), config.pairs)
@@ -52,7 +54,7 @@ def load_graph(run: Path, config: Config, data: Graph) -> ItemGraph:
 
 
 def splits_of(config: Config, graph: ItemGraph, part: np.ndarray | None = None) -> PairSplits:
-    """Split an item graph into train pairs and labelled pairs.
+    """Split an item graph into train pairs and labelled held-out pairs.
 
     Args:
       part: [P] earlier part of each pair, for ``split_pairs``.
@@ -107,8 +109,8 @@ def served(
     if detail is None:
         return None
     degree = train.degree()
-    asking = degree[detail.user_n], detail.recall_n
-    return slices(*asking, degree, detail.hits_I, detail.relevant_I, k)
+    queries = degree[detail.user_n], detail.recall_n
+    return slices(*queries, degree, detail.hits_I, detail.relevant_I, k)
 
 
 def scored_items(item_ID: np.ndarray) -> np.ndarray:
@@ -137,14 +139,16 @@ def judged(
       InputError: the data differs or has users, a baseline needs users, or the split is empty.
     """
     if baselines:
-        raise InputError(f"{run}: {baselines[0]} is a baseline for users, but the run has none")
+        raise InputError(
+            f"{run}: {baselines[0]} is a baseline for users, but the run has none; leave it out"
+        )
     if isinstance(data, Dataset):
         raise InputError("the run is of an item model; give an ItemGraph, not a Dataset")
     graph = load_graph(run, config, data)
     part = saved_split.labels(run, graph)
     splits = (refit_splits if config.train.refit else splits_of)(config, graph, part)
-    found = evaluator(config, splits, split, scored_items(table.item), ks)
-    if found is None:
-        raise InputError(f"{run}: the run's split holds no {split} pairs")
-    others = baselines_of(splits.train, found.scored_I, config.seed)
-    return Judged(table_scorer(config, table), others, found)
+    held_out = evaluator(config, splits, split, scored_items(table.item), ks)
+    if held_out is None:
+        raise InputError(f"{run}: the run's split holds no {split} pairs; evaluate another split")
+    others = baselines_of(splits.train, held_out.scored_I, config.seed)
+    return Judged(table_scorer(config, table), others, held_out)

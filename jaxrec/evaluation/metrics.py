@@ -1,9 +1,9 @@
 """Definitions of the ranking metrics, which differ between projects.
 
 Throughout, h_r is 1 if the item at rank r (from 1) is relevant to the user, R is the number of the
-user's relevant items and H_k = Σ_{r<=k} h_r. A list shorter than k (fewer items than k) counts as
-filled up with misses. A metric of a set of users is the mean over the users with R > 0; users
-without a relevant item do not count.
+user's relevant items and H_k = Σ_{r<=k} h_r. A list shorter than k (where there are fewer items)
+counts as padded with misses. The metric of a set of users is the mean over the users with R > 0;
+users without a relevant item do not count.
 
 recall@k         H_k / R (LightGCN, PyG, RecBole).
 recall_capped@k  H_k / min(k, R) (Mult-VAE, Liang et al. 2018; iALS).
@@ -28,12 +28,12 @@ from jaxrec.config import METRIC_NAMES
 
 
 def names() -> tuple[str, ...]:
-    """Return the metrics of the table above except coverage, then user-registered ones."""
+    """Return the metrics of the table above except coverage, then those that users registered."""
     return (*METRIC_NAMES, *registry.METRICS.registered())
 
 
 def keys(ks: Sequence[int]) -> list[str]:
-    """``["recall@10", "recall_capped@10", ...]``: the metrics of :func:`per_user`, in order."""
+    """Return the keys of the metrics of :func:`per_user`: ``["recall@10", ...]``, in order."""
     return [f"{name}@{k}" for k in ks for name in names()]
 
 

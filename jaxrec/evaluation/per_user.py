@@ -1,4 +1,4 @@
-"""RUN/per_user.parquet: metrics per user, for comparing runs user by user."""
+"""Writes and reads RUN/per_user.parquet, each user's metrics, to compare runs user by user."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -47,17 +47,17 @@ def write(run: Path, split: str, lists: Lists, user_ids: np.ndarray, ks: Sequenc
 
 
 def read(run: Path) -> tuple[str, Any]:
-    """Read RUN/per_user.parquet; returns its split and table (polars).
+    """Read RUN/per_user.parquet; return its split and its table (polars).
 
     Raises:
-      InputError: it is not there, or damaged.
+      InputError: it is missing or damaged.
     """
     import polars as pl
 
     path = run / NAME
     if not path.is_file():
         raise InputError(
-            f"{path}: is not there; `jaxrec evaluate {run} --per-user` writes it for a finished run"
+            f"{path}: is missing; `jaxrec evaluate {run} --per-user` writes it for a finished run"
         )
     try:
         return pl.read_parquet_metadata(path).get("split", "test"), pl.read_parquet(path)

@@ -334,16 +334,16 @@ class Evaluator:
         Raises:
           RunError: a score is NaN.
         """
-        found = []
+        blocks = []
 
         def keep(result: BlockResult) -> None:
-            found.append(jax.device_get((result.item_BK, result.hit_BK)))
+            blocks.append(jax.device_get((result.item_BK, result.hit_BK)))
 
         if self._run(scorer, keep, should_stop) is None:
             return None
         item_nK, hit_nK = (
             np.concatenate([part.reshape(-1, part.shape[-1]) for part in parts])
-            for parts in zip(*found, strict=True)
+            for parts in zip(*blocks, strict=True)
         )
         user_n = self._users_SB.ravel()
         order_n = np.argsort(user_n)[-self.users :]  # padding is -1 and sorts first
@@ -367,7 +367,7 @@ class Evaluator:
         return None if lists is None else self.broken_down(lists, k)
 
     def broken_down(self, lists: Lists, k: int) -> Breakdown:
-        """:meth:`breakdown` of given lists, cut at k."""
+        """Compute the :meth:`breakdown` of given lists, cut at k."""
         if k > max(self.ks):
             raise ValueError(f"the lists are of {max(self.ks)} items, shorter than {k}")
         item_nK, hit_nK = lists.item_nK[:, :k], lists.hit_nK[:, :k]

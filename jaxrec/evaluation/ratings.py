@@ -1,4 +1,4 @@
-"""RMSE and MAE of predicted ratings over held-out pairs, and the baselines for both."""
+"""Evaluates predicted ratings by RMSE and MAE over held-out pairs, and their baselines."""
 
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ def needed_ratings(data: Dataset) -> np.ndarray:
     if data.rating is None:
         raise InputError(
             f"{data.name}: loss.name mse and levels need ratings, but this data has none; "
-            "bpr, bce and softmax need none"
+            "set --loss.name bpr, bce or softmax, which need none"
         )
     return data.rating
 
@@ -65,7 +65,7 @@ def _sums(fn: PairFn, params: Any, scale: RatingScale, pairs: _Pairs) -> Float[A
 
 
 class RatingEvaluator:
-    """Errors of predictions for a held-out part, clipped to the range of the train ratings.
+    """Measures the errors of predictions, clipped to the range of the train ratings.
 
     Raises:
       InputError: there are no ratings.
@@ -109,7 +109,9 @@ def mean_scorer(train: Dataset) -> Scorer:
 
 
 def bias_scorer(train: Dataset) -> Scorer:
-    """μ + b_u + b_i with b_i = Σ_u (r - μ) / (25 + n_i), then b_u = Σ_i (r - μ - b_i) / (10 + n_u).
+    """Predict μ + b_u + b_i, with shrunken means of the residuals as biases.
+
+    b_i = Σ_u (r - μ) / (25 + n_i), then b_u = Σ_i (r - μ - b_i) / (10 + n_u).
 
     Source: Koren, "Factor in the neighbors", TKDD 2010, section 2.1.
     """
@@ -121,6 +123,6 @@ def bias_scorer(train: Dataset) -> Scorer:
 
 
 def _constant(train: Dataset, bias_U: np.ndarray, bias_I: np.ndarray) -> Scorer:
-    nothing = (np.zeros((n, 1), np.float32) for n in (train.n_users, train.n_items))
+    zeros = (np.zeros((n, 1), np.float32) for n in (train.n_users, train.n_items))
     mean = RatingScale.of(train).mean
-    return dot_scorer(*nothing, user_bias_U=bias_U + mean, item_bias_I=bias_I)
+    return dot_scorer(*zeros, user_bias_U=bias_U + mean, item_bias_I=bias_I)

@@ -1,4 +1,4 @@
-"""Evaluation of a finished run against baselines."""
+"""Evaluates a finished run against baselines, and updates its eval.json."""
 
 import importlib
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def _judges(config: Config) -> Any:
 
 
 def protocol(config: Config) -> str:
-    """Describe the evaluation protocol in one line."""
+    """Describe the evaluation protocol in one line, for eval.json."""
     chosen = {
         "validation": f"parameters chosen by {config.metric} on validation",
         "test": f"parameters chosen by {config.metric} ON TEST (as the papers do)",
@@ -98,12 +98,20 @@ def evaluate(
     if ks != config.eval.k:
         configs.check_cutoffs(ks, len(table.item_ids), "--k")
     if split == "validation" and config.train.refit:
-        raise InputError(f"{run}: the refit trained on validation; evaluate --split test")
+        raise InputError(
+            f"{run}: the refit was trained on validation, so only test is held out; "
+            "give --split test"
+        )
     judged = _judges(config).judged(run, config, table, split, ks, baselines, data)
     if (per_user or metrics) and not isinstance(judged.evaluator, Evaluator):
-        raise InputError(f"{run}: is of an item model, without users to measure")
+        raise InputError(
+            f"{run}: is of an item model, which has no users; leave out --per-user and --metrics"
+        )
     if metrics and judged.known is None:
-        raise InputError(f"{run}: --metrics needs all pairs in memory, not a partitioned data set")
+        raise InputError(
+            f"{run}: --metrics needs all pairs in memory, and the run's data is in parts; leave it "
+            "out"
+        )
     measured = judged.measure()
     assert measured is not None
     if isinstance(judged.evaluator, Evaluator) and (per_user or metrics):
@@ -138,15 +146,15 @@ def _add_beyond(
         popular = judged.evaluator.lists(judged.baselines["popularity"])
         assert popular is not None
         n_items = judged.evaluator.n_items
-        found = beyond_accuracy.beyond(asked, lists, popular, known.train, n_items, ks)
-        measured["metrics"] |= found
+        values = beyond_accuracy.beyond(asked, lists, popular, known.train, n_items, ks)
+        measured["metrics"] |= values
     if {"uni100", "all"} & set(names):
         sample = sampled.uni100(judged.model, known.relevant, known.had, ks, seed)
         measured["sampled"] = {"protocol": sampled.PROTOCOL, "metrics": sample}
 
 
 _ON_A_SPLIT = ("metrics", "baselines", "users", "pairs", "cold", "sampled")
-"""Fields of eval.json for its main split, and under the name of each other split."""
+"""Fields of eval.json for its main split; each other split has them under its name."""
 
 
 def updated(

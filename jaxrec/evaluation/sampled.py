@@ -1,7 +1,8 @@
-"""Sampled evaluation (``uni100``): each held-out item against 100 drawn ones, as papers have it.
+"""Sampled evaluation (``uni100``): each held-out item is ranked among 100 sampled items.
 
-Metrics over a sample are biased and may order models otherwise than those over all items (Krichene
-and Rendle 2020): they are for comparison with papers that give them, never for a choice.
+Metrics over a sample are biased and can order models differently from metrics over all items
+(Krichene and Rendle 2020). They serve to compare with papers that report them, never to choose a
+model.
 """
 
 from collections.abc import Sequence
@@ -23,14 +24,14 @@ _BLOCK = 256
 def uni100(
     scorer: Scorer, relevant: Csr, seen: Csr, ks: Sequence[int], seed: int
 ) -> dict[str, float]:
-    """hit_rate@k and ndcg@k (1 / log2(rank + 1) within the cut-off) over held-out pairs.
+    """Compute hit_rate@k and ndcg@k (1 / log2(rank + 1) within the cut-off) over held-out pairs.
 
     Args:
-      scorer: of all items.
-      relevant: what is held out, by user.
-      seen: what users have besides; neither it nor what is held out is drawn.
+      scorer: scores all items.
+      relevant: held-out items by user.
+      seen: the other items of users; neither these nor held-out items are sampled.
       ks: cut-offs.
-      seed: of the draw. Items are drawn with replacement; the held-out item wins no tie.
+      seed: seed of the sample. Items are sampled with replacement; the held-out item loses ties.
     """
     rng = np.random.default_rng(seed)
     scores_of = jax.jit(scorer.fn)
@@ -41,20 +42,21 @@ def uni100(
         padded = np.resize(user_B, _BLOCK).astype(np.int32)  # one shape, one compilation
         score_BI = np.asarray(scores_of(scorer.params, padded))
         for row, user in enumerate(user_B):
-            own = relevant.indices[relevant.indptr[user] : relevant.indptr[user + 1]]
+            held_out = relevant.indices[relevant.indptr[user] : relevant.indptr[user + 1]]
             had = seen.indices[seen.indptr[user] : seen.indptr[user + 1]]
             free = np.ones(scorer.n_items, bool)
-            free[own] = free[had] = False
+            free[held_out] = free[had] = False
             others = np.flatnonzero(free)
             if not len(others):
                 continue
-            drawn = others[rng.integers(0, len(others), (len(own), DRAWN))]
-            rank_P.append(1 + (score_BI[row, drawn] >= score_BI[row, own][:, None]).sum(axis=1))
+            drawn = others[rng.integers(0, len(others), (len(held_out), DRAWN))]
+            own_score = score_BI[row, held_out][:, None]
+            rank_P.append(1 + (score_BI[row, drawn] >= own_score).sum(axis=1))
     rank = np.concatenate(rank_P) if rank_P else np.zeros(0, np.int64)
-    found = {}
+    values = {}
     for k in ks:
         inside = rank <= k
-        found[f"hit_rate@{k}"] = float(inside.mean()) if len(rank) else 0.0
+        values[f"hit_rate@{k}"] = float(inside.mean()) if len(rank) else 0.0
         gain = inside / np.log2(rank + 1.0)
-        found[f"ndcg@{k}"] = float(gain.mean()) if len(rank) else 0.0
-    return found
+        values[f"ndcg@{k}"] = float(gain.mean()) if len(rank) else 0.0
+    return values

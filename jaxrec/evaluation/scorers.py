@@ -1,4 +1,4 @@
-"""Scorers of items for users: embeddings, popularity, random."""
+"""Scorers of items for users: from embeddings, popularity, or at random."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -19,10 +19,10 @@ from jaxrec.runfolder import Embeddings
 ScoreFn = Callable[[Any, Array], Array]
 
 PairFn = Callable[[Any, Array, Array], Array]
-"""``(params, user_B, item_B)`` to the scores of these pairs, [B]."""
+"""Maps ``(params, user_B, item_B)`` to the scores of these pairs, [B]."""
 
 TileFn = Callable[[Any, Array, int], Any]
-"""``(params, first, size)`` to the parameters that score the items first .. first + size - 1."""
+"""Maps ``(params, first, size)`` to the parameters that score ``size`` items from ``first`` on."""
 
 
 class Scorer(NamedTuple):
@@ -60,7 +60,7 @@ def dot_scorer(
     item_bias_I: Float[Array | np.ndarray, "I"] | None = None,
     dtype: Any = None,
 ) -> Scorer:
-    """Score u · i (+ biases). ``dtype`` is the type of the factors; sums are float32."""
+    """Score u · i plus biases. ``dtype`` is the type of the factors; sums are float32."""
     params = {"user": jnp.asarray(user_UD, dtype), "item": jnp.asarray(item_ID, dtype)}
     biases = {"user_bias": user_bias_U, "item_bias": item_bias_I}
     params |= {n: jnp.asarray(b, jnp.float32) for n, b in biases.items() if b is not None}
@@ -128,12 +128,12 @@ BY_USER, BY_ITEM = ("user", "user_bias"), ("item", "item_bias")
 
 
 def from_host(params: Any, user_B: Array) -> Array:
-    """Marker of scorers with factors in host memory; never called."""
-    raise TypeError("factors in the host's memory are ranked by tiles")
+    """Mark a scorer whose factors are in host memory; it is never called."""
+    raise TypeError("factors in host memory are ranked by tiles")
 
 
 def host_scorer(learned: Mapping[str, np.ndarray]) -> Scorer:
-    """:func:`scorer_of` for arrays of any size that stay in host memory."""
+    """Make the scorer of arrays of any size, as :func:`scorer_of`, which stay in host memory."""
     return Scorer(from_host, {n: np.asarray(x) for n, x in learned.items()}, len(learned["item"]))
 
 
@@ -192,8 +192,8 @@ OF_ITEMS: dict[ScoreFn, Callable[[Any, Array], Any]] = {
     _popularity: lambda params, item_M: params[item_M],
     _random: lambda params, item_M: (params[0], params[1][item_M]),
 }
-"""``(params, item_M)`` to the parameters that score these items: of baselines, which a mesh of
-devices ranks by the items of each."""
+"""Map ``(params, item_M)`` to the parameters that score these items, for the baselines that a mesh
+ranks by the items of each device."""
 
 PAIRS: dict[ScoreFn, PairFn] = {
     _dot: _dot_pairs,
@@ -205,6 +205,6 @@ PAIRS: dict[ScoreFn, PairFn] = {
 
 
 def random_scorer(seed: int, n_items: int) -> Scorer:
-    """Score pairs uniformly in [0, 1), as a function of (seed, user, item)."""
+    """Give each pair a random score in [0, 1), as a function of (seed, user, item)."""
     key = child(jax.random.key(seed), OfSeed.CHANCE)
     return Scorer(_random, (key, jnp.arange(n_items, dtype=jnp.uint32)), n_items)

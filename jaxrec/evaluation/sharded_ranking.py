@@ -27,8 +27,8 @@ _OF_PARTS: Any = PartitionSpec(DATA, TABLE)
 
 
 def in_parts(params: Any, user_B: Array) -> Array:
-    """Marker of scorers with sharded factors (:func:`sharded_scorer`); never called."""
-    raise TypeError("factors in parts are ranked by a MeshEvaluator")
+    """Mark a scorer with sharded factors (:func:`sharded_scorer`); it is never called."""
+    raise TypeError("sharded factors are ranked by a MeshEvaluator")
 
 
 _SPECS = {"table": _OF_ROWS, "item": _OF_ROWS, "id": _OF_ROWS, "row": _WHOLE}
@@ -39,7 +39,7 @@ def sharded_scorer(mesh: Mesh, layout: Layout, n_users: int, emb_SD: Float[Array
     id_TI, order_TI = items_of_parts(layout, n_users)
     arrays = {"order": order_TI + np.int32(layout.users), "id": id_TI}
     placed = put(mesh, arrays, dict.fromkeys(arrays, _OF_ROWS))
-    item_TID = _taken(mesh)(emb_SD, placed["order"])
+    item_TID = _take_rows(mesh)(emb_SD, placed["order"])
     row_U = put(mesh, layout.place_N[:n_users], _WHOLE)
     params = {"table": emb_SD, "item": item_TID, "id": placed["id"], "row": row_U}
     return Scorer(in_parts, params, len(layout.place_N) - n_users)
@@ -57,7 +57,7 @@ def items_of_parts(layout: Layout, n_users: int) -> tuple[np.ndarray, np.ndarray
 
 
 @lru_cache(maxsize=8)
-def _taken(mesh: Mesh) -> Callable:
+def _take_rows(mesh: Mesh) -> Callable:
     body = on_mesh(mesh, lambda x, row: x[row[0]][None], (_OF_ROWS, _OF_ROWS), _OF_ROWS)
     return jax.jit(body)
 
@@ -90,7 +90,7 @@ def rank_parts(
     """
     index_M = jnp.asarray(seen.index_M)
     column_M = jnp.minimum(jnp.searchsorted(id_I, index_M), len(id_I) - 1).astype(jnp.int32)
-    column_M = jnp.where(id_I[column_M] == index_M, column_M, len(id_I))  # not here: dropped
+    column_M = jnp.where(id_I[column_M] == index_M, column_M, len(id_I))  # absent: dropped
     seen = Rows(jnp.asarray(seen.indptr_), column_M)
     ranked_I = id_I < n_items
     if allowed is not None:
@@ -112,11 +112,11 @@ def _factors(params: dict[str, Array], block: Block) -> tuple[Scorer, Array]:
 def _step(
     mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int, parted: bool = False
 ) -> Callable:
-    """What ranks a block of users on each place along ``data``.
+    """Return the step that ranks a block of users on each place along ``data``.
 
     Args:
-      parted: the rows of a block are those of a device's items alone; and a baseline, whose
-        parameters are whole on every device, scores these alone.
+      parted: whether a block has only the rows of the device's own items. A baseline's parameters
+        are then whole on every device, and it scores only these items.
     """
 
     def body(
@@ -124,7 +124,7 @@ def _step(
     ) -> tuple[Array, BlockResult]:
         best_rank_I, user_B = best_rank[0], block.user_B[0]
         at = (0, 0) if parted else 0
-        rows = (jax.tree.map(lambda x: x[at], of) for of in (block.seen, block.relevant))
+        rows = (jax.tree.map(lambda x: x[at], csr) for csr in (block.seen, block.relevant))
         block = Block(user_B, *rows)
         if fn is in_parts or parted:
             id_I = params["id"][0]
@@ -137,7 +137,7 @@ def _step(
         else:
             ranked = rank(fn, max(ks), params, user_B, block.seen, allowed_I)
         best_rank_I, result = judge(ks, best_rank_I, ranked, block, TABLE if parted else None)
-        # Every process reads the results of all.
+        # Every process needs the results of all.
         return best_rank_I[None], jax.tree.map(partial(jax.lax.all_gather, axis_name=DATA), result)
 
     params: Any = _SPECS if fn is in_parts else _WHOLE
@@ -187,10 +187,10 @@ class MeshEvaluator(Evaluator):
 
 
 class PartEvaluator(MeshEvaluator):
-    """A :class:`MeshEvaluator` for items by user on disk; each device gets those of its part.
+    """A :class:`MeshEvaluator` for items by user on disk; each device gets the items of its part.
 
     Args:
-      mesh: has the parts along its axis ``table``.
+      mesh: the mesh, with the parts along its axis ``table``.
       layout: positions of the nodes.
       relevant, seen: rows with this process's ``parts``.
       agree: returns the maximum over all processes.
@@ -239,7 +239,7 @@ class PartEvaluator(MeshEvaluator):
             return as_rows(rows.only(part).take(users_DB[place]), width)
 
         def array(name: str, size: int) -> Array:
-            def made(at: Any) -> np.ndarray:
+            def stacked(at: Any) -> np.ndarray:
                 places, parts = (
                     range(*s.indices(n)) for s, n in zip(at[:2], shape[:2], strict=True)
                 )
@@ -247,7 +247,9 @@ class PartEvaluator(MeshEvaluator):
                 return np.stack([np.stack(row) for row in each])
 
             shape = (len(users_DB), self._mesh.shape[TABLE], size)
-            return jax.make_array_from_callback(shape, NamedSharding(self._mesh, _OF_PARTS), made)
+            return jax.make_array_from_callback(
+                shape, NamedSharding(self._mesh, _OF_PARTS), stacked
+            )
 
         return Rows(array("indptr_", users_DB.shape[1] + 1), array("index_M", width))
 

@@ -1,4 +1,4 @@
-"""Recall by item popularity and user activity."""
+"""Computes recall by item popularity and by user activity, for slices.json."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +30,7 @@ def slices(
     relevant_I: np.ndarray,
     k: int,
 ) -> dict[str, Any]:
-    """Recall@k by bins of item popularity and of user activity: the content of slices.json.
+    """Compute recall@k by bins of item popularity and of user activity, for slices.json.
 
     A bin holds about a tenth of the items (or users). Equal counts share a bin, so there may be
     fewer; those without train interactions have their own.
@@ -39,8 +39,8 @@ def slices(
       user_activity_n: [n] train interactions of each evaluated user.
       recall_n: [n] their recall@k.
       item_count_I: [I] train interactions of each item.
-      hits_I: [I] evaluated users who held the item out and got it among their k.
-      relevant_I: [I] evaluated users who held the item out.
+      hits_I: [I] number of evaluated users who held the item out and got it among their k.
+      relevant_I: [I] number of evaluated users who held the item out.
       k: the cut-off.
 
     Returns:

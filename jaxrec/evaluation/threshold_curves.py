@@ -1,7 +1,7 @@
-"""How well scores tell true pairs from false ones, over every threshold.
+"""Measures how well scores separate true pairs from false ones, over all thresholds.
 
-Scores that are equal stand and fall together: the curves have a point for each different score,
-and both areas are those of scikit-learn, ties included.
+Equal scores share a threshold: the curves have one point per distinct score, and both areas equal
+those of scikit-learn, ties included.
 
 roc_auc            area under tpr = TP / P over fpr = FP / N, by trapezoids: the probability that
                    a true pair scores above a false one, ties counting half (Fawcett 2006).
@@ -18,7 +18,7 @@ from jaxrec.errors import RunError
 
 
 class Curve(NamedTuple):
-    """Points of a curve by falling threshold; the first one's is infinite: nothing is called true.
+    """The points of a curve by falling threshold; the first is infinite, and no pair exceeds it.
 
     Shapes: x, y, threshold [n] float64.
     """
@@ -28,7 +28,7 @@ class Curve(NamedTuple):
     threshold: np.ndarray
 
     def thinned(self, n: int = 1000) -> "Curve":
-        """At most ``n`` of the points, evenly along the curve and along its threshold."""
+        """Return at most ``n`` points, spread evenly along the curve and along its threshold."""
         if len(self.x) <= n:
             return self
         finite = self.threshold[1:]
@@ -42,7 +42,7 @@ class Curve(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """By falling threshold: the threshold, and the true and false pairs at or above it."""
+    """Thresholds, falling, and the numbers of true and false pairs at or above each."""
 
     threshold: np.ndarray
     true: np.ndarray
@@ -53,7 +53,7 @@ def _counts(score_P: np.ndarray, label_P: np.ndarray) -> _Counts:
     if np.isnan(score_P).any():
         raise RunError("the scores of pairs are not numbers (NaN), and cannot be compared")
     score_P = score_P.astype(np.float64)
-    order = np.argsort(-score_P)  # which of equal scores comes first does not matter
+    order = np.argsort(-score_P)  # the order of equal scores does not matter
     score_P, label_P = score_P[order], label_P[order]
     last = np.append(np.flatnonzero(score_P[1:] != score_P[:-1]), len(score_P) - 1)
     true = np.cumsum(label_P, dtype=np.int64)[last]
@@ -64,34 +64,34 @@ def _counts(score_P: np.ndarray, label_P: np.ndarray) -> _Counts:
 
 
 def areas(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> tuple[float, float]:
-    """:func:`roc_auc` and :func:`average_precision`, sorted once."""
+    """Return :func:`roc_auc` and :func:`average_precision`, with a single sort."""
     counts = _counts(score_P, label_P)
     return _under_roc(counts), _mean_precision(counts)
 
 
 def roc_auc(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> float:
-    """The area under the ROC curve.
+    """Return the area under the ROC curve.
 
     Raises:
       RunError: a score is NaN.
-      ValueError: all labels are alike.
+      ValueError: all labels are equal.
     """
     return _under_roc(_counts(score_P, label_P))
 
 
 def average_precision(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> float:
-    """The mean precision over the true pairs, each at its own threshold.
+    """Return the mean precision over the true pairs, each at its own threshold.
 
     Raises:
       RunError: a score is NaN.
-      ValueError: all labels are alike.
+      ValueError: all labels are equal.
     """
     return _mean_precision(_counts(score_P, label_P))
 
 
 def _under_roc(counts: _Counts) -> float:
     _, true, false = counts
-    # Twice the area in whole numbers: exact.
+    # Twice the area is a whole number, and exact.
     before = np.append(0, true[:-1])
     twice = int(np.sum(np.diff(false, prepend=0) * (true + before)))
     return twice / (2 * int(true[-1]) * int(false[-1]))
@@ -103,7 +103,7 @@ def _mean_precision(counts: _Counts) -> float:
 
 
 def roc_curve(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> Curve:
-    """True positive rate over false positive rate, from (0, 0) to (1, 1)."""
+    """Return the true positive rate over the false positive rate, from (0, 0) to (1, 1)."""
     threshold, true, false = _counts(score_P, label_P)
     return Curve(
         np.append(0, false / false[-1]),
@@ -113,7 +113,7 @@ def roc_curve(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -
 
 
 def pr_curve(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> Curve:
-    """Precision over recall, from (0, 1) to recall 1."""
+    """Return precision over recall, from (0, 1) to recall 1."""
     threshold, true, false = _counts(score_P, label_P)
     return Curve(
         np.append(0, true / true[-1]),

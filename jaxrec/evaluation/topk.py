@@ -1,4 +1,4 @@
-"""Top K of all items for blocks of users, with seen items masked; used by every ranking."""
+"""Ranks the top K of all items for blocks of users, with seen items masked."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -27,12 +27,12 @@ from jaxrec.graph.halo import on_mesh
 
 AXIS = "devices"  # axis of blocks of users
 
-# A device's score block on CPU. Where what XLA takes for a block comes near 32 MiB, glibc maps
-# fresh pages for each: ranking Gowalla's 29,858 users then takes twice as long.
+# Scores of one block on a CPU device. If XLA's arrays for a block come near 32 MiB, glibc maps new
+# pages for each of them, and ranking Gowalla's 29,858 users takes twice as long.
 _SCORE_BYTES = 10 * 2**20
 _CHUNK = 32
-# Catalogues beyond _WHOLE items are ranked in tiles of _TILE: a block then has users enough for
-# its products to pay for reading the items' factors.
+# Catalogues beyond _WHOLE items are ranked in tiles of _TILE, so that a block has enough users for
+# its products to outweigh reading the items' factors.
 _WHOLE = 2**17
 _TILE = 2**14
 
@@ -62,7 +62,7 @@ def of_sample(csr: Csr, most: int, seed: int) -> Csr:
 
 
 class Rows(NamedTuple):
-    """The CSR rows of one block of users; ``index_M`` is padded beyond ``indptr_[B]``."""
+    """The CSR rows of one block of users; ``index_M`` is padded after ``indptr_[B]``."""
 
     indptr_: Int[Array | np.ndarray, "B+1"]
     index_M: Int[Array | np.ndarray, "M"]
@@ -77,7 +77,7 @@ class Ranked(NamedTuple):
 
 
 def _top_k(score_BI: Array, k: int) -> tuple[Array, Array]:
-    """``lax.top_k`` with the same ties, in about half the time over many items.
+    """Return ``lax.top_k`` with the same ties, in about half its time over many items.
 
     The top k lie within the k chunks of ``_CHUNK`` items with the highest maxima, since each of
     these has an item above everything outside them.
@@ -139,7 +139,7 @@ def _rank_tiles(
     allowed_I: Bool[Array, "I"] | None,
     n_items: int,
 ) -> Ranked:
-    """:func:`rank` in tiles of items, merging each tile's best."""
+    """Compute :func:`rank` in tiles of items, merging each tile's best."""
     pairs = seen_pairs(seen)
 
     def body(carry: Ranked, tile: Array) -> tuple[Ranked, None]:
@@ -269,19 +269,19 @@ def placed(devices: tuple[Any, ...], tree: Any, *axes: str) -> Any:
 def over_devices(
     devices: tuple[Any, ...], body: Callable, split: Sequence[bool], donated: tuple[int, ...] = ()
 ) -> Callable:
-    """The body of one device as a function of arrays on all, whose first axis is the devices.
+    """Map a function of one device's arrays over arrays on all, with the devices as first axis.
 
     Args:
-      split: of each argument whether it has that axis; others are whole on every device.
-      donated: arguments whose memory the result takes.
+      split: whether each argument has that axis; the others are whole on every device.
+      donated: arguments whose memory the result reuses.
     """
 
     def one(*args: Any) -> Any:
-        own = [
+        local = [
             jax.tree.map(lambda x: x[0], arg) if parted else arg
             for arg, parted in zip(args, split, strict=True)
         ]
-        return jax.tree.map(lambda x: x[None], body(*own))
+        return jax.tree.map(lambda x: x[None], body(*local))
 
     mesh, axis, whole = Mesh(np.array(devices), (AXIS,)), PartitionSpec(AXIS), PartitionSpec()
     specs = tuple(axis if parted else whole for parted in split)
@@ -308,18 +308,18 @@ def rank_from_host(
     allowed_I: Any,
     devices: tuple[Any, ...],
 ) -> Ranked:
-    """:func:`rank` for a block of users on each of S devices, with factors in host memory.
+    """Compute :func:`rank` for a block of users on each of S devices; factors are in host memory.
 
     A device holds the factors of its users and of one tile of items.
 
     Args:
       params: parameters of a :func:`jaxrec.evaluation.scorers.host_scorer`.
       user_SB: row numbers.
-      seen: [S, ...], of each block.
-      allowed_I: the items that are ranked; all where None.
+      seen: masked items of each block, [S, ...].
+      allowed_I: ranked items; default: all.
 
     Returns:
-      Results on the devices, with devices as first axis.
+      Results on the devices, with the devices as first axis.
     """
     n_items, put = len(params["item"]), partial(placed, devices)
     k, size = min(k, n_items), min(max(_TILE, k), n_items)
@@ -330,7 +330,7 @@ def rank_from_host(
     best = Ranked(*put((*start, np.zeros(user_SB.shape, bool)), AXIS))
     step = _tile_step(fn_of(params), k, size, devices)
     for begin in range(0, n_items, size):
-        first = min(begin, n_items - size)  # the last tile begins early enough to be whole
+        first = min(begin, n_items - size)  # the last tile starts early enough to be full
         items = {n: params[n][first : first + size] for n in BY_ITEM if n in params}
         at = np.array([first, begin], np.int32)
         items, at = put((items, at))
@@ -386,7 +386,7 @@ def top_k(
     for start, user_B, rows in zip(
         range(0, n_users, size), users_SB, block_rows(seen, users_SB, _ROOM * size), strict=True
     ):
-        user_B = np.maximum(user_B, 0)  # padding is ranked as some user, and dropped
+        user_B = np.maximum(user_B, 0)  # padding is ranked as user 0, and dropped
         if scorer.fn is from_host:
             rows_1 = jax.tree.map(lambda x: x[None], rows)
             device = tuple(jax.local_devices()[:1])

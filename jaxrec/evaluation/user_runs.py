@@ -1,4 +1,4 @@
-"""Evaluation of finished runs with users: data, split and evaluators."""
+"""Evaluates finished runs that have users: their data, split and evaluators."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ from jaxrec.runfolder import Embeddings, check_data
 
 
 def protocol(config: Config) -> str:
-    """Describe the evaluation protocol in one line."""
+    """Describe the evaluation protocol in one line, for eval.json."""
     ranked = "over all items"
     if config.split.name == "cold-items":
         ranked = "of the held-out items, which training has not seen, among themselves"
@@ -53,7 +53,7 @@ def allowed_items(config: Config, held_out: Counted) -> np.ndarray | None:
 
 
 def always(train: Counted, seed: int) -> dict[str, Scorer]:
-    """Return the baselines of every result."""
+    """Return the baselines that every result has: popularity and random."""
     return {
         "popularity": popularity_scorer(train.item_counts()),
         "random": random_scorer(seed, train.n_items),
@@ -74,7 +74,9 @@ def load_data(run: Path, config: Config, data: Dataset | str | Path | None) -> D
       InputError: the data differs, or was in memory only.
     """
     if data is None and config.data == configs.IN_MEMORY:
-        raise InputError(f"{run}: was trained on a Dataset in memory; give that data again")
+        raise InputError(
+            f"{run}: was trained on a Dataset in memory; give that data again as data="
+        )
     dataset = data if isinstance(data, Dataset) else resolve(str(data or config.data))
     check_data(run, dataset)
     return dataset
@@ -113,17 +115,17 @@ def judged(
         raise InputError("the run recommends to users; give a Dataset, not an ItemGraph")
     if not isinstance(data, Dataset) and is_parted(data or config.data):
         return _ranked_in_parts(run, config, table, split, ks, baselines, data or config.data)
-    found = splits_of(config, load_data(run, config, data), run)
+    splits = splits_of(config, load_data(run, config, data), run)
     if config.train.refit:
-        found = refit_splits(found)
-    held_out = found.test if split == "test" else found.validation
+        splits = refit_splits(splits)
+    held_out = splits.test if split == "test" else splits.validation
     if held_out.n_edges == 0:
         raise _no_pairs(run, split)
-    train, seen = found.train, found.train.csr()
+    train, seen = splits.train, splits.train.csr()
     if config.eval.repeatable:
         seen = empty_csr(train.n_users)
     elif split == "test":
-        seen = union(seen, found.validation.csr())
+        seen = union(seen, splits.validation.csr())
     others = always(train, config.seed)
     for name in baselines:
         from jaxrec.evaluation.baselines import ON_REQUEST
@@ -133,12 +135,12 @@ def judged(
     errors = errors_of(config)
     if errors is not None:
         both = held_out, Met.of(train).pairs(held_out)
-        rated = [errors(of, train) if of.n_edges else None for of in both]
+        rated = [errors(part, train) if part.n_edges else None for part in both]
     view = View(held_out.csr(), allowed_items(config, held_out))
     judges = _judges(config, split, train, view, seen, ks, rated)
     relevant = view.without(Met.of(train)).relevant if config.eval.cold == "drop" else view.relevant
     assert isinstance(relevant, Csr)
-    known = Known(train.csr(), union(train.csr(), found.validation.csr()), relevant)
+    known = Known(train.csr(), union(train.csr(), splits.validation.csr()), relevant)
     return Judged(run_scorer(run, table), others, *judges, known)
 
 
@@ -166,15 +168,15 @@ def _judges(
         ratings = [ratings[1], ratings[0]]
     refuse_nothing(config, split, views[0])
 
-    def judge(of: View) -> Evaluator:
-        return Evaluator(of.relevant, seen, ks, train.n_items, allowed=of.allowed)
+    def judge(view: View) -> Evaluator:
+        return Evaluator(view.relevant, seen, ks, train.n_items, allowed=view.allowed)
 
     other = judge(views[1]) if cold and views[1].relevant.degree.any() else None
     return judge(views[0]), ratings[0], Cold(counts, left_out, other, ratings[1])
 
 
 def _no_pairs(run: Path, split: str) -> InputError:
-    return InputError(f"{run}: the run's split holds no {split} pairs")
+    return InputError(f"{run}: the run's split holds no {split} pairs; evaluate another split")
 
 
 def _ranked_in_parts(
@@ -186,10 +188,11 @@ def _ranked_in_parts(
     baselines: Sequence[str],
     data: str | Path,
 ) -> Judged:
-    """:func:`judged` on a partitioned data set, read by blocks of users."""
+    """Do what :func:`judged` does for a data set in parts, which is read by blocks of users."""
     if baselines:
         raise InputError(
-            f"{run}: {baselines[0]} needs all pairs in memory, but the run's data is partitioned"
+            f"{run}: {baselines[0]} needs all pairs in memory, but the run's data is in parts; "
+            "leave it out"
         )
     parted = Parted.open(data)
     check_data(run, parted)

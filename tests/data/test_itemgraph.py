@@ -91,7 +91,7 @@ def test_a_damaged_folder_is_refused(graph, tmp_path, name, damage):
     graph.save(tmp_path / "out")
     path = tmp_path / "out" / f"{name}.npy"
     np.save(path, damage(np.load(path)))
-    with pytest.raises(InputError, match=r"not what manifest\.json says"):
+    with pytest.raises(InputError, match=r"does not match manifest\.json"):
         ItemGraph.load(tmp_path / "out")
 
 

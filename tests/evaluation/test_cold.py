@@ -110,7 +110,7 @@ def test_a_split_of_none_but_new_users_says_so(tmp_path, capsys):
     old = (data.user < OLD_USERS) & (data.split == TEST)
     data = data.take(~old)
     run = jaxrec.train(CONFIG, data=data, run=tmp_path / "run")
-    told = "test: 6 of 6 users have no train pair; nothing is held out but theirs"
+    told = "test: 6 of 6 users have no train pair; all held-out pairs are theirs"
     assert told in capsys.readouterr().out
     assert "without" not in run.evaluation["cold"]
     if (run.folder / "report.html").exists():
