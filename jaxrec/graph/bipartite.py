@@ -95,12 +95,12 @@ def symmetric_weights(
 
     With event weights (None: all 1), d_n is the sum of the weights at n.
     """
-    made = np.empty(len(sender), np.float32)
+    normalised = np.empty(len(sender), np.float32)
     for start in range(0, len(sender), _EDGES_AT_ONCE):
         part = slice(start, start + _EDGES_AT_ONCE)
-        of_part = 1.0 if weight is None else weight[part]
-        made[part] = of_part / np.sqrt(degree[sender[part]] * degree[receiver[part]])
-    return made
+        entry = 1.0 if weight is None else weight[part]
+        normalised[part] = entry / np.sqrt(degree[sender[part]] * degree[receiver[part]])
+    return normalised
 
 
 def locality_order(
@@ -229,7 +229,9 @@ def rating_levels(
       InputError: there are no ratings, or more than 20 distinct ones.
     """
     if data.rating is None:
-        raise InputError(f"{data.name}: {asks} needs ratings, but this data has none")
+        raise InputError(
+            f"{data.name}: {asks} needs ratings, but this data has none; give data with ratings"
+        )
     values, level = np.unique(data.rating, return_inverse=True)
     if len(values) > _MOST_LEVELS:
         raise InputError(

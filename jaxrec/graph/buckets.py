@@ -1,8 +1,8 @@
 """A sparse product without a scatter: padded rows of equal width, gathered and summed in one loop.
 
 Rows are grouped by degree into buckets whose width is a power of two. A row wider than the widest
-bucket is cut into pieces of a fixed width, and the pieces are summed by buckets of their own. The
-order in which a row's edges are added up is fixed: a product repeats to the bit on any device.
+bucket is cut into pieces of a fixed width, and buckets of their own sum the pieces. The edges of a
+row are summed in a fixed order, so a product has the same bits in every run on a device.
 """
 
 import itertools
@@ -18,7 +18,7 @@ from jaxrec.platforms import platform_of_programs
 
 
 class _Widths(NamedTuple):
-    """Of the buckets, ascending, and of the pieces of rows that fit none."""
+    """The widths of the buckets, ascending, and of the pieces of wider rows."""
 
     short: tuple[int, ...]
     piece: int
@@ -29,7 +29,7 @@ _OF_PIECES = _Widths((1, 4, 16, 64), 64)
 
 
 class Bucket(NamedTuple):
-    """Rows of at most W edges, padded with edges from node 0 that weigh nothing."""
+    """Rows of at most W edges, padded with edges from node 0 of weight 0."""
 
     sender_RW: UInt32[Array, "R W"]
     weight_RW: Float[Array, "R W"]
@@ -40,9 +40,10 @@ class Buckets(NamedTuple):
 
     Attributes:
       short: rows that fit a bucket, by width.
-      pieces: of the longer rows, all of one width; None where there are none.
-      long: how the pieces add up to the longer rows.
-      place_R: where each row is, the short ones of all widths first, then the long ones.
+      pieces: pieces of the longer rows, all of one width; None where there are none.
+      long: the buckets that sum the pieces of each longer row.
+      place_R: the position of each row in the buckets' output: short rows of all widths first, then
+        long ones.
     """
 
     short: tuple[Bucket, ...]
@@ -58,12 +59,12 @@ def group_rows(
     *,
     widths: _Widths = _OF_EDGES,
 ) -> Buckets:
-    """The buckets of a matrix in CSR form, on the default device.
+    """Group the rows of a CSR matrix into buckets, on the default device.
 
     Args:
-      indptr: [R + 1]; the edges into row r are those at indptr[r]:indptr[r + 1].
-      sender: [E] columns.
-      weight: [E] entries.
+      indptr: [R + 1]; the edges into row r are indptr[r]:indptr[r + 1].
+      sender: [E] column of each entry.
+      weight: [E] value of each entry.
     """
     start, degree, widest = indptr[:-1].astype(np.int64), np.diff(indptr), widths.piece
     group = np.searchsorted(widths.short, degree)
@@ -99,9 +100,9 @@ def _bucket(
 
 
 def stacked(parts: list[Buckets]) -> Buckets:
-    """Buckets of equal shapes, the parts as their first axis, in NumPy; rows are padded with none.
+    """Stack the parts' buckets along a first axis, in NumPy, padded to equal shapes.
 
-    ``product`` takes one of the parts.
+    ``product`` takes the buckets of a single part.
     """
     widths = sorted({b.sender_RW.shape[1] for part in parts for b in part.short})
     by_width = [{b.sender_RW.shape[1]: b for b in part.short} for part in parts]
@@ -109,7 +110,7 @@ def stacked(parts: list[Buckets]) -> Buckets:
     moved = [p.copy() for p in place]
     at = [0] * len(parts)
     for width in widths:
-        of_width = [of.get(width, _zeros(0, width)) for of in by_width]
+        of_width = [buckets.get(width, _zeros(0, width)) for buckets in by_width]
         for n, bucket in enumerate(of_width):
             rows = len(bucket.sender_RW)
             inside = (place[n] >= at[n]) & (place[n] < at[n] + rows)
@@ -124,8 +125,8 @@ def stacked(parts: list[Buckets]) -> Buckets:
         return Buckets(tuple(short), None, None, place_R)
     widest = next(part.pieces.sender_RW.shape[1] for part in parts if part.pieces is not None)
     pieces = _stack_bucket([part.pieces or _zeros(0, widest) for part in parts])
-    nowhere: Any = np.zeros(0, np.int32)
-    none = Buckets((), None, None, nowhere)
+    no_rows: Any = np.zeros(0, np.int32)
+    none = Buckets((), None, None, no_rows)
     return Buckets(tuple(short), pieces, stacked([p.long or none for p in parts]), place_R)
 
 
@@ -134,7 +135,7 @@ def _zeros(rows: int, width: int) -> Bucket:
 
 
 def _bucket_of(sender: Any, weight: Any) -> Bucket:
-    """One in NumPy, before it goes to its device."""
+    """Make a bucket of NumPy arrays, before it is placed on its device."""
     return Bucket(sender, weight)
 
 
@@ -144,39 +145,43 @@ def _stack_bucket(parts: list[Bucket]) -> Bucket:
 
 
 def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """With rows of zeros behind them, up to the longest one's."""
+    """Pad arrays with rows of zeros to the length of the longest."""
     most = max(len(x) for x in arrays)
     return [np.pad(x, [(0, most - len(x)), *[(0, 0)] * (x.ndim - 1)]) for x in arrays]
 
 
 def sizes(degree: np.ndarray, widths: _Widths = _OF_EDGES) -> list[list[int]]:
-    """How large :func:`group_rows` makes the buckets of rows of these degrees [R]: rows by width,
-    pieces and all rows, for them and then for the sums of pieces, and so on."""
+    """Return the sizes of the buckets that :func:`group_rows` makes of rows with these degrees [R].
+
+    The first list has the number of rows of each width, of pieces and of all rows; the next lists
+    have the same for the sums of pieces.
+    """
     short = widths.short
     group = np.bincount(np.searchsorted(short, degree), minlength=len(short) + 1)
     n_pieces = -(-degree[degree > short[-1]] // widths.piece)
-    own = [[*map(int, group[: len(short)]), int(n_pieces.sum()), len(degree)]]
-    return own + sizes(n_pieces, _OF_PIECES) if len(n_pieces) else own
+    level = [[*map(int, group[: len(short)]), int(n_pieces.sum()), len(degree)]]
+    return level + sizes(n_pieces, _OF_PIECES) if len(n_pieces) else level
 
 
 def largest(each: Sequence[list[list[int]]]) -> list[list[int]]:
-    """Sizes that are enough for all of these."""
+    """Return sizes that suffice for all of these."""
     levels = itertools.zip_longest(*each, fillvalue=())
-    return [[max(col) for col in itertools.zip_longest(*of, fillvalue=0)] for of in levels]
+    return [[max(col) for col in itertools.zip_longest(*level, fillvalue=0)] for level in levels]
 
 
 def of_sizes(levels: list[list[int]], widths: _Widths = _OF_EDGES) -> Buckets:
-    """Buckets so large, with no edge in them: :func:`stacked` with these makes others as large."""
+    """Make empty buckets of these sizes, to pad others to them by :func:`stacked`."""
     *short, n_pieces, n_rows = levels[0]
     place_R: Any = np.zeros(n_rows, np.int32)
-    made = tuple(_zeros(n, width) for n, width in zip(short, widths.short, strict=True) if n)
+    buckets = tuple(_zeros(n, width) for n, width in zip(short, widths.short, strict=True) if n)
     if not n_pieces:
-        return Buckets(made, None, None, place_R)
-    return Buckets(made, _zeros(n_pieces, widths.piece), of_sizes(levels[1:], _OF_PIECES), place_R)
+        return Buckets(buckets, None, None, place_R)
+    pieces = _zeros(n_pieces, widths.piece)
+    return Buckets(buckets, pieces, of_sizes(levels[1:], _OF_PIECES), place_R)
 
 
 def renamed(buckets: Buckets, name_N: Int[Array, "N"]) -> Buckets:
-    """The same product of a table whose row name_N[n] stands for row n."""
+    """Return the same product for a table in which row name_N[n] stands for row n."""
 
     def rename(bucket: Bucket) -> Bucket:
         return bucket._replace(sender_RW=name_N.astype(jnp.uint32)[bucket.sender_RW])
@@ -186,39 +191,41 @@ def renamed(buckets: Buckets, name_N: Int[Array, "N"]) -> Buckets:
 
 
 def product(buckets: Buckets, x_ND: Float[Array, "N D"]) -> Float[Array, "R D"]:
-    """y_r = Σ_e weight_e x[sender_e] over the edges into row r; sums are float32."""
+    """Compute y_r = Σ_e weight_e x[sender_e] over the edges into row r; sums are float32."""
     if platform_of_programs() == "gpu":
         return _joined(buckets, x_ND)
     parts = [_sum(bucket, x_ND) for bucket in buckets.short]
     if buckets.pieces is not None and buckets.long is not None:
         parts.append(product(buckets.long, _sum(buckets.pieces, x_ND)))
-    # Without the barrier XLA sums each element anew in the loop that joins the parts.
+    # Without the barrier, XLA recomputes every sum in the loop that joins the parts.
     return jnp.concatenate(jax.lax.optimization_barrier(parts))[buckets.place_R]
 
 
 def _joined(buckets: Buckets, x_ND: Array) -> Array:
-    """:func:`product` with one kernel for all buckets of a level: a GPU's launches cost more there
-    than its branches do, for a warp has rows of one bucket."""
+    """Compute :func:`product` with one kernel for all buckets of a level.
+
+    On a GPU, launching kernels costs more than branching, because a warp has rows of one bucket.
+    """
     parts = [
         _sum(bucket, x_ND) for bucket in (*buckets.short, buckets.pieces) if bucket is not None
     ]
-    made = jax.lax.optimization_barrier(jnp.concatenate(parts))
+    sums = jax.lax.optimization_barrier(jnp.concatenate(parts))
     if buckets.pieces is not None and buckets.long is not None:
         n_short = sum(bucket.sender_RW.shape[0] for bucket in buckets.short)
-        made = jnp.concatenate([made[:n_short], _joined(buckets.long, made[n_short:])])
-    return made[buckets.place_R]
+        sums = jnp.concatenate([sums[:n_short], _joined(buckets.long, sums[n_short:])])
+    return sums[buckets.place_R]
 
 
 def _sum(bucket: Bucket, x_ND: Array) -> Array:
-    """Unrolled over the width, which XLA makes one loop that stores nothing between."""
+    """Sum a bucket's edges; unrolled over the width, which XLA compiles into a single loop."""
     total = jnp.float32(0)
     on_gpu = platform_of_programs() == "gpu"
     row_R = jnp.arange(bucket.sender_RW.shape[0], dtype=jnp.uint32)
     for i in range(bucket.sender_RW.shape[1]):
-        # Unsigned and in bounds: the loop neither wraps nor checks an index.
+        # Unsigned indices in bounds: the loop neither wraps nor checks them.
         row_RD = x_ND.at[bucket.sender_RW[:, i]].get(mode="promise_in_bounds")
-        # A GPU would get a kernel for each slice of weights, but takes a gather into this one.
-        of_R = (row_R, jnp.full_like(row_R, i)) if on_gpu else (slice(None), i)
-        weight_R = bucket.weight_RW.at[of_R].get(mode="promise_in_bounds")
+        # On a GPU, a slice of the weights would be a kernel of its own; a gather is fused.
+        at_R = (row_R, jnp.full_like(row_R, i)) if on_gpu else (slice(None), i)
+        weight_R = bucket.weight_RW.at[at_R].get(mode="promise_in_bounds")
         total = total + weight_R[:, None] * row_RD.astype(jnp.float32)
     return total

@@ -1,4 +1,4 @@
-"""Graph filters: item scores in closed form from a user's row of interactions.
+"""Graph filters: closed-form item scores from a user's row of interactions.
 
 With R [U, I] the interactions, R~ = D_u^-a R D_i^-(1-a) normalised by the degrees of users and
 items, and P = R~ᵀ R~ [I, I], every filter here scores a row r of R by
@@ -6,8 +6,8 @@ items, and P = R~ᵀ R~ [I, I], every filter here scores a row r of R by
     y = out ∘ q(P) (in ∘ r) + V' diag(gain) V'ᵀ (ratio ∘ r)
 
 q is a polynomial of low degree, in and out are powers of the items' degrees, and V' holds the D
-leading right singular vectors of R~, scaled by item. Nothing is items x items: a product by P is
-two sparse products. What EASE needs instead is dense, and lies in ``weight_II``.
+leading right singular vectors of R~, scaled by item. No array has items x items entries: a product
+with P is two sparse products. Only EASE needs such an array, in ``weight_II``.
 """
 
 from typing import Any, NamedTuple
@@ -24,24 +24,23 @@ from jaxrec.graph import buckets, spmm
 from jaxrec.graph.buckets import Buckets
 from jaxrec.graph.spmm import Edges, edge_product
 
-_ROUNDS, _SPARE = 3, 16  # of the subspace: the polynomial hides what the last vectors lack
-_DROWNS = 1e-6  # eigenvalues of float32 products below this share of the largest
-_CLOSE = 400  # points at which a polynomial is made to agree with another
+_ROUNDS, _SPARE = 3, 16  # of the subspace iteration; the polynomial covers its imprecision
+_DROWNS = 1e-6  # eigenvalues below this share of the largest are float32 noise
+_CLOSE = 400  # points at which one polynomial is fitted to another
 
 
 class Filter(NamedTuple):
-    """A fitted filter on the host: all that scores, and nothing that is as large as its ranking.
+    """A fitted filter on the host: all arrays that score.
 
     Attributes:
       indptr, indices: the train items of each user, [U + 1] and [E].
-      coefficient_K: of the Chebyshev polynomials T_0, T_1, ... of 1 - 2 P in q.
-      item_ID: V'; no columns where there is no spectral part.
+      coefficient_K: coefficients in q of the Chebyshev polynomials T_0, T_1, ... of 1 - 2 P.
+      item_ID: V'; without columns if there is no spectral part.
       gain_D: see the module.
       user_U, item_I: the factors of R~ = diag(user) R diag(item).
       in_I, out_I, ratio_I: see the module.
-      weight_E: the weights of the interactions; None where all are 1.
-      weight_II: EASE's item-to-item weights, by row; the rest then is a table of singular vectors
-        alone. None of all others.
+      weight_E: the weights of the interactions; None if all are 1.
+      weight_II: EASE's item-to-item weights, by row, which then score alone; None for other kinds.
     """
 
     indptr: np.ndarray
@@ -59,16 +58,16 @@ class Filter(NamedTuple):
 
     @property
     def pairs(self) -> "Weighted":
-        """The interactions."""
+        """The interactions with their weights."""
         return Weighted(Csr(self.indptr, self.indices), self.weight_E)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """The arrays of RUN/filter.npz, by name; ``item_ID`` lies in embeddings.npz."""
+        """Return the arrays of RUN/filter.npz, by name; ``item_ID`` is in embeddings.npz."""
         named = self._asdict().items()
         return {name: x for name, x in named if x is not None and name != "item_ID"}
 
     def vectors(self, history: Csr, weight_E: np.ndarray | None = None) -> np.ndarray:
-        """What histories are in the space of V', [n, D]: times V' they are the spectral part."""
+        """Return histories in the space of V', [n, D]; times V' they are the spectral part."""
         indptr, indices = history
         value_E = self.ratio_I[indices] * (np.float32(1) if weight_E is None else weight_E)
         row_nI = sp.csr_array((value_E, indices, indptr), shape=(len(indptr) - 1, len(self.in_I)))
@@ -88,14 +87,14 @@ class Weighted(NamedTuple):
 
 
 class Halves(NamedTuple):
-    """R~ as two sparse products: into the users' rows, and into the items'."""
+    """R~ as two sparse products: into the users' rows, and into the items' rows."""
 
     to_users: Edges | Buckets
     to_items: Edges | Buckets
 
 
 def halves(pairs: Weighted, user_U: np.ndarray, item_I: np.ndarray) -> Halves:
-    """diag(user) R diag(item) on the default device, as its platform multiplies it."""
+    """Build diag(user) R diag(item) on the default device, for its platform's kernel."""
     (indptr, indices), n_users = pairs.known, len(user_U)
     user_E = np.repeat(np.arange(n_users, dtype=np.int32), np.diff(indptr))
     weight_E = user_U[user_E] * item_I[indices]
@@ -120,7 +119,7 @@ def _product(half: Edges | Buckets, x: Float[Array, "N B"]) -> Float[Array, "R B
 def polynomial(
     matrix: Halves, coefficient_K: Float[Array, "K"], x_IB: Float[Array, "I B"]
 ) -> Float[Array, "I B"]:
-    """Σ_k c_k T_k(1 - 2 P) x by Clenshaw's rule: K - 1 pairs of products for K coefficients."""
+    """Compute Σ_k c_k T_k(1 - 2 P) x by Clenshaw's rule, with K - 1 pairs of products."""
 
     def mirrored(y_IB: Array) -> Array:
         return y_IB - 2 * _product(matrix.to_items, _product(matrix.to_users, y_IB))
@@ -135,18 +134,21 @@ def polynomial(
 
 
 class Leading(NamedTuple):
-    """The leading right singular vectors of R~ [I, D] and their σ [D], descending; where there is
-    no more, both are 0."""
+    """The leading right singular vectors of R~ [I, D] and their σ [D], descending.
+
+    Both are 0 beyond the rank of R~.
+    """
 
     item_ID: np.ndarray
     sigma_D: np.ndarray
 
 
 def leading(matrix: Halves, n_items: int, dim: int, key: PRNGKeyArray) -> Leading:
-    """The ``dim`` leading right singular vectors of R~, by subspace iteration.
+    """Compute the ``dim`` leading right singular vectors of R~, by subspace iteration.
 
-    As :func:`jaxrec.graph.spectral.singular_vectors`, but it makes vectors orthogonal by the
-    eigenvectors of their products, in a fraction of a QR's time; σ below 0.03 drown in that.
+    As :func:`jaxrec.graph.spectral.singular_vectors`, but vectors are made orthogonal by the
+    eigenvectors of their Gram matrix, in a fraction of a QR's time. σ below 0.03 are lost in
+    rounding.
     """
     width = min(dim + _SPARE, n_items)
     start_IK = jax.random.normal(key, (n_items, width))
@@ -173,21 +175,23 @@ def _gram(x_NK: Array) -> Array:
 
 
 def _eigen(gram_KK: Array) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues, descending and none negative, and eigenvectors."""
+    """Return eigenvalues, descending and clipped at 0, and eigenvectors."""
     value_K, vector_KK = np.linalg.eigh(np.asarray(gram_KK, np.float64))
     return value_K[::-1].clip(0), np.asarray(vector_KK[:, ::-1], np.float32)
 
 
 def _orthogonal(x_NK: Array) -> Array:
-    """Orthonormal columns of the same span; zeros where it has fewer dimensions."""
+    """Return orthonormal columns of the same span; zeros where it has fewer dimensions."""
     value_K, turn_KK = _eigen(_gram(x_NK))
     real_K = value_K > _DROWNS * max(value_K[0], 1e-30)
     return x_NK @ (turn_KK * np.where(real_K, 1 / np.sqrt(np.where(real_K, value_K, 1)), 0))
 
 
 def weighted(train: Dataset) -> tuple[Weighted, np.ndarray, np.ndarray]:
-    """The interactions as a matrix, in which the weights of a repeated pair add up, and the degrees
-    of users and of items."""
+    """Return the interactions as a matrix, and the degrees of users and items.
+
+    The weights of a repeated pair are summed.
+    """
     ones_E = np.ones(train.n_edges, np.float32)
     value_E = ones_E if train.weight is None else train.weight
     shape = (train.n_users, train.n_items)
@@ -199,27 +203,29 @@ def weighted(train: Dataset) -> tuple[Weighted, np.ndarray, np.ndarray]:
 
 
 def _power(degree_N: np.ndarray, exponent: float) -> np.ndarray:
-    """degree^exponent, float32; 0 for a degree of 0."""
+    """Return degree^exponent, float32; 0 for a degree of 0."""
     safe_N = np.where(degree_N > 0, degree_N, 1).astype(np.float64)
     return np.where(degree_N > 0, safe_N**exponent, 0).astype(np.float32)
 
 
 def plateau(flatness: float, order: int) -> Float[np.ndarray, "K"]:
-    """ChebyCF's response (Park et al. 2025) as Chebyshev coefficients c_0 to c_order.
+    """Return ChebyCF's response (Park et al. 2025) as Chebyshev coefficients c_0 to c_order.
 
     They interpolate h(x) = .5 + .5 |x|^flatness for x < 0 and .5 - .5 |x|^flatness for x > 0, where
     x = 1 - 2 t for an eigenvalue t of P.
     """
 
-    def h(x: Any) -> Any:  # of an array to an array, which NumPy's stubs do not know
+    def h(x: Any) -> Any:  # maps an array to an array, which NumPy's stubs do not know
         return 0.5 - 0.5 * np.sign(x) * np.abs(x) ** flatness
 
     return chebyshev.chebinterpolate(h, order)
 
 
 def turbo(order: int) -> Float[np.ndarray, "K"]:
-    """Turbo-CF's polynomials (Park et al. 2024, eq. 8 to 10), without its elementwise power of P:
-    t; 2 t - t²; t + 0.01 (-t³ + 10 t² - 29 t). As Chebyshev coefficients, of x = 1 - 2 t."""
+    """Return Turbo-CF's polynomials (Park et al. 2024, eq. 8 to 10), without its power of P.
+
+    They are t; 2 t - t²; t + 0.01 (-t³ + 10 t² - 29 t), as Chebyshev coefficients of x = 1 - 2 t.
+    """
     powers = {1: (0, 1), 2: (0, 2, -1), 3: (0, 0.71, 0.1, -0.01)}[order]
     return chebyshev.poly2cheb(Polynomial(powers)(Polynomial((0.5, -0.5))).coef)
 
@@ -227,27 +233,27 @@ def turbo(order: int) -> Float[np.ndarray, "K"]:
 def split_response(
     series_K: Float[np.ndarray, "K"], sigma_D: Float[np.ndarray, "D"], degree: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A response of P's eigenvalues as a series of low degree and gains of leading vectors.
+    """Split a response to P's eigenvalues into a series of low degree and gains of leading vectors.
 
-    The series is close to the response on [0, t_D], where t_D is the least of the known
-    eigenvalues; the gains are what it lacks on these, so that the sum is exact there.
+    The series is close to the response on [0, t_D], where t_D is the smallest known eigenvalue. The
+    gains are the difference at the known eigenvalues, so that the sum is exact there.
 
     Args:
       series_K: the response as Chebyshev coefficients, of x = 1 - 2 t.
       sigma_D: leading singular values, descending; t = σ².
-      degree: of the new series.
+      degree: degree of the new series.
 
     Returns:
-      Its coefficients, degree + 1, and gain_D.
+      The degree + 1 coefficients of the new series, and gain_D.
     """
     known_D = 1 - 2 * np.square(sigma_D.astype(np.float64))
     last = max(float(1 - known_D[-1]) / 2 if len(known_D) else 1.0, 1e-3)
     x = 1 - last * (1 - np.cos(np.linspace(0, np.pi, _CLOSE)))  # denser at both ends
     close = chebyshev.Chebyshev.fit(x, chebyshev.chebval(x, series_K), degree)
-    made_K = close.convert(domain=(-1, 1), window=(-1, 1)).coef
-    made_K = np.pad(made_K, (0, degree + 1 - len(made_K)))
-    lacking_D = chebyshev.chebval(known_D, series_K) - chebyshev.chebval(known_D, made_K)
-    return made_K, lacking_D
+    low_K = close.convert(domain=(-1, 1), window=(-1, 1)).coef
+    low_K = np.pad(low_K, (0, degree + 1 - len(low_K)))
+    lacking_D = chebyshev.chebval(known_D, series_K) - chebyshev.chebval(known_D, low_K)
+    return low_K, lacking_D
 
 
 def fit(
@@ -263,17 +269,17 @@ def fit(
     user_power: float = 0.5,
     products: int = 1,
 ) -> Filter:
-    """A filter of the train interactions.
+    """Fit a filter to the train interactions.
 
     * ``cheby-cf`` (ChebyCF, Park et al., SIGIR 2025): in = degree^-b, out = degree^b, q close to
       :func:`plateau`, and spectral_weight · V Vᵀ between in and out.
     * ``gf-cf`` (GF-CF, Shen et al., CIKM 2021): P, and spectral_weight · D^-1/2 V Vᵀ D^1/2.
     * ``turbo-cf`` (Turbo-CF, Park et al., SIGIR 2024): :func:`turbo` of P.
-    * ``ease``: the singular vectors alone, for :attr:`Filter.weight_II` to be put beside.
+    * ``ease``: only the singular vectors; the caller adds :attr:`Filter.weight_II`.
 
     Args:
-      key: of the random start of the singular vectors.
-      dim: D; fewer where there are fewer users or items.
+      key: random key of the start of the singular vectors.
+      dim: D; reduced to the number of users or of items if it is larger.
       order, flatness, degree_power, spectral_weight, user_power, products: see
         :class:`jaxrec.config.models.filter.FilterOptions`.
     """
@@ -291,7 +297,7 @@ def fit(
         coefficient_K, lacking_D = plateau(flatness, order), np.zeros(dim)
         if products < order:
             coefficient_K, lacking_D = split_response(coefficient_K, sigma_D, products)
-        # A vector beyond the rank has no eigenvalue, and no weight.
+        # A vector beyond the rank has no eigenvalue, so it gets no weight.
         gain_D = np.where(sigma_D > 0, lacking_D + spectral_weight, 0)
     elif kind == "gf-cf":
         coefficient_K, gain_D = turbo(1), np.full(dim, spectral_weight)

@@ -1,8 +1,9 @@
-"""Propagation over a graph in parts, inside ``jax.shard_map``: what a device sends, and its sums.
+"""Propagation over a partitioned graph, inside ``jax.shard_map``.
 
-A mesh has the axes ``data`` (parts of a batch) and ``table`` (parts of the rows). Everything here
-is the body of one device. Â stays symmetric when it is cut, so the gradient of a product is the
-same product with the same exchange of rows, as on one device; no collective is differentiated.
+A mesh has the axes ``data`` (parts of a batch) and ``table`` (parts of the rows). Every function
+here is the body of one device. Â stays symmetric when it is partitioned, so the gradient of a
+product is the same product with the same exchange of rows, as on one device, and no collective is
+differentiated.
 """
 
 from collections.abc import Callable
@@ -24,35 +25,35 @@ DATA, TABLE = "data", "table"
 
 
 def make_mesh(config: MeshConfig) -> Mesh:
-    """The devices of all processes, data x table.
+    """Make a mesh of the devices of all processes, data x table.
 
     Raises:
-      InputError: there are fewer.
+      InputError: there are too few devices.
     """
-    found = len(jax.devices())
-    if found < config.devices:
+    n_devices = len(jax.devices())
+    if n_devices < config.devices:
         raise InputError(
-            f"mesh.data {config.data} x mesh.table {config.table} is {config.devices} devices, "
-            f"and there are {found}; on a CPU "
+            f"mesh.data {config.data} x mesh.table {config.table} needs {config.devices} devices, "
+            f"and there are {n_devices}; on a CPU, "
             f"JAX_NUM_CPU_DEVICES={config.devices} makes virtual ones"
         )
     shape = config.data, config.table
     devices = jax.devices()[: config.devices]
-    # Inside shard_map both axes are manual: nothing is left for a compiler to lay out.
+    # Inside shard_map both axes are manual, so the compiler has no layout to choose.
     return jax.make_mesh(shape, (DATA, TABLE), (AxisType.Auto,) * 2, devices=devices)
 
 
 def on_mesh(mesh: Mesh, body: Callable, in_specs: Any, out_specs: Any) -> Callable:
-    """The body of one device as a function of arrays on the mesh."""
+    """Map the body of one device over arrays on the mesh."""
     return jax.shard_map(body, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 class Stack:
-    """An array whose first axis has the parts of a mesh; a part is made when a device asks for it.
+    """An array whose first axis is the parts of a mesh; a part is computed when a device needs it.
 
     Args:
-      shape: of the whole, parts first.
-      part: makes the part of that number, without the first axis.
+      shape: shape of the whole array, parts first.
+      part: computes the part of a given number, without the first axis.
     """
 
     def __init__(self, shape: tuple[int, ...], part: Callable[[int], np.ndarray]) -> None:
@@ -64,7 +65,7 @@ class Stack:
 
 
 def put(mesh: Mesh, tree: Any, specs: Any) -> Any:
-    """Copy arrays of the host to a mesh: each process fills the parts of its own devices."""
+    """Copy host arrays to a mesh; each process fills the parts of its own devices."""
     return jax.tree.map(partial(_put_one, mesh), tree, specs)
 
 
@@ -77,42 +78,42 @@ def _put_one(mesh: Mesh, x: Any, spec: PartitionSpec) -> Array:
 
 
 def own_rows(row_B: Int[Array, "B"], rows: int) -> tuple[Int[Array, "B"], Bool[Array, "B"]]:
-    """Rows of the whole table as rows of this part, and which are: the others are row 0."""
+    """Return whole-table rows as rows of this part (others as 0), and which rows are in it."""
     local_B = row_B - jax.lax.axis_index(TABLE).astype(row_B.dtype) * rows
     own_B = (local_B >= 0) & (local_B < rows)
     return jnp.where(own_B, local_B, 0), own_B
 
 
 def masked(x: Array, own_B: Array) -> Array:
-    """Zeros where a row is not this part's own."""
+    """Set x to zero where a row is not in this part."""
     return jnp.where(own_B.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
 
 
 def looked_up(part_RD: Float[Array, "R D"], row_B: Int[Array, "B"]) -> Float[Array, "B D"]:
-    """Rows of the whole table, on every device of ``table``."""
+    """Look up rows of the whole table, on every device of ``table``."""
     local_B, own_B = own_rows(row_B, part_RD.shape[0])
     return jax.lax.psum(masked(part_RD[local_B], own_B), TABLE)
 
 
 def with_halo(send: tuple[Array, ...], x_RD: Float[Array, "R D"]) -> Float[Array, "X D"]:
-    """The part's own rows and those of others that its edges need (see :class:`Shard`)."""
+    """Return the part's own rows and the rows of others that its edges need; see :class:`Shard`."""
     parts = jax.lax.axis_size(TABLE)
     if parts == 1:
         return x_RD
     if not send:
         return jax.lax.all_gather(x_RD, TABLE, tiled=True)
     if send[0].ndim == 2:
-        got_THD = jax.lax.all_to_all(x_RD[send[0]], TABLE, 0, 0)
-        return jnp.concatenate([x_RD, got_THD.reshape(-1, x_RD.shape[1])])
-    got = [x_RD]
+        received_THD = jax.lax.all_to_all(x_RD[send[0]], TABLE, 0, 0)
+        return jnp.concatenate([x_RD, received_THD.reshape(-1, x_RD.shape[1])])
+    received = [x_RD]
     for k, row_H in enumerate(send, 1):
         to = [(t, (t + k) % parts) for t in range(parts)]
-        got.append(jax.lax.ppermute(x_RD[row_H], TABLE, to))
-    return jnp.concatenate(got)
+        received.append(jax.lax.ppermute(x_RD[row_H], TABLE, to))
+    return jnp.concatenate(received)
 
 
 def propagate_all(kernel: Kernel, shard: Shard, x_RD: Float[Array, "R D"]) -> Float[Array, "R D"]:
-    """The part's rows of Â x."""
+    """Compute the part's rows of Â x."""
     return product(kernel, shard.graph, with_halo(shard.send, x_RD))
 
 
@@ -120,8 +121,8 @@ class _Kept(NamedTuple):
     shard: Shard
     row_B: Array
     share_L: Array
-    layers: list[Array]  # this part's rows of the batch, zeros for those of others
-    x_RD: Array  # for its shape alone
+    layers: list[Array]  # the batch's rows in this part, zeros for other rows
+    x_RD: Array  # only its shape is used
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -141,8 +142,8 @@ def _sum_rows_forward(
         return product_rows(static.kernel, shard.graph, ext_XD, local_B)
 
     multiply = partial(propagate_all, static.kernel, shard)
-    found = static.at_rows(x_RD, local_B, multiply, multiply_rows)
-    layers = [masked(y_BD, own_B) for y_BD in found]
+    rows_by_layer = static.at_rows(x_RD, local_B, multiply, multiply_rows)
+    layers = [masked(y_BD, own_B) for y_BD in rows_by_layer]
     total_BD = weighted(share_L, layers)
     if static.layers == 0:
         base_BD = jax.lax.psum(layers[0], TABLE)
@@ -155,7 +156,7 @@ def _sum_rows_forward(
 def _sum_rows_backward(
     static: Layers, kept: _Kept, gradient: tuple[Array, Array]
 ) -> tuple[None, Array, None, Array]:
-    """Horner's rule as on one device, from the gradients at the rows of the whole batch."""
+    """Apply Horner's rule as on one device, to the gradients at the rows of the whole batch."""
     shard, share_L, rows = kept.shard, kept.share_L, kept.x_RD.shape[0]
     total_BD = gradient[0]
     of_shares = jnp.stack([jnp.sum(total_BD * y_BD) for y_BD in kept.layers])
@@ -180,13 +181,13 @@ def sum_of_layers(
     kernel: Kernel,
     dtype: str = "float32",
 ) -> tuple[Float[Array, "B D"], Float[Array, "B D"]]:
-    """:func:`jaxrec.graph.spmm.sum_of_layers` at the rows of this device's part of the batch.
+    """Compute :func:`jaxrec.graph.spmm.sum_of_layers` at the rows of this device's batch part.
 
-    The gradient in x is that of the losses of all parts of the batch together; in the shares it is
-    that of this part's. Devices along ``table`` must put the same loss on what they are given.
+    The gradient in x is of the summed losses of all parts of the batch; the gradient in the shares
+    is of this part's loss. Devices along ``table`` must compute the same loss from the result.
 
     Args:
-      shard: this device's part.
+      shard: this device's part of the graph.
       x_RD: its rows of the table, float32.
       row_B: rows of the whole table.
       share_L: a_0 to a_L.
@@ -202,7 +203,7 @@ def all_of_layers(
     kernel: Kernel,
     dtype: str = "float32",
 ) -> Float[Array, "R D"]:
-    """The part's rows of Σ_l a_l Â^l x."""
+    """Compute the part's rows of Σ_l a_l Â^l x."""
     total_RD, y_RD = share_L[0] * x_RD, x_RD.astype(dtype)
     for layer in range(1, share_L.shape[0]):
         y_RD = propagate_all(kernel, shard, y_RD)

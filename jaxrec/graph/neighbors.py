@@ -117,19 +117,19 @@ def most_visited(
 def all_most_visited(
     csr: DeviceCsr, count: int, *, walks: int, length: int, key: PRNGKeyArray
 ) -> Neighbors:
-    """:func:`most_visited` for every row, in blocks, with 8 · N · F bytes of memory."""
+    """Compute :func:`most_visited` for every row, in blocks, with 8 · N · F bytes of memory."""
     n_nodes = csr.indptr.shape[0] - 1
     size = min(_BLOCK, n_nodes)
     of_block = partial(most_visited, csr, count=count, walks=walks, length=length, key=key)
 
-    def body(i: Array, made: Neighbors) -> Neighbors:
+    def body(i: Array, table: Neighbors) -> Neighbors:
         # The last block starts early to be full, and recomputes some values.
         start = jnp.minimum(i * size, n_nodes - size)
         block = of_block(start + jnp.arange(size, dtype=jnp.int32))
         return Neighbors(
             *(
                 jax.lax.dynamic_update_slice_in_dim(whole, part, start, 0)
-                for whole, part in zip(made, block, strict=True)
+                for whole, part in zip(table, block, strict=True)
             )
         )
 

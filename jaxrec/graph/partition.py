@@ -87,7 +87,7 @@ def layout(data: Dataset, place_N: np.ndarray | None, parts: int) -> Layout:
 def layout_of(
     degrees: tuple[np.ndarray, np.ndarray], place_N: np.ndarray | None, parts: int
 ) -> Layout:
-    """:func:`layout` from the pair counts of users [U] and items [I]."""
+    """Compute the :func:`layout` from the pair counts of users [U] and items [I]."""
     first, sides, widths = 0, [], []
     mean = 2 * int(degrees[0].sum()) / max(sum(map(len, degrees)), 1)
     for degree in degrees:

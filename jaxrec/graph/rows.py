@@ -1,8 +1,8 @@
-"""Rows of a table taken with repeats, and the sums over equal rows that their gradient is.
+"""Gathers of table rows with repeats, and their gradient: sums over equal rows.
 
-On a CPU and a TPU the gradient is a scatter that adds. On a GPU such a scatter is made of atomic
-additions: slow where many meet, and in another order in each run. There the rows are sorted once
-and equal ones, which then are neighbours, are added up in two levels of fixed order.
+On CPU and TPU the gradient is a scatter-add. On a GPU a scatter-add uses atomics, which are slow
+under contention and add in another order in each run. There, the rows are sorted once, and equal
+rows, which are then adjacent, are summed in two levels of fixed order.
 """
 
 from typing import NamedTuple
@@ -14,22 +14,22 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrec.platforms import platform_of_programs
 
 _CHUNK = 32
-_DIRECT = 256  # rows whose sums are taken by comparing each with each
+_DIRECT = 256  # up to this many rows, sums compare every row with every other
 
 
 def by_sort() -> bool:
-    """Whether equal rows are added up without a scatter here."""
+    """Whether equal rows are summed by sorting, without a scatter, on this platform."""
     return platform_of_programs() == "gpu"
 
 
 class Groups(NamedTuple):
-    """R rows sorted, padded to P; equal ones are a group, that of its first place.
+    """R rows, sorted and padded to P; equal rows form a group, identified by its first position.
 
     Attributes:
-      row_P: ascending; N where padded.
-      order_P: where each was before.
-      first_N: the first place of each row's group; 0 where a row is not among them.
-      there_N: which rows are among them.
+      row_P: the rows, ascending; N where padded.
+      order_P: the original position of each.
+      first_N: first position of each row's group; 0 for rows that do not occur.
+      there_N: which rows occur.
     """
 
     row_P: Int[Array, "P"]
@@ -39,7 +39,7 @@ class Groups(NamedTuple):
 
 
 def groups(row_R: Int[Array, "R"], n_rows: int) -> Groups:
-    """The groups of equal rows, all below N = ``n_rows``: one sort, and nothing is added."""
+    """Group equal rows, all below N = ``n_rows``, with a single sort."""
     place_R = jnp.arange(row_R.shape[0], dtype=jnp.int32)
     row_P, order_P = jax.lax.sort((row_R.astype(jnp.int32), place_R), num_keys=2)
     padding = (0, -row_R.shape[0] % _CHUNK)
@@ -47,23 +47,23 @@ def groups(row_R: Int[Array, "R"], n_rows: int) -> Groups:
     order_P = jnp.pad(order_P, padding)
     place_P = jnp.arange(row_P.shape[0], dtype=jnp.int32)
     new_P = jnp.concatenate([jnp.ones(1, bool), row_P[1:] != row_P[:-1]]) & (row_P < n_rows)
-    # Out of bounds, each at a place of its own, where a row is not the first of its group.
+    # The first row of a group keeps its number; the others get unique numbers out of bounds.
     at_P = jnp.where(new_P, row_P, n_rows + place_P)
     slot_N = jnp.zeros(n_rows, jnp.int32)
     slot_N = slot_N.at[at_P].set(place_P + 1, mode="drop", unique_indices=True)
     return Groups(row_P, order_P, jnp.maximum(slot_N - 1, 0), slot_N > 0)
 
 
-def totals(of: Groups, x_RD: Float[Array, "R D"]) -> Float[Array, "P D"]:
-    """The sums over groups, each at its group's first place; anything at the others."""
-    x_PD = x_RD.astype(jnp.float32)[of.order_P]
-    if len(of.row_P) != len(x_RD):
-        x_PD = jnp.where((of.row_P < len(of.first_N))[:, None], x_PD, 0)
-    return _totals(of.row_P, x_PD)
+def totals(grouped: Groups, x_RD: Float[Array, "R D"]) -> Float[Array, "P D"]:
+    """Sum over groups; the result is at each group's first position, and arbitrary at others."""
+    x_PD = x_RD.astype(jnp.float32)[grouped.order_P]
+    if len(grouped.row_P) != len(x_RD):
+        x_PD = jnp.where((grouped.row_P < len(grouped.first_N))[:, None], x_PD, 0)
+    return _totals(grouped.row_P, x_PD)
 
 
 def _totals(key_P: Array, x_PD: Array) -> Array:
-    """Sums of rows with equal keys, which are neighbours, at the first of them."""
+    """Sum adjacent rows with equal keys; the result is at the first of them."""
     size, width = x_PD.shape
     if size <= _DIRECT:
         same_PP = key_P[:, None] == key_P
@@ -76,7 +76,7 @@ def _totals(key_P: Array, x_PD: Array) -> Array:
         same_CK1 = (key_CK == key_CK[:, k, None])[:, :, None]
         within_CKD = within_CKD + jnp.where(same_CK1, x_CKD[:, k, None], 0)
     within_CKD = jax.lax.optimization_barrier(within_CKD)
-    # A group that goes on in the next chunks: what they have of it stands at their first places.
+    # If a group continues into the next chunks, their first positions hold the rest of its sum.
     first_C, last_C = key_CK[:, 0], key_CK[:, -1]
     of_firsts_CD = _totals(first_C, within_CKD[:, 0])
     next_CD = jnp.concatenate([of_firsts_CD[1:], jnp.zeros_like(of_firsts_CD[:1])])
@@ -89,9 +89,9 @@ def _totals(key_P: Array, x_PD: Array) -> Array:
     return jnp.where(longer_CK1, after_CKD, within_CKD).reshape(-1, width)[:size]
 
 
-def table(of: Groups, total_PD: Float[Array, "P D"]) -> Float[Array, "N D"]:
-    """The table of all rows: the sums of groups, and zeros."""
-    return jnp.where(of.there_N[:, None], total_PD[of.first_N], 0)
+def table(grouped: Groups, total_PD: Float[Array, "P D"]) -> Float[Array, "N D"]:
+    """Return a table of all rows with the groups' sums, and zeros elsewhere."""
+    return jnp.where(grouped.there_N[:, None], total_PD[grouped.first_N], 0)
 
 
 @jax.custom_vjp
@@ -106,15 +106,16 @@ def _take_forward(x_ND: Array, row_R: Array) -> tuple[Array, tuple[Array, Array]
 def _take_backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, None]:
     row_R, x_ND = kept
     g_RD = g.reshape(len(row_R), -1)
-    of = groups(row_R, len(x_ND))
-    return table(of, totals(of, g_RD)).reshape(x_ND.shape).astype(x_ND.dtype), None
+    grouped = groups(row_R, len(x_ND))
+    g_ND = table(grouped, totals(grouped, g_RD))
+    return g_ND.reshape(x_ND.shape).astype(x_ND.dtype), None
 
 
 _take.defvjp(_take_forward, _take_backward)
 
 
 def take(x_ND: Float[Array, "N *D"], row: Int[Array, "*any"]) -> Float[Array, "..."]:
-    """``x_ND[row]``, whose gradient on a GPU has no atomics: the same bits in each run."""
+    """Return ``x_ND[row]``; its gradient on a GPU uses no atomics: the same bits in each run."""
     if not by_sort():
         return x_ND[row]
     return _take(x_ND, row.reshape(-1)).reshape(*row.shape, *x_ND.shape[1:])

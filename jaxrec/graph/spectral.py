@@ -79,14 +79,14 @@ def spectral_table(
     """
     width = min(dim, n_users, graph.n_nodes - n_users)
     start_key, noise_key = jax.random.split(key)
-    found = singular_vectors(graph, n_users, width, start_key)
-    gain_D = sum((found.sigma_D**n for n in range(layers + 1)), jnp.zeros(width)) / (layers + 1)
-    scale_D = jnp.sqrt(found.sigma_D) / gain_D
+    triplets = singular_vectors(graph, n_users, width, start_key)
+    gain_D = sum((triplets.sigma_D**n for n in range(layers + 1)), jnp.zeros(width)) / (layers + 1)
+    scale_D = jnp.sqrt(triplets.sigma_D) / gain_D
 
     def scaled(x: Array) -> Array:
         return x * rms / jnp.maximum(jnp.sqrt(jnp.mean(jnp.square(x))), 1e-30)
 
-    user_UD = scaled(found.user_UD * scale_D)
-    item_ID = scaled(found.item_ID * scale_D * jnp.sqrt(graph.degree_N[n_users:, None]))
+    user_UD = scaled(triplets.user_UD * scale_D)
+    item_ID = scaled(triplets.item_ID * scale_D * jnp.sqrt(graph.degree_N[n_users:, None]))
     noise_NK = rms * jax.random.normal(noise_key, (graph.n_nodes, dim - width))
     return jnp.concatenate([jnp.concatenate([user_UD, item_ID]), noise_NK], axis=1)

@@ -1,21 +1,21 @@
-"""y = Â x for the normalised adjacency Â of a bipartite graph, and its hand-written gradient.
+"""y = Â x for the normalised adjacency Â of a bipartite graph, with a hand-written gradient.
 
-Â is symmetric, so the gradient of y = Â x with respect to x is Â g: the very same product. The
-``custom_vjp`` below says so, where autodiff of a gather would add a scatter over the edges.
+Â is symmetric, so the gradient of y = Â x with respect to x is Â g, the same product. The
+``custom_vjp`` below uses this; autodiff of a gather would instead add a scatter over the edges.
 A vmap over tables (trials of one search) is one product too, with the trials in its columns.
 
 ``segment_sum`` is the reference: it gathers, weighs and sums rows sorted by receiver. ``csr`` is
 jaxlib's native kernel on CPU. ``buckets`` (:mod:`jaxrec.graph.buckets`) gathers padded rows. Only
 the first scatters.
 
-The defaults: ``csr`` on CPU. A layer of Gowalla forward and backward, two cores, D = 64, nodes in
-order: csr 16 ms, buckets 20, segment_sum 114, torch's CSR with autograd 77 (bench case
-``propagate``).
-Elsewhere by what compiled programs say, and not yet by measurement. On a GPU ``buckets``: three
-kernels a product and no atomics, of which the sorted sum is made there, slow under contention (jax
-issue 38806) and different from run to run. On a TPU ``segment_sum``: gather, weight and sorted sum
-become one loop over a table in fast memory, where a layer of Gowalla's size moves 0.05 GB to and
-from a v5e's own memory; one gather a bucket moves 1.05 GB, buckets 1.13, a cumulative sum 6.7.
+Defaults: On CPU, ``csr``. A layer of Gowalla forward and backward, on two cores with D = 64 and
+nodes in order, takes csr 16 ms, buckets 20, segment_sum 114, and torch's CSR with autograd 77
+(bench case ``propagate``). The other defaults follow from compiled programs and are not measured
+yet. On a GPU, ``buckets``: it takes three kernels per product and no atomics, whereas the sorted
+sum there uses atomics, which are slow under contention (jax issue 38806) and differ from run to
+run. On a TPU, ``segment_sum``: gather, weight and sorted sum become one loop over a table in fast
+memory, in which a layer of Gowalla's size moves 0.05 GB to and from a v5e's own memory; a gather
+per bucket moves 1.05 GB, buckets 1.13, and a cumulative sum 6.7.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,18 +33,20 @@ from jaxrec.platforms import platform_of_programs
 
 try:
     from jax.experimental import sparse
-except ImportError:  # it is no longer developed; the reference kernel needs none of it
+except ImportError:  # jax no longer develops it, and the reference kernel does not need it
     sparse = None
 
 Kernel = Literal["segment_sum", "csr", "buckets"]
 
-# Share of the edges that a batch's rows may have for the last layer to be summed over them alone.
+# The last layer is summed over a batch's rows alone if they have at most this part of the edges.
 _PART = 4
 
 
 class Edges(NamedTuple):
-    """Edges by receiving row, which may be any rows of a graph: those of row r are
-    ``indptr[r]:indptr[r + 1]``; what lies beyond ``indptr[-1]`` belongs to no row."""
+    """Edges by receiving row of some or all rows of a graph.
+
+    Row r has edges ``indptr[r]:indptr[r + 1]``; entries from ``indptr[-1]`` on are padding.
+    """
 
     weight_E: Float[Array, "E"]
     sender_E: Int[Array, "E"]
@@ -57,7 +59,7 @@ class Edges(NamedTuple):
 
 
 def default_kernel(platform: str | None = None) -> Kernel:
-    """The default of a platform ("cpu", "gpu", "tpu"); if None of that which programs run on."""
+    """Return the default kernel of "cpu", "gpu" or "tpu"; None: of the platform in use."""
     platform = platform or platform_of_programs()
     if platform == "cpu" and sparse is not None:
         return "csr"
@@ -65,20 +67,20 @@ def default_kernel(platform: str | None = None) -> Kernel:
 
 
 def resolve(kernel: Literal["auto"] | Kernel, graph: Bipartite | None = None) -> Kernel:
-    """What "auto" stands for: the reference where a graph lacks what the default takes."""
-    found = default_kernel() if kernel == "auto" else kernel
+    """Resolve "auto" to a kernel: the reference if the graph lacks the default kernel's layout."""
+    resolved = default_kernel() if kernel == "auto" else kernel
     lacks = graph is not None and graph.buckets is None
-    return "segment_sum" if kernel == "auto" and found == "buckets" and lacks else found
+    return "segment_sum" if kernel == "auto" and resolved == "buckets" and lacks else resolved
 
 
 def _segment_sum(edges: Edges, x_ND: Array) -> Array:
-    """The reference: gather, weigh, sum by receiver."""
+    """Gather, weigh and sum rows by receiver; the reference kernel."""
     message_ED = edges.weight_E[:, None].astype(x_ND.dtype) * x_ND[edges.sender_E]
     return jraph.segment_sum(message_ED, edges.receiver_E, edges.n_rows, indices_are_sorted=True)
 
 
 def _csr(edges: Edges, x_ND: Array) -> Array:
-    """jaxlib's native CSR product on CPU. It sums in float32 whatever the type of x."""
+    """Multiply with jaxlib's native CSR kernel on CPU; it sums in float32 for any type of x."""
     assert sparse is not None, "this jax has no jax.experimental.sparse; use kernel segment_sum"
     parts = (edges.weight_E, edges.sender_E, edges.indptr)
     matrix = sparse.BCSR(parts, shape=(edges.n_rows, x_ND.shape[0]))
@@ -89,7 +91,7 @@ _KERNELS = {"segment_sum": _segment_sum, "csr": _csr}
 
 
 def edge_product(kernel: Kernel, edges: Edges, x_ND: Array) -> Array:
-    """Σ over each row's edges of weight · x[sender], [R, D], by ``segment_sum`` or ``csr``."""
+    """Sum weight · x[sender] over each row's edges, [R, D], by ``segment_sum`` or ``csr``."""
     return _KERNELS[kernel](edges, x_ND)
 
 
@@ -98,7 +100,7 @@ def _edges(graph: Bipartite) -> Edges:
 
 
 def product(kernel: Kernel, graph: Bipartite, x_ND: Array, name_N: Array | None = None) -> Array:
-    """Â x, where row name_N[n] of x is node n's; row n where there are no names."""
+    """Compute Â x. With ``name_N``, row name_N[n] of x belongs to node n, otherwise row n."""
     if kernel == "buckets":
         assert graph.buckets is not None, "kernel buckets needs bipartite.build(..., buckets=True)"
         rows = graph.buckets if name_N is None else buckets.renamed(graph.buckets, name_N)
@@ -112,16 +114,16 @@ def product(kernel: Kernel, graph: Bipartite, x_ND: Array, name_N: Array | None 
 def between(
     kernel: Kernel, graph: Bipartite, n_users: int, x: Array, *, to_items: bool
 ) -> Float[Array, "_ D"]:
-    """One side's rows of Â x, from the other side's rows of x: half of the edges.
+    """Compute one side's rows of Â x from the other side's rows of x, with half of the edges.
 
     Args:
-      n_users: U; the graph's first nodes.
-      x: of the users, [U, D], where ``to_items``; else of the items, [I, D].
+      n_users: U; users are the graph's first nodes.
+      x: rows of the users, [U, D], if ``to_items``; otherwise of the items, [I, D].
     """
-    if kernel == "buckets":  # which are of both sides together
+    if kernel == "buckets":  # its layout has both sides together
         padding = (0, graph.n_nodes - n_users) if to_items else (n_users, 0)
-        made_ND = product(kernel, graph, jnp.pad(x, (padding, (0, 0))))
-        return made_ND[n_users:] if to_items else made_ND[:n_users]
+        y_ND = product(kernel, graph, jnp.pad(x, (padding, (0, 0))))
+        return y_ND[n_users:] if to_items else y_ND[:n_users]
     n_pairs = graph.senders.shape[0] // 2  # edges into users; the others are into items
     edges = slice(n_pairs, None) if to_items else slice(0, n_pairs)
     first = n_users if to_items else 0
@@ -132,9 +134,9 @@ def between(
 
 
 def _part(graph: Bipartite, degree_R: Array, start_R: Array, size: int) -> Edges:
-    """The edges into some rows of the graph, padded to ``size``."""
+    """Return the edges into some rows of the graph, padded to ``size``."""
     off_R = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(degree_R, dtype=jnp.int32)])
-    # From one slot to the next the edge's number grows by 1, and jumps where a row begins.
+    # The edge number grows by 1 from slot to slot, and jumps where a row begins.
     before_R = jnp.concatenate([jnp.full(1, -1, jnp.int32), (start_R + degree_R)[:-1] - 1])
     jump_R = start_R - before_R - 1
     step_S = jnp.ones(size, jnp.int32).at[off_R[:-1]].add(jump_R, mode="drop")
@@ -143,13 +145,13 @@ def _part(graph: Bipartite, degree_R: Array, start_R: Array, size: int) -> Edges
     return Edges(
         graph.weights[edge_S],
         graph.senders[edge_S],
-        jnp.cumsum(new_S, dtype=jnp.int32),  # past the last row: out of bounds, and dropped
+        jnp.cumsum(new_S, dtype=jnp.int32),  # out of bounds past the last row, and dropped
         off_R,
     )
 
 
 def product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Array, "R"]) -> Array:
-    """Rows ``row_R`` of Â x, at the cost of the edges into the distinct ones among them."""
+    """Compute rows ``row_R`` of Â x, at the cost of the edges into their distinct rows."""
     n_edges, n_rows = graph.senders.shape[0], row_R.shape[0]
     size = n_edges // _PART
     place_R = jnp.arange(n_rows, dtype=jnp.int32)
@@ -163,7 +165,7 @@ def product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Array
     def of_all(x_ND: Array) -> Array:
         return product(kernel, graph, x_ND)[row_R]
 
-    if n_edges == 0 or kernel == "buckets":  # whose rows are grouped once, not for each batch
+    if n_edges == 0 or kernel == "buckets":  # buckets are grouped once, not for each batch
         return of_all(x_ND)
     return jax.lax.cond(jnp.sum(degree_R) <= size, of_part, of_all, x_ND)
 
@@ -235,7 +237,7 @@ _propagate.defvjp(_propagate_forward, _propagate_backward)
 def propagate(
     graph: Bipartite, x_ND: Float[Array, "N D"], kernel: Literal["auto"] | Kernel = "auto"
 ) -> Float[Array, "N D"]:
-    """One layer of propagation, y_n = Σ_m Â_nm x_m (LightGCN, He et al. 2020, eq. 3).
+    """Propagate one layer, y_n = Σ_m Â_nm x_m (LightGCN, He et al. 2020, eq. 3).
 
     Differentiable in x only; the graph's weights are constants.
 
@@ -250,7 +252,7 @@ def propagate(
 def _multiply_table_of_rows(
     kernel: Kernel, dtype: str, graph: Bipartite, row_R: Array, g_RD: Array
 ) -> Array:
-    """Â times the table that is zero but for g at ``row_R``, where repeated rows add up.
+    """Multiply Â by the table that has g at ``row_R`` (repeated rows summed) and zeros elsewhere.
 
     A vmap over rows and g folds into one product.
     """
@@ -269,11 +271,11 @@ def _product_of_rows(
 ) -> Array:
     """One table's :func:`_multiply_table_of_rows`.
 
-    Senders are looked up in a table of these rows and one of zeros, which stays in cache.
+    Senders are looked up in a small table of these rows and a zero row, which stays in cache.
     """
     if rows.by_sort():
-        of = rows.groups(row_R, graph.n_nodes)
-        g_ND = rows.table(of, rows.totals(of, g_RD)).astype(dtype)
+        grouped = rows.groups(row_R, graph.n_nodes)
+        g_ND = rows.table(grouped, rows.totals(grouped, g_RD)).astype(dtype)
         return product(kernel, graph, g_ND).astype(jnp.float32)
     slot_R = jnp.arange(1, row_R.shape[0] + 1, dtype=jnp.int32)
     slot_N = jnp.zeros(graph.n_nodes, jnp.int32).at[row_R].max(slot_R)
@@ -309,17 +311,16 @@ def propagate_rows(
     row_R: Int[Array, "R"],
     kernel: Literal["auto"] | Kernel = "auto",
 ) -> Float[Array, "R D"]:
-    """Rows of :func:`propagate`, any order, repeats allowed: at the cost of their own edges.
+    """Compute rows of :func:`propagate`, in any order and with repeats, from their edges alone.
 
-    (Of all edges by the kernel buckets, which groups rows once for all batches.)
-
-    Its gradient costs a product whose gathers stay in cache. Differentiable in x only.
+    The kernel buckets, which groups rows once for all batches, uses all edges. The gradient costs
+    a product whose gathers stay in cache. Differentiable in x only.
     """
     return _propagate_rows(resolve(kernel, graph), graph, x_ND, row_R)
 
 
 class Layers(NamedTuple):
-    """How many layers are summed, and how: what a sum of layers is compiled for."""
+    """The static settings of a sum of layers, for which it is compiled."""
 
     kernel: Kernel
     layers: int
@@ -328,21 +329,21 @@ class Layers(NamedTuple):
     def at_rows(
         self, x_ND: Array, row_R: Array, multiply: Callable, multiply_rows: Callable
     ) -> list[Array]:
-        """Rows of x, Â x, ..., Â^L x in float32, the last by a product of these rows alone.
+        """Return rows of x, Â x, ..., Â^L x in float32; the last product is of these rows alone.
 
         Args:
-          multiply: x to Â x.
-          multiply_rows: x and rows to these rows of Â x.
+          multiply: maps x to Â x.
+          multiply_rows: maps x and rows to these rows of Â x.
         """
-        found, x_ND = [x_ND[row_R]], x_ND.astype(self.dtype)
+        by_layer, x_ND = [x_ND[row_R]], x_ND.astype(self.dtype)
         for layer in range(1, self.layers + 1):
             if layer < self.layers:
                 x_ND = multiply(x_ND)
                 x_RD = x_ND[row_R]
             else:
                 x_RD = multiply_rows(x_ND, row_R)
-            found.append(x_RD.astype(jnp.float32))
-        return found
+            by_layer.append(x_RD.astype(jnp.float32))
+        return by_layer
 
     def gradient(
         self,
@@ -353,24 +354,25 @@ class Layers(NamedTuple):
         multiply: Callable,
         multiply_rows: Callable | None = None,
     ) -> Array:
-        """Σ_l a_l Â^l G by Horner's rule: no sum over all nodes, only the batch's rows are added.
+        """Compute Σ_l a_l Â^l G by Horner's rule, adding only the batch's rows in each layer.
 
         Args:
           g_ND: zeros.
-          row_R, share_L: where G is not zero; a_0 to a_L.
-          gradient: G at these rows, of the sum of layers and of the rows of x.
-          multiply: x to Â x.
-          multiply_rows: Â times zeros but for the rows that it is given, where that costs less.
+          row_R, share_L: the rows where G is not zero; a_0 to a_L.
+          gradient: G at these rows, for the sum of layers and for the rows of x.
+          multiply: maps x to Â x.
+          multiply_rows: multiplies Â by a table that is zero except for given rows, if that is
+            cheaper.
         """
         total_RD, base_RD = gradient
         if rows.by_sort():
-            of, width = rows.groups(row_R, len(g_ND)), total_RD.shape[1]
-            both_P2D = rows.totals(of, jnp.concatenate([total_RD, base_RD], axis=1))
+            grouped, width = rows.groups(row_R, len(g_ND)), total_RD.shape[1]
+            both_P2D = rows.totals(grouped, jnp.concatenate([total_RD, base_RD], axis=1))
             total_PD, base_PD = both_P2D[:, :width], both_P2D[:, width:]
             for layer in range(self.layers, 0, -1):
-                g_ND = (g_ND + rows.table(of, share_L[layer] * total_PD)).astype(self.dtype)
+                g_ND = (g_ND + rows.table(grouped, share_L[layer] * total_PD)).astype(self.dtype)
                 g_ND = multiply(g_ND).astype(jnp.float32)
-            return g_ND + rows.table(of, share_L[0] * total_PD + base_PD)
+            return g_ND + rows.table(grouped, share_L[0] * total_PD + base_PD)
         for layer in range(self.layers, 0, -1):
             part_RD = share_L[layer] * total_RD
             if layer == self.layers and multiply_rows is not None:
@@ -382,7 +384,7 @@ class Layers(NamedTuple):
 
 
 def weighted(share_L: Array, layers: Sequence[Array]) -> Array:
-    """Σ_l a_l x_l."""
+    """Return Σ_l a_l x_l."""
     return sum((share_L[n] * x_RD for n, x_RD in enumerate(layers)), jnp.float32(0))
 
 
@@ -432,11 +434,10 @@ def sum_of_layers(
     kernel: Literal["auto"] | Kernel = "auto",
     dtype: str = "float32",
 ) -> tuple[Float[Array, "R D"], Float[Array, "R D"]]:
-    """Rows of Σ_l a_l Â^l x (LightGCN, eq. 4 and 8), and the same rows of x.
+    """Compute rows of Σ_l a_l Â^l x (LightGCN, eq. 4 and 8), and the same rows of x.
 
-    The last layer is summed at these rows alone (not so by the kernel buckets), and neither
-    direction adds up all N nodes.
-    Differentiable in x and in the shares.
+    The last layer is summed at these rows alone (except by the kernel buckets), and neither
+    direction adds tables of all N nodes. Differentiable in x and in the shares.
 
     Args:
       graph: N nodes, symmetric.

@@ -476,7 +476,7 @@ def test_how_unnamed_columns_of_amazon_were_told_is_said(reading):
 
 def test_a_name_that_no_file_can_have_is_refused():
     for format in (None, *FORMATS):
-        with pytest.raises(InputError, match=r"cannot be read|import again"):
+        with pytest.raises(InputError, match=r"cannot be read|import the data again"):
             read("x" * 300, format=format)
 
 
