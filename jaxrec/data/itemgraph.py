@@ -198,7 +198,9 @@ class ItemGraph:
         except InputError as e:
             raise prepared.mismatch(folder / "src.npy") from e
         if verify and graph.fingerprint() != manifest["fingerprint"]:
-            raise InputError(f"{folder}: its content differs from its fingerprint; import the data again")
+            raise InputError(
+                f"{folder}: its content differs from its fingerprint; import the data again"
+            )
         return graph
 
     def _fault(self) -> str | None:

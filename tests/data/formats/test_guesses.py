@@ -76,7 +76,9 @@ def test_a_name_or_format_binds(reading):
 
 def test_what_could_be_cut_in_two_ways_is_refused(reading):
     decimal_commas = "1;7;3,5\n2;8;4,0\n"
-    with pytest.raises(InputError, match=r"a\.csv:1: could be cut at each comma or semicolon; choose"):
+    with pytest.raises(
+        InputError, match=r"a\.csv:1: could be cut at each comma or semicolon; choose"
+    ):
         reading(decimal_commas)
     with pytest.raises(InputError, match="column 3 holds texts"):
         reading(decimal_commas, separator=";")

@@ -313,7 +313,9 @@ def test_movielens_1m(tmp_path):
 
 
 def test_movielens_needs_its_files(tmp_path):
-    with pytest.raises(InputError, match=r"no file of MovieLens ratings; .* ratings\.dat, u\.data, ratings\.csv"):
+    with pytest.raises(
+        InputError, match=r"no file of MovieLens ratings; .* ratings\.dat, u\.data, ratings\.csv"
+    ):
         read(tmp_path, format="movielens")
 
 
