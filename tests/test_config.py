@@ -301,7 +301,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         ),
         (
             lambda: Config(negatives=NegativesConfig(hard=1), mistakes=("sum-in-sigmoid",)),
-            "are without negatives.hard",
+            "negatives.hard 0",
         ),
         (
             lambda: Config(

@@ -1,4 +1,4 @@
-"""A configuration with some fields changed, by their dotted names or by the last part of these."""
+"""Changes fields of a configuration, given by dotted names or by the last part of a name."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,60 +10,60 @@ T = TypeVar("T")
 
 
 def names(config: Any) -> list[str]:
-    """All fields by their dotted names, as options have them: ``optim.learning_rate``."""
-    found = []
+    """Return the dotted names of all fields, as options have them: ``optim.learning_rate``."""
+    dotted_names = []
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
         inner = dataclasses.is_dataclass(value)
-        found += [f"{f.name}.{n}" for n in names(value)] if inner else [f.name]
-    return found
+        dotted_names += [f"{f.name}.{n}" for n in names(value)] if inner else [f.name]
+    return dotted_names
 
 
 def changed(config: T, changes: Mapping[str, Any]) -> T:
-    """The configuration with other values, checked together.
+    """Return the configuration with some values changed, and checked together.
 
     Args:
-      changes: by dotted name; whole sections by their own.
+      changes: values by dotted name; whole sections by the section's name.
 
     Raises:
-      InputError: an unknown name (the nearest one is named), or values that cannot be.
+      InputError: a name is unknown (the message suggests the nearest one), or values are invalid.
     """
     known = names(config)
     sections: dict[str, dict[str, Any]] = {}
-    own: dict[str, Any] = {}
+    top_level: dict[str, Any] = {}
     whole = {f.name for f in dataclasses.fields(config)}  # pyright: ignore[reportArgumentType]
     for name, value in changes.items():
         section, dot, field = name.partition(".")
         if name not in known and name not in whole:
-            raise InputError(f"no field {name!r} of the configuration{nearest(name, known)}")
+            raise InputError(f"the configuration has no field {name!r}{nearest(name, known)}")
         if dot:
             sections.setdefault(section, {})[field] = value
         else:
-            own[name] = value
+            top_level[name] = value
     for section, fields in sections.items():
-        base = own.get(section, getattr(config, section))
-        own[section] = dataclasses.replace(base, **fields)
-    return dataclasses.replace(config, **own)  # pyright: ignore[reportArgumentType]
+        base = top_level.get(section, getattr(config, section))
+        top_level[section] = dataclasses.replace(base, **fields)
+    return dataclasses.replace(config, **top_level)  # pyright: ignore[reportArgumentType]
 
 
 def dotted(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes by dotted name, from keywords: ``epochs`` is ``train.epochs``.
+    """Convert keywords to changes by dotted name: ``epochs`` becomes ``train.epochs``.
 
     Raises:
-      InputError: no field is called so, or several are.
+      InputError: no field has this name, or several have.
     """
-    known, made = names(config), {}
+    known, changes = names(config), {}
     for option, value in options.items():
         fits = [name for name in known if name.rpartition(".")[2] == option]
         if option in known:
             fits = [option]
         if len(fits) > 1:
             raise InputError(
-                f"{option} may be {' or '.join(fits)}; say which by config.replace"
+                f"{option} may be {' or '.join(fits)}; choose one by config.replace"
                 f"({{{fits[0]!r}: ...}})"
             )
         if not fits:
             last = [name.rpartition(".")[2] for name in known]
-            raise InputError(f"no option {option!r}{nearest(option, last)}")
-        made[fits[0]] = value
-    return made
+            raise InputError(f"there is no option {option!r}{nearest(option, last)}")
+        changes[fits[0]] = value
+    return changes

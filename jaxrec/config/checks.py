@@ -15,9 +15,9 @@ from jaxrec.errors import InputError, nearest
 from jaxrec.files import check_path
 
 INT32 = 2**31 - 1
-"""Largest int32."""
+"""The largest int32."""
 LONGEST = 4096
-"""Most entries of a list."""
+"""The most entries of a list."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def check(ok: bool, message: str) -> None:
         raise InputError(message)
 
 
-def check_options(made: Any, prefix: str = "--") -> None:
+def check_options(options: Any, prefix: str = "--") -> None:
     """Check a command's options by their annotated ranges, including nested ones.
 
     Texts are checked as paths.
@@ -88,13 +88,13 @@ def check_options(made: Any, prefix: str = "--") -> None:
     Raises:
       InputError: names the option.
     """
-    for field, kind in _kinds(type(made)).items():
-        value, option = getattr(made, field), prefix + field.replace("_", "-")
+    for field, kind in _kinds(type(options)).items():
+        value, option = getattr(options, field), prefix + field.replace("_", "-")
         if dataclasses.is_dataclass(value):
             check_options(value, f"{option}.")
         elif prefix == "--" and isinstance(value, str):
             check_path(value, option)
-        elif any(isinstance(of, Range) for of in getattr(kind, "__metadata__", ())):
+        elif any(isinstance(x, Range) for x in getattr(kind, "__metadata__", ())):
             conform(kind, value, option)
 
 
@@ -107,15 +107,15 @@ def check_fields(section: Any, name: str = "") -> None:
       name: prefix of the fields in messages, such as "model"; may be empty.
 
     Raises:
-      InputError: names the first field that is out of range, of another type, or an invalid text.
+      InputError: a field is out of range, of another type, or an invalid text; it names the first.
     """
     for field, kind in _kinds(type(section)).items():
         if dataclasses.is_dataclass(kind):
             continue
         value = getattr(section, field)
-        found = conform(kind, value, f"{name}.{field}" if name else field)
-        if found is not value:
-            object.__setattr__(section, field, found)
+        converted = conform(kind, value, f"{name}.{field}" if name else field)
+        if converted is not value:
+            object.__setattr__(section, field, converted)
 
 
 @cache
@@ -132,10 +132,10 @@ def conform(kind: Any, value: Any, where: str) -> Any:
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         value = conform(args[0], value, where)
-        for of in (r for r in args[1:] if isinstance(r, Range)):
+        for allowed in (r for r in args[1:] if isinstance(r, Range)):
             for each in value if isinstance(value, tuple) else (value,):
                 if each is not None:
-                    of.check(each, where)
+                    allowed.check(each, where)
         return value
     if origin is Literal:
         if value not in args or isinstance(value, bool):
@@ -155,9 +155,9 @@ def conform(kind: Any, value: Any, where: str) -> Any:
             raise InputError(f"{where} must be a list of {len(args)}, not {value!r}")
         if len(value) > LONGEST:
             raise InputError(f"{where} must be a list of at most {LONGEST:,}, not {len(value):,}")
-        made = tuple(conform(args[0], v, where) for v in value)
-        same = isinstance(value, tuple) and all(map(operator.is_, made, value))
-        return value if same else made
+        converted = tuple(conform(args[0], v, where) for v in value)
+        same = isinstance(value, tuple) and all(map(operator.is_, converted, value))
+        return value if same else converted
     return _plain(kind, value, where)
 
 
@@ -194,8 +194,8 @@ def check_cutoffs(ks: Sequence[int], n_items: int | None = None, where: str = "e
     )
     check(len(set(ks)) == len(ks), f"{where} names a cut-off twice: {listed}")
     most = INT32 if n_items is None else max(n_items, 50)
-    of = "" if n_items is None else f", and there are {n_items:,}"
-    check(max(ks) <= most, f"{where} {max(ks)}: lists hold at most {most:,} items{of}")
+    catalogue = "" if n_items is None else f", and there are {n_items:,}"
+    check(max(ks) <= most, f"{where} {max(ks)}: lists hold at most {most:,} items{catalogue}")
 
 
 def shown_cutoff(ks: Sequence[int]) -> int:

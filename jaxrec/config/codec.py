@@ -1,4 +1,4 @@
-"""Convert a configuration to JSON and back."""
+"""Converts a configuration to JSON and back."""
 
 import dataclasses
 import json
@@ -21,20 +21,20 @@ def _build(cls: Any, values: Any, where: str) -> Any:
     if not isinstance(values, dict):
         raise InputError(f"{where or 'the configuration'} must be an object, not {values!r}")
     hints = typing.get_type_hints(cls, include_extras=True)
-    made = {}
+    fields = {}
     for name, value in values.items():
         if name not in hints:
             raise InputError(f"unknown field {where}{name!r}{nearest(name, hints)}")
         kind = hints[name]
         if dataclasses.is_dataclass(kind):
-            made[name] = _build(kind, value, f"{where}{name}.")
+            fields[name] = _build(kind, value, f"{where}{name}.")
         else:
-            made[name] = conform(kind, value, f"{where}{name}")
-    return cls(**made)
+            fields[name] = conform(kind, value, f"{where}{name}")
+    return cls(**fields)
 
 
 def from_dict(values: Any) -> Config:
-    """The inverse of :func:`to_dict`; unknown names and wrong types raise InputError."""
+    """Invert :func:`to_dict`. Unknown names and wrong types raise InputError."""
     return _build(Config, values, "")
 
 

@@ -1,4 +1,4 @@
-"""The whole configuration, with the rules across its sections."""
+"""The whole configuration, with the rules that hold across its sections."""
 
 import dataclasses
 import re
@@ -48,7 +48,7 @@ class Config:
     seed: Seed = 0
     minutes: Annotated[float | None, Range(1e-3, 1e6)] = None
     """Budget of the preset `auto`, refit and test included: models of all kinds are tried on
-    validation, and the best one becomes the run's own."""
+    validation, and the best one is trained as the run."""
     warm_start: str | None = None
     """Run folder whose parameters initialise the training; ids that it lacks get normal rows,
     regardless of model.init."""
@@ -72,10 +72,10 @@ class Config:
     triplet)."""
 
     def replace(self, changes: Mapping[str, Any]) -> "Config":
-        """Another configuration: ``config.replace({"optim.learning_rate": 1e-3})``.
+        """Return a changed configuration: ``config.replace({"optim.learning_rate": 1e-3})``.
 
         Raises:
-          InputError: an unknown name, or values that cannot be.
+          InputError: a name is unknown, or the values are invalid or contradict each other.
         """
         return changed(self, changes)
 
@@ -168,28 +168,28 @@ class Config:
         )
 
     def _check_objective(self) -> None:
-        """The loss and the model agree on it, and nothing is asked for that is another's."""
+        """Check that loss and model have the same objective, and no option is of another one."""
         ours, loss = self.objective, self.loss.name
         check(
             ours.users == self.model.kind.users,
-            f"loss.name {loss} is not for {self.model.name}; item models have sgns or weights, "
-            "and the others have those of users",
+            f"loss.name {loss} is not for {self.model.name}; item models take sgns or weights, "
+            "and all other models the other losses",
         )
-        for of in OBJECTIVES.values():
-            if of is not ours:
-                self._refuse_options(of)
+        for other in OBJECTIVES.values():
+            if other is not ours:
+                self._refuse_options(other)
         owner = OWN_METRICS.get(self.metric, ours)
         check(owner is ours, f"eval.metric {self.metric} {self._only_of(owner)}")
         ours.check(self)
 
     def _refuse_options(self, other: Objective) -> None:
-        """Raise InputError at an option that another objective has alone."""
-        for section, some in other.options.items():
-            of = getattr(self, section)
-            for f in dataclasses.fields(of):
+        """Raise InputError at an option that only another objective has."""
+        for section_name, some in other.options.items():
+            section = getattr(self, section_name)
+            for f in dataclasses.fields(section):
                 check(
-                    (bool(some) and f.name not in some) or getattr(of, f.name) == f.default,
-                    f"{section}.{f.name} {self._only_of(other)}",
+                    (bool(some) and f.name not in some) or getattr(section, f.name) == f.default,
+                    f"{section_name}.{f.name} {self._only_of(other)}",
                 )
         for section, name, value in other.values:
             check(
@@ -212,22 +212,22 @@ class Config:
             f"{alone} from nothing and on one device",
         )
         for section in ("model", "loss", "negatives", "optim", "train"):
-            made = getattr(self, section)
+            options = getattr(self, section)
             check(
-                self.minutes is None or made == type(made)(),
+                self.minutes is None or options == type(options)(),
                 f"{alone}, which chooses {section}.*: leave its options out, or minutes",
             )
 
     def _check_fitted(self) -> None:
         name = self.model.name
         sections = {"loss": (), "negatives": (), "optim": (), "train": ("refit",)}
-        for section, some in sections.items():
-            of = getattr(self, section)
-            for f in dataclasses.fields(of):
+        for section_name, some in sections.items():
+            section = getattr(self, section_name)
+            for f in dataclasses.fields(section):
                 check(
-                    f.name in some or getattr(of, f.name) == f.default,
-                    f"{section}.{f.name} is for models that are trained, and {name} is fitted in "
-                    "closed form",
+                    f.name in some or getattr(section, f.name) == f.default,
+                    f"{section_name}.{f.name} is for models that are trained, and {name} is fitted "
+                    "in closed form",
                 )
         check(
             self.warm_start is None,
@@ -235,12 +235,12 @@ class Config:
         )
         check(
             self.split.name != "cold-items",
-            f"split.name cold-items holds out whole items, and {name} knows them by their pairs",
+            f"split.name cold-items holds out whole items, which {name} cannot score without pairs",
         )
         check(not self.mistakes, f"mistakes are made in training, and {name} is fitted")
 
     def _only_of(self, other: Objective) -> str:
-        """That something belongs to another objective, as the end of a message."""
+        """Return the end of a message: that an option belongs to another objective."""
         if not other.users:
             models = [kind.name for kind in KINDS.values() if not kind.users]
             return f"is for {other.of} ({', '.join(models)}), not {self.model.name}"
@@ -329,17 +329,17 @@ class Config:
 
     @property
     def objective(self) -> Objective:
-        """What the run is trained towards, as the loss has it."""
+        """The objective of the run, which the loss determines."""
         return of_loss(self.loss.name)
 
     @property
     def loss_taken(self) -> str:
-        """Name of the loss that steps take: ``loss.name``, or that with mistakes in it."""
+        """The name of the loss in steps: ``loss.name``, or a variant with planted mistakes."""
         return loss_with(self.loss.name, self.mistakes)
 
     @property
     def optimizer_around(self) -> str | None:
-        """Name of the registered optimizer that is made of the configured one; None where none."""
+        """The name of the registered optimizer that wraps the configured one; None without one."""
         return ADDED if ADDED in self.mistakes else None
 
     @property

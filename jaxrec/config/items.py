@@ -6,7 +6,7 @@ from typing import Annotated
 from jaxrec.config.checks import INT32, Count, Range, Share, check, check_fields
 
 Weight = Annotated[float, Range(0, 1e9)]
-"""Weight of a kind of related item."""
+"""The weight of a kind of related item."""
 
 
 @dataclass(frozen=True)

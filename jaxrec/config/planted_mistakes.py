@@ -1,7 +1,7 @@
-"""Mistakes to be made on purpose, to see what they do: their rules, and what makes each.
+"""Mistakes that a configuration can plant, to show their effects: their names and their rules.
 
-None is known to a step: ``jaxrec.presets.mistakes`` registers losses and an optimizer under the
-names that are here.
+The training step knows none of them: ``jaxrec.presets.mistakes`` registers losses and an optimizer
+under the names given here.
 """
 
 from typing import Any, Literal
@@ -11,45 +11,47 @@ from jaxrec.config.checks import check
 Mistake = Literal["accumulated-gradients", "sum-in-sigmoid", "batch-scores"]
 
 ADDED = "accumulated-gradients"
-"""The mistake, and the registered optimizer that makes it."""
+"""The name of the mistake, and of the registered optimizer that makes it."""
 LOSSES = (
     "bpr-sum-in-sigmoid",
     "bpr-batch-scores",
     "bpr-batch-scores-sum-in-sigmoid",
     "triplet-batch-scores",
 )
-"""Registered losses: a loss, and the mistakes that are made in it."""
+"""The registered losses, each named by its loss and the mistakes in it."""
 
 
-def loss_with(loss: str, made: tuple[str, ...]) -> str:
-    """The name of a loss in which these mistakes are made; its own where they are none of it."""
-    return "-".join([loss, *(name for name in ("batch-scores", "sum-in-sigmoid") if name in made)])
+def loss_with(loss: str, mistakes: tuple[str, ...]) -> str:
+    """Return the name of a loss with these mistakes in it; its own name if none of them is."""
+    in_loss = (name for name in ("batch-scores", "sum-in-sigmoid") if name in mistakes)
+    return "-".join([loss, *in_loss])
 
 
 def check_mistakes(config: Any) -> None:
-    """Raise InputError where the mistakes do not go with the rest of a configuration."""
-    made, loss, how = config.mistakes, config.loss.name, config.negatives
-    check(len(set(made)) == len(made), f"mistakes names one twice: {' '.join(made)}")
+    """Raise InputError where the mistakes contradict the rest of a configuration."""
+    planted, loss, how = config.mistakes, config.loss.name, config.negatives
+    check(len(set(planted)) == len(planted), f"mistakes names one twice: {' '.join(planted)}")
     check(
-        ADDED not in made or not config.optim.asks_for_rows,
-        f"mistakes {ADDED} needs gradients of all rows, and optim.sparse has few",
+        ADDED not in planted or not config.optim.asks_for_rows,
+        f"mistakes {ADDED} needs gradients of all rows, but optim.sparse has those of a batch; set "
+        "optim.sparse False",
     )
     check(
-        "sum-in-sigmoid" not in made or loss == "bpr",
+        "sum-in-sigmoid" not in planted or loss == "bpr",
         f"mistakes sum-in-sigmoid needs loss.name bpr, not {loss}",
     )
     check(
-        "batch-scores" not in made or loss in ("bpr", "triplet"),
+        "batch-scores" not in planted or loss in ("bpr", "triplet"),
         f"mistakes batch-scores needs loss.name bpr or triplet, not {loss}",
     )
     one_each = how.count == 1 if how.private else how.picks is not None
     check(
-        "batch-scores" not in made or one_each,
+        "batch-scores" not in planted or one_each,
         "mistakes batch-scores needs one negative per pair: negatives.count 1, or "
         "negatives.pick with a shared set",
     )
     check(
-        not set(made) - {ADDED} or (config.model.score != "mlp" and how.hard == 0),
-        "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, and are "
-        "without negatives.hard",
+        not set(planted) - {ADDED} or (config.model.score != "mlp" and how.hard == 0),
+        "mistakes sum-in-sigmoid and batch-scores need model.score dot or cosine, and "
+        "negatives.hard 0",
     )

@@ -74,7 +74,7 @@ def test_changes_by_dotted_names() -> None:
     [
         ({"epoch": 3}, "did you mean 'epochs'"),
         ({"every": 3}, "eval.every or checkpoint.every"),
-        ({"name": "mf"}, "say which by config.replace"),
+        ({"name": "mf"}, "choose one by config.replace"),
     ],
 )
 def test_options_that_are_none_or_several_are_refused(options: dict, said: str) -> None:

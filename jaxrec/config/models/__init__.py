@@ -43,9 +43,8 @@ class _Common:
     name: str = "lightgcn"
     """lightgcn; mf: the same table without propagation; ngcf; gcmc; pinsage, on sampled blocks;
     two-tower: dense layers for users and for items, without a graph; filter: scores in closed form,
-    without training. Of items alone, from weighted
-    pairs: skipgram, on random walks; item-mf, on pairs or on walks. Or the name of a model that a
-    plugin registers."""
+    without training. For items alone, from weighted pairs: skipgram, on random walks; item-mf, on
+    pairs or on walks. Or the name of a model that a plugin registers."""
     dim: Width = 64
     """Width D of the embeddings."""
     layers: Annotated[int, Range(0, 64)] = 3
@@ -147,7 +146,7 @@ class ModelConfig(
 
     @property
     def feature_rows(self) -> bool:
-        """Whether a node without train pairs has a vector that its features make."""
+        """Whether a node without train pairs gets a vector from its features."""
         return self._now(self.kind.feature_rows)
 
     def _now(self, when: When) -> bool:

@@ -1,4 +1,4 @@
-"""Graph filters: item scores in closed form from a user's own interactions, without training."""
+"""The configuration of graph filters, which score in closed form, without training."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -15,26 +15,27 @@ class FilterOptions:
     """Options of filter."""
 
     filter: Literal["cheby-cf", "gf-cf", "turbo-cf", "ease"] = "cheby-cf"
-    """filter: cheby-cf (a polynomial close to a plateau, and the leading singular vectors), gf-cf
-    (linear, and the leading singular vectors), turbo-cf (polynomials of degree 1 to 3), ease (a
+    """filter: cheby-cf (a polynomial close to a plateau, plus the leading singular vectors), gf-cf
+    (linear, plus the leading singular vectors), turbo-cf (polynomials of degree 1 to 3), ease (a
     dense matrix of items by items)."""
     order: Annotated[int | None, Range(1, 64)] = None
-    """filter: degree of the polynomial of cheby-cf (8 where not given) and turbo-cf (2)."""
+    """filter: degree of the polynomial of cheby-cf (default 8) and turbo-cf (default 2)."""
     flatness: Annotated[float, Range(0.01, 100)] = 1.5
     """filter: how flat the plateau of cheby-cf is (phi)."""
     degree_power: Annotated[float, Range(0, 4)] = 0.4
-    """filter: what goes into cheby-cf is divided by the item's degree to this power, and what
-    comes out is multiplied by it (beta)."""
+    """filter: cheby-cf divides its input by the item's degree to this power, and multiplies its
+    output by it (beta)."""
     spectral_weight: Annotated[float | None, Range(0, 1e6)] = None
-    """filter: weight of the leading singular vectors of cheby-cf (0.2 where not given) and gf-cf
-    (0.3)."""
+    """filter: weight of the leading singular vectors of cheby-cf (default 0.2) and gf-cf (default
+    0.3)."""
     user_power: Annotated[float, Range(0, 1)] = 0.5
     """filter: share of the normalisation that turbo-cf gives to the users' degrees (alpha)."""
     products: Annotated[int, Range(1, 64)] = 1
-    """filter: degree of the polynomial that stands for cheby-cf's beyond the model.dim leading
-    singular vectors, on which it is exact. A ranking takes so many pairs of sparse products."""
+    """filter: degree of the polynomial that approximates cheby-cf's beyond the model.dim leading
+    singular vectors, for which the result is exact. A ranking takes this many pairs of sparse
+    products."""
     ease_l2: Annotated[float, POSITIVE] = 80.0
-    """filter: weight of ease's penalty."""
+    """filter: weight of ease's L2 penalty."""
 
 
 def order(model: Any) -> int:
@@ -50,7 +51,7 @@ def spectral_weight(model: Any) -> float:
 
 def _check(model: Any) -> None:
     kind, plain = model.filter, FilterOptions()
-    of = {
+    kinds_of_option = {
         "order": ("cheby-cf", "turbo-cf"),
         "flatness": ("cheby-cf",),
         "degree_power": ("cheby-cf",),
@@ -59,7 +60,7 @@ def _check(model: Any) -> None:
         "products": ("cheby-cf",),
         "ease_l2": ("ease",),
     }
-    for name, kinds in of.items():
+    for name, kinds in kinds_of_option.items():
         check(
             kind in kinds or getattr(model, name) == getattr(plain, name),
             f"model.{name} is for model.filter {' and '.join(kinds)}, not {kind}",

@@ -1,4 +1,4 @@
-"""GC-MC."""
+"""The configuration of GC-MC."""
 
 from dataclasses import dataclass
 from typing import Any

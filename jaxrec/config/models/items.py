@@ -1,4 +1,4 @@
-"""Item models, trained on weighted item pairs."""
+"""The configuration of item models, which are trained on weighted item pairs."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

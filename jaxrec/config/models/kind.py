@@ -15,17 +15,17 @@ def _no_matrices(model: Any) -> int:
 
 
 When = Literal["never", "without ids", "always"]
-"""When features alone make a vector: never, where a model has no table of ids, or always."""
+"""When a model makes vectors from features alone: never, if it has no table of ids, or always."""
 
 
 @dataclass(frozen=True)
 class ModelKind:
-    """A model by name; its options and their checks are in the same file.
+    """A model's entry: its name, options, checks and supported features.
 
     Attributes:
       name: value of model.name.
-      home: module whose ``build(sizes, config, rngs, levels)`` makes the encoder; a model of items
-        has none, for its tables are made by the trainer, and neither has one that is fitted.
+      home: module whose ``build(sizes, config, rngs, levels)`` makes the encoder; None for item
+        models, whose tables the trainer makes, and for fitted models.
       options: dataclasses of its options besides the common ones.
       check: raises InputError if its options contradict each other.
       least_layers: least model.layers; None for models without propagation, where it must be 0.
@@ -35,8 +35,8 @@ class ModelKind:
       rating_levels: has edge types by rating.
       embeds_new: when it can embed unseen items from their features.
       feature_rows: when features give a vector to a node without train pairs.
-      fitted: in closed form: no step, no loss and no optimizer.
-      users: whether it has users, or items alone; it trains by every objective of such data.
+      fitted: is fitted in closed form, without steps, a loss or an optimizer.
+      users: has users, not items alone; it trains by every objective of such data.
       dropouts: options that are dropout rates.
       matrix_weights: maps the model section to a lower bound of the weights in its matrices.
     """

@@ -1,4 +1,4 @@
-"""LightGCN, and matrix factorisation, which has no layers."""
+"""The configuration of LightGCN, and of matrix factorisation, which has no layers."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

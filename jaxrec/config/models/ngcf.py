@@ -1,4 +1,4 @@
-"""NGCF."""
+"""The configuration of NGCF."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -1,4 +1,4 @@
-"""PinSAGE, on sampled blocks of the graph."""
+"""The configuration of PinSAGE, which trains on sampled blocks of the graph."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -37,7 +37,7 @@ class PinSAGEOptions:
     def hops(self) -> tuple[int, ...]:
         """``fan_outs`` with its default resolved."""
         first, other = _FAN_OUTS
-        layers: int = self.layers  # type: ignore[attr-defined]  # what every model has
+        layers: int = self.layers  # type: ignore[attr-defined]  # every model has it
         return self.fan_outs or (first, *(other for _ in range(layers - 1)))
 
 
@@ -52,13 +52,14 @@ def _check(model: Any) -> None:
     reached = model.walks * model.walk_length
     check(
         reached <= 2**16,
-        f"model.walks of model.walk_length are {reached:,} steps from a node, and at most "
-        f"{2**16:,} are counted",
+        f"model.walks times model.walk_length is {reached:,} steps from a node, and at most "
+        f"{2**16:,} are supported; lower one of them",
     )
     check(
         model.neighbors == "uniform" or max(model.hops) <= reached,
-        f"model.fan_outs asks for {max(model.hops, default=0)} neighbours, and "
-        f"{model.walks} walks of {model.walk_length} visit {reached} nodes at most",
+        f"model.fan_outs asks for {max(model.hops, default=0)} neighbours, but "
+        f"{model.walks} walks of {model.walk_length} visit at most {reached} nodes; raise "
+        "model.walks",
     )
 
 

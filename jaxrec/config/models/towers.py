@@ -1,4 +1,4 @@
-"""Two towers: dense layers for users and for items, without a graph."""
+"""The configuration of two towers: dense layers for users and for items, without a graph."""
 
 from dataclasses import dataclass
 from itertools import pairwise

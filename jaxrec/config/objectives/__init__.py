@@ -20,22 +20,22 @@ __all__ = [
     "of_loss",
 ]
 
-OBJECTIVES: dict[str, Objective] = {of.name: of for of in (RANKING, RATINGS, ITEM_PAIRS)}
+OBJECTIVES: dict[str, Objective] = {each.name: each for each in (RANKING, RATINGS, ITEM_PAIRS)}
 
 METRIC_NAMES = ("recall", "recall_capped", "ndcg", "precision", "hit_rate", "mrr", "map")
 """Ranking metrics, each at a cut-off; other names are registered metrics."""
-OWN_METRICS = {name: of for of in OBJECTIVES.values() for name in of.metrics}
+OWN_METRICS = {name: each for each in OBJECTIVES.values() for name in each.metrics}
 """Metrics without a cut-off, with their objectives."""
-LOSS_NAMES = tuple(name for of in OBJECTIVES.values() for name in of.losses)
+LOSS_NAMES = tuple(name for each in OBJECTIVES.values() for name in each.losses)
 """Built-in losses; other names are user-registered."""
 
 
 def of_loss(name: str) -> Objective:
     """Return the objective of a loss; registered losses are for ranking."""
-    return next((of for of in OBJECTIVES.values() if name in of.losses), RANKING)
+    return next((each for each in OBJECTIVES.values() if name in each.losses), RANKING)
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether a metric is an error."""
-    of = OWN_METRICS.get(metric.partition("@")[0])
-    return of is not None and of.lower_is_better
+    """Whether lower values of a metric are better, as for errors."""
+    objective = OWN_METRICS.get(metric.partition("@")[0])
+    return objective is not None and objective.lower_is_better

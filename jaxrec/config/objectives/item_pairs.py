@@ -15,9 +15,9 @@ def _check(config: Any) -> None:
         f"eval.cold is not for {name}, whose metrics of items with train pairs end in _seen",
     )
     for section in ("split", "filter"):
-        made = getattr(config, section)
+        options = getattr(config, section)
         check(
-            made == type(made)(),
+            options == type(options)(),
             f"{section} is for interactions, not for {name}; see pairs.* and walks.*",
         )
     check(not config.eval.repeatable, f"eval.repeatable needs users, but {name} has none")
@@ -58,10 +58,10 @@ def _check(config: Any) -> None:
 
 def _tables(config: Any) -> list[Table]:
     areas = ["auc", "auc_seen", "average_precision"]
-    found = [Table("Labelled pairs", areas, ("random", "popularity"))]
+    tables = [Table("Labelled pairs", areas, ("random", "popularity"))]
     if config.pairs.ranked:
-        found.insert(0, ranking_table(config, "Held-out neighbours among all items"))
-    return found
+        tables.insert(0, ranking_table(config, "Held-out neighbours among all items"))
+    return tables
 
 
 def _batch_numbers(config: Any, n_items: int) -> int:

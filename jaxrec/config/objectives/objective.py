@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 
 class Table(NamedTuple):
-    """Metrics of the model and baselines to show at the end."""
+    """A table of metrics of the model and its baselines, shown at the end of a run."""
 
     title: str
     metrics: list[str]
@@ -15,7 +15,7 @@ class Table(NamedTuple):
 
 @dataclass(frozen=True)
 class Objective:
-    """What a run optimises and how it is evaluated; its checks are in the same file.
+    """What a run optimises and how it is evaluated.
 
     Attributes:
       name: stable identifier.
@@ -26,8 +26,8 @@ class Objective:
       tables: tables to show at the end; the last table's first metric is compared with its last
         baseline.
       batch_numbers: maps (config, items) to a lower bound of the numbers in a batch's arrays.
-      trains: module of training that makes batches, targets and losses; where there are users, by
-        its ``OBJECTIVE``, a ``jaxrec.training.objectives.objective.UserObjective``.
+      trains: module of training that makes batches, targets and losses. For data with users, its
+        ``OBJECTIVE`` is a ``jaxrec.training.objectives.objective.UserObjective``.
       task: module of training whose ``task`` makes a run's task.
       judges: module of evaluation whose ``judged`` and ``protocol`` evaluate a finished run.
       errors: module of evaluation whose ``evaluator`` compares predictions with held-out pairs;

@@ -20,10 +20,10 @@ def numbers_of_pairs(config: Any, private: int = 0, shared: int = 0) -> int:
     """
     model, batch = config.model, config.train.batch_size
     rows = batch * (2 + private) + shared
-    found = rows * model.rows_a_node * model.dim + batch * shared
+    count = rows * model.rows_a_node * model.dim + batch * shared
     if model.score == "mlp":
-        found += batch * (1 + private + shared) * model.score_width
-    return found
+        count += batch * (1 + private + shared) * model.score_width
+    return count
 
 
 def _batch_numbers(config: Any, n_items: int) -> int:
