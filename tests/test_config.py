@@ -214,7 +214,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         ),
         (
             lambda: ModelConfig("pinsage", layers=1, fan_outs=(9,), walks=4, walk_length=2),
-            "model.fan_outs asks for 9 neighbours, and 4 walks of 2 visit 8",
+            "model.fan_outs asks for 9 neighbours, but 4 walks of 2 visit at most 8",
         ),
         (lambda: ModelConfig("pinsage", layers=1, walks=4), "model.fan_outs asks for 10"),
         (
