@@ -1,1 +1,1 @@
-"""Benchmarks, a module a case: ``python -m bench`` lists them; with a CASE, it runs that one."""
+"""Benchmarks, one module each: ``python -m bench`` lists them, ``... CASE`` runs one."""

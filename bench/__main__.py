@@ -49,13 +49,13 @@ CASES = {
 
 
 def summary(module: str) -> str:
-    """First line of a case's docstring, read without importing what it compares with."""
+    """Return the first line of a case's docstring, without importing the packages that it needs."""
     text = Path(__file__).with_name(f"{module}.py").read_text(encoding="utf-8")
     return (ast.get_docstring(ast.parse(text)) or "").splitlines()[0]
 
 
 def main() -> int:
-    """Run the case that the command line names. Returns the exit status."""
+    """Run the case that the command line names, and return the exit status."""
     if len(sys.argv) < 2:
         for case, module in CASES.items():
             print(f"{case:<18}{summary(module)}")

@@ -1,10 +1,10 @@
-"""Seconds of a step, of ranking and of the quickstart, here and at another commit, in turns.
+"""Times a step, ranking and the quickstart, here and at another commit, in turns.
 
     python -m bench against COMMIT [--data gowalla] [--rounds 15]
 
-Each side is a process of its own that trains by the public interface alone and reads timing.jsonl,
-with the same versions and flags. The other commit takes part twice, so that the spread of a commit
-against itself stands beside each ratio. A ratio above 1 means that this tree is slower.
+Each side is its own process, which trains by the public interface alone and reads timing.jsonl,
+with the same versions and flags. The other commit takes part twice, so that each ratio can be
+compared with the spread of a commit against itself. A ratio above 1 means that this tree is slower.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from bench.common import record, worktree
 
 ROOT = Path(__file__).parents[1]
 
-# One side trains once for each line that it reads. It runs its own jaxrec and nothing of this file
+# A side trains once for each line that it reads. It runs its own jaxrec, and nothing of this file
 TRAIN = """
 import dataclasses, json, sys
 from pathlib import Path
@@ -70,7 +70,7 @@ def main() -> None:
 def _taken(
     trees: dict[str, Path], folder: Path, args: argparse.Namespace
 ) -> dict[str, dict[str, list[float]]]:
-    """Seconds by figure and side, the first round left out as warm-up."""
+    """Return the seconds by figure and side, without the first round, which is warm-up."""
     data = args.data.resolve() if args.data else _synthetic(folder / "data")
     sides = {name: _side(tree, folder / name, data, args.steps) for name, tree in trees.items()}
     taken: dict[str, dict[str, list[float]]] = {}
@@ -90,7 +90,7 @@ def _taken(
 
 
 def _synthetic(folder: Path) -> Path:
-    """A prepared folder of Gowalla's size, which both commits read."""
+    """Make a prepared folder of Gowalla's size, which both commits can read."""
     sizes = ["--users", "29858", "--items", "40981", "--edges", "810128"]
     command = [sys.executable, "-m", "jaxrec", "data", "synth", "--out", str(folder), *sizes]
     subprocess.run(command, cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
@@ -118,7 +118,7 @@ def _ask(side: subprocess.Popen[str]) -> dict[str, float]:
 
 
 def _quickstart(tree: Path) -> float:
-    """Wall seconds of `jaxrec train` in a fresh process."""
+    """Return the wall seconds of `jaxrec train` in a fresh process."""
     with tempfile.TemporaryDirectory() as parent:
         began = time.perf_counter()
         subprocess.run(

@@ -30,7 +30,7 @@ _METRICS = ("recall@20", "ndcg@20")
 
 
 def choose(train: Dataset, command: str) -> dict[str, Any]:
-    """The parameters of item-kNN with the highest validation recall@20."""
+    """Return the parameters of item-kNN with the highest validation recall@20."""
     held = np.random.default_rng(0).random(train.n_edges) < 0.1
     fit, validation = train.take(~held).csr(), train.take(held).csr()
     evaluator = Evaluator(validation, fit, (20,), train.n_items)
@@ -54,7 +54,7 @@ def measure(
     repeats: int,
     **parameters: Any,
 ) -> None:
-    """Fit once, rank ``1 + repeats`` times (the first one compiles), and record."""
+    """Fit once, rank ``1 + repeats`` times (the first time compiles), and record."""
     begin = time.perf_counter()
     scorer = fit()
     jax.block_until_ready(scorer.params)
@@ -74,7 +74,7 @@ def measure(
 
 
 def main() -> None:
-    """Measure the baselines that are asked for, on the test part of the data."""
+    """Measure the chosen baselines on the test part of the data."""
     parser = argparse.ArgumentParser(prog=_COMMAND, description=__doc__)
     parser.add_argument("--data", required=True, help="a folder or file that jaxrec reads")
     parser.add_argument(

@@ -25,7 +25,7 @@ _COLUMNS = {
 
 
 def mistakes(*names: str) -> Change:
-    """Only these mistakes on purpose."""
+    """Return the preset with only these planted mistakes."""
     return lambda config: replace(config, mistakes=names)
 
 
@@ -35,7 +35,7 @@ _SIMILAR = changed(negatives={"name": "all", "pick": "same-features", "reject_kn
 _BPR = changed(loss={"name": "bpr"}, negatives={"name": "uniform", "count": 1})
 _NO_TABLE_L2 = changed(train={"l2_over": "embeddings", "l2": 0.25})
 
-# Each row: what it is, the preset that it starts from, and what is changed there.
+# Each row: its name, the preset that it starts from, and the changes.
 ROWS: dict[str, tuple[tuple[str, str, Change], ...]] = {
     "collapse": (
         ("gradients cleared", "broken", mistakes(_SUM)),
@@ -73,19 +73,19 @@ ROWS: dict[str, tuple[tuple[str, str, Change], ...]] = {
 
 
 def config_of(case: str, which: str) -> Config:
-    """A preset of a case, with the features that the question had."""
+    """Return a preset of a case, with the features that the question named."""
     preset = presets.get(f"case-{case}-{which}")
     return changed(model={"columns": _COLUMNS[case]})(preset) if _COLUMNS[case] else preset
 
 
 def one(case: str, what: str, config: Config, folder: Path, seeds: list[int]) -> None:
-    """Train and record a row."""
+    """Train a row, and record its figures."""
     data = resolve(DATA[case] if DATA[case] == "synthetic" else str(folder / DATA[case]))
     values, spreads, means, told = [], [], [], []
     last: dict[str, float] = {}
     for seed in seeds:
         diagnosis, metrics = train(replace(config, seed=seed), data, "test")
-        # A run that broke has no metrics: nothing is recommended, and nothing is found.
+        # A run that broke has no metrics, so there is nothing to recommend or to measure.
         values.append(metrics.get(config.metric, float("nan")))
         means.append(diagnosis.figures.get("item_cosine", float("nan")))
         spreads.append(diagnosis.figures.get("item_cosine_sd", float("nan")))

@@ -1,7 +1,7 @@
-"""A preset's first run and its second: what the cache of compiled programs saves.
+"""A preset's first run and its second: the time that the cache of compiled programs saves.
 
-Each pair of processes begins with an empty cache folder of its own. ``import jaxrec`` beside a bare
-interpreter, too: it must not wait for jax.
+Each pair of processes starts with its own empty cache folder. The case also times ``import
+jaxrec`` against a bare interpreter: the import must not wait for jax.
 """
 
 import argparse

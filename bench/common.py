@@ -1,4 +1,4 @@
-"""The clock, the writer of results and the measured bandwidth that every case shares."""
+"""The clock, the writer of results and the measured bandwidth, which all cases share."""
 
 import json
 import os
@@ -23,13 +23,13 @@ def record(
     """Print one figure as a JSON line and append it to ``bench/results/<case>.jsonl``.
 
     Args:
-      values: the repeated measurements, compilation and warm-up left out.
-      command: what repeats the measurement.
-      extra: further fields, such as ``what`` where a case has several figures.
-        ``device`` and ``versions`` (added to ours) may be among them.
+      values: the repeated measurements, without compilation and warm-up.
+      command: the command that repeats the measurement.
+      extra: further fields, such as ``what`` if a case has several figures. ``device`` replaces
+        ours, and ``versions`` are added to ours.
 
     Returns:
-      The line: ``value`` is the median, ``spread`` the largest less the smallest of ``n``.
+      The line: ``value`` is the median of ``n`` values, and ``spread`` their range.
     """
     median = statistics.median(values)
     line = {
@@ -56,7 +56,7 @@ def record(
 
 @contextmanager
 def worktree(commit: str) -> Iterator[Path]:
-    """A checkout of another commit of this repository, removed at the end."""
+    """Check out another commit of this repository for the duration of the context."""
     git = ["git", "-C", str(RESULTS.parents[1]), "worktree"]
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
@@ -68,7 +68,7 @@ def worktree(commit: str) -> Iterator[Path]:
 
 
 def seconds(call: Callable[[], Any], *, repeats: int, warmup: int = 1) -> list[float]:
-    """Wall seconds of each repeat after the warm-up; ``call`` must wait for the device itself."""
+    """Return the wall seconds of each repeat after warm-up; ``call`` must wait for the device."""
     for _ in range(warmup):
         call()
     taken = []
@@ -99,7 +99,7 @@ def alternate(
 
 
 def device() -> str:
-    """The device that JAX runs on, the processor where it is that."""
+    """Return the name of the device on which JAX runs; for a CPU, the processor's model."""
     import jax
 
     here = jax.devices()[0]
@@ -107,7 +107,7 @@ def device() -> str:
 
 
 def torch_device() -> str:
-    """Where torch runs: on the GPU where JAX has one and torch sees it, else on the processor."""
+    """Return torch's device: the GPU if JAX has one and torch sees it, else the CPU."""
     import jax
     import torch  # pyright: ignore[reportMissingImports]
 
@@ -116,12 +116,12 @@ def torch_device() -> str:
 
 
 def hardware_of_torch() -> str:
-    """The device of a line of torch's."""
+    """Return the device for a line of torch's figures."""
     return device() if torch_device() == "cuda" else cpu()
 
 
 def bandwidth(n_bytes: int = 2**29) -> float:
-    """Bytes a second that x <- x + 1 reads and writes, x far larger than a core's own cache."""
+    """Measure the bytes per second that x <- x + 1 moves, for an x far larger than a cache."""
     import jax
     import jax.numpy as jnp
 
@@ -179,7 +179,7 @@ def floors(
 
 
 def commit() -> str:
-    """The commit measured, with ``+`` where tracked files differ from it."""
+    """Return the measured commit, with ``+`` if tracked files differ from it."""
     root = Path(__file__).parent
     git = ["git", "-C", str(root)]
     try:
@@ -194,7 +194,7 @@ def commit() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide the speed."""
+    """Return the versions of Python and of the packages that determine the speed."""
     found = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
@@ -205,7 +205,7 @@ def versions() -> dict[str, str]:
 
 
 def cpu() -> str:
-    """Model of the processor and the cores that this process may use."""
+    """Return the processor's model and the number of cores that this process may use."""
     model = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

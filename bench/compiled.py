@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def one(name: str, preset: str, args: Any) -> None:
-    """Compile the programs of a preset for a target, and write a line for each."""
+    """Compile the programs of a preset for a target, and record a line for each."""
     to, config = target(name), presets.get(preset)
     if args.data:
         config = dataclasses.replace(config, data=args.data)
@@ -70,7 +70,7 @@ def one(name: str, preset: str, args: Any) -> None:
 
 
 def plugins() -> dict[str, str]:
-    """Versions of the compilers."""
+    """Return the versions of the compilers."""
     found = {}
     for name in _PLUGINS:
         try:

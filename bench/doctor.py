@@ -1,8 +1,8 @@
 """The doctor against planted faults: does it name the cause first, and leave healthy runs alone?
 
-``--half synthetic`` is what thresholds are chosen on, ``--half real`` what they are tested with
-(``bench/faults.py``). Runs are small: each is trained by the trainer's own steps in this process,
-and measured where a run is.
+Thresholds are chosen on ``--half synthetic`` and tested on ``--half real`` (``bench/faults.py``).
+Runs are small: each is trained by the trainer's own steps in this process, and measured as a real
+run is.
 """
 
 import argparse
@@ -31,7 +31,7 @@ COMMAND = "python -m bench doctor --data data"
 def train(
     config: Config, data: Dataset, split: str = "validation"
 ) -> tuple[Diagnosis, dict[str, float]]:
-    """A run's records by the trainer's own steps, without a folder; and a split's last metrics."""
+    """Train with the trainer's own steps, without a folder; return the records and last metrics."""
     problem = Problem.build(config, splits_of(config, data))
     state, records, step = problem.initial_state(), [], 0
     jitted = jax.jit(problem.stepper.dispatch, donate_argnums=0)
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def tell(half: str, seed: int, rows: list[tuple[Case, list[str]]]) -> None:
-    """The confusion table, a line for each planted fault, and the two sums."""
+    """Print the confusion table, a line for each planted fault, and the two sums."""
     command = f"{COMMAND} --half {half} --seed {seed}"
     faulty = [(case, names) for case, names in rows if case.planted != HEALTHY]
     for planted in dict.fromkeys(case.planted for case, _ in rows):

@@ -1,16 +1,16 @@
-"""What the doctor costs: of a whole run, and of what lies between two evaluations.
+"""The cost of the doctor: in a whole run, and between two evaluations.
 
-``--part runs``: `jaxrec train PRESET` in a process of its own, the doctor's work in it clocked:
-what it measures, judges and writes at the start, at each evaluation and at the end, its programs
-compiled in the first of these, and what the steps' program compiles longer for the watch in it.
-Once with nothing compiled before, and once with every program in the cache.
+``--part runs`` times the doctor's work in a process of ``jaxrec train PRESET``: what it measures,
+judges and writes at the start, at each evaluation and at the end, compilation of its programs, and
+the longer compilation of the steps' program with its watch. Each preset runs once with nothing
+compiled before, and once with every program in the cache.
 
-The share is of the wall time of the whole process; beside it stands the share of processor time.
-What the doctor needs compiled and an evaluation too (the embeddings) is not counted as its own.
+The share is of the wall time of the whole process; the share of processor time is given too.
+Programs that an evaluation compiles as well (the embeddings) do not count as the doctor's.
 
-``--part rounds``: steps, an evaluation, and with the doctor its measures, with it and without in
-turn; compilation is left out of both. The clock is that of the processor (all threads of the
-process), so that other processes do not count.
+``--part rounds`` times steps and an evaluation, with the doctor's measures and without in turn, and
+without compilation. Its clock is processor time (of all threads of the process), so that other
+processes do not count.
 """
 
 import argparse
@@ -41,13 +41,13 @@ from jaxrec.training.step import SCAN_LENGTH
 
 
 def problem_of(preset: str, data: str, doctor: bool) -> Problem:
-    """The preset, made ready with or without the doctor."""
+    """Build the preset's problem, with or without the doctor."""
     config = replace(presets.get(preset), log=LogConfig(doctor=doctor))
     return Problem.build(config, splits_of(config, resolve(data)))
 
 
 def round_of(preset: str, data: str, doctor: bool) -> Callable[[], None]:
-    """A round of a preset that goes on from where the last one ended."""
+    """Return a round of a preset, which continues from where the last one ended."""
     problem = problem_of(preset, data, doctor)
     state = problem.initial_state()
     dispatch = jax.jit(problem.stepper.dispatch, donate_argnums=0)
@@ -68,12 +68,12 @@ def round_of(preset: str, data: str, doctor: bool) -> Callable[[], None]:
 
 
 def now() -> np.ndarray:
-    """Seconds by both clocks: wall, processor."""
+    """Return the seconds of both clocks: wall and processor."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
 def compiled(preset: str, data: str, doctor: bool) -> np.ndarray:
-    """Seconds, by both clocks, that the steps' program takes to compile."""
+    """Return the seconds, by both clocks, that compiling the steps' program takes."""
     problem = problem_of(preset, data, doctor)
     state = problem.initial_state()
     jitted = jax.jit(problem.stepper.dispatch, donate_argnums=0)
@@ -95,7 +95,7 @@ def one_run(preset: str, data: str, began: float, watch: bool) -> dict[str, Any]
     def clocked(
         self: Attendant, examine: Any, state: Any, step: int, run: Path, reporter: Any
     ) -> None:
-        if not taken:  # an evaluation compiles these
+        if not taken:  # an evaluation compiles these too
             jax.block_until_ready(examine.scorer(state).params)
         since = now()
         measure(self, examine, state, step, run, reporter)
@@ -108,18 +108,18 @@ def one_run(preset: str, data: str, began: float, watch: bool) -> dict[str, Any]
     if watch:
         jax.config.update("jax_enable_compilation_cache", False)
         jax.clear_caches()
-        compiled(preset, data, True)  # what is traced for the first time is paid for here
+        compiled(preset, data, True)  # the first call pays for tracing
         longer = compiled(preset, data, True) - compiled(preset, data, False)
     steps = run.evaluation["steps"]
     return {"run": whole, "doctor": taken, "watch": longer.tolist(), "steps": steps}
 
 
 def runs(preset: str, data: str, named: dict[str, str]) -> None:
-    """Two runs, each in a new process: the first fills the cache of compiled programs."""
+    """Run twice, each in a new process; the first run fills the cache of compiled programs."""
     with tempfile.TemporaryDirectory() as cache:
         for when in ("nothing compiled before", "compiled before"):
             command = [sys.executable, "-m", "bench", "doctor-cost", "--one", preset]
-            # The steps' program comes out of the cache with the watch in it.
+            # The cached program of the steps includes the watch.
             command += ["--watch"] if when.startswith("nothing") else []
             told = subprocess.run(
                 [*command, "--data", data, "--began", str(time.time())],
@@ -152,7 +152,7 @@ def runs(preset: str, data: str, named: dict[str, str]) -> None:
 
 
 def rounds(preset: str, data: str, named: dict[str, str], n_rounds: int) -> None:
-    """The rounds with the doctor and without, in turn."""
+    """Run rounds with and without the doctor in turn."""
     calls = {
         "with": round_of(preset, data, True),
         "without": round_of(preset, data, False),
@@ -162,7 +162,7 @@ def rounds(preset: str, data: str, named: dict[str, str], n_rounds: int) -> None
         for name, call in calls.items():
             began = time.process_time()
             call()
-            if n >= 2:  # the first ones compile
+            if n >= 2:  # the first rounds compile
                 taken[name].append(time.process_time() - began)
     for name, seconds in taken.items():
         record(

@@ -1,8 +1,8 @@
-"""Healthy runs that are no presets, read by the doctor: it is to find nothing, then or on the way.
+"""Healthy runs with unusual settings, read by the doctor, which must find nothing at any time.
 
-Models, losses, negatives, optimizers, scores, data and lengths that people choose, on small made-up
-data. A run counts as healthy where its metric is well above that of popularity (ratings: its error
-below that of the biases' mean), or where it is only too short to be judged.
+They use models, losses, negatives, optimizers, scores, data and lengths that people choose, on
+small generated data. A run counts as healthy if its metric is well above that of popularity (for
+ratings: its error below that of the biases), or if it is only too short to be judged.
 """
 
 import argparse
@@ -33,7 +33,7 @@ def _town() -> Dataset:
 
 
 def _shown() -> Dataset:
-    """The town, whose users were shown ten more items each: popular ones, whoever they are."""
+    """Return the town data, with ten more popular items shown to each user."""
     town, rng = _town(), np.random.default_rng(0)
     popular_I = town.item_counts() / town.n_edges
     user = np.repeat(np.arange(town.n_users), 10)
@@ -53,7 +53,7 @@ DATA: dict[str, Callable[[], Any]] = {
     "ratings": lambda: synthetic.rated(_town(), synthetic.truth(800, 600, seed=3)),
     "products": lambda: synthetic_items.make(500, 3_000, communities=10, seed=1, missing=0.2),
 }
-"""What the runs are trained on, made up where it is needed."""
+"""The data of the runs, generated when needed."""
 
 _FAST = "--optim.learning-rate 0.01 --train.batch-size 512 --train.epochs 12"
 
@@ -151,7 +151,7 @@ RUNS: dict[str, tuple[str, ...]] = {
     "squared weights of pairs": (
         "mf-pairs products --loss.name weights --train.epochs 20 --model.dim 16",
     ),
-    # Lengths, and what a run begins with.
+    # Lengths, and starting points.
     "a single epoch": ("lightgcn town --train.epochs 1",),
     "five epochs by default": ("lightgcn town --train.epochs 5",),
     "a handful of steps": ("mf village --train.epochs 3 --train.batch-size 256",),
@@ -182,7 +182,7 @@ Of several runs each starts warm from the one before, and the last is looked at.
 
 @contextmanager
 def _heard() -> Iterator[list[str]]:
-    """What runs say meanwhile."""
+    """Collects the lines that runs print."""
     said, say = [], log.Reporter.say
     log.Reporter.say = lambda self, text: said.append(text)
     try:
@@ -193,12 +193,12 @@ def _heard() -> Iterator[list[str]]:
 
 @cache
 def data(name: str) -> Any:
-    """The data of this name."""
+    """Return the data of this name."""
     return DATA[name]()
 
 
 def train(name: str, folder: Path) -> tuple[Any, list[str]]:
-    """The run of this name, in a folder below the one given, and what the doctor said meanwhile."""
+    """Run the case of this name in a subfolder; return the run and the doctor's lines."""
     warm: list[str] = []
     run: Any = None
     with _heard() as said:
@@ -213,7 +213,7 @@ def train(name: str, folder: Path) -> tuple[Any, list[str]]:
 
 
 def one(name: str, folder: Path) -> dict[str, Any]:
-    """What the doctor finds in a run, beside its metric and popularity's."""
+    """Return the doctor's findings on a run, its metric, and that of popularity."""
     began = time.perf_counter()
     run, warned = train(name, folder)
     told, metric = diagnose(run.folder), run.config.metric

@@ -1,7 +1,7 @@
-"""Healthy runs of every preset, read by the doctor: it is to find nothing.
+"""Healthy runs of every preset, read by the doctor, which must find nothing.
 
-Each preset as it is, on data that it is meant for, but for those whose whole length takes minutes:
-they are cut to the epochs that the line says. The three broken cases are left out.
+Each preset runs unchanged on data that it is meant for; presets that take minutes are shortened to
+the epochs that the line says. The three broken cases are left out.
 """
 
 import argparse
@@ -47,11 +47,11 @@ RUNS: dict[str, tuple[str, int | None]] = {
     "mf-bias-pairs": (_META, 4),
     "mf-sequences": (_META, 1),
 }
-"""By preset the data, below the folder or made up, and the epochs where they are not its own."""
+"""Return the data of each preset (below the folder, or generated), and its epochs if shortened."""
 
 
 def config(preset: str) -> Config:
-    """The preset, of the length that it is run with; a case with the features of its question."""
+    """Return the preset in the length that is run; a case gets the features of its question."""
     made, epochs = presets.get(preset), RUNS[preset][1]
     if preset.startswith("case-"):
         _, case, which = preset.split("-")
@@ -60,7 +60,7 @@ def config(preset: str) -> Config:
 
 
 def one(preset: str, folder: Path) -> dict[str, Any]:
-    """What the doctor finds in a run, beside the run's own metric and its figures."""
+    """Return the doctor's findings on a run, with the run's metric and measures."""
     data = RUNS[preset][0]
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as parent:

@@ -1,6 +1,6 @@
-"""What is planted where: the kinds of fault, the models and data they are put in, and sound runs.
+"""The planted faults of the doctor's benchmark, their models and data, and healthy runs.
 
-Thresholds are chosen on the synthetic half; the real half has the same kinds of fault on MovieLens
+Thresholds are chosen on the synthetic half. The real half has the same kinds of fault on MovieLens
 100K, MovieLens latest-small and Amazon Grocery, with other models and seeds.
 """
 
@@ -27,7 +27,7 @@ Change = Callable[[Config], Config]
 
 
 def changed(**sections: dict) -> Change:
-    """A change of single fields: ``changed(train={"l2": 1.0})``."""
+    """Return a change of single fields: ``changed(train={"l2": 1.0})``."""
 
     def change(config: Config) -> Config:
         made = {name: replace(getattr(config, name), **of) for name, of in sections.items()}
@@ -64,7 +64,7 @@ _TRIPLET = ModelConfig("two-tower", dim=32, layers=0, ids=False, tower_dims=(64,
 _UNIFORM = {"negatives": {"name": "uniform", "count": 1}}
 
 MODELS: dict[str, Config] = {
-    # What thresholds are chosen with.
+    # The half on which thresholds are chosen.
     "mf": _ranking(ModelConfig("mf", dim=32, layers=0), "bpr", 5e-3),
     "lightgcn": _ranking(ModelConfig("lightgcn", dim=32, layers=2), "bpr", 5e-3),
     "ngcf": _ranking(ModelConfig("ngcf", dim=32, layers=2), "softmax", 3e-3),
@@ -81,7 +81,7 @@ MODELS: dict[str, Config] = {
     "mf-softmax": _ranking(ModelConfig("mf", dim=32, layers=0), "softmax", 5e-3),
     "mf-one": changed(**_UNIFORM)(_ranking(ModelConfig("mf", dim=32, layers=0), "bpr", 5e-3)),
     "lightgcn-softmax": _ranking(ModelConfig("lightgcn", dim=32, layers=3), "softmax", 5e-3),
-    # What they are tested with.
+    # The half on which they are tested.
     "mf-bce": _ranking(ModelConfig("mf", dim=64, layers=0), "bce", 5e-3),
     "mf-uniform": changed(**_UNIFORM)(_ranking(ModelConfig("mf", dim=48, layers=0), "bpr", 5e-3)),
     "lightgcn-3": _ranking(ModelConfig("lightgcn", dim=64, layers=3), "softmax", 5e-3),
@@ -113,7 +113,7 @@ MODELS: dict[str, Config] = {
     "gcmc-mse": _ratings(ModelConfig("gcmc", dim=32, layers=1, biases=True), 3e-3, l2=0.02),
 }
 
-# The faults by the name of the finding that they are to have.
+# The faults, by the name of the finding that they should give.
 FAULTS: dict[str, Change] = {
     "accumulated-gradients": lambda config: replace(config, mistakes=("accumulated-gradients",)),
     "sum-in-sigmoid": lambda config: replace(config, mistakes=("sum-in-sigmoid",)),
@@ -144,7 +144,7 @@ FAULTS: dict[str, Change] = {
 
 
 class Case(NamedTuple):
-    """A run: what is planted in which model ("healthy" where nothing is), on which data."""
+    """A run: its fault ("healthy" if none), model and data."""
 
     planted: str
     model: str
@@ -174,7 +174,7 @@ _SYNTHETIC = {
     "l2-strong": ("mf", "lightgcn", "mf"),
     "overfitting": ("mf", "lightgcn", "two-tower"),
 }
-# More of the two faults that the readings of the other half missed, of kinds that it has not.
+# More runs of the two faults that the other half missed, with combinations that it lacks.
 _MORE_SYNTHETIC = (
     ("over-smoothing", "lightgcn", "sparse"),
     ("over-smoothing", "lightgcn-softmax", "sparse"),
@@ -259,7 +259,7 @@ _MADE_UP = {
 
 
 def cases(half: str, seed: int) -> list[Case]:
-    """The runs of a half; on made-up data each healthy model on each of the sets."""
+    """Return the runs of a half; healthy models run on each generated data set."""
     if half == "synthetic":
         found = [
             Case(fault, model, data, seed)
@@ -281,7 +281,7 @@ def cases(half: str, seed: int) -> list[Case]:
 
 
 def load(name: str, folder: Path | None) -> Dataset:
-    """A data set by its name in the cases."""
+    """Return a data set by its name in the cases."""
     if name not in _MADE_UP:
         assert folder is not None
         return resolve(str(folder / name))

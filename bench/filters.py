@@ -1,7 +1,7 @@
-"""Graph filters on Gowalla: a validation slice of train for choices, and test once for each row.
+"""Graph filters on Gowalla: choices on a validation slice of train, then one reading of test.
 
-``--part search`` holds out a tenth of each user's train pairs and reads no test pair; ``--part
-final`` fits the preset `gowalla-filter` on the whole of train and reads test once.
+``--part search`` holds out a tenth of each user's train pairs and reads no test pair. ``--part
+final`` fits the preset `gowalla-filter` to all of train and reads test once.
 """
 
 import argparse
@@ -29,18 +29,18 @@ TRIED: list[dict[str, Any]] = [
     {"dim": 256},
     {"filter": "gf-cf"},
 ]
-"""Options beside those of the preset."""
+"""Options in addition to those of the preset."""
 
 
 def slice_of(data: Dataset) -> tuple[Dataset, SplitConfig]:
-    """The train part of a given split, and how a tenth of it is held out."""
+    """Return the train part of a given split, and hold out a tenth of it."""
     assert data.split is not None
     train = replace(data.take(data.split == TRAIN), split=None)
     return train, SplitConfig("random", test=0.0, validation=HELD_OUT)
 
 
 def measure(name: str, config: Config, data: Dataset, part: str, **about: Any) -> None:
-    """Fit once, rank once, and record both metrics and the seconds of each."""
+    """Fit once, rank once, and record both metrics and both times."""
     task = FilterTask.of(config, data)
     began = time.perf_counter()
     cpu = time.process_time()
@@ -61,7 +61,7 @@ def measure(name: str, config: Config, data: Dataset, part: str, **about: Any) -
 
 
 def main() -> None:
-    """Measure."""
+    """Measure the filters."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of train.txt, test.txt")
     parser.add_argument("--part", choices=("search", "final"), default="search")

@@ -1,7 +1,8 @@
 """The step as the graph grows: edges and nodes times 1, 4, 16 and 64, each in its own process.
 
-LightGCN of 3 layers at D = 64 with dense Adam on synthetic power-law graphs, beside the rate at
-which the same process gathers random rows of a table of that size. Time to make the graph is apart.
+LightGCN of 3 layers at D = 64 with dense Adam on synthetic power-law graphs, compared with the rate
+at which the same process gathers random rows of a table of that size. The time to build the graph
+is given separately.
 """
 
 import argparse
@@ -29,12 +30,12 @@ FACTORS = (1, 4, 16, 64)
 
 
 def forget_peak() -> None:
-    """Begin the peak of the resident memory anew (proc(5), clear_refs)."""
+    """Reset the peak of the resident memory (proc(5), clear_refs)."""
     Path("/proc/self/clear_refs").write_text("5")
 
 
 def measure(factor: int, rounds: int) -> None:
-    """One size: the step, its memory, and the gathers."""
+    """Measure one size: the step, its memory, and the gathers."""
     data = synthetic.make(USERS * factor, ITEMS * factor, EDGES * factor)
     config = presets.get("lightgcn-gowalla")
     config = replace(config, model=replace(config.model, dim=DIM, layers=LAYERS))
@@ -69,7 +70,7 @@ def measure(factor: int, rounds: int) -> None:
     line("making the graph and the start", [built], "s")
     rate = gather_rate(n_nodes, DIM)
     line("random gathers of rows", [rate / 1e6], "million/s")
-    # All but the last forward product and the first of the gradient gather every edge's row.
+    # All products except the last forward and the first backward one gather a row per edge.
     gathered = 1e3 * (2 * LAYERS - 2) * 2 * n_edges / rate
     above = statistics.median(step) / gathered
     what = f"a step's gathers at that rate, {n_edges:,} edges"
@@ -84,7 +85,7 @@ def main() -> None:
     if len(args.factors) == 1:
         measure(args.factors[0], args.rounds)
         return
-    for factor in args.factors:  # a process each, so that one's memory is not another's
+    for factor in args.factors:  # each size is a process, to measure its memory alone
         options = ["--factors", str(factor), "--rounds", str(args.rounds)]
         subprocess.run([sys.executable, "-m", "bench", "growth", *options], check=True)
 

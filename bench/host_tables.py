@@ -1,10 +1,10 @@
-"""A training step of matrix factorisation whose table is in the host's memory, or on the device.
+"""A training step of matrix factorisation with its table in host memory, or on the device.
 
-8,192 pairs and as many negatives at random, D = 64, of tables of 100 thousand to 10 million rows:
-the two take turns, by the same optimizer. With it the share of the time in which the device has
-nothing to do for want of rows. On a CPU host and device are one memory and the same cores, and a
-step alone is a program of its own where others are scanned: drawing twice, gathering, patching and
-writing rows cost there what they cost.
+The batch has 8,192 random pairs and as many negatives, D = 64, and tables have 100 thousand to 10
+million rows. Both placements take turns with the same optimizer. The case also records the share of
+time for which the device waits for rows. On a CPU, host and device share memory and cores, and each
+step is a program of its own instead of part of a scan, so the figures include the full cost of
+drawing twice, and of gathering, patching and writing rows.
 """
 
 import argparse
@@ -31,7 +31,7 @@ PAIRS, STEPS = 2_000_000, 20
 
 
 def random_splits(rows: int) -> Splits:
-    """Pairs at random, nine users to an item."""
+    """Return random pairs, with nine users per item."""
     rng, items = np.random.default_rng(0), rows // 10
     user, item = (rng.integers(0, n, PAIRS, np.int32) for n in (rows - items, items))
     train = Dataset(user, item, np.arange(rows - items), np.arange(items))
@@ -40,7 +40,7 @@ def random_splits(rows: int) -> Splits:
 
 
 def stepping(made: Problem, host: bool) -> tuple[Callable[[], None], RowDispatch | None]:
-    """A call that trains ``STEPS`` steps, and what the host has to do with it."""
+    """A call that trains ``STEPS`` steps, and the host's part in it."""
     state = made.initial_state()
     dispatch: Any
     if host:
@@ -58,7 +58,7 @@ def stepping(made: Problem, host: bool) -> tuple[Callable[[], None], RowDispatch
 
 
 def counted(call: Callable[[], None], dispatch: RowDispatch, shares: list[float]) -> None:
-    """The call; the share of its time in which the device waited for rows is added."""
+    """Run the call, and add the share of its time for which the device waited for rows."""
     before, began = dispatch.waited, time.perf_counter()
     call()
     shares.append((dispatch.waited - before) / (time.perf_counter() - began))
@@ -78,7 +78,7 @@ def main() -> None:
         splits = random_splits(rows)
         for optimizer in args.optimizer:
             if rows >= 10_000_000 and optimizer == "adam":
-                continue  # two tables with their moments are more than a small machine has
+                continue  # a small machine has no room for two tables with their moments
             run = dataclasses.replace(config, optim=OptimConfig(optimizer, sparse=True))
             on_host = dataclasses.replace(run, mesh=MeshConfig(memory="host"))
             ours = HostProblem.build(on_host, splits)

@@ -24,7 +24,7 @@ _COMMAND = "python -m bench ingest"
 
 
 def write_csv(path: Path, rows: int, users: int = USERS, items: int = ITEMS) -> None:
-    """Write the made-up ratings, without a repeated pair."""
+    """Write the generated ratings, without a repeated pair."""
     import polars as pl
 
     rng = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def write_csv(path: Path, rows: int, users: int = USERS, items: int = ITEMS) -> 
         some = rng.choice(users, min(abs(gap), users), replace=False)
         degree_U[some] = np.clip(degree_U[some] + np.sign(gap), 1, items // 2)
     user = np.repeat(np.arange(1, users + 1), degree_U)
-    # Within a user the items are start, start + step, ... modulo their number: none twice.
+    # Within a user, items are start, start + step, ... modulo their number, so none repeats.
     place = np.arange(rows) - np.repeat(np.cumsum(degree_U) - degree_U, degree_U)
     steps = np.flatnonzero(np.gcd(np.arange(1, items), items) == 1) + 1
     start, step = rng.integers(0, items, users), rng.choice(steps, users)
@@ -54,7 +54,7 @@ def write_csv(path: Path, rows: int, users: int = USERS, items: int = ITEMS) -> 
 
 
 def import_once(source: Path, out: Path) -> None:
-    """Import and print the peak memory; the whole work of the measured process."""
+    """Import and print the peak memory; this is all that the measured process does."""
     from jaxrec.data.commands import import_data
 
     import_data(source, out)
@@ -62,7 +62,7 @@ def import_once(source: Path, out: Path) -> None:
 
 
 def main() -> None:
-    """Write the file, import it several times, each in a process of its own, record the figures."""
+    """Write the file, import it several times, each in its own process, and record the figures."""
     parser = argparse.ArgumentParser(prog=_COMMAND, description=__doc__)
     parser.add_argument("--rows", type=int, default=ROWS)
     parser.add_argument("--once", nargs=2, type=Path, help=argparse.SUPPRESS)

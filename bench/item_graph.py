@@ -36,7 +36,7 @@ Result = tuple[dict[str, float], float]
 def trained(
     config: Config, graph: ItemGraph, seed: int
 ) -> tuple[dict[str, Any], list[dict], float]:
-    """eval.json and the records of a run, and its minutes."""
+    """Return eval.json and the records of a run, and its minutes."""
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as parent:
         run = jaxrec.train(config, data=graph, run=Path(parent) / "run", seed=seed, quiet=True)
@@ -50,7 +50,7 @@ def by_preset(method: str, graph: ItemGraph, seed: int) -> Result:
 
 
 def by_gensim(graph: ItemGraph, seed: int, cbow: bool = False) -> Result:
-    """gensim on DeepWalk's walks of the train pairs, its defaults but for 128 dimensions."""
+    """Train gensim on DeepWalk's walks of the train pairs, with its defaults but 128 dimensions."""
     config = replace(configuration("preset", "synthetic"), seed=seed)
     problem = ItemProblem.build(config, judging.refit_splits(config, graph), phase="refit")
     evaluator = problem.evaluator("test")
@@ -64,12 +64,12 @@ def by_gensim(graph: ItemGraph, seed: int, cbow: bool = False) -> Result:
 
 
 def has_gensim() -> bool:
-    """Whether the extra that compares is installed."""
+    """Whether the extra with gensim is installed."""
     return importlib.util.find_spec("gensim") is not None
 
 
 def methods() -> dict[str, Callable[[ItemGraph, int], Result]]:
-    """What the table has rows for."""
+    """Return which items the table has rows for."""
     found: dict[str, Callable[[ItemGraph, int], Result]] = {}
     if has_gensim():
         found["gensim CBOW"] = lambda graph, seed: by_gensim(graph, seed, cbow=True)
@@ -80,7 +80,7 @@ def methods() -> dict[str, Callable[[ItemGraph, int], Result]]:
 
 
 def without(graph: ItemGraph, share: float) -> ItemGraph:
-    """The graph with this share of every name among the features missing besides."""
+    """Return the graph with a further share of the feature names missing."""
     assert graph.item_features is not None
     rng = np.random.default_rng(0)
     columns = {}
@@ -92,7 +92,7 @@ def without(graph: ItemGraph, share: float) -> ItemGraph:
 
 
 def curves(graph: ItemGraph) -> Iterator[tuple[str, list[float]]]:
-    """Validation AUC by epoch of skip-gram with two tables and with one, over 20 epochs."""
+    """Record the validation AUC of skip-gram with two tables and with one, over 20 epochs."""
     base = presets.get("skipgram")
     base = replace(base, train=replace(base.train, epochs=20, refit=False))
     for tables, rate in (("two", 0.1), ("one", 0.05)):

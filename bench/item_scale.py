@@ -1,9 +1,9 @@
 """Five epochs of skip-gram on 2 million items and 26.5 million pairs, killed once and resumed.
 
-A made-up graph of the size of Amazon's books, power-law degrees, is written once. Training runs in
-processes of their own, as a user's does: the first is killed by SIGKILL some minutes after it has
-begun to train, at its first checkpoint after step 0; the next goes on from there. The speed is that
-of timing.jsonl; memory is the largest that any of the processes held.
+A generated graph of the size of Amazon's books, with power-law degrees, is written once. Each
+training process is started as a user starts it. The first is killed by SIGKILL a few minutes into
+training, at its first checkpoint after step 0; the next resumes from there. The speed is taken from
+timing.jsonl, and memory is the maximum over the processes.
 """
 
 import argparse

@@ -1,13 +1,13 @@
-"""Kills at seeded random moments: whether every run ends with the bits of the unbroken one.
+"""Kills at seeded random moments: does every run end with the bits of the uninterrupted one?
 
-Short runs, of one process and of two over loopback, are stopped by SIGKILL or SIGTERM, again and
-again, at moments drawn evenly over their usual length, a quarter of them within the first second;
-then resumed and left alone. Of two processes one is hit, or both. A resumed run must go on from the
-newest sealed checkpoint there was, and end with the unbroken run's bits. The compiled programs have
-a cache folder of their own, so that kills meet its writes too.
+Short runs, of one process and of two over loopback, are stopped by SIGKILL or SIGTERM repeatedly,
+at moments drawn uniformly over their usual length, a quarter of them within the first second. Then
+they are resumed and left alone. Of two processes, one or both are hit. A resumed run must continue
+from the newest sealed checkpoint, and end with the bits of the uninterrupted run. The compiled
+programs have their own cache folder, so that kills hit its writes too.
 
-Those that are to be killed in their first second are started as users start them. Others are
-forked from a process that has imported jaxrec, which halves what a kill costs.
+Runs to be killed in their first second are started as users start them. Others are forked from a
+process that has imported jaxrec, which halves the time of a kill.
 """
 
 import argparse
@@ -41,12 +41,12 @@ ROOT = Path(__file__).parents[1]
 COMMAND = "python -m bench kills"
 SMALL = ("--model.dim", "16", "--train.batch-size", "64", "--eval.k", "20", "--eval.every", "1")
 SMALL += ("--checkpoint.every", "1", "--train.epochs", "8")
-# A machine that stands still for a while is no dead process.
+# A machine that stalls for a while must not count as a dead process.
 TWO = (*SMALL, "--mesh.silent-seconds", "900")
 
 
 class Case(NamedTuple):
-    """A run to be killed: processes, share of the kills, and the arguments of `jaxrec train`."""
+    """A run to be killed: processes, share of the kills, and `jaxrec train` arguments."""
 
     processes: int
     share: float
@@ -62,13 +62,13 @@ CASES = {
     "two processes: mf": Case(2, 0.14, ("mf", *TWO, "--mesh.data", "2")),
 }
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)
-AT_MOST = 6  # kills of one run
-EARLY = 0.25  # share of kills within the first second
-LIMIT = 1200  # seconds that no small run needs: past them it hangs
+AT_MOST = 6  # kills per run
+EARLY = 0.25  # share of the kills that come within the first second
+LIMIT = 1200  # seconds after which a small run counts as hanging
 
 
 def launcher() -> Any:
-    """scripts/launch_local.py, whose watch over several processes is a part of what is tried."""
+    """Import scripts/launch_local.py, whose watch over several processes is tested too."""
     place = spec_from_file_location("launch_local", ROOT / "scripts" / "launch_local.py")
     assert place is not None
     assert place.loader is not None
@@ -82,7 +82,7 @@ LAUNCHER = launcher()
 
 
 class Process(Protocol):
-    """What of Popen is needed here."""
+    """The interface of Popen that is needed here."""
 
     returncode: int | None
 
@@ -114,7 +114,7 @@ class Forked:
 
 
 class Starter:
-    """Starts one process of jaxrec after another."""
+    """Starts processes of jaxrec one after another."""
 
     def __init__(self, env: dict[str, str]) -> None:
         self._env = env
@@ -123,7 +123,7 @@ class Starter:
         self._server = subprocess.Popen(command, env=env, **pipes)
 
     def start(self, args: list[str], out: Path, forked: bool) -> Process:
-        """``out`` gets what it prints."""
+        """Start a process; ``out`` receives its output."""
         if not forked:
             with out.open("w") as file:
                 both = {"stdout": file, "stderr": subprocess.STDOUT}
@@ -143,7 +143,7 @@ class Starter:
 
 
 class Stop(NamedTuple):
-    """How a run is to be stopped: when, by what, and which of its processes."""
+    """How a run is to be killed: when, by which signal, and which of its processes."""
 
     delay: float
     signal: int
@@ -151,7 +151,7 @@ class Stop(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """How a start of a run ended, what its processes printed, and how long it took."""
+    """How a start of a run ended, its output, and how long it took."""
 
     status: int
     output: str
@@ -159,7 +159,7 @@ class Ended(NamedTuple):
 
 
 def attempt(starters: list[Starter], args: list[str], home: Path, stop: Stop | None) -> Ended:
-    """Start a run's processes and wait for their end."""
+    """Start a run's processes and wait until they end."""
     began = time.perf_counter()
     forked = stop is None or stop.delay > 1
     count = len(starters)
@@ -196,7 +196,7 @@ def attempt(starters: list[Starter], args: list[str], home: Path, stop: Stop | N
 
 
 class Kill(NamedTuple):
-    """What a kill met, and how long it took all processes to end."""
+    """The state that a kill interrupted, and the time until all processes had ended."""
 
     signal: str
     stage: str
@@ -204,7 +204,7 @@ class Kill(NamedTuple):
 
 
 def digest(run: Path) -> str:
-    """Of everything in a finished run that must repeat to the bit."""
+    """Return everything in a finished run that must have the same bits."""
     found = hashlib.sha256()
     with np.load(run / "embeddings.npz") as stored:
         for name in sorted(stored.files):

@@ -18,7 +18,7 @@ from jaxrec.runfolder import read_json, read_lines
 COMMAND = "python -m bench large"
 DEVICES, STEPS = 2, 4
 VIRTUAL = {"JAX_NUM_CPU_DEVICES": str(DEVICES)}
-SAMPLE = 10_000  # held-out pairs: about as many users are ranked for
+SAMPLE = 10_000  # held-out pairs, about as many as ranked users
 
 
 def make(path: Path, users: int, items: int, pairs: int) -> None:

@@ -39,7 +39,7 @@ from jaxrec.training.problem import Problem
 from jaxrec.training.step import SCAN_LENGTH
 
 COMMAND = "python -m bench lecture --data gowalla"
-# The whole of train, for a length that is known: nothing is left to select.
+# All of train, for a fixed length; nothing is selected.
 WHOLE = ("--split.validation", "0", "--eval.select-on", "none", "--eval.every", "0")
 WHOLE += ("--eval.k", "20", "--checkpoint.every", "0", "--train.patience", "0")
 WHOLE += ("--optim.schedule", "linear")
@@ -64,12 +64,12 @@ HARD = {
     "MF, curriculum": NegativesConfig(hard=3, hard_ranks=WINDOW),
     "MF, two uniform": NegativesConfig(count=2),
 }
-"""With the options BPR otherwise. The PageRank of all users is found once for all."""
+"""Return a problem with these options and BPR; all users' PageRank is computed once."""
 PARTS = {"models": MODELS, "negatives": NEGATIVES}
 
 
 def hard_config(negatives: NegativesConfig, seed: int) -> Config:
-    """The options BPR with other negatives."""
+    """Return the BPR options with other negatives."""
     return Config(
         seed=seed,
         split=SplitConfig("given", validation=0.0),
@@ -82,7 +82,7 @@ def hard_config(negatives: NegativesConfig, seed: int) -> Config:
 
 
 def window_of(config: Config, splits: Splits, folder: Path) -> Window:
-    """What hard negatives are drawn from, with a line of what it cost; kept in the folder."""
+    """Return the source of hard negatives and record its cost; it is stored in the folder."""
     kept = folder / "window.npz"
     if not kept.exists():
         folder.mkdir(exist_ok=True)
@@ -99,7 +99,7 @@ def window_of(config: Config, splits: Splits, folder: Path) -> Window:
 
 
 def hard(data: Path, names: list[str], seeds: list[int], folder: Path) -> None:
-    """Runs with hard negatives, in this process; what is finished is in the folder."""
+    """Run with hard negatives, in this process; finished runs are read from the folder."""
     splits = split(read(data), SplitConfig("given", validation=0.0), 0)
     for name in names:
         results, seconds = [], []

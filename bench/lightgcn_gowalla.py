@@ -34,7 +34,7 @@ LOSS = [0.545, 0.240, 0.163, 0.131, 0.112]
 
 
 def one_seed(data: Path, seed: int, folder: Path) -> dict[str, Any]:
-    """Train one seed; its metrics, its mean loss by epoch, seconds and peak memory."""
+    """Train one seed; return its metrics, mean loss by epoch, seconds and peak memory."""
     command = [sys.executable, "-m", "jaxrec", "train", "lightgcn-gowalla"]
     command += ["--data", str(data), "--train.epochs", "5", "--seed", str(seed)]
     began = time.perf_counter()
@@ -53,7 +53,7 @@ def one_seed(data: Path, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def rank_reference(data: Path) -> dict[str, float]:
-    """LightGCN-PyTorch's own base embeddings, propagated and ranked by our code."""
+    """Propagate LightGCN-PyTorch's own base embeddings, and rank them by our code."""
     stored = np.load(data / "lightgcn-pytorch-epoch5.npz")
     parts = split(read(data), SplitConfig("given", validation=0.0), 0)
     graph = bipartite.build(parts.train)

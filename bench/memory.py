@@ -1,4 +1,4 @@
-"""Ranking 100,000 users over 1,000,000 items, D = 64: seconds and peak memory, in one process."""
+"""Ranks 100,000 users over 1,000,000 items, D = 64: seconds and peak memory, in one process."""
 
 import argparse
 

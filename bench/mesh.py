@@ -8,7 +8,7 @@ The count is of the collectives in the compiled step's program.
 
 import os
 
-os.environ["JAX_NUM_CPU_DEVICES"] = "8"  # before jax is imported
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"  # must be set before jax is imported
 
 import argparse
 from dataclasses import replace
@@ -25,12 +25,12 @@ from jaxrec.data.split import Splits
 from jaxrec.training.placement.mesh import MeshProblem
 
 COMMAND = "python -m bench mesh"
-USERS, ITEMS, PAIRS = 3000, 2000, 20_000  # a device
+USERS, ITEMS, PAIRS = 3000, 2000, 20_000  # pairs per device
 MESHES = ((1, 1), (1, 2), (1, 4), (1, 8), (2, 1), (2, 2), (2, 4), (8, 1))
 
 
 def random_pairs(times: int) -> Splits:
-    """Distinct pairs of uniform users and items of power-law popularity."""
+    """Return distinct pairs of uniform users and items of power-law popularity."""
     rng = np.random.default_rng(times)
     users, items, pairs = USERS * times, ITEMS * times, PAIRS * times
     weight = (1 + np.arange(items)) ** -0.7
@@ -45,7 +45,7 @@ def random_pairs(times: int) -> Splits:
 
 
 def measure(mesh: tuple[int, int]) -> None:
-    """One mesh: planned and counted bytes."""
+    """Measure one mesh: planned and counted bytes."""
     config = presets.get("lightgcn")
     config = replace(config, mesh=MeshConfig(*mesh, order="data"))
     made = MeshProblem.build(config, random_pairs(mesh[0] * mesh[1]))

@@ -1,4 +1,4 @@
-"""Bytes that a program moves between devices, counted in its own operations."""
+"""Counts the bytes that a program moves between devices, from its own operations."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,12 +11,11 @@ _SUMS = ("psum", "psum_invariant", "psum2", "pmax", "pmin")
 
 
 def moved(mesh: Mesh, fn: Callable, *args: Any) -> dict[str, int]:
-    """Bytes that a device gets from others in one call, by operation.
+    """Return the bytes that a device gets from others in one call, by operation.
 
-    Every collective is counted by the shapes in the program: a sum over n devices as the
-    2 (n - 1) / n of its size that a ring moves, a gather as n - 1 parts, an exchange as the
-    (n - 1) / n of it that is not the device's own. Branches count as their dearest, a loop's body
-    once.
+    Every collective is counted by the shapes in the program: a sum over n devices as 2 (n - 1) / n
+    of its size, as a ring moves; a gather as n - 1 parts; an exchange as the (n - 1) / n of it that
+    is not the device's own. The most expensive branch counts, and a loop's body counts once.
     """
     found: dict[str, float] = {}
     _walk(jax.make_jaxpr(fn)(*args).jaxpr, dict(mesh.shape), found)

@@ -32,14 +32,14 @@ _CHUNK = 50_000
 
 
 def write_metadata(path: Path, products: int, seed: int = 0) -> int:
-    """Write the made-up products; returns how many related items they name."""
+    """Write the generated products; return the number of related items that they name."""
     rng = np.random.default_rng(seed)
     total = 0
     with path.open("w", encoding="utf-8") as file:
         for low in range(0, products, _CHUNK):
             n = min(_CHUNK, products - low)
             count = np.minimum((rng.pareto(1.5, n) + 0.3) * _RELATED / 2.3, _LONGEST).astype(int)
-            # Popular products have low numbers; those from `products` on are not in the file.
+            # Popular products have low numbers; numbers from `products` on are not in the file.
             other = (products * rng.random(count.sum()) ** 2).astype(np.int64)
             other += np.where(rng.random(len(other)) < _OUTSIDE, products, 0)
             total += len(other)
@@ -69,7 +69,7 @@ def write_metadata(path: Path, products: int, seed: int = 0) -> int:
 
 
 def import_once(source: Path, out: Path) -> None:
-    """Import and print the peak memory; the whole work of the measured process."""
+    """Import and print the peak memory; this is all that the measured process does."""
     from jaxrec.data.commands import import_items
 
     base = peak_memory()
@@ -80,7 +80,7 @@ def import_once(source: Path, out: Path) -> None:
 
 
 def main() -> None:
-    """Write the files, import each several times, record the figures."""
+    """Write the files, import each several times, and record the figures."""
     parser = argparse.ArgumentParser(prog=_COMMAND, description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--repeats", type=int, default=REPEATS)

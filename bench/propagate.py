@@ -1,8 +1,8 @@
-"""A layer of propagation, forward and with its gradient: each kernel, and torch's products.
+"""A layer of propagation, forward and with its gradient: our kernels and torch's products.
 
-Three layers run in a row, as in a model, and a third of their time is shown: a lone product would
-mostly measure the pages of its result. Ours in the order of the data and in the order that the
-trainer gives the nodes. All give the same result, or the case fails.
+Three layers run in a row, as in a model, and a third of their time is shown, because a single
+product would mostly measure page faults of its result. Our kernels run in the data's order and in
+the order that the trainer gives the nodes. All results must agree, or the case fails.
 """
 
 # The extra `bench` may be missing where the types are checked.
@@ -26,11 +26,11 @@ from jaxrec.graph.spmm import Kernel, propagate
 
 LAYERS = 3
 Pair = tuple[Callable[[], Any], Callable[[], Any], Callable[[Any], np.ndarray]]
-"""Forward, forward with gradient, and what brings a result to NumPy in the order of the data."""
+"""Forward, forward with gradient, and a function that returns a result in the data's order."""
 
 
 def in_jax(product: Callable, graph: Bipartite, x: np.ndarray, g: np.ndarray) -> Pair:
-    """Forward, and forward with the gradient of its sum with g; rows in the order of the data."""
+    """Return forward, and forward with the gradient of its sum with g; rows in the data's order."""
     place = np.arange(len(x)) if graph.place_N is None else np.asarray(graph.place_N)
     moved = [jnp.asarray(a[np.argsort(place)]) for a in (x, g)]
 
@@ -53,7 +53,7 @@ def in_jax(product: Callable, graph: Bipartite, x: np.ndarray, g: np.ndarray) ->
 
 
 def in_torch(matrix: torch.Tensor, x: np.ndarray, g: np.ndarray) -> Pair:
-    """The same by autograd of torch.sparse.mm."""
+    """Return the same by autograd of torch.sparse.mm."""
     leaf = torch.from_numpy(x).clone().to(matrix.device).requires_grad_()
     of_result = torch.from_numpy(g).to(matrix.device)
 
@@ -83,7 +83,7 @@ def in_torch(matrix: torch.Tensor, x: np.ndarray, g: np.ndarray) -> Pair:
 
 
 def naive(graph: Bipartite, x: jax.Array) -> jax.Array:
-    """jraph's form without a hand-written gradient."""
+    """Return jraph's form without a hand-written gradient."""
     message = graph.weights[:, None] * x[graph.senders]
     return jraph.segment_sum(message, graph.receivers, graph.n_nodes, indices_are_sorted=True)
 

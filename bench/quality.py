@@ -1,8 +1,8 @@
-"""Time to quality on Gowalla: the presets' recall@20 by training seconds, beside implicit's models.
+"""Time to quality on Gowalla: the presets' recall@20 by training seconds, and implicit's models.
 
-``--part search`` reads no test pair: one in ten train pairs is held out, and the presets and
-implicit's ALS and BPR are trained on the rest. ``--part final`` trains the presets as they are on
-the whole of train, and reads test once for each seed.
+``--part search`` reads no test pair: a tenth of the train pairs is held out, and the presets and
+implicit's ALS and BPR are trained on the rest. ``--part final`` trains the unchanged presets on all
+of train, and reads test once for each seed.
 """
 
 # The extra `bench` may be missing where the types are checked.
@@ -27,13 +27,13 @@ from jaxrec.evaluation.ranking import Evaluator, dot_scorer
 from jaxrec.runfolder import read_json, read_lines
 
 PRESETS = {"gowalla-fast": "1", "gowalla-strong": "2"}
-"""Each with the epochs between two evaluations of its curve."""
+"""The runs, each with the epochs between two evaluations of its curve."""
 COMMAND = "python -m bench quality --data gowalla"
 HELD_OUT = 0.1
 
 
 def write_lightgcn(folder: Path, parts: Splits) -> Path:
-    """train.txt and test.txt of the train and validation parts."""
+    """Write train.txt and test.txt from the train and validation parts."""
     folder.mkdir()
     for name, part in (("train", parts.train), ("test", parts.validation)):
         rows: dict[int, list[str]] = {}
@@ -46,14 +46,14 @@ def write_lightgcn(folder: Path, parts: Splits) -> Path:
 
 
 def train(preset: str, data: Path, run: Path, *options: str) -> list[dict[str, Any]]:
-    """One run in a process of its own; the lines of its timing.jsonl."""
+    """Run once in a new process; return the lines of its timing.jsonl."""
     command = [sys.executable, "-m", "jaxrec", "train", preset, "--data", str(data), *options]
     subprocess.run([*command, "--run", str(run), "--quiet"], check=True)
     return read_lines(run / "timing.jsonl")
 
 
 def spent(timing: list[dict[str, Any]]) -> dict[int, float]:
-    """Seconds by step: start of the table, compilation and steps; no evaluation, no reading."""
+    """Return the seconds by step: initialisation, compilation and steps, without evaluation."""
     total, at, done = 0.0, {}, 0
     for line in timing:
         total += line.get("initialise_seconds", 0.0) + line.get("compile_seconds", 0.0)
@@ -65,9 +65,9 @@ def spent(timing: list[dict[str, Any]]) -> dict[int, float]:
 
 
 def search(data: Path) -> None:
-    """The curves on the validation slice."""
+    """Record the curves on the validation slice."""
     whole = split(read(data), SplitConfig("given", validation=HELD_OUT), 0)
-    # The pairs of test stay out of everything below.
+    # Nothing below reads the test pairs.
     parts = whole._replace(test=whole.validation)
     evaluator = Evaluator(parts.test.csr(), parts.train.csr(), (20,), parts.train.n_items)
 
@@ -92,7 +92,7 @@ def search(data: Path) -> None:
 
 
 def implicit_models() -> list[tuple[str, Any, int]]:
-    """implicit's ALS at two widths, with hyper-parameters found for Gowalla, and its BPR."""
+    """Return implicit's ALS at two widths, with hyper-parameters found for Gowalla, and its BPR."""
     from implicit.als import AlternatingLeastSquares
     from implicit.bpr import BayesianPersonalizedRanking
 
@@ -113,7 +113,7 @@ def implicit_models() -> list[tuple[str, Any, int]]:
 def implicit_curve(
     model: Any, data: Dataset, evaluator: Evaluator, rounds: int
 ) -> list[tuple[float, float]]:
-    """Fit in so many rounds, each going on from the last, and evaluate after each."""
+    """Fit in several rounds, each continuing the last, and evaluate after each."""
     import scipy.sparse as sp
 
     shape = (data.n_users, data.n_items)
@@ -139,11 +139,11 @@ def final(
     seeds: list[int],
     keep: Path | None = None,
 ) -> None:
-    """Runs, each a preset and options, on the whole of train; test is read once a seed.
+    """Train runs, each a preset with options, on all of train; test is read once per seed.
 
     Args:
-      keep: a folder for the runs, where one that is finished is read and one that was killed is
-        resumed; how long the whole process took is not known then, and left out.
+      keep: a folder for the runs. A finished run there is read, and a killed one is resumed; its
+        whole time is then unknown and left out.
     """
     for name, (preset, *options) in runs.items():
         results, training, processes = [], [], []

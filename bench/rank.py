@@ -91,7 +91,7 @@ def main() -> None:
     extra = about | {"what": what, "device": device()}
     floors("rank", ours, {"compulsory bytes": n_bytes}, command, **extra)
 
-    # Half of the pairs are sought and the others masked, which costs what a real split costs.
+    # Half of the pairs are relevant and the others masked, at the cost of a real split.
     half = np.random.default_rng(1).permutation(data.n_edges) < data.n_edges // 2
     sought, masked = data.take(np.flatnonzero(half)).csr(), data.take(np.flatnonzero(~half)).csr()
     evaluator = Evaluator(sought, masked, (K,), data.n_items)

@@ -26,7 +26,7 @@ PUBLISHED = {"jaxrec gcmc-ratings, ids": 0.910, "jaxrec gcmc-ratings, features":
 
 
 def one_seed(options: tuple[str, ...], data: Path, seed: int) -> tuple[dict[str, Any], float]:
-    """eval.json of a run in a process of its own, and its seconds."""
+    """Return eval.json of a run in a new process, and its seconds."""
     with tempfile.TemporaryDirectory() as parent:
         run = Path(parent) / "run"
         command = [sys.executable, "-m", "jaxrec", "train", *options, "--data", str(data)]

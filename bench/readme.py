@@ -1,4 +1,4 @@
-"""Write bench/README.md and its plot from bench/results: the last line of each figure."""
+"""Writes bench/README.md and its plot from bench/results, using the last line of each figure."""
 
 # The extra `bench` may be missing where the types are checked.
 # pyright: reportMissingImports=false
@@ -20,8 +20,8 @@ Every figure is a line of `bench/results/`, written by the command above its tab
 implicit need the extra: `pip install -e '.[bench]'`. `--data gowalla` is a folder with LightGCN's
 train.txt and test.txt; without it the cases take synthetic data of the same size.
 
-Median, and in brackets the largest less the smallest of n; compilation and warm-up are left out,
-and calls that are compared take turns in one process. The machine is shared and noisy: trust the
+Each figure is a median, with the range and the number n of measurements in brackets. Compilation
+and warm-up are left out, and calls that are compared take turns in one process. The machine is shared and noisy: trust the
 ratios. No figure has been measured on a GPU yet.
 
 Studies, each with its question, method, result and limits:
@@ -68,7 +68,7 @@ CASES = (
 
 
 def lines(case: str) -> list[dict[str, Any]]:
-    """The last line of each figure of a case, in the order of their first; ``at``: its number."""
+    """Return the last line of each figure of a case, by first occurrence; ``at`` is its number."""
     path, found = RESULTS / f"{case}.jsonl", {}
     if path.is_file():
         for at, text in enumerate(path.read_text(encoding="utf-8").splitlines()):
@@ -80,19 +80,19 @@ def lines(case: str) -> list[dict[str, Any]]:
 
 
 def gpu_of(line: dict[str, Any]) -> str | None:
-    """The GPU that a figure was measured on; None for a processor."""
+    """Return the GPU on which a figure was measured; None for a CPU."""
     return None if "cores" in line["device"] else line["device"]
 
 
 def comparable(group: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of times, those of the machine that the newest is of; of other figures all."""
+    """Return the times of the machine with the newest one, and all figures that are not times."""
     newest = max(group, key=lambda line: line["at"])
     times = newest["unit"] in ("ns", "ms", "s", "min") or newest["unit"].endswith("/s")
     return [line for line in group if line["device"] == newest["device"] or not times]
 
 
 def figure(line: dict[str, Any]) -> str:
-    """Median (spread, n) with its unit."""
+    """Format a median with its unit (range, n)."""
     unit, value, spread = line["unit"], line["median"], line["spread"]
     share = "@" in unit or unit in ("auc", "average_precision")
     digits = 4 if share else 2 if value < 100 else 0
@@ -104,7 +104,7 @@ def figure(line: dict[str, Any]) -> str:
 
 
 def table(case: str) -> str:
-    """A section: the command, then a table for each figure, with the ratio to our fastest."""
+    """Return a section: the command, then a table per figure, with the ratio to our fastest."""
     shown = lines(case)
     if not shown:
         return ""
@@ -142,7 +142,7 @@ def _ended(text: list[str], used: list[dict[str, Any]]) -> str:
 
 
 def kills(shown: list[dict[str, Any]]) -> list[str]:
-    """A row a run that was killed again and again, and one for all."""
+    """Return a row for each run that was killed repeatedly, and one for all."""
     rows = ["| run | kills | by signal | met | runs with the unbroken one's bits |"]
     rows.append("|---|---|---|---|---|")
     whole: dict[str, Counter[str]] = {"signals": Counter(), "stages": Counter()}
@@ -166,7 +166,7 @@ def _counts(counts: dict[str, int]) -> str:
 
 
 def reliability(shown: list[dict[str, Any]]) -> list[str]:
-    """A row a fault: what happened, and how many of its tests passed."""
+    """Return a row for each fault: what happened, and how many of its tests passed."""
     rows = ["| fault | what happened | passed |", "|---|---|---|"]
     for line in shown:
         told = [text.replace("|", "\\|").replace("\n", " ") for text in line.get("happened", ())]
@@ -178,7 +178,7 @@ def reliability(shown: list[dict[str, Any]]) -> list[str]:
 
 
 def compiled(shown: list[dict[str, Any]]) -> list[str]:
-    """A row a program and a machine: nothing is timed."""
+    """Return a row for each program and machine; nothing is timed."""
     rows = [
         "Read from the compiled programs, of a step or of a call; no such machine was there. "
         "Kernels: of most steps, and of one in which the doctor looks. At least: bytes at the "
@@ -217,7 +217,7 @@ ROWS = {"kills": kills, "reliability": reliability, "compiled": compiled}
 
 
 def plot(path: Path) -> bool:
-    """Validation recall by training seconds, as SVG. Whether there was anything to draw."""
+    """Draw validation recall by training seconds as SVG; return whether there are curves."""
     curves = {line["impl"]: line["curve"] for line in lines("quality") if "curve" in line}
     if not curves:
         return False

@@ -1,6 +1,6 @@
-"""What clusters and disks do to a run: each fault with the real command, and 10,000 broken inputs.
+"""Effects of cluster and disk failures on a run: real commands, and 10,000 broken inputs.
 
-Runs the tests of these faults and records what each of them met; a line is a fault.
+Runs the tests of these failures and records a line for each of them.
 """
 
 import argparse
@@ -35,11 +35,11 @@ FAULTS = {
     ],
     "broken inputs to every reader, the configuration and its options": ["test_fuzz.py::"],
 }
-"""Tests by fault, by how their names begin."""
+"""Tests by fault, given by how their names begin."""
 
 
 class _Collected:
-    """What pytest says of the tests of a fault."""
+    """Collects pytest's reports on the tests of a fault."""
 
     def __init__(self, names: list[str]) -> None:
         self.names = names
@@ -56,7 +56,7 @@ class _Collected:
 
 
 def tried(fault: str) -> None:
-    """Run the tests of a fault, and record what came of them."""
+    """Run the tests of a fault, and record their results."""
     import pytest
 
     found = _Collected(FAULTS[fault])

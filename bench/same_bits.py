@@ -1,12 +1,12 @@
-"""Parameters of every preset after some steps, here and at another commit, to the bit.
+"""Compares parameters of every preset after some steps, here and at another commit, bit by bit.
 
     python -m bench same-bits COMMIT [--presets NAME ...] [--steps 30]
 
-Each side trains in a process of its own, by the public interface alone, with the same versions and
-flags. A preset without a data set of its own takes small made-up data
-of its kind, split at random where the preset expects a split that comes with the data. One line a
-preset is added to bench/results/same-bits.jsonl. Exit status 1 where a preset's parameters, or the
-lines of its metrics.jsonl, differ.
+Each side trains in its own process, by the public interface alone, with the same versions and
+flags. A preset without a data set of its own gets small generated data of its kind, split at random
+if the preset expects a split in the data. A line per preset is added to
+bench/results/same-bits.jsonl. The exit status is 1 if a preset's parameters, or the lines of its
+metrics.jsonl, differ.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from bench.common import record, worktree
 
 ROOT = Path(__file__).parents[1]
 
-# What one side runs: its own jaxrec, and nothing of this file.
+# The program of one side: it runs its own jaxrec, and nothing of this file.
 TRAIN = """
 import dataclasses, hashlib, json, sys
 from pathlib import Path
@@ -47,7 +47,7 @@ for name in names or list(presets.PRESETS):
 
 
 def side(tree: Path, steps: int, presets: list[str]) -> dict[str, list]:
-    """By preset the sums of parameters and of metrics.jsonl, trained by the jaxrec of a tree."""
+    """Train with the jaxrec of a tree; return hashes of parameters and metrics by preset."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", TRAIN, folder, str(steps), *presets]
         env = os.environ | {"PYTHONPATH": str(tree)}
@@ -58,7 +58,7 @@ def side(tree: Path, steps: int, presets: list[str]) -> dict[str, list]:
 
 
 def main() -> None:
-    """Compare, record a line for each preset, and exit with 1 where one differs."""
+    """Compare, record a line per preset, and exit with 1 if one differs."""
     parser = argparse.ArgumentParser(prog="python -m bench same-bits", description=__doc__)
     parser.add_argument("commit")
     parser.add_argument("--presets", nargs="*", default=[])

@@ -40,7 +40,7 @@ def make(factor: int, folder: Path) -> None:
 
 
 def measure(folder: Path) -> None:
-    """One size, from the prepared folder to trained steps: a timing for each line of the input."""
+    """Measure one size, from prepared folder to trained steps, once per line of the input."""
     data = Dataset.load(folder)
     config = replace(
         presets.get("pinsage"),
@@ -89,13 +89,13 @@ class Size:
         return json.loads(line)
 
     def time(self) -> float:
-        """Milliseconds of a step, of some at once."""
+        """Return the milliseconds per step, over several steps at once."""
         assert self.process.stdin is not None
         print("time", file=self.process.stdin, flush=True)
         return self._answer()["ms"]
 
     def end(self) -> None:
-        """Record what was measured."""
+        """Record the measurements."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         found = self._answer()
@@ -126,7 +126,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as parent:
         sizes = []
-        for factor in args.factors:  # processes of their own, so that memory is each one's alone
+        for factor in args.factors:  # each is a process, to measure its memory alone
             folder = Path(parent) / str(factor)
             making = [sys.executable, "-m", "bench", "sampled", "--factors", str(factor)]
             subprocess.run([*making, "--make", str(folder)], check=True)
@@ -137,7 +137,7 @@ def main() -> None:
         for round_number in range(1 + args.rounds):
             for size in sizes:
                 value = size.time()
-                if round_number:  # the first warms up
+                if round_number:  # the first round is warm-up
                     size.step.append(value)
         for size in sizes:
             size.end()

@@ -1,7 +1,7 @@
-"""Serving lists: throughput and latency, beside FAISS's exact search behind the same server.
+"""Serving lists: throughput and latency, compared with FAISS's exact search in the same server.
 
-Both servers run at once and are asked in turns, so that a busy machine is as busy for both. wrk
-asks as fast as it is answered, each request another user's; hey asks at a fixed rate.
+Both servers run at once and are asked in turns, so that other load affects both alike. wrk asks
+again as soon as it has an answer, each time for another user; hey asks at a fixed rate.
 """
 
 import argparse
@@ -36,7 +36,7 @@ end
 
 
 def make_run(folder: Path, n_items: int) -> Path:
-    """A finished run of random vectors."""
+    """Make a finished run of random vectors."""
     import json
 
     from jaxrec.config import Config, to_dict
@@ -53,7 +53,7 @@ def make_run(folder: Path, n_items: int) -> Path:
         item_ids=np.array([f"i{n}" for n in range(n_items)]),
     )
     seen = np.sort(rng.integers(0, n_items // SEEN, (N_USERS, SEEN)), axis=1)
-    seen += np.arange(SEEN) * (n_items // SEEN)  # ascending, none twice
+    seen += np.arange(SEEN) * (n_items // SEEN)  # ascending and distinct
     np.savez(
         folder / "seen.npz",
         indptr=np.arange(N_USERS + 1, dtype=np.int32) * SEEN,
@@ -65,7 +65,7 @@ def make_run(folder: Path, n_items: int) -> Path:
 
 
 class FaissRanker:
-    """FAISS's exact inner products in the place of jaxrec.serving.ranker.Ranker."""
+    """FAISS's exact inner products, in place of jaxrec.serving.ranker.Ranker."""
 
     def __init__(self, scorer: Any, longest: int, left_out: int) -> None:
         import faiss  # pyright: ignore[reportMissingImports]
@@ -111,7 +111,7 @@ def _run(*command: str) -> str:
 
 
 def throughput(address: str, seconds: int, script: Path) -> float:
-    """Requests a second of clients that ask as soon as they are answered."""
+    """Measure requests per second of clients that ask again as soon as they have an answer."""
     options = ("-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *_WAIT)
     said = _run("wrk", *options, "-s", str(script), address)
     if "Non-2xx" in said or "Socket errors" in said:
@@ -120,7 +120,7 @@ def throughput(address: str, seconds: int, script: Path) -> float:
 
 
 def latencies(address: str, seconds: int, rate: int) -> dict[str, float]:
-    """Milliseconds at a fixed rate of requests."""
+    """Measure milliseconds per request at a fixed rate."""
     workers = min(10, rate)
     options = ("-z", f"{seconds}s", "-c", str(workers), "-q", str(rate // workers))
     said = _run("hey", *options, "-o", "csv", f"{address}/recommend?titles=false&k={K}&user=u7")
@@ -132,7 +132,7 @@ def latencies(address: str, seconds: int, rate: int) -> dict[str, float]:
 
 
 def measure(n_items: int, rate: int, rounds: int, seconds: int) -> None:
-    """One catalogue's figures."""
+    """Measure one catalogue."""
     taken: dict[str, dict[str, list[float]]] = {"jaxrec": {}, "FAISS IndexFlatIP": {}}
     load: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -144,7 +144,7 @@ def measure(n_items: int, rate: int, rounds: int, seconds: int) -> None:
         started = {n: _start(c) for n, c in zip(taken, (own, other), strict=True)}
         try:
             for name, (_, address) in started.items():
-                throughput(address, 2, script)  # warm
+                throughput(address, 2, script)  # warm-up
                 del name
             for _ in range(rounds):
                 for name, (_, address) in started.items():

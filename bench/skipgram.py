@@ -1,9 +1,9 @@
-"""Skip-gram on walks: jaxrec beside gensim with as many workers as cores, and what both find.
+"""Skip-gram on walks: jaxrec compared with gensim, in time and in quality.
 
-Both learn from walks of 10 items, 10 from each item, 128 dimensions, 5 negatives, 5 epochs, and
-take turns in one process: the preset, the same with gensim's window of 5 and plain SGD, and gensim.
-gensim reads walks that are ready in memory, jaxrec's time holds the drawing of its own. Both are
-judged by the same held-out pairs.
+Both train on walks of 10 items, 10 from each item, with 128 dimensions, 5 negatives and 5 epochs,
+and take turns in one process: the preset, the same with gensim's window of 5 and plain SGD, and
+gensim with as many workers as cores. gensim reads walks that are ready in memory, whereas jaxrec's
+time includes drawing them. Both are evaluated on the same held-out pairs.
 """
 
 import argparse
@@ -33,7 +33,7 @@ DIM, LENGTH = 128, 10
 
 
 def configuration(optimizer: str, data: str) -> Config:
-    """The preset ``skipgram``, or the same with gensim's plain SGD at its learning rate."""
+    """Return the preset ``skipgram``, or the same with gensim's plain SGD at its learning rate."""
     config = presets.get("skipgram")
     config = replace(config, data=data, pairs=replace(config.pairs, validation=0.0))
     if optimizer == "sgd":
@@ -43,7 +43,7 @@ def configuration(optimizer: str, data: str) -> Config:
 
 
 class Ours:
-    """Epochs of a configuration, one call an epoch, compiled beforehand."""
+    """Return a call that trains an epoch of a configuration, compiled beforehand."""
 
     def __init__(self, config: Config, splits: PairSplits) -> None:
         self.problem = ItemProblem.build(config, splits, phase="refit")
@@ -67,7 +67,7 @@ class Ours:
 
 
 def drawn(problem: ItemProblem) -> list[list[str]]:
-    """The walks of one epoch as gensim wants them."""
+    """Return the walks of one epoch in gensim's form."""
     data, config = problem.data, problem.config
     assert data.graph is not None
     assert data.start_A is not None
@@ -80,7 +80,7 @@ def drawn(problem: ItemProblem) -> list[list[str]]:
 
 
 class Theirs:
-    """gensim on walks in memory."""
+    """Make gensim's model of walks in memory."""
 
     def __init__(self, sentences: list[list[str]], n_items: int, workers: int) -> None:
         models: Any = importlib.import_module("gensim.models")
@@ -90,7 +90,7 @@ class Theirs:
         self.sentences, self.n_items, self._make = sentences, n_items, models.Word2Vec
 
     def train(self, epochs: int, seed: int = 0) -> float:
-        """Seconds of training, the vocabulary's making left out."""
+        """Return the seconds of training, without building the vocabulary."""
         self.model = self._make(**self.form, seed=seed)
         self.model.build_vocab(self.sentences)
         began = time.perf_counter()
@@ -98,7 +98,7 @@ class Theirs:
         return time.perf_counter() - began
 
     def vectors(self) -> np.ndarray:
-        """Unit rows; 0 where gensim has met no walk with the item."""
+        """Return unit rows; 0 for items that no walk has."""
         found = np.zeros((self.n_items, DIM), np.float32)
         rows = np.array(self.model.wv.index_to_key, int)
         found[rows] = self.model.wv.get_normed_vectors()

@@ -1,4 +1,4 @@
-"""Stages of a long case, each a process of its own, as a user's is; some are killed on the way."""
+"""Runs the stages of a long case, each in its own process, as a user does; some are killed."""
 
 import os
 import subprocess
@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from jaxrec.log import peak_memory
 
-_POLL = 1.0  # seconds between two looks at a process
+_POLL = 1.0  # seconds between two checks of a process
 
 
 class Stage(NamedTuple):
-    """How a process went: exit status, wall seconds, largest resident bytes."""
+    """The result of a process: exit status, wall seconds, and largest resident memory in bytes."""
 
     status: int
     seconds: float
@@ -26,7 +26,7 @@ def run(
     until: Callable[[], bool] = lambda: False,
     env: Mapping[str, str] | None = None,
 ) -> Stage:
-    """Run `python -m ARGS`, and kill it (SIGKILL) as soon as ``until`` says so."""
+    """Run `python -m ARGS`, and kill it (SIGKILL) as soon as ``until`` returns True."""
     began, peak = time.perf_counter(), 0
     process = subprocess.Popen([sys.executable, "-m", *args], env=os.environ | (env or {}))
     while process.poll() is None:
@@ -38,6 +38,6 @@ def run(
 
 
 def sealed(folder: Path) -> list[int]:
-    """Steps of a run whose checkpoint is whole, ascending, without step 0."""
+    """Return the steps of a run with a complete checkpoint, ascending, without step 0."""
     found = (int(path.parent.name) for path in folder.glob("checkpoints/*/manifest.json"))
     return sorted(step for step in found if step)

@@ -28,11 +28,11 @@ from jaxrec.training.problem import Problem
 
 LAYERS, L2, RATE = 3, 1e-4, 1e-3
 Step = Callable[[np.ndarray], float]
-"""From users, positives and negatives [3, B] as nodes, to the loss; waits for the device."""
+"""Maps users, positives and negatives [3, B], as nodes, to the loss; waits for the device."""
 
 
 def jaxrec_steps(problem: Problem, table: np.ndarray) -> Callable[[int], float]:
-    """Runs n steps in one dispatch, as the trainer does. Returns the sum of their losses."""
+    """Return a function that runs n steps in one dispatch, as the trainer does."""
     dispatch = jax.jit(problem.stepper.dispatch, donate_argnums=0)
     state = problem.initial_state()
     place = problem.data.graph.place_N
@@ -51,7 +51,7 @@ def jaxrec_steps(problem: Problem, table: np.ndarray) -> Callable[[int], float]:
 
 
 def naive_jax(data: Dataset, table: np.ndarray) -> Step:
-    """Gather and segment-sum, autodiff, optax."""
+    """Return the step with gather and segment-sum, autodiff and optax."""
     graph, tx = bipartite.build(data), optax.adam(RATE)
 
     def loss(table: jax.Array, node: jax.Array) -> jax.Array:
@@ -83,7 +83,7 @@ def naive_jax(data: Dataset, table: np.ndarray) -> Step:
 
 
 def in_torch(embed: Callable[[torch.Tensor], torch.Tensor], table: torch.Tensor) -> Step:
-    """A step of torch's Adam on a leaf; ``embed`` maps it to the final embeddings."""
+    """Return a step of torch's Adam on a leaf; ``embed`` maps it to the final embeddings."""
     optimizer = torch.optim.Adam([table], lr=RATE)
 
     def run(node: np.ndarray) -> float:
@@ -101,7 +101,7 @@ def in_torch(embed: Callable[[torch.Tensor], torch.Tensor], table: torch.Tensor)
 
 
 def sparse_torch(matrix: torch.Tensor, table: np.ndarray) -> Step:
-    """LightGCN-PyTorch's form: a sparse product a layer, stacked and averaged."""
+    """Return LightGCN-PyTorch's form: a sparse product per layer, stacked and averaged."""
 
     def embed(x: torch.Tensor) -> torch.Tensor:
         layers = [x]
@@ -114,7 +114,7 @@ def sparse_torch(matrix: torch.Tensor, table: np.ndarray) -> Step:
 
 
 def torch_geometric(edge_index: np.ndarray, table: np.ndarray) -> Step:
-    """torch_geometric's own LightGCN."""
+    """Return torch_geometric's own LightGCN."""
     model = LightGCN(len(table), table.shape[1], LAYERS).to(torch_device())
     edges = torch.from_numpy(edge_index).to(torch_device())
     with torch.no_grad():
@@ -170,9 +170,9 @@ def main() -> None:
         extra = about | {"device": hardware_of_torch() if name.startswith("torch") else device()}
         ms = [1e3 * value for value in values]
         record("step", name, ms, "ms", command, what="training step", **extra)
-    # The last forward product is over the batch's rows alone, and the gradient's first gathers from
-    # them. Each of the 2L - 1 others over all edges reads the graph, and writes y; those after the
-    # first gather rows of x. Adam reads table, gradient and moments, and writes all but one.
+    # The last forward product covers only the batch's rows, and the gradient's first gathers from
+    # them. Each of the other 2L - 1 reads the graph and writes y over all edges; all but the first
+    # also gather rows of x. Adam reads table, gradient and moments; it writes all but the gradient.
     edges, table_bytes = 8 * len(sender), 4 * n_nodes * args.dim
     products = 2 * LAYERS - 2
     n_bytes = {

@@ -20,14 +20,14 @@ Draw = tuple[jax.Array, jax.Array]
 
 
 def draw(step: jax.Array, n_rows: int) -> Draw:
-    """Random rows and random gradients for them."""
+    """Return random rows and random gradients for them."""
     row_key, grad_key = jax.random.split(jax.random.fold_in(jax.random.key(0), step))
     row_B = jax.random.randint(row_key, (BATCH,), 0, n_rows)
     return row_B, 1e-3 * jax.random.normal(grad_key, (BATCH, DIM))
 
 
 def sparse(optimizer: rowwise.RowOptimizer, n_rows: int) -> tuple[Callable, Any]:
-    """One step of a row-sparse optimizer, and what it begins with."""
+    """Return one step of a row-sparse optimizer, and its initial state."""
 
     def step(i: jax.Array, carry: tuple[jax.Array, rowwise.RowState]) -> tuple:
         row_B, grad_BD = draw(i, n_rows)
@@ -40,7 +40,7 @@ def sparse(optimizer: rowwise.RowOptimizer, n_rows: int) -> tuple[Callable, Any]
 
 
 def dense(n_rows: int) -> tuple[Callable, Any]:
-    """One step of optax's Adam on the whole table."""
+    """Return one step of optax's Adam on the whole table."""
     tx = optax.adam(1e-3)
 
     def step(i: jax.Array, carry: tuple[jax.Array, optax.OptState]) -> tuple:
@@ -54,7 +54,7 @@ def dense(n_rows: int) -> tuple[Callable, Any]:
 
 
 def measure(made: tuple[Callable, Any], steps: int, rounds: int) -> list[float]:
-    """Milliseconds a step, in dispatches of so many steps."""
+    """Measure milliseconds per step, in dispatches of several steps."""
     step, carry = made
 
     def run(start: jax.Array, carry: Any) -> Any:

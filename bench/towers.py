@@ -23,12 +23,12 @@ from jaxrec.data.formats import read, resolve
 COMMAND = "python -m bench towers --data FOLDER"
 PARTS = {"warm": ("two-tower", "triplet"), "cold": ("two-tower",)}
 COLD = SplitConfig("cold-items", test=0.2, validation=0.2)
-HIDDEN = (128,)  # for cold items: a layer in which features meet
-_ITEMS = 2000  # whose cosines are looked at
+HIDDEN = (128,)  # for cold items: a layer in which features are combined
+_ITEMS = 2000  # items whose cosines are measured
 
 
 def data_sets(folder: Path) -> dict[str, Dataset]:
-    """MovieLens 100K's first fold, latest-small and the embedded data with features."""
+    """Return MovieLens 100K's first fold, latest-small and the embedded data with features."""
     small = folder / "ml-latest-small"
     return {
         "ml-100k u1": read(folder / "ml-100k" / "u1.base"),
@@ -38,7 +38,7 @@ def data_sets(folder: Path) -> dict[str, Dataset]:
 
 
 def cosine_spread(item_ID: np.ndarray) -> float:
-    """Standard deviation of the cosines between different items."""
+    """Return the standard deviation of the cosines between different items."""
     chosen = np.random.default_rng(0).permutation(len(item_ID))[:_ITEMS]
     length = np.linalg.norm(item_ID[chosen], axis=1, keepdims=True)
     unit = (item_ID[chosen] / np.where(length > 0, length, 1)).astype(np.float64)
@@ -46,7 +46,7 @@ def cosine_spread(item_ID: np.ndarray) -> float:
 
 
 def one(config: Config, data: Dataset) -> dict[str, Any]:
-    """What a run found on test, and how far its items' vectors lie apart."""
+    """Return a run's test results, and how far apart its items' vectors lie."""
     with tempfile.TemporaryDirectory() as parent:
         run = jaxrec.train(config, data=data, run=Path(parent) / "run", quiet=True)
         with np.load(run.folder / "embeddings.npz") as stored:
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def config_of(preset: str, part: str, seed: int) -> Config:
-    """The preset; for cold items with a hidden layer and more dropped ids."""
+    """Return the preset; for cold items, with a hidden layer and more dropped ids."""
     config = replace(jaxrec.preset(preset), seed=seed)
     if part == "warm":
         return config
@@ -85,7 +85,7 @@ def config_of(preset: str, part: str, seed: int) -> Config:
 
 
 def tell(preset: str, part: str, name: str, seeds: list[int], runs: list[dict[str, float]]) -> None:
-    """Write the lines of one preset on one data set."""
+    """Record the lines of one preset on one data set."""
     what = {"warm": "test recall@20", "cold": "recall@20 among held-out items"}[part]
     control = {"warm": "popularity", "cold": "random"}[part]
     impl = f"jaxrec {preset}" + (", a hidden layer" if part == "cold" else "")

@@ -35,7 +35,7 @@ def numpy_uniform(around: Adjacency, start_W: np.ndarray, rng: np.random.Generat
 def numpy_weighted(
     around: Adjacency, sum_E: np.ndarray, start_W: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """``sum_E`` is the running sum of all weights, with a 0 before it."""
+    """Draw by ``sum_E``, the running sum of all weights, which starts with 0."""
     made = [start_W]
     for _ in range(LENGTH - 1):
         at = made[-1]
@@ -52,7 +52,7 @@ walk = jax.jit(walks.walk, static_argnums=3, static_argnames=("p", "q"))
 def ours(
     graph: walks.WalkGraph, start_W: np.ndarray, p: float = 1.0, q: float = 1.0
 ) -> Callable[[], None]:
-    """Walks on the device, waited for."""
+    """Draw walks on the device, and wait for them."""
     node_W, number_W = jnp.asarray(start_W), jnp.arange(len(start_W), dtype=jnp.int32)
 
     def call() -> None:
