@@ -111,7 +111,7 @@ CASES = [
     ),
     Case(
         f"train mf --data good.csv --loss.name mse {SMALL}",
-        "softmax need none",
+        "softmax, which need none",
         f"train mf --data good.csv --loss.name softmax {SMALL}",
     ),
     Case(
