@@ -112,7 +112,7 @@ def train(
     if overwrite and run is None:
         raise InputError("--overwrite needs --run; without it the run gets a new folder")
     if config is not None and preset is not None:
-        raise InputError("config and preset are both given; give one of them")
+        raise InputError("give a config or a preset, not both")
     if config is None or isinstance(config, str):
         config = presets.get(config or preset or ("lightgcn" if model else "quickstart"))
     config = config.replace(dotted(config, options))

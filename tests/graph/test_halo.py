@@ -107,5 +107,5 @@ def test_buckets_of_parts_with_very_different_degrees_stack():
 
 
 def test_a_mesh_of_more_devices_than_there_are_is_refused_with_the_fix():
-    with pytest.raises(InputError, match="is 16 devices, and there are 8"):
+    with pytest.raises(InputError, match="needs 16 devices, and there are 8"):
         halo.make_mesh(MeshConfig(2, 8))
