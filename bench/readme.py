@@ -23,6 +23,15 @@ train.txt and test.txt; without it the cases take synthetic data of the same siz
 Each figure is a median, with the range and the number n of measurements in brackets. Compilation
 and warm-up are left out, and calls that are compared take turns in one process. The machine is
 shared and noisy: trust the ratios. No figure has been measured on a GPU yet.
+
+Studies, each with its question, method, result and limits:
+
+* [Gowalla](gowalla.md): every row on LightGCN's split, and how often test was read for it
+* [The doctor](doctor-readings.md): three readings of planted faults and sound runs
+* [Item graphs](item-graphs.md): skip-gram, node2vec and factorisations beside gensim
+* [Meshes](meshes.md): bytes between devices, 100 million pairs, tables in host memory
+
+Cases: {cases}.
 """
 CASES = (
     "compiled",
