@@ -72,7 +72,7 @@ if TYPE_CHECKING:
     from jaxrec.training.finished_run import Run
     from jaxrec.training.run import refit, resume, train
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"
 
 fork_check.watch()
 

@@ -132,7 +132,7 @@ def test_presets_env_and_help():
         done = jaxrec(*command, "--help")
         assert done.returncode == 0
         assert "usage" in done.stdout
-    assert "jaxrec 0" in jaxrec("--version").stdout
+    assert "jaxrec 1" in jaxrec("--version").stdout
 
 
 @pytest.mark.parametrize(

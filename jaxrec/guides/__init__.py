@@ -10,6 +10,7 @@ ORDER = (
     *("item-graphs", "two-towers", "from-python", "extending", "searches-and-statistics"),
     *("doctor", "long-runs", "many-devices", "reproducing-papers", "coming-from"),
     *("how-it-is-built", "glossary", "questions"),
+    *("changelog", "citation", "security", "contributing"),
 )
 """The order in which pages are listed; pages that are not named here come last."""
 
