@@ -1,7 +1,9 @@
-"""Serving lists: throughput and latency, compared with FAISS's exact search in the same server.
+"""Serving lists: throughput and latency, compared with FAISS and implicit in the same server.
 
-Both servers run at once and are asked in turns, so that other load affects both alike. wrk asks
-again as soon as it has an answer, each time for another user; hey asks at a fixed rate.
+FAISS searches exactly (IndexFlatIP); implicit uses the top-k search that its models' ``recommend``
+calls. Those that are installed run at once and are asked in turns, so that other load affects all
+alike. wrk asks again as soon as it has an answer, each time for another user; hey asks at a fixed
+rate.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +91,38 @@ class FaissRanker:
         return lists
 
 
-def _serve_faiss(run: str) -> None:
+class ImplicitRanker:
+    """The top-k search of implicit, in place of jaxrec.serving.ranker.Ranker."""
+
+    def __init__(self, scorer: Any, longest: int, left_out: int) -> None:
+        self._item_ID = np.ascontiguousarray(scorer.params["item"], np.float32)
+
+    def fitting(self, queries: Sequence[Any]) -> int:
+        return min(len(queries), 32)
+
+    def rank(self, queries: Sequence[Any]) -> list[tuple[np.ndarray, np.ndarray]]:
+        import scipy.sparse as sp
+        from implicit.cpu.topk import topk  # pyright: ignore[reportMissingImports]
+
+        user_BD = np.stack([query.vector for query in queries]).astype(np.float32)
+        indptr = np.cumsum([0, *(len(query.left_out) for query in queries)])
+        index = np.concatenate([query.left_out for query in queries])
+        shape = len(queries), len(self._item_ID)
+        seen = sp.csr_matrix((np.ones(len(index), np.float32), index, indptr), shape=shape)
+        longest = max(query.k for query in queries)
+        found = topk(self._item_ID, user_BD, longest, filter_query_items=seen, num_threads=0)
+        lists = zip(queries, *found, strict=True)
+        return [(items[: query.k], scores[: query.k]) for query, items, scores in lists]
+
+
+RANKERS = {"FAISS IndexFlatIP": ("faiss", FaissRanker), "implicit": ("implicit", ImplicitRanker)}
+
+
+def _serve_other(name: str, run: str) -> None:
     from jaxrec.serving import loaded_run
     from jaxrec.serving.server import serve
 
-    loaded_run.Ranker = FaissRanker  # pyright: ignore[reportAttributeAccessIssue]
+    loaded_run.Ranker = RANKERS[name][1]  # pyright: ignore[reportAttributeAccessIssue]
     serve(run, port=0, watch_seconds=0)
 
 
@@ -133,15 +163,16 @@ def latencies(address: str, seconds: int, rate: int) -> dict[str, float]:
 
 def measure(n_items: int, rate: int, rounds: int, seconds: int) -> None:
     """Measure one catalogue."""
-    taken: dict[str, dict[str, list[float]]] = {"jaxrec": {}, "FAISS IndexFlatIP": {}}
+    others = [name for name, (package, _) in RANKERS.items() if find_spec(package)]
+    taken: dict[str, dict[str, list[float]]] = {name: {} for name in ("jaxrec", *others)}
     load: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         run = make_run(Path(folder) / "run", n_items)
         script = Path(folder) / "ask.lua"
         script.write_text(_LUA.replace("{k}", str(K)).replace("{users}", str(N_USERS)))
         own = [sys.executable, "-m", "jaxrec", "serve", str(run), "--port", "0", "--watch", "0"]
-        other = [sys.executable, "-m", "bench.serve", "--faiss", str(run)]
-        started = {n: _start(c) for n, c in zip(taken, (own, other), strict=True)}
+        other = [sys.executable, "-m", "bench.serve", "--serve", str(run), "--by"]
+        started = {n: _start([*other, n] if n in RANKERS else own) for n in taken}
         try:
             for name, (_, address) in started.items():
                 throughput(address, 2, script)  # warm-up
@@ -177,10 +208,11 @@ def main() -> None:
     parser.add_argument("--rates", type=int, nargs="+", default=[200, 10])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=60)
-    parser.add_argument("--faiss", help=argparse.SUPPRESS)
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    parser.add_argument("--by", choices=RANKERS, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.faiss:
-        _serve_faiss(args.faiss)
+    if args.serve:
+        _serve_other(args.by, args.serve)
         return
     for n_items, rate in zip(args.items, args.rates, strict=True):
         measure(n_items, rate, args.rounds, args.seconds)

@@ -155,7 +155,7 @@ def test_json_is_one_array_over_all_users(run: Path, tmp_path: Path) -> None:
 
 
 def test_standard_output_has_the_lists_alone(run: Path, capfdbinary) -> None:
-    recommend([str(run), "--out", "-", "-k", "1", "--history", "i0", "i3"])
+    recommend([str(run), "-k", "1", "--history", "i0", "i3"])
     sys.stdout.flush()
     lines = capfdbinary.readouterr().out.decode().splitlines()
     assert lines[0] == "user,item,rank,score"

@@ -22,7 +22,7 @@ class Recommend:
 
     run: Positional[str]
     """Run folder."""
-    out: str
+    out: str = "-"
     """File to write: .parquet, .csv, .tsv, .json or .jsonl; - writes CSV to standard output."""
     users: tuple[str, ...] = ()
     """User ids, or a file with one user id per line or a column of users; by default all users."""
