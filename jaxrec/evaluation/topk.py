@@ -249,7 +249,7 @@ def block_rows(csr: ItemsByUser, users_SB: np.ndarray, least: int = 0) -> Iterat
 
 
 def as_rows(csr: Csr, width: int) -> Rows:
-    """Convert all rows, padded to a width."""
+    """Convert a CSR to :class:`Rows`, padded to ``width`` indices."""
     return Rows(csr.indptr, np.pad(csr.indices, (0, width - len(csr.indices))))
 
 

@@ -15,8 +15,8 @@ from jaxrec import hashed_random
 from jaxrec.errors import InputError
 from jaxrec.graph.csr import DeviceCsr
 
-_LEFT = 2  # node2vec: once one walk in this many is unfinished, finish those separately,
-_LEAST = 64  # unless this few are left
+_LEFT = 2  # node2vec: when 1 / this of the walks are unfinished, they continue in a smaller batch
+_LEAST = 64  # batches of up to this many walks are not split
 
 
 class WalkGraph(NamedTuple):

@@ -375,7 +375,7 @@ class Search:
                 how = checkpoints, log, Reporter(True), watch
                 Loop(problem, Phase("search", 0), *how).run(None, chooses=False)
             except Interrupted:
-                pass  # the evaluations until then count
+                pass  # use the evaluations made so far
             finally:
                 log.close()
                 checkpoints.close()
