@@ -312,7 +312,7 @@ def test_the_two_commands_of_the_readme_are_those_of_ci():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_are_of_kinds_that_are_run_or_say_why_not(page: Path) -> None:
     for block in documents.blocks(page):
-        assert block.language in ("bash", "python", "toml", "bibtex", "")
+        assert block.language in ("bash", "python", "toml", "bibtex", "text", "yaml", "")
         if block.language in ("bash", "python") and not block.shown:
             assert block.text.strip()
 
