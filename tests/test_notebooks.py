@@ -1,0 +1,34 @@
+"""The notebooks, run as plain scripts in a small form, each in a fresh folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SAYS = {
+    "shop": ("60 customers, 40 articles", "recall@20: "),
+}
+PAGES = sorted((ROOT / "scripts" / "notebooks").glob("*.py"))
+
+
+def test_every_notebook_is_run():
+    assert {page.stem for page in PAGES} == set(SAYS)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_notebook_runs_from_top_to_bottom(page, tmp_path):
+    done = subprocess.run(
+        [sys.executable, page, "--small"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert all(words in done.stdout for words in SAYS[page.stem]), done.stdout
+    text = page.read_text()
+    assert text.startswith("# %% [markdown]\n# # ")
+    assert "\n# %%\n" in text
