@@ -163,7 +163,12 @@ def read_filter(run: Path, n_users: int, n_items: int, dim: int) -> dict[str, np
     shapes |= dict.fromkeys(("item_I", "in_I", "out_I", "ratio_I"), (n_items,))
     shapes |= {"gain_D": (dim,), "indptr": (n_users + 1,)}
     arrays = _read_npz(run, "filter.npz", {*shapes, "coefficient_K", "indices"})
-    optional = {"weight_E": arrays["indices"].shape, "weight_II": (n_items, n_items)}
+    blend = {
+        "neighbour_user_U": (n_users,),
+        "neighbour_item_I": (n_items,),
+        "neighbour_blend": (2,),
+    }
+    optional = {"weight_E": arrays["indices"].shape, "weight_II": (n_items, n_items)} | blend
     arrays = {
         n: x for n, x in arrays.items() if n in {*shapes, *optional, "coefficient_K", "indices"}
     }
@@ -174,6 +179,7 @@ def read_filter(run: Path, n_users: int, n_items: int, dim: int) -> dict[str, np
         if name in arrays
     )
     coefficient_K = arrays["coefficient_K"]
+    fits = fits and len(blend.keys() & arrays.keys()) in (0, len(blend))
     if not fits or coefficient_K.ndim != 1 or not len(coefficient_K):
         raise _damaged(run, "filter.npz", "does not fit embeddings.npz")
     return arrays

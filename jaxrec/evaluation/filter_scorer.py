@@ -12,7 +12,7 @@ from jaxtyping import Array
 from jaxrec.data.dataset import Csr
 from jaxrec.evaluation.scorers import PAIRS, Scorer, table_scorer
 from jaxrec.evaluation.topk import power_of_two
-from jaxrec.graph.filters import Filter, Weighted, halves, polynomial
+from jaxrec.graph.filters import Filter, Neighbours, Weighted, halves, neighbour_scores, polynomial
 from jaxrec.runfolder import Embeddings, read_filter
 
 _PAIRS_AT_ONCE = 64
@@ -53,7 +53,21 @@ def _filtered(params: dict[str, Any], user_B: Array) -> Array:
         (((1,), (1,)), ((), ())),
         precision=lax.Precision.HIGHEST,
     )
-    return (params["out_I"][:, None] * y_IB).T + spectral_BI
+    score_BI = (params["out_I"][:, None] * y_IB).T + spectral_BI
+    if "neighbours" not in params:
+        return score_BI
+    in_I1, neighbours = params["in_I"][:, None], params["neighbours"]
+    row_IB = jnp.where(in_I1 > 0, x_IB / jnp.where(in_I1 > 0, in_I1, 1), 0)
+    near_BI = neighbour_scores(params["matrix"], neighbours, row_IB).T
+    new_BI = (row_IB == 0).T
+    return _scaled(score_BI, new_BI) + neighbours.blend[0] * _scaled(near_BI, new_BI)
+
+
+def _scaled(score_BI: Array, new_BI: Array) -> Array:
+    """Scores over their standard deviation over new items; 0 where there is none."""
+    deviation_B1 = jnp.std(score_BI, axis=1, keepdims=True, where=new_BI)
+    there_B1 = deviation_B1 > 0  # false of a row without new items too, whose deviation is NaN
+    return jnp.where(there_B1, score_BI / jnp.where(there_B1, deviation_B1, 1), 0)
 
 
 def _weighed(params: dict[str, Any], user_B: Array) -> Array:
@@ -102,6 +116,8 @@ def filter_scorer(fitted: Filter, history: Csr | None = None) -> Scorer:
         return Scorer(_weighed, jax.tree.map(jnp.asarray, params), n_items)
     names = ("coefficient_K", "gain_D", "in_I", "out_I", "ratio_I")
     params |= {name: getattr(fitted, name) for name in names}
+    if fitted.neighbours is not None:
+        params["neighbours"] = fitted.neighbours
     params |= {"matrix": halves(fitted.pairs, fitted.user_U, fitted.item_I)}
     return Scorer(_filtered, jax.tree.map(jnp.asarray, params), n_items)
 
@@ -125,7 +141,12 @@ def stored_filter(run: Path, table: Embeddings) -> Filter | None:
       InputError: a damaged file.
     """
     arrays = read_filter(run, len(table.user_ids), len(table.item_ids), table.item.shape[1])
-    return None if arrays is None else Filter(item_ID=table.item, **arrays)
+    if arrays is None:
+        return None
+    names = [name for name in Neighbours._fields if f"neighbour_{name}" in arrays]
+    found = {name: arrays.pop(f"neighbour_{name}") for name in names}
+    neighbours = Neighbours(**found) if found else None
+    return Filter(item_ID=table.item, neighbours=neighbours, **arrays)
 
 
 def run_scorer(run: Path, table: Embeddings) -> Scorer:

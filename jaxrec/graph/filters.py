@@ -8,6 +8,15 @@ items, and P = R~ᵀ R~ [I, I], every filter here scores a row r of R by
 q is a polynomial of low degree, in and out are powers of the items' degrees, and V' holds the D
 leading right singular vectors of R~, scaled by item. No array has items x items entries: a product
 with P is two sparse products. Only EASE needs such an array, in ``weight_II``.
+
+A filter may be blended with votes of similar users, whose similarity is raised to a power s
+(:class:`Neighbours`):
+
+    n = D_i^-m Rᵀ (R~ r)^s        blended = y / std(y) + weight · n / std(n)
+
+The standard deviations are over the items that r lacks, of each user alone. With s = 1 this would
+be one more linear filter; s > 1 lets the few users who share most of r count more than the many who
+share one popular item, which no polynomial of P can do.
 """
 
 from typing import Any, NamedTuple
@@ -29,6 +38,23 @@ _DROWNS = 1e-6  # eigenvalues below this share of the largest are float32 noise
 _CLOSE = 400  # points at which one polynomial is fitted to another
 
 
+class Neighbours(NamedTuple):
+    """The neighbours' part of a blend; see the module.
+
+    Attributes:
+      user_U, item_I: factors that make D_i^-m Rᵀ of R~ᵀ.
+      blend: its weight, and the power s, [2].
+    """
+
+    user_U: np.ndarray
+    item_I: np.ndarray
+    blend: np.ndarray
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays by their names in RUN/filter.npz."""
+        return {f"neighbour_{name}": x for name, x in self._asdict().items()}
+
+
 class Filter(NamedTuple):
     """A fitted filter on the host: all arrays that score.
 
@@ -41,6 +67,7 @@ class Filter(NamedTuple):
       in_I, out_I, ratio_I: see the module.
       weight_E: the weights of the interactions; None if all are 1.
       weight_II: EASE's item-to-item weights, by row, which then score alone; None for other kinds.
+      neighbours: the neighbours' part of a blend; None without one.
     """
 
     indptr: np.ndarray
@@ -55,6 +82,7 @@ class Filter(NamedTuple):
     ratio_I: np.ndarray
     weight_E: np.ndarray | None = None
     weight_II: np.ndarray | None = None
+    neighbours: Neighbours | None = None
 
     @property
     def pairs(self) -> "Weighted":
@@ -63,8 +91,9 @@ class Filter(NamedTuple):
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays of RUN/filter.npz, by name; ``item_ID`` is in embeddings.npz."""
-        named = self._asdict().items()
-        return {name: x for name, x in named if x is not None and name != "item_ID"}
+        apart = ("item_ID", "neighbours")
+        named = {n: x for n, x in self._asdict().items() if x is not None and n not in apart}
+        return named if self.neighbours is None else named | self.neighbours.arrays()
 
     def vectors(self, history: Csr, weight_E: np.ndarray | None = None) -> np.ndarray:
         """Return histories in the space of V', [n, D]; times V' they are the spectral part."""
@@ -131,6 +160,19 @@ def polynomial(
         next_IB = coefficient_K[k] * x_IB + 2 * mirrored(y_IB) - before_IB
         y_IB, before_IB = next_IB, y_IB
     return coefficient_K[0] * x_IB + mirrored(y_IB) - before_IB
+
+
+def neighbour_scores(
+    matrix: Halves, neighbours: Any, row_IB: Float[Array, "I B"]
+) -> Float[Array, "I B"]:
+    """Compute D_i^-m Rᵀ (R~ r)^s: users vote for their items, weighted by similarity.
+
+    A user is their own nearest neighbour here. Their vote goes to items that r has, of which lists
+    take none, and so it changes no list.
+    """
+    alike_UB = jnp.maximum(_product(matrix.to_users, row_IB), 0) ** neighbours.blend[1]
+    vote_IB = _product(matrix.to_items, neighbours.user_U[:, None] * alike_UB)
+    return neighbours.item_I[:, None] * vote_IB
 
 
 class Leading(NamedTuple):
@@ -268,6 +310,9 @@ def fit(
     spectral_weight: float = 0.0,
     user_power: float = 0.5,
     products: int = 1,
+    neighbour_weight: float = 0.0,
+    neighbour_sharpness: float = 1.5,
+    neighbour_power: float = 0.2,
 ) -> Filter:
     """Fit a filter to the train interactions.
 
@@ -280,7 +325,8 @@ def fit(
     Args:
       key: random key of the start of the singular vectors.
       dim: D; reduced to the number of users or of items if it is larger.
-      order, flatness, degree_power, spectral_weight, user_power, products: see
+      order, flatness, degree_power, spectral_weight, user_power, products, neighbour_weight,
+        neighbour_sharpness, neighbour_power: see
         :class:`jaxrec.config.models.filter.FilterOptions`.
     """
     pairs, degree_U, degree_I = weighted(train)
@@ -304,6 +350,13 @@ def fit(
         low_in_I, low_out_I = _power(degree_I, -0.5), _power(degree_I, 0.5)
     elif kind == "turbo-cf":
         coefficient_K, gain_D = turbo(order), np.zeros(dim)
+    neighbours = None
+    if neighbour_weight > 0:
+        neighbours = Neighbours(
+            _power(degree_U, share),
+            _power(degree_I, 1 - share - neighbour_power),
+            np.array([neighbour_weight, neighbour_sharpness], np.float32),
+        )
     ratio_I = np.where(low_out_I > 0, low_in_I / np.where(low_out_I > 0, low_out_I, 1), 0)
     return Filter(
         pairs.known.indptr,
@@ -317,4 +370,5 @@ def fit(
         out_I,
         ratio_I.astype(np.float32),
         pairs.weight_E,
+        neighbours=neighbours,
     )

@@ -26,7 +26,7 @@ from jaxrec.config import (
     TrainConfig,
     lower_is_better,
 )
-from jaxrec.config.models.filter import spectral_weight
+from jaxrec.config.models.filter import BLEND, spectral_weight
 from jaxrec.errors import InputError, Interrupted, RunError
 from jaxrec.evaluation.ranking import popularity_scorer
 from jaxrec.files import write_json
@@ -43,6 +43,7 @@ _AGAIN = 2.2  # time of the winner's run relative to its trial: trained again, t
 _RANKINGS = 6.0  # rankings of the winner's run, in times of one: test, train, slices, baselines
 _REPORT = 10.0  # seconds for the start, the report and the files
 _SHARE = 0.15  # largest share of the budget that one trained trial gets
+_BLENDED = 4.0  # a blend's time to rank, in multiples of other filters'
 _LEAST = 5.0  # seconds; a shorter training is not worth its compilation
 
 
@@ -136,6 +137,7 @@ def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]
         "turbo-cf": fitted(filter="turbo-cf", order=1),
         "gf-cf": fitted(filter="gf-cf", dim=256),
         "cheby-cf": fitted(dim=256),
+        "blend": fitted(**BLEND | {"dim": 256}),
         "ease": fitted(filter="ease", ease_l2=200.0),
         "mf": replace(trained, model=ModelConfig("mf", dim=256, layers=0, **spectral)),
         "lightgcn": replace(trained, model=ModelConfig("lightgcn", layers=2, **spectral)),
@@ -171,6 +173,12 @@ def neighbours(config: Config) -> Iterator[Config]:
     if model.filter == "turbo-cf":
         yield changed("model", "order", 2 if model.order == 1 else 1)
         yield from shifted("user_power", model.user_power, 1.0, -0.1, 0.1)
+    if model.neighbour_weight > 0:
+        yield from scaled("model", "neighbour_weight", model.neighbour_weight, 2.0, 0.5)
+        for factor in (1.4, 0.7):
+            sharper = min(float(f"{model.neighbour_sharpness * factor:.3g}"), 16.0)
+            yield changed("model", "neighbour_sharpness", sharper)
+        yield from shifted("neighbour_power", model.neighbour_power, 4.0, -0.2, 0.2)
     if model.name == "filter" and model.filter in ("cheby-cf", "gf-cf"):
         yield from scaled("model", "spectral_weight", spectral_weight(model), 2.0, 0.5)
         yield from widths
@@ -264,7 +272,7 @@ class Search:
                     break
                 if self.trials and not self._affords(config):
                     ended = "the rest of the time is needed to train the winner"
-                    if config.model.kind.fitted:
+                    if config.model.kind.fitted and name not in first:
                         break
                     self.left_out[name] = "the time is too short to train it"
                     continue
@@ -310,9 +318,11 @@ class Search:
         if not config.model.kind.fitted:
             return self._allotted() >= _LEAST
         n_items = self.task.splits.train.n_items
-        alike = [t for t in self.trials if t.config.model.filter == config.model.filter]
-        alike = [t for t in alike or self.trials if t.config.model.kind.fitted]
-        most = max((t.seconds + t.rank_seconds for t in alike), default=_LEAST)
+        fitted = [t for t in self.trials if t.config.model.kind.fitted]
+        alike = [t for t in fitted if _form(t.config) == _form(config)]
+        most = max((t.seconds + t.rank_seconds for t in alike or fitted), default=_LEAST)
+        if config.model.neighbour_weight > 0 and not alike:
+            most *= _BLENDED
         if config.model.filter == "ease":
             most = max(most, 4e-10 * n_items**3)
         return self.left > (1 + _AGAIN) * most
@@ -393,6 +403,11 @@ class Search:
         config = replace(config, train=replace(config.train, epochs=epochs, patience=0))
         ranking = max((trial.rank_seconds for trial in self.trials), default=0.0)
         return config, best[config.metric], share, ranking
+
+
+def _form(config: Config) -> tuple[str, bool]:
+    """Return what decides how long a filter takes to rank."""
+    return config.model.filter, config.model.neighbour_weight > 0
 
 
 def _options(first: Config, config: Config) -> str:

@@ -55,6 +55,9 @@ class FilterProblem(Problem):
             spectral_weight=spectral_weight(model),
             user_power=model.user_power,
             products=model.products,
+            neighbour_weight=model.neighbour_weight,
+            neighbour_sharpness=model.neighbour_sharpness,
+            neighbour_power=model.neighbour_power,
         )
         if model.filter == "ease":
             dense = ease(fitted.pairs.known, train.n_items, model.ease_l2).params.weight_II

@@ -164,3 +164,51 @@ def test_a_history_is_a_sum_over_its_items(data):
     np.testing.assert_allclose(found, row_II[4] + row_II[9], atol=1e-6)
     # Rows of a symmetric matrix, up to the degrees of the spectral part.
     assert np.corrcoef(row_II.ravel(), row_II.T.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize("kind", ["cheby-cf", "gf-cf", "turbo-cf"])
+def test_a_blend_is_its_equation(data, kind):
+    rows_UI, user_U, item_I = dense(data)
+    share = 0.7 if kind == "turbo-cf" else 0.5
+    how = {"dim": 6, "order": 2, "user_power": 0.7, "spectral_weight": 0.2}
+    alone = all_scores(filters.fit(kind, data, KEY, **how), data)
+    alike_UU = (rows_UI @ normalised(data, share).T) ** 1.8
+    near = alike_UU @ rows_UI * power(item_I, -0.3)
+    new = rows_UI == 0
+
+    def scaled(score: np.ndarray) -> np.ndarray:
+        deviation = score.std(1, where=new, keepdims=True)
+        return np.where(deviation > 0, score / np.where(deviation > 0, deviation, 1), 0)
+
+    how |= {"neighbour_weight": 0.7, "neighbour_sharpness": 1.8, "neighbour_power": 0.3}
+    found = all_scores(filters.fit(kind, data, KEY, **how), data)
+    expected = scaled(alone) + 0.7 * scaled(near)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
+    assert not found[user_U == 0].any()
+
+
+def test_sharpness_prefers_the_user_who_shares_more():
+    """Two users share one item each with the reader, and one shares two: what is theirs alone."""
+    rows = {0: [0, 1, 2], 1: [0, 1, 3], 2: [0, 4], 3: [2, 4]}
+    user = np.repeat(list(rows), [len(items) for items in rows.values()])
+    item = np.concatenate(list(rows.values()))
+    made = Dataset(user.astype(np.int32), item.astype(np.int32), np.arange(4), np.arange(5))
+
+    def prefers_3(sharpness: float) -> bool:
+        how = {"neighbour_weight": 1e6, "neighbour_sharpness": sharpness, "neighbour_power": 0.0}
+        score_I = all_scores(filters.fit("gf-cf", made, KEY, dim=2, **how), made)[0]
+        return bool(score_I[3] > score_I[4])
+
+    assert not prefers_3(1.0)
+    assert prefers_3(4.0)
+
+
+def test_a_history_is_blended_as_the_user_who_has_it():
+    data = synthetic.make(60, 40, 500, communities=4, seed=2)
+    made = filters.fit("cheby-cf", data, KEY, dim=6, order=8, neighbour_weight=1.0)
+    users = np.array([5, 0, 33])
+    indptr, indices = made.pairs.known
+    rows = [indices[indptr[user] : indptr[user + 1]] for user in users]
+    history = Csr(np.cumsum([0, *map(len, rows)]).astype(np.int32), np.concatenate(rows))
+    of_history = scores(filter_scorer(made, history), np.arange(3))
+    np.testing.assert_allclose(of_history, all_scores(made, data)[users], atol=1e-4)

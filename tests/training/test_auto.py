@@ -182,7 +182,9 @@ def test_every_candidate_keeps_the_asked_trackers():
     assert {c.log for c in auto.candidates(with_trackers, 1000, True).values()} == {log}
 
 
-@pytest.mark.parametrize("name", ["mf", "lightgcn", "ease", "turbo-cf", "gf-cf", "cheby-cf"])
+@pytest.mark.parametrize(
+    "name", ["mf", "lightgcn", "ease", "turbo-cf", "gf-cf", "cheby-cf", "blend"]
+)
 def test_neighbours_are_sound_and_differ(name):
     config = auto.candidates(asked(), 10_000, True)[name]
     found = list(auto.neighbours(config))

@@ -22,6 +22,7 @@ from jaxrec.runfolder import RUN_FILES, read_embeddings
 from jaxrec.training import filters, results
 
 KINDS = ("cheby-cf", "gf-cf", "turbo-cf", "ease")
+BLENDED = {"neighbour_weight": 1.0}
 PRESET = presets.get("filter")
 
 
@@ -41,10 +42,12 @@ def run(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_finds_what_was_planted_and_serves_it(kind, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("kind", "options"), [*((kind, {}) for kind in KINDS), ("cheby-cf", BLENDED)]
+)
+def test_every_kind_finds_what_was_planted_and_serves_it(kind, options, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "can_report", lambda: False)
-    made = jaxrec.train(config(kind), data=data(), run=tmp_path / "run", quiet=True)
+    made = jaxrec.train(config(kind, **options), data=data(), run=tmp_path / "run", quiet=True)
     baseline = made.evaluation["baselines"]["popularity"]["recall@20"]
     assert made.metrics["recall@20"] > 1.2 * baseline
     recommender = Recommender.load(tmp_path / "run")
@@ -130,12 +133,14 @@ def test_a_matrix_of_items_that_does_not_fit_is_refused_with_its_size(tmp_path, 
 def test_a_damaged_filter_is_told(run, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "can_report", lambda: False)
     folder = tmp_path / "run"
-    jaxrec.train(config(), data=data(), run=folder, quiet=True)
+    jaxrec.train(config(**BLENDED), data=data(), run=folder, quiet=True)
     arrays = dict(np.load(folder / "filter.npz"))
-    np.savez(folder / "filter.npz", **arrays | {"in_I": arrays["in_I"][1:]})
-    recommender = Recommender.load(folder)
-    with pytest.raises(InputError, match=r"filter\.npz: does not fit embeddings\.npz"):
-        recommender.recommend(recommender.user_ids[:1])
+    halved = {name: array for name, array in arrays.items() if name != "neighbour_user_U"}
+    for damaged in (halved, arrays | {"in_I": arrays["in_I"][1:]}):
+        np.savez(folder / "filter.npz", **damaged)
+        recommender = Recommender.load(folder)
+        with pytest.raises(InputError, match=r"filter\.npz: does not fit embeddings\.npz"):
+            recommender.recommend(recommender.user_ids[:1])
     (folder / "filter.npz").unlink()
     with pytest.raises(InputError, match=r"filter\.npz is missing"):
         recommender.recommend(recommender.user_ids[:1])
@@ -170,6 +175,8 @@ def test_what_belongs_to_training_is_refused(change, said):
         ({"filter": "turbo-cf", "order": 4}, "model.order is at most 3"),
         ({"score": "cosine"}, "model.score is for models that are trained"),
         ({"ease_l2": 2.0}, "model.ease_l2 is for model.filter ease"),
+        ({"filter": "ease", **BLENDED}, "neighbour_weight is for model.filter cheby-cf and gf-cf"),
+        ({"neighbour_sharpness": 2.0}, "needs a model.neighbour_weight above 0"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(options, said):
