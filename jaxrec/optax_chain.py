@@ -37,7 +37,7 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
     return optax.join_schedules([warmup, after], [config.warmup_steps])
 
 
-def _cosine(peak: jax.typing.ArrayLike, steps: int, cycles: int) -> optax.Schedule:
+def _cosine(peak: float | jax.Array, steps: int, cycles: int) -> optax.Schedule:
     """Cosine decay from the peak to 0, restarted ``cycles`` times at equal intervals.
 
     The size of the compiled program does not depend on the number of cycles.

@@ -10,7 +10,7 @@ import starts
 import xla
 
 # A loaded machine is no fault of the code.
-hypothesis.settings.register_profile("tests")
+hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
 # Before jax is imported anywhere: sharded code is tested on virtual devices.
