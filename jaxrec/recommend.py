@@ -436,7 +436,7 @@ class Recommender:
         if not len(known.indices):
             raise InputError(
                 f"{self._run}: no user has an item with a trained vector, so new users cannot be "
-                "folded in; train on data with such pairs"
+                "folded in; train on data in which a user has one"
             )
         return foldin.fit(self._table.user, self._table.item, known)
 

@@ -34,7 +34,7 @@ class Number:
         return Number(np.append(self.value, np.float32(np.nan))[rows])
 
     def fault(self) -> str | None:
-        """The array that is not as the class says, or None."""
+        """The name of an array that breaks the class's description, or None if all are sound."""
         right = self.value.ndim == 1 and self.value.dtype == np.float32
         return None if right and not np.isinf(self.value).any() else "value"
 
@@ -62,7 +62,7 @@ class Category:
         return Category(np.append(self.code, np.int32(0))[rows], self.names)
 
     def fault(self) -> str | None:
-        """The array that is not as the class says, or None."""
+        """The name of an array that breaks the class's description, or None if all are sound."""
         if not _are_names(self.names):
             return "names"
         return None if _are_codes(self.code, 0, len(self.names)) else "code"
@@ -103,7 +103,7 @@ class Bag:
         return Bag(indptr.astype(np.int32), self.code[place], self.names)
 
     def fault(self) -> str | None:
-        """The array that is not as the class says, or None."""
+        """The name of an array that breaks the class's description, or None if all are sound."""
         if not _are_names(self.names):
             return "names"
         indptr, code = self.indptr, self.code
@@ -139,7 +139,7 @@ class Vector:
         return Vector(np.concatenate([self.value, lack])[rows])
 
     def fault(self) -> str | None:
-        """The array that is not as the class says, or None."""
+        """The name of an array that breaks the class's description, or None if all are sound."""
         right = self.value.ndim == 2 and self.value.dtype == np.float32
         return None if right and not np.isinf(self.value).any() else "value"
 

@@ -162,7 +162,8 @@ def labels(run: Path, data: Dataset | ItemGraph) -> np.ndarray | None:
         return None
     part = kept.parts(hashes(data))
     if isinstance(data, Dataset) and data.split is not None:
-        again = repeats(data)  # the file only has their first part
+        # Of a pair that is in several given parts, the file only has the first part.
+        again = repeats(data)
         part[again] = data.split[again]
     if (part < 0).any():
         raise InputError(

@@ -139,7 +139,10 @@ def _pieces(x: np.ndarray, like: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _queries(parts: Mapping[str, Pairs]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the users and items to score: for each part its pairs, then the other items."""
+    """Return the users and the items to score, as lists of arrays.
+
+    Each part adds two arrays to each list: its pairs, then its users with the other items.
+    """
     users = [x for p in parts.values() for x in (p.user_P, p.user_P)]
     return users, [x for p in parts.values() for x in (p.item_P, p.other_P)]
 

@@ -46,8 +46,10 @@ def sharded_scorer(mesh: Mesh, layout: Layout, n_users: int, emb_SD: Float[Array
 
 
 def items_of_parts(layout: Layout, n_users: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the item ids of each part, [T, I / T], ascending and padded with I, and their rows
-    after the part's users."""
+    """Return the item ids of each part and their rows in it, both [T, I / T].
+
+    The ids are ascending and padded with I; the rows are counted from the part's first item row.
+    """
     node = layout.nodes()[:, layout.users :]
     n_items = len(layout.place_N) - n_users
     # Sorted by id with padding last, so that ties on a device go to the lower id.

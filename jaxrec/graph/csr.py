@@ -51,7 +51,7 @@ def count_prefix(csr: DeviceCsr, row: Array, holds: Callable[[Array, Array], Arr
 def contains(
     csr: DeviceCsr, row_B: Int[Array, "B"], item_BN: Int[Array, "B N"]
 ) -> Bool[Array, "B N"]:
-    """Whether each item is in its row."""
+    """Whether row ``row_B[b]`` contains item ``item_BN[b, n]``, for each b and n."""
     if csr.indices.shape[0] == 0:
         return jnp.zeros(item_BN.shape, bool)
     row_BN = jnp.broadcast_to(row_B[:, None], item_BN.shape)

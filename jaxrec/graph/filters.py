@@ -42,8 +42,8 @@ class Neighbours(NamedTuple):
     """The neighbours' part of a blend; see the module.
 
     Attributes:
-      user_U, item_I: factors that make D_i^-m Rᵀ of R~ᵀ.
-      blend: its weight, and the power s, [2].
+      user_U, item_I: factors with D_i^-m Rᵀ = diag(item) R~ᵀ diag(user).
+      blend: the weight of the votes and the power s, [2].
     """
 
     user_U: np.ndarray

@@ -205,7 +205,7 @@ def _over_trials(one: Callable[..., Array], folded: Callable[..., Array]) -> Cal
 
 
 def _multiply(kernel: Kernel, graph: Bipartite, x_ND: Array) -> Array:
-    """Â x, which a vmap over x folds into one product."""
+    """Compute Â x; a vmap over x folds into one product."""
     return _over_trials(partial(product, kernel), partial(_folded, kernel))(graph, x_ND)
 
 

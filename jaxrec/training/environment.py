@@ -1,4 +1,7 @@
-"""RUN/env.json: the environment that determines a run's bits, besides configuration and data."""
+"""RUN/env.json: the environment of a run.
+
+Besides configuration and data, it determines the run's results to the last bit.
+"""
 
 import importlib.metadata
 import os

@@ -1,7 +1,7 @@
 """The loop of one phase of a run: dispatch, log, evaluate, select, checkpoint.
 
-All actions at a step depend only on the step and on metrics.jsonl, so a resumed run starts the loop
-like a new one: at a boundary, with a state.
+All actions at a step depend only on the step and on metrics.jsonl. So a resumed run enters the loop
+just as a new run does: with a state and its step.
 """
 
 import time
@@ -284,7 +284,7 @@ class Loop:
             before = state
             state, totals = dispatch(before, self.problem.data, self.problem.number(n))
             if step == first:
-                # Not donated while a checkpoint is written from it.
+                # A state that a checkpoint is being written from is not donated: free it here.
                 release(before, but=(state, totals))
             step += n
             if late is not None:

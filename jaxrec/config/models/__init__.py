@@ -97,7 +97,7 @@ class ModelConfig(
         )
         check(
             kind.least_layers is not None or self.layers == 0,
-            f"model.layers must be 0 for {name}, which does not propagate, not {self.layers}",
+            f"model.layers must be 0 for {name}, as it does not propagate, but is {self.layers}",
         )
         check(
             self.layers >= (kind.least_layers or 0),

@@ -76,10 +76,11 @@ class UserObjective(ABC):
         n_users: int,
         described: tuple[bool, bool],
     ) -> Float[Array, "N D"]:
-        """Replace untrained rows among the final rows, in the data set's order.
+        """Return the final rows with any untrained rows replaced; by default, none are.
 
         Args:
-          described: whether users, and items, have features.
+          x_ND: the final rows, in the data set's order.
+          described: whether the users have features, and whether the items do.
         """
         return x_ND
 
