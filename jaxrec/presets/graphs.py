@@ -121,7 +121,7 @@ def ngcf() -> Config:
     The matrices have a fiftieth of the table's learning rate: at the same rate they overfit, and so
     does the table with a small L2. `jaxrec train ngcf --data PATH` trains it. On
     Gowalla, trained on all train pairs for 16 epochs with a linear schedule, it reaches test
-    recall@20 0.1643 and ndcg@20 0.1340 (mean of three seeds; range 0.0014) in 3 minutes of training.
+    recall@20 0.1643 and ndcg@20 0.1340 (mean of three seeds; range 0.0014) in 3 minutes.
     """
     return Config(
         preset="ngcf",
@@ -162,8 +162,8 @@ def pinsage() -> Config:
     embed` can then embed unseen items.
 
     `jaxrec train pinsage --data PATH` trains it. On Gowalla, trained on all train pairs with 8 and
-    4 uniformly drawn neighbours, biases, and a spectral start with linear matrices (`python -m bench
-    lecture`), it reaches test recall@20 0.1443 and ndcg@20 0.1122 (mean of three seeds; range
+    4 uniformly drawn neighbours, biases, and a spectral start with linear matrices (`python -m
+    bench lecture`), it reaches test recall@20 0.1443 and ndcg@20 0.1122 (mean of three seeds; range
     0.0056) in 134 s of training.
     """
     return Config(
