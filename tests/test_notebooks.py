@@ -10,6 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SAYS = {
     "shop": ("60 customers, 40 articles", "recall@20: "),
+    "films": ("80 users, 60 films", "Film "),
+    "own_model": ("own 0.", "LightGCN 0."),
 }
 PAGES = sorted((ROOT / "scripts" / "notebooks").glob("*.py"))
 
