@@ -46,15 +46,22 @@ def margin_bpr(pos_B, neg_BN, valid_BN=None):
 
 
 # %%
-options = {"model": Neighbours, "model_options": {"own": 0.5}, "loss": margin_bpr}
-size = {"dim": 8, "epochs": 1} if SMALL else {"dim": 64, "epochs": 20}
-run = jaxrec.train("quickstart", run="own-run", **options, **size)
+dim, epochs = (8, 1) if SMALL else (64, 20)
+run = jaxrec.train(
+    "quickstart",
+    model=Neighbours,
+    model_options={"own": 0.5},
+    loss=margin_bpr,
+    dim=dim,
+    epochs=epochs,
+    run="own-run",
+)
 print(run)
 
 # %% [markdown]
 # What it is worth: the same preset with jaxrec's LightGCN and BPR, on the same split.
 
 # %%
-other = jaxrec.train("quickstart", run="lightgcn-run", quiet=True, **size)
+other = jaxrec.train("quickstart", dim=dim, epochs=epochs, run="lightgcn-run", quiet=True)
 print(f"recall@20: own {run.metrics['recall@20']:.3f}, LightGCN {other.metrics['recall@20']:.3f}")
 print("healthy" if jaxrec.doctor(run.folder).healthy else "the doctor has a finding")
