@@ -21,11 +21,11 @@ class ItemData(NamedTuple):
     """The constant inputs of training, on the device.
 
     Attributes:
-      graph, start_A: graph and first items of walks; None to train on plain pairs.
-      pair_E2, weight_E: the pairs; None to train on walks.
+      graph, start_A: the graph of the walks, and their first items; None to train on plain pairs.
+      pair_E2, weight_E: the pairs and their weights; None to train on walks.
       keep_I: probability of keeping an item in a walk; None keeps all.
       popularity: distribution of negatives.
-      side: features of all items, if the model uses them.
+      side: features of all items; None if the model uses no features.
     """
 
     key: PRNGKeyArray
@@ -65,12 +65,12 @@ class Stretches(NamedTuple):
 
 
 def slots_per_epoch(config: Config, n_starts: int, n_pairs: int) -> int:
-    """Return the number of sequences per epoch: walks or pairs."""
+    """Return the number of sequences per epoch, which are walks or pairs."""
     return config.walks.count * n_starts if config.train.positives == "walks" else n_pairs
 
 
 def stretches(config: Config, data: ItemData, step_C: Int[Array, "C"]) -> Stretches:
-    """Draw the batches of C steps into arrays with a leading axis C; fewer draws cost less."""
+    """Draw the batches of C steps together, into arrays with a leading axis C, to save time."""
     purposes = OfItems.WALKS, OfItems.ORDER, OfItems.NEGATIVES
     walk_key, order_key, neg_key = (child(data.key, purpose) for purpose in purposes)
     size, batch = config.walks.count, config.train.batch_size
@@ -120,7 +120,7 @@ def stretches(config: Config, data: ItemData, step_C: Int[Array, "C"]) -> Stretc
 
 
 def windows(config: Config, data: ItemData, drawn: Stretches) -> Windows:
-    """Weight each ordered pair of one step's sequences by whether it is within the window."""
+    """Weight each ordered pair of one step's sequences; pairs outside the window get 0."""
     length = drawn.item_BL.shape[1]
     there_BL = drawn.item_BL >= 0
     item_BL = jnp.maximum(drawn.item_BL, 0)

@@ -24,8 +24,8 @@ class ItemExaminer:
     """Measures states on a fixed sample of items.
 
     Args:
-      learned: returns the vectors of a state, as ``ItemProblem.learned``.
-      scorer: makes a scorer from these vectors.
+      learned: returns the vectors of a state, as ``ItemProblem.learned`` does.
+      scorer: builds a scorer from the result of ``learned``.
       scored_I: which items have a vector.
       initial_state: computes the initial state of the phase again.
     """
@@ -49,7 +49,7 @@ class ItemExaminer:
         return measures.finite(values) | self._facts(state)
 
     def look_back(self) -> None:
-        """Read the sample's rows before the first step, while no other state exists."""
+        """Compute the sample's rows of the initial state, while no other state exists."""
         self._first.look_back()
 
     @cached_property

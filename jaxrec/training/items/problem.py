@@ -39,7 +39,7 @@ _BLOCK = 1 << 13  # items whose vectors are computed at once
 
 @dataclass(frozen=True)
 class ItemProblem(OneDevice):
-    """One phase of an item model's run, as ``training.problem.Problem`` is of other models."""
+    """One phase of an item model's run; ``training.problem.Problem`` is for other models."""
 
     config: Config
     splits: PairSplits
@@ -48,13 +48,13 @@ class ItemProblem(OneDevice):
     cadence: Cadence
     init_key: PRNGKeyArray
     takes: Schema | None
-    """The schema of the features in training; None where the model uses none."""
+    """The schema of the features in training; None if the model uses no features."""
 
     @classmethod
     def build(
         cls, config: Config, splits: PairSplits, *, phase: str = "search", total: int | None = None
     ) -> "ItemProblem":
-        """Put the train pairs on the device. ``total`` replaces the configured length.
+        """Put the train pairs on the device; ``total`` replaces the configured number of steps.
 
         Raises:
           InputError: the model needs features that the data lacks.
@@ -107,9 +107,9 @@ class ItemProblem(OneDevice):
         return jax.jit(partial(_vectors, self.stepper))
 
     def learned(self, state: TrainState) -> dict[str, Any]:
-        """Return all scoring arrays by their names in embeddings.npz.
+        """Return all arrays that scores need, by their names in embeddings.npz.
 
-        Items without a trained vector have zeros.
+        Items without a vector get zeros.
         """
         vectors = self._vectors(state, self.data, jnp.asarray(self.seen_I))
         return {"user": jnp.zeros((0, self.config.model.dim))} | vectors
@@ -158,7 +158,7 @@ class ItemProblem(OneDevice):
         )
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
-        """Return every table by its name, and the weights of the features of cold items."""
+        """Return every table by its name, and the logits of the features of unseen items."""
         tables = self.stepper.current(state)
         if "share" in tables:
             assert self.data.side is not None
@@ -167,7 +167,7 @@ class ItemProblem(OneDevice):
 
 
 def schema_of(config: Config, train: ItemGraph) -> Schema | None:
-    """Return the schema of the items' features: a warm start's, or else one fitted to them.
+    """Return the schema of the items' features: that of the warm start, or else a fitted one.
 
     Raises:
       InputError: the model needs features that the data lacks.
@@ -221,9 +221,10 @@ def visits(
     start_A: np.ndarray,
     length: int,
 ) -> np.ndarray:
-    """Return the expected number of visits to each item by walks from each start: Σ_l 1ᵀ P^l [I].
+    """Return how often one walk from each start is expected to visit each item: Σ_l 1ᵀ P^l [I].
 
-    Exact for DeepWalk, and used for node2vec too, because p and q change visits little.
+    The numbers are exact for DeepWalk. For node2vec they are approximate, since p and q change
+    visits little.
     """
     from scipy import sparse
 
@@ -281,7 +282,7 @@ def _with_side(tables: Tables, side: Side, seen_I: Array) -> Array:
 
 
 def _cold_logits(share_IC1: Array, side: Side, seen_I: Any) -> Array:
-    """Return each feature's mean logit over the seen items that have it, for unseen items."""
+    """Return the logits of unseen items: each feature's mean over the seen items that have it."""
     there_IC = jnp.asarray(side.there_IC) & jnp.asarray(seen_I)[:, None]
     count_C = jnp.maximum(jnp.sum(there_IC, axis=0), 1).astype(jnp.float32)
     mean_C = jnp.sum(jnp.where(there_IC, share_IC1[:, 1:], 0), axis=0) / count_C
@@ -289,7 +290,7 @@ def _cold_logits(share_IC1: Array, side: Side, seen_I: Any) -> Array:
 
 
 def _warm(tables: Tables, run: str, train: ItemGraph) -> Tables:
-    """Copy the rows of another run's tables; rows of items that it lacks keep their values.
+    """Copy rows from another run's tables; items that the other run lacks keep their rows.
 
     Raises:
       InputError: the run has not finished, or its tables do not fit.

@@ -1,4 +1,4 @@
-"""Side information of items: their features as entries of one table of vectors."""
+"""Side information of items: features, encoded as weighted rows of one table of vectors."""
 
 from typing import Any
 

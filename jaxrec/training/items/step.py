@@ -23,7 +23,7 @@ _CHUNK = 16  # steps whose sequences are drawn at once
 
 @dataclass(frozen=True)
 class ItemStepper:
-    """The static half of a training step.
+    """The static part of a training step: configuration and optimizer.
 
     Attributes:
       tx: the optimizer that updates rows of every table.
@@ -38,7 +38,7 @@ class ItemStepper:
         return TrainState(jnp.int32(0), tables, kept, zero_totals())
 
     def current(self, state: TrainState) -> Tables:
-        """Return the tables to score with, where lazily updated rows are brought up to date."""
+        """Return the tables for scoring, with pending row-wise updates applied."""
         return {
             name: _flat(self.tx.current(_wide(table), state.opt_state[name]), table)
             for name, table in state.params.items()
@@ -47,13 +47,13 @@ class ItemStepper:
     def loss(
         self, rows: Tables, data: ItemData, batch: Windows
     ) -> tuple[Float[Array, ""], tuple[Float[Array, ""], Float[Array, ""]]]:
-        """Return the batch's summed loss with its L2, the L2 alone, and the weight of its pairs.
+        """Return a batch's summed loss including L2, the L2 alone, and the weight of its pairs.
 
-        All negatives of a centre together weigh ``negatives.per_pair`` times its pairs. The L2 of
-        each pair is l2 / 2 · (|centre|² + |context|²).
+        All negatives of a centre together weigh ``negatives.per_pair`` times as much as its pairs.
+        The L2 of each pair is l2 / 2 · (|centre|² + |context|²).
 
         Args:
-          rows: the rows of :meth:`rows_of`, by table.
+          rows: by table, the rows whose numbers :meth:`rows_of` returns.
         """
         n_stretches, length = batch.item_BL.shape
         groups, count = batch.neg_GS.shape
@@ -128,8 +128,8 @@ class ItemStepper:
         for name, read in reads.items():
             before = state.params[name]
             if name == "feature":
-                # The row of a feature sums the gradients of its many items, which would align
-                # these early. A share of the mean gradient keeps the row slow.
+                # A feature's row sums the gradients of its many items, and large steps of the row
+                # would soon align all these items. A share of the mean gradient keeps it slow.
                 slot_R = slots[name][1]
                 count_R = jnp.zeros(slot_R.shape).at[slot_R].add(1.0)
                 gradient[name] *= _OF_FEATURES / jnp.maximum(count_R, 1)[:, None]
@@ -144,9 +144,10 @@ class ItemStepper:
     def dispatch(
         self, state: TrainState, data: ItemData, n: Int[Array, ""]
     ) -> tuple[TrainState, Totals]:
-        """Run n steps, as ``Stepper.dispatch``; the loop jits it.
+        """Run n steps, as ``Stepper.dispatch`` does; the training loop jits this method.
 
-        Walks are drawn for several steps at once; the bits do not depend on this grouping.
+        Walks are drawn for several steps at once. The result is the same to the last bit for any
+        number of steps.
         """
 
         def chunk(i: Array, carry: tuple) -> tuple:
@@ -161,7 +162,7 @@ class ItemStepper:
 
             return jax.lax.fori_loop(0, jnp.minimum(n - first, _CHUNK), one, carry)
 
-        # Loops of a traced length: under lax.cond XLA would copy the tables in every step.
+        # Both loops have a traced length: with lax.cond, XLA would copy the tables in every step.
         scratch = {name: jnp.zeros(len(table), jnp.int32) for name, table in state.params.items()}
         state, _ = jax.lax.fori_loop(0, (n + _CHUNK - 1) // _CHUNK, chunk, (state, scratch))
         return state, state.totals
@@ -173,5 +174,5 @@ def _wide(table: Array) -> Array:
 
 
 def _flat(x: Array, like: Array) -> Array:
-    """Undo :func:`_wide`, in the number of axes of ``like``."""
+    """Undo :func:`_wide` if the table ``like`` has one axis."""
     return x[..., 0] if like.ndim == 1 else x

@@ -34,18 +34,18 @@ from jaxrec.training.unused_data import noted
 
 @dataclass(frozen=True)
 class ItemTask:
-    """Recommends items for items, from weighted pairs."""
+    """The task of recommending items for items, from weighted pairs."""
 
     config: Config
     graph: ItemGraph
     splits: PairSplits
     part_P: np.ndarray | None = None
-    """The part of each pair; None in old runs, which store no split and draw it from the seed."""
+    """The split of each pair; None in old runs, which store no split and draw it from the seed."""
     splitting: Splitting = field(default_factory=Splitting)
 
     @classmethod
     def of(cls, config: Config, graph: ItemGraph, run: Path | None = None) -> "ItemTask":
-        """Split the pairs; if ``run`` has started, its stored split is used.
+        """Split the pairs, or use the stored split of ``run`` if that run has started.
 
         Raises:
           InputError: the data lacks what the configuration needs.
@@ -62,7 +62,7 @@ class ItemTask:
         return cls(config, graph, splits, part_P, splitting)
 
     def check(self) -> None:
-        """Raise InputError if the data does not fit, before a folder is written."""
+        """Raise InputError if the data does not fit the configuration, before files are written."""
         train = self.splits.train
         n_starts = int((train.degree() > 0).sum())
         slots = slots_per_epoch(self.config, n_starts, train.n_pairs)
@@ -149,7 +149,7 @@ class ItemTask:
 
 
 def _split(config: Config, graph: ItemGraph) -> tuple[np.ndarray, Splitting]:
-    """Assign each pair of a new run to a part, as the run that it starts from did if possible."""
+    """Assign each pair of a new run to a split, if possible as in the run that it starts from."""
     protocol, start, hash_P = rule(config.pairs), Start.of(config), hashes(graph)
     inherited = start.inherited(protocol, hash_P)
     part = None if inherited is None else inherited.part

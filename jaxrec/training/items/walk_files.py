@@ -1,4 +1,4 @@
-"""Writes random walks to files, from which other programs can train."""
+"""Random walks, written to files from which other programs can train."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ _BLOCK = 1 << 16  # walks per file
 def write_walks(
     data: str | ItemGraph, out: str | Path, config: WalksConfig | None = None, seed: int = 0
 ) -> int:
-    """Write ``count`` walks from every item that has a pair, 65,536 to a Parquet file.
+    """Write ``config.count`` walks from every item that has a pair, 65,536 per Parquet file.
 
     Args:
       data: an item graph, or anything that ``--data`` of an item model takes.
@@ -55,7 +55,7 @@ def write_walks(
             nodes = jnp.asarray(start_A[place]), jnp.asarray(number, jnp.int32)
             walk_LW = walk(on_device, *nodes, config.length, key, p=config.p, q=config.q)
             walk_WL = np.asarray(walk_LW).T
-            # A walk stops early at an item without a pair to follow; every start has one.
+            # A walk stops early at an item without a pair to follow; every first item has a pair.
             row = pl.Series(name[walk_WL[walk_WL >= 0]])
             ends = np.cumsum((walk_WL >= 0).sum(axis=1))
             frame = pl.DataFrame(

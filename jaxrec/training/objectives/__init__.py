@@ -1,4 +1,4 @@
-"""The training part of objectives: batches, targets, losses, and the loss of a constant."""
+"""Objectives in training: batches, targets, losses, and the loss of a constant score."""
 
 import importlib
 

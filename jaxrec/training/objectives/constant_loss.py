@@ -1,7 +1,7 @@
-"""The ranking loss of a constant prediction, with the same score for every pair.
+"""The ranking loss of a constant prediction, which gives every pair the same score.
 
-The doctor compares a run's loss with it. It follows from ``jaxrec.losses`` and from the number and
-probabilities of negatives, which depend on configuration and data.
+The doctor compares a run's loss with this one. It is computed from ``jaxrec.losses`` and from the
+number and probabilities of negatives, which depend on the configuration and the data.
 """
 
 from typing import NamedTuple
@@ -44,7 +44,7 @@ def constant_loss(config: Config, train: Dataset, hard: int = 0) -> float:
 
 
 class _Negatives(NamedTuple):
-    """Groups of pairs for the softmax: negatives per pair, and the share of each group.
+    """Groups of pairs for the softmax: negatives per pair, and each group's share of all pairs.
 
     With the log q correction, ``count_n`` is Σ_n q_pos / q_n.
     """
@@ -54,7 +54,7 @@ class _Negatives(NamedTuple):
 
 
 def _distinct(count_n: np.ndarray, share_n: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Merge equal counts and drop those without share."""
+    """Merge groups with equal counts, and drop groups with share 0."""
     there_n = share_n > 0
     count_m, group_n = np.unique(count_n[there_n], return_inverse=True)
     return count_m, np.bincount(group_n.reshape(-1), share_n[there_n])
@@ -91,7 +91,7 @@ def _negatives(config: Config, train: Dataset, batch_size: int) -> _Negatives:
 
 
 def _drawn(config: Config, pair_I: np.ndarray, met_I: np.ndarray) -> np.ndarray:
-    """Return the probability of each item as a negative, as in ``device_data.popularity``."""
+    """Return each item's probability to be a negative, as in ``device_data.popularity``."""
     how = config.negatives
     if how.name == "in-batch":
         return pair_I
@@ -103,9 +103,9 @@ def _drawn(config: Config, pair_I: np.ndarray, met_I: np.ndarray) -> np.ndarray:
 def _possible(
     config: Config, n_items: int, degree_U: np.ndarray, known_U: np.ndarray
 ) -> np.ndarray:
-    """Compute E[1 / q] of a user's valid negatives, their weight under the log q correction.
+    """Compute E[1 / q] over a user's valid negatives: their weight with the log q correction.
 
-    For draws by q, this is the number of valid items that can be drawn.
+    If items are drawn with probability q, this is the number of valid items that can be drawn.
 
     Args:
       n_items: number of items that can be drawn.
@@ -114,6 +114,6 @@ def _possible(
     how = config.negatives
     if not how.rejects:
         return np.full(len(degree_U), n_items - (how.name == "in-batch"))
-    # Known private negatives are drawn again; other known ones are masked.
+    # Private negatives that the user knows are drawn again; shared ones are masked.
     again_U = 1 - known_U if how.private else 1.0
     return (n_items - degree_U) / np.maximum(again_U, 1e-9)

@@ -23,13 +23,13 @@ class BatchRows(NamedTuple):
 
 
 class UserObjective(ABC):
-    """Base class of objectives with users; the defaults are those of ranking."""
+    """Base class of objectives with users; its default methods suit ranking."""
 
     @abstractmethod
     def against(
         self, config: Config, n_items: int, data: TrainData, pairs: Positives, step: Int[Array, ""]
     ) -> Batch:
-        """Draw the negatives of given positives."""
+        """Return the batch of given positives, with negatives drawn for them."""
 
     @abstractmethod
     def loss(
@@ -47,7 +47,7 @@ class UserObjective(ABC):
 
     @abstractmethod
     def temperature(self, config: Config) -> float:
-        """Return the doctor's divisor of pair scores."""
+        """Return the number by which the doctor divides pair scores."""
 
     def targets(self, config: Config, train: Dataset) -> np.ndarray | None:
         """Return the target of each pair, [E]; None if pairs have no targets."""
@@ -62,11 +62,11 @@ class UserObjective(ABC):
         return 0
 
     def observed(self, part: Dataset) -> np.ndarray | None:
-        """Return the values that scores predict, [E]; None if they only rank items."""
+        """Return the values that scores predict, [E]; None if scores only rank items."""
         return None
 
     def takes_all_rows(self, n_rows: int, n_nodes: int) -> bool:
-        """Whether a step computes the rows of all nodes, not only those of its batch."""
+        """Return whether a step computes the rows of all nodes, not only the rows of its batch."""
         return False
 
     def filled(
@@ -89,5 +89,5 @@ class UserObjective(ABC):
         return {}
 
     def figures(self, config: Config, figures: dict[str, float]) -> dict[str, float]:
-        """Derive further figures for the doctor."""
+        """Return further figures for the doctor, derived from ``figures``."""
         return {}

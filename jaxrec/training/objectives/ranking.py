@@ -1,4 +1,4 @@
-"""Ranking: pairs against negatives, by losses of scores or of embeddings."""
+"""The ranking objective, with losses that compare pairs with negatives."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from jaxrec.training.objectives.objective import BatchRows, UserObjective
 
 
 class Ranking(UserObjective):
-    """Rank each user's items above others."""
+    """The objective that ranks each user's items above other items."""
 
     def against(
         self, config: Config, n_items: int, data: TrainData, pairs: Positives, step: Int[Array, ""]

@@ -1,4 +1,4 @@
-"""Ratings: pairs with rating targets, without negatives."""
+"""The rating objective: pairs have ratings as targets, and no negatives."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,7 +18,7 @@ from jaxrec.training.objectives.objective import BatchRows, UserObjective
 
 
 class Ratings(UserObjective):
-    """Predict ratings by scores or by a decoder's levels."""
+    """The objective that predicts ratings, by scores or by a decoder's levels."""
 
     def against(
         self, config: Config, n_items: int, data: TrainData, pairs: Positives, step: Int[Array, ""]
@@ -40,7 +40,7 @@ class Ratings(UserObjective):
         return 1.0
 
     def targets(self, config: Config, train: Dataset) -> np.ndarray | None:
-        """Return the level, or the rating minus the mean."""
+        """Return each pair's level, or its rating, minus the mean if ``loss.center``."""
         if config.loss.name == "levels":
             return rating_levels(train)[1]
         mean = RatingScale.of(train).mean if config.loss.center else 0
@@ -56,7 +56,7 @@ class Ratings(UserObjective):
         return part.rating
 
     def takes_all_rows(self, n_rows: int, n_nodes: int) -> bool:
-        """Whether the batch has more rows than there are nodes."""
+        """Return whether the batch has more rows than there are nodes."""
         return n_rows > n_nodes
 
     def filled(
@@ -94,7 +94,7 @@ def pair_losses(
     pairs: Positives,
     temperature: float,
 ) -> Float[Array, "B"]:
-    """Compute the loss of each pair's rating, from embeddings with bias columns."""
+    """Compute the loss of each pair's rating from embeddings, including any bias columns."""
     assert pairs.target_B is not None
     if model.decoder is not None:
         logit_BR = level_logits(model.decoder.weights, user_BD, item_BD)
@@ -116,11 +116,12 @@ def filled(
     n_users: int,
     described: tuple[bool, bool],
 ) -> Float[Array, "N D"]:
-    """Replace untrained rows, which are noise, by the mean of their side's trained rows.
+    """Replace untrained rows, which are noise, by the mean trained row of users or of items.
 
     Args:
       met_N1: whether each node has train ratings.
-      described: whether users, and items, have features; such a side is not changed.
+      described: whether the users have features, and whether the items do; rows of users or
+        items with features are not changed.
     """
     sides = []
     for side, has_features in zip((slice(n_users), slice(n_users, None)), described, strict=True):

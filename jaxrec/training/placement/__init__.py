@@ -1,1 +1,1 @@
-"""Where a run's arrays are kept: one device, a mesh, host memory, or folders of parts on disk."""
+"""Placement of a run's arrays: one device, a mesh, host memory, or a partitioned data set."""

@@ -14,10 +14,10 @@ from jaxrec.training.step import Totals, TrainState, cleared
 
 @runtime_checkable
 class FedByHost(Protocol):
-    """A dispatch whose input threads of the host prepare.
+    """A dispatch whose input is prepared by threads on the host.
 
     Attributes:
-      waited: seconds that training stood still for these threads.
+      waited: seconds that training waited for these threads.
     """
 
     waited: float
@@ -33,11 +33,11 @@ class OneDevice:
 
     @property
     def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
-        """The doctor's measures of a state; every call uses the same sample."""
+        """The function that measures a state for the doctor, always on the same sample."""
         return self._examiner
 
     def look_back(self) -> None:
-        """Let the doctor read the state before the first step, then forget that state."""
+        """Compute the doctor's rows of the initial state, before another state needs memory."""
         self._examiner.look_back()
 
     def state_shape(self) -> TrainState:
@@ -53,35 +53,35 @@ class OneDevice:
         return checkpoints.restore(step, self.placed_shape())
 
     def notes(self) -> dict[str, Any]:
-        """Return a checkpoint's record of how its arrays are laid out (empty on one device)."""
+        """Return the layout of the arrays, which a checkpoint records; empty on one device."""
         return {}
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """Return console lines, and fields for timing.jsonl by event, once the problem is built."""
+        """Return lines for the console and, by event, fields for timing.jsonl."""
         return [], {}
 
     def number(self, n: int) -> jax.Array:
-        """Put a number where the steps read it."""
+        """Put a number on the device."""
         return jax.device_put(np.int32(n))
 
     def cleared(self, totals: Totals) -> Totals:
-        """Return empty sums where the steps read them."""
+        """Return sums of zero on the device, in the structure of ``totals``."""
         return cleared(totals)
 
     def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
-        """Return the dispatch that trains from this step on if the host takes part in it.
+        """Return the dispatch that trains from this step on with the host's help.
 
-        None means that it does not: the stepper's own dispatch is compiled instead.
+        None means that the host does not help; the stepper's own dispatch is compiled instead.
         """
         return None
 
     def finite(self, state: TrainState) -> bool:
-        """Whether all parameters are finite."""
+        """Return whether all parameters are finite."""
         return bool(jax.device_get(all_finite(state.params)))
 
 
 @jax.jit
 def all_finite(params: Any) -> jax.Array:
-    """Whether all arrays are finite."""
+    """Return whether all arrays are finite."""
     leaves = jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), params)
     return jax.tree.reduce(jnp.logical_and, leaves, jnp.bool_(True))

@@ -1,14 +1,14 @@
-"""Training of a table that is kept in host memory: the device holds the rows of a few batches.
+"""Training with the table in host memory, while the device holds the rows of a few batches.
 
 In the state of such a run, the table and the optimizer's state of its rows are NumPy arrays, which
 a dispatch changes in place; everything else is on the device. For step t a thread gathers the
 distinct rows of the batch and puts them on the device. There they form a small table, on which the
 step of :mod:`jaxrec.training.step` runs. The updated rows are then written back to the host.
 
-Rows are prefetched: they are gathered before the K steps in between have written their own. The
-rows that these steps updated therefore stay on the device until they are written, and replace the
-stale copies that were gathered. A step thus reads what the step before it wrote, as it does with a
-table on the device, and the run has the same bits.
+Rows are prefetched: when a step's rows are gathered, the K steps before it have not yet written
+theirs to the host. The rows that these K steps update therefore stay on the device until they are
+written, and replace the stale copies that were gathered. A step thus reads the rows as the step
+before it left them. The result equals that of a table on the device to the last bit.
 """
 
 import time
@@ -27,9 +27,9 @@ from jaxrec.rowwise import distinct
 from jaxrec.training.step import Stepper, Totals, TrainState
 
 Host = dict[str, np.ndarray]
-"""Arrays of N rows in host memory, by their paths in a state."""
+"""Arrays of N rows in host memory; the keys are their paths in a state."""
 Rows = dict[str, Array]
-"""R rows of each of these arrays, on the device, by the same paths."""
+"""R rows of each array of a ``Host``, on the device; the keys are the same paths."""
 
 
 class Drawn(NamedTuple):
@@ -40,20 +40,20 @@ class Drawn(NamedTuple):
 
 
 class Written(NamedTuple):
-    """Rows as a step left them; a later step reads them before the host has them."""
+    """The rows that a step updated; later steps may read them before the host receives them."""
 
     row_R: Int[Array, "R"]
     rows: Rows
 
 
 def has_rows(path: Any) -> bool:
-    """Whether a leaf of a state has one row for each row of the table."""
+    """Return whether a leaf of a state has one row for each row of the table."""
     name = jax.tree_util.keystr(path)
     return name.startswith((f".params['{TABLE}']", ".opt_state.rows.kept"))
 
 
 def taken_out(state: TrainState) -> tuple[TrainState, Host]:
-    """Split a state into its device part, with empty arrays for the host's, and the host arrays."""
+    """Return a state with empty arrays in place of its host arrays, and the host arrays."""
     host: Host = {}
 
     def without(path: Any, leaf: Any) -> Any:
@@ -81,7 +81,7 @@ def gathered(host: Host, row_R: np.ndarray) -> Rows:
 
 
 def patched(row_R: Int[Array, "R"], rows: Rows, recent: tuple[Written, ...]) -> Rows:
-    """Replace the rows that recent steps wrote, in order: the last step's version wins."""
+    """Replace the rows that recent steps updated; the last step that updated a row counts."""
     for written in recent:
         at_R = jnp.searchsorted(written.row_R, row_R).astype(jnp.int32)
         at_R = jnp.minimum(at_R, len(written.row_R) - 1)
@@ -94,12 +94,12 @@ def patched(row_R: Int[Array, "R"], rows: Rows, recent: tuple[Written, ...]) -> 
 
 
 class RowDispatch:
-    """Replaces the compiled ``Stepper.dispatch`` where the table is in host memory.
+    """The dispatch for a table in host memory, used in place of the compiled ``Stepper.dispatch``.
 
     Args:
-      stepper, data: the model's steps and the data that they read.
+      stepper, data: the model's steps, and the data that the steps read.
       state: the state at step ``first``; its host arrays are trained in place.
-      first, total: steps of the phase that are done, and all steps of the phase.
+      first, total: number of finished steps of the phase, and of all its steps.
       ahead: K, how many steps ahead rows are gathered.
 
     Attributes:
@@ -125,8 +125,8 @@ class RowDispatch:
         def draw(data: Any, step: Array) -> Drawn:
             return Drawn(*distinct(stepper.feed(data, step).block.node_M, self._n_rows))
 
-        # The step draws its batch again and takes its rows as an input. XLA then fuses, and so
-        # rounds, as it does with the table on the device.
+        # The step draws its batch again and takes the table rows as an input, so that XLA fuses
+        # the same operations, with the same rounding, as with the table on the device.
         def step(
             state: TrainState, data: Any, rows: Rows, at: tuple[Array, Array]
         ) -> tuple[TrainState, Rows]:
@@ -145,7 +145,7 @@ class RowDispatch:
         self._step = lowered.compile()
         self.moved = drawn.row_R.nbytes + 2 * sum(x.nbytes for x in rows.values())
         self.waited = 0.0
-        # One thread gathers: a step's rows are read once all but the last K steps are written.
+        # With one thread, a step's rows are gathered after all but the last K steps are written.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
         self._queue: deque[Future[Rows | None]] = deque()
         self._draw_upto(first + ahead + 1)
@@ -153,14 +153,14 @@ class RowDispatch:
             self._queue.append(self._thread.submit(self._gather, drawn))
 
     def _at(self, drawn: Drawn) -> tuple[Array, Array]:
-        """Return the rows of the small table that a step updates, and each node's row in it."""
+        """Return the small table's rows that a step updates, and each node's row in that table."""
         return self._place_R, drawn.slot_M
 
     def _number(self, step: int) -> jax.Array:
         return jax.device_put(np.int32(step))
 
     def _draw_upto(self, step: int) -> None:
-        """Draw the batches before this step. The device runs these draws ahead of the steps."""
+        """Draw the batches of all steps before ``step``, ahead of the steps themselves."""
         while self._next_drawn < min(step, self._total):
             drawn = self._draw(self._data, self._number(self._next_drawn))
             drawn.row_R.copy_to_host_async()
@@ -171,7 +171,7 @@ class RowDispatch:
         return jax.block_until_ready(gathered(self._host, np.asarray(drawn.row_R)))
 
     def _turn(self, written: Written, coming: Drawn | None) -> Rows | None:
-        """Write a step's rows to the host, then gather those of a coming step."""
+        """Write a step's rows to the host, then gather the rows of a later step."""
         row_R = np.asarray(written.row_R)
         row_R = row_R[: np.searchsorted(row_R, self._n_rows)]
         for name, x in written.rows.items():
@@ -179,7 +179,7 @@ class RowDispatch:
         return None if coming is None else self._gather(coming)
 
     def _wait(self, waiting: list[Future[Rows | None]], state: TrainState) -> None:
-        """Wait for these; count the time from when the device has nothing else to do."""
+        """Wait for the futures, and count the time that the device spends idle."""
         if all(future.done() for future in waiting):
             return
         jax.block_until_ready(state.step)
@@ -189,7 +189,11 @@ class RowDispatch:
         self.waited += time.perf_counter() - began
 
     def __call__(self, state: TrainState, data: Any, n: jax.Array) -> tuple[TrainState, Totals]:
-        """Run n steps; all their rows are written on return. ``data`` is the constructor's."""
+        """Run n steps, and write all their rows to the host.
+
+        Args:
+          data: the data that was given to the constructor.
+        """
         state, host = taken_out(state)
         assert all(host[name] is array for name, array in self._host.items())
         for _ in range(int(n)):
@@ -211,12 +215,12 @@ class RowDispatch:
         return put_in(state, self._host), jax.tree.map(jnp.copy, state.totals)
 
     def close(self) -> None:
-        """End the thread, after the rows of the steps that are done are written."""
+        """Write the rows of all finished steps, then end the thread."""
         self._thread.shutdown(wait=True)
 
 
 def _split_rows(state: TrainState, names: tuple[str, ...]) -> tuple[TrainState, Rows]:
-    """Split a state whose table is the rows of a batch into the rest and these rows."""
+    """Remove a batch's rows from a state that holds them as its table; return state and rows."""
     rows: Rows = {}
 
     def without(path: Any, leaf: Any) -> Any:

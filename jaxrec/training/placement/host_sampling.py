@@ -1,4 +1,4 @@
-"""Training blocks drawn on the host while the device trains, for graphs it has no room for."""
+"""Drawing of blocks on the host while the device trains, for graphs that exceed its memory."""
 
 import os
 import time
@@ -18,18 +18,18 @@ _AHEAD = 2  # prefetched blocks per thread
 
 
 class HostDispatch:
-    """Replaces the compiled ``Stepper.dispatch`` where the data is in host memory.
+    """The dispatch for data in host memory, used in place of the compiled ``Stepper.dispatch``.
 
-    Threads draw the blocks of the coming steps with the compiled function that a device would
-    run, so a run's bits do not depend on where its blocks are drawn.
+    Threads draw the blocks of the next steps with the function that a device would run, so the
+    result of a run is the same to the last bit wherever its blocks are drawn.
 
     Args:
-      stepper, state: the model's steps and a state of them, to compile for.
+      stepper, state: the model's steps, and a state for which to compile them.
       data: the training data, on a CPU device.
-      first, total: steps of the phase that are done, and all steps of the phase.
+      first, total: number of finished steps of the phase, and of all its steps.
 
     Attributes:
-      waited: seconds for which training stood still until a block was ready.
+      waited: seconds that training waited for blocks.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class HostDispatch:
         return jax.block_until_ready(jax.device_put(feed, self._device))
 
     def _take(self) -> Feed:
-        """Return the next step's feed, and let the threads begin those of the steps behind it."""
+        """Return the next step's feed, and let the threads begin the feeds of later steps."""
         upto = min(self._next + self._ahead, self._total)
         for step in range(self._next + len(self._queue), upto):
             self._queue.append(self._pool.submit(self._fed, step))
@@ -80,6 +80,6 @@ class HostDispatch:
 
 
 def _features_alone(graph: Bipartite, device: Any) -> Bipartite:
-    """Keep only the features of the graph, all that a step reads once its block is drawn."""
+    """Empty all arrays of the graph but its features; steps read no others after the draw."""
     empty = jax.tree.map(lambda _: jnp.zeros(0), graph._replace(features=None))
     return jax.device_put(empty._replace(features=graph.features), device)

@@ -45,7 +45,7 @@ def _sparse(config: Config, train: Dataset) -> bool:
 
 
 def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
-    """Whether the table is kept in host memory: by the settings, or where the device lacks room.
+    """Return whether the table is in host memory, by the settings or for lack of device memory.
 
     Args:
       custom_tx: whether the caller gave an optax chain, which needs the whole table.
@@ -97,7 +97,7 @@ class HostProblem(Problem):
         how: dict[str, Any] = {"phase": phase, "total": total, "tx": tx, "window": window}
         built = super().build(config, splits, **how)
         assert isinstance(built, HostProblem)
-        # No step on the device reads edges, only the pairs and the nodes' places.
+        # Steps on the device read the pairs and the nodes' places, but no edges.
         graph = built.data.graph
         lean = jax.tree.map(lambda _: np.zeros(0, np.float32), graph)._replace(
             indptr=graph.indptr, degree_N=graph.degree_N, place_N=graph.place_N
@@ -107,7 +107,7 @@ class HostProblem(Problem):
 
     @classmethod
     def _data_device(cls, host: bool) -> Any:
-        """Return the CPU device: the graph is built in host memory."""
+        """Return the CPU device, because the graph is built in host memory."""
         return jax.local_devices(backend="cpu")[0]
 
     def fed_by_host(self, state: TrainState, step: int) -> RowDispatch:
@@ -115,7 +115,7 @@ class HostProblem(Problem):
         return RowDispatch(self.stepper, state, self.data, step, self.cadence.total)
 
     def finite(self, state: TrainState) -> bool:
-        """Whether all parameters are finite."""
+        """Return whether all parameters are finite."""
         others, host = taken_out(state)
         (table_ND,) = (x for name, x in host.items() if TABLE in name)
         if not bool(jax.device_get(all_finite(others.params))):
@@ -169,18 +169,18 @@ class HostProblem(Problem):
         return program(self._current)
 
     def _rows_of(self, state: TrainState, node_R: np.ndarray) -> np.ndarray:
-        """Return the table rows of some nodes, given by their numbers in the data set."""
+        """Return the table rows of nodes ``node_R``, which are numbered as in the data set."""
         others, host = taken_out(state)
         return np.asarray(self._current_sample(others, gathered(host, self._place_N[node_R])))
 
     def _table(self, state: TrainState) -> np.ndarray:
-        """Return the table as the dense optimizer would have it, in the data set's order."""
+        """Return the table in the data set's order, with pending row-wise updates applied."""
         others, host = taken_out(state)
         n_nodes = len(self._place_N)
         node_N = np.empty_like(self._place_N)  # the node in each row
         node_N[self._place_N] = np.arange(n_nodes)
         table_ND = np.empty((n_nodes, self.config.model.dim), np.float32)
-        # The blocks are those in which a table on the device is read, so the bits are the same.
+        # A table on the device is read in the same blocks, so both agree to the last bit.
         size = min(BLOCK, n_nodes)
         for start in range(0, n_nodes, size):
             first = min(start, n_nodes - size)
@@ -194,7 +194,7 @@ class HostProblem(Problem):
         return self.rows().place_N
 
     def _embedded(self, state: TrainState) -> tuple[Any, None]:
-        """Embeddings of all nodes, on the host."""
+        """Return the embeddings of all nodes, in host memory."""
         emb_ND = self._table(state)
         if self.config.model.score == "cosine":
             for start in range(0, len(emb_ND), BLOCK):

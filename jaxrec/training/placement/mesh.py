@@ -1,4 +1,4 @@
-"""The training problem on a mesh of devices; on one it is :mod:`jaxrec.training.problem`."""
+"""The training problem on a mesh; :mod:`jaxrec.training.problem` is for a single device."""
 
 import time
 from collections.abc import Callable
@@ -51,7 +51,7 @@ class MeshProblem(Problem):
     partition: Partition
     order: Literal["locality", "data"]
     order_N: np.ndarray | None
-    """Each node's place in the order in which nodes are partitioned; None: the data set's order."""
+    """Each node's place in the order for partitioning; None stands for the data set's order."""
     partition_seconds: float
 
     @classmethod
@@ -65,7 +65,7 @@ class MeshProblem(Problem):
         tx: optax.GradientTransformation | RowOptimizer | None = None,
         window: Window | None = None,
     ) -> Any:
-        """Partition the train part and put each device's share on it.
+        """Partition the train pairs, and put each part on its device.
 
         Raises:
           InputError: there is nothing to train on, there are too few devices, or ``tx`` is an
@@ -112,7 +112,7 @@ class MeshProblem(Problem):
                 "set mesh.data and mesh.table to 1, or configure optim instead"
             )
         train, init_key = splits.train, keys(config, phase)[0]
-        # The mesh step clips by the norm over all devices; one device's optimizer cannot know it.
+        # The mesh step itself clips, since an optimizer sees the gradient of one device only.
         unclipped = replace(config, optim=replace(config.optim, clip_norm=None))
         shape: models.Encoder = nnx.eval_shape(lambda: new_model(config, train, Inputs(), init_key))
         stepper = MeshStepper(
@@ -141,7 +141,7 @@ class MeshProblem(Problem):
         return self.stepper
 
     def _params(self) -> nnx.State:
-        """Return the initial parameters of one device, with table rows in the mesh's layout."""
+        """Return the initial parameters of a single-device run, in the mesh's row layout."""
         params, cut = nnx.state(self._model()), self.partition.layout
         table_ND, others = split_table(params)
         if self.order_N is not None:
@@ -163,13 +163,13 @@ class MeshProblem(Problem):
         return jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), specs)
 
     def initial_state(self) -> TrainState:
-        """Return the state before step 0, each device's rows on that device."""
+        """Return the state before step 0, with each device's rows on that device."""
         shape = self.state_shape()
         here = jax.local_devices(backend="cpu")[0]
-        with jax.default_device(here):  # no device has room for all rows
+        with jax.default_device(here):  # a device may lack room for all rows
             params = self._params()
         params = put(self.mesh, params, self._stepper.specs(shape).params)
-        # The parameters are donated: a device may have room for one table only.
+        # The parameters are donated, because a device may have room for one table only.
         init = jax.jit(self.stepper.init, out_shardings=self._shardings(shape), donate_argnums=0)
         return init(params)
 
@@ -178,11 +178,11 @@ class MeshProblem(Problem):
         return put(self.mesh, state, self._stepper.specs(state))
 
     def rows(self) -> Rows:
-        """Return the row of each node in tables."""
+        """Return the row of each node in the tables, and the number of rows."""
         return Rows(self.partition.layout.place_N, self.partition.layout.size)
 
     def notes(self) -> dict[str, Any]:
-        """Return the layout of tables, which a checkpoint records."""
+        """Return the layout of the tables, which a checkpoint records."""
         return {"layout": {"table": self.mesh.shape[TABLE], "order": self.order}}
 
     def number(self, n: int) -> jax.Array:
@@ -190,24 +190,24 @@ class MeshProblem(Problem):
         return put(self.mesh, np.int32(n), _WHOLE)
 
     def cleared(self, totals: Totals) -> Totals:
-        """Return empty sums on every device."""
+        """Return sums of zero on every device, in the structure of ``totals``."""
         zeros = jax.tree.map(np.asarray, cleared(totals))
         return put(self.mesh, zeros, jax.tree.map(lambda _: _WHOLE, zeros))
 
     @property
     def examine(self) -> Callable[[TrainState], dict[str, float] | None]:
-        """Measure nothing: the doctor works on one device only."""
+        """A function that measures nothing, because the doctor works on one device only."""
         return lambda _: None
 
     def look_back(self) -> None:
-        """Do nothing, for the same reason."""
+        """Do nothing, because the doctor works on one device only."""
 
     @cached_property
     def _mesh_nodes(self) -> Any:
         return jax.jit(self._stepper.embedded)
 
     def _embedded(self, state: TrainState) -> tuple[Any, None]:
-        """Return the embeddings of all nodes, on the host."""
+        """Return the embeddings of all nodes, in host memory."""
         return self._in_data_order(self._mesh_nodes(state, self.data)), None
 
     def _in_data_order(self, x_SD: jax.Array) -> np.ndarray:
@@ -281,12 +281,12 @@ class MeshProblem(Problem):
 
 
 def kernel_of(config: Config) -> Kernel:
-    """Return the kernel that multiplies by the graph's matrix, as configured or the default."""
+    """Return the kernel for products with the graph's matrix: the configured or default one."""
     return default_kernel() if config.model.kernel == "auto" else config.model.kernel
 
 
 def to_host(x: jax.Array) -> np.ndarray:
-    """Return a whole array in NumPy, on every process."""
+    """Return a whole array as a NumPy array, in every process."""
     if x.is_fully_addressable or x.is_fully_replicated:
         return np.asarray(x)
     return np.asarray(multihost_utils.process_allgather(x, tiled=True))

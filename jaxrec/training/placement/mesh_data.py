@@ -1,7 +1,7 @@
 """The read-only data of steps on a mesh, and the batches drawn from it.
 
 The pairs and the users' known items are sharded over the axis ``table``. Every device draws the
-whole batch (a few integers per pair), with the very numbers that one device would draw.
+whole batch (a few integers per pair), and draws the same numbers as a single device would.
 """
 
 from typing import Any, NamedTuple
@@ -25,15 +25,15 @@ from jaxrec.training.batch import Batch, Pairs, TrainData, positives, with_negat
 class MeshData(NamedTuple):
     """The data of a step, on the mesh.
 
-    The arrays of ``shard``, ``pairs``, ``known`` and ``users`` have the parts of ``table`` as their
-    first axis.
+    The first axis of all arrays in ``shard``, ``pairs``, ``known`` and ``users`` runs over the
+    parts along ``table``.
 
     Attributes:
-      shard: the graph's part of each device.
+      shard: each device's part of the graph.
       pairs: as in :class:`Pairs`, each array in equal parts.
-      known: the items of the users of a part. These parts are cut for equal numbers of pairs, and
-        so differ from the parts of the table.
-      users: [T, 2] the first user of each of these parts, and the one after its last.
+      known: the train items of each user, for T ranges of users. The ranges are cut for equal
+        numbers of pairs, so they differ from the parts of the table.
+      users: [T, 2] the first user of each range, and the user after its last one.
       place_N: each node's row in the table.
     """
 
@@ -114,7 +114,11 @@ def _padded(x: np.ndarray, size: int) -> np.ndarray:
 
 
 def draw(config: Config, n_items: int, data: MeshData, sizes: Sizes, step: Int[Array, ""]) -> Batch:
-    """Draw a step's batch, the same on every device. ``data`` is this device's part of it."""
+    """Draw a step's batch, which is the same on every device.
+
+    Args:
+      data: this device's part of the data.
+    """
     local = data.pairs
 
     def sharded(x: Array, size: int) -> Any:
@@ -150,7 +154,7 @@ def draw(config: Config, n_items: int, data: MeshData, sizes: Sizes, step: Int[A
 
 
 def part_of(batch: Batch) -> Batch:
-    """Return this device's part of a batch, by its place along ``data``."""
+    """Return this device's part of a batch, chosen by the device's place along ``data``."""
     parts, n_pairs = jax.lax.axis_size(DATA), batch.positives.user_B.shape[0]
     size = n_pairs // parts
     at = jax.lax.axis_index(DATA).astype(jnp.int32) * size

@@ -35,12 +35,12 @@ from jaxrec.training.step import (
 
 @dataclass(frozen=True)
 class MeshStepper(Stepper):
-    """The static half of a step on a mesh of D x T devices.
+    """The static part of a step on a mesh of D x T devices.
 
-    Every device draws the whole batch, computes the loss of its part (by its place along ``data``)
-    and updates its rows of the table (by its place along ``table``). The owners of rows compute
-    their final embeddings, which are summed over ``table``. The gradients of the whole batch are
-    gathered over ``data``, and each device keeps those of its own rows.
+    Every device draws the whole batch. The device's place along ``data`` decides of which part of
+    the batch it computes the loss, and its place along ``table`` decides which table rows it owns.
+    Each device computes the final embeddings of its own rows, and sums over ``table`` bring them to
+    all devices. The gradients of the whole batch are gathered over ``data``, and each device updates its own rows.
     """
 
     mesh: Mesh
@@ -80,7 +80,7 @@ class MeshStepper(Stepper):
         return halo.on_mesh(self.mesh, body, (data.specs(), whole), whole)(data, step)
 
     def embedded(self, state: TrainState, data: MeshData) -> Float[Array, "S D"]:
-        """Return final embeddings in the table's rows, of length 1 where the score is cosine."""
+        """Return final embeddings in the order of table rows, normalised for cosine scores."""
 
         def body(state: TrainState, data: MeshData) -> Array:
             model = nnx.merge(self.graphdef, self.current(state))
@@ -93,7 +93,7 @@ class MeshStepper(Stepper):
         return halo.on_mesh(self.mesh, body, specs, PartitionSpec(TABLE))(state, data)
 
     def step(self, state: TrainState, data: Any) -> TrainState:
-        """Run one device's part of a step; ``state`` and ``data`` are its shards."""
+        """Run one device's part of a step; ``state`` and ``data`` are this device's shards."""
         whole = draw(self.config, self.n_items, data, self.sizes, state.step)
         batch, total = part_of(whole), jnp.sum(whole.positives.weight_B)
         row_B = data.place_N[self._nodes_of(batch)]
@@ -171,7 +171,7 @@ class MeshStepper(Stepper):
 
 
 def _part(data: MeshData) -> MeshData:
-    """Return this device's part, without the axis of length 1 that is left of the parts."""
+    """Return this device's part of the data, without the leading axis, here of length 1."""
     first = {
         name: jax.tree.map(lambda x: x[0], getattr(data, name))
         for name in ("shard", "pairs", "known", "users")

@@ -1,4 +1,4 @@
-"""Training on a data set in parts on disk: a process reads only the parts of its own devices."""
+"""Training on a data set partitioned on disk; a process reads only its own devices' parts."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -52,9 +52,9 @@ def own_parts(mesh: Mesh) -> tuple[int, ...]:
 
 
 def counted_parts(mesh: Mesh) -> tuple[int, ...]:
-    """Return the parts that this process counts, so that each is counted once.
+    """Return the parts that this process counts; over all processes, each part occurs once.
 
-    Where several processes hold a part, the first along ``data`` counts it.
+    If several processes hold a part, the first of them along ``data`` counts it.
     """
     here, first = jax.process_index(), np.take(mesh.devices, 0, mesh.axis_names.index(DATA))
     return tuple(t for t, device in enumerate(first.flat) if device.process_index == here)
@@ -62,7 +62,7 @@ def counted_parts(mesh: Mesh) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class PartedProblem(MeshProblem):
-    """One phase of a run on a mesh whose parts are stored on disk."""
+    """One phase of a run on a mesh, from a data set that is partitioned on disk."""
 
     parted: Parted
 
@@ -104,7 +104,7 @@ class PartedProblem(MeshProblem):
         return cls.on(mesh, config, splits, partition, data, sizes, cadence, phase, tx, **more)
 
     def part(self, split: str) -> tuple[ItemsByUser, ItemsByUser]:
-        """Return relevant and seen items as in memory, of the parts of this process only."""
+        """Return the relevant and the masked items of a split, from this process's parts only."""
         relevant, seen = self.parted.rows(split), SPLITS[: SPLITS.index(split)]
         if split == "train":
             users = sample(relevant.degree, TRAIN_USERS, self.config.seed)
@@ -132,7 +132,10 @@ class PartedProblem(MeshProblem):
 
     @cached_property
     def count_known(self) -> Any:
-        """Count negatives that users know, as in memory; each process counts its own parts."""
+        """A function that counts a batch's negatives that users know, and all its negatives.
+
+        Each process counts in its own parts; the counts are then added over the processes.
+        """
         counted = counted_parts(self.mesh)
         liked = [self.parted.rows(split, parts=counted) for split in SPLITS[:2]]
 
@@ -152,8 +155,8 @@ class PartedProblem(MeshProblem):
     def write_seen(self, run: Path, dataset: Dataset | Parted) -> None:
         """Write RUN/seen.npz, a block of users at a time, from the files of all parts.
 
-        Processes that do not share the parts' folder first copy their files beside RUN/seen.npz;
-        the copies are removed afterwards.
+        If there are several processes, each first copies the files of its parts beside
+        RUN/seen.npz; the copies are removed afterwards.
         """
         parted, beside = self.parted, run / ".seen"
         if processes.several():
@@ -180,7 +183,7 @@ class PartedProblem(MeshProblem):
 
 
 def _keys(rows: PartRows, batch: Batch, row_B1: np.ndarray) -> np.ndarray:
-    """Return a batch's (place in the batch, item) pairs of the users' items, as single numbers."""
+    """Return the items of a batch's users, as numbers (place in batch) · n_items + item."""
     of_batch = rows.take(np.asarray(batch.positives.user_B))
     return np.repeat(row_B1[:, 0], of_batch.degree) + of_batch.indices
 
@@ -193,7 +196,7 @@ def _items(rows: PartRows) -> Iterator[np.ndarray]:
 
 
 def _buckets(parted: Parted) -> Buckets:
-    """Return the kernel's arrays of this process's parts, padded to the sizes of all parts."""
+    """Return the kernel's arrays for this process's parts, padded to the sizes of any part."""
     filler = buckets.of_sizes(parted.manifest["buckets"])
     here = jax.local_devices(backend="cpu")[0]
     arrays: dict[int, list[np.ndarray]] = {}
@@ -213,23 +216,24 @@ def _buckets(parted: Parted) -> Buckets:
 
 
 def splits_of(parted: Parted) -> Splits:
-    """Return the splits as counts of a Dataset; their pairs stay on disk."""
+    """Return the splits with their counts; their pairs stay on disk."""
     return Splits(*(cast(Any, parted.of(split)) for split in SPLITS))
 
 
 @dataclass(frozen=True)
 class PartedTask(UserTask):
-    """Recommends items to users, from interactions that never fit into one memory."""
+    """The task of recommending items to users, from a data set partitioned on disk."""
 
     @classmethod
     def open(cls, config: Config, folder: str | Path, run: Path | None = None) -> "PartedTask":
         """Open the parts of this process's devices and check their files against the manifest.
 
         Args:
-          run: the folder of a run that began with this data, where there is one.
+          run: the folder of the run, if it has begun; its data must be the same.
 
         Raises:
-          InputError: a file is missing or damaged, or a setting needs all pairs in memory.
+          InputError: a file is missing or damaged, a setting needs all pairs in memory, or ``run``
+            began with other data.
         """
         parted = Parted.open(folder)
         refuse_other_parts(parted, config.mesh.table)
@@ -260,7 +264,7 @@ class PartedTask(UserTask):
 
 
 def _refuse(config: Config, parted: Parted) -> None:
-    """Raise InputError for a setting that a data set in parts cannot have."""
+    """Raise InputError for a setting that cannot be used with a partitioned data set."""
     split = config.split
     if split.name == "auto":
         split = replace(split, name=parted.split.name)

@@ -1,4 +1,4 @@
-"""Restoring a checkpoint whose tables have another row order: of another mesh or another order."""
+"""Restoring of checkpoints whose table rows are ordered for another mesh or ``mesh.order``."""
 
 from typing import Any, NamedTuple
 
@@ -12,14 +12,14 @@ from jaxrec.training.checkpoint import Checkpoints
 
 
 class Rows(NamedTuple):
-    """How tables hold N nodes in S rows: node n of the data set is in row place_N[n]."""
+    """The layout of N nodes in tables of ``size`` rows: node n of the data is row place_N[n]."""
 
     place_N: np.ndarray
     size: int
 
 
 def rows_of(train: Dataset, layout: dict[str, Any] | None) -> Rows:
-    """Return the rows of a checkpoint's tables, by its notes; None stands for one device."""
+    """Return the layout of a checkpoint's tables from its notes; None stands for one device."""
     if layout is None:
         place_N = node_order(train, "locality")
         assert place_N is not None
@@ -29,20 +29,20 @@ def rows_of(train: Dataset, layout: dict[str, Any] | None) -> Rows:
 
 
 def of_table(path: Any, leaf: Any, size: int) -> bool:
-    """Whether a leaf of a state has one row for each row of a table of this size."""
+    """Return whether a leaf of a state has one row for each of the ``size`` rows of a table."""
     return leaf.shape[:1] == (size,) and "share" not in jax.tree_util.keystr(path)
 
 
 def restored(checkpoints: Checkpoints, step: int, like: Any, stored: Rows, ours: Rows) -> Any:
-    """Restore a state in NumPy and move the rows of its tables; padding is 0.
+    """Restore a state as NumPy arrays, and reorder the rows of its tables; padding is 0.
 
     Args:
-      like: a state (or its shapes) in the rows of this run.
-      stored: the rows of the checkpoint.
-      ours: the rows of this run.
+      like: a state of this run, or its shapes.
+      stored: the layout of the checkpoint's tables.
+      ours: the layout of this run's tables.
 
     Raises:
-      Damaged, RunError: as :meth:`Checkpoints.restore`.
+      Damaged, RunError: the checkpoint cannot be used (:meth:`Checkpoints.restore`).
     """
 
     def theirs(path: Any, leaf: Any) -> jax.ShapeDtypeStruct:
