@@ -14,7 +14,7 @@ from jaxrec.errors import InputError
 
 SPLITS = ("train", "validation", "test")
 COUNTS = ("users", "items", "interactions", "parts", "seed", "rows_users", "rows_items")
-"""Integer fields of the manifest."""
+"""The integer fields of the manifest."""
 
 
 def part_folder(part: int) -> str:
@@ -23,12 +23,12 @@ def part_folder(part: int) -> str:
 
 
 def is_parted(path: str | Path) -> bool:
-    """Whether the path is a folder of a partitioned data set."""
+    """Return whether the path is a folder of a partitioned data set."""
     return prepared.is_prepared(path) and prepared.format_of(path) == FORMAT
 
 
 def seal(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
-    """Write the manifest with the size and SHA-256 of every file, and return it complete."""
+    """Add the size and SHA-256 of every file to a manifest, write it, and return it."""
     files = {
         str(path.relative_to(folder)): [path.stat().st_size, sha256(path)]
         for path in sorted(folder.rglob("*.npy"))
@@ -41,7 +41,7 @@ def seal(folder: Path, manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    """Hash a file's bytes; returns hexadecimal digits."""
+    """Return the SHA-256 of a file's bytes as hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -85,7 +85,7 @@ def check_files(folder: Path, manifest: dict[str, Any], parts: tuple[int, ...]) 
     """Check the shared files and the files of ``parts`` against the manifest.
 
     Raises:
-      InputError: a file is missing or changed; the message names the first.
+      InputError: a file is missing or changed; the message names the first such file.
     """
     for name in _files_of(manifest, parts):
         n_bytes, digest = manifest["files"][name]

@@ -1,8 +1,8 @@
-"""Read Parquet files into sorted pairs, merged and split exactly as an in-memory import does.
+"""Read Parquet files into sorted pairs, merged and split exactly as by an import in memory.
 
-The first pass over the files counts the rows of each id. The second numbers the ids and spills the
-rows into blocks of users on disk. Each block is then sorted, merged and split by itself. Memory
-holds the ids, their counts, and one block or one batch of rows.
+The first pass over the files counts the rows of each id. The second pass numbers the ids and
+writes the rows to disk in blocks of users. Each block is then sorted, merged and split by itself.
+Memory holds the ids, their counts, and one block or one batch of rows.
 """
 
 from collections import Counter
@@ -33,14 +33,15 @@ _RECORD = np.dtype(
 
 
 def sources(src: str | Path) -> dict[Path, int | None]:
-    """Find the Parquet files of a source, sorted by name, and the part of the split of each.
+    """Find the Parquet files of a source, sorted by name, and the split that each belongs to.
 
     The source is a file, or a folder that is searched recursively. The name of a file
     (``train.parquet``, ``a.test.parquet``) or of its folder (``train``, ``split=test``) gives the
-    part. Names that begin with a dot or underscore are ignored.
+    split; None if no file names one, or all files name the same. Names that begin with a dot or
+    underscore are ignored.
 
     Raises:
-      InputError: there is no file, or only some files belong to a part.
+      InputError: there is no file, only some files name a split, or no file names train.
     """
     src = Path(src)
     if src.is_file():
@@ -71,14 +72,14 @@ def _part(path: Path) -> int | None:
 
 
 class Tally:
-    """Counts rows per id; merges its partial counts now and then."""
+    """A counter of the rows of each id; it merges its partial counts now and then."""
 
     def __init__(self) -> None:
         self._kept: list[pl.DataFrame] = []
         self._merged = 0
 
     def add(self, ids: pl.Series) -> None:
-        """Count the rows of a column."""
+        """Add the rows of a column of ids to the counts."""
         counted = pl.DataFrame({"id": ids}).group_by("id").len("count")
         self._kept.append(counted.with_columns(pl.col("count").cast(pl.Int64)))
         if sum(frame.height for frame in self._kept) > 2 * self._merged + 1_000_000:
@@ -98,9 +99,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Flat:
-    """Pairs of one part of the split on disk, sorted by (user, item), with the counts of each id.
+    """The pairs of one split on disk, sorted by (user, item), with their number per user and item.
 
-    ``weight`` is None if all weights are 1; ``degrees`` are the sums of the weights, or the counts.
+    ``weight`` is None if all weights are 1. ``degrees`` holds the sum of weights per user and per
+    item; it is ``counts`` if all weights are 1.
     """
 
     user: Column
@@ -118,14 +120,14 @@ class Flat:
         return found if self.weight is None else found | {"weight": self.weight.read(start, stop)}
 
     def append(self, records: np.ndarray) -> None:
-        """Append pairs of later users."""
+        """Append the pairs of users that follow all earlier users."""
         user, item = records["user"], records["item"]
         self.user.append(user)
         self.item.append(item)
         sides = zip((user, item), self.counts, self.degrees, strict=True)
         for node, count, degree in sides:
             np.add.at(count, node, 1)
-            if self.weight is not None:  # in sequence, to the bits of one bincount over all
+            if self.weight is not None:  # one by one, exactly as one bincount over all
                 np.add.at(degree, node, records["weight"].astype(np.float64))
         if self.weight is not None:
             self.weight.append(records["weight"])
@@ -133,10 +135,10 @@ class Flat:
 
 @dataclass(frozen=True)
 class Sorted:
-    """A source's pairs on disk, by part of the split.
+    """The pairs of a source on disk, by split.
 
-    ``shares_I`` sums 1 / (train pairs of the user) over the train pairs of each item; ``reading``
-    reports the column roles.
+    ``shares_I`` sums 1 / (train pairs of the user) over the train pairs of each item. ``reading``
+    says how the columns were read.
     """
 
     name: str
@@ -153,7 +155,7 @@ def split_of(src: str | Path, config: SplitConfig, given: bool) -> SplitConfig:
     """Resolve the name of the split.
 
     Raises:
-      InputError: the split cannot be drawn out of core, or the source does not give one.
+      InputError: the split cannot be drawn out of core, or the source lacks the given split.
     """
     name = config.name
     if name == "auto":
@@ -193,7 +195,7 @@ def read_pairs(
       rows: rows held in memory at once.
 
     Raises:
-      InputError: as for an in-memory import, or :func:`split_of` refuses the split.
+      InputError: an import in memory would raise it, or :func:`split_of` refuses the split.
     """
     src = Path(src)
     files = sources(src)
@@ -237,7 +239,7 @@ def read_pairs(
 
 @dataclass
 class _Block:
-    """Merges and splits the records of one block."""
+    """Merges and splits records, one block of users at a time."""
 
     src: Path
     config: SplitConfig
@@ -249,7 +251,7 @@ class _Block:
 
     @cached_property
     def _hashes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Hashes of the ids; they break ties between equal times."""
+        """The hashes of the user and item ids, which break ties between equal times."""
         return pair_id_hashes(self.user_ids, self.item_ids)
 
     def sorted(self, spill: Spill, folder: Path, reading: tuple[str, ...]) -> Sorted:
@@ -302,7 +304,7 @@ class _Block:
         return Flat(column("user", np.int32), column("item", np.int32), weight, counts, degrees)
 
     def merged(self, records: np.ndarray, notes: Counter[str]) -> np.ndarray:
-        """Sort by user, item and part, merge repeats, and drop pairs of weight 0."""
+        """Sort records by user, item and split, merge repeats, and drop pairs of weight 0."""
         n_items = len(self.item_ids)
         key = pair_keys(records["user"], records["item"], n_items)
         key = key * 3 + records["label"]
@@ -328,7 +330,7 @@ class _Block:
         return self._settled(records, again, notes) if again.any() else records
 
     def _settled(self, records: np.ndarray, again: np.ndarray, notes: Counter[str]) -> np.ndarray:
-        """Apply ``split.repeats`` to pairs that an earlier part of the split also has."""
+        """Apply ``split.repeats`` to pairs that also occur in an earlier split, such as train."""
         if self.config.repeats == "refuse":
             one = records[again][0]
             raise InputError(

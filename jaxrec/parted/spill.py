@@ -1,4 +1,4 @@
-"""Temporary files for more records than fit in memory, by block or in sequence."""
+"""Temporary files for records that do not fit in memory, in blocks or in sequence."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,8 @@ from jaxrec.files import write_npy_header
 def blocks(count: np.ndarray, rows: int) -> np.ndarray:
     """Group keys 0, 1, ... into blocks of at most ``rows`` records, by the count of each key.
 
-    A key with more records is a block of its own. Returns bounds [B + 1], from 0 to all keys.
+    A key with more than ``rows`` records is alone in its block. Returns bounds [B + 1], of which
+    the first is 0 and the last is the number of keys.
     """
     sums, bounds = np.append(0, np.cumsum(count)), [0]
     while bounds[-1] < len(count):
@@ -21,7 +22,7 @@ def blocks(count: np.ndarray, rows: int) -> np.ndarray:
 
 
 def _append(path: Path, x: np.ndarray) -> None:
-    """Append an array's bytes, by Python's writes: ``tofile`` loses the error of a full disk."""
+    """Append an array's bytes with ``write``, since ``tofile`` hides the error of a full disk."""
     with path.open("ab") as file:
         file.write(np.ascontiguousarray(x).data)
 
@@ -30,7 +31,7 @@ class Spill:
     """Records on disk, grouped into blocks by key; each block keeps the order of arrival.
 
     Args:
-      folder: created here.
+      folder: a new folder, which is created.
       dtype: structured dtype of a record.
       key: field by which records are grouped.
       bounds: [B + 1]; block b holds keys bounds[b] up to bounds[b + 1], exclusive.
@@ -88,7 +89,8 @@ class Column:
 class Array:
     """A new one-dimensional .npy file, written sequentially.
 
-    No memory map: on a full disk it would kill the process without a message.
+    It is not a memory map, because a memory map kills the process without a message if the disk
+    is full.
     """
 
     def __init__(self, path: Path, size: int, dtype: type[np.generic] = np.int32) -> None:

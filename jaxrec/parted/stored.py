@@ -18,10 +18,10 @@ from jaxrec.parted import layout as folders
 
 @dataclass(frozen=True)
 class Parted:
-    """A data set in T parts.
+    """A data set that is partitioned on disk into T parts.
 
-    ``own`` lists the parts that this process may read: those of its devices, or all. Their folders
-    lie in ``parts_in``, by default ``folder``.
+    ``own`` lists the parts that this process may read: all, or those of its devices. The folders
+    of these parts are in ``parts_in``, by default in ``folder``.
     """
 
     folder: Path
@@ -31,13 +31,13 @@ class Parted:
 
     @classmethod
     def open(cls, folder: str | Path, own: tuple[int, ...] | None = None) -> "Parted":
-        """Open the folder without reading its parts. Raises InputError if it is not one."""
+        """Open a folder without its parts. Raises InputError if it is no partitioned data set."""
         manifest = folders.read(Path(folder))
         whole = tuple(range(manifest["parts"])) if own is None else own
         return cls(Path(folder), manifest, whole)
 
     def check(self) -> None:
-        """Verify the checksums of all readable files. Raises InputError if one differs."""
+        """Check the files that this process may read. Raises InputError if one has changed."""
         folders.check_files(self.folder, self.manifest, self.own)
 
     @property
@@ -50,48 +50,48 @@ class Parted:
 
     @property
     def reading(self) -> tuple[str, ...]:
-        """Empty: `jaxrec data partition` has reported how it read the columns."""
+        """An empty tuple, because `jaxrec data partition` reported how it read the columns."""
         return ()
 
     def fingerprint(self) -> str:
-        """SHA-256 of the manifest, which lists the hashes of all files."""
+        """Return the SHA-256 of the manifest, which lists the hashes of all files."""
         return self.manifest["fingerprint"]
 
     @property
     def n_parts(self) -> int:
-        """Number of parts, T."""
+        """The number of parts, T."""
         return self.manifest["parts"]
 
     @property
     def split(self) -> SplitConfig:
-        """How pairs were held out."""
+        """The settings by which pairs were held out."""
         return SplitConfig(**self.manifest["split"])
 
     @property
     def exchange(self) -> Exchange:
-        """How parts exchange rows."""
+        """The kind of exchange by which parts send each other rows."""
         return self.manifest["exchange"]
 
     @property
     def traffic(self) -> Traffic:
-        """Communication cost of the partition."""
+        """The communication cost of the partition."""
         return Traffic(**self.manifest["traffic"])
 
     @property
     def layout(self) -> Layout:
-        """Assignment of nodes to parts and rows."""
+        """The assignment of nodes to parts and rows."""
         widths = self.manifest["rows_users"], self.manifest["rows_items"]
         return Layout(self.n_parts, *widths, np.array(self.shared("place")))
 
     def shared(self, name: str) -> np.ndarray:
-        """Open an array shared by all parts. Raises InputError if it is missing or damaged."""
+        """Open an array that all parts share. Raises InputError if it is missing or damaged."""
         return open_array(self.folder / f"{name}.npy")
 
     def array(self, part: int, name: str) -> np.ndarray:
         """Memory-map an array of a part.
 
         Raises:
-          InputError: it is missing or damaged.
+          InputError: the array is missing or damaged.
           ValueError: the part does not belong to this process.
         """
         if part not in self.own:
@@ -109,18 +109,20 @@ class Parted:
         return {name: stack(name, shape) for name, (_, shape) in self.manifest["arrays"].items()}
 
     def of(self, split: str) -> "PartedSplit":
-        """Return one part of the split: train, validation or test."""
+        """Return one split: train, validation or test."""
         return PartedSplit(self, split)
 
     def rows(self, *splits: str, parts: tuple[int, ...] | None = None) -> "PartRows":
-        """Return the items by user of some parts of the split, for ``parts`` of the table or all
-        own parts."""
+        """Return the items by user of some splits, from ``parts`` of the table.
+
+        By default, ``parts`` are all parts that this process may read.
+        """
         return PartRows(self, splits, self.own if parts is None else parts)
 
 
 @dataclass(frozen=True)
 class PartedSplit:
-    """One part of the split; implements :class:`jaxrec.data.dataset.Counted`."""
+    """One split of a data set; implements :class:`jaxrec.data.dataset.Counted`."""
 
     parted: Parted
     split: str
@@ -150,15 +152,15 @@ class PartedSplit:
         return self.parted.manifest["pairs"][self.split]
 
     def user_counts(self) -> np.ndarray:
-        """Interactions per user, [U] int64."""
+        """Return the number of interactions per user, [U] int64."""
         return self.parted.shared(f"{self.split}_users")
 
     def item_counts(self) -> np.ndarray:
-        """Interactions per item, [I] int64."""
+        """Return the number of interactions per item, [I] int64."""
         return self.parted.shared(f"{self.split}_items")
 
     def item_shares(self) -> np.ndarray:
-        """``Dataset.item_shares`` of the train pairs, [I]."""
+        """Return ``Dataset.item_shares`` of the train pairs, [I]."""
         assert self.split == "train"
         return self.parted.shared("shares")
 
@@ -177,14 +179,14 @@ class PartRows:
 
     @property
     def degree(self) -> np.ndarray:
-        """Items per user, [U]."""
+        """The number of items per user, [U]."""
         if self._degree is None:
             counts = (self.parted.of(split).user_counts() for split in self.splits)
             self._degree = sum(counts, np.zeros(self.parted.manifest["users"], np.int64))
         return self._degree
 
     def of_users(self, user_n: np.ndarray) -> "PartRows":
-        """Restrict to some users: the others get degree 0, and their rows must not be taken."""
+        """Keep the rows of some users; the others get degree 0, and ``take`` must not get them."""
         made = PartRows(self.parted, self.splits, self.parts)
         made._degree = np.zeros_like(self.degree)
         made._degree[user_n] = self.degree[user_n]
@@ -197,8 +199,9 @@ class PartRows:
         parts: tuple[int, ...],
         total: Callable[[np.ndarray], np.ndarray],
     ) -> "PartRows":
-        """Restrict to the pairs of some users with some items, given as masks; other rows must not
-        be taken.
+        """Keep the pairs of some users with some items, both given as masks.
+
+        ``take`` must not get other users.
 
         Args:
           parts: parts of the table whose pairs this process counts.
@@ -216,18 +219,18 @@ class PartRows:
         return made
 
     def only(self, part: int) -> "PartRows":
-        """Restrict to one part of the table."""
+        """Keep the items of one part of the table."""
         made = PartRows(self.parted, self.splits, (part,))
         made._item_I = self._item_I
         return made
 
     def degree_of(self, part: int) -> np.ndarray:
-        """Items per user in one part, [U]."""
+        """Return the number of items per user in one part, [U]."""
         found = (np.diff(self.parted.array(part, f"{split}_indptr")) for split in self.splits)
         return sum(found, np.zeros(self.parted.manifest["users"], np.int32))
 
     def item_counts(self, n_items: int) -> np.ndarray:
-        """Users per item, [I]."""
+        """Return the number of users per item, [I]."""
         if self._counts is not None:
             return self._counts
         counts = (self.parted.of(split).item_counts() for split in self.splits)
@@ -248,7 +251,7 @@ class PartRows:
 
 
 def refuse_other_parts(parted: Parted, table: int) -> None:
-    """Raise InputError unless the mesh splits the table into as many parts."""
+    """Raise InputError unless ``table`` (mesh.table) equals the number of parts."""
     if table != parted.n_parts:
         again = f"partition the source again with --parts {table}"
         if table == 1:

@@ -1,7 +1,8 @@
-"""Partition sorted pairs on disk into one folder per part, with only what its device needs.
+"""Partition sorted pairs on disk into one folder per part, each for one device of a mesh.
 
-The arrays are bit for bit those of :func:`jaxrec.graph.partition.partition` and of a mesh's train
-data. Memory holds a few numbers per user and item, and one block of pairs.
+The arrays equal those of :func:`jaxrec.graph.partition.partition` and of
+:func:`jaxrec.training.placement.mesh_data.mesh_data` to the last bit. Memory holds a few numbers
+per user and item, and one block of pairs.
 """
 
 import tempfile
@@ -44,9 +45,9 @@ def partition_data(
 
     Args:
       src: a file, or a folder of files (:func:`jaxrec.parted.pairs.sources`).
-      parts: T, the later mesh.table.
+      parts: number of parts, T; runs on the folder need mesh.table T.
       split, seed: how pairs are held out.
-      exchange: how parts exchange rows; "auto" takes the kind that moves the fewest.
+      exchange: how parts exchange rows; "auto" takes the kind that moves the fewest rows.
       rows: rows of a file, or pairs, held in memory at once.
 
     Raises:
@@ -75,7 +76,7 @@ def partition_data(
 
 
 class _Needs(Sequence[np.ndarray]):
-    """The rows that a part needs from other parts, by owner, on disk."""
+    """The rows, stored on disk, that a part needs from each part that owns some."""
 
     def __init__(self, path: Path, row: np.ndarray, layout: Layout) -> None:
         write_npy(path, row)
@@ -92,7 +93,7 @@ class _Needs(Sequence[np.ndarray]):
 
 
 class _Cut:
-    """Partitions sorted pairs."""
+    """Partitions sorted pairs and writes one folder per part."""
 
     def __init__(self, made: Sorted, out: Path, work: Path, parts: int, rows: int) -> None:
         self.made, self.out, self.work, self.rows = made, out, work, rows
@@ -109,7 +110,7 @@ class _Cut:
         self.apart = 0  # directed edges between different parts
 
     def write(self, exchange: Literal["auto"] | Exchange) -> dict[str, Any]:
-        """Write every array; returns the manifest without its list of files."""
+        """Write every array, and return the manifest without its list of files."""
         made, layout, parts = self.made, self.layout, self.layout.parts
         self._write_shared()
         by_part = self._by_part()
@@ -169,7 +170,7 @@ class _Cut:
             write_npy(self.out / f"{name}.npy", array)
 
     def _records(self, part: Flat, number: int, start: int, stop: int) -> Iterator[np.ndarray]:
-        """Yield the pairs of a part of the split, ``rows`` at a time."""
+        """Yield the pairs ``start`` to ``stop`` of a split, in blocks of ``self.rows``."""
         for first, last in stretches(start, stop, self.rows):
             records = np.zeros(last - first, _PAIR)
             for role, column in part.read(first, last).items():
@@ -178,7 +179,7 @@ class _Cut:
             yield records
 
     def _by_part(self) -> Spill:
-        """Group all pairs by the part of their item, each part of the split ordered by user."""
+        """Group all pairs by the part that owns their item; each split stays sorted by user."""
         spill = Spill(self.work / "by-part", _PAIR, "item", self.item_bounds)
         for number, name in enumerate(folders.SPLITS):
             part = self.made.parts[name]
@@ -187,7 +188,7 @@ class _Cut:
         return spill
 
     def _write_seen(self, folder: Path, part: int, by_part: Spill) -> Spill:
-        """Write the part's items by user; returns its train pairs by block of items."""
+        """Write a part's items by user, and return its train pairs by block of items."""
         first, last = self.item_bounds[part : part + 2]
         count_I = self.train.counts[1][first:last]
         by_item = Spill(
@@ -211,7 +212,10 @@ class _Cut:
         return by_item
 
     def _edges(self, part: int, by_item: Spill) -> Iterator[tuple[np.ndarray, np.ndarray, Any]]:
-        """Yield sender, receiver (table rows) and weight of a part's edges, in order."""
+        """Yield the senders, receivers and weights of a part's edges, in order.
+
+        Senders and receivers are rows of the whole table.
+        """
         first, last = self.indptr[self.user_bounds[part : part + 2]].tolist()
         for records in self._records(self.train, 0, first, last):
             item = self.place_N[self.n_users :][records["item"]]
@@ -225,7 +229,10 @@ class _Cut:
     def _write_edges(
         self, folder: Path, part: int, by_item: Spill, edges: list[int], most: int
     ) -> _Needs:
-        """Write the part's graph, with senders as whole-table rows; returns the rows it needs."""
+        """Write a part's graph, and return the rows that it needs from other parts.
+
+        The senders are rows of the whole table until ``_write_exchange`` renumbers them.
+        """
         rows = self.layout.rows
         kinds = {"senders": np.int32, "receivers": np.int32, "edges": np.float32}
         columns = [Array(folder / f"{name}.npy", most, kind) for name, kind in kinds.items()]
@@ -258,7 +265,7 @@ class _Cut:
         return _Needs(self.work / f"needs-{part}.npy", row, self.layout)
 
     def _write_pairs(self, folder: Path, part: int) -> None:
-        """Write the part's share of the train pairs, and the known items of its users."""
+        """Write a part's share of the train pairs, and the items of its range of users."""
         parts, train, (count_U, _) = self.layout.parts, self.train, self.train.counts
         width = -(-len(train) // parts)
         columns = {"user": np.int32, "item": np.int32}
@@ -294,7 +301,7 @@ class _Cut:
     def _write_exchange(
         self, folder: Path, part: int, sending: Sending, needs: list[_Needs], edges: int
     ) -> None:
-        """Write the rows to send, and renumber the senders as rows of the exchange's result."""
+        """Write the rows that a part sends, and renumber senders as rows of the exchange result."""
         for n, row in enumerate(sending.rows_of(part, needs)):
             write_npy(folder / f"send_{n}.npy", row)
         sender_E = np.load(folder / "senders.npy", mmap_mode="r+", allow_pickle=False)

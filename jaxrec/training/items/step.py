@@ -146,8 +146,8 @@ class ItemStepper:
     ) -> tuple[TrainState, Totals]:
         """Run n steps, as ``Stepper.dispatch`` does; the training loop jits this method.
 
-        Walks are drawn for several steps at once. The result is the same to the last bit for any
-        number of steps.
+        Walks are drawn for several steps at once. The result is the same to the last bit however
+        many steps are drawn together.
         """
 
         def chunk(i: Array, carry: tuple) -> tuple:

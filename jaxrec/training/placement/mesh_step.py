@@ -40,7 +40,8 @@ class MeshStepper(Stepper):
     Every device draws the whole batch. The device's place along ``data`` decides of which part of
     the batch it computes the loss, and its place along ``table`` decides which table rows it owns.
     Each device computes the final embeddings of its own rows, and sums over ``table`` bring them to
-    all devices. The gradients of the whole batch are gathered over ``data``, and each device updates its own rows.
+    all devices. The gradients of the whole batch are gathered over ``data``, and each device
+    updates its own rows.
     """
 
     mesh: Mesh
