@@ -61,7 +61,7 @@ def build(
     """Build the configured encoder with initialised parameters, and its learned score if any.
 
     Args:
-      sizes: sizes of the graph and of the input features.
+      sizes: sizes of the users' and items' features; None for a side without features.
       levels: number of edge types, for models that distinguish them.
       decodes: number of rating levels of the decoder; 0 for no decoder.
 
@@ -89,7 +89,7 @@ def build(
 
 
 def _registered(config: ModelConfig, sizes: ModelSizes, rngs: nnx.Rngs) -> Encoder:
-    """Build a user-registered model.
+    """Build a model that was registered by name.
 
     Raises:
       InputError: no such model is registered, its options do not fit, or it returns no Encoder.

@@ -29,7 +29,7 @@ def level_logits(
 
 
 def expected(logit: Float[Array, "*pairs R"], level_R: Float[Array, "R"]) -> Float[Array, "*pairs"]:
-    """Expected rating Σ_r r P(r) (eq. 6)."""
+    """Compute the expected rating Σ_r r P(r) (eq. 6)."""
     return jnp.sum(jax.nn.softmax(logit, axis=-1) * level_R, axis=-1)
 
 
@@ -39,7 +39,7 @@ def all_expected(
     user_BD: Float[Array, "B D"],
     item_ID: Float[Array, "I D"],
 ) -> Float[Array, "B I"]:
-    """:func:`expected` for all items, for ranking; materializes S arrays [B, I] rather than R."""
+    """Compute :func:`expected` for all items; only S arrays [B, I] are in memory, not R."""
     user_SBD = jnp.einsum("bd,sde->sbe", user_BD, weights.basis_SDD, precision=_EXACT)
     product_SBI = jnp.einsum("sbd,id->sbi", user_SBD, item_ID, precision=_EXACT)
 
@@ -62,8 +62,8 @@ class BilinearDecoder(nnx.Module):
 
     Args:
       dim: width of the embeddings, D.
-      levels: R.
-      bases: S.
+      levels: number of rating levels, R.
+      bases: number of bases, S.
     """
 
     def __init__(self, dim: int, levels: int, bases: int, rngs: nnx.Rngs) -> None:

@@ -16,7 +16,7 @@ class Nodes(NamedTuple):
     """An encoder's output for all N nodes, or for R of them.
 
     Attributes:
-      emb_ND: final embeddings, float32; scores are their products.
+      emb_ND: final embeddings, float32; without a learned score, scores are dot products of these.
       base_ND: rows of the table, to which L2 applies.
     """
 
@@ -72,7 +72,7 @@ class NewEdges(NamedTuple):
     level_E: Int[Array, "E"]
 
     def rows(self) -> Int[Array, "E"]:
-        """The new item of each edge."""
+        """Return the new item of each edge."""
         place_E = jnp.arange(self.users.indices.shape[0], dtype=jnp.int32)
         return jnp.searchsorted(self.users.indptr, place_E, side="right").astype(jnp.int32) - 1
 
@@ -81,7 +81,7 @@ class ModelSizes(NamedTuple):
     """The sizes for which a model is built.
 
     Attributes:
-      n_users, n_items: U and I; node numbers are users first.
+      n_users, n_items: U and I; users are numbered before items.
       user_features, item_features: sizes of the encoded features; None for a side without features.
     """
 
@@ -92,12 +92,12 @@ class ModelSizes(NamedTuple):
 
     @property
     def features(self) -> tuple[Any, Any]:
-        """Sizes of both sides' features."""
+        """The sizes of the users' and of the items' features."""
         return self.user_features, self.item_features
 
     @property
     def n_nodes(self) -> int:
-        """N = U + I."""
+        """The number of nodes, N = U + I."""
         return self.n_users + self.n_items
 
 
@@ -115,7 +115,7 @@ class Encoder(nnx.Module):
         configured.
       bias: [N] in the data set's order, or None; set by the trainer if configured.
       out_dim: D, the width of the final embeddings; by default that of ``embedding``.
-      smoothing: number of layers whose mean smooths the table; a spectral start compensates for it.
+      smoothing: number of layers that smooth the table; a spectral start compensates for them.
 
     >>> import jax
     >>> from flax import nnx
@@ -139,8 +139,8 @@ class Encoder(nnx.Module):
         """Compute the final embeddings of all nodes, float32, in the graph's row order.
 
         Args:
-          graph: the train pairs, both directions of each.
-          key: for dropout; only given in training.
+          graph: the train pairs, each in both directions.
+          key: random key for dropout; only given in training.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no embed(graph, key)")
 
@@ -152,7 +152,7 @@ class Encoder(nnx.Module):
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Compute only some rows, in any order, possibly repeated."""
+        """Compute the embeddings of some rows only, in any order and possibly repeated."""
         return Nodes(*(take(x_ND, row_R) for x_ND in self(graph, key)))
 
 
@@ -161,12 +161,14 @@ class LocalEncoder(Protocol):
     """An encoder that needs only a few table rows for the embeddings of a batch."""
 
     def plan(self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None) -> Any:
-        """Plan :meth:`of_block` for some rows; ``node_M`` of the result lists the table rows
-        needed."""
+        """Select what :meth:`of_block` needs to compute some rows.
+
+        ``node_M`` of the result lists the table rows that are needed.
+        """
         ...
 
     def of_block(self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: Any) -> Nodes:
-        """Compute :meth:`Encoder.rows` from the planned rows of the table."""
+        """Compute :meth:`Encoder.rows` from the table rows that :meth:`plan` listed."""
         ...
 
 
@@ -183,8 +185,8 @@ class InductiveEncoder(Protocol):
 
 @runtime_checkable
 class HiddenLayers(Protocol):
-    """An encoder whose rectified layers the doctor can inspect."""
+    """An encoder whose ReLU layers can be inspected by the doctor."""
 
     def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "_ _"]]:
-        """Compute each rectified layer's output for some rows."""
+        """Compute the output of each ReLU layer for some rows."""
         ...

@@ -15,7 +15,7 @@ from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_li
 from jaxrec.models.inputs import FeatureSizes, NodeInput, of_features
 from jaxrec.models.ngcf import keep_mask
 
-_EPSILON = 1e-5  # of batch normalisation
+_EPSILON = 1e-5  # added to the variance in batch normalisation
 
 
 class GCMCConv(nnx.Module):
@@ -34,18 +34,21 @@ class GCMCConv(nnx.Module):
         self.item = nnx.Param(init(rngs.params(), shape))
         if linear:
             like = looks_linear(dim_in, dim, mirrored_in=not first, mirrored_out=True)
-            for of_side in (self.user, self.item):  # separate buffers
+            for of_side in (self.user, self.item):  # each gets a separate buffer
                 of_side[...] = jnp.tile(like, (levels, 1, 1))
 
     def messages(self, x_ND: Float[Array, "N D"], n_users: int, level: int) -> Array:
-        """x W_r, [N, H]."""
+        """Compute x W_r, [N, H], for rating level r = ``level``."""
         user_UH = x_ND[:n_users] @ self.user[...][level]
         return jnp.concatenate([user_UH, x_ND[n_users:] @ self.item[...][level]])
 
     def received(
         self, sum_RD: Float[Array, "R D"], row_R: Int[Array, "R"] | None, n_users: int, level: int
     ) -> Float[Array, "R H"]:
-        """(Â_r x) W_r from rows of Â_r x (all if None); users receive from items."""
+        """Compute (Â_r x) W_r from the rows ``row_R`` of Â_r x, or from all rows if None.
+
+        Users receive from items, with the items' W_r, and items from users.
+        """
         of_user, of_item = self.user[...][level], self.item[...][level]
         if row_R is None:
             return jnp.concatenate([sum_RD[:n_users] @ of_item, sum_RD[n_users:] @ of_user])
@@ -70,8 +73,8 @@ class Dense(nnx.Module):
 class GCMC(Encoder):
     """GC-MC: z = W_3 h + W_2 ReLU(W_1 f), optionally with batch normalisation per side.
 
-    h is the output of L convolutions of the input x: the id's embedding, the encoded features f, or
-    their sum (in section 2.5 of the paper, only the dense part sees features).
+    h is the output of L convolutions of the input x. This input is the id's embedding, the encoded
+    features f, or the sum of both; in section 2.5 of the paper, only the dense part gets features.
 
     Args:
       n_users, n_items: U, I.
@@ -79,14 +82,14 @@ class GCMC(Encoder):
       hidden: width of h, H.
       layers: number of convolutions, L; 1 in the paper.
       levels: number of rating levels, R; 1 if all pairs are of one type.
-      ids: an embedding for each id is part of the input.
+      ids: whether the input includes an embedding of each id.
       sizes: sizes of the users' and items' features; None for a side without features.
       batch_norm: normalise z's columns to mean 0 and variance 1 over the users and over the items,
         then scale and shift (Ioffe and Szegedy 2015). Every step sees all nodes, so no running
         averages are kept.
       node_dropout: share of nodes whose messages are dropped in a layer during training.
-      linear: initialise the layers as h = Σ_r Â_r x, mirrored (see :func:`looks_linear`), and W_3
-        as its inverse; otherwise Xavier initialisation.
+      linear: start with h = Σ_r Â_r x, mirrored (see :func:`looks_linear`), and with a W_3 that
+        undoes the mirroring; otherwise use Xavier initialisation.
 
     >>> from jaxrec.data import synthetic
     >>> from jaxrec.graph import bipartite
@@ -146,8 +149,10 @@ class GCMC(Encoder):
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Compute only some rows; without batch normalisation, the last layer is evaluated only
-        there."""
+        """Compute the embeddings of some rows only.
+
+        Without batch normalisation, the last layer is evaluated at these rows only.
+        """
         if self.scale is not None:
             return Nodes(*(take(x_ND, row_R) for x_ND in self._nodes(graph, None, key)))
         return self._nodes(graph, row_R, key)
@@ -167,8 +172,10 @@ class GCMC(Encoder):
     def _layers(
         self, graph: Bipartite, row_R: Array | None = None, key: PRNGKeyArray | None = None
     ) -> list[Array]:
-        """Compute the input and each layer's output for all nodes; the last layer only at
-        ``row_R``."""
+        """Compute the input and each layer's output for all nodes.
+
+        If ``row_R`` is given, the last layer is evaluated at these rows only.
+        """
         table_ND = None if self.embedding is None else self.embedding[...]
         found = [self.inputs.all(graph.features, graph.n_nodes, table_ND)]
         all_N = jnp.arange(graph.n_nodes, dtype=jnp.int32)
@@ -184,7 +191,7 @@ class GCMC(Encoder):
     def _convolved(
         self, graph: Bipartite, conv: GCMCConv, x_ND: Array, row_R: Array | None
     ) -> Array:
-        # Â (x W) = (Â x) W: propagate the narrower of x and x W, since propagation costs more.
+        # As Â (x W) = (Â x) W, the narrower of x and x W is propagated, which is cheaper.
         levels, dim_in, dim_out = conv.user.shape
         total = jnp.float32(0)
         for level, part in zip(range(levels), graph.levels or (graph,), strict=True):
@@ -201,7 +208,7 @@ class GCMC(Encoder):
         return jax.nn.relu(total)
 
     def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "R _"]]:
-        """Compute each rectified layer's output for some rows."""
+        """Compute the output of each ReLU layer for some rows."""
         layers = self._layers(graph, row_R)
         found = [*(x_NH[row_R] for x_NH in layers[1:-1]), layers[-1]]
         if self.dense is not None:
@@ -224,7 +231,7 @@ class GCMC(Encoder):
         return jnp.concatenate([self._unit(users, users, 0), self._unit(items, items, 1)])
 
     def _unit(self, z_RD: Array, of_ND: Array, side: int) -> Array:
-        """Normalise z by the statistics of a side's nodes, then scale and shift."""
+        """Normalise z by the mean and variance of ``of_ND``, then scale and shift it."""
         if self.scale is None or self.shift is None:
             return z_RD
         mean_D, variance_D = jnp.mean(of_ND, axis=0), jnp.var(of_ND, axis=0)
@@ -238,7 +245,7 @@ class GCMC(Encoder):
 
         Args:
           x: the items' encoded features.
-          edges: to users of the graph.
+          edges: edges from the items to users of the graph.
           key: unused.
         """
         layers = self._layers(graph)
@@ -252,7 +259,7 @@ class GCMC(Encoder):
             h_nH = jax.nn.relu(jax.ops.segment_sum(sent_EH, row_E, h_nH.shape[0]))
         is_item_11 = jnp.ones((1, 1), bool)
         z_nD = self._head(h_nH, encoded_nD, is_item_11)
-        # Without ids the input of known items is their features.
+        # Without ids, the input of a known item is its encoded features.
         known_ID, known_IH = (x_ND[self.n_users :] for x_ND in (layers[0], layers[-1]))
         return self._unit(z_nD, self._head(known_IH, known_ID, is_item_11), 1)
 

@@ -14,8 +14,7 @@ from jaxrec.models.encoder import ModelSizes
 
 
 class FeatureSizes(NamedTuple):
-    """Sizes of one side's encoded features: F numbers, and the vocabularies of categories and
-    bags."""
+    """The number of numeric features, and the vocabulary size of each category and each bag."""
 
     numbers: int
     categories: tuple[int, ...]
@@ -56,7 +55,7 @@ class FeatureEncoder(nnx.Module):
         for table, code_n in zip(self.category, x.category, strict=True):
             total_nD = total_nD + table[...][code_n]
         for table, code_nW in zip(self.bag, x.bag, strict=True):
-            # Codes of names start at 1; code 0 is an empty bag.
+            # The codes of names start at 1; an empty bag holds only code 0.
             used_nW = (code_nW > 0) | (jnp.arange(code_nW.shape[1]) == 0)
             size_n1 = jnp.float32(1)
             if not self.sum_bags:
@@ -69,11 +68,12 @@ class FeatureEncoder(nnx.Module):
 
 
 class NodeInput(nnx.Module):
-    """Node input x_n = (embedding of n's id) + (encoded features of n), separate for users and
-    items.
+    """The input x_n of node n: the embedding of its id plus its encoded features.
+
+    Users and items have separate feature encoders.
 
     Args:
-      n_users: number of users, U; rows from U on are items.
+      n_users: number of users, U; rows from number U on are items.
       sizes: sizes of the users' and items' features; None for a side without features.
     """
 

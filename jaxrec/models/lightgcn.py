@@ -25,8 +25,9 @@ class LightGraphConv(nnx.Module):
 
 
 class LightGCN(Encoder):
-    """LightGCN: e = Σ_l a_l Â^l e_0 (eq. 4) with the table e_0, and a_l = 1/(L+1) (eq. 8) or
-    learned.
+    """LightGCN: e = Σ_l a_l Â^l e_0 (eq. 4), where e_0 is the table.
+
+    The weights a_l are 1/(L+1) (eq. 8) or learned.
 
     Args:
       n_users, n_items, dim: U, I and D; the table is [U + I, D], users first.
@@ -34,7 +35,8 @@ class LightGCN(Encoder):
       init_std: standard deviation of the normal initialisation.
       learned_shares: learn the a_l, starting at 1/(L+1).
       edge_dropout: share of pairs dropped from the graph in each training step.
-      frozen_from: first row of the table that is constant; None trains all rows.
+      frozen_from: number of the first table row that is not trained, like all rows after it; None
+        trains all rows.
       dtype: compute type of the propagation; the sum over layers is float32.
 
     >>> from jaxrec.data import synthetic
@@ -72,11 +74,11 @@ class LightGCN(Encoder):
 
     @property
     def smoothing(self) -> int:
-        """Number of layers whose sum smooths the table."""
+        """The number of layers that smooth the table."""
         return len(self.convs)
 
     def shares(self) -> Float[Array, "L1"]:
-        """a_0 to a_L."""
+        """Return the layer weights a_0 to a_L."""
         n = len(self.convs) + 1
         return jnp.full(n, 1 / n) if self.share is None else self.share[...]
 
@@ -85,7 +87,7 @@ class LightGCN(Encoder):
         return self._held(table_ND, jnp.arange(table_ND.shape[0], dtype=jnp.int32))
 
     def _held(self, x_RD: Array, row_R: Array) -> Array:
-        """Stop the gradient of the constant rows."""
+        """Stop the gradient of the rows that are not trained."""
         if self.frozen_from is None:
             return x_RD
         return jnp.where((row_R >= self.frozen_from)[:, None], jax.lax.stop_gradient(x_RD), x_RD)
@@ -109,19 +111,19 @@ class LightGCN(Encoder):
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Compute only some rows, in any order, possibly repeated; cheaper than all."""
+        """Compute the embeddings of some rows only, in any order and possibly repeated."""
         graph, table_ND = self._graph(graph, key), self._table()
         kernel, dtype, share_L = self.kernel, self.dtype.name, self.shares()
         return Nodes(*sum_of_layers(graph, table_ND, row_R, share_L, kernel=kernel, dtype=dtype))
 
     def plan(self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None) -> Block:
-        """Plan :meth:`of_block` for some rows of a model without layers."""
+        """List the table rows that :meth:`of_block` needs; without layers, they are ``row_R``."""
         return Block(row_R)
 
     def of_block(
         self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: Block
     ) -> Nodes:
-        """Compute :meth:`rows` from the planned rows of the table."""
+        """Compute :meth:`rows` from the table rows that :meth:`plan` listed."""
         assert table_MD is not None, "matrix factorisation has a table"
         held_MD = self._held(table_MD, block.node_M)
         return Nodes(held_MD, held_MD)

@@ -1,4 +1,4 @@
-"""NGCF in two forms: the paper's (Wang et al., SIGIR 2019) and the CS224W lecture's."""
+"""NGCF in two forms: of the paper (Wang et al., SIGIR 2019) and of the CS224W lecture."""
 
 from typing import Literal
 
@@ -18,17 +18,19 @@ _SLOPE = 0.2  # negative slope of LeakyReLU in the authors' code
 
 
 def mean_scales(graph: Bipartite) -> tuple[Float[Array, "N 1"], Float[Array, "N 1"]]:
-    """Return scales (before, after) that turn Â into a neighbour mean: D^-1 A x = after · Â(before
-    · x)."""
+    """Return scales (before, after) that turn Â into a mean over neighbours.
+
+    D^-1 A x = after · Â (before · x).
+    """
     return jnp.sqrt(graph.degree_N)[:, None], graph.inverse_root_degree[:, None]
 
 
 def keep_mask(
     key: PRNGKeyArray, rate: float, row_R: Int[Array, "R"], width: int
 ) -> Float[Array, "R width"]:
-    """Dropout mask: 0 for a random share ``rate`` of the entries, 1/(1-rate) for the others.
+    """Return a dropout mask: 0 for a random share ``rate`` of the entries, else 1/(1-rate).
 
-    Depends only on (key, row, column), so any subset of rows gets the same values.
+    An entry depends only on (key, row, column), so it is the same in any subset of rows.
     """
     first, second = jax.random.bits(key, (2,))
     row_R1 = hashed_random.mix(row_R.astype(jnp.uint32) + first)[:, None]
@@ -39,8 +41,8 @@ def keep_mask(
 class NGCFConv(nnx.Module):
     """One layer, computed from a node's input x and its neighbours' messages s.
 
-    paper (eq. 7): LeakyReLU((s + x) W1 + (s * x) W2), s the symmetrically normalised sum.
-    lecture: ReLU(Linear(Concat(x, s))), s the mean.
+    paper (eq. 7): LeakyReLU((s + x) W1 + (s * x) W2), where s is the symmetrically normalised sum.
+    lecture: ReLU(Linear(Concat(x, s))), where s is the mean.
     """
 
     def __init__(
@@ -67,14 +69,15 @@ class NGCFConv(nnx.Module):
 class NGCF(Encoder):
     """NGCF: L layers of :class:`NGCFConv` over an embedding table.
 
-    The paper's form concatenates table and layers (eq. 9) to width D(L+1); the lecture's returns
-    the last layer, of width D.
+    The form of the paper concatenates the table and all layers (eq. 9), to width D(L+1). The form
+    of the lecture returns the last layer, of width D.
 
     Args:
       n_users, n_items, dim, layers: U, I, D, L.
       form: "paper" or "lecture".
-      init_std: standard deviation of the table's normal initialisation; matrices get Xavier's.
-      linear: initialise the layers as LeakyReLU(s + x): W1 = I, W2 = 0 (paper's form).
+      init_std: standard deviation of the table's normal initialisation.
+      linear: start with W1 = I and W2 = 0, so that a layer of the paper's form is
+        LeakyReLU(s + x); otherwise use Xavier initialisation.
       node_dropout: share of nodes whose messages are dropped in a layer during training.
       message_dropout: dropout rate of a layer's output.
       dtype: compute type of the layers.
@@ -87,7 +90,7 @@ class NGCF(Encoder):
     (14, 12)
     """
 
-    smoothing = 0  # a spectral start sets the table itself
+    smoothing = 0  # a spectral start does not compensate for layers
 
     def __init__(
         self,
@@ -121,7 +124,7 @@ class NGCF(Encoder):
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Compute only some rows; the last layer is evaluated only there."""
+        """Compute the embeddings of some rows only, and evaluate the last layer only for them."""
         return self._nodes(graph, row_R, key)
 
     def _nodes(self, graph: Bipartite, row_R: Array | None, key: PRNGKeyArray | None) -> Nodes:

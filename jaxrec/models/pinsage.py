@@ -1,5 +1,4 @@
-"""PinSAGE (Ying et al., KDD 2018): convolutions over sampled neighbourhoods, optionally
-inductive."""
+"""PinSAGE (Ying et al., KDD 2018): convolutions over sampled neighbourhoods."""
 
 from typing import Literal, NamedTuple
 
@@ -19,14 +18,14 @@ from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_li
 from jaxrec.models.inputs import FeatureSizes, NodeInput, of_features
 from jaxrec.models.ngcf import mean_scales
 
-_BLOCK = 1 << 13  # nodes per block when all of a large graph are embedded
+_BLOCK = 1 << 13  # nodes per block when all nodes of a graph are embedded
 
 
 class SampledBlock(NamedTuple):
-    """The nodes from which some final embeddings are computed, with their weights.
+    """The nodes from which some final embeddings are computed, and the weights of neighbours.
 
-    The nodes of L hops are concatenated: the R requested rows, their R · F_1 neighbours, (R + R ·
-    F_1) · F_2 neighbours of both, and so on.
+    The nodes of L hops are concatenated: the R requested rows, their R · F_1 neighbours, then
+    (R + R · F_1) · F_2 neighbours of all nodes so far, and so on.
 
     Attributes:
       node_M: rows of the graph.
@@ -38,7 +37,10 @@ class SampledBlock(NamedTuple):
 
 
 class PinSAGEConv(nnx.Module):
-    """h <- ReLU(W [h ; n] + w) / |·|_2 with n = Σ_m α_m ReLU(Q h_m + q) (algorithm 1)."""
+    """Layer h <- ReLU(W [h ; n] + w), scaled to length 1, with n = Σ_m α_m ReLU(Q h_m + q).
+
+    Source: algorithm 1 of the paper; m are the neighbours and α_m their weights.
+    """
 
     def __init__(self, dim_in: int, dim: int, rngs: nnx.Rngs, *, linear: bool, first: bool) -> None:
         init = nnx.initializers.he_uniform()
@@ -52,7 +54,7 @@ class PinSAGEConv(nnx.Module):
             self.message[...], self.update[...] = own, jnp.concatenate([own, sent]) / 2
 
     def messages(self, x: Float[Array, "*rows D"]) -> Float[Array, "*rows H"]:
-        """ReLU(Q x + q)."""
+        """Compute ReLU(Q x + q)."""
         return jax.nn.relu(x @ self.message[...] + self.message_bias[...])
 
     def __call__(
@@ -71,13 +73,15 @@ class PinSAGE(Encoder):
       dim: width of the embeddings and the input, D.
       hidden: width of the layers, H.
       fan_outs: [L] neighbours per node by hop, starting at the requested rows.
-      uniform: draw neighbours uniformly in training, and average over all of them otherwise. If
-        False, use the first ones in the graph's table (``Bipartite.neighbors``).
-      walks, walk_length: random walks per node, and their length, that rank the table.
-      ids: an embedding for each id is part of the input.
+      uniform: draw neighbours uniformly in training, and otherwise average over all neighbours.
+        If False, use the first neighbours in the graph's table (``Bipartite.neighbors``).
+      walks, walk_length: number and length of the random walks from each node by which that table
+        ranks neighbours.
+      ids: whether the input includes an embedding of each id.
       sizes: sizes of the users' and items' features; None for a side without features.
-      linear: initialise z as the mean of a node's and its neighbours' inputs, normalised after each
-        layer and mirrored in between (see :func:`looks_linear`); otherwise He initialisation.
+      linear: start with layers that average a node and its neighbours, with mirrored values (see
+        :func:`looks_linear`), and a head that undoes the mirroring; otherwise use He
+        initialisation.
 
     >>> model = PinSAGE(6, 8, dim=4, hidden=8, fan_outs=(3, 2), rngs=nnx.Rngs(params=0))
     >>> model.embedding[...].shape, model.out_dim
@@ -141,7 +145,7 @@ class PinSAGE(Encoder):
     def plan(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> SampledBlock:
-        """Select the nodes needed to embed some rows, drawn by the key if uniform."""
+        """Select the nodes needed to embed some rows; if ``uniform``, draw them with the key."""
         node, weight = row_R, []
         for hop, count in enumerate(self.fan_outs):
             hop_key = None if key is None else jax.random.fold_in(key, hop)
@@ -153,7 +157,7 @@ class PinSAGE(Encoder):
     def of_block(
         self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: SampledBlock
     ) -> Nodes:
-        """Compute the embeddings of the planned rows from the plan's table rows."""
+        """Compute :meth:`rows` from the table rows that :meth:`plan` listed."""
         x = self.inputs.rows(graph.features, block.node_M, table_MD)
         n_rows = block.weight[0].shape[0]
         base_RD = x[:n_rows] if table_MD is None else table_MD[:n_rows]
@@ -167,7 +171,10 @@ class PinSAGE(Encoder):
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Compute only some rows, over sampled neighbours, or over all neighbours without a key."""
+        """Compute the embeddings of some rows only.
+
+        If ``uniform``, neighbours are drawn with the key; without a key, all neighbours are used.
+        """
         if key is None and self.uniform:
             return Nodes(*(x_ND[row_R] for x_ND in self(graph)))
         block = self.plan(graph, row_R, key)
@@ -181,7 +188,7 @@ class PinSAGE(Encoder):
         return Nodes(self._head(h_ND[-1]), base_ND)
 
     def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "R _"]]:
-        """Compute each rectified layer's output for some rows."""
+        """Compute the output of each ReLU layer for some rows."""
         layers = [x_NH[row_R] for x_NH in self.layers(graph)[1:]]
         return [*layers, jax.nn.relu(layers[-1] @ self.head[...] + self.head_bias[...])]
 
@@ -204,7 +211,7 @@ class PinSAGE(Encoder):
         size = min(_BLOCK, graph.n_nodes)
 
         def body(i: Array, made_ND: Array) -> Array:
-            # The last block starts early to be full, and recomputes some values.
+            # The last block starts early enough to be full, and recomputes some values.
             start = jnp.minimum(i * size, graph.n_nodes - size)
             near = self._near(graph, start + jnp.arange(size, dtype=jnp.int32), count, None)
             pooled = jnp.einsum("rf,rfd->rd", near.weight_RF, take(sent_ND, near.node_RF))
@@ -220,8 +227,8 @@ class PinSAGE(Encoder):
 
         Args:
           x: the items' encoded features.
-          edges: edges to users of the graph; random walks start along them.
-          key: for the walks.
+          edges: edges from the items to users of the graph; random walks follow them first.
+          key: random key for the walks.
         """
         h_nH = self.inputs.of_items(x)
         n_new, users = h_nH.shape[0], edges.users
@@ -249,7 +256,7 @@ class PinSAGE(Encoder):
         new_n = graph.n_nodes + jnp.arange(n_new, dtype=jnp.int32)
         walks = {"walks": self.walks, "length": self.walk_length, "key": key}
         near = neighbors.most_visited(both, new_n, max(self.fan_outs), **walks)
-        # A new item without edges gets itself as neighbour with weight 0; it is not in the graph.
+        # A new item without edges has itself as neighbour, with weight 0, but is not in the graph.
         return near._replace(node_RF=jnp.minimum(near.node_RF, graph.n_nodes - 1))
 
 

@@ -23,7 +23,9 @@ def pair_scores(
     user_BD: Float[Array, "B D"],
     item: Float[Array, "S D"] | Float[Array, "B N D"],
 ) -> Float[Array, "B S"] | Float[Array, "B N"]:
-    """Score f(u, v) = g · (u ∘ v) + w · ReLU(A u + C v + b) of users with all items, or pairwise.
+    """Compute f(u, v) = g · (u ∘ v) + w · ReLU(A u + C v + b) of users u with items v.
+
+    Items [S, D] are scored with every user, items [B, N, D] only with the user of their row.
 
     Source: NeuMF with one embedding table for both parts (He et al., WWW 2017, eq. 12).
     """
@@ -35,7 +37,7 @@ def pair_scores(
 def all_scores(
     weights: PairWeights, user_BD: Float[Array, "B D"], item_ID: Float[Array, "I D"]
 ) -> Float[Array, "B I"]:
-    """:func:`pair_scores` of all items, for ranking, without materializing [B, I, H]."""
+    """Compute :func:`pair_scores` with all items, without an array [B, I, H] in memory."""
     user_BH, item_IH = user_BD @ weights.user_DH + weights.bias_H, item_ID @ weights.item_DH
 
     def add_unit(h: Array, score_BI: Array) -> Array:
@@ -47,7 +49,7 @@ def all_scores(
 
 
 def _products(weights: PairWeights, user_BD: Array, item: Array) -> Array:
-    # HIGHEST: lower precision on GPU and TPU would change the ranking.
+    # A lower precision than HIGHEST would change the ranking on GPU and TPU.
     return jnp.einsum(
         "bd,sd->bs" if item.ndim == 2 else "bd,bnd->bn",
         *(user_BD * weights.product_D, item),

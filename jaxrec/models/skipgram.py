@@ -3,8 +3,8 @@
 Tables are plain arrays by name, so that a step can read and update single rows:
 
     embedding [I, D]   an item's vector as centre
-    context [I, D]     its vector as context; with one table, the embedding
-    bias [I]           added to both items' scores
+    context [I, D]     an item's vector as context; absent if the embedding serves as context
+    bias [I]           an item's bias; a score adds the biases of both items
     feature [F, D]     vectors of feature values
     share [I, 1 + C]   logits of an item's weights: its own vector, then each feature
 
@@ -27,12 +27,12 @@ Tables = dict[str, Array]
 class Side(NamedTuple):
     """Item features as rows of one table: each of K slots is a row and a coefficient.
 
-    A name takes one slot; a bag of n names takes n slots with coefficient 1/n; a number x takes a
-    slot with coefficient x and a constant one. Unused slots have coefficient 0.
+    A name takes one slot; a bag of n names takes n slots with coefficient 1/n; a number x takes
+    two slots, with coefficients x and 1. Unused slots have coefficient 0.
 
     Attributes:
       code_IK: rows of ``feature``.
-      coefficient_IK: their coefficients.
+      coefficient_IK: coefficients of these rows.
       there_IC: which of the C features an item has.
       column_K: the feature of each slot.
     """
@@ -51,11 +51,11 @@ class Side(NamedTuple):
 def new_tables(
     config: ModelConfig, n_items: int, key: PRNGKeyArray, n_rows: int = 0, n_features: int = 0
 ) -> Tables:
-    """Initialise the tables: normal vectors of ``init_std``, contexts and logits 0.
+    """Initialise the tables: random vectors, and zeros for contexts, biases and logits.
 
     Args:
-      n_rows: F, with side information.
-      n_features: C.
+      n_rows: number of rows of the feature table, F; unused without side information.
+      n_features: number of features, C.
     """
     keys = jax.random.split(key)
     tables = {"embedding": config.init_std * jax.random.normal(keys[0], (n_items, config.dim))}
@@ -88,10 +88,10 @@ def centres(
     feature_TKD: Float[Array, "T K D"] | None = None,
     logit_TC1: Float[Array, "T C1"] | None = None,
 ) -> Float[Array, "T D"]:
-    """Centre vectors n Σ_f a_f v_f over an item's vector and its n - 1 feature vectors.
+    """Compute centre vectors n Σ_f a_f v_f over an item's vector and its n - 1 feature vectors.
 
-    The weights a_f sum to 1. EGES (eq. 6) has no factor n. It does not change cosines, and keeps
-    the learning speed of an item's vector independent of the number of features.
+    The weights a_f sum to 1. EGES (eq. 6) has no factor n. The factor does not change cosines, and
+    makes the learning speed of an item's vector independent of the number of features.
     """
     if side is None or feature_TKD is None:
         return own_TD
@@ -104,10 +104,10 @@ def centres(
 
 @jax.custom_vjp
 def products(x_BID: Float[Array, "B I D"], y_BJD: Float[Array, "B J D"]) -> Float[Array, "B I J"]:
-    """Batched products x_bi · y_bj of many small matrices.
+    """Compute the products x_bi · y_bj of a batch of small matrices.
 
-    The gradient of y transposes the small matrix of the products' gradients first, since XLA on CPU
-    has no fast product that contracts the rows of both factors.
+    The backward pass to y first transposes the gradients of the products, since XLA on CPU has no
+    fast product that contracts the rows of both factors.
     """
     return jnp.einsum("bid,bjd->bij", x_BID, y_BJD)
 
@@ -128,7 +128,7 @@ def cold(
     """Compute centre vectors of unseen items from side information.
 
     Args:
-      logit_C1: logits shared by all items; None weighs features equally.
+      logit_C1: logits, the same for all items; None weighs features equally.
 
     Returns:
       Centre vectors; zeros for items without features.

@@ -1,5 +1,4 @@
-"""Two towers (Huang et al., CIKM 2013; Yi et al., RecSys 2019): separate encoders of users and
-items."""
+"""Two towers, one for users and one for items (Huang et al., CIKM 2013; Yi et al., RecSys 2019)."""
 
 from itertools import pairwise
 from typing import Literal, NamedTuple
@@ -34,11 +33,11 @@ class Tower(nnx.Module):
     The first layer looks up the rows of categories and bags instead of multiplying.
 
     Args:
-      id_dim: width of the id embeddings; None without ids in the input.
-      sizes: sizes of the features; None without features.
+      id_dim: width of the id embeddings; None if ids are no input.
+      sizes: sizes of the features; None if there are no features.
       widths: widths of the layers; the last is D.
-      activation, final: activation between the layers, and after the last.
-      sum_bags: encode bags as multi-hot vectors; otherwise scaled to sum 1.
+      activation, final: activation between layers, and activation after the last layer.
+      sum_bags: encode bags as multi-hot vectors; otherwise, these vectors are scaled to sum 1.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Tower(nnx.Module):
         return total_nH
 
     def hidden(self, id_nD: Array | None, x: Encoded | None) -> list[Float[Array, "n _"]]:
-        """Compute each rectified layer's output; empty without a rectifier."""
+        """Compute the output of each ReLU layer; the list is empty if there is none."""
         h, found = self.first(id_nD, x), []
         for weight, shift in zip(self.weight, self.shift, strict=True):
             found.append(_ACTIVATIONS[self.activation](h))
@@ -100,14 +99,15 @@ class Tower(nnx.Module):
 class Towers(Encoder):
     """One :class:`Tower` for users and one for items, without a graph.
 
-    A node without train pairs has no trained id embedding. It gets its side's mean row or, with id
-    dropout (DropoutNet, Volkovs et al., NeurIPS 2017), a learned row for hidden ids.
+    A node without train pairs has no trained id embedding. It gets the mean id
+    embedding of trained users or items or, with id dropout (DropoutNet, Volkovs et al., NeurIPS
+    2017), a learned embedding for hidden ids.
 
     Args:
       n_users, n_items: U, I.
       dim: width of the embeddings, D.
       tower_dims: widths of the hidden layers.
-      id_dim: width of the id embeddings; None without ids in the input.
+      id_dim: width of the id embeddings; None if ids are no input.
       id_dropout: share of ids hidden in a training step.
       sizes: sizes of the users' and items' features; None for a side without features.
       activation, final, sum_bags: as in :class:`Tower`.
@@ -173,7 +173,10 @@ class Towers(Encoder):
     def rows(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None = None
     ) -> Nodes:
-        """Compute some rows for training; without id dropout, nodes without pairs keep their id."""
+        """Compute the embeddings of some rows only, for training.
+
+        Without id dropout, nodes without train pairs use their own id embedding here.
+        """
         table_ND = None if self.embedding is None else self.embedding[...]
         if row_R.shape[0] < graph.n_nodes:
             block = self.plan(graph, row_R, key)
@@ -184,7 +187,7 @@ class Towers(Encoder):
         return Nodes(*(take(x_ND, row_R) for x_ND in self._whole(graph, table_ND, id_ND)))
 
     def hidden(self, graph: Bipartite, row_R: Int[Array, "R"]) -> list[Float[Array, "_ _"]]:
-        """Compute the outputs of each tower's rectified layers for the rows of its side."""
+        """Compute the outputs of each tower's ReLU layers; nodes outside ``row_R`` get 0."""
         table_ND = None if self.embedding is None else self.embedding[...]
         id_ND = self._shown(graph, jnp.arange(graph.n_nodes, dtype=jnp.int32), table_ND, None)
         ids = (None, None) if id_ND is None else jnp.split(id_ND, [self.n_users])
@@ -199,13 +202,13 @@ class Towers(Encoder):
     def plan(
         self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None
     ) -> TowerBlock:
-        """Plan :meth:`of_block` for some rows."""
+        """List the table rows and the hidden ids that :meth:`of_block` needs for some rows."""
         return TowerBlock(row_R, self._hidden(row_R, key))
 
     def of_block(
         self, graph: Bipartite, table_MD: Float[Array, "M D"] | None, block: TowerBlock
     ) -> Nodes:
-        """Compute :meth:`rows` from the planned rows of the table."""
+        """Compute :meth:`rows` from the table rows that :meth:`plan` listed."""
         row_M = block.node_M
         id_MD = self._shown(graph, row_M, table_MD, block.hidden_M1)
         features = graph.features or NodeFeatures(None, None)
@@ -231,7 +234,7 @@ class Towers(Encoder):
         return self.item(id_nD, x)
 
     def _whole(self, graph: Bipartite, table_ND: Array | None, id_ND: Array | None) -> Nodes:
-        """Compute all nodes, each through its own tower."""
+        """Compute the embeddings of all nodes, users and items each by their tower."""
         user, item = graph.features or NodeFeatures(None, None)
         ids = (None, None) if id_ND is None else jnp.split(id_ND, [self.n_users])
         sides = (self.user, ids[0], user), (self.item, ids[1], item)
@@ -251,7 +254,7 @@ class Towers(Encoder):
     def _shown(
         self, graph: Bipartite, row_R: Array, table_RD: Array | None, hidden_R1: Array | None
     ) -> Array | None:
-        """Id embeddings, with the learned row in place of hidden ids."""
+        """Return id embeddings, with the learned row for ids that are hidden or untrained."""
         if table_RD is None or self.unknown is None:
             return table_RD
         unmet_R1 = graph.degree_N[row_R][:, None] == 0
@@ -259,7 +262,7 @@ class Towers(Encoder):
         return jnp.where(gone_R1, self.unknown[...][self._side(row_R)], table_RD)
 
     def _unknown(self, graph: Bipartite) -> Float[Array, "2 D0"]:
-        """Substitute id embeddings for a user and an item unseen in training."""
+        """Return the id embeddings used for a user and for an item unseen in training."""
         assert self.embedding is not None
         if self.unknown is not None:
             return self.unknown[...]
