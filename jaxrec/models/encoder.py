@@ -16,7 +16,7 @@ class Nodes(NamedTuple):
     """An encoder's output for all N nodes, or for R of them.
 
     Attributes:
-      emb_ND: final embeddings, float32; without a learned score, scores are dot products of these.
+      emb_ND: final embeddings, float32; scores are computed from them.
       base_ND: rows of the table, to which L2 applies.
     """
 
@@ -41,7 +41,7 @@ def looks_linear(
     Source: Balduzzi et al., "The shattered gradients problem", ICML 2017, section 4 (LL-init).
 
     Args:
-      dim_in, dim_out: widths; must be even on a mirrored side.
+      dim_in, dim_out: widths; the width of a mirrored side must be even.
     """
     half_in, half_out = dim_in // (1 + mirrored_in), dim_out // (1 + mirrored_out)
     made = jnp.eye(half_in, half_out)

@@ -77,7 +77,7 @@ class GCMC(Encoder):
     features f, or the sum of both; in section 2.5 of the paper, only the dense part gets features.
 
     Args:
-      n_users, n_items: U, I.
+      n_users, n_items: numbers of users and items, U and I.
       dim: width of the embeddings and the input, D.
       hidden: width of h, H.
       layers: number of convolutions, L; 1 in the paper.
@@ -85,8 +85,8 @@ class GCMC(Encoder):
       ids: whether the input includes an embedding of each id.
       sizes: sizes of the users' and items' features; None for a side without features.
       batch_norm: normalise z's columns to mean 0 and variance 1 over the users and over the items,
-        then scale and shift (Ioffe and Szegedy 2015). Every step sees all nodes, so no running
-        averages are kept.
+        then scale and shift (Ioffe and Szegedy 2015). Every step computes all nodes, so running
+        averages are not needed.
       node_dropout: share of nodes whose messages are dropped in a layer during training.
       linear: start with h = Σ_r Â_r x, mirrored (see :func:`looks_linear`), and with a W_3 that
         undoes the mirroring; otherwise use Xavier initialisation.

@@ -22,7 +22,7 @@ class FeatureSizes(NamedTuple):
 
 
 class FeatureEncoder(nnx.Module):
-    """Sum of a linear map of the numbers, category embeddings, and mean embeddings of bags.
+    """Sum of a linear map of numbers, of category embeddings, and of mean embeddings of bags.
 
     It equals a dense layer over numbers, one-hot categories and multi-hot bags.
 

@@ -14,8 +14,7 @@ from jaxrec.models.encoder import Block, Encoder, ModelSizes, Nodes
 
 
 class LightGraphConv(nnx.Module):
-    """Propagation x <- Â x: a symmetrically normalised neighbour sum, without weights or
-    nonlinearity."""
+    """Propagation x <- Â x: the symmetrically normalised sum over neighbours."""
 
     def __init__(self, kernel: Literal["auto"] | Kernel = "auto") -> None:
         self.kernel: Literal["auto"] | Kernel = kernel

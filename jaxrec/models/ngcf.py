@@ -73,7 +73,9 @@ class NGCF(Encoder):
     of the lecture returns the last layer, of width D.
 
     Args:
-      n_users, n_items, dim, layers: U, I, D, L.
+      n_users, n_items: numbers of users and items, U and I.
+      dim: width of the table and of each layer, D.
+      layers: number of layers, L.
       form: "paper" or "lecture".
       init_std: standard deviation of the table's normal initialisation.
       linear: start with W1 = I and W2 = 0, so that a layer of the paper's form is

@@ -65,11 +65,12 @@ class PinSAGEConv(nnx.Module):
 
 
 class PinSAGE(Encoder):
-    """PinSAGE: L layers of :class:`PinSAGEConv` over sampled neighbours, then z = G_1 ReLU(G_2 h +
-    g).
+    """PinSAGE: L layers of :class:`PinSAGEConv` over sampled neighbours, and a head.
+
+    The head computes z = G_1 ReLU(G_2 h + g) from the output h of the last layer.
 
     Args:
-      n_users, n_items: U, I.
+      n_users, n_items: numbers of users and items, U and I.
       dim: width of the embeddings and the input, D.
       hidden: width of the layers, H.
       fan_outs: [L] neighbours per node by hop, starting at the requested rows.

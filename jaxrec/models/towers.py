@@ -99,12 +99,12 @@ class Tower(nnx.Module):
 class Towers(Encoder):
     """One :class:`Tower` for users and one for items, without a graph.
 
-    A node without train pairs has no trained id embedding. It gets the mean id
-    embedding of trained users or items or, with id dropout (DropoutNet, Volkovs et al., NeurIPS
-    2017), a learned embedding for hidden ids.
+    A node without train pairs has no trained id embedding. It gets the mean id embedding
+    of trained users or items or, with id dropout (DropoutNet, Volkovs et al., NeurIPS 2017), a
+    learned embedding for hidden ids.
 
     Args:
-      n_users, n_items: U, I.
+      n_users, n_items: numbers of users and items, U and I.
       dim: width of the embeddings, D.
       tower_dims: widths of the hidden layers.
       id_dim: width of the id embeddings; None if ids are no input.
@@ -234,7 +234,7 @@ class Towers(Encoder):
         return self.item(id_nD, x)
 
     def _whole(self, graph: Bipartite, table_ND: Array | None, id_ND: Array | None) -> Nodes:
-        """Compute the embeddings of all nodes, users and items each by their tower."""
+        """Compute the embeddings of all nodes, with one tower for users and one for items."""
         user, item = graph.features or NodeFeatures(None, None)
         ids = (None, None) if id_ND is None else jnp.split(id_ND, [self.n_users])
         sides = (self.user, ids[0], user), (self.item, ids[1], item)

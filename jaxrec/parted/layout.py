@@ -77,7 +77,7 @@ def described(manifest: dict[str, Any]) -> str:
 
 
 def split_as_dict(split: SplitConfig) -> dict[str, Any]:
-    """Convert the split's configuration for the manifest."""
+    """Return the split's configuration as a dictionary for the manifest."""
     return asdict(split)
 
 

@@ -37,8 +37,8 @@ def sources(src: str | Path) -> dict[Path, int | None]:
 
     The source is a file, or a folder that is searched recursively. The name of a file
     (``train.parquet``, ``a.test.parquet``) or of its folder (``train``, ``split=test``) gives the
-    split; None if no file names one, or all files name the same. Names that begin with a dot or
-    underscore are ignored.
+    split. If no file names a split, or all files name the same, each file gets None. Names that
+    begin with a dot or underscore are ignored.
 
     Raises:
       InputError: there is no file, only some files name a split, or no file names train.
@@ -99,7 +99,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Flat:
-    """The pairs of one split on disk, sorted by (user, item), with their number per user and item.
+    """The pairs of one split on disk, sorted by (user, item), with counts per user and item.
 
     ``weight`` is None if all weights are 1. ``degrees`` holds the sum of weights per user and per
     item; it is ``counts`` if all weights are 1.
@@ -127,7 +127,7 @@ class Flat:
         sides = zip((user, item), self.counts, self.degrees, strict=True)
         for node, count, degree in sides:
             np.add.at(count, node, 1)
-            if self.weight is not None:  # one by one, exactly as one bincount over all
+            if self.weight is not None:  # in sequence, as one bincount over all pairs
                 np.add.at(degree, node, records["weight"].astype(np.float64))
         if self.weight is not None:
             self.weight.append(records["weight"])
@@ -195,7 +195,7 @@ def read_pairs(
       rows: rows held in memory at once.
 
     Raises:
-      InputError: an import in memory would raise it, or :func:`split_of` refuses the split.
+      InputError: the data is invalid, or :func:`split_of` refuses the split.
     """
     src = Path(src)
     files = sources(src)

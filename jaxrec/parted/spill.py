@@ -31,7 +31,7 @@ class Spill:
     """Records on disk, grouped into blocks by key; each block keeps the order of arrival.
 
     Args:
-      folder: a new folder, which is created.
+      folder: the folder to create.
       dtype: structured dtype of a record.
       key: field by which records are grouped.
       bounds: [B + 1]; block b holds keys bounds[b] up to bounds[b + 1], exclusive.
@@ -81,7 +81,7 @@ class Column:
         return self._path.stat().st_size // self._dtype.itemsize
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Read the values from ``start`` to ``stop`` (exclusive), at most to the end."""
+        """Read the values from ``start`` to ``stop`` (exclusive) or to the end of the column."""
         count = max(min(stop, len(self)) - start, 0)
         return np.fromfile(self._path, self._dtype, count, offset=start * self._dtype.itemsize)
 

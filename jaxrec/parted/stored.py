@@ -31,7 +31,11 @@ class Parted:
 
     @classmethod
     def open(cls, folder: str | Path, own: tuple[int, ...] | None = None) -> "Parted":
-        """Open a folder without its parts. Raises InputError if it is no partitioned data set."""
+        """Open a folder without reading the files of its parts.
+
+        Raises:
+          InputError: the folder holds no partitioned data set.
+        """
         manifest = folders.read(Path(folder))
         whole = tuple(range(manifest["parts"])) if own is None else own
         return cls(Path(folder), manifest, whole)
@@ -186,7 +190,10 @@ class PartRows:
         return self._degree
 
     def of_users(self, user_n: np.ndarray) -> "PartRows":
-        """Keep the rows of some users; the others get degree 0, and ``take`` must not get them."""
+        """Keep the rows of some users.
+
+        Other users get degree 0, and ``take`` must not read their rows.
+        """
         made = PartRows(self.parted, self.splits, self.parts)
         made._degree = np.zeros_like(self.degree)
         made._degree[user_n] = self.degree[user_n]
@@ -201,7 +208,7 @@ class PartRows:
     ) -> "PartRows":
         """Keep the pairs of some users with some items, both given as masks.
 
-        ``take`` must not get other users.
+        ``take`` must not read the rows of other users.
 
         Args:
           parts: parts of the table whose pairs this process counts.

@@ -76,7 +76,7 @@ def partition_data(
 
 
 class _Needs(Sequence[np.ndarray]):
-    """The rows, stored on disk, that a part needs from each part that owns some."""
+    """The rows that a part needs from each other part, stored on disk."""
 
     def __init__(self, path: Path, row: np.ndarray, layout: Layout) -> None:
         write_npy(path, row)

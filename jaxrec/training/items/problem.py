@@ -92,12 +92,12 @@ class ItemProblem(OneDevice):
 
     @cached_property
     def seen_I(self) -> np.ndarray:
-        """[I] bool: the items with a train pair."""
+        """The mask [I] of the items with a train pair."""
         return self.splits.train.degree() > 0
 
     @cached_property
     def scored_I(self) -> np.ndarray:
-        """[I] bool: the items with a vector, which are seen or have side information."""
+        """The mask [I] of the items with a vector: seen items, and items with side information."""
         if self.data.side is None:
             return self.seen_I
         return self.seen_I | np.asarray(jax.device_get(self.data.side.there_IC)).any(axis=1)
@@ -141,7 +141,7 @@ class ItemProblem(OneDevice):
     def measure(
         self, split: str, state: TrainState, should_stop: Callable[[], bool]
     ) -> dict[str, float] | None:
-        """Return the metrics of a split that holds pairs; None if stopped."""
+        """Return the metrics of a split that holds pairs; None if ``should_stop`` ended it."""
         evaluator = self.evaluator(split)
         assert evaluator is not None
         return evaluator(self.scorer(state), should_stop)
@@ -290,7 +290,7 @@ def _cold_logits(share_IC1: Array, side: Side, seen_I: Any) -> Array:
 
 
 def _warm(tables: Tables, run: str, train: ItemGraph) -> Tables:
-    """Copy rows from another run's tables; items that the other run lacks keep their rows.
+    """Copy rows from another run's tables; items that the other run lacks keep initial rows.
 
     Raises:
       InputError: the run has not finished, or its tables do not fit.

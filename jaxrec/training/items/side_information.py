@@ -16,7 +16,7 @@ def fitted(train: ItemGraph) -> Schema:
     """Fit a schema to the items' features.
 
     Raises:
-      InputError: there are no features, or one is a vector.
+      InputError: there are no features, or a feature is a vector.
     """
     features = train.item_features
     if features is None or not features.columns:

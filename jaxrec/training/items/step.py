@@ -129,7 +129,7 @@ class ItemStepper:
             before = state.params[name]
             if name == "feature":
                 # A feature's row sums the gradients of its many items, and large steps of the row
-                # would soon align all these items. A share of the mean gradient keeps it slow.
+                # would soon align these items. A share of the mean gradient keeps the row slow.
                 slot_R = slots[name][1]
                 count_R = jnp.zeros(slot_R.shape).at[slot_R].add(1.0)
                 gradient[name] *= _OF_FEATURES / jnp.maximum(count_R, 1)[:, None]

@@ -149,7 +149,7 @@ class ItemTask:
 
 
 def _split(config: Config, graph: ItemGraph) -> tuple[np.ndarray, Splitting]:
-    """Assign each pair of a new run to a split, if possible as in the run that it starts from."""
+    """Assign each pair of a new run to a split, reusing the warm start's split if possible."""
     protocol, start, hash_P = rule(config.pairs), Start.of(config), hashes(graph)
     inherited = start.inherited(protocol, hash_P)
     part = None if inherited is None else inherited.part

@@ -69,9 +69,9 @@ class OneDevice:
         return cleared(totals)
 
     def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
-        """Return the dispatch that trains from this step on with the host's help.
+        """Return the dispatch, from this step on, for steps that the host takes part in.
 
-        None means that the host does not help; the stepper's own dispatch is compiled instead.
+        None means that the host takes no part; the stepper's own dispatch is compiled instead.
         """
         return None
 

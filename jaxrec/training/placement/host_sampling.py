@@ -80,6 +80,6 @@ class HostDispatch:
 
 
 def _features_alone(graph: Bipartite, device: Any) -> Bipartite:
-    """Empty all arrays of the graph but its features; steps read no others after the draw."""
+    """Return the graph with its features only, since steps with drawn blocks read no edges."""
     empty = jax.tree.map(lambda _: jnp.zeros(0), graph._replace(features=None))
     return jax.device_put(empty._replace(features=graph.features), device)

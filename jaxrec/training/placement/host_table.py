@@ -224,7 +224,7 @@ class HostProblem(Problem):
         return plans.plan(sizes_of(self.config, self.splits.train, sparse=True, host=True))
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """Add the memory plan to the lines and timing fields of a run on one device."""
+        """Return the lines and timing fields of a run on one device, and the memory plan."""
         lines, events = super().prepared()
         planned = self.plan()
         facts = {"device": planned.device, "host": planned.host, "step": planned.step}

@@ -51,7 +51,7 @@ class MeshProblem(Problem):
     partition: Partition
     order: Literal["locality", "data"]
     order_N: np.ndarray | None
-    """Each node's place in the order for partitioning; None stands for the data set's order."""
+    """Each node's place in the order that is partitioned; None stands for the data set's order."""
     partition_seconds: float
 
     @classmethod
@@ -257,7 +257,7 @@ class MeshProblem(Problem):
         return plans.plan(sizes_of(self.config, self.splits.train, **how))
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """Report how the graph was partitioned, and the memory plan."""
+        """Return lines and timing fields about the partition, and the memory plan."""
         traffic, exchange = self.partition.traffic, self.partition.exchange
         row_bytes = self.config.model.dim * np.dtype(self.config.model.dtype).itemsize
         n_bytes = {name: rows * row_bytes for name, rows in traffic.rows.items()}

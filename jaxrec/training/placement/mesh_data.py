@@ -30,7 +30,7 @@ class MeshData(NamedTuple):
 
     Attributes:
       shard: each device's part of the graph.
-      pairs: as in :class:`Pairs`, each array in equal parts.
+      pairs: the train pairs, with each array cut into equal parts.
       known: the train items of each user, for T ranges of users. The ranges are cut for equal
         numbers of pairs, so they differ from the parts of the table.
       users: [T, 2] the first user of each range, and the user after its last one.
@@ -55,7 +55,7 @@ class MeshData(NamedTuple):
 
 
 class Sizes(NamedTuple):
-    """Lengths of the whole arrays of pairs: E, U + 1, and the number of users with pairs."""
+    """Lengths of the unsharded arrays of pairs: E, U + 1, and the number of users with pairs."""
 
     pairs: int
     indptr: int
@@ -63,7 +63,7 @@ class Sizes(NamedTuple):
 
 
 class ShardedArray:
-    """An array in equal shards over ``table``, which every device can read by index."""
+    """An array in equal shards over ``table``; every device can read all of it by index."""
 
     def __init__(self, part: Array, size: int) -> None:
         self._part, self.shape = part, (size,)

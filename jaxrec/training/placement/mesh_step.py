@@ -37,8 +37,8 @@ from jaxrec.training.step import (
 class MeshStepper(Stepper):
     """The static part of a step on a mesh of D x T devices.
 
-    Every device draws the whole batch. The device's place along ``data`` decides of which part of
-    the batch it computes the loss, and its place along ``table`` decides which table rows it owns.
+    Every device draws the whole batch. A device's place along ``data`` selects the part of the
+    batch whose loss it computes; its place along ``table`` selects the table rows that it owns.
     Each device computes the final embeddings of its own rows, and sums over ``table`` bring them to
     all devices. The gradients of the whole batch are gathered over ``data``, and each device
     updates its own rows.
@@ -172,7 +172,7 @@ class MeshStepper(Stepper):
 
 
 def _part(data: MeshData) -> MeshData:
-    """Return this device's part of the data, without the leading axis, here of length 1."""
+    """Return this device's part of the data, without its leading axis of length 1."""
     first = {
         name: jax.tree.map(lambda x: x[0], getattr(data, name))
         for name in ("shard", "pairs", "known", "users")

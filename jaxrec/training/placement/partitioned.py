@@ -196,7 +196,7 @@ def _items(rows: PartRows) -> Iterator[np.ndarray]:
 
 
 def _buckets(parted: Parted) -> Buckets:
-    """Return the kernel's arrays for this process's parts, padded to the sizes of any part."""
+    """Return the kernel's arrays for this process's parts, padded to common sizes."""
     filler = buckets.of_sizes(parted.manifest["buckets"])
     here = jax.local_devices(backend="cpu")[0]
     arrays: dict[int, list[np.ndarray]] = {}

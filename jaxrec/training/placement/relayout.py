@@ -12,7 +12,7 @@ from jaxrec.training.checkpoint import Checkpoints
 
 
 class Rows(NamedTuple):
-    """The layout of N nodes in tables of ``size`` rows: node n of the data is row place_N[n]."""
+    """The layout of tables with ``size`` rows; node n of the data set has row place_N[n]."""
 
     place_N: np.ndarray
     size: int
