@@ -1,6 +1,6 @@
 """The ranking loss of a constant prediction, which gives every pair the same score.
 
-The doctor compares a run's loss with this one. It is computed from ``jaxrec.losses`` and from the
+The doctor compares a run's loss with this loss, which follows from ``jaxrec.losses`` and from the
 number and probabilities of negatives, which depend on the configuration and the data.
 """
 
