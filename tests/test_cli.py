@@ -170,7 +170,6 @@ def test_presets_env_and_help():
         ("evaluate nowhere", ["nowhere"]),
         ("recommend runs/quickstart-1 --out r.xlsx", ["r.xlsx", ".parquet"]),
         ("recommend runs/quickstart-1 --out r.csv --users none.csv", ["none.csv"]),
-        ("recommend runs/quickstart-1", ["--out"]),
         ("similar runs/quickstart-1 --items i001", ["i001", "i01"]),
         ("export runs/quickstart-1 --to nzp --out x", ["'nzp'", "'npz'"]),
         ("data import broken.csv --out b", ["broken.csv:3"]),
