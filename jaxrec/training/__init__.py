@@ -1,1 +1,1 @@
-"""A run: its loop, its steps, its checkpoints and its results."""
+"""The training of a run: the loop, the steps, the checkpoints and the results."""

@@ -1,8 +1,9 @@
-"""The ``auto`` preset: it searches for the model with the best validation metric within a time.
+"""The ``auto`` preset, which searches for the best model within a given time.
 
-Candidates are tried from the cheapest on. The rest of the budget is spent on neighbours of the best
-trials, those of the best one first. A trial reads only train and validation. The winner's
-configuration becomes that of the run and is trained like any other, which reads test once.
+Candidates are tried first, beginning with the cheapest. The remaining time is spent on neighbours
+of the best trials, which are configurations that differ in one number. A trial uses only the train
+and validation pairs. The winner's configuration becomes the configuration of the run, which is
+trained like any other and evaluated on test once.
 """
 
 import dataclasses
@@ -39,11 +40,11 @@ from jaxrec.training.signals import SIGNALS, SignalWatch
 from jaxrec.training.task import UserTask
 
 FILE = "auto.json"
-_AGAIN = 2.2  # time of the winner's run relative to its trial: trained again, then on all of train
-_RANKINGS = 6.0  # rankings of the winner's run, in times of one: test, train, slices, baselines
-_REPORT = 10.0  # seconds for the start, the report and the files
+_AGAIN = 2.2  # time of the winner's run relative to its trial: one training and one refit
+_RANKINGS = 6.0  # time of all rankings in the winner's run, relative to ranking validation once
+_REPORT = 10.0  # seconds to start a run, and to write its report and files
 _SHARE = 0.15  # largest share of the budget that one trained trial gets
-_BLENDED = 4.0  # a blend's time to rank, in multiples of other filters'
+_BLENDED = 4.0  # time to fit and rank a blend, relative to another filter
 _LEAST = 5.0  # seconds; a shorter training is not worth its compilation
 
 
@@ -52,10 +53,10 @@ class Trial:
     """A configuration that was tried, and its result.
 
     Attributes:
-      name: the candidate's name, and the options in which a neighbour differs from it.
+      name: the candidate's name; for a neighbour, also the options in which it differs.
       config: the configuration that repeats the trial.
-      value: the metric on validation.
-      seconds: time of fitting or training.
+      value: the selection metric on validation.
+      seconds: time of fitting, or of training until the best evaluation.
       rank_seconds: time of ranking validation once.
     """
 
@@ -87,7 +88,7 @@ class Trial:
 
 
 class Deadline(SignalWatch):
-    """Asks a trial to stop at a signal, and when the trial's time is over."""
+    """Stops a trial at a signal, or when the trial's time is over."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class Deadline(SignalWatch):
         self._until = math.inf
 
     def allow(self, seconds: float) -> None:
-        """Allow the next trial this many seconds. A signal that has come still counts."""
+        """Give the next trial ``seconds`` to run; a signal that has already come still stops it."""
         self._until, self._over = time.monotonic() + seconds, False
         if not self.asked:
             self.received = None
@@ -105,16 +106,16 @@ class Deadline(SignalWatch):
         if not self._over:
             self.asked = self.asked or super().__call__()
             if not self.asked and time.monotonic() > self._until:
-                self.received = SIGNALS[0]  # the loop stops as it does at a signal
+                self.received = SIGNALS[0]  # so that the loop stops as at a signal
                 self._over = True
         return self.asked or self._over
 
 
 def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]:
-    """Return the first configurations to try, by name, the cheapest first.
+    """Return the candidates by name, the cheapest first.
 
     Args:
-      asked: the configuration of ``auto``: its data, split, filter, evaluation and log stay.
+      asked: the configuration of ``auto``; candidates keep its data, split, filter and log.
       n_pairs: number of training pairs.
       features: whether the data has features of users or items.
     """
@@ -149,7 +150,7 @@ def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]
 
 
 def neighbours(config: Config) -> Iterator[Config]:
-    """Yield configurations that differ in one number, by large steps first, then small ones."""
+    """Yield configurations that differ from the given one in one number, large changes first."""
     model = config.model
 
     def changed(section: str, name: str, value: Any) -> Config:
@@ -193,10 +194,10 @@ class Search:
     """A search for the best model, which can be resumed from its folder.
 
     Args:
-      folder: the run folder, with the trials so far in auto.json.
+      folder: the run folder; its auto.json stores the trials so far.
       task: the configuration of ``auto``, the data and its split.
-      began: start of this process's part of the search, by ``time.monotonic``.
-      before: seconds that earlier processes spent.
+      began: when this process began to search, by ``time.monotonic``.
+      before: seconds that earlier processes spent on the search.
     """
 
     folder: Path
@@ -210,7 +211,7 @@ class Search:
 
     @classmethod
     def of(cls, folder: Path, task: UserTask, reporter: Reporter, began: float) -> "Search":
-        """Return the search of a folder, with the trials it has there."""
+        """Return the search in a folder, with the trials that its auto.json stores."""
         stored = read_json(folder / FILE)
         trials = [Trial.from_dict(found) for found in stored.get("trials", [])]
         left_out, before = stored.get("left_out", {}), stored.get("seconds", 0.0)
@@ -229,12 +230,12 @@ class Search:
 
     @property
     def left(self) -> float:
-        """Seconds that can still be spent before only the best trial's run would fit."""
+        """Seconds left for trials, with the time for the winner's run set aside."""
         return self.budget - self.spent - (self.best.again if self.trials else _REPORT)
 
     @property
     def best(self) -> Trial:
-        """The first of the trials with the best value."""
+        """The trial with the best value; of equal ones, the first."""
         return self._ranked()[0]
 
     def _ranked(self) -> list[Trial]:
@@ -290,7 +291,7 @@ class Search:
         return best
 
     def _untried(self, first: dict[str, Config]) -> Iterator[tuple[str, Config]]:
-        """Yield the candidates that were not tried, then neighbours of the best trials."""
+        """Yield the candidates that are not yet tried, then neighbours of the best trials."""
         for name, config in first.items():
             if name not in self._tried():
                 yield name, config
@@ -301,7 +302,10 @@ class Search:
         return {trial.name for trial in self.trials} | self.left_out.keys()
 
     def _next_neighbour(self, first: dict[str, Config]) -> tuple[str, Config] | None:
-        """Return an untried neighbour of a best trial of its family, from the best family on."""
+        """Return an untried neighbour and its name; None if there is none.
+
+        Only the best trial of each family has its neighbours tried, the best family first.
+        """
         best_of_family: dict[str, Trial] = {}
         for trial in self._ranked():
             best_of_family.setdefault(trial.family, trial)
@@ -314,7 +318,7 @@ class Search:
         return None
 
     def _affords(self, config: Config) -> bool:
-        """Whether there is time for this trial and then for the winner's run."""
+        """Return whether the time suffices for this trial and then for the winner's run."""
         if not config.model.kind.fitted:
             return self._allotted() >= _LEAST
         n_items = self.task.splits.train.n_items
@@ -328,13 +332,13 @@ class Search:
         return self.left > (1 + _AGAIN) * most
 
     def _allotted(self) -> float:
-        """Return the seconds that a trained trial may take and still win in time."""
+        """Return how many seconds a trial may train so that it can still win in time."""
         ranking = max((trial.rank_seconds for trial in self.trials), default=1.0)
         room = self.budget - self.spent - _REPORT - _RANKINGS * ranking
         return min(_SHARE * self.budget, room / (1 + _AGAIN))
 
     def _try(self, name: str, config: Config, watch: Deadline) -> None:
-        """Run one trial, and record its result or why it has none."""
+        """Run one trial; record its result, or the reason why it has none."""
         try:
             result = self._fit(config) if config.model.kind.fitted else self._train(config, watch)
         except (InputError, RunError) as e:
@@ -385,7 +389,7 @@ class Search:
                 how = checkpoints, log, Reporter(True), watch
                 Loop(problem, Phase("search", 0), *how).run(None, chooses=False)
             except Interrupted:
-                pass  # use the evaluations made so far
+                pass  # the evaluations so far are used
             finally:
                 log.close()
                 checkpoints.close()
@@ -406,12 +410,12 @@ class Search:
 
 
 def _form(config: Config) -> tuple[str, bool]:
-    """Return what decides how long a filter takes to rank."""
+    """Return the options that decide how long a filter takes to fit and rank."""
     return config.model.filter, config.model.neighbour_weight > 0
 
 
 def _options(first: Config, config: Config) -> str:
-    """List the options in which a configuration differs from its candidate."""
+    """List the options in which a configuration differs from the candidate ``first``."""
     ours, base = configs.to_dict(config), configs.to_dict(first)
     changed = [
         f"{section}.{option} {value:.4g}"

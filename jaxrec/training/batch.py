@@ -1,6 +1,6 @@
 """The batch of a step: positives and negatives, as functions of (key, step).
 
-Samplers have no state: an epoch's order is a permutation that is computed on the fly.
+Samplers have no state, because the order of an epoch is a permutation that is computed as needed.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from jaxrec.negatives import Popularity
 from jaxrec.platforms import platform_of_programs
 from jaxrec.randomness import OfData, child
 
-_ROUNDS = 8  # even, so that the unequal halves of the Feistel network swap back
+_ROUNDS = 8  # even, so that the halves of the Feistel network, of unequal width, swap back
 
 
 class Pairs(NamedTuple):
@@ -27,8 +27,8 @@ class Pairs(NamedTuple):
     Attributes:
       user_E, item_E: int32.
       weight_E: event weights, or None where all are 1.
-      target_E: target of each pair for rating losses.
-      indptr: [U + 1]; the pairs of user u are those at indptr[u]:indptr[u + 1].
+      target_E: the target of each pair, for rating losses.
+      indptr: [U + 1]; user u has the pairs indptr[u]:indptr[u + 1].
       active: the users with pairs, ascending.
     """
 
@@ -45,7 +45,7 @@ class Pairs(NamedTuple):
 
 
 class Positives(NamedTuple):
-    """B pairs; ``weight_B`` is 0 for the padding of an epoch's last batch."""
+    """B positive pairs. ``weight_B`` is 0 for pairs that only pad the last batch of an epoch."""
 
     user_B: Int[Array, "B"]
     item_B: Int[Array, "B"]
@@ -54,7 +54,7 @@ class Positives(NamedTuple):
 
 
 def _mix(x: Array) -> Array:
-    """The 32-bit finaliser of MurmurHash3 (Appleby 2011)."""
+    """Apply the 32-bit finaliser of MurmurHash3 (Appleby 2011)."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
     x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
     return x ^ (x >> 16)
@@ -63,9 +63,10 @@ def _mix(x: Array) -> Array:
 def permute(key: PRNGKeyArray, index: UInt32[Array, "B"], size: int) -> UInt32[Array, "B"]:
     """Apply a pseudo-random permutation of 0..size-1 to each index.
 
-    A Feistel network on the bits of size - 1, repeated while the result is out of range (Black and
-    Rogaway, "Ciphers with arbitrary finite domains", 2002). Each index costs O(1), so an epoch's
-    order needs neither memory nor a sort, and a run can resume anywhere in it.
+    The permutation is a Feistel network on the bits of size - 1. It is repeated while the result is
+    out of range (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002). Each index
+    costs O(1), so the order of an epoch needs neither memory nor a sort, and a run can resume at
+    any step of the epoch.
     """
     bits = max(2, (size - 1).bit_length())
     widths = (bits // 2, bits - bits // 2)
@@ -78,7 +79,7 @@ def permute(key: PRNGKeyArray, index: UInt32[Array, "B"], size: int) -> UInt32[A
             left, right = right, left ^ (_mix(right + keys[i]) & mask)
         return (left << widths[1]) | right
 
-    # A GPU asks the host after each round of the loop, so that it does several at once.
+    # On a GPU, each iteration of the loop waits for the host, so one iteration does several rounds.
     rounds = 4 if platform_of_programs() == "gpu" else 1
 
     def walk(x: Array) -> Array:
@@ -90,13 +91,12 @@ def permute(key: PRNGKeyArray, index: UInt32[Array, "B"], size: int) -> UInt32[A
 
 
 def steps_per_epoch(pairs: int, batch_size: int) -> int:
-    """Number of steps per epoch, ceil(E / B)."""
+    """Return the number of steps per epoch, ceil(E / B)."""
     return -(-pairs // batch_size)
 
 
 def slots(step: Int[Array, ""], pairs: int, batch_size: int) -> tuple[Array, Array, Array]:
-    """Return the epoch of a step, the positions of its batch in the epoch, and which of them
-    exist."""
+    """Return a step's epoch, the positions of its batch in the epoch, and which of them exist."""
     epoch, in_epoch = jnp.divmod(step, steps_per_epoch(pairs, batch_size))
     start = in_epoch.astype(jnp.uint32) * jnp.uint32(batch_size)
     slot_B = start + jnp.arange(batch_size, dtype=jnp.uint32)
@@ -105,15 +105,17 @@ def slots(step: Int[Array, ""], pairs: int, batch_size: int) -> tuple[Array, Arr
 
 
 def by_edges(key: PRNGKeyArray, step: Int[Array, ""], pairs: Pairs, batch_size: int) -> Positives:
-    """Draw positives by passes over all pairs, in a new random order each epoch."""
+    """Draw positives in passes over all pairs, each epoch in a new random order."""
     epoch, slot_B, exists_B = slots(step, pairs.size, batch_size)
     index_B = permute(jax.random.fold_in(key, epoch), slot_B, pairs.size).astype(jnp.int32)
     return _positives(pairs, index_B, exists_B)
 
 
 def by_users(key: PRNGKeyArray, step: Int[Array, ""], pairs: Pairs, batch_size: int) -> Positives:
-    """Draw E positives per epoch, each a uniform user and then one of their items (papers'
-    protocol)."""
+    """Draw E positives per epoch: for each, a uniform user, then one of the user's items.
+
+    Many papers draw positives in this way.
+    """
     _, _, exists_B = slots(step, pairs.size, batch_size)
     user_key, item_key = jax.random.split(jax.random.fold_in(key, step))
     draw_B = jax.random.randint(user_key, (batch_size,), 0, pairs.active.shape[0])
@@ -140,7 +142,8 @@ class TrainData(NamedTuple):
     Attributes:
       shown: exposed items by user, if negatives are drawn from them.
       alike_IF: normalised raw item features, if negatives are picked by them.
-      input_I: a number per item, equal for equal inputs; None if all inputs differ.
+      input_I: one number per item; items with equal inputs have equal numbers. None if all inputs
+        differ.
     """
 
     graph: Bipartite
@@ -155,10 +158,12 @@ class TrainData(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Positives and their negatives: neg is [B, N] private or [S] shared; valid_BN or None.
+    """Positives and their negatives.
 
-    Rating losses have an empty shared set. With c candidates per negative, N is c times larger
-    before the choice. Hard negatives take the last H columns of valid_BN.
+    ``neg`` is [B, N] if each pair has private negatives, and [S] if all pairs share them. It is
+    empty for rating losses. With c candidates per negative, N is c times larger until the negatives
+    are chosen. ``valid_BN`` marks the negatives that count, and is None if all do; its last H
+    columns belong to the hard negatives.
     """
 
     positives: Positives
@@ -168,7 +173,7 @@ class Batch(NamedTuple):
     hard_BH: Int[Array, "B H"] | None = None
 
     def negatives(self) -> tuple[Int[Array, "B N"], Bool[Array, "B N"]]:
-        """Return each pair's negatives, and which are valid."""
+        """Return each pair's negatives, and which of them are valid."""
         neg_BN = jnp.broadcast_to(self.neg, (self.positives.user_B.shape[0], self.neg.shape[-1]))
         if self.hard_BH is not None:
             neg_BN = jnp.concatenate([neg_BN, self.hard_BH], axis=1)
@@ -184,7 +189,7 @@ def positives(config: Config, data: TrainData, step: Int[Array, ""]) -> Positive
 def with_negatives(
     config: Config, n_items: int, data: TrainData, positives: Positives, step: Int[Array, ""]
 ) -> Batch:
-    """The batch of given positives: negatives drawn against them, a function of (key, step)."""
+    """Draw negatives for the given positives by (key, step), and return the batch."""
     neg, valid_BN = _negatives(config, n_items, data, positives, step)
     log_q = None
     if config.corrects:
@@ -203,7 +208,7 @@ def with_negatives(
 def _negatives(
     config: Config, n_items: int, data: TrainData, positives: Positives, step: Int[Array, ""]
 ) -> tuple[Array, Array | None]:
-    """Draw negatives; also returns which are valid."""
+    """Draw negatives; return them and a mask of the valid ones, None if all are valid."""
     how, user_B = config.negatives, positives.user_B
     key = jax.random.fold_in(child(data.key, OfData.NEGATIVES), step)
     popular = data.popularity if config.draws_some_items else None
@@ -222,7 +227,7 @@ def _negatives(
         return negatives.exposed(key, user_B, data.shown, *drawn)
     valid_BS = None
     if how.name == "in-batch":
-        # An epoch's last batch is padded with copies of weight 0.
+        # The last batch of an epoch is padded with copies of a pair, whose weight is 0.
         neg_S, valid_BS = positives.item_B, (positives.weight_B > 0)[None]
     elif how.name == "all":
         neg_S = jnp.arange(n_items, dtype=jnp.int32)
@@ -241,7 +246,9 @@ def _negatives(
 def _hard(
     config: Config, window: Window, data: TrainData, user_B: Array, step: Array
 ) -> tuple[Int[Array, "B H"], Bool[Array, "B H"]]:
-    """Draw hard negatives, padded to the maximum; also returns which are valid in this epoch.
+    """Draw the maximal number of hard negatives; return them and a mask of the valid ones.
+
+    The number of valid ones depends on the epoch. A user without candidates has none.
 
     Source: Ying et al., "Graph convolutional neural networks for web-scale recommender systems",
     KDD 2018, sections 3.3 (hard negatives) and 3.4 (curriculum).

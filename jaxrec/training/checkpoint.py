@@ -1,9 +1,9 @@
 """Atomic Orbax checkpoints, with checksums and retention.
 
 ``RUN/checkpoints/<step>/`` is an Orbax checkpoint of the flattened TrainState. Once Orbax has
-committed it, ``manifest.json`` is added: the SHA-256 and size of every file, the run's metadata,
-and a SHA-256 of itself. A folder without a matching manifest is skipped for the previous
-checkpoint, since Orbax restores flipped bits silently.
+committed it, ``manifest.json`` is added. It holds the SHA-256 and size of every file, the run's
+metadata, and its own SHA-256. Orbax restores flipped bits without an error, so a checkpoint that
+does not match its manifest is skipped, and the one before it is used.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ from jaxrec.errors import RunError
 from jaxrec.files import parse_json
 
 MANIFEST = "manifest.json"
-_ORBAX_PARTIAL = ".orbax-checkpoint-tmp"  # in the names of folders that Orbax is writing
-_FULL = 2**20  # with fewer free bytes, a failed write means a full disk
+_ORBAX_PARTIAL = ".orbax-checkpoint-tmp"  # part of the name of a folder that Orbax is writing
+_FULL = 2**20  # bytes; if a write fails while less space is free, the disk is full
 
 
 class Damaged(Exception):
-    """A damaged checkpoint; the message names the file and the reason."""
+    """The error of a damaged checkpoint; its message names the file and the reason."""
 
 
 class Sealed(NamedTuple):
@@ -53,7 +53,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def write_manifest(folder: Path, meta: dict[str, Any]) -> None:
-    """Seal a committed checkpoint, which makes it valid."""
+    """Write the manifest of a committed checkpoint, which makes the checkpoint valid."""
     files = {
         str(p.relative_to(folder)): {"bytes": p.stat().st_size, "sha256": _sha256(p)}
         for p in _files(folder)
@@ -68,10 +68,10 @@ def write_manifest(folder: Path, meta: dict[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """Check every file of a sealed checkpoint and return its ``meta``.
+    """Check every file of a checkpoint against the manifest, and return the run's metadata.
 
     Raises:
-      Damaged: a file is missing, truncated or changed; the message names the first.
+      Damaged: a file is missing, truncated or changed; the message names the file.
     """
     path = folder / MANIFEST
     try:
@@ -117,20 +117,20 @@ class Checkpoints:
         self._sealing: Future[None] | None = None
 
     def steps(self) -> list[int]:
-        """Return the steps with a folder, sealed or not, ascending."""
+        """Return the steps that have a folder, with or without a manifest, ascending."""
         if not self.folder.is_dir():
             return []
         return sorted(int(p.name) for p in self.folder.iterdir() if p.name.isdigit())
 
     def save(self, step: int, state: Any, meta: dict[str, Any], best: int | None = None) -> None:
-        """Start writing the state; returns once the arrays may be donated.
+        """Start to write the state, and return once its arrays may be donated.
 
         Args:
-          meta: JSON metadata, returned by :meth:`last` and :meth:`meta`.
+          meta: JSON metadata, which :meth:`last` and :meth:`meta` return.
           best: step of the best checkpoint so far, which is never deleted.
 
         Raises:
-          RunError: an earlier save failed (full disk, missing folder).
+          RunError: this save or the one before it failed, for instance on a full disk.
         """
         self.wait()
         self.best = best
@@ -155,7 +155,7 @@ class Checkpoints:
                 shutil.rmtree(self.folder / str(step), ignore_errors=True)
 
     def wait(self) -> None:
-        """Wait until the current save is sealed. Raises RunError if it failed."""
+        """Wait until the current save has its manifest. Raises RunError if the save failed."""
         if self._sealing is None:
             return
         sealing, self._sealing = self._sealing, None
@@ -175,7 +175,7 @@ class Checkpoints:
         ) from error
 
     def _drop_partial(self) -> None:
-        """Remove leftovers of unfinished saves, but not a user's copies."""
+        """Remove the folders of unfinished saves, but not copies that a user made."""
         if not processes.first() or not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
@@ -187,7 +187,7 @@ class Checkpoints:
         """Return the last intact checkpoint, or None.
 
         Args:
-          warn: called for each damaged checkpoint that is skipped.
+          warn: called with a message for each damaged checkpoint, which is skipped.
         """
         found = self._last(warn) if processes.first() else None
         step = processes.from_first(-1 if found is None else found.step)
@@ -202,7 +202,11 @@ class Checkpoints:
         return None
 
     def meta(self, step: int) -> dict[str, Any]:
-        """Read the metadata of a checkpoint without checking its files. Raises Damaged."""
+        """Read the metadata of a checkpoint without checking its files.
+
+        Raises:
+          Damaged: the manifest is missing or unreadable.
+        """
         path = self.folder / str(step) / MANIFEST
         try:
             return parse_json(path.read_text(encoding="utf-8"))["meta"]
@@ -213,13 +217,13 @@ class Checkpoints:
         """Restore the state of a checkpoint.
 
         Args:
-          like: a tree of the same structure. Its leaves are arrays or ``jax.ShapeDtypeStruct``s and
-            give shape, dtype and sharding; without a sharding, NumPy arrays in host memory are
-            returned. See :func:`placed_at`.
+          like: a tree of the same structure, whose leaves are arrays or
+            ``jax.ShapeDtypeStruct``s. Each leaf gives the shape, dtype and sharding of an array;
+            without a sharding, the array is a NumPy array in host memory. See :func:`placed_at`.
 
         Raises:
           Damaged: a file is missing or changed.
-          RunError: it is intact, but its structure differs.
+          RunError: the checkpoint is intact, but its structure differs.
         """
         path, wanted = self.folder / str(step), _flatten(like)
         read_manifest(path)
@@ -238,7 +242,7 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(like), [flat[n] for n in wanted])
 
     def cut(self, step: int) -> None:
-        """Delete checkpoints after ``step`` (-1: all) and unsealed ones."""
+        """Delete all checkpoints after ``step`` (-1: all of them) and all unfinished ones."""
         for later in self.steps() if processes.first() else ():
             if later > step:
                 shutil.rmtree(self.folder / str(later), ignore_errors=True)
@@ -246,7 +250,7 @@ class Checkpoints:
         processes.barrier("cut")
 
     def close(self) -> None:
-        """Wait for the current save and stop the thread. Raises RunError if it failed."""
+        """Wait for the current save and stop the thread. Raises RunError if the save failed."""
         try:
             self.wait()
         finally:
@@ -255,18 +259,20 @@ class Checkpoints:
 
 
 def placed_at(sharding: Any, shape: Any) -> Any:
-    """Return the shapes and dtypes of a tree's leaves, all with one sharding; None for host
-    memory."""
+    """Return the shape and dtype of each leaf of a tree, all with one sharding.
+
+    A sharding of None stands for host memory.
+    """
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), shape
     )
 
 
 def release(state: Any, but: Any = None) -> None:
-    """Free a state's arrays on the devices, even if still referenced.
+    """Free a state's arrays on the devices, even if they are still referenced.
 
     Args:
-      but: a tree of arrays to keep.
+      but: a tree of arrays that are not freed.
     """
     kept = {id(leaf) for leaf in jax.tree.leaves(but)}
     for leaf in jax.tree.leaves(state):
@@ -275,8 +281,11 @@ def release(state: Any, but: Any = None) -> None:
 
 
 def _as_host(leaf: Any) -> Any:
-    """View a CPU array in NumPy, which makes Orbax copy it. Orbax would keep a view of a JAX array,
-    and XLA does not donate arrays with views."""
+    """Return a NumPy view of an array on one CPU device, and any other leaf unchanged.
+
+    Orbax copies a NumPy array. Of a JAX array it would keep a view, and XLA does not donate arrays
+    that have views.
+    """
     if not isinstance(leaf, jax.Array) or leaf.sharding.num_devices > 1:
         return leaf
     (device,) = leaf.devices()
@@ -292,8 +301,10 @@ def _restore_args(leaf: Any) -> ocp.RestoreArgs:
 
 
 def _registry() -> Any:
-    """Make Orbax's type handlers. A replicated array is saved whole by one device; otherwise Orbax
-    would copy its pieces on the devices."""
+    """Return Orbax's type handlers, changed so that one device saves a replicated array whole.
+
+    By default every device would save a piece, which Orbax first copies on that device.
+    """
     arrays = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
     numpys = ocp.type_handlers.NumpyHandler()
     return ocp.type_handlers.create_type_handler_registry((jax.Array, arrays), (np.ndarray, numpys))

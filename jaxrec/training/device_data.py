@@ -1,4 +1,4 @@
-"""Build a run's constant train data on the device."""
+"""Functions that build the constant inputs of training on the device."""
 
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -28,16 +28,16 @@ from jaxrec.training import objectives
 from jaxrec.training.batch import Pairs, TrainData
 from jaxrec.training.memory import device_memory
 
-_GRAPH_SHARE = 0.5  # largest share of device memory for the graph
+_GRAPH_SHARE = 0.5  # largest share of device memory that the graph may take
 
 
 class Inputs(NamedTuple):
     """A model's inputs besides ids: feature schemas and rating levels.
 
     Attributes:
-      user, item: schemas; None for a side without used features.
+      user, item: feature schemas of users and items; None for a side whose features are not used.
       levels: number of edge types.
-      decodes: number of rating levels in the loss; 0 if it has none.
+      decodes: number of rating levels in the loss; 0 if the loss has none.
     """
 
     user: Schema | None = None
@@ -46,14 +46,14 @@ class Inputs(NamedTuple):
     decodes: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the schemas and the number of edge types as JSON values."""
         schemas = {"user": self.user, "item": self.item}
         made = {side: None if of is None else of.to_dict() for side, of in schemas.items()}
         return made | {"levels": self.levels}
 
     @property
     def sizes(self) -> tuple[FeatureSizes | None, FeatureSizes | None]:
-        """Sizes of the features, for encoders."""
+        """The sizes of the features of users and of items, for encoders."""
         user, item = (
             None if s is None else FeatureSizes(s.n_numbers, s.category_sizes, s.bag_sizes)
             for s in (self.user, self.item)
@@ -101,7 +101,7 @@ _NO_FEATURES = (
 def _fit(
     features: schema.Features | None, counts: np.ndarray, columns: tuple[str, ...]
 ) -> Schema | None:
-    """Fit a schema to the selected feature columns (default: all) of rows with train pairs."""
+    """Fit a schema to the selected feature columns (default: all), on rows with train pairs."""
     if features is not None and columns:
         features = features.only(columns)
     if features is None or not features.columns:
@@ -122,7 +122,7 @@ def _refuse_unknown(config: Config, train: Dataset) -> None:
 
 
 def on_host(config: Config, train: Dataset) -> bool:
-    """Whether blocks are sampled on the host: if configured, or if the graph is too large."""
+    """Return whether blocks are sampled on the host, as configured or for a large graph."""
     if not config.model.sampled or config.model.sampling != "auto":
         return config.model.sampling == "host"
     limit = device_memory()
@@ -131,7 +131,10 @@ def on_host(config: Config, train: Dataset) -> bool:
 
 
 def popularity(config: Config, train: Counted) -> Popularity | None:
-    """Return each item's probability of being drawn, in the batch or as a negative."""
+    """Return each item's probability of being drawn, in the batch or as a negative.
+
+    Return None if no sampler or loss needs it.
+    """
     in_batch = config.negatives.name == "in-batch"
     if in_batch and config.train.positives == "users":
         return popularity_of(train.item_shares())
@@ -144,8 +147,10 @@ def popularity(config: Config, train: Counted) -> Popularity | None:
 
 
 def _alike(config: Config, train: Dataset) -> Array | None:
-    """Return normalised raw item features (numbers, one-hot categories, multi-hot bags), if
-    negatives are picked by them."""
+    """Return normalised raw item features; None if negatives are not picked by features.
+
+    The features are numbers, one-hot categories and multi-hot bags.
+    """
     if config.negatives.pick != "same-features":
         return None
     if train.item_features is None:
@@ -165,7 +170,7 @@ def _alike(config: Config, train: Dataset) -> Array | None:
 
 
 def _shown(config: Config, train: Dataset) -> DeviceCsr | None:
-    """Return the exposed items by user, if negatives are drawn from them."""
+    """Return the exposed items by user; None if negatives are not drawn from them."""
     if config.negatives.name != "exposed":
         return None
     if train.exposed is None:
@@ -177,7 +182,7 @@ def _shown(config: Config, train: Dataset) -> DeviceCsr | None:
 
 
 def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:
-    """Find the items from which hard negatives are drawn."""
+    """Return the items in each user's range of PageRank ranks, to draw hard negatives from."""
     first, last = config.negatives.hard_ranks
     known = train.csr()
     window = rank_window(graph, (known.indptr, known.indices), train.n_users, first, last)
@@ -190,7 +195,7 @@ def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray)
     order: np.ndarray | slice = slice(None)
     if not (key_E[1:] >= key_E[:-1]).all():
         order = np.argsort(key_E, kind="stable")
-    del key_E  # for a large graph, as large as everything kept
+    del key_E  # for a large graph, it takes as much memory as all arrays that stay
     indptr = np.append(0, np.cumsum(train.user_counts()))
     weight, target = train.weight, objectives.of(config).targets(config, train)
     pairs = Pairs(
@@ -210,7 +215,10 @@ def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray)
 
 
 def _equal_inputs(config: Config, train: Dataset, takes: Inputs) -> Array | None:
-    """Number items so that equal inputs of a feature-only model get equal numbers."""
+    """Number the items of a model without ids so that equal features give equal numbers.
+
+    Return None for other models.
+    """
     if config.model.ids or takes.item is None or train.item_features is None:
         return None
     x = schema.encode(train.item_features, takes.item)
@@ -225,9 +233,9 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
     sampled = how.sampled
     drawn = sampled and how.neighbors == "uniform"
     graph = bipartite.build(
-        # Uniformly drawn neighbours have equal weights, so averages over all must too.
+        # Neighbours drawn uniformly count equally, so averages over all neighbours do too.
         replace(train, weight=None) if drawn else train,
-        reorder=not sampled,  # a block's rows are scattered anyway
+        reorder=not sampled,  # reordering does not help, since the rows of a block are scattered
         buckets=resolve(how.kernel) == "buckets",
         levels=takes.levels > 1,
     )
@@ -243,7 +251,7 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
         key=walk_key(key),
     )
     if how.init != "spectral" and not config.negatives.hard:
-        # Only full propagation reads these, a quarter of a large graph's memory.
+        # Only full propagation reads these arrays. They take a quarter of a large graph's memory.
         graph = graph._replace(graph=graph.graph._replace(edges=None, receivers=None))
     return graph._replace(neighbors=near)
 
@@ -254,7 +262,7 @@ def walk_key(key: PRNGKeyArray) -> PRNGKeyArray:
 
 
 def node_features(train: Dataset, takes: Inputs, graph: Bipartite) -> NodeFeatures | None:
-    """Encode the model's features in the graph's row order."""
+    """Encode the features that the model uses, in the graph's row order."""
     n_users = train.n_users
     node_N = np.arange(graph.n_nodes)
     if graph.place_N is not None:

@@ -24,14 +24,14 @@ from jaxrec.runfolder import read_json
 
 
 def versions() -> dict[str, str]:
-    """Versions of the packages that determine the bits."""
+    """Return the versions of Python and of the packages that determine a run's results."""
     names = ("jaxrec", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "jraph", "numpy")
     found = {name: importlib.metadata.version(name) for name in names}
     return {"python": platform.python_version()} | found
 
 
 def _machine() -> dict[str, str]:
-    """Devices and flags, which also determine the bits."""
+    """Return the devices, the platform and the XLA flags, which also determine the results."""
     return {
         "device": f"{len(jax.devices())} x {jax.devices()[0].device_kind}",
         "platform": f"{platform.system()} {platform.machine()}",
@@ -40,7 +40,7 @@ def _machine() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """Return the git commit of this file, if tracked."""
+    """Return the git commit of this file; None if git does not track the file."""
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]
     try:
@@ -53,11 +53,11 @@ def _commit() -> str | None:
 
 
 def check(folder: Path, custom_tx: bool, warn: Callable[[str], None]) -> None:
-    """Compare the environment with that of the run's start, if it has started.
+    """Compare the environment with the one in which the run started, if it has started.
 
     Args:
       custom_tx: whether an optax chain was given instead of the configured one.
-      warn: called with changes that may alter the bits.
+      warn: called with a message if a change may alter the results.
 
     Raises:
       InputError: an optax chain was given at the start but not now, or the reverse.
@@ -87,13 +87,13 @@ def write(
     start: Sequence[dict[str, Any]] = (),
     notes: Mapping[str, int] | None = None,
 ) -> None:
-    """Write RUN/env.json once.
+    """Write RUN/env.json, unless it exists.
 
     Args:
-      sizes: users, items, and the pairs of each part.
+      sizes: numbers of users, of items, and of pairs in train, validation and test.
       custom_tx: whether an optax chain was given instead of the configured one.
-      start: sources of a warm start.
-      notes: remarks on the split, with counts.
+      start: a record of each source of initial parameters.
+      notes: remarks on the split, each with a count.
     """
     if (folder / "env.json").exists():
         return

@@ -1,4 +1,4 @@
-"""Continuing a run for more epochs, and training a finished run's model once more on all data."""
+"""Continues a run for more epochs, and trains a finished run's model again on all data."""
 
 import dataclasses
 from pathlib import Path
@@ -17,11 +17,11 @@ from jaxrec.training.finished_run import Run
 def lengthened(run: Path, config: Config, epochs: int) -> Config:
     """Return the configuration of a run that continues to ``epochs`` epochs.
 
-    The longer run has the bits of a run that had this length from the start. Settings that depend
-    on the length from the first step on are therefore refused.
+    The longer run gives the same result, to the last bit, as a run with this length from the start.
+    So a setting by which the length changes the first steps is refused.
 
     Raises:
-      InputError: the run would be shorter, or would have differed from its first step on.
+      InputError: the run would become shorter, or it cannot be continued to this length.
     """
     train, optim = config.train, config.optim
     if train.steps is not None:
@@ -54,7 +54,7 @@ def lengthened(run: Path, config: Config, epochs: int) -> Config:
 
 
 def begin(run: Path, config: Config) -> None:
-    """Turn a finished run's folder into that of an interrupted run with this configuration.
+    """Turn a finished run's folder into an interrupted run's folder with this configuration.
 
     env.json records the earlier lengths. embeddings.npz keeps the embeddings learned so far until
     the longer run ends.
@@ -83,10 +83,10 @@ def begin(run: Path, config: Config) -> None:
 def on_everything(run: str | Path) -> Config:
     """Return the configuration that trains a finished run's model on all pairs, for production.
 
-    Its length is the one that the run's validation chose.
+    The new run is as long as the finished run was at its best evaluation.
 
     Raises:
-      InputError: there is no run, it has not finished, or it cannot be trained on all pairs.
+      InputError: there is no finished run, or its model cannot be trained on all pairs.
     """
     finished = Run.load(run)
     run, config = finished.folder, finished.config
@@ -107,7 +107,10 @@ def on_everything(run: str | Path) -> Config:
 
 
 def _length(run: Path, config: Config) -> dict[str, Any]:
-    """Return the length at the run's best evaluation: whole epochs if possible, else steps."""
+    """Return the length at the run's best evaluation, in whole epochs if possible, or in steps.
+
+    The result is empty for a run without evaluations, whose length stays.
+    """
     select, metric = config.eval.select_on, config.metric
     records = read_metrics(run / "metrics.jsonl")
     evaluations = [

@@ -28,7 +28,7 @@ from jaxrec.training.task import UserTask
 
 
 class _Sizes(NamedTuple):
-    """Takes the place of a stepper, of which a fitted model needs only the sizes."""
+    """Stands in for a stepper, since a fitted model needs only the numbers of users and items."""
 
     n_users: int
     n_items: int
@@ -39,10 +39,10 @@ class FilterProblem(Problem):
     """One phase of a filter's run; its state is a :class:`Filter`."""
 
     stepper: Any
-    """The numbers of users and items, where a trained model has a stepper."""
+    """The numbers of users and items; the problem of a trained model has a stepper here."""
 
     def fit(self) -> Filter:
-        """Fit the filter to the train part."""
+        """Fit the filter to the train pairs."""
         model, train = self.config.model, self.splits.train
         fitted = filters.fit(
             model.filter,
@@ -74,28 +74,28 @@ class FilterProblem(Problem):
     def measure(  # type: ignore[override]
         self, split: str, state: Filter, should_stop: Callable[[], bool]
     ) -> dict[str, float] | None:
-        """Return the metrics of a split that has pairs; None if stopped."""
+        """Return the metrics of a split that has pairs; None if a signal stopped it."""
         evaluator = self.evaluator(split)
         assert evaluator is not None
         return evaluator(self.scorer(state), should_stop)
 
     @property
     def examine(self) -> Any:
-        """None: the doctor reads the run folder instead."""
+        """None, because the doctor examines the run folder instead of a state."""
         return None
 
     @cached_property
     def _scorers(self) -> list[Any]:
-        """The last state and its scorer, because several evaluations of a state come in a row."""
+        """The last state and its scorer, since a state is often evaluated more than once."""
         return []
 
 
 @dataclass(frozen=True)
 class FilterTask(UserTask):
-    """Recommends items to users by a filter, which is fitted and not trained."""
+    """The task of recommending items to users by a filter, which is fitted and not trained."""
 
     def check(self) -> None:
-        """Raise InputError if the data does not fit, before a folder is written."""
+        """Raise InputError if the data cannot be used, before a folder is written."""
         train = self.splits.train
         Cadence.checked(self.config, train, 0)
         if self.config.model.filter == "ease":
@@ -118,7 +118,7 @@ class FilterTask(UserTask):
         )
 
     def write(self, folder: Path, problem: Any, outcome: Outcome, watch: SignalWatch) -> None:
-        """Write filter.npz, which scores, and embeddings.npz with ids and singular vectors."""
+        """Write the results; filter.npz scores, embeddings.npz has ids and singular vectors."""
         fitted, train = outcome.state, problem.splits.train
         problem.write_seen(folder, self.dataset)
         write_npz(folder / "filter.npz", fitted.arrays())

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Run:
     """A finished run: its folder, its configuration and the content of eval.json.
 
-    What :func:`jaxrec.train` gives, or :meth:`load` of a folder:
+    :func:`jaxrec.train` returns it, and :meth:`load` reads it from a folder:
 
     >>> import jaxrec
     >>> run = jaxrec.Run.load("runs/quickstart-1")
@@ -33,8 +33,8 @@ class Run:
 
     Attributes:
       folder: the run folder.
-      config: its configuration, as in config.json.
-      evaluation: the content of eval.json: the split, the metrics and those of the baselines.
+      config: the configuration, from config.json.
+      evaluation: the content of eval.json: the split, and the metrics of model and baselines.
     """
 
     folder: Path
@@ -43,7 +43,7 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:
-        """Load a run that has finished. Raises InputError where the folder holds none."""
+        """Load a finished run. Raises InputError if the folder has no finished run."""
         folder = check_run(folder)
         evaluation = read_json(folder / "eval.json")
         if not evaluation:
@@ -66,7 +66,7 @@ class Run:
         return pl.DataFrame(records, infer_schema_length=None)
 
     def recommender(self) -> Recommender:
-        """Return the recommender, which makes lists and finds neighbours."""
+        """Return the run's recommender, which recommends items and finds similar ones."""
         from jaxrec.recommend import Recommender
 
         return Recommender.load(self.folder)
@@ -75,7 +75,7 @@ class Run:
         """Write the report, by default to RUN/report.html, and return its path.
 
         Raises:
-          InputError: the extra ``report`` is missing, or the page cannot be written.
+          InputError: the extra ``report`` is not installed, or the page cannot be written.
         """
         from jaxrec.reporting.page import report
 
@@ -113,7 +113,7 @@ class Run:
         return f"Run({str(self.folder)!r}, {self.config.model.name}{text})"
 
     def _repr_html_(self) -> str:
-        """Show the metrics beside those of the baselines, in notebooks."""
+        """Return a table of the metrics of model and baselines, which notebooks show."""
         columns = {self.config.model.name: self.metrics, **self.evaluation.get("baselines", {})}
         head = "".join(f"<th>{escape(str(name))}</th>" for name in columns)
         rows = [

@@ -18,7 +18,9 @@ from jaxrec.training.step import written
 class FrozenItems(NamedTuple):
     """The vectors of a file for the items of a data set.
 
-    Shapes: row [F] int64, rows of the item table that have a vector; vector [F, D] float32.
+    Attributes:
+      row: [F] int64, the rows of the item table for which the file has a vector.
+      vector: [F, D] float32, the vector of each of these rows.
     """
 
     row: np.ndarray
@@ -26,11 +28,11 @@ class FrozenItems(NamedTuple):
 
 
 def read(config: Config, train: Dataset) -> FrozenItems | None:
-    """Read the vectors of ``model.frozen_items``; None if not configured.
+    """Read the vectors of ``model.frozen_items``; None if no file is configured.
 
     Raises:
-      InputError: there are no vectors, their width differs, an item has two, or none is in the
-      data.
+      InputError: the file has no vectors or invalid ones, vectors of a width other than model.dim,
+        two vectors for an item, or none for an item of the data.
     """
     if config.model.frozen_items is None:
         return None
@@ -64,14 +66,14 @@ def read(config: Config, train: Dataset) -> FrozenItems | None:
 
 
 def describe(found: FrozenItems, config: Config, train: Dataset) -> str:
-    """Report how many items have a vector."""
+    """Say in a line for people how many items have a vector."""
     lack = train.n_items - len(found.row)
     rest = f"; the other {lack:,} score 0" if lack else ""
     return f"item vectors of {config.model.frozen_items} for {len(found.row):,} items{rest}"
 
 
 def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> None:
-    """Copy the vectors to the table; items without one get zeros."""
+    """Copy the vectors to the model's table; items without a vector get zeros."""
     found = read(config, train)
     if found is None:
         return

@@ -1,4 +1,4 @@
-"""The task of a run that learns from interactions, in memory or in parts on disk."""
+"""The task of a run that learns from interactions; they are in memory, or in parts on disk."""
 
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,10 @@ from jaxrec.training.task import UserTask
 
 
 def task(config: Config, data: Any, run: Path | None = None) -> UserTask:
-    """What a configuration trains on, which is what ``run`` began with where one is given.
+    """Build the task of a configuration; if ``run`` is given, with the split of that run.
 
     Raises:
-      InputError: an item graph, or data that cannot be used.
+      InputError: the data is an item graph, or cannot be used.
     """
     if isinstance(data, ItemGraph):
         raise InputError(f"{config.model.name} recommends to users: give it a Dataset")

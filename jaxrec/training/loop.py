@@ -1,4 +1,4 @@
-"""The loop of one phase of a run: dispatch, log, evaluate, select, checkpoint.
+"""The loop of one phase of a run, which trains, logs, evaluates, selects and saves.
 
 All actions at a step depend only on the step and on metrics.jsonl. So a resumed run enters the loop
 just as a new run does: with a state and its step.
@@ -35,14 +35,16 @@ class Trainable(Protocol):
     def cadence(self) -> Cadence: ...
     @property
     def stepper(self) -> Any:
-        """The stepper. Its ``dispatch`` is jitted, and maps (state, data, n) to the state after n
-        steps and the totals of these steps."""
+        """The stepper, whose ``dispatch`` the loop compiles.
+
+        It maps (state, data, n) to the state after n steps and the totals of these steps.
+        """
         ...
 
     @property
     def data(self) -> Any: ...
     def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
-        """Return the host-fed dispatch from this step on; None to compile the stepper's."""
+        """Return a dispatch that the host feeds from this step on; None to use the stepper's."""
         ...
 
     @property
@@ -66,11 +68,11 @@ class Trainable(Protocol):
         ...
 
     def look_back(self) -> None:
-        """Measure the initial state again for the doctor, before a resumed run has its state."""
+        """Measure the initial state again for the doctor, before a resumed run loads its state."""
         ...
 
 
-DISPATCH_SECONDS = 1.0  # target duration: long enough to hide host overhead, short for signals
+DISPATCH_SECONDS = 1.0  # of a dispatch: hides the host's overhead, but a signal waits no longer
 
 
 Dispatch = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Totals]]
@@ -78,11 +80,11 @@ Dispatch = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Totals]]
 
 
 OnEval = Callable[[int, dict[str, float]], Any]
-"""Called with a step of the whole run and the metrics of the evaluation there."""
+"""Called after an evaluation with its step, counted over the whole run, and its metrics."""
 
 
 class Phase(NamedTuple):
-    """A part of the run, and its first step within the whole run."""
+    """A phase of the run, "search" or "refit", and its first step within the whole run."""
 
     name: str
     origin: int
@@ -93,7 +95,7 @@ class Outcome(NamedTuple):
 
     Attributes:
       state: a TrainState; None if only the step is needed.
-      step: its step within the phase.
+      step: the step of the selected state within the phase.
       steps: number of steps of the phase.
       end: last step of the phase within the whole run.
     """
@@ -119,13 +121,15 @@ class Pace:
 
     def took(self, seconds: float, steps: int) -> None:
         fits = int(DISPATCH_SECONDS / max(seconds / steps, 1e-9))
-        # Dispatches cut short by a boundary must not lower the pace, and growth is limited.
+        # A dispatch that a boundary cuts short must not lower the pace. Growth is limited.
         self.steps = max(1, min(SCAN_LENGTH, fits, max(self.steps, steps) * 4))
 
 
 def check_memory(compiled: jax.stages.Compiled) -> None:
-    """Raise RunError if a step needs more memory than there is: the kernel would kill the process
-    without a word."""
+    """Raise RunError if a step needs more memory than there is.
+
+    Otherwise the operating system would kill the process without a message.
+    """
     found = compiled.memory_analysis()
     if found is None:
         return
@@ -143,8 +147,9 @@ class Loop:
     """Runs one phase of training.
 
     Args:
-      problem, phase: the problem to train, and its part of the run.
-      checkpoints, log, reporter, watch: outputs, and the watch for signals.
+      problem, phase: the problem to train, and the phase of the run.
+      checkpoints, log, reporter: the outputs.
+      watch: the watch for signals.
     """
 
     def __init__(
@@ -159,10 +164,10 @@ class Loop:
         self.problem, self.phase = problem, phase
         self.checkpoints, self.log, self.reporter, self.watch = checkpoints, log, reporter, watch
         self.config, self.cadence = problem.config, problem.cadence
-        # A refit has a fixed length and selects nothing.
+        # A refit has a fixed length and selects no state.
         self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
         self.on_eval: OnEval | None = None
-        self._last_evaluation = ""  # its metric, shown beside the loss
+        self._last_evaluation = ""  # text of its metric, shown beside the loss
         of_phase = problem.stepper, phase.name, phase.origin
         self.doctor = Attendant(self.config, *of_phase, log, self._record)
         self._saved = -1
@@ -172,11 +177,11 @@ class Loop:
     def run(self, last: Sealed | None, *, chooses: bool = True) -> Outcome:
         """Train to the end of the phase, from a checkpoint if there is one.
 
-        Only one state exists at any time: no other frame references it during training, and it is
-        freed before another is made.
+        Only one state exists at any time. No other frame references it during training, and it is
+        freed before the selected state is loaded.
 
         Args:
-          chooses: whether to return the selected state; otherwise only its step.
+          chooses: whether to return the selected state with its step, or only its step.
 
         Raises:
           Interrupted: a signal came; a checkpoint is written.
@@ -202,11 +207,13 @@ class Loop:
         return self.chosen(outcome) if chooses else outcome
 
     def visit(self, state: TrainState, step: int) -> tuple[TrainState, bool]:
-        """Do all that is due at a step; returns the state to go on with, and whether this is the
-        end.
+        """Do all that is due at a step.
+
+        Returns:
+          The state to continue with, and whether the phase ends at this step.
 
         Raises:
-          Interrupted, RunError: as :meth:`run`.
+          Interrupted, RunError: as in :meth:`run`.
         """
         self._check_finite(state, step)
         state = self._log_train(state, step)
@@ -237,11 +244,11 @@ class Loop:
     def begun(self, last: Sealed | None) -> tuple[TrainState, int]:
         """Return the state to continue from, and its step."""
         step = 0 if last is None else last.step - self.phase.origin
-        # At step 0 the doctor measures the initial state anyway.
+        # A run that begins at step 0 measures its initial state anyway.
         late = last is not None or self.phase.origin > 0
         if self.config.log.doctor and late and step < self.cadence.total:
             with self.watch.may_leave(self.checkpoints.wait):
-                self.problem.look_back()  # frees the initial state before another exists
+                self.problem.look_back()  # frees the initial state before another is loaded
         if last is None:
             state = self._initial_state()
             self._save(state, 0)
@@ -258,7 +265,7 @@ class Loop:
         return state
 
     def _compile(self, state: TrainState, step: int) -> Dispatch:
-        """Compile the dispatch before the first step; a signal ends the process at once."""
+        """Compile the dispatch before the first step; a signal then ends the process at once."""
         stepper, data = self.problem.stepper, self.problem.data
         with self.watch.may_leave(self.checkpoints.wait):
             began = time.perf_counter()
@@ -272,13 +279,13 @@ class Loop:
         return compiled
 
     def _advance(self, dispatch: Dispatch, state: TrainState, step: int) -> tuple[TrainState, int]:
-        """Dispatch steps up to the next boundary; metrics are read one dispatch late."""
+        """Dispatch steps up to the next boundary; read the totals of each one dispatch later."""
         boundary = self.cadence.next_boundary(step)
         late: tuple[Totals, int] | None = None
         began = last = time.perf_counter()
         fed = dispatch if isinstance(dispatch, FedByHost) else None
         first, waited = step, 0.0 if fed is None else fed.waited
-        # At least one dispatch, so that a run advances with any checkpoint.minutes.
+        # At least one dispatch is run, so that any checkpoint.minutes lets the run advance.
         while step < boundary and (step == first or not (self.watch() or self.overdue())):
             n = min(processes.from_first(self._pace.steps), boundary - step)
             before = state
@@ -306,7 +313,11 @@ class Loop:
         return state, step
 
     def read(self, totals: Totals, step: int) -> None:
-        """Fetch the totals, which waits for the device; stop if the loss is not finite."""
+        """Fetch the totals, which waits for the device, and show the mean loss.
+
+        Raises:
+          RunError: the loss is not finite.
+        """
         fetched = jax.device_get(totals)
         if fetched.bad_step >= 0:
             self.doctor.broke(fetched, int(fetched.bad_step))
@@ -330,7 +341,7 @@ class Loop:
         )
 
     def _log_train(self, state: TrainState, step: int) -> TrainState:
-        """Log the mean loss since the last line, and reset the sums."""
+        """Log the mean loss since the last line of the log, and return the state with sums of 0."""
         if step == 0 or not self.cadence.due(self.cadence.log, step):
             return state
         if self.log.find(self.phase.origin + step, "train") is not None:
@@ -348,16 +359,16 @@ class Loop:
         return state._replace(totals=self.problem.cleared(state.totals))
 
     def _evaluate(self, state: TrainState, step: int) -> None:
-        """Evaluate the selection split, unless there is none or the step is already logged."""
+        """Evaluate the selection split if this is due and not yet in the log."""
         split = self.select_on
         if split == "none" or not self.cadence.due(self.cadence.evaluate, step):
             return
         if self.log.find(self.phase.origin + step, split) is not None or self.watch():
             return
         began = time.perf_counter()
-        try:  # runs without such pairs were refused at the start
+        try:  # a run whose selection split is empty was refused at the start
             metrics = self.problem.measure(split, state, self.watch)
-        except RunError:  # NaN scores from finite but huge parameters
+        except RunError:  # finite but huge parameters can give NaN scores
             self._diverged(f"the scores were not finite after step {step - 1}")
         if metrics is None:  # a signal came
             return
@@ -372,7 +383,7 @@ class Loop:
             self.on_eval(self.phase.origin + step, dict(metrics))
 
     def _examine(self, state: TrainState, step: int) -> None:
-        """Measure for the doctor: at step 0, at every evaluation and at the end."""
+        """Measure the state for the doctor, at step 0, at every evaluation and at the end."""
         due = step == 0 or self.cadence.due(self.cadence.evaluate, step)
         if due and not self.watch():
             run = self.checkpoints.folder.parent
@@ -411,9 +422,9 @@ class Loop:
         return self.cadence.due(self.cadence.checkpoint, step) or self.overdue()
 
     def _save(self, state: TrainState, step: int) -> None:
-        """Start a checkpoint of this step, unless it has one."""
+        """Start to write a checkpoint of this step, unless the step has one."""
         self._saved_at = time.monotonic()
-        # Step 0 of a refit resumes from the last checkpoint of the training before it.
+        # A refit that stops at step 0 is resumed from the last checkpoint of the search.
         if step == self._saved or (step == 0 and self.phase.origin > 0):
             return
         best = self.best().step
@@ -444,7 +455,11 @@ class Loop:
         )
 
     def chosen(self, outcome: Outcome) -> Outcome:
-        """Add the state of the selected checkpoint to the outcome."""
+        """Return the outcome with the state of the selected checkpoint.
+
+        Raises:
+          RunError: the checkpoint is damaged.
+        """
         chosen = self.phase.origin + outcome.step
         try:
             return outcome._replace(state=self.problem.restore(self.checkpoints, chosen))

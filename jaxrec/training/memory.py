@@ -13,12 +13,12 @@ from jaxrec.parted.stored import PartedSplit
 
 
 def device_memory() -> int | None:
-    """Return the memory of a device in bytes, if reported."""
+    """Return the memory of a device in bytes; None if the device does not report it."""
     return (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
 class Counts(NamedTuple):
-    """Sizes of a train part: users, items, pairs."""
+    """The numbers of users, items and train pairs."""
 
     n_users: int
     n_items: int
@@ -36,9 +36,9 @@ def sizes_of(
     """Return the sizes of a run for :func:`jaxrec.plan.plan`.
 
     Args:
-      sparse: whether updates are row-sparse.
+      sparse: whether a step updates only the rows of its batch.
       sides: degrees of users and items, if ``train`` has only counts.
-      more: further fields, from the partition or the table's placement.
+      more: further fields of ``Sizes``, which depend on where the data and the table are.
     """
     how = config.negatives
     private = how.count * how.candidates + how.hard if how.private else how.hard

@@ -32,21 +32,21 @@ from jaxrec.training.step import Stepper, Totals, TrainState
 
 
 class FirstRows:
-    """The sample's rows before the first step.
+    """The final rows of the doctor's sample before the first step of training.
 
     Args:
-      remade: computes them again, for a resumed run.
+      remade: computes these rows again, for a resumed run.
     """
 
     def __init__(self, remade: Callable[[], np.ndarray]) -> None:
         self._remade, self._kept = remade, None
 
     def look_back(self) -> None:
-        """Compute them again while no other state exists."""
+        """Compute the rows again while no other state exists."""
         self._kept = self._remade()
 
     def __call__(self, state: TrainState, now_nD: np.ndarray) -> np.ndarray:
-        """Return the initial rows, given the rows of a state."""
+        """Return the initial rows; if the given state is at step 0, they are its rows."""
         if self._kept is None:
             self._kept = self._remade() if int(jax.device_get(state.step)) else now_nD
         return self._kept
@@ -57,10 +57,10 @@ class Examiner:
     """Measures states on a fixed sample of the data.
 
     Args:
-      scorer: of a state.
+      scorer: returns the scorer of a state.
       initial_state: recreates the initial state of the phase.
-      total: steps of the phase.
-      table_rows: gathers table rows of given nodes, if the table is in host memory.
+      total: number of steps of the phase.
+      table_rows: gathers the given nodes' rows from a table in host memory; None for other tables.
     """
 
     config: Config
@@ -73,7 +73,7 @@ class Examiner:
     table_rows: Callable[[TrainState, np.ndarray], np.ndarray] | None = None
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        """Measure a state; ``not_finite`` counts figures that are not finite."""
+        """Return the figures of a state; ``not_finite`` counts figures that are not finite."""
         scorer, temperature = self.scorer(state), self.objective.temperature(self.config)
         if self.table_rows is not None:
             found, row_nD, _ = sample_measures.measured(scorer, self._sample, temperature)
@@ -101,7 +101,7 @@ class Examiner:
         self._first.look_back()
 
     def share(self, other: "Examiner") -> None:
-        """Take the sample, the facts and the program of an examiner of the same data and model."""
+        """Reuse the sample, the facts and the program of an examiner of the same data and model."""
         for name in ("_sample", "_facts", "_within"):
             vars(self)[name] = getattr(other, name)
 
@@ -111,12 +111,12 @@ class Examiner:
 
     @property
     def objective(self) -> UserObjective:
-        """What the run is trained towards."""
+        """The training objective of the run."""
         return self.stepper.objective
 
     @cached_property
     def _facts(self) -> dict[str, float]:
-        """Facts that the rules need: sizes, and the spread of the ratings."""
+        """Facts that the doctor's rules need: sizes, and the spread of the ratings."""
         train, stored = self.splits.train, jax.tree.leaves(nnx.state(self.stepper.encoder))
         found: dict[str, float] = {
             "users": train.n_users,
@@ -142,7 +142,7 @@ class Examiner:
 
     @cached_property
     def _constants(self) -> dict[int, float]:
-        """Losses of a constant prediction by the number of hard negatives."""
+        """The losses of a constant prediction, by the number of hard negatives."""
         return {}
 
     @cached_property
@@ -152,7 +152,7 @@ class Examiner:
     def _stride(self, figures: dict[str, float], step: int) -> dict[str, float]:
         """Return the movement of a table row by one step of Adam, relative to its length.
 
-        Uses the learning rate of the previous step.
+        The learning rate is that of the previous step. For other optimizers there is no figure.
         """
         size, optim = figures.get("table_norm"), self.config.optim
         if not size or not step or optim.name not in ("adam", "adamw"):
@@ -168,7 +168,7 @@ class Examiner:
 
     @cached_property
     def _node_n(self) -> np.ndarray:
-        """The sample's nodes."""
+        """The nodes of the sample: its users, then its items."""
         user_n, item_m = self._sample[:2]
         return np.concatenate([user_n, item_m + np.int32(self.stepper.n_users)])
 
@@ -178,7 +178,10 @@ class Examiner:
 
     @cached_property
     def _within(self) -> sample_measures.Within:
-        """Return the table's rows and the share of dead rectified units."""
+        """The function that returns the sample's table rows and the share of dead rectified units.
+
+        Its arguments are a state and the graph.
+        """
         stepper, node_n = self.stepper, self._node_n
 
         def within(state: TrainState, graph: Bipartite) -> dict[str, Array]:
@@ -197,7 +200,7 @@ class Examiner:
 
 
 def _inside(within: dict[str, np.ndarray]) -> dict[str, float]:
-    """Measure the table's rows and the rectified layers."""
+    """Return figures of the table's rows and of the rectified layers."""
     found = {}
     if "table_nD" in within:
         table_nD = within["table_nD"]
@@ -208,11 +211,11 @@ def _inside(within: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 class Attendant:
-    """Writes the doctor's lines of one phase.
+    """Writes the doctor's lines in the log of one phase.
 
     Args:
       phase, origin: name of the phase, and its first step in the run.
-      record: writes a line: (step of the phase, split, **figures).
+      record: writes a line of the log; called with (step of the phase, split, **figures).
     """
 
     def __init__(
@@ -242,7 +245,7 @@ class Attendant:
         run: Path,
         reporter: Reporter,
     ) -> None:
-        """Measure a state and report new findings."""
+        """Measure a state, log its figures, and report new findings."""
         if not self._config.log.doctor:
             return
         if self._log.find(self._origin + step, "doctor") is not None:
@@ -254,7 +257,7 @@ class Attendant:
                 reporter.say(f"doctor: {title}; why: `jaxrec doctor {run}`")
 
     def broke(self, totals: Totals, step: int) -> None:
-        """Record the last figures after a step that was not finite."""
+        """Record the last figures after a step whose loss or parameters are not finite."""
         if self._config.log.doctor:
             self._record(step, "doctor", not_finite=1.0, **self.of_steps(totals))
 

@@ -17,14 +17,15 @@ from jaxrec.training.batch import Batch
 def by_embeddings(
     config: Config, rows: Nodes, batch: Batch, weights: PairWeights | None
 ) -> tuple[Nodes, Batch]:
-    """Pick negatives by the model's scores; returns the rows and the batch with them.
+    """Pick negatives by the model's scores, and return the rows and the batch without the others.
 
-    The highest score: Zhang et al., "Optimizing top-N collaborative filtering via dynamic negative
-    item sampling", SIGIR 2013. One product gives all scores; the choice has no gradient.
+    Picking the highest score is from Zhang et al., "Optimizing top-N collaborative filtering via
+    dynamic negative item sampling", SIGIR 2013. One product gives all scores, and no gradient flows
+    through the choice.
 
     Args:
-      rows: rows of the pairs' users and items, and of all candidates.
-      weights: parameters of a learned score.
+      rows: the rows of the pairs' users, of the pairs' items, and of all candidates.
+      weights: the parameters of a learned score; None for other scores.
     """
     how = config.negatives
     if how.picks in (None, "same-features"):
@@ -33,7 +34,7 @@ def by_embeddings(
     user_BD, pos_BD, neg_RD = jnp.split(jax.lax.stop_gradient(rows.emb_ND), [n_pairs, 2 * n_pairs])
     pos_B = jnp.zeros(n_pairs)
     if how.picks == "similar":
-        # The last two columns hold biases, if any.
+        # The last two columns hold the biases, if the model has any.
         dim = rows.emb_ND.shape[1] - 2 * config.model.biases
         user_BD, neg_RD = unit_rows(pos_BD[:, :dim]), unit_rows(neg_RD[:, :dim])
     pairs: Any = losses.products
@@ -51,7 +52,7 @@ def by_embeddings(
 
 
 def by_features(how: NegativesConfig, alike_IF: Float[Array, "I F"], batch: Batch) -> Batch:
-    """Pick the negatives whose features are most similar to the positive's.
+    """Pick the negatives whose features are most similar to those of the positive.
 
     Args:
       alike_IF: normalised item features.
@@ -62,7 +63,7 @@ def by_features(how: NegativesConfig, alike_IF: Float[Array, "I F"], batch: Batc
 
 
 def _columns(how: NegativesConfig, score_BN: Array, batch: Batch, pos_B: Array) -> Array:
-    """Choose columns of the candidates."""
+    """Return the columns of the picked candidates."""
     if batch.valid_BN is not None:
         score_BN = jnp.where(batch.valid_BN, score_BN, -jnp.inf)
     n_kept = how.count if how.private else 1
@@ -73,7 +74,7 @@ def _columns(how: NegativesConfig, score_BN: Array, batch: Batch, pos_B: Array) 
 
 
 def taken(batch: Batch, column_BN: Array) -> Batch:
-    """Select columns of the negatives, private to each pair."""
+    """Return the batch with only the given columns of negatives, which differ between pairs."""
     neg_BC = jnp.broadcast_to(batch.neg, (column_BN.shape[0], batch.neg.shape[-1]))
     neg, valid_BN = (
         None if x_BC is None else jnp.take_along_axis(x_BC, column_BN, axis=1)

@@ -1,4 +1,4 @@
-"""The optimizers of a run: of the table of embeddings, and of all else."""
+"""The optimizers of a run: one for the table of embeddings, and one for other parameters."""
 
 from dataclasses import replace
 
@@ -13,15 +13,16 @@ Optimizer = optax.GradientTransformation | RowOptimizer
 
 
 def optimizer(config: Config, n_rows: int, steps: int, given: Optimizer | None = None) -> Optimizer:
-    """The optimizer of the table, and of all else where it is an optax chain.
+    """Return the optimizer of the table; if it is an optax chain, it updates all parameters.
 
     Args:
-      n_rows: of the table.
-      given: takes the place of the configured one.
+      n_rows: number of rows of the table.
+      steps: number of steps of the run.
+      given: an optimizer to use instead of the configured one.
 
     Raises:
-      InputError: a row-wise optimizer that a user has registered, for a model whose layers give
-        every row a gradient; or something that is no optimizer.
+      InputError: the optimizer that a user has registered is row-wise, but the model's layers give
+        every row a gradient; or it is no optimizer.
     """
     made = given or _configured(config, n_rows, steps)
     if config.optimizer_around is None or isinstance(made, RowOptimizer):
@@ -54,7 +55,7 @@ def _registered(config: Config, steps: int) -> Optimizer:
 
 
 def rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
-    """Of what is no table, where the table has a row-wise optimizer."""
+    """Return the optimizer of other parameters, for a table with a row-wise optimizer."""
     dense = {"rowwise_adagrad": "adagrad"}.get(config.optim.name, config.optim.name)
     if config.optim.registered:
         dense = "adam"

@@ -8,17 +8,17 @@ from jaxrec.plan import shown
 from jaxrec.training.memory import device_memory
 from jaxrec.training.schedule import Cadence
 
-_PARTS = 4  # arrays per parameter: itself, its gradient and two moments
+_PARTS = 4  # arrays per parameter: the parameter, its gradient and two moments
 
 
 def check_limits(config: Config, n_users: int, n_items: int, pairs: int) -> None:
     """Check settings whose range depends on the data and on the memory.
 
     Args:
-      pairs: pairs, or walks, per epoch.
+      pairs: number of pairs, or of walks, per epoch.
 
     Raises:
-      InputError: names the setting and its limit.
+      InputError: a setting is out of range; the message names it and its limit.
     """
     check_cutoffs(config.eval.k, n_items)
     _check_length(config, pairs)
@@ -51,14 +51,16 @@ def _check_length(config: Config, pairs: int) -> None:
 
 
 def memory_limit() -> int:
-    """Return the memory of the device in bytes, or of the machine for a CPU."""
+    """Return the device's memory in bytes, or for a CPU the machine's memory."""
     limit = device_memory()
     return machine.memory() if limit is None else limit
 
 
 def _check_memory(config: Config, n_users: int, n_items: int) -> None:
-    """Refuse runs whose least memory exceeds the limit; exact needs are checked after
-    compilation."""
+    """Refuse a run whose least memory exceeds the limit.
+
+    The exact need is checked once the step is compiled.
+    """
     needs = least_bytes(config, n_users, n_items)
     total, limit = sum(needs.values()), memory_limit()
     if total <= limit:
