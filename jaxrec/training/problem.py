@@ -63,9 +63,9 @@ class Problem(OneDevice):
     init_key: PRNGKeyArray
     takes: Inputs
     on_host: bool
-    """Whether ``data`` is in host memory, where blocks are then sampled."""
+    """Whether ``data`` is in host memory; the host then samples the blocks."""
     window_seconds: float | None = None
-    """Seconds that the PageRank ranking for hard negatives took, if used."""
+    """Seconds that the PageRank ranking for hard negatives took; None without it."""
 
     @classmethod
     def build(
@@ -78,12 +78,15 @@ class Problem(OneDevice):
         tx: optax.GradientTransformation | RowOptimizer | None = None,
         window: Window | None = None,
     ) -> "Problem":
-        """Copy the train part to the device. ``total`` replaces the configured length.
+        """Build the problem of a phase, and copy the train pairs to the device.
 
-        ``window`` reuses the hard negatives of another problem with the same train part.
+        Args:
+          total: number of steps; by default as configured.
+          tx: an optimizer to use instead of the configured one.
+          window: hard negatives of another problem with the same train pairs, to reuse.
 
         Raises:
-          InputError: there is nothing to train on.
+          InputError: there are no train pairs, or the data does not suit the configuration.
         """
         train = splits.train
         cadence = Cadence.checked(config, train, total)
@@ -113,10 +116,10 @@ class Problem(OneDevice):
         return cls(config, splits, stepper, on_device, cadence, init_key, takes, host, seconds)
 
     def sibling(self, config: Config) -> "Problem":
-        """The problem of a run that differs in its seed and in numbers alone: see
-        :func:`jaxrec.training.together.program`.
+        """Return the problem of a run that differs from this one only in its seed and in numbers.
 
-        It has the same arrays, evaluators and compiled programs.
+        It shares the arrays, evaluators and compiled programs of this problem. See
+        :func:`jaxrec.training.together.program`.
         """
         init_key, data_key = keys(config, "search")
         train = self.splits.train
@@ -128,7 +131,7 @@ class Problem(OneDevice):
         )
         data = self.data._replace(key=data_key)
         made = replace(self, config=config, stepper=stepper, data=data, init_key=init_key)
-        # Of more users, the ranking of train takes a sample that the seed draws.
+        # If there are more users, train is ranked on a sample of them that depends on the seed.
         parts = "validation", "test", *(("train",) if train.n_users <= TRAIN_USERS else ())
         for part in parts:
             self.evaluator(part)
@@ -141,7 +144,7 @@ class Problem(OneDevice):
 
     @classmethod
     def _data_device(cls, host: bool) -> Any:
-        """Return the device on which the train part is kept."""
+        """Return the device that holds the train data."""
         return jax.devices("cpu")[0] if host else jax.local_devices()[0]
 
     @property
@@ -150,7 +153,7 @@ class Problem(OneDevice):
         return "pairs"
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """Return lines for people and fields for timing.jsonl, once the problem is built."""
+        """Return lines to print and events for timing.jsonl, about building the problem."""
         if self.window_seconds is None:
             return [], {}
         return [], {"ranked": {"hard_negatives_seconds": round(self.window_seconds, 3)}}
@@ -166,8 +169,8 @@ class Problem(OneDevice):
         return jax.eval_shape(self.stepper.init, nnx.state(self.stepper.encoder))
 
     def restore(self, checkpoints: Checkpoints, step: int) -> TrainState:
-        """Restore the state of a checkpoint. Raises Damaged, RunError."""
-        processes.barrier("restore")  # wait for the first process to seal it
+        """Restore the state of a checkpoint. Raises Damaged or RunError."""
+        processes.barrier("restore")  # the first process may still be writing the manifest
         layout = checkpoints.meta(step).get("layout")
         if layout == self.notes().get("layout"):
             return checkpoints.restore(step, self.placed_shape())
@@ -221,14 +224,14 @@ class Problem(OneDevice):
         return emb_ND[: self.stepper.n_users], emb_ND[self.stepper.n_users :]
 
     def _embedded(self, state: TrainState) -> tuple[jax.Array, jax.Array | None]:
-        """Compute embeddings and biases of all nodes."""
+        """Compute the final embeddings and the biases of all nodes."""
         if not self.on_host:
             return self._nodes(state, self.data.graph)
         made = self._nodes(jax.device_put(state, jax.devices("cpu")[0]), self.data.graph)
         return jax.device_put(made, jax.local_devices()[0])
 
     def learned(self, state: TrainState) -> dict[str, jax.Array | np.ndarray]:
-        """Return all scoring arrays by their names in embeddings.npz."""
+        """Return all arrays that scoring needs, by their names in embeddings.npz."""
         n_users = self.stepper.n_users
         emb_ND, bias_N = self._embedded(state)
         arrays: dict[str, Any] = {"user": emb_ND[:n_users], "item": emb_ND[n_users:]}
@@ -252,7 +255,7 @@ class Problem(OneDevice):
     def measure(
         self, split: str, state: TrainState, should_stop: Callable[[], bool]
     ) -> dict[str, float] | None:
-        """Evaluate a non-empty split; None if interrupted."""
+        """Return the metrics of a split that has pairs; None if a signal came."""
         evaluator, ratings = self.evaluator(split), self.ratings(split)
         assert evaluator is not None
         scorer = self.scorer(state)
@@ -300,10 +303,11 @@ class Problem(OneDevice):
         return model
 
     def part(self, split: str) -> tuple[ItemsByUser, ItemsByUser]:
-        """Return the relevant and the masked items of a split.
+        """Return each user's relevant items in a split, and the items to mask.
 
-        "train" masks nothing, "test" also masks validation, and repeatable items are never masked.
-        For "train", a sample of users limits the cost.
+        "validation" masks the train items, "test" the train and validation items, and "train"
+        masks nothing. With eval.repeatable, no split masks items. "train" has at most
+        ``TRAIN_USERS`` users, which limits the cost.
         """
         train, validation = self.splits.train.csr(), self.splits.validation.csr()
         if split == "train":
@@ -320,7 +324,7 @@ class Problem(OneDevice):
         return learnt(self.config, self.splits.train, self.takes)
 
     def write_seen(self, run: Path, dataset: Dataset | Parted) -> None:
-        """Write RUN/seen.npz: each user's items by part, and which vectors are trained.
+        """Write RUN/seen.npz: each user's items by split, and which vectors are trained.
 
         Args:
           dataset: the run's data, before filters and split.
@@ -336,13 +340,15 @@ class Problem(OneDevice):
 
     @cached_property
     def draw(self) -> Callable[[Any, jax.Array], Batch]:
-        """Return the compiled function of (data, step) that draws a step's batch."""
+        """The compiled function of (data, step) that draws a step's batch."""
         return jax.jit(self.stepper.batch)
 
     @cached_property
     def count_known(self) -> Callable[[Batch], np.ndarray]:
-        """Count a batch's negatives that are known from train or from validation, and all of
-        them."""
+        """The function that counts a batch's negatives.
+
+        It returns how many are known from train, how many from validation, and how many there are.
+        """
         return counter(*(part.csr() for part in self.splits[:2]))
 
     def evaluator(self, split: str) -> Evaluator | None:
@@ -362,7 +368,10 @@ class Problem(OneDevice):
         return self._evaluators[split]
 
     def cold(self, split: str) -> Cold:
-        """Count the users and items without train pairs in a held-out part."""
+        """Count the users and items of a held-out split that have no train pairs.
+
+        If there are any, the result also has the evaluator with the other setting of eval.cold.
+        """
         relevant, seen = self.part(split)
         counts, left_out = self._met.counts(relevant), self.config.eval.cold == "drop"
         if not counts["users"] and not counts["items"]:
@@ -397,7 +406,7 @@ class Problem(OneDevice):
         )
 
     def ratings(self, split: str) -> RatingEvaluator | None:
-        """Return the cached evaluator of a split's rating errors; None if only ranking counts."""
+        """Return the cached evaluator of rating errors; None if only rankings are evaluated."""
         if split not in self._rating_evaluators:
             left_out = self.config.eval.cold == "drop" and split != "train"
             self._rating_evaluators[split] = self._rated(split, left_out)
@@ -421,7 +430,7 @@ class Problem(OneDevice):
 
 
 def keys(config: Config, phase: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
-    """Derive the keys of a phase's initial parameters and batches."""
+    """Return two keys of a phase: for its initial parameters and for its data."""
     of_phase = child(jax.random.key(config.seed), OfSeed[phase.upper()])
     return child(of_phase, OfPhase.PARAMETERS), child(of_phase, OfPhase.DATA)
 

@@ -73,11 +73,11 @@ def final_evaluation(
 def reported(
     config: Config, results: dict[str, dict[str, Any]], nothing: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the head of eval.json: the result on test, or else on validation, and its protocol.
+    """Return the head of eval.json: the result on test, or else on validation, and the protocol.
 
     Args:
-      results: results of ``measure`` on the non-empty splits.
-      nothing: the result to use if both are empty.
+      results: results of ``measure``, by split; empty splits have none.
+      nothing: the result to use if neither test nor validation has one.
     """
     split = "test" if "test" in results else "validation"
     content: dict[str, Any] = {"split": split} | results.get(split, nothing)
@@ -88,10 +88,11 @@ def reported(
 
 
 def false_negative_rate(problem: Problem) -> dict[str, float]:
-    """Return the share of sampled negatives that are known positives of their user, by split.
+    """Return the shares of negatives that are the user's positives in train and in validation.
 
-    The batches are sampled evenly over the run. "train" counts unmasked negatives (with dynamic
-    negatives, all candidates); "validation" estimates the share of unseen positives among them.
+    They are measured on unmasked negatives (of dynamic negatives, on all candidates) in batches of
+    evenly spaced steps. The share in validation estimates how many negatives are positives that
+    training does not know.
     """
 
     def counted(step: int) -> np.ndarray:
@@ -106,8 +107,11 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
 
 
 def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
-    """Write slices.json and per_user.parquet of the reported split: recall by item popularity and
-    by user activity, and each user's metrics."""
+    """Write slices.json and per_user.parquet of the reported split.
+
+    slices.json has the recall by item popularity and by user activity, and per_user.parquet the
+    metrics of each user.
+    """
     split = "test" if problem.evaluator("test") else "validation"
     evaluator = problem.evaluator(split)
     if evaluator is None:
@@ -130,5 +134,5 @@ def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWat
 
 
 def can_report() -> bool:
-    """Whether the packages of the extra ``report`` are installed."""
+    """Return whether the packages of the extra ``report`` are installed."""
     return importlib.util.find_spec("matplotlib") is not None

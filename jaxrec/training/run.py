@@ -65,34 +65,37 @@ def train(
     """Train, evaluate and write a run folder.
 
     Args:
-      config: the configuration, or the name of a preset, as ``preset`` takes it (default
-        "quickstart"). Data in memory is accepted here too, as ``data`` takes it.
+      config: the configuration, or the name of a preset (default "quickstart"). Data in memory may
+        also be given here instead of as ``data``.
+      preset: the name of a preset, instead of ``config``.
       data: a Dataset, or an ItemGraph for item models; anything that ``--data`` takes; or a table
         of pandas, polars, pyarrow or scipy (:mod:`jaxrec.data.formats.in_memory`). Overrides the
         configuration's data.
       model: overrides model.name: a registered name, or a subclass of ``jaxrec.models.Encoder``
-        (or any function of sizes, config and rngs that makes one). config.json keeps its name and
-        options, but no code: pass the same model to :func:`resume`.
-      model_options: keyword arguments of its constructor, as JSON values.
+        (or a function of sizes, config and rngs that returns one). config.json stores the model's
+        name and options, but no code: pass the same model to :func:`resume`.
+      model_options: keyword arguments of the model's constructor, as JSON values.
       loss: overrides loss.name: a registered name, or a pure function of the scores pos_B [B] and
-        neg_BN [B, N] (and valid_BN [B, N], which negatives count) to one value per pair [B].
+        neg_BN [B, N] (and of valid_BN [B, N], which marks the negatives that count) that returns
+        one value per pair [B].
       run: a new run folder; default runs/PRESET-N.
       overwrite: replace the folder's run, after checking the new configuration and data. A folder
-        with anything else is refused.
-      seed: overrides the configuration's.
+        that holds anything else is refused.
+      seed: overrides the configuration's seed.
       tx: an optax chain to replace the configured one; pass it to :func:`resume` again.
       on_eval: called after each evaluation during training, with the step of the run and the
         metrics of the selection split. An exception that it raises ends the run, which can be
         resumed.
       quiet: print nothing.
       may_exit: let a signal end the process at once while nothing is unsaved, for the command line.
-      options: any field of the configuration by the last part of its name, where only one field
-        has that name: ``epochs=3``, ``learning_rate=0.01``, ``dim=32``.
+      options: any field of the configuration by the last part of its name, if only one field has
+        that name: ``epochs=3``, ``learning_rate=0.01``, ``dim=32``.
 
     Raises:
       InputError: configuration, data or folder cannot be used.
       RunError: the run failed (NaN loss, full disk).
-      Interrupted: SIGINT or SIGTERM, after writing a checkpoint. Also a KeyboardInterrupt.
+      Interrupted: SIGINT or SIGTERM came, and a checkpoint is written. The exception is also a
+        KeyboardInterrupt.
 
     >>> import jaxrec
     >>> data = jaxrec.read("shop")
@@ -143,10 +146,10 @@ def train(
 
 
 def _with_whole_paths(config: Config) -> Config:
-    """The configuration with absolute paths, since a run is resumed from any folder."""
+    """Return the configuration with absolute paths, so that any folder can resume the run."""
     named = config.data in (*EMBEDDED, configs.IN_MEMORY)
     path = Path(config.data)
-    if not named and (path.exists() or paths.is_pattern(path)):  # resuming works from any folder
+    if not named and (path.exists() or paths.is_pattern(path)):
         config = dataclasses.replace(config, data=str(path.resolve()))
     if config.warm_start is not None:
         config = dataclasses.replace(config, warm_start=str(Path(config.warm_start).resolve()))
@@ -158,7 +161,7 @@ def _with_whole_paths(config: Config) -> Config:
 
 
 def _store(folder: Path, config: Config) -> None:
-    """Write config.json into a new, locked folder."""
+    """Write config.json into a new folder, whose lock is held."""
     if not processes.first():
         return
     if _held(folder):
@@ -178,7 +181,7 @@ def _search(
     """Search for the best model within the budget, and train it as the run.
 
     Args:
-      began: start of the budget, by ``time.monotonic``.
+      began: when the time budget started, by ``time.monotonic``.
     """
     if tx is not None:
         raise InputError("auto chooses the optimizer and takes no optax chain; leave tx out")
@@ -199,7 +202,7 @@ def _with_python_parts(
     model_options: dict[str, Any] | None,
     loss: str | Callable[..., Any] | None,
 ) -> Config:
-    """Set the model and the loss that were given as Python objects."""
+    """Return the configuration with the model and the loss that were given in Python."""
     if model_options is not None and model is None:
         raise InputError("model_options is given without model=; give the model too")
     if model is not None:
@@ -219,7 +222,7 @@ def _with_python_parts(
 
 
 def task_of(config: Config, data: Any, run: Path | None = None) -> Task:
-    """Build the task of a configuration, with the split of ``run`` if given.
+    """Build the task of a configuration; if ``run`` is given, with the split of that run.
 
     Raises:
       InputError: the data is invalid, or of the wrong kind for the model.
@@ -241,23 +244,25 @@ def resume(
     quiet: bool = False,
     may_exit: bool = False,
 ) -> Run:
-    """Resume a run from its last intact checkpoint, with the same bits as without interruption.
+    """Resume a run from its last intact checkpoint.
+
+    The result equals the result of an uninterrupted run to the last bit.
 
     Args:
       data: required if the run used data in memory, or if the data has moved.
       tx: required if :func:`train` was given one.
       model, loss: required if :func:`train` was given unregistered classes or functions.
-      mesh: new layout over devices; the bits then differ within float32 rounding.
-      epochs: continue to this number of epochs, with the bits of a run that had this length from
-        the start; config.json is rewritten.
+      mesh: a new layout over devices; results then differ by float32 rounding.
+      epochs: train to this number of epochs in total, with the same result as a run that had this
+        length from the start; config.json is rewritten.
       on_eval: as in :func:`train`.
 
     Raises:
-      InputError: there is no run folder, the data is not the run's, or a longer run would have
-        differed from its first step on (for instance by a learning-rate schedule).
+      InputError: there is no run folder, the data is not the run's, or the run cannot be
+        lengthened (for instance because its learning-rate schedule depends on the length).
       RunError, Interrupted: as in :func:`train`.
 
-    After ``jaxrec train --run runs/quickstart-1``, which makes the run three epochs longer:
+    After ``jaxrec train --run runs/quickstart-1``, this trains the run to three epochs in total:
 
     >>> import jaxrec
     >>> run = jaxrec.resume("runs/quickstart-1", epochs=3, quiet=True)
@@ -310,7 +315,7 @@ def refit(
     quiet: bool = False,
     may_exit: bool = False,
 ) -> Run:
-    """Train a finished run's model for production: on all pairs, for the best length found.
+    """Train a finished run's model for production: on all pairs, and for the best length found.
 
     Args:
       data: required if the run used data in memory, or if the data has moved.
@@ -318,7 +323,8 @@ def refit(
       tx, quiet, may_exit: as in :func:`train`.
 
     Raises:
-      InputError: there is no finished run, or it cannot be trained on all pairs; as :func:`train`.
+      InputError: there is no finished run, or it cannot be trained on all pairs; also as in
+        :func:`train`.
       RunError, Interrupted: as in :func:`train`.
 
     After ``jaxrec train --run runs/quickstart-1``:
@@ -353,10 +359,10 @@ def _nothing() -> None:
 
 
 def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False) -> Path:
-    """Create the run folder, or empty one that holds a run.
+    """Create the run folder; to overwrite a run, empty its folder.
 
     Raises:
-      InputError: the folder is not empty, and may not be overwritten or holds more than a run.
+      InputError: the folder is not empty, and must not be overwritten or holds more than a run.
     """
     if run is not None:
         check_path(run)
@@ -384,7 +390,7 @@ def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False)
 
 
 def _remove_run(folder: Path, inside: set[str], config: Config) -> None:
-    """Remove the run in a folder. Raises InputError if it holds anything else."""
+    """Remove the run in a folder. Raises InputError if the folder holds anything else."""
     if "config.json" not in inside:
         raise InputError(
             f"{folder}: holds no run (config.json is missing); name another folder with --run"
@@ -416,7 +422,7 @@ def _remove_run(folder: Path, inside: set[str], config: Config) -> None:
 
 
 def _held(folder: Path) -> set[str]:
-    """Return the names in a folder, without the lock and partial files."""
+    """Return the names of the files in a folder, without the lock and partial files."""
     return {path.name for path in folder.iterdir() if path.name != ".lock" and not is_partial(path)}
 
 
@@ -476,7 +482,11 @@ def _opened(
     watch: SignalWatch,
     on_eval: OnEval | None = None,
 ) -> Iterator[tuple["_Session", Sealed | None]]:
-    """Open the checkpoints and logs of a run, and say what it trains; with its last checkpoint."""
+    """Open the checkpoints and logs of a run, and report what the run trains.
+
+    Yields:
+      The session, and the last checkpoint or None.
+    """
     config = task.config
     with contextlib.ExitStack() as stack:
         with watch.may_leave(_nothing):
@@ -506,7 +516,7 @@ def _opened(
 
 
 class Member(NamedTuple):
-    """A run to train together with others: its configuration, new folder and hook."""
+    """A run to train together with others: its configuration, new folder and callback."""
 
     config: Config
     run: Path
@@ -516,22 +526,25 @@ class Member(NamedTuple):
 def train_together(
     members: Sequence[Member], say: Callable[[str], None] = print
 ) -> list[Run | Exception]:
-    """Train runs that differ in seed and numbers alone by one program, each in a new run folder.
+    """Train runs that differ only in seed and numbers by one program, each in a new run folder.
 
-    Each run ends as it would alone, within rounding; its report.html is left to `jaxrec report`,
-    which takes longer than many a small run. As many are trained at once as memory holds.
+    Each run has the same result as if it was trained alone, within rounding. No report.html is
+    written, because a report takes longer than many small runs; `jaxrec report` writes it. As many
+    runs are trained at once as fit in memory.
 
     Args:
-      members: runs of equal :func:`jaxrec.training.together.program`, with data on disk.
-      say: takes a line when memory splits them.
+      members: runs for which :func:`jaxrec.training.together.program` gives equal results, with
+        data on disk.
+      say: called with a line if not all runs fit in memory at once.
 
     Returns:
-      The finished runs, or what ended one: RunError, or what its ``on_eval`` raised.
+      For each member the finished run, or the exception that ended it: RunError, or the exception
+      that its ``on_eval`` raised.
 
     Raises:
-      TrainedAloneError: such runs are trained one at a time; no folder has been made.
+      TrainedAloneError: the runs can only be trained one at a time; no folder was created.
       InputError: configuration, data or a folder cannot be used.
-      Interrupted: as :func:`train`; each run has a checkpoint.
+      Interrupted: as in :func:`train`; each run has a checkpoint.
     """
     reason = next(filter(None, (why_alone(m.config) for m in members)), None)
     if reason is not None:
@@ -562,7 +575,7 @@ def train_together(
 
 
 _COPIES = 3
-"""States of a run trained together: in the stack, alone at a boundary, and what a step makes."""
+"""Copies of a run's state: in the stack, alone at a boundary, and as the result of a step."""
 
 
 def _train_at_once(
@@ -593,7 +606,7 @@ def _train_at_once(
 
 
 def _follows_cutoffs(config: Config) -> bool:
-    """Whether the default metric is replaced because eval.k lacks its cut-off."""
+    """Return whether the default metric is replaced because eval.k lacks the cut-off 20."""
     by_itself = config.eval.metric is None and config.eval.select_on != "none"
     return by_itself and "@" in config.metric and 20 not in config.eval.k
 
@@ -617,7 +630,7 @@ def _write_report(folder: Path, reporter: Reporter) -> None:
 
 @dataclass(frozen=True)
 class _Session:
-    """A run in progress, or one process's part of it."""
+    """A run in progress, from the start or the resumption of the run in this process."""
 
     folder: Path
     task: Task
@@ -633,7 +646,7 @@ class _Session:
         return self.task.config
 
     def run(self, last: Sealed | None) -> Run:
-        """Train from ``last`` on, refit if configured, and write the results."""
+        """Train from the checkpoint ``last`` on, refit if configured, and write the results."""
         began_refit = last is not None and last.meta["phase"] == "refit"
         if last is not None and began_refit:
             phase = Phase("refit", last.meta["origin"])
@@ -665,7 +678,7 @@ class _Session:
         return problem, self.loop(problem, phase).run(last, chooses=chooses)
 
     def loop(self, problem: Trainable, phase: Phase) -> Loop:
-        """The loop of a phase."""
+        """Return the loop of a phase."""
         made = Loop(problem, phase, self.checkpoints, self.log, self.reporter, self.watch)
         made.on_eval = self.on_eval
         return made
@@ -690,7 +703,7 @@ class _Session:
         return problem, Outcome(state, 0, 0, phase.origin)
 
     def finish(self, problem: Trainable, outcome: Outcome, *, reports: bool = True) -> Run:
-        """Evaluate the selected state, and write the results, with report.html if ``reports``."""
+        """Evaluate the selected state and write the results, and if ``reports``, report.html."""
         self.reporter.say("final evaluation over all items")
         began = time.perf_counter()
         evaluation = self.task.evaluate(problem, outcome, self.watch)
@@ -735,7 +748,7 @@ class _Session:
             self.log.record(outcome.end, epoch, name, f"{phase}_final", **metrics)
 
     def _show(self, evaluation: dict[str, Any]) -> None:
-        """Print the tables of the model and its baselines, on every split."""
+        """Print the tables of the model and its baselines, with remarks on the results."""
         parts = {"validation": evaluation.get("validation"), evaluation["split"]: evaluation}
         columns = {split: part for split, part in parts.items() if part and part["metrics"]}
         if not columns:

@@ -10,10 +10,11 @@ from jaxrec.training.batch import steps_per_epoch
 
 @dataclass(frozen=True)
 class Cadence:
-    """The events of one phase, in steps; 0 means only at the end.
+    """The length of one phase, and the periods of its events, in steps.
 
-    With ``train.epochs``, eval.every and checkpoint.every count epochs; with ``train.steps``, all
-    three count steps. The default of both is one epoch.
+    A period of 0 means that the event is due only at the end. In the configuration, eval.every and
+    checkpoint.every count steps if train.steps is set, and epochs otherwise. Both default to one
+    epoch.
     """
 
     total: int
@@ -24,7 +25,11 @@ class Cadence:
 
     @classmethod
     def of(cls, config: Config, pairs: int, total: int | None = None) -> "Cadence":
-        """Compute the cadence for E pairs; ``total`` replaces the configured length (refit)."""
+        """Compute the cadence for a number of pairs.
+
+        Args:
+          total: number of steps; by default as configured.
+        """
         per_epoch = steps_per_epoch(pairs, config.train.batch_size)
         unit = per_epoch if config.train.steps is None else 1
         steps = config.train.steps
@@ -39,13 +44,13 @@ class Cadence:
 
     @classmethod
     def checked(cls, config: Config, train: Counted, total: int | None) -> "Cadence":
-        """:meth:`of` for a train part. Raises InputError if it is empty."""
+        """Compute the cadence for train data. Raises InputError if the data has no pairs."""
         if train.n_edges == 0:
             raise InputError(f"{config.data}: no train pairs remain after filter and split")
         return cls.of(config, train.n_edges, total)
 
     def due(self, every: int, step: int) -> bool:
-        """Whether an event that is due every ``every`` steps and at the end is due."""
+        """Return whether an event with the period ``every`` is due at a step."""
         return step == self.total or (every > 0 and step > 0 and step % every == 0)
 
     def next_boundary(self, step: int) -> int:

@@ -1,8 +1,8 @@
-"""Kernels on small inputs with known answers, on whatever device is here, each twice.
+"""Checks kernels twice on small inputs with known results, on the device of this process.
 
-Releases of XLA have given wrong values on some devices. What is asked here is what training and
-ranking stand on: the product over edges and its gradient, rows taken with repeats and theirs,
-the draws of a batch, and the order of scores.
+Some releases of XLA gave wrong values on some devices. The checks cover kernels on which training
+and ranking rely: the product over edges and its gradient, the gradient of gathered rows with
+repeats, the search for a user's items, the order of an epoch, and the ranking of scores.
 """
 
 import hashlib
@@ -35,8 +35,14 @@ _EXACT, _CLOSE = 0.0, 2e-5
 
 @dataclass(frozen=True)
 class Finding:
-    """Of a kernel: how far it is from the truth, relative to its largest number, and whether it
-    gave the same bits twice."""
+    """The result of checking a kernel.
+
+    Attributes:
+      name: the kernel's name.
+      error: the largest deviation from the true result, relative to its largest number.
+      limit: the largest error that is accepted.
+      repeats: whether two calls gave the same bits.
+    """
 
     name: str
     error: float
@@ -48,13 +54,13 @@ class Finding:
         return self.error <= self.limit and self.repeats
 
     def line(self) -> str:
-        """For people."""
+        """Return the finding as a line for people."""
         said = "right" if self.error <= self.limit else f"WRONG by {self.error:.1e}"
         return f"{self.name:28} {said}" + ("" if self.repeats else ", NOT the same bits twice")
 
 
 def _graph(kernel: Kernel) -> tuple[bipartite.Bipartite, np.ndarray]:
-    """A small graph with rows of all lengths, and its matrix in float64."""
+    """Return a small graph with rows of all lengths, and its matrix in float64."""
     rng = np.random.default_rng(0)
     weight = 1 / np.arange(1, _USERS * _ITEMS + 1) ** 0.6
     pair = rng.choice(_USERS * _ITEMS, _EDGES, replace=False, p=weight / weight.sum())
@@ -69,14 +75,14 @@ def _graph(kernel: Kernel) -> tuple[bipartite.Bipartite, np.ndarray]:
 
 
 def _cases() -> list[tuple[str, float, Callable[..., Any], tuple, np.ndarray]]:
-    """Name, limit, function, arguments and truth of each."""
+    """Return the name, limit, function, arguments and true result of each check."""
     kernel, rng = default_kernel(), np.random.default_rng(1)
     graph, matrix = _graph(kernel)
     n_nodes = _USERS + _ITEMS
     x = rng.normal(size=(n_nodes, _DIM)).astype(np.float32)
     g = rng.normal(size=(n_nodes, _DIM)).astype(np.float32)
     row = rng.integers(0, n_nodes, 700).astype(np.int32)
-    row[:250] = 3  # a row that many places share
+    row[:250] = 3  # many places read this row
     g_RD = rng.normal(size=(700, _DIM)).astype(np.float32)
     summed = np.zeros((n_nodes, _DIM))
     np.add.at(summed, row, g_RD.astype(np.float64))
@@ -126,7 +132,7 @@ def _cases() -> list[tuple[str, float, Callable[..., Any], tuple, np.ndarray]]:
 
 
 def check() -> list[Finding]:
-    """Run every kernel twice and hold it against the truth."""
+    """Run every kernel twice and compare it with the true result."""
     found = []
     for name, limit, fn, args, truth in _cases():
         jitted = jax.jit(fn)
@@ -138,7 +144,7 @@ def check() -> list[Finding]:
 
 
 def _seal() -> Path:
-    """Where it stands that this machine, driver and versions have passed."""
+    """Return the path of the file that records that this machine and its versions passed."""
     here = jax.local_devices()[0]
     driver = Path("/proc/driver/nvidia/version")
     facts = [here.device_kind, *versions().items(), os.environ.get("XLA_FLAGS", "")]
@@ -149,10 +155,10 @@ def _seal() -> Path:
 
 
 def once() -> None:
-    """On a GPU, before the first training with these versions: refuse kernels that are wrong.
+    """Check the kernels on a GPU before the first training with the installed versions.
 
     Raises:
-      RunError: names the kernel, and the one to use instead.
+      RunError: a kernel is wrong or not repeatable; the message names it and what to use instead.
     """
     if jax.default_backend() != "gpu":
         return
@@ -160,7 +166,7 @@ def once() -> None:
     try:
         if read_json(seal):
             return
-    except InputError:  # half-written, by a process that was killed
+    except InputError:  # a process was killed while it wrote the file
         pass
     bad = [one for one in check() if not one.well]
     if bad:
@@ -174,4 +180,4 @@ def once() -> None:
         seal.parent.mkdir(parents=True, exist_ok=True)
         write_json(seal, {"passed": True})
     except OSError:
-        return  # no home to write to: it is checked again next time
+        return  # the folder cannot be written: the next process checks again

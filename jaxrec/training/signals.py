@@ -31,8 +31,8 @@ class SignalWatch:
     does nothing.
 
     Args:
-      may_exit: whether signals may end the process, for the command line: the second one at once,
-        and the first one inside :meth:`may_leave`. Otherwise the second one raises
+      may_exit: whether signals may end the process, as the command line allows: the second signal
+        at once, the first signal only inside :meth:`may_leave`. Otherwise the second signal raises
         KeyboardInterrupt in the main thread.
     """
 
@@ -50,7 +50,7 @@ class SignalWatch:
             return self
         self._read, self._write = socket.socketpair()
         self._write.setblocking(False)
-        # Python cannot restore a handler set by C code, so it stays.
+        # Python cannot restore a handler that C code has set, so such a handler stays.
         ours = [s for s in SIGNALS if signal.getsignal(s) is not None]
         self._previous = {s: signal.signal(s, self._handle) for s in ours}
         self._previous_fd = signal.set_wakeup_fd(self._write.fileno(), warn_on_full_buffer=False)
@@ -69,12 +69,12 @@ class SignalWatch:
         signal.set_wakeup_fd(self._previous_fd)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
-        self._write.close()  # end of stream stops the thread
+        self._write.close()  # the end of the stream stops the thread
         self._thread.join()
         self._read.close()
 
     def __call__(self) -> bool:
-        """Whether any process of the run got a signal; all processes poll at the same step."""
+        """Return whether any process of the run got a signal; all must poll at the same step."""
         agreed = processes.greatest(self.received or 0)
         if agreed and self.received is None:
             self.received = agreed
@@ -84,8 +84,8 @@ class SignalWatch:
     def may_leave(self, last: Callable[[], None]) -> Iterator[None]:
         """Context in which a signal ends the process at once (if allowed), after calling ``last``.
 
-        For long blocking calls (compilation, reading data) during which ``last`` can save
-        everything.
+        It is meant for long blocking calls (compilation, reading data) during which ``last`` can
+        save everything.
         """
         if not self._may_exit:
             yield
@@ -101,7 +101,7 @@ class SignalWatch:
                 self._leave = None
 
     def _is_new(self, number: int) -> bool:
-        """Record a signal; returns whether it is a second one, not a repeat of the first."""
+        """Record a signal; return whether it is a second one and not a repeat of the first."""
         now = time.monotonic()
         if self.received is None:
             self.received, self._first_at = number, now
@@ -122,7 +122,7 @@ class SignalWatch:
             if not self._may_exit:
                 continue
             if self._is_new(number):
-                os._exit(128 + number)  # no flush: stdout may be locked forever
+                os._exit(128 + number)  # without a flush, since stdout may be locked forever
             threading.Thread(target=self._try_leave, args=(number,), daemon=True).start()
 
     def _pass_on(self, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Sources of a run's initial parameters and split, and the test pairs that they were trained on."""
+"""The sources of a run's initial parameters, and the test pairs on which these were trained."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +24,9 @@ class Source:
 
     Attributes:
       role: "warm_start" or "frozen_items".
-      path: as the configuration names it.
-      run: its run folder; None if it is not a run.
-      known: the pairs of the run and its own sources; None if unknown.
+      path: the path in the configuration.
+      run: the run folder of the source; None if the source is not a run.
+      known: the pairs of that run and of its own sources; None if unknown.
     """
 
     role: str
@@ -46,7 +46,7 @@ class Start:
         """Read the splits of a configuration's sources.
 
         Raises:
-          InputError: a run that has not finished, or a damaged file.
+          InputError: a source has not finished training, or has a damaged file.
         """
         objective = config.objective
         named = _named(config)
@@ -59,7 +59,7 @@ class Start:
 
     @property
     def known(self) -> KeptSplit | None:
-        """The union of the pairs of all sources."""
+        """The union of the known pairs of all sources; None if none are known."""
         union: KeptSplit | None = None
         for source in self.sources:
             if source.known is not None:
@@ -67,7 +67,7 @@ class Start:
         return union
 
     def inherited(self, rule: dict[str, Any], hash_E: np.ndarray) -> Kept | None:
-        """Return the earlier split to continue under this rule; None if no source used the rule."""
+        """Return the split of the sources that used this rule, to continue it; None without one."""
         same_rule = [s.known for s in self.sources if s.known and s.known.protocol == rule]
         if not same_rule:
             return None
@@ -87,9 +87,9 @@ class Start:
         """Return a record for each source, for ``env.json`` and ``eval.json``.
 
         Args:
-          rule: the rule of the split.
-          held_out: hashes of the pairs of "validation" and "test".
-          ids: ids of the data's "users" and "items".
+          rule: the settings of the new run's split, which each source's split is compared with.
+          held_out: the hashes of the new run's "validation" and "test" pairs, by these names.
+          ids: the ids of the data's "users" and "items", by these names; no users for item models.
         """
         return [_facts(source, rule, held_out, ids) for source in self.sources]
 
@@ -111,7 +111,7 @@ def _known(run: Path, objective: Objective) -> KeptSplit | None:
     """Return the pairs of a run and of its own sources; None if they are unknown.
 
     Args:
-      objective: the objective of the new run, whose pairs are of users and items, or of items.
+      objective: the objective of the new run; its pairs are of users and items, or of items alone.
     """
     kept, config = load(check_run(run)), configs.load(run / "config.json")
     users = objective.users
@@ -180,7 +180,7 @@ def _shared(there: np.ndarray, here: np.ndarray) -> dict[str, Any]:
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    """Say which setting of the split differs, so that it cannot be continued."""
+    """Say which setting of the splits differs, so that the earlier one cannot be continued."""
     if not theirs:
         return _OLD
     names = [name for name in ("name", *ours) if theirs.get(name) != ours.get(name)]
@@ -190,5 +190,5 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
 
 
 def held_out_of(label: np.ndarray, hash_E: np.ndarray) -> dict[str, np.ndarray]:
-    """Select the hashes of validation and test pairs."""
+    """Return the hashes of the validation pairs and of the test pairs."""
     return {"validation": hash_E[label == VALIDATION], "test": hash_E[label == TEST]}
