@@ -528,7 +528,7 @@ def train_together(
 ) -> list[Run | Exception]:
     """Train runs that differ only in seed and numbers by one program, each in a new run folder.
 
-    Each run has the same result as if it was trained alone, within rounding. No report.html is
+    Each run has the result that it would have if trained alone, within rounding. No report.html is
     written, because a report takes longer than many small runs; `jaxrec report` writes it. As many
     runs are trained at once as fit in memory.
 
@@ -630,7 +630,7 @@ def _write_report(folder: Path, reporter: Reporter) -> None:
 
 @dataclass(frozen=True)
 class _Session:
-    """A run in progress, from the start or the resumption of the run in this process."""
+    """A run that this process has started or resumed."""
 
     folder: Path
     task: Task

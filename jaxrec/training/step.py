@@ -1,4 +1,4 @@
-"""TrainState and the pure train step: (state, data) to the next state, under one scan."""
+"""TrainState, and the pure train step that maps (state, data) to the next state."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,21 +31,21 @@ from jaxrec.training.step_statistics import Against, Signs, look, parts_of, watc
 def apply(
     tx: optax.GradientTransformation, gradient: Any, opt_state: Any, params: Any
 ) -> tuple[Any, Any]:
-    """Apply an optax chain; returns the next parameters and state."""
-    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+    """Apply an optax chain; return the next parameters and the chain's next state."""
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on this promotion
         updates, opt_state = tx.update(gradient, opt_state, params)
     return optax.apply_updates(params, updates), opt_state
 
 
 def written(table: Array, row: Any, rows: np.ndarray) -> Array:
-    """Replace rows of a table on the host, since the device may lack memory for tables and rows."""
+    """Replace rows of a table on the host, since the device may lack memory for a copy."""
     made = np.array(table)
     made[row] = rows
     return jnp.asarray(made)
 
 
 def split_table(params: nnx.State) -> tuple[Float[Array, "N D"], dict[str, Array]]:
-    """Separate the embedding table from the other parameters, by path."""
+    """Return the embedding table, and the other parameters by path."""
     leaves = jax.tree_util.tree_flatten_with_path(params)[0]
     others = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
     (table,) = [path for path in others if path.startswith(f"['{TABLE}']")]
@@ -55,13 +55,13 @@ def split_table(params: nnx.State) -> tuple[Float[Array, "N D"], dict[str, Array
 def joined_table(
     like: nnx.State, table_ND: Float[Array, "N D"], others: dict[str, Array]
 ) -> nnx.State:
-    """The inverse of :func:`split_table`, in the structure of ``like``."""
+    """Invert :func:`split_table`: return parameters in the structure of ``like``."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: others.get(jax.tree_util.keystr(path), table_ND), like
     )
 
 
-SCAN_LENGTH = 128  # most steps per dispatch
+SCAN_LENGTH = 128  # largest number of steps per dispatch
 
 
 class Totals(NamedTuple):
@@ -86,8 +86,8 @@ class Feed(NamedTuple):
     """Inputs of a step besides the state: the batch, and the table rows that it needs.
 
     Attributes:
-      block: an encoder's plan for the batch's nodes; None if it uses all nodes.
-      key: for dropout; None without dropout.
+      block: an encoder's plan for the batch's nodes; None if the encoder uses all nodes.
+      key: the random key for dropout; None without dropout.
       against: statistics of the negatives for the doctor.
     """
 
@@ -108,8 +108,8 @@ class TrainState(NamedTuple):
     """The state that changes from step to step. Random numbers depend only on (key, step)."""
 
     step: Int[Array, ""]
-    params: Any  # nnx.State; for item models, tables by name
-    opt_state: Any  # optax's, or a SplitState
+    params: Any  # an nnx.State; for item models, tables by name
+    opt_state: Any  # the state of an optax chain, or a SplitState
     totals: Totals
 
 
@@ -117,12 +117,12 @@ class TrainState(NamedTuple):
 class Stepper:
     """The static part of a step: configuration, encoder structure and optimizer.
 
-    If ``tx`` is a :class:`RowOptimizer`, it updates the embedding table, and ``rest`` the other
-    parameters.
+    If ``tx`` is a :class:`RowOptimizer`, it updates the embedding table, and ``rest`` updates the
+    other parameters. Otherwise ``tx`` updates all parameters.
     """
 
     config: Config
-    encoder: Encoder  # structure only: shapes for parameters
+    encoder: Encoder  # only the structure, with shapes in place of parameters
     tx: optax.GradientTransformation | RowOptimizer
     n_users: int
     n_items: int
@@ -130,12 +130,12 @@ class Stepper:
 
     @cached_property
     def objective(self) -> UserObjective:
-        """What the steps train towards."""
+        """The training objective."""
         return objectives.of(self.config)
 
     @cached_property
     def graphdef(self) -> nnx.GraphDef:
-        """Structure of the encoder, to merge with parameters."""
+        """The structure of the encoder, to merge with parameters."""
         return nnx.graphdef(self.encoder)
 
     def init(self, params: nnx.State) -> TrainState:
@@ -154,7 +154,7 @@ class Stepper:
         return parts_of(nnx.state(self.encoder))
 
     def zero_totals(self) -> Totals:
-        """Empty sums, each in a buffer of its own (donation takes every buffer once)."""
+        """Return totals of 0 in separate buffers, since a buffer cannot be donated twice."""
         totals = zero_totals()
         if not self.config.log.doctor:
             return totals
@@ -169,7 +169,7 @@ class Stepper:
         return joined_table(state.params, current_ND, others)
 
     def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
-        """Compute final embeddings in the data set's order, normalised for cosine scores."""
+        """Compute the final embeddings in the data set's order; for cosine scores, of length 1."""
         nodes = self._scored(nnx.merge(self.graphdef, params)(graph))
         nodes = Nodes(*map(graph.in_data_order, nodes))
         features = graph.features or NodeFeatures(None, None)
@@ -200,19 +200,19 @@ class Stepper:
         return negative_choice.by_features(self.config.negatives, data.alike_IF, batch)
 
     def feed(self, data: TrainData, step: Int[Array, ""]) -> Feed:
-        """Draw the batch of a step and the rows that it reads, without parameters."""
+        """Draw the batch of a step and plan the rows that it reads; this needs no parameters."""
         batch, key = self.batch(data, step), self._model_key(data, step)
         seen = look(batch, data, step) if self.config.log.doctor else None
         if not (self.config.model.sampled or isinstance(self.tx, RowOptimizer)):
             return Feed(batch, None, key, seen)
         row_R = data.graph.places(self._nodes_of(batch))
-        encoder = cast(LocalEncoder, self.encoder)  # ensured by the configuration
+        encoder = cast(LocalEncoder, self.encoder)  # the configuration ensures this
         return Feed(batch, encoder.plan(data.graph, row_R, key), None, seen)
 
     def loss(
         self, params: nnx.State, graph: Bipartite, feed: Feed
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Compute the mean loss of the batch with L2, and the L2 term."""
+        """Return the mean loss of the batch, which includes L2, and the L2 term."""
         model = nnx.merge(self.graphdef, params)
         if feed.block is None:
             row_R = graph.places(self._nodes_of(feed.batch))
@@ -226,8 +226,10 @@ class Stepper:
         return self._loss_of(model.of_block(graph, table_MD, feed.block), feed.batch, model)
 
     def rows_of(self, params: nnx.State, graph: Bipartite, batch: Batch) -> Nodes:
-        """Compute the scored rows of a batch without dropout: users, items and negatives, followed
-        by two bias columns if the model has biases."""
+        """Compute the scored rows of a batch without dropout: users, items, then negatives.
+
+        If the model has biases, the rows have two more columns for them.
+        """
         model = nnx.merge(self.graphdef, params)
         rows = model.rows(graph, graph.places(self._nodes_of(batch)), None)
         return self._with_biases(self._scored(rows), batch, model)
@@ -252,12 +254,14 @@ class Stepper:
     def _loss_of(
         self, rows: Nodes, batch: Batch, model: Encoder, total: Array | None = None
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Compute the loss from the rows of ``_nodes_of``; ``total`` is the weight of the whole
-        batch if this is a part.
+        """Compute the loss, which includes L2, and the L2 term from the rows of ``_nodes_of``.
 
-        L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over pairs like the
-        loss (as in LightGCN-PyTorch for one negative). Valid hard negatives add the sum of their
-        |h|² over the maximal number.
+        By default L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over
+        pairs like the loss (as in LightGCN-PyTorch for one negative). Hard negatives add the sum of
+        |h|² over the valid ones, divided by their maximal number.
+
+        Args:
+          total: the weight of the whole batch, if ``batch`` is only one part of it.
         """
         weight_B = batch.positives.weight_B
         n_pairs = len(weight_B)
@@ -277,7 +281,7 @@ class Stepper:
         value = self.objective.loss(self.config, model, parts(rows.emb_ND), batch, share_B)
         l2 = jnp.float32(0)
         weight = self.config.train.l2
-        if isinstance(weight, jax.Array) or weight > 0:  # an array of trials trained together
+        if isinstance(weight, jax.Array) or weight > 0:  # an array for runs trained together
             scored = self.config.train.l2_over == "embeddings"
             of = rows.emb_ND if scored else rows.base_ND
             l2 = self._l2(model, batch, share_B, jax.tree.map(losses.squared_norm, parts(of)))
@@ -290,7 +294,11 @@ class Stepper:
         share_B: Float[Array, "B"],
         norms: Any,
     ) -> Float[Array, ""]:
-        """L2 of what train.l2_over says; ``norms`` are those of the batch's rows, a BatchRows."""
+        """Return the L2 term of the target that train.l2_over names.
+
+        Args:
+          norms: the squared norms of the batch's rows, as a BatchRows.
+        """
         over, valid_BN = self.config.train.l2_over, batch.valid_BN
         if self.config.train.l2_of_all:
             of = model.embedding if over == "tables" else nnx.state(model)
@@ -307,7 +315,7 @@ class Stepper:
         return self.config.train.l2 / 2 * jnp.sum(share_B * norm_B)
 
     def step(self, state: TrainState, data: TrainData) -> TrainState:
-        """Run one step: batch, loss, gradient, update."""
+        """Run one step: draw a batch, compute the loss and its gradient, update the parameters."""
         return self.fed(state, data.graph, self.feed(data, state.step))
 
     def fed(
@@ -320,8 +328,8 @@ class Stepper:
         """Run the step of a given batch.
 
         Args:
-          at: for a row-wise optimizer, the distinct rows and the index of each block row among them
-            (see ``distinct``); computed if None.
+          at: for a row-wise optimizer, the distinct rows of the block, and the index among them of
+            each of the block's rows, as ``distinct`` returns them; if None, they are computed.
         """
         if isinstance(self.tx, RowOptimizer):
             made = self._update_rows(self.tx, state, graph, feed, at)
@@ -370,19 +378,21 @@ class Stepper:
     def dispatch(
         self, state: TrainState, data: TrainData, n: Int[Array, ""]
     ) -> tuple[TrainState, Totals]:
-        """Run n <= SCAN_LENGTH steps; the loop jits this with the state donated."""
+        """Run n <= SCAN_LENGTH steps; the loop compiles this with the state donated."""
         return scanned(lambda state: self.step(state, data), state, n)
 
 
 def with_biases(
     rows: Nodes, bias_N: Float[Array, "N"], node_R: Int[Array, "R"], n_pairs: int
 ) -> Nodes:
-    """Two more columns, [b_u 1] for users and [1 b_i] for items: products hold both biases.
+    """Append two columns to the final rows, so that their products include both biases.
 
-    To the table's rows the bias alone is added, for L2.
+    The columns are [b_u 1] for users and [1 b_i] for items. The table's rows get one more column,
+    the bias, which L2 then includes.
 
     Args:
-      node_R: whose rows they are; those of the pairs' users come first.
+      node_R: the node of each row; the pairs' users come first.
+      n_pairs: number of pairs.
     """
     bias_R1 = take(bias_N, node_R)[:, None]
     is_user_R1 = jnp.arange(len(node_R))[:, None] < n_pairs
@@ -396,14 +406,14 @@ def with_biases(
 def scanned(
     step: Callable[[TrainState], TrainState], state: TrainState, n: Int[Array, ""]
 ) -> tuple[TrainState, Totals]:
-    """Run n <= SCAN_LENGTH steps in one scan.
+    """Run n <= SCAN_LENGTH steps by one compiled program, which is the same for every n.
 
-    The scan has a fixed length and skips steps past n, so one compiled program serves every n and
-    the bits do not depend on the dispatches. The totals are also returned as copies, which the next
-    dispatch does not donate.
+    So the results do not depend, to the last bit, on how the steps are divided into dispatches. On
+    a CPU, the program is a scan of fixed length that skips the steps past n; elsewhere it is a loop
+    of n steps. The totals are also returned as copies, which the next dispatch does not donate.
     """
 
-    if platform_of_programs() != "cpu":  # where the branches below would copy the state each step
+    if platform_of_programs() != "cpu":  # the branches below would copy the state in each step
         last = jnp.minimum(n, SCAN_LENGTH)
         state = jax.lax.fori_loop(0, last, lambda _, state: step(state), state)
         return state, state.totals
@@ -437,7 +447,7 @@ def next_state(
 
 
 def zero_totals() -> Totals:
-    """Empty sums, each in a buffer of its own (donation takes every buffer once)."""
+    """Return totals of 0 in separate buffers, since a buffer cannot be donated twice."""
     return Totals(jnp.zeros(()), jnp.zeros(()), jnp.int32(0), jnp.array(-1, jnp.int32))
 
 

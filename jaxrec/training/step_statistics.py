@@ -1,6 +1,6 @@
-"""Statistics of steps for the doctor: gradients by part, and faults of negatives.
+"""Statistics of steps for the doctor: gradients by group of parameters, and faulty negatives.
 
-Measured inside every ``EVERY``-th step and summed until the next line of the log.
+They are measured in every ``EVERY``-th step, and summed until the next line of the log.
 """
 
 from collections.abc import Callable
@@ -17,16 +17,16 @@ from jaxrec.optax_chain import Accumulated
 from jaxrec.training.batch import Batch, TrainData
 
 EVERY = 32
-_NEGATIVES = 8  # negatives inspected per pair
+_NEGATIVES = 8  # number of negatives that are inspected per pair
 
 
 class Against(NamedTuple):
-    """Counts over the negatives of a batch; 0 at unwatched steps.
+    """Counts of the negatives of a batch; all are 0 in steps that are not watched.
 
     Attributes:
-      negatives: inspected unmasked negatives.
-      known: those in the user's train items.
-      alike: those with the same inputs as the positive.
+      negatives: number of unmasked negatives that were inspected.
+      known: number of these negatives that are among the user's train items.
+      alike: number of these negatives that have the same inputs as the positive.
     """
 
     negatives: Int[Array, ""]
@@ -38,11 +38,11 @@ class Signs(NamedTuple):
     """Sums over the watched steps since the last line of the log.
 
     Attributes:
-      steps: watched steps with a finite gradient.
-      norm_P: norms of the gradient, by part.
-      fresh: norms of the step's own gradient.
-      fed: norms of the optimizer's input.
-      against: counts over negatives.
+      steps: number of watched steps with a finite gradient.
+      norm_P: norms of the gradient, by group of parameters.
+      fresh: norms of the whole gradient of the step's loss.
+      fed: norms of the optimizer's input, which is a sum if gradients are accumulated.
+      against: counts of negatives.
     """
 
     steps: Int[Array, ""]
@@ -67,7 +67,7 @@ def _is_watched(step: Int[Array, ""]) -> Bool[Array, ""]:
 
 
 def look(batch: Batch, data: TrainData, step: Int[Array, ""]) -> Against:
-    """Count faulty negatives of a batch."""
+    """Count the inspected negatives of a batch, and the faulty ones among them."""
 
     def count() -> Against:
         neg_BN, used_BN = batch.negatives()
@@ -93,7 +93,7 @@ def _name(path: Any) -> str:
 
 
 def _by_path(tree: Any) -> list[tuple[str, Any]]:
-    """List leaves with their groups; dictionary keys are already paths."""
+    """List the leaves of a tree, each with its group; keys of a dictionary are paths."""
     if isinstance(tree, dict):
         return [(_name(key), leaf) for key, leaf in tree.items()]
     return [(_name(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
@@ -116,7 +116,7 @@ def watched(
     opt_state: Any,
     against: Against | None,
 ) -> Signs:
-    """Add this step to the sums, if watched.
+    """Add this step to the sums, if the step is watched.
 
     Args:
       parts: names of the groups of parameters, for ``norm_P``.
@@ -152,7 +152,7 @@ def _is_sum(x: Any) -> bool:
 
 
 def record(signs: Signs | None, parts: tuple[str, ...]) -> dict[str, float]:
-    """Convert the sums to figures for the log."""
+    """Return the sums as figures for the log."""
     if signs is None:
         return {}
     found, steps = {}, int(signs.steps)
@@ -169,8 +169,10 @@ def record(signs: Signs | None, parts: tuple[str, ...]) -> dict[str, float]:
 
 
 def counter(train: Csr, validation: Csr) -> Callable[[Batch], np.ndarray]:
-    """Return a function that counts a batch's negatives [3]: known from train, from validation, and
-    all unmasked."""
+    """Return a function that counts a batch's unmasked negatives.
+
+    The function returns [3]: how many are known from train, how many from validation, and all.
+    """
     liked = [DeviceCsr(jnp.asarray(p.indptr), jnp.asarray(p.indices)) for p in (train, validation)]
 
     @jax.jit

@@ -45,13 +45,13 @@ from jaxrec.training.unused_data import noted, unread
 
 @runtime_checkable
 class Task(Protocol):
-    """A configuration and its split data, as a run needs them."""
+    """The interface of a task: a configuration and its split data, ready for a run."""
 
     @property
     def config(self) -> Config: ...
 
     def check(self) -> None:
-        """Raise InputError if the data does not fit, before a folder is written."""
+        """Raise InputError if the data cannot be used, before a folder is written."""
         ...
 
     def describe(self) -> list[str]:
@@ -85,9 +85,9 @@ def needs_pairs(config: Config, n_pairs: dict[str, int], share: str, instead: st
     """Raise InputError if the selection split is empty.
 
     Args:
-      n_pairs: pairs of each part of the split.
-      share: the option for the held-out share, with its value.
-      instead: a fix where the share is above 0; may be empty.
+      n_pairs: number of pairs in each part of the split.
+      share: the option for the held-out share, with its value, for the message.
+      instead: a fix that the message suggests; may be empty.
     """
     if n_pairs.get(config.eval.select_on) == 0:
         raise InputError(
@@ -108,7 +108,7 @@ def _instead(config: Config, dataset: Dataset) -> str:
         return f"give more items, or set --split.{part} higher"
     if split.name == "given" and part == "test":
         return "give a test part with pairs that train does not have"
-    # Over all pairs, any positive share holds out a pair.
+    # Without per_user, this share would hold out at least one of all pairs.
     if split.per_user and round(share * (1 - split.test) * dataset.n_edges) >= 1:
         return "hold out over all pairs with --split.no-per-user"
     return f"set --split.{part} higher"
@@ -116,10 +116,10 @@ def _instead(config: Config, dataset: Dataset) -> str:
 
 @dataclass(frozen=True)
 class Splitting:
-    """Where the split of a run comes from.
+    """The origin of a run's split.
 
     Attributes:
-      kept: the split to store; None if the folder or the data in parts already has it.
+      kept: the split to store; None if the run folder, or data in parts, already stores it.
       start: records of the sources of initial parameters, for env.json.
       notes: exceptions to the rule of the split, with their counts.
     """
@@ -139,18 +139,18 @@ class Splitting:
 
 
 def begun(run: Path | None) -> bool:
-    """Whether a run has stored its split."""
+    """Return whether a run has started; its split is then stored."""
     return run is not None and (run / "env.json").is_file()
 
 
 def before(run: Path) -> Splitting:
-    """Read where the split of a started run comes from."""
+    """Read the origin of the split of a run that has started."""
     return Splitting(start=read_start(run))
 
 
 @dataclass(frozen=True)
 class UserTask:
-    """Recommends items to users, from interactions."""
+    """The task of recommending items to users, from interactions."""
 
     config: Config
     dataset: Dataset | Parted
@@ -159,7 +159,7 @@ class UserTask:
 
     @classmethod
     def of(cls, config: Config, dataset: Dataset, run: Path | None = None) -> "UserTask":
-        """Split the data; if ``run`` has started, its stored split is used.
+        """Split the data, or use the stored split of ``run`` if that has started.
 
         Raises:
           InputError: the data lacks what the configuration needs.
@@ -180,7 +180,7 @@ class UserTask:
         return cls(config, dataset, splits, splitting)
 
     def check(self) -> None:
-        """Raise InputError if the data does not fit, before a folder is written."""
+        """Raise InputError if the data cannot be used, before a folder is written."""
         _ = self._frozen
         train = self.splits.train
         check_limits(self.config, train.n_users, train.n_items, train.n_edges)
@@ -262,7 +262,7 @@ class UserTask:
 
 
 def _split(config: Config, dataset: Dataset) -> tuple[Splits, Splitting]:
-    """Split the data of a new run, by the split of the run that it starts from if there is one."""
+    """Split the data of a new run; a split of the run that it starts from is continued."""
     data = apply_filter(dataset, config.filter)
     how = resolved(data, config.split)
     data, notes = settled(data, how)

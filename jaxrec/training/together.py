@@ -1,9 +1,9 @@
-"""Runs that differ in their seed and in numbers alone, trained together by one program.
+"""Trains runs together by one program, if they differ only in their seed and in numbers.
 
-The states of T runs are stacked and the step is vmapped over them, with the numbers as arrays; the
+The states of T runs are stacked and the step is vmapped over them, with the numbers as arrays. The
 sparse product folds the runs into the columns of one table (:mod:`jaxrec.graph.spmm`). At every
-boundary of the schedule each run logs, evaluates, saves and decides by itself, as it would alone,
-so each leaves a whole run folder, and one that is interrupted is resumed alone.
+boundary of the schedule each run logs, evaluates, saves and decides for itself, as if it were
+trained alone. So each run writes a whole run folder, and an interrupted run is resumed alone.
 """
 
 import copy
@@ -35,8 +35,10 @@ class TrainedAloneError(Exception):
 
 
 def why_alone(config: Config) -> str | None:
-    """Why a run is not trained together with others; None if it can be, as far as the
-    configuration tells."""
+    """Return why a run cannot be trained together with others.
+
+    Return None if nothing in the configuration prevents it.
+    """
     model, how = config.model, config.negatives
     reasons = {
         f"model.name {model.name} is not among {' and '.join(MODELS)}": model.name not in MODELS,
@@ -44,7 +46,7 @@ def why_alone(config: Config) -> str | None:
         not in losses.LOSSES,
         "model.edge_dropout gives every run a graph of its own": model.draws,
         f"model.score {model.score} is a network": model.score not in ("dot", "cosine"),
-        # Rankings give a user's bias no gradient but rounding, which adam makes large.
+        # In rankings, the gradient of a user's bias is only rounding, which adam makes large.
         "model.biases of users have no gradient but rounding": model.biases,
         "model.frozen_items": model.frozen_items is not None,
         "warm_start": config.warm_start is not None,
@@ -59,9 +61,10 @@ def why_alone(config: Config) -> str | None:
 
 
 def program(config: Config) -> Config:
-    """The configuration without what runs of one program may differ in, equal for such runs.
+    """Return the configuration with fixed values where runs of one program may differ.
 
-    Whether a number is 0 stays, since a program leaves out what is multiplied by 0.
+    Runs of one program have equal results. The result still shows whether a number is 0, since a
+    program leaves out a term that is multiplied by 0.
     """
     optim, train = config.optim, config.train
     changes: dict[str, Any] = {
@@ -72,13 +75,13 @@ def program(config: Config) -> Config:
         "optim.weight_decay": float(optim.weight_decay > 0),
         "train.l2": float(train.l2 > 0),
     }
-    if config.model.dtype == "float32":  # divided before the cast, where alone it is after it
+    if config.model.dtype == "float32":  # an array would change the dtype of others
         changes["loss.temperature"] = 1.0
     return config.replace(changes)
 
 
 def _with_numbers(config: Config, numbers: dict[str, Array]) -> Config:
-    """The configuration with arrays in place of numbers, whose values were checked before."""
+    """Return the configuration with arrays in place of numbers, which were checked before."""
     made = copy.copy(config)
     for name, value in numbers.items():
         section, field = name.split(".")
@@ -89,11 +92,11 @@ def _with_numbers(config: Config, numbers: dict[str, Array]) -> Config:
 
 
 class _Inputs(NamedTuple):
-    """What differs between T runs.
+    """The inputs of a step that differ between T runs.
 
     Attributes:
-      key: of the data of each.
-      numbers: by field, only those that differ.
+      key: the data key of each run.
+      numbers: the values of each field in which the runs differ.
     """
 
     key: PRNGKeyArray
@@ -111,7 +114,7 @@ def _inputs(steppers: Sequence[Stepper], keys: Sequence[PRNGKeyArray]) -> _Input
 
 
 _AXES: Any = TrainState(*cast(Any, (None, 0, 0, 0)))
-"""The axis of the runs in each part of their states; all are at one step."""
+"""The axis of the runs in each field of the stacked states; all runs share the step."""
 
 
 def _stacked(states: Sequence[TrainState]) -> TrainState:
@@ -120,7 +123,7 @@ def _stacked(states: Sequence[TrainState]) -> TrainState:
 
 
 def _of_run(states: TrainState, place: int) -> TrainState:
-    """The state of one run, in arrays of its own."""
+    """Return the state of one run, as separate arrays."""
     made = jax.tree.map(lambda x: x[place], states._replace(step=None))
     return made._replace(step=jnp.array(states.step))
 
@@ -130,8 +133,8 @@ class _Program:
     """The steps of all runs.
 
     Args:
-      stepper: of one of them.
-      total: steps of a run, for schedules.
+      stepper: the stepper of one of the runs.
+      total: number of steps of a run, for schedules.
     """
 
     stepper: Stepper
@@ -155,7 +158,7 @@ class _Program:
 
 @dataclasses.dataclass
 class _Member:
-    """A run and where it stands; ``end`` is its outcome, or what ended it."""
+    """A run in training. ``end`` is its outcome, or the exception that ended it."""
 
     loop: Loop
     state: Any = None
@@ -166,7 +169,7 @@ class Together:
     """Trains the loops of several runs of one program (:func:`program`), from their first step.
 
     Args:
-      loops: of problems with the same data, by :meth:`Problem.sibling`.
+      loops: loops of problems that :meth:`Problem.sibling` has built, with the same data.
     """
 
     def __init__(self, loops: Sequence[Loop]) -> None:
@@ -176,7 +179,7 @@ class Together:
         self._compiled: dict[int, Any] = {}
 
     def run(self) -> list[Outcome | Exception]:
-        """Train every run to its end; returns the outcome of each, or the exception that ended it.
+        """Train every run to its end; return the outcome of each, or the exception that ended it.
 
         Raises:
           Interrupted: a signal came; every run has a checkpoint.
@@ -185,13 +188,14 @@ class Together:
             member.state, _ = member.loop.begun(None)
         step, size = 0, len(self._members)
         while live := self._visited(step):
-            # Runs that ended leave their places to copies, until half of the places are theirs.
+            # A run that has ended is replaced by a copy of another run. Once half of the places
+            # hold copies, only the places of the live runs remain.
             size = len(live) if 2 * len(live) <= size else size
             step = self._advance(live, size, step)
         return [member.end for member in self._members if member.end is not None]
 
     def _visited(self, step: int) -> list[_Member]:
-        """Let each run do what is due at a step; returns those that go on."""
+        """Let each run do all that is due at a step; return the runs that have not ended."""
         stopped = None
         for member in self._members:
             if member.end is not None:
@@ -202,8 +206,8 @@ class Together:
                 if over:
                     member.end = self._ended(member, step)
             except Interrupted as e:
-                stopped = e  # the others save too
-            except Exception as e:  # ends this run alone; the caller raises it
+                stopped = e  # raised once the other runs have saved too
+            except Exception as e:  # ends only this run, and is returned as its end
                 member.end = e
             if member.end is not None:
                 member.state = None
@@ -218,7 +222,7 @@ class Together:
         return member.loop.chosen(outcome)
 
     def _advance(self, live: list[_Member], size: int, step: int) -> int:
-        """Train to the next boundary; returns its step."""
+        """Train the live runs to the next boundary, and return the step reached."""
         places = live + live[:1] * (size - len(live))
         problems = [member.loop.problem for member in places]
         inputs = _inputs([p.stepper for p in problems], [p.data.key for p in problems])
@@ -249,7 +253,7 @@ class Together:
         return step
 
     def _dispatch(self, loop: Loop, states: TrainState, data: TrainData, inputs: _Inputs) -> Any:
-        """Compile the steps of so many runs, once."""
+        """Return the compiled steps for this number of runs, compiling them at the first call."""
         size = len(inputs.key)
         if size not in self._compiled:
             with loop.watch.may_leave(self._wait):

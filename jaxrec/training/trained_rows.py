@@ -1,4 +1,4 @@
-"""Which users and items have a trained vector, not only an initial one."""
+"""Finds the users and items that have a trained vector, not only an initial one."""
 
 import numpy as np
 
@@ -11,16 +11,19 @@ from jaxrec.training.device_data import Inputs
 
 
 def embeds_unseen(model: ModelConfig, takes: Schema | None) -> bool:
-    """Whether nodes without train pairs get meaningful vectors from their features.
+    """Return whether nodes without train pairs get meaningful vectors from their features.
 
-    two-tower replaces their ids by a learned or mean row, and gcmc's vectors do not use a node's
-    own id. pinsage with ids does, and such a node has its initial row.
+    two-tower replaces the id of such a node by a learned or mean row, and gcmc's vector of a node
+    does not use the node's id. With ids, pinsage uses the node's row, which is then untrained.
     """
     return takes is not None and model.feature_rows
 
 
 def learnt(config: Config, train: Counted, takes: Inputs) -> tuple[np.ndarray, np.ndarray]:
-    """Return which users [U] and items [I] have train pairs, usable features or a warm start.
+    """Return which users [U] and which items [I] have a trained vector.
+
+    A vector is trained by train pairs, by usable features or in the run of the warm start. With
+    frozen items, only the items in that file have one.
 
     Raises:
       InputError: the warm start's run or the file of frozen items is missing or damaged.

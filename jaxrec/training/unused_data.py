@@ -9,14 +9,14 @@ from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.graph.bipartite import has_levels
 
 _MANY_LEVELS = 10
-"""Ratings in whole numbers up to this are taken for stars, higher ones for counts."""
+"""Whole-number ratings up to this are taken for stars; if any is higher, all for counts."""
 
 
 def unread(config: Config, parts: Sequence[Counted]) -> list[str]:
     """Return a line for each column that the run does not read.
 
     Args:
-      parts: train, validation and test. Data in parts on disk gives no lines, and neither do
+      parts: train, validation and test. There are no lines for data in parts on disk, nor for
         columns with a single value, which carry no information.
     """
     whole = [part for part in parts if isinstance(part, Dataset)]

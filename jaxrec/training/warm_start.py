@@ -27,7 +27,7 @@ _BY_NODE = (TABLE, "bias")
 
 
 def check_alike(config: Config) -> None:
-    """Raise InputError unless the other run has the same model."""
+    """Raise InputError unless the run to start from has a model of the same form."""
     if config.warm_start is None:
         return
     run = check_run(config.warm_start)
@@ -42,7 +42,7 @@ def check_alike(config: Config) -> None:
 
 
 def _stored(run: str) -> dict[str, Any]:
-    """Read the features.json of a run. Raises InputError if it has not finished."""
+    """Read the features.json of a run. Raises InputError if the run has not finished."""
     stored = read_json(check_run(run) / "features.json")
     if not stored:
         raise InputError(f"{run}: the run has not finished; `jaxrec resume {run}` ends it")
@@ -50,7 +50,7 @@ def _stored(run: str) -> dict[str, Any]:
 
 
 def item_schema(run: str) -> Schema:
-    """Read a run's schema of item features. Raises InputError if it has none."""
+    """Read a run's schema of item features. Raises InputError if the run has none."""
     stored = _stored(run)["item"]
     if stored is None:
         raise InputError(f"{run}: was trained without item features")
@@ -58,7 +58,7 @@ def item_schema(run: str) -> Schema:
 
 
 def takes(config: Config, train: Dataset) -> Inputs:
-    """Read the inputs of the other run, so that features are encoded in the same way.
+    """Read the inputs of the run to start from, so that features are encoded in the same way.
 
     Raises:
       InputError: the run has not finished, or the data lacks ratings that the loss needs.
@@ -73,10 +73,10 @@ def takes(config: Config, train: Dataset) -> Inputs:
 
 
 def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> dict[str, int]:
-    """Load the parameters of ``config.warm_start``; rows of new ids keep their initial values.
+    """Load the parameters of the run to start from; rows of new ids keep their initial values.
 
     Returns:
-      Numbers of users and items known to that run.
+      The numbers of users and items of the data that the run also has.
 
     Raises:
       InputError: the run has not finished, or its parameters do not match.
@@ -104,7 +104,11 @@ def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> di
 def _shared_rows(
     train: Dataset, user_ids: np.ndarray, item_ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Find the shared ids: rows in the data set, rows in the run, and counts per side."""
+    """Find the ids that the data set and the run share.
+
+    Returns:
+      The rows of these ids in the data set, their rows in the run, and their number per side.
+    """
     here, there, known = [], [], {}
     first_here = first_there = 0
     sides = {"users": (train.user_ids, user_ids), "items": (train.item_ids, item_ids)}
