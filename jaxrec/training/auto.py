@@ -40,7 +40,7 @@ from jaxrec.training.signals import SIGNALS, SignalWatch
 from jaxrec.training.task import UserTask
 
 FILE = "auto.json"
-_AGAIN = 2.2  # time of the winner's run relative to its trial: one training and one refit
+_AGAIN = 2.2  # time to train the winner again and to refit it, relative to the time of its trial
 _RANKINGS = 6.0  # time of all rankings in the winner's run, relative to ranking validation once
 _REPORT = 10.0  # seconds to start a run, and to write its report and files
 _SHARE = 0.15  # largest share of the budget that one trained trial gets
@@ -372,7 +372,7 @@ class Search:
         return config, metrics[config.metric], fitted - began, ranked - fitted
 
     def _train(self, config: Config, watch: Deadline) -> tuple[Config, float, float, float] | None:
-        """Train until the trial's time is over; return the result at its best evaluation."""
+        """Train until the trial's time is over; return the result at the best evaluation."""
         task = UserTask(
             replace(config, checkpoint=CheckpointConfig(every=0), log=LogConfig(doctor=False)),
             self.task.dataset,

@@ -248,7 +248,7 @@ def _hard(
 ) -> tuple[Int[Array, "B H"], Bool[Array, "B H"]]:
     """Draw the maximal number of hard negatives; return them and a mask of the valid ones.
 
-    The number of valid ones depends on the epoch. A user without candidates has none.
+    The number of valid ones depends on the epoch, and is 0 for a user without candidates.
 
     Source: Ying et al., "Graph convolutional neural networks for web-scale recommender systems",
     KDD 2018, sections 3.3 (hard negatives) and 3.4 (curriculum).

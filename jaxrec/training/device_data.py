@@ -122,7 +122,7 @@ def _refuse_unknown(config: Config, train: Dataset) -> None:
 
 
 def on_host(config: Config, train: Dataset) -> bool:
-    """Return whether blocks are sampled on the host, as configured or for a large graph."""
+    """Return whether blocks are sampled on the host: if configured so, or for a large graph."""
     if not config.model.sampled or config.model.sampling != "auto":
         return config.model.sampling == "host"
     limit = device_memory()
@@ -131,7 +131,7 @@ def on_host(config: Config, train: Dataset) -> bool:
 
 
 def popularity(config: Config, train: Counted) -> Popularity | None:
-    """Return each item's probability of being drawn, in the batch or as a negative.
+    """Return each item's probability of being drawn, as a batch's positive or as a negative.
 
     Return None if no sampler or loss needs it.
     """
@@ -182,7 +182,7 @@ def _shown(config: Config, train: Dataset) -> DeviceCsr | None:
 
 
 def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:
-    """Return the items in each user's range of PageRank ranks, to draw hard negatives from."""
+    """Return each user's items from which hard negatives are drawn, by rank of PageRank."""
     first, last = config.negatives.hard_ranks
     known = train.csr()
     window = rank_window(graph, (known.indptr, known.indices), train.n_users, first, last)
@@ -233,7 +233,7 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
     sampled = how.sampled
     drawn = sampled and how.neighbors == "uniform"
     graph = bipartite.build(
-        # Neighbours drawn uniformly count equally, so averages over all neighbours do too.
+        # Neighbours drawn uniformly have equal weights, so all neighbours must have as well.
         replace(train, weight=None) if drawn else train,
         reorder=not sampled,  # reordering does not help, since the rows of a block are scattered
         buckets=resolve(how.kernel) == "buckets",

@@ -18,7 +18,7 @@ def lengthened(run: Path, config: Config, epochs: int) -> Config:
     """Return the configuration of a run that continues to ``epochs`` epochs.
 
     The longer run gives the same result, to the last bit, as a run with this length from the start.
-    So a setting by which the length changes the first steps is refused.
+    So settings whose effect on the first steps depends on the length are refused.
 
     Raises:
       InputError: the run would become shorter, or it cannot be continued to this length.
@@ -109,7 +109,7 @@ def on_everything(run: str | Path) -> Config:
 def _length(run: Path, config: Config) -> dict[str, Any]:
     """Return the length at the run's best evaluation, in whole epochs if possible, or in steps.
 
-    The result is empty for a run without evaluations, whose length stays.
+    The result is empty if the run has no evaluations; the new run then has the same length.
     """
     select, metric = config.eval.select_on, config.metric
     records = read_metrics(run / "metrics.jsonl")

@@ -118,7 +118,10 @@ class FilterTask(UserTask):
         )
 
     def write(self, folder: Path, problem: Any, outcome: Outcome, watch: SignalWatch) -> None:
-        """Write the results; filter.npz scores, embeddings.npz has ids and singular vectors."""
+        """Write the results.
+
+        filter.npz has the arrays for scoring; embeddings.npz has the ids and singular vectors.
+        """
         fitted, train = outcome.state, problem.splits.train
         problem.write_seen(folder, self.dataset)
         write_npz(folder / "filter.npz", fitted.arrays())

@@ -99,7 +99,7 @@ class Run:
 
     @property
     def _headline(self) -> tuple[str, float] | None:
-        """The selection metric and its value, or else the first metric."""
+        """The name and value of the selection metric, or if that is missing, of the first one."""
         name = self.config.metric
         if name in self.metrics:
             return name, self.metrics[name]

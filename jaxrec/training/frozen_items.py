@@ -1,4 +1,4 @@
-"""Fixed item vectors from a file, for training user vectors only."""
+"""Reads fixed item vectors from a file, so that training changes only the user vectors."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -32,7 +32,7 @@ def read(config: Config, train: Dataset) -> FrozenItems | None:
 
     Raises:
       InputError: the file has no vectors or invalid ones, vectors of a width other than model.dim,
-        two vectors for an item, or none for an item of the data.
+        two vectors for one item, or no vector for any item of the data.
     """
     if config.model.frozen_items is None:
         return None

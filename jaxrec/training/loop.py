@@ -72,7 +72,7 @@ class Trainable(Protocol):
         ...
 
 
-DISPATCH_SECONDS = 1.0  # of a dispatch: hides the host's overhead, but a signal waits no longer
+DISPATCH_SECONDS = 1.0  # target for a dispatch: long enough to hide overhead, short for signals
 
 
 Dispatch = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Totals]]
@@ -115,7 +115,7 @@ class Best(NamedTuple):
 
 @dataclass
 class Pace:
-    """Adapts the number of steps per dispatch to the duration of the last one."""
+    """Adapts the number of steps per dispatch to the duration of the last dispatch."""
 
     steps: int = 1
 
@@ -167,7 +167,7 @@ class Loop:
         # A refit has a fixed length and selects no state.
         self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
         self.on_eval: OnEval | None = None
-        self._last_evaluation = ""  # text of its metric, shown beside the loss
+        self._last_evaluation = ""  # text of the last evaluation, shown beside the loss
         of_phase = problem.stepper, phase.name, phase.origin
         self.doctor = Attendant(self.config, *of_phase, log, self._record)
         self._saved = -1
@@ -203,7 +203,7 @@ class Loop:
         if chooses and outcome.step == step:
             return outcome._replace(state=state)
         release(state)
-        del state, dispatch  # frees their host memory
+        del state, dispatch  # frees the host memory of both
         return self.chosen(outcome) if chooses else outcome
 
     def visit(self, state: TrainState, step: int) -> tuple[TrainState, bool]:
@@ -248,7 +248,7 @@ class Loop:
         late = last is not None or self.phase.origin > 0
         if self.config.log.doctor and late and step < self.cadence.total:
             with self.watch.may_leave(self.checkpoints.wait):
-                self.problem.look_back()  # frees the initial state before another is loaded
+                self.problem.look_back()  # frees the initial state before another state is loaded
         if last is None:
             state = self._initial_state()
             self._save(state, 0)
@@ -265,7 +265,7 @@ class Loop:
         return state
 
     def _compile(self, state: TrainState, step: int) -> Dispatch:
-        """Compile the dispatch before the first step; a signal then ends the process at once."""
+        """Compile the dispatch; a signal that comes meanwhile ends the process at once."""
         stepper, data = self.problem.stepper, self.problem.data
         with self.watch.may_leave(self.checkpoints.wait):
             began = time.perf_counter()
@@ -279,13 +279,13 @@ class Loop:
         return compiled
 
     def _advance(self, dispatch: Dispatch, state: TrainState, step: int) -> tuple[TrainState, int]:
-        """Dispatch steps up to the next boundary; read the totals of each one dispatch later."""
+        """Dispatch steps up to the next boundary; read a dispatch's totals during the next one."""
         boundary = self.cadence.next_boundary(step)
         late: tuple[Totals, int] | None = None
         began = last = time.perf_counter()
         fed = dispatch if isinstance(dispatch, FedByHost) else None
         first, waited = step, 0.0 if fed is None else fed.waited
-        # At least one dispatch is run, so that any checkpoint.minutes lets the run advance.
+        # At least one dispatch is run, so that the run advances even if checkpoint.minutes is tiny.
         while step < boundary and (step == first or not (self.watch() or self.overdue())):
             n = min(processes.from_first(self._pace.steps), boundary - step)
             before = state
@@ -341,7 +341,7 @@ class Loop:
         )
 
     def _log_train(self, state: TrainState, step: int) -> TrainState:
-        """Log the mean loss since the last line of the log, and return the state with sums of 0."""
+        """Log the mean loss since the last line of the log, and reset the sums in the state."""
         if step == 0 or not self.cadence.due(self.cadence.log, step):
             return state
         if self.log.find(self.phase.origin + step, "train") is not None:
@@ -359,7 +359,7 @@ class Loop:
         return state._replace(totals=self.problem.cleared(state.totals))
 
     def _evaluate(self, state: TrainState, step: int) -> None:
-        """Evaluate the selection split if this is due and not yet in the log."""
+        """Evaluate the selection split, if an evaluation is due and not yet in the log."""
         split = self.select_on
         if split == "none" or not self.cadence.due(self.cadence.evaluate, step):
             return

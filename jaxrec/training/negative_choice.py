@@ -17,7 +17,7 @@ from jaxrec.training.batch import Batch
 def by_embeddings(
     config: Config, rows: Nodes, batch: Batch, weights: PairWeights | None
 ) -> tuple[Nodes, Batch]:
-    """Pick negatives by the model's scores, and return the rows and the batch without the others.
+    """Pick negatives by the model's scores; return rows and batch with only the picked ones.
 
     Picking the highest score is from Zhang et al., "Optimizing top-N collaborative filtering via
     dynamic negative item sampling", SIGIR 2013. One product gives all scores, and no gradient flows
@@ -74,7 +74,7 @@ def _columns(how: NegativesConfig, score_BN: Array, batch: Batch, pos_B: Array) 
 
 
 def taken(batch: Batch, column_BN: Array) -> Batch:
-    """Return the batch with only the given columns of negatives, which differ between pairs."""
+    """Return the batch with only the given columns of negatives, chosen for each pair."""
     neg_BC = jnp.broadcast_to(batch.neg, (column_BN.shape[0], batch.neg.shape[-1]))
     neg, valid_BN = (
         None if x_BC is None else jnp.take_along_axis(x_BC, column_BN, axis=1)

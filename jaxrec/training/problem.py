@@ -159,7 +159,7 @@ class Problem(OneDevice):
         return [], {"ranked": {"hard_negatives_seconds": round(self.window_seconds, 3)}}
 
     def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
-        """Return the dispatch for blocks sampled on the host; None if the device samples."""
+        """Return the dispatch for blocks sampled on the host; None if the device samples them."""
         if not self.on_host:
             return None
         return HostDispatch(self.stepper, state, self.data, step, self.cadence.total)

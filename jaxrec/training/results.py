@@ -47,7 +47,7 @@ def write_arrays(run: Path, problem: Problem, outcome: Outcome, dataset: Dataset
 def final_evaluation(
     problem: Problem, outcome: Outcome, watch: SignalWatch
 ) -> dict[str, Any] | None:
-    """Evaluate the model and the baselines on every split, for eval.json; None if interrupted."""
+    """Return the content of eval.json: metrics of every split; None if a signal came."""
     config, splits = problem.config, problem.splits
     model, others = problem.scorer(outcome.state), always(splits.train, config.seed)
     results: dict[str, dict[str, Any]] = {}
@@ -90,9 +90,9 @@ def reported(
 def false_negative_rate(problem: Problem) -> dict[str, float]:
     """Return the shares of negatives that are the user's positives in train and in validation.
 
-    They are measured on unmasked negatives (of dynamic negatives, on all candidates) in batches of
-    evenly spaced steps. The share in validation estimates how many negatives are positives that
-    training does not know.
+    The shares are measured in batches of evenly spaced steps, on unmasked negatives (for dynamic
+    negatives, on all candidates). The share in validation estimates how many negatives are
+    positives that training does not know.
     """
 
     def counted(step: int) -> np.ndarray:

@@ -62,7 +62,7 @@ def train(
     may_exit: bool = False,
     **options: Any,
 ) -> Run:
-    """Train, evaluate and write a run folder.
+    """Train and evaluate a model, and write its run folder.
 
     Args:
       config: the configuration, or the name of a preset (default "quickstart"). Data in memory may
@@ -135,7 +135,7 @@ def train(
             warm_start.check_alike(config)
             task = task_of(config, config.data if data is None else data)
             self_check.once()
-            task.check()  # fail before creating the folder
+            task.check()  # raises before the folder is created
             folder = processes.made_by_first(lambda: _new_folder(config, run, overwrite), run)
         with _locked(folder):
             _store(folder, config)
@@ -315,7 +315,9 @@ def refit(
     quiet: bool = False,
     may_exit: bool = False,
 ) -> Run:
-    """Train a finished run's model for production: on all pairs, and for the best length found.
+    """Train a finished run's model on all pairs, for production.
+
+    The new run is as long as the finished run was at its best evaluation.
 
     Args:
       data: required if the run used data in memory, or if the data has moved.
@@ -343,7 +345,7 @@ def refit(
 def _refuse_others(
     config: Config, model: Callable[..., Encoder] | None, loss: Callable[..., Any] | None
 ) -> None:
-    """Raise InputError if a given model or loss is not the run's."""
+    """Raise InputError if a given model or loss differs from the run's."""
     sections = ((model, registry.MODELS, config.model), (loss, registry.LOSSES, config.loss))
     for given, kinds, section in sections:
         if given is not None and registry.named(kinds, given) != section.name:
@@ -362,7 +364,7 @@ def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False)
     """Create the run folder; to overwrite a run, empty its folder.
 
     Raises:
-      InputError: the folder is not empty, and must not be overwritten or holds more than a run.
+      InputError: the folder holds more than a run, or it is not empty and ``overwrite`` is false.
     """
     if run is not None:
         check_path(run)
@@ -656,7 +658,7 @@ class _Session:
             problem, outcome = self._phase(Phase("search", 0), None, last, chooses=not refit)
             if refit:
                 del problem
-                gc.collect()  # free its arrays before the refit allocates its own
+                gc.collect()  # free the arrays of the search before the refit allocates others
                 phase = Phase("refit", outcome.end)
                 length = "" if self.config.model.kind.fitted else f" {outcome.step} steps"
                 self.reporter.say(f"refit:{length} on train and validation")

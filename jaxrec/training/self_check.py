@@ -39,9 +39,9 @@ class Finding:
 
     Attributes:
       name: the kernel's name.
-      error: the largest deviation from the true result, relative to its largest number.
+      error: the largest deviation from the true result, relative to the largest true number.
       limit: the largest error that is accepted.
-      repeats: whether two calls gave the same bits.
+      repeats: whether two calls gave equal results, bit for bit.
     """
 
     name: str
@@ -82,7 +82,7 @@ def _cases() -> list[tuple[str, float, Callable[..., Any], tuple, np.ndarray]]:
     x = rng.normal(size=(n_nodes, _DIM)).astype(np.float32)
     g = rng.normal(size=(n_nodes, _DIM)).astype(np.float32)
     row = rng.integers(0, n_nodes, 700).astype(np.int32)
-    row[:250] = 3  # many places read this row
+    row[:250] = 3  # many positions hold this row
     g_RD = rng.normal(size=(700, _DIM)).astype(np.float32)
     summed = np.zeros((n_nodes, _DIM))
     np.add.at(summed, row, g_RD.astype(np.float64))

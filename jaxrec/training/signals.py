@@ -27,12 +27,12 @@ class SignalWatch:
     """Context in which the first SIGINT or SIGTERM sets ``received``, and a second acts at once.
 
     The loop polls ``received`` at every boundary and stops. A repeat within ``REPEAT_SECONDS``
-    counts as the same signal. Outside the main thread, where Python allows no signal handlers, it
-    does nothing.
+    counts as the same signal. Outside the main thread, where Python allows no signal handlers, the
+    watch does nothing.
 
     Args:
-      may_exit: whether signals may end the process, as the command line allows: the second signal
-        at once, the first signal only inside :meth:`may_leave`. Otherwise the second signal raises
+      may_exit: whether signals may end the process, as in the command line: the second signal at
+        once, the first signal only inside :meth:`may_leave`. Otherwise the second signal raises
         KeyboardInterrupt in the main thread.
     """
 
@@ -126,7 +126,7 @@ class SignalWatch:
             threading.Thread(target=self._try_leave, args=(number,), daemon=True).start()
 
     def _pass_on(self, data: bytes) -> None:
-        """Pass other signals on to the previous reader, such as asyncio's loop."""
+        """Pass a signal that is not handled here to the previous reader, such as asyncio's loop."""
         if self._previous_fd >= 0:
             with contextlib.suppress(OSError):
                 os.write(self._previous_fd, data)

@@ -1,4 +1,4 @@
-"""The sources of a run's initial parameters, and the test pairs on which these were trained."""
+"""The sources from which a run starts, and the test pairs on which the sources were trained."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +67,7 @@ class Start:
         return union
 
     def inherited(self, rule: dict[str, Any], hash_E: np.ndarray) -> Kept | None:
-        """Return the split of the sources that used this rule, to continue it; None without one."""
+        """Return the split of the sources that used this rule, to continue it; None if none did."""
         same_rule = [s.known for s in self.sources if s.known and s.known.protocol == rule]
         if not same_rule:
             return None
@@ -170,7 +170,7 @@ def _reason_unknown(run: Path, ids: dict[str, np.ndarray]) -> str:
 
 
 def _shared(there: np.ndarray, here: np.ndarray) -> dict[str, Any]:
-    """Count the ids that both sides share, and give an example id of each side."""
+    """Count the ids that a source and the data share, and give an example id of each."""
     here = np.asarray(here).astype(str)
     n_shared = len(np.intersect1d(there, here))
     counts: dict[str, Any] = {"kept": n_shared, "of": len(there), "new": len(here) - n_shared}

@@ -169,7 +169,7 @@ class Stepper:
         return joined_table(state.params, current_ND, others)
 
     def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
-        """Compute the final embeddings in the data set's order; for cosine scores, of length 1."""
+        """Compute the final embeddings in the data set's order, and normalise them for cosine."""
         nodes = self._scored(nnx.merge(self.graphdef, params)(graph))
         nodes = Nodes(*map(graph.in_data_order, nodes))
         features = graph.features or NodeFeatures(None, None)
@@ -281,7 +281,8 @@ class Stepper:
         value = self.objective.loss(self.config, model, parts(rows.emb_ND), batch, share_B)
         l2 = jnp.float32(0)
         weight = self.config.train.l2
-        if isinstance(weight, jax.Array) or weight > 0:  # an array for runs trained together
+        # The weight is an array if several runs are trained together.
+        if isinstance(weight, jax.Array) or weight > 0:
             scored = self.config.train.l2_over == "embeddings"
             of = rows.emb_ND if scored else rows.base_ND
             l2 = self._l2(model, batch, share_B, jax.tree.map(losses.squared_norm, parts(of)))
@@ -413,7 +414,7 @@ def scanned(
     of n steps. The totals are also returned as copies, which the next dispatch does not donate.
     """
 
-    if platform_of_programs() != "cpu":  # the branches below would copy the state in each step
+    if platform_of_programs() != "cpu":  # elsewhere, the branches below copy the state in each step
         last = jnp.minimum(n, SCAN_LENGTH)
         state = jax.lax.fori_loop(0, last, lambda _, state: step(state), state)
         return state, state.totals

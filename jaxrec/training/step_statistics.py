@@ -171,7 +171,7 @@ def record(signs: Signs | None, parts: tuple[str, ...]) -> dict[str, float]:
 def counter(train: Csr, validation: Csr) -> Callable[[Batch], np.ndarray]:
     """Return a function that counts a batch's unmasked negatives.
 
-    The function returns [3]: how many are known from train, how many from validation, and all.
+    The function returns [3]: those known from train, those known from validation, and all.
     """
     liked = [DeviceCsr(jnp.asarray(p.indptr), jnp.asarray(p.indices)) for p in (train, validation)]
 

@@ -129,7 +129,7 @@ class Splitting:
     notes: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """Return the notes as lines for people."""
+        """Return the records of the sources and the notes as lines for people."""
         return [*told(self.start), *(f"{note}: {n:,}" for note, n in self.notes.items())]
 
     def save(self, folder: Path) -> None:
@@ -159,7 +159,7 @@ class UserTask:
 
     @classmethod
     def of(cls, config: Config, dataset: Dataset, run: Path | None = None) -> "UserTask":
-        """Split the data, or use the stored split of ``run`` if that has started.
+        """Build the task: split the data, or use the stored split of a ``run`` that has started.
 
         Raises:
           InputError: the data lacks what the configuration needs.
@@ -262,7 +262,7 @@ class UserTask:
 
 
 def _split(config: Config, dataset: Dataset) -> tuple[Splits, Splitting]:
-    """Split the data of a new run; a split of the run that it starts from is continued."""
+    """Split the data of a new run; continue the split of the run that it starts from, if any."""
     data = apply_filter(dataset, config.filter)
     how = resolved(data, config.split)
     data, notes = settled(data, how)

@@ -63,7 +63,7 @@ def why_alone(config: Config) -> str | None:
 def program(config: Config) -> Config:
     """Return the configuration with fixed values where runs of one program may differ.
 
-    Runs of one program have equal results. The result still shows whether a number is 0, since a
+    The result is equal for all runs of one program. It still shows whether a number is 0, since a
     program leaves out a term that is multiplied by 0.
     """
     optim, train = config.optim, config.train
@@ -75,7 +75,8 @@ def program(config: Config) -> Config:
         "optim.weight_decay": float(optim.weight_decay > 0),
         "train.l2": float(train.l2 > 0),
     }
-    if config.model.dtype == "float32":  # an array would change the dtype of others
+    # An array divides vectors before their cast to the dtype; a number divides scores after it.
+    if config.model.dtype == "float32":
         changes["loss.temperature"] = 1.0
     return config.replace(changes)
 

@@ -1,4 +1,4 @@
-"""Warm start from the parameters of another run, for data that has grown."""
+"""Starts a run from the parameters of another run, for data that has grown."""
 
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> di
     """Load the parameters of the run to start from; rows of new ids keep their initial values.
 
     Returns:
-      The numbers of users and items of the data that the run also has.
+      The number of users, and of items, that the data shares with that run.
 
     Raises:
       InputError: the run has not finished, or its parameters do not match.
