@@ -1,1 +1,1 @@
-"""Bytes on disk to a Dataset, and a Dataset to its train, validation and test parts."""
+"""Reads data sets and item graphs, and splits them into train, validation and test."""

@@ -1,7 +1,7 @@
 """Validate callers' arrays and convert them to the dtypes of data sets.
 
-A column of the right dtype is kept, memory-mapped or not; its check only needs minimum and maximum.
-Id tables and features, whose checks cost more, are checked once per object.
+A column of the right dtype is not copied, so it may be memory-mapped; only its minimum and maximum
+are checked. Id tables and features, whose checks cost more, are checked once per object.
 """
 
 import os
@@ -25,22 +25,22 @@ _FRAMES = {
     "pyarrow": ("from_arrow", ("Table", "RecordBatch")),
     "scipy": ("from_scipy", ("matrix", "array")),
 }
-"""Tables of other libraries, by the end of their names, and the functions that read them."""
+"""For each library, the function that reads its tables, and the ends of their class names."""
 _sound: dict[tuple[int, str], weakref.ref[Any]] = {}
 
 
 def id_table(ids: Any, what: str) -> np.ndarray:
     """Convert ids to an id table: int64 or unicode, one-dimensional, unique.
 
-    Texts and whole numbers are taken in whatever holds them: lists, NumPy's own strings, bytes
-    (UTF-8) and objects, columns and categories of pandas and polars. Floats are taken where all
-    are whole numbers. Whole numbers among texts, and such beyond int64, become texts.
+    Ids may be texts or whole numbers, in lists, in NumPy arrays of strings, bytes (UTF-8) or
+    objects, or in columns and categories of pandas and polars. Floats are accepted if all are whole
+    numbers. If some ids are texts, or whole numbers beyond int64, all become texts.
 
     Args:
-      what: names the ids in messages.
+      what: name of the ids in messages.
 
     Raises:
-      InputError: an id is missing, empty, there twice, or neither a whole number nor a text.
+      InputError: an id is missing, empty, repeated, or neither a whole number nor a text.
     """
     if _known(ids, "ids"):
         return ids
@@ -62,7 +62,7 @@ def id_array(ids: Any, what: str) -> np.ndarray:
     array = _array(ids, what)
     kind = array.dtype.kind
     if kind == "f" and array.size:
-        # Floats that a text stands beside became texts of floats: nothing is left to tell by.
+        # These are floats only: if there was a text among them, NumPy has made all of them texts.
         whole = np.isfinite(array) & (array == np.round(array)) & (np.abs(array) <= WHOLE_FLOATS)
         if not whole.all():
             place = int(np.argmin(whole))
@@ -97,7 +97,7 @@ def id_array(ids: Any, what: str) -> np.ndarray:
 
 
 def id_texts(ids: Any, what: str) -> list[str]:
-    """One id or several, in whatever :func:`id_table` takes, as the texts that they print as.
+    """Convert one id or several, of any type that :func:`id_table` accepts, to texts.
 
     Raises:
       InputError: an id is missing, empty, or neither a whole number nor a text.
@@ -111,7 +111,7 @@ def id_texts(ids: Any, what: str) -> list[str]:
         ids = [ids]
     elif isinstance(ids, np.ndarray):
         ids = ids.reshape(-1) if not ids.ndim else ids
-    elif not hasattr(ids, "__array__"):  # a set, a generator, a list
+    elif not hasattr(ids, "__array__"):  # such as a set, a generator or a list
         ids = list(ids)
     if isinstance(ids, list) and all(type(name) is str for name in ids):
         return ids
@@ -127,15 +127,15 @@ def without_point(name: str) -> str:
 
 
 def rows(values: Any, n_rows: int, what: str, of: str, length: int | None = None) -> np.ndarray:
-    """Row numbers into an id table, [n] int32.
+    """Convert row numbers into an id table to int32, [n].
 
     Args:
-      n_rows: how long the table is.
-      of: whose table it is, for messages.
-      length: how many there must be.
+      n_rows: the length of the id table.
+      of: what the table lists (users or items), for messages.
+      length: the required number of values.
 
     Raises:
-      InputError: they are not integers, their number is wrong, or one is out of range.
+      InputError: a value is not an integer or outside the table, or there are too many or too few.
     """
     array = _array(values, what, length)
     if array.size and array.dtype.kind not in "iu":
@@ -155,10 +155,11 @@ def rows(values: Any, n_rows: int, what: str, of: str, length: int | None = None
 
 
 def numbers(values: Any, what: str, length: int, dtype: Any = np.float32) -> np.ndarray:
-    """Finite numbers, [n] float32 or float64; dates become seconds since 1970 in float64.
+    """Convert finite numbers to float32 or float64, [n]; dates become seconds since 1970.
 
     Raises:
-      InputError: they are not finite numbers, their number is wrong, or they are dates for float32.
+      InputError: a value is not a finite number, or is a date (for float32), or there are too many
+        or too few.
     """
     array = _array(values, what, length)
     if array.dtype.kind == "M":
@@ -184,15 +185,15 @@ def numbers(values: Any, what: str, length: int, dtype: Any = np.float32) -> np.
 
 
 def times(values: Any, what: str, length: int) -> np.ndarray:
-    """:func:`numbers` as float64."""
+    """Convert numbers, or dates to seconds since 1970, to float64; see :func:`numbers`."""
     return numbers(values, what, length, np.float64)
 
 
 def weights(values: Any, what: str, length: int) -> np.ndarray:
-    """Positive finite numbers whose sum float32 holds, [n] float32.
+    """Convert positive numbers to float32, [n].
 
     Raises:
-      InputError: they are not so.
+      InputError: a value is not a positive finite number, or their sum is too large for float32.
     """
     made = numbers(values, what, length)
     if made.size and made.min() < SMALLEST:
@@ -210,10 +211,10 @@ def weights(values: Any, what: str, length: int) -> np.ndarray:
 
 
 def labels(values: Any, what: str, length: int) -> np.ndarray:
-    """Parts of a split, [n] uint8: 0 train, 1 validation, 2 test.
+    """Convert the labels of a split to uint8, [n]: 0 train, 1 validation, 2 test.
 
     Raises:
-      InputError: something else is among them.
+      InputError: a value is not 0, 1 or 2.
     """
     array = _array(values, what, length)
     numeric = array.dtype.kind in "iu" or not array.size
@@ -248,7 +249,7 @@ def _array(values: Any, what: str, length: int | None = None) -> np.ndarray:
         array = values
     else:
         try:
-            # Each thing in a list keeps its type: NumPy would make texts of [1, "a"].
+            # An array of objects keeps the types in a list; NumPy would turn [1, "a"] into texts.
             array = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
         except (TypeError, ValueError) as e:
             raise InputError(f"{what}: no array of one axis ({e})") from e
@@ -267,7 +268,7 @@ def _array(values: Any, what: str, length: int | None = None) -> np.ndarray:
 
 
 def _of_objects(values: list[Any], what: str) -> np.ndarray:
-    """Python's and NumPy's own texts and whole numbers as int64 or unicode."""
+    """Convert texts and whole numbers of Python or NumPy to an int64 or unicode array."""
     made = []
     for place, value in enumerate(values):
         if isinstance(value, np.generic):
@@ -313,11 +314,13 @@ def _remember(thing: Any, kind: str) -> None:
 
 
 def refuse_foreign(data: Any, *ours: type, option: str = "data") -> None:
-    """Raise InputError where data is neither a path nor of our kinds, with the way in.
+    """Raise InputError unless data is a path or of an accepted class.
+
+    The message says how to convert the data.
 
     Args:
-      ours: kinds of data in memory that the caller takes.
-      option: what the caller calls the data, for the message; a path must be given.
+      ours: classes of data in memory that the caller accepts.
+      option: the name of the argument, for messages. If it is ``path``, None is refused too.
     """
     if (data is None and option != "path") or isinstance(data, (str, os.PathLike, *ours)):
         return
@@ -325,7 +328,7 @@ def refuse_foreign(data: Any, *ours: type, option: str = "data") -> None:
 
 
 def taken_by(data: Any) -> str | None:
-    """The function of ours that makes a Dataset of a table of another library; None for others."""
+    """Return the name of the function that converts another library's table, or None."""
     room, _, name = _name(data).partition(".")
     function, ends = _FRAMES.get(room, ("", ()))
     return function if name.endswith(ends or ("\0",)) else None

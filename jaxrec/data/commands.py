@@ -1,4 +1,5 @@
-"""The commands of ``jaxrec data``: import, describe and generate data. Each returns its output."""
+"""The commands of ``jaxrec data``: import, describe and generate data. Each returns the text
+to print."""
 
 import shlex
 from collections.abc import Sequence
@@ -27,8 +28,8 @@ def import_data(
     """Read ``src`` and write it as a prepared folder ``out``, whole or not at all.
 
     Args:
-      catalogues: ``items``, ``users``, ``cold_items``, ``cold_users``, ``text``, ``repeats``
-        of :func:`formats.read`.
+      catalogues: the arguments ``items``, ``users``, ``cold_items``, ``cold_users``, ``text`` and
+        ``repeats`` of :func:`formats.read`.
 
     Raises:
       InputError: the source cannot be used, or the folder cannot be written.
@@ -43,8 +44,8 @@ def import_items(
     """Read ``src`` as an item graph and write it as a prepared folder ``out``.
 
     Args:
-      options: ``pairs``, ``columns``, ``items``, ``cold_items``, ``strict``, ``text`` of
-        :func:`read_items`.
+      options: the arguments ``pairs``, ``columns``, ``items``, ``cold_items``, ``strict`` and
+        ``text`` of :func:`read_items`.
 
     Raises:
       InputError: the source cannot be used, or the folder cannot be written.
@@ -59,7 +60,7 @@ def synth_items(
     """Generate an item graph and write it as a prepared folder ``out``.
 
     Raises:
-      InputError: the sizes do not fit each other, or the folder cannot be written.
+      InputError: the sizes do not fit together, or the folder cannot be written.
     """
     refuse_occupied(out)
     communities = max(1, min(20, n_items))
@@ -73,7 +74,7 @@ def synth(users: int, items: int, edges: int, out: str | Path, seed: int = 0) ->
     """Generate a data set and write it as a prepared folder ``out``.
 
     Raises:
-      InputError: the sizes do not fit each other, or the folder cannot be written.
+      InputError: the sizes do not fit together, or the folder cannot be written.
     """
     refuse_occupied(out)
     communities = max(1, min(12, users, items))
@@ -92,8 +93,8 @@ def stats(
     """Return sizes, degrees, popularity, split, times, notes, fingerprint and a training command.
 
     Args:
-      format, columns, event_weights, text: of interactions, as :func:`formats.read` takes them.
-      options: the same settings as command-line options, for the training command.
+      format, columns, event_weights, text: how interactions are read; see :func:`formats.read`.
+      options: the same settings as command-line options, to include in the training command.
 
     Raises:
       InputError: the data cannot be used.
@@ -122,7 +123,7 @@ def _how_to_train(path: str, preset: str, options: Sequence[str]) -> str:
 
 
 def gini(counts: np.ndarray) -> float:
-    """Gini coefficient of counts: 0 where all are equal, near 1 where one has everything."""
+    """Return the Gini coefficient of counts: 0 if all are equal, near 1 if one has everything."""
     total, n = counts.sum(), len(counts)
     if not total:
         return 0.0
@@ -210,7 +211,7 @@ def _degrees(counts: np.ndarray) -> str:
 
 def _times(first: float, last: float) -> str:
     text = f"{first:.15g} to {last:.15g}"
-    if not (first > 1e8 and last < 1e10):  # not seconds since 1970
+    if not (first > 1e8 and last < 1e10):  # such times are not seconds since 1970
         return text
     days = (datetime.fromtimestamp(moment, UTC).date().isoformat() for moment in (first, last))
     return f"{text} ({' to '.join(days)})"

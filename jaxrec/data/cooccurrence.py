@@ -1,6 +1,6 @@
 """Build an item graph from interactions: a pair's weight is the number of users with both items.
 
-Memory holds the distinct pairs so far, and one block of the next users' pairs.
+Memory holds the distinct pairs found so far, and blocks of further pairs until they are merged.
 """
 
 import itertools
@@ -14,23 +14,23 @@ from jaxrec.data.split import once, repeats
 from jaxrec.errors import InputError
 
 _BLOCK = 1 << 23
-"""Pairs, repeats counted, that are made at once."""
+"""The number of pairs, including repeats, that are built at once."""
 
 
 def of_interactions(
     data: Dataset, *, window: float | None = None, history: int = 200, block: int = _BLOCK
 ) -> ItemGraph:
-    """Build the item pairs within users, weighted by the number of users with both items.
+    """Pair the items of each user, and weight a pair by the number of users with both items.
 
     Args:
       data: interactions; each of a user's items counts once.
-      window: only items whose times are at most so far apart.
-      history: users with more items count with so many of the latest; of equal times, or without
-        times, with so many drawn at random, by a seed that never changes.
-      block: pairs made at once, repeats counted; bounds the memory beside the result.
+      window: the largest difference between the times of two paired items; None for no limit.
+      history: the largest number of items that are used of a user, the latest ones. Items with
+        equal times, or without times, are in random order, with a seed that never changes.
+      block: the number of pairs, including repeats, that are built at once; limits the memory.
 
     Raises:
-      InputError: a window without times.
+      InputError: there is a window, but the data has no times.
     """
     if window is not None and data.time is None:
         raise InputError(f"{data.name}: pairs.window needs a time column; this data has none")
@@ -43,7 +43,7 @@ def of_interactions(
     end_E = np.repeat(np.cumsum(degree_U), degree_U)
     row = row[end_E - np.arange(len(row)) <= history]
     item, user = data.item[row].astype(np.int64), data.user[row]
-    # How many of the user's later items each one pairs with.
+    # Find the number of the user's later items with which each item is paired.
     place = np.arange(len(row))
     last = np.searchsorted(user, user, side="right") - 1
     if window is not None:
@@ -59,7 +59,7 @@ def of_interactions(
         a, b = item[first], item[second]
         made = pair_keys(np.minimum(a, b), np.maximum(a, b), data.n_items)
         waiting.append(_counted(made[a != b]))
-        # Merged when there is as much of it as before: each pair moves a few times only.
+        # Blocks are merged once they hold as many pairs as the result: a pair moves a few times.
         if sum(len(found) for found, _ in waiting) >= max(len(key), block):
             key, weight = _merge([(key, weight), *waiting])
             waiting = []
@@ -78,7 +78,7 @@ def of_interactions(
 
 
 def _within(time: np.ndarray, place: np.ndarray, last: np.ndarray, window: float) -> np.ndarray:
-    """The last place up to ``last`` whose time is at most ``window`` after that of ``place``."""
+    """Return the last place, up to ``last``, with a time at most ``window`` after ``place``'s."""
     low, high = place.copy(), last.copy()
     while (low < high).any():
         middle = (low + high + 1) // 2
@@ -88,7 +88,7 @@ def _within(time: np.ndarray, place: np.ndarray, last: np.ndarray, window: float
 
 
 def _blocks(count: np.ndarray, block: int) -> list[slice]:
-    """Slices of places whose counts add up to about ``block``."""
+    """Return slices of places whose counts add up to about ``block``."""
     total = np.append(0, np.cumsum(count))
     cuts = np.searchsorted(total, np.arange(block, total[-1], block))
     bounds = sorted({0, *cuts.tolist(), len(count)})
@@ -96,7 +96,7 @@ def _blocks(count: np.ndarray, block: int) -> list[slice]:
 
 
 def _counted(key: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The unique keys, ascending, and how often each is there; ``key`` is sorted in place."""
+    """Return the unique keys, ascending, and how often each occurs; sorts ``key`` in place."""
     key.sort()
     first = starts(key)
     return key[first], np.diff(first, append=len(key)).astype(np.float64)

@@ -1,6 +1,6 @@
 """The Dataset of interactions: int32 user and item columns with their id tables.
 
-On disk it is a prepared folder (:mod:`jaxrec.data.prepared`) with one file per column.
+On disk, a Dataset is a prepared folder (:mod:`jaxrec.data.prepared`) with one file per column.
 """
 
 from dataclasses import dataclass, field
@@ -32,11 +32,11 @@ FORMAT = "jaxrec dataset"
 
 
 REPEATED = "held-out pairs that an earlier part of the split has too"
-"""The note on pairs that occur in several parts of the split."""
+"""The note that counts pairs which occur in more than one part of a split."""
 
 
 class Csr(NamedTuple):
-    """Items by user: user u has ``indices[indptr[u]:indptr[u + 1]]``, ascending and unique.
+    """The items of each user: u has ``indices[indptr[u]:indptr[u + 1]]``, ascending and unique.
 
     Shapes: indptr [U + 1], indices [nnz], both int32 (so nnz < 2^31).
     """
@@ -46,11 +46,11 @@ class Csr(NamedTuple):
 
     @property
     def degree(self) -> np.ndarray:
-        """Items per user, [U] int32."""
+        """Number of items of each user, [U] int32."""
         return np.diff(self.indptr)
 
     def take(self, user_n: np.ndarray) -> "Csr":
-        """Return the rows at ``user_n``; -1 gives an empty row."""
+        """Return a matrix with the rows of the users ``user_n``; -1 gives an empty row."""
         start = self.indptr[user_n]
         degree = np.where(user_n >= 0, self.indptr[user_n + 1] - start, 0)
         indptr = np.append(0, np.cumsum(degree))
@@ -58,7 +58,7 @@ class Csr(NamedTuple):
         return Csr(indptr.astype(np.int32), self.indices[index])
 
     def among(self, user_U: np.ndarray, item_I: np.ndarray) -> "Csr":
-        """Keep only the pairs of some users with some items, given as masks; the shape stays."""
+        """Return a matrix with only the pairs whose user and item are both in the masks."""
         user = np.repeat(np.arange(len(self.degree)), self.degree)
         kept = user_U[user] & item_I[self.indices]
         degree_U = np.bincount(user[kept], minlength=len(self.degree))
@@ -69,7 +69,7 @@ class Csr(NamedTuple):
         return pair_keys(np.repeat(np.arange(len(self.degree)), self.degree), self.indices, n_items)
 
     def item_counts(self, n_items: int) -> np.ndarray:
-        """Users per item, [I] int64."""
+        """Return the number of users of each item, [I] int64."""
         return np.bincount(self.indices, minlength=n_items)
 
 
@@ -89,20 +89,20 @@ class Joined(NamedTuple):
 
     @property
     def degree(self) -> np.ndarray:
-        """Items per user, [U]; items in several matrices count repeatedly."""
+        """Number of items of each user, [U]; an item counts once for each matrix that has it."""
         return np.sum([csr.degree for csr in self.rows], axis=0)
 
     def take(self, user_n: np.ndarray) -> Csr:
-        """Return the rows at ``user_n``; -1 gives an empty row."""
+        """Return the union of the rows of the users ``user_n``; -1 gives an empty row."""
         return union(*(csr.take(user_n) for csr in self.rows))
 
     def item_counts(self, n_items: int) -> np.ndarray:
-        """Users per item, [I] int64; pairs in several matrices count repeatedly."""
+        """Return the number of users of each item, [I] int64; a pair counts once per matrix."""
         return np.sum([csr.item_counts(n_items) for csr in self.rows], axis=0)
 
 
 def union(*rows: Csr) -> Csr:
-    """Unite the items of each user, such as train and validation to mask in test."""
+    """Return the union of each user's items over several matrices."""
     n_users = len(rows[0].indptr) - 1
     user = np.concatenate([np.repeat(np.arange(n_users), csr.degree) for csr in rows])
     item = np.concatenate([csr.indices for csr in rows])
@@ -114,7 +114,7 @@ def union(*rows: Csr) -> Csr:
 
 @runtime_checkable
 class ItemsByUser(Protocol):
-    """The interface of a :class:`Csr` that need not be in memory."""
+    """The interface of the items of each user, in memory (:class:`Csr`) or elsewhere."""
 
     @property
     def degree(self) -> np.ndarray: ...
@@ -124,7 +124,7 @@ class ItemsByUser(Protocol):
 
 @runtime_checkable
 class Counted(Protocol):
-    """The interface of a :class:`Dataset` whose interactions need not be in memory."""
+    """The interface of a data set, in memory (:class:`Dataset`) or elsewhere."""
 
     @property
     def name(self) -> str: ...
@@ -146,8 +146,8 @@ class Counted(Protocol):
 class Exposed(NamedTuple):
     """X exposed pairs: items that users were shown and did not choose, sorted by user and item.
 
-    Shapes: user, item [X] int32 row numbers into the id tables; time [X] float64 of the last
-    exposure, or None.
+    Shapes: user, item [X] int32 row numbers into the id tables; time [X] float64 of each
+    pair's last exposure, or None.
     """
 
     user: np.ndarray
@@ -190,11 +190,11 @@ class Dataset:
       rating: [E] float32, or None.
       time: [E] float64 (seconds since 1970, or any ordered number), or None.
       weight: [E] float32 positive event weights, or None (all 1).
-      split: [E] uint8, 0 train, 1 validation, 2 test, where the source has a split. Several parts
-        may have the same pair.
+      split: [E] uint8, 0 train, 1 validation, 2 test, or None if the source has no split. A pair
+        may occur in several of these parts.
       user_features, item_features: one row per id, or None.
       exposed: exposed pairs, disjoint from the interactions, or None.
-      name: the name of the data, for people.
+      name: the name of the data, for messages and reports.
       notes: counts of irregularities of the source: {"duplicate pairs": 3, ...}.
       reading: the roles of the columns of each table that was read.
 
@@ -288,7 +288,7 @@ class Dataset:
         selected = object.__new__(Dataset)  # rows of checked columns need no check
         columns = {name: column[index] for name, column in self.columns().items()}
         selected.__dict__.update(self.__dict__ | columns)
-        selected.__dict__.pop("_csr", None)  # it is of all interactions
+        selected.__dict__.pop("_csr", None)  # the cached matrix covers all interactions
         return selected
 
     def keys(self) -> np.ndarray:
@@ -296,7 +296,7 @@ class Dataset:
         return pair_keys(self.user, self.item, self.n_items)
 
     def csr(self) -> Csr:
-        """Return items by user, sorted and without repeats; cached."""
+        """Return the items of each user, sorted and without repeats; the result is cached."""
         return self._csr
 
     @cached_property
@@ -304,7 +304,7 @@ class Dataset:
         return items_by_user(self.user, self.item, self.n_users, self.n_items)
 
     def exposed_csr(self) -> Csr:
-        """Return exposed items by user, sorted and without repeats."""
+        """Return the exposed items of each user, sorted and without repeats."""
         empty = np.zeros(0, np.int32)
         shown = self.exposed or Exposed(empty, empty)
         return items_by_user(shown.user, shown.item, self.n_users, self.n_items)
@@ -318,7 +318,7 @@ class Dataset:
         return np.bincount(self.user, minlength=self.n_users)
 
     def item_shares(self) -> np.ndarray:
-        """Return, for each item, the sum of 1 / (interactions of the user) over its users, [I]."""
+        """Sum 1 / (number of the user's interactions) over the interactions of each item, [I]."""
         share_U = 1 / np.maximum(self.user_counts(), 1)
         return np.bincount(self.item, share_U[self.user], self.n_items)
 

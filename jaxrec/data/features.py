@@ -1,7 +1,7 @@
 """Side features of users and items: typed columns with one row per id.
 
-A column is a :class:`Number`, a :class:`Category`, a :class:`Bag` (several names a row) or a
-:class:`Vector`. Every row may lack a value. Each text is stored once, in ``names``, and rows hold
+A column is a :class:`Number`, a :class:`Category`, a :class:`Bag` (several names per row) or a
+:class:`Vector`. Any row may lack a value. Each text is stored once, in ``names``, and rows hold
 indices into it; ``names[0]`` is the empty text, for missing values.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Number:
-    """A number a row.
+    """One number per row.
 
     Shapes: value [n] float32, finite, or NaN where missing.
     """
@@ -27,21 +27,21 @@ class Number:
         return len(self.value)
 
     def missing(self) -> np.ndarray:
-        """Which rows have no value, [n] bool."""
+        """Return which rows have no value, [n] bool."""
         return np.isnan(self.value)
 
     def take(self, rows: np.ndarray) -> "Number":
         return Number(np.append(self.value, np.float32(np.nan))[rows])
 
     def fault(self) -> str | None:
-        """The name of an array that breaks the class's description, or None if all are sound."""
+        """Return the name of the first array that is not as the class says, or None."""
         right = self.value.ndim == 1 and self.value.dtype == np.float32
         return None if right and not np.isinf(self.value).any() else "value"
 
 
 @dataclass(frozen=True)
 class Category:
-    """One name a row.
+    """One name per row.
 
     Shapes: code [n] int32, 0 where missing; names [C] unicode, names[0] empty.
     """
@@ -55,20 +55,20 @@ class Category:
         return len(self.code)
 
     def missing(self) -> np.ndarray:
-        """Which rows have no name, [n] bool."""
+        """Return which rows have no name, [n] bool."""
         return self.code == 0
 
     def take(self, rows: np.ndarray) -> "Category":
         return Category(np.append(self.code, np.int32(0))[rows], self.names)
 
     def fault(self) -> str | None:
-        """The name of an array that breaks the class's description, or None if all are sound."""
+        """Return the name of the first array that is not as the class says, or None."""
         if not _are_names(self.names):
             return "names"
         return None if _are_codes(self.code, 0, len(self.names)) else "code"
 
     def as_bag(self) -> "Bag":
-        """The same names, at most one a row."""
+        """Return the column as a bag, with at most one name per row."""
         there = self.code > 0
         indptr = np.concatenate([[0], np.cumsum(there)]).astype(np.int32)
         return Bag(indptr, self.code[there], self.names)
@@ -76,10 +76,11 @@ class Category:
 
 @dataclass(frozen=True)
 class Bag:
-    """Any number of different names a row.
+    """Any number of different names per row.
 
-    Shapes: indptr [n + 1] int32; code [nnz] int32, those of row r in ``indptr[r]:indptr[r + 1]``,
-    ascending and unique, all >= 1; names [C] unicode, names[0] empty. An empty row is missing.
+    Shapes: indptr [n + 1] int32; code [nnz] int32, all >= 1; row r has the codes at
+    ``indptr[r]:indptr[r + 1]``, ascending and unique; names [C] unicode, names[0] empty. An empty
+    row is missing.
     """
 
     indptr: np.ndarray
@@ -92,7 +93,7 @@ class Bag:
         return len(self.indptr) - 1
 
     def missing(self) -> np.ndarray:
-        """Which rows have no name, [n] bool."""
+        """Return which rows have no name, [n] bool."""
         return np.diff(self.indptr) == 0
 
     def take(self, rows: np.ndarray) -> "Bag":
@@ -103,7 +104,7 @@ class Bag:
         return Bag(indptr.astype(np.int32), self.code[place], self.names)
 
     def fault(self) -> str | None:
-        """The name of an array that breaks the class's description, or None if all are sound."""
+        """Return the name of the first array that is not as the class says, or None."""
         if not _are_names(self.names):
             return "names"
         indptr, code = self.indptr, self.code
@@ -118,7 +119,7 @@ class Bag:
 
 @dataclass(frozen=True)
 class Vector:
-    """W numbers a row.
+    """W numbers per row.
 
     Shapes: value [n, W] float32; a row of NaN is missing.
     """
@@ -131,7 +132,7 @@ class Vector:
         return len(self.value)
 
     def missing(self) -> np.ndarray:
-        """Which rows have no numbers, [n] bool."""
+        """Return which rows have no numbers, [n] bool."""
         return np.asarray(np.isnan(self.value).all(axis=1))
 
     def take(self, rows: np.ndarray) -> "Vector":
@@ -139,7 +140,7 @@ class Vector:
         return Vector(np.concatenate([self.value, lack])[rows])
 
     def fault(self) -> str | None:
-        """The name of an array that breaks the class's description, or None if all are sound."""
+        """Return the name of the first array that is not as the class says, or None."""
         right = self.value.ndim == 2 and self.value.dtype == np.float32
         return None if right and not np.isinf(self.value).any() else "value"
 
@@ -150,7 +151,7 @@ _KINDS: dict[str, Any] = {kind.kind: kind for kind in (Number, Category, Bag, Ve
 
 @dataclass(frozen=True)
 class Features:
-    """Columns by name, all of n rows."""
+    """Feature columns by name; each has n rows."""
 
     columns: dict[str, Column]
 
@@ -159,15 +160,15 @@ class Features:
         return next((column.n_rows for column in self.columns.values()), 0)
 
     def take(self, rows: np.ndarray) -> "Features":
-        """The rows at ``rows`` (numbers; -1 gives a row where everything is missing)."""
+        """Return the rows with the numbers ``rows``; -1 gives a row without any value."""
         return Features({name: column.take(rows) for name, column in self.columns.items()})
 
     def only(self, names: Collection[str]) -> "Features":
-        """The columns of these names, as far as they are there."""
+        """Return the columns of these names; names without a column are ignored."""
         return Features({name: x for name, x in self.columns.items() if name in names})
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Every array by ``column:kind:array``, such as ``genres:bag:indptr``."""
+        """Return every array by a name ``column:kind:array``, such as ``genres:bag:indptr``."""
         return {
             f"{name}:{column.kind}:{part.name}": getattr(column, part.name)
             for name, column in self.columns.items()
@@ -176,10 +177,10 @@ class Features:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "Features":
-        """The inverse of :meth:`arrays`.
+        """Build features from the result of :meth:`arrays`.
 
         Raises:
-          KeyError, TypeError, ValueError: names that :meth:`arrays` does not give.
+          KeyError, TypeError, ValueError: a name is not one that :meth:`arrays` returns.
         """
         parts: dict[tuple[str, str], dict[str, np.ndarray]] = {}
         for key, array in arrays.items():
@@ -191,7 +192,7 @@ class Features:
         return cls(columns)
 
     def fault(self, n_rows: int) -> str | None:
-        """The name in :meth:`arrays` of the first array that is not sound, or None."""
+        """Return the name in :meth:`arrays` of the first invalid array, or None."""
         for name, column in self.columns.items():
             part = column.fault()
             if not part and column.n_rows != n_rows:

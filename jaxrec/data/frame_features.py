@@ -11,7 +11,7 @@ from jaxrec.data.pair_keys import distinct
 from jaxrec.errors import InputError, nearest
 
 _MISTAKES = 10
-"""In a column of numbers, one text per this many cells, or fewer, counts as a mistake."""
+"""Texts among numbers are refused as mistakes if they are at most one in this many cells."""
 
 Where = Callable[[int], str]
 
@@ -28,21 +28,25 @@ def from_frame(
 ) -> Features:
     """Convert ``frame`` to typed columns with a row per id; ids without a row are missing.
 
-    Numbers and dates (as seconds since 1970) become Number; texts and booleans Category, or Bag if
-    a text contains the separator; polars' categories always Category; lists of texts or whole
-    numbers Bag; lists of other numbers and numeric arrays Vector. Empty texts, null and NaN are
-    missing. Ids are compared as texts.
+    * Numbers and dates (as seconds since 1970) become Number.
+    * Texts and booleans become Category, but texts become Bag if one contains the separator.
+    * Categories of polars become Category.
+    * Lists of texts or whole numbers become Bag.
+    * Lists of other numbers, and numeric arrays, become Vector.
+
+    Empty texts, null and NaN are missing. Ids are compared as texts.
 
     Args:
       frame: one row per id, with ``id_column`` and one column per feature.
       ids: the id table, [n] int64 or unicode.
       where: returns ``file:line`` of a row, or of the header for -1.
-      kind: kind of the ids, for messages.
-      unknown: treatment of rows whose id is not in ``ids``.
+      kind: whose ids they are, for messages.
+      unknown: whether rows whose id is not in ``ids`` are refused or dropped.
 
     Raises:
-      InputError: no such id column or none beside it, an id missing, repeated or unknown,
-        numbers with texts among them or not finite, vectors of unequal length or with holes.
+      InputError: there is no such id column or no other column; an id is missing, repeated or
+        unknown; there are texts among numbers, or infinite numbers; or vectors have unequal lengths
+        or lack some of their numbers.
     """
     if id_column not in frame.columns:
         listed = ", ".join(frame.columns[:12]) or "none"
@@ -66,7 +70,7 @@ def from_frame(
 def _places(
     column: pl.Series, ids: np.ndarray, where: Where, kind: str, unknown: str
 ) -> np.ndarray:
-    """Return the id table's row for every row of the frame, -1 for unknown ids."""
+    """Return the row in the id table of each row of the frame; -1 for unknown ids."""
     texts = column.cast(pl.String)
     lacking = texts.is_null() | (texts == "")
     if lacking.any():

@@ -1,6 +1,6 @@
 """Weighted item pairs in memory and on disk, and their splits.
 
-On disk it is a prepared folder (:mod:`jaxrec.data.prepared`) with one file an array.
+On disk, an item graph is a prepared folder (:mod:`jaxrec.data.prepared`) with one file per array.
 """
 
 from dataclasses import dataclass, field, replace
@@ -21,9 +21,9 @@ _SIDE = "item_features"
 
 
 class Adjacency(NamedTuple):
-    """Neighbours by item: those of i are ``indices[indptr[i]:indptr[i + 1]]``, ascending.
+    """The neighbours of each item: item i has ``indices[indptr[i]:indptr[i + 1]]``, ascending.
 
-    Shapes: indptr [I + 1] int32, or int64 past 2^31 entries; indices [2P] int32; weight [2P]
+    Shapes: indptr [I + 1] int32, or int64 from 2^31 entries on; indices [2P] int32; weight [2P]
     float32.
     """
 
@@ -33,27 +33,27 @@ class Adjacency(NamedTuple):
 
     @property
     def degree(self) -> np.ndarray:
-        """Neighbours per item, [I]."""
+        """Number of neighbours of each item, [I]."""
         return np.diff(self.indptr)
 
 
 @dataclass(frozen=True)
 class ItemGraph:
-    """P unordered pairs of I items, each pair once and none of an item with itself.
+    """P unordered pairs of I items. No pair is repeated, and no item is paired with itself.
 
     Attributes:
       src, dst: [P] int32 row numbers into the id table, src < dst, sorted by (src, dst).
       weight: [P] float32, positive.
-      item_ids: [I] int64 or unicode. Items without a pair may be there: cold ones.
-      item_features: a row for each of the ids, or None.
-      name: for people.
-      notes: what was odd in the source but usable, counted.
-      reading: which column of each file was taken for what, where a table was read.
+      item_ids: [I] int64 or unicode; may include items without a pair (cold items).
+      item_features: one row per id, or None.
+      name: the name of the graph, for messages and reports.
+      notes: counts of irregularities of the source: {"repeated pairs": 3, ...}.
+      reading: the roles of the columns of each table that was read.
 
-    Ids may come in whatever :func:`jaxrec.data.array_checks.id_table` takes.
+    Ids may have any type that :func:`jaxrec.data.array_checks.id_table` accepts.
 
     Raises:
-      InputError: the arrays violate this; :meth:`of_pairs` accepts raw pairs.
+      InputError: an array is not as described here; :meth:`of_pairs` converts raw pairs.
 
     >>> import jaxrec
     >>> a, b, weight = np.array([0, 2, 1]), np.array([1, 1, 0]), np.array([1.0, 2.0, 3.0])
@@ -89,16 +89,18 @@ class ItemGraph:
         item_ids: np.ndarray,
         **rest: Any,
     ) -> "ItemGraph":
-        """Build a graph from raw pairs: sum both directions and repeats, drop self-pairs.
+        """Build a graph from raw pairs, without pairs of an item with itself.
+
+        The weights of repeated pairs, in either direction, are summed.
 
         Args:
           a, b: [n] row numbers into ``item_ids``.
-          weight: [n] positive.
-          rest: ``item_features``, ``name``, ``notes``, ``reading``.
+          weight: [n] positive numbers.
+          rest: other fields of the graph: ``item_features``, ``name``, ``notes``, ``reading``.
 
         Raises:
-          InputError: row numbers outside the table, weights that are not positive, or another
-            number of them than of pairs.
+          InputError: a row number is outside the id table, a weight is not positive, or the columns
+            have different lengths.
         """
         name = rest.get("name", "items")
         item_ids = array_checks.id_table(item_ids, f"{name}: item_ids")
@@ -120,20 +122,20 @@ class ItemGraph:
         return len(self.src)
 
     def take(self, index: np.ndarray) -> "ItemGraph":
-        """The pairs at ``index`` (a mask, or ascending numbers), with the same id table."""
+        """Return the pairs at ``index`` (a mask, or ascending numbers), with the same id table."""
         return replace(self, **{name: getattr(self, name)[index] for name in _COLUMNS})
 
     def keys(self) -> np.ndarray:
-        """One number a pair, src · I + dst, ascending, [P] int64."""
+        """Return src · I + dst of each pair, ascending, [P] int64."""
         return pair_keys(self.src, self.dst, self.n_items)
 
     def degree(self) -> np.ndarray:
-        """Pairs per item, [I] int64."""
+        """Return the number of pairs of each item, [I] int64."""
         n = self.n_items
         return np.bincount(self.src, minlength=n) + np.bincount(self.dst, minlength=n)
 
     def adjacency(self) -> Adjacency:
-        """The symmetric graph: each pair in both directions, neighbours ascending."""
+        """Return the symmetric graph, which has each pair in both directions."""
         from scipy import sparse
 
         n = self.n_items
@@ -144,21 +146,21 @@ class ItemGraph:
         return Adjacency(both.indptr, both.indices.astype(np.int32, copy=False), both.data)
 
     def features(self) -> dict[str, Features]:
-        """The side features by name, where there are any."""
+        """Return the side features by name, if the graph has any."""
         return {} if self.item_features is None else {_SIDE: self.item_features}
 
     def fingerprint(self) -> str:
-        """SHA-256 over the pairs, the id table and the features, as hexadecimal digits."""
+        """Return the SHA-256 of the pairs, id table and features, as hexadecimal digits."""
         return prepared.fingerprint(self._arrays(), self.features())
 
     def _arrays(self) -> dict[str, np.ndarray]:
         return {name: getattr(self, name) for name in (*_COLUMNS, "item_ids")}
 
     def save(self, folder: str | Path) -> None:
-        """Write the prepared folder; whole or not at all.
+        """Write the prepared folder, either whole or not at all.
 
         Raises:
-          InputError: the folder exists and is no empty folder, or cannot be written.
+          InputError: the folder exists and is not empty, or cannot be written.
         """
         manifest = {
             "format": FORMAT,
@@ -172,13 +174,13 @@ class ItemGraph:
 
     @classmethod
     def load(cls, folder: str | Path, *, verify: bool = False) -> "ItemGraph":
-        """Open a prepared folder, arrays memory-mapped.
+        """Open a prepared folder, with memory-mapped arrays.
 
         Args:
-          verify: also compare the fingerprint.
+          verify: also read every array and compare the fingerprint.
 
         Raises:
-          InputError: a file is missing, damaged or not what the manifest says.
+          InputError: a file is missing, damaged or does not match the manifest.
         """
         folder = Path(folder)
         manifest = prepared.read_manifest(folder, FORMAT, ("items", "pairs"), (_SIDE,))
@@ -229,7 +231,7 @@ class ItemGraph:
 class LabelledPairs(NamedTuple):
     """Item pairs with binary labels.
 
-    Shapes: a_P, b_P [P] int32, a < b; label_P [P] bool, the true ones first.
+    Shapes: a_P, b_P [P] int32, a < b; label_P [P] bool, all true labels first.
     """
 
     a_P: np.ndarray
@@ -242,7 +244,7 @@ class LabelledPairs(NamedTuple):
 
 
 class PairSplits(NamedTuple):
-    """Train pairs with the whole id table, and held-out pairs, which may be empty."""
+    """A split of an item graph: ``train`` has the whole id table; held-out pairs may be empty."""
 
     train: ItemGraph
     validation: LabelledPairs

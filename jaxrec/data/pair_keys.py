@@ -1,6 +1,7 @@
 """Integer keys for pairs of rows or ids, and operations on them: sorting, uniqueness, sums, hashes.
 
-These sort the keys, because np.unique's hash table is a hundred times slower on large int64 keys.
+The functions sort keys, because np.unique's hash table is a hundred times slower on large int64
+keys.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ def rows_of_keys(key: np.ndarray, n_second: int) -> tuple[np.ndarray, np.ndarray
 
 
 def starts(key: np.ndarray) -> np.ndarray:
-    """Return the start of each run of equal keys in sorted keys."""
+    """Return the position in sorted keys at which each run of equal keys starts."""
     return np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]])[: len(key)])
 
 
@@ -31,7 +32,11 @@ def distinct(key: np.ndarray) -> np.ndarray:
 def summed(
     key: np.ndarray, weight: np.ndarray, kept: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the unique keys, ascending, and the sum of each one's weights (float64)."""
+    """Return the unique keys, ascending, and the sum of the weights of each key (float64).
+
+    Args:
+      kept: mask of the keys to use; all keys if None.
+    """
     if kept is not None and not kept.all():
         key, weight = key[kept], weight[kept]
     order = np.argsort(key, kind="stable")
@@ -51,7 +56,7 @@ def mixed(x: np.ndarray) -> np.ndarray:
 
 
 def id_hashes(ids: np.ndarray, salt: int = 0) -> np.ndarray:
-    """Hash each id by its text, [n] uint64, independently of the table that it is in.
+    """Return a hash of each id's text, [n] uint64, which does not depend on the other ids.
 
     The number 7 and the text "7" have the same hash, because a table of numbers becomes texts as
     soon as one of its ids is not a number.
@@ -73,7 +78,7 @@ def id_hashes(ids: np.ndarray, salt: int = 0) -> np.ndarray:
 
 
 def pair_hashes(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Hash each ordered pair of hashed ids; uint64 of the same shape."""
+    """Return a hash of each ordered pair of id hashes; uint64 of the same shape."""
     return mixed(first + mixed(second))
 
 

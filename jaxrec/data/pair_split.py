@@ -1,7 +1,8 @@
 """Split an item graph into train pairs, and labelled pairs for validation and test.
 
-Each held-out pair gets a negative pair: two items drawn uniformly from the part's held-out items
-that are no pair of the graph. No pair, positive or negative, occurs twice.
+For each held-out pair, a negative pair is drawn uniformly: two items that are not paired in the
+graph, both from the held-out pairs of validation, or both from those of test. No pair, positive or
+negative, occurs twice.
 """
 
 import numpy as np
@@ -13,19 +14,19 @@ from jaxrec.data.pair_keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 
 _SPARSE = 4
-"""Where fewer than one pair in so many is taken already, negatives are found by trying."""
+"""Negatives are found by trial if fewer than one in this many possible pairs is taken or needed."""
 
 
 def draw_pairs(
     graph: ItemGraph, config: PairsConfig, seed: int, part: np.ndarray | None = None
 ) -> np.ndarray:
-    """TRAIN, VALIDATION or TEST for each pair, [P] uint8.
+    """Label each pair as TRAIN, VALIDATION or TEST, [P] uint8.
 
-    The test part depends on the seed and its share alone, not on the validation share.
+    The test pairs depend on the seed and the test share, not on the validation share.
 
     Args:
-      part: [P] where a pair was in an earlier split, and stays; -1 where it is for the draw to say.
-        The shares are of all pairs.
+      part: [P] the label of each pair in an earlier split, which the pair keeps; -1 for new pairs.
+        The shares are of old and new pairs together.
 
     Raises:
       InputError: no train pair would be left.
@@ -54,11 +55,11 @@ def draw_pairs(
 def split_pairs(
     graph: ItemGraph, config: PairsConfig, seed: int, part: np.ndarray | None = None
 ) -> PairSplits:
-    """Hold out pairs by :func:`draw_pairs`, each with a negative pair.
+    """Hold out pairs by :func:`draw_pairs`, and draw a negative pair for each of them.
 
     Raises:
-      InputError: as :func:`draw_pairs`, or the items of the held-out pairs are so densely
-        paired that there are too few pairs left to be negatives.
+      InputError: no train pair would be left, or the items of the held-out pairs are paired so
+        densely that too few negative pairs are left.
     """
     label = draw_pairs(graph, config, seed, part)
     train, validation, test = (np.flatnonzero(label == n) for n in (TRAIN, VALIDATION, TEST))
@@ -85,7 +86,7 @@ def _labelled(graph: ItemGraph, held_out: np.ndarray, negative: np.ndarray) -> L
 def _negatives(
     graph: ItemGraph, held_out: np.ndarray, taken: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """As many different keys as held-out pairs, ascending, none among the ascending ``taken``."""
+    """Draw as many distinct keys as held-out pairs, ascending; none is in the sorted ``taken``."""
     needed = len(held_out)
     item = distinct(np.concatenate([graph.src[held_out], graph.dst[held_out]]))
     possible = len(item) * (len(item) - 1) // 2
@@ -111,7 +112,7 @@ def _key(graph: ItemGraph, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _among(key: np.ndarray, taken: np.ndarray) -> np.ndarray:
-    """Which keys are among the ascending ``taken``."""
+    """Return which keys are in the sorted ``taken``."""
     if not len(taken):
         return np.zeros(len(key), bool)
     place = np.searchsorted(taken, key)

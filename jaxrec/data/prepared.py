@@ -1,7 +1,8 @@
 """The folder format of prepared data: ``manifest.json`` and one ``.npy`` file per array.
 
 NumPy loads the arrays memory-mapped, without pickle. The manifest holds a fingerprint of the
-content, and names the feature arrays in ``item_features.0.npy`` and so on.
+content. It also lists the names of the feature arrays, in the order of their files
+(``item_features.0.npy`` and so on).
 """
 
 import hashlib
@@ -88,12 +89,12 @@ def refuse_occupied(folder: str | Path) -> None:
 
 
 def is_prepared(folder: str | Path) -> bool:
-    """Whether the path is a folder with a manifest."""
+    """Return whether the path is a folder with a manifest."""
     return (Path(folder) / "manifest.json").is_file()
 
 
 def open_array(path: Path) -> np.ndarray:
-    """Open a memory-mapped array. Raises InputError if it is missing or damaged."""
+    """Open an array, memory-mapped. Raises InputError if the file is missing or damaged."""
     try:
         return read_arrays(path, mmap=True)
     except (OSError, ValueError) as e:
@@ -101,7 +102,7 @@ def open_array(path: Path) -> np.ndarray:
 
 
 def load_features(folder: Path, side: str, listed: list[str], n_rows: int) -> Features:
-    """Load the features of a side. Raises InputError if an array is invalid."""
+    """Load the features named ``side``. Raises InputError if an array is invalid."""
     arrays = {name: open_array(folder / f"{side}.{n}.npy") for n, name in enumerate(listed)}
     features = Features.from_arrays(arrays)
     fault = features.fault(n_rows)
@@ -125,12 +126,12 @@ def read_manifest(
     """Read the manifest of a folder of this format.
 
     Args:
-      counts: integer fields.
-      sides: optional fields that list feature arrays.
-      complete: further check.
+      counts: names of the fields that must be integers.
+      sides: names of the optional fields that list feature arrays.
+      complete: returns whether the other fields are as expected.
 
     Raises:
-      InputError: it is missing, damaged, or of another format or version.
+      InputError: the manifest is missing, damaged, or of another format or version.
     """
     path = folder / "manifest.json"
     try:
@@ -157,7 +158,7 @@ def read_manifest(
 
 
 def reading(manifest: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the column roles of each source file; older folders have none."""
+    """Return the column roles of each source file; manifests of older folders list none."""
     return tuple(manifest.get("reading", ()))
 
 

@@ -22,7 +22,7 @@ from jaxrec.errors import InputError
 from jaxrec.files import parse_json, read_arrays, write_npz
 
 NAME = "split.npz"
-_CODE = np.uint64(7)  # two bits for the part, one for trained
+_CODE = np.uint64(7)  # the lower three bits: two for the part, one for trained
 _TRAINED = 4
 
 
@@ -36,8 +36,9 @@ class KeptSplit:
         the same 61 bits with a chance of 1 in 7,000.
       protocol: rule of the split (:func:`rule`); empty if unknown.
       seed: seed of the split.
-      whole: whether all pairs that were trained on are included.
-      sure: whether all pairs marked as trained were; otherwise some were validation.
+      whole: whether the file has all pairs that were trained on.
+      sure: whether all pairs marked as trained were trained on; otherwise some may have been
+        validation pairs only.
     """
 
     key_P: np.ndarray
@@ -60,9 +61,9 @@ class KeptSplit:
         """Combine a run's own pairs with those of its warm start.
 
         Args:
-          hash_E: hashes of the pairs.
-          part_E: parts of the pairs.
-          refit: whether the run trains on validation in the end.
+          hash_E: hashes of the run's pairs.
+          part_E: parts of these pairs: train, validation or test.
+          refit: whether the run also trains on the validation pairs in the end.
           before: pairs of the warm start.
         """
         trained_E = part_E == TRAIN
@@ -74,11 +75,11 @@ class KeptSplit:
         return own if before is None else own.joined(before)
 
     def joined(self, other: "KeptSplit") -> "KeptSplit":
-        """Merge with the pairs of another; this one's parts take precedence."""
+        """Merge with the pairs of another split; a pair in both keeps the part that it has here."""
         there = self._codes(other.key_P) < 0
         trained = (other.key_P & np.uint64(_TRAINED)) > 0
         key_P = self.key_P.copy()
-        if not there.all():  # trained by either
+        if not there.all():  # a pair is trained if it is in either split
             at = np.searchsorted(key_P, other.key_P[~there & trained] & ~_CODE)
             key_P[at] |= np.uint64(_TRAINED)
         key_P = np.sort(np.concatenate([key_P, other.key_P[there]]))
@@ -86,7 +87,7 @@ class KeptSplit:
         return KeptSplit(key_P, self.protocol, self.seed, whole, sure)
 
     def _codes(self, hash_E: np.ndarray) -> np.ndarray:
-        """Return the code of each pair, [E] int8; -1 if absent."""
+        """Return the lower three bits of each pair's key, [E] int8; -1 for absent pairs."""
         if not len(self.key_P):
             return np.full(len(hash_E), -1, np.int8)
         order = np.argsort(hash_E)  # for cache-friendly lookups
@@ -99,7 +100,7 @@ class KeptSplit:
         return made
 
     def parts(self, hash_E: np.ndarray) -> np.ndarray:
-        """Return the part of each pair, [E] int8; -1 if absent."""
+        """Return the part of each pair, [E] int8; -1 for absent pairs."""
         code = self._codes(hash_E)
         return np.where(code < 0, code, code & 3)
 
@@ -127,7 +128,7 @@ def _packed(hash_E: np.ndarray, part_E: np.ndarray, trained_E: np.ndarray) -> np
 
 
 def load(run: Path) -> KeptSplit | None:
-    """Read RUN/split.npz; None for old runs and partitioned data.
+    """Read RUN/split.npz; return None for old runs and partitioned data, which have none.
 
     Raises:
       InputError: the file is damaged.
@@ -152,17 +153,17 @@ def load(run: Path) -> KeptSplit | None:
 
 
 def labels(run: Path, data: Dataset | ItemGraph) -> np.ndarray | None:
-    """Return the part of each pair in a run's stored split, [E] uint8; None without one.
+    """Return the part of each pair in a run's stored split, [E] uint8; None if none is stored.
 
     Raises:
-      InputError: the file is damaged, or of other pairs.
+      InputError: the file is damaged, or lacks pairs of the data.
     """
     kept = load(run)
     if kept is None:
         return None
     part = kept.parts(hashes(data))
     if isinstance(data, Dataset) and data.split is not None:
-        # Of a pair that is in several given parts, the file only has the first part.
+        # If a pair is in several given parts, the file only has the first of them.
         again = repeats(data)
         part[again] = data.split[again]
     if (part < 0).any():
@@ -177,7 +178,7 @@ def rule(config: SplitConfig | PairsConfig) -> dict[str, Any]:
     """Return the settings that must agree for a split to continue another.
 
     Args:
-      config: its name resolved.
+      config: the split, with ``auto`` resolved.
     """
     if isinstance(config, PairsConfig):
         return {"name": "pairs", "test": config.test, "validation": config.validation}
@@ -190,7 +191,7 @@ def rule(config: SplitConfig | PairsConfig) -> dict[str, Any]:
 
 
 def hashes(data: Dataset | ItemGraph) -> np.ndarray:
-    """Hash each pair by its ids, [E] uint64; symmetric for item pairs."""
+    """Return a hash of each pair's ids, [E] uint64; the order of an item pair does not matter."""
     if isinstance(data, ItemGraph):
         hash_I = id_hashes(data.item_ids, 2)
         a, b = hash_I[data.src], hash_I[data.dst]
@@ -204,7 +205,7 @@ FEW = 0.05
 
 
 def told(start: Iterable[dict[str, Any]]) -> list[str]:
-    """Report a run's warm starts: shared ids, kept split, and test pairs trained on.
+    """Report on a run's warm starts: shared ids, the split, and test pairs that were trained on.
 
     Args:
       start: records from ``RUN/env.json`` or ``RUN/eval.json``.

@@ -10,14 +10,14 @@ from jaxrec.errors import InputError
 
 
 class Scale(NamedTuple):
-    """Mean and standard deviation of a number's present values; (0, 1) if there are none."""
+    """Mean and standard deviation of the values of a number column; (0, 1) if all are missing."""
 
     mean: float
     std: float
 
 
 class Words(NamedTuple):
-    """Names of a bag, the empty text first, and the length of its longest row (at least 1)."""
+    """Names of a bag, with the empty text first, and the length of its longest row (at least 1)."""
 
     names: tuple[str, ...]
     width: int
@@ -27,10 +27,11 @@ class Encoded(NamedTuple):
     """Encoded features of n rows, the input of models.
 
     Attributes:
-      number: [n, F] float32. First every number, standardised, then a 0/1 flag "missing" for
-        each; then every vector as it is, each followed by its flag. 0 where missing.
+      number: [n, F] float32. First come all numbers, standardised, then for each of them a flag
+        (1 if missing, else 0), then all vectors, unchanged, each followed by such a flag. Missing
+        numbers are 0.
       category: [n] int32 for each category, 0 where missing.
-      bag: [n, W] int32 for each bag, ascending and padded with 0 behind; W differs by bag.
+      bag: [n, W] int32 for each bag: codes, ascending, then zeros; W differs between bags.
     """
 
     number: np.ndarray
@@ -40,9 +41,9 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Schema:
-    """Columns by name: the scale of numbers, the names of categories and bags, widths of vectors.
+    """Scales of numbers, names of categories and bags, and widths of vectors, by column name.
 
-    Names are those of the rows that it was fit on, sorted, the empty text first.
+    The names are those in the rows that the schema was fitted to, sorted, after the empty text.
     """
 
     numbers: dict[str, Scale]
@@ -57,16 +58,16 @@ class Schema:
 
     @property
     def category_sizes(self) -> tuple[int, ...]:
-        """Names of each category, the empty one counted: codes are below it."""
+        """Number of names of each category, including the empty one; codes are below it."""
         return tuple(len(names) for names in self.categories.values())
 
     @property
     def bag_sizes(self) -> tuple[int, ...]:
-        """Names of each bag, the empty one counted: codes are below it."""
+        """Number of names of each bag, including the empty one; codes are below it."""
         return tuple(len(words.names) for words in self.bags.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; :meth:`from_dict` gives an equal schema back."""
+        """Return the schema as a dictionary for JSON, which :meth:`from_dict` reads."""
         return {
             "numbers": {name: scale._asdict() for name, scale in self.numbers.items()},
             "categories": {name: list(names) for name, names in self.categories.items()},
@@ -79,7 +80,7 @@ class Schema:
 
     @classmethod
     def from_dict(cls, made: dict[str, Any]) -> "Schema":
-        """The inverse of :meth:`to_dict`."""
+        """Build a schema from the result of :meth:`to_dict`."""
         return cls(
             {name: Scale(**scale) for name, scale in made["numbers"].items()},
             {name: tuple(names) for name, names in made["categories"].items()},
@@ -89,7 +90,7 @@ class Schema:
 
 
 def fit(features: Features, rows: np.ndarray) -> Schema:
-    """Fit a schema to the rows ``rows`` (row numbers), which training uses."""
+    """Fit a schema to the rows with the numbers ``rows``, which training uses."""
     schema = Schema({}, {}, {}, {})
     for name, column in features.take(rows).columns.items():
         if isinstance(column, Number):
@@ -107,12 +108,12 @@ def fit(features: Features, rows: np.ndarray) -> Schema:
 def encode(features: Features, schema: Schema) -> Encoded:
     """Encode features by ``schema``, which may come from other rows or another file.
 
-    Names are matched by their text. Names that the schema lacks, columns that are absent or
-    empty and what is beyond a bag's width are missing; columns that the schema lacks are left
-    out. A category stands for a bag of one name where the schema has a bag.
+    Names are matched by their text. Names that the schema lacks count as missing, and so do columns
+    of the schema that are absent or empty, and names beyond a bag's width. Columns that the schema
+    lacks are left out. If the schema has a bag, a category is read as a bag of one name.
 
     Raises:
-      InputError: a column of another type, or of another width, than the schema's.
+      InputError: a column has another type or width than in the schema.
     """
     n = features.n_rows
     numbers, flags, vectors = [], [], []
@@ -150,7 +151,7 @@ def _used(column: Category | Bag) -> tuple[str, ...]:
 
 
 def _found(features: Features, name: str, kind: type[Column]) -> Any:
-    """The column, of this kind; None where it is absent or all missing."""
+    """Return the column as this kind; None if it is absent or all its values are missing."""
     column = features.columns.get(name)
     if column is None or column.missing().all():
         return None
@@ -172,7 +173,7 @@ def _value(
 
 
 def _translated(column: Category | Bag, names: tuple[str, ...]) -> np.ndarray:
-    """The column's codes as codes into ``names``; 0 where they lack the name."""
+    """Return the column's codes as codes into ``names``; 0 for names that are not among them."""
     known = {name: code for code, name in enumerate(names)}
     return np.array([known.get(name, 0) for name in column.names.tolist()], np.int32)[column.code]
 

@@ -18,7 +18,7 @@ BY_TIME = ("leave-last-out", "temporal")
 
 
 class Splits(NamedTuple):
-    """Three parts with the same id tables; validation and test may be empty."""
+    """The three parts of a data set, with the same id tables; validation and test may be empty."""
 
     train: Dataset
     validation: Dataset
@@ -29,9 +29,9 @@ class Kept(NamedTuple):
     """Labels from an earlier run's split, for a split that continues it.
 
     Attributes:
-      part: [E] int8, earlier part of each pair; -1 for new pairs.
-      trained: [E] bool, whether parameters were trained on the pair.
-      seed: seed of the earlier split, so that ties in time are broken in the same way.
+      part: [E] int8, the part of each pair in the earlier split; -1 for new pairs.
+      trained: [E] bool, whether the earlier run was trained on the pair.
+      seed: the seed of the earlier split, with which ties in time are broken again.
     """
 
     part: np.ndarray
@@ -44,7 +44,7 @@ class Drawn(NamedTuple):
 
     Attributes:
       label: [E] uint8, TRAIN, VALIDATION or TEST.
-      notes: exceptions to the rule of the split, with counts.
+      notes: counts of pairs or users that the split treats as exceptions.
     """
 
     label: np.ndarray
@@ -60,7 +60,7 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
     """Split a data set into train, validation and test.
 
     Raises:
-      InputError: as :func:`settled`, :func:`draw` and :func:`taken`.
+      InputError: :func:`settled`, :func:`draw` or :func:`taken` refuses the data.
     """
     config = resolved(data, config)
     data, _ = settled(data, config)
@@ -68,14 +68,14 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
 
 
 def resolved(data: Dataset, config: SplitConfig) -> SplitConfig:
-    """Return the split with ``auto`` resolved: ``given`` if the data has a split, else random."""
+    """Return ``config``, with ``given`` for ``auto`` if the data has a split, else ``random``."""
     if config.name != "auto":
         return config
     return replace(config, name="random" if data.split is None else "given")
 
 
 def repeats(data: Dataset) -> np.ndarray:
-    """Return whether an earlier given part has the same pair, for each interaction, [E] bool."""
+    """Return [E] bool: whether an earlier part of the given split has the same pair."""
     later = np.zeros(data.n_edges, bool)
     key = data.keys()
     if data.split is None or (key[1:] > key[:-1]).all():
@@ -88,18 +88,19 @@ def repeats(data: Dataset) -> np.ndarray:
 
 
 def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]]:
-    """Apply ``config.repeats`` to pairs that occur in several given parts.
+    """Apply ``config.repeats`` to pairs that occur in several parts of a given split.
 
-    Other splits merge such a pair: they keep the latest time and rating, and sum the weights.
+    Splits other than ``given`` merge such a pair: they keep the latest time and its rating, and sum
+    the weights.
 
     Args:
-      config: the split, with its name resolved.
+      config: the split, with ``auto`` resolved.
 
     Returns:
       The data, and a note that counts such pairs.
 
     Raises:
-      InputError: there are such pairs, and ``config.repeats`` refuses them.
+      InputError: such pairs exist, and ``config.repeats`` is ``refuse``.
     """
     later = repeats(data)
     count = int(later.sum())
@@ -121,7 +122,7 @@ def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]
 
 
 def once(data: Dataset) -> Dataset:
-    """Merge repeated pairs: keep the latest time and rating, and sum the weights."""
+    """Merge repeated pairs: keep the latest time and its rating, and sum the weights."""
     key = data.keys()
     order = np.lexsort((key,) if data.time is None else (data.time, key))
     key = key[order]
@@ -134,14 +135,14 @@ def once(data: Dataset) -> Dataset:
 
 
 def taken(data: Dataset, label: np.ndarray, config: SplitConfig) -> Splits:
-    """Return the parts of a labelled data set.
+    """Divide a data set into parts by the labels of its pairs.
 
     Args:
       label: [E] TRAIN, VALIDATION or TEST.
-      config: the split's configuration, with its name resolved.
+      config: the split, with ``auto`` resolved.
 
     Raises:
-      InputError: a pair occurs twice, no train pair is left, or cut times hold out nothing.
+      InputError: a pair occurs twice, no train pair is left, or a cut time holds out nothing.
     """
     _refuse_repeats(data, label, config)
     refuse_empty_cut(
@@ -170,29 +171,30 @@ def draw(
     * ``given`` takes the data's own labels.
     * ``random`` and ``temporal`` hold out the share ``config.test``, within each user or over all
       pairs; ``temporal`` takes the latest pairs, or those at or after a cut time.
-    * ``hashed`` is random by a hash of (seed, pair) and needs no other pair; over all pairs, the
-      share is the chance of each pair.
+    * ``hashed`` orders pairs by a hash of the seed and the pair. With shares over all pairs, the
+      share is the chance that a pair is held out, whatever other pairs there are.
     * ``leave-last-out`` takes each user's last pair as test and the one before it as validation.
-    * ``cold-items`` takes whole items: the share ``config.test`` of those with pairs, and
-      ``config.validation`` of the others.
+    * ``cold-items`` holds out whole items: the share ``config.test`` of all items with pairs, and
+      then the share ``config.validation`` of the remaining ones.
 
-    If the labels have no validation and ``config.validation`` is above 0, that share of train
-    becomes validation, chosen in the same way (at random for ``given``). Equal times are ordered by
-    a hash of the seed and the pair's ids. Shares within a user are rounded to the nearest whole
-    number of pairs, and leave the user at least one train pair. If this holds out less than half of
-    a random share, the share is drawn over all pairs except one of each user. A label depends only
-    on the user's own pairs, except for ``random``, ``cold-items``, shares over all pairs, and
-    validation taken from a given train part.
+    If these rules label no pair as validation and ``config.validation`` is above 0, that share of
+    the train pairs becomes validation, chosen by the same rule (at random for ``given``). Equal
+    times are ordered by a hash of the seed and the pair's ids. Shares within a user are rounded to
+    the nearest whole number of pairs, and leave the user at least one train pair. If this holds out
+    less than half of a random share, the share is drawn over all pairs except one of each user. A
+    label depends only on the user's own pairs, except for ``random``, ``cold-items``, shares over
+    all pairs, and validation drawn from given train pairs.
 
     With ``kept``, earlier pairs keep their part, and new pairs are held out until the shares of all
     pairs are reached. Splits by time are drawn again, but never hold out pairs already trained on.
 
     Args:
-      data: result of :func:`settled`.
+      data: the data that :func:`settled` returned.
       config: the split, with ``auto`` resolved.
       kept: labels of an earlier split with the same rule.
-      hashes: :func:`id_hashes` of the id tables, if already computed.
-      plain: follow the rule of old runs, which stored no split: ties by row, plain rounding.
+      hashes: the result of :func:`pair_id_hashes` for the id tables, if already computed.
+      plain: follow the rule of old runs, which stored no split: ties in time are ordered by row,
+        and shares within users are never drawn over all pairs instead.
 
     Raises:
       InputError: the data lacks the labels or times that the split needs.
@@ -230,7 +232,7 @@ def draw(
 def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
     """Apply the filters in the order of the options, and drop users and items without pairs.
 
-    Without filters, returns the data unchanged.
+    Without filters, the data is returned unchanged.
 
     Raises:
       InputError: a filter needs ratings or times that the data lacks, or nothing is left.
@@ -310,14 +312,14 @@ def _in_window(data: Dataset, config: FilterConfig) -> np.ndarray:
 
 
 def filtered(data: Dataset, left: Dataset, *parts: Csr) -> Csr | None:
-    """Return the pairs of ``data`` that filters removed, as items by user in the rows of ``left``.
+    """Return the pairs that filters removed, with the row numbers of the filtered data.
 
-    Only users and items that remain are included; None if there are no such pairs.
+    Only pairs whose user and item remain are included; the result is None if there are none.
 
     Args:
-      data: all pairs.
-      left: the filtered data, which has the id tables.
-      parts: items by user of the filtered data.
+      data: the data before filtering.
+      left: the filtered data, whose id tables give the row numbers.
+      parts: the items of each user in each part of the filtered data.
     """
     users = _rows_in(left.user_ids, data.user_ids)
     items = _rows_in(left.item_ids, data.item_ids)
@@ -332,7 +334,7 @@ def filtered(data: Dataset, left: Dataset, *parts: Csr) -> Csr | None:
 
 
 def _rows_in(ids: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """Return the rows of ids in ``ids``, int64; -1 where absent."""
+    """Return the row in ``ids`` of each id in ``asked``, int64; -1 for absent ids."""
     order = np.argsort(ids)
     row = order[np.searchsorted(ids, asked, sorter=order).clip(max=len(ids) - 1)]
     return np.where(ids[row] == asked, row, -1).astype(np.int64)
@@ -351,8 +353,8 @@ def refuse_empty_cut(
     """Raise InputError if a cut time holds out nothing, which often means another time unit.
 
     Args:
-      name: name of the data.
-      time: times of the pairs for the message, if available.
+      name: name of the data, for messages.
+      time: times of the pairs, for messages; None if not available.
       validation, test: whether these parts have pairs.
     """
     for part, has_pairs in (("test", test), ("validation", validation)):
@@ -366,14 +368,14 @@ def refuse_empty_cut(
 
 
 def _span(time: np.ndarray | None) -> str:
-    """Format the range of times."""
+    """Format the range of times for an error message."""
     if time is None or not len(time):
         return ""
     return f"; its times are {time.min():.15g} to {time.max():.15g}"
 
 
 def _refuse_repeats(data: Dataset, label: np.ndarray, config: SplitConfig) -> None:
-    """Raise InputError if a pair occurs twice, except across given parts."""
+    """Raise InputError if a pair occurs twice, unless in different parts of a given split."""
     key = data.keys()
     if (key[1:] > key[:-1]).all():
         return
@@ -393,8 +395,8 @@ def _refuse_repeats(data: Dataset, label: np.ndarray, config: SplitConfig) -> No
 def _shown_before(data: Dataset, label: np.ndarray, config: SplitConfig) -> Exposed | None:
     """Return the exposed pairs that training may use.
 
-    Splits by time keep those before the held-out pairs (of all users, or of the same user);
-    ``cold-items`` keeps those of items that are not held out.
+    Splits by time keep exposed pairs that are earlier than the held-out pairs of all users, or of
+    the same user. ``cold-items`` keeps exposed pairs of items that are not held out.
     """
     shown = data.exposed
     if shown is not None and config.name == "cold-items":
@@ -412,7 +414,7 @@ def _shown_before(data: Dataset, label: np.ndarray, config: SplitConfig) -> Expo
 
 
 class _Labels:
-    """The labels of a data set's pairs, while a split is drawn."""
+    """The labels of a data set's pairs while a split is being drawn."""
 
     def __init__(
         self,
@@ -424,13 +426,14 @@ class _Labels:
     ) -> None:
         self.data, self.config, self.kept, self.plain = data, config, kept, plain
         self.label = np.full(data.n_edges, TRAIN, np.uint8)
-        self.free = np.ones(data.n_edges, bool)  # pairs without a fixed part
+        self.free = np.ones(data.n_edges, bool)  # pairs whose label is not fixed
         self.notes: dict[str, int] = {}
         self._hashes = hashes
         self._order: np.ndarray | None = None
 
     def give(self, label: np.ndarray) -> None:
-        """Take the given labels; earlier validation pairs in the given train part are kept."""
+        """Take the given labels. If none is validation, given train pairs keep their earlier label,
+        unless it is test."""
         self.label[:] = label
         if self.kept is not None and not (label == VALIDATION).any():
             among = (label == TRAIN) & (self.kept.part >= 0) & (self.kept.part != TEST)
@@ -438,19 +441,21 @@ class _Labels:
             self.free[among] = False
 
     def keep(self) -> None:
-        """Take the labels of an earlier split."""
+        """Take the labels of the earlier split, if there is one."""
         if self.kept is not None:
             self.free = self.kept.part < 0
             self.label[~self.free] = self.kept.part[~self.free]
 
     def by_chance(self, share: float, part: int, rng: np.random.Generator) -> None:
-        """Relabel a random share of the train pairs."""
+        """Relabel a random share of the train pairs as ``part``."""
         rows = np.flatnonzero((self.label == TRAIN) & self.free)
         self._relabel_last(rows[rng.permutation(len(rows))], share, part, spread=not self.plain)
 
     def by_hash(self, share: float, part: int, seed: int) -> None:
-        """Relabel train pairs by the hash of (seed, part, pair): each user's highest ones, or all
-        above 1 - share."""
+        """Relabel train pairs by a hash of seed, part and pair, scaled to [0, 1).
+
+        Relabelled are the pairs with each user's highest hashes, or all pairs from 1 - share on.
+        """
         data = self.data
         rows = np.flatnonzero((self.label == TRAIN) & self.free)
         key = data.user[rows].astype(np.uint64) * np.uint64(data.n_items)
@@ -470,7 +475,7 @@ class _Labels:
         n_validation = round((len(items) - n_test) * config.validation)
         if self.kept is not None:
             known = self.kept.part >= 0
-            for part in (TEST, VALIDATION, TRAIN):  # an item with any train pair is known
+            for part in (TEST, VALIDATION, TRAIN):  # an item with any train pair is train
                 label_I[data.item[known & (self.kept.part == part)]] = part
             known_I = np.isin(items, data.item[known])
             n_test = max(n_test - int((label_I[items] == TEST).sum()), 0)
@@ -501,7 +506,7 @@ class _Labels:
             self.notes[MOVED] = int(moved.sum())
 
     def _late(self, share: float, cut: float | None, part: int, seed: int) -> None:
-        """Relabel the latest train pairs: at or after the cut time, or the last share."""
+        """Relabel the latest train pairs: those at or after the cut time, or the share of them."""
         assert self.data.time is not None
         if cut is not None:
             self.label[(self.label == TRAIN) & (self.data.time >= cut)] = part
@@ -514,7 +519,10 @@ class _Labels:
         return self.config.per_user or self.config.name == "leave-last-out"
 
     def _in_time(self, seed: int) -> np.ndarray:
-        """Sort rows by time, grouped by user if shares are within users; a hash breaks ties."""
+        """Return rows sorted by time, and by user first if shares are within users.
+
+        A hash of the pair's ids breaks ties.
+        """
         if self._order is None:
             data, keys = self.data, self._time_keys()
             self._order = np.lexsort(keys)
@@ -552,14 +560,14 @@ class _Labels:
     def _relabel_last(
         self, rows: np.ndarray, share: float, part: int, *, spread: bool = False
     ) -> None:
-        """Relabel the last free train pairs of ``rows`` until the share is held out, overall or per
-        user.
+        """Relabel the last of ``rows`` until the share of all or of each user's pairs is held out.
 
         Args:
-          spread: draw over all pairs, except one per user, if shares within users round to nothing.
+          spread: draw over all pairs, except one per user, if rounding within users holds out less
+            than half of the share.
         """
         user = self.data.user
-        # Earlier held-out pairs count towards the share.
+        # Pairs that the earlier split held out count towards the share.
         pool = np.ones(len(self.label), bool) if part == TEST else self.label != TEST
         if self.config.name == "given":
             pool = self.label != TEST
@@ -596,7 +604,7 @@ class _Labels:
         may = np.zeros(len(self.label), bool)
         may[grouped[left < train_U[user[grouped]] - 1]] = True
         rows = rows[may[rows]]
-        # If most users have a single pair, others must not lose all but one.
+        # If most users have a single pair, the other users must not lose all pairs but one.
         n_held = min(wanted, round(len(rows) * max(share, 0.5)))
         self.label[rows[len(rows) - n_held :]] = part
         self.notes[SPREAD.format(_NAMES[part])] = n_held
@@ -611,7 +619,7 @@ def pair_id_hashes(user_ids: np.ndarray, item_ids: np.ndarray) -> tuple[np.ndarr
 
 
 def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Group rows by user in their order; return rows, their numbers of later rows, and degrees."""
+    """Return rows grouped by user, and for each row its user's numbers of later and of all rows."""
     rows = rows[np.argsort(user[rows], kind="stable")]
     degree_U = np.bincount(user[rows])
     degree = np.repeat(degree_U, degree_U)
@@ -620,7 +628,7 @@ def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def refit_splits(splits: Splits) -> Splits:
-    """Merge validation into train, for a refit."""
+    """Move the validation pairs to train, for a refit."""
     train, validation = splits.train, splits.validation
     columns = {
         name: np.concatenate([column, getattr(validation, name)])

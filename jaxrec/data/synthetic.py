@@ -1,10 +1,11 @@
-"""Made-up interactions with a known answer: planted communities under a power-law popularity.
+"""Draws synthetic interactions, for which the best possible recall is known.
 
-Every user and item belongs to one community. An interaction picks a user by activity, then,
-with probability ``LOYALTY``, an item of the user's own community, else any item; in both
-cases in proportion to the item's popularity. Activity and popularity fall as a power of the
-rank. Ranking items by these probabilities is the best that any recommender can do, so its
-recall is a ceiling that can be computed (``ceiling``).
+Every user and item belongs to one community. An interaction picks a user in proportion to activity.
+With probability ``LOYALTY`` it then picks an item of the user's community, else any item, in both
+cases in proportion to the item's popularity. Activity and popularity fall as a power of the rank.
+
+No recommender can do better than to rank items by these probabilities, so the recall of that
+ranking is a ceiling, which :func:`ceiling` computes.
 """
 
 from collections.abc import Sequence
@@ -24,14 +25,14 @@ LOYALTY = 0.8
 _POPULARITY_EXPONENT = 0.8
 _ACTIVITY_EXPONENT = 0.8
 _FIRST = 4
-"""Draws of every user before activity counts; repeats are dropped."""
+"""Items drawn for every user before users are drawn by activity; repeats are dropped."""
 _TAGS = 3
-"""Most tags of a user or item."""
+"""The largest number of tags of a user or item."""
 _TAGS_OF_OWN = 4
-"""Tags of a community."""
+"""The number of tags that each community has."""
 _MISSING = 0.05
-"""Share of the features' cells that are missing."""
-_BYTES = 64  # memory per node or pair while drawing
+"""Share of the cells of each feature column that are missing."""
+_BYTES = 64  # bytes of memory per node or pair while drawing
 _YEAR = 365 * 24 * 3600
 _START = 1_600_000_000
 """Start of the synthetic year, in seconds since 1970."""
@@ -55,7 +56,7 @@ class Truth(NamedTuple):
     popularity: np.ndarray
 
     def scores(self) -> np.ndarray:
-        """Probability of item i given a user of community c, [C, I] float64; rows sum to 1."""
+        """Return the probability of item i for a user of community c, [C, I]; rows sum to 1."""
         n_communities = int(self.item_community.max()) + 1
         own_CI = np.where(
             self.item_community == np.arange(n_communities)[:, None], self.popularity, 0.0
@@ -75,10 +76,10 @@ def refuse_too_many(rows: int) -> None:
 
 
 def truth(users: int, items: int, *, communities: int = 12, seed: int = 0) -> Truth:
-    """The planted structure that :func:`make` with the same arguments draws from."""
+    """Return the structure from which :func:`make` draws with the same arguments."""
     rng = np.random.default_rng([seed, 0])
     place_U, place_I = rng.permutation(users), rng.permutation(items)
-    # Communities take items in turn, so their sizes differ by at most one.
+    # Communities take users and items in turn, so their sizes differ by at most one.
     activity = (place_U // communities + 1.0) ** -_ACTIVITY_EXPONENT
     popularity = (place_I // communities + 1.0) ** -_POPULARITY_EXPONENT
     return Truth(
@@ -101,12 +102,13 @@ def make(
     """Draw exactly ``edges`` different pairs, each with a time within one year.
 
     Ids are texts such as ``u0001`` and ``i0001``, in the order of the rows. Every user has at
-    least one pair; an item may have none. With ``features`` both sides have some that tell of
-    the community and the popularity (``group``, ``tags``, ``level``); the pairs are the same.
+    least one pair; an item may have none. With ``features``, users and items have features that
+    depend on their community (``group``, ``tags``) and their activity or popularity (``level``);
+    the pairs do not change.
 
     Raises:
-      InputError: fewer edges than users, more than a quarter of all pairs, or more
-        communities than users or items.
+      InputError: there are fewer edges than users, more edges than a quarter of all pairs, or more
+        communities than users or items; or memory is too small.
     """
     refuse_too_many(users + items + edges)
     if not 1 <= communities <= min(users, items):
@@ -138,20 +140,21 @@ def make(
 
 
 def embedded(name: str = "synthetic") -> Dataset:
-    """The fixed data of these names: 2,000 users, 1,500 items, 60,000 pairs.
+    """Return built-in data, which is always the same: 2,000 users, 1,500 items, 60,000 pairs.
 
     Args:
-      name: of ``EMBEDDED``: the pairs alone, with features, or with features and ratings.
+      name: one of ``EMBEDDED``: pairs alone, pairs with features, or pairs with features and
+        ratings.
     """
     data = make(edges=_EMBEDDED_EDGES, features=name != "synthetic", **_EMBEDDED)
     return rated(data, embedded_truth()) if name == "synthetic-ratings" else data
 
 
 def rated(data: Dataset, planted: Truth, seed: int = 0) -> Dataset:
-    """The data with planted ratings from 1 to 5.
+    """Return the data with planted ratings from 1 to 5.
 
-    A rating is 3.5 + b_u + b_i + 0.6 · [i is of u's community] + noise, rounded; b_u, b_i and the
-    noise are normal with standard deviations of 0.4, 0.5 and 0.5.
+    A rating is 3.5 + b_u + b_i + 0.6 · [u and i are of one community] + noise, rounded to a whole
+    number from 1 to 5; b_u, b_i and the noise are normal with standard deviations 0.4, 0.5 and 0.5.
     """
     rng = np.random.default_rng([seed, 3])
     bias_U, bias_I = 0.4 * rng.normal(size=data.n_users), 0.5 * rng.normal(size=data.n_items)
@@ -167,16 +170,17 @@ def embedded_truth() -> Truth:
 
 
 def ceiling(planted: Truth, seen: Sequence[Dataset], test: Dataset, k: int = 20) -> float:
-    """Compute recall@k of ranking by the generating probabilities.
+    """Compute the recall@k of a ranking by the probabilities that generated the data.
 
     Args:
       planted: the structure that the data was drawn from.
-      seen: the parts whose pairs are masked (train; for test, validation too).
-      test: the part whose pairs are to be found.
+      seen: data whose pairs are masked: train, and validation if ``test`` is the test data.
+      test: data whose pairs are to be found.
       k: length of the lists.
 
     Returns:
-      Mean over the users with test items of hits / test items. Ties go to the lower item.
+      The mean of hits / test items over the users with test items. Of items with equal scores, the
+      one with the lower row number ranks first.
     """
     score_CI = planted.scores()
     masked, wanted = [part.csr() for part in seen], test.csr()
@@ -196,8 +200,8 @@ def ceiling(planted: Truth, seen: Sequence[Dataset], test: Dataset, k: int = 20)
 
 
 def draw_items(planted: Truth, user: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One item for each entry of ``user``, by the probabilities of :meth:`Truth.scores`."""
-    # Items sorted by community, so that a community is one stretch of the cumulative popularity.
+    """Draw an item for each entry of ``user``, by the probabilities of :meth:`Truth.scores`."""
+    # Items are sorted by community, so that each community is one range of ``total``.
     order = np.argsort(planted.item_community, kind="stable")
     total = np.concatenate([[0.0], np.cumsum(planted.popularity[order])])
     size = np.bincount(planted.item_community)
@@ -212,7 +216,7 @@ def draw_items(planted: Truth, user: np.ndarray, rng: np.random.Generator) -> np
 
 
 def _pairs_of(part: Csr, block_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row within the block and item of every pair of the block's users."""
+    """Return, for every pair of the block's users, the user's row in the block and the item."""
     degree_B = part.degree[block_B]
     row = np.repeat(np.arange(len(block_B)), degree_B)
     start = np.repeat(part.indptr[block_B] - (np.cumsum(degree_B) - degree_B), degree_B)
@@ -220,7 +224,7 @@ def _pairs_of(part: Csr, block_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _features(planted: Truth, communities: int, seed: int) -> dict[str, Any]:
-    """Features of users and of items, from a stream of random numbers of their own."""
+    """Draw features of users and of items, from a generator that the pairs do not use."""
     rng = np.random.default_rng([seed, 2])
     return {
         "user_features": telling(planted.user_community, planted.activity, communities, rng),
@@ -235,9 +239,9 @@ def telling(
     rng: np.random.Generator,
     missing: float = _MISSING,
 ) -> Features:
-    """A category and a bag that mostly tell the community, and a number that tells the share.
+    """Draw a category and a bag that depend on the community, and a number that follows the share.
 
-    Of each column the share ``missing`` of the cells is.
+    In each column, the share ``missing`` of the cells is missing.
     """
     n = len(community)
     rows_nT = np.repeat(np.arange(n)[:, None], _TAGS, axis=1)
@@ -268,6 +272,6 @@ def _names(letter: str, count: int) -> np.ndarray:
 
 
 def ids(letter: str, count: int) -> np.ndarray:
-    """Texts such as ``i0001``, [count]."""
+    """Return ids such as ``i0001``, [count]."""
     width = len(str(count))
     return np.array([f"{letter}{n:0{width}}" for n in range(1, count + 1)])

@@ -1,8 +1,9 @@
-"""Made-up item graphs with a known answer: planted communities, power-law degrees.
+"""Draws synthetic item graphs from planted communities with power-law popularity.
 
-The communities and the popularity of items are those of :mod:`jaxrec.data.synthetic`. A pair is
-an item by popularity (each item comes first once, so that none is without a pair) and another
-one, with probability ``LOYALTY`` of the same community, by popularity too.
+Communities and popularity are drawn as in :mod:`jaxrec.data.synthetic`. The first item of a pair is
+drawn by popularity, after each item has been the first one once, so that every item has a pair. The
+second item is drawn by popularity too: with probability ``LOYALTY`` from the community of the first
+one, else from all items.
 """
 
 import numpy as np
@@ -18,7 +19,7 @@ _EMBEDDED_PAIRS = 16_000
 
 
 def planted(items: int, *, communities: int = 12, seed: int = 0) -> Truth:
-    """What :func:`make` with the same arguments draws from; its users are the items too."""
+    """Return the structure from which :func:`make` draws; its users are the items too."""
     found = truth(items, items, communities=communities, seed=seed)
     community, popularity = found.item_community, found.popularity
     return Truth(community, community, popularity, popularity)
@@ -35,13 +36,13 @@ def make(
     """Draw exactly ``pairs`` different pairs.
 
     Args:
-      missing: give the items features (``group``, ``tags``, ``level``) that tell of community
-        and popularity, this share of each column's cells missing; none where None. The pairs
-        are the same.
+      missing: the share of each feature column's cells that are missing; None for no features.
+        Features depend on the item's community (``group``, ``tags``) and popularity (``level``);
+        the pairs do not change.
 
     Raises:
-      InputError: fewer pairs than items, more than an eighth of all pairs, more communities
-        than items, or ``missing`` is no share.
+      InputError: there are fewer pairs than items, more than an eighth of all pairs, or more
+        communities than items; ``missing`` is not in [0, 1]; or memory is too small.
     """
     refuse_too_many(items + pairs)
     if not 1 <= communities <= items:
@@ -81,5 +82,5 @@ def make(
 
 
 def embedded() -> ItemGraph:
-    """The fixed data of item models without ``data``: 2,000 items, 16,000 pairs, features."""
+    """Return the built-in item graph: 2,000 items with features, and 16,000 pairs."""
     return make(pairs=_EMBEDDED_PAIRS, missing=0.5, **_EMBEDDED)

@@ -3,10 +3,10 @@
 A time is a date, or a date and a time of day, perhaps with a fraction of a second and a zone
 (``2014-04-01``, ``2014-04-01T10:51:00.277Z``, ``2014/04/01 10:51 +02:00``, ``20140401T105100``), or
 the form of C's ``ctime`` with a year (``Tue Apr 03 18:00:09 +0000 2012``). A time without a zone
-is UTC. Any other form needs its strptime directives.
+is UTC. Any other form is read only if the caller gives its strptime directives.
 
-Numbers are seconds since 1970 or finer units, or dates written as digits (``20140401``,
-``20140401105100``) where the whole column is.
+Numbers are seconds since 1970 or finer units. If all numbers of a column can be dates written as
+digits (``20140401``, ``20140401105100``), they are read as dates.
 
 Source: ISO 8601:2019 (calendar dates, basic and extended format); RFC 3339, section 5.6.
 """
@@ -43,20 +43,20 @@ _FAST = (
     "%Y-%m-%dT%H:%M:%S%.f%z",
     "%a %b %d %H:%M:%S %z %Y",
 )
-"""The forms of most files, tried first; the others are parsed piece by piece, which is slower."""
+"""The most common forms, which are tried first. Other forms are parsed in pieces, more slowly."""
 _TEXT = pl.col("text")
 _UNITS = {
     "milliseconds": (1e11, 5e12, 1e3),
     "microseconds": (1e14, 5e15, 1e6),
     "nanoseconds": (1e17, 5e18, 1e9),
 }
-"""For each finer unit since 1970: the range of its numbers, until 2128, and units per second."""
+"""For each unit finer than seconds: the range of its numbers (until 2128), and units per second."""
 _DIGITS = {
     "%Y%m%d": (19_000_101, 21_001_231),
     "%Y%m%d%H%M": (190_001_010_000, 210_012_312_359),
     "%Y%m%d%H%M%S": (19_000_101_000_000, 21_001_231_235_959),
 }
-"""Dates written as one number: the smallest and the largest."""
+"""For each form of a date written as digits: the smallest and the largest number."""
 EPOCH = (946_684_800, 2_051_222_400)
 """Seconds since 1970 of the years 2000 to 2034, which show that a column holds seconds."""
 _START, _END = -2_208_988_800, 4_102_444_800
@@ -72,9 +72,11 @@ EXAMPLES = "2014-04-01 or 2014-04-01T10:51:00+02:00"
 
 
 class Moments(NamedTuple):
-    """The seconds since 1970 of a column, null where a cell is not a time.
+    """The times of a column.
 
-    ``notes`` count how cells were read.
+    Attributes:
+      seconds: seconds since 1970, null where a cell is not a time.
+      notes: counts of how cells were read.
     """
 
     seconds: pl.Series
@@ -94,14 +96,14 @@ def parse(text: str) -> float:
 
 
 def is_moment(text: str) -> bool:
-    """Whether the text is a time in one of the known forms."""
+    """Return whether the text is a time in one of the known forms."""
     if _LIKELY.search(text) is None:
         return False
     return of_texts(pl.Series([text], dtype=pl.String)).seconds[0] is not None
 
 
 def check_form(form: str) -> None:
-    """Raise InputError where the directives of strptime in a text do not give a date."""
+    """Raise InputError unless the strptime directives ``form`` give a date."""
     moment = datetime(2014, 4, 1, 10, 51, tzinfo=UTC)
     try:
         seconds = _parsed(pl.Series([moment]).dt.strftime(form), form)[0]
@@ -115,20 +117,20 @@ def check_form(form: str) -> None:
 
 
 def fitting(cells: Sequence[str]) -> list[str]:
-    """Return the common forms, in directives of strptime, in which all the texts can be read."""
+    """Return the common forms, as strptime directives, in which all the texts can be read."""
     texts = pl.Series("text", [cell for cell in cells if cell], dtype=pl.String)
     if texts.is_empty():
         return []
     forms = []
     for form in (date + clock for clock in _CLOCKS for date in _DATES):
         seconds = _parsed(texts, form)
-        if seconds.null_count() == 0 and bool((seconds > _START).all()):  # 1/2/21 is not in year 21
+        if seconds.null_count() == 0 and bool((seconds > _START).all()):  # 1/2/21 is not year 21
             forms.append(form)
     return forms
 
 
 def of_column(column: pl.Series, form: str | None = None) -> Moments:
-    """Return the times of a column of texts or numbers; numbers in text count as numbers."""
+    """Return the times of a column of texts or numbers; texts of digits are read as numbers."""
     if form is not None:
         return of_texts(column.cast(pl.String).str.strip_chars(), form)
     seconds, notes = of_numbers(column.cast(pl.Float64, strict=False))
@@ -140,7 +142,7 @@ def of_column(column: pl.Series, form: str | None = None) -> Moments:
 
 
 def of_texts(texts: pl.Series, form: str | None = None) -> Moments:
-    """Return the times of stripped texts; only in the given form, if there is one."""
+    """Return the times of stripped texts, read in ``form`` if given, else in any known form."""
     if form is not None:
         parsed = _parsed(texts, form)
         bare = 0 if "%z" in form or not _has_clock(form) else len(parsed) - parsed.null_count()
@@ -151,7 +153,7 @@ def of_texts(texts: pl.Series, form: str | None = None) -> Moments:
     while (left := texts.is_not_null() & seconds.is_null()).any():
         rest = texts.filter(left)
         form = next((f for f in forms if _parsed(rest.head(1), f).null_count() == 0), None)
-        if form is None:  # the rarer forms take about twenty times as long
+        if form is None:  # parsing a rarer form takes about twenty times as long
             frame = rest.to_frame("text").select(seconds=_seconds(_TEXT), bare=_is_bare(_TEXT))
             parsed = frame["seconds"]
             zoneless += int((parsed.is_not_null() & frame["bare"]).sum())
@@ -205,14 +207,14 @@ def _seconds(text: pl.Expr) -> pl.Expr:
 
 
 def _is_bare(text: pl.Expr) -> pl.Expr:
-    """Whether a time has a time of day but no zone."""
+    """Return whether a time has a time of day but no zone."""
     return (text.str.len_bytes() > 10) & ~text.str.contains(_ZONED)
 
 
 def of_numbers(numbers: pl.Series) -> Moments:
-    """Return numbers as seconds since 1970, if they can be dates in digits or finer units.
+    """Convert dates written as digits, and units finer than seconds, to seconds since 1970.
 
-    Other numbers are kept: a time may be any number that orders the pairs.
+    Other numbers stay unchanged, because a time may be any number that orders the pairs.
     """
     low, high = numbers.min(), numbers.max()
     if not (isinstance(low, float) and isinstance(high, float)):

@@ -49,7 +49,7 @@ _ENDINGS = {
 
 
 def resolve(path_or_name: str) -> Dataset:
-    """Return the data that a configuration names: ``synthetic`` or the like, or a path."""
+    """Return the data that a configuration names by a path or a name such as ``synthetic``."""
     if path_or_name in synthetic.EMBEDDED:
         return synthetic.embedded(path_or_name)
     return read(path_or_name)
@@ -71,21 +71,22 @@ def read(
     """Read interactions from a file, folder, pattern or address (``s3://...``, by fsspec), and the
     features of items and users.
 
-    RecBole and MovieLens folders have features of their own, whose rows without interactions are
-    left out. A MovieLens fold such as ``u1.base`` has its own features too, and ``u1.test`` as its
-    test part.
+    Features in RecBole and MovieLens folders are read too, except those of users and items without
+    interactions. The same holds for a MovieLens fold such as ``u1.base``, of which ``u1.test`` is
+    the test part.
 
     Args:
       format: one of ``FORMATS``; detected from the path if not given.
       columns: the role of each column; guessed from common names if not given.
       event_weights: the weight of each kind of event in the event column. An event with weight 0
         was shown and not chosen, unless another event of the same pair has a weight.
-      items, users: a table keyed by id, in a format of :func:`side_features.keyed`; it replaces the
-        folder's own features.
+      items, users: a table of features keyed by id, as :func:`side_features.keyed` reads it; it
+        replaces the features in the folder.
       text: settings that cannot be detected from the file: separator, header, encoding, and which
         lines to leave out.
       repeats: how repeated pairs are merged; the latest one counts if not given.
-      cold_items, cold_users: keep ids that only such a table has, as nodes without interactions.
+      cold_items, cold_users: keep ids that only the table ``items`` or ``users`` has, as nodes
+        without interactions.
 
     Raises:
       InputError: the path, the format or the content is not usable.
@@ -136,7 +137,7 @@ def read(
 
 
 def refuse_both(columns: Columns | None, event_weights: Mapping[str, float] | None) -> None:
-    """Raise InputError where weights would come both from events and from a column."""
+    """Raise InputError if weights would come both from events and from a column."""
     if columns is not None and columns.weight and event_weights:
         raise InputError(
             "--event-weights and --columns.weight both set the weight of a pair; give one of them"
@@ -214,7 +215,7 @@ _TEXT_FOR = {
 
 
 def _refuse_idle(path: Path, format: str, text: TextOptions) -> None:
-    """Raise InputError where a text option has no effect on this format."""
+    """Raise InputError if a text option has no effect on this format."""
     beside = {"encoding", "skip_bad_lines", "skip_missing_ids"}
     for field in fields(TextOptions):
         given = getattr(text, field.name) != field.default
@@ -234,7 +235,7 @@ def _described(
     cold: bool,
     text: TextOptions,
 ) -> Dataset:
-    """Add the features of users or items to the data, where there are any to read."""
+    """Add the features of users or items to the data, if there is a table of them."""
     file = side_features.beside(path, format, kind) if given is None else Path(given)
     if file is not None:
         table = side_features.keyed(file, kind, text)
@@ -247,14 +248,14 @@ def _described(
 
 
 def detect(path: str | Path, *, named: bool = True) -> str:
-    """Return the format of a file or folder, which the names of its files tell.
+    """Return the format of a file or folder, detected from the names of its files.
 
     Args:
-      named: whether well-known data sets are recognised by name too. The caller turns this off
-        where it sets the columns of a table itself.
+      named: whether well-known data sets are recognised by name too. Callers that set the columns
+        of a table turn this off.
 
     Raises:
-      InputError: there is nothing, no known format, or more than one.
+      InputError: the path does not exist, or its format is unknown or ambiguous.
     """
     path = Path(path)
     if named and (found := well_known.detect(path)) is not None:
@@ -302,7 +303,7 @@ def detect(path: str | Path, *, named: bool = True) -> str:
 
 
 def is_json_name(name: str) -> bool:
-    """Whether a file's name is that of JSON lines, which hold reviews or product metadata."""
+    """Return whether a name, without the ending of a compression, ends in .json or .jsonl."""
     path = Path(name.lower())
     name = path.stem if path.suffix in compressed.ENDINGS else path.name
     return name.endswith((".json", ".jsonl"))

@@ -1,8 +1,10 @@
-"""Reads product metadata as Amazon's of 2014: a Python literal or JSON object per line, maybe .gz.
+"""Reads product metadata in Amazon's form of 2014: a Python literal or JSON object per line.
+
+The file may be compressed.
 
 The ``asin``, ``related`` items, ``brand``, ``categories`` and ``price`` of each product are read,
-and nothing is ever evaluated as code. Relations become weighted pairs. Broken lines are counted
-with the numbers of the first ones, or refused by a strict reader. Memory holds a few numbers per
+and nothing is ever evaluated as code. Relations become weighted pairs. A strict reader refuses
+broken lines; others are counted, with the numbers of the first ones. Memory holds a few numbers per
 product and relation, and every id once.
 
 Source: J. McAuley et al., "Image-based recommendations on styles and substitutes", SIGIR 2015.
@@ -34,7 +36,7 @@ LONGEST_LINE = 1 << 20
 _LONGEST_ID = 64
 _LONGEST_NAME = 100
 _LEVELS = 4
-"""Levels of the first category path that become features."""
+"""The number of levels of the first category path that become features."""
 _PRICES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _PRICE_NAMES = (
     "under 1",
@@ -61,7 +63,7 @@ class _Names:
         self._codes.append(self._code.setdefault(text, len(self._code)))
 
     def column(self, row: np.ndarray, min_names: int) -> Category | None:
-        """Return the codes of some rows into the sorted names; None with too few names."""
+        """Return the rows ``row``, with sorted names; None if fewer than ``min_names``."""
         names = np.array(list(self._code), np.str_)
         if len(names) - 1 < min_names:
             return None
@@ -76,10 +78,10 @@ class _Products:
 
     def __init__(self, kinds: tuple[str, ...]) -> None:
         self.kinds = kinds
-        self._number: dict[str, int] = {}  # of every id, also those only in relations
-        self._item = array("i")  # number of each product
+        self._number: dict[str, int] = {}  # by id, also for ids that only relations have
+        self._item = array("i")  # the number of each product's id
         self._line = array("q")
-        self._described = bytearray()  # by number: 1 if the id is a product
+        self._described = bytearray()  # by number: 1 if the id is that of a product
         self._from, self._to, self._kind = array("i"), array("i"), array("b")
         self._brand, self._price = _Names(), _Names()
         self._levels = [_Names() for _ in range(_LEVELS)]
@@ -130,12 +132,12 @@ class _Products:
     def graph(self, weights: Mapping[str, float], name: str, faults: Faults) -> ItemGraph:
         """Return the merged pairs of products, with items in the order of their ids.
 
-        The relations are freed meanwhile, because they take as much memory as the graph.
+        The relations are freed before their pairs are merged, to save memory.
         """
         names = list(self._number)
         ids = np.array([names[number] for number in self._item], np.str_)
         row = np.argsort(ids)
-        row_of = np.full(len(names), -1, np.int32)  # by number
+        row_of = np.full(len(names), -1, np.int32)  # by the number of an id
         row_of[np.frombuffer(self._item, np.int32)[row]] = np.arange(len(row), dtype=np.int32)
         del names
         self._number = {}
@@ -196,7 +198,8 @@ def read(
       name: the name of the graph; by default the file's name.
 
     Raises:
-      InputError: there is no product at all, or (strict) there is a fault; it names the line.
+      InputError: there is no product at all, or (strict) there is a fault; the message names the
+        line.
     """
     faults = Faults(path, strict)
     products = _Products(tuple(kind for kind, weight in weights.items() if weight > 0))
@@ -224,14 +227,14 @@ def parse(content: bytes) -> dict[str, Any] | None:
         return None
     try:
         if '"' not in text and "\\" not in text:
-            # Then every ' delimits a text, and with " the line is JSON.
+            # Every ' delimits a text here, so the line is JSON once each is replaced by ".
             product = _JSON.decode(text.replace("'", '"'))
         elif text.startswith('{"'):
             product = _JSON.decode(text)
         else:
             product = _JSON.decode(_TEXT.sub(_in_json, text))
     except _UNEVALUABLE:
-        # Rarer forms (None, tuples, adjacent literals) need a parser about ten times as slow.
+        # Rarer forms (None, tuples, adjacent literals) need a parser that is ten times slower.
         try:
             product = ast.literal_eval(text)
         except _UNEVALUABLE:
@@ -294,7 +297,7 @@ def _merged(
 
 
 def _name(value: Any) -> str:
-    """Return the printable part of a text, cut to a length; empty if the value is not a text."""
+    """Return the printable letters of a text, at most 100; empty if the value is not a text."""
     if not isinstance(value, str):
         return ""
     if not value.isprintable():
@@ -303,7 +306,7 @@ def _name(value: Any) -> str:
 
 
 def _path(value: Any) -> list[str]:
-    """Return the first category path, from its root."""
+    """Return the names of the first category path, from its root, up to the first empty name."""
     if isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple):
         value = value[0]
     if not isinstance(value, list | tuple):
@@ -313,7 +316,7 @@ def _path(value: Any) -> list[str]:
 
 
 def _price(value: Any) -> str:
-    """Return the range in which a price is; empty if the value is not a price."""
+    """Return the name of the range that a price is in; empty if the value is not a price."""
     if isinstance(value, str):
         try:
             value = float(value.strip().removeprefix("$").replace(",", ""))

@@ -1,4 +1,4 @@
-"""Assembles the parts that were read into one Dataset: numbers ids, and merges repeated pairs."""
+"""Assembles the files that were read into one Dataset: numbers ids, and merges repeated pairs."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ LIMIT = 2**31 - 1
 
 @dataclass
 class Part:
-    """One file's interactions, in the order of its lines.
+    """The interactions of one file, in the order of its lines.
 
     Attributes:
       path: the file.
-      frame: user and item (Int64 or String); rating, time, weight (Float64) where there are any.
-      where: gives ``file:line`` of a row of the frame.
-      split: 0 train, 1 validation, 2 test; None where the source has no split.
+      frame: user and item (Int64 or String); rating, time, weight (Float64) if the file has them.
+      where: returns ``file:line`` of a row of the frame.
+      split: 0 train, 1 validation, 2 test; None if the source has no split.
       lone_users: users that the file names without an item.
-      notes: counts of what was odd in the file.
-      reading: the role that each column was given; empty where the format fixes it.
+      notes: counts of irregularities of the file.
+      reading: the role of each column; empty if the format fixes the roles.
       untyped: whether the file is text, which does not distinguish numbers from texts.
     """
 
@@ -64,7 +64,7 @@ def one_by_one(frame: pl.DataFrame, lists: pl.Series) -> tuple[pl.DataFrame, np.
 
 
 _LISTED = 3
-"""The most files whose columns are listed for each file."""
+"""The largest number of files whose column roles are listed file by file."""
 _WHOLE = r"^(0|-?[1-9][0-9]{0,15})(\.0+)?$"
 _POINTED = r"^-?[0-9]+\.0+$"
 _NUMERIC = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
@@ -73,7 +73,7 @@ _NUMERIC = r"^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
 def whole_ids(column: pl.Series) -> pl.Series:
     """Convert text ids to Int64 if all are whole numbers, also in the form 1.0.
 
-    pandas writes a column of whole numbers in this form where one of them is missing.
+    pandas writes a column of whole numbers in this form if one of them is missing.
     """
     if column.dtype != pl.String or not column.str.contains(_WHOLE).all():
         return column
@@ -85,8 +85,8 @@ class Repeats:
     """How repeated pairs are merged.
 
     Attributes:
-      keep: whose rating and time are kept: those of the latest or of the earliest time (without
-        times, of the last or the first line). Weights are summed.
+      keep: the repeat whose rating and time are kept: the latest or the earliest one (without
+        times, that on the last or the first line). Weights are summed.
       count: use the number of repeats of a pair as its weight.
     """
 
@@ -95,17 +95,18 @@ class Repeats:
 
 
 def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None) -> Dataset:
-    """Assemble one Dataset from all parts. Consumes the parts' frames, to save memory.
+    """Assemble one Dataset from all parts, and empty their frames, to save memory.
 
     Ids become row numbers in ascending order (whole numbers by value), and interactions are
     sorted by user and item, so the order of lines does not matter. A repeated pair keeps the
-    rating and time of its latest time (without times, of its last line) and the sum of its
-    weights, unless ``repeats`` says otherwise. Pairs whose weights sum to 0 were shown and not
+    rating and time of its latest repeat (without times, of its last line) and the sum of its
+    weights, unless ``repeats`` says otherwise. Pairs whose weights sum to 0 count as shown and not
     chosen. A pair in several parts of a split stays in each of them.
 
     Raises:
-      InputError: the first part has no interactions or none with a weight above 0, there are more
-        than int32 can count, or repeats are to be counted where weights are summed already.
+      InputError: the first part has no interactions, no pair has a weight above 0, a weight is
+        negative, there are more rows or ids than int32 can count, or repeats are to be counted
+        although there are weights.
     """
     repeats = repeats or Repeats()
     if repeats.count:
@@ -140,7 +141,7 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
 
     n_items = max(len(item_ids), 1)
     if split is not None:
-        key *= 3  # keeps the parts of a split apart
+        key *= 3  # pairs of different parts of a split get different keys
         key += split
     if not (key[1:] > key[:-1]).all():
         order = np.argsort(key, kind="stable")
@@ -165,8 +166,8 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
             )
         shown = ~chosen
         if split is not None:
-            # Training must not read what validation or test showed, and a pair that is chosen in
-            # any part was not left alone.
+            # Training must not read pairs shown in validation or test. A pair that is chosen in any
+            # part of the split does not count as shown and not chosen.
             shown &= (split == TRAIN) & ~np.isin(key, key[chosen])
         time = columns["time"]
         left_user, left_item = (part.astype(np.int32) for part in rows_of_keys(key[shown], n_items))
@@ -197,7 +198,7 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
 
 
 def _readings(parts: Sequence[Part]) -> tuple[str, ...]:
-    """Say which role each file's columns were given, in one line for files that agree."""
+    """Say which role each column has; if there are many files, those that agree share a line."""
     of_reading: dict[str, list[str]] = {}
     for part in parts:
         if part.reading:
@@ -211,9 +212,9 @@ def _readings(parts: Sequence[Part]) -> tuple[str, ...]:
 
 
 def _typed(columns: list[pl.Series], kind: str, notes: dict[str, int]) -> list[pl.Series]:
-    """Convert ids from text files to whole numbers if all are, also in the form 1.0.
+    """Convert ids from text files to whole numbers if all are whole, also in the form 1.0.
 
-    Other numbers stay texts, and are counted in the notes.
+    Otherwise ids stay texts, and numbers among them are counted in the notes.
     """
     if all(column.dtype == pl.Int64 for column in columns):
         return columns
@@ -275,7 +276,7 @@ def _refuse_negative(parts: Sequence[Part]) -> None:
 
 
 def rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
-    """Return the row of each id in ``known``, int32; -1 where it is not there.
+    """Return the row in ``known`` of each id in ``ids``, int32; -1 for absent ids.
 
     An id such as 1.0 also matches 1, because some programs write whole numbers that way.
     """
@@ -296,7 +297,7 @@ def rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
 def id_rows(
     columns: Sequence[pl.Series], more: Sequence[pl.Series]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Number the ids of ``columns`` [E] int32; also return the sorted table of all ids."""
+    """Return row numbers for the ids of ``columns``, [E] int32, and the sorted table of all ids."""
     both = [*columns, *more]
     kind = id_kind([column.dtype for column in both])
     table = pl.concat([column.cast(kind).unique() for column in both]).unique().sort()
@@ -305,12 +306,12 @@ def id_rows(
 
 
 def id_kind(dtypes: Iterable[Any]) -> Any:
-    """Return the polars type that ids of several types have together."""
+    """Return the polars type for a table of ids of these types: Int64 if all are, else String."""
     return pl.Int64 if all(dtype == pl.Int64 for dtype in dtypes) else pl.String
 
 
 class IdPlaces:
-    """Finds the rows of ids in their sorted table, of type Int64 or String."""
+    """Finds the rows of ids in a sorted table of ids, of type Int64 or String."""
 
     def __init__(self, table: pl.Series) -> None:
         self._kind, self._enum = table.dtype, None
@@ -346,11 +347,12 @@ def merge_repeats(
     *,
     keep: Literal["last", "first"] = "last",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the last row of each pair in the sorted ``key``, and the row that the pair keeps.
+    """Return the mask of each pair's last key in ``key``, and the row that each pair keeps.
 
-    The weights of a pair are summed in the row that is kept, in place.
+    The weights of a pair are summed in place, in the row that is kept.
 
     Args:
+      key: sorted, with equal keys for a repeated pair.
       order: the row of each key.
       repeat: whether a key equals the one before it, for all but the first.
       columns: ``time`` and ``weight`` by row, or None.
@@ -369,7 +371,7 @@ def merge_repeats(
 
 
 def _column(parts: Sequence[Part], role: str) -> np.ndarray | None:
-    """Take a column out of all parts; None where a part lacks it."""
+    """Remove a column from all parts, and return it; None if a part lacks it."""
     if not all(role in part.frame.columns for part in parts):
         return None
     kind = np.float64 if role == "time" else np.float32

@@ -1,4 +1,4 @@
-"""Finds the role of each column of a table: user, item, rating; or the two items of a pair."""
+"""Finds the role of each column of a table, such as user, item, or the first item of a pair."""
 
 import dataclasses
 import re
@@ -27,11 +27,11 @@ _GUESSES = {
     "weight": "weight weights count score value strength",
 }
 _COUNTS: str = "weight weights count counts plays playcount playcounts listens listencount"
-"""Names of a weight in a table of interactions, where a score or value is not a weight."""
+"""Common names of a weight column in a table of interactions, in which a score is no weight."""
 _MAYBE = set(_GUESSES["time"].split()[6:])
-"""Column names that mean a time only where the cells are times; other columns are not used."""
+"""Names of columns that are used as times only if their cells are times."""
 IDS = ("user", "item", "src", "dst")
-"""Roles whose cells are ids; a table must have them."""
+"""Roles whose cells are ids: a table needs a user and an item, or both items of a pair."""
 _BY_PLACE: dict[tuple[str, ...], tuple[str, ...]] = {
     ("user", "item"): ("user", "item", "rating", "time"),
     ("src", "dst"): ("src", "dst", "weight"),
@@ -46,7 +46,10 @@ NUMBERS = ("rating", "time", "weight")
 
 @dataclass(frozen=True)
 class Roles:
-    """A column name of the header or a number from 1; None: guessed; empty: left out."""
+    """The column of each role: a name in the header, or a number from 1.
+
+    None means that the column is guessed, and an empty text that it is left out.
+    """
 
     @classmethod
     def roles(cls) -> tuple[str, ...]:
@@ -71,7 +74,10 @@ class Roles:
 
 @dataclass(frozen=True)
 class Columns(Roles):
-    """A column name of the header or a number from 1; None: guessed; empty: left out."""
+    """The column of each role: a name in the header, or a number from 1.
+
+    None means that the column is guessed, and an empty text that it is left out.
+    """
 
     user: str | None = None
     item: str | None = None
@@ -80,8 +86,8 @@ class Columns(Roles):
     event: str | None = None
     """Read only if event weights are given."""
     weight: str | None = None
-    """A number of 0 or more, such as a count of plays; those of a repeated pair are summed. Not
-    read if event weights are given."""
+    """A number of 0 or more, such as a count of plays; the weights of a repeated pair are summed.
+    Not read if event weights are given."""
 
     @classmethod
     def guesses(cls, role: str) -> list[str]:
@@ -92,7 +98,7 @@ class Columns(Roles):
 
 @dataclass(frozen=True)
 class EdgeColumns(Roles):
-    """The columns of a list of pairs, as :class:`Columns` are of interactions."""
+    """The columns of a list of item pairs, given in the same way as :class:`Columns`."""
 
     src: str | None = None
     dst: str | None = None
@@ -100,7 +106,7 @@ class EdgeColumns(Roles):
 
 
 def is_number(cell: str) -> bool:
-    """Whether the text is a number; infinity and NaN count as numbers."""
+    """Return whether the text is a number; infinity and NaN count as numbers."""
     try:
         float(cell)
     except ValueError:
@@ -109,28 +115,28 @@ def is_number(cell: str) -> bool:
 
 
 def names_known(row: Sequence[str], *roles: str) -> bool:
-    """Whether a row has a common column name for every one of the roles."""
+    """Return whether a row has a common column name for every one of the roles."""
     plain = {_plain(cell) for cell in row}
     return all(plain & set(_GUESSES[role].split()) for role in roles)
 
 
 def names_required(row: Sequence[str]) -> bool:
-    """Whether a row names the columns of a user and an item, or of both items of a pair."""
+    """Return whether a row names the columns of a user and an item, or of both items of a pair."""
     return names_known(row, "user", "item") or names_known(row, "src", "dst")
 
 
 def has_header(where: str, rows: Sequence[Sequence[str]], columns: Roles) -> bool:
-    """Whether the first of the sample ``rows`` is a header.
+    """Return whether the first of the sample ``rows`` is a header.
 
-    It is one if the caller gives columns by name, if its cells are common names, or if a column of
-    numbers or dates starts with a text. It is not one if a cell is a number or a date, occurs again
-    below, or looks like the ids below it.
+    The row is a header if the caller gives columns by name, if its cells are common names, or if a
+    column of numbers or dates starts with a text. It is a row of data if a cell is a number or a
+    date, occurs again below, or looks like the ids below it.
 
     Args:
       where: file and line, for messages.
 
     Raises:
-      InputError: it could be either.
+      InputError: the row could be a header or a row of data.
     """
     if any(not name.isdigit() for name in columns.given().values()):
         return True
@@ -147,10 +153,10 @@ def has_header(where: str, rows: Sequence[Sequence[str]], columns: Roles) -> boo
 def first_names(
     rows: Sequence[Sequence[str]], required: Sequence[str], roles: Sequence[str]
 ) -> bool | None:
-    """Whether the first of the ``rows`` is a header; None where both are possible.
+    """Return whether the first of the ``rows`` is a header; None if that is not clear.
 
     Args:
-      required: roles that prove a header if the row names all of them.
+      required: roles; a row that names a column for each of them is a header.
       roles: all possible roles.
     """
     first, rest = rows[0], rows[1:]
@@ -179,7 +185,7 @@ def _is_value(cell: str) -> bool:
 
 
 def _is_like(cell: str, others: Sequence[str]) -> bool:
-    """Whether a cell looks like the ids below it, and not like the name of a column."""
+    """Return whether a cell looks like the ids below it, and not like the name of a column."""
     if "@" in cell or "://" in cell:
         return True
     digits = sum(letter.isdigit() for letter in cell)
@@ -204,13 +210,13 @@ def locate(
     """Return the position of each role's column, from 0, in a table with a header.
 
     Args:
-      where: file, and line where there is one, for messages.
+      where: file, and the line if known, for messages.
       event: whether an event column is needed; otherwise it is ignored.
       rows: some rows below the header.
       form: the format of times, if given.
 
     Raises:
-      InputError: a column is missing, is there twice, or cannot be guessed.
+      InputError: a column is missing, its name occurs twice, or it cannot be guessed.
     """
     plain = [_plain(name) for name in header]
     at = {}
@@ -243,7 +249,7 @@ def locate(
 
 
 def _holds_times(rows: Sequence[Sequence[str]], place: int) -> bool | None:
-    """Whether a column's cells are numbers or dates; None where all are empty."""
+    """Return whether any cell of a column is a number or a date; None if all are empty."""
     cells = cells_at(rows, place)
     return any(map(_is_value, cells)) if cells else None
 
@@ -265,9 +271,10 @@ def locate_by_number(
 ) -> dict[str, int]:
     """Return the position of each role's column, from 0, in a table without a header.
 
-    Columns that are not given are taken in the order user, item, rating, time (or src, dst,
-    weight), if their cells allow it. A third and last column of large numbers or dates is a time.
-    Amazon's ratings of 2018 have the product before the user, which the form of the ids shows.
+    Without numbers from the caller, columns are taken in the order user, item, rating, time (or
+    src, dst, weight), if their cells allow it. If the third column is the last and holds large
+    numbers or dates, it is a time. The first two columns are swapped if their ids have the forms of
+    Amazon's ratings of 2018, in which the product comes before the user.
 
     Raises:
       InputError: a number is outside the table, or the usual order does not fit.
@@ -303,7 +310,7 @@ def locate_by_number(
 
 
 def _item_first(rows: Sequence[Sequence[str]]) -> bool:
-    """Whether the first two columns hold Amazon's ids of products and of reviewers."""
+    """Return whether the first two columns hold Amazon's ids of products and of reviewers."""
     forms = (r"B[0-9A-Z]{9}|[0-9]{9}[0-9X]", r"A[0-9A-Z]{9,}")
     columns = (cells_at(rows, place) for place in (0, 1))
     return all(
@@ -313,7 +320,7 @@ def _item_first(rows: Sequence[Sequence[str]]) -> bool:
 
 
 def _doubt(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> str | None:
-    """Say why columns cannot have these roles in this order; None where they can."""
+    """Return why columns cannot have these roles in this order, or None if they can."""
     kinds = [_kind(rows, place) for place in range(len(roles))]
     timed = any(kind in ("dates", "times", "large numbers") for kind in kinds[2:])
     for place, (role, kind) in enumerate(zip(roles, kinds, strict=True)):
@@ -332,7 +339,7 @@ def _doubt(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> str | None:
 
 
 def _kind(rows: Sequence[Sequence[str]], place: int) -> str:
-    """Return what the cells of a column look like."""
+    """Return whether cells look like dates, texts, times, numbers, fractions or large numbers."""
     cells = cells_at(rows, place)
     if not all(map(is_number, cells)):
         return "dates" if all(map(times.is_moment, cells)) else "texts"
@@ -345,7 +352,7 @@ def _kind(rows: Sequence[Sequence[str]], place: int) -> str:
 
 
 def order_found(at: Mapping[str, int], columns: Roles) -> str:
-    """Say why columns without names were swapped, if they were."""
+    """Return why the first two columns were swapped; empty if they were not."""
     swapped = at.get("item", 1) < at.get("user", 0) and not columns.given()
     return "the item first by the forms of Amazon's ids" if swapped else ""
 
@@ -386,7 +393,7 @@ def described(
 
 
 def _no_times(rows: Sequence[Sequence[str]], place: int) -> str:
-    """Say why a column with the name of a time is not a time."""
+    """Return why a column with the name of a time is not a time; empty if it has no cells."""
     cells = cells_at(rows, place)
     if not cells:
         return ""
@@ -395,7 +402,7 @@ def _no_times(rows: Sequence[Sequence[str]], place: int) -> str:
 
 
 def names_pairs(header: Sequence[str]) -> bool:
-    """Whether a header names both items of a pair, and no user."""
+    """Return whether a header names both items of a pair, and no user."""
     plain = {_plain(name) for name in header}
     ends = (plain & set(_GUESSES[role].split()) for role in EdgeColumns.roles()[:2])
     return all(ends) and not plain & set(_GUESSES["user"].split())
@@ -404,7 +411,7 @@ def names_pairs(header: Sequence[str]) -> bool:
 def locate_id(header: Sequence[str], role: str) -> int:
     """Return the position of the id column in a table keyed by user or item, from 0.
 
-    It is that of :func:`known_place`, or else the first.
+    The position is that of :func:`known_place`, or else 0.
     """
     return known_place(header, role) or 0
 

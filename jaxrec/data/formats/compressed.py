@@ -33,8 +33,8 @@ def kind_of(path: Path) -> str | None:
 
 
 def plain_name(path: Path) -> str:
-    """Return a file's name without the ending of its compression; of an archive, the name of the
-    file in it."""
+    """Return a file's name without the ending of its compression; for an archive, return the name
+    of the file in it."""
     if path.suffix.lower() == ".zip" and path.is_file() and kind_of(path) == "zip":
         with _archive(path) as archive:
             return Path(_member(path, archive).filename).name
@@ -45,7 +45,7 @@ def unpacked(path: Path) -> bytes | None:
     """Return the content of a compressed file; None if the file is not compressed.
 
     Raises:
-      InputError: the file is damaged, or an archive of several files.
+      InputError: the file is damaged, or an archive that does not hold exactly one file.
     """
     if kind_of(path) is None:
         return None
@@ -69,7 +69,8 @@ def opened(path: Path) -> io.BufferedIOBase:
     """Open the content of a file, compressed or not, for reading.
 
     Raises:
-      InputError: an archive of several files, or Zstandard that is damaged or not UTF-8 text.
+      InputError: an archive is damaged or does not hold exactly one file, or Zstandard data is
+        damaged or not UTF-8 text.
     """
     kind = kind_of(path)
     if kind == "zip":
@@ -87,7 +88,7 @@ def opened(path: Path) -> io.BufferedIOBase:
         return bz2.open(path)
     if kind == "xz":
         return lzma.open(path)
-    # Unbuffered: a buffer would lose the lines before a damaged place.
+    # The file is unbuffered, because a buffer would lose the lines before a damaged place.
     return gzip.GzipFile(path) if kind == "gz" else path.open("rb")
 
 

@@ -8,7 +8,7 @@ _NAMED_LINES = 5
 
 
 class Faults:
-    """The faults of a file: a count for each kind, and the numbers of its first lines.
+    """The faults of a file: for each kind a count, and the numbers of the first faulty lines.
 
     Args:
       strict: raise InputError at the first fault instead of counting.
@@ -20,10 +20,10 @@ class Faults:
         self.first: str | None = None
 
     def add(self, kind: str, *lines: int, count: int | None = None, usable: bool = False) -> None:
-        """Count a fault for each line. A strict reader refuses it unless it is ``usable``.
+        """Count a fault for each line; if strict, raise InputError unless the line is ``usable``.
 
         Args:
-          count: the number of faults, where ``lines`` has only the first ones.
+          count: the number of faults, if ``lines`` has only the first of them.
         """
         if self._strict and not usable:
             raise InputError(f"{self._path}:{lines[0]}: {kind}; fix or drop the line")

@@ -33,8 +33,8 @@ class Keyed(NamedTuple):
 
     Attributes:
       id_column: the name of the column with the ids.
-      where: gives ``file:line`` of a row; row -1 is the header.
-      notes: counts of what was odd in the file.
+      where: returns ``file:line`` of a row; row -1 is the header.
+      notes: counts of irregularities of the file.
     """
 
     frame: pl.DataFrame
@@ -44,7 +44,7 @@ class Keyed(NamedTuple):
 
 
 def columnar(path: Path, kind: Kind) -> Keyed:
-    """Read a Parquet file. Raises InputError where it is damaged or an id is not usable."""
+    """Read a Parquet file. Raises InputError if it is damaged or an id is not usable."""
     with parquet.opened(path) as lines:
         frame = lines.collect()
     if frame.is_empty():
@@ -74,7 +74,7 @@ def delimited(
         (``price:float``).
 
     Raises:
-      InputError: the content is not usable; it names the file, the line and a fix.
+      InputError: the content is not usable; the message names the file, the line and a fix.
     """
     options = options or TextOptions()
     source = opened(path, options)
@@ -120,7 +120,11 @@ def delimited(
 
 
 def numbers(texts: pl.Series, where: Where) -> pl.Series:
-    """Convert texts to Float64, null where empty; InputError at the first that is not a number."""
+    """Convert texts to Float64, null where empty.
+
+    Raises:
+      InputError: a text is not a number; the message names its line.
+    """
     converted = texts.cast(pl.Float64, strict=False)
     odd = converted.is_null() & (texts != "")
     if odd.any():

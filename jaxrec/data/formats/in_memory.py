@@ -1,6 +1,6 @@
 """Builds a Dataset from tables and matrices of other libraries that are in memory.
 
-They are read as a Parquet file is: the same columns are guessed, and the same faults are refused.
+They are read like a Parquet file: the same columns are guessed, and the same faults are refused.
 pandas, pyarrow and scipy are never imported; the methods of the given object are enough.
 """
 
@@ -100,7 +100,7 @@ def from_pandas(
     name: str = "data",
     **columns: str | None,
 ) -> Dataset:
-    """Build a Dataset from a pandas DataFrame; arguments and errors as :func:`from_polars`.
+    """Build a Dataset from a pandas DataFrame; see :func:`from_polars`.
 
     The index is not read; ``frame.reset_index()`` turns it into columns.
 
@@ -186,7 +186,7 @@ def from_scipy(
       values: the meaning of the entries; weights that are all 1 are dropped.
 
     Raises:
-      InputError: the matrix is not sparse, ids have other lengths, weights are negative, or there
+      InputError: the matrix is not sparse, ids have wrong lengths, weights are negative, or there
         is no entry.
 
     >>> import jaxrec
@@ -274,7 +274,7 @@ def _roles(columns: dict[str, str | None]) -> Columns:
 
 
 def _texts(column: Any) -> list[str]:
-    """Return the cells of a pandas column as texts, empty where they are no text or number."""
+    """Return the cells of a pandas column as texts; cells of other types become empty texts."""
     cells = np.asarray(column, dtype=object).tolist()
     return [str(cell) if isinstance(cell, str | int | float) else "" for cell in cells]
 

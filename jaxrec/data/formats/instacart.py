@@ -16,11 +16,11 @@ _PRODUCTS = ("order_products__prior.csv", "order_products__train.csv")
 def parts(path: Path, options: TextOptions) -> list[Part]:
     """Read the products of all orders, and their users from ``orders.csv`` in the same folder.
 
-    The number of an order among its user's orders serves as its time. Each purchase of a product
-    counts as a weight of 1.
+    The time of a purchase is the number of the order among its user's orders. Each purchase of a
+    product has the weight 1.
 
     Raises:
-      InputError: a file is missing, or is not such a table.
+      InputError: a file is missing, or is not a table with the needed columns.
     """
     orders_files = sorted(path.parent.glob("orders.csv*"))
     if not orders_files:

@@ -24,7 +24,7 @@ def resolve_items(path_or_name: str, pairs: PairsConfig) -> ItemGraph:
     """Return the item graph that a configuration names: ``synthetic``, or a path to read.
 
     Raises:
-      InputError: as :func:`read_items`.
+      InputError: :func:`read_items` refuses the path or the options.
     """
     if path_or_name == "synthetic":
         _refuse_idle(path_or_name, "synthetic", pairs)
@@ -48,13 +48,14 @@ def read_items(
     Args:
       path: a prepared item graph; product metadata (``amazon-meta``: .json or .jsonl, perhaps
         .gz); a list of pairs (``pairs``: a table with columns such as src, dst and
-        weight); or interactions in any format of :func:`jaxrec.read`, whose items make pairs by
-        ``co-occurrence``.
+        weight); or interactions in any format of :func:`jaxrec.read`, of which the items of each
+        user are paired (``co-occurrence``).
       format: ``prepared`` or one of ``FORMATS``; detected from the path if not given.
-      pairs: weights of relations, window and history of interactions, least weight.
+      pairs: options: weights of relations, window and history of interactions, least weight of
+        a pair.
       columns: columns of a list of pairs, or of interactions; guessed if not given.
       items: a table of features keyed by item id.
-      cold_items: keep items that only that table has, as items without a pair.
+      cold_items: keep items that only the table ``items`` has, as items without a pair.
       strict: refuse faults in metadata instead of counting them in the notes.
       text: settings of text tables that cannot be detected from the file.
 
@@ -115,7 +116,7 @@ def detect_items(path: str | Path, text: TextOptions | None = None) -> str:
     """Return the format of a file or folder that an item graph is read from.
 
     Raises:
-      InputError: there is nothing, or no known format.
+      InputError: the path does not exist, or its format is unknown or ambiguous.
     """
     path = Path(path)
     if is_prepared(path) and format_of(path) == itemgraph.FORMAT:
@@ -129,7 +130,11 @@ def detect_items(path: str | Path, text: TextOptions | None = None) -> str:
 
 
 def is_item_graph(path: str | Path, text: TextOptions | None = None) -> bool:
-    """Whether the data can only be read as item pairs. Raises InputError as detect_items."""
+    """Return whether the data can only be read as item pairs.
+
+    Raises:
+      InputError: the path does not exist, or its format is unknown or ambiguous.
+    """
     return detect_items(path, text) != "co-occurrence"
 
 
@@ -191,7 +196,7 @@ _FORMAT_OF_OPTION = {
 
 
 def _refuse_idle(path: str | Path, format: str, pairs: PairsConfig) -> None:
-    """Raise InputError where a setting was changed that has no effect on this format."""
+    """Raise InputError if an option was changed that has no effect on this format."""
     for name, only in _FORMAT_OF_OPTION.items():
         if format != only and getattr(pairs, name) != getattr(PairsConfig(), name):
             raise InputError(

@@ -1,4 +1,4 @@
-"""Reads weighted lists of item pairs: CSV, TSV and Parquet, with a pair per row."""
+"""Reads weighted lists of item pairs in CSV, TSV and Parquet files, with a pair per row."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ ENDINGS = (".csv", ".tsv", ".parquet")
 
 
 def is_list(path: Path, options: TextOptions | None = None) -> bool:
-    """Whether a table's header names both items of a pair (``src``, ``dst``), and no user.
+    """Return whether a table's header names both items of a pair (``src``, ``dst``), and no user.
 
     Raises:
       InputError: the file cannot be read as a table.
@@ -35,14 +35,14 @@ def is_list(path: Path, options: TextOptions | None = None) -> bool:
 def read(
     path: Path, columns: EdgeColumns | None = None, options: TextOptions | None = None
 ) -> ItemGraph:
-    """Read a list of pairs; both directions of a pair and its repeats are summed.
+    """Read a list of pairs, and sum the weights of repeated pairs, in either direction.
 
     The columns are ``src``, ``dst`` and optionally ``weight`` (default 1). They are found by common
-    names or, in a text file without a header, by this order. Pairs of an item with itself are left
+    names or, in a text file without a header, by their order. Pairs of an item with itself are left
     out.
 
     Raises:
-      InputError: the content is not usable; it names the file, the line and a fix.
+      InputError: the content is not usable; the message names the file, the line and a fix.
     """
     columns = columns or EdgeColumns()
     if path.suffix.lower() == ".parquet":

@@ -1,8 +1,8 @@
 """Reads interactions from JSON lines: reviews of Amazon (2014, 2018, 2023), Yelp and others.
 
-A line is a JSON object, or a Python literal as in older files; the file may be gzipped. Nothing is
-ever evaluated as code. Keys are columns: the user, the item, the rating and the time are found as
-they are in a table with a header.
+A line is a JSON object, or a Python literal as in older files; the file may be compressed. Nothing
+is ever evaluated as code. Keys are treated as the column names of a table, in which the user, the
+item, the rating and the time are found.
 """
 
 import itertools
@@ -42,14 +42,14 @@ from jaxrec.errors import InputError, nearest
 
 _SAMPLE = 100
 _BLOCK = 1 << 17
-"""The most rows that are held as Python objects at once."""
+"""The number of rows that are held as Python objects at once."""
 
 
 def is_reviews(path: Path) -> bool:
-    """Whether the objects of a file have users, as reviews do and product metadata does not.
+    """Return whether the objects of a file have users, as reviews have, unlike product metadata.
 
     Raises:
-      InputError: the file is a single array.
+      InputError: the file is a single JSON array.
     """
     return names_known(_keys(_sample(path)), "user")
 
@@ -65,7 +65,7 @@ def table(
     """Read the needed keys of every line.
 
     Raises:
-      InputError: the content is not usable; it names the file, the line and a fix.
+      InputError: the content is not usable; the message names the file, the line and a fix.
     """
     weights, options = event_weights or {}, options or TextOptions()
     sample = _sample(path)
@@ -140,7 +140,7 @@ class _Reader:
         )
 
     def _each_item(self, parsed: dict[str, Any]) -> Iterable[dict[str, Any]]:
-        """Return an object once for each of its items, if it has a list of them."""
+        """Return an object once for each item in its list of items, or else the object itself."""
         key = self._key.get("item", "")
         items = parsed.get(key)
         if not isinstance(items, list):
@@ -178,7 +178,7 @@ class _Reader:
             known = ", ".join(self._weights)
             return f"has no weight{nearest(text, self._weights)}, known: {known}"
         if role in IDS or role == "event" or (role == "time" and not is_number(text)):
-            return None  # dates are checked a block at a time
+            return None  # dates are checked later, all at once
         if not is_number(text):
             return "is not a number"
         if not abs(float(text)) < LARGEST:
@@ -214,7 +214,7 @@ class _Reader:
             if role == "event":
                 block["weight"] = text.replace_strict(self._weights, return_dtype=pl.Float64)
             elif role in IDS or role == "time":
-                block[role] = text  # the unit of times shows only in all of them together
+                block[role] = text  # finding the unit of times takes all of them
             else:
                 block[role] = text.cast(pl.Float64)
         self._cells = {role: [] for role in self._key}

@@ -11,15 +11,15 @@ from jaxrec.data.formats.text import read_bytes
 from jaxrec.errors import InputError
 
 _SPACED = 8
-"""From this many lines on, repeated users show that the file is a table cut at spaces."""
+"""With at least this many lines, repeated users show that the file is a table cut at spaces."""
 _FILES = {"train.txt": TRAIN, "val.txt": VALIDATION, "valid.txt": VALIDATION, "test.txt": TEST}
 
 
 def parts(path: Path) -> list[Part]:
-    """Read ``train.txt``, and ``valid.txt`` or ``val.txt`` and ``test.txt`` if they are there.
+    """Read ``train.txt``, and if present also ``valid.txt`` (or ``val.txt``) and ``test.txt``.
 
     Args:
-      path: the folder, or a single such file, which then has no split.
+      path: the folder, or a single file, whose interactions then have no split.
 
     Raises:
       InputError: there is no ``train.txt``, or a file is not UTF-8 text with interactions.

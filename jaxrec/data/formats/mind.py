@@ -21,7 +21,7 @@ def parts(path: Path, options: TextOptions) -> list[Part]:
     Clicks of the history have no times; they get the time of the user's first impression.
 
     Raises:
-      InputError: the content is not usable; it names the file, the line and a fix.
+      InputError: the content is not usable; the message names the file, the line and a fix.
     """
     lines = all_lines(path, options)
     cells = lines["line"].str.split("\t")

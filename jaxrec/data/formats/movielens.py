@@ -41,7 +41,7 @@ def parts(path: Path, text: TextOptions) -> list[Part]:
     A file such as ``u1.base`` is the train part, and ``u1.test`` in the same folder the test part.
 
     Raises:
-      InputError: there is no such file, or a line is not usable; it names the line and a fix.
+      InputError: there is no such file, or a line is not usable, which the message names.
     """
     if is_fold(path):
         return [
@@ -58,7 +58,7 @@ def parts(path: Path, text: TextOptions) -> list[Part]:
 
 
 def is_fold(path: Path) -> bool:
-    """Whether the file is the train part of a fold of 100K (u1 to u5, ua, ub)."""
+    """Return whether the file is the train part of a fold of 100K (u1 to u5, ua, ub)."""
     return re.fullmatch(r"u[1-5ab]\.base", path.name) is not None
 
 
@@ -66,7 +66,7 @@ def _interactions(path: Path, layout: str, text: TextOptions, split: int | None 
     separator, columns = _RATINGS[layout]
     options = dataclasses.replace(text, separator=separator, header=layout == "ratings.csv")
     part = tables.delimited(path, columns, None, options=options, quote=False, split=split)
-    return dataclasses.replace(part, reading="")  # the columns are always these
+    return dataclasses.replace(part, reading="")  # the format fixes the columns
 
 
 def beside(path: Path, kind: str) -> Path | None:
@@ -82,7 +82,7 @@ def films_dat(path: Path) -> Keyed:
 
 
 def films_csv(path: Path) -> Keyed:
-    """Read ``movies.csv``: genres, and the year from the title; any other table as it is."""
+    """Read ``movies.csv``: genres, and the year from the title; read other tables unchanged."""
     table = delimited(path, "item")
     return _films(table) if {"title", "genres"} <= set(table.frame.columns) else table
 

@@ -16,10 +16,10 @@ _RATING = r"^(\d{1,18}),([0-9.]{1,8}),(\d{4}-\d{2}-\d{2})$"
 
 
 def parts(path: Path, options: TextOptions) -> list[Part]:
-    """Read ``combined_data_1.txt`` and the other such files of its folder, or a single file.
+    """Read a file; with ``combined_data_1.txt`` or a ``mv_*.txt``, read all such files beside it.
 
     Raises:
-      InputError: the content is not usable; it names the file, the line and a fix.
+      InputError: the content is not usable; the message names the file, the line and a fix.
     """
     name = compressed.plain_name(path)
     siblings = {"combined_data_1.txt": "combined_data_*.txt*"}.get(name)

@@ -1,4 +1,4 @@
-"""Reads tables with typed columns, in Parquet or in memory; faults are named by row, from 1."""
+"""Reads tables with typed columns, in Parquet or in memory; messages give row numbers from 1."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -48,17 +48,17 @@ def of_lines(
 ) -> Part:
     """Read the needed columns of a table.
 
-    Ids may be whole numbers (also as floats) or texts. Times may be numbers, dates or texts with a
-    time; they become seconds since 1970.
+    Ids may be whole numbers (also as floats) or texts. Times may be numbers, dates or texts;
+    they become seconds since 1970.
 
     Args:
       path: the name of the table in messages.
-      options: how times are written, and which rows are left out and counted: faulty ones, or
-        those without an id.
+      options: how times are written, and whether faulty rows, or rows without an id, are left out
+        and counted.
 
     Raises:
-      InputError: the file is damaged, a column is missing or of a wrong type, or a cell is null or
-        not a number where one is needed.
+      InputError: the file is damaged, a column is missing or of a wrong type, or a cell is null, or
+        not a number in a column of numbers.
     """
     weights, options = event_weights or {}, options or TextOptions()
     names = lines.collect_schema().names()
@@ -105,7 +105,7 @@ def of_roles(
 def _without_faults(
     frame: pl.DataFrame, weights: dict[str, float], options: TextOptions
 ) -> tuple[np.ndarray, dict[str, int]]:
-    """Return the rows without a fault, and counts of faults. Unreadable types are not checked."""
+    """Return the rows without a fault, and counts of faults; columns of wrong types are ignored."""
     ids_only = not options.skip_bad_lines
     absent = MISSING if options.skip_missing_ids else frozenset[str]()
     left, notes = pl.repeat(True, frame.height, eager=True), {}
@@ -180,11 +180,12 @@ def checked(
     """Convert columns to the types of a :class:`Part`; also count how times were read.
 
     Args:
-      first: the position in the file of the frame's first row, or of each row, for messages.
+      first: the position in the file of the frame's first row, or positions of all its rows, for
+        messages.
       form: how times are written.
 
     Raises:
-      InputError: a type is wrong, or a cell is null or not a number where one is needed.
+      InputError: a type is wrong, a cell is null, or not a number in a column of numbers.
     """
     typed, notes = {}, {}
     for column in frame:
@@ -207,7 +208,7 @@ def checked(
 def batches(
     path: Path, columns: Roles, weights: dict[str, float], rows: int
 ) -> Iterator[pl.DataFrame]:
-    """Read a file as :func:`table` does, in frames of a given number of rows."""
+    """Yield the rows of a file, as :func:`table` reads them, in frames of ``rows`` rows."""
     with opened(path) as lines:
         names = lines.collect_schema().names()
         at, _ = _located(path, lines, names, columns, weights)
@@ -228,7 +229,7 @@ def batches(
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[pl.LazyFrame]:
-    """Open a file for reading; InputError where it is empty or reading it fails."""
+    """Open a file for reading. Raises InputError if it is empty or reading it fails."""
     if not path.stat().st_size:
         raise InputError(f"{path}: empty; give a file with rows")
     try:
@@ -241,12 +242,12 @@ def opened(path: Path) -> Iterator[pl.LazyFrame]:
 
 
 def ids(path: Path, column: pl.Series, first: Places = 0) -> pl.Series:
-    """Convert whole numbers (also floats and decimals) to Int64 where they fit; keep texts.
+    """Convert ids to Int64 if they are whole numbers (also as floats or decimals), else to texts.
 
     Binary columns, in which some programs write texts, are read as UTF-8.
 
     Raises:
-      InputError: an id is neither; it names the first such row.
+      InputError: an id is neither a whole number nor a text; the message names its row.
     """
     if column.dtype.is_float() or column.dtype.is_decimal():
         numbers = column.cast(pl.Float64)
@@ -298,7 +299,7 @@ def _numbers(
 
 
 def _as_numbers(column: pl.Series, form: str | None) -> times.Moments:
-    """Convert a column to numbers, times to seconds since 1970; null where a text is neither."""
+    """Convert a column to numbers (times to seconds since 1970); null where a text is neither."""
     if column.name == "time":
         return times.of_column(column, form)
     return times.Moments(column.cast(pl.Float64, strict=False), {})

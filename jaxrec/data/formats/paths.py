@@ -15,17 +15,17 @@ _PARTITION = re.compile(r"([A-Za-z_]\w*)=(.+)")
 
 
 def part_of_name(word: str) -> int | None:
-    """Return the part of a split that a file name such as "train" means; None for other names."""
+    """Return the part of a split that a word such as "train" names; None for other words."""
     return _SPLITS.get(word.lower())
 
 
 def is_pattern(path: Path) -> bool:
-    """Whether a path is a pattern such as ``clicks-*.csv``, and not a file of that name."""
+    """Return whether a path is a pattern such as ``clicks-*.csv``, and not a file of that name."""
     return glob.has_magic(str(path)) and not path.exists()
 
 
 def matching(pattern: Path) -> list[Path]:
-    """Return the files that match a pattern, sorted. Raises InputError where none does."""
+    """Return the files that match a pattern, sorted. Raises InputError if none does."""
     paths = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))
     files = [path for path in paths if path.is_file()]
     if not files:
@@ -43,7 +43,7 @@ def inside(folder: Path) -> list[Path]:
 
 
 def partition(root: Path, file: Path) -> dict[str, str]:
-    """Return the values that the ``key=value`` folders between a root and a file give its rows."""
+    """Return the keys and values of the ``key=value`` folders between a root and a file."""
     between = file.parent.relative_to(root).parts if root.is_dir() else ()
     matches = (_PARTITION.fullmatch(name) for name in between)
     return {match[1]: match[2] for match in matches if match}
@@ -52,12 +52,12 @@ def partition(root: Path, file: Path) -> dict[str, str]:
 def files_of(path: Path, ending: str) -> dict[Path, int | None]:
     """Return the files of a path with this ending, compressed or not, and each one's split part.
 
-    ``train.csv`` (or ``name.train.inter``, or a folder ``split=train``) with ``test.csv``, and
-    perhaps ``valid.csv``, is a split. A folder without a split must hold a train file or a single
-    file, unless it is partitioned.
+    The files are a split if there are ``train.csv`` (or ``name.train.inter``, or a folder
+    ``split=train``), ``test.csv`` and perhaps ``valid.csv``. A folder without a split must hold a
+    train file or a single file, unless it is partitioned.
 
     Raises:
-      InputError: there is no such file, or several and none of them is a train file.
+      InputError: there is no such file, or there are several and none of them is a train file.
     """
     if path.is_file():
         return {path: None}

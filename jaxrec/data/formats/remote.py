@@ -12,7 +12,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://.+")
 
 
 def is_address(path: str | Path) -> bool:
-    """Whether a text is an address and not a path."""
+    """Return whether a path is an address such as ``s3://bucket/file``."""
     return isinstance(path, str) and _ADDRESS.fullmatch(path) is not None
 
 

@@ -24,11 +24,11 @@ _Data = TypeVar("_Data", Dataset, ItemGraph)
 def keyed(path: Path, kind: Kind, options: TextOptions | None = None) -> Keyed:
     """Read a table keyed by id: Parquet, CSV, TSV, RecBole's or MovieLens' own.
 
-    The name tells the format. The id column is the first one with a common name for such ids, or
-    else the first column.
+    The format is detected from the file's name. The id column is the one with the most specific
+    common name for such ids, or else the first column.
 
     Raises:
-      InputError: the content is not usable; it names the file, the line and a fix.
+      InputError: the content is not usable; the message names the file, the line and a fix.
     """
     try:
         return _keyed(path, kind, options)
@@ -74,9 +74,9 @@ def attach(data: _Data, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> _
     """Return the data with the features of ``table``, which replace any that it has.
 
     Args:
-      own: the table comes with the interactions, so its rows without interactions are left out and
-        counted, not refused.
-      cold: rows without interactions are kept: their ids are added to the id table, in order.
+      own: whether the table comes with the interactions. Its rows without interactions are then
+        left out and counted; those of other tables are refused.
+      cold: whether to keep rows without interactions, and add their ids to the id table.
 
     Raises:
       InputError: :func:`from_frame` refuses the table.
@@ -123,7 +123,7 @@ def _texts(table: np.ndarray) -> pl.Series:
 
 
 def _grown(data: _Data, more: pl.Series, kind: Kind) -> _Data:
-    """Add ids to an id table of the data, and keep ids and pairs in ascending order."""
+    """Add ids to an id table of the data; ids and pairs stay in ascending order."""
     old = [ids(_texts(_ids(data, kind)))]
     rows, table = id_rows(old, [ids(more.cast(pl.String).unique())])
     if isinstance(data, ItemGraph):

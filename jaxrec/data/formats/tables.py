@@ -1,7 +1,7 @@
 """Reads delimited text with an interaction per row: csv, tsv, RecBole's atomic files, MovieLens.
 
-The fast path parses only the needed columns. The slow search for the faulty line runs only if that
-fails.
+The fast path parses only the needed columns. Only if that fails, a slow search looks for the faulty
+line.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ def delimited(
       quote: whether cells may be quoted.
 
     Raises:
-      InputError: the content is not usable; it names the file, the line and a fix.
+      InputError: the content is not usable; the message names the file, the line and a fix.
     """
     weights, options = event_weights or {}, options or TextOptions()
     source = opened(path, options)
@@ -133,12 +133,12 @@ def delimited(
 
 
 def _dated(cells: Sequence[str]) -> bool:
-    """Whether times are dates in text, which holds if most of these cells are."""
+    """Return whether more of the cells are dates in text than numbers."""
     return sum(map(times.is_moment, cells)) > sum(map(is_number, cells))
 
 
 def _refuse_header_again(layout: Layout, frame: pl.DataFrame, header: Sequence[str]) -> None:
-    """Raise InputError at a row that repeats the header, as concatenated files have it."""
+    """Raise InputError at a row that repeats the header, as in concatenated files."""
     texts = [role for role in IDS if role in layout.at and frame[role].dtype == pl.String]
     if not texts:
         return
@@ -178,7 +178,8 @@ def _parse(
     counted = survey(layout.source, layout.separator)
     blank, short = (int(frame.drop_in_place(name).sum()) for name in ("blank", "short"))
     lines = frame.height - blank + (layout.skip > skipped)
-    # A row with too few cells shows in the separators or, where cells may be quoted, at its end.
+    # Too few cells in a row show in the count of separators or, if cells may be quoted, as a null
+    # last cell.
     if counted.quotes and layout.quote:
         whole = short == blank
     else:
@@ -198,7 +199,7 @@ def _parse(
 
 
 def not_a_table(path: Path, reason: str) -> InputError:
-    """Return the error for a text file in which no single line is at fault."""
+    """Return the error for a text file in which no single line can be named as faulty."""
     return InputError(f"{path}: cannot be read as a table ({reason}); save it again as plain csv")
 
 
@@ -211,7 +212,7 @@ def _whole_numbers(layout: Layout, sample: Sequence[Sequence[str]], role: str) -
 
 
 def _convertible(frame: pl.DataFrame, blank: int) -> bool:
-    """Whether every column has a null only in the blank lines, and only finite numbers."""
+    """Return whether columns are null in blank lines only, and numbers are finite."""
     return all(
         column.null_count() == blank
         and (column.dtype != pl.Float64 or bool((column.abs() < LARGEST).all()))
@@ -222,7 +223,8 @@ def _convertible(frame: pl.DataFrame, blank: int) -> bool:
 def _scan(layout: Layout, weights: dict[str, float], as_text: set[str]) -> pl.DataFrame:
     """Convert the needed columns; cells that cannot be converted become null.
 
-    Also returns ``blank``, rows with only null cells, and ``short``, rows with a null last cell.
+    Two further columns say whether all these cells are null (``blank``), and whether the row's last
+    cell is null (``short``).
     """
     names = [f"column {n}" for n in range(layout.width)]
     cell = {role: pl.col(names[at]) for role, at in layout.at.items()}

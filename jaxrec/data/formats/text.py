@@ -1,4 +1,4 @@
-"""Reads text files: looks at the head, surveys the bytes fast, and searches slowly for a fault."""
+"""Reads text files: their heads, fast counts over their bytes, and a slow search for a fault."""
 
 import codecs
 import csv
@@ -31,7 +31,7 @@ _INSTEAD = "\x1f"
 """Replaces a separator of several characters, which the parser does not support."""
 _SAMPLE = 100
 _SPAN = 100
-"""The most lines that a quoted cell may span where faulty lines are skipped."""
+"""The largest number of lines that a quoted cell may span if faulty lines are skipped."""
 LARGEST = 3.4e38
 """The largest number that float32 holds."""
 
@@ -46,15 +46,16 @@ class TextOptions:
       header: whether the first row names the columns.
       encoding: a name such as latin-1; UTF-8 if not given. The decoded text is held in memory.
       skip_bad_lines: leave out faulty lines, and count them. The text is held in memory.
-      skip_missing_ids: leave out lines without a user or an item, likewise. Words that programs
-        write in place of an id (nan, null, None, NA) then count as missing, otherwise as ids.
-      item_separator: the characters between the items of a cell, where a line is an order of
-        several.
+      skip_missing_ids: leave out lines without a user or an item, and count them. Words that
+        programs write in place of an id (nan, null, None, NA) then count as missing, otherwise as
+        ids. The text is held in memory.
+      item_separator: the characters between the items of a cell, if a line is an order of several
+        items.
       time_format: the format of times, in the directives of strptime: ``%d/%m/%Y``. If not given,
         times are numbers or dates that :mod:`jaxrec.data.times` recognises.
 
     Raises:
-      InputError: Python does not know the encoding, the separator cannot be one, or the time format
+      InputError: Python does not know the encoding, a separator is not usable, or the time format
         does not give a date.
     """
 
@@ -94,12 +95,12 @@ class TextOptions:
             object.__setattr__(self, "separator", text)
 
     def of_tables_beside(self) -> "TextOptions":
-        """Return the settings that also hold for other tables: all but this one's layout."""
+        """Return the settings that also apply to tables of features: encoding, lines to skip."""
         return replace(self, separator=None, header=None, time_format=None, item_separator=None)
 
 
 class Source(NamedTuple):
-    """A text file; ``content`` is its text in UTF-8 where the file holds something else."""
+    """A text file; ``content`` is its text in UTF-8 if the file itself cannot be read as such."""
 
     path: Path
     content: bytes | None = None
@@ -115,6 +116,7 @@ class Head(NamedTuple):
     Attributes:
       blank: the number of blank lines before the first row.
       gap: the number of blank lines between the first and the second row.
+      separator: the characters between cells.
       rows: the cells of the first rows.
       guessed: whether the separator was detected and not given.
     """
@@ -127,7 +129,15 @@ class Head(NamedTuple):
 
 
 class Survey(NamedTuple):
-    """Counts over all bytes of a text file."""
+    """Counts over all bytes of a text file.
+
+    Attributes:
+      bom: 1 if the file starts with a byte order mark, else 0.
+      windows: lines with Windows ends.
+      blank: blank lines.
+      separators: separators, also in quoted cells.
+      quotes: whether there is a quote.
+    """
 
     bom: int
     windows: int
@@ -145,11 +155,11 @@ class Layout:
       width: the number of cells per row.
       at: the position of each role's column, from 0.
       quote: whether cells may be quoted.
-      events: the known events, where they are read.
+      events: the known events, if events are read.
       dated: whether times are dates in text and not numbers.
       form: the format of the dates, if given.
       guessed: whether the separator was detected and not given.
-      absent: texts that mean a missing id, besides the empty one.
+      absent: texts that mean a missing id, besides the empty text.
     """
 
     source: Source
@@ -169,7 +179,7 @@ class Layout:
         return self.source.path
 
     def lacks(self, cell: str) -> bool:
-        """Whether a cell means a missing id."""
+        """Return whether a cell means a missing id."""
         return not cell or cell in self.absent
 
 
@@ -180,7 +190,7 @@ def unreadable(path: Path, error: OSError) -> InputError:
 
 
 def read_bytes(path: Path, size: int = -1) -> bytes:
-    """Read the first ``size`` bytes, or all; InputError where empty or clearly binary."""
+    """Read the first ``size`` bytes, or all. Raises InputError if they are empty or binary."""
     with path.open("rb") as file:
         content = file.read(size)
     refuse_no_text(path, content)
@@ -188,7 +198,7 @@ def read_bytes(path: Path, size: int = -1) -> bytes:
 
 
 def refuse_no_text(path: Path, content: bytes) -> None:
-    """Raise InputError where the content of a file is empty or clearly binary."""
+    """Raise InputError if the content of a file is empty or clearly binary."""
     if not content.removeprefix(_BOM).strip():
         raise InputError(f"{path}: empty; give a file with rows")
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
@@ -212,7 +222,7 @@ def opened(path: Path, options: TextOptions) -> Source:
     content = path.read_bytes() if content is None else content
     if encoding != "utf-8":
         try:
-            # Bytes that are not in the encoding are reported with their line later.
+            # Bytes that are not in the encoding are reported later, with their line.
             text = content.decode(encoding, "surrogateescape")
             content = text.encode("utf-8", "surrogateescape")
         except UnicodeError as e:
@@ -253,15 +263,16 @@ def look(
     quote: bool = True,
     needed: str = "user and item",
 ) -> Head:
-    """Read the head and, if no separator is given, detect it.
+    """Read the head of a file, and detect the separator if none is given.
 
     Args:
-      ending: the ending of the name, such as .tsv, which may fix the separator; None: the file's.
+      ending: the ending to assume for the name, such as .tsv, which may fix the separator; by
+        default, the ending of the file's name.
       needed: the contents that the columns must have, for messages.
 
     Raises:
-      InputError: the file is empty, binary or without rows, or no separator or several cut it into
-        columns.
+      InputError: the file is empty, binary or without rows, or it is not clear which separator
+        cuts it into columns.
     """
     path = source.path
     head = read_bytes(path, _HEAD) if source.content is None else source.content[:_HEAD]
@@ -289,7 +300,7 @@ def look(
         rows = cut_up(lines, separator, quote=quote, place=place)
         if len(rows[0]) < 2:
             name = name_of(separator)
-            # Suggest a separator that cuts the line, never one that does not.
+            # Only a separator that cuts the line is suggested.
             cuts = [s for s in _SEPARATORS if s != separator and s in lines[0]]
             shown = name_of(cuts[0]) if cuts else "CHARACTER"
             raise InputError(
@@ -313,17 +324,18 @@ def look(
 def separated(
     lines: Sequence[str], *, place: str, quote: bool = True, known: Callable[[list[str]], bool]
 ) -> tuple[str, list[list[str]]] | None:
-    """Detect the separator of lines, and cut them into cells; None where there is none.
+    """Detect the separator of lines, and cut them into cells; None if no separator fits.
 
-    It is the one of comma, tab, semicolon and bar that cuts every line into the same number of
-    cells, at least two. The space counts only if the first line has none of these.
+    The separator is the one of comma, tab, semicolon and bar that cuts every line into the same
+    number of cells, at least two. A space is tried only if none of these cuts the first line.
 
     Args:
       place: file and line, for messages.
-      known: whether a row names the needed columns, which decides between several separators.
+      known: returns whether a row names the needed columns, which decides between several
+        separators.
 
     Raises:
-      InputError: several are possible.
+      InputError: several separators are possible.
     """
     cut = {s: cut_up(lines, s, quote=quote, place=place) for s in _SEPARATORS}
     cut = {s: rows for s, rows in cut.items() if rows and len(rows[0]) >= 2}
@@ -380,7 +392,7 @@ def cut_up(lines: Sequence[str], separator: str, *, quote: bool, place: str) -> 
 
 
 def survey(source: Source, separator: str) -> Survey:
-    """Count what the parser does not report. Raises InputError where a byte is NUL."""
+    """Count what the parser does not report. Raises InputError if a byte is NUL."""
     windows = blank = separators = lines = 0
     quotes = bom = False
     with source.open() as file:
@@ -401,10 +413,10 @@ def survey(source: Source, separator: str) -> Survey:
 
 
 def records(layout: Layout) -> Iterator[tuple[int, list[str]]]:
-    """Yield each row of data with the number of its first line, from 1, without blank rows; slow.
+    """Yield each row of data that is not blank, with the number of its first line, from 1.
 
-    Bytes that are not UTF-8 become lone surrogates. Raises InputError at a row that the csv module
-    refuses.
+    This is slow. Bytes that are not UTF-8 become lone surrogates. Raises InputError at a row that
+    the csv module refuses.
     """
     quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
     raw = layout.source.open()
@@ -458,9 +470,9 @@ class Fault(NamedTuple):
     """A fault of a line.
 
     Attributes:
-      text: the fault with the content of the line.
-      kind: the fault without that content, for counting.
-      role: the role of the faulty cell; None if the fault is of the whole line.
+      text: a description of the fault that quotes the line.
+      kind: a description without the content of the line, for counting.
+      role: the role of the faulty cell; None if the whole line is faulty.
       missing: whether the cell is empty.
     """
 
@@ -478,8 +490,8 @@ def role_cure(role: str, cells: Sequence[str] = ()) -> str:
     """Return the fix for a cell that does not fit its column.
 
     Args:
-      cells: some cells of the column, the faulty one among them. If none of them fits, the fault is
-        not in the line.
+      cells: some cells of the column, the faulty one among them. If none of them fits, the fix is
+        for the column and not for the line.
     """
     if role == "event":
         return "; give it one: --event-weights"
@@ -498,7 +510,7 @@ def role_cure(role: str, cells: Sequence[str] = ()) -> str:
 
 
 def reads(forms: Sequence[str]) -> str:
-    """Say which option reads times of these formats."""
+    """Return the hint that names the options which read times of these forms."""
     listed = " or ".join(f"--time-format '{form}'" for form in forms)
     return f"{listed} reads them"
 
@@ -507,7 +519,7 @@ _COMMA = r"[+-]?\d*,\d+|[+-]?\d+"
 
 
 def not_finite(cell: str | float) -> str:
-    """Say why a number is refused: too large, or not finite."""
+    """Return why a number is refused: it is too large, or not finite."""
     large = math.isfinite(float(cell)) or any(map(str.isdigit, str(cell)))
     return f"is too large (float32 holds up to {LARGEST:g})" if large else "is not a finite number"
 
@@ -530,7 +542,7 @@ def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
 
 
 def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fault | None:
-    """Return the first fault of a row; with ``ids_only`` its first missing id."""
+    """Return the first fault of a row, or None; with ``ids_only``, only missing ids are faults."""
     if ids_only:
         roles = (role for role in IDS if role in layout.at and len(row) == layout.width)
         missing = (role for role in roles if layout.lacks(row[layout.at[role]]))
@@ -565,14 +577,14 @@ def _missing(role: str) -> Fault:
 
 
 def not_a_weight(cell: str, *, of_pairs: bool) -> str | None:
-    """Say why a number cannot be the weight of an item pair or of an interaction, if so."""
+    """Return why a number cannot be the weight of an item pair or an interaction, or None."""
     if of_pairs:
         return None if float(cell) > 0 else "is not positive"
     return None if float(cell) >= 0 else "is negative"
 
 
 def _no_moment(cell: str, layout: Layout) -> str | None:
-    """Say why a cell is not a time; None if it is one."""
+    """Return why a cell is not a time, or None if it is one."""
     if layout.form is not None:
         fits = times.of_texts(pl.Series([cell]), layout.form).seconds[0] is not None
         return None if fits else f"is not of the form {layout.form}"
@@ -584,7 +596,7 @@ def _no_moment(cell: str, layout: Layout) -> str | None:
 
 
 def _no_number(cell: str) -> str | None:
-    """Say why a cell is not a number; None if it is one."""
+    """Return why a cell is not a number, or None if it is one."""
     if not is_number(cell):
         comma = re.fullmatch(r"[+-]?\d*,\d+", cell)
         return "has a decimal comma, where a point is needed" if comma else "is not a number"
@@ -592,7 +604,7 @@ def _no_number(cell: str) -> str | None:
 
 
 def _undecoded(cell: str) -> str:
-    """Say that a cell is not UTF-8, and in which encoding it is text."""
+    """Return a message that a cell is not UTF-8, and in which encoding it is text."""
     content = cell.encode("utf-8", "surrogateescape")
     fine = any(0x80 <= byte < 0xA0 for byte in content)
     encoding = "cp1252" if fine else "latin-1"
@@ -605,7 +617,7 @@ def _undecoded(cell: str) -> str:
 
 
 def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
-    """Return a layout over the text with faulty records blanked, and add these to ``faults``.
+    """Blank the faulty records, add them to ``faults``, and return the layout of the result.
 
     Args:
       ids_only: blank only the records that lack an id.
@@ -646,7 +658,7 @@ def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
                 kept.writelines(record)
                 number += len(record)
                 continue
-            # An unclosed quote swallows the lines after it, which may be right: read them again.
+            # An unclosed quote swallows the lines after it, which may be sound, so read them again.
             again.extendleft(reversed(record[1:]))
             number += 1
             kept.write(b"\n")

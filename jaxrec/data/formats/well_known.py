@@ -1,7 +1,7 @@
 """Reads well-known data sets from the files in which they are published.
 
-Most are tables, whose columns an entry of ``TABLES`` gives; the others have a reader of their own.
-Columns, event weights and text options that the caller gives replace those of the entry.
+Each has an entry in ``TABLES``, which gives the columns of a table, or a function that reads the
+files. Columns, event weights and text options of the caller replace those of the entry.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ class PublishedTable:
       source: where the format is described.
       kind: "csv", "tsv" or "jsonl"; or a function that reads it.
       columns: the role of each column.
-      text: further settings of its text.
+      text: settings for reading its text.
       events: the weight of each kind of event.
       quote: whether cells may be quoted.
       told: whether the names of its files are distinctive enough to detect it.
@@ -185,7 +185,7 @@ NAMES = tuple(TABLES)
 def detect(path: Path) -> str | None:
     """Return the data set that the name of a file, or of a file in a folder, identifies.
 
-    None where there is none, or where the names are not distinctive enough.
+    The result is None if no name matches, or if the names of a data set are not distinctive.
     """
     for name, table in TABLES.items():
         if not table.told:
@@ -209,7 +209,7 @@ def parts(
     """Read a data set from its file or from the folder that holds it.
 
     Raises:
-      InputError: the file is missing, or a line is not usable; it names the line and a fix.
+      InputError: the file is missing, or a line is not usable, which the message names.
     """
     table = TABLES[name]
     file = path if not path.is_dir() else _file_in(path, table)
