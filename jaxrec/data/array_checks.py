@@ -15,9 +15,9 @@ from jaxrec.errors import InputError
 
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).tiny)
-"""Least positive number that devices do not flush to 0."""
+"""The least positive number that devices do not flush to 0."""
 WHOLE_FLOATS = 2**53
-"""Largest integer up to which float64 is exact."""
+"""The largest integer up to which float64 holds every integer."""
 _MISSING = ("NAType", "NaTType")
 _FRAMES = {
     "pandas": ("from_pandas", ("DataFrame",)),
@@ -76,7 +76,7 @@ def id_array(ids: Any, what: str) -> np.ndarray:
         return array.astype(np.str_) if beyond else array.astype(np.int64, copy=False)
     if kind == "S":
         kind, array = "O", array.astype(object)
-    elif kind == "T":  # numpy.dtypes.StringDtype
+    elif kind == "T":  # the kind of numpy.dtypes.StringDtype
         kind, array = "O", np.array(array.tolist(), dtype=object)
     if kind == "O":
         array = _of_objects(array.tolist(), what)
@@ -111,7 +111,7 @@ def id_texts(ids: Any, what: str) -> list[str]:
         ids = [ids]
     elif isinstance(ids, np.ndarray):
         ids = ids.reshape(-1) if not ids.ndim else ids
-    elif not hasattr(ids, "__array__"):  # such as a set, a generator or a list
+    elif not hasattr(ids, "__array__"):  # ids may be a set, a generator or a list
         ids = list(ids)
     if isinstance(ids, list) and all(type(name) is str for name in ids):
         return ids
@@ -185,7 +185,7 @@ def numbers(values: Any, what: str, length: int, dtype: Any = np.float32) -> np.
 
 
 def times(values: Any, what: str, length: int) -> np.ndarray:
-    """Convert numbers, or dates to seconds since 1970, to float64; see :func:`numbers`."""
+    """Convert numbers to float64, and dates to seconds since 1970; see :func:`numbers`."""
     return numbers(values, what, length, np.float64)
 
 
@@ -328,7 +328,7 @@ def refuse_foreign(data: Any, *ours: type, option: str = "data") -> None:
 
 
 def taken_by(data: Any) -> str | None:
-    """Return the name of the function that converts another library's table, or None."""
+    """Return the name of the function that converts this kind of table; None if there is none."""
     room, _, name = _name(data).partition(".")
     function, ends = _FRAMES.get(room, ("", ()))
     return function if name.endswith(ends or ("\0",)) else None

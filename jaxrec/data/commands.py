@@ -25,7 +25,7 @@ def import_data(
     event_weights: dict[str, float] | None = None,
     **catalogues: Any,
 ) -> str:
-    """Read ``src`` and write it as a prepared folder ``out``, whole or not at all.
+    """Read ``src`` and write it as a prepared folder ``out``, either whole or not at all.
 
     Args:
       catalogues: the arguments ``items``, ``users``, ``cold_items``, ``cold_users``, ``text`` and

@@ -36,7 +36,7 @@ REPEATED = "held-out pairs that an earlier part of the split has too"
 
 
 class Csr(NamedTuple):
-    """The items of each user: u has ``indices[indptr[u]:indptr[u + 1]]``, ascending and unique.
+    """The items of each user, sorted and unique: u has ``indices[indptr[u]:indptr[u + 1]]``.
 
     Shapes: indptr [U + 1], indices [nnz], both int32 (so nnz < 2^31).
     """
@@ -198,7 +198,7 @@ class Dataset:
       notes: counts of irregularities of the source: {"duplicate pairs": 3, ...}.
       reading: the roles of the columns of each table that was read.
 
-    Arrays of other types, lists and columns of data frames are converted if that is lossless
+    Arrays of other types, lists and columns of data frames are converted if no value changes
     (:mod:`jaxrec.data.array_checks`).
 
     Raises:

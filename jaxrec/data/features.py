@@ -34,7 +34,7 @@ class Number:
         return Number(np.append(self.value, np.float32(np.nan))[rows])
 
     def fault(self) -> str | None:
-        """Return the name of the first array that is not as the class says, or None."""
+        """Return the name of the first invalid array, or None if all are valid."""
         right = self.value.ndim == 1 and self.value.dtype == np.float32
         return None if right and not np.isinf(self.value).any() else "value"
 
@@ -62,7 +62,7 @@ class Category:
         return Category(np.append(self.code, np.int32(0))[rows], self.names)
 
     def fault(self) -> str | None:
-        """Return the name of the first array that is not as the class says, or None."""
+        """Return the name of the first invalid array, or None if all are valid."""
         if not _are_names(self.names):
             return "names"
         return None if _are_codes(self.code, 0, len(self.names)) else "code"
@@ -104,7 +104,7 @@ class Bag:
         return Bag(indptr.astype(np.int32), self.code[place], self.names)
 
     def fault(self) -> str | None:
-        """Return the name of the first array that is not as the class says, or None."""
+        """Return the name of the first invalid array, or None if all are valid."""
         if not _are_names(self.names):
             return "names"
         indptr, code = self.indptr, self.code
@@ -140,7 +140,7 @@ class Vector:
         return Vector(np.concatenate([self.value, lack])[rows])
 
     def fault(self) -> str | None:
-        """Return the name of the first array that is not as the class says, or None."""
+        """Return the name of the first invalid array, or None if all are valid."""
         right = self.value.ndim == 2 and self.value.dtype == np.float32
         return None if right and not np.isinf(self.value).any() else "value"
 

@@ -74,7 +74,7 @@ def save(
 def refuse_occupied(folder: str | Path) -> None:
     """Raise InputError unless the path is free or an empty folder.
 
-    A folder with only partial files of killed processes counts as empty, and they are removed.
+    A folder with only partial files of killed processes counts as empty; the files are removed.
     """
     check_path(folder)
     folder = Path(folder)

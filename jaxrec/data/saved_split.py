@@ -1,8 +1,8 @@
 """The stored split of a run: the part of each pair, by hashes of ids.
 
 Unlike row numbers and seeded draws, hashes of ids do not change when data grows. So a run with a
-warm start can keep the earlier test pairs, and count its test pairs that the warm start was trained
-on.
+warm start can keep the test pairs of the earlier run, and count the test pairs on which the warm
+start was trained.
 """
 
 import json
@@ -22,7 +22,7 @@ from jaxrec.errors import InputError
 from jaxrec.files import parse_json, read_arrays, write_npz
 
 NAME = "split.npz"
-_CODE = np.uint64(7)  # the lower three bits: two for the part, one for trained
+_CODE = np.uint64(7)  # two bits hold the part, and one whether the pair was trained on
 _TRAINED = 4
 
 
@@ -32,11 +32,11 @@ class KeptSplit:
 
     Attributes:
       key_P: [P] uint64, ascending: the upper 61 bits of each pair's hash, and in the lower three
-        the part and whether parameters have been trained on the pair. Of 25 million pairs two have
-        the same 61 bits with a chance of 1 in 7,000.
+        bits the part and whether parameters have been trained on the pair. The chance that any two
+        of 25 million pairs have the same 61 bits is 1 in 7,000.
       protocol: rule of the split (:func:`rule`); empty if unknown.
       seed: seed of the split.
-      whole: whether the file has all pairs that were trained on.
+      whole: whether ``key_P`` has all pairs that were trained on.
       sure: whether all pairs marked as trained were trained on; otherwise some may have been
         validation pairs only.
     """
@@ -79,7 +79,7 @@ class KeptSplit:
         there = self._codes(other.key_P) < 0
         trained = (other.key_P & np.uint64(_TRAINED)) > 0
         key_P = self.key_P.copy()
-        if not there.all():  # a pair is trained if it is in either split
+        if not there.all():  # a pair trained in either split counts as trained
             at = np.searchsorted(key_P, other.key_P[~there & trained] & ~_CODE)
             key_P[at] |= np.uint64(_TRAINED)
         key_P = np.sort(np.concatenate([key_P, other.key_P[there]]))
@@ -90,7 +90,7 @@ class KeptSplit:
         """Return the lower three bits of each pair's key, [E] int8; -1 for absent pairs."""
         if not len(self.key_P):
             return np.full(len(hash_E), -1, np.int8)
-        order = np.argsort(hash_E)  # for cache-friendly lookups
+        order = np.argsort(hash_E)  # lookups in order are cache-friendly
         base = hash_E[order] & ~_CODE
         at = np.minimum(np.searchsorted(self.key_P, base), len(self.key_P) - 1)
         found = self.key_P[at]

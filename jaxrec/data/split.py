@@ -1,6 +1,6 @@
 """Filters a Dataset and splits it into train, validation and test.
 
-A split gives every interaction one label, so the parts do not overlap and cover the data.
+A split gives every interaction one label, so the parts cover the data and do not overlap.
 """
 
 from dataclasses import replace
@@ -30,7 +30,7 @@ class Kept(NamedTuple):
 
     Attributes:
       part: [E] int8, the part of each pair in the earlier split; -1 for new pairs.
-      trained: [E] bool, whether the earlier run was trained on the pair.
+      trained: [E] bool, whether the parameters of the earlier run were trained on the pair.
       seed: the seed of the earlier split, with which ties in time are broken again.
     """
 
@@ -350,7 +350,7 @@ def _counts(column: np.ndarray, keep: np.ndarray) -> np.ndarray:
 def refuse_empty_cut(
     name: str, time: np.ndarray | None, config: SplitConfig, validation: Any, test: Any
 ) -> None:
-    """Raise InputError if a cut time holds out nothing, which often means another time unit.
+    """Raise InputError if a cut time holds out nothing, often for a wrong time unit.
 
     Args:
       name: name of the data, for messages.
@@ -426,7 +426,7 @@ class _Labels:
     ) -> None:
         self.data, self.config, self.kept, self.plain = data, config, kept, plain
         self.label = np.full(data.n_edges, TRAIN, np.uint8)
-        self.free = np.ones(data.n_edges, bool)  # pairs whose label is not fixed
+        self.free = np.ones(data.n_edges, bool)  # whether the label may still change
         self.notes: dict[str, int] = {}
         self._hashes = hashes
         self._order: np.ndarray | None = None
@@ -454,7 +454,8 @@ class _Labels:
     def by_hash(self, share: float, part: int, seed: int) -> None:
         """Relabel train pairs by a hash of seed, part and pair, scaled to [0, 1).
 
-        Relabelled are the pairs with each user's highest hashes, or all pairs from 1 - share on.
+        It relabels the pairs with each user's highest hashes, or all pairs with a hash of at least
+        1 - share.
         """
         data = self.data
         rows = np.flatnonzero((self.label == TRAIN) & self.free)
@@ -475,7 +476,7 @@ class _Labels:
         n_validation = round((len(items) - n_test) * config.validation)
         if self.kept is not None:
             known = self.kept.part >= 0
-            for part in (TEST, VALIDATION, TRAIN):  # an item with any train pair is train
+            for part in (TEST, VALIDATION, TRAIN):  # an item with any train pair becomes train
                 label_I[data.item[known & (self.kept.part == part)]] = part
             known_I = np.isin(items, data.item[known])
             n_test = max(n_test - int((label_I[items] == TEST).sum()), 0)
@@ -506,7 +507,7 @@ class _Labels:
             self.notes[MOVED] = int(moved.sum())
 
     def _late(self, share: float, cut: float | None, part: int, seed: int) -> None:
-        """Relabel the latest train pairs: those at or after the cut time, or the share of them."""
+        """Relabel the latest train pairs: those at or after ``cut`` if given, else the share."""
         assert self.data.time is not None
         if cut is not None:
             self.label[(self.label == TRAIN) & (self.data.time >= cut)] = part
@@ -614,12 +615,12 @@ _NAMES = {VALIDATION: "validation", TEST: "test"}
 
 
 def pair_id_hashes(user_ids: np.ndarray, item_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Hash the ids of users [U] and of items [I]."""
+    """Return hashes of the user ids, [U], and of the item ids, [I]."""
     return id_hashes(user_ids, 1), id_hashes(item_ids, 2)
 
 
 def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows grouped by user, and for each row its user's numbers of later and of all rows."""
+    """Return rows grouped by user, and for each row how many later rows and rows its user has."""
     rows = rows[np.argsort(user[rows], kind="stable")]
     degree_U = np.bincount(user[rows])
     degree = np.repeat(degree_U, degree_U)

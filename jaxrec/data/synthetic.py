@@ -239,7 +239,7 @@ def telling(
     rng: np.random.Generator,
     missing: float = _MISSING,
 ) -> Features:
-    """Draw a category and a bag that depend on the community, and a number that follows the share.
+    """Draw for each row a category and a bag by its community, and a number by its share.
 
     In each column, the share ``missing`` of the cells is missing.
     """
@@ -272,6 +272,6 @@ def _names(letter: str, count: int) -> np.ndarray:
 
 
 def ids(letter: str, count: int) -> np.ndarray:
-    """Return ids such as ``i0001``, [count]."""
+    """Return ``count`` ids such as ``i0001``."""
     width = len(str(count))
     return np.array([f"{letter}{n:0{width}}" for n in range(1, count + 1)])

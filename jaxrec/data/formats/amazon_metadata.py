@@ -1,11 +1,9 @@
 """Reads product metadata in Amazon's form of 2014: a Python literal or JSON object per line.
 
-The file may be compressed.
-
-The ``asin``, ``related`` items, ``brand``, ``categories`` and ``price`` of each product are read,
-and nothing is ever evaluated as code. Relations become weighted pairs. A strict reader refuses
-broken lines; others are counted, with the numbers of the first ones. Memory holds a few numbers per
-product and relation, and every id once.
+The file may be compressed. The ``asin``, ``related`` items, ``brand``, ``categories`` and ``price``
+of each product are read, and nothing is ever evaluated as code. Relations become weighted pairs.
+Broken lines are counted, and the numbers of the first ones noted; a strict reader refuses them.
+Memory holds a few numbers per product and relation, and every id once.
 
 Source: J. McAuley et al., "Image-based recommendations on styles and substitutes", SIGIR 2015.
 """
@@ -52,7 +50,7 @@ _UNEVALUABLE = (ValueError, SyntaxError, TypeError, MemoryError, RecursionError)
 
 
 class _Names:
-    """A column of texts, stored as codes; 0 is the empty text."""
+    """A column of texts, stored as codes; the code 0 is the empty text."""
 
     def __init__(self) -> None:
         self._code: dict[str, int] = {"": 0}
@@ -63,7 +61,7 @@ class _Names:
         self._codes.append(self._code.setdefault(text, len(self._code)))
 
     def column(self, row: np.ndarray, min_names: int) -> Category | None:
-        """Return the rows ``row``, with sorted names; None if fewer than ``min_names``."""
+        """Return some rows, with sorted names; None if there are fewer than ``min_names``."""
         names = np.array(list(self._code), np.str_)
         if len(names) - 1 < min_names:
             return None
@@ -78,7 +76,7 @@ class _Products:
 
     def __init__(self, kinds: tuple[str, ...]) -> None:
         self.kinds = kinds
-        self._number: dict[str, int] = {}  # by id, also for ids that only relations have
+        self._number: dict[str, int] = {}  # of every id, also of ids only in relations
         self._item = array("i")  # the number of each product's id
         self._line = array("q")
         self._described = bytearray()  # by number: 1 if the id is that of a product
@@ -194,7 +192,8 @@ def read(
     Args:
       weights: the weight of each kind of related item; kinds with weight 0 are not read.
       strict: refuse faults that are otherwise counted in the notes: lines that are not a product,
-        have no asin or repeat one, related items that are not products, a file that ends early.
+        that have no asin, or that have the asin of an earlier line; related items that are not
+        products; and a file that ends early.
       name: the name of the graph; by default the file's name.
 
     Raises:
@@ -204,7 +203,7 @@ def read(
     faults = Faults(path, strict)
     products = _Products(tuple(kind for kind, weight in weights.items() if weight > 0))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # from escapes such as \d in a literal
+        warnings.simplefilter("ignore", SyntaxWarning)  # for escapes such as \d in a literal
         warnings.simplefilter("ignore", DeprecationWarning)
         for line, content in lines(path, faults):
             product = parse(content)
@@ -281,7 +280,7 @@ def _merged(
     """Return the sorted unique pairs and the sums of their weights; overwrites ``key``."""
     key.sort()
     kind = np.empty(len(key), np.int8)
-    for start in range(0, len(key), _BLOCK):  # in blocks, to save memory
+    for start in range(0, len(key), _BLOCK):  # blocks save memory
         part = key[start : start + _BLOCK]
         pair, kind[start : start + _BLOCK] = np.divmod(part, max(len(weights), 1))
         part[:] = pair

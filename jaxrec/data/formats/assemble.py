@@ -55,7 +55,7 @@ def ids(texts: pl.Series) -> pl.Series:
 
 
 def one_by_one(frame: pl.DataFrame, lists: pl.Series) -> tuple[pl.DataFrame, np.ndarray]:
-    """Turn rows with several items into one row per item; also return the row of each item."""
+    """Turn rows with several items into one row per item; also return the old row of each item."""
     frame = frame.with_columns(lists.alias("item")).with_row_index("order")
     frame = frame.explode("item").drop_nulls("item")
     if frame["item"].dtype == pl.String:
@@ -306,7 +306,7 @@ def id_rows(
 
 
 def id_kind(dtypes: Iterable[Any]) -> Any:
-    """Return the polars type for a table of ids of these types: Int64 if all are, else String."""
+    """Return the polars type for ids of all these types: Int64 if each is Int64, else String."""
     return pl.Int64 if all(dtype == pl.Int64 for dtype in dtypes) else pl.String
 
 

@@ -417,7 +417,7 @@ def locate_id(header: Sequence[str], role: str) -> int:
 
 
 def known_place(header: Sequence[str], role: str) -> int | None:
-    """Return the position of the column with a common name of a role, from 0; None without one.
+    """Return the position of the column with a common name of a role, from 0, or None.
 
     If several columns have such names, the most specific name wins.
     """

@@ -20,7 +20,7 @@ class Faults:
         self.first: str | None = None
 
     def add(self, kind: str, *lines: int, count: int | None = None, usable: bool = False) -> None:
-        """Count a fault for each line; if strict, raise InputError unless the line is ``usable``.
+        """Count a fault for each line; if strict, raise InputError unless the fault is ``usable``.
 
         Args:
           count: the number of faults, if ``lines`` has only the first of them.

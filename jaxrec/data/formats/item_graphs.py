@@ -47,12 +47,12 @@ def read_items(
 
     Args:
       path: a prepared item graph; product metadata (``amazon-meta``: .json or .jsonl, perhaps
-        .gz); a list of pairs (``pairs``: a table with columns such as src, dst and
-        weight); or interactions in any format of :func:`jaxrec.read`, of which the items of each
-        user are paired (``co-occurrence``).
+        compressed); a list of pairs (``pairs``: a table with columns such as src, dst and weight);
+        or interactions in any format of :func:`jaxrec.read`, of which the items of each user are
+        paired (``co-occurrence``).
       format: ``prepared`` or one of ``FORMATS``; detected from the path if not given.
-      pairs: options: weights of relations, window and history of interactions, least weight of
-        a pair.
+      pairs: the weights of relations, the window and history of interactions, and the least
+        weight of a pair.
       columns: columns of a list of pairs, or of interactions; guessed if not given.
       items: a table of features keyed by item id.
       cold_items: keep items that only the table ``items`` has, as items without a pair.
@@ -211,7 +211,7 @@ def _refuse_columns(path: Path, format: str, columns: Any) -> None:
 
 
 def _without_light(graph: ItemGraph, least: float) -> ItemGraph:
-    """Drop the pairs that weigh less than ``least``; items stay."""
+    """Drop the pairs that weigh less than ``least``, and keep all items."""
     light = graph.weight < least
     if not light.any():
         return graph

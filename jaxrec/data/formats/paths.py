@@ -25,7 +25,7 @@ def is_pattern(path: Path) -> bool:
 
 
 def matching(pattern: Path) -> list[Path]:
-    """Return the files that match a pattern, sorted. Raises InputError if none does."""
+    """Return the files that match a pattern, sorted. Raises InputError if no file does."""
     paths = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))
     files = [path for path in paths if path.is_file()]
     if not files:
@@ -50,7 +50,7 @@ def partition(root: Path, file: Path) -> dict[str, str]:
 
 
 def files_of(path: Path, ending: str) -> dict[Path, int | None]:
-    """Return the files of a path with this ending, compressed or not, and each one's split part.
+    """Return the files with this ending, compressed or not, each with its part of a split or None.
 
     The files are a split if there are ``train.csv`` (or ``name.train.inter``, or a folder
     ``split=train``), ``test.csv`` and perhaps ``valid.csv``. A folder without a split must hold a

@@ -22,7 +22,7 @@ _Data = TypeVar("_Data", Dataset, ItemGraph)
 
 
 def keyed(path: Path, kind: Kind, options: TextOptions | None = None) -> Keyed:
-    """Read a table keyed by id: Parquet, CSV, TSV, RecBole's or MovieLens' own.
+    """Read a table keyed by id: Parquet, CSV, TSV, or a file of RecBole or MovieLens.
 
     The format is detected from the file's name. The id column is the one with the most specific
     common name for such ids, or else the first column.
@@ -57,7 +57,7 @@ def beside(path: Path, format: str, kind: Kind) -> Path | None:
     """Return the feature table that comes with a folder of interactions or a fold, if any.
 
     Raises:
-      InputError: there is more than one.
+      InputError: there is more than one such table.
     """
     if not path.is_dir() and not (format == "movielens" and movielens.is_fold(path)):
         return None
@@ -71,11 +71,11 @@ def beside(path: Path, format: str, kind: Kind) -> Path | None:
 
 
 def attach(data: _Data, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> _Data:
-    """Return the data with the features of ``table``, which replace any that it has.
+    """Return the data with the features of ``table`` instead of any earlier ones.
 
     Args:
-      own: whether the table comes with the interactions. Its rows without interactions are then
-        left out and counted; those of other tables are refused.
+      own: whether the table comes with the interactions. If so, its rows without interactions are
+        left out and counted, and otherwise refused.
       cold: whether to keep rows without interactions, and add their ids to the id table.
 
     Raises:

@@ -136,7 +136,7 @@ class Survey(NamedTuple):
       windows: lines with Windows ends.
       blank: blank lines.
       separators: separators, also in quoted cells.
-      quotes: whether there is a quote.
+      quotes: whether there are quote characters.
     """
 
     bom: int
@@ -467,7 +467,7 @@ def find_stray_quote(layout: Layout) -> None:
 
 
 class Fault(NamedTuple):
-    """A fault of a line.
+    """A fault that was found in a line.
 
     Attributes:
       text: a description of the fault that quotes the line.

@@ -24,7 +24,7 @@ class PublishedTable:
     Attributes:
       files: names of its file in a folder, compressed or not; the first one found is read.
       source: where the format is described.
-      kind: "csv", "tsv" or "jsonl"; or a function that reads it.
+      kind: "csv", "tsv" or "jsonl", or else a function that reads the file.
       columns: the role of each column.
       text: settings for reading its text.
       events: the weight of each kind of event.
