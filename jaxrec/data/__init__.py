@@ -1,1 +1,1 @@
-"""Reads data sets and item graphs, and splits them into train, validation and test."""
+"""Reads data sets and item graphs, and splits them into train, validation and test parts."""

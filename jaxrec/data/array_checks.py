@@ -76,7 +76,7 @@ def id_array(ids: Any, what: str) -> np.ndarray:
         return array.astype(np.str_) if beyond else array.astype(np.int64, copy=False)
     if kind == "S":
         kind, array = "O", array.astype(object)
-    elif kind == "T":  # the kind of numpy.dtypes.StringDtype
+    elif kind == "T":  # this is the kind of numpy.dtypes.StringDtype
         kind, array = "O", np.array(array.tolist(), dtype=object)
     if kind == "O":
         array = _of_objects(array.tolist(), what)

@@ -37,8 +37,8 @@ class KeptSplit:
       protocol: rule of the split (:func:`rule`); empty if unknown.
       seed: seed of the split.
       whole: whether ``key_P`` has all pairs that were trained on.
-      sure: whether all pairs marked as trained were trained on; otherwise some may have been
-        validation pairs only.
+      sure: whether all pairs marked as trained were trained on; otherwise some may only have been
+        validation pairs.
     """
 
     key_P: np.ndarray

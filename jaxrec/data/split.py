@@ -1,4 +1,4 @@
-"""Filters a Dataset and splits it into train, validation and test.
+"""Filters a Dataset and splits it into train, validation and test parts.
 
 A split gives every interaction one label, so the parts cover the data and do not overlap.
 """
@@ -57,7 +57,7 @@ MOVED = "pairs in train that the split would hold out, for the run to start from
 
 
 def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
-    """Split a data set into train, validation and test.
+    """Split a data set into train, validation and test parts.
 
     Raises:
       InputError: :func:`settled`, :func:`draw` or :func:`taken` refuses the data.
@@ -178,9 +178,9 @@ def draw(
       then the share ``config.validation`` of the remaining ones.
 
     If these rules label no pair as validation and ``config.validation`` is above 0, that share of
-    the train pairs becomes validation, chosen by the same rule (at random for ``given``). Equal
-    times are ordered by a hash of the seed and the pair's ids. Shares within a user are rounded to
-    the nearest whole number of pairs, and leave the user at least one train pair. If this holds out
+    the train pairs is moved to validation by the same rule (at random for ``given``). Equal times
+    are ordered by a hash of the seed and the pair's ids. Shares within a user are rounded to the
+    nearest whole number of pairs, and leave the user at least one train pair. If this holds out
     less than half of a random share, the share is drawn over all pairs except one of each user. A
     label depends only on the user's own pairs, except for ``random``, ``cold-items``, shares over
     all pairs, and validation drawn from given train pairs.
@@ -426,14 +426,14 @@ class _Labels:
     ) -> None:
         self.data, self.config, self.kept, self.plain = data, config, kept, plain
         self.label = np.full(data.n_edges, TRAIN, np.uint8)
-        self.free = np.ones(data.n_edges, bool)  # whether the label may still change
+        self.free = np.ones(data.n_edges, bool)  # pairs whose label may still change
         self.notes: dict[str, int] = {}
         self._hashes = hashes
         self._order: np.ndarray | None = None
 
     def give(self, label: np.ndarray) -> None:
-        """Take the given labels. If none is validation, given train pairs keep their earlier label,
-        unless it is test."""
+        """Take the given labels. If none is VALIDATION, pairs given as TRAIN keep the label of the
+        earlier split, unless that is TEST."""
         self.label[:] = label
         if self.kept is not None and not (label == VALIDATION).any():
             among = (label == TRAIN) & (self.kept.part >= 0) & (self.kept.part != TEST)
@@ -447,12 +447,12 @@ class _Labels:
             self.label[~self.free] = self.kept.part[~self.free]
 
     def by_chance(self, share: float, part: int, rng: np.random.Generator) -> None:
-        """Relabel a random share of the train pairs as ``part``."""
+        """Relabel a random share of the TRAIN pairs as ``part``."""
         rows = np.flatnonzero((self.label == TRAIN) & self.free)
         self._relabel_last(rows[rng.permutation(len(rows))], share, part, spread=not self.plain)
 
     def by_hash(self, share: float, part: int, seed: int) -> None:
-        """Relabel train pairs by a hash of seed, part and pair, scaled to [0, 1).
+        """Relabel TRAIN pairs by a hash of seed, part and pair, scaled to [0, 1).
 
         It relabels the pairs with each user's highest hashes, or all pairs with a hash of at least
         1 - share.
@@ -476,7 +476,7 @@ class _Labels:
         n_validation = round((len(items) - n_test) * config.validation)
         if self.kept is not None:
             known = self.kept.part >= 0
-            for part in (TEST, VALIDATION, TRAIN):  # an item with any train pair becomes train
+            for part in (TEST, VALIDATION, TRAIN):  # an item with any train pair is a train item
                 label_I[data.item[known & (self.kept.part == part)]] = part
             known_I = np.isin(items, data.item[known])
             n_test = max(n_test - int((label_I[items] == TEST).sum()), 0)
@@ -507,7 +507,7 @@ class _Labels:
             self.notes[MOVED] = int(moved.sum())
 
     def _late(self, share: float, cut: float | None, part: int, seed: int) -> None:
-        """Relabel the latest train pairs: those at or after ``cut`` if given, else the share."""
+        """Relabel the latest TRAIN pairs: those at or after ``cut`` if given, else the share."""
         assert self.data.time is not None
         if cut is not None:
             self.label[(self.label == TRAIN) & (self.data.time >= cut)] = part
@@ -629,7 +629,7 @@ def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def refit_splits(splits: Splits) -> Splits:
-    """Move the validation pairs to train, for a refit."""
+    """Move the validation pairs to the train part, for a refit."""
     train, validation = splits.train, splits.validation
     columns = {
         name: np.concatenate([column, getattr(validation, name)])

@@ -32,7 +32,7 @@ _TAGS_OF_OWN = 4
 """The number of tags that each community has."""
 _MISSING = 0.05
 """Share of the cells of each feature column that are missing."""
-_BYTES = 64  # bytes of memory per node or pair while drawing
+_BYTES = 64  # drawing needs this many bytes per node or pair
 _YEAR = 365 * 24 * 3600
 _START = 1_600_000_000
 """Start of the synthetic year, in seconds since 1970."""
@@ -174,8 +174,9 @@ def ceiling(planted: Truth, seen: Sequence[Dataset], test: Dataset, k: int = 20)
 
     Args:
       planted: the structure that the data was drawn from.
-      seen: data whose pairs are masked: train, and validation if ``test`` is the test data.
-      test: data whose pairs are to be found.
+      seen: data sets whose pairs are masked: the train part, and the validation part if ``test``
+        is the test part.
+      test: the data set whose pairs are to be found.
       k: length of the lists.
 
     Returns:

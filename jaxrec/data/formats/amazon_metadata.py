@@ -76,10 +76,11 @@ class _Products:
 
     def __init__(self, kinds: tuple[str, ...]) -> None:
         self.kinds = kinds
-        self._number: dict[str, int] = {}  # of every id, also of ids only in relations
-        self._item = array("i")  # the number of each product's id
+        # Every id has a number, also an id that only occurs in relations.
+        self._number: dict[str, int] = {}
+        self._item = array("i")  # each product's number
         self._line = array("q")
-        self._described = bytearray()  # by number: 1 if the id is that of a product
+        self._described = bytearray()  # 1 at the number of each product, else 0
         self._from, self._to, self._kind = array("i"), array("i"), array("b")
         self._brand, self._price = _Names(), _Names()
         self._levels = [_Names() for _ in range(_LEVELS)]
@@ -135,7 +136,7 @@ class _Products:
         names = list(self._number)
         ids = np.array([names[number] for number in self._item], np.str_)
         row = np.argsort(ids)
-        row_of = np.full(len(names), -1, np.int32)  # by the number of an id
+        row_of = np.full(len(names), -1, np.int32)  # the row of each number, or -1
         row_of[np.frombuffer(self._item, np.int32)[row]] = np.arange(len(row), dtype=np.int32)
         del names
         self._number = {}
@@ -203,7 +204,7 @@ def read(
     faults = Faults(path, strict)
     products = _Products(tuple(kind for kind, weight in weights.items() if weight > 0))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", SyntaxWarning)  # for escapes such as \d in a literal
+        warnings.simplefilter("ignore", SyntaxWarning)  # escapes such as \d cause it
         warnings.simplefilter("ignore", DeprecationWarning)
         for line, content in lines(path, faults):
             product = parse(content)

@@ -286,8 +286,8 @@ def _numbers(
     numbers, notes = _as_numbers(column, form)
     odd = numbers.is_null()
     if odd.any() and column.dtype == pl.String:
-        # If none of the sampled rows is a number, the fault is not in this row: the message then
-        # suggests an option that reads the column, or leaving the column out.
+        # If no sampled cell is a number, the column is at fault and not this row. The message
+        # then suggests to read the column with another option, or to leave it out.
         cells = column.slice(int(odd.arg_max() or 0), _SAMPLE).to_list()
         cure = role_cure(column.name, cells).replace("the line", "the row")
         _refuse_where(path, odd, column, "is not a number", first, cure)

@@ -178,8 +178,8 @@ def _parse(
     counted = survey(layout.source, layout.separator)
     blank, short = (int(frame.drop_in_place(name).sum()) for name in ("blank", "short"))
     lines = frame.height - blank + (layout.skip > skipped)
-    # Too few cells in a row show in the count of separators or, if cells may be quoted, as a null
-    # last cell.
+    # A row with too few cells is found by the count of separators or, if cells are quoted, by its
+    # last cell, which is null.
     if counted.quotes and layout.quote:
         whole = short == blank
     else:
