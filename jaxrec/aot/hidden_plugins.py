@@ -1,4 +1,4 @@
-"""Hide JAX plugins from JAX that are installed only to compile for other machines."""
+"""Hide from JAX the plugins that are installed only to compile for other machines."""
 
 import sys
 import types
@@ -9,7 +9,7 @@ _PLUGIN, _LIBRARY = "jax_plugins.xla_cuda12", "jax_cuda12_plugin"
 
 
 def gpu_here() -> bool:
-    """Whether this machine has an NVIDIA GPU, by its driver or WSL's device."""
+    """Return whether this machine has an NVIDIA GPU, judged by its driver's or WSL's files."""
     paths = (Path("/proc/driver/nvidia/version"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
     return any(path.exists() for path in paths)
 
@@ -18,7 +18,8 @@ def leave_out() -> None:
     """Hide the CUDA plugin of the extra ``compile`` from JAX on machines without a GPU.
 
     Otherwise JAX looks for CUDA's libraries, which the extra does not install, and prints thirty
-    lines about their absence. Does nothing if JAX is loaded already or the plugin is not installed.
+    lines about their absence. This function does nothing if JAX is loaded already or the plugin is
+    not installed.
     """
     if "jax" in sys.modules or gpu_here() or find_spec(_LIBRARY) is None:
         return

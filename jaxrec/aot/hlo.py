@@ -6,13 +6,14 @@ for each gather. Bytes are counted by these rules:
 * An instruction reads its operands and writes its result. If an operand of a fusion is only
   gathered or sliced, only the gathered rows are read. If it is only scattered into or updated, only
   the updated rows are read and written. Values inside a fusion take no memory.
-* A gather reads its indices and as much as its result; a scatter reads its updates and indices, and
-  reads and writes as many rows of its operand. A custom call reads and writes all its arguments.
-* A loop counts as often as it runs if the compiler knows that, and once otherwise (see
+* A gather reads its indices, and as many bytes of its operand as its result has. A scatter reads
+  its updates and indices, and both reads and writes as many bytes of its operand as the updates
+  have. A custom call reads all its arguments and writes all its results.
+* A loop counts as often as it runs if the compiler knows the number, and once otherwise (see
   ``open_loops``). A conditional counts its costliest branch.
-* Sizes are those of the shapes; ``padded`` includes the padding of a TPU's tiles.
+* Sizes exclude padding; only ``padded`` includes the padding of a TPU's tiles.
 
-So a program that gathers E rows of D float32 numbers never counts less than 4 E D bytes.
+By these rules, a program that gathers E rows of D float32 numbers counts at least 4 E D bytes.
 """
 
 import re
@@ -69,7 +70,7 @@ class Shape:
         if len(order) != len(self.dims):
             return self.n_bytes
         tile = [int(n) for n in found[1].split(",")]
-        dims = [self.dims[n] for n in order]  # minor first
+        dims = [self.dims[n] for n in order]  # the minor-most dimension first
         for n, side in enumerate(reversed(tile)):
             if n < len(dims):
                 dims[n] = -(-dims[n] // side) * side
@@ -143,7 +144,7 @@ def parse(text: str) -> Module:
     """Parse a program's text, as ``compiled.as_text()`` returns it.
 
     Raises:
-      ValueError: it is not the text of a compiled program.
+      ValueError: the text is not that of a compiled program.
     """
     computations: dict[str, Computation] = {}
     entry, name, body = "", "", []
@@ -196,7 +197,7 @@ def _instruction(name: str, rest: str, root: bool) -> Instruction:
 
 
 def _closing(text: str) -> int:
-    """Return the index of the bracket that closes the text's first one."""
+    """Return the index of the bracket that closes the bracket at the start of the text."""
     depth = 0
     for n, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")
@@ -211,17 +212,18 @@ class Reading:
 
     Attributes:
       launches: number of launches by kind ("fusion", "sort", "copy", "custom-call", "scatter" ...),
-        with conditionals at their costliest branch. A sort on a GPU launches more than one kernel.
-      usual: the same with conditionals at their cheapest branch.
+        with conditionals at their costliest branch. A sort counts as one launch, although a GPU
+        runs several kernels for it.
+      usual: number of launches by kind, with conditionals at their cheapest branch.
       n_bytes: bytes read and written, by the rules in the module's docstring.
-      fast: the part of ``n_bytes`` in a TPU's VMEM.
+      fast: how many of ``n_bytes`` are read from or written to a TPU's VMEM.
       padded: bytes read and written, with the padding of a TPU's tiles.
       gathers, scatters, sorts: numbers of these instructions, including those inside fusions.
-      rows: rows that gathers read and scatters write, which a TPU does one after another.
-      atomics: scatters that add without distinct rows, which a GPU does by atomic additions.
+      rows: number of rows that gathers read and scatters write; a TPU handles them one by one.
+      atomics: number of scatters that add to rows that may repeat; a GPU uses atomic additions.
       custom: number of custom calls by target.
       collectives: bytes of the results of collectives, by kind.
-      transfers: transfers to or from the host.
+      transfers: number of transfers to or from the host.
       loops: number of inner loops.
       open_loops: number of inner loops whose length depends on the data.
       float64: whether any array has 64-bit floating-point numbers.
@@ -301,7 +303,7 @@ def _step_body(module: Module) -> str:
         for one in module.computations[waiting.pop()].instructions.values():
             if one.opcode == "while":
                 loops.append(one)
-            elif one.opcode == "call":  # newer XLA wraps a loop in a computation of its own
+            elif one.opcode == "call":  # newer XLA moves a loop into a separate computation
                 waiting += one.called("to_apply")
     return loops[0].called("body")[0] if len(loops) == 1 else module.entry
 
@@ -357,7 +359,7 @@ class _Reader:
             if one.custom in ("AllocateBuffer", "AssumeGatherIndicesInBound", "Sharding"):
                 return
         if op not in _LAUNCHED and all(shape.n_bytes <= 8 for shape in one.shapes):
-            return  # a TPU's scalar unit computes it between two launches
+            return  # a TPU's scalar unit computes results this small
         self._count_inside(where, one, into)
         for shape, n_bytes in self._traffic(where, one):
             into.n_bytes += n_bytes
@@ -368,7 +370,7 @@ class _Reader:
         into.usual[base] += 1
 
     def _count_inside(self, where: Computation, one: Instruction, into: Reading) -> None:
-        """Count the gathers, scatters and sorts of an instruction, including inside its fusion."""
+        """Count the gathers, scatters and sorts of an instruction, or of all inside a fusion."""
         for inside, inner in self._flat(where, one):
             if inner.opcode == "gather":
                 into.gathers += 1
@@ -430,7 +432,7 @@ class _Reader:
             yield one.shapes[0], operands[1][0].n_bytes
             return
         if one.opcode.endswith("-start"):
-            for shape in one.shapes[:2]:  # operand and result; further shapes are contexts
+            for shape in one.shapes[:2]:  # the operand and the result; further shapes are contexts
                 yield shape, min(shape.n_bytes, one.shapes[min(1, len(one.shapes) - 1)].n_bytes)
             return
         for shapes in operands:
@@ -440,10 +442,11 @@ class _Reader:
             yield shape, shape.n_bytes
 
     def _read(self, inside: Computation, share: float = 1.0) -> list[float]:
-        """Return how many times a fusion reads each operand to compute a share of its result.
+        """Return how many times a fusion reads each operand to compute ``share`` of its result.
 
-        Values that are gathered are read by rows, and each gather counts. If the fusion computes
-        such a value, its own inputs are read by rows too. Values used elementwise are read once.
+        A value that gathers read is read by rows, once for each gather. If the fusion computes that
+        value, it reads the inputs of the computation by rows too. A value that is used elementwise
+        is read once.
         """
         by_rows: dict[str, float] = dict.fromkeys(inside.instructions, 0.0)
         elementwise = by_rows | {inside.root: share}
@@ -461,8 +464,10 @@ class _Reader:
     def _needs(
         self, inside: Computation, one: Instruction, needed: float
     ) -> Iterator[tuple[str, float, bool]]:
-        """Yield the operands of an instruction in a fusion, how often each is read, and whether by
-        rows, if the instruction's result is needed ``needed`` times."""
+        """Yield what an instruction in a fusion reads to compute its result ``needed`` times.
+
+        Each operand comes with how often it is read, and whether it is read by rows.
+        """
         size = _elements(one.shapes)
 
         def times(name: str) -> float:

@@ -22,7 +22,7 @@ def installed(vendor: str) -> bool:
 
 
 def environment(devices: int = 1) -> dict[str, str]:
-    """Return the child's environment: JAX on the CPU, with a mesh's number of virtual devices."""
+    """Return the child's environment: JAX runs on the CPU, with ``devices`` virtual devices."""
     removed = ("XLA_FLAGS", "JAX_PLATFORMS", "LIBTPU_INIT_ARGS", "JAX_COMPILATION_CACHE_DIR")
     kept = {name: value for name, value in os.environ.items() if name not in removed}
     added = {
@@ -47,13 +47,17 @@ def compile_for(
     programs: tuple[str, ...] = ("step",),
     keep: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Compile programs for a target, and return their ``Compiled.to_dict()`` with more facts.
+    """Compile programs for a target.
+
+    Returns:
+      ``Compiled.to_dict()`` of each program, with the sizes, the bytes of the state and, for the
+      step, the planned memory.
 
     Args:
       config: the configuration as in config.json.
-      sizes: numbers of users, items and pairs; None reads the data.
-      data: path of the data; None takes the configuration's.
-      keep: folder for the texts of the programs.
+      sizes: numbers of users, items and pairs; if None, the data is read.
+      data: path of the data; by default that of the configuration.
+      keep: folder to which the texts of the programs are written, if any.
 
     Raises:
       InputError: the compiler is not installed, or a program cannot be compiled or does not fit.

@@ -93,7 +93,7 @@ def of_sizes(config: Config, counts: Counts, devices: Any) -> Problem:
 
 
 def _state(stepper: Stepper, counts: Counts) -> Any:
-    """Return the shapes of a state whose tables have one row for each node of the counts."""
+    """Return the shapes of a state whose tables have one row for each node in ``counts``."""
     n_nodes = counts.n_users + counts.n_items
     own = stepper.n_users + stepper.n_items
     params = nnx.state(stepper.encoder)
@@ -216,9 +216,9 @@ def _sharded(x: Any, sharding: NamedSharding) -> Any:
 
 
 def planned(problem: Problem) -> dict[str, int] | None:
-    """Return the device memory of a step as :mod:`jaxrec.plan` estimates it, by purpose.
+    """Return the device memory of a step by purpose, as :mod:`jaxrec.plan` estimates it.
 
-    None for item models, which the plan does not cover.
+    The result is None for item models, which the plan does not cover.
     """
     config, counts = problem.config, problem.counts
     if not config.objective.users:

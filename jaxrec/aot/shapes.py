@@ -1,7 +1,7 @@
 """Shapes of a run's arrays, computed from its sizes without reading data or allocating arrays.
 
-Unknown degrees are assumed to be distributed exponentially, which gives more long rows than equal
-degrees and fewer than most real data.
+Unknown degrees are assumed to be distributed exponentially. Long rows are then more frequent than
+with equal degrees, and less frequent than in most real data.
 """
 
 import math
@@ -36,7 +36,7 @@ from jaxrec.training.step import Stepper
 
 _MOST_STEPS = 10**6  # length of the tables of learning-rate sums in a row-sparse Adam
 _QUANTILES = 1024
-_SLACK = 1.02  # size of the largest part of a mesh over the mean
+_SLACK = 1.02  # size of a mesh's largest part, divided by the mean size
 
 
 def degrees(counts: Counts) -> tuple[np.ndarray, np.ndarray]:
@@ -81,7 +81,7 @@ def refuse(config: Config) -> None:
 
 
 def stepper_of(config: Config, counts: Counts, mesh: Mesh | None = None, **more: Any) -> Stepper:
-    """Build the static part of a train step for data of these sizes."""
+    """Build the static part of a train step for data with the given counts."""
     total = min(Cadence.of(config, counts.n_edges).total, _MOST_STEPS)
     key = jax.random.key(0)
     sizes = counts.n_users, counts.n_items
@@ -104,7 +104,7 @@ def key_shape() -> Any:
 
 
 def _graph(config: Config, rows: int, edges: int, place: bool) -> Any:
-    """Return the shapes of a graph, with or without the place of each node."""
+    """Return the shapes of a graph; if ``place``, it stores the place of each node."""
     graph = graph_of(
         {
             "edges": array(edges, kind=jnp.float32),
@@ -149,7 +149,7 @@ def train_data(config: Config, counts: Counts) -> TrainData:
 
 
 def mesh_data(config: Config, counts: Counts) -> tuple[MeshData, MeshSizes, int]:
-    """Return the shapes of ``jaxrec.training.placement.mesh_data.mesh_data``, and a part's rows.
+    """Return the shapes of ``jaxrec.training.placement.mesh_data.mesh_data``, and rows per part.
 
     A part is assumed to have 2 % more edges than the mean. Layers receive as many rows as
     :mod:`jaxrec.plan` estimates, or all rows if that is fewer.

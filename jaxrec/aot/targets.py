@@ -1,4 +1,4 @@
-"""Machines to compile for: ``h200``, ``8xH200``, ``2x8xH200``, ``v5e``, ``v5e-16``, ``v5e:4x4``."""
+"""Machines to compile for, such as ``h200``, ``2x8xH200``, ``v5e``, ``v5e-16`` or ``v5e:4x4``."""
 
 import re
 from dataclasses import dataclass, replace
@@ -35,8 +35,8 @@ class Device:
       clock: clock of the cores in GHz.
       row_cycles: cycles per row when a TPU gathers or scatters rows one after another; assumed,
         not measured.
-      shape: cores, units per core, shared memory per core and at most per block in bytes, level-2
-        cache in bytes, and major compute capability of a GPU.
+      shape: of a GPU, the number of cores, the units per core, the shared memory per core and its
+        limit per block (bytes), the level-2 cache (bytes), and the major compute capability.
     """
 
     name: str
@@ -84,7 +84,8 @@ DEVICES = {
         Device("v6e", "tpu", 32 * 2**30, 1640 * 10**9, 1.75, 8),
     )
 }
-_PLANES = {n: f"{2 ** (n // 2)}x{2 ** (n - n // 2)}" for n in range(2, 9)}  # by log2 of the chips
+# Topologies of flat TPUs by the log2 of the number of chips.
+_PLANES = {n: f"{2 ** (n // 2)}x{2 ** (n - n // 2)}" for n in range(2, 9)}
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class Target:
     """A machine with one or more accelerators of one kind.
 
     Attributes:
-      topology: XLA's name of how the accelerators are connected; a single TPU has its host's.
+      topology: XLA's name of how the accelerators are connected; a single TPU has the topology of
+        its host.
       devices: number of devices to compile for.
     """
 
@@ -121,7 +123,7 @@ class Target:
         return f"{hosts}x{each}x{self.device.name}"
 
     def sized(self, devices: int) -> "Target":
-        """Return a target with another number of the same devices, a power of two.
+        """Return a target with ``devices`` devices of the same kind, a power of two.
 
         Raises:
           InputError: there is no such topology.
@@ -184,7 +186,7 @@ def _product(topology: str) -> int:
 
 
 def _solid(power: int) -> str:
-    """Return the topology of 2^power chips in three dimensions, of whole hosts of 2 x 2 x 1."""
+    """Return a three-dimensional topology of 2^power chips, built of whole hosts of 2 x 2 x 1."""
     sides = [2, 2, 1]
     for n in range(power - 2):
         sides[(2, 1, 0)[n % 3]] *= 2

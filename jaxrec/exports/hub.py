@@ -21,7 +21,7 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
 
 
 def card(table: Embeddings, run: Path) -> str:
-    """Return the model card with data, protocol, metrics and limits."""
+    """Return the model card, which describes the data, protocol, metrics and limits."""
     config, env, evaluation = (read_json(run / f"{n}.json") for n in ("config", "env", "eval"))
     data, model = env.get("data", {}), config.get("model", {})
     metrics = evaluation.get("metrics", {})
@@ -41,7 +41,7 @@ def card(table: Embeddings, run: Path) -> str:
             }
         ],
     }
-    lines = ["---", json.dumps(front, indent=1), "---", ""]  # JSON is YAML
+    lines = ["---", json.dumps(front, indent=1), "---", ""]  # YAML may be written as JSON
     lines += [f"# {_plain(config.get('preset'))}: {_plain(model.get('name'))}", ""]
     lines += [
         f"Embeddings of {len(table.user_ids):,} users and {len(table.item_ids):,} items, "
@@ -81,6 +81,6 @@ def card(table: Embeddings, run: Path) -> str:
 
 
 def _plain(value: Any) -> str:
-    """Escape a text from data for one line of Markdown."""
+    """Convert a value to one line of text, and escape it for Markdown."""
     text = " ".join(str(value).split())
     return "".join(f"\\{c}" if c in "\\`*_[]<>|#{}&" else c for c in text)

@@ -16,10 +16,10 @@ _K = 20
 
 
 class Products(NamedTuple):
-    """Vectors whose inner products rank as the model does.
+    """Vectors whose inner products rank items as the model does.
 
-    Shapes: query_UD [U, D'] and item_ID [I, D'] float32. If items have biases, D' = D + 1: item_ID
-    ends in the bias, and query_UD in 1. Otherwise D' = D.
+    Shapes: query_UD [U, D'] and item_ID [I, D'] float32. If items have biases, D' = D + 1: the last
+    column of item_ID is the bias, and that of query_UD is 1. Otherwise D' = D.
     """
 
     query_UD: np.ndarray
@@ -30,7 +30,8 @@ def products(table: Embeddings, to: str) -> Products:
     """Build vectors of users and items whose inner products rank items as the model does.
 
     Biases of users are left out, since they do not change the order of items. The queries of an
-    item model are its items, for neighbours by the cosine.
+    item model are its items; all vectors are then scaled to length 1, so that inner products are
+    cosines.
 
     Raises:
       InputError: the model scores by a learned function.

@@ -14,10 +14,11 @@ _MOST_BYTES = 2**31 - 2**20  # the limit of protobuf, less room for the graph
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """Write a model from user [n] and k [1], int64, to item [n, k] int64 and score [n, k] float32.
+    """Write a model with inputs user [n] and k [1], and outputs item [n, k] and score [n, k].
 
-    The file holds the tables but no ids: row numbers are those of ``jaxrec export --to npz``. Items
-    that a user has are not excluded, so request that many more.
+    Scores are float32, everything else is int64. The file holds the tables but no ids: row numbers
+    are those of ``jaxrec export --to npz``. The items that a user has are not excluded, so k should
+    be larger by their number.
 
     Raises:
       InputError: the model scores by a learned function, or the tables exceed 2 GB.

@@ -1,7 +1,7 @@
 """Export the ranking as a JAX function that runs without jaxrec.
 
-Writes a folder with rank.bin for ``jax.export.deserialize``, and arrays.npz with the function's
-arguments and the ids.
+The export is a folder: rank.bin is for ``jax.export.deserialize``, arrays.npz holds the function's
+arguments and the ids, and use.py shows how to call the function.
 """
 
 from pathlib import Path
@@ -27,8 +27,11 @@ print(arrays["item_ids"][np.asarray(items)])
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """Write ``rank(query [n, D], item [I, D])``, which returns the best items [n, k] and their
-    scores, with k = 100 or the number of items if that is less."""
+    """Write the function ``rank(query [n, D], item [I, D])``.
+
+    It returns the best items [n, k] and their scores, where k is 100, or the number of items if
+    there are fewer.
+    """
     import jax
     from jax import export
 

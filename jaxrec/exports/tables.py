@@ -8,7 +8,10 @@ from jaxrec.runfolder import Embeddings
 
 
 def tables(table: Embeddings) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Yield both tables by name, with columns id, embedding and, if the model has one, bias."""
+    """Yield the names and the tables of users, if there are any, and of items.
+
+    The columns are id, embedding and, if the model has biases, bias.
+    """
     sides = (
         ("users", table.user_ids, table.user, table.user_bias),
         ("items", table.item_ids, table.item, table.item_bias),

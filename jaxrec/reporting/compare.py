@@ -77,7 +77,8 @@ def _results(runs: Sequence[Run]) -> Html:
             values = [metrics.get(metric) for metrics in found.values()]
             numbers = [value for value in values if value is not None]
             best = min(numbers) if lower_is_better(metric) else max(numbers)
-            # The best on test is not marked: test can no longer measure a run chosen by it.
+            # The best value on test is not marked: if test chose a run, it could no longer measure
+            # that run.
             marked = split == "validation" and min(numbers) != max(numbers)
             rows.append([metric, *(_cell(value, marked and value == best) for value in values)])
             if metric.partition("@")[2] in ("", *(str(run.cutoff) for run in runs)):

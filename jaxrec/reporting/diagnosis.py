@@ -13,7 +13,7 @@ from jaxrec.reporting.run_records import Run
 
 
 class _Curves(NamedTuple):
-    """A plot of values from metrics.jsonl: its unit, and the values' names and split."""
+    """A plot of values from metrics.jsonl, which records them by name and split."""
 
     title: str
     unit: str
@@ -180,7 +180,7 @@ def verdict(found: list[Finding] | None) -> Html:
 
 
 def doctor(run: Run, found: list[Finding] | None) -> Html:
-    """Show the doctor's findings, or that the run is healthy, and the curves it looked at."""
+    """Show the doctor's findings, or that the run is healthy, and curves of what it measured."""
     figures = []
     for title, unit, names, good, split in _CURVES:
         lines = [

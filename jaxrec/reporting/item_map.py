@@ -20,7 +20,7 @@ _WIDTH, _HEIGHT, _MARGIN = 420, 300, 22
 _LEVELS = 5
 _SEED = 0
 
-# Each class of marks has a shape of its own beside its colour: M x y, then one of these.
+# Classes of marks differ by colour and by shape. The path of a mark is M x y, then one of these.
 _SHAPES = (
     "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",  # circle
     "m-2.7-2.7h5.4v5.4h-5.4z",  # square
@@ -41,7 +41,7 @@ class _Class(NamedTuple):
 
 
 def item_map(learned: Learned, method: Method = "pca") -> Html:
-    """Plot the items by their normalised vectors; empty with fewer than 3 items.
+    """Plot the items by their normalised vectors; return nothing for fewer than 3 items.
 
     Similar items are close as far as two dimensions can show it. Colours show categories if the
     table of items has such a column, or else popularity.
@@ -107,7 +107,7 @@ def _placed(unit_ND: np.ndarray, method: Method) -> tuple[np.ndarray, tuple[str,
     centred_ND = unit_ND.astype(np.float64) - unit_ND.mean(axis=0)
     value_D, vector_DD = np.linalg.eigh(centred_ND.T @ centred_ND)
     vector_D2 = vector_DD[:, :-3:-1]
-    # The sign of a component is arbitrary: its largest entry is positive.
+    # The sign of a component is arbitrary; choose the one that makes its largest entry positive.
     vector_D2 = vector_D2 * np.sign(vector_D2[np.abs(vector_D2).argmax(axis=0), [0, 1]])
     share = value_D[:-3:-1] / max(float(value_D.sum()), 1e-30)
     names = [

@@ -66,7 +66,7 @@ class Learned:
 
     @cached_property
     def unit_ID(self) -> np.ndarray:
-        """The items' vectors [I, D] scaled to length 1; zero vectors stay."""
+        """The items' vectors [I, D] scaled to length 1; zero vectors stay zero."""
         norm_I1 = np.linalg.norm(self.table.item, axis=1, keepdims=True)
         return self.table.item / np.maximum(norm_I1, _UNIT)
 
@@ -92,9 +92,10 @@ class Learned:
         return found, firsts
 
     def lists(self, rows: np.ndarray, k: int) -> np.ndarray:
-        """Rank the k best items [n, k] of users, or of an item model the nearest items of items.
+        """Return the k best items [n, k] of the users in ``rows``.
 
-        Users' lists are those of ``jaxrec recommend --held-out keep``, padded with -1.
+        The lists are those of ``jaxrec recommend --held-out keep``, padded with -1. For an item
+        model, ``rows`` are items, and the lists are their nearest items.
         """
         from jaxrec.evaluation.filter_scorer import run_scorer
         from jaxrec.evaluation.ranking import dot_scorer, top_k
@@ -119,7 +120,7 @@ def _catalogue(
     for path in _beside(run):
         try:
             return Catalogue.load(path, ids), path
-        except InputError:  # ids stand for titles then
+        except InputError:  # not a usable table: try the next one
             continue
     return None, None
 

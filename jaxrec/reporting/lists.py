@@ -7,15 +7,15 @@ from jaxrec.reporting.markup import Html, join, tag
 from jaxrec.runfolder import Seen
 
 _PLACES = (0.9, 0.7, 0.5, 0.3, 0.1)
-"""Quantiles, by number of items, of the users that are shown."""
+"""Quantiles of the shown users in the order of users by number of items."""
 _SHOWN = 10
 
 
 def examples(learned: Learned) -> Html:
-    """Show five users with their items and recommendations, or, for a model of items alone, five
-    items with their neighbours.
+    """Show five users with their items and recommendations.
 
-    Recommended items that were held out as test are marked.
+    For a model of items alone, show five items with their neighbours. Recommended items that were
+    held out as test are marked.
     """
     of_users = len(learned.table.user_ids) > 0
     asked = _chosen(learned.seen) if of_users else _spread(np.flatnonzero(learned.learnt_I))

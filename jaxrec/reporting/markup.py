@@ -1,4 +1,4 @@
-"""Functions that build HTML and escape everything that is not an Html already."""
+"""Functions that build HTML and escape everything that is not yet an :class:`Html`."""
 
 import html
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,8 @@ def text(value: object) -> Html:
 def tag(name: str, *children: object, **attributes: object) -> Html:
     """Build an element.
 
-    ``class_`` sets the attribute class, ``aria_label`` aria-label; an attribute of None is omitted.
+    ``class_`` sets the attribute class, and ``aria_label`` sets aria-label. An attribute whose
+    value is None is omitted.
     """
     pairs = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
@@ -37,7 +38,7 @@ def join(parts: Iterable[object]) -> Html:
 
 
 def number(value: object) -> Html:
-    """Format a number with few digits and its exact value on hover; other values as text."""
+    """Format a number with few digits, with its exact value on hover; show other values as text."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return text(value)
     if isinstance(value, int):

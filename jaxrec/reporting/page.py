@@ -44,7 +44,7 @@ def report(
       runs: run folders, one or more.
       out: the page to write; an existing file is replaced.
       titles: a table keyed by item id, whose titles are shown instead of ids and whose categories
-        colour the map of items; by default the one beside the data, such as movies.csv.
+        colour the map of items; by default a table beside the data, such as movies.csv.
       item_map: method of the map of items: principal components, or UMAP by umap-learn.
 
     Returns:

@@ -15,7 +15,7 @@ _AXES = {
 
 
 def told_apart(run: Run) -> Html:
-    """Plot the ROC and the precision-recall curve of a run, each with its threshold."""
+    """Plot the ROC and precision-recall curves of a run, each with thresholds on a second axis."""
     if not run.pair_curves:
         return Html()
     figures = []

@@ -11,9 +11,9 @@ from jaxrec.reporting.markup import Html, tag
 
 _INK, _GRID = "#010101", "#020202"
 _COLORS = 8
-_GOLDEN_ANGLE = 137.508  # degrees: multiples of it never come close to each other
+_GOLDEN_ANGLE = 137.508  # degrees; its multiples never come close to each other
 _MOST_POINTS = 2000
-_THOUSANDS = 10_000  # from here on tick labels have commas
+_THOUSANDS = 10_000  # tick labels have commas if an axis reaches this value
 _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -87,7 +87,7 @@ def curves(
     dot: tuple[float, float] | None = None,
     good: Good | None = None,
 ) -> Html:
-    """Plot curves with a legend; returns nothing if no curve has a point.
+    """Plot curves with a legend, or return nothing if no curve has a point.
 
     Args:
       x, y: labels of the axes.
@@ -97,7 +97,7 @@ def curves(
       right: one more curve with its own vertical axis on the right, labelled by its legend text.
       epoch: steps per epoch, to show a second horizontal axis in epochs.
       dot: a point to mark.
-      good: what the figure looks like where all is well.
+      good: a sketch of the figure for a healthy run.
     """
     lines = [line for line in lines if len(line.x)]
     if not lines:
@@ -186,7 +186,7 @@ def bars(
 def levels(
     title: str, named: Sequence[tuple[str, float]], *, x: str, note: str = "", most: int = 6
 ) -> Html:
-    """A figure of horizontal bars, the first in the colour of the model; at most ``most``."""
+    """Plot the first ``most`` values as horizontal bars, the first bar in the model's colour."""
     if not named:
         return Html()
     named = named[:most]
@@ -234,7 +234,10 @@ def _figure(title: str, note: str, alt: str, figure: Any, *below: object) -> Htm
 
 
 def _inline(svg: str, alt: str) -> Html:
-    """Convert matplotlib's SVG file to an element without repeated ids, links and fixed colours."""
+    """Convert matplotlib's SVG file to an element for the page.
+
+    Ids of groups and metadata are removed, and fixed colours become those of the page.
+    """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
     view = re.search(r'viewBox="([^"]*)"', body)
@@ -250,7 +253,7 @@ def _color(number: int) -> str:
 
 
 def _css(number: int) -> str:
-    """Return the CSS colour of a series: one of the style's, or for more series distant hues."""
+    """Return the CSS colour of a series: one from style.css, or a hue if these run out."""
     if number < _COLORS:
         return f"var(--series-{number})"
     hue = round((20 + (number - _COLORS) * _GOLDEN_ANGLE) % 360)

@@ -20,7 +20,7 @@ from jaxrec.reporting.run_records import Run, flatten
 
 _APART = ("data", "seed", "preset", "mesh.", "log.", "checkpoint.", "eval.block", "split.seed")
 """Prefixes of fields that may differ within a group: seeds, and fields that change no result."""
-_PAIRS = np.uint64(0xFFFFFFFFFFFFFFFB)  # masks the bit of a pair's key that says it was trained on
+_PAIRS = np.uint64(0xFFFFFFFFFFFFFFFB)  # clears the bit of a pair's key that marks it as trained on
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,10 @@ def _kind(run: Run) -> dict[str, str | None]:
 
 
 def _labels(kinds: list[dict[str, str | None]], runs: list[list[Run]]) -> list[str]:
-    """Label groups by the preset and up to three differing fields, or else by their first runs."""
+    """Label groups by the preset and up to three differing fields.
+
+    If two labels would be equal, label each group by its first run instead.
+    """
     fields = dict.fromkeys(name for kind in kinds for name in kind)
     differ = [name for name in fields if len({kind.get(name) for kind in kinds}) > 1]
     labels = []
@@ -108,7 +111,7 @@ _CONDITIONS = ("data", "splits", "parts for selection", "ranked items")
 
 
 def _conditions(run: Run) -> tuple[str, str, str, str]:
-    """Return the conditions ``_CONDITIONS`` that must be equal for runs to be compared."""
+    """Return the values of ``_CONDITIONS``, which must be equal for runs to be compared."""
     section = run.config.get("eval", {})
     known = "known items ranked" if section.get("repeatable") else "known items masked"
     cold = "cold items dropped" if section.get("cold") == "drop" else "cold items kept"
@@ -117,7 +120,10 @@ def _conditions(run: Run) -> tuple[str, str, str, str]:
 
 
 def split_of(run: Run) -> str:
-    """Identify a run's split, by a hash of the pairs and their parts if it was saved."""
+    """Return a text that identifies a run's split.
+
+    It is a hash of the pairs and their parts if the split was saved, else the options of the split.
+    """
     split = saved_split.load(run.folder)
     if split is not None:
         return hashlib.sha256((split.key_P & _PAIRS).tobytes()).hexdigest()
@@ -256,7 +262,7 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run], metric: str | None = None, level: float = 0.05) -> Comparison:
-    """Compare runs by a ranking metric, by default the first run's own.
+    """Compare runs by a ranking metric, by default the metric of the first run.
 
     Raises:
       InputError: a run has not finished or lacks the metric, or runs differ in data, split or
@@ -309,7 +315,7 @@ def folders(paths: Sequence[str]) -> list[Path]:
     """Return the distinct run folders.
 
     Raises:
-      InputError: there are fewer than two.
+      InputError: fewer than two folders are given.
     """
     found = list(dict.fromkeys(Path(path) for path in paths))
     if len(found) < 2:

@@ -1,4 +1,4 @@
-"""Read all records of a run folder; those that an unfinished run has not written are empty."""
+"""Read all records of a run folder; records that an unfinished run has yet to write are empty."""
 
 import itertools
 import json
@@ -34,7 +34,7 @@ class Run:
 
     @property
     def _objective(self) -> Objective:
-        """The objective by the loss, or by the model if that has no users."""
+        """The objective of the loss, or that of item models if the model has no users."""
         kind = KINDS.get(self.config.get("model", {}).get("name"))
         if kind is not None and not kind.users:
             return next(objective for objective in OBJECTIVES.values() if not objective.users)
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def cutoff(self) -> int:
-        """The cut-off that is shown where only one is."""
+        """The cut-off to show in places with room for only one."""
         listed = self.config.get("eval", {}).get("k")
         ks = [k for k in listed if isinstance(k, int)] if isinstance(listed, list) else []
         return shown_cutoff(ks or [20])
@@ -84,7 +84,7 @@ class Run:
 
     @property
     def final(self) -> dict[str, Any]:
-        """The result on test, or else on validation, or else empty."""
+        """The result on test, or on validation if there is none on test, or an empty dict."""
         return self.results.get("test") or self.results.get("validation") or {}
 
     @property

@@ -79,7 +79,7 @@ def summary(run: Run) -> str:
 
 
 def notices(run: Run) -> Html:
-    """Show what qualifies the run's figures, such as selection on test."""
+    """Show warnings that qualify the run's figures, such as selection on test."""
     found = []
     if run.selected_on == "test":
         found.append(
@@ -225,7 +225,7 @@ def result_table(run: Run) -> Html:
 
 
 def _split_table(run: Run, split: str, result: dict[str, Any], names: Sequence[str]) -> Html:
-    """Make the table of one split: the model, its baselines, and the ratio to popularity."""
+    """Build the table of one split: the model, its baselines, and the ratio to popularity."""
     baselines: dict[str, Any] = result.get("baselines") or {}
     judged, rows = _sizes(run, result), []
     for name in names:
@@ -240,7 +240,7 @@ def _split_table(run: Run, split: str, result: dict[str, Any], names: Sequence[s
 
 
 def _sizes(run: Run, result: dict[str, Any]) -> str:
-    """Say over how many users, or pairs and items, a result was computed."""
+    """Return over how many users, or pairs and items, a result was computed, in words."""
     users, pairs = result.get("users"), result.get("pairs")
     sizes = [f"{_count(pairs)} pairs"] if pairs else []
     if users:
@@ -259,7 +259,7 @@ def _loss(run: Run) -> Html:
 
 def _over_steps(run: Run, metric: str) -> Html:
     best, lines = run.evaluation.get("best_step"), _metric_lines(run, metric)
-    # A single point is shown by the tables; popularity is always a line.
+    # The tables show a single point well enough; popularity always has two points.
     if not any(len(line.x) > 1 for line in lines if line.label != "popularity"):
         return Html()
     return curves(
@@ -319,7 +319,7 @@ def _metric_lines(run: Run, metric: str) -> list[Line]:
     test = run.curve("test", metric)
     lines = [
         Line("validation", *run.curve("validation", metric), color=0),
-        # Without selection on test, there is only the result at the end.
+        # Without selection on test, test is evaluated only at the end.
         Line("test", *(test if test[0] else run.curve("test", metric, "search_final")), color=3),
         Line("train", *run.curve("train_ranking", metric, "search_final"), color=2),
         Line("test, refit", *run.curve("test", metric, "refit_final"), 3, "--"),
@@ -345,7 +345,7 @@ def throughput(run: Run, label: str, color: int) -> Line:
 
 
 def _sides(run: Run) -> dict[str, tuple[str, str, str]]:
-    """For each key of slices.json: the kind of bins, their axis, and how recall is computed."""
+    """Return the kind of bins, their axis and the rule of recall, for each key of slices.json."""
     sides = {
         "items": (
             "item popularity",
@@ -364,7 +364,7 @@ def _sides(run: Run) -> dict[str, tuple[str, str, str]]:
 
 
 def _slices(run: Run) -> dict[str, Html]:
-    """Plot recall by popularity and by activity; returns the figures by title."""
+    """Plot recall by popularity and by activity, and return the figures by title."""
     if not run.slices:
         return {}
     metric, made = f"recall@{run.slices.get('k', '')}", {}
@@ -465,7 +465,7 @@ def configuration(run: Run) -> Html:
 
 
 def _changes(run: Run) -> Html:
-    """Show the fields that differ from the preset, or from the defaults if it is unknown."""
+    """Show the fields that differ from the preset, or from the defaults for an unknown preset."""
     try:
         base, base_name = to_dict(presets.get(run.preset)), f"the preset {run.preset}"
     except InputError:

@@ -1,4 +1,4 @@
-"""The reference page of the server's requests, made from its OpenAPI description."""
+"""The reference page of the server's requests, built from its OpenAPI description."""
 
 from html import escape
 from typing import Any
@@ -30,7 +30,7 @@ def reference(openapi: dict[str, Any]) -> str:
 
 
 def _fields(schema: dict[str, Any], schemas: dict[str, Any]) -> list[tuple[str, Any, bool]]:
-    """Return the fields of a schema: (name, schema, whether required)."""
+    """Return the name and schema of each field of a schema, and whether it is required."""
     named = schemas.get(schema.get("$ref", "").rpartition("/")[2], {})
     required = named.get("required", ())
     return [(name, field, name in required) for name, field in named.get("properties", {}).items()]

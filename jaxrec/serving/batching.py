@@ -44,7 +44,11 @@ class Batcher:
         return len(self._waiting)
 
     async def rank(self, query: Query) -> List:
-        """Rank one query. Raises Busy if too many are waiting."""
+        """Rank one query.
+
+        Raises:
+          Busy: too many queries are waiting.
+        """
         if len(self._waiting) >= self._most:
             raise Busy
         future: asyncio.Future[List] = asyncio.get_running_loop().create_future()

@@ -28,7 +28,7 @@ _MOST_FILTERS = 64  # number of filters to cache
 
 
 class NotFound(Exception):
-    """A request names something that the run does not have; ``str(e)`` is the whole message."""
+    """Raised if a request needs something that the run lacks; ``str(e)`` is the whole message."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Served:
       observe: called with the number of queries of each ranked block.
 
     Raises:
-      InputError: the model is a graph filter, or vectors are not finite or do not fit the device.
+      InputError: vectors are not finite, or the model's arrays do not fit the device.
     """
 
     def __init__(
@@ -129,8 +129,8 @@ class Served:
         """Read a run folder, and compile the programs that rank its lists.
 
         Raises:
-          InputError: the run has not finished, the table cannot be read, or as the constructor
-            raises.
+          InputError: the run has not finished, the table cannot be read, or the run cannot be
+            served (see the class).
         """
         recommender = Recommender.load(run)
         catalogue = None if titles is None else Catalogue.load(titles, recommender.table.item_ids)
@@ -161,7 +161,7 @@ class Served:
 
     @cached_property
     def _folds(self) -> bool:
-        """Whether baskets can be folded in, which needs a user with an item."""
+        """Whether baskets can be folded in; without a graph filter, some user must have an item."""
         if self._filter is not None:
             return True
         try:
@@ -174,11 +174,12 @@ class Served:
         """Rank the list of a request.
 
         For a user with a basket, the user's vector is shifted by the change that the basket makes
-        to the vector folded in from the user's items. A graph filter scores both together.
+        to the vector folded in from the user's items. A graph filter scores by the user's items and
+        the basket together.
 
         Raises:
-          NotFound: an unknown user is refused, a condition is invalid or there is no table of
-            items, or the run has no users.
+          NotFound: the user is unknown and ``unknown`` is "fail", a condition is invalid or lacks a
+            table of items, or the run has no users.
           Busy: too many queries are waiting.
         """
         if not self.n_users:
@@ -206,7 +207,7 @@ class Served:
         return Answer(item_k, self.recommender.clipped(score_k), source, skipped)
 
     def _query(self, row: int, basket: np.ndarray) -> Query:
-        """Build the query for a user (-1: none) and a basket of trained items."""
+        """Build the query for a user (-1: no user) and a basket of trained items."""
         table, bias, nothing = self.recommender.table, self._bias, np.zeros(0, np.int32)
         if self._filter is not None:
             return Query(table.item[0], 0.0, nothing, 0, None, self._history(row, basket))
@@ -222,8 +223,11 @@ class Served:
         return Query(vector, bias, nothing, 0, None)
 
     def _history(self, row: int, basket: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the items and weights that a graph filter scores by: the user's own (-1: none),
-        and those of the basket at weight 1."""
+        """Return the items by which a graph filter scores, and their weights.
+
+        They are the items of the user at ``row`` (-1: no user), then those of the basket with
+        weight 1.
+        """
         assert self._filter is not None
         (indptr, indices), weight_E = self._filter.pairs
         own = slice(0, 0) if row < 0 else slice(indptr[row], indptr[row + 1])
@@ -233,10 +237,14 @@ class Served:
         return items, np.concatenate([weights, np.ones(len(new))]).astype(np.float32)
 
     async def similar(self, item: str, k: int, where: Sequence[str] = ()) -> Answer:
-        """Rank the items nearest to an item: by the cosine, or by a graph filter of the item alone.
+        """Rank the items nearest to an item.
+
+        The order is by the cosine or, in a graph filter, by the filter's scores for a history of
+        this item alone.
 
         Raises:
-          NotFound: the item is unknown or has no trained vector, or a condition is invalid.
+          NotFound: the item is unknown or has no trained vector, or a condition is invalid or lacks
+            a table of items.
           Busy: too many queries are waiting.
         """
         row = self.recommender.item_row(item)

@@ -28,7 +28,7 @@ def _watch() -> None:
 
 
 def compiled_for_requests() -> int:
-    """Return how often a request caused a compilation since the first :class:`Metrics`."""
+    """Return how many programs were compiled for requests since the first :class:`Metrics`."""
     return _compiled[True]
 
 

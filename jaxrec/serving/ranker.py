@@ -1,8 +1,8 @@
-"""Rank for a server with programs that are all compiled before the first request.
+"""Rank lists for a server with programs that are all compiled before the first request.
 
-Programs are compiled for blocks of 1, 2, 4, ... queries, with a power of two of items per list and
-of excluded items. Inputs are padded to these shapes; any other shape raises an error instead of
-being compiled.
+Programs are compiled for blocks of 1, 2, 4, ... queries. The numbers of items per list and of
+excluded items are powers of two as well, but lists are at most as long as there are items. Inputs
+are padded to a compiled shape; an input that fits none raises an error instead of being compiled.
 """
 
 from collections.abc import Sequence
@@ -60,8 +60,14 @@ def placed(mask_I: np.ndarray) -> Any:
 
 
 class _Room(NamedTuple):
-    """The shape of a compiled program: queries, length of lists, and excluded items of all; for a
-    graph filter, also the items of all histories."""
+    """The shape of a compiled program.
+
+    Attributes:
+      queries: number of queries.
+      k: length of a list.
+      left_out: number of excluded items, over all queries.
+      history: number of items in all histories; 0 except for a graph filter.
+    """
 
     queries: int
     k: int
@@ -73,10 +79,10 @@ class Ranker:
     """Ranks all items for blocks of queries.
 
     Args:
-      scorer: a scorer whose ``params`` hold "user" and "item", and optionally biases; or that of
-        a graph filter.
+      scorer: a scorer whose ``params`` hold "user" and "item", and optionally biases; or the scorer
+        of a graph filter.
       longest: greatest length of a list.
-      left_out: most items excluded from one list, or in one history.
+      left_out: most items that one list excludes or one history holds.
 
     Raises:
       InputError: the model's arrays do not fit the device.
@@ -178,14 +184,14 @@ class Ranker:
 
 
 def _ends(lengths: Sequence[int], rows: int) -> np.ndarray:
-    """Return the row pointers [rows + 1] of rows of these lengths; further rows are empty."""
+    """Return the row pointers [rows + 1] of rows of the given lengths, then of empty rows."""
     indptr = np.zeros(rows + 1, np.int32)
     indptr[1 : len(lengths) + 1] = np.cumsum(lengths)
     indptr[len(lengths) + 1 :] = indptr[len(lengths)]
     return indptr
 
 
-@lru_cache(maxsize=256)  # loading a run of the same sizes again needs no compilation
+@lru_cache(maxsize=256)  # so that loading a run of the same sizes compiles nothing
 def _program(
     fn: ScoreFn,
     room: _Room,

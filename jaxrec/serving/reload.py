@@ -15,7 +15,10 @@ _FILES = ("eval.json", "embeddings.npz", "seen.npz", "config.json")
 
 
 def signature(run: Path, more: Path | None = None) -> tuple[Any, ...]:
-    """Return the files' inodes, sizes and times, which change if a run or a link to it does."""
+    """Return the inodes, sizes and times of a run's files and of the file ``more``.
+
+    They change if the run or a link to it changes.
+    """
     files: list[Any] = []
     for path in [run / name for name in _FILES] + ([] if more is None else [more]):
         with contextlib.suppress(OSError):
@@ -27,8 +30,8 @@ def signature(run: Path, more: Path | None = None) -> tuple[Any, ...]:
 class Current:
     """The run that is served now.
 
-    A request borrows the run and keeps it to its end. A replaced run is closed after its last
-    request.
+    Each request borrows the run until the request ends. A replaced run is closed after the last
+    request that borrowed it.
 
     Args:
       run: the run folder or a link to one, resolved again at each load.
@@ -65,7 +68,7 @@ class Current:
         self._reload.set()
 
     async def watch(self, seconds: float) -> None:
-        """Reload the run whenever it changes, without end.
+        """Reload the run whenever it changes; this coroutine never ends by itself.
 
         Args:
           seconds: interval between checks; 0 reloads only after :meth:`ask`.
@@ -83,9 +86,10 @@ class Current:
             failed = None if await self._exchange(now) else now
 
     async def _exchange(self, now: tuple[Any, ...]) -> bool:
-        """Load the run and serve it; if that fails, the old one stays. Returns whether to go on.
+        """Load the run and serve it; if loading fails, the previous run stays in service.
 
-        False means that loading failed and should not be retried until the files change.
+        Returns:
+          False if loading failed and should not be retried until the files change, else True.
         """
         try:
             served = await asyncio.to_thread(self._load)
@@ -95,7 +99,7 @@ class Current:
         except Exception as e:  # a damaged file must not end the server
             self._failed(f"{type(e).__name__}: {e}")
             return False
-        if signature(self._run, self._titles) != now:  # half of one run, half of another
+        if signature(self._run, self._titles) != now:  # the files read may belong to two runs
             served.close()
             self._failed("the run changed while it was read, and will be read again")
             return True

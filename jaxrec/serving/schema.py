@@ -69,7 +69,7 @@ class Item(BaseModel):
 
 
 class Answer(BaseModel):
-    """A list, best first."""
+    """The answer to a request: a list of items, best first."""
 
     user: str | None
     source: Literal["model", "basket", "popular"]
@@ -78,7 +78,7 @@ class Answer(BaseModel):
 
 
 class Answers(BaseModel):
-    """The lists of several requests, in their order."""
+    """The lists of several requests, in the order of the requests."""
 
     answers: list[Answer]
 

@@ -41,7 +41,7 @@ def serve(
       port: port to listen on; 0 chooses a free one.
       token: token that requests must carry; if one is needed but not given, it is generated and
         printed.
-      hosts: host names to accept besides loopback's, as behind a proxy.
+      hosts: host names to accept besides those of loopback, for example behind a proxy.
       run, titles, limits, held_out, cors, watch_seconds: see :func:`jaxrec.serving.app.create`.
 
     Raises:
@@ -104,7 +104,8 @@ def _bound(host: str, port: int) -> socket.socket:
     listening = socket.socket(*kind)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Headers and body are written separately; without this the body waits 40 ms for an ACK.
+        # Headers and body are written separately; without TCP_NODELAY, the body waits 40 ms for an
+        # ACK.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listening.bind(address)
         listening.listen(2048)  # before the address is printed, so that early clients can connect
