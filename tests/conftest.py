@@ -1,4 +1,4 @@
-"""Strictness for the whole test run: eight CPU devices, shape checks, no silent promotion."""
+"""Make the whole test run strict: eight CPU devices, shape checks, no silent promotion."""
 
 import os
 import tempfile
@@ -9,17 +9,17 @@ import pytest
 import starts
 import xla
 
-# A loaded machine is no fault of the code.
+# No deadlines: on a loaded machine, tests may be slow without any fault of the code.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
-# Before jax is imported anywhere: sharded code is tested on virtual devices.
+# Sharded code is tested on virtual devices, which must be requested before jax is imported.
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
-_PROBED = "JAXREC_TESTS_XLA_FLAGS"  # what the first process found, for those that it starts
+_PROBED = "JAXREC_TESTS_XLA_FLAGS"  # passes the first process's flags to its children
 if os.environ["JAX_PLATFORMS"] == "cpu":
-    # Most programs run for less time than they compile: these halve the latter. Tests of real
-    # processes leave them out, and so run what users run.
+    # Most programs run for less time than they take to compile. These options halve the time to
+    # compile. Tests of real processes remove the options, so that they run what users run.
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     if _PROBED not in os.environ:
         given = os.environ.get("XLA_FLAGS", "")
@@ -29,7 +29,7 @@ if os.environ["JAX_PLATFORMS"] == "cpu":
             raise pytest.UsageError(f"XLA refuses XLA_FLAGS={given!r}: {e}") from e
     os.environ["XLA_FLAGS"] = os.environ[_PROBED]
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
-# Many tests compile the same programs: once a session is enough.
+# Many tests compile the same programs; a cache makes once per session enough.
 _CACHE = tempfile.TemporaryDirectory(prefix="jaxrec-tests-")
 os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
@@ -42,7 +42,7 @@ install_import_hook("jaxrec", "beartype.beartype")
 import jax
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` chooses
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects tests
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if starts.starts_processes(item):
@@ -51,15 +51,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_end_with_their_module():
-    """Every compiled program keeps some memory maps; those of a whole run pass the kernel's limit
-    of 65,530 a process, and then LLVM dies of a segmentation fault."""
+    """Drop the compiled programs of each test module when the module ends.
+
+    Every compiled program holds some memory maps. Those of a whole test run would exceed the
+    kernel's limit of 65,530 per process, and LLVM would die of a segmentation fault.
+    """
     yield
     jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """Folder of real data sets; the test is skipped where it is not at hand."""
+    """Return the folder of real data sets, or skip the test if the folder does not exist."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     folder = Path(os.environ.get("JAXREC_DATA", beside))
     if not folder.is_dir():

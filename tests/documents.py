@@ -1,4 +1,4 @@
-"""README and guides as a reader uses them: their blocks of code, their figures."""
+"""Read the blocks of code and the figures of README and guides."""
 
 import json
 import re
@@ -15,7 +15,7 @@ RESULTS = ROOT / "bench" / "results"
 
 
 class Block(NamedTuple):
-    """A fenced block: its language, its text, the line of its fence, why it is only shown."""
+    """A fenced block: its language, text and line, and the reason if it is shown but not run."""
 
     language: str
     text: str
@@ -36,7 +36,7 @@ def blocks(page: Path) -> list[Block]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each command of a shell block; loops over words are unrolled."""
+    """Yield the words of each command of a shell block, with loops over words unrolled."""
     lines = text.replace("\\\n", " ").splitlines()
     loop: tuple[str, list[str]] | None = None
     for line in lines:
@@ -59,7 +59,7 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 class Figure(NamedTuple):
-    """A number as it is written, and the line of a result that it was read from."""
+    """A number as a page shows it, and the line of a result that it comes from."""
 
     written: str
     case: str
@@ -79,7 +79,7 @@ _MARK = re.compile(
 
 
 def figures(page: Path) -> list[Figure]:
-    """Every number of a page that names its line: by a link to it, or by a comment behind it."""
+    """Return every number of a page that names its line by a link or by a comment behind it."""
     found = []
     for number, text in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         place = f"{page.name}:{number}"
@@ -100,7 +100,7 @@ def results(case: str) -> list[dict]:
 
 
 def value(figure: Figure) -> float:
-    """What the line (or the ratio of two) says.
+    """Return the value of the figure's line, or the ratio of two lines.
 
     Raises:
       KeyError, IndexError, FileNotFoundError: there is no such line or field.
@@ -110,7 +110,7 @@ def value(figure: Figure) -> float:
 
 
 def agrees(figure: Figure) -> bool:
-    """Whether the number is the result, rounded to as many digits as it is written with."""
+    """Return whether the number is the result, rounded to the digits that the page shows."""
     text = figure.written.replace(",", "")
     digits = len(text.partition(".")[2])
     return abs(float(text) - value(figure)) <= 0.5 * 10**-digits * (1 + 1e-9)
@@ -124,10 +124,10 @@ _MEASURED = re.compile(
 
 
 def unmarked(page: Path) -> list[str]:
-    """Numbers of prose and tables that look measured, and name no line of a result.
+    """Return numbers in prose and tables that look measured but name no line of a result.
 
-    A cell or sentence may say where else its numbers are from: `<!-- published -->` (another's
-    figure), `<!-- arithmetic -->`, `<!-- given -->` (a setting).
+    A cell or sentence may state another source of its numbers: `<!-- published -->` (by other
+    authors), `<!-- arithmetic -->`, or `<!-- given -->` (a setting).
     """
     text = page.read_text(encoding="utf-8")
     text = _FENCE.sub(lambda match: "\n" * match[0].count("\n"), text)

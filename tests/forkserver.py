@@ -1,9 +1,9 @@
-"""A process with jaxrec imported that forks another for each command: imports are paid for once.
+"""Import jaxrec once, and fork a child process for each command, to save the time of imports.
 
-Reads a request a line from stdin (JSON: args, cwd, env, out, err, reports) and answers with two
-lines: the child's id once it is there, and its exit status once it has ended, negative where a
-signal ended it. A child is a process of its own: it has its own signal handlers, threads, locks and
-XLA backend, none of which there is before the fork.
+The server reads one request per line from stdin (JSON: args, cwd, env, out, err, reports). It
+answers each with two lines: the child's id when the child starts, and the exit status when the
+child ends. The status is negative if a signal ended the child. Each child has separate signal
+handlers, threads, locks and an XLA backend, because none of these exists before the fork.
 """
 
 import json
@@ -27,7 +27,7 @@ import jaxrec.training.run
 
 
 def serve() -> dict[str, Any]:
-    """Fork a child for each request. Returns in the child, with its request."""
+    """Fork a child for each request, and return the request in the child."""
     for line in sys.stdin:
         request = json.loads(line)
         child = os.fork()
@@ -40,7 +40,7 @@ def serve() -> dict[str, Any]:
 
 
 def become(request: dict[str, Any]) -> None:
-    """Be `python ARGS...` in the folder and with the output that the request names."""
+    """Run as `python ARGS...`, with the folder and the output files that the request names."""
     for number, name, mode in (
         (0, os.devnull, os.O_RDONLY),
         (1, request["out"], os.O_WRONLY | os.O_CREAT),

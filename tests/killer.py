@@ -1,7 +1,7 @@
-"""``python killer.py SIGNAL MODULE:NAME N ARGS...``: run jaxrec, and signal itself at a call.
+"""Run jaxrec in a process that signals itself at a chosen call of a function.
 
-The process sends itself the signal on the N-th call of a function, before the call goes on: a
-real signal to a real process at a moment that no clock decides.
+``python killer.py SIGNAL MODULE:NAME N ARGS...`` sends the signal at the N-th call of the function,
+before the call runs. The signal and the process are real, but the moment does not depend on time.
 """
 
 import importlib

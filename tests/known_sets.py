@@ -1,4 +1,4 @@
-"""Hand-made samples of well-known data sets: their files, and the pairs that are in them."""
+"""Hand-made samples of well-known data sets: their files and the pairs that they hold."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Small data, features and parameters for the tests of encoders that take more than ids."""
+"""Build small data, features and parameters to test encoders that take more than ids."""
 
 from functools import partial
 from typing import Any
@@ -15,11 +15,14 @@ from jaxrec.models.encoder import Nodes
 from jaxrec.models.inputs import FeatureSizes
 
 SIZES = (FeatureSizes(2, (3,), ()), FeatureSizes(0, (4,), (5, 3)))
-"""Of what :func:`features` gives."""
+"""Sizes of the features that :func:`features` returns."""
 
 
 def random_data(seed: int = 4, levels: int = 1, **columns: Any) -> Dataset:
-    """6 users and 8 items; user 5 and item 7 have no pairs; the highest rating has one."""
+    """Return pairs of 6 users and 8 items, with a single pair of the highest rating.
+
+    User 5 and item 7 have no pairs.
+    """
     rng = np.random.default_rng(seed)
     pairs = np.unique(rng.integers(0, [5, 7], (18, 2)), axis=0).astype(np.int32)
     rating = rng.integers(1, max(levels, 2), len(pairs)).astype(np.float32)
@@ -29,13 +32,13 @@ def random_data(seed: int = 4, levels: int = 1, **columns: Any) -> Dataset:
 
 
 def renamed(data: Dataset, to_user: np.ndarray, to_item: np.ndarray) -> Dataset:
-    """The same pairs with other numbers for the nodes."""
+    """Return the same pairs with other row numbers of users and items."""
     user, item = to_user[data.user].astype(np.int32), to_item[data.item].astype(np.int32)
     return Dataset(user, item, data.user_ids, data.item_ids, rating=data.rating)
 
 
 def features(seed: int = 0) -> NodeFeatures:
-    """Encoded features of the 6 users and 8 items; bags of none to all names."""
+    """Return encoded features of the 6 users and 8 items; bags hold from none to all names."""
     rng = np.random.default_rng(seed)
 
     def bag(names: int, width: int) -> np.ndarray:
@@ -53,7 +56,7 @@ def features(seed: int = 0) -> NodeFeatures:
 
 
 def taken(x: NodeFeatures, user: np.ndarray, item: np.ndarray) -> NodeFeatures:
-    """The features of these users and items."""
+    """Return the features of the given users and items."""
     of_user, of_item = (
         jax.tree.map(lambda array, row=row: array[row], side)
         for side, row in zip(x, (user, item), strict=True)
@@ -62,7 +65,7 @@ def taken(x: NodeFeatures, user: np.ndarray, item: np.ndarray) -> NodeFeatures:
 
 
 def shaken(model: Any, seed: int = 0, by: float = 0.3) -> Any:
-    """The model with noise on all parameters: what begins as zeros is then tested too."""
+    """Return the model with noise on all parameters, so that zeros do not hide faults."""
     graphdef, params = nnx.split(model)
     rng = np.random.default_rng(seed)
     moved = jax.tree.map(lambda x: x + jnp.asarray(by * rng.normal(size=x.shape), x.dtype), params)
@@ -76,12 +79,15 @@ def _nodes(graphdef: Any, params: Any, graph: Any, row_R: Any, key: Any) -> Node
 
 
 def nodes(model: Any, graph: Bipartite, row_R: Any = None, key: Any = None) -> Nodes:
-    """What a model gives for all nodes or some rows, compiled once for models of one structure."""
+    """Return a model's output for all nodes or some rows.
+
+    It is compiled once for all models of one structure.
+    """
     return _nodes(*nnx.split(model), graph, row_R, key)
 
 
 def flat(params: Any) -> dict[str, np.ndarray]:
-    """Parameters, or their gradients, by path in float64."""
+    """Return parameters, or their gradients, as a dict of float64 arrays by path."""
     return {
         "/".join(map(str, path)): np.array(value[...], np.float64)
         for path, value in nnx.to_flat_state(params)

@@ -1,4 +1,4 @@
-"""Small run folders: trained once a process, or made by hand as a training run would leave them."""
+"""Build small run folders: trained once per process, or written by hand like a trained run's."""
 
 import json
 import shutil
@@ -38,7 +38,7 @@ def write_embeddings(
     seen: Sequence[Sequence[int]] | None = None,
     **more: np.ndarray,
 ) -> Path:
-    """config.json, embeddings.npz and seen.npz; ids are u0, u1, ... and i0, i1, ..."""
+    """Write config.json, embeddings.npz and seen.npz, with ids u0, u1, ... and i0, i1, ..."""
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.json").write_text(json.dumps(to_dict(Config())))
     names = {"user_ids": ids("u", len(user)), "item_ids": ids("i", len(item))}
@@ -55,7 +55,7 @@ def write_seen(
     learnt_user: Sequence[bool],
     learnt_item: Sequence[bool],
 ) -> Path:
-    """seen.npz: items by user in train and validation, and in test, and who has been learnt."""
+    """Write seen.npz: known items and test items by user, and which users and items were learnt."""
     arrays = {}
     for prefix, lists in (("", known), ("test_", test)):
         arrays[f"{prefix}indptr"] = np.cumsum([0, *map(len, lists)]).astype(np.int32)
@@ -67,9 +67,9 @@ def write_seen(
 
 
 def write_item_run(run: Path, graph: ItemGraph, item: np.ndarray, **more: np.ndarray) -> Path:
-    """A finished run of an item model: config.json, env.json, embeddings.npz and seen.npz.
+    """Write a finished run of an item model: config.json, env.json, embeddings.npz, seen.npz.
 
-    The graph becomes a prepared folder beside the run, and the run's data.
+    The graph is saved as a prepared folder beside the run, which the run names as its data.
     """
     data = run.with_name("graph")
     if not data.exists():
@@ -104,7 +104,7 @@ _KEPT: list[TemporaryDirectory] = []
 
 
 def _keep(made: Callable[[Path], object]) -> Path:
-    """A folder that lasts as long as the process, with what is made in it."""
+    """Let ``made`` write a folder that exists as long as the process, and return the folder."""
     _KEPT.append(TemporaryDirectory(prefix="jaxrec-tests-"))
     folder = Path(_KEPT[-1].name) / "run"
     made(folder)
@@ -113,14 +113,14 @@ def _keep(made: Callable[[Path], object]) -> Path:
 
 @cache
 def trained() -> Path:
-    """A sound run of LightGCN, trained once a process: what a report and the doctor read."""
+    """Train a sound run of LightGCN, once per process, for tests of the report and the doctor."""
     data = synthetic.make(200, 120, 4000, communities=4, seed=1)
     return _keep(lambda run: jaxrec.train(CONFIG, data=data, run=run, quiet=True))
 
 
 @cache
 def trained_on_ratings() -> Path:
-    """A sound run of two towers with a hidden layer, on ratings."""
+    """Train a sound run of two towers with a hidden layer on ratings, once per process."""
     planted = synthetic.truth(150, 80, communities=4, seed=2)
     data = synthetic.rated(synthetic.make(150, 80, 2500, communities=4, seed=2), planted)
     config = replace(
@@ -135,16 +135,16 @@ def trained_on_ratings() -> Path:
 
 
 def evaluation() -> dict[str, Any]:
-    """The eval.json of :func:`trained`."""
+    """Return the eval.json of :func:`trained`."""
     return json.loads((trained() / "eval.json").read_text())
 
 
 def write_records(run: Path, watched: bool = True, **env: Any) -> Path:
-    """What a report reads of :func:`trained`, in a folder of its own.
+    """Copy the records of :func:`trained` that a report reads to the folder ``run``.
 
     Args:
-      watched: with what the doctor measured; else as a run with log.doctor False leaves it.
-      env: other values of env.json.
+      watched: whether to include the doctor's measures; without them, as if log.doctor were False.
+      env: values that replace those of env.json.
     """
     run.mkdir(parents=True, exist_ok=True)
     for name in RECORDS:

@@ -1,4 +1,4 @@
-"""How many bytes of arrays lie on one device: at every line of what handles whole states."""
+"""Measure the bytes of arrays on one device at every line of code that handles whole states."""
 
 import sys
 from collections import defaultdict
@@ -20,11 +20,11 @@ _RETURNS = "orbax/checkpoint/_src/serialization/"
 
 
 def live(device: Any = None) -> int:
-    """Bytes of all arrays on a device, each buffer once."""
+    """Return the bytes of all arrays on a device, counting each buffer once."""
     device = device or jax.local_devices()[0]
     found = {}
     for array in jax.live_arrays():
-        with suppress(RuntimeError):  # it was freed meanwhile
+        with suppress(RuntimeError):  # the array was freed meanwhile
             if array.sharding.num_devices == 1:
                 if device in array.devices():
                     found[array.unsafe_buffer_pointer()] = array.nbytes
@@ -36,12 +36,12 @@ def live(device: Any = None) -> int:
 
 
 class Meter:
-    """The most bytes so far, and where they were met."""
+    """The most bytes so far, and the line at which they were measured."""
 
     def __init__(self) -> None:
         self.most, self.where = 0, ""
         self.by: dict[str, int] = defaultdict(int)
-        """The most while a function of ours ran, by its name; what it calls counts."""
+        """The most bytes while each function ran, by its name, including the functions it calls."""
 
     def look(self, frame: Any) -> None:
         n_bytes = live()
@@ -57,7 +57,7 @@ class Meter:
 
 @contextmanager
 def metered() -> Iterator[Meter]:
-    """Measure at every line of these files in this thread, and where Orbax's functions return."""
+    """Measure in this thread at every line of jaxrec's listed files, and when Orbax returns."""
     meter = Meter()
 
     def lines(frame: Any, event: str, _: Any) -> Any:

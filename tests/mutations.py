@@ -1,4 +1,4 @@
-"""Valid files made wrong in structured ways: what a disk, a program or an enemy could leave."""
+"""Damage valid files in structured ways, as a disk, a program or an attacker could."""
 
 import gzip
 import io
@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 OUTSIDE = "../../outside/secret"
-"""A name that leads out of every folder that a reader is given."""
+"""A name that leads out of any folder that is passed to a reader."""
 TOKENS = (
     *("", " ", "0", "-1", "1.5", "nan", "NaN", "inf", "-inf", "1e400", "1e-400", "1_000", "0x10"),
     *("9223372036854775807", "9223372036854775808", "9" * 400, "A" * 20_000, "٣", "é", "\u202e"),
@@ -54,14 +54,14 @@ _VALUES: tuple[Any, ...] = (
 
 
 class Planted:
-    """What a pickle would run: it makes a folder where none may be."""
+    """An object whose pickle, if loaded, creates a forbidden folder."""
 
     def __reduce__(self) -> tuple:
         return os.mkdir, ("pwned",)
 
 
 def mutated(name: str, content: bytes, rng: Random) -> bytes:
-    """``content`` of a file called ``name``, made wrong once to three times."""
+    """Return ``content`` of a file called ``name`` with one to three faults."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         ways = [_bytes, *(_ways(name, content) * 2)]
         content = rng.choice(ways)(content, rng)
@@ -114,7 +114,7 @@ def _bytes(content: bytes, rng: Random) -> bytes:
 
 
 def _text(content: bytes, rng: Random) -> bytes:
-    """One cell, word or line replaced, dropped or repeated."""
+    """Replace, drop or repeat one cell, word or line."""
     text = content.decode("utf-8", errors="surrogateescape")
     lines = text.split("\n")
     n = rng.randrange(min(len(lines), rng.choice((1, 3, len(lines)))))
@@ -134,7 +134,7 @@ def _text(content: bytes, rng: Random) -> bytes:
 
 
 def _json(content: bytes, rng: Random) -> bytes:
-    """One value of a JSON file, or of a line of one, replaced, dropped, renamed or wrapped."""
+    """Replace, drop, rename or wrap one value of a JSON file, or of a line of JSON lines."""
     lines = content.splitlines() if content.count(b"\n{") > 1 else [content]
     n = rng.randrange(len(lines)) if lines else 0
     try:
@@ -169,7 +169,7 @@ def _gz(content: bytes, rng: Random) -> bytes:
 
 
 def _changed(array: np.ndarray, rng: Random) -> np.ndarray:
-    """An array of other values, another type or another shape."""
+    """Return an array with other values, another type or another shape."""
     way = rng.randrange(9)
     array = np.array(array)
     if way == 0:
@@ -204,7 +204,7 @@ def _changed(array: np.ndarray, rng: Random) -> np.ndarray:
 
 
 def _packed(array: np.ndarray, rng: Random) -> bytes:
-    """A .npy file, perhaps with a pickle in it or a header that promises too much."""
+    """Write a .npy file, in some cases with a pickle or with a header that claims too much data."""
     file = io.BytesIO()
     way = rng.randrange(6)
     if way == 0:
@@ -221,7 +221,7 @@ def _packed(array: np.ndarray, rng: Random) -> bytes:
 def _npy(content: bytes, rng: Random) -> bytes:
     try:
         array = np.load(io.BytesIO(content), allow_pickle=False)
-    except Exception:  # what it was made into before is no array any more
+    except Exception:  # an earlier mutation left no readable array
         return _bytes(content, rng)
     if not isinstance(array, np.ndarray):
         return _bytes(content, rng)

@@ -1,4 +1,4 @@
-"""Slow truths: loops and dense matrices, written from the definitions."""
+"""Slow reference implementations by loops and dense matrices, written from the definitions."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from jaxrec.graph.bipartite import NodeFeatures
 
 
 def top_list(score_I: np.ndarray, seen: set[int], k: int) -> list[int]:
-    """The k best items that are not seen, best first, ties to the lower id."""
+    """Return the k best unseen items, best first; ties go to the lower id."""
     items = [i for i in range(len(score_I)) if i not in seen and score_I[i] > -np.inf]
     return sorted(items, key=lambda i: (-float(score_I[i]), i))[:k]
 
@@ -22,7 +22,7 @@ def ranking_metrics(
     seen: Sequence[set[int]],
     ks: Sequence[int],
 ) -> dict[str, float]:
-    """Means of the ranking metrics over the users with relevant items, and coverage."""
+    """Return coverage, and the means of the ranking metrics over users with relevant items."""
     users = [u for u in range(len(relevant)) if relevant[u]]
     found: dict[str, float] = {}
     for k in ks:
@@ -52,7 +52,7 @@ def ranking_metrics(
 
 
 def normalised_adjacency(data: Dataset) -> np.ndarray:
-    """D^-1/2 A D^-1/2 as a dense [N, N] matrix, users first."""
+    """Return D^-1/2 A D^-1/2 as a dense [N, N] matrix, users first."""
     n_users, n_nodes = data.n_users, data.n_users + data.n_items
     weight = np.ones(data.n_edges) if data.weight is None else data.weight
     adjacency = np.zeros((n_nodes, n_nodes))
@@ -65,16 +65,16 @@ def normalised_adjacency(data: Dataset) -> np.ndarray:
 
 
 def lightgcn(data: Dataset, table_ND: np.ndarray, layers: int) -> np.ndarray:
-    """1/(L+1) Σ_l A^l e_0 with dense powers of the matrix."""
+    """Compute 1/(L+1) Σ_l A^l e_0 with dense powers of the matrix."""
     adjacency = normalised_adjacency(data)
     powers = [np.linalg.matrix_power(adjacency, layer) for layer in range(layers + 1)]
     return sum(power @ table_ND for power in powers) / (layers + 1)
 
 
 def ngcf(data: Dataset, params: dict, form: str) -> np.ndarray:
-    """NGCF from its definition, node by node: eq. 7 and 9, or the lecture's mean and concat.
+    """Compute NGCF node by node: by eq. 7 and 9, or by the lecture's mean or concat.
 
-    ``params``: "table" [N, D]; "first", "second", "bias": lists by layer.
+    ``params`` holds "table" [N, D], and "first", "second" and "bias" as lists by layer.
     """
     weight = normalised_adjacency(data)
     x_ND = params["table"]
@@ -97,7 +97,7 @@ def ngcf(data: Dataset, params: dict, form: str) -> np.ndarray:
 
 
 def encoded(params: dict, side: str, x: Encoded, *, sum_bags: bool = False) -> np.ndarray:
-    """Features of one side ("user" or "item") as vectors, node by node and name by name."""
+    """Encode the features of one side ("user" or "item"), node by node and name by name."""
     rows = []
     for n in range(len(x.number)):
         total = params[f"{side}/bias"].copy()
@@ -114,7 +114,7 @@ def encoded(params: dict, side: str, x: Encoded, *, sum_bags: bool = False) -> n
 
 
 def node_input(params: dict, features: NodeFeatures | None, ids: bool) -> np.ndarray:
-    """Rows of the table, encoded features, or their sum; ``params`` as made_graph.flat."""
+    """Return table rows, encoded features, or their sum; ``params`` is from made_graph.flat."""
     if features is None:
         return params["embedding"]
     sides = [encoded(params, f"inputs/{s}", getattr(features, s)) for s in ("user", "item")]
@@ -124,7 +124,7 @@ def node_input(params: dict, features: NodeFeatures | None, ids: bool) -> np.nda
 def tower(
     params: dict, side: str, id_D: np.ndarray | None, feature_nH: np.ndarray | None, final: str
 ) -> np.ndarray:
-    """One side of two towers with ReLU between layers, from ids and what the features add."""
+    """Compute one tower with ReLU between layers, from ids and the vectors of features."""
     x = feature_nH if feature_nH is not None else params[f"{side}/bias"]
     if id_D is not None:
         x = x + id_D @ params[f"{side}/of_id"]
@@ -136,8 +136,7 @@ def tower(
 
 
 def pinsage(params: dict, x_ND: np.ndarray, shares: Sequence[np.ndarray]) -> np.ndarray:
-    """PinSAGE from dense matrices [N, N] of the shares that neighbours have, the first layer's
-    first."""
+    """Compute PinSAGE from dense matrices [N, N] of neighbours' shares, from the first layer on."""
     for layer, share_NN in enumerate(shares):
         of = {name: params[f"convs/{layer}/{name}"] for name in ("message", "update")}
         of |= {f"{name}_bias": params[f"convs/{layer}/{name}_bias"] for name in of}
@@ -152,7 +151,7 @@ def pinsage(params: dict, x_ND: np.ndarray, shares: Sequence[np.ndarray]) -> np.
 def gcmc(
     data: Dataset, params: dict, layers: int, features: NodeFeatures | None = None
 ) -> np.ndarray:
-    """GC-MC from dense matrices, one a rating where the parameters have several levels."""
+    """Compute GC-MC from dense matrices, one per rating if the parameters have several levels."""
     adjacency, n_users = normalised_adjacency(data), data.n_users
     is_item = (np.arange(len(adjacency)) >= n_users)[:, None]
     n_levels = len(params["convs/0/user"])
@@ -189,11 +188,11 @@ def gcmc(
     return z
 
 
-_SLOPES = 12  # numbers of a parameter that are varied
+_SLOPES = 12  # how many numbers of each parameter are varied
 
 
 def slopes(value: Callable[[dict], float], params: dict) -> dict[str, np.ndarray]:
-    """Central differences of a value in some numbers of each parameter, in float64; else NaN."""
+    """Return central differences for some numbers of each parameter, and NaN for the others."""
     found, rng = {}, np.random.default_rng(0)
     for name, x in params.items():
         found[name] = np.full(x.shape, np.nan)
@@ -213,7 +212,7 @@ def sigmoid(x: float) -> float:
 
 
 def bpr(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
-    """-log σ(pos - neg), mean over the valid negatives, pair by pair."""
+    """Compute -log σ(pos - neg) of each pair, as a mean over its valid negatives."""
     out = []
     for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
         terms = [-math.log(sigmoid(float(pos) - float(n))) for n in neg[valid]]
@@ -222,7 +221,7 @@ def bpr(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[flo
 
 
 def bce(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
-    """-log σ(pos) - mean log(1 - σ(neg)), pair by pair."""
+    """Compute -log σ(pos) - mean log(1 - σ(neg)) of each pair."""
     out = []
     for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
         terms = [-math.log(1 - sigmoid(float(n))) for n in neg[valid]]
@@ -231,7 +230,7 @@ def bce(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[flo
 
 
 def sampled_softmax(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
-    """-log(e^pos / (e^pos + Σ e^neg)), pair by pair."""
+    """Compute -log(e^pos / (e^pos + Σ e^neg)) of each pair."""
     out = []
     for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
         total = math.exp(float(pos)) + sum(math.exp(float(n)) for n in neg[valid])
@@ -240,7 +239,7 @@ def sampled_softmax(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray)
 
 
 def triplet(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
-    """1 - σ(pos - neg), mean over the valid negatives, pair by pair."""
+    """Compute 1 - σ(pos - neg) of each pair, as a mean over its valid negatives."""
     out = []
     for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
         terms = [1 - sigmoid(float(pos) - float(n)) for n in neg[valid]]
@@ -249,7 +248,7 @@ def triplet(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list
 
 
 def hinge(pos_B: np.ndarray, neg_BN: np.ndarray, valid_BN: np.ndarray) -> list[float]:
-    """max(0, 1 - pos + neg), mean over the valid negatives, pair by pair."""
+    """Compute max(0, 1 - pos + neg) of each pair, as a mean over its valid negatives."""
     out = []
     for pos, neg, valid in zip(pos_B, neg_BN, valid_BN, strict=True):
         terms = [max(0.0, 1 - float(pos) + float(n)) for n in neg[valid]]
@@ -261,7 +260,7 @@ LOSSES = {"bpr": bpr, "bce": bce, "softmax": sampled_softmax, "triplet": triplet
 
 
 def item_knn_scores(pair_UI: np.ndarray, neighbours: int, user_power: float) -> np.ndarray:
-    """Item-kNN by its definition: dense similarities, the nearest few of each item."""
+    """Score by item-kNN: dense similarities, of which each item keeps its nearest few."""
     user_U = np.maximum(pair_UI.sum(axis=1), 1) ** -user_power
     count_I = np.maximum(pair_UI.sum(axis=0), 1)
     similarity_II = pair_UI.T @ (user_U[:, None] * pair_UI) / np.sqrt(np.outer(count_I, count_I))
@@ -274,7 +273,7 @@ def item_knn_scores(pair_UI: np.ndarray, neighbours: int, user_power: float) -> 
 
 
 def ease_scores(pair_UI: np.ndarray, l2: float) -> np.ndarray:
-    """EASE as independent ridge regressions: each item from all the others."""
+    """Score by EASE as independent ridge regressions of each item on all other items."""
     n_items = pair_UI.shape[1]
     weight_II = np.zeros((n_items, n_items))
     for i in range(n_items):
@@ -288,7 +287,7 @@ def ease_scores(pair_UI: np.ndarray, l2: float) -> np.ndarray:
 def level_probabilities(
     user_D: np.ndarray, item_D: np.ndarray, basis_SDD: np.ndarray, share_RS: np.ndarray
 ) -> np.ndarray:
-    """P(r | u, v) of GC-MC's decoder, level by level."""
+    """Compute P(r | u, v) of GC-MC's decoder, level by level."""
     logits = []
     for share_S in share_RS:
         matrix_DD = sum(a * basis_DD for a, basis_DD in zip(share_S, basis_SDD, strict=True))
@@ -297,7 +296,7 @@ def level_probabilities(
 
 
 def rating_errors(predicted: Sequence[float], rating: Sequence[float]) -> dict[str, float]:
-    """RMSE and MAE, pair by pair."""
+    """Compute RMSE and MAE by a loop over pairs."""
     errors = [float(p) - float(r) for p, r in zip(predicted, rating, strict=True)]
     mean_square = math.fsum(e * e for e in errors) / len(errors)
     return {
@@ -307,7 +306,7 @@ def rating_errors(predicted: Sequence[float], rating: Sequence[float]) -> dict[s
 
 
 def central_differences(f: Callable[[np.ndarray], float], x: np.ndarray) -> np.ndarray:
-    """The gradient of f at x, one coordinate at a time."""
+    """Estimate the gradient of f at x, one coordinate at a time."""
     gradient, step = np.zeros_like(x), 1e-5
     for place in np.ndindex(x.shape):
         move = np.zeros_like(x)
@@ -317,7 +316,10 @@ def central_differences(f: Callable[[np.ndarray], float], x: np.ndarray) -> np.n
 
 
 def roc_auc(score: Sequence[float], label: Sequence[bool]) -> float:
-    """The share of (true, false) pairs whose true one scores higher, ties a half."""
+    """Return the share of (true, false) pairs in which the true one scores higher.
+
+    A tie counts as one half.
+    """
     true = [s for s, there in zip(score, label, strict=True) if there]
     false = [s for s, there in zip(score, label, strict=True) if not there]
     won = sum((a > b) + (a == b) / 2 for a in true for b in false)
@@ -325,7 +327,7 @@ def roc_auc(score: Sequence[float], label: Sequence[bool]) -> float:
 
 
 def average_precision(score: Sequence[float], label: Sequence[bool]) -> float:
-    """Σ (R_n - R_{n-1}) P_n over the different scores, from the highest."""
+    """Compute Σ (R_n - R_{n-1}) P_n over the distinct scores, from the highest."""
     n_true, total, before = sum(label), 0.0, 0.0
     for threshold in sorted(set(score), reverse=True):
         called = [there for s, there in zip(score, label, strict=True) if s >= threshold]
@@ -341,7 +343,7 @@ def pairs_of_baskets(
     time: Sequence[float] | None = None,
     window: float = math.inf,
 ) -> dict[tuple[int, int], int]:
-    """How many users have both items of a pair, their times at most ``window`` apart."""
+    """Count the users of each pair of items whose times are at most ``window`` apart."""
     found: dict[tuple[int, int], int] = {}
     rows = range(len(user))
     for a in rows:

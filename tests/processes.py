@@ -1,4 +1,4 @@
-"""Real processes of jaxrec, and what of their run folders must repeat to the bit."""
+"""Run jaxrec in real processes, and read the contents of runs that must be reproducible."""
 
 import atexit
 import contextlib
@@ -19,7 +19,7 @@ LIMIT_SECONDS = 300
 
 
 def environment() -> dict[str, str]:
-    """One CPU device, and no flags of this test run."""
+    """Return an environment with one CPU device and without the flags of this test run."""
     ours = {
         *("XLA_FLAGS", "JAX_NUM_CPU_DEVICES"),
         *("JAX_NUMPY_DTYPE_PROMOTION", "JAX_DISABLE_MOST_OPTIMIZATIONS"),
@@ -29,22 +29,22 @@ def environment() -> dict[str, str]:
 
 @cache
 def can_mount() -> bool:
-    """Whether processes here may have mounts of their own."""
+    """Return whether processes on this machine may have private mounts."""
     with contextlib.suppress(OSError):
         return subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
     return False
 
 
 def mounted(commands: str) -> tuple[str, ...]:
-    """What starts a program where shell ``commands`` have mounted what only it and its like see."""
+    """Return the command that starts a program after shell ``commands`` in private mounts."""
     return ("unshare", "-rm", "sh", "-c", f'{commands} && exec "$@"', "sh")
 
 
 @cache
 def server(before: tuple[str, ...] = ()) -> subprocess.Popen:
-    """What forks processes; ``before`` is what starts it, such as :func:`mounted`."""
+    """Start a server that forks processes; ``before`` is a prefix from :func:`mounted`."""
     command = [*before, sys.executable, str(HERE / "forkserver.py")]
-    # Without buffering, so that select sees every line that is there.
+    # Pipes are unbuffered, so that select sees every available line.
     pipes: dict = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
     started = subprocess.Popen(command, env=environment(), **pipes)
     atexit.register(started.kill)
@@ -58,7 +58,7 @@ def process(
     before: tuple[str, ...] = (),
     env: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess:
-    """Run `python ARGS...`, a script or `-m MODULE`, in a process of its own.
+    """Run `python ARGS...`, a script or `-m MODULE`, in a separate process.
 
     Args:
       reports: also write RUN/report.html, which takes longer than a small run.
@@ -84,19 +84,19 @@ def process(
 
 
 def unforked(*args: object) -> subprocess.CompletedProcess:
-    """:func:`process` from nothing, its output through pipes instead of files."""
+    """Run like :func:`process`, but in a fresh interpreter, with output through pipes."""
     command = [sys.executable, *map(str, args)]
     limits = {"timeout": LIMIT_SECONDS, "env": environment()}
     return subprocess.run(command, capture_output=True, text=True, **limits)
 
 
 def jaxrec(*args: object, **options) -> subprocess.CompletedProcess:
-    """Run a command of jaxrec's; ``options`` are those of :func:`process`."""
+    """Run a command of jaxrec; ``options`` are those of :func:`process`."""
     return process("-m", "jaxrec", *args, **options)
 
 
 def contents(run: Path) -> dict[str, object]:
-    """Everything of a finished run that must repeat to the bit."""
+    """Return all contents of a finished run that a repetition must reproduce to the last bit."""
     with np.load(run / "embeddings.npz") as stored:
         arrays = {name: stored[name].tobytes() for name in stored.files}
     texts = ("metrics.jsonl", "eval.json", "config.json", "slices.json")

@@ -1,7 +1,7 @@
-"""Which tests start processes of their own: those whose code, or whose fixtures', names what does.
+"""Find the tests that start processes, by the names in their code and in that of their fixtures.
 
-Found by what the code names rather than by hand, so that no new test is forgotten. Followed are
-functions and fixtures of this folder, by the global names that they use.
+Tests are found by names rather than listed by hand, so that no new test is forgotten. The search
+follows functions and fixtures of this folder through the global names that they use.
 """
 
 import inspect
@@ -17,7 +17,7 @@ _STARTERS = {"subprocess", "multiprocessing", "processes"}
 
 
 def starts_processes(item: pytest.Item) -> bool:
-    """Whether a test, one of its fixtures or of its parameters starts a process."""
+    """Return whether a test, one of its fixtures or one of its parameters starts a process."""
     if not isinstance(item, pytest.Function):
         return False
     fixtures = item._fixtureinfo.name2fixturedefs
@@ -28,14 +28,14 @@ def starts_processes(item: pytest.Item) -> bool:
 
 
 def may_start(value: Any) -> bool:
-    """Whether the code of a function, or of any in a tuple, names what starts a process."""
+    """Return whether a function, or any in a tuple, names something that starts a process."""
     return _starts(value, set())
 
 
 def _starts(value: Any, seen: set[int]) -> bool:
     if isinstance(value, types.ModuleType):
         return value.__name__ in _STARTERS
-    if isinstance(value, tuple):  # of parameters
+    if isinstance(value, tuple):  # a tuple of parameters
         return any(_starts(part, seen) for part in value)
     if not inspect.isfunction(value) or id(value) in seen:
         return False
@@ -51,7 +51,7 @@ def _starts(value: Any, seen: set[int]) -> bool:
 
 
 def _names(code: types.CodeType) -> Iterator[str]:
-    """Names that code uses, in the functions inside it too."""
+    """Yield the names that code uses, including those in its inner functions."""
     yield from code.co_names
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):

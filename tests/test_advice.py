@@ -1,4 +1,4 @@
-"""The advice in error messages works: each command is refused, and is accepted as it advises."""
+"""Test that the advice in error messages works: after following it, the command is accepted."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ SMALL = "--model.dim 4 --train.epochs 1 --eval.k 5 --run run"
 
 
 def table(header: str, *more: Callable[[int], object], sep: str = ",", first: str = "") -> str:
-    """Write the pairs as a table; ``more`` give further cells by row, ``first`` is a row before."""
+    """Write the pairs as a table; ``more`` give further cells, ``first`` is an extra line."""
     lines = [header, first]
     for number, (user, item) in enumerate(PAIRS):
         cells = [f"u{user}", f"i{item}", *(cell(number) for cell in more)]
@@ -49,7 +49,7 @@ FILES = {
 
 
 class Case(NamedTuple):
-    """A command that is refused, the advice in its message, and the command that follows it."""
+    """A command that is refused, the advice in its message, and the command as advised."""
 
     refused: str
     advice: str
@@ -198,7 +198,7 @@ def test_what_a_message_advises_works(case, folder):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
-    """A finished run of four dimensions."""
+    """Return a finished run with embeddings of width four."""
     folder = tmp_path_factory.mktemp("trained")
     (folder / "good.csv").write_text(FILES["good.csv"])
     command(f"train mf --data {folder}/good.csv {SMALL} --run {folder}/run --seed 3")

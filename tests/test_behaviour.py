@@ -1,4 +1,4 @@
-"""What every model must do: learn a planted answer, repeat, resume, rank, recommend, export."""
+"""Test what every model must do: learn planted structure, repeat, resume, rank, export."""
 
 import signal
 
@@ -11,7 +11,7 @@ import jaxrec
 from jaxrec.config import Config, from_dict
 from jaxrec.data import synthetic
 
-# Options as the command line takes them; each trains for a few seconds.
+# The options are those of the command line; each model trains for a few seconds.
 MODELS = {
     "mf": {"model": {"name": "mf", "layers": 0}},
     "mf with biases": {"model": {"name": "mf", "layers": 0, "biases": True}},
@@ -58,7 +58,7 @@ MODELS = {
     "popular negatives": {"model": {"layers": 1}, "negatives": {"count": 4, "popularity": 0.75}},
 }
 KILLED = ("ngcf", "hard negatives", "pinsage, uniform, sparse", "two towers")
-# Models that take features, where there are any, get data that has some.
+# These models use features if the data has any, so their data has some.
 FEATURED = ("gcmc of features alone", "pinsage", "two towers", "triplet")
 
 

@@ -1,4 +1,4 @@
-"""Titles, filters and the command that shows them."""
+"""Test titles, filters and the command that shows them."""
 
 import datetime
 import json
@@ -32,7 +32,7 @@ def table(tmp_path: Path) -> Path:
 def test_rows_are_those_of_the_run_and_gaps_stay_gaps(table: Path) -> None:
     catalogue = Catalogue.load(table, IDS)
     assert catalogue.titles() == ["Zero", None, "Two, too", "<b>Three</b>"]
-    # A column of a list may not be called like one of its own.
+    # A table's column may not have the same name as a column of the list.
     assert catalogue.frame.columns == ["title", "category", "price", "genres", "item_score"]
 
 

@@ -1,4 +1,4 @@
-"""Which Pythons are tested, and which tests with all of them."""
+"""Test which Pythons continuous integration runs, and which tests it runs with all of them."""
 
 import os
 import shutil
@@ -15,7 +15,10 @@ pytestmark = pytest.mark.skipif(not PYTHONS.is_file(), reason="not a checkout of
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
-    """A PATH with Pythons that only know their version; None is that of a shim with none."""
+    """Return a function that fills PATH with stand-ins that only print a version of Python.
+
+    A version of None makes a shim without a Python behind it.
+    """
 
     def make(**versions: str | None) -> None:
         bins = tmp_path / "bin"
@@ -36,7 +39,7 @@ def path(tmp_path, monkeypatch):
 
 
 def chosen() -> tuple[list[str], list[str]]:
-    """The Pythons that are tested too, and the lines on stderr."""
+    """Return the additional Pythons that are tested, and the lines on stderr."""
     done = subprocess.run([PYTHONS], capture_output=True, text=True, check=True)
     return done.stdout.splitlines(), done.stderr.splitlines()
 

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, exit status, plain errors."""
+"""Test the command line as a user sees it: real processes, exit status, plain errors."""
 
 import json
 import os
@@ -24,7 +24,7 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """A folder with a prepared data set and a finished run of it in runs/quickstart-1."""
+    """Return a folder with a prepared data set and a finished run on it, runs/quickstart-1."""
     folder = tmp_path_factory.mktemp("home")
     synthetic.make(60, 50, 700, communities=4, seed=2).save(folder / "data")
     command = [sys.executable, "-m", "jaxrec", "train", "--data", "data", *SMALL]
@@ -211,7 +211,7 @@ def test_on_a_terminal_there_is_a_progress_bar_and_elsewhere_plain_lines(home):
     while True:
         try:
             piece = os.read(leader, 65536)
-        except OSError:  # the other end is closed
+        except OSError:  # the reading end is closed
             break
         if not piece:
             break

@@ -1,4 +1,4 @@
-"""What ``jaxrec data`` takes on its command line, and says of how it read a file."""
+"""Test the options of ``jaxrec data``, and what it reports about how it read a file."""
 
 import polars as pl
 import pytest

@@ -1,4 +1,4 @@
-"""Help, short names of options, and completion: what a user types before anything runs."""
+"""Test help, short names of options, and completion."""
 
 import dataclasses
 import re
@@ -96,7 +96,7 @@ def test_shells_complete_commands_presets_options_and_values(shell, tmp_path):
         pytest.skip(f"{shell} is not installed")
     (tmp_path / "jaxrec").write_text(script(shell, COMMANDS))
     program = ["source ./jaxrec"]
-    if shell == "zsh":  # as its bashcompinit calls functions of bash
+    if shell == "zsh":  # zsh's bashcompinit calls the functions in this way
         program.append("emulate sh; setopt kshglob noshglob braceexpand")
     for typed, _ in TYPED:
         if shell == "fish":
@@ -110,7 +110,7 @@ def test_shells_complete_commands_presets_options_and_values(shell, tmp_path):
         [shell, "-c", "\n".join(program)], capture_output=True, text=True, cwd=tmp_path
     )
     found = [set(part.split()) for part in done.stdout.split("=")[:-1]]
-    if shell == "zsh":  # which itself drops those that do not begin like the word typed
+    if shell == "zsh":  # zsh itself drops completions that do not begin with the word typed
         starts = [typed.split()[-1] for typed, _ in TYPED]
         found = [
             {word for word in offered if word.startswith(start)}

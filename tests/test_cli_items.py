@@ -1,4 +1,4 @@
-"""Item graphs and runs of items from the command line, within this process."""
+"""Test item graphs and runs of item models from the command line, within this process."""
 
 import json
 from pathlib import Path

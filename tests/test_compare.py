@@ -17,7 +17,7 @@ from jaxrec.reporting.run_records import read_runs
 
 
 def users(run: Path, metric: str, value: np.ndarray) -> None:
-    """A run whose users have these values, and their mean as its result."""
+    """Give the run these values per user, and their mean as its result."""
     frame = pl.DataFrame({"user": [f"u{n:04}" for n in range(len(value))], metric: value})
     frame.write_parquet(run / per_user.NAME, metadata={"split": "test"})
     content = json.loads((run / "eval.json").read_text())
@@ -26,7 +26,7 @@ def users(run: Path, metric: str, value: np.ndarray) -> None:
 
 
 def made(folder: Path, value: np.ndarray, *, dim: int = 16, seed: int = 0) -> Path:
-    """A finished run of LightGCN, of a width and a seed, with its users' recall."""
+    """Build a finished run of LightGCN with a width, a seed and the given recall per user."""
     run = write_records(folder)
     config = json.loads((run / "config.json").read_text())
     config["model"]["dim"], config["seed"], config["split"]["seed"] = dim, seed, 0
@@ -38,7 +38,7 @@ def made(folder: Path, value: np.ndarray, *, dim: int = 16, seed: int = 0) -> Pa
 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
-    """Three seeds each of a configuration, of a better one, and of one as good as the first."""
+    """Build three configurations with three seeds each; one is better, and two are equally good."""
     rng = np.random.default_rng(1)
     base = rng.binomial(5, 0.3, 1000) / 5
     found = []
@@ -88,7 +88,7 @@ def test_seeds_are_grouped_and_only_the_planted_difference_is_called_one(folders
 
 
 def test_what_users_show_but_seeds_do_not_is_said(folders):
-    """One seed of the better configuration is far worse: users' means differ, seeds do not tell."""
+    """Make one seed of the better configuration far worse, so that only users show a difference."""
     _, frame = per_user.read(folders[3])
     users(folders[3], "recall@20", frame["recall@20"].to_numpy() - 0.1)
     first = run_groups.compare(read_runs(folders[:6])).differences[0]

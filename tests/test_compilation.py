@@ -1,4 +1,4 @@
-"""The cache of compiled programs, in real processes with a cache folder of their own."""
+"""Test the cache of compiled programs in real processes with separate cache folders."""
 
 import json
 import os
@@ -102,7 +102,7 @@ def test_the_oldest_entries_go_where_there_are_too_many(tmp_path, monkeypatch):
 
 @pytest.fixture
 def settings(tmp_path, monkeypatch):
-    """JAX's settings of the cache as they are by default, a home of its own, and all put back."""
+    """Set JAX's cache options to their defaults, in a separate home, and restore them later."""
     names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     before = {name: getattr(jax.config, name) for name in names}
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
@@ -117,7 +117,7 @@ def settings(tmp_path, monkeypatch):
 
 
 def filled(folder: Path) -> dict[str, bytes]:
-    """Put a whole entry and a broken one into a folder."""
+    """Put one valid and one broken entry into a folder, and return the contents."""
     folder.mkdir(parents=True)
     (folder / "whole-cache").write_bytes(zlib.compress(os.urandom(3000)))
     (folder / "broken-cache").write_bytes(b"\x28\xb5\x2f\xfd rubbish")

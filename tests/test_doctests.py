@@ -1,4 +1,4 @@
-"""The examples in docstrings of public names, run as they stand; and the pages made of them."""
+"""Test the examples in docstrings of public names, and the pages built from them."""
 
 import doctest
 import importlib
@@ -24,7 +24,7 @@ REGISTRIES = [kind for kind in vars(registry).values() if isinstance(kind, regis
 
 
 def public() -> dict[str, object]:
-    """Every public name: jaxrec's own, and those of its public sub-packages."""
+    """Return every public name of jaxrec and of its public sub-packages."""
     names = {name: getattr(jaxrec, name) for name in jaxrec.__all__}
     for package in SUBPACKAGES:
         module: ModuleType = getattr(jaxrec, package)
@@ -41,7 +41,7 @@ def short(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The folder of examples that begin with a run: data, a LightGCN run, a run of two towers."""
+    """Build the data and the two runs (LightGCN, two towers) with which examples begin."""
     folder = tmp_path_factory.mktemp("trained")
     synthetic.make(60, 50, 700, communities=4, seed=2, features=True).save(folder / "shop")
     options = {"data": str(folder / "shop"), "dim": 4, "epochs": 2, "quiet": True}
@@ -52,7 +52,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def registries():
-    """What examples register is forgotten after them."""
+    """Remove everything that examples registered after they have run."""
     before = [dict(kind._found) for kind in REGISTRIES]
     yield
     for kind, found in zip(REGISTRIES, before, strict=True):

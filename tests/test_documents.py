@@ -1,4 +1,4 @@
-"""README and guides: every block of code runs, every figure is a committed line."""
+"""Test README and guides: every block of code runs, and every figure is a committed line."""
 
 import ast
 import contextlib
@@ -40,15 +40,15 @@ SMALL = {
     "--negatives.count": "64",
     "--port": "0",
 }
-"""Values that blocks run with instead of their own."""
+"""Values that replace those in blocks, to make the commands fast."""
 EPOCHS = 2
 NEEDS = {"sweep": "optuna", "serve": "fastapi", "report": "matplotlib"}
-"""Optional packages without which a command is left out here."""
+"""Optional packages by command; without its package, a command is not run here."""
 WITHOUT_EPOCHS = ("filter", "auto", "gowalla-filter")
 
 
 def write_inputs(folder: Path) -> None:
-    """The files that README and guides begin with."""
+    """Write the files with which README and guides begin."""
     rng = np.random.default_rng(0)
     users, items = [f"u{n}" for n in range(1, 61)], [f"sku{n}" for n in range(1, 81)]
     alike = np.arange(80) % 4 == np.arange(60)[:, None] % 4
@@ -100,7 +100,7 @@ def write_inputs(folder: Path) -> None:
 
 
 class Home(NamedTuple):
-    """A folder with the files and runs that pages begin with, and all runs by their command."""
+    """A folder with the files and runs with which pages begin, and all runs by their command."""
 
     folder: Path
     trained: dict[str, Path]
@@ -108,7 +108,7 @@ class Home(NamedTuple):
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
-    """The files, and what the first commands of README and of the guides make of them."""
+    """Write the input files to a folder, and run the first commands of README and guides."""
     here = Home(tmp_path_factory.mktemp("home"), {})
     write_inputs(here.folder)
     weights = ("--columns.event", "action", "--event-weights", "view=0", "click=1", "purchase=3")
@@ -125,11 +125,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 def _own_process(patch: pytest.MonkeyPatch) -> None:
-    """Commands run in this process, which is not theirs, on small built-in data."""
+    """Let commands run within this process without changing it, on small built-in data."""
     patch.setattr(compilation, "use_cache", lambda: None)
     for name in ("absl", "asyncio", "concurrent.futures"):
         patch.setattr(logging.getLogger(name), "setLevel", lambda level: None)
-    patch.setattr(run, "_write_report", lambda *args, **more: None)  # `jaxrec report` draws one
+    patch.setattr(run, "_write_report", lambda *args, **more: None)  # tested by `jaxrec report`
     patch.setattr(synthetic, "embedded", _embedded)
     patch.setattr(jaxrec, "train", _train_shortly)
     patch.setattr(
@@ -152,7 +152,7 @@ def _embedded(name: str = "synthetic") -> jaxrec.Dataset:
 
 
 class Reader:
-    """Runs blocks as a reader types them, in the folder that is the current one."""
+    """A reader who runs blocks in the current folder."""
 
     def __init__(self, trained: dict[str, Path]) -> None:
         self.app: Any = None
@@ -195,7 +195,10 @@ class Reader:
             self.jaxrec(args)
 
     def jaxrec(self, args: list[str]) -> None:
-        """Run a command in its small form; exits well, or with a finding of the doctor."""
+        """Run a command in its fast form, and check that it succeeds.
+
+        The doctor may also end with the status of a finding.
+        """
         command = args[0]
         needed = NEEDS.get(command)
         if needed is not None and importlib.util.find_spec(needed) is None:
@@ -207,7 +210,7 @@ class Reader:
         args = small(args)
         folder, rest = _taken_out(args, "--run")
         before = self.trained.get(shlex.join(rest)) if command in ("train", "refit") else None
-        if folder is not None and before is not None:  # pages repeat one another's commands
+        if folder is not None and before is not None:  # pages repeat commands of other pages
             shutil.copytree(before, folder)
             return
         status = cli._run(args)
@@ -223,7 +226,7 @@ class Reader:
 
     def _curl(self, args: list[str]) -> None:
         if self.app is None:
-            return  # the server was left out
+            return  # the server was not started
         httpx = pytest.importorskip("httpx", reason="asks the server without a socket")
         import asyncio
 
@@ -249,7 +252,7 @@ class Reader:
 
 
 def _taken_out(args: list[str], option: str) -> tuple[str | None, list[str]]:
-    """The value of an option, and the arguments without it."""
+    """Return the value of an option, and the arguments without the option."""
     if option not in args:
         return None, args
     at = args.index(option)
@@ -257,7 +260,7 @@ def _taken_out(args: list[str], option: str) -> tuple[str | None, list[str]]:
 
 
 def small(args: list[str]) -> list[str]:
-    """The same command, for a moment's work."""
+    """Return the same command with values that make it fast."""
     made = list(args)
     for n, word in enumerate(made[:-1]):
         if word in SMALL:
@@ -293,14 +296,14 @@ def test_every_block_of_a_page_runs(
 
 
 def _made_by(blocks: list[Block]) -> set[str]:
-    """The folders that the commands of a page make themselves."""
+    """Return the folders that the commands of a page create."""
     typed = [w for b in blocks if b.language == "bash" for w in documents.commands(b.text)]
     found = {_taken_out(args, option)[0] for args in typed for option in ("--run", "--out")}
     return {name for name in found if name is not None and name != "-"}
 
 
 def _of_ci(block: Block) -> bool:
-    """Whether .ci/run does this block, word by word."""
+    """Return whether .ci/run contains this block literally."""
     return bool(block.text.strip()) and f'"{block.text.strip()}"' in CI.read_text()
 
 
@@ -355,7 +358,7 @@ def test_a_wrong_figure_is_found(tmp_path: Path) -> None:
 
 def test_every_option_that_pages_name_is_one():
     known = {"--debug", "--plugin", "--version", "--check", "--compile"}
-    known |= {"--preload", "--json"}  # of gunicorn and of curl
+    known |= {"--preload", "--json"}  # options of gunicorn and curl
     for one in words(cli.COMMANDS).values():
         known |= set(one.options)
     unknown = []

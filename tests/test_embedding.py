@@ -1,4 +1,4 @@
-"""New items through a trained inductive model, and runs that start from another's parameters."""
+"""Test embedding new items by inductive models, and runs that start from another's parameters."""
 
 import dataclasses
 
@@ -56,7 +56,7 @@ def trained(request, data, tmp_path_factory):
 
 
 def cells(column, rows):
-    """A column as a data frame has it."""
+    """Return a column in the form of a data frame's column."""
     if isinstance(column, Category):
         return [column.names[column.code[row]] or None for row in rows]
     if isinstance(column, Bag):
@@ -66,7 +66,7 @@ def cells(column, rows):
 
 
 def as_new(data: Dataset, features: Features, rows: np.ndarray, path):
-    """Items of the data under other names, in a file."""
+    """Write items of the data under other ids to a file."""
     frame = {"item": [f"new {data.item_ids[row]}" for row in rows]}
     frame |= {name: cells(column, rows) for name, column in features.columns.items()}
     pl.DataFrame(frame).write_parquet(path)
@@ -98,10 +98,10 @@ def test_an_item_of_training_under_a_new_name_gets_its_own_embedding_again(train
     ours = np.array(made["embedding"].to_list())
     with np.load(run.folder / "embeddings.npz") as stored:
         theirs = stored["item"][rows]
-    if name == "two towers with ids":  # another vector than with the id, and of the same space
+    if name == "two towers with ids":  # not the vector with the id, but in the same space
         assert np.median((ours * theirs).sum(1)) > 0
         assert not np.allclose(ours, theirs)
-    elif name == "pinsage":  # walks of its own: not the very same visits
+    elif name == "pinsage":  # new random walks have other visits
         cosine = (
             (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
         )
@@ -167,7 +167,7 @@ def test_new_items_are_embedded_from_the_command_line(data, tmp_path):
 
 
 def smaller(data: Dataset) -> Dataset:
-    """The first 60 users and 50 items, with the same ids."""
+    """Return the first 60 users and 50 items, with the same ids."""
     keep = (data.user < 60) & (data.item < 50)
     part = data.take(keep)
     features = {

@@ -1,4 +1,4 @@
-"""Hints at what was meant, and an interruption that is Python's own as well."""
+"""Test hints at the name that was meant, and that interruptions are KeyboardInterrupt too."""
 
 import pytest
 

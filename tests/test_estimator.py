@@ -1,4 +1,4 @@
-"""The estimator as scikit-learn uses it."""
+"""Test the estimator as scikit-learn uses it."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def test_lists_are_columns_that_the_row_has_not(
     assert not set(items[0].tolist()) & set(matrix[[3]].indices.tolist())
     assert (items[0] == items[2]).all()
     popular = np.argsort(-matrix.sum(axis=0), kind="stable")[:5]
-    assert (items[1] == popular).all()  # of a row without an entry
+    assert (items[1] == popular).all()  # for a row without entries
     near, cosine = fitted.similar_items([0, 1], 4)
     assert near.shape == (2, 4)
     assert (np.diff(cosine, axis=1) <= 0).all()

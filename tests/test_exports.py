@@ -1,4 +1,4 @@
-"""Each format opened by its own library: its lists are those of ``recommend``, or nearly."""
+"""Test that each format, read by its library, yields (nearly) the lists of ``recommend``."""
 
 import contextlib
 import json
@@ -27,7 +27,7 @@ N_USERS, N_ITEMS, DIM, K = 20, 300, 8, 10
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run with biases of users and items, and nothing seen."""
+    """Return a run with biases of users and items, in which no user has an item."""
     folder = tmp_path_factory.mktemp("exports") / "run"
     biases = {"user_bias": RNG.normal(size=N_USERS), "item_bias": RNG.normal(size=N_ITEMS)}
     more = {name: x.astype(np.float32) for name, x in biases.items()}
@@ -37,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def lists(run: Path) -> np.ndarray:
-    """[U, K] rows of items, as recommend ranks them."""
+    """Return item rows [U, K] as ``recommend`` ranks them."""
     frame = Recommender.load(run).recommend([f"u{n}" for n in range(N_USERS)], K)
     return frame["item"].str.slice(1).cast(int).to_numpy().reshape(N_USERS, K)
 
@@ -172,12 +172,12 @@ def test_lance(run: Path, lists: np.ndarray, tmp_path: Path) -> None:
 
 @contextlib.contextmanager
 def postgres(folder: Path) -> Iterator[str]:
-    """The address of a server of Debian's packages, on a socket in a folder."""
+    """Start a PostgreSQL server on a socket in a folder, and yield its address."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if not found:
         pytest.skip("no PostgreSQL server is installed (/usr/lib/postgresql)")
     before: list[str] = []
-    if os.geteuid() == 0:  # a server refuses to run as root
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
         if not shutil.which("setpriv"):
             pytest.skip("PostgreSQL does not run as root, and setpriv is missing")
         try:
@@ -185,7 +185,7 @@ def postgres(folder: Path) -> Iterator[str]:
         except LookupError:
             pytest.skip("PostgreSQL does not run as root, and no user is called postgres")
         before = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    # A socket's path is short: what pytest makes may be too long.
+    # Paths of sockets must be short, and pytest's folders may have longer ones.
     programs, data = found[-1].parent, folder / "data"
     quiet = {"check": True, "capture_output": True, "cwd": folder, "timeout": 120}
     subprocess.run([*before, programs / "initdb", "-A", "trust", "-U", "me", "-D", data], **quiet)
@@ -209,7 +209,7 @@ def test_postgresql(run: Path, lists: np.ndarray) -> None:
     """
     try:
         with postgres(folder) as address:
-            for _ in range(2):  # the second takes the place of the first
+            for _ in range(2):  # the second export replaces the first
                 lines: list[str] = []
                 export(run, "postgresql", address, say=lines.append)
                 assert lines == ["tables jaxrec_users and jaxrec_items, with embeddings as real[]"]

@@ -1,4 +1,4 @@
-"""Files that are not what their names say, and what is told of them."""
+"""Test messages about files whose contents do not fit their names."""
 
 import io
 import resource

@@ -1,4 +1,4 @@
-"""New users from their items: the regression against its definition, and what a user meets."""
+"""Test folding in new users by their items: the regression, and its use by commands."""
 
 import json
 from pathlib import Path
@@ -34,7 +34,7 @@ def features_by_hand(lists, item_ID) -> np.ndarray:
 
 @pytest.fixture
 def made():
-    """Random items, and users with 0 to 12 of them."""
+    """Return random items, and users who have 0 to 12 of them."""
     rng = np.random.default_rng(5)
     item_ID = rng.normal(size=(40, 4)).astype(np.float32)
     lists = [rng.permutation(40)[: rng.integers(0, 13)].tolist() for _ in range(300)]
@@ -62,7 +62,7 @@ def test_the_fit_is_the_ridge_solution_at_its_best_length(made):
     user_UD = np.random.default_rng(7).normal(size=(300, 4)).astype(np.float32)
     phi_UF = features_by_hand(lists, item_ID)
     penalty = 0.3 * np.trace(phi_UF.T @ phi_UF) / 8
-    # The same minimum by ordinary least squares, with the penalty as eight more users.
+    # Ordinary least squares has the same minimum if the penalty is added as eight rows.
     tall = np.vstack([phi_UF, np.sqrt(penalty) * np.eye(8)])
     ridge_FD = np.linalg.lstsq(tall, np.vstack([user_UD, np.zeros((8, 4))]), rcond=None)[0]
     near_UD = phi_UF @ ridge_FD

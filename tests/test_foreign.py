@@ -1,4 +1,4 @@
-"""Tables of other libraries: taken as data, and elsewhere refused in a line with the way in."""
+"""Test tables of other libraries: accepted as data, and elsewhere refused with advice."""
 
 import inspect
 from collections.abc import Callable
@@ -20,7 +20,7 @@ FRAME = pl.DataFrame({"user": ["a", "b"], "item": ["x", "y"]})
 
 
 class Dataset:
-    """Another library's, of the same name as ours."""
+    """A class of another library that has the same name as jaxrec's Dataset."""
 
 
 TABLES: dict[str, tuple[Callable[[], Any], str]] = {
@@ -45,7 +45,7 @@ FOREIGN: dict[str, tuple[Callable[[], Any], str]] = {
 
 
 def plain(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Without the test run's own look at types, which users do not have."""
+    """Return a function without the type checks of the test run, which users do not have."""
     return inspect.unwrap(function)
 
 

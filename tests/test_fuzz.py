@@ -1,8 +1,8 @@
-"""Every reader of files, and the configuration, given what is wrong in structured ways.
+"""Test every reader of files, and the configuration, with inputs damaged in structured ways.
 
-A reader may take an input or refuse it with an error of ours, of one or two lines. It may not raise
-anything else, hang, write outside the folder it was given or half a result, open what it was not
-given, unpickle, or run what it reads. JAXREC_FUZZ says how many inputs there are over all.
+A reader may accept an input, or refuse it with one of jaxrec's errors in one or two lines. It may
+not raise any other error, hang, write half a result or outside its folder, open other files,
+unpickle, or run code that it reads. JAXREC_FUZZ is the total number of inputs.
 """
 
 import ast
@@ -61,7 +61,7 @@ from jaxrec.training.run import _new_folder
 
 INPUTS = int(os.environ.get("JAXREC_FUZZ", "300"))
 SECONDS = 30
-"""Of a processor's time: a reader of a file this small that takes longer hangs."""
+"""Processor time after which a reader of such a small file counts as hanging."""
 LONGEST_MESSAGE = 1500
 
 _NEVER = {
@@ -69,18 +69,18 @@ _NEVER = {
     *("socket.connect", "socket.getaddrinfo", "ctypes.dlopen"),
 }
 _PROGRAMS = os.path.realpath(os.environ["JAX_COMPILATION_CACHE_DIR"])
-"""Where JAX keeps compiled programs."""
+"""The folder in which JAX caches compiled programs."""
 
 
 class Watch:
-    """Records what no reader may do, while it is on; Python keeps such hooks for good."""
+    """Record forbidden actions while ``on``; an audit hook of Python cannot be removed."""
 
     def __init__(self) -> None:
         self.on = False
         self.inside = Path("/")
         self.out = Path("/")
         self.seen: list[str] = []
-        self._thread = threading.get_ident()  # what others do is no reader's doing
+        self._thread = threading.get_ident()  # actions of other threads are not the reader's
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, args: tuple) -> None:
@@ -98,7 +98,7 @@ class Watch:
             self._path(event, path, writes or any(c in str(mode or "") for c in "wax+"))
         elif event in ("os.mkdir", "os.remove", "os.rmdir", "shutil.rmtree", "os.truncate"):
             if not isinstance(args[-1], int) or args[-1] < 0 or event == "os.truncate":
-                self._path(event, args[0], True)  # else within a folder that was opened
+                self._path(event, args[0], True)  # otherwise the path is relative to an open folder
         elif event in ("os.rename", "os.link", "os.symlink"):
             self._path(event, args[0], True)
             self._path(event, args[1], True)
@@ -120,10 +120,11 @@ WATCH = Watch()
 
 
 class Target(NamedTuple):
-    """What is read: valid files made in a folder, and what reads them, given an empty folder too.
+    """A reader to test: ``make`` writes valid files, and ``read`` reads them.
 
     Attributes:
-      writes: whether the reader may change the folder that it is given.
+      read: takes the folder of the files, and an empty folder for outputs.
+      writes: whether the reader may change the folder that it reads.
     """
 
     make: Callable[[Path], Any]
@@ -337,7 +338,7 @@ def _histories(given: Path, out: Path) -> None:
     names = ("history.csv", "history.parquet")
     recommend = _RECOMMENDER[0].recommend_history
     lists = [recommend(read_history(given / name), k=2, source=name) for name in names]
-    for name, made in zip(names, lists, strict=True):  # once nothing can be refused any more
+    for name, made in zip(names, lists, strict=True):  # after all refusals have been ruled out
         write(made, out / f"{name}.jsonl")
 
 
@@ -406,7 +407,7 @@ def _features(path: Path) -> Features:
 
 
 def _encoded(path: Path) -> None:
-    """New items in the terms of a run that trained on such a table."""
+    """Read new items for a run that trained on such a table."""
     schema.encode(_features(path), _trained())
 
 
@@ -520,10 +521,10 @@ def _hung(number: int, frame: object) -> None:
 
 @contextlib.contextmanager
 def no_harm(root: Path, changes: bool = False) -> Iterator[None]:
-    """Watch what is done inside; an error of ours is as it should be.
+    """Check that the block does no harm; jaxrec's own errors are accepted.
 
     Args:
-      changes: whether what is given may be changed.
+      changes: whether the given files may be changed.
     """
     given, out = root / "given", root / "out"
     before = {name: _tree(root / name) for name in ("given", "outside")}
@@ -553,7 +554,7 @@ def no_harm(root: Path, changes: bool = False) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    """Folders to read from, to write to, and to keep out of."""
+    """Return a folder with folders to read from, to write to, and not to touch."""
     folder = tmp_path_factory.mktemp("fuzz").resolve() / "root"
     for name in ("given", "out", "outside"):
         (folder / name).mkdir(parents=True)
@@ -562,14 +563,14 @@ def root(tmp_path_factory) -> Path:
 
 
 def _count(name: str) -> int:
-    """How many of the inputs are for a target: of slow ones, and of options, a quarter."""
+    """Return a target's number of inputs; slow targets and options get a quarter."""
     quick = len(TARGETS) - len(SLOW)
     share = INPUTS / (quick + (len(SLOW) + len(OPTIONS)) / 4)
     return math.ceil(share if name in TARGETS and name not in SLOW else share / 4)
 
 
 def fixed(n: int) -> settings:
-    """n random inputs, the same ones every time."""
+    """Return settings for n random inputs that are the same every time."""
     return settings(
         max_examples=n,
         derandomize=True,
@@ -581,7 +582,11 @@ def fixed(n: int) -> settings:
 
 
 def lay_out(root: Path, files: dict[str, bytes], rng: Random) -> tuple[str, bytes | None]:
-    """The files in ``given``, one of them wrong, beside an empty ``out``; the one, as it is."""
+    """Write the files to ``given``, one of them damaged, beside an empty ``out``.
+
+    Returns:
+      The damaged file's name, and its content, or None if it is missing or a folder.
+    """
     for folder in ("given", "out"):
         shutil.rmtree(root / folder)
         (root / folder).mkdir()
@@ -600,7 +605,7 @@ def lay_out(root: Path, files: dict[str, bytes], rng: Random) -> tuple[str, byte
     return wrong, found
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of numbers that overflow
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy warns of overflow
 @pytest.mark.parametrize("name", TARGETS)
 def test_files_are_read_or_refused_in_plain_words(name, root, record_property):
     target = TARGETS[name]
@@ -611,7 +616,7 @@ def test_files_are_read_or_refused_in_plain_words(name, root, record_property):
         if name == "histories":
             _run(Path(made))
             _RECOMMENDER[:] = [Recommender.load(Path(made, "run"))]
-        target.read(Path(made), Path(made) / "out")  # what is not broken is read
+        target.read(Path(made), Path(made) / "out")  # undamaged files are read
     inputs = refused = 0
 
     @fixed(_count(name))
@@ -637,7 +642,7 @@ def test_files_are_read_or_refused_in_plain_words(name, root, record_property):
 
 
 def _options(kind: Any, prefix: str = "--") -> list[str]:
-    """Every option of a dataclass by its dotted name."""
+    """Return every option of a dataclass by its dotted name."""
     names: list[str] = []
     for field in dataclasses.fields(kind):
         name, inner = f"{prefix}{field.name.replace('_', '-')}", field.default_factory
@@ -662,7 +667,7 @@ OPTIONS = {
         ["--users", "--items", "--edges", "--devices", "--dim", "--mesh.data", "--host-memory"],
     ),
 }
-"""Arguments to begin with, and options to add."""
+"""The first arguments of each command, and options to add."""
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -691,7 +696,7 @@ def test_weights_of_events_are_numbers_or_refused(texts):
 
 
 def test_nothing_is_evaluated_nor_unpickled():
-    """Not by name: what a file says is data."""
+    """Text in files is data: the modules do not use functions that evaluate or unpickle."""
     for path in sorted((Path(__file__).parents[1] / "jaxrec").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):

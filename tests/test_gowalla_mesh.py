@@ -1,4 +1,4 @@
-"""A mesh against one device on the Gowalla data: minutes, so `pytest -m gowalla` asks for it."""
+"""Compare a mesh with one device on the Gowalla data, for minutes: `pytest -m gowalla`."""
 
 import shutil
 import signal
@@ -16,7 +16,8 @@ pytestmark = pytest.mark.gowalla
 
 ROOT = Path(__file__).parents[1]
 STEPS = 12
-# Float32 sums in another order, through 12 steps of Adam; entries are about 0.1.
+# The tolerance allows for float32 sums in another order over 12 steps of Adam; entries are about
+# 0.1.
 TOLERANCE = {"rtol": 0, "atol": 1e-5}
 OPTIONS = [
     *("--model.layers", "3", "--optim.learning-rate", "0.01", "--train.batch-size", "2048"),
@@ -30,11 +31,11 @@ MESHES = {
     "2 processes": (2, 1, 1, 2),
     "4 processes": (4, 1, 1, 4),
 }
-"""Processes, devices of each, mesh.data and mesh.table."""
+"""Numbers of processes and of devices per process, mesh.data and mesh.table."""
 
 
 def started(name: str, *args: object) -> subprocess.Popen:
-    """`jaxrec ARGS` on a mesh."""
+    """Start `jaxrec ARGS` on a mesh."""
     processes, devices, _, _ = MESHES[name]
     launch = [str(ROOT / "scripts" / "launch_local.py"), str(processes)]
     command = [sys.executable, *(launch if processes > 1 else ["-m", "jaxrec"]), *map(str, args)]
@@ -62,14 +63,17 @@ def alone(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", list(MESHES)[1:])
 def test_gowalla_on_a_mesh(name: str, alone: Path, real_data: Path, tmp_path: Path):
-    """As on one device, and after an interruption the bits of the run without one."""
+    """Match a run on one device.
+
+    An interrupted run matches the uninterrupted one to the last bit.
+    """
     whole = tmp_path / "run"
     assert ended(train(name, real_data / "gowalla", whole)) == 0
     with np.load(whole / "embeddings.npz") as ours, np.load(alone / "embeddings.npz") as theirs:
         for side in ("user", "item"):
             np.testing.assert_allclose(ours[side], theirs[side], **TOLERANCE)
     metrics, expected = (read_json(run / "eval.json")["metrics"] for run in (whole, alone))
-    # One hit that another order of two all but equal scores gains or loses is 7e-6 of recall.
+    # If two nearly equal scores change places, one hit may be gained or lost, 7e-6 of recall.
     assert metrics == pytest.approx(expected, abs=2e-5)
     assert metrics["recall@20"] > 0.01
 

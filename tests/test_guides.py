@@ -1,4 +1,4 @@
-"""``jaxrec guide``: pages that are listed, shown, and lead to one another."""
+"""Test ``jaxrec guide``: pages are listed and shown, and link to one another."""
 
 import importlib.util
 import re
@@ -79,7 +79,7 @@ def test_a_wrong_name_is_refused_with_the_nearest():
 
 
 def test_the_picture_of_the_rooms_names_each_of_them(pictures):
-    """If it fails: scripts/draw_pictures.py draws them anew."""
+    """If this test fails, run scripts/draw_pictures.py to redraw the pictures."""
     drawn = set(re.findall(r">([a-z_]+)</text>", (FOLDER / "rooms.svg").read_text()))
     assert drawn == set(pictures.room_imports())
 

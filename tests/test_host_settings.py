@@ -1,4 +1,4 @@
-"""jaxrec inside somebody else's process leaves it as it was."""
+"""Test that jaxrec does not change the settings of a process that imports it."""
 
 import os
 import subprocess
@@ -91,7 +91,7 @@ def test_a_host_process_is_left_as_it_was(tmp_path):
     ours = ("JAX_", "XLA_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     env |= {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(home)}
-    env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # to compile in half of the time
+    env["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # to halve the time to compile
     path = [str(HERE.parent), *filter(None, [env.get("PYTHONPATH")])]
     env["PYTHONPATH"] = os.pathsep.join(path)
     program = [sys.executable, "-c", PROGRAM]

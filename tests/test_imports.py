@@ -1,4 +1,4 @@
-"""The house rules that a walk over the import statements can hold."""
+"""Test the rules on imports between the folders of the package."""
 
 import ast
 import functools
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "jaxrec"
 FILES = sorted(ROOT.rglob("*.py"))
 
-# What each room may import of ours; the rooms that everyone may use come first.
+# The folders of jaxrec that each folder may import; all may import those listed first.
 EVERYONE = {
     "errors",
     "config",
@@ -112,13 +112,13 @@ def room(path: Path) -> str:
 
 @functools.cache
 def statements(path: Path) -> list[ast.Import | ast.ImportFrom]:
-    """All imports of a file, inside functions too."""
+    """Return all import statements of a file, including those inside functions."""
     tree = ast.parse(path.read_text())
     return [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
 
 
 def imported(path: Path) -> set[str]:
-    """Dotted modules that a file imports."""
+    """Return the dotted names of the modules that a file imports."""
     found = set()
     for node in statements(path):
         if isinstance(node, ast.Import):
@@ -177,7 +177,7 @@ def test_public_names_are_there_and_nothing_else():
 
 
 def test_importing_any_submodule_leaves_the_public_names_as_they_are():
-    """A submodule that is called like a function would take its place when it is imported."""
+    """A submodule with the name of a function would replace that function when imported."""
     program = (
         "import importlib, inspect, random, sys, jaxrec\n"
         "before = {name: getattr(jaxrec, name) for name in jaxrec.__all__}\n"
@@ -204,7 +204,7 @@ def test_importing_any_submodule_leaves_the_public_names_as_they_are():
 
 
 def test_no_two_modules_import_each_other():
-    """Imports inside functions count too: a circle that is hidden is still one."""
+    """Imports inside functions count too, since they would only hide a cycle."""
     names = {
         ".".join(p.relative_to(ROOT.parent).with_suffix("").parts).removesuffix(".__init__"): p
         for p in FILES

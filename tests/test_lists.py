@@ -1,4 +1,4 @@
-"""Lists of ids in the shapes that people have them, and what becomes of ids nobody knows."""
+"""Test lists of ids in various forms, and what happens to unknown ids."""
 
 import sys
 from collections.abc import Callable
@@ -93,7 +93,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def status_of(command: Callable[[list[str]], None], *args: str) -> int:
-    """What the command would exit with, its error on stderr."""
+    """Return the exit status of a command, with its error on stderr."""
     try:
         command(list(args))
     except InputError as e:
@@ -103,7 +103,7 @@ def status_of(command: Callable[[list[str]], None], *args: str) -> int:
 
 
 def recommended(*options: str) -> tuple[int, list[tuple]]:
-    """The exit status of `jaxrec recommend`, and the users and items that it wrote."""
+    """Run `jaxrec recommend`; return its exit status, and the users and items that it wrote."""
     status = status_of(recommend, "run", "--out", "o.csv", *options)
     if not Path("o.csv").exists():
         return status, []

@@ -14,7 +14,7 @@ def test_off_a_terminal_a_line_tells_now_and_then_what_is_left(seconds, text, mo
     reporter = Reporter()
     reporter.begin("search", 100, 300)
     monkeypatch.setattr(log.time, "monotonic", lambda: seconds)
-    reporter.advance(200, "loss 1.0")  # half of what was to do, in so many seconds
+    reporter.advance(200, "loss 1.0")  # half of the steps are done
     told = capsys.readouterr().out
     assert told == f"search step 200/300  loss 1.0  about {text} left\n"
     monkeypatch.setattr(log, "_TELL_SECONDS", 1e9)

@@ -110,7 +110,7 @@ def test_a_popular_negative_that_its_user_knows_is_replaced_or_does_not_count():
     for liked, row, used in zip(LIKED, np.asarray(drawn), np.asarray(valid), strict=True):
         np.testing.assert_array_equal(used, ~np.isin(row, liked))
         share = (np.array(liked, int) + 1).sum() / 78
-        # Four draws in a row are known with probability share^4.
+        # Four successive draws are all known items with probability share^4.
         assert abs((~used).mean() - share**4) < 0.03
 
 

@@ -1,4 +1,4 @@
-"""The notebooks, run as plain scripts in a small form, each in a fresh folder."""
+"""Test the notebooks: each runs as a plain script, on small data, in a fresh folder."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Objectives: each loss and metric has one, and a new one is two files and its line."""
+"""Test objectives: every loss and metric has one, and adding one takes two files and a line."""
 
 import dataclasses
 import importlib
@@ -24,7 +24,8 @@ from jaxrec.data import synthetic
 from jaxrec.errors import InputError
 from jaxrec.training.objectives.objective import UserObjective
 
-# What a rating at or above the middle of the scale says, by logistic regression: without negatives.
+# A plugin that learns, by logistic regression without negatives, whether a rating is at least the
+# middle of the scale.
 LIGHT = """
 from jaxrec.config.checks import check
 from jaxrec.config.objectives.objective import Objective
@@ -85,7 +86,7 @@ OBJECTIVE = Likes()
 
 @pytest.fixture
 def likes(tmp_path, monkeypatch):
-    """The two files, and the line of the registry."""
+    """Add the two files, and the line of the registry."""
     (tmp_path / "likes_config.py").write_text(LIGHT)
     (tmp_path / "likes_training.py").write_text(HEAVY)
     monkeypatch.syspath_prepend(str(tmp_path))

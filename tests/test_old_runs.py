@@ -1,8 +1,8 @@
-"""Run folders that earlier commits wrote: they still tell, rank and go on.
+"""Test that run folders of earlier commits can still be reported, ranked and resumed.
 
-``old_runs.tar.xz`` holds a data set and two runs on it, each as its commit left it but for the
-report and the later checkpoints: ``earlier`` is of commit b1dfdf5, which kept no split, and
-``later`` of 7d67228.
+``old_runs.tar.xz`` holds a data set and two runs on it, without their reports and later
+checkpoints. Commit b1dfdf5, which saved no split, wrote ``earlier``; commit 7d67228 wrote
+``later``.
 """
 
 import json
@@ -25,7 +25,7 @@ RESULTS = ("eval.json", "embeddings.npz", "parameters.npz", "seen.npz", "slices.
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """The archive, unpacked, each run's config.json naming the data where it lies now."""
+    """Unpack the archive, and set the path of the data in each run's config.json."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")
     for run in ("earlier", "later"):
@@ -36,7 +36,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def stop_at_checkpoint(run: Path) -> dict[str, np.ndarray]:
-    """Take back what the run wrote after its one checkpoint; its parameters at the end."""
+    """Remove what the run wrote after its one checkpoint, and return its final parameters."""
     with np.load(run / "parameters.npz") as stored:
         parameters = dict(stored)
     for name in RESULTS:
@@ -82,7 +82,7 @@ def test_it_is_exported_and_reported(home: Path, name: str) -> None:
 def test_once_finished_it_stays_as_it_is(
     home: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (home / name / "report.html").touch()  # which the archive leaves out
+    (home / name / "report.html").touch()  # the archive leaves it out
     before = (home / name / "metrics.jsonl").read_bytes()
     jaxrec.resume(home / name)
     assert "the run has already finished, so there is nothing to train" in capsys.readouterr().out

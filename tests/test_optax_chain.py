@@ -10,7 +10,7 @@ from jaxrec.config import OptimConfig
 
 @pytest.fixture(autouse=True)
 def promotion():
-    """optax is not written for strict promotion; the train step gives it the standard one too."""
+    """Use standard promotion, as the train step does; optax is not written for strict promotion."""
     with jax.numpy_dtype_promotion("standard"):
         yield
 
@@ -93,7 +93,7 @@ def test_the_rest_has_a_rate_of_its_own_and_the_table_keeps_the_rate():
         moved.append(tx.update(slope, tx.init(params), params)[0])
     np.testing.assert_array_equal(moved[0]["embedding"], moved[1]["embedding"])
     np.testing.assert_allclose(moved[1]["convs"]["first"], 0.25 * moved[0]["convs"]["first"])
-    # Beside a row-wise optimizer the rest is alone, by path.
+    # Beside a row-wise optimizer, only the other parameters remain, by path.
     tx = optax_chain.make_optimizer(OptimConfig("sgd", 0.1, rest_rate=0.5), 5)
     rest = {"['convs'][0]['first'].value": jnp.zeros(2)}
     update = tx.update(jax.tree.map(jnp.ones_like, rest), tx.init(rest), rest)[0]

@@ -1,4 +1,4 @@
-"""What the plan says, against the arrays and the operations of real programs."""
+"""Test the plan against the arrays and operations of real programs."""
 
 import dataclasses
 import gc
@@ -25,7 +25,7 @@ MF = ModelConfig("mf", dim=16, layers=0)
 
 
 def random_splits(users: int, items: int, edges: int) -> Splits:
-    """Pairs that fall at random, which is what the plan takes them to do."""
+    """Return random pairs, which is what the plan assumes."""
     rng = np.random.default_rng(0)
     pair = np.sort(rng.choice(users * items, edges, replace=False))
     user, item = (x.astype(np.int32) for x in np.divmod(pair, items))
@@ -40,7 +40,7 @@ def built(edges: int, mesh: tuple[int, int], **changes) -> MeshProblem:
 
 
 def on_one_device(tree) -> int:
-    """Bytes of a tree on one device."""
+    """Return the bytes of a tree on one device."""
 
     def one(x) -> int:
         x = jax.random.key_data(x) if jax.dtypes.issubdtype(x.dtype, jax.dtypes.prng_key) else x
@@ -75,8 +75,8 @@ def test_arrays_take_the_memory_that_the_plan_says(optimizer):
 @pytest.mark.parametrize(
     ("edges", "mesh", "changes"),
     [
-        (4000, (1, 4), {}),  # few of the rows are needed
-        (60000, (2, 4), {}),  # nearly all
+        (4000, (1, 4), {}),  # few rows are needed
+        (60000, (2, 4), {}),  # nearly all rows are needed
         (30000, (2, 2), {"negatives": NegativesConfig("shared", 64)}),
         (30000, (2, 4), {"model": MF}),
         (30000, (2, 4), {"model": MF, "optim": OptimConfig(sparse=True)}),
@@ -89,7 +89,7 @@ def test_a_step_moves_the_bytes_that_the_plan_says(edges, mesh, changes):
     counted = moved(made.mesh, made.stepper.dispatch, state, made.data, made.number(1))
     total = sum(counted.values())
     assert made.plan().step_bytes == pytest.approx(total, rel=0.1)
-    # Nor does it need the cut graph: the degrees of the nodes are enough.
+    # The plan does not need the split graph either: the degrees of the nodes are enough.
     assert made.plan(counted=False).step_bytes == pytest.approx(total, rel=0.1)
 
 
@@ -117,7 +117,7 @@ def test_a_table_on_the_host_takes_and_moves_what_the_plan_says(optimizer):
     dispatch = made.fed_by_host(state, 0)
     state, _ = dispatch(state, made.data, made.number(10))
     assert dispatch.moved == plan.step_bytes
-    # Between two steps: the rows that the next one is taken in are not there yet.
+    # Between two steps, the rows of the next step have not been allocated yet.
     rows = of_batches() - before + plan.step["rows from the host"]
     assert rows == pytest.approx(plan.device["rows of batches"], rel=0.1)
     dispatch.close()

@@ -1,4 +1,4 @@
-"""Several real processes of one run over loopback, and what watches over them."""
+"""Test a run of several real processes over loopback, and the watching of processes."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ def launch(cwd: Path, *args: str, count: int = 2) -> subprocess.Popen:
 
 
 def assert_same_run(found: jaxrec.Run, folder: Path) -> None:
-    """Parameters and metrics, within float32's rounding over a run's length."""
+    """Check parameters and metrics within the float32 rounding of a whole run."""
     with (
         np.load(found.folder / "embeddings.npz") as ours,
         np.load(folder / "embeddings.npz") as theirs,
@@ -51,7 +51,7 @@ def assert_same_run(found: jaxrec.Run, folder: Path) -> None:
 
 
 def interrupted(process: subprocess.Popen) -> str:
-    """Send SIGTERM after the first steps; what it says as it ends."""
+    """Send SIGTERM after the first steps, and return the output until the process ends."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("search step"):
@@ -107,8 +107,10 @@ def test_two_processes_stop_at_one_step_and_go_on_as_two_or_as_one(tmp_path):
 
 
 def test_a_process_opens_the_parts_of_its_own_devices_alone(tmp_path, launch_local):
-    """Each has a copy of the data without the other's part; together they leave what one process
-    with all of it leaves."""
+    """Give each process the data without the other's part.
+
+    Together they write the same run as one process with all data.
+    """
     data = synthetic.make(50, 41, 500, seed=3)
     frame = pl.DataFrame({"user": data.user_ids[data.user], "item": data.item_ids[data.item]})
     frame.write_parquet(tmp_path / "pairs.parquet")
@@ -170,7 +172,7 @@ def test_when_one_process_dies_the_others_are_ended(launch_local, capsys, code, 
 
 
 class Link:
-    """A relay to an address on this machine, which falls silent when it is cut."""
+    """A relay to an address on this machine that stops relaying when it is cut."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -188,7 +190,7 @@ class Link:
                     threading.Thread(target=self._carry, args=ends, daemon=True).start()
 
     def _reached(self) -> socket.socket:
-        while not self._closed.wait(0.05):  # the first process may not listen yet
+        while not self._closed.wait(0.05):  # the first process may not be listening yet
             with contextlib.suppress(ConnectionRefusedError):
                 return socket.create_connection(("127.0.0.1", self.port))
         raise OSError("closed")
@@ -207,7 +209,7 @@ class Link:
 def test_a_process_that_falls_silent_ends_the_job(
     launch_local, tmp_path, capsys, fault, record_property
 ):
-    """The two keep their own connection for sums: only the coordinator's link is cut."""
+    """Cut only the link to the coordinator; the connection for sums stays."""
     synthetic.make(50, 41, 500, seed=3).save(tmp_path / "data")
     link = Link(launch_local.free_port())
     options = [*OPTIONS, "--train.epochs", "100000", "--mesh.silent-seconds", "4"]

@@ -1,4 +1,4 @@
-"""No random key serves twice: read off the programs that draw, by what becomes of each key."""
+"""Test that no random key is used twice, by following each key through the traced programs."""
 
 import dataclasses
 import itertools
@@ -32,17 +32,17 @@ GRAPH = synthetic_items.make(60, 200, communities=4, seed=3, missing=0.3)
 
 
 class Use(NamedTuple):
-    """A primitive that consumes a key: draws bits from it or makes a child."""
+    """The use of a key by a primitive that draws bits from it or derives a child key."""
 
     key: tuple
-    child: Any  # None where bits are drawn
+    child: Any  # None if bits are drawn
 
 
 class _Keys:
-    """Walks a jaxpr and names every key by the folds that lead to it from an argument.
+    """A walk over a jaxpr that names every key by the folds that derive it from an argument.
 
-    ``split(key, n)[i]`` is ``fold_in(key, i)``, and has its name. A number that is not known when
-    the program is traced has a name of its own.
+    ``split(key, n)[i]`` equals ``fold_in(key, i)``, so it gets the same name. A number that is
+    unknown when the program is traced gets a new name.
     """
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class _Keys:
         return [self.new(kind) for _ in eqn.outvars]
 
     def _taken(self, eqn: Any, parent: tuple, which: tuple[int, ...]) -> Any:
-        """Some of a split's keys; the key itself once there is but one."""
+        """Return some of a split's keys, or the key itself if only one remains."""
         kind, params = eqn.primitive.name, eqn.params
         if kind == "slice":
             which = which[params["start_indices"][0] : params["limit_indices"][0]]
@@ -108,7 +108,7 @@ class _Keys:
         return ("of", parent, which)
 
     def _is_number(self, eqn: Any, given: list[Any]) -> bool:
-        """Whether a known number is only given another type."""
+        """Return whether an equation only converts a known number to another type."""
         known = bool(given) and isinstance(given[0], tuple) and given[0][:1] == ("literal",)
         return known and eqn.primitive.name == "convert_element_type"
 
@@ -117,7 +117,10 @@ _PASSED_ON = ("broadcast_in_dim", "squeeze", "reshape", "copy", "random_wrap", "
 
 
 def _inner(eqn: Any, given: list[Any]) -> Iterator[tuple[core.ClosedJaxpr, list[Any]]]:
-    """The programs within one, and what each is given; loops begin with what they are given."""
+    """Yield the inner programs of an equation, with the inputs of each.
+
+    A loop's inputs are those of its first iteration.
+    """
     params, kind = eqn.params, eqn.primitive.name
     if kind == "while":
         n_cond, n_body = params["cond_nconsts"], params["body_nconsts"]
@@ -138,7 +141,10 @@ def _inner(eqn: Any, given: list[Any]) -> Iterator[tuple[core.ClosedJaxpr, list[
 
 
 def reused(program: Any, *args: Any) -> list[tuple]:
-    """The keys of a program that draw twice, or draw and have children; or give one child twice."""
+    """Return the keys of a program that are used twice.
+
+    Such a key draws twice, draws and has children, or has the same child twice.
+    """
     closed = jax.make_jaxpr(program)(*args)
     keys = _Keys()
     names = [(("argument", i),) for i in range(len(closed.jaxpr.invars))]
@@ -179,7 +185,7 @@ def test_the_walk_finds_what_is_used_twice():
 
 
 def small(name: str, **negatives: Any) -> Config:
-    """A preset's configuration, of few columns."""
+    """Return a preset's configuration with narrow embeddings."""
     config = presets.get(name)
     model = dataclasses.replace(config.model, dim=8)
     train = dataclasses.replace(config.train, batch_size=64)
@@ -194,7 +200,7 @@ def built(config: Config) -> Problem | ItemProblem:
 
 
 def batch_of(of: Any) -> Any:
-    """What draws the batch of a step."""
+    """Return the function that draws the batch of a step."""
     if not isinstance(of, ItemProblem):
         return of.stepper.feed
 
@@ -206,21 +212,21 @@ def batch_of(of: Any) -> Any:
 
 
 def check(of: Problem | ItemProblem) -> None:
-    """Neither the batch of a step nor the state before the first uses a key twice."""
+    """Check that neither a step's batch nor the initial state uses a key twice."""
     batch = batch_of(of)
     assert reused(batch, of.data, jnp.int32(0)) == []
-    with jax.debug_key_reuse(True):  # jax's own check, which does not see what is folded
+    with jax.debug_key_reuse(True):  # jax's check, which misses folded keys
         jax.make_jaxpr(batch)(of.data, jnp.int32(0))
 
     def begin(key: Any) -> Any:
         return dataclasses.replace(of, init_key=key).initial_state()
 
-    # Of tables of zeros and of frozen vectors nothing is drawn.
+    # Tables of zeros and of frozen vectors need no random numbers.
     assert reused(begin, of.init_key) == []
 
 
 def draws(name: str) -> bool:
-    """Whether a preset trains a model: filters are fitted, and a search trains other presets."""
+    """Return whether a preset trains a model; filters are fitted, and searches use other presets."""
     config = presets.get(name)
     return config.model.name != "filter" and config.minutes is None
 

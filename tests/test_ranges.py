@@ -1,7 +1,7 @@
-"""Every number of the configuration has a range, and what lies in it starts.
+"""Test that every number of the configuration has a range, and that values in the range start.
 
-JAXREC_EXTREMES says how many configurations of extreme values there are (1,000 found what is fixed;
-the default keeps the suite short).
+JAXREC_EXTREMES is the number of configurations with extreme values that are tried. 1,000 found the
+faults that have been fixed; the default keeps the suite short.
 """
 
 import dataclasses
@@ -30,11 +30,11 @@ from jaxrec.training.schedule import Cadence
 
 EXTREMES = int(os.environ.get("JAXREC_EXTREMES", "60"))
 MEMORY = 2**29
-"""Bytes that the machine is taken to have, so that nothing here is large."""
+"""Assumed memory of the machine in bytes, so that all programs stay small."""
 
 
 class Leaf(typing.NamedTuple):
-    """A field that is no section: its section's name ("" for those of Config), name and type."""
+    """A field that is not a section: its section's name ("" for Config itself), name and type."""
 
     section: str
     name: str
@@ -50,7 +50,7 @@ class Leaf(typing.NamedTuple):
 
 
 def plain(kind: Any) -> set[Any]:
-    """The types that a field's value consists of."""
+    """Return the types that occur in a field's value."""
     args = typing.get_args(kind)
     if typing.get_origin(kind) is Annotated:
         return plain(args[0])
@@ -72,7 +72,7 @@ NUMBERS = [leaf for leaf in LEAVES if plain(leaf.kind) & {int, float}]
 
 
 def made(leaf: Leaf, value: Any, base: Config | None = None) -> Config:
-    """A configuration of plain values with one changed, read as from a file."""
+    """Return a configuration with one value changed, converted as if read from a file."""
     values = configs.to_dict(base or Config())
     (values[leaf.section] if leaf.section else values)[leaf.name] = value
     return configs.from_dict(values)
@@ -138,14 +138,14 @@ ITEMS = synthetic_items.make(40, 80, communities=4, missing=0.1)
 
 
 def users() -> Dataset:
-    """Ratings and features."""
+    """Return data with ratings and features."""
     data = synthetic.make(40, 30, 300, communities=3, seed=1, features=True)
     rating = (np.arange(data.n_edges) % 5 + 1).astype(np.float32)
     return dataclasses.replace(data, rating=rating)
 
 
 def bases() -> dict[str, Config]:
-    """Small runs of all models and losses."""
+    """Return configurations of small runs, by name, for all models and losses."""
     found = {}
     for name in ("mf", "lightgcn", "ngcf", "gcmc", "pinsage", "two-tower", "biased-mf", "skipgram"):
         base = presets.get(name)
@@ -162,7 +162,7 @@ def bases() -> dict[str, Config]:
 
 
 def values_of(leaf: Leaf, random: Random) -> Any:
-    """An extreme value of a field."""
+    """Return an extreme value of a field."""
     (kind, *others) = sorted(plain(leaf.kind), key=str)
     assert not others
     if typing.get_origin(kind) is typing.Literal:
@@ -187,7 +187,7 @@ def values_of(leaf: Leaf, random: Random) -> Any:
 
 
 class _Started(Exception):
-    """The first step was taken."""
+    """Raised when the first step is reached."""
 
 
 def _stop(self: Any, dispatch: Any, state: Any, step: int) -> Any:
@@ -198,7 +198,7 @@ def _stop(self: Any, dispatch: Any, state: Any, step: int) -> Any:
 
 @pytest.fixture
 def small(monkeypatch):
-    """A machine without much memory, and runs that end with their first step."""
+    """Simulate a machine with little memory, and end runs at their first step."""
     monkeypatch.setattr(pre_run_checks, "memory_limit", lambda: MEMORY)
     monkeypatch.setattr(loop, "memory_limit", lambda: MEMORY)
     monkeypatch.setattr(loop.Loop, "_advance", _stop)
@@ -206,7 +206,7 @@ def small(monkeypatch):
 
 
 def test_what_is_not_refused_when_it_is_made_starts(tmp_path, monkeypatch, small):
-    """Each configuration is refused in a plain line, or its run takes a step or fails in words."""
+    """Refuse each configuration in a plain line, or let its run take a step or fail plainly."""
     monkeypatch.chdir(tmp_path)
     every, of_users = bases(), users()
     ends = [tried(number, every, of_users, tmp_path / str(number)) for number in range(EXTREMES)]
@@ -216,7 +216,7 @@ def test_what_is_not_refused_when_it_is_made_starts(tmp_path, monkeypatch, small
 
 
 def tried(number: int, every: dict[str, Config], of_users: Dataset, run: Path) -> str:
-    """How a configuration of extreme values ends: in a word, or what is wrong with its end."""
+    """Return how a configuration of extreme values ends: in a word, or with a fault described."""
     random = Random(number)
     name = random.choice(list(every))
     leaf = LEAVES[number % len(LEAVES)] if number % 2 else random.choice(NUMBERS)
@@ -248,7 +248,7 @@ def _begun(values: dict[str, Any], of_users: Dataset, run: Path) -> str:
         data = None
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of overflow, which is what is tried
+            warnings.simplefilter("ignore", RuntimeWarning)  # extreme values overflow
             train(config, data=data, run=run, quiet=True)
     except _Started:
         pass

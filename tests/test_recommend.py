@@ -19,7 +19,7 @@ from jaxrec.errors import InputError
 from jaxrec.list_files import write
 from jaxrec.recommend import Recommender
 
-# One axis a taste: i0 and i1 share the first, i2 the second; i3 is a bit of both.
+# Each axis is a taste: i0 and i1 have the first, i2 the second, and i3 half of both.
 ITEM = np.array([[1, 0], [2, 0], [0, 1], [0.5, 0.5], [0, 0]])
 USER = np.array([[1, 0], [0, 1], [1, 1]])
 SEEN = [[1], [], [0, 2]]
@@ -70,7 +70,7 @@ SEVERAL = {
 
 
 def named(run: Path) -> Recommender:
-    """A run whose ids of users and items are numbers."""
+    """Return a run in which the ids of users and items are numbers."""
     ids = {"user_ids": NUMBERED, "item_ids": NUMBERED}
     return Recommender.load(write_embeddings(run, USER, ITEM[:3], [[0], [1], [2]], **ids))
 
@@ -189,7 +189,7 @@ HELD = [[3], [0], []]
 
 @pytest.fixture
 def split_rec(tmp_path: Path) -> Recommender:
-    """As ``rec``, with test pairs, a user and an item that training has not learnt."""
+    """Return ``rec`` with test pairs, and one user and one item that training did not learn."""
     user, item = np.vstack([USER, [[9, 9]]]), np.vstack([ITEM, [[9, 9]]])
     run = write_embeddings(tmp_path / "split", user, item, [*SEEN, []])
     return Recommender.load(
@@ -218,7 +218,7 @@ def test_what_training_has_not_learnt_is_neither_served_nor_recommended(
         ("u3", "i2", 2, 1.0),
         ("u3", "i3", 3, 0.0),
         ("u3", "i4", 4, 0.0),
-    ]  # by the users who have an item, without i1, which was held out
+    ]  # counted by users with the item; i1 was held out
     assert frame.filter(user="u1").equals(split_rec.recommend("u1"))
     said = capsys.readouterr().err
     assert "1 of 6 items have no train pair" in said
@@ -240,7 +240,7 @@ def test_a_run_of_an_old_version_says_that_it_lacks_what_was_held_out(
     with np.load(path) as stored:
         np.savez(path, indptr=stored["indptr"], indices=stored["indices"])
     old = Recommender.load(tmp_path / "run")
-    assert items(old.recommend("u0")) == ["i0", "i2"]  # nobody has i3 and i4
+    assert items(old.recommend("u0")) == ["i0", "i2"]  # no user has i3 or i4
     old.recommend("u0")
     said = capsys.readouterr().err
     assert said.count("an older version wrote this file without the test items") == 1

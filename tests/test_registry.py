@@ -1,4 +1,4 @@
-"""What users add from outside: a toy of each kind, trained, resumed, evaluated and served."""
+"""Test plugins: a toy of each kind is trained, resumed, evaluated and served."""
 
 import ast
 import dataclasses
@@ -48,7 +48,7 @@ BEFORE = _contents()
 
 
 class Neighbours(Encoder):
-    """The mean of what each node's neighbours are: a useful model in ten lines."""
+    """The mean of each node's neighbours: a useful model in ten lines."""
 
     def __init__(self, sizes, config, rngs, *, own: float = 1.0):
         shape = (sizes.n_nodes, config.dim)
@@ -64,7 +64,7 @@ class Neighbours(Encoder):
 
 @pytest.fixture
 def forgotten():
-    """Registries as they were before the test."""
+    """Restore the registries after the test."""
     kinds = (registry.MODELS, registry.LOSSES, registry.NEGATIVES)
     kinds += (registry.METRICS, registry.FORMATS, registry.OPTIMIZERS, registry.PRESETS)
     kinds += (registry.EXPORTS, registry.COMMANDS, registry.RULES)
@@ -76,7 +76,7 @@ def forgotten():
 
 @pytest.fixture(scope="module")
 def interactions(tmp_path_factory):
-    """A file in the format of the worked example."""
+    """Write a file in the format of the worked example."""
     path = tmp_path_factory.mktemp("data") / "shop.arrows"
     names = [
         (DATA.user_ids[u], DATA.item_ids[i]) for u, i in zip(DATA.user, DATA.item, strict=True)
@@ -91,7 +91,7 @@ def command(*args, folder: Path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, interactions):
-    """A folder with the plugin, and a run of it: all five kinds, by the command line."""
+    """Return a folder with the plugin and a run that uses all five kinds, by the command line."""
     folder = tmp_path_factory.mktemp("own")
     shutil.copy(SCRIPTS / "own_parts.py", folder)
     read = command(
@@ -214,7 +214,7 @@ def test_names_are_words_of_ones_own(forgotten):
         with pytest.raises(ValueError, match="name"):
             jaxrec.register_model(name)(Neighbours)
     jaxrec.register_model("near")(Neighbours)
-    jaxrec.register_model("near")(Neighbours)  # a module that is loaded again
+    jaxrec.register_model("near")(Neighbours)  # as if the module were loaded again
     with pytest.raises(ValueError, match="is already registered"):
         jaxrec.register_model("near")(Encoder)
     for register, name in (
@@ -323,8 +323,11 @@ def test_every_other_kind_of_toy_works_from_outside(tmp_path):
 
 
 def test_every_kind_has_a_toy_outside_and_no_file_of_the_package_is_changed_for_it():
-    """A loss, negatives, a metric, a format, an export, a preset, a command, a rule, an optimizer
-    and a model: each in a file of its own, by the line that registers it."""
+    """Register a toy of each kind, each in a separate file by one line.
+
+    The kinds are loss, negatives, metric, format, export, preset, command, rule, optimizer and
+    model.
+    """
     outside = TOYS + (SCRIPTS / "own_parts.py").read_text()
     kinds = [name for name in jaxrec.__all__ if name.startswith("register_")]
     lines = {kind: outside.count(f"@jaxrec.{kind}(") for kind in kinds}
@@ -336,7 +339,7 @@ def test_every_kind_has_a_toy_outside_and_no_file_of_the_package_is_changed_for_
 
 
 def _code_lines(source: str, name: str) -> int:
-    """Lines of a definition with its decorator, without its docstring and without blank ones."""
+    """Count a definition's lines with its decorator, without docstring and blank lines."""
     tree = ast.parse(source)
     (node,) = [n for n in tree.body if getattr(n, "name", None) == name]
     assert isinstance(node, ast.ClassDef | ast.FunctionDef)
@@ -367,7 +370,7 @@ def test_a_loss_may_be_of_embeddings(tmp_path, forgotten):
     lines = [json.loads(x) for x in (run.folder / "metrics.jsonl").read_text().splitlines()]
     trained = [r["loss"] for r in lines if r["split"] == "train"]
     assert trained[-1] < trained[0]
-    assert losses.at_gap("closeness", 0.0) == pytest.approx(0.0)  # u = 1, p = n = 0: gap 1
+    assert losses.at_gap("closeness", 0.0) == pytest.approx(0.0)  # u = 1 and p = n = 0 give gap 1
     hard = dataclasses.replace(CONFIG.negatives, hard=1, hard_ranks=(5, 20))
     with pytest.raises(InputError, match=r"closeness takes embeddings.*negatives\.hard"):
         registry.check_known(dataclasses.replace(config, negatives=hard))

@@ -1,4 +1,4 @@
-"""What disks do to a run: a full one, and folders that cannot be written; real mounts, commands."""
+"""Test runs on a full disk and in read-only folders, with real mounts and commands."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ OPTIONS = [
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """Data, a finished run of it, and one that was killed in the middle."""
+    """Return a folder with data, a finished run, and a run that was killed in the middle."""
     folder = tmp_path_factory.mktemp("home")
     synthetic.make(80, 60, 1000, seed=1).save(folder / "data")
     (folder / "ids.csv").write_text("user,item\na,b\nc,d\n")
@@ -32,7 +32,7 @@ def home(tmp_path_factory) -> Path:
 
 
 def told(ended, record_property, home: Path) -> str:
-    """The message of a failed command, which is one or two plain lines."""
+    """Return the message of a failed command, and check that it is one or two plain lines."""
     assert "Traceback" not in ended.stderr
     assert 1 <= len(ended.stderr.strip().splitlines()) <= 2, ended.stderr
     said = ended.stderr.strip().replace(str(home), ".")
@@ -43,7 +43,7 @@ def told(ended, record_property, home: Path) -> str:
 def test_a_disk_that_is_full_during_a_save_leaves_every_checkpoint_whole(
     home, tmp_path, record_property
 ):
-    """A file system of 400 kB, and a run that keeps every checkpoint."""
+    """Run on a file system of 400 kB, and keep every checkpoint."""
     (tmp_path / "disk").mkdir()
     small = mounted(f"mount -t tmpfs -o size=400k none {tmp_path}/disk")
     options = [*OPTIONS, "--checkpoint.keep", "99", "--data", home / "data"]
@@ -89,11 +89,11 @@ def test_a_folder_that_cannot_be_written_is_named(home, read_only, args, record_
     assert refused.returncode in (1, 2)
     message = told(refused, record_property, home)
     assert "Read-only" in message
-    assert "Error:" not in message  # a kind of exception is no plain word
+    assert "Error:" not in message  # names of exceptions are not plain words
 
 
 def test_a_folder_that_cannot_be_written_can_be_read(home, read_only, tmp_path, record_property):
-    """The run is there, and the cache of compiled programs would be."""
+    """Mount read-only the folder of the run, and with it that of the cache of compiled programs."""
     cache = {"XDG_CACHE_HOME": str(home)}
     out = tmp_path / "recs.csv"
     done = jaxrec("recommend", "run", "--out", out, cwd=home, before=read_only, env=cache)

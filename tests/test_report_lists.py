@@ -1,4 +1,4 @@
-"""Lists and settings in the report, as people read them."""
+"""Test lists and settings in the report."""
 
 import json
 import re
@@ -40,7 +40,7 @@ def test_five_users_have_their_items_and_their_lists(tmp_path: Path) -> None:
         listed = re.findall(r"<li>(.*?)</li>", section.split("<ol>")[1].split("</ol>")[0])
         listed = [re.sub(r"<span.*?</span>", "", item) for item in listed]
         held_out = [re.sub(r"</?strong>", "", item) for item in listed if "<strong>" in item]
-        # What was held out as test is in the list, and marked.
+        # Items that were held out as test are in the list, and marked.
         plain = [re.sub(r"</?strong>", "", item) for item in listed]
         assert plain == rec.recommend(user, 10, held_out="keep")["item"].to_list()
         assert set(held_out) == set(plain) - set(rec.recommend(user, 120)["item"])
@@ -70,7 +70,7 @@ def test_settings_are_those_that_differ_from_the_preset(tmp_path: Path) -> None:
 
 
 def listed(page: Path) -> dict[str, list[str]]:
-    """The lists on a page, by user."""
+    """Return the lists on a page, by user."""
     sections = page.read_text().split("<h4>User ")[1:]
     found = {}
     for section in sections:
@@ -107,7 +107,7 @@ MOVIES = "movieId,title,genres\n" + "".join(
 
 @pytest.fixture
 def planted(tmp_path: Path) -> Path:
-    """A run of items in three groups, whose data has a table of films beside it."""
+    """Build a run whose items form three groups, with a table of films beside the data."""
     rng = np.random.default_rng(0)
     item = np.eye(6)[np.arange(30) % 3] + 0.1 * rng.normal(size=(30, 6))
     seen = [[n % 30, (n + 3) % 30] for n in range(12)]

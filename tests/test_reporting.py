@@ -22,7 +22,7 @@ VOID = {"meta", "br", "hr", "img", "input", "link"}
 
 
 class Page(HTMLParser):
-    """A page as its elements, its visible text, and the exact numbers behind the rounded ones."""
+    """A parsed page: its elements, its visible text, and the exact values of rounded numbers."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -110,7 +110,7 @@ PLOTS = [
 
 
 def test_each_plot_draws_what_its_title_says(run: Path, tmp_path: Path) -> None:
-    """The names of the curves, and the unit that they share."""
+    """Compare the curves' names, and the unit that they share."""
     drawn = {}
     for label in Page(report([run], tmp_path / "report.html")).labels("svg"):
         title, _, rest = label.partition(": ")
@@ -154,7 +154,7 @@ def test_plots_and_tables_can_be_read_without_eyes(run: Path, tmp_path: Path) ->
 
 
 def test_a_narrow_page_names_the_column_before_each_cell(run: Path, tmp_path: Path) -> None:
-    """A table that does not fit becomes a block a row, whose cells show their headings."""
+    """Each row of a table that does not fit becomes a block whose cells show their headings."""
     source = report([run], tmp_path / "report.html").read_text()
     stacked = 0
     for table in re.findall(r"<table.*?</table>", source):
@@ -166,7 +166,7 @@ def test_a_narrow_page_names_the_column_before_each_cell(run: Path, tmp_path: Pa
     assert stacked >= 4
 
 
-# What people with one kind of cones missing see of linear RGB (Machado et al. 2009).
+# Linear RGB as people without one kind of cones see it (Machado et al. 2009).
 SIGHTS = {
     "normal": np.eye(3),
     "protanopia": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
@@ -192,7 +192,7 @@ def test_series_are_told_apart_by_the_colour_blind(scheme: int) -> None:
     for name, matrix in SIGHTS.items():
         lab = np.array([_lab(np.array(matrix) @ color) for color in linear])
         apart = np.linalg.norm(lab[:, None] - lab[None], axis=2)[np.triu_indices(8, 1)]
-        assert apart.min() > 20, name  # 2.3 is the least that is seen side by side
+        assert apart.min() > 20, name  # 2.3 is just noticeable side by side
 
 
 def test_nothing_is_fetched(run: Path, tmp_path: Path) -> None:
@@ -249,7 +249,7 @@ def test_an_unfinished_run_shows_what_there_is(run: Path, tmp_path: Path) -> Non
     for name in ("eval.json", "slices.json", "timing.jsonl"):
         (run / name).unlink()
     with (run / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 1300, "spl')  # killed in the middle of a line
+        file.write('{"step": 1300, "spl')  # as if killed in the middle of a line
     page = Page(report([run], tmp_path / "report.html"))
     assert page.has("Not finished.")
     last = "Throughput", PLOTS[0]
@@ -294,7 +294,7 @@ def test_several_runs_are_compared(run: Path, tmp_path: Path) -> None:
     assert page.has("mf-1 (selected on test)")
     best = re.findall(r'<strong class="best" title="best"><span title="([^"]+)"', page.source)
     good = evaluation()["validation"]["metrics"]
-    # On test none is marked: what is chosen there is no longer measured there.
+    # No best value is marked on test, since choosing by test would invalidate its results.
     assert set(map(float, best)) == set(good.values())
     assert page.has("The differences were not tested.")
     differing = page.source.split("Differences between the configurations")[1].split("</table>")[0]
@@ -346,7 +346,7 @@ def test_plain_errors(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def item_run(tmp_path: Path) -> Path:
-    """A run of an item model, evaluated, with a few records of its training."""
+    """Return an evaluated run of an item model, with a few records of its training."""
     graph = synthetic_items.make(60, 150, communities=3, missing=0.2)
     community = synthetic_items.planted(60, communities=3).item_community
     run = write_item_run(tmp_path / "skipgram-1", graph, np.eye(3)[community])

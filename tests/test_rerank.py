@@ -1,4 +1,4 @@
-"""Re-ranking against its definitions, told plainly."""
+"""Test re-ranking against plain implementations of its definitions."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ USERS = ["a", "b", "c"]
 
 
 def mmr(items: np.ndarray, scores: np.ndarray, k: int, weight: float) -> list[int]:
-    """Maximal marginal relevance by its definition, one list."""
+    """Re-rank one list by the definition of maximal marginal relevance."""
     relevance = (scores - scores.min()) / (scores.max() - scores.min())
     unit = ITEM / np.linalg.norm(ITEM, axis=1, keepdims=True)
     chosen: list[int] = []
@@ -48,7 +48,7 @@ def test_without_diversity_the_order_is_the_models() -> None:
 
 def test_quotas_hold_and_take_the_best_that_they_allow() -> None:
     code = np.arange(30) % 3
-    code[::7] = -1  # of no value: any number may be there
+    code[::7] = -1  # items without a value, for which any number may be stored
     items, _ = Rerank(quotas=(Quota(code, 2),)).choose(USERS, PLACE, SCORE, 9, ITEM)
     for row in range(3):
         count, expected = {}, []

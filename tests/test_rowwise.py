@@ -12,7 +12,10 @@ N, D = 40, 3
 
 
 def stream(steps: int, seed: int = 0, size: int = 8):
-    """Batches with repeats; gradients over ten decades; some rows rest for long, some for ever."""
+    """Yield batches with repeated rows and gradients over ten decades.
+
+    Some rows are not touched for many steps, and some never.
+    """
     rng = np.random.default_rng(seed)
     chance = 1 / np.arange(1, N + 1) ** 2.5
     chance[-1] = 0
@@ -33,7 +36,7 @@ def dense(row: np.ndarray, grad: np.ndarray) -> np.ndarray:
 
 
 def step(optimizer, x, state, row_B, grad_BD):
-    """One step with a gradient for each entry of the batch, repeats summed."""
+    """Take one step with a gradient for each entry of the batch; repeats are summed."""
     row_R, slot_B = rowwise.distinct(row_B, len(x))
     grad_RD = jnp.zeros((len(row_R), x.shape[1])).at[slot_B].add(grad_BD)
     return optimizer.write(x, state, row_R, optimizer.read(x, state, row_R), grad_RD)
@@ -80,7 +83,7 @@ def test_rowwise_adagrad_equals_its_definition():
 
 
 def adam64(rate, steps: int, seed: int = 0, b1=0.9, b2=0.999, eps=1e-8):
-    """Dense Adam in float64; also how far each element travelled."""
+    """Run dense Adam in float64, and also return how far each element travelled."""
     x = table().astype(np.float64)
     m, v, path = np.zeros_like(x), np.zeros_like(x), np.zeros_like(x)
     with jax.numpy_dtype_promotion("standard"):
@@ -109,7 +112,7 @@ def test_adam_equals_dense_adam_over_long_lags_and_small_gradients(rate, steps):
     x, state = run(optimizer, steps, seed=steps)
     exact, path = adam64(rate, steps, seed=steps)
     ours = np.asarray(jax.jit(optimizer.current)(x, state), np.float64)
-    # Two parts in a million of an element's path, and the rounding of its own float32 additions.
+    # Allow two parts in a million of an element's path, and the rounding of float32 additions.
     rounding = 2.0**-24 * np.abs(exact).max() * np.sqrt(steps)
     assert np.all(np.abs(ours - exact) <= 2e-6 * path + rounding)
     np.testing.assert_array_equal(ours[-1], table()[-1])
@@ -121,7 +124,7 @@ def test_adam_equals_dense_adam_over_long_lags_and_small_gradients(rate, steps):
 @pytest.mark.parametrize("scale", [1e-12, 1e-9, 1e-8, 1e-6, 1.0, 1e6])
 @pytest.mark.parametrize("first", [1, 2, 9, 300, 5000])
 def test_one_rows_rest_is_the_sum_of_its_steps_at_every_size_of_gradient(scale, first):
-    """A single row touched once at ``first`` and read at many later steps."""
+    """Touch a single row once at ``first``, and read it at many later steps."""
     rate = optax.linear_schedule(0.02, 0.005, 6000)
     optimizer = rowwise.adam(rate, 6000)
     x = jnp.zeros((1, 2))
@@ -170,7 +173,7 @@ def test_a_step_copies_no_array_of_the_size_of_the_table(name):
 
 def test_slots_without_a_sort_hold_each_row_once():
     rng = np.random.default_rng(0)
-    scratch_N = jnp.asarray(rng.integers(-5, 10**6, 40), jnp.int32)  # whatever was left there
+    scratch_N = jnp.asarray(rng.integers(-5, 10**6, 40), jnp.int32)  # arbitrary old contents
     for _ in range(3):
         row_B = jnp.asarray(rng.integers(0, 40, 60), jnp.int32)
         scratch_N, distinct_B, slot_B = rowwise.distinct_by(scratch_N, row_B)

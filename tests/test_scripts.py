@@ -1,4 +1,4 @@
-"""The scripts for people, run as they run them."""
+"""Test the scripts by running them as users do."""
 
 import json
 import os
@@ -24,7 +24,7 @@ def run(script: str, *args, seconds: str = "540"):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A split as LightGCN's files have it."""
+    """Write a split in the form of LightGCN's files."""
     rng = np.random.default_rng(0)
     lists = [rng.permutation(30)[:11] for _ in range(20)]
     for name, part in (("train.txt", slice(8)), ("test.txt", slice(8, None))):

@@ -12,13 +12,13 @@ TESTS = {
 
 
 def recalls(rng: np.random.Generator, repeats: int, users: int, held_out: int = 5) -> np.ndarray:
-    """Recall as users have it: multiples of 1 / held_out, many of them 0."""
+    """Draw recalls of users, which are multiples of 1 / held_out and often 0."""
     return rng.binomial(held_out, 0.2, (repeats, users)) / held_out
 
 
 @pytest.mark.parametrize("name", TESTS)
 def test_false_alarms_come_at_the_stated_rate(name):
-    """Of 1,000 comparisons of configurations that do not differ, about 50 are called different."""
+    """Call about 50 of 1,000 comparisons different if the configurations do not differ."""
     rng = np.random.default_rng(3)
     diff = recalls(rng, 1000, 300) - recalls(rng, 1000, 300)
     alarms = int((TESTS[name](diff) < 0.05).sum())
@@ -32,7 +32,7 @@ def test_a_planted_difference_is_found_and_a_tie_is_not(name):
     base = recalls(rng, 1, 2000)
     better = np.minimum(base + rng.binomial(1, 0.06, base.shape) / 5, 1)
     moved = rng.choice([-0.2, 0, 0.2], base.shape)
-    moved[0, 1000:] = -moved[0, :1000]  # of mean 0 and symmetric, exactly
+    moved[0, 1000:] = -moved[0, :1000]  # the mean is exactly 0, and the distribution symmetric
     assert TESTS[name](better - base)[0] < 1e-2
     assert TESTS[name](moved)[0] > 0.9
     assert TESTS[name](np.zeros((1, 50)))[0] == 1

@@ -1,4 +1,4 @@
-"""Spaces of a sweep, which need no Optuna to be read."""
+"""Test reading the space of a sweep, which does not need Optuna."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -96,7 +96,7 @@ def test_a_trial_below_the_median_is_stopped_early(base, tmp_path):
     sweep = Sweep(tmp_path / "s", base, {"model.dim": (4,)}, say=lambda line: None)
     study = sweep.begin()
     better = dict.fromkeys(range(1, 100), 0.99)
-    for _ in range(5):  # better at every step; the pruner begins after five
+    for _ in range(5):  # better at every step; the pruner begins after five trials
         study.add_trial(optuna.trial.create_trial(intermediate_values=better, value=0.99))
     study = sweep.work(6)
     assert study.trials[-1].state.name == "PRUNED"
@@ -132,7 +132,7 @@ SIX = {"model.dim": (2, 3), "optim.learning_rate": Range(1e-3, 0.3, None, True, 
 
 
 def numbered(self, trial, seed) -> float:
-    """A stand-in for a run: a value by what it would train."""
+    """Replace a run by a value that depends on its configuration."""
     return seed.config.model.dim + seed.config.optim.learning_rate
 
 
@@ -166,7 +166,7 @@ def test_trials_of_one_shape_are_trained_together_and_come_to_the_same(base, tmp
     grid = {"sampler": "grid", "say": said.append}
     found = trials(Sweep(tmp_path / "at-once", base, space, batch=3, **grid).work(3))
     alone = trials(Sweep(tmp_path / "alone", base, space, batch=1, **grid).work(3))
-    assert said[0] == "2 runs were trained together in one program"  # two are of dim 2
+    assert said[0] == "2 runs were trained together in one program"  # two trials have dim 2
     assert [t[:3] for t in found] == [t[:3] for t in alone]
     assert [t[3] for t in found] == pytest.approx([t[3] for t in alone], abs=1e-5)
     for number in range(3):

@@ -1,4 +1,4 @@
-"""Trackers, each without network, by what they have on disk after a log of two splits."""
+"""Test each tracker without a network, by its files after logging two splits."""
 
 import json
 import sqlite3
@@ -11,7 +11,7 @@ from jaxrec.config import LogConfig
 from jaxrec.log import RunLog
 from jaxrec.trackers import metric_name
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of other people's packages
+pytestmark = pytest.mark.filterwarnings("ignore")  # warnings of the trackers' packages
 
 
 def logged(run: Path, config: LogConfig) -> None:
@@ -60,7 +60,7 @@ def test_wandb_writes_offline(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     logged(tmp_path / "run", LogConfig(wandb="tests"))
-    wandb.teardown()  # its own process writes what it still has
+    wandb.teardown()  # its separate process writes the remaining records
     (written,) = (tmp_path / "run" / "wandb").glob("offline-run-*/*.wandb")
     content = written.read_bytes()
     assert b"validation/recall@20" in content

@@ -1,4 +1,4 @@
-"""XLA's flags: those that this repository names are known, and others are told instead of fatal."""
+"""Test that XLA knows the flags that this repository uses, and that unknown flags are reported."""
 
 import os
 import re

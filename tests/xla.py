@@ -1,4 +1,4 @@
-"""Which flags this XLA knows. One that it does not know ends the process, without a traceback."""
+"""Find which flags the installed XLA knows; an unknown flag ends the process without traceback."""
 
 import os
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 
 def refusal(flags: str) -> str | None:
-    """What XLA says against these flags; None where it takes them. Asked in another process."""
+    """Return XLA's error for these flags, or None if it accepts them, from a separate process."""
     env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", "import jax; jax.devices()"]
     asked = subprocess.run(command, env=env, capture_output=True, text=True)
@@ -17,10 +17,10 @@ def refusal(flags: str) -> str | None:
 
 
 def with_known(flags: str, *more: str) -> str:
-    """``flags`` and those of ``more`` that this XLA knows.
+    """Return ``flags``, and those of ``more`` that the installed XLA knows.
 
     Raises:
-      ValueError: it does not know ``flags`` themselves.
+      ValueError: XLA does not know ``flags``.
     """
     for flag in more:
         if refusal(both := f"{flags} {flag}".strip()) is None:

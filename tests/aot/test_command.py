@@ -1,4 +1,4 @@
-"""``jaxrec plan --compile``, with what the compilers say put in their place."""
+"""Test ``jaxrec plan --compile`` with a stand-in for the compilers."""
 
 import json
 from importlib.util import find_spec
@@ -27,7 +27,10 @@ READING = {
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What the compilers are asked for; they say READING, and the memory in ``says``."""
+    """Replace the compilers, and return a dict of the arguments that they get.
+
+    They report READING as analysis, and the dict's value "says" as memory.
+    """
     found = {"says": 61 * 10**9}
 
     def compile_for(to, config, **how):

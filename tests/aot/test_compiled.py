@@ -1,6 +1,6 @@
-"""Real programs, compiled for machines that are not here: ``pytest -m compile``.
+"""Compile real programs for other machines; ``pytest -m compile`` selects these tests.
 
-Those named ``short`` are what continuous integration compiles.
+Continuous integration runs only the tests with ``short`` in their names.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ PRESETS = (
 
 
 def made(preset: str, name: str, program: str = "step", sizes: Any = None) -> dict[str, Any]:
-    """What came out of the compiler."""
+    """Compile a program of a preset for a machine, and return the result."""
     to, config = target(name), presets.get(preset)
     if not installed(to.device.vendor):
         pytest.skip(f"the compiler for {name} is not installed (the extra `compile`)")
@@ -37,7 +37,7 @@ def made(preset: str, name: str, program: str = "step", sizes: Any = None) -> di
 
 
 def holds(found: dict[str, Any]) -> None:
-    """What every step must hold."""
+    """Check what must be true of the compiled program of every step."""
     read = found["reading"]
     assert found["alias"] >= found["state"], "the state is not updated in place"
     assert found["aliases"] >= 5
@@ -79,7 +79,7 @@ def test_lightgcn_on_a_mesh(name):
     found = made("lightgcn", name, sizes=GOWALLA)
     holds(found)
     devices = target(name).devices
-    assert found["memory"] < 2 * 3 * 4 * 64 * sum(GOWALLA[:2])  # a part, and not the whole
+    assert found["memory"] < 2 * 3 * 4 * 64 * sum(GOWALLA[:2])  # so the table is sharded
     assert found["state"] == pytest.approx(3 * 4 * 64 * sum(GOWALLA[:2]) / devices, rel=0.05)
 
 

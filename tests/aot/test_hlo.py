@@ -1,4 +1,4 @@
-"""The reader of compiled programs, on programs whose traffic is known."""
+"""Test the analysis of compiled programs on programs whose traffic is known."""
 
 import jax
 import jax.numpy as jnp
@@ -66,8 +66,8 @@ def fused(combine: str = "add", unique: bool = False) -> hlo.Reading:
 def test_a_fusion_reads_the_rows_that_it_gathers_and_the_slices_that_it_takes():
     found, rows = fused(), 1000 * D * F32
     indices, weights = 2 * 1000 * S32, 1000 * F32
-    gathers = 2 * rows + indices + weights + rows  # two rows read for each written
-    scatter = rows + 1000 * S32 + rows + rows  # the updates, and the rows read and written
+    gathers = 2 * rows + indices + weights + rows  # two rows are read for each row written
+    scatter = rows + 1000 * S32 + rows + rows  # updates, indices, and rows read and written
     assert found.n_bytes == gathers + scatter
     assert (found.gathers, found.scatters, found.kernels) == (2, 1, 2)
     assert found.rows == 3000

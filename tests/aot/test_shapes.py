@@ -1,4 +1,4 @@
-"""Shapes made from sizes alone are those of real data of these sizes."""
+"""Test that shapes computed from sizes equal those of real data of the same sizes."""
 
 import dataclasses
 

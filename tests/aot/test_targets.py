@@ -1,4 +1,4 @@
-"""Machines by name."""
+"""Test that machines are found by name."""
 
 import pytest
 

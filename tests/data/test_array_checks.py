@@ -1,4 +1,4 @@
-"""Data sets made by hand: what is taken, what is refused, and that it comes back from disk."""
+"""Test which arrays a hand-made data set accepts and refuses, and that it survives saving."""
 
 import datetime
 import inspect
@@ -19,19 +19,19 @@ USER, ITEM = np.array([0, 0, 1, 2]), np.array([2, 0, 1, 1])
 
 
 def new(*arrays: Any, **columns: Any) -> Dataset:
-    """A Dataset, made without the test run's own look at types, which users do not have."""
+    """Build a Dataset without the type checks of the test run, which users do not have."""
     data = object.__new__(Dataset)
     inspect.unwrap(Dataset.__init__)(data, *arrays, **columns)
     return data
 
 
 def made(user_ids: Any = ("a", "b", "c"), item_ids: Any = (7, 8, 9), **columns: Any) -> Dataset:
-    """Four pairs of three users and three items; columns may be others."""
+    """Build four pairs of three users and three items; ``columns`` replace arrays."""
     return new(**{"user": USER, "item": ITEM} | columns, user_ids=user_ids, item_ids=item_ids)
 
 
 def of_pairs(*arrays: Any) -> ItemGraph:
-    """The same of an ItemGraph."""
+    """Build an ItemGraph without the type checks of the test run."""
     return inspect.unwrap(ItemGraph.of_pairs.__func__)(ItemGraph, *arrays)
 
 
@@ -239,7 +239,7 @@ def test_pairs_of_items_are_checked_before_they_add_up(a, b, weight, said):
 
 
 def test_what_was_checked_once_is_not_sorted_again(monkeypatch):
-    """Parts of a large data set share its id tables; only a new table is looked through."""
+    """Parts of a large data set share its id tables, so only a new table is checked."""
     data = made(np.array(["c", "a", "b"]))
     looked = []
     real = array_checks.id_array

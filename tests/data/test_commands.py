@@ -1,4 +1,4 @@
-"""What the data commands print and write."""
+"""Test what the data commands print and write."""
 
 import numpy as np
 import polars as pl

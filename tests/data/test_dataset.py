@@ -1,4 +1,4 @@
-"""The prepared folder: what is written is what is read, and damage is named."""
+"""Test that a prepared folder is read as it was written, and that errors name any damage."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ from jaxrec.errors import InputError
 
 @pytest.fixture
 def data() -> Dataset:
-    """Three users, three items, every column."""
+    """Return a data set of three users and three items with every column."""
     return Dataset(
         user=np.array([0, 0, 1, 2], np.int32),
         item=np.array([2, 0, 1, 1], np.int32),
@@ -33,7 +33,7 @@ def data() -> Dataset:
 
 @pytest.fixture
 def featured(data) -> Dataset:
-    """The same with features of every type."""
+    """Return ``data`` with features of every type."""
     names = np.array(["", "a", "zoë"])
     users: dict[str, Column] = {"age": Number(np.array([20, np.nan, 40], np.float32))}
     items: dict[str, Column] = {
@@ -195,7 +195,7 @@ def test_damaged_features_are_named(featured, tmp_path, n, harm):
         np.save(path, np.load(path)[:-1])
     else:
         path.write_bytes(b"junk")
-    # A bag's offsets and codes, and codes and names, contradict each other: either is named.
+    # A bag's offsets contradict its codes, or codes contradict names; the error names one of both.
     with pytest.raises(InputError, match=r"item_features\.[0-5]\.npy: "):
         Dataset.load(tmp_path / "out")
 

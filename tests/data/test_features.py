@@ -1,4 +1,4 @@
-"""Typed columns: rows taken, arrays and back, and arrays that are not what they should be."""
+"""Test typed columns: taking rows, converting to arrays and back, and refusing wrong arrays."""
 
 from dataclasses import replace
 
@@ -17,7 +17,7 @@ def _int32(*numbers: int) -> np.ndarray:
 
 
 def every_type() -> Features:
-    """Four rows of every type; the second lacks everything."""
+    """Return four rows of features of every type; the second row has no values."""
     return Features(
         {
             "year": Number(np.array([1990, np.nan, 2000, 2010], np.float32)),
@@ -34,7 +34,7 @@ def features() -> Features:
 
 
 def rows(features: Features) -> list[tuple]:
-    """Every row in plain Python, None where missing."""
+    """Return every row in plain Python, with None for missing values."""
     columns = []
     for column in features.columns.values():
         if isinstance(column, Category):

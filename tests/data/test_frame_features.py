@@ -1,4 +1,4 @@
-"""Frames keyed by id: which dtype becomes what, rows aligned with ids, and every refusal."""
+"""Test features from frames keyed by id: types of columns, order of rows, and every refusal."""
 
 from datetime import date
 

@@ -1,4 +1,4 @@
-"""The split that a run keeps is known by the pairs' ids, whatever rows they have."""
+"""Test that a saved split identifies pairs by their ids, whatever their row numbers are."""
 
 from dataclasses import replace
 
@@ -58,7 +58,7 @@ def test_what_is_kept_comes_back_and_a_chain_remembers_all_that_was_trained_on(t
     assert (back.parts(hash_E[::-1] + np.uint64(64)) == -1).all()
     refit = KeptSplit.of(hash_E, part, {}, 0, refit=True)
     np.testing.assert_array_equal(refit.trained(hash_E), part != TEST)
-    # A later run had half of the pairs, and held out others.
+    # A later run trained on half of the pairs, and held out other pairs.
     half = np.arange(DATA.n_edges) % 2 == 0
     later = KeptSplit.of(hash_E[half], np.full(half.sum(), TEST), {}, 0, before=kept)
     np.testing.assert_array_equal(later.parts(hash_E), np.where(half, TEST, part))

@@ -1,4 +1,4 @@
-"""Schemas see train rows only, survive JSON, and read other vocabularies."""
+"""Test that schemas use train rows only, survive JSON, and read other vocabularies."""
 
 import json
 

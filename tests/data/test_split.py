@@ -1,4 +1,4 @@
-"""Splits partition the interactions; filters keep what they say."""
+"""Test that splits partition the interactions, and that filters keep the pairs they should."""
 
 from dataclasses import replace
 
@@ -167,7 +167,7 @@ def test_what_was_shown_is_cut_where_what_is_held_out_begins():
 
     everything = [(0, 3), (0, 4), (1, 3), (1, 4)]
     assert left(SplitConfig("random")) == everything
-    last = SplitConfig("leave-last-out", validation=0.0)  # held out: 3 of user 0, 13 of user 1
+    last = SplitConfig("leave-last-out", validation=0.0)  # item 3 of user 0, item 13 of user 1
     assert left(last) == [(0, 3), (1, 3)]
     cut = SplitConfig("temporal", test_time=2.6, validation=0.0, validation_time=None)
     assert left(cut) == [(0, 3), (1, 3)]
@@ -197,12 +197,12 @@ def test_leave_last_out_takes_the_last_and_the_last_but_one():
     data = _data(pairs, time=time)
     parts = split(data, SplitConfig(name="leave-last-out"), 0)
     assert _pairs(parts.test) | _pairs(parts.validation) == {(0, 1), (0, 3), (1, 0)}
-    assert parts.validation.n_edges == 1  # a user of two keeps one to train on
+    assert parts.validation.n_edges == 1  # a user with two pairs keeps one to train on
     assert _pairs(parts.train) == {(0, 0), (0, 2), (1, 1), (2, 4)}
     bare = split(data, SplitConfig(name="leave-last-out", validation=0.0), 0)
     assert bare.validation.n_edges == 0
     assert _pairs(bare.test) == _pairs(parts.test)
-    plain = draw(data, SplitConfig(name="leave-last-out"), 0, plain=True)  # the later row is last
+    plain = draw(data, SplitConfig(name="leave-last-out"), 0, plain=True)  # the last row is last
     assert _pairs(data.take(plain.label == TEST)) == {(0, 3), (1, 0)}
 
 
@@ -214,7 +214,7 @@ LATE = [
 
 
 def _days(users: int, items: int, seed: int = 0) -> Dataset:
-    """Every user has all items, two a day; nobody's days say which items are popular."""
+    """Give every user all items, two per day, in an order that does not depend on popularity."""
     pairs = [(u, i) for u in range(users) for i in range(items)]
     order = np.random.default_rng(seed).permuted(np.tile(np.arange(items), (users, 1)), axis=1)
     return _data(pairs, time=(order // 2).astype(np.float64).ravel())
@@ -224,7 +224,7 @@ def _days(users: int, items: int, seed: int = 0) -> Dataset:
 def test_of_equal_times_any_item_may_be_last(config):
     data = _days(400, 10)
     label = draw(data, config, 0).label
-    rank = data.item[label == TEST].mean()  # 4.5 where no item comes before another
+    rank = data.item[label == TEST].mean()  # 4.5 if the order of items does not matter
     assert abs(rank - 4.5) < 0.5
     assert draw(data, config, 0, plain=True).label.tolist() != label.tolist()
 
@@ -247,7 +247,7 @@ def test_ties_in_time_are_broken_by_seed_and_ids_and_counted(config):
         truth += any(len(parts) > 1 for parts in whole.values())
     if config.per_user:
         assert drawn.notes == {TIED: truth} != {TIED: 0}
-    # Other row numbers for the same ids: users and items that sort before all others are new.
+    # The same ids get other row numbers, because new users and items sort before all others.
     moved = replace(
         data,
         user=data.user + 1,
@@ -276,7 +276,7 @@ def test_shares_that_round_to_nothing_within_users_are_held_out_over_all_pairs()
     assert parts.validation.n_edges == round(0.1 * left)
     assert (parts.train.user_counts() > 0).all()
     assert draw(data, SplitConfig(), 0, plain=True).notes == {}
-    # Nobody can give up a pair of theirs: nothing is held out, and --split.no-per-user would.
+    # No user can spare a pair, so nothing is held out; --split.no-per-user would hold out pairs.
     single = _data([(u, u % 5) for u in range(60)])
     assert split(single, SplitConfig(), 0).test.n_edges == 0
     assert split(single, SplitConfig(per_user=False), 0).test.n_edges == 12
@@ -316,7 +316,7 @@ KEPT = [
 
 
 def _known(data: Dataset, label: np.ndarray, of: Dataset, seed: int) -> Kept:
-    """What a run on ``of`` keeps, for ``data``."""
+    """Return the split that a run on ``of`` saved, looked up for the pairs of ``data``."""
     kept = KeptSplit.of(hashes(of), label, {}, seed)
     return kept.of_pairs(hashes(data))
 
@@ -339,7 +339,7 @@ def test_a_split_that_goes_on_holds_out_nothing_that_was_trained_on(config):
     share = (drawn.label == TEST).mean()
     assert 0.5 < share / (draw(data, config, 2).label == TEST).mean() < 2
     assert TEST in drawn.label[known.part < 0]
-    # The same data again, by another seed: the same split.
+    # With the same data and another seed, the split stays the same.
     again = draw(old, config, 7, _known(old, was, old, 1))
     assert again.label.tolist() == was.tolist()
     if config.name == "cold-items":
@@ -416,7 +416,7 @@ def test_min_rating_keeps_the_threshold_and_drops_who_falls_away():
 
 
 def test_items_are_counted_before_users_are_dropped():
-    # Item 1 has two pairs only while user 2 is there; user 1 has one left without item 2.
+    # Without user 2, item 1 has fewer than two pairs; without item 2, user 1 has one pair left.
     data = _data([(0, 0), (0, 1), (1, 0), (1, 2), (2, 1)])
     kept = apply_filter(data, FilterConfig(min_item_count=2, min_user_count=2))
     assert kept.user_ids.tolist() == [0]
@@ -455,7 +455,7 @@ def test_a_rating_threshold_needs_ratings():
 
 
 def _featured(data: Dataset) -> Dataset:
-    """Each id's own row number as its feature."""
+    """Give each user and item its row number as a feature."""
     sides = [
         Features({"row": Number(np.arange(size, dtype=np.float32))})
         for size in (data.n_users, data.n_items)
@@ -484,7 +484,11 @@ def test_a_filter_takes_the_features_of_what_is_left():
 
 
 def _again() -> Dataset:
-    """User 0 has item 0 in train and test, user 1 item 1 in all three parts, item 2 in the last."""
+    """Return pairs of which some repeat.
+
+    User 0 has item 0 in train and test. User 1 has item 1 in all three parts, and item 2 in the
+    last two.
+    """
     pairs = [(0, 0), (0, 0), (0, 1), (1, 0), (1, 1), (1, 1), (1, 1), (1, 2), (1, 2)]
     return _data(
         pairs,
@@ -569,7 +573,7 @@ def test_of_equal_times_a_filter_takes_any_and_always_the_same():
     assert last.user_counts().max() == 2
     first = apply_filter(tied, FilterConfig(first=2))
     assert len({part.fingerprint() for part in (first, last)}) == 2
-    # Neither the lowest ids nor the highest alone.
+    # The items kept are neither only those with the lowest ids nor only those with the highest.
     place = [
         np.mean([int(name[1:]) for name in part.item_ids[part.item]]) for part in (first, last)
     ]

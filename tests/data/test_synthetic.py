@@ -1,4 +1,4 @@
-"""Made-up data: what was asked for, always the same, and with the structure that was planted."""
+"""Test that synthetic data has the requested sizes and planted structure, and is reproducible."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ def test_embedded_is_fixed():
     data = synthetic.embedded()
     assert (data.n_users, data.n_items, data.n_edges) == (2_000, 1_500, 60_000)
     assert data.fingerprint() == synthetic.embedded().fingerprint()
-    # A golden value: runs of `quickstart` can be compared only while it stays.
+    # If this value changed, runs of `quickstart` could not be compared with earlier ones.
     assert int((data.user.astype(np.int64) * 31 + data.item).sum()) == 1_911_896_896
 
 
@@ -79,7 +79,8 @@ def test_communities_hold_the_planted_share_of_the_pairs():
     data, planted = synthetic.embedded(), synthetic.embedded_truth()
     own = planted.user_community[data.user] == planted.item_community[data.item]
     expected = synthetic.LOYALTY + (1 - synthetic.LOYALTY) / 12
-    # Repeats are drawn again, and they are likelier among one's own: a little below.
+    # Repeated pairs are drawn again. Repeats are likelier within a community, so the share is a
+    # little below the expected one.
     assert expected - 0.12 < own.mean() < expected + 0.01
 
 

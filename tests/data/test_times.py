@@ -1,4 +1,4 @@
-"""Moments in text: ISO 8601 against Python's own reader, other forms against values by hand."""
+"""Test times in text: ISO 8601 against Python's parser, other forms against values by hand."""
 
 from datetime import UTC, datetime, timedelta, timezone
 

@@ -1,4 +1,4 @@
-"""What the doctor reads: runs, finished or failed, embeddings from elsewhere, and bad files."""
+"""Test what the doctor reads: finished and failed runs, embeddings from elsewhere, bad files."""
 
 import dataclasses
 import json
@@ -39,7 +39,7 @@ def healthy(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory) -> tuple[Path, str]:
-    """A run with gradients that are never cleared, and what it said."""
+    """Return a run whose gradients are never cleared, and what it printed."""
     run = tmp_path_factory.mktemp("broken") / "run"
     config = dataclasses.replace(CONFIG, mistakes=("accumulated-gradients",))
     with pytest.MonkeyPatch.context() as patch:

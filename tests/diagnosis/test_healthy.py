@@ -1,6 +1,6 @@
-"""Healthy runs that are no presets: the doctor finds nothing, and warns of nothing on the way.
+"""Test that the doctor finds and warns of nothing in healthy runs that are no presets.
 
-A few tiny ones; `python -m bench doctor-healthy` trains several dozen.
+A few tiny runs are trained here; `python -m bench doctor-healthy` trains several dozen.
 """
 
 import pytest
@@ -33,7 +33,7 @@ SICK = {
 
 
 def _trained(options: str, tmp_path, monkeypatch) -> tuple[jaxrec.Run, list[str]]:
-    """The run, and what the doctor said meanwhile."""
+    """Train a run, and return it with what the doctor said meanwhile."""
     said: list[str] = []
     monkeypatch.setattr("jaxrec.log.Reporter.say", lambda self, text: said.append(text))
     preset, *rest = options.split()

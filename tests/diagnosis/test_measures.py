@@ -1,4 +1,4 @@
-"""Every measure against its definition in NumPy."""
+"""Test every measure against its definition in NumPy."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def test_cosines_are_those_of_all_pairs_of_different_rows():
 
 @pytest.mark.parametrize("shape", [(40, 70), (70, 40), (300, 90)])
 def test_singular_values_are_closer_than_a_float32_decomposition_gives_them(shape):
-    """Spread over five decades, and with as many more rows or columns that are sums of others."""
+    """Use a matrix of rank 20 whose singular values spread over five decades."""
     rng = np.random.default_rng(0)
     scale = np.logspace(0, -5, 20)
     made = (rng.normal(size=(shape[0], 20)) * scale) @ rng.normal(size=(20, shape[1]))
@@ -84,7 +84,7 @@ def test_alignment_and_uniformity_are_wang_and_isolas():
 
 
 def test_products_in_pieces_are_those_of_the_whole():
-    """300 rows of 90 are more than one thread's worth of BLAS."""
+    """Use 300 rows of 90, which is more than BLAS computes in one thread."""
     x = rows(300, 90)
     unit = x.astype(np.float64) / np.linalg.norm(x.astype(np.float64), axis=1, keepdims=True)
     between = (unit @ unit.T)[~np.eye(300, dtype=bool)]
@@ -170,7 +170,7 @@ def test_the_constants_loss_is_that_of_equal_scores(name):
     )
     equal = losses.LOSSES[name](jnp.zeros(3), jnp.zeros((3, 5)))
     found = constant_loss(Course(config, []))
-    # Of two labels bce's best constant is 0, for as many positives as negatives weigh.
+    # With two labels, bce's best constant is 0, since positives and negatives weigh the same.
     assert found == pytest.approx(float(equal[0]), rel=1e-6)
 
 

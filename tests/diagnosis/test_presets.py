@@ -1,7 +1,7 @@
-"""The doctor finds nothing in runs of the presets, on the data that they come with.
+"""Test that the doctor finds nothing in runs of the presets on their built-in data.
 
-The cheap ones, cut short; `python -m bench doctor-presets` runs them all. Those of items are in
-tests/train/items.
+Only cheap presets are run here, for fewer epochs; `python -m bench doctor-presets` runs them all.
+Item models are trained in tests/training/items.
 """
 
 from dataclasses import replace

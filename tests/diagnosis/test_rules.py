@@ -1,4 +1,4 @@
-"""Rules on the records of real runs: what is planted in them is named first, and nothing else."""
+"""Test that rules name a problem planted in the records of real runs first, and no others."""
 
 import dataclasses
 from pathlib import Path
@@ -27,7 +27,7 @@ def planted_in(
     judged: tuple[float, ...],
     end: dict[str, Any],
 ) -> list[dict[str, Any]]:
-    """A run's records with other figures at its start, in its last steps and at its end.
+    """Return a run's records with figures replaced at its start, in its last steps and at its end.
 
     Only figures that the doctor records can be planted.
     """
@@ -38,7 +38,7 @@ def planted_in(
     assert {*start, *trained, *end} <= names
     measured[0] |= start
     measured[-1] |= end
-    for line in steps[-4:]:  # the newest loss is a mean over some lines of the log
+    for line in steps[-4:]:  # the newest loss is a mean over several lines of the log
         line |= trained
     seen = [r for r in records if r["split"] == "validation"][: len(judged)]
     return [*lines, *(r | {metric: value} for r, value in zip(seen, judged, strict=True))]
@@ -51,7 +51,7 @@ def of(
     judged: tuple[float, ...] = (0.7, 0.76, 0.76),
     **end: float,
 ) -> list[Finding]:
-    """What is found in a sound run, whose newest figures are its own but for those given."""
+    """Return the findings in a sound run whose newest figures are replaced by the given ones."""
     run = made_run.trained_on_ratings() if config.objective.errors else made_run.trained()
     records = read_metrics(run / "metrics.jsonl")
     parts = start or {}, trained or {}, judged, end
@@ -59,7 +59,7 @@ def of(
 
 
 def named(*args: Any, **kwargs: Any) -> list[str]:
-    """The names of :func:`of`."""
+    """Return the names of the findings of :func:`of`."""
     return [finding.name for finding in of(*args, **kwargs)]
 
 
@@ -131,7 +131,7 @@ def test_no_change_is_one_that_the_configuration_has_already(name):
     config = planted.pop("config", CONFIG)
     for finding in of(config, **planted):
         told = "\n".join(finding.changes)
-        assert "--mistakes" not in told  # none was made on purpose
+        assert "--mistakes" not in told  # no mistake was planted on purpose
         assert "--negatives.popularity 0," not in told
         assert "--negatives.popularity 0\n" not in told
         assert "--model.final linear" not in told
@@ -165,9 +165,9 @@ def test_mistakes_are_told_by_figures_and_never_by_the_configuration():
         assert named(**PLANTED[name]) == named(confessed, **PLANTED[name])
 
 
-# Figures that healthy runs have, each of which was a finding once.
+# Figures of healthy runs that once led to a false finding.
 HEALTHY: dict[str, dict[str, Any]] = {
-    # The hardest of a set may always beat the positive.
+    # The hardest negative of a set may always score above the positive.
     "a loss above the constant's, pairs in order": {"trained": {"loss": 0.9, "l2": 0.0}},
     "a loss at the constant's, pairs in order": {"trained": AT_LOG2, "moved": 2.0},
     "cosines of 0.8 over 0.1": {
@@ -204,7 +204,7 @@ def test_figures_of_healthy_runs_name_nothing(name):
 
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_run_that_has_hardly_begun_is_not_judged(name):
-    """What is broken at once is told at once; what has not been learned yet is not missed."""
+    """Find problems that show at once, but do not miss what the run has yet to learn."""
     planted = dict(PLANTED[name])
     config = planted.pop("config", CONFIG)
     run = made_run.trained_on_ratings() if config.objective.errors else made_run.trained()
@@ -212,7 +212,7 @@ def test_a_run_that_has_hardly_begun_is_not_judged(name):
     planted.pop("judged", ())
     records = read_metrics(run / "metrics.jsonl")
     lines = planted_in(records, config.metric, start, trained, (), planted)
-    # The first measures, the last steps and what was measured after them, as if it were step 20.
+    # Keep the first measures, the last steps and the measures after them, as if at step 20.
     steps = [r for r in lines if r["split"] == "train"][-4:]
     measured = [r for r in lines if r["split"] == "doctor"]
     begun = [measured[0], *(r | {"step": 20} for r in (*steps, measured[-1]))]
@@ -257,7 +257,7 @@ BY_HEART = {"train_auc": 1.0, "validation_auc": 0.8, "train_gap_loss": 0.001}
 def test_pairs_learnt_by_heart_before_the_first_evaluation_are_told_by_what_they_cost():
     by_heart = BY_HEART | {"validation_gap_loss": 0.5}
     assert named(judged=(0.3, 0.3, 0.299, 0.298), **by_heart) == ["overfitting"]
-    # It still learns; pairs of validation cost little more; validation is as good as train.
+    # The run still learns, validation pairs cost little more, or validation is as good as train.
     assert named(judged=(0.3, 0.31, 0.32, 0.33), **by_heart) == []
     assert named(judged=(0.3, 0.3, 0.299, 0.298), **BY_HEART, validation_gap_loss=0.005) == []
     assert named(judged=(0.3, 0.3, 0.299), **by_heart | {"validation_auc": 0.95}) == []
@@ -272,7 +272,7 @@ def test_propagation_is_told_from_other_collapses_by_noise_that_it_aligned_alrea
 
 
 def test_a_mean_of_few_steps_is_not_taken_for_the_loss():
-    """Logged at every step, the loss is that of a batch."""
+    """Log the loss at every step, so that each value is that of one batch."""
     records = read_metrics(made_run.trained() / "metrics.jsonl")
     last = max(r["step"] for r in records)
     steps = [

@@ -1,4 +1,4 @@
-"""The sample: the same for the same data, spread over it, and beside each pair an unknown item."""
+"""Test the sample: reproducible, spread over the data, with an unknown item beside each pair."""
 
 import jax
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from jaxrec.data import synthetic
 from jaxrec.diagnosis.sample import of_data
 
-DATA = synthetic.make(80, 60, 1150, seed=1)  # nearly as dense as made-up data can be
+DATA = synthetic.make(80, 60, 1150, seed=1)  # nearly as dense as synthetic data can be
 
 
 def test_the_other_item_of_a_pair_is_one_that_its_user_does_not_know():

@@ -1,4 +1,4 @@
-"""What a sample comes to is what its rows, pairs and lists are, one by one."""
+"""Test that the measures of a sample equal those of its rows, pairs and lists, one by one."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def test_figures_of_a_whole_sample_are_those_of_its_rows():
     found, seen, _ = sample_measures.measured(dot_scorer(user, item), sample)
     assert np.array_equal(seen, np.concatenate([user[[0, 3, 7]], item[item_m]]))
     whole = user @ item.T
-    score = whole[np.ix_([3, 5], [1, 4])]  # every fourth of either
+    score = whole[np.ix_([3, 5], [1, 4])]  # every fourth user and item
     assert found["score_mean"] == pytest.approx(score.mean(), rel=1e-5)
     assert found["score_spread"] == pytest.approx(score.std(axis=1).mean(), rel=1e-5)
     own = score - score.mean(axis=0)

@@ -18,7 +18,7 @@ from jaxrec.evaluation.ranking import (
 
 @pytest.fixture(scope="module")
 def pairs():
-    """Dense 0/1 pairs and the same as CSR; one user and one item have none."""
+    """Return 0/1 pairs as a dense matrix and as CSR; one user and one item have no pairs."""
     rng = np.random.default_rng(0)
     pair_UI = (rng.random((40, 90)) < np.linspace(0.5, 0.02, 90)).astype(np.float64)
     pair_UI[3] = 0
@@ -33,7 +33,7 @@ def scores(scorer: Scorer, users: int) -> np.ndarray:
 
 @pytest.mark.parametrize(("neighbours", "power"), [(1, 0.0), (7, 0.0), (200, 0.0), (200, 0.5)])
 def test_item_knn_is_its_definition(pairs, neighbours, power, monkeypatch):
-    # Several blocks of items, and rows of several segments.
+    # Use several blocks of items, and rows that consist of several segments.
     monkeypatch.setattr(baselines, "_ITEMS_AT_ONCE", 32)
     monkeypatch.setattr(baselines, "_SEGMENT", 8)
     pair_UI, train = pairs
@@ -87,7 +87,7 @@ def test_both_find_planted_groups_that_popularity_cannot(pairs):
         recall[name] = found["recall@10"]
     popular = evaluator(popularity_scorer(np.bincount(train.indices, minlength=45)))
     assert popular is not None
-    # Fewer than ten items of the own group are left, and they come before all others.
+    # Fewer than ten items of the user's group are left, and they rank before all others.
     assert recall["item-knn"] > 0.95 > 2 * popular["recall@10"]
     assert recall["ease"] > 0.95
 

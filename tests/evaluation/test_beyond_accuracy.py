@@ -1,4 +1,4 @@
-"""Each metric against numbers worked out by hand, or a slow form of its definition."""
+"""Test each metric against numbers computed by hand or by a slow form of its definition."""
 
 import itertools
 import json
@@ -16,7 +16,7 @@ from jaxrec.evaluation.ranking import Lists, Scorer
 from jaxrec.evaluation.run import evaluate
 from jaxrec.evaluation.sampled import uni100
 
-# Four users; items 0 to 3 are had by 4, 2, 1 and 1 of them, item 4 by nobody.
+# Of four users, 4, 2, 1 and 1 have items 0 to 3, and none has item 4.
 HAD = [[0, 1], [0, 1], [0, 2], [0, 3]]
 LISTS = [[1, 2], [1, 4], [2, 4], [1, 2]]
 POPULAR = [[1, 2], [2, 3], [1, 2], [1, 2]]
@@ -41,16 +41,16 @@ def measured(*names: str, lists=LISTS, had=HAD, hits=HITS, popular=POPULAR, n_it
 
 
 def test_by_hand():
-    # Slots: item 1 three, item 2 three, item 4 two.
+    # In the lists, items 1 and 2 each fill three places, and item 4 fills two.
     (gini,) = measured("gini")
-    # Mean absolute difference over twice the mean: the definition.
+    # By definition, Gini is the mean absolute difference divided by twice the mean.
     c = [0, 3, 3, 0, 2]
     slow = sum(abs(a - b) for a in c for b in c) / (2 * len(c) ** 2 * np.mean(c))
     assert gini == pytest.approx(slow)
     (entropy,) = measured("entropy")
     assert entropy == pytest.approx(-(2 * 3 / 8 * math.log(3 / 8) + 2 / 8 * math.log(2 / 8)))
     (novelty,) = measured("novelty")
-    # Item 1 has 2 of 4 users: 1 bit; item 2 one: 2 bits; item 4 none, and counts as one.
+    # Item 1 has 2 of 4 users (1 bit), item 2 has one (2 bits); item 4 has none, counted as one.
     assert novelty == pytest.approx((1.5 + 1.5 + 2 + 1.5) / 4)
     (epc,) = measured("epc")
     d = 1 / math.log2(3)
@@ -63,7 +63,7 @@ def test_by_hand():
     (personalisation,) = measured("personalisation")
     shared = [len(set(a) & set(b)) for a, b in itertools.combinations(LISTS, 2)]
     assert personalisation == pytest.approx(1 - np.mean(shared) / 2)
-    # Hits outside the popular list: item 4 of the second user alone.
+    # The only hit outside the popular list is item 4 of the second user.
     assert measured("serendipity") == [pytest.approx(1 / 4 / 2)]
 
 

@@ -1,4 +1,4 @@
-"""Users and items that training has not met: counted, left out on request, never passed over."""
+"""Test that users and items without train pairs are counted, and left out only on request."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ OLD_USERS, OLD_ITEMS = 30, 25
 
 
 def made(new_users: int = 6, new_items: int = 4) -> Dataset:
-    """Test pairs of some users, and items, of which there is no train pair."""
+    """Build data in which some users and items have test pairs but no train pair."""
     rng = np.random.default_rng(3)
     users, items = OLD_USERS + new_users, OLD_ITEMS + new_items
     pairs = {(u, u % OLD_ITEMS): TRAIN for u in range(OLD_USERS)}
@@ -52,7 +52,7 @@ def run(data, tmp_path_factory) -> jaxrec.Run:
 
 
 def recall(run: jaxrec.Run, data: Dataset, k: int, met_only: bool) -> float:
-    """Recall@k on test by a loop over users."""
+    """Compute recall@k on test by a loop over users."""
     with np.load(run.folder / "embeddings.npz") as table:
         score_UI = table["user"] @ table["item"].T
     part = {name: set() for name in (TRAIN, VALIDATION, TEST)}
@@ -124,7 +124,7 @@ def test_a_split_of_none_but_new_users_says_so(tmp_path, capsys):
 
 
 def pairs_of(data: Dataset, *parts: int) -> set[tuple[str, str]]:
-    """The ids of the pairs of some parts of the split."""
+    """Return the ids of the pairs in the given parts of the split."""
     assert data.split is not None
     there = np.isin(data.split, parts)
     return set(zip(data.user[there].astype(str), data.item[there].astype(str), strict=True))

@@ -1,4 +1,4 @@
-"""The evaluator on arrays: equal to a run's own numbers, whatever form the pairs come in."""
+"""Test the evaluator on arrays: it equals a run's evaluation, for every form of pairs."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ TRAIN, TEST = PAIRS[~LATER], PAIRS[LATER]
 
 
 def by_hand(score_UI: np.ndarray, k: int) -> float:
-    """recall@k, user by user."""
+    """Compute recall@k, user by user."""
     found = []
     for user in np.unique(TEST[:, 0]):
         score = score_UI[user].copy()
@@ -51,7 +51,7 @@ def test_pairs_columns_and_matrices_are_the_same():
     assert Evaluator(matrix(TRAIN), matrix(TEST))(USER, ITEM) == expected
     columns = tuple(TRAIN.T), tuple(TEST.T)
     assert Evaluator(*columns, n_users=12, n_items=30)(USER, ITEM) == expected
-    both = np.concatenate([TEST, TRAIN[:5]])  # what train has too is masked
+    both = np.concatenate([TEST, TRAIN[:5]])  # pairs that are also in train are masked
     assert Evaluator(TRAIN, both, n_users=12, n_items=30)(USER, ITEM) == expected
 
 

@@ -1,4 +1,4 @@
-"""Item models judged by pairs, against loops over a dense score matrix."""
+"""Test the evaluation of item models by pairs against loops over a dense score matrix."""
 
 import math
 
@@ -18,7 +18,7 @@ N = 60
 
 
 def _case() -> tuple[ItemGraph, PairSplits]:
-    """Items 50 to 59 are in no train pair, and some of them in held-out ones."""
+    """Build a graph in which items 50 to 59 have no train pair, but some have held-out pairs."""
     graph = synthetic_items.make(N, 170, communities=4, seed=3)
     splits = split_pairs(graph, PairsConfig(), 1)
     known = splits.train.dst < 50

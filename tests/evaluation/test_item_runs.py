@@ -1,4 +1,4 @@
-"""``jaxrec evaluate`` of runs of item models, from their embeddings and their graph alone."""
+"""Test ``jaxrec evaluate`` of item models, which needs only their embeddings and graph."""
 
 import json
 from pathlib import Path
@@ -25,7 +25,7 @@ def graph() -> ItemGraph:
 
 @pytest.fixture(scope="module")
 def vectors(graph: ItemGraph) -> np.ndarray:
-    """Of the true community, and zeros for items without a train pair."""
+    """Return vectors of each item's true community, with zeros for items without a train pair."""
     planted = synthetic_items.planted(300, communities=6, seed=4)
     item = np.eye(6, dtype=np.float32)[planted.item_community]
     item[split_pairs(graph, PairsConfig(), 0).train.degree() == 0] = 0

@@ -15,7 +15,7 @@ def one_user(hits: list[int], relevant: int, *ks: int) -> dict[str, float]:
 
 
 def test_every_metric_on_a_list_worked_out_by_hand():
-    # Hits at ranks 2 and 4, five relevant items, cut at 4.
+    # The hits are at ranks 2 and 4 of 4, and five items are relevant.
     found = one_user([0, 1, 0, 1], 5, 4)
     dcg = 1 / np.log2(3) + 1 / np.log2(5)
     ideal = 1 + 1 / np.log2(3) + 1 / np.log2(4) + 1 / np.log2(5)

@@ -37,7 +37,10 @@ def table_scorer(score_UI: np.ndarray) -> Scorer:
 
 
 def random_case(seed: int, users: int, items: int):
-    """Few distinct scores, so ties everywhere; some users without relevant or seen items."""
+    """Return a case with many ties, as scores have few values.
+
+    Some users have no relevant items or no seen items.
+    """
     rng = np.random.default_rng(seed)
     score_UI = rng.integers(0, 6, (users, items)).astype(np.float32)
     relevant, seen = [], []
@@ -91,7 +94,7 @@ def test_only_allowed_items_are_ranked(devices):
 
 @pytest.fixture(scope="module")
 def wide():
-    """Enough items that the top k is found by way of runs of items; many ties."""
+    """Return a case with many ties and enough items that top k searches runs of items."""
     rng = np.random.default_rng(0)
     users, items = 90, 1500
     score_UI = np.round(rng.normal(size=(users, items)), 1).astype(np.float32)
@@ -275,7 +278,7 @@ def test_evaluation_moves_nothing_to_the_device_implicitly():
 
 
 def read_lightgcn(path) -> Csr:
-    """A LightGCN text file as rows by user; a line is a user and their items."""
+    """Read a LightGCN text file, of which each line is a user and their items."""
     rows = [np.array(line.split(), np.int32) for line in path.read_text().splitlines()]
     rows = sorted(rows, key=lambda row: row[0])
     assert [row[0] for row in rows] == list(range(len(rows)))
@@ -306,7 +309,7 @@ def test_popularity_on_gowalla(gowalla):
 
 
 def test_another_implementations_embeddings_on_gowalla(gowalla):
-    """Propagation and ranking together, against what LightGCN-PyTorch's own code gives."""
+    """Compare propagation and ranking together with the results of LightGCN-PyTorch's code."""
     folder, train, evaluator = gowalla
     base = np.load(folder / "lightgcn-pytorch-epoch5.npz")
     n_users, n_items = len(base["user"]), len(base["item"])

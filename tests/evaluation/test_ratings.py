@@ -14,7 +14,7 @@ from jaxrec.evaluation.scorers import PAIRS, scorer_of
 
 
 def rated(seed: int = 0) -> tuple[Dataset, Dataset]:
-    """Train and held-out ratings from 1 to 5; train has none of 5."""
+    """Return train and held-out ratings from 1 to 5; no train rating is 5."""
     rng = np.random.default_rng(seed)
     data = synthetic.make(30, 40, 290, seed=seed)
     data = dataclasses.replace(data, rating=rng.integers(1, 6, 290).astype(np.float32))
@@ -24,7 +24,7 @@ def rated(seed: int = 0) -> tuple[Dataset, Dataset]:
 
 
 def learned(kind: str, seed: int = 1) -> dict[str, np.ndarray]:
-    """Arrays of a run that predicts ratings in one of the ways there are."""
+    """Return arrays of a run that predicts ratings in the way that ``kind`` names."""
     rng = np.random.default_rng(seed)
 
     def normal(*shape: int) -> np.ndarray:

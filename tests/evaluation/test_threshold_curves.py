@@ -13,7 +13,7 @@ from jaxrec.evaluation.threshold_curves import (
     roc_curve,
 )
 
-# Few different scores, so that there are ties within labels and across them.
+# Scores have few values, so that ties occur within labels and across them.
 SCORED = st.lists(
     st.tuples(
         st.sampled_from([-1.0, 0.0, 0.25, 1.0, np.inf, -np.inf]) | st.floats(-2, 2, width=32)
@@ -77,7 +77,7 @@ def test_curves_enclose_the_areas(case):
 def test_a_thinned_curve_keeps_ends_jumps_and_nearly_the_area():
     rng = np.random.default_rng(0)
     label = rng.random(50_000) < 0.5
-    # A cliff: the scores of true and false pairs lie in two heaps, with nothing between.
+    # The scores of true and false pairs form two separate clusters.
     score = np.where(label, 0.9, 0.1) + rng.normal(0, 0.01, len(label)) * (
         1 + 20 * (label & (rng.random(len(label)) < 0.1))
     )

@@ -200,14 +200,14 @@ def test_a_sample_of_users_keeps_their_items_and_no_others():
         np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(some.indptr, of_sample(whole, 20, 0).indptr)
     assert (some.indptr != of_sample(whole, 20, 1).indptr).any()
-    # Those of the lower half of the ids are as likely as the others.
+    # Users with ids in the lower half are drawn as often as the others.
     lower = [np.flatnonzero(of_sample(whole, 20, seed).degree) < 100 for seed in range(50)]
     share = (degree[:100] > 0).sum() / with_items
     assert abs(np.mean(lower) - share) < 0.06
 
 
 def counting(fn, traces: list):
-    """``fn`` under a new name, which notes every compilation: only tracing calls it."""
+    """Wrap ``fn`` so that ``traces`` grows with every compilation, as only tracing calls it."""
 
     def counted(params, user_B):
         traces.append(len(user_B))

@@ -60,7 +60,7 @@ def test_nodes_without_pairs_have_no_edges_and_repeated_pairs_weigh_together():
 
 def test_reordering_for_locality_renames_the_nodes_and_nothing_else():
     rng = np.random.default_rng(3)
-    # Two blocks that never meet, their members' numbers mixed.
+    # The graph has two disconnected blocks, whose members have mixed row numbers.
     user, item = rng.permutation(40), rng.permutation(30)
     pairs = np.unique(rng.integers(0, [20, 15], (150, 2)), axis=0)
     pairs = np.concatenate([pairs, pairs + np.array([20, 15])])
@@ -72,7 +72,7 @@ def test_reordering_for_locality_renames_the_nodes_and_nothing_else():
     np.testing.assert_allclose(dense(moved)[np.ix_(place, place)], dense(plain))
     assert np.all(np.diff(np.asarray(moved.graph.receivers)) >= 0)
     where = np.sort(place[user[:20]])
-    # A block's users are together, but for those without pairs.
+    # Users of a block are adjacent, except for users without pairs.
     assert where.max() - where.min() < 23
     rows = moved.in_data_order(jnp.arange(72.0)[:, None])
     np.testing.assert_array_equal(rows[:, 0], place)
@@ -93,14 +93,14 @@ def test_dropped_pairs_go_in_both_directions_and_the_rest_stands_for_them():
         kept = left != 0
         np.testing.assert_allclose(left[kept], whole[kept] / (1 - rate), rtol=1e-6)
         share.append(kept.sum() / (whole != 0).sum())
-    # Four standard deviations of a share of some 9,000 pairs.
+    # The tolerance is four standard deviations of a share of some 9,000 pairs.
     np.testing.assert_allclose(share, 1 - rate, atol=4 * np.sqrt(rate * (1 - rate) / 8500))
     assert len(set(share)) == 4
 
 
 def test_unsorted_and_repeated_pairs_with_weights_make_the_same_graph_in_any_order():
     rng = np.random.default_rng(6)
-    user, item = rng.integers(0, [[6], [8]], (2, 40))  # some pairs more than once
+    user, item = rng.integers(0, [[6], [8]], (2, 40))  # some pairs repeat
     weight = rng.uniform(0.5, 3, 40)
     for reorder in (False, True):
         built = bipartite.build(make(user, item, 7, 9, weight), reorder=reorder)
@@ -122,7 +122,7 @@ def test_the_levels_share_out_the_edges_by_their_ratings(reorder, weighted):
     user, item = rng.integers(0, [[6], [8]], (2, 40))
     weight = rng.uniform(0.5, 3, 40) if weighted else None
     rating = rng.choice([0.5, 3, 4.5], 40).astype(np.float32)
-    rating[11] = 5  # a level of one pair
+    rating[11] = 5  # a level with a single pair
     data = dataclasses.replace(make(user, item, 7, 9, weight), rating=rating)
     built = bipartite.build(data, reorder=reorder, levels=True, buckets=True)
     assert built.levels is not None

@@ -16,7 +16,7 @@ def random_rows(degrees, n_nodes=50, seed=0):
     return buckets.group_rows(indptr, sender, weight), dense
 
 
-# 32 is the widest bucket; 1,025 needs two levels of pieces, 40,000 three.
+# The widest bucket has 32 entries; a row of 1,025 needs two levels of pieces, 40,000 three.
 @pytest.mark.parametrize(
     "degrees",
     [

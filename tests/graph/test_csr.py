@@ -19,7 +19,7 @@ def rows(padding: int = 0) -> DeviceCsr:
 
 @pytest.fixture(params=["cpu", "gpu"], autouse=True)
 def platform(request):
-    """As a program for a CPU asks, and as one for a GPU does."""
+    """Run each test as if compiling for a CPU, and as if for a GPU."""
     with compiled_for(request.param):
         yield
 

@@ -1,4 +1,4 @@
-"""Filters against dense eigendecomposition, whole or in blocks, of users or of their histories."""
+"""Test filters of users and of histories, in blocks or not, against dense eigendecomposition."""
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,14 @@ KEY = jax.random.key(0)
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    """With a user and an item without interactions."""
+    """Return data in which one user and one item have no interactions."""
     made = synthetic.make(60, 40, 500, communities=4, seed=2)
     weight = np.random.default_rng(1).integers(1, 4, made.n_edges).astype(np.float32)
     return Dataset(made.user, made.item, np.arange(61), np.arange(41), weight=weight)
 
 
 def dense(data: Dataset) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """R, and the degrees of users and items."""
+    """Return R and the degrees of users and items."""
     rows_UI = np.zeros((data.n_users, data.n_items))
     weight = np.ones(data.n_edges) if data.weight is None else data.weight
     np.add.at(rows_UI, (data.user, data.item), weight)
@@ -155,14 +155,14 @@ def test_a_history_scores_as_the_user_who_has_it():
 
 
 def test_a_history_is_a_sum_over_its_items(data):
-    """So that a new interaction counts at once, and by as much as a row of the filter says."""
+    """A new interaction therefore counts at once, by the filter's row of its item."""
     made = filters.fit("gf-cf", data, KEY, dim=6, spectral_weight=0.3)
     each = Csr(np.arange(42, dtype=np.int32), np.arange(41, dtype=np.int32))
     row_II = scores(filter_scorer(made, each), np.arange(41))
     both = Csr(np.array([0, 2], np.int32), np.array([4, 9], np.int32))
     found = scores(filter_scorer(made, both), np.arange(1))[0]
     np.testing.assert_allclose(found, row_II[4] + row_II[9], atol=1e-6)
-    # Rows of a symmetric matrix, up to the degrees of the spectral part.
+    # The rows form a symmetric matrix, except for the degrees in the spectral part.
     assert np.corrcoef(row_II.ravel(), row_II.T.ravel())[0, 1] > 0.9
 
 
@@ -188,7 +188,7 @@ def test_a_blend_is_its_equation(data, kind):
 
 
 def test_sharpness_prefers_the_user_who_shares_more():
-    """Two users share one item each with the reader, and one shares two: what is theirs alone."""
+    """Prefer the item of the one user who shares two items to that of two who share one each."""
     rows = {0: [0, 1, 2], 1: [0, 1, 3], 2: [0, 4], 3: [2, 4]}
     user = np.repeat(list(rows), [len(items) for items in rows.values()])
     item = np.concatenate(list(rows.values()))

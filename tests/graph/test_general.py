@@ -1,4 +1,4 @@
-"""The general graph against dense matrices: products, both gradients, every way to make one."""
+"""Test the general graph against dense matrices: products, gradients, and constructors."""
 
 import jax
 import jax.numpy as jnp
@@ -71,7 +71,7 @@ def test_both_ways_makes_an_undirected_graph_and_repeats_add_up():
 
 
 class Networkx:
-    """As much of a networkx graph as is asked for, which need not be installed."""
+    """A stand-in for a networkx graph, so that networkx need not be installed."""
 
     def __init__(self, nodes, edges, directed):
         self.nodes, self._edges, self._directed = nodes, edges, directed

@@ -1,4 +1,4 @@
-"""A graph in parts: what is cut, what moves, and the product over eight virtual devices."""
+"""Test graphs split into parts: the cut, the exchange, and products over eight devices."""
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def test_a_product_over_parts_is_that_of_the_whole_graph(data, laid_out, exchang
 
 
 def test_buckets_of_parts_with_very_different_degrees_stack():
-    """One part has rows longer than the widest bucket's square, another none at all."""
+    """Use one part with rows longer than the square of the widest bucket, and one without rows."""
     rng = np.random.default_rng(5)
     user = np.concatenate([np.zeros(1200, np.int32), rng.integers(1, 40, 60, np.int32)])
     item = np.concatenate([np.arange(1200, dtype=np.int32), rng.integers(0, 1200, 60, np.int32)])

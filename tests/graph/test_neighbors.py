@@ -9,7 +9,7 @@ import pytest
 from jaxrec.graph import neighbors
 from jaxrec.graph.csr import DeviceCsr
 
-# Undirected: 0 knows no one, 1 and 2 each other, 3 is next to 4 to 9, and these go around.
+# Node 0 is isolated, 1 and 2 are neighbours, and 3 is the hub of the cycle 4 to 9.
 EDGES = [(1, 2), *((3, n) for n in range(4, 10)), *((n, n + 1) for n in range(4, 9)), (9, 4)]
 
 
@@ -38,7 +38,7 @@ ALL = jnp.arange(10, dtype=jnp.int32)
 
 @partial(jax.jit, static_argnums=(1, 2))
 def many(node_R, count: int, draws: int) -> neighbors.Neighbors:
-    """One draw of neighbours for each of many keys, [draws, R, F]."""
+    """Draw neighbours once with each of many keys, [draws, R, F]."""
     keys = jax.random.split(jax.random.key(0), draws)
     return jax.vmap(lambda key: neighbors.uniform(GRAPH, node_R, count, key))(keys)
 
@@ -59,7 +59,7 @@ def test_uniform_neighbours_are_different_and_each_is_as_likely_as_the_others(co
             continue
         share = np.array([(ranked == other).sum() for other in known]) / draws
         chance = count / len(known)
-        # Five standard deviations of a share of so many draws.
+        # The tolerance is five standard deviations of a share of this many draws.
         np.testing.assert_allclose(share, chance, atol=5 * np.sqrt(chance * (1 - chance) / draws))
 
 
@@ -72,7 +72,7 @@ def test_uniform_neighbours_are_a_function_of_key_and_node():
             np.testing.assert_array_equal(ours, of_all[some])
     other = neighbors.uniform(GRAPH, ALL, count, jax.random.key(6))
     assert not np.array_equal(whole.node_RF[3], other.node_RF[3])
-    # The rows of one draw do not go together.
+    # The rows of one draw are independent.
     starts = np.asarray(many(ALL, 1, 2000).node_RF[:, 4:10, 0]) - np.arange(4, 10)
     assert abs(np.corrcoef(starts.T)[np.triu_indices(6, 1)]).max() < 5 / np.sqrt(2000)
 
@@ -92,7 +92,7 @@ def test_visits_are_those_of_walks_along_the_edges_each_way_as_likely():
                 expected = len(here) / len(NEAR[node])
                 assert abs(times - expected).max() <= 5 * np.sqrt(expected)
             at_W = next_W
-    # Walks from one node, and the steps of a walk, do not go together.
+    # Walks from one node are independent, and so are the steps of a walk.
     step_WS = path_RSW[3].T[:, [0, 2]]
     assert abs(np.corrcoef(step_WS[:-1, 0], step_WS[1:, 0])[0, 1]) < 5 / np.sqrt(walks)
     assert len({tuple(path) for path in path_RSW[3].T}) > 50
@@ -126,10 +126,10 @@ def test_importance_on_a_path_and_a_star_is_what_one_computes_by_hand():
     walks, key = 4000, jax.random.key(0)
     path = csr([[1], [0, 2], [1]])
     ours = most_visited(path, jnp.array([0, 1], jnp.int32), 2, walks=walks, length=2, key=key)
-    # From an end every walk visits the middle, and then half of them the other end.
+    # From an end, every walk visits the middle, and half of the walks then visit the other end.
     assert ours.node_RF.tolist()[0] == [1, 2]
     np.testing.assert_allclose(ours.weight_RF[0], [2 / 3, 1 / 3], atol=0.02)
-    # From the middle half of them visit either end, and all come home, which does not count.
+    # From the middle, half of the walks visit each end; returning to the middle does not count.
     assert set(ours.node_RF.tolist()[1]) == {0, 2}
     np.testing.assert_allclose(ours.weight_RF[1], 1 / 2, atol=0.04)
     star = csr([[1, 2, 3, 4], [0], [0], [0], [0]])

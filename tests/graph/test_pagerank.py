@@ -8,7 +8,7 @@ from jaxrec.graph.pagerank import push, rank_window
 
 
 def random_data(weighted: bool = False) -> Dataset:
-    """12 users and 15 items; the last of both have no pairs."""
+    """Return pairs of 12 users and 15 items; the last user and the last item have none."""
     rng = np.random.default_rng(1)
     pairs = np.unique(rng.integers(0, [11, 14], (50, 2)), axis=0).astype(np.int32)
     weight = rng.uniform(0.5, 2, len(pairs)).astype(np.float32) if weighted else None
@@ -16,7 +16,10 @@ def random_data(weighted: bool = False) -> Dataset:
 
 
 def dense_pagerank(data: Dataset, alpha: float) -> np.ndarray:
-    """Column s: alpha (I - (1 - alpha) P^T)^-1 e_s; a node without neighbours walks to itself."""
+    """Return the matrix with columns alpha (I - (1 - alpha) P^T)^-1 e_s for each node s.
+
+    A node without neighbours walks to itself.
+    """
     adjacency = np.zeros((27, 27))
     weight = np.ones(data.n_edges) if data.weight is None else data.weight
     for user, item, w in zip(data.user, data.item, weight, strict=True):
@@ -78,7 +81,7 @@ def test_the_window_holds_those_ranks_without_the_users_own_items(reorder, first
         order = np.argsort(-mass, kind="stable")[: np.count_nonzero(mass)][first:last]
         count = int(found.count_U[user])
         assert count == len(order)
-        # Ranks that the tolerance cannot tell apart may change places.
+        # Ranks that differ by less than the tolerance may be swapped.
         ours = np.asarray(found.item_UW)[user, :count]
         np.testing.assert_allclose(mass[ours], mass[order], atol=1e-5)
         assert len(set(ours)) == count

@@ -1,4 +1,4 @@
-"""Rows taken with repeats, and sums over equal rows without a scatter that adds."""
+"""Test taking rows with repeats, and summing over equal rows without an adding scatter."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxrec.platforms import compiled_for
 def test_sums_over_equal_rows(size, n_rows):
     rng = np.random.default_rng(size * n_rows)
     row_R = rng.integers(0, n_rows, size).astype(np.int32)
-    row_R[: size // 3] = n_rows // 2  # one that goes on over many chunks
+    row_R[: size // 3] = n_rows // 2  # a row that spans many chunks
     x_RD = rng.normal(size=(size, 5)).astype(np.float32)
     of = rows.groups(jnp.asarray(row_R), n_rows)
     found = rows.table(of, rows.totals(of, jnp.asarray(x_RD)))

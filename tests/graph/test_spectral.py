@@ -49,7 +49,7 @@ def test_the_tables_embeddings_score_like_the_rank_d_approximation(data, layers,
     user, sigma, item = np.linalg.svd(block)
     scores = emb[:71] @ emb[71:].T
     expected = (user[:, :5] * sigma[:5]) @ item[:5] * np.sqrt(data.item_counts())
-    # Layers undo nothing of the users' part, and of the items' as far as their degrees are alike.
+    # Layers leave the users' part unchanged, and also the items' part if degrees are similar.
     assert np.corrcoef(scores.ravel(), expected.ravel())[0, 1] > (0.999 if layers == 0 else 0.9)
 
 

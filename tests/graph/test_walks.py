@@ -7,8 +7,8 @@ from scipy import stats
 from jaxrec.data import synthetic_items
 from jaxrec.graph import walks
 
-LEVEL = 1e-4  # of every chi-square test here; seeds are fixed, so it fails always or never
-# Two triangles that share node 2, a tail 4 - 5, and 6 alone.
+LEVEL = 1e-4  # of every chi-square test here; as seeds are fixed, a test fails always or never
+# The graph has two triangles that share node 2, a tail 4 - 5, and the isolated node 6.
 EDGES = {(0, 1): 1.0, (0, 2): 3.0, (1, 2): 0.5, (2, 3): 2.0, (2, 4): 1.0, (3, 4): 4.0, (4, 5): 0.25}
 
 
@@ -31,14 +31,14 @@ walk = jax.jit(walks.walk, static_argnums=3, static_argnames=("p", "q"))
 
 
 def many(graph, node: int, count: int, length: int, key=0, **pq) -> np.ndarray:
-    """Walks from one node, [count, length]."""
+    """Draw walks from one node, [count, length]."""
     numbers = jnp.arange(count, dtype=jnp.int32)
     nodes = jnp.full(count, node, jnp.int32)
     return np.asarray(walk(graph, nodes, numbers, length, jax.random.key(key), **pq)).T
 
 
 def agrees(count_N: np.ndarray, share_N: np.ndarray) -> bool:
-    """Whether counts are those of the probabilities (chi-square at LEVEL)."""
+    """Return whether counts fit the probabilities, by a chi-square test at LEVEL."""
     assert count_N[share_N == 0].sum() == 0
     there = share_N > 0
     if there.sum() == 1:
@@ -64,7 +64,7 @@ def test_steps_go_by_the_weights(weighted):
 
 
 def second_order(weight_NN: np.ndarray, p: float, q: float) -> np.ndarray:
-    """Probability of x after (t, v), by definition, [N, N, N]."""
+    """Compute the probability of x after (t, v) by definition, [N, N, N]."""
     n = len(weight_NN)
     share = np.zeros((n, n, n))
     for t, v in zip(*np.nonzero(weight_NN), strict=True):
@@ -96,7 +96,7 @@ def test_node2vec_takes_the_exact_second_order_probabilities(p, q, weighted):
 def test_walks_end_where_no_edge_leaves(pq):
     alone = many(on_device(dense()), 6, 300, 4, **pq)
     np.testing.assert_array_equal(alone, np.tile([6, -1, -1, -1], (300, 1)))
-    if pq.get("p", 1) < 1:  # then edges lead both ways
+    if pq.get("p", 1) < 1:  # then edges must lead in both directions
         return
     chain = on_device(dense({(0, 1): 1.0, (1, 2): 2.0}, 3, directed=True))
     np.testing.assert_array_equal(

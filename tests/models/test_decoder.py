@@ -15,7 +15,7 @@ LEVELS = np.array([0.5, 2.0, 3.0, 4.5])
 
 
 def weights_and_pairs(seed: int = 0) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
-    """Weights of 4 levels over 2 bases, and 6 pairs of embeddings of width 3, in float64."""
+    """Return weights of 4 levels over 2 bases, and 6 pairs of embeddings of width 3, in float64."""
     rng = np.random.default_rng(seed)
     weights = [rng.normal(size=(2, 3, 3)), rng.normal(size=(4, 2))]
     return weights, rng.normal(size=(6, 3)), rng.normal(size=(6, 3))

@@ -122,7 +122,7 @@ def test_the_gradient_of_l_layers_reaches_exactly_the_nodes_l_steps_away(layers)
     graph, dense = bipartite.build(data), oracle.normalised_adjacency(data)
     away = np.linalg.matrix_power((dense != 0).astype(int), layers) > 0
     graphdef, state = nnx.split(build(layers))
-    positive = jax.tree.map(jnp.abs, state)  # no ReLU is off
+    positive = jax.tree.map(jnp.abs, state)  # all ReLUs are active
 
     def at_node(table, node):
         changed = nnx.State({**positive, "embedding": positive["embedding"].replace(table)})
@@ -156,7 +156,7 @@ def test_batch_normalisation_is_over_the_users_and_over_the_items():
     assert model.shift is not None
     model.scale[...] = jnp.ones((2, 3))
     model.shift[...] = jnp.zeros((2, 3))
-    unscaled.out.weight[...] = unscaled.out.weight[...] * 3  # so that its epsilon is little
+    unscaled.out.weight[...] = unscaled.out.weight[...] * 3  # so that its epsilon is negligible
     model.out.weight[...] = unscaled.out.weight[...]
     z_ND = np.asarray(nodes(model, graph).emb_ND)
     for side in (z_ND[:6], z_ND[6:]):
@@ -172,7 +172,7 @@ def test_batch_normalisation_is_over_the_users_and_over_the_items():
 def test_a_dropped_node_sends_nothing_and_the_others_stand_for_it():
     data, rate = random_data(), 0.4
     graphdef, state = nnx.split(build(node_dropout=rate))
-    model = nnx.merge(graphdef, jax.tree.map(jnp.abs, state))  # no ReLU is off: z is linear
+    model = nnx.merge(graphdef, jax.tree.map(jnp.abs, state))  # all ReLUs are active
     graph, bias = bipartite.build(data), np.asarray(model.out.bias[...])
     sides = np.repeat([0, 1], [6, 8])
     whole = np.asarray(nodes(model, graph).emb_ND) - bias[sides]
@@ -187,7 +187,7 @@ def test_a_dropped_node_sends_nothing_and_the_others_stand_for_it():
         kept = share[:, 0] > 0.5
         np.testing.assert_allclose(share[:, 0], np.where(kept, 1 / (1 - rate), 0), atol=1e-4)
         assert abs(kept.mean() - (1 - rate)) < 5 * np.sqrt(rate * (1 - rate) / 2000)
-    # The standard deviation of a mean of so many is within rate / (1 - rate) of the whole.
+    # The standard deviation of a mean of this many is at most rate / (1 - rate) of the whole.
     linked = np.diff(graph.indptr) > 0
     np.testing.assert_allclose(drawn.mean(0)[linked] / whole[linked], 1, atol=0.1)
     one, again, other = (nodes(model, graph, None, keys[n]).emb_ND for n in (0, 0, 1))
@@ -202,8 +202,8 @@ def test_layers_drop_nodes_of_their_own():
     model = nnx.merge(graphdef, jax.tree.map(jnp.abs, state))
     keys = jax.random.split(jax.random.key(2), 400)
     drawn = np.asarray(jax.jit(jax.vmap(lambda key: model(graph, key).emb_ND))(keys))
-    # What reaches the user sets out from it and comes back from the item, the other way around
-    # for the item: one draw for both layers would let through both or neither.
+    # A message that reaches the user leaves it in one layer and returns from the item in the next;
+    # for the item it is the reverse. A single draw for both layers would pass both or neither.
     of_user, of_item = (
         drawn[:, n] - np.asarray(model.out.bias[...])[i] for n, i in ((0, 0), (6, 1))
     )
@@ -219,6 +219,6 @@ def test_a_linear_start_averages_neighbours_and_loses_nothing():
     np.add.at(dense, (graph.receivers, graph.senders), graph.weights)
     table_ND = np.asarray(model.embedding[...])
     np.testing.assert_allclose(model(graph).emb_ND, dense @ dense @ table_ND, rtol=1e-5, atol=1e-6)
-    # A step donates its state, which takes every buffer once.
+    # A step donates its state, so no buffer may occur twice in it.
     leaves = jax.tree.leaves(nnx.state(model))
     assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)

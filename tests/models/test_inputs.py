@@ -33,7 +33,7 @@ def test_a_bag_is_the_mean_of_its_names_and_an_empty_one_the_name_0():
     assert (used[4] > 0).all()
     np.testing.assert_allclose(made[4], table[used[4]].mean(0), rtol=1e-5)
 
-    # A name that pads gets no gradient from bags that hold others.
+    # The name used as padding gets no gradient from bags that hold other names.
     graphdef, params = nnx.split(encoder)
     held = jax.tree.map(lambda array: array[1:5], x)
     gradient = jax.grad(lambda params: jnp.sum(nnx.merge(graphdef, params)(held)))(params)

@@ -25,7 +25,7 @@ def build(form, layers=2, **options):
 
 
 def numpy_params(model) -> dict:
-    """As oracle.ngcf takes them, in float64."""
+    """Return a model's parameters in float64, in the form that oracle.ngcf takes."""
     made = {"table": np.array(model.embedding[...], np.float64)}
     for name in ("first", "second", "bias"):
         parts = [getattr(conv, name) for conv in model.convs]
@@ -121,7 +121,7 @@ def test_the_gradient_of_l_layers_reaches_exactly_the_l_hop_neighbourhood(form):
         model = build(form, layers)
         if form == "lecture":
             for conv in model.convs:
-                conv.bias[...] = jnp.full(3, 20.0)  # no ReLU is off
+                conv.bias[...] = jnp.full(3, 20.0)  # every ReLU is active
         graphdef, params = nnx.split(model)
 
         def at_node(table, node, graphdef=graphdef, params=params):
@@ -162,7 +162,7 @@ def test_the_mask_keeps_the_mean_and_belongs_to_the_row():
     mask = np.asarray(keep_mask(jax.random.key(3), 0.3, jnp.arange(4000), 5))
     assert set(np.unique(mask)) == {0, np.float32(1 / 0.7)}
     np.testing.assert_allclose((mask == 0).mean(0), 0.3, atol=4 * np.sqrt(0.21 / 4000))
-    # Rows and columns are not alike.
+    # The rows are independent, and so are the columns.
     assert abs(np.corrcoef(mask.T)[np.triu_indices(5, 1)]).max() < 4 / np.sqrt(4000)
     some = keep_mask(jax.random.key(3), 0.3, jnp.array([17, 2, 17]), 5)
     np.testing.assert_array_equal(some, mask[[17, 2, 17]])
@@ -181,7 +181,7 @@ def test_a_linear_start_sums_neighbours_and_the_interaction_learns_from_nothing(
     slope = jax.grad(lambda p: jnp.sum(nnx.merge(graphdef, p)(graph).emb_ND))(params)
     for conv in (0, 1):
         assert np.all(np.asarray(slope["convs"][conv]["second"][...]) != 0)
-    # A step donates its state, which takes every buffer once.
+    # A step donates its state, so no buffer may occur twice in it.
     leaves = jax.tree.leaves(params)
     assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
 

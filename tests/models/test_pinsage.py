@@ -27,7 +27,7 @@ from jaxrec.models.pinsage import PinSAGE
 from jaxrec.rowwise import RowOptimizer
 from jaxrec.training.problem import Problem
 
-FULL = (8, 9)  # no node of the data has as many neighbours
+FULL = (8, 9)  # more than the neighbours of any node in the data
 
 
 def build(fan_outs=(3, 2), with_features=False, **options) -> PinSAGE:
@@ -55,7 +55,7 @@ def graph_of(data=None, with_features=False) -> bipartite.Bipartite:
 
 
 def shares(graph: bipartite.Bipartite, fan_outs: tuple[int, ...], uniform: bool) -> list:
-    """By layer, the first first: what a neighbour counts, as a dense matrix [N, N]."""
+    """Return each layer's shares of neighbours as a dense matrix [N, N], first layer first."""
     found = []
     for count in reversed(fan_outs):
         share = np.zeros((graph.n_nodes,) * 2)
@@ -130,7 +130,7 @@ def test_rows_over_all_neighbours_and_their_gradient_equal_those_of_the_whole(op
     np.testing.assert_allclose(emb_RD, expected, rtol=1e-5, atol=1e-5)
     for x, y in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
-    if uniform:  # without a key nothing is drawn, whatever the fan-outs
+    if uniform:  # without a key, nothing is drawn, whatever the fan-outs are
         few = build(**options | {"fan_outs": (1, 1)})
         ours = nodes(few, graph, row_R).emb_ND
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-5)
@@ -164,7 +164,7 @@ def test_a_block_is_a_tree_of_neighbours_and_gives_what_one_computes_along_it(ho
         return [(start + i, float(weight[hop][place, i])) for i in range(count)]
 
     def embedded(place: int, layer: int) -> np.ndarray:
-        """The output of a layer at a place of the block; layer 0 is the input."""
+        """Return the output of a layer at a place of the block; layer 0 is the input."""
         if layer == 0:
             return params["embedding"][int(node_M[place])]
         of = {name: params[f"convs/{layer - 1}/{name}"] for name in ("message", "update")}
@@ -213,7 +213,7 @@ def test_the_gradient_of_two_layers_reaches_exactly_the_neighbourhood_of_two_hop
     graph, dense = bipartite.build(data), oracle.normalised_adjacency(data)
     near = np.linalg.matrix_power((dense != 0) + np.eye(14), 2) > 0
     graphdef, state = nnx.split(build(FULL, neighbors="uniform"))
-    positive = jax.tree.map(jnp.abs, state)  # no ReLU is off
+    positive = jax.tree.map(jnp.abs, state)  # every ReLU is active
 
     def at_node(table, node):
         changed = nnx.State({**positive, "embedding": positive["embedding"].replace(table)})
@@ -281,8 +281,9 @@ def test_the_steps_of_a_run_draw_blocks_of_their_own_and_repeat_them():
     ],
 )
 def test_training_with_sparse_updates_equals_training_with_dense_ones(name, options):
-    # Wide enough for a row to have several units that are on: the gradient through the length of
-    # one alone is 0 but for rounding, which Adam would make steps of.
+    # The layers are wide enough for each row to have several active units. With one active unit,
+    # the gradient through the length is 0 except for rounding, from which Adam would take full
+    # steps.
     model = dataclasses.replace(problem().config.model, hidden_dim=16, **options)
 
     def trained(sparse: bool) -> tuple[dict[str, np.ndarray], float]:
@@ -323,7 +324,7 @@ def test_a_linear_start_averages_a_node_and_its_neighbours():
     h_ND = np.asarray(model.embedding[...])
     for share in shares(graph, (3, 2), uniform=False):
         h_ND = (h_ND + share @ h_ND) / 2
-        # Mirrored, a vector is as long as it is by itself: one of x, -x passes ReLU.
+        # Mirroring keeps the length of a vector, since one of x and -x passes ReLU.
         h_ND = h_ND / np.linalg.norm(h_ND, axis=1, keepdims=True)
     np.testing.assert_allclose(model(graph).emb_ND, h_ND, rtol=1e-4, atol=1e-5)
     leaves = jax.tree.leaves(nnx.state(model))

@@ -33,7 +33,7 @@ def rows(*shape: int, seed: int = 1) -> jax.Array:
 
 
 def by_hand(w: PairWeights, user: np.ndarray, item: np.ndarray) -> float:
-    """g · (u ∘ v) + w · ReLU(A u + C v + b), number by number."""
+    """Compute g · (u ∘ v) + w · ReLU(A u + C v + b), number by number."""
     product, of_user, of_item, bias, out = (np.asarray(part, np.float64) for part in w)
     total = sum(product[d] * user[d] * item[d] for d in range(len(user)))
     for h in range(len(bias)):

@@ -49,8 +49,8 @@ def tables(side_form: str = "weighted") -> dict[str, jax.Array]:
 
 
 def by_hand(of: dict[str, jax.Array], logits: np.ndarray, item: int, own: bool) -> np.ndarray:
-    """The weighted average over what an item has: columns are price, brand, tags."""
-    table = np.asarray(of["feature"])  # price: rows 0, 1; brand: 2 + code; tags: 5 + code
+    """Compute the weighted average over an item's features; columns are price, brand and tags."""
+    table = np.asarray(of["feature"])  # rows 0 and 1: price; 2 + code: brand; 5 + code: tags
     price = {0: -1.0, 2: 1.0}  # standardised: mean 2, deviation 1
     parts, weights = [], []
     if own:

@@ -30,7 +30,7 @@ def graph_of(*, with_features=True, **options) -> bipartite.Bipartite:
 
 
 def definition(params: dict, graph, final="linear", bags="mean", rows=None) -> np.ndarray:
-    """All nodes, one side after the other; ``rows`` instead of the table's own."""
+    """Compute all nodes by definition, users first; ``rows`` replace those of the table."""
     sides = []
     table = params.get("embedding") if rows is None else rows
     for side, part in (("user", slice(0, 6)), ("item", slice(6, None))):
@@ -45,7 +45,7 @@ def definition(params: dict, graph, final="linear", bags="mean", rows=None) -> n
 
 
 def unknown_rows(params: dict, graph) -> np.ndarray:
-    """The table with what stands for users and items without pairs."""
+    """Return the table, with the rows that represent users and items without pairs put in."""
     met = np.asarray(graph.degree_N) > 0
     rows = params["embedding"].copy()
     for side, part in enumerate((slice(0, 6), slice(6, None))):
@@ -95,7 +95,7 @@ def test_who_was_never_met_has_no_id(dropout):
     params = flat(nnx.state(model))
     assert ("unknown" in params) == (dropout > 0)
     rows = unknown_rows(params, graph)
-    assert (rows != params["embedding"]).any(axis=1).sum() == 2  # user 5 and item 7
+    assert (rows != params["embedding"]).any(axis=1).sum() == 2  # those of user 5 and item 7
     slow = definition(params, graph, rows=rows)
     np.testing.assert_allclose(nodes(model, graph).emb_ND, slow, rtol=1e-4, atol=1e-5)
     x = jax.tree.map(lambda x: x[7:], graph.features.item)
@@ -134,7 +134,7 @@ def test_dropped_ids_are_the_share_asked_for_and_become_the_learned_row():
         )
         assert (is_shown | is_gone).all()
         hidden += (is_gone & ~is_shown).sum()
-        few = jnp.asarray([0, 7, 3], jnp.int32)  # a few rows: the same ids are hidden
+        few = jnp.asarray([0, 7, 3], jnp.int32)  # a few rows hide the same ids
         part = nodes(model, graph, few, key).emb_ND
         np.testing.assert_allclose(part, drawn[few], rtol=1e-4, atol=1e-5)
     assert 0.2 < hidden / (40 * 12) < 0.4

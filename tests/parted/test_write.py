@@ -1,4 +1,4 @@
-"""A folder of parts: the arrays are those that are made in memory, and what was in memory."""
+"""Test that a folder of parts has the arrays of an in-memory build, and limits the memory used."""
 
 import resource
 
@@ -42,7 +42,7 @@ def in_memory(path, config: SplitConfig, seed: int, weights) -> Splits:
 
 
 def device_arrays(splits: Splits, parts: int, exchange: str) -> dict[str, np.ndarray]:
-    """What a run cuts for its devices, by the names that the files have."""
+    """Return the arrays that a run splits over its devices, by their names in the files."""
     made = partition(splits.train, layout(splits.train, None, parts), exchange)
     arrays, _ = mesh_data(splits.train, made, jax.random.key(0), None)
     graph = made.shard.graph
@@ -186,7 +186,7 @@ def test_memory_holds_so_many_rows_at_once_and_no_more(tmp_path, monkeypatch):
 
     monkeypatch.setattr(spill.Column, "read", counted)
     partition_data(tmp_path, tmp_path / "out", 3, rows=rows)
-    # No user and no item has more than so many rows here, so no block may.
+    # No user or item has more rows than this here, so no block may have more.
     assert max(held) <= rows
     assert sum(held) > 5 * 3000
 
@@ -252,7 +252,7 @@ def test_the_command_says_what_it_wrote_and_only_a_mesh_takes_it(tmp_path, capsy
 def test_a_disk_that_takes_no_more_is_told_in_words_and_nothing_is_left(tmp_path):
     random_frame(0, 200, texts=False).write_parquet(tmp_path / "pairs.parquet")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for limit in (600, 2500):  # of a file: while pairs are read, and while parts are written
+    for limit in (600, 2500):  # bytes per file: too few to read pairs, then too few to write parts
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
         try:
             with pytest.raises(InputError, match="cannot be written"):

@@ -1,4 +1,4 @@
-"""The server in this process: its lists, its limits, its reloads."""
+"""Test the server within this process: lists, limits and reloads."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ def app(run: Path) -> Any:
 
 
 def asked(app: Any, work: Callable[[Any], Awaitable[Any]], host: str = "localhost") -> Any:
-    """What ``work`` gives of a client of the application."""
+    """Return the result of ``work`` with a client of the application."""
 
     async def main() -> Any:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
@@ -145,12 +145,12 @@ def test_several_lists_at_once_come_in_their_order(app: Any) -> None:
     for n, answer in enumerate(answers):
         alone = get(app, "/recommend", user=f"u{n}", k=n % 7 + 1).json()
         assert names(answer) == names(alone)
-        # Sums of a block of another size may be rounded otherwise.
+        # Sums in a block of another size may be rounded differently.
         assert answer["items"][0]["score"] == pytest.approx(alone["items"][0]["score"], rel=1e-5)
 
 
 def test_no_request_compiles(app: Any) -> None:
-    """Whatever its list's length, its basket, its filters, and how many come at once."""
+    """Vary lengths of lists, baskets, filters, and the number of concurrent requests."""
     compiled: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **more: compiled.append(event)
@@ -280,7 +280,7 @@ def test_no_origin_is_let_in_unless_asked_for(app: Any) -> None:
 
 
 def _hostile(rng: random.Random) -> tuple[str, str, Any]:
-    """Method, path and body or parameters of one request that means no good."""
+    """Return the method, path and body or parameters of one hostile request."""
     texts = [
         *("", " ", "\0", "\x1b[31m", "\u202e", "\ud800", "a" * 600, "i1\r\nX: y", HOSTILE),
         *("../../etc/passwd", "'; drop table items", "{{7*7}}", "%00", "\U0001f600" * 50, "NaN"),
@@ -402,7 +402,7 @@ def test_a_newer_run_is_loaded_under_load_without_a_dropped_request(tmp_path: Pa
     assert {answer.status_code for answer in answers} == {200}
     assert all(names(answer.json()) in expected for answer in answers)
     assert names(answers[-1].json()) == expected[1]
-    assert len(current._borrowed) == 1  # what was served before is closed
+    assert len(current._borrowed) == 1  # the previously served run is closed
     current.close()
 
 
@@ -450,13 +450,13 @@ def test_models_of_items_give_neighbours_alone(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module", params=["cheby-cf", "ease"])
 def filtering(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The server of a graph filter, and its run."""
+    """Return the server of a graph filter, and its run."""
     train = synthetic.make(60, 50, 600, communities=3, seed=1)
     fitted = fit("cheby-cf", train, jax.random.key(0), dim=8, order=3, spectral_weight=0.3)
     if request.param == "ease":
         weight_II = RNG.normal(size=(50, 50)).astype(np.float32)
         fitted = fitted._replace(weight_II=weight_II)
-    else:  # pairs that count for more than others
+    else:  # pairs with different weights
         fitted = fitted._replace(weight_E=1 + RNG.random(len(fitted.indices), np.float32))
     seen = [row.tolist() for row in np.split(fitted.indices, fitted.indptr[1:-1])]
     run = tmp_path_factory.mktemp("filter") / "run"
@@ -481,7 +481,7 @@ def test_a_filters_lists_are_those_of_recommend(filtering: Any) -> None:
     basket = rec.item_ids[:3]
     answer = post(app, "/recommend", {"basket": basket, "k": 10}).json()
     assert names(answer) == rec.recommend_history(basket, 10)["item"].to_list()
-    # What a user has already changes nothing in the list, and what is new does.
+    # Items that the user already has do not change the list, but new items do.
     own = [rec.item_ids[i] for i in rec.known.take(np.array([3])).indices]
     same = post(app, "/recommend", {"user": user, "basket": own, "k": 15}).json()
     assert names(same) == expected["item"].to_list()

@@ -1,4 +1,4 @@
-"""Requests that schemathesis makes up from the server's own OpenAPI description."""
+"""Test requests that schemathesis generates from the server's OpenAPI description."""
 
 from typing import Any
 

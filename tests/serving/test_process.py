@@ -1,4 +1,4 @@
-"""A real server: its address, its requests, its end."""
+"""Test a real server process: its address, requests and shutdown."""
 
 import json
 import signal
@@ -26,7 +26,7 @@ def test_a_server_says_where_it_is_answers_and_ends(tmp_path: Path) -> None:
     heard: list[str] = []
 
     def line(part: str) -> str:
-        """The next line that has a part in it."""
+        """Return the next line that contains ``part``."""
         assert server.stderr is not None
         for text in server.stderr:
             heard.append(text)

@@ -1,4 +1,4 @@
-"""Blocks of a server against rankings by definition."""
+"""Test the server's blocks of queries against rankings by definition."""
 
 import jax
 import numpy as np
@@ -20,7 +20,7 @@ def best(query: Query, item: np.ndarray, bias: np.ndarray, allowed: np.ndarray) 
 
 @pytest.mark.parametrize("n_items", [5, 50, 3000])
 def test_blocks_of_any_size_are_ranked_as_by_definition(n_items: int) -> None:
-    item = RNG.integers(-3, 4, (n_items, 4)).astype(np.float32)  # ties among them
+    item = RNG.integers(-3, 4, (n_items, 4)).astype(np.float32)  # with ties
     bias = RNG.integers(-2, 3, n_items).astype(np.float32)
     user_bias = np.zeros(1, np.float32)
     scorer = dot_scorer(np.zeros((1, 4)), item, user_bias_U=user_bias, item_bias_I=bias)

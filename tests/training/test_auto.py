@@ -1,4 +1,4 @@
-"""A search for the best model: what it tries, what it keeps, and what its run is."""
+"""Test the search for the best model: its trials, its files, and its final run."""
 
 import dataclasses
 import json
@@ -109,7 +109,7 @@ def test_finished_trials_are_kept_by_resume(tmp_path, monkeypatch):
 
     def broken(search, config):
         if config.model.filter == "gf-cf":
-            raise KeyboardInterrupt  # a process that is killed leaves no more than this
+            raise KeyboardInterrupt  # a killed process would leave the same files
         return fit(search, config)
 
     fit = Search._fit

@@ -1,4 +1,4 @@
-"""The loss of a constant prediction, against the step's own loss where all scores are 0."""
+"""Test the loss of a constant prediction against the step's loss with all scores 0."""
 
 from dataclasses import replace
 from functools import partial
@@ -60,7 +60,7 @@ def _config(loss: str, negatives: dict[str, Any], positives: Any = "edges") -> C
 
 
 def _batches(config: Config, first: int = 0) -> list[Batch]:
-    """The batches of an epoch."""
+    """Return the batches of an epoch."""
     none = SHOWN.take(np.arange(1))
     problem = Problem.build(config, Splits(SHOWN, none, none))
     drawn = jax.jit(problem.stepper.batch)
@@ -68,7 +68,7 @@ def _batches(config: Config, first: int = 0) -> list[Batch]:
 
 
 def _scoreless(config: Config, batches: list[Batch]) -> float:
-    """What the batches cost on average by the loss itself, where the model scores all alike."""
+    """Return the mean loss of the batches for a model that gives all items the same score."""
     loss = losses.LOSSES[config.loss.name]
     if config.loss.name == "hinge":
         loss = partial(losses.hinge, margin=config.loss.margin)
@@ -78,7 +78,7 @@ def _scoreless(config: Config, batches: list[Batch]) -> float:
         pos_B, score_BN = jnp.zeros(len(weight_B)), jnp.zeros(neg_BN.shape)
         if batch.log_q is not None:
             pos_B, score_BN = pos_B - batch.log_q.pos_B, score_BN - batch.log_q.neg
-        if config.negatives.picks is not None:  # as many as are picked, of those that may be
+        if config.negatives.picks is not None:  # as many of the candidates as are picked
             n = config.negatives.count if config.negatives.private else 1
             valid_BN = jnp.broadcast_to(jnp.any(valid_BN, axis=1, keepdims=True), (len(pos_B), n))
             score_BN = score_BN[:, :n]

@@ -34,7 +34,7 @@ def test_a_model_takes_what_features_and_ratings_there_are_unless_told_otherwise
         user, item = takes(FULL, name).sizes
         assert user is not None
         assert item is not None
-        assert user.numbers == 2  # a level, and whether it is missing
+        assert user.numbers == 2  # a value, and whether it is missing
         assert len(item.categories) == len(item.bags) == 1
         assert takes(FULL, name, features=False).sizes == (None, None)
         half = takes(HALF, name, features=True)

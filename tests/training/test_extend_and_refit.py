@@ -1,4 +1,4 @@
-"""Runs that go on for longer, and production runs."""
+"""Test extending runs, and refitting them for production."""
 
 import json
 from dataclasses import replace
@@ -44,7 +44,7 @@ def of(epochs: int, every: int | None = None) -> Config:
 def test_going_on_gives_the_bits_of_the_longer_run(
     data: Dataset, tmp_path: Path, every: int | None
 ) -> None:
-    """Also where the shorter run was evaluated at its end alone, off the longer run's cadence."""
+    """Also cover a shorter run that was only evaluated at its end, off the longer run's cadence."""
     jaxrec.train(of(5, every), data=data, run=tmp_path / "whole", quiet=True)
     jaxrec.train(of(3, every), data=data, run=tmp_path / "run", quiet=True)
     made = jaxrec.resume(tmp_path / "run", data=data, epochs=5, quiet=True)

@@ -1,4 +1,4 @@
-"""A run of a filter from its data to its lists: what it leaves behind, refuses, and serves."""
+"""Test a run of a filter from data to lists: its files, refusals and served lists."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What Python has of a run, and how it is asked for one."""
+"""Test how Python code requests a run, and what the returned run offers."""
 
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def test_options_and_the_call_after_each_evaluation(tmp_path: Path) -> None:
     assert (run.config.train.epochs, run.config.optim.learning_rate) == (4, 0.02)
     records = run.history.filter(split="validation", phase="search")
     assert told == list(zip(records["step"], records["recall@20"], strict=True))
-    assert len(told) == 2  # of four epochs, every second one
+    assert len(told) == 2  # every second of four epochs
 
 
 def test_changes_by_dotted_names() -> None:

@@ -1,4 +1,4 @@
-"""Tables in the host's memory: the bits of a table on the device, whatever trains and resumes."""
+"""Test that tables in the host's memory train and resume exactly like tables on the device."""
 
 import dataclasses
 import json
@@ -44,7 +44,7 @@ CONFIG = Config(
 
 @pytest.fixture(autouse=True, scope="module")
 def _compiled_as_for_users():
-    """Different programs of the same steps have the same bits where the compiler optimises both."""
+    """Enable all optimisations; only then do different programs of the same steps agree exactly."""
     before = jax.config.values["jax_disable_most_optimizations"]
     jax.config.update("jax_disable_most_optimizations", False)
     yield
@@ -53,7 +53,7 @@ def _compiled_as_for_users():
 
 @cache
 def splits() -> Splits:
-    """Few items: a batch of 16 has some of most batches before it."""
+    """Return a split with few items, so that a batch of 16 shares items with earlier batches."""
     return split(synthetic.make(60, 50, 700, communities=3, seed=3), CONFIG.split, 0)
 
 
@@ -66,7 +66,7 @@ def on_host(config: Config) -> Config:
 
 
 def trained(config: Config, cuts: tuple[int, ...], ahead: int = 2):
-    """The problem on the host and its state after steps in such dispatches."""
+    """Train on the host with dispatches of ``cuts`` steps; return the problem and its state."""
     made = HostProblem.build(on_host(config), splits())
     state = made.initial_state()
     dispatch = host_rows.RowDispatch(made.stepper, state, made.data, 0, STEPS, ahead)
@@ -107,7 +107,7 @@ def test_a_table_on_the_host_has_the_bits_of_one_on_the_device(name):
 
 
 def test_a_table_is_read_in_blocks_to_the_same_bits(monkeypatch):
-    """110 rows: the last block of 32 begins within the one before it."""
+    """With 110 rows, the last block of 32 overlaps the one before it."""
     one, (made, ours) = Problem.build(CONFIG, splits()), trained(CONFIG, (40,))
     for module in (rowwise, host_table):
         monkeypatch.setattr(module, "BLOCK", 32)
@@ -136,7 +136,7 @@ def test_rows_that_recent_steps_wrote_are_what_these_left():
 
 
 def test_without_what_recent_steps_left_the_bits_are_others(monkeypatch):
-    """So the data has rows that a step reads before the step before it is written."""
+    """The data must have rows that a step reads before the previous step has been written."""
     _, expected = trained(CONFIG, (STEPS,))
     monkeypatch.setattr(host_rows, "patched", lambda row_R, rows, recent: dict(rows))
     assert not equal(trained(CONFIG, (STEPS,))[1], expected)
@@ -157,7 +157,7 @@ def arrays(run: Run) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> dict[str, Run]:
-    """The same run, with the table where it is said to be."""
+    """Train the same run with the table on the device and on the host."""
     data, parent = synthetic.make(60, 50, 700, communities=3, seed=3), tmp_path_factory.mktemp("r")
     return {
         where: jaxrec.train(
@@ -206,7 +206,7 @@ def test_a_checkpoint_is_gone_on_with_wherever_the_table_lies(runs, began, goes_
 
 def test_the_host_has_the_table_where_the_device_lacks_room(monkeypatch):
     auto, train = CONFIG, splits().train
-    assert not host_table.on_host(auto, train)  # a CPU says nothing of its memory
+    assert not host_table.on_host(auto, train)  # a CPU does not report its memory
     needs = plans.plan(sizes_of(auto, train, sparse=True)).device_bytes
     for limit, there in ((2 * needs, False), (needs, True)):
         monkeypatch.setattr(host_table, "device_memory", lambda limit=limit: limit)

@@ -1,4 +1,4 @@
-"""Blocks drawn on the host: the same bits as on the device, and what the log says of waiting."""
+"""Test blocks drawn on the host: equal to those of the device, with waiting times in the log."""
 
 import json
 

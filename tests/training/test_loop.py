@@ -1,4 +1,4 @@
-"""The loop in this process: one compilation, few dispatches, late metrics, the right last step."""
+"""Test the loop: one compilation, few dispatches, delayed metrics, and the right last step."""
 
 import dataclasses
 import json
@@ -69,11 +69,11 @@ def test_nothing_is_compiled_after_the_first_epoch(tmp_path, monkeypatch):
     run(tmp_path, dataclasses.replace(CONFIG, train=TrainConfig(epochs=5, batch_size=64)))
     lines = [(what, count) for what, count in seen if what.startswith("search ")]
     assert lines[0][1] > 0
-    # One of the doctor's at step 0; then one of train, validation and the doctor an epoch.
+    # One line of the doctor at step 0, then per epoch one of train, validation and the doctor.
     assert len(lines) == 16
     first = [what for what, _ in lines].index("search validation")
     after = {count for _, count in lines[first:]}
-    assert len(after) == 1  # the first evaluation compiles; nothing does after it
+    assert len(after) == 1  # only the first evaluation compiles
 
 
 def test_one_dispatch_holds_many_steps_and_its_metrics_come_one_dispatch_late(
@@ -252,7 +252,7 @@ def test_bfloat16_learns_as_float32_does(tmp_path, positives, score):
 def test_the_cadence_counts_epochs_or_steps_as_the_length_does(epochs):
     train = TrainConfig(epochs=4, batch_size=30) if epochs else TrainConfig(steps=50, batch_size=30)
     alone = Cadence.of(Config(train=train), pairs=100)
-    assert (alone.evaluate, alone.checkpoint, alone.log) == (4, 4, 4)  # an epoch where not given
+    assert (alone.evaluate, alone.checkpoint, alone.log) == (4, 4, 4)  # by default every epoch
     config = Config(train=train, eval=EvalConfig(every=2), checkpoint=CheckpointConfig(every=3))
     cadence = Cadence.of(config, pairs=100)
     assert cadence.per_epoch == 4
@@ -324,7 +324,7 @@ def test_evaluate_gives_the_baselines_of_a_refit_the_same_train_data(tmp_path):
     assert again["baselines"]["popularity"] == done.evaluation["baselines"]["popularity"]
     assert again["train"] == done.evaluation["train"]
     other = jaxrec.evaluate(done.folder, "test", (7,), data=data())
-    assert other["train"] == done.evaluation["train"]  # at its own cut-offs
+    assert other["train"] == done.evaluation["train"]  # at the run's cut-offs
     with pytest.raises(InputError, match="refit"):
         jaxrec.evaluate(done.folder, "validation", data=data())
     with pytest.raises(InputError, match="cut-offs"):

@@ -1,5 +1,4 @@
-"""One state on the device at any time, by the bytes of the arrays that live; and what the plan
-says of it."""
+"""Test that the device holds only one state at a time, as the plan says, by bytes of arrays."""
 
 import dataclasses
 import gc
@@ -54,7 +53,7 @@ VARIANTS = {
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
-    """Few pairs of many nodes, so that tables are what counts."""
+    """Return few pairs of many nodes, so that tables dominate the memory."""
     pair = np.sort(np.random.default_rng(0).choice(USERS * ITEMS, 6000, replace=False))
     user, item = (x.astype(np.int32) for x in np.divmod(pair, ITEMS))
     return Dataset(user, item, np.arange(USERS), np.arange(ITEMS))
@@ -96,10 +95,10 @@ def test_a_state_is_made_saved_restored_and_measured_in_what_the_plan_says(name,
     assert peak["save"] == pytest.approx(own, rel=0.05)
     assert peak["restore"] == pytest.approx(own, rel=0.05)
     evaluation = plan.sizes.evaluation_bytes()
-    if config.model.layers == 0:  # layers are within a program, where arrays do not show
+    if config.model.layers == 0:  # arrays inside a program, as of layers, are not counted
         assert peak["measure"] == pytest.approx(own + evaluation, rel=0.1)
     assert peak["initial_state"] <= max(own * 1.02, plan.sizes.start_bytes(), 2 * TABLE)
-    # Whatever comes, the plan has room for it.
+    # The plan must allow for everything that was measured.
     assert meter.most - before <= 1.02 * plan.device_bytes
     assert peak["parameters"] <= 1.02 * (own + evaluation)
 
@@ -108,7 +107,7 @@ def test_a_state_is_made_saved_restored_and_measured_in_what_the_plan_says(name,
 def test_a_run_that_goes_back_to_its_best_step_never_holds_two_states(
     refit, data, tmp_path, monkeypatch
 ):
-    # A best step that is not the last: its checkpoint is read.
+    # Make the best step differ from the last one, so that its checkpoint is read.
     monkeypatch.setattr(Loop, "best", lambda self: Best(0 if self.select_on != "none" else None, 1))
     config = dataclasses.replace(BASE, train=dataclasses.replace(BASE.train, refit=refit))
     gc.collect()
@@ -119,7 +118,7 @@ def test_a_run_that_goes_back_to_its_best_step_never_holds_two_states(
     of_data = sum(plan.device[part] for part in ("graph", "pairs", "places"))
     for name in ("save", "initial_state", "_advance", *(() if refit else ("restore",))):
         assert meter.by[name] - before <= own + of_data + 0.1 * TABLE, name
-    # Two tables more are the embeddings of an evaluation; a second state would be three.
+    # The embeddings of an evaluation take two more tables; a second state would take three.
     assert meter.most - before <= own + of_data + 2.2 * TABLE, meter.where
     assert meter.most - before <= 1.05 * plan.device_bytes
     assert write_arrays.__name__ in meter.by
@@ -148,7 +147,7 @@ def test_a_state_on_a_mesh_is_saved_and_restored_without_another(data, tmp_path)
     checkpoints = Checkpoints(tmp_path, keep=1)
     with metered() as meter:
         state = problem.initial_state()
-        gc.collect()  # JAX lets go of the host's table, which the devices read, only here
+        gc.collect()  # JAX frees the host's table, which devices read, only here
         own = live() - before
         checkpoints.save(0, state, problem.notes())
         checkpoints.wait()

@@ -1,4 +1,4 @@
-"""Training on a mesh of virtual devices: equal to one device, and resumed on other meshes."""
+"""Test training on a mesh of virtual devices: equal to one device, and resumed on other meshes."""
 
 import dataclasses
 import json
@@ -36,8 +36,9 @@ CONFIG = Config(
     train=TrainConfig(epochs=2, batch_size=32),
 )
 MF = ModelConfig("mf", dim=4, layers=0)
-STEPS = 20  # an epoch has 12, and its last batch is padded
-# Float32 sums in another order, through 20 steps of Adam (measured: 6e-8 where |x| is 0.3).
+STEPS = 20  # an epoch has 12 steps, and its last batch is padded
+# The tolerance allows for float32 sums in another order over 20 steps of Adam (measured: 6e-8 where
+# |x| is 0.3).
 TOLERANCE = {"rtol": 0, "atol": 2e-6}
 
 
@@ -59,15 +60,17 @@ def dispatch(config: Config):
 
 @cache
 def trained(config: Config, steps: int = STEPS):
-    """The problem, its state after some steps, and their losses: each made once."""
+    """Train some steps, and return the problem, its state and the losses; cached."""
     made = problem(config)
     state, totals = dispatch(config)(made.initial_state(), made.data, made.number(steps))
     return made, state, jax.device_get(totals)
 
 
 def tables(made: Problem, state) -> list[np.ndarray]:
-    """All of a state as it is, tables with the rows in the data set's order, but for what the
-    doctor saw, who looks at one device alone."""
+    """Return all arrays of a state, with the rows of tables in the data set's order.
+
+    The doctor's records are left out, since the doctor looks at one device only.
+    """
     state = state._replace(totals=state.totals._replace(signs=None))
     rows, found = made.rows(), jax.tree_util.tree_leaves_with_path(state)
     return [
@@ -145,7 +148,7 @@ def test_metrics_are_those_of_one_device_on_any_mesh():
 
 
 def test_ties_over_parts_go_to_the_lower_item():
-    """All scores are 0: every list is the lowest ids that the user has not seen."""
+    """With all scores 0, every list holds the lowest ids that the user has not seen."""
     one, many = problem(CONFIG), problem(on((2, 4)))
     ranked = []
     for made in (one, many):
@@ -177,7 +180,8 @@ def test_a_checkpoint_goes_from_any_mesh_to_any_other_to_the_bit(tmp_path, model
             jax.tree.map(
                 np.testing.assert_array_equal, tables(made, state), tables(other, restored)
             )
-            # The optimizer's state went along: the next steps are those of an unbroken run.
+            # The optimizer's state was restored too, so the next steps equal those of an unbroken
+            # run.
             after, _ = dispatch(on(target, config))(restored, other.data, other.number(5))
             unbroken = trained(on(target, config), STEPS + 5)[1]
             for ours, theirs in zip(tables(other, after), tables(other, unbroken), strict=True):
@@ -202,7 +206,7 @@ def test_an_optax_chain_of_ones_own_is_refused_on_a_mesh():
 
 
 def test_a_run_on_a_mesh_goes_on_with_one_device(tmp_path, capsys):
-    """Interrupted on 2 x 2, ended on 1 x 1: the metrics of a run of one device."""
+    """Interrupt a run on 2 x 2 and end it on 1 x 1; its metrics equal those of one device."""
     data = synthetic.make(50, 41, 500, seed=3)
     config = dataclasses.replace(on((2, 2)), checkpoint=CheckpointConfig(every=1))
     one = jaxrec.train(

@@ -1,4 +1,4 @@
-"""The negative that is picked is the one that a loop over the candidates finds."""
+"""Test that the picked negative is the one that a loop over the candidates finds."""
 
 import dataclasses
 
@@ -29,7 +29,7 @@ def problem(negatives: NegativesConfig, data=DATA, **parts) -> Problem:
 
 
 def expected(how: str, user, pos, neg, biases, valid) -> int:
-    """Place of the negative to take."""
+    """Return the place of the negative to pick."""
     score = [float(user @ n + b) for n, b in zip(neg, biases[1:], strict=True)]
     if how == "similar":
         score = [float(pos @ n / np.linalg.norm(pos) / np.linalg.norm(n)) for n in neg]
@@ -85,7 +85,7 @@ def test_the_picked_negative_is_that_of_a_loop(how, name, options):
             place = expected(how, table[u], table[30 + i], table[30 + row], of_row, may)
             assert int(kept.neg[b, n]) == row[place]
             assert int(kept.neg[b, n]) not in known[u]
-    # The rows behind the pairs are those of what was picked.
+    # The rows after the pairs are those of the picked negatives.
     at = np.asarray(kept.neg).reshape(-1)
     np.testing.assert_allclose(rows.emb_ND[64:, :6], table[30 + at], rtol=1e-5)
 

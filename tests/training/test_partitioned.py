@@ -1,4 +1,4 @@
-"""Training on data in parts: to the bit that of the same data in memory."""
+"""Test that training on data in parts equals training in memory to the last bit."""
 
 import dataclasses
 import json
@@ -55,7 +55,7 @@ def source(tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
     rng = np.random.default_rng(2)
     user, item = rng.integers(0, 50, 700), (rng.pareto(1.0, 700) * 6).astype(int) % 41
-    # Items with one pair, which may be held out.
+    # Add items with a single pair, which may be held out.
     user, item = np.append(user, rng.integers(0, 50, 40)), np.append(item, np.arange(41, 81))
     event = rng.choice(list(WEIGHTS), 740)
     frame = pl.DataFrame({"user": user, "item": item, "event": event})
@@ -74,7 +74,7 @@ def parted(source):
 
 
 def run_of(folder):
-    """All that a run leaves behind: arrays, and records that have no wall times in them."""
+    """Return all arrays that a run writes."""
     found = {}
     for name in ("embeddings", "parameters", "seen"):
         with np.load(folder / f"{name}.npz") as arrays:
@@ -99,7 +99,7 @@ CHANGES = {
 
 
 def assert_same_cold(found: dict, expected: dict) -> None:
-    """What is said of users and items without a train pair, of which there are some."""
+    """Check that both results report the same users and items without a train pair."""
     assert found.keys() == expected.keys()
     assert found["items"] > 0
     for key, value in expected.items():
@@ -113,7 +113,7 @@ def assert_same_runs(cut: jaxrec.Run, whole: jaxrec.Run) -> None:
     for key, array in theirs.items():
         assert ours[key].dtype == array.dtype
         np.testing.assert_array_equal(ours[key], array, err_msg=key)
-    # Both rank the same lists; a block's sums of metrics are float32, in two programs.
+    # Both rank the same lists, but two programs sum the metrics of a block in float32.
     records = [read_metrics(folder / "metrics.jsonl") for folder in (cut.folder, whole.folder)]
     for found, expected in zip(*records, strict=True):
         assert found == pytest.approx(expected, abs=1e-6)
@@ -149,7 +149,7 @@ def test_a_run_is_to_the_bit_that_of_the_data_in_memory(source, parted, tmp_path
 
 @pytest.fixture(scope="module")
 def finished(parted, tmp_path_factory):
-    """A run that was stopped before its end, and went on."""
+    """Return a run that was stopped before its end and then resumed."""
     run = tmp_path_factory.mktemp("runs") / "run"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(results, "write_arrays", _stop)

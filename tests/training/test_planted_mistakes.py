@@ -1,4 +1,4 @@
-"""Each mistake that can be made on purpose does what it says, and only that."""
+"""Test that each mistake that can be planted on purpose has the stated effect and no other."""
 
 import dataclasses
 
@@ -39,7 +39,7 @@ def problem(**parts) -> Problem:
 
 
 def scored(p: Problem, step: int):
-    """A batch's loss, and its user, positive and negative vectors with the pairs' weights."""
+    """Return a batch's loss, its user, positive and negative vectors, and the pairs' weights."""
     params = p.initial_state().params
     batch = jax.jit(p.stepper.batch)(p.data, jnp.int32(step))
     loss, _ = jax.jit(p.stepper.loss)(params, p.data.graph, Feed(batch, None, None))

@@ -1,4 +1,4 @@
-"""Training on ratings: the loss, what is planted, what is refused, and what a run leaves."""
+"""Test training on ratings: the loss, planted structure, refusals and files of a run."""
 
 import dataclasses
 import json
@@ -42,7 +42,7 @@ NOISE = 0.2
 
 
 def planted(users: int = 120, items: int = 80, pairs: int = 2400, *, whole: bool = False):
-    """Ratings 3.5 + b_u + b_i + u · v + noise of 0.2; as whole numbers from 1 to 5 if so asked."""
+    """Return ratings 3.5 + b_u + b_i + u · v + noise of 0.2; if ``whole``, rounded to 1 to 5."""
     data = synthetic.make(users, items, pairs, communities=4, seed=5)
     rng = np.random.default_rng(6)
     user_UD, item_ID = rng.normal(size=(users, 2)), rng.normal(size=(items, 2))
@@ -59,7 +59,7 @@ def problem(data: Dataset, **parts) -> Problem:
 
 
 def by_hand(p: Problem, params: dict, batch) -> float:
-    """The loss of a batch from its definition."""
+    """Compute the loss of a batch from its definition."""
     user, item, weight, target = (np.asarray(x) for x in batch.positives)
     n_users = p.stepper.n_users
     table = np.asarray(p.data.graph.in_data_order(params["embedding"][...]), np.float64)
@@ -105,7 +105,7 @@ VARIANTS = {
 def test_the_loss_of_a_batch_equals_its_definition(name):
     p = problem(planted(whole=name == "levels"), **VARIANTS[name])
     rng = np.random.default_rng(0)
-    # Biases begin at 0, where a fault in them would not show.
+    # Biases begin at 0, which could hide faults, so noise is added.
     params = jax.tree.map(
         lambda x: 3 * x + jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype),
         p.initial_state().params,
@@ -150,7 +150,7 @@ def test_planted_ratings_are_found(name, tmp_path):
         eval=EvalConfig(k=(5,), every=20),
     )
     run = jaxrec.train(config, data=data, run=tmp_path / "run", quiet=True)
-    # Whole numbers lie up to 1/2 from what is planted: uniform there, 1/√12 in the mean.
+    # Rounding adds a uniform error of up to 1/2, whose root mean square is 1/√12.
     noise = np.hypot(NOISE, 12**-0.5) if name == "levels" else NOISE
     assert noise < run.metrics["rmse"] < 2 * noise
     assert run.metrics["rmse"] < 0.85 * run.evaluation["baselines"]["biases"]["rmse"]

@@ -1,4 +1,4 @@
-"""Real processes, real signals: a run that was stopped ends with the bits of one that was not."""
+"""Test with real processes and signals that a resumed run equals an unbroken one exactly."""
 
 import json
 import signal
@@ -28,7 +28,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(data, tmp_path_factory) -> tuple[list[str], Path]:
-    """The options of a run (search, then refit) and the folder of it that nothing disturbed."""
+    """Return the options of a run (search, then refit), and the folder of an unbroken run."""
     options = [*OPTIONS, "--data", str(data), "--train.refit"]
     run = tmp_path_factory.mktemp("whole") / "run"
     done = jaxrec("train", *options, "--run", run)
@@ -97,7 +97,7 @@ def test_killed_before_the_report_it_only_writes_the_report(whole, tmp_path):
 
 
 def test_rows_that_lag_behind_are_killed_and_resumed_to_the_same_bits(data, tmp_path):
-    """Row-sparse Adam keeps rows as they were last touched; a checkpoint brings none up."""
+    """Row-sparse Adam stores rows as of their last update; a checkpoint leaves them so."""
     model = ["--model.layers", 0, "--optim.sparse", "True", "--train.batch-size", 16]
     options = [*OPTIONS, *model, "--data", data]
     undisturbed, run = tmp_path / "undisturbed", tmp_path / "run"
@@ -107,7 +107,7 @@ def test_rows_that_lag_behind_are_killed_and_resumed_to_the_same_bits(data, tmp_
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert jaxrec("resume", run).returncode == 0
     assert contents(run) == contents(undisturbed)
-    # The same with the table in the host's memory, killed while rows are written there.
+    # Repeat with the table in the host's memory, killed while rows are written to it.
     by_host, options = tmp_path / "host", [*options, "--mesh.memory", "host"]
     moment = ("jaxrec.training.placement.host_rows:RowDispatch._turn", 150)
     killed = process(KILLER, "SIGKILL", *moment, "train", *options, "--run", by_host)
@@ -135,7 +135,7 @@ def test_a_signal_ends_with_a_checkpoint_and_nothing_lost(whole, tmp_path, name,
     assert "Traceback" not in ended.stderr
     assert list((run / "checkpoints").glob("*/manifest.json"))
     assert not (run / "eval.json").exists()
-    if moment[0].endswith("compile"):  # it did not wait for the compilation to end
+    if moment[0].endswith("compile"):  # the process did not wait for the compilation to end
         assert "compiled" not in (run / "timing.jsonl").read_text()
     before = (run / "metrics.jsonl").read_bytes()
     resumed = jaxrec("resume", run)
@@ -248,7 +248,7 @@ main()
 def test_a_full_disk_ends_with_a_plain_error_and_earlier_checkpoints_intact(
     data, tmp_path, where, limit, record_property
 ):
-    """From the third call on, every file that the process writes may hold ``limit`` bytes."""
+    """From the third call on, limit every file that the process writes to ``limit`` bytes."""
     script = tmp_path / "full.py"
     script.write_text(FULL)
     run = tmp_path / "run"

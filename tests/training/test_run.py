@@ -1,4 +1,4 @@
-"""A run and its folder: what may stand in one, what replaces one, what eval.json keeps."""
+"""Test run folders: which are accepted and replaced, and which results eval.json keeps."""
 
 import dataclasses
 import json
@@ -45,12 +45,12 @@ def data(users: int = 40, items: int = 30, seed: int = 1) -> Dataset:
 
 @pytest.fixture(autouse=True)
 def _without_plots(monkeypatch):
-    """A report takes longer than these runs."""
+    """Write no reports, which take longer than these runs."""
     monkeypatch.setattr(results, "can_report", lambda: False)
 
 
 def gone() -> int:
-    """The number of a process that has ended."""
+    """Return the id of a process that has ended."""
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     return ended.pid
@@ -88,7 +88,7 @@ def test_a_folder_of_partial_files_alone_is_as_good_as_empty(tmp_path, process):
     left = run / f".config.json.{process()}.partial"
     left.write_text("{")
     train(CONFIG, data=data(), run=run, quiet=True)
-    assert left.exists() == (process is os.getppid)  # whose process may still write it
+    assert left.exists() == (process is os.getppid)  # its process still runs and may write it
     assert (run / "eval.json").exists()
 
 
@@ -109,15 +109,15 @@ def test_partial_files_of_a_killed_process_go_when_their_place_is_written_next(t
     left, other = leave(place), leave(tmp_path / "other.json")
     write_json(place, {"a": 1})
     assert not left.exists()
-    assert other.exists()  # of another file
+    assert other.exists()  # it belongs to another file
     left = leave(tmp_path / "prepared", folder=True)
     data().save(tmp_path / "prepared")
     assert not left.exists()
-    # A folder in which they alone lie is as good as an empty one.
+    # A folder that holds only such partial files counts as empty.
     left = leave(tmp_path / "new" / "list.csv")
     data().save(tmp_path / "new")
     assert Dataset.load(tmp_path / "new").fingerprint() == data().fingerprint()
-    # Of a run that goes on.
+    # Resuming a run removes its partial files, too.
     config = dataclasses.replace(CONFIG, data=str(tmp_path / "new"))
     done = train(config, run=tmp_path / "run", quiet=True)
     (done.folder / "eval.json").unlink()
@@ -127,7 +127,7 @@ def test_partial_files_of_a_killed_process_go_when_their_place_is_written_next(t
 
 
 def test_a_folder_that_appears_under_our_own_number_is_no_hindrance(tmp_path):
-    """As in containers, whose first process always has the same one."""
+    """Containers give their first process the same id every time."""
     left = tmp_path / f".data.{os.getpid()}.partial"
     left.mkdir()
     (left / "half").touch()
@@ -225,7 +225,7 @@ def test_missing_extras_are_told_before_there_is_a_folder(tmp_path, monkeypatch,
 def test_lists_as_long_as_the_catalogue_are_no_sign_that_something_is_wrong(
     tmp_path, capsys, items
 ):
-    # Over all pairs, so that there are some to select on.
+    # Split over all pairs, so that validation has some pairs.
     split = SplitConfig(per_user=False)
     config = dataclasses.replace(CONFIG, eval=EvalConfig(k=(3, 20)), split=split)
     train(config, data=data(30, items), run=tmp_path / "small")
@@ -249,7 +249,7 @@ def test_the_metric_that_selects_follows_the_cut_offs_and_it_is_said(tmp_path, c
     said = capsys.readouterr().out
     assert "recall@10 selects the parameters, because eval.k does not include 20" in said
     assert "recall@10 on validation" in done.evaluation["protocol"]
-    # A metric of the configuration that is begun from keeps its name.
+    # The metric of the starting configuration is kept.
     (tmp_path / "c.json").write_text(
         json.dumps(configs.to_dict(Config(eval=EvalConfig(metric="ndcg@50"))))
     )
@@ -274,7 +274,7 @@ def test_evaluate_keeps_what_eval_json_says_already(tmp_path):
     assert {"validation", "train", "steps", "best_step"} <= first.keys()
     evaluate(run)  # at the run's own cut-offs
     assert content() == first
-    # Other cut-offs come beside those that are there.
+    # Metrics at other cut-offs are added to the existing ones.
     evaluate(run, "test", (7,), baselines=["item-knn"])
     more = content()
     assert more["metrics"].keys() == first["metrics"].keys() | {
@@ -285,7 +285,7 @@ def test_evaluate_keeps_what_eval_json_says_already(tmp_path):
     assert {name: more[name] for name in ("validation", "train", "steps")} == {
         name: first[name] for name in ("validation", "train", "steps")
     }
-    # Another part: what there is on test is kept under its name, and comes back.
+    # Evaluating another part keeps the results on test under "test", from which they return.
     evaluate(run, "validation")
     other = content()
     assert other["split"] == "validation"
@@ -294,7 +294,7 @@ def test_evaluate_keeps_what_eval_json_says_already(tmp_path):
     assert "validation" not in other
     evaluate(run)
     assert content() == more
-    # What came about in another way is not mixed with what is new.
+    # Results of another protocol are not mixed with new ones.
     (run / "eval.json").write_text(json.dumps(more | {"protocol": "sampled negatives"}))
     evaluate(run)
     assert content()["metrics"] == first["metrics"]

@@ -1,4 +1,4 @@
-"""The check of kernels on the device that is here."""
+"""Test the check of kernels on the current device."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ def test_a_wrong_kernel_is_named_and_refused_on_a_gpu(monkeypatch, tmp_path):
         return jnp.zeros_like(x)
 
     self_check.once()
-    assert not calls  # on a CPU nothing is asked
+    assert not calls  # a CPU needs no check
     monkeypatch.setattr(self_check, "propagate", wrong)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     with pytest.raises(RunError, match=r"product .* is wrong .*--model\.kernel segment_sum"):

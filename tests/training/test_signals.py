@@ -1,4 +1,4 @@
-"""Signals of somebody else's process while a run watches for its own."""
+"""Test that a run's signal handling leaves the signals of its host process intact."""
 
 import os
 import select
@@ -12,7 +12,7 @@ from jaxrec.training.signals import SIGNALS, SignalWatch
 
 @pytest.fixture
 def wakeup():
-    """What an event loop reads signals from."""
+    """Return the socket from which an event loop reads signals."""
     reads, writes = socket.socketpair()
     writes.setblocking(False)
     before = signal.set_wakeup_fd(writes.fileno())
@@ -23,7 +23,7 @@ def wakeup():
 
 
 def heard(reads: socket.socket) -> list[int]:
-    """The signals that came to a descriptor."""
+    """Return the signals that arrived at a socket."""
     return list(reads.recv(64)) if select.select([reads], [], [], 10)[0] else []
 
 

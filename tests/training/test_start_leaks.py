@@ -1,4 +1,4 @@
-"""A run that starts from another's parameters tests on nothing that these have seen, or says so."""
+"""Test that a warm-started run does not test on pairs its start has seen, or says so."""
 
 import json
 import shutil
@@ -62,7 +62,7 @@ def base(tmp_path_factory):
 
 
 def begun(base, data=DATA, **changes) -> UserTask:
-    """What a run that starts from ``base`` trains on and holds out, before it is trained."""
+    """Return the task of a run that starts from ``base``, before it is trained."""
     changes = {"warm_start": str(base.folder), "seed": 1} | changes
     return UserTask.of(short(base.config, **changes), data)
 
@@ -73,7 +73,7 @@ def fact(task: UserTask) -> dict:
 
 
 def grown(extra: int = 600) -> Dataset:
-    """All pairs of DATA, and others of its users, of new users and of new items."""
+    """Return all pairs of DATA and more pairs of its users, of new users and of new items."""
     more = synthetic.make(190, 95, 3000 + extra, communities=4, seed=9)
     key = more.user.astype(np.int64) * 1000 + more.item
     old = DATA.user.astype(np.int64) * 1000 + DATA.item
@@ -102,7 +102,7 @@ def test_a_warm_start_goes_on_with_the_split_whatever_its_seed(base, tmp_path, c
     (run.folder / "config.json").write_text(
         json.dumps(to_dict(replace(run.config, warm_start=str(tmp_path / "gone"))))
     )
-    # Evaluated again, it is the same test part, and it is said again.
+    # A second evaluation uses the same test part, and gives the same warning.
     again = evaluate(run.folder, "test", (20,), data=DATA)
     assert again["metrics"] == pytest.approx(run.metrics)
     assert again["start"] == run.evaluation["start"]
@@ -119,7 +119,7 @@ def test_new_pairs_are_split_by_the_rule_and_old_ones_stay(base):
 
 
 def test_a_chain_remembers_what_the_first_run_was_trained_on(base, tmp_path):
-    middle = DATA.take(DATA.user < 40)  # without most pairs of the first
+    middle = DATA.take(DATA.user < 40)  # lacks most pairs of the first
     config = short(BASE, warm_start=str(base.folder), seed=1)
     second = jaxrec.train(config, data=middle, run=tmp_path / "r2", quiet=True)
     third = begun(second, grown(), seed=2)
@@ -172,7 +172,7 @@ def test_what_a_refit_trained_on_is_counted_among_validation(tmp_path):
 
 
 def copied(base, tmp_path):
-    """The base run as one of before, which kept no split."""
+    """Copy the base run without its split, as earlier versions wrote it."""
     folder = tmp_path / "old"
     shutil.copytree(base.folder, folder, ignore=shutil.ignore_patterns("checkpoints", NAME))
     return replace(base, folder=folder)
@@ -181,7 +181,7 @@ def copied(base, tmp_path):
 @pytest.mark.parametrize("gone", [True, False])
 def test_a_run_that_keeps_no_split_counts_what_recommendations_leave_out(gone, base, tmp_path):
     old = copied(base, tmp_path)
-    if gone:  # it was itself started from another, which is not there any more
+    if gone:  # this run started from another one, which no longer exists
         config = replace(old.config, warm_start=str(tmp_path / "gone"))
         (old.folder / "config.json").write_text(json.dumps(to_dict(config)))
     was = splits_of(base.config, DATA, base.folder)
@@ -308,7 +308,7 @@ def test_a_mesh_keeps_its_split_too(tmp_path):
 
 
 def _bought_again(kept: bool) -> Dataset:
-    """Every user has six items of their own in train; in test, half of them again where kept."""
+    """Give every user six items in train; if ``kept``, half of them occur in test again."""
     users, items = 30, 60
     rng = np.random.default_rng(0)
     own = np.stack([rng.permutation(items)[:7] for _ in range(users)])
@@ -329,7 +329,7 @@ def test_what_people_have_again_is_ranked_where_it_is_asked_for(tmp_path):
         train=replace(BASE.train, epochs=40, batch_size=64),
     )
     run = jaxrec.train(config, data=data, run=tmp_path / "run", quiet=True)
-    assert run.metrics["recall@10"] > 0.5  # three of four are what they had
+    assert run.metrics["recall@10"] > 0.5  # users had three of four test items before
     assert "known items ranked too (repeatable)" in run.evaluation["protocol"]
     assert evaluate(run.folder, "test", (10,), data=data)["metrics"] == pytest.approx(run.metrics)
     kept = UserTask.of(replace(config, eval=replace(config.eval, repeatable=False)), data)

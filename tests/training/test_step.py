@@ -42,12 +42,12 @@ def problem(**parts) -> Problem:
 
 
 def in_data_order(p: Problem, params) -> np.ndarray:
-    """The table, in the graph's order on the device, in float64."""
+    """Return the table in float64, with rows in the data set's order."""
     return np.asarray(p.data.graph.in_data_order(params["embedding"][...]), np.float64)
 
 
 def by_hand(p: Problem, table_ND: np.ndarray, batch: Batch) -> float:
-    """The loss of a batch from its definition, in NumPy and plain Python."""
+    """Compute the loss of a batch from its definition, in NumPy and plain Python."""
     config, n_users = p.config, p.stepper.n_users
     user, item, weight = (np.asarray(x) for x in batch.positives[:3])
     neg = np.broadcast_to(np.asarray(batch.neg), (len(user), batch.neg.shape[-1])) + n_users
@@ -61,7 +61,7 @@ def by_hand(p: Problem, table_ND: np.ndarray, batch: Batch) -> float:
     neg_score = (emb[user][:, None] * emb[neg]).sum(-1) / config.loss.temperature
     valid = np.ones(neg.shape, bool) if batch.valid_BN is None else np.asarray(batch.valid_BN)
     if config.corrects:
-        # How often each item is drawn: by the batch's positives, or by its count's power.
+        # Items are drawn by the batch's positives, or by a power of their counts.
         count = p.splits.train.item_counts().astype(np.float64)
         if config.negatives.name == "in-batch" and config.train.positives == "users":
             a_user = 1 / p.splits.train.user_counts()[p.splits.train.user]

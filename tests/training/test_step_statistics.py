@@ -1,4 +1,4 @@
-"""What is watched within the steps, against gradients and counts taken by hand."""
+"""Test the statistics of steps against gradients and counts computed by hand."""
 
 import dataclasses
 
@@ -36,7 +36,7 @@ def problem(config: Config = CONFIG) -> Problem:
 
 
 def after(made: Problem, steps: int):
-    """The state and the totals after so many steps."""
+    """Return the state and the totals after the given number of steps."""
     dispatch = jax.jit(made.stepper.dispatch)
     return dispatch(made.initial_state(), made.data, jnp.int32(steps))
 
@@ -129,5 +129,5 @@ def test_a_state_that_has_not_moved_is_seen_to_on_a_resumed_run_too():
     state, _ = after(made, 20)
     assert made.examine(made.initial_state())["moved"] == 0
     assert made.examine(state)["moved"] > 0.1
-    # Another process: it has not seen step 0, and finds the same figures.
+    # Another process, which has not seen step 0, finds the same figures.
     assert again.examine(state) == made.examine(state)

@@ -1,4 +1,4 @@
-"""What a run says of its split before it trains, and what it asks for where a part is missing."""
+"""Test what a run reports about its split before training, and its advice if a part is empty."""
 
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from jaxrec.training.task import UserTask
 
 
 def sparse(users: int, pairs: int) -> Dataset:
-    """So many pairs of each user, all at one time."""
+    """Return data with ``pairs`` pairs per user, all at the same time."""
     user = np.repeat(np.arange(users), pairs)
     item = (user * 7 + np.tile(np.arange(pairs), users)) % 40
     order = np.lexsort((item, user))

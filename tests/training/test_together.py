@@ -1,4 +1,4 @@
-"""Runs trained together are those runs trained alone."""
+"""Test that runs trained together equal the same runs trained alone."""
 
 import json
 from dataclasses import replace
@@ -75,7 +75,7 @@ def test_each_leaves_the_run_folder_that_it_leaves_alone(tmp_path, monkeypatch):
         heard.append(step)
         raise ValueError("no more of this")
 
-    still = {"seed": 1, "optim.learning_rate": 1e-9}  # which never gets better
+    still = {"seed": 1, "optim.learning_rate": 1e-9}  # a run that never improves
     configs = [base.replace(changes) for changes in (DIFFERENT[0], still, {"seed": 2})]
     hooks = None, None, fails
     runs = [tmp_path / f"together-{n}" for n in range(3)]

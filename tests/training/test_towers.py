@@ -1,4 +1,4 @@
-"""Cold items, exposed negatives and frozen items: what is planted is found."""
+"""Test that planted structure is found with cold items, exposed negatives and frozen items."""
 
 import dataclasses
 
@@ -45,7 +45,7 @@ def test_items_that_training_never_saw_rank_by_their_features(featured, tmp_path
     found, others = run.metrics, run.evaluation["baselines"]
     assert found["recall@5"] > 2 * others["random"]["recall@5"]
     assert found["recall@5"] > 1.5 * others["popularity"]["recall@5"]
-    # 36 items are ranked: at random 5 of them hold 5 / 36 of what is relevant.
+    # Of the 36 ranked items, 5 at random hold 5 / 36 of the relevant ones.
     assert others["random"]["recall@5"] == pytest.approx(5 / 36, abs=0.05)
     assert "of the held-out items" in run.evaluation["protocol"]
     again = jaxrec.evaluate(run.folder, "test", (5, 20), data=featured)
@@ -60,7 +60,7 @@ def test_items_that_training_never_saw_rank_by_their_features(featured, tmp_path
 def test_held_out_items_are_no_negatives(featured, negatives):
     config = dataclasses.replace(COLD, negatives=negatives, loss=LossConfig())
     pairs = {*zip(featured.user.tolist(), featured.item.tolist(), strict=True)}
-    left = [(0, item) for item in range(120) if (0, item) not in pairs]  # of one user of many
+    left = [(0, item) for item in range(120) if (0, item) not in pairs]  # all belong to one user
     data = dataclasses.replace(featured, exposed=Exposed(*np.array(left, np.int32).T))
     parts = split(data, config.split, 0)
     p = Problem.build(config, parts)
@@ -77,7 +77,7 @@ def test_negatives_that_would_show_held_out_items_are_refused():
 
 
 def shown_data(seed: int = 0) -> tuple[Dataset, np.ndarray, np.ndarray]:
-    """Users who click what points their way, and leave alone the rest of what they are shown."""
+    """Return users who click the shown items in their direction, and ignore the others."""
     rng = np.random.default_rng(seed)
     taste_UD, item_ID = rng.normal(size=(60, 4)), rng.normal(size=(80, 4)).astype(np.float32)
     pairs = [[], []]
@@ -102,7 +102,7 @@ FROZEN = Config(
 @pytest.mark.parametrize("sparse", [False, True])
 def test_users_find_their_taste_in_a_frozen_space_from_what_they_left_alone(sparse, tmp_path):
     data, taste_UD, item_ID = shown_data()
-    order = np.random.default_rng(1).permutation(79)  # no vector for the last item
+    order = np.random.default_rng(1).permutation(79)  # the last item has no vector
     path = tmp_path / "vectors.npz"
     np.savez(path, item=item_ID[order], item_ids=data.item_ids[order])
     config = dataclasses.replace(
@@ -119,7 +119,7 @@ def test_users_find_their_taste_in_a_frozen_space_from_what_they_left_alone(spar
     cosine = (user_UD * taste_UD).sum(1)
     cosine /= np.linalg.norm(user_UD, axis=1) * np.linalg.norm(taste_UD, axis=1)
     assert np.median(cosine) > 0.9
-    # A run folder is such a file too, and a run that is resumed needs neither again.
+    # A run folder can serve as the file too, and a resumed run needs neither.
     path.unlink()
     again = dataclasses.replace(
         config, model=dataclasses.replace(config.model, frozen_items=str(run.folder))

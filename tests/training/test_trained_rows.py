@@ -1,4 +1,4 @@
-"""Who has a vector that training has made: by train pairs, features, or the run to start from."""
+"""Test which rows count as trained: by train pairs, by features, or by a warm start."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from jaxrec.training.trained_rows import embeds_unseen, learnt
 
 
 def dataset() -> Dataset:
-    """Users u0 to u3 and items i0 to i4; neither u3 nor i4 has a pair."""
+    """Return pairs of users u0 to u3 and items i0 to i4; neither u3 nor i4 has a pair."""
     user, item = np.array([[0, 0], [0, 1], [1, 2], [2, 3]], np.int32).T.copy()
     return Dataset(user, item, ids("u", 4), ids("i", 5))
 
@@ -63,6 +63,6 @@ def test_pairs_that_a_filter_left_out_are_found_by_their_ids() -> None:
     )
     found = filtered(whole, left, left.csr())
     assert found is not None
-    # User d has i0 and i1 in the whole; c has neither, and what a had is of nobody who is left.
+    # In the whole data, user d has i0 and i1, and c has neither; user a is not left.
     assert [found.take(np.array([u])).indices.tolist() for u in (0, 1)] == [[], [0, 1]]
     assert filtered(left, left, left.csr()) is None

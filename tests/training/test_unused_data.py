@@ -1,4 +1,4 @@
-"""What a run says of columns that it does not read."""
+"""Test what a run reports about columns that it does not read."""
 
 import json
 from dataclasses import replace
