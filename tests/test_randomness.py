@@ -226,7 +226,7 @@ def check(of: Problem | ItemProblem) -> None:
 
 
 def draws(name: str) -> bool:
-    """Return whether a preset trains a model; filters are fitted, and searches use other presets."""
+    """Return whether a preset trains its own model, unlike a filter or the search `auto`."""
     config = presets.get(name)
     return config.model.name != "filter" and config.minutes is None
 

@@ -48,7 +48,7 @@ class Compiled:
         return self.arguments + self.temporary + self.output - self.alias + self.code
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to values for JSON."""
+        """Return the fields as a dict for JSON."""
         return asdict(self) | {"memory": self.memory}
 
 

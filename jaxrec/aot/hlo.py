@@ -4,8 +4,8 @@ XLA's own count of bytes is not used: for a GPU it is empty, and for a TPU it co
 for each gather. Bytes are counted by these rules:
 
 * An instruction reads its operands and writes its result. If an operand of a fusion is only
-  gathered or sliced, only the gathered rows are read. If it is only scattered into or updated, only
-  the updated rows are read and written. Values inside a fusion take no memory.
+  gathered or sliced, only the gathered rows are read. If an operand is only scattered into or
+  updated, only the updated rows are read and written. Values inside a fusion take no memory.
 * A gather reads its indices, and as many bytes of its operand as its result has. A scatter reads
   its updates and indices, and both reads and writes as many bytes of its operand as the updates
   have. A custom call reads all its arguments and writes all its results.
@@ -248,12 +248,12 @@ class Reading:
 
     @property
     def kernels(self) -> int:
-        """Number of launches without copies."""
+        """Total of ``launches`` without copies."""
         return sum(self.launches.values()) - self.launches["copy"]
 
     @property
     def usual_kernels(self) -> int:
-        """Number of usual launches without copies."""
+        """Total of ``usual`` without copies."""
         return sum(self.usual.values()) - self.usual["copy"]
 
     def add(self, other: "Reading", times: int = 1) -> None:
@@ -274,7 +274,7 @@ class Reading:
         self.float64 |= other.float64
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert to values for JSON."""
+        """Return the analysis as a dict for JSON."""
         plain = {
             name: value for name, value in vars(self).items() if not isinstance(value, Counter)
         }
@@ -309,7 +309,7 @@ def _step_body(module: Module) -> str:
 
 
 class _Reader:
-    """Analyses the computations of a module."""
+    """An analyser of the computations of a module."""
 
     def __init__(self, module: Module) -> None:
         self._computations = module.computations
@@ -385,7 +385,7 @@ class _Reader:
                 into.sorts += 1
 
     def _adds(self, scatter: Instruction) -> bool:
-        """Whether a scatter combines old and new values, instead of only writing new ones."""
+        """Return whether a scatter combines old and new values, rather than only write new ones."""
         combine = self._computations[scatter.called("to_apply")[0]]
         root = combine.instructions[combine.root]
         return root.opcode not in ("parameter", "tuple")

@@ -14,7 +14,7 @@ _PLUGINS = {"cuda": "jax_plugins.xla_cuda12", "tpu": "libtpu"}
 
 
 def installed(vendor: str) -> bool:
-    """Whether the compiler of a vendor ("cuda", "tpu") is installed."""
+    """Return whether the compiler of a vendor ("cuda", "tpu") is installed."""
     try:
         return importlib.util.find_spec(_PLUGINS[vendor]) is not None
     except ModuleNotFoundError:

@@ -44,7 +44,7 @@ class Program:
     """A function to compile.
 
     Attributes:
-      args: shapes of the arguments, which :func:`placed` gives shardings.
+      args: shapes of the arguments; :func:`placed` adds their shardings.
       donated: whether the result may reuse the buffers of the first argument.
     """
 
@@ -106,9 +106,9 @@ def _state(stepper: Stepper, counts: Counts) -> Any:
 
 
 def of_data(config: Config, data: Any, devices: Any) -> Problem:
-    """Build a problem from a data set, which is split and prepared on the host as for a run.
+    """Build a problem from a data set, which is split and prepared on the host as in a run.
 
-    With a mesh, this process needs as many virtual devices (``JAX_NUM_CPU_DEVICES``).
+    A mesh needs as many virtual devices in this process (``JAX_NUM_CPU_DEVICES``) as its size.
     """
     task = task_of(config, data)
     task.check()
@@ -148,7 +148,7 @@ def program(name: str, problem: Problem, target: Target) -> Program:
     """Build the program with one of the :data:`NAMES`.
 
     Raises:
-      InputError: the name is unknown, or the configuration has no such program.
+      InputError: the name is unknown, or the configuration does not have the program.
     """
     if name not in NAMES:
         raise InputError(f"unknown program {name!r}; the programs are {', '.join(NAMES)}")

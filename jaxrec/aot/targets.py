@@ -123,10 +123,10 @@ class Target:
         return f"{hosts}x{each}x{self.device.name}"
 
     def sized(self, devices: int) -> "Target":
-        """Return a target with ``devices`` devices of the same kind, a power of two.
+        """Return a target with ``devices`` (a power of two) devices of the same kind.
 
         Raises:
-          InputError: there is no such topology.
+          InputError: no topology has this number of devices.
         """
         if self.device.vendor == "tpu":
             return target(f"{self.device.name}-{devices}")

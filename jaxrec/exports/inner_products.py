@@ -61,7 +61,7 @@ def recall(
     """Measure an index's recall against exact search, and return it in a line for the console.
 
     Args:
-      search: maps queries and k to row numbers of items.
+      search: a function that maps queries and k to row numbers of items.
     """
     query_UD, item_ID = vectors
     k = min(_K, len(item_ID))

@@ -9,7 +9,7 @@ NEEDS = {"lance": "pylance", "pyarrow": "pyarrow"}
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """Write data sets with columns id, embedding (fixed-size list of float32) and any bias."""
+    """Write data sets with columns id, embedding (fixed-size list of float32) and bias (if any)."""
     import lance  # pyright: ignore[reportMissingImports]
     import polars as pl
 

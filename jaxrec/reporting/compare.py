@@ -77,8 +77,8 @@ def _results(runs: Sequence[Run]) -> Html:
             values = [metrics.get(metric) for metrics in found.values()]
             numbers = [value for value in values if value is not None]
             best = min(numbers) if lower_is_better(metric) else max(numbers)
-            # The best value on test is not marked: if test chose a run, it could no longer measure
-            # that run.
+            # The best value on test is not marked: choosing a run by its result on test would make
+            # that result meaningless.
             marked = split == "validation" and min(numbers) != max(numbers)
             rows.append([metric, *(_cell(value, marked and value == best) for value in values)])
             if metric.partition("@")[2] in ("", *(str(run.cutoff) for run in runs)):

@@ -7,7 +7,7 @@ from jaxrec.reporting.markup import Html, join, tag
 from jaxrec.runfolder import Seen
 
 _PLACES = (0.9, 0.7, 0.5, 0.3, 0.1)
-"""Quantiles of the shown users in the order of users by number of items."""
+"""Users are sorted by their number of items; those at these quantiles are shown."""
 _SHOWN = 10
 
 

@@ -145,7 +145,7 @@ def _sketch(good: Good) -> Html:
 
 def _plot(axes: Any, line: Line) -> None:
     stride = math.ceil(len(line.x) / _MOST_POINTS)
-    # The last point must be kept.
+    # Long curves are thinned out evenly, but always include their last point.
     kept = sorted({*range(0, len(line.x), stride), len(line.x) - 1})
     axes.plot(
         [line.x[i] for i in kept],
@@ -253,7 +253,7 @@ def _color(number: int) -> str:
 
 
 def _css(number: int) -> str:
-    """Return the CSS colour of a series: one from style.css, or a hue if these run out."""
+    """Return the CSS colour of a series: one from style.css, or a further hue for later series."""
     if number < _COLORS:
         return f"var(--series-{number})"
     hue = round((20 + (number - _COLORS) * _GOLDEN_ANGLE) % 360)

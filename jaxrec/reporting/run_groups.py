@@ -36,7 +36,7 @@ class Group:
     runs: tuple[Run, ...]
 
     def values(self, split: str, metric: str) -> list[float]:
-        """Return the metric of each run that has it."""
+        """Return the values of the metric in the runs that have it."""
         values = [run.results.get(split, {}).get("metrics", {}).get(metric) for run in self.runs]
         return [value for value in values if value is not None]
 
@@ -145,7 +145,8 @@ class Difference:
       better, worse: shares of users with a higher and with a lower value in ``a``.
       effect: Cohen's d of the paired values.
       p: p-values by test, adjusted over all pairs of groups by Holm's correction.
-      seeds: p-value of Welch's test over seeds, adjusted alike; None if a group has one seed.
+      seeds: p-value of Welch's test over seeds, adjusted in the same way; None if a group has only
+        one seed.
       verdict: the conclusion in words.
     """
 

@@ -50,7 +50,7 @@ class Run:
 
     @property
     def start(self) -> list[dict[str, Any]]:
-        """The records of the run's warm start; empty without one."""
+        """The records of the run's warm start, or an empty list if it had none."""
         return self.env.get("start") or []
 
     @property
@@ -68,7 +68,7 @@ class Run:
 
     @property
     def results(self) -> dict[str, dict[str, Any]]:
-        """The existing results as ``{"test": {"metrics", "baselines", "users"}, ...}``."""
+        """The results that exist, as ``{"test": {"metrics", "baselines", "users"}, ...}``."""
         main = self.evaluation
         results = {str(main.get("split", "test")): main} if main.get("metrics") else {}
         for split in ("validation", "test"):

@@ -268,7 +268,7 @@ class Served:
 
     @cached_property
     def _search_texts(self) -> Any:
-        """Title and id of each item in lower case."""
+        """The title and id of each item as one text in lower case."""
         import polars as pl
 
         pairs = zip(self.item_ids, self.titles, strict=True)

@@ -28,7 +28,10 @@ def _watch() -> None:
 
 
 def compiled_for_requests() -> int:
-    """Return how many programs were compiled for requests since the first :class:`Metrics`."""
+    """Return how many programs were compiled for requests.
+
+    The count starts when the first :class:`Metrics` is created.
+    """
     return _compiled[True]
 
 

@@ -155,7 +155,7 @@ def test_a_history_scores_as_the_user_who_has_it():
 
 
 def test_a_history_is_a_sum_over_its_items(data):
-    """A new interaction therefore counts at once, by the filter's row of its item."""
+    """A new interaction therefore counts at once, and adds the filter's row for its item."""
     made = filters.fit("gf-cf", data, KEY, dim=6, spectral_weight=0.3)
     each = Csr(np.arange(42, dtype=np.int32), np.arange(41, dtype=np.int32))
     row_II = scores(filter_scorer(made, each), np.arange(41))

@@ -51,8 +51,7 @@ def test_neither_direction_scatters_over_the_edges_in_the_csr_kernel(kernel):
         return jnp.sum(spmm.propagate(graph, x, kernel) ** 2)
 
     text = str(jax.make_jaxpr(jax.grad(value))(x))
-    # The reference has a sorted segment sum in each direction; autodiff of its gather would add
-    # one.
+    # The reference has one sorted segment sum per direction; autodiff of its gather would add one.
     assert text.count("scatter-add") == (2 if kernel == "segment_sum" else 0)
 
 
