@@ -1,8 +1,8 @@
 """The configuration of a run as frozen dataclasses, checked on creation.
 
-Imports neither jax nor numpy, so that the command line can read, check and refuse a
+The package imports neither jax nor numpy, so that the command line can read, check and refuse a
 configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of a ``Config``;
-``from_dict`` inverts it.
+``from_dict`` reads it back.
 """
 
 from jaxrec.config.checks import (

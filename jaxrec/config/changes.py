@@ -1,4 +1,4 @@
-"""Changes fields of a configuration, given by dotted names or by the last part of a name."""
+"""Change fields of a configuration, given by their dotted names or by the last part of a name."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def names(config: Any) -> list[str]:
-    """Return the dotted names of all fields, as options have them: ``optim.learning_rate``."""
+    """Return the dotted names of all fields, such as ``optim.learning_rate``."""
     dotted_names = []
     for f in dataclasses.fields(config):
         value = getattr(config, f.name)
@@ -20,10 +20,10 @@ def names(config: Any) -> list[str]:
 
 
 def changed(config: T, changes: Mapping[str, Any]) -> T:
-    """Return the configuration with some values changed, and checked together.
+    """Return the configuration with some values changed; the result is checked as a whole.
 
     Args:
-      changes: values by dotted name; whole sections by the section's name.
+      changes: new values by dotted name; a whole section may be given by the section's name.
 
     Raises:
       InputError: a name is unknown (the message suggests the nearest one), or values are invalid.
@@ -50,7 +50,7 @@ def dotted(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Convert keywords to changes by dotted name: ``epochs`` becomes ``train.epochs``.
 
     Raises:
-      InputError: no field has this name, or several have.
+      InputError: no field, or more than one, has the name of a keyword.
     """
     known, changes = names(config), {}
     for option, value in options.items():

@@ -17,15 +17,15 @@ from jaxrec.files import check_path
 INT32 = 2**31 - 1
 """The largest int32."""
 LONGEST = 4096
-"""The most entries of a list."""
+"""The largest number of entries that a list may have."""
 
 
 @dataclass(frozen=True)
 class Range:
     """The range of a numeric field, or of each entry of a tuple.
 
-    Annotate a field with it, as in ``Annotated[int, Range(1, 100)]``; :func:`check_fields` checks
-    it. NaN and infinities are out of every range.
+    An annotation such as ``Annotated[int, Range(1, 100)]`` gives a field its range, which
+    :func:`check_fields` checks. NaN and infinities are out of every range.
 
     Attributes:
       below: whether ``most`` itself is excluded.
@@ -61,9 +61,9 @@ def _figure(value: int | float) -> str:
 
 
 Share = Annotated[float, Range(0, 1, below=True)]
-"""A share below 1."""
+"""A share of at least 0 and below 1."""
 Count = Annotated[int, Range(0, INT32)]
-"""A count, or 0."""
+"""A count of at least 0."""
 Number = Annotated[int, Range(1, INT32)]
 """A positive count."""
 Seed = Annotated[int, Range(0, 2**32 - 1)]
@@ -81,12 +81,12 @@ def check(ok: bool, message: str) -> None:
 
 
 def check_options(options: Any, prefix: str = "--") -> None:
-    """Check a command's options by their annotated ranges, including nested ones.
+    """Check a command's options, including nested ones, by their annotated ranges.
 
-    Texts are checked as paths.
+    Strings that are not nested are checked as paths.
 
     Raises:
-      InputError: names the option.
+      InputError: an option is out of range or not a valid path; the message names it.
     """
     for field, kind in _kinds(type(options)).items():
         value, option = getattr(options, field), prefix + field.replace("_", "-")
@@ -101,13 +101,15 @@ def check_options(options: Any, prefix: str = "--") -> None:
 def check_fields(section: Any, name: str = "") -> None:
     """Check each field of a dataclass by its type and annotated range.
 
-    Converts lists to tuples and NumPy numbers to Python's, for comparison and JSON.
+    Lists become tuples and NumPy numbers become Python's, so that sections can be compared and
+    written as JSON.
 
     Args:
       name: prefix of the fields in messages, such as "model"; may be empty.
 
     Raises:
-      InputError: a field is out of range, of another type, or an invalid text; it names the first.
+      InputError: a field is out of range, has another type, or is an invalid string; the message
+        names the first such field.
     """
     for field, kind in _kinds(type(section)).items():
         if dataclasses.is_dataclass(kind):
@@ -127,7 +129,8 @@ def conform(kind: Any, value: Any, where: str) -> Any:
     """Convert ``value`` to ``kind``, a field's annotation.
 
     Raises:
-      InputError: it is of another type, out of range, none of the options, or an invalid text.
+      InputError: the value has another type, is out of range, is none of the choices, or is an
+        invalid string.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
@@ -185,7 +188,8 @@ def check_cutoffs(ks: Sequence[int], n_items: int | None = None, where: str = "e
     """Raise InputError unless ``ks`` are one or more distinct cut-offs of at least 1.
 
     Args:
-      n_items: size of the catalogue, if known; limits cut-offs, but not below 50, a default.
+      n_items: number of items, if known. No cut-off may exceed it, except that cut-offs up to 50,
+        which is a default, are always allowed.
     """
     listed = " ".join(map(str, ks))
     check(
@@ -199,5 +203,5 @@ def check_cutoffs(ks: Sequence[int], n_items: int | None = None, where: str = "e
 
 
 def shown_cutoff(ks: Sequence[int]) -> int:
-    """Return the cut-off to show if there is room for one: 20, or the largest."""
+    """Return the cut-off to show where only one is shown: 20 if given, or else the largest."""
     return 20 if 20 in ks else max(ks)

@@ -1,4 +1,4 @@
-"""Converts a configuration to JSON and back."""
+"""Convert a configuration to JSON and back."""
 
 import dataclasses
 import json
@@ -34,12 +34,20 @@ def _build(cls: Any, values: Any, where: str) -> Any:
 
 
 def from_dict(values: Any) -> Config:
-    """Invert :func:`to_dict`. Unknown names and wrong types raise InputError."""
+    """Build a configuration from the dictionaries that :func:`to_dict` returns.
+
+    Raises:
+      InputError: a name is unknown, or a value is invalid.
+    """
     return _build(Config, values, "")
 
 
 def load(path: str | Path) -> Config:
-    """Read a ``config.json``. Raises InputError with the file name if it is invalid."""
+    """Read a ``config.json``.
+
+    Raises:
+      InputError: the file cannot be read or is invalid; the message names it.
+    """
     try:
         values = parse_json(Path(path).read_text(encoding="utf-8"))
     except OSError as e:

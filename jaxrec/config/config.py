@@ -30,9 +30,9 @@ from jaxrec.config.sections import (
 class Config:
     """All settings that determine the result of a run.
 
-    Each section is a frozen dataclass whose fields are the options of ``jaxrec train``, by the same
-    names; a value out of range raises InputError. Lengths of training are in epochs, or in steps
-    where ``train.steps`` is set; fields called minutes or seconds are wall time.
+    Each section is a frozen dataclass; its fields are options of ``jaxrec train`` with the same
+    names. A value out of range raises InputError. Lengths of training are in epochs, or in steps if
+    ``train.steps`` is set; fields called minutes or seconds are wall time.
 
     >>> import jaxrec
     >>> config = jaxrec.Config(data="sales.csv").replace({"model.dim": 32, "train.epochs": 5})
@@ -41,17 +41,17 @@ class Config:
     """
 
     preset: str = "custom"
-    """Name of the underlying preset; used as the run's name without --run."""
+    """Name of the preset that the configuration is based on; without --run, it names the run."""
     data: str = "synthetic"
     """Prepared folder, raw folder or file; `synthetic` is the built-in data, `synthetic-features`
-    adds features and `synthetic-ratings` features and ratings."""
+    adds features to it, and `synthetic-ratings` adds features and ratings."""
     seed: Seed = 0
     minutes: Annotated[float | None, Range(1e-3, 1e6)] = None
-    """Budget of the preset `auto`, refit and test included: models of all kinds are tried on
+    """Time budget of the preset `auto`, including refit and test. Models of all kinds are tried on
     validation, and the best one is trained as the run."""
     warm_start: str | None = None
-    """Run folder whose parameters initialise the training; ids that it lacks get normal rows,
-    regardless of model.init."""
+    """Run folder whose parameters initialise the training; ids that are not in that run get
+    normally distributed rows, whatever model.init is."""
     split: SplitConfig = field(default_factory=SplitConfig)
     filter: FilterConfig = field(default_factory=FilterConfig)
     pairs: PairsConfig = field(default_factory=PairsConfig)
@@ -168,7 +168,7 @@ class Config:
         )
 
     def _check_objective(self) -> None:
-        """Check that loss and model have the same objective, and no option is of another one."""
+        """Check that loss and model have one objective, and that no option belongs to another."""
         ours, loss = self.objective, self.loss.name
         check(
             ours.users == self.model.kind.users,
@@ -183,7 +183,7 @@ class Config:
         ours.check(self)
 
     def _refuse_options(self, other: Objective) -> None:
-        """Raise InputError at an option that only another objective has."""
+        """Raise InputError if an option is set that only the other objective has."""
         for section_name, some in other.options.items():
             section = getattr(self, section_name)
             for f in dataclasses.fields(section):
@@ -240,7 +240,7 @@ class Config:
         check(not self.mistakes, f"mistakes are made in training, and {name} is fitted")
 
     def _only_of(self, other: Objective) -> str:
-        """Return the end of a message: that an option belongs to another objective."""
+        """Return the end of a message, which says that an option belongs to another objective."""
         if not other.users:
             models = [kind.name for kind in KINDS.values() if not kind.users]
             return f"is for {other.of} ({', '.join(models)}), not {self.model.name}"
@@ -294,8 +294,10 @@ class Config:
         )
 
     def needs_whole_table(self) -> list[str]:
-        """Reasons why the embedding table must be on the device; empty if host memory is
-        supported."""
+        """Return the reasons why the embedding table must be on the device.
+
+        The list is empty if the table may be in host memory.
+        """
         model, how, ours = self.model, self.optim, self.objective
         if not model.local:
             return [f"the layers of model.name {model.name} read the whole table; take mf"]
@@ -318,12 +320,12 @@ class Config:
 
     @property
     def split_seed(self) -> int:
-        """``split.seed`` with its default resolved."""
+        """The seed of the split: ``split.seed``, or the run's seed if that is None."""
         return self.seed if self.split.seed is None else self.split.seed
 
     @property
     def metric(self) -> str:
-        """``eval.metric`` with its default resolved."""
+        """The selection metric: ``eval.metric``, or the objective's default if that is None."""
         by_default = self.objective.default_metric.format(k=shown_cutoff(self.eval.k))
         return self.eval.metric or by_default
 
@@ -334,12 +336,12 @@ class Config:
 
     @property
     def loss_taken(self) -> str:
-        """The name of the loss in steps: ``loss.name``, or a variant with planted mistakes."""
+        """The name of the loss in training: ``loss.name``, or its variant with planted mistakes."""
         return loss_with(self.loss.name, self.mistakes)
 
     @property
     def optimizer_around(self) -> str | None:
-        """The name of the registered optimizer that wraps the configured one; None without one."""
+        """The name of the registered optimizer that wraps the configured one, or None."""
         return ADDED if ADDED in self.mistakes else None
 
     @property
@@ -349,13 +351,13 @@ class Config:
 
     @property
     def corrects(self) -> bool:
-        """``negatives.log_q`` with its default resolved."""
+        """Whether scores are corrected by ``negatives.log_q``, after resolving its default."""
         if self.negatives.log_q is None:
             return self.negatives.name == "in-batch" and self.loss.name == "softmax"
         return self.negatives.log_q
 
     def sparse_updates(self, n_rows: int) -> bool:
-        """``optim.sparse`` with its default resolved for a table of ``n_rows`` rows."""
+        """Whether updates are row-sparse for a table of ``n_rows`` rows."""
         if self.train.l2_of_all or ADDED in self.mistakes:
             return False
         if self.optim.sparse is not None:

@@ -16,11 +16,11 @@ class MeshConfig:
     """Number of shards of the embedding table, its optimizer state and the graph's rows."""
     order: Literal["auto", "locality", "data"] = "auto"
     """Order of nodes in the sharded table. locality places neighbours near each other (reverse
-    Cuthill-McKee); data keeps the data set's order; auto is data for a partitioned data set, else
-    locality."""
+    Cuthill-McKee); data keeps the data set's order; auto chooses data for a partitioned data set,
+    and locality for any other."""
     exchange: Literal["auto", "all_gather", "all_to_all", "ring"] = "auto"
-    """How propagation gets rows of other devices: gather all rows, or exchange the needed rows in
-    one all-to-all or around a ring; auto takes the fewest bytes."""
+    """How propagation gets rows of other devices: gather all rows, or exchange only the needed rows
+    in one all-to-all or around a ring; auto chooses the way that moves the fewest bytes."""
 
     coordinator: str | None = None
     """HOST:PORT of the first process, or `auto` if JAX can find the processes (SLURM, Open MPI,
@@ -65,5 +65,5 @@ class MeshConfig:
         return self.data * self.table
 
     def of_any_process(self) -> "MeshConfig":
-        """Remove the settings of a single process, for config.json."""
+        """Return the mesh without the settings of single processes, as config.json stores it."""
         return replace(self, coordinator=None, processes=None, process_id=None)

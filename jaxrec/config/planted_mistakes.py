@@ -1,7 +1,7 @@
-"""Mistakes that a configuration can plant, to show their effects: their names and their rules.
+"""Names and checks of the mistakes that a configuration can plant to show their effects.
 
-The training step knows none of them: ``jaxrec.presets.mistakes`` registers losses and an optimizer
-under the names given here.
+The training step knows nothing of mistakes: ``jaxrec.presets.mistakes`` registers losses and an
+optimizer under the names below.
 """
 
 from typing import Any, Literal
@@ -11,24 +11,24 @@ from jaxrec.config.checks import check
 Mistake = Literal["accumulated-gradients", "sum-in-sigmoid", "batch-scores"]
 
 ADDED = "accumulated-gradients"
-"""The name of the mistake, and of the registered optimizer that makes it."""
+"""The mistake that gradients add up; the registered optimizer that makes it has the same name."""
 LOSSES = (
     "bpr-sum-in-sigmoid",
     "bpr-batch-scores",
     "bpr-batch-scores-sum-in-sigmoid",
     "triplet-batch-scores",
 )
-"""The registered losses, each named by its loss and the mistakes in it."""
+"""The registered losses, each named after the correct loss and the mistakes in it."""
 
 
 def loss_with(loss: str, mistakes: tuple[str, ...]) -> str:
-    """Return the name of a loss with these mistakes in it; its own name if none of them is."""
+    """Return the name of a loss with these mistakes: ``loss`` itself if none is in the loss."""
     in_loss = (name for name in ("batch-scores", "sum-in-sigmoid") if name in mistakes)
     return "-".join([loss, *in_loss])
 
 
 def check_mistakes(config: Any) -> None:
-    """Raise InputError where the mistakes contradict the rest of a configuration."""
+    """Raise InputError if the mistakes contradict the rest of a configuration."""
     planted, loss, how = config.mistakes, config.loss.name, config.negatives
     check(len(set(planted)) == len(planted), f"mistakes names one twice: {' '.join(planted)}")
     check(

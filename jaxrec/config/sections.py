@@ -30,25 +30,25 @@ class SplitConfig:
     """Split of the interactions into train, validation and test."""
 
     name: SplitName = "auto"
-    """auto: the split given by the data, else random. hashed: random by a hash of each pair, as in
-    `jaxrec data partition`. cold-items holds out whole items, which training never sees and which
-    are ranked among themselves."""
+    """auto: the split that the data gives, or random if it gives none. hashed: random by a hash of
+    each pair, as in `jaxrec data partition`. cold-items: hold out whole items, which training never
+    sees and which are ranked among themselves."""
     test: Share = 0.2
-    """Share of the pairs held out as test (by chance or time), or of the items (cold-items)."""
+    """Share of the pairs held out as test in splits by chance or time; cold-items: of the items."""
     validation: Share = 0.1
     """Share of the remaining pairs, or items, held out as validation; 0 for none."""
     per_user: bool = True
-    """By chance or time: hold out the share within each user, or over all pairs."""
+    """Splits by chance or time: hold out the share of each user's pairs; if off, of all pairs."""
     test_time: Annotated[float | None, FINITE] = None
-    """Temporal split: pairs at or after this time are test (then `test` is not used). A number like
-    the data's times; the command line takes a date too (2014-04-15, in UTC)."""
+    """Temporal split: pairs at or after this time are test (then `test` is not used). Give a number
+    in the unit of the data's times or, on the command line, a date (2014-04-15, in UTC)."""
     validation_time: Annotated[float | None, FINITE] = None
     """Temporal split: remaining pairs at or after this time are validation."""
     repeats: Literal["drop", "keep", "refuse"] = "drop"
-    """Given splits: held-out pairs that an earlier part also has are dropped and counted, kept (for
-    eval.repeatable; otherwise they are masked as known), or refused."""
+    """Given splits: what to do with held-out pairs that an earlier part also has: drop and count
+    them, keep them (for eval.repeatable; otherwise they are masked as known), or refuse them."""
     seed: Annotated[int | None, Range(0, 2**32 - 1)] = None
-    """Seed of the split and of ties in time; by default the run's seed."""
+    """Seed of the split, and of the order of equal times; by default the run's seed."""
 
     def __post_init__(self) -> None:
         check_fields(self, "split")
@@ -69,13 +69,13 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class FilterConfig:
-    """Filters of interactions before the split, applied in this order."""
+    """Filters that are applied to the interactions before the split, in this order."""
 
     min_rating: Annotated[float | None, FINITE] = None
-    """Keep pairs rated at least this much (explicit ratings to implicit feedback)."""
+    """Keep pairs with at least this rating: turns explicit ratings into implicit feedback."""
     since: Annotated[float | None, FINITE] = None
-    """Keep pairs at or after this time: a number like the data's times, on the command line a date
-    too."""
+    """Keep pairs at or after this time: a number in the unit of the data's times or, on the command
+    line, a date."""
     until: Annotated[float | None, FINITE] = None
     """Keep pairs before this time."""
     first: Count = 0
@@ -91,11 +91,11 @@ class FilterConfig:
     min_item_count: Count = 0
     """Drop items with fewer pairs (counted before users are dropped)."""
     k_core: Count = 0
-    """Drop users and items with fewer than k pairs until none is left."""
+    """Drop users and items with fewer than k pairs, repeatedly, until all have at least k."""
     user_core: Count = 0
-    """k-core with a separate k for users."""
+    """Limit of the k-core for users, if it differs from that for items."""
     item_core: Count = 0
-    """k-core with a separate k for items."""
+    """Limit of the k-core for items, if it differs from that for users."""
 
     def __post_init__(self) -> None:
         check_fields(self, "filter")
@@ -126,10 +126,10 @@ class LossConfig:
     temperature: Annotated[float, Range(1e-6, 1e6)] = 1.0
     """Scores are divided by this before the loss."""
     margin: Annotated[float, Range(1e-6, 1e6)] = 1.0
-    """hinge: margin of a positive's score over a negative's at which the loss is 0."""
+    """hinge: the loss is 0 if a positive's score exceeds a negative's by at least this margin."""
     center: bool = True
-    """mse: scores predict the difference of a rating from the mean rating. Without it, dot products
-    must reproduce the mean, and all vectors share a direction."""
+    """mse: scores predict the difference of a rating from the mean rating. If off, dot products
+    must reproduce the mean, so all vectors share a direction."""
 
     def __post_init__(self) -> None:
         check_fields(self, "loss")
@@ -152,24 +152,24 @@ class NegativesConfig:
     """Negative sampling."""
 
     name: str = "uniform"
-    """uniform: private to each positive; shared: one set for the whole batch; in-batch: the
-    positives of the batch's other pairs; all: all items; exposed: private, from the items shown to
-    the user without interaction, else uniform. Or a sampler registered by a plugin, private to each
-    positive."""
+    """uniform: drawn separately for each positive; shared: one set for the whole batch; in-batch:
+    the positives of the batch's other pairs; all: all items; exposed: drawn separately for each
+    positive, from the items that the user was shown without interaction, or uniformly if there are
+    none. Or a sampler that a plugin registers, which draws separately for each positive."""
     count: Annotated[int, Range(1, 2**24)] = 1
-    """Negatives per positive, or in the shared set."""
+    """Number of negatives per positive, or in the set that a batch shares."""
     popularity: Annotated[float, Range(0, 10)] = 0.0
-    """Draw items by their train count to this power: 0 is uniform, 1 by popularity."""
+    """Draw items by their number of train pairs to this power: 0 is uniform, 1 by popularity."""
     candidates: Annotated[int, Range(1, 2**16)] = 1
     """Dynamic negatives (uniform, exposed): pick each negative from this many candidates."""
     pick: Literal["hardest", "semi-hard", "similar", "same-features"] | None = None
     """How to pick from the candidates, or from a set shared by all pairs (shared, in-batch, all).
-    hardest: the highest score (default for candidates); semi-hard: the highest below the
-    positive's; similar: the nearest to the positive by cosine of embeddings; same-features: by
-    cosine of raw features."""
+    hardest: the highest score (default for candidates); semi-hard: the highest score below the
+    positive's; similar: the nearest item to the positive by the cosine of embeddings;
+    same-features: the nearest item to the positive by the cosine of raw features."""
     hard: Annotated[int, Range(0, 2**16)] = 0
-    """Additional hard negatives per positive, at most: items from a middle range of ranks in the
-    user's personalised PageRank."""
+    """Largest number of additional hard negatives per positive: items from a middle range of ranks
+    in the user's personalised PageRank."""
     hard_ranks: Annotated[tuple[int, int], Range(0, INT32)] = (100, 500)
     """Range of ranks for hard negatives, the last excluded."""
     hard_schedule: Annotated[tuple[int, ...], Range(0, 2**16)] = ()
@@ -178,14 +178,14 @@ class NegativesConfig:
     per_pair: Annotated[float, Range(1e-6, 1e6)] = 5.0
     """Item models: number of negatives per pair that the shared set represents in the loss."""
     groups: Annotated[int, Range(1, 2**20)] = 1
-    """Item models: groups of the batch, each with its own `count` shared negatives."""
+    """Item models: number of groups of a batch; the pairs of a group share `count` negatives."""
     log_q: bool | None = None
-    """Subtract the log sampling probability from scores (softmax only). Default for in-batch, where
-    popular items would otherwise be ranked too low."""
+    """Subtract the log sampling probability from scores (softmax only). On by default for in-batch,
+    where popular items would otherwise be ranked too low."""
     reject_known: bool | None = None
-    """Never use a user's own train items as negatives. Default for uniform, where it is cheap, and
-    for picked negatives; not for shared and in-batch, where it takes B x S lookups per step.
-    In-batch negatives never include the pair's own item."""
+    """Never use a user's own train items as negatives. On by default for uniform, where it is
+    cheap, and for picked negatives; off for shared and in-batch, where it takes B x S lookups per
+    step. In-batch negatives never include the pair's own item."""
 
     def __post_init__(self) -> None:
         check_fields(self, "negatives")
@@ -225,10 +225,9 @@ class NegativesConfig:
         )
 
     def against(self, batch_size: int, n_items: int) -> int:
-        """Number of negatives per pair in the loss, without hard ones.
+        """Return the number of negatives per pair in the loss, without hard negatives.
 
-        Excludes masked negatives that are the pair's own item, but includes those that the user
-        knows.
+        The pair's own item, which is masked, does not count; other items that the user knows do.
         """
         if self.private:
             return self.count
@@ -237,23 +236,23 @@ class NegativesConfig:
         return {"shared": self.count, "in-batch": batch_size - 1, "all": n_items - 1}[self.name]
 
     def hard_in(self, epoch: int) -> int:
-        """Number of hard negatives in an epoch, counted from 0."""
+        """Return the number of hard negatives in an epoch; epochs are counted from 0."""
         by_epoch = self.hard_by_epoch()
         return by_epoch[min(epoch, len(by_epoch) - 1)]
 
     def hard_by_epoch(self) -> tuple[int, ...]:
-        """Numbers of hard negatives in the first epoch, the second, ...; the last repeats."""
+        """Return the number of hard negatives in each epoch; further epochs have the last one."""
         return self.hard_schedule or tuple(range(self.hard + 1))
 
     @property
     def rejects(self) -> bool:
-        """``reject_known`` with its default resolved."""
+        """Whether known items are rejected: ``reject_known``, after resolving its default."""
         by_default = self.private or self.pick is not None
         return by_default if self.reject_known is None else self.reject_known
 
     @property
     def private(self) -> bool:
-        """Whether each pair has private negatives."""
+        """Whether negatives are drawn separately for each pair."""
         return self.name in ("uniform", "exposed") or self.registered
 
     @property
@@ -263,13 +262,13 @@ class NegativesConfig:
 
     @property
     def picks(self) -> str | None:
-        """``pick`` with its default resolved; None if all drawn negatives are used."""
+        """How negatives are picked: ``pick``, or its default; None if all are used."""
         return "hardest" if self.pick is None and self.candidates > 1 else self.pick
 
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """The optimizer, an optax chain."""
+    """The optimizer and its learning rate."""
 
     name: str = "adam"
     """adam, adamw, sgd, adagrad, rowwise_adagrad; or an optimizer registered by a plugin."""
@@ -291,8 +290,8 @@ class OptimConfig:
     """Momentum (sgd only)."""
     sparse: bool | None = None
     """Read and write only the rows of a batch (models without propagation). The result is that of
-    the dense optimizer, at a cost independent of the table's size. Default if a step touches at
-    most one row in 16 (rowwise_adagrad: always)."""
+    the dense optimizer, but the cost of a step does not grow with the table. On by default if a
+    step touches at most one row in 16 (rowwise_adagrad: always)."""
 
     def __post_init__(self) -> None:
         check_fields(self, "optim")
@@ -342,20 +341,20 @@ class TrainConfig:
     steps: Annotated[int | None, Range(0, INT32)] = None
     """Optimizer steps, instead of epochs; eval.every and checkpoint.every then count steps."""
     batch_size: Annotated[int, Range(1, 2**26)] = 2048
-    """Positive pairs B per step."""
+    """Number B of positive pairs per step."""
     l2: Annotated[float, Range(0, 1e30)] = 1e-4
-    """L2 on the rows of the batch: l2 / 2 · mean over pairs of the squared norms."""
+    """Weight of L2 on the rows of the batch: l2 / 2 · mean over pairs of the squared norms."""
     l2_over: Literal["batch", "embeddings", "tables", "parameters"] = "batch"
-    """Target of L2. batch: the batch's rows of the ids' table; embeddings: the final embeddings of
-    the batch, which include the growth by layers; tables: l2 / 2 · squared norm of the whole ids'
-    table, in every step; parameters: the same of all parameters (PyTorch's weight_decay)."""
+    """What L2 penalises. batch: the rows of the batch in the table of ids; embeddings: the final
+    embeddings of the batch, after all layers; tables: the whole table of ids in every step, by l2 /
+    2 · squared norm; parameters: likewise all parameters (PyTorch's weight_decay)."""
     positives: Literal["edges", "users", "walks"] = "edges"
     """edges: a shuffled pass over the pairs; users: a uniform user, then one of their items; walks
     (item models): the pairs in random walks, B walks per step."""
     patience: Count = 0
     """Stop after this many evaluations without improvement of the selection metric; 0: never."""
     refit: bool = False
-    """Afterwards, train again for the selected number of steps on train and validation together."""
+    """At the end, train again for the selected number of steps on train and validation."""
 
     def __post_init__(self) -> None:
         check_fields(self, "train")
@@ -384,9 +383,9 @@ class EvalConfig:
     """Rank known items too, without masking, since users may interact with them again. For a given
     split, use split.repeats keep as well."""
     cold: Literal["keep", "drop"] = "keep"
-    """drop: exclude users and items without train pairs from validation and test, and such items
-    from the ranking. Every result counts them, and also reports the metrics with the other
-    setting."""
+    """drop: leave users and items without train pairs out of validation and test, and items without
+    train pairs out of the ranking. Every result says how many there are, and also reports the
+    metrics of the other setting."""
     block: Annotated[int | None, Range(1, INT32)] = None
     """Users scored at once on a device; by default chosen from the free memory."""
 
@@ -434,13 +433,13 @@ class LogConfig:
     wandb: str | None = None
     """Also log to this Weights & Biases project (extra `wandb`)."""
     mlflow: str | None = None
-    """Also log to this MLflow experiment (extra `mlflow`): by MLFLOW_TRACKING_URI, or else in
-    RUN/mlflow.db."""
+    """Also log to this MLflow experiment (extra `mlflow`), on the server at MLFLOW_TRACKING_URI or
+    else in RUN/mlflow.db."""
     trackio: str | None = None
     """Also log to this Trackio project (extra `trackio`)."""
     energy: str | None = None
-    """Estimate energy and emissions by CodeCarbon, without network (extra `energy`): the country's
-    ISO code, such as DEU. timing.jsonl has the result."""
+    """Estimate energy and emissions with CodeCarbon, offline (extra `energy`). Give the country's
+    ISO code, such as DEU. The result is written to timing.jsonl."""
     doctor_series: bool = False
     """Send the doctor's measures to trackers too; metrics.jsonl has them either way."""
     doctor: bool = True

@@ -1,6 +1,7 @@
 """The model section of a configuration: encoder and score.
 
-Each model's file holds its options, their checks and its :class:`ModelKind`; ``KINDS`` lists them.
+Each model has a file with its options, their checks and its :class:`ModelKind`, which ``KINDS``
+lists.
 ``ModelConfig`` has all options as flat fields, so that each is ``--model.OPTION`` on the command
 line and a key of config.json. An option of another model must keep its default.
 """
@@ -41,10 +42,10 @@ class _Common:
     """Options of every model."""
 
     name: str = "lightgcn"
-    """lightgcn; mf: the same table without propagation; ngcf; gcmc; pinsage, on sampled blocks;
-    two-tower: dense layers for users and for items, without a graph; filter: scores in closed form,
-    without training. For items alone, from weighted pairs: skipgram, on random walks; item-mf, on
-    pairs or on walks. Or the name of a model that a plugin registers."""
+    """lightgcn; mf: the table of lightgcn without propagation; ngcf; gcmc; pinsage, on sampled
+    blocks; two-tower: dense layers for users and for items, without a graph; filter: scores in
+    closed form, without training. For items alone, from weighted pairs: skipgram, on random walks;
+    item-mf, on pairs or on walks. Or the name of a model that a plugin registers."""
     dim: Width = 64
     """Width D of the embeddings."""
     layers: Annotated[int, Range(0, 64)] = 3
@@ -62,12 +63,12 @@ class _Common:
     bases: Annotated[int, Range(1, 2**10)] = 2
     """loss.name levels: number of basis matrices of the decoder."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Compute type of propagation (gcmc, pinsage: float32) and scores; parameters and sums stay
-    float32."""
+    """Number type in which propagation and scores are computed (gcmc and pinsage propagate in
+    float32); parameters and sums stay float32."""
     kernel: Literal["auto", "segment_sum", "csr", "buckets"] = "auto"
     """Propagation kernel; auto takes the default of the platform."""
     options: tuple[str, ...] = ()
-    """Registered models: constructor options, as NAME=VALUE."""
+    """Registered models: options of the model's constructor, as NAME=VALUE."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +119,12 @@ class ModelConfig(
 
     @property
     def kind(self) -> ModelKind:
-        """Features that the model supports; a registered model gets the common ones."""
+        """What the model supports; a registered model gets an entry with the defaults."""
         return KINDS.get(self.name) or ModelKind(self.name, None, least_layers=0)
 
     @property
     def rows_a_node(self) -> int:
-        """Table rows needed per node of a batch, for models that read few."""
+        """Table rows that a step reads per node of a batch: above 1 for sampled blocks."""
         rows = 1
         for n in self.hops if self.sampled else ():
             rows *= 1 + n
@@ -141,7 +142,7 @@ class ModelConfig(
 
     @property
     def inductive(self) -> bool:
-        """Whether it can embed unseen items from their features."""
+        """Whether the model can embed unseen items from their features."""
         return self._now(self.kind.embeds_new)
 
     @property
@@ -166,4 +167,4 @@ _OWNERS: dict[str, tuple[str, ...]] = {
     if options not in (_Common, object)
     for field in dataclasses.fields(options)
 }
-"""The models that have each option."""
+"""Names of the models that have an option, by option; only options that not every model has."""

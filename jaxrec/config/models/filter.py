@@ -17,8 +17,8 @@ BLEND: dict[str, Any] = {
     "spectral_weight": 0.3,
     "neighbour_weight": 1.0,
 }
-"""Options of a filter beside which neighbours add most, chosen on a slice of Gowalla's train. On
-that set's own test part the filter alone is better: let validation choose."""
+"""Options of the filter that gains most from the votes of similar users, chosen on a slice of
+Gowalla's train pairs. On Gowalla's test part, the filter alone is better: let validation choose."""
 
 
 @dataclass(frozen=True)
@@ -35,34 +35,34 @@ class FilterOptions:
     """filter: how flat the plateau of cheby-cf is (phi)."""
     degree_power: Annotated[float, Range(0, 4)] = 0.4
     """filter: cheby-cf divides its input by the item's degree to this power, and multiplies its
-    output by it (beta)."""
+    output by the same power (beta)."""
     spectral_weight: Annotated[float | None, Range(0, 1e6)] = None
     """filter: weight of the leading singular vectors of cheby-cf (default 0.2) and gf-cf (default
     0.3)."""
     user_power: Annotated[float, Range(0, 1)] = 0.5
     """filter: share of the normalisation that turbo-cf gives to the users' degrees (alpha)."""
     products: Annotated[int, Range(1, 64)] = 1
-    """filter: degree of the polynomial that approximates cheby-cf's beyond the model.dim leading
-    singular vectors, for which the result is exact. A ranking takes this many pairs of sparse
-    products."""
+    """filter: degree of the polynomial that approximates cheby-cf's own polynomial. The result is
+    exact for the model.dim leading singular vectors, and approximate beyond them. A ranking takes
+    this many pairs of sparse products."""
     ease_l2: Annotated[float, POSITIVE] = 80.0
     """filter: weight of ease's L2 penalty."""
     neighbour_weight: Annotated[float, Range(0, 1e6)] = 0.0
-    """filter: weight of the votes of users with similar items, beside the filter's own scores, both
-    over each user's standard deviation; 0: none. For every filter but ease."""
+    """filter: weight of the votes of users with similar items, which are added to the filter's
+    scores after both are divided by their standard deviations; 0: no votes. Not for ease."""
     neighbour_sharpness: Annotated[float, Range(0.01, 16)] = 1.5
-    """filter: power of the users' similarity, by which their votes are weighed."""
+    """filter: the vote of each user is weighted by the user's similarity to this power."""
     neighbour_power: Annotated[float, Range(-4, 4)] = 0.2
     """filter: the votes for an item are divided by its degree to this power."""
 
 
 def order(model: Any) -> int:
-    """``model.order`` with its default resolved."""
+    """Return ``model.order``, or the default of the filter if it is None."""
     return model.order or _ORDERS.get(model.filter, 1)
 
 
 def spectral_weight(model: Any) -> float:
-    """``model.spectral_weight`` with its default resolved."""
+    """Return ``model.spectral_weight``, or the default of the filter if it is None."""
     given = model.spectral_weight
     return _SPECTRAL.get(model.filter, 0.0) if given is None else given
 

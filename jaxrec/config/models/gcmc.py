@@ -20,8 +20,8 @@ class GCMCOptions:
     """Options of gcmc."""
 
     levels: bool | None = None
-    """gcmc: each rating value is an edge type with its own weights. Default if there are ratings
-    with at most 20 distinct values."""
+    """gcmc: each rating value is an edge type with its own weights. On by default if the data
+    has ratings with at most 20 distinct values."""
     batch_norm: bool = False
     """gcmc: batch normalisation of the embeddings, over users and over items."""
 

@@ -12,11 +12,12 @@ class ItemOptions:
     """Options of item models."""
 
     tables: Literal["two", "one"] = "two"
-    """skipgram, item-mf: separate centre and context vectors per item, or a single one."""
+    """skipgram, item-mf: separate centre and context vectors per item, or one vector for both."""
     side: Literal["none", "average", "weighted"] = "none"
-    """skipgram, item-mf: an item's centre vector is its own; or the average of its own and its
-    features' vectors; or their average with weights learned per item (EGES). Missing features do
-    not count. Uses categories, bags and numbers."""
+    """skipgram, item-mf: how an item's centre vector is composed. none: it is the item's own
+    vector; average: the mean of the item's vector and the vectors of its features; weighted: their
+    mean with weights learned per item (EGES). Missing features do not count; categories, bags and
+    numbers are used."""
 
 
 def _check(model: Any) -> None:

@@ -6,16 +6,16 @@ from typing import Any, Literal
 
 
 def _nothing(model: Any) -> None:
-    """Check nothing."""
+    """Accept every configuration of the model."""
 
 
 def _no_matrices(model: Any) -> int:
-    """Return the 0 weights of a model without matrices."""
+    """Return 0, the number of weights in the matrices of a model without matrices."""
     return 0
 
 
 When = Literal["never", "without ids", "always"]
-"""When a model makes vectors from features alone: never, if it has no table of ids, or always."""
+"""When a model gets vectors from features alone: never, only without a table of ids, or always."""
 
 
 @dataclass(frozen=True)
@@ -24,21 +24,23 @@ class ModelKind:
 
     Attributes:
       name: value of model.name.
-      home: module whose ``build(sizes, config, rngs, levels)`` makes the encoder; None for item
-        models, whose tables the trainer makes, and for fitted models.
-      options: dataclasses of its options besides the common ones.
-      check: raises InputError if its options contradict each other.
-      least_layers: least model.layers; None for models without propagation, where it must be 0.
-      mesh: supports a mesh of devices.
-      host_tables: supports a table in host memory.
-      sampled: a step uses sampled blocks of the graph.
-      rating_levels: has edge types by rating.
-      embeds_new: when it can embed unseen items from their features.
+      home: module whose ``build(sizes, config, rngs, levels)`` builds the encoder; None for item
+        models, whose tables the trainer builds, and for fitted models.
+      options: dataclasses of the model's options, besides the options of every model.
+      check: raises InputError if the model's options contradict each other.
+      least_layers: smallest value of model.layers; None for models without propagation, for which
+        model.layers must be 0.
+      mesh: whether the model supports a mesh of devices.
+      host_tables: whether the model supports a table in host memory.
+      sampled: whether a step uses sampled blocks of the graph.
+      rating_levels: whether edges have a type by rating.
+      embeds_new: when the model can embed unseen items from their features.
       feature_rows: when features give a vector to a node without train pairs.
-      fitted: is fitted in closed form, without steps, a loss or an optimizer.
-      users: has users, not items alone; it trains by every objective of such data.
-      dropouts: options that are dropout rates.
-      matrix_weights: maps the model section to a lower bound of the weights in its matrices.
+      fitted: whether the model is fitted in closed form, without steps, a loss or an optimizer.
+      users: whether the model has users besides items; with users, it trains by every objective
+        that has users.
+      dropouts: names of options that are dropout rates.
+      matrix_weights: maps the model section to a lower bound of the number of weights in matrices.
     """
 
     name: str
@@ -59,5 +61,5 @@ class ModelKind:
 
     @property
     def features(self) -> bool:
-        """Whether it uses the data's features."""
+        """Whether the model uses the data's features."""
         return self.embeds_new != "never"

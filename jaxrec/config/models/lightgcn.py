@@ -22,8 +22,8 @@ class MFOptions:
     """Options of mf."""
 
     frozen_items: str | None = None
-    """mf: embeddings.npz with item and item_ids, or a run folder. Item vectors are fixed to these
-    and only users are trained; items that it lacks get zero vectors."""
+    """mf: a file such as embeddings.npz with item and item_ids, or a run folder. Its item vectors
+    are kept fixed, and only users are trained; items that are not in it get zero vectors."""
 
 
 def _check_lightgcn(model: Any) -> None:

@@ -13,8 +13,8 @@ class NGCFOptions:
     """Options of ngcf."""
 
     form: Literal["paper", "lecture"] = "paper"
-    """ngcf: the paper's interaction terms with concatenated layers; or the lecture's linear map of
-    a node and its neighbours' mean, returning the last layer."""
+    """ngcf: paper has the paper's interaction terms and concatenates the layers; lecture has the
+    lecture's linear map of a node and of its neighbours' mean, and returns the last layer."""
     message_dropout: Share = 0.0
     """ngcf: dropout rate of each layer's output."""
 

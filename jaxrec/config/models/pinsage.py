@@ -14,7 +14,7 @@ from jaxrec.config.models.shared import (
     layer_weights,
 )
 
-_FAN_OUTS = (10, 5)  # of the first hop from the batch, and of the others
+_FAN_OUTS = (10, 5)  # in the first hop from the batch, and in each later hop
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,20 @@ class PinSAGEOptions:
     """Options of pinsage."""
 
     neighbors: Literal["importance", "uniform"] = "importance"
-    """pinsage: the nodes most visited by short random walks, weighted by visits; or a uniform
-    sample of the adjacent nodes. Both ignore event weights."""
+    """pinsage: importance takes the nodes that short random walks visit most, weighted by visits;
+    uniform takes a uniform sample of the adjacent nodes. Both ignore event weights."""
     fan_outs: Annotated[tuple[int, ...], Range(1, 2**16)] = ()
     """pinsage: neighbours per node, by hop from the batch; by default 10, then 5."""
     walks: Annotated[int, Range(1, 2**16)] = 32
     """pinsage: random walks from each node, for importance neighbours."""
     walk_length: Annotated[int, Range(1, 2**16)] = 2
-    """pinsage: steps of a walk; after an even number it is on its starting side."""
+    """pinsage: steps of a walk; after an even number of steps a walk is on its starting side."""
     sampling: Literal["auto", "device", "host"] = "auto"
     """pinsage: where blocks are sampled; use the host if the graph does not fit on the device."""
 
     @property
     def hops(self) -> tuple[int, ...]:
-        """``fan_outs`` with its default resolved."""
+        """Neighbours per node, by hop from the batch: ``fan_outs``, or its default if empty."""
         first, other = _FAN_OUTS
         layers: int = self.layers  # type: ignore[attr-defined]  # every model has it
         return self.fan_outs or (first, *(other for _ in range(layers - 1)))

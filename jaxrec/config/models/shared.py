@@ -12,10 +12,10 @@ class FeatureOptions:
     """Options of models that use features besides, or instead of, id embeddings."""
 
     ids: bool = True
-    """gcmc, pinsage, two-tower: use an embedding for each id. Without, the model needs features and
+    """gcmc, pinsage, two-tower: use an embedding for each id. If off, the model needs features and
     is inductive: it can embed unseen items (two-tower can in either case)."""
     features: bool | None = None
-    """gcmc, pinsage, two-tower: use the data's features. Default if there are any."""
+    """gcmc, pinsage, two-tower: use the data's features. On by default if there are any."""
     columns: tuple[str, ...] = ()
     """gcmc, pinsage, two-tower: names of the user and item features to use; default: all."""
 
@@ -49,12 +49,12 @@ class MatrixOptions:
     """Options of models whose layers have matrices."""
 
     matrices: Literal["random", "linear"] = "random"
-    """ngcf, gcmc, pinsage: initialise matrices at random, or so that each layer averages its input
-    (sums it, for ngcf's form paper), which preserves a spectral start."""
+    """ngcf, gcmc, pinsage: random initialises matrices at random; linear, so that each layer
+    averages its input (ngcf in the form paper: sums it), which preserves a spectral start."""
 
 
 def check_hidden(model: Any) -> None:
-    """Raise InputError for mirrored layers of odd width."""
+    """Raise InputError if model.matrices is linear and the hidden layers have an odd width."""
     hidden = model.hidden_dim or model.dim
     check(
         model.matrices == "random" or hidden % 2 == 0,
@@ -63,7 +63,7 @@ def check_hidden(model: Any) -> None:
 
 
 def layer_weights(model: Any) -> int:
-    """Count the weights of one matrix per layer, with hidden layers in between."""
+    """Count the weights of matrices from width dim, through the hidden layers, to width dim."""
     hidden = model.hidden_dim or model.dim
     return sum(a * b for a, b in pairwise([model.dim, *[hidden] * model.layers, model.dim]))
 

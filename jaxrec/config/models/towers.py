@@ -26,7 +26,7 @@ class TowerOptions:
     """two-tower: activation of the embeddings. relu confines them to one orthant, where cosines are
     never negative; softmax bounds the gap between two scores by 1."""
     bags: Literal["mean", "sum"] = "mean"
-    """two-tower: average the names in a bag, or sum them (multi-hot input)."""
+    """two-tower: average the vectors of the names in a bag, or sum them (multi-hot input)."""
 
 
 def _check(model: Any) -> None:

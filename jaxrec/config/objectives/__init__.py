@@ -1,7 +1,7 @@
 """Training objectives: ranking, ratings, or item pairs.
 
-Each objective's file holds its checks and its :class:`Objective`; ``OBJECTIVES`` lists them. The
-loss determines a run's objective.
+Each objective has a file with its checks and its :class:`Objective`, which ``OBJECTIVES`` lists.
+The loss determines a run's objective.
 """
 
 from jaxrec.config.objectives.item_pairs import ITEM_PAIRS

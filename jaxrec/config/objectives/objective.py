@@ -19,27 +19,28 @@ class Objective:
 
     Attributes:
       name: stable identifier.
-      of: name of its models in messages.
-      losses: names of built-in losses; registered ones are for ranking.
+      of: name in messages for the models that have this objective.
+      losses: names of built-in losses; registered losses are for ranking.
       default_metric: default selection metric; ``{k}`` is replaced by the shown cut-off.
       check: raises InputError for contradictory options.
-      tables: tables to show at the end; the last table's first metric is compared with its last
-        baseline.
+      tables: maps the configuration to the tables to show at the end; the first metric of the last
+        table is compared with the last baseline of that table.
       batch_numbers: maps (config, items) to a lower bound of the numbers in a batch's arrays.
-      trains: module of training that makes batches, targets and losses. For data with users, its
+      trains: module of training that builds batches, targets and losses. For data with users, its
         ``OBJECTIVE`` is a ``jaxrec.training.objectives.objective.UserObjective``.
-      task: module of training whose ``task`` makes a run's task.
+      task: module of training whose ``task`` builds a run's task.
       judges: module of evaluation whose ``judged`` and ``protocol`` evaluate a finished run.
       errors: module of evaluation whose ``evaluator`` compares predictions with held-out pairs;
         None if only rankings are evaluated.
-      metrics: its metrics without cut-offs; every objective has ranking metrics too.
+      metrics: metrics without cut-offs; every objective also has the ranking metrics.
       lower_is_better: whether these metrics are errors.
-      options: options of this objective only: a section's fields, or all if none is named.
-      values: (section, field, value) of this objective only.
+      options: fields that only this objective has, by section; an empty tuple means all fields of
+        the section.
+      values: values that only this objective supports, as (section, field, value).
       users: whether the data has users.
       negatives: whether pairs have negatives.
       reads: required columns of interactions.
-      mesh, host_tables: whether it supports a mesh, and tables in host memory.
+      mesh, host_tables: whether the objective supports a mesh, and tables in host memory.
     """
 
     name: str

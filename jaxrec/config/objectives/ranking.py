@@ -1,4 +1,4 @@
-"""The ranking objective: rank a user's items above others, from interactions."""
+"""The ranking objective: rank each user's items above other items, from interactions."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ def _batch_numbers(config: Any, n_items: int) -> int:
 
 
 def _check(config: Any) -> None:
-    """Check nothing."""
+    """Accept every configuration."""
 
 
 RANKING = Objective(
