@@ -1,4 +1,4 @@
-"""The command line: each command is a typed dataclass and a function that imports what it needs."""
+"""The command line: each command is a function that parses its arguments and runs."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 
 
 def _asked_for_help(args: list[str], name: str, command: Callable[[list[str]], Any]) -> bool:
-    """Print the help of a command without options if requested, and return whether it was."""
+    """Print the help of a command without options if requested; return whether it was printed."""
     if args in (["-h"], ["--help"]):
         print(f"usage: jaxrec {name}\n\n{command.__doc__}")
         return True
@@ -97,7 +97,7 @@ registry.COMMANDS.builtin = tuple(COMMANDS)
 
 
 def _commands() -> dict[str, Callable[[list[str]], int | None]]:
-    """Return all commands by name, with the user's own last."""
+    """Return all commands by name, user-registered ones last."""
     return COMMANDS | registry.COMMANDS.registered()
 
 
@@ -111,7 +111,7 @@ def _usage() -> str:
 
 
 def _plugins(args: list[str]) -> tuple[list[str], list[str]]:
-    """Return the arguments without each ``--plugin NAME``, and the names.
+    """Return the arguments without ``--plugin NAME``, and the names of all plugins.
 
     Raises:
       InputError: ``--plugin`` has no name.
@@ -157,8 +157,8 @@ def main() -> None:
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     if not debug:
-        # Errors of this thread are reported below. Other threads only raise after a failed write
-        # that was reported already.
+        # Errors of this thread are reported below. Other threads raise only after a failed write,
+        # which has been reported already.
         sys.excepthook = lambda kind, error, trace: None
         sys.unraisablehook = lambda unraisable: None
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))

@@ -16,7 +16,7 @@ from jaxrec.errors import InputError, nearest
 
 
 class _Asked(Exception):
-    """Raised instead of parsing, with the dataclass that a command parses its arguments into."""
+    """Raised instead of parsing; holds the dataclass that a command parses its arguments into."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
@@ -26,9 +26,9 @@ _ASKING: ContextVar[bool] = ContextVar("asking", default=False)
 
 
 def options_of(command: Callable[[list[str]], Any]) -> dict[str, tuple[str, ...]]:
-    """Return the options of a command, each with its choices, if it has any.
+    """Return the options of a command, each with its choices; many options have no choices.
 
-    The command is called, and stopped when it would parse its arguments.
+    The command is called, but stopped before it parses its arguments.
     """
     token = _ASKING.set(True)
     try:
@@ -53,7 +53,7 @@ def parse(
     """Parse arguments to an instance of the dataclass ``kind``.
 
     Args:
-      aliases: short names of options, by the option.
+      aliases: the short name of each option that has one.
       help_by: the option that lists all options.
 
     Raises:
@@ -70,7 +70,7 @@ def parse(
                 kind, args=_by_full_names(args, short), prog=prog, return_unknown_args=True
             )
     except SystemExit as e:
-        if e.code != 2:  # after printing help, or by a signal
+        if e.code != 2:  # tyro printed the help, or a signal came
             raise
         raise InputError(_plain(stderr.getvalue(), f"{prog} {help_by}")) from e
     if unknown:
@@ -156,7 +156,7 @@ def _plain(box: str, help_by: str) -> str:
 
 
 def _options(kind: Any, prefix: str = "--") -> dict[str, tuple[str, ...]]:
-    """Return the options of a dataclass, with dotted names for nested ones, and their choices."""
+    """Return the options of a dataclass with their choices; nested options have dotted names."""
     hints = typing.get_type_hints(kind, include_extras=True)
     options: dict[str, tuple[str, ...]] = {}
     for f in dataclasses.fields(kind):

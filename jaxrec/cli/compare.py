@@ -18,7 +18,7 @@ class Compare:
     runs: Positional[tuple[str, ...]]
     """Run folders, two or more."""
     metric: str | None = None
-    """Ranking metric such as ndcg@10; by default the first run's own."""
+    """Ranking metric such as ndcg@10; by default that of the first run."""
     level: Annotated[float, Range(1e-6, 0.5)] = 0.05
     """Significance level: the probability of any false alarm over all pairs of configurations."""
     out: str | None = None

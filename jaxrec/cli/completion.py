@@ -37,7 +37,7 @@ class Words:
 
     Attributes:
       first: choices of the first argument; if empty, files are completed.
-      options: the command's options, each with its choices; if these are empty, files are
+      options: the command's options, each with its choices; if an option has no choices, files are
         completed.
     """
 
@@ -140,7 +140,7 @@ def _fish(found: Mapping[str, Words]) -> str:
 
 
 def script(shell: Shell, commands: Mapping[str, Callable[[list[str]], Any]]) -> str:
-    """Return a shell's completion script for some commands."""
+    """Return a shell's completion script for the given commands."""
     found = words(commands)
     if shell == "fish":
         return _fish(found)

@@ -73,7 +73,7 @@ class Synth:
     pairs: Annotated[int | None, Range(1, INT32)] = None
     """Number of distinct pairs of items."""
     missing: Annotated[float | None, Range(0, 1, below=True)] = None
-    """For item graphs: give the items features, with this share of them missing."""
+    """For item graphs: give the items features, with this share of the values missing."""
     seed: Seed = 0
     """Random seed."""
 
@@ -217,7 +217,7 @@ def _partition(args: list[str]) -> str:
         out: str
         """Folder to write; must be new or empty."""
         parts: Annotated[int, Range(2, 2**16)]
-        """Number of parts, the --mesh.table of later runs."""
+        """Number of parts; later runs need the same number as --mesh.table."""
         split: SplitConfig = field(default_factory=SplitConfig)
         """auto splits by the names of files or folders (train, validation, test), or by hash if
         they have other names; random and cold-items are not supported."""
@@ -250,7 +250,7 @@ def _partition(args: list[str]) -> str:
 
 
 def _refuse(parsed: Any, options: tuple[str, ...], why: str) -> None:
-    """Raise InputError if one of the options was given."""
+    """Raise InputError with the reason ``why`` if one of the options was given."""
     for name in options:
         if getattr(parsed, name):
             option = name.replace("_", "-")
@@ -258,7 +258,11 @@ def _refuse(parsed: Any, options: tuple[str, ...], why: str) -> None:
 
 
 def _narrowed(columns: Any, kind: Any) -> Any:
-    """Convert columns to another class of columns. Raises InputError if others are named."""
+    """Convert columns to the class ``kind``.
+
+    Raises:
+      InputError: a column is named that ``kind`` does not have.
+    """
     for name in columns.roles():
         if name not in kind.roles() and getattr(columns, name) is not None:
             listed = ", ".join(kind.roles())
@@ -276,7 +280,7 @@ def _stats(args: list[str]) -> str:
         """Describe a data set: sizes, degrees, popularity, split and irregularities."""
 
         path: Positional[str]
-        """Data as --data of `jaxrec train` takes it."""
+        """Data in any form that --data of `jaxrec train` accepts."""
         format: str | None = None
         """Format of interactions, as for `jaxrec data import`; by default guessed from the path."""
         columns: Columns = field(default_factory=Columns)
@@ -318,7 +322,7 @@ def _walks(args: list[str]) -> str:
         """Write random walks over an item graph as lists of item ids, in Parquet files."""
 
         path: Positional[str]
-        """Item graph, as --data of an item model takes it."""
+        """Item graph in any form that --data of an item model accepts."""
         out: str
         """Folder to write; must be new or empty."""
         count: Annotated[int, Range(1, 10_000)] = 10
@@ -351,7 +355,7 @@ COMMANDS: dict[str, Callable[[list[str]], str]] = {
 
 
 def data(args: list[str]) -> None:
-    """Import, partition, describe or generate data, or write walks; `jaxrec data` lists more."""
+    """Import, partition, describe or generate data, or write walks (see `jaxrec data`)."""
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: jaxrec data {{{','.join(COMMANDS)}}} [options]; each has --help")
         return

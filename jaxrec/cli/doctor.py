@@ -7,7 +7,7 @@ from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
 
-FINDING = 3  # exit status with a finding
+FINDING = 3  # exit status if there is a finding
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,8 @@ class Doctor:
     """Run folder, whether finished, failed or still training; or a file of embeddings: .npz with
     arrays `user` and `item`, or a single matrix (.npz, .npy)."""
     data: str | None = None
-    """Data that a file of embeddings was trained on, as --data of `jaxrec train` takes it."""
+    """Data that a file of embeddings was trained on, in any form that --data of `jaxrec train`
+    accepts."""
     json: bool = False
     """Print the diagnosis as JSON."""
 

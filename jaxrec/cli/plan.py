@@ -18,14 +18,14 @@ _MOST = 10**12
 
 @dataclass(frozen=True)
 class Mesh:
-    """Numbers of parts of the batch and of the table, and the memory that holds the table."""
+    """The numbers of parts of the batch and of the table, and the memory that holds the table."""
 
     data: Annotated[int, Range(1, 2**20)] = 1
     """Number of parts of the batch."""
     table: Annotated[int | None, Range(1, 2**20)] = None
     """Number of parts of the table; by default as many as the devices allow."""
     memory: Literal["device", "host"] = "device"
-    """Memory that holds the table: the devices', or the host's with a single device."""
+    """Memory that holds the table: of the devices, or of the host (for a single device)."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Arguments:
     negatives: Annotated[int, Range(0, 2**24)] = 1
     """Number of negatives per pair."""
     optimizer: Literal["adam", "adamw", "adagrad", "rowwise_adagrad", "sgd"] = "adam"
-    """Optimizer, which decides the state per row."""
+    """Optimizer; the size of the state per row depends on it."""
     mesh: Mesh = Mesh()
     parted: bool = False
     """The data is partitioned on disk by `jaxrec data partition`."""
@@ -89,7 +89,7 @@ def _check_host(parsed: Arguments, devices: int) -> None:
 
 
 def plan(args: list[str]) -> None:
-    """Estimate the memory and traffic of a run on many devices, without having them."""
+    """Estimate the memory and traffic of a run on many devices, without those devices."""
     if any(arg.partition("=")[0] == "--compile" for arg in args):
         compiled(args)
         return

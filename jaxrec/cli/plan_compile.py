@@ -41,8 +41,8 @@ def compiled(args: list[str]) -> None:
     """Compile a run's programs for another machine, and print their memory and traffic.
 
     Raises:
-      InputError: the options are wrong, a program does not compile, or it does not fit; then the
-        message names the smallest target that fits.
+      InputError: an option is wrong, a program does not compile, or a program does not fit the
+        target; in the last case the message advises on a target that would fit.
     """
     own, rest = _own(args)
     name = own["compile"][0] if own["compile"] else ""
@@ -118,7 +118,7 @@ def _own(args: list[str]) -> tuple[dict[str, list[str]], list[str]]:
 
 
 def _with_mesh(config: Any, to: Target) -> Any:
-    """Return the configuration with a mesh of the target's devices, if it has none yet.
+    """Return the configuration with a mesh of the target's devices, if it has no mesh yet.
 
     Raises:
       InputError: the configuration has a mesh of another size.
@@ -135,7 +135,7 @@ def _with_mesh(config: Any, to: Target) -> Any:
 
 
 def _smallest(to: Target, result: dict[str, Any]) -> str | None:
-    """Advise on the smallest target that fits the program; None if this one does."""
+    """Return advice on the smallest target that fits the program, or None if ``to`` fits it."""
     if plans.fits(result["memory"], to.device.memory):
         return None
     name, memory = to.device.name, to.device.memory
@@ -198,8 +198,8 @@ def _launches(reading: dict[str, Any]) -> str:
 def seconds(to: Target, reading: dict[str, Any]) -> float:
     """Return the least time of a program in seconds.
 
-    This is the time to move its bytes at full memory bandwidth, or on a TPU to process its gathered
-    and scattered rows one after another, if that is longer.
+    This is the time to move the program's bytes at full memory bandwidth. On a TPU it is the time
+    to process gathered and scattered rows one after another, if that takes longer.
     """
     n_bytes = reading["n_bytes"] - reading["fast"]
     rows = reading["rows"] * to.device.row_cycles / (to.device.clock * 1e9)

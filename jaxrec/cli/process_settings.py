@@ -1,4 +1,4 @@
-"""Settings that a command makes for its whole process, which the library must not change."""
+"""Change settings of the whole process for a command; the library must not change them."""
 
 import logging
 
@@ -11,7 +11,7 @@ def own_process() -> None:
     Only the command line may call this. In another program it would change loggers and JAX's
     settings beyond the call.
     """
-    # They log tracebacks of failed writes that jaxrec reports in a line or two.
+    # They log tracebacks of failed writes, which jaxrec itself reports in a line or two.
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     from jaxrec import compilation

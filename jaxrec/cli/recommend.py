@@ -53,10 +53,10 @@ class Recommend:
     quota: tuple[str, ...] = ()
     """Most items per list with the same value of a column of --titles, such as category=3."""
     noise: Annotated[float, Range(0, 1e6)] = 0.0
-    """Noise for exploration: added to the scores of ten times as many items, in units of their
-    standard deviation."""
+    """Strength of random noise for exploration: it is added to the scores of ten times as many
+    items, in units of the scores' standard deviation."""
     seed: Annotated[int, Range(0, INT32)] = 0
-    """Seed of the noise; a user's noise depends only on this and the user's id."""
+    """Seed of the noise; a user's noise depends only on this seed and the user's id."""
 
 
 def recommend(args: list[str]) -> None:

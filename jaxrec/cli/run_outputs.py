@@ -23,9 +23,9 @@ class Evaluate:
     split: Literal["test", "val", "validation"] = "test"
     """Split to evaluate."""
     k: Annotated[tuple[int, ...] | None, Range(1, INT32)] = None
-    """Cut-offs K of the metrics; by default the run's own."""
+    """Cut-offs K of the metrics; by default those of the run."""
     baselines: tuple[Literal["item-knn", "ease"], ...] = ()
-    """Baselines to add to popularity and random."""
+    """Baselines to evaluate besides popularity and random."""
     cold: Literal["keep", "drop"] | None = None
     """Whether to keep or drop users and items without a train pair; by default as in the run."""
     metrics: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ def evaluate(args: list[str]) -> None:
         per_user=parsed.per_user,
         metrics=parsed.metrics,
     )
-    # The file also keeps the cut-offs of earlier evaluations; show only those requested now.
+    # eval.json also keeps the cut-offs of earlier evaluations; show only the requested ones.
     ks = parsed.k or configs.load(Path(parsed.run) / "config.json").eval.k
     cutoffs = {"", *map(str, ks)}
     names = [name for name in content["metrics"] if name.partition("@")[2] in cutoffs]
@@ -181,7 +181,7 @@ class Report:
     """HTML file to write."""
     titles: str | None = None
     """Table keyed by item id: its titles are shown instead of ids, and its categories colour the
-    map of items. By default the one beside the data, such as movies.csv."""
+    map of items. By default a table beside the data, such as movies.csv, is used."""
     item_map: Literal["pca", "umap"] = "pca"
     """Method of the map of items; umap needs the package umap-learn."""
 

@@ -32,10 +32,10 @@ class Sweep:
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """How to choose values; grid tries every combination of choices and steps."""
     batch: Annotated[int | None, Range(1, 1000)] = None
-    """Trials proposed at once. Trials that differ only in optim.learning-rate, optim.weight-decay,
-    train.l2, loss.temperature and model.init-std train together in one program, as the seeds of a
-    trial always do (mf and lightgcn with ranking losses on one device; others one at a time).
-    Default: 16 for random and grid with one worker, else 1."""
+    """Number of trials proposed at once. Trials that differ only in optim.learning-rate,
+    optim.weight-decay, train.l2, loss.temperature and model.init-std train together in one program,
+    and so do the seeds of a trial (mf and lightgcn with ranking losses on one device; any other
+    runs train one at a time). Default: 16 for random and grid with one worker, else 1."""
     prune: bool = True
     """Stop trials that are below the median of the others at the same step."""
 
@@ -58,7 +58,7 @@ def _separated(args: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _batch(asked: Sweep) -> int:
-    """Resolve the default of ``--batch``."""
+    """Return the value of ``--batch``, or its default if it was not given."""
     if asked.batch is not None:
         return asked.batch
     return 16 if asked.sampler != "tpe" and asked.workers == 1 else 1

@@ -27,7 +27,7 @@ _IMPORT_OPTIONS = re.compile(
 
 
 def _train_arguments(base: Config) -> Any:
-    """Build the dataclass of ``jaxrec train``, with every field of Config and the base's values."""
+    """Build the dataclass of ``jaxrec train``: the fields of Config with the values of ``base``."""
     own: list[Any] = [
         ("run", str | None, field(default=None)),
         ("config", str | None, field(default=None)),
@@ -60,7 +60,7 @@ def _base_config(args: list[str]) -> tuple[Config, list[str]]:
     if files and name is not None:
         raise InputError(f"give either the preset {name} or --config {files[0]}, not both")
     if not files and name is None:
-        # By default, a warm start takes the configuration of its run.
+        # By default, a warm start takes the configuration of the run that it starts from.
         warm = [a.partition("=")[2] for a in args if a.startswith("--warm-start=")]
         warm += [args[i + 1] for i, a in enumerate(args[:-1]) if a == "--warm-start"]
         files = [str(Path(run) / "config.json") for run in warm]
@@ -85,7 +85,7 @@ class TrainRequest(NamedTuple):
       run: the run folder; None chooses runs/PRESET-N.
       overwrite: whether to replace an existing run.
       quiet: whether to print nothing.
-      notes: lines for the user about settings that were chosen for them.
+      notes: lines that tell the user about settings that were chosen automatically.
     """
 
     config: Config
@@ -129,12 +129,12 @@ def configured(args: list[str]) -> TrainRequest:
 
 
 def _gives(args: list[str], option: str) -> bool:
-    """Whether the arguments give an option."""
+    """Whether the arguments contain an option."""
     return any(a.partition("=")[0].replace("_", "-") == option for a in args)
 
 
 def _with_cutoff(metric: str, section: EvalConfig) -> str:
-    """Return the metric, at the shown cut-off if its own is not evaluated."""
+    """Return the metric, at the shown cut-off if the metric's own cut-off is not evaluated."""
     name, at, k = metric.partition("@")
     if not at or k in map(str, section.k):
         return metric
@@ -175,14 +175,14 @@ def train(args: list[str]) -> None:
 
 @dataclass(frozen=True)
 class ResumeMesh:
-    """The mesh of devices to continue on; by default as before."""
+    """The mesh of devices to continue on; by default that of the run."""
 
     data: int | None = None
     """Number of parts of a batch."""
     table: int | None = None
     """Number of parts of the table and the graph."""
     coordinator: str | None = None
-    """With several processes: HOST:PORT of the first, or auto."""
+    """With several processes: HOST:PORT of the first process, or auto."""
     processes: int | None = None
     """Number of processes."""
     process_id: int | None = None
@@ -193,10 +193,10 @@ class ResumeMesh:
 
 @dataclass(frozen=True)
 class ResumeTrain:
-    """The length of training; by default as before."""
+    """The length of training; by default that of the run."""
 
     epochs: Annotated[int | None, Range(1, INT32)] = None
-    """Number of epochs, including those done; the result has the same bits as a single run."""
+    """Number of epochs, including the finished ones; the result is that of a single run."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class Resume:
 
 
 def resume(args: list[str]) -> None:
-    """Continue a run from its last good checkpoint, with the same bits as without a break."""
+    """Continue a run from its last good checkpoint, with the same result as without a break."""
     made = parse(Resume, args, "jaxrec resume", aliases={"--train.epochs": "--epochs"})
     given = {n: v for n, v in dataclasses.asdict(made.mesh).items() if v is not None}
     mesh = None
@@ -231,7 +231,7 @@ def resume(args: list[str]) -> None:
 
 @dataclass(frozen=True)
 class Refit:
-    """Train a finished run's model for production, on all pairs and with the best length found."""
+    """Train a finished run's model for production, on all pairs for the best number of steps."""
 
     source: Positional[str]
     """Finished run, whose configuration and best number of steps are used."""

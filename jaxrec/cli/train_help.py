@@ -17,7 +17,7 @@ ALIASES = {
     "--train.epochs": "--epochs",
     "--train.batch-size": "--batch-size",
 }
-"""Short names of options, by the option."""
+"""The short name of each option that has one."""
 
 HELP = {
     "data": "File or folder of interactions (CSV, Parquet, RecBole, MovieLens, ...), or the "
@@ -57,7 +57,7 @@ _COMMON = {
     "eval.every": ("N", "Epochs between evaluations; 0 evaluates only at the end."),
     "checkpoint.every": ("N", "Epochs between checkpoints."),
 }
-"""The most common options, with the placeholder of the value and a line of help."""
+"""The most common options, each with a placeholder for its value and a line of help."""
 
 _NAMES = {
     "{models}": registry.MODELS,
@@ -109,7 +109,7 @@ def _columns(rows: dict[str, str]) -> list[str]:
 
 
 def _option(name: str, base: Config) -> tuple[str, str]:
-    """Return an option's names, and its help text with its value."""
+    """Return an option's names, and its help text with its value in ``base``."""
     placeholder, text = _COMMON[name]
     if text.startswith("{"):
         text = f"{', '.join(_NAMES[text].names())}."

@@ -1,6 +1,6 @@
 """Named configurations. Each docstring gives the model, the command and the expected results.
 
-Expected figures are medians of committed benchmark lines (``bench/results``), on two CPU cores.
+The expected figures come from committed benchmark lines (``bench/results``), on two CPU cores.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,10 @@ registry.PRESETS.builtin = tuple(PRESETS)
 
 
 def get(name: str) -> Config:
-    """Look up a preset. For an unknown name, raises InputError that suggests the nearest one.
+    """Return the configuration of a preset.
+
+    Raises:
+      InputError: no preset has this name; the message suggests the nearest one.
 
     >>> import jaxrec
     >>> jaxrec.preset("lightgcn").model.name

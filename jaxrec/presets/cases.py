@@ -18,7 +18,7 @@ from jaxrec.config import (
     TrainConfig,
 )
 
-_LAST = EvalConfig(every=5, select_on="none")  # as in the questions: the last parameters
+_LAST = EvalConfig(every=5, select_on="none")  # the last parameters are kept, as in the questions
 _FEW = CheckpointConfig(every=0)
 
 
@@ -26,7 +26,7 @@ def case_collapse_broken() -> Config:
     """ "Feature embeddings for each user and item are identical": a small GC-MC with BPR.
 
     Faults kept on purpose: gradients are never cleared, and the scores of all pairs are summed
-    inside one log-sigmoid. `jaxrec train case-collapse-broken`, then `jaxrec doctor RUN`.
+    inside one log-sigmoid. Run `jaxrec train case-collapse-broken`, and then `jaxrec doctor RUN`.
     """
     return Config(
         preset="case-collapse-broken",
@@ -42,9 +42,9 @@ def case_collapse_broken() -> Config:
 
 
 def case_collapse_fixed() -> Config:
-    """case-collapse-broken corrected: cleared gradients, a mean over pairs, sampled softmax.
+    """case-collapse-broken, corrected: cleared gradients, a mean over pairs, sampled softmax.
 
-    `jaxrec train case-collapse-fixed`
+    `jaxrec train case-collapse-fixed` trains it.
     """
     broken = case_collapse_broken()
     return replace(
@@ -61,8 +61,9 @@ def case_cosine_broken() -> Config:
     """ "Why are similarities all close to 1 in my two tower recommender?", in the question's sizes.
 
     Faults kept on purpose: a dot product is fitted to raw ratings, without mean or biases, through
-    a rectifier on the outputs, with L2 over whole tables. Item ids of width 8 with genres, towers
-    of width 32: `jaxrec train case-cosine-broken --data ml-latest-small --model.columns genres`.
+    a rectifier on the outputs, with L2 over whole tables. Ids have vectors of width 8, and towers
+    have width 32. Run `jaxrec train case-cosine-broken --data ml-latest-small --model.columns
+    genres`.
     """
     return Config(
         preset="case-cosine-broken",
@@ -78,10 +79,9 @@ def case_cosine_broken() -> Config:
 
 
 def case_cosine_fixed() -> Config:
-    """case-cosine-broken corrected: separate mean and biases, linear outputs, L2 on the scored
-    rows.
+    """case-cosine-broken, corrected: mean and biases, linear outputs, L2 on the scored rows.
 
-    `jaxrec train case-cosine-fixed --data ml-latest-small --model.columns genres`
+    Run `jaxrec train case-cosine-fixed --data ml-latest-small --model.columns genres`.
     """
     broken = case_cosine_broken()
     return replace(
@@ -97,9 +97,9 @@ def case_cosine_fixed() -> Config:
 def case_triplet_broken() -> Config:
     """ "BPR triplet loss recommender: the loss never goes down", on features alone.
 
-    Faults kept on purpose: softmax outputs as embeddings, a batch x batch product as score, and as
-    negative the item most similar to the positive by raw features. `jaxrec train
-    case-triplet-broken --data ml-100k/u1.base --model.columns age gender occupation genres`.
+    Faults kept on purpose: the embeddings are softmax outputs, the scores are a batch x batch
+    product, and the negative is the item most similar to the positive by raw features. Run `jaxrec
+    train case-triplet-broken --data ml-100k/u1.base --model.columns age gender occupation genres`.
     """
     return Config(
         preset="case-triplet-broken",
@@ -119,11 +119,10 @@ def case_triplet_broken() -> Config:
 
 
 def case_triplet_fixed() -> Config:
-    """case-triplet-broken corrected: linear outputs, row-wise dot products, uniform negatives, BPR,
-    ids.
+    """case-triplet-broken, corrected: linear outputs, row-wise scores, uniform negatives, BPR, ids.
 
-    `jaxrec train case-triplet-fixed --data ml-100k/u1.base --model.columns age gender occupation
-    genres`
+    Run `jaxrec train case-triplet-fixed --data ml-100k/u1.base --model.columns age gender
+    occupation genres`.
     """
     broken = case_triplet_broken()
     return replace(

@@ -9,9 +9,10 @@ from jaxrec.config import Config, EvalConfig, ModelConfig, SplitConfig, TrainCon
 def filter_() -> Config:
     """A graph filter (ChebyCF) for any data: fitted in seconds, without training.
 
-    `jaxrec train filter --data PATH`. Users are scored from their own items, so that new
-    interactions and new users count at once; `--model.filter gf-cf`, `turbo-cf` and `ease` are the
-    other kinds. After it was judged on validation it is fitted once more on train and validation.
+    `jaxrec train filter --data PATH` fits it. Items are scored for a user from the user's own
+    items, so that new interactions and new users count at once. `--model.filter` selects another
+    kind: `gf-cf`, `turbo-cf` or `ease`. After the evaluation on validation, the filter is fitted
+    once more on train and validation together.
     """
     return Config(
         preset="filter",
@@ -21,11 +22,11 @@ def filter_() -> Config:
 
 
 def gowalla_filter() -> Config:
-    """The same on the Gowalla split, fitted on the whole of train.
+    """The graph filter on the Gowalla split, fitted on all train pairs.
 
-    `jaxrec train gowalla-filter --data gowalla` with LightGCN's train.txt and test.txt: test
-    recall@20 0.1929, ndcg@20 0.1610 after 78 s of processor time for fitting and one ranking. Its
-    numbers were chosen on a validation slice; test was read once.
+    `jaxrec train gowalla-filter --data gowalla`, with LightGCN's train.txt and test.txt, reaches
+    test recall@20 0.1929 and ndcg@20 0.1610 after 78 s of processor time for fitting and one
+    ranking. The filter's numbers were chosen on a validation slice; test was read once.
     """
     return replace(
         filter_(),
@@ -37,11 +38,11 @@ def gowalla_filter() -> Config:
 
 
 def auto() -> Config:
-    """The best of all models for data that it has not seen, within a budget of time.
+    """The best model for any data, found by a search over all models in a given time.
 
-    `jaxrec train auto --data PATH --minutes 10` tries filters, matrix factorisation, LightGCN and,
-    where there are features, two towers on validation, and their neighbours as long as there is
-    time; then it trains the best one on train and validation, and reads test once.
+    `jaxrec train auto --data PATH --minutes 10` tries filters, matrix factorisation, LightGCN and
+    (if there are features) two towers on validation, and then settings near the best ones as long
+    as there is time. Finally it trains the best one on train and validation, and reads test once.
     """
     return Config(preset="auto", minutes=10.0)
 

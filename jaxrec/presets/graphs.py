@@ -19,8 +19,8 @@ from jaxrec.config import (
 def quickstart() -> Config:
     """LightGCN with BPR over shared negatives and early stopping, on the built-in data.
 
-    `jaxrec train`: test recall@20 0.401 with a range of 0.012 over five seeds (popularity 0.108,
-    ceiling 0.409), 11 s in all.
+    `jaxrec train` reaches test recall@20 0.401, with a range of 0.012 over five seeds, in 11 s in
+    all. Popularity reaches 0.108, and the ceiling of this data is 0.409.
     """
     return Config(
         preset="quickstart",
@@ -36,7 +36,7 @@ def quickstart() -> Config:
 def lightgcn() -> Config:
     """LightGCN with BPR and early stopping on validation, for any data.
 
-    `jaxrec train lightgcn --data PATH`
+    `jaxrec train lightgcn --data PATH` trains it.
     """
     return Config(
         preset="lightgcn",
@@ -48,18 +48,20 @@ def lightgcn() -> Config:
 def mf() -> Config:
     """Matrix factorisation with BPR: LightGCN without propagation, for any data.
 
-    `jaxrec train mf --data PATH`: on Gowalla from a spectral start, 8 epochs of batches of 8,192,
-    test recall@20 0.1288, and 0.1650 with `--negatives.candidates 32` (means of three seeds).
+    `jaxrec train mf --data PATH` trains it. On Gowalla, with a spectral start and 8 epochs of
+    batches of 8,192, it reaches test recall@20 0.1288, and 0.1650 with `--negatives.candidates 32`
+    (means of three seeds).
     """
     return replace(lightgcn(), preset="mf", model=ModelConfig("mf", layers=0))
 
 
 def lightgcn_gowalla() -> Config:
-    """The papers' protocol (He et al. 2020, as LightGCN-PyTorch runs it) on the Gowalla split.
+    """LightGCN on the Gowalla split, by the papers' protocol (He et al. 2020, LightGCN-PyTorch).
 
-    `jaxrec train lightgcn-gowalla --data gowalla` with LightGCN's train.txt and test.txt. No
-    validation part; the epoch is selected on test, as the papers do and the report says. With
-    `--train.epochs 5`: recall@20 0.1105, ndcg@20 0.0963 (mean of three seeds), 1.2 GB.
+    `jaxrec train lightgcn-gowalla --data gowalla` trains it on LightGCN's train.txt and test.txt.
+    There is no validation part: the epoch is selected on test, as in the papers, and the report
+    says so. With `--train.epochs 5` it reaches recall@20 0.1105 and ndcg@20 0.0963 (mean of three
+    seeds) with 1.2 GB of memory.
     """
     return Config(
         preset="lightgcn-gowalla",
@@ -73,11 +75,11 @@ def lightgcn_gowalla() -> Config:
 def gowalla_fast() -> Config:
     """A good recall in seconds: wide spectral embeddings, then one epoch of sampled softmax.
 
-    Only the spectral start uses the graph; matrix factorisation trains from there. Test recall@20
-    0.1874, ndcg@20 0.1565 (mean of five seeds; range 0.0007), 24 s of training.
+    Only the spectral start uses the graph; matrix factorisation trains from there. It reaches test
+    recall@20 0.1874 and ndcg@20 0.1565 (mean of five seeds; range 0.0007) in 24 s of training.
 
-    `jaxrec train gowalla-fast --data gowalla` with LightGCN's train.txt and test.txt. The length
-    was chosen on a validation slice; the run trains on the whole of train and reads test once.
+    `jaxrec train gowalla-fast --data gowalla` trains it on LightGCN's train.txt and test.txt. The
+    length was chosen on a validation slice; the run trains on all train pairs and reads test once.
     """
     return Config(
         preset="gowalla-fast",
@@ -95,12 +97,12 @@ def gowalla_fast() -> Config:
 def gowalla_strong() -> Config:
     """LightGCN with sampled softmax from a spectral start, for the best recall in minutes.
 
-    Test recall@20 0.1854, ndcg@20 0.1561 (mean of five seeds; range 0.0007), 9 minutes of training
-    on two busy CPU cores.
+    It reaches test recall@20 0.1854 and ndcg@20 0.1561 (mean of five seeds; range 0.0007) in 9
+    minutes of training on two busy CPU cores.
 
-    `jaxrec train gowalla-strong --data gowalla` with LightGCN's train.txt and test.txt. The
-    hyper-parameters and the length were chosen on a validation slice; the run trains on the whole
-    of train and reads test once.
+    `jaxrec train gowalla-strong --data gowalla` trains it on LightGCN's train.txt and test.txt. The
+    hyper-parameters and the length were chosen on a validation slice; the run trains on all train
+    pairs and reads test once.
     """
     return Config(
         preset="gowalla-strong",
@@ -119,9 +121,11 @@ def ngcf() -> Config:
     """NGCF in the paper's form (Wang et al. 2019) with sampled softmax, for any data.
 
     The matrices have a fiftieth of the table's learning rate: at the same rate they overfit, and so
-    does the table with a small L2. `jaxrec train ngcf --data PATH` trains it. On
-    Gowalla, trained on all train pairs for 16 epochs with a linear schedule, it reaches test
-    recall@20 0.1643 and ndcg@20 0.1340 (mean of three seeds; range 0.0014) in 3 minutes.
+    does the table with a small L2.
+
+    `jaxrec train ngcf --data PATH` trains it. On Gowalla, trained on all train pairs for 16 epochs
+    with a linear schedule, it reaches test recall@20 0.1643 and ndcg@20 0.1340 (mean of three
+    seeds; range 0.0014) in 3 minutes.
     """
     return Config(
         preset="ngcf",
@@ -137,7 +141,7 @@ def ngcf() -> Config:
 def gcmc() -> Config:
     """GC-MC (van den Berg et al. 2018) with sampled softmax, for any data.
 
-    Uses features and rating levels if the data has them; without ids (`--model.no-ids`) it needs
+    It uses features and rating levels if the data has them; without ids (`--model.no-ids`) it needs
     `--model.init normal`.
 
     `jaxrec train gcmc --data PATH` trains it. On Gowalla, trained on all train pairs for 8 epochs
@@ -158,8 +162,8 @@ def gcmc() -> Config:
 def pinsage() -> Config:
     """PinSAGE (Ying et al. 2018): sampled blocks, neighbours by random walks, for large graphs.
 
-    Uses features if the data has them; with `--model.no-ids` they are the only input, and `jaxrec
-    embed` can then embed unseen items.
+    It uses features if the data has them; with `--model.no-ids` they are the only input, and
+    `jaxrec embed` can then embed unseen items.
 
     `jaxrec train pinsage --data PATH` trains it. On Gowalla, trained on all train pairs with 8 and
     4 uniformly drawn neighbours, biases, and a spectral start with linear matrices (`python -m

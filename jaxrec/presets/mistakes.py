@@ -1,7 +1,7 @@
-"""The mistakes of the cases: losses and an optimizer, registered as anybody's own parts are.
+"""Losses and an optimizer with the mistakes of the cases, registered as user-defined ones are.
 
-They are here to be seen, measured and told from one another. ``mistakes`` of a configuration asks
-for them by the names in ``jaxrec.config.planted_mistakes``.
+The mistakes serve to show and to measure their effects. The option ``mistakes`` of a configuration
+selects them; their names are in ``jaxrec.config.planted_mistakes``.
 """
 
 from functools import partial
@@ -19,7 +19,10 @@ from jaxrec.optax_chain import Accumulated
 
 
 def never_cleared() -> optax.GradientTransformation:
-    """Σ of all gradients so far instead of the gradient: a PyTorch loop without zero_grad()."""
+    """Return a stage that replaces the gradient by the sum of all gradients so far.
+
+    A PyTorch loop without zero_grad() does the same.
+    """
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         total = jax.tree.map(jnp.add, state.total, updates)
@@ -34,7 +37,7 @@ def never_cleared() -> optax.GradientTransformation:
 def accumulated(
     rate: optax.Schedule, steps: int, inner: optax.GradientTransformation | None = None
 ) -> optax.GradientTransformation:
-    """An optimizer whose gradients add up from step to step; Adam where none is given."""
+    """Return the optimizer ``inner``, by default Adam, on gradients that add up over all steps."""
     return optax.chain(never_cleared(), inner or optax.adam(rate))
 
 
@@ -50,13 +53,15 @@ def _mistaken(
     batch_scores: bool,
     in_sigmoid: bool,
 ) -> Float[Array, ""]:
-    """The loss of a batch.
+    """Compute the loss of a batch with mistakes.
 
-    in_sigmoid: -log σ(Σ_b w_b mean_n(pos_b - neg_bn)) where -Σ_b w_b log σ(pos_b - neg_bn) is
-    meant: one saturated sigmoid for the whole batch.
-
-    batch_scores: user · items^T, B x B, where the row-wise dot is meant, so that each gap is that
-    of a user and of somebody else's items: the mean over all B^2 of them.
+    Args:
+      triplet: whether the loss is triplet instead of bpr.
+      batch_scores: compute the B x B product user · items^T where the row-wise dot product is
+        meant. The loss is then the mean over B^2 gaps, most of them between a user and the items of
+        another pair.
+      in_sigmoid: compute -log σ(Σ_b w_b mean_n(pos_b - neg_bn)), one saturated sigmoid for the
+        whole batch, where -Σ_b w_b log σ(pos_b - neg_bn) is meant.
     """
     neg_BN = losses.products(None, user_BD, neg)
     pos_B = jnp.einsum("bd,bd->b", user_BD, pos_BD)
