@@ -4,20 +4,21 @@ Public names are imported at their first use, so that ``import jaxrec`` is quick
 
 What is stable
 --------------
-Versions follow SemVer. The public interface is the names in ``jaxrec.__all__``, those of the
-sub-packages ``jaxrec.graph``, ``jaxrec.losses``, ``jaxrec.models`` and ``jaxrec.negatives`` that
-their own ``__all__`` lists, the commands and options of ``jaxrec``, the names of presets, and the
-files of a run folder. Other modules may change in any release.
+Versions follow SemVer. The public interface consists of the names in ``jaxrec.__all__``, the names
+in ``__all__`` of ``jaxrec.graph``, ``jaxrec.losses``, ``jaxrec.models`` and ``jaxrec.negatives``,
+the commands and options of ``jaxrec``, the names of presets, and the files of a run folder. Other
+modules may change in any release.
 
-Within a major version none of that is removed or changes its meaning. A part that is to go is first
-deprecated: for at least one minor release it works as before, with a ``DeprecationWarning`` (on the
-command line a line on stderr) that names its successor, and it goes in the next major version. Run
-folders and prepared data of an older release stay readable within a major version and the next.
+Within a major version, nothing in the public interface is removed or changes its meaning. A name
+that is to be removed is first deprecated: for at least one minor release it works as before, but
+gives a ``DeprecationWarning`` (on the command line, a line on stderr) that names its successor. The
+next major version removes it. Run folders and prepared data of an older release stay readable
+within its major version and the next one.
 
-Not part of the promise: the bits of results. Equal seeds give equal bits with one release of
-jaxrec, one release of JAX and one kind of device; the changelog names the presets whose results a
-release changes. Messages may be reworded in any release; the type and the exit status of an error
-may not.
+The exact results of training are not part of this promise. Equal seeds give results that are equal
+to the last bit only with one release of jaxrec, one release of JAX and one kind of device; the
+changelog names the presets whose results a release changes. Messages may be reworded in any
+release, but the type and the exit status of an error stay.
 """
 
 import importlib
@@ -25,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxrec import fork_check, host_settings
 
-_POSIX = ("fcntl", "resource")  # modules to lock run folders and to read the memory used
+_POSIX = ("fcntl", "resource")  # modules that lock run folders and measure memory
 for _module in _POSIX:
     try:
         importlib.import_module(_module)

@@ -1,4 +1,4 @@
-"""Item metadata of a run: titles and other columns to show beside items, and filters by them."""
+"""Item metadata of a run: titles and other columns, to show beside items and to filter them by."""
 
 from __future__ import annotations
 
@@ -83,19 +83,19 @@ class Catalogue:
         return lists.join(catalogue, on=item, how="left", maintain_order="left")
 
     def flat(self, lists: pl.DataFrame, item: str = "item") -> pl.DataFrame:
-        """As :meth:`joined`, but with each list as one string ``a|b``, for CSV and TSV files."""
+        """Append columns as :meth:`joined` does, but write each list as a string ``a|b``, for CSV."""
         frame = self.joined(lists, item)
         nested = [c.name for c in frame if isinstance(c.dtype, pl.List)]
         return frame.with_columns(pl.col(n).cast(pl.List(pl.String)).list.join("|") for n in nested)
 
     def where(self, conditions: Iterable[str]) -> np.ndarray:
-        """Return [I] bool: the items that meet all conditions.
+        """Return which items meet all conditions, [I] bool.
 
         Args:
           conditions: each is ``column=value``, ``column=a|b`` (one of several values),
             ``column!=value``, or ``column<number``, and likewise with <=, > and >=. A cell with
             several values (a list, or the text ``a|b``) equals each of them. A missing cell equals
-            no value, and meets no condition of order.
+            no value, and is neither below nor above a number.
 
         Raises:
           InputError: a condition is malformed, names an unknown column, or needs a number.
@@ -174,7 +174,7 @@ class Catalogue:
 
 
 def _plain(column: pl.Series) -> pl.Series:
-    """Convert a column to finite numbers, strings, booleans or lists, which every format holds."""
+    """Convert a column to finite numbers, strings, booleans or lists, for all file formats."""
     kind = column.dtype
     if kind.is_float():
         finite = column.set(~column.is_finite(), None)

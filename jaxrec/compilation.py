@@ -44,15 +44,16 @@ def default_folder() -> Path:
 def use_cache() -> None:
     """Cache compiled programs in the default folder, unless JAX is configured otherwise.
 
-    Meant for applications such as the command line, since it changes JAX's settings for the whole
+    This is for applications such as the command line, since it changes JAX's settings for the whole
     process; the library never calls it. Later calls have no effect.
-    JAX_ENABLE_COMPILATION_CACHE=false and JAX_COMPILATION_CACHE_DIR are respected; a folder given
-    so is never repaired or trimmed. If the default folder cannot be written, the cache stays off.
+    JAX_ENABLE_COMPILATION_CACHE=false and JAX_COMPILATION_CACHE_DIR are respected; the folder in
+    the latter is never repaired or trimmed. If the default folder cannot be written, the cache
+    stays off.
     """
     config: Any = jax.config
     if not config.jax_enable_compilation_cache or config.jax_compilation_cache_dir is not None:
         return
-    with contextlib.suppress(OSError, RuntimeError):  # no writable home
+    with contextlib.suppress(OSError, RuntimeError):  # the home folder may not be writable
         folder = default_folder()
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -69,16 +70,16 @@ def use_cache() -> None:
 def repair(folder: Path) -> list[str]:
     """Remove damaged entries and the oldest beyond 2 GiB, and return the damaged entries' names.
 
-    Only for jaxrec's own folder. The size and time of each checked entry are kept in
-    ``checked.json``, so that it is read once. An entry that another process is writing may be
-    removed too; the next process that needs it writes it again.
+    Use it only for jaxrec's own folder. The size and time of each checked entry are stored in
+    ``checked.json``, so that the entry is read only once. An entry that another process is writing
+    may be removed too; the next process that needs it writes it again.
     """
     checked = {}
     with contextlib.suppress(InputError):
         checked = read_json(folder / _SEALED)
     found, removed = {}, []
     for entry in folder.glob("*" + _SUFFIX):
-        with contextlib.suppress(OSError):  # removed meanwhile, or not a file
+        with contextlib.suppress(OSError):  # the entry was removed meanwhile, or is not a file
             stat = entry.stat()
             seal = [stat.st_size, stat.st_mtime_ns]
             if checked.get(entry.name) != seal and not _is_whole(entry.read_bytes()):
@@ -118,4 +119,4 @@ def _zstd_is_whole(entry: bytes) -> bool:
             except zstd.ZstdError:
                 return False
             return True
-    return False  # without zstd, JAX could not read it either
+    return False  # without zstd, JAX could not read the entry either

@@ -1,4 +1,4 @@
-"""Embed new items, unknown in training, with a trained inductive model."""
+"""Embed new items, which were not in the training data, with a trained inductive model."""
 
 import sys
 from pathlib import Path
@@ -48,7 +48,7 @@ def embed(
         an item model with side information.
       new_items: a table keyed by id with the same features as the items in training.
       edges: a table with columns user and item (and rating, if the model uses rating levels): pairs
-        of the new items with the run's users. Items may have none.
+        of the new items with the run's users. An item may have no pair.
       data: where the run's data is now, if it moved.
       unknown: "skip" skips pairs with a user that the run does not know, or an item that is not in
         ``new_items``, and counts them on stderr; "fail" raises InputError.

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-_LONGEST = 600  # characters of a line
+_LONGEST = 600  # most characters of a line
 
 
 class JaxrecError(Exception):
@@ -56,7 +56,7 @@ class RunError(JaxrecError):
 class Interrupted(JaxrecError, KeyboardInterrupt):
     """A run ended by SIGINT or SIGTERM after its checkpoint was written (status 128 + signal).
 
-    Also a KeyboardInterrupt, so that programs that stop at Ctrl-C stop at this too.
+    It is also a KeyboardInterrupt, so that programs that stop at Ctrl-C stop at this error too.
 
     >>> import signal
     >>> import jaxrec
@@ -80,9 +80,10 @@ def _plain(line: str) -> str:
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return `` (did you mean 'x'?)`` for the likely intended one of ``names``, or an empty text.
 
-    Takes the only name with the same last part (``--dim`` for ``--model.dim``), the only one that
-    ``name`` is a prefix of, or the nearest by typing mistakes (:func:`_mistakes`): none allowed in
-    2 letters, 1 in up to 5, 2 in up to 9, 3 in more.
+    The likely name is the only one with the same last part (``--model.dim`` for ``--dim``), the
+    only one that begins with ``name``, or the one with the fewest typing mistakes
+    (:func:`_mistakes`). Names of up to 2 letters may have no mistake, names of up to 5 letters 1,
+    names of up to 9 letters 2, and longer names 3.
     """
     names = list(names)
     last = [n for n in names if "." in n and n.rpartition(".")[2] == name.lstrip("-")]
@@ -95,7 +96,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     for other in names if name and not name.isdigit() else ():
         if fewest == 0:
             break
-        # Compare without a shared section, which says nothing about the rest.
+        # Compare without the section if both names have the same one.
         prefix, dot, rest = other.rpartition(".")
         own = name
         if dot and name.startswith(f"{prefix}."):
@@ -115,7 +116,7 @@ _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 
 
 def _mistakes(a: str, b: str, most: int) -> int | None:
-    """Count the typing mistakes from ``a`` to ``b``; None if more than ``most``.
+    """Count the typing mistakes from ``a`` to ``b``; None if there are more than ``most``.
 
     A mistake is an inserted, missing, replaced or transposed letter. Case, ``-`` for ``_``, leading
     zeros and doubled digits do not count. Digits cannot be replaced: 1998 is no typo of 1997.

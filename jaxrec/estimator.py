@@ -1,4 +1,4 @@
-"""An estimator with scikit-learn's interface: fit to a matrix, then recommend by row number."""
+"""An estimator with scikit-learn's interface: it is fitted to a matrix and recommends by row."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class GraphRecommender:
 
     Users and items are the rows and columns of the matrix. A share of the entries is held out as
     validation to choose the length of training. Nothing is held out as test: call :meth:`score`
-    with another matrix. Works with ``sklearn.base.clone``, ``cross_val_score`` and searches over
-    parameters.
+    with another matrix. The class works with ``sklearn.base.clone``, ``cross_val_score`` and
+    searches over parameters.
 
     Args:
       preset: name of a preset.
@@ -122,7 +122,7 @@ class GraphRecommender:
             items[row, place] = frame["item"].cast(int).to_numpy()
             scores[row, place] = frame["score"].to_numpy()
             return items, scores
-        for n, user in enumerate(names):  # some users have no item left, and no row in the frame
+        for n, user in enumerate(names):  # some users have no item left, and so no row in the frame
             best = frame.filter(frame["user"] == user)
             best = best[: best["rank"].max() or 0]
             items[n, : len(best)] = best["item"].cast(int).to_numpy()

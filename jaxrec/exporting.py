@@ -50,7 +50,7 @@ def export(
         ``faiss``, ``hnswlib``, ``usearch``: a folder with an index of the items for inner products,
         the ids and the query vectors. The index's recall against exact search is reported.
         ``onnx``: a file with a function that ranks items for users.
-        ``jax``: a folder with such a function.
+        ``jax``: a folder with a function that ranks items for users.
         ``duckdb``, ``lance``, ``postgresql``: tables of users and items in a file, a folder, or an
         existing database.
       out: file or folder to write, or the address of the PostgreSQL database. A file is replaced; a

@@ -1,4 +1,4 @@
-"""Atomic writes, and safe reads, of files."""
+"""Write files atomically, and read them safely."""
 
 import contextlib
 import json
@@ -24,10 +24,10 @@ def check_path(path: str | Path, where: str | None = None) -> None:
     """Check that a path is a valid file name.
 
     Args:
-      where: its name in messages; by default the path itself.
+      where: the name of the path in messages; by default the path itself.
 
     Raises:
-      InputError: it is empty, holds an invalid character, or is too long.
+      InputError: the path is empty, holds an invalid character, or is too long.
     """
     text = str(path)
     prefix = "" if where is None else f"{where}: "
@@ -50,7 +50,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     On an exception the temporary path is removed, so a reader finds the old content, the new
     content, or nothing. Missing parent folders are created, and leftovers of killed processes
-    removed first.
+    are removed first.
 
     Raises:
       InputError: the path cannot be written (no permission, a full disk, an existing folder that is
@@ -94,7 +94,7 @@ def remove_partial(folder: Path, name: str | None = None) -> None:
     """Remove partial files and folders that killed processes left in ``folder``.
 
     Args:
-      name: only those of this file; None for all.
+      name: the file whose partial files are removed; None removes those of all files.
     """
     for path in list(folder.iterdir()) if folder.is_dir() else ():
         found = _PARTIAL.fullmatch(path.name)
@@ -106,7 +106,7 @@ def remove_partial(folder: Path, name: str | None = None) -> None:
 
 def _runs(process: int) -> bool:
     """Whether another process with this number runs on this machine."""
-    if process == os.getpid():  # process numbers repeat in containers
+    if process == os.getpid():  # of an earlier process: numbers repeat in containers
         return False
     try:
         os.kill(process, 0)
@@ -121,7 +121,7 @@ def parse_json(text: str | bytes) -> Any:
     """Parse a JSON text.
 
     Raises:
-      ValueError: it is not JSON (json.JSONDecodeError) or not UTF-8, or is nested too deeply.
+      ValueError: the text is not JSON (json.JSONDecodeError) or not UTF-8, or is nested too deeply.
     """
     try:
         return json.loads(text)
@@ -133,15 +133,16 @@ def read_arrays(path: Path, mmap: bool = False) -> Any:
     """Read the array of an .npy file, or the arrays of an .npz file by name, without unpickling.
 
     Args:
-      mmap: memory-map an .npy file.
+      mmap: whether to memory-map an .npy file.
 
     Raises:
-      ValueError: it is not such a file, is damaged, or its header declares more than memory holds.
-      OSError: it cannot be opened.
+      ValueError: the file is not .npy or .npz, is damaged, or has a header that declares more than
+        fits into memory.
+      OSError: the file cannot be opened.
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about odd headers
+            warnings.simplefilter("ignore")  # NumPy warns of odd headers
             found = _arrays(path, mmap)
     except _NO_ARRAYS as e:
         raise ValueError(f"not a valid NumPy file ({type(e).__name__})") from e
@@ -168,7 +169,7 @@ def _arrays(path: Path, mmap: bool) -> Any:
 
     if mmap:
         return np.lib.format.open_memmap(path, mode="r")  # refuses pickles
-    # np.load leaks the file that it opens if it cannot read it.
+    # If np.load cannot read a file that it opened itself, it does not close the file.
     with path.open("rb") as file:
         stored = np.load(file, allow_pickle=False)
         if isinstance(stored, np.ndarray):
@@ -212,7 +213,7 @@ def write_npz_by_block(path: str | Path, arrays: dict[str, tuple[int, Iterable[A
     """Write an .npz file of one-dimensional arrays from pieces, atomically.
 
     Args:
-      arrays: length, pieces and dtype of each array.
+      arrays: the length, the pieces and the dtype of each array, by its name.
     """
     import numpy as np
 

@@ -1,6 +1,6 @@
-"""Fold-in: vectors for new users from their items, for any model.
+"""Fold-in: compute vectors for new users from their items, for any model.
 
-Uses a linear map from histories to user vectors, fitted on the run's users and items.
+A linear map from histories to user vectors is fitted on the run's users and items.
 """
 
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ from jaxrec.data.dataset import Csr, items_by_user
 from jaxrec.data.formats.assemble import rows_of
 from jaxrec.errors import InputError
 
-# Chosen on users held out of training. The run's own users would suggest far less, since the items
-# were trained on them.
+# The weight was chosen on users held out of training. The run's own users would suggest a far
+# smaller one, since the items were trained on them.
 _RIDGE = 0.3
 _USERS_AT_ONCE = 8192
 
@@ -28,15 +28,16 @@ def histories(
     source: str,
     refuse: dict[str, bool],
 ) -> tuple[np.ndarray, Csr, list[str]]:
-    """Look up histories of users in the run's items, dropping repeats and unknown items.
+    """Look up the items of histories among the run's items, dropping repeats and unknown items.
 
     Args:
-      history: column item, and optionally user; without it the one user is named "history".
-      trained_items: the run's items in row order, and [I] bool, which of them have a trained
-        vector.
+      history: a column item, and optionally a column user. Without the column user, all items are
+        those of one user, named "history".
+      trained_items: the ids of the run's items in row order, and which of them have a trained
+        vector, [I] bool.
       run, source: names of the run and the history in messages.
-      refuse: whether to refuse, instead of skipping, "items" without a trained vector and "users"
-        without any item that has one.
+      refuse: "items": whether to refuse items without a trained vector; "users": whether to refuse
+        users without any item that has a trained vector. If not refused, they are skipped.
 
     Returns:
       User names [n] in the order of first appearance, items by user, and messages about skipped
@@ -68,7 +69,7 @@ def histories(
         notes.append(
             f"skipped items that are not {among}: {len(unknown):,}, the first {unknown[0]!r}"
         )
-    # Items without a trained vector do not count, but must not be recommended.
+    # Keep items without a trained vector: they have no effect, but must not be recommended.
     known_E = item_E >= 0
     name_n = names.to_numpy()
     items = items_by_user(user_E[known_E], item_E[known_E], len(names), len(item_ids))
@@ -88,8 +89,10 @@ def histories(
 
 
 def features(history: Csr, item_ID: Float[np.ndarray, "I D"]) -> Float64[np.ndarray, "n F"]:
-    """Compute φ = [Σ v_i / √m, Σ v_i / m] over the m items of each history; F = 2D, zeros if m =
-    0."""
+    """Compute the features φ = [Σ v_i / √m, Σ v_i / m] of each history of m items; F = 2D.
+
+    They are zeros if m = 0.
+    """
     ones = np.ones(len(history.indices), item_ID.dtype)
     shape = (len(history.degree), len(item_ID))
     pair_nI = csr_array((ones, history.indices, history.indptr), shape=shape)
@@ -140,7 +143,7 @@ def vectors(
 
 
 def _blocks(history: Csr) -> Iterator[tuple[slice, Csr]]:
-    """Yield blocks of users to bound the memory of their features."""
+    """Yield the histories in blocks of users, which bounds the memory of the features."""
     for start in range(0, len(history.degree), _USERS_AT_ONCE):
         end = min(start + _USERS_AT_ONCE, len(history.degree))
         first, last = history.indptr[start], history.indptr[end]

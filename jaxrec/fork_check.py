@@ -6,12 +6,12 @@ import sys
 from jaxrec.errors import InputError
 
 _forked_from: int | None = None
-"""Number of the parent process, if JAX had started there before the fork."""
+"""Number of the parent process if JAX had started in the parent before the fork; else None."""
 
 
 def _jax_has_started() -> bool:
     """Whether JAX has created its backends, and with them its threads, in this process."""
-    # JAX has no public function that tells without creating them.
+    # JAX has no public function that tells this without creating the backends.
     bridge = sys.modules.get("jax._src.xla_bridge")
     initialized = getattr(bridge, "backends_are_initialized", None)
     return initialized is not None and bool(initialized())

@@ -26,7 +26,7 @@ def root_logger_as_found() -> Iterator[None]:
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Keep the root logger and the state of ``random`` while modules are imported.
+    """Preserve the root logger and the state of ``random`` while modules are imported.
 
     Flax draws from ``random`` when it is imported.
     """

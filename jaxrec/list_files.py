@@ -62,7 +62,7 @@ def check_suffix(path: str | Path) -> str:
 
 def _write_text(frames: Iterable[pl.DataFrame], file: IO[bytes], suffix: str) -> None:
     if suffix == ".json":
-        # polars writes one array per frame: strip the brackets to make one array of all.
+        # polars writes one array per frame: strip the brackets to join the frames into one array.
         file.write(b"[")
         comma = b""
         for frame in frames:
@@ -80,7 +80,7 @@ def _write_text(frames: Iterable[pl.DataFrame], file: IO[bytes], suffix: str) ->
 
 
 def _write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
-    # A Parquet file cannot be appended to. Writing parts keeps one frame in memory at a time.
+    # A Parquet file cannot be appended to. A file per frame keeps only one frame in memory.
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
         parts = []
         for number, frame in enumerate(frames):
@@ -93,8 +93,8 @@ def read_ids(path: str | Path, role: str, *, may_be_empty: bool = False) -> list
     """Read ids of a role, "user" or "item", from a table or from a file with one id per line.
 
     A table is a .parquet file, or text with cells separated by commas, semicolons, tabs or bars.
-    Its header must name a column of the role as data files do: ``user``, ``user_id``, ... A file
-    with one id per line may have such a header too.
+    Its header must have a usual name for the role, such as ``user`` or ``user_id``. A file with one
+    id per line may have such a header too.
 
     Args:
       may_be_empty: whether a file without ids is accepted.
@@ -138,7 +138,7 @@ def read_history(path: str | Path) -> pl.DataFrame:
 
 
 def read_pairs(path: str | Path, *more: str) -> pl.DataFrame:
-    """Read the columns user and item, and those of ``more`` roles, of a table.
+    """Read the columns user and item, and the columns of the roles ``more``, from a table.
 
     Raises:
       InputError: as :func:`read_ids` raises, or a column is missing.

@@ -1,4 +1,4 @@
-"""Logs of a run: metrics.jsonl, timing.jsonl, the console, and optional adapters."""
+"""Logs of a run: metrics.jsonl, timing.jsonl, the console, and optional trackers."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ from jaxrec.errors import InputError
 from jaxrec.runfolder import read_metrics
 from jaxrec.trackers import Energy, check_extras, metric_name, sinks
 
-_TELL_SECONDS = 30.0  # least interval of progress lines without a terminal
+_TELL_SECONDS = 30.0  # least time between progress lines without a terminal
 
 
 class RunLog:
@@ -27,9 +27,9 @@ class RunLog:
 
     Args:
       run: the run folder.
-      keep_bytes: truncate metrics.jsonl to this length first (that of the checkpoint).
-      writes: whether to write files; False in all processes but the first, which keep records in
-        memory.
+      keep_bytes: length to which metrics.jsonl is first truncated: its length at the checkpoint.
+      writes: whether to write files. It is False in all processes but the first; they keep records
+        in memory only.
 
     Raises:
       InputError: an extra is missing (:func:`check_extras`), or metrics.jsonl is shorter than the
@@ -61,7 +61,7 @@ class RunLog:
         self._energy = Energy(config.energy) if writes and config.energy is not None else None
 
     def record(self, step: int, epoch: float, split: str, phase: str, **values: float) -> None:
-        """Append a line to metrics.jsonl, without wall times, so that it repeats to the bit."""
+        """Append a line to metrics.jsonl, which has no wall times and so repeats exactly."""
         line = {"step": step, "epoch": round(epoch, 6), "split": split, "phase": phase} | values
         self.records.append(line)
         self._index[step, split] = line
@@ -93,7 +93,7 @@ class RunLog:
         self._timing.flush()
 
     def seconds(self) -> float:
-        """Wall time since this process opened the log."""
+        """Return the seconds of wall time since this process opened the log."""
         return time.perf_counter() - self._began
 
     def close(self) -> None:
@@ -110,7 +110,7 @@ def peak_memory(process: int | None = None) -> int:
     """Return the peak resident memory of a process in bytes, including memory-mapped pages.
 
     Args:
-      process: process number, default this one. A process that has ended gives 0.
+      process: number of the process; by default this one. The result is 0 if it has ended.
     """
     # ru_maxrss would include the parent's memory at the start of the process.
     with contextlib.suppress(OSError):
@@ -124,14 +124,14 @@ def peak_memory(process: int | None = None) -> int:
 
 
 def _minutes(seconds: float) -> str:
-    """Format a duration to two digits."""
+    """Format a duration in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 class Reporter:
-    """Console progress: a bar on a terminal, plain lines elsewhere, nothing if quiet."""
+    """Shows progress: a bar on a terminal, plain lines elsewhere, and nothing if quiet."""
 
     def __init__(self, quiet: bool = False) -> None:
         self.console = Console(quiet=quiet, highlight=False)
@@ -156,7 +156,7 @@ class Reporter:
         if self.console.is_terminal:
             self.console.print(text, markup=False)
         elif not self.console.quiet:
-            print(text, flush=True)  # without wrapping
+            print(text, flush=True)  # print does not wrap lines
 
     def begin(self, name: str, step: int, total: int) -> None:
         """Start a phase of ``total`` steps at ``step``."""
@@ -176,7 +176,7 @@ class Reporter:
             self._bar.start()
 
     def advance(self, step: int, note: str) -> None:
-        """Move the phase to ``step``."""
+        """Show that the phase has reached ``step``, with a note."""
         if self._bar is not None:
             self._bar.update(self._task, completed=step, note=note)
             return
@@ -194,7 +194,7 @@ class Reporter:
             self._bar = None
 
     def table(self, title: str, header: list[str], rows: list[list[str]]) -> None:
-        """Print an aligned table, numbers to the right."""
+        """Print a table; all columns but the first are aligned to the right."""
         if self.console.is_terminal:
             table = Table(title=title, title_justify="left")
             for i, name in enumerate(header):

@@ -6,7 +6,7 @@ set. A pair without a valid negative costs 0 in ``bpr``.
 
 The CS224W lecture behind this project prints its mini-batch BPR loss as -log(σ(pos) - σ(neg)),
 which is undefined if pos <= neg. Rendle et al. (2009), and the lecture's own sentence above the
-formula, mean -log σ(pos - neg), averaged over the pairs outside the logarithm. Summing the scores
+formula, say -log σ(pos - neg), averaged over the pairs outside the logarithm. Summing the scores
 of many pairs inside one sigmoid is another mistake: the sigmoid saturates and embeddings collapse.
 """
 
@@ -35,10 +35,10 @@ __all__ = [
 
 @runtime_checkable
 class Loss(Protocol):
-    """A loss of a batch: one value a pair [B].
+    """A loss of a batch of scores, which returns one value per pair, [B].
 
-    Its arguments are the scores of the positives [B] and of the negatives [B, N], and which
-    negatives count [B, N] bool, where not all do.
+    The arguments are the scores of the positives [B], the scores of the negatives [B, N], and which
+    negatives count, [B, N] bool; None counts all.
     """
 
     def __call__(
@@ -105,7 +105,7 @@ def sampled_softmax(
     """
     if valid_BN is not None:
         neg_BN = jnp.where(valid_BN, neg_BN, -jnp.inf)
-    # A logsumexp over positive and negatives, without concatenating them.
+    # Compute the logsumexp over the positive and the negatives without concatenating them.
     top_B = jax.lax.stop_gradient(jnp.maximum(jnp.max(neg_BN, axis=1, initial=-jnp.inf), pos_B))
     neg_sum_B = jnp.sum(jnp.exp(neg_BN - top_B[:, None]), axis=1)
     return jnp.log(neg_sum_B + jnp.exp(pos_B - top_B)) + top_B - pos_B
@@ -134,10 +134,10 @@ def hinge(
     valid_BN: Bool[Array, "B N"] | None = None,
     margin: float = 1.0,
 ) -> Float[Array, "B"]:
-    """Compute the hinge loss 1/N Σ_n max(0, margin - pos + neg_n), the margin at equal scores.
+    """Compute the hinge loss 1/N Σ_n max(0, margin - pos + neg_n).
 
-    Source: Weston et al., "WSABIE", IJCAI 2011, without its rank weights. Schroff et al. 2015 use
-    the same loss with distances for scores.
+    It equals the margin at equal scores. Source: Weston et al., "WSABIE", IJCAI 2011, without the
+    rank weights. Schroff et al. 2015 use the same loss with distances for scores.
 
     >>> import jax.numpy as jnp
     >>> hinge(jnp.array([0.0, 2.0]), jnp.array([[0.5], [0.5]])).tolist()
@@ -194,7 +194,7 @@ def at_gap(name: str, gap: float, negatives: float = 1.0, margin: float = 1.0) -
     A gap of 0 is a constant prediction. If scores are bounded by ±s, the least loss is at gap 2 s.
 
     Args:
-      name: see :func:`of_name`; a registered loss is evaluated on such scores.
+      name: see :func:`of_name`; a registered loss is evaluated on arrays of these scores.
       negatives: number N of negatives. Only softmax, log(1 + N e^-gap), depends on it. If ``LogQ``
         corrects the scores, give Σ_n q_pos / q_n instead.
       margin: margin of the hinge loss.
@@ -230,7 +230,7 @@ def constant_of_pairs(name: str, per_pair: float, weight_E: np.ndarray) -> float
     """Return the mean loss per pair of a ``PAIR_LOSSES`` loss at the best constant score.
 
     With k negatives per pair the best score has sigmoid 1 / (1 + k) in ``sgns``. In ``weights``,
-    where negatives have weight 0, it is the mean weight divided by 1 + k.
+    where negatives have the target 0, it is the mean weight divided by 1 + k.
 
     Args:
       per_pair: number k of negatives per pair.
@@ -255,7 +255,7 @@ _BLOCK = 512  # pairs per block with shared negatives, so that scores stay in a 
 
 
 PairFn = Callable[[Any, Array, Array], Array]
-"""Maps (weights, user [B, D], items [S, D] or [B, N, D]) to scores [B, S] or [B, N]."""
+"""A function of (weights, user [B, D], items [S, D] or [B, N, D]) with scores [B, S] or [B, N]."""
 
 
 class _Form(NamedTuple):
@@ -283,7 +283,7 @@ class _Rows(NamedTuple):
 
 
 class LogQ(NamedTuple):
-    """Log probabilities with which items were drawn, which sampled softmax subtracts from scores.
+    """Log probabilities with which items were drawn; sampled softmax subtracts them from scores.
 
     Source: Bengio and Senécal 2008; for in-batch negatives Yi et al., RecSys 2019.
 
@@ -317,7 +317,7 @@ def _mean(
 def products(
     _: None, user_BD: Float[Array, "B D"], item: Float[Array, "S D"] | Float[Array, "B N D"]
 ) -> Float[Array, "B S"] | Float[Array, "B N"]:
-    """Score pairs by u · v, of every user with all S items or with the user's own N items."""
+    """Score each user by u · v with all S shared items, or with the N items of the user's pair."""
     pattern = "bd,sd->bs" if item.ndim == 2 else "bd,bnd->bn"
     return jnp.einsum(pattern, user_BD, item, preferred_element_type=jnp.float32)
 
@@ -392,8 +392,8 @@ def mean(
     """Compute Σ_b share_b · loss(u_b·p_b / T, u_b·n / T) for the named loss.
 
     With negatives that all pairs share, value and gradient are computed together in blocks of
-    pairs, so the B x S scores stay in cache and are never stored. Differentiable in the embeddings
-    and the weights.
+    pairs, so the B x S scores stay in cache and are never stored. The result is differentiable in
+    the embeddings and the weights.
 
     Args:
       name: see :func:`of_name`.
@@ -404,8 +404,8 @@ def mean(
         ``own_BHD``. None counts all.
       log_q: subtracted from the scores, except those of ``own_BHD``; None subtracts nothing.
       own_BHD: H more negatives per pair, or None.
-      temperature: T; an array, for trials that train together, divides the users' vectors, and is
-        for products only.
+      temperature: T. It may be an array for trials that train together; the users' vectors are then
+        divided by it, which is the same only for products.
       dtype: compute type of the products; their sums are float32.
       pairs: scoring function to use with ``weights`` instead of products. Pass the same function
         object at each call, or JAX traces it again.
@@ -425,8 +425,8 @@ class Scored(NamedTuple):
     Attributes:
       pos, pos_weight: scores and weights of the pairs, of any shape.
       target: score that each pair should have, for losses that use it.
-      neg, neg_weight: scores and weights of negatives. Shared negatives that stand for n negatives
-        per pair have the summed weight of these.
+      neg, neg_weight: scores and weights of negatives. A shared negative has the summed weight of
+        all negatives that it stands for.
     """
 
     pos: Float[Array, "*pairs"]

@@ -1,6 +1,6 @@
-"""Negative sampling on the device, as functions of a key.
+"""Negative sampling on the device, by pure functions of a random key.
 
-``known`` holds each user's known items, by row.
+The argument ``known`` holds the known items of each user by row.
 """
 
 from typing import NamedTuple
@@ -31,7 +31,7 @@ class Popularity(NamedTuple):
 
     Attributes:
       end_I: end of each item's range of uint32 values.
-      log_q_I: log probability of each item; items of weight 0 get the least of the others.
+      log_q_I: log probability of each item; items of weight 0 get the smallest of all others.
     """
 
     end_I: UInt32[Array, "I"]
@@ -71,9 +71,10 @@ def uniform(
 ) -> Int[Array, "B N"]:
     """Draw N = count private negatives per positive, uniformly over items 0..n_items-1.
 
-    With ``known`` they are exactly uniform over the user's unknown items, without rejection: draw a
-    rank r among the unknown items and shift it by the number of known items before it, found by
-    bisection over (item - its rank). A user who knows every item gets any item.
+    With ``known``, negatives are exactly uniform over the user's unknown items, without rejection:
+    a rank among the unknown items is drawn, and shifted by the number of known items before it,
+    which is found by bisection over (known item - its rank). A user who knows every item gets any
+    item.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -102,8 +103,8 @@ def popular(
 ) -> tuple[Int[Array, "B N"], Bool[Array, "B N"] | None]:
     """Draw N = count private negatives per positive from a distribution over items.
 
-    With ``known``, takes the first of a few draws that the user does not know; a negative is
-    invalid if they know all of them.
+    With ``known``, each negative is the first of a few draws that the user does not know; it is
+    invalid if the user knows all of the draws. The second result says which negatives are valid.
 
     >>> import jax
     >>> import jax.numpy as jnp
@@ -160,8 +161,8 @@ def picked(
 
     Args:
       how: "semi-hard" takes the highest score below the positive's, or else the lowest (Schroff et
-        al., "FaceNet", CVPR 2015, section 3.2, with scores for distances). Otherwise the highest
-        score.
+        al., "FaceNet", CVPR 2015, section 3.2, with scores for distances). Any other value takes
+        the highest score.
       score_BNC: scores of the candidates; -inf excludes one.
       pos_B: scores of the positives.
 

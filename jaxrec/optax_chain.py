@@ -13,13 +13,13 @@ TABLE = "embedding"  # attribute of an encoder's table
 
 
 class Accumulated(NamedTuple):
-    """State of a stage that gives a sum for the gradient; the doctor finds it by this name."""
+    """State of a stage that replaces the gradient by a sum; the doctor looks for this class."""
 
     total: Any
 
 
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
-    """Learning rate by step: linear warm-up from 0, then the schedule's shape down to 0.
+    """Return the learning rate by step: linear warm-up from 0, then the shape of the schedule.
 
     A cosine with several cycles restarts each at the peak (Loshchilov and Hutter, "SGDR", ICLR
     2017).
@@ -38,7 +38,7 @@ def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
 
 
 def _cosine(peak: float | jax.Array, steps: int, cycles: int) -> optax.Schedule:
-    """Cosine decay from the peak to 0, restarted ``cycles`` times at equal intervals.
+    """Return a cosine decay from the peak to 0 that runs ``cycles`` times at equal intervals.
 
     The size of the compiled program does not depend on the number of cycles.
     """
@@ -70,7 +70,7 @@ def _rest_scaled(by: float) -> optax.GradientTransformation:
 
 
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Build the chain: optional gradient clipping, the optimizer, and the rate of other parameters.
+    """Build the chain: optional clipping, the optimizer, and an optional rate outside the table.
 
     Args:
       steps: length of the run, for the schedules.
