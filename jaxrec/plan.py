@@ -4,8 +4,8 @@ The model has U users, I items, N = U + I nodes, E pairs, width D and L layers. 
 with n negatives each and S negatives that all pairs share. There are ``data`` x ``table`` = P x T
 devices. All numbers take 4 bytes (in layers with bfloat16: 2).
 
-* Each device holds R = N / T rows of the table, as many of each moment (2 in Adam, 1 in Adagrad)
-  and of the gradient. If the model propagates, it also holds two tables of a layer and the X rows
+* Each device holds R = N / T rows of the table, of each moment (2 in Adam, 1 in Adagrad) and of
+  the gradient. If the model propagates, it also holds two tables of a layer and the X rows
   that a layer receives from other devices.
 * Each device holds its shard of the graph, 2 E / T directed edges of 12 bytes (with the kernel
   "buckets" 20 bytes, and up to a third more for padding), and E / T pairs and known items of 12
@@ -16,14 +16,14 @@ devices. All numbers take 4 bytes (in layers with bfloat16: 2).
   as computed and R rows as ranked (on a mesh the ranked rows are the device's items and the
   location of each user). Computing them takes two tables of a layer and the X rows if the model
   propagates, and R updated rows if Adam is row-sparse. Only memory beyond that of a step is listed.
-* A spectral start comes before the optimizer's state and takes 5 tables of D columns, of which 3
-  have 16 columns more.
+* A spectral start is computed before the optimizer's state exists. It takes 5 tables of D columns;
+  3 of them have 16 more columns.
 * A checkpoint takes no device memory: it is copied to host memory array by array. Restoring needs
-  only the shapes of the state, and the old state is freed before.
+  only the shapes of the state, and the old state is freed first.
 * A layer receives X rows: (T - 1) R if all are gathered, or otherwise the rows that its edges need.
   A node with d edges to random nodes is needed in each other part with probability
   1 - (1 - 1/T)^d. If only the mean degrees E / U and E / I are known, X is an upper bound for all
-  degree distributions; with counted degrees it is the mean. If neighbours lie in the same part,
+  degree distributions; with counted degrees it is the mean. If neighbours are in the same part,
   fewer rows are needed.
 * A step moves 2 L layers; the sums over ``table`` of the batch's rows (and of the rows of the table
   itself, if there are layers); their gradients, gathered over ``data``; and the indices of the
@@ -34,16 +34,16 @@ devices. All numbers take 4 bytes (in layers with bfloat16: 2).
   pairs (with the kernel "buckets", the parts of all its devices). While it writes a checkpoint it
   also holds a copy of the optimizer's state.
 
-The table may also lie in host memory, with one device, no layers and row-sparse updates. Then a row
+The table may also be in host memory, with one device, no layers and row-sparse updates. Then a row
 and its optimizer state take W bytes (4 D in SGD, 4 D + 4 in row-wise Adagrad, 8 D in Adagrad,
 12 D + 4 in Adam), and a batch has M = (2 + n) B + S rows.
 
 * The device holds the rows of 2 K + 2 batches, where K (``AHEAD``) steps are in flight: K + 1
   prefetched batches, the current one, and K that are being written back. It holds no table, edges
   or gradient of the table.
-* A step moves M rows from the host, and M rows and their numbers back: M (2 W + 4) bytes.
+* A step moves M rows from the host, and M rows and their row numbers back: M (2 W + 4) bytes.
 * The host holds N rows. While a checkpoint is read or written, and while the initial table is
-  made, it also holds a copy of them and two more tables (8 N D bytes).
+  computed, it also holds a copy of the N rows and two more tables (8 N D bytes).
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ AHEAD = 2
 _USABLE = 0.9  # usable share of a device's memory
 _COPIES = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0, "rowwise_adagrad": 0}  # moments per row
 _SPARE = 16  # extra columns of a spectral start
-_NUMBERS = {"adam": 1, "adagrad": 0, "sgd": 0, "rowwise_adagrad": 1}  # more numbers per row
+_NUMBERS = {"adam": 1, "adagrad": 0, "sgd": 0, "rowwise_adagrad": 1}  # other state per row
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class Sizes:
       buckets: whether layers use the kernel "buckets".
       sparse: whether the optimizer updates only the rows of a batch.
       parted: whether the data is partitioned on disk already.
-      degrees: counted degrees as pairs (degree, number of nodes), of users and items; if None, all
-        users are assumed to have their mean degree, and all items theirs.
-      got: the X of a graph that is partitioned already.
-      host: whether the table lies in host memory.
-      spectral: whether the initial table is made from singular vectors.
+      degrees: counted degrees as pairs (degree, number of nodes), of users and items; if None, each
+        user is assumed to have the mean degree of users, and each item that of items.
+      got: X, if the graph is partitioned already; else None.
+      host: whether the table is in host memory.
+      spectral: whether the initial table is computed from singular vectors.
     """
 
     users: int
@@ -115,7 +115,7 @@ class Sizes:
         )
 
     def evaluation_bytes(self) -> float:
-        """Return the device memory of an evaluation besides the state and the data."""
+        """Return the bytes of device memory of an evaluation, without the state and the data."""
         rows = float(self.rows * 4 * self.dim)
         ranked = rows
         if self.data * self.table > 1:
@@ -126,7 +126,7 @@ class Sizes:
         return rows + max(ranked, computing)
 
     def start_bytes(self) -> float:
-        """Return the device memory that a spectral start takes, or 0 without one."""
+        """Return the bytes of device memory that a spectral start takes, or 0 without one."""
         return self.nodes * 4.0 * (5 * self.dim + 3 * _SPARE) if self.spectral else 0.0
 
     def got_rows(self) -> float:
@@ -201,7 +201,7 @@ def shown(n_bytes: int | float) -> str:
 
 
 def plan(s: Sizes) -> Plan:
-    """Estimate memory and traffic by the model in the module's docstring."""
+    """Estimate memory and traffic by the formulas in the module's docstring."""
     row, rows, others = 4 * s.dim, s.rows, s.table - 1
     copies = _COPIES.get(s.optimizer, 2)
     got, per_edge = s.got_rows(), 12 + (8 * 4 / 3 if s.buckets else 0)
@@ -233,7 +233,7 @@ def plan(s: Sizes) -> Plan:
     if s.host:
         whole = s.nodes * s.row_bytes
         device |= {"table and optimizer": 0, "gradient and layers": 0, "graph": 8 * rows}
-        device["evaluation, beyond a step"] = 0  # by blocks of rows
+        device["evaluation, beyond a step"] = 0  # evaluation goes by blocks of rows
         device["rows of batches"] = (2 * AHEAD + 2) * in_part * s.row_bytes
         host = {"pairs": 72 * s.edges, "table and optimizer": whole}
         host["copies of them"] = whole + 2 * s.nodes * row
@@ -247,8 +247,10 @@ def plan(s: Sizes) -> Plan:
 
 
 def smallest(s: Sizes, limit: int) -> int | None:
-    """Return the fewest parts of the table, a power of 2, with which each device needs at most
-    ``limit`` bytes; None if no number of parts is enough."""
+    """Return the fewest parts of the table with which each device needs at most ``limit`` bytes.
+
+    The number is a power of 2; the result is None if no number of parts is enough.
+    """
     for power in range(31):
         on_mesh = replace(s, data=1, table=2**power, got=None, host=False)
         if plan(on_mesh).device_bytes <= limit:
@@ -262,7 +264,7 @@ def fits(n_bytes: int, memory: int) -> bool:
 
 
 def _host_advice(s: Sizes, device_bytes: int, host_bytes: int | None) -> str:
-    """Advise to keep the table in host memory, if that is possible and would fit."""
+    """Return the advice to use host memory for the table, or "" if it is impossible or no help."""
     if s.host or s.parted or s.layers > 0 or s.optimizer not in _NUMBERS:
         return ""
     by_host = plan(replace(s, data=1, table=1, got=None, sparse=True, host=True))
@@ -281,7 +283,7 @@ def check(estimate: Plan, device_bytes: int | None, host_bytes: int | None = Non
       device_bytes, host_bytes: memory of each device and host, if known; a tenth is kept free.
 
     Raises:
-      InputError: says which memory is too small, and the smallest mesh that would fit.
+      InputError: a memory is too small; the message says which, and how the run would fit.
     """
     if device_bytes is not None and not fits(estimate.device_bytes, device_bytes):
         limit = int(_USABLE * device_bytes)

@@ -1,4 +1,4 @@
-"""The platform that programs are made for: that of this machine, or another for cross-compiling."""
+"""The platform that programs are compiled for: that of this machine, or another one."""
 
 import contextlib
 from collections.abc import Iterator

@@ -2,7 +2,7 @@
 
 The processes are those of ``jax.distributed``: they share one mesh of devices, take the same
 decisions at the same steps, and each write their part of a checkpoint. Only the first writes logs
-and results. With one process, every function here is free.
+and results. With one process, every function here returns at once.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from jaxrec.config import MeshConfig
 from jaxrec.errors import InputError
 
 START_SECONDS = 120
-"""Timeout in seconds of the processes' connection at the start."""
+"""Seconds after which the processes give up connecting at the start."""
 
 
 def join(config: MeshConfig) -> None:
@@ -59,7 +59,7 @@ def join(config: MeshConfig) -> None:
 
 
 def several() -> bool:
-    """Whether there are other processes."""
+    """Whether the run has several processes."""
     return jax.process_count() > 1
 
 
@@ -69,13 +69,13 @@ def first() -> bool:
 
 
 def barrier(name: str) -> None:
-    """Wait until all processes are here."""
+    """Wait until all processes have called this function with the same name."""
     if several():
         multihost_utils.sync_global_devices(name)
 
 
 def from_first(number: int) -> int:
-    """Broadcast the first process's number."""
+    """Return the number that the first process passes, in all processes."""
     if not several():
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
@@ -89,7 +89,7 @@ def greatest(number: int) -> int:
 
 
 def made_by_first(make: Callable[[], Path], named: str | Path | None) -> Path:
-    """Create a folder in the first process and return its path in all.
+    """Create a folder in the first process, and return its path in all processes.
 
     Raises:
       InputError: ``named`` is None with several processes; or as ``make`` raises.

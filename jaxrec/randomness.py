@@ -1,8 +1,8 @@
 """Derive a separate random key for each purpose, so that no key is used twice.
 
 ``jax.random.split(key, n)[i]`` equals ``jax.random.fold_in(key, i)``, so a key that is both split
-and folded returns the same child twice. Therefore all child keys are made by :func:`child`, from
-the numbers below.
+and folded returns the same child twice. Therefore all child keys are derived by :func:`child`,
+from the numbers below.
 """
 
 from enum import IntEnum, unique
@@ -18,7 +18,7 @@ class OfSeed(IntEnum):
     SEARCH = 0
     REFIT = 1
     CHANCE = 2  # the baseline that ranks at random
-    WALKS = 3  # of `jaxrec data walks`
+    WALKS = 3  # the random walks of `jaxrec data walks`
 
 
 @unique
@@ -31,7 +31,7 @@ class OfPhase(IntEnum):
 
 @unique
 class OfParameters(IntEnum):
-    """Child keys of the parameters' key; flax numbers its own from 0, hence the large number."""
+    """Child keys of the parameters' key; flax numbers its keys from 0, hence the large number."""
 
     SPECTRAL = 1 << 16
 

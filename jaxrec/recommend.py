@@ -1,6 +1,6 @@
 """Recommend from a finished run: top-K lists and nearest neighbours, by the ids of the data.
 
-Loads the run's embeddings but no training code; jax is imported at the first ranking.
+The module loads the run's embeddings but no training code; jax is imported at the first ranking.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ Ids = str | bytes | int | float | np.generic | Iterable[Any]
 Unknown = Literal["skip", "fail"]
 """How to treat ids that the run does not know: skip and count them, or raise InputError."""
 UnknownUsers = Literal["skip", "fail", "popular"]
-"""As :data:`Unknown`, or recommend popular items to unknown users."""
+"""How to treat unknown users: as :data:`Unknown` says, or recommend popular items to them."""
 HeldOut = Literal["drop", "keep"]
-"""Whether a user's test items are excluded from their recommendations, or ranked again."""
+"""Whether a user's test items are left out of the user's recommendations, or ranked too."""
 
 _USERS_AT_ONCE = 16_384
 _NO_RERANK = Rerank()
@@ -105,7 +105,7 @@ class _Side:
 
     def _hint(self, name: str) -> str:
         candidates: Iterable[str] = self._row
-        if len(self._row) > _IDS_COMPARED:  # comparing with millions would take a minute
+        if len(self._row) > _IDS_COMPARED:  # to compare with millions of ids would take a minute
             candidates = islice((k for k in candidates if k[:1] == name[:1]), _IDS_COMPARED)
         return nearest(name, candidates)
 
@@ -119,7 +119,7 @@ class _Side:
 
     @cached_property
     def identity(self) -> Csr:
-        """Each row alone, to exclude it from its own neighbours."""
+        """The identity matrix, which excludes each row from its own neighbours."""
         n = len(self.ids)
         return Csr(np.arange(n + 1, dtype=np.int32), np.arange(n, dtype=np.int32))
 
@@ -129,8 +129,8 @@ class Recommender:
 
     Ids may be given as strings or integers and are returned as strings. Ties go to the item (or
     user) that comes first in the run's id table. Items without a trained vector are never
-    recommended; users without one get popular items. Lines on stderr say so, and count the ids
-    that were skipped.
+    recommended; users without a trained vector get popular items. Lines on stderr say so, and count
+    the ids that were skipped.
 
     After ``jaxrec train --run runs/quickstart-1``:
 
@@ -183,7 +183,7 @@ class Recommender:
 
     @property
     def learnt(self) -> tuple[np.ndarray, np.ndarray]:
-        """[U] and [I] bool: which users and which items have a trained vector."""
+        """Which users [U] and which items [I] have a trained vector, both bool."""
         return self._learnt_U, self._learnt_I
 
     @property
@@ -256,7 +256,7 @@ class Recommender:
         unknown: UnknownUsers = "skip",
         rerank: Rerank = _NO_RERANK,
     ) -> Iterator[pl.DataFrame]:
-        """Recommend to every user of the run, as :meth:`recommend`, yielding one frame per block.
+        """Recommend to every user of the run as :meth:`recommend` does; yield a frame per block.
 
         Pass the result to ``jaxrec.list_files.write``, which holds one block in memory at a time.
         """
@@ -293,7 +293,7 @@ class Recommender:
           source: name of the history in messages, such as its file.
 
         Returns:
-          A frame as :meth:`recommend` returns, with users in the order of their first rows.
+          A frame like that of :meth:`recommend`, with users in the order of their first rows.
 
         Raises:
           InputError: no item has a trained vector, an unknown id is refused, or k is below 1.
@@ -312,15 +312,18 @@ class Recommender:
     def fold_in(
         self, history: Ids | pl.DataFrame, *, source: str = "the history"
     ) -> Float32[np.ndarray, "n D"]:
-        """Compute vectors for new users from a history as :meth:`recommend_history` takes it.
+        """Compute vectors for new users from a history, which is given as to recommend_history.
 
-        Items without a trained vector are skipped. Raises InputError if a user has no other item.
+        Items without a trained vector are skipped.
+
+        Raises:
+          InputError: a user has no item with a trained vector.
         """
         fork_check.check()
         return self.fold_in_rows(self._histories(history, source, "skip", every_user=True)[1])
 
     def fold_in_rows(self, items: Csr) -> Float32[np.ndarray, "n D"]:
-        """:meth:`fold_in` of items by row number; a user without a trained item gets zeros."""
+        """Compute vectors for new users from item rows; a user without a trained item gets zeros."""
         every_user = np.ones(len(items.degree), bool)
         items = items.among(every_user, self._learnt_I)
         if self.graph_filter is not None:
@@ -339,13 +342,13 @@ class Recommender:
     def similar_items(self, items: Ids, k: int = 10, *, unknown: Unknown = "skip") -> pl.DataFrame:
         """Find the k nearest items of each item: columns item, similar, rank (from 1) and score.
 
-        The score is the cosine; for a graph filter it is the filter's score of the neighbour for a
-        history of the item alone. Neither the item itself nor items without a trained vector are
+        The score is the cosine. For a graph filter, it is the filter's score of the neighbour for a
+        user who has only the item. Neither the item itself nor items without a trained vector are
         returned.
 
         Args:
-          unknown: "skip" skips items that are unknown or have no trained vector, and counts them
-            on stderr; "fail" raises InputError.
+          unknown: "skip" skips items that are unknown or have no trained vector, and counts these
+            items on stderr; "fail" raises InputError.
 
         Raises:
           InputError: an id is refused, no item has a trained vector, or k is below 1.
@@ -377,7 +380,7 @@ class Recommender:
 
     @property
     def _users(self) -> _Side:
-        """The users. Raises InputError if the model was trained on items alone."""
+        """The users of the run. Raises InputError if the model was trained on items alone."""
         if not len(self._user.ids):
             raise InputError(
                 f"{self._run}: the model was trained on items alone and knows no users; use "
@@ -420,10 +423,10 @@ class Recommender:
         return self._history_scorer(self._item.identity)
 
     def _folded(self, user_nD: np.ndarray) -> Embeddings:
-        """Return the table with new users instead of the run's; their bias is the mean bias."""
+        """Return the table with new users instead of the run's users; each gets the mean bias."""
         from jaxrec.evaluation.topk import power_of_two
 
-        size = power_of_two(len(user_nD))  # pad, so that few numbers of users need a compilation
+        size = power_of_two(len(user_nD))  # pad, so that few sizes are compiled
         user_nD = np.pad(user_nD, ((0, size - len(user_nD)), (0, 0)))
         bias_U = self._table.user_bias
         bias_n = None if bias_U is None else np.full(size, bias_U.mean(), np.float32)
@@ -474,9 +477,10 @@ class Recommender:
 
     @cached_property
     def _knows_trained(self) -> bool:
-        """Whether the run tells which vectors are trained.
+        """Whether it is known which vectors are trained.
 
-        Runs of old versions do not, if vectors can come from features, a warm start or a file.
+        Runs of old versions do not store it. It then follows from the pairs, unless vectors can
+        come from features, a warm start or a file.
         """
         if self._seen.item_I is not None:
             return True
@@ -560,7 +564,7 @@ class Recommender:
         """Rank by the model, or by popularity for users without a trained vector.
 
         Args:
-          users: the users' names, and their rows, -1 for unknown users.
+          users: the users' names, and their row numbers; -1 for unknown users.
         """
         names, rows = users
         k = _length(k, len(self._item.ids))
@@ -653,7 +657,7 @@ def _frame(
     result_nk: np.ndarray,
     score_nk: np.ndarray,
 ) -> pl.DataFrame:
-    """Turn lists [n, k] into a frame of one row per entry, without empty places (-1)."""
+    """Turn lists [n, k] into a frame of one row per entry, leaving out empty places (-1)."""
     (query_name, names), (result_name, result_side) = query, result
     n, place = np.nonzero(result_nk >= 0)
     columns: dict[str, Any] = {

@@ -39,8 +39,8 @@ class Registry(Generic[T]):
       kind: name of the kind in messages.
       builtin: names of jaxrec's own objects, which users cannot register.
       option: command-line option that selects an object.
-      homes: modules of jaxrec by the names that they register; a module is imported when its name
-        is first looked up.
+      homes: modules of jaxrec by the names that they register; a module is imported when one of
+        its names is first looked up.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Registry(Generic[T]):
         self._homes, self._at_home = dict(homes or {}), dict[str, T]()
 
     def add(self, name: str, value: T) -> T:
-        """Register a value; a redefinition (rerun notebook cell) replaces the old one.
+        """Register a value; a redefinition, as in a rerun notebook cell, replaces the old value.
 
         Raises:
           ValueError: the name is invalid, reserved, or belongs to another value.
@@ -63,7 +63,7 @@ class Registry(Generic[T]):
         if not re.fullmatch(r"[A-Za-z_][\w.:<>-]*", name):
             raise ValueError(f"{self.kind} {name!r}: a name may only have letters, digits, - and _")
         if name in self._homes:
-            importlib.import_module(self._homes[name])  # which registers its own first
+            importlib.import_module(self._homes[name])  # registers jaxrec's value first
             if name not in self._at_home:
                 self._at_home[name] = value
                 return value
@@ -80,11 +80,11 @@ class Registry(Generic[T]):
         return lambda value: self.add(name, value)
 
     def names(self) -> list[str]:
-        """All names, jaxrec's own first."""
+        """Return all names, jaxrec's own first."""
         return [*self.builtin, *self._found]
 
     def registered(self) -> dict[str, T]:
-        """User-registered objects by name."""
+        """Return the user-registered objects by name."""
         return dict(self._found)
 
     def __contains__(self, name: str) -> bool:
@@ -138,7 +138,7 @@ EXPORTS: Registry[Callable[..., Any]] = Registry("export format", (), "--to")
 COMMANDS: Registry[Callable[[list[str]], int | None]] = Registry("command", (), "the command")
 RULES: Registry[Callable[..., Any]] = Registry("rule", (), "the rule")
 CONSTANTS: dict[str, Callable[[int], float]] = {}
-"""By registered loss: its value at equal scores, by the number of negatives per pair."""
+"""By registered loss: a function of the number of negatives per pair, the loss at equal scores."""
 OF_EMBEDDINGS: set[str] = set()
 """Registered losses that take a batch's embeddings instead of the scores of its pairs."""
 
@@ -146,12 +146,13 @@ OF_EMBEDDINGS: set[str] = set()
 def register_model(name: str) -> Callable[[Any], Any]:
     """Register a model under a name, as a decorator.
 
-    The model is a subclass of ``jaxrec.models.Encoder``, or a function that returns one, called
-    with ``(sizes, config, rngs, **options)``: a :class:`jaxrec.models.ModelSizes`, the ``model``
-    section of the configuration, ``nnx.Rngs`` with the stream ``params``, and ``model.options``.
+    The model is a subclass of ``jaxrec.models.Encoder``, or a function that returns one. It is
+    called with ``(sizes, config, rngs, **options)``: a :class:`jaxrec.models.ModelSizes`, the
+    ``model`` section of the configuration, ``nnx.Rngs`` with the stream ``params``, and
+    ``model.options``.
 
     Raises:
-      ValueError: the name is taken, or is not a word.
+      ValueError: the name is taken or invalid.
 
     >>> import jax
     >>> import jaxrec
@@ -179,7 +180,8 @@ def register_loss(
     """Register a loss under a name, as a decorator.
 
     A loss of scores is a pure function ``(pos_B, neg_BN, valid_BN)`` that returns one value per
-    pair [B]. It takes scores [B] and [B, N], and [B, N] bool or None, which negatives count.
+    pair [B]. It takes the scores of positives [B] and of negatives [B, N], and which negatives
+    count, [B, N] bool; None counts all.
 
     A loss of embeddings is a pure function ``(user_BD, pos_BD, neg, weight_B, valid_BN,
     temperature)`` that returns the value of the batch. It takes vectors [B, D] of the pairs' users
@@ -192,7 +194,7 @@ def register_loss(
       of: whether the loss takes scores or embeddings.
 
     Raises:
-      ValueError: the name is taken, or is not a word.
+      ValueError: the name is taken or invalid.
 
     >>> import jax
     >>> import jaxrec
@@ -221,11 +223,11 @@ def register_negatives(name: str) -> Callable[[Any], Any]:
 
     The sampler is a pure function ``(key, count, n_items, positives, known)`` that returns items
     [B, count] int32: ``positives`` has user_B, item_B and weight_B [B]; ``known`` holds every
-    user's train items by row (``indptr`` [U + 1], ``indices`` [E]), or is None where
+    user's train items by row (``indptr`` [U + 1], ``indices`` [E]), or is None if
     negatives.reject_known is off.
 
     Raises:
-      ValueError: the name is taken, or is not a word.
+      ValueError: the name is taken or invalid.
 
     >>> import jaxrec
     >>> from jaxrec import negatives
@@ -246,7 +248,7 @@ def register_metric(name: str) -> Callable[[Any], Any]:
     the user's relevant items, and the cut-off.
 
     Raises:
-      ValueError: the name is taken, or is not a word.
+      ValueError: the name is taken or invalid.
 
     >>> import jaxrec
     >>> @jaxrec.register_metric("example-first")
@@ -265,7 +267,7 @@ def register_format(name: str) -> Callable[[Any], Any]:
     ``jaxrec.InputError`` with the file, the line and a fix.
 
     Raises:
-      ValueError: the name is taken, or is not a word.
+      ValueError: the name is taken or invalid.
 
     >>> from pathlib import Path
     >>> import jaxrec
@@ -283,12 +285,12 @@ def register_format(name: str) -> Callable[[Any], Any]:
 def register_optimizer(name: str) -> Callable[[Any], Any]:
     """Register an optimizer under a name, as a decorator; ``optim.name`` selects it.
 
-    It is a function ``(rate, steps)`` of the learning rate schedule (an ``optax.Schedule``) and the
-    length of the run. It returns an ``optax.GradientTransformation``, or a
-    ``jaxrec.rowwise.RowOptimizer``, which updates only the rows of a batch.
+    The optimizer is a function ``(rate, steps)`` of the learning rate schedule (an
+    ``optax.Schedule``) and the length of the run. It returns an ``optax.GradientTransformation``,
+    or a ``jaxrec.rowwise.RowOptimizer``, which updates only the rows of a batch.
 
     Raises:
-      ValueError: the name is taken, or is not a word.
+      ValueError: the name is taken or invalid.
 
     >>> import jaxrec
     >>> import optax
@@ -302,12 +304,12 @@ def register_optimizer(name: str) -> Callable[[Any], Any]:
 
 
 def register_preset(name: str) -> Callable[[Any], Any]:
-    """Register a function without arguments that makes a ``jaxrec.Config``, as a decorator.
+    """Register a function without arguments that returns a ``jaxrec.Config``, as a decorator.
 
     ``jaxrec presets`` shows its docstring.
 
     Raises:
-      ValueError: the name is taken, or is not a word.
+      ValueError: the name is taken or invalid.
 
     >>> import jaxrec
     >>> @jaxrec.register_preset("example-wide")
@@ -323,12 +325,12 @@ def register_preset(name: str) -> Callable[[Any], Any]:
 def register_export(name: str) -> Callable[[Any], Any]:
     """Register a format of ``jaxrec export``, as a decorator.
 
-    It is a function of the run's embeddings (a ``jaxrec.runfolder.Embeddings``: user [U, D], item
-    [I, D], their ids, biases or None) and of the path to write. If it fails, its partial output is
-    removed.
+    The format is a function of the run's embeddings (a ``jaxrec.runfolder.Embeddings``: user
+    [U, D], item [I, D], their ids, biases or None) and of the path to write. If it fails, its
+    partial output is removed.
 
     Raises:
-      ValueError: the name is taken, or is not a word.
+      ValueError: the name is taken or invalid.
 
     >>> import jaxrec
     >>> @jaxrec.register_export("example-ids")
@@ -344,10 +346,10 @@ def register_command(name: str) -> Callable[[Any], Any]:
     """Register a command of the command line, as a decorator.
 
     The command maps its arguments to an exit status (None is 0). ``jaxrec --help`` shows the first
-    line of its docstring. It raises ``jaxrec.InputError`` for errors that the user can fix.
+    line of its docstring. The command raises ``jaxrec.InputError`` for errors that a user can fix.
 
     Raises:
-      ValueError: the name is taken, or is not a word.
+      ValueError: the name is taken or invalid.
 
     >>> import jaxrec
     >>> @jaxrec.register_command("example-hello")
@@ -367,7 +369,7 @@ def register_rule(name: str) -> Callable[[Any], Any]:
     ``jaxrec.diagnosis.finding.Finding`` or None.
 
     Raises:
-      ValueError: the name is taken, or is not a word.
+      ValueError: the name is taken or invalid.
 
     >>> import jaxrec
     >>> from jaxrec.diagnosis.finding import Finding
@@ -386,7 +388,7 @@ def named(kinds: Registry[Any], value: Any) -> str:
     An unregistered class or function is registered as MODULE:NAME.
 
     Raises:
-      InputError: an unknown name.
+      InputError: the name is unknown, or the value is neither a name, a class nor a function.
     """
     if isinstance(value, str):
         kinds.check(value)
@@ -434,7 +436,7 @@ def parsed_options(options: Iterable[str]) -> dict[str, Any]:
     """Parse ``name=JSON`` texts to keyword arguments; a value that is not JSON is a text.
 
     Raises:
-      InputError: a text without a name.
+      InputError: a text has no name.
     """
     found: dict[str, Any] = {}
     for text in options:

@@ -51,7 +51,7 @@ class Rerank:
         return bool(self.diversity or self.quotas or self.noise)
 
     def pool(self, k: int, n_items: int) -> int:
-        """Return the number of candidates for a list of k: at least 100 if it may change."""
+        """Return the number of candidates for a list of k: at least 100 if lists may change."""
         return min(max(self.candidates * k, 100), n_items) if self.changes else k
 
     def choose(

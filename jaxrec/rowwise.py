@@ -40,14 +40,16 @@ class Read(NamedTuple):
 
 
 class RowOptimizer(NamedTuple):
-    """Four pure functions; ``row_R`` are distinct rows, padded with N (see :func:`distinct`).
+    """A row-sparse optimizer, as four pure functions.
+
+    Their argument ``row_R`` holds distinct rows, padded with N (see :func:`distinct`).
 
     Attributes:
       init: maps a table [N, D] to its state.
       read: maps (table, state, row_R) to :class:`Read`; the loss is evaluated at ``x_RD``.
       write: maps (table, state, row_R, read, grad_RD) to the next table and state.
       current: maps (table, state) to the table that the dense optimizer would have now, for ranking
-        and export. It has no effect on the state, so a run's bits do not depend on it.
+        and export. It has no effect on the state, so the result of a run does not depend on it.
     """
 
     init: Callable[[Array], RowState]
@@ -73,12 +75,13 @@ def distinct(row_B: Int[Array, "B"], n_rows: int) -> tuple[Int[Array, "B"], Int[
 def distinct_by(
     scratch_N: Int[Array, "N"], row_B: Int[Array, "B"]
 ) -> tuple[Int[Array, "N"], Int[Array, "B"], Int[Array, "B"]]:
-    """:func:`distinct` without a sort and unordered, by a scratch array of N integers.
+    """Find distinct rows as :func:`distinct` does, but without a sort and in no order.
 
-    Each distinct row takes the slot of one of its places in the batch; the other slots hold row N.
+    A scratch array of N integers replaces the sort. Each distinct row takes the slot of one of its
+    places in the batch; the other slots hold row N.
 
     Args:
-      scratch_N: any content, so it can be reused from batch to batch.
+      scratch_N: may have any content, so it can be reused from batch to batch.
 
     Returns:
       The scratch array, the row of each slot, and the slot of each of the batch's rows.
@@ -95,7 +98,7 @@ def _set(x: Array, row_R: Array, value: Array) -> Array:
 
 
 def _as_stored(*names: str) -> Callable[[Array, RowState, Array], Read]:
-    """Make ``read`` for an optimizer that does not change rows without a gradient."""
+    """Return ``read`` of an optimizer that does not change rows without a gradient."""
 
     def read(table_ND: Array, state: RowState, row_R: Array) -> Read:
         return Read(table_ND[row_R], {name: state.kept[name][row_R] for name in names})
@@ -109,7 +112,7 @@ def _at(rate: optax.Schedule, step: Array) -> Array:
 
 
 def sgd(rate: optax.Schedule) -> RowOptimizer:
-    """x <- x - lr · g. Equal to dense SGD."""
+    """Return row-sparse SGD, x <- x - lr · g; its result equals that of dense SGD."""
 
     def write(
         table_ND: Array, state: RowState, row_R: Array, read: Read, grad_RD: Array
@@ -123,9 +126,10 @@ def sgd(rate: optax.Schedule) -> RowOptimizer:
 
 
 def adagrad(rate: optax.Schedule, *, rowwise: bool = False) -> RowOptimizer:
-    """x <- x - lr · g / √(a + ε), a <- a + g² (Duchi et al. 2011); a starts at 0.1, ε = 1e-7.
+    """Return row-sparse Adagrad (Duchi et al. 2011); its result equals that of ``optax.adagrad``.
 
-    Equal to ``optax.adagrad``. With ``rowwise``, each row has a single a, which accumulates the
+    A step is a <- a + g², x <- x - lr · g / √(a + ε); a starts at 0.1, and ε = 1e-7. With
+    ``rowwise``, each row has a single a, which accumulates the
     mean of g² over the row (Mudigere et al. 2022), with D times less memory.
     """
 
@@ -149,8 +153,8 @@ def adagrad(rate: optax.Schedule, *, rowwise: bool = False) -> RowOptimizer:
 class _Panels(NamedTuple):
     """Steps 1..T cut into panels [start, end], with sums over the rest of each panel.
 
-    Over a panel 1 / (c(s) · r + ε) is interpolated in s at Chebyshev nodes s_i, so that a sum
-    over its steps of w(s) / (c(s) · r + ε) is Σ_i W_i / (c(s_i) · r + ε), whatever r is.
+    Over a panel, 1 / (c(s) · r + ε) is interpolated in s at Chebyshev nodes s_i, so that the sum
+    over the panel's steps of w(s) / (c(s) · r + ε) is Σ_i W_i / (c(s_i) · r + ε), whatever r is.
 
     Attributes:
       next_T: start of the panel after that of step s; [T + 2].
@@ -192,7 +196,7 @@ def _panels(rate: optax.Schedule, b1: float, steps: int) -> _Panels:
 def adam(
     rate: optax.Schedule, steps: int, *, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
 ) -> RowOptimizer:
-    """Dense Adam (Kingma and Ba 2015) at the cost of the batch's rows.
+    """Return dense Adam (Kingma and Ba 2015) that only reads and writes the rows of a batch.
 
     This is not "lazy" Adam, which skips steps without a gradient. After a row had a gradient at
     step s, dense Adam moves it in the next k steps without a gradient by
@@ -205,7 +209,7 @@ def adam(
     dense Adam, which rounds each of the k steps.
 
     Args:
-      rate: learning rate by step, from 0.
+      rate: learning rate by step; steps are counted from 0.
       steps: length of the run; tables of learning-rate sums take 52 bytes per step.
       b1, b2, eps: as in ``optax.adam``.
     """

@@ -24,12 +24,12 @@ RUN_FILES = frozenset(
 class Embeddings(NamedTuple):
     """Trained embeddings: ``score(u, i) = user[u] · item[i] + user_bias[u] + item_bias[i]``.
 
-    Shapes: user [U, D] and item [I, D] float32 (unit rows where the model scores by cosine);
+    Shapes: user [U, D] and item [I, D] float32 (unit rows if the model scores by the cosine);
     user_ids [U] and item_ids [I] unicode; user_bias [U] and item_bias [I] float32 or None.
     The parameters of a learned score are those of models.score.PairWeights with the prefix
     ``score_``. Rating models predict ``rating_mean + rating_scale · score``, clipped to
-    rating_range [2], or use a decoder, whose parameters are those of models.decoder.DecoderWeights
-    with the prefix ``decoder_``, and decoder_level_R, its levels.
+    rating_range [2], or use a decoder. The decoder's parameters are those of
+    models.decoder.DecoderWeights with the prefix ``decoder_``, and its levels decoder_level_R.
 
     Item models have no users; ``item`` holds the centre vectors, and item_context [I, D] the
     context vectors, if any.
@@ -101,7 +101,7 @@ def read_embeddings(run: str | Path) -> Embeddings:
     """Read the ``embeddings.npz`` of a finished run.
 
     Raises:
-      InputError: no run folder, a run that has not finished, a damaged file.
+      InputError: ``run`` is no run folder, the run has not finished, or the file is damaged.
     """
     run = check_run(run)
     arrays = _read_npz(run, "embeddings.npz", {"user", "item", "user_ids", "item_ids"})
@@ -142,7 +142,7 @@ def read_parameters(run: str | Path) -> dict[str, np.ndarray]:
     """Read the ``parameters.npz`` of a finished run: the model's parameters by path.
 
     Raises:
-      InputError: no run folder, a run that has not finished, a damaged file.
+      InputError: ``run`` is no run folder, the run has not finished, or the file is damaged.
     """
     return _read_npz(check_run(run), "parameters.npz", set())
 
@@ -186,7 +186,7 @@ def read_filter(run: Path, n_users: int, n_items: int, dim: int) -> dict[str, np
 
 
 class Seen(NamedTuple):
-    """The ``seen.npz`` of a run: its users' items, and which vectors are trained.
+    """The ``seen.npz`` of a run: the items of its users, and which vectors are trained.
 
     Attributes:
       known: items by user in train and validation.
@@ -203,11 +203,11 @@ class Seen(NamedTuple):
     item_I: np.ndarray | None = None
 
     def learnt_users(self) -> np.ndarray:
-        """[U] bool: ``user_U``, or in runs of old versions the users with any items."""
+        """Return which users have a trained vector, [U] bool; in old runs, those with any item."""
         return self.known.degree > 0 if self.user_U is None else self.user_U
 
     def learnt_items(self, n_items: int) -> np.ndarray:
-        """[I] bool: ``item_I``, or in runs of old versions the items of any user."""
+        """Return which items have a trained vector, [I] bool; in old runs, those of any user."""
         return self.known.item_counts(n_items) > 0 if self.item_I is None else self.item_I
 
 
@@ -226,7 +226,7 @@ def read_seen(run: str | Path, n_users: int, n_items: int) -> Seen:
     """Read the ``seen.npz`` of a finished run.
 
     Raises:
-      InputError: no run folder, a run that has not finished, a damaged file.
+      InputError: ``run`` is no run folder, the run has not finished, or the file is damaged.
     """
     run = check_run(run)
     arrays = _read_npz(run, "seen.npz", {"indptr", "indices"})
@@ -257,10 +257,10 @@ def _is_of(part: Csr, n_users: int, n_items: int) -> bool:
 
 
 def read_curves(run: Path) -> dict[str, np.ndarray]:
-    """Read the ``curves.npz`` of an item model's run; empty if it does not exist (yet).
+    """Read the ``curves.npz`` of an item model's run; the result is empty without the file.
 
     Raises:
-      InputError: a damaged file.
+      InputError: the file is damaged.
     """
     if not (run / "curves.npz").is_file():
         return {}
@@ -270,7 +270,7 @@ def read_curves(run: Path) -> dict[str, np.ndarray]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object; empty if the file does not exist (yet).
+    """Read a JSON object from a file; the result is empty if the file does not exist.
 
     Raises:
       InputError: the file holds something else.
@@ -287,7 +287,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_start(run: Path) -> list[dict[str, Any]]:
-    """Read a run's warm start from its env.json; empty if it had none.
+    """Read a run's warm start from its env.json; the result is empty without a warm start.
 
     Raises:
       InputError: the records are invalid.
@@ -317,10 +317,10 @@ def read_start(run: Path) -> list[dict[str, Any]]:
 
 
 def read_lines(path: Path, size: int | None = None) -> list[dict[str, Any]]:
-    """Read the records of a JSON-lines file; empty if it does not exist (yet).
+    """Read the records of a JSON-lines file; the result is empty if the file does not exist.
 
-    An incomplete last line of a killed run is ignored, as is anything beyond ``size`` bytes, if
-    given.
+    An incomplete last line of a killed run is ignored, and so is anything beyond ``size`` bytes if
+    that is given.
 
     Raises:
       InputError: a complete line is not a JSON object.
@@ -341,7 +341,7 @@ def read_lines(path: Path, size: int | None = None) -> list[dict[str, Any]]:
 
 
 def read_metrics(path: Path, size: int | None = None) -> list[dict[str, Any]]:
-    """Read the records of a metrics.jsonl, as :func:`read_lines`.
+    """Read the records of a metrics.jsonl as :func:`read_lines` does, and check them.
 
     Raises:
       InputError: a line lacks step or split, or a value is not a number.
@@ -371,10 +371,10 @@ class Fingerprinted(Protocol):
 
 
 def check_data(run: Path, data: Fingerprinted) -> None:
-    """Check that data is that of the run's start.
+    """Check that the data is the same as at the start of the run.
 
     Raises:
-      InputError: its fingerprint differs from the one in env.json.
+      InputError: the fingerprint of the data differs from the one in env.json.
     """
     began = read_json(run / "env.json").get("fingerprint")
     if began is not None and began != data.fingerprint():

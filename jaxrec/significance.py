@@ -1,7 +1,7 @@
 """Test whether two configurations differ, by paired tests over users with Holm's correction.
 
-All tests are two-sided, with the null hypothesis that paired differences are centred at 0. They
-take several sets of differences at once, one per row.
+All tests are two-sided, with the null hypothesis that paired differences are centred at 0. The
+tests over users take several sets of differences at once, one per row.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_DRAWS_AT_ONCE = 2**24  # resampled values in memory
+_DRAWS_AT_ONCE = 2**24  # most resampled values in memory
 
 
 def paired_t(diff_RN: np.ndarray) -> np.ndarray:
@@ -57,7 +57,7 @@ def bootstrap(diff_RN: np.ndarray, draws: int = 2000, seed: int = 0) -> Bootstra
     """Bootstrap the mean difference (Efron and Tibshirani 1993, sections 13.3 and 16.4).
 
     The interval lies between percentiles of the resampled means. The p-value is the share of
-    resampled means that deviate from the observed mean at least as much as that deviates from 0.
+    resampled means that deviate from the observed mean at least as much as it deviates from 0.
     """
     diff_RN = np.atleast_2d(np.asarray(diff_RN, np.float64))
     rows, size = diff_RN.shape
@@ -85,7 +85,7 @@ def bootstrap(diff_RN: np.ndarray, draws: int = 2000, seed: int = 0) -> Bootstra
 def welch(a: Sequence[float], b: Sequence[float]) -> float | None:
     """Return the p-value of Welch's t-test (1947) between the seeds of two configurations.
 
-    None if one of them has fewer than two seeds, or if neither varies over its seeds.
+    The result is None if a configuration has fewer than two seeds, or if neither varies over seeds.
     """
     from scipy import stats
 

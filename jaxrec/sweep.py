@@ -2,7 +2,8 @@
 
 A sweep is a folder with ``sweep.json`` (the search's settings), ``study.db`` (Optuna's SQLite
 storage) and the run folders ``trial-N/seed-S``. Several processes may work on it at once. If one
-dies, the lock of its trial is released, and another resumes the trial from its last checkpoint.
+dies, the lock of its trial is released, and another process resumes the trial from its last
+checkpoint.
 
 Runs that differ only in their seed and in numbers train together in one program
 (:mod:`jaxrec.training.together`): the seeds of a trial, and the trials of a batch.
@@ -46,8 +47,8 @@ Space = dict[str, Range | tuple[Any, ...]]
 def read_space(path: str | Path) -> Space:
     """Read a search space from a TOML file.
 
-    It has a table for each field, with ``choices``, or with ``low`` and ``high`` and optionally
-    ``step`` or ``log``.
+    The file has a table for each field, with ``choices``, or with ``low`` and ``high`` and
+    optionally ``step`` or ``log``.
 
     Raises:
       InputError: the file cannot be read, or an entry is invalid.
@@ -159,9 +160,10 @@ class Sweep:
       seeds: runs per trial, with seeds ``base.seed``, ``base.seed + 1``, ..., all on one split.
       sampler: ``tpe`` and ``random`` draw values, seeded by the trial's number; ``grid`` tries
         every combination of choices and steps.
-      prune: stop a trial whose first seed is below the median of the others at the same step.
+      prune: whether to stop a trial if its first seed is worse than the median of other trials at
+        the same step.
       batch: trials proposed and trained at once. ``tpe`` learns from trials that have ended, so it
-        chooses less well if it proposes more at once.
+        chooses less well if it proposes more trials at once.
       say: receives lines for the console.
     """
 
@@ -274,7 +276,7 @@ class Sweep:
                 self._run(study, claimed)
 
     def _claim(self, study: Any, trials: int, locks: ExitStack) -> list[Any]:
-        """Claim the trial of a dead process or new trials, locked; none if all are done."""
+        """Claim and lock the trial of a dead process, or new trials; return [] if all are done."""
         optuna = _optuna()
         Trial, TrialState = optuna.trial.Trial, optuna.trial.TrialState
 
@@ -296,11 +298,11 @@ class Sweep:
                 lock = self._lock(trial.number)
                 assert lock is not None, "no other process can hold the lock of a new trial"
                 locks.enter_context(lock)
-                self._values(study, trial)  # stored, so that a process that resumes it has the same
+                self._values(study, trial)  # stores them for a process that resumes
             return claimed
 
     def _lock(self, number: int) -> TextIO | None:
-        """Lock a trial; returns None if a living process holds the lock."""
+        """Lock a trial and return the lock, or None if a living process holds it."""
         folder = self.folder / f"trial-{number}"
         folder.mkdir(exist_ok=True)
         file = (folder / ".worker").open("w")
@@ -315,8 +317,8 @@ class Sweep:
         """Return the values that the sampler proposes, or proposed before, for a trial."""
         optuna = _optuna()
 
-        # Seeded by the trial's number, so that draws depend neither on the order of processes nor
-        # on restarts.
+        # The sampler is seeded by the trial's number, so that draws depend neither on the order of
+        # processes nor on restarts.
         seed = (self.base.seed * 1_000_003 + trial.number) % 2**32
         kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         study.sampler = kinds.get(self.sampler, optuna.samplers.RandomSampler)(seed=seed)
@@ -338,7 +340,7 @@ class Sweep:
         """Run trials for all seeds and report their results to the study."""
         begun = []
         for trial in claimed:
-            with self._locked(".lock"):  # else two processes could draw the same values unnoticed
+            with self._locked(".lock"):  # so that no two processes draw the same values
                 values = self._values(study, trial)
                 same = self._same(study, trial)
             if same is not None:
@@ -384,7 +386,7 @@ class Sweep:
         return runs
 
     def _train_together(self, runs: "list[_SeedRun]") -> None:
-        """Train the new runs that can share a program, and leave the others."""
+        """Train the new runs that can share a program, and leave the others for later."""
         if len(runs) < 2:
             return
         from jaxrec.training.run import Member, train_together
@@ -393,7 +395,7 @@ class Sweep:
         groups: list[tuple[Config, list[_SeedRun]]] = []
         for run in runs:
             if (run.folder / "config.json").is_file():
-                continue  # is resumed alone
+                continue  # the run is resumed alone, later
             alike = program(run.config)
             group = next((members for of, members in groups if of == alike), None)
             if group is None:
@@ -495,7 +497,7 @@ class _Watch:
             raise _Pruned
 
     def follow(self, step: int, metrics: dict[str, float]) -> None:
-        """End another seed that trains along with the first, if that has been pruned."""
+        """End another seed, which trains along with the first seed, if the first was pruned."""
         if self._pruned:
             raise _Pruned
 

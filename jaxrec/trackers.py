@@ -1,4 +1,4 @@
-"""Adapters that send metrics to experiment trackers, each an optional extra.
+"""Adapters that send metrics to experiment trackers; each tracker is an optional extra.
 
 A metric is called ``split/name`` in every tracker. Further slashes become dots, since trackers read
 slashes as folders, and a metric cannot also be the folder of another.
@@ -111,7 +111,7 @@ _KINDS: dict[str, tuple[str, Callable[[Path, str], Sink]]] = {
     "mlflow": ("mlflow", _Mlflow),
     "trackio": ("trackio", _Trackio),
 }
-"""By log option, which is also the name of the extra: the module it needs, and the adapter."""
+"""The module that a tracker needs and its adapter, by log option, which is the extra's name."""
 
 
 def check_extras(config: LogConfig) -> None:
@@ -159,7 +159,7 @@ class Energy:
     def stop(self) -> dict[str, float]:
         """Return the energy in kWh and the emissions in kg of CO2-equivalent since the start.
 
-        Empty if CodeCarbon could not measure them.
+        The result is empty if CodeCarbon could not measure them.
         """
         emissions = self._tracker.stop()
         data = getattr(self._tracker, "final_emissions_data", None)

@@ -37,7 +37,7 @@ class Sweep:
     and so do the seeds of a trial (mf and lightgcn with ranking losses on one device; any other
     runs train one at a time). Default: 16 for random and grid with one worker, else 1."""
     prune: bool = True
-    """Stop trials that are below the median of the others at the same step."""
+    """Stop trials that are worse than the median of the other trials at the same step."""
 
 
 def _separated(args: list[str]) -> tuple[list[str], list[str]]:
