@@ -83,7 +83,7 @@ class Catalogue:
         return lists.join(catalogue, on=item, how="left", maintain_order="left")
 
     def flat(self, lists: pl.DataFrame, item: str = "item") -> pl.DataFrame:
-        """Append columns as :meth:`joined` does, but with lists as strings ``a|b``, for CSV files."""
+        """Append columns as :meth:`joined` does, but with lists as strings ``a|b``, for CSV."""
         frame = self.joined(lists, item)
         nested = [c.name for c in frame if isinstance(c.dtype, pl.List)]
         return frame.with_columns(pl.col(n).cast(pl.List(pl.String)).list.join("|") for n in nested)

@@ -323,7 +323,7 @@ class Recommender:
         return self.fold_in_rows(self._histories(history, source, "skip", every_user=True)[1])
 
     def fold_in_rows(self, items: Csr) -> Float32[np.ndarray, "n D"]:
-        """Compute vectors for new users from item rows; a user without a trained item gets zeros."""
+        """Compute vectors of new users from item rows, zeros without a trained item."""
         every_user = np.ones(len(items.degree), bool)
         items = items.among(every_user, self._learnt_I)
         if self.graph_filter is not None:
