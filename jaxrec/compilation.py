@@ -62,13 +62,13 @@ def use_cache() -> None:
             repair(folder)
         config.update("jax_compilation_cache_dir", str(folder))
         if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
-            # Cache small programs too: a run compiles dozens, which take as long as the training
-            # step.
+            # Cache small programs too: a run has dozens of them, which together take as long to
+            # compile as the training step.
             config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def repair(folder: Path) -> list[str]:
-    """Remove damaged entries and the oldest beyond 2 GiB, and return the damaged entries' names.
+    """Remove damaged entries, and the oldest ones beyond 2 GiB; return the damaged ones' names.
 
     Use it only for jaxrec's own folder. The size and time of each checked entry are stored in
     ``checked.json``, so that the entry is read only once. An entry that another process is writing

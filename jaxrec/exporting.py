@@ -101,7 +101,7 @@ def export(
 
 
 def _module(to: str) -> Any:
-    """Return the format's module, if any. Raises InputError if a package it needs is missing."""
+    """Return the format's module, if any. Raises InputError if a needed package is missing."""
     name = "postgresql" if to == _DATABASE else _MODULES.get(to)
     if name is None:
         return None

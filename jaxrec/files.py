@@ -106,7 +106,7 @@ def remove_partial(folder: Path, name: str | None = None) -> None:
 
 def _runs(process: int) -> bool:
     """Whether another process with this number runs on this machine."""
-    if process == os.getpid():  # of an earlier process: numbers repeat in containers
+    if process == os.getpid():  # an earlier process had our number, as in containers
         return False
     try:
         os.kill(process, 0)

@@ -19,7 +19,7 @@ from jaxrec.errors import InputError
 from jaxrec.runfolder import read_metrics
 from jaxrec.trackers import Energy, check_extras, metric_name, sinks
 
-_TELL_SECONDS = 30.0  # least time between progress lines without a terminal
+_TELL_SECONDS = 30.0  # between progress lines, without a terminal
 
 
 class RunLog:
@@ -61,7 +61,7 @@ class RunLog:
         self._energy = Energy(config.energy) if writes and config.energy is not None else None
 
     def record(self, step: int, epoch: float, split: str, phase: str, **values: float) -> None:
-        """Append a line to metrics.jsonl, which has no wall times and so repeats exactly."""
+        """Append a line to metrics.jsonl, without wall times: equal runs write equal lines."""
         line = {"step": step, "epoch": round(epoch, 6), "split": split, "phase": phase} | values
         self.records.append(line)
         self._index[step, split] = line

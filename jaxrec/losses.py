@@ -251,7 +251,7 @@ def of_name(name: str) -> Loss:
     return LOSSES[name] if name in LOSSES else registry.LOSSES.get(name)
 
 
-_BLOCK = 512  # pairs per block with shared negatives, so that scores stay in a core's cache
+_BLOCK = 512  # pairs per block with shared negatives: their scores stay in a core's cache
 
 
 PairFn = Callable[[Any, Array, Array], Array]
@@ -402,11 +402,11 @@ def mean(
       share_B: weight of each pair.
       valid_BN: which negatives count for a pair; N = S if they are shared, with H more columns for
         ``own_BHD``. None counts all.
-      log_q: subtracted from the scores, except those of ``own_BHD``; None subtracts nothing.
+      log_q: log probabilities to subtract from the scores, except those of ``own_BHD``, or None.
       own_BHD: H more negatives per pair, or None.
       temperature: T. It may be an array for trials that train together; the users' vectors are then
-        divided by it, which is the same only for products.
-      dtype: compute type of the products; their sums are float32.
+        divided by it, which divides the scores only if they are products.
+      dtype: number type of the products; their sums are float32.
       pairs: scoring function to use with ``weights`` instead of products. Pass the same function
         object at each call, or JAX traces it again.
       margin: margin of the hinge loss.

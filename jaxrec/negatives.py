@@ -31,7 +31,7 @@ class Popularity(NamedTuple):
 
     Attributes:
       end_I: end of each item's range of uint32 values.
-      log_q_I: log probability of each item; items of weight 0 get the smallest of all others.
+      log_q_I: log probability of each item; for items of weight 0, the least of all other items.
     """
 
     end_I: UInt32[Array, "I"]
@@ -61,7 +61,7 @@ def popularity(weight_I: np.ndarray, power: float = 1.0) -> Popularity:
 
 
 def _draw(key: PRNGKeyArray, shape: tuple[int, ...], of: Popularity) -> Array:
-    # The largest value would lie past the last item.
+    # The largest value would be past the last item.
     bits = jnp.minimum(jax.random.bits(key, shape), jnp.uint32(2**32 - 2))
     return jnp.searchsorted(of.end_I, bits, side="right").astype(jnp.int32)
 

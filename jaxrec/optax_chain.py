@@ -9,7 +9,7 @@ import optax
 
 from jaxrec.config import OptimConfig
 
-TABLE = "embedding"  # attribute of an encoder's table
+TABLE = "embedding"  # name of an encoder's attribute that is its table
 
 
 class Accumulated(NamedTuple):
@@ -21,7 +21,7 @@ class Accumulated(NamedTuple):
 def learning_rate(config: OptimConfig, steps: int) -> optax.Schedule:
     """Return the learning rate by step: linear warm-up from 0, then the shape of the schedule.
 
-    A cosine with several cycles restarts each at the peak (Loshchilov and Hutter, "SGDR", ICLR
+    A cosine with several cycles starts each cycle at the peak (Loshchilov and Hutter, "SGDR", ICLR
     2017).
     """
     rest = max(1, steps - config.warmup_steps)

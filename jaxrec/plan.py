@@ -104,7 +104,7 @@ class Sizes:
 
     @property
     def rows(self) -> int:
-        """R, the number of rows of a device."""
+        """R, the number of table rows that a device holds."""
         return -(-self.nodes // self.table)
 
     @property

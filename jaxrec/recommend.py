@@ -178,7 +178,7 @@ class Recommender:
 
     @property
     def known(self) -> Csr:
-        """Items by user in train and validation."""
+        """The items of each user in train and validation."""
         return self._seen.known
 
     @property
@@ -312,7 +312,7 @@ class Recommender:
     def fold_in(
         self, history: Ids | pl.DataFrame, *, source: str = "the history"
     ) -> Float32[np.ndarray, "n D"]:
-        """Compute vectors for new users from a history, which is given as to recommend_history.
+        """Compute vectors for new users from a history, given as in :meth:`recommend_history`.
 
         Items without a trained vector are skipped.
 
@@ -323,7 +323,7 @@ class Recommender:
         return self.fold_in_rows(self._histories(history, source, "skip", every_user=True)[1])
 
     def fold_in_rows(self, items: Csr) -> Float32[np.ndarray, "n D"]:
-        """Compute vectors of new users from item rows, zeros without a trained item."""
+        """Compute vectors of new users from item rows; without a trained item they are zero."""
         every_user = np.ones(len(items.degree), bool)
         items = items.among(every_user, self._learnt_I)
         if self.graph_filter is not None:
@@ -426,7 +426,7 @@ class Recommender:
         """Return the table with new users instead of the run's users; each gets the mean bias."""
         from jaxrec.evaluation.topk import power_of_two
 
-        size = power_of_two(len(user_nD))  # pad, so that few sizes are compiled
+        size = power_of_two(len(user_nD))  # padded, so that few sizes are compiled
         user_nD = np.pad(user_nD, ((0, size - len(user_nD)), (0, 0)))
         bias_U = self._table.user_bias
         bias_n = None if bias_U is None else np.full(size, bias_U.mean(), np.float32)
@@ -544,7 +544,7 @@ class Recommender:
     def _allowed(
         self, allow: Ids | None, deny: Ids | None, unknown: Unknown = "fail"
     ) -> np.ndarray:
-        """Return [I] bool: the allowed items with a trained vector."""
+        """Return which items are allowed and have a trained vector, [I] bool."""
         _check_unknown(unknown)
         allowed_I = np.full(len(self._item.ids), allow is None)
         if allow is not None:

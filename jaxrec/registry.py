@@ -138,7 +138,8 @@ EXPORTS: Registry[Callable[..., Any]] = Registry("export format", (), "--to")
 COMMANDS: Registry[Callable[[list[str]], int | None]] = Registry("command", (), "the command")
 RULES: Registry[Callable[..., Any]] = Registry("rule", (), "the rule")
 CONSTANTS: dict[str, Callable[[int], float]] = {}
-"""By registered loss: a function of the number of negatives per pair, the loss at equal scores."""
+"""By registered loss: a function that maps the number of negatives per pair to the loss at equal
+scores."""
 OF_EMBEDDINGS: set[str] = set()
 """Registered losses that take a batch's embeddings instead of the scores of its pairs."""
 
@@ -241,7 +242,7 @@ def register_negatives(name: str) -> Callable[[Any], Any]:
 
 
 def register_metric(name: str) -> Callable[[Any], Any]:
-    """Register a ranking metric under a name, as a decorator; results then have ``name@k``.
+    """Register a ranking metric under a name, as a decorator; results then contain ``name@k``.
 
     The metric is a pure function ``(hit_BK, n_relevant_B, k)`` that returns one value per user [B].
     Its arguments are whether the item at each rank is relevant [B, K >= k] float32, the number of
@@ -363,7 +364,7 @@ def register_command(name: str) -> Callable[[Any], Any]:
 
 
 def register_rule(name: str) -> Callable[[Any], Any]:
-    """Register a rule of the doctor, as a decorator; it runs after jaxrec's own.
+    """Register a rule of the doctor, as a decorator; it runs after jaxrec's own rules.
 
     The rule maps a ``jaxrec.diagnosis.history.Course``, a run's configuration and records, to a
     ``jaxrec.diagnosis.finding.Finding`` or None.

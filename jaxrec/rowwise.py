@@ -61,8 +61,8 @@ class RowOptimizer(NamedTuple):
 def distinct(row_B: Int[Array, "B"], n_rows: int) -> tuple[Int[Array, "B"], Int[Array, "B"]]:
     """Return the distinct rows of a batch, ascending, and the index among them of each batch row.
 
-    Sorts B integers and allocates nothing of size N. The distinct rows are padded to B with row N,
-    which is out of range: reads of it are clipped, writes dropped.
+    It sorts B integers and allocates nothing of size N. The distinct rows are padded to B with row
+    N, which is out of range: reads of this row are clipped, and writes to it dropped.
     """
     order_B = jnp.argsort(row_B)
     sorted_B = row_B[order_B]
@@ -107,7 +107,7 @@ def _as_stored(*names: str) -> Callable[[Array, RowState, Array], Read]:
 
 
 def _at(rate: optax.Schedule, step: Array) -> Array:
-    with jax.numpy_dtype_promotion("standard"):  # optax relies on it
+    with jax.numpy_dtype_promotion("standard"):  # optax relies on this promotion
         return jnp.asarray(rate(step), jnp.float32)
 
 

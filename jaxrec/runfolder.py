@@ -273,7 +273,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object from a file; the result is empty if the file does not exist.
 
     Raises:
-      InputError: the file holds something else.
+      InputError: the file cannot be read, or holds something other than a JSON object.
     """
     if not path.is_file():
         return {}
@@ -365,7 +365,7 @@ _TEXTS = ("split", "phase")
 
 @runtime_checkable
 class Fingerprinted(Protocol):
-    """Data with a fingerprint."""
+    """Data that has a fingerprint."""
 
     def fingerprint(self) -> str: ...
 

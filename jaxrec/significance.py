@@ -21,7 +21,7 @@ def paired_t(diff_RN: np.ndarray) -> np.ndarray:
     from scipy import stats
 
     diff_RN = np.atleast_2d(diff_RN)
-    p_R = np.where(diff_RN[:, 0] == 0, 1.0, 0.0)  # for constant differences
+    p_R = np.where(diff_RN[:, 0] == 0, 1.0, 0.0)  # these are the p-values of constant differences
     varied = np.ptp(diff_RN, axis=1) > 0
     if varied.any():
         p_R[varied] = np.asarray(stats.ttest_1samp(diff_RN[varied], 0.0, axis=1))[1]

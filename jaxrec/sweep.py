@@ -1,6 +1,6 @@
 """Search over configurations: Optuna proposes trials and validation decides between them.
 
-A sweep is a folder with ``sweep.json`` (the search's settings), ``study.db`` (Optuna's SQLite
+A sweep is a folder with ``sweep.json`` (the sweep's settings), ``study.db`` (Optuna's SQLite
 storage) and the run folders ``trial-N/seed-S``. Several processes may work on it at once. If one
 dies, the lock of its trial is released, and another process resumes the trial from its last
 checkpoint.
@@ -133,7 +133,7 @@ def with_values(config: Config, values: dict[str, Any]) -> Config:
 
 
 def _optuna() -> Any:
-    """Import Optuna, an extra that loads slowly."""
+    """Import Optuna, which is an extra and loads slowly."""
     import optuna  # pyright: ignore[reportMissingImports]
 
     return optuna
@@ -298,7 +298,7 @@ class Sweep:
                 lock = self._lock(trial.number)
                 assert lock is not None, "no other process can hold the lock of a new trial"
                 locks.enter_context(lock)
-                self._values(study, trial)  # stores them for a process that resumes
+                self._values(study, trial)  # stored, for a process that resumes the trial
             return claimed
 
     def _lock(self, number: int) -> TextIO | None:
@@ -340,7 +340,7 @@ class Sweep:
         """Run trials for all seeds and report their results to the study."""
         begun = []
         for trial in claimed:
-            with self._locked(".lock"):  # so that no two processes draw the same values
+            with self._locked(".lock"):  # so that equal values of two processes are noticed
                 values = self._values(study, trial)
                 same = self._same(study, trial)
             if same is not None:

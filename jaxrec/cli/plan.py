@@ -25,7 +25,7 @@ class Mesh:
     table: Annotated[int | None, Range(1, 2**20)] = None
     """Number of parts of the table; by default as many as the devices allow."""
     memory: Literal["device", "host"] = "device"
-    """Memory that holds the table: of the devices, or of the host (for a single device)."""
+    """Memory that holds the table: device memory, or host memory (with a single device)."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The configuration of a run as frozen dataclasses, checked on creation.
+"""The configuration of a run: frozen dataclasses that are checked on creation.
 
 The package imports neither jax nor numpy, so that the command line can read, check and refuse a
 configuration in milliseconds. ``config.json`` in a run folder is ``to_dict`` of a ``Config``;

@@ -1,4 +1,4 @@
-"""The sections of a configuration, each checked on creation."""
+"""The sections of a configuration; each is checked on creation."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -87,9 +87,9 @@ class FilterConfig:
     """Drop this share of users with the most pairs: 0.01 drops users above the 99th percentile,
     such as bots."""
     min_user_count: Count = 0
-    """Drop users with fewer pairs."""
+    """Drop users with fewer pairs than this."""
     min_item_count: Count = 0
-    """Drop items with fewer pairs (counted before users are dropped)."""
+    """Drop items with fewer pairs than this (counted before users are dropped)."""
     k_core: Count = 0
     """Drop users and items with fewer than k pairs, repeatedly, until all have at least k."""
     user_core: Count = 0
@@ -171,7 +171,7 @@ class NegativesConfig:
     """Largest number of additional hard negatives per positive: items from a middle range of ranks
     in the user's personalised PageRank."""
     hard_ranks: Annotated[tuple[int, int], Range(0, INT32)] = (100, 500)
-    """Range of ranks for hard negatives, the last excluded."""
+    """Range of ranks for hard negatives, without the last rank."""
     hard_schedule: Annotated[tuple[int, ...], Range(0, 2**16)] = ()
     """Hard negatives in the first epoch, the second, ...; the last number repeats. Default: n - 1
     in the n-th epoch, up to `hard` (PinSAGE's curriculum)."""
@@ -241,12 +241,12 @@ class NegativesConfig:
         return by_epoch[min(epoch, len(by_epoch) - 1)]
 
     def hard_by_epoch(self) -> tuple[int, ...]:
-        """Return the number of hard negatives in each epoch; further epochs have the last one."""
+        """Return the number of hard negatives by epoch; the last number holds for later epochs."""
         return self.hard_schedule or tuple(range(self.hard + 1))
 
     @property
     def rejects(self) -> bool:
-        """Whether known items are rejected: ``reject_known``, after resolving its default."""
+        """Whether a user's known items are never drawn: ``reject_known``, or its default."""
         by_default = self.private or self.pick is not None
         return by_default if self.reject_known is None else self.reject_known
 
@@ -283,7 +283,7 @@ class OptimConfig:
     warmup_steps: Count = 0
     """Steps of linear warm-up from 0."""
     clip_norm: Annotated[float | None, POSITIVE] = None
-    """Clip the global norm of the gradient to this."""
+    """Clip the global norm of the gradient to this value."""
     weight_decay: Annotated[float, Range(0, 1e6)] = 0.0
     """Decoupled weight decay (adamw only)."""
     momentum: Share = 0.0
@@ -339,7 +339,7 @@ class TrainConfig:
     epochs: Count = 100
     """Passes over the train pairs."""
     steps: Annotated[int | None, Range(0, INT32)] = None
-    """Optimizer steps, instead of epochs; eval.every and checkpoint.every then count steps."""
+    """Number of steps, instead of epochs; eval.every and checkpoint.every then count steps."""
     batch_size: Annotated[int, Range(1, 2**26)] = 2048
     """Number B of positive pairs per step."""
     l2: Annotated[float, Range(0, 1e30)] = 1e-4
@@ -349,8 +349,8 @@ class TrainConfig:
     embeddings of the batch, after all layers; tables: the whole table of ids in every step, by l2 /
     2 · squared norm; parameters: likewise all parameters (PyTorch's weight_decay)."""
     positives: Literal["edges", "users", "walks"] = "edges"
-    """edges: a shuffled pass over the pairs; users: a uniform user, then one of their items; walks
-    (item models): the pairs in random walks, B walks per step."""
+    """How positives are drawn. edges: by shuffled passes over the pairs; users: a random user, then
+    one of the user's items; walks (item models): the pairs in random walks, B walks per step."""
     patience: Count = 0
     """Stop after this many evaluations without improvement of the selection metric; 0: never."""
     refit: bool = False

@@ -51,7 +51,8 @@ class _Common:
     layers: Annotated[int, Range(0, 64)] = 3
     """Propagation layers L."""
     init: Literal["normal", "spectral"] = "normal"
-    """normal, or spectral: leading singular vectors of the normalised interactions."""
+    """Initial embeddings. normal: random; spectral: leading singular vectors of the normalised
+    interactions."""
     init_std: Annotated[float, POSITIVE] = 0.1
     """Standard deviation of the normal initialisation; root mean square of the spectral one."""
     score: Literal["dot", "cosine", "mlp"] = "dot"
@@ -167,4 +168,4 @@ _OWNERS: dict[str, tuple[str, ...]] = {
     if options not in (_Common, object)
     for field in dataclasses.fields(options)
 }
-"""Names of the models that have an option, by option; only options that not every model has."""
+"""Names of the models that have an option, for each option that not every model has."""

@@ -40,7 +40,8 @@ class ModelKind:
       users: whether the model has users besides items; with users, it trains by every objective
         that has users.
       dropouts: names of options that are dropout rates.
-      matrix_weights: maps the model section to a lower bound of the number of weights in matrices.
+      matrix_weights: maps the model section to a lower bound of the number of weights in the
+        model's matrices.
     """
 
     name: str

@@ -21,7 +21,7 @@ class FeatureOptions:
 
 
 def check_features(model: Any) -> None:
-    """Raise InputError if a feature model has no input, or a spectral start without ids."""
+    """Raise InputError if a feature model has no input, or a spectral start but no ids."""
     check(
         model.ids or model.features is not False,
         "model.ids and model.features are both off: the model has no input",
