@@ -351,7 +351,7 @@ class Config:
 
     @property
     def corrects(self) -> bool:
-        """Whether the log sampling probability is subtracted: ``negatives.log_q`` or its default."""
+        """Whether log sampling probabilities are subtracted: ``negatives.log_q`` or its default."""
         if self.negatives.log_q is None:
             return self.negatives.name == "in-batch" and self.loss.name == "softmax"
         return self.negatives.log_q
