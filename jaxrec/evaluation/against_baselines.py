@@ -12,7 +12,8 @@ from jaxrec.evaluation.scorers import Scorer
 
 
 class Known(NamedTuple):
-    """Items by user: those in train, all known ones, and the relevant ones."""
+    """Items by user: the train items, all known items (train and validation), and the relevant
+    items."""
 
     train: Csr
     had: Csr
@@ -30,7 +31,7 @@ class Judged(NamedTuple):
     known: Known | None = None
 
     def measure(self) -> dict[str, Any] | None:
-        """See :func:`measure`."""
+        """Compute the metrics; see :func:`measure`."""
         return measure(self.model, self.baselines, self.evaluator, None, self.ratings, self.cold)
 
 
@@ -45,8 +46,8 @@ def measure(
     """Compute the metrics of the model and its baselines, for eval.json; None if interrupted.
 
     ``ratings`` adds rating errors of the model and of rating baselines. ``cold`` adds the counts of
-    cold users and items, and the model's metrics with the other setting. The users of an item model
-    are its query items.
+    cold users and items, and the model's metrics with the other setting of ``eval.cold``. The users
+    of an item model are its query items.
     """
     measured = {}
     for name, scorer in {"model": model, **baselines}.items():

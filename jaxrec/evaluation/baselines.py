@@ -33,7 +33,7 @@ class _Dense(NamedTuple):
 class _Sparse(NamedTuple):
     """Train items by user, and item weights in segments of equal length.
 
-    The segments of item j are ``segment_[j]`` up to ``segment_[j + 1]``; padding has weight 0.
+    The segments of item j are ``segment_[j]`` to ``segment_[j + 1] - 1``; padding has weight 0.
     """
 
     indptr_: Int[Array, "U+1"]
@@ -78,7 +78,7 @@ def _sparse(params: _Sparse, user_B: Array) -> Array:
 
 
 def _pairs(train: Csr, n_items: int) -> Any:
-    """Build X as a scipy.sparse.csr_array [U, I] of ones."""
+    """Build the matrix X of interactions, a scipy.sparse.csr_array [U, I] of ones."""
     from scipy.sparse import csr_array
 
     ones_E = np.ones(len(train.indices), np.float32)
@@ -89,18 +89,20 @@ def _pairs(train: Csr, n_items: int) -> Any:
 def item_knn(train: Csr, n_items: int, neighbours: int = 500, user_power: float = 0.5) -> Scorer:
     """Return the scorer of item-based nearest neighbours (Sarwar et al. 2001).
 
-    score(u, i) = Σ s_ij over the train items j of u among the ``neighbours`` items most similar
-    to i (ties to the lower id), where s_ij = Σ |u|^-a / √(|users of i| · |users of j|) over the
-    users u of both, |u| their number of items and a the ``user_power``. At a = 0 that is the
-    cosine of the item columns; a > 0 gives users with many items less influence (as Breese et al.
-    1998, inverse user frequency); a = 1 is two steps of LightGCN's normalised adjacency.
-    Similarities are computed for blocks of items; only the neighbours are kept.
+    score(u, i) is the sum of s_ij over those train items j of u that are among the ``neighbours``
+    items most similar to i; ties go to the lower id. The similarity is s_ij = Σ_v |v|^-a / √(|users
+    of i| · |users of j|), summed over the users v of both items, where |v| is the number of v's
+    items and a is ``user_power``. At a = 0 it is the cosine of the item columns; a > 0 gives users
+    with many items less influence (as Breese et al. 1998, inverse user frequency); a = 1 is two
+    steps of LightGCN's normalised adjacency. Similarities are computed block by block of items, and
+    only those of neighbours are stored.
 
     Args:
       train: items by user.
       n_items: I.
-      neighbours: number of neighbours that are kept for each item.
-      user_power: a. The defaults were chosen on a tenth of Gowalla's train pairs.
+      neighbours: number of neighbours that are stored for each item.
+      user_power: the exponent a. Its default, and that of ``neighbours``, were chosen on a tenth of
+        Gowalla's train pairs.
     """
     from scipy.sparse import diags_array
 
@@ -187,9 +189,9 @@ def refuse_dense(n_items: int) -> None:
 def _sweep(matrix_II: np.ndarray, blocks: list[slice]) -> None:
     """Replace a symmetric positive definite matrix by its negated inverse, block by block.
 
-    The sweep operator (Goodnight 1979) on blocks, almost all of it matrix products, on the lower
-    triangle only. LAPACK's spotrf and spotri would do, but OpenBLAS 0.3.30 crashes in spotrf at
-    Gowalla's 40,981 rows.
+    Applies the sweep operator (Goodnight 1979) to the blocks of the lower triangle; almost all of
+    the work is matrix products. LAPACK's spotrf and spotri could do it too, but OpenBLAS 0.3.30
+    crashes in spotrf at Gowalla's 40,981 rows.
     """
     for k in blocks:
         column = np.concatenate([matrix_II[k, : k.start].T, matrix_II[k.start :, k]])
@@ -205,7 +207,8 @@ def _sweep(matrix_II: np.ndarray, blocks: list[slice]) -> None:
 
 
 def _aligned(n_items: int) -> np.ndarray:
-    """Allocate [I, I] float32 on a 64-byte boundary, which JAX on CPU uses without a copy."""
+    """Allocate a float32 matrix [I, I] on a 64-byte boundary, so that JAX on CPU does not copy
+    it."""
     raw = np.empty(n_items**2 + 16, np.float32)
     start = (-raw.ctypes.data % 64) // 4
     return raw[start : start + n_items**2].reshape(n_items, n_items)

@@ -1,9 +1,9 @@
-"""Metrics of lists beyond accuracy: how much of the catalogue they show, novelty, diversity and
-fairness. ``jaxrec evaluate RUN --metrics gini novelty`` adds them.
+"""Metrics of lists beyond accuracy: use of the catalogue, novelty, diversity and fairness. ``jaxrec
+evaluate RUN --metrics gini novelty`` adds them.
 
-Throughout, L_u is the list of user u, cut at k, for n users. c_i is the number of lists with item
-i, p_i = c_i / Σ c its share of all list entries, f_i the number of its train users and U the number
-of all users. I is the number of all items.
+Throughout, L_u is the list of user u, cut at k, and n is the number of users with a list. For item
+i, c_i is the number of lists with the item, p_i = c_i / Σ c is its share of all list entries, and
+f_i is the number of its train users. U is the number of all users, and I that of all items.
 
 gini@k              Gini index of c over all items: 0 where all are shown alike, (I - 1) / I where
                     one takes all (Fleder and Hosanagar 2009).
@@ -49,12 +49,12 @@ class Shown(NamedTuple):
 
     Attributes:
       item_nk: items by rank; -1 past the end of a list.
-      hit_nk: whether each is relevant.
+      hit_nk: whether each item in ``item_nk`` is relevant to the user.
       relevant_n: number of relevant items of each user.
       user_n: the users.
-      train: train items by user, of all users.
+      train: train items by user, for all users.
       count_I: number of train users of each item.
-      popular_nk: the lists of the popularity baseline, as item_nk.
+      popular_nk: the lists of the popularity baseline, in the form of ``item_nk``.
     """
 
     item_nk: np.ndarray
@@ -79,7 +79,7 @@ class Shown(NamedTuple):
         return total / np.maximum(self.listed_nk.sum(axis=1), 1)
 
     def shown_I(self) -> np.ndarray:
-        """Return c, the number of lists that each item is in."""
+        """Return c, the number of lists that contain each item, [I]."""
         return np.bincount(self.item_nk[self.listed_nk], minlength=len(self.count_I))
 
 
@@ -138,7 +138,8 @@ def diversity(shown: Shown) -> float:
         items = item_bk[listed_bk]
         rows = sparse.csr_array((np.ones(len(items)), items, indptr), (len(item_bk), n_items))
         total = rows @ unit_IU
-        # The squared length of a sum of unit vectors is their number plus twice all cosines.
+        # The squared length of a sum of unit vectors is the number of vectors plus twice the
+        # cosines of all pairs.
         squared_b = total.multiply(total).sum(axis=1)
         own_b, size_b = rows @ has_I.astype(np.float64), np.diff(indptr)
         pairs_b = size_b * (size_b - 1)
@@ -165,7 +166,7 @@ def serendipity(shown: Shown) -> float:
 def popularity_groups(count_I: np.ndarray) -> np.ndarray:
     """Group items by popularity into head (0), middle (1) and tail (2), [I].
 
-    The groups have 1/5, 3/5 and 1/5 of the pairs.
+    The groups have 1/5, 3/5 and 1/5 of the train pairs.
     """
     order = np.argsort(-count_I, kind="stable")
     before = np.cumsum(count_I[order]) - count_I[order]
@@ -240,8 +241,8 @@ def beyond(
 
     Args:
       names: names of :data:`METRICS`.
-      lists: lists of the model, at least max(ks) long or of all items.
-      popular: lists of the popularity baseline, of the same users.
+      lists: lists of the model, with at least max(ks) items or with all items.
+      popular: lists of the popularity baseline for the same users.
       train: train items by user.
       n_items: I.
       ks: cut-offs.

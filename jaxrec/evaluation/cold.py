@@ -1,4 +1,4 @@
-"""Cold users and items, which have no train pairs: their counts, and results without them."""
+"""Counts of cold users and items, which have no train pairs, and results without them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Met(NamedTuple):
         return cls(train.user_counts() > 0, train.item_counts() > 0)
 
     def counts(self, relevant: ItemsByUser) -> dict[str, int]:
-        """Count a held-out part's cold users and items."""
+        """Count the cold users and items of a held-out split, and all of its users and items."""
         users, items = relevant.degree > 0, relevant.item_counts(len(self.item_I)) > 0
         return {
             "users": int((users & ~self.user_U).sum()),
@@ -38,13 +38,12 @@ class Met(NamedTuple):
         }
 
     def pairs(self, held_out: Dataset) -> Dataset:
-        """Select held-out pairs without cold users and items."""
+        """Select the held-out pairs whose user and item both have train pairs."""
         return held_out.take(self.user_U[held_out.user] & self.item_I[held_out.item])
 
 
 class View(NamedTuple):
-    """What a ranking is evaluated on: relevant items by user, and the ranked items, [I] bool or
-    None for all."""
+    """Relevant items by user, and the items that are ranked, [I] bool or None for all."""
 
     relevant: ItemsByUser
     allowed: np.ndarray | None
@@ -58,8 +57,9 @@ class View(NamedTuple):
         """Remove cold users and items.
 
         Args:
-          parts: for partitioned rows, the parts counted by this process; default: its own.
-        total: sums a count over all processes.
+          parts: numbers of the partitions that this process counts, if ``relevant`` is partitioned;
+            default: the partitions that it reads.
+          total: sums a count over all processes.
         """
         allowed = met.item_I if self.allowed is None else self.allowed & met.item_I
         relevant = self.relevant
@@ -70,12 +70,12 @@ class View(NamedTuple):
 
 
 class Cold(NamedTuple):
-    """The counts of cold users and items, and the evaluator of the other setting.
+    """Counts of cold users and items, and evaluators with the other setting of ``eval.cold``.
 
     Attributes:
       counts: result of :meth:`Met.counts`.
-      left_out: whether the result excludes them.
-      other: evaluator with the other setting; None if nothing is cold, or everything is.
+      left_out: whether the main result excludes cold users and items.
+      other: evaluator with the other setting; None if nothing is cold, or everything is cold.
       ratings: rating evaluator with the other setting.
     """
 
@@ -86,7 +86,7 @@ class Cold(NamedTuple):
 
 
 def refuse_nothing(config: Config, split: str, view: View) -> None:
-    """Raise InputError if dropping cold users and items empties a split."""
+    """Raise InputError if ``eval.cold`` drops cold users and items, and no pair is left."""
     if config.eval.cold == "drop" and not view.relevant.degree.any():
         raise InputError(
             f"eval.cold drop leaves no {split} pair, because the user or the item of each has no "
@@ -95,11 +95,11 @@ def refuse_nothing(config: Config, split: str, view: View) -> None:
 
 
 def sentence(split: str, result: dict[str, Any], metric: str) -> str | None:
-    """Report the cold users and items of a split in a line; None if there are none.
+    """Return a line about the cold users and items of a split; None if the split has none.
 
     Args:
       result: result of the split in eval.json.
-      metric: metric to show, or another if it was not measured.
+      metric: name of the metric to show; if it was not measured, the first measured one is shown.
     """
     cold = result.get("cold") or {}
     counts = [

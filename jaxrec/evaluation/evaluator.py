@@ -79,11 +79,11 @@ class Evaluator:
         user_bias: Any = None,
         item_bias: Any = None,
     ) -> dict[str, float]:
-        """Compute every metric by name and cut-off ("recall@20"), as means over users.
+        """Compute the mean of every metric over users, by name and cut-off ("recall@20").
 
         Args:
-          user_emb, item_emb: [U, D] and [I, D].
-          user_bias, item_bias: optional [U] and [I], added to the scores.
+          user_emb, item_emb: embeddings, [U, D] and [I, D].
+          user_bias, item_bias: optional biases [U] and [I], which are added to the scores.
 
         Raises:
           ValueError: array sizes do not match. RunError: a score is NaN.
@@ -106,7 +106,7 @@ class Evaluator:
 
 
 def _pairs(name: str, part: Any) -> tuple[np.ndarray, tuple[int, int]]:
-    """Return pairs [E, 2] int64, and the smallest numbers of users and items for them."""
+    """Return the pairs, [E, 2] int64, and the numbers of users and items that they imply."""
     if sp.issparse(part):
         matrix = part.tocoo()
         kept = matrix.data != 0

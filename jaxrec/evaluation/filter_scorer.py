@@ -1,4 +1,4 @@
-"""Scorers of graph filters, which score users or histories from their items."""
+"""Scorers of graph filters, which score items for users, or for given histories of items."""
 
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ _PAIRS_AT_ONCE = 64
 
 
 def _sums(params: dict[str, Any], user_B: Array, start: Any, add: Any) -> Any:
-    """Apply ``add(carry, item_B, value_B)`` to each user's history, all users at once."""
+    """Apply ``add(carry, item_B, value_B)`` along the histories, to one item of every user at a
+    time."""
     first_B = params["indptr"][user_B]
     degree_B = params["indptr"][user_B + 1] - first_B
 
@@ -46,7 +47,7 @@ def _filtered(params: dict[str, Any], user_B: Array) -> Array:
     start = jnp.zeros((n_items, len(user_B))), jnp.zeros((len(user_B), dim))
     x_IB, z_BD = _sums(params, user_B, start, add)
     y_IB = polynomial(params["matrix"], params["coefficient_K"], x_IB)
-    # HIGHEST: GPU and TPU would round float32 factors to fewer bits, and change the ranking.
+    # Below HIGHEST, GPU and TPU would round float32 factors, and so change the ranking.
     spectral_BI = lax.dot_general(
         z_BD * params["gain_D"],
         params["item"],
@@ -64,9 +65,9 @@ def _filtered(params: dict[str, Any], user_B: Array) -> Array:
 
 
 def _scaled(score_BI: Array, new_BI: Array) -> Array:
-    """Scores over their standard deviation over new items; 0 where there is none."""
+    """Divide each row's scores by their standard deviation over new items; 0 if there is none."""
     deviation_B1 = jnp.std(score_BI, axis=1, keepdims=True, where=new_BI)
-    there_B1 = deviation_B1 > 0  # false of a row without new items too, whose deviation is NaN
+    there_B1 = deviation_B1 > 0  # also False for NaN, the deviation of no new items
     return jnp.where(there_B1, score_BI / jnp.where(there_B1, deviation_B1, 1), 0)
 
 
@@ -79,7 +80,8 @@ def _weighed(params: dict[str, Any], user_B: Array) -> Array:
 
 
 def _pairs(fn: Any) -> Any:
-    """Score given pairs by computing whole rows in blocks and keeping one entry of each."""
+    """Return a function that scores pairs: it computes whole rows, and takes one entry of each
+    row."""
 
     def scores(params: dict[str, Any], user_Q: Array, item_Q: Array) -> Array:
         n, size = len(user_Q), min(_PAIRS_AT_ONCE, len(user_Q))
@@ -101,7 +103,8 @@ def filter_scorer(fitted: Filter, history: Csr | None = None) -> Scorer:
     """Make the scorer of a filter, for its users or for given histories.
 
     Args:
-      history: items by row, in place of users; default: the train items of all users.
+      history: items by row, which are scored instead of users; default: the train items of all
+        users.
     """
     pairs = fitted.pairs if history is None else Weighted(history, None)
     params: dict[str, Any] = {"user": fitted.vectors(*pairs), "item": fitted.item_ID}
@@ -128,7 +131,7 @@ def _padded(x: np.ndarray, rows: int | None = None, mode: Any = "constant") -> n
 
 
 def _padded_history(history: Csr, user_nD: np.ndarray) -> dict[str, np.ndarray]:
-    """Pad a history to powers of two of rows and pairs."""
+    """Pad the numbers of rows and of pairs in a history to powers of two."""
     rows = power_of_two(len(user_nD))
     indptr = _padded(history.indptr, rows + 1, "edge")
     return {"user": _padded(user_nD, rows), "indptr": indptr, "indices": _padded(history.indices)}
@@ -138,7 +141,7 @@ def stored_filter(run: Path, table: Embeddings) -> Filter | None:
     """Read the filter of a finished run; None if its model is not a filter.
 
     Raises:
-      InputError: a damaged file.
+      InputError: the file is damaged.
     """
     arrays = read_filter(run, len(table.user_ids), len(table.item_ids), table.item.shape[1])
     if arrays is None:

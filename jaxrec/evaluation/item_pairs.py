@@ -1,10 +1,10 @@
 """Evaluates item models: classifies labelled pairs, and ranks held-out neighbours.
 
-The areas (:mod:`jaxrec.evaluation.threshold_curves`) are over all pairs, and over pairs of seen
-items only. A pair with an item that the model cannot score gets the median score of the others (as
-in "Beating the baseline recommender with graph and NLP in PyTorch", 2020). The ranking works as for
-users: each query item's held-out neighbours are ranked among all items, with its train neighbours
-and itself masked.
+The areas (:mod:`jaxrec.evaluation.threshold_curves`) are computed over all pairs, and over the
+pairs of two seen items. A pair with an item that the model cannot score gets the median score of
+all other pairs (as in "Beating the baseline recommender with graph and NLP in PyTorch", 2020). The
+ranking works as for users: each query item's held-out neighbours are ranked among all items, with
+its train neighbours and itself masked.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -32,11 +32,12 @@ _AREAS = ("auc", "average_precision")
 def item_scorer(
     learned: Mapping[str, Any], scored_I: Bool[np.ndarray, "I"], *, context: bool = False
 ) -> Scorer:
-    """Make the scorer of item pairs: a · b plus their biases, if any.
+    """Make the scorer of item pairs: a · b plus the biases of both items, if there are biases.
 
     Args:
       learned: "item" [I, D], and optionally "item_context" [I, D] and "item_bias" [I].
-      scored_I: items that can be scored; others are never found and have no lists.
+      scored_I: [I] bool, the items that can be scored; other items are in no list and have no
+        lists.
       context: score by both tables, as (a · context b + context a · b) / 2.
     """
     left_ID = right_ID = jnp.asarray(learned["item"])
@@ -50,7 +51,8 @@ def item_scorer(
 
 
 def baselines(train: ItemGraph, scored_I: Bool[np.ndarray, "I"], seed: int) -> dict[str, Scorer]:
-    """Return the baselines of every result: popularity (log of train pairs) and random."""
+    """Return the baselines of every result: popularity, log(1 + number of train pairs), and
+    random."""
     nothing_I1 = np.zeros((train.n_items, 1), np.float32)
     popularity_I = np.log1p(train.degree()).astype(np.float32)
     return {
@@ -60,14 +62,15 @@ def baselines(train: ItemGraph, scored_I: Bool[np.ndarray, "I"], seed: int) -> d
 
 
 class Judged(NamedTuple):
-    """Scores and labels of pairs, and which have only seen items. Shapes: [P]."""
+    """Scores and labels of pairs, and whether both items of a pair are seen. Shapes: [P]."""
 
     score_P: np.ndarray
     label_P: np.ndarray
     seen_P: np.ndarray
 
     def metrics(self) -> dict[str, float]:
-        """Compute areas over all pairs, and over pairs of seen items if both labels occur."""
+        """Compute areas over all pairs, and over the pairs of seen items if these have both
+        labels."""
         whole = areas(self.score_P, self.label_P)
         values: dict[str, float] = dict(zip(_AREAS, whole, strict=True))
         label_P = self.label_P[self.seen_P]
@@ -97,15 +100,15 @@ class PairEvaluator:
       held_out: the labelled pairs.
       train: the train pairs; items with a train pair are seen.
       ks: cut-offs K of the ranking.
-      masked: further pairs whose positives are masked (validation, for test).
+      masked: further pairs whose positives are masked; for test, the validation pairs.
       scored_I: items that the model can score; default: seen items.
-      ranked: most query items, drawn uniformly from those with held-out neighbours; 0 skips the
-        ranking.
-      seed: seed of that draw.
-      block: items ranked at once on a device; default: by device memory.
+      ranked: largest number of query items, which are drawn uniformly from the items with held-out
+        neighbours; 0 skips the ranking.
+      seed: seed of the draw of query items.
+      block: number of query items ranked at once on a device; default: chosen by device memory.
 
     Raises:
-      InputError: no held-out pairs.
+      InputError: there are no held-out pairs.
     """
 
     def __init__(
@@ -138,7 +141,7 @@ class PairEvaluator:
 
     @property
     def cold(self) -> dict[str, int]:
-        """The counts of held-out pairs with cold items, and of those items."""
+        """Counts of the held-out pairs with cold items, and of the cold items in held-out pairs."""
         items = np.unique(np.concatenate([self._pairs.a_P, self._pairs.b_P]))
         return {
             "pairs": int((~self._seen_P).sum()),
@@ -182,7 +185,7 @@ class PairEvaluator:
     ) -> Breakdown | None:
         """Compute recall@k by query item and hits by item, as :meth:`Evaluator.breakdown`.
 
-        None if ``should_stop`` returned True, or nothing is ranked.
+        Returns None if ``should_stop`` returned True, or if nothing is ranked.
         """
         return self._ranking and self._ranking.breakdown(scorer, k, should_stop)
 
@@ -236,7 +239,7 @@ def _neighbours(
 def _csr(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], asks_I: np.ndarray, itself: bool = False
 ) -> Csr:
-    """Build a CSR of both directions of the pairs, for the query rows."""
+    """Build a CSR of both directions of the pairs, with only the rows of query items filled."""
     n = len(asks_I)
     keys = [np.flatnonzero(asks_I) * (n + 1)] if itself else []
     for pair in pairs:

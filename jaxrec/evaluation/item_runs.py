@@ -37,10 +37,10 @@ def protocol(config: Config) -> str:
 
 
 def load_graph(run: Path, config: Config, data: Graph) -> ItemGraph:
-    """Load a run's item graph; ``data`` gives its new location.
+    """Load the item graph of a run, from ``data`` if that is given.
 
     Raises:
-      InputError: the data differs, or was in memory only.
+      InputError: the data differs, or ``data`` is missing for a run on a graph in memory.
     """
     if data is None and config.data == configs.IN_MEMORY:
         raise InputError(
@@ -57,13 +57,13 @@ def splits_of(config: Config, graph: ItemGraph, part: np.ndarray | None = None) 
     """Split an item graph into train pairs and labelled held-out pairs.
 
     Args:
-      part: [P] earlier part of each pair, for ``split_pairs``.
+      part: [P] the label of each pair in an earlier split, for ``split_pairs``; None to draw all.
     """
     return split_pairs(graph, config.pairs, config.seed, part)
 
 
 def refit_splits(config: Config, graph: ItemGraph, part: np.ndarray | None = None) -> PairSplits:
-    """Return the refit's split: the same test part, and all other pairs as train."""
+    """Return the split for the refit: the same test pairs, and all other pairs for training."""
     if part is not None:
         part = np.where(part == VALIDATION, TRAIN, part)
     return split_pairs(graph, replace(config.pairs, validation=0.0), config.seed, part)
@@ -76,7 +76,7 @@ def evaluator(
     scored_I: np.ndarray,
     ks: Sequence[int] | None = None,
 ) -> PairEvaluator | None:
-    """Make the evaluator of "validation" or "test"; None if it is empty.
+    """Make the evaluator of the split "validation" or "test"; None if the split has no pairs.
 
     Args:
       scored_I: [I] bool, the items that the model can score.
@@ -102,7 +102,7 @@ def served(
 ) -> dict[str, Any] | None:
     """Compute recall by popularity of query items and of found items.
 
-    Returns the content of slices.json without its split; None if nothing is ranked.
+    Returns the content of slices.json, except for the name of the split; None if nothing is ranked.
     """
     k = configs.shown_cutoff(ks)
     detail = judge.breakdown(scorer, k)
@@ -114,7 +114,7 @@ def served(
 
 
 def scored_items(item_ID: np.ndarray) -> np.ndarray:
-    """Return which items are trained, [I] bool; untrained items have zero rows."""
+    """Return which items are trained, [I] bool; the row of an untrained item is all 0."""
     return np.asarray((item_ID != 0).any(axis=1))
 
 

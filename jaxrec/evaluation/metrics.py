@@ -28,12 +28,13 @@ from jaxrec.config import METRIC_NAMES
 
 
 def names() -> tuple[str, ...]:
-    """Return the metrics of the table above except coverage, then those that users registered."""
+    """Return the names of all metrics except coverage: first built-in metrics, then registered
+    ones."""
     return (*METRIC_NAMES, *registry.METRICS.registered())
 
 
 def keys(ks: Sequence[int]) -> list[str]:
-    """Return the keys of the metrics of :func:`per_user`: ``["recall@10", ...]``, in order."""
+    """Return the keys of the values of :func:`per_user`, in order: ``["recall@10", ...]``."""
     return [f"{name}@{k}" for k in ks for name in names()]
 
 
@@ -43,12 +44,13 @@ def per_user(
     """Compute every metric of the module's table except coverage, for each user.
 
     Args:
-      hit_BK: whether the item at each rank is relevant; K = max(ks), at most the number of items.
+      hit_BK: whether the item at each rank is relevant; K is max(ks), or the number of items if
+        that is less.
       n_relevant_B: R of each user; if 0, all metrics are 0 and the user must be excluded.
       ks: cut-offs, each at least 1.
 
     Returns:
-      float32 values by :func:`keys`.
+      float32 values [B] by the names of :func:`keys`.
     """
     length = max(ks)
     hit_BK = jnp.pad(hit_BK, ((0, 0), (0, length - hit_BK.shape[1]))).astype(jnp.float32)
@@ -80,5 +82,5 @@ def per_user(
 
 
 def coverage(best_rank_I: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
-    """Compute coverage@k from each item's best rank over all users (from 0, [I])."""
+    """Compute coverage@k from the best rank (from 0) of each item over all users, [I]."""
     return {f"coverage@{k}": float(np.mean(best_rank_I < k)) for k in ks}

@@ -23,17 +23,18 @@ def _judged(ks: tuple[int, ...], names: tuple[str, ...]) -> Callable[..., dict[s
 
 
 def of_lists(lists: Lists, ks: Sequence[int]) -> dict[str, np.ndarray]:
-    """Compute each metric per ranked user, float32 [n], by name and cut-off."""
+    """Compute every metric of each ranked user; return float32 [n] by name and cut-off."""
     judged = _judged(tuple(ks), metrics.names())
     return jax.device_get(judged(lists.hit_nK, lists.relevant_n.astype(np.int32)))
 
 
 def write(run: Path, split: str, lists: Lists, user_ids: np.ndarray, ks: Sequence[int]) -> None:
-    """Write RUN/per_user.parquet: one row per ranked user, with columns user, relevant (number of
-    held-out items) and each metric.
+    """Write RUN/per_user.parquet with one row per ranked user.
+
+    The columns are user, relevant (number of held-out items) and each metric.
 
     Raises:
-      InputError: it cannot be written.
+      InputError: the file cannot be written.
     """
     import polars as pl
 
@@ -47,10 +48,10 @@ def write(run: Path, split: str, lists: Lists, user_ids: np.ndarray, ks: Sequenc
 
 
 def read(run: Path) -> tuple[str, Any]:
-    """Read RUN/per_user.parquet; return its split and its table (polars).
+    """Read RUN/per_user.parquet; return the name of the split, and the table (polars).
 
     Raises:
-      InputError: it is missing or damaged.
+      InputError: the file is missing or damaged.
     """
     import polars as pl
 

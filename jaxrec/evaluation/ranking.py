@@ -1,8 +1,8 @@
-"""Full ranking: every user against all items, seen items masked, ties to the lower item id.
+"""Full ranking of all items for every user; seen items are masked, ties go to the lower item id.
 
-:func:`rank_block` evaluates one block of users on one device, as a plain function for
-``jax.shard_map``; :class:`Evaluator` maps its two halves by that. No array has users times
-items entries, and no loop runs over users.
+:func:`rank_block` evaluates one block of users on one device. It is a plain function, which
+``jax.shard_map`` can map over devices; :class:`Evaluator` maps its two halves, ``rank`` and
+:func:`judge`, separately. No array has users times items entries, and no loop runs over users.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -60,7 +60,7 @@ __all__ = [
 
 
 class Block(NamedTuple):
-    """B users with their masked and relevant items; padding has no relevant ones."""
+    """B users with their masked and their relevant items; padding users have no relevant items."""
 
     user_B: Int[Array | np.ndarray, "B"]
     seen: Rows
@@ -68,8 +68,10 @@ class Block(NamedTuple):
 
 
 class BlockResult(NamedTuple):
-    """Sums of the metrics over a block's users (in the order of ``metrics.keys``), and their
-    lists."""
+    """Sums of the metrics over the users of a block, and the lists of these users.
+
+    The sums are in the order of ``metrics.keys``.
+    """
 
     sums_M: Float[Array, "M"]
     nan_users: Int[Array, ""]
@@ -85,15 +87,15 @@ def rank_block(
     block: Block,
     allowed_I: Bool[Array, "I"] | None = None,
 ) -> tuple[Int[Array, "I"], BlockResult]:
-    """Evaluate a block on a device: scores, mask, top-k, hits, and sums of the metrics.
+    """Evaluate a block of users on one device: score, mask, take the top k, and sum the metrics.
 
     Args:
-      fn: see :class:`Scorer`.
+      fn: score function, see :class:`Scorer`.
       ks: cut-offs.
-      best_rank_I: each item's best rank (from 0) over all users so far, for coverage.
+      best_rank_I: best rank (from 0) of each item over all users so far, for coverage.
       params: parameters of ``fn``.
-      block: the users.
-      allowed_I: ranked items; default: all.
+      block: the users with their items.
+      allowed_I: which items are ranked; default: all.
     """
     ranked = rank(fn, max(ks), params, jnp.asarray(block.user_B), block.seen, allowed_I)
     return judge(ks, best_rank_I, ranked, block)
@@ -106,9 +108,9 @@ def judge(
     block: Block,
     over: str | None = None,
 ) -> tuple[Int[Array, "I"], BlockResult]:
-    """Evaluate given lists, at least as long as needed, as :func:`rank_block` does.
+    """Evaluate given lists, cut at max(ks), as :func:`rank_block` does.
 
-    With ``over``, a mesh axis, each device has only the relevant items of its part.
+    If ``over`` names a mesh axis, each device along it has only the relevant items of its shard.
     """
     ranked = ranked._replace(item_BK=ranked.item_BK[:, : max(ks)])
     n_relevant_B = jnp.diff(block.relevant.indptr_)
@@ -130,12 +132,12 @@ def judge(
 
 
 class Lists(NamedTuple):
-    """Lists of n ranked users, users ascending.
+    """The lists of n ranked users, in ascending order of users.
 
     Attributes:
-      user_n: the users.
+      user_n: row numbers of the users.
       item_nK: items by rank; -1 past the end of a list.
-      hit_nK: whether each is relevant.
+      hit_nK: whether each item in ``item_nK`` is relevant to the user.
       relevant_n: number of relevant items per user.
     """
 
@@ -146,7 +148,7 @@ class Lists(NamedTuple):
 
 
 class Breakdown(NamedTuple):
-    """Hits by user (the n ranked ones, ascending) and by item.
+    """Recall by user, for the n ranked users in ascending order, and hits by item.
 
     Attributes:
       user_n, recall_n: each ranked user and their recall@k.
@@ -177,16 +179,16 @@ def _judged(ks: tuple[int, ...], devices: tuple[Any, ...], names: tuple[str, ...
 class Evaluator:
     """Ranks all items for the users with relevant items, on all local devices.
 
-    Data in memory is copied to the devices once, data on disk by block in each call. A score
-    function is compiled once per shape.
+    Data in memory is copied to the devices once; data on disk is read block by block in each call.
+    A score function is compiled once per shape.
 
     Args:
       relevant: relevant items by user. An item that is also seen is always a miss.
-      seen: masked items, for the same users.
+      seen: masked items by user, for the same users.
       ks: cut-offs K.
       n_items: I.
-      allowed: [I] bool, ranked items; default: all.
-      block: users at once on a device; default: by device memory.
+      allowed: [I] bool, which items are ranked; default: all.
+      block: number of users ranked at once on a device; default: chosen by device memory.
       devices: default ``jax.local_devices()``.
 
     Raises:
@@ -218,7 +220,7 @@ class Evaluator:
         a_device = -(-self.users // n_devices)
         size = min(block or block_size(n_items, a_device, self._devices[0]), a_device)
         n_blocks = -(-a_device // size) * n_devices
-        # Distribute users by degree, to balance the seen items of blocks.
+        # Deal users out by degree, so that all blocks have about the same number of seen items.
         order_n = user_n[np.argsort(seen.degree[user_n], kind="stable")]
         padded = np.pad(order_n, (0, n_blocks * size - self.users), constant_values=-1)
         users_SB = padded.reshape(size, n_blocks).T
@@ -230,7 +232,7 @@ class Evaluator:
             self._blocks, self._seen = list(self._made()), None
 
     def _made(self) -> Iterator[Block]:
-        """Yield blocks of users on the devices, one per device at a time."""
+        """Yield stacks of blocks of users on the devices, with one block per device."""
         users_SB, n_devices = self._users_SB, len(self._devices)
         assert self._seen is not None, "kept as blocks"
         both = block_rows(self._seen, users_SB), block_rows(self._relevant, users_SB)
@@ -243,8 +245,10 @@ class Evaluator:
         return placed(self._devices, tree, *axes)
 
     def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
-        """Return the step that ranks a block on each device, and the scorer's parameters there."""
-        # One program ranks for many cut-offs, and a small one evaluates the requested ones.
+        """Return the step that ranks a block on each device, and the scorer's parameters for the
+        step."""
+        # A large program ranks for all cut-offs up to a power of two. A small one computes the
+        # metrics at the requested cut-offs.
         longest = min(power_of_two(max(self.ks)), self.n_items)
         judged = _judged(self.ks, self._devices, metrics.names())
         if scorer.fn is from_host:
@@ -273,7 +277,7 @@ class Evaluator:
         read: Callable[[BlockResult], None],
         should_stop: Callable[[], bool] | None = None,
     ) -> np.ndarray | None:
-        """Call ``read`` with each result while the next is computed; returns best ranks [I].
+        """Call ``read`` with each block's result while the next is computed; return best ranks [I].
 
         Returns None if ``should_stop`` returned True before a block. Raises RunError at a NaN
         score.
@@ -302,11 +306,11 @@ class Evaluator:
     def __call__(
         self, scorer: Scorer, should_stop: Callable[[], bool] | None = None
     ) -> dict[str, float] | None:
-        """Compute the means of every metric over users, and coverage, by name and cut-off.
+        """Compute the mean of every metric over users, and coverage, by name and cut-off.
 
         Args:
-          scorer: what to evaluate.
-          should_stop: asked before each block; once it says yes, the result is None.
+          scorer: the scorer to evaluate.
+          should_stop: called before each block; if it returns True, the result is None.
 
         Raises:
           RunError: a score is NaN.
@@ -315,7 +319,7 @@ class Evaluator:
         total_M = np.zeros(len(keys), np.float64)
 
         def add(result: BlockResult) -> None:
-            # Sums within a block are float32; over blocks and devices float64.
+            # Sums within a block are float32; sums over blocks and devices are float64.
             total_M[:] += jax.device_get(result.sums_M).sum(axis=0, dtype=np.float64)
 
         best_rank_I = self._run(scorer, add, should_stop)
@@ -328,8 +332,8 @@ class Evaluator:
         """Compute the top max(ks) list of each user with relevant items.
 
         Args:
-          scorer: what to evaluate.
-          should_stop: asked before each block; once it says yes, the result is None.
+          scorer: the scorer to evaluate.
+          should_stop: called before each block; if it returns True, the result is None.
 
         Raises:
           RunError: a score is NaN.
@@ -356,9 +360,9 @@ class Evaluator:
         """Compute recall@k by user and hits by item.
 
         Args:
-          scorer: what to evaluate.
+          scorer: the scorer to evaluate.
           k: cut-off, at most max(ks).
-          should_stop: asked before each block; once it says yes, the result is None.
+          should_stop: called before each block; if it returns True, the result is None.
 
         Raises:
           RunError: a score is NaN.

@@ -19,7 +19,7 @@ _ITEM_SHRINKAGE, _USER_SHRINKAGE = 25, 10
 
 
 class RatingScale(NamedTuple):
-    """Mean, lowest and highest of the train ratings."""
+    """Mean, minimum and maximum of the train ratings."""
 
     mean: float
     low: float
@@ -27,7 +27,7 @@ class RatingScale(NamedTuple):
 
     @classmethod
     def of(cls, train: Dataset) -> "RatingScale":
-        """Compute the scale of a train part. Raises InputError if it has no ratings."""
+        """Compute the scale of the train ratings. Raises InputError if there are none."""
         rating = needed_ratings(train)
         return cls(float(rating.mean(dtype=np.float64)), float(rating.min()), float(rating.max()))
 
@@ -43,7 +43,7 @@ def needed_ratings(data: Dataset) -> np.ndarray:
 
 
 class _Pairs(NamedTuple):
-    """Held-out ratings in S blocks of B; padding has weight 0."""
+    """Held-out ratings in S blocks of B pairs; padding has weight 0."""
 
     user_SB: Int[Array, "S B"]
     item_SB: Int[Array, "S B"]
@@ -53,7 +53,7 @@ class _Pairs(NamedTuple):
 
 @partial(jax.jit, static_argnums=0)
 def _sums(fn: PairFn, params: Any, scale: RatingScale, pairs: _Pairs) -> Float[Array, "S 2"]:
-    """Sum squared and absolute errors by block."""
+    """Return the sum of squared errors and the sum of absolute errors of each block."""
 
     def of_block(pair: _Pairs) -> Array:
         user_B, item_B, rating_B, weight_B = pair
@@ -93,7 +93,7 @@ class RatingEvaluator:
 
     @cached_property
     def baselines(self) -> dict[str, dict[str, float]]:
-        """Compute the errors of the mean, and of the mean with biases."""
+        """Errors of two baselines: the mean rating, and the mean rating with biases."""
         scorers = {"mean": mean_scorer(self._train), "biases": bias_scorer(self._train)}
         return {name: self(scorer) for name, scorer in scorers.items()}
 

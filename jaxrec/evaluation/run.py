@@ -53,21 +53,21 @@ def evaluate(
     per_user: bool = False,
     metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Evaluate a run by full ranking on a held-out part, and update RUN/eval.json.
+    """Evaluate a run by full ranking on a held-out split, and update RUN/eval.json.
 
-    Existing results are kept: those on other parts, and those on this part for other cut-offs and
-    baselines, if the protocol is the same. Item models are evaluated on held-out pairs, with curves
-    in RUN/curves.npz.
+    Existing results on the other split are kept. If the protocol is the same, existing results on
+    this split for other cut-offs and baselines are kept too. Item models are evaluated on held-out
+    pairs, with curves in RUN/curves.npz.
 
     Args:
       split: "test" or "validation".
       ks: cut-offs K; default: the run's.
       baselines: any of "item-knn" and "ease", in addition to popularity and random.
       data: new location of the data, if it moved.
-      cold: whether cold users and items count; default: the run's setting.
+      cold: "keep" or "drop" users and items without train pairs; default: the run's setting.
       per_user: also write each user's metrics to RUN/per_user.parquet.
-      metrics: further metrics of the lists, of :data:`jaxrec.evaluation.beyond_accuracy.NAMES`, or
-        "all"; "uni100" is stored under "sampled", marked as biased.
+      metrics: further metrics, from :data:`jaxrec.evaluation.beyond_accuracy.NAMES`, or "all";
+        "uni100" is stored under "sampled" and marked as biased.
 
     Returns:
       The content of eval.json.
@@ -138,7 +138,7 @@ def _add_beyond(
     ks: Sequence[int],
     seed: int,
 ) -> None:
-    """Add metrics beyond accuracy to a result."""
+    """Add the metrics beyond accuracy in ``names`` to the result ``measured``."""
     known = judged.known
     if known is None or not isinstance(judged.evaluator, Evaluator):
         return
@@ -154,7 +154,8 @@ def _add_beyond(
 
 
 _ON_A_SPLIT = ("metrics", "baselines", "users", "pairs", "cold", "sampled")
-"""Fields of eval.json for its main split; each other split has them under its name."""
+"""Fields of the result on a split in eval.json. The fields of the main split are at the top level;
+the fields of the other split are under the name of that split."""
 
 
 def updated(
@@ -165,8 +166,8 @@ def updated(
     Args:
       before: existing content, or empty.
       split: "test" or "validation", the new main split.
-      measured: its result from :func:`measure`.
-      now: the run's "protocol", "selected_on", and optionally "start".
+      measured: the result of :func:`measure` on this split.
+      now: the fields "protocol", "selected_on" and optionally "start" of the run.
     """
     names = {*_ON_A_SPLIT, *measured}
     parts = {name: before[name] for name in ("test", "validation") if before.get(name)}

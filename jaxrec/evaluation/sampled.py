@@ -1,7 +1,7 @@
 """Sampled evaluation (``uni100``): each held-out item is ranked among 100 sampled items.
 
 Metrics over a sample are biased and can order models differently from metrics over all items
-(Krichene and Rendle 2020). They serve to compare with papers that report them, never to choose a
+(Krichene and Rendle 2020). Use them to compare with papers that report them, never to choose a
 model.
 """
 
@@ -29,7 +29,7 @@ def uni100(
     Args:
       scorer: scores all items.
       relevant: held-out items by user.
-      seen: the other items of users; neither these nor held-out items are sampled.
+      seen: known items by user; neither known nor held-out items are sampled.
       ks: cut-offs.
       seed: seed of the sample. Items are sampled with replacement; the held-out item loses ties.
     """
@@ -39,7 +39,7 @@ def uni100(
     users = np.flatnonzero(relevant.degree)
     for start in range(0, len(users), _BLOCK):
         user_B = users[start : start + _BLOCK]
-        padded = np.resize(user_B, _BLOCK).astype(np.int32)  # one shape, one compilation
+        padded = np.resize(user_B, _BLOCK).astype(np.int32)  # one shape, so one compilation
         score_BI = np.asarray(scores_of(scorer.params, padded))
         for row, user in enumerate(user_B):
             held_out = relevant.indices[relevant.indptr[user] : relevant.indptr[user + 1]]

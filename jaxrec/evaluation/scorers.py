@@ -29,8 +29,9 @@ class Scorer(NamedTuple):
     """Scores all items for given users.
 
     Attributes:
-      fn: pure ``(params, user_B int32) -> score_BI float32``; higher is better, -inf is never
-        recommended. Reuse one function with different ``params``, since each function is compiled.
+      fn: pure ``(params, user_B int32) -> score_BI float32``; higher is better, and an item with
+        score -inf is never recommended. Reuse one function with different ``params``, since each
+        function is compiled.
       params: pytree of arrays.
       n_items: I.
     """
@@ -41,7 +42,7 @@ class Scorer(NamedTuple):
 
 
 def _dot(params: dict[str, Array], user_B: Array) -> Array:
-    # HIGHEST: lower precision on GPU and TPU would change the ranking.
+    # A lower precision than HIGHEST on GPU and TPU would change the ranking.
     score_BI = lax.dot_general(
         params["user"][user_B],
         params["item"],
@@ -60,7 +61,7 @@ def dot_scorer(
     item_bias_I: Float[Array | np.ndarray, "I"] | None = None,
     dtype: Any = None,
 ) -> Scorer:
-    """Score u · i plus biases. ``dtype`` is the type of the factors; sums are float32."""
+    """Make the scorer u · i plus biases. ``dtype`` is the factors' type; sums are float32."""
     params = {"user": jnp.asarray(user_UD, dtype), "item": jnp.asarray(item_ID, dtype)}
     biases = {"user_bias": user_bias_U, "item_bias": item_bias_I}
     params |= {n: jnp.asarray(b, jnp.float32) for n, b in biases.items() if b is not None}
@@ -128,18 +129,20 @@ BY_USER, BY_ITEM = ("user", "user_bias"), ("item", "item_bias")
 
 
 def from_host(params: Any, user_B: Array) -> Array:
-    """Mark a scorer whose factors are in host memory; it is never called."""
+    """Mark a scorer whose factors are in host memory; this function is never called."""
     raise TypeError("factors in host memory are ranked by tiles")
 
 
 def host_scorer(learned: Mapping[str, np.ndarray]) -> Scorer:
-    """Make the scorer of arrays of any size, as :func:`scorer_of`, which stay in host memory."""
+    """Make the scorer of arrays of any size. The arrays stay in host memory."""
     return Scorer(from_host, {n: np.asarray(x) for n, x in learned.items()}, len(learned["item"]))
 
 
 def table_scorer(table: Embeddings) -> Scorer:
-    """Make the scorer of a finished run's embeddings; they stay on the host if they exceed half of
-    a device's memory."""
+    """Make the scorer of a finished run's embeddings.
+
+    The embeddings stay in host memory if they exceed half of a device's memory.
+    """
     ids = ("user_ids", "item_ids")
     learned = {name: x for name, x in table.arrays().items() if name not in ids}
     limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit", math.inf)
@@ -165,7 +168,7 @@ def _random_pairs(params: tuple[Array, Array], user_B: Array, item_B: Array) -> 
 
 
 def _chance(key: Array, user: Array, item: Array) -> Array:
-    """Hash each pair to [0, 1); ``user`` and ``item`` broadcast."""
+    """Hash each pair of user and item to [0, 1); the arrays are broadcast."""
     bits = jax.vmap(lambda user: jax.random.bits(jax.random.fold_in(key, user)))(user.ravel())
     return hashed_random.uniform(bits.reshape(user.shape) + item * jnp.uint32(0x9E3779B9))
 
@@ -186,14 +189,15 @@ def _random_tile(params: tuple[Array, Array], first: Array, size: int) -> tuple[
 
 TILES: dict[ScoreFn, TileFn] = {_dot: _dot_tile, _learned: _dot_tile, _decoded: _dot_tile}
 TILES |= {_popularity: _items, _random: _random_tile}
-"""Score functions that can score a tile of items, for large catalogues."""
+"""For each score function that can score a tile of items, the function that selects the tile's
+parameters; for large catalogues."""
 
 OF_ITEMS: dict[ScoreFn, Callable[[Any, Array], Any]] = {
     _popularity: lambda params, item_M: params[item_M],
     _random: lambda params, item_M: (params[0], params[1][item_M]),
 }
-"""Map ``(params, item_M)`` to the parameters that score these items, for the baselines that a mesh
-ranks by the items of each device."""
+"""For some score functions, a function that maps ``(params, item_M)`` to the parameters that score
+these items. With it, each device of a mesh ranks baselines over its own items."""
 
 PAIRS: dict[ScoreFn, PairFn] = {
     _dot: _dot_pairs,
@@ -201,10 +205,11 @@ PAIRS: dict[ScoreFn, PairFn] = {
     _decoded: _decoded_pairs,
     _random: _random_pairs,
 }
-"""Score functions that can score given pairs."""
+"""For each score function that can score given pairs, the function that does so."""
 
 
 def random_scorer(seed: int, n_items: int) -> Scorer:
-    """Give each pair a random score in [0, 1), as a function of (seed, user, item)."""
+    """Make the scorer that gives each pair a random score in [0, 1), hashed from (seed, user,
+    item)."""
     key = child(jax.random.key(seed), OfSeed.CHANCE)
     return Scorer(_random, (key, jnp.arange(n_items, dtype=jnp.uint32)), n_items)

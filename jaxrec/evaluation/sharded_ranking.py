@@ -1,7 +1,7 @@
 """Full ranking on a mesh: items are sharded over ``table``, users over ``data``.
 
-Each device ranks its items for its users, and the lists are merged along ``table`` by score, with
-ties to the lower item id.
+Each device ranks its own items for its own users. The lists are then merged along ``table`` by
+score, and ties go to the lower item id.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ _OF_PARTS: Any = PartitionSpec(DATA, TABLE)
 
 
 def in_parts(params: Any, user_B: Array) -> Array:
-    """Mark a scorer with sharded factors (:func:`sharded_scorer`); it is never called."""
+    """Mark a :func:`sharded_scorer`; this function is never called."""
     raise TypeError("sharded factors are ranked by a MeshEvaluator")
 
 
@@ -35,7 +35,7 @@ _SPECS = {"table": _OF_ROWS, "item": _OF_ROWS, "id": _OF_ROWS, "row": _WHOLE}
 
 
 def sharded_scorer(mesh: Mesh, layout: Layout, n_users: int, emb_SD: Float[Array, "S D"]) -> Scorer:
-    """Make the scorer u · i of final embeddings sharded by the layout."""
+    """Make the scorer u · i from final embeddings that are sharded as ``layout`` says."""
     id_TI, order_TI = items_of_parts(layout, n_users)
     arrays = {"order": order_TI + np.int32(layout.users), "id": id_TI}
     placed = put(mesh, arrays, dict.fromkeys(arrays, _OF_ROWS))
@@ -46,9 +46,9 @@ def sharded_scorer(mesh: Mesh, layout: Layout, n_users: int, emb_SD: Float[Array
 
 
 def items_of_parts(layout: Layout, n_users: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the item ids of each part and their rows in it, both [T, I / T].
+    """Return the item ids of each shard, and the items' rows in the shard, both [T, I / T].
 
-    The ids are ascending and padded with I; the rows are counted from the part's first item row.
+    The ids are ascending and padded with I; row 0 is the first item row of the shard.
     """
     node = layout.nodes()[:, layout.users :]
     n_items = len(layout.place_N) - n_users
@@ -67,7 +67,7 @@ def _take_rows(mesh: Mesh) -> Callable:
 def best_of_parts(
     score_BK: Float[Array, "B K"], item_BK: Int[Array, "B K"], k: int
 ) -> tuple[Float[Array, "B k"], Int[Array, "B k"]]:
-    """Merge the parts' lists to the best k, ties to the lower id."""
+    """Merge the lists of all shards into the best k items; ties go to the lower id."""
     lists = [jax.lax.all_gather(x, TABLE, axis=1, tiled=True) for x in (score_BK, item_BK)]
     worst_first, item_BL = jax.lax.sort((-lists[0], lists[1]), dimension=1, num_keys=2)
     return -worst_first[:, :k], item_BL[:, :k]
@@ -85,14 +85,14 @@ def rank_parts(
     """Compute the top k of all items for a block of users, on every device along ``table``.
 
     Args:
-      id_I: the device's items, ascending, padded with n_items.
-      own: scorer of these items for ``user_B``.
-      seen: masked items, of the device or all.
+      id_I: ids of the device's items, ascending and padded with n_items.
+      own: scorer of the device's items for ``user_B``.
+      seen: masked items; items of other devices may be missing.
       allowed: [n_items] bool, ranked items; default: all.
     """
     index_M = jnp.asarray(seen.index_M)
     column_M = jnp.minimum(jnp.searchsorted(id_I, index_M), len(id_I) - 1).astype(jnp.int32)
-    column_M = jnp.where(id_I[column_M] == index_M, column_M, len(id_I))  # absent: dropped
+    column_M = jnp.where(id_I[column_M] == index_M, column_M, len(id_I))  # drop other items
     seen = Rows(jnp.asarray(seen.indptr_), column_M)
     ranked_I = id_I < n_items
     if allowed is not None:
@@ -105,7 +105,7 @@ def rank_parts(
 
 
 def _factors(params: dict[str, Array], block: Block) -> tuple[Scorer, Array]:
-    """Return the scorer of the device's items, and the users."""
+    """Return the scorer of the device's items, and the row numbers of the block's users in it."""
     user_BD = looked_up(params["table"], params["row"][block.user_B])
     return dot_scorer(user_BD, params["item"][0]), jnp.arange(len(user_BD), dtype=jnp.int32)
 
@@ -114,11 +114,11 @@ def _factors(params: dict[str, Array], block: Block) -> tuple[Scorer, Array]:
 def _step(
     mesh: Mesh, fn: ScoreFn, ks: tuple[int, ...], n_items: int, parted: bool = False
 ) -> Callable:
-    """Return the step that ranks a block of users on each place along ``data``.
+    """Return the step that ranks one block of users at each position along ``data``.
 
     Args:
-      parted: whether a block has only the rows of the device's own items. A baseline's parameters
-        are then whole on every device, and it scores only these items.
+      parted: whether each device gets only its own items of a block. The parameters of a baseline
+        are then whole on every device, and the baseline scores only the device's items.
     """
 
     def body(
@@ -139,7 +139,7 @@ def _step(
         else:
             ranked = rank(fn, max(ks), params, user_B, block.seen, allowed_I)
         best_rank_I, result = judge(ks, best_rank_I, ranked, block, TABLE if parted else None)
-        # Every process needs the results of all.
+        # Every process needs the results of all processes.
         return best_rank_I[None], jax.tree.map(partial(jax.lax.all_gather, axis_name=DATA), result)
 
     params: Any = _SPECS if fn is in_parts else _WHOLE
@@ -155,7 +155,7 @@ class MeshEvaluator(Evaluator):
     """An :class:`Evaluator` on a mesh, with the same metrics.
 
     Args:
-      mesh: over ``data`` and ``table``.
+      mesh: mesh with the axes ``data`` and ``table``.
       relevant, seen, ks, n_items, allowed, block: as in :class:`Evaluator`.
     """
 
@@ -189,13 +189,13 @@ class MeshEvaluator(Evaluator):
 
 
 class PartEvaluator(MeshEvaluator):
-    """A :class:`MeshEvaluator` for items by user on disk; each device gets the items of its part.
+    """A :class:`MeshEvaluator` for items by user on disk; each device gets only its shard's items.
 
     Args:
-      mesh: the mesh, with the parts along its axis ``table``.
+      mesh: mesh whose axis ``table`` has the shards.
       layout: positions of the nodes.
-      relevant, seen: rows with this process's ``parts``.
-      agree: returns the maximum over all processes.
+      relevant, seen: items by user on disk, of which this process reads its own shards.
+      agree: returns the maximum of a number over all processes.
     """
 
     def __init__(
@@ -218,7 +218,8 @@ class PartEvaluator(MeshEvaluator):
         self._id = put(mesh, items_of_parts(layout, n_users)[0], _OF_ROWS)
 
     def _width(self, rows: PartRows) -> int:
-        """Return the width of a part's longest block of rows."""
+        """Return a width of :class:`Rows` that fits every block of every shard in
+        ``rows.parts``."""
         users_SB = self._users_SB
         most = 0
         for part in rows.parts:
@@ -234,7 +235,7 @@ class PartEvaluator(MeshEvaluator):
             yield Block(user, *map(partial(self._placed, users_DB), self._rows, self._widths))
 
     def _placed(self, users_DB: np.ndarray, rows: PartRows, width: int) -> Rows:
-        """Place the rows of users, with each device's own items."""
+        """Copy the rows of the users to the mesh; each device gets only its own items."""
 
         @cache
         def taken(place: int, part: int) -> Rows:

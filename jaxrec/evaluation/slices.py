@@ -9,9 +9,9 @@ _BINS = 10
 
 
 def _bins(count_n: np.ndarray) -> Iterator[tuple[dict[str, int], np.ndarray]]:
-    """Yield each bin's lowest and highest count and its mask [n], ascending.
+    """Yield the lowest and highest count of each bin, and the bin's mask [n]; bins are ascending.
 
-    Bins have about equal size; equal counts share a bin, and 0 has its own.
+    Bins have about equal size; equal counts share a bin, and counts of 0 are in a separate bin.
     """
     positive = np.sort(count_n[count_n > 0])
     lows = positive[np.arange(_BINS) * len(positive) // _BINS] if len(positive) else positive
@@ -33,21 +33,21 @@ def slices(
     """Compute recall@k by bins of item popularity and of user activity, for slices.json.
 
     A bin holds about a tenth of the items (or users). Equal counts share a bin, so there may be
-    fewer; those without train interactions have their own.
+    fewer than ten bins. Items (or users) without train interactions are in a separate bin.
 
     Args:
       user_activity_n: [n] train interactions of each evaluated user.
-      recall_n: [n] their recall@k.
+      recall_n: [n] recall@k of each evaluated user.
       item_count_I: [I] train interactions of each item.
-      hits_I: [I] number of evaluated users who held the item out and got it among their k.
-      relevant_I: [I] number of evaluated users who held the item out.
+      hits_I: [I] number of evaluated users for whom the item is held out and is in the top k.
+      relevant_I: [I] number of evaluated users for whom the item is held out.
       k: the cut-off.
 
     Returns:
       ``{"k", "items": [{"from", "to", "items", "relevant", "recall"}], "users": [{"from", "to",
-      "users", "recall"}]}``, bins ascending, ``from`` and ``to`` the lowest and highest count.
-      An item bin's recall is hits / relevant over its items, None where nothing is relevant; a
-      user bin's is the mean over its users.
+      "users", "recall"}]}``. Bins are ascending; ``from`` and ``to`` are the lowest and highest
+      count in a bin. The recall of an item bin is hits / relevant over its items, or None if
+      nothing is relevant; the recall of a user bin is the mean over its users.
     """
     items, users = [], []
     for span, inside in _bins(item_count_I):

@@ -18,7 +18,7 @@ from jaxrec.errors import RunError
 
 
 class Curve(NamedTuple):
-    """The points of a curve by falling threshold; the first is infinite, and no pair exceeds it.
+    """The points of a curve by falling threshold, from infinity, which no pair reaches.
 
     Shapes: x, y, threshold [n] float64.
     """
@@ -42,7 +42,7 @@ class Curve(NamedTuple):
 
 
 class _Counts(NamedTuple):
-    """Thresholds, falling, and the numbers of true and false pairs at or above each."""
+    """Falling thresholds, and the numbers of true and false pairs at or above each threshold."""
 
     threshold: np.ndarray
     true: np.ndarray
@@ -80,7 +80,7 @@ def roc_auc(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> 
 
 
 def average_precision(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> float:
-    """Return the mean precision over the true pairs, each at its own threshold.
+    """Return the mean, over the true pairs, of the precision at the pair's own score.
 
     Raises:
       RunError: a score is NaN.
@@ -91,7 +91,7 @@ def average_precision(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray,
 
 def _under_roc(counts: _Counts) -> float:
     _, true, false = counts
-    # Twice the area is a whole number, and exact.
+    # Twice the area, in numbers of pairs, is a whole number, so the sum is exact.
     before = np.append(0, true[:-1])
     twice = int(np.sum(np.diff(false, prepend=0) * (true + before)))
     return twice / (2 * int(true[-1]) * int(false[-1]))

@@ -1,4 +1,4 @@
-"""Ranks the top K of all items for blocks of users, with seen items masked."""
+"""Ranks the top K of all items for blocks of users; seen items are masked."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -25,14 +25,14 @@ from jaxrec.evaluation.scorers import (
 )
 from jaxrec.graph.halo import on_mesh
 
-AXIS = "devices"  # axis of blocks of users
+AXIS = "devices"  # mesh axis over which blocks of users are distributed
 
-# Scores of one block on a CPU device. If XLA's arrays for a block come near 32 MiB, glibc maps new
-# pages for each of them, and ranking Gowalla's 29,858 users takes twice as long.
+# Bytes of scores of one block on a CPU device. If XLA's arrays come near 32 MiB, glibc maps new
+# pages for each array, and ranking Gowalla's 29,858 users takes twice as long.
 _SCORE_BYTES = 10 * 2**20
 _CHUNK = 32
-# Catalogues beyond _WHOLE items are ranked in tiles of _TILE, so that a block has enough users for
-# its products to outweigh reading the items' factors.
+# A catalogue of more than _WHOLE items is ranked in tiles of _TILE items. A block can then have
+# enough users that computing the scores takes longer than reading the items' factors.
 _WHOLE = 2**17
 _TILE = 2**14
 
@@ -43,7 +43,7 @@ def empty_csr(n_users: int) -> Csr:
 
 
 def sample(degree_U: np.ndarray, most: int, seed: int) -> np.ndarray:
-    """Draw at most ``most`` users uniformly from those with items; returns them ascending."""
+    """Draw at most ``most`` users uniformly from the users with items; return them ascending."""
     user_n = np.flatnonzero(degree_U)
     if len(user_n) <= most:
         return user_n
@@ -51,8 +51,10 @@ def sample(degree_U: np.ndarray, most: int, seed: int) -> np.ndarray:
 
 
 def of_sample(csr: Csr, most: int, seed: int) -> Csr:
-    """Restrict ``csr`` to a :func:`sample` of users; returns the same object if all are
-    included."""
+    """Restrict ``csr`` to a :func:`sample` of its users.
+
+    Returns ``csr`` itself if the sample has every user with items.
+    """
     kept = sample(csr.degree, most, seed)
     if len(kept) == (csr.degree > 0).sum():
         return csr
@@ -62,14 +64,17 @@ def of_sample(csr: Csr, most: int, seed: int) -> Csr:
 
 
 class Rows(NamedTuple):
-    """The CSR rows of one block of users; ``index_M`` is padded after ``indptr_[B]``."""
+    """The CSR rows of one block of users; ``index_M`` is padding from ``indptr_[B]`` on."""
 
     indptr_: Int[Array | np.ndarray, "B+1"]
     index_M: Int[Array | np.ndarray, "M"]
 
 
 class Ranked(NamedTuple):
-    """The top K of a block: ids and scores, -1 and -inf past the last admissible item."""
+    """The ids and scores of the top K items of each user in a block.
+
+    Past the last admissible item, ids are -1 and scores are -inf.
+    """
 
     item_BK: Int[Array, "B K"]
     score_BK: Float[Array, "B K"]
@@ -77,10 +82,10 @@ class Ranked(NamedTuple):
 
 
 def _top_k(score_BI: Array, k: int) -> tuple[Array, Array]:
-    """Return ``lax.top_k`` with the same ties, in about half its time over many items.
+    """Return what ``lax.top_k`` returns, in about half of its time if there are many items.
 
-    The top k lie within the k chunks of ``_CHUNK`` items with the highest maxima, since each of
-    these has an item above everything outside them.
+    The top k items are in the k chunks of ``_CHUNK`` items with the highest maxima, because no item
+    outside these k chunks is above the maximum of any of them.
     """
     n_users, n_items = score_BI.shape
     whole = n_items // _CHUNK
@@ -114,7 +119,7 @@ def rank(
         if n_items > _WHOLE:
             return _rank_tiles(fn, k, params, user_B, seen, allowed_I, n_items)
     score_BI = fn(params, user_B)
-    # Detect NaN, which has no order, in the sum before masking can hide it.
+    # NaN has no order. It is found by the sum, before the mask can hide it.
     nan_B = jnp.isnan(score_BI.sum(axis=1))
     if seen is not None:
         score_BI = score_BI.at[_seen_rows(seen), seen.index_M].set(-jnp.inf, mode="drop")
@@ -125,7 +130,8 @@ def rank(
 
 
 def _seen_rows(seen: Rows) -> Int[Array, "M"]:
-    """Return each masked pair's row in the block; padding gets row B, out of range."""
+    """Return the row in the block of each masked pair; padding gets row B, which is out of
+    range."""
     m = jnp.arange(len(seen.index_M), dtype=jnp.int32)
     return jnp.searchsorted(seen.indptr_, m, side="right").astype(jnp.int32) - 1
 
@@ -139,11 +145,12 @@ def _rank_tiles(
     allowed_I: Bool[Array, "I"] | None,
     n_items: int,
 ) -> Ranked:
-    """Compute :func:`rank` in tiles of items, merging each tile's best."""
+    """Do what :func:`rank` does, one tile of items after another, and merge the best items of
+    all."""
     pairs = seen_pairs(seen)
 
     def body(carry: Ranked, tile: Array) -> tuple[Ranked, None]:
-        # The last tile starts early to be full; repeated items are masked.
+        # The last tile starts early, so that it is full; items of the tile before it are masked.
         first = jnp.minimum(tile * _TILE, n_items - _TILE)
         of_tile = TILES[fn](params, first, _TILE)
         where = first, tile * _TILE, _TILE
@@ -159,7 +166,7 @@ def _rank_tiles(
 
 
 def seen_pairs(seen: Rows | None) -> tuple[Int[Array, "M"], Int[Array, "M"]]:
-    """Return row and item of each masked pair."""
+    """Return the row and the item of each masked pair."""
     if seen is None:
         return jnp.zeros(0, jnp.int32), jnp.zeros(0, jnp.int32)
     return _seen_rows(seen), jnp.asarray(seen.index_M)
@@ -175,12 +182,13 @@ def with_tile(
     tile: tuple[Array, Array, int],
     allowed_I: Bool[Array, "I"] | None,
 ) -> Ranked:
-    """Merge the best of earlier tiles with the next tile.
+    """Merge the best items of earlier tiles with the best items of the next tile.
 
     Args:
       params: parameters of ``fn`` for this tile.
       seen: result of :func:`seen_pairs`.
-      tile: its first item, its first new item, and its size.
+      tile: the first item of the tile, the first item that no earlier tile has, and the number of
+        items.
     """
     (first, begin, size), (row_M, index_M) = tile, seen
     score_BT = fn(params, user_B)
@@ -201,7 +209,7 @@ def with_tile(
     return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
 
 
-_ROOM = 32  # least capacity of programs, in items per list and excluded items per user
+_ROOM = 32  # programs have room for this many items per list and excluded items per user
 
 
 def free_memory() -> int:
@@ -215,10 +223,11 @@ def free_memory() -> int:
 
 
 def block_size(n_items: int, users_a_device: int, device: Any) -> int:
-    """Choose a block of users whose scores fit a share of device memory, within [32, 4096].
+    """Choose the number of users in a block, so that their scores fit a share of device memory.
 
-    Uses total rather than free memory: the block determines how float32 sums are grouped, which
-    must not change in a resumed run.
+    The number is from 32 to 4096, or ``users_a_device`` if that is less. It depends on total rather
+    than free memory: the block size determines how float32 sums are grouped, which must not change
+    in a resumed run.
     """
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats and "bytes_limit" in stats:
@@ -236,12 +245,13 @@ def power_of_two(n: int) -> int:
 
 
 def row_width(longest: int) -> int:
-    """Return the width of :class:`Rows` for a longest row, a power of two."""
+    """Return a width of :class:`Rows`, a power of two, for blocks of at most ``longest`` items."""
     return 1 << longest.bit_length()
 
 
 def block_rows(csr: ItemsByUser, users_SB: np.ndarray, least: int = 0) -> Iterator[Rows]:
-    """Yield :class:`Rows` per block of users, all of one width, at least ``least``."""
+    """Yield the :class:`Rows` of each block of users, all of one width that is at least
+    ``least``."""
     degree_SB = np.where(users_SB >= 0, csr.degree[users_SB], 0)
     width = row_width(max(least, int(degree_SB.sum(axis=1, dtype=np.int64).max())))
     for user_B in users_SB:
@@ -261,7 +271,8 @@ def nan_error(nan_users: int) -> RunError:
 
 
 def placed(devices: tuple[Any, ...], tree: Any, *axes: str) -> Any:
-    """Place arrays on devices: replicated, or split along ``AXIS`` by the first axis."""
+    """Copy arrays to devices: whole to each device, or split by the first axis if given
+    ``AXIS``."""
     mesh = Mesh(np.array(devices), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
 
@@ -269,11 +280,12 @@ def placed(devices: tuple[Any, ...], tree: Any, *axes: str) -> Any:
 def over_devices(
     devices: tuple[Any, ...], body: Callable, split: Sequence[bool], donated: tuple[int, ...] = ()
 ) -> Callable:
-    """Map a function of one device's arrays over arrays on all, with the devices as first axis.
+    """Map a function of one device's arrays over arrays whose first axis is the devices.
 
     Args:
-      split: whether each argument has that axis; the others are whole on every device.
-      donated: arguments whose memory the result reuses.
+      split: for each argument, whether it has this first axis; other arguments are whole on every
+        device.
+      donated: numbers of the arguments whose memory the result reuses.
     """
 
     def one(*args: Any) -> Any:
@@ -308,18 +320,19 @@ def rank_from_host(
     allowed_I: Any,
     devices: tuple[Any, ...],
 ) -> Ranked:
-    """Compute :func:`rank` for a block of users on each of S devices; factors are in host memory.
+    """Do what :func:`rank` does for a block of users on each of S devices, from factors in host
+    memory.
 
     A device holds the factors of its users and of one tile of items.
 
     Args:
       params: parameters of a :func:`jaxrec.evaluation.scorers.host_scorer`.
-      user_SB: row numbers.
+      user_SB: row numbers of the users.
       seen: masked items of each block, [S, ...].
       allowed_I: ranked items; default: all.
 
     Returns:
-      Results on the devices, with the devices as first axis.
+      Arrays on the devices, whose first axis is the devices.
     """
     n_items, put = len(params["item"]), partial(placed, devices)
     k, size = min(k, n_items), min(max(_TILE, k), n_items)
@@ -350,21 +363,22 @@ def top_k(
     allowed: np.ndarray | None = None,
     block: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the k best items of each user, best first, ties to the lower id.
+    """Compute the k best items of each user, best first; ties go to the lower id.
 
-    Shapes are padded to powers of two of users, list lengths (at least 32) and excluded items (at
-    least 32 per user), so that a server stops compiling after a few requests.
+    The numbers of users, of items per list (at least 32) and of excluded items (at least 32 per
+    user) are padded to powers of two, so that a server stops compiling after a few requests.
 
     Args:
-      scorer: the scorer.
-      users: [n] row numbers, any order, repeats allowed.
+      scorer: scores all items.
+      users: [n] row numbers, in any order and possibly repeated.
       seen: excluded items by user, or None.
       k: length of the lists.
       allowed: [I] bool, admissible items; default: all.
-      block: users at once; default: by device memory.
+      block: number of users that are ranked at once; default: chosen by device memory.
 
     Returns:
-      item [n, k] int32 and score [n, k] float32; -1 and -inf past the last admissible item.
+      Items [n, k] int32 and scores [n, k] float32; they are -1 and -inf past the last admissible
+      item.
 
     Raises:
       RunError: a score is NaN.
@@ -386,7 +400,7 @@ def top_k(
     for start, user_B, rows in zip(
         range(0, n_users, size), users_SB, block_rows(seen, users_SB, _ROOM * size), strict=True
     ):
-        user_B = np.maximum(user_B, 0)  # padding is ranked as user 0, and dropped
+        user_B = np.maximum(user_B, 0)  # padding is ranked as user 0 and then dropped
         if scorer.fn is from_host:
             rows_1 = jax.tree.map(lambda x: x[None], rows)
             device = tuple(jax.local_devices()[:1])

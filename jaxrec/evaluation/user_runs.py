@@ -1,4 +1,4 @@
-"""Evaluates finished runs that have users: their data, split and evaluators."""
+"""Evaluates finished runs of models that have users: loads the data, and builds the evaluators."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -47,8 +47,10 @@ def protocol(config: Config) -> str:
 
 
 def allowed_items(config: Config, held_out: Counted) -> np.ndarray | None:
-    """Return the ranked items of a held-out part, [I] bool: None for all, or the part's items if
-    whole items are held out."""
+    """Return which items are ranked, [I] bool; None for all.
+
+    If the split holds out whole items, only the items of ``held_out`` are ranked.
+    """
     return held_out.item_counts() > 0 if config.split.name == "cold-items" else None
 
 
@@ -61,17 +63,19 @@ def always(train: Counted, seed: int) -> dict[str, Scorer]:
 
 
 def errors_of(config: Config) -> Callable[[Dataset, Dataset], RatingEvaluator] | None:
-    """Return the evaluator factory of prediction errors, called with (held_out, train); None if
-    only rankings are evaluated."""
+    """Return the function that makes an evaluator of rating errors from (held_out, train).
+
+    Returns None if only rankings are evaluated.
+    """
     home = config.objective.errors
     return None if home is None else importlib.import_module(home).evaluator
 
 
 def load_data(run: Path, config: Config, data: Dataset | str | Path | None) -> Dataset:
-    """Load a run's data; ``data`` gives its new location.
+    """Load the data of a run, from ``data`` if that is given.
 
     Raises:
-      InputError: the data differs, or was in memory only.
+      InputError: the data differs, or ``data`` is missing for a run on data in memory.
     """
     if data is None and config.data == configs.IN_MEMORY:
         raise InputError(
@@ -86,11 +90,11 @@ def splits_of(config: Config, dataset: Dataset, run: Path | None = None) -> Spli
     """Filter and split a data set as configured.
 
     Args:
-      run: a started run on this data, whose stored split is used; old runs without one get the
-        split of their version.
+      run: a run on this data, whose stored split is used; a run of an old version without a stored
+        split gets the split that its version drew.
 
     Raises:
-      InputError: as :func:`jaxrec.data.split.draw`, or the stored split does not match.
+      InputError: :func:`jaxrec.data.split.draw` raises it, or the stored split does not match.
     """
     data = apply_filter(dataset, config.filter)
     how = resolved(data, config.split)
@@ -153,10 +157,11 @@ def _judges(
     ks: Sequence[int],
     rated: Sequence[RatingEvaluator | None] = (),
 ) -> tuple[Evaluator, RatingEvaluator | None, Cold]:
-    """Make the configured evaluator, and the one with the other setting for cold users and items.
+    """Make the evaluators with the configured setting of ``eval.cold`` and with the other one.
 
     Args:
-      rated: rating evaluators, of all pairs and of pairs that are not cold.
+      rated: evaluators of rating errors, over all pairs and over pairs without cold users and
+        items.
     """
     met, left_out = Met.of(train), config.eval.cold == "drop"
     counts = met.counts(view.relevant)
@@ -188,7 +193,7 @@ def _ranked_in_parts(
     baselines: Sequence[str],
     data: str | Path,
 ) -> Judged:
-    """Do what :func:`judged` does for a data set in parts, which is read by blocks of users."""
+    """Do what :func:`judged` does, for a partitioned data set on disk, read by blocks of users."""
     if baselines:
         raise InputError(
             f"{run}: {baselines[0]} needs all pairs in memory, but the run's data is in parts; "
