@@ -1,1 +1,1 @@
-"""Why embeddings collapse and training stalls: measures, thresholds and findings."""
+"""Finds out why embeddings collapse and training stalls: measures, thresholds and findings."""

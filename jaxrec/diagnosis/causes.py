@@ -1,4 +1,4 @@
-"""Rules that name a cause in how a model was trained."""
+"""Rules that find causes of problems in how a model was trained."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,10 +12,9 @@ from jaxrec.diagnosis.history import Course
 
 
 def constant_loss(course: Course) -> float | None:
-    """Loss of the best constant prediction; None if unknown.
+    """Return the loss of the best constant prediction; None if unknown.
 
-    Uses the run's own record, or else the number of negatives if the configuration alone determines
-    it.
+    Takes the loss from the run's records, or else computes it from the configuration if possible.
     """
     recorded, config = course.last("constant_loss"), course.config
     if recorded is not None or config is None:
@@ -39,16 +38,17 @@ def data_loss(course: Course) -> float | None:
 
 
 def against_constant(course: Course) -> float | None:
-    """Ratio of the newest loss to that of a constant prediction."""
+    """Return the ratio of the newest loss to that of a constant prediction; None if unknown."""
     loss, constant = data_loss(course), constant_loss(course)
     return None if loss is None or not constant else loss / constant
 
 
 def learned(course: Course) -> bool:
-    """Whether the model predicts its train pairs better than a constant would.
+    """Return whether the model predicts its train pairs better than a constant would.
 
-    Judges by rating error or AUC where recorded, since the loss may mislead: with hard negatives it
-    stays above a constant's even in good models, and with small scores it falls late.
+    Judges by the rating error or the AUC if one is recorded, since the loss may mislead: with hard
+    negatives, the loss even of good models stays above a constant's, and with small scores, the
+    loss falls late.
     """
     auc, error, spread = (course.last(n) for n in ("train_auc", "train_mse", "rating_sd"))
     if error is not None and spread:
@@ -93,12 +93,12 @@ def accumulated(course: Course) -> Finding | None:
 
 
 def summed(course: Course) -> Finding | None:
-    """Find a sum over the batch inside one sigmoid."""
+    """Find a loss that sums over the batch inside one sigmoid."""
     config, pair, loss = course.config, course.last("train_gap_loss"), data_loss(course)
     if config is None or config.loss.name != "bpr" or pair is None or loss is None:
         return None
     if config.negatives.name == "exposed" or config.negatives.picks in ("similar", "same-features"):
-        return None  # Single pairs are measured against random items, not against these negatives.
+        return None  # Single pairs are measured against random items.
     too_little = loss < min(pair / limit.SUMMED, limit.NOTHING)
     too_much = loss > limit.SUMMED * max(pair, math.log(2))
     if not too_little and not too_much:
@@ -171,7 +171,7 @@ def rate_low(course: Course) -> Finding | None:
     moved, ratio, config = course.last("moved"), against_constant(course), course.config
     if moved is None or ratio is None or config is None:
         return None
-    # A running run will move further, and warm-up steps do not count.
+    # Embeddings of an unfinished run will move further, and warm-up steps do not count.
     further = min(limit.AHEAD, 1 / course.progress)
     warm = course.steps < config.optim.warmup_steps + limit.BEGUN
     if warm or further * moved >= limit.MOVED or ratio <= limit.AT_CONSTANT:
@@ -200,13 +200,14 @@ def rate_low(course: Course) -> Finding | None:
 
 
 def l2_strong(course: Course) -> Finding | None:
-    """Find L2 that outweighs the loss, on the embeddings or on the ids' table behind them."""
+    """Find L2 that outweighs the loss, either on the embeddings or on the table of the ids."""
     if course.config is None or course.config.train.l2 == 0:
         return None
     sides = [x for x in (course.growth("user_norm"), course.growth("item_norm")) if x is not None]
     ratio, table = against_constant(course), course.growth("table_norm")
     shrunk = sides and max(sides) < limit.SHRUNK and ratio is not None and ratio > limit.AT_CONSTANT
-    # With the hardest of many negatives, sound models keep a constant's loss too.
+    # If only the hardest of many negatives count, the loss of a sound model stays at a constant's
+    # too.
     shrunk = shrunk and not (course.config.negatives.picks and learned(course))
     gone = table is not None and table < limit.TABLE_SHRUNK and not learned(course)
     if not shrunk and not gone:
@@ -233,7 +234,8 @@ def l2_strong(course: Course) -> Finding | None:
 
 
 def false_negatives(course: Course) -> Finding | None:
-    """Find negatives that their users know, more often than uniformly drawn items would be."""
+    """Find negatives that are known to their users more often than uniformly drawn items would
+    be."""
     share = course.last("false_negatives")
     users, items, seen = (course.last(name) for name in ("users", "items", "observations"))
     density = seen / (users * items) if users and items and seen else 0.0
@@ -288,7 +290,7 @@ def identical(course: Course) -> Finding | None:
 
 
 def narrow(course: Course) -> Finding | None:
-    """Find negatives that differ from the ranked items."""
+    """Find negatives that do not represent the items that are ranked."""
     ratio, won = against_constant(course), course.last("train_auc")
     if ratio is None or won is None or ratio >= limit.LEARNED or won >= limit.BLIND:
         return None
@@ -339,7 +341,7 @@ def overfitted(course: Course) -> Finding | None:
     past = len(values) - 1 - values.index(best) >= limit.PAST
     by_heart = past and dearer is not None and dearer > limit.BY_HEART
     if config.train.patience:
-        # The run stops early and keeps its best parameters, so those are judged.
+        # The run stops early and keeps its best parameters, so the best parameters are judged.
         kept = course.upto(values.index(best))
         dearer = _dearer(kept)
         if not by_heart or dearer is None or dearer <= limit.BY_HEART:
@@ -384,7 +386,7 @@ def overfitted(course: Course) -> Finding | None:
 
 
 def _dearer(course: Course) -> float | None:
-    """Ratio of the validation pairs' loss to the train pairs' loss."""
+    """Return the ratio of the validation pairs' loss to the train pairs' loss; None if unknown."""
     train, held = course.last("train_gap_loss"), course.last("validation_gap_loss")
     return None if train is None or held is None else held / max(train, 1e-9)
 

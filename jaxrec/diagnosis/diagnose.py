@@ -1,4 +1,4 @@
-"""Diagnose run folders, and embeddings from elsewhere."""
+"""Diagnoses run folders, and files of embeddings."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -27,13 +27,13 @@ from jaxrec.runfolder import check_run, read_embeddings, read_metrics, read_star
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The findings, and the newest figures behind them.
+    """The findings on a run or on embeddings, and the newest figures that the findings rest on.
 
     Attributes:
       of: name of the diagnosed run or file.
       findings: the likeliest cause first; empty if healthy.
-      figures: newest value by name.
-      course: the records behind the figures.
+      figures: newest value of each figure, by name.
+      course: the records from which the figures come.
       notes: further remarks for the reader.
     """
 
@@ -70,30 +70,34 @@ def of_records(
     records: list[dict[str, Any]],
     start: Sequence[dict[str, Any]] = (),
 ) -> Diagnosis:
-    """Diagnose the last phase in a run's metrics.jsonl; ``start`` is env.json's warm start."""
+    """Diagnose the last phase of a run from the records in metrics.jsonl.
+
+    ``start`` has the sources of the run's warm start, from env.json.
+    """
     phases = [r["phase"] for r in records if r.get("split") == "doctor" and "phase" in r]
     of_last = [r for r in records if phases and r.get("phase") == phases[-1]]
     return _started(_diagnosis(of, Course(config, of_last)), start)
 
 
 def _started(diagnosis: Diagnosis, start: Sequence[dict[str, Any]]) -> Diagnosis:
-    """Add the findings and notes about the warm start."""
+    """Add the finding and the notes about the warm start to a diagnosis."""
     known = causes.known_test(start)
     found = diagnosis.findings if known is None else [known, *diagnosis.findings]
     return replace(diagnosis, findings=found, notes=told(start))
 
 
 def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
-    """Diagnose a run (finished, failed or running), or embeddings from elsewhere.
+    """Diagnose a run (finished, failed or running), or a file of embeddings.
 
     Args:
       path: a run folder; or a file with arrays ``user`` [U, D] and ``item`` [I, D] (.npz), or with
         one matrix (.npz, .npy).
-      data: the embeddings' train data, anything that ``--data`` takes. Rows are matched to its ids
-        by ``user_ids`` and ``item_ids`` in the file, else by row number.
+      data: train data of the embeddings, anything that ``--data`` takes. The arrays ``user_ids``
+        and ``item_ids`` in the file match rows to the ids of the data; without these arrays, row
+        numbers do.
 
     Raises:
-      InputError: no run folder or file is there, it holds nothing to diagnose, or ids do not match.
+      InputError: the path does not exist or has nothing to diagnose, or ids do not match.
 
     >>> import jaxrec
     >>> import numpy as np
@@ -125,9 +129,9 @@ def _of_run(run: Path) -> Diagnosis:
         raise InputError(
             f"{run}: there is nothing to diagnose yet; `jaxrec resume {run}` continues the run"
         )
-    # The run was not watched, but its embeddings can still be measured.
+    # The doctor did not watch this run, but the run's embeddings can still be measured.
     table = read_embeddings(run)
-    if len(table.user) == 0:  # an item model, whose loss has no rules
+    if len(table.user) == 0:  # an item model; no rule judges its loss
         rows = {"item": table.item[_spread(len(table.item))]}
         measured = measures.finite(measures.sides(rows)) | {"split": "doctor"}
         return _started(_diagnosis(str(run), Course(None, [measured])), start)
@@ -223,7 +227,7 @@ def _matrix(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 def _in_rows(
     path: Path, arrays: dict[str, np.ndarray], data: Dataset, n_users: int, n_items: int
 ) -> Dataset:
-    """Renumber the data by the file's rows, without the pairs whose ids the file lacks."""
+    """Renumber users and items by the rows of the file; drop pairs with ids that the file lacks."""
     columns, kept = {}, np.ones(data.n_edges, bool)
     for side, n_rows in (("user", n_users), ("item", n_items)):
         own, column = getattr(data, f"{side}_ids"), getattr(data, side)

@@ -1,4 +1,4 @@
-"""A finding of the doctor."""
+"""Findings of the doctor, with suggested changes."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ class Finding:
     Attributes:
       name: stable identifier.
       title: the problem in one line.
-      evidence: the figures that show it.
+      evidence: the figures that show the problem.
       cause: the most likely cause.
       changes: suggested changes of the configuration, the likeliest first.
     """
@@ -30,7 +30,7 @@ class Finding:
         return asdict(self) | {"evidence": list(self.evidence), "changes": list(self.changes)}
 
     def lines(self) -> list[str]:
-        """Format for people."""
+        """Format the finding for people, as lines of text."""
         return [
             f"{self.name}: {self.title}",
             *(f"  seen    {what}" for what in self.evidence),
@@ -40,13 +40,13 @@ class Finding:
 
 
 Change = str | tuple[str, Callable[[Config], bool]]
-"""A suggested change; with a condition if it applies to some configurations only."""
+"""A suggested change, with a condition if it applies only to some configurations."""
 
 
 def changes(config: Config | None, *offered: Change) -> tuple[str, ...]:
     """Select the changes that apply to a configuration.
 
-    Without one (embeddings from elsewhere), conditional changes are left out.
+    Without a configuration, as for a file of embeddings, conditional changes are left out.
     """
     found = []
     for change in offered:
@@ -57,5 +57,5 @@ def changes(config: Config | None, *offered: Change) -> tuple[str, ...]:
 
 
 def mistaken(name: str) -> Callable[[Config], bool]:
-    """Whether a configuration makes this mistake on purpose."""
+    """Return a function that tells whether a configuration makes the mistake on purpose."""
     return lambda config: name in config.mistakes

@@ -16,7 +16,7 @@ _RECENT = 32
 class Course:
     """The records of one phase in order, from metrics.jsonl.
 
-    Embeddings from elsewhere have a single record and no configuration.
+    For a file of embeddings, there is a single record and no configuration.
     """
 
     config: Config | None
@@ -48,12 +48,13 @@ class Course:
 
     @cached_property
     def begun(self) -> bool:
-        """Whether there were enough steps to judge the training."""
+        """Whether there were enough steps to judge the training; True if the run was not
+        watched."""
         return not self.watched or self.steps >= BEGUN
 
     @cached_property
     def progress(self) -> float:
-        """Share of the configured length that is done; 1 if unknown."""
+        """Share of the configured training length that is done; 1 if unknown."""
         if self.config is None or not self.records:
             return 1.0
         newest, length = self.records[-1], self.config.train
@@ -66,7 +67,7 @@ class Course:
 
     @cached_property
     def noise_first(self) -> bool:
-        """Whether the first figures are of an untrained, randomly initialised table."""
+        """Whether the first figures describe an untrained, randomly initialised table."""
         config = self.config
         if config is None or not self.watched or len(self.measured) < 2:
             return False
@@ -94,7 +95,8 @@ class Course:
         return found
 
     def last(self, name: str) -> float | None:
-        """Return the newest figure of a name, from the doctor's records or else the steps'."""
+        """Return the newest figure of a name from the doctor's records, or else from the train
+        records."""
         for lines in (self.measured, self.trained):
             values = [r[name] for r in lines if name in r]
             if values:
@@ -102,7 +104,8 @@ class Course:
         return None
 
     def first(self, name: str) -> float | None:
-        """Return the oldest figure of a name, from the doctor's records or else the steps'."""
+        """Return the oldest figure of a name from the doctor's records, or else from the train
+        records."""
         for lines in (self.measured, self.trained):
             values = [r[name] for r in lines if name in r]
             if values:
@@ -110,7 +113,8 @@ class Course:
         return None
 
     def growth(self, name: str) -> float | None:
-        """Ratio of the newest figure to the oldest; None if one is missing or the oldest is 0."""
+        """Return the ratio of the newest to the oldest value of a figure; None if unknown or
+        infinite."""
         first, last = self.first(name), self.last(name)
         if first is None or last is None or first == 0:
             return None
@@ -131,7 +135,7 @@ class Course:
 
     @cached_property
     def judged(self) -> list[float]:
-        """The selection metric at each evaluation, errors negated so that higher is better."""
+        """The selection metric at each evaluation; errors are negated, so that higher is better."""
         if self.config is None:
             return []
         metric = self.config.metric
@@ -139,6 +143,6 @@ class Course:
         return [sign * r[metric] for r in self._judgements]
 
     def upto(self, evaluation: int) -> "Course":
-        """Return the records up to an evaluation, counted from 0."""
+        """Return the course up to an evaluation; evaluations are counted from 0."""
         step = self._judgements[evaluation].get("step", 0)
         return Course(self.config, [r for r in self.records if r.get("step", 0) <= step])

@@ -1,4 +1,4 @@
-"""Pure NumPy measures of a few hundred rows, scores and lists, in float64."""
+"""Measures of a few hundred rows, scores and lists, in NumPy except for :func:`dead`."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -11,7 +11,7 @@ SATURATED = 7.0
 """Score gap above which the sigmoid's derivative is below 1e-3."""
 
 _ONE_THREAD = 2**17
-"""Most multiplications for which OpenBLAS keeps a product on one thread."""
+"""Largest number of multiplications in a product that OpenBLAS computes on one thread."""
 
 
 class Moments(NamedTuple):
@@ -28,7 +28,8 @@ def _moments(x: np.ndarray) -> Moments:
 def _between_rows(x_nn: np.ndarray) -> np.ndarray:
     """Return the off-diagonal entries, [n (n - 1)]."""
     n = len(x_nn)
-    # Without the first entry, each row of n + 1 entries ends with one of the diagonal.
+    # After the first entry, every run of n + 1 entries ends with a diagonal entry, which is
+    # dropped.
     return x_nn.ravel()[1:].reshape(n - 1, n + 1)[:, :-1].ravel() if n > 1 else x_nn[:0, 0]
 
 
@@ -42,8 +43,8 @@ def _unit(x_nD: np.ndarray) -> np.ndarray:
 def _products(x_nD: np.ndarray, y_mD: np.ndarray) -> np.ndarray:
     """Compute x yᵀ, [n, m], a few rows at a time.
 
-    For the whole product BLAS would start threads, which contend with XLA's and cost a hundred
-    times the product itself.
+    For the whole product at once, BLAS would start threads, which contend with XLA's threads and
+    cost a hundred times as much as the product itself.
     """
     step, y_Dm = max(1, _ONE_THREAD // max(y_mD.size, 1)), y_mD.T
     return np.concatenate([x_nD[i : i + step] @ y_Dm for i in range(0, len(x_nD), step)])
@@ -56,9 +57,10 @@ def _gram(x_nD: np.ndarray) -> np.ndarray:
 
 
 def cosines(x_nD: Float[np.ndarray, "n D"]) -> Moments:
-    """Moments of the cosines between all pairs of different rows. A row of zeros has cosine 0.
+    """Return the moments of the cosines between all pairs of different rows; rows of zeros give 0.
 
-    Σ_ij c_ij = |Σ_i u_i|² and Σ_ij c_ij² = |UᵀU|² = |UUᵀ|², less the diagonal.
+    Over unit rows u_i, Σ_ij c_ij = |Σ_i u_i|² and Σ_ij c_ij² = |UᵀU|² = |UUᵀ|². The diagonal is
+    then subtracted.
     """
     unit_nD, n = _unit(x_nD), len(x_nD)
     if n < 2:
@@ -70,7 +72,7 @@ def cosines(x_nD: Float[np.ndarray, "n D"]) -> Moments:
 
 
 def cross_cosines(x_nD: Float[np.ndarray, "n D"], y_mD: Float[np.ndarray, "m D"]) -> Moments:
-    """Moments of the cosines between each row of x and each row of y."""
+    """Return the moments of the cosines between each row of x and each row of y."""
     return _moments(_products(_unit(x_nD), _unit(y_mD)))
 
 
@@ -82,11 +84,11 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(x_nD: Float[np.ndarray, "n D"]) -> Spectrum:
-    """Effective rank exp(-Σ p log p), with p = σ / Σ σ of the singular values σ, and σ_1² / Σ σ².
+    """Return the effective rank exp(-Σ p log p), where p = σ / Σ σ, and the share σ_1² / Σ σ².
 
-    The σ² are computed as eigenvalues of the smaller of XᵀX and XXᵀ in float64. For float32 rows,
-    each σ is within 1e-8 of the largest, closer than a float32 SVD. Smaller values are rounding and
-    count as 0.
+    The σ are the singular values of X. The σ² are computed as eigenvalues of the smaller of XᵀX and
+    XXᵀ in float64. For float32 rows, the error of each σ is at most 1e-8 of the largest σ, less
+    than that of a float32 SVD. Smaller values are rounding errors and count as 0.
 
     Source: Roy and Vetterli, "The effective rank", EUSIPCO 2007. A matrix of zeros has rank 0.
     """
@@ -104,18 +106,19 @@ def spectrum(x_nD: Float[np.ndarray, "n D"]) -> Spectrum:
 
 
 def norm(x_nD: Float[np.ndarray, "n D"]) -> Moments:
-    """Moments of the rows' lengths."""
+    """Return the moments of the rows' lengths."""
     return _moments(np.linalg.norm(x_nD.astype(np.float64), axis=1))
 
 
 def moved(now_nD: Float[np.ndarray, "n D"], first_nD: Float[np.ndarray, "n D"]) -> float:
-    """Mean distance of rows from their start, relative to their mean length at the start."""
+    """Return the mean distance of rows from their start, relative to their mean length at the
+    start."""
     length = norm(first_nD).mean
     return norm(now_nD.astype(np.float64) - first_nD).mean / (length if length > 0 else 1.0)
 
 
 def alignment(user_PD: Float[np.ndarray, "P D"], item_PD: Float[np.ndarray, "P D"]) -> float:
-    """E |u - v|² over positive pairs of normalised rows; 0 is perfect, 2 is chance.
+    """Return E |u - v|² over positive pairs of normalised rows; 0 is perfect, 2 is chance.
 
     Source: Wang and Isola, "Understanding contrastive representation learning through alignment
     and uniformity on the hypersphere", ICML 2020.
@@ -124,9 +127,9 @@ def alignment(user_PD: Float[np.ndarray, "P D"], item_PD: Float[np.ndarray, "P D
 
 
 def uniformity(x_nD: Float[np.ndarray, "n D"]) -> float:
-    """log E exp(-2 |x - y|²) over different normalised rows; 0 if all are equal, -4 at best.
+    """Return log E exp(-2 |x - y|²) over different normalised rows; 0 if all are equal, -4 at best.
 
-    Source: as :func:`alignment`.
+    Source: see :func:`alignment`.
     """
     unit_nD = _unit(x_nD)
     angle_nn = _products(unit_nD, unit_nD)
@@ -136,16 +139,17 @@ def uniformity(x_nD: Float[np.ndarray, "n D"]) -> float:
 
 
 def simplex(x_nD: Float[np.ndarray, "n D"]) -> float:
-    """Share of the rows that are probability distributions: no entry below 0, and a sum of 1."""
+    """Return the share of rows that are probability distributions: no entry below 0, and a sum of
+    1."""
     whole_n = np.abs(x_nD.sum(axis=1) - 1) < 1e-3
     return float(np.mean((x_nD.min(axis=1) >= 0) & whole_n))
 
 
 class Lists(NamedTuple):
-    """How much lists of K items differ from user to user.
+    """Measures of how much lists of K items differ from user to user.
 
     Attributes:
-      items: distinct items in the lists, over the most that could be.
+      items: number of distinct items in the lists, relative to the largest possible number.
       overlap: mean share of items that two users' lists have in common.
       popular: share of the lists' items among the K most popular ones.
     """
@@ -172,13 +176,14 @@ def lists(
 
 
 def dead(layers: list[Float[Array, "_ _"]]) -> Float[Array, ""]:
-    """Share of all layers' units that are 0 in every row."""
+    """Return the share of all layers' units that are 0 in every row."""
     unit_H = jnp.concatenate([jnp.all(x <= 0, axis=0) for x in layers])
     return jnp.mean(unit_H.astype(jnp.float32))
 
 
 class Scored(NamedTuple):
-    """A part's pairs: their scores, the scores of the other items, and the true ratings."""
+    """Scores of pairs, scores of items unknown to the pairs' users, and the true ratings of
+    pairs."""
 
     pos_P: Float[np.ndarray, "P"]
     other_P: Float[np.ndarray, "P"]
@@ -186,7 +191,7 @@ class Scored(NamedTuple):
 
 
 def of_pairs(scored: Scored, temperature: float) -> dict[str, float]:
-    """Measure the scores of a part's pairs against unknown items, or against the ratings.
+    """Measure the scores of pairs against those of unknown items, or against the true ratings.
 
     Args:
       temperature: divisor of scores in training.
@@ -233,6 +238,10 @@ def finite(figures: dict[str, float]) -> dict[str, float]:
 
 
 def carried(figures: dict[str, float], temperature: float = 1.0) -> dict[str, float]:
-    """Mean product of users and items, in standard deviations of the ratings."""
+    """Return ``carried``, the mean product of users and items in standard deviations of the
+    ratings.
+
+    Returns an empty mapping if it is unknown.
+    """
     dot, sd = figures.get("dot_mean"), figures.get("rating_sd")
     return {} if dot is None or not sd else {"carried": abs(dot) / temperature / sd}

@@ -10,7 +10,7 @@ from jaxrec.diagnosis.history import Course
 Rule = Callable[[Course], Finding | None]
 
 RULES: tuple[Rule, ...] = (
-    # Mistakes with direct evidence; other findings follow from them.
+    # Mistakes with direct evidence, from which other findings follow.
     causes.accumulated,
     causes.summed,
     symptoms.bounded,
@@ -37,8 +37,8 @@ AT_ONCE = {
     *(causes.accumulated, causes.summed, causes.identical, causes.rate_high),
     symptoms.bounded,
 }
-"""Rules that hold from the first step on. The others judge the training and wait until
-``Course.begun``."""
+"""Rules that apply from the first step on. All other rules judge the training, and apply only once
+``Course.begun`` is True."""
 
 
 def findings(course: Course) -> list[Finding]:

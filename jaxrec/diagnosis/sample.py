@@ -1,4 +1,4 @@
-"""The fixed sample on which a run is measured; it depends only on the data."""
+"""The fixed sample of rows and pairs on which a run is measured; it depends only on the data."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -23,12 +23,12 @@ def _spaced(candidates: np.ndarray, most: int) -> np.ndarray:
 
 
 def _rows(number: np.ndarray) -> Int[np.ndarray, "n"]:
-    """Cast row numbers to the device's dtype."""
+    """Cast row numbers to int32, the type on the device."""
     return number.astype(np.int32)
 
 
 def _others(user: np.ndarray, known: Csr, candidates: np.ndarray) -> np.ndarray:
-    """Draw for each user a candidate that they do not know, as far as a few tries find one."""
+    """Draw a candidate for each user, and redraw candidates that the user knows, up to 8 times."""
     rng = np.random.default_rng(0)
     other = candidates[rng.integers(0, len(candidates), len(user))]
     n_items = 1 + int(max(candidates.max(initial=0), known.indices.max(initial=0)))
@@ -55,14 +55,15 @@ def _pairs(part: Dataset | None, known: Csr, observed: Observed) -> Pairs | None
 
 
 def _nothing(part: Dataset) -> None:
-    """Scores that only order items."""
+    """Return None, because the scores only order items."""
 
 
 def of_data(train: Dataset, validation: Dataset | None, observed: Observed = _nothing) -> Sample:
     """Sample users and items with train pairs, and pairs, evenly spaced by number.
 
     Args:
-      observed: of a part, what the scores of its pairs stand for, [E]; None where they only order.
+      observed: maps the data of a split to the values that the scores of its pairs predict, [E];
+        None if scores only order items.
     """
     counts = train.item_counts()
     users = np.flatnonzero(train.user_counts())
@@ -79,7 +80,7 @@ def of_data(train: Dataset, validation: Dataset | None, observed: Observed = _no
 
 
 def of_rows(n_users: int, n_items: int) -> Sample:
-    """Sample rows without data."""
+    """Sample rows of users and items if there is no data."""
     return Sample(
         _rows(_spaced(np.arange(n_users), _USERS)),
         _rows(_spaced(np.arange(n_items), _ITEMS)),
@@ -91,14 +92,15 @@ def of_rows(n_users: int, n_items: int) -> Sample:
 
 
 class ItemSample(NamedTuple):
-    """Sample for an item model: rows, and pairs by part of the split."""
+    """Sample for an item model: rows of items, and pairs by the name of their split."""
 
     item_m: Int[np.ndarray, "m"]
     parts: dict[str, Pairs]
 
 
 def of_items(splits: PairSplits, scored_I: Bool[np.ndarray, "I"]) -> ItemSample:
-    """Sample items with a vector, and pairs of such items, evenly spaced by number."""
+    """Sample items that have a vector, and pairs of items that have one, evenly spaced by
+    number."""
     train, held = splits.train, splits.validation
     around, there = train.adjacency(), np.flatnonzero(scored_I)
     true_P = held.label_P

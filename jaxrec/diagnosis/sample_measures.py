@@ -1,8 +1,8 @@
-"""Measure a sample: its rows, the scores of its pairs, and its users' lists.
+"""Measures the sample of a run: rows, scores of pairs, and lists of users.
 
-The device scores, ranks and gathers in one program, so a run waits once. NumPy computes the figures
-(``measures``): as an XLA program they would take longer to compile than many runs take to train,
-and XLA's and LAPACK's threads would spin waiting for each other.
+The device scores, ranks and gathers in one program, so a run waits for it only once. NumPy computes
+the figures (``measures``), because an XLA program for them would take longer to compile than many
+runs take to train, and the threads of XLA and LAPACK would spin while waiting for each other.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,12 +19,12 @@ from jaxrec.evaluation.topk import Rows, rank, rank_from_host
 
 TOP = 20
 _EACH = 4
-"""Stride over the listed users, the items and each part's pairs: every fourth is enough for the
-score grid and for alignment."""
+"""Stride over the listed users, the items and the pairs of each split. The score grid and the
+alignment use only every fourth of them, which is enough."""
 
 
 class Pairs(NamedTuple):
-    """Pairs of one part of the split; ``other_P`` are items unknown to their users.
+    """Pairs of one split; ``other_P`` has an item unknown to the user of each pair.
 
     ``rating_P`` is None unless ratings are predicted.
     """
@@ -36,7 +36,7 @@ class Pairs(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Rows, and pairs of train and validation (None if there are none)."""
+    """Rows of users and items, and the pairs of train and validation (None without pairs)."""
 
     user_n: Int[np.ndarray, "n"]
     item_m: Int[np.ndarray, "m"]
@@ -46,13 +46,13 @@ class Sample(NamedTuple):
     validation: Pairs | None
 
     def parts(self) -> dict[str, Pairs]:
-        """The pairs by part, without empty parts."""
+        """Return the pairs by the name of their split, without empty splits."""
         there = {"train": self.train, "validation": self.validation}
         return {name: pairs for name, pairs in there.items() if pairs is not None}
 
 
 Within = Callable[..., dict[str, Array]]
-"""Computes further arrays by name, in the same program."""
+"""Computes further arrays by name, in the same program as the scores."""
 
 
 class Seen(NamedTuple):
@@ -66,15 +66,15 @@ class Seen(NamedTuple):
 
 
 def program(function: Callable[..., Any], static: tuple[int, ...] = ()) -> Callable[..., Any]:
-    """Jit a function for fast compilation: it runs for 1 ms, once per evaluation."""
-    # On CPU, LLVM's passes take half of the compilation and save less than 1 of 2 ms per call.
+    """Jit a function so that it compiles fast, since it runs for 1 ms, once per evaluation."""
+    # On CPU, LLVM's passes take half of the compile time and save less than 1 of 2 ms per call.
     cheap = takes("xla_backend_optimization_level", 0) if jax.default_backend() == "cpu" else {}
     return jax.jit(function, static_argnums=static, compiler_options=cheap or None)
 
 
 @cache
 def takes(option: str, value: int) -> dict[str, int]:
-    """Return an XLA option for one compilation, or nothing if this XLA does not know it."""
+    """Return an option for the XLA compiler, or no option if this XLA does not know it."""
     try:
         jax.jit(lambda: 0, compiler_options={option: value}).lower().compile()
     except jax.errors.JaxRuntimeError:
@@ -117,7 +117,10 @@ def _seen_from_host(
     pair: tuple[np.ndarray, ...],
     users: np.ndarray,
 ) -> Seen:
-    """Compute :class:`Seen` from factors in host memory; the device gets only the sample's rows."""
+    """Compute :class:`Seen` from factors in host memory.
+
+    The device gets the rows of the sample, and the items of one tile at a time for the lists.
+    """
     of_pairs = {
         name: x[pair[0]] if name in BY_USER else x[pair[1]] if name in BY_ITEM else x
         for name, x in params.items()
@@ -141,7 +144,8 @@ def _pieces(x: np.ndarray, like: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 def _queries(parts: Mapping[str, Pairs]) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Return the users and the items to score, as lists of arrays.
 
-    Each part adds two arrays to each list: its pairs, then its users with the other items.
+    Each split adds two arrays to each list: one for its pairs, then one for the same users with the
+    unknown items.
     """
     users = [x for p in parts.values() for x in (p.user_P, p.user_P)]
     return users, [x for p in parts.values() for x in (p.item_P, p.other_P)]
@@ -160,7 +164,7 @@ def _of_parts(
 def pairs_of(
     scorer: Scorer, parts: Mapping[str, Pairs], temperature: float = 1.0
 ) -> dict[str, float]:
-    """Measure the scores of pairs by part, and nothing else."""
+    """Measure only the scores of pairs, for each split."""
     if not parts:
         return {}
     users, items = _queries(parts)
@@ -190,8 +194,8 @@ def measured(
     Args:
       scorer: scorer of embeddings, from ``evaluation.scorers.scorer_of``.
       temperature: divisor of scores in training.
-      within: computes the extra arrays from ``inputs``; pass the same function each time, as the
-        compiled program is cached by it. Not for host factors.
+      within: computes the extra arrays from ``inputs``. Pass the same function each time, since the
+        compiled program is cached by it. It is not called if the factors are in host memory.
     """
     parts, grid_l, grid_m = sample.parts(), sample.listed_l[::_EACH], sample.item_m[::_EACH]
     near = {name: (p.user_P[::_EACH], p.item_P[::_EACH]) for name, p in parts.items()}
@@ -212,7 +216,7 @@ def measured(
     user_nD, listed_lD, *user_of = _pieces(user_RD, user_R)
     item_mD, *item_of = _pieces(item_RD, item_R)
     scores = _pieces(score_Q, users)
-    # Figures that are not finite are counted later; no warnings here.
+    # NumPy's warnings are off, since figures that are not finite are counted later.
     with np.errstate(all="ignore"):
         score_lm = next(scores).reshape(len(grid_l), len(grid_m)).astype(np.float64)
         cross = measures.cross_cosines(listed_lD, item_mD)
@@ -223,7 +227,7 @@ def measured(
             "score_mean": float(score_lm.mean()),
             "dot_mean": float(mean_user @ mean_item),
             "score_spread": float(score_lm.std(axis=1).mean()),
-            # Spread of the scores between users: the total without the items' means.
+            # Spread of the scores after subtracting each item's mean score.
             "score_personal": float((score_lm - score_lm.mean(axis=0)).std(axis=1).mean()),
         }
         how = measures.lists(item_lK, scorer.n_items, sample.popular_K)

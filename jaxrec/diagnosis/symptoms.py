@@ -1,4 +1,4 @@
-"""Rules about the embeddings and the scores themselves: they apply to any model."""
+"""Rules that find symptoms in embeddings and scores; they apply to any model."""
 
 import math
 
@@ -67,7 +67,7 @@ def _not_centred(config: Config) -> bool:
 
 
 def bounded(course: Course) -> Finding | None:
-    """Find embeddings that are probabilities."""
+    """Find embeddings that are probability distributions."""
     sides = [x for x in (course.last("user_simplex"), course.last("item_simplex")) if x is not None]
     if not sides or max(sides) <= limit.SIMPLEX:
         return None
@@ -145,7 +145,7 @@ def dead(course: Course) -> Finding | None:
 
 
 def temperature(course: Course) -> Finding | None:
-    """Find a temperature that leaves the loss of bounded scores no range."""
+    """Find a temperature that is too high or too low for bounded scores."""
     config = course.config
     if config is None or config.model.score != "cosine" or not config.objective.negatives:
         return None
@@ -181,11 +181,11 @@ def temperature(course: Course) -> Finding | None:
 
 
 def _floor(course: Course) -> float | None:
-    """Least loss that cosines can reach, relative to the constant's."""
+    """Return the least loss that cosines can reach, relative to a constant's; None if unknown."""
     config, constant = course.config, constant_loss(course)
     if config is None or not constant or config.loss.name not in losses.AT_GAP:
         return None
-    # The effective number of negatives that gives the constant's loss, whatever their weights.
+    # With the effective number of negatives, a constant prediction has the known loss.
     negatives = math.expm1(constant) if config.loss.name == "softmax" else 1.0
     gap = 2 / config.loss.temperature
     return losses.at_gap(config.loss.name, gap, negatives, config.loss.margin) / constant
