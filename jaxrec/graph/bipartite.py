@@ -18,12 +18,13 @@ from jaxrec.errors import InputError
 from jaxrec.graph.buckets import Buckets, group_rows
 from jaxrec.graph.neighbors import Neighbors
 
-_EDGES_AT_ONCE = 1 << 22  # edges per block, bounds the float64 intermediates
+_EDGES_AT_ONCE = 1 << 22  # edges per block, to bound the memory of float64 values
 _MOST_LEVELS = 20  # most distinct ratings that serve as edge types
 
 
 class NodeFeatures(NamedTuple):
-    """Encoded features of users and items, in the graph's row order; None for a side without."""
+    """Encoded features of users and items, in the graph's row order; None for a side without
+    features."""
 
     user: Encoded | None
     item: Encoded | None
@@ -39,7 +40,7 @@ class Bipartite(NamedTuple):
       degree_N: sum of the weights at each node, as used in the normalisation.
       place_N: row of each data set node in the graph; None if the orders are equal.
       buckets: the same matrix in the layout of the buckets kernel, if requested.
-      levels: one graph per rating level, with the weights of the whole graph, if requested.
+      levels: one graph per rating level, with the edge weights of the whole graph, if requested.
       features: node features, if any.
       neighbors: the first F neighbours of every node, [N, F], if requested.
     """
@@ -93,7 +94,7 @@ def symmetric_weights(
 ) -> np.ndarray:
     """Compute the entries of D^-1/2 A D^-1/2 (LightGCN, He et al. 2020, eq. 3), [2E] float32.
 
-    With event weights (None: all 1), d_n is the sum of the weights at n.
+    ``degree`` is the sum of the weights at each node; if ``weight`` is None, all weights are 1.
     """
     normalised = np.empty(len(sender), np.float32)
     for start in range(0, len(sender), _EDGES_AT_ONCE):
@@ -121,7 +122,7 @@ def locality_order(
 
 
 class _Sorted(NamedTuple):
-    """Directed edges sorted by (receiver, sender), and the pair of each; [2E]."""
+    """Directed edges sorted by (receiver, sender), and the number of each edge's pair; [2E]."""
 
     sender: np.ndarray
     receiver: np.ndarray
@@ -134,7 +135,7 @@ def sorted_edges(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int)
     by_user = np.arange(len(key), dtype=np.int32)
     if not (key[1:] >= key[:-1]).all():
         by_user = np.argsort(key, kind="stable").astype(np.int32)
-    del key  # as large as all arrays computed from it
+    del key  # the key is as large as all arrays computed from it
     # Transposing a CSR is a stable counting sort, so parallel edges keep their order.
     rows = sp.csr_matrix((by_user, item[by_user], _indptr(user, n_users)), shape=(n_users, n_items))
     by_item = rows.tocsc().data.astype(np.int32, copy=False)
@@ -172,7 +173,7 @@ def build(
     Args:
       data: U users, I items, E interactions.
       reorder: renumber the nodes for locality; ``place_N`` then maps nodes to rows.
-      buckets: also prepare the layout of the buckets kernel, for each level too.
+      buckets: also prepare the layout of the buckets kernel, and of each level.
       levels: also build a graph per rating level.
 
     Raises:
@@ -194,7 +195,7 @@ def build(
     weight = None if data.weight is None else data.weight.astype(np.float64)[pair]
     degree = np.bincount(receiver, weights=weight, minlength=n_nodes)
     level = rating_levels(data)[1][pair] if levels else None
-    del pair  # a third of the memory used so far on a large graph
+    del pair  # frees a third of the memory used so far on a large graph
     normalised = symmetric_weights(sender, receiver, weight, degree)
 
     def graph(part: np.ndarray | slice, place_N: Array | None) -> Bipartite:
@@ -213,7 +214,7 @@ def build(
 
 
 def has_levels(data: Dataset) -> bool:
-    """Whether there are ratings, with few enough distinct values to serve as edge types."""
+    """Return whether there are ratings, with few enough distinct values to serve as edge types."""
     return data.rating is not None and len(np.unique(data.rating)) <= _MOST_LEVELS
 
 
@@ -223,7 +224,8 @@ def rating_levels(
     """Return the distinct ratings, ascending, and the index of each interaction's rating.
 
     Args:
-      asks, fix: for error messages: the field that needs ratings, and the fix for too many.
+      asks, fix: parts of error messages: the field that needs ratings, and what to do about too
+        many distinct ratings.
 
     Raises:
       InputError: there are no ratings, or more than 20 distinct ones.
@@ -244,9 +246,9 @@ def rating_levels(
 def drop_edges(graph: Bipartite, key: PRNGKeyArray, rate: float) -> Bipartite:
     """Drop a random share ``rate`` of the pairs and scale up the weights of the others.
 
-    Both directions of a pair are dropped together, so the matrix stays symmetric; its expectation
-    is the full matrix. The normalisation keeps the degrees of all edges. The buckets kernel does
-    not support the result.
+    Both directions of a pair are dropped together, so the matrix stays symmetric. The expected
+    matrix is the full matrix. The weights stay normalised by the degrees of the full graph. The
+    buckets kernel does not support the result.
     """
     low = jnp.minimum(graph.senders, graph.receivers).astype(jnp.uint32)
     high = jnp.maximum(graph.senders, graph.receivers).astype(jnp.uint32)

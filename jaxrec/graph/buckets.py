@@ -1,8 +1,8 @@
-"""A sparse product without a scatter: padded rows of equal width, gathered and summed in one loop.
+"""A sparse product without a scatter: one loop gathers and sums padded rows of equal width.
 
 Rows are grouped by degree into buckets whose width is a power of two. A row wider than the widest
-bucket is cut into pieces of a fixed width, and buckets of their own sum the pieces. The edges of a
-row are summed in a fixed order, so a product has the same bits in every run on a device.
+bucket is cut into pieces of a fixed width, and further buckets sum the pieces. The edges of a row
+are summed in a fixed order, so a product is the same to the last bit in every run on a device.
 """
 
 import itertools
@@ -29,7 +29,7 @@ _OF_PIECES = _Widths((1, 4, 16, 64), 64)
 
 
 class Bucket(NamedTuple):
-    """Rows of at most W edges, padded with edges from node 0 of weight 0."""
+    """Rows of at most W edges, padded with edges of weight 0 from node 0."""
 
     sender_RW: UInt32[Array, "R W"]
     weight_RW: Float[Array, "R W"]
@@ -40,7 +40,7 @@ class Buckets(NamedTuple):
 
     Attributes:
       short: rows that fit a bucket, by width.
-      pieces: pieces of the longer rows, all of one width; None where there are none.
+      pieces: pieces of the longer rows, all of one width; None without longer rows.
       long: the buckets that sum the pieces of each longer row.
       place_R: the position of each row in the buckets' output: short rows of all widths first, then
         long ones.
@@ -100,9 +100,9 @@ def _bucket(
 
 
 def stacked(parts: list[Buckets]) -> Buckets:
-    """Stack the parts' buckets along a first axis, in NumPy, padded to equal shapes.
+    """Stack the buckets of all shards along a first axis, as NumPy arrays padded to equal shapes.
 
-    ``product`` takes the buckets of a single part.
+    :func:`product` takes the buckets of a single shard.
     """
     widths = sorted({b.sender_RW.shape[1] for part in parts for b in part.short})
     by_width = [{b.sender_RW.shape[1]: b for b in part.short} for part in parts]
@@ -119,7 +119,7 @@ def stacked(parts: list[Buckets]) -> Buckets:
         short.append(_stack_bucket(of_width))
         start += short[-1].sender_RW.shape[1]
     for n, where in enumerate(place):
-        moved[n][where >= at[n]] += start - at[n]  # the long rows
+        moved[n][where >= at[n]] += start - at[n]  # for the long rows
     place_R: Any = np.stack(_padded(moved))
     if all(part.pieces is None for part in parts):
         return Buckets(tuple(short), None, None, place_R)
@@ -135,7 +135,7 @@ def _zeros(rows: int, width: int) -> Bucket:
 
 
 def _bucket_of(sender: Any, weight: Any) -> Bucket:
-    """Make a bucket of NumPy arrays, before it is placed on its device."""
+    """Make a bucket from NumPy arrays, before it is copied to its device."""
     return Bucket(sender, weight)
 
 
@@ -151,10 +151,11 @@ def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def sizes(degree: np.ndarray, widths: _Widths = _OF_EDGES) -> list[list[int]]:
-    """Return the sizes of the buckets that :func:`group_rows` makes of rows with these degrees [R].
+    """Return the sizes of the buckets that :func:`group_rows` builds for rows with given degrees
+    [R].
 
-    The first list has the number of rows of each width, of pieces and of all rows; the next lists
-    have the same for the sums of pieces.
+    The first list has the number of rows of each width, the number of pieces, and the number of all
+    rows. The next lists have the same numbers for the buckets that sum the pieces.
     """
     short = widths.short
     group = np.bincount(np.searchsorted(short, degree), minlength=len(short) + 1)
@@ -164,13 +165,16 @@ def sizes(degree: np.ndarray, widths: _Widths = _OF_EDGES) -> list[list[int]]:
 
 
 def largest(each: Sequence[list[list[int]]]) -> list[list[int]]:
-    """Return sizes that suffice for all of these."""
+    """Return the largest of several :func:`sizes`, number by number."""
     levels = itertools.zip_longest(*each, fillvalue=())
     return [[max(col) for col in itertools.zip_longest(*level, fillvalue=0)] for level in levels]
 
 
 def of_sizes(levels: list[list[int]], widths: _Widths = _OF_EDGES) -> Buckets:
-    """Make empty buckets of these sizes, to pad others to them by :func:`stacked`."""
+    """Make empty buckets of given :func:`sizes`.
+
+    :func:`stacked` pads other buckets to these sizes if it gets the empty buckets too.
+    """
     *short, n_pieces, n_rows = levels[0]
     place_R: Any = np.zeros(n_rows, np.int32)
     buckets = tuple(_zeros(n, width) for n, width in zip(short, widths.short, strict=True) if n)
@@ -181,7 +185,8 @@ def of_sizes(levels: list[list[int]], widths: _Widths = _OF_EDGES) -> Buckets:
 
 
 def renamed(buckets: Buckets, name_N: Int[Array, "N"]) -> Buckets:
-    """Return the same product for a table in which row name_N[n] stands for row n."""
+    """Return the buckets of the same product for a table whose row ``name_N[n]`` belongs to node
+    n."""
 
     def rename(bucket: Bucket) -> Bucket:
         return bucket._replace(sender_RW=name_N.astype(jnp.uint32)[bucket.sender_RW])
@@ -197,14 +202,15 @@ def product(buckets: Buckets, x_ND: Float[Array, "N D"]) -> Float[Array, "R D"]:
     parts = [_sum(bucket, x_ND) for bucket in buckets.short]
     if buckets.pieces is not None and buckets.long is not None:
         parts.append(product(buckets.long, _sum(buckets.pieces, x_ND)))
-    # Without the barrier, XLA recomputes every sum in the loop that joins the parts.
+    # Without the barrier, XLA recomputes every sum in the loop that joins the sums.
     return jnp.concatenate(jax.lax.optimization_barrier(parts))[buckets.place_R]
 
 
 def _joined(buckets: Buckets, x_ND: Array) -> Array:
-    """Compute :func:`product` with one kernel for all buckets of a level.
+    """Do what :func:`product` does, with one kernel for all buckets of a level.
 
-    On a GPU, launching kernels costs more than branching, because a warp has rows of one bucket.
+    On a GPU, launching more kernels would cost more than branching in one kernel, because the rows
+    of a warp are of one bucket.
     """
     parts = [
         _sum(bucket, x_ND) for bucket in (*buckets.short, buckets.pieces) if bucket is not None
@@ -217,14 +223,14 @@ def _joined(buckets: Buckets, x_ND: Array) -> Array:
 
 
 def _sum(bucket: Bucket, x_ND: Array) -> Array:
-    """Sum a bucket's edges; unrolled over the width, which XLA compiles into a single loop."""
+    """Sum the edges of each row; XLA compiles the sum, unrolled over the width, to one loop."""
     total = jnp.float32(0)
     on_gpu = platform_of_programs() == "gpu"
     row_R = jnp.arange(bucket.sender_RW.shape[0], dtype=jnp.uint32)
     for i in range(bucket.sender_RW.shape[1]):
-        # Unsigned indices in bounds: the loop neither wraps nor checks them.
+        # The indices are unsigned and in bounds, so the loop neither wraps nor checks them.
         row_RD = x_ND.at[bucket.sender_RW[:, i]].get(mode="promise_in_bounds")
-        # On a GPU, a slice of the weights would be a kernel of its own; a gather is fused.
+        # On a GPU, a slice of the weights would be a separate kernel, whereas a gather is fused.
         at_R = (row_R, jnp.full_like(row_R, i)) if on_gpu else (slice(None), i)
         weight_R = bucket.weight_RW.at[at_R].get(mode="promise_in_bounds")
         total = total + weight_R[:, None] * row_RD.astype(jnp.float32)

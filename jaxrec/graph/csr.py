@@ -21,11 +21,10 @@ class DeviceCsr(NamedTuple):
 
 
 def count_prefix(csr: DeviceCsr, row: Array, holds: Callable[[Array, Array], Array]) -> Array:
-    """Count the items of each row that satisfy a predicate, which must hold for a prefix of the
-    row.
+    """Count the items of each row for which ``holds`` is true; they must be a prefix of the row.
 
-    ``holds(item, rank)`` gets items and their ranks in the row, shaped like ``row``. Bisects in
-    log2 of the longest given row's length rounds.
+    ``holds(item, rank)`` gets items and their ranks in the row, shaped like ``row``. The search
+    bisects rows; it takes about log2(n) rounds if the longest given row has n items.
     """
     start = csr.indptr[row]
     last = csr.indices.shape[0] - 1
@@ -40,7 +39,8 @@ def count_prefix(csr: DeviceCsr, row: Array, holds: Callable[[Array, Array], Arr
 
     bounds = (start, csr.indptr[row + 1])
     if platform_of_programs() == "gpu":
-        # Rounds enough for any row, in few kernels: a loop would ask the host after each round.
+        # So many rounds suffice for any row, in few kernels; a loop would wait for the host after
+        # each round.
         for _ in range(csr.indices.shape[0].bit_length()):
             bounds = halve(bounds)
         return bounds[0] - start
@@ -51,7 +51,7 @@ def count_prefix(csr: DeviceCsr, row: Array, holds: Callable[[Array, Array], Arr
 def contains(
     csr: DeviceCsr, row_B: Int[Array, "B"], item_BN: Int[Array, "B N"]
 ) -> Bool[Array, "B N"]:
-    """Whether row ``row_B[b]`` contains item ``item_BN[b, n]``, for each b and n."""
+    """Return whether row ``row_B[b]`` contains item ``item_BN[b, n]``, for each b and n."""
     if csr.indices.shape[0] == 0:
         return jnp.zeros(item_BN.shape, bool)
     row_BN = jnp.broadcast_to(row_B[:, None], item_BN.shape)

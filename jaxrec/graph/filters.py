@@ -1,7 +1,8 @@
 """Graph filters: closed-form item scores from a user's row of interactions.
 
-With R [U, I] the interactions, R~ = D_u^-a R D_i^-(1-a) normalised by the degrees of users and
-items, and P = R~ᵀ R~ [I, I], every filter here scores a row r of R by
+Let R [U, I] be the interactions, R~ = D_u^-a R D_i^-(1-a) the interactions normalised by the
+degrees of users and items, and P = R~ᵀ R~ [I, I]. Every filter in this module scores a row r of R
+by
 
     y = out ∘ q(P) (in ∘ r) + V' diag(gain) V'ᵀ (ratio ∘ r)
 
@@ -14,9 +15,9 @@ A filter may be blended with votes of similar users, whose similarity is raised 
 
     n = D_i^-m Rᵀ (R~ r)^s        blended = y / std(y) + weight · n / std(n)
 
-The standard deviations are over the items that r lacks, of each user alone. With s = 1 this would
-be one more linear filter; s > 1 lets the few users who share most of r count more than the many who
-share one popular item, which no polynomial of P can do.
+The standard deviations are taken over the items that r lacks, for each user separately. With s = 1
+this would be one more linear filter; s > 1 lets the few users who share most of r count more than
+the many who share one popular item, which no polynomial of P can do.
 """
 
 from typing import Any, NamedTuple
@@ -33,13 +34,13 @@ from jaxrec.graph import buckets, spmm
 from jaxrec.graph.buckets import Buckets
 from jaxrec.graph.spmm import Edges, edge_product
 
-_ROUNDS, _SPARE = 3, 16  # of the subspace iteration; the polynomial covers its imprecision
+_ROUNDS, _SPARE = 3, 16  # of the subspace iteration, whose errors the polynomial corrects
 _DROWNS = 1e-6  # eigenvalues below this share of the largest are float32 noise
 _CLOSE = 400  # points at which one polynomial is fitted to another
 
 
 class Neighbours(NamedTuple):
-    """The neighbours' part of a blend; see the module.
+    """The votes of similar users in a blended filter; see the module.
 
     Attributes:
       user_U, item_I: factors with D_i^-m Rᵀ = diag(item) R~ᵀ diag(user).
@@ -56,18 +57,19 @@ class Neighbours(NamedTuple):
 
 
 class Filter(NamedTuple):
-    """A fitted filter on the host: all arrays that score.
+    """A fitted filter: all arrays that are needed to score, in host memory.
 
     Attributes:
       indptr, indices: the train items of each user, [U + 1] and [E].
       coefficient_K: coefficients in q of the Chebyshev polynomials T_0, T_1, ... of 1 - 2 P.
-      item_ID: V'; without columns if there is no spectral part.
+      item_ID: V'; it has no columns if there is no spectral part.
       gain_D: see the module.
       user_U, item_I: the factors of R~ = diag(user) R diag(item).
       in_I, out_I, ratio_I: see the module.
       weight_E: the weights of the interactions; None if all are 1.
-      weight_II: EASE's item-to-item weights, by row, which then score alone; None for other kinds.
-      neighbours: the neighbours' part of a blend; None without one.
+      weight_II: EASE's item-to-item weights, by row; with them, no other array scores. None for
+        other kinds of filters.
+      neighbours: the votes of similar users; None for a filter without them.
     """
 
     indptr: np.ndarray
@@ -96,7 +98,8 @@ class Filter(NamedTuple):
         return named if self.neighbours is None else named | self.neighbours.arrays()
 
     def vectors(self, history: Csr, weight_E: np.ndarray | None = None) -> np.ndarray:
-        """Return histories in the space of V', [n, D]; times V' they are the spectral part."""
+        """Return the vectors of histories, [n, D]; their products with V' are the spectral
+        scores."""
         indptr, indices = history
         value_E = self.ratio_I[indices] * (np.float32(1) if weight_E is None else weight_E)
         row_nI = sp.csr_array((value_E, indices, indptr), shape=(len(indptr) - 1, len(self.in_I)))
@@ -109,7 +112,7 @@ class Filter(NamedTuple):
 
 
 class Weighted(NamedTuple):
-    """Train items by user with the weights of the pairs (None: 1)."""
+    """Train items by user, and the weights of the pairs (None if all weights are 1)."""
 
     known: Csr
     weight_E: np.ndarray | None
@@ -167,8 +170,8 @@ def neighbour_scores(
 ) -> Float[Array, "I B"]:
     """Compute D_i^-m Rᵀ (R~ r)^s: users vote for their items, weighted by similarity.
 
-    A user is their own nearest neighbour here. Their vote goes to items that r has, of which lists
-    take none, and so it changes no list.
+    Each user is also their own nearest neighbour. The vote of a user for themselves goes to items
+    that r has, which are in no list, so it changes no list.
     """
     alike_UB = jnp.maximum(_product(matrix.to_users, row_IB), 0) ** neighbours.blend[1]
     vote_IB = _product(matrix.to_items, neighbours.user_U[:, None] * alike_UB)
@@ -188,9 +191,9 @@ class Leading(NamedTuple):
 def leading(matrix: Halves, n_items: int, dim: int, key: PRNGKeyArray) -> Leading:
     """Compute the ``dim`` leading right singular vectors of R~, by subspace iteration.
 
-    As :func:`jaxrec.graph.spectral.singular_vectors`, but vectors are made orthogonal by the
-    eigenvectors of their Gram matrix, in a fraction of a QR's time. σ below 0.03 are lost in
-    rounding.
+    The method is that of :func:`jaxrec.graph.spectral.singular_vectors`, but vectors are made
+    orthogonal by the eigenvectors of their Gram matrix, which takes a fraction of the time of a QR
+    decomposition. Singular values below 0.03 are lost in rounding.
     """
     width = min(dim + _SPARE, n_items)
     start_IK = jax.random.normal(key, (n_items, width))
@@ -223,7 +226,8 @@ def _eigen(gram_KK: Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _orthogonal(x_NK: Array) -> Array:
-    """Return orthonormal columns of the same span; zeros where it has fewer dimensions."""
+    """Return orthonormal columns with the span of x; surplus columns are 0 if it has fewer
+    dimensions."""
     value_K, turn_KK = _eigen(_gram(x_NK))
     real_K = value_K > _DROWNS * max(value_K[0], 1e-30)
     return x_NK @ (turn_KK * np.where(real_K, 1 / np.sqrt(np.where(real_K, value_K, 1)), 0))
@@ -253,8 +257,8 @@ def _power(degree_N: np.ndarray, exponent: float) -> np.ndarray:
 def plateau(flatness: float, order: int) -> Float[np.ndarray, "K"]:
     """Return ChebyCF's response (Park et al. 2025) as Chebyshev coefficients c_0 to c_order.
 
-    They interpolate h(x) = .5 + .5 |x|^flatness for x < 0 and .5 - .5 |x|^flatness for x > 0, where
-    x = 1 - 2 t for an eigenvalue t of P.
+    The coefficients interpolate h(x) = .5 + .5 |x|^flatness for x < 0 and .5 - .5 |x|^flatness for
+    x > 0, where x = 1 - 2 t for an eigenvalue t of P.
     """
 
     def h(x: Any) -> Any:  # maps an array to an array, which NumPy's stubs do not know
@@ -264,9 +268,10 @@ def plateau(flatness: float, order: int) -> Float[np.ndarray, "K"]:
 
 
 def turbo(order: int) -> Float[np.ndarray, "K"]:
-    """Return Turbo-CF's polynomials (Park et al. 2024, eq. 8 to 10), without its power of P.
+    """Return Turbo-CF's polynomial (Park et al. 2024, eq. 8 to 10), without Turbo-CF's power of P.
 
-    They are t; 2 t - t²; t + 0.01 (-t³ + 10 t² - 29 t), as Chebyshev coefficients of x = 1 - 2 t.
+    It is t, 2 t - t² or t + 0.01 (-t³ + 10 t² - 29 t) for order 1, 2 or 3, returned as Chebyshev
+    coefficients of x = 1 - 2 t.
     """
     powers = {1: (0, 1), 2: (0, 2, -1), 3: (0, 0.71, 0.1, -0.01)}[order]
     return chebyshev.poly2cheb(Polynomial(powers)(Polynomial((0.5, -0.5))).coef)
@@ -323,7 +328,7 @@ def fit(
     * ``ease``: only the singular vectors; the caller adds :attr:`Filter.weight_II`.
 
     Args:
-      key: random key of the start of the singular vectors.
+      key: random key for the start of the iteration that finds the singular vectors.
       dim: D; reduced to the number of users or of items if it is larger.
       order, flatness, degree_power, spectral_weight, user_power, products, neighbour_weight,
         neighbour_sharpness, neighbour_power: see
@@ -343,7 +348,7 @@ def fit(
         coefficient_K, lacking_D = plateau(flatness, order), np.zeros(dim)
         if products < order:
             coefficient_K, lacking_D = split_response(coefficient_K, sigma_D, products)
-        # A vector beyond the rank has no eigenvalue, so it gets no weight.
+        # A vector beyond the rank of R~ has no eigenvalue, so it gets no weight.
         gain_D = np.where(sigma_D > 0, lacking_D + spectral_weight, 0)
     elif kind == "gf-cf":
         coefficient_K, gain_D = turbo(1), np.full(dim, spectral_weight)

@@ -1,8 +1,8 @@
-"""A weighted directed graph for custom training loops: y = A x with both gradients.
+"""A weighted directed graph for custom training loops: y = A x, with gradients in x and in A.
 
-The trainer's own graph (:class:`jaxrec.graph.bipartite.Bipartite`) is symmetric, and its product
-is its own transpose. Here A may be any sparse matrix: the transposed edges are sorted once, when
-the graph is built, so that neither direction of the product needs a scatter-add on CPU.
+The trainer's own graph (:class:`jaxrec.graph.bipartite.Bipartite`) is symmetric, so the transposed
+product is the same product. Here, A may be any sparse matrix: the transposed edges are sorted once,
+when the graph is built, so that neither direction of the product needs a scatter-add on CPU.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ from jaxrec.graph.spmm import Edges, Kernel, default_kernel, edge_product
 class Graph(NamedTuple):
     """A sparse matrix A [R, S] as E edges: y_r = Σ w_e x_s over the edges e from s into r.
 
-    A pytree, for use with ``jit`` and ``device_put``. Build one by :meth:`from_edges`,
+    The graph is a pytree, for use with ``jit`` and ``device_put``. Build one by :meth:`from_edges`,
     :meth:`from_scipy` or :meth:`from_networkx`.
 
     Attributes:
@@ -79,13 +79,13 @@ class Graph(NamedTuple):
 
         Args:
           sender, receiver: [E] row numbers.
-          weight: [E], default 1.
+          weight: [E] weights; default: 1.
           n_nodes: N of a square matrix; default: the largest row number plus 1.
           shape: (R, S) of a matrix that is not square.
           both_ways: also add each edge in the other direction.
           normalise: "symmetric" divides each weight by the root of both ends' degrees (sums of
             weights), "receiver" by the receiver's degree (a neighbour mean), "sender" by the
-            sender's.
+            sender's degree.
 
         Raises:
           ValueError: lengths differ, row numbers are out of range, weights are not finite, or
@@ -159,7 +159,7 @@ class Graph(NamedTuple):
         sent, into, w = (np.array(part) for part in zip(*found, strict=True)) if found else _NONE
         loops = sent == into
         both = not graph.is_directed()
-        if both:  # a self-loop is a single entry
+        if both:  # each edge goes both ways, but a self-loop is a single entry
             sent, into = np.append(sent, into[~loops]), np.append(into, sent[: len(loops)][~loops])
             w = np.append(w, w[~loops])
         return cls.from_edges(sent, into, w, n_nodes=len(row), normalise=normalise)
@@ -210,9 +210,9 @@ def propagate(
 
     Args:
       graph: E edges.
-      x: [S, D] or other trailing shape, float32 or bfloat16.
+      x: [S, D], float32 or bfloat16.
       weights: [E] in the order of ``graph.senders``; default: the graph's own.
-      kernel: "segment_sum", or "csr" (on CPU); "auto" takes csr on CPU.
+      kernel: "segment_sum", or "csr" (only on CPU); "auto" takes csr on CPU, else segment_sum.
 
     Raises:
       ValueError: x or weights do not match the graph, or the kernel is unknown.

@@ -1,9 +1,9 @@
 """Propagation over a partitioned graph, inside ``jax.shard_map``.
 
-A mesh has the axes ``data`` (parts of a batch) and ``table`` (parts of the rows). Every function
-here is the body of one device. Â stays symmetric when it is partitioned, so the gradient of a
-product is the same product with the same exchange of rows, as on one device, and no collective is
-differentiated.
+A mesh has two axes: ``data`` splits a batch, and ``table`` splits the rows. The functions that
+compute are the bodies that run on one device. Â stays symmetric when it is partitioned. As on one
+device, the gradient of a product is therefore the same product, with the same exchange of rows, and
+no collective is differentiated.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ DATA, TABLE = "data", "table"
 
 
 def make_mesh(config: MeshConfig) -> Mesh:
-    """Make a mesh of the devices of all processes, data x table.
+    """Make a mesh with the axes ``data`` and ``table`` from the devices of all processes.
 
     Raises:
       InputError: there are too few devices.
@@ -49,11 +49,11 @@ def on_mesh(mesh: Mesh, body: Callable, in_specs: Any, out_specs: Any) -> Callab
 
 
 class Stack:
-    """An array whose first axis is the parts of a mesh; a part is computed when a device needs it.
+    """An array whose first axis is the shards of a mesh; each is computed when a device needs it.
 
     Args:
-      shape: shape of the whole array, parts first.
-      part: computes the part of a given number, without the first axis.
+      shape: shape of the whole array, with the shards as first axis.
+      part: computes the shard with a given number, without the first axis.
     """
 
     def __init__(self, shape: tuple[int, ...], part: Callable[[int], np.ndarray]) -> None:
@@ -65,7 +65,7 @@ class Stack:
 
 
 def put(mesh: Mesh, tree: Any, specs: Any) -> Any:
-    """Copy host arrays to a mesh; each process fills the parts of its own devices."""
+    """Copy host arrays to a mesh; each process fills only its own devices."""
     return jax.tree.map(partial(_put_one, mesh), tree, specs)
 
 
@@ -78,25 +78,31 @@ def _put_one(mesh: Mesh, x: Any, spec: PartitionSpec) -> Array:
 
 
 def own_rows(row_B: Int[Array, "B"], rows: int) -> tuple[Int[Array, "B"], Bool[Array, "B"]]:
-    """Return whole-table rows as rows of this part (others as 0), and which rows are in it."""
+    """Convert rows of the whole table to rows of this shard, and return which of them it has.
+
+    Rows of other shards become 0.
+    """
     local_B = row_B - jax.lax.axis_index(TABLE).astype(row_B.dtype) * rows
     own_B = (local_B >= 0) & (local_B < rows)
     return jnp.where(own_B, local_B, 0), own_B
 
 
 def masked(x: Array, own_B: Array) -> Array:
-    """Set x to zero where a row is not in this part."""
+    """Set x to zero where a row is not in this shard."""
     return jnp.where(own_B.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
 
 
 def looked_up(part_RD: Float[Array, "R D"], row_B: Int[Array, "B"]) -> Float[Array, "B D"]:
-    """Look up rows of the whole table, on every device of ``table``."""
+    """Look up rows of the whole table; every device along ``table`` gets all of them."""
     local_B, own_B = own_rows(row_B, part_RD.shape[0])
     return jax.lax.psum(masked(part_RD[local_B], own_B), TABLE)
 
 
 def with_halo(send: tuple[Array, ...], x_RD: Float[Array, "R D"]) -> Float[Array, "X D"]:
-    """Return the part's own rows and the rows of others that its edges need; see :class:`Shard`."""
+    """Return this shard's rows, then the rows of other shards that its edges need.
+
+    If all rows are gathered, returns the whole table; see :class:`Shard`.
+    """
     parts = jax.lax.axis_size(TABLE)
     if parts == 1:
         return x_RD
@@ -113,7 +119,7 @@ def with_halo(send: tuple[Array, ...], x_RD: Float[Array, "R D"]) -> Float[Array
 
 
 def propagate_all(kernel: Kernel, shard: Shard, x_RD: Float[Array, "R D"]) -> Float[Array, "R D"]:
-    """Compute the part's rows of Â x."""
+    """Compute this shard's rows of Â x."""
     return product(kernel, shard.graph, with_halo(shard.send, x_RD))
 
 
@@ -121,7 +127,7 @@ class _Kept(NamedTuple):
     shard: Shard
     row_B: Array
     share_L: Array
-    layers: list[Array]  # the batch's rows in this part, zeros for other rows
+    layers: list[Array]  # the batch's rows, zeros for rows of other shards
     x_RD: Array  # only its shape is used
 
 
@@ -156,7 +162,7 @@ def _sum_rows_forward(
 def _sum_rows_backward(
     static: Layers, kept: _Kept, gradient: tuple[Array, Array]
 ) -> tuple[None, Array, None, Array]:
-    """Apply Horner's rule as on one device, to the gradients at the rows of the whole batch."""
+    """Apply Horner's rule, as on one device, to the gradients at the rows of the whole batch."""
     shard, share_L, rows = kept.shard, kept.share_L, kept.x_RD.shape[0]
     total_BD = gradient[0]
     of_shares = jnp.stack([jnp.sum(total_BD * y_BD) for y_BD in kept.layers])
@@ -181,14 +187,15 @@ def sum_of_layers(
     kernel: Kernel,
     dtype: str = "float32",
 ) -> tuple[Float[Array, "B D"], Float[Array, "B D"]]:
-    """Compute :func:`jaxrec.graph.spmm.sum_of_layers` at the rows of this device's batch part.
+    """Compute :func:`jaxrec.graph.spmm.sum_of_layers` at the rows of this device's batch shard.
 
-    The gradient in x is of the summed losses of all parts of the batch; the gradient in the shares
-    is of this part's loss. Devices along ``table`` must compute the same loss from the result.
+    The gradient in x is that of the sum of the losses on all shards of the batch; the gradient in
+    the shares is that of the loss on this shard. Devices along ``table`` must compute the same loss
+    from the result.
 
     Args:
-      shard: this device's part of the graph.
-      x_RD: its rows of the table, float32.
+      shard: this device's shard of the graph.
+      x_RD: this device's rows of the table, float32.
       row_B: rows of the whole table.
       share_L: a_0 to a_L.
     """
@@ -203,7 +210,7 @@ def all_of_layers(
     kernel: Kernel,
     dtype: str = "float32",
 ) -> Float[Array, "R D"]:
-    """Compute the part's rows of Σ_l a_l Â^l x."""
+    """Compute this shard's rows of Σ_l a_l Â^l x."""
     total_RD, y_RD = share_L[0] * x_RD, x_RD.astype(dtype)
     for layer in range(1, share_L.shape[0]):
         y_RD = propagate_all(kernel, shard, y_RD)

@@ -42,10 +42,10 @@ def _neighbor(csr: DeviceCsr, node: Array, place: Array) -> Array:
 
 
 def uniform(csr: DeviceCsr, node_R: Int[Array, "R"], count: int, key: PRNGKeyArray) -> Neighbors:
-    """Draw F = count distinct neighbours of each node uniformly, or all if it has at most F.
+    """Draw F = count distinct neighbours of each node uniformly; all if the node has at most F.
 
-    Systematic sampling (Madow and Madow 1944): every (d // F)-th of d neighbours, cyclically from a
-    random start.
+    Uses systematic sampling (Madow and Madow 1944): it takes every (d // F)-th of d neighbours,
+    cyclically from a random start.
     """
     degree_R1 = (csr.indptr[node_R + 1] - csr.indptr[node_R])[:, None]
     place_F = jnp.arange(count, dtype=jnp.int32)
@@ -64,7 +64,8 @@ def uniform(csr: DeviceCsr, node_R: Int[Array, "R"], count: int, key: PRNGKeyArr
 def _visits(
     csr: DeviceCsr, node_R: Int[Array, "R"], walks: int, length: int, key: PRNGKeyArray
 ) -> Int[Array, "R V"]:
-    """Nodes visited by random walks from each node, V = walks · length; -1 after a dead end."""
+    """Return the nodes visited by random walks from each node, V = walks · length; -1 past a dead
+    end."""
     walk_W = jnp.arange(walks, dtype=jnp.int32)
     at_RW = jnp.broadcast_to(node_R[:, None], (node_R.shape[0], walks))
     visited = []
@@ -123,7 +124,7 @@ def all_most_visited(
     of_block = partial(most_visited, csr, count=count, walks=walks, length=length, key=key)
 
     def body(i: Array, table: Neighbors) -> Neighbors:
-        # The last block starts early to be full, and recomputes some values.
+        # The last block starts early, so that it is full, and recomputes some values.
         start = jnp.minimum(i * size, n_nodes - size)
         block = of_block(start + jnp.arange(size, dtype=jnp.int32))
         return Neighbors(
@@ -139,7 +140,7 @@ def all_most_visited(
 
 
 def first_of(table: Neighbors, node_R: Int[Array, "R"], count: int) -> Neighbors:
-    """Take the first F = count neighbours of each node from a table; weights are rescaled to sum
+    """Take the first F = count neighbours of each node from a table; their weights then sum to
     1."""
     weight_RF = table.weight_RF[node_R, :count]
     total_R1 = jnp.sum(weight_RF, axis=1, keepdims=True)

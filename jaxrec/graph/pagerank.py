@@ -18,8 +18,8 @@ class Push(NamedTuple):
     """Result of forward push, one column per source; a column's mass and residual sum to 1.
 
     Attributes:
-      mass_NS: PageRank from below, with an error of at most ``epsilon`` · degree of the node.
-      residual_NS: mass not yet pushed; at most ``epsilon`` · degree.
+      mass_NS: lower bound of the PageRank; its error is at most ``epsilon`` · degree of the node.
+      residual_NS: mass not yet pushed; at most ``epsilon`` · degree of the node.
       sweeps: number of products over all edges.
     """
 
@@ -47,15 +47,15 @@ def push(
     """Compute the personalised PageRank of each source: columns of alpha (I - (1 - alpha) P^T)^-1.
 
     P = D^-1 A is the random walk. Every node with a residual above epsilon · degree keeps alpha of
-    it and sends the rest to its neighbours, until there is none (Andersen, Chung and Lang, FOCS
-    2006). Each sweep pushes all such users of all sources in one product, then all such items. A
-    source's residual is on one side at a time, so each product needs half of the edges. Nodes
-    without neighbours keep their residual.
+    it and sends the rest to its neighbours, until no such node is left (Andersen, Chung and Lang,
+    FOCS 2006). Each sweep pushes from all users with such a residual, for all sources, in one
+    product, then from all items. A source's residual is on one side at a time, so each product
+    needs half of the edges. Nodes without neighbours keep their residual.
 
     Args:
       graph: N nodes.
       n_users: U; users are the graph's first nodes.
-      source_S: rows of the graph.
+      source_S: the sources, as rows of the graph.
       alpha: probability of returning to the source at each step.
       epsilon: tolerated residual per unit of degree; must be positive.
     """
@@ -144,7 +144,7 @@ def rank_window(
     items, counts = [], []
     for start in range(0, n_users, block):
         user_S = np.minimum(np.arange(start, start + block), n_users - 1).astype(np.int32)
-        # A power of two, to compile few widths.
+        # The width is a power of two, so that few widths are compiled.
         width = 1 << int(degree_U[user_S].max()).bit_length()
         at_SI = indptr[user_S, None] + np.arange(width)
         own_SI = padded[np.minimum(at_SI, len(indices))]

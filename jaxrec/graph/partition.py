@@ -1,8 +1,8 @@
-"""Partition a graph by rows, one part per device, and plan the rows that parts exchange.
+"""Partition a graph by rows into one part per device, and plan which rows the parts exchange.
 
-Each part holds a range of users and a range of items, both padded to the longest, so that all parts
-have the same number of rows. Ranges balance the load: a row's edges, plus a cost per row that is as
-large on average. The partition is computed once, on the host.
+Each part holds a range of users and a range of items, both padded to the longest range, so that all
+parts have the same number of rows. The ranges balance the load: the load of a row is the number of
+its edges plus the mean number of edges per row. The partition is computed once, on the host.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,13 +51,13 @@ class Layout(NamedTuple):
         return self.parts * self.rows
 
     def nodes(self) -> np.ndarray:
-        """Node of each row, [T, R]; -1 for padding."""
+        """Return the node of each row, [T, R]; -1 for padding."""
         node_S = np.full(self.size, -1, np.int32)
         node_S[self.place_N] = np.arange(len(self.place_N), dtype=np.int32)
         return node_S.reshape(self.parts, self.rows)
 
     def padded(self, x_N: np.ndarray) -> np.ndarray:
-        """Scatter rows of nodes into the table; padding is 0."""
+        """Scatter the rows of nodes into the whole table; padding rows are 0."""
         x_S = np.zeros((self.size, *x_N.shape[1:]), x_N.dtype)
         x_S[self.place_N] = x_N
         return x_S
@@ -71,7 +71,8 @@ def cut(load: np.ndarray, parts: int) -> np.ndarray:
 
 
 def node_order(data: Dataset, order: Literal["locality", "data"]) -> np.ndarray | None:
-    """Return each node's position in the order to partition; None for the data set's own order."""
+    """Return the position of each node in the order of the partition; None for the data set's
+    order."""
     if order == "data":
         return None
     user, item = data.user, data.item + np.int32(data.n_users)
@@ -80,7 +81,7 @@ def node_order(data: Dataset, order: Literal["locality", "data"]) -> np.ndarray 
 
 
 def layout(data: Dataset, place_N: np.ndarray | None, parts: int) -> Layout:
-    """Partition the users and items of a data set in the given order."""
+    """Partition the users and items of a data set, in the order ``place_N``."""
     return layout_of((data.user_counts(), data.item_counts()), place_N, parts)
 
 
@@ -109,13 +110,14 @@ def layout_of(
 
 
 class Shard(NamedTuple):
-    """One part of the graph on its device; on the host, stacked over the parts.
+    """One part of the graph on its device; on the host, the stacked parts.
 
     Attributes:
-      graph: the edges into the part's R rows. Senders index the exchange's result: the part's own R
-        rows, then received rows; or the whole table if all rows are gathered.
-      send: rows to send: empty if all rows are gathered; one [T, H] array by receiving part;
-        or T - 1 arrays [H_k], for the part k places on.
+      graph: the edges into the part's R rows. Senders are rows of the result of the exchange: the
+        part's own R rows, then received rows; or the whole table if all rows are gathered.
+      send: rows to send. For all_gather it is empty; for all_to_all it is one array [T, H], by
+        receiving part; for a ring it is T - 1 arrays [H_k], each for the part that follows k places
+        later.
     """
 
     graph: Bipartite
@@ -127,9 +129,9 @@ class Traffic(NamedTuple):
 
     Attributes:
       edge_cut: share of edges between different parts.
-      rows: rows received by a device per layer, with padding, by kind of exchange.
-      needed: rows that a part's edges need, averaged over parts.
-      edges: edges of the largest part.
+      rows: number of rows that a device receives per layer, with padding, by kind of exchange.
+      needed: number of rows that a part's edges need from other parts, averaged over parts.
+      edges: number of edges of the part with the most edges.
     """
 
     edge_cut: float
@@ -143,7 +145,7 @@ class Traffic(NamedTuple):
 
 
 class Partition(NamedTuple):
-    """A partitioned graph; ``shard`` holds NumPy arrays with the parts as first axis."""
+    """A partitioned graph; the NumPy arrays in ``shard`` have the parts as first axis."""
 
     layout: Layout
     shard: Shard
@@ -174,7 +176,7 @@ def partition(
     parts, rows, n_users = layout.parts, layout.rows, data.n_users
     user, item = layout.place_N[data.user], layout.place_N[data.item + n_users]
     sender, receiver, pair = sorted_edges(user, item, layout.size, layout.size)
-    sender[: len(user)] -= layout.size  # here both sides are numbered by table row
+    sender[: len(user)] -= layout.size  # here users and items are both numbered by table row
     receiver[len(user) :] -= layout.size
     order = np.argsort(receiver, kind="stable")
     sender, receiver, pair = sender[order], receiver[order], pair[order]
@@ -200,7 +202,7 @@ def partition(
 
 
 def needed(sender: np.ndarray, part: int, layout: Layout) -> list[np.ndarray]:
-    """Find the rows that a part needs from others, by owner and numbered within it."""
+    """Find the rows that a part needs from each other part, numbered within that other part."""
     row = distinct(sender)
     owner = row // layout.rows
     none = np.zeros(0, row.dtype)
@@ -211,8 +213,8 @@ def traffic(count_TT: np.ndarray, edge_cut: float, edges: int, rows: int) -> Tra
     """Compute the communication cost of a partition.
 
     Args:
-      count_TT: number of rows that each part needs from each other.
-      edge_cut, edges: as in :class:`Traffic`.
+      count_TT: number of rows that each part needs from each other part.
+      edge_cut, edges: see :class:`Traffic`.
       rows: R.
     """
     parts, others = len(count_TT), len(count_TT) - 1
@@ -226,13 +228,14 @@ def traffic(count_TT: np.ndarray, edge_cut: float, edges: int, rows: int) -> Tra
 
 
 class Sending(NamedTuple):
-    """How parts exchange rows, padded to equal numbers.
+    """The plan by which parts exchange rows, with numbers of rows padded to be equal.
 
     Attributes:
       exchange: kind of exchange.
-      widths: rows sent to every other part (all_to_all), or to the part k places on, for k from 1
-        (ring).
-      first_TT: offset, after its own rows, at which part t stores the rows of each other part.
+      widths: number of rows sent to every other part (all_to_all), or to the part that follows k
+        places later, for k from 1 (ring).
+      first_TT: offset at which part t stores the rows of each other part, counted from the end of
+        part t's own rows.
     """
 
     exchange: Exchange
@@ -286,7 +289,7 @@ def _pad(row: np.ndarray, width: int) -> np.ndarray:
 
 
 def graph_of(arrays: Mapping[str, Any]) -> Bipartite:
-    """Build the graph of one part, or of all, from arrays by name."""
+    """Build the graph of one part, or the stacked graphs of all parts, from arrays by name."""
     graph = jraph.GraphsTuple(
         nodes=None,
         edges=arrays["edges"],

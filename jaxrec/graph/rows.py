@@ -1,8 +1,8 @@
-"""Gathers of table rows with repeats, and their gradient: sums over equal rows.
+"""Gathers table rows, which may repeat; the gradient sums over equal rows.
 
 On CPU and TPU the gradient is a scatter-add. On a GPU a scatter-add uses atomics, which are slow
-under contention and add in another order in each run. There, the rows are sorted once, and equal
-rows, which are then adjacent, are summed in two levels of fixed order.
+under contention and add in another order in each run. On a GPU, rows are therefore sorted once.
+Equal rows are then adjacent, and are summed in two levels, in a fixed order.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ _DIRECT = 256  # up to this many rows, sums compare every row with every other
 
 
 def by_sort() -> bool:
-    """Whether equal rows are summed by sorting, without a scatter, on this platform."""
+    """Return whether equal rows are summed by sorting, without a scatter, on this platform."""
     return platform_of_programs() == "gpu"
 
 
@@ -27,7 +27,7 @@ class Groups(NamedTuple):
 
     Attributes:
       row_P: the rows, ascending; N where padded.
-      order_P: the original position of each.
+      order_P: the original position of each row.
       first_N: first position of each row's group; 0 for rows that do not occur.
       there_N: which rows occur.
     """
@@ -39,7 +39,7 @@ class Groups(NamedTuple):
 
 
 def groups(row_R: Int[Array, "R"], n_rows: int) -> Groups:
-    """Group equal rows, all below N = ``n_rows``, with a single sort."""
+    """Group equal rows with a single sort; all rows must be below N = ``n_rows``."""
     place_R = jnp.arange(row_R.shape[0], dtype=jnp.int32)
     row_P, order_P = jax.lax.sort((row_R.astype(jnp.int32), place_R), num_keys=2)
     padding = (0, -row_R.shape[0] % _CHUNK)
@@ -47,7 +47,7 @@ def groups(row_R: Int[Array, "R"], n_rows: int) -> Groups:
     order_P = jnp.pad(order_P, padding)
     place_P = jnp.arange(row_P.shape[0], dtype=jnp.int32)
     new_P = jnp.concatenate([jnp.ones(1, bool), row_P[1:] != row_P[:-1]]) & (row_P < n_rows)
-    # The first row of a group keeps its number; the others get unique numbers out of bounds.
+    # The first row of a group keeps its number; its other rows get unique numbers out of bounds.
     at_P = jnp.where(new_P, row_P, n_rows + place_P)
     slot_N = jnp.zeros(n_rows, jnp.int32)
     slot_N = slot_N.at[at_P].set(place_P + 1, mode="drop", unique_indices=True)
@@ -55,7 +55,8 @@ def groups(row_R: Int[Array, "R"], n_rows: int) -> Groups:
 
 
 def totals(grouped: Groups, x_RD: Float[Array, "R D"]) -> Float[Array, "P D"]:
-    """Sum over groups; the result is at each group's first position, and arbitrary at others."""
+    """Sum x over groups; each sum is at the group's first position, and other positions are
+    arbitrary."""
     x_PD = x_RD.astype(jnp.float32)[grouped.order_P]
     if len(grouped.row_P) != len(x_RD):
         x_PD = jnp.where((grouped.row_P < len(grouped.first_N))[:, None], x_PD, 0)
@@ -63,7 +64,7 @@ def totals(grouped: Groups, x_RD: Float[Array, "R D"]) -> Float[Array, "P D"]:
 
 
 def _totals(key_P: Array, x_PD: Array) -> Array:
-    """Sum adjacent rows with equal keys; the result is at the first of them."""
+    """Sum adjacent rows with equal keys; each sum is at the first of the rows that it adds."""
     size, width = x_PD.shape
     if size <= _DIRECT:
         same_PP = key_P[:, None] == key_P
@@ -90,7 +91,8 @@ def _totals(key_P: Array, x_PD: Array) -> Array:
 
 
 def table(grouped: Groups, total_PD: Float[Array, "P D"]) -> Float[Array, "N D"]:
-    """Return a table of all rows with the groups' sums, and zeros elsewhere."""
+    """Return a table of N rows with the groups' sums at the rows that occur, and zeros
+    elsewhere."""
     return jnp.where(grouped.there_N[:, None], total_PD[grouped.first_N], 0)
 
 
@@ -115,7 +117,10 @@ _take.defvjp(_take_forward, _take_backward)
 
 
 def take(x_ND: Float[Array, "N *D"], row: Int[Array, "*any"]) -> Float[Array, "..."]:
-    """Return ``x_ND[row]``; its gradient on a GPU uses no atomics: the same bits in each run."""
+    """Return ``x_ND[row]``.
+
+    Its gradient on a GPU uses no atomics, so it is the same to the last bit in each run.
+    """
     if not by_sort():
         return x_ND[row]
     return _take(x_ND, row.reshape(-1)).reshape(*row.shape, *x_ND.shape[1:])

@@ -1,4 +1,4 @@
-"""Singular vectors of the normalised interaction matrix, by the trainer's product."""
+"""Computes singular vectors of the normalised interaction matrix with the trainer's product."""
 
 from functools import partial
 from typing import NamedTuple
@@ -34,7 +34,7 @@ def singular_vectors(graph: Bipartite, n_users: int, dim: int, key: PRNGKeyArray
       graph: N nodes, the first ``n_users`` of them users.
       n_users: U.
       dim: D, at most min(U, I).
-      key: for the random start.
+      key: random key for the start.
     """
     n_items = graph.n_nodes - n_users
     width = min(dim + _OVERSAMPLING, n_users, n_items)
@@ -64,10 +64,10 @@ def spectral_table(
 ) -> Float[Array, "N D"]:
     """Compute a LightGCN table whose final scores are a rank-D approximation of the data.
 
-    With p(σ) = 1/(L+1) Σ_l σ^l, the gain of L layers, users get U σ^1/2 / p(σ) and items
-    D_i^1/2 V σ^1/2 / p(σ): after propagation users score items by about U σ V^T D_i^1/2, which
-    approximates the interactions with scaled user rows. Users and items are then scaled to the
-    given root mean square. Columns beyond min(U, I) are normal noise of that scale.
+    The gain of L layers is p(σ) = 1/(L+1) Σ_l σ^l. Users get U σ^1/2 / p(σ), and items get D_i^1/2
+    V σ^1/2 / p(σ). After propagation, users then score items by about U σ V^T D_i^1/2, which
+    approximates the interactions with scaled user rows. Finally, users and items are each scaled to
+    the given root mean square. Columns beyond min(U, I) are normal noise of that scale.
 
     Args:
       graph: N nodes, the first ``n_users`` of them users.
@@ -75,7 +75,7 @@ def spectral_table(
       dim: D.
       layers: L of the encoder.
       rms: root mean square of the users' entries, and of the items'.
-      key: for the random start and the noise.
+      key: random key for the start and the noise.
     """
     width = min(dim, n_users, graph.n_nodes - n_users)
     start_key, noise_key = jax.random.split(key)

@@ -1,21 +1,23 @@
 """y = Â x for the normalised adjacency Â of a bipartite graph, with a hand-written gradient.
 
 Â is symmetric, so the gradient of y = Â x with respect to x is Â g, the same product. The
-``custom_vjp`` below uses this; autodiff of a gather would instead add a scatter over the edges.
-A vmap over tables (trials of one search) is one product too, with the trials in its columns.
+``custom_vjp`` below uses this; autodiff of a gather would instead add a scatter over the edges. A
+vmap over tables (one for each trial of a search) is one product too, with all trials in the columns
+of one table.
 
 ``segment_sum`` is the reference: it gathers, weighs and sums rows sorted by receiver. ``csr`` is
 jaxlib's native kernel on CPU. ``buckets`` (:mod:`jaxrec.graph.buckets`) gathers padded rows. Only
-the first scatters.
+``segment_sum`` scatters.
 
-Defaults: On CPU, ``csr``. A layer of Gowalla forward and backward, on two cores with D = 64 and
-nodes in order, takes csr 16 ms, buckets 20, segment_sum 114, and torch's CSR with autograd 77
-(bench case ``propagate``). The other defaults follow from compiled programs and are not measured
-yet. On a GPU, ``buckets``: it takes three kernels per product and no atomics, whereas the sorted
-sum there uses atomics, which are slow under contention (jax issue 38806) and differ from run to
-run. On a TPU, ``segment_sum``: gather, weight and sorted sum become one loop over a table in fast
-memory, in which a layer of Gowalla's size moves 0.05 GB to and from a v5e's own memory; a gather
-per bucket moves 1.05 GB, buckets 1.13, and a cumulative sum 6.7.
+The default on CPU is ``csr``. On two cores, with D = 64 and nodes in order, a layer of Gowalla,
+forward and backward, takes 16 ms with csr, 20 with buckets, 114 with segment_sum, and 77 with
+torch's CSR and autograd (bench case ``propagate``). The other defaults follow from compiled
+programs and are not measured yet. The default on a GPU is ``buckets``: it takes three kernels per
+product and no atomics, whereas the sorted sum uses atomics, which are slow under contention (jax
+issue 38806) and give sums that differ from run to run. The default on a TPU is ``segment_sum``:
+gather, weight and sorted sum become one loop over a table in fast memory. With this loop, a layer
+of Gowalla's size moves 0.05 GB to and from a v5e's main memory; a gather per bucket moves 1.05 GB,
+buckets 1.13, and a cumulative sum 6.7.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,12 +40,12 @@ except ImportError:  # jax no longer develops it, and the reference kernel does 
 
 Kernel = Literal["segment_sum", "csr", "buckets"]
 
-# The last layer is summed over a batch's rows alone if they have at most this part of the edges.
+# The last layer is computed only at a batch's rows if these have at most 1 / _PART of the edges.
 _PART = 4
 
 
 class Edges(NamedTuple):
-    """Edges by receiving row of some or all rows of a graph.
+    """The edges into some or all rows of a graph, by receiving row.
 
     Row r has edges ``indptr[r]:indptr[r + 1]``; entries from ``indptr[-1]`` on are padding.
     """
@@ -59,7 +61,7 @@ class Edges(NamedTuple):
 
 
 def default_kernel(platform: str | None = None) -> Kernel:
-    """Return the default kernel of "cpu", "gpu" or "tpu"; None: of the platform in use."""
+    """Return the default kernel of "cpu", "gpu" or "tpu"; None stands for the platform in use."""
     platform = platform or platform_of_programs()
     if platform == "cpu" and sparse is not None:
         return "csr"
@@ -67,7 +69,8 @@ def default_kernel(platform: str | None = None) -> Kernel:
 
 
 def resolve(kernel: Literal["auto"] | Kernel, graph: Bipartite | None = None) -> Kernel:
-    """Resolve "auto" to a kernel: the reference if the graph lacks the default kernel's layout."""
+    """Resolve "auto" to the default kernel, or to segment_sum if the graph lacks the default's
+    layout."""
     resolved = default_kernel() if kernel == "auto" else kernel
     lacks = graph is not None and graph.buckets is None
     return "segment_sum" if kernel == "auto" and resolved == "buckets" and lacks else resolved
@@ -100,7 +103,7 @@ def _edges(graph: Bipartite) -> Edges:
 
 
 def product(kernel: Kernel, graph: Bipartite, x_ND: Array, name_N: Array | None = None) -> Array:
-    """Compute Â x. With ``name_N``, row name_N[n] of x belongs to node n, otherwise row n."""
+    """Compute Â x. Row ``name_N[n]`` of x belongs to node n; without ``name_N``, row n does."""
     if kernel == "buckets":
         assert graph.buckets is not None, "kernel buckets needs bipartite.build(..., buckets=True)"
         rows = graph.buckets if name_N is None else buckets.renamed(graph.buckets, name_N)
@@ -118,9 +121,9 @@ def between(
 
     Args:
       n_users: U; users are the graph's first nodes.
-      x: rows of the users, [U, D], if ``to_items``; otherwise of the items, [I, D].
+      x: rows of the users, [U, D], if ``to_items``; otherwise rows of the items, [I, D].
     """
-    if kernel == "buckets":  # its layout has both sides together
+    if kernel == "buckets":  # the layout of buckets has both sides together
         padding = (0, graph.n_nodes - n_users) if to_items else (n_users, 0)
         y_ND = product(kernel, graph, jnp.pad(x, (padding, (0, 0))))
         return y_ND[n_users:] if to_items else y_ND[:n_users]
@@ -145,13 +148,13 @@ def _part(graph: Bipartite, degree_R: Array, start_R: Array, size: int) -> Edges
     return Edges(
         graph.weights[edge_S],
         graph.senders[edge_S],
-        jnp.cumsum(new_S, dtype=jnp.int32),  # out of bounds past the last row, and dropped
+        jnp.cumsum(new_S, dtype=jnp.int32),  # padding gets a row out of bounds, which is dropped
         off_R,
     )
 
 
 def product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Array, "R"]) -> Array:
-    """Compute rows ``row_R`` of Â x, at the cost of the edges into their distinct rows."""
+    """Compute rows ``row_R`` of Â x; the cost is that of the edges into the distinct rows."""
     n_edges, n_rows = graph.senders.shape[0], row_R.shape[0]
     size = n_edges // _PART
     place_R = jnp.arange(n_rows, dtype=jnp.int32)
@@ -171,9 +174,9 @@ def product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Array
 
 
 def _folded(kernel: Kernel, graph: Bipartite, x_TND: Array) -> Array:
-    """Â x of T tables, by one product of a table [N, T D].
+    """Compute Â x for T tables, by one product with a table [N, T D].
 
-    The native kernels have no batched form: vmap of them alone would be a scatter.
+    The native kernels have no batched form; a plain vmap of a native kernel would be a scatter.
     """
     trials, n_nodes, width = x_TND.shape
     x_NW = jnp.moveaxis(x_TND, 0, 1).reshape(n_nodes, trials * width)
@@ -182,9 +185,10 @@ def _folded(kernel: Kernel, graph: Bipartite, x_TND: Array) -> Array:
 
 
 def _over_trials(one: Callable[..., Array], folded: Callable[..., Array]) -> Callable[..., Array]:
-    """``one``, a function of a graph and arrays, whose vmap is ``folded`` over a leading axis.
+    """Return ``one``, a function of a graph and arrays, with ``folded`` as its vmap.
 
-    Where the graph itself is batched, trials are computed one after another.
+    ``folded`` takes arrays with a leading axis of trials. If the graph is batched too, the trials
+    are computed one after another.
     """
     made = jax.custom_batching.custom_vmap(one)
 
@@ -205,12 +209,13 @@ def _over_trials(one: Callable[..., Array], folded: Callable[..., Array]) -> Cal
 
 
 def _multiply(kernel: Kernel, graph: Bipartite, x_ND: Array) -> Array:
-    """Compute Â x; a vmap over x folds into one product."""
+    """Compute Â x; a vmap over x becomes one product."""
     return _over_trials(partial(product, kernel), partial(_folded, kernel))(graph, x_ND)
 
 
 def _multiply_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Array) -> Array:
-    """Rows of Â x; a vmap over x and the rows folds into one product of all rows."""
+    """Compute rows of Â x; a vmap over x and the rows becomes one product that computes all
+    rows."""
 
     def folded(graph: Bipartite, x_TND: Array, row_TR: Array) -> Array:
         return jax.vmap(lambda y_ND, row_R: y_ND[row_R])(_folded(kernel, graph, x_TND), row_TR)
@@ -239,7 +244,7 @@ def propagate(
 ) -> Float[Array, "N D"]:
     """Propagate one layer, y_n = Σ_m Â_nm x_m (LightGCN, He et al. 2020, eq. 3).
 
-    Differentiable in x only; the graph's weights are constants.
+    The result is differentiable in x only; the graph's weights are constants.
 
     Args:
       graph: N nodes, symmetric.
@@ -254,7 +259,7 @@ def _multiply_table_of_rows(
 ) -> Array:
     """Multiply Â by the table that has g at ``row_R`` (repeated rows summed) and zeros elsewhere.
 
-    A vmap over rows and g folds into one product.
+    A vmap over the rows and g becomes one product.
     """
 
     def folded(graph: Bipartite, row_TR: Array, g_TRD: Array) -> Array:
@@ -269,9 +274,10 @@ def _multiply_table_of_rows(
 def _product_of_rows(
     kernel: Kernel, dtype: str, graph: Bipartite, row_R: Array, g_RD: Array
 ) -> Array:
-    """One table's :func:`_multiply_table_of_rows`.
+    """Do what :func:`_multiply_table_of_rows` does, for a single table.
 
-    Senders are looked up in a small table of these rows and a zero row, which stays in cache.
+    Without a sort of rows, senders are looked up in a small table, which has the given rows and a
+    zero row, and stays in cache.
     """
     if rows.by_sort():
         grouped = rows.groups(row_R, graph.n_nodes)
@@ -311,16 +317,16 @@ def propagate_rows(
     row_R: Int[Array, "R"],
     kernel: Literal["auto"] | Kernel = "auto",
 ) -> Float[Array, "R D"]:
-    """Compute rows of :func:`propagate`, in any order and with repeats, from their edges alone.
+    """Compute rows of :func:`propagate`, in any order and with repeats, from the edges into them.
 
-    The kernel buckets, which groups rows once for all batches, uses all edges. The gradient costs
-    a product whose gathers stay in cache. Differentiable in x only.
+    The kernel ``buckets`` uses all edges, since it groups rows once for all batches. The gradient
+    costs one product, whose gathers stay in cache. The result is differentiable in x only.
     """
     return _propagate_rows(resolve(kernel, graph), graph, x_ND, row_R)
 
 
 class Layers(NamedTuple):
-    """The static settings of a sum of layers, for which it is compiled."""
+    """The static settings of a sum of layers; each combination is compiled separately."""
 
     kernel: Kernel
     layers: int
@@ -329,11 +335,11 @@ class Layers(NamedTuple):
     def at_rows(
         self, x_ND: Array, row_R: Array, multiply: Callable, multiply_rows: Callable
     ) -> list[Array]:
-        """Return rows of x, Â x, ..., Â^L x in float32; the last product is of these rows alone.
+        """Return rows of x, Â x, ..., Â^L x in float32; the last product computes only these rows.
 
         Args:
           multiply: maps x to Â x.
-          multiply_rows: maps x and rows to these rows of Â x.
+          multiply_rows: maps x and row numbers to the rows of Â x with these numbers.
         """
         by_layer, x_ND = [x_ND[row_R]], x_ND.astype(self.dtype)
         for layer in range(1, self.layers + 1):
@@ -357,12 +363,12 @@ class Layers(NamedTuple):
         """Compute Σ_l a_l Â^l G by Horner's rule, adding only the batch's rows in each layer.
 
         Args:
-          g_ND: zeros.
+          g_ND: a table of zeros.
           row_R, share_L: the rows where G is not zero; a_0 to a_L.
-          gradient: G at these rows, for the sum of layers and for the rows of x.
+          gradient: G at ``row_R``: the gradients of the sum of layers and of the rows of x.
           multiply: maps x to Â x.
-          multiply_rows: multiplies Â by a table that is zero except for given rows, if that is
-            cheaper.
+          multiply_rows: multiplies Â by the table with given values at ``row_R`` and zeros
+            elsewhere; None if that is not cheaper than ``multiply``.
         """
         total_RD, base_RD = gradient
         if rows.by_sort():
@@ -436,8 +442,9 @@ def sum_of_layers(
 ) -> tuple[Float[Array, "R D"], Float[Array, "R D"]]:
     """Compute rows of Σ_l a_l Â^l x (LightGCN, eq. 4 and 8), and the same rows of x.
 
-    The last layer is summed at these rows alone (except by the kernel buckets), and neither
-    direction adds tables of all N nodes. Differentiable in x and in the shares.
+    The last layer is computed only at these rows, except by the kernel ``buckets``. Tables of all N
+    nodes are only added in the gradient on a GPU. The results are differentiable in x and in the
+    shares.
 
     Args:
       graph: N nodes, symmetric.

@@ -1,7 +1,7 @@
-"""Random walks over weighted edges, on the device: DeepWalk's, and node2vec's by rejection.
+"""Random walks over weighted edges on the device: DeepWalk's, and node2vec's by rejection sampling.
 
 A walk is a function of (key, first node, number), so walks are recomputed rather than stored. There
-are no alias tables for edges or pairs of edges: memory is the CSR's.
+are no alias tables for edges or pairs of edges, so a graph takes only the memory of its CSR.
 """
 
 from typing import NamedTuple
@@ -15,8 +15,8 @@ from jaxrec import hashed_random
 from jaxrec.errors import InputError
 from jaxrec.graph.csr import DeviceCsr
 
-_LEFT = 2  # node2vec: when 1 / this of the walks are unfinished, they continue in a smaller batch
-_LEAST = 64  # batches of up to this many walks are not split
+_LEFT = 2  # node2vec: the last 1 / _LEFT of the walks to finish continue in a smaller batch
+_LEAST = 64  # a batch of at most this many walks is not made smaller
 
 
 class WalkGraph(NamedTuple):
@@ -32,7 +32,8 @@ class WalkGraph(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Random number source of a walk: its first node, its number, and a key's bits."""
+    """Source of the random numbers of W walks: their first nodes, their numbers, and a key's
+    bits."""
 
     node_W: UInt32[Array, "W"]
     number_W: UInt32[Array, "W"]
@@ -96,7 +97,7 @@ def walk(
     Args:
       graph: the graph; must be symmetric unless p = q = 1.
       node_W: first node of each walk.
-      number_W: number of each walk among those of its first node.
+      number_W: number of each walk among the walks from the same first node.
     """
     draws = Draws(
         node_W.astype(jnp.uint32), number_W.astype(jnp.uint32), jax.random.bits(key, (2,))
@@ -111,9 +112,9 @@ def _degree(graph: WalkGraph, node_W: Array) -> Array:
 
 
 def _below(values: Array, start_W: Array, count_W: Array, limit_W: Array) -> Array:
-    """Count how many of the ascending values[start : start + count] are at most the limit.
+    """Count how many of values[start : start + count], which ascend, are not above the limit.
 
-    Bisects in log2 of the largest count rounds.
+    The search bisects; it takes about log2(n) rounds, where n is the largest count.
     """
     last = values.shape[0] - 1
 
@@ -134,9 +135,9 @@ class _Edges(NamedTuple):
     """An edge from each of W nodes.
 
     Attributes:
-      node_W: receiver; -1 without outgoing edges.
-      weight_W: weight.
-      sum_W: sum of the weights of all outgoing edges.
+      node_W: receiver of the edge; -1 if the node has no outgoing edges.
+      weight_W: weight of the edge.
+      sum_W: sum of the weights of all outgoing edges of the node.
     """
 
     node_W: Int[Array, "W"]
@@ -178,10 +179,10 @@ class _Tries(NamedTuple):
     """Unfinished walks, each at its own step, so that none waits for another's rejections."""
 
     walk_LW: Array
-    before_W: Array  # -1 at the first step
-    weight_W: Array  # of the edge from before_W to at_W
-    at_W: Array  # -1 once the walk has ended
-    step_W: Array  # nodes so far
+    before_W: Array  # the node before at_W; -1 at the first step
+    weight_W: Array  # weight of the edge from before_W to at_W
+    at_W: Array  # the current node; -1 once the walk has ended
+    step_W: Array  # number of nodes so far
     draws: Draws
 
 
@@ -190,9 +191,9 @@ def _second_order(
 ) -> Array:
     """Sample node2vec walks: propose by weight, accept with probability α / max α.
 
-    The maximum excludes the return edge. If 1/p is larger, the excess weight of the edge to t is
-    proposed separately (Yang et al., "KnightKing", SOSP 2019, section 4.2), so that a small p
-    causes no rejections.
+    The maximum is taken without the edge back to t, the node before. If 1/p is larger than the
+    maximum, the excess weight of this edge is proposed separately (Yang et al., "KnightKing", SOSP
+    2019, section 4.2), so that a small p causes no rejections.
     """
     n_walks = node_W.shape[0]
     most = max(1.0, 1 / q)
@@ -211,7 +212,7 @@ def _second_order(
         near_W = _joined(graph, jnp.maximum(tries.before_W, 0), jnp.maximum(edge.node_W, 0))
         share_W = jnp.where(near_W, joined, far)
         share_W = jnp.where(edge.node_W == tries.before_W, back, share_W)
-        # A single edge is always accepted.
+        # The only edge of a node is always accepted, and so is every first edge of a walk.
         only_W = first_W | (edge.weight_W >= edge.sum_W)
         taken_W = (hashed_random.fraction(bits[1]) < jnp.where(only_W, 1, share_W)) & here_W
         next_W, weight_W = edge.node_W, edge.weight_W
@@ -253,7 +254,7 @@ def _second_order(
 
 
 def _joined(graph: WalkGraph, a_W: Array, b_W: Array) -> Bool[Array, "W"]:
-    """Whether two nodes are neighbours; searches the shorter row."""
+    """Return whether nodes a and b are neighbours; search the shorter of their rows."""
     degree_a_W, degree_b_W = _degree(graph, a_W), _degree(graph, b_W)
     row_W = jnp.where(degree_a_W <= degree_b_W, a_W, b_W)
     node_W = jnp.where(degree_a_W <= degree_b_W, b_W, a_W)
