@@ -130,7 +130,7 @@ def rate_high(course: Course) -> Finding | None:
     """Find a learning rate so high that steps overshoot."""
     moved, ratio = course.last("moved"), against_constant(course)
     wrong, bad = course.last("train_saturated_wrong") or 0.0, course.last("not_finite")
-    # For a table that L2 has shrunk, every step is relatively large.
+    # If L2 has shrunk a table, every step is large relative to the table.
     grown = (course.growth("table_norm") or 0.0) >= 1
     stride = (course.last("stride") or 0.0) if grown else 0.0
     worse = ratio is not None and ratio > limit.WORSE
@@ -265,7 +265,7 @@ def _not_uniform(config: Config) -> bool:
 
 
 def identical(course: Course) -> Finding | None:
-    """Find positives and negatives with the same inputs."""
+    """Find pairs whose positive and negative have the same inputs."""
     share = course.last("identical_inputs")
     if share is None or share <= limit.ALIKE:
         return None
@@ -405,7 +405,7 @@ def known_test(start: Iterable[Mapping[str, Any]]) -> Finding | None:
     """Find test pairs on which the warm start was trained.
 
     Args:
-      start: the warm start's sources, from ``env.json``.
+      start: the sources of the warm start, from ``env.json``.
     """
     for source in start:
         known, total = source.get("trained", {}).get("test", (0, 0))

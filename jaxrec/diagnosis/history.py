@@ -43,7 +43,7 @@ class Course:
 
     @cached_property
     def watched(self) -> bool:
-        """Whether the doctor measured the run during training, from its first step on."""
+        """Whether the doctor measured the run during training, from the first step on."""
         return any(r.get("step") is not None for r in self.measured)
 
     @cached_property
@@ -75,7 +75,8 @@ class Course:
 
     @cached_property
     def losses(self) -> list[float]:
-        """Means of the loss without L2 over ``_RECENT`` or more steps, the newest first."""
+        """Means of the loss without L2, each over ``_RECENT`` or more steps; the newest mean is
+        first."""
         found, weight, total = [], 0, 0.0
         ends = [r["step"] for r in self.trained]
         starts = [min((r.get("step", 0) for r in self.measured), default=0), *ends]

@@ -133,7 +133,7 @@ def uniformity(x_nD: Float[np.ndarray, "n D"]) -> float:
     """
     unit_nD = _unit(x_nD)
     angle_nn = _products(unit_nD, unit_nD)
-    square_n = np.diag(angle_nn)  # 1, or 0 for a row of zeros
+    square_n = np.diag(angle_nn)  # 1 for a unit row, 0 for a row of zeros
     gap_p = _between_rows(np.maximum(square_n[:, None] + square_n - 2 * angle_nn, 0))
     return float(np.log(np.exp(-2 * gap_p).mean())) if gap_p.size else 0.0
 
@@ -231,7 +231,7 @@ def sides(row: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 def finite(figures: dict[str, float]) -> dict[str, float]:
-    """Keep the finite figures; add the count of the others as ``not_finite`` if there are any."""
+    """Keep the finite figures; add the number of other figures as ``not_finite`` if it is not 0."""
     good = {name: x for name, x in figures.items() if abs(x) < float("inf")}
     lost = len(figures) - len(good)
     return good | ({"not_finite": float(lost)} if lost else {})

@@ -18,7 +18,7 @@ RULES: tuple[Rule, ...] = (
     causes.narrow,
     causes.false_negatives,
     symptoms.not_centred,
-    # Settings, the most far-reaching first.
+    # Faults in settings; the most far-reaching settings come first.
     causes.l2_strong,
     causes.rate_high,
     causes.rate_low,
@@ -42,7 +42,7 @@ AT_ONCE = {
 
 
 def findings(course: Course) -> list[Finding]:
-    """Apply all rules; returns the findings, the likeliest cause first."""
+    """Apply all rules; return the findings, with the likeliest cause first."""
     if not course.measured:
         return []
     rules = [rule for rule in RULES if course.begun or rule in AT_ONCE]

@@ -34,7 +34,7 @@ def _cosines(course: Course) -> tuple[str, ...]:
 
 
 def not_centred(course: Course) -> Finding | None:
-    """Find dot products that have to reproduce the mean rating."""
+    """Find dot products that must reproduce the mean rating, because ratings are not centred."""
     carried, lean = course.last("carried"), course.last("pair_cosine")
     if carried is None or lean is None or carried <= limit.CARRIED or lean <= limit.LEANING:
         return None
@@ -247,7 +247,7 @@ def popular(course: Course) -> Finding | None:
         return None  # Models learn popularity first.
     by_rating = course.config is not None and not course.config.objective.negatives
     if by_rating and learned(course):
-        return None  # The best items are rated highest for everyone.
+        return None  # The best items have the highest predicted ratings for everyone.
     items = course.last("items")
     chance = min(1.0, TOP / items) if items else 0.0
     if chance == 1 or (overlap - chance) / (1 - chance) <= limit.OVERLAP:

@@ -143,11 +143,11 @@ def item_knn(train: Csr, n_items: int, neighbours: int = 500, user_power: float 
 
 
 def ease(train: Csr, n_items: int, l2: float = 80.0) -> Scorer:
-    """Return the scorer of EASE^R, the linear autoencoder in closed form (Steck 2019, eq. 8).
+    """Return the scorer of EASE^R, a linear autoencoder in closed form (Steck 2019, eq. 8).
 
-    score(u, ·) = x_u B with B = 1 - P diag(1 / diag P) and P = (XᵀX + l2 · 1)⁻¹: the best
-    reconstruction of X by an item-to-item matrix whose diagonal is 0. The inverse is computed in
-    place in float32, with 4 I² bytes and I³ multiply-adds.
+    score(u, ·) = x_u B with B = 1 - P diag(1 / diag P) and P = (XᵀX + l2 · 1)⁻¹. B is the
+    item-to-item matrix with a diagonal of 0 that reconstructs X best. The inverse is computed in
+    place in float32, in 4 I² bytes and with I³ multiply-adds.
 
     Args:
       train: items by user.

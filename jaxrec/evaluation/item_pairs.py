@@ -69,8 +69,11 @@ class Judged(NamedTuple):
     seen_P: np.ndarray
 
     def metrics(self) -> dict[str, float]:
-        """Compute areas over all pairs, and over the pairs of seen items if these have both
-        labels."""
+        """Compute areas over all pairs, and over the pairs of seen items if these have both labels.
+
+        Raises:
+          RunError: a score is NaN.
+        """
         whole = areas(self.score_P, self.label_P)
         values: dict[str, float] = dict(zip(_AREAS, whole, strict=True))
         label_P = self.label_P[self.seen_P]
@@ -80,7 +83,7 @@ class Judged(NamedTuple):
         return values
 
     def curves(self) -> dict[str, np.ndarray]:
-        """Return the content of curves.npz: at most 1,000 points per curve."""
+        """Return the content of curves.npz, with at most 1,000 points per curve."""
         roc = roc_curve(self.score_P, self.label_P).thinned()
         pr = pr_curve(self.score_P, self.label_P).thinned()
         return {
@@ -156,7 +159,7 @@ class PairEvaluator:
         return 0 if self._ranking is None else self._ranking.users
 
     def judge(self, scorer: Scorer) -> Judged:
-        """Score the held-out pairs. Raises RunError at a NaN score."""
+        """Score the held-out pairs."""
         held_out, scored_P = self._pairs, self._scored_P
         score_P = np.zeros(held_out.n_pairs)
         score_P[scored_P] = scores(scorer, held_out.a_P[scored_P], held_out.b_P[scored_P])

@@ -1,4 +1,4 @@
-"""Writes and reads RUN/per_user.parquet, each user's metrics, to compare runs user by user."""
+"""Writes and reads RUN/per_user.parquet, which has each user's metrics, to compare runs by user."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -16,7 +16,7 @@ from jaxrec.files import replacing
 NAME = "per_user.parquet"
 
 
-# ``names`` is part of the cache key: registering a metric triggers a compilation.
+# ``names`` is part of the cache key, so registering a metric leads to a new compilation.
 @cache
 def _judged(ks: tuple[int, ...], names: tuple[str, ...]) -> Callable[..., dict[str, jax.Array]]:
     return jax.jit(partial(metrics.per_user, ks=ks))

@@ -170,7 +170,7 @@ def _mapped(fn: ScoreFn, k: int, devices: tuple[Any, ...]) -> Callable:
     return over_devices(devices, body, (False, True, False))
 
 
-# ``names`` is part of the cache key: registering a metric triggers a compilation.
+# ``names`` is part of the cache key, so registering a metric leads to a new compilation.
 @lru_cache(maxsize=64)
 def _judged(ks: tuple[int, ...], devices: tuple[Any, ...], names: tuple[str, ...]) -> Callable:
     return over_devices(devices, partial(judge, ks), (True, True, True), (0,))

@@ -1,4 +1,4 @@
-"""Evaluates predicted ratings by RMSE and MAE over held-out pairs, and their baselines."""
+"""Evaluates predicted ratings and baselines by RMSE and MAE over held-out pairs."""
 
 from functools import cached_property, partial
 from typing import Any, NamedTuple
@@ -109,7 +109,7 @@ def mean_scorer(train: Dataset) -> Scorer:
 
 
 def bias_scorer(train: Dataset) -> Scorer:
-    """Predict μ + b_u + b_i, with shrunken means of the residuals as biases.
+    """Predict μ + b_u + b_i, where the biases are shrunken means of residuals.
 
     b_i = Σ_u (r - μ) / (25 + n_i), then b_u = Σ_i (r - μ - b_i) / (10 + n_u).
 

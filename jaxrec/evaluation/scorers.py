@@ -1,4 +1,4 @@
-"""Scorers of items for users: from embeddings, popularity, or at random."""
+"""Scorers, which score items for users by embeddings, by popularity or at random."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from jaxrec.runfolder import Embeddings
 ScoreFn = Callable[[Any, Array], Array]
 
 PairFn = Callable[[Any, Array, Array], Array]
-"""Maps ``(params, user_B, item_B)`` to the scores of these pairs, [B]."""
+"""Maps ``(params, user_B, item_B)`` to the scores of the pairs (user, item), [B]."""
 
 TileFn = Callable[[Any, Array, int], Any]
 """Maps ``(params, first, size)`` to the parameters that score ``size`` items from ``first`` on."""
@@ -120,7 +120,7 @@ def scorer_of(learned: Mapping[str, Array | np.ndarray]) -> Scorer:
 
 
 def fn_of(learned: Mapping[str, Array | np.ndarray]) -> ScoreFn:
-    """Return the score function for these arrays."""
+    """Return the score function for a run's arrays, which depends on the names of the arrays."""
     fn = _learned if "score_bias_H" in learned else _dot
     return _decoded if "decoder_basis_SDD" in learned else fn
 

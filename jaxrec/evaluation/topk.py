@@ -113,7 +113,7 @@ def rank(
     seen: Rows | None,
     allowed_I: Bool[Array, "I"] | None = None,
 ) -> Ranked:
-    """Compute the top k of all items for a block of users, without seen and disallowed items."""
+    """Find the k best items for each user of a block, except seen items and items not allowed."""
     if fn in TILES and k <= _TILE:
         n_items = jax.eval_shape(fn, params, user_B).shape[1]
         if n_items > _WHOLE:
@@ -343,7 +343,7 @@ def rank_from_host(
     best = Ranked(*put((*start, np.zeros(user_SB.shape, bool)), AXIS))
     step = _tile_step(fn_of(params), k, size, devices)
     for begin in range(0, n_items, size):
-        first = min(begin, n_items - size)  # the last tile starts early enough to be full
+        first = min(begin, n_items - size)  # the last tile starts early, so that it is full
         items = {n: params[n][first : first + size] for n in BY_ITEM if n in params}
         at = np.array([first, begin], np.int32)
         items, at = put((items, at))

@@ -55,7 +55,7 @@ def allowed_items(config: Config, held_out: Counted) -> np.ndarray | None:
 
 
 def always(train: Counted, seed: int) -> dict[str, Scorer]:
-    """Return the baselines that every result has: popularity and random."""
+    """Return the two baselines that are in every result: popularity and random."""
     return {
         "popularity": popularity_scorer(train.item_counts()),
         "random": random_scorer(seed, train.n_items),

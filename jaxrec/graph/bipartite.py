@@ -107,7 +107,8 @@ def symmetric_weights(
 def locality_order(
     sender: np.ndarray, receiver: np.ndarray, n_users: int, n_nodes: int
 ) -> np.ndarray:
-    """Compute node positions [N] that place connected nodes near each other, users before items.
+    """Compute positions [N] that put connected nodes near each other, and all users before the
+    items.
 
     Uses scipy's reverse Cuthill-McKee (1969) on the whole graph. On Gowalla, gathered rows then
     stay in a core's cache more often (bench case ``propagate``).

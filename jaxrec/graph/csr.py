@@ -11,7 +11,7 @@ from jaxrec.platforms import platform_of_programs
 
 
 class DeviceCsr(NamedTuple):
-    """Items by row, ascending and unique: row r is indices[indptr[r]:indptr[r + 1]].
+    """Items by row, ascending and unique; row r has the items indices[indptr[r]:indptr[r + 1]].
 
     ``indices`` may be longer than ``indptr[-1]``; the rest is padding.
     """

@@ -179,7 +179,7 @@ def neighbour_scores(
 
 
 class Leading(NamedTuple):
-    """The leading right singular vectors of R~ [I, D] and their σ [D], descending.
+    """The leading right singular vectors of R~, [I, D], and their singular values, [D], descending.
 
     Both are 0 beyond the rank of R~.
     """
@@ -241,7 +241,7 @@ def weighted(train: Dataset) -> tuple[Weighted, np.ndarray, np.ndarray]:
     ones_E = np.ones(train.n_edges, np.float32)
     value_E = ones_E if train.weight is None else train.weight
     shape = (train.n_users, train.n_items)
-    matrix = sp.csr_array((value_E, (train.user, train.item)), shape=shape)  # sums repeats
+    matrix = sp.csr_array((value_E, (train.user, train.item)), shape=shape)  # adds up repeats
     matrix.sort_indices()
     known = Csr(matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32))
     weight_E = None if (matrix.data == 1).all() else matrix.data
@@ -295,7 +295,7 @@ def split_response(
     """
     known_D = 1 - 2 * np.square(sigma_D.astype(np.float64))
     last = max(float(1 - known_D[-1]) / 2 if len(known_D) else 1.0, 1e-3)
-    x = 1 - last * (1 - np.cos(np.linspace(0, np.pi, _CLOSE)))  # denser at both ends
+    x = 1 - last * (1 - np.cos(np.linspace(0, np.pi, _CLOSE)))  # points are denser at both ends
     close = chebyshev.Chebyshev.fit(x, chebyshev.chebval(x, series_K), degree)
     low_K = close.convert(domain=(-1, 1), window=(-1, 1)).coef
     low_K = np.pad(low_K, (0, degree + 1 - len(low_K)))

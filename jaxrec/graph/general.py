@@ -40,7 +40,7 @@ class Graph(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(R, S): rows of y, and rows of x."""
+        """The numbers (R, S) of rows of y and of x."""
         return self.edges.n_rows, self.reverse.n_rows
 
     @property
@@ -146,8 +146,7 @@ class Graph(NamedTuple):
     def from_networkx(
         cls, graph: Any, *, weight: str = "weight", normalise: str = "none"
     ) -> "Graph":
-        """Build a graph from a networkx graph; nodes are numbered in the order
-        ``list(graph.nodes)``.
+        """Build a graph from a networkx graph, with nodes numbered as in ``list(graph.nodes)``.
 
         Edges without the attribute ``weight`` get weight 1. Undirected edges go both ways.
 

@@ -44,7 +44,7 @@ def make_mesh(config: MeshConfig) -> Mesh:
 
 
 def on_mesh(mesh: Mesh, body: Callable, in_specs: Any, out_specs: Any) -> Callable:
-    """Map the body of one device over arrays on the mesh."""
+    """Turn a function that runs on one device into one of arrays on the mesh."""
     return jax.shard_map(body, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 

@@ -1,4 +1,4 @@
-"""Personalised PageRank from many nodes at once, by forward push with the trainer's product."""
+"""Computes personalised PageRank from many nodes at once, by forward push with sparse products."""
 
 from functools import partial
 from typing import Literal, NamedTuple
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, between, resolve
 
-_SWEEPS = 1000  # never reached: each sweep shrinks the pushed residual by the factor 1 - alpha
+_SWEEPS = 1000  # never reached: a sweep shrinks the residual that it pushes by the factor 1 - alpha
 
 
 class Push(NamedTuple):

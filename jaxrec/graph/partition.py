@@ -31,7 +31,7 @@ class Layout(NamedTuple):
 
     Attributes:
       parts: T.
-      users, items: rows per part for users and, after them, for items; R in total.
+      users, items: numbers of rows per part: first for users, then for items; R in total.
       place_N: row of each node in the whole table.
     """
 
@@ -140,7 +140,7 @@ class Traffic(NamedTuple):
     edges: int
 
     def least(self) -> Exchange:
-        """Return the exchange that moves the fewest rows; ties go to the simplest."""
+        """Return the kind of exchange that moves the fewest rows; ties go to the simplest kind."""
         return cast(Exchange, min(self.rows, key=lambda name: self.rows[name]))
 
 
@@ -162,7 +162,7 @@ def partition(
 ) -> Partition:
     """Partition the graph of a data set's interactions.
 
-    Weights, and the order of the edges into a row, are those of :func:`bipartite.build`.
+    The weights of edges, and the order of edges into a row, are as in :func:`bipartite.build`.
 
     Args:
       exchange: "auto" takes the kind that moves the fewest rows.
@@ -271,7 +271,8 @@ class Sending(NamedTuple):
     def renamed(
         self, sender: np.ndarray, part: int, needs: Sequence[np.ndarray], rows: int
     ) -> np.ndarray:
-        """Renumber rows of the whole table as rows of the exchange's result for a part."""
+        """Renumber rows of the whole table as rows of the table that a part has after the
+        exchange."""
         if self.exchange == "all_gather":
             return sender
         made = sender - part * rows

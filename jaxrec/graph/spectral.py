@@ -15,7 +15,10 @@ _ITERATIONS = 6
 
 
 class Singular(NamedTuple):
-    """B̃ ≈ U diag(σ) Vᵀ for B̃ = D_u^-1/2 B D_i^-1/2; σ in [0, 1], descending."""
+    """Leading singular triplets: B̃ = D_u^-1/2 B D_i^-1/2 ≈ U diag(σ) Vᵀ.
+
+    The σ are in [0, 1], descending.
+    """
 
     user_UD: Float[Array, "U D"]
     sigma_D: Float[Array, "D"]

@@ -20,7 +20,7 @@ _LEAST = 64  # a batch of at most this many walks is not made smaller
 
 
 class WalkGraph(NamedTuple):
-    """Edges to walk on.
+    """A graph to walk on.
 
     Attributes:
       csr: the neighbours of each node, ascending.
@@ -40,7 +40,7 @@ class Draws(NamedTuple):
     seed: UInt32[Array, "2"]
 
     def bits(self, place: Array) -> UInt32[Array, "W"]:
-        """Return 32 random bits for the place-th draw of each walk."""
+        """Return 32 random bits of each walk for its draw number ``place``."""
         mixed_W = hashed_random.mix(self.node_W + self.seed[0]) ^ self.number_W
         mixed_W = hashed_random.mix(mixed_W + self.seed[1])
         return hashed_random.mix(mixed_W + place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9))
@@ -146,7 +146,7 @@ class _Edges(NamedTuple):
 
 
 def _edges(graph: WalkGraph, node_W: Array, bits_W: Array) -> _Edges:
-    """Draw an outgoing edge of each node by weight."""
+    """Draw one outgoing edge of each node, with a probability proportional to the edge's weight."""
     start_W, degree_W = graph.csr.indptr[node_W], _degree(graph, node_W)
     last = graph.csr.indices.shape[0] - 1
     if graph.cumulative_E is None:
