@@ -25,7 +25,7 @@ def home(tmp_path_factory) -> Path:
     (folder / "ids.csv").write_text("user,item\na,b\nc,d\n")
     options = [*OPTIONS, "--data", folder / "data"]
     assert jaxrec("train", *options, "--run", folder / "run").returncode == 0
-    moment = ("SIGKILL", "jaxrec.training.loop:Loop._read", 3)
+    moment = ("SIGKILL", "jaxrec.training.loop:Loop.read", 3)
     killed = process(KILLER, *moment, "train", *options, "--run", folder / "killed")
     assert killed.returncode == -9
     return folder

@@ -80,7 +80,7 @@ def test_one_dispatch_holds_many_steps_and_its_metrics_come_one_dispatch_late(
     tmp_path, monkeypatch
 ):
     order: list[str] = []
-    original_read, original_compile = loops.Loop._read, loops.Loop._compile
+    original_read, original_compile = loops.Loop.read, loops.Loop._compile
 
     def read(self, totals, step):
         order.append("read")

@@ -47,13 +47,13 @@ def test_a_seed_gives_the_same_bits_twice_and_another_seed_others(whole, tmp_pat
 
 
 MOMENTS = {
-    "between the steps": ("jaxrec.training.loop:Loop._read", 5),
+    "between the steps": ("jaxrec.training.loop:Loop.read", 5),
     "while a line is written": ("jaxrec.log:RunLog.record", 4),
     "during an evaluation": ("jaxrec.evaluation.ranking:Evaluator.__call__", 3),
     "while Orbax writes": ("jaxrec.training.checkpoint:Checkpoints._seal", 4),
     "before a save is sealed": ("jaxrec.training.checkpoint:write_manifest", 3),
     "before anything is sealed": ("jaxrec.training.checkpoint:write_manifest", 1),
-    "between the steps of the refit": ("jaxrec.training.loop:Loop._read", 9),
+    "between the steps of the refit": ("jaxrec.training.loop:Loop.read", 9),
     "when the refit begins": ("jaxrec.training.loop:Loop._compile", 2),
     "while results are written": ("jaxrec.training.results:write_slices", 1),
 }
@@ -75,10 +75,10 @@ def test_killed_again_and_again_it_still_ends_with_the_same_bits(whole, tmp_path
     options, undisturbed = whole
     run = tmp_path / "run"
     process(
-        KILLER, "SIGKILL", "jaxrec.training.loop:Loop._read", 5, "train", *options, "--run", run
+        KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 5, "train", *options, "--run", run
     )
     for _ in range(2):
-        process(KILLER, "SIGKILL", "jaxrec.training.loop:Loop._read", 5, "resume", run)
+        process(KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 5, "resume", run)
     assert jaxrec("resume", run).returncode == 0
     assert contents(run) == contents(undisturbed)
 
@@ -120,7 +120,7 @@ def test_rows_that_lag_behind_are_killed_and_resumed_to_the_same_bits(data, tmp_
 @pytest.mark.parametrize(
     ("name", "moment", "status"),
     [
-        ("SIGTERM", ("jaxrec.training.loop:Loop._read", 4), 143),
+        ("SIGTERM", ("jaxrec.training.loop:Loop.read", 4), 143),
         ("SIGINT", ("jaxrec.evaluation.ranking:Evaluator.__call__", 2), 130),
         ("SIGTERM", ("jax.stages:Lowered.compile", 1), 143),
         ("SIGTERM", ("jaxrec.training.checkpoint:Checkpoints._seal", 3), 143),
@@ -151,7 +151,7 @@ import jaxrec.training.signals as signals
 from jaxrec.cli import main
 
 signals.REPEAT_SECONDS = float(sys.argv.pop(1))
-read = loop.Loop._read
+read = loop.Loop.read
 
 def twice(self, totals, step):
     if not self.watch():
@@ -161,7 +161,7 @@ def twice(self, totals, step):
             signal.pause()
     read(self, totals, step)
 
-loop.Loop._read = twice
+loop.Loop.read = twice
 main()
 """
 
@@ -296,7 +296,7 @@ def test_resume_refuses_other_data(whole, data, tmp_path):
     options, _ = whole
     run = tmp_path / "run"
     process(
-        KILLER, "SIGKILL", "jaxrec.training.loop:Loop._read", 2, "train", *options, "--run", run
+        KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 2, "train", *options, "--run", run
     )
     synthetic.make(80, 60, 1000, seed=2).save(tmp_path / "other")
     refused = jaxrec("resume", run, "--data", tmp_path / "other")
@@ -337,7 +337,7 @@ def test_a_folder_that_another_process_holds_is_refused(whole, tmp_path):
     options, _ = whole
     run = tmp_path / "run"
     process(
-        KILLER, "SIGKILL", "jaxrec.training.loop:Loop._read", 2, "train", *options, "--run", run
+        KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 2, "train", *options, "--run", run
     )
     import fcntl
 
