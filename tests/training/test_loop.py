@@ -95,7 +95,7 @@ def test_one_dispatch_holds_many_steps_and_its_metrics_come_one_dispatch_late(
 
         return counted
 
-    monkeypatch.setattr(loops.Loop, "_read", read)
+    monkeypatch.setattr(loops.Loop, "read", read)
     monkeypatch.setattr(loops.Loop, "_compile", compile_)
     config = dataclasses.replace(
         CONFIG,
