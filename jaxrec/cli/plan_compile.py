@@ -196,10 +196,10 @@ def _launches(reading: dict[str, Any]) -> str:
 
 
 def seconds(to: Target, reading: dict[str, Any]) -> float:
-    """Return the least time of a program in seconds.
+    """Return a lower bound on a program's run time, in seconds.
 
-    This is the time to move the program's bytes at full memory bandwidth. On a TPU it is the time
-    to process gathered and scattered rows one after another, if that takes longer.
+    This is the time to move the program's bytes at full memory bandwidth or, on a TPU, the time to
+    process gathered and scattered rows one after another, whichever is longer.
     """
     n_bytes = reading["n_bytes"] - reading["fast"]
     rows = reading["rows"] * to.device.row_cycles / (to.device.clock * 1e9)

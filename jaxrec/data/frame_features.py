@@ -163,8 +163,8 @@ def _vector(lists: pl.Series, where: Where) -> Vector:
     if len(unequal):
         row = int(unequal[0])
         raise InputError(
-            f"{where(row)}: {lists.name} has length {length[row]}, at {where(int(there[0]))} "
-            f"{width}; give vectors of one length"
+            f"{where(row)}: {lists.name} has length {length[row]}, but length {width} at "
+            f"{where(int(there[0]))}; give vectors of one length"
         )
     value = np.full((len(lists), width), np.nan, np.float32)
     flat = lists.gather(there).explode()

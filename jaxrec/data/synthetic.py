@@ -76,7 +76,7 @@ def refuse_too_many(rows: int) -> None:
 
 
 def truth(users: int, items: int, *, communities: int = 12, seed: int = 0) -> Truth:
-    """Return the structure from which :func:`make` draws with the same arguments."""
+    """Return the communities and probabilities that :func:`make` uses for the same arguments."""
     rng = np.random.default_rng([seed, 0])
     place_U, place_I = rng.permutation(users), rng.permutation(items)
     # Communities take users and items in turn, so their sizes differ by at most one.

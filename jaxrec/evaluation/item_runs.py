@@ -140,7 +140,8 @@ def judged(
     """
     if baselines:
         raise InputError(
-            f"{run}: {baselines[0]} is a baseline for users, but the run has none; leave it out"
+            f"{run}: {baselines[0]} is a baseline for users, but the run has no users; leave the "
+            "baseline out"
         )
     if isinstance(data, Dataset):
         raise InputError("the run is of an item model; give an ItemGraph, not a Dataset")

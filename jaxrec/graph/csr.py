@@ -39,8 +39,8 @@ def count_prefix(csr: DeviceCsr, row: Array, holds: Callable[[Array, Array], Arr
 
     bounds = (start, csr.indptr[row + 1])
     if platform_of_programs() == "gpu":
-        # So many rounds suffice for any row, in few kernels; a loop would wait for the host after
-        # each round.
+        # This fixed number of rounds suffices for any row and compiles to few kernels; a
+        # while_loop would wait for the host after each round.
         for _ in range(csr.indices.shape[0].bit_length()):
             bounds = halve(bounds)
         return bounds[0] - start

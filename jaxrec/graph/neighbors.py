@@ -80,7 +80,7 @@ def _visits(
 
 
 def _most_frequent(node_R: Int[Array, "R"], visit_RV: Int[Array, "R V"], count: int) -> Neighbors:
-    """Find the F = count most frequent values of each row, without the node itself and -1."""
+    """Find the ``count`` (F) most frequent values of each row, ignoring the node itself and -1."""
     sorted_RV = jnp.sort(visit_RV, axis=1)
     place_V = jnp.arange(visit_RV.shape[1], dtype=jnp.int32)
     edge_R1 = jnp.ones((visit_RV.shape[0], 1), bool)
@@ -106,7 +106,7 @@ def most_visited(
     length: int,
     key: PRNGKeyArray,
 ) -> Neighbors:
-    """Find the F = count nodes most visited by random walks from each node, weighted by visits.
+    """Find the ``count`` (F) most visited nodes by random walks from each node, weighted by visits.
 
     Source: Ying et al., "Graph convolutional neural networks for web-scale recommender systems",
     KDD 2018, section 3.1, importance-based neighbourhoods. Ties go to the lower row; the node

@@ -271,8 +271,10 @@ class Sending(NamedTuple):
     def renamed(
         self, sender: np.ndarray, part: int, needs: Sequence[np.ndarray], rows: int
     ) -> np.ndarray:
-        """Renumber rows of the whole table as rows of the table that a part has after the
-        exchange."""
+        """Convert row numbers in the whole table to row numbers in one part's table.
+
+        A part's table is the one that it holds after the exchange.
+        """
         if self.exchange == "all_gather":
             return sender
         made = sender - part * rows

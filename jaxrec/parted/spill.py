@@ -1,4 +1,4 @@
-"""Temporary files for records that do not fit in memory, in blocks or in sequence."""
+"""Temporary files, grouped into blocks or sequential, for records that do not fit in memory."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -97,8 +97,9 @@ def on_everything(run: str | Path) -> Config:
         )
     if is_parted(config.data):
         raise InputError(
-            f"{run}: data in parts is stored with its split; partition it again with "
-            "--split.test 0 --split.validation 0, and train on that with --eval.select-on none"
+            f"{run}: cannot be trained on all pairs, since its partitioned data has a fixed split; "
+            "partition the data again with --split.test 0 --split.validation 0, and train on the "
+            "new parts with --eval.select-on none"
         )
     train = dataclasses.replace(config.train, patience=0, refit=False, **_length(run, config))
     evaluation = dataclasses.replace(config.eval, select_on="none", cold="keep", repeatable=False)

@@ -74,9 +74,7 @@ def test_killed_at_a_moment_it_resumes_to_the_same_bits(whole, tmp_path, moment)
 def test_killed_again_and_again_it_still_ends_with_the_same_bits(whole, tmp_path):
     options, undisturbed = whole
     run = tmp_path / "run"
-    process(
-        KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 5, "train", *options, "--run", run
-    )
+    process(KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 5, "train", *options, "--run", run)
     for _ in range(2):
         process(KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 5, "resume", run)
     assert jaxrec("resume", run).returncode == 0
@@ -295,9 +293,7 @@ def test_resume_refuses_what_is_no_run_and_says_when_nothing_is_left(whole, tmp_
 def test_resume_refuses_other_data(whole, data, tmp_path):
     options, _ = whole
     run = tmp_path / "run"
-    process(
-        KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 2, "train", *options, "--run", run
-    )
+    process(KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 2, "train", *options, "--run", run)
     synthetic.make(80, 60, 1000, seed=2).save(tmp_path / "other")
     refused = jaxrec("resume", run, "--data", tmp_path / "other")
     assert refused.returncode == 2
@@ -336,9 +332,7 @@ def test_of_two_processes_that_start_on_one_folder_one_is_refused(data, tmp_path
 def test_a_folder_that_another_process_holds_is_refused(whole, tmp_path):
     options, _ = whole
     run = tmp_path / "run"
-    process(
-        KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 2, "train", *options, "--run", run
-    )
+    process(KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 2, "train", *options, "--run", run)
     import fcntl
 
     with (run / ".lock").open("w") as held:

@@ -287,7 +287,7 @@ def _numbers(
     odd = numbers.is_null()
     if odd.any() and column.dtype == pl.String:
         # If no sampled cell is a number, the column is at fault and not this row. The message
-        # then suggests to read the column with another option, or to leave it out.
+        # then suggests reading the column with another option, or leaving it out.
         cells = column.slice(int(odd.arg_max() or 0), _SAMPLE).to_list()
         cure = role_cure(column.name, cells).replace("the line", "the row")
         _refuse_where(path, odd, column, "is not a number", first, cure)
