@@ -98,7 +98,7 @@ def test_it_is_said_once_and_stands_in_the_result_and_the_report(tmp_path, capsy
     assert jaxrec.evaluate(run.folder, data=data)["unread"] == [line]
     assert json.loads((run.folder / "eval.json").read_text())["unread"] == [line]
     jaxrec.report([run.folder], tmp_path / "report.html")
-    assert line in (tmp_path / "report.html").read_text()
+    assert f"<li>R{line[1:]}.</li>" in (tmp_path / "report.html").read_text()
     likes = jaxrec.train(
         replace(from_dict(SMALL), filter=replace(Config().filter, min_rating=0.0)),
         data=data,
