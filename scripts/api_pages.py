@@ -13,8 +13,9 @@ PUBLIC = ("jaxrec", "jaxrec.graph", "jaxrec.losses", "jaxrec.models", "jaxrec.ne
 def write(out: Path) -> list[str]:
     """Write a page a public module, and return what pdoc warned of."""
     import pdoc
+    from pdoc import render
 
-    pdoc.render.configure(docformat="google", show_source=False)
+    render.configure(docformat="google", show_source=False)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always", UserWarning)
         pdoc.pdoc(*PUBLIC, output_directory=out)

@@ -121,7 +121,10 @@ def test_taking_rows_and_reordering_ids_commute(size, data):
         ({"id": [1, 9, 2], "x": [1, 2, 3]}, "csv:3: item 9 is not in the .*: --cold-items"),
         ({"x": [1.0, 2.0, float("-inf")]}, "csv:4: x -inf is not a finite number"),
         ({"x": [1.0, 1e300, 2.0]}, r"csv:3: x 1e\+300 is not a finite number"),
-        ({"x": [[1.0], None, [1.0, 2.0]]}, r"csv:4: x has length 2, but length 1 at a\.csv:2; give"),
+        (
+            {"x": [[1.0], None, [1.0, 2.0]]},
+            r"csv:4: x has length 2, but length 1 at a\.csv:2; give",
+        ),
         ({"x": [None, [1.0, None], [1.0, 2.0]]}, "csv:3: x lacks some of its 2 numbers"),
         ({"x": [[1.0, 2.0], [2.0, float("inf")], None]}, "csv:3: x inf is not a finite"),
         ({"x": [{"a": 1}] * 3}, r"csv:1: column 'x' cannot be a feature \(Struct.*leave it out"),

@@ -183,7 +183,10 @@ def test_faults_name_the_line(write, name):
         ("item_id:token\tx:flaot\n9\t1\n", r":1: 'x:flaot' is not .* \(did you mean 'float'"),
         ("item_id:token\tx:float\n9\t1\n7\tsoon\n", ":3: x 'soon' is not a number"),
         ("item_id:token\tx:float_seq\n9\t1 2\n7\t1 b\n", ":3: x 'b' is not a number"),
-        ("item_id:token\tx:float_seq\n9\t1 2\n7\t1\n", r":3: x has length 1, but length 2 at .*a\.item:2"),
+        (
+            "item_id:token\tx:float_seq\n9\t1 2\n7\t1\n",
+            r":3: x has length 1, but length 2 at .*a\.item:2",
+        ),
     ],
 )
 def test_recbole_faults_name_the_line(write, text, message):
