@@ -60,6 +60,19 @@ def _programs_end_with_their_module():
     jax.clear_caches()
 
 
+@pytest.fixture
+def registries():
+    """Restore the registries after the test, so that its parts do not show in other tests."""
+    from jaxrec import registry
+
+    kinds = [kind for kind in vars(registry).values() if isinstance(kind, registry.Registry)]
+    before = [dict(kind._found) for kind in kinds]
+    yield
+    for kind, found in zip(kinds, before, strict=True):
+        kind._found.clear()
+        kind._found.update(found)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """Return the folder of real data sets, or skip the test if the folder does not exist."""

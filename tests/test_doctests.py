@@ -9,7 +9,6 @@ from types import ModuleType
 import pytest
 
 import jaxrec
-from jaxrec import registry
 from jaxrec.data import synthetic
 
 SUBPACKAGES = ("graph", "losses", "models", "negatives")
@@ -20,7 +19,6 @@ WITHOUT_EXAMPLE = {
     *("Loss", "LocalEncoder", "InductiveEncoder", "HiddenLayers", "ModelSizes", "Nodes"),
     *("NewEdges", "DeviceCsr", "Popularity", "BilinearDecoder", "NeuralScore"),
 }
-REGISTRIES = [kind for kind in vars(registry).values() if isinstance(kind, registry.Registry)]
 
 
 def public() -> dict[str, object]:
@@ -48,16 +46,6 @@ def trained(tmp_path_factory):
     jaxrec.train("quickstart", run=folder / "runs" / "quickstart-1", **options)
     jaxrec.train("two-tower", run=folder / "runs" / "two-tower-1", **options)
     return folder
-
-
-@pytest.fixture
-def registries():
-    """Remove everything that examples registered after they have run."""
-    before = [dict(kind._found) for kind in REGISTRIES]
-    yield
-    for kind, found in zip(REGISTRIES, before, strict=True):
-        kind._found.clear()
-        kind._found.update(found)
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if short(name) not in WITHOUT_EXAMPLE])

@@ -274,6 +274,7 @@ def small(args: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.usefixtures("registries")
 def test_every_block_of_a_page_runs(
     page: Path, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
 ) -> None:
@@ -293,6 +294,7 @@ def test_every_block_of_a_page_runs(
                 raise
     finally:
         reader.close()
+        sys.modules.pop("own_parts", None)  # what it registered is forgotten too
 
 
 def _made_by(blocks: list[Block]) -> set[str]:

@@ -62,18 +62,6 @@ class Neighbours(Encoder):
         return self.own * x + sent / count
 
 
-@pytest.fixture
-def forgotten():
-    """Restore the registries after the test."""
-    kinds = (registry.MODELS, registry.LOSSES, registry.NEGATIVES)
-    kinds += (registry.METRICS, registry.FORMATS, registry.OPTIMIZERS, registry.PRESETS)
-    kinds += (registry.EXPORTS, registry.COMMANDS, registry.RULES)
-    kept = [dict(kind._found) for kind in kinds]
-    yield
-    for kind, found in zip(kinds, kept, strict=True):
-        kind._found = found
-
-
 @pytest.fixture(scope="module")
 def interactions(tmp_path_factory):
     """Write a file in the format of the worked example."""
@@ -157,7 +145,7 @@ def test_training_on_needs_the_plugin_and_gives_the_same_bits(trained):
     assert (trained / "repeat" / "eval.json").read_bytes() == (whole / "eval.json").read_bytes()
 
 
-def test_a_class_given_in_python_trains_and_resumes_under_its_name(tmp_path, forgotten):
+def test_a_class_given_in_python_trains_and_resumes_under_its_name(tmp_path, registries):
     own = partial(Neighbours, own=0.5)
     run = jaxrec.train(CONFIG, data=DATA, model=own, run=tmp_path / "run", quiet=True)
     stored = json.loads((run.folder / "config.json").read_text())["model"]
@@ -173,7 +161,7 @@ def test_a_class_given_in_python_trains_and_resumes_under_its_name(tmp_path, for
     assert np.array_equal(np.load(again.folder / "embeddings.npz")["user"], first)
 
 
-def test_data_may_come_first_and_a_loss_may_be_a_function(tmp_path, forgotten):
+def test_data_may_come_first_and_a_loss_may_be_a_function(tmp_path, registries):
     def hardest(pos_B, neg_BN, valid_BN=None):
         return jax.nn.softplus(jnp.max(neg_BN, axis=1) - pos_B)
 
@@ -184,7 +172,7 @@ def test_data_may_come_first_and_a_loss_may_be_a_function(tmp_path, forgotten):
         jaxrec.train(DATA, data=DATA)
 
 
-def test_a_loss_is_its_equation_and_its_constant(forgotten):
+def test_a_loss_is_its_equation_and_its_constant(registries):
     sys.path.insert(0, str(SCRIPTS))
     try:
         own = importlib.import_module("own_parts")
@@ -203,13 +191,13 @@ def test_a_loss_is_its_equation_and_its_constant(forgotten):
         (lambda sizes, config: None, "called with"),
     ],
 )
-def test_what_is_no_model_is_refused_in_a_line(tmp_path, forgotten, make, message):
+def test_what_is_no_model_is_refused_in_a_line(tmp_path, registries, make, message):
     with pytest.raises(InputError, match=message):
         jaxrec.train(CONFIG, data=DATA, model=make, run=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
 
-def test_names_are_words_of_ones_own(forgotten):
+def test_names_are_words_of_ones_own(registries):
     for name in ("lightgcn", "two words", ""):
         with pytest.raises(ValueError, match="name"):
             jaxrec.register_model(name)(Neighbours)
@@ -229,7 +217,7 @@ def test_names_are_words_of_ones_own(forgotten):
             register(name)(lambda: None)
 
 
-def test_options_that_json_cannot_keep_are_refused(forgotten):
+def test_options_that_json_cannot_keep_are_refused(registries):
     with pytest.raises(InputError, match=r"functools\.partial"):
         jaxrec.train(CONFIG, data=DATA, loss=partial(losses.hinge, margin=2.0))
     with pytest.raises(InputError, match="model option own"):
@@ -355,7 +343,7 @@ def test_the_worked_example_is_short():
     assert _code_lines(source, "focal") <= 5
 
 
-def test_a_loss_may_be_of_embeddings(tmp_path, forgotten):
+def test_a_loss_may_be_of_embeddings(tmp_path, registries):
     @jaxrec.register_loss("closeness", of="embeddings")
     def closeness(user_BD, pos_BD, neg, weight_B, valid_BN, temperature):
         """Alignment, and uniformity over a batch's users and items (Wang et al., KDD 2022)."""
