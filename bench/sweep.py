@@ -3,11 +3,11 @@
     python -m bench sweep [--trials 12] [--seeds 3] [--epochs 5] [--processes 3]
 
 The trials are LightGCN's with other learning rates and L2, on ``data synth`` with 2,000 users,
-1,000 items and 40,000 pairs. Every side trains, evaluates and writes whole run folders without
-report.html. So many runs as ``--processes`` are timed as processes, after one with an empty compile
-cache; the seconds of a loop over all runs are computed from theirs. They are of one configuration,
-so that all their programs are in the cache, where a loop over trials would compile the steps of
-each trial anew, since its learning rate is a constant there.
+1,000 items and 40,000 pairs. Both sides train, evaluate and write whole run folders without
+report.html. The loop of processes shares one compile cache. Three kinds of its runs are timed: the
+first of all, whose cache is empty; the first of another trial, which compiles a step of its own,
+since its learning rate is a constant there; and a run whose programs are all cached. The seconds of
+the whole loop are computed from their medians, ``--processes`` runs of each of the last two kinds.
 """
 
 import argparse
@@ -58,13 +58,15 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--processes", type=int, default=3, help="runs timed as a process each")
+    parser.add_argument("--processes", type=int, default=3, help="runs timed of each kind")
     args = parser.parse_args()
+    if not 0 < args.processes < args.trials:
+        parser.error(f"--processes must be from 1 to {args.trials - 1}, one less than --trials")
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent)
         synthetic.make(2_000, 1_000, 40_000).save(folder / "data")
         runs = _runs(folder / "data", args)
-        alone = _alone(folder, runs, args.processes)
+        first, of_new_trials, cached = _alone(folder, runs, args)
         together = [_together(folder / f"together-{n}", runs, folder) for n in range(2)]
     count = len(runs)
     command = (
@@ -76,16 +78,15 @@ def main() -> None:
     def line(impl: str, values: list[float], unit: str, what: str) -> None:
         record("sweep", impl, values, unit, command, what=what, **more)
 
-    warm = statistics.median(alone[1:])
-    loops = {"cold": alone[0] + (count - 1) * warm, "warm": count * warm}
-    line("a process a run", alone[1:], "s", "a run, warm cache")
-    line("a process a run", alone[:1], "s", "a run, cold cache")
-    for cache, seconds in zip(("cold", "warm"), together, strict=True):
+    new, warm = statistics.median(of_new_trials), statistics.median(cached)
+    line("a process a run", [first], "s", "a run, empty cache")
+    line("a process a run", of_new_trials, "s", "a run, the first of its trial")
+    line("a process a run", cached, "s", "a run, all programs cached")
+    cold = first + (args.trials - 1) * new + (count - args.trials) * warm
+    for cache, seconds, loop in zip(("empty", "warm"), together, (cold, count * warm), strict=True):
         line("together", [seconds], "s", f"all runs, {cache} cache")
-        line("a process a run", [loops[cache]], "s", f"all runs, {cache} cache, from one run")
-        line("together", [loops[cache] / seconds], "times less", f"all runs, {cache} cache")
-    each_cold = count * alone[0] / together[0]
-    line("together", [each_cold], "times less", "all runs, a cold cache in every process")
+        line("a process a run", [loop], "s", f"all runs, {cache} cache at first, from three kinds")
+        line("together", [loop / seconds], "times less", f"all runs, {cache} cache")
 
 
 def _runs(data: Path, args: argparse.Namespace) -> list[Config]:
@@ -116,15 +117,20 @@ def _seconds(code: str, arguments: list[str], cache: Path) -> float:
     return time.perf_counter() - began
 
 
-def _alone(folder: Path, runs: list[Config], processes: int) -> list[float]:
-    """Seconds of some runs in a process each: the first with an empty cache."""
-    taken = []
-    for number in range(processes + 1):
-        path = folder / f"alone-{number}.json"
-        path.write_text(_json(runs[0]), encoding="utf-8")
-        run = str(folder / f"alone-{number}")
-        taken.append(_seconds(ALONE, [str(path), run], folder / "cache-alone"))
-    return taken
+def _alone(
+    folder: Path, runs: list[Config], args: argparse.Namespace
+) -> tuple[float, list[float], list[float]]:
+    """Seconds of runs in a process each: the first, the first of other trials, and cached ones."""
+
+    def seconds(number: int, which: str) -> float:
+        path = folder / f"alone-{which}-{number}.json"
+        path.write_text(_json(runs[number]), encoding="utf-8")
+        run = str(folder / f"alone-{which}-{number}")
+        return _seconds(ALONE, [str(path), run], folder / "cache-alone")
+
+    numbers = [n * args.seeds for n in range(args.processes + 1)]
+    first, *of_new_trials = [seconds(number, "new") for number in numbers]
+    return first, of_new_trials, [seconds(number, "cached") for number in numbers[1:]]
 
 
 def _together(inside: Path, runs: list[Config], folder: Path) -> float:
