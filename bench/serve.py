@@ -2,8 +2,8 @@
 
 FAISS searches exactly (IndexFlatIP); implicit uses the top-k search that its models' ``recommend``
 calls. Those that are installed run at once and are asked in turns, so that other load affects all
-alike. wrk asks again as soon as it has an answer, each time for another user; hey asks at a fixed
-rate.
+alike. wrk sends a request as soon as it has an answer, each time for another user. At a fixed rate,
+h2load spaces its requests evenly, and hey sends them in bursts of ten, one request a connection.
 """
 
 import argparse
@@ -27,6 +27,9 @@ from bench.common import record
 COMMAND = "python -m bench serve"
 N_USERS, DIM, SEEN, K = 10_000, 64, 20, 20
 CONNECTIONS = 16
+THROUGHPUT = f"requests a second, {CONNECTIONS} connections, wrk on one thread"
+HOW = {"h2load": "evenly spaced, h2load", "hey": "bursts of ten, hey"}
+ASKED = f"/recommend?titles=false&k={K}&user=u7"
 _WAIT = ("--timeout", "30s")
 _LUA = """
 local n = 0
@@ -149,16 +152,30 @@ def throughput(address: str, seconds: int, script: Path) -> float:
     return float(re.search(r"Requests/sec:\s+([\d.]+)", said)[1])  # pyright: ignore
 
 
-def latencies(address: str, seconds: int, rate: int) -> dict[str, float]:
-    """Measure milliseconds per request at a fixed rate."""
+def spaced(address: str, seconds: int, rate: int, folder: Path) -> list[float]:
+    """Measure milliseconds per request at a fixed rate, evenly spaced."""
+    log = folder / "h2load.log"
+    log.unlink(missing_ok=True)
+    workers = min(10, rate)
+    # Connections are opened one after another, so that their requests take turns.
+    turns = ("-r", "1", f"--rate-period={1000 // rate}ms", "--rps", str(rate // workers))
+    options = ("--h1", "-n", str(rate * seconds), "-c", str(workers), *turns)
+    _run("h2load", *options, f"--log-file={log}", address + ASKED)
+    rows = [line.split() for line in log.read_text().splitlines()]
+    if len(rows) != rate * seconds or any(row[1] != "200" for row in rows):
+        raise RuntimeError(f"h2load: {len(rows)} answers, not all of them 200")
+    return [int(row[2]) / 1e3 for row in rows]
+
+
+def in_bursts(address: str, seconds: int, rate: int) -> list[float]:
+    """Measure milliseconds per request at a fixed rate, in bursts of ten requests at once."""
     workers = min(10, rate)
     options = ("-z", f"{seconds}s", "-c", str(workers), "-q", str(rate // workers))
-    said = _run("hey", *options, "-o", "csv", f"{address}/recommend?titles=false&k={K}&user=u7")
+    said = _run("hey", *options, "-o", "csv", address + ASKED)
     rows = list(csv.DictReader(io.StringIO(said)))
     if not rows or any(row["status-code"] != "200" for row in rows):
         raise RuntimeError(said[:2000])
-    taken = [1e3 * float(row["response-time"]) for row in rows]
-    return {f"p{n}": float(np.percentile(taken, n)) for n in (50, 99)}
+    return [1e3 * float(row["response-time"]) for row in rows]
 
 
 def measure(n_items: int, rate: int, rounds: int, seconds: int) -> None:
@@ -180,8 +197,19 @@ def measure(n_items: int, rate: int, rounds: int, seconds: int) -> None:
             for _ in range(rounds):
                 for name, (_, address) in started.items():
                     load.append(os.getloadavg()[0])
-                    found = latencies(address, seconds, rate)
-                    found["throughput"] = throughput(address, max(seconds // 3, 3), script)
+                    short = max(seconds // 6, 3)
+                    taken_by = {
+                        "h2load": spaced(address, seconds, rate, Path(folder)),
+                        "hey": in_bursts(address, short, rate),
+                    }
+                    found = {
+                        f"p{n} at {rate} requests a second, {HOW[tool]}": float(
+                            np.percentile(times, n)
+                        )
+                        for tool, times in taken_by.items()
+                        for n in (50, 99)
+                    }
+                    found[THROUGHPUT] = throughput(address, short, script)
                     for what, value in found.items():
                         taken[name].setdefault(what, []).append(value)
         finally:
@@ -192,13 +220,8 @@ def measure(n_items: int, rate: int, rounds: int, seconds: int) -> None:
     shared |= {"load_average": [round(min(load), 1), round(max(load), 1)]}
     for name, figures in taken.items():
         for what, values in figures.items():
-            told = dict(shared)
-            if what == "throughput":
-                what_of = f"requests a second, {CONNECTIONS} connections, wrk on one thread"
-            else:
-                what_of, told["rate"] = f"{what} at {rate} requests a second, hey", rate
-            unit = "requests/s" if what == "throughput" else "ms"
-            told["what"] = f"{n_items:,} items: {what_of}"
+            unit, rated = ("requests/s", {}) if what == THROUGHPUT else ("ms", {"rate": rate})
+            told = shared | rated | {"what": f"{n_items:,} items: {what}"}
             record("serve", name, values, unit, COMMAND, **told)
 
 
