@@ -42,18 +42,23 @@ def measure(
     should_stop: Callable[[], bool] | None = None,
     ratings: RatingEvaluator | None = None,
     cold: Cold | None = None,
+    known: dict[str, dict[str, float]] | None = None,
 ) -> dict[str, Any] | None:
     """Compute the metrics of the model and its baselines, for eval.json; None if interrupted.
 
     ``ratings`` adds rating errors of the model and of rating baselines. ``cold`` adds the counts of
     cold users and items, and the model's metrics with the other setting of ``eval.cold``. The users
-    of an item model are its query items.
+    of an item model are its query items. Baselines in ``known`` are not measured again; metrics of
+    the others are added to it.
     """
+    known = {} if known is None else known
     measured = {}
     for name, scorer in {"model": model, **baselines}.items():
-        measured[name] = evaluator(scorer, should_stop)
-        if measured[name] is None:
+        found = dict(known.get(name, ())) or evaluator(scorer, should_stop)
+        if found is None:
             return None
+        measured[name] = found
+    known |= {name: dict(measured[name]) for name in baselines}
     if ratings is not None:
         measured["model"] |= ratings(model)
         measured |= ratings.baselines if baselines else {}

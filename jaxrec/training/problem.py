@@ -139,6 +139,7 @@ class Problem(OneDevice):
         for name in alike:
             shared = getattr(self, name)
             vars(made)[name] = dict(shared) if isinstance(shared, dict) else shared
+        vars(made)["_baselines"] = self._baselines
         made._examiner.share(self._examiner)
         return made
 
@@ -366,6 +367,17 @@ class Problem(OneDevice):
                 refuse_nothing(self.config, split, view)
                 self._evaluators[split] = self._ranking(view, seen)
         return self._evaluators[split]
+
+    def baselines(self, split: str) -> dict[str, dict[str, float]]:
+        """Return the known metrics of baselines by name, to which :func:`measure` adds.
+
+        Runs of one seed that are trained together measure their baselines once.
+        """
+        return self._baselines.setdefault((split, self.config.seed), {})
+
+    @cached_property
+    def _baselines(self) -> dict[tuple[str, int], dict[str, dict[str, float]]]:
+        return {}
 
     def cold(self, split: str) -> Cold:
         """Count the users and items of a held-out split that have no train pairs.

@@ -57,7 +57,8 @@ def final_evaluation(
             continue
         baselines = {} if split == "train" else others
         cold = None if split == "train" else problem.cold(split)
-        measured = measure(model, baselines, evaluator, watch, problem.ratings(split), cold)
+        known = problem.baselines(split)
+        measured = measure(model, baselines, evaluator, watch, problem.ratings(split), cold, known)
         if measured is None:
             return None
         results[split] = measured

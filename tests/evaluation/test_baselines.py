@@ -7,6 +7,7 @@ import oracle
 from jaxrec.data.dataset import Csr
 from jaxrec.errors import InputError
 from jaxrec.evaluation import baselines
+from jaxrec.evaluation.against_baselines import measure
 from jaxrec.evaluation.ranking import (
     Evaluator,
     Scorer,
@@ -112,3 +113,21 @@ def test_random_finds_its_share():
     assert found is not None
     assert found["recall@5"] == pytest.approx(0.1, abs=0.03)
     assert found["coverage@5"] == 1
+
+
+def test_known_baselines_are_not_measured_again(pairs):
+    pair_UI, relevant = pairs
+    measured = []
+
+    class Counting(Evaluator):
+        def __call__(self, scorer, should_stop=None):
+            measured.append(scorer)
+            return super().__call__(scorer, should_stop)
+
+    evaluator = Counting(relevant, empty_csr(40), (5,), 90)
+    model, popular = random_scorer(1, 90), popularity_scorer(pair_UI.sum(axis=0))
+    known: dict = {}
+    first = measure(model, {"popularity": popular}, evaluator, known=known)
+    assert measured == [model, popular]
+    assert measure(model, {"popularity": popular}, evaluator, known=known) == first
+    assert measured == [model, popular, model]

@@ -93,6 +93,10 @@ def test_each_leaves_the_run_folder_that_it_leaves_alone(tmp_path, monkeypatch):
     for name in ("steps", "best_step", "users", "protocol"):
         assert end.evaluation[name] == alone.evaluation[name]
     assert end.evaluation["metrics"] == pytest.approx(alone.evaluation["metrics"], abs=1e-5)
+    baselines, of_other_seed = end.evaluation["baselines"], short.evaluation["baselines"]
+    assert baselines == alone.evaluation["baselines"]
+    assert baselines["popularity"] == of_other_seed["popularity"]
+    assert baselines["random"] != of_other_seed["random"]
     ours, theirs = (np.load(r.folder / "embeddings.npz") for r in (end, alone))
     for side in ("user", "item"):
         np.testing.assert_allclose(ours[side], theirs[side], rtol=1e-5, atol=1e-5)
