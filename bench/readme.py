@@ -64,6 +64,7 @@ CASES = (
     "cold",
     "kills",
     "reliability",
+    "sweep",
 )
 
 
