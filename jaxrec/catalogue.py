@@ -145,7 +145,7 @@ class Catalogue:
             number = float(value)
         except ValueError:
             raise InputError(
-                f"{condition!r}: {value!r} is not a number; compare {name} with one"
+                f"{condition!r}: {value!r} is not a number; compare {name} with a number"
             ) from None
         fits = {"<": column < number, "<=": column <= number}
         fits |= {">": column > number, ">=": column >= number}

@@ -229,6 +229,6 @@ def _read_text(path: Path, roles: tuple[str, ...], *, table: bool) -> pl.DataFra
 def _missing_column(path: Path, role: str, header: Sequence[str], *, table: bool) -> InputError:
     listed = ", ".join(f"`{name.strip()}`" for name in header[:12])
     return InputError(
-        f"{path}: none of the columns {listed} is known as the {role}; rename it to `{role}`"
-        + ("" if table else ", or give one id per line")
+        f"{path}: none of the columns {listed} is recognised as the {role}; rename the right one "
+        f"to `{role}`" + ("" if table else ", or give one id per line")
     )

@@ -362,7 +362,9 @@ class Sweep:
         TrialState = _optuna().trial.TrialState
 
         trial.set_user_attr("same_as", same.number)
-        self.say(f"trial {trial.number}: is skipped, as trial {same.number} has its values")
+        self.say(
+            f"trial {trial.number}: is skipped, because trial {same.number} has the same values"
+        )
         done = same.state == TrialState.COMPLETE
         result = {"values": same.value} if done else {"state": TrialState.PRUNED}
         study.tell(trial.number, **result)

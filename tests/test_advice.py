@@ -214,7 +214,7 @@ OF_A_RUN = [
     ),
     Case(
         "recommend {run} --users klient.csv --out out.csv",
-        "rename it to `user`",
+        "rename the right one to `user`",
         "recommend {run} --users ids.csv --out out.csv",
     ),
     Case(

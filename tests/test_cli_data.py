@@ -61,7 +61,7 @@ def test_options_settle_what_the_messages_ask_for(tmp_path, capsys):
     with pytest.raises(InputError, match="--header and --no-header contradict each other"):
         data(["stats", str(path), "--header", "--no-header"])
     path.write_text("1;2,5\n2;3,5\n")
-    with pytest.raises(InputError, match="could be cut at each comma or semicolon"):
+    with pytest.raises(InputError, match="the separator could be the comma or semicolon"):
         data(["stats", str(path)])
     assert "items         2\n" in said(capsys, "stats", path, "--separator", "semicolon")
 

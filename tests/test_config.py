@@ -263,7 +263,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
             lambda: Config(
                 loss=LossConfig("softmax"), negatives=NegativesConfig("in-batch", pick="similar")
             ),
-            "negatives.log_q has no probabilities for",
+            "negatives.log_q needs the probability",
         ),
         (
             lambda: Config(train=TrainConfig(l2_over="tables"), **MF_SPARSE),
@@ -271,7 +271,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         ),
         (
             lambda: Config(mistakes=("accumulated-gradients",), **MF_SPARSE),
-            "accumulated-gradients needs gradients of all rows",
+            "accumulated-gradients needs the gradients of all rows",
         ),
         (
             lambda: Config(model=TOWERS(ids=False), train=TrainConfig(l2_over="tables")),
@@ -279,9 +279,9 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         ),
         (
             lambda: Config(model=FROZEN, train=TrainConfig(l2_over="parameters")),
-            "changes rows that model.frozen_items freezes",
+            "would change rows that model.frozen_items freezes",
         ),
-        (lambda: Config(model=FROZEN, optim=OptimConfig("adamw")), "adamw decays rows"),
+        (lambda: Config(model=FROZEN, optim=OptimConfig("adamw")), "adamw would decay rows"),
         (
             lambda: Config(loss=LossConfig("bce"), mistakes=("sum-in-sigmoid",)),
             "sum-in-sigmoid needs loss.name bpr",
@@ -294,7 +294,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
             lambda: Config(negatives=NegativesConfig(count=2), mistakes=("batch-scores",)),
             "batch-scores needs one negative per pair",
         ),
-        (lambda: Config(mistakes=("sum-in-sigmoid",) * 2), "mistakes names one twice"),
+        (lambda: Config(mistakes=("sum-in-sigmoid",) * 2), "mistakes has a name twice"),
         (
             lambda: Config(model=ModelConfig(score="mlp"), mistakes=("sum-in-sigmoid",)),
             "need model.score dot or cosine",
@@ -339,8 +339,8 @@ def test_values_that_cannot_be_are_refused(make, word):
         ({"negatives": {"groups": 3}}, "negatives.groups"),
         ({"negatives": {"per_pair": 0.0}}, "negatives.per_pair"),
         ({"train": {"positives": "edges"}}, "item-mf takes edges"),
-        ({"split": {"test": 0.5}}, "split is for interactions"),
-        ({"filter": {"k_core": 2}}, "filter is for interactions"),
+        ({"split": {"test": 0.5}}, "the options split.* are for interactions"),
+        ({"filter": {"k_core": 2}}, "the options filter.* are for interactions"),
         ({"model": {"biases": True}}, "model.biases is not for skipgram"),
         ({"model": {"init": "spectral"}}, "model.init spectral is not for skipgram"),
         ({"model": {"score": "mlp"}}, "model.score must be dot or cosine for skipgram"),

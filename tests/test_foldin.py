@@ -250,14 +250,14 @@ def test_the_command_line(tmp_path):
         (
             "i3\n",
             ["--users", "u.csv"],
-            "--users is for users of the run and --history for new ones",
+            "--users is for users of the run, and --history is for new users",
         ),
         ("x\ny\n", [], "h.csv: none of its items is among the 30 items of"),
         ("x\ni1\n", ["--unknown", "fail"], "h.csv: item 'x' is not among the 30 items of"),
         (
             "user,thing\nann,x\n",
             [],
-            "h.csv: none of the columns `user`, `thing` is known as the item",
+            "h.csv: none of the columns `user`, `thing` is recognised as the item",
         ),
         ("\n", [], "h.csv: "),
     ],

@@ -68,10 +68,12 @@ def test_columns_that_nobody_knows_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "odd.csv"
     path.write_text("kunde;segment\nu0;a\n")
     with pytest.raises(
-        InputError, match="none of the columns `kunde`, `segment` is known as the user"
+        InputError, match="none of the columns `kunde`, `segment` is recognised as the user"
     ):
         read_ids(path, "user")
-    with pytest.raises(InputError, match=r"is known as the user; rename it to `user`$"):
+    with pytest.raises(
+        InputError, match=r"is recognised as the user; rename the right one to `user`$"
+    ):
         read_pairs(path)
 
 

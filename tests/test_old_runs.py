@@ -109,7 +109,8 @@ def test_it_goes_on_from_its_checkpoint_to_the_same_parameters(home: Path, name:
         ),
         (
             "later",
-            "the split of later goes on: 0 of 26 validation pairs and 0 of 48 test pairs were in "
+            "the split of later is continued: 0 of 26 validation pairs and 0 of 48 test pairs "
+            "were in "
             "the training data of later",
         ),
     ],

@@ -104,11 +104,11 @@ def test_a_history_of_floats_is_one_of_whole_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("ids", "said"),
     [
-        ([None], "the id at place 0 is missing"),
+        ([None], "the id at index 0 is missing"),
         ([True], "is a bool, neither"),
         (2.5, "not a whole number|is a float, neither"),
-        (np.eye(2), "one axis, not 2"),
-        (pl.DataFrame({"user": ["7"]}), "a polars.DataFrame is no list of ids"),
+        (np.eye(2), "one axis, but has 2"),
+        (pl.DataFrame({"user": ["7"]}), "a polars.DataFrame is not a list of ids"),
     ],
 )
 def test_what_is_no_id_is_refused(tmp_path: Path, ids: Any, said: str) -> None:

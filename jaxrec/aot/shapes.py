@@ -73,7 +73,7 @@ def refuse(config: Config) -> None:
     elif not config.model.ids:
         reason = "a model without model.ids reads features"
     elif negatives.hard or negatives.name == "exposed" or negatives.pick == "same-features":
-        reason = "these negatives are drawn from the data"
+        reason = "the configured negatives are drawn from the data"
     elif config.model.frozen_items is not None or config.warm_start is not None:
         reason = "the model starts with vectors from a file"
     if reason is not None:

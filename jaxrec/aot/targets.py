@@ -151,8 +151,8 @@ def target(text: str) -> Target:
         if gpu[1] is None and each > 8:
             if each % 8:
                 raise InputError(
-                    f"{text}: more than 8 GPUs must be a multiple of 8, the GPUs of a host; or "
-                    f"give HOSTSxGPUSx{gpu[3]}"
+                    f"{text}: a number of GPUs above 8 must be a multiple of 8, because a host "
+                    f"has 8 GPUs; for other hosts give HOSTSxGPUSx{gpu[3]}"
                 )
             hosts, each = each // 8, 8
         return Target(DEVICES[gpu[3]], f"1x{hosts}x{each}", hosts * each)

@@ -116,7 +116,9 @@ def with_moments(args: Sequence[str], options: Sequence[str]) -> list[str]:
             try:
                 return repr(moment(text))
             except InputError as e:
-                raise InputError(f"{option}: {e}, or as a number like the data's times") from e
+                raise InputError(
+                    f"{option}: {e}, or as a number in the unit of the data's times"
+                ) from e
         return text
 
     replaced = list(args)

@@ -64,13 +64,13 @@ def _memory(text: str, name: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)GB", text.upper())
     if found is not None:
         if not 0 < float(found[1]) <= _MOST:
-            raise InputError(f"--{name} {text}: give a memory above 0, such as 80GB")
+            raise InputError(f"--{name} {text}: give a memory size above 0, such as 80GB")
         return max(round(float(found[1]) * 1e9), 1)
     if text.upper() not in GIGABYTES:
         hint = nearest(text.upper(), GIGABYTES)
         raise InputError(
-            f"--{name}: the memory of {text!r} is unknown{hint}; give the memory instead, such as "
-            "80GB"
+            f"--{name}: the memory size of {text!r} is unknown{hint}; give the size instead, such "
+            "as 80GB"
         )
     return GIGABYTES[text.upper()] * 10**9
 

@@ -63,16 +63,18 @@ def recommend(args: list[str]) -> None:
     """Write the top-K items of users to a file."""
     parsed = parse(Recommend, args, "jaxrec recommend")
     if parsed.users and parsed.history:
-        raise InputError("--users is for users of the run and --history for new ones; give one")
+        raise InputError(
+            "--users is for users of the run, and --history is for new users; give only one of them"
+        )
     if parsed.history and parsed.held_out != "drop":
         raise InputError("--held-out is for users of the run; leave it out with --history")
     if parsed.history and parsed.unknown == "popular":
         raise InputError(
-            "--unknown popular is for --users; with --history give --unknown skip or fail"
+            "--unknown popular works only with --users; with --history give --unknown skip or fail"
         )
     if parsed.titles is None and (parsed.where or parsed.quota):
         option = "--where" if parsed.where else "--quota"
-        raise InputError(f"{option} needs a table with columns of items; give it with --titles")
+        raise InputError(f"{option} needs a table that describes items; give it with --titles")
     from jaxrec.list_files import STDOUT, check_suffix, given_ids, names_file, read_history, write
     from jaxrec.recommend import Recommender
 

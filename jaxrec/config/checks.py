@@ -38,7 +38,7 @@ class Range:
     def check(self, value: int | float, where: str) -> None:
         """Raise InputError if the value is out of range; the message names the allowed range."""
         if isinstance(value, int) and value.bit_length() > 200:  # too long to print
-            raise InputError(f"{where} must not be a number of {value.bit_length():,} bits")
+            raise InputError(f"{where} is too large: a number of {value.bit_length():,} bits")
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{where} must be a finite number, not {value}")
         low = value < self.least
@@ -144,7 +144,7 @@ def conform(kind: Any, value: Any, where: str) -> Any:
         if value not in args or isinstance(value, bool):
             hint = nearest(str(value), [str(o) for o in args])
             listed = ", ".join(map(str, args))
-            raise InputError(f"{where}: {value!r} is none of {listed}{hint}")
+            raise InputError(f"{where}: {value!r} is not one of {listed}{hint}")
         return value
     if origin in (types.UnionType, typing.Union):
         if value is None:
@@ -155,9 +155,9 @@ def conform(kind: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list | tuple):
             raise InputError(f"{where} must be a list, not {value!r}")
         if args[-1] is not Ellipsis and len(value) != len(args):
-            raise InputError(f"{where} must be a list of {len(args)}, not {value!r}")
+            raise InputError(f"{where} must be a list of {len(args)} values, not {value!r}")
         if len(value) > LONGEST:
-            raise InputError(f"{where} must be a list of at most {LONGEST:,}, not {len(value):,}")
+            raise InputError(f"{where} has {len(value):,} values, but may have {LONGEST:,} at most")
         converted = tuple(conform(args[0], v, where) for v in value)
         same = isinstance(value, tuple) and all(map(operator.is_, converted, value))
         return value if same else converted
@@ -174,7 +174,7 @@ def _plain(kind: Any, value: Any, where: str) -> Any:
         if kind is float and isinstance(value, int):
             check(
                 value.bit_length() < 1024,
-                f"{where} must not be a number of {value.bit_length():,} bits",
+                f"{where} is too large: a number of {value.bit_length():,} bits",
             )
             value = float(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
@@ -196,7 +196,7 @@ def check_cutoffs(ks: Sequence[int], n_items: int | None = None, where: str = "e
         len(ks) > 0 and all(k >= 1 for k in ks),
         f"{where} must be one or more cut-offs of at least 1, not ({listed})",
     )
-    check(len(set(ks)) == len(ks), f"{where} names a cut-off twice: {listed}")
+    check(len(set(ks)) == len(ks), f"{where} has a cut-off twice: {listed}")
     most = INT32 if n_items is None else max(n_items, 50)
     catalogue = "" if n_items is None else f", and there are {n_items:,}"
     check(max(ks) <= most, f"{where} {max(ks)}: lists hold at most {most:,} items{catalogue}")

@@ -104,11 +104,14 @@ class Config:
         )
         check(
             not self.train.l2_of_all or not self.optim.asks_for_rows,
-            f"train.l2_over {self.train.l2_over} updates every row, and optim.sparse only some",
+            f"train.l2_over {self.train.l2_over} updates every row of the tables, but optim.sparse "
+            "updates only the rows of a batch; set train.l2_over batch",
         )
         check(
             not self.train.l2_of_all or self.model.frozen_items is None,
-            f"train.l2_over {self.train.l2_over} changes rows that model.frozen_items freezes",
+            f"train.l2_over {self.train.l2_over} would change rows that model.frozen_items "
+            "freezes; "
+            "set train.l2_over batch",
         )
         check(
             self.train.l2_over != "tables" or self.model.ids,
@@ -116,7 +119,8 @@ class Config:
         )
         check(
             self.model.frozen_items is None or self.optim.name != "adamw",
-            "optim.name adamw decays rows that model.frozen_items freezes; take adam",
+            "optim.name adamw would decay rows that model.frozen_items freezes; set optim.name "
+            "adam",
         )
         check(
             not self.negatives.log_q or self.loss.name == "softmax",
@@ -124,27 +128,33 @@ class Config:
         )
         check(
             self.negatives.hard == 0 or not self.corrects,
-            "negatives.log_q has no probabilities for negatives.hard; set negatives.log_q False",
+            "negatives.log_q needs the probability with which each negative is drawn, and hard "
+            "negatives (negatives.hard) have none; set negatives.log_q False",
         )
         check(
             self.negatives.picks is None or not self.corrects,
-            "negatives.log_q has no probabilities for picked negatives; set it to False",
+            "negatives.log_q needs the probability with which each negative is drawn, and picked "
+            "negatives (negatives.pick) have none; set negatives.log_q False",
         )
         check(
             self.negatives.name != "exposed" or not self.corrects,
-            "negatives.log_q has no probabilities for exposed items; set it to False",
+            "negatives.log_q needs the probability with which each negative is drawn, and "
+            "negatives.name exposed has none; set negatives.log_q False",
         )
         check(
             self.negatives.name != "all" or self.split.name != "cold-items",
-            "negatives.name all includes items that split.name cold-items holds out of training",
+            "negatives.name all includes the items that split.name cold-items holds out of "
+            "training; set negatives.name uniform",
         )
         check(
             self.negatives.hard == 0 or self.split.name != "cold-items",
-            "negatives.hard may draw items that split.name cold-items holds out of training",
+            "negatives.hard may draw items that split.name cold-items holds out of training; set "
+            "negatives.hard 0",
         )
         check(
             self.eval.cold == "keep" or self.split.name != "cold-items",
-            "eval.cold drop would drop everything that split.name cold-items holds out",
+            "eval.cold drop would leave out every pair that split.name cold-items holds out; set "
+            "eval.cold keep",
         )
         check(
             self.negatives.name != "in-batch" or self.train.batch_size > 1,
@@ -198,24 +208,25 @@ class Config:
             )
 
     def _check_search(self) -> None:
-        alone = "minutes is the budget of a search"
+        search = "minutes starts a search"
         check(
             self.minutes is None or self.eval.select_on == "validation",
-            f"{alone} on validation: eval.select_on must be validation",
+            f"{search}, which compares models on validation: set eval.select_on validation",
         )
         check(
             self.minutes is None or self.objective.name == "ranking",
-            f"{alone} over rankings for users, not of ratings or of items alone",
+            f"{search} over models that rank items for users; for models of ratings or of item "
+            "pairs leave minutes out",
         )
         check(
             self.minutes is None or (self.warm_start is None and self.mesh.devices == 1),
-            f"{alone} from nothing and on one device",
+            f"{search} with new parameters on one device; leave out warm_start and mesh.*",
         )
         for section in ("model", "loss", "negatives", "optim", "train"):
             options = getattr(self, section)
             check(
                 self.minutes is None or options == type(options)(),
-                f"{alone}, which chooses {section}.*: leave its options out, or minutes",
+                f"{search}, which chooses the options {section}.*; leave them out, or minutes",
             )
 
     def _check_fitted(self) -> None:
@@ -227,17 +238,23 @@ class Config:
                 check(
                     f.name in some or getattr(section, f.name) == f.default,
                     f"{section_name}.{f.name} is for models that are trained, and {name} is fitted "
-                    "in closed form",
+                    "in closed form; leave it out",
                 )
         check(
             self.warm_start is None,
-            f"warm_start is for models that are trained, and {name} is fitted in closed form",
+            f"warm_start is for models that are trained, and {name} is fitted in closed form; "
+            "leave "
+            "it out",
         )
         check(
             self.split.name != "cold-items",
             f"split.name cold-items holds out whole items, which {name} cannot score without pairs",
         )
-        check(not self.mistakes, f"mistakes are made in training, and {name} is fitted")
+        check(
+            not self.mistakes,
+            f"mistakes are for models that are trained, and {name} is fitted in closed form; leave "
+            "them out",
+        )
 
     def _only_of(self, other: Objective) -> str:
         """Return the end of a message, which says that an option belongs to another objective."""
@@ -305,16 +322,17 @@ class Config:
             return [f"model.name {model.name} embeds from a table on the device; take mf"]
         dense = not how.can_be_sparse or how.sparse is False
         reasons = {
-            "it updates the rows of a batch: optim.name sgd (without optim.momentum), adagrad, "
-            "rowwise_adagrad or adam, without optim.clip_norm and optim.sparse False": dense,
+            "it needs an optimizer that updates only the rows of a batch: optim.name sgd (without "
+            "optim.momentum), adagrad, rowwise_adagrad or adam, without optim.clip_norm and "
+            "without optim.sparse False": dense,
             "mesh.data and mesh.table must be 1": self.mesh.devices > 1,
             "model.biases are updated by a dense optimizer": model.biases,
             "model.init spectral computes the table on the device; take normal": model.init
             == "spectral",
             f"loss.name {self.loss.name} needs ratings on the device": not ours.host_tables,
-            "negatives.name all reads every item": self.negatives.name == "all",
-            f"train.l2_over {self.train.l2_over} updates every row": self.train.l2_of_all,
-            f"mistakes {ADDED} has gradients of all rows": ADDED in self.mistakes,
+            "negatives.name all reads the rows of all items": self.negatives.name == "all",
+            f"train.l2_over {self.train.l2_over} updates all rows": self.train.l2_of_all,
+            f"mistakes {ADDED} adds up the gradients of all rows": ADDED in self.mistakes,
         }
         return [reason for reason, holds in reasons.items() if holds]
 

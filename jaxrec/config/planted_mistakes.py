@@ -30,11 +30,11 @@ def loss_with(loss: str, mistakes: tuple[str, ...]) -> str:
 def check_mistakes(config: Any) -> None:
     """Raise InputError if the mistakes contradict the rest of a configuration."""
     planted, loss, how = config.mistakes, config.loss.name, config.negatives
-    check(len(set(planted)) == len(planted), f"mistakes names one twice: {' '.join(planted)}")
+    check(len(set(planted)) == len(planted), f"mistakes has a name twice: {' '.join(planted)}")
     check(
         ADDED not in planted or not config.optim.asks_for_rows,
-        f"mistakes {ADDED} needs gradients of all rows, but optim.sparse has those of a batch; set "
-        "optim.sparse False",
+        f"mistakes {ADDED} needs the gradients of all rows, but optim.sparse computes only the "
+        "gradients of a batch's rows; set optim.sparse False",
     )
     check(
         "sum-in-sigmoid" not in planted or loss == "bpr",

@@ -68,7 +68,8 @@ def id_array(ids: Any, what: str) -> np.ndarray:
             place = int(np.argmin(whole))
             fault = "is missing" if np.isnan(array[place]) else "is not a whole number up to 2^53"
             raise InputError(
-                f"{what}: {array[place]} at place {place} {fault}; ids are whole numbers or texts"
+                f"{what}: the id {array[place]} at index {place} {fault}; ids must be whole "
+                "numbers or texts"
             )
         return array.astype(np.int64)
     if kind in "iu":
@@ -84,15 +85,15 @@ def id_array(ids: Any, what: str) -> np.ndarray:
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
     elif array.size:
         raise InputError(
-            f"{what}: ids of dtype {array.dtype} are neither whole numbers nor texts; make them "
-            "texts first, such as ids.astype(str)"
+            f"{what}: ids of dtype {array.dtype} are neither whole numbers nor texts; convert them "
+            "to texts first, for example by ids.astype(str)"
         )
     else:
         array = np.zeros(0, np.int64)
     if array.dtype.kind == "U":
         empty = array == ""
         if empty.any():
-            raise InputError(f"{what}: the id at place {int(np.argmax(empty))} is empty")
+            raise InputError(f"{what}: the id at index {int(np.argmax(empty))} is empty")
     return array
 
 
@@ -104,8 +105,8 @@ def id_texts(ids: Any, what: str) -> list[str]:
     """
     if taken_by(ids) is not None:
         raise InputError(
-            f"{what}: a {_name(ids)} is no list of ids; give one of its columns as a list (users "
-            "with their items go in as a polars.DataFrame: polars.from_pandas makes one)"
+            f"{what}: a {_name(ids)} is not a list of ids; give one of its columns as a list (to "
+            "give users with their items, pass a polars.DataFrame, such as polars.from_pandas(...))"
         )
     if isinstance(ids, str | bytes | int | float | np.generic):
         ids = [ids]
@@ -140,16 +141,16 @@ def rows(values: Any, n_rows: int, what: str, of: str, length: int | None = None
     array = _array(values, what, length)
     if array.size and array.dtype.kind not in "iu":
         raise InputError(
-            f"{what} holds {array.dtype} and needs row numbers into the {of}, from 0 "
-            "(numpy.unique with return_inverse=True gives a table and row numbers)"
+            f"{what} has dtype {array.dtype}, but must hold row numbers of the {of}, counted from "
+            "0 (numpy.unique with return_inverse=True gives a table and row numbers)"
         )
     if array.size:
         low, high = int(array.min()), int(array.max())
         if low < 0 or high >= n_rows:
             odd = low if low < 0 else high
             raise InputError(
-                f"{what}: a row number outside the id table: {odd}, and there are {n_rows} {of}; "
-                "rows count from 0 (numpy.unique with return_inverse=True gives them)"
+                f"{what}: row number {odd} is outside the id table of {n_rows} {of}; rows are "
+                "counted from 0 (numpy.unique with return_inverse=True gives row numbers)"
             )
     return array.astype(np.int32, copy=False)
 
@@ -167,7 +168,7 @@ def numbers(values: Any, what: str, length: int, dtype: Any = np.float32) -> np.
             raise InputError(f"{what} must be numbers, not dates; give dates as time=")
         lacking = np.isnat(array)
         if lacking.any():
-            raise InputError(f"{what} is missing at place {int(np.argmax(lacking))}")
+            raise InputError(f"{what}: the value at index {int(np.argmax(lacking))} is missing")
         array = array.astype("M8[us]").astype(np.int64) / 1e6
     elif array.dtype.kind == "O" or (not array.size and array.dtype.kind not in "fiu"):
         try:
@@ -180,7 +181,7 @@ def numbers(values: Any, what: str, length: int, dtype: Any = np.float32) -> np.
         made = array.astype(dtype, copy=False)
     if made.size and not (np.isfinite(made.min()) and np.isfinite(made.max())):
         place = int(np.argmin(np.isfinite(made)))
-        raise InputError(f"{what} holds {array[place]} at place {place}; give finite numbers")
+        raise InputError(f"{what} holds {array[place]} at index {place}; give finite numbers")
     return made
 
 
@@ -199,13 +200,13 @@ def weights(values: Any, what: str, length: int) -> np.ndarray:
     if made.size and made.min() < SMALLEST:
         place = int(np.argmin(made))
         raise InputError(
-            f"{what} holds {made[place]:g} at place {place}; weights must be positive; leave "
+            f"{what} holds {made[place]:g} at index {place}, but weights must be positive; leave "
             "out pairs of weight 0"
         )
     if made.size and made.sum(dtype=np.float64) > LARGEST:
         raise InputError(
-            f"{what} sums up to more than float32 holds; divide all by one number, which does not "
-            "change the result"
+            f"{what} has a sum that is too large for float32; divide all values by one number, "
+            "which does not change the result"
         )
     return made
 
@@ -236,7 +237,8 @@ def check_features(features: Any, n_rows: int, what: str, of: str) -> None:
     if fault is not None:
         name, kind, part = fault.rsplit(":", 2)
         raise InputError(
-            f"{what}: column {name!r}: {part} is not as jaxrec.data.features says of a {kind}"
+            f"{what}: column {name!r}: {part} is not valid for a {kind}; jaxrec.data.features "
+            "describes the valid form"
         )
     _remember(features, "features")
 
@@ -244,7 +246,7 @@ def check_features(features: Any, n_rows: int, what: str, of: str) -> None:
 def _array(values: Any, what: str, length: int | None = None) -> np.ndarray:
     """Convert values to a one-dimensional array."""
     if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
-        raise InputError(f"{what}: a value is masked; leave such rows out")
+        raise InputError(f"{what}: a value is masked; leave rows with masked values out")
     if isinstance(values, np.ndarray):
         array = values
     else:
@@ -252,7 +254,7 @@ def _array(values: Any, what: str, length: int | None = None) -> np.ndarray:
             # An array of objects keeps the types in a list; NumPy would turn [1, "a"] into texts.
             array = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
         except (TypeError, ValueError) as e:
-            raise InputError(f"{what}: no array of one axis ({e})") from e
+            raise InputError(f"{what} must be a list or a one-dimensional array ({e})") from e
         if isinstance(values, list | tuple) and array.ndim == 1:
             plain = np.array(values) if all(type(x) in (int, float) for x in values) else array
             array = plain if plain.ndim == 1 else array
@@ -261,7 +263,7 @@ def _array(values: Any, what: str, length: int | None = None) -> np.ndarray:
             f"{what} must be a list or a one-dimensional array, not {type(values).__name__}"
         )
     if array.ndim != 1:
-        raise InputError(f"{what} must have one axis, not {array.ndim}")
+        raise InputError(f"{what} must have one axis, but has {array.ndim}")
     if length is not None and len(array) != length:
         raise InputError(f"{what} has {len(array)} values for {length} pairs")
     return array
@@ -274,18 +276,20 @@ def _of_objects(values: list[Any], what: str) -> np.ndarray:
         if isinstance(value, np.generic):
             value = value.item()
         if value is None or type(value).__name__ in _MISSING or value != value:
-            raise InputError(f"{what}: the id at place {place} is missing; leave such rows out")
+            raise InputError(
+                f"{what}: the id at index {place} is missing; leave rows without an id out"
+            )
         if isinstance(value, bytes):
             try:
                 value = value.decode()
             except UnicodeDecodeError as e:
-                raise InputError(f"{what}: the id at place {place} is not UTF-8 text") from e
+                raise InputError(f"{what}: the id at index {place} is not UTF-8 text") from e
         elif isinstance(value, float) and value.is_integer() and abs(value) <= WHOLE_FLOATS:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise InputError(
-                f"{what}: the id at place {place} is a {type(value).__name__}, neither a whole "
-                "number nor a text; make ids texts first, such as ids.astype(str)"
+                f"{what}: the id at index {place} is a {type(value).__name__}, neither a whole "
+                "number nor a text; convert ids to texts first, for example by ids.astype(str)"
             )
         made.append(value)
     if all(isinstance(value, int) for value in made):
@@ -324,7 +328,7 @@ def refuse_foreign(data: Any, *ours: type, option: str = "data") -> None:
     """
     if (data is None and option != "path") or isinstance(data, (str, os.PathLike, *ours)):
         return
-    raise InputError(f"{option} is a {_name(data)}, which is not taken as it is: {_way_in(data)}")
+    raise InputError(f"{option} must not be a {_name(data)}; {_way_in(data)}")
 
 
 def taken_by(data: Any) -> str | None:
@@ -344,7 +348,7 @@ def _way_in(data: Any) -> str:
     """Explain how to convert another library's data."""
     function = taken_by(data)
     if function is not None:
-        return f"jaxrec.{function}(...) makes a Dataset of it"
+        return f"jaxrec.{function}(...) converts it to a Dataset"
     return (
         "give a path, a table of pandas, polars, pyarrow or scipy, or "
         "jaxrec.from_numpy(users, items) of two columns of ids"

@@ -66,12 +66,12 @@ def of_interactions(
     key, weight = _merge([(key, weight), *waiting])
     src, dst = rows_of_keys(key, data.n_items)
     cut = int((degree_U > history).sum())
-    notes = data.notes | ({f"users of more than {history} items, cut": cut} if cut else {})
+    notes = data.notes | ({f"users whose items were cut to the last {history}": cut} if cut else {})
     for name in ("rating", "weight"):
         column = getattr(data, name)
         if column is not None and len(column) and column.min() < column.max():
             told = f"{name}s {column.min():g} to {column.max():g}"
-            notes[f"not read, for a pair weighs as many users as had both: {told}"] = len(column)
+            notes[f"not used, as a pair's weight is its number of users: {told}"] = len(column)
     columns = src.astype(np.int32), dst.astype(np.int32), weight.astype(np.float32)
     told = data.name, notes, data.reading
     return ItemGraph(*columns, data.item_ids, data.item_features, *told)

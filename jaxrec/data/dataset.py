@@ -31,7 +31,7 @@ FORMAT = "jaxrec dataset"
 """Format name of a Dataset in a prepared folder's manifest."""
 
 
-REPEATED = "held-out pairs that an earlier part of the split has too"
+REPEATED = "held-out pairs that are also in an earlier part of the split"
 """The note that counts pairs which occur in more than one part of a split."""
 
 

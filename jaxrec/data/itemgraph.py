@@ -76,7 +76,10 @@ class ItemGraph:
         object.__setattr__(self, "item_ids", ids)
         fault = self._fault()
         if fault is not None:
-            raise InputError(f"{self.name}: {fault}; ItemGraph.of_pairs takes pairs as they come")
+            raise InputError(
+                f"{self.name}: {fault}; ItemGraph.of_pairs takes pairs in any order, and sums "
+                "repeated pairs"
+            )
         for features in self.features().values():
             array_checks.check_features(features, self.n_items, f"{self.name}: {_SIDE}", "items")
 

@@ -46,8 +46,9 @@ def draw_pairs(
     label[order[max(n_left - n_validation, 0) : n_left]] = VALIDATION
     if not (label == TRAIN).any():
         raise InputError(
-            f"{graph.name}: of {n} pairs none is left to train on; hold out less (pairs.test "
-            f"{config.test:g}, pairs.validation {config.validation:g}) or give more pairs"
+            f"{graph.name}: all {n} pairs are held out, so no pair is left to train on; hold out "
+            f"less (pairs.test {config.test:g}, pairs.validation {config.validation:g}) or give "
+            "more pairs"
         )
     return label
 
@@ -95,8 +96,8 @@ def _negatives(
         free = np.setdiff1d(_key(graph, item[a], item[b]), taken, assume_unique=True)
         if len(free) < needed:
             raise InputError(
-                f"{graph.name}: the items of the {needed} held-out pairs leave {len(free)} pairs "
-                "to be negatives; hold out less, or give a sparser graph"
+                f"{graph.name}: {needed} held-out pairs need as many negative pairs, but their "
+                f"items make only {len(free)}; hold out less, or give a sparser graph"
             )
         return np.sort(rng.permutation(free)[:needed])
     found = np.empty(0, np.int64)

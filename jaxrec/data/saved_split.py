@@ -143,7 +143,7 @@ def load(run: Path) -> KeptSplit | None:
         if key_P.dtype != np.uint64 or key_P.ndim != 1 or not isinstance(protocol, dict):
             raise ValueError("other arrays")
         if not (key_P[1:] >= key_P[:-1]).all():
-            raise ValueError("not in order")
+            raise ValueError("the pairs are not in order")
         kept = KeptSplit(key_P, protocol, int(about["seed"]), about["whole"], about["sure"])
     except (OSError, KeyError, IndexError, TypeError, ValueError) as e:
         raise InputError(
@@ -222,9 +222,9 @@ def told(start: Iterable[dict[str, Any]]) -> list[str]:
             if of[side]["kept"] < FEW * of[side]["of"]:
                 there, here = (f"`{of[side][where]}`" for where in ("there", "here"))
                 lines.append(
-                    f"WARNING: nearly none of the {side} of {name} is in this data, so what it "
-                    f"learned of them is not used; give the data that it had beside the new one, "
-                    f"and write ids alike ({there} there, {here} here)"
+                    f"WARNING: hardly any of the {side} of {name} are in this data, so their "
+                    f"trained parameters are not used; add the data of {name} to the new data, "
+                    f"and write ids in the same form ({there} in {name}, {here} in this data)"
                 )
         lines += _known(name, of)
     return lines
@@ -234,7 +234,7 @@ def _known(name: str, of: dict[str, Any]) -> list[str]:
     """Report the held-out pairs on which the warm start was trained."""
     why = "" if of["split"] == "kept" else f" ({of.get('reason', '')})"
     if "trained" not in of:
-        return [f"not known whether test pairs were in the training data of {name}{why}"]
+        return [f"it is unknown whether {name} was trained on test pairs{why}"]
     counts = [
         f"{n:,} of {total:,} {part} pairs" for part, (n, total) in of["trained"].items() if total
     ]
@@ -242,13 +242,14 @@ def _known(name: str, of: dict[str, Any]) -> list[str]:
         return []
     at_least = "" if of["whole"] else "at least "
     data = "training data" if of["sure"] else "training or validation data"
-    first = f"the split of {name} goes on" if of["split"] == "kept" else f"split anew{why}"
+    kept = of["split"] == "kept"
+    first = f"the split of {name} is continued" if kept else f"the data is split anew{why}"
     lines = [f"{first}: {at_least}{' and '.join(counts)} were in the {data} of {name}"]
     if of["trained"].get("test", (0, 0))[0]:
-        lines.append("WARNING: test metrics count pairs that the start has been trained on")
+        lines.append(f"WARNING: the test metrics count pairs on which {name} was trained")
     elif of["trained"].get("validation", (0, 0))[0]:
         lines.append(
-            "WARNING: validation, which may select, has pairs that the start has been trained on; "
-            "--eval.select-on none takes the last parameters"
+            f"WARNING: the validation part, which may select the parameters, has pairs on which "
+            f"{name} was trained; --eval.select-on none takes the last parameters instead"
         )
     return lines

@@ -51,9 +51,9 @@ class Drawn(NamedTuple):
     notes: dict[str, int]
 
 
-TIED = "users whose held-out pairs a tie in time decided"
-SPREAD = "{} pairs held out over all pairs, for shares within users round to nothing"
-MOVED = "pairs in train that the split would hold out, for the run to start from trained on them"
+TIED = "users whose held-out pairs were drawn among pairs of equal time"
+SPREAD = "{} pairs drawn from all users at once, since every user's share is less than half a pair"
+MOVED = "pairs kept in train that the split would hold out, since the starting run trained on them"
 
 
 def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
@@ -117,7 +117,7 @@ def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]
             "out of it, or set --split.repeats drop or keep"
         )
     if config.repeats == "keep":
-        return data, {f"{REPEATED}, kept (known items are masked but with eval.repeatable)": count}
+        return data, {f"{REPEATED}, kept (and masked unless eval.repeatable is set)": count}
     return data.take(~later), {f"{REPEATED}, left out (split.repeats)": count}
 
 

@@ -237,8 +237,8 @@ def of_numbers(numbers: pl.Series) -> Moments:
     units = frame.select(**counts).row(0, named=True) if high >= 1e11 else {}
     notes = {}
     for unit, count in units.items():
-        among = "" if count == len(numbers) else " among others, each told by its size"
-        notes[f"times in {unit}{among}, read as seconds"] = count
+        among = "" if count == len(numbers) else " (the unit of each is inferred from its size)"
+        notes[f"times in {unit}{among}, converted to seconds"] = count
     if any(units.values()):
         numbers = frame.select(seconds.alias(numbers.name)).to_series()
     if 10 * int(numbers.is_between(*EPOCH).sum()) >= len(numbers):

@@ -112,7 +112,10 @@ def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
     path = Path(path)
     if path.is_dir():
         if data is not None:
-            raise InputError(f"{path}: --data is for embeddings; a run knows its data")
+            raise InputError(
+                f"{path}: --data is for files of embeddings, but a run has its own data; leave "
+                "--data out"
+            )
         return _of_run(check_run(path))
     if not path.exists():
         raise InputError(f"{path}: no such file; name a run folder or embeddings (.npz, .npy)")

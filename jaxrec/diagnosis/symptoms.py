@@ -228,7 +228,7 @@ def stuck(course: Course) -> Finding | None:
             f"embeddings have moved {moved:.3g} times their initial length",
             *_cosines(course),
         ),
-        "not told by the figures; the other findings, if any, name it",
+        "unknown from the figures alone; the other findings, if any, name it",
         changes(
             course.config,
             "--optim.learning-rate three times higher",
@@ -304,7 +304,7 @@ def collapsed(course: Course) -> Finding | None:
                 "collapse",
                 f"embeddings of {side}s have collapsed",
                 _cosines(course),
-                "not told by the figures; the other findings, if any, name it",
+                "unknown from the figures alone; the other findings, if any, name it",
                 changes(
                     course.config,
                     "a lower --optim.learning-rate",

@@ -229,8 +229,8 @@ def check(names: Sequence[str]) -> None:
     for name in names:
         if name not in (*NAMES, "all"):
             raise InputError(
-                f"--metrics {name!r} is not known{nearest(name, NAMES)}; give any of "
-                f"{', '.join(NAMES)}, or all"
+                f"--metrics: {name!r} is not a metric beyond accuracy{nearest(name, NAMES)}; give "
+                f"one or more of {', '.join(NAMES)}, or all"
             )
 
 

@@ -113,13 +113,17 @@ def sentence(split: str, result: dict[str, Any], metric: str) -> str | None:
     name = metric if metric in whole else next(iter(whole), "")
     if "pairs" in cold:
         seen = whole.get(f"{name}_seen")
-        rest = "" if seen is None else f"; without them {name} is {seen:.4f}, not {whole[name]:.4f}"
+        rest = (
+            ""
+            if seen is None
+            else f"; {name} is {whole[name]:.4f}, and {seen:.4f} without these pairs"
+        )
         return f"{split}: {' in '.join(counts)} with no train pair{rest}"
     way = "with" if cold.get("left_out") else "without"
     other = cold.get(way, {}).get(name)
     if other is not None:
-        rest = f"{way} them {name} is {other:.4f}, not {whole[name]:.4f}"
+        rest = f"{name} is {whole[name]:.4f}, and {other:.4f} {way} them"
     else:
-        rest = "all held-out pairs are theirs"
+        rest = "all held-out pairs belong to them"
     left = ", and are left out" if cold.get("left_out") else ""
     return f"{split}: {' and '.join(counts)} have no train pair{left}; {rest}"

@@ -207,7 +207,7 @@ class Evaluator:
         devices: Sequence[Any] | None = None,
     ) -> None:
         if len(relevant.degree) != len(seen.degree):
-            raise ValueError("relevant and seen are of different numbers of users")
+            raise ValueError("relevant and seen have different numbers of users")
         self.ks = tuple(ks)
         self.n_items = n_items
         self._relevant = relevant
@@ -283,7 +283,9 @@ class Evaluator:
         score.
         """
         if scorer.n_items != self.n_items:
-            raise ValueError(f"a scorer of {scorer.n_items} items, not of {self.n_items}")
+            raise ValueError(
+                f"the scorer has {scorer.n_items} items, but the evaluator has {self.n_items}"
+            )
         step, params = self._step(scorer)
         unranked = np.full((len(self._devices), self.n_items), max(self.ks), np.int32)
         best_rank = self._put(unranked, AXIS)
@@ -373,7 +375,7 @@ class Evaluator:
     def broken_down(self, lists: Lists, k: int) -> Breakdown:
         """Compute the :meth:`breakdown` of given lists, cut at k."""
         if k > max(self.ks):
-            raise ValueError(f"the lists are of {max(self.ks)} items, shorter than {k}")
+            raise ValueError(f"the lists have {max(self.ks)} items, which is fewer than {k}")
         item_nK, hit_nK = lists.item_nK[:, :k], lists.hit_nK[:, :k]
         return Breakdown(
             lists.user_n,

@@ -238,7 +238,7 @@ def rating_levels(
     values, level = np.unique(data.rating, return_inverse=True)
     if len(values) > _MOST_LEVELS:
         raise InputError(
-            f"{data.name}: {len(values)} different ratings are too many for {asks}, "
+            f"{data.name}: has {len(values)} different ratings, but {asks} allows "
             f"{_MOST_LEVELS} at most; {fix}"
         )
     return values, level.astype(np.int32)

@@ -423,7 +423,7 @@ def _options(first: Config, config: Config) -> str:
         for option, value in ours[section].items()
         if value != base[section][option] and option not in ("epochs", "patience")
     ]
-    return " ".join(changed) or "as it began"
+    return " ".join(changed) or "its first values"
 
 
 def winner(trial: Trial) -> Config:

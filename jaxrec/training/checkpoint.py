@@ -237,7 +237,7 @@ class Checkpoints:
                     raise ValueError(f"{name} has the shape {flat[name].shape}, not {leaf.shape}")
         except (ValueError, OSError, KeyError, TypeError) as e:
             raise RunError(
-                f"{path}: is no checkpoint of this configuration ({str(e).splitlines()[0]})"
+                f"{path}: is not a checkpoint of this configuration ({str(e).splitlines()[0]})"
             ) from e
         return jax.tree.unflatten(jax.tree.structure(like), [flat[n] for n in wanted])
 

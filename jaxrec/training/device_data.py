@@ -154,10 +154,15 @@ def _alike(config: Config, train: Dataset) -> Array | None:
     if config.negatives.pick != "same-features":
         return None
     if train.item_features is None:
-        raise InputError(f"{train.name}: negatives.pick same-features needs features of items")
+        raise InputError(
+            f"{train.name}: negatives.pick same-features needs features of items, {_NO_FEATURES}"
+        )
     of = _fit(train.item_features, train.item_counts(), config.model.columns)
     if of is None:
-        raise InputError(f"{train.name}: model.columns leaves items without features")
+        raise InputError(
+            f"{train.name}: negatives.pick same-features needs features of items, but "
+            "model.columns selects none; add the name of an item feature to it"
+        )
     x = schema.encode(train.item_features, of)
     parts = [x.number]
     for code_I, size in zip(x.category, of.category_sizes, strict=True):

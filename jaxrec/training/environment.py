@@ -75,7 +75,10 @@ def check(folder: Path, custom_tx: bool, warn: Callable[[str], None]) -> None:
     changed = [n for n, v in versions().items() if before["versions"].get(n) != v]
     changed += [n for n, v in _machine().items() if before[n] != v]
     if changed:
-        warn(f"changed since the run started, so its bits may differ: {', '.join(changed)}")
+        warn(
+            f"{', '.join(changed)} changed since the run started, so its results may differ from "
+            "those of an uninterrupted run in their last digits"
+        )
 
 
 def write(

@@ -44,7 +44,7 @@ def sizes_of(
     private = how.count * how.candidates + how.hard if how.private else how.hard
     shared = {"shared": how.count, "in-batch": config.train.batch_size}.get(how.name, 0)
     if sides is None:
-        assert not isinstance(train, Counts), "sizes alone tell no degrees"
+        assert not isinstance(train, Counts), "the sizes alone do not give the degrees of nodes"
         sides = train.user_counts(), train.item_counts()
     degrees = [
         (int(degree), int(nodes))

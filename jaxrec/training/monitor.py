@@ -254,7 +254,7 @@ class Attendant:
         if found is not None:
             self._record(step, "doctor", **found)
             for title in self._new():
-                reporter.say(f"doctor: {title}; why: `jaxrec doctor {run}`")
+                reporter.say(f"doctor: {title}; `jaxrec doctor {run}` shows the likely cause")
 
     def broke(self, totals: Totals, step: int) -> None:
         """Record the last figures after a step whose loss or parameters are not finite."""

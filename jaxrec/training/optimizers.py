@@ -43,13 +43,14 @@ def _registered(config: Config, steps: int) -> Optimizer:
     made = registry.OPTIMIZERS.get(name)(optax_chain.learning_rate(config.optim, steps), steps)
     if isinstance(made, RowOptimizer) and not (config.model.local and config.model.ids):
         raise InputError(
-            f"optim.name {name} updates the rows of a batch, and model.name {config.model.name} "
-            "gives every row a gradient; take mf, pinsage or two-tower, or an optax chain"
+            f"optim.name {name} updates only the rows of a batch, but model.name "
+            f"{config.model.name} gives every row a gradient; take mf, pinsage or two-tower, or an "
+            "optax chain"
         )
     if not isinstance(made, RowOptimizer | optax.GradientTransformation):
         raise InputError(
-            f"optim.name {name} makes a {type(made).__name__}; an optax.GradientTransformation or "
-            "a jaxrec.rowwise.RowOptimizer is needed"
+            f"optim.name {name} returns a {type(made).__name__}; it must return an "
+            "optax.GradientTransformation or a jaxrec.rowwise.RowOptimizer"
         )
     return made
 

@@ -67,8 +67,8 @@ def _check_memory(config: Config, n_users: int, n_items: int) -> None:
         return
     name = max(needs, key=lambda n: needs[n])
     raise InputError(
-        f"the run needs at least {shown(total)} of memory, {shown(needs[name])} of it for {name}, "
-        f"and there are {shown(limit)}; take a smaller {_CAUSES[name]}"
+        f"the run needs at least {shown(total)} of memory ({shown(needs[name])} of it for {name}), "
+        f"but only {shown(limit)} are available; set a smaller {_CAUSES[name]}"
     )
 
 

@@ -124,10 +124,10 @@ def _cases() -> list[tuple[str, float, Callable[..., Any], tuple, np.ndarray]]:
         (f"its gradient ({kernel})", _CLOSE, back, (x, g), matrix @ g),
         ("layers at rows", _CLOSE, forward_rows, (x,), (layers @ x)[row]),
         ("their gradient", _CLOSE, back_rows, (x, g_RD), layers @ summed),
-        ("gradient of rows taken", _CLOSE, back_take, (x, g_RD), summed),
-        ("what a user has", _EXACT, lambda i: contains(csr, jnp.asarray(user), i), (item,), known),
-        ("order of an epoch", _EXACT, order, (count,), np.arange(size)),
-        ("the best items", _EXACT, best, (scorer.params,), np.argsort(-scores, axis=1)[:, :10]),
+        ("gradient of selected rows", _CLOSE, back_take, (x, g_RD), summed),
+        ("items of a user", _EXACT, lambda i: contains(csr, jnp.asarray(user), i), (item,), known),
+        ("pair order of an epoch", _EXACT, order, (count,), np.arange(size)),
+        ("top-k items", _EXACT, best, (scorer.params,), np.argsort(-scores, axis=1)[:, :10]),
     ]
 
 

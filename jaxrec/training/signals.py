@@ -136,7 +136,10 @@ class SignalWatch:
             if self._leave is not None:
                 try:
                     self._leave()
-                    _say("jaxrec: interrupted; nothing was lost, `jaxrec resume` goes on\n")
+                    _say(
+                        "jaxrec: interrupted; nothing was lost, and `jaxrec resume` continues the "
+                        "run\n"
+                    )
                 finally:
                     os._exit(128 + number)
 

@@ -186,7 +186,7 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
     names = [name for name in ("name", *ours) if theirs.get(name) != ours.get(name)]
     section = "pairs" if ours.get("name") == "pairs" else "split"
     name = names[0]
-    return f"{section}.{name} was {theirs.get(name)} there, and is {ours.get(name)} here"
+    return f"{section}.{name} was {theirs.get(name)} in that run, and is {ours.get(name)} now"
 
 
 def held_out_of(label: np.ndarray, hash_E: np.ndarray) -> dict[str, np.ndarray]:

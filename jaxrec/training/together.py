@@ -44,18 +44,18 @@ def why_alone(config: Config) -> str | None:
         f"model.name {model.name} is not among {' and '.join(MODELS)}": model.name not in MODELS,
         f"loss.name {config.loss.name} is not one of the built-in rankings": config.loss_taken
         not in losses.LOSSES,
-        "model.edge_dropout gives every run a graph of its own": model.draws,
-        f"model.score {model.score} is a network": model.score not in ("dot", "cosine"),
+        "model.edge_dropout draws a separate graph for each run": model.draws,
+        f"model.score {model.score} is a trained network": model.score not in ("dot", "cosine"),
         # In rankings, the gradient of a user's bias is only rounding, which adam makes large.
-        "model.biases of users have no gradient but rounding": model.biases,
-        "model.frozen_items": model.frozen_items is not None,
-        "warm_start": config.warm_start is not None,
-        "mistakes": bool(config.mistakes),
-        "a mesh of devices, or a table in host memory": config.mesh.devices > 1
+        "model.biases of users have gradients of rounding errors only": model.biases,
+        "model.frozen_items is set": model.frozen_items is not None,
+        "warm_start is set": config.warm_start is not None,
+        "mistakes is set": bool(config.mistakes),
+        "the run needs a mesh of devices or a table in host memory": config.mesh.devices > 1
         or config.mesh.memory == "host",
         f"negatives.name {how.name} is registered": how.registered,
         f"optim.name {config.optim.name} is registered": config.optim.registered,
-        "minutes is a search of its own": config.minutes is not None,
+        "minutes starts a search": config.minutes is not None,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 

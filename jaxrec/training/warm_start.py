@@ -45,7 +45,7 @@ def _stored(run: str) -> dict[str, Any]:
     """Read the features.json of a run. Raises InputError if the run has not finished."""
     stored = read_json(check_run(run) / "features.json")
     if not stored:
-        raise InputError(f"{run}: the run has not finished; `jaxrec resume {run}` ends it")
+        raise InputError(f"{run}: the run has not finished; `jaxrec resume {run}` finishes it")
     return stored
 
 

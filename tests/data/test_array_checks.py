@@ -107,7 +107,7 @@ def test_factorize_gives_what_a_dataset_takes():
     assert data.user_ids.tolist() == ["b", "a"]
     assert data.weight is not None
     assert data.weight.dtype == np.float32
-    with pytest.raises(InputError, match="the id at place 1 is missing"):
+    with pytest.raises(InputError, match="the id at index 1 is missing"):
         made(pd.array(["a", None, "c"], dtype="string"))
     with pytest.raises(InputError, match="is missing"):
         made(pd.array([1, None, 3], dtype="Int64"))
@@ -119,9 +119,9 @@ def test_factorize_gives_what_a_dataset_takes():
         (["a", "b", "a"], "_ids: id 'a' is repeated"),
         ([1, 2, 1], "id 1 is repeated"),
         ([1, "1", 2], "id '1' is repeated"),
-        (["a", "", "b"], "the id at place 1 is empty"),
-        (["a", None, "b"], "the id at place 1 is missing"),
-        (np.array(["a", np.nan, "b"], object), "the id at place 1 is missing"),
+        (["a", "", "b"], "the id at index 1 is empty"),
+        (["a", None, "b"], "the id at index 1 is missing"),
+        (np.array(["a", np.nan, "b"], object), "the id at index 1 is missing"),
         ([1.0, np.nan, 3.0], "at place 1 is missing"),
         (np.array([1.0, np.nan, 3.0]), "nan at place 1 is missing"),
         ([1.0, 2.5, 3.0], "not a whole number"),
@@ -132,7 +132,7 @@ def test_factorize_gives_what_a_dataset_takes():
         ([datetime.date(2020, 1, n) for n in (1, 2, 3)], "is a date, neither"),
         ([b"\xff", b"a", b"b"], "not UTF-8"),
         ("abc", "must be a list or a one-dimensional array, not str"),
-        (np.eye(3), "must have one axis, not 2"),
+        (np.eye(3), "must have one axis, but has 2"),
         (np.ma.masked_equal([1, 2, 3], 2), "is masked"),
     ],
 )
@@ -150,9 +150,9 @@ def test_ids_that_are_none_are_refused(ids, said):
         ({"user": USER + 100}, "outside the id table: 102"),
         ({"item": [0, -1, 1, 1]}, "item: a row number outside the id table: -1"),
         ({"item": [0, 1]}, "item has 2 values for 4 pairs"),
-        ({"user": USER.astype(float)}, "user holds float64 and needs row numbers"),
-        ({"user": ["a", "a", "b", "c"]}, "needs row numbers"),
-        ({"user": np.zeros((4, 1), np.int32)}, "must have one axis, not 2"),
+        ({"user": USER.astype(float)}, "user has dtype float64, but must hold row numbers"),
+        ({"user": ["a", "a", "b", "c"]}, "must hold row numbers"),
+        ({"user": np.zeros((4, 1), np.int32)}, "must have one axis, but has 2"),
         ({"rating": [1, 2, 3]}, "rating has 3 values for 4 pairs"),
         ({"rating": [1, 2, np.nan, 3]}, "rating holds nan at place 2"),
         ({"rating": [1, 2, None, 3]}, "rating holds nan at place 2|must be numbers"),
@@ -161,13 +161,16 @@ def test_ids_that_are_none_are_refused(ids, said):
         ({"rating": np.full(4, 1e39)}, r"rating holds 1e\+39 at place 0"),
         ({"rating": np.ones(4, complex)}, "must be numbers, not"),
         ({"time": [1, 2, np.inf, 3]}, "time holds inf at place 2"),
-        ({"time": np.array(["2020", "NaT", "2020", "2020"], "M8[s]")}, "missing at place 1"),
+        (
+            {"time": np.array(["2020", "NaT", "2020", "2020"], "M8[s]")},
+            "the value at index 1 is missing",
+        ),
         ({"weight": [1, 2, np.nan, 3]}, "weight holds nan at place 2"),
         ({"weight": [1, 2, 0, 3]}, "weight holds 0 at place 2; weights must be positive"),
         ({"weight": [1, 2, -3, 3]}, "weight holds -3 at place 2"),
         ({"weight": [1, 2, np.inf, 3]}, "weight holds inf at place 2"),
         ({"weight": [1, 2, 1e-42, 3]}, "weights must be positive"),
-        ({"weight": np.full(4, 3e38)}, "sums up to more than float32"),
+        ({"weight": np.full(4, 3e38)}, "has a sum that is too large for float32"),
         ({"split": [0, 1, 2, 3]}, "split must only hold 0"),
         ({"split": ["train"] * 4}, "split must only hold 0"),
         ({"exposed": Exposed(np.array([0, 3]), np.array([0, 1]))}, "exposed user: a row number"),

@@ -47,7 +47,7 @@ def test_long_histories_count_with_their_latest_items():
     data = made({(0, i) for i in range(8)}, [5, 1, 7, 3, 8, 2, 6, 4])
     graph = of_interactions(data, history=3)
     assert set(told(graph)) == {(2, 4), (2, 6), (4, 6)}
-    assert graph.notes == {"users of more than 3 items, cut": 1}
+    assert graph.notes == {"users whose items were cut to the last 3": 1}
 
 
 def test_without_times_long_histories_are_cut_at_random_and_always_alike():

@@ -90,7 +90,7 @@ def of_numbers(*numbers: float) -> tuple[list[float], dict[str, int]]:
 def test_finer_units_than_seconds_become_seconds_and_are_said():
     second, parts = 1_396_867_869.277, {"milli": 1e3, "micro": 1e6, "nano": 1e9}
     for unit, many in parts.items():
-        note = f"times in {unit}seconds, read as seconds"
+        note = f"times in {unit}seconds, converted to seconds"
         assert of_numbers(round(second * many)) == ([second], {note: 1})
     numbers = [-5, 0, 2014, 20_140_401_105_100]
     assert of_numbers(*numbers) == (numbers, {})
@@ -98,7 +98,9 @@ def test_finer_units_than_seconds_become_seconds_and_are_said():
 
 def test_units_that_are_mixed_and_times_that_are_none_are_counted():
     mixed = [1_396_867_869, 1_396_867_870_000, 1_396_867_871_000]
-    note = "times in milliseconds among others, each told by its size, read as seconds"
+    note = (
+        "times in milliseconds (the unit of each is inferred from its size), converted to seconds"
+    )
     assert of_numbers(*mixed) == ([1_396_867_869, 1_396_867_870, 1_396_867_871], {note: 2})
     odd = [1_396_867_869, 0, -5, 1e30, 1_396_867_870]
     assert of_numbers(*odd) == (odd, {"times before 1970 or after 2100, kept as they are": 3})

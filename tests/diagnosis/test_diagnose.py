@@ -206,7 +206,7 @@ def test_files_that_are_none_are_refused_in_a_line(tmp_path, what, words):
 
 def test_wrong_pairings_are_refused(healthy, tmp_path):
     DATA.save(tmp_path / "data")
-    with pytest.raises(InputError, match="a run knows its data"):
+    with pytest.raises(InputError, match="a run has its own data"):
         diagnose(healthy, tmp_path / "data")
     with pytest.raises(InputError, match="not a run folder"):
         diagnose(tmp_path)

@@ -125,7 +125,9 @@ def test_evaluate_adds_what_is_asked_for_and_marks_the_sample_as_biased(tmp_path
     run = jaxrec.train(CONFIG, data=data, run=tmp_path / "run", quiet=True).folder
     before = json.loads((run / "eval.json").read_text())
     assert "gini@20" not in before["metrics"]
-    with pytest.raises(InputError, match=r"'ginni' is not known .did you mean 'gini'"):
+    with pytest.raises(
+        InputError, match=r"'ginni' is not a metric beyond accuracy .did you mean 'gini'"
+    ):
         evaluate(run, data=data, metrics=("ginni",))
     content = evaluate(run, data=data, metrics=("all",))
     assert {f"{name}@20" for name in beyond_accuracy.METRICS} <= set(content["metrics"])

@@ -110,7 +110,7 @@ def test_a_split_of_none_but_new_users_says_so(tmp_path, capsys):
     old = (data.user < OLD_USERS) & (data.split == TEST)
     data = data.take(~old)
     run = jaxrec.train(CONFIG, data=data, run=tmp_path / "run")
-    told = "test: 6 of 6 users have no train pair; all held-out pairs are theirs"
+    told = "test: 6 of 6 users have no train pair; all held-out pairs belong to them"
     assert told in capsys.readouterr().out
     assert "without" not in run.evaluation["cold"]
     if (run.folder / "report.html").exists():
@@ -177,7 +177,7 @@ def test_pairs_that_a_filter_left_out_are_not_recommended(tmp_path):
 
 def test_what_leaves_nothing_is_refused_by_name():
     with pytest.raises(
-        InputError, match=r"eval\.cold drop would drop everything that split.name cold"
+        InputError, match=r"eval\.cold drop would leave out every pair that split.name cold"
     ):
         Config(eval=EvalConfig(cold="drop"), split=SplitConfig(name="cold-items"))
     preset = jaxrec.preset("skipgram")

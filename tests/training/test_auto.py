@@ -196,9 +196,9 @@ def test_neighbours_are_sound_and_differ(name):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"eval": EvalConfig(select_on="none")}, "eval.select_on must be validation"),
-        ({"loss": LossConfig("mse")}, "not of ratings"),
-        ({"warm_start": "runs/x"}, "from nothing"),
+        ({"eval": EvalConfig(select_on="none")}, "set eval.select_on validation"),
+        ({"loss": LossConfig("mse")}, "leave minutes out"),
+        ({"warm_start": "runs/x"}, "with new parameters"),
         ({"model": ModelConfig(dim=128)}, "which chooses model"),
         ({"train": TrainConfig(epochs=3)}, "which chooses train"),
     ],

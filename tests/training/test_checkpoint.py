@@ -110,7 +110,7 @@ def test_another_shape_is_refused_in_plain_words(checkpoints):
     checkpoints.wait()
     other = state(0.0)
     other["params"]["more"] = jnp.zeros(2)
-    with pytest.raises(RunError, match="no checkpoint of this configuration"):
+    with pytest.raises(RunError, match="not a checkpoint of this configuration"):
         checkpoints.restore(1, other)
 
 

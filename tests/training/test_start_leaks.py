@@ -143,8 +143,8 @@ def test_another_protocol_counts_what_its_test_shares_with_training(base, tmp_pa
     line = f"{truth:,} of {new.test.n_edges:,} test pairs were in the training data of r1"
     said = capsys.readouterr().out
     assert line in said
-    assert "split anew (split.test was 0.2 there, and is 0.3 here)" in said
-    assert "WARNING: test metrics count pairs that the start has been trained on" in said
+    assert "the data is split anew (split.test was 0.2 in that run, and is 0.3 now)" in said
+    assert "WARNING: the test metrics count pairs on which r1 was trained" in said
     found = diagnose(run.folder)
     assert found.findings[0].name == "trained-on-test"
     assert any(line in told for told in words(found))
@@ -159,7 +159,7 @@ def test_a_split_that_the_data_gives_binds_and_is_counted(base):
     truth = pairs(splits_of(base.config, DATA, base.folder).train) & pairs(DATA.take(label == 2))
     assert pairs(task.splits.test) == pairs(DATA.take(label == 2))
     assert fact(task)["trained"]["test"] == [len(truth), int((label == 2).sum())]
-    assert fact(task)["reason"] == "split.name was random there, and is given here"
+    assert fact(task)["reason"] == "split.name was random in that run, and is given now"
 
 
 def test_what_a_refit_trained_on_is_counted_among_validation(tmp_path):
@@ -168,7 +168,10 @@ def test_what_a_refit_trained_on_is_counted_among_validation(tmp_path):
     task = begun(first)
     n = task.splits.validation.n_edges
     assert fact(task)["trained"] == {"validation": [n, n], "test": [0, task.splits.test.n_edges]}
-    assert any("WARNING: validation, which may select, has" in line for line in task.describe())
+    assert any(
+        "WARNING: the validation part, which may select the parameters, has" in line
+        for line in task.describe()
+    )
 
 
 def copied(base, tmp_path):
@@ -221,7 +224,7 @@ def test_frozen_items_of_a_run_bring_its_split_and_those_of_a_file_are_not_known
     model = replace(model, frozen_items=str(tmp_path / "items.npz"))
     other = begun(base, model=model, warm_start=None)
     assert "trained" not in fact(other)
-    line = "not known whether test pairs were in the training data of items.npz "
+    line = "it is unknown whether items.npz was trained on test pairs "
     line += "(it is not a run folder)"
     assert line in other.describe()
 
@@ -233,8 +236,8 @@ def test_data_with_nearly_none_of_the_old_ids_is_warned_of(base):
         "of r1: 0 of 150 users and 80 of 80 items are in this data; 150 users and 0 items are new"
     ) in lines
     (warning,) = [line for line in lines if line.startswith("WARNING")]
-    assert "nearly none of the users of r1 is in this data" in warning
-    assert f"(`{DATA.user_ids[0]}` there, `x{DATA.user_ids[0]}` here)" in warning
+    assert "hardly any of the users of r1 are in this data" in warning
+    assert f"(`{DATA.user_ids[0]}` in r1, `x{DATA.user_ids[0]}` in this data)" in warning
 
 
 def test_a_killed_run_goes_on_with_its_split_where_the_start_has_changed(base, tmp_path):
@@ -293,11 +296,11 @@ def test_pairs_of_items_go_on_too(tmp_path):
     )
     other = replace(again, pairs=replace(config.pairs, test=0.5))
     (start,) = ItemTask.of(other, graph).splitting.start
-    assert start["reason"] == "pairs.test was 0.33 there, and is 0.5 here"
+    assert start["reason"] == "pairs.test was 0.33 in that run, and is 0.5 now"
     assert start["trained"]["test"][0] > 0
     (first.folder / NAME).unlink()
-    (line,) = [line for line in ItemTask.of(again, graph).describe() if "not known" in line]
-    assert line.startswith("not known whether test pairs were in the training data of r1")
+    (line,) = [line for line in ItemTask.of(again, graph).describe() if "unknown" in line]
+    assert line.startswith("it is unknown whether r1 was trained on test pairs")
 
 
 def test_a_mesh_keeps_its_split_too(tmp_path):
@@ -335,7 +338,7 @@ def test_what_people_have_again_is_ranked_where_it_is_asked_for(tmp_path):
     kept = UserTask.of(replace(config, eval=replace(config.eval, repeatable=False)), data)
     assert kept.splits.test.n_edges == 120
     (line,) = [line for line in kept.describe() if "an earlier part" in line]
-    assert line.endswith("known items are masked but with eval.repeatable): 90")
+    assert line.endswith("and masked unless eval.repeatable is set): 90")
     dropped = UserTask.of(replace(config, split=SplitConfig(validation=0.0)), data)
     assert pairs(dropped.splits.test) == pairs(
         _bought_again(False).take(_bought_again(False).split == 2)

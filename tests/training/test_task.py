@@ -29,9 +29,10 @@ def config(name: Any, **changes: Any) -> Config:
 def test_sparse_users_train_by_default_and_the_run_says_how_many_select():
     lines = UserTask.of(config("auto"), sparse(100, 3)).describe()
     assert "20 of 100 users have validation pairs, which select the parameters" in lines
-    spread = [line for line in lines if "over all pairs, for shares within users" in line]
+    spread = [line for line in lines if "drawn from all users at once" in line]
     assert spread == [
-        "validation pairs held out over all pairs, for shares within users round to nothing: 20"
+        "validation pairs drawn from all users at once, since every user's share is less than "
+        "half a pair: 20"
     ]
 
 
@@ -58,7 +59,7 @@ def test_options_that_would_not_help_are_not_named():
 
 def test_users_decided_by_a_tie_are_told():
     lines = UserTask.of(config("leave-last-out"), sparse(50, 4)).describe()
-    assert "users whose held-out pairs a tie in time decided: 50" in lines
+    assert "users whose held-out pairs were drawn among pairs of equal time: 50" in lines
 
 
 @pytest.mark.parametrize(

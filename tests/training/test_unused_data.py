@@ -128,4 +128,4 @@ def test_ids_that_read_like_missing_ones_are_said_by_a_run(tmp_path, capsys):
     (tmp_path / "a.csv").write_text(f"user,item\n{lines}")
     jaxrec.train(from_dict(SMALL), data=tmp_path / "a.csv", run=tmp_path / "run")
     said = " ".join(capsys.readouterr().out.split())
-    assert "ids of users that read like missing ones ('nan'), kept" in said
+    assert "ids of users that look like missing values ('nan'), kept" in said

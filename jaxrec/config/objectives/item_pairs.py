@@ -12,13 +12,15 @@ def _check(config: Any) -> None:
     name, how = config.model.name, config.negatives
     check(
         config.eval.cold == "keep",
-        f"eval.cold is not for {name}, whose metrics of items with train pairs end in _seen",
+        f"eval.cold is not for {name}; its metrics that end in _seen leave out items without train "
+        "pairs",
     )
     for section in ("split", "filter"):
         options = getattr(config, section)
         check(
             options == type(options)(),
-            f"{section} is for interactions, not for {name}; see pairs.* and walks.*",
+            f"the options {section}.* are for interactions, not for {name}; use pairs.* and "
+            "walks.*",
         )
     check(not config.eval.repeatable, f"eval.repeatable needs users, but {name} has none")
     check(
@@ -27,7 +29,7 @@ def _check(config: Any) -> None:
     )
     check(
         config.train.positives in ("walks", "edges"),
-        f"train.positives is walks or edges for {name}, not {config.train.positives}",
+        f"train.positives must be walks or edges for {name}, not {config.train.positives}",
     )
     plain = {f.name: f.default for f in dataclasses.fields(how)}
     for field_name in ("candidates", "pick", "hard", "log_q", "reject_known"):
@@ -45,15 +47,19 @@ def _check(config: Any) -> None:
     )
     check(
         config.optim.can_be_sparse and config.optim.sparse is not False,
-        f"{name} updates the rows of a batch: optim.name sgd (without optim.momentum), "
-        "adagrad, rowwise_adagrad or adam, without optim.clip_norm and optim.sparse False",
+        f"{name} needs an optimizer that updates only the rows of a batch: optim.name sgd (without "
+        "optim.momentum), adagrad, rowwise_adagrad or adam, without optim.clip_norm and without "
+        "optim.sparse False",
     )
     check(
         config.train.l2_over == "batch" and not config.mistakes,
         f"train.l2_over and mistakes are not for {name}",
     )
     check(config.loss.temperature == 1, f"loss.temperature is not for {name}")
-    check(config.optim.rest_rate == 1, f"optim.rest_rate is not for {name}, which only has tables")
+    check(
+        config.optim.rest_rate == 1,
+        f"optim.rest_rate is not for {name}, which has no parameters beside its tables",
+    )
 
 
 def _tables(config: Any) -> list[Table]:

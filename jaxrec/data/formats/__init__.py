@@ -264,7 +264,8 @@ def detect(path: str | Path, *, named: bool = True) -> str:
         found = sorted({detect(file, named=named) for file in paths.matching(path)})
         if len(found) > 1:
             raise InputError(
-                f"{path}: files of formats {' and '.join(found)}; read each format by itself"
+                f"{path}: has files of the formats {' and '.join(found)}; import the files of "
+                "each format by themselves"
             )
         return found[0]
     if path.is_file():

@@ -98,7 +98,7 @@ class _Products:
         number = self._number.setdefault(name, len(self._number))
         self._described.extend(bytes(max(0, number + 1 - len(self._described))))
         if self._described[number]:
-            faults.add("a product that an earlier line has", line)
+            faults.add("a product that an earlier line already describes", line)
             return
         self._described[number] = 1
         self._item.append(number)

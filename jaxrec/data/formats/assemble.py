@@ -114,7 +114,7 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
     heights = [part.frame.height for part in parts]
     _refuse_beyond(parts, "interactions", sum(heights))
     if not heights[0]:
-        raise InputError(f"{parts[0].path}: no interactions; give a file with some")
+        raise InputError(f"{parts[0].path}: has no interactions; give a file with rows")
     lone = [part.lone_users for part in parts if part.lone_users is not None]
     notes = _sum([part.notes for part in parts])
     sides = []
@@ -221,10 +221,10 @@ def _typed(columns: list[pl.Series], kind: str, notes: dict[str, int]) -> list[p
     table = pl.concat([column.cast(pl.String).unique() for column in columns]).unique()
     pointed = int(table.str.contains(_POINTED).sum())
     if pointed and table.str.contains(_WHOLE).all():
-        notes[f"ids of {kind} such as 1.0, taken as whole numbers"] = pointed
+        notes[f"ids of {kind} such as 1.0, read as whole numbers"] = pointed
         return [whole_ids(column) for column in columns]
     if pointed:
-        notes[f"ids of {kind} such as 1.0 beside others, kept as texts"] = pointed
+        notes[f"ids of {kind} such as 1.0, kept as texts because other ids are texts"] = pointed
     elif table.str.contains(_NUMERIC).all():
         odd = int(table.str.contains(r"[.eE]").sum())
         notes |= {f"ids of {kind} that are not whole numbers, kept as texts": odd} if odd else {}
@@ -242,7 +242,8 @@ def _like_missing(rows: np.ndarray, table: np.ndarray, kind: str) -> dict[str, i
         return {}
     named = ", ".join(map(repr, table[place].tolist()))
     note = (
-        f"ids of {kind} that read like missing ones ({named}), kept: --skip-missing-ids drops them"
+        f"ids of {kind} that look like missing values ({named}), kept; --skip-missing-ids drops "
+        "them"
     )
     return {note: int(np.isin(rows, place).sum())}
 
@@ -258,7 +259,7 @@ def _padded(table: np.ndarray, kind: str) -> dict[str, int]:
     if not both.any():
         return {}
     place = int(both.arg_max() or 0)
-    note = f"ids of {kind} such as {padded[place]} and {bare[place]}, kept apart"
+    note = f"ids of {kind} such as {padded[place]} and {bare[place]}, kept as different ids"
     return {note: int(both.sum())}
 
 

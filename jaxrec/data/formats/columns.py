@@ -354,7 +354,7 @@ def _kind(rows: Sequence[Sequence[str]], place: int) -> str:
 def order_found(at: Mapping[str, int], columns: Roles) -> str:
     """Return why the first two columns were swapped; empty if they were not."""
     swapped = at.get("item", 1) < at.get("user", 0) and not columns.given()
-    return "the item first by the forms of Amazon's ids" if swapped else ""
+    return "the first column is the item, by the form of Amazon's ids" if swapped else ""
 
 
 def described(

@@ -105,11 +105,11 @@ def _without_pairs(path: Path, format: str, graph: ItemGraph) -> str:
     """Say why a file has no pair to train on."""
     if format == "amazon-meta":
         return (
-            f"{path}: {graph.n_items} products and not one pair, because their `related` items "
+            f"{path}: has {graph.n_items} products but no pair, because their `related` items "
             "(also_bought and so on) are missing or are not among the products; give more data"
         )
-    why = {"co-occurrence": "no user has two of them"}.get(format, "none is left")
-    return f"{path}: {graph.n_items} items and not one pair: {why}; give more data"
+    why = {"co-occurrence": "no user has two of the items"}.get(format, "every pair was left out")
+    return f"{path}: has {graph.n_items} items but no pair, because {why}; give more data"
 
 
 def detect_items(path: str | Path, text: TextOptions | None = None) -> str:

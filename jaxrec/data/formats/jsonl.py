@@ -134,7 +134,9 @@ class _Reader:
         frame = self._in_seconds(pl.concat(self._frames))
         if frame.is_empty():
             reason = f" ({self.faults.first})" if self.faults.first else ""
-            raise InputError(f"{self._path}: no line is left{reason}; give a file with some")
+            raise InputError(
+                f"{self._path}: no line is valid{reason}; give a file with valid lines"
+            )
         return frame.with_columns(
             ids(frame[role]).alias(role) for role in IDS if role in frame.columns
         )
@@ -266,4 +268,4 @@ def _text(value: Any) -> str | None:
 def _without_objects(path: Path) -> InputError:
     if compressed.kind_of(path) is None:
         read_bytes(path)
-    return InputError(f"{path}: empty, or no line is a JSON object; give a file with some")
+    return InputError(f"{path}: empty, or no line is a JSON object; give a file with one per line")

@@ -35,8 +35,9 @@ def parts(path: Path, options: TextOptions) -> list[Part]:
     if not valid.all():
         row = int((~valid).arg_max() or 0)
         raise InputError(
-            f"{path}:{lines['number'][row]}: not an impression, a user, a time such as 11/11/2019 "
-            "9:05:58 AM, a history and news such as N1-0 N2-1, cut at tabs; fix or drop the line"
+            f"{path}:{lines['number'][row]}: the line must have five cells between tabs: an "
+            "impression, a user, a time such as 11/11/2019 9:05:58 AM, a history, and news such as "
+            "N1-0 N2-1; fix or drop the line"
         )
     shown = frame.select("number", "user", "time", item=news).explode("item")
     shown = shown.with_columns(

@@ -49,7 +49,7 @@ def _part(path: Path, options: TextOptions) -> Part:
         if not options.skip_bad_lines:
             raise InputError(
                 f"{path}:{wrong['number'][0]}: {wrong['line'][0][:60]!r} is neither a film such as "
-                f"'1:' nor a rating such as '1488844,3,2005-09-06' below one{SKIP_CURE}"
+                f"'1:' nor a rating such as '1488844,3,2005-09-06' below a film{SKIP_CURE}"
             )
         notes["left out: neither a film nor a rating"] = wrong.height
         ratings = ratings.filter(~odd)

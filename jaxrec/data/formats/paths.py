@@ -29,7 +29,7 @@ def matching(pattern: Path) -> list[Path]:
     paths = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True))
     files = [path for path in paths if path.is_file()]
     if not files:
-        raise InputError(f"{pattern}: no file has such a name; check the pattern")
+        raise InputError(f"{pattern}: no file matches the pattern; check it")
     return files
 
 

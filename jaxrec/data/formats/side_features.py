@@ -101,7 +101,7 @@ def attach(data: _Data, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> _
     reading = f"{kind}s: {kind} <- `{table.id_column}`"
     notes = {
         **table.notes,
-        f"{kind}s of the catalogue without pairs, {left}": table.frame.height - described,
+        f"{kind}s of the catalogue that have no pairs, {left}": table.frame.height - described,
         f"{kind}s without a row in the catalogue": len(known_ids) - described,
     }
     changed: dict[str, Any] = {

@@ -74,7 +74,7 @@ def delimited(
     if headed is None:
         headed = typed or has_header(place, rows, columns)
     if len(rows) == headed:
-        raise InputError(f"{path}: a header without interactions; give a file with some")
+        raise InputError(f"{path}: a header without rows; give a file with rows")
     if headed:
         form = options.time_format
         at = locate(place, rows[0], columns, event=bool(weights), rows=rows[1:], form=form)
@@ -147,7 +147,7 @@ def _refuse_header_again(layout: Layout, frame: pl.DataFrame, header: Sequence[s
     ).to_series()
     if len(texts) == 2 and again.any():
         place = line_of(layout, int(again.arg_max() or 0))
-        raise InputError(f"{place}: the header again; drop the line")
+        raise InputError(f"{place}: the line repeats the header; drop the line")
 
 
 def _parse(

@@ -71,7 +71,7 @@ class TextOptions:
         if self.time_format is not None:
             times.check_form(self.time_format)
         if self.item_separator == "":
-            raise InputError("item_separator '' cannot be one; give characters such as '|' or ' '")
+            raise InputError("item_separator must not be empty; give characters such as '|' or ' '")
         if self.encoding is not None:
             try:
                 known = codecs.lookup(self.encoding)
@@ -89,8 +89,8 @@ class TextOptions:
             usable = 0 < len(text) <= 8 and text.isascii() and not set(text) & set('"\r\n\0.-')
             if not usable or any(letter.isalnum() for letter in text):
                 raise InputError(
-                    f"separator {self.separator!r} cannot be one; give characters such as ';' or "
-                    f"'::', or a name: {', '.join(names)}"
+                    f"separator {self.separator!r} cannot separate cells; give characters such as "
+                    f"';' or '::', or a name: {', '.join(names)}"
                 )
             object.__setattr__(self, "separator", text)
 
@@ -312,7 +312,7 @@ def look(
     detected = separated(lines, place=place, quote=quote, known=names_required)
     if detected is None:
         names = ", ".join(_SEPARATORS.values())
-        hint = "--separator '::' cuts it" if "::" in lines[0] else "--separator gives another"
+        hint = "--separator '::' splits it" if "::" in lines[0] else "--separator names another one"
         if re.fullmatch(r"\d+:", lines[0]):
             hint = "this is a film of the Netflix Prize: --format netflix reads it"
         raise InputError(
@@ -350,7 +350,8 @@ def separated(
         names = " or ".join(_SEPARATORS[s] for s in even)
         one = next(s for s in even)
         raise InputError(
-            f"{place}: could be cut at each {names}; choose one: --separator {_SEPARATORS[one]}"
+            f"{place}: the separator could be the {names}; choose one: "
+            f"--separator {_SEPARATORS[one]}"
         )
     if not (even or cut):
         return None
@@ -494,18 +495,20 @@ def role_cure(role: str, cells: Sequence[str] = ()) -> str:
         for the column and not for the line.
     """
     if role == "event":
-        return "; give it one: --event-weights"
+        return "; give the event a weight: --event-weights"
     leave_out = f"leave the column out: --columns.{role} ''"
     cells = [cell for cell in cells if cell]
     if len(cells) > 1 and not any(map(is_number, cells)):
         forms = times.fitting(cells) if role == "time" else []
         if forms:
-            return f"; so are all lines looked at: {reads(forms)}, or {leave_out}"
+            return f"; so are all lines that were checked: {reads(forms)}, or {leave_out}"
         if all(re.fullmatch(_COMMA, cell) for cell in cells):
-            return f"; so has every line looked at: write points, or {leave_out}"
+            return f"; so has every line that was checked: write points, or {leave_out}"
         if not (role == "time" and any(map(times.is_moment, cells))):
-            form = "say its form (--time-format '%d.%m.%Y'), " if role == "time" else ""
-            return f"; so are all lines looked at: {form}name another column, or {leave_out}"
+            form = "give its form (--time-format '%d.%m.%Y'), " if role == "time" else ""
+            return (
+                f"; so are all lines that were checked: {form}name another column, or {leave_out}"
+            )
     return f"; fix the line, or {leave_out}"
 
 
@@ -672,7 +675,7 @@ def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
             skip += 1
     if not line:
         reason = f" ({faults.first})" if faults.first else ""
-        raise InputError(f"{layout.path}: no line is left{reason}; give a file with some")
+        raise InputError(f"{layout.path}: no line is valid{reason}; give a file with valid lines")
     return replace(layout, source=source, skip=skip)
 
 

@@ -133,7 +133,7 @@ BROKEN: list[tuple[object, str]] = [
     ({"asin": ["A"]}, "no asin"),
     ({"asin": "a\0b"}, "no asin"),
     ({"asin": "x" * 65}, "no asin"),
-    ({"asin": "A"}, "a product that an earlier line has"),
+    ({"asin": "A"}, "a product that an earlier line already describes"),
     ({"asin": "X", "related": ["A"]}, "related is not a table of lists"),
     ({"asin": "X", "related": {"also_bought": "A"}}, "also_bought is not a list of ids"),
     ({"asin": "X", "related": {"also_bought": ["A", 3]}}, "also_bought is not a list of ids"),

@@ -254,7 +254,7 @@ def test_what_people_have_again_is_kept_in_every_format_that_gives_a_split(tmp_p
     if format == "prepared":
         data.save(tmp_path / "prepared")
         data = read(tmp_path / "prepared")
-    assert data.notes["held-out pairs that an earlier part of the split has too"] == 1
+    assert data.notes["held-out pairs that are also in an earlier part of the split"] == 1
     kept = SplitConfig(repeats="keep", validation=0.0)
     dropped = SplitConfig(repeats="drop", validation=0.0)
     for config, in_test in ((kept, 2), (dropped, 1)):

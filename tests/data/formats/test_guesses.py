@@ -77,7 +77,7 @@ def test_a_name_or_format_binds(reading):
 def test_what_could_be_cut_in_two_ways_is_refused(reading):
     decimal_commas = "1;7;3,5\n2;8;4,0\n"
     with pytest.raises(
-        InputError, match=r"a\.csv:1: could be cut at each comma or semicolon; choose"
+        InputError, match=r"a\.csv:1: the separator could be the comma or semicolon; choose"
     ):
         reading(decimal_commas)
     with pytest.raises(InputError, match="column 3 holds texts"):
@@ -98,12 +98,12 @@ def test_separators_by_character_and_by_name(reading, given, between):
 
 @pytest.mark.parametrize("given", ["", "ab", '"', "\n", "; ; ; ; ; ;", "é", "."])
 def test_what_can_be_no_separator_is_refused(given):
-    with pytest.raises(InputError, match="cannot be one"):
+    with pytest.raises(InputError, match="cannot separate cells"):
         TextOptions(separator=given)
 
 
 def test_a_double_colon_is_recognized_in_the_message(reading):
-    with pytest.raises(InputError, match="--separator '::' cuts it"):
+    with pytest.raises(InputError, match="--separator '::' splits it"):
         reading("u1::i1\nu2::i2\n")
 
 
@@ -191,7 +191,7 @@ def test_a_column_named_twice_is_refused(reading):
 
 
 def test_a_header_in_the_middle_is_refused(reading):
-    with pytest.raises(InputError, match=r"a\.csv:3: the header again; drop the line"):
+    with pytest.raises(InputError, match=r"a\.csv:3: the line repeats the header; drop the line"):
         reading("user,item\n1,a\nuser,item\n2,b\n")
 
 
@@ -302,7 +302,7 @@ def test_faulty_lines_are_skipped_and_counted(reading):
         "left out: time is not a date or time such as 2014-04-01 or 2014-04-01T10:51:00+02:00, "
         "at line 9": 1,
     }
-    with pytest.raises(InputError, match=r"no line is left .*not a number"):
+    with pytest.raises(InputError, match=r"no line is valid .*not a number"):
         reading("user,item,rating\n1,2,x\n", skip_bad_lines=True)
 
 
@@ -320,7 +320,7 @@ def test_negative_weights_are_faults_that_can_be_skipped(tmp_path, name):
 
 
 def test_lines_after_skipped_ones_keep_their_numbers(reading):
-    with pytest.raises(InputError, match=r"a\.csv:6: the header again"):
+    with pytest.raises(InputError, match=r"a\.csv:6: the line repeats the header"):
         reading('user,item\nann\nann,"x\ny"\n\nuser,item\nbo,z\n', skip_bad_lines=True)
 
 
@@ -376,10 +376,12 @@ def test_lists_of_pairs_follow_the_same_rules(tmp_path):
 
 def test_a_file_without_a_pair_of_items_is_refused(tmp_path):
     (tmp_path / "meta.json").write_text('{"asin": "a"}\n{"asin": "b"}\n')
-    with pytest.raises(InputError, match=r"meta\.json: 2 products and not one pair, because"):
+    with pytest.raises(InputError, match=r"meta\.json: has 2 products but no pair, because"):
         read_items(tmp_path / "meta.json")
     (tmp_path / "a.csv").write_text("user,item\n1,2\n2,3\n")
-    with pytest.raises(InputError, match="2 items and not one pair: no user has two of them"):
+    with pytest.raises(
+        InputError, match="has 2 items but no pair, because no user has two of the items"
+    ):
         read_items(tmp_path / "a.csv", "co-occurrence")
 
 
@@ -415,7 +417,7 @@ US = [f"u{n},i{n},{1 + n % 12}/{13 + n % 9}/2021\n" for n in range(9)]
 def test_times_of_a_form_of_their_own_are_read_where_it_is_given(reading):
     dated = "user,item,timestamp\n" + "".join(US)
     with pytest.raises(
-        InputError, match=r"a\.csv:2: time '1/13/2021' .*all lines looked at: --time-"
+        InputError, match=r"a\.csv:2: time '1/13/2021' .*all lines that were checked: --time-"
     ):
         reading(dated)
     data = reading(dated, time_format="%m/%d/%Y")
@@ -441,7 +443,7 @@ def test_every_reader_takes_the_form_and_names_it(tmp_path, write):
     made = read(path, text=TextOptions(time_format="%m/%d/%Y"))
     assert made.time is not None
     assert made.time.min() == 1610496000
-    with pytest.raises(InputError, match=r"all lines looked at: --time-format '%m/%d/%Y'"):
+    with pytest.raises(InputError, match=r"all lines that were checked: --time-format '%m/%d/%Y'"):
         read(path, columns=Columns(time="date"))
     digits = frame.with_columns(date=pl.lit(20210113))
     getattr(digits, {"csv": "write_csv", "jsonl": "write_ndjson"}.get(write, "write_parquet"))(path)
@@ -454,7 +456,7 @@ def test_every_reader_takes_the_form_and_names_it(tmp_path, write):
 def test_a_whole_column_of_decimal_commas_is_no_fault_of_a_line(reading):
     rows = "".join(f"u{n};i{n};{n % 5},5\n" for n in range(9))
     with pytest.raises(
-        InputError, match=r"decimal comma.*so has every line looked at: write points"
+        InputError, match=r"decimal comma.*so has every line that was checked: write points"
     ):
         reading(f"user;item;rating\n{rows}")
     with pytest.raises(InputError, match=r":2: .*decimal comma.*; fix the line, or"):
@@ -464,14 +466,16 @@ def test_a_whole_column_of_decimal_commas_is_no_fault_of_a_line(reading):
 def test_ids_apart_by_leading_zeros_alone_are_counted(reading):
     data = reading("user,item\n007,i\n7,i\n0,j\n000,j\n08,j\n")
     assert data.n_users == 5
-    assert data.notes["ids of users such as 000 and 0, kept apart"] == 2
-    assert not any("kept apart" in what for what in reading("user,item\n007,i\n8,i\n").notes)
+    assert data.notes["ids of users such as 000 and 0, kept as different ids"] == 2
+    assert not any(
+        "kept as different ids" in what for what in reading("user,item\n007,i\n8,i\n").notes
+    )
 
 
 def test_how_unnamed_columns_of_amazon_were_told_is_said(reading):
     rows = "".join(f"B00{n:07},A{n:013},5.0,1396349{n:03}\n" for n in range(9))
     assert (
-        "no header, the item first by the forms of Amazon's ids: item <- "
+        "no header, the first column is the item, by the form of Amazon's ids: item <- "
         in (reading(rows).reading[0])
     )
 

@@ -144,7 +144,7 @@ def test_frames_of_pandas_with_types_of_their_own():
         jaxrec.from_pandas(holes)
     left = jaxrec.from_pandas(holes, text=TextOptions(skip_missing_ids=True))
     assert (left.n_edges, left.notes["left out: no item"]) == (1, 1)
-    with pytest.raises(InputError, match="user: the id at place 0 is a tuple, neither a whole"):
+    with pytest.raises(InputError, match="user: the id at index 0 is a tuple, neither a whole"):
         jaxrec.from_pandas(pd.DataFrame({"user": [(1, 2)], "item": [3]}))
 
 

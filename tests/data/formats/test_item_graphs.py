@@ -86,7 +86,7 @@ def test_whatever_the_ids_are_a_written_list_comes_back(tmp_path_factory, rows, 
             key = (a, b) if a < b else (b, a)
             expected[key] = expected.get(key, 0) + weight
     if not expected:
-        with pytest.raises(InputError, match="items and not one pair"):
+        with pytest.raises(InputError, match="items but no pair"):
             read_items(path)
         return
     graph = read_items(path)

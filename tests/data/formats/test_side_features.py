@@ -127,7 +127,7 @@ def test_cold_items_join_the_id_table_in_order(write, more, ids, prepared):
     key = data.user * data.n_items + data.item
     assert (key[1:] > key[:-1]).all()
     assert data.notes == {
-        "items of the catalogue without pairs, kept": 2,
+        "items of the catalogue that have no pairs, kept": 2,
         "items without a row in the catalogue": 2,
     }
     price = dict(zip(map(str, ids), values(data.item_features)["price"], strict=True))
@@ -232,7 +232,7 @@ def test_a_recbole_folder_reads_its_own_and_leaves_strangers_out(write):
     assert values(data.user_features) == {"sex": ["F", None]}
     assert data.notes == {
         "users without a row in the catalogue": 1,
-        "items of the catalogue without pairs, left out": 1,
+        "items of the catalogue that have no pairs, left out": 1,
         "items without a row in the catalogue": 2,
     }
     bare = read(folder / "a.inter")
@@ -268,7 +268,7 @@ def test_movielens_100k_files(write):
         "gender": ["M", "F"],
         "occupation": ["technician", "other"],
     }
-    assert data.notes["items of the catalogue without pairs, left out"] == 1
+    assert data.notes["items of the catalogue that have no pairs, left out"] == 1
     assert read(folder / "u.data").features() == {}
     assert read(folder, cold_items=True).item_ids.tolist() == [7, 9, 11]
     write(u__user="1|24|M|technician|85711\n2|old|F|other|94043\n")

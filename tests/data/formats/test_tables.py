@@ -219,7 +219,7 @@ def test_line_ends_of_old_are_refused(reading):
 
 
 def test_a_header_alone_is_refused(reading):
-    with pytest.raises(InputError, match="a header without interactions"):
+    with pytest.raises(InputError, match="a header without rows"):
         reading("user,item\n\n")
 
 

@@ -85,7 +85,7 @@ def test_the_command_takes_the_column_of_four_without_a_header(tmp_path, capsys)
     [
         ([1.0, -3.0], r"(:3|row 2): weight -3.* is negative"),
         ([0.0, 0.0], "no pair has a weight above 0"),
-        ([3e38, 3e38], "sums up to more than float32 holds"),
+        ([3e38, 3e38], "has a sum that is too large for float32"),
         ([1.0, 1e39], r"(:3|row 2): weight .* is too large"),
     ],
 )
@@ -143,8 +143,8 @@ def test_parts_on_disk_have_the_same_weights(tmp_path):
 def test_pairs_of_items_say_that_they_do_not_read_ratings_and_weights(tmp_path):
     path = write(tmp_path / "a.csv", "user,item,rating,plays\n1,2,1,5\n1,3,-1,7\n2,3,1,1\n")
     told = read_items(path).notes
-    assert told["not read, for a pair weighs as many users as had both: ratings -1 to 1"] == 3
-    assert told["not read, for a pair weighs as many users as had both: weights 1 to 7"] == 3
+    assert told["not used, as a pair's weight is its number of users: ratings -1 to 1"] == 3
+    assert told["not used, as a pair's weight is its number of users: weights 1 to 7"] == 3
 
 
 FLOATS = {"user": [1.0, 2.0, 10.0], "item": [7.0, 7.0, 9.0]}
@@ -159,8 +159,8 @@ def test_whole_numbers_with_a_point_are_the_same_ids_in_text_and_parquet(tmp_pat
     prints.add(read(write(tmp_path / "a.parquet", FLOATS)).fingerprint())
     assert len(prints) == 1
     notes = read(text).notes
-    assert notes["ids of users such as 1.0, taken as whole numbers"] == 3
-    assert notes["ids of items such as 1.0, taken as whole numbers"] == 2
+    assert notes["ids of users such as 1.0, read as whole numbers"] == 3
+    assert notes["ids of items such as 1.0, read as whole numbers"] == 2
 
 
 def test_parts_of_a_split_agree_on_ids(tmp_path):
@@ -179,7 +179,7 @@ def test_a_table_of_features_agrees_on_ids(tmp_path):
 @pytest.mark.parametrize(
     ("ids", "note"),
     [
-        (["1.0", "x"], "ids of users such as 1.0 beside others, kept as texts"),
+        (["1.0", "x"], "ids of users such as 1.0, kept as texts because other ids are texts"),
         (["1.5", "3"], "ids of users that are not whole numbers, kept as texts"),
         (["1e+20", "3"], "ids of users that are not whole numbers, kept as texts"),
     ],
@@ -233,7 +233,7 @@ def test_ids_that_read_like_missing_ones_are_counted_and_left_out_on_request(lit
         write(tmp_path / "a.parquet", table),
         write(tmp_path / "a.jsonl", json),
     ]
-    kept = f"that read like missing ones ({literal!r}), kept: --skip-missing-ids drops them"
+    kept = f"that look like missing values ({literal!r}), kept; --skip-missing-ids drops them"
     for path in paths:
         data = read(path)
         assert data.n_users == 3
