@@ -99,7 +99,7 @@ def repair(folder: Path) -> list[str]:
 
 
 def _is_whole(entry: bytes) -> bool:
-    """Whether an entry decompresses; JAX compresses with zstd if installed, else with zlib."""
+    """Return whether an entry decompresses; JAX uses zstd if it is installed, else zlib."""
     if entry[:4] == b"\x28\xb5\x2f\xfd":
         return _zstd_is_whole(entry)
     stream = zlib.decompressobj()

@@ -86,7 +86,7 @@ _PARTIAL = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.partial", re.DOTALL)
 
 
 def is_partial(path: Path) -> bool:
-    """Whether the path is a temporary path of :func:`replacing`."""
+    """Return whether the path is a temporary path of :func:`replacing`."""
     return _PARTIAL.fullmatch(path.name) is not None
 
 
@@ -105,7 +105,7 @@ def remove_partial(folder: Path, name: str | None = None) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether another process with this number runs on this machine."""
+    """Return whether another process with this number runs on this machine."""
     if process == os.getpid():  # an earlier process had our number, as in containers
         return False
     try:

@@ -15,8 +15,8 @@ from jaxrec.data.dataset import Csr, items_by_user
 from jaxrec.data.formats.assemble import rows_of
 from jaxrec.errors import InputError
 
-# The weight was chosen on users held out of training. The run's own users would suggest a far
-# smaller one, since the items were trained on them.
+# The weight was chosen on users held out of training. The run's own users would lead to a much
+# smaller weight, because the item vectors were trained on them.
 _RIDGE = 0.3
 _USERS_AT_ONCE = 8192
 

@@ -10,7 +10,7 @@ _forked_from: int | None = None
 
 
 def _jax_has_started() -> bool:
-    """Whether JAX has created its backends, and with them its threads, in this process."""
+    """Return whether JAX has created its backends, and with them its threads, in this process."""
     # JAX has no public function that tells this without creating the backends.
     bridge = sys.modules.get("jax._src.xla_bridge")
     initialized = getattr(bridge, "backends_are_initialized", None)

@@ -118,7 +118,7 @@ def given_ids(given: Sequence[str], role: str, *, may_be_empty: bool = False) ->
 
 
 def names_file(given: Sequence[str]) -> bool:
-    """Whether the values of a command-line option name a file instead of listing ids.
+    """Return whether the values of a command-line option name a file instead of listing ids.
 
     They do if there is one value that exists as a file, has a slash, or ends in a known suffix.
     """

@@ -259,7 +259,7 @@ def smallest(s: Sizes, limit: int) -> int | None:
 
 
 def fits(n_bytes: int, memory: int) -> bool:
-    """Whether ``n_bytes`` leave a tenth of the memory free."""
+    """Return whether ``n_bytes`` leave a tenth of the memory free."""
     return n_bytes <= int(_USABLE * memory)
 
 

@@ -59,12 +59,12 @@ def join(config: MeshConfig) -> None:
 
 
 def several() -> bool:
-    """Whether the run has several processes."""
+    """Return whether the run has several processes."""
     return jax.process_count() > 1
 
 
 def first() -> bool:
-    """Whether this is the process that writes logs and results."""
+    """Return whether this is the process that writes logs and results."""
     return jax.process_index() == 0
 
 
@@ -75,7 +75,7 @@ def barrier(name: str) -> None:
 
 
 def from_first(number: int) -> int:
-    """Return the number that the first process passes, in all processes."""
+    """Return, in every process, the number that the first process passes."""
     if not several():
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))

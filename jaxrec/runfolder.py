@@ -245,7 +245,7 @@ def read_seen(run: str | Path, n_users: int, n_items: int) -> Seen:
 
 
 def _is_of(part: Csr, n_users: int, n_items: int) -> bool:
-    """Whether ``part`` is a valid items-by-user matrix of this size."""
+    """Return whether ``part`` is a valid items-by-user matrix of this size."""
     return bool(
         all(array.ndim == 1 and array.dtype.kind == "i" for array in part)
         and len(part.indptr) == n_users + 1

@@ -124,7 +124,7 @@ def test_its_embeddings_are_exported(trained, tmp_path):
 
 
 @pytest.mark.parametrize("name", KILLED)
-def test_killed_it_resumes_to_the_same_bits(name, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bits(name, tmp_path):
     synthetic.make(80, 60, 1000, seed=1, features=True).save(tmp_path / "data")
     options = ["--data", tmp_path / "data", "--train.epochs", 4, "--train.batch-size", 64]
     options += ["--eval.k", 20, "--checkpoint.every", 1, "--model.dim", 8]

@@ -444,9 +444,9 @@ class _Reader:
     def _read(self, inside: Computation, share: float = 1.0) -> list[float]:
         """Return how many times a fusion reads each operand to compute ``share`` of its result.
 
-        A value that gathers read is read by rows, once for each gather. If the fusion computes that
-        value, it reads the inputs of the computation by rows too. A value that is used elementwise
-        is read once.
+        The operand of a gather is read by rows, once for each gather. If the fusion computes that
+        operand, the inputs of its computation are read by rows too. An operand of an elementwise
+        operation is read once.
         """
         by_rows: dict[str, float] = dict.fromkeys(inside.instructions, 0.0)
         elementwise = by_rows | {inside.root: share}

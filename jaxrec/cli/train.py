@@ -129,7 +129,7 @@ def configured(args: list[str]) -> TrainRequest:
 
 
 def _gives(args: list[str], option: str) -> bool:
-    """Whether the arguments contain an option."""
+    """Return whether the arguments contain an option."""
     return any(a.partition("=")[0].replace("_", "-") == option for a in args)
 
 

@@ -375,7 +375,7 @@ class Config:
         return self.negatives.log_q
 
     def sparse_updates(self, n_rows: int) -> bool:
-        """Whether updates are row-sparse for a table of ``n_rows`` rows."""
+        """Return whether updates are row-sparse for a table of ``n_rows`` rows."""
         if self.train.l2_of_all or ADDED in self.mistakes:
             return False
         if self.optim.sparse is not None:

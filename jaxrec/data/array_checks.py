@@ -15,7 +15,7 @@ from jaxrec.errors import InputError
 
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).tiny)
-"""The least positive number that devices do not flush to 0."""
+"""The smallest positive float32 that devices keep. They round smaller numbers to 0."""
 WHOLE_FLOATS = 2**53
 """The largest integer up to which float64 holds every integer."""
 _MISSING = ("NAType", "NaTType")

@@ -25,9 +25,9 @@ def of_interactions(
     Args:
       data: interactions; each of a user's items counts once.
       window: the largest difference between the times of two paired items; None for no limit.
-      history: the largest number of items that are used of a user, the latest ones. Items with
-        equal times, or without times, are in random order, with a seed that never changes.
-      block: the number of pairs, including repeats, that are built at once; limits the memory.
+      history: how many of a user's items are used at most. The latest items are used; items with
+        equal times, or without times, are put in random order with a fixed seed.
+      block: the number of pairs, including repeats, that are built at once. It limits the memory.
 
     Raises:
       InputError: there is a window, but the data has no times.
@@ -59,7 +59,8 @@ def of_interactions(
         a, b = item[first], item[second]
         made = pair_keys(np.minimum(a, b), np.maximum(a, b), data.n_items)
         waiting.append(_counted(made[a != b]))
-        # Blocks are merged once they hold as many pairs as the result: a pair moves a few times.
+        # Blocks are merged once they hold as many pairs as the result, so that each pair is copied
+        # only a few times.
         if sum(len(found) for found, _ in waiting) >= max(len(key), block):
             key, weight = _merge([(key, weight), *waiting])
             waiting = []
@@ -78,7 +79,7 @@ def of_interactions(
 
 
 def _within(time: np.ndarray, place: np.ndarray, last: np.ndarray, window: float) -> np.ndarray:
-    """Return the last place, up to ``last``, with a time at most ``window`` after ``place``'s."""
+    """Return, for each row ``place``, the last row up to ``last`` that is in the time window."""
     low, high = place.copy(), last.copy()
     while (low < high).any():
         middle = (low + high + 1) // 2
@@ -88,7 +89,7 @@ def _within(time: np.ndarray, place: np.ndarray, last: np.ndarray, window: float
 
 
 def _blocks(count: np.ndarray, block: int) -> list[slice]:
-    """Return slices of places whose counts add up to about ``block``."""
+    """Cut the rows into slices whose counts add up to about ``block``."""
     total = np.append(0, np.cumsum(count))
     cuts = np.searchsorted(total, np.arange(block, total[-1], block))
     bounds = sorted({0, *cuts.tolist(), len(count)})

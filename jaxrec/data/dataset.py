@@ -36,7 +36,9 @@ REPEATED = "held-out pairs that are also in an earlier part of the split"
 
 
 class Csr(NamedTuple):
-    """The items of each user, sorted and unique: u has ``indices[indptr[u]:indptr[u + 1]]``.
+    """The items of each user in CSR form: user u has ``indices[indptr[u]:indptr[u + 1]]``.
+
+    The items of a user are sorted and unique.
 
     Shapes: indptr [U + 1], indices [nnz], both int32 (so nnz < 2^31).
     """
@@ -83,7 +85,7 @@ def items_by_user(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int
 
 
 class Joined(NamedTuple):
-    """The union of several items-by-user matrices, computed only for the requested users."""
+    """The union of several matrices of users by items, computed only for the requested users."""
 
     rows: tuple[Csr, ...]
 

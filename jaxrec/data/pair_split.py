@@ -14,7 +14,7 @@ from jaxrec.data.pair_keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 
 _SPARSE = 4
-"""Negatives are found by trial if fewer than one in this many possible pairs is taken or needed."""
+"""Negatives are drawn by rejection if at most one in this many possible pairs is used."""
 
 
 def draw_pairs(

@@ -180,10 +180,10 @@ def draw(
     If these rules label no pair as validation and ``config.validation`` is above 0, that share of
     the train pairs is moved to validation by the same rule (at random for ``given``). Equal times
     are ordered by a hash of the seed and the pair's ids. Shares within a user are rounded to the
-    nearest whole number of pairs, and leave the user at least one train pair. If this holds out
-    less than half of a random share, the share is drawn over all pairs except one of each user. A
-    label depends only on the user's own pairs, except for ``random``, ``cold-items``, shares over
-    all pairs, and validation drawn from given train pairs.
+    nearest whole number of pairs, and leave the user at least one train pair. If rounding holds
+    out less than half of a random share, the share is drawn over the pairs of all users instead,
+    and leaves each user one pair. A label depends only on the user's own pairs, except for
+    ``random``, ``cold-items``, shares over all pairs, and validation drawn from given train pairs.
 
     With ``kept``, earlier pairs keep their part, and new pairs are held out until the shares of all
     pairs are reached. Splits by time are drawn again, but never hold out pairs already trained on.
@@ -620,7 +620,7 @@ def pair_id_hashes(user_ids: np.ndarray, item_ids: np.ndarray) -> tuple[np.ndarr
 
 
 def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return rows grouped by user, and for each row how many later rows and rows its user has."""
+    """Group rows by user, and count for each row its user's later rows and all its user's rows."""
     rows = rows[np.argsort(user[rows], kind="stable")]
     degree_U = np.bincount(user[rows])
     degree = np.repeat(degree_U, degree_U)

@@ -30,7 +30,7 @@ class Finding:
         return asdict(self) | {"evidence": list(self.evidence), "changes": list(self.changes)}
 
     def lines(self) -> list[str]:
-        """Format the finding for people, as lines of text."""
+        """Format the finding as lines for the console."""
         return [
             f"{self.name}: {self.title}",
             *(f"  seen    {what}" for what in self.evidence),

@@ -5,20 +5,20 @@ Throughout, L_u is the list of user u, cut at k, and n is the number of users wi
 i, c_i is the number of lists with the item, p_i = c_i / Σ c is its share of all list entries, and
 f_i is the number of its train users. U is the number of all users, and I that of all items.
 
-gini@k              Gini index of c over all items: 0 where all are shown alike, (I - 1) / I where
-                    one takes all (Fleder and Hosanagar 2009).
+gini@k              Gini index of c over all items: 0 if all items are shown equally often,
+                    (I - 1) / I if only one item is shown (Fleder and Hosanagar 2009).
 entropy@k           - Σ p_i ln p_i, in nats (Shannon 1948; as a measure of aggregate diversity
                     Adomavicius and Kwon 2012).
 novelty@k           the mean over users and their items of - log2(f_i / U), the self-information
-                    (Zhou et al. 2010). An item without train users counts as one with one.
+                    (Zhou et al. 2010). For an item without train users, f_i counts as 1.
 epc@k               expected popularity complement: the mean over users of
                     Σ_r d_r (1 - f_i / U) / Σ_r d_r with d_r = 1 / log2(r + 1), without regard to
                     relevance (Vargas and Castells 2011).
 popularity@k        average popularity: the mean over users of the mean f_i (Yin et al. 2012).
-popularity_lift@k   (g_L - g_P) / g_P, where g_L is popularity@k, and g_P the same of the users'
-                    train items (Abdollahpouri et al. 2020): 0 where both are as popular.
+popularity_lift@k   (g_L - g_P) / g_P, where g_L is popularity@k, and g_P is the same mean over the
+                    users' train items (Abdollahpouri et al. 2020); 0 if both are equally popular.
 diversity@k         intra-list diversity: the mean over users of the mean 1 - cosine over pairs of
-                    their items, by who has them in train (Zhang and Hurley 2008).
+                    their items, as vectors of train users (Zhang and Hurley 2008).
 personalisation@k   the mean over pairs of users of 1 - |L_u ∩ L_v| / k (Zhou et al. 2010).
 serendipity@k       the mean over users of |hits in L_u outside the popularity list| / k (Ge et al.
                     2010, with popularity as the primitive recommender, as Murakami et al. 2008).

@@ -27,7 +27,7 @@ _OF_PARTS: Any = PartitionSpec(DATA, TABLE)
 
 
 def in_parts(params: Any, user_B: Array) -> Array:
-    """Mark a :func:`sharded_scorer`; this function is never called."""
+    """Stand in for the score function of a :func:`sharded_scorer`; it is never called."""
     raise TypeError("sharded factors are ranked by a MeshEvaluator")
 
 

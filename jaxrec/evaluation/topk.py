@@ -82,7 +82,7 @@ class Ranked(NamedTuple):
 
 
 def _top_k(score_BI: Array, k: int) -> tuple[Array, Array]:
-    """Return what ``lax.top_k`` returns, in about half of its time if there are many items.
+    """Compute ``lax.top_k``, in about half of its time if there are many items.
 
     The top k items are in the k chunks of ``_CHUNK`` items with the highest maxima, because no item
     outside these k chunks is above the maximum of any of them.
@@ -145,8 +145,7 @@ def _rank_tiles(
     allowed_I: Bool[Array, "I"] | None,
     n_items: int,
 ) -> Ranked:
-    """Do what :func:`rank` does, one tile of items after another, and merge the best items of
-    all."""
+    """Rank like :func:`rank`, but tile by tile, and merge the best items of all tiles."""
     pairs = seen_pairs(seen)
 
     def body(carry: Ranked, tile: Array) -> tuple[Ranked, None]:
@@ -320,8 +319,7 @@ def rank_from_host(
     allowed_I: Any,
     devices: tuple[Any, ...],
 ) -> Ranked:
-    """Do what :func:`rank` does for a block of users on each of S devices, from factors in host
-    memory.
+    """Rank like :func:`rank`, a block of users on each of S devices, with factors in host memory.
 
     A device holds the factors of its users and of one tile of items.
 

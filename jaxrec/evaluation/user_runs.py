@@ -193,7 +193,7 @@ def _ranked_in_parts(
     baselines: Sequence[str],
     data: str | Path,
 ) -> Judged:
-    """Do what :func:`judged` does, for a partitioned data set on disk, read by blocks of users."""
+    """Return the result of :func:`judged` for partitioned data, read by blocks of users."""
     if baselines:
         raise InputError(
             f"{run}: {baselines[0]} needs all pairs in memory, but the run's data is in parts; "

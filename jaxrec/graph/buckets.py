@@ -207,7 +207,7 @@ def product(buckets: Buckets, x_ND: Float[Array, "N D"]) -> Float[Array, "R D"]:
 
 
 def _joined(buckets: Buckets, x_ND: Array) -> Array:
-    """Do what :func:`product` does, with one kernel for all buckets of a level.
+    """Compute :func:`product` with one kernel for all buckets of a level.
 
     On a GPU, launching more kernels would cost more than branching in one kernel, because the rows
     of a warp are of one bucket.

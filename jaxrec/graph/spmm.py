@@ -274,7 +274,7 @@ def _multiply_table_of_rows(
 def _product_of_rows(
     kernel: Kernel, dtype: str, graph: Bipartite, row_R: Array, g_RD: Array
 ) -> Array:
-    """Do what :func:`_multiply_table_of_rows` does, for a single table.
+    """Compute :func:`_multiply_table_of_rows` for a single table.
 
     Without a sort of rows, senders are looked up in a small table, which has the given rows and a
     zero row, and stays in cache.

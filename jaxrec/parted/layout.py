@@ -58,7 +58,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def described(manifest: dict[str, Any]) -> str:
-    """Format the manifest for people, one line per field."""
+    """Format the manifest for the console, one line per field."""
     cut = manifest["traffic"]
     rows = [
         ("name", manifest["name"]),

@@ -180,7 +180,7 @@ def verdict(found: list[Finding] | None) -> Html:
 
 
 def doctor(run: Run, found: list[Finding] | None) -> Html:
-    """Show the doctor's findings, or that the run is healthy, and curves of what it measured."""
+    """Show the doctor's findings, or that the run is healthy, and the curves of its measures."""
     figures = []
     for title, unit, names, good, split in _CURVES:
         lines = [

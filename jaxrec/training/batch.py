@@ -18,7 +18,7 @@ from jaxrec.negatives import Popularity
 from jaxrec.platforms import platform_of_programs
 from jaxrec.randomness import OfData, child
 
-_ROUNDS = 8  # even, so that the halves of the Feistel network, of unequal width, swap back
+_ROUNDS = 8  # even, because each round swaps the network's halves, whose widths may differ
 
 
 class Pairs(NamedTuple):

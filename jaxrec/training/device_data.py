@@ -200,7 +200,7 @@ def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray)
     order: np.ndarray | slice = slice(None)
     if not (key_E[1:] >= key_E[:-1]).all():
         order = np.argsort(key_E, kind="stable")
-    del key_E  # for a large graph, it takes as much memory as all arrays that stay
+    del key_E  # for a large graph, the keys take as much memory as the train data itself
     indptr = np.append(0, np.cumsum(train.user_counts()))
     weight, target = train.weight, objectives.of(config).targets(config, train)
     pairs = Pairs(

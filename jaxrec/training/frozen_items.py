@@ -66,7 +66,7 @@ def read(config: Config, train: Dataset) -> FrozenItems | None:
 
 
 def describe(found: FrozenItems, config: Config, train: Dataset) -> str:
-    """Say in a line for people how many items have a vector."""
+    """Return a line that says how many items have a vector in the file."""
     lack = train.n_items - len(found.row)
     rest = f"; the other {lack:,} score 0" if lack else ""
     return f"item vectors of {config.model.frozen_items} for {len(found.row):,} items{rest}"

@@ -207,7 +207,7 @@ class Loop:
         return self.chosen(outcome) if chooses else outcome
 
     def visit(self, state: TrainState, step: int) -> tuple[TrainState, bool]:
-        """Do all that is due at a step.
+        """Log, evaluate, measure and save, as far as each is due at a step.
 
         Returns:
           The state to continue with, and whether the phase ends at this step.

@@ -32,7 +32,7 @@ from jaxrec.training.step import Stepper, Totals, TrainState
 
 
 class FirstRows:
-    """The final rows of the doctor's sample before the first step of training.
+    """The final embeddings of the doctor's sample, as they were before the first step.
 
     Args:
       remade: computes these rows again, for a resumed run.

@@ -54,7 +54,7 @@ class Finding:
         return self.error <= self.limit and self.repeats
 
     def line(self) -> str:
-        """Return the finding as a line for people."""
+        """Format the finding as a line for the console."""
         said = "right" if self.error <= self.limit else f"WRONG by {self.error:.1e}"
         return f"{self.name:28} {said}" + ("" if self.repeats else ", NOT the same bits twice")
 

@@ -74,7 +74,7 @@ class SignalWatch:
         self._read.close()
 
     def __call__(self) -> bool:
-        """Return whether any process of the run got a signal; all must poll at the same step."""
+        """Return whether any process got a signal; all processes must ask at the same step."""
         agreed = processes.greatest(self.received or 0)
         if agreed and self.received is None:
             self.received = agreed

@@ -129,7 +129,7 @@ class Splitting:
     notes: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """Return the records of the sources and the notes as lines for people."""
+        """Format the records of the sources, and the notes, as lines for the console."""
         return [*told(self.start), *(f"{note}: {n:,}" for note, n in self.notes.items())]
 
     def save(self, folder: Path) -> None:

@@ -196,7 +196,7 @@ class Together:
         return [member.end for member in self._members if member.end is not None]
 
     def _visited(self, step: int) -> list[_Member]:
-        """Let each run do all that is due at a step; return the runs that have not ended."""
+        """Log, evaluate and save each run as due at a step; return the runs that continue."""
         stopped = None
         for member in self._members:
             if member.end is not None:
@@ -207,7 +207,7 @@ class Together:
                 if over:
                     member.end = self._ended(member, step)
             except Interrupted as e:
-                stopped = e  # raised once the other runs have saved too
+                stopped = e  # raised again after the other runs have saved
             except Exception as e:  # ends only this run, and is returned as its end
                 member.end = e
             if member.end is not None:

@@ -9,7 +9,7 @@ from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.graph.bipartite import has_levels
 
 _MANY_LEVELS = 10
-"""Whole-number ratings are taken for counts if any is higher than this, else for stars."""
+"""Whole-number ratings are treated as counts if one is above this, and as stars otherwise."""
 
 
 def unread(config: Config, parts: Sequence[Counted]) -> list[str]:

@@ -281,7 +281,7 @@ def test_a_preset_of_rankings_trains_on_ratings_where_the_loss_is_of_ratings(tmp
 
 
 @pytest.mark.parametrize("loss", ["mse", "levels"])
-def test_killed_it_resumes_to_the_same_bits(loss, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bits(loss, tmp_path):
     planted(80, 60, 1000, whole=True).save(tmp_path / "data")
     options = ["--data", tmp_path / "data", "--loss.name", loss, "--model.dim", 4]
     options += ["--train.epochs", 4, "--train.batch-size", 64, "--eval.k", 5]

@@ -36,6 +36,6 @@ def of_loss(name: str) -> Objective:
 
 
 def lower_is_better(metric: str) -> bool:
-    """Whether lower values of a metric are better, as for errors."""
+    """Return whether lower values of a metric are better, as for errors."""
     objective = OWN_METRICS.get(metric.partition("@")[0])
     return objective is not None and objective.lower_is_better

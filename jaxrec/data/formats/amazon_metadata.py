@@ -61,7 +61,7 @@ class _Names:
         self._codes.append(self._code.setdefault(text, len(self._code)))
 
     def column(self, row: np.ndarray, min_names: int) -> Category | None:
-        """Return some rows, with sorted names; None if there are fewer than ``min_names``."""
+        """Return the column at the given rows; None if it has fewer than ``min_names`` names."""
         names = np.array(list(self._code), np.str_)
         if len(names) - 1 < min_names:
             return None

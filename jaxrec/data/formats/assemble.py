@@ -85,8 +85,8 @@ class Repeats:
     """How repeated pairs are merged.
 
     Attributes:
-      keep: the repeat whose rating and time are kept: the latest or the earliest one (without
-        times, that on the last or the first line). Weights are summed.
+      keep: the repeat whose rating and time are kept: the latest one or the earliest one. Without
+        times, it is the one on the last or on the first line. Weights are summed.
       count: use the number of repeats of a pair as its weight.
     """
 
@@ -232,7 +232,7 @@ def _typed(columns: list[pl.Series], kind: str, notes: dict[str, int]) -> list[p
 
 
 def _like_missing(rows: np.ndarray, table: np.ndarray, kind: str) -> dict[str, int]:
-    """Count the rows whose id looks like a missing value, in a note that names such ids."""
+    """Return a note that names the ids that look like missing values, and counts their rows."""
     if table.dtype.kind != "U" or not len(table):
         return {}
     words = np.array(sorted(MISSING))
@@ -249,7 +249,7 @@ def _like_missing(rows: np.ndarray, table: np.ndarray, kind: str) -> dict[str, i
 
 
 def _padded(table: np.ndarray, kind: str) -> dict[str, int]:
-    """Count the ids that differ from another only by leading zeros, such as 007 and 7."""
+    """Return a note that counts the ids which differ only by leading zeros, such as 007 and 7."""
     if table.dtype.kind != "U":
         return {}
     ids = pl.Series("id", table.tolist(), dtype=pl.String)
@@ -348,7 +348,7 @@ def merge_repeats(
     *,
     keep: Literal["last", "first"] = "last",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the mask of each pair's last key in ``key``, and the row that each pair keeps.
+    """Return a mask with one key per pair (its last in ``key``), and the row that each pair keeps.
 
     The weights of a pair are summed in place, in the row that is kept.
 

@@ -27,7 +27,7 @@ _GUESSES = {
     "weight": "weight weights count score value strength",
 }
 _COUNTS: str = "weight weights count counts plays playcount playcounts listens listencount"
-"""Common names of a weight column in a table of interactions, in which a score is no weight."""
+"""Common names of a weight column in a table of interactions, where ``score`` is a rating."""
 _MAYBE = set(_GUESSES["time"].split()[6:])
 """Names of columns that are used as times only if their cells are times."""
 IDS = ("user", "item", "src", "dst")

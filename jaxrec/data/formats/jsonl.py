@@ -142,7 +142,7 @@ class _Reader:
         )
 
     def _each_item(self, parsed: dict[str, Any]) -> Iterable[dict[str, Any]]:
-        """Return an object once for each item in its list of items, or else the object itself."""
+        """Return one object per item if the object has a list of items, else the object itself."""
         key = self._key.get("item", "")
         items = parsed.get(key)
         if not isinstance(items, list):
@@ -216,7 +216,7 @@ class _Reader:
             if role == "event":
                 block["weight"] = text.replace_strict(self._weights, return_dtype=pl.Float64)
             elif role in IDS or role == "time":
-                block[role] = text  # finding the unit of times takes all of them
+                block[role] = text  # the unit of times can only be found from all of them
             else:
                 block[role] = text.cast(pl.Float64)
         self._cells = {role: [] for role in self._key}

@@ -11,7 +11,7 @@ from jaxrec.data.formats.text import read_bytes
 from jaxrec.errors import InputError
 
 _SPACED = 8
-"""With at least this many lines, repeated users show that the file is a table cut at spaces."""
+"""With at least this many lines, repeated users show that the file is a table with spaces."""
 _FILES = {"train.txt": TRAIN, "val.txt": VALIDATION, "valid.txt": VALIDATION, "test.txt": TEST}
 
 

@@ -1,4 +1,4 @@
-"""Reads text files: their heads, fast counts over their bytes, and a slow search for a fault."""
+"""Reads text files: the first lines, counts over all bytes, and the first faulty line."""
 
 import codecs
 import csv
@@ -393,7 +393,7 @@ def cut_up(lines: Sequence[str], separator: str, *, quote: bool, place: str) -> 
 
 
 def survey(source: Source, separator: str) -> Survey:
-    """Count what the parser does not report. Raises InputError if a byte is NUL."""
+    """Count blank lines, separators and quotes. Raises InputError if a byte is NUL."""
     windows = blank = separators = lines = 0
     quotes = bom = False
     with source.open() as file:

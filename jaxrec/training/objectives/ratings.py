@@ -40,7 +40,7 @@ class Ratings(UserObjective):
         return 1.0
 
     def targets(self, config: Config, train: Dataset) -> np.ndarray | None:
-        """Return each pair's level, or its rating, less the mean rating if ``loss.center``."""
+        """Return each pair's rating level or rating; ``loss.center`` subtracts the mean rating."""
         if config.loss.name == "levels":
             return rating_levels(train)[1]
         mean = RatingScale.of(train).mean if config.loss.center else 0

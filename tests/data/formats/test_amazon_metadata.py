@@ -1,4 +1,4 @@
-"""Product metadata: what is read, what is counted, what is refused; and that nothing runs."""
+"""Product metadata: its products are read, its faults are counted or refused, no code is run."""
 
 import gzip
 import json
@@ -19,7 +19,7 @@ WEIGHTS = PairsConfig().relations()
 
 
 def read(path: Path, lines: list[object], *, strict: bool = False) -> ItemGraph:
-    """Read lines: texts as they are, bytes as they are, products as Python literals."""
+    """Write lines and read them: texts and bytes unchanged, products as Python literals."""
     content = [x if isinstance(x, bytes) else str(x).encode() for x in lines]
     path.write_bytes(b"\n".join(content) + b"\n")
     return amazon_metadata.read(path, WEIGHTS, strict=strict)
@@ -45,7 +45,7 @@ def names(graph: ItemGraph, column: str) -> list[str]:
     return found.names[found.code].tolist()
 
 
-def test_relations_add_up_over_kinds_directions_and_repeats(tmp_path):
+def test_weights_are_summed_over_relations_directions_and_repeats(tmp_path):
     graph = read(
         tmp_path / "m.json",
         [
@@ -61,7 +61,7 @@ def test_relations_add_up_over_kinds_directions_and_repeats(tmp_path):
     assert graph.name == "m"
 
 
-def test_weights_are_those_asked_for_and_a_kind_of_weight_0_is_not_read(tmp_path):
+def test_relations_have_the_given_weights_and_weight_0_skips_one(tmp_path):
     path = tmp_path / "m.json"
     read(path, [product("A", also_bought=["B"], buy_after_viewing=["C"]), *map(product, "BC")])
     asked = PairsConfig(also_bought=0.0, buy_after_viewing=0.25).relations()
@@ -69,7 +69,7 @@ def test_weights_are_those_asked_for_and_a_kind_of_weight_0_is_not_read(tmp_path
 
 
 @pytest.mark.parametrize("written", ["python", "json", "python-gz", "json-gz", "windows"])
-def test_the_same_products_however_they_are_written(tmp_path, written):
+def test_the_same_products_in_any_notation_give_the_same_graph(tmp_path, written):
     products = [
         product("A", title="5\" tin, 'new'\n", brand='Bön\'s "best"', also_bought=["B", "C"]),
         product("B", description="a\tb \\ c", price=4.5, also_viewed=["C"]),
@@ -87,7 +87,7 @@ def test_the_same_products_however_they_are_written(tmp_path, written):
     assert names(graph, "price") == ["", "2 to 5", ""]
 
 
-def test_categories_are_levels_of_the_first_path_and_alike_ones_are_left_out(tmp_path):
+def test_category_columns_are_the_levels_of_the_first_path(tmp_path):
     graph = read(
         tmp_path / "m.json",
         [
@@ -113,7 +113,7 @@ def test_categories_are_levels_of_the_first_path_and_alike_ones_are_left_out(tmp
         *((-3, ""), ("free", ""), (None, ""), (True, ""), (float("inf"), ""), ([3], "")),
     ],
 )
-def test_prices_fall_into_buckets_and_what_is_none_is_missing(tmp_path, price, bucket):
+def test_prices_become_ranges_and_invalid_prices_are_missing(tmp_path, price, bucket):
     line = json.dumps([product("A", price=price, also_bought=["B"]), product("B", price=3.0)])
     graph = read(tmp_path / "m.json", [json.dumps(p) for p in json.loads(line)])
     assert names(graph, "price") == [bucket, "2 to 5"]
@@ -145,7 +145,7 @@ BROKEN: list[tuple[object, str]] = [
 
 
 @pytest.mark.parametrize(("line", "fault"), BROKEN, ids=range(len(BROKEN)))
-def test_a_broken_line_is_counted_by_line_and_refused_where_strict(tmp_path, line, fault):
+def test_a_broken_line_is_counted_or_refused_if_strict(tmp_path, line, fault):
     lines = [product("A", also_bought=["B"]), "", line, product("B")]
     graph = read(tmp_path / "m.json", lines)
     assert pairs(graph)["A", "B"] == 1.0
@@ -157,7 +157,7 @@ def test_a_broken_line_is_counted_by_line_and_refused_where_strict(tmp_path, lin
         read(tmp_path / "m.json", lines, strict=True)
 
 
-def test_faults_are_counted_and_the_first_lines_named(tmp_path):
+def test_faults_are_counted_and_their_first_lines_are_named(tmp_path):
     lines = [product("A", also_bought=["B"]), product("B"), *["junk"] * 9]
     lines.append(product("C", also_bought=["N1", "N2", "C"]))
     assert read(tmp_path / "m.json", lines).notes == {
@@ -167,7 +167,7 @@ def test_faults_are_counted_and_the_first_lines_named(tmp_path):
     }
 
 
-def test_being_related_to_oneself_is_no_reason_to_refuse(tmp_path):
+def test_a_product_related_to_itself_is_accepted(tmp_path):
     graph = read(
         tmp_path / "m.json", [product("A", also_bought=["A", "B"]), product("B")], strict=True
     )
@@ -175,7 +175,7 @@ def test_being_related_to_oneself_is_no_reason_to_refuse(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.9])
-def test_a_truncated_gzip_file_keeps_what_could_be_read(tmp_path, cut):
+def test_a_truncated_gzip_file_keeps_its_readable_products(tmp_path, cut):
     rng = np.random.default_rng(0)
     text = "".join(
         f"{product(f'A{n}', also_bought=[f'A{k}' for k in rng.integers(0, 2000, 9)])}\n"
@@ -230,7 +230,7 @@ VALUES = st.recursive(
 
 
 @given(st.dictionaries(TEXTS, VALUES, max_size=6))
-def test_a_literal_is_read_as_python_reads_it_and_json_as_json(value):
+def test_literals_and_json_are_parsed_as_python_and_json_parse_them(value):
     try:
         written = repr(value).encode()
     except UnicodeEncodeError:
@@ -244,18 +244,18 @@ def test_a_literal_is_read_as_python_reads_it_and_json_as_json(value):
 @given(
     st.lists(st.binary(max_size=60) | st.text(alphabet="{}[]()'\"\\,: uNone1-.asin", max_size=60))
 )
-def test_whatever_the_other_lines_hold_a_product_is_read(tmp_path_factory, lines):
+def test_a_product_is_read_among_arbitrary_other_lines(tmp_path_factory, lines):
     path = tmp_path_factory.getbasetemp() / "fuzzed.json"
     content = [x if isinstance(x, bytes) else x.encode() for x in lines]
     path.write_bytes(b"\n".join([*content, b"{'asin': 'Z'}"]))
-    assume(compressed.kind_of(path) is None)  # compressed files are told by their first bytes
+    assume(compressed.kind_of(path) is None)  # compressed files are recognised by their first bytes
     graph = amazon_metadata.read(path, WEIGHTS)
     assert "Z" in graph.item_ids.tolist()
     assert len(graph.item_ids) + sum(graph.notes.values()) <= path.read_bytes().count(b"\n") + 1
 
 
 @pytest.mark.parametrize("head", [b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh9"])
-def test_a_compressed_file_without_a_whole_line_is_called_damaged(head, tmp_path):
+def test_a_compressed_file_without_a_whole_line_is_reported_as_damaged(head, tmp_path):
     path = tmp_path / "meta.json.gz"
     path.write_bytes(head)
     with pytest.raises(InputError, match="damaged or truncated"):
@@ -273,7 +273,7 @@ FIELDS = st.fixed_dictionaries(
 
 @settings(max_examples=60)
 @given(st.lists(FIELDS, max_size=6))
-def test_whatever_the_fields_hold_there_is_a_sound_graph(tmp_path_factory, products):
+def test_arbitrary_fields_give_a_valid_graph(tmp_path_factory, products):
     path = tmp_path_factory.getbasetemp() / "fields.json"
     path.write_text("\n".join(json.dumps(p) for p in [product("Z"), *products]))
     graph = amazon_metadata.read(path, WEIGHTS)

@@ -1,4 +1,4 @@
-"""Compressed files, several files, patterns and partitioned folders: the rows of one plain file."""
+"""Compressed files, patterns and partitioned folders give the same rows as one plain file."""
 
 import bz2
 import gzip
@@ -51,7 +51,7 @@ def plain(tmp_path) -> Dataset:
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_packed_files_are_read_as_what_is_in_them(kind, plain, tmp_path):
+def test_compressed_files_are_read_like_their_contents(kind, plain, tmp_path):
     for name, content in (
         ("a.csv", CSV),
         ("a.tsv", CSV.replace(b",", b"\t")),
@@ -72,7 +72,7 @@ def test_packed_files_are_read_as_what_is_in_them(kind, plain, tmp_path):
 
 
 @pytest.mark.parametrize("kind", PACKERS)
-def test_damaged_packed_files_are_refused(kind, tmp_path):
+def test_damaged_compressed_files_are_refused(kind, tmp_path):
     path = tmp_path / f"a.csv.{kind}"
     PACKERS[kind](path, CSV * 50)
     whole = path.read_bytes()
@@ -82,13 +82,13 @@ def test_damaged_packed_files_are_refused(kind, tmp_path):
             read(path)
 
 
-def test_archives_of_several_files_are_refused_by_what_they_hold(tmp_path):
+def test_archives_of_several_files_are_refused_with_their_contents(tmp_path):
     archived(tmp_path / "a.csv.zip", CSV, "b.csv")
     with pytest.raises(InputError, match=r"holds a\.csv, b\.csv, where one file is needed"):
         read(tmp_path / "a.csv.zip")
 
 
-def test_text_in_a_packed_file_is_of_any_encoding_and_with_any_separator(plain, tmp_path):
+def test_compressed_text_may_have_any_encoding_and_separator(plain, tmp_path):
     content = CSV.decode().replace(",", "::").encode("latin-1")
     path = tmp_path / "a.csv.gz"
     path.write_bytes(gzip.compress(content))
@@ -98,7 +98,7 @@ def test_text_in_a_packed_file_is_of_any_encoding_and_with_any_separator(plain, 
         read(path, text=TextOptions(separator="::"))
 
 
-def test_tables_beside_and_pairs_of_items_may_be_packed(tmp_path):
+def test_feature_tables_and_item_pairs_may_be_compressed(tmp_path):
     (tmp_path / "a.csv").write_bytes(CSV)
     items = "item,price\n" + "".join(f"é{n},{n}\n" for n in range(8))
     (tmp_path / "items.csv.gz").write_bytes(gzip.compress(items.encode()))
@@ -131,7 +131,7 @@ def test_patterns_name_several_files(plain, tmp_path):
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
-def test_partitioned_folders_are_read_whole_and_split_by_their_names(ending, plain, tmp_path):
+def test_partitioned_folders_are_read_completely_and_split_by_name(ending, plain, tmp_path):
     root = tmp_path / "hive"
     for n, part in enumerate(FRAME.iter_slices(9)):
         folder = root / f"day={n % 2}" / f"hour={n}"
@@ -154,7 +154,7 @@ def test_partitioned_folders_are_read_whole_and_split_by_their_names(ending, pla
     assert sorted(labels) == [0] * 40 + [2]
 
 
-def test_a_run_on_a_pattern_keeps_it(tmp_path, monkeypatch):
+def test_a_run_keeps_the_pattern_of_its_data(tmp_path, monkeypatch):
     import jaxrec
 
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""Reading as a user does it: formats told from the path, known counts, nothing left behind."""
+"""Reading data without options: the format is detected from the path, and counts are known."""
 
 import shutil
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_ids_round_trip_in_any_order_of_lines(tmp_path_factory, pairs, ending, d
     assert again.fingerprint() == found.fingerprint()
 
 
-def test_whole_numbers_are_numbers_and_sort_as_such(tmp_path):
+def test_whole_number_ids_are_integers_and_sort_numerically(tmp_path):
     data = read(_write(tmp_path / "a.csv", "user,item\n10,b\n9,a\n-3,c\n9223372036854775807,a\n"))
     assert data.user_ids.tolist() == [-3, 9, 10, 2**63 - 1]
     assert data.user_ids.dtype == np.int64
@@ -69,14 +69,14 @@ def test_whole_numbers_are_numbers_and_sort_as_such(tmp_path):
 
 
 @pytest.mark.parametrize("odd", ["007", "+7", "-0", "9223372036854775808", "x", "1e3"])
-def test_ids_that_would_not_print_the_same_stay_text(tmp_path, odd):
+def test_ids_that_would_print_differently_as_numbers_stay_texts(tmp_path, odd):
     lines = "".join(f"{n},1\n" for n in range(30))
     data = read(_write(tmp_path / "a.csv", f"user,item\n{lines}{odd},1\n"))
     assert data.n_users == 31
     assert odd in data.user_ids.tolist()
 
 
-def test_resolve_knows_the_embedded_data(tmp_path):
+def test_resolve_returns_the_built_in_data(tmp_path):
     assert resolve("synthetic").fingerprint() == synthetic.embedded().fingerprint()
     path = _write(tmp_path / "a.csv", "user,item\n1,2\n")
     assert _pairs(resolve(str(path))) == [(1, 2)]
@@ -103,13 +103,13 @@ def test_prepared_folders_are_read_back(tmp_path):
         (["ratings.csv", "movies.csv", "tags.csv"], "movielens"),
     ],
 )
-def test_formats_are_told_by_the_names_of_the_files(tmp_path, files, format):
+def test_formats_are_detected_from_file_names(tmp_path, files, format):
     for name in files:
         (tmp_path / name).touch()
     assert detect(tmp_path) == format
 
 
-def test_ambiguous_and_unknown_folders_name_what_was_found(tmp_path):
+def test_ambiguous_and_unknown_folders_list_the_formats_found(tmp_path):
     with pytest.raises(InputError, match="none of its files has a known format \\(nothing\\)"):
         read(tmp_path)
     (tmp_path / "readme.md").touch()
@@ -121,7 +121,7 @@ def test_ambiguous_and_unknown_folders_name_what_was_found(tmp_path):
         read(tmp_path)
 
 
-def test_several_tables_ask_for_one(tmp_path):
+def test_several_tables_are_refused_with_a_request_for_one(tmp_path):
     _write(tmp_path / "a.csv", "user,item\n1,2\n")
     _write(tmp_path / "b.csv", "user,item\n1,2\n")
     with pytest.raises(InputError, match=r"found a\.csv, b\.csv; name the file itself"):
@@ -200,7 +200,7 @@ def test_movielens_latest_small(real_data):
 
 
 def test_a_copy_of_latest_small_with_a_damaged_time_is_refused(real_data, tmp_path):
-    # Copies are about with a web address pasted into the time of line 522.
+    # Some copies of this file have a web address in the time of line 522.
     lines = (real_data / "ml-latest-small" / "ratings.csv").read_bytes().splitlines(keepends=True)
     lines[521] = lines[521].rstrip() + b" https://files.grouplens.org/datasets\r\n"
     shutil.copy(real_data / "ml-latest-small" / "movies.csv", tmp_path)
@@ -241,7 +241,7 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("format", [*WRITTEN, "parquet", "prepared"])
-def test_what_people_have_again_is_kept_in_every_format_that_gives_a_split(tmp_path, format):
+def test_repeated_pairs_are_kept_in_every_format_with_a_split(tmp_path, format):
     for part, rows in AGAIN.items():
         if format in ("parquet", "prepared"):
             name = tmp_path / f"{part}.parquet"

@@ -1,4 +1,4 @@
-"""What is told from a text table and what is refused: separators, headers, columns, encodings."""
+"""Separators, headers, columns and encodings of text tables: detected, or refused if unclear."""
 
 import numpy as np
 import polars as pl
@@ -12,7 +12,7 @@ from jaxrec.errors import InputError
 
 @pytest.fixture
 def reading(tmp_path):
-    """Write a text and read it, with options of text by keyword."""
+    """Write a text and read it, with the text options given as keywords."""
 
     def go(text: str | bytes, name: str = "a.csv", *, format=None, columns=None, **options):
         content = text.encode() if isinstance(text, str) else text
@@ -50,7 +50,7 @@ def table(separator: str, *, header: str = "user{}item") -> str:
     ],
 )
 @pytest.mark.parametrize("header", ["user{}item", " User ID {} Item Name "])
-def test_spaces_in_names_are_no_separators(reading, name, format, separator, header):
+def test_spaces_in_names_are_not_separators(reading, name, format, separator, header):
     data = reading(table(separator, header=header), name, format=format)
     assert rows(data) == sorted(NAMES, key=lambda pair: (pair[0], pair[1]))
     assert data.notes.get("files without a header") is None
@@ -67,14 +67,14 @@ def test_times_with_spaces_in_a_tsv_without_a_header(reading):
     )
 
 
-def test_a_name_or_format_binds(reading):
+def test_a_file_ending_or_a_format_fixes_the_separator(reading):
     for options in ({"name": "a.tsv"}, {"name": "a.dat", "format": "tsv"}):
         with pytest.raises(InputError, match=r"there is no tab in the line; .*--separator"):
             reading("user,item\n1,2\n", **options)
         assert rows(reading("user,item\n1,2\n", separator=",", **options)) == [(1, 2)]
 
 
-def test_what_could_be_cut_in_two_ways_is_refused(reading):
+def test_a_table_with_two_possible_separators_is_refused(reading):
     decimal_commas = "1;7;3,5\n2;8;4,0\n"
     with pytest.raises(
         InputError, match=r"a\.csv:1: the separator could be the comma or semicolon; choose"
@@ -82,7 +82,7 @@ def test_what_could_be_cut_in_two_ways_is_refused(reading):
         reading(decimal_commas)
     with pytest.raises(InputError, match="column 3 holds texts"):
         reading(decimal_commas, separator=";")
-    # A header that is known settles it, and so does a line that only one of them cuts evenly.
+    # Known column names decide, and so does a line that only one separator cuts evenly.
     assert rows(reading("user;item;a,b\n1;7;3,5\n2;8;4,0\n")) == [(1, 7), (2, 8)]
     assert rows(reading("1;7;3\n2;8,5;4\n")) == [(1, "7", 3.0), (2, "8,5", 4.0)]
 
@@ -97,17 +97,17 @@ def test_separators_by_character_and_by_name(reading, given, between):
 
 
 @pytest.mark.parametrize("given", ["", "ab", '"', "\n", "; ; ; ; ; ;", "é", "."])
-def test_what_can_be_no_separator_is_refused(given):
+def test_invalid_separators_are_refused(given):
     with pytest.raises(InputError, match="cannot separate cells"):
         TextOptions(separator=given)
 
 
-def test_a_double_colon_is_recognized_in_the_message(reading):
+def test_the_message_suggests_a_double_colon_as_separator(reading):
     with pytest.raises(InputError, match="--separator '::' splits it"):
         reading("u1::i1\nu2::i2\n")
 
 
-def test_a_space_separates_only_what_is_known_or_numbers(reading):
+def test_a_space_separates_only_known_names_or_numbers(reading):
     assert rows(reading("user item\n1 2\n")) == [(1, 2)]
     assert rows(reading("1 2\n3 4\n")) == [(1, 2), (3, 4)]
     with pytest.raises(InputError, match="one column, where user and item are needed"):
@@ -133,7 +133,7 @@ def test_a_header_of_unknown_words_is_refused_and_not_read_as_data(reading):
 @pytest.mark.parametrize(
     "text",
     [
-        "ann,hat\nann,cup\nbo,hat\n",  # what is there again is no name of a column
+        "ann,hat\nann,cup\nbo,hat\n",  # a text that occurs again is not the name of a column
         "u1,hat\nu2,cup\n",
         "ann@x.org,hat\nbo@x.org,cup\n",
         "A1YJEY40YUW4SE,hat\nA2JLU0FPFW9K1R,cup\n",
@@ -141,7 +141,7 @@ def test_a_header_of_unknown_words_is_refused_and_not_read_as_data(reading):
         "movie,hat\nmovie,cup\nu1,hat\n",
     ],
 )
-def test_rows_that_are_plainly_data_need_no_option(reading, text):
+def test_a_first_row_that_is_clearly_data_needs_no_option(reading, text):
     data = reading(text)
     assert data.n_edges == text.count("\n")
     assert data.reading[0].endswith("no header: user <- column 1, item <- column 2")
@@ -160,17 +160,17 @@ def test_rows_that_are_plainly_data_need_no_option(reading, text):
         ("1,7,5,x\n2,8,4,y\n", "column 4 holds texts"),
     ],
 )
-def test_columns_without_a_header_are_not_taken_for_what_they_are_not(reading, text, said):
+def test_columns_without_a_header_that_do_not_fit_their_roles_are_refused(reading, text, said):
     with pytest.raises(InputError, match=f"{said}; give the columns by number: .*--columns.user 1"):
         reading(text)
 
 
-def test_ids_that_look_like_times_are_ids_where_the_time_is_another(reading):
+def test_ids_that_look_like_times_are_ids_if_another_column_is_the_time(reading):
     data = reading("1396867869,7,1396867869\n1396867870,8,1396867870\n")
     assert rows(data) == [(1396867869, 7, 1396867869.0), (1396867870, 8, 1396867870.0)]
 
 
-def test_what_was_taken_is_said_and_kept(reading, tmp_path):
+def test_the_role_of_each_column_is_reported_and_stored(reading, tmp_path):
     data = reading("event;sku;price;customer\nbuy;a;1,5;x\nbuy;b;2,5;y\n")
     expected = (
         "a.csv: cut at each semicolon: user <- `customer`, item <- `sku`; not used: event, price"
@@ -195,7 +195,7 @@ def test_a_header_in_the_middle_is_refused(reading):
         reading("user,item\n1,a\nuser,item\n2,b\n")
 
 
-def test_a_date_column_of_another_form_is_left_out_and_said(reading):
+def test_a_date_column_of_unknown_form_is_left_out_and_reported(reading):
     data = reading("user,item,date\n1,2,12/31/2014\n")
     assert data.time is None
     assert data.reading[0].endswith(
@@ -237,7 +237,7 @@ def test_one_column_holds_dates_or_numbers(reading):
 LATIN = "User-ID;ISBN;Titel\n1;a;Numéro\n2;b;plain\n".encode("latin-1")
 
 
-def test_other_encodings_are_read_where_named(reading):
+def test_a_given_encoding_is_used(reading):
     with pytest.raises(InputError, match=r"a\.csv:2: not valid UTF-8; in latin-1 it is 'Numéro'"):
         reading(LATIN)
     assert rows(reading(LATIN, encoding="latin-1")) == [(1, "a"), (2, "b")]
@@ -256,7 +256,7 @@ def test_other_encodings_are_read_where_named(reading):
             TextOptions(encoding=unknown)
 
 
-def test_an_encoding_holds_for_the_tables_beside(tmp_path):
+def test_a_given_encoding_also_applies_to_feature_tables(tmp_path):
     (tmp_path / "a.csv").write_bytes(b"user,item\n1,a\n2,b\n")
     (tmp_path / "books.csv").write_bytes(b"item;title\na;Num\xe9ro\nb;x\nb;x;x\n")
     options = TextOptions(separator=",", header=True, encoding="latin-1", skip_bad_lines=True)
@@ -345,7 +345,7 @@ def test_lines_without_an_id_are_skipped_and_counted(reading):
 
 @pytest.mark.parametrize("end", ["", "\n"])
 @pytest.mark.parametrize("quoted", ["", '"'])
-def test_skipping_changes_nothing_of_a_sound_file(reading, end, quoted):
+def test_skipping_faulty_lines_changes_nothing_in_a_valid_file(reading, end, quoted):
     lines = [f"{quoted}{n % 5}{quoted},i{n},{n % 3}" for n in range(200)]
     text = "\r\n".join(["user,item,rating", *lines]) + end
     plain, skipping = reading(text), reading(text, skip_bad_lines=True)
@@ -353,7 +353,7 @@ def test_skipping_changes_nothing_of_a_sound_file(reading, end, quoted):
     assert skipping.notes == plain.notes
 
 
-def test_options_that_do_nothing_for_a_format_are_refused(tmp_path):
+def test_options_without_effect_on_a_format_are_refused(tmp_path):
     (tmp_path / "train.txt").write_text("1 2\n")
     with pytest.raises(InputError, match="--separator is for text tables, and this is lightgcn"):
         read(tmp_path, text=TextOptions(separator=";"))
@@ -392,7 +392,7 @@ def test_a_table_of_features_without_a_header_is_refused(tmp_path):
         read(tmp_path / "a.csv", items=tmp_path / "items.csv")
 
 
-def test_products_that_come_before_their_reviewers_are_told_by_their_form(tmp_path):
+def test_a_product_column_before_the_reviewers_is_recognised_by_its_ids(tmp_path):
     path = tmp_path / "ratings_Electronics.csv"
     rows = [(f"B00000{n % 4:04}", f"A{n:012}", n % 5 + 1, 1_400_000_000 + n) for n in range(12)]
     path.write_text("".join(f"{i},{u},{r}.0,{t}\n" for i, u, r, t in rows))
@@ -403,7 +403,7 @@ def test_products_that_come_before_their_reviewers_are_told_by_their_form(tmp_pa
     assert (read(path).n_users, read(path).n_items) == (12, 4)
 
 
-def test_the_rating_of_book_crossing_is_known_by_its_name(tmp_path):
+def test_book_crossings_rating_column_is_found_by_its_name(tmp_path):
     path = tmp_path / "BX-Book-Ratings.csv"
     path.write_text('"User-ID";"ISBN";"Book-Rating"\n"1";"0195153448";"0"\n"2";"0002005018";"5"\n')
     rating = read(path).rating
@@ -414,7 +414,7 @@ def test_the_rating_of_book_crossing_is_known_by_its_name(tmp_path):
 US = [f"u{n},i{n},{1 + n % 12}/{13 + n % 9}/2021\n" for n in range(9)]
 
 
-def test_times_of_a_form_of_their_own_are_read_where_it_is_given(reading):
+def test_times_of_a_special_form_are_read_if_the_form_is_given(reading):
     dated = "user,item,timestamp\n" + "".join(US)
     with pytest.raises(
         InputError, match=r"a\.csv:2: time '1/13/2021' .*all lines that were checked: --time-"
@@ -431,7 +431,7 @@ def test_times_of_a_form_of_their_own_are_read_where_it_is_given(reading):
 
 
 @pytest.mark.parametrize("write", ["csv", "jsonl", "parquet"])
-def test_every_reader_takes_the_form_and_names_it(tmp_path, write):
+def test_every_reader_accepts_a_time_form_and_suggests_it(tmp_path, write):
     users, items, when = zip(*(line.strip().split(",") for line in US), strict=True)
     frame = pl.DataFrame({"user": users, "item": items, "date": when})
     path = tmp_path / f"a.{write}"
@@ -453,7 +453,7 @@ def test_every_reader_takes_the_form_and_names_it(tmp_path, write):
     assert made.notes["times such as 20210113, read as dates (%Y%m%d)"] == 9
 
 
-def test_a_whole_column_of_decimal_commas_is_no_fault_of_a_line(reading):
+def test_a_column_of_decimal_commas_is_reported_as_a_fault_of_the_column(reading):
     rows = "".join(f"u{n};i{n};{n % 5},5\n" for n in range(9))
     with pytest.raises(
         InputError, match=r"decimal comma.*so has every line that was checked: write points"
@@ -463,7 +463,7 @@ def test_a_whole_column_of_decimal_commas_is_no_fault_of_a_line(reading):
         reading("user;item;rating\nu;i;4,5\nu;j;4\nv;j;4.5\n")
 
 
-def test_ids_apart_by_leading_zeros_alone_are_counted(reading):
+def test_ids_that_differ_only_by_leading_zeros_are_counted(reading):
     data = reading("user,item\n007,i\n7,i\n0,j\n000,j\n08,j\n")
     assert data.n_users == 5
     assert data.notes["ids of users such as 000 and 0, kept as different ids"] == 2
@@ -472,7 +472,7 @@ def test_ids_apart_by_leading_zeros_alone_are_counted(reading):
     )
 
 
-def test_how_unnamed_columns_of_amazon_were_told_is_said(reading):
+def test_the_reason_for_the_order_of_amazons_columns_is_reported(reading):
     rows = "".join(f"B00{n:07},A{n:013},5.0,1396349{n:03}\n" for n in range(9))
     assert (
         "no header, the first column is the item, by the form of Amazon's ids: item <- "
@@ -480,13 +480,13 @@ def test_how_unnamed_columns_of_amazon_were_told_is_said(reading):
     )
 
 
-def test_a_name_that_no_file_can_have_is_refused():
+def test_an_invalid_file_name_is_refused():
     for format in (None, *FORMATS):
         with pytest.raises(InputError, match=r"cannot be read|import the data again"):
             read("x" * 300, format=format)
 
 
-def test_a_line_that_is_no_text_below_a_faulty_one_hides_nothing(reading):
+def test_a_faulty_line_is_reported_although_a_later_line_is_not_text(reading):
     content = b"user,item,timestamp\nu,i,1/13/2021\nv,i,1/\xff/2021\n"
     with pytest.raises(InputError, match=r"a\.csv:2: time '1/13/2021' is not a number"):
         reading(content)

@@ -74,7 +74,7 @@ WAYS: dict[str, Callable[[Any], Dataset]] = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_same_pairs_are_the_same_data_from_wherever_they_come(way, tmp_path):
+def test_the_same_pairs_give_the_same_data_from_every_source(way, tmp_path):
     data = WAYS[way](tmp_path)
     found = zip(data.user_ids[data.user].tolist(), data.item_ids[data.item].tolist(), strict=True)
     assert list(found) == PAIRS
@@ -119,7 +119,7 @@ def test_times_and_repeats(tmp_path):
         jaxrec.from_polars(weighted, repeats=Repeats(count=True))
 
 
-def test_frames_of_pandas_with_types_of_their_own():
+def test_pandas_frames_with_extension_types():
     pd = pytest.importorskip("pandas", reason="pandas is optional")
     zoned = pd.Series(pd.to_datetime(["2014-04-01", "2014-04-02"])).dt.tz_localize("Asia/Kolkata")
     frame = pd.DataFrame(
@@ -148,10 +148,10 @@ def test_frames_of_pandas_with_types_of_their_own():
         jaxrec.from_pandas(pd.DataFrame({"user": [(1, 2)], "item": [3]}))
 
 
-def test_matrices_leave_out_what_has_no_entry_and_say_so():
+def test_rows_and_columns_without_an_entry_are_left_out_and_counted():
     entries = np.array([[0, 2, 0], [0, 0, 0], [1, 0, 0]])
     held = sparse.csr_matrix(entries)
-    held.data[1] = 0  # an entry that is there, and 0
+    held.data[1] = 0  # an explicit entry of 0
     data = jaxrec.from_scipy(held, ["ann", "bo", "cy"], [10, 20, 30])
     assert (data.user_ids.tolist(), data.item_ids.tolist()) == (["ann"], [20])
     left = ("entries of 0", "rows without an entry", "columns without an entry")
@@ -174,7 +174,7 @@ def test_matrices_leave_out_what_has_no_entry_and_say_so():
         jaxrec.from_scipy(sparse.csr_array((3, 3)))
 
 
-def test_what_is_no_such_table_names_the_function_that_takes_it():
+def test_a_wrong_type_is_refused_with_the_function_that_accepts_it():
     with pytest.raises(InputError, match=r"polars\.DataFrame; jaxrec\.from_polars takes it"):
         jaxrec.from_pandas(FRAME)
     with pytest.raises(InputError, match=r"builtins\.dict; jaxrec\.from_numpy takes columns"):
@@ -186,7 +186,7 @@ def test_what_is_no_such_table_names_the_function_that_takes_it():
 
 
 @pytest.mark.parametrize("make", [pandas, lambda: FRAME.lazy(), lambda: matrix()[0]])
-def test_training_takes_them_as_they_are(make, tmp_path):
+def test_training_accepts_tables_in_memory(make, tmp_path):
     config = from_dict(
         {
             "model": {"name": "mf", "layers": 0, "dim": 4},

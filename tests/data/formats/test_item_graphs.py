@@ -1,4 +1,4 @@
-"""What ``--data`` of an item model takes, and how each is told."""
+"""The sources that ``--data`` of an item model accepts, and how their formats are detected."""
 
 import csv
 
@@ -26,7 +26,7 @@ def pairs(graph: ItemGraph) -> dict[tuple, float]:
 
 @pytest.fixture
 def sources(tmp_path):
-    """A path of every kind, by the format that it is told to be."""
+    """Write a source of every kind; return the paths by detected format."""
     synthetic_items.make(40, 90, communities=4).save(tmp_path / "graph")
     synthetic.make(30, 20, 90, communities=4).save(tmp_path / "data")
     (tmp_path / "meta.json").write_text(META)
@@ -43,7 +43,7 @@ def sources(tmp_path):
     }
 
 
-def test_every_kind_is_told_and_read(sources):
+def test_every_kind_of_source_is_detected_and_read(sources):
     for path, format in sources.items():
         assert detect_items(path) == format
         graph = resolve_items(str(path), PairsConfig())
@@ -52,12 +52,12 @@ def test_every_kind_is_told_and_read(sources):
             assert read_items(path, format).fingerprint() == graph.fingerprint()
 
 
-def test_the_embedded_graph_is_what_synthetic_names():
+def test_synthetic_names_the_built_in_graph():
     graph = resolve_items("synthetic", PairsConfig())
     assert graph.fingerprint() == synthetic_items.embedded().fingerprint()
 
 
-def test_pairs_add_up_with_weights_or_without(tmp_path):
+def test_repeated_pairs_are_summed_with_or_without_weights(tmp_path):
     path = tmp_path / "e.csv"
     path.write_text("weight;dst;src\n2;b;a\n0.5;a;b\n1;c;c\n1;a;d\n")
     graph = read_items(path)
@@ -75,7 +75,7 @@ IDS = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size
     st.lists(st.tuples(IDS, IDS, st.integers(1, 99)), min_size=1, max_size=20),
     st.sampled_from([",", "\t", ";"]),
 )
-def test_whatever_the_ids_are_a_written_list_comes_back(tmp_path_factory, rows, separator):
+def test_a_written_list_is_read_back_for_any_ids(tmp_path_factory, rows, separator):
     path = tmp_path_factory.getbasetemp() / "fuzzed.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, delimiter=separator, quoting=csv.QUOTE_ALL)
@@ -95,7 +95,7 @@ def test_whatever_the_ids_are_a_written_list_comes_back(tmp_path_factory, rows, 
     assert sorted(map(str, graph.item_ids)) == sorted({x for a, b, _ in rows for x in (a, b)})
 
 
-def test_columns_can_be_named_and_those_of_interactions_too(tmp_path):
+def test_columns_of_pairs_and_of_interactions_can_be_named(tmp_path):
     path = tmp_path / "e.csv"
     path.write_text("a,b,c\nx,y,3\n")
     named = EdgeColumns(src="c", dst="b", weight="")
@@ -119,7 +119,7 @@ def test_columns_can_be_named_and_those_of_interactions_too(tmp_path):
         ("", r"e\.csv: empty"),
     ],
 )
-def test_what_is_no_list_of_pairs_is_refused_by_line(tmp_path, text, said):
+def test_an_invalid_list_of_pairs_is_refused_with_its_line(tmp_path, text, said):
     (tmp_path / "e.csv").write_text(text)
     with pytest.raises(InputError, match=said):
         read_items(tmp_path / "e.csv", "pairs")
@@ -133,13 +133,13 @@ def test_what_is_no_list_of_pairs_is_refused_by_line(tmp_path, text, said):
         ({"src": [1.5, 2.0], "dst": [1, 2]}, "row 1: src 1.5 is not a whole number"),
     ],
 )
-def test_parquet_faults_are_told_by_row(tmp_path, frame, said):
+def test_parquet_faults_are_reported_by_row(tmp_path, frame, said):
     pl.DataFrame(frame).write_parquet(tmp_path / "e.parquet")
     with pytest.raises(InputError, match=said):
         read_items(tmp_path / "e.parquet")
 
 
-def test_light_pairs_are_left_out_and_their_items_stay(tmp_path):
+def test_pairs_below_the_least_weight_are_dropped_but_their_items_stay(tmp_path):
     (tmp_path / "meta.json").write_text(META)
     graph = read_items(tmp_path / "meta.json", pairs=PairsConfig(min_weight=0.6))
     assert pairs(graph) == {("A", "B"): 1.0}
@@ -159,7 +159,7 @@ def test_features_and_cold_items_come_from_a_table(tmp_path):
     assert graph.item_features.columns["kind"].missing().tolist() == [False, False, False, True]
 
 
-def test_interactions_bring_their_features_and_split_none_off(tmp_path):
+def test_interactions_keep_their_features_and_respect_the_window(tmp_path):
     synthetic.make(30, 20, 90, communities=4, features=True).save(tmp_path / "data")
     graph = read_items(tmp_path / "data", pairs=PairsConfig(window=3600.0 * 24 * 30))
     whole = read_items(tmp_path / "data")
@@ -168,7 +168,7 @@ def test_interactions_bring_their_features_and_split_none_off(tmp_path):
     assert list(whole.item_features.columns) == ["group", "tags", "level"]
 
 
-def test_what_does_not_fit_is_refused_in_a_plain_line(tmp_path, sources):
+def test_unsuitable_sources_and_options_are_refused_in_one_line(tmp_path, sources):
     for arguments, said in [
         ({"path": tmp_path / "none"}, "no such file or folder"),
         ({"path": tmp_path / "meta.json", "format": "amazon"}, "did you mean 'amazon-meta'"),
@@ -195,7 +195,7 @@ def test_what_does_not_fit_is_refused_in_a_plain_line(tmp_path, sources):
         ("seen.csv", {"buy_after_viewing": 1.0}),
     ],
 )
-def test_settings_that_would_do_nothing_are_refused_by_name(sources, tmp_path, name, changed):
+def test_settings_without_effect_are_refused_by_name(sources, tmp_path, name, changed):
     (field,) = changed
     with pytest.raises(InputError, match=rf"pairs\.{field} has an effect only where"):
         read_items(tmp_path / name, pairs=PairsConfig(**changed))
@@ -203,6 +203,6 @@ def test_settings_that_would_do_nothing_are_refused_by_name(sources, tmp_path, n
         resolve_items("synthetic", PairsConfig(**changed))
 
 
-def test_a_frame_of_ids_that_are_numbers_stays_numbers(sources, tmp_path):
+def test_whole_number_ids_of_a_frame_stay_numbers(sources, tmp_path):
     graph = read_items(tmp_path / "pairs.parquet")
     assert graph.item_ids.dtype == np.int64

@@ -1,4 +1,4 @@
-"""Reviews an object a line: the shapes of Amazon, Yelp and others, and what is wrong in them."""
+"""Reviews as one JSON object per line, in the forms of Amazon, Yelp and others, with faults."""
 
 import gzip
 import json
@@ -74,7 +74,7 @@ def test_metadata_stays_metadata(tmp_path):
         read(path)
 
 
-def test_reviews_are_no_metadata_even_on_request(tmp_path):
+def test_reviews_are_refused_as_metadata(tmp_path):
     path = tmp_path / "r.json"
     path.write_text("\n".join(map(json.dumps, reviews("2014"))))
     with pytest.raises(InputError, match=r"r\.json: holds reviews .* leave --format out"):
@@ -82,7 +82,7 @@ def test_reviews_are_no_metadata_even_on_request(tmp_path):
     assert read_items(path).n_pairs == 3  # by co-occurrence
 
 
-def test_columns_are_keys(tmp_path):
+def test_columns_are_named_by_json_keys(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text(
         '{"who": 1, "what": "a", "when": "soon"}\n{"who": 2, "what": "b", "when": "x"}\n'
@@ -126,7 +126,7 @@ def test_faults_name_their_line_or_are_counted(tmp_path, line):
     assert what.endswith(", at line 4")
 
 
-def test_lines_without_an_id_alone_can_be_skipped(tmp_path):
+def test_only_lines_without_an_id_can_be_skipped(tmp_path):
     path = tmp_path / "r.jsonl"
     path.write_text("\n".join([GOOD % 1, '{"item_id": "i"}', GOOD % 2]))
     data = read(path, text=TextOptions(skip_missing_ids=True))
@@ -136,14 +136,14 @@ def test_lines_without_an_id_alone_can_be_skipped(tmp_path):
         read(path, text=TextOptions(skip_missing_ids=True))
 
 
-def test_blocks_are_put_together(tmp_path, monkeypatch):
+def test_several_blocks_give_one_data_set(tmp_path, monkeypatch):
     monkeypatch.setattr(jsonl, "_BLOCK", 4)
     path = tmp_path / "r.jsonl"
     path.write_text("\n".join(map(json.dumps, reviews("yelp"))))
     assert read(path).n_edges == 15
 
 
-def test_other_files_of_that_name_are_refused_with_what_to_do(tmp_path):
+def test_other_json_files_are_refused_with_a_fix(tmp_path):
     path = tmp_path / "r.json"
     path.write_text(json.dumps(reviews("2023")))
     with pytest.raises(

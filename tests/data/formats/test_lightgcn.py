@@ -1,4 +1,4 @@
-"""LightGCN's text files."""
+"""LightGCN's text files, with a user and the user's items per line."""
 
 import numpy as np
 import pytest
@@ -116,19 +116,19 @@ def test_no_interactions(folder):
         read(folder)
 
 
-def test_train_is_needed(folder):
+def test_a_folder_without_train_txt_is_refused(folder):
     (folder / "train.txt").unlink()
     with pytest.raises(InputError, match=r"no train\.txt"):
         read(folder, format="lightgcn")
 
 
-def test_a_table_of_counts_is_no_file_of_lists(tmp_path):
+def test_a_table_of_counts_is_refused_as_lists(tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("".join(f"u{n % 5}\ti{n}\t{n + 1}\n" for n in range(12)))
     with pytest.raises(InputError, match=r"train\.txt: .*user, item and count.*--format tsv"):
         read(path)
     assert read(path, "tsv").n_items == 12
-    path.write_text("".join(f"u{n}\ti{n}\ti{n + 1}\n" for n in range(12)))  # a line a user
+    path.write_text("".join(f"u{n}\ti{n}\ti{n + 1}\n" for n in range(12)))  # one line per user
     assert read(path).n_edges == 24
 
 
@@ -147,6 +147,6 @@ def test_tables_in_a_file_of_the_name_of_lists_are_refused(tmp_path, rows, forma
         read(tmp_path / "train.txt")
 
 
-def test_lists_whose_users_come_again_are_lists_where_their_lengths_differ(tmp_path):
+def test_repeated_users_are_accepted_if_the_lines_differ_in_length(tmp_path):
     (tmp_path / "train.txt").write_text("u1\ti1\ti2\nu1\ti3\nu2\ti1\ti2\n")
     assert read(tmp_path / "train.txt").n_edges == 5

@@ -1,4 +1,4 @@
-"""Parquet tables."""
+"""Interactions in Parquet tables: types of columns, faults and repeated pairs."""
 
 from datetime import UTC, datetime
 
@@ -78,7 +78,7 @@ def test_faults_name_their_row(reading, change, message):
         reading(columns | change)
 
 
-def test_missing_columns_name_what_is_there(reading):
+def test_a_missing_column_is_reported_with_the_existing_ones(reading):
     with pytest.raises(InputError, match=r"no column 'usr'; it has user, item .*mean 'user'"):
         reading({"user": [1], "item": [2]}, columns=Columns(user="usr"))
 

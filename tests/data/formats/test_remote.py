@@ -1,4 +1,4 @@
-"""Data at an address, fetched from a file system in memory and from a server on loopback."""
+"""Data read from an address: on a file system in memory, and on a local web server."""
 
 import functools
 import http.server
@@ -26,7 +26,7 @@ def memory():
     system.store.clear()
 
 
-def test_files_and_folders_at_an_address_are_those_of_a_path(memory, tmp_path):
+def test_an_address_gives_the_same_data_as_a_path(memory, tmp_path):
     FRAME.write_csv(tmp_path / "a.csv")
     here = read(tmp_path / "a.csv")
     memory.pipe("/shop/a.csv", FRAME.write_csv().encode())
@@ -43,7 +43,7 @@ def test_files_and_folders_at_an_address_are_those_of_a_path(memory, tmp_path):
     assert sorted(split) == [0, 0, 0, 2]
 
 
-def test_errors_speak_of_the_address(memory):
+def test_errors_name_the_address(memory):
     memory.pipe("/shop/a.csv", b"user,item\na,x\nb,\n")
     with pytest.raises(InputError, match=r"^memory://shop/a\.csv:3: the item is missing"):
         read("memory://shop/a.csv")

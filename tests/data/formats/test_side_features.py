@@ -1,4 +1,4 @@
-"""Catalogues: found beside interactions or named, put beside the ids, refused by line."""
+"""Feature tables: found in the data's folder or given, matched by id, refused with the line."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def write(tmp_path):
 
 
 def values(features: Features | None) -> dict[str, list]:
-    """Each column as a list, None where missing."""
+    """Return each column as a list, with None for missing values."""
     assert features is not None
     made = {}
     for name, column in features.columns.items():
@@ -44,7 +44,7 @@ def values(features: Features | None) -> dict[str, list]:
 
 
 def pairs(data: Dataset) -> list[tuple]:
-    """(user id, item id) of every interaction."""
+    """Return the user id and the item id of every interaction."""
     ids = data.user_ids[data.user].tolist(), data.item_ids[data.item].tolist()
     return list(zip(*ids, strict=True))
 
@@ -95,7 +95,7 @@ def test_parquet_tables_keep_their_types(write):
     }
 
 
-def test_recbole_types_rule(write):
+def test_recbole_types_decide_the_type_of_a_column(write):
     text = "item_id:token\tzip:token\tlook:float_seq\n9\t11\t1  2 \n7\t12\t\n10\tx\t3 4.5\n"
     folder = write(a__csv=PAIRS, a__item=text)
     found = values(read(folder / "a.csv", items=folder / "a.item").item_features)
@@ -211,7 +211,7 @@ def test_parquet_faults_name_the_row(write):
         read(folder / "a.csv", items=folder / "damaged.parquet")
 
 
-def test_catalogues_that_are_not_there(write):
+def test_missing_catalogues_are_refused(write):
     folder = write(a__csv=PAIRS, items__json="{}")
     with pytest.raises(InputError, match=r"nowhere\.csv: cannot be read"):
         read(folder / "a.csv", items=folder / "nowhere.csv")
@@ -224,7 +224,7 @@ def test_catalogues_that_are_not_there(write):
 INTER = "user_id:token\titem_id:token\n1\t7\n2\t9\n2\t10\n"
 
 
-def test_a_recbole_folder_reads_its_own_and_leaves_strangers_out(write):
+def test_a_recbole_folder_reads_its_feature_files_without_unknown_ids(write):
     item = "item_id:token\tprice:float\n9\t2\n8\t\n"
     folder = write(a__inter=INTER, a__item=item, a__user="user_id:token\tsex:token\n1\tF\n")
     data = read(folder)
@@ -283,7 +283,7 @@ def test_movielens_100k_files(write):
         read(folder)
 
 
-def test_a_movielens_fold_is_a_given_split_with_the_features_beside_it(write):
+def test_a_movielens_fold_has_a_given_split_and_features(write):
     folder = write(
         u1__base="1\t7\t5\t100\n2\t9\t4\t200\n",
         u1__test="1\t9\t3\t300\n",

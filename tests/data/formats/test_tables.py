@@ -1,4 +1,4 @@
-"""Delimited text: what is read, what is counted, and the line that each fault is named by."""
+"""Delimited text: columns are found, odd rows are counted, and faults are named by line."""
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_an_empty_name_leaves_a_column_out(reading):
         ("1,7,5,100\n2,8,3,200\n", [(1, 7, 5.0, 100.0), (2, 8, 3.0, 200.0)]),
     ],
 )
-def test_without_a_header_columns_go_by_place(reading, text, rows):
+def test_without_a_header_columns_are_taken_by_position(reading, text, rows):
     data = reading(text)
     assert _rows(data) == rows
     assert data.notes == {"files without a header": 1}
@@ -88,19 +88,19 @@ def test_odd_but_usable_lines_are_counted(reading):
     }
 
 
-def test_a_quoted_line_break_is_no_blank_line(reading):
+def test_a_quoted_line_break_is_not_a_blank_line(reading):
     data = reading('user,item,title\n1,7,"a\n\nb"\n2,8,c\n')
     assert _rows(data) == [(1, 7), (2, 8)]
     assert data.notes == {}
 
 
-def test_of_repeated_pairs_the_latest_stays(reading):
+def test_the_latest_of_repeated_pairs_is_kept(reading):
     data = reading("user,item,rating,time\n1,7,1,50\n1,7,2,90\n1,7,3,20\n1,7,4,90\n2,7,5,0\n")
     assert _rows(data) == [(1, 7, 4.0, 90.0), (2, 7, 5.0, 0.0)]
     assert data.notes == {"duplicate pairs": 3}
 
 
-def test_event_weights_add_up(reading):
+def test_event_weights_are_summed(reading):
     text = "user,item,event\n1,7,buy\n2,8,view\n1,7,view\n1,9,view\n1,7,view\n"
     data = reading(text, event_weights={"buy": 5.0, "view": 0.5})
     assert _rows(data) == [(1, 7, 6.0), (1, 9, 0.5), (2, 8, 0.5)]
@@ -109,7 +109,7 @@ def test_event_weights_add_up(reading):
     assert reading(text).weight is None
 
 
-def test_what_weighs_nothing_was_shown_and_left_alone(reading):
+def test_pairs_of_weight_0_are_exposed_pairs(reading):
     text = (
         "user,item,time,event\n1,7,1,shown\n1,7,2,click\n1,8,3,shown\n1,8,4,shown\n"
         "2,8,5,buy\n2,9,6,shown\n"
@@ -131,7 +131,7 @@ def test_what_weighs_nothing_was_shown_and_left_alone(reading):
         )
 
 
-def test_what_test_shows_is_no_business_of_training(tmp_path):
+def test_exposed_pairs_of_test_are_not_used_in_training(tmp_path):
     (tmp_path / "train.csv").write_text("user,item,event\n1,7,click\n1,8,shown\n2,7,click\n")
     (tmp_path / "test.csv").write_text("user,item,event\n1,9,shown\n2,8,click\n")
     data = read(tmp_path, event_weights={"shown": 0.0, "click": 1.0})
@@ -196,7 +196,7 @@ def test_a_nul_byte_far_below_names_its_line(reading):
         reading(b"user,item\n" + b"1,2\n" * 20_000 + b"3,\0\n")
 
 
-def test_missing_columns_name_what_is_there(reading):
+def test_a_missing_column_is_reported_with_the_existing_ones(reading):
     with pytest.raises(InputError, match=r"a\.csv:1: no column looks like the user; it has x, y"):
         reading("x,y\nb,1\nc,2\n", columns=Columns(item="x"))
     with pytest.raises(InputError, match=r"no column 'usr'; .*did you mean 'user'"):
@@ -211,7 +211,7 @@ def test_missing_columns_name_what_is_there(reading):
         reading("user\n1\n")
 
 
-def test_line_ends_of_old_are_refused(reading):
+def test_carriage_returns_as_line_ends_are_refused(reading):
     with pytest.raises(InputError, match=r"a\.csv:1: not rows of a table"):
         reading("user,item\r1,2\r3,4\r")
     with pytest.raises(InputError, match=r"a\.csv:32: not a row of a table"):
@@ -223,7 +223,7 @@ def test_a_header_alone_is_refused(reading):
         reading("user,item\n\n")
 
 
-def test_more_than_int32_can_count_is_refused(reading, monkeypatch):
+def test_more_pairs_than_int32_can_count_are_refused(reading, monkeypatch):
     monkeypatch.setattr(assemble, "LIMIT", 3)
     with pytest.raises(InputError, match=r"a\.csv: 4 interactions are more than int32"):
         reading("user,item\n" + "1,2\n" * 4)
@@ -247,7 +247,7 @@ def test_a_folder_with_train_valid_and_test(tmp_path):
     assert data.notes == {"items that only test has": 4}
 
 
-def test_repeats_keep_what_their_own_part_says(tmp_path):
+def test_repeats_keep_the_values_of_their_own_part(tmp_path):
     (tmp_path / "train.csv").write_text("user,item,time,rating\nann,x,1,5\nann,x,2,4\nbob,z,3,3\n")
     (tmp_path / "test.csv").write_text("user,item,time,rating\nann,x,9,1\nann,x,8,2\nbob,y,9,2\n")
     data = read(tmp_path)
@@ -261,7 +261,7 @@ def test_repeats_keep_what_their_own_part_says(tmp_path):
     ]
 
 
-def test_what_was_shown_in_one_part_and_taken_up_in_another_was_not_left_alone(tmp_path):
+def test_a_pair_shown_in_one_part_and_chosen_in_another_is_not_exposed(tmp_path):
     (tmp_path / "train.csv").write_text(
         "user,item,event\nann,x,shown\nann,y,shown\nann,z,buy\nbob,y,buy\nbob,x,buy\n"
     )
@@ -272,7 +272,7 @@ def test_what_was_shown_in_one_part_and_taken_up_in_another_was_not_left_alone(t
     assert data.notes[REPEATED] == 1  # ann and z
     assert data.exposed is not None
     shown = data.exposed.user.tolist(), data.exposed.item.tolist()
-    assert shown == ([0], [1])  # ann left y alone
+    assert shown == ([0], [1])  # ann was shown y and did not choose it
     ids = data.item_ids[data.item].tolist()
     assert data.split is not None
     assert list(zip(data.user.tolist(), ids, data.split.tolist(), strict=True)) == [
@@ -319,7 +319,7 @@ def test_movielens_needs_its_files(tmp_path):
         read(tmp_path, format="movielens")
 
 
-def test_a_first_line_longer_than_any_row_is_refused_by_its_number(tmp_path):
+def test_a_too_long_first_line_is_refused_with_its_number(tmp_path):
     (tmp_path / "x.csv").write_text("\n" + "[" * 100_000)
     with pytest.raises(InputError, match=r"x.csv:2: longer than 65536 bytes"):
         read(tmp_path / "x.csv")

@@ -1,4 +1,4 @@
-"""A column of weights among interactions, ids written as numbers with a point, missing ids."""
+"""Interactions with a column of weights, with ids such as 1.0, and with missing ids."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ TRIPLETS = "u1\ts1\t1\nu1\ts2\t3\nu2\ts1\t253\nu1\ts1\t4\n"
 """As the Million Song data has them: user, song, plays; a pair is there twice."""
 
 
-def test_counts_are_weights_and_repeats_add_up(tmp_path):
+def test_counts_are_weights_and_repeats_are_summed(tmp_path):
     path = write(tmp_path / "triplets.txt", TRIPLETS)
     columns = Columns(user="1", item="2", weight="3")
     data = read(path, "tsv", columns)
@@ -61,13 +61,13 @@ def test_common_names_of_a_weight_are_found_in_text_and_parquet(name, tmp_path):
     assert f"not used: {name}" in left.reading[0]
 
 
-def test_a_score_is_a_rating_and_no_weight(tmp_path):
+def test_a_score_column_is_a_rating_and_not_a_weight(tmp_path):
     data = read(write(tmp_path / "a.csv", "user,item,score\n1,2,3\n1,3,5\n"))
     assert data.weight is None
     assert data.rating is not None
 
 
-def test_the_command_takes_the_column_of_four_without_a_header(tmp_path, capsys):
+def test_the_command_accepts_weights_in_a_fourth_column_without_a_header(tmp_path, capsys):
     path = write(tmp_path / "lastfm.tsv", "u1\tm1\tA\t10\nu1\tm2\tB\t20\nu2\tm1\tA\t30\n")
     columns = ["--columns.user", "1", "--columns.item", "3", "--columns.weight", "4"]
     command(["import", str(path), *columns, "--out", str(tmp_path / "out")])
@@ -89,7 +89,7 @@ def test_the_command_takes_the_column_of_four_without_a_header(tmp_path, capsys)
         ([1.0, 1e39], r"(:3|row 2): weight .* is too large"),
     ],
 )
-def test_weights_that_are_none_are_refused(kind, values, said, tmp_path):
+def test_invalid_weights_are_refused(kind, values, said, tmp_path):
     table = {"user": [1, 2], "item": [7, 8], "weight": values}
     path = tmp_path / f"a.{kind}"
     write(path, pl.DataFrame(table).write_csv() if kind == "csv" else table)
@@ -104,7 +104,7 @@ def test_repeats_beyond_float32_are_refused(tmp_path):
         read(path)
 
 
-def test_a_weight_of_zero_is_what_was_shown_and_left_alone(tmp_path):
+def test_a_weight_of_zero_marks_an_exposed_pair(tmp_path):
     data = read(write(tmp_path / "a.csv", "user,item,plays\n1,2,0\n1,3,4\n2,3,1\n2,2,0\n2,2,2\n"))
     assert weights(data) == {(1, 3): 4, (2, 2): 2, (2, 3): 1}
     assert data.exposed is not None
@@ -140,7 +140,7 @@ def test_parts_on_disk_have_the_same_weights(tmp_path):
         read_pairs(path, tmp_path / "again", SplitConfig(), 0, rows=64)
 
 
-def test_pairs_of_items_say_that_they_do_not_read_ratings_and_weights(tmp_path):
+def test_item_pairs_report_unused_ratings_and_weights(tmp_path):
     path = write(tmp_path / "a.csv", "user,item,rating,plays\n1,2,1,5\n1,3,-1,7\n2,3,1,1\n")
     told = read_items(path).notes
     assert told["not used, as a pair's weight is its number of users: ratings -1 to 1"] == 3
@@ -200,13 +200,13 @@ def test_other_numbers_stay_texts_and_are_counted(ids, note, tmp_path):
         ([True, False], "user has type Boolean; convert it to whole numbers or texts"),
     ],
 )
-def test_columns_of_parquet_that_hold_no_ids_are_refused(values, said, tmp_path):
+def test_parquet_columns_of_other_types_are_refused_as_ids(values, said, tmp_path):
     path = write(tmp_path / "a.parquet", {"user": values, "item": [1, 2]})
     with pytest.raises(InputError, match=said):
         read(path)
 
 
-def test_decimals_and_bytes_of_parquet_are_ids_where_they_can_be(tmp_path):
+def test_parquet_decimals_and_bytes_are_read_as_ids_if_possible(tmp_path):
     users = pl.Series("user", ["1.00", "2.00"]).cast(pl.Decimal(10, 2))
     items = pl.Series("item", [b"caf\xc3\xa9", b"tea"])
     pl.DataFrame([users, items]).write_parquet(tmp_path / "a.parquet")
@@ -223,7 +223,7 @@ LITERALS = ["nan", "NaN", "null", "None", "NA", "<NA>"]
 
 
 @pytest.mark.parametrize("literal", LITERALS)
-def test_ids_that_read_like_missing_ones_are_counted_and_left_out_on_request(literal, tmp_path):
+def test_ids_that_look_like_missing_values_are_counted_or_dropped(literal, tmp_path):
     rows = [("1", "7"), (literal, "7"), (literal, "8"), ("2", "8"), ("2", literal)]
     text = "user,item\n" + "".join(f"{u},{i}\n" for u, i in rows)
     table = {"user": [u for u, _ in rows], "item": [i for _, i in rows]}
@@ -246,7 +246,7 @@ def test_ids_that_read_like_missing_ones_are_counted_and_left_out_on_request(lit
         assert sum(counted.values()) == 3
 
 
-def test_what_pandas_writes_of_whole_numbers_with_holes_is_read_as_whole_numbers(tmp_path):
+def test_whole_numbers_that_pandas_writes_as_floats_are_read_as_whole_numbers(tmp_path):
     path = write(tmp_path / "a.csv", "user,item\n1.0,7\n,7\n3.0,8\n")
     with pytest.raises(InputError, match=r":3: the user is missing.*--skip-missing-ids"):
         read(path)

@@ -1,4 +1,4 @@
-"""Well-known data sets by hand-made samples: users, items, times, ratings, weights as counted."""
+"""Samples of well-known data sets give the users, items, times and ratings counted by hand."""
 
 import gzip
 
@@ -12,7 +12,7 @@ from jaxrec.errors import InputError
 
 
 def rows(data: Dataset) -> list[tuple]:
-    """User and item as texts, and what else there is of each pair, sorted."""
+    """Return each pair's user and item as texts, with its rating, time and weight, sorted."""
     made = [data.user_ids[data.user].astype(str), data.item_ids[data.item].astype(str)]
     made += [c for c in (data.rating, data.time, data.weight) if c is not None]
     return sorted(zip(*(column.tolist() for column in made), strict=True))
@@ -24,7 +24,7 @@ def test_every_set_has_a_sample_and_says_where_its_format_is_described():
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_sample_of_each_is_read_as_counted_by_hand(name, tmp_path):
+def test_each_sample_is_read_with_the_counts_made_by_hand(name, tmp_path):
     first = written(tmp_path, name)[-2 if name == "instacart" else 0]
     expected = SETS[name][1]
     assert rows(read(tmp_path, format=name)) == expected
@@ -38,11 +38,11 @@ def test_the_sample_of_each_is_read_as_counted_by_hand(name, tmp_path):
     assert rows(read(tmp_path, format=name)) == expected
 
 
-def test_what_was_left_alone_and_what_was_left_out_is_told(tmp_path):
+def test_exposed_pairs_and_skipped_lines_are_reported(tmp_path):
     written(tmp_path, "mind")
     exposed = read(tmp_path).exposed
     assert exposed is not None
-    assert len(exposed.user) == 2  # U1 took N2 up later
+    assert len(exposed.user) == 2  # U1 clicked N2 later
     (tmp_path / "shop").mkdir()
     written(tmp_path / "shop", "instacart")
     data = read(tmp_path / "shop")
@@ -52,7 +52,7 @@ def test_what_was_left_alone_and_what_was_left_out_is_told(tmp_path):
     assert "read as latin-1" in read(tmp_path / "books").reading[0].replace("iso8859-1", "latin-1")
 
 
-def test_what_the_caller_says_stands_in_place_of_what_is_known(tmp_path):
+def test_the_callers_options_replace_those_of_the_format(tmp_path):
     (path,) = written(tmp_path, "retailrocket")
     weighted = read(path, format="retailrocket", event_weights={"view": 1.0, "transaction": 5.0})
     assert rows(weighted) == [("1", "5", APRIL + DAY, 6)]
@@ -65,7 +65,7 @@ def test_what_the_caller_says_stands_in_place_of_what_is_known(tmp_path):
     )
     assert rows(by_id) == [("a1", "m-1", 2137)]
     (books,) = written(tmp_path, "book-crossing")
-    plain = read(books, text=TextOptions(encoding="latin-1"))  # a table as any other
+    plain = read(books, text=TextOptions(encoding="latin-1"))  # as an ordinary table
     assert rows(plain) == SETS["book-crossing"][1]
     with pytest.raises(InputError, match="format mind has fixed columns"):
         read(written(tmp_path, "mind")[0], format="mind", columns=Columns(user="1"))

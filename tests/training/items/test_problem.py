@@ -1,4 +1,4 @@
-"""Item models on planted data: what every one must do, through real runs."""
+"""Properties that every item model must have, tested by real runs on planted data."""
 
 import signal
 from dataclasses import replace
@@ -44,7 +44,7 @@ def trained(request, tmp_path_factory):
     return jaxrec.train(config(request.param), data=GRAPH, run=folder, quiet=True)
 
 
-def test_it_tells_held_out_pairs_from_chance(trained):
+def test_it_separates_held_out_pairs_from_random_pairs(trained):
     popularity = trained.evaluation["baselines"]["popularity"]
     assert trained.metrics["auc"] > 0.7
     assert trained.metrics["recall@10"] > 1.3 * popularity["recall@10"]
@@ -53,7 +53,7 @@ def test_it_tells_held_out_pairs_from_chance(trained):
     assert losses[-1] < losses[0]
 
 
-def test_its_stored_vectors_score_as_was_reported(trained, tmp_path):
+def test_its_stored_vectors_give_the_reported_metrics(trained, tmp_path):
     GRAPH.save(tmp_path / "graph")
     again = jaxrec.evaluate(trained.folder, "test", (10, 20), data=tmp_path / "graph")
     for name in ("auc", "average_precision", "recall@20"):
@@ -62,7 +62,7 @@ def test_its_stored_vectors_score_as_was_reported(trained, tmp_path):
         assert curves["roc_tpr"][-1] == 1
 
 
-def test_what_it_finds_alike_is_of_one_community(trained):
+def test_nearest_items_are_of_the_same_community(trained):
     like = jaxrec.Recommender.load(trained.folder).similar_items(
         [str(item) for item in GRAPH.item_ids[:30]], k=3
     )
@@ -72,10 +72,10 @@ def test_what_it_finds_alike_is_of_one_community(trained):
     assert np.mean(np.equal(*ends)) > 2 / 6
 
 
-def test_the_doctor_follows_it(trained):
-    """Measures at the start, at every evaluation and at the end, of vectors and of pairs.
+def test_the_doctor_measures_it(trained):
+    """The doctor measures vectors and pairs at the start, at every evaluation and at the end.
 
-    Sixty epochs over 900 pairs are too many for factorisation, which it may say, and nothing else.
+    Sixty epochs over 900 pairs overfit matrix factorisation: only this finding is allowed.
     """
     records = read_lines(trained.folder / "metrics.jsonl")
     lines = [r for r in records if r["split"] == "doctor" and r["phase"] == "search"]
@@ -89,14 +89,14 @@ def test_the_doctor_follows_it(trained):
 
 
 def with_new_items(n: int):
-    """The graph with n more items, without pairs, that have the features of the first ones."""
+    """Return the graph with n more items without pairs, which have the first items' features."""
     assert GRAPH.item_features is not None
     rows = np.append(np.arange(150), np.arange(n))
     ids = np.append(GRAPH.item_ids, [f"new{i}" for i in range(n)])
     return replace(GRAPH, item_ids=ids, item_features=GRAPH.item_features.take(rows))
 
 
-def test_items_that_training_has_not_seen_are_embedded_from_side_information(tmp_path):
+def test_unseen_items_are_embedded_from_side_information(tmp_path):
     run = jaxrec.train(
         config("skipgram-side"), data=with_new_items(20), run=tmp_path / "run", quiet=True
     )
@@ -116,7 +116,7 @@ def test_items_that_training_has_not_seen_are_embedded_from_side_information(tmp
         cold_vectors(plain.folder, plain.config, features)
 
 
-def test_a_warm_start_grows_the_tables(tmp_path):
+def test_a_warm_start_extends_the_tables_by_new_items(tmp_path):
     made = config("skipgram-side")
     made = replace(made, train=replace(made.train, epochs=3))
     first = jaxrec.train(made, data=GRAPH, run=tmp_path / "first", quiet=True)
@@ -137,7 +137,7 @@ def test_a_warm_start_grows_the_tables(tmp_path):
     np.testing.assert_array_equal(tables[1]["feature"], tables[0]["feature"])
 
 
-def test_features_that_a_model_needs_are_missed_before_there_is_a_folder(tmp_path):
+def test_missing_features_are_reported_before_a_folder_is_created(tmp_path):
     bare = replace(GRAPH, item_features=None)
     with pytest.raises(InputError, match=r"model\.side needs features"):
         jaxrec.train(config("skipgram-side"), data=bare, run=tmp_path / "run", quiet=True)
@@ -145,7 +145,7 @@ def test_features_that_a_model_needs_are_missed_before_there_is_a_folder(tmp_pat
 
 
 @pytest.mark.parametrize(("preset", "moment"), [("node2vec", 2), ("skipgram-side", 3)])
-def test_killed_it_resumes_to_the_same_bits(preset, moment, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bits(preset, moment, tmp_path):
     GRAPH.save(tmp_path / "data")
     options = ["--data", tmp_path / "data", "--model.dim", 8, "--train.batch-size", 64]
     options += ["--negatives.groups", 4, "--train.epochs", 4, "--checkpoint.every", 1]

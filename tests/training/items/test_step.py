@@ -33,7 +33,7 @@ def problem(made: Config) -> ItemProblem:
 
 
 def moved(of: ItemProblem):
-    """Tables in which no row is 0."""
+    """Return tables in which no row is 0."""
     tables = of.initial_state().params
     keys = jax.random.split(jax.random.key(5), len(tables))
     made = {
@@ -49,7 +49,7 @@ def batch_of(of: ItemProblem, step: int) -> Windows:
 
 
 def oracle(of: ItemProblem, tables, batch: Windows):
-    """Loss, and its gradient in every table, pair by pair in float64."""
+    """Return the loss and its gradient in every table, computed pair by pair in float64."""
     made = {name: np.asarray(table, np.float64) for name, table in tables.items()}
     gradient = {name: np.zeros_like(table) for name, table in made.items()}
     context = "context" if "context" in made else "embedding"
@@ -59,7 +59,7 @@ def oracle(of: ItemProblem, tables, batch: Windows):
     loss = pairs = 0.0
 
     def one(a: int, b: int, weight: float, target: float, positive: bool) -> float:
-        """Adds the gradient of a pair of a centre and a context."""
+        """Add the gradient of one pair of a centre and a context."""
         bias = made["bias"][a] + made["bias"][b] if "bias" in made else 0.0
         score = made["embedding"][a] @ made[context][b] + bias
         if of.config.loss.name == "weights":
@@ -108,7 +108,7 @@ FORMS = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_loss_and_step_are_those_of_the_oracle(form):
+def test_loss_and_step_equal_the_float64_reference(form):
     of = problem(config(optim={"name": "sgd", "learning_rate": 0.01}, **FORMS[form]))
     state = moved(of)
     batch = batch_of(of, 2)
@@ -128,7 +128,7 @@ def test_loss_and_step_are_those_of_the_oracle(form):
 
 
 @pytest.mark.parametrize("name", ["adagrad", "rowwise_adagrad", "adam"])
-def test_rows_that_come_up_often_in_a_batch_are_updated_once_by_their_sum(name):
+def test_repeated_rows_of_a_batch_are_updated_once_by_their_sum(name):
     of = problem(config(optim={"name": name, "learning_rate": 0.1}))
     state, batch = moved(of), batch_of(of, 1)
     _, _, gradient = oracle(of, state.params, batch)
@@ -148,7 +148,7 @@ def test_rows_that_come_up_often_in_a_batch_are_updated_once_by_their_sum(name):
 
 
 @pytest.mark.parametrize("preset", ["skipgram", "node2vec", "skipgram-side", "mf-bias-pairs"])
-def test_bits_do_not_depend_on_how_a_run_is_cut(preset):
+def test_bits_do_not_depend_on_the_dispatches(preset):
     of = problem(config(preset))
     dispatch = jax.jit(of.stepper.dispatch)
     whole, totals = dispatch(of.initial_state(), of.data, jnp.int32(37))
@@ -161,7 +161,7 @@ def test_bits_do_not_depend_on_how_a_run_is_cut(preset):
     assert np.isfinite(totals.loss)
 
 
-def test_every_walk_of_an_epoch_begins_once_and_the_next_epoch_walks_anew():
+def test_each_epoch_starts_every_walk_once_and_draws_new_walks():
     of = problem(config(walks={"count": 3}))
     per_epoch = of.cadence.per_epoch
     drawn = stretches(of.config, of.data, jnp.arange(2 * per_epoch, dtype=jnp.int32))
@@ -176,24 +176,24 @@ def test_every_walk_of_an_epoch_begins_once_and_the_next_epoch_walks_anew():
     assert len(both) < 0.5 * len(first)
 
 
-def test_windows_are_drawn_evenly_from_one_to_the_widest():
+def test_windows_are_drawn_uniformly_up_to_the_largest():
     of = problem(config(walks={"window": 4, "length": 12}, train={"batch_size": 256}))
     batch = batch_of(of, 0)
     counts = np.asarray(batch.weight_BLL)[:, 6] > 0
-    reach = counts.sum(axis=1) / 2  # in the middle of a walk: as many on either side
+    reach = counts.sum(axis=1) / 2  # in the middle of a walk, as many contexts lie on either side
     share = np.bincount(reach.astype(int), minlength=5)[1:] / len(reach)
     np.testing.assert_allclose(share, 0.25, atol=0.1)
     assert (np.asarray(batch.weight_BLL)[:, np.arange(12), np.arange(12)] == 0).all()
 
 
-def test_frequent_items_are_thinned_out_and_what_is_left_moves_together():
+def test_frequent_items_are_subsampled_and_the_gaps_are_closed():
     of = problem(config(walks={"subsample": 0.005, "window": 2, "dynamic": False}))
     rare = problem(config(walks={"window": 2, "dynamic": False}))
     thinned = [np.asarray(batch_of(of, s).weight_BLL) for s in range(20)]
     whole = [np.asarray(batch_of(rare, s).weight_BLL) for s in range(20)]
     assert 0 < np.sum(thinned) < 0.8 * np.sum(whole)
     far = [w[:, i, j] for w in thinned for i in range(10) for j in range(10) if abs(i - j) > 2]
-    assert np.max(far) > 0  # items in between were left out
+    assert np.max(far) > 0  # items between them were dropped
 
 
 def test_expected_visits_are_those_of_walks():

@@ -9,7 +9,7 @@ from jaxrec.errors import InputError
 from jaxrec.training.items.walk_files import write_walks
 
 
-def test_walks_are_written_with_the_items_own_ids(tmp_path):
+def test_walks_are_written_with_the_ids_of_the_items(tmp_path):
     graph = synthetic_items.make(50, 150, communities=3, seed=1)
     assert write_walks(graph, tmp_path / "walks", WalksConfig(count=3, length=6, q=0.5)) == 150
     frame = pl.read_parquet(tmp_path / "walks")
