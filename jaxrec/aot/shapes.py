@@ -103,7 +103,7 @@ def key_shape() -> Any:
     return as_shapes(jax.eval_shape(lambda: jax.random.key(0)))
 
 
-def _graph(config: Config, rows: int, edges: int, place: bool) -> Any:
+def _graph(rows: int, edges: int, place: bool) -> Any:
     """Return the shapes of a graph; if ``place``, it stores the place of each node."""
     graph = graph_of(
         {
@@ -127,7 +127,7 @@ def train_data(config: Config, counts: Counts) -> TrainData:
     """
     refuse(config)
     model, n_nodes = config.model, counts.n_users + counts.n_items
-    graph = _graph(config, n_nodes, 2 * counts.n_edges, not model.sampled)
+    graph = _graph(n_nodes, 2 * counts.n_edges, not model.sampled)
     if resolve(model.kernel) == "buckets":
         degree = np.concatenate(degrees(counts))
         graph = graph._replace(buckets=as_shapes(buckets.of_sizes(buckets.sizes(degree))))
@@ -158,7 +158,7 @@ def mesh_data(config: Config, counts: Counts) -> tuple[MeshData, MeshSizes, int]
     parts = config.mesh.table
     users, items = -(-counts.n_users // parts), -(-counts.n_items // parts)
     rows, edges = users + items, math.ceil(2 * counts.n_edges / parts * _SLACK)
-    graph = _graph(config, rows, edges, False)
+    graph = _graph(rows, edges, False)
     if kernel_of(config) == "buckets":
         degree = np.concatenate([_exponential(n, counts.n_edges)[::parts] for n in counts[:2]])
         graph = graph._replace(buckets=as_shapes(buckets.of_sizes(buckets.sizes(degree))))

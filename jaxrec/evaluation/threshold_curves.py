@@ -64,42 +64,19 @@ def _counts(score_P: np.ndarray, label_P: np.ndarray) -> _Counts:
 
 
 def areas(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> tuple[float, float]:
-    """Return :func:`roc_auc` and :func:`average_precision`, with a single sort."""
-    counts = _counts(score_P, label_P)
-    return _under_roc(counts), _mean_precision(counts)
-
-
-def roc_auc(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> float:
-    """Return the area under the ROC curve.
+    """Return the area under the ROC curve, and the average precision.
 
     Raises:
       RunError: a score is NaN.
       ValueError: all labels are equal.
     """
-    return _under_roc(_counts(score_P, label_P))
-
-
-def average_precision(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> float:
-    """Return the mean, over the true pairs, of the precision at the pair's own score.
-
-    Raises:
-      RunError: a score is NaN.
-      ValueError: all labels are equal.
-    """
-    return _mean_precision(_counts(score_P, label_P))
-
-
-def _under_roc(counts: _Counts) -> float:
-    _, true, false = counts
+    _, true, false = _counts(score_P, label_P)
     # Twice the area, in numbers of pairs, is a whole number, so the sum is exact.
     before = np.append(0, true[:-1])
     twice = int(np.sum(np.diff(false, prepend=0) * (true + before)))
-    return twice / (2 * int(true[-1]) * int(false[-1]))
-
-
-def _mean_precision(counts: _Counts) -> float:
-    _, true, false = counts
-    return float(np.sum(np.diff(true, prepend=0) * (true / (true + false))) / true[-1])
+    roc_auc = twice / (2 * int(true[-1]) * int(false[-1]))
+    precision = np.sum(np.diff(true, prepend=0) * (true / (true + false))) / true[-1]
+    return roc_auc, float(precision)
 
 
 def roc_curve(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> Curve:

@@ -167,16 +167,8 @@ def _header(
 def _cells(layout: Layout, names: Sequence[str]) -> pl.DataFrame:
     """Return all cells as stripped texts, null where empty, without blank lines."""
     rows = find_fault(layout)
-    content = layout.source.content
     try:
-        frame = pl.read_csv(
-            layout.path if content is None else content,
-            has_header=False,
-            skip_rows=layout.skip,
-            separator=layout.separator,
-            quote_char='"' if layout.quote else None,
-            schema=dict.fromkeys(names, pl.String),
-        )
+        frame = layout.scan(names).collect()
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
         find_stray_quote(layout)
         raise not_a_table(layout.path, str(e).splitlines()[0]) from e

@@ -247,13 +247,4 @@ def _scan(layout: Layout, weights: dict[str, float], as_text: set[str]) -> pl.Da
             converted[role] = pl.when(text != "").then(text)
         else:
             converted[role] = whole_number(text)
-    content = layout.source.content
-    lines = pl.scan_csv(
-        layout.path if content is None else content,
-        has_header=False,
-        skip_rows=layout.skip,
-        separator=layout.separator,
-        quote_char='"' if layout.quote else None,
-        schema=dict.fromkeys(names, pl.String),
-    )
-    return lines.select(**converted).collect(engine="streaming")
+    return layout.scan(names).select(**converted).collect(engine="streaming")

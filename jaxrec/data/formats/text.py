@@ -182,6 +182,18 @@ class Layout:
         """Return whether a cell means a missing id."""
         return not cell or cell in self.absent
 
+    def scan(self, names: Sequence[str]) -> pl.LazyFrame:
+        """Return all rows of data as texts, in columns of these names."""
+        content = self.source.content
+        return pl.scan_csv(
+            self.path if content is None else content,
+            has_header=False,
+            skip_rows=self.skip,
+            separator=self.separator,
+            quote_char='"' if self.quote else None,
+            schema=dict.fromkeys(names, pl.String),
+        )
+
 
 def unreadable(path: Path, error: OSError) -> InputError:
     """Return the error for a file that the system cannot read."""
