@@ -94,3 +94,22 @@ def test_pictures_are_drawn_from_imports_in_rows(pictures):
     assert "jax" not in imports["models"]
     for picture in (pictures.rooms(), pictures.overview()):
         assert ElementTree.fromstring(picture).tag.endswith("svg")
+
+
+def _lines(path: Path) -> int:
+    files = [path] if path.is_file() else sorted(path.rglob("*.py"))
+    return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+
+
+def test_the_sizes_in_the_contributing_page_are_nearly_true():
+    page, package = read("contributing"), FOLDER.parent
+    stated = {}
+    for files, lines in re.findall(r"^\|[^|]+\| (`[^|]+`) \| ([\d,]+) \|", page, re.MULTILINE):
+        stated[files] = lines, sum(_lines(package / name) for name in files.strip("`").split("`, `"))
+    (block,) = re.findall(r"by part.*?```text\n(.*?)```", page, re.DOTALL)
+    for part, lines in re.findall(r"(\S+) ([\d,]+)", block):
+        top = sum(map(_lines, package.glob("*.py")))
+        stated[part] = lines, top if part == "(top)" else _lines(package / part)
+    assert len(stated) > 20
+    for what, (lines, counted) in stated.items():
+        assert int(lines.replace(",", "")) == pytest.approx(counted, rel=0.2), what
