@@ -111,7 +111,7 @@ class _Side:
 
     @cached_property
     def cosine(self) -> Scorer:
-        """Scorer of every pair on this side by the cosine; a zero vector scores 0."""
+        """A scorer of two users, or of two items, by the cosine; a zero vector scores 0."""
         from jaxrec.evaluation.ranking import dot_scorer
 
         unit_ND = _unit_rows(self.emb_ND)
@@ -407,7 +407,7 @@ class Recommender:
         return stored_filter(self._run, self._table)
 
     def _history_scorer(self, items: Csr) -> Scorer:
-        """Return a scorer for new users with these items."""
+        """Return a scorer for new users whose histories are these items."""
         from jaxrec.evaluation.filter_scorer import filter_scorer
         from jaxrec.evaluation.scorers import table_scorer
 

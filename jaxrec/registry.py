@@ -63,7 +63,7 @@ class Registry(Generic[T]):
         if not re.fullmatch(r"[A-Za-z_][\w.:<>-]*", name):
             raise ValueError(f"{self.kind} {name!r}: a name may only have letters, digits, - and _")
         if name in self._homes:
-            importlib.import_module(self._homes[name])  # registers jaxrec's value first
+            importlib.import_module(self._homes[name])  # register the built-in value first
             if name not in self._at_home:
                 self._at_home[name] = value
                 return value

@@ -25,7 +25,7 @@ _FRAMES = {
     "pyarrow": ("from_arrow", ("Table", "RecordBatch")),
     "scipy": ("from_scipy", ("matrix", "array")),
 }
-"""For each library, the function that reads its tables, and the ends of their class names."""
+"""For each library: the function that converts its tables, and how their class names end."""
 _sound: dict[tuple[int, str], weakref.ref[Any]] = {}
 
 
@@ -120,7 +120,7 @@ def id_texts(ids: Any, what: str) -> list[str]:
 
 
 def without_point(name: str) -> str:
-    """Write an id such as 1.0 as 1, since tables with gaps turn integers into floats."""
+    """Write an id such as 1.0 as 1: columns with missing values turn integers into floats."""
     whole, point, rest = name.partition(".")
     digits = whole.removeprefix("-")
     pointed = point and rest and not rest.strip("0") and digits.isascii() and digits.isdigit()

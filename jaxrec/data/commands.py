@@ -123,7 +123,7 @@ def _how_to_train(path: str, preset: str, options: Sequence[str]) -> str:
 
 
 def gini(counts: np.ndarray) -> float:
-    """Return the Gini coefficient of counts: 0 if all are equal, near 1 if one has everything."""
+    """Return the Gini coefficient of counts: 0 if all are equal, near 1 if one is the whole sum."""
     total, n = counts.sum(), len(counts)
     if not total:
         return 0.0

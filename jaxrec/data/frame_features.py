@@ -11,7 +11,7 @@ from jaxrec.data.pair_keys import distinct
 from jaxrec.errors import InputError, nearest
 
 _MISTAKES = 10
-"""Texts among numbers are refused as mistakes if they are at most one in this many cells."""
+"""Texts in a column of numbers count as mistakes if at most one cell in this many is a text."""
 
 Where = Callable[[int], str]
 

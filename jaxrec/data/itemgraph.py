@@ -225,7 +225,7 @@ class ItemGraph:
             return "a pair is not in order (src < dst)"
         step = np.diff(src)
         if not ((step > 0) | ((step == 0) & (np.diff(dst) > 0))).all():
-            return "pairs are not sorted, or one is there twice"
+            return "pairs are not sorted, or a pair occurs twice"
         if not (weight.min() > 0 and np.isfinite(weight.max())):
             return "a weight is not a positive number"
         return None

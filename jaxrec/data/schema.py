@@ -43,7 +43,7 @@ class Encoded(NamedTuple):
 class Schema:
     """Scales of numbers, names of categories and bags, and widths of vectors, by column name.
 
-    The names are those in the rows that the schema was fitted to, sorted, after the empty text.
+    Names are sorted, after the empty text. They are the names in the rows that were fitted to.
     """
 
     numbers: dict[str, Scale]

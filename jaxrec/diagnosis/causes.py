@@ -206,7 +206,7 @@ def l2_strong(course: Course) -> Finding | None:
     sides = [x for x in (course.growth("user_norm"), course.growth("item_norm")) if x is not None]
     ratio, table = against_constant(course), course.growth("table_norm")
     shrunk = sides and max(sides) < limit.SHRUNK and ratio is not None and ratio > limit.AT_CONSTANT
-    # If only the hardest of many negatives count, even the loss of a sound model stays at that of
+    # If only the hardest of many negatives count, even the loss of a healthy model stays at that of
     # a constant prediction.
     shrunk = shrunk and not (course.config.negatives.picks and learned(course))
     gone = table is not None and table < limit.TABLE_SHRUNK and not learned(course)

@@ -7,7 +7,7 @@ data and other models.
 
 BEGUN = 30
 """Number of steps before which only faults that show at once are judged. After so many steps, Adam
-at its default rate has moved a row by a third of the row's length, and a sound model has learned
+at its default rate has moved a row by a third of the row's length, and a healthy model has learned
 its first popular items."""
 
 AHEAD = 4.0
@@ -16,8 +16,8 @@ embeddings would still be near their start, the run is reported early."""
 
 FED = 3.0
 """Ratio of the norm of the optimizer's input to the norm of the step's gradient, above which
-gradients accumulate. The ratio is 1 in a sound loop with any optimizer; a sum over t steps is up to
-t times as long as one gradient."""
+gradients accumulate. The ratio is 1 in a healthy loop with any optimizer. A sum over t steps is up
+to t times as long as one gradient."""
 
 SUMMED = 20.0
 """Factor between the training loss and the loss of single pairs, above which the training loss is
@@ -44,12 +44,12 @@ initial table, the mean over a few steps is within 0.01 of 1."""
 
 STRIDE = 0.3
 """Movement of a table row in one step of Adam, relative to the row's length, above which steps
-overshoot. It is below 0.1 in sound runs. A row that moves by a third of its length in each step
+overshoot. It is below 0.1 in healthy runs. A row that moves by a third of its length in each step
 cannot settle."""
 
 MOVED = 0.05
 """Movement of embeddings, in initial lengths, below which a finished run has learned nothing. The
-embeddings of sound runs move by 1 or more."""
+embeddings of healthy runs move by 1 or more."""
 
 AT_CONSTANT = 0.97
 """Loss relative to the best constant prediction's, above which nothing was learned."""
@@ -89,7 +89,7 @@ prediction's. Uniform negatives give a share below 0.1."""
 
 BLIND = 0.65
 """Share of train pairs ranked above a random item, below which a model that separates its training
-negatives has learned nothing about other items. It is above 0.8 in sound runs."""
+negatives has learned nothing about other items. It is above 0.8 in healthy runs."""
 
 FALSE = 0.2
 """Share of negatives that are train items of their user, above which false negatives are reported.
@@ -103,7 +103,7 @@ drawn, and models learn nevertheless."""
 
 SMOOTHED = 0.7
 """Mean cosine of the nodes at the end, above which propagation has made them alike. It is below 0.4
-in sound models of two to four layers."""
+in healthy models of two to four layers."""
 
 BEFORE = 0.03
 """Mean cosine of the nodes before the first step, above which propagation alone aligns nodes: the
@@ -119,7 +119,7 @@ is smaller than ``SHRUNK``, since later layers can compensate in part."""
 
 DEAD = 0.5
 """Share of rectified units that are 0 in every row of the sample, above which dead units are
-reported. It is below 0.3 in sound layers."""
+reported. It is below 0.3 in healthy layers."""
 
 FALLEN = 0.05
 """Relative fall of a ranking metric from its best value, above which a run has overfitted."""
@@ -134,12 +134,12 @@ small, because the error of a good model is only a tenth below that of the mean 
 
 GAP = 0.13
 """Share of train pairs that are ranked right, minus that of validation pairs, above which a fall of
-the metric is a sign of memorization. It is below 0.11 in sound runs."""
+the metric is a sign of memorization. It is below 0.11 in healthy runs."""
 
 BY_HEART = 10.0
 """Loss of validation pairs relative to that of train pairs, above which a run has overfitted if the
 gap is above ``GAP`` and the metric is past its best value. It is 40 or more in models that memorize
-early, whose best metric is so poor that no large fall follows. It is below 2 in sound runs."""
+early, whose best metric is so poor that no large fall follows. It is below 2 in healthy runs."""
 
 PAST = 2
 """Number of evaluations after the best one, from which on a metric counts as past its best
@@ -152,8 +152,9 @@ train well."""
 
 SHARP = 0.5
 """Share of saturated train pairs, for bounded scores. The temperature is too low if the share is
-above this value both before the first step and now. A high share now is no fault alone: in a sound
-run, all well-ranked pairs may be saturated, such as a cosine of 0.8 at a temperature of 0.1."""
+above this value both before the first step and now. A high share now is not a fault by itself: in a
+healthy run, all well-ranked pairs may be saturated, such as a cosine of 0.8 at a temperature of
+0.1."""
 
 SATURATED = 0.9
 """Share of saturated train pairs, above which the loss can no longer improve."""
@@ -165,14 +166,14 @@ saturated too: L2 does not limit the lengths."""
 OVERLAP = 0.8
 """Share of a list that two users have in common, above which all users get the same items. The
 share of uniformly drawn lists does not count: two lists of 20 among 24 items have at least 16 in
-common. The share is below 0.5 in sound runs."""
+common. The share is below 0.5 in healthy runs."""
 
 POPULAR = 0.5
 """Share of the most popular items in lists that are alike, above which the lists show only
 popularity."""
 
 ONE_DIRECTION = 0.95
-"""Mean cosine among rows, above which the rows have collapsed. In sound runs, users with
+"""Mean cosine among rows, above which the rows have collapsed. In healthy runs, users with
 uninformative features reach 0.93."""
 
 LOW_RANK = 1.5

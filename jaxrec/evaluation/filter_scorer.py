@@ -19,8 +19,7 @@ _PAIRS_AT_ONCE = 64
 
 
 def _sums(params: dict[str, Any], user_B: Array, start: Any, add: Any) -> Any:
-    """Apply ``add(carry, item_B, value_B)`` along the histories, to one item of every user at a
-    time."""
+    """Apply ``add(carry, item_B, value_B)`` to the first items of all histories, then the next."""
     first_B = params["indptr"][user_B]
     degree_B = params["indptr"][user_B + 1] - first_B
 

@@ -64,7 +64,7 @@ def totals(grouped: Groups, x_RD: Float[Array, "R D"]) -> Float[Array, "P D"]:
 
 
 def _totals(key_P: Array, x_PD: Array) -> Array:
-    """Sum adjacent rows with equal keys; each sum is at the first of the rows that it adds."""
+    """Sum adjacent rows with equal keys; each sum replaces the first of its rows."""
     size, width = x_PD.shape
     if size <= _DIRECT:
         same_PP = key_P[:, None] == key_P

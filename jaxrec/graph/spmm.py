@@ -123,7 +123,7 @@ def between(
       n_users: U; users are the graph's first nodes.
       x: rows of the users, [U, D], if ``to_items``; otherwise rows of the items, [I, D].
     """
-    if kernel == "buckets":  # the layout of buckets has both sides together
+    if kernel == "buckets":  # the buckets hold the rows of users and of items together
         padding = (0, graph.n_nodes - n_users) if to_items else (n_users, 0)
         y_ND = product(kernel, graph, jnp.pad(x, (padding, (0, 0))))
         return y_ND[n_users:] if to_items else y_ND[:n_users]

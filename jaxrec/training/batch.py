@@ -96,7 +96,7 @@ def steps_per_epoch(pairs: int, batch_size: int) -> int:
 
 
 def slots(step: Int[Array, ""], pairs: int, batch_size: int) -> tuple[Array, Array, Array]:
-    """Return a step's epoch, the positions of its batch in the epoch, and which of them exist."""
+    """Return a step's epoch, its positions in the epoch, and a mask of those before the end."""
     epoch, in_epoch = jnp.divmod(step, steps_per_epoch(pairs, batch_size))
     start = in_epoch.astype(jnp.uint32) * jnp.uint32(batch_size)
     slot_B = start + jnp.arange(batch_size, dtype=jnp.uint32)

@@ -238,7 +238,7 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
     sampled = how.sampled
     drawn = sampled and how.neighbors == "uniform"
     graph = bipartite.build(
-        # Neighbours drawn uniformly have equal weights, so all neighbours must have as well.
+        # Uniformly drawn neighbours have equal weights, so all neighbours get equal weights too.
         replace(train, weight=None) if drawn else train,
         reorder=not sampled,  # reordering does not help, since the rows of a block are scattered
         buckets=resolve(how.kernel) == "buckets",

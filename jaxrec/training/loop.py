@@ -44,7 +44,7 @@ class Trainable(Protocol):
     @property
     def data(self) -> Any: ...
     def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
-        """Return a dispatch that the host feeds from this step on; None to use the stepper's."""
+        """Return a dispatch whose inputs the host prepares; None to use the stepper's dispatch."""
         ...
 
     @property

@@ -329,8 +329,8 @@ class Stepper:
         """Run the step of a given batch.
 
         Args:
-          at: for a row-wise optimizer, the distinct rows of the block, and the index among them of
-            each of the block's rows, as ``distinct`` returns them; if None, they are computed.
+          at: the result of ``distinct`` for the rows of the block, which a row-wise optimizer
+            needs; computed if None.
         """
         if isinstance(self.tx, RowOptimizer):
             made = self._update_rows(self.tx, state, graph, feed, at)

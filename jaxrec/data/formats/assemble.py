@@ -348,9 +348,10 @@ def merge_repeats(
     *,
     keep: Literal["last", "first"] = "last",
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return a mask with one key per pair (its last in ``key``), and the row that each pair keeps.
+    """Choose one of the rows of each repeated pair, and sum the pair's weights in that row.
 
-    The weights of a pair are summed in place, in the row that is kept.
+    Returns:
+      A mask of ``key`` that selects the last key of each pair, and the chosen row of each pair.
 
     Args:
       key: sorted, with equal keys for a repeated pair.

@@ -50,7 +50,7 @@ def partition(root: Path, file: Path) -> dict[str, str]:
 
 
 def files_of(path: Path, ending: str) -> dict[Path, int | None]:
-    """Return the files with this ending, compressed or not, each with its part of a split or None.
+    """Map each file with this ending, compressed or not, to its part of the split, if any.
 
     The files are a split if there are ``train.csv`` (or ``name.train.inter``, or a folder
     ``split=train``), ``test.csv`` and perhaps ``valid.csv``. A folder without a split must hold a

@@ -74,8 +74,8 @@ def attach(data: _Data, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> _
     """Return the data with the features of ``table`` instead of any earlier ones.
 
     Args:
-      own: whether the table comes with the interactions. If so, its rows without interactions are
-        left out and counted, and otherwise refused.
+      own: whether the table comes with the interactions. If so, rows of ids without interactions
+        are left out and counted. Otherwise they are refused.
       cold: whether to keep rows without interactions, and add their ids to the id table.
 
     Raises:

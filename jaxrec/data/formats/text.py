@@ -673,7 +673,7 @@ def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
                 kept.writelines(record)
                 number += len(record)
                 continue
-            # An unclosed quote swallows the lines after it, which may be sound, so read them again.
+            # An unclosed quote swallows the lines after it, which may be valid, so read them again.
             again.extendleft(reversed(record[1:]))
             number += 1
             kept.write(b"\n")
