@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxrec import fork_check, host_settings
 
-_POSIX = ("fcntl", "resource")  # modules that lock run folders and measure memory
+_POSIX = ("fcntl", "resource")  # modules for locking run folders and measuring memory
 for _module in _POSIX:
     try:
         importlib.import_module(_module)

@@ -29,7 +29,7 @@ class Catalogue:
 
     def __init__(self, frame: pl.DataFrame, item_ids: Sequence[str] | np.ndarray) -> None:
         self.frame, self.item_ids = frame, item_ids
-        self._split: dict[str, pl.Series] = {}  # cache of the values of each cell, as lists
+        self._split: dict[str, pl.Series] = {}  # caches the values of each cell as lists
 
     @classmethod
     def load(cls, path: str | Path, item_ids: Sequence[str] | np.ndarray) -> Catalogue:

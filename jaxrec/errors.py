@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-_LONGEST = 600  # most characters of a line
+_LONGEST = 600  # the largest number of characters of a line
 
 
 class JaxrecError(Exception):

@@ -16,8 +16,8 @@ from typing import Any
 
 from jaxrec.errors import InputError
 
-_LONGEST_NAME = 255  # bytes, on every file system of Linux and macOS
-_LONGEST_PATH = 4096  # bytes, on Linux
+_LONGEST_NAME = 255  # in bytes, on every file system of Linux and macOS
+_LONGEST_PATH = 4096  # in bytes, on Linux
 
 
 def check_path(path: str | Path, where: str | None = None) -> None:
@@ -112,7 +112,7 @@ def _runs(process: int) -> bool:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
         return False
-    except OSError:  # another user's process
+    except OSError:  # the process belongs to another user
         return True
     return process > 0
 

@@ -19,7 +19,7 @@ from jaxrec.errors import InputError
 from jaxrec.runfolder import read_metrics
 from jaxrec.trackers import Energy, check_extras, metric_name, sinks
 
-_TELL_SECONDS = 30.0  # between progress lines, without a terminal
+_TELL_SECONDS = 30.0  # time between progress lines if there is no terminal
 
 
 class RunLog:

@@ -251,7 +251,8 @@ def of_name(name: str) -> Loss:
     return LOSSES[name] if name in LOSSES else registry.LOSSES.get(name)
 
 
-_BLOCK = 512  # pairs per block with shared negatives: their scores stay in a core's cache
+# Number of pairs per block with shared negatives, so that scores stay in a core's cache.
+_BLOCK = 512
 
 
 PairFn = Callable[[Any, Array, Array], Array]

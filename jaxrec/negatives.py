@@ -23,7 +23,7 @@ __all__ = [
     "uniform",
 ]
 
-_TRIES = 4  # draws per popular negative; the first unknown to the user is taken
+_TRIES = 4  # number of draws per popular negative; the first item unknown to the user is taken
 
 
 class Popularity(NamedTuple):

@@ -9,7 +9,7 @@ import optax
 
 from jaxrec.config import OptimConfig
 
-TABLE = "embedding"  # name of an encoder's attribute that is its table
+TABLE = "embedding"  # the name of the encoder's attribute that holds its table
 
 
 class Accumulated(NamedTuple):

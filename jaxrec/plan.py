@@ -56,10 +56,12 @@ MOST_PAIRS = 2**31 - 1
 """Most pairs of a run, since pairs are numbered by int32."""
 AHEAD = 2
 """K, the most steps in flight between a table in host memory and the device."""
-_USABLE = 0.9  # usable share of a device's memory
-_COPIES = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0, "rowwise_adagrad": 0}  # moments per row
-_SPARE = 16  # extra columns of a spectral start
-_NUMBERS = {"adam": 1, "adagrad": 0, "sgd": 0, "rowwise_adagrad": 1}  # other state per row
+_USABLE = 0.9  # the usable share of a device's memory
+# Number of moments per row.
+_COPIES = {"adam": 2, "adamw": 2, "adagrad": 1, "sgd": 0, "rowwise_adagrad": 0}
+_SPARE = 16  # number of extra columns of a spectral start
+# Number of other state values per row.
+_NUMBERS = {"adam": 1, "adagrad": 0, "sgd": 0, "rowwise_adagrad": 1}
 
 
 @dataclass(frozen=True)

@@ -426,7 +426,7 @@ class Recommender:
         """Return the table with new users instead of the run's users; each gets the mean bias."""
         from jaxrec.evaluation.topk import power_of_two
 
-        size = power_of_two(len(user_nD))  # padded, so that few sizes are compiled
+        size = power_of_two(len(user_nD))  # the vectors are padded, so that few sizes are compiled
         user_nD = np.pad(user_nD, ((0, size - len(user_nD)), (0, 0)))
         bias_U = self._table.user_bias
         bias_n = None if bias_U is None else np.full(size, bias_U.mean(), np.float32)

@@ -18,11 +18,11 @@ from jaxrec.config import OptimConfig
 from jaxrec.optax_chain import learning_rate
 from jaxrec.platforms import platform_of_programs
 
-_NODES = 6  # interpolation nodes per panel of steps (see _Panels)
-_GROWTH = 1.35  # largest ratio of a panel's last step to its first
-_LONGEST = 192  # most steps per panel
+_NODES = 6  # number of interpolation nodes per panel of steps (see _Panels)
+_GROWTH = 1.35  # the largest ratio of a panel's last step to its first step
+_LONGEST = 192  # the largest number of steps per panel
 _NEGLIGIBLE = 2.0**-28
-BLOCK = 1 << 16  # rows per block when reading the whole table
+BLOCK = 1 << 16  # number of rows per block when the whole table is read
 
 
 class RowState(NamedTuple):
@@ -271,7 +271,8 @@ def adam(
             "v": _set(state.kept["v"], row_R, v_RD),
             "last": state.kept["last"]
             .at[row_R]
-            .add(lag_R, mode="drop", unique_indices=platform_of_programs() == "gpu"),  # see _set
+            # For the reason see _set.
+            .add(lag_R, mode="drop", unique_indices=platform_of_programs() == "gpu"),
         }
         return _set(table_ND, row_R, x_RD), RowState(now, kept)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_DRAWS_AT_ONCE = 2**24  # most resampled values in memory
+_DRAWS_AT_ONCE = 2**24  # the largest number of resampled values in memory
 
 
 def paired_t(diff_RN: np.ndarray) -> np.ndarray:

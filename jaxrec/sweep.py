@@ -298,7 +298,8 @@ class Sweep:
                 lock = self._lock(trial.number)
                 assert lock is not None, "no other process can hold the lock of a new trial"
                 locks.enter_context(lock)
-                self._values(study, trial)  # stored, for a process that resumes the trial
+                # The values are stored for a process that resumes the trial.
+                self._values(study, trial)
             return claimed
 
     def _lock(self, number: int) -> TextIO | None:
@@ -340,7 +341,8 @@ class Sweep:
         """Run trials for all seeds and report their results to the study."""
         begun = []
         for trial in claimed:
-            with self._locked(".lock"):  # so that equal values of two processes are noticed
+            # The lock lets two processes notice that their values are equal.
+            with self._locked(".lock"):
                 values = self._values(study, trial)
                 same = self._same(study, trial)
             if same is not None:
@@ -397,7 +399,7 @@ class Sweep:
         groups: list[tuple[Config, list[_SeedRun]]] = []
         for run in runs:
             if (run.folder / "config.json").is_file():
-                continue  # the run is resumed alone, later
+                continue  # the run is resumed later, by itself
             alike = program(run.config)
             group = next((members for of, members in groups if of == alike), None)
             if group is None:

@@ -34,9 +34,9 @@ from jaxrec.training.placement.mesh_step import MeshStepper
 from jaxrec.training.schedule import Cadence
 from jaxrec.training.step import Stepper
 
-_MOST_STEPS = 10**6  # length of the tables of learning-rate sums in a row-sparse Adam
+_MOST_STEPS = 10**6  # length of a row-sparse Adam's tables of learning-rate sums
 _QUANTILES = 1024
-_SLACK = 1.02  # size of a mesh's largest part, divided by the mean size
+_SLACK = 1.02  # the size of the largest part of a mesh, divided by the mean size
 
 
 def degrees(counts: Counts) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
 
-FINDING = 3  # exit status if there is a finding
+FINDING = 3  # the exit status if the doctor has a finding
 
 
 @dataclass(frozen=True)

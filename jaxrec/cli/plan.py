@@ -117,7 +117,7 @@ def plan(args: list[str]) -> None:
         table=table,
         optimizer=parsed.optimizer,
         parted=parsed.parted,
-        buckets=True,  # accelerators use this kernel
+        buckets=True,  # accelerators use the buckets kernel
         sparse=by_host or parsed.optimizer == "rowwise_adagrad",
         host=by_host,
     )

@@ -115,7 +115,7 @@ def configured(args: list[str]) -> TrainRequest:
         f.name: getattr(made, f.name) for f in dataclasses.fields(Config) if f.name != "preset"
     }
     without_negatives = not configs.of_loss(made.loss.name).negatives
-    if without_negatives and made.negatives == base.negatives:  # not given by the user
+    if without_negatives and made.negatives == base.negatives:  # the user has not set negatives
         values["negatives"] = NegativesConfig()
     notes = []
     if chosen is not None and base.eval.metric != chosen:

@@ -22,7 +22,7 @@ from jaxrec.errors import InputError
 from jaxrec.files import parse_json, read_arrays, write_npz
 
 NAME = "split.npz"
-_CODE = np.uint64(7)  # two bits hold the part, and one whether the pair was trained on
+_CODE = np.uint64(7)  # two bits hold the part, and one bit says whether the pair was trained on
 _TRAINED = 4
 
 
@@ -90,7 +90,7 @@ class KeptSplit:
         """Return the lower three bits of each pair's key, [E] int8; -1 for absent pairs."""
         if not len(self.key_P):
             return np.full(len(hash_E), -1, np.int8)
-        order = np.argsort(hash_E)  # lookups in order are cache-friendly
+        order = np.argsort(hash_E)  # sorted lookups use the cache better
         base = hash_E[order] & ~_CODE
         at = np.minimum(np.searchsorted(self.key_P, base), len(self.key_P) - 1)
         found = self.key_P[at]

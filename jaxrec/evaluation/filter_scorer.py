@@ -66,7 +66,7 @@ def _filtered(params: dict[str, Any], user_B: Array) -> Array:
 def _scaled(score_BI: Array, new_BI: Array) -> Array:
     """Divide each row's scores by their standard deviation over new items; 0 if there is none."""
     deviation_B1 = jnp.std(score_BI, axis=1, keepdims=True, where=new_BI)
-    there_B1 = deviation_B1 > 0  # also False for NaN, the deviation of no new items
+    there_B1 = deviation_B1 > 0  # also False for NaN, which is the deviation of an empty set
     return jnp.where(there_B1, score_BI / jnp.where(there_B1, deviation_B1, 1), 0)
 
 
@@ -108,7 +108,7 @@ def filter_scorer(fitted: Filter, history: Csr | None = None) -> Scorer:
     pairs = fitted.pairs if history is None else Weighted(history, None)
     params: dict[str, Any] = {"user": fitted.vectors(*pairs), "item": fitted.item_ID}
     params |= pairs.known._asdict()
-    if history is not None:  # padded, to avoid a compilation per history
+    if history is not None:  # the history is padded, to avoid a compilation for each length
         params |= _padded_history(history, params["user"])
     if pairs.weight_E is not None:
         params["weight"] = pairs.weight_E

@@ -39,7 +39,8 @@ def uni100(
     users = np.flatnonzero(relevant.degree)
     for start in range(0, len(users), _BLOCK):
         user_B = users[start : start + _BLOCK]
-        padded = np.resize(user_B, _BLOCK).astype(np.int32)  # one shape, so one compilation
+        # All blocks have one shape, so the program is compiled once.
+        padded = np.resize(user_B, _BLOCK).astype(np.int32)
         score_BI = np.asarray(scores_of(scorer.params, padded))
         for row, user in enumerate(user_B):
             held_out = relevant.indices[relevant.indptr[user] : relevant.indptr[user + 1]]

@@ -25,7 +25,7 @@ from jaxrec.evaluation.scorers import (
 )
 from jaxrec.graph.halo import on_mesh
 
-AXIS = "devices"  # mesh axis over which blocks of users are distributed
+AXIS = "devices"  # the mesh axis over which blocks of users are distributed
 
 # Bytes of scores of one block on a CPU device. If XLA's arrays come near 32 MiB, glibc maps new
 # pages for each array, and ranking Gowalla's 29,858 users takes twice as long.
@@ -208,7 +208,8 @@ def with_tile(
     return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
 
 
-_ROOM = 32  # programs have room for this many items per list and excluded items per user
+# Compiled programs have at least this room for items per list and excluded items per user.
+_ROOM = 32
 
 
 def free_memory() -> int:

@@ -10,7 +10,7 @@ from jaxrec.runfolder import Embeddings
 
 NEEDS = {"onnx": "onnx"}
 _OPSET = 17
-_MOST_BYTES = 2**31 - 2**20  # the limit of protobuf, less room for the graph
+_MOST_BYTES = 2**31 - 2**20  # protobuf's limit, minus some room for the graph
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:

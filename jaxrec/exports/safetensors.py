@@ -8,7 +8,7 @@ import numpy as np
 from jaxrec.errors import InputError
 from jaxrec.runfolder import Embeddings
 
-_LONGEST_HEADER = 100_000_000  # bytes that readers of safetensors accept
+_LONGEST_HEADER = 100_000_000  # in bytes; readers of safetensors accept no longer header
 
 
 def write(table: Embeddings, path: Path) -> None:

@@ -12,7 +12,7 @@ from jaxrec.exports.inner_products import products
 from jaxrec.files import write_npz
 from jaxrec.runfolder import Embeddings
 
-NEEDS = {"flatbuffers": "flatbuffers"}  # used by jax.export
+NEEDS = {"flatbuffers": "flatbuffers"}  # jax.export needs this package
 _K = 100
 _PLATFORMS = ("cpu", "cuda", "tpu")
 _USE = """\

@@ -18,8 +18,8 @@ from jaxrec.errors import InputError
 from jaxrec.graph.buckets import Buckets, group_rows
 from jaxrec.graph.neighbors import Neighbors
 
-_EDGES_AT_ONCE = 1 << 22  # edges per block, to bound the memory of float64 values
-_MOST_LEVELS = 20  # most distinct ratings that serve as edge types
+_EDGES_AT_ONCE = 1 << 22  # number of edges per block, which bounds the memory of float64 values
+_MOST_LEVELS = 20  # the largest number of distinct ratings that can be edge types
 
 
 class NodeFeatures(NamedTuple):

@@ -119,7 +119,7 @@ def stacked(parts: list[Buckets]) -> Buckets:
         short.append(_stack_bucket(of_width))
         start += short[-1].sender_RW.shape[1]
     for n, where in enumerate(place):
-        moved[n][where >= at[n]] += start - at[n]  # for the long rows
+        moved[n][where >= at[n]] += start - at[n]  # the positions of long rows move
     place_R: Any = np.stack(_padded(moved))
     if all(part.pieces is None for part in parts):
         return Buckets(tuple(short), None, None, place_R)

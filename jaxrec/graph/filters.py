@@ -35,8 +35,8 @@ from jaxrec.graph.buckets import Buckets
 from jaxrec.graph.spmm import Edges, edge_product
 
 _ROUNDS, _SPARE = 3, 16  # of the subspace iteration, whose errors the polynomial corrects
-_DROWNS = 1e-6  # eigenvalues below this share of the largest are float32 noise
-_CLOSE = 400  # points at which one polynomial is fitted to another
+_DROWNS = 1e-6  # eigenvalues below this share of the largest one are rounding errors of float32
+_CLOSE = 400  # number of points at which one polynomial is fitted to another
 
 
 class Neighbours(NamedTuple):
@@ -241,7 +241,7 @@ def weighted(train: Dataset) -> tuple[Weighted, np.ndarray, np.ndarray]:
     ones_E = np.ones(train.n_edges, np.float32)
     value_E = ones_E if train.weight is None else train.weight
     shape = (train.n_users, train.n_items)
-    matrix = sp.csr_array((value_E, (train.user, train.item)), shape=shape)  # adds up repeats
+    matrix = sp.csr_array((value_E, (train.user, train.item)), shape=shape)  # sums repeated pairs
     matrix.sort_indices()
     known = Csr(matrix.indptr.astype(np.int32), matrix.indices.astype(np.int32))
     weight_E = None if (matrix.data == 1).all() else matrix.data

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, UInt32
 from jaxrec import hashed_random
 from jaxrec.graph.csr import DeviceCsr
 
-_BLOCK = 1 << 13  # nodes per block when counting walks
+_BLOCK = 1 << 13  # number of nodes per block when visits of walks are counted
 
 
 class Neighbors(NamedTuple):

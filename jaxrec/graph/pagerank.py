@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, between, resolve
 
-_SWEEPS = 1000  # never reached: a sweep shrinks the residual that it pushes by the factor 1 - alpha
+_SWEEPS = 1000  # a limit that is never reached, since each sweep shrinks its residual by 1 - alpha
 
 
 class Push(NamedTuple):

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrec.platforms import platform_of_programs
 
 _CHUNK = 32
-_DIRECT = 256  # up to this many rows, sums compare every row with every other
+_DIRECT = 256  # for at most this many rows, every row is compared with every other
 
 
 def by_sort() -> bool:

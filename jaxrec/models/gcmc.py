@@ -15,7 +15,7 @@ from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_li
 from jaxrec.models.inputs import FeatureSizes, NodeInput, of_features
 from jaxrec.models.ngcf import keep_mask
 
-_EPSILON = 1e-5  # added to the variance in batch normalisation
+_EPSILON = 1e-5  # is added to the variance in batch normalisation
 
 
 class GCMCConv(nnx.Module):
@@ -34,7 +34,7 @@ class GCMCConv(nnx.Module):
         self.item = nnx.Param(init(rngs.params(), shape))
         if linear:
             like = looks_linear(dim_in, dim, mirrored_in=not first, mirrored_out=True)
-            for of_side in (self.user, self.item):  # each gets a separate buffer
+            for of_side in (self.user, self.item):  # each side gets a separate buffer
                 of_side[...] = jnp.tile(like, (levels, 1, 1))
 
     def messages(self, x_ND: Float[Array, "N D"], n_users: int, level: int) -> Array:

@@ -18,7 +18,7 @@ from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_li
 from jaxrec.models.inputs import FeatureSizes, NodeInput, of_features
 from jaxrec.models.ngcf import mean_scales
 
-_BLOCK = 1 << 13  # nodes per block when all nodes of a graph are embedded
+_BLOCK = 1 << 13  # number of nodes per block when all nodes of a graph are embedded
 
 
 class SampledBlock(NamedTuple):

@@ -127,7 +127,8 @@ class Flat:
         sides = zip((user, item), self.counts, self.degrees, strict=True)
         for node, count, degree in sides:
             np.add.at(count, node, 1)
-            if self.weight is not None:  # in sequence, as one bincount over all pairs
+            # The sums are computed in sequence, like one bincount over all pairs.
+            if self.weight is not None:
                 np.add.at(degree, node, records["weight"].astype(np.float64))
         if self.weight is not None:
             self.weight.append(records["weight"])

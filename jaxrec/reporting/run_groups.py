@@ -20,7 +20,7 @@ from jaxrec.reporting.run_records import Run, flatten
 
 _APART = ("data", "seed", "preset", "mesh.", "log.", "checkpoint.", "eval.block", "split.seed")
 """Prefixes of fields that may differ within a group: seeds, and fields that change no result."""
-_PAIRS = np.uint64(0xFFFFFFFFFFFFFFFB)  # clears the bit of a pair's key that marks it as trained on
+_PAIRS = np.uint64(0xFFFFFFFFFFFFFFFB)  # a mask that clears the key's bit for "trained on"
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from jaxrec.evaluation.topk import Ranked, Rows, as_rows, power_of_two, rank
 MOST = 32
 """Most queries in a block."""
 _SHORT = 32  # length of the lists of most requests
-_LONG_MOST = 8  # most queries in a block with longer lists
-_LEFT_OUT = 256  # least capacity of a block for excluded items
+_LONG_MOST = 8  # the largest number of queries in a block with longer lists
+_LEFT_OUT = 256  # the least number of excluded items for which a block has room
 _OF_HISTORIES = (1, 8)  # sizes of blocks of a graph filter, whose cost grows with each query
 _BY_HISTORY = ("indptr", "indices", "weight")
 

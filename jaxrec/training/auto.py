@@ -40,11 +40,11 @@ from jaxrec.training.signals import SIGNALS, SignalWatch
 from jaxrec.training.task import UserTask
 
 FILE = "auto.json"
-_AGAIN = 2.2  # time to train the winner again and to refit it, relative to the time of its trial
-_RANKINGS = 6.0  # time of all rankings in the winner's run, relative to ranking validation once
-_REPORT = 10.0  # seconds to start a run, and to write its report and files
-_SHARE = 0.15  # largest share of the budget that one trained trial gets
-_BLENDED = 4.0  # time to fit and rank a blend, relative to another filter
+_AGAIN = 2.2  # the winner is trained and refitted in this many times the duration of its trial
+_RANKINGS = 6.0  # the rankings of the winner's run take this many times one ranking of validation
+_REPORT = 10.0  # seconds for starting a run and for writing its report and files
+_SHARE = 0.15  # the largest share of the budget that a single trained trial gets
+_BLENDED = 4.0  # a blend takes this many times as long as another filter
 _LEAST = 5.0  # seconds; a shorter training is not worth its compilation
 
 
@@ -106,7 +106,7 @@ class Deadline(SignalWatch):
         if not self._over:
             self.asked = self.asked or super().__call__()
             if not self.asked and time.monotonic() > self._until:
-                self.received = SIGNALS[0]  # so that the loop stops as at a signal
+                self.received = SIGNALS[0]  # makes the loop stop as if a signal had come
                 self._over = True
         return self.asked or self._over
 

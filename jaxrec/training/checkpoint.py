@@ -24,7 +24,8 @@ from jaxrec.errors import RunError
 from jaxrec.files import parse_json
 
 MANIFEST = "manifest.json"
-_ORBAX_PARTIAL = ".orbax-checkpoint-tmp"  # part of the name of a folder that Orbax is writing
+# Orbax puts this into the name of a folder that it is still writing.
+_ORBAX_PARTIAL = ".orbax-checkpoint-tmp"
 _FULL = 2**20  # bytes; if a write fails while less space is free, the disk is full
 
 

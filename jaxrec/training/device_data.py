@@ -28,7 +28,7 @@ from jaxrec.training import objectives
 from jaxrec.training.batch import Pairs, TrainData
 from jaxrec.training.memory import device_memory
 
-_GRAPH_SHARE = 0.5  # largest share of device memory that the graph may take
+_GRAPH_SHARE = 0.5  # the largest share of device memory that the graph may take
 
 
 class Inputs(NamedTuple):
@@ -139,7 +139,8 @@ def popularity(config: Config, train: Counted) -> Popularity | None:
     if in_batch and config.train.positives == "users":
         return popularity_of(train.item_shares())
     power = 1.0 if in_batch else config.negatives.popularity
-    if power == 0 and config.draws_some_items:  # uniform over items with train pairs
+    # Then the distribution is uniform over items with train pairs.
+    if power == 0 and config.draws_some_items:
         return popularity_of(train.item_counts() > 0)
     if power == 0 and not config.corrects:
         return None

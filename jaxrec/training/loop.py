@@ -72,7 +72,8 @@ class Trainable(Protocol):
         ...
 
 
-DISPATCH_SECONDS = 1.0  # target for a dispatch: long enough to hide overhead, short for signals
+# The aim for a dispatch: long enough to hide overhead, short enough to react to signals.
+DISPATCH_SECONDS = 1.0
 
 
 Dispatch = Callable[[TrainState, Any, jax.Array], tuple[TrainState, Totals]]
@@ -167,7 +168,8 @@ class Loop:
         # A refit has a fixed length and selects no state.
         self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
         self.on_eval: OnEval | None = None
-        self._last_evaluation = ""  # text of the last evaluation, shown beside the loss
+        # The text of the last evaluation, which is shown beside the loss.
+        self._last_evaluation = ""
         of_phase = problem.stepper, phase.name, phase.origin
         self.doctor = Attendant(self.config, *of_phase, log, self._record)
         self._saved = -1

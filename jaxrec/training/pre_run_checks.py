@@ -8,7 +8,7 @@ from jaxrec.plan import shown
 from jaxrec.training.memory import device_memory
 from jaxrec.training.schedule import Cadence
 
-_PARTS = 4  # arrays per parameter: the parameter, its gradient and two moments
+_PARTS = 4  # number of arrays per parameter: the value, its gradient and two moments
 
 
 def check_limits(config: Config, n_users: int, n_items: int, pairs: int) -> None:

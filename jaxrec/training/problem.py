@@ -58,7 +58,7 @@ class Problem(OneDevice):
     config: Config
     splits: Splits
     stepper: Stepper
-    data: Any  # a TrainData; on a mesh a MeshData
+    data: Any  # a TrainData, or a MeshData on a mesh
     cadence: Cadence
     init_key: PRNGKeyArray
     takes: Inputs

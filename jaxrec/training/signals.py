@@ -20,7 +20,7 @@ from typing import Any
 from jaxrec import processes
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-REPEAT_SECONDS = 1.0  # launchers send a signal twice (to the child, then to its group)
+REPEAT_SECONDS = 1.0  # launchers send a signal twice: to the child, and then to the child's group
 
 
 class SignalWatch:

@@ -61,7 +61,7 @@ def joined_table(
     )
 
 
-SCAN_LENGTH = 128  # largest number of steps per dispatch
+SCAN_LENGTH = 128  # the largest number of steps per dispatch
 
 
 class Totals(NamedTuple):

@@ -14,7 +14,7 @@ from jaxrec.config.models.shared import (
     layer_weights,
 )
 
-_FAN_OUTS = (10, 5)  # in the first hop from the batch, and in each later hop
+_FAN_OUTS = (10, 5)  # neighbours in the first hop from the batch, and in each later hop
 
 
 @dataclass(frozen=True)

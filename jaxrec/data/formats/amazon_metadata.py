@@ -281,7 +281,7 @@ def _merged(
     """Return the sorted unique pairs and the sums of their weights; overwrites ``key``."""
     key.sort()
     kind = np.empty(len(key), np.int8)
-    for start in range(0, len(key), _BLOCK):  # blocks save memory
+    for start in range(0, len(key), _BLOCK):  # working in blocks saves memory
         part = key[start : start + _BLOCK]
         pair, kind[start : start + _BLOCK] = np.divmod(part, max(len(weights), 1))
         part[:] = pair

@@ -60,7 +60,7 @@ class Stretches(NamedTuple):
     item_BL: Int[Array, "B L"]
     weight_B: Float[Array, "B"]  # 0 where an epoch's last batch is padded
     target_B: Float[Array, "B"]
-    number_B: Int[Array, "B"]  # unique number of each sequence
+    number_B: Int[Array, "B"]  # a unique number of each sequence
     neg_GS: Int[Array, "G S"]
 
 

@@ -34,7 +34,7 @@ from jaxrec.training.problem import keys
 from jaxrec.training.schedule import Cadence
 from jaxrec.training.step import TrainState, written
 
-_BLOCK = 1 << 13  # items whose vectors are computed at once
+_BLOCK = 1 << 13  # number of items whose vectors are computed at once
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from jaxrec.training.items import objective
 from jaxrec.training.items.batch import ItemData, Windows, stretches, windows
 from jaxrec.training.step import Totals, TrainState, next_state, zero_totals
 
-_OF_FEATURES = 0.03  # share of the mean gradient applied to a feature's vector
-_CHUNK = 16  # steps whose sequences are drawn at once
+_OF_FEATURES = 0.03  # the share of the mean gradient that is applied to a feature's vector
+_CHUNK = 16  # number of steps whose sequences are drawn at once
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from jaxrec.files import replacing
 from jaxrec.graph import walks
 from jaxrec.randomness import OfSeed, child
 
-_BLOCK = 1 << 16  # walks per file
+_BLOCK = 1 << 16  # number of walks per file
 
 
 def write_walks(

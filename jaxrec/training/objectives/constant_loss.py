@@ -85,7 +85,7 @@ def _negatives(config: Config, train: Dataset, batch_size: int) -> _Negatives:
     if how.rejects:
         whole = train.n_items if how.name == "all" else count
         return _Negatives(whole * (1 - known_U), pair_U)
-    if how.name == "in-batch":  # except the pair's own item
+    if how.name == "in-batch":  # the pair's own item is not a negative
         return _Negatives(count * (1 - drawn_I), pair_I)
     return _Negatives(np.array([float(count)]), np.ones(1))
 

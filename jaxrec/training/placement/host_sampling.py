@@ -14,7 +14,7 @@ from jaxrec.graph.bipartite import Bipartite
 from jaxrec.training.batch import TrainData
 from jaxrec.training.step import Feed, Stepper, Totals, TrainState
 
-_AHEAD = 2  # prefetched blocks per thread
+_AHEAD = 2  # number of prefetched blocks per thread
 
 
 class HostDispatch:
