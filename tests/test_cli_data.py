@@ -26,7 +26,7 @@ NAMED = ("--columns.user", "kunde", "--columns.item", "ware", "--columns.time", 
 
 
 def test_stats_and_import_take_the_same_options_and_say_what_was_read(shop, capsys):
-    expected = "shop.csv: cut at each semicolon: user <- `kunde`, item <- `ware`, time <- `wann`"
+    expected = "shop.csv: separator semicolon: user <- `kunde`, item <- `ware`, time <- `wann`"
     stats = said(capsys, "stats", shop / "shop.csv", *NAMED)
     assert f"columns       {expected}\n" in stats
     assert "times         1396310400 to 1397260800 (2014-04-01 to 2014-04-12)\n" in stats

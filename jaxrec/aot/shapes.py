@@ -67,13 +67,13 @@ def refuse(config: Config) -> None:
     """Raise InputError if the shapes of a configuration depend on more than the sizes."""
     negatives, reason = config.negatives, None
     if not config.objective.users:
-        reason = "an item model reads an item graph"
+        reason = "an item model needs an item graph"
     elif config.objective.reads:
-        reason = f"loss.name {config.loss.name} reads {config.objective.reads[0]}s"
+        reason = f"loss.name {config.loss.name} needs {config.objective.reads[0]}s"
     elif not config.model.ids:
-        reason = "a model without model.ids reads features"
+        reason = "a model without model.ids needs features"
     elif negatives.hard or negatives.name == "exposed" or negatives.pick == "same-features":
-        reason = "the configured negatives are drawn from the data"
+        reason = "the configured negatives depend on the data"
     elif config.model.frozen_items is not None or config.warm_start is not None:
         reason = "the model starts with vectors from a file"
     if reason is not None:

@@ -267,7 +267,7 @@ def _narrowed(columns: Any, kind: Any) -> Any:
         if name not in kind.roles() and getattr(columns, name) is not None:
             listed = ", ".join(kind.roles())
             raise InputError(
-                f"--columns.{name} does not apply to this data; its columns are {listed}"
+                f"--columns.{name} does not apply to this data; the options are for {listed}"
             )
     return kind(**{role: getattr(columns, role) for role in kind.roles()})
 

@@ -115,7 +115,7 @@ def delimited(
         at, layout.width, rows[0] if headed else None, rows=rows[1:], columns=columns
     )
     detected = [
-        f"cut at each {name_of(head.separator)}" if head.guessed else "",
+        f"separator {name_of(head.separator)}" if head.guessed else "",
         "" if headed else "no header",
         "" if headed else order_found(at, columns),
     ]

@@ -552,7 +552,8 @@ def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
         return ""
     cure = SKIP_CURE
     if fault.role is None and layout.guessed:
-        cure += f" (cut at each {name_of(layout.separator)}; --separator names another)"
+        cure += f" (the separator was taken to be the {name_of(layout.separator)}; --separator "
+        cure += "names another one)"
     return cure
 
 
@@ -632,7 +633,7 @@ def _undecoded(cell: str) -> str:
 
 
 def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
-    """Blank the faulty records, add them to ``faults``, and return the layout of the result.
+    """Blank out faulty records, count them in ``faults``, and return the new text's layout.
 
     Args:
       ids_only: blank only the records that lack an id.

@@ -59,7 +59,7 @@ def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
 
 
 def check_device(config: Config, train: Dataset) -> None:
-    """Raise InputError where one device lacks room for a model whose memory can be planned."""
+    """Raise InputError if one device is too small, for a model whose memory can be planned."""
     limit = device_memory()
     if limit is not None and config.model.kind.mesh and config.mesh.devices == 1:
         planned = plans.plan(sizes_of(config, train, sparse=_sparse(config, train)))

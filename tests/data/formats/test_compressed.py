@@ -116,7 +116,7 @@ def test_patterns_name_several_files(plain, tmp_path):
     assert data.fingerprint() == plain.fingerprint()
     assert data.name == tmp_path.name
     assert data.reading == (
-        "part-0.csv and 4 more: cut at each comma: user <- `user`, item <- `item`",
+        "part-0.csv and 4 more: separator comma: user <- `user`, item <- `item`",
     )
     (tmp_path / "part-7.csv").write_text("user,item\nu,\n")
     with pytest.raises(InputError, match=r"part-7\.csv:2: the item is missing"):

@@ -173,7 +173,7 @@ def test_ids_that_look_like_times_are_ids_if_another_column_is_the_time(reading)
 def test_the_role_of_each_column_is_reported_and_stored(reading, tmp_path):
     data = reading("event;sku;price;customer\nbuy;a;1,5;x\nbuy;b;2,5;y\n")
     expected = (
-        "a.csv: cut at each semicolon: user <- `customer`, item <- `sku`; not used: event, price"
+        "a.csv: separator semicolon: user <- `customer`, item <- `sku`; not used: event, price"
     )
     assert data.reading == (expected,)
     data.save(tmp_path / "out")
@@ -366,7 +366,7 @@ def test_lists_of_pairs_follow_the_same_rules(tmp_path):
     graph = read_items(path, "pairs", text=options)
     assert graph.n_pairs == 2
     assert graph.reading == (
-        "e.csv: cut at each semicolon, no header: src <- column 1, dst <- column 2, "
+        "e.csv: separator semicolon, no header: src <- column 1, dst <- column 2, "
         "weight <- column 3",
     )
     path.write_text("stück,teil\na,b\nc,d\n")
