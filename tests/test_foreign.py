@@ -24,23 +24,23 @@ class Dataset:
 
 
 TABLES: dict[str, tuple[Callable[[], Any], str]] = {
-    "polars": (lambda: FRAME, r"polars.DataFrame, .*: jaxrec.from_polars\("),
-    "lazy": (FRAME.lazy, r"polars.LazyFrame, .*: jaxrec.from_polars\("),
+    "polars": (lambda: FRAME, r"polars.DataFrame; jaxrec.from_polars\("),
+    "lazy": (FRAME.lazy, r"polars.LazyFrame; jaxrec.from_polars\("),
     "pandas": (
         lambda: pytest.importorskip("pandas").DataFrame({"user": [1], "item": [2]}),
-        r"pandas.DataFrame, .*: jaxrec.from_pandas\(",
+        r"pandas.DataFrame; jaxrec.from_pandas\(",
     ),
     "arrow": (
         lambda: pytest.importorskip("pyarrow").table({"user": [1], "item": [2]}),
-        r"pyarrow.Table, .*: jaxrec.from_arrow\(",
+        r"pyarrow.Table; jaxrec.from_arrow\(",
     ),
-    "csr matrix": (lambda: sparse.csr_matrix(np.eye(3)), r"scipy.csr_matrix, .*from_scipy\("),
-    "coo array": (lambda: sparse.coo_array(np.eye(3)), r"scipy.coo_array, .*from_scipy\("),
+    "csr matrix": (lambda: sparse.csr_matrix(np.eye(3)), r"scipy.csr_matrix; .*from_scipy\("),
+    "coo array": (lambda: sparse.coo_array(np.eye(3)), r"scipy.coo_array; .*from_scipy\("),
 }
 FOREIGN: dict[str, tuple[Callable[[], Any], str]] = {
-    "numpy": (lambda: np.zeros((5, 2)), r"numpy.ndarray, .*jaxrec.from_numpy\(users, items\)"),
-    "list": (lambda: [("a", "x")], r"builtins.list, .*jaxrec.from_numpy\(users, items\)"),
-    "namesake": (Dataset, r"Dataset, .*jaxrec.from_numpy\(users, items\)"),
+    "numpy": (lambda: np.zeros((5, 2)), r"numpy.ndarray; .*jaxrec.from_numpy\(users, items\)"),
+    "list": (lambda: [("a", "x")], r"builtins.list; .*jaxrec.from_numpy\(users, items\)"),
+    "namesake": (Dataset, r"Dataset; .*jaxrec.from_numpy\(users, items\)"),
 }
 
 

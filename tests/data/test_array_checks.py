@@ -122,8 +122,8 @@ def test_factorize_gives_what_a_dataset_takes():
         (["a", "", "b"], "the id at index 1 is empty"),
         (["a", None, "b"], "the id at index 1 is missing"),
         (np.array(["a", np.nan, "b"], object), "the id at index 1 is missing"),
-        ([1.0, np.nan, 3.0], "at place 1 is missing"),
-        (np.array([1.0, np.nan, 3.0]), "nan at place 1 is missing"),
+        ([1.0, np.nan, 3.0], "at index 1 is missing"),
+        (np.array([1.0, np.nan, 3.0]), "nan at index 1 is missing"),
         ([1.0, 2.5, 3.0], "not a whole number"),
         (np.array([1.0, 2.0, 2.0**60]), r"not a whole number up to 2\^53"),
         (np.array([True, False, True]), "dtype bool are neither"),
@@ -146,35 +146,35 @@ def test_ids_that_are_none_are_refused(ids, said):
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"user": [0, 0, 1, 3]}, "user: a row number outside the id table: 3, and there are 3"),
-        ({"user": USER + 100}, "outside the id table: 102"),
-        ({"item": [0, -1, 1, 1]}, "item: a row number outside the id table: -1"),
+        ({"user": [0, 0, 1, 3]}, "user: row number 3 is outside the id table of 3"),
+        ({"user": USER + 100}, "row number 102 is outside the id table"),
+        ({"item": [0, -1, 1, 1]}, "item: row number -1 is outside the id table"),
         ({"item": [0, 1]}, "item has 2 values for 4 pairs"),
         ({"user": USER.astype(float)}, "user has dtype float64, but must hold row numbers"),
         ({"user": ["a", "a", "b", "c"]}, "must hold row numbers"),
         ({"user": np.zeros((4, 1), np.int32)}, "must have one axis, but has 2"),
         ({"rating": [1, 2, 3]}, "rating has 3 values for 4 pairs"),
-        ({"rating": [1, 2, np.nan, 3]}, "rating holds nan at place 2"),
-        ({"rating": [1, 2, None, 3]}, "rating holds nan at place 2|must be numbers"),
+        ({"rating": [1, 2, np.nan, 3]}, "rating holds nan at index 2"),
+        ({"rating": [1, 2, None, 3]}, "rating holds nan at index 2|must be numbers"),
         ({"rating": ["1", "2", "x", "3"]}, "must be numbers"),
         ({"rating": np.array(["1", "2", "3", "4"])}, "must be numbers, not"),
-        ({"rating": np.full(4, 1e39)}, r"rating holds 1e\+39 at place 0"),
+        ({"rating": np.full(4, 1e39)}, r"rating holds 1e\+39 at index 0"),
         ({"rating": np.ones(4, complex)}, "must be numbers, not"),
-        ({"time": [1, 2, np.inf, 3]}, "time holds inf at place 2"),
+        ({"time": [1, 2, np.inf, 3]}, "time holds inf at index 2"),
         (
             {"time": np.array(["2020", "NaT", "2020", "2020"], "M8[s]")},
             "the value at index 1 is missing",
         ),
-        ({"weight": [1, 2, np.nan, 3]}, "weight holds nan at place 2"),
-        ({"weight": [1, 2, 0, 3]}, "weight holds 0 at place 2; weights must be positive"),
-        ({"weight": [1, 2, -3, 3]}, "weight holds -3 at place 2"),
-        ({"weight": [1, 2, np.inf, 3]}, "weight holds inf at place 2"),
+        ({"weight": [1, 2, np.nan, 3]}, "weight holds nan at index 2"),
+        ({"weight": [1, 2, 0, 3]}, "weight holds 0 at index 2, but weights must be positive"),
+        ({"weight": [1, 2, -3, 3]}, "weight holds -3 at index 2"),
+        ({"weight": [1, 2, np.inf, 3]}, "weight holds inf at index 2"),
         ({"weight": [1, 2, 1e-42, 3]}, "weights must be positive"),
         ({"weight": np.full(4, 3e38)}, "has a sum that is too large for float32"),
         ({"split": [0, 1, 2, 3]}, "split must only hold 0"),
         ({"split": ["train"] * 4}, "split must only hold 0"),
-        ({"exposed": Exposed(np.array([0, 3]), np.array([0, 1]))}, "exposed user: a row number"),
-        ({"exposed": Exposed(np.array([0]), np.array([9]))}, "exposed item: a row number"),
+        ({"exposed": Exposed(np.array([0, 3]), np.array([0, 1]))}, "exposed user: row number 3"),
+        ({"exposed": Exposed(np.array([0]), np.array([9]))}, "exposed item: row number 9"),
         ({"exposed": Exposed(np.array([0]), np.array([1, 2]))}, "exposed item has 2 values for 1"),
         (
             {"exposed": Exposed(np.array([0]), np.array([1]), np.array([np.nan]))},
@@ -212,8 +212,8 @@ def test_no_pairs_and_no_ids_are_a_data_set_too(tmp_path):
 @pytest.mark.parametrize(
     ("column", "said"),
     [
-        (Number(np.zeros(3)), "column 'x': value is not as"),
-        (Number(np.array([1, np.inf, 2], np.float32)), "column 'x': value is not as"),
+        (Number(np.zeros(3)), "column 'x': value is not valid"),
+        (Number(np.array([1, np.inf, 2], np.float32)), "column 'x': value is not valid"),
         (Category(np.array([0, 1, 2], np.int32), np.array(["", "a"])), "column 'x': code is not"),
         (Category(np.array([0, 1, 1], np.int32), np.array(["a", "b"])), "column 'x': names is not"),
     ],
@@ -229,8 +229,8 @@ def test_features_that_are_not_sound_are_refused(column: Column, said):
 @pytest.mark.parametrize(
     ("a", "b", "weight", "said"),
     [
-        ([-1], [1], [1], "a row number outside"),
-        ([0], [5], [1], "a row number outside"),
+        ([-1], [1], [1], "row number -1 is outside"),
+        ([0], [5], [1], "row number 5 is outside"),
         ([0, 1], [1], [1], "b has 1 values for 2 pairs"),
         ([0], [1], [np.nan], "weight holds nan"),
         ([0, 1], [1, 0], [3, -1], "weight holds -1"),
@@ -276,5 +276,5 @@ def test_dates_are_taken_as_times_alone(column):
 
 
 def test_no_path_is_refused_in_a_line():
-    with pytest.raises(InputError, match=r"path is a builtins\.NoneType"):
+    with pytest.raises(InputError, match=r"path must not be a builtins\.NoneType"):
         array_checks.refuse_foreign(None, option="path")

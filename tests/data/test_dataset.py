@@ -66,7 +66,7 @@ def test_what_was_shown_is_saved_and_damage_to_it_named(data, timed, tmp_path):
         Dataset.load(tmp_path / "out")
     np.save(ids, whole)
     np.save(tmp_path / "out" / "exposed_item.npy", np.array([0, 9], np.int32))
-    with pytest.raises(InputError, match=r"exposed_item.npy: a row number outside"):
+    with pytest.raises(InputError, match=r"exposed_item.npy: row number 9 is outside"):
         Dataset.load(tmp_path / "out")
     np.save(tmp_path / "out" / "exposed_item.npy", np.array([0], np.int32))
     with pytest.raises(InputError, match=r"exposed_item.npy: does not match manifest.json"):
@@ -223,7 +223,7 @@ def test_a_flipped_value_is_found_by_verify(data, tmp_path):
 def test_row_numbers_outside_the_table_are_refused(data, tmp_path):
     data.save(tmp_path / "out")
     np.save(tmp_path / "out" / "item.npy", np.array([0, 1, 2, 3], np.int32))
-    with pytest.raises(InputError, match=r"item\.npy: a row number outside"):
+    with pytest.raises(InputError, match=r"item\.npy: row number 3 is outside"):
         Dataset.load(tmp_path / "out")
 
 

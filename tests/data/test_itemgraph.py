@@ -116,7 +116,7 @@ def test_another_folder_is_no_item_graph(graph, tmp_path):
     ("src", "dst", "weight", "said"),
     [
         ([1, 0], [2, 1], [1, 1], "not sorted"),
-        ([0, 0], [1, 1], [1, 1], "there twice"),
+        ([0, 0], [1, 1], [1, 1], "occurs twice"),
         ([1], [1], [1], "not in order"),
         ([0], [9], [1], "outside the id table"),
         ([0], [1], [0], "not a positive"),

@@ -227,7 +227,7 @@ def test_nothing_relevant_is_refused():
 def test_mismatched_sizes_are_refused():
     with pytest.raises(ValueError, match="different numbers of users"):
         Evaluator(csr_of([{0}]), empty_csr(2), (1,), 4)
-    with pytest.raises(ValueError, match="scorer of 3 items"):
+    with pytest.raises(ValueError, match="the scorer has 3 items"):
         Evaluator(csr_of([{0}]), empty_csr(1), (1,), 4)(random_scorer(0, 3))
 
 

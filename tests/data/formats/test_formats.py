@@ -259,5 +259,5 @@ def test_repeated_pairs_are_kept_in_every_format_with_a_split(tmp_path, format):
     dropped = SplitConfig(repeats="drop", validation=0.0)
     for config, in_test in ((kept, 2), (dropped, 1)):
         assert [part.n_edges for part in split(data, config, 0)] == [3, 0, in_test]
-    with pytest.raises(InputError, match="1 held-out pairs that an earlier part"):
+    with pytest.raises(InputError, match="1 held-out pairs that are also in an earlier part"):
         split(data, SplitConfig(repeats="refuse"), 0)

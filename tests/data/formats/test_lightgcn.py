@@ -112,7 +112,7 @@ def test_invalid_utf8_names_the_line(folder):
 
 def test_no_interactions(folder):
     (folder / "train.txt").write_text("1\n2\n")
-    with pytest.raises(InputError, match=r"train\.txt: no interactions"):
+    with pytest.raises(InputError, match=r"train\.txt: has no interactions"):
         read(folder)
 
 
