@@ -1,15 +1,19 @@
 """Test ``jaxrec guide``: pages are listed and shown, and link to one another."""
 
 import importlib.util
+import io
 import re
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
+import documents
 import pytest
+from rich.console import Console
 
 from jaxrec import guides
 from jaxrec.cli.guide import guide
+from jaxrec.cli.terminal_page import Page
 from jaxrec.errors import InputError
 from jaxrec.guides import ORDER, names, read, summary
 
@@ -68,6 +72,19 @@ def test_a_terminal_gets_the_page_laid_out(capsys, monkeypatch):
     shown = capsys.readouterr().out
     assert "Bayesian personalised ranking" in shown
     assert "# Glossary" not in shown
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_in_a_terminal_links_are_commands_and_code_stays_whole(name):
+    console = Console(width=60, file=io.StringIO())
+    console.print(Page(read(name)), crop=False)
+    shown = console.file.getvalue()
+    for target in re.findall(r"(?<!!)\]\(([\w-]+)\.md[)#]", read(name)):
+        assert f"jaxrec guide {target}" in " ".join(shown.split())
+    for block in documents.blocks(FOLDER / f"{name}.md"):
+        assert {line.rstrip() for line in block.text.splitlines()} <= {
+            line.rstrip() for line in shown.splitlines()
+        }
 
 
 def test_a_wrong_name_is_refused_with_the_nearest():

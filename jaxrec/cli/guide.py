@@ -23,10 +23,11 @@ def guide(args: list[str]) -> None:
         print(text.rstrip())
         return
     from rich.console import Console
-    from rich.markdown import Markdown
+
+    from jaxrec.cli.terminal_page import Page
 
     console = Console()
-    console.print(Markdown(text), width=min(console.width, 100))
+    console.print(Page(text), width=min(console.width, 100), crop=False)
 
 
 def _listing() -> str:
