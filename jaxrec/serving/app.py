@@ -178,6 +178,7 @@ def create(
             unknown=body.unknown,
         )
         answer = await served.recommend(request)
+        metrics.listed(answer.source)
         return {
             "user": body.user,
             "source": answer.source,

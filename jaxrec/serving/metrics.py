@@ -3,12 +3,13 @@
 import threading
 from collections import Counter as Counts
 from functools import cache
-from typing import Any
+from typing import Any, get_args
 
 import jax
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from jaxrec.serving.batching import THREAD
+from jaxrec.serving.loaded_run import Source
 
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -45,6 +46,9 @@ class Metrics:
         self._requests = Counter(
             "jaxrec_requests", "Requests answered.", ("path", "status"), registry=registry
         )
+        self._lists = Counter(
+            "jaxrec_lists", "Lists by what they are based on.", ("source",), registry=registry
+        )
         self._seconds = Histogram(
             "jaxrec_request_seconds",
             "Time to answer a request.",
@@ -75,12 +79,18 @@ class Metrics:
         )
         for result in ("loaded", "failed"):
             self._reloads.labels(result)
+        for source in get_args(Source):
+            self._lists.labels(source)
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Count an answered request."""
         path = path if path in self._paths else "other"
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
+
+    def listed(self, source: Source) -> None:
+        """Count a list of recommendations."""
+        self._lists.labels(source).inc()
 
     def block(self, queries: int) -> None:
         """Count a ranked block of queries."""

@@ -364,6 +364,11 @@ def test_the_reference_page_escapes_and_shows_every_path(app: Any) -> None:
     assert "<b>" not in reference(made)
 
 
+def lists_from(text: str, source: str) -> float:
+    """Return how many lists of a source the server's metrics count."""
+    return float(text.split(f'jaxrec_lists_total{{source="{source}"}} ')[1].split("\n")[0])
+
+
 def test_counters_tell_requests_and_blocks(app: Any) -> None:
     get(app, "/recommend", user="u1")
     get(app, "/nowhere")
@@ -371,6 +376,12 @@ def test_counters_tell_requests_and_blocks(app: Any) -> None:
     assert 'jaxrec_requests_total{path="/recommend",status="200"}' in text
     assert 'jaxrec_requests_total{path="other",status="404"}' in text
     assert "jaxrec_compilations_for_requests 0.0" in text
+    assert lists_from(text, "basket") >= 0
+    of_model, of_popular = (lists_from(text, source) for source in ("model", "popular"))
+    get(app, "/recommend", user="nobody")
+    text = get(app, "/metrics").text
+    assert lists_from(text, "model") == of_model >= 1
+    assert lists_from(text, "popular") == of_popular + 1
 
 
 def _lists_of(client: Any, user: str) -> Any:
