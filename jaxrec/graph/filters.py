@@ -255,7 +255,7 @@ def _power(degree_N: np.ndarray, exponent: float) -> np.ndarray:
 
 
 def plateau(flatness: float, order: int) -> Float[np.ndarray, "K"]:
-    """Return ChebyCF's response (Park et al. 2025) as Chebyshev coefficients c_0 to c_order.
+    """Return ChebyCF's response (Kim et al. 2025) as Chebyshev coefficients c_0 to c_order.
 
     The coefficients interpolate h(x) = .5 + .5 |x|^flatness for x < 0 and .5 - .5 |x|^flatness for
     x > 0, where x = 1 - 2 t for an eigenvalue t of P.
@@ -321,7 +321,7 @@ def fit(
 ) -> Filter:
     """Fit a filter to the train interactions.
 
-    * ``cheby-cf`` (ChebyCF, Park et al., SIGIR 2025): in = degree^-b, out = degree^b, q close to
+    * ``cheby-cf`` (ChebyCF, Kim et al., SIGIR 2025): in = degree^-b, out = degree^b, q close to
       :func:`plateau`, and spectral_weight · V Vᵀ between in and out.
     * ``gf-cf`` (GF-CF, Shen et al., CIKM 2021): P, and spectral_weight · D^-1/2 V Vᵀ D^1/2.
     * ``turbo-cf`` (Turbo-CF, Park et al., SIGIR 2024): :func:`turbo` of P.
