@@ -23,9 +23,9 @@ def test_every_notebook_is_run():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_notebook_runs_from_top_to_bottom(page, tmp_path):
     done = subprocess.run(
-        [sys.executable, page, "--small"],
+        [sys.executable, page],
         cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "SMALL": "1"},
         capture_output=True,
         text=True,
     )

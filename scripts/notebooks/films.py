@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Films: two towers over ids and genres, and lists with titles
 #
-# Data of MovieLens' kind: ratings by users, films with a title and genres. Give the path of a
-# MovieLens folder (`python films.py ml-latest-small`), or run it on made-up films.
+# Data of MovieLens' kind: ratings by users, films with a title and genres. Set `MOVIELENS` to the
+# path of a MovieLens folder, or run it on made-up films.
 
 # %%
-import sys
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +13,11 @@ import polars as pl
 
 import jaxrec
 
-SMALL = "--small" in sys.argv  # as the tests run it
-paths = [arg for arg in sys.argv[1:] if not arg.startswith("-")]
+SMALL = "SMALL" in os.environ  # as the tests run it
+MOVIELENS = None  # or a folder such as "ml-latest-small"
 
 # %% [markdown]
-# Without a path: films of two genres each, and users who like films of one genre.
+# Without a folder: films of two genres each, and users who like films of one genre.
 
 # %%
 GENRES = ["Drama", "Comedy", "Crime", "Fantasy", "War", "Musical"]
@@ -53,7 +53,7 @@ def made_up(folder: Path, n_users: int, n_films: int, n_ratings: int) -> Path:
 
 
 sizes = (80, 60, 1500) if SMALL else (600, 400, 30_000)
-source = Path(paths[0]) if paths else made_up(Path("films"), *sizes)
+source = Path(MOVIELENS) if MOVIELENS else made_up(Path("films"), *sizes)
 data = jaxrec.read(source)
 print(f"{data.n_users} users, {data.n_items} films, {data.n_edges} ratings")
 

@@ -5,7 +5,7 @@
 # samplers, optimizers, evaluation, checkpoints and the doctor work as for jaxrec's own models.
 
 # %%
-import sys
+import os
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from flax import nnx
 
 import jaxrec
 
-SMALL = "--small" in sys.argv  # as the tests run it
+SMALL = "SMALL" in os.environ  # as the tests run it
 
 # %% [markdown]
 # Each node's embedding is its own row plus the mean of its neighbours' rows.

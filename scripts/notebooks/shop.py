@@ -5,14 +5,14 @@
 # Open it as a notebook with `jupytext --to ipynb shop.py`, or run it: `python shop.py`.
 
 # %%
-import sys
+import os
 
 import numpy as np
 import polars as pl
 
 import jaxrec
 
-SMALL = "--small" in sys.argv  # as the tests run it
+SMALL = "SMALL" in os.environ  # as the tests run it
 
 # %% [markdown]
 # Purchases of a made-up shop: customers like one of four kinds of goods. Take your own table
