@@ -34,6 +34,7 @@ CASES = {
     "rank": "rank",
     "ratings": "ratings",
     "readme": "readme",
+    "release": "release",
     "reliability": "reliability",
     "same-bits": "same_bits",
     "sample": "sample",

@@ -65,6 +65,7 @@ CASES = (
     "kills",
     "reliability",
     "sweep",
+    "release",
 )
 
 
@@ -178,6 +179,19 @@ def reliability(shown: list[dict[str, Any]]) -> list[str]:
     return rows
 
 
+def release(shown: list[dict[str, Any]]) -> list[str]:
+    """Return a row for each Python: its JAX, the commands that succeeded, and the wheel."""
+    rows = [
+        "| from the wheel alone | jax | commands that succeeded | packages in its bill | wheel |"
+    ]
+    rows.append("|---|---|---|---|---|")
+    for line in shown:
+        cells = [line["impl"], line["versions"]["jax"], str(line["n"])]
+        cells += [str(line["sbom_components"]), f"`{line['sha256'][:12]}`, twice the same"]
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
 def compiled(shown: list[dict[str, Any]]) -> list[str]:
     """Return a row for each program and machine; nothing is timed."""
     rows = [
@@ -214,7 +228,7 @@ def compiled(shown: list[dict[str, Any]]) -> list[str]:
     return rows
 
 
-ROWS = {"kills": kills, "reliability": reliability, "compiled": compiled}
+ROWS = {"kills": kills, "reliability": reliability, "release": release, "compiled": compiled}
 
 
 def plot(path: Path) -> bool:
