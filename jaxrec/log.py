@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from jaxrec.config import LogConfig
 from jaxrec.errors import InputError
@@ -20,6 +21,8 @@ from jaxrec.runfolder import read_metrics
 from jaxrec.trackers import Energy, check_extras, metric_name, sinks
 
 _TELL_SECONDS = 30.0  # time between progress lines if there is no terminal
+_FOR_STEPS = 130  # least width of a terminal, in characters, for a long bar and numbers of steps
+_WIDEST = 10_000  # characters, to measure how wide a table would be
 
 
 class RunLog:
@@ -163,10 +166,11 @@ class Reporter:
         self._name, self._first, self._total = name, step, total
         self._began = self._told = time.monotonic()
         if self.console.is_terminal or self.console.is_jupyter:
+            narrow = self.console.width < _FOR_STEPS  # the note tells the epoch in any case
             self._bar = Progress(
                 TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
+                BarColumn(10 if narrow else 40),
+                *([] if narrow else [MofNCompleteColumn()]),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
                 console=self.console,
@@ -194,14 +198,26 @@ class Reporter:
             self._bar = None
 
     def table(self, title: str, header: list[str], rows: list[list[str]]) -> None:
-        """Print a table; all columns but the first are aligned to the right."""
+        """Print a table; all columns but the first are aligned to the right.
+
+        On a terminal that is too narrow, each row becomes a block with one line per cell.
+        """
         if self.console.is_terminal:
             table = Table(title=title, title_justify="left")
             for i, name in enumerate(header):
-                table.add_column(name, justify="left" if i == 0 else "right")
+                table.add_column(Text(name), justify="left" if i == 0 else "right")
             for row in rows:
-                table.add_row(*row)
-            self.console.print(table)
+                table.add_row(*map(Text, row))
+            wide = self.console.options.update(width=_WIDEST)
+            if self.console.measure(table, options=wide).maximum <= self.console.width:
+                self.console.print(table)
+                return
+            self.say(title)
+            names = max(map(len, header[1:]), default=0)
+            for row in rows:
+                self.say(f"  {row[0]}")
+                for name, cell in zip(header[1:], row[1:], strict=True):
+                    self.say(f"    {name.ljust(names)}  {cell}")
             return
         self.say(title)
         widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]

@@ -6,7 +6,7 @@ import re
 import signal
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import tyro
 from tyro.conf import Positional
@@ -19,6 +19,9 @@ from jaxrec.cli.train_help import ALIASES, HELP, HELP_ALL, short_help
 from jaxrec.config import Config, EvalConfig, NegativesConfig, shown_cutoff
 from jaxrec.config.checks import INT32, Range
 from jaxrec.errors import InputError
+
+if TYPE_CHECKING:
+    from jaxrec.training.finished_run import Run
 
 _IMPORT_OPTIONS = re.compile(
     r"--(?:columns\.|(?:encoding|separator|time-format|skip-\w+-\w+|event-weights)\b)"
@@ -152,7 +155,6 @@ def train(args: list[str]) -> None:
         print(line)
     _exit_on_signals()
     own_process()
-    from jaxrec import processes
     from jaxrec.training.run import train as start
 
     try:
@@ -169,7 +171,14 @@ def train(args: list[str]) -> None:
         raise InputError(
             f"{e} (give that option to `jaxrec data import`, and train on the folder it writes)"
         ) from e
-    if not request.quiet and processes.first():
+    _say_next(done, request.quiet)
+
+
+def _say_next(done: "Run", quiet: bool) -> None:
+    """Print the commands that are likely to be run next."""
+    from jaxrec import processes
+
+    if not quiet and processes.first():
         print("next:", *done.next_commands(), sep="\n  ")
 
 
@@ -226,7 +235,7 @@ def resume(args: list[str]) -> None:
     from jaxrec.training.run import resume as go_on
 
     options = {"mesh": mesh, "epochs": made.train.epochs, "quiet": made.quiet}
-    go_on(made.run, data=made.data, may_exit=True, **options)
+    _say_next(go_on(made.run, data=made.data, may_exit=True, **options), made.quiet)
 
 
 @dataclass(frozen=True)
@@ -250,4 +259,5 @@ def refit(args: list[str]) -> None:
     own_process()
     from jaxrec.training.run import refit as start
 
-    start(made.source, data=made.data, to=made.run, quiet=made.quiet, may_exit=True)
+    done = start(made.source, data=made.data, to=made.run, quiet=made.quiet, may_exit=True)
+    _say_next(done, made.quiet)
