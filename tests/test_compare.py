@@ -127,6 +127,15 @@ def test_other_splits_data_and_protocols_are_refused(folders):
     refused(rewrite("config.json", "eval", "repeatable", value=True), "known items ranked")
     refused(rewrite("eval.json", "selected_on", value="test"), "parts for selection")
     refused(rewrite("config.json", "seed", value=0), "the same configuration and seed")
+
+    def on_everything(run):
+        rewrite("eval.json", "metrics", value={})(run)
+        rewrite("eval.json", "validation", value={})(run)
+        for part in ("validation", "test"):
+            rewrite("env.json", "data", part, value=0)(run)
+
+    refused(on_everything, "trained on all pairs, so no pairs are held out")
+    refused(lambda run: (run / "eval.json").unlink(), "has not finished; `jaxrec resume")
     users(folders[3], "recall@20", np.zeros(3))
     with pytest.raises(InputError, match="ranked different users"):
         run_groups.compare(read_runs(folders[:4]))

@@ -270,6 +270,11 @@ def compare(runs: Sequence[Run], metric: str | None = None, level: float = 0.05)
         protocol.
     """
     for run in runs:
+        if run.on_everything:
+            raise InputError(
+                f"{run.label}: the run was trained on all pairs, so no pairs are held out for a "
+                "comparison; compare the run that chose its length"
+            )
         if not run.final:
             raise InputError(
                 f"{run.label}: the run has not finished; `jaxrec resume {run.folder}` finishes it"

@@ -88,6 +88,12 @@ class Run:
         return self.results.get("test") or self.results.get("validation") or {}
 
     @property
+    def on_everything(self) -> bool:
+        """Whether the run has finished and was trained on all pairs, so that none are held out."""
+        held_out = self.data.get("validation") or self.data.get("test")
+        return bool(self.evaluation and self.data and not self.results and not held_out)
+
+    @property
     def metrics_shown(self) -> list[str]:
         """The metrics with curves and headlines: the one that selects, then related ones."""
         if not self.of_items:

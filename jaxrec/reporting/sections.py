@@ -101,7 +101,7 @@ def notices(run: Run) -> Html:
                 "The run has no eval.json yet; the report shows how far it has come.",
             )
         )
-    elif not run.results and run.data and not (run.data.get("validation") or run.data.get("test")):
+    elif run.on_everything:
         words = "Nothing is held out, so there is nothing to measure on; its lists are below."
         found.append(notice("Trained on all pairs.", words))
     for split, result in run.results.items():

@@ -238,10 +238,11 @@ def create(
 
     @app.get("/health", response_model=schema.Health, tags=["server"])
     async def health() -> Json:
-        """Say that the server is running, and the size of its run."""
+        """Say that the server is running, and describe its run."""
         async with current.borrow() as served:
-            sizes = {"users": served.n_users, "items": served.n_items}
-        return Json({"status": "ok"} | sizes | {"version": current.version})
+            about = {"users": served.n_users, "items": served.n_items}
+            about |= {"ranks_by": served.ranks_by, "max_k": k_most}
+        return Json({"status": "ok"} | about | {"version": current.version})
 
     text: dict[int | str, dict[str, Any]] = {
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}}

@@ -22,8 +22,8 @@ from jaxrec.serving.limits import Limits
 from jaxrec.serving.ranker import Query, Ranker, placed
 
 Source = Literal["model", "basket", "popular"]
-"""What a list is based on: the user's trained vector (and the basket), the basket alone, or the
-popularity of items."""
+"""What a list is based on: what the model learnt of the user (and the basket), the basket alone, or
+the popularity of items."""
 _MOST_FILTERS = 64  # number of filters to cache
 
 
@@ -135,6 +135,11 @@ class Served:
         recommender = Recommender.load(run)
         catalogue = None if titles is None else Catalogue.load(titles, recommender.table.item_ids)
         return cls(recommender, catalogue, limits or Limits(), held_out, observe)
+
+    @property
+    def ranks_by(self) -> Literal["vectors", "histories"]:
+        """What users' lists are computed from: their vectors or, by a graph filter, their items."""
+        return "vectors" if self._filter is None else "histories"
 
     @property
     def pending(self) -> int:

@@ -103,6 +103,10 @@ class Health(BaseModel):
     users: int
     items: int
     version: int = Field(description="Number of runs loaded so far, starting at 1.")
+    ranks_by: Literal["vectors", "histories"] = Field(
+        description="Lists are computed from users' vectors or, by a graph filter, their items."
+    )
+    max_k: int = Field(description="Greatest length of a list.")
 
 
 class Problem(BaseModel):

@@ -179,6 +179,12 @@ def test_no_request_compiles(app: Any) -> None:
     assert compiled_for_requests() == before
 
 
+def test_health_describes_the_run(app: Any) -> None:
+    about = get(app, "/health").json()
+    assert (about["users"], about["items"], about["max_k"]) == (N_USERS, N_ITEMS, 100)
+    assert (about["status"], about["version"], about["ranks_by"]) == ("ok", 1, "vectors")
+
+
 def test_finding_items_by_title_and_id(app: Any) -> None:
     found = get(app, "/find", q="TITLE 14").json()["items"]
     assert found[0] == {"item": "i14", "title": "Title 14"}
@@ -500,6 +506,7 @@ def test_a_filters_lists_are_those_of_recommend(filtering: Any) -> None:
     assert not set(names(moved)) & set(names(same)[:3])
     assert names(moved) != names(same)[3:]
     assert moved["source"] == "model"
+    assert get(app, "/health").json()["ranks_by"] == "histories"
     many = [{"user": name, "k": 5} for name in rec.user_ids[:40]]
     answers = post(app, "/batch", {"requests": many}).json()["answers"]
     lists = rec.recommend(rec.user_ids[:40], 5).partition_by("user", maintain_order=True)

@@ -10,6 +10,8 @@ function made(tag, text, attributes = {}) {
   return element;
 }
 
+const NAMES = { user: "User", k: "Length", basket: "Picked items", q: "Search" };
+
 async function ask(path, body) {
   const headers = {};
   if (token) headers.Authorization = `Bearer ${token}`;
@@ -19,7 +21,9 @@ async function ask(path, body) {
     options.method = "POST";
     options.body = JSON.stringify(body);
   }
-  const answer = await fetch(path, options);
+  const answer = await fetch(path, options).catch(() => {
+    throw new Error("The server does not answer.");
+  });
   if (answer.status === 401) {
     $("token-field").hidden = false;
     $("token").focus();
@@ -27,7 +31,8 @@ async function ask(path, body) {
   const content = await answer.json();
   if (!answer.ok) {
     const detail = content.detail;
-    throw new Error(typeof detail === "string" ? detail : detail.map((d) => d.msg).join("; "));
+    const faults = ({ loc, msg }) => `${NAMES[loc.at(-1)] ?? loc.at(-1)}: ${msg}`;
+    throw new Error(typeof detail === "string" ? detail : detail.map(faults).join("; "));
   }
   return content;
 }
@@ -83,21 +88,43 @@ async function told(work) {
   }
 }
 
-const SOURCES = {
-  model: "ranked by the model's vector of the user",
-  basket: "ranked by the picked items",
-  popular: "popular items, as the run has no data to go by; the score is the number of users",
-};
+let server = { users: 1, ranks_by: "vectors" };
+
+function source(answer) {
+  const picked = basket.size ? " and the picked items" : "";
+  if (answer.source === "basket") return "Ranked by the picked items.";
+  if (answer.source === "popular") {
+    const why = $("user").value.trim() || basket.size
+      ? "the model knows neither the user nor a picked item"
+      : "neither a user nor an item was given";
+    return `Popular items, since ${why}. The score is the number of users.`;
+  }
+  if (server.ranks_by === "histories") return `Ranked by the items that the user has${picked}.`;
+  return `Ranked by the user's vector${picked}.`;
+}
+
+function length() {
+  return Number($("k").value) || 20;
+}
 
 function recommend() {
   return told(async () => {
     const user = $("user").value.trim();
-    const body = { k: Number($("k").value) || 20, basket: [...basket.keys()] };
+    const picked = [...basket];
+    if (!server.users) {
+      if (!picked.length) throw new Error("Pick an item: this model finds items that are similar.");
+      const answers = await ask("similar", { items: picked.map(([item]) => item), k: length() });
+      const made = answers.map(({ items }, n) => list(`Similar to ${picked[n][1]}`, "", items));
+      $("lists").replaceChildren(...made);
+      return;
+    }
+    const body = { k: length(), basket: picked.map(([item]) => item) };
     if (user) body.user = user;
     const answer = await ask("recommend", body);
-    let note = SOURCES[answer.source];
-    if (answer.skipped.length) note += `; not known: ${answer.skipped.join(", ")}`;
-    $("lists").replaceChildren(list(user ? `For ${user}` : "For the picked items", note, answer.items));
+    let note = source(answer);
+    if (answer.skipped.length) note += ` Unknown ids: ${answer.skipped.join(", ")}.`;
+    const heading = user ? `For ${user}` : picked.length ? "For the picked items" : "For everyone";
+    $("lists").replaceChildren(list(heading, note, answer.items));
   });
 }
 
@@ -154,13 +181,26 @@ $("search").addEventListener("keydown", (event) => {
 });
 $("ask").addEventListener("submit", (event) => { event.preventDefault(); recommend(); });
 
-// A link may ask: ?user=u1&item=i1&item=i2
-const query = new URLSearchParams(location.search);
-$("user").value = query.get("user") ?? "";
-for (const item of query.getAll("item")) basket.set(item, item);
-draw();
-ask("health").then(({ users, items }) => {
-  const about = users ? `${users.toLocaleString("en")} users, ` : "";
-  $("about").textContent = `${about}${items.toLocaleString("en")} items`;
-});
-if (query.size) recommend();
+async function begin() {
+  server = await ask("health");
+  const users = server.users ? `${server.users.toLocaleString("en")} users, ` : "";
+  $("about").textContent = `${users}${server.items.toLocaleString("en")} items`;
+  $("k").max = server.max_k;
+  $("k").value = Math.min($("k").value, server.max_k);
+  if (!server.users) {
+    $("user-field").hidden = true;
+    $("items-label").textContent = "Items";
+    $("go").textContent = "Find similar items";
+  }
+  // A link may ask: ?user=u1&item=i1&item=i2
+  const query = new URLSearchParams(location.search);
+  $("user").value = query.get("user") ?? "";
+  for (const item of query.getAll("item")) {
+    const nothing = () => ({ items: [] });
+    const { items } = await ask(`find?q=${encodeURIComponent(item)}`).catch(nothing);
+    basket.set(item, items.find((found) => found.item === item)?.title ?? item);
+  }
+  draw();
+  if (query.has("user") || basket.size) await recommend();
+}
+told(begin);
