@@ -40,6 +40,7 @@ CASES = {
     "sample": "sample",
     "sampled": "sampled",
     "serve": "serve",
+    "server-faults": "server_faults",
     "skipgram": "skipgram",
     "step": "step",
     "sweep": "sweep",

@@ -40,6 +40,7 @@ CASES = (
     "growth",
     "rank",
     "serve",
+    "server-faults",
     "memory",
     "large",
     "mesh",
@@ -167,6 +168,15 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {n}" for name, n in sorted(counts.items()))
 
 
+def server_faults(shown: list[dict[str, Any]]) -> list[str]:
+    """Return a row for each kind of requests, with their number and the failures."""
+    rows = ["| | requests | failures |", "|---|---|---|"]
+    for line in shown:
+        more = f", {line['reloads']} reloads" if "reloads" in line else ""
+        rows.append(f"| {line['what']}{more} | {line['requests']:,} | {line['value']:.0f} |")
+    return rows
+
+
 def reliability(shown: list[dict[str, Any]]) -> list[str]:
     """Return a row for each fault: what happened, and how many of its tests passed."""
     rows = ["| fault | what happened | passed |", "|---|---|---|"]
@@ -228,7 +238,13 @@ def compiled(shown: list[dict[str, Any]]) -> list[str]:
     return rows
 
 
-ROWS = {"kills": kills, "reliability": reliability, "release": release, "compiled": compiled}
+ROWS = {
+    "kills": kills,
+    "reliability": reliability,
+    "release": release,
+    "compiled": compiled,
+    "server-faults": server_faults,
+}
 
 
 def plot(path: Path) -> bool:

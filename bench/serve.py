@@ -41,13 +41,13 @@ end
 """
 
 
-def make_run(folder: Path, n_items: int) -> Path:
+def make_run(folder: Path, n_items: int, seed: int = 0) -> Path:
     """Make a finished run of random vectors."""
     import json
 
     from jaxrec.config import Config, to_dict
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(to_dict(Config())))
     (folder / "eval.json").write_text("{}")
@@ -129,7 +129,8 @@ def _serve_other(name: str, run: str) -> None:
     serve(run, port=0, watch_seconds=0)
 
 
-def _start(command: list[str]) -> tuple[subprocess.Popen[str], str]:
+def start(command: list[str]) -> tuple[subprocess.Popen[str], str]:
+    """Start a server, wait until it accepts requests, and return it with its address."""
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert server.stderr is not None
     for line in server.stderr:
@@ -189,7 +190,7 @@ def measure(n_items: int, rate: int, rounds: int, seconds: int) -> None:
         script.write_text(_LUA.replace("{k}", str(K)).replace("{users}", str(N_USERS)))
         own = [sys.executable, "-m", "jaxrec", "serve", str(run), "--port", "0", "--watch", "0"]
         other = [sys.executable, "-m", "bench.serve", "--serve", str(run), "--by"]
-        started = {n: _start([*other, n] if n in RANKERS else own) for n in taken}
+        started = {n: start([*other, n] if n in RANKERS else own) for n in taken}
         try:
             for name, (_, address) in started.items():
                 throughput(address, 2, script)  # warm-up

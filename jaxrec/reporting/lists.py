@@ -76,7 +76,7 @@ def _user(learned: Learned, user: int, found: list[int]) -> Html:
 
 
 def _card(title: str, history: Html | None, items: list[Html]) -> Html:
-    said = "Recommended items" if history is not None else "Nearest"
+    said = "Recommended" if history is not None else "Nearest"
     parts = [tag("div", history)] if history is not None else []
     parts.append(tag("div", tag("p", said, class_="said"), tag("ol", *items)))
     return tag("section", tag("h4", title), tag("div", *parts, class_="pair"), class_="example")

@@ -1,5 +1,6 @@
 """The reference page of the server's requests, built from its OpenAPI description."""
 
+import json
 from html import escape
 from typing import Any
 
@@ -41,7 +42,10 @@ def _table(fields: list[tuple[str, Any, bool]]) -> str:
         return ""
     rows = []
     for name, schema, required in fields:
-        needed = "required" if required else f"default {schema.get('default')!r}"
+        default = schema.get("default")
+        needed = "required" if required else "optional"
+        if default is not None:
+            needed = f"default {json.dumps(default)}"
         cells = (f"<code>{escape(name)}</code>", escape(_kind(schema)), escape(needed))
         cells += (escape(schema.get("description", "")),)
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")

@@ -46,7 +46,8 @@ function title(about) {
 function rest(about, shown) {
   return Object.entries(about ?? {})
     .filter(([, value]) => value !== null && value !== shown)
-    .map(([name, value]) => `${name}: ${Array.isArray(value) ? value.join(", ") : value}`)
+    .map(([name, value]) => [name, Array.isArray(value) ? value : String(value).split("|")])
+    .map(([name, values]) => `${name}: ${values.join(", ")}`)
     .join(" · ");
 }
 
@@ -66,12 +67,13 @@ function list(heading, note, items) {
     cell.append(made("strong", name ?? item));
     const more = [name === undefined ? "" : item, rest(about, name)].filter(Boolean).join(" · ");
     if (more) cell.append(made("br"), made("span", more, { class: "dim" }));
-    const near = made("button", "Similar", { type: "button", class: "similar" });
-    near.addEventListener("click", () => similar(item, name ?? item));
+    const button = made("button", "Similar", { type: "button", class: "similar" });
+    button.addEventListener("click", () => similar(item, name ?? item));
     const last = made("td");
-    last.append(near);
+    last.append(button);
     row.append(made("td", rank, { class: "number" }), cell);
-    row.append(made("td", score.toPrecision(4), { class: "number" }), last);
+    const shown = Number.isInteger(score) ? score.toLocaleString("en") : score.toPrecision(4);
+    row.append(made("td", shown, { class: "number" }), last);
     table.append(row);
   }
   section.append(items.length ? table : made("p", "Nothing is left to recommend."));
@@ -103,6 +105,13 @@ function source(answer) {
   return `Ranked by the user's vector${picked}.`;
 }
 
+function near(name, items) {
+  const note = server.ranks_by === "histories"
+    ? "Ranked by the filter's scores for a user who has this item alone."
+    : "Ranked by the cosine between the items' vectors.";
+  return list(`Similar to ${name}`, note, items);
+}
+
 function length() {
   return Number($("k").value) || 20;
 }
@@ -114,8 +123,7 @@ function recommend() {
     if (!server.users) {
       if (!picked.length) throw new Error("Pick an item: this model finds items that are similar.");
       const answers = await ask("similar", { items: picked.map(([item]) => item), k: length() });
-      const made = answers.map(({ items }, n) => list(`Similar to ${picked[n][1]}`, "", items));
-      $("lists").replaceChildren(...made);
+      $("lists").replaceChildren(...answers.map(({ items }, n) => near(picked[n][1], items)));
       return;
     }
     const body = { k: length(), basket: picked.map(([item]) => item) };
@@ -131,7 +139,7 @@ function recommend() {
 function similar(item, name) {
   return told(async () => {
     const [answer] = await ask("similar", { items: [item] });
-    $("lists").prepend(list(`Similar to ${name}`, "", answer.items));
+    $("lists").prepend(near(name, answer.items));
     $("lists").firstChild.scrollIntoView({ block: "nearest" });
   });
 }
