@@ -200,18 +200,21 @@ class Reporter:
     def table(self, title: str, header: list[str], rows: list[list[str]]) -> None:
         """Print a table; all columns but the first are aligned to the right.
 
-        On a terminal that is too narrow, each row becomes a block with one line per cell.
+        On a terminal that is too narrow, rows and columns are exchanged. If that does not fit
+        either, each row becomes a block with one line per cell.
         """
         if self.console.is_terminal:
-            table = Table(title=title, title_justify="left")
-            for i, name in enumerate(header):
-                table.add_column(Text(name), justify="left" if i == 0 else "right")
-            for row in rows:
-                table.add_row(*map(Text, row))
             wide = self.console.options.update(width=_WIDEST)
-            if self.console.measure(table, options=wide).maximum <= self.console.width:
-                self.console.print(table)
-                return
+            lines = [header, *rows]
+            for cells in (lines, [list(column) for column in zip(*lines, strict=True)]):
+                table = Table(title=title, title_justify="left")
+                for i, name in enumerate(cells[0]):
+                    table.add_column(Text(name), justify="left" if i == 0 else "right")
+                for row in cells[1:]:
+                    table.add_row(*map(Text, row))
+                if self.console.measure(table, options=wide).maximum <= self.console.width:
+                    self.console.print(table)
+                    return
             self.say(title)
             names = max(map(len, header[1:]), default=0)
             for row in rows:
