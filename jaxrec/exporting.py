@@ -21,6 +21,7 @@ _MODULES = {
     "hnswlib": "hnswlib_index",
     "usearch": "usearch_index",
     "onnx": "onnx_model",
+    "onnx-towers": "onnx_towers",
     "jax": "stablehlo",
     "duckdb": "duckdb_tables",
     "lance": "lance_tables",
@@ -50,6 +51,7 @@ def export(
         ``faiss``, ``hnswlib``, ``usearch``: a folder with an index of the items for inner products,
         the ids and the query vectors. The index's recall against exact search is reported.
         ``onnx``: a file with a function that ranks items for users.
+        ``onnx-towers``: a folder with functions that embed new users and items by their features.
         ``jax``: a folder with a function that ranks items for users.
         ``duckdb``, ``lance``, ``postgresql``: tables of users and items in a file, a folder, or an
         existing database.

@@ -10,16 +10,31 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import polars as pl
 import pytest
+from flax import nnx
+from made_graph import flat, random_data, shaken
 from made_run import trained, write_embeddings
 from processes import environment
 
+from jaxrec import models
+from jaxrec.config import Config, ModelConfig, to_dict
+from jaxrec.data.features import Bag, Category, Column, Features, Number, Vector
+from jaxrec.data.frame_features import from_frame
+from jaxrec.data.schema import encode, fit
 from jaxrec.errors import InputError
 from jaxrec.exporting import export
+from jaxrec.graph import bipartite
+from jaxrec.graph.csr import DeviceCsr
+from jaxrec.models import NewEdges
+from jaxrec.models.encoder import unit_rows
 from jaxrec.recommend import Recommender
+from jaxrec.training.device_data import Inputs
 
 RNG = np.random.default_rng(0)
 N_USERS, N_ITEMS, DIM, K = 20, 300, 8, 10
@@ -98,6 +113,93 @@ def test_onnx(run: Path, lists: np.ndarray, tmp_path: Path) -> None:
     items, scores = session.run(["item", "score"], asked)
     assert (items == lists).all()
     assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_a_learned_score_in_onnx(tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="the extra `onnx`")
+    runtime = pytest.importorskip("onnxruntime", reason="runs what was exported")
+    shapes = {"user_DH": (DIM, 3), "item_DH": (DIM, 3), "bias_H": 3, "out_H": 3, "product_D": DIM}
+    more = {f"score_{name}": RNG.normal(size=n).astype(np.float32) for name, n in shapes.items()}
+    more["item_bias"] = RNG.normal(size=50).astype(np.float32)
+    user, item = RNG.normal(size=(6, DIM)), RNG.normal(size=(50, DIM))
+    run = write_embeddings(tmp_path / "run", user, item, **more)
+    exported(run, "onnx", tmp_path / "model.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "model.onnx"))
+    items, _ = session.run(["item", "score"], {"user": np.arange(6), "k": np.array([K])})
+    expected = Recommender.load(run).recommend([f"u{n}" for n in range(6)], K)["item"]
+    assert [f"i{n}" for n in items.ravel()] == expected.to_list()
+
+
+COLUMNS: dict[str, Column] = {
+    "price": Number(np.array([1, np.nan, 3.5, -2], np.float32)),
+    "group": Category(np.array([0, 1, 2, 1], np.int32), np.array(["", "a", "größe"])),
+    "tags": Bag(
+        np.array([0, 1, 3, 4, 4], np.int32),
+        np.array([2, 1, 3, 3], np.int32),
+        np.array(["", "x", "y", "z"]),
+    ),
+    "image": Vector(np.array([[1, 2], [np.nan, np.nan], [0, -1], [3, 3]], np.float32)),
+}
+TEXTS = {
+    "group": [None, "a", "größe", "unknown"],
+    "tags": [None, ["y"], ["x", "y", "z", "unknown"], ["x", "z"]],
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tower_dims": (5, 4), "id_dropout": 0.5, "id_dim": 2, "activation": "gelu"},
+        {"tower_dims": (5,), "ids": False, "bags": "sum", "score": "cosine", "final": "relu"},
+        {"ids": False, "final": "softmax"},
+    ],
+)
+def test_towers_in_onnx_embed_new_items_by_their_raw_features(
+    options: dict[str, Any], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx", reason="the extra `onnx`")
+    runtime = pytest.importorskip("onnxruntime", reason="runs what was exported")
+    schema = fit(Features(COLUMNS), np.arange(3))  # its bags keep at most two names
+    model_config = ModelConfig("two-tower", dim=3, layers=0, **options)
+    sizes = Inputs(item=schema).sizes
+    model = shaken(models.build(model_config, 6, 8, jax.random.key(0), sizes))
+    run = write_embeddings(tmp_path / "run", np.ones((6, 3)), np.ones((8, 3)))
+    (run / "config.json").write_text(json.dumps(to_dict(Config(model=model_config))))
+    (run / "features.json").write_text(json.dumps(Inputs(item=schema).to_dict()))
+    parameters = flat(nnx.state(model, nnx.Param))
+    parameters = {name: x.astype(np.float32) for name, x in parameters.items()}
+    np.savez(run / "parameters.npz", **parameters)
+    lines = exported(run, "onnx-towers", tmp_path / "out")
+    assert lines[0].startswith("item.onnx: embedding [n, 3] from item.price (float [n]), ")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["item.onnx"]
+    session = runtime.InferenceSession(str(tmp_path / "out" / "item.onnx"))
+    price, image = COLUMNS["price"], COLUMNS["image"]
+    assert isinstance(price, Number)
+    assert isinstance(image, Vector)
+    tags = [[*(names or []), *[""] * 4][:4] for names in TEXTS["tags"]]
+    given = {
+        "item.price": price.value,
+        "item.image": image.value,
+        "item.group": np.array([name or "" for name in TEXTS["group"]], object),
+        "item.tags": np.array(tags, object),
+    }
+    (found,) = session.run(["embedding"], given)
+    frame = pl.DataFrame(TEXTS | {"id": ["a", "b", "c", "d"]})
+    frame = frame.with_columns(price=price.value, image=image.value)
+    x = encode(from_frame(frame, "id", frame["id"].to_numpy(), str, kind="item"), schema)
+    nothing = jnp.zeros(0, jnp.int32)
+    no_edges = NewEdges(DeviceCsr(jnp.zeros(5, jnp.int32), nothing), nothing)
+    graph = bipartite.build(random_data())
+    expected = model.embed_items(graph, jax.tree.map(jnp.asarray, x), no_edges, jax.random.key(0))
+    if "score" in options:
+        expected = unit_rows(expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_models_without_towers_say_what_exports_them(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="the extra `onnx`")
+    with pytest.raises(InputError, match=r"lightgcn has no towers; .*--to onnx"):
+        export(run, "onnx-towers", tmp_path / "out")
 
 
 def test_a_function_of_jax_runs_without_jaxrec(

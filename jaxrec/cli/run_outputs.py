@@ -155,8 +155,8 @@ class Export:
     """Run folder."""
     to: str
     """Format: npz, parquet, safetensors, hub (with a model card); faiss, hnswlib, usearch
-    (indexes); onnx, jax (ranking functions); duckdb, lance, postgresql (tables); or a format that a
-    plugin registers."""
+    (indexes); onnx, jax (ranking functions); onnx-towers (functions from features to embeddings);
+    duckdb, lance, postgresql (tables); or a format that a plugin registers."""
     out: str
     """File or folder to write, or the address of the database for postgresql."""
 

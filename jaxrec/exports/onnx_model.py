@@ -6,10 +6,10 @@ import numpy as np
 
 from jaxrec.errors import InputError
 from jaxrec.exports.inner_products import products
+from jaxrec.exports.onnx_graph import OnnxGraph
 from jaxrec.runfolder import Embeddings
 
 NEEDS = {"onnx": "onnx"}
-_OPSET = 17
 _MOST_BYTES = 2**31 - 2**20  # protobuf's limit, minus some room for the graph
 
 
@@ -18,45 +18,57 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
 
     Scores are float32, everything else is int64. The file holds the tables but no ids: row numbers
     are those of ``jaxrec export --to npz``. The items that a user has are not excluded, so k should
-    be larger by their number.
+    be larger by their number. Scores omit what does not change the order: biases of users, and the
+    scale of ratings.
 
     Raises:
-      InputError: the model scores by a learned function, or the tables exceed 2 GB.
+      InputError: the model decodes rating levels, or the tables exceed 2 GB.
     """
-    import onnx  # pyright: ignore[reportMissingImports]
-    from onnx import TensorProto, helper, numpy_helper  # pyright: ignore[reportMissingImports]
-
-    query_UD, item_ID = products(table, "onnx")
-    if query_UD.nbytes + item_ID.nbytes > _MOST_BYTES:
-        raise InputError(
-            "export to onnx: the tables exceed the 2 GB that a model file can hold; export to jax "
-            "instead"
-        )
-    nodes = [
-        helper.make_node("Gather", ["query", "user"], ["of_user"], axis=0),
-        helper.make_node("MatMul", ["of_user", "item_vectors"], ["every"]),
-        helper.make_node("TopK", ["every", "k"], ["score", "item"], axis=1, largest=1, sorted=1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "jaxrec",
-        [
-            helper.make_tensor_value_info("user", TensorProto.INT64, ["n"]),
-            helper.make_tensor_value_info("k", TensorProto.INT64, [1]),
-        ],
-        [
-            helper.make_tensor_value_info("item", TensorProto.INT64, ["n", "k"]),
-            helper.make_tensor_value_info("score", TensorProto.FLOAT, ["n", "k"]),
-        ],
-        [
-            numpy_helper.from_array(query_UD, "query"),
-            numpy_helper.from_array(np.ascontiguousarray(item_ID.T), "item_vectors"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)], ir_version=9)
-    onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
+    graph = OnnxGraph()
+    user, k = graph.input("user", "INT64", ["n"]), graph.input("k", "INT64", [1])
+    score = _learned(graph, table, user) if table.score_bias_H is not None else None
+    if score is None:
+        query_UD, item_ID = products(table, "onnx")
+        _check_size(query_UD, item_ID)
+        of_user = graph.add("Gather", graph.constant(query_UD), user, axis=0)
+        score = graph.add("MatMul", of_user, graph.constant(item_ID.T))
+    best, item = graph.several("TopK", 2, score, k, axis=1, largest=1, sorted=1)
+    graph.output("item", item, "INT64", ["n", "k"])
+    graph.output("score", best, "FLOAT", ["n", "k"])
+    graph.write(path)
     return [
         "inputs: user [n] and k [1]; outputs: item and score [n, k]; users and items are row "
         "numbers, and no items are excluded"
     ]
+
+
+def _learned(graph: OnnxGraph, table: Embeddings, user: str) -> str:
+    """Add the score of jaxrec.models.score.pair_scores, and return its value [n, I].
+
+    The graph needs memory for an array [n, I, H].
+    """
+    product_D, of_user_DH = table.score_product_D, table.score_user_DH
+    of_item_DH, bias_H, out_H = table.score_item_DH, table.score_bias_H, table.score_out_H
+    assert product_D is not None and of_user_DH is not None  # noqa: PT018
+    assert of_item_DH is not None and bias_H is not None and out_H is not None  # noqa: PT018
+    _check_size(table.user, table.item)
+    user_nD = graph.add("Gather", graph.constant(table.user), user, axis=0)
+    products_nI = graph.add("MatMul", user_nD, graph.constant((table.item * product_D).T))
+    user_nH = graph.add("MatMul", user_nD, graph.constant(of_user_DH))
+    user_nH = graph.add("Add", user_nH, graph.constant(bias_H))
+    user_n1H = graph.add("Unsqueeze", user_nH, graph.constant(np.array([1])))
+    hidden_nIH = graph.add("Add", user_n1H, graph.constant(table.item @ of_item_DH))
+    hidden_nIH = graph.add("Relu", hidden_nIH)
+    score_nI = graph.add("MatMul", hidden_nIH, graph.constant(out_H))
+    score_nI = graph.add("Add", products_nI, score_nI)
+    if table.item_bias is not None:
+        score_nI = graph.add("Add", score_nI, graph.constant(table.item_bias))
+    return score_nI
+
+
+def _check_size(*tables: np.ndarray) -> None:
+    if sum(array.nbytes for array in tables) > _MOST_BYTES:
+        raise InputError(
+            "export to onnx: the tables exceed the 2 GB that a model file can hold; export to jax "
+            "instead"
+        )
