@@ -220,7 +220,8 @@ class Reporter:
             for row in rows:
                 self.say(f"  {row[0]}")
                 for name, cell in zip(header[1:], row[1:], strict=True):
-                    self.say(f"    {name.ljust(names)}  {cell}")
+                    if cell:
+                        self.say(f"    {name.ljust(names)}  {cell}")
             return
         self.say(title)
         widths = [max(len(r[i]) for r in [header, *rows]) for i in range(len(header))]

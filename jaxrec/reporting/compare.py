@@ -53,7 +53,7 @@ def _by_configuration(runs: Sequence[Run]) -> Html:
             f"{d.low:+.4f} to {d.high:+.4f}",
             f"{d.effect:+.3f}",
             *(f"{p:.2g}" for p in d.p.values()),
-            "" if d.seeds is None else f"{d.seeds:.2g}",
+            None if d.seeds is None else f"{d.seeds:.2g}",
             d.verdict,
         ]
         for d in found.differences
@@ -85,7 +85,7 @@ def _results(runs: Sequence[Run]) -> Html:
                 shown.append(rows[-1])
         if rows:
             caption = f"Results on {split}"
-            if split == "validation":
+            if split == "validation" and len(found) > 1:
                 caption += "; the best value of each row is marked"
             tables.append(table(caption, ["metric", *found], shown or rows))
             if shown and len(shown) < len(rows):

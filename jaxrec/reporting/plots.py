@@ -194,7 +194,8 @@ def levels(
     colors = [_color(0), *[_color(1)] * (len(named) - 1)]
     places = range(len(named))
     drawn = axes.barh(places, [value for _, value in named], color=colors, height=0.6)
-    axes.bar_label(drawn, [f"{value:.3g}" for _, value in named], padding=4, color=_INK)
+    texts = [f"{value:#.3g}".rstrip(".") for _, value in named]
+    axes.bar_label(drawn, texts, padding=4, color=_INK)
     axes.set_yticks(places, [name.replace("$", r"\$") for name, _ in named])
     axes.invert_yaxis()
     axes.margins(x=0.16)

@@ -75,10 +75,13 @@ def _kind(run: Run) -> dict[str, str | None]:
 
 
 def _labels(kinds: list[dict[str, str | None]], runs: list[list[Run]]) -> list[str]:
-    """Label groups by the preset and up to three differing fields.
+    """Label groups by their presets, with up to three differing fields if presets are equal.
 
     If two labels would be equal, label each group by its first run instead.
     """
+    presets = [group[0].preset for group in runs]
+    if len(set(presets)) == len(presets):
+        return presets
     fields = dict.fromkeys(name for kind in kinds for name in kind)
     differ = [name for name in fields if len({kind.get(name) for kind in kinds}) > 1]
     labels = []

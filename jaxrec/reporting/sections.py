@@ -144,7 +144,9 @@ def headline(run: Run) -> Html:
                 (f"{name}, {split}", number(metrics[name]), f"{times} popularity" if times else "")
             )
     evaluation = run.evaluation
-    if evaluation.get("steps"):
+    if evaluation.get("steps") and run.on_everything:
+        facts.append(("steps", number(evaluation["steps"]), ""))
+    elif evaluation.get("steps"):
         facts.append(
             ("best step", number(evaluation["best_step"]), f"of {_count(evaluation.get('steps'))}")
         )
