@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxrec import registry
+from jaxrec.platforms import platform_of_programs
 
 __all__ = [
     "Loss",
@@ -166,7 +167,11 @@ def level_loss(logit_BR: Float[Array, "B R"], level_B: Int[Array, "B"]) -> Float
     >>> f"{level_loss(jnp.zeros((1, 5)), jnp.array([3]))[0]:.4f}"  # log 5
     '1.6094'
     """
-    own_B1 = jnp.take_along_axis(logit_BR, level_B[:, None], axis=1)
+    if platform_of_programs() == "gpu":  # the gradient of a gather would use atomics there
+        here_BR = level_B[:, None] == jnp.arange(logit_BR.shape[1], dtype=level_B.dtype)
+        own_B1 = jnp.sum(jnp.where(here_BR, logit_BR, 0), axis=1, keepdims=True)
+    else:
+        own_B1 = jnp.take_along_axis(logit_BR, level_B[:, None], axis=1)
     return jax.nn.logsumexp(logit_BR, axis=1) - own_B1[:, 0]
 
 

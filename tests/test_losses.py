@@ -7,6 +7,7 @@ import pytest
 
 import oracle
 from jaxrec import losses
+from jaxrec.platforms import compiled_for
 
 NAMES = sorted(losses.LOSSES)
 
@@ -138,6 +139,19 @@ def test_losses_of_ratings_equal_their_definitions_and_have_their_gradients():
     np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4)
     equal = losses.level_loss(jnp.zeros((3, 5)), jnp.array([0, 4, 2]))
     np.testing.assert_allclose(equal, math.log(5), rtol=1e-6)
+
+
+def test_rating_levels_cost_the_same_on_a_gpu():
+    logit_BR = jnp.asarray(np.random.default_rng(3).normal(size=(7, 4)), jnp.float32)
+    level_B = jnp.arange(7) % 4
+
+    def both():
+        return jax.value_and_grad(lambda x: losses.level_loss(x, level_B).sum())(logit_BR)
+
+    here = both()
+    with compiled_for("gpu"):
+        there = both()
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6), here, there)
 
 
 @pytest.mark.parametrize("name", NAMES)

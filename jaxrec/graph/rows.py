@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrec.platforms import platform_of_programs
 
 _CHUNK = 32
+_FEW = 32  # for at most this many rows of a table, a gradient is summed without a sort
 _DIRECT = 256  # for at most this many rows, every row is compared with every other
 
 
@@ -96,6 +97,20 @@ def table(grouped: Groups, total_PD: Float[Array, "P D"]) -> Float[Array, "N D"]
     return jnp.where(grouped.there_N[:, None], total_PD[grouped.first_N], 0)
 
 
+def _sums_of_few(row_R: Array, x_RD: Array, n_rows: int) -> Float[Array, "N D"]:
+    """Sum x over equal rows without a sort, by comparing each row with all of a few numbers."""
+    same_RN = row_R[:, None] == jnp.arange(n_rows, dtype=row_R.dtype)
+    return jnp.sum(jnp.where(same_RN[:, :, None], x_RD.astype(jnp.float32)[:, None], 0), axis=0)
+
+
+def counts(row_R: Int[Array, "R"], n_rows: int) -> Float[Array, "N"]:
+    """Count how often each of N = ``n_rows`` rows occurs."""
+    if not by_sort():
+        return jnp.zeros(n_rows).at[row_R].add(1.0)
+    grouped = groups(row_R, n_rows)
+    return table(grouped, totals(grouped, jnp.ones((len(row_R), 1))))[:, 0]
+
+
 @jax.custom_vjp
 def _take(x_ND: Array, row_R: Array) -> Array:
     return x_ND[row_R]
@@ -108,6 +123,9 @@ def _take_forward(x_ND: Array, row_R: Array) -> tuple[Array, tuple[Array, Array]
 def _take_backward(kept: tuple[Array, Array], g: Array) -> tuple[Array, None]:
     row_R, x_ND = kept
     g_RD = g.reshape(len(row_R), -1)
+    if len(x_ND) <= _FEW:
+        g_ND = _sums_of_few(row_R, g_RD, len(x_ND))
+        return g_ND.reshape(x_ND.shape).astype(x_ND.dtype), None
     grouped = groups(row_R, len(x_ND))
     g_ND = table(grouped, totals(grouped, g_RD))
     return g_ND.reshape(x_ND.shape).astype(x_ND.dtype), None
@@ -124,3 +142,8 @@ def take(x_ND: Float[Array, "N *D"], row: Int[Array, "*any"]) -> Float[Array, ".
     if not by_sort():
         return x_ND[row]
     return _take(x_ND, row.reshape(-1)).reshape(*row.shape, *x_ND.shape[1:])
+
+
+def take_columns(x_RC: Float[Array, "R C"], column_K: Int[Array, "K"]) -> Float[Array, "R K"]:
+    """Return ``x_RC[:, column_K]``, with a gradient as that of :func:`take`."""
+    return take(x_RC.T, column_K).T if by_sort() else x_RC[:, column_K]

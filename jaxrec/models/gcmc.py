@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxrec.config import ModelConfig
 from jaxrec.graph.bipartite import Bipartite, Encoded
-from jaxrec.graph.rows import take
+from jaxrec.graph.rows import by_sort, take
 from jaxrec.graph.spmm import Kernel, propagate, propagate_rows
 from jaxrec.models.encoder import Encoder, ModelSizes, NewEdges, Nodes, looks_linear
 from jaxrec.models.inputs import FeatureSizes, NodeInput, of_features
@@ -161,11 +161,16 @@ class GCMC(Encoder):
         table_ND = None if self.embedding is None else self.embedding[...]
         all_N = jnp.arange(graph.n_nodes, dtype=jnp.int32)
         row = all_N if row_R is None else row_R
+
+        def taken(x_ND: Array) -> Array:
+            # On a CPU, the gather of all rows is kept, and with it the bits of earlier runs.
+            return x_ND if row_R is None and by_sort() else take(x_ND, row)
+
         layers = self._layers(graph, row_R, key)
-        base_RD = (layers[0] if table_ND is None else table_ND)[row]
+        base_RD = taken(layers[0] if table_ND is None else table_ND)
         encoded_RD = None
         if self.dense is not None:
-            encoded_RD = self.inputs.all(graph.features, graph.n_nodes, None)[row]
+            encoded_RD = taken(self.inputs.all(graph.features, graph.n_nodes, None))
         z_RD = self._head(layers[-1], encoded_RD, (row >= self.n_users)[:, None])
         return Nodes(self._normalised(z_RD), base_RD)
 

@@ -53,7 +53,7 @@ class FeatureEncoder(nnx.Module):
         if self.number is not None:
             total_nD = total_nD + x.number @ self.number[...]
         for table, code_n in zip(self.category, x.category, strict=True):
-            total_nD = total_nD + table[...][code_n]
+            total_nD = total_nD + take(table[...], jnp.asarray(code_n))
         for table, code_nW in zip(self.bag, x.bag, strict=True):
             # The codes of names start at 1; an empty bag holds only code 0.
             used_nW = (code_nW > 0) | (jnp.arange(code_nW.shape[1]) == 0)

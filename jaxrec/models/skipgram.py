@@ -20,6 +20,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from jaxrec.config import ModelConfig
+from jaxrec.graph.rows import take_columns
 
 Tables = dict[str, Array]
 
@@ -96,7 +97,7 @@ def centres(
     if side is None or feature_TKD is None:
         return own_TD
     share_TC1 = shares(jnp.asarray(side.there_IC), logit_TC1)
-    slot_TK = share_TC1[:, 1:][:, side.column_K] * side.coefficient_IK
+    slot_TK = take_columns(share_TC1[:, 1:], jnp.asarray(side.column_K)) * side.coefficient_IK
     parts_T1 = 1 + jnp.sum(jnp.asarray(side.there_IC), axis=1, keepdims=True, dtype=jnp.float32)
     of_features_TD = jnp.einsum("tk,tkd->td", slot_TK, feature_TKD)
     return parts_T1 * (share_TC1[:, :1] * own_TD + of_features_TD)

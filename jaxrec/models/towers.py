@@ -167,7 +167,7 @@ class Towers(Encoder):
         id_ND = self._shown(graph, row_N, table_ND, self._hidden(row_N, key))
         if id_ND is not None and self.unknown is None and key is None:
             unmet_N1 = graph.degree_N[:, None] == 0
-            id_ND = jnp.where(unmet_N1, self._unknown(graph)[self._side(row_N)], id_ND)
+            id_ND = jnp.where(unmet_N1, take(self._unknown(graph), self._side(row_N)), id_ND)
         return self._whole(graph, table_ND, id_ND)
 
     def rows(
@@ -259,7 +259,7 @@ class Towers(Encoder):
             return table_RD
         unmet_R1 = graph.degree_N[row_R][:, None] == 0
         gone_R1 = unmet_R1 if hidden_R1 is None else unmet_R1 | hidden_R1
-        return jnp.where(gone_R1, self.unknown[...][self._side(row_R)], table_RD)
+        return jnp.where(gone_R1, take(self.unknown[...], self._side(row_R)), table_RD)
 
     def _unknown(self, graph: Bipartite) -> Float[Array, "2 D0"]:
         """Return the id embeddings used for a user and for an item unseen in training."""

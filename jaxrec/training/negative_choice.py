@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 
 from jaxrec import losses, negatives
 from jaxrec.config import Config, NegativesConfig
+from jaxrec.graph.rows import take
 from jaxrec.models import Nodes
 from jaxrec.models.encoder import unit_rows
 from jaxrec.models.score import PairWeights, pair_scores
@@ -48,7 +49,7 @@ def by_embeddings(
     if how.private:
         row_BN += jnp.arange(n_pairs, dtype=jnp.int32)[:, None] * batch.neg.shape[1]
     row_R = jnp.concatenate([jnp.arange(2 * n_pairs), row_BN.reshape(-1)])
-    return Nodes(*(x_RD[row_R] for x_RD in rows)), taken(batch, column_BN)
+    return Nodes(*(take(x_RD, row_R) for x_RD in rows)), taken(batch, column_BN)
 
 
 def by_features(how: NegativesConfig, alike_IF: Float[Array, "I F"], batch: Batch) -> Batch:

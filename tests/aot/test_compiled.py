@@ -43,6 +43,8 @@ def holds(found: dict[str, Any]) -> None:
     assert found["aliases"] >= 5
     assert read["transfers"] == 0
     assert not read["float64"]
+    if target(found["target"]).device.vendor == "cuda":
+        assert read["atomics"] == 0
 
 
 @pytest.mark.parametrize("name", ["h200", "v5e"])
@@ -50,7 +52,6 @@ def test_short_matrix_factorisation(name):
     found = made("mf", name, sizes=(2000, 1500, 60_000))
     holds(found)
     if name == "h200":
-        assert found["reading"]["atomics"] == 0
         assert found["reading"]["usual_kernels"] <= 60
 
 
@@ -62,7 +63,6 @@ def test_short_lightgcn_gowalla(name):
     floor = 6 * 2 * GOWALLA[2] * 64 * 4  # six products gather a row of 64 numbers for each edge
     assert floor <= read["n_bytes"] <= 5e9
     if name == "h200":
-        assert read["atomics"] == 0
         assert read["usual_kernels"] <= 60
         assert read["loops"] <= 1
 

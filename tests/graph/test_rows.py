@@ -26,17 +26,38 @@ def test_sums_over_equal_rows(size, n_rows):
     assert (np.asarray(of.row_P)[np.asarray(of.first_N)[first]] == first).all()
 
 
+@pytest.mark.parametrize("n_rows", [2, 40])
 @pytest.mark.parametrize("shape", [(), (3,)])
-def test_rows_are_taken_with_the_gradient_of_a_gather(shape):
+def test_rows_are_taken_with_the_gradient_of_a_gather(shape, n_rows):
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(40, *shape)), jnp.float32)
-    row = jnp.asarray(rng.integers(0, 40, (25, 4)), jnp.int32)
+    x = jnp.asarray(rng.normal(size=(n_rows, *shape)), jnp.float32)
+    row = jnp.asarray(rng.integers(0, n_rows, (25, 4)), jnp.int32)
     weight = jnp.asarray(rng.normal(size=(25, 4, *shape)), jnp.float32)
     expected = jax.grad(lambda x: jnp.sum(weight * jnp.sin(x[row])))(x)
     with compiled_for("gpu"):
         found = jax.grad(lambda x: jnp.sum(weight * jnp.sin(rows.take(x, row))))(x)
         assert (rows.take(x, row) == x[row]).all()
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_columns_are_taken_with_the_gradient_of_a_gather(platform):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(20, 4)), jnp.float32)
+    column = jnp.asarray([3, 0, 3, 3, 1])
+    expected = jax.grad(lambda x: jnp.sum(jnp.sin(x[:, column])))(x)
+    with compiled_for(platform):
+        found = jax.grad(lambda x: jnp.sum(jnp.sin(rows.take_columns(x, column))))(x)
+        assert (rows.take_columns(x, column) == x[:, column]).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu"])
+def test_rows_are_counted(platform):
+    row_R = np.random.default_rng(0).integers(0, 30, 700).astype(np.int32)
+    with compiled_for(platform):
+        found = rows.counts(jnp.asarray(row_R), 31)
+    assert (np.asarray(found) == np.bincount(row_R, minlength=31)).all()
 
 
 def test_nothing_changes_on_a_cpu():

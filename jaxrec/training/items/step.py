@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxrec import losses
 from jaxrec.config import Config
-from jaxrec.graph.rows import take
+from jaxrec.graph.rows import counts, take
 from jaxrec.models import skipgram
 from jaxrec.models.skipgram import Tables
 from jaxrec.rowwise import RowOptimizer, distinct_by
@@ -131,7 +131,7 @@ class ItemStepper:
                 # A feature's row sums the gradients of its many items, and large steps of the row
                 # would soon align these items. A share of the mean gradient keeps the row slow.
                 slot_R = slots[name][1]
-                count_R = jnp.zeros(slot_R.shape).at[slot_R].add(1.0)
+                count_R = counts(slot_R, len(slot_R))
                 gradient[name] *= _OF_FEATURES / jnp.maximum(count_R, 1)[:, None]
             at = slots[name][0]
             table, kept[name] = self.tx.write(
