@@ -7,6 +7,7 @@ Needs the extra `compile`. Nothing is timed: the figures are read from the compi
 import argparse
 import dataclasses
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from bench.common import record
@@ -53,6 +54,12 @@ def one(name: str, preset: str, args: Any) -> None:
         sizes = users, items, pairs
     extra = {"device": to.name, "target": to.name, "preset": preset, "versions": plugins()}
     command = f"python -m bench compiled --targets {name} --presets {preset}"
+    if args.programs != ["step"]:
+        command += f" --programs {' '.join(args.programs)}"
+    if args.data:
+        command += f" --data {Path(args.data).name}"
+    if sizes:
+        command += f" --sizes {' '.join(map(str, sizes))}"
     try:
         found = compile_for(to, configs.to_dict(config), sizes=sizes, programs=tuple(args.programs))
     except JaxrecError as e:
