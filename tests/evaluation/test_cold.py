@@ -197,7 +197,7 @@ def test_views_and_sentences():
     result["cold"]["without"] = {"recall@20": 0.75}
     told = sentence("test", result, "recall@20")
     assert told == (
-        "test: 1 of 2 users and 1 of 3 items have no train pair; without them recall@20 is 0.7500, "
-        "not 0.5000"
+        "test: 1 of 2 users and 1 of 3 items have no train pair; recall@20 is 0.5000, and 0.7500 "
+        "without them"
     )
     assert sentence("test", {"metrics": {}}, "recall@20") is None

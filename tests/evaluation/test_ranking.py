@@ -244,7 +244,7 @@ def test_breakdown_adds_up_to_the_metrics(wide):
     by_hand = [len(hit) / len(relevant[u]) for u, hit in zip(parts.user_n, hits, strict=True)]
     assert parts.recall_n == pytest.approx(by_hand)
     assert parts.hits_I[5] == sum(5 in hit for hit in hits)
-    with pytest.raises(ValueError, match="shorter than 11"):
+    with pytest.raises(ValueError, match="fewer than 11"):
         evaluator.breakdown(table_scorer(score_UI), 11)
 
 

@@ -199,8 +199,8 @@ def test_neighbours_are_sound_and_differ(name):
         ({"eval": EvalConfig(select_on="none")}, "set eval.select_on validation"),
         ({"loss": LossConfig("mse")}, "leave minutes out"),
         ({"warm_start": "runs/x"}, "with new parameters"),
-        ({"model": ModelConfig(dim=128)}, "which chooses model"),
-        ({"train": TrainConfig(epochs=3)}, "which chooses train"),
+        ({"model": ModelConfig(dim=128)}, "which chooses the options model"),
+        ({"train": TrainConfig(epochs=3)}, "which chooses the options train"),
     ],
 )
 def test_what_does_not_go_with_a_search_is_refused(change, said):
