@@ -183,7 +183,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         ),
         (
             lambda: Config(model=MF, optim=OptimConfig(clip_norm=1.0), mesh=HOST),
-            "mesh.memory host: it needs an optimizer that updates only the rows of a batch: optim.name sgd",
+            "mesh.memory host: it needs an optimizer that updates only the rows of a batch",
         ),
         (lambda: Config(model=MF, mesh=MeshConfig(table=2, memory="host")), "must be 1"),
         (
@@ -345,7 +345,7 @@ def test_values_that_cannot_be_are_refused(make, word):
         ({"model": {"init": "spectral"}}, "model.init spectral is not for skipgram"),
         ({"model": {"score": "mlp"}}, "model.score must be dot or cosine for skipgram"),
         ({"model": {"layers": 2}}, "model.layers must be 0 for skipgram"),
-        ({"optim": {"name": "adamw"}}, "skipgram needs an optimizer that updates only the rows of a batch"),
+        ({"optim": {"name": "adamw"}}, "skipgram needs an optimizer that updates only"),
         ({"optim": {"cycles": 2}}, "optim.cycles needs optim.schedule cosine"),
         ({"walks": {"p": 0.0}}, "walks.p must be at least 0.01, not 0.0"),
         ({"walks": {"length": 1}}, "walks.length"),

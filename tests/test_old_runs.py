@@ -105,7 +105,8 @@ def test_it_goes_on_from_its_checkpoint_to_the_same_parameters(home: Path, name:
     [
         (
             "earlier",
-            "the data is split anew (it has no stored split: it is an old run, or a run on data in parts",
+            "the data is split anew (it has no stored split: it is an old run, or a run on data in "
+            "parts",
         ),
         (
             "later",
