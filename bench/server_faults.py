@@ -51,19 +51,24 @@ def serving(run: Path, *options: str) -> Iterator[tuple[str, int]]:
         raise RuntimeError("".join(heard))
 
 
-def trained(folder: Path) -> tuple[Path, Path]:
-    """Train a small run, and write a table of its items whose titles are markup."""
-    import numpy as np
-
-    run, titles = folder / "run", folder / "titles.csv"
+def trained(folder: Path) -> Path:
+    """Train a small run."""
+    run = folder / "run"
     options = ["--model.dim", "16", "--train.epochs", "1", "--run", str(run)]
     subprocess.run([sys.executable, "-m", "jaxrec", "train", "mf", *options], check=True)
+    return run
+
+
+def hostile_titles(run: Path, titles: Path) -> Path:
+    """Write a table of the run's items whose titles are markup."""
+    import numpy as np
+
     with titles.open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["item", "title", "category"])
         for n, item in enumerate(np.load(run / "embeddings.npz")["item_ids"]):
             rows.writerow([item, f"<b onclick='x()'>{item}</b>\\u202e", "ab"[n % 2]])
-    return run, titles
+    return titles
 
 
 def by_openapi(address: str, examples: int) -> dict[str, Any]:
@@ -103,7 +108,7 @@ def by_openapi(address: str, examples: int) -> dict[str, Any]:
                 check()
             except Unsatisfiable:  # an operation without parameters has no invalid request
                 pass
-            except Exception as e:
+            except (Exception, BaseExceptionGroup) as e:
                 failures.append(f"{operation.label}: {e}"[:500])
     return {"requests": sent, "failures": failures, "statuses": dict(sorted(statuses.items()))}
 
@@ -261,6 +266,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=1000)
     parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--reloads", type=int, default=10)
+    parser.add_argument("--run", help="run to serve; by default a small one is trained")
     parser.add_argument("--parts", nargs="+", default=["openapi", "bytes", "reload"])
     args = parser.parse_args()
 
@@ -275,8 +281,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if {"openapi", "bytes"} & set(args.parts):
-            run, titles = trained(folder)
-            with serving(run, "--titles", str(titles), "--max-body", "65536") as (address, port):
+            run = trained(folder) if args.run is None else Path(args.run)
+            titles = hostile_titles(run, folder / "titles.csv")
+            with serving(run, "--titles", str(titles)) as (address, port):
                 if "openapi" in args.parts:
                     import schemathesis  # pyright: ignore[reportMissingImports]
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from tyro.conf import Positional
 
 from jaxrec.cli.arguments import parse
+from jaxrec.cli.console import print_lines
 
 FINDING = 3  # the exit status if the doctor has a finding
 
@@ -33,7 +34,7 @@ def doctor(args: list[str]) -> int:
     if parsed.json:
         print(json.dumps(found.to_dict(), indent=1))
     else:
-        print("\n".join(words(found)))
+        print_lines(words(found))
     return 0 if found.healthy else FINDING
 
 

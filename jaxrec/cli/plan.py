@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from jaxrec import plan as plans
 from jaxrec.cli.arguments import parse
+from jaxrec.cli.console import print_lines
 from jaxrec.cli.plan_compile import compiled, number_of
 from jaxrec.config.checks import Range
 from jaxrec.errors import InputError, nearest
@@ -122,7 +123,7 @@ def plan(args: list[str]) -> None:
         host=by_host,
     )
     found = plans.plan(sizes)
-    print("\n".join(found.lines()))
+    print_lines(found.lines())
     if sizes.edges > plans.MOST_PAIRS:
         print(
             f"  not supported by this release: pairs are numbered by int32, so there can be at "

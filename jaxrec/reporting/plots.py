@@ -121,8 +121,9 @@ def curves(
         axes.plot([dot[0]], [dot[1]], "o", color=_INK, markersize=4.5)
     if mark is not None:
         axes.axvline(mark, color=_INK, linewidth=0.8, dashes=(4, 3))
-    if zero:
-        axes.set_ylim(0, 1.1 * max(max(line.y) for line in lines) or 1.0)
+    highest = max(max(line.y) for line in lines)
+    if zero or highest == min(min(line.y) for line in lines) == 0:
+        axes.set_ylim(0, 1.1 * highest or 1.0)
     ends = [f"{line.label} from {line.y[0]:.4g} to {line.y[-1]:.4g}" for line in lines]
     alt = f"{title}: {y} over {x}; " + "; ".join(ends)
     legend = [tag("li", _swatch(line), line.label) for line in lines]
