@@ -7,6 +7,7 @@ from pathlib import Path
 
 CASES = {
     "against": "against",
+    "auto": "auto",
     "baselines": "baselines",
     "cases": "cases",
     "cold": "cold",

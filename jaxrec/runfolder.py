@@ -168,7 +168,8 @@ def read_filter(run: Path, n_users: int, n_items: int, dim: int) -> dict[str, np
         "neighbour_item_I": (n_items,),
         "neighbour_blend": (2,),
     }
-    optional = {"weight_E": arrays["indices"].shape, "weight_II": (n_items, n_items)} | blend
+    optional = {"weight_E": arrays["indices"].shape, "weight_II": (n_items, n_items)}
+    optional |= {"ease_weight": (1,)} | blend
     arrays = {
         n: x for n, x in arrays.items() if n in {*shapes, *optional, "coefficient_K", "indices"}
     }

@@ -272,15 +272,20 @@ def item_knn_scores(pair_UI: np.ndarray, neighbours: int, user_power: float) -> 
     return pair_UI @ kept_II.T
 
 
-def ease_scores(pair_UI: np.ndarray, l2: float) -> np.ndarray:
+def ease_scores(
+    pair_UI: np.ndarray, l2: float, dropout: float = 0.0, user_power: float = 0.0
+) -> np.ndarray:
     """Score by EASE as independent ridge regressions of each item on all other items."""
     n_items = pair_UI.shape[1]
     weight_II = np.zeros((n_items, n_items))
+    weight_U = np.maximum(pair_UI.sum(axis=1), 1) ** -user_power
     for i in range(n_items):
         others = np.delete(np.arange(n_items), i)
         rest = pair_UI[:, others]
-        gram = rest.T @ rest + l2 * np.eye(n_items - 1)
-        weight_II[others, i] = np.linalg.solve(gram, rest.T @ pair_UI[:, i])
+        gram = rest.T @ (weight_U[:, None] * rest)
+        penalty = l2 + dropout / (1 - dropout) * np.diag(gram)
+        target = rest.T @ (weight_U * pair_UI[:, i])
+        weight_II[others, i] = np.linalg.solve(gram + np.diag(penalty), target)
     return pair_UI @ weight_II
 
 

@@ -16,6 +16,7 @@ from jaxrec.graph.filters import Filter, Neighbours, Weighted, halves, neighbour
 from jaxrec.runfolder import Embeddings, read_filter
 
 _PAIRS_AT_ONCE = 64
+_FULL = 64  # if more than 1 of so many entries of the rows is a pair, products of rows are faster
 
 
 def _sums(params: dict[str, Any], user_B: Array, start: Any, add: Any) -> Any:
@@ -54,13 +55,26 @@ def _filtered(params: dict[str, Any], user_B: Array) -> Array:
         precision=lax.Precision.HIGHEST,
     )
     score_BI = (params["out_I"][:, None] * y_IB).T + spectral_BI
-    if "neighbours" not in params:
-        return score_BI
-    in_I1, neighbours = params["in_I"][:, None], params["neighbours"]
+    in_I1 = params["in_I"][:, None]
     row_IB = jnp.where(in_I1 > 0, x_IB / jnp.where(in_I1 > 0, in_I1, 1), 0)
-    near_BI = neighbour_scores(params["matrix"], neighbours, row_IB).T
-    new_BI = (row_IB == 0).T
-    return _scaled(score_BI, new_BI) + neighbours.blend[0] * _scaled(near_BI, new_BI)
+    new_BI, blended = (row_IB == 0).T, []
+    if "neighbours" in params:
+        near_BI = neighbour_scores(params["matrix"], params["neighbours"], row_IB).T
+        blended.append((params["neighbours"].blend[0], near_BI))
+    if "weight_II" in params:
+        blended.append((params["ease_weight"][0], _ease_scores(params, user_B)))
+    if blended:
+        score_BI = _scaled(score_BI, new_BI)
+    for weight, other_BI in blended:
+        score_BI += weight * _scaled(other_BI, new_BI)
+    return _or_popular(params, user_B, score_BI)
+
+
+def _or_popular(params: dict[str, Any], user_B: Array, score_BI: Array) -> Array:
+    """Replace the scores of users without items, for whom a filter knows nothing, by the items'
+    degrees."""
+    empty_B = params["indptr"][user_B + 1] == params["indptr"][user_B]
+    return jnp.where(empty_B[:, None], params["degree"], score_BI)
 
 
 def _scaled(score_BI: Array, new_BI: Array) -> Array:
@@ -70,12 +84,31 @@ def _scaled(score_BI: Array, new_BI: Array) -> Array:
     return jnp.where(there_B1, score_BI / jnp.where(there_B1, deviation_B1, 1), 0)
 
 
-def _weighed(params: dict[str, Any], user_B: Array) -> Array:
-    def add(score_BI: Array, item_B: Array, value_B: Array) -> Array:
-        return score_BI + value_B[:, None] * params["weight_II"][item_B]
+def _ease_scores(params: dict[str, Any], user_B: Array) -> Array:
+    """Compute EASE's scores, which take no weights of interactions."""
+    weight_II, rows_B = params["weight_II"], jnp.arange(len(user_B))
+    n_items, n_rows = len(weight_II), len(params["indptr"]) - 1
 
-    start = jnp.zeros((len(user_B), len(params["weight_II"])))
-    return _sums(params, user_B, start, add)
+    def put(row_BI: Array, item_B: Array, there_B: Array) -> Array:
+        return row_BI.at[rows_B, item_B].add(there_B)
+
+    def of_user(user: Array) -> Array:
+        ends = params["indptr"][user], params["indptr"][user + 1]
+
+        def add(e: Array, score_I: Array) -> Array:
+            return score_I + weight_II[params["indices"][e]]
+
+        return lax.fori_loop(*ends, add, jnp.zeros(n_items))
+
+    if n_items * n_rows > _FULL * len(params["indices"]):
+        return lax.map(of_user, user_B)
+    plain = {name: x for name, x in params.items() if name != "weight"}
+    row_BI = _sums(plain, user_B, jnp.zeros((len(user_B), n_items)), put)
+    return jnp.matmul(row_BI, weight_II, precision=lax.Precision.HIGHEST)
+
+
+def _weighed(params: dict[str, Any], user_B: Array) -> Array:
+    return _or_popular(params, user_B, _ease_scores(params, user_B))
 
 
 def _pairs(fn: Any) -> Any:
@@ -113,13 +146,18 @@ def filter_scorer(fitted: Filter, history: Csr | None = None) -> Scorer:
     if pairs.weight_E is not None:
         params["weight"] = pairs.weight_E
     n_items = len(fitted.in_I)
+    degree_I = np.bincount(fitted.indices, fitted.weight_E, n_items)
+    params["degree"] = degree_I.astype(np.float32)
     if fitted.weight_II is not None:
         params["weight_II"] = fitted.weight_II
+    if fitted.weight_II is not None and fitted.ease_weight is None:
         return Scorer(_weighed, jax.tree.map(jnp.asarray, params), n_items)
     names = ("coefficient_K", "gain_D", "in_I", "out_I", "ratio_I")
     params |= {name: getattr(fitted, name) for name in names}
     if fitted.neighbours is not None:
         params["neighbours"] = fitted.neighbours
+    if fitted.ease_weight is not None:
+        params["ease_weight"] = fitted.ease_weight
     params |= {"matrix": halves(fitted.pairs, fitted.user_U, fitted.item_I)}
     return Scorer(_filtered, jax.tree.map(jnp.asarray, params), n_items)
 

@@ -17,9 +17,12 @@ A filter may be blended with votes of similar users, whose similarity is raised 
 
 The standard deviations are taken over the items that r lacks, for each user separately. With s = 1
 this would be one more linear filter; s > 1 lets the few users who share most of r count more than
-the many who share one popular item, which no polynomial of P can do.
+the many who share one popular item, which no polynomial of P can do. EASE's scores can be blended
+in likewise.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -67,8 +70,9 @@ class Filter(NamedTuple):
       user_U, item_I: the factors of R~ = diag(user) R diag(item).
       in_I, out_I, ratio_I: see the module.
       weight_E: the weights of the interactions; None if all are 1.
-      weight_II: EASE's item-to-item weights, by row; with them, no other array scores. None for
-        other kinds of filters.
+      weight_II: EASE's item-to-item weights, by row; None for filters without EASE.
+      ease_weight: the weight of EASE's scores in a blend, [1]. None for EASE alone: then only
+        ``weight_II`` scores.
       neighbours: the votes of similar users; None for a filter without them.
     """
 
@@ -84,6 +88,7 @@ class Filter(NamedTuple):
     ratio_I: np.ndarray
     weight_E: np.ndarray | None = None
     weight_II: np.ndarray | None = None
+    ease_weight: np.ndarray | None = None
     neighbours: Neighbours | None = None
 
     @property
@@ -318,6 +323,7 @@ def fit(
     neighbour_weight: float = 0.0,
     neighbour_sharpness: float = 1.5,
     neighbour_power: float = 0.2,
+    spectrum: Callable[[Callable[[], Leading]], Leading] | None = None,
 ) -> Filter:
     """Fit a filter to the train interactions.
 
@@ -326,6 +332,7 @@ def fit(
     * ``gf-cf`` (GF-CF, Shen et al., CIKM 2021): P, and spectral_weight · D^-1/2 V Vᵀ D^1/2.
     * ``turbo-cf`` (Turbo-CF, Park et al., SIGIR 2024): :func:`turbo` of P.
     * ``ease``: only the singular vectors; the caller adds :attr:`Filter.weight_II`.
+    * ``popularity``: item_ID is the degree of items, [I, 1], and nothing else scores.
 
     Args:
       key: random key for the start of the iteration that finds the singular vectors.
@@ -333,12 +340,18 @@ def fit(
       order, flatness, degree_power, spectral_weight, user_power, products, neighbour_weight,
         neighbour_sharpness, neighbour_power: see
         :class:`jaxrec.config.models.filter.FilterOptions`.
+      spectrum: is given a function that computes the singular vectors, and returns its result or
+        an earlier one; default: call it.
     """
     pairs, degree_U, degree_I = weighted(train)
     share = user_power if kind == "turbo-cf" else 0.5
-    dim = min(dim, train.n_users, train.n_items)
-    matrix = halves(pairs, _power(degree_U, -0.5), _power(degree_I, -0.5))
-    vector_ID, sigma_D = leading(matrix, train.n_items, dim, key)
+    dim = 1 if kind == "popularity" else min(dim, train.n_users, train.n_items)
+    if kind == "popularity":
+        vector_ID, sigma_D = degree_I[:, None], np.ones(1)
+    else:
+        matrix = halves(pairs, _power(degree_U, -0.5), _power(degree_I, -0.5))
+        compute = partial(leading, matrix, train.n_items, dim, key)
+        vector_ID, sigma_D = compute() if spectrum is None else spectrum(compute)
     one_I = _power(degree_I, 0.0)
     in_I = out_I = low_in_I = low_out_I = one_I
     coefficient_K, gain_D = np.zeros(1), np.ones(dim)

@@ -12,8 +12,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
 
 from jaxrec import config as configs
 from jaxrec.config import (
@@ -26,15 +30,17 @@ from jaxrec.config import (
     OptimConfig,
     TrainConfig,
     lower_is_better,
+    shown_cutoff,
 )
-from jaxrec.config.models.filter import BLEND, spectral_weight
+from jaxrec.config.models.filter import BLEND, EASE, SPARSE, order, spectral_weight
 from jaxrec.errors import InputError, Interrupted, RunError
 from jaxrec.evaluation.ranking import popularity_scorer
 from jaxrec.files import write_json
+from jaxrec.graph import filters
 from jaxrec.log import Reporter, RunLog
 from jaxrec.runfolder import read_json
 from jaxrec.training.checkpoint import Checkpoints
-from jaxrec.training.filters import FilterTask
+from jaxrec.training.filters import FilterTask, Kept
 from jaxrec.training.loop import Loop, Phase
 from jaxrec.training.signals import SIGNALS, SignalWatch
 from jaxrec.training.task import UserTask
@@ -46,6 +52,15 @@ _REPORT = 10.0  # seconds for starting a run and for writing its report and file
 _SHARE = 0.15  # the largest share of the budget that a single trained trial gets
 _BLENDED = 4.0  # a blend takes this many times as long as another filter
 _LEAST = 5.0  # seconds; a shorter training is not worth its compilation
+_COMPILE = 3.0  # seconds to compile a filter
+_BEHIND, _AFTER = 0.85, 0.3  # a training this far below the best is stopped after this share of it
+_USERS = 5000  # the trials rank at most so many users of validation
+_SLACK = 1.5  # time of EASE's inversion, relative to its products of matrices alone
+_PROBE = 64  # users, or rows of a matrix in 16, of the products that measure the machine
+HYBRID = "hybrid"
+
+Result = tuple[Config, dict[str, Any], float, float]
+"""A trial's configuration, its metrics on validation, and its two times; see :class:`Trial`."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +71,10 @@ class Trial:
       name: the candidate's name; for a neighbour, also the options in which it differs.
       config: the configuration that repeats the trial.
       value: the selection metric on validation.
-      seconds: time of fitting, or of training until the best evaluation.
-      rank_seconds: time of ranking validation once.
+      seconds: time of fitting from nothing, or of training until the best evaluation.
+      rank_seconds: time of ranking the whole of validation once.
+      ndcg: ndcg on validation, which decides between equal values, such as the recall of lists
+        that hold every item.
     """
 
     name: str
@@ -65,6 +82,7 @@ class Trial:
     value: float
     seconds: float
     rank_seconds: float
+    ndcg: float = 0.0
 
     @property
     def family(self) -> str:
@@ -135,11 +153,12 @@ def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]
     )
     spectral: dict[str, Any] = {"init": "spectral", "init_std": 0.1}
     by_name = {
+        "popularity": fitted(filter="popularity"),
         "turbo-cf": fitted(filter="turbo-cf", order=1),
+        "ease": fitted(filter="ease", ease_l2=200.0),
         "gf-cf": fitted(filter="gf-cf", dim=256),
         "cheby-cf": fitted(dim=256),
         "blend": fitted(**BLEND | {"dim": 256}),
-        "ease": fitted(filter="ease", ease_l2=200.0),
         "mf": replace(trained, model=ModelConfig("mf", dim=256, layers=0, **spectral)),
         "lightgcn": replace(trained, model=ModelConfig("lightgcn", layers=2, **spectral)),
     }
@@ -160,17 +179,27 @@ def neighbours(config: Config) -> Iterator[Config]:
         for factor in factors:
             yield changed(section, name, float(f"{now * factor:.3g}"))
 
-    def shifted(name: str, now: float, most: float, *steps: float) -> Iterator[Config]:
+    def shifted(
+        name: str, now: float, most: float, *steps: float, least: float = 0.0
+    ) -> Iterator[Config]:
         for step in steps:
-            yield changed("model", name, round(min(max(now + step, 0.0), most), 3))
+            value = round(min(max(now + step, least), most), 3)
+            if value != now:
+                yield changed("model", name, value)
 
     widths = [changed("model", "dim", dim) for dim in (2 * model.dim, max(model.dim // 2, 1))]
     if model.name != "filter":
         yield from scaled("optim", "learning_rate", config.optim.learning_rate, 0.5, 2.0)
         yield from scaled("train", "l2", config.train.l2, 4.0, 0.25)
         yield from widths
-    if model.filter == "ease":
-        yield from scaled("model", "ease_l2", model.ease_l2, 2.0, 0.5, 1.4, 0.7)
+    if model.filter == "ease" or model.ease_weight > 0:
+        yield from scaled("model", "ease_l2", model.ease_l2, 2.0, 0.5)
+        yield from shifted("ease_item_power", model.ease_item_power, 1.0, -0.2, 0.2, least=-1.0)
+        yield from shifted("ease_user_power", model.ease_user_power, 2.0, 0.5, -0.5)
+        yield from shifted("ease_dropout", model.ease_dropout, 0.95, 0.2, -0.2)
+        yield from scaled("model", "ease_l2", model.ease_l2, 1.4, 0.7)
+    if model.ease_weight > 0:
+        yield from scaled("model", "ease_weight", model.ease_weight, 2.0, 0.5)
     if model.filter == "turbo-cf":
         yield changed("model", "order", 2 if model.order == 1 else 1)
         yield from shifted("user_power", model.user_power, 1.0, -0.1, 0.1)
@@ -208,6 +237,8 @@ class Search:
     left_out: dict[str, str] = field(default_factory=dict)
     before: float = 0.0
     popularity: float | None = None
+    _kept: Kept = field(default_factory=Kept)
+    _closed: set[tuple[Any, ...]] = field(default_factory=set)
 
     @classmethod
     def of(cls, folder: Path, task: UserTask, reporter: Reporter, began: float) -> "Search":
@@ -229,18 +260,13 @@ class Search:
         return 60 * self.task.config.minutes
 
     @property
-    def left(self) -> float:
-        """Seconds left for trials, with the time for the winner's run set aside."""
-        return self.budget - self.spent - (self.best.again if self.trials else _REPORT)
-
-    @property
     def best(self) -> Trial:
         """The trial with the best value; of equal ones, the first."""
         return self._ranked()[0]
 
     def _ranked(self) -> list[Trial]:
         sign = 1 if lower_is_better(self.task.config.metric) else -1
-        return sorted(self.trials, key=lambda trial: sign * trial.value)
+        return sorted(self.trials, key=lambda trial: (sign * trial.value, -trial.ndcg))
 
     def write(self, **more: Any) -> None:
         """Write RUN/auto.json."""
@@ -253,6 +279,18 @@ class Search:
             "trials": [trial.to_dict() for trial in self.trials],
         }
         write_json(self.folder / FILE, content | more)
+
+    @cached_property
+    def _sampled(self) -> tuple[UserTask, float]:
+        """The task of the trials, which has at most so many users in validation, and the ratio of
+        all users there to them."""
+        held = self.task.splits.validation
+        users = np.flatnonzero(held.user_counts())
+        if len(users) <= _USERS:
+            return self.task, 1.0
+        chosen = np.random.default_rng(self.task.config.seed).permutation(users)[:_USERS]
+        splits = self.task.splits._replace(validation=held.take(np.isin(held.user, chosen)))
+        return replace(self.task, splits=splits), len(users) / _USERS
 
     def run(self) -> Trial:
         """Try configurations until the time or the candidates run out; return the best trial.
@@ -273,9 +311,9 @@ class Search:
                     break
                 if self.trials and not self._affords(config):
                     ended = "the rest of the time is needed to train the winner"
-                    if config.model.kind.fitted and name not in first:
-                        break
                     self.left_out[name] = "the time is too short to train it"
+                    if name not in first:
+                        self._closed.add(_form(config))
                     continue
                 self._try(name, config, watch)
         if not self.trials:
@@ -286,17 +324,41 @@ class Search:
                 f"auto: none of the candidates can be trained on this data ({reasons})"
             )
         best = self.best
+        self.left_out = {name: why for name, why in self.left_out.items() if name in first}
         self.reporter.say(f"auto: {ended}; {best.name} is the best of {len(self.trials)} trials")
         self.write(ended=ended, winner=best.name)
         return best
 
     def _untried(self, first: dict[str, Config]) -> Iterator[tuple[str, Config]]:
-        """Yield the candidates that are not yet tried, then neighbours of the best trials."""
-        for name, config in first.items():
+        """Yield the candidates that are not yet tried, then neighbours of the best trials.
+
+        The hybrid of the best filters comes before the candidates that are trained. It is added to
+        ``first``.
+        """
+        fitted = {name: made for name, made in first.items() if made.model.kind.fitted}
+        for name, config in fitted.items():
             if name not in self._tried():
+                yield name, config
+        earlier = [trial.config for trial in self.trials if trial.name == HYBRID]
+        made = earlier[0] if earlier else self._hybrid()
+        if made is not None:
+            first[HYBRID] = made
+        for name, config in list(first.items()):
+            if (name == HYBRID or name not in fitted) and name not in self._tried():
                 yield name, config
         while (neighbour := self._next_neighbour(first)) is not None:
             yield neighbour
+
+    def _hybrid(self) -> Config | None:
+        """Return the best sparse filter blended with the best EASE; None if either is missing."""
+        ranked = [t.config for t in self._ranked() if t.config.model.kind.fitted]
+        dense = [config.model for config in ranked if config.model.filter == "ease"]
+        sparse = [config for config in ranked if config.model.filter in SPARSE]
+        if not dense or not sparse:
+            return None
+        options = {name: getattr(dense[0], name) for name in EASE}
+        model = replace(sparse[0].model, ease_weight=1.0, **options)
+        return replace(sparse[0], model=model)
 
     def _tried(self) -> set[str]:
         return {trial.name for trial in self.trials} | self.left_out.keys()
@@ -311,6 +373,8 @@ class Search:
             best_of_family.setdefault(trial.family, trial)
         tried = self._tried()
         for family, trial in best_of_family.items():
+            if _form(trial.config) in self._closed:
+                continue
             for config in neighbours(trial.config):
                 name = f"{family}: {_options(first[family], config)}"
                 if name not in tried:
@@ -321,15 +385,64 @@ class Search:
         """Return whether the time suffices for this trial and then for the winner's run."""
         if not config.model.kind.fitted:
             return self._allotted() >= _LEAST
-        n_items = self.task.splits.train.n_items
+        fit, rank = self._expected(config)
+        again = _AGAIN * fit + _RANKINGS * rank + _REPORT
+        if self.trials:
+            again = max(again, self.best.again)
+        return self.budget - self.spent > fit + rank / self._sampled[1] + again
+
+    def _expected(self, config: Config) -> tuple[float, float]:
+        """Return the seconds that a filter takes to fit, and to rank validation once."""
         fitted = [t for t in self.trials if t.config.model.kind.fitted]
         alike = [t for t in fitted if _form(t.config) == _form(config)]
-        most = max((t.seconds + t.rank_seconds for t in alike or fitted), default=_LEAST)
-        if config.model.neighbour_weight > 0 and not alike:
-            most *= _BLENDED
-        if config.model.filter == "ease":
-            most = max(most, 4e-10 * n_items**3)
-        return self.left > (1 + _AGAIN) * most
+        if alike:
+            return max(t.seconds for t in alike), max(t.rank_seconds for t in alike)
+        model, train = config.model, self.task.splits.train
+        rank = max((t.rank_seconds for t in fitted), default=1.0)
+        if model.filter == "popularity":
+            return _COMPILE, rank
+        n_users, n_items = train.n_users, train.n_items
+        flop, column = self._speed
+        fit = _COMPILE
+        if model.filter == "ease" or model.ease_weight > 0:
+            known = [t.seconds for t in fitted if t.config.model.filter == "ease"]
+            work = n_items**3
+            if 2 * n_users < n_items:
+                work = n_users * n_items**2 + 2 * n_users**2 * n_items + 4 * n_users**3
+            fit += max(known) if known else _SLACK * work * flop
+        if model.filter != "ease":
+            of_rank = int((self.task.splits.validation.user_counts() > 0).sum())
+            pairs = model.products if model.filter == "cheby-cf" else order(model)
+            rank += of_rank * column * (pairs + _BLENDED * (model.neighbour_weight > 0))
+            fit += 6 * (model.dim + 16) * column + 8 * n_items * (model.dim + 16) ** 2 * flop
+        else:
+            rank = max(rank, n_users * n_items * min(n_items, 64 * train.n_edges / n_users) * flop)
+        return fit, rank
+
+    @cached_property
+    def _speed(self) -> tuple[float, float]:
+        """Seconds of a multiply-add in products of dense matrices, and seconds of a column in a
+        pair of products with the graph, measured on this machine."""
+        side = 16 * _PROBE
+        dense = np.ones((side, side), np.float32)
+        train = self.task.splits.train
+        pairs, degree_U, degree_I = filters.weighted(train)
+        matrix = filters.halves(pairs, degree_U, degree_I)
+        block = jnp.ones((train.n_items, _PROBE))
+
+        def multiplied() -> Any:
+            return dense @ dense
+
+        def propagated() -> Any:
+            return filters.polynomial(matrix, jnp.ones(2), block).block_until_ready()
+
+        taken = []
+        for call in (multiplied, propagated):
+            call()
+            began = time.monotonic()
+            call()
+            taken.append(time.monotonic() - began)
+        return taken[0] / side**3, taken[1] / _PROBE
 
     def _allotted(self) -> float:
         """Return how many seconds a trial may train so that it can still win in time."""
@@ -348,18 +461,20 @@ class Search:
         if result is None:
             self.left_out[name] = "its time ended before its first evaluation"
             return
-        config, value, seconds, ranking = result
-        self.trials.append(Trial(name, config, value, round(seconds, 3), round(ranking, 3)))
+        config, metrics, seconds, ranking = result
+        value, ndcg = metrics[config.metric], metrics[f"ndcg@{shown_cutoff(config.eval.k)}"]
+        self.trials.append(Trial(name, config, value, round(seconds, 3), round(ranking, 3), ndcg))
         took = f"{seconds + ranking:.1f} s"
         self.reporter.say(f"auto: {name}: {self.task.config.metric} {value:.4f}, {took}")
         self.write()
 
-    def _fit(self, config: Config) -> tuple[Config, float, float, float]:
-        task = FilterTask(config, self.task.dataset, self.task.splits)
+    def _fit(self, config: Config) -> Result:
+        of_trials, ratio = self._sampled
+        task = FilterTask(config, of_trials.dataset, of_trials.splits)
         task.check()
-        began = time.monotonic()
+        began, before = time.monotonic(), self._kept.saved
         problem = task.problem("search", None, None)
-        state = problem.fit()
+        state = problem.fit(self._kept)
         fitted = time.monotonic()
         metrics = problem.measure("validation", state, lambda: False)
         assert metrics is not None
@@ -369,25 +484,37 @@ class Search:
             evaluator = problem.evaluator("validation")
             measured = None if evaluator is None else evaluator(popular)
             self.popularity = None if measured is None else measured[config.metric]
-        return config, metrics[config.metric], fitted - began, ranked - fitted
+        seconds = fitted - began + self._kept.saved - before
+        return config, metrics, seconds, ratio * (ranked - fitted)
 
-    def _train(self, config: Config, watch: Deadline) -> tuple[Config, float, float, float] | None:
+    def _train(self, config: Config, watch: Deadline) -> Result | None:
         """Train until the trial's time is over; return the result at the best evaluation."""
-        task = UserTask(
-            replace(config, checkpoint=CheckpointConfig(every=0), log=LogConfig(doctor=False)),
-            self.task.dataset,
-            self.task.splits,
+        task = replace(
+            self._sampled[0],
+            config=replace(
+                config, checkpoint=CheckpointConfig(every=0), log=LogConfig(doctor=False)
+            ),
         )
         task.check()
-        watch.allow(self._allotted())
+        allotted, sign = self._allotted(), -1 if lower_is_better(config.metric) else 1
+        watch.allow(allotted)
         began = time.monotonic()
+
+        def judge(step: int, metrics: dict[str, float]) -> None:
+            """Stop a training that lags far behind the best trial."""
+            late = time.monotonic() - began > _AFTER * allotted
+            behind = bool(self.trials) and metrics[config.metric] < _BEHIND * self.best.value
+            if late and behind and sign > 0:
+                watch.allow(-1.0)
+
         with tempfile.TemporaryDirectory(prefix="jaxrec-auto-") as parent:
             checkpoints = Checkpoints(Path(parent) / "checkpoints", 1)
             log = RunLog(Path(parent), task.config.log, 0, True)
             try:
                 problem = task.problem("search", None, None)
-                how = checkpoints, log, Reporter(True), watch
-                Loop(problem, Phase("search", 0), *how).run(None, chooses=False)
+                loop = Loop(problem, Phase("search", 0), checkpoints, log, Reporter(True), watch)
+                loop.on_eval = judge
+                loop.run(None, chooses=False)
             except Interrupted:
                 pass  # the evaluations so far are used
             finally:
@@ -396,7 +523,6 @@ class Search:
             seconds = time.monotonic() - began
             lines = [line for line in log.records if line["split"] == "validation"]
         watch.allow(math.inf)
-        sign = -1 if lower_is_better(config.metric) else 1
         lines = [line for line in lines if line["step"] > 0]
         if not lines:
             return None
@@ -406,12 +532,14 @@ class Search:
         share = seconds * best["step"] / lines[-1]["step"]
         config = replace(config, train=replace(config.train, epochs=epochs, patience=0))
         ranking = max((trial.rank_seconds for trial in self.trials), default=0.0)
-        return config, best[config.metric], share, ranking
+        return config, best, share, ranking
 
 
-def _form(config: Config) -> tuple[str, bool]:
-    """Return the options that decide how long a filter takes to fit and rank."""
-    return config.model.filter, config.model.neighbour_weight > 0
+def _form(config: Config) -> tuple[Any, ...]:
+    """Return the options that decide how long a model takes to fit and rank."""
+    model = config.model
+    blended = model.neighbour_weight > 0, model.ease_weight > 0
+    return (model.name, model.filter, model.dim, *blended)
 
 
 def _options(first: Config, config: Config) -> str:

@@ -1,8 +1,9 @@
 """Runs of graph filters, which are fitted in closed form and then evaluated like any other run."""
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import numpy as np
 import optax
 
 from jaxrec.config.models.filter import order, spectral_weight
+from jaxrec.data.dataset import Csr
 from jaxrec.data.split import refit_splits
 from jaxrec.errors import InputError
 from jaxrec.evaluation.baselines import ease, refuse_dense
@@ -34,6 +36,32 @@ class _Sizes(NamedTuple):
     n_items: int
 
 
+@dataclass
+class Kept:
+    """The latest parts of fitted filters, by what they depend on, and the seconds that they took.
+
+    Attributes:
+      saved: seconds that were saved by parts that were used again.
+    """
+
+    saved: float = 0.0
+    _parts: dict[tuple[Any, ...], tuple[Any, float]] = field(default_factory=dict)
+
+    def take(self, of: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
+        """Return the part that ``of`` names; compute it unless it is one of the latest two."""
+        if of in self._parts:
+            self._parts[of] = self._parts.pop(of)  # becomes the latest
+            self.saved += self._parts[of][1]
+            return self._parts[of][0]
+        alike = [key for key in self._parts if key[0] == of[0]]
+        if len(alike) > 1:
+            del self._parts[alike[0]]
+        began = time.monotonic()
+        made = compute()
+        self._parts[of] = made, time.monotonic() - began
+        return made
+
+
 @dataclass(frozen=True)
 class FilterProblem(Problem):
     """One phase of a filter's run; its state is a :class:`Filter`."""
@@ -41,9 +69,13 @@ class FilterProblem(Problem):
     stepper: Any
     """The numbers of users and items; the problem of a trained model has a stepper here."""
 
-    def fit(self) -> Filter:
-        """Fit the filter to the train pairs."""
-        model, train = self.config.model, self.splits.train
+    def fit(self, kept: Kept | None = None) -> Filter:
+        """Fit the filter to the train pairs.
+
+        Args:
+          kept: parts of earlier fits to the same pairs with the same seed, which are used again.
+        """
+        kept, model, train = kept or Kept(), self.config.model, self.splits.train
         fitted = filters.fit(
             model.filter,
             train,
@@ -58,12 +90,31 @@ class FilterProblem(Problem):
             neighbour_weight=model.neighbour_weight,
             neighbour_sharpness=model.neighbour_sharpness,
             neighbour_power=model.neighbour_power,
+            spectrum=partial(kept.take, ("spectrum", model.dim)),
         )
+        if model.filter != "ease" and model.ease_weight == 0:
+            return fitted
+        weight_II = self._ease(fitted.pairs.known, kept)
         if model.filter == "ease":
-            dense = ease(fitted.pairs.known, train.n_items, model.ease_l2).params.weight_II
             # EASE is defined on interactions, not on their weights.
-            fitted = fitted._replace(weight_II=np.asarray(dense), weight_E=None)
-        return fitted
+            return fitted._replace(weight_II=weight_II, weight_E=None)
+        weight = np.array([model.ease_weight], np.float32)
+        return fitted._replace(weight_II=weight_II, ease_weight=weight)
+
+    def _ease(self, known: Csr, kept: Kept) -> np.ndarray:
+        """Return EASE's weights, by the options of the configuration."""
+        model, n_items = self.config.model, self.splits.train.n_items
+        how = {"dropout": model.ease_dropout, "user_power": model.ease_user_power}
+        numbers = ("ease", model.ease_l2, *how.values())
+        made = kept.take(numbers, lambda: ease(known, n_items, model.ease_l2, **how))
+        weight_II = np.asarray(made.params.weight_II)
+        if model.ease_item_power == 0:
+            return weight_II
+        degree_I = np.maximum(np.bincount(known.indices, minlength=n_items), 1)
+        scale_I = degree_I.astype(np.float32) ** np.float32(model.ease_item_power)
+        weight_II = weight_II / scale_I[:, None]
+        weight_II *= scale_I
+        return weight_II
 
     def scorer(self, state: Filter) -> Scorer:  # type: ignore[override]
         """Return the scorer that ranks items for users."""
@@ -98,7 +149,7 @@ class FilterTask(UserTask):
         """Raise InputError if the data cannot be used, before a folder is written."""
         train = self.splits.train
         Cadence.checked(self.config, train, 0)
-        if self.config.model.filter == "ease":
+        if self.config.model.filter == "ease" or self.config.model.ease_weight > 0:
             refuse_dense(train.n_items)
 
     def problem(

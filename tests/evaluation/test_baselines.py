@@ -44,12 +44,20 @@ def test_item_knn_is_its_definition(pairs, neighbours, power, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("l2", [1.0, 80.0])
-def test_ease_is_a_ridge_regression_of_each_item_on_the_others(pairs, l2, monkeypatch):
+@pytest.mark.parametrize(
+    ("l2", "dropout", "power"), [(1.0, 0.0, 0.0), (80.0, 0.0, 0.0), (5.0, 0.3, 0.7)]
+)
+@pytest.mark.parametrize("users", [40, 50])
+def test_ease_is_a_ridge_regression_of_each_item_on_the_others(
+    pairs, l2, dropout, power, users, monkeypatch
+):
+    """Ten more users without pairs change nothing, but that there are half as many as items."""
     monkeypatch.setattr(baselines, "_ITEMS_AT_ONCE", 32)
     pair_UI, train = pairs
-    scorer = baselines.ease(train, 90, l2=l2)
-    assert scores(scorer, 40) == pytest.approx(oracle.ease_scores(pair_UI, l2), abs=1e-4)
+    train = train._replace(indptr=np.pad(train.indptr, (0, users - 40), mode="edge"))
+    scorer = baselines.ease(train, 90, l2=l2, dropout=dropout, user_power=power)
+    expected = oracle.ease_scores(pair_UI, l2, dropout, power)
+    assert scores(scorer, 40) == pytest.approx(expected, abs=1e-4)
 
 
 def test_ease_that_does_not_fit_is_refused_before_it_begins():

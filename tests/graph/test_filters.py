@@ -8,6 +8,7 @@ from numpy.polynomial import chebyshev
 
 from jaxrec.data import synthetic
 from jaxrec.data.dataset import Csr, Dataset
+from jaxrec.evaluation import filter_scorer as filter_scoring
 from jaxrec.evaluation.filter_scorer import filter_scorer
 from jaxrec.evaluation.scorers import PAIRS, Scorer
 from jaxrec.graph import buckets, filters
@@ -46,7 +47,9 @@ def scores(scorer: Scorer, rows: np.ndarray) -> np.ndarray:
 
 
 def all_scores(made: Filter, data: Dataset) -> np.ndarray:
-    return scores(filter_scorer(made), np.arange(data.n_users))
+    """Return the scores of all users; zeros for users without items, who get popularity."""
+    found = scores(filter_scorer(made), np.arange(data.n_users))
+    return np.where(np.diff(made.indptr)[:, None] > 0, found, 0)
 
 
 @pytest.mark.parametrize("weighted", [True, False])
@@ -136,6 +139,7 @@ def test_blocks_and_kernels_score_alike(data, kernel, monkeypatch):
     scorer = filter_scorer(made)
     assert isinstance(scorer.params["matrix"].to_users, buckets.Buckets) == (kernel == "buckets")
     whole = scores(scorer, np.arange(61))
+    np.testing.assert_array_equal(whole[60], dense(data)[2])  # no items: the items' degrees
     parts = [scores(scorer, rows) for rows in np.array_split(np.arange(61)[::-1], 3)]
     np.testing.assert_allclose(np.concatenate(parts)[::-1], whole, atol=1e-5)
     if kernel == "buckets":
@@ -185,6 +189,29 @@ def test_a_blend_is_its_equation(data, kind):
     expected = scaled(alone) + 0.7 * scaled(near)
     np.testing.assert_allclose(found, expected, atol=1e-4 * expected.max())
     assert not found[user_U == 0].any()
+
+
+@pytest.mark.parametrize("full", [0, 10**6])
+def test_ease_is_blended_by_standard_deviations(data, full, monkeypatch):
+    monkeypatch.setattr(filter_scoring, "_FULL", full)
+    weight_II = np.random.default_rng(3).normal(size=(41, 41)).astype(np.float32)
+    plain = filters.fit("cheby-cf", data, KEY, dim=6, order=8)
+    both = plain._replace(weight_II=weight_II, ease_weight=np.array([0.6], np.float32))
+    binary_UI = dense(data)[0] > 0
+
+    def scaled(score: np.ndarray) -> np.ndarray:
+        deviation = score.std(1, where=~binary_UI, keepdims=True)
+        return score / np.where(deviation > 0, deviation, 1)
+
+    expected = scaled(all_scores(plain, data)) + 0.6 * scaled(binary_UI @ weight_II)
+    np.testing.assert_allclose(all_scores(both, data), expected, atol=1e-3)
+    alone = plain._replace(weight_II=weight_II, weight_E=None)
+    np.testing.assert_allclose(all_scores(alone, data), binary_UI @ weight_II, atol=1e-4)
+
+
+def test_popularity_ranks_by_degree(data):
+    found = all_scores(filters.fit("popularity", data, KEY, dim=6), data)[0]
+    np.testing.assert_allclose(found / found.max(), dense(data)[2] / dense(data)[2].max())
 
 
 def test_sharpness_prefers_the_user_who_shares_more():

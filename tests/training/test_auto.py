@@ -21,6 +21,7 @@ from jaxrec.evaluation import baselines
 from jaxrec.log import Reporter
 from jaxrec.training import auto, results
 from jaxrec.training.auto import Deadline, Search, Trial
+from jaxrec.training.filters import Kept
 from jaxrec.training.task import UserTask
 
 
@@ -139,10 +140,46 @@ def test_a_signal_keeps_the_best_so_far(tmp_path, monkeypatch):
     assert "interrupted" in json.loads((tmp_path / "auto.json").read_text())["ended"]
 
 
-def test_the_first_candidate_is_fitted_however_short_the_budget(tmp_path):
+def test_popularity_is_fitted_however_short_the_budget(tmp_path):
     ours = search(tmp_path, minutes=0.001)
-    assert ours.run().name == "turbo-cf"
+    assert ours.run().name == "popularity"
     assert len(ours.trials) == 1
+    assert ours.trials[0].value == ours.popularity
+    assert set(ours.left_out.values()) == {"the time is too short to train it"}
+    assert ours.left_out.keys() >= {"turbo-cf", "ease", "mf", "lightgcn"}
+
+
+def test_the_best_filters_are_blended(tmp_path, monkeypatch):
+    only(monkeypatch, "turbo-cf", "gf-cf", "ease")
+    monkeypatch.setattr(auto, "neighbours", lambda config: iter(()))
+    ours = search(tmp_path)
+    ours.run()
+    *first, last = ours.trials
+    assert {trial.name for trial in first} == {"turbo-cf", "gf-cf", "ease"}
+    assert (last.name, last.config.model.ease_weight) == ("hybrid", 1.0)
+    best = max((t for t in first if t.name != "ease"), key=lambda trial: trial.value)
+    assert last.config.model.filter == best.name
+    assert last.config.model.ease_l2 == 200
+
+
+def test_a_part_that_is_used_again_is_computed_once():
+    kept, made = Kept(), []
+    for key in (1, 2, 1, 3, 1, 2):
+        found = kept.take(("ease", key), lambda key=key: made.append(key) or key)
+        assert found == key
+    assert made == [1, 2, 3, 2]  # the latest two are kept
+
+
+def test_trials_rank_a_sample_of_many_users(tmp_path, monkeypatch):
+    monkeypatch.setattr(auto, "_USERS", 30)
+    ours = search(tmp_path)
+    of_trials, ratio = ours._sampled
+    held, all_held = of_trials.splits.validation, ours.task.splits.validation
+    assert (held.user_counts() > 0).sum() == 30
+    assert ratio == (all_held.user_counts() > 0).sum() / 30
+    counts = held.user_counts()
+    assert (counts == all_held.user_counts())[counts > 0].all()
+    assert of_trials.splits.train is ours.task.splits.train
 
 
 def test_what_does_not_take_the_data_is_named(tmp_path, monkeypatch):
@@ -168,7 +205,7 @@ def test_neighbours_of_the_best_are_tried_before_those_of_others(tmp_path):
     ours = search(tmp_path)
     first = auto.candidates(asked(), 1000, False)
     ours.trials += [Trial(n, first[n], v, 1.0, 1.0) for n, v in (("ease", 0.3), ("gf-cf", 0.2))]
-    ours.left_out |= {name: "" for name in first if name not in ("ease", "gf-cf")}
+    ours.left_out |= {name: "" for name in (*first, "hybrid") if name not in ("ease", "gf-cf")}
     name, config = next(ours._untried(first))
     assert name == "ease: model.ease_l2 400"
     ours.trials.append(Trial(name, config, 0.1, 1.0, 1.0))

@@ -43,7 +43,8 @@ def run(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("kind", "options"), [*((kind, {}) for kind in KINDS), ("cheby-cf", BLENDED)]
+    ("kind", "options"),
+    [*((kind, {}) for kind in KINDS), ("cheby-cf", BLENDED | {"ease_weight": 0.5})],
 )
 def test_every_kind_finds_what_was_planted_and_serves_it(kind, options, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "can_report", lambda: False)
@@ -148,7 +149,8 @@ def test_a_damaged_filter_is_told(run, tmp_path, monkeypatch):
 
 def test_numbers_of_the_options_are_those_of_the_fit():
     plain = FilterOptions()
-    fitted = {f.name for f in dataclasses.fields(plain)} - {"filter", "ease_l2"}
+    fitted = {f.name for f in dataclasses.fields(plain) if not f.name.startswith("ease_")}
+    fitted -= {"filter"}
     assert fitted <= set(filters.filters.fit.__annotations__)
 
 
@@ -176,6 +178,7 @@ def test_what_belongs_to_training_is_refused(change, said):
         ({"score": "cosine"}, "model.score is for models that are trained"),
         ({"ease_l2": 2.0}, "model.ease_l2 is for model.filter ease"),
         ({"filter": "ease", **BLENDED}, "neighbour_weight is for model.filter cheby-cf and gf-cf"),
+        ({"filter": "ease", "ease_weight": 1.0}, "ease_weight is for model.filter cheby-cf"),
         ({"neighbour_sharpness": 2.0}, "needs a model.neighbour_weight above 0"),
     ],
 )

@@ -8,6 +8,8 @@ from jaxrec.config.models.kind import ModelKind
 
 _ORDERS = {"cheby-cf": 8, "turbo-cf": 2, "gf-cf": 1}
 _NEIGHBOURS = ("neighbour_weight", "neighbour_sharpness", "neighbour_power")
+EASE = ("ease_l2", "ease_dropout", "ease_user_power", "ease_item_power")
+SPARSE = ("cheby-cf", "gf-cf", "turbo-cf")
 _SPECTRAL = {"cheby-cf": 0.2, "gf-cf": 0.3}
 
 BLEND: dict[str, Any] = {
@@ -25,10 +27,10 @@ Gowalla's train pairs. On Gowalla's test part, the filter alone is better: let v
 class FilterOptions:
     """Options of filter."""
 
-    filter: Literal["cheby-cf", "gf-cf", "turbo-cf", "ease"] = "cheby-cf"
+    filter: Literal["cheby-cf", "gf-cf", "turbo-cf", "ease", "popularity"] = "cheby-cf"
     """filter: cheby-cf (a polynomial close to a plateau, plus the leading singular vectors), gf-cf
     (linear, plus the leading singular vectors), turbo-cf (polynomials of degree 1 to 3), ease (a
-    dense matrix of items by items)."""
+    dense matrix of items by items), popularity (the same list for all users)."""
     order: Annotated[int | None, Range(1, 64)] = None
     """filter: degree of the polynomial of cheby-cf (default 8) and turbo-cf (default 2)."""
     flatness: Annotated[float, Range(0.01, 100)] = 1.5
@@ -47,6 +49,17 @@ class FilterOptions:
     this many pairs of sparse products."""
     ease_l2: Annotated[float, POSITIVE] = 80.0
     """filter: weight of ease's L2 penalty."""
+    ease_dropout: Annotated[float, Range(0, 0.99)] = 0.0
+    """filter: share of its input that ease must do without (EDLAE). It penalises the weights of an
+    item in proportion to the item's degree."""
+    ease_user_power: Annotated[float, Range(0, 2)] = 0.0
+    """filter: ease weighs a user's row by the user's degree to minus this power."""
+    ease_item_power: Annotated[float, Range(-1, 1)] = 0.0
+    """filter: ease divides its input by the item's degree to this power, and multiplies its output
+    by the same power, as degree_power does for cheby-cf."""
+    ease_weight: Annotated[float, Range(0, 1e6)] = 0.0
+    """filter: weight of ease's scores, which are added to those of another filter after both are
+    divided by their standard deviations; 0: no such scores."""
     neighbour_weight: Annotated[float, Range(0, 1e6)] = 0.0
     """filter: weight of the votes of users with similar items, which are added to the filter's
     scores after both are divided by their standard deviations; 0: no votes. Not for ease."""
@@ -76,9 +89,10 @@ def _check(model: Any) -> None:
         "spectral_weight": ("cheby-cf", "gf-cf"),
         "user_power": ("turbo-cf",),
         "products": ("cheby-cf",),
-        "ease_l2": ("ease",),
-        **dict.fromkeys(_NEIGHBOURS, ("cheby-cf", "gf-cf", "turbo-cf")),
+        **dict.fromkeys((*_NEIGHBOURS, "ease_weight"), SPARSE),
     }
+    if model.ease_weight == 0:
+        kinds_of_option |= dict.fromkeys(EASE, ("ease",))
     for name, kinds in kinds_of_option.items():
         check(
             kind in kinds or getattr(model, name) == getattr(plain, name),
