@@ -203,17 +203,17 @@ def _import(args: list[str]) -> str:
 
 
 def _partition(args: list[str]) -> str:
-    from jaxrec.data.formats import Columns
+    from jaxrec.data.formats import Columns, Repeats
 
     @dataclass(frozen=True)
-    class Partition:
-        """Partition interactions in Parquet files for a mesh of devices, out of core.
+    class Partition(_Text):
+        """Partition interactions for a mesh of devices, out of core.
 
         Each process of `jaxrec train --data OUT --mesh.table PARTS` then reads only the parts of
         its own devices."""
 
         src: Positional[str]
-        """Parquet file, or folder that is searched for Parquet files recursively."""
+        """File or folder to read; a folder with Parquet files is searched for them recursively."""
         out: str
         """Folder to write; must be new or empty."""
         parts: Annotated[int, Range(2, 2**16)]
@@ -225,9 +225,15 @@ def _partition(args: list[str]) -> str:
         """Seed of the split."""
         exchange: Literal["auto", "all_gather", "all_to_all", "ring"] = "auto"
         """How a layer receives rows of other devices; see mesh.exchange of `jaxrec train`."""
+        format: str | None = None
+        """Format of interactions, as for `jaxrec data import`; by default guessed from the path."""
         columns: Columns = field(default_factory=Columns)
         event_weights: tuple[str, ...] = ()
         """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
+        keep: Literal["last", "first"] = "last"
+        """Which time a repeated pair keeps: the latest or the earliest."""
+        count_repeats: _Flag = False
+        """Weight each pair by the number of its repeats."""
         rows: Number = 1 << 22
         """Number of rows and pairs in memory at once (about 200 bytes each)."""
 
@@ -242,8 +248,11 @@ def _partition(args: list[str]) -> str:
         split=parsed.split,
         seed=parsed.seed if parsed.split.seed is None else parsed.split.seed,
         exchange=parsed.exchange,
-        columns=parsed.columns,
+        format=parsed.format,
+        columns=None if parsed.columns == Columns() else parsed.columns,
         event_weights=_weights(parsed.event_weights) or None,
+        text=parsed.text(),
+        repeats=Repeats(parsed.keep, parsed.count_repeats),
         rows=parsed.rows,
     )
     return f"{layout.described(manifest)}\n{'written to':<14}{parsed.out}"

@@ -1,27 +1,38 @@
-"""Read Parquet files into sorted pairs, merged and split exactly as by an import in memory.
+"""Read files into sorted pairs, merged and split exactly as by an import in memory.
 
 The first pass over the files counts the rows of each id. The second pass numbers the ids and
 writes the rows to disk in blocks of users. Each block is then sorted, merged and split by itself.
-Memory holds the ids, their counts, and one block or one batch of rows.
+Memory holds the ids, their counts, and one block or one batch of rows. Parquet files are read
+twice; other files are parsed once, and their rows wait on disk for the second pass.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 
 from jaxrec.config import SplitConfig
+from jaxrec.data import formats
 from jaxrec.data.dataset import REPEATED, TEST, TRAIN, VALIDATION, Dataset
-from jaxrec.data.formats import parquet
-from jaxrec.data.formats.assemble import LIMIT, IdPlaces, id_kind, merge_repeats
-from jaxrec.data.formats.columns import Columns
-from jaxrec.data.formats.paths import part_of_name
+from jaxrec.data.formats import Columns, Repeats, TextOptions, parquet, paths
+from jaxrec.data.formats.assemble import (
+    LIMIT,
+    IdPlaces,
+    Part,
+    count_rows,
+    id_kind,
+    merge_repeats,
+    readings,
+    refuse_negative,
+    whole_ids,
+)
 from jaxrec.data.pair_keys import pair_keys
+from jaxrec.data.prepared import is_prepared
 from jaxrec.data.split import BY_TIME, draw, pair_id_hashes, refuse_empty_cut
 from jaxrec.errors import InputError
 from jaxrec.parted.spill import Column, Spill, blocks
@@ -48,11 +59,11 @@ def sources(src: str | Path) -> dict[Path, int | None]:
         return {src: None}
     if not src.is_dir():
         raise InputError(f"{src}: no such file or folder")
-    paths = [path.relative_to(src) for path in sorted(src.rglob("*.parquet"))]
-    paths = [path for path in paths if not any(word[0] in "._" for word in path.parts)]
-    if not paths:
-        raise InputError(f"{src}: no .parquet file; `jaxrec data import` takes other formats")
-    found = {path: _part(path) for path in paths}
+    files = [path.relative_to(src) for path in sorted(src.rglob("*.parquet"))]
+    files = [path for path in files if not any(word[0] in "._" for word in path.parts)]
+    if not files:
+        raise InputError(f"{src}: no .parquet file; give a folder with some")
+    found = {path: _part(path) for path in files}
     if len(set(found.values())) == 1:
         return {src / path: None for path in found}
     for path, part in found.items():
@@ -68,7 +79,99 @@ def sources(src: str | Path) -> dict[Path, int | None]:
 
 def _part(path: Path) -> int | None:
     words = [path.stem.split(".")[-1], *(word.split("=")[-1] for word in path.parts[-2::-1])]
-    return next((part for word in words if (part := part_of_name(word)) is not None), None)
+    return next((part for word in words if (part := paths.part_of_name(word)) is not None), None)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of interactions, and how it is read; see :func:`jaxrec.data.formats.read`."""
+
+    src: Path
+    format: str | None = None
+    columns: Columns | None = None
+    weights: dict[str, float] | None = None
+    text: TextOptions | None = None
+    repeats: Repeats = field(default_factory=Repeats)
+
+    def is_columnar(self) -> bool:
+        """Return whether the source is Parquet: a file, or a folder searched recursively."""
+        if self.format is not None or self.src.is_file():
+            return (self.format or self.src.suffix.lower().lstrip(".")) == "parquet"
+        if not self.src.is_dir() or is_prepared(self.src):
+            return False
+        return any(self.src.rglob("*.parquet"))
+
+    def parts(self, rows: int, *, timed: bool) -> Iterator[Part]:
+        """Yield the interactions in pieces of about ``rows`` rows.
+
+        Args:
+          timed: whether times are needed; Parquet files are read without them if not.
+        """
+        if not self.is_columnar():
+            yield from formats.pieces(
+                *(self.src, self.format, self.columns, self.weights), text=self.text, rows=rows
+            )
+            return
+        weights = formats.checked_weights(self.columns, self.weights)
+        taken = replace(self.columns or Columns(), rating="")
+        taken = taken if timed or weights else replace(taken, time="")
+        for path, split in sources(self.src).items():
+            more = paths.partition(self.src, path)
+            options = {"split": split, "options": self.text, "more": more}
+            yield from parquet.pieces(path, taken, weights, rows, **options)
+
+
+class _Twice:
+    """The rows of a source, read twice; ratings are dropped.
+
+    Attributes:
+      notes, reading: counts of irregularities, and how columns were read, after the first pass.
+      given: whether the source gives a split.
+    """
+
+    def __init__(self, source: Source, folder: Path, rows: int, *, timed: bool) -> None:
+        folder.mkdir()
+        self._source, self._folder, self._rows, self._timed = source, folder, rows, timed
+        self._kept: list[tuple[Path, int | None]] | None = None if source.is_columnar() else []
+        self.notes, self.given = Counter[str](), False
+        self.reading: dict[tuple[str, str], None] = {}
+        self.lone: dict[str, list[pl.Series]] = {"user": [], "item": []}
+        self.untyped = True
+
+    def first(self) -> Iterator[pl.DataFrame]:
+        """Yield the rows of each piece."""
+        for n, part in enumerate(self._parts()):
+            self.notes.update(part.notes)
+            self.given |= part.split is not None
+            self.untyped &= part.untyped
+            self.reading[part.path.name, part.reading] = None
+            for role, more in (("user", part.lone_users), ("item", part.lone_items)):
+                if more is not None:
+                    self.lone[role].append(more)
+            if self._kept is not None and part.frame.height:
+                path = self._folder / f"{n}.parquet"
+                part.frame.write_parquet(path, compression="lz4")
+                self._kept.append((path, part.split))
+            yield part.frame
+
+    def second(self) -> Iterator[tuple[int | None, pl.DataFrame]]:
+        """Yield the same rows again, each piece with its part of a split."""
+        if self._kept is None:
+            for part in self._parts():
+                yield part.split, part.frame
+            return
+        for path, split in self._kept:
+            yield split, pl.read_parquet(path, glob=False)
+            path.unlink()
+
+    def _parts(self) -> Iterator[Part]:
+        for part in self._source.parts(self._rows, timed=self._timed):
+            part.frame = part.frame.select(pl.exclude("rating"))
+            if self._source.repeats.count:
+                count_rows(part)
+            if part.frame.height:
+                refuse_negative(part)
+            yield part
 
 
 class Tally:
@@ -78,17 +181,26 @@ class Tally:
         self._kept: list[pl.DataFrame] = []
         self._merged = 0
 
-    def add(self, ids: pl.Series) -> None:
-        """Add the rows of a column of ids to the counts."""
+    def add(self, ids: pl.Series, *, rows: bool = True) -> None:
+        """Add the rows of a column of ids to the counts, or ids without rows."""
         counted = pl.DataFrame({"id": ids}).group_by("id").len("count")
-        self._kept.append(counted.with_columns(pl.col("count").cast(pl.Int64)))
+        count = pl.col("count").cast(pl.Int64) if rows else pl.lit(0, pl.Int64).alias("count")
+        self._kept.append(counted.with_columns(count))
         if sum(frame.height for frame in self._kept) > 2 * self._merged + 1_000_000:
             self._kept = [self._together()]
             self._merged = self._kept[0].height
 
-    def table(self) -> tuple[pl.Series, np.ndarray]:
-        """Return the ids in ascending order (integers by value), and their counts."""
-        frame = self._together().sort("id")
+    def table(self, *, untyped: bool = False) -> tuple[pl.Series, np.ndarray]:
+        """Return the ids in ascending order (integers by value), and their counts.
+
+        Args:
+          untyped: whether texts that are all whole numbers, such as 1.0, are converted to them.
+        """
+        frame = self._together()
+        if untyped:
+            frame = frame.with_columns(whole_ids(frame["id"]))
+            frame = frame.group_by("id").agg(pl.col("count").sum())
+        frame = frame.sort("id")
         return frame["id"], frame["count"].to_numpy()
 
     def _together(self) -> pl.DataFrame:
@@ -179,63 +291,53 @@ def split_of(src: str | Path, config: SplitConfig, given: bool) -> SplitConfig:
 
 
 def read_pairs(
-    src: str | Path,
-    folder: Path,
-    config: SplitConfig,
-    seed: int,
-    *,
-    columns: Columns | None = None,
-    weights: Mapping[str, float] | None = None,
-    rows: int,
+    source: Source, folder: Path, config: SplitConfig, seed: int, *, rows: int
 ) -> Sorted:
-    """Read, number, sort, merge and split the pairs of Parquet files.
+    """Read, number, sort, merge and split the pairs of a source; ratings are ignored.
 
     Args:
       folder: an empty folder for temporary files.
-      columns, weights: as in :func:`jaxrec.data.formats.read`; ratings are ignored.
       rows: rows held in memory at once.
 
     Raises:
       InputError: the data is invalid, or :func:`split_of` refuses the split.
     """
-    src = Path(src)
-    files = sources(src)
-    config = split_of(src, config, any(part is not None for part in files.values()))
-    by_time = config.name in BY_TIME
-    taken = replace(columns or Columns(), rating="")
-    if not (by_time or weights):
-        taken = replace(taken, time="")
-
-    def batches() -> Iterator[tuple[int | None, pl.DataFrame]]:
-        for path, part in files.items():
-            for frame in parquet.batches(path, taken, dict(weights or {}), rows):
-                yield part, frame
-
+    src = source.src
+    split_of(src, config, True)  # a split that no data allows is refused before reading
+    twice = _Twice(source, folder / "read", rows, timed=config.name in BY_TIME)
     tallies, timed, weighted = {"user": Tally(), "item": Tally()}, True, True
-    for _, frame in batches():
+    for frame in twice.first():
         timed &= "time" in frame.columns
         weighted &= "weight" in frame.columns
         for role, tally in tallies.items():
             tally.add(frame[role])
-    if by_time and not timed:
+    config = split_of(src, config, twice.given)
+    if config.name in BY_TIME and not timed:
         raise InputError(f"{src}: split {config.name} needs a time column; this data has none")
-    tables = {role: tally.table() for role, tally in tallies.items()}
+    for role, tally in tallies.items():
+        for more in twice.lone[role]:
+            tally.add(more, rows=False)
+    tables = {role: tally.table(untyped=twice.untyped) for role, tally in tallies.items()}
     if sum(len(table) for table, _ in tables.values()) > LIMIT:
         raise InputError(f"{src}: more users and items than int32 can count ({LIMIT})")
     places = {role: IdPlaces(table) for role, (table, _) in tables.items()}
     spill = Spill(folder / "by-user", _RECORD, "user", blocks(tables["user"][1], rows))
-    for part, frame in batches():
-        record = np.zeros(frame.height, _RECORD)
-        for role, place in places.items():
-            record[role] = place(frame[role])
-        for role in ("weight", "time"):
-            if role in frame.columns and {"weight": weighted, "time": timed}[role]:
-                record[role] = frame[role].to_numpy()
-        record["label"] = part or TRAIN
-        spill.add(record)
-    block = _Block(src, config, seed, places["user"].ids, places["item"].ids, weighted, timed)
-    said = {parquet.reading(path, taken, weights or {}) for path in files}
-    return block.sorted(spill, folder, tuple(sorted(said)))
+    for part, frame in twice.second():
+        for first in range(0, frame.height, rows):
+            block = frame[first : first + rows]
+            record = np.zeros(block.height, _RECORD)
+            for role, place in places.items():
+                whole = tables[role][0].dtype == pl.Int64
+                record[role] = place(whole_ids(block[role]) if whole else block[role])
+            for role in ("weight", "time"):
+                if role in block.columns and {"weight": weighted, "time": timed}[role]:
+                    record[role] = block[role].to_numpy()
+            record["label"] = part or TRAIN
+            spill.add(record)
+    ids = places["user"].ids, places["item"].ids
+    block = _Block(src, config, seed, *ids, weighted, timed, source.repeats.keep)
+    notes = Counter({what: count for what, count in twice.notes.items() if count})
+    return block.sorted(spill, folder, readings(twice.reading), notes)
 
 
 @dataclass
@@ -249,16 +351,19 @@ class _Block:
     item_ids: np.ndarray
     weighted: bool
     timed: bool
+    keep: Literal["last", "first"] = "last"
 
     @cached_property
     def _hashes(self) -> tuple[np.ndarray, np.ndarray]:
         """The hashes of the user and item ids, which break ties between equal times."""
         return pair_id_hashes(self.user_ids, self.item_ids)
 
-    def sorted(self, spill: Spill, folder: Path, reading: tuple[str, ...]) -> Sorted:
+    def sorted(
+        self, spill: Spill, folder: Path, reading: tuple[str, ...], notes: Counter[str]
+    ) -> Sorted:
         sizes = len(self.user_ids), len(self.item_ids)
         parts = {name: self._flat(folder, name, sizes) for name in SPLITS}
-        shares_I, notes = np.zeros(sizes[1]), Counter[str]()
+        shares_I = np.zeros(sizes[1])
         for n in range(len(spill)):
             for records in spill.take(n):
                 pairs = self.merged(records, notes)
@@ -288,7 +393,7 @@ class _Block:
         for side, count in zip(("users", "items"), parts["train"].counts, strict=True):
             notes[f"{side} without train pairs"] = int((count == 0).sum())
         found = {what: count for what, count in notes.items() if count}
-        name = self.src.resolve().stem if self.src.is_file() else self.src.resolve().name
+        name = formats.name_of(self.src)
         ids, told = (self.user_ids, self.item_ids), (found, reading)
         return Sorted(name, *ids, parts, shares_I, self.config, *told)
 
@@ -319,7 +424,7 @@ class _Block:
                 columns["time"] = records["time"]
             if self.weighted:
                 columns["weight"] = records["weight"]
-            last, order = merge_repeats(key, order, repeat, columns)
+            last, order = merge_repeats(key, order, repeat, columns, keep=self.keep)
             key = key[last]
         records = records[order]
         if self.weighted:

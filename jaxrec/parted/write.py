@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from jaxrec.config import SplitConfig
-from jaxrec.data.formats.columns import Columns
+from jaxrec.data.formats import Columns, Repeats, TextOptions, remote
 from jaxrec.data.prepared import refuse_occupied
 from jaxrec.errors import InputError
 from jaxrec.files import replacing, write_npy
@@ -21,7 +21,7 @@ from jaxrec.graph import buckets
 from jaxrec.graph.bipartite import symmetric_weights
 from jaxrec.graph.partition import Exchange, Layout, Sending, cut, layout_of, traffic
 from jaxrec.parted import layout as folders
-from jaxrec.parted.pairs import Flat, Sorted, read_pairs
+from jaxrec.parted.pairs import Flat, Sorted, Source, read_pairs
 from jaxrec.parted.spill import Array, Spill, blocks, stretches
 
 ROWS = 1 << 22
@@ -37,17 +37,22 @@ def partition_data(
     split: SplitConfig | None = None,
     seed: int = 0,
     exchange: Literal["auto"] | Exchange = "auto",
+    format: str | None = None,
     columns: Columns | None = None,
     event_weights: dict[str, float] | None = None,
+    text: TextOptions | None = None,
+    repeats: Repeats | None = None,
     rows: int = ROWS,
 ) -> dict[str, Any]:
-    """Partition Parquet files into a folder, written atomically, and return its manifest.
+    """Partition interactions into a folder, written atomically, and return its manifest.
 
     Args:
-      src: a file, or a folder of files (:func:`jaxrec.parted.pairs.sources`).
+      src: Parquet files (:func:`jaxrec.parted.pairs.sources`), or anything else that
+        :func:`jaxrec.read` takes, read in pieces (:func:`jaxrec.data.formats.pieces`).
       parts: number of parts, T; runs on the folder need mesh.table T.
       split, seed: how pairs are held out.
       exchange: how parts exchange rows; "auto" takes the kind that moves the fewest rows.
+      format, columns, event_weights, text, repeats: as of :func:`jaxrec.read`.
       rows: rows of a file, or pairs, held in memory at once.
 
     Raises:
@@ -59,18 +64,12 @@ def partition_data(
             "`jaxrec data import` reads the source"
         )
     refuse_occupied(out)
-    with replacing(Path(out).absolute()) as partial:
+    repeats = repeats or Repeats()
+    with remote.local(src) as local, replacing(Path(out).absolute()) as partial:
+        source = Source(local, format, columns, event_weights, text, repeats)
         partial.mkdir()
         with tempfile.TemporaryDirectory(dir=partial, prefix=".work-") as work:
-            made = read_pairs(
-                src,
-                Path(work),
-                split or SplitConfig(),
-                seed,
-                columns=columns,
-                weights=event_weights,
-                rows=rows,
-            )
+            made = read_pairs(source, Path(work), split or SplitConfig(), seed, rows=rows)
             manifest = _Cut(made, partial, Path(work), parts, rows).write(exchange)
         return folders.seal(partial, manifest | {"seed": seed})
 

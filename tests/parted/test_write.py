@@ -1,6 +1,8 @@
 """Test that a folder of parts has the arrays of an in-memory build, and limits the memory used."""
 
+import gzip
 import resource
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from jaxrec.cli.data import data
 from jaxrec.config import SplitConfig
 from jaxrec.data.dataset import REPEATED
-from jaxrec.data.formats import read
+from jaxrec.data.formats import Repeats, TextOptions, read
+from jaxrec.data.formats import text as text_files
 from jaxrec.data.split import Splits
 from jaxrec.data.split import split as split_data
 from jaxrec.errors import InputError
@@ -155,6 +158,115 @@ def test_a_split_that_files_and_folders_give_is_that_of_files(tmp_path):
         assert_equal_parts(tmp_path / f"{src.name}-out", manifest, splits, 3)
 
 
+def _gzipped_csv(frame: pl.DataFrame, folder: Path) -> Path:
+    path = folder / "pairs.csv.gz"
+    path.write_bytes(gzip.compress(frame.write_csv(separator=";").encode()))
+    return path
+
+
+def _quoted(frame: pl.DataFrame, folder: Path) -> Path:
+    """Write ids that hold ends of lines and separators, quoted, between blank lines."""
+    path = folder / "pairs.csv"
+    named = frame.with_columns(pl.format('a\n\n"{}",', "user").alias("user"))
+    head, _, rest = named.write_csv().partition("\n")
+    path.write_text(f"{head}\n\n" + rest.replace("\na", "\n\n\na"))
+    return path
+
+
+def _utf16(frame: pl.DataFrame, folder: Path) -> Path:
+    path = folder / "pairs.tsv"
+    path.write_bytes(frame.write_csv(separator="\t").encode("utf-16"))
+    return path
+
+
+def _pointed(frame: pl.DataFrame, folder: Path) -> Path:
+    """Write whole numbers as 1.0, as pandas does, in half of the lines."""
+    path, lines = folder / "pairs.csv", frame.write_csv().splitlines()
+    half = [
+        line.replace(",", ".0,", 1) if n > len(lines) // 2 else line for n, line in enumerate(lines)
+    ]
+    path.write_text("\n".join(half))
+    return path
+
+
+def _several(frame: pl.DataFrame, folder: Path) -> Path:
+    for n, some in enumerate(frame.iter_slices(70)):
+        some.write_ndjson(folder / f"pairs-{n}.jsonl")
+    return folder / "pairs-*.jsonl"
+
+
+def _in_a_folder(frame: pl.DataFrame, folder: Path) -> Path:
+    frame.write_csv(folder / "given.csv")
+    read(folder / "given.csv").save(folder / "prepared")
+    return folder / "prepared"
+
+
+def _parquet(frame: pl.DataFrame, folder: Path) -> Path:
+    frame.write_parquet(folder / "pairs.parquet", row_group_size=16)
+    return folder / "pairs.parquet"
+
+
+@pytest.mark.parametrize(
+    ("write", "text"),
+    [
+        (_gzipped_csv, {}),
+        (_quoted, {}),
+        (_quoted, {"skip_bad_lines": True}),
+        (_utf16, {"encoding": "utf-16"}),
+        (_pointed, {}),
+        (_several, {"skip_missing_ids": True}),
+        (_in_a_folder, {}),
+        (_parquet, {"skip_bad_lines": True}),
+    ],
+)
+def test_whatever_is_imported_is_partitioned_in_pieces(write, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "_HEAD", 128)  # bytes, so that small files have many pieces
+    frame = random_frame(2, 300, texts=write is not _pointed).drop("event")
+    options = TextOptions(**text)
+    src, config = write(frame, tmp_path), SplitConfig("leave-last-out")
+    splits = split_data(read(src, text=options), config, 0)
+    held = []
+    add = spill.Spill.add
+    monkeypatch.setattr(
+        spill.Spill, "add", lambda self, records: (held.append(len(records)), add(self, records))
+    )
+    manifest = partition_data(src, tmp_path / "out", 3, split=config, text=options, rows=20)
+    assert_equal_parts(tmp_path / "out", manifest, splits, 3)
+    assert max(held) <= 20
+    assert len(manifest["reading"]) <= 1
+
+
+def test_counts_and_the_repeat_that_stays_are_those_of_an_import(tmp_path):
+    path, repeats = tmp_path / "pairs.csv", Repeats("first", count=True)
+    random_frame(5, 300, texts=True).drop("event").write_csv(path)
+    config = SplitConfig("temporal", per_user=False, test_time=6.0, validation_time=4.0)
+    splits = split_data(read(path, repeats=repeats), config, 0)
+    assert splits.train.weight is not None
+    manifest = partition_data(path, tmp_path / "out", 2, split=config, repeats=repeats, rows=50)
+    assert_equal_parts(tmp_path / "out", manifest, splits, 2)
+
+
+def test_faults_in_a_later_piece_are_named_by_their_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_files, "_HEAD", 64)
+    path, out = tmp_path / "pairs.csv", tmp_path / "out"
+    lines = [f"u{n},i{n % 7}\n" for n in range(90)]
+
+    def refused(line: str, words: str) -> None:
+        path.write_text("user,item\n" + "".join([*lines[:80], line, *lines[80:]]))
+        with pytest.raises(InputError, match=words):
+            partition_data(path, out, 2, rows=4)
+        assert not out.exists()
+
+    refused("u1\n", r"pairs\.csv:82: 1 column, where the first line has 2")
+    refused('u1,"i\n', r"pairs\.csv:82: ")
+    refused("u1,\n", r"pairs\.csv:82: the item is missing")
+    refused("u1,i\0\n", r"pairs\.csv:82: not UTF-8 text but binary data")
+    refused("user,item\n", r"pairs\.csv:82: the line repeats the header")
+    refused("u1,i\xe9,\n", r"pairs\.csv:82: 3 columns")
+    options = TextOptions(skip_bad_lines=True)
+    assert partition_data(path, out, 2, text=options, rows=4)["interactions"] == 90
+
+
 def test_memory_holds_so_many_rows_at_once_and_no_more(tmp_path, monkeypatch):
     rows, held = 64, []
     rng = np.random.default_rng(0)
@@ -286,7 +398,7 @@ def test_faults_of_the_source_are_named(tmp_path):
         with pytest.raises(InputError, match=words):
             partition_data(tmp_path, tmp_path.parent / "out", 2, rows=2)
 
-    refused("no .parquet file")
+    refused("none of its files has a known format")
     pl.DataFrame({"user": [1, 2, 2, None], "item": [1, 1, 2, 3]}).write_parquet(
         tmp_path / "train.parquet"
     )

@@ -6,9 +6,13 @@ in the order of the sorted unique ids. Content that is odd but usable is counted
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import fields, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
 
 from jaxrec import registry
 from jaxrec.data import array_checks, itemgraph, synthetic
@@ -20,6 +24,7 @@ from jaxrec.data.formats import (
     movielens,
     parquet,
     paths,
+    recbole,
     remote,
     side_features,
     tables,
@@ -31,7 +36,18 @@ from jaxrec.data.formats.text import TextOptions, unreadable
 from jaxrec.data.prepared import PARTED, format_of, is_prepared
 from jaxrec.errors import InputError, nearest
 
-__all__ = ["FORMATS", "Columns", "Repeats", "TextOptions", "detect", "read", "resolve"]
+__all__ = [
+    "FORMATS",
+    "Columns",
+    "Repeats",
+    "TextOptions",
+    "checked_weights",
+    "detect",
+    "name_of",
+    "pieces",
+    "read",
+    "resolve",
+]
 
 FORMATS = (
     *("prepared", "lightgcn", "csv", "tsv", "parquet", "jsonl", "recbole", "movielens"),
@@ -46,6 +62,20 @@ _ENDINGS = {
     "jsonl": ".jsonl",
     "recbole": ".inter",
 }
+
+
+_WORKBOOK = "a workbook is not read; save its sheet as CSV"
+_DATABASE = "a database is not read; write its table as Parquet or CSV"
+_PICKLE = "a pickle is not read, because it may run code; write its table as Parquet"
+_ARROW = "an Arrow file is not read; jaxrec.from_polars takes polars.scan_ipc of it"
+_OTHER_FILES = {
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), _WORKBOOK),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3", ".duckdb"), _DATABASE),
+    **dict.fromkeys((".pkl", ".pickle"), _PICKLE),
+    **dict.fromkeys((".arrow", ".feather", ".ipc"), _ARROW),
+    ".npz": "an archive of NumPy is not read; jaxrec.from_scipy takes scipy.sparse.load_npz of it",
+}
+"""Endings of files that are not read, each with its reason and a way to read the content."""
 
 
 def resolve(path_or_name: str) -> Dataset:
@@ -99,16 +129,7 @@ def read(
     ('sales', 2, ['cup', 'tea'])
     """
     array_checks.refuse_foreign(path, option="path")
-    if event_weights is not None:
-        event_weights = {event: float(weight) for event, weight in event_weights.items()}
-    for event, weight in (event_weights or {}).items():
-        if not 0 <= weight < math.inf:
-            raise InputError(
-                f"the weight of event {event!r} is {weight}; give a finite weight of 0 or more"
-            )
-    if event_weights and not any(event_weights.values()):
-        raise InputError("all events have weight 0, so no pair is a positive; give one a weight")
-    refuse_both(columns, event_weights)
+    event_weights = checked_weights(columns, event_weights)
     if remote.is_address(path):
         with remote.local(path) as file:
             return read(
@@ -126,8 +147,7 @@ def read(
     path = Path(path)
     try:
         text = text or TextOptions()
-        plain = not (columns or event_weights) and text == TextOptions()
-        format = format or detect(path, named=plain)
+        format = format or _detected(path, columns, event_weights, text)
         data = _read(path, format, columns, event_weights, text, repeats)
         text = text.of_tables_beside()
         data = _described(data, path, format, "user", users, cold_users, text)
@@ -136,12 +156,67 @@ def read(
         raise unreadable(path, e) from e
 
 
-def refuse_both(columns: Columns | None, event_weights: Mapping[str, float] | None) -> None:
-    """Raise InputError if weights would come both from events and from a column."""
+def pieces(
+    path: Path,
+    format: str | None = None,
+    columns: Columns | None = None,
+    event_weights: dict[str, float] | None = None,
+    *,
+    text: TextOptions | None = None,
+    rows: int,
+) -> Iterator[Part]:
+    """Read interactions as :func:`read` does, about ``rows`` rows at a time.
+
+    Files of the formats lightgcn, mind, instacart and netflix are read whole, one after another, as
+    are Zstandard's. Prepared data is not read into memory.
+
+    Raises:
+      InputError: the path, the format or the content is not usable.
+    """
+    event_weights = checked_weights(columns, event_weights)
+    try:
+        text = text or TextOptions()
+        format = format or _detected(path, columns, event_weights, text)
+        _refuse_options(path, format, columns, event_weights, text, None)
+        if format == "prepared" or format in registry.FORMATS:
+            yield from _of_dataset(path, _whole(path, format), rows)
+        else:
+            yield from _parts(path, format, columns, event_weights, text, rows)
+    except OSError as e:
+        raise unreadable(path, e) from e
+
+
+def checked_weights(
+    columns: Columns | None, event_weights: dict[str, float] | None
+) -> dict[str, float] | None:
+    """Return the weights of events as floats.
+
+    Raises:
+      InputError: a weight is not usable, or weights come from a column too.
+    """
+    if event_weights is not None:
+        event_weights = {event: float(weight) for event, weight in event_weights.items()}
+    for event, weight in (event_weights or {}).items():
+        if not 0 <= weight < math.inf:
+            raise InputError(
+                f"the weight of event {event!r} is {weight}; give a finite weight of 0 or more"
+            )
+    if event_weights and not any(event_weights.values()):
+        raise InputError("all events have weight 0, so no pair is a positive; give one a weight")
     if columns is not None and columns.weight and event_weights:
         raise InputError(
             "--event-weights and --columns.weight both set the weight of a pair; give one of them"
         )
+    return event_weights
+
+
+def _detected(
+    path: Path,
+    columns: Columns | None,
+    event_weights: dict[str, float] | None,
+    text: TextOptions,
+) -> str:
+    return detect(path, named=not (columns or event_weights) and text == TextOptions())
 
 
 def _read(
@@ -152,6 +227,31 @@ def _read(
     text: TextOptions,
     repeats: Repeats | None,
 ) -> Dataset:
+    _refuse_options(path, format, columns, event_weights, text, repeats)
+    if format == "prepared" or format in registry.FORMATS:
+        return _whole(path, format)
+    parts = list(_parts(path, format, columns, event_weights, text))
+    if format == "recbole" and repeats is None:
+        repeats = recbole.settings(path).repeats
+    return to_dataset(parts, name_of(path), repeats)
+
+
+def name_of(path: Path) -> str:
+    """Return the name of the data at a path: that of its file or folder, without endings."""
+    if path.is_file():
+        return Path(compressed.plain_name(path.resolve())).stem
+    return path.resolve().parent.name if paths.is_pattern(path) else path.resolve().name
+
+
+def _refuse_options(
+    path: Path,
+    format: str,
+    columns: Columns | None,
+    event_weights: dict[str, float] | None,
+    text: TextOptions,
+    repeats: Repeats | None,
+) -> None:
+    """Raise InputError if a format is not known, or if an option has no effect on it."""
     if repeats is not None and (format == "prepared" or format in registry.FORMATS):
         raise InputError(
             f"{path}: format {format} has no repeated pairs to merge; leave the repeats option out"
@@ -161,13 +261,7 @@ def _read(
             raise InputError(
                 f"{path}: format {format} reads fixed columns; leave out columns and event weights"
             )
-        data = registry.FORMATS.get(format)(path)
-        if not isinstance(data, Dataset):
-            raise InputError(
-                f"{path}: the reader of format {format} returned a {type(data).__name__}; it must "
-                "return a Dataset"
-            )
-        return data
+        return
     if format not in FORMATS:
         raise InputError(
             f"unknown format {format!r}{nearest(format, registry.FORMATS.names())}; "
@@ -179,29 +273,70 @@ def _read(
         )
     if format not in well_known.TABLES:
         _refuse_idle(path, format, text)
-    if format == "prepared":
-        if format_of(path) == itemgraph.FORMAT:
-            raise InputError(f"{path}: this is an item graph, {_FOR_ITEMS}")
-        if format_of(path) == PARTED:
+
+
+def _whole(path: Path, format: str) -> Dataset:
+    """Return the data of a prepared folder, or of a registered format."""
+    if format != "prepared":
+        data = registry.FORMATS.get(format)(path)
+        if not isinstance(data, Dataset):
             raise InputError(
-                f"{path}: data in parts cannot be read as a whole; only lightgcn and mf train on "
-                "it, with --mesh.table; for everything else `jaxrec data import` its source"
+                f"{path}: the reader of format {format} returned a {type(data).__name__}; it must "
+                "return a Dataset"
             )
-        return Dataset.load(path)
+        return data
+    if format_of(path) == itemgraph.FORMAT:
+        raise InputError(f"{path}: this is an item graph, {_FOR_ITEMS}")
+    if format_of(path) == PARTED:
+        raise InputError(
+            f"{path}: data in parts cannot be read as a whole; only lightgcn and mf train on "
+            "it, with --mesh.table; for everything else `jaxrec data import` its source"
+        )
+    return Dataset.load(path)
+
+
+def _parts(
+    path: Path,
+    format: str,
+    columns: Columns | None,
+    event_weights: dict[str, float] | None,
+    text: TextOptions,
+    rows: int | None = None,
+) -> Iterable[Part]:
+    """Return the interactions by file, or in pieces of about ``rows`` rows."""
     if format in well_known.TABLES:
-        parts = well_known.parts(path, format, columns, event_weights, text)
-    elif format == "lightgcn":
-        parts = lightgcn.parts(path)
-    elif format == "movielens":
-        parts = movielens.parts(path, text)
-    else:
-        parts = _tables(path, format, columns or Columns(), event_weights, text)
-    name = path.resolve().name
-    if path.is_file():
-        name = Path(compressed.plain_name(path.resolve())).stem
-    elif paths.is_pattern(path):
-        name = path.resolve().parent.name
-    return to_dataset(parts, name, repeats)
+        return well_known.parts(path, format, columns, event_weights, text, rows)
+    if format == "lightgcn":
+        return lightgcn.parts(path)
+    if format == "movielens":
+        return movielens.parts(path, text, rows)
+    columns = columns or Columns()
+    if format == "recbole":
+        known = recbole.settings(path)
+        return recbole.parts(path, known, columns, event_weights, text, rows)
+    return _tables(path, format, columns, event_weights, text, rows)
+
+
+def _of_dataset(path: Path, data: Dataset, rows: int) -> Iterator[Part]:
+    """Yield the pairs of a Dataset, ``rows`` at a time, in the parts of its split."""
+    users, items = _ids(data.user_ids), _ids(data.item_ids)
+    for first in range(0, max(data.n_edges, 1), rows):
+        block = slice(first, first + rows)
+        columns = {"user": _ids(data.user_ids[data.user[block]])}
+        columns["item"] = _ids(data.item_ids[data.item[block]])
+        for role in ("rating", "time", "weight"):
+            if (column := getattr(data, role)) is not None:
+                columns[role] = pl.Series(np.array(column[block], np.float64))
+        frame = pl.DataFrame(columns)
+        label = None if data.split is None else np.array(data.split[block])
+        for part in (None,) if label is None else np.unique(label).tolist():
+            own = frame if label is None else frame.filter(pl.Series(label == part))
+            yield Part(path, own, lambda row: str(path), part, users, items)
+            users = items = None
+
+
+def _ids(column: np.ndarray) -> pl.Series:
+    return pl.Series(column.tolist() if column.dtype.kind == "U" else np.array(column))
 
 
 _TEXT_FOR = {
@@ -237,8 +372,12 @@ def _described(
 ) -> Dataset:
     """Add the features of users or items to the data, if there is a table of them."""
     file = side_features.beside(path, format, kind) if given is None else Path(given)
-    if file is not None:
+    table = None
+    if file is not None and format == "recbole" and given is None:
+        table = recbole.features(file, kind, recbole.settings(path), text)
+    elif file is not None:
         table = side_features.keyed(file, kind, text)
+    if table is not None:
         return side_features.attach(data, table, kind, own=given is None, cold=cold)
     if cold:
         raise InputError(
@@ -281,6 +420,9 @@ def detect(path: str | Path, *, named: bool = True) -> str:
             if jsonl.is_reviews(path):
                 return "jsonl"
             raise InputError(f"{path}: this is product metadata without users, {_FOR_ITEMS}")
+        other = _OTHER_FILES.get(path.suffix.lower())
+        if other is not None:
+            raise InputError(f"{path}: {other}")
         raise InputError(f"{path}: the name does not tell the format; {_choose()}")
     if not path.is_dir():
         raise InputError(f"{path}: no such file or folder")
@@ -320,24 +462,15 @@ def _tables(
     columns: Columns,
     event_weights: dict[str, float] | None,
     text: TextOptions,
-) -> list[Part]:
-    parts = []
+    rows: int | None,
+) -> Iterator[Part]:
     for file, label in paths.files_of(path, _ENDINGS[format]).items():
+        options: dict[str, Any] = {"split": label, "options": text}
         if format == "parquet":
-            more = paths.partition(path, file)
-            part = parquet.table(file, columns, event_weights, split=label, options=text, more=more)
+            options["more"] = paths.partition(path, file)
+            yield from parquet.parts(file, columns, event_weights, rows, **options)
         elif format == "jsonl":
-            part = jsonl.table(file, columns, event_weights, split=label, options=text)
+            yield from jsonl.pieces(file, columns, event_weights, rows, **options)
         else:
-            part = tables.delimited(
-                file,
-                columns,
-                event_weights,
-                options=replace(text, separator="\t") if format == "recbole" else text,
-                ending=f".{format}",
-                typed=format == "recbole",
-                quote=format != "recbole",
-                split=label,
-            )
-        parts.append(part)
-    return parts
+            options["ending"] = f".{format}"
+            yield from tables.parts(file, columns, event_weights, rows, **options)

@@ -26,7 +26,7 @@ class Part:
       frame: user and item (Int64 or String); rating, time, weight (Float64) if the file has them.
       where: returns ``file:line`` of a row of the frame.
       split: 0 train, 1 validation, 2 test; None if the source has no split.
-      lone_users: users that the file names without an item.
+      lone_users, lone_items: ids that the source names without a pair.
       notes: counts of irregularities of the file.
       reading: the role of each column; empty if the format fixes the roles.
       untyped: whether the file is text, which does not distinguish numbers from texts.
@@ -37,6 +37,7 @@ class Part:
     where: Callable[[int], str]
     split: int | None = None
     lone_users: pl.Series | None = None
+    lone_items: pl.Series | None = None
     notes: dict[str, int] = field(default_factory=dict)
     reading: str = ""
     untyped: bool = False
@@ -110,7 +111,8 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
     """
     repeats = repeats or Repeats()
     if repeats.count:
-        _count(parts)
+        for part in parts:
+            count_rows(part)
     heights = [part.frame.height for part in parts]
     _refuse_beyond(parts, "interactions", sum(heights))
     if not heights[0]:
@@ -133,7 +135,8 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
     notes["unsorted lines"] = sum(int((np.diff(column) < 0).sum()) for column in files)
     key = user.astype(np.int64) * len(item_ids) + item
     del user, item, files
-    _refuse_negative(parts)
+    for part in parts:
+        refuse_negative(part)
     columns = {role: _column(parts, role) for role in ("rating", "time", "weight")}
     split = None
     if any(part.split is not None for part in parts):
@@ -193,20 +196,25 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
         name=name,
         exposed=exposed,
         notes={note: count for note, count in notes.items() if count},
-        reading=_readings(parts),
+        reading=readings((part.path.name, part.reading) for part in parts),
     )
 
 
-def _readings(parts: Sequence[Part]) -> tuple[str, ...]:
-    """Say which role each column has; if there are many files, those that agree share a line."""
-    of_reading: dict[str, list[str]] = {}
-    for part in parts:
-        if part.reading:
-            of_reading.setdefault(part.reading, []).append(part.path.name)
-    if len(parts) <= _LISTED:
-        return tuple(f"{part.path.name}: {part.reading}" for part in parts if part.reading)
+def readings(parts: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Say which role each column has; if there are many files, those that agree share a line.
+
+    Args:
+      parts: the name of each file, and how its columns were read.
+    """
+    of_reading: dict[str, dict[str, None]] = {}
+    for name, reading in parts:
+        if reading:
+            of_reading.setdefault(reading, {})[name] = None
+    each = tuple(f"{name}: {how}" for how, names in of_reading.items() for name in names)
+    if len(each) <= _LISTED:
+        return each
     return tuple(
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reading}"
+        f"{next(iter(names))}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reading}"
         for reading, names in of_reading.items()
     )
 
@@ -263,17 +271,16 @@ def _padded(table: np.ndarray, kind: str) -> dict[str, int]:
     return {note: int(both.sum())}
 
 
-def _refuse_negative(parts: Sequence[Part]) -> None:
+def refuse_negative(part: Part) -> None:
     """Raise InputError at the first weight below 0."""
-    for part in parts:
-        if "weight" in part.frame.columns:
-            wrong = part.frame["weight"] < 0
-            if wrong.any():
-                row = int(wrong.arg_max() or 0)
-                raise InputError(
-                    f"{part.where(row)}: weight {part.frame['weight'][row]:g} is negative; fix or "
-                    'drop the row, or leave the weights out: --columns.weight ""'
-                )
+    if "weight" in part.frame.columns:
+        wrong = part.frame["weight"] < 0
+        if wrong.any():
+            row = int(wrong.arg_max() or 0)
+            raise InputError(
+                f"{part.where(row)}: weight {part.frame['weight'][row]:g} is negative; fix or "
+                'drop the row, or leave the weights out: --columns.weight ""'
+            )
 
 
 def rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
@@ -329,15 +336,18 @@ class IdPlaces:
         return np.asarray(column.cast(self._enum).to_physical()).astype(np.int32)
 
 
-def _count(parts: Sequence[Part]) -> None:
-    """Give every row the weight 1, so that a pair's weights sum to its number of rows."""
-    for part in parts:
-        if "weight" in part.frame.columns:
-            raise InputError(
-                f"{part.path}: has weights, which are summed already; to count repeats, read it "
-                'without them (--columns.weight "", and no event weights)'
-            )
-        part.frame = part.frame.with_columns(weight=pl.lit(1.0))
+def count_rows(part: Part) -> None:
+    """Give every row the weight 1, so that a pair's weights sum to its number of rows.
+
+    Raises:
+      InputError: the rows have weights.
+    """
+    if "weight" in part.frame.columns:
+        raise InputError(
+            f"{part.path}: has weights, which are summed already; to count repeats, read it "
+            'without them (--columns.weight "", and no event weights)'
+        )
+    part.frame = part.frame.with_columns(weight=pl.lit(1.0))
 
 
 def merge_repeats(

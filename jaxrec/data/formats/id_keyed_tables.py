@@ -18,6 +18,7 @@ from jaxrec.data.formats.text import (
     find_stray_quote,
     line_of,
     look,
+    none_left,
     opened,
     sifted,
 )
@@ -62,7 +63,12 @@ def columnar(path: Path, kind: Kind) -> Keyed:
 
 
 def delimited(
-    path: Path, kind: Kind, *, typed: bool = False, options: TextOptions | None = None
+    path: Path,
+    kind: Kind,
+    *,
+    typed: bool = False,
+    options: TextOptions | None = None,
+    between: str = " ",
 ) -> Keyed:
     """Read a text file with a header.
 
@@ -70,15 +76,16 @@ def delimited(
 
     Args:
       options: settings that cannot be detected from the file.
-      typed: whether the file is RecBole's: tabs, no quotes, and types in the header
-        (``price:float``).
+      typed: whether the file is RecBole's: tabs unless another separator is given, no quotes, and
+        types in the header (``price:float``).
+      between: the separator within a sequence of RecBole; a space stands for any white space.
 
     Raises:
       InputError: the content is not usable; the message names the file, the line and a fix.
     """
     options = options or TextOptions()
     source = opened(path, options)
-    separator = "\t" if typed else options.separator
+    separator = options.separator or ("\t" if typed else None)
     head = look(source, separator=separator, quote=not typed, needed="ids and features")
     names, types = _header(f"{path}:{head.blank + 1}", head.rows, kind, typed)
     if len(head.rows) == 1:
@@ -96,7 +103,10 @@ def delimited(
     )
     faults = Faults(path, strict=False)
     if options.skip_bad_lines or options.skip_missing_ids:
-        layout = sifted(layout, faults, ids_only=not options.skip_bad_lines)
+        kept = sifted(layout, faults, ids_only=not options.skip_bad_lines)
+        if kept is None:
+            raise none_left(path, faults)
+        layout = kept
 
     def where(row: int) -> str:
         return line_of(layout, row) if row >= 0 else f"{path}:{head.blank + 1}"
@@ -114,7 +124,7 @@ def delimited(
         elif type == "token":
             columns.append(column.cast(pl.Categorical))
         else:
-            columns.append(_sequence(column, where, type))
+            columns.append(_sequence(column, where, type, between))
     notes = {f"left out of {path.name}: {fault}": n for fault, n in faults.notes().items()}
     return Keyed(pl.DataFrame(columns), id_column, where, notes)
 
@@ -185,8 +195,12 @@ def _numbers_if_all(texts: pl.Series) -> pl.Series:
     return converted if all_numbers else texts
 
 
-def _sequence(texts: pl.Series, where: Where, type: str) -> pl.Series:
-    lists = texts.str.extract_all(r"\S+")
+def _sequence(texts: pl.Series, where: Where, type: str, between: str) -> pl.Series:
+    if between.strip():
+        cell = pl.element().str.strip_chars()
+        lists = texts.str.split(between).list.eval(cell.filter(cell != ""))
+    else:
+        lists = texts.str.extract_all(r"\S+")
     if type == "token_seq":
         return lists
     flat = lists.explode()

@@ -2,12 +2,12 @@
 
 A line is a JSON object, or a Python literal as in older files; the file may be compressed. Nothing
 is ever evaluated as code. Keys are treated as the column names of a table, in which the user, the
-item, the rating and the time are found.
+item, the rating and the time are found; a key of an object within the object is ``user.id``.
 """
 
 import itertools
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from jaxrec.data.formats.text import (
     MISSING_CURE,
     SKIP_CURE,
     TextOptions,
+    none_left,
     not_a_weight,
     not_finite,
     read_bytes,
@@ -43,6 +44,8 @@ from jaxrec.errors import InputError, nearest
 _SAMPLE = 100
 _BLOCK = 1 << 17
 """The number of rows that are held as Python objects at once."""
+_DEPTH = 3
+"""How deep objects may lie within an object whose keys are columns."""
 
 
 def is_reviews(path: Path) -> bool:
@@ -67,31 +70,49 @@ def table(
     Raises:
       InputError: the content is not usable; the message names the file, the line and a fix.
     """
+    (part,) = pieces(path, columns, event_weights, None, split=split, options=options)
+    return part
+
+
+def pieces(
+    path: Path,
+    columns: Roles,
+    event_weights: dict[str, float] | None,
+    rows: int | None,
+    *,
+    split: int | None = None,
+    options: TextOptions | None = None,
+) -> Iterator[Part]:
+    """Read as :func:`table` does, about ``rows`` rows at a time, or all if None.
+
+    The last part has the counts of all lines that were left out.
+
+    Raises:
+      InputError: the content is not usable; the message names the file, the line and a fix.
+    """
     weights, options = event_weights or {}, options or TextOptions()
     sample = _sample(path)
     if not sample:
         raise _without_objects(path)
     keys = _keys(sample)
-    rows = [[_text(record.get(key)) or "" for key in keys] for record in sample]
+    cells = [[_text(_at(record, key)) or "" for key in keys] for record in sample]
     form = options.time_format
-    at = locate(str(path), keys, columns, event=bool(weights), rows=rows, form=form)
+    at = locate(str(path), keys, columns, event=bool(weights), rows=cells, form=form)
     key = {role: keys[place] for role, place in at.items()}
-    sample_of = {role: cells_at(rows, place) for role, place in at.items()}
+    sample_of = {role: cells_at(cells, place) for role, place in at.items()}
     reader = _Reader(path, key, weights, options, sample_of)
-    frame = reader.read()
-    notes = {
-        **reader.timed,
-        **{f"left out: {fault}": count for fault, count in reader.faults.notes().items()},
-    }
-    line = reader.line
-    return Part(
-        path,
-        frame,
-        lambda row: f"{path}:{line[row]}",
-        split=split,
-        notes=notes,
-        reading=described(at, len(keys), keys, rows=rows, columns=columns),
-    )
+    reading, last = described(at, len(keys), keys, rows=cells, columns=columns), None
+    for frame, line, timed in reader.read(rows):
+        if last is not None:
+            yield last
+
+        def where(row: int, line: array = line) -> str:
+            return f"{path}:{line[row]}"
+
+        last = Part(path, frame, where, split=split, notes=timed, reading=reading)
+    assert last is not None
+    last.notes |= {f"left out: {fault}": count for fault, count in reader.faults.notes().items()}
+    yield last
 
 
 class _Reader:
@@ -109,14 +130,18 @@ class _Reader:
         self._path, self._key, self._weights, self._options = path, key, weights, options
         self._absent = MISSING if options.skip_missing_ids else frozenset[str]()
         self.faults = Faults(path, strict=False)
-        self.line = array("q")
-        self.timed: dict[str, int] = {}
+        self._line = array("q")
         self._frames: list[pl.DataFrame] = []
         self._cells: dict[str, list[Any]] = {role: [] for role in key}
 
-    def read(self) -> pl.DataFrame:
-        """Return all rows, in the columns of a :class:`Part`."""
-        damaged = Faults(self._path, strict=not self._options.skip_bad_lines)
+    def read(self, rows: int | None) -> Iterator[tuple[pl.DataFrame, array, dict[str, int]]]:
+        """Yield the columns of a :class:`Part`, the line of each row, and how times were read.
+
+        Args:
+          rows: the number of rows of a part, in whole blocks; None for all rows at once.
+        """
+        damaged, found = Faults(self._path, strict=not self._options.skip_bad_lines), False
+        block = _BLOCK if rows is None else min(rows, _BLOCK)
         for number, content in amazon_metadata.lines(self._path, damaged):
             if self._options.encoding is not None:
                 content = content.decode(self._options.encoding, "replace").encode()
@@ -126,25 +151,33 @@ class _Reader:
                 continue
             for row in self._each_item(parsed):
                 self._add(number, row)
-            if len(self.line) % _BLOCK == 0:
+            if len(next(iter(self._cells.values()))) >= block:
                 self._close()
+                if rows is not None and len(self._line) >= rows:
+                    yield self._taken()
+                    found = True
         self._close()
         for fault, count in damaged.notes().items():
             self.faults.add(fault, 0, count=count)
-        frame = self._in_seconds(pl.concat(self._frames))
-        if frame.is_empty():
-            reason = f" ({self.faults.first})" if self.faults.first else ""
-            raise InputError(
-                f"{self._path}: no line is valid{reason}; give a file with valid lines"
-            )
-        return frame.with_columns(
+        last = self._taken()
+        if last[0].is_empty() and not found:
+            raise none_left(self._path, self.faults)
+        yield last
+
+    def _taken(self) -> tuple[pl.DataFrame, array, dict[str, int]]:
+        """Return the rows that were read since the last call."""
+        frame, timed = self._in_seconds(pl.concat(self._frames))
+        frame = frame.with_columns(
             ids(frame[role]).alias(role) for role in IDS if role in frame.columns
         )
+        line = self._line
+        self._line, self._frames = array("q"), []
+        return frame, line, timed
 
     def _each_item(self, parsed: dict[str, Any]) -> Iterable[dict[str, Any]]:
         """Return one object per item if the object has a list of items, else the object itself."""
         key = self._key.get("item", "")
-        items = parsed.get(key)
+        items = _at(parsed, key)
         if not isinstance(items, list):
             return (parsed,)
         rows = []
@@ -158,7 +191,7 @@ class _Reader:
     def _add(self, number: int, parsed: dict[str, Any]) -> None:
         cells = {}
         for role, key in self._key.items():
-            value = parsed.get(key)
+            value = _at(parsed, key)
             text = _text(value)
             if text is None or (role in IDS and text in self._absent):
                 value = None if text is not None else value
@@ -173,7 +206,7 @@ class _Reader:
             cells[role] = text
         for role, cell in cells.items():
             self._cells[role].append(cell)
-        self.line.append(number)
+        self._line.append(number)
 
     def _fault(self, role: str, text: str) -> str | None:
         if role == "event" and text not in self._weights:
@@ -222,21 +255,21 @@ class _Reader:
         self._cells = {role: [] for role in self._key}
         self._frames.append(pl.DataFrame(block))
 
-    def _in_seconds(self, frame: pl.DataFrame) -> pl.DataFrame:
+    def _in_seconds(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, int]]:
         """Convert times to seconds, and drop the rows whose time cannot be read."""
         if "time" not in frame.columns:
-            return frame
+            return frame, {}
         texts = frame["time"]
-        seconds, self.timed = times.of_column(texts, self._options.time_format)
+        seconds, timed = times.of_column(texts, self._options.time_format)
         bad = seconds.is_null()
         frame = frame.with_columns(seconds.alias("time"))
         if not bad.any():
-            return frame
+            return frame, timed
         for row in bad.arg_true().to_list():
             fault = f"time is not a date or time such as {times.EXAMPLES}"
-            self._refuse(self.line[row], fault, "time", cell=texts[row])
-        self.line = array("q", [self.line[row] for row in (~bad).arg_true().to_list()])
-        return frame.filter(~bad)
+            self._refuse(self._line[row], fault, "time", cell=texts[row])
+        self._line = array("q", [self._line[row] for row in (~bad).arg_true().to_list()])
+        return frame.filter(~bad), timed
 
 
 def _sample(path: Path) -> list[dict[str, Any]]:
@@ -253,7 +286,25 @@ def _sample(path: Path) -> list[dict[str, Any]]:
 
 
 def _keys(sample: list[dict[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(str(key) for record in sample for key in record))
+    return list(dict.fromkeys(key for record in sample for key in _flat(record)))
+
+
+def _flat(record: Mapping[Any, Any], above: str = "", depth: int = 0) -> Iterator[str]:
+    """Yield the keys of an object; those of an object within it as ``user.id``."""
+    for key, value in record.items():
+        if isinstance(value, dict) and value and depth < _DEPTH:
+            yield from _flat(value, f"{above}{key}.", depth + 1)
+        else:
+            yield f"{above}{key}"
+
+
+def _at(record: Mapping[str, Any], key: str) -> Any:
+    """Return the value of a key such as ``user`` or ``user.id``; None if it is not there."""
+    if key in record or "." not in key:
+        return record.get(key)
+    first, _, rest = key.partition(".")
+    inner = record.get(first)
+    return _at(inner, rest) if isinstance(inner, dict) else None
 
 
 def _text(value: Any) -> str | None:

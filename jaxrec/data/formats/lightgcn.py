@@ -1,4 +1,7 @@
-"""Reads LightGCN's text files: each line is a user id, followed by the ids of the user's items."""
+"""Reads LightGCN's text files: each line is a user id, followed by the ids of the user's items.
+
+Source: X. He et al., "LightGCN", SIGIR 2020; github.com/gusye1234/LightGCN-PyTorch (``data``).
+"""
 
 from pathlib import Path
 

@@ -1,8 +1,12 @@
-"""Reads MovieLens in its three layouts: ratings, and the films and users that come with them."""
+"""Reads MovieLens in its three layouts: ratings, and the films and users that come with them.
+
+Source: F. M. Harper and J. A. Konstan, "The MovieLens Datasets: History and Context", ACM TiiS,
+2015, and the README of each set at files.grouplens.org/datasets/movielens.
+"""
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -35,26 +39,28 @@ _NO_GENRES = "(no genres listed)"
 _YEAR = r"\((\d{4})(?:[-–]\d*)?\)\s*$"
 
 
-def parts(path: Path, text: TextOptions) -> list[Part]:
+def parts(path: Path, text: TextOptions, rows: int | None = None) -> Iterator[Part]:
     """Read the ratings of a folder, or one file of ratings.
 
     A file such as ``u1.base`` is the train part, and ``u1.test`` in the same folder the test part.
+
+    Args:
+      rows: about how many rows are read at a time; None for all of a file.
 
     Raises:
       InputError: there is no such file, or a line is not usable, which the message names.
     """
     if is_fold(path):
-        return [
-            _interactions(file, "u.data", text, split)
-            for file, split in ((path, TRAIN), (path.with_suffix(".test"), TEST))
-        ]
+        for file, split in ((path, TRAIN), (path.with_suffix(".test"), TEST)):
+            yield from _interactions(file, "u.data", text, rows, split)
+        return
     if path.is_dir():
         path = _ratings(path)
     if path.name not in _RATINGS:
         raise InputError(
             f"{path}: not a MovieLens file; give one of {', '.join(_RATINGS)}, u1.base"
         )
-    return [_interactions(path, path.name, text)]
+    yield from _interactions(path, path.name, text, rows)
 
 
 def is_fold(path: Path) -> bool:
@@ -62,11 +68,13 @@ def is_fold(path: Path) -> bool:
     return re.fullmatch(r"u[1-5ab]\.base", path.name) is not None
 
 
-def _interactions(path: Path, layout: str, text: TextOptions, split: int | None = None) -> Part:
+def _interactions(
+    path: Path, layout: str, text: TextOptions, rows: int | None, split: int | None = None
+) -> Iterator[Part]:
     separator, columns = _RATINGS[layout]
     options = dataclasses.replace(text, separator=separator, header=layout == "ratings.csv")
-    part = tables.delimited(path, columns, None, options=options, quote=False, split=split)
-    return dataclasses.replace(part, reading="")  # the format fixes the columns
+    for part in tables.parts(path, columns, None, rows, options=options, quote=False, split=split):
+        yield dataclasses.replace(part, reading="")  # the format fixes the columns
 
 
 def beside(path: Path, kind: str) -> Path | None:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -10,12 +11,22 @@ import polars as pl
 from jaxrec.data import times
 from jaxrec.data.array_checks import WHOLE_FLOATS
 from jaxrec.data.formats.assemble import Part, one_by_one
-from jaxrec.data.formats.columns import IDS, MISSING, NUMBERS, Roles, described, locate
+from jaxrec.data.formats.columns import (
+    IDS,
+    MISSING,
+    NUMBERS,
+    Roles,
+    described,
+    known_place,
+    locate,
+)
 from jaxrec.data.formats.text import LARGEST, TextOptions, not_finite, role_cure
 from jaxrec.errors import InputError, nearest
 
 Places = int | np.ndarray
 _SAMPLE = 100
+_DEPTH = 3
+"""How deep structs may lie within a struct whose fields are columns."""
 
 
 def table(
@@ -35,6 +46,48 @@ def table(
     with opened(path) as lines:
         lines = lines.with_columns(pl.lit(value).alias(key) for key, value in (more or {}).items())
         return of_lines(path, lines, columns, event_weights, split=split, options=options)
+
+
+def pieces(
+    path: Path,
+    columns: Roles,
+    event_weights: dict[str, float] | None,
+    rows: int,
+    *,
+    split: int | None = None,
+    options: TextOptions | None = None,
+    more: Mapping[str, str] | None = None,
+) -> Iterator[Part]:
+    """Read one Parquet file as :func:`table` does, ``rows`` rows at a time."""
+    weights, options = event_weights or {}, options or TextOptions()
+    with opened(path) as lines:
+        lines = _flat(lines).with_columns(
+            pl.lit(value).alias(k) for k, value in (more or {}).items()
+        )
+        names = lines.collect_schema().names()
+        at, sample = _located(path, lines, names, columns, weights, options.time_format)
+        needed = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
+        reading = described(at, len(names), names, rows=sample, columns=columns)
+        height = int(lines.select(pl.len()).collect().item())
+        if not height:
+            raise InputError(f"{path}: empty; give a file with rows")
+        for first in range(0, height, rows):
+            frame = needed.slice(first, rows).collect(engine="streaming")
+            yield of_roles(path, frame, reading, weights, split=split, options=options, first=first)
+
+
+def parts(
+    path: Path,
+    columns: Roles,
+    event_weights: dict[str, float] | None,
+    rows: int | None,
+    **options: Any,
+) -> Iterator[Part]:
+    """Read one file: all at once if ``rows`` is None, else in :func:`pieces`."""
+    if rows is None:
+        yield table(path, columns, event_weights, **options)
+    else:
+        yield from pieces(path, columns, event_weights, rows, **options)
 
 
 def of_lines(
@@ -60,7 +113,7 @@ def of_lines(
       InputError: the file is damaged, a column is missing or of a wrong type, or a cell is null, or
         not a number in a column of numbers.
     """
-    weights, options = event_weights or {}, options or TextOptions()
+    weights, options, lines = event_weights or {}, options or TextOptions(), _flat(lines)
     names = lines.collect_schema().names()
     at, sample = _located(path, lines, names, columns, weights, options.time_format)
     frame = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
@@ -76,11 +129,14 @@ def of_roles(
     *,
     split: int | None = None,
     options: TextOptions,
+    first: int | None = None,
 ) -> Part:
     """Read a table whose columns are already named by their roles; see :func:`of_lines`.
 
     Args:
       reading: a line that says which column has which role.
+      first: the number of rows before the frame, if it is a piece of a table. A piece may be left
+        without a row.
     """
     if frame.is_empty():
         raise InputError(f"{path}: empty; give a file with rows")
@@ -88,18 +144,31 @@ def of_roles(
     if options.skip_bad_lines or options.skip_missing_ids:
         rows, notes = _without_faults(frame, weights, options)
         frame = frame[rows]
-        if frame.is_empty():
+        if frame.is_empty() and first is None:
             raise InputError(f"{path}: no row is left; give a file with rows")
     if isinstance(frame.schema["item"] if "item" in frame.columns else None, pl.List | pl.Array):
-        frame, order = one_by_one(frame, frame["item"])
+        frame, order = one_by_one(frame, _ids_in(frame["item"]))
         rows = order if rows is None else rows[order]
-    first = 0 if rows is None else rows
-    typed, timed = checked(path, frame, weights, first, options.time_format)
+    before = first or 0
+    places = before if rows is None else rows + before
+    typed, timed = checked(path, frame, weights, places, options.time_format)
 
     def where(row: int) -> str:
-        return f"{path}: row {(row if rows is None else int(rows[row])) + 1}"
+        return f"{path}: row {_row(places, row)}"
 
     return Part(path, typed, where, split=split, notes=notes | timed, reading=reading)
+
+
+def _ids_in(lists: pl.Series) -> pl.Series:
+    """Return lists of ids; of structs in a list, the field that is named like an item is the id."""
+    inner = lists.dtype.inner if isinstance(lists.dtype, pl.List | pl.Array) else None
+    if not isinstance(inner, pl.Struct):
+        return lists
+    names = [field.name for field in inner.fields]
+    place = known_place(names, "item")
+    if place is None:
+        return lists
+    return lists.list.eval(pl.element().struct.field(names[place]))
 
 
 def _without_faults(
@@ -143,12 +212,20 @@ def _without_faults(
     return left.arg_true().to_numpy(), notes
 
 
-def reading(path: Path, columns: Roles, weights: Mapping[str, float]) -> str:
-    """Return a line that says which column has which role; see :func:`columns.described`."""
-    with opened(path) as lines:
-        names = lines.collect_schema().names()
-        at, rows = _located(path, lines, names, columns, weights)
-        return described(at, len(names), names, rows=rows, columns=columns)
+def _flat(lines: pl.LazyFrame, depth: int = 0) -> pl.LazyFrame:
+    """Turn a column of structs into a column for each field, such as ``user.id``."""
+    schema, columns, found = lines.collect_schema(), [], False
+    for name, dtype in schema.items():
+        inner = [field.name for field in dtype.fields] if isinstance(dtype, pl.Struct) else []
+        if not inner or any(f"{name}.{field}" in schema for field in inner):
+            columns.append(pl.col(name))
+            continue
+        found = True
+        whole = pl.col(name).struct
+        columns += [whole.field(field).alias(f"{name}.{field}") for field in inner]
+    if not found or depth == _DEPTH:
+        return lines
+    return _flat(lines.select(columns), depth + 1)
 
 
 def _located(
@@ -205,35 +282,13 @@ def checked(
     return pl.DataFrame(typed), notes
 
 
-def batches(
-    path: Path, columns: Roles, weights: dict[str, float], rows: int
-) -> Iterator[pl.DataFrame]:
-    """Yield the rows of a file, as :func:`table` reads them, in frames of ``rows`` rows."""
-    with opened(path) as lines:
-        names = lines.collect_schema().names()
-        at, _ = _located(path, lines, names, columns, weights)
-        needed = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
-        height = int(lines.select(pl.len()).collect().item())
-        if not height:
-            raise InputError(f"{path}: empty; give a file with rows")
-        for first in range(0, height, rows):
-            frame = needed.slice(first, rows).collect(engine="streaming")
-            typed, _ = checked(path, frame, weights, first)
-            for role in set(IDS) & at.keys():
-                if frame[role].dtype.is_float() and typed[role].dtype == pl.String:
-                    raise InputError(
-                        f"{path}: the {role} ids are floats beyond 2^63; write them as texts"
-                    )
-            yield typed
-
-
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[pl.LazyFrame]:
     """Open a file for reading. Raises InputError if it is empty or reading it fails."""
     if not path.stat().st_size:
         raise InputError(f"{path}: empty; give a file with rows")
     try:
-        yield pl.scan_parquet(path)
+        yield pl.scan_parquet(path, glob=False)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as e:
         reason = str(e).splitlines()[0]
         raise InputError(
@@ -281,7 +336,8 @@ def _numbers(
         return column.cast(pl.Datetime("us")).dt.timestamp("us").cast(pl.Float64) / 1e6, {}
     if not (column.dtype.is_numeric() or column.dtype == pl.String):
         raise InputError(
-            f"{path}: column {column.name} has type {column.dtype}; convert it to numbers"
+            f"{path}: column {column.name} has type {column.dtype}; convert it to numbers, or "
+            f'leave it out: --columns.{column.name} ""'
         )
     numbers, notes = _as_numbers(column, form)
     odd = numbers.is_null()

@@ -4,8 +4,10 @@ The fast path parses only the needed columns. Only if that fails, a slow search 
 line.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,17 +31,24 @@ from jaxrec.data.formats.faults import Faults
 from jaxrec.data.formats.text import (
     LARGEST,
     Layout,
+    Source,
     TextOptions,
     find_fault,
     find_stray_quote,
+    first_row,
     line_of,
     look,
     name_of,
+    none_left,
     opened,
     sifted,
     survey,
 )
+from jaxrec.data.formats.text import pieces as text_pieces
 from jaxrec.errors import InputError
+
+_BYTES = 32
+"""The length of a row that pieces of a file are measured by; most rows are longer."""
 
 
 def delimited(
@@ -64,72 +73,170 @@ def delimited(
     Raises:
       InputError: the content is not usable; the message names the file, the line and a fix.
     """
-    weights, options = event_weights or {}, options or TextOptions()
+    options = options or TextOptions()
     source = opened(path, options)
-    head = look(source, separator=options.separator, ending=ending, quote=quote)
-    rows, place = head.rows, f"{path}:{head.blank + 1}"
-    if typed:
-        rows[0][:] = [name.split(":")[0] for name in rows[0]]
-    headed = options.header
-    if headed is None:
-        headed = typed or has_header(place, rows, columns)
-    if len(rows) == headed:
-        raise InputError(f"{path}: a header without rows; give a file with rows")
-    if headed:
-        form = options.time_format
-        at = locate(place, rows[0], columns, event=bool(weights), rows=rows[1:], form=form)
+    table = _Table(
+        source, columns, event_weights or {}, options, ending=ending, typed=typed, quote=quote
+    )
+    part = table.part(source, split)
+    if part is None:
+        raise none_left(path, table.faults)
+    part.notes |= table.left_out()
+    return part
+
+
+def pieces(
+    path: Path,
+    columns: Roles,
+    event_weights: dict[str, float] | None,
+    rows: int,
+    *,
+    options: TextOptions | None = None,
+    ending: str | None = None,
+    typed: bool = False,
+    quote: bool = True,
+    split: int | None = None,
+) -> Iterator[Part]:
+    """Read one delimited text file as :func:`delimited` does, about ``rows`` rows at a time.
+
+    The roles and types of columns are found in the first piece. The last part has the counts of all
+    lines that were left out.
+
+    Raises:
+      InputError: the content is not usable; the message names the file, the line and a fix.
+    """
+    options, table, last = options or TextOptions(), None, None
+    for source in text_pieces(path, options, rows * _BYTES, quote=quote):
+        if table is None:
+            table = _Table(
+                *(source, columns, event_weights or {}, options),
+                ending=ending,
+                typed=typed,
+                quote=quote,
+            )
+        part = table.part(source, split)
+        if part is not None:
+            if last is not None:
+                yield last
+            last = part
+    assert table is not None
+    if last is None:
+        raise none_left(path, table.faults)
+    last.notes |= table.left_out()
+    yield last
+
+
+def parts(
+    path: Path,
+    columns: Roles,
+    event_weights: dict[str, float] | None,
+    rows: int | None,
+    **options: Any,
+) -> Iterator[Part]:
+    """Read one file: all at once if ``rows`` is None, else in :func:`pieces`."""
+    if rows is None:
+        yield delimited(path, columns, event_weights, **options)
     else:
-        at = locate_by_number(place, rows, columns, event=bool(weights))
-    layout = Layout(
-        source=source,
-        separator=head.separator,
-        skip=head.blank + (1 + head.gap if headed else 0),
-        width=len(rows[0]),
-        at=at,
-        quote=quote,
-        events=tuple(weights),
-        dated="time" in at
-        and (options.time_format is not None or _dated(cells_at(rows, at["time"]))),
-        form=options.time_format,
-        guessed=head.guessed,
-        absent=MISSING if options.skip_missing_ids else frozenset(),
-    )
-    skipped = head.blank + (head.gap if headed else 0)
-    faults = Faults(path, strict=False)
-    if options.skip_bad_lines or options.skip_missing_ids:
-        before = layout.skip
-        layout = sifted(layout, faults, ids_only=not options.skip_bad_lines)
-        skipped += layout.skip - before
-    between = options.item_separator
-    frame, notes = _parse(layout, rows[headed:], skipped, weights, orders=between is not None)
-    if headed:
-        _refuse_header_again(layout, frame, rows[0])
-    notes["blank lines"] -= faults.count()
-    notes["files without a header"] = int(not headed)
-    notes |= {f"left out: {fault}": count for fault, count in faults.notes().items()}
-    order: np.ndarray | None = None
-    if between is not None and "item" in at:
-        frame, order = one_by_one(frame, frame["item"].str.split(between))
-        frame = frame.with_columns(ids(frame["item"]).alias("item"))
-    reading = described(
-        at, layout.width, rows[0] if headed else None, rows=rows[1:], columns=columns
-    )
-    detected = [
-        f"separator {name_of(head.separator)}" if head.guessed else "",
-        "" if headed else "no header",
-        "" if headed else order_found(at, columns),
-    ]
-    if any(detected):
-        reading = f"{', '.join(filter(None, detected))}: {reading}"
-    return Part(
-        path,
-        frame,
-        lambda row: line_of(layout, row if order is None else int(order[row])),
-        split=split,
-        notes=notes,
-        reading=reading,
-        untyped=True,
-    )
+        yield from pieces(path, columns, event_weights, rows, **options)
+
+
+class _Table:
+    """The layout of a delimited text file, found in its first lines."""
+
+    def __init__(
+        self,
+        source: Source,
+        columns: Roles,
+        weights: dict[str, float],
+        options: TextOptions,
+        *,
+        ending: str | None,
+        typed: bool,
+        quote: bool,
+    ) -> None:
+        path = source.path
+        head = look(source, separator=options.separator, ending=ending, quote=quote)
+        rows, place = head.rows, f"{path}:{head.blank + 1}"
+        if typed:
+            rows[0][:] = [name.split(":")[0] for name in rows[0]]
+        headed = options.header
+        if headed is None:
+            headed = typed or has_header(place, rows, columns)
+        if len(rows) == headed:
+            raise InputError(f"{path}: a header without rows; give a file with rows")
+        if headed:
+            form = options.time_format
+            at = locate(place, rows[0], columns, event=bool(weights), rows=rows[1:], form=form)
+        else:
+            at = locate_by_number(place, rows, columns, event=bool(weights))
+        self.faults = Faults(path, strict=False)
+        self._options, self._weights = options, weights
+        self._header, self._sample = rows[0] if headed else None, rows[headed:]
+        self._blank = head.blank + (head.gap if headed else 0)
+        self._layout = Layout(
+            source=source,
+            separator=head.separator,
+            skip=self._blank + headed,
+            width=len(rows[0]),
+            at=at,
+            quote=quote,
+            events=tuple(weights),
+            dated="time" in at
+            and (options.time_format is not None or _dated(cells_at(rows, at["time"]))),
+            form=options.time_format,
+            guessed=head.guessed,
+            absent=MISSING if options.skip_missing_ids else frozenset(),
+        )
+        reading = described(at, len(rows[0]), self._header, rows=rows[1:], columns=columns)
+        detected = [
+            f"separator {name_of(head.separator)}" if head.guessed else "",
+            "" if headed else "no header",
+            "" if headed else order_found(at, columns),
+        ]
+        if any(detected):
+            reading = f"{', '.join(filter(None, detected))}: {reading}"
+        self._reading = reading
+
+    def part(self, source: Source, split: int | None) -> Part | None:
+        """Read the file, or a piece of it; return None if no line of it is left."""
+        layout, skipped, options = self._layout, self._blank, self._options
+        if source.before:
+            leading = first_row(source)
+            if leading is None:
+                return None
+            layout, skipped = replace(layout, source=source, skip=leading), leading
+        before = self.faults.count()
+        if options.skip_bad_lines or options.skip_missing_ids:
+            skip = layout.skip
+            layout = sifted(layout, self.faults, ids_only=not options.skip_bad_lines)
+            if layout is None:
+                return None
+            skipped += layout.skip - skip
+        between = options.item_separator
+        frame, notes = _parse(
+            layout, self._sample, skipped, self._weights, orders=between is not None
+        )
+        if self._header is not None:
+            _refuse_header_again(layout, frame, self._header)
+        notes["blank lines"] -= self.faults.count() - before
+        notes["files without a header"] = int(self._header is None and not source.before)
+        order: np.ndarray | None = None
+        if between is not None and "item" in layout.at:
+            frame, order = one_by_one(frame, frame["item"].str.split(between))
+            frame = frame.with_columns(ids(frame["item"]).alias("item"))
+        return Part(
+            source.path,
+            frame,
+            lambda row: line_of(layout, row if order is None else int(order[row])),
+            split=split,
+            notes=notes,
+            reading=self._reading,
+            untyped=True,
+        )
+
+    def left_out(self) -> dict[str, int]:
+        """Return counts of the lines that were left out."""
+        return {f"left out: {fault}": count for fault, count in self.faults.notes().items()}
 
 
 def _dated(cells: Sequence[str]) -> bool:

@@ -100,10 +100,16 @@ class TextOptions:
 
 
 class Source(NamedTuple):
-    """A text file; ``content`` is its text in UTF-8 if the file itself cannot be read as such."""
+    """A text file, or a piece of one.
+
+    Attributes:
+      content: the text in UTF-8, if it is a piece or if the file itself cannot be read as such.
+      before: the number of lines of the file before the content.
+    """
 
     path: Path
     content: bytes | None = None
+    before: int = 0
 
     def open(self) -> io.BufferedReader | io.BytesIO:
         """Open the text in UTF-8, at its beginning."""
@@ -192,6 +198,7 @@ class Layout:
             separator=self.separator,
             quote_char='"' if self.quote else None,
             schema=dict.fromkeys(names, pl.String),
+            glob=False,
         )
 
 
@@ -213,10 +220,22 @@ def refuse_no_text(path: Path, content: bytes) -> None:
     """Raise InputError if the content of a file is empty or clearly binary."""
     if not content.removeprefix(_BOM).strip():
         raise InputError(f"{path}: empty; give a file with rows")
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        raise InputError(f"{path}: looks like UTF-16, not UTF-8; --encoding utf-16 reads it")
+    wide = _wide(content)
+    if wide is not None:
+        raise InputError(f"{path}: looks like UTF-16, not UTF-8; --encoding {wide} reads it")
     if b"\0" in content or content.startswith((b"\x1f\x8b", b"PK\x03\x04", b"PAR1")):
         raise InputError(f"{path}: {_BINARY}")
+
+
+def _wide(content: bytes) -> str | None:
+    """Return the encoding of text in UTF-16, by its mark or by its many zeros; None for others."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    head = content[:1000]
+    even, odd, half = head[::2].count(0), head[1::2].count(0), len(head) / 2
+    if len(head) < 8 or min(even, odd) or max(even, odd) < half / 2:
+        return None
+    return "utf-16-le" if odd else "utf-16-be"
 
 
 def opened(path: Path, options: TextOptions) -> Source:
@@ -238,15 +257,88 @@ def opened(path: Path, options: TextOptions) -> Source:
             text = content.decode(encoding, "surrogateescape")
             content = text.encode("utf-8", "surrogateescape")
         except UnicodeError as e:
-            raise InputError(
-                f"{path}: not {encoding} text ({e}); give its encoding: --encoding"
-            ) from e
+            raise _not_in(path, encoding, e) from e
         refuse_no_text(path, content)
     if len(separator) > 1:
-        if _INSTEAD.encode() in content:
-            raise InputError(f"{path}: {_BINARY}")
-        content = content.replace(separator.encode(), _INSTEAD.encode())
+        content = _with_one_character(path, content, separator)
     return Source(path, content)
+
+
+def pieces(path: Path, options: TextOptions, size: int, *, quote: bool = True) -> Iterator[Source]:
+    """Yield a file as :func:`opened` does, in pieces of about ``size`` bytes.
+
+    A piece ends with a whole row, unless a quoted cell is longer than several pieces. The first
+    one is large enough that :func:`look` finds in it what it finds in the whole file.
+
+    Args:
+      quote: whether cells may be quoted, and so may hold the end of a line.
+
+    Raises:
+      InputError: the file is empty, binary or damaged.
+    """
+    encoding, separator = options.encoding or "utf-8", options.separator or ""
+    decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+    left, before = b"", 0
+    with compressed.opened(path) as file:
+        while True:
+            try:
+                raw = file.read(size if before else max(size, 2 * _HEAD))
+            except OSError as e:
+                if e.errno is not None:
+                    raise
+                raise compressed.damaged(path, e) from e
+            except compressed.DAMAGED as e:
+                raise compressed.damaged(path, e) from e
+            if encoding == "utf-8":
+                left += raw
+            else:
+                text = _decoded(path, decoder, raw, encoding)
+                left += text.encode("utf-8", "surrogateescape")
+            if not before:
+                refuse_no_text(path, left)
+            cut = _end_of_rows(left, quote, force=len(left) > 8 * size) if raw else len(left)
+            if cut:
+                content = left[:cut]
+                if len(separator) > 1:
+                    content = _with_one_character(path, content, separator)
+                yield Source(path, content, before)
+                before += left.count(b"\n", 0, cut)
+                left = left[cut:]
+            if not raw:
+                return
+
+
+def _decoded(path: Path, decoder: codecs.IncrementalDecoder, raw: bytes, encoding: str) -> str:
+    try:
+        return decoder.decode(raw, final=not raw)
+    except UnicodeError as e:
+        raise _not_in(path, encoding, e) from e
+
+
+def _not_in(path: Path, encoding: str, error: UnicodeError) -> InputError:
+    return InputError(f"{path}: not {encoding} text ({error}); give its encoding: --encoding")
+
+
+def _with_one_character(path: Path, content: bytes, separator: str) -> bytes:
+    """Replace a separator of several characters by one character that the parser supports."""
+    if _INSTEAD.encode() in content:
+        raise InputError(f"{path}: {_BINARY}")
+    return content.replace(separator.encode(), _INSTEAD.encode())
+
+
+def _end_of_rows(content: bytes, quote: bool, *, force: bool) -> int:
+    """Return where the last whole row ends; 0 if no row is whole.
+
+    Args:
+      force: take the last line even if a quoted cell may be open there.
+    """
+    last = end = content.rfind(b"\n") + 1
+    odd = quote and content.count(b'"', 0, end) % 2
+    while end and odd:
+        start = content.rfind(b"\n", 0, end - 1) + 1
+        odd = (odd + content.count(b'"', start, end)) % 2
+        end = start
+    return last if force and not end else end
 
 
 def all_lines(path: Path, options: TextOptions) -> pl.DataFrame:
@@ -406,8 +498,8 @@ def cut_up(lines: Sequence[str], separator: str, *, quote: bool, place: str) -> 
 
 def survey(source: Source, separator: str) -> Survey:
     """Count blank lines, separators and quotes. Raises InputError if a byte is NUL."""
-    windows = blank = separators = lines = 0
-    quotes = bom = False
+    windows = blank = separators = 0
+    lines, quotes, bom = source.before, False, False
     with source.open() as file:
         while chunk := file.read(_CHUNK):
             chunk += file.readline()
@@ -438,7 +530,7 @@ def records(layout: Layout) -> Iterator[tuple[int, list[str]]]:
             file.readline()
         reader = csv.reader(file, delimiter=layout.separator, quoting=quoting)
         while True:
-            line = layout.skip + reader.line_num + 1
+            line = layout.source.before + layout.skip + reader.line_num + 1
             try:
                 row = next(reader, None)
             except csv.Error as e:
@@ -471,7 +563,7 @@ def find_fault(layout: Layout) -> int:
 def find_stray_quote(layout: Layout) -> None:
     """Raise InputError at the first line with an odd number of quotes, if there is one."""
     with layout.source.open() as file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(file, start=layout.source.before + 1):
             if line.count(b'"') % 2:
                 raise InputError(
                     f"{layout.path}:{number}: a quote within a cell; quote the whole cell and "
@@ -632,21 +724,21 @@ def _undecoded(cell: str) -> str:
     return f"not valid UTF-8; in {encoding} it is {read!r}: --encoding {encoding}"
 
 
-def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
+def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout | None:
     """Blank out faulty records, count them in ``faults``, and return the new text's layout.
 
     Args:
       ids_only: blank only the records that lack an id.
 
-    Raises:
-      InputError: no record is left.
+    Returns:
+      None if no record is left.
     """
     quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
     kept, again = io.BytesIO(), deque[bytes]()
     with layout.source.open() as file:
         for _ in range(layout.skip):
             kept.write(file.readline())
-        number = layout.skip
+        number = layout.source.before + layout.skip
         while True:
             record: list[bytes] = []
 
@@ -680,16 +772,25 @@ def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout:
             kept.write(b"\n")
             faults.add(fault.kind, number)
     # The parser takes the width of all rows from the first row of data, so it must not be blank.
-    source, skip = Source(layout.path, kept.getvalue()), layout.skip
+    source = layout.source._replace(content=kept.getvalue())
+    skip = first_row(source, layout.skip)
+    return None if skip is None else replace(layout, source=source, skip=skip)
+
+
+def first_row(source: Source, skip: int = 0) -> int | None:
+    """Return the number of lines before the first row after ``skip`` lines; None without a row."""
     with source.open() as file:
         for _ in range(skip):
             file.readline()
         while (line := file.readline()) and not line.strip(b"\r\n"):
             skip += 1
-    if not line:
-        reason = f" ({faults.first})" if faults.first else ""
-        raise InputError(f"{layout.path}: no line is valid{reason}; give a file with valid lines")
-    return replace(layout, source=source, skip=skip)
+    return skip if line else None
+
+
+def none_left(path: Path, faults: Faults) -> InputError:
+    """Return the error for a file of which all lines were left out."""
+    reason = f" ({faults.first})" if faults.first else ""
+    return InputError(f"{path}: no line is valid{reason}; give a file with valid lines")
 
 
 def line_of(layout: Layout, row: int) -> str:

@@ -5,7 +5,7 @@ files. Columns, event weights and text options of the caller replace those of th
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
@@ -78,31 +78,34 @@ TABLES: dict[str, PublishedTable] = {
     ),
     "yelp": PublishedTable(
         ("yelp_academic_dataset_review.json",),
-        "Yelp Open Dataset, review.json",
+        "Yelp Open Dataset, review.json; yelp.com/dataset/documentation/main",
         "jsonl",
         Columns("user_id", "business_id", "stars", "date"),
     ),
     "steam": PublishedTable(
         ("steam_reviews.json", "steam_new.json"),
-        "W.-C. Kang and J. McAuley, ICDM 2018; a review a line, as Python literals",
+        "W.-C. Kang and J. McAuley, ICDM 2018; cseweb.ucsd.edu/~jmcauley/datasets.html#steam_data "
+        "(a review a line, as Python literals)",
         "jsonl",
         Columns("username", "product_id", rating="", time="date"),
     ),
     "steam-library": PublishedTable(
         ("australian_users_items.json",),
-        "A. Pathak et al., SIGIR 2017; a user a line, with the games that they own",
+        "A. Pathak et al., SIGIR 2017; cseweb.ucsd.edu/~jmcauley/datasets.html#steam_data "
+        "(a user a line, with the games that they own)",
         "jsonl",
         Columns("user_id", "items", rating="", time=""),
     ),
     "goodreads": PublishedTable(
         ("goodreads_interactions.csv",),
-        "M. Wan and J. McAuley, RecSys 2018; a rating of 0 is none",
+        "M. Wan and J. McAuley, RecSys 2018; cseweb.ucsd.edu/~jmcauley/datasets/goodreads.html "
+        "(a rating of 0 is none)",
         "csv",
         Columns("user_id", "book_id", "rating", time=""),
     ),
     "goodreads-reviews": PublishedTable(
         ("goodreads_reviews_*.json",),
-        "M. Wan and J. McAuley, RecSys 2018",
+        "M. Wan and J. McAuley, RecSys 2018; cseweb.ucsd.edu/~jmcauley/datasets/goodreads.html",
         "jsonl",
         Columns("user_id", "book_id", "rating", "date_added"),
     ),
@@ -123,7 +126,7 @@ TABLES: dict[str, PublishedTable] = {
     ),
     "lastfm-2k": PublishedTable(
         ("user_artists.dat",),
-        "I. Cantador et al., HetRec 2011",
+        "I. Cantador et al., HetRec 2011; grouplens.org/datasets/hetrec-2011",
         "tsv",
         Columns("userID", "artistID", weight="weight"),
         TextOptions(header=True),
@@ -154,7 +157,8 @@ TABLES: dict[str, PublishedTable] = {
     ),
     "retailrocket": PublishedTable(
         ("events.csv",),
-        "Retailrocket recommender system dataset, 2016 (times in milliseconds)",
+        "Retailrocket recommender system dataset, 2016 (times in milliseconds); "
+        "kaggle.com/datasets/retailrocket/ecommerce-dataset",
         "csv",
         Columns("visitorid", "itemid", time="timestamp", event="event"),
         events={"view": 1.0, "addtocart": 1.0, "transaction": 1.0},
@@ -169,7 +173,8 @@ TABLES: dict[str, PublishedTable] = {
     ),
     "hm": PublishedTable(
         ("transactions_train.csv",),
-        "H&M Personalized Fashion Recommendations, 2022",
+        "H&M Personalized Fashion Recommendations, 2022; "
+        "kaggle.com/competitions/h-and-m-personalized-fashion-recommendations/data",
         "csv",
         Columns("customer_id", "article_id", rating="", time="t_dat"),
     ),
@@ -205,8 +210,12 @@ def parts(
     columns: Columns | None,
     event_weights: dict[str, float] | None,
     text: TextOptions,
-) -> list[Part]:
+    rows: int | None = None,
+) -> Iterator[Part]:
     """Read a data set from its file or from the folder that holds it.
+
+    Args:
+      rows: about how many rows of a table are read at a time; None for all of a file.
 
     Raises:
       InputError: the file is missing, or a line is not usable, which the message names.
@@ -227,19 +236,22 @@ def parts(
             raise InputError(
                 f"{path}: format {name} has fixed columns; leave out columns and event weights"
             )
-        return table.kind(file, text)
+        yield from table.kind(file, text)
+        return
     text = dataclasses.replace(table.text, **given)
     columns = columns or table.columns
     events = event_weights or (None if columns.weight else dict(table.events) or None)
     if table.kind == "jsonl":
-        part = jsonl.table(file, columns, events, options=text)
+        found = jsonl.pieces(file, columns, events, rows, options=text)
     else:
-        part = tables.delimited(
-            file, columns, events, options=text, ending=f".{table.kind}", quote=table.quote
+        ending = f".{table.kind}"
+        found = tables.parts(
+            file, columns, events, rows, options=text, ending=ending, quote=table.quote
         )
-    if table.text.encoding and "encoding" not in given:
-        part.reading = f"read as {table.text.encoding}: {part.reading}"
-    return [part]
+    for part in found:
+        if table.text.encoding and "encoding" not in given:
+            part.reading = f"read as {table.text.encoding}: {part.reading}"
+        yield part
 
 
 def _file_in(folder: Path, table: PublishedTable) -> Path | None:

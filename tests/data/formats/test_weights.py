@@ -13,7 +13,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import Columns, TextOptions, read
 from jaxrec.data.formats.item_graphs import read_items
 from jaxrec.errors import InputError
-from jaxrec.parted.pairs import read_pairs
+from jaxrec.parted.pairs import Source, read_pairs
 
 SKIP = TextOptions(skip_missing_ids=True)
 
@@ -128,7 +128,7 @@ def test_parts_on_disk_have_the_same_weights(tmp_path):
     }
     path = write(tmp_path / "a.parquet", table)
     (tmp_path / "work").mkdir()
-    found = read_pairs(path, tmp_path / "work", SplitConfig(), 0, rows=64)
+    found = read_pairs(Source(path), tmp_path / "work", SplitConfig(), 0, rows=64)
     total = 0.0
     for part in found.parts.values():
         made = part.read(0, len(part))
@@ -137,7 +137,7 @@ def test_parts_on_disk_have_the_same_weights(tmp_path):
     write(tmp_path / "a.parquet", table | {"plays": [-1] * 300})
     (tmp_path / "again").mkdir()
     with pytest.raises(InputError, match=r"row 1: weight -1.* is negative"):
-        read_pairs(path, tmp_path / "again", SplitConfig(), 0, rows=64)
+        read_pairs(Source(path), tmp_path / "again", SplitConfig(), 0, rows=64)
 
 
 def test_item_pairs_report_unused_ratings_and_weights(tmp_path):
