@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
-_PACKAGES = ("jax", "jaxlib", "numpy", "polars", "torch", "torch_geometric", "implicit", "gensim")
+_PACKAGES = (
+    *("jax", "jaxlib", "numpy", "polars", "pandas"),
+    *("torch", "torch_geometric", "implicit", "gensim"),
+)
 
 
 def record(

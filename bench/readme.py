@@ -16,9 +16,9 @@ PLOT = "quality.svg"
 INTRO = """# Benchmarks
 
 Every figure is a line of `bench/results/`, written by the command above its table and read back by
-`python -m bench readme`, which makes this page. Cases that compare with torch, torch_geometric or
-implicit need the extra: `pip install -e '.[bench]'`. `--data gowalla` is a folder with LightGCN's
-train.txt and test.txt; without it the cases take synthetic data of the same size.
+`python -m bench readme`, which makes this page. Cases that compare with torch, torch_geometric,
+implicit or pandas need the extra: `pip install -e '.[bench]'`. `--data gowalla` is a folder with
+LightGCN's train.txt and test.txt; without it the cases take synthetic data of the same size.
 
 Each figure is a median, with the range and the number n of measurements in brackets. Compilation
 and warm-up are left out, and calls that are compared take turns in one process. The machine is
@@ -57,6 +57,7 @@ CASES = (
     "doctor-presets",
     "doctor-healthy",
     "doctor-cost",
+    "ingest",
     "pairs-import",
     "walks",
     "skipgram",

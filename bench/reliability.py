@@ -16,10 +16,10 @@ TESTS = Path(__file__).parents[1] / "tests"
 FAULTS = {
     "a full disk during save": [
         "test_reliability.py::test_a_disk_that_is_full",
-        "train/test_resume.py::test_a_full_disk",
+        "training/test_resume.py::test_a_full_disk",
     ],
     "a checkpoint's shard: a flipped bit, cut short, missing": [
-        "train/test_resume.py::test_a_damaged_checkpoint"
+        "training/test_resume.py::test_a_damaged_checkpoint"
     ],
     "a truncated entry of the compilation cache": [
         "test_compilation.py::test_a_second_run_compiles_nothing_and_a_broken_entry_is_replaced",
@@ -27,13 +27,17 @@ FAULTS = {
     ],
     "a read-only folder": ["test_reliability.py::test_a_folder"],
     "two runs started on one folder": [
-        "train/test_resume.py::test_of_two_processes",
-        "train/test_resume.py::test_a_folder_that_another_process_holds",
+        "training/test_resume.py::test_of_two_processes",
+        "training/test_resume.py::test_a_folder_that_another_process_holds",
     ],
     "one of two processes stands still, or loses its link": [
-        "test_hosts.py::test_a_process_that_falls_silent"
+        "test_processes.py::test_a_process_that_falls_silent"
     ],
-    "broken inputs to every reader, the configuration and its options": ["test_fuzz.py::"],
+    "broken inputs to every reader of data": ["test_fuzz.py::test_data_is_read"],
+    "broken inputs to other files, the configuration and its options": [
+        "test_fuzz.py::test_files_are_read",
+        "test_fuzz.py::test_options_are_taken",
+    ],
 }
 """Tests by fault, given by how their names begin."""
 
@@ -61,7 +65,7 @@ def tried(fault: str) -> None:
 
     found = _Collected(FAULTS[fault])
     files = {str(TESTS / name.split("::")[0]) for name in FAULTS[fault]}
-    began = time.perf_counter()
+    began, load = time.perf_counter(), os.getloadavg()
     pytest.main(["-n", "0", "-p", "no:cacheprovider", *sorted(files)], plugins=[found])
     extra: dict[str, Any] = {
         what: sum(told.get(what, 0) for told in found.told)
@@ -80,6 +84,7 @@ def tried(fault: str) -> None:
         passed=sum(found.passed.values()),
         tests=len(found.passed),
         seconds=time.perf_counter() - began,
+        load_before=load,
         **extra,
     )
 

@@ -1,4 +1,4 @@
-"""Test which Pythons continuous integration runs, and which tests it runs with all of them."""
+"""Test which Pythons continuous integration runs, and which tests it and the benchmarks run."""
 
 import os
 import shutil
@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import starts
+
+from bench.reliability import FAULTS, TESTS
 
 PYTHONS = Path(__file__).parents[1] / ".ci" / "pythons"
 
@@ -68,6 +70,12 @@ def test_named_pythons_are_tested_instead(path, monkeypatch):
     names, (line,) = chosen()
     assert names == []
     assert "shim nowhere" in line
+
+
+@pytest.mark.parametrize("name", [name for names in FAULTS.values() for name in names])
+def test_the_tests_that_the_benchmark_of_faults_runs_are_there(name):
+    file, _, begins = name.partition("::")
+    assert f"def {begins}" in (TESTS / file).read_text()
 
 
 def _direct():

@@ -2,7 +2,8 @@
 
 A reader may accept an input, or refuse it with one of jaxrec's errors in one or two lines. It may
 not raise any other error, hang, write half a result or outside its folder, open other files,
-unpickle, or run code that it reads. JAXREC_FUZZ is the total number of inputs.
+unpickle, or run code that it reads. JAXREC_FUZZ is the number of inputs to the readers of data, and
+all other targets together get as many.
 """
 
 import ast
@@ -32,7 +33,7 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from known_sets import written
+from known_sets import SETS, written
 from made_run import write_embeddings, write_records
 from mutations import TOKENS, mutated
 
@@ -53,13 +54,14 @@ from jaxrec.diagnosis.diagnose import diagnose
 from jaxrec.embedding import _read_pairs
 from jaxrec.errors import InputError, RunError
 from jaxrec.list_files import read_history, read_ids, write
+from jaxrec.parted.write import partition_data
 from jaxrec.recommend import Recommender
 from jaxrec.reporting.page import report
 from jaxrec.runfolder import read_json, read_lines
 from jaxrec.training.checkpoint import Damaged, read_manifest, write_manifest
 from jaxrec.training.run import _new_folder
 
-INPUTS = int(os.environ.get("JAXREC_FUZZ", "300"))
+INPUTS = int(os.environ.get("JAXREC_FUZZ", "150"))
 SECONDS = 30
 """Processor time after which a reader of such a small file counts as hanging."""
 LONGEST_MESSAGE = 1500
@@ -183,6 +185,28 @@ def _set(name: str) -> Callable[[Path], None]:
     return make
 
 
+def _wide(folder: Path) -> None:
+    _dated(folder)
+    (folder / "films.csv").unlink()
+    (folder / "x.csv").write_bytes((folder / "x.csv").read_text().encode("utf-16"))
+
+
+def _zstd(folder: Path) -> None:
+    _csv(folder)
+    (folder / "films.csv").unlink()
+    frame = pl.read_csv(folder / "x.csv")
+    frame.lazy().sink_csv(folder / "x.csv.zst", compression="zstd")
+    (folder / "x.csv").unlink()
+
+
+def _nested(folder: Path) -> None:
+    lines = [
+        json.dumps({"user": {"id": n % 7}, "item": {"sku": f"s{n % 5}"}, "stars": n % 4})
+        for n in range(28)
+    ]
+    (folder / "r.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode(), mtime=0))
+
+
 def _orders(folder: Path) -> None:
     lines = [f"u{n % 7},{n}|{n % 3} | x,{1 + n % 12}/{1 + n % 28}/2014\n" for n in range(20)]
     (folder / "x.csv").write_text("user,item,date\n" + "".join(lines))
@@ -235,6 +259,19 @@ def _recbole(folder: Path) -> None:
     )
     (folder / "x.user").write_text(
         "user_id:token\tage:float\n" + "".join(f"u{n}\t{n}\n" for n in range(7))
+    )
+
+
+def _recbole_by_settings(folder: Path) -> None:
+    lines = [f"u{n % 7};i{n % 5};{n % 4};{n}\n" for n in range(30)]
+    for part in (1, 2):
+        text = "who:token;what:token;rating:float;at:float\n" + "".join(lines[part - 1 :: 2])
+        (folder / f"x.part{part}.inter").write_text(text)
+    (folder / "x.item").write_text("what:token;tags:token_seq;price:float\ni1;a|b;3\n")
+    (folder / "x.yaml").write_text(
+        'field_separator: ";"  # cells\nseq_separator: "|"\nUSER_ID_FIELD: who\n'
+        "ITEM_ID_FIELD: what\nTIME_FIELD: at\nbenchmark_filename: [part1, part2]\nload_col:\n"
+        "    inter: [who, what, at]\n    item:\n    - what\n    - tags\nrm_dup_inter: first\n"
     )
 
 
@@ -435,6 +472,13 @@ def _imports_items(name: str, format: str | None = None, **options) -> Callable[
     return read
 
 
+def _partitions(name: str, format: str | None = None, **options) -> Callable[[Path, Path], Any]:
+    def read(given: Path, out: Path) -> None:
+        partition_data(given / name, out / "data", 2, format=format, rows=64, **options)
+
+    return read
+
+
 _EVENT_COLUMNS = {
     "columns": Columns(event="event"),
     "event_weights": {"view": 1.0, "buy": 2.0, "shown": 0.0},
@@ -443,27 +487,37 @@ _BAD = TextOptions(skip_bad_lines=True)
 _ORDERS = TextOptions(item_separator="|", time_format="%m/%d/%Y")
 _SKIPPING = TextOptions(skip_bad_lines=True, encoding="latin-1")
 _LATIN = TextOptions(separator=";", header=True, encoding="latin-1", skip_missing_ids=True)
-_OF_A_SHAPE = ("netflix", "mind", "instacart", "steam-library", "book-crossing", "foursquare")
-TARGETS = {
+DATA = {
     "csv": Target(_csv, _imports("x.csv", items="films.csv", cold_items=True)),
     "csv without a header": Target(_bare, _imports("x.csv")),
     "events": Target(_events, _imports("x.tsv", **_EVENT_COLUMNS)),
     "dates": Target(_dated, _imports("x.csv")),
     "dates, skipping": Target(_dated, _imports("x.csv", text=_SKIPPING, items="films.csv")),
     "pieces, latin-1": Target(_dated, _imports("x.csv", text=_LATIN)),
+    "utf-16": Target(_wide, _imports("x.csv", text=TextOptions(encoding="utf-16"))),
     "reviews": Target(_reviews, _imports("r.json", "jsonl")),
     "reviews, found": Target(_reviews, _imports("r.json")),
     "reviews, gzip, skipping": Target(lambda f: _reviews(f, True), _imports("r.json", text=_BAD)),
+    "nested": Target(_nested, _imports("r.jsonl.gz")),
     "orders and dates of a form": Target(_orders, _imports("x.csv", text=_ORDERS)),
     "packed": Target(_packed, _imports("", "csv")),
+    "zstd": Target(_zstd, _imports("x.csv.zst")),
     "partitions": Target(_partitioned, _imports("")),
-    **{f"set {name}": Target(_set(name), _imports("", name)) for name in _OF_A_SHAPE},
+    **{f"set {name}": Target(_set(name), _imports("", name)) for name in SETS},
     "lightgcn": Target(_lightgcn, _imports("")),
     "parquet": Target(_parquet, _imports("x.parquet", items="items.parquet")),
     "recbole": Target(_recbole, _imports("")),
+    "recbole, by settings": Target(_recbole_by_settings, _imports("")),
     "movielens fold": Target(_ml100k, _imports("u1.base")),
     "movielens dat": Target(_ml1m, _imports("")),
     "movielens csv": Target(_ml_csv, _imports("")),
+    "into parts, csv": Target(_csv, _partitions("x.csv")),
+    "into parts, dates, skipping": Target(_dated, _partitions("x.csv", text=_SKIPPING)),
+    "into parts, events": Target(_events, _partitions("x.tsv", **_EVENT_COLUMNS)),
+    "into parts, nested": Target(_nested, _partitions("r.jsonl.gz", text=_BAD)),
+    "into parts, packed": Target(_packed, _partitions("", "csv")),
+    "into parts, parquet": Target(_parquet, _partitions("x.parquet")),
+    "into parts, prepared": Target(_prepared, _partitions("data")),
     "co-occurrence": Target(_csv, _imports_items("x.csv", "co-occurrence")),
     "prepared": Target(_prepared, _imports("data")),
     "prepared, stats": Target(_exposed, lambda given, out: commands.stats(str(given / "data"))),
@@ -473,11 +527,14 @@ TARGETS = {
     "amazon, strict": Target(_amazon, _imports_items("meta.json", strict=True)),
     "edges, csv": Target(_edges, _imports_items("x.csv")),
     "edges, parquet": Target(_edges, _imports_items("x.parquet")),
+    "features, csv": Target(_tables, lambda given, out: _encoded(given / "new.csv")),
+    "features, parquet": Target(_tables, lambda given, out: _encoded(given / "new.parquet")),
+}
+"""The readers of data."""
+OTHERS = {
     "ids, csv": Target(_lists, lambda given, out: read_ids(given / "ids.csv", "user")),
     "ids, txt": Target(_lists, lambda given, out: read_ids(given / "ids.txt", "item")),
     "histories": Target(_lists, _histories),
-    "features, csv": Target(_tables, lambda given, out: _encoded(given / "new.csv")),
-    "features, parquet": Target(_tables, lambda given, out: _encoded(given / "new.parquet")),
     "pairs of new items": Target(
         _pairs,
         lambda given, out: [
@@ -564,9 +621,11 @@ def root(tmp_path_factory) -> Path:
 
 def _count(name: str) -> int:
     """Return a target's number of inputs; slow targets and options get a quarter."""
-    quick = len(TARGETS) - len(SLOW)
-    share = INPUTS / (quick + (len(SLOW) + len(OPTIONS)) / 4)
-    return math.ceil(share if name in TARGETS and name not in SLOW else share / 4)
+    if name in DATA:
+        return math.ceil(INPUTS / len(DATA))
+    slow = len(SLOW) + len(OPTIONS)
+    share = INPUTS / (len(OTHERS) - len(SLOW) + slow / 4)
+    return math.ceil(share if name in OTHERS and name not in SLOW else share / 4)
 
 
 def fixed(n: int) -> settings:
@@ -606,9 +665,18 @@ def lay_out(root: Path, files: dict[str, bytes], rng: Random) -> tuple[str, byte
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy warns of overflow
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", DATA)
+def test_data_is_read_or_refused_in_plain_words(name, root, record_property):
+    _damaged_inputs(name, DATA[name], root, record_property)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy warns of overflow
+@pytest.mark.parametrize("name", OTHERS)
 def test_files_are_read_or_refused_in_plain_words(name, root, record_property):
-    target = TARGETS[name]
+    _damaged_inputs(name, OTHERS[name], root, record_property)
+
+
+def _damaged_inputs(name: str, target: Target, root: Path, record_property: Any) -> None:
     with tempfile.TemporaryDirectory() as made:
         target.make(Path(made))
         files = _tree(Path(made))
