@@ -42,7 +42,7 @@ from jaxrec import config as configs
 from jaxrec.cli.data import _weights
 from jaxrec.cli.plan import plan
 from jaxrec.cli.train import configured
-from jaxrec.config import Config, to_dict
+from jaxrec.config import Config, SplitConfig, to_dict
 from jaxrec.data import commands, schema, synthetic, synthetic_items
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Features
@@ -487,6 +487,7 @@ _BAD = TextOptions(skip_bad_lines=True)
 _ORDERS = TextOptions(item_separator="|", time_format="%m/%d/%Y")
 _SKIPPING = TextOptions(skip_bad_lines=True, encoding="latin-1")
 _LATIN = TextOptions(separator=";", header=True, encoding="latin-1", skip_missing_ids=True)
+_REPEATED = SplitConfig("given", repeats="keep")
 DATA = {
     "csv": Target(_csv, _imports("x.csv", items="films.csv", cold_items=True)),
     "csv without a header": Target(_bare, _imports("x.csv")),
@@ -515,7 +516,7 @@ DATA = {
     "into parts, dates, skipping": Target(_dated, _partitions("x.csv", text=_SKIPPING)),
     "into parts, events": Target(_events, _partitions("x.tsv", **_EVENT_COLUMNS)),
     "into parts, nested": Target(_nested, _partitions("r.jsonl.gz", text=_BAD)),
-    "into parts, packed": Target(_packed, _partitions("", "csv")),
+    "into parts, packed": Target(_packed, _partitions("", "csv", split=_REPEATED)),
     "into parts, parquet": Target(_parquet, _partitions("x.parquet")),
     "into parts, prepared": Target(_prepared, _partitions("data")),
     "co-occurrence": Target(_csv, _imports_items("x.csv", "co-occurrence")),

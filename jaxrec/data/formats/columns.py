@@ -230,6 +230,7 @@ def locate(
                 raise _twice(where, role, name)
         elif name is None:
             places = [plain.index(guess) for guess in columns.guesses(role) if guess in plain]
+            places = places or _dotted(header, columns.guesses(role))
             places = [
                 place
                 for place in places
@@ -246,6 +247,16 @@ def locate(
             )
     _refuse_shared(where, at)
     return at
+
+
+def _dotted(header: Sequence[str], guesses: Sequence[str]) -> list[int]:
+    """Return the places of names such as ``item.sku``, of which both ends are common names."""
+    ends = [(name.split(".")[0], name.rpartition(".")[2]) for name in header]
+    return [
+        place
+        for place, (first, last) in enumerate(ends)
+        if first != header[place] and _plain(first) in guesses and _plain(last) in guesses
+    ]
 
 
 def _holds_times(rows: Sequence[Sequence[str]], place: int) -> bool | None:

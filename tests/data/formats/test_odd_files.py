@@ -75,9 +75,9 @@ def test_json_lines_with_objects_in_objects(tmp_path):
     content = "".join(f"{json.dumps(event)}\n" for event in events).encode()
     path = tmp_path / "events.jsonl.gz"
     path.write_bytes(gzip.compress(content))
-    data = read(path, columns=Columns(item="item.sku"))
+    data = read(path)
     assert rows(data) == [(5, "a", DAY), (6, "b", DAY + 86400)]
-    assert "user <- `user.id`" in data.reading[0]
+    assert "user <- `user.id`, item <- `item.sku`" in data.reading[0]
     path.write_bytes(gzip.compress(content + b'{"user": {}, "item": {"sku": "a"}, "ts": 9}\n'))
     with pytest.raises(InputError, match=r"events\.jsonl\.gz:3: the user is missing"):
         read(path, columns=Columns(user="user.id", item="item.sku"))
