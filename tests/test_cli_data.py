@@ -87,7 +87,7 @@ def test_a_partition_says_what_it_read(tmp_path, capsys):
     args = ("partition", tmp_path / "a.parquet", "--out", tmp_path / "out", "--parts", 2)
     cut = ("--split.name", "temporal", "--split.test-time", 1397116800, "--split.validation", 0)
     told = said(capsys, *args, *cut, "--split.no-per-user", "--columns.user", "who")
-    assert "columns       user <- `who`, item <- `item`, time <- `time`\n" in told
+    assert "columns       a.parquet: user <- `who`, item <- `item`, time <- `time`\n" in told
     assert "pairs         9 train, 0 validation, 3 test\n" in told
 
 
