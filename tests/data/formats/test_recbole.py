@@ -94,7 +94,7 @@ def test_filters_are_named_and_not_applied(folder):
         ("USER_ID_FIELD: buyer\nITEM_ID_FIELD: what\n", r"shop\.inter:1: no column 'buyer', which"),
         ("USER_ID_FIELD: [who]\n", r"shop\.yaml: USER_ID_FIELD must be a text"),
         ("load_col: who\n", r"shop\.yaml: load_col must be a mapping"),
-        ("field_separator: ab\n", r"shop\.yaml: field_separator: separator 'ab' cannot separate cells"),
+        ("field_separator: ab\n", r"shop\.yaml: field_separator: separator 'ab' cannot separate"),
         ("benchmark_filename: [a, b, c, d]\n", r"must name two or three files"),
         ("a: 1\nload_col: &x [a]\n", r"shop\.yaml:2: not a key with a text, a list or a mapping"),
         ("a: 1\n   b: 2\n", r"shop\.yaml:2: not a key"),
