@@ -159,7 +159,7 @@ def main() -> None:
                 taken[way][what],
                 unit,
                 _COMMAND,
-                what=what,
+                what=f"{what} for {options.rows:,} rows",
                 rows=options.rows,
                 size=size,
                 times_first=statistics.median(taken[way][what]) / ours,
