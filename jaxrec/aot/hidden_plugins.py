@@ -2,6 +2,7 @@
 
 import sys
 import types
+from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -25,5 +26,6 @@ def leave_out() -> None:
         return
     plugin = types.ModuleType(_PLUGIN)
     plugin.initialize = lambda: None  # type: ignore[attr-defined]
+    plugin.__spec__ = ModuleSpec(_PLUGIN, None)  # `find_spec` raises for a module without one
     sys.modules[_PLUGIN] = plugin
     sys.modules[_LIBRARY] = None  # type: ignore[assignment]

@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from jaxrec.aot.targets import Target
+from jaxrec.config import from_dict
 from jaxrec.errors import InputError, RunError
 
 _PLUGINS = {"cuda": "jax_plugins.xla_cuda12", "tpu": "libtpu"}
@@ -60,12 +61,19 @@ def compile_for(
       keep: folder to which the texts of the programs are written, if any.
 
     Raises:
-      InputError: the compiler is not installed, or a program cannot be compiled or does not fit.
+      InputError: the compiler is not installed, the model has no training step, or a program
+        cannot be compiled or does not fit.
       RunError: the compiler crashed.
     """
     if not installed(target.device.vendor):
         raise InputError(
             f"the compiler for {target.name} is not installed: pip install 'jaxrec[compile]'"
+        )
+    made = from_dict(config)
+    if made.model.kind.fitted or made.minutes is not None:
+        raise InputError(
+            f"preset {made.preset!r} has no training step to compile: it fits a filter or searches "
+            "models; give the preset of a model that trains, such as lightgcn"
         )
     request = {"config": config, "sizes": sizes, "data": data, "target": target.name_of_topology}
     request |= {"programs": list(programs), "keep": keep}

@@ -1,11 +1,15 @@
 """Test ``jaxrec plan --compile`` with a stand-in for the compilers."""
 
 import json
+import sys
+import types
 from importlib.util import find_spec
 
 import pytest
 
-from jaxrec.aot import parent
+from jaxrec import config as configs
+from jaxrec import presets
+from jaxrec.aot import hidden_plugins, parent
 from jaxrec.aot.targets import target
 from jaxrec.cli.plan import plan
 from jaxrec.errors import InputError
@@ -102,6 +106,25 @@ def test_mistakes_are_told_before_anything_is_compiled(asked, args, words):
 def test_help_names_the_targets(capsys):
     plan(["--compile", "help"])
     assert "v5e-16" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("preset", ["filter", "auto"])
+def test_a_preset_without_a_training_step_is_refused_by_name(monkeypatch, preset):
+    monkeypatch.setattr(parent, "installed", lambda vendor: True)
+    with pytest.raises(InputError, match=f"'{preset}' has no training step"):
+        parent.compile_for(target("h200"), configs.to_dict(presets.get(preset)))
+
+
+def test_a_plugin_that_is_hidden_from_jax_still_counts_as_installed(monkeypatch):
+    plugin, library = "jax_plugins.xla_cuda12", "jax_cuda12_plugin"
+    monkeypatch.setattr(hidden_plugins, "gpu_here", lambda: False)
+    monkeypatch.setattr(hidden_plugins, "find_spec", lambda name: name == library)
+    for name in ("jax", plugin, library):
+        monkeypatch.setitem(sys.modules, name, None)  # so that they are restored
+    del sys.modules["jax"]
+    hidden_plugins.leave_out()
+    monkeypatch.setitem(sys.modules, "jax_plugins", types.ModuleType("jax_plugins"))
+    assert parent.installed("cuda")
 
 
 @pytest.mark.skipif(find_spec("jax_plugins") is not None, reason="the extra is installed here")
