@@ -12,6 +12,7 @@ CASES = {
     "cases": "cases",
     "cold": "cold",
     "compiled": "compiled",
+    "compiled-forms": "compiled_forms",
     "doctor": "doctor",
     "doctor-cost": "doctor_cost",
     "doctor-healthy": "doctor_healthy",

@@ -35,6 +35,7 @@ Cases: {cases}.
 """
 CASES = (
     "compiled",
+    "compiled-forms",
     "step",
     "propagate",
     "growth",
@@ -239,11 +240,29 @@ def compiled(shown: list[dict[str, Any]]) -> list[str]:
     return rows
 
 
+def compiled_forms(shown: list[dict[str, Any]]) -> list[str]:
+    """Return a row for each form of a product and machine; nothing is timed."""
+    rows = [
+        "Read from the compiled programs of one product; no such machine was there. Main memory: "
+        "bytes read and written there; on a TPU, fast memory takes the others.",
+        "",
+        "| form | machine | main memory | all memory | gathered rows alone | kernels | atomics |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for line in sorted(shown, key=lambda line: (line["target"], line["value"])):
+        sizes = line["value"], line["all_bytes"], line["floor_of_gathered_rows"]
+        cells = [*(f"{n / 1e9:.3g} GB" for n in sizes), f"{line['kernels']}"]
+        cells.append("" if line["target"].startswith("v") else f"{line['atomics']}")
+        rows.append(f"| {line['impl']} | {line['target']} | {' | '.join(cells)} |")
+    return rows
+
+
 ROWS = {
     "kills": kills,
     "reliability": reliability,
     "release": release,
     "compiled": compiled,
+    "compiled-forms": compiled_forms,
     "server-faults": server_faults,
 }
 

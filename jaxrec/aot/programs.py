@@ -202,12 +202,17 @@ def _ranking(config: Config, problem: Problem, target: Target) -> Program:
 def placed(program: Program, problem: Problem, devices: Any) -> Program:
     """Give the program's arguments shardings, on the mesh or on the first device."""
     if problem.mesh is None:
-        one = Mesh(np.array(devices[:1]), ("one",), axis_types=(jax.sharding.AxisType.Auto,))
-        replicated = NamedSharding(one, PartitionSpec())
-        args = jax.tree.map(lambda x: _sharded(x, replicated), program.args)
-        return dataclasses.replace(program, args=args)
+        return on_one_device(program, devices)
     mesh, specs = problem.mesh, (*(problem.specs or ()), PartitionSpec())
     args = jax.tree.map(lambda x, spec: _sharded(x, NamedSharding(mesh, spec)), program.args, specs)
+    return dataclasses.replace(program, args=args)
+
+
+def on_one_device(program: Program, devices: Any) -> Program:
+    """Place the program's arguments on the first device."""
+    one = Mesh(np.array(devices[:1]), ("one",), axis_types=(jax.sharding.AxisType.Auto,))
+    replicated = NamedSharding(one, PartitionSpec())
+    args = jax.tree.map(lambda x: _sharded(x, replicated), program.args)
     return dataclasses.replace(program, args=args)
 
 

@@ -12,12 +12,12 @@ jaxlib's native kernel on CPU. ``buckets`` (:mod:`jaxrec.graph.buckets`) gathers
 The default on CPU is ``csr``. On two cores, with D = 64 and nodes in order, a layer of Gowalla,
 forward and backward, takes 16 ms with csr, 20 with buckets, 114 with segment_sum, and 77 with
 torch's CSR and autograd (bench case ``propagate``). The other defaults follow from compiled
-programs and are not measured yet. The default on a GPU is ``buckets``: it takes three kernels per
-product and no atomics, whereas the sorted sum uses atomics, which are slow under contention (jax
-issue 38806) and give sums that differ from run to run. The default on a TPU is ``segment_sum``:
-gather, weight and sorted sum become one loop over a table in fast memory. With this loop, a layer
-of Gowalla's size moves 0.05 GB to and from a v5e's main memory; a gather per bucket moves 1.05 GB,
-buckets 1.13, and a cumulative sum 6.7.
+programs and are not measured yet. The default on a GPU is ``buckets``: it takes few kernels per
+product (four at Gowalla's size) and no atomics, whereas the sorted sum uses atomics, which are
+slow under contention (jax issue 38806) and give sums that differ from run to run. The default on a
+TPU is ``segment_sum``: gather, weight and sorted sum become one loop over a table in fast memory.
+With this loop, a layer of Gowalla's size moves 0.06 GB to and from a v5e's main memory; buckets and
+a gather per bucket move 1.1 GB, and a cumulative sum 7.1 (bench case ``compiled-forms``).
 """
 
 from collections.abc import Callable, Sequence
