@@ -163,8 +163,13 @@ def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]
         "lightgcn": replace(trained, model=ModelConfig("lightgcn", layers=2, **spectral)),
     }
     if features:
-        towers = ModelConfig("two-tower", dim=64, layers=0)
-        by_name["two-tower"] = replace(trained, model=towers, optim=OptimConfig("adam"))
+        by_name["two-tower"] = replace(
+            trained,
+            model=ModelConfig("two-tower", dim=64, layers=0, id_dropout=0.1),
+            negatives=NegativesConfig("in-batch"),
+            optim=OptimConfig("adam", learning_rate=5e-3),
+            train=replace(trained.train, l2=0.1, l2_over="embeddings"),
+        )
     return by_name
 
 
@@ -343,8 +348,9 @@ class Search:
         made = earlier[0] if earlier else self._hybrid()
         if made is not None:
             first[HYBRID] = made
-        for name, config in list(first.items()):
-            if (name == HYBRID or name not in fitted) and name not in self._tried():
+        # The sort is stable: the hybrid, which is fitted, comes before those that are trained.
+        for name, config in sorted(first.items(), key=lambda at: not at[1].model.kind.fitted):
+            if name not in self._tried():
                 yield name, config
         while (neighbour := self._next_neighbour(first)) is not None:
             yield neighbour
@@ -371,13 +377,13 @@ class Search:
         best_of_family: dict[str, Trial] = {}
         for trial in self._ranked():
             best_of_family.setdefault(trial.family, trial)
-        tried = self._tried()
+        tried, known = self._tried(), [trial.config for trial in self.trials]
         for family, trial in best_of_family.items():
             if _form(trial.config) in self._closed:
                 continue
             for config in neighbours(trial.config):
                 name = f"{family}: {_options(first[family], config)}"
-                if name not in tried:
+                if name not in tried and config not in known:
                     return name, config
         return None
 
