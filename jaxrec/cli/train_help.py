@@ -56,7 +56,7 @@ _COMMON = {
     ),
     "split.name": (
         "NAME",
-        "How to split: random, temporal, leave-last-out, cold-items, given, auto.",
+        "How to split: random, temporal, leave-last-out, folds, windows, given, ...",
     ),
     "eval.k": ("N ...", "Cut-offs K of recall@K and the other metrics."),
     "eval.metric": ("NAME", "Metric that selects the best epoch on validation."),

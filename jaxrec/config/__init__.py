@@ -25,6 +25,7 @@ from jaxrec.config.objectives import (
     of_loss,
 )
 from jaxrec.config.sections import (
+    FOLDED,
     IN_MEMORY,
     NEGATIVES_NAMES,
     OPTIMIZER_NAMES,
@@ -40,6 +41,7 @@ from jaxrec.config.sections import (
 )
 
 __all__ = [
+    "FOLDED",
     "IN_MEMORY",
     "KINDS",
     "LOSS_NAMES",

@@ -22,7 +22,19 @@ IN_MEMORY = "(a Dataset in memory)"
 """Value of ``Config.data`` for a run on a Dataset in memory."""
 OPTIMIZER_NAMES = ("adam", "adamw", "sgd", "adagrad", "rowwise_adagrad")
 """Built-in optimizers; other names are user-registered."""
-SplitName = Literal["auto", "given", "random", "hashed", "leave-last-out", "temporal", "cold-items"]
+SplitName = Literal[
+    "auto",
+    "given",
+    "random",
+    "hashed",
+    "leave-last-out",
+    "temporal",
+    "cold-items",
+    "folds",
+    "windows",
+]
+FOLDED = ("folds", "windows")
+"""Splits of which there are several, numbered by ``split.fold``."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +44,20 @@ class SplitConfig:
     name: SplitName = "auto"
     """auto: the split that the data gives, or random if it gives none. hashed: random by a hash of
     each pair, as in `jaxrec data partition`. cold-items: hold out whole items, which training never
-    sees and which are ranked among themselves."""
+    sees and which are ranked among themselves. folds: each pair is test in one of several runs.
+    windows: each of several runs tests on a period of time and trains on the pairs before it."""
     test: Share = 0.2
-    """Share of the pairs held out as test in splits by chance or time; cold-items: of the items."""
+    """Share of the pairs held out as test in splits by chance or time; cold-items: of the items;
+    windows: share that all windows cover together. Folds do not use it."""
     validation: Share = 0.1
     """Share of the remaining pairs, or items, held out as validation; 0 for none."""
     per_user: bool = True
-    """Splits by chance or time: hold out the share of each user's pairs; if off, of all pairs."""
+    """Splits by chance or time: hold out the share of each user's pairs; if off, of all pairs.
+    Windows are over all pairs in any case."""
+    folds: Annotated[int, Range(2, 1000)] = 5
+    """Number of folds, or of windows."""
+    fold: Annotated[int, Range(0, 999)] = 0
+    """Number of the fold or window that is test in this run, from 0; the earliest window is 0."""
     test_time: Annotated[float | None, FINITE] = None
     """Temporal split: pairs at or after this time are test (then `test` is not used). Give a number
     in the unit of the data's times or, on the command line, a date (2014-04-15, in UTC)."""
@@ -55,6 +74,15 @@ class SplitConfig:
         check(
             self.name == "temporal" or self.test_time is self.validation_time is None,
             "split.test_time and split.validation_time need split.name temporal",
+        )
+        check(
+            self.fold < self.folds,
+            f"split.fold {self.fold} does not exist: {self.folds} folds are numbered from 0 to "
+            f"{self.folds - 1}",
+        )
+        check(
+            self.name in FOLDED or (self.folds, self.fold) == (5, 0),
+            f"split.folds and split.fold need split.name folds or windows, not {self.name}",
         )
         check(
             self.repeats == "drop" or self.name in ("auto", "given"),

@@ -182,7 +182,12 @@ def rule(config: SplitConfig | PairsConfig) -> dict[str, Any]:
     """
     if isinstance(config, PairsConfig):
         return {"name": "pairs", "test": config.test, "validation": config.validation}
-    fields = {"given": ("validation", "per_user"), "cold-items": ("test", "validation")}
+    fields = {
+        "given": ("validation", "per_user"),
+        "cold-items": ("test", "validation"),
+        "folds": ("validation", "per_user", "folds", "fold"),
+        "windows": ("test", "validation", "folds", "fold"),
+    }
     if config.name == "leave-last-out":
         return {"name": config.name, "validation": config.validation > 0}
     every = ("test", "validation", "per_user", "test_time", "validation_time")

@@ -13,8 +13,10 @@ from jaxrec.data.dataset import REPEATED, TEST, TRAIN, VALIDATION, Csr, Dataset,
 from jaxrec.data.pair_keys import id_hashes, mixed, pair_hashes, pair_keys
 from jaxrec.errors import InputError
 
-BY_TIME = ("leave-last-out", "temporal")
+BY_TIME = ("leave-last-out", "temporal", "windows")
 """Splits that hold out the latest pairs."""
+LATER = 3
+"""The label of pairs that a window leaves out, because they come after it."""
 
 
 class Splits(NamedTuple):
@@ -43,7 +45,7 @@ class Drawn(NamedTuple):
     """A split of E pairs.
 
     Attributes:
-      label: [E] uint8, TRAIN, VALIDATION or TEST.
+      label: [E] uint8, TRAIN, VALIDATION, TEST or LATER.
       notes: counts of pairs or users that the split treats as exceptions.
     """
 
@@ -137,8 +139,10 @@ def once(data: Dataset) -> Dataset:
 def taken(data: Dataset, label: np.ndarray, config: SplitConfig) -> Splits:
     """Divide a data set into parts by the labels of its pairs.
 
+    Pairs labelled LATER are left out, and so are users and items that have no other pairs.
+
     Args:
-      label: [E] TRAIN, VALIDATION or TEST.
+      label: [E] TRAIN, VALIDATION, TEST or LATER.
       config: the split, with ``auto`` resolved.
 
     Raises:
@@ -154,6 +158,13 @@ def taken(data: Dataset, label: np.ndarray, config: SplitConfig) -> Splits:
             f"{_span(data.time) if config.name == 'temporal' else ''}"
         )
     bare = replace(data, split=None, exposed=_shown_before(data, label, config))
+    if (label == LATER).any():
+        kept = label != LATER
+        users, items = (
+            (np.bincount(rows[kept], minlength=n) > 0) | (np.bincount(rows, minlength=n) == 0)
+            for rows, n in ((data.user, data.n_users), (data.item, data.n_items))
+        )
+        bare, label = _narrowed(bare.take(kept), users, items), label[kept]
     return Splits(*(bare.take(label == part) for part in (TRAIN, VALIDATION, TEST)))
 
 
@@ -166,7 +177,7 @@ def draw(
     hashes: tuple[np.ndarray, np.ndarray] | None = None,
     plain: bool = False,
 ) -> Drawn:
-    """Label every interaction as train, validation or test.
+    """Label every interaction as train, validation or test, or as later than a window.
 
     * ``given`` takes the data's own labels.
     * ``random`` and ``temporal`` hold out the share ``config.test``, within each user or over all
@@ -176,6 +187,14 @@ def draw(
     * ``leave-last-out`` takes each user's last pair as test and the one before it as validation.
     * ``cold-items`` holds out whole items: the share ``config.test`` of all items with pairs, and
       then the share ``config.validation`` of the remaining ones.
+    * ``folds`` deals the pairs out to ``config.folds`` folds of equal size, at random within each
+      user or over all pairs, and holds out the fold ``config.fold`` as test. With the same seed,
+      each pair is test in exactly one fold.
+    * ``windows`` divides the latest share ``config.test`` of all pairs by time into
+      ``config.folds`` windows of about equal size, and holds out the window ``config.fold`` as
+      test. Train and validation are all earlier pairs, so windows expand; the latest of them are
+      validation. Pairs with equal times stay together, so each part is strictly earlier than the
+      next. Pairs after the window are labelled LATER.
 
     If these rules label no pair as validation and ``config.validation`` is above 0, that share of
     the train pairs is moved to validation by the same rule (at random for ``given``). Equal times
@@ -197,7 +216,7 @@ def draw(
         and shares within users are never drawn over all pairs instead.
 
     Raises:
-      InputError: the data lacks the labels or times that the split needs.
+      InputError: the data lacks the labels or times that the split needs, or a window is empty.
     """
     config = resolved(data, config)
     name, rng = config.name, np.random.default_rng(seed)
@@ -224,6 +243,10 @@ def draw(
         labels.by_hash(config.validation, VALIDATION, seed)
     elif name == "cold-items":
         labels.cold_items(rng)
+    elif name == "folds":
+        labels.keep()
+        labels.by_fold(rng)
+        labels.by_chance(config.validation, VALIDATION, rng)
     else:
         labels.by_time(seed if kept is None else kept.seed)
     return Drawn(labels.label, {note: count for note, count in labels.notes.items() if count})
@@ -264,20 +287,26 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
     if not keep.any():
         raise InputError(f"{data.name}: no pair passes the filter; loosen it")
     left = data.take(keep)
-    users, user = np.unique(left.user, return_inverse=True)
-    items, item = np.unique(left.item, return_inverse=True)
+    return _narrowed(left, left.user_counts() > 0, left.item_counts() > 0)
+
+
+def _narrowed(data: Dataset, user_U: np.ndarray, item_I: np.ndarray) -> Dataset:
+    """Drop users and items without interactions that are not in the masks, and renumber the rest.
+
+    Exposed pairs of dropped users and items are dropped too.
+    """
+    users, items = np.flatnonzero(user_U), np.flatnonzero(item_I)
+    row_U = (np.cumsum(user_U) - 1).astype(np.int32)
+    row_I = (np.cumsum(item_I) - 1).astype(np.int32)
     shown = data.exposed
     if shown is not None:
-        shown = shown.take(np.isin(shown.user, users) & np.isin(shown.item, items))
-        shown = shown._replace(
-            user=np.searchsorted(users, shown.user).astype(np.int32),
-            item=np.searchsorted(items, shown.item).astype(np.int32),
-        )
+        shown = shown.take(user_U[shown.user] & item_I[shown.item])
+        shown = shown._replace(user=row_U[shown.user], item=row_I[shown.item])
     return replace(
-        left,
+        data,
         exposed=shown,
-        user=user.astype(np.int32),
-        item=item.astype(np.int32),
+        user=row_U[data.user],
+        item=row_I[data.item],
         user_ids=np.array(data.user_ids[users]),
         item_ids=np.array(data.item_ids[items]),
         user_features=data.user_features and data.user_features.take(users),
@@ -401,14 +430,14 @@ def _shown_before(data: Dataset, label: np.ndarray, config: SplitConfig) -> Expo
     shown = data.exposed
     if shown is not None and config.name == "cold-items":
         return shown.take(~np.isin(shown.item, data.item[label != TRAIN]))
-    by_time = config.name in ("temporal", "leave-last-out")
+    by_time = config.name in BY_TIME
     if shown is None or shown.time is None or data.time is None or not by_time:
         return shown
     held = label != TRAIN
     first_U = np.full(data.n_users, np.inf)
     np.minimum.at(first_U, data.user[held], data.time[held])
     of_all = config.name == "temporal" and not (config.per_user and config.test_time is None)
-    if of_all:
+    if of_all or config.name == "windows":
         first_U[:] = first_U.min(initial=np.inf)
     return shown.take(shown.time < first_U[shown.user])
 
@@ -451,6 +480,15 @@ class _Labels:
         rows = np.flatnonzero((self.label == TRAIN) & self.free)
         self._relabel_last(rows[rng.permutation(len(rows))], share, part, spread=not self.plain)
 
+    def by_fold(self, rng: np.random.Generator) -> None:
+        """Deal the free pairs out to the folds in turn, and relabel those of one fold as TEST."""
+        rows = np.flatnonzero(self.free)
+        rows = rows[rng.permutation(len(rows))]
+        if self.config.per_user:  # user after user, also in a random order
+            order_U = rng.permutation(self.data.n_users)
+            rows = rows[np.argsort(order_U[self.data.user[rows]], kind="stable")]
+        self.label[rows[self.config.fold :: self.config.folds]] = TEST
+
     def by_hash(self, share: float, part: int, seed: int) -> None:
         """Relabel TRAIN pairs by a hash of seed, part and pair, scaled to [0, 1).
 
@@ -488,13 +526,15 @@ class _Labels:
         self.label = label_I[data.item]
 
     def by_time(self, seed: int) -> None:
-        """Hold out the latest pairs: ``leave-last-out`` and ``temporal``."""
+        """Hold out the latest pairs: ``leave-last-out``, ``temporal`` and ``windows``."""
         config = self.config
         if config.name == "leave-last-out":
             rows, left, degree = _from_last(self.data.user, self._in_time(seed))
             self.label[rows[(left == 0) & (degree >= 2)]] = TEST
             if config.validation > 0:
                 self.label[rows[(left == 1) & (degree >= 3)]] = VALIDATION
+        elif config.name == "windows":
+            self._window()
         else:
             self._late(config.test, config.test_time, TEST, seed)
             self._late(config.validation, config.validation_time, VALIDATION, seed)
@@ -505,6 +545,34 @@ class _Labels:
             moved |= (self.kept.part == TRAIN) & (self.label == VALIDATION)
             self.label[moved] = TRAIN
             self.notes[MOVED] = int(moved.sum())
+
+    def _window(self) -> None:
+        """Relabel the pairs of a window as TEST, those after it as LATER, and the latest of those
+        before it as VALIDATION."""
+        data, config, time = self.data, self.config, self.data.time
+        assert time is not None
+        ordered = np.sort(time)
+        n_held = round(len(time) * config.test)
+        first, end = (
+            len(time) - n_held + n_held * number // config.folds
+            for number in (config.fold, config.fold + 1)
+        )
+        window = time >= ordered[first] if first < end else np.zeros(len(time), bool)
+        if end < len(time):
+            window &= time < ordered[end]
+        if not window.any():
+            raise InputError(
+                f"{data.name}: window {config.fold} of {config.folds} has no pair, as there are "
+                f"few distinct times in the last {config.test:.3g} of the pairs; set "
+                "--split.folds lower or --split.test higher"
+            )
+        before = time < ordered[first]
+        n_before = int(before.sum())
+        n_validation = round(n_before * config.validation)
+        self.label[~before] = LATER
+        self.label[window] = TEST
+        if n_validation:
+            self.label[before & (time >= ordered[n_before - n_validation])] = VALIDATION
 
     def _late(self, share: float, cut: float | None, part: int, seed: int) -> None:
         """Relabel the latest TRAIN pairs: those at or after ``cut`` if given, else the share."""
@@ -631,10 +699,20 @@ def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def refit_splits(splits: Splits) -> Splits:
     """Move the validation pairs to the train part, for a refit."""
     train, validation = splits.train, splits.validation
-    columns = {
-        name: np.concatenate([column, getattr(validation, name)])
-        for name, column in train.columns().items()
-    }
     return splits._replace(
-        train=replace(train, **columns), validation=validation.take(np.arange(0))
+        train=replace(train, **_joined(train, validation)),
+        validation=validation.take(np.arange(0)),
     )
+
+
+def labelled(splits: Splits) -> Dataset:
+    """Join the parts to one data set that gives this split."""
+    label = np.repeat((TRAIN, VALIDATION, TEST), [part.n_edges for part in splits])
+    return replace(splits.train, **_joined(*splits), split=label.astype(np.uint8))
+
+
+def _joined(*parts: Dataset) -> dict[str, Any]:
+    """Concatenate the columns of the parts."""
+    return {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in parts[0].columns()
+    }

@@ -275,7 +275,7 @@ def split_of(src: str | Path, config: SplitConfig, given: bool) -> SplitConfig:
         name = "given" if given else "hashed"
     if name == "given" and not given:
         raise InputError(f"{src}: the data gives no split; choose --split.name hashed")
-    if name in ("random", "cold-items"):
+    if name in ("random", "cold-items", "folds", "windows"):
         raise InputError(
             f"split.name {name} needs all pairs in memory at once, which partitioning avoids; take "
             "--split.name hashed, a random split that draws for each pair alone"

@@ -335,6 +335,11 @@ class Problem(OneDevice):
         known, test = union(*(part.csr() for part in self.splits[:2])), self.splits.test.csr()
         left_out = None
         if isinstance(dataset, Dataset) and self.config.filter != FilterConfig():
+            if self.config.split.name == "windows":  # pairs after the window are not known yet
+                last = self.splits.test.time
+                assert dataset.time is not None
+                assert last is not None
+                dataset = dataset.take(dataset.time <= last.max())
             left_out = filtered(dataset, self.splits.train, known, test)
         user_U, item_I = self.learnt()
         write_npz(run / "seen.npz", seen_arrays(Seen(known, test, left_out, user_U, item_I)))

@@ -1,5 +1,6 @@
 """Test that splits partition the interactions, and that filters keep the pairs they should."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from jaxrec.data.split import (
     SPREAD,
     TIED,
     Kept,
+    Splits,
     apply_filter,
     draw,
     repeats,
@@ -49,7 +51,7 @@ def _pairs(data: Dataset) -> set[tuple[int, int]]:
 _configs = st.builds(
     SplitConfig,
     name=st.sampled_from(
-        ["auto", "given", "random", "hashed", "leave-last-out", "temporal", "cold-items"]
+        ["auto", "given", "random", "hashed", "leave-last-out", "temporal", "cold-items", "folds"]
     ),
     test=st.floats(0, 0.6),
     validation=st.floats(0, 0.6),
@@ -76,6 +78,94 @@ def test_parts_are_disjoint_and_together_the_whole(config, seed, shape):
         assert set(parts.train.user.tolist()) == set(data.user.tolist())
     again = split(data, config, seed)
     assert [part.fingerprint() for part in again] == [part.fingerprint() for part in parts]
+
+
+@settings(max_examples=30)
+@given(
+    folds=st.integers(2, 8),
+    per_user=st.booleans(),
+    seed=st.integers(0, 2**32 - 1),
+    edges=st.integers(20, 300),
+)
+def test_every_pair_is_test_in_exactly_one_fold_of_even_size(folds, per_user, seed, edges):
+    data = _random(seed % 7, edges=edges)
+    config = SplitConfig("folds", folds=folds, per_user=per_user)
+    parts = [split(data, replace(config, fold=fold), seed) for fold in range(folds)]
+    tests = [_pairs(part.test) for part in parts]
+    assert sum(map(len, tests)) == len(set.union(*tests)) == data.n_edges
+    sizes = np.array([part.test.n_edges for part in parts])
+    assert np.ptp(sizes) <= 1
+    if per_user:
+        of_user = np.array([part.test.user_counts() for part in parts])
+        assert np.ptp(of_user, axis=0).max() <= 1
+    for part in parts:
+        assert _pairs(part.train) | _pairs(part.validation) == _pairs(data) - _pairs(part.test)
+
+
+def test_folds_follow_the_seed_and_not_the_ids():
+    data = _data([(u, 0) for u in range(400)] + [(0, i) for i in range(1, 20)])
+    config = SplitConfig("folds", validation=0.0)
+    tests = [_pairs(split(data, config, seed).test) for seed in range(2)]
+    assert tests[0] != tests[1]
+    # Most users have a single pair; the users of a fold are not every fifth of them.
+    assert len({user % 5 for user, _ in tests[0]}) == 5
+
+
+@settings(max_examples=40)
+@given(
+    folds=st.integers(2, 6),
+    test=st.floats(0.1, 0.8),
+    validation=st.floats(0, 0.5),
+    seed=st.integers(0, 20),
+    tied=st.sampled_from([1, 8, 60]),
+)
+def test_a_window_is_trained_on_earlier_pairs_only(folds, test, validation, seed, tied):
+    time = np.random.default_rng(seed).permutation(300) // tied * 1.0
+    data = _random(seed, time=time)
+    shown = Exposed(data.user[::3], (data.item[::3] + 1) % 25, time[::3])
+    data = replace(data, exposed=shown)
+    config = SplitConfig("windows", folds=folds, test=test, validation=validation)
+    last, held_out = -np.inf, 0
+    for fold in range(folds):
+        parts = _window(data, replace(config, fold=fold))
+        if parts is None:
+            assert tied > 1
+            return
+        train, valid, tested = (part.time for part in parts)
+        assert train.max() < tested.min()
+        assert last < tested.min()
+        if len(valid):
+            assert train.max() < valid.min()
+            assert valid.max() < tested.min()
+        assert not len(parts.train.exposed.user) or parts.train.exposed.time.max() < tested.min()
+        assert len(train) + len(valid) == (time < tested.min()).sum()
+        last, held_out = tested.max(), held_out + len(tested)
+        users = np.concatenate([part.user for part in parts])
+        assert np.array_equal(np.unique(users), np.arange(parts.train.n_users))
+    assert last == time.max()
+    assert tied > 1 or held_out == round(300 * test)
+
+
+def _window(data: Dataset, config: SplitConfig) -> Splits | None:
+    """Return the parts of a window, or None if too few distinct times leave a part empty."""
+    try:
+        return split(data, config, 0)
+    except InputError as e:
+        if re.search("has no pair|leaves no train pair", str(e)) is None:
+            raise
+        return None
+
+
+def test_folds_and_windows_that_do_not_exist_are_refused():
+    for options, said in (
+        ({"name": "folds", "folds": 3, "fold": 3}, "3 folds are numbered from 0 to 2"),
+        ({"name": "random", "fold": 1}, "need split.name folds or windows, not random"),
+        ({"name": "folds", "folds": 1}, "split.folds must be at least 2"),
+    ):
+        with pytest.raises(InputError, match=said):
+            SplitConfig(**options)
+    with pytest.raises(InputError, match="split windows needs a time column"):
+        split(_random(0), SplitConfig("windows"), 0)
 
 
 @pytest.mark.parametrize("name", ["random", "hashed"])
