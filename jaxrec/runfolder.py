@@ -59,6 +59,19 @@ class Embeddings(NamedTuple):
         return {name: a for name, a in self._asdict().items() if a is not None}
 
 
+SWEEP = "sweep.json"
+"""The file with a sweep's settings in its folder."""
+
+
+def runs_of_sweep(folder: Path) -> list[Path]:
+    """Return the run folders ``trial-N/seed-S`` or ``fold-N/seed-S`` of a sweep, by number."""
+
+    def numbers(run: Path) -> list[int]:
+        return [int(name.rpartition("-")[2]) for name in (run.parent.name, run.name)]
+
+    return sorted(folder.glob("*-[0-9]*/seed-[0-9]*"), key=numbers)
+
+
 def check_run(run: str | Path) -> Path:
     """Return ``run`` as a path. Raises InputError if it is not a run folder."""
     check_path(run)

@@ -94,6 +94,29 @@ def welch(a: Sequence[float], b: Sequence[float]) -> float | None:
     return float(np.asarray(stats.ttest_ind(a, b, equal_var=False))[1])
 
 
+def corrected_t(diff_F: Sequence[float] | np.ndarray, ratio: float) -> float:
+    """Return the p-value of the corrected resampled t-test (Nadeau and Bengio 2003).
+
+    The models of different folds are trained on mostly the same pairs, so their results are not
+    independent, and a plain t-test finds differences too often. This test takes the variance of the
+    mean difference as (1 / F + ratio) times the variance over folds.
+
+    Args:
+      diff_F: the difference of two configurations in each of F folds, two or more.
+      ratio: number of test pairs divided by the number of train pairs.
+
+    >>> round(corrected_t([0.02, 0.01, 0.03, 0.02], ratio=0.25), 3)
+    0.041
+    """
+    from scipy import stats
+
+    mean, variance = float(np.mean(diff_F)), float(np.var(diff_F, ddof=1))
+    if variance == 0:
+        return 0.0 if mean else 1.0
+    t = mean / np.sqrt((1 / len(diff_F) + ratio) * variance)
+    return float(2 * stats.t.sf(abs(t), len(diff_F) - 1))
+
+
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """Adjust p-values for multiple tests by Holm's step-down procedure (1979).
 

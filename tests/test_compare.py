@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from made_run import trained, write_records
 
+from jaxrec import significance
 from jaxrec.cli import compare as command
 from jaxrec.errors import InputError
 from jaxrec.evaluation import per_user
@@ -139,6 +140,53 @@ def test_other_splits_data_and_protocols_are_refused(folders):
     users(folders[3], "recall@20", np.zeros(3))
     with pytest.raises(InputError, match="ranked different users"):
         run_groups.compare(read_runs(folders[:4]))
+
+
+def fold(folder: Path, dim: int, number: int, seed: int, users_of: range, value: float) -> Path:
+    """Build a run of one of two folds, with users of its own and a recall around ``value``."""
+    noise = np.random.default_rng(number).normal(0, 0.01, len(users_of))
+    run = made(folder, value + noise - noise.mean(), dim=dim, seed=seed)
+    config = json.loads((run / "config.json").read_text())
+    config["split"] |= {"name": "folds", "folds": 2, "fold": number}
+    (run / "config.json").write_text(json.dumps(config))
+    path = run / per_user.NAME
+    frame = pl.read_parquet(path).with_columns(user=pl.Series([f"u{n:04}" for n in users_of]))
+    frame.write_parquet(path, metadata={"split": "test"})
+    return run
+
+
+def test_folds_are_one_group_and_each_of_their_users_counts_once(tmp_path):
+    values = {16: (0.30, 0.40), 32: (0.33, 0.42)}
+    folders = [
+        fold(tmp_path / f"{dim}-{n}-{seed}", dim, n, seed, users_of, values[dim][n] + seed / 100)
+        for dim in values
+        for n, users_of in enumerate((range(60), range(40, 100)))
+        for seed in (0, 1)
+    ]
+    found = run_groups.compare(read_runs(folders))
+    assert [group.values("test", "recall@20") for group in found.groups] == [
+        pytest.approx([0.305, 0.405]),
+        pytest.approx([0.335, 0.425]),
+    ]
+    summary = found.groups[0].summary("test", "recall@20")
+    expected = {"mean": 0.355, "sd": np.std([0.305, 0.405], ddof=1), "min": 0.305, "max": 0.405}
+    assert summary == pytest.approx(expected)
+    (difference,) = found.differences
+    assert difference.users == 100
+    # 40 users are in the first fold only, 20 in both and 40 in the second only.
+    expected = -(40 * 0.03 + 20 * 0.025 + 40 * 0.02) / 100
+    assert difference.mean == pytest.approx(expected)
+    sizes = json.loads((folders[0] / "env.json").read_text())["data"]
+    p = significance.corrected_t([-0.03, -0.02], sizes["test"] / sizes["train"])
+    assert (difference.folds, difference.seeds) == (pytest.approx(p), None)
+    assert difference.verdict == "within the variation over folds"
+    with pytest.raises(InputError, match="only one of them has fold 1"):
+        run_groups.compare(read_runs(folders[:4] + folders[4:6]))
+    split = dict(np.load(folders[2] / "split.npz"))
+    about = json.loads(str(split["about"])) | {"seed": 7}
+    np.savez(folders[2] / "split.npz", pairs=split["pairs"], about=np.array(json.dumps(about)))
+    with pytest.raises(InputError, match=r"different divisions into folds .*seed 0; .*seed 7"):
+        run_groups.compare(read_runs(folders))
 
 
 def test_the_command_prints_and_writes_the_comparison(folders, tmp_path, capsys):

@@ -38,6 +38,22 @@ def test_a_planted_difference_is_found_and_a_tie_is_not(name):
     assert TESTS[name](np.zeros((1, 50)))[0] == 1
 
 
+def test_folds_that_share_pairs_raise_no_more_false_alarms_than_stated():
+    """Draw results of folds whose correlation is the share of test pairs, without a difference."""
+    rng, ratio, n_folds = np.random.default_rng(7), 0.25, 5
+    share = ratio / (1 + ratio)
+    own, common = rng.normal(size=(1000, n_folds)), rng.normal(size=(1000, 1))
+    diff = np.sqrt(1 - share) * own + np.sqrt(share) * common
+    alarms = sum(significance.corrected_t(row, ratio) < 0.05 for row in diff)
+    low, high = stats.binom.interval(0.999, 1000, 0.05)
+    assert low <= alarms <= high
+    assert sum(significance.paired_t(row)[0] < 0.05 for row in diff) > high
+    assert significance.corrected_t(diff[0], 0.0) == pytest.approx(
+        significance.paired_t(diff[0])[0]
+    )
+    assert significance.corrected_t([0.0, 0.0], ratio) == 1
+
+
 def test_holm_holds_the_rate_over_all_pairs():
     rng = np.random.default_rng(5)
     p = rng.uniform(size=(1000, 6))

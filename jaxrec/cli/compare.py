@@ -11,12 +11,12 @@ from jaxrec.config.checks import Range
 
 @dataclass(frozen=True)
 class Compare:
-    """Group runs by configuration, show mean and standard deviation over seeds, and test the
-    differences by paired tests over users with Holm's correction. All runs must have the same
-    split and evaluation protocol."""
+    """Group runs by configuration, show mean and standard deviation over seeds or folds, and test
+    the differences by paired tests over users with Holm's correction. All runs must have the same
+    split, or be folds of one division, and have the same evaluation protocol."""
 
     runs: Positional[tuple[str, ...]]
-    """Run folders, two or more."""
+    """Run folders, two or more, or the folder of a sweep for all of its runs."""
     metric: str | None = None
     """Ranking metric such as ndcg@10; by default that of the first run."""
     level: Annotated[float, Range(1e-6, 0.5)] = 0.05
@@ -25,8 +25,12 @@ class Compare:
     """JSON file to write the result to as well."""
 
 
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.5f}"
+
+
 def compare(args: list[str]) -> None:
-    """Compare runs: mean and deviation over seeds, and paired tests over users."""
+    """Compare runs: mean and deviation over seeds or folds, and paired tests over users."""
     parsed = parse(Compare, args, "jaxrec compare")
     from jaxrec.files import write_json
     from jaxrec.log import Reporter
@@ -39,11 +43,10 @@ def compare(args: list[str]) -> None:
     split, metric = found.split, found.metric
     rows = []
     for group in run_groups.order(found.groups, split, metric):
-        mean, spread = group.mean(split, metric), group.spread(split, metric)
-        deviation = "" if spread is None else f"{spread:.5f}"
-        shown = "" if mean is None else f"{mean:.5f}"
-        rows.append([group.label, str(len(group.runs)), shown, deviation])
-    reporter.table(f"{metric} on {split}", ["configuration", "seeds", "mean", "sd"], rows)
+        count, summary = len(group.values(split, metric)), group.summary(split, metric)
+        rows.append([group.label, str(count), *map(_shown, summary.values())])
+    header = ["configuration", found.over, *run_groups.SUMMARY]
+    reporter.table(f"{metric} on {split}", header, rows)
     names: dict[str, str] = {}
     tests = []
     for d in found.differences:
@@ -56,7 +59,7 @@ def compare(args: list[str]) -> None:
                 f"{d.low:+.5f} to {d.high:+.5f}",
                 f"{d.effect:+.3f}",
                 *(f"{p:.2g}" for p in d.p.values()),
-                "" if d.seeds is None else f"{d.seeds:.2g}",
+                "" if d.over_runs is None else f"{d.over_runs:.2g}",
                 d.verdict,
             ]
         )
@@ -64,7 +67,7 @@ def compare(args: list[str]) -> None:
         for label, name in names.items():
             reporter.say(f"{name} {label}")
         title = f"differences over {found.differences[0].users:,} users, p-values after Holm"
-        header = ["", "mean", "95 %", "d", *run_groups.TESTS, "seeds", "verdict"]
+        header = ["", "mean", "95 %", "d", *run_groups.TESTS, found.over, "verdict"]
         reporter.table(title, header, tests)
     else:
         reporter.say("all runs have the same configuration, so there is no difference to test")

@@ -32,7 +32,7 @@ def comparison(runs: Sequence[Run]) -> Html:
 
 
 def _by_configuration(runs: Sequence[Run]) -> Html:
-    """Show the mean and standard deviation over seeds, and tests of the differences."""
+    """Show the mean and spread over seeds or folds, and tests of the differences."""
     if len(runs) < 2 or any(run.of_items for run in runs):
         return Html()
     try:
@@ -42,10 +42,11 @@ def _by_configuration(runs: Sequence[Run]) -> Html:
     rows = []
     for group in found.groups:
         for metric in group.runs[0].metrics_shown:
-            mean, spread = group.mean(found.split, metric), group.spread(found.split, metric)
-            rows.append([group.label, metric, len(group.runs), number(mean), number(spread)])
-    head = ["configuration", "metric", "seeds", "mean", "standard deviation"]
-    tables = [table(f"Configurations on {found.split}, over seeds", head, rows)]
+            values = group.values(found.split, metric)
+            summary = group.summary(found.split, metric).values()
+            rows.append([group.label, metric, len(values), *map(number, summary)])
+    head = ["configuration", "metric", found.over, *run_groups.SUMMARY]
+    tables = [table(f"Configurations on {found.split}, over {found.over}", head, rows)]
     tests = [
         [
             f"{d.a} minus {d.b}",
@@ -53,7 +54,7 @@ def _by_configuration(runs: Sequence[Run]) -> Html:
             f"{d.low:+.4f} to {d.high:+.4f}",
             f"{d.effect:+.3f}",
             *(f"{p:.2g}" for p in d.p.values()),
-            None if d.seeds is None else f"{d.seeds:.2g}",
+            None if d.over_runs is None else f"{d.over_runs:.2g}",
             d.verdict,
         ]
         for d in found.differences
@@ -63,7 +64,7 @@ def _by_configuration(runs: Sequence[Run]) -> Html:
             f"Differences of {found.metric} over {found.differences[0].users:,} users: 95 % "
             "bootstrap interval, Cohen's d, and p-values after Holm's correction"
         )
-        head = ["", "mean", "95 %", "d", *run_groups.TESTS, "seeds (Welch)", "verdict"]
+        head = ["", "mean", "95 %", "d", *run_groups.TESTS, found.over, "verdict"]
         tables.append(table(caption, head, tests))
     return join(tables)
 
