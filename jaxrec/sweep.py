@@ -1,9 +1,12 @@
 """Search over configurations: Optuna proposes trials and validation decides between them.
 
+A sweep without a search space trains one configuration: on all folds of ``split.name`` folds or
+windows, with a trial for each, and with all seeds.
+
 A sweep is a folder with ``sweep.json`` (the sweep's settings), ``study.db`` (Optuna's SQLite
-storage) and the run folders ``trial-N/seed-S``. Several processes may work on it at once. If one
-dies, the lock of its trial is released, and another process resumes the trial from its last
-checkpoint.
+storage) and the run folders ``trial-N/seed-S``, or ``fold-N/seed-S``. Several processes may work on
+it at once. If one dies, the lock of its trial is released, and another process resumes the trial
+from its last checkpoint.
 
 Runs that differ only in their seed and in numbers train together in one program
 (:mod:`jaxrec.training.together`): the seeds of a trial, and the trials of a batch.
@@ -22,10 +25,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO
 
 from jaxrec import config as configs
-from jaxrec.config import Config, lower_is_better
+from jaxrec.config import FOLDED, Config, lower_is_better
 from jaxrec.errors import InputError, RunError, nearest
 from jaxrec.files import write_json
-from jaxrec.runfolder import read_json
+from jaxrec.runfolder import SWEEP, read_json
 
 Sampler = Literal["tpe", "random", "grid"]
 
@@ -156,12 +159,13 @@ class Sweep:
     Attributes:
       folder: the sweep's folder.
       base: the configuration whose fields the space changes.
-      space: the fields to search, and their values.
+      space: the fields to search, and their values; if empty, nothing is searched, and the sweep
+        trains ``base`` on each fold.
       seeds: runs per trial, with seeds ``base.seed``, ``base.seed + 1``, ..., all on one split.
       sampler: ``tpe`` and ``random`` draw values, seeded by the trial's number; ``grid`` tries
         every combination of choices and steps.
-      prune: whether to stop a trial if its first seed is worse than the median of other trials at
-        the same step.
+      prune: whether to stop a trial of a search if its first seed is worse than the median of other
+        trials at the same step.
       batch: trials proposed and trained at once. ``tpe`` learns from trials that have ended, so it
         chooses less well if it proposes more trials at once.
       say: receives lines for the console.
@@ -179,6 +183,13 @@ class Sweep:
     def check(self) -> None:
         """Raise InputError for an invalid sweep, before anything is written."""
         require_optuna()
+        if not self.space:
+            if self.base.split.fold:
+                raise InputError(
+                    "without --space, a sweep trains all folds; leave out --split.fold, or train "
+                    "one fold with `jaxrec train`"
+                )
+            return
         if self.base.eval.select_on != "validation":
             raise InputError("a sweep is decided on validation: set --eval.select-on validation")
         if self.base.train.refit:
@@ -189,7 +200,7 @@ class Sweep:
         for name, dimension in self.space.items():
             values = dimension[:2] if isinstance(dimension, Range) else dimension
             for value in values:
-                if name in ("seed", "split.seed") or name.startswith("eval."):
+                if name == "seed" or name.startswith(("split.", "eval.")):
                     raise InputError(
                         f"{name} decides how trials are judged and cannot be searched; remove it "
                         "from the space"
@@ -200,10 +211,28 @@ class Sweep:
         if self.sampler == "grid":
             self._grid()
 
+    @property
+    def _folds(self) -> bool:
+        """Whether the trials are the folds of one configuration."""
+        return not self.space and self.base.split.name in FOLDED
+
+    @property
+    def _axes(self) -> Space:
+        """The fields in which trials differ, and their values."""
+        folds = {"split.fold": tuple(range(self.base.split.folds))} if self._folds else {}
+        return self.space or folds
+
+    @property
+    def _of_grid(self) -> bool:
+        return self.sampler == "grid" or not self.space
+
+    def _trial_folder(self, number: int) -> Path:
+        return self.folder / f"{'fold' if self._folds else 'trial'}-{number}"
+
     def _grid(self) -> list[dict[str, Any]]:
-        """Return every combination of choices and steps."""
+        """Return every combination of choices and steps, or every fold."""
         axes = []
-        for name, values in self.space.items():
+        for name, values in self._axes.items():
             if isinstance(values, Range):
                 if values.log or (values.step is None and not values.whole):
                     raise InputError(f"{name}: a grid needs choices, or a range with a step")
@@ -212,7 +241,7 @@ class Sweep:
                 axes.append([values.low + n * step for n in range(count)])
             else:
                 axes.append(list(values))
-        return [dict(zip(self.space, point, strict=True)) for point in itertools.product(*axes)]
+        return [dict(zip(self._axes, point, strict=True)) for point in itertools.product(*axes)]
 
     def begin(self) -> Any:
         """Create the folder and the Optuna study, or open the existing ones.
@@ -232,7 +261,7 @@ class Sweep:
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._locked(".lock"):
-            stored = read_json(self.folder / "sweep.json")
+            stored = read_json(self.folder / SWEEP)
             if stored and stored != settings:
                 other = next(name for name in settings if stored.get(name) != settings[name])
                 raise InputError(
@@ -248,9 +277,9 @@ class Sweep:
                 load_if_exists=True,
             )
             if not stored:
-                for values in self._grid() if self.sampler == "grid" else []:
+                for values in self._grid() if self._of_grid else []:
                     study.enqueue_trial(values, skip_if_exists=True)
-                write_json(self.folder / "sweep.json", settings)
+                write_json(self.folder / SWEEP, settings)
         return study
 
     @contextmanager
@@ -263,11 +292,14 @@ class Sweep:
     def work(self, trials: int) -> Any:
         """Run trials until the study has ``trials`` of them, and return the study.
 
+        A sweep without a search space runs all of its trials, whatever ``trials`` is.
+
         Raises:
           InputError: the folder holds another sweep.
           Interrupted: a signal arrived; calling this again resumes the trial.
         """
         study = self.begin()
+        trials = trials if self.space else len(self._grid())
         while True:
             with ExitStack() as locks:
                 claimed = self._claim(study, trials, locks)
@@ -291,7 +323,7 @@ class Sweep:
             begun = study.get_trials(deepcopy=False)
             waiting = sum(trial.state == TrialState.WAITING for trial in begun)
             count = min(self.batch, trials - (len(begun) - waiting))
-            if self.sampler == "grid":
+            if self._of_grid:
                 count = min(count, waiting)
             claimed = [study.ask() for _ in range(count)]
             for trial in claimed:
@@ -304,7 +336,7 @@ class Sweep:
 
     def _lock(self, number: int) -> TextIO | None:
         """Lock a trial and return the lock, or None if a living process holds it."""
-        folder = self.folder / f"trial-{number}"
+        folder = self._trial_folder(number)
         folder.mkdir(exist_ok=True)
         file = (folder / ".worker").open("w")
         try:
@@ -324,7 +356,7 @@ class Sweep:
         kinds = {"tpe": optuna.samplers.TPESampler, "random": optuna.samplers.RandomSampler}
         study.sampler = kinds.get(self.sampler, optuna.samplers.RandomSampler)(seed=seed)
         values = {}
-        for name, options in self.space.items():
+        for name, options in self._axes.items():
             if not isinstance(options, Range):
                 # Optuna stores only numbers and strings, so other values are suggested by repr.
                 choice = trial.suggest_categorical(name, [_plain(value) for value in options])
@@ -348,7 +380,7 @@ class Sweep:
             if same is not None:
                 self._skip(study, trial, same)
                 continue
-            shown = ", ".join(f"{name} {value}" for name, value in values.items())
+            shown = ", ".join(f"{name} {value}" for name, value in values.items()) or "all seeds"
             try:
                 config = with_values(self.base, values)
             except InputError as e:
@@ -372,18 +404,21 @@ class Sweep:
         study.tell(trial.number, **result)
 
     def _fail(self, study: Any, trial: Any, shown: str, error: Exception) -> None:
+        """Record that a trial of a search failed; without a search, raise the error."""
+        if not self.space:
+            raise error  # the next call resumes the trial
         trial.set_user_attr("error", str(error))
         study.tell(trial.number, state=_optuna().trial.TrialState.FAIL)
         self.say(f"trial {trial.number}: {shown}: failed: {error}")
 
     def _seed_runs(self, trial: Any, config: Config) -> "list[_SeedRun]":
         """Return the runs of a trial, one per seed."""
-        watch = _Watch(trial, config.metric) if self.prune else None
+        watch = _Watch(trial, config.metric) if self.prune and self.space else None
         split = dataclasses.replace(config.split, seed=self.base.split_seed)
         runs = []
         for n in range(self.seeds):
             seed = self.base.seed + n
-            folder = self.folder / f"trial-{trial.number}" / f"seed-{seed}"
+            folder = self._trial_folder(trial.number) / f"seed-{seed}"
             on_eval = watch if n == 0 or watch is None else watch.follow
             of_seed = dataclasses.replace(config, seed=seed, split=split)
             runs.append(_SeedRun(of_seed, folder, on_eval))
@@ -451,7 +486,10 @@ class Sweep:
         return None
 
     def _run_seed(self, trial: Any, run: "_SeedRun") -> float:
-        """Return the validation metric of a run, training or resuming it if it has no result."""
+        """Return the metric of a run, training or resuming it if it has no result.
+
+        In a search it is the metric on validation, else that of the run's main result.
+        """
         from jaxrec.training.run import resume, train
 
         result = run.result
@@ -462,8 +500,13 @@ class Sweep:
         elif result is None:
             result = train(run.config, run=run.folder, on_eval=run.on_eval, quiet=True)
         content = result.evaluation
-        part = content if content["split"] == "validation" else content["validation"]
-        return float(part["metrics"][run.config.metric])
+        main = not self.space or content["split"] == "validation"
+        metrics = (content if main else content["validation"])["metrics"]
+        if run.config.metric not in metrics:
+            raise InputError(
+                f"{run.folder}: has no held-out pairs; hold some out: --split.test 0.2"
+            )
+        return float(metrics[run.config.metric])
 
 
 @dataclasses.dataclass

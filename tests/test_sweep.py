@@ -5,12 +5,17 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jaxrec import presets
+from jaxrec.cli import sweep as command
+from jaxrec.cli.train import configured
+from jaxrec.config import SplitConfig
 from jaxrec.data import synthetic
 from jaxrec.errors import InputError
 from jaxrec.sweep import Range, Sweep, best
+from jaxrec.training.run import train
 
 BASE = presets.get("mf")
 
@@ -109,8 +114,52 @@ def test_what_would_be_decided_on_test_is_refused(base, tmp_path):
     on_test = replace(base, eval=replace(base.eval, select_on="test"))
     with pytest.raises(InputError, match="decided on validation"):
         Sweep(tmp_path / "s", on_test, SPACE).check()
-    with pytest.raises(InputError, match="decides how trials are judged"):
-        Sweep(tmp_path / "s", base, {"split.seed": (1, 2)}).check()
+    for name in ("split.seed", "split.fold"):
+        with pytest.raises(InputError, match="decides how trials are judged"):
+            Sweep(tmp_path / "s", base, {name: (1, 2)}).check()
+    fold = replace(base, split=SplitConfig("folds", fold=1))
+    with pytest.raises(InputError, match=r"trains all folds; leave out --split\.fold"):
+        Sweep(tmp_path / "s", fold, {}).check()
+
+
+def test_a_sweep_without_a_space_trains_all_folds_and_tells_their_spread(
+    base, tmp_path, monkeypatch, capsys
+):
+    options = ["--split.name", "folds", "--split.folds", "2", "--log.no-doctor", "--eval.k", "20"]
+    options += ["--epochs", "1", "--dim", "8", "--data", base.data]
+    args = ["mf", *options, "--seeds", "2", "--out", str(tmp_path / "cv"), "--quiet"]
+    one = Sweep._run_seed
+
+    def dies(self, trial, seed):
+        if seed.config.seed == 1:
+            raise _Died
+        return one(self, trial, seed)
+
+    monkeypatch.setattr(Sweep, "_run_seed", dies)
+    monkeypatch.setitem(command.__globals__, "own_process", lambda: None)
+    with pytest.raises(_Died):
+        command(args)
+    assert not (tmp_path / "cv" / "fold-1").exists()
+    monkeypatch.setattr(Sweep, "_run_seed", one)
+    command(args[:-1])
+    told = capsys.readouterr().out
+    assert "trial 0: resuming where its process ended" in told
+    cells = {line.split()[0]: line.split() for line in told.splitlines() if line.startswith("  ")}
+    runs = [[tmp_path / "cv" / f"fold-{n}" / f"seed-{seed}" for seed in (0, 1)] for n in (0, 1)]
+    by_hand = [np.mean([recall(run) for run in of_fold]) for of_fold in runs]
+    found = [float(line.split()[2]) for line in told.splitlines() if line.startswith("  fold ")]
+    assert found == pytest.approx(by_hand, abs=2e-5)
+    summary = (np.mean(by_hand), np.std(by_hand, ddof=1), min(by_hand), max(by_hand))
+    shown = [float(cells[name][1]) for name in ("mean", "sd", "min", "max")]
+    assert shown == pytest.approx(summary, abs=2e-5)
+    single = configured(["mf", *options, "--split.seed", "0", "--split.fold", "1", "--seed", "1"])
+    done = train(single.config, run=tmp_path / "single", quiet=True)
+    assert recall(done.folder) == pytest.approx(recall(runs[1][1]), abs=1e-5)
+
+
+def recall(run: Path) -> float:
+    """Return the recall@20 on test that a run has written."""
+    return json.loads((run / "eval.json").read_text())["metrics"]["recall@20"]
 
 
 WORKER = """

@@ -1,10 +1,10 @@
-"""``jaxrec sweep``: search over configurations with Optuna."""
+"""``jaxrec sweep``: search over configurations with Optuna, or train all folds and seeds."""
 
 import dataclasses
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from jaxrec.cli.arguments import parse
 from jaxrec.cli.process_settings import own_process
@@ -15,18 +15,20 @@ from jaxrec.errors import InputError
 
 @dataclass(frozen=True)
 class Sweep:
-    """Search over configurations: jaxrec sweep [PRESET] --space space.toml --out DIR. All other
-    options are those of `jaxrec train`."""
+    """Search over configurations: jaxrec sweep [PRESET] --space space.toml --out DIR. Without
+    --space, train one configuration on all folds of --split.name folds or windows, with all seeds,
+    and show the results with their spread. All other options are those of `jaxrec train`."""
 
-    space: str
-    """TOML file with a table for each field, such as ["optim.learning-rate"], that has choices, or
-    low and high and optionally step or log."""
     out: str
     """Folder of the sweep; an existing sweep with the same settings is continued."""
+    space: str | None = None
+    """TOML file with a table for each field, such as ["optim.learning-rate"], that has choices, or
+    low and high and optionally step or log."""
     trials: Annotated[int, Range(1, 10**6)] = 20
     """Total number of trials, including those of earlier calls and of other processes."""
     seeds: Annotated[int, Range(1, 1000)] = 1
-    """Number of seeds per trial, all on one split; a trial's value is the mean over them."""
+    """Number of seeds per trial or fold, all on one split; a trial's value is the mean over
+    them."""
     workers: Annotated[int, Range(1, 1000)] = 1
     """Number of parallel processes on this machine."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
@@ -61,11 +63,12 @@ def _batch(asked: Sweep) -> int:
     """Return the value of ``--batch``, or its default if it was not given."""
     if asked.batch is not None:
         return asked.batch
-    return 16 if asked.sampler != "tpe" and asked.workers == 1 else 1
+    together = asked.space is not None and asked.sampler != "tpe" and asked.workers == 1
+    return 16 if together else 1
 
 
 def sweep(args: list[str]) -> None:
-    """Search over configurations with Optuna, by their results on validation."""
+    """Search over configurations with Optuna, or train one on all folds and seeds."""
     own, others = _separated(args)
     parsed = parse(Sweep, own, "jaxrec sweep [PRESET]")
     base = configured(others)
@@ -80,7 +83,7 @@ def sweep(args: list[str]) -> None:
     search = sweeps.Sweep(
         Path(parsed.out),
         base.config,
-        sweeps.read_space(parsed.space),
+        {} if parsed.space is None else sweeps.read_space(parsed.space),
         parsed.seeds,
         parsed.sampler,
         parsed.prune,
@@ -101,6 +104,9 @@ def sweep(args: list[str]) -> None:
         raise
     if failed:
         reporter.say(f"{len(failed)} of {parsed.workers} worker processes failed")
+    if not search.space:
+        _show_results(parsed.out, reporter)
+        return
     best = sweeps.best(study)
     if not best:
         raise InputError(f"{parsed.out}: no trial was completed; the lines above say why")
@@ -112,3 +118,29 @@ def sweep(args: list[str]) -> None:
     reporter.table(f"best on validation by {base.config.metric}", ["trial", "mean", *fields], rows)
     run = Path(parsed.out) / f"trial-{best[0].number}" / f"seed-{base.config.seed}"
     reporter.say(f"best run: {run}; repeat it: jaxrec train --config {run / 'config.json'}")
+
+
+def _show_results(folder: str, reporter: Any) -> None:
+    """Print a table of the results by fold, or by seed, and their spread."""
+    from pathlib import Path
+
+    from jaxrec.reporting import run_groups
+    from jaxrec.reporting.run_records import read_runs
+    from jaxrec.runfolder import runs_of_sweep
+
+    (group,) = run_groups.grouped(read_runs(runs_of_sweep(Path(folder))))
+    split = "test" if "test" in group.runs[0].results else "validation"
+    metrics = group.runs[0].metrics_shown
+    columns = [group.values(split, metric) for metric in metrics]
+    summaries = [group.summary(split, metric) for metric in metrics]
+    numbers = group.folds if group.over == "folds" else [run.config["seed"] for run in group.runs]
+    rows = [
+        [f"{group.over[:-1]} {number}", *(f"{value:.5f}" for value in values)]
+        for number, values in zip(numbers, zip(*columns, strict=True), strict=True)
+    ]
+    for name in run_groups.SUMMARY:
+        values = [summary[name] for summary in summaries]
+        rows.append([name, *("" if value is None else f"{value:.5f}" for value in values)])
+    seeds = len(group.runs) // len(columns[0])
+    title = f"{group.label} on {split}" + (f", means of {seeds} seeds" if seeds > 1 else "")
+    reporter.table(title, ["", *metrics], rows)
