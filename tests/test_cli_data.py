@@ -1,12 +1,19 @@
 """Test the options of ``jaxrec data``, and what it reports about how it read a file."""
 
+from dataclasses import replace
+
+import numpy as np
 import polars as pl
 import pytest
 
+import jaxrec
 from jaxrec.cli.data import data
-from jaxrec.cli.train import train
+from jaxrec.cli.train import configured, train
+from jaxrec.data import synthetic
 from jaxrec.data.dataset import Dataset
+from jaxrec.data.formats import resolve
 from jaxrec.errors import InputError
+from jaxrec.evaluation.user_runs import splits_of
 
 SHOP = "kunde;ware;wann\n" + "".join(f"k{n % 4};w{n % 3};2014-04-{n + 1:02}\n" for n in range(12))
 
@@ -149,3 +156,50 @@ def test_repeats_are_counted_and_the_first_kept_on_request(tmp_path, capsys):
     for option in (("--count-repeats",), ("--keep", "first")):
         with pytest.raises(InputError, match=f"{option[0]} does not apply to this data"):
             said(capsys, "import", tmp_path / "p.csv", "--out", tmp_path / "x", *option)
+
+
+SPLITS = {
+    "random": ("--split.name", "random", "--filter.k-core", "3"),
+    "windows": ("--split.name", "windows", "--split.folds", "2", "--split.test", "0.4"),
+    "no validation": ("--split.name", "temporal", "--split.validation", "0"),
+}
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "prepared"])
+@pytest.mark.parametrize("name", SPLITS)
+def test_a_split_that_is_shared_is_read_as_the_same_split(tmp_path, capsys, name, form):
+    made = synthetic.make(60, 40, 600, communities=2, seed=1)
+    rng = np.random.default_rng(0)
+    time, rating = rng.integers(0, 90, made.n_edges), rng.integers(1, 6, made.n_edges) / 3
+    replace(made, time=time * 1e6 + 1e9, rating=rating.astype(np.float32)).save(tmp_path / "data")
+    out = tmp_path / "shared"
+    arguments = ["split", tmp_path / "data", "--out", out, "--format", form, *SPLITS[name]]
+    told = said(capsys, *arguments, "--seed", "7")
+    assert ("--split.validation 0" in told) == (name == "no validation")
+    given = ("mf", "--data", str(tmp_path / "data"), *SPLITS[name], "--split.seed", "7")
+    config = configured([*given]).config
+    parts = splits_of(config, resolve(config.data))
+    no_more = ["--split.validation", "0"] if name == "no validation" else []
+    shared = configured(["mf", "--data", str(out), *no_more]).config
+    again = splits_of(shared, resolve(shared.data))
+    assert [part.fingerprint() for part in again] == [part.fingerprint() for part in parts]
+
+
+def test_a_run_on_a_shared_split_has_the_same_metrics_and_a_run_shares_its_split(tmp_path, capsys):
+    synthetic.make(60, 40, 600, communities=2, seed=1).save(tmp_path / "data")
+    small = {"epochs": 1, "dim": 8, "doctor": False, "quiet": True}
+    first = jaxrec.train("mf", data=tmp_path / "data", run=tmp_path / "first", **small)
+    told = said(capsys, "split", first.folder, "--out", tmp_path / "shared")
+    command = told.splitlines()[-1]
+    assert command == f"to train      jaxrec train lightgcn --data {tmp_path / 'shared'}"
+    second = jaxrec.train("mf", data=tmp_path / "shared", run=tmp_path / "second", **small)
+    assert second.metrics == first.metrics
+    with pytest.raises(InputError, match="is a run, which has its split already"):
+        data(["split", str(first.folder), "--out", str(tmp_path / "x"), "--split.test", "0.3"])
+    cold = ["split", str(tmp_path / "data"), "--out", "x", "--split.name", "cold-items"]
+    with pytest.raises(InputError, match="cold-items ranks the held-out items among themselves"):
+        data(cold)
+    synthetic.make(60, 40, 600, communities=2, features=True).save(tmp_path / "featured")
+    told = said(capsys, "split", tmp_path / "featured", "--out", tmp_path / "bare")
+    assert "not written   " in told
+    assert "features; --format prepared keeps them" in told

@@ -1,4 +1,4 @@
-"""``jaxrec data``: import, partition, describe and generate data, and write random walks."""
+"""``jaxrec data``: import, split, partition, describe and generate data, and write random walks."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import tyro
 from tyro.conf import Positional
 
 from jaxrec.cli.arguments import CUT_TIMES, parse, with_moments
-from jaxrec.config import PairsConfig, SplitConfig, WalksConfig
+from jaxrec.config import Config, FilterConfig, PairsConfig, SplitConfig, WalksConfig
 from jaxrec.config.checks import INT32, Number, Range, Seed
 from jaxrec.errors import InputError, nearest
 
@@ -354,8 +354,65 @@ def _walks(args: list[str]) -> str:
     return f"{parsed.out}: {write_walks(parsed.path, parsed.out, config, parsed.seed):,} walks"
 
 
+def _split(args: list[str]) -> str:
+    @dataclass(frozen=True)
+    class Split:
+        """Split interactions, and write the parts to a folder that others can train on.
+
+        `jaxrec train --data OUT` takes the parts as they are. The source may also be a run, whose
+        split is then written."""
+
+        src: Positional[str]
+        """Data in any form that --data of `jaxrec train` accepts, or a run folder."""
+        out: str
+        """Folder to write; must be new or empty."""
+        format: Literal["parquet", "csv", "prepared"] = "parquet"
+        """Format of the files train, validation and test; or prepared, which also keeps features
+        and the pairs that were shown and not chosen."""
+        split: SplitConfig = field(default_factory=SplitConfig)
+        filter: FilterConfig = field(default_factory=FilterConfig)
+        seed: Seed = 0
+        """Seed of the split, unless --split.seed is given."""
+
+    parsed = parse(Split, with_moments(args, CUT_TIMES), "jaxrec data split")
+    from dataclasses import asdict
+
+    from jaxrec import config as configs
+    from jaxrec.data import commands
+    from jaxrec.data.formats import resolve
+    from jaxrec.evaluation.user_runs import load_data, splits_of
+
+    run = None
+    config = Config(data=parsed.src, seed=parsed.seed, split=parsed.split, filter=parsed.filter)
+    if (Path(parsed.src) / "config.json").is_file():
+        if config != Config(data=parsed.src):
+            raise InputError(
+                f"{parsed.src}: this is a run, which has its split already; leave out --split.*, "
+                "--filter.* and --seed"
+            )
+        run = Path(parsed.src)
+        config = configs.load(run / "config.json")
+        if not config.objective.users:
+            raise InputError(f"{run}: was trained on pairs of items, which have no such split")
+    if config.split.name == "cold-items":
+        raise InputError(
+            "split.name cold-items ranks the held-out items among themselves, and the files of a "
+            "split do not say so; share the data and the options instead"
+        )
+    data = resolve(parsed.src) if run is None else load_data(run, config, None)
+    about = {
+        "data": data.name,
+        "fingerprint": data.fingerprint(),
+        "split": asdict(config.split) | {"seed": config.split_seed},
+        "filter": asdict(config.filter),
+    }
+    splits = splits_of(config, data, run)
+    return commands.write_split(splits, parsed.out, parsed.format, about)
+
+
 COMMANDS: dict[str, Callable[[list[str]], str]] = {
     "import": _import,
+    "split": _split,
     "partition": _partition,
     "stats": _stats,
     "synth": _synth,
@@ -364,7 +421,7 @@ COMMANDS: dict[str, Callable[[list[str]], str]] = {
 
 
 def data(args: list[str]) -> None:
-    """Import, partition, describe or generate data, or write walks (see `jaxrec data`)."""
+    """Import, split, partition, describe or generate data, or write walks (see `jaxrec data`)."""
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: jaxrec data {{{','.join(COMMANDS)}}} [options]; each has --help")
         return

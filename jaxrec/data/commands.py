@@ -1,4 +1,4 @@
-"""The commands of ``jaxrec data``: import, describe and generate data. Each returns the text
+"""The commands of ``jaxrec data``: import, split, describe and generate data. Each returns the text
 to print."""
 
 import shlex
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from jaxrec.data import formats, synthetic, synthetic_items
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION, Dataset
@@ -15,6 +16,8 @@ from jaxrec.data.features import Bag, Category, Column, Vector
 from jaxrec.data.formats import item_graphs, remote
 from jaxrec.data.itemgraph import ItemGraph
 from jaxrec.data.prepared import refuse_occupied
+from jaxrec.data.split import Splits, labelled
+from jaxrec.files import replacing, write_json
 
 
 def import_data(
@@ -120,6 +123,50 @@ def _how_to_train(path: str, preset: str, options: Sequence[str]) -> str:
         return shlex.join(["jaxrec", "train", preset, "--data", path])
     imported = shlex.join(["jaxrec", "data", "import", path, "--out", "prepared", *options])
     return f"{imported} && jaxrec train {preset} --data prepared"
+
+
+def write_split(splits: Splits, out: str | Path, format: str, about: dict[str, Any]) -> str:
+    """Write a split to a folder that ``--split.name given`` reads as the same split.
+
+    Args:
+      format: ``prepared`` for a prepared folder, or the ending of the files ``train``,
+        ``validation`` and ``test``, which hold one pair of ids per row, with its rating, time and
+        weight if the data has them.
+      about: the settings of the split, for ``split.json``.
+
+    Raises:
+      InputError: the folder cannot be written.
+    """
+    refuse_occupied(out)
+    counts = {name: part.n_edges for name, part in splits._asdict().items()}
+    lines = [("pairs", ", ".join(f"{count:,} {name}" for name, count in counts.items()))]
+    if format == "prepared":
+        labelled(splits).save(out)
+    else:
+        with replacing(Path(out).absolute()) as partial:
+            partial.mkdir()
+            for name, part in splits._asdict().items():
+                if part.n_edges:  # an empty file cannot be read
+                    pairs, path = _pairs(part), partial / f"{name}.{format}"
+                    pairs.write_csv(path) if format == "csv" else pairs.write_parquet(path)
+            write_json(partial / "split.json", about | {"pairs": counts})
+        left_out = [side.replace("_", " ") for side in splits.train.features()]
+        left_out += ["pairs shown and not chosen"] if splits.train.exposed is not None else []
+        if left_out:
+            more = f"{' and '.join(left_out)}; --format prepared keeps them"
+            lines.append(("not written", more))
+    command = ["jaxrec", "train", "lightgcn", "--data", str(out)]
+    # Without a validation part, a run would draw one from train.
+    command += [] if splits.validation.n_edges else ["--split.validation", "0"]
+    lines += [("written to", str(out)), ("to train", shlex.join(command))]
+    return "\n".join(f"{name:<14}{text}" for name, text in lines)
+
+
+def _pairs(data: Dataset) -> pl.DataFrame:
+    """Return the pairs by their ids, with the columns that the data has."""
+    columns = {name: data.columns().get(name) for name in ("rating", "time", "weight")}
+    ids = {"user": data.user_ids[data.user], "item": data.item_ids[data.item]}
+    return pl.DataFrame(ids | {name: c for name, c in columns.items() if c is not None})
 
 
 def gini(counts: np.ndarray) -> float:
