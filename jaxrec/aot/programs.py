@@ -2,7 +2,8 @@
 
 ``step`` is the loop of train steps that the trainer dispatches, with donated state. ``embed``
 computes the final embeddings, ``rank`` ranks all items for a block of users, ``start`` computes the
-spectral start, and ``pagerank`` runs PageRank from 64 users.
+spectral start, and ``pagerank`` runs PageRank from 64 users. ``together`` is the loop of steps of
+four runs that are trained together (:mod:`jaxrec.training.together`), which differ in all numbers.
 """
 
 import dataclasses
@@ -30,13 +31,16 @@ from jaxrec.graph.halo import DATA, TABLE
 from jaxrec.graph.pagerank import push
 from jaxrec.graph.spectral import spectral_table
 from jaxrec.rowwise import RowOptimizer
+from jaxrec.training import together
 from jaxrec.training.memory import Counts, sizes_of
 from jaxrec.training.placement.mesh import MeshProblem, kernel_of
 from jaxrec.training.placement.mesh_step import MeshStepper
 from jaxrec.training.run import task_of
+from jaxrec.training.schedule import Cadence
 from jaxrec.training.step import Stepper
 
-NAMES = ("step", "embed", "rank", "start", "pagerank")
+NAMES = ("step", "embed", "rank", "start", "pagerank", "together")
+_RUNS = 4  # number of runs of the program "together"
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,8 @@ def program(name: str, problem: Problem, target: Target) -> Program:
             f"the program {name!r} needs a single device and a model of users and items; compile "
             "'step' instead"
         )
+    if name == "together":
+        return _together(config, problem)
     if name == "embed":
 
         def embed(state: Any, graph: Any) -> Any:
@@ -183,6 +189,23 @@ def program(name: str, problem: Problem, target: Target) -> Program:
         )
         return Program(name, lambda graph, key: start(graph, key=key), (graph, shapes.key_shape()))
     return Program(name, lambda graph, source: push(graph, n_users, source), (graph, array(64)))
+
+
+def _together(config: Config, problem: Problem) -> Program:
+    reason = together.why_alone(config)
+    if reason is not None:
+        raise InputError(f"runs are not trained together: {reason}; compile 'step' instead")
+
+    def stacked(tree: Any) -> Any:
+        return jax.tree.map(lambda x: array(_RUNS, *x.shape, kind=x.dtype), tree)
+
+    states = stacked(problem.state)._replace(step=problem.state.step)
+    numbers = {name: array(_RUNS, kind=jnp.float32) for name in together.NUMBERS}
+    inputs = together.Inputs(stacked(problem.data.key), numbers)
+    total = Cadence.of(config, problem.counts.n_edges).total
+    steps = together.Program(problem.stepper, total)
+    args = states, problem.data, inputs, array()
+    return Program("together", steps.dispatch, args, donated=True)
 
 
 def _ranking(config: Config, problem: Problem, target: Target) -> Program:

@@ -17,7 +17,8 @@ _SIZES = ("users", "items", "edges")
 _HELP = f"""\
 usage: jaxrec plan --compile TARGET [PRESET] [options of `jaxrec train`]
                    [--data PATH | --users N --items N --edges N]
-                   [--programs step embed rank start pagerank] [--json] [--keep FOLDER]
+                   [--programs step embed rank start pagerank together]
+                   [--json] [--keep FOLDER]
 
 Compiles the programs of a run for TARGET, which this machine need not have, and prints their
 memory, traffic and kernels. TARGET is one of

@@ -92,7 +92,7 @@ def _with_numbers(config: Config, numbers: dict[str, Array]) -> Config:
     return made
 
 
-class _Inputs(NamedTuple):
+class Inputs(NamedTuple):
     """The inputs of a step that differ between T runs.
 
     Attributes:
@@ -104,14 +104,14 @@ class _Inputs(NamedTuple):
     numbers: dict[str, Float[Array, "T"]]
 
 
-def _inputs(steppers: Sequence[Stepper], keys: Sequence[PRNGKeyArray]) -> _Inputs:
+def _inputs(steppers: Sequence[Stepper], keys: Sequence[PRNGKeyArray]) -> Inputs:
     numbers = {}
     for name in NUMBERS:
         section, field = name.split(".")
         values = [getattr(getattr(stepper.config, section), field) for stepper in steppers]
         if len(set(values)) > 1:
             numbers[name] = jnp.array(values, jnp.float32)
-    return _Inputs(jnp.stack(list(keys)), numbers)
+    return Inputs(jnp.stack(list(keys)), numbers)
 
 
 _AXES: Any = TrainState(*cast(Any, (None, 0, 0, 0)))
@@ -130,7 +130,7 @@ def _of_run(states: TrainState, place: int) -> TrainState:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Program:
+class Program:
     """The steps of all runs.
 
     Args:
@@ -142,11 +142,11 @@ class _Program:
     total: int
 
     def dispatch(
-        self, states: TrainState, data: TrainData, inputs: _Inputs, n: Int[Array, ""]
+        self, states: TrainState, data: TrainData, inputs: Inputs, n: Int[Array, ""]
     ) -> tuple[TrainState, Totals]:
         """Run n steps of every run: states and totals have a leading axis T."""
 
-        def step(state: TrainState, inputs: _Inputs) -> TrainState:
+        def step(state: TrainState, inputs: Inputs) -> TrainState:
             config = _with_numbers(self.stepper.config, inputs.numbers)
             n_rows = self.stepper.n_users + self.stepper.n_items
             tx = optimizer(config, n_rows, self.total)
@@ -253,13 +253,13 @@ class Together:
             member.loop.log.timing(step, **took)
         return step
 
-    def _dispatch(self, loop: Loop, states: TrainState, data: TrainData, inputs: _Inputs) -> Any:
+    def _dispatch(self, loop: Loop, states: TrainState, data: TrainData, inputs: Inputs) -> Any:
         """Return the compiled steps for this number of runs, compiling them at the first call."""
         size = len(inputs.key)
         if size not in self._compiled:
             with loop.watch.may_leave(self._wait):
                 began = time.perf_counter()
-                steps = _Program(loop.problem.stepper, self._cadence.total)
+                steps = Program(loop.problem.stepper, self._cadence.total)
                 jitted = jax.jit(steps.dispatch, donate_argnums=0)
                 compiled = jitted.lower(states, data, inputs, jnp.int32(1)).compile()
                 check_memory(compiled)

@@ -67,6 +67,18 @@ def test_short_lightgcn_gowalla(name):
         assert read["loops"] <= 1
 
 
+@pytest.mark.parametrize("name", ["h200", "v5e"])
+@pytest.mark.parametrize("preset", ["mf", "lightgcn"])
+def test_runs_that_are_trained_together(preset, name):
+    found = made(preset, name, "together", (2000, 1500, 60_000))
+    holds(found)
+    # The runs share one step number of 4 bytes.
+    assert found["alias"] >= 4 * (found["state"] - 4), "four states are updated in place"
+    if name == "h200":
+        assert found["reading"]["atomics"] == 0
+        assert found["reading"]["usual_kernels"] <= 120
+
+
 @pytest.mark.parametrize("name", ["8xH200", "v5e-16"])
 def test_short_mesh(name):
     found = made("mf", name, sizes=(200_000, 150_000, 6_000_000))

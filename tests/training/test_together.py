@@ -51,7 +51,7 @@ def test_each_of_the_runs_has_the_parameters_that_it_has_alone(case):
     steps = jnp.int32(9)
     inputs = rooms._inputs([p.stepper for p in problems], [p.data.key for p in problems])
     assert set(inputs.numbers) == {"optim.learning_rate", "train.l2", "loss.temperature"}
-    whole = rooms._Program(first.stepper, first.cadence.total)
+    whole = rooms.Program(first.stepper, first.cadence.total)
     starts = [p.initial_state() for p in problems]
     states, _ = jax.jit(whole.dispatch)(rooms._stacked(starts), first.data, inputs, steps)
     problem, start = problems[1], starts[1]
