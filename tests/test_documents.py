@@ -36,6 +36,7 @@ SMALL = {
     "--trials": "1",
     "--seeds": "1",
     "--workers": "1",
+    "--split.folds": "2",
     "--model.dim": "8",
     "--negatives.count": "64",
     "--port": "0",
@@ -267,7 +268,7 @@ def small(args: list[str]) -> list[str]:
             made[n + 1] = SMALL[word]
         elif word == "--train.epochs":
             made[n + 1] = str(min(int(made[n + 1]), 2 * EPOCHS))
-    plain = made[0] == "train" and made[1:2] != [] and made[1] not in WITHOUT_EPOCHS
+    plain = made[0] in ("train", "sweep") and made[1:2] != [] and made[1] not in WITHOUT_EPOCHS
     if (made == ["train"] or plain) and "--train.epochs" not in made:
         made += ["--train.epochs", str(EPOCHS)]
     return made
