@@ -102,9 +102,9 @@ class Registry(Generic[T]):
         if name not in self._found:
             close, known = nearest(name, self.names()), ", ".join(self.names())
             raise InputError(
-                f"{self.option} {shown or repr(name)} is none of {known}{close}; to use your own "
-                f"{self.kind}, give --plugin MODULE, or in Python import the module that registers "
-                "it"
+                f"{self.option} {shown or repr(name)} is not one of {known}{close}; to use your "
+                f"own {self.kind}, give --plugin MODULE, or in Python import the module that "
+                "registers it"
             )
         return self._found[name]
 

@@ -111,8 +111,7 @@ def test_it_goes_on_from_its_checkpoint_to_the_same_parameters(home: Path, name:
         (
             "later",
             "the split of later is continued: 0 of 26 validation pairs and 0 of 48 test pairs "
-            "were in "
-            "the training data of later",
+            "were in the training data of later",
         ),
     ],
 )

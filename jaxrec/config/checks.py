@@ -129,7 +129,7 @@ def conform(kind: Any, value: Any, where: str) -> Any:
     """Convert ``value`` to ``kind``, a field's annotation.
 
     Raises:
-      InputError: the value has another type, is out of range, is none of the choices, or is an
+      InputError: the value has another type, is out of range, is not one of the choices, or is an
         invalid string.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
