@@ -6,6 +6,7 @@ Runs `scripts/check_release.sh` with each Python and records a line for each of 
 import argparse
 import hashlib
 import json
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -29,13 +30,22 @@ def tried(python: str, lowest: bool) -> dict[str, Any]:
       subprocess.CalledProcessError: a check failed, and nothing is recorded.
     """
     with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder)
         command = [str(SCRIPT), folder, python, *(["lowest"] if lowest else [])]
         subprocess.run(command, check=True)
-        (wheel,) = out.glob("*.whl")
-        parts = json.loads((out / "sbom.json").read_text())["components"]
-        commands = (out / "commands.txt").read_text().splitlines()
-        sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+        return recorded(Path(folder), python, lowest, guides="NO_GUIDES" not in os.environ)
+
+
+def recorded(out: Path, python: str, lowest: bool, guides: bool) -> dict[str, Any]:
+    """Record a check that succeeded, from the folder that it wrote.
+
+    Args:
+      out: the folder.
+      python, lowest: see :func:`tried`.
+      guides: whether the blocks of README and guides were run.
+    """
+    (wheel,) = out.glob("*.whl")
+    parts = json.loads((out / "sbom.json").read_text())["components"]
+    commands = (out / "commands.txt").read_text().splitlines()
     asked = "import platform; print(platform.python_version())"
     its = subprocess.check_output([python, "-c", asked], text=True).strip()
     versions = {part["name"]: part["version"] for part in parts if part["name"] in SHOWN}
@@ -48,9 +58,10 @@ def tried(python: str, lowest: bool) -> dict[str, Any]:
         versions={"python": its} | versions,
         commands=commands,
         wheel=wheel.name,
-        sha256=sha256,
+        sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
         sha256_equal_in_two_builds=True,
         sbom_components=len(parts),
+        guides=guides,
     )
 
 

@@ -8,7 +8,7 @@
 #   scripts/check_release.sh OUT PYTHON lowest     the least versions that pyproject.toml allows (3.11)
 #
 # OUT gets the wheel, the sdist, commands.txt (the commands that succeeded) and sbom.json (CycloneDX).
-# It takes a few minutes, most of them pip's, and is not part of .ci/run.
+# It takes some minutes and is not part of .ci/run. NO_GUIDES=1 leaves out the blocks of the guides.
 set -euo pipefail
 unset PYTHONPATH
 
@@ -17,6 +17,8 @@ mkdir -p "$1"
 out=$(cd "$1" && pwd)
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${2:-python3}
+resolution=highest
+[ "${3:-}" != lowest ] || resolution=lowest-direct
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -60,12 +62,11 @@ PYTHON
 
 step "install the wheel into an empty environment"
 "$python" -m venv "$work/venv"
-if [ "${3:-}" = lowest ]; then
-  "$work/tools/bin/uv" pip install -q --python "$work/venv/bin/python" --resolution lowest-direct \
-    "jaxrec[report,serve] @ file://$wheel"
-else
-  "$work/venv/bin/pip" install -q "$wheel[report,serve]"
-fi
+install() {
+  "$work/tools/bin/uv" pip install -q --python "$work/venv/bin/python" \
+    --resolution "$resolution" "jaxrec[$1] @ file://$wheel"
+}
+install report,serve
 "$work/venv/bin/python" -m pip check
 "$work/tools/bin/cyclonedx-py" environment "$work/venv/bin/python" --output-reproducible \
   -o "$out/sbom.json"
@@ -119,10 +120,11 @@ jaxrec export runs/live --to npz --out vectors.npz
 jaxrec doctor runs/shop
 jaxrec report runs/shop --out report.html
 jaxrec guide
+echo "$out: $(ls "$out" | tr '\n' ' ')"
 
+[ -z "${NO_GUIDES:-}" ] || exit 0
 step "the blocks of README and guides, from the wheel"
-"$work/venv/bin/pip" install -q "$wheel[test,sweep]"
+install report,serve,sweep,test
 find "$work/source/jaxrec" -name '*.py' -delete  # so that only the installed package can be imported
 cd "$work/source"
 PATH="$work/venv/bin:$PATH" "$work/venv/bin/pytest" tests/test_documents.py -k block
-echo "$out: $(ls "$out" | tr '\n' ' ')"
