@@ -74,17 +74,28 @@ def test_a_terminal_gets_the_page_laid_out(capsys, monkeypatch):
     assert "# Glossary" not in shown
 
 
+def shown(page: Page, width: int) -> list[str]:
+    """Return the lines of a page in a terminal."""
+    console = Console(width=width, file=io.StringIO())
+    console.print(page, crop=False)
+    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+
+
 @pytest.mark.parametrize("name", ORDER)
 def test_in_a_terminal_links_are_commands_and_code_stays_whole(name):
-    console = Console(width=60, file=io.StringIO())
-    console.print(Page(read(name)), crop=False)
-    shown = console.file.getvalue()
+    text = "\n".join(shown(Page(read(name)), 2000))
     for target in re.findall(r"(?<!!)\]\(([\w-]+)\.md[)#]", read(name)):
-        assert f"jaxrec guide {target}" in " ".join(shown.split())
+        assert f"jaxrec guide {target}" in text
+    narrow = shown(Page(read(name)), 50)
+    assert not any("…" in line for line in narrow)
     for block in documents.blocks(FOLDER / f"{name}.md"):
-        assert {line.rstrip() for line in block.text.splitlines()} <= {
-            line.rstrip() for line in shown.splitlines()
-        }
+        assert {line.rstrip() for line in block.text.splitlines()} <= {*narrow}
+
+
+def test_where_a_table_is_too_wide_its_rows_are_a_list():
+    page = Page("| name | use |\n|---|---|\n| `a-long-name` | to see |\n| b | |\n")
+    assert " a-long-name  to see" in shown(page, 40)
+    assert [line for line in shown(page, 14) if line] == ["a-long-name", "  use: to see", "b"]
 
 
 def test_a_wrong_name_is_refused_with_the_nearest():
