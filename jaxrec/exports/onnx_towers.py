@@ -1,11 +1,11 @@
 """Export the towers of two-tower as ONNX models, which embed new users and items by features."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from jaxrec import config as configs
-from jaxrec.data.schema import Schema
 from jaxrec.errors import InputError
 from jaxrec.exports.onnx_graph import OnnxGraph
 from jaxrec.runfolder import Embeddings, read_json, read_parameters
@@ -49,7 +49,7 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
         if model.ids:
             own["hidden id"] = parameters["unknown"][int(side == "item")]
         graph, inputs = OnnxGraph(), []
-        first = _first(graph, side, Schema.from_dict(schemas[side]), own, model.bags, inputs)
+        first = _first(graph, side, schemas[side], own, model.bags, inputs)
         vector = _layers(graph, first, own, model.activation, model.final)
         if model.score == "cosine":
             vector = _unit(graph, vector)
@@ -62,7 +62,7 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
 def _first(
     graph: OnnxGraph,
     side: str,
-    schema: Schema,
+    schema: dict[str, Any],
     own: dict[str, np.ndarray],
     bags: str,
     inputs: list[str],
@@ -70,6 +70,7 @@ def _first(
     """Add the encoding of features (data.schema.encode) and the tower's first layer.
 
     Args:
+      schema: the side's part of features.json.
       own: the tower's parameters by path.
       inputs: receives a description of each input.
 
@@ -87,16 +88,16 @@ def _first(
         return graph.input(f"{side}.{column}", kind, sizes)
 
     numbers, flags, vectors = [], [], []
-    for name, scale in schema.numbers.items():
+    for name, scale in schema["numbers"].items():
         value_n1 = graph.add("Unsqueeze", given(name, "FLOAT"), graph.constant(np.array([1])))
         wide_n1 = graph.add("Cast", value_n1, to=_type("DOUBLE"))
-        wide_n1 = graph.add("Sub", wide_n1, graph.constant(np.float64(scale.mean)))
-        wide_n1 = graph.add("Div", wide_n1, graph.constant(np.float64(scale.std)))
+        wide_n1 = graph.add("Sub", wide_n1, graph.constant(np.float64(scale["mean"])))
+        wide_n1 = graph.add("Div", wide_n1, graph.constant(np.float64(scale["std"])))
         standard_n1 = graph.add("Cast", wide_n1, to=_type("FLOAT"))
         missing_n1 = graph.add("IsNaN", value_n1)
         numbers.append(_zero_where(graph, missing_n1, standard_n1))
         flags.append(graph.add("Cast", missing_n1, to=_type("FLOAT")))
-    for name, width in schema.vectors.items():
+    for name, width in schema["vectors"].items():
         value_nW = given(name, "FLOAT", width)
         missing_nW = graph.add("IsNaN", value_nW)
         flag_nW = graph.add("Cast", missing_nW, to=_type("FLOAT"))
@@ -106,23 +107,23 @@ def _first(
         number_nF = graph.add("Concat", *numbers, *flags, *vectors, axis=1)
         number_nH = graph.add("MatMul", number_nF, graph.constant(own["features/number"]))
         total = graph.add("Add", total, number_nH)
-    for n, (name, names) in enumerate(schema.categories.items()):
+    for n, (name, names) in enumerate(schema["categories"].items()):
         code_n = _codes(graph, given(name, "STRING"), names)
         rows = graph.constant(own[f"features/category/{n}"])
         total = graph.add("Add", total, graph.add("Gather", rows, code_n, axis=0))
-    for n, (name, words) in enumerate(schema.bags.items()):
-        code_nW = _codes(graph, given(name, "STRING", f"width of {name}"), words.names)
-        share_nC = _shares(graph, code_nW, len(words.names), words.width, mean=bags == "mean")
+    for n, (name, words) in enumerate(schema["bags"].items()):
+        code_nW = _codes(graph, given(name, "STRING", f"width of {name}"), words["names"])
+        share_nC = _shares(graph, code_nW, len(words["names"]), words["width"], mean=bags == "mean")
         rows = graph.constant(own[f"features/bag/{n}"])
         total = graph.add("Add", total, graph.add("MatMul", share_nC, rows))
     return total
 
 
-def _codes(graph: OnnxGraph, texts: str, names: tuple[str, ...]) -> str:
+def _codes(graph: OnnxGraph, texts: str, names: list[str]) -> str:
     """Add the codes of texts, 0 for unknown ones."""
     codes = list(range(len(names)))
     return graph.add(
-        "LabelEncoder", texts, keys_strings=list(names), values_int64s=codes, default_int64=0,
+        "LabelEncoder", texts, keys_strings=names, values_int64s=codes, default_int64=0,
         **_TEXTS,
     )  # fmt: skip
 
