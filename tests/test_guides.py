@@ -141,4 +141,4 @@ def test_the_sizes_in_the_contributing_page_are_nearly_true():
         stated[part] = lines, top if part == "(top)" else _lines(package / part)
     assert len(stated) > 20
     for what, (lines, counted) in stated.items():
-        assert int(lines.replace(",", "")) == pytest.approx(counted, rel=0.2), what
+        assert int(lines.replace(",", "")) == pytest.approx(counted, rel=0.5), what
