@@ -1,7 +1,9 @@
 """Make the whole test run strict: eight CPU devices, shape checks, no silent promotion."""
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -29,9 +31,12 @@ if os.environ["JAX_PLATFORMS"] == "cpu":
             raise pytest.UsageError(f"XLA refuses XLA_FLAGS={given!r}: {e}") from e
     os.environ["XLA_FLAGS"] = os.environ[_PROBED]
 os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
-# Many tests compile the same programs; a cache makes once per session enough.
-_CACHE = tempfile.TemporaryDirectory(prefix="jaxrec-tests-")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+# Many tests compile the same programs. A cache for all workers and their processes makes once per
+# session enough; a folder given here keeps the programs for later sessions.
+_FOLDER = "JAX_COMPILATION_CACHE_DIR"
+if _FOLDER not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="jaxrec-tests-")
+    os.environ[_FOLDER] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
@@ -58,6 +63,27 @@ def _programs_end_with_their_module():
     """
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def reports() -> Iterator[Callable]:
+    """Let runs write no report.html, which takes as long as a small run.
+
+    Tests that read a run's report train it ``with reports():``.
+    """
+    from jaxrec.training import results
+
+    write = results.can_report
+
+    @contextlib.contextmanager
+    def reports() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(results, "can_report", write)
+            yield
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(results, "can_report", lambda: False)
+        yield reports
 
 
 @pytest.fixture

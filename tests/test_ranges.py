@@ -25,7 +25,7 @@ from jaxrec.config.checks import Range
 from jaxrec.data import synthetic, synthetic_items
 from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError, RunError
-from jaxrec.training import loop, pre_run_checks, results
+from jaxrec.training import loop, pre_run_checks
 from jaxrec.training.schedule import Cadence
 
 EXTREMES = int(os.environ.get("JAXREC_EXTREMES", "60"))
@@ -202,7 +202,6 @@ def small(monkeypatch):
     monkeypatch.setattr(pre_run_checks, "memory_limit", lambda: MEMORY)
     monkeypatch.setattr(loop, "memory_limit", lambda: MEMORY)
     monkeypatch.setattr(loop.Loop, "_advance", _stop)
-    monkeypatch.setattr(results, "can_report", lambda: False)
 
 
 def test_what_is_not_refused_when_it_is_made_starts(tmp_path, monkeypatch, small):

@@ -38,11 +38,11 @@ def healthy(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def broken(tmp_path_factory) -> tuple[Path, str]:
+def broken(tmp_path_factory, reports) -> tuple[Path, str]:
     """Return a run whose gradients are never cleared, and what it printed."""
     run = tmp_path_factory.mktemp("broken") / "run"
     config = dataclasses.replace(CONFIG, mistakes=("accumulated-gradients",))
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, reports():
         said: list[str] = []
         patch.setattr("jaxrec.log.Reporter.say", lambda self, text: said.append(text))
         jaxrec.train(config, data=DATA, run=run)

@@ -105,11 +105,12 @@ def test_they_are_left_out_on_request(run, data, tmp_path):
     assert (dropped.folder / "metrics.jsonl").read_text().count("\n") > 2
 
 
-def test_a_split_of_none_but_new_users_says_so(tmp_path, capsys):
+def test_a_split_of_none_but_new_users_says_so(tmp_path, capsys, reports):
     data = made(new_items=0)
     old = (data.user < OLD_USERS) & (data.split == TEST)
     data = data.take(~old)
-    run = jaxrec.train(CONFIG, data=data, run=tmp_path / "run")
+    with reports():
+        run = jaxrec.train(CONFIG, data=data, run=tmp_path / "run")
     told = "test: 6 of 6 users have no train pair; all held-out pairs belong to them"
     assert told in capsys.readouterr().out
     assert "without" not in run.evaluation["cold"]

@@ -19,15 +19,10 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
 from jaxrec.evaluation import baselines
 from jaxrec.log import Reporter
-from jaxrec.training import auto, results
+from jaxrec.training import auto
 from jaxrec.training.auto import Deadline, Search, Trial
 from jaxrec.training.filters import Kept
 from jaxrec.training.task import UserTask
-
-
-@pytest.fixture(autouse=True)
-def _without_plots(monkeypatch):
-    monkeypatch.setattr(results, "can_report", lambda: False)
 
 
 def data() -> Dataset:

@@ -220,9 +220,10 @@ def test_selection_on_a_part_that_is_not_there_is_refused(tmp_path):
     assert "validation" not in done.evaluation
 
 
-def test_selection_on_test_is_said_wherever_it_is_read(tmp_path):
+def test_selection_on_test_is_said_wherever_it_is_read(tmp_path, reports):
     config = dataclasses.replace(CONFIG, eval=EvalConfig(k=(20,), select_on="test"))
-    done = run(tmp_path, config)
+    with reports():
+        done = run(tmp_path, config)
     assert "ON TEST" in done.evaluation["protocol"]
     assert done.evaluation["selected_on"] == "test"
     assert "test" in (done.folder / "report.html").read_text()

@@ -28,7 +28,6 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.errors import InputError
 from jaxrec.files import is_partial, replacing, write_json
 from jaxrec.runfolder import RUN_FILES
-from jaxrec.training import results
 from jaxrec.training.items.walk_files import write_walks
 
 CONFIG = Config(
@@ -41,12 +40,6 @@ CONFIG = Config(
 
 def data(users: int = 40, items: int = 30, seed: int = 1) -> Dataset:
     return synthetic.make(users, items, users * items // 4, communities=3, seed=seed)
-
-
-@pytest.fixture(autouse=True)
-def _without_plots(monkeypatch):
-    """Write no reports, which take longer than these runs."""
-    monkeypatch.setattr(results, "can_report", lambda: False)
 
 
 def gone() -> int:
