@@ -81,8 +81,14 @@ def run(tmp_path: Path) -> Path:
     return write_records(tmp_path / "lightgcn-1")
 
 
-def test_one_run_tells_everything(run: Path, tmp_path: Path) -> None:
-    page = Page(report([run], tmp_path / "report.html"))
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    """Return the report of the run as it was trained, written once for all tests that read it."""
+    folder = tmp_path_factory.mktemp("page")
+    return Page(report([write_records(folder / "lightgcn-1")], folder / "report.html"))
+
+
+def test_one_run_tells_everything(run: Path, page: Page) -> None:
     results = evaluation()
     results.pop("false_negative_rate")
     assert {repr(f) for f in figures(results)} <= page.exact
@@ -109,10 +115,10 @@ PLOTS = [
 ]
 
 
-def test_each_plot_draws_what_its_title_says(run: Path, tmp_path: Path) -> None:
+def test_each_plot_draws_what_its_title_says(page: Page) -> None:
     """Compare the curves' names, and the unit that they share."""
     drawn = {}
-    for label in Page(report([run], tmp_path / "report.html")).labels("svg"):
+    for label in page.labels("svg"):
         title, _, rest = label.partition(": ")
         unit, *ends = rest.split("; ")
         drawn[title] = unit.partition(" over ")[0], {end.partition(" from ")[0] for end in ends}
@@ -138,8 +144,7 @@ def test_a_resumed_run_counts_all_its_processes(run: Path, tmp_path: Path) -> No
     assert records.seconds == pytest.approx(1.5 * lines[-1]["seconds"])
 
 
-def test_plots_and_tables_can_be_read_without_eyes(run: Path, tmp_path: Path) -> None:
-    page = Page(report([run], tmp_path / "report.html"))
+def test_plots_and_tables_can_be_read_without_eyes(run: Path, page: Page) -> None:
     labels = page.labels("svg")
     assert [label.partition(":")[0] for label in labels] == PLOTS
     lines = read_metrics(run / "metrics.jsonl")
@@ -153,11 +158,10 @@ def test_plots_and_tables_can_be_read_without_eyes(run: Path, tmp_path: Path) ->
     assert tables == sum(tag == "caption" for tag, _ in page.elements) > 5
 
 
-def test_a_narrow_page_names_the_column_before_each_cell(run: Path, tmp_path: Path) -> None:
+def test_a_narrow_page_names_the_column_before_each_cell(page: Page) -> None:
     """Each row of a table that does not fit becomes a block whose cells show their headings."""
-    source = report([run], tmp_path / "report.html").read_text()
     stacked = 0
-    for table in re.findall(r"<table.*?</table>", source):
+    for table in re.findall(r"<table.*?</table>", page.source):
         head = re.findall(r'<th scope="col">(.*?)</th>', table)
         labels = re.findall(r'<td data-label="(.*?)">', table)
         assert labels == head[1:] * table.count('<tr><th scope="row')
@@ -195,8 +199,7 @@ def test_series_are_told_apart_by_the_colour_blind(scheme: int) -> None:
         assert apart.min() > 20, name  # 2.3 is just noticeable side by side
 
 
-def test_nothing_is_fetched(run: Path, tmp_path: Path) -> None:
-    page = Page(report([run], tmp_path / "report.html"))
+def test_nothing_is_fetched(page: Page) -> None:
     assert not re.search(r"https?://|url\((?!#)|@import", page.source)
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.elements}
     for _, attrs in page.elements:
@@ -207,8 +210,7 @@ def test_nothing_is_fetched(run: Path, tmp_path: Path) -> None:
     assert len(ids) == len(set(ids))
 
 
-def test_both_schemes_and_no_fixed_colour_in_a_plot(run: Path, tmp_path: Path) -> None:
-    page = Page(report([run], tmp_path / "report.html"))
+def test_both_schemes_and_no_fixed_colour_in_a_plot(page: Page) -> None:
     assert "prefers-color-scheme: dark" in page.source
     drawn = page.source.split("</style>", 1)[1]
     assert not re.search(r"(?:stroke|fill): #(?!0{6})", drawn)

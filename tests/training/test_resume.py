@@ -1,6 +1,7 @@
 """Test with real processes and signals that a resumed run equals an unbroken one exactly."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,6 +35,18 @@ def whole(data, tmp_path_factory) -> tuple[list[str], Path]:
     done = jaxrec("train", *options, "--run", run)
     assert done.returncode == 0, done.stderr
     return options, run
+
+
+@pytest.fixture(scope="module")
+def killed(whole, tmp_path_factory) -> Path:
+    """Return the folder of a run that was killed between the steps; tests take copies of it."""
+    options, _ = whole
+    run = tmp_path_factory.mktemp("killed") / "run"
+    ended = process(
+        KILLER, "SIGKILL", *MOMENTS["between the steps"], "train", *options, "--run", run
+    )
+    assert ended.returncode == -signal.SIGKILL
+    return run
 
 
 def test_a_seed_gives_the_same_bits_twice_and_another_seed_others(whole, tmp_path):
@@ -71,10 +84,9 @@ def test_killed_at_a_moment_it_resumes_to_the_same_bits(whole, tmp_path, moment)
     assert contents(run) == contents(undisturbed)
 
 
-def test_killed_again_and_again_it_still_ends_with_the_same_bits(whole, tmp_path):
-    options, undisturbed = whole
-    run = tmp_path / "run"
-    process(KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 5, "train", *options, "--run", run)
+def test_killed_again_and_again_it_still_ends_with_the_same_bits(whole, killed, tmp_path):
+    _, undisturbed = whole
+    run = shutil.copytree(killed, tmp_path / "run")
     for _ in range(2):
         process(KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 5, "resume", run)
     assert jaxrec("resume", run).returncode == 0
@@ -192,14 +204,22 @@ def _corrupt(file: Path, how: str) -> None:
     file.write_bytes(content)
 
 
-@pytest.mark.parametrize("how", ["flipped bit", "truncated", "missing"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
-    whole, tmp_path, how, record_property
-):
-    options, undisturbed = whole
-    run = tmp_path / "run"
+@pytest.fixture(scope="module")
+def saved(whole, tmp_path_factory) -> Path:
+    """Return the folder of a run that was killed before its fourth checkpoint."""
+    options, _ = whole
+    run = tmp_path_factory.mktemp("saved") / "run"
     saves = ("jaxrec.training.checkpoint:Checkpoints.save", 4)
     process(KILLER, "SIGKILL", *saves, "train", *options, "--run", run)
+    return run
+
+
+@pytest.mark.parametrize("how", ["flipped bit", "truncated", "missing"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
+    whole, saved, tmp_path, how, record_property
+):
+    _, undisturbed = whole
+    run = shutil.copytree(saved, tmp_path / "run")
     sealed = sorted((run / "checkpoints").glob("*/manifest.json"), key=lambda p: int(p.parent.name))
     newest, before = sealed[-1].parent, sealed[-2].parent
     files = [p for p in newest.rglob("*") if p.is_file() and p.stat().st_size]
@@ -236,6 +256,14 @@ main()
 """
 
 
+@pytest.fixture(scope="module")
+def without_refit(data, tmp_path_factory) -> Path:
+    """Return the folder of an unbroken run without a refit."""
+    run = tmp_path_factory.mktemp("without") / "run"
+    assert jaxrec("train", *OPTIONS, "--data", data, "--run", run).returncode == 0
+    return run
+
+
 @pytest.mark.parametrize(
     ("where", "limit"),
     [
@@ -244,7 +272,7 @@ main()
     ],
 )
 def test_a_full_disk_ends_with_a_plain_error_and_earlier_checkpoints_intact(
-    data, tmp_path, where, limit, record_property
+    data, without_refit, tmp_path, where, limit, record_property
 ):
     """From the third call on, limit every file that the process writes to ``limit`` bytes."""
     script = tmp_path / "full.py"
@@ -262,8 +290,7 @@ def test_a_full_disk_ends_with_a_plain_error_and_earlier_checkpoints_intact(
     assert all((path / "manifest.json").exists() for path in saved)
     resumed = jaxrec("resume", run)
     assert resumed.returncode == 0, resumed.stderr
-    assert jaxrec("train", *options, "--run", tmp_path / "whole").returncode == 0
-    assert contents(run) == contents(tmp_path / "whole")
+    assert contents(run) == contents(without_refit)
 
 
 def test_a_nan_loss_names_the_step_and_keeps_the_last_good_checkpoint(data, tmp_path):
@@ -290,10 +317,8 @@ def test_resume_refuses_what_is_no_run_and_says_when_nothing_is_left(whole, tmp_
     assert "config.json" in nothing.stderr
 
 
-def test_resume_refuses_other_data(whole, data, tmp_path):
-    options, _ = whole
-    run = tmp_path / "run"
-    process(KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 2, "train", *options, "--run", run)
+def test_resume_refuses_other_data(killed, tmp_path):
+    run = shutil.copytree(killed, tmp_path / "run")
     synthetic.make(80, 60, 1000, seed=2).save(tmp_path / "other")
     refused = jaxrec("resume", run, "--data", tmp_path / "other")
     assert refused.returncode == 2
@@ -329,10 +354,8 @@ def test_of_two_processes_that_start_on_one_folder_one_is_refused(data, tmp_path
         assert str(stored["user"].shape[1]) == winner
 
 
-def test_a_folder_that_another_process_holds_is_refused(whole, tmp_path):
-    options, _ = whole
-    run = tmp_path / "run"
-    process(KILLER, "SIGKILL", "jaxrec.training.loop:Loop.read", 2, "train", *options, "--run", run)
+def test_a_folder_that_another_process_holds_is_refused(killed, tmp_path):
+    run = shutil.copytree(killed, tmp_path / "run")
     import fcntl
 
     with (run / ".lock").open("w") as held:
