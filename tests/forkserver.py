@@ -1,7 +1,7 @@
 """Import jaxrec once, and fork a child process for each command, to save the time of imports.
 
-The server reads one request per line from stdin (JSON: args, cwd, env, out, err, reports). It
-answers each with two lines: the child's id when the child starts, and the exit status when the
+The server reads one request per line from stdin (JSON: args, cwd, env, out, err, reports, quick).
+It answers each with two lines: the child's id when the child starts, and the exit status when the
 child ends. The status is negative if a signal ended the child. Each child has separate signal
 handlers, threads, locks and an XLA backend, because none of these exists before the fork.
 """
@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import jax
 import matplotlib.figure
 
 import jaxrec.cli
@@ -51,6 +52,8 @@ def become(request: dict[str, Any]) -> None:
         os.close(opened)
     os.chdir(request["cwd"])
     os.environ.update(request["env"])
+    if request["quick"]:
+        jax.config.update("jax_disable_most_optimizations", True)
     if not request["reports"]:
         jaxrec.training.results.can_report = lambda: False
     first, *rest = request["args"]

@@ -1,5 +1,6 @@
 """Test what every model must do: learn planted structure, repeat, resume, rank, export."""
 
+import contextlib
 import signal
 
 import numpy as np
@@ -57,6 +58,7 @@ MODELS = {
     },
     "popular negatives": {"model": {"layers": 1}, "negatives": {"count": 4, "popularity": 0.75}},
 }
+REPORTED = ("lightgcn, learned weights, dropped edges", "two towers", "learned score")
 KILLED = ("ngcf", "hard negatives", "pinsage, uniform, sparse", "two towers")
 # These models use features if the data has any, so their data has some.
 FEATURED = ("gcmc of features alone", "pinsage", "two towers", "triplet")
@@ -84,14 +86,16 @@ def data(name):
 
 
 @pytest.fixture(scope="module")
-def trained(name, data, tmp_path_factory):
+def trained(name, data, reports, tmp_path_factory):
     folder = tmp_path_factory.mktemp("behaviour") / "run"
-    return jaxrec.train(config(name), data=data, run=folder, quiet=True)
+    with reports() if name in REPORTED else contextlib.nullcontext():
+        return jaxrec.train(config(name), data=data, run=folder, quiet=True)
 
 
-def test_it_finds_what_was_planted_and_not_the_popular_alone(trained):
+def test_it_finds_what_was_planted_and_not_the_popular_alone(trained, name):
     popularity = trained.evaluation["baselines"]["popularity"]["recall@10"]
     assert trained.metrics["recall@10"] > 1.5 * popularity
+    assert (trained.folder / "report.html").exists() == (name in REPORTED)
 
 
 def test_its_stored_embeddings_rank_as_was_reported(trained, data, tmp_path):
@@ -133,11 +137,12 @@ def test_a_killed_run_resumes_to_the_same_bits(name, tmp_path):
             values = value if isinstance(value, tuple) else (value,)
             options += [f"--{section}.{field.replace('_', '-')}", *values]
     whole, run = tmp_path / "whole", tmp_path / "run"
-    done = command("train", "lightgcn", *options, "--run", whole)
+    done = command("train", "lightgcn", *options, "--run", whole, quick=True)
     assert done.returncode == 0, done.stderr
     moment = ("jaxrec.training.checkpoint:Checkpoints._seal", 2)
-    killed = process(KILLER, "SIGKILL", *moment, "train", "lightgcn", *options, "--run", run)
+    train = ("train", "lightgcn", *options, "--run", run)
+    killed = process(KILLER, "SIGKILL", *moment, *train, quick=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = command("resume", run)
+    resumed = command("resume", run, quick=True)
     assert resumed.returncode == 0, resumed.stderr
     assert contents(run) == contents(whole)

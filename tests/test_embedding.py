@@ -154,12 +154,12 @@ def test_new_items_are_embedded_from_the_command_line(data, tmp_path):
     data.save(tmp_path / "data")
     options = ["--data", tmp_path / "data", "--model.name", "pinsage", "--model.layers", 1]
     options += ["--model.no-ids", "--model.dim", 8, "--train.epochs", 1, "--run", tmp_path / "run"]
-    done = command("train", "lightgcn", *options)
+    done = command("train", "lightgcn", *options, quick=True)
     assert done.returncode == 0, done.stderr
     assert data.item_features is not None
     items = as_new(data, data.item_features, np.arange(5), tmp_path / "items.parquet")
     out = tmp_path / "emb.parquet"
-    done = command("embed", tmp_path / "run", "--new-items", items, "--out", out)
+    done = command("embed", tmp_path / "run", "--new-items", items, "--out", out, quick=True)
     assert done.returncode == 0, done.stderr
     frame = pl.read_parquet(out)
     assert frame.columns == ["id", "embedding"]
@@ -214,12 +214,11 @@ def test_a_warm_start_from_the_command_line_takes_the_model_of_its_run(data, tmp
     smaller(data).save(tmp_path / "small")
     data.save(tmp_path / "data")
     options = ["--model.dim", 8, "--model.layers", 1, "--train.epochs", 1]
-    done = command(
-        "train", "lightgcn", "--data", tmp_path / "small", *options, "--run", tmp_path / "a"
-    )
+    first = ["--data", tmp_path / "small", *options, "--run", tmp_path / "a"]
+    done = command("train", "lightgcn", *first, quick=True)
     assert done.returncode == 0, done.stderr
     more = ["--warm-start", tmp_path / "a", "--data", tmp_path / "data", "--run", tmp_path / "b"]
-    done = command("train", *more)
+    done = command("train", *more, quick=True)
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "b" / "embeddings.npz") as stored:
         assert stored["user"].shape == (90, 8)

@@ -73,8 +73,8 @@ def interactions(tmp_path_factory):
     return path
 
 
-def command(*args, folder: Path):
-    return process("-m", "jaxrec", *args, cwd=folder, reports=True)
+def command(*args, folder: Path, reports: bool = False):
+    return process("-m", "jaxrec", *args, cwd=folder, reports=reports, quick=True)
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +92,7 @@ def trained(tmp_path_factory, interactions):
         *("train", "lightgcn", "--plugin", "own_parts", "--data", "shop", "--run", "run"),
         *(*SHORT, *OWN),
         folder=folder,
+        reports=True,
     )
     assert made.returncode == 0, made.stderr
     return folder

@@ -158,12 +158,13 @@ def test_planted_ratings_are_found(name, tmp_path):
 
 
 @pytest.fixture(scope="module", params=["mse", "levels"])
-def trained(request, tmp_path_factory):
+def trained(request, reports, tmp_path_factory):
     loss = LossConfig(request.param)
     model = dataclasses.replace(MF, biases=request.param == "mse")
     config = dataclasses.replace(BASE, model=model, loss=loss)
     folder = tmp_path_factory.mktemp("rated") / "run"
-    return jaxrec.train(config, data=planted(whole=True), run=folder, quiet=True)
+    with reports():
+        return jaxrec.train(config, data=planted(whole=True), run=folder, quiet=True)
 
 
 def test_errors_stand_beside_the_ranking_wherever_a_run_is_judged(trained, capsys):
@@ -175,6 +176,7 @@ def test_errors_stand_beside_the_ranking_wherever_a_run_is_judged(trained, capsy
     assert list(baselines) == ["popularity", "random", "mean", "biases"]
     assert baselines["biases"].keys() == {"rmse", "mae"}
     assert "false_negative_rate" not in trained.evaluation
+    assert "rmse" in (trained.folder / "report.html").read_text()
     again = jaxrec.evaluate(trained.folder, "test", (5,), data=planted(whole=True))
     assert again["metrics"] == pytest.approx(trained.metrics, abs=1e-6)
     assert again["baselines"]["biases"] == baselines["biases"]
@@ -272,7 +274,7 @@ def test_more_ratings_than_levels_can_be_is_refused():
 def test_a_preset_of_rankings_trains_on_ratings_where_the_loss_is_of_ratings(tmp_path):
     planted(80, 60, 1000, whole=True).save(tmp_path / "data")
     options = ["--data", tmp_path / "data", "--loss.name", "levels", "--train.epochs", 1]
-    done = command("train", "gcmc", *options, "--run", tmp_path / "run")
+    done = command("train", "gcmc", *options, "--run", tmp_path / "run", quick=True)
     assert done.returncode == 0, done.stderr
     refused = command("train", "gcmc", *options, "--negatives.count", 4, "--run", tmp_path / "no")
     assert refused.returncode == 2
@@ -287,12 +289,13 @@ def test_a_killed_run_resumes_to_the_same_bits(loss, tmp_path):
     options += ["--train.epochs", 4, "--train.batch-size", 64, "--eval.k", 5]
     options += ["--checkpoint.every", 1, *(["--model.biases"] if loss == "mse" else [])]
     whole, run = tmp_path / "whole", tmp_path / "run"
-    done = command("train", "lightgcn", *options, "--run", whole)
+    done = command("train", "lightgcn", *options, "--run", whole, quick=True)
     assert done.returncode == 0, done.stderr
     assert "biases" in done.stdout
     moment = ("jaxrec.training.checkpoint:Checkpoints._seal", 2)
-    killed = process(KILLER, "SIGKILL", *moment, "train", "lightgcn", *options, "--run", run)
+    train = ("train", "lightgcn", *options, "--run", run)
+    killed = process(KILLER, "SIGKILL", *moment, *train, quick=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = command("resume", run)
+    resumed = command("resume", run, quick=True)
     assert resumed.returncode == 0, resumed.stderr
     assert contents(run) == contents(whole)

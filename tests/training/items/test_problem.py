@@ -1,5 +1,6 @@
 """Properties that every item model must have, tested by real runs on planted data."""
 
+import contextlib
 import signal
 from dataclasses import replace
 
@@ -21,6 +22,7 @@ from jaxrec.training.items.cold_items import cold_vectors
 PLANTED = {"communities": 6, "seed": 2}
 GRAPH = synthetic_items.make(150, 900, missing=0.2, **PLANTED)
 MODELS = ("skipgram", "skipgram-side", "node2vec", "mf-pairs", "mf-bias-pairs", "mf-sequences")
+REPORTED = ("skipgram", "mf-bias-pairs")
 
 
 def config(preset: str) -> Config:
@@ -39,9 +41,10 @@ def config(preset: str) -> Config:
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def trained(request, tmp_path_factory):
+def trained(request, reports, tmp_path_factory):
     folder = tmp_path_factory.mktemp("items") / "run"
-    return jaxrec.train(config(request.param), data=GRAPH, run=folder, quiet=True)
+    with reports() if request.param in REPORTED else contextlib.nullcontext():
+        return jaxrec.train(config(request.param), data=GRAPH, run=folder, quiet=True)
 
 
 def test_it_separates_held_out_pairs_from_random_pairs(trained):
@@ -51,6 +54,8 @@ def test_it_separates_held_out_pairs_from_random_pairs(trained):
     records = read_lines(trained.folder / "metrics.jsonl")
     losses = [r["loss"] for r in records if r["split"] == "train" and r["phase"] == "search"]
     assert losses[-1] < losses[0]
+    reported = trained.config.preset in REPORTED
+    assert (trained.folder / "report.html").exists() == reported
 
 
 def test_its_stored_vectors_give_the_reported_metrics(trained, tmp_path):
@@ -150,12 +155,13 @@ def test_a_killed_run_resumes_to_the_same_bits(preset, moment, tmp_path):
     options = ["--data", tmp_path / "data", "--model.dim", 8, "--train.batch-size", 64]
     options += ["--negatives.groups", 4, "--train.epochs", 4, "--checkpoint.every", 1]
     whole, run = tmp_path / "whole", tmp_path / "run"
-    done = command("train", preset, *options, "--run", whole)
+    done = command("train", preset, *options, "--run", whole, quick=True)
     assert done.returncode == 0, done.stderr
     at = ("jaxrec.training.checkpoint:Checkpoints._seal", moment)
-    killed = process(KILLER, "SIGKILL", *at, "train", preset, *options, "--run", run)
+    train = ("train", preset, *options, "--run", run)
+    killed = process(KILLER, "SIGKILL", *at, *train, quick=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    resumed = command("resume", run)
+    resumed = command("resume", run, quick=True)
     assert resumed.returncode == 0, resumed.stderr
     for name in ("embeddings.npz", "parameters.npz", "curves.npz"):
         with np.load(whole / name) as a, np.load(run / name) as b:
