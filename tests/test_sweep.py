@@ -37,11 +37,6 @@ def base(tmp_path):
     )
 
 
-@pytest.fixture(autouse=True)
-def no_reports(monkeypatch):
-    monkeypatch.setattr("jaxrec.training.results.can_report", lambda: False)
-
-
 SPACE = {"optim.learning_rate": Range(1e-3, 0.3, None, True, False), "train.l2": (1e-3, 1e-5)}
 
 
@@ -207,6 +202,27 @@ def test_two_processes_repeat_no_trial_and_one_may_be_killed(tmp_path, monkeypat
     assert trials(study) == trials(whole)
     assert {t.state.name for t in study.trials} == {"COMPLETE"}
     assert len({json.dumps(t.params) for t in study.trials}) == 6
+
+
+def test_a_batch_does_not_exceed_the_number_of_trials_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(Sweep, "_run_seed", numbered)
+    monkeypatch.setattr(Sweep, "_train_together", lambda self, runs: None)
+    how = {"sampler": "random", "say": lambda line: None, "batch": 4}
+    assert len(Sweep(tmp_path / "s", GIVEN, SIX, **how).work(6).trials) == 6
+
+
+def test_values_whose_trial_failed_are_tried_again(tmp_path, monkeypatch):
+    faults = [InputError("no space left"), None]
+
+    def fails_once(self, trial, seed) -> float:
+        if (fault := faults.pop(0)) is not None:
+            raise fault
+        return 0.5
+
+    monkeypatch.setattr(Sweep, "_run_seed", fails_once)
+    how = {"sampler": "random", "say": lambda line: None}
+    study = Sweep(tmp_path / "s", GIVEN, {"model.dim": (2,)}, **how).work(2)
+    assert [trial.state.name for trial in study.trials] == ["FAIL", "COMPLETE"]
 
 
 def test_trials_of_one_shape_are_trained_together_and_come_to_the_same(base, tmp_path):

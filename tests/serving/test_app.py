@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ from jaxrec.data import synthetic, synthetic_items
 from jaxrec.errors import InputError
 from jaxrec.graph.filters import fit
 from jaxrec.recommend import Recommender
+from jaxrec.serving import loaded_run
 from jaxrec.serving.api_page import reference
 from jaxrec.serving.app import create
+from jaxrec.serving.batching import Batcher, Busy
 from jaxrec.serving.limits import Limits
 from jaxrec.serving.metrics import compiled_for_requests
+from jaxrec.serving.ranker import Query, Ranker
 
 RNG = np.random.default_rng(0)
 N_USERS, N_ITEMS = 40, 150
@@ -206,9 +210,61 @@ def test_limits_of_requests(app: Any) -> None:
         return await client.post("/recommend", content=body())
 
     assert asked(app, chunked).status_code == 413
+    json_type = {"content-type": "application/json"}
+    for size, status in ((4096, 200), (4097, 413)):
+        body = b'{"user": "u1"}'.ljust(size)
+        sent = asked(app, lambda c, x=body: c.post("/recommend", content=x, headers=json_type))
+        assert sent.status_code == status
+    for count, status in ((256, 200), (257, 422)):
+        assert post(app, "/batch", {"requests": [{"k": 1}] * count}).status_code == status
     answer = get(app, "/batch")
     assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
     assert asked(app, lambda client: client.put("/recommend")).headers["allow"] == "GET, POST"
+
+
+def test_queries_beyond_the_limit_are_turned_away() -> None:
+    begun, free = threading.Event(), threading.Event()
+
+    class Slow(Ranker):
+        def __init__(self) -> None:
+            pass
+
+        def fitting(self, queries: Any) -> int:
+            return 1
+
+        def rank(self, queries: Any) -> Any:
+            begun.set()
+            free.wait()
+            return [(np.array([query.k]), np.zeros(1)) for query in queries]
+
+    batcher = Batcher(Slow(), 2, lambda queries: None)
+
+    def rank(k: int) -> Any:
+        return batcher.rank(Query(np.zeros(1, np.float32), 0.0, np.zeros(0, np.int32), k, None))
+
+    async def main() -> Any:
+        first = asyncio.create_task(rank(1))
+        await asyncio.to_thread(begun.wait)
+        others = [asyncio.create_task(rank(k)) for k in (2, 3)]
+        await asyncio.sleep(0)  # until both wait
+        with pytest.raises(Busy):
+            await rank(4)
+        free.set()
+        return await asyncio.gather(first, *others)
+
+    assert [item_k.tolist() for item_k, _ in asyncio.run(main())] == [[1], [2], [3]]
+    batcher.close()
+
+
+def test_more_filters_than_are_kept_are_answered_alike(
+    app: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loaded_run, "_MOST_FILTERS", 2)
+    conditions = ("category=a", "category=b", "title=Title 7", "category=a")
+    answers = [get(app, "/recommend", user="u1", where=where) for where in conditions]
+    assert [answer.status_code for answer in answers] == [200] * 4
+    assert answers[0].json() == answers[3].json() != answers[1].json()
+    assert names(answers[2].json()) == ["i7"]
 
 
 def test_bodies_that_never_end_are_given_up(run: Path) -> None:

@@ -19,7 +19,8 @@ from jaxrec.errors import InputError
 from jaxrec.evaluation import baselines
 from jaxrec.recommend import Recommender
 from jaxrec.runfolder import RUN_FILES, read_embeddings
-from jaxrec.training import filters, results
+from jaxrec.training import filters
+from jaxrec.training.filters import FilterTask
 
 KINDS = ("cheby-cf", "gf-cf", "turbo-cf", "ease")
 BLENDED = {"neighbour_weight": 1.0}
@@ -36,9 +37,10 @@ def data() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory, reports):
     folder = tmp_path_factory.mktemp("filter") / "run"
-    jaxrec.train(config(), data=data(), run=folder, quiet=True)
+    with reports():
+        jaxrec.train(config(), data=data(), run=folder, quiet=True)
     return folder
 
 
@@ -46,8 +48,7 @@ def run(tmp_path_factory):
     ("kind", "options"),
     [*((kind, {}) for kind in KINDS), ("cheby-cf", BLENDED | {"ease_weight": 0.5})],
 )
-def test_every_kind_finds_what_was_planted_and_serves_it(kind, options, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "can_report", lambda: False)
+def test_every_kind_finds_what_was_planted_and_serves_it(kind, options, tmp_path):
     made = jaxrec.train(config(kind, **options), data=data(), run=tmp_path / "run", quiet=True)
     baseline = made.evaluation["baselines"]["popularity"]["recall@20"]
     assert made.metrics["recall@20"] > 1.2 * baseline
@@ -100,8 +101,7 @@ def test_a_new_interaction_counts_at_once(run):
     assert one["item"].to_list()[1:] != two["item"].to_list()[:9]
 
 
-def test_a_run_is_repeated_to_the_bit_and_resumed_from_nothing(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "can_report", lambda: False)
+def test_a_run_is_repeated_to_the_bit_and_resumed_from_nothing(run, tmp_path):
     jaxrec.train(config(), data=data(), run=tmp_path / "run", quiet=True)
     (tmp_path / "run" / "eval.json").unlink()
     jaxrec.resume(tmp_path / "run", data=data(), quiet=True)
@@ -132,7 +132,6 @@ def test_a_matrix_of_items_that_does_not_fit_is_refused_with_its_size(tmp_path, 
 
 
 def test_a_damaged_filter_is_told(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "can_report", lambda: False)
     folder = tmp_path / "run"
     jaxrec.train(config(**BLENDED), data=data(), run=folder, quiet=True)
     arrays = dict(np.load(folder / "filter.npz"))
@@ -145,6 +144,22 @@ def test_a_damaged_filter_is_told(run, tmp_path, monkeypatch):
     (folder / "filter.npz").unlink()
     with pytest.raises(InputError, match=r"filter\.npz is missing"):
         recommender.recommend(recommender.user_ids[:1])
+
+
+def test_ease_leaves_the_weights_of_pairs_out_and_other_filters_do_not():
+    plain = data()
+    weight = np.linspace(0.5, 4, plain.n_edges, dtype=np.float32)
+    both = plain, dataclasses.replace(plain, weight=weight)
+    fitted = {
+        kind: [FilterTask.of(config(kind), of).problem("search", None, None).fit() for of in both]
+        for kind in ("ease", "gf-cf")
+    }
+    ours, theirs = fitted["ease"]
+    np.testing.assert_array_equal(ours.weight_II, theirs.weight_II)
+    assert theirs.weight_E is None
+    ours, theirs = fitted["gf-cf"]
+    assert not np.allclose(ours.item_I, theirs.item_I)
+    assert theirs.weight_E is not None
 
 
 def test_numbers_of_the_options_are_those_of_the_fit():
@@ -200,7 +215,6 @@ def test_an_optax_chain_has_nothing_to_do(tmp_path):
 
 
 def test_select_on_none_fits_once_and_reads_test_once(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "can_report", lambda: False)
     plain = dataclasses.replace(
         config(),
         train=TrainConfig(),
