@@ -95,6 +95,8 @@ class Source:
 
     def is_columnar(self) -> bool:
         """Return whether the source is Parquet: a file, or a folder searched recursively."""
+        if paths.is_pattern(self.src):
+            return False
         if self.format is not None or self.src.is_file():
             return (self.format or self.src.suffix.lower().lstrip(".")) == "parquet"
         if not self.src.is_dir() or is_prepared(self.src):

@@ -195,6 +195,12 @@ def _several(frame: pl.DataFrame, folder: Path) -> Path:
     return folder / "pairs-*.jsonl"
 
 
+def _by_pattern(frame: pl.DataFrame, folder: Path) -> Path:
+    for n, some in enumerate(frame.iter_slices(70)):
+        some.write_parquet(folder / f"pairs-{n}.parquet")
+    return folder / "pairs-*.parquet"
+
+
 def _in_a_folder(frame: pl.DataFrame, folder: Path) -> Path:
     frame.write_csv(folder / "given.csv")
     read(folder / "given.csv").save(folder / "prepared")
@@ -215,6 +221,7 @@ def _parquet(frame: pl.DataFrame, folder: Path) -> Path:
         (_utf16, {"encoding": "utf-16"}),
         (_pointed, {}),
         (_several, {"skip_missing_ids": True}),
+        (_by_pattern, {}),
         (_in_a_folder, {}),
         (_parquet, {"skip_bad_lines": True}),
     ],
@@ -230,7 +237,10 @@ def test_whatever_is_imported_is_partitioned_in_pieces(write, text, tmp_path, mo
     monkeypatch.setattr(
         spill.Spill, "add", lambda self, records: (held.append(len(records)), add(self, records))
     )
-    manifest = partition_data(src, tmp_path / "out", 3, split=config, text=options, rows=20)
+    format = "parquet" if write is _by_pattern else None
+    manifest = partition_data(
+        src, tmp_path / "out", 3, split=config, format=format, text=options, rows=20
+    )
     assert_equal_parts(tmp_path / "out", manifest, splits, 3)
     assert max(held) <= 20
     assert len(manifest["reading"]) <= 1
