@@ -4,7 +4,7 @@ The made-up file has 25,000,095 lines of userId,movieId,rating,timestamp for 162
 59,047 items, sorted by user and in no order within a user, so that the import must sort. By hand,
 a script numbers the ids in order, sorts the pairs, keeps the latest repeat of each, and saves the
 same arrays; unlike the import it checks no line. Each import is a process of its own, and they take
-turns. All must save equal arrays. On a loaded machine, processor time says more than the wall clock.
+turns. All must save equal arrays. On a loaded machine, trust processor time, not the wall clock.
 """
 
 import argparse
