@@ -74,8 +74,11 @@ def opened(path: Path) -> io.BufferedIOBase:
     """
     kind = kind_of(path)
     if kind == "zip":
-        with _archive(path) as archive:
-            return cast(io.BufferedIOBase, archive.open(_member(path, archive)))
+        try:
+            with _archive(path) as archive:
+                return cast(io.BufferedIOBase, archive.open(_member(path, archive)))
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as e:
+            raise damaged(path, e) from e  # of the header of the file in it
     if kind == "zst":
         try:
             lines = pl.read_lines(path, glob=False).to_series()

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import io
 import lzma
 import zipfile
 from pathlib import Path
@@ -14,6 +15,7 @@ from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import Columns, TextOptions, read
 from jaxrec.data.formats.item_graphs import read_items
 from jaxrec.errors import InputError
+from jaxrec.parted.write import partition_data
 
 FRAME = pl.DataFrame(
     {"user": [f"u{n % 5}" for n in range(40)], "item": [f"é{n % 8}" for n in range(40)]}
@@ -172,3 +174,23 @@ def test_a_run_keeps_the_pattern_of_its_data(tmp_path, monkeypatch):
     assert run.config.data == str(tmp_path / "part-*.csv")
     monkeypatch.chdir("/")
     assert jaxrec.evaluate(run.folder)["metrics"] == pytest.approx(run.metrics)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_damaged_header_within_an_archive_is_told(name, tmp_path):
+    path, file = tmp_path / f"{name}.zip", io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(
+            name, "user,item\n1,2\n" if name == "a.csv" else '{"user": 1, "item": 2}\n'
+        )
+    content = file.getvalue()
+    directory = content.index(b"PK\x01\x02")
+    moved = content[:directory].replace(name.encode(), b"b" + name.encode()[1:])
+    odd = bytearray(content)
+    odd[directory + 10] = 99  # a compression that there is not
+    for damaged in (moved + content[directory:], bytes(odd)):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"zip: damaged or truncated"):
+            read(path)
+        with pytest.raises(InputError, match=r"zip: damaged or truncated"):
+            partition_data(path, tmp_path / "out", 2)
