@@ -16,5 +16,7 @@ def print_lines(lines: Iterable[str]) -> None:
             print(line)
             continue
         indent = " " * (len(line) - len(line.lstrip()) + _HANGING)
-        whole = {"break_long_words": False, "break_on_hyphens": False}
-        print("\n".join(textwrap.wrap(line, width, subsequent_indent=indent, **whole)))
+        wrapper = textwrap.TextWrapper(
+            width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )
+        print("\n".join(wrapper.wrap(line)))
