@@ -111,7 +111,7 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
     labels = _labels([json.loads(kind) for kind in kinds], list(kinds.values()))
     groups = [Group(label, tuple(same)) for label, same in zip(labels, kinds.values(), strict=True)]
     for group in groups[1:]:
-        only = sorted(group.folds.keys() ^ groups[0].folds.keys())
+        only = sorted(group.folds.keys() ^ groups[0].folds.keys(), key=str)
         if only:
             raise InputError(
                 f"{groups[0].label} and {group.label} cannot be compared: only one of them has "
@@ -427,11 +427,11 @@ def folders(paths: Sequence[str]) -> list[Path]:
     Raises:
       InputError: there are fewer than two.
     """
-    found: dict[Path, None] = {}
+    distinct: dict[Path, None] = {}
     for path in map(Path, paths):
         sweep = (path / SWEEP).is_file()
-        found |= dict.fromkeys(runs_of_sweep(path) if sweep else [path])
-    found = list(found)
+        distinct |= dict.fromkeys(runs_of_sweep(path) if sweep else [path])
+    found = list(distinct)
     if len(found) < 2:
         raise InputError("name at least two run folders: jaxrec compare RUN RUN")
     return found
