@@ -10,7 +10,7 @@ NEEDS = {"duckdb": "duckdb"}
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """Write tables with columns id VARCHAR, embedding FLOAT[D] and bias FLOAT (if any)."""
+    """Write tables with columns id VARCHAR, embedding FLOAT[D] and, if any, bias FLOAT."""
     import duckdb  # pyright: ignore[reportMissingImports]
 
     size = table.item.shape[1]

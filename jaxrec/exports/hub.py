@@ -12,7 +12,7 @@ NEEDS: dict[str, str] = {}
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """Write the same tensors and ids as ``--to safetensors``, the configuration, and a card."""
+    """Write the file of ``--to safetensors``, the run's configuration, and a model card."""
     path.mkdir()
     safetensors.write(table, path / "model.safetensors")
     shutil.copyfile(run / "config.json", path / "config.json")

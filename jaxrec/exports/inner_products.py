@@ -29,9 +29,9 @@ class Products(NamedTuple):
 def products(table: Embeddings, to: str) -> Products:
     """Build vectors of users and items whose inner products rank items as the model does.
 
-    Biases of users are left out, since they do not change the order of items. The queries of an
-    item model are its items; all vectors are then scaled to length 1, so that inner products are
-    cosines.
+    Biases of users are left out, since they do not change the order of items. If the model has no
+    users, its items serve as queries, and all vectors are scaled to length 1, so that inner
+    products are cosines.
 
     Raises:
       InputError: the model scores by a learned function.
@@ -58,10 +58,11 @@ def recall(
     vectors: Products,
     search: Callable[[Float32[np.ndarray, "n D"], int], Int[np.ndarray, "n k"]],
 ) -> str:
-    """Measure an index's recall against exact search, and return it in a line for the console.
+    """Measure an index's recall against exact search, and return it as a line for the console.
 
     Args:
-      search: a function that maps queries and k to row numbers of items.
+      search: a function that maps queries [n, D] and k to row numbers of items [n, k]; a negative
+        number stands for no item.
     """
     query_UD, item_ID = vectors
     k = min(_K, len(item_ID))
@@ -77,7 +78,7 @@ def recall(
 
 
 def write_ids(table: Embeddings, vectors: Products, folder: Path) -> None:
-    """Write items.parquet, with the id of each row, and users.parquet, with ids and queries."""
+    """Write items.parquet (row numbers and ids) and, if any, users.parquet (ids and queries)."""
     pl.DataFrame({"row": np.arange(len(table.item_ids)), "id": table.item_ids}).write_parquet(
         folder / "items.parquet"
     )

@@ -11,13 +11,16 @@ _OPSETS = {"": 17, "ai.onnx.ml": 3}
 
 
 class OnnxGraph:
-    """A graph under construction. Each method returns the name of a value in it."""
+    """A graph under construction. Methods that add a value to it return the value's name."""
 
     def __init__(self) -> None:
         self._nodes, self._constants, self._inputs, self._outputs = [], [], [], []
 
     def input(self, name: str, kind: str, shape: list[str | int]) -> str:
-        """Add an input of type ``kind`` (FLOAT, INT64 or STRING); texts in ``shape`` are free."""
+        """Add an input of type ``kind`` (FLOAT, INT64 or STRING).
+
+        A string in ``shape`` names a dynamic axis.
+        """
         self._inputs.append(_value(name, kind, shape))
         return name
 
@@ -30,7 +33,7 @@ class OnnxGraph:
         return name
 
     def add(self, op: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Add a node with one output."""
+        """Add a node with one output, and return the output's name."""
         return self.several(op, 1, *inputs, domain=domain, **attributes)[0]
 
     def several(

@@ -1,4 +1,4 @@
-"""Export to an ONNX model that maps users to their best items and scores, by row number."""
+"""Export to an ONNX model that maps row numbers of users to their best items and scores."""
 
 from pathlib import Path
 
@@ -16,10 +16,10 @@ _MOST_BYTES = 2**31 - 2**20  # protobuf's limit, minus some room for the graph
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
     """Write a model with inputs user [n] and k [1], and outputs item [n, k] and score [n, k].
 
-    Scores are float32, everything else is int64. The file holds the tables but no ids: row numbers
-    are those of ``jaxrec export --to npz``. The items that a user has are not excluded, so k should
-    be larger by their number. Scores omit what does not change the order: biases of users, and the
-    scale of ratings.
+    Scores are float32, everything else is int64. The file holds the embeddings but no ids; the rows
+    are in the order of ``jaxrec export --to npz``, which has the ids. The model does not exclude
+    items that a user already has: to drop them from its output, add their number to k. Scores omit
+    the biases of users and the scale of ratings, which do not change the order of items.
 
     Raises:
       InputError: the model decodes rating levels, or the tables exceed 2 GB.
@@ -43,7 +43,7 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
 
 
 def _learned(graph: OnnxGraph, table: Embeddings, user: str) -> str:
-    """Add the score of jaxrec.models.score.pair_scores, and return its value [n, I].
+    """Add the nodes that compute jaxrec.models.score.pair_scores; return the name of scores [n, I].
 
     The graph needs memory for an array [n, I, H].
     """

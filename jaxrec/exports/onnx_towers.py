@@ -1,4 +1,4 @@
-"""Export the towers of two-tower as ONNX models, which embed new users and items by features."""
+"""Export the towers of a two-tower model to ONNX, to embed new users and items from features."""
 
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,14 @@ _TEXTS = {"domain": "ai.onnx.ml"}
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
     """Write a folder with user.onnx and item.onnx, or one of them if only that side has features.
 
-    A model has one input per feature column, with the name of the side and of the column: numbers
-    ``item.price`` float32 [n] (NaN where missing), vectors float32 [n, W] (a row of NaN where
-    missing), categories string [n] and bags string [n, any] ('' where missing). Its output
-    ``embedding`` [n, D] float32 is what ``jaxrec embed`` computes.
+    Each model has one input per feature column, named by side and column, such as ``item.price``:
+
+    * a number is float32 [n], NaN where missing;
+    * a vector is float32 [n, W], a row of NaN where missing;
+    * a category is string [n], '' where missing;
+    * a bag is string [n, W] for any W, padded with ''.
+
+    The output ``embedding`` [n, D] float32 is the embedding that ``jaxrec embed`` computes.
 
     Raises:
       InputError: the model is not two-tower, it has no features, or its ids have no learned vector
@@ -120,7 +124,7 @@ def _first(
 
 
 def _codes(graph: OnnxGraph, texts: str, names: list[str]) -> str:
-    """Add the codes of texts, 0 for unknown ones."""
+    """Add a lookup of the codes of texts; an unknown text gets code 0."""
     codes = list(range(len(names)))
     return graph.add(
         "LabelEncoder", texts, keys_strings=names, values_int64s=codes, default_int64=0,
@@ -129,14 +133,14 @@ def _codes(graph: OnnxGraph, texts: str, names: list[str]) -> str:
 
 
 def _shares(graph: OnnxGraph, code_nW: str, n_names: int, width: int, *, mean: bool) -> str:
-    """Add the weights [n, C] of the names of bags; an empty bag has weight 1 for code 0."""
+    """Add the weight of each name in each bag, [n, C]; an empty bag has weight 1 for code 0."""
     switch = graph.constant(np.array([0, 1], np.float32))
     hot_nWC = graph.add("OneHot", code_nW, graph.constant(np.array([n_names])), switch, axis=2)
     hot_nC = graph.add("ReduceMax", hot_nWC, axes=[1], keepdims=0)
     name_C, empty_C = np.ones(n_names, np.float32), np.zeros(n_names, np.float32)
     name_C[0], empty_C[0] = 0, 1
     hot_nC = graph.add("Mul", hot_nC, graph.constant(name_C))
-    # As in training, a bag keeps its first names, up to the longest bag's number of names.
+    # As in training, a bag keeps only its first ``width`` names.
     place_nC = graph.add("CumSum", hot_nC, graph.constant(np.array(1)))
     fits_nC = graph.add("LessOrEqual", place_nC, graph.constant(np.float32(width)))
     hot_nC = graph.add("Mul", hot_nC, graph.add("Cast", fits_nC, to=_type("FLOAT")))

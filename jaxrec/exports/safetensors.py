@@ -1,4 +1,4 @@
-"""Export to a safetensors file with the ids in its metadata, written without the library."""
+"""Export to a safetensors file with ids in its metadata, without the package safetensors."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ _LONGEST_HEADER = 100_000_000  # in bytes; readers of safetensors accept no long
 
 
 def write(table: Embeddings, path: Path) -> None:
-    """Write the length of the header in eight bytes, the JSON header, and the tensors' bytes.
+    """Write a file of the header's length in eight bytes, the JSON header, and the tensors' bytes.
 
     Numbers are little-endian. Format: https://huggingface.co/docs/safetensors (version 0.x: "F32",
     row-major, without gaps).

@@ -29,8 +29,8 @@ print(arrays["item_ids"][np.asarray(items)])
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
     """Write the function ``rank(query [n, D], item [I, D])``.
 
-    It returns the best items [n, k] and their scores, where k is 100, or the number of items if
-    there are fewer.
+    The function returns the best items [n, k] and their scores, where k is 100, or the number of
+    items if there are fewer.
     """
     import jax
     from jax import export

@@ -8,7 +8,7 @@ from jaxrec.runfolder import Embeddings
 
 
 def tables(table: Embeddings) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Yield the names and the tables of users, if there are any, and of items.
+    """Yield the name and the table of the users, if there are any, and then of the items.
 
     The columns are id, embedding and, if the model has biases, bias.
     """
