@@ -107,7 +107,7 @@ class Source:
         """Yield the interactions in pieces of about ``rows`` rows.
 
         Args:
-          timed: whether times are needed; Parquet files are read without them if not.
+          timed: whether times are needed; if not, the time column of Parquet files is not read.
         """
         if not self.is_columnar():
             yield from formats.pieces(
@@ -127,8 +127,11 @@ class _Twice:
     """The rows of a source, read twice; ratings are dropped.
 
     Attributes:
-      notes, reading: counts of irregularities, and how columns were read, after the first pass.
+      notes: counts of irregularities, complete after the first pass.
       given: whether the source gives a split.
+      reading: how the columns of each file were read.
+      lone: ids that the source names without a pair.
+      untyped: whether all files are text, which does not distinguish numbers from texts.
     """
 
     def __init__(self, source: Source, folder: Path, rows: int, *, timed: bool) -> None:
@@ -157,7 +160,7 @@ class _Twice:
             yield part.frame
 
     def second(self) -> Iterator[tuple[int | None, pl.DataFrame]]:
-        """Yield the same rows again, each piece with its part of a split."""
+        """Yield the same rows again, each piece with its split (None if the source gives none)."""
         if self._kept is None:
             for part in self._parts():
                 yield part.split, part.frame
@@ -184,7 +187,7 @@ class Tally:
         self._merged = 0
 
     def add(self, ids: pl.Series, *, rows: bool = True) -> None:
-        """Add the rows of a column of ids to the counts, or ids without rows."""
+        """Count a row for each id of the column; if ``rows`` is False, add the ids with count 0."""
         counted = pl.DataFrame({"id": ids}).group_by("id").len("count")
         count = pl.col("count").cast(pl.Int64) if rows else pl.lit(0, pl.Int64).alias("count")
         self._kept.append(counted.with_columns(count))
@@ -196,7 +199,7 @@ class Tally:
         """Return the ids in ascending order (integers by value), and their counts.
 
         Args:
-          untyped: whether texts that are all whole numbers, such as 1.0, are converted to them.
+          untyped: whether texts become integers if all are whole numbers, also in the form 1.0.
         """
         frame = self._together()
         if untyped:
@@ -234,14 +237,14 @@ class Flat:
         return found if self.weight is None else found | {"weight": self.weight.read(start, stop)}
 
     def append(self, records: np.ndarray) -> None:
-        """Append the pairs of users that follow all earlier users."""
+        """Append pairs, whose users must come after the users of all pairs appended so far."""
         user, item = records["user"], records["item"]
         self.user.append(user)
         self.item.append(item)
         sides = zip((user, item), self.counts, self.degrees, strict=True)
         for node, count, degree in sides:
             np.add.at(count, node, 1)
-            # The sums are computed in sequence, like one bincount over all pairs.
+            # Weights are added one by one, so the sums equal those of one bincount over all pairs.
             if self.weight is not None:
                 np.add.at(degree, node, records["weight"].astype(np.float64))
         if self.weight is not None:
@@ -267,7 +270,7 @@ class Sorted:
 
 
 def split_of(src: str | Path, config: SplitConfig, given: bool) -> SplitConfig:
-    """Resolve the name of the split.
+    """Return the split's configuration, with ``auto`` resolved to ``given`` or ``hashed``.
 
     Raises:
       InputError: the split cannot be drawn out of core, or the source lacks the given split.
@@ -295,7 +298,7 @@ def split_of(src: str | Path, config: SplitConfig, given: bool) -> SplitConfig:
 def read_pairs(
     source: Source, folder: Path, config: SplitConfig, seed: int, *, rows: int
 ) -> Sorted:
-    """Read, number, sort, merge and split the pairs of a source; ratings are ignored.
+    """Read the pairs of a source, and number, sort, merge and split them; ratings are ignored.
 
     Args:
       folder: an empty folder for temporary files.
@@ -305,7 +308,7 @@ def read_pairs(
       InputError: the data is invalid, or :func:`split_of` refuses the split.
     """
     src = source.src
-    split_of(src, config, True)  # a split that no data allows is refused before reading
+    split_of(src, config, True)  # refuse unsupported splits before reading
     twice = _Twice(source, folder / "read", rows, timed=config.name in BY_TIME)
     tallies, timed, weighted = {"user": Tally(), "item": Tally()}, True, True
     for frame in twice.first():

@@ -111,6 +111,6 @@ class Array:
 
 
 def stretches(start: int, stop: int, rows: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges that cover ``start`` to ``stop`` in steps of at most ``rows``."""
+    """Yield consecutive ranges of at most ``rows`` that cover ``start`` to ``stop`` (exclusive)."""
     for first in range(start, stop, rows):
         yield first, min(first + rows, stop)

@@ -20,8 +20,8 @@ from jaxrec.parted import layout as folders
 class Parted:
     """A data set that is partitioned on disk into T parts.
 
-    ``own`` lists the parts that this process may read: all, or those of its devices. The folders
-    of these parts are in ``parts_in``, by default in ``folder``.
+    ``own`` lists the parts that this process may read: all parts, or the parts of its devices.
+    ``parts_in`` is the folder that holds their folders, by default ``folder``.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class Parted:
 
     @property
     def reading(self) -> tuple[str, ...]:
-        """An empty tuple, because `jaxrec data partition` reported how it read the columns."""
+        """An empty tuple, because `jaxrec data partition` has reported how columns were read."""
         return ()
 
     def fingerprint(self) -> str:
@@ -117,7 +117,7 @@ class Parted:
         return PartedSplit(self, split)
 
     def rows(self, *splits: str, parts: tuple[int, ...] | None = None) -> "PartRows":
-        """Return the items by user of some splits, from ``parts`` of the table.
+        """Return the items of each user in the given splits, read from ``parts``.
 
         By default, ``parts`` are all parts that this process may read.
         """
@@ -192,7 +192,7 @@ class PartRows:
     def of_users(self, user_n: np.ndarray) -> "PartRows":
         """Keep the rows of some users.
 
-        Other users get degree 0, and ``take`` must not read their rows.
+        Other users get degree 0, and must not be passed to ``take``.
         """
         made = PartRows(self.parted, self.splits, self.parts)
         made._degree = np.zeros_like(self.degree)
@@ -208,7 +208,7 @@ class PartRows:
     ) -> "PartRows":
         """Keep the pairs of some users with some items, both given as masks.
 
-        ``take`` must not read the rows of other users.
+        Other users must not be passed to ``take``.
 
         Args:
           parts: parts of the table whose pairs this process counts.

@@ -44,16 +44,16 @@ def partition_data(
     repeats: Repeats | None = None,
     rows: int = ROWS,
 ) -> dict[str, Any]:
-    """Partition interactions into a folder, written atomically, and return its manifest.
+    """Partition interactions, write them to a folder atomically, and return its manifest.
 
     Args:
       src: Parquet files (:func:`jaxrec.parted.pairs.sources`), or anything else that
         :func:`jaxrec.read` takes, read in pieces (:func:`jaxrec.data.formats.pieces`).
       parts: number of parts, T; runs on the folder need mesh.table T.
       split, seed: how pairs are held out.
-      exchange: how parts exchange rows; "auto" takes the kind that moves the fewest rows.
+      exchange: how parts exchange rows; "auto" chooses the kind that moves the fewest rows.
       format, columns, event_weights, text, repeats: as of :func:`jaxrec.read`.
-      rows: rows of a file, or pairs, held in memory at once.
+      rows: number of rows of a file, or of pairs, held in memory at once.
 
     Raises:
       InputError: the source or the split cannot be used, or the folder cannot be written.
@@ -187,7 +187,7 @@ class _Cut:
         return spill
 
     def _write_seen(self, folder: Path, part: int, by_part: Spill) -> Spill:
-        """Write a part's items by user, and return its train pairs by block of items."""
+        """Write each user's items in a part, and return its train pairs in blocks of items."""
         first, last = self.item_bounds[part : part + 2]
         count_I = self.train.counts[1][first:last]
         by_item = Spill(
