@@ -47,9 +47,9 @@ def measure(
     """Compute the metrics of the model and its baselines, for eval.json; None if interrupted.
 
     ``ratings`` adds rating errors of the model and of rating baselines. ``cold`` adds the counts of
-    cold users and items, and the model's metrics with the other setting of ``eval.cold``. The users
-    of an item model are its query items. Baselines in ``known`` are not measured again; metrics of
-    the others are added to it.
+    cold users and items, and the model's metrics with the other setting of ``eval.cold``. For an
+    item model, "users" is the number of query items. ``known`` holds metrics by name of a baseline.
+    These baselines are not measured again; the metrics of newly measured baselines are added.
     """
     known = {} if known is None else known
     measured = {}

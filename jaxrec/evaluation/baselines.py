@@ -46,7 +46,7 @@ class _Sparse(NamedTuple):
 def _sum_rows(
     params: _Dense | _Sparse, user_B: Array, n_items: int, add: Callable[[Array, Array], Array]
 ) -> Array:
-    """Apply ``add(score_I, item)`` to the train items of each user, starting from zeros."""
+    """Compute scores [B, I]: fold ``add(score_I, item)`` over a user's train items, from zeros."""
 
     def score(user: Array) -> Array:
         return lax.fori_loop(
@@ -92,17 +92,17 @@ def item_knn(train: Csr, n_items: int, neighbours: int = 500, user_power: float 
     score(u, i) is the sum of s_ij over those train items j of u that are among the ``neighbours``
     items most similar to i; ties go to the lower id. The similarity is s_ij = Σ_v |v|^-a / √(|users
     of i| · |users of j|), summed over the users v of both items, where |v| is the number of v's
-    items and a is ``user_power``. At a = 0 it is the cosine of the item columns; a > 0 gives users
-    with many items less influence (as Breese et al. 1998, inverse user frequency); a = 1 is two
-    steps of LightGCN's normalised adjacency. Similarities are computed block by block of items, and
-    only those of neighbours are stored.
+    items and a is ``user_power``. With a = 0, s is the cosine of the item columns. With a = 1, s is
+    the item-item block of the square of LightGCN's normalised adjacency. A larger a gives users
+    with many items less influence (as Breese et al. 1998, inverse user frequency). Similarities are
+    computed in blocks of items, and only the similarities to neighbours are stored.
 
     Args:
       train: items by user.
       n_items: I.
       neighbours: number of neighbours that are stored for each item.
-      user_power: the exponent a. Its default, and that of ``neighbours``, were chosen on a tenth of
-        Gowalla's train pairs.
+      user_power: the exponent a. The defaults of ``user_power`` and ``neighbours`` were chosen on a
+        tenth of Gowalla's train pairs.
     """
     from scipy.sparse import diags_array
 
@@ -149,17 +149,17 @@ def ease(
 
     score(u, ·) = x_u B with B = 1 - P diag(1 / diag P) and P = (XᵀX + l2 · 1)⁻¹. B is the
     item-to-item matrix with a diagonal of 0 that reconstructs X best. The inverse is computed in
-    float32: in place, in 4 I² bytes and with I³ multiply-adds; or with U² I + U I², if there are
-    less than half as many users as items.
+    float32, in 4 I² bytes and with I³ multiply-adds. If there are less than half as many users as
+    items, it is computed by way of a [U, U] matrix, with U² I + U I² multiply-adds.
 
     Args:
       train: items by user.
       n_items: I.
       l2: weight of the penalty on B, positive; 80 is the published value for Gowalla.
-      dropout: the share p of its input that B must do without (EDLAE, Steck 2020): it adds
-        p / (1 - p) · diag(XᵀX) to the penalty. In [0, 1).
-      user_power: a user's row is reconstructed with weight |u|^-user_power, where |u| is the
-        number of its items.
+      dropout: dropout rate p of the input, in [0, 1) (EDLAE, Steck 2020). It adds
+        p / (1 - p) · diag(XᵀX) to the penalty.
+      user_power: exponent of the weight |u|^-user_power of a user's row in the reconstruction
+        error, where |u| is the number of the user's items.
 
     Raises:
       InputError: the matrix does not fit the free memory.
@@ -191,7 +191,7 @@ def _blocks(n_items: int) -> list[slice]:
 
 
 def _inverse_by_items(pair_UI: Any, penalty_I: np.ndarray, out_II: np.ndarray) -> None:
-    """Write -(XᵀX + diag(penalty))⁻¹ into ``out_II``, by an inversion of items by items."""
+    """Write -(XᵀX + diag(penalty))⁻¹ into ``out_II``, inverting an [I, I] matrix in place."""
     pair_IU, blocks = pair_UI.T.tocsr(), _blocks(len(penalty_I))
     for rows in blocks:
         out_II[rows] = (pair_IU[rows] @ pair_UI).toarray()
@@ -200,7 +200,7 @@ def _inverse_by_items(pair_UI: Any, penalty_I: np.ndarray, out_II: np.ndarray) -
 
 
 def _inverse_by_users(pair_UI: Any, penalty_I: np.ndarray, out_II: np.ndarray) -> None:
-    """Write (XᵀX + diag(penalty))⁻¹ into ``out_II``, by an inversion of users by users.
+    """Write (XᵀX + diag(penalty))⁻¹ into ``out_II`` by inverting a [U, U] matrix.
 
     With Z = X diag(penalty)⁻¹, the inverse is diag(penalty)⁻¹ - Zᵀ (1 + Z Xᵀ)⁻¹ Z (Woodbury).
     """
@@ -228,7 +228,7 @@ def _sweep(matrix_II: np.ndarray, blocks: list[slice]) -> None:
     """Replace a symmetric positive definite matrix by its negated inverse, block by block.
 
     Applies the sweep operator (Goodnight 1979) to the blocks of the lower triangle; almost all of
-    the work is matrix products. LAPACK's spotrf and spotri could do it too, but OpenBLAS 0.3.30
+    the work is matrix products. LAPACK's spotrf and spotri are not used, because OpenBLAS 0.3.30
     crashes in spotrf at Gowalla's 40,981 rows.
     """
     for k in blocks:

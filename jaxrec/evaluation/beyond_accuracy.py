@@ -23,11 +23,12 @@ personalisation@k   the mean over pairs of users of 1 - |L_u ∩ L_v| / k (Zhou 
 serendipity@k       the mean over users of |hits in L_u outside the popularity list| / k (Ge et al.
                     2010, with popularity as the primitive recommender, as Murakami et al. 2008).
 miscalibration@k    the mean over users of KL(p || 0.99 q + 0.01 p), where p and q are the shares of
-                    head, middle and tail items in the user's train items and in L_u (Steck 2018;
-                    groups by popularity as Abdollahpouri et al. 2020: the most popular items with a
-                    fifth of the train pairs, those with the last fifth, and the rest).
-user_gap@k          the mean recall@k of the 5 % most active users in train minus that of the others
-                    (Li et al. 2021, "user-oriented fairness").
+                    head, middle and tail items in the user's train items and in L_u (Steck 2018).
+                    Head items are the most popular items, with 1/5 of the train pairs. Tail items
+                    are the least popular items, with 1/5 of the train pairs. Middle items are the
+                    rest (Abdollahpouri et al. 2020).
+user_gap@k          the mean recall@k of the 5 % of users with the most train items, minus the mean
+                    recall@k of all other users (Li et al. 2021, "user-oriented fairness").
 """
 
 from collections.abc import Callable, Sequence
@@ -138,8 +139,8 @@ def diversity(shown: Shown) -> float:
         items = item_bk[listed_bk]
         rows = sparse.csr_array((np.ones(len(items)), items, indptr), (len(item_bk), n_items))
         total = rows @ unit_IU
-        # The squared length of a sum of unit vectors is the number of vectors plus twice the
-        # cosines of all pairs.
+        # The squared length of a sum of unit vectors is the number of vectors plus twice the sum of
+        # the cosines of all pairs.
         squared_b = total.multiply(total).sum(axis=1)
         own_b, size_b = rows @ has_I.astype(np.float64), np.diff(indptr)
         pairs_b = size_b * (size_b - 1)
@@ -237,7 +238,7 @@ def check(names: Sequence[str]) -> None:
 def beyond(
     names: Sequence[str], lists: Lists, popular: Lists, train: Csr, n_items: int, ks: Sequence[int]
 ) -> dict[str, float]:
-    """Compute metrics of the module's table, by name and cut-off.
+    """Compute metrics beyond accuracy, by name and cut-off ("gini@20"); see the module.
 
     Args:
       names: names of :data:`METRICS`.

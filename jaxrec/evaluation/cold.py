@@ -57,8 +57,8 @@ class View(NamedTuple):
         """Remove cold users and items.
 
         Args:
-          parts: numbers of the partitions that this process counts, if ``relevant`` is partitioned;
-            default: the partitions that it reads.
+          parts: numbers of the partitions whose pairs this process counts, if ``relevant`` is
+            partitioned; default: ``relevant.parts``.
           total: sums a count over all processes.
         """
         allowed = met.item_I if self.allowed is None else self.allowed & met.item_I

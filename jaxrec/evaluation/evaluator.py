@@ -1,4 +1,4 @@
-"""Evaluates embeddings from any training loop by full ranking, given arrays of pairs."""
+"""Evaluates embeddings of any training loop by full ranking; the data are arrays of pairs."""
 
 from collections.abc import Sequence
 from typing import Any

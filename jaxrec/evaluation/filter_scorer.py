@@ -16,11 +16,14 @@ from jaxrec.graph.filters import Filter, Neighbours, Weighted, halves, neighbour
 from jaxrec.runfolder import Embeddings, read_filter
 
 _PAIRS_AT_ONCE = 64
-_FULL = 64  # if more than 1 of so many entries of the rows is a pair, products of rows are faster
+_FULL = 64  # dense rows are multiplied if their density is at least 1 / _FULL
 
 
 def _sums(params: dict[str, Any], user_B: Array, start: Any, add: Any) -> Any:
-    """Apply ``add(carry, item_B, value_B)`` to the first items of all histories, then the next."""
+    """Fold ``add(carry, item_B, value_B)`` over the places of B histories, all histories at once.
+
+    Past the end of a history, the value is 0.
+    """
     first_B = params["indptr"][user_B]
     degree_B = params["indptr"][user_B + 1] - first_B
 
@@ -71,21 +74,20 @@ def _filtered(params: dict[str, Any], user_B: Array) -> Array:
 
 
 def _or_popular(params: dict[str, Any], user_B: Array, score_BI: Array) -> Array:
-    """Replace the scores of users without items, for whom a filter knows nothing, by the items'
-    degrees."""
+    """Replace the scores of users without items by the items' degrees."""
     empty_B = params["indptr"][user_B + 1] == params["indptr"][user_B]
     return jnp.where(empty_B[:, None], params["degree"], score_BI)
 
 
 def _scaled(score_BI: Array, new_BI: Array) -> Array:
-    """Divide each row's scores by their standard deviation over new items; 0 if there is none."""
+    """Divide a row's scores by their standard deviation over new items; without one, return 0."""
     deviation_B1 = jnp.std(score_BI, axis=1, keepdims=True, where=new_BI)
     there_B1 = deviation_B1 > 0  # also False for NaN, which is the deviation of an empty set
     return jnp.where(there_B1, score_BI / jnp.where(there_B1, deviation_B1, 1), 0)
 
 
 def _ease_scores(params: dict[str, Any], user_B: Array) -> Array:
-    """Compute EASE's scores, which take no weights of interactions."""
+    """Compute EASE's scores; every interaction counts 1, whatever its weight."""
     weight_II, rows_B = params["weight_II"], jnp.arange(len(user_B))
     n_items, n_rows = len(weight_II), len(params["indptr"]) - 1
 
@@ -112,8 +114,7 @@ def _weighed(params: dict[str, Any], user_B: Array) -> Array:
 
 
 def _pairs(fn: Any) -> Any:
-    """Return a function that scores pairs: it computes whole rows, and takes one entry of each
-    row."""
+    """Return a function that scores pairs by computing whole rows and taking one entry of each."""
 
     def scores(params: dict[str, Any], user_Q: Array, item_Q: Array) -> Array:
         n, size = len(user_Q), min(_PAIRS_AT_ONCE, len(user_Q))
@@ -135,8 +136,7 @@ def filter_scorer(fitted: Filter, history: Csr | None = None) -> Scorer:
     """Make the scorer of a filter, for its users or for given histories.
 
     Args:
-      history: items by row, which are scored instead of users; default: the train items of all
-        users.
+      history: histories to score, as items by row; default: the train items of all users.
     """
     pairs = fitted.pairs if history is None else Weighted(history, None)
     params: dict[str, Any] = {"user": fitted.vectors(*pairs), "item": fitted.item_ID}

@@ -1,10 +1,11 @@
 """Evaluates item models: classifies labelled pairs, and ranks held-out neighbours.
 
-The areas (:mod:`jaxrec.evaluation.threshold_curves`) are computed over all pairs, and over the
-pairs of two seen items. A pair with an item that the model cannot score gets the median score of
-all other pairs (as in "Beating the baseline recommender with graph and NLP in PyTorch", 2020). The
-ranking works as for users: each query item's held-out neighbours are ranked among all items, with
-its train neighbours and itself masked.
+The classification is measured by two areas, those under the ROC curve and the precision-recall
+curve (:mod:`jaxrec.evaluation.threshold_curves`), over all pairs and over pairs of seen items. A
+pair with an item that the model cannot score gets the median score of all other pairs (as in
+"Beating the baseline recommender with graph and NLP in PyTorch", 2020). The ranking works as for
+users: each query item's held-out neighbours are ranked among all items. The query item and its
+train neighbours are masked.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -36,7 +37,7 @@ def item_scorer(
 
     Args:
       learned: "item" [I, D], and optionally "item_context" [I, D] and "item_bias" [I].
-      scored_I: [I] bool, the items that can be scored; other items are in no list and have no
+      scored_I: [I] bool, the items that can be scored; other items are in no list and get empty
         lists.
       context: score by both tables, as (a · context b + context a · b) / 2.
     """
@@ -51,8 +52,8 @@ def item_scorer(
 
 
 def baselines(train: ItemGraph, scored_I: Bool[np.ndarray, "I"], seed: int) -> dict[str, Scorer]:
-    """Return the baselines of every result: popularity, log(1 + number of train pairs), and
-    random."""
+    """Return the two baselines of every result: random, and popularity, which scores an item by
+    log(1 + number of train pairs)."""
     nothing_I1 = np.zeros((train.n_items, 1), np.float32)
     popularity_I = np.log1p(train.degree()).astype(np.float32)
     return {
@@ -69,7 +70,7 @@ class Judged(NamedTuple):
     seen_P: np.ndarray
 
     def metrics(self) -> dict[str, float]:
-        """Compute areas over all pairs, and over the pairs of seen items if these have both labels.
+        """Compute the areas over all pairs, and over pairs of seen items if these have both labels.
 
         Raises:
           RunError: a score is NaN.
@@ -242,7 +243,7 @@ def _neighbours(
 def _csr(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], asks_I: np.ndarray, itself: bool = False
 ) -> Csr:
-    """Build a CSR of both directions of the pairs, with only the rows of query items filled."""
+    """Build a CSR of the pairs in both directions; only the rows of query items have entries."""
     n = len(asks_I)
     keys = [np.flatnonzero(asks_I) * (n + 1)] if itself else []
     for pair in pairs:

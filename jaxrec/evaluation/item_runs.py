@@ -100,7 +100,7 @@ def evaluator(
 def served(
     judge: PairEvaluator, scorer: Scorer, train: ItemGraph, ks: Sequence[int]
 ) -> dict[str, Any] | None:
-    """Compute recall by popularity of query items and of found items.
+    """Compute recall by the popularity of query items and of recommended items.
 
     Returns the content of slices.json, except for the name of the split; None if nothing is ranked.
     """
@@ -114,7 +114,7 @@ def served(
 
 
 def scored_items(item_ID: np.ndarray) -> np.ndarray:
-    """Return which items are trained, [I] bool; the row of an untrained item is all 0."""
+    """Return which items are trained, [I] bool: items whose row is not all 0."""
     return np.asarray((item_ID != 0).any(axis=1))
 
 

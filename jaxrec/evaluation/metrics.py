@@ -12,7 +12,7 @@ ndcg@k           Σ_{r<=k} h_r / log2(r + 1), divided by the same sum for a list
 precision@k      H_k / k.
 hit_rate@k       1 where H_k > 0, else 0.
 mrr@k            1 / rank of the first hit, 0 where H_k = 0 (Voorhees 1999).
-map@k            Σ_{r<=k} h_r · (H_r / r) / min(k, R) (as RecBole; others divide by R).
+map@k            Σ_{r<=k} h_r · (H_r / r) / min(k, R) (as RecBole; other projects divide by R).
 coverage@k       the share of all items that are in the top k of at least one user ("catalogue
                  coverage", Ge et al. 2010).
 """
@@ -41,7 +41,7 @@ def keys(ks: Sequence[int]) -> list[str]:
 def per_user(
     hit_BK: Bool[Array, "B K"], n_relevant_B: Int[Array, "B"], ks: tuple[int, ...]
 ) -> dict[str, Float[Array, "B"]]:
-    """Compute every metric of the module's table except coverage, for each user.
+    """Compute every metric except coverage for each user.
 
     Args:
       hit_BK: whether the item at each rank is relevant; K is max(ks), or the number of items if

@@ -1,4 +1,4 @@
-"""Writes and reads RUN/per_user.parquet, which has each user's metrics, to compare runs by user."""
+"""Writes and reads RUN/per_user.parquet: the metrics of each user, for tests between runs."""
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial

@@ -108,9 +108,10 @@ def judge(
     block: Block,
     over: str | None = None,
 ) -> tuple[Int[Array, "I"], BlockResult]:
-    """Evaluate given lists, cut at max(ks), as :func:`rank_block` does.
+    """Compute the result of :func:`rank_block` for given lists, cut at max(ks).
 
-    If ``over`` names a mesh axis, each device along it has only the relevant items of its shard.
+    If ``over`` names a mesh axis, each device along it has only the relevant items of its shard,
+    and hits are summed over the axis.
     """
     ranked = ranked._replace(item_BK=ranked.item_BK[:, : max(ks)])
     n_relevant_B = jnp.diff(block.relevant.indptr_)
@@ -220,7 +221,7 @@ class Evaluator:
         a_device = -(-self.users // n_devices)
         size = min(block or block_size(n_items, a_device, self._devices[0]), a_device)
         n_blocks = -(-a_device // size) * n_devices
-        # Deal users out by degree, so that all blocks have about the same number of seen items.
+        # Distribute users by degree, so that all blocks have about the same number of seen items.
         order_n = user_n[np.argsort(seen.degree[user_n], kind="stable")]
         padded = np.pad(order_n, (0, n_blocks * size - self.users), constant_values=-1)
         users_SB = padded.reshape(size, n_blocks).T
@@ -245,10 +246,9 @@ class Evaluator:
         return placed(self._devices, tree, *axes)
 
     def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
-        """Return the step that ranks a block on each device, and the scorer's parameters for the
-        step."""
-        # A large program ranks for all cut-offs up to a power of two. A small one computes the
-        # metrics at the requested cut-offs.
+        """Return the step that ranks a block on each device, and the step's parameters."""
+        # Two programs: the large one ranks up to a power of two, so that other cut-offs recompile
+        # only the small one, which computes the metrics.
         longest = min(power_of_two(max(self.ks)), self.n_items)
         judged = _judged(self.ks, self._devices, metrics.names())
         if scorer.fn is from_host:
@@ -277,10 +277,10 @@ class Evaluator:
         read: Callable[[BlockResult], None],
         should_stop: Callable[[], bool] | None = None,
     ) -> np.ndarray | None:
-        """Call ``read`` with each block's result while the next is computed; return best ranks [I].
+        """Rank all blocks, and return the best rank of each item [I].
 
-        Returns None if ``should_stop`` returned True before a block. Raises RunError at a NaN
-        score.
+        ``read`` is called with each block's result while the next block is computed. Returns None
+        if ``should_stop`` returned True before a block. Raises RunError if a score is NaN.
         """
         if scorer.n_items != self.n_items:
             raise ValueError(

@@ -63,7 +63,7 @@ def evaluate(
       split: "test" or "validation".
       ks: cut-offs K; default: the run's.
       baselines: any of "item-knn" and "ease", in addition to popularity and random.
-      data: new location of the data, if it moved.
+      data: new location of the data, if the data moved.
       cold: "keep" or "drop" users and items without train pairs; default: the run's setting.
       per_user: also write each user's metrics to RUN/per_user.parquet.
       metrics: further metrics, from :data:`jaxrec.evaluation.beyond_accuracy.NAMES`, or "all";
@@ -154,8 +154,8 @@ def _add_beyond(
 
 
 _ON_A_SPLIT = ("metrics", "baselines", "users", "pairs", "cold", "sampled")
-"""Fields of the result on a split in eval.json. The fields of the main split are at the top level;
-the fields of the other split are under the name of that split."""
+"""Fields of a split's result in eval.json. The main split's fields are at the top level; the other
+split's fields are under its name."""
 
 
 def updated(

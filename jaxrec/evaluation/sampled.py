@@ -1,8 +1,8 @@
 """Sampled evaluation (``uni100``): each held-out item is ranked among 100 sampled items.
 
-Metrics over a sample are biased and can order models differently from metrics over all items
-(Krichene and Rendle 2020). Use them to compare with papers that report them, never to choose a
-model.
+Sampled metrics are biased and can order models differently from metrics over all items (Krichene
+and Rendle 2020). Use sampled metrics only to compare with papers that report them, never to choose
+a model.
 """
 
 from collections.abc import Sequence
@@ -31,7 +31,9 @@ def uni100(
       relevant: held-out items by user.
       seen: known items by user; neither known nor held-out items are sampled.
       ks: cut-offs.
-      seed: seed of the sample. Items are sampled with replacement; the held-out item loses ties.
+      seed: seed of the sample, which is drawn with replacement.
+
+    A sampled item with the held-out item's score ranks above the held-out item.
     """
     rng = np.random.default_rng(seed)
     scores_of = jax.jit(scorer.fn)

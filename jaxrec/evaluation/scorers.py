@@ -22,7 +22,7 @@ PairFn = Callable[[Any, Array, Array], Array]
 """Maps ``(params, user_B, item_B)`` to the scores of the pairs (user, item), [B]."""
 
 TileFn = Callable[[Any, Array, int], Any]
-"""Maps ``(params, first, size)`` to the parameters that score ``size`` items from ``first`` on."""
+"""Maps ``(params, first, size)`` to the parameters that score items first .. first + size - 1."""
 
 
 class Scorer(NamedTuple):
@@ -129,7 +129,7 @@ BY_USER, BY_ITEM = ("user", "user_bias"), ("item", "item_bias")
 
 
 def from_host(params: Any, user_B: Array) -> Array:
-    """Stand in for the score function of factors in host memory; it is never called."""
+    """Mark a scorer whose factors are in host memory; this function is never called."""
     raise TypeError("factors in host memory are ranked by tiles")
 
 
@@ -196,8 +196,8 @@ OF_ITEMS: dict[ScoreFn, Callable[[Any, Array], Any]] = {
     _popularity: lambda params, item_M: params[item_M],
     _random: lambda params, item_M: (params[0], params[1][item_M]),
 }
-"""For some score functions, a function that maps ``(params, item_M)`` to the parameters that score
-these items. With it, each device of a mesh ranks baselines over its own items."""
+"""By score function: a function that maps ``(params, item_M)`` to the parameters that score only
+these items. Each device of a mesh uses it to rank baselines over the device's own items."""
 
 PAIRS: dict[ScoreFn, PairFn] = {
     _dot: _dot_pairs,
@@ -205,7 +205,7 @@ PAIRS: dict[ScoreFn, PairFn] = {
     _decoded: _decoded_pairs,
     _random: _random_pairs,
 }
-"""For each score function that can score given pairs, the function that does so."""
+"""By score function: the function that scores given pairs, if there is one."""
 
 
 def random_scorer(seed: int, n_items: int) -> Scorer:

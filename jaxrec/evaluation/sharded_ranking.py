@@ -27,7 +27,7 @@ _OF_PARTS: Any = PartitionSpec(DATA, TABLE)
 
 
 def in_parts(params: Any, user_B: Array) -> Array:
-    """Stand in for the score function of a :func:`sharded_scorer`; it is never called."""
+    """Mark a scorer made by :func:`sharded_scorer`; this function is never called."""
     raise TypeError("sharded factors are ranked by a MeshEvaluator")
 
 
@@ -48,7 +48,7 @@ def sharded_scorer(mesh: Mesh, layout: Layout, n_users: int, emb_SD: Float[Array
 def items_of_parts(layout: Layout, n_users: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the item ids of each shard, and the items' rows in the shard, both [T, I / T].
 
-    The ids are ascending and padded with I; row 0 is the first item row of the shard.
+    The ids are ascending and padded with I. Rows are counted from the shard's first item row.
     """
     node = layout.nodes()[:, layout.users :]
     n_items = len(layout.place_N) - n_users
@@ -87,7 +87,7 @@ def rank_parts(
     Args:
       id_I: ids of the device's items, ascending and padded with n_items.
       own: scorer of the device's items for ``user_B``.
-      seen: masked items; items of other devices may be missing.
+      seen: masked items; may lack items that this device does not rank.
       allowed: [n_items] bool, ranked items; default: all.
     """
     index_M = jnp.asarray(seen.index_M)
@@ -105,7 +105,7 @@ def rank_parts(
 
 
 def _factors(params: dict[str, Array], block: Block) -> tuple[Scorer, Array]:
-    """Return the scorer of the device's items, and the row numbers of the block's users in it."""
+    """Return the scorer of this device's items for the block's users, and the users' rows in it."""
     user_BD = looked_up(params["table"], params["row"][block.user_B])
     return dot_scorer(user_BD, params["item"][0]), jnp.arange(len(user_BD), dtype=jnp.int32)
 
@@ -117,8 +117,8 @@ def _step(
     """Return the step that ranks one block of users at each position along ``data``.
 
     Args:
-      parted: whether each device gets only its own items of a block. The parameters of a baseline
-        are then whole on every device, and the baseline scores only the device's items.
+      parted: whether a device gets only its own items of a block's relevant and seen items. Every
+        device then has all parameters of a baseline, but scores only its own items.
     """
 
     def body(
@@ -194,7 +194,7 @@ class PartEvaluator(MeshEvaluator):
     Args:
       mesh: mesh whose axis ``table`` has the shards.
       layout: positions of the nodes.
-      relevant, seen: items by user on disk, of which this process reads its own shards.
+      relevant, seen: items by user on disk; this process reads only its own shards.
       agree: returns the maximum of a number over all processes.
     """
 

@@ -3,8 +3,9 @@
 Equal scores share a threshold: the curves have one point per distinct score, and both areas equal
 those of scikit-learn, ties included.
 
-roc_auc            area under tpr = TP / P over fpr = FP / N, by trapezoids: the probability that
-                   a true pair scores above a false one, ties counting half (Fawcett 2006).
+roc_auc            area under the curve of tpr = TP / P against fpr = FP / N, by trapezoids. It is
+                   the probability that a true pair scores above a false one; ties count half
+                   (Fawcett 2006).
 average_precision  Σ_n (R_n - R_{n-1}) · precision_n, over falling thresholds, without
                    interpolation (as scikit-learn).
 """
@@ -18,9 +19,9 @@ from jaxrec.errors import RunError
 
 
 class Curve(NamedTuple):
-    """The points of a curve by falling threshold, from infinity, which no pair reaches.
+    """The points of a curve in order of falling threshold.
 
-    Shapes: x, y, threshold [n] float64.
+    The first threshold is infinity, which no pair reaches. Shapes: x, y, threshold [n] float64.
     """
 
     x: np.ndarray
@@ -71,7 +72,7 @@ def areas(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> tu
       ValueError: all labels are equal.
     """
     _, true, false = _counts(score_P, label_P)
-    # Twice the area, in numbers of pairs, is a whole number, so the sum is exact.
+    # Sum twice the area in units of pairs: these are integers, so the sum is exact.
     before = np.append(0, true[:-1])
     twice = int(np.sum(np.diff(false, prepend=0) * (true + before)))
     roc_auc = twice / (2 * int(true[-1]) * int(false[-1]))

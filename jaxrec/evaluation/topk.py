@@ -119,7 +119,7 @@ def rank(
         if n_items > _WHOLE:
             return _rank_tiles(fn, k, params, user_B, seen, allowed_I, n_items)
     score_BI = fn(params, user_B)
-    # NaN has no order. It is found by the sum, before the mask can hide it.
+    # Look for NaN, which has no order, in the sum, before the mask can hide it.
     nan_B = jnp.isnan(score_BI.sum(axis=1))
     if seen is not None:
         score_BI = score_BI.at[_seen_rows(seen), seen.index_M].set(-jnp.inf, mode="drop")
@@ -186,8 +186,8 @@ def with_tile(
     Args:
       params: parameters of ``fn`` for this tile.
       seen: result of :func:`seen_pairs`.
-      tile: the first item of the tile, the first item that no earlier tile has, and the number of
-        items.
+      tile: (first, begin, size). The tile has items first .. first + size - 1; the items before
+        ``begin`` are in earlier tiles too.
     """
     (first, begin, size), (row_M, index_M) = tile, seen
     score_BT = fn(params, user_B)
@@ -208,7 +208,7 @@ def with_tile(
     return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
 
 
-# Compiled programs have at least this room for items per list and excluded items per user.
+# The smallest padded number of items per list, and of excluded items per user, in a program.
 _ROOM = 32
 
 
@@ -250,8 +250,7 @@ def row_width(longest: int) -> int:
 
 
 def block_rows(csr: ItemsByUser, users_SB: np.ndarray, least: int = 0) -> Iterator[Rows]:
-    """Yield the :class:`Rows` of each block of users, all of one width that is at least
-    ``least``."""
+    """Yield the :class:`Rows` of each block of users; all have one width, at least ``least``."""
     degree_SB = np.where(users_SB >= 0, csr.degree[users_SB], 0)
     width = row_width(max(least, int(degree_SB.sum(axis=1, dtype=np.int64).max())))
     for user_B in users_SB:
@@ -271,8 +270,7 @@ def nan_error(nan_users: int) -> RunError:
 
 
 def placed(devices: tuple[Any, ...], tree: Any, *axes: str) -> Any:
-    """Copy arrays to devices: whole to each device, or split by the first axis if given
-    ``AXIS``."""
+    """Copy arrays to devices: split by their first axis if ``axes`` is ``AXIS``, else replicated."""
     mesh = Mesh(np.array(devices), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
 
@@ -280,12 +278,11 @@ def placed(devices: tuple[Any, ...], tree: Any, *axes: str) -> Any:
 def over_devices(
     devices: tuple[Any, ...], body: Callable, split: Sequence[bool], donated: tuple[int, ...] = ()
 ) -> Callable:
-    """Map a function of one device's arrays over arrays whose first axis is the devices.
+    """Map a function of one device's arrays over stacked arrays, whose first axis is the devices.
 
     Args:
-      split: for each argument, whether it has this first axis; other arguments are whole on every
-        device.
-      donated: numbers of the arguments whose memory the result reuses.
+      split: for each argument, whether it is stacked; other arguments are replicated.
+      donated: indices of donated arguments, whose memory the result reuses.
     """
 
     def one(*args: Any) -> Any:

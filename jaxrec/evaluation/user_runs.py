@@ -90,8 +90,8 @@ def splits_of(config: Config, dataset: Dataset, run: Path | None = None) -> Spli
     """Filter and split a data set as configured.
 
     Args:
-      run: a run on this data, whose stored split is used; a run of an old version without a stored
-        split gets the split that its version drew.
+      run: a run on this data; its stored split is used. If an old version wrote the run and stored
+        no split, the split is drawn as in that version.
 
     Raises:
       InputError: :func:`jaxrec.data.split.draw` raises it, or the stored split does not match.
@@ -193,7 +193,7 @@ def _ranked_in_parts(
     baselines: Sequence[str],
     data: str | Path,
 ) -> Judged:
-    """Return the result of :func:`judged` for partitioned data, read by blocks of users."""
+    """Return the result of :func:`judged` for partitioned data, reading blocks of users."""
     if baselines:
         raise InputError(
             f"{run}: {baselines[0]} needs all pairs in memory, but the run's data is in parts; "
