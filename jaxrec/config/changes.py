@@ -47,7 +47,7 @@ def changed(config: T, changes: Mapping[str, Any]) -> T:
 
 
 def dotted(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert keywords to changes by dotted name: ``epochs`` becomes ``train.epochs``.
+    """Replace each keyword by the dotted name of its field: ``epochs`` becomes ``train.epochs``.
 
     Raises:
       InputError: no field, or more than one, has the name of a keyword.

@@ -81,9 +81,9 @@ def check(ok: bool, message: str) -> None:
 
 
 def check_options(options: Any, prefix: str = "--") -> None:
-    """Check a command's options, including nested ones, by their annotated ranges.
+    """Check a command's options, and the options of nested sections, by their annotated ranges.
 
-    Strings that are not nested are checked as paths.
+    Strings are checked as paths, except in nested sections.
 
     Raises:
       InputError: an option is out of range or not a valid path; the message names it.
@@ -188,8 +188,8 @@ def check_cutoffs(ks: Sequence[int], n_items: int | None = None, where: str = "e
     """Raise InputError unless ``ks`` are one or more distinct cut-offs of at least 1.
 
     Args:
-      n_items: number of items, if known. No cut-off may exceed it, except that cut-offs up to 50,
-        which is a default, are always allowed.
+      n_items: number of items, if known. Larger cut-offs are refused, but cut-offs up to 50 (the
+        largest default) are always allowed.
     """
     listed = " ".join(map(str, ks))
     check(
@@ -203,5 +203,5 @@ def check_cutoffs(ks: Sequence[int], n_items: int | None = None, where: str = "e
 
 
 def shown_cutoff(ks: Sequence[int]) -> int:
-    """Return the cut-off to show where only one is shown: 20 if given, or else the largest."""
+    """Return the cut-off to show in short tables: 20 if it is in ``ks``, or else the largest."""
     return 20 if 20 in ks else max(ks)

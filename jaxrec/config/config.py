@@ -72,7 +72,7 @@ class Config:
     triplet)."""
 
     def replace(self, changes: Mapping[str, Any]) -> "Config":
-        """Return a changed configuration: ``config.replace({"optim.learning_rate": 1e-3})``.
+        """Return a copy with some fields changed, such as ``{"optim.learning_rate": 1e-3}``.
 
         Raises:
           InputError: a name is unknown, or the values are invalid or contradict each other.
@@ -178,7 +178,7 @@ class Config:
         )
 
     def _check_objective(self) -> None:
-        """Check that loss and model have one objective, and that no option belongs to another."""
+        """Check that the loss, the model and all options that are set are for one objective."""
         ours, loss = self.objective, self.loss.name
         check(
             ours.users == self.model.kind.users,
@@ -193,7 +193,7 @@ class Config:
         ours.check(self)
 
     def _refuse_options(self, other: Objective) -> None:
-        """Raise InputError if an option is set that only the other objective has."""
+        """Raise InputError if an option is set that is only for the objective ``other``."""
         for section_name, some in other.options.items():
             section = getattr(self, section_name)
             for f in dataclasses.fields(section):
@@ -257,7 +257,7 @@ class Config:
         )
 
     def _only_of(self, other: Objective) -> str:
-        """Return the end of a message, which says that an option belongs to another objective."""
+        """Return the end of the message that an option is only for the objective ``other``."""
         if not other.users:
             models = [kind.name for kind in KINDS.values() if not kind.users]
             return f"is for {other.of} ({', '.join(models)}), not {self.model.name}"
@@ -275,7 +275,7 @@ class Config:
         )
 
     def _check_mesh(self) -> None:
-        """Refuse options that a mesh does not support."""
+        """Raise InputError if an option is set that a mesh of devices does not support."""
         model, how, alone = self.model, self.negatives, "; set mesh.data and mesh.table to 1"
         on_mesh = [kind.name for kind in KINDS.values() if kind.mesh]
         check(
@@ -311,7 +311,7 @@ class Config:
         )
 
     def needs_whole_table(self) -> list[str]:
-        """Return the reasons why the embedding table must be on the device.
+        """Return the reasons why the embedding table must be in device memory.
 
         The list is empty if the table may be in host memory.
         """
@@ -354,12 +354,12 @@ class Config:
 
     @property
     def loss_taken(self) -> str:
-        """The name of the loss in training: ``loss.name``, or its variant with planted mistakes."""
+        """The name of the loss used in training: ``loss.name``, or its variant with mistakes."""
         return loss_with(self.loss.name, self.mistakes)
 
     @property
     def optimizer_around(self) -> str | None:
-        """The name of the registered optimizer that wraps the configured one, or None."""
+        """The name of a registered optimizer that wraps the configured optimizer, or None."""
         return ADDED if ADDED in self.mistakes else None
 
     @property
@@ -369,13 +369,13 @@ class Config:
 
     @property
     def corrects(self) -> bool:
-        """Whether log sampling probabilities are subtracted: ``negatives.log_q`` or its default."""
+        """Whether scores are corrected by log sampling probabilities (``negatives.log_q``)."""
         if self.negatives.log_q is None:
             return self.negatives.name == "in-batch" and self.loss.name == "softmax"
         return self.negatives.log_q
 
     def sparse_updates(self, n_rows: int) -> bool:
-        """Return whether updates are row-sparse for a table of ``n_rows`` rows."""
+        """Return whether a step updates only its batch's rows in a table of ``n_rows`` rows."""
         if self.train.l2_of_all or ADDED in self.mistakes:
             return False
         if self.optim.sparse is not None:

@@ -6,7 +6,7 @@ from typing import Annotated
 from jaxrec.config.checks import INT32, Count, Range, Share, check, check_fields
 
 Weight = Annotated[float, Range(0, 1e9)]
-"""The weight of a kind of related item."""
+"""Type of the weight that item pairs of one relation get."""
 
 
 @dataclass(frozen=True)

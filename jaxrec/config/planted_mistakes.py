@@ -1,6 +1,6 @@
 """Names and checks of the mistakes that a configuration can plant to show their effects.
 
-The training step knows nothing of mistakes: ``jaxrec.presets.mistakes`` registers losses and an
+The training step has no code for mistakes: ``jaxrec.presets.mistakes`` registers losses and an
 optimizer under the names below.
 """
 
@@ -11,18 +11,18 @@ from jaxrec.config.checks import check
 Mistake = Literal["accumulated-gradients", "sum-in-sigmoid", "batch-scores"]
 
 ADDED = "accumulated-gradients"
-"""The mistake that gradients add up; the registered optimizer that makes it has the same name."""
+"""The mistake of never clearing gradients, and the registered optimizer that makes this mistake."""
 LOSSES = (
     "bpr-sum-in-sigmoid",
     "bpr-batch-scores",
     "bpr-batch-scores-sum-in-sigmoid",
     "triplet-batch-scores",
 )
-"""The registered losses, each named after the correct loss and the mistakes in it."""
+"""The registered losses: each name is the correct loss, followed by the loss's mistakes."""
 
 
 def loss_with(loss: str, mistakes: tuple[str, ...]) -> str:
-    """Return the name of a loss with these mistakes: ``loss`` itself if none is in the loss."""
+    """Return the name of ``loss`` with the mistakes that change a loss, if there are any."""
     in_loss = (name for name in ("batch-scores", "sum-in-sigmoid") if name in mistakes)
     return "-".join([loss, *in_loss])
 

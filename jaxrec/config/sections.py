@@ -34,7 +34,7 @@ SplitName = Literal[
     "windows",
 ]
 FOLDED = ("folds", "windows")
-"""Splits of which there are several, numbered by ``split.fold``."""
+"""Values of ``split.name`` that define several splits; ``split.fold`` selects one of them."""
 
 
 @dataclass(frozen=True)
@@ -255,7 +255,8 @@ class NegativesConfig:
     def against(self, batch_size: int, n_items: int) -> int:
         """Return the number of negatives per pair in the loss, without hard negatives.
 
-        The pair's own item, which is masked, does not count; other items that the user knows do.
+        The pair's own item is masked and does not count. Other known items of the user count, even
+        if they are masked too.
         """
         if self.private:
             return self.count
@@ -269,12 +270,12 @@ class NegativesConfig:
         return by_epoch[min(epoch, len(by_epoch) - 1)]
 
     def hard_by_epoch(self) -> tuple[int, ...]:
-        """Return the number of hard negatives by epoch; the last number holds for later epochs."""
+        """Return the number of hard negatives of each epoch; the last number repeats."""
         return self.hard_schedule or tuple(range(self.hard + 1))
 
     @property
     def rejects(self) -> bool:
-        """Whether a user's known items are never drawn: ``reject_known``, or its default."""
+        """Whether a user's train items are never negatives: ``reject_known``, or its default."""
         by_default = self.private or self.pick is not None
         return by_default if self.reject_known is None else self.reject_known
 
@@ -290,7 +291,7 @@ class NegativesConfig:
 
     @property
     def picks(self) -> str | None:
-        """How negatives are picked: ``pick``, or its default; None if all are used."""
+        """How negatives are picked: ``pick``, or its default; None if no negatives are picked."""
         return "hardest" if self.pick is None and self.candidates > 1 else self.pick
 
 

@@ -3,7 +3,7 @@
 Each model has a file with its options, their checks and its :class:`ModelKind`, which ``KINDS``
 lists.
 ``ModelConfig`` has all options as flat fields, so that each is ``--model.OPTION`` on the command
-line and a key of config.json. An option of another model must keep its default.
+line and a key of config.json. Options that the selected model lacks must keep their defaults.
 """
 
 import dataclasses
@@ -120,12 +120,12 @@ class ModelConfig(
 
     @property
     def kind(self) -> ModelKind:
-        """What the model supports; a registered model gets an entry with the defaults."""
+        """The model's entry in ``KINDS``; for a registered model, an entry with default values."""
         return KINDS.get(self.name) or ModelKind(self.name, None, least_layers=0)
 
     @property
     def rows_a_node(self) -> int:
-        """Table rows that a step reads per node of a batch: above 1 for sampled blocks."""
+        """Table rows that a step reads per node of its batch; more than 1 for sampled blocks."""
         rows = 1
         for n in self.hops if self.sampled else ():
             rows *= 1 + n
@@ -168,4 +168,4 @@ _OWNERS: dict[str, tuple[str, ...]] = {
     if options not in (_Common, object)
     for field in dataclasses.fields(options)
 }
-"""Names of the models that have an option, for each option that not every model has."""
+"""For each option that only some models have, the names of these models."""

@@ -1,4 +1,4 @@
-"""The entry of a model: its options, its builder, and its supported features."""
+"""The entry of a model in ``KINDS``: its options, its builder and its supported features."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ def _nothing(model: Any) -> None:
 
 
 def _no_matrices(model: Any) -> int:
-    """Return 0, the number of weights in the matrices of a model without matrices."""
+    """Return 0, because the model has no weight matrices."""
     return 0
 
 
 When = Literal["never", "without ids", "always"]
-"""When a model gets vectors from features alone: never, only without a table of ids, or always."""
+"""When a model computes vectors from features alone: never, only if model.ids is off, or always."""
 
 
 @dataclass(frozen=True)
@@ -26,19 +26,19 @@ class ModelKind:
       name: value of model.name.
       home: module whose ``build(sizes, config, rngs, levels)`` builds the encoder; None for item
         models, whose tables the trainer builds, and for fitted models.
-      options: dataclasses of the model's options, besides the options of every model.
+      options: dataclasses of the model's options, without the options that every model has.
       check: raises InputError if the model's options contradict each other.
       least_layers: smallest value of model.layers; None for models without propagation, for which
         model.layers must be 0.
       mesh: whether the model supports a mesh of devices.
       host_tables: whether the model supports a table in host memory.
       sampled: whether a step uses sampled blocks of the graph.
-      rating_levels: whether edges have a type by rating.
+      rating_levels: whether each rating value can be an edge type.
       embeds_new: when the model can embed unseen items from their features.
       feature_rows: when features give a vector to a node without train pairs.
       fitted: whether the model is fitted in closed form, without steps, a loss or an optimizer.
-      users: whether the model has users besides items; with users, it trains by every objective
-        that has users.
+      users: whether the model has users besides items. If so, it can be trained by every objective
+        with users.
       dropouts: names of options that are dropout rates.
       matrix_weights: maps the model section to a lower bound of the number of weights in the
         model's matrices.

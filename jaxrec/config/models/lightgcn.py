@@ -1,4 +1,4 @@
-"""The configuration of LightGCN, and of matrix factorisation, which has no layers."""
+"""The configuration of LightGCN, and of matrix factorisation, which is LightGCN without layers."""
 
 from dataclasses import dataclass
 from typing import Any, Literal

@@ -35,7 +35,7 @@ class PinSAGEOptions:
 
     @property
     def hops(self) -> tuple[int, ...]:
-        """Neighbours per node, by hop from the batch: ``fan_outs``, or its default if empty."""
+        """Neighbours per node in each hop from the batch: ``fan_outs``, or its default."""
         first, other = _FAN_OUTS
         layers: int = self.layers  # type: ignore[attr-defined]  # every model has it
         return self.fan_outs or (first, *(other for _ in range(layers - 1)))

@@ -21,7 +21,7 @@ class FeatureOptions:
 
 
 def check_features(model: Any) -> None:
-    """Raise InputError if a feature model has no input, or a spectral start but no ids."""
+    """Raise InputError if the model has no input, or if an option needs ids or features."""
     check(
         model.ids or model.features is not False,
         "model.ids and model.features are both off: the model has no input",
@@ -63,7 +63,7 @@ def check_hidden(model: Any) -> None:
 
 
 def layer_weights(model: Any) -> int:
-    """Count the weights of matrices from width dim, through the hidden layers, to width dim."""
+    """Return the number of weights of matrices from width dim through the hidden layers to dim."""
     hidden = model.hidden_dim or model.dim
     return sum(a * b for a, b in pairwise([model.dim, *[hidden] * model.layers, model.dim]))
 

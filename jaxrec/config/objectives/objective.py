@@ -1,4 +1,4 @@
-"""The entry of an objective: its losses, metrics, checks and modules."""
+"""The entry of an objective in ``OBJECTIVES``: its losses, metrics, checks and modules."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,27 +19,29 @@ class Objective:
 
     Attributes:
       name: stable identifier.
-      of: name in messages for the models that have this objective.
+      of: what messages call the models of this objective, such as "item models".
       losses: names of built-in losses; registered losses are for ranking.
       default_metric: default selection metric; ``{k}`` is replaced by the shown cut-off.
       check: raises InputError for contradictory options.
-      tables: maps the configuration to the tables to show at the end; the first metric of the last
-        table is compared with the last baseline of that table.
-      batch_numbers: maps (config, items) to a lower bound of the numbers in a batch's arrays.
-      trains: module of training that builds batches, targets and losses. For data with users, its
-        ``OBJECTIVE`` is a ``jaxrec.training.objectives.objective.UserObjective``.
-      task: module of training whose ``task`` builds a run's task.
-      judges: module of evaluation whose ``judged`` and ``protocol`` evaluate a finished run.
-      errors: module of evaluation whose ``evaluator`` compares predictions with held-out pairs;
-        None if only rankings are evaluated.
+      tables: maps the configuration to the tables that are shown at the end of a run. In the last
+        table, the model's first metric is compared with that of the last baseline.
+      batch_numbers: maps (config, number of items) to a lower bound of the number of elements in
+        the arrays of a batch.
+      trains: name of the training module that builds batches, targets and losses. For data with
+        users, its ``OBJECTIVE`` is a ``jaxrec.training.objectives.objective.UserObjective``.
+      task: name of the training module whose ``task`` builds a run's task.
+      judges: name of the evaluation module whose ``judged`` and ``protocol`` evaluate a finished
+        run.
+      errors: name of the evaluation module whose ``evaluator`` compares predictions with held-out
+        pairs; None if only rankings are evaluated.
       metrics: metrics without cut-offs; every objective also has the ranking metrics.
-      lower_is_better: whether these metrics are errors.
-      options: fields that only this objective has, by section; an empty tuple means all fields of
-        the section.
-      values: values that only this objective supports, as (section, field, value).
+      lower_is_better: whether lower values of ``metrics`` are better, as for errors.
+      options: for each section, the fields that are only for this objective; an empty tuple means
+        all fields of the section.
+      values: option values that are only for this objective, as (section, field, value).
       users: whether the data has users.
       negatives: whether pairs have negatives.
-      reads: required columns of interactions.
+      reads: columns that the interactions must have.
       mesh, host_tables: whether the objective supports a mesh, and tables in host memory.
     """
 

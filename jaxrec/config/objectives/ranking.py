@@ -13,10 +13,11 @@ def ranking_table(config: Any, title: str = "Ranking over all items") -> Table:
 
 
 def numbers_of_pairs(config: Any, private: int = 0, shared: int = 0) -> int:
-    """Count the numbers in the rows and scores of a batch of pairs.
+    """Return the number of elements in the table rows and the scores of a batch of pairs.
 
     Args:
-      private, shared: numbers of private and of shared negatives.
+      private: number of negatives per pair that are drawn for each pair separately.
+      shared: number of negatives that all pairs of the batch share.
     """
     model, batch = config.model, config.train.batch_size
     rows = batch * (2 + private) + shared
