@@ -270,7 +270,7 @@ def nan_error(nan_users: int) -> RunError:
 
 
 def placed(devices: tuple[Any, ...], tree: Any, *axes: str) -> Any:
-    """Copy arrays to devices: split by their first axis if ``axes`` is ``AXIS``, else replicated."""
+    """Copy arrays to devices, split by their first axis if ``axes`` is ``AXIS``, else whole."""
     mesh = Mesh(np.array(devices), (AXIS,))
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec(*axes)))
 
