@@ -238,8 +238,8 @@ def _in_rows(
         if ids is None:
             if len(own) != n_rows:
                 raise InputError(
-                    f"{path}: {side} has {n_rows} rows and {data.name} {len(own)} {side}s; store "
-                    f"{side}_ids in the file, or give the data of the training"
+                    f"{path}: {side} has {n_rows} rows, but {data.name} has {len(own)} {side}s; "
+                    f"store {side}_ids in the file, or give the data that it was trained on"
                 )
             columns[side] = column
             continue

@@ -18,7 +18,7 @@ from jaxrec.config import (
     TrainConfig,
 )
 
-_LAST = EvalConfig(every=5, select_on="none")  # the last parameters are kept, as in the questions
+_LAST = EvalConfig(every=5, select_on="none")  # keep the last epoch's parameters
 _FEW = CheckpointConfig(every=0)
 
 
