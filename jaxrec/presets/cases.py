@@ -1,6 +1,6 @@
-"""Three faulty systems from users' questions, and the corrected version of each.
+"""Three faulty recommenders that users have asked about, and a corrected version of each.
 
-``python -m bench cases`` trains all six, and applies the corrections one at a time.
+``python -m bench cases`` trains all six, and measures the corrections one at a time.
 """
 
 from collections.abc import Callable
@@ -58,12 +58,12 @@ def case_collapse_fixed() -> Config:
 
 
 def case_cosine_broken() -> Config:
-    """ "Why are similarities all close to 1 in my two tower recommender?", in the question's sizes.
+    """ "Why are similarities all close to 1 in my two tower recommender?": two towers on ratings.
 
-    Faults kept on purpose: a dot product is fitted to raw ratings, without mean or biases, through
-    a rectifier on the outputs, with L2 over whole tables. Ids have vectors of width 8, and towers
-    have width 32. Run `jaxrec train case-cosine-broken --data ml-latest-small --model.columns
-    genres`.
+    Faults kept on purpose: the dot product of rectified outputs is fitted to raw ratings, without
+    mean or biases, and L2 covers whole tables. Id vectors have width 8, and towers have width 32,
+    as in the faulty system. Run `jaxrec train case-cosine-broken --data ml-latest-small
+    --model.columns genres`.
     """
     return Config(
         preset="case-cosine-broken",

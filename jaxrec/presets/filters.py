@@ -1,4 +1,4 @@
-"""Graph filters, fitted in seconds, and the search over all models that begins with them."""
+"""Graph filters, which are fitted in seconds, and `auto`, which searches over all models."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,7 @@ def filter_() -> Config:
     """A graph filter (ChebyCF) for any data: fitted in seconds, without training.
 
     `jaxrec train filter --data PATH` fits it. Items are scored for a user from the user's own
-    items, so that new interactions and new users count at once. `--model.filter` selects another
+    items, so new interactions and new users need no new fit. `--model.filter` selects another
     kind: `gf-cf`, `turbo-cf` or `ease`. After the evaluation on validation, the filter is fitted
     once more on train and validation together.
     """
@@ -26,7 +26,7 @@ def gowalla_filter() -> Config:
 
     `jaxrec train gowalla-filter --data gowalla`, with LightGCN's train.txt and test.txt, reaches
     test recall@20 0.1929 and ndcg@20 0.1610 after 78 s of processor time for fitting and one
-    ranking. The filter's numbers were chosen on a validation slice; test was read once.
+    ranking. The filter's options were chosen on a validation slice; test was evaluated once.
     """
     return replace(
         filter_(),
@@ -40,9 +40,10 @@ def gowalla_filter() -> Config:
 def auto() -> Config:
     """The best model for any data, found by a search over all models in a given time.
 
-    `jaxrec train auto --data PATH --minutes 10` tries filters, matrix factorisation, LightGCN and
-    (if there are features) two towers on validation, and then settings near the best ones as long
-    as there is time. Finally it trains the best one on train and validation, and reads test once.
+    `jaxrec train auto --data PATH --minutes 10` compares models on validation: filters, trained
+    graph models and, if there are features, two towers. While time remains, it varies the options
+    of the best models. Finally it trains the best model on train and validation together, and
+    evaluates it on test once.
     """
     return Config(preset="auto", minutes=10.0)
 

@@ -20,7 +20,7 @@ def quickstart() -> Config:
     """LightGCN with BPR over shared negatives and early stopping, on the built-in data.
 
     `jaxrec train` reaches test recall@20 0.401, with a range of 0.012 over five seeds, in 11 s in
-    all. Popularity reaches 0.108, and the ceiling of this data is 0.409.
+    total. Popularity reaches 0.108, and the ceiling of this data is 0.409.
     """
     return Config(
         preset="quickstart",
@@ -75,11 +75,13 @@ def lightgcn_gowalla() -> Config:
 def gowalla_fast() -> Config:
     """A good recall in seconds: wide spectral embeddings, then one epoch of sampled softmax.
 
-    Only the spectral start uses the graph; matrix factorisation trains from there. It reaches test
-    recall@20 0.1874 and ndcg@20 0.1565 (mean of five seeds; range 0.0007) in 24 s of training.
+    Only the spectral initialisation uses the graph; the training is matrix factorisation. It
+    reaches test recall@20 0.1874 and ndcg@20 0.1565 (mean of five seeds; range 0.0007) in 24 s of
+    training.
 
     `jaxrec train gowalla-fast --data gowalla` trains it on LightGCN's train.txt and test.txt. The
-    length was chosen on a validation slice; the run trains on all train pairs and reads test once.
+    number of epochs was chosen on a validation slice; the run trains on all train pairs and is
+    evaluated on test once.
     """
     return Config(
         preset="gowalla-fast",
@@ -101,8 +103,8 @@ def gowalla_strong() -> Config:
     minutes of training on two busy CPU cores.
 
     `jaxrec train gowalla-strong --data gowalla` trains it on LightGCN's train.txt and test.txt. The
-    hyper-parameters and the length were chosen on a validation slice; the run trains on all train
-    pairs and reads test once.
+    hyper-parameters and the number of epochs were chosen on a validation slice; the run trains on
+    all train pairs and is evaluated on test once.
     """
     return Config(
         preset="gowalla-strong",
@@ -120,8 +122,8 @@ def gowalla_strong() -> Config:
 def ngcf() -> Config:
     """NGCF in the paper's form (Wang et al. 2019) with sampled softmax, for any data.
 
-    The matrices have a fiftieth of the table's learning rate: at the same rate they overfit, and so
-    does the table with a small L2.
+    The learning rate of the matrices is 1/50 of the table's, since the matrices overfit at the same
+    rate. L2 is large, since the table overfits with a small L2.
 
     `jaxrec train ngcf --data PATH` trains it. On Gowalla, trained on all train pairs for 16 epochs
     with a linear schedule, it reaches test recall@20 0.1643 and ndcg@20 0.1340 (mean of three
@@ -165,10 +167,10 @@ def pinsage() -> Config:
     It uses features if the data has them; with `--model.no-ids` they are the only input, and
     `jaxrec embed` can then embed unseen items.
 
-    `jaxrec train pinsage --data PATH` trains it. On Gowalla, trained on all train pairs with 8 and
-    4 uniformly drawn neighbours, biases, and a spectral start with linear matrices (`python -m
-    bench lecture`), it reaches test recall@20 0.1443 and ndcg@20 0.1122 (mean of three seeds; range
-    0.0056) in 134 s of training.
+    `jaxrec train pinsage --data PATH` trains it. `python -m bench lecture` trains it on all train
+    pairs of Gowalla with other options: 8 and 4 uniformly drawn neighbours, biases, and a spectral
+    start with linear matrices. It then reaches test recall@20 0.1443 and ndcg@20 0.1122 (mean of
+    three seeds; range 0.0056) in 134 s of training.
     """
     return Config(
         preset="pinsage",

@@ -1,7 +1,7 @@
-"""Losses and an optimizer with the mistakes of the cases, registered as user-defined ones are.
+"""Losses and an optimizer with the mistakes of the ``case-*`` presets, for demonstration.
 
-The mistakes serve to show and to measure their effects. The option ``mistakes`` of a configuration
-selects them; their names are in ``jaxrec.config.planted_mistakes``.
+They are registered like user-defined losses and optimizers. The option ``mistakes`` of a
+configuration selects them; their names are in ``jaxrec.config.planted_mistakes``.
 """
 
 from functools import partial
@@ -37,7 +37,7 @@ def never_cleared() -> optax.GradientTransformation:
 def accumulated(
     rate: optax.Schedule, steps: int, inner: optax.GradientTransformation | None = None
 ) -> optax.GradientTransformation:
-    """Return the optimizer ``inner``, by default Adam, on gradients that add up over all steps."""
+    """Return ``inner`` (default: Adam), applied to the sum of the gradients of all steps so far."""
     return optax.chain(never_cleared(), inner or optax.adam(rate))
 
 
@@ -57,11 +57,11 @@ def _mistaken(
 
     Args:
       triplet: whether the loss is triplet instead of bpr.
-      batch_scores: compute the B x B product user · items^T where the row-wise dot product is
-        meant. The loss is then the mean over B^2 gaps, most of them between a user and the items of
-        another pair.
-      in_sigmoid: compute -log σ(Σ_b w_b mean_n(pos_b - neg_bn)), one saturated sigmoid for the
-        whole batch, where -Σ_b w_b log σ(pos_b - neg_bn) is meant.
+      batch_scores: whether to compute the B x B product user · items^T instead of the row-wise dot
+        product. The loss is then a mean over B^2 gaps, and most gaps are between a user and the
+        items of another user's pair.
+      in_sigmoid: whether to compute -log σ(Σ_b w_b mean_n(pos_b - neg_bn)), one saturated sigmoid
+        for the whole batch, instead of -Σ_b w_b log σ(pos_b - neg_bn).
     """
     neg_BN = losses.products(None, user_BD, neg)
     pos_B = jnp.einsum("bd,bd->b", user_BD, pos_BD)

@@ -15,11 +15,11 @@ from jaxrec.config import (
 
 
 def biased_mf() -> Config:
-    """Ratings as mean + b_u + b_i + u · v: the baseline of every rating model, for any ratings.
+    """Ratings as mean + b_u + b_i + u · v: the baseline for every other rating model.
 
     `jaxrec train biased-mf --data ml-100k/u1.base` reaches test RMSE 0.9244 (mean of three seeds;
     range 0.0002); biases alone reach 0.971. The number of epochs is chosen on a tenth of the train
-    pairs; then the run trains on all of them.
+    pairs; then the run trains on all train pairs.
     """
     return Config(
         preset="biased-mf",
@@ -38,8 +38,8 @@ def gcmc_ratings() -> Config:
 
     `jaxrec train gcmc-ratings --data ml-100k/u1.base` reaches test RMSE 0.8971 (published: 0.905),
     and 0.9106 with `--model.features False` (published: 0.910); both are means of three seeds. The
-    number of epochs was chosen on a tenth of the train pairs; the run trains on all of them and
-    reads test once.
+    number of epochs was chosen on a tenth of the train pairs; the run trains on all train pairs and
+    is evaluated on test once.
     """
     return Config(
         preset="gcmc-ratings",
@@ -59,7 +59,8 @@ def two_tower_ratings() -> Config:
 
     `jaxrec train two-tower-ratings --data ml-100k/u1.base` reaches test RMSE 0.9255 with features
     (mean of three seeds; range 0.0018), and 0.9278 with `--model.features False`, in 22 s. The
-    number of epochs is chosen on a tenth of the train pairs; then the run trains on all of them.
+    number of epochs is chosen on a tenth of the train pairs; then the run trains on all train
+    pairs.
     """
     return Config(
         preset="two-tower-ratings",

@@ -20,9 +20,9 @@ def two_tower() -> Config:
     ceiling 0.409). With `--data ml-100k/u1.base` it reaches 0.289 (range over three seeds 0.004;
     popularity 0.151), and on ml-latest-small 0.236 (popularity 0.119).
 
-    For cold films (`--split.name cold-items --split.validation 0.2`), with `--model.tower-dims 128
-    --model.id-dropout 0.3`, it reaches 0.208 on ml-100k (a random order: 0.061), and 0.086 on
-    ml-latest-small (a random order: 0.009).
+    For cold items (`--split.name cold-items --split.validation 0.2`), with `--model.tower-dims 128
+    --model.id-dropout 0.3`, it reaches 0.208 on ml-100k (random ranking: 0.061), and 0.086 on
+    ml-latest-small (random ranking: 0.009).
     """
     return Config(
         preset="two-tower",
@@ -39,8 +39,9 @@ def two_tower() -> Config:
 def triplet() -> Config:
     """A triplet network on features: one tower for the anchor, one for positive and negative.
 
-    Ids have no embeddings, only biases, for popularity that features do not explain. Negatives are
-    random: `--negatives.candidates 4 --negatives.pick semi-hard` makes them harder.
+    Users and items have no id embeddings, but biases, which model the popularity that features do
+    not explain. Negatives are uniform: `--negatives.candidates 4 --negatives.pick semi-hard` makes
+    them harder.
 
     `jaxrec train triplet` reaches test recall@20 0.327 on the built-in data (range over three seeds
     0.017; popularity 0.108). Features must distinguish users: with age, gender and occupation only
