@@ -15,9 +15,9 @@ from jaxrec.errors import InputError
 
 LARGEST = float(np.finfo(np.float32).max)
 SMALLEST = float(np.finfo(np.float32).tiny)
-"""The smallest positive float32 that devices keep. They round smaller numbers to 0."""
+"""The smallest normal float32. Devices flush smaller positive numbers to 0."""
 WHOLE_FLOATS = 2**53
-"""The largest integer up to which float64 holds every integer."""
+"""Every integer up to this one is exact in float64."""
 _MISSING = ("NAType", "NaTType")
 _FRAMES = {
     "pandas": ("from_pandas", ("DataFrame",)),
@@ -25,16 +25,16 @@ _FRAMES = {
     "pyarrow": ("from_arrow", ("Table", "RecordBatch")),
     "scipy": ("from_scipy", ("matrix", "array")),
 }
-"""For each library: the function that converts its tables, and how their class names end."""
+"""For each library: the jaxrec function that converts its tables, and endings of class names."""
 _sound: dict[tuple[int, str], weakref.ref[Any]] = {}
 
 
 def id_table(ids: Any, what: str) -> np.ndarray:
     """Convert ids to an id table: int64 or unicode, one-dimensional, unique.
 
-    Ids may be texts or whole numbers, in lists, in NumPy arrays of strings, bytes (UTF-8) or
-    objects, or in columns and categories of pandas and polars. Floats are accepted if all are whole
-    numbers. If some ids are texts, or whole numbers beyond int64, all become texts.
+    Ids may be texts (also UTF-8 bytes) or whole numbers. They may be given as a list, a NumPy
+    array, or a column of pandas or polars. Floats are accepted if all are whole numbers. If some
+    ids are texts, or whole numbers beyond int64, all become texts.
 
     Args:
       what: name of the ids in messages.
@@ -62,7 +62,7 @@ def id_array(ids: Any, what: str) -> np.ndarray:
     array = _array(ids, what)
     kind = array.dtype.kind
     if kind == "f" and array.size:
-        # These are floats only: if there was a text among them, NumPy has made all of them texts.
+        # A float array holds no texts: NumPy turns a mixture of numbers and texts into texts.
         whole = np.isfinite(array) & (array == np.round(array)) & (np.abs(array) <= WHOLE_FLOATS)
         if not whole.all():
             place = int(np.argmin(whole))
@@ -120,7 +120,7 @@ def id_texts(ids: Any, what: str) -> list[str]:
 
 
 def without_point(name: str) -> str:
-    """Write an id such as 1.0 as 1: columns with missing values turn integers into floats."""
+    """Return an id such as 1.0 as 1: a missing value turns a column of integers into floats."""
     whole, point, rest = name.partition(".")
     digits = whole.removeprefix("-")
     pointed = point and rest and not rest.strip("0") and digits.isascii() and digits.isdigit()
@@ -128,7 +128,7 @@ def without_point(name: str) -> str:
 
 
 def rows(values: Any, n_rows: int, what: str, of: str, length: int | None = None) -> np.ndarray:
-    """Convert row numbers into an id table to int32, [n].
+    """Check the row numbers that refer to an id table, and convert them to int32, [n].
 
     Args:
       n_rows: the length of the id table.
@@ -136,7 +136,7 @@ def rows(values: Any, n_rows: int, what: str, of: str, length: int | None = None
       length: the required number of values.
 
     Raises:
-      InputError: a value is not an integer or outside the table, or there are too many or too few.
+      InputError: a value is not an integer or is outside the table, or ``length`` does not match.
     """
     array = _array(values, what, length)
     if array.size and array.dtype.kind not in "iu":
@@ -159,8 +159,8 @@ def numbers(values: Any, what: str, length: int, dtype: Any = np.float32) -> np.
     """Convert finite numbers to float32 or float64, [n]; dates become seconds since 1970.
 
     Raises:
-      InputError: a value is not a finite number, or is a date (for float32), or there are too many
-        or too few.
+      InputError: a value is not a finite number, or is a date although ``dtype`` is float32, or
+        ``length`` does not match.
     """
     array = _array(values, what, length)
     if array.dtype.kind == "M":
@@ -251,7 +251,7 @@ def _array(values: Any, what: str, length: int | None = None) -> np.ndarray:
         array = values
     else:
         try:
-            # An array of objects keeps the types in a list; NumPy would turn [1, "a"] into texts.
+            # dtype object keeps the type of each value; NumPy would turn [1, "a"] into texts.
             array = np.asarray(values, dtype=object if isinstance(values, list | tuple) else None)
         except (TypeError, ValueError) as e:
             raise InputError(f"{what} must be a list or a one-dimensional array ({e})") from e

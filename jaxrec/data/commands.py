@@ -129,9 +129,9 @@ def write_split(splits: Splits, out: str | Path, format: str, about: dict[str, A
     """Write a split to a folder that ``--split.name given`` reads as the same split.
 
     Args:
-      format: ``prepared`` for a prepared folder, or the ending of the files ``train``,
-        ``validation`` and ``test``, which hold one pair of ids per row, with its rating, time and
-        weight if the data has them.
+      format: ``prepared`` for a prepared folder, or the ending (such as ``csv``) of the files
+        ``train``, ``validation`` and ``test``. Each row of these files is a pair of ids, with its
+        rating, time and weight if the data has them.
       about: the settings of the split, for ``split.json``.
 
     Raises:

@@ -24,9 +24,9 @@ def of_interactions(
 
     Args:
       data: interactions; each of a user's items counts once.
-      window: the largest difference between the times of two paired items; None for no limit.
-      history: how many of a user's items are used at most. The latest items are used; items with
-        equal times, or without times, are put in random order with a fixed seed.
+      window: the largest difference in time between two paired items; None for no limit.
+      history: maximum number of items per user. The latest items are used; items with equal
+        times, or without times, are put in random order with a fixed seed.
       block: the number of pairs, including repeats, that are built at once. It limits the memory.
 
     Raises:
@@ -43,7 +43,7 @@ def of_interactions(
     end_E = np.repeat(np.cumsum(degree_U), degree_U)
     row = row[end_E - np.arange(len(row)) <= history]
     item, user = data.item[row].astype(np.int64), data.user[row]
-    # Find the number of the user's later items with which each item is paired.
+    # Find with how many of the user's later items each item is paired.
     place = np.arange(len(row))
     last = np.searchsorted(user, user, side="right") - 1
     if window is not None:

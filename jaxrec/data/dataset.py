@@ -198,7 +198,7 @@ class Dataset:
       exposed: exposed pairs, disjoint from the interactions, or None.
       name: the name of the data, for messages and reports.
       notes: counts of irregularities of the source: {"duplicate pairs": 3, ...}.
-      reading: the roles of the columns of each table that was read.
+      reading: one line per table that was read, with the role of each column.
 
     Arrays of other types, lists and columns of data frames are converted if no value changes
     (:mod:`jaxrec.data.array_checks`).
@@ -406,7 +406,7 @@ def _check_against(manifest: dict[str, Any], arrays: dict[str, np.ndarray], fold
 
 
 def _shown(exposed: Exposed, manifest: dict[str, Any], folder: Path) -> Exposed:
-    """Check the exposed pairs of a prepared folder."""
+    """Check the exposed pairs of a prepared folder, and return them."""
     for (name, column), dtype in zip(
         exposed.arrays().items(), (np.int32, np.int32, np.float64), strict=False
     ):

@@ -192,7 +192,7 @@ class Features:
         return cls(columns)
 
     def fault(self, n_rows: int) -> str | None:
-        """Return the name in :meth:`arrays` of the first invalid array, or None."""
+        """Return the first invalid array's name (as in :meth:`arrays`); None if all are valid."""
         for name, column in self.columns.items():
             part = column.fault()
             if not part and column.n_rows != n_rows:

@@ -11,7 +11,7 @@ from jaxrec.data.pair_keys import distinct
 from jaxrec.errors import InputError, nearest
 
 _MISTAKES = 10
-"""Texts in a column of numbers count as mistakes if at most one cell in this many is a text."""
+"""If at most one filled cell in this many is a text, the column counts as numbers with mistakes."""
 
 Where = Callable[[int], str]
 
@@ -26,22 +26,23 @@ def from_frame(
     bag_separator: str = "|",
     unknown: Literal["refuse", "drop"] = "refuse",
 ) -> Features:
-    """Convert ``frame`` to typed columns with a row per id; ids without a row are missing.
+    """Convert ``frame`` to typed columns with one row per id of ``ids``.
 
     * Numbers and dates (as seconds since 1970) become Number.
-    * Texts and booleans become Category, but texts become Bag if one contains the separator.
-    * Categories of polars become Category.
+    * Texts become Bag if any text of the column contains the separator, else Category.
+    * Booleans, and categories of polars, become Category.
     * Lists of texts or whole numbers become Bag.
     * Lists of other numbers, and numeric arrays, become Vector.
 
-    Empty texts, null and NaN are missing. Ids are compared as texts.
+    Empty texts, null and NaN are missing values, and so is every value of an id without a row. Ids
+    are compared as texts.
 
     Args:
       frame: one row per id, with ``id_column`` and one column per feature.
       ids: the id table, [n] int64 or unicode.
       where: returns ``file:line`` of a row, or of the header for -1.
-      kind: whose ids they are, for messages.
-      unknown: whether rows whose id is not in ``ids`` are refused or dropped.
+      kind: whether the ids are of users or items, for messages.
+      unknown: whether a row whose id is not in ``ids`` is refused or dropped.
 
     Raises:
       InputError: there is no such id column or no other column; an id is missing, repeated or
@@ -70,7 +71,7 @@ def from_frame(
 def _places(
     column: pl.Series, ids: np.ndarray, where: Where, kind: str, unknown: str
 ) -> np.ndarray:
-    """Return the row in the id table of each row of the frame; -1 for unknown ids."""
+    """Return for each row of the frame the row of its id in the id table; -1 for unknown ids."""
     texts = column.cast(pl.String)
     lacking = texts.is_null() | (texts == "")
     if lacking.any():

@@ -48,7 +48,7 @@ class ItemGraph:
       item_features: one row per id, or None.
       name: the name of the graph, for messages and reports.
       notes: counts of irregularities of the source: {"repeated pairs": 3, ...}.
-      reading: the roles of the columns of each table that was read.
+      reading: one line per table that was read, with the role of each column.
 
     Ids may have any type that :func:`jaxrec.data.array_checks.id_table` accepts.
 

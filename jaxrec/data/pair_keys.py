@@ -47,8 +47,10 @@ def summed(
 
 
 def mixed(x: np.ndarray) -> np.ndarray:
-    """Mix bits with the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable
-    pseudorandom number generators", 2014), applied to the next state; uint64 of any shape."""
+    """Hash uint64 numbers of any shape by one step of SplitMix64.
+
+    Source: Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+    """
     x = x + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,8 +1,8 @@
 """Split an item graph into train pairs, and labelled pairs for validation and test.
 
-For each held-out pair, a negative pair is drawn uniformly: two items that are not paired in the
-graph, both from the held-out pairs of validation, or both from those of test. No pair, positive or
-negative, occurs twice.
+For each pair held out for validation or test, a negative pair is drawn uniformly: two items that
+are not paired in the graph, and that both occur in held-out pairs of the same part. No pair,
+positive or negative, occurs twice.
 """
 
 import numpy as np
@@ -14,7 +14,8 @@ from jaxrec.data.pair_keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 
 _SPARSE = 4
-"""Negatives are drawn by rejection if at most one in this many possible pairs is used."""
+"""Negatives are drawn by rejection if there are more possible pairs than this many times the pairs
+that are taken or needed; otherwise they are drawn from a list of all free pairs."""
 
 
 def draw_pairs(
@@ -25,8 +26,8 @@ def draw_pairs(
     The test pairs depend on the seed and the test share, not on the validation share.
 
     Args:
-      part: [P] the label of each pair in an earlier split, which the pair keeps; -1 for new pairs.
-        The shares are of old and new pairs together.
+      part: [P] the label of each pair in an earlier split; -1 for new pairs. Old pairs keep their
+        labels, and the shares refer to old and new pairs together.
 
     Raises:
       InputError: no train pair would be left.

@@ -1,4 +1,4 @@
-"""The stored split of a run: the part of each pair, by hashes of ids.
+"""The stored split of a run: a hash of each pair's ids, and the part of the pair.
 
 Unlike row numbers and seeded draws, hashes of ids do not change when data grows. So a run with a
 warm start can keep the test pairs of the earlier run, and count the test pairs on which the warm
@@ -28,7 +28,7 @@ _TRAINED = 4
 
 @dataclass(frozen=True)
 class KeptSplit:
-    """The pairs of a run and of its warm starts.
+    """The split of a run: the pairs of the run and of its warm starts, and their parts.
 
     Attributes:
       key_P: [P] uint64, ascending: the upper 61 bits of each pair's hash, and in the lower three
@@ -36,9 +36,9 @@ class KeptSplit:
         of 25 million pairs have the same 61 bits is 1 in 7,000.
       protocol: rule of the split (:func:`rule`); empty if unknown.
       seed: seed of the split.
-      whole: whether ``key_P`` has all pairs that were trained on.
-      sure: whether all pairs marked as trained were trained on; otherwise some may only have been
-        validation pairs.
+      whole: whether ``key_P`` includes all pairs that were trained on.
+      sure: whether all pairs marked as trained were trained on; if False, some of them may have
+        been used for validation only.
     """
 
     key_P: np.ndarray
@@ -163,7 +163,7 @@ def labels(run: Path, data: Dataset | ItemGraph) -> np.ndarray | None:
         return None
     part = kept.parts(hashes(data))
     if isinstance(data, Dataset) and data.split is not None:
-        # If a pair is in several given parts, the file only has the first of them.
+        # If a pair is in several parts of a given split, the file has only the first part.
         again = repeats(data)
         part[again] = data.split[again]
     if (part < 0).any():

@@ -27,9 +27,9 @@ class Encoded(NamedTuple):
     """Encoded features of n rows, the input of models.
 
     Attributes:
-      number: [n, F] float32. First come all numbers, standardised, then for each of them a flag
-        (1 if missing, else 0), then all vectors, unchanged, each followed by such a flag. Missing
-        numbers are 0.
+      number: [n, F] float32: the number columns, standardised; then a flag per number column (1 if
+        missing, else 0); then the vectors, unchanged, each followed by its flag. Missing numbers
+        are 0.
       category: [n] int32 for each category, 0 where missing.
       bag: [n, W] int32 for each bag: codes, ascending, then zeros; W differs between bags.
     """
@@ -43,7 +43,8 @@ class Encoded(NamedTuple):
 class Schema:
     """Scales of numbers, names of categories and bags, and widths of vectors, by column name.
 
-    Names are sorted, after the empty text. They are the names in the rows that were fitted to.
+    The names of a column are the empty text, and then, sorted, the names in the rows to which the
+    schema was fitted.
     """
 
     numbers: dict[str, Scale]
@@ -58,12 +59,12 @@ class Schema:
 
     @property
     def category_sizes(self) -> tuple[int, ...]:
-        """Number of names of each category, including the empty one; codes are below it."""
+        """Number of names of each category, including the empty name; every code is smaller."""
         return tuple(len(names) for names in self.categories.values())
 
     @property
     def bag_sizes(self) -> tuple[int, ...]:
-        """Number of names of each bag, including the empty one; codes are below it."""
+        """Number of names of each bag, including the empty name; every code is smaller."""
         return tuple(len(words.names) for words in self.bags.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,7 +91,7 @@ class Schema:
 
 
 def fit(features: Features, rows: np.ndarray) -> Schema:
-    """Fit a schema to the rows with the numbers ``rows``, which training uses."""
+    """Fit a schema to the rows of the features that training uses, given by row number."""
     schema = Schema({}, {}, {}, {})
     for name, column in features.take(rows).columns.items():
         if isinstance(column, Number):
@@ -108,9 +109,10 @@ def fit(features: Features, rows: np.ndarray) -> Schema:
 def encode(features: Features, schema: Schema) -> Encoded:
     """Encode features by ``schema``, which may come from other rows or another file.
 
-    Names are matched by their text. Names that the schema lacks count as missing, and so do columns
-    of the schema that are absent or empty, and names beyond a bag's width. Columns that the schema
-    lacks are left out. If the schema has a bag, a category is read as a bag of one name.
+    Names are matched by their text. Names that the schema lacks, and names beyond a bag's width,
+    count as missing. If a column of the schema is absent or empty, all its values are missing.
+    Columns that the schema lacks are left out. Where the schema has a bag, a category is read as a
+    bag of at most one name.
 
     Raises:
       InputError: a column has another type or width than in the schema.
@@ -141,7 +143,7 @@ def _scale(value: np.ndarray) -> Scale:
     there = value[~np.isnan(value)].astype(np.float64)
     if not len(there):
         return Scale(0.0, 1.0)
-    # The standard deviation of equal numbers is a rounding error, not always 0.
+    # The computed standard deviation of equal numbers may be a rounding error instead of 0.
     return Scale(float(there.mean()), float(there.std()) if there.min() < there.max() else 1.0)
 
 
@@ -173,7 +175,7 @@ def _value(
 
 
 def _translated(column: Category | Bag, names: tuple[str, ...]) -> np.ndarray:
-    """Return the column's codes as codes into ``names``; 0 for names that are not among them."""
+    """Convert the column's codes to codes into ``names``; a name that it lacks gets code 0."""
     known = {name: code for code, name in enumerate(names)}
     return np.array([known.get(name, 0) for name in column.names.tolist()], np.int32)[column.code]
 

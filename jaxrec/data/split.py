@@ -16,7 +16,7 @@ from jaxrec.errors import InputError
 BY_TIME = ("leave-last-out", "temporal", "windows")
 """Splits that hold out the latest pairs."""
 LATER = 3
-"""The label of pairs that a window leaves out, because they come after it."""
+"""The label of pairs after the window that is test; the split leaves them out."""
 
 
 class Splits(NamedTuple):
@@ -99,7 +99,7 @@ def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]
       config: the split, with ``auto`` resolved.
 
     Returns:
-      The data, and a note that counts such pairs.
+      The data and, if the split is ``given``, a note that counts such pairs.
 
     Raises:
       InputError: such pairs exist, and ``config.repeats`` is ``refuse``.
@@ -181,39 +181,45 @@ def draw(
 
     * ``given`` takes the data's own labels.
     * ``random`` and ``temporal`` hold out the share ``config.test``, within each user or over all
-      pairs; ``temporal`` takes the latest pairs, or those at or after a cut time.
-    * ``hashed`` orders pairs by a hash of the seed and the pair. With shares over all pairs, the
-      share is the chance that a pair is held out, whatever other pairs there are.
-    * ``leave-last-out`` takes each user's last pair as test and the one before it as validation.
+      pairs; ``temporal`` takes the latest pairs, or all pairs at or after a cut time.
+    * ``hashed`` holds out the pairs of each user with the highest hashes of the seed and the pair.
+      For shares over all pairs, the share is instead the probability that a pair is held out,
+      independent of all other pairs.
+    * ``leave-last-out`` takes each user's last pair as test and the pair before it as validation.
     * ``cold-items`` holds out whole items: the share ``config.test`` of all items with pairs, and
-      then the share ``config.validation`` of the remaining ones.
+      then the share ``config.validation`` of the remaining items.
     * ``folds`` deals the pairs out to ``config.folds`` folds of equal size, at random within each
       user or over all pairs, and holds out the fold ``config.fold`` as test. With the same seed,
       each pair is test in exactly one fold.
     * ``windows`` divides the latest share ``config.test`` of all pairs by time into
       ``config.folds`` windows of about equal size, and holds out the window ``config.fold`` as
-      test. Train and validation are all earlier pairs, so windows expand; the latest of them are
-      validation. Pairs with equal times stay together, so each part is strictly earlier than the
-      next. Pairs after the window are labelled LATER.
+      test. Of the pairs before the window, the latest are validation and all others train. Pairs
+      with equal times stay together, so each part is strictly earlier than the next. Pairs after
+      the window are labelled LATER.
 
     If these rules label no pair as validation and ``config.validation`` is above 0, that share of
-    the train pairs is moved to validation by the same rule (at random for ``given``). Equal times
-    are ordered by a hash of the seed and the pair's ids. Shares within a user are rounded to the
-    nearest whole number of pairs, and leave the user at least one train pair. If rounding holds
-    out less than half of a random share, the share is drawn over the pairs of all users instead,
-    and leaves each user one pair. A label depends only on the user's own pairs, except for
-    ``random``, ``cold-items``, shares over all pairs, and validation drawn from given train pairs.
+    the train pairs is moved to validation by the same rule (at random for ``given`` and ``folds``).
+    Pairs with equal times are ordered by a hash of the seed and the pair's ids.
 
-    With ``kept``, earlier pairs keep their part, and new pairs are held out until the shares of all
-    pairs are reached. Splits by time are drawn again, but never hold out pairs already trained on.
+    Shares within a user are rounded to the nearest whole number of pairs, and leave the user at
+    least one train pair. If rounding would hold out less than half of a random share, the share is
+    drawn from the pairs of all users together instead; each user still keeps one train pair.
+
+    A label depends only on the user's own pairs, except in ``random``, ``cold-items``, ``folds``
+    and ``windows``, in ``temporal`` with a share over all pairs, and in ``given`` if validation
+    pairs are drawn from train.
+
+    If ``kept`` is given, earlier pairs keep their part, and new pairs are held out until the shares
+    of all pairs are reached. Splits by time are drawn again, but no pair on which the earlier run
+    was trained becomes test, and none of its train pairs becomes validation.
 
     Args:
       data: the data that :func:`settled` returned.
       config: the split, with ``auto`` resolved.
       kept: labels of an earlier split with the same rule.
       hashes: the result of :func:`pair_id_hashes` for the id tables, if already computed.
-      plain: follow the rule of old runs, which stored no split: ties in time are ordered by row,
-        and shares within users are never drawn over all pairs instead.
+      plain: follow the rule of old runs, which stored no split: pairs with equal times are ordered
+        by row, and a share within users is never drawn from the pairs of all users together.
 
     Raises:
       InputError: the data lacks the labels or times that the split needs, or a window is empty.
@@ -253,7 +259,7 @@ def draw(
 
 
 def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
-    """Apply the filters in the order of the options, and drop users and items without pairs.
+    """Apply the filters one after another, and drop users and items without pairs.
 
     Without filters, the data is returned unchanged.
 
@@ -291,9 +297,9 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
 
 
 def _narrowed(data: Dataset, user_U: np.ndarray, item_I: np.ndarray) -> Dataset:
-    """Drop users and items without interactions that are not in the masks, and renumber the rest.
+    """Keep the users and items in the masks, and renumber them.
 
-    Exposed pairs of dropped users and items are dropped too.
+    Users and items outside the masks must have no interactions; their exposed pairs are dropped.
     """
     users, items = np.flatnonzero(user_U), np.flatnonzero(item_I)
     row_U = (np.cumsum(user_U) - 1).astype(np.int32)
@@ -370,7 +376,7 @@ def _rows_in(ids: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 
 def _counts(column: np.ndarray, keep: np.ndarray) -> np.ndarray:
-    """Count, for every interaction, the kept interactions with the same value."""
+    """Count, for every interaction, the kept interactions with the same value in ``column``."""
     if not len(column):
         return np.zeros(0, np.int64)
     return np.bincount(column[keep], minlength=int(column.max()) + 1)[column]
@@ -379,7 +385,7 @@ def _counts(column: np.ndarray, keep: np.ndarray) -> np.ndarray:
 def refuse_empty_cut(
     name: str, time: np.ndarray | None, config: SplitConfig, validation: Any, test: Any
 ) -> None:
-    """Raise InputError if a cut time holds out nothing, often for a wrong time unit.
+    """Raise InputError if a cut time holds out no pair, as happens with a wrong unit of time.
 
     Args:
       name: name of the data, for messages.
@@ -424,8 +430,9 @@ def _refuse_repeats(data: Dataset, label: np.ndarray, config: SplitConfig) -> No
 def _shown_before(data: Dataset, label: np.ndarray, config: SplitConfig) -> Exposed | None:
     """Return the exposed pairs that training may use.
 
-    Splits by time keep exposed pairs that are earlier than the held-out pairs of all users, or of
-    the same user. ``cold-items`` keeps exposed pairs of items that are not held out.
+    Splits by time keep the exposed pairs that are earlier than all held-out pairs of the same user
+    or, if one cut time applies to all users, of all users. ``cold-items`` keeps the exposed pairs
+    of items that are not held out. Other splits keep all exposed pairs.
     """
     shown = data.exposed
     if shown is not None and config.name == "cold-items":
@@ -484,7 +491,7 @@ class _Labels:
         """Deal the free pairs out to the folds in turn, and relabel those of one fold as TEST."""
         rows = np.flatnonzero(self.free)
         rows = rows[rng.permutation(len(rows))]
-        if self.config.per_user:  # user after user, also in a random order
+        if self.config.per_user:  # group by user, with users in random order
             order_U = rng.permutation(self.data.n_users)
             rows = rows[np.argsort(order_U[self.data.user[rows]], kind="stable")]
         self.label[rows[self.config.fold :: self.config.folds]] = TEST
@@ -492,8 +499,8 @@ class _Labels:
     def by_hash(self, share: float, part: int, seed: int) -> None:
         """Relabel TRAIN pairs by a hash of seed, part and pair, scaled to [0, 1).
 
-        It relabels the pairs with each user's highest hashes, or all pairs with a hash of at least
-        1 - share.
+        If shares are within users, each user's pairs with the highest hashes are relabelled,
+        otherwise all pairs with a hash of at least 1 - share.
         """
         data = self.data
         rows = np.flatnonzero((self.label == TRAIN) & self.free)
@@ -547,8 +554,8 @@ class _Labels:
             self.notes[MOVED] = int(moved.sum())
 
     def _window(self) -> None:
-        """Relabel the pairs of a window as TEST, those after it as LATER, and the latest of those
-        before it as VALIDATION."""
+        """Relabel the pairs of the window as TEST, all later pairs as LATER, and the latest of the
+        earlier pairs as VALIDATION."""
         data, config, time = self.data, self.config, self.data.time
         assert time is not None
         ordered = np.sort(time)
@@ -575,7 +582,7 @@ class _Labels:
             self.label[before & (time >= ordered[n_before - n_validation])] = VALIDATION
 
     def _late(self, share: float, cut: float | None, part: int, seed: int) -> None:
-        """Relabel the latest TRAIN pairs: those at or after ``cut`` if given, else the share."""
+        """Relabel the latest TRAIN pairs: all pairs since ``cut`` if given, else the share."""
         assert self.data.time is not None
         if cut is not None:
             self.label[(self.label == TRAIN) & (self.data.time >= cut)] = part
@@ -612,7 +619,7 @@ class _Labels:
         return (self.data.time, self.data.user) if self._within_users else (self.data.time,)
 
     def _same(self, rows: np.ndarray) -> np.ndarray:
-        """Return whether the next of the sorted rows has the same time (and user)."""
+        """Return whether the row after each sorted row has the same time (and user), [n - 1]."""
         columns = [column[rows] for column in self._time_keys()]
         return np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
 
@@ -673,7 +680,7 @@ class _Labels:
         may = np.zeros(len(self.label), bool)
         may[grouped[left < train_U[user[grouped]] - 1]] = True
         rows = rows[may[rows]]
-        # If most users have a single pair, the other users must not lose all pairs but one.
+        # Limit the number so that, if most users have one pair, the other users keep several.
         n_held = min(wanted, round(len(rows) * max(share, 0.5)))
         self.label[rows[len(rows) - n_held :]] = part
         self.notes[SPREAD.format(_NAMES[part])] = n_held
@@ -688,7 +695,8 @@ def pair_id_hashes(user_ids: np.ndarray, item_ids: np.ndarray) -> tuple[np.ndarr
 
 
 def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Group rows by user, and count for each row its user's later rows and all its user's rows."""
+    """Return the rows grouped by user and, for each, the number of later rows and of all rows of
+    its user."""
     rows = rows[np.argsort(user[rows], kind="stable")]
     degree_U = np.bincount(user[rows])
     degree = np.repeat(degree_U, degree_U)
@@ -706,7 +714,7 @@ def refit_splits(splits: Splits) -> Splits:
 
 
 def labelled(splits: Splits) -> Dataset:
-    """Join the parts to one data set that gives this split."""
+    """Join the parts into one Dataset, whose ``split`` column gives this split."""
     label = np.repeat((TRAIN, VALIDATION, TEST), [part.n_edges for part in splits])
     return replace(splits.train, **_joined(*splits), split=label.astype(np.uint8))
 

@@ -240,7 +240,8 @@ def telling(
     rng: np.random.Generator,
     missing: float = _MISSING,
 ) -> Features:
-    """Draw for each row a category and a bag by its community, and a number by its share.
+    """Draw features of each row: a category and a bag that depend on its community, and a number
+    that depends on its share (activity or popularity).
 
     In each column, the share ``missing`` of the cells is missing.
     """

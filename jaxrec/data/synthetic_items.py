@@ -1,9 +1,9 @@
 """Draws synthetic item graphs from planted communities with power-law popularity.
 
-Communities and popularity are drawn as in :mod:`jaxrec.data.synthetic`. The first item of a pair is
-drawn by popularity, after each item has been the first one once, so that every item has a pair. The
-second item is drawn by popularity too: with probability ``LOYALTY`` from the community of the first
-one, else from all items.
+Communities and popularity are drawn as in :mod:`jaxrec.data.synthetic`. Each item is the first item
+of one pair, so that every item has a pair; the first items of all further pairs are drawn by
+popularity. The second item is drawn by popularity too: with probability ``LOYALTY`` from the
+community of the first item, else from all items.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ _EMBEDDED_PAIRS = 16_000
 
 
 def planted(items: int, *, communities: int = 12, seed: int = 0) -> Truth:
-    """Return the structure from which :func:`make` draws; its users are the items too."""
+    """Return the structure from which :func:`make` draws, with the items in place of users."""
     found = truth(items, items, communities=communities, seed=seed)
     community, popularity = found.item_community, found.popularity
     return Truth(community, community, popularity, popularity)

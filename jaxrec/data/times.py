@@ -50,7 +50,8 @@ _UNITS = {
     "microseconds": (1e14, 5e15, 1e6),
     "nanoseconds": (1e17, 5e18, 1e9),
 }
-"""For each unit finer than seconds: the range of its numbers (until 2128), and units per second."""
+"""For each unit finer than seconds: the range of its numbers (to the year 2128), and its number per
+second."""
 _DIGITS = {
     "%Y%m%d": (19_000_101, 21_001_231),
     "%Y%m%d%H%M": (190_001_010_000, 210_012_312_359),
@@ -58,7 +59,8 @@ _DIGITS = {
 }
 """For each form of a date written as digits: the smallest and the largest number."""
 EPOCH = (946_684_800, 2_051_222_400)
-"""Seconds since 1970 of the years 2000 to 2034, which show that a column holds seconds."""
+"""The range of seconds since 1970 in the years 2000 to 2034, by which a column of times in seconds
+is recognised."""
 _START, _END = -2_208_988_800, 4_102_444_800
 """Seconds since 1970 of the years 1900 and 2100."""
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
@@ -124,7 +126,7 @@ def fitting(cells: Sequence[str]) -> list[str]:
     forms = []
     for form in (date + clock for clock in _CLOCKS for date in _DATES):
         seconds = _parsed(texts, form)
-        if seconds.null_count() == 0 and bool((seconds > _START).all()):  # 1/2/21 is not year 21
+        if seconds.null_count() == 0 and bool((seconds > _START).all()):  # refuse year 21
             forms.append(form)
     return forms
 
