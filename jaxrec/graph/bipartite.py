@@ -107,8 +107,7 @@ def symmetric_weights(
 def locality_order(
     sender: np.ndarray, receiver: np.ndarray, n_users: int, n_nodes: int
 ) -> np.ndarray:
-    """Compute positions [N] that put connected nodes near each other, and all users before the
-    items.
+    """Compute positions [N] that put connected nodes near each other, with users before items.
 
     Uses scipy's reverse Cuthill-McKee (1969) on the whole graph. On Gowalla, gathered rows then
     stay in a core's cache more often (bench case ``propagate``).
@@ -215,7 +214,7 @@ def build(
 
 
 def has_levels(data: Dataset) -> bool:
-    """Return whether there are ratings, with few enough distinct values to serve as edge types."""
+    """Return whether the data has ratings with at most 20 distinct values, to use as edge types."""
     return data.rating is not None and len(np.unique(data.rating)) <= _MOST_LEVELS
 
 
@@ -225,8 +224,8 @@ def rating_levels(
     """Return the distinct ratings, ascending, and the index of each interaction's rating.
 
     Args:
-      asks, fix: parts of error messages: the field that needs ratings, and what to do about too
-        many distinct ratings.
+      asks, fix: parts of error messages. ``asks`` is the field that needs ratings, and ``fix`` is
+        the advice if there are too many distinct ratings.
 
     Raises:
       InputError: there are no ratings, or more than 20 distinct ones.
@@ -245,11 +244,11 @@ def rating_levels(
 
 
 def drop_edges(graph: Bipartite, key: PRNGKeyArray, rate: float) -> Bipartite:
-    """Drop a random share ``rate`` of the pairs and scale up the weights of the others.
+    """Drop a random share ``rate`` of the pairs and divide the weights of the others by 1 - rate.
 
-    Both directions of a pair are dropped together, so the matrix stays symmetric. The expected
-    matrix is the full matrix. The weights stay normalised by the degrees of the full graph. The
-    buckets kernel does not support the result.
+    The expected value of the result is the full matrix. Both directions of a pair are dropped
+    together, so the matrix stays symmetric. Weights stay normalised by the degrees of the full
+    graph. The buckets kernel does not support the result.
     """
     low = jnp.minimum(graph.senders, graph.receivers).astype(jnp.uint32)
     high = jnp.maximum(graph.senders, graph.receivers).astype(jnp.uint32)

@@ -18,7 +18,7 @@ from jaxrec.platforms import platform_of_programs
 
 
 class _Widths(NamedTuple):
-    """The widths of the buckets, ascending, and of the pieces of wider rows."""
+    """The widths of the buckets, ascending, and the width of the pieces of longer rows."""
 
     short: tuple[int, ...]
     piece: int
@@ -39,9 +39,9 @@ class Buckets(NamedTuple):
     """The rows of a product, grouped by degree.
 
     Attributes:
-      short: rows that fit a bucket, by width.
+      short: one bucket per width, with the rows that fit a bucket.
       pieces: pieces of the longer rows, all of one width; None without longer rows.
-      long: the buckets that sum the pieces of each longer row.
+      long: buckets that sum the pieces of each longer row.
       place_R: the position of each row in the buckets' output: short rows of all widths first, then
         long ones.
     """
@@ -102,7 +102,7 @@ def _bucket(
 def stacked(parts: list[Buckets]) -> Buckets:
     """Stack the buckets of all shards along a first axis, as NumPy arrays padded to equal shapes.
 
-    :func:`product` takes the buckets of a single shard.
+    :func:`product` takes the buckets of one shard, not the stack.
     """
     widths = sorted({b.sender_RW.shape[1] for part in parts for b in part.short})
     by_width = [{b.sender_RW.shape[1]: b for b in part.short} for part in parts]
@@ -165,7 +165,7 @@ def sizes(degree: np.ndarray, widths: _Widths = _OF_EDGES) -> list[list[int]]:
 
 
 def largest(each: Sequence[list[list[int]]]) -> list[list[int]]:
-    """Return the largest of several :func:`sizes`, number by number."""
+    """Return the elementwise maximum of several :func:`sizes`."""
     levels = itertools.zip_longest(*each, fillvalue=())
     return [[max(col) for col in itertools.zip_longest(*level, fillvalue=0)] for level in levels]
 
@@ -173,7 +173,7 @@ def largest(each: Sequence[list[list[int]]]) -> list[list[int]]:
 def of_sizes(levels: list[list[int]], widths: _Widths = _OF_EDGES) -> Buckets:
     """Make empty buckets of given :func:`sizes`.
 
-    :func:`stacked` pads other buckets to these sizes if it gets the empty buckets too.
+    To pad buckets to these sizes, pass the empty buckets to :func:`stacked` along with them.
     """
     *short, n_pieces, n_rows = levels[0]
     place_R: Any = np.zeros(n_rows, np.int32)
@@ -185,8 +185,7 @@ def of_sizes(levels: list[list[int]], widths: _Widths = _OF_EDGES) -> Buckets:
 
 
 def renamed(buckets: Buckets, name_N: Int[Array, "N"]) -> Buckets:
-    """Return the buckets of the same product for a table whose row ``name_N[n]`` belongs to node
-    n."""
+    """Renumber the senders for a table whose row ``name_N[n]`` belongs to node n."""
 
     def rename(bucket: Bucket) -> Bucket:
         return bucket._replace(sender_RW=name_N.astype(jnp.uint32)[bucket.sender_RW])
@@ -209,8 +208,8 @@ def product(buckets: Buckets, x_ND: Float[Array, "N D"]) -> Float[Array, "R D"]:
 def _joined(buckets: Buckets, x_ND: Array) -> Array:
     """Compute :func:`product` with one kernel for all buckets of a level.
 
-    On a GPU, launching more kernels would cost more than branching in one kernel, because the rows
-    of a warp are of one bucket.
+    On a GPU, one kernel that branches is cheaper than several launches, because the rows of a warp
+    are in one bucket and so take the same branch.
     """
     parts = [
         _sum(bucket, x_ND) for bucket in (*buckets.short, buckets.pieces) if bucket is not None
@@ -228,7 +227,7 @@ def _sum(bucket: Bucket, x_ND: Array) -> Array:
     on_gpu = platform_of_programs() == "gpu"
     row_R = jnp.arange(bucket.sender_RW.shape[0], dtype=jnp.uint32)
     for i in range(bucket.sender_RW.shape[1]):
-        # The indices are unsigned and in bounds, so the loop neither wraps nor checks them.
+        # Indices are unsigned and promised in bounds, so XLA neither wraps nor checks them.
         row_RD = x_ND.at[bucket.sender_RW[:, i]].get(mode="promise_in_bounds")
         # On a GPU, a slice of the weights would be a separate kernel, whereas a gather is fused.
         at_R = (row_R, jnp.full_like(row_R, i)) if on_gpu else (slice(None), i)

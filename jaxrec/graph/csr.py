@@ -21,10 +21,11 @@ class DeviceCsr(NamedTuple):
 
 
 def count_prefix(csr: DeviceCsr, row: Array, holds: Callable[[Array, Array], Array]) -> Array:
-    """Count the items of each row for which ``holds`` is true; they must be a prefix of the row.
+    """Count the items of each row for which ``holds`` is true, by bisection.
 
-    ``holds(item, rank)`` gets items and their ranks in the row, shaped like ``row``. The search
-    bisects rows; it takes about log2(n) rounds if the longest given row has n items.
+    These items must be a prefix of the row. ``holds(item, rank)`` gets items and their ranks in the
+    row, shaped like ``row``. The search takes about log2(n) rounds, where n is the number of items
+    of the longest given row.
     """
     start = csr.indptr[row]
     last = csr.indices.shape[0] - 1

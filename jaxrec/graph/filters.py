@@ -15,10 +15,10 @@ A filter may be blended with votes of similar users, whose similarity is raised 
 
     n = D_i^-m Rᵀ (R~ r)^s        blended = y / std(y) + weight · n / std(n)
 
-The standard deviations are taken over the items that r lacks, for each user separately. With s = 1
-this would be one more linear filter; s > 1 lets the few users who share most of r count more than
-the many who share one popular item, which no polynomial of P can do. EASE's scores can be blended
-in likewise.
+The standard deviations are taken over the items that r lacks, for each user separately. With s = 1,
+n is one more linear filter of r. With s > 1, the few users who share most of r count more than the
+many users who share one popular item; no polynomial of P can do that. EASE's scores can be blended
+in the same way.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,8 @@ from jaxrec.graph import buckets, spmm
 from jaxrec.graph.buckets import Buckets
 from jaxrec.graph.spmm import Edges, edge_product
 
-_ROUNDS, _SPARE = 3, 16  # of the subspace iteration, whose errors the polynomial corrects
+# Rounds and extra vectors of the subspace iteration, whose errors the polynomial corrects.
+_ROUNDS, _SPARE = 3, 16
 _DROWNS = 1e-6  # eigenvalues below this share of the largest one are rounding errors of float32
 _CLOSE = 400  # number of points at which one polynomial is fitted to another
 
@@ -103,8 +104,7 @@ class Filter(NamedTuple):
         return named if self.neighbours is None else named | self.neighbours.arrays()
 
     def vectors(self, history: Csr, weight_E: np.ndarray | None = None) -> np.ndarray:
-        """Return the vectors of histories, [n, D]; their products with V' are the spectral
-        scores."""
+        """Return a vector per history, [n, D], whose product with V' gives the spectral scores."""
         indptr, indices = history
         value_E = self.ratio_I[indices] * (np.float32(1) if weight_E is None else weight_E)
         row_nI = sp.csr_array((value_E, indices, indptr), shape=(len(indptr) - 1, len(self.in_I)))
@@ -175,8 +175,8 @@ def neighbour_scores(
 ) -> Float[Array, "I B"]:
     """Compute D_i^-m Rᵀ (R~ r)^s: users vote for their items, weighted by similarity.
 
-    Each user is also their own nearest neighbour. The vote of a user for themselves goes to items
-    that r has, which are in no list, so it changes no list.
+    Each user is also their own nearest neighbour. A user's own vote goes only to items of r, which
+    no list contains, so it changes no list.
     """
     alike_UB = jnp.maximum(_product(matrix.to_users, row_IB), 0) ** neighbours.blend[1]
     vote_IB = _product(matrix.to_items, neighbours.user_U[:, None] * alike_UB)
@@ -231,8 +231,7 @@ def _eigen(gram_KK: Array) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _orthogonal(x_NK: Array) -> Array:
-    """Return orthonormal columns with the span of x; surplus columns are 0 if it has fewer
-    dimensions."""
+    """Return an orthonormal basis of the span of x, [N, K]; columns beyond x's rank are 0."""
     value_K, turn_KK = _eigen(_gram(x_NK))
     real_K = value_K > _DROWNS * max(value_K[0], 1e-30)
     return x_NK @ (turn_KK * np.where(real_K, 1 / np.sqrt(np.where(real_K, value_K, 1)), 0))
@@ -275,8 +274,8 @@ def plateau(flatness: float, order: int) -> Float[np.ndarray, "K"]:
 def turbo(order: int) -> Float[np.ndarray, "K"]:
     """Return Turbo-CF's polynomial (Park et al. 2024, eq. 8 to 10), without Turbo-CF's power of P.
 
-    It is t, 2 t - t² or t + 0.01 (-t³ + 10 t² - 29 t) for order 1, 2 or 3, returned as Chebyshev
-    coefficients of x = 1 - 2 t.
+    The polynomial is t, 2 t - t² or t + 0.01 (-t³ + 10 t² - 29 t) for order 1, 2 or 3. The result
+    is its Chebyshev coefficients in x = 1 - 2 t.
     """
     powers = {1: (0, 1), 2: (0, 2, -1), 3: (0, 0.71, 0.1, -0.01)}[order]
     return chebyshev.poly2cheb(Polynomial(powers)(Polynomial((0.5, -0.5))).coef)
@@ -332,7 +331,7 @@ def fit(
     * ``gf-cf`` (GF-CF, Shen et al., CIKM 2021): P, and spectral_weight · D^-1/2 V Vᵀ D^1/2.
     * ``turbo-cf`` (Turbo-CF, Park et al., SIGIR 2024): :func:`turbo` of P.
     * ``ease``: only the singular vectors; the caller adds :attr:`Filter.weight_II`.
-    * ``popularity``: item_ID is the degree of items, [I, 1], and nothing else scores.
+    * ``popularity``: the score of an item is its degree; item_ID holds the degrees, [I, 1].
 
     Args:
       key: random key for the start of the iteration that finds the singular vectors.
@@ -340,8 +339,8 @@ def fit(
       order, flatness, degree_power, spectral_weight, user_power, products, neighbour_weight,
         neighbour_sharpness, neighbour_power: see
         :class:`jaxrec.config.models.filter.FilterOptions`.
-      spectrum: is given a function that computes the singular vectors, and returns its result or
-        an earlier one; default: call it.
+      spectrum: called with a function that computes the singular vectors; returns the function's
+        result, or a stored result. Default: call the function.
     """
     pairs, degree_U, degree_I = weighted(train)
     share = user_power if kind == "turbo-cf" else 0.5

@@ -158,7 +158,7 @@ class Graph(NamedTuple):
         sent, into, w = (np.array(part) for part in zip(*found, strict=True)) if found else _NONE
         loops = sent == into
         both = not graph.is_directed()
-        if both:  # each edge goes both ways, but a self-loop is a single entry
+        if both:  # add each edge in the other direction too, except self-loops
             sent, into = np.append(sent, into[~loops]), np.append(into, sent[: len(loops)][~loops])
             w = np.append(w, w[~loops])
         return cls.from_edges(sent, into, w, n_nodes=len(row), normalise=normalise)

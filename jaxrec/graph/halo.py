@@ -1,9 +1,9 @@
 """Propagation over a partitioned graph, inside ``jax.shard_map``.
 
-A mesh has two axes: ``data`` splits a batch, and ``table`` splits the rows. The functions that
-compute are the bodies that run on one device. Â stays symmetric when it is partitioned. As on one
-device, the gradient of a product is therefore the same product, with the same exchange of rows, and
-no collective is differentiated.
+A mesh has two axes: ``data`` splits a batch, and ``table`` splits the rows. The functions on arrays
+of one shard are bodies for ``shard_map``. Â stays symmetric when it is partitioned, so the gradient
+of a product is the same product with the same exchange of rows, as on one device. Autodiff never
+differentiates a collective.
 """
 
 from collections.abc import Callable
@@ -44,12 +44,12 @@ def make_mesh(config: MeshConfig) -> Mesh:
 
 
 def on_mesh(mesh: Mesh, body: Callable, in_specs: Any, out_specs: Any) -> Callable:
-    """Turn a function that runs on one device into one of arrays on the mesh."""
+    """Map a function of one device's arrays over arrays on the mesh, by ``shard_map``."""
     return jax.shard_map(body, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
 class Stack:
-    """An array whose first axis is the shards of a mesh; each is computed when a device needs it.
+    """An array whose first axis is the shards of a mesh; shards are computed when needed.
 
     Args:
       shape: shape of the whole array, with the shards as first axis.
@@ -78,9 +78,9 @@ def _put_one(mesh: Mesh, x: Any, spec: PartitionSpec) -> Array:
 
 
 def own_rows(row_B: Int[Array, "B"], rows: int) -> tuple[Int[Array, "B"], Bool[Array, "B"]]:
-    """Convert rows of the whole table to rows of this shard, and return which of them it has.
+    """Convert rows of the whole table to rows of this shard, and return which rows it has.
 
-    Rows of other shards become 0.
+    Rows of other shards become row 0.
     """
     local_B = row_B - jax.lax.axis_index(TABLE).astype(row_B.dtype) * rows
     own_B = (local_B >= 0) & (local_B < rows)
@@ -93,7 +93,7 @@ def masked(x: Array, own_B: Array) -> Array:
 
 
 def looked_up(part_RD: Float[Array, "R D"], row_B: Int[Array, "B"]) -> Float[Array, "B D"]:
-    """Look up rows of the whole table; every device along ``table`` gets all of them."""
+    """Look up rows of the whole table; every device along ``table`` gets all B rows."""
     local_B, own_B = own_rows(row_B, part_RD.shape[0])
     return jax.lax.psum(masked(part_RD[local_B], own_B), TABLE)
 

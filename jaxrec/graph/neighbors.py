@@ -140,8 +140,7 @@ def all_most_visited(
 
 
 def first_of(table: Neighbors, node_R: Int[Array, "R"], count: int) -> Neighbors:
-    """Take the first F = count neighbours of each node from a table; their weights then sum to
-    1."""
+    """Take the first F = count neighbours of each node from a table, and rescale their weights."""
     weight_RF = table.weight_RF[node_R, :count]
     total_R1 = jnp.sum(weight_RF, axis=1, keepdims=True)
     return Neighbors(

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, between, resolve
 
-_SWEEPS = 1000  # a limit that is never reached, since each sweep shrinks its residual by 1 - alpha
+_SWEEPS = 1000  # never reached: a sweep multiplies the residual that it pushes by 1 - alpha
 
 
 class Push(NamedTuple):
@@ -46,11 +46,11 @@ def push(
 ) -> Push:
     """Compute the personalised PageRank of each source: columns of alpha (I - (1 - alpha) P^T)^-1.
 
-    P = D^-1 A is the random walk. Every node with a residual above epsilon · degree keeps alpha of
-    it and sends the rest to its neighbours, until no such node is left (Andersen, Chung and Lang,
-    FOCS 2006). Each sweep pushes from all users with such a residual, for all sources, in one
-    product, then from all items. A source's residual is on one side at a time, so each product
-    needs half of the edges. Nodes without neighbours keep their residual.
+    P = D^-1 A is the random walk. A node is active if its residual is above epsilon · degree. An
+    active node keeps alpha of its residual and sends the rest to its neighbours, until no node is
+    active (Andersen, Chung and Lang, FOCS 2006). A sweep pushes from all active users, for all
+    sources, in one product, and then from all active items in another. Each product needs only the
+    edges in one direction. Nodes without neighbours keep their whole residual as mass.
 
     Args:
       graph: N nodes.

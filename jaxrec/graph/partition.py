@@ -31,7 +31,8 @@ class Layout(NamedTuple):
 
     Attributes:
       parts: T.
-      users, items: numbers of rows per part: first for users, then for items; R in total.
+      users, items: numbers of rows per part for users and for items. User rows come first, and R
+        is the sum of both.
       place_N: row of each node in the whole table.
     """
 
@@ -71,8 +72,7 @@ def cut(load: np.ndarray, parts: int) -> np.ndarray:
 
 
 def node_order(data: Dataset, order: Literal["locality", "data"]) -> np.ndarray | None:
-    """Return the position of each node in the order of the partition; None for the data set's
-    order."""
+    """Return each node's position in the order that is partitioned; None for the data's order."""
     if order == "data":
         return None
     user, item = data.user, data.item + np.int32(data.n_users)
@@ -202,7 +202,7 @@ def partition(
 
 
 def needed(sender: np.ndarray, part: int, layout: Layout) -> list[np.ndarray]:
-    """Find the rows that a part needs from each other part, numbered within that other part."""
+    """Find the rows that a part needs from each other part, numbered within the other part."""
     row = distinct(sender)
     owner = row // layout.rows
     none = np.zeros(0, row.dtype)
@@ -228,7 +228,7 @@ def traffic(count_TT: np.ndarray, edge_cut: float, edges: int, rows: int) -> Tra
 
 
 class Sending(NamedTuple):
-    """The plan by which parts exchange rows, with numbers of rows padded to be equal.
+    """The plan of the exchange of rows between parts; numbers of rows are padded to be equal.
 
     Attributes:
       exchange: kind of exchange.
@@ -273,7 +273,7 @@ class Sending(NamedTuple):
     ) -> np.ndarray:
         """Convert row numbers in the whole table to row numbers in one part's table.
 
-        A part's table is the one that it holds after the exchange.
+        A part's table is the table that the part has after the exchange.
         """
         if self.exchange == "all_gather":
             return sender
@@ -325,7 +325,7 @@ def _stacked(
     if not buckets:
         return stacked
     here = jax.local_devices(backend="cpu")[0]
-    with jax.default_device(here):  # no device may hold other devices' parts
+    with jax.default_device(here):  # keep the parts of other devices off the default device
         each = [
             bucketed.group_rows(graph.indptr, of, weight)
             for graph, (of, _, weight) in zip(made, local, strict=True)

@@ -1,8 +1,8 @@
 """Gathers table rows, which may repeat; the gradient sums over equal rows.
 
-On CPU and TPU the gradient is a scatter-add. On a GPU a scatter-add uses atomics, which are slow
-under contention and add in another order in each run. On a GPU, rows are therefore sorted once.
-Equal rows are then adjacent, and are summed in two levels, in a fixed order.
+On CPU and TPU the gradient is a scatter-add. On a GPU a scatter-add would use atomics, which are
+slow under contention and add in a different order in each run. On a GPU, rows are therefore sorted
+once, so that equal rows are adjacent, and are summed in two levels, in a fixed order.
 """
 
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxrec.platforms import platform_of_programs
 
 _CHUNK = 32
-_FEW = 32  # for at most this many rows of a table, a gradient is summed without a sort
+_FEW = 32  # the gradient of a table with at most this many rows is summed without a sort
 _DIRECT = 256  # for at most this many rows, every row is compared with every other
 
 
@@ -56,8 +56,7 @@ def groups(row_R: Int[Array, "R"], n_rows: int) -> Groups:
 
 
 def totals(grouped: Groups, x_RD: Float[Array, "R D"]) -> Float[Array, "P D"]:
-    """Sum x over groups; each sum is at the group's first position, and other positions are
-    arbitrary."""
+    """Sum x over groups; a sum is at its group's first position, other positions are arbitrary."""
     x_PD = x_RD.astype(jnp.float32)[grouped.order_P]
     if len(grouped.row_P) != len(x_RD):
         x_PD = jnp.where((grouped.row_P < len(grouped.first_N))[:, None], x_PD, 0)
@@ -78,7 +77,8 @@ def _totals(key_P: Array, x_PD: Array) -> Array:
         same_CK1 = (key_CK == key_CK[:, k, None])[:, :, None]
         within_CKD = within_CKD + jnp.where(same_CK1, x_CKD[:, k, None], 0)
     within_CKD = jax.lax.optimization_barrier(within_CKD)
-    # If a group continues into the next chunks, their first positions hold the rest of its sum.
+    # A group may continue in the next chunks: the rest of its sum is the sum of the chunks' first
+    # groups.
     first_C, last_C = key_CK[:, 0], key_CK[:, -1]
     of_firsts_CD = _totals(first_C, within_CKD[:, 0])
     next_CD = jnp.concatenate([of_firsts_CD[1:], jnp.zeros_like(of_firsts_CD[:1])])
@@ -92,13 +92,12 @@ def _totals(key_P: Array, x_PD: Array) -> Array:
 
 
 def table(grouped: Groups, total_PD: Float[Array, "P D"]) -> Float[Array, "N D"]:
-    """Return a table of N rows with the groups' sums at the rows that occur, and zeros
-    elsewhere."""
+    """Return the table [N, D] with each group's sum at the group's row, and zeros elsewhere."""
     return jnp.where(grouped.there_N[:, None], total_PD[grouped.first_N], 0)
 
 
 def _sums_of_few(row_R: Array, x_RD: Array, n_rows: int) -> Float[Array, "N D"]:
-    """Sum x over equal rows without a sort, by comparing each row with all of a few numbers."""
+    """Sum x over equal rows of a small table: compare with each row number, without a sort."""
     same_RN = row_R[:, None] == jnp.arange(n_rows, dtype=row_R.dtype)
     return jnp.sum(jnp.where(same_RN[:, :, None], x_RD.astype(jnp.float32)[:, None], 0), axis=0)
 
@@ -145,5 +144,5 @@ def take(x_ND: Float[Array, "N *D"], row: Int[Array, "*any"]) -> Float[Array, ".
 
 
 def take_columns(x_RC: Float[Array, "R C"], column_K: Int[Array, "K"]) -> Float[Array, "R K"]:
-    """Return ``x_RC[:, column_K]``, with a gradient as that of :func:`take`."""
+    """Return ``x_RC[:, column_K]``; its gradient, like that of :func:`take`, uses no atomics."""
     return take(x_RC.T, column_K).T if by_sort() else x_RC[:, column_K]

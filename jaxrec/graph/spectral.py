@@ -70,7 +70,8 @@ def spectral_table(
     The gain of L layers is p(σ) = 1/(L+1) Σ_l σ^l. Users get U σ^1/2 / p(σ), and items get D_i^1/2
     V σ^1/2 / p(σ). After propagation, users then score items by about U σ V^T D_i^1/2, which
     approximates the interactions with scaled user rows. Finally, users and items are each scaled to
-    the given root mean square. Columns beyond min(U, I) are normal noise of that scale.
+    the given root mean square. Columns beyond min(U, I) are normal noise with this root mean
+    square.
 
     Args:
       graph: N nodes, the first ``n_users`` of them users.

@@ -2,8 +2,8 @@
 
 Â is symmetric, so the gradient of y = Â x with respect to x is Â g, the same product. The
 ``custom_vjp`` below uses this; autodiff of a gather would instead add a scatter over the edges. A
-vmap over tables (one for each trial of a search) is one product too, with all trials in the columns
-of one table.
+vmap over T tables (one for each trial of a search) becomes one product with a single table, whose
+columns are those of all trials.
 
 ``segment_sum`` is the reference: it gathers, weighs and sums rows sorted by receiver. ``csr`` is
 jaxlib's native kernel on CPU. ``buckets`` (:mod:`jaxrec.graph.buckets`) gathers padded rows. Only
@@ -77,7 +77,7 @@ def resolve(kernel: Literal["auto"] | Kernel, graph: Bipartite | None = None) ->
 
 
 def _segment_sum(edges: Edges, x_ND: Array) -> Array:
-    """Gather, weigh and sum rows by receiver; the reference kernel."""
+    """Gather rows, multiply by weights and sum by receiver; the reference kernel."""
     message_ED = edges.weight_E[:, None].astype(x_ND.dtype) * x_ND[edges.sender_E]
     return jraph.segment_sum(message_ED, edges.receiver_E, edges.n_rows, indices_are_sorted=True)
 
@@ -176,7 +176,7 @@ def product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Array
 def _folded(kernel: Kernel, graph: Bipartite, x_TND: Array) -> Array:
     """Compute Â x for T tables, by one product with a table [N, T D].
 
-    The native kernels have no batched form; a plain vmap of a native kernel would be a scatter.
+    Native kernels have no batched form, and a plain vmap of a native kernel would be a scatter.
     """
     trials, n_nodes, width = x_TND.shape
     x_NW = jnp.moveaxis(x_TND, 0, 1).reshape(n_nodes, trials * width)
@@ -214,8 +214,7 @@ def _multiply(kernel: Kernel, graph: Bipartite, x_ND: Array) -> Array:
 
 
 def _multiply_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Array) -> Array:
-    """Compute rows of Â x; a vmap over x and the rows becomes one product that computes all
-    rows."""
+    """Compute rows of Â x; a vmap over x and the rows becomes one product for all N rows."""
 
     def folded(graph: Bipartite, x_TND: Array, row_TR: Array) -> Array:
         return jax.vmap(lambda y_ND, row_R: y_ND[row_R])(_folded(kernel, graph, x_TND), row_TR)
@@ -276,8 +275,8 @@ def _product_of_rows(
 ) -> Array:
     """Compute :func:`_multiply_table_of_rows` for a single table.
 
-    Without a sort of rows, senders are looked up in a small table, which has the given rows and a
-    zero row, and stays in cache.
+    On platforms that do not sum rows by a sort, senders are looked up in a small table of the given
+    rows and a zero row, which stays in cache.
     """
     if rows.by_sort():
         grouped = rows.groups(row_R, graph.n_nodes)
@@ -442,9 +441,8 @@ def sum_of_layers(
 ) -> tuple[Float[Array, "R D"], Float[Array, "R D"]]:
     """Compute rows of Σ_l a_l Â^l x (LightGCN, eq. 4 and 8), and the same rows of x.
 
-    The last layer is computed only at these rows, except by the kernel ``buckets``. Tables of all N
-    nodes are only added in the gradient on a GPU. The results are differentiable in x and in the
-    shares.
+    The last layer is computed only at these rows, except by the kernel ``buckets``. The gradient
+    adds whole tables [N, D] only on a GPU. The results are differentiable in x and in the shares.
 
     Args:
       graph: N nodes, symmetric.

@@ -15,7 +15,7 @@ from jaxrec import hashed_random
 from jaxrec.errors import InputError
 from jaxrec.graph.csr import DeviceCsr
 
-_LEFT = 2  # node2vec: the last 1 / _LEFT of the walks to finish continue in a smaller batch
+_LEFT = 2  # node2vec: the slowest 1 / _LEFT of the walks continue in a smaller batch
 _LEAST = 64  # a batch of at most this many walks is not made smaller
 
 
@@ -32,8 +32,7 @@ class WalkGraph(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """Source of the random numbers of W walks: their first nodes, their numbers, and a key's
-    bits."""
+    """The source of W walks' random numbers: first nodes, numbers of walks, and bits of a key."""
 
     node_W: UInt32[Array, "W"]
     number_W: UInt32[Array, "W"]
@@ -112,7 +111,7 @@ def _degree(graph: WalkGraph, node_W: Array) -> Array:
 
 
 def _below(values: Array, start_W: Array, count_W: Array, limit_W: Array) -> Array:
-    """Count how many of values[start : start + count], which ascend, are not above the limit.
+    """Count the values in values[start : start + count], ascending, that are at most the limit.
 
     The search bisects; it takes about log2(n) rounds, where n is the largest count.
     """
@@ -176,7 +175,7 @@ def _first_order(graph: WalkGraph, node_W: Array, draws: Draws, length: int) -> 
 
 
 class _Tries(NamedTuple):
-    """Unfinished walks, each at its own step, so that none waits for another's rejections."""
+    """Unfinished walks, each at its own step, so that no walk waits for rejections of another."""
 
     walk_LW: Array
     before_W: Array  # the node before at_W; -1 at the first step
@@ -191,9 +190,9 @@ def _second_order(
 ) -> Array:
     """Sample node2vec walks: propose by weight, accept with probability α / max α.
 
-    The maximum is taken without the edge back to t, the node before. If 1/p is larger than the
-    maximum, the excess weight of this edge is proposed separately (Yang et al., "KnightKing", SOSP
-    2019, section 4.2), so that a small p causes no rejections.
+    The maximum excludes the edge back to the previous node t. If α = 1/p of that edge exceeds the
+    maximum, the edge's excess weight is proposed separately (Yang et al., "KnightKing", SOSP 2019,
+    section 4.2), so that a small p causes no rejections.
     """
     n_walks = node_W.shape[0]
     most = max(1.0, 1 / q)
