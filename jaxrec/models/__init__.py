@@ -1,4 +1,4 @@
-"""Encoders map (parameters, graph) to embeddings; they know nothing of losses or training loops."""
+"""Encoders map (parameters, graph) to embeddings; losses and training loops are elsewhere."""
 
 import importlib
 import inspect
@@ -62,7 +62,7 @@ def build(
 
     Args:
       sizes: sizes of the users' and items' features; None for a side without features.
-      levels: number of edge types, for models that distinguish them.
+      levels: number of edge types, for models that distinguish edge types.
       decodes: number of rating levels of the decoder; 0 for no decoder.
 
     >>> import jax

@@ -39,7 +39,7 @@ def all_expected(
     user_BD: Float[Array, "B D"],
     item_ID: Float[Array, "I D"],
 ) -> Float[Array, "B I"]:
-    """Compute :func:`expected` for all items; only S arrays [B, I] are in memory, not R."""
+    """Compute :func:`expected` for all items, with S instead of R arrays [B, I] in memory."""
     user_SBD = jnp.einsum("bd,sde->sbe", user_BD, weights.basis_SDD, precision=_EXACT)
     product_SBI = jnp.einsum("sbd,id->sbi", user_SBD, item_ID, precision=_EXACT)
 

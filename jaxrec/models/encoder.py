@@ -25,7 +25,7 @@ class Nodes(NamedTuple):
 
 
 def unit_rows(x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
-    """Normalise rows to length 1; a row of zeros stays zero, with zero gradient."""
+    """Normalise rows to length 1; a row of zeros stays zero and gets a zero gradient."""
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     return x * jnp.where(square > 0, jax.lax.rsqrt(jnp.where(square > 0, square, 1)), 0)
 
@@ -33,10 +33,10 @@ def unit_rows(x: Float[Array, "*rows D"]) -> Float[Array, "*rows D"]:
 def looks_linear(
     dim_in: int, dim_out: int, *, mirrored_in: bool, mirrored_out: bool
 ) -> Float[Array, "{dim_in} {dim_out}"]:
-    """Return a matrix with which ReLU layers start as the identity on their leading columns.
+    """Return an initial weight matrix with which stacked ReLU layers compute the identity.
 
-    A mirrored vector holds x and -x, so ReLU loses nothing of x and the next matrix, [I; -I],
-    restores it. If widths differ, columns are dropped or zero.
+    A mirrored vector holds x and -x, so ReLU loses nothing of x, and the next matrix, [I; -I],
+    restores x. If widths differ, surplus columns of x are dropped or surplus outputs are 0.
 
     Source: Balduzzi et al., "The shattered gradients problem", ICML 2017, section 4 (LL-init).
 
@@ -104,9 +104,9 @@ class ModelSizes(NamedTuple):
 class Encoder(nnx.Module):
     """Base class of all user-item models: maps parameters and a graph to embeddings.
 
-    A custom model defines ``__init__(sizes, config, rngs, **options)`` and :meth:`embed`. It
-    inherits the gathering of a batch's rows, scores by dot product or cosine, and L2 on the rows of
-    ``embedding``. Register it with ``jaxrec.register_model("name")``, or pass the class to
+    A custom model defines ``__init__(sizes, config, rngs, **options)`` and :meth:`embed`. The base
+    class gathers a batch's rows, scores by dot product or cosine, and applies L2 to the rows of
+    ``embedding``. Register the class with ``jaxrec.register_model("name")``, or pass it to
     ``jaxrec.train(data, model=...)``.
 
     Attributes:
@@ -115,7 +115,7 @@ class Encoder(nnx.Module):
         configured.
       bias: [N] in the data set's order, or None; set by the trainer if configured.
       out_dim: D, the width of the final embeddings; by default that of ``embedding``.
-      smoothing: number of layers that smooth the table; a spectral start compensates for them.
+      smoothing: number of layers that smooth the table, for which a spectral start compensates.
 
     >>> import jax
     >>> from flax import nnx
@@ -158,7 +158,7 @@ class Encoder(nnx.Module):
 
 @runtime_checkable
 class LocalEncoder(Protocol):
-    """An encoder that needs only a few table rows for the embeddings of a batch."""
+    """An encoder that computes a batch's embeddings from only a few table rows."""
 
     def plan(self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None) -> Any:
         """Select what :meth:`of_block` needs to compute some rows.

@@ -47,7 +47,7 @@ class GCMCConv(nnx.Module):
     ) -> Float[Array, "R H"]:
         """Compute (Â_r x) W_r from the rows ``row_R`` of Â_r x, or from all rows if None.
 
-        Users receive from items, with the items' W_r, and items from users.
+        The rows of users are multiplied by the items' W_r, and the rows of items by the users' W_r.
         """
         of_user, of_item = self.user[...][level], self.item[...][level]
         if row_R is None:
@@ -73,8 +73,8 @@ class Dense(nnx.Module):
 class GCMC(Encoder):
     """GC-MC: z = W_3 h + W_2 ReLU(W_1 f), optionally with batch normalisation per side.
 
-    h is the output of L convolutions of the input x. This input is the id's embedding, the encoded
-    features f, or the sum of both; in section 2.5 of the paper, only the dense part gets features.
+    h is the output of L convolutions of the input x. The input is the id's embedding, the encoded
+    features f, or the sum of both. In section 2.5 of the paper, features enter only the dense part.
 
     Args:
       n_users, n_items: numbers of users and items, U and I.
@@ -163,7 +163,7 @@ class GCMC(Encoder):
         row = all_N if row_R is None else row_R
 
         def taken(x_ND: Array) -> Array:
-            # On a CPU, the gather of all rows is kept, and with it the bits of earlier runs.
+            # On a CPU, gather even if all rows are taken: the bits of earlier runs then stay equal.
             return x_ND if row_R is None and by_sort() else take(x_ND, row)
 
         layers = self._layers(graph, row_R, key)
@@ -264,7 +264,7 @@ class GCMC(Encoder):
             h_nH = jax.nn.relu(jax.ops.segment_sum(sent_EH, row_E, h_nH.shape[0]))
         is_item_11 = jnp.ones((1, 1), bool)
         z_nD = self._head(h_nH, encoded_nD, is_item_11)
-        # Without ids, the input of a known item is its encoded features.
+        # Inductive models have no ids, so layers[0] holds the encoded features of known items.
         known_ID, known_IH = (x_ND[self.n_users :] for x_ND in (layers[0], layers[-1]))
         return self._unit(z_nD, self._head(known_IH, known_ID, is_item_11), 1)
 

@@ -22,9 +22,9 @@ class FeatureSizes(NamedTuple):
 
 
 class FeatureEncoder(nnx.Module):
-    """Sum of a linear map of numbers, of category embeddings, and of mean embeddings of bags.
+    """The sum of a linear map of numbers, category embeddings, and mean embeddings of bags.
 
-    It equals a dense layer over numbers, one-hot categories and multi-hot bags.
+    The sum equals a dense layer over numbers, one-hot categories and multi-hot bags.
 
     Args:
       sum_bags: sum the embeddings of a bag instead of averaging them.

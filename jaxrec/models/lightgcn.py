@@ -34,8 +34,7 @@ class LightGCN(Encoder):
       init_std: standard deviation of the normal initialisation.
       learned_shares: learn the a_l, starting at 1/(L+1).
       edge_dropout: share of pairs dropped from the graph in each training step.
-      frozen_from: number of the first table row that is not trained, like all rows after it; None
-        trains all rows.
+      frozen_from: table rows from this row number on are not trained; None trains all rows.
       dtype: compute type of the propagation; the sum over layers is float32.
 
     >>> from jaxrec.data import synthetic

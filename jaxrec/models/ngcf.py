@@ -1,4 +1,4 @@
-"""NGCF in two forms: of the paper (Wang et al., SIGIR 2019) and of the CS224W lecture."""
+"""NGCF in two forms: that of the paper (Wang et al., SIGIR 2019) and that of the CS224W lecture."""
 
 from typing import Literal
 
@@ -30,7 +30,7 @@ def keep_mask(
 ) -> Float[Array, "R width"]:
     """Return a dropout mask: 0 for a random share ``rate`` of the entries, else 1/(1-rate).
 
-    An entry depends only on (key, row, column), so it is the same in any subset of rows.
+    An entry depends only on (key, row, column), so a row's mask is the same in every batch.
     """
     first, second = jax.random.bits(key, (2,))
     row_R1 = hashed_random.mix(row_R.astype(jnp.uint32) + first)[:, None]
@@ -39,7 +39,7 @@ def keep_mask(
 
 
 class NGCFConv(nnx.Module):
-    """One layer, computed from a node's input x and its neighbours' messages s.
+    """One layer, computed from a node's input x and an aggregate s of its neighbours' inputs.
 
     paper (eq. 7): LeakyReLU((s + x) W1 + (s * x) W2), where s is the symmetrically normalised sum.
     lecture: ReLU(Linear(Concat(x, s))), where s is the mean.

@@ -24,8 +24,8 @@ _BLOCK = 1 << 13  # number of nodes per block when all nodes of a graph are embe
 class SampledBlock(NamedTuple):
     """The nodes from which some final embeddings are computed, and the weights of neighbours.
 
-    The nodes of L hops are concatenated: the R requested rows, their R · F_1 neighbours, then
-    (R + R · F_1) · F_2 neighbours of all nodes so far, and so on.
+    The nodes of L hops are concatenated: the R requested rows, their R · F_1 neighbours, then the
+    (R + R · F_1) · F_2 neighbours of all these nodes, and so on.
 
     Attributes:
       node_M: rows of the graph.
@@ -74,14 +74,14 @@ class PinSAGE(Encoder):
       dim: width of the embeddings and the input, D.
       hidden: width of the layers, H.
       fan_outs: [L] neighbours per node by hop, starting at the requested rows.
-      uniform: draw neighbours uniformly in training, and otherwise average over all neighbours.
-        If False, use the first neighbours in the graph's table (``Bipartite.neighbors``).
-      walks, walk_length: number and length of the random walks from each node by which that table
-        ranks neighbours.
+      uniform: if True, training draws neighbours uniformly, and evaluation averages over all
+        neighbours. If False, both use the first neighbours in ``Bipartite.neighbors``.
+      walks, walk_length: number and length of the random walks from each node that rank the
+        neighbours in ``Bipartite.neighbors``.
       ids: whether the input includes an embedding of each id.
       sizes: sizes of the users' and items' features; None for a side without features.
-      linear: start with layers that average a node and its neighbours, with mirrored values (see
-        :func:`looks_linear`), and a head that undoes the mirroring; otherwise use He
+      linear: start with layers that average a node and its neighbours, on mirrored values (see
+        :func:`looks_linear`), and with a head that undoes the mirroring. If False, use He
         initialisation.
 
     >>> model = PinSAGE(6, 8, dim=4, hidden=8, fan_outs=(3, 2), rngs=nnx.Rngs(params=0))
@@ -257,7 +257,7 @@ class PinSAGE(Encoder):
         new_n = graph.n_nodes + jnp.arange(n_new, dtype=jnp.int32)
         walks = {"walks": self.walks, "length": self.walk_length, "key": key}
         near = neighbors.most_visited(both, new_n, max(self.fan_outs), **walks)
-        # A new item without edges has itself as neighbour, with weight 0, but is not in the graph.
+        # The padding neighbour of a new item without edges is the item, which is not in the graph.
         return near._replace(node_RF=jnp.minimum(near.node_RF, graph.n_nodes - 1))
 
 

@@ -59,7 +59,7 @@ def _products(weights: PairWeights, user_BD: Array, item: Array) -> Array:
 
 
 class NeuralScore(nnx.Module):
-    """:func:`pair_scores` as a layer, initialised as the dot product plus a small hidden part."""
+    """:func:`pair_scores` as a layer; it starts as the dot product plus a small hidden part."""
 
     def __init__(self, dim: int, width: int, rngs: nnx.Rngs) -> None:
         init = nnx.initializers.xavier_uniform()

@@ -6,7 +6,7 @@ Tables are plain arrays by name, so that a step can read and update single rows:
     context [I, D]     an item's vector as context; absent if the embedding serves as context
     bias [I]           an item's bias; a score adds the biases of both items
     feature [F, D]     vectors of feature values
-    share [I, 1 + C]   logits of an item's weights: its own vector, then each feature
+    share [I, 1 + C]   logits of the weights of an item's own vector and of its C features
 
 Sources: Mikolov et al., NIPS 2013 (skip-gram with negative sampling); Wang et al., "Billion-scale
 commodity embedding for e-commerce recommendation in Alibaba" (EGES), KDD 2018, eq. 6.
@@ -74,7 +74,7 @@ def new_tables(
 def shares(
     there_TC: Bool[Array, "T C"], logit_TC1: Float[Array, "T C1"] | None
 ) -> Float[Array, "T C1"]:
-    """Compute the weights of an item's vector and of each feature; they sum to 1.
+    """Compute the weights of an item's vector and of each feature; an item's weights sum to 1.
 
     A missing feature has weight 0 and no gradient.
     """
@@ -91,7 +91,7 @@ def centres(
 ) -> Float[Array, "T D"]:
     """Compute centre vectors n Σ_f a_f v_f over an item's vector and its n - 1 feature vectors.
 
-    The weights a_f sum to 1. EGES (eq. 6) has no factor n. The factor does not change cosines, and
+    The weights a_f sum to 1. The factor n is not in EGES (eq. 6). It does not change cosines, and
     makes the learning speed of an item's vector independent of the number of features.
     """
     if side is None or feature_TKD is None:
@@ -107,8 +107,8 @@ def centres(
 def products(x_BID: Float[Array, "B I D"], y_BJD: Float[Array, "B J D"]) -> Float[Array, "B I J"]:
     """Compute the products x_bi · y_bj of a batch of small matrices.
 
-    The backward pass to y first transposes the gradients of the products, since XLA on CPU has no
-    fast product that contracts the rows of both factors.
+    The backward pass transposes the gradients of the products before it computes the gradient in y,
+    since XLA on CPU has no fast product that contracts the rows of both factors.
     """
     return jnp.einsum("bid,bjd->bij", x_BID, y_BJD)
 

@@ -37,7 +37,7 @@ class Tower(nnx.Module):
       sizes: sizes of the features; None if there are no features.
       widths: widths of the layers; the last is D.
       activation, final: activation between layers, and activation after the last layer.
-      sum_bags: encode bags as multi-hot vectors; otherwise, these vectors are scaled to sum 1.
+      sum_bags: encode bags as multi-hot vectors; if False, as multi-hot vectors scaled to sum 1.
     """
 
     def __init__(
@@ -99,9 +99,9 @@ class Tower(nnx.Module):
 class Towers(Encoder):
     """One :class:`Tower` for users and one for items, without a graph.
 
-    A node without train pairs has no trained id embedding. It gets the mean id embedding
-    of trained users or items or, with id dropout (DropoutNet, Volkovs et al., NeurIPS 2017), a
-    learned embedding for hidden ids.
+    A node without train pairs has no trained id embedding. With id dropout (DropoutNet, Volkovs et
+    al., NeurIPS 2017) it gets the learned embedding of hidden ids. Without id dropout it gets the
+    mean id embedding of the trained users, or of the trained items.
 
     Args:
       n_users, n_items: numbers of users and items, U and I.
@@ -215,7 +215,7 @@ class Towers(Encoder):
         user = None if features.user is None else taken(features.user, row_M)
         item = None if features.item is None else taken(features.item, row_M - self.n_users)
         is_user_M1 = (row_M < self.n_users)[:, None]
-        # Shapes are static, so each row passes both towers and one result is discarded.
+        # Shapes are static, so each row passes through both towers, and one result is discarded.
         emb_MD = jnp.where(is_user_M1, self.user(id_MD, user), self.item(id_MD, item))
         if table_MD is not None:
             return Nodes(emb_MD, table_MD)
@@ -254,7 +254,7 @@ class Towers(Encoder):
     def _shown(
         self, graph: Bipartite, row_R: Array, table_RD: Array | None, hidden_R1: Array | None
     ) -> Array | None:
-        """Return id embeddings, with the learned row for ids that are hidden or untrained."""
+        """Return id embeddings; hidden and untrained ids get the learned embedding instead."""
         if table_RD is None or self.unknown is None:
             return table_RD
         unmet_R1 = graph.degree_N[row_R][:, None] == 0
