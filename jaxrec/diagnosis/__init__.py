@@ -1,1 +1,1 @@
-"""Finds out why embeddings collapse and training stalls: measures, thresholds and findings."""
+"""Diagnoses why embeddings collapse or training stalls: measures, thresholds and findings."""

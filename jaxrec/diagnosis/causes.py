@@ -44,11 +44,11 @@ def against_constant(course: Course) -> float | None:
 
 
 def learned(course: Course) -> bool:
-    """Return whether the model predicts its train pairs better than a constant would.
+    """Return whether the model predicts its train pairs better than a constant prediction.
 
-    Judges by the rating error or the AUC if one is recorded, since the loss may mislead: with hard
-    negatives, the loss even of good models stays above a constant's, and with small scores, the
-    loss falls late.
+    The rating error or the AUC decides if one is recorded, since the loss may mislead. With hard
+    negatives, even a good model has a higher loss than a constant prediction. With small scores,
+    the loss falls late.
     """
     auc, error, spread = (course.last(n) for n in ("train_auc", "train_mse", "rating_sd"))
     if error is not None and spread:
@@ -98,7 +98,7 @@ def summed(course: Course) -> Finding | None:
     if config is None or config.loss.name != "bpr" or pair is None or loss is None:
         return None
     if config.negatives.name == "exposed" or config.negatives.picks in ("similar", "same-features"):
-        return None  # Single pairs are measured against random items.
+        return None  # pairs are measured against random items, so the losses are not comparable
     too_little = loss < min(pair / limit.SUMMED, limit.NOTHING)
     too_much = loss > limit.SUMMED * max(pair, math.log(2))
     if not too_little and not too_much:
@@ -171,7 +171,7 @@ def rate_low(course: Course) -> Finding | None:
     moved, ratio, config = course.last("moved"), against_constant(course), course.config
     if moved is None or ratio is None or config is None:
         return None
-    # Embeddings of an unfinished run will move further, and warm-up steps do not count.
+    # Extrapolate the movement to the end of an unfinished run, and do not count warm-up steps.
     further = min(limit.AHEAD, 1 / course.progress)
     warm = course.steps < config.optim.warmup_steps + limit.BEGUN
     if warm or further * moved >= limit.MOVED or ratio <= limit.AT_CONSTANT:
@@ -206,8 +206,8 @@ def l2_strong(course: Course) -> Finding | None:
     sides = [x for x in (course.growth("user_norm"), course.growth("item_norm")) if x is not None]
     ratio, table = against_constant(course), course.growth("table_norm")
     shrunk = sides and max(sides) < limit.SHRUNK and ratio is not None and ratio > limit.AT_CONSTANT
-    # If only the hardest of many negatives count, even the loss of a healthy model stays at that of
-    # a constant prediction.
+    # With only the hardest of many negatives, even a healthy model has the loss of a constant
+    # prediction.
     shrunk = shrunk and not (course.config.negatives.picks and learned(course))
     gone = table is not None and table < limit.TABLE_SHRUNK and not learned(course)
     if not shrunk and not gone:
@@ -234,8 +234,7 @@ def l2_strong(course: Course) -> Finding | None:
 
 
 def false_negatives(course: Course) -> Finding | None:
-    """Find negatives that are known to their users more often than uniformly drawn items would
-    be."""
+    """Find negatives that users know more often than they know uniformly drawn items."""
     share = course.last("false_negatives")
     users, items, seen = (course.last(name) for name in ("users", "items", "observations"))
     density = seen / (users * items) if users and items and seen else 0.0
@@ -341,7 +340,7 @@ def overfitted(course: Course) -> Finding | None:
     past = len(values) - 1 - values.index(best) >= limit.PAST
     by_heart = past and dearer is not None and dearer > limit.BY_HEART
     if config.train.patience:
-        # The run stops early and keeps its best parameters, so the best parameters are judged.
+        # The run stops early and keeps its best parameters, so judge these.
         kept = course.upto(values.index(best))
         dearer = _dearer(kept)
         if not by_heart or dearer is None or dearer <= limit.BY_HEART:

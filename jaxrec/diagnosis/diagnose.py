@@ -27,7 +27,7 @@ from jaxrec.runfolder import check_run, read_embeddings, read_metrics, read_star
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The findings on a run or on embeddings, and the newest figures that the findings rest on.
+    """The findings on a run or on embeddings, with the newest figures, which are the evidence.
 
     Attributes:
       of: name of the diagnosed run or file.
@@ -92,9 +92,9 @@ def diagnose(path: str | Path, data: str | Path | None = None) -> Diagnosis:
     Args:
       path: a run folder; or a file with arrays ``user`` [U, D] and ``item`` [I, D] (.npz), or with
         one matrix (.npz, .npy).
-      data: train data of the embeddings, anything that ``--data`` takes. The arrays ``user_ids``
-        and ``item_ids`` in the file match rows to the ids of the data; without these arrays, row
-        numbers do.
+      data: train data of the embeddings, in any form that ``--data`` takes. Rows are matched to the
+        data by the arrays ``user_ids`` and ``item_ids`` in the file, or by row number if the file
+        has no such arrays.
 
     Raises:
       InputError: the path does not exist or has nothing to diagnose, or ids do not match.

@@ -96,8 +96,7 @@ class Course:
         return found
 
     def last(self, name: str) -> float | None:
-        """Return the newest figure of a name from the doctor's records, or else from the train
-        records."""
+        """Return a figure's newest value, from the doctor's records or else the train records."""
         for lines in (self.measured, self.trained):
             values = [r[name] for r in lines if name in r]
             if values:
@@ -105,8 +104,7 @@ class Course:
         return None
 
     def first(self, name: str) -> float | None:
-        """Return the oldest figure of a name from the doctor's records, or else from the train
-        records."""
+        """Return a figure's oldest value, from the doctor's records or else the train records."""
         for lines in (self.measured, self.trained):
             values = [r[name] for r in lines if name in r]
             if values:
@@ -123,7 +121,7 @@ class Course:
 
     @cached_property
     def figures(self) -> dict[str, float]:
-        """The newest figure of every name."""
+        """The newest value of every figure, by name."""
         names = ("step", "epoch", "split", "phase")
         lines = (*self.trained, *self.measured)
         return {n: x for line in lines for n, x in line.items() if n not in names}
@@ -144,6 +142,6 @@ class Course:
         return [sign * r[metric] for r in self._judgements]
 
     def upto(self, evaluation: int) -> "Course":
-        """Return the course up to an evaluation; evaluations are counted from 0."""
+        """Return the records up to an evaluation; evaluations are counted from 0."""
         step = self._judgements[evaluation].get("step", 0)
         return Course(self.config, [r for r in self.records if r.get("step", 0) <= step])

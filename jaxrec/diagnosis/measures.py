@@ -28,8 +28,7 @@ def _moments(x: np.ndarray) -> Moments:
 def _between_rows(x_nn: np.ndarray) -> np.ndarray:
     """Return the off-diagonal entries, [n (n - 1)]."""
     n = len(x_nn)
-    # After the first entry, every run of n + 1 entries ends with a diagonal entry, which is
-    # dropped.
+    # After entry 0, every (n + 1)-th entry is on the diagonal: drop the last of each n + 1 entries.
     return x_nn.ravel()[1:].reshape(n - 1, n + 1)[:, :-1].ravel() if n > 1 else x_nn[:0, 0]
 
 
@@ -43,8 +42,8 @@ def _unit(x_nD: np.ndarray) -> np.ndarray:
 def _products(x_nD: np.ndarray, y_mD: np.ndarray) -> np.ndarray:
     """Compute x yᵀ, [n, m], a few rows at a time.
 
-    For the whole product at once, BLAS would start threads, which contend with XLA's threads and
-    cost a hundred times as much as the product itself.
+    For a larger product, BLAS would start threads, which contend with XLA's threads and cost a
+    hundred times as much as the product itself.
     """
     step, y_Dm = max(1, _ONE_THREAD // max(y_mD.size, 1)), y_mD.T
     return np.concatenate([x_nD[i : i + step] @ y_Dm for i in range(0, len(x_nD), step)])
@@ -111,8 +110,7 @@ def norm(x_nD: Float[np.ndarray, "n D"]) -> Moments:
 
 
 def moved(now_nD: Float[np.ndarray, "n D"], first_nD: Float[np.ndarray, "n D"]) -> float:
-    """Return the mean distance of rows from their start, relative to their mean length at the
-    start."""
+    """Return rows' mean distance from their start, divided by their mean length at the start."""
     length = norm(first_nD).mean
     return norm(now_nD.astype(np.float64) - first_nD).mean / (length if length > 0 else 1.0)
 
@@ -139,8 +137,7 @@ def uniformity(x_nD: Float[np.ndarray, "n D"]) -> float:
 
 
 def simplex(x_nD: Float[np.ndarray, "n D"]) -> float:
-    """Return the share of rows that are probability distributions: no entry below 0, and a sum of
-    1."""
+    """Return the share of rows that are distributions: entries are at least 0 and sum to 1."""
     whole_n = np.abs(x_nD.sum(axis=1) - 1) < 1e-3
     return float(np.mean((x_nD.min(axis=1) >= 0) & whole_n))
 
@@ -149,9 +146,9 @@ class Lists(NamedTuple):
     """Measures of how much lists of K items differ from user to user.
 
     Attributes:
-      items: number of distinct items in the lists, relative to the largest possible number.
+      items: number of distinct items in the lists, divided by the largest possible number.
       overlap: mean share of items that two users' lists have in common.
-      popular: share of the lists' items among the K most popular ones.
+      popular: share of the lists' items that are among the K most popular items.
     """
 
     items: float
@@ -182,8 +179,7 @@ def dead(layers: list[Float[Array, "_ _"]]) -> Float[Array, ""]:
 
 
 class Scored(NamedTuple):
-    """Scores of pairs, scores of items unknown to the pairs' users, and the true ratings of
-    pairs."""
+    """Scores of pairs, scores of items that the pairs' users do not know, and true ratings."""
 
     pos_P: Float[np.ndarray, "P"]
     other_P: Float[np.ndarray, "P"]
@@ -238,10 +234,9 @@ def finite(figures: dict[str, float]) -> dict[str, float]:
 
 
 def carried(figures: dict[str, float], temperature: float = 1.0) -> dict[str, float]:
-    """Return ``carried``, the mean product of users and items in standard deviations of the
-    ratings.
+    """Return ``carried``, |mean u · i| divided by the standard deviation of the ratings.
 
-    Returns an empty mapping if it is unknown.
+    The result is empty if the figures lack one of the two.
     """
     dot, sd = figures.get("dot_mean"), figures.get("rating_sd")
     return {} if dot is None or not sd else {"carried": abs(dot) / temperature / sd}

@@ -37,8 +37,8 @@ AT_ONCE = {
     *(causes.accumulated, causes.summed, causes.identical, causes.rate_high),
     symptoms.bounded,
 }
-"""Rules that apply from the first step on. All other rules judge the training, and apply only once
-``Course.begun`` is True."""
+"""Rules that apply from the first step on. All other rules judge the progress of the training, and
+apply only after ``Course.begun`` is True."""
 
 
 def findings(course: Course) -> list[Finding]:

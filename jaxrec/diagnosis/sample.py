@@ -55,15 +55,15 @@ def _pairs(part: Dataset | None, known: Csr, observed: Observed) -> Pairs | None
 
 
 def _nothing(part: Dataset) -> None:
-    """Return None, because the scores only order items."""
+    """Return None: for ranking models, scores do not predict an observed value."""
 
 
 def of_data(train: Dataset, validation: Dataset | None, observed: Observed = _nothing) -> Sample:
     """Sample users and items with train pairs, and pairs, evenly spaced by number.
 
     Args:
-      observed: maps the data of a split to the values that the scores of its pairs predict, [E];
-        None if scores only order items.
+      observed: maps the data of a split to the values [E] that the pairs' scores predict, such as
+        ratings, or to None if scores only order items.
     """
     counts = train.item_counts()
     users = np.flatnonzero(train.user_counts())
@@ -99,8 +99,7 @@ class ItemSample(NamedTuple):
 
 
 def of_items(splits: PairSplits, scored_I: Bool[np.ndarray, "I"]) -> ItemSample:
-    """Sample items that have a vector, and pairs of items that have one, evenly spaced by
-    number."""
+    """Sample items that have a vector, and pairs of such items, evenly spaced by number."""
     train, held = splits.train, splits.validation
     around, there = train.adjacency(), np.flatnonzero(scored_I)
     true_P = held.label_P

@@ -19,8 +19,8 @@ from jaxrec.evaluation.topk import Rows, rank, rank_from_host
 
 TOP = 20
 _EACH = 4
-"""Stride over the listed users, the items and the pairs of each split. The score grid and the
-alignment use only every fourth of them, which is enough."""
+"""Stride over listed users and items in the score grid, and over pairs in the alignment. These
+figures need no more rows."""
 
 
 class Pairs(NamedTuple):
@@ -66,8 +66,8 @@ class Seen(NamedTuple):
 
 
 def program(function: Callable[..., Any], static: tuple[int, ...] = ()) -> Callable[..., Any]:
-    """Jit a function so that it compiles fast, since it runs for 1 ms, once per evaluation."""
-    # On CPU, LLVM's passes take half of the compile time and save less than 1 of 2 ms per call.
+    """Jit a function with fast compilation, since it runs only for 1 ms per evaluation."""
+    # On CPU, LLVM's passes take half of the compile time, and save less than 1 ms of 2 ms per call.
     cheap = takes("xla_backend_optimization_level", 0) if jax.default_backend() == "cpu" else {}
     return jax.jit(function, static_argnums=static, compiler_options=cheap or None)
 
@@ -142,10 +142,10 @@ def _pieces(x: np.ndarray, like: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def _queries(parts: Mapping[str, Pairs]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Return the users and the items to score, as lists of arrays.
+    """Return the users and the items to score, as two lists of arrays.
 
-    Each split adds two arrays to each list: one for its pairs, then one for the same users with the
-    unknown items.
+    Each split adds two arrays to each list: the users and items of its pairs, and then the same
+    users with items that they do not know.
     """
     users = [x for p in parts.values() for x in (p.user_P, p.user_P)]
     return users, [x for p in parts.values() for x in (p.item_P, p.other_P)]

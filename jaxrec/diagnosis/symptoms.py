@@ -181,11 +181,11 @@ def temperature(course: Course) -> Finding | None:
 
 
 def _floor(course: Course) -> float | None:
-    """Return the least loss that cosines can reach, relative to a constant's; None if unknown."""
+    """Return the least loss of bounded scores, relative to a constant prediction's, or None."""
     config, constant = course.config, constant_loss(course)
     if config is None or not constant or config.loss.name not in losses.AT_GAP:
         return None
-    # With the effective number of negatives, a constant prediction has the known loss.
+    # Choose the number of negatives for which a constant prediction has the recorded loss.
     negatives = math.expm1(constant) if config.loss.name == "softmax" else 1.0
     gap = 2 / config.loss.temperature
     return losses.at_gap(config.loss.name, gap, negatives, config.loss.margin) / constant

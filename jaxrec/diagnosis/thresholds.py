@@ -1,18 +1,18 @@
 """All thresholds at which a figure becomes a finding, with their reasons.
 
-They were chosen on synthetic data (``python -m bench doctor --half synthetic``). NOTHING, SMOOTHED
-and ONE_DIRECTION were revised after a first look at the other half of the benchmark, which has real
-data and other models.
+The thresholds were chosen on synthetic data (``python -m bench doctor --half synthetic``). Three of
+them (NOTHING, SMOOTHED, ONE_DIRECTION) were revised after a first look at the other half of the
+benchmark, which has real data and other models.
 """
 
 BEGUN = 30
-"""Number of steps before which only faults that show at once are judged. After so many steps, Adam
-at its default rate has moved a row by a third of the row's length, and a healthy model has learned
-its first popular items."""
+"""Number of steps after which the training is judged; before, only faults that show at once are.
+After 30 steps, Adam at its default rate has moved a row by a third of the row's length, and a
+healthy model has learned its first popular items."""
 
 AHEAD = 4.0
-"""Largest factor by which the movement of embeddings is extrapolated to the end of a run. If the
-embeddings would still be near their start, the run is reported early."""
+"""Largest factor by which the movement of embeddings is extrapolated to the end of a run, to report
+early that the embeddings will stay near their start."""
 
 FED = 3.0
 """Ratio of the norm of the optimizer's input to the norm of the step's gradient, above which
@@ -20,9 +20,9 @@ gradients accumulate. The ratio is 1 in a healthy loop with any optimizer. A sum
 to t times as long as one gradient."""
 
 SUMMED = 20.0
-"""Factor between the training loss and the loss of single pairs, above which the training loss is
-no mean over pairs. A mean is close to the loss of single pairs; a batch summed inside one sigmoid
-gives nearly 0, or too much by a factor of the batch size."""
+"""Factor between the training loss and the mean loss of single pairs, above which the training loss
+is not a mean over pairs. If a batch is summed inside one sigmoid, the loss is nearly 0, or too
+large by a factor of the batch size."""
 
 NOTHING = 0.01
 """Training loss that counts as nearly 0 for ``SUMMED``. A mean over pairs is not so low while the
@@ -35,8 +35,8 @@ corrected first."""
 
 LEAP = 10.0
 """Movement of the embeddings, in initial lengths, above which steps overshoot if the loss is above
-a constant prediction's. At a suitable rate, the loss is below a constant's before rows have moved
-so far."""
+that of a constant prediction. At a suitable rate, the loss falls below that of a constant
+prediction before rows have moved so far."""
 
 WORSE = 1.02
 """Loss relative to a constant prediction's, above which a run is worse than untrained. With a small
@@ -58,16 +58,16 @@ LEARNED = 0.9
 """Loss relative to the best constant prediction's, below which something was learned."""
 
 TOLD = 0.65
-"""Share of train pairs ranked above a random item, from which on something was learned, whatever
-the loss. Random scores give 0.5 +- 0.02."""
+"""Share of train pairs ranked above a random item, from which on the model has learned something,
+whatever the loss. Random scores give 0.5 +- 0.02."""
 
 EVEN = 0.002
 """Difference of the last two logged means of the loss, relative to a constant prediction's loss,
 above which the loss is still falling."""
 
 STUCK = 100
-"""Number of steps before which a loss at a constant prediction's says little: at the default
-learning rate, rows need so many steps to take a direction."""
+"""Number of steps before which it is no fault that the loss is that of a constant prediction: at
+the default learning rate, rows need about 100 steps to take a direction."""
 
 CARRIED = 1.0
 """Mean product of user and item embeddings, in standard deviations of the ratings, above which the
@@ -106,9 +106,9 @@ SMOOTHED = 0.7
 in healthy models of two to four layers."""
 
 BEFORE = 0.03
-"""Mean cosine of the nodes before the first step, above which propagation alone aligns nodes: the
-table is still noise. On synthetic data, a mean over two to four layers gives less than 0.02, a mean
-over 30 layers gives 0.3, and with eight items per user it gives 0.04 or more."""
+"""Mean cosine of the nodes before the first step, above which propagation alone aligns nodes, since
+the table is still noise. On synthetic data, a mean over two to four layers gives less than 0.02. A
+mean over 30 layers gives 0.3, or 0.04 or more with eight items per user."""
 
 SHRUNK = 0.3
 """Length of the embeddings relative to the start, below which L2 outweighs the loss."""
@@ -137,13 +137,13 @@ GAP = 0.13
 the metric is a sign of memorization. It is below 0.11 in healthy runs."""
 
 BY_HEART = 10.0
-"""Loss of validation pairs relative to that of train pairs, above which a run has overfitted if the
-gap is above ``GAP`` and the metric is past its best value. It is 40 or more in models that memorize
-early, whose best metric is so poor that no large fall follows. It is below 2 in healthy runs."""
+"""Ratio of the validation loss to the train loss, above which a run has overfitted if the gap is
+above ``GAP`` and the metric is past its best value. The ratio finds models that memorize early:
+their best metric is so poor that it cannot fall much. The ratio is 40 or more in these models, and
+below 2 in healthy runs."""
 
 PAST = 2
-"""Number of evaluations after the best one, from which on a metric counts as past its best
-value."""
+"""Number of evaluations after the best one at which a metric counts as past its best value."""
 
 FLOOR = 0.85
 """Least loss of bounded scores relative to the constant's, above which the remaining range is too
@@ -153,8 +153,7 @@ train well."""
 SHARP = 0.5
 """Share of saturated train pairs, for bounded scores. The temperature is too low if the share is
 above this value both before the first step and now. A high share now is not a fault by itself: in a
-healthy run, all well-ranked pairs may be saturated, such as a cosine of 0.8 at a temperature of
-0.1."""
+healthy run, all well-ranked pairs may be saturated (a cosine of 0.8 at a temperature of 0.1)."""
 
 SATURATED = 0.9
 """Share of saturated train pairs, above which the loss can no longer improve."""
@@ -184,4 +183,4 @@ WIDE = 4
 
 KNOWN_TEST = 0.01
 """Share of the test pairs on which the warm start was trained, above which training on test is
-reported. A smaller share changes recall by less than another seed does."""
+reported. A smaller share changes recall by less than a change of the seed does."""
