@@ -40,10 +40,10 @@ def gowalla_filter() -> Config:
 def auto() -> Config:
     """The best model for any data, found by a search over all models in a given time.
 
-    `jaxrec train auto --data PATH --minutes 10` compares models on validation: filters, trained
-    graph models and, if there are features, two towers. While time remains, it varies the options
-    of the best models. Finally it trains the best model on train and validation together, and
-    evaluates it on test once.
+    `jaxrec train auto --data PATH --minutes 10` compares filters and trained models on
+    validation. The trained models are matrix factorisation, LightGCN and, if there are features,
+    two towers. While time remains, it varies the options of the best models. Finally it trains the
+    best model on train and validation together, and evaluates it on test once.
     """
     return Config(preset="auto", minutes=10.0)
 

@@ -96,7 +96,7 @@ def steps_per_epoch(pairs: int, batch_size: int) -> int:
 
 
 def slots(step: Int[Array, ""], pairs: int, batch_size: int) -> tuple[Array, Array, Array]:
-    """Return a step's epoch, its positions in the epoch, and a mask of those before the end."""
+    """Return a step's epoch, its B positions in the epoch, and a mask of the valid positions."""
     epoch, in_epoch = jnp.divmod(step, steps_per_epoch(pairs, batch_size))
     start = in_epoch.astype(jnp.uint32) * jnp.uint32(batch_size)
     slot_B = start + jnp.arange(batch_size, dtype=jnp.uint32)
@@ -112,7 +112,7 @@ def by_edges(key: PRNGKeyArray, step: Int[Array, ""], pairs: Pairs, batch_size: 
 
 
 def by_users(key: PRNGKeyArray, step: Int[Array, ""], pairs: Pairs, batch_size: int) -> Positives:
-    """Draw E positives per epoch: for each, a uniform user, then one of the user's items.
+    """Draw E positives per epoch, each by drawing a uniform user, then one of the user's items.
 
     Many papers draw positives in this way.
     """
@@ -140,10 +140,10 @@ class TrainData(NamedTuple):
     """The constant inputs of training, on the device.
 
     Attributes:
-      shown: exposed items by user, if negatives are drawn from them.
-      alike_IF: normalised raw item features, if negatives are picked by them.
-      input_I: one number per item; items with equal inputs have equal numbers. None if all inputs
-        differ.
+      known: the train items of each user.
+      shown: the exposed items of each user; None unless negatives are drawn from exposed items.
+      alike_IF: normalised raw item features; None unless negatives are picked by features.
+      input_I: one number per item, equal for items with equal inputs; None if all inputs differ.
     """
 
     graph: Bipartite
@@ -161,9 +161,9 @@ class Batch(NamedTuple):
     """Positives and their negatives.
 
     ``neg`` is [B, N] if each pair has private negatives, and [S] if all pairs share them. It is
-    empty for rating losses. With c candidates per negative, N is c times larger until the negatives
-    are chosen. ``valid_BN`` marks the negatives that count, and is None if all do; its last H
-    columns belong to the hard negatives.
+    empty for rating losses. With c candidates per negative, N counts all candidates until the
+    negatives are picked. ``valid_BN`` marks the negatives that count, and is None if all count; its
+    last H columns belong to the hard negatives.
     """
 
     positives: Positives
@@ -208,7 +208,7 @@ def with_negatives(
 def _negatives(
     config: Config, n_items: int, data: TrainData, positives: Positives, step: Int[Array, ""]
 ) -> tuple[Array, Array | None]:
-    """Draw negatives; return them and a mask of the valid ones, None if all are valid."""
+    """Draw negatives; return the negatives and the mask of valid ones (None if all are valid)."""
     how, user_B = config.negatives, positives.user_B
     key = jax.random.fold_in(child(data.key, OfData.NEGATIVES), step)
     popular = data.popularity if config.draws_some_items else None
@@ -246,9 +246,9 @@ def _negatives(
 def _hard(
     config: Config, window: Window, data: TrainData, user_B: Array, step: Array
 ) -> tuple[Int[Array, "B H"], Bool[Array, "B H"]]:
-    """Draw the maximal number of hard negatives; return them and a mask of the valid ones.
+    """Draw H hard negatives per pair; return the negatives and the mask of valid ones.
 
-    The number of valid ones depends on the epoch, and is 0 for a user without candidates.
+    The number of valid hard negatives depends on the epoch, and is 0 for users without candidates.
 
     Source: Ying et al., "Graph convolutional neural networks for web-scale recommender systems",
     KDD 2018, sections 3.3 (hard negatives) and 3.4 (curriculum).

@@ -17,8 +17,8 @@ from jaxrec.training.finished_run import Run
 def lengthened(run: Path, config: Config, epochs: int) -> Config:
     """Return the configuration of a run that continues to ``epochs`` epochs.
 
-    The longer run gives the same result, to the last bit, as a run with this length from the start.
-    So settings whose effect on the first steps depends on the length are refused.
+    The result is the same to the last bit as that of a run with this length from the start.
+    Therefore, settings that make the first steps depend on the length are refused.
 
     Raises:
       InputError: the run would become shorter, or it cannot be continued to this length.
@@ -56,7 +56,7 @@ def lengthened(run: Path, config: Config, epochs: int) -> Config:
 def begin(run: Path, config: Config) -> None:
     """Turn a finished run's folder into an interrupted run's folder with this configuration.
 
-    env.json records the earlier lengths. embeddings.npz keeps the embeddings learned so far until
+    env.json records the earlier lengths. embeddings.npz keeps the finished run's embeddings until
     the longer run ends.
     """
     before = configs.load(run / "config.json")
@@ -68,7 +68,7 @@ def begin(run: Path, config: Config) -> None:
     try:
         steps = checkpoints.steps()
         if off_schedule and steps and steps[-1] == checkpoints.meta(steps[-1]).get("total"):
-            # The last evaluation was due only because the run ended; a longer run lacks it.
+            # The last evaluation took place only because the run ended; a longer run lacks it.
             checkpoints.cut(steps[-1] - 1)
     finally:
         checkpoints.close()
@@ -108,9 +108,9 @@ def on_everything(run: str | Path) -> Config:
 
 
 def _length(run: Path, config: Config) -> dict[str, Any]:
-    """Return the length at the run's best evaluation, in whole epochs if possible, or in steps.
+    """Return the length at the run's best evaluation: in epochs if whole, otherwise in steps.
 
-    The result is empty if the run has no evaluations; the new run then has the same length.
+    The result is empty if the run has no evaluations; the new run then keeps the run's length.
     """
     select, metric = config.eval.select_on, config.metric
     records = read_metrics(run / "metrics.jsonl")

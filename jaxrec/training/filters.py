@@ -38,17 +38,20 @@ class _Sizes(NamedTuple):
 
 @dataclass
 class Kept:
-    """The latest parts of fitted filters, by what they depend on, and the seconds that they took.
+    """A cache of the expensive parts of fitted filters, with the seconds that each part took.
 
     Attributes:
-      saved: seconds that were saved by parts that were used again.
+      saved: seconds saved by using cached parts again.
     """
 
     saved: float = 0.0
     _parts: dict[tuple[Any, ...], tuple[Any, float]] = field(default_factory=dict)
 
     def take(self, of: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
-        """Return the part that ``of`` names; compute it unless it is one of the latest two."""
+        """Return the part with the key ``of``, computed if it is not cached.
+
+        The cache holds the latest two parts of each kind, ``of[0]``.
+        """
         if of in self._parts:
             self._parts[of] = self._parts.pop(of)  # becomes the latest
             self.saved += self._parts[of][1]
@@ -73,7 +76,7 @@ class FilterProblem(Problem):
         """Fit the filter to the train pairs.
 
         Args:
-          kept: parts of earlier fits to the same pairs with the same seed, which are used again.
+          kept: a cache of parts from earlier fits to the same pairs with the same seed.
         """
         kept, model, train = kept or Kept(), self.config.model, self.splits.train
         fitted = filters.fit(
@@ -102,7 +105,7 @@ class FilterProblem(Problem):
         return fitted._replace(weight_II=weight_II, ease_weight=weight)
 
     def _ease(self, known: Csr, kept: Kept) -> np.ndarray:
-        """Return EASE's weights, by the options of the configuration."""
+        """Return EASE's item-item weights [I, I], fitted with the configured options."""
         model, n_items = self.config.model, self.splits.train.n_items
         how = {"dropout": model.ease_dropout, "user_power": model.ease_user_power}
         numbers = ("ease", model.ease_l2, *how.values())
@@ -125,14 +128,14 @@ class FilterProblem(Problem):
     def measure(  # type: ignore[override]
         self, split: str, state: Filter, should_stop: Callable[[], bool]
     ) -> dict[str, float] | None:
-        """Return the metrics of a split that has pairs; None if a signal stopped it."""
+        """Return the metrics of a split that has pairs; None if a signal stopped the evaluation."""
         evaluator = self.evaluator(split)
         assert evaluator is not None
         return evaluator(self.scorer(state), should_stop)
 
     @property
     def examine(self) -> Any:
-        """None, because the doctor examines the run folder instead of a state."""
+        """None, because for filters the doctor examines the run folder instead of a state."""
         return None
 
     @cached_property
@@ -143,7 +146,7 @@ class FilterProblem(Problem):
 
 @dataclass(frozen=True)
 class FilterTask(UserTask):
-    """The task of recommending items to users by a filter, which is fitted and not trained."""
+    """The task of recommending items to users by a filter, which is fitted in closed form."""
 
     def check(self) -> None:
         """Raise InputError if the data cannot be used, before a folder is written."""

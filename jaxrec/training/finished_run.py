@@ -59,7 +59,7 @@ class Run:
 
     @property
     def history(self) -> pl.DataFrame:
-        """metrics.jsonl as a table: one row per record, null where a record lacks a column."""
+        """The records of metrics.jsonl as a table; values that a record lacks are null."""
         import polars as pl
 
         records = read_metrics(self.folder / "metrics.jsonl")
@@ -99,7 +99,7 @@ class Run:
 
     @property
     def _headline(self) -> tuple[str, float] | None:
-        """The name and value of the selection metric, or if that is missing, of the first one."""
+        """The name and value of the selection metric; if it is missing, of the first metric."""
         name = self.config.metric
         if name in self.metrics:
             return name, self.metrics[name]

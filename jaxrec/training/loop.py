@@ -37,7 +37,7 @@ class Trainable(Protocol):
     def stepper(self) -> Any:
         """The stepper, whose ``dispatch`` the loop compiles.
 
-        It maps (state, data, n) to the state after n steps and the totals of these steps.
+        ``dispatch`` maps (state, data, n) to the state after n steps and the totals of these steps.
         """
         ...
 
@@ -72,7 +72,7 @@ class Trainable(Protocol):
         ...
 
 
-# The aim for a dispatch: long enough to hide overhead, short enough to react to signals.
+# Target duration of a dispatch: long enough to hide overhead, short enough to react to signals.
 DISPATCH_SECONDS = 1.0
 
 
@@ -108,7 +108,7 @@ class Outcome(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The best evaluation so far: its step in the phase, and the number of later evaluations."""
+    """The step in the phase of the best evaluation so far, and the number of later evaluations."""
 
     step: int | None
     since: int
@@ -122,14 +122,14 @@ class Pace:
 
     def took(self, seconds: float, steps: int) -> None:
         fits = int(DISPATCH_SECONDS / max(seconds / steps, 1e-9))
-        # A dispatch that a boundary cuts short must not lower the pace. Growth is limited.
+        # A dispatch that a boundary shortens must not lower the pace. Growth is at most 4-fold.
         self.steps = max(1, min(SCAN_LENGTH, fits, max(self.steps, steps) * 4))
 
 
 def check_memory(compiled: jax.stages.Compiled) -> None:
-    """Raise RunError if a step needs more memory than there is.
+    """Raise RunError if a step needs more memory than is available.
 
-    Otherwise the operating system would kill the process without a message.
+    Without this check, the operating system would kill the process without a message.
     """
     found = compiled.memory_analysis()
     if found is None:
@@ -148,7 +148,8 @@ class Loop:
     """Runs one phase of training.
 
     Args:
-      problem, phase: the problem to train, and the phase of the run.
+      problem: the problem to train.
+      phase: the phase of the run.
       checkpoints, log, reporter: the outputs.
       watch: the watch for signals.
     """
@@ -168,7 +169,7 @@ class Loop:
         # A refit has a fixed length and selects no state.
         self.select_on = self.config.eval.select_on if phase.name == "search" else "none"
         self.on_eval: OnEval | None = None
-        # The text of the last evaluation, which is shown beside the loss.
+        # The text that shows the last evaluation beside the loss.
         self._last_evaluation = ""
         of_phase = problem.stepper, phase.name, phase.origin
         self.doctor = Attendant(self.config, *of_phase, log, self._record)
@@ -281,7 +282,7 @@ class Loop:
         return compiled
 
     def _advance(self, dispatch: Dispatch, state: TrainState, step: int) -> tuple[TrainState, int]:
-        """Dispatch steps up to the next boundary; read a dispatch's totals during the next one."""
+        """Dispatch steps up to the next boundary; read each one's totals while the next runs."""
         boundary = self.cadence.next_boundary(step)
         late: tuple[Totals, int] | None = None
         began = last = time.perf_counter()
@@ -293,7 +294,7 @@ class Loop:
             before = state
             state, totals = dispatch(before, self.problem.data, self.problem.number(n))
             if step == first:
-                # A state that a checkpoint is being written from is not donated: free it here.
+                # A state is not donated while a checkpoint is written from it, so free it here.
                 release(before, but=(state, totals))
             step += n
             if late is not None:
@@ -315,7 +316,7 @@ class Loop:
         return state, step
 
     def read(self, totals: Totals, step: int) -> None:
-        """Fetch the totals, which waits for the device, and show the mean loss.
+        """Wait for the totals on the device, and show the mean loss.
 
         Raises:
           RunError: the loss is not finite.
@@ -399,7 +400,7 @@ class Loop:
         return f"{self.phase.name} step {step}/{self.cadence.total}"
 
     def best(self) -> Best:
-        """Find the first step with the best selection metric in the log."""
+        """Find in the log the step with the best selection metric; of equal steps, the first."""
         if self.select_on == "none":
             return Best(None, 0)
         sign = -1 if lower_is_better(self.config.metric) else 1
@@ -424,7 +425,7 @@ class Loop:
         return self.cadence.due(self.cadence.checkpoint, step) or self.overdue()
 
     def _save(self, state: TrainState, step: int) -> None:
-        """Start to write a checkpoint of this step, unless the step has one."""
+        """Start to write a checkpoint of this step, unless the step already has a checkpoint."""
         self._saved_at = time.monotonic()
         # A refit that stops at step 0 is resumed from the last checkpoint of the search.
         if step == self._saved or (step == 0 and self.phase.origin > 0):

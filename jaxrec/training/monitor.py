@@ -32,21 +32,21 @@ from jaxrec.training.step import Stepper, Totals, TrainState
 
 
 class FirstRows:
-    """The final embeddings of the doctor's sample, as they were before the first step.
+    """The embeddings of the doctor's sample at step 0.
 
     Args:
-      remade: computes these rows again, for a resumed run.
+      remade: recomputes these embeddings; it is called only in a resumed run.
     """
 
     def __init__(self, remade: Callable[[], np.ndarray]) -> None:
         self._remade, self._kept = remade, None
 
     def look_back(self) -> None:
-        """Compute the rows again while no other state exists."""
+        """Recompute the embeddings now, before another state takes memory."""
         self._kept = self._remade()
 
     def __call__(self, state: TrainState, now_nD: np.ndarray) -> np.ndarray:
-        """Return the initial rows; if the given state is at step 0, they are its rows."""
+        """Return the embeddings at step 0; they are ``now_nD`` if the state is at step 0."""
         if self._kept is None:
             self._kept = self._remade() if int(jax.device_get(state.step)) else now_nD
         return self._kept
@@ -54,7 +54,7 @@ class FirstRows:
 
 @dataclass(frozen=True)
 class Examiner:
-    """Measures states on a fixed sample of the data.
+    """Measures training states for the doctor, always on the same sample of the data.
 
     Args:
       scorer: returns the scorer of a state.
@@ -97,7 +97,7 @@ class Examiner:
         return figures | self.objective.figures(self.config, figures)
 
     def look_back(self) -> None:
-        """Recompute the sample's initial rows while no other state exists."""
+        """Recompute the sample's embeddings at step 0, before another state takes memory."""
         self._first.look_back()
 
     def share(self, other: "Examiner") -> None:
@@ -142,7 +142,7 @@ class Examiner:
 
     @cached_property
     def _constants(self) -> dict[int, float]:
-        """The losses of a constant prediction, by the number of hard negatives."""
+        """The loss of a constant prediction for each number of hard negatives."""
         return {}
 
     @cached_property
@@ -150,9 +150,10 @@ class Examiner:
         return learning_rate(self.config.optim, self.total)
 
     def _stride(self, figures: dict[str, float], step: int) -> dict[str, float]:
-        """Return the movement of a table row by one step of Adam, relative to its length.
+        """Return how far one step of Adam moves a table row, relative to the row's norm.
 
-        The learning rate is that of the previous step. For other optimizers there is no figure.
+        Adam moves each number by about the learning rate, which is taken from the previous step.
+        The result is empty at step 0 and for other optimizers.
         """
         size, optim = figures.get("table_norm"), self.config.optim
         if not size or not step or optim.name not in ("adam", "adamw"):
@@ -180,7 +181,7 @@ class Examiner:
     def _within(self) -> sample_measures.Within:
         """The function that returns the sample's table rows and the share of dead rectified units.
 
-        Its arguments are a state and the graph.
+        The function takes a state and the graph.
         """
         stepper, node_n = self.stepper, self._node_n
 
@@ -200,7 +201,7 @@ class Examiner:
 
 
 def _inside(within: dict[str, np.ndarray]) -> dict[str, float]:
-    """Return figures of the table's rows and of the rectified layers."""
+    """Return the norm of the table's rows and the share of dead units, if they were measured."""
     found = {}
     if "table_nD" in within:
         table_nD = within["table_nD"]
@@ -211,11 +212,12 @@ def _inside(within: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 class Attendant:
-    """Writes the doctor's lines in the log of one phase.
+    """Writes the doctor's records to the log of one phase, and warns of new findings.
 
     Args:
-      phase, origin: name of the phase, and its first step in the run.
-      record: writes a line of the log; called with (step of the phase, split, **figures).
+      phase: name of the phase.
+      origin: the step of the run at which the phase begins.
+      record: writes a record to the log; called with (step of the phase, split, **figures).
     """
 
     def __init__(
@@ -234,7 +236,7 @@ class Attendant:
         self._looked = 0
 
     def of_steps(self, totals: Totals) -> dict[str, float]:
-        """Return the step statistics since the last line of the log."""
+        """Return the step statistics since the last record of the log."""
         return step_statistics.record(totals.signs, self._parts)
 
     def measure(
@@ -245,7 +247,7 @@ class Attendant:
         run: Path,
         reporter: Reporter,
     ) -> None:
-        """Measure a state, log its figures, and report new findings."""
+        """Measure a state that is not yet in the log, log its figures, and report new findings."""
         if not self._config.log.doctor:
             return
         if self._log.find(self._origin + step, "doctor") is not None:
@@ -257,12 +259,12 @@ class Attendant:
                 reporter.say(f"doctor: {title}; `jaxrec doctor {run}` shows the likely cause")
 
     def broke(self, totals: Totals, step: int) -> None:
-        """Record the last figures after a step whose loss or parameters are not finite."""
+        """Log that a step's loss or parameters are not finite, with the step statistics so far."""
         if self._config.log.doctor:
             self._record(step, "doctor", not_finite=1.0, **self.of_steps(totals))
 
     def _new(self) -> list[str]:
-        """Return the titles of findings that the newest record adds."""
+        """Return the titles of findings that appeared with the newest record."""
         records = [r for r in self._log.records if r["phase"] == self._phase]
         ends = [n for n, r in enumerate(records, 1) if r["split"] == "doctor"]
         new = []

@@ -1,4 +1,4 @@
-"""Choice of negatives among the candidates of a batch."""
+"""Picking of a batch's negatives from its candidates, by scores or by features."""
 
 from typing import Any
 
@@ -20,8 +20,8 @@ def by_embeddings(
 ) -> tuple[Nodes, Batch]:
     """Pick negatives by the model's scores; return rows and batch with only the picked ones.
 
-    Picking the highest score is from Zhang et al., "Optimizing top-N collaborative filtering via
-    dynamic negative item sampling", SIGIR 2013. One product gives all scores, and no gradient flows
+    Zhang et al., "Optimizing top-N collaborative filtering via dynamic negative item sampling",
+    SIGIR 2013, pick the highest score. One product computes all scores, and no gradient flows
     through the choice.
 
     Args:
@@ -64,7 +64,7 @@ def by_features(how: NegativesConfig, alike_IF: Float[Array, "I F"], batch: Batc
 
 
 def _columns(how: NegativesConfig, score_BN: Array, batch: Batch, pos_B: Array) -> Array:
-    """Return the columns of the picked candidates."""
+    """Return the column of each picked candidate in ``score_BN``, [B, N kept]."""
     if batch.valid_BN is not None:
         score_BN = jnp.where(batch.valid_BN, score_BN, -jnp.inf)
     n_kept = how.count if how.private else 1

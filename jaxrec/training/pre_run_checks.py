@@ -12,7 +12,7 @@ _PARTS = 4  # number of arrays per parameter: the value, its gradient and two mo
 
 
 def check_limits(config: Config, n_users: int, n_items: int, pairs: int) -> None:
-    """Check settings whose range depends on the data and on the memory.
+    """Check the settings whose limits depend on the data or on the memory.
 
     Args:
       pairs: number of pairs, or of walks, per epoch.
@@ -26,7 +26,7 @@ def check_limits(config: Config, n_users: int, n_items: int, pairs: int) -> None
 
 
 def _check_length(config: Config, pairs: int) -> None:
-    """Refuse more steps than int32 can count, and schedules longer than the run."""
+    """Raise InputError if int32 cannot count the steps, or a schedule is longer than the run."""
     if not pairs:
         return
     check(
@@ -51,13 +51,13 @@ def _check_length(config: Config, pairs: int) -> None:
 
 
 def memory_limit() -> int:
-    """Return the device's memory in bytes, or for a CPU the machine's memory."""
+    """Return the memory of the device in bytes; for a CPU, the memory of the machine."""
     limit = device_memory()
     return machine.memory() if limit is None else limit
 
 
 def _check_memory(config: Config, n_users: int, n_items: int) -> None:
-    """Refuse a run whose least memory exceeds the limit.
+    """Raise InputError if the lower bound of a run's memory exceeds the limit.
 
     The exact need is checked once the step is compiled.
     """

@@ -83,7 +83,7 @@ class Problem(OneDevice):
         Args:
           total: number of steps; by default as configured.
           tx: an optimizer to use instead of the configured one.
-          window: hard negatives of another problem with the same train pairs, to reuse.
+          window: candidates of hard negatives from a problem with the same train pairs, to reuse.
 
         Raises:
           InputError: there are no train pairs, or the data does not suit the configuration.
@@ -118,7 +118,7 @@ class Problem(OneDevice):
     def sibling(self, config: Config) -> "Problem":
         """Return the problem of a run that differs from this one only in its seed and in numbers.
 
-        It shares the arrays, evaluators and compiled programs of this problem. See
+        Both problems share arrays, evaluators and compiled programs. See
         :func:`jaxrec.training.together.program`.
         """
         init_key, data_key = keys(config, "search")
@@ -131,7 +131,7 @@ class Problem(OneDevice):
         )
         data = self.data._replace(key=data_key)
         made = replace(self, config=config, stepper=stepper, data=data, init_key=init_key)
-        # If there are more users, train is ranked on a sample of them that depends on the seed.
+        # With more users, ranking of train uses a sample of users that depends on the seed.
         parts = "validation", "test", *(("train",) if train.n_users <= TRAIN_USERS else ())
         for part in parts:
             self.evaluator(part)
@@ -154,7 +154,7 @@ class Problem(OneDevice):
         return "pairs"
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """Return lines to print and events for timing.jsonl, about building the problem."""
+        """Return lines for the console, and the fields of events for timing.jsonl."""
         if self.window_seconds is None:
             return [], {}
         return [], {"ranked": {"hard_negatives_seconds": round(self.window_seconds, 3)}}
@@ -246,7 +246,7 @@ class Problem(OneDevice):
 
     @cached_property
     def _predicts(self) -> dict[str, np.ndarray]:
-        """The arrays that turn scores into predictions."""
+        """The arrays that turn scores into predicted ratings."""
         return self.stepper.objective.learned(self.config, self.splits.train)
 
     def scorer(self, state: TrainState) -> Scorer:
@@ -278,7 +278,7 @@ class Problem(OneDevice):
 
     @cached_property
     def _at_hand(self) -> list[tuple[TrainState, Scorer]]:
-        """The last scorer and its state, kept until the doctor takes it."""
+        """The last state and its scorer, kept until the doctor uses the scorer."""
         return []
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
@@ -321,7 +321,7 @@ class Problem(OneDevice):
         return self.splits.test.csr(), union(train, validation)
 
     def learnt(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return which users [U] and items [I] have a trained vector."""
+        """Return masks of the users [U] and of the items [I] that have a trained vector."""
         return learnt(self.config, self.splits.train, self.takes)
 
     def write_seen(self, run: Path, dataset: Dataset | Parted) -> None:
@@ -353,7 +353,8 @@ class Problem(OneDevice):
     def count_known(self) -> Callable[[Batch], np.ndarray]:
         """The function that counts a batch's negatives.
 
-        It returns how many are known from train, how many from validation, and how many there are.
+        The function returns [3]: the number of negatives that are the user's train items, that are
+        the user's validation items, and in all.
         """
         return counter(*(part.csr() for part in self.splits[:2]))
 
@@ -374,9 +375,10 @@ class Problem(OneDevice):
         return self._evaluators[split]
 
     def baselines(self, split: str) -> dict[str, dict[str, float]]:
-        """Return the known metrics of baselines by name, to which :func:`measure` adds.
+        """Return the baselines' metrics measured so far, by name; :func:`measure` adds new ones.
 
-        Runs of one seed that are trained together measure their baselines once.
+        Runs that are trained together with equal seeds share this dictionary, so they measure each
+        baseline once.
         """
         return self._baselines.setdefault((split, self.config.seed), {})
 
@@ -387,7 +389,8 @@ class Problem(OneDevice):
     def cold(self, split: str) -> Cold:
         """Count the users and items of a held-out split that have no train pairs.
 
-        If there are any, the result also has the evaluator with the other setting of eval.cold.
+        If there are such users or items, the result also has an evaluator for the other setting of
+        eval.cold.
         """
         relevant, seen = self.part(split)
         counts, left_out = self._met.counts(relevant), self.config.eval.cold == "drop"
@@ -447,7 +450,7 @@ class Problem(OneDevice):
 
 
 def keys(config: Config, phase: str) -> tuple[PRNGKeyArray, PRNGKeyArray]:
-    """Return two keys of a phase: for its initial parameters and for its data."""
+    """Return a phase's random keys: one for initial parameters, and one for sampling."""
     of_phase = child(jax.random.key(config.seed), OfSeed[phase.upper()])
     return child(of_phase, OfPhase.PARAMETERS), child(of_phase, OfPhase.DATA)
 

@@ -47,7 +47,7 @@ def write_arrays(run: Path, problem: Problem, outcome: Outcome, dataset: Dataset
 def final_evaluation(
     problem: Problem, outcome: Outcome, watch: SignalWatch
 ) -> dict[str, Any] | None:
-    """Return the content of eval.json: metrics of every split; None if a signal came."""
+    """Return the content of eval.json, with the metrics of every split; None if a signal came."""
     config, splits = problem.config, problem.splits
     model, others = problem.scorer(outcome.state), always(splits.train, config.seed)
     results: dict[str, dict[str, Any]] = {}
@@ -74,10 +74,10 @@ def final_evaluation(
 def reported(
     config: Config, results: dict[str, dict[str, Any]], nothing: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the head of eval.json: the result on test, or else on validation, and the protocol.
+    """Return the first fields of eval.json: the result on test (else validation), and protocol.
 
     Args:
-      results: results of ``measure``, by split; empty splits have none.
+      results: the result of ``measure`` for each split that is not empty.
       nothing: the result to use if neither test nor validation has one.
     """
     split = "test" if "test" in results else "validation"
@@ -91,9 +91,9 @@ def reported(
 def false_negative_rate(problem: Problem) -> dict[str, float]:
     """Return the shares of negatives that are the user's positives in train and in validation.
 
-    The shares are measured in batches of evenly spaced steps, on unmasked negatives (for dynamic
-    negatives, on all candidates). The share in validation estimates how many negatives are
-    positives that training does not know.
+    The shares are measured in the batches of evenly spaced steps, over unmasked negatives (for
+    dynamic negatives, over all candidates). The share in validation estimates the share of
+    negatives that are positives which training does not know.
     """
 
     def counted(step: int) -> np.ndarray:
@@ -110,7 +110,7 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
 def write_slices(run: Path, problem: Problem, outcome: Outcome, watch: SignalWatch) -> None:
     """Write slices.json and per_user.parquet of the reported split.
 
-    slices.json has the recall by item popularity and by user activity, and per_user.parquet the
+    slices.json has the recall by item popularity and by user activity; per_user.parquet has the
     metrics of each user.
     """
     split = "test" if problem.evaluator("test") else "validation"

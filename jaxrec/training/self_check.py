@@ -1,8 +1,7 @@
-"""Checks kernels twice on small inputs with known results, on the device of this process.
+"""Runs kernels of training and ranking on small inputs with known results, on this device.
 
-Some releases of XLA gave wrong values on some devices. The checks cover kernels on which training
-and ranking rely: the product over edges and its gradient, the gradient of gathered rows with
-repeats, the search for a user's items, the order of an epoch, and the ranking of scores.
+Some releases of XLA gave wrong values on some devices. Each kernel runs twice, and both results
+must be correct and equal to the last bit. :func:`_cases` lists the kernels.
 """
 
 import hashlib
@@ -35,7 +34,7 @@ _EXACT, _CLOSE = 0.0, 2e-5
 
 @dataclass(frozen=True)
 class Finding:
-    """The result of checking a kernel.
+    """The result of the check of one kernel.
 
     Attributes:
       name: the kernel's name.
@@ -144,7 +143,7 @@ def check() -> list[Finding]:
 
 
 def _seal() -> Path:
-    """Return the path of the file that records that this machine and its versions passed."""
+    """Return the path of the file that exists once this machine has passed with these versions."""
     here = jax.local_devices()[0]
     driver = Path("/proc/driver/nvidia/version")
     facts = [here.device_kind, *versions().items(), os.environ.get("XLA_FLAGS", "")]

@@ -24,16 +24,16 @@ REPEAT_SECONDS = 1.0  # launchers send a signal twice: to the child, and then to
 
 
 class SignalWatch:
-    """Context in which the first SIGINT or SIGTERM sets ``received``, and a second acts at once.
+    """Context in which a first SIGINT or SIGTERM sets ``received``, and a second stops at once.
 
     The loop polls ``received`` at every boundary and stops. A repeat within ``REPEAT_SECONDS``
     counts as the same signal. Outside the main thread, where Python allows no signal handlers, the
     watch does nothing.
 
     Args:
-      may_exit: whether signals may end the process, as in the command line: the second signal at
-        once, the first signal only inside :meth:`may_leave`. Otherwise the second signal raises
-        KeyboardInterrupt in the main thread.
+      may_exit: whether signals may end the process, as in the command line. If so, a second signal
+        ends the process at once, and inside :meth:`may_leave` a first signal does so too. If not,
+        a second signal raises KeyboardInterrupt in the main thread.
     """
 
     def __init__(self, may_exit: bool = False) -> None:
@@ -82,10 +82,10 @@ class SignalWatch:
 
     @contextmanager
     def may_leave(self, last: Callable[[], None]) -> Iterator[None]:
-        """Context in which a signal ends the process at once (if allowed), after calling ``last``.
+        """Context in which a signal calls ``last`` and then ends the process, if ``may_exit``.
 
-        It is meant for long blocking calls (compilation, reading data) during which ``last`` can
-        save everything.
+        Use it around long blocking calls, such as a compilation, during which ``last`` can save
+        everything.
         """
         if not self._may_exit:
             yield
@@ -101,7 +101,7 @@ class SignalWatch:
                 self._leave = None
 
     def _is_new(self, number: int) -> bool:
-        """Record a signal; return whether it is a second one and not a repeat of the first."""
+        """Record a signal; return whether it is a second signal, not a repeat of the first."""
         now = time.monotonic()
         if self.received is None:
             self.received, self._first_at = number, now
@@ -109,7 +109,7 @@ class SignalWatch:
         return now - self._first_at > REPEAT_SECONDS
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal in Python, so that the next poll sees it."""
+        """Record a signal in Python's main thread, so that the next poll sees it."""
         if self._is_new(number) and not self._may_exit:
             raise KeyboardInterrupt
 

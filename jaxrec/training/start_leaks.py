@@ -1,4 +1,4 @@
-"""The sources from which a run starts, and the test pairs on which the sources were trained."""
+"""The sources of a run's initial parameters, and the held-out pairs that they were trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ class Source:
       role: "warm_start" or "frozen_items".
       path: the path in the configuration.
       run: the run folder of the source; None if the source is not a run.
-      known: the pairs of that run and of its own sources; None if unknown.
+      known: the split pairs of that run and of the runs that it started from; None if unknown.
     """
 
     role: str
@@ -37,7 +37,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Start:
-    """All sources of a run, and their effect on its split."""
+    """All sources of a run's initial parameters, and their effect on the run's split."""
 
     sources: tuple[Source, ...] = ()
 
@@ -67,7 +67,7 @@ class Start:
         return union
 
     def inherited(self, rule: dict[str, Any], hash_E: np.ndarray) -> Kept | None:
-        """Return the split of the sources that used this rule, to continue it; None if none did."""
+        """Return the split of the sources with this rule, to continue; None if there is none."""
         same_rule = [s.known for s in self.sources if s.known and s.known.protocol == rule]
         if not same_rule:
             return None
@@ -87,7 +87,7 @@ class Start:
         """Return a record for each source, for ``env.json`` and ``eval.json``.
 
         Args:
-          rule: the settings of the new run's split, which each source's split is compared with.
+          rule: the settings of the new run's split, to compare with those of each source's split.
           held_out: the hashes of the new run's "validation" and "test" pairs, by these names.
           ids: the ids of the data's "users" and "items", by these names; no users for item models.
         """
@@ -108,10 +108,10 @@ def _named(config: Config) -> list[tuple[str, str, Path | None]]:
 
 
 def _known(run: Path, objective: Objective) -> KeptSplit | None:
-    """Return the pairs of a run and of its own sources; None if they are unknown.
+    """Return the split pairs of a run and of the runs that it started from; None if unknown.
 
     Args:
-      objective: the objective of the new run; its pairs are of users and items, or of items alone.
+      objective: the objective of the new run, which says whether pairs are of users and items.
     """
     kept, config = load(check_run(run)), configs.load(run / "config.json")
     users = objective.users
@@ -180,7 +180,7 @@ def _shared(there: np.ndarray, here: np.ndarray) -> dict[str, Any]:
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    """Say which setting of the splits differs, so that the earlier one cannot be continued."""
+    """Say which setting of the two splits differs, which prevents continuing the earlier split."""
     if not theirs:
         return _OLD
     names = [name for name in ("name", *ours) if theirs.get(name) != ours.get(name)]

@@ -38,7 +38,7 @@ def apply(
 
 
 def written(table: Array, row: Any, rows: np.ndarray) -> Array:
-    """Replace rows of a table on the host, since the device may lack memory for a copy."""
+    """Return a table with some rows replaced, copied on the host to save device memory."""
     made = np.array(table)
     made[row] = rows
     return jnp.asarray(made)
@@ -65,14 +65,14 @@ SCAN_LENGTH = 128  # the largest number of steps per dispatch
 
 
 class Totals(NamedTuple):
-    """Sums since the last line of the log.
+    """Sums since the last record of the log.
 
     Attributes:
-      loss: sum of the losses, with L2.
+      loss: sum of the losses, including L2.
       l2: sum of the L2 terms.
       steps: number of steps.
       bad_step: first step with a non-finite loss, or -1.
-      signs: statistics for the doctor; None without it.
+      signs: statistics for the doctor; None if the doctor is off.
     """
 
     loss: Float[Array, ""]
@@ -83,10 +83,10 @@ class Totals(NamedTuple):
 
 
 class Feed(NamedTuple):
-    """Inputs of a step besides the state: the batch, and the table rows that it needs.
+    """Inputs of a step besides the state: the batch, and the plan of the table rows to read.
 
     Attributes:
-      block: an encoder's plan for the batch's nodes; None if the encoder uses all nodes.
+      block: the encoder's plan for the batch's nodes; None if the encoder reads the whole table.
       key: the random key for dropout; None without dropout.
       against: statistics of the negatives for the doctor.
     """
@@ -212,7 +212,7 @@ class Stepper:
     def loss(
         self, params: nnx.State, graph: Bipartite, feed: Feed
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Return the mean loss of the batch, which includes L2, and the L2 term."""
+        """Return the mean loss of the batch (including L2), and the L2 term alone."""
         model = nnx.merge(self.graphdef, params)
         if feed.block is None:
             row_R = graph.places(self._nodes_of(feed.batch))
@@ -254,13 +254,14 @@ class Stepper:
     def _loss_of(
         self, rows: Nodes, batch: Batch, model: Encoder, total: Array | None = None
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        """Compute the loss, which includes L2, and the L2 term from the rows of ``_nodes_of``.
+        """Return the loss (including L2) and the L2 term, from the rows of the batch's nodes.
 
         By default L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over
-        pairs like the loss (as in LightGCN-PyTorch for one negative). Hard negatives add the sum of
-        |h|² over the valid ones, divided by their maximal number.
+        pairs like the loss (as in LightGCN-PyTorch for one negative). Hard negatives add
+        Σ_h |h|² / H, where h runs over the valid hard negatives.
 
         Args:
+          rows: the rows of the nodes that ``_nodes_of`` returns.
           total: the weight of the whole batch, if ``batch`` is only one part of it.
         """
         weight_B = batch.positives.weight_B
@@ -295,7 +296,7 @@ class Stepper:
         share_B: Float[Array, "B"],
         norms: Any,
     ) -> Float[Array, ""]:
-        """Return the L2 term of the target that train.l2_over names.
+        """Return the L2 term; train.l2_over selects what is penalised.
 
         Args:
           norms: the squared norms of the batch's rows, as a BatchRows.
@@ -326,11 +327,11 @@ class Stepper:
         feed: Feed,
         at: tuple[Array, Array] | None = None,
     ) -> TrainState:
-        """Run the step of a given batch.
+        """Run one step on a given batch.
 
         Args:
-          at: the result of ``distinct`` for the rows of the block, which a row-wise optimizer
-            needs; computed if None.
+          at: the result of ``distinct`` for the block's rows, for a row-wise optimizer; computed
+            if None.
         """
         if isinstance(self.tx, RowOptimizer):
             made = self._update_rows(self.tx, state, graph, feed, at)
@@ -409,12 +410,13 @@ def scanned(
 ) -> tuple[TrainState, Totals]:
     """Run n <= SCAN_LENGTH steps by one compiled program, which is the same for every n.
 
-    So the results do not depend, to the last bit, on how the steps are divided into dispatches. On
-    a CPU, the program is a scan of fixed length that skips the steps past n; elsewhere it is a loop
-    of n steps. The totals are also returned as copies, which the next dispatch does not donate.
+    The results are therefore the same to the last bit, however the steps are divided into
+    dispatches. On a CPU, the program is a scan of fixed length that skips the steps past n;
+    elsewhere it is a loop of n steps. The totals are also returned as copies, which the next
+    dispatch does not donate.
     """
 
-    if platform_of_programs() != "cpu":  # elsewhere, the branches below copy the state in each step
+    if platform_of_programs() != "cpu":  # elsewhere, lax.cond copies the state in each step
         last = jnp.minimum(n, SCAN_LENGTH)
         state = jax.lax.fori_loop(0, last, lambda _, state: step(state), state)
         return state, state.totals
@@ -434,7 +436,7 @@ def next_state(
     opt_state: Any,
     signs: Signs | None = None,
 ) -> TrainState:
-    """Return the state after a step, with its losses added to the totals."""
+    """Return the state after a step, with the step's losses added to the totals."""
     seen = state.totals
     first_bad = (seen.bad_step < 0) & ~jnp.isfinite(loss)
     totals = Totals(

@@ -86,7 +86,7 @@ def needs_pairs(config: Config, n_pairs: dict[str, int], share: str, instead: st
 
     Args:
       n_pairs: number of pairs in each part of the split.
-      share: the option for the held-out share, with its value, for the message.
+      share: text that gives the option of the held-out share and its value, for the message.
       instead: a fix that the message suggests; may be empty.
     """
     if n_pairs.get(config.eval.select_on) == 0:
@@ -120,8 +120,8 @@ class Splitting:
     """The origin of a run's split.
 
     Attributes:
-      kept: the split to store; None if the run folder, or data in parts, already stores it.
-      start: records of the sources of initial parameters, for env.json.
+      kept: the split to store; None if the run folder or partitioned data already stores it.
+      start: for each source of initial parameters, its record for env.json.
       notes: exceptions to the rule of the split, with their counts.
     """
 
@@ -130,7 +130,7 @@ class Splitting:
     notes: Mapping[str, int] = field(default_factory=dict)
 
     def lines(self) -> list[str]:
-        """Format the records of the sources, and the notes, as lines for the console."""
+        """Return lines for the console about the sources and the notes."""
         return [*told(self.start), *(f"{note}: {n:,}" for note, n in self.notes.items())]
 
     def save(self, folder: Path) -> None:
@@ -140,12 +140,12 @@ class Splitting:
 
 
 def begun(run: Path | None) -> bool:
-    """Return whether a run has started; its split is then stored."""
+    """Return whether a run has started, so that its folder stores its split."""
     return run is not None and (run / "env.json").is_file()
 
 
 def before(run: Path) -> Splitting:
-    """Read the origin of the split of a run that has started."""
+    """Read the records of a started run's sources, which are the origin of its split."""
     return Splitting(start=read_start(run))
 
 
@@ -212,7 +212,7 @@ class UserTask:
         return [*lines, *self.splitting.lines(), *self._few_select()]
 
     def _few_select(self) -> list[str]:
-        """Report how many users have pairs in the selection split, if few do."""
+        """Report how many users have pairs in the selection split, if fewer than half do."""
         part = self.config.eval.select_on
         if part == "none":
             return []
@@ -263,7 +263,7 @@ class UserTask:
 
 
 def _split(config: Config, dataset: Dataset) -> tuple[Splits, Splitting]:
-    """Split the data of a new run; continue the split of the run that it starts from, if any."""
+    """Split the data of a new run; if the run has a warm start, continue the split of that run."""
     data = apply_filter(dataset, config.filter)
     how = resolved(data, config.split)
     data, notes = settled(data, how)

@@ -9,15 +9,15 @@ from jaxrec.data.dataset import Counted, Dataset
 from jaxrec.graph.bipartite import has_levels
 
 _MANY_LEVELS = 10
-"""Whole-number ratings are treated as counts if one is above this, and as stars otherwise."""
+"""Whole-number ratings are taken for counts if the largest one is above this limit."""
 
 
 def unread(config: Config, parts: Sequence[Counted]) -> list[str]:
     """Return a line for each column that the run does not read.
 
     Args:
-      parts: train, validation and test. There are no lines for data in parts on disk, nor for
-        columns with a single value, which carry no information.
+      parts: train, validation and test. Partitioned data on disk and columns with a single value
+        give no lines.
     """
     whole = [part for part in parts if isinstance(part, Dataset)]
     if not whole:
@@ -30,7 +30,7 @@ _CHANGES_TRAINING = ("ids of ", "left out", "not read", "times ")
 
 
 def noted(notes: Mapping[str, int]) -> list[str]:
-    """Return a line for each note of the data that changes the training data."""
+    """Return a line for each note that says how the training data was changed in reading."""
     return [f"{note}: {n:,}" for note, n in notes.items() if note.startswith(_CHANGES_TRAINING)]
 
 

@@ -21,8 +21,9 @@ class ItemData(NamedTuple):
     """The constant inputs of training, on the device.
 
     Attributes:
-      graph, start_A: the graph of the walks, and their first items; None to train on plain pairs.
-      pair_E2, weight_E: the pairs and their weights; None to train on walks.
+      graph: the graph of the walks; None if training is on plain pairs.
+      start_A: the first items of the walks; None if training is on plain pairs.
+      pair_E2, weight_E: the pairs and their weights; None if training is on walks.
       keep_I: probability of keeping an item in a walk; None keeps all.
       popularity: distribution of negatives.
       side: features of all items; None if the model uses no features.
@@ -42,7 +43,7 @@ class Windows(NamedTuple):
     """B sequences of L items, with a weight for each ordered pair in them.
 
     Attributes:
-      item_BL: items; arbitrary where all weights are 0.
+      item_BL: items; positions whose weights are all 0 may hold any item.
       weight_BLL: weight of centre i and context j; 0 on the diagonal.
       target_BLL: target of the pair's score, for losses with targets.
       neg_GS: S negatives for each of G groups of sequences.
@@ -65,12 +66,12 @@ class Stretches(NamedTuple):
 
 
 def slots_per_epoch(config: Config, n_starts: int, n_pairs: int) -> int:
-    """Return the number of sequences per epoch, which are walks or pairs."""
+    """Return the number of sequences (walks or pairs) per epoch."""
     return config.walks.count * n_starts if config.train.positives == "walks" else n_pairs
 
 
 def stretches(config: Config, data: ItemData, step_C: Int[Array, "C"]) -> Stretches:
-    """Draw the batches of C steps together, into arrays with a leading axis C, to save time."""
+    """Draw the sequences of C steps at once, into arrays with a leading axis C, to save time."""
     purposes = OfItems.WALKS, OfItems.ORDER, OfItems.NEGATIVES
     walk_key, order_key, neg_key = (child(data.key, purpose) for purpose in purposes)
     size, batch = config.walks.count, config.train.batch_size

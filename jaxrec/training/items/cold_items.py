@@ -18,7 +18,7 @@ from jaxrec.training.items import side_information as sides
 
 
 def cold_vectors(run: Path, config: Config, features: Features) -> np.ndarray:
-    """Return centre vectors [n, D] float32 in the space of the run's items.
+    """Return centre vectors [n, D] float32 of unseen items, comparable with the run's vectors.
 
     An item whose features were all unknown in training gets zeros.
 

@@ -21,7 +21,7 @@ from jaxrec.training.step import TrainState
 
 @dataclass(frozen=True)
 class ItemExaminer:
-    """Measures states on a fixed sample of items.
+    """Measures training states for the doctor, always on the same sample of items.
 
     Args:
       learned: returns the vectors of a state, as ``ItemProblem.learned`` does.
@@ -38,7 +38,7 @@ class ItemExaminer:
     initial_state: Callable[[], TrainState]
 
     def __call__(self, state: TrainState) -> dict[str, float]:
-        """Return the finite measures of a state; ``not_finite`` counts the others."""
+        """Return the finite measures of a state; ``not_finite`` counts the other measures."""
         learned = self.learned(state)
         row_mD = self._rows(learned)
         with np.errstate(all="ignore"):
@@ -49,7 +49,7 @@ class ItemExaminer:
         return measures.finite(values) | self._facts(state)
 
     def look_back(self) -> None:
-        """Compute the sample's rows of the initial state, while no other state exists."""
+        """Compute the sample's vectors at step 0, before another state takes memory."""
         self._first.look_back()
 
     @cached_property

@@ -26,6 +26,6 @@ def loss(config: Config, scored: losses.Scored) -> Float[Array, ""]:
 
 
 def constant(config: Config, train: ItemGraph) -> float:
-    """Return the loss per pair (of the walks or of the graph) of the best constant score."""
+    """Return the mean loss of the best constant score, over the pairs of walks or of the graph."""
     weight_E = np.ones(1) if config.train.positives == "walks" else train.weight
     return losses.constant_of_pairs(config.loss.name, config.negatives.per_pair, weight_E)

@@ -107,7 +107,7 @@ class ItemProblem(OneDevice):
         return jax.jit(partial(_vectors, self.stepper))
 
     def learned(self, state: TrainState) -> dict[str, Any]:
-        """Return all arrays that scores need, by their names in embeddings.npz.
+        """Return all arrays that scoring needs, by their names in embeddings.npz.
 
         Items without a vector get zeros.
         """
@@ -128,7 +128,7 @@ class ItemProblem(OneDevice):
         return item_scorer(learned, self.scored_I, context=context)
 
     def evaluator(self, split: str) -> PairEvaluator | None:
-        """Return the cached evaluator of a split; None where the split holds no pairs."""
+        """Return the cached evaluator of a split; None if the split has no pairs."""
         if split not in self._evaluators:
             evaluator = judging.evaluator(self.config, self.splits, split, self.scored_I)
             self._evaluators[split] = evaluator
@@ -141,7 +141,7 @@ class ItemProblem(OneDevice):
     def measure(
         self, split: str, state: TrainState, should_stop: Callable[[], bool]
     ) -> dict[str, float] | None:
-        """Return the metrics of a split that holds pairs; None if ``should_stop`` ended it."""
+        """Return the metrics of a split that has pairs; None if ``should_stop`` stops it."""
         evaluator = self.evaluator(split)
         assert evaluator is not None
         return evaluator(self.scorer(state), should_stop)
@@ -158,7 +158,7 @@ class ItemProblem(OneDevice):
         )
 
     def parameters(self, state: TrainState) -> dict[str, np.ndarray]:
-        """Return every table by its name, and the logits of the features of unseen items."""
+        """Return every table by its name, and the feature logits that unseen items get."""
         tables = self.stepper.current(state)
         if "share" in tables:
             assert self.data.side is not None
@@ -167,7 +167,7 @@ class ItemProblem(OneDevice):
 
 
 def schema_of(config: Config, train: ItemGraph) -> Schema | None:
-    """Return the schema of the items' features: that of the warm start, or else a fitted one.
+    """Return the schema of the items' features, from the warm start or else fitted to the data.
 
     Raises:
       InputError: the model needs features that the data lacks.
@@ -221,10 +221,10 @@ def visits(
     start_A: np.ndarray,
     length: int,
 ) -> np.ndarray:
-    """Return how often one walk from each start is expected to visit each item: Σ_l 1ᵀ P^l [I].
+    """Return the expected number of visits to each item if one walk starts at each start, [I].
 
-    The numbers are exact for DeepWalk. For node2vec they are approximate, since p and q change
-    visits little.
+    The result is Σ_l 1ᵀ P^l with the transition matrix P, which is exact for DeepWalk. For node2vec
+    it is an approximation, because p and q, which change visits little, are left out.
     """
     from scipy import sparse
 
@@ -260,13 +260,13 @@ def _vectors(
 
 
 def _with_side(tables: Tables, side: Side, seen_I: Array) -> Array:
-    """Return the centre vectors of all items; unseen ones use side information alone."""
+    """Return the centre vectors of all items; those of unseen items use side information alone."""
     n_items = seen_I.shape[0]
     size = min(_BLOCK, n_items)
     logit_C1 = _cold_logits(tables["share"], side, seen_I) if "share" in tables else None
 
     def body(i: Array, vectors_ID: Array) -> Array:
-        # The last block starts early enough to be full; the overlap gets the same values again.
+        # The last block starts early, so that it is full, and recomputes some rows.
         start = jnp.minimum(i * size, n_items - size)
         item_T = start + jnp.arange(size, dtype=jnp.int32)
         some = side.take(item_T)
@@ -282,7 +282,7 @@ def _with_side(tables: Tables, side: Side, seen_I: Array) -> Array:
 
 
 def _cold_logits(share_IC1: Array, side: Side, seen_I: Any) -> Array:
-    """Return the logits of unseen items: each feature's mean over the seen items that have it."""
+    """Return each feature's logit for unseen items: its mean over the seen items that have it."""
     there_IC = jnp.asarray(side.there_IC) & jnp.asarray(seen_I)[:, None]
     count_C = jnp.maximum(jnp.sum(there_IC, axis=0), 1).astype(jnp.float32)
     mean_C = jnp.sum(jnp.where(there_IC, share_IC1[:, 1:], 0), axis=0) / count_C

@@ -1,4 +1,4 @@
-"""Side information of items: features, encoded as weighted rows of one table of vectors."""
+"""Side information of items: features, encoded as weighted sums of rows of one table."""
 
 from typing import Any
 
@@ -35,7 +35,7 @@ def fitted(train: ItemGraph) -> Schema:
 
 
 def n_rows(fit: Schema) -> int:
-    """Return the number of rows of the feature table, F: two per number, one per name."""
+    """Return the number of rows of the feature table, F: two per numeric column, one per name."""
     return 2 * len(fit.numbers) + sum(fit.category_sizes) + sum(fit.bag_sizes)
 
 

@@ -17,7 +17,7 @@ from jaxrec.training.items import objective
 from jaxrec.training.items.batch import ItemData, Windows, stretches, windows
 from jaxrec.training.step import Totals, TrainState, next_state, zero_totals
 
-_OF_FEATURES = 0.03  # the share of the mean gradient that is applied to a feature's vector
+_OF_FEATURES = 0.03  # factor of the mean gradient that updates a feature's vector
 _CHUNK = 16  # number of steps whose sequences are drawn at once
 
 
@@ -53,7 +53,7 @@ class ItemStepper:
         The L2 of each pair is l2 / 2 · (|centre|² + |context|²).
 
         Args:
-          rows: by table, the rows whose numbers :meth:`rows_of` returns.
+          rows: for each table, the rows with the numbers that :meth:`rows_of` returns.
         """
         n_stretches, length = batch.item_BL.shape
         groups, count = batch.neg_GS.shape
@@ -93,7 +93,7 @@ class ItemStepper:
         return value + l2, (l2, jnp.sum(count_BL))
 
     def rows_of(self, tables: Tables, data: ItemData, batch: Windows) -> dict[str, Array]:
-        """Return the numbers of the rows that the loss reads, by table."""
+        """Return for each table the numbers of the rows that the loss reads."""
         item_T = batch.item_BL.reshape(-1)
         both_R = jnp.concatenate([item_T, batch.neg_GS.reshape(-1)])
         rows = {"embedding": item_T if "context" in tables else both_R, "context": both_R}
@@ -128,8 +128,8 @@ class ItemStepper:
         for name, read in reads.items():
             before = state.params[name]
             if name == "feature":
-                # A feature's row sums the gradients of its many items, and large steps of the row
-                # would soon align these items. A share of the mean gradient keeps the row slow.
+                # The gradient of a feature's row is a sum over many items. Large steps of the row
+                # would soon align these items, so it gets only a part of the mean gradient.
                 slot_R = slots[name][1]
                 count_R = counts(slot_R, len(slot_R))
                 gradient[name] *= _OF_FEATURES / jnp.maximum(count_R, 1)[:, None]
@@ -146,8 +146,8 @@ class ItemStepper:
     ) -> tuple[TrainState, Totals]:
         """Run n steps, as ``Stepper.dispatch`` does; the training loop jits this method.
 
-        Walks are drawn for several steps at once. The result is the same to the last bit however
-        many steps are drawn together.
+        Walks are drawn for several steps at once; the number of these steps does not change the
+        result, to the last bit.
         """
 
         def chunk(i: Array, carry: tuple) -> tuple:

@@ -40,7 +40,7 @@ class ItemTask:
     graph: ItemGraph
     splits: PairSplits
     part_P: np.ndarray | None = None
-    """The split of each pair; None in old runs, which store no split and draw it from the seed."""
+    """The split of each pair; None in old runs, whose split is drawn from the seed again."""
     splitting: Splitting = field(default_factory=Splitting)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Random walks, written to files from which other programs can train."""
+"""Writes random walks to Parquet files, so that other programs can train on them."""
 
 from pathlib import Path
 
@@ -55,7 +55,7 @@ def write_walks(
             nodes = jnp.asarray(start_A[place]), jnp.asarray(number, jnp.int32)
             walk_LW = walk(on_device, *nodes, config.length, key, p=config.p, q=config.q)
             walk_WL = np.asarray(walk_LW).T
-            # A walk stops early at an item without a pair to follow; every first item has a pair.
+            # A walk is padded with -1 if it stops early. Its start has a pair, so no walk is empty.
             row = pl.Series(name[walk_WL[walk_WL >= 0]])
             ends = np.cumsum((walk_WL >= 0).sum(axis=1))
             frame = pl.DataFrame(

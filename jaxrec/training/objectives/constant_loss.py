@@ -1,7 +1,7 @@
 """The ranking loss of a constant prediction, which gives every pair the same score.
 
-The doctor compares a run's loss with this loss, which follows from ``jaxrec.losses`` and from the
-number and probabilities of negatives, which depend on the configuration and the data.
+The doctor compares a run's loss with this loss. It is computed from the formula of the loss and
+from the numbers and probabilities of the negatives.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ def constant_loss(config: Config, train: Dataset, hard: int = 0) -> float:
     """Compute the mean loss per pair, without L2, of the best constant prediction.
 
     Args:
-      hard: hard negatives per pair in the last step.
+      hard: number of hard negatives per pair in the last step.
     """
     batch = config.train.batch_size
     if config.loss.name not in losses.LOSSES:
@@ -44,9 +44,12 @@ def constant_loss(config: Config, train: Dataset, hard: int = 0) -> float:
 
 
 class _Negatives(NamedTuple):
-    """Groups of pairs for the softmax: negatives per pair, and each group's share of all pairs.
+    """Groups of pairs with equal numbers of negatives, for the softmax loss.
 
-    With the log q correction, ``count_n`` is Σ_n q_pos / q_n.
+    Attributes:
+      count_n: number of negatives per pair of each group; with the log q correction, the sum of
+        q_pos / q_neg over the negatives of a pair.
+      share_n: share of each group in all pairs.
     """
 
     count_n: Float[np.ndarray, "n"]
@@ -65,7 +68,7 @@ def _share(x_n: np.ndarray) -> np.ndarray:
 
 
 def _negatives(config: Config, train: Dataset, batch_size: int) -> _Negatives:
-    """Count the negatives of pairs, without hard ones, grouped by user or by item."""
+    """Return the number of negatives per pair, without hard negatives, by user or by item."""
     how, by_users = config.negatives, config.train.positives == "users"
     count = how.against(batch_size, train.n_items)
     if how.picks is not None or (how.private and not config.corrects):
@@ -91,7 +94,7 @@ def _negatives(config: Config, train: Dataset, batch_size: int) -> _Negatives:
 
 
 def _drawn(config: Config, pair_I: np.ndarray, met_I: np.ndarray) -> np.ndarray:
-    """Return each item's probability to be a negative, as in ``device_data.popularity``."""
+    """Return each item's probability of being a negative, as in ``device_data.popularity``."""
     how = config.negatives
     if how.name == "in-batch":
         return pair_I
@@ -103,9 +106,9 @@ def _drawn(config: Config, pair_I: np.ndarray, met_I: np.ndarray) -> np.ndarray:
 def _possible(
     config: Config, n_items: int, degree_U: np.ndarray, known_U: np.ndarray
 ) -> np.ndarray:
-    """Compute E[1 / q] over a user's valid negatives: their weight with the log q correction.
+    """Return for each user the expectation of 1 / q over valid negatives, for the log q correction.
 
-    If items are drawn with probability q, this is the number of valid items that can be drawn.
+    For items drawn with probability q, this is the number of valid items that can be drawn.
 
     Args:
       n_items: number of items that can be drawn.
@@ -114,6 +117,6 @@ def _possible(
     how = config.negatives
     if not how.rejects:
         return np.full(len(degree_U), n_items - (how.name == "in-batch"))
-    # Private negatives that the user knows are drawn again; shared ones are masked.
+    # Known items of the user are drawn again if negatives are private, and masked if shared.
     again_U = 1 - known_U if how.private else 1.0
     return (n_items - degree_U) / np.maximum(again_U, 1e-9)

@@ -1,4 +1,4 @@
-"""The interface of objectives with users in training."""
+"""The interface through which training uses an objective for data with users."""
 
 from abc import ABC, abstractmethod
 from typing import NamedTuple
@@ -29,7 +29,7 @@ class UserObjective(ABC):
     def against(
         self, config: Config, n_items: int, data: TrainData, pairs: Positives, step: Int[Array, ""]
     ) -> Batch:
-        """Return the batch of given positives, with negatives drawn for them."""
+        """Draw negatives for the given positives, and return the batch."""
 
     @abstractmethod
     def loss(
@@ -42,7 +42,7 @@ class UserObjective(ABC):
         """Compute the mean loss per pair, without L2, of the best constant prediction.
 
         Args:
-          hard: hard negatives per pair in the last step.
+          hard: number of hard negatives per pair in the last step.
         """
 
     @abstractmethod
@@ -76,7 +76,7 @@ class UserObjective(ABC):
         n_users: int,
         described: tuple[bool, bool],
     ) -> Float[Array, "N D"]:
-        """Return the final rows with any untrained rows replaced; by default, none are.
+        """Return the final rows, with untrained rows replaced; the default replaces none.
 
         Args:
           x_ND: the final rows, in the data set's order.
