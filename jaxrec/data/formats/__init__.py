@@ -1,6 +1,6 @@
 """Reads files of many formats into a Dataset.
 
-Without a given format, ``read`` detects it from the path. Ids of any type become int32 row numbers,
+If no format is given, ``read`` detects it from the path. Ids of any type become int32 row numbers,
 in the order of the sorted unique ids. Content that is odd but usable is counted in
 ``Dataset.notes``; content that is not usable raises InputError with the file, the line and a fix.
 """
@@ -75,7 +75,7 @@ _OTHER_FILES = {
     **dict.fromkeys((".arrow", ".feather", ".ipc"), _ARROW),
     ".npz": "an archive of NumPy is not read; jaxrec.from_scipy takes scipy.sparse.load_npz of it",
 }
-"""Endings of files that are not read, each with its reason and a way to read the content."""
+"""Endings of files that are not read, each with the reason and another way to read the content."""
 
 
 def resolve(path_or_name: str) -> Dataset:
@@ -101,20 +101,20 @@ def read(
     """Read interactions from a file, folder, pattern or address (``s3://...``, by fsspec), and the
     features of items and users.
 
-    Features in RecBole and MovieLens folders are read too, except those of users and items without
-    interactions. The same holds for a MovieLens fold such as ``u1.base``, of which ``u1.test`` is
-    the test part.
+    Feature tables in RecBole and MovieLens folders are read too, without the rows of users and
+    items that have no interactions. A MovieLens fold such as ``u1.base`` is read with its test part
+    ``u1.test`` and the feature tables in the same folder.
 
     Args:
       format: one of ``FORMATS``; detected from the path if not given.
-      columns: the role of each column; guessed from common names if not given.
-      event_weights: the weight of each kind of event in the event column. An event with weight 0
-        was shown and not chosen, unless another event of the same pair has a weight.
+      columns: the column of each role; guessed from common names if not given.
+      event_weights: the weight of each kind of event in the event column. A pair counts as shown
+        and not chosen if all its events have weight 0.
       items, users: a table of features keyed by id, as :func:`side_features.keyed` reads it; it
         replaces the features in the folder.
       text: settings that cannot be detected from the file: separator, header, encoding, and which
         lines to leave out.
-      repeats: how repeated pairs are merged; the latest one counts if not given.
+      repeats: how repeated pairs are merged; by default, the latest repeat counts.
       cold_items, cold_users: keep ids that only the table ``items`` or ``users`` has, as nodes
         without interactions.
 
@@ -167,8 +167,8 @@ def pieces(
 ) -> Iterator[Part]:
     """Read interactions as :func:`read` does, about ``rows`` rows at a time.
 
-    Files of the formats lightgcn, mind, instacart and netflix are read whole, one after another, as
-    are Zstandard's. Prepared data is not read into memory.
+    Some files are read whole, one after another: files of the formats lightgcn, mind, instacart and
+    netflix, and files compressed by Zstandard. Prepared data is memory-mapped.
 
     Raises:
       InputError: the path, the format or the content is not usable.
@@ -237,7 +237,7 @@ def _read(
 
 
 def name_of(path: Path) -> str:
-    """Return the name of the data at a path: that of its file or folder, without endings."""
+    """Return the name of the data at a path: the name of its file or folder, without endings."""
     if path.is_file():
         return Path(compressed.plain_name(path.resolve())).stem
     return path.resolve().parent.name if paths.is_pattern(path) else path.resolve().name
@@ -303,7 +303,7 @@ def _parts(
     text: TextOptions,
     rows: int | None = None,
 ) -> Iterable[Part]:
-    """Return the interactions by file, or in pieces of about ``rows`` rows."""
+    """Return one part per file or, if ``rows`` is given, per piece of about ``rows`` rows."""
     if format in well_known.TABLES:
         return well_known.parts(path, format, columns, event_weights, text, rows)
     if format == "lightgcn":
@@ -318,7 +318,7 @@ def _parts(
 
 
 def _of_dataset(path: Path, data: Dataset, rows: int) -> Iterator[Part]:
-    """Yield the pairs of a Dataset, ``rows`` at a time, in the parts of its split."""
+    """Yield the pairs of a Dataset in blocks of ``rows`` pairs, each divided by its split."""
     users, items = _ids(data.user_ids), _ids(data.item_ids)
     for first in range(0, max(data.n_edges, 1), rows):
         block = slice(first, first + rows)

@@ -2,7 +2,7 @@
 
 The file may be compressed. The ``asin``, ``related`` items, ``brand``, ``categories`` and ``price``
 of each product are read, and nothing is ever evaluated as code. Relations become weighted pairs.
-Broken lines are counted, and the numbers of the first ones noted; a strict reader refuses them.
+Broken lines are counted, and the first of their line numbers noted; a strict reader refuses them.
 Memory holds a few numbers per product and relation, and every id once.
 
 Source: J. McAuley et al., "Image-based recommendations on styles and substitutes", SIGIR 2015.
@@ -186,9 +186,9 @@ def read(
 ) -> ItemGraph:
     """Read the products of a file as an item graph.
 
-    The features are the categories ``brand``, ``category_1`` ... ``category_4`` (levels of the
-    first category path, except where all products agree) and ``price`` (as a range), if any product
-    has them. Products without a pair stay, as cold items.
+    The features are categories: ``brand``, ``category_1`` to ``category_4`` (the levels of the
+    first category path) and ``price`` (as a range). A feature that no product has is left out, and
+    so is a level on which all products agree. Products without a pair stay, as cold items.
 
     Args:
       weights: the weight of each kind of related item; kinds with weight 0 are not read.
@@ -227,7 +227,7 @@ def parse(content: bytes) -> dict[str, Any] | None:
         return None
     try:
         if '"' not in text and "\\" not in text:
-            # Every ' delimits a text here, so the line is JSON once each is replaced by ".
+            # Every ' delimits a text here, so replacing each by " makes the line JSON.
             product = _JSON.decode(text.replace("'", '"'))
         elif text.startswith('{"'):
             product = _JSON.decode(text)

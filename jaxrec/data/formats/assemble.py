@@ -19,7 +19,7 @@ LIMIT = 2**31 - 1
 
 @dataclass
 class Part:
-    """The interactions of one file, in the order of its lines.
+    """The interactions of one file, or of a piece of a file, in the order of its lines.
 
     Attributes:
       path: the file.
@@ -201,10 +201,12 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
 
 
 def readings(parts: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Say which role each column has; if there are many files, those that agree share a line.
+    """Return one line per file that gives the roles of its columns; many files share lines.
+
+    With more than three files, all files whose columns have the same roles share one line.
 
     Args:
-      parts: the name of each file, and how its columns were read.
+      parts: the name of each file, and the roles of its columns in words.
     """
     of_reading: dict[str, dict[str, None]] = {}
     for name, reading in parts:

@@ -48,7 +48,7 @@ NUMBERS = ("rating", "time", "weight")
 class Roles:
     """The column of each role: a name in the header, or a number from 1.
 
-    None means that the column is guessed, and an empty text that it is left out.
+    If it is None, the column is guessed; if it is an empty text, the column is left out.
     """
 
     @classmethod
@@ -76,7 +76,7 @@ class Roles:
 class Columns(Roles):
     """The column of each role: a name in the header, or a number from 1.
 
-    None means that the column is guessed, and an empty text that it is left out.
+    If it is None, the column is guessed; if it is an empty text, the column is left out.
     """
 
     user: str | None = None
@@ -250,7 +250,7 @@ def locate(
 
 
 def _dotted(header: Sequence[str], guesses: Sequence[str]) -> list[int]:
-    """Return the places of names such as ``item.sku``, of which both ends are common names."""
+    """Return the positions of names such as ``item.sku``, whose outer words are both guesses."""
     ends = [(name.split(".")[0], name.rpartition(".")[2]) for name in header]
     return [
         place
@@ -336,7 +336,8 @@ def _doubt(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> str | None:
     timed = any(kind in ("dates", "times", "large numbers") for kind in kinds[2:])
     for place, (role, kind) in enumerate(zip(roles, kinds, strict=True)):
         if role in IDS:
-            # Ids of ten digits look like times; a column is a time if no other one can be.
+            # Ids of ten digits look like times. Such a column can hold ids if another column can
+            # be the time.
             wrong = kind in ("dates", "fractions") or (
                 kind == "times" and len(roles) > 2 and not timed
             )
@@ -379,8 +380,8 @@ def described(
     """Return a line such as ``user <- `customer`, item <- column 2; not used: price``.
 
     Args:
-      rows, columns: some rows and the columns that the caller gave, to say why a column with the
-        name of a time is not used.
+      rows: some rows of the table. They show why a column with the name of a time is not used.
+      columns: the columns that the caller gave.
     """
 
     def name(place: int) -> str:
@@ -422,7 +423,7 @@ def names_pairs(header: Sequence[str]) -> bool:
 def locate_id(header: Sequence[str], role: str) -> int:
     """Return the position of the id column in a table keyed by user or item, from 0.
 
-    The position is that of :func:`known_place`, or else 0.
+    It is the column that :func:`known_place` finds, or else the first column.
     """
     return known_place(header, role) or 0
 

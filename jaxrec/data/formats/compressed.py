@@ -78,7 +78,7 @@ def opened(path: Path) -> io.BufferedIOBase:
             with _archive(path) as archive:
                 return cast(io.BufferedIOBase, archive.open(_member(path, archive)))
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as e:
-            raise damaged(path, e) from e  # of the header of the file in it
+            raise damaged(path, e) from e  # the header of the archived file is damaged
     if kind == "zst":
         try:
             lines = pl.read_lines(path, glob=False).to_series()

@@ -23,7 +23,7 @@ class Faults:
         """Count a fault for each line; if strict, raise InputError unless the fault is ``usable``.
 
         Args:
-          count: the number of faults, if ``lines`` has only the first of them.
+          count: the number of faults, if ``lines`` lists only the first faulty lines.
         """
         if self._strict and not usable:
             raise InputError(f"{self._path}:{lines[0]}: {kind}; fix or drop the line")

@@ -149,7 +149,7 @@ def numbers(texts: pl.Series, where: Where) -> pl.Series:
 def _header(
     place: str, rows: Sequence[Sequence[str]], kind: Kind, typed: bool
 ) -> tuple[list[str], dict[str, str]]:
-    """Return the names of the columns, and the types of those that have one."""
+    """Return the names of the columns, and the types of the columns that have a type."""
     cells = rows[0]
     if typed:
         parts = [cell.rpartition(":") for cell in cells]

@@ -1,6 +1,6 @@
 """Builds a Dataset from tables and matrices of other libraries that are in memory.
 
-They are read like a Parquet file: the same columns are guessed, and the same faults are refused.
+The data is read like a Parquet file: the same columns are guessed, and the same faults refused.
 pandas, pyarrow and scipy are never imported; the methods of the given object are enough.
 """
 
@@ -42,10 +42,11 @@ def from_polars(
     Args:
       event_weights: the weight of each kind of event in the event column, as in ``jaxrec.read``.
       text: which rows are left out and counted, and how times in text are written.
-      repeats: how repeated pairs are merged; the latest one counts if not given.
+      repeats: how repeated pairs are merged; by default, the latest repeat counts.
       name: the name of the data, also in messages.
-      columns: ``user="customer", item="sku"``, and so on for rating, time, event and weight. A
-        column that is not given is guessed from common names; ``""`` leaves it out.
+      columns: the column of each role (user, item, rating, time, event, weight), such as
+        ``user="customer"``. A column that is not given is guessed from common names; ``""`` leaves
+        it out.
 
     Raises:
       InputError: a column is missing or cannot be guessed, or a row cannot be used.
@@ -138,10 +139,10 @@ def from_numpy(
     """Build a Dataset from columns of equal length: arrays, lists, or columns of a frame.
 
     Args:
-      user, item: ids, [E]: whole numbers or texts.
-      rating, weight: numbers, [E].
-      time: numbers or dates, [E].
-      repeats: how repeated pairs are merged; the latest one counts if not given.
+      user, item: [E] ids, which are whole numbers or texts.
+      rating, weight: [E] numbers.
+      time: [E] numbers or dates.
+      repeats: how repeated pairs are merged; by default, the latest repeat counts.
 
     Raises:
       InputError: the lengths differ, ids are missing or neither whole numbers nor texts, numbers
@@ -177,8 +178,8 @@ def from_scipy(
 ) -> Dataset:
     """Build a Dataset from a sparse matrix of users by items.
 
-    Rows and columns without an entry are left out and counted, and so are weights of 0. Repeated
-    entries are summed.
+    Rows and columns without an entry are left out and counted, and so are weights of 0. The weights
+    of repeated entries are summed.
 
     Args:
       matrix: any sparse matrix or array of scipy, [U, I].

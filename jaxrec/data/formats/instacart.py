@@ -14,7 +14,7 @@ _PRODUCTS = ("order_products__prior.csv", "order_products__train.csv")
 
 
 def parts(path: Path, options: TextOptions) -> list[Part]:
-    """Read the products of all orders, and their users from ``orders.csv`` in the same folder.
+    """Read the products of all orders, and the users of the orders from ``orders.csv`` beside them.
 
     The time of a purchase is the number of the order among its user's orders. Each purchase of a
     product has the weight 1.

@@ -46,10 +46,12 @@ def read_items(
     """Read pairs of items from a file or folder.
 
     Args:
-      path: a prepared item graph; product metadata (``amazon-meta``: .json or .jsonl, perhaps
-        compressed); a list of pairs (``pairs``: a table with columns such as src, dst and weight);
-        or interactions in any format of :func:`jaxrec.read`, of which the items of each user are
-        paired (``co-occurrence``).
+      path: a prepared item graph, or data of one of these formats:
+
+        * ``amazon-meta``: product metadata in a .json or .jsonl file, perhaps compressed;
+        * ``pairs``: a table of item pairs, with columns such as src, dst and weight;
+        * ``co-occurrence``: interactions in any format of :func:`jaxrec.read`; the items of each
+          user are paired.
       format: ``prepared`` or one of ``FORMATS``; detected from the path if not given.
       pairs: the weights of relations, the window and history of interactions, and the least
         weight of a pair.
@@ -196,7 +198,7 @@ _FORMAT_OF_OPTION = {
 
 
 def _refuse_idle(path: str | Path, format: str, pairs: PairsConfig) -> None:
-    """Raise InputError if an option was changed that has no effect on this format."""
+    """Raise InputError if an option that has no effect on this format was changed."""
     for name, only in _FORMAT_OF_OPTION.items():
         if format != only and getattr(pairs, name) != getattr(PairsConfig(), name):
             raise InputError(

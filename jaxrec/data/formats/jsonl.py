@@ -1,8 +1,8 @@
 """Reads interactions from JSON lines: reviews of Amazon (2014, 2018, 2023), Yelp and others.
 
 A line is a JSON object, or a Python literal as in older files; the file may be compressed. Nothing
-is ever evaluated as code. Keys are treated as the column names of a table, in which the user, the
-item, the rating and the time are found; a key of an object within the object is ``user.id``.
+is ever evaluated as code. Keys are treated as the column names of a table. If the value of ``user``
+is an object, its key ``id`` is the column ``user.id``.
 """
 
 import itertools
@@ -45,11 +45,11 @@ _SAMPLE = 100
 _BLOCK = 1 << 17
 """The number of rows that are held as Python objects at once."""
 _DEPTH = 3
-"""How deep objects may lie within an object whose keys are columns."""
+"""The largest depth of nested objects whose keys become columns."""
 
 
 def is_reviews(path: Path) -> bool:
-    """Return whether the objects of a file have users, as reviews have, unlike product metadata.
+    """Return whether a file holds reviews, whose objects name a user, and not product metadata.
 
     Raises:
       InputError: the file is a single JSON array.
@@ -242,7 +242,7 @@ class _Reader:
         raise InputError(f"{self._path}:{number}: {text}{cure}")
 
     def _close(self) -> None:
-        """Turn the cells since the last block into a frame."""
+        """Convert the cells that were added since the last call to a frame."""
         block = {}
         for role, cells in self._cells.items():
             text = pl.Series(role, cells, dtype=pl.String)
@@ -290,7 +290,7 @@ def _keys(sample: list[dict[str, Any]]) -> list[str]:
 
 
 def _flat(record: Mapping[Any, Any], above: str = "", depth: int = 0) -> Iterator[str]:
-    """Yield the keys of an object; those of an object within it as ``user.id``."""
+    """Yield the keys of an object; the key ``id`` of an inner object ``user`` is ``user.id``."""
     for key, value in record.items():
         if isinstance(value, dict) and value and depth < _DEPTH:
             yield from _flat(value, f"{above}{key}.", depth + 1)

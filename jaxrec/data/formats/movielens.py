@@ -48,7 +48,7 @@ def parts(path: Path, text: TextOptions, rows: int | None = None) -> Iterator[Pa
       rows: about how many rows are read at a time; None for all of a file.
 
     Raises:
-      InputError: there is no such file, or a line is not usable, which the message names.
+      InputError: there is no such file, or a line is not usable; the message names the line.
     """
     if is_fold(path):
         for file, split in ((path, TRAIN), (path.with_suffix(".test"), TEST)):

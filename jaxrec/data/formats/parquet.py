@@ -26,7 +26,7 @@ from jaxrec.errors import InputError, nearest
 Places = int | np.ndarray
 _SAMPLE = 100
 _DEPTH = 3
-"""How deep structs may lie within a struct whose fields are columns."""
+"""The largest depth of nested structs whose fields become columns."""
 
 
 def table(
@@ -41,7 +41,7 @@ def table(
     """Read the needed columns of one Parquet file; see :func:`of_lines`.
 
     Args:
-      more: further columns with a single value each, from the folders of partitions.
+      more: names and values of constant columns, which come from the names of partition folders.
     """
     with opened(path) as lines:
         lines = lines.with_columns(pl.lit(value).alias(key) for key, value in (more or {}).items())
@@ -135,8 +135,8 @@ def of_roles(
 
     Args:
       reading: a line that says which column has which role.
-      first: the number of rows before the frame, if it is a piece of a table. A piece may be left
-        without a row.
+      first: the number of rows of the table before the frame, if the frame is a piece of a table.
+        A piece, unlike a whole table, may have no valid row.
     """
     if frame.is_empty():
         raise InputError(f"{path}: empty; give a file with rows")
@@ -160,7 +160,7 @@ def of_roles(
 
 
 def _ids_in(lists: pl.Series) -> pl.Series:
-    """Return lists of ids; of structs in a list, the field that is named like an item is the id."""
+    """Return lists of ids; if the lists hold structs, take the field with a common item name."""
     inner = lists.dtype.inner if isinstance(lists.dtype, pl.List | pl.Array) else None
     if not isinstance(inner, pl.Struct):
         return lists
@@ -355,7 +355,7 @@ def _numbers(
 
 
 def _as_numbers(column: pl.Series, form: str | None) -> times.Moments:
-    """Convert a column to numbers (times to seconds since 1970); null where a text is neither."""
+    """Convert a column to numbers (times to seconds since 1970); null where that is impossible."""
     if column.name == "time":
         return times.of_column(column, form)
     return times.Moments(column.cast(pl.Float64, strict=False), {})

@@ -3,7 +3,7 @@
 The YAML file has the name of the data set: ``shop.yaml`` beside ``shop.inter``. It may name the
 columns (``USER_ID_FIELD`` and so on), the columns to load (``load_col``, ``unload_col``), the
 separators, the files of a split (``benchmark_filename``), and which repeat of a pair stays
-(``rm_dup_inter``). Its filters are options of training here, and are only named.
+(``rm_dup_inter``). Its filters are not applied but reported, since they are options of training.
 
 Source: RecBole 1.2, "Atomic Files" and "Data settings", recbole.io/docs.
 """
@@ -28,7 +28,7 @@ _FIELDS = {
     "time": "TIME_FIELD",
 }
 _USUAL = {"user": "user_id", "item": "item_id", "rating": "rating", "time": "timestamp"}
-"""The columns of RecBole's own configuration."""
+"""The columns in RecBole's default configuration."""
 _FILTERS = {
     "user_inter_num_interval": "--filter.user-core",
     "item_inter_num_interval": "--filter.item-core",
@@ -39,22 +39,22 @@ _FILTERS = {
     "lowest_val": "--filter.min-rating and since",
     "highest_val": "--filter.until",
 }
-"""Filters of RecBole, each with the options of training that do as much here."""
+"""RecBole's filters, each with the equivalent options of training."""
 _NO_FILTER = (None, "0", "[0,inf)", "[0,inf]")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of a data set; those of RecBole itself where the YAML file has none.
+    """Settings of a data set; RecBole's defaults apply where the YAML file has no setting.
 
     Attributes:
       path: the YAML file, if there is one.
-      fields: the column of each role that is named.
-      load, unload: the columns to load, or not to load, by the ending of their file; None loads all
-        of all files.
+      fields: the columns that the YAML file names, by role.
+      load: the columns to load, by the ending of their file; None for all columns.
+      unload: the columns not to load, by the ending of their file.
       between: the separator within a sequence.
       parts: the names of the train, validation and test files.
-      filters: filters that are set, which are not applied.
+      filters: the filters that the YAML file sets; they are not applied.
     """
 
     path: Path | None = None
@@ -77,7 +77,7 @@ class Settings:
         return listed == "*" or name in _names(listed)
 
     def said(self) -> str:
-        """Return what the YAML file sets, in a few words."""
+        """Return a text that names the YAML file, and its filters, which are not applied."""
         if self.path is None:
             return ""
         left = "".join(
@@ -151,7 +151,8 @@ def parts(
       rows: about how many rows of a file are read at a time; None for all of it.
 
     Raises:
-      InputError: a file or a column is missing, or a line is not usable, which the message names.
+      InputError: a file or a column is missing, or a line is not usable; the message names the
+        line.
     """
     options = text_options(known, text)
     for file, split in _files(path, known).items():
@@ -223,7 +224,7 @@ def _header(file: Path, options: TextOptions) -> list[str]:
 
 
 def _chosen(file: Path, header: list[str], known: Settings, columns: Columns) -> Columns:
-    """Return the column of each role: the caller's, else that of the settings."""
+    """Return the column of each role: the caller's if given, else the column of the settings."""
     if known.path is None:
         return columns
     chosen: dict[str, str] = {}

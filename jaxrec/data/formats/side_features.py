@@ -54,7 +54,7 @@ def _keyed(path: Path, kind: Kind, options: TextOptions | None) -> Keyed:
 
 
 def beside(path: Path, format: str, kind: Kind) -> Path | None:
-    """Return the feature table that comes with a folder of interactions or a fold, if any.
+    """Return the feature table in the folder of interactions or of a MovieLens fold, if any.
 
     Raises:
       InputError: there is more than one such table.
@@ -71,7 +71,7 @@ def beside(path: Path, format: str, kind: Kind) -> Path | None:
 
 
 def attach(data: _Data, table: Keyed, kind: Kind, *, own: bool, cold: bool) -> _Data:
-    """Return the data with the features of ``table`` instead of any earlier ones.
+    """Return the data with the features of ``table``, which replace any earlier features.
 
     Args:
       own: whether the table comes with the interactions. If so, rows of ids without interactions

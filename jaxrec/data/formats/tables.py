@@ -48,7 +48,7 @@ from jaxrec.data.formats.text import pieces as text_pieces
 from jaxrec.errors import InputError
 
 _BYTES = 32
-"""The length of a row that pieces of a file are measured by; most rows are longer."""
+"""The assumed bytes per row, by which the size of a piece is chosen; most rows are longer."""
 
 
 def delimited(

@@ -103,7 +103,7 @@ class Source(NamedTuple):
     """A text file, or a piece of one.
 
     Attributes:
-      content: the text in UTF-8, if it is a piece or if the file itself cannot be read as such.
+      content: the text in UTF-8; None if the file itself can be read as it is.
       before: the number of lines of the file before the content.
     """
 
@@ -228,7 +228,7 @@ def refuse_no_text(path: Path, content: bytes) -> None:
 
 
 def _wide(content: bytes) -> str | None:
-    """Return the encoding of text in UTF-16, by its mark or by its many zeros; None for others."""
+    """Return the encoding if the byte order mark or many zero bytes show UTF-16, else None."""
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     head = content[:1000]
@@ -268,10 +268,10 @@ def pieces(path: Path, options: TextOptions, size: int, *, quote: bool = True) -
     """Yield a file as :func:`opened` does, in pieces of about ``size`` bytes.
 
     A piece ends with a whole row, unless a quoted cell is longer than several pieces. The first
-    one is large enough that :func:`look` finds in it what it finds in the whole file.
+    piece is large enough for :func:`look` to return the same result as for the whole file.
 
     Args:
-      quote: whether cells may be quoted, and so may hold the end of a line.
+      quote: whether cells may be quoted; a quoted cell may contain line ends.
 
     Raises:
       InputError: the file is empty, binary or damaged.
@@ -617,7 +617,7 @@ def role_cure(role: str, cells: Sequence[str] = ()) -> str:
 
 
 def reads(forms: Sequence[str]) -> str:
-    """Return the hint that names the options which read times of these forms."""
+    """Return a hint at the options by which times of these forms can be read."""
     listed = " or ".join(f"--time-format '{form}'" for form in forms)
     return f"{listed} reads them"
 
@@ -632,7 +632,7 @@ def not_finite(cell: str | float) -> str:
 
 
 def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
-    """Return the fix for a fault in the first of some rows."""
+    """Return the fix for a fault in the first row of ``rows``."""
     if fault.missing and fault.role in IDS:
         return MISSING_CURE
     if fault.role in NUMBERS:
@@ -712,7 +712,7 @@ def _no_number(cell: str) -> str | None:
 
 
 def _undecoded(cell: str) -> str:
-    """Return a message that a cell is not UTF-8, and in which encoding it is text."""
+    """Return a message that a cell is not UTF-8, which suggests an encoding that can read it."""
     content = cell.encode("utf-8", "surrogateescape")
     fine = any(0x80 <= byte < 0xA0 for byte in content)
     encoding = "cp1252" if fine else "latin-1"

@@ -1,7 +1,7 @@
 """Reads well-known data sets from the files in which they are published.
 
-Each has an entry in ``TABLES``, which gives the columns of a table, or a function that reads the
-files. Columns, event weights and text options of the caller replace those of the entry.
+Each data set has an entry in ``TABLES``, which gives either the columns of a table or a function
+that reads the files. The caller's columns, event weights and text options take precedence.
 """
 
 import dataclasses
@@ -218,7 +218,7 @@ def parts(
       rows: about how many rows of a table are read at a time; None for all of a file.
 
     Raises:
-      InputError: the file is missing, or a line is not usable, which the message names.
+      InputError: the file is missing, or a line is not usable; the message names the line.
     """
     table = TABLES[name]
     file = path if not path.is_dir() else _file_in(path, table)

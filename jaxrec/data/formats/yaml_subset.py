@@ -1,7 +1,7 @@
 """Parses the part of YAML that files of settings use: texts, lists and mappings.
 
-Numbers and flags stay texts, and ``~``, ``null`` and nothing are None. Anchors, tags, texts of
-several lines and several documents are refused, and no object is ever built.
+Numbers and flags stay texts; ``~``, ``null`` and empty values are None. Anchors, tags, texts over
+several lines, and files of several documents are refused. No Python object is ever constructed.
 
 Source: YAML 1.2.2, chapters 6 to 8.
 """
@@ -69,7 +69,7 @@ def _without_comment(line: str) -> str:
 
 
 def _block(lines: deque[_Line], depth: int = 0) -> Any:
-    """Take the lines of a list or a mapping; raise ValueError with the number of a wrong line."""
+    """Consume the lines of a list or mapping; ValueError gives the number of a wrong line."""
     indent, made = lines[0].indent, {}
     if depth > _DEEPEST:
         raise ValueError(lines[0].number)
@@ -117,7 +117,7 @@ def _value(line: _Line, start: int) -> Any:
 
 
 def _collection(text: str, at: int, depth: int) -> tuple[Any, int]:
-    """Return the list or mapping in brackets that begins at a place, and where it ends."""
+    """Return the list or mapping in brackets that begins at ``at``, and the position of its end."""
     close = {"[": "]", "{": "}"}[text[at]]
     values, keys, at = [], [], at + 1
     if depth > _DEEPEST:
