@@ -37,7 +37,7 @@ class OneDevice:
         return self._examiner
 
     def look_back(self) -> None:
-        """Compute the doctor's rows of the initial state, before another state needs memory."""
+        """Compute the doctor's embeddings at step 0, before another state takes memory."""
         self._examiner.look_back()
 
     def state_shape(self) -> TrainState:
@@ -53,11 +53,11 @@ class OneDevice:
         return checkpoints.restore(step, self.placed_shape())
 
     def notes(self) -> dict[str, Any]:
-        """Return the layout of the arrays, which a checkpoint records; empty on one device."""
+        """Return the layout of the tables, which a checkpoint records; empty on one device."""
         return {}
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """Return lines for the console and, by event, fields for timing.jsonl."""
+        """Return lines for the console, and the fields of events for timing.jsonl."""
         return [], {}
 
     def number(self, n: int) -> jax.Array:
@@ -69,9 +69,9 @@ class OneDevice:
         return cleared(totals)
 
     def fed_by_host(self, state: TrainState, step: int) -> FedByHost | None:
-        """Return the dispatch, from this step on, for steps that the host takes part in.
+        """Return a dispatch whose inputs the host prepares, beginning with this step.
 
-        None means that the host takes no part; the stepper's own dispatch is compiled instead.
+        The result is None if the host prepares no inputs; the stepper's dispatch is then used.
         """
         return None
 

@@ -1,14 +1,14 @@
 """Training with the table in host memory, while the device holds the rows of a few batches.
 
 In the state of such a run, the table and the optimizer's state of its rows are NumPy arrays, which
-a dispatch changes in place; everything else is on the device. For step t a thread gathers the
+a dispatch changes in place; everything else is on the device. For each step, a thread gathers the
 distinct rows of the batch and puts them on the device. There they form a small table, on which the
 step of :mod:`jaxrec.training.step` runs. The updated rows are then written back to the host.
 
-Rows are prefetched: when a step's rows are gathered, the K steps before it have not yet written
-theirs to the host. The rows that these K steps update therefore stay on the device until they are
-written, and replace the stale copies that were gathered. A step thus reads the rows as the step
-before it left them. The result equals that of a table on the device to the last bit.
+Rows are prefetched: a step's rows are gathered K steps ahead, so the host may still hold old values
+of rows that the last K steps update. Therefore, the updated rows of the last K steps stay on the
+device, and replace the old values there. The result equals that of a table on the device to the
+last bit.
 """
 
 import time
@@ -27,9 +27,9 @@ from jaxrec.rowwise import distinct
 from jaxrec.training.step import Stepper, Totals, TrainState
 
 Host = dict[str, np.ndarray]
-"""Arrays of N rows in host memory; the keys are their paths in a state."""
+"""Arrays of N rows in host memory, by their paths in a state."""
 Rows = dict[str, Array]
-"""R rows of each array of a ``Host``, on the device; the keys are the same paths."""
+"""R rows of each array of a ``Host``, on the device, by the same paths."""
 
 
 class Drawn(NamedTuple):
@@ -53,7 +53,7 @@ def has_rows(path: Any) -> bool:
 
 
 def taken_out(state: TrainState) -> tuple[TrainState, Host]:
-    """Return a state with empty arrays in place of its host arrays, and the host arrays."""
+    """Take the host arrays out of a state; return the state with empty arrays, and the arrays."""
     host: Host = {}
 
     def without(path: Any, leaf: Any) -> Any:
@@ -73,7 +73,7 @@ def put_in(state: TrainState, arrays: Any) -> TrainState:
 
 
 def gathered(host: Host, row_R: np.ndarray) -> Rows:
-    """Gather rows of each array onto the device; a row number past the end gives the last row."""
+    """Copy rows of each array to the device; a row number past the end gives the last row."""
     return {
         name: jax.device_put(np.take(array, row_R, axis=0, mode="clip"))
         for name, array in host.items()
@@ -81,7 +81,7 @@ def gathered(host: Host, row_R: np.ndarray) -> Rows:
 
 
 def patched(row_R: Int[Array, "R"], rows: Rows, recent: tuple[Written, ...]) -> Rows:
-    """Replace the rows that recent steps updated; the last step that updated a row counts."""
+    """Replace the rows that recent steps updated; the latest update of a row is used."""
     for written in recent:
         at_R = jnp.searchsorted(written.row_R, row_R).astype(jnp.int32)
         at_R = jnp.minimum(at_R, len(written.row_R) - 1)
@@ -97,10 +97,12 @@ class RowDispatch:
     """The dispatch for a table in host memory, used in place of the compiled ``Stepper.dispatch``.
 
     Args:
-      stepper, data: the model's steps, and the data that the steps read.
+      stepper: the steps of the model.
+      data: the data that the steps read.
       state: the state at step ``first``; its host arrays are trained in place.
-      first, total: number of finished steps of the phase, and of all its steps.
-      ahead: K, how many steps ahead rows are gathered.
+      first: number of steps of the phase that are finished.
+      total: number of all steps of the phase.
+      ahead: K, the number of steps by which rows are gathered in advance.
 
     Attributes:
       waited: seconds for which the device was idle until rows arrived.
@@ -145,7 +147,7 @@ class RowDispatch:
         self._step = lowered.compile()
         self.moved = drawn.row_R.nbytes + 2 * sum(x.nbytes for x in rows.values())
         self.waited = 0.0
-        # With one thread, a step's rows are gathered after all but the last K steps are written.
+        # One thread keeps the order: rows are gathered once all but the last K steps are written.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
         self._queue: deque[Future[Rows | None]] = deque()
         self._draw_upto(first + ahead + 1)
@@ -153,14 +155,14 @@ class RowDispatch:
             self._queue.append(self._thread.submit(self._gather, drawn))
 
     def _at(self, drawn: Drawn) -> tuple[Array, Array]:
-        """Return the small table's rows that a step updates, and each node's row in that table."""
+        """Return the row numbers of the small table, and each node's row number in that table."""
         return self._place_R, drawn.slot_M
 
     def _number(self, step: int) -> jax.Array:
         return jax.device_put(np.int32(step))
 
     def _draw_upto(self, step: int) -> None:
-        """Draw the batches of all steps before ``step``, ahead of the steps themselves."""
+        """Draw the batches of all steps before ``step`` that are not yet drawn."""
         while self._next_drawn < min(step, self._total):
             drawn = self._draw(self._data, self._number(self._next_drawn))
             drawn.row_R.copy_to_host_async()
@@ -220,7 +222,7 @@ class RowDispatch:
 
 
 def _split_rows(state: TrainState, names: tuple[str, ...]) -> tuple[TrainState, Rows]:
-    """Remove a batch's rows from a state that holds them as its table; return state and rows."""
+    """Take the batch's rows out of a state whose table they are; return the state and the rows."""
     rows: Rows = {}
 
     def without(path: Any, leaf: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Drawing of blocks on the host while the device trains, for graphs that exceed its memory."""
+"""Sampling of blocks on the host while the device trains, for graphs larger than device memory."""
 
 import os
 import time
@@ -20,13 +20,15 @@ _AHEAD = 2  # number of prefetched blocks per thread
 class HostDispatch:
     """The dispatch for data in host memory, used in place of the compiled ``Stepper.dispatch``.
 
-    Threads draw the blocks of the next steps with the function that a device would run, so the
-    result of a run is the same to the last bit wherever its blocks are drawn.
+    Threads sample the blocks of the next steps with the function that a device would run, so the
+    result of a run is the same to the last bit as with sampling on the device.
 
     Args:
-      stepper, state: the model's steps, and a state for which to compile them.
+      stepper: the steps of the model.
+      state: a state with the shapes for which the steps are compiled.
       data: the training data, on a CPU device.
-      first, total: number of finished steps of the phase, and of all its steps.
+      first: number of steps of the phase that are finished.
+      total: number of all steps of the phase.
 
     Attributes:
       waited: seconds that training waited for blocks.
@@ -56,7 +58,7 @@ class HostDispatch:
         return jax.block_until_ready(jax.device_put(feed, self._device))
 
     def _take(self) -> Feed:
-        """Return the next step's feed, and let the threads begin the feeds of later steps."""
+        """Return the next step's feed, and let the threads prepare the feeds of later steps."""
         upto = min(self._next + self._ahead, self._total)
         for step in range(self._next + len(self._queue), upto):
             self._queue.append(self._pool.submit(self._fed, step))
@@ -80,6 +82,6 @@ class HostDispatch:
 
 
 def _features_alone(graph: Bipartite, device: Any) -> Bipartite:
-    """Return the graph with its features only, since steps with drawn blocks read no edges."""
+    """Return the graph with its features only, since steps on sampled blocks read no edges."""
     empty = jax.tree.map(lambda _: jnp.zeros(0), graph._replace(features=None))
     return jax.device_put(empty._replace(features=graph.features), device)

@@ -1,4 +1,4 @@
-"""The training problem whose table of embeddings is in host memory."""
+"""The training problem of a run whose embedding table is in host memory."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -45,7 +45,7 @@ def _sparse(config: Config, train: Dataset) -> bool:
 
 
 def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
-    """Return whether the table is in host memory, by the settings or for lack of device memory.
+    """Return whether the table is in host memory, as configured or for lack of device memory.
 
     Args:
       custom_tx: whether the caller gave an optax chain, which needs the whole table.
@@ -59,7 +59,7 @@ def on_host(config: Config, train: Dataset, custom_tx: bool = False) -> bool:
 
 
 def check_device(config: Config, train: Dataset) -> None:
-    """Raise InputError if one device is too small, for a model whose memory can be planned."""
+    """Raise InputError if the device has too little memory, for models with a memory plan."""
     limit = device_memory()
     if limit is not None and config.model.kind.mesh and config.mesh.devices == 1:
         planned = plans.plan(sizes_of(config, train, sparse=_sparse(config, train)))
@@ -84,8 +84,8 @@ class HostProblem(Problem):
         """Put everything except the table on the device.
 
         Raises:
-          InputError: there is nothing to train on, the machine lacks room, or ``tx`` is an optax
-            chain, which updates whole tables.
+          InputError: there are no train pairs, the machine has too little memory, or ``tx`` is an
+            optax chain, which updates whole tables.
         """
         if tx is not None and not isinstance(tx, RowOptimizer):
             raise InputError(
@@ -97,7 +97,7 @@ class HostProblem(Problem):
         how: dict[str, Any] = {"phase": phase, "total": total, "tx": tx, "window": window}
         built = super().build(config, splits, **how)
         assert isinstance(built, HostProblem)
-        # Steps on the device read the pairs and the nodes' places, but no edges.
+        # Steps on the device read the pairs and the nodes' row numbers, but no edges.
         graph = built.data.graph
         lean = jax.tree.map(lambda _: np.zeros(0, np.float32), graph)._replace(
             indptr=graph.indptr, degree_N=graph.degree_N, place_N=graph.place_N
@@ -220,11 +220,11 @@ class HostProblem(Problem):
         return by_path
 
     def plan(self) -> plans.Plan:
-        """Return the memory that the run needs and the bytes that it moves, by arithmetic."""
+        """Compute from the sizes the memory that the run needs, and the bytes that it moves."""
         return plans.plan(sizes_of(self.config, self.splits.train, sparse=True, host=True))
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """Return the lines and timing fields of a run on one device, and the memory plan."""
+        """Return lines for the console and fields for timing.jsonl, including the memory plan."""
         lines, events = super().prepared()
         planned = self.plan()
         facts = {"device": planned.device, "host": planned.host, "step": planned.step}

@@ -51,7 +51,7 @@ class MeshProblem(Problem):
     partition: Partition
     order: Literal["locality", "data"]
     order_N: np.ndarray | None
-    """Each node's place in the order that is partitioned; None stands for the data set's order."""
+    """Each node's position in the order that is cut into parts; None for the data set's order."""
     partition_seconds: float
 
     @classmethod
@@ -68,8 +68,8 @@ class MeshProblem(Problem):
         """Partition the train pairs, and put each part on its device.
 
         Raises:
-          InputError: there is nothing to train on, there are too few devices, or ``tx`` is an
-            optax chain, whose sums over rows would cover one device only.
+          InputError: there are no train pairs, there are too few devices, or ``tx`` is an optax
+            chain, whose sums over rows would cover one device only.
         """
         assert window is None, "the configuration refuses hard negatives on a mesh"
         train, order = splits.train, "data" if config.mesh.order == "data" else "locality"
@@ -104,7 +104,7 @@ class MeshProblem(Problem):
           more: the other fields of the class.
 
         Raises:
-          InputError: ``tx`` is an optax chain, or a device lacks room.
+          InputError: ``tx`` is an optax chain, or a device has too little memory.
         """
         if tx is not None:
             raise InputError(
@@ -112,7 +112,7 @@ class MeshProblem(Problem):
                 "set mesh.data and mesh.table to 1, or configure optim instead"
             )
         train, init_key = splits.train, keys(config, phase)[0]
-        # The mesh step itself clips, since an optimizer sees the gradient of one device only.
+        # The mesh step clips gradients, because the optimizer sees those of one device only.
         unclipped = replace(config, optim=replace(config.optim, clip_norm=None))
         shape: models.Encoder = nnx.eval_shape(lambda: new_model(config, train, Inputs(), init_key))
         stepper = MeshStepper(
@@ -166,7 +166,7 @@ class MeshProblem(Problem):
         """Return the state before step 0, with each device's rows on that device."""
         shape = self.state_shape()
         here = jax.local_devices(backend="cpu")[0]
-        with jax.default_device(here):  # a device may lack room for all rows
+        with jax.default_device(here):  # a device may have too little memory for all rows
             params = self._params()
         params = put(self.mesh, params, self._stepper.specs(shape).params)
         # The parameters are donated, because a device may have room for one table only.
@@ -243,11 +243,11 @@ class MeshProblem(Problem):
         )
 
     def plan(self, *, counted: bool = True) -> plans.Plan:
-        """Return the memory that the run needs and the bytes that it moves, by arithmetic.
+        """Compute from the sizes the memory that the run needs, and the bytes that it moves.
 
         Args:
-          counted: use the row counts of the partitioned graph; if not, estimate them from the
-            degrees of the nodes.
+          counted: whether to use the row counts of the partitioned graph; if not, they are
+            estimated from the degrees of the nodes.
         """
         parts = self.partition
         how: dict[str, Any] = {"sparse": isinstance(self.stepper.tx, RowOptimizer)}
@@ -257,7 +257,7 @@ class MeshProblem(Problem):
         return plans.plan(sizes_of(self.config, self.splits.train, **how))
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:
-        """Return lines and timing fields about the partition, and the memory plan."""
+        """Return lines for the console and fields for timing.jsonl: the partition and the plan."""
         traffic, exchange = self.partition.traffic, self.partition.exchange
         row_bytes = self.config.model.dim * np.dtype(self.config.model.dtype).itemsize
         n_bytes = {name: rows * row_bytes for name, rows in traffic.rows.items()}

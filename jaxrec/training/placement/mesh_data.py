@@ -1,7 +1,7 @@
 """The read-only data of steps on a mesh, and the batches drawn from it.
 
 The pairs and the users' known items are sharded over the axis ``table``. Every device draws the
-whole batch (a few integers per pair), and draws the same numbers as a single device would.
+whole batch, which is a few integers per pair, with the same random numbers as a single device.
 """
 
 from typing import Any, NamedTuple
@@ -31,8 +31,8 @@ class MeshData(NamedTuple):
     Attributes:
       shard: each device's part of the graph.
       pairs: the train pairs, with each array cut into equal parts.
-      known: the train items of each user, for T ranges of users. The ranges are cut for equal
-        numbers of pairs, so they differ from the parts of the table.
+      known: the train items of each user, for T ranges of users. The ranges have about equal
+        numbers of pairs, so they differ from the users in the parts of the table.
       users: [T, 2] the first user of each range, and the user after its last one.
       place_N: each node's row in the table.
     """
@@ -154,7 +154,7 @@ def draw(config: Config, n_items: int, data: MeshData, sizes: Sizes, step: Int[A
 
 
 def part_of(batch: Batch) -> Batch:
-    """Return this device's part of a batch, chosen by the device's place along ``data``."""
+    """Return this device's part of a batch, given by the device's index along ``data``."""
     parts, n_pairs = jax.lax.axis_size(DATA), batch.positives.user_B.shape[0]
     size = n_pairs // parts
     at = jax.lax.axis_index(DATA).astype(jnp.int32) * size

@@ -61,7 +61,7 @@ class MeshStepper(Stepper):
     def dispatch(
         self, state: TrainState, data: Any, n: Int[Array, ""]
     ) -> tuple[TrainState, Totals]:
-        """Run n steps as on one device, with arrays on the mesh."""
+        """Run n steps, as ``Stepper.dispatch`` does, with arrays on the mesh."""
         specs, whole = self.specs(state), PartitionSpec()
 
         def body(state: TrainState, data: MeshData, n: Array) -> tuple[TrainState, Totals]:
@@ -81,7 +81,7 @@ class MeshStepper(Stepper):
         return halo.on_mesh(self.mesh, body, (data.specs(), whole), whole)(data, step)
 
     def embedded(self, state: TrainState, data: MeshData) -> Float[Array, "S D"]:
-        """Return final embeddings in the order of table rows, normalised for cosine scores."""
+        """Return final embeddings in the order of table rows, normalised if scores are cosines."""
 
         def body(state: TrainState, data: MeshData) -> Array:
             model = nnx.merge(self.graphdef, self.current(state))
@@ -140,7 +140,7 @@ class MeshStepper(Stepper):
     def _mesh_rows(
         self, tx: RowOptimizer, state: TrainState, batch: Batch, row_B: Array, total: Array
     ) -> tuple[Array, Array, Any, Any]:
-        """Update only those rows of the whole batch that this device owns."""
+        """Run a step that updates only the rows of the batch; each device updates its own rows."""
         table_RD, others = split_table(state.params)
         row_M = jax.lax.all_gather(row_B, DATA, tiled=True)
         local_M, own_M = halo.own_rows(row_M, self.rows)

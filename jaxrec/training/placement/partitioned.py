@@ -1,4 +1,4 @@
-"""Training on a data set partitioned on disk; a process reads only its own devices' parts."""
+"""Training on a data set partitioned on disk, of which a process reads its devices' parts."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -45,16 +45,16 @@ _USERS_AT_ONCE = 1 << 16
 
 
 def own_parts(mesh: Mesh) -> tuple[int, ...]:
-    """Return the parts of ``table`` that devices of this process hold."""
+    """Return the numbers of the table's parts that devices of this process hold."""
     here = jax.process_index()
     columns = enumerate(np.moveaxis(mesh.devices, mesh.axis_names.index(TABLE), 0))
     return tuple(t for t, devices in columns if any(x.process_index == here for x in devices.flat))
 
 
 def counted_parts(mesh: Mesh) -> tuple[int, ...]:
-    """Return the parts that this process counts; over all processes, each part occurs once.
+    """Return the numbers of the parts that this process counts in sums over all processes.
 
-    If several processes hold a part, the first of them along ``data`` counts it.
+    Each part is counted once: if several processes hold a part, by the first along ``data``.
     """
     here, first = jax.process_index(), np.take(mesh.devices, 0, mesh.axis_names.index(DATA))
     return tuple(t for t, device in enumerate(first.flat) if device.process_index == here)
@@ -132,9 +132,9 @@ class PartedProblem(MeshProblem):
 
     @cached_property
     def count_known(self) -> Any:
-        """A function that counts a batch's negatives that users know, and all its negatives.
+        """The function that counts a batch's negatives, as :attr:`Problem.count_known` does.
 
-        Each process counts in its own parts; the counts are then added over the processes.
+        Each process counts known items in its own parts, and the counts are summed over processes.
         """
         counted = counted_parts(self.mesh)
         liked = [self.parted.rows(split, parts=counted) for split in SPLITS[:2]]
@@ -153,10 +153,10 @@ class PartedProblem(MeshProblem):
         return count
 
     def write_seen(self, run: Path, dataset: Dataset | Parted) -> None:
-        """Write RUN/seen.npz, a block of users at a time, from the files of all parts.
+        """Write RUN/seen.npz from the files of all parts, one block of users at a time.
 
-        If there are several processes, each first copies the files of its parts beside
-        RUN/seen.npz; the copies are removed afterwards.
+        If there are several processes, each process first copies the files of its parts into the
+        run folder; the copies are removed afterwards.
         """
         parted, beside = self.parted, run / ".seen"
         if processes.several():
@@ -183,20 +183,20 @@ class PartedProblem(MeshProblem):
 
 
 def _keys(rows: PartRows, batch: Batch, row_B1: np.ndarray) -> np.ndarray:
-    """Return the items of a batch's users, as numbers (place in batch) · n_items + item."""
+    """Return the items of a batch's users, encoded as (position in batch) · n_items + item."""
     of_batch = rows.take(np.asarray(batch.positives.user_B))
     return np.repeat(row_B1[:, 0], of_batch.degree) + of_batch.indices
 
 
 def _items(rows: PartRows) -> Iterator[np.ndarray]:
-    """Yield all items in the order of users, a block of users at a time."""
+    """Yield the items of all users in the users' order, one block of users at a time."""
     n_users = len(rows.degree)
     for first in range(0, n_users, _USERS_AT_ONCE):
         yield rows.take(np.arange(first, min(first + _USERS_AT_ONCE, n_users))).indices
 
 
 def _buckets(parted: Parted) -> Buckets:
-    """Return the kernel's arrays for this process's parts, padded to common sizes."""
+    """Return the arrays of the kernel `buckets` for this process's parts, padded to equal sizes."""
     filler = buckets.of_sizes(parted.manifest["buckets"])
     here = jax.local_devices(backend="cpu")[0]
     arrays: dict[int, list[np.ndarray]] = {}
@@ -216,7 +216,7 @@ def _buckets(parted: Parted) -> Buckets:
 
 
 def splits_of(parted: Parted) -> Splits:
-    """Return the splits with their counts; their pairs stay on disk."""
+    """Return the splits, which hold counts in memory and pairs on disk."""
     return Splits(*(cast(Any, parted.of(split)) for split in SPLITS))
 
 

@@ -1,4 +1,4 @@
-"""Restoring of checkpoints whose table rows are ordered for another mesh or ``mesh.order``."""
+"""Restores checkpoints whose table rows are ordered for another mesh or ``mesh.order``."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ class Rows(NamedTuple):
 
 
 def rows_of(train: Dataset, layout: dict[str, Any] | None) -> Rows:
-    """Return the layout of a checkpoint's tables from its notes; None stands for one device."""
+    """Return the row layout of a checkpoint's tables; ``layout`` is None for one device."""
     if layout is None:
         place_N = node_order(train, "locality")
         assert place_N is not None
