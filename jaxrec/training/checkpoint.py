@@ -2,8 +2,8 @@
 
 ``RUN/checkpoints/<step>/`` is an Orbax checkpoint of the flattened TrainState. Once Orbax has
 committed it, ``manifest.json`` is added. It holds the SHA-256 and size of every file, the run's
-metadata, and its own SHA-256. Orbax restores flipped bits without an error, so a checkpoint that
-does not match its manifest is skipped, and the one before it is used.
+metadata, and its own SHA-256. Orbax does not notice flipped bits; therefore, a checkpoint that does
+not match its manifest is skipped, and the checkpoint before it is used.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ from jaxrec.files import parse_json
 MANIFEST = "manifest.json"
 # Orbax puts this into the name of a folder that it is still writing.
 _ORBAX_PARTIAL = ".orbax-checkpoint-tmp"
-_FULL = 2**20  # bytes; if a write fails while less space is free, the disk is full
+_FULL = 2**20  # bytes; if a write fails with less free space, the disk is taken to be full
 
 
 class Damaged(Exception):
@@ -34,7 +34,7 @@ class Damaged(Exception):
 
 
 class Sealed(NamedTuple):
-    """A complete checkpoint: its step and the run's metadata."""
+    """A checkpoint with a manifest: its step and its metadata."""
 
     step: int
     meta: dict[str, Any]
@@ -94,7 +94,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _flatten(state: Any) -> dict[str, Any]:
-    """Return leaves by path: {"params/embedding/value": array, ...}."""
+    """Return a state's leaves by path: {"params/embedding/value": array, ...}."""
     leaves = jax.tree_util.tree_flatten_with_path(state)[0]
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
@@ -176,7 +176,7 @@ class Checkpoints:
         ) from error
 
     def _drop_partial(self) -> None:
-        """Remove the folders of unfinished saves, but not copies that a user made."""
+        """Remove the folders of unfinished saves, but no other folders, such as a user's copies."""
         if not processes.first() or not self.folder.is_dir():
             return
         for path in self.folder.iterdir():
@@ -218,9 +218,9 @@ class Checkpoints:
         """Restore the state of a checkpoint.
 
         Args:
-          like: a tree of the same structure, whose leaves are arrays or
-            ``jax.ShapeDtypeStruct``s. Each leaf gives the shape, dtype and sharding of an array;
-            without a sharding, the array is a NumPy array in host memory. See :func:`placed_at`.
+          like: a tree of the same structure, with arrays or ``jax.ShapeDtypeStruct``s as leaves.
+            Each leaf gives the shape, dtype and sharding of an array to restore. A leaf without a
+            sharding is restored to a NumPy array in host memory. See :func:`placed_at`.
 
         Raises:
           Damaged: a file is missing or changed.
@@ -243,7 +243,7 @@ class Checkpoints:
         return jax.tree.unflatten(jax.tree.structure(like), [flat[n] for n in wanted])
 
     def cut(self, step: int) -> None:
-        """Delete all checkpoints after ``step`` (-1: all of them) and all unfinished ones."""
+        """Delete all checkpoints after ``step`` (-1: all checkpoints), and all unfinished saves."""
         for later in self.steps() if processes.first() else ():
             if later > step:
                 shutil.rmtree(self.folder / str(later), ignore_errors=True)
@@ -260,7 +260,7 @@ class Checkpoints:
 
 
 def placed_at(sharding: Any, shape: Any) -> Any:
-    """Return the shape and dtype of each leaf of a tree, all with one sharding.
+    """Return a ``jax.ShapeDtypeStruct`` for each leaf of a tree, all with the given sharding.
 
     A sharding of None stands for host memory.
     """
@@ -284,8 +284,8 @@ def release(state: Any, but: Any = None) -> None:
 def _as_host(leaf: Any) -> Any:
     """Return a NumPy view of an array on one CPU device, and any other leaf unchanged.
 
-    Orbax copies a NumPy array. Of a JAX array it would keep a view, and XLA does not donate arrays
-    that have views.
+    Orbax copies NumPy arrays, but keeps views of JAX arrays, and XLA does not donate an array with
+    views.
     """
     if not isinstance(leaf, jax.Array) or leaf.sharding.num_devices > 1:
         return leaf
@@ -302,9 +302,9 @@ def _restore_args(leaf: Any) -> ocp.RestoreArgs:
 
 
 def _registry() -> Any:
-    """Return Orbax's type handlers, changed so that one device saves a replicated array whole.
+    """Return Orbax's type handlers, set so that one device saves the whole of a replicated array.
 
-    By default every device would save a piece, which Orbax first copies on that device.
+    By default, every device saves a piece, which Orbax first copies on that device.
     """
     arrays = ocp.type_handlers.ArrayHandler(use_replica_parallel=False)
     numpys = ocp.type_handlers.NumpyHandler()

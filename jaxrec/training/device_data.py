@@ -28,7 +28,7 @@ from jaxrec.training import objectives
 from jaxrec.training.batch import Pairs, TrainData
 from jaxrec.training.memory import device_memory
 
-_GRAPH_SHARE = 0.5  # the largest share of device memory that the graph may take
+_GRAPH_SHARE = 0.5  # the graph is kept on the device if it takes at most this share of memory
 
 
 class Inputs(NamedTuple):
@@ -122,7 +122,7 @@ def _refuse_unknown(config: Config, train: Dataset) -> None:
 
 
 def on_host(config: Config, train: Dataset) -> bool:
-    """Return whether blocks are sampled on the host: if configured so, or for a large graph."""
+    """Return whether blocks are sampled on the host, as configured or because of a large graph."""
     if not config.model.sampled or config.model.sampling != "auto":
         return config.model.sampling == "host"
     limit = device_memory()
@@ -139,7 +139,7 @@ def popularity(config: Config, train: Counted) -> Popularity | None:
     if in_batch and config.train.positives == "users":
         return popularity_of(train.item_shares())
     power = 1.0 if in_batch else config.negatives.popularity
-    # Then the distribution is uniform over items with train pairs.
+    # With power 0, the distribution is uniform over the items with train pairs.
     if power == 0 and config.draws_some_items:
         return popularity_of(train.item_counts() > 0)
     if power == 0 and not config.corrects:
@@ -148,7 +148,7 @@ def popularity(config: Config, train: Counted) -> Popularity | None:
 
 
 def _alike(config: Config, train: Dataset) -> Array | None:
-    """Return normalised raw item features; None if negatives are not picked by features.
+    """Return normalised raw item features [I, F]; None if negatives are not picked by features.
 
     The features are numbers, one-hot categories and multi-hot bags.
     """
@@ -188,7 +188,7 @@ def _shown(config: Config, train: Dataset) -> DeviceCsr | None:
 
 
 def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:
-    """Return each user's items from which hard negatives are drawn, by rank of PageRank."""
+    """Return for each user the items that hard negatives are drawn from: a PageRank rank range."""
     first, last = config.negatives.hard_ranks
     known = train.csr()
     window = rank_window(graph, (known.indptr, known.indices), train.n_users, first, last)
@@ -221,9 +221,9 @@ def train_data(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray)
 
 
 def _equal_inputs(config: Config, train: Dataset, takes: Inputs) -> Array | None:
-    """Number the items of a model without ids so that equal features give equal numbers.
+    """Return one number per item, equal for items with equal features, for models without ids.
 
-    Return None for other models.
+    The result is None for other models.
     """
     if config.model.ids or takes.item is None or train.item_features is None:
         return None
@@ -239,9 +239,9 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
     sampled = how.sampled
     drawn = sampled and how.neighbors == "uniform"
     graph = bipartite.build(
-        # Uniformly drawn neighbours have equal weights, so all neighbours get equal weights too.
+        # Sampled neighbours have equal weights, so the edges of the whole graph get them too.
         replace(train, weight=None) if drawn else train,
-        reorder=not sampled,  # reordering does not help, since the rows of a block are scattered
+        reorder=not sampled,  # the rows of a sampled block are scattered in any order
         buckets=resolve(how.kernel) == "buckets",
         levels=takes.levels > 1,
     )
@@ -257,7 +257,7 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
         key=walk_key(key),
     )
     if how.init != "spectral" and not config.negatives.hard:
-        # Only full propagation reads these arrays. They take a quarter of a large graph's memory.
+        # Sampled steps do not read these arrays, which take a quarter of a large graph's memory.
         graph = graph._replace(graph=graph.graph._replace(edges=None, receivers=None))
     return graph._replace(neighbors=near)
 
@@ -268,7 +268,7 @@ def walk_key(key: PRNGKeyArray) -> PRNGKeyArray:
 
 
 def node_features(train: Dataset, takes: Inputs, graph: Bipartite) -> NodeFeatures | None:
-    """Encode the features that the model uses, in the graph's row order."""
+    """Encode the features that the model uses, with rows in the graph's order."""
     n_users = train.n_users
     node_N = np.arange(graph.n_nodes)
     if graph.place_N is not None:

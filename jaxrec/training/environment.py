@@ -1,6 +1,6 @@
-"""RUN/env.json: the environment of a run.
+"""Reads and writes RUN/env.json, the environment of a run.
 
-Besides configuration and data, it determines the run's results to the last bit.
+Configuration, data and environment together determine a run's results to the last bit.
 """
 
 import importlib.metadata
@@ -40,7 +40,7 @@ def _machine() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """Return the git commit of this file; None if git does not track the file."""
+    """Return the git commit of this checkout; None if git does not track this file."""
     here = Path(__file__)
     git = ["git", "-C", str(here.parent)]
     try:
@@ -53,7 +53,7 @@ def _commit() -> str | None:
 
 
 def check(folder: Path, custom_tx: bool, warn: Callable[[str], None]) -> None:
-    """Compare the environment with the one in which the run started, if it has started.
+    """Compare this environment with that of the run's start; do nothing if it has not started.
 
     Args:
       custom_tx: whether an optax chain was given instead of the configured one.
@@ -95,7 +95,7 @@ def write(
     Args:
       sizes: numbers of users, of items, and of pairs in train, validation and test.
       custom_tx: whether an optax chain was given instead of the configured one.
-      start: a record of each source of initial parameters.
+      start: one record per source of initial parameters.
       notes: remarks on the split, each with a count.
     """
     if (folder / "env.json").exists():

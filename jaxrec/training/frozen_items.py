@@ -16,7 +16,7 @@ from jaxrec.training.step import written
 
 
 class FrozenItems(NamedTuple):
-    """The vectors of a file for the items of a data set.
+    """The vectors that a file has for the items of a data set.
 
     Attributes:
       row: [F] int64, the rows of the item table for which the file has a vector.
@@ -31,8 +31,8 @@ def read(config: Config, train: Dataset) -> FrozenItems | None:
     """Read the vectors of ``model.frozen_items``; None if no file is configured.
 
     Raises:
-      InputError: the file has no vectors or invalid ones, vectors of a width other than model.dim,
-        two vectors for one item, or no vector for any item of the data.
+      InputError: the file has no vectors or invalid vectors, their width is not model.dim, an item
+        has two vectors, or no item of the data has a vector.
     """
     if config.model.frozen_items is None:
         return None

@@ -1,4 +1,4 @@
-"""The task of a run that learns from interactions; they are in memory, or in parts on disk."""
+"""Builds the task of a run on interactions, which are in memory or partitioned on disk."""
 
 from pathlib import Path
 from typing import Any

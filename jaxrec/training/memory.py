@@ -1,4 +1,4 @@
-"""The sizes of a configured run for the plan, and the device memory."""
+"""The sizes of a run, from which its memory is planned, and the memory of the device."""
 
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ def sizes_of(
 
     Args:
       sparse: whether a step updates only the rows of its batch.
-      sides: degrees of users and items, if ``train`` has only counts.
+      sides: degrees of users and of items; required if ``train`` is a ``Counts``.
       more: further fields of ``Sizes``, which depend on where the data and the table are.
     """
     how = config.negatives

@@ -21,8 +21,8 @@ def optimizer(config: Config, n_rows: int, steps: int, given: Optimizer | None =
       given: an optimizer to use instead of the configured one.
 
     Raises:
-      InputError: a user has registered a row-wise optimizer for a model whose layers give every row
-        a gradient, or an object that is no optimizer.
+      InputError: the registered optimizer is row-wise but the model gives every row a gradient, or
+        the registered object is no optimizer.
     """
     made = given or _configured(config, n_rows, steps)
     if config.optimizer_around is None or isinstance(made, RowOptimizer):
@@ -56,7 +56,7 @@ def _registered(config: Config, steps: int) -> Optimizer:
 
 
 def rest_optimizer(config: Config, steps: int) -> optax.GradientTransformation:
-    """Return the optimizer of all parameters except a table that has a row-wise optimizer."""
+    """Return the optimizer of all parameters but the table, for a table updated row-wise."""
     dense = {"rowwise_adagrad": "adagrad"}.get(config.optim.name, config.optim.name)
     if config.optim.registered:
         dense = "adam"

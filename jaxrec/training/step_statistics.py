@@ -1,6 +1,6 @@
 """Statistics of steps for the doctor: gradients by group of parameters, and faulty negatives.
 
-They are measured in every ``EVERY``-th step, and summed until the next line of the log.
+The statistics are measured in every ``EVERY``-th step, and summed until the next log record.
 """
 
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Against(NamedTuple):
 
 
 class Signs(NamedTuple):
-    """Sums over the watched steps since the last line of the log.
+    """Sums over the watched steps since the last record of the log.
 
     Attributes:
       steps: number of watched steps with a finite gradient.
@@ -67,7 +67,7 @@ def _is_watched(step: Int[Array, ""]) -> Bool[Array, ""]:
 
 
 def look(batch: Batch, data: TrainData, step: Int[Array, ""]) -> Against:
-    """Count the inspected negatives of a batch, and the faulty ones among them."""
+    """Count the inspected negatives of a batch, and the faulty negatives among them."""
 
     def count() -> Against:
         neg_BN, used_BN = batch.negatives()
@@ -93,7 +93,7 @@ def _name(path: Any) -> str:
 
 
 def _by_path(tree: Any) -> list[tuple[str, Any]]:
-    """List the leaves of a tree, each with its group; keys of a dictionary are paths."""
+    """Return (group, leaf) for each leaf of a tree, or of a dictionary whose keys are paths."""
     if isinstance(tree, dict):
         return [(_name(key), leaf) for key, leaf in tree.items()]
     return [(_name(path), leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]]
@@ -152,7 +152,7 @@ def _is_sum(x: Any) -> bool:
 
 
 def record(signs: Signs | None, parts: tuple[str, ...]) -> dict[str, float]:
-    """Return the sums as figures for the log."""
+    """Return the means and shares for the log, computed from the sums."""
     if signs is None:
         return {}
     found, steps = {}, int(signs.steps)
@@ -171,7 +171,8 @@ def record(signs: Signs | None, parts: tuple[str, ...]) -> dict[str, float]:
 def counter(train: Csr, validation: Csr) -> Callable[[Batch], np.ndarray]:
     """Return a function that counts a batch's unmasked negatives.
 
-    The function returns [3]: those known from train, those known from validation, and all.
+    The function returns [3]: the number of negatives that are the user's train items, that are the
+    user's validation items, and in all.
     """
     liked = [DeviceCsr(jnp.asarray(p.indptr), jnp.asarray(p.indices)) for p in (train, validation)]
 

@@ -1,9 +1,10 @@
-"""Trains runs together by one program, if they differ only in their seed and in numbers.
+"""Trains several runs in one compiled program, if they differ only in seed and some numbers.
 
-The states of T runs are stacked and the step is vmapped over them, with the numbers as arrays. The
-sparse product folds the runs into the columns of one table (:mod:`jaxrec.graph.spmm`). At every
-boundary of the schedule each run logs, evaluates, saves and decides for itself, as if it were
-trained alone. So each run writes a whole run folder, and an interrupted run is resumed alone.
+The states of T runs are stacked, and the step is vmapped over the states and over the numbers in
+``NUMBERS``. The sparse product places the runs side by side, as columns of one table
+(:mod:`jaxrec.graph.spmm`). At every boundary of the schedule, each run logs, evaluates, saves and
+stops as if it were trained alone. So each run writes a complete run folder, and an interrupted run
+is resumed alone.
 """
 
 import copy
@@ -31,7 +32,7 @@ MODELS = ("mf", "lightgcn")
 
 
 class TrainedAloneError(Exception):
-    """These runs cannot be trained together, as the message says; each can be trained alone."""
+    """The error of runs that can only be trained one at a time; its message says why."""
 
 
 def why_alone(config: Config) -> str | None:
@@ -46,7 +47,7 @@ def why_alone(config: Config) -> str | None:
         not in losses.LOSSES,
         "model.edge_dropout draws a separate graph for each run": model.draws,
         f"model.score {model.score} is a trained network": model.score not in ("dot", "cosine"),
-        # In rankings, the gradient of a user's bias is only rounding, which adam makes large.
+        # In rankings, the gradient of a user's bias is only rounding, which adam scales up.
         "model.biases of users have gradients of rounding errors only": model.biases,
         "model.frozen_items is set": model.frozen_items is not None,
         "warm_start is set": config.warm_start is not None,
@@ -61,10 +62,10 @@ def why_alone(config: Config) -> str | None:
 
 
 def program(config: Config) -> Config:
-    """Return the configuration with fixed values where runs of one program may differ.
+    """Return the configuration with placeholders for the values in which runs may differ.
 
-    The result is equal for all runs of one program. It still shows whether a number is 0, since a
-    program leaves out a term that is multiplied by 0.
+    The result is equal for all runs that one program can train. A placeholder shows whether the
+    number is 0, because a program leaves out a term with the factor 0.
     """
     optim, train = config.optim, config.train
     changes: dict[str, Any] = {
@@ -75,14 +76,14 @@ def program(config: Config) -> Config:
         "optim.weight_decay": float(optim.weight_decay > 0),
         "train.l2": float(train.l2 > 0),
     }
-    # An array divides vectors before their cast to the dtype; a number divides scores after it.
+    # If the temperature is an array, it divides vectors before the cast to the dtype, not after.
     if config.model.dtype == "float32":
         changes["loss.temperature"] = 1.0
     return config.replace(changes)
 
 
 def _with_numbers(config: Config, numbers: dict[str, Array]) -> Config:
-    """Return the configuration with arrays in place of numbers, which were checked before."""
+    """Return the configuration with arrays in place of numbers, without new checks."""
     made = copy.copy(config)
     for name, value in numbers.items():
         section, field = name.split(".")
@@ -97,7 +98,7 @@ class Inputs(NamedTuple):
 
     Attributes:
       key: the data key of each run.
-      numbers: the values of each field in which the runs differ.
+      numbers: for each field in which the runs differ, the values of the runs.
     """
 
     key: PRNGKeyArray
@@ -115,7 +116,7 @@ def _inputs(steppers: Sequence[Stepper], keys: Sequence[PRNGKeyArray]) -> Inputs
 
 
 _AXES: Any = TrainState(*cast(Any, (None, 0, 0, 0)))
-"""The axis of the runs in each field of the stacked states; all runs share the step."""
+"""The axis of runs in each field of the stacked states; None for the step, which runs share."""
 
 
 def _stacked(states: Sequence[TrainState]) -> TrainState:
@@ -131,11 +132,11 @@ def _of_run(states: TrainState, place: int) -> TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """The steps of all runs.
+    """The training steps of all runs, as one program.
 
     Args:
       stepper: the stepper of one of the runs.
-      total: number of steps of a run, for schedules.
+      total: number of steps of each run, for learning-rate schedules.
     """
 
     stepper: Stepper
@@ -189,8 +190,8 @@ class Together:
             member.state, _ = member.loop.begun(None)
         step, size = 0, len(self._members)
         while live := self._visited(step):
-            # A run that has ended is replaced by a copy of another run. Once half of the places
-            # hold copies, only the places of the live runs remain.
+            # A copy of a live run takes the place of a run that has ended, since another number of
+            # places needs a new compilation. Once half of the places hold copies, they are dropped.
             size = len(live) if 2 * len(live) <= size else size
             step = self._advance(live, size, step)
         return [member.end for member in self._members if member.end is not None]
@@ -254,7 +255,7 @@ class Together:
         return step
 
     def _dispatch(self, loop: Loop, states: TrainState, data: TrainData, inputs: Inputs) -> Any:
-        """Return the compiled steps for this number of runs, compiling them at the first call."""
+        """Return the compiled program for this number of runs, compiled at the first call."""
         size = len(inputs.key)
         if size not in self._compiled:
             with loop.watch.may_leave(self._wait):

@@ -13,17 +13,17 @@ from jaxrec.training.device_data import Inputs
 def embeds_unseen(model: ModelConfig, takes: Schema | None) -> bool:
     """Return whether nodes without train pairs get meaningful vectors from their features.
 
-    two-tower replaces the id of such a node by a learned or mean row, and gcmc's vector of a node
-    does not use the node's id. With ids, pinsage uses the node's row, which is then untrained.
+    For such a node, two-tower uses a learned or mean row instead of the node's own row, and gcmc
+    never uses the node's own row. pinsage with ids uses the node's own row, which is untrained.
     """
     return takes is not None and model.feature_rows
 
 
 def learnt(config: Config, train: Counted, takes: Inputs) -> tuple[np.ndarray, np.ndarray]:
-    """Return which users [U] and which items [I] have a trained vector.
+    """Return masks of the users [U] and of the items [I] that have a trained vector.
 
     A vector is trained by train pairs, by usable features or in the run of the warm start. With
-    frozen items, only the items in that file have one.
+    model.frozen_items, only the items in that file have a trained vector.
 
     Raises:
       InputError: the warm start's run or the file of frozen items is missing or damaged.

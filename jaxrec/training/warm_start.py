@@ -27,7 +27,7 @@ _BY_NODE = (TABLE, "bias")
 
 
 def check_alike(config: Config) -> None:
-    """Raise InputError unless the run to start from has a model of the same form."""
+    """Raise InputError if the run to start from differs in options that shape the parameters."""
     if config.warm_start is None:
         return
     run = check_run(config.warm_start)
@@ -104,7 +104,7 @@ def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> di
 def _shared_rows(
     train: Dataset, user_ids: np.ndarray, item_ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """Find the ids that the data set and the run share.
+    """Find the ids that the data set and a run share.
 
     Returns:
       The rows of these ids in the data set, their rows in the run, and their number per side.
