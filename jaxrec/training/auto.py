@@ -1,9 +1,9 @@
 """The ``auto`` preset, which searches for the best model within a given time.
 
-Candidates are tried first, beginning with the cheapest. The remaining time is spent on neighbours
-of the best trials, which are configurations that differ in one number. A trial uses only the train
-and validation pairs. The winner's configuration becomes the configuration of the run, which is
-trained like any other and evaluated on test once.
+The search first tries candidates, beginning with the cheapest. In the remaining time it tries
+neighbours of the best trials: configurations that differ from a trial in one number. Trials use
+only train and validation pairs. The winner's configuration becomes the configuration of the run,
+which is trained like any other run and evaluated on test once.
 """
 
 import dataclasses
@@ -46,21 +46,21 @@ from jaxrec.training.signals import SIGNALS, SignalWatch
 from jaxrec.training.task import UserTask
 
 FILE = "auto.json"
-_AGAIN = 2.2  # the winner is trained and refitted in this many times the duration of its trial
-_RANKINGS = 6.0  # the rankings of the winner's run take this many times one ranking of validation
+_AGAIN = 2.2  # training and refit of the winner take this many times the duration of its trial
+_RANKINGS = 6.0  # evaluations of the winner's run take this many times one ranking of validation
 _REPORT = 10.0  # seconds for starting a run and for writing its report and files
-_SHARE = 0.15  # the largest share of the budget that a single trained trial gets
-_BLENDED = 4.0  # a blend takes this many times as long as another filter
-_LEAST = 5.0  # seconds; a shorter training is not worth its compilation
+_SHARE = 0.15  # largest share of the budget for one trial with training
+_BLENDED = 4.0  # the votes of similar users cost as much as this many pairs of products
+_LEAST = 5.0  # seconds; shorter training does not justify its compilation
 _COMPILE = 3.0  # seconds to compile a filter
-_BEHIND, _AFTER = 0.85, 0.3  # a training this far below the best is stopped after this share of it
-_USERS = 5000  # the trials rank at most so many users of validation
-_SLACK = 1.5  # time of EASE's inversion, relative to its products of matrices alone
-_PROBE = 64  # users, or rows of a matrix in 16, of the products that measure the machine
+_BEHIND, _AFTER = 0.85, 0.3  # stop a trial after _AFTER of its time if it is below _BEHIND · best
+_USERS = 5000  # largest number of validation users that a trial ranks
+_SLACK = 1.5  # time of fitting EASE, relative to the time of its multiply-adds alone
+_PROBE = 64  # columns of the sparse product that measures speed; 1/16 of the dense rows
 HYBRID = "hybrid"
 
 Result = tuple[Config, dict[str, Any], float, float]
-"""A trial's configuration, its metrics on validation, and its two times; see :class:`Trial`."""
+"""A trial's configuration, validation metrics, ``seconds`` and ``rank_seconds`` (see Trial)."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,10 @@ class Trial:
       name: the candidate's name; for a neighbour, also the options in which it differs.
       config: the configuration that repeats the trial.
       value: the selection metric on validation.
-      seconds: time of fitting from nothing, or of training until the best evaluation.
-      rank_seconds: time of ranking the whole of validation once.
-      ndcg: ndcg on validation, which decides between equal values, such as the recall of lists
-        that hold every item.
+      seconds: time of fitting without cached parts, or of training until the best evaluation.
+      rank_seconds: time of ranking for all validation users once.
+      ndcg: ndcg on validation, which decides between trials of equal value. For example, the recall
+        of lists that hold every item is always 1.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Trial:
 
     @property
     def again(self) -> float:
-        """Seconds that this trial's configuration would take as the winner's run."""
+        """Seconds that a run with this trial's configuration would take, if it wins."""
         return _AGAIN * self.seconds + _RANKINGS * self.rank_seconds + _REPORT
 
     def to_dict(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Deadline(SignalWatch):
         self._until = math.inf
 
     def allow(self, seconds: float) -> None:
-        """Give the next trial ``seconds`` to run; a signal that has already come still stops it."""
+        """Give the next trial this many seconds; an earlier signal still stops it at once."""
         self._until, self._over = time.monotonic() + seconds, False
         if not self.asked:
             self.received = None
@@ -130,7 +130,7 @@ class Deadline(SignalWatch):
 
 
 def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]:
-    """Return the candidates by name, the cheapest first.
+    """Return the configuration of each candidate by name, the cheapest candidate first.
 
     Args:
       asked: the configuration of ``auto``; candidates keep its data, split, filter and log.
@@ -174,7 +174,7 @@ def candidates(asked: Config, n_pairs: int, features: bool) -> dict[str, Config]
 
 
 def neighbours(config: Config) -> Iterator[Config]:
-    """Yield configurations that differ from the given one in one number, large changes first."""
+    """Yield configurations that differ from ``config`` in one number, large changes first."""
     model = config.model
 
     def changed(section: str, name: str, value: Any) -> Config:
@@ -255,7 +255,7 @@ class Search:
 
     @property
     def spent(self) -> float:
-        """Seconds of the budget that are spent."""
+        """Seconds spent so far, including those of earlier processes."""
         return self.before + time.monotonic() - self.began
 
     @property
@@ -266,7 +266,7 @@ class Search:
 
     @property
     def best(self) -> Trial:
-        """The trial with the best value; of equal ones, the first."""
+        """The trial with the best value; of equal values, the trial with the highest ndcg."""
         return self._ranked()[0]
 
     def _ranked(self) -> list[Trial]:
@@ -287,8 +287,10 @@ class Search:
 
     @cached_property
     def _sampled(self) -> tuple[UserTask, float]:
-        """The task of the trials, which has at most so many users in validation, and the ratio of
-        all users there to them."""
+        """The task of the trials, and the ratio of all validation users to those of this task.
+
+        The task has at most ``_USERS`` validation users, drawn at random.
+        """
         held = self.task.splits.validation
         users = np.flatnonzero(held.user_counts())
         if len(users) <= _USERS:
@@ -335,10 +337,10 @@ class Search:
         return best
 
     def _untried(self, first: dict[str, Config]) -> Iterator[tuple[str, Config]]:
-        """Yield the candidates that are not yet tried, then neighbours of the best trials.
+        """Yield untried candidates by name, and then neighbours of the best trials.
 
-        The hybrid of the best filters comes before the candidates that are trained. It is added to
-        ``first``.
+        The hybrid of the best filters follows the other filters, and precedes the candidates that
+        need training. The hybrid is added to ``first``.
         """
         fitted = {name: made for name, made in first.items() if made.model.kind.fitted}
         for name, config in fitted.items():
@@ -348,7 +350,7 @@ class Search:
         made = earlier[0] if earlier else self._hybrid()
         if made is not None:
             first[HYBRID] = made
-        # The sort is stable: the hybrid, which is fitted, comes before those that are trained.
+        # The sort is stable, and puts the hybrid before the candidates that need training.
         for name, config in sorted(first.items(), key=lambda at: not at[1].model.kind.fitted):
             if name not in self._tried():
                 yield name, config
@@ -372,7 +374,7 @@ class Search:
     def _next_neighbour(self, first: dict[str, Config]) -> tuple[str, Config] | None:
         """Return an untried neighbour and its name; None if there is none.
 
-        Only the best trial of each family has its neighbours tried, the best family first.
+        Only neighbours of each family's best trial are tried, beginning with the best family.
         """
         best_of_family: dict[str, Trial] = {}
         for trial in self._ranked():
@@ -388,7 +390,7 @@ class Search:
         return None
 
     def _affords(self, config: Config) -> bool:
-        """Return whether the time suffices for this trial and then for the winner's run."""
+        """Return whether the time left suffices for this trial and then for the winner's run."""
         if not config.model.kind.fitted:
             return self._allotted() >= _LEAST
         fit, rank = self._expected(config)
@@ -398,7 +400,7 @@ class Search:
         return self.budget - self.spent > fit + rank / self._sampled[1] + again
 
     def _expected(self, config: Config) -> tuple[float, float]:
-        """Return the seconds that a filter takes to fit, and to rank validation once."""
+        """Return the expected seconds for fitting a filter, and for ranking validation once."""
         fitted = [t for t in self.trials if t.config.model.kind.fitted]
         alike = [t for t in fitted if _form(t.config) == _form(config)]
         if alike:
@@ -427,8 +429,11 @@ class Search:
 
     @cached_property
     def _speed(self) -> tuple[float, float]:
-        """Seconds of a multiply-add in products of dense matrices, and seconds of a column in a
-        pair of products with the graph, measured on this machine."""
+        """Two times measured on this machine, in seconds.
+
+        The first is the time per multiply-add of a dense product. The second is the time per column
+        of a pair of sparse products with the graph.
+        """
         side = 16 * _PROBE
         dense = np.ones((side, side), np.float32)
         train = self.task.splits.train
@@ -451,13 +456,13 @@ class Search:
         return taken[0] / side**3, taken[1] / _PROBE
 
     def _allotted(self) -> float:
-        """Return how many seconds a trial may train so that it can still win in time."""
+        """Return how many seconds a trial may train, so that its run as the winner is in time."""
         ranking = max((trial.rank_seconds for trial in self.trials), default=1.0)
         room = self.budget - self.spent - _REPORT - _RANKINGS * ranking
         return min(_SHARE * self.budget, room / (1 + _AGAIN))
 
     def _try(self, name: str, config: Config, watch: Deadline) -> None:
-        """Run one trial; record its result, or the reason why it has none."""
+        """Run one trial; record its result, or the reason for having no result."""
         try:
             result = self._fit(config) if config.model.kind.fitted else self._train(config, watch)
         except (InputError, RunError) as e:
@@ -494,7 +499,7 @@ class Search:
         return config, metrics, seconds, ratio * (ranked - fitted)
 
     def _train(self, config: Config, watch: Deadline) -> Result | None:
-        """Train until the trial's time is over; return the result at the best evaluation."""
+        """Train until the trial's time is over; return the result of the best evaluation."""
         task = replace(
             self._sampled[0],
             config=replace(
@@ -534,7 +539,7 @@ class Search:
             return None
         best = max(lines, key=lambda line: sign * line[config.metric])
         epochs = max(round(best["epoch"]), 1)
-        # The learning rate is constant, so a shorter run is the beginning of a longer one.
+        # As the learning rate is constant, a shorter run equals the beginning of a longer run.
         share = seconds * best["step"] / lines[-1]["step"]
         config = replace(config, train=replace(config.train, epochs=epochs, patience=0))
         ranking = max((trial.rank_seconds for trial in self.trials), default=0.0)
@@ -542,7 +547,7 @@ class Search:
 
 
 def _form(config: Config) -> tuple[Any, ...]:
-    """Return the options that decide how long a model takes to fit and rank."""
+    """Return the options that determine the time of fitting and ranking."""
     model = config.model
     blended = model.neighbour_weight > 0, model.ease_weight > 0
     return (model.name, model.filter, model.dim, *blended)

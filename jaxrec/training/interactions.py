@@ -16,7 +16,7 @@ from jaxrec.training.task import UserTask
 
 
 def task(config: Config, data: Any, run: Path | None = None) -> UserTask:
-    """Build the task of a configuration; if ``run`` is given, with the split of that run.
+    """Build the task of a configuration; if ``run`` is given, use the split of that run.
 
     Raises:
       InputError: the data is an item graph, or cannot be used.

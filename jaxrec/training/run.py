@@ -75,21 +75,22 @@ def train(
         (or a function of sizes, config and rngs that returns one). config.json stores the model's
         name and options, but no code: pass the same model to :func:`resume`.
       model_options: keyword arguments of the model's constructor, as JSON values.
-      loss: overrides loss.name: a registered name, or a pure function of the scores pos_B [B] and
-        neg_BN [B, N] (and of valid_BN [B, N], which marks the negatives that count) that returns
-        one value per pair [B].
+      loss: overrides loss.name: a registered name, or a pure function that returns one value per
+        pair [B]. Its arguments are the scores pos_B [B] and neg_BN [B, N], and valid_BN [B, N],
+        which marks the negatives that count.
       run: a new run folder; default runs/PRESET-N.
-      overwrite: replace the folder's run, after checking the new configuration and data. A folder
-        that holds anything else is refused.
+      overwrite: replace the run in the folder, after checking the new configuration and data. A
+        folder that holds other files is refused.
       seed: overrides the configuration's seed.
       tx: an optax chain to replace the configured one; pass it to :func:`resume` again.
       on_eval: called after each evaluation during training, with the step of the run and the
         metrics of the selection split. An exception that it raises ends the run, which can be
         resumed.
       quiet: print nothing.
-      may_exit: let a signal end the process at once while nothing is unsaved, for the command line.
-      options: any field of the configuration by the last part of its name, if only one field has
-        that name: ``epochs=3``, ``learning_rate=0.01``, ``dim=32``.
+      may_exit: let a signal end the process at once while nothing is unsaved, as the command line
+        does.
+      options: fields of the configuration, named by the last part of their dotted names:
+        ``epochs=3``, ``learning_rate=0.01``, ``dim=32``. The name must be unique.
 
     Raises:
       InputError: configuration, data or folder cannot be used.
@@ -146,7 +147,7 @@ def train(
 
 
 def _with_whole_paths(config: Config) -> Config:
-    """Return the configuration with absolute paths, so that any folder can resume the run."""
+    """Return the configuration with absolute paths, so that any working directory can resume it."""
     named = config.data in (*EMBEDDED, configs.IN_MEMORY)
     path = Path(config.data)
     if not named and (path.exists() or paths.is_pattern(path)):
@@ -161,7 +162,7 @@ def _with_whole_paths(config: Config) -> Config:
 
 
 def _store(folder: Path, config: Config) -> None:
-    """Write config.json into a new folder, whose lock is held."""
+    """Write config.json into a new folder, whose lock this process holds."""
     if not processes.first():
         return
     if _held(folder):
@@ -222,7 +223,7 @@ def _with_python_parts(
 
 
 def task_of(config: Config, data: Any, run: Path | None = None) -> Task:
-    """Build the task of a configuration; if ``run`` is given, with the split of that run.
+    """Build the task of a configuration; if ``run`` is given, use the split of that run.
 
     Raises:
       InputError: the data is invalid, or of the wrong kind for the model.
@@ -361,7 +362,7 @@ def _nothing() -> None:
 
 
 def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False) -> Path:
-    """Create the run folder; to overwrite a run, empty its folder.
+    """Create the run folder, or empty it if ``overwrite`` and it holds a run.
 
     Raises:
       InputError: the folder holds more than a run, or it is not empty and ``overwrite`` is false.
@@ -528,11 +529,11 @@ class Member(NamedTuple):
 def train_together(
     members: Sequence[Member], say: Callable[[str], None] = print
 ) -> list[Run | Exception]:
-    """Train runs that differ only in seed and numbers by one program, each in a new run folder.
+    """Train runs that differ only in seed and some numbers in one program, in new run folders.
 
-    Each run has the result that it would have if trained alone, within rounding. No report.html is
-    written, because a report takes longer than many small runs; `jaxrec report` writes it. As many
-    runs are trained at once as fit in memory.
+    Up to rounding, each run has the same result as if trained alone. No report.html is written,
+    because a report takes longer than many small runs; `jaxrec report` writes it. As many runs are
+    trained at once as fit in memory.
 
     Args:
       members: runs for which :func:`jaxrec.training.together.program` gives equal results, with
@@ -540,8 +541,8 @@ def train_together(
       say: called with a line if not all runs fit in memory at once.
 
     Returns:
-      For each member the finished run, or the exception that ended it: RunError, or the exception
-      that its ``on_eval`` raised.
+      For each member, the finished run or the exception that ended it (a RunError, or an exception
+      from its ``on_eval``).
 
     Raises:
       TrainedAloneError: the runs can only be trained one at a time; no folder was created.
@@ -577,7 +578,7 @@ def train_together(
 
 
 _COPIES = 3
-"""Copies of a run's state: in the stack, alone at a boundary, and as the result of a step."""
+"""Copies of a run's state in memory: stacked, alone at a boundary, and the result of a step."""
 
 
 def _train_at_once(
@@ -608,7 +609,7 @@ def _train_at_once(
 
 
 def _follows_cutoffs(config: Config) -> bool:
-    """Return whether the default metric is replaced because eval.k lacks the cut-off 20."""
+    """Return whether the selection metric is a default at another cut-off than 20."""
     by_itself = config.eval.metric is None and config.eval.select_on != "none"
     return by_itself and "@" in config.metric and 20 not in config.eval.k
 
@@ -648,7 +649,7 @@ class _Session:
         return self.task.config
 
     def run(self, last: Sealed | None) -> Run:
-        """Train from the checkpoint ``last`` on, refit if configured, and write the results."""
+        """Train from the checkpoint ``last`` or from step 0, refit if configured, write results."""
         began_refit = last is not None and last.meta["phase"] == "refit"
         if last is not None and began_refit:
             phase = Phase("refit", last.meta["origin"])
@@ -705,7 +706,7 @@ class _Session:
         return problem, Outcome(state, 0, 0, phase.origin)
 
     def finish(self, problem: Trainable, outcome: Outcome, *, reports: bool = True) -> Run:
-        """Evaluate the selected state and write the results, and if ``reports``, report.html."""
+        """Evaluate the selected state, and write the results and, if ``reports``, report.html."""
         self.reporter.say("final evaluation over all items")
         began = time.perf_counter()
         evaluation = self.task.evaluate(problem, outcome, self.watch)

@@ -162,7 +162,7 @@ def _split(config: Config, graph: ItemGraph) -> tuple[np.ndarray, Splitting]:
 
 
 def task(config: Config, data: Any, run: Path | None = None) -> ItemTask:
-    """Build the task of a configuration, with the data and split of ``run`` if given.
+    """Build the task of a configuration; if ``run`` is given, use its data and split.
 
     Raises:
       InputError: the data is of interactions, or cannot be used.
