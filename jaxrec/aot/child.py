@@ -1,8 +1,8 @@
 """Compile the programs of a request: ``python -m jaxrec.aot.child``.
 
-The request is a JSON object on stdin: config (as in config.json), sizes [U, I, E] or null, data (a
-path or null), target, programs, keep (a folder for the programs' texts, or null). Each program's
-result is printed as a JSON line.
+The request is a JSON object on stdin with the keys config (as in config.json), sizes ([U, I, E] or
+null), data (a path or null), target, programs, and keep (a folder for the programs' texts, or
+null). Each program's result is printed as a JSON line.
 """
 
 import json

@@ -15,7 +15,7 @@ from jaxrec.aot.targets import Target
 from jaxrec.errors import InputError
 
 OPTIONS: dict[str, dict[str, Any]] = {"cuda": {"xla_gpu_autotune_level": 0}, "tpu": {}}
-"""Compiler options for compiling without a device, where autotuning is impossible."""
+"""Compiler options by vendor. Autotuning is off, since it is impossible without a device."""
 
 
 @dataclass(frozen=True)

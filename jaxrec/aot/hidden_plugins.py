@@ -18,14 +18,14 @@ def gpu_here() -> bool:
 def leave_out() -> None:
     """Hide the CUDA plugin of the extra ``compile`` from JAX on machines without a GPU.
 
-    Otherwise JAX looks for CUDA's libraries, which the extra does not install, and prints thirty
-    lines about their absence. This function does nothing if JAX is loaded already or the plugin is
-    not installed.
+    With the plugin, JAX looks for CUDA's libraries, which the extra does not install, and prints
+    thirty lines about their absence. This function does nothing if JAX is already imported or the
+    plugin is not installed.
     """
     if "jax" in sys.modules or gpu_here() or find_spec(_LIBRARY) is None:
         return
     plugin = types.ModuleType(_PLUGIN)
     plugin.initialize = lambda: None  # type: ignore[attr-defined]
-    plugin.__spec__ = ModuleSpec(_PLUGIN, None)  # `find_spec` raises for a module without one
+    plugin.__spec__ = ModuleSpec(_PLUGIN, None)  # find_spec raises if __spec__ is missing
     sys.modules[_PLUGIN] = plugin
     sys.modules[_LIBRARY] = None  # type: ignore[assignment]

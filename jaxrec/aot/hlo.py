@@ -7,10 +7,10 @@ for each gather. Bytes are counted by these rules:
   gathered or sliced, only the gathered rows are read. If an operand is only scattered into or
   updated, only the updated rows are read and written. Values inside a fusion take no memory.
 * A gather reads its indices, and as many bytes of its operand as its result has. A scatter reads
-  its updates and indices, and both reads and writes as many bytes of its operand as the updates
-  have. A custom call reads all its arguments and writes all its results.
-* A loop counts as often as it runs if the compiler knows the number, and once otherwise (see
-  ``open_loops``). A conditional counts its costliest branch.
+  its updates and indices; of its operand, it reads and writes as many bytes as the updates have. A
+  custom call reads all its arguments and writes all its results.
+* The bytes of a loop's body are multiplied by the number of iterations if the compiler knows it,
+  and counted once otherwise (see ``open_loops``). A conditional counts as its costliest branch.
 * Sizes exclude padding; only ``padded`` includes the padding of a TPU's tiles.
 
 By these rules, a program that gathers E rows of D float32 numbers counts at least 4 E D bytes.
@@ -208,7 +208,7 @@ def _closing(text: str) -> int:
 
 @dataclass
 class Reading:
-    """The analysis of one step of a program, or of a whole program without a loop of steps.
+    """The analysis of a program or, if the program is a loop of steps, of one step.
 
     Attributes:
       launches: number of launches by kind ("fusion", "sort", "copy", "custom-call", "scatter" ...),
@@ -286,7 +286,7 @@ class Reading:
 
 
 def read(text: str, *, steps: bool = False) -> tuple[Reading, Module]:
-    """Analyse a program, or with ``steps`` one step of a program that is a loop of steps."""
+    """Analyse a program. If ``steps`` is True and the program is a loop, analyse one iteration."""
     module = parse(text)
     found = _Reader(module).computation(_step_body(module) if steps else module.entry)
     found.float64 = bool(re.search(r"\b(?:f64|c128)\[", text))
@@ -294,9 +294,10 @@ def read(text: str, *, steps: bool = False) -> tuple[Reading, Module]:
 
 
 def _step_body(module: Module) -> str:
-    """Return the name of the loop body that is one step, or of the entry if there is no such loop.
+    """Return the name of the computation that is one step.
 
-    The loop of steps is the only loop in the entry and in the computations that it calls.
+    This is the body of the only loop in the entry and the computations that it calls. If they have
+    no loop or several, it is the entry.
     """
     loops, waiting = [], [module.entry]
     while waiting:
@@ -359,7 +360,7 @@ class _Reader:
             if one.custom in ("AllocateBuffer", "AssumeGatherIndicesInBound", "Sharding"):
                 return
         if op not in _LAUNCHED and all(shape.n_bytes <= 8 for shape in one.shapes):
-            return  # a TPU's scalar unit computes results this small
+            return  # such small results are computed by a TPU's scalar unit, without a launch
         self._count_inside(where, one, into)
         for shape, n_bytes in self._traffic(where, one):
             into.n_bytes += n_bytes
@@ -370,7 +371,7 @@ class _Reader:
         into.usual[base] += 1
 
     def _count_inside(self, where: Computation, one: Instruction, into: Reading) -> None:
-        """Count the gathers, scatters and sorts of an instruction, or of all inside a fusion."""
+        """Count an instruction if it is a gather, scatter or sort, or those inside if a fusion."""
         for inside, inner in self._flat(where, one):
             if inner.opcode == "gather":
                 into.gathers += 1
@@ -385,7 +386,7 @@ class _Reader:
                 into.sorts += 1
 
     def _adds(self, scatter: Instruction) -> bool:
-        """Return whether a scatter combines old and new values, rather than only write new ones."""
+        """Return whether a scatter combines new values with old ones instead of replacing them."""
         combine = self._computations[scatter.called("to_apply")[0]]
         root = combine.instructions[combine.root]
         return root.opcode not in ("parameter", "tuple")
@@ -444,9 +445,9 @@ class _Reader:
     def _read(self, inside: Computation, share: float = 1.0) -> list[float]:
         """Return how many times a fusion reads each operand to compute ``share`` of its result.
 
-        The operand of a gather is read by rows, once for each gather. If the fusion computes that
-        operand, the inputs of its computation are read by rows too. An operand of an elementwise
-        operation is read once.
+        The operand of a gather is read by rows, once for each gather. If the operand is computed
+        inside the fusion, the inputs of that computation are read by rows too. An operand of an
+        elementwise operation is read once.
         """
         by_rows: dict[str, float] = dict.fromkeys(inside.instructions, 0.0)
         elementwise = by_rows | {inside.root: share}
@@ -466,7 +467,7 @@ class _Reader:
     ) -> Iterator[tuple[str, float, bool]]:
         """Yield what an instruction in a fusion reads to compute its result ``needed`` times.
 
-        Each operand comes with how often it is read, and whether it is read by rows.
+        For each operand, yields its name, how often it is read, and whether it is read by rows.
         """
         size = _elements(one.shapes)
 

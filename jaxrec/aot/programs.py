@@ -3,7 +3,8 @@
 ``step`` is the loop of train steps that the trainer dispatches, with donated state. ``embed``
 computes the final embeddings, ``rank`` ranks all items for a block of users, ``start`` computes the
 spectral start, and ``pagerank`` runs PageRank from 64 users. ``together`` is the loop of steps of
-four runs that are trained together (:mod:`jaxrec.training.together`), which differ in all numbers.
+four runs that train together (:mod:`jaxrec.training.together`); they differ in every setting that
+may differ.
 """
 
 import dataclasses
@@ -112,7 +113,7 @@ def _state(stepper: Stepper, counts: Counts) -> Any:
 def of_data(config: Config, data: Any, devices: Any) -> Problem:
     """Build a problem from a data set, which is split and prepared on the host as in a run.
 
-    A mesh needs as many virtual devices in this process (``JAX_NUM_CPU_DEVICES``) as its size.
+    For a mesh, this process needs as many virtual devices as the mesh (``JAX_NUM_CPU_DEVICES``).
     """
     task = task_of(config, data)
     task.check()

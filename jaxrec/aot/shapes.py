@@ -1,7 +1,7 @@
 """Shapes of a run's arrays, computed from its sizes without reading data or allocating arrays.
 
-Unknown degrees are assumed to be distributed exponentially. Long rows are then more frequent than
-with equal degrees, and less frequent than in most real data.
+Unknown degrees are assumed to be distributed exponentially. High degrees are then more frequent
+than with equal degrees, and less frequent than in most real data.
 """
 
 import math
@@ -64,7 +64,7 @@ def as_shapes(tree: Any) -> Any:
 
 
 def refuse(config: Config) -> None:
-    """Raise InputError if the shapes of a configuration depend on more than the sizes."""
+    """Raise InputError if a configuration's shapes depend on more than the sizes of the data."""
     negatives, reason = config.negatives, None
     if not config.objective.users:
         reason = "an item model needs an item graph"

@@ -35,8 +35,8 @@ class Device:
       clock: clock of the cores in GHz.
       row_cycles: cycles per row when a TPU gathers or scatters rows one after another; assumed,
         not measured.
-      shape: of a GPU, the number of cores, the units per core, the shared memory per core and its
-        limit per block (bytes), the level-2 cache (bytes), and the major compute capability.
+      shape: for a GPU: number of cores, units per core, shared memory per core (bytes), limit of
+        shared memory per block (bytes), level-2 cache (bytes), and major compute capability.
     """
 
     name: str
@@ -84,7 +84,7 @@ DEVICES = {
         Device("v6e", "tpu", 32 * 2**30, 1640 * 10**9, 1.75, 8),
     )
 }
-# Topologies of flat TPUs by the log2 of the number of chips.
+# Two-dimensional TPU topologies by the log2 of the number of chips.
 _PLANES = {n: f"{2 ** (n // 2)}x{2 ** (n - n // 2)}" for n in range(2, 9)}
 
 

@@ -24,7 +24,7 @@ from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 
 
 def _asked_for_help(args: list[str], name: str, command: Callable[[list[str]], Any]) -> bool:
-    """Print the help of a command without options if requested; return whether it was printed."""
+    """Print the help of a command that has no options, if requested; return whether it was."""
     if args in (["-h"], ["--help"]):
         print(f"usage: jaxrec {name}\n\n{command.__doc__}")
         return True
@@ -157,8 +157,8 @@ def main() -> None:
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     if not debug:
-        # Errors of this thread are reported below. Other threads raise only after a failed write,
-        # which has been reported already.
+        # Print no tracebacks: errors of this thread are reported below; other threads raise only
+        # after a failed write, which has been reported already.
         sys.excepthook = lambda kind, error, trace: None
         sys.unraisablehook = lambda unraisable: None
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
@@ -171,7 +171,7 @@ def main() -> None:
         print(f"jaxrec: {e}", file=sys.stderr)
         status = e.exit_status
         if isinstance(e, RunError):
-            # Exit at once, or writer threads print tracebacks while the interpreter shuts down.
+            # Exit at once; otherwise writer threads print tracebacks as the interpreter shuts down.
             with contextlib.suppress(OSError):
                 sys.stdout.flush()
                 sys.stderr.flush()

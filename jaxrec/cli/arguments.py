@@ -16,7 +16,7 @@ from jaxrec.errors import InputError, nearest
 
 
 class _Asked(Exception):
-    """Raised instead of parsing; holds the dataclass that a command parses its arguments into."""
+    """Raised by :func:`parse` for :func:`options_of`; holds a command's dataclass."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
@@ -26,9 +26,9 @@ _ASKING: ContextVar[bool] = ContextVar("asking", default=False)
 
 
 def options_of(command: Callable[[list[str]], Any]) -> dict[str, tuple[str, ...]]:
-    """Return the options of a command, each with its choices; many options have no choices.
+    """Return the options of a command by name, each with its choices, if any.
 
-    The command is called, but stopped before it parses its arguments.
+    The command is called, but :func:`parse` stops it before it parses its arguments.
     """
     token = _ASKING.set(True)
     try:
@@ -70,7 +70,7 @@ def parse(
                 kind, args=_by_full_names(args, short), prog=prog, return_unknown_args=True
             )
     except SystemExit as e:
-        if e.code != 2:  # tyro printed the help, or a signal came
+        if e.code != 2:  # tyro printed the help, or a signal arrived
             raise
         raise InputError(_plain(stderr.getvalue(), f"{prog} {help_by}")) from e
     if unknown:

@@ -92,7 +92,7 @@ def compiled(args: list[str]) -> None:
 
 
 def _own(args: list[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Separate the options of this command, by name, from the other arguments."""
+    """Separate the arguments: values of this command's own options, by name, and the rest."""
     names, many = {"compile", *_SIZES, "keep"}, {"programs"}
     own: dict[str, list[str]] = {}
     rest: list[str] = []
@@ -199,8 +199,8 @@ def _launches(reading: dict[str, Any]) -> str:
 def seconds(to: Target, reading: dict[str, Any]) -> float:
     """Return a lower bound on a program's run time, in seconds.
 
-    This is the time to move the program's bytes at full memory bandwidth or, on a TPU, the time to
-    process gathered and scattered rows one after another, whichever is longer.
+    The bound is the time to move the program's bytes at full memory bandwidth. On a TPU, it is the
+    time to process gathered and scattered rows one after another, if that is longer.
     """
     n_bytes = reading["n_bytes"] - reading["fast"]
     rows = reading["rows"] * to.device.row_cycles / (to.device.clock * 1e9)

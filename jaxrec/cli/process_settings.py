@@ -8,10 +8,10 @@ _LOGGERS = ("absl", "asyncio", "concurrent.futures")
 def own_process() -> None:
     """Silence the loggers that Orbax uses, and cache compiled programs.
 
-    Only the command line may call this. In another program it would change loggers and JAX's
-    settings beyond the call.
+    Only the command line may call this function, because it changes the loggers and JAX's settings
+    of the whole process.
     """
-    # They log tracebacks of failed writes, which jaxrec itself reports in a line or two.
+    # These loggers print tracebacks of failed writes, which jaxrec reports in a line or two.
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     from jaxrec import compilation

@@ -59,7 +59,7 @@ def evaluate(args: list[str]) -> None:
         per_user=parsed.per_user,
         metrics=parsed.metrics,
     )
-    # eval.json also keeps the cut-offs of earlier evaluations; show only the requested ones.
+    # eval.json also keeps the cut-offs of earlier evaluations; show only the requested cut-offs.
     ks = parsed.k or configs.load(Path(parsed.run) / "config.json").eval.k
     cutoffs = {"", *map(str, ks)}
     names = [name for name in content["metrics"] if name.partition("@")[2] in cutoffs]

@@ -18,14 +18,14 @@ _LINK = re.compile(r"!?\[(?P<text>[^\]]*)\]\((?P<target>[^)#\s]+)(?:#[^)\s]*)?\)
 
 
 class _Unwrapped(CodeBlock):
-    """A block of code whose lines stay whole, so that they can be copied."""
+    """A block of code whose lines are not wrapped, so that they can be copied."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield Text(str(self.text).rstrip(), style="cyan", no_wrap=True, overflow="ignore")
 
 
 class _Table(TableElement):
-    """A table; where the terminal is too narrow for its longest words, a list of its rows."""
+    """A table, or a list of its rows if the terminal is too narrow for its longest words."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         unlimited = options.update(max_width=10_000)
@@ -54,7 +54,7 @@ def _texts(column: Column) -> list[Any]:
 
 
 def _rows(table: Table) -> Iterator[Text | Padding]:
-    """Yield the first cell of each row, and below it the others behind the names of columns."""
+    """Yield each row as a list: the first cell, then a line "column name: cell" per other cell."""
     (_, *headers), *rows = zip(*map(_texts, table.columns), strict=True)
     for name, *cells in rows:
         yield Text()

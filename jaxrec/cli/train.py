@@ -56,7 +56,7 @@ def _train_arguments(base: Config) -> Any:
 
 
 def _base_config(args: list[str]) -> tuple[Config, list[str]]:
-    """Return the configuration that options change, and the remaining arguments."""
+    """Return the base configuration, which the options change, and the remaining arguments."""
     name = args.pop(0) if args and not args[0].startswith("-") else None
     files = [a.partition("=")[2] for a in args if a.startswith("--config=")]
     files += [args[i + 1] for i, a in enumerate(args[:-1]) if a == "--config"]
@@ -72,9 +72,9 @@ def _base_config(args: list[str]) -> tuple[Config, list[str]]:
 
 
 def _exit_on_signals() -> None:
-    """Let signals end the process at once, until the run installs its own handlers.
+    """Make signals end the process at once, until the run installs its own handlers.
 
-    There is nothing to save yet, and a KeyboardInterrupt could be swallowed in a callback.
+    There is nothing to save yet, and a callback could swallow a KeyboardInterrupt.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: os._exit(128 + number))
@@ -88,7 +88,7 @@ class TrainRequest(NamedTuple):
       run: the run folder; None chooses runs/PRESET-N.
       overwrite: whether to replace an existing run.
       quiet: whether to print nothing.
-      notes: lines that tell the user about settings that were chosen automatically.
+      notes: messages to the user about automatically chosen settings.
     """
 
     config: Config
@@ -137,7 +137,7 @@ def _gives(args: list[str], option: str) -> bool:
 
 
 def _with_cutoff(metric: str, section: EvalConfig) -> str:
-    """Return the metric, at the shown cut-off if the metric's own cut-off is not evaluated."""
+    """Return the metric's name; replace its cut-off by the shown one if it is not evaluated."""
     name, at, k = metric.partition("@")
     if not at or k in map(str, section.k):
         return metric

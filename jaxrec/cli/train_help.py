@@ -115,7 +115,7 @@ def _columns(rows: dict[str, str]) -> list[str]:
 
 
 def _option(name: str, base: Config) -> tuple[str, str]:
-    """Return an option's names, and its help text with its value in ``base``."""
+    """Return an option's names, and its help text, which shows the value in ``base``."""
     placeholder, text = _COMMON[name]
     if text.startswith("{"):
         text = f"{', '.join(_NAMES[text].names())}."

@@ -18,7 +18,7 @@ _COMMENT = re.compile(r"[ \t]*<!--.*?-->", re.DOTALL)
 
 
 def names() -> list[str]:
-    """The names of all pages, in the order of reading."""
+    """Return the names of all pages, in reading order."""
     found = {
         entry.name.removesuffix(".md")
         for entry in files(__name__).iterdir()
@@ -28,10 +28,10 @@ def names() -> list[str]:
 
 
 def read(name: str) -> str:
-    """A page's Markdown, without its comments (they say where figures come from).
+    """Return a page's Markdown without its HTML comments, which name the sources of figures.
 
     Raises:
-      InputError: there is no such page; the nearest one is named.
+      InputError: there is no such page; the message suggests the nearest name.
     """
     known = names()
     name = name.removesuffix(".md")
@@ -42,6 +42,6 @@ def read(name: str) -> str:
 
 
 def summary(name: str) -> str:
-    """What a page is about: the first line under its heading."""
+    """Return the summary of a page: the first line under its heading."""
     body = read(name).split("\n", 1)[1].strip()
     return body.split("\n", 1)[0]

@@ -13,7 +13,7 @@ from jaxrec.reporting.sections import LOSS_UNIT, metric_names, throughput
 
 
 def comparison(runs: Sequence[Run]) -> Html:
-    """Compare several runs, as the first part of their report."""
+    """Build the first part of the report of several runs, which compares them."""
     parts = [
         tag("h1", f"{len(runs)} runs compared"),
         tag("p", ", ".join(run.label for run in runs), class_="lead"),
@@ -78,8 +78,8 @@ def _results(runs: Sequence[Run]) -> Html:
             values = [metrics.get(metric) for metrics in found.values()]
             numbers = [value for value in values if value is not None]
             best = min(numbers) if lower_is_better(metric) else max(numbers)
-            # The best value on test is not marked: choosing a run by its result on test would make
-            # that result meaningless.
+            # Do not mark the best value on test: a run that is chosen by its result on test has no
+            # unbiased result.
             marked = split == "validation" and min(numbers) != max(numbers)
             rows.append([metric, *(_cell(value, marked and value == best) for value in values)])
             if metric.partition("@")[2] in ("", *(str(run.cutoff) for run in runs)):

@@ -13,7 +13,7 @@ from jaxrec.reporting.run_records import Run
 
 
 class _Curves(NamedTuple):
-    """A plot of values from metrics.jsonl, which records them by name and split."""
+    """A plot of values from metrics.jsonl, which are selected by name and split."""
 
     title: str
     unit: str
@@ -160,7 +160,7 @@ def _notice(finding: Finding) -> Html:
 
 
 def findings(run: Run) -> list[Finding] | None:
-    """Return the doctor's findings, or None if it measured nothing or cannot read the run."""
+    """Return the doctor's findings, or None if the doctor cannot read the run or has no records."""
     if not any(line.get("split") == "doctor" for line in run.metrics):
         return None
     try:

@@ -20,7 +20,7 @@ _WIDTH, _HEIGHT, _MARGIN = 420, 300, 22
 _LEVELS = 5
 _SEED = 0
 
-# Classes of marks differ by colour and by shape. The path of a mark is M x y, then one of these.
+# Classes of items differ by colour and by shape. The SVG path of a mark is "M x y" and a shape.
 _SHAPES = (
     "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",  # circle
     "m-2.7-2.7h5.4v5.4h-5.4z",  # square
@@ -43,8 +43,8 @@ class _Class(NamedTuple):
 def item_map(learned: Learned, method: Method = "pca") -> Html:
     """Plot the items by their normalised vectors; return nothing for fewer than 3 items.
 
-    Similar items are close as far as two dimensions can show it. Colours show categories if the
-    table of items has such a column, or else popularity.
+    Similar items are close, as far as two dimensions can show it. Colours show categories if the
+    table of items has a column of categories, or else popularity.
 
     Raises:
       InputError: ``method`` is "umap" but umap-learn is not installed.

@@ -7,7 +7,7 @@ from jaxrec.reporting.markup import Html, join, tag
 from jaxrec.runfolder import Seen
 
 _PLACES = (0.9, 0.7, 0.5, 0.3, 0.1)
-"""Users are sorted by their number of items; those at these quantiles are shown."""
+"""Quantiles of the number of items of a user; the report shows the users at these quantiles."""
 _SHOWN = 10
 
 

@@ -187,7 +187,7 @@ def bars(
 def levels(
     title: str, named: Sequence[tuple[str, float]], *, x: str, note: str = "", most: int = 6
 ) -> Html:
-    """Plot the first ``most`` values as horizontal bars, the first bar in the model's colour."""
+    """Plot the first ``most`` values as horizontal bars; the first bar has the model's colour."""
     if not named:
         return Html()
     named = named[:most]
@@ -227,7 +227,7 @@ def _figure(title: str, note: str, alt: str, figure: Any, *below: object) -> Htm
             if max(abs(low), abs(high)) >= _THOUSANDS:
                 axis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     written = io.StringIO()
-    # Salting the ids with the alt text makes them reproducible, and different between figures.
+    # Use the alt text as salt, so that ids are reproducible and differ between figures.
     with matplotlib.rc_context({**_RC, "svg.hashsalt": alt}):
         no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(written, format="svg", transparent=True, metadata=no_metadata)
@@ -238,7 +238,7 @@ def _figure(title: str, note: str, alt: str, figure: Any, *below: object) -> Htm
 def _inline(svg: str, alt: str) -> Html:
     """Convert matplotlib's SVG file to an element for the page.
 
-    Ids of groups and metadata are removed, and fixed colours become those of the page.
+    Ids of groups and metadata are removed, and fixed colours are replaced by the page's colours.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
@@ -255,7 +255,7 @@ def _color(number: int) -> str:
 
 
 def _css(number: int) -> str:
-    """Return the CSS colour of a series: one from style.css, or a further hue for later series."""
+    """Return the CSS colour of a series: from style.css, or a new hue if style.css has too few."""
     if number < _COLORS:
         return f"var(--series-{number})"
     hue = round((20 + (number - _COLORS) * _GOLDEN_ANGLE) % 360)

@@ -23,8 +23,8 @@ _APART = (
     *("data", "seed", "preset", "mesh.", "log.", "checkpoint.", "eval.block"),
     *("split.seed", "split.fold"),
 )
-"""Prefixes of fields that may differ within a group: seeds, folds, and fields that change no
-result. The number of folds must be the same in all runs that are compared."""
+"""Prefixes of fields that may differ within a group: seeds, folds, and fields that do not affect
+the result. The number of folds must be equal in all compared runs."""
 SUMMARY = ("mean", "sd", "min", "max")
 _PAIRS = np.uint64(0xFFFFFFFFFFFFFFFB)  # a mask that clears the key's bit for "trained on"
 
@@ -43,16 +43,16 @@ class Group:
 
     @property
     def folds(self) -> dict[int | None, list[Run]]:
-        """The runs of each fold or window; those of other splits are under None."""
+        """The runs of each fold or window; runs of splits without folds are under None."""
         return {n: list(runs) for n, runs in itertools.groupby(self.runs, fold_of)}
 
     @property
     def over(self) -> str:
-        """What the values vary over: "folds" if there are several, else "seeds"."""
+        """Whether the values vary over "folds", if there are several, or over "seeds"."""
         return "folds" if len(self.folds) > 1 else "seeds"
 
     def values(self, split: str, metric: str) -> list[float]:
-        """Return the values of the metric by seed, or by fold, as the mean over its seeds.
+        """Return the metric's value for each seed, or for each fold the mean over its seeds.
 
         Runs without the metric are left out.
         """
@@ -150,7 +150,7 @@ def _labels(kinds: list[dict[str, str | None]], runs: list[list[Run]]) -> list[s
 def check_comparable(runs: Sequence[Run]) -> None:
     """Raise InputError unless all runs used the same held-out pairs and evaluation protocol.
 
-    Runs of different folds must be of the same division into folds.
+    Runs of different folds have different held-out pairs, but must use one division into folds.
     """
     of_all, of_fold = _conditions(runs[0]), {}
     for run in runs:
@@ -176,7 +176,7 @@ def _refuse_different(first: Run, a: dict[str, str], run: Run, b: dict[str, str]
 
 
 def _conditions(run: Run) -> dict[str, str]:
-    """Return what must be equal for runs to be compared; splits only within a fold."""
+    """Return the conditions that compared runs must share; "splits" must be equal per fold only."""
     section = run.config.get("eval", {})
     known = "known items ranked" if section.get("repeatable") else "known items masked"
     cold = "cold items dropped" if section.get("cold") == "drop" else "cold items kept"
@@ -256,10 +256,10 @@ TESTS = ("paired t", "Wilcoxon", "bootstrap")
 def differences(groups: Sequence[Group], metric: str, level: float = 0.05) -> list[Difference]:
     """Compare every pair of groups by paired tests over users.
 
-    A user's value in a group is the mean over its seeds, and then over the folds in which the user
-    has held-out pairs, so each user counts once. The verdict is "different" if the paired t-test
-    rejects at ``level`` after Holm's correction and, if both groups have several seeds or folds, so
-    does the test over them.
+    A user's value in a group is the mean over the group's seeds, and then over the folds in which
+    the user has held-out pairs, so each user counts once. The verdict is "different" if the paired
+    t-test rejects at ``level`` after Holm's correction. If both groups have several seeds or folds,
+    the test over seeds or folds must reject too.
 
     Raises:
       InputError: a run has no per-user metrics or lacks the metric, or the users differ.
@@ -362,7 +362,7 @@ class Comparison:
 
     @property
     def over(self) -> str:
-        """What a group's values vary over: "seeds" or "folds"."""
+        """Whether a group's values vary over "seeds" or over "folds"."""
         return self.groups[0].over
 
 
@@ -425,7 +425,7 @@ def folders(paths: Sequence[str]) -> list[Path]:
     """Return the distinct run folders; the folder of a sweep stands for all of its runs.
 
     Raises:
-      InputError: there are fewer than two.
+      InputError: there are fewer than two run folders.
     """
     distinct: dict[Path, None] = {}
     for path in map(Path, paths):

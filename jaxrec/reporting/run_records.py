@@ -1,4 +1,4 @@
-"""Read all records of a run folder; records that an unfinished run has yet to write are empty."""
+"""Read all records of a run folder; records that an unfinished run has not written are empty."""
 
 import itertools
 import json
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def cutoff(self) -> int:
-        """The cut-off to show in places with room for only one."""
+        """The cut-off to show where there is room for only one cut-off."""
         listed = self.config.get("eval", {}).get("k")
         ks = [k for k in listed if isinstance(k, int)] if isinstance(listed, list) else []
         return shown_cutoff(ks or [20])
@@ -95,7 +95,7 @@ class Run:
 
     @property
     def metrics_shown(self) -> list[str]:
-        """The metrics with curves and headlines: the one that selects, then related ones."""
+        """The metrics with curves and headlines: the selection metric, then related metrics."""
         if not self.of_items:
             return list(dict.fromkeys((self.metric, self.metric.replace("recall", "ndcg"))))
         ks = [int(n[7:]) for n in self.final.get("metrics", {}) if n.startswith("recall@")]

@@ -161,10 +161,10 @@ def headline(run: Run) -> Html:
 
 
 def pictures(run: Run, item_map: Html) -> tuple[Html, list[str]]:
-    """Choose three figures for the head of the page, with the map last.
+    """Choose three figures for the head of the page; the map of items is the last if there is one.
 
-    The others are the first available of: the model beside its baselines, the metric over the
-    steps, the loss, and recall by popularity and by activity.
+    The other figures are the first available of: the model beside its baselines, the metric over
+    the steps, the loss, and recall by popularity and by activity.
 
     Returns:
       The figures, and the titles of the figures other than the map.
@@ -242,7 +242,7 @@ def _split_table(run: Run, split: str, result: dict[str, Any], names: Sequence[s
 
 
 def _sizes(run: Run, result: dict[str, Any]) -> str:
-    """Return over how many users, or pairs and items, a result was computed, in words."""
+    """Return a text with the numbers of users, or of pairs and items, of a result."""
     users, pairs = result.get("users"), result.get("pairs")
     sizes = [f"{_count(pairs)} pairs"] if pairs else []
     if users:
@@ -251,7 +251,7 @@ def _sizes(run: Run, result: dict[str, Any]) -> str:
 
 
 def _loss(run: Run) -> Html:
-    # The doctor's section plots the other values that steps record.
+    # The doctor's section plots the other values that are recorded at train steps.
     loss = [
         Line("loss", *run.curve("train", "loss"), 0),
         Line("loss, refit", *run.curve("train", "loss", "refit"), 0, "--"),
@@ -261,7 +261,7 @@ def _loss(run: Run) -> Html:
 
 def _over_steps(run: Run, metric: str) -> Html:
     best, lines = run.evaluation.get("best_step"), _metric_lines(run, metric)
-    # The tables show a single point well enough; popularity always has two points.
+    # Draw no chart of a single point; the tables show it. The line of popularity has two points.
     if not any(len(line.x) > 1 for line in lines if line.label != "popularity"):
         return Html()
     return curves(
@@ -347,7 +347,7 @@ def throughput(run: Run, label: str, color: int) -> Line:
 
 
 def _sides(run: Run) -> dict[str, tuple[str, str, str]]:
-    """Return the kind of bins, their axis and the rule of recall, for each key of slices.json."""
+    """Return title, axis label and note on recall of a plot, for each key of slices.json."""
     sides = {
         "items": (
             "item popularity",

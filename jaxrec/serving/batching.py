@@ -1,4 +1,4 @@
-"""Micro-batching: rank the queries that arrived during one block together in the next."""
+"""Micro-batching: queries that arrive while a block is ranked form the next block."""
 
 import asyncio
 import threading
@@ -22,7 +22,7 @@ class Busy(Exception):
 
 
 class Batcher:
-    """A thread that ranks queries in blocks, without waiting for a block to fill.
+    """A thread that ranks queries in blocks; it does not wait until a block is full.
 
     Args:
       ranker: ranks the blocks.

@@ -22,13 +22,13 @@ from jaxrec.serving.limits import Limits
 from jaxrec.serving.ranker import Query, Ranker, placed
 
 Source = Literal["model", "basket", "popular"]
-"""What a list is based on: what the model learnt of the user (and the basket), the basket alone, or
-the popularity of items."""
+"""The basis of a list: the user's trained vector or history (and the basket, if any), the basket
+alone, or the popularity of items."""
 _MOST_FILTERS = 64  # number of filters to cache
 
 
 class NotFound(Exception):
-    """Raised if a request needs something that the run lacks; ``str(e)`` is the whole message."""
+    """Raised if the run cannot answer a request; ``str(e)`` is the whole message."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Served:
 
     @cached_property
     def _folds(self) -> bool:
-        """Whether baskets can be folded in; without a graph filter, some user must have an item."""
+        """Whether baskets can be folded in: by a graph filter, or if some user has an item."""
         if self._filter is not None:
             return True
         try:
@@ -178,9 +178,9 @@ class Served:
     async def recommend(self, request: ListRequest) -> Answer:
         """Rank the list of a request.
 
-        For a user with a basket, the user's vector is shifted by the change that the basket makes
-        to the vector folded in from the user's items. A graph filter scores by the user's items and
-        the basket together.
+        For a user with a basket, a vector is folded in from the user's items, another from these
+        items and the basket. The difference of the two is added to the user's vector. A graph
+        filter scores by the user's items and the basket together.
 
         Raises:
           NotFound: the user is unknown and ``unknown`` is "fail", a condition is invalid or lacks a
@@ -230,8 +230,8 @@ class Served:
     def _history(self, row: int, basket: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the items by which a graph filter scores, and their weights.
 
-        They are the items of the user at ``row`` (-1: no user), then those of the basket with
-        weight 1.
+        The items of the user at ``row`` (-1: no user) come first, then the items of the basket,
+        which have weight 1.
         """
         assert self._filter is not None
         (indptr, indices), weight_E = self._filter.pairs

@@ -26,14 +26,13 @@ _HEADERS = (
 class Guard:
     """An ASGI middleware around an application.
 
-    It reads the whole body before it calls the application, so that the application never gets a
-    body that is too large or arrives too slowly.
+    The middleware reads the whole body before it calls the application. The application therefore
+    never gets a body that is too large or arrives too slowly.
 
     Args:
       limits: limits of the body.
       hosts: names that the Host header may have; None accepts all. The check prevents DNS
-        rebinding, in which a web page reads a server on loopback through a name that resolves to
-        it.
+        rebinding: a web page could read a server on loopback by a name that resolves to loopback.
       observe: called with the path, the status and the seconds of each request.
     """
 

@@ -1,8 +1,8 @@
 """Rank lists for a server with programs that are all compiled before the first request.
 
 Programs are compiled for blocks of 1, 2, 4, ... queries. The numbers of items per list and of
-excluded items are powers of two as well, but lists are at most as long as there are items. Inputs
-are padded to a compiled shape; an input that fits none raises an error instead of being compiled.
+excluded items are powers of two as well, except that a list has at most I items. Inputs are padded
+to a compiled shape; an input that fits no compiled shape raises an error.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ MOST = 32
 """Most queries in a block."""
 _SHORT = 32  # length of the lists of most requests
 _LONG_MOST = 8  # the largest number of queries in a block with longer lists
-_LEFT_OUT = 256  # the least number of excluded items for which a block has room
-_OF_HISTORIES = (1, 8)  # sizes of blocks of a graph filter, whose cost grows with each query
+_LEFT_OUT = 256  # every block has room for at least this many excluded items
+_OF_HISTORIES = (1, 8)  # sizes of blocks of a graph filter, where each query of padding costs time
 _BY_HISTORY = ("indptr", "indices", "weight")
 
 Shape = tuple[tuple[int, ...], str]
@@ -38,7 +38,7 @@ class Query(NamedTuple):
       left_out: [m] int32, items to exclude.
       k: length of the list.
       allowed: [I] bool on the device; only queries with the same array are ranked together.
-      history: items and their weights, which a graph filter scores instead of ``vector``.
+      history: items and their weights, by which a graph filter scores instead of by ``vector``.
     """
 
     vector: np.ndarray

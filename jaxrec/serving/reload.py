@@ -17,7 +17,7 @@ _FILES = ("eval.json", "embeddings.npz", "seen.npz", "config.json")
 def signature(run: Path, more: Path | None = None) -> tuple[Any, ...]:
     """Return the inodes, sizes and times of a run's files and of the file ``more``.
 
-    They change if the run or a link to it changes.
+    The result changes if the run changes, or if a link to the run points elsewhere.
     """
     files: list[Any] = []
     for path in [run / name for name in _FILES] + ([] if more is None else [more]):

@@ -8,7 +8,7 @@ from jaxrec.serving.limits import ID_LENGTH, Limits
 
 
 def _whole(value: Any) -> Any:
-    """Convert integral floats to integers, since JSON does not distinguish 5.0 from 5."""
+    """Convert integral floats to integers, since 5.0 and 5 are the same number in JSON."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
