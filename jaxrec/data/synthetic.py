@@ -103,8 +103,8 @@ def make(
 
     Ids are texts such as ``u0001`` and ``i0001``, in the order of the rows. Every user has at
     least one pair; an item may have none. With ``features``, users and items have features that
-    depend on their community (``group``, ``tags``) and their activity or popularity (``level``);
-    the pairs do not change.
+    depend on their community (``group``, ``tags``) and their activity or popularity (``level``).
+    The pairs are the same with and without features.
 
     Raises:
       InputError: there are fewer edges than users, more edges than a quarter of all pairs, or more

@@ -37,8 +37,8 @@ def make(
 
     Args:
       missing: the share of each feature column's cells that are missing; None for no features.
-        Features depend on the item's community (``group``, ``tags``) and popularity (``level``);
-        the pairs do not change.
+        Features depend on the item's community (``group``, ``tags``) and popularity (``level``).
+        The pairs are the same with and without features.
 
     Raises:
       InputError: there are fewer pairs than items, more than an eighth of all pairs, or more

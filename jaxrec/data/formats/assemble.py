@@ -201,9 +201,9 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
 
 
 def readings(parts: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Return one line per file that gives the roles of its columns; many files share lines.
+    """Return a line per file that gives the roles of its columns.
 
-    With more than three files, all files whose columns have the same roles share one line.
+    If there are more than three files, all files with the same roles share one line.
 
     Args:
       parts: the name of each file, and the roles of its columns in words.

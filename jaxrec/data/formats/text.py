@@ -46,9 +46,9 @@ class TextOptions:
       header: whether the first row names the columns.
       encoding: a name such as latin-1; UTF-8 if not given. The decoded text is held in memory.
       skip_bad_lines: leave out faulty lines, and count them. The text is held in memory.
-      skip_missing_ids: leave out lines without a user or an item, and count them. Words that
-        programs write in place of an id (nan, null, None, NA) then count as missing, otherwise as
-        ids. The text is held in memory.
+      skip_missing_ids: leave out lines without a user or an item, and count them. With this
+        option, words that programs write in place of an id (nan, null, None, NA) count as missing;
+        without it, they count as ids. The text is held in memory.
       item_separator: the characters between the items of a cell, if a line is an order of several
         items.
       time_format: the format of times, in the directives of strptime: ``%d/%m/%Y``. If not given,

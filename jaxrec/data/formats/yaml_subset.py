@@ -69,7 +69,7 @@ def _without_comment(line: str) -> str:
 
 
 def _block(lines: deque[_Line], depth: int = 0) -> Any:
-    """Consume the lines of a list or mapping; ValueError gives the number of a wrong line."""
+    """Take and parse the lines of a list or mapping; ValueError has the number of a wrong line."""
     indent, made = lines[0].indent, {}
     if depth > _DEEPEST:
         raise ValueError(lines[0].number)
