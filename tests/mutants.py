@@ -239,12 +239,6 @@ MUTANTS = (
         'line = chunk[: chunk.index(b"\\0")].count(b"\\n") + 1',
         ("data/formats/test_tables.py::test_a_nul_byte_far_below_names_its_line",),
     ),
-    Mutant(
-        "data/formats/jsonl.py",
-        'self._line = array("q", [self._line[row] for row in (~bad).arg_true().to_list()])',
-        'self._line = array("q", self._line[: int((~bad).sum())])',
-        ("data/formats/test_jsonl.py", "data/formats/test_guesses.py"),
-    ),
 )
 
 
