@@ -125,7 +125,7 @@ MUTANTS = (
         "data/saved_split.py",
         "key_P[at] |= np.uint64(_TRAINED)",
         "key_P[at] |= np.uint64(0)",
-        ("data/test_saved_split.py", "training/test_start_leaks.py"),
+        ("data/test_saved_split.py",),
     ),
     Mutant(
         "data/saved_split.py",
