@@ -125,7 +125,7 @@ MUTANTS = (
         "data/saved_split.py",
         "key_P[at] |= np.uint64(_TRAINED)",
         "key_P[at] |= np.uint64(0)",
-        ("data/test_saved_split.py", "training/test_start_leaks.py"),
+        ("data/test_saved_split.py",),
     ),
     Mutant(
         "data/saved_split.py",
@@ -238,12 +238,6 @@ MUTANTS = (
         'line = lines + chunk[: chunk.index(b"\\0")].count(b"\\n") + 1',
         'line = chunk[: chunk.index(b"\\0")].count(b"\\n") + 1',
         ("data/formats/test_tables.py::test_a_nul_byte_far_below_names_its_line",),
-    ),
-    Mutant(
-        "data/formats/jsonl.py",
-        'self._line = array("q", [self._line[row] for row in (~bad).arg_true().to_list()])',
-        'self._line = array("q", self._line[: int((~bad).sum())])',
-        ("data/formats/test_jsonl.py", "data/formats/test_guesses.py"),
     ),
 )
 

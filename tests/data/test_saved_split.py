@@ -63,6 +63,8 @@ def test_what_is_kept_comes_back_and_a_chain_remembers_all_that_was_trained_on(t
     later = KeptSplit.of(hash_E[half], np.full(half.sum(), TEST), {}, 0, before=kept)
     np.testing.assert_array_equal(later.parts(hash_E), np.where(half, TEST, part))
     np.testing.assert_array_equal(later.trained(hash_E), part == TRAIN)
+    alone = KeptSplit.of(hash_E[half], np.full(half.sum(), TEST), {}, 0)
+    np.testing.assert_array_equal(alone.joined(kept).trained(hash_E), part == TRAIN)
     nothing = KeptSplit.of(hash_E[:0], part[:0], {}, 0)
     assert (nothing.parts(hash_E) == -1).all()
     np.testing.assert_array_equal(nothing.joined(kept).parts(hash_E), part)

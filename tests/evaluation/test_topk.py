@@ -131,6 +131,9 @@ def test_nan_is_named_and_padding_is_not_counted():
     with pytest.raises(RunError, match="scores of 1 users are not numbers"):
         top_k(scorer, np.array([0, 1, 2]), None, 2, block=2)
     assert top_k(scorer, np.array([0, 1]), None, 2)[0].tolist() == [[0, 1], [0, 1]]
+    scorer = dot_scorer(user_UD[::-1].copy(), np.ones((4, 2), np.float32))
+    # The block is filled up with user 0, who is not asked for.
+    assert top_k(scorer, np.array([1]), None, 2, block=2)[0].tolist() == [[0, 1]]
 
 
 def test_half_precision_factors_are_summed_in_float32(tables):

@@ -247,9 +247,11 @@ def test_queries_beyond_the_limit_are_turned_away() -> None:
         await asyncio.to_thread(begun.wait)
         others = [asyncio.create_task(rank(k)) for k in (2, 3)]
         await asyncio.sleep(0)  # until both wait
-        with pytest.raises(Busy):
-            await rank(4)
+        more = asyncio.create_task(rank(4))
+        await asyncio.sleep(0)  # until it is turned away
         free.set()
+        with pytest.raises(Busy):
+            await more
         return await asyncio.gather(first, *others)
 
     assert [item_k.tolist() for item_k, _ in asyncio.run(main())] == [[1], [2], [3]]

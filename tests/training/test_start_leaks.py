@@ -197,7 +197,8 @@ def test_a_run_that_keeps_no_split_counts_what_recommendations_leave_out(gone, b
     least = "at least " if gone else ""
     said = [line for line in task.describe() if "were in the training or validation data" in line]
     assert said[0].startswith(
-        f"split anew (it has no stored split: it is an old run, or a run on data in parts): {least}"
+        "the data is split anew (it has no stored split: it is an old run, or a run on data in "
+        f"parts): {least}"
     )
 
 
