@@ -183,7 +183,7 @@ def _read_columns(
         if places[role] is None:
             raise _missing_column(path, role, frame.columns, table=every)
     columns = {
-        role: _texts(frame.to_series(place)).str.strip_chars().replace("", None)
+        role: _texts(path, frame.to_series(place)).str.strip_chars().replace("", None)
         for role, place in places.items()
         if place is not None
     }
@@ -193,11 +193,23 @@ def _read_columns(
     return ids
 
 
-def _texts(column: pl.Series) -> pl.Series:
-    """Convert a column to strings, writing floats that are all integers as integers."""
+def _texts(path: Path, column: pl.Series) -> pl.Series:
+    """Convert a column to strings, writing floats that are all integers as integers.
+
+    Raises:
+      InputError: the cells are lists, structs or other values that are not ids.
+    """
     if column.dtype.is_float() and bool((column.fill_null(0).fill_nan(0) % 1 == 0).all()):
         column = column.fill_nan(None).cast(pl.Int64, strict=False)
-    return column.cast(pl.String)
+    if not column.dtype.is_nested():
+        try:
+            return column.cast(pl.String)
+        except pl.exceptions.PolarsError:  # bytes that are not UTF-8, for example
+            pass
+    raise InputError(
+        f"{path}: the cells of column {column.name} are {column.dtype}; give one id per cell, as "
+        "text or a number"
+    )
 
 
 def _read_text(path: Path, roles: tuple[str, ...], *, table: bool) -> pl.DataFrame:

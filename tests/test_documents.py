@@ -165,7 +165,10 @@ class Reader:
             self._python(block.text)
         elif block.language == "bash":
             for words in documents.commands(block.text):
+                missing = len(self.left_out)
                 self._command(words)
+                if len(self.left_out) > missing:
+                    break  # the next commands may read what this one would have written
         elif block.language == "toml":
             tomllib.loads(block.text)
 

@@ -55,6 +55,14 @@ def test_lists_in_parquet_whatever_the_type_of_the_ids(tmp_path: Path) -> None:
     assert read_ids(path, "user") == ["7", "8"]
 
 
+@pytest.mark.parametrize("cells", [[["u0", "u1"]], [{"id": "u0"}], [b"\xff"]])
+def test_cells_that_are_no_ids_are_refused_by_their_column(tmp_path: Path, cells: list) -> None:
+    path = tmp_path / "ids.parquet"
+    pl.DataFrame({"user": cells, "item": ["i0"]}).write_parquet(path)
+    with pytest.raises(InputError, match=r"column user are .*; give one id per cell"):
+        read_pairs(path)
+
+
 @pytest.mark.parametrize("text", ["", "\n", "\ufeff", "item_id\n", "item,price\n"])
 def test_only_a_list_that_may_be_empty_is(tmp_path: Path, text: str) -> None:
     path = tmp_path / "none.csv"

@@ -269,7 +269,7 @@ def _begun(values: dict[str, Any], of_users: Dataset, run: Path) -> str:
         ),
         (
             {"train": TrainConfig(batch_size=2**24)},
-            "at least .* of memory, .* of it for a batch, .* smaller train.batch_size",
+            "at least .* of memory .*of it for a batch.* smaller train.batch_size",
         ),
         (
             {
