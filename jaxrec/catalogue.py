@@ -1,4 +1,4 @@
-"""Item metadata of a run: titles and other columns, to show beside items and to filter them by."""
+"""Item metadata of a run: titles and other columns, which are shown or used as filters."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A persistent cache of compiled programs under the user's cache folder.
 
 JAX does not write cache entries atomically and never overwrites one. An entry that a killed process
-left half-written fails to load for good, and its program is recompiled in every run. So each entry
-is checked once, and removed if it does not decompress.
+left half-written never loads, and its program is recompiled in every run. So each entry is checked
+once, and removed if it does not decompress.
 """
 
 import contextlib
@@ -44,8 +44,8 @@ def default_folder() -> Path:
 def use_cache() -> None:
     """Cache compiled programs in the default folder, unless JAX is configured otherwise.
 
-    This is for applications such as the command line, since it changes JAX's settings for the whole
-    process; the library never calls it. Later calls have no effect.
+    Only applications such as the command line should call this function, since it changes JAX's
+    settings for the whole process; the library never calls it. Later calls have no effect.
     JAX_ENABLE_COMPILATION_CACHE=false and JAX_COMPILATION_CACHE_DIR are respected; the folder in
     the latter is never repaired or trimmed. If the default folder cannot be written, the cache
     stays off.
@@ -72,7 +72,7 @@ def repair(folder: Path) -> list[str]:
 
     Use it only for jaxrec's own folder. The size and time of each checked entry are stored in
     ``checked.json``, so that the entry is read only once. An entry that another process is writing
-    may be removed too; the next process that needs it writes it again.
+    may be removed too; the next process that needs the entry writes it again.
     """
     checked = {}
     with contextlib.suppress(InputError):

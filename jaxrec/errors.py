@@ -78,12 +78,12 @@ def _plain(line: str) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the likely intended one of ``names``, or an empty text.
+    """Return `` (did you mean 'x'?)``, where x is the likely intended name, or an empty text.
 
-    The likely name is the only one with the same last part (``--model.dim`` for ``--dim``), the
-    only one that begins with ``name``, or the one with the fewest typing mistakes
-    (:func:`_mistakes`). Names of up to 2 letters may have no mistake, names of up to 5 letters 1,
-    names of up to 9 letters 2, and longer names 3.
+    x is the only one of ``names`` with the same last part (``--model.dim`` for ``--dim``), the only
+    one that begins with ``name``, or the one with the fewest typing mistakes (:func:`_mistakes`).
+    At most 0 mistakes are allowed in names of up to 2 letters, 1 in up to 5 letters, 2 in up to 9
+    letters, and 3 in longer names.
     """
     names = list(names)
     last = [n for n in names if "." in n and n.rpartition(".")[2] == name.lstrip("-")]

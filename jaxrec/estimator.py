@@ -1,4 +1,4 @@
-"""An estimator with scikit-learn's interface: it is fitted to a matrix and recommends by row."""
+"""An estimator with scikit-learn's interface: fit it to a matrix, and recommend to its rows."""
 
 from __future__ import annotations
 

@@ -48,9 +48,8 @@ def check_path(path: str | Path, where: str | None = None) -> None:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path next to ``path`` for a new file or folder, and rename it at the end.
 
-    On an exception the temporary path is removed, so a reader finds the old content, the new
-    content, or nothing. Missing parent folders are created, and leftovers of killed processes
-    are removed first.
+    On an exception the temporary path is removed, so a reader never finds partial content. Missing
+    parent folders are created, and leftovers of killed processes are removed first.
 
     Raises:
       InputError: the path cannot be written (no permission, a full disk, an existing folder that is
@@ -94,7 +93,7 @@ def remove_partial(folder: Path, name: str | None = None) -> None:
     """Remove partial files and folders that killed processes left in ``folder``.
 
     Args:
-      name: the file whose partial files are removed; None removes those of all files.
+      name: the file whose partial files are removed; None removes the partial files of all files.
     """
     for path in list(folder.iterdir()) if folder.is_dir() else ():
         found = _PARTIAL.fullmatch(path.name)
@@ -106,7 +105,7 @@ def remove_partial(folder: Path, name: str | None = None) -> None:
 
 def _runs(process: int) -> bool:
     """Return whether another process with this number runs on this machine."""
-    if process == os.getpid():  # an earlier process had our number, as in containers
+    if process == os.getpid():  # an earlier process had the same number, as in containers
         return False
     try:
         os.kill(process, 0)
@@ -210,7 +209,7 @@ def write_npz(path: str | Path, arrays: dict[str, Any]) -> None:
 
 
 def write_npz_by_block(path: str | Path, arrays: dict[str, tuple[int, Iterable[Any], str]]) -> None:
-    """Write an .npz file of one-dimensional arrays from pieces, atomically.
+    """Write an .npz file of one-dimensional arrays atomically, one piece of an array at a time.
 
     Args:
       arrays: the length, the pieces and the dtype of each array, by its name.

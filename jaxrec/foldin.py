@@ -15,8 +15,8 @@ from jaxrec.data.dataset import Csr, items_by_user
 from jaxrec.data.formats.assemble import rows_of
 from jaxrec.errors import InputError
 
-# The weight was chosen on users held out of training. The run's own users would lead to a much
-# smaller weight, because the item vectors were trained on them.
+# The weight was chosen on users held out of training. With the run's own users, a much smaller
+# weight would seem best, because the item vectors were trained on these users.
 _RIDGE = 0.3
 _USERS_AT_ONCE = 8192
 
@@ -36,8 +36,8 @@ def histories(
       trained_items: the ids of the run's items in row order, and which of them have a trained
         vector, [I] bool.
       run, source: names of the run and the history in messages.
-      refuse: "items": whether to refuse items without a trained vector; "users": whether to refuse
-        users without any item that has a trained vector. If not refused, they are skipped.
+      refuse: by "items", whether to refuse items without a trained vector; by "users", whether to
+        refuse users without an item that has a trained vector. The alternative is to skip them.
 
     Returns:
       User names [n] in the order of first appearance, items by user, and messages about skipped
@@ -109,9 +109,9 @@ def fit(
 ) -> Float64[np.ndarray, "F D"]:
     """Fit a ridge regression (Hoerl & Kennard 1970) of user vectors on their items' features.
 
-    W = argmin Σ_u |u - φ_u W|² + λ|W|² = (ΦᵀΦ + λ1)⁻¹ ΦᵀU with λ = ``ridge`` · tr(ΦᵀΦ) / F, then
-    rescaled for the best fit: the penalty shortens every vector, and lengths matter beside item
-    biases. Users without items have φ = 0 and no influence.
+    W = argmin Σ_u |u - φ_u W|² + λ|W|² = (ΦᵀΦ + λ1)⁻¹ ΦᵀU with λ = ``ridge`` · tr(ΦᵀΦ) / F. W is
+    then rescaled for the best fit, since the penalty shortens every vector, and scores add item
+    biases to products with these vectors. Users without items have φ = 0 and no influence.
 
     Args:
       user_UD, item_ID: the run's vectors.

@@ -107,7 +107,7 @@ def read_ids(path: str | Path, role: str, *, may_be_empty: bool = False) -> list
 
 
 def given_ids(given: Sequence[str], role: str, *, may_be_empty: bool = False) -> list[str]:
-    """Return the ids of a command-line option, which are given directly or as the name of a file.
+    """Return the ids of a command-line option, which lists the ids or names a file of ids.
 
     Raises:
       InputError: as :func:`read_ids` raises.
@@ -120,7 +120,7 @@ def given_ids(given: Sequence[str], role: str, *, may_be_empty: bool = False) ->
 def names_file(given: Sequence[str]) -> bool:
     """Return whether the values of a command-line option name a file instead of listing ids.
 
-    They do if there is one value that exists as a file, has a slash, or ends in a known suffix.
+    A single value names a file if the file exists, or if it has a slash or ends in a known suffix.
     """
     if len(given) != 1:
         return False
@@ -151,8 +151,8 @@ def _read_columns(
 ) -> pl.DataFrame:
     """Read the columns of some roles, dropping rows with a missing id.
 
-    The first role's column must exist, or be the only one of the file. The other columns are
-    optional, unless ``every`` is set.
+    The first role's column must exist, unless the file has a single column. The columns of other
+    roles are optional, unless ``every`` is set.
     """
     try:
         frame = (

@@ -22,7 +22,7 @@ from jaxrec.trackers import Energy, check_extras, metric_name, sinks
 
 _TELL_SECONDS = 30.0  # time between progress lines if there is no terminal
 _FOR_STEPS = 130  # least width of a terminal, in characters, for a long bar and numbers of steps
-_WIDEST = 10_000  # characters, to measure how wide a table would be
+_WIDEST = 10_000  # width, in characters, at which a table is measured without wrapping
 
 
 class RunLog:

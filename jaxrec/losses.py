@@ -234,8 +234,8 @@ def entropy(level_E: np.ndarray, weight_E: np.ndarray | None = None) -> float:
 def constant_of_pairs(name: str, per_pair: float, weight_E: np.ndarray) -> float:
     """Return the mean loss per pair of a ``PAIR_LOSSES`` loss at the best constant score.
 
-    With k negatives per pair the best score has sigmoid 1 / (1 + k) in ``sgns``. In ``weights``,
-    where negatives have the target 0, it is the mean weight divided by 1 + k.
+    With k negatives per pair, the best score of ``sgns`` has sigmoid 1 / (1 + k). The best score of
+    ``weights``, where negatives have target 0, is the mean weight divided by 1 + k.
 
     Args:
       per_pair: number k of negatives per pair.
@@ -256,7 +256,7 @@ def of_name(name: str) -> Loss:
     return LOSSES[name] if name in LOSSES else registry.LOSSES.get(name)
 
 
-# Number of pairs per block with shared negatives, so that scores stay in a core's cache.
+# Number of pairs per block with shared negatives; the scores of a block stay in a core's cache.
 _BLOCK = 512
 
 
@@ -410,8 +410,8 @@ def mean(
         ``own_BHD``. None counts all.
       log_q: log probabilities to subtract from the scores, except those of ``own_BHD``, or None.
       own_BHD: H more negatives per pair, or None.
-      temperature: T. It may be an array for trials that train together; the users' vectors are then
-        divided by it, which divides the scores only if they are products.
+      temperature: T. If trials train together, T may be an array. Then the users' vectors are
+        divided by T, which divides scores by T only if scores are products.
       dtype: number type of the products; their sums are float32.
       pairs: scoring function to use with ``weights`` instead of products. Pass the same function
         object at each call, or JAX traces it again.

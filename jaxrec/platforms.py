@@ -1,4 +1,4 @@
-"""The platform that programs are compiled for: that of this machine, or another one."""
+"""The platform that programs are compiled for: this machine's, or another machine's."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,8 +1,8 @@
 """Coordination of the processes of a run.
 
-The processes are those of ``jax.distributed``: they share one mesh of devices, take the same
-decisions at the same steps, and each write their part of a checkpoint. Only the first writes logs
-and results. With one process, every function here returns at once.
+The processes are those of ``jax.distributed``: they share one mesh of devices and take the same
+decisions at the same steps. Each process writes its part of a checkpoint; only the first process
+writes logs and results. With one process, every function here returns at once.
 """
 
 from collections.abc import Callable

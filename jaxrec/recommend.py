@@ -34,7 +34,8 @@ Ids = str | bytes | int | float | np.generic | Iterable[Any]
 Unknown = Literal["skip", "fail"]
 """How to treat ids that the run does not know: skip and count them, or raise InputError."""
 UnknownUsers = Literal["skip", "fail", "popular"]
-"""How to treat unknown users: as :data:`Unknown` says, or recommend popular items to them."""
+"""How to treat unknown users: "skip" and "fail" as in :data:`Unknown`; "popular" recommends popular
+items to them."""
 HeldOut = Literal["drop", "keep"]
 """Whether a user's test items are left out of the user's recommendations, or ranked too."""
 
@@ -105,7 +106,7 @@ class _Side:
 
     def _hint(self, name: str) -> str:
         candidates: Iterable[str] = self._row
-        if len(self._row) > _IDS_COMPARED:  # to compare with millions of ids would take a minute
+        if len(self._row) > _IDS_COMPARED:  # a comparison with millions of ids takes a minute
             candidates = islice((k for k in candidates if k[:1] == name[:1]), _IDS_COMPARED)
         return nearest(name, candidates)
 
@@ -129,8 +130,8 @@ class Recommender:
 
     Ids may be given as strings or integers and are returned as strings. Ties go to the item (or
     user) that comes first in the run's id table. Items without a trained vector are never
-    recommended; users without a trained vector get popular items. Lines on stderr say so, and count
-    the ids that were skipped.
+    recommended; users without a trained vector get popular items. Messages on stderr count these
+    items and users, and skipped ids.
 
     After ``jaxrec train --run runs/quickstart-1``:
 
@@ -401,7 +402,7 @@ class Recommender:
 
     @cached_property
     def graph_filter(self) -> Filter | None:
-        """The graph filter that scores instead of the vectors, if the run's model is one."""
+        """The graph filter that scores instead of the vectors; None for other models."""
         from jaxrec.evaluation.filter_scorer import stored_filter
 
         return stored_filter(self._run, self._table)
@@ -479,8 +480,9 @@ class Recommender:
     def _knows_trained(self) -> bool:
         """Whether it is known which vectors are trained.
 
-        Runs of old versions do not store it. It then follows from the pairs, unless vectors can
-        come from features, a warm start or a file.
+        Runs of old versions do not store it. In these runs, the vectors of users and items with
+        pairs are trained; the others are unknown if vectors can come from features, a warm start or
+        a file.
         """
         if self._seen.item_I is not None:
             return True
@@ -520,7 +522,7 @@ class Recommender:
             _say(text)
 
     def _say_untrained(self, rows: np.ndarray) -> None:
-        """Say how many users get popular items, and how many items are never recommended."""
+        """Print how many users get popular items, and how many items are never recommended."""
         lost_I, cold = ~self._learnt_I, rows[~self._learnt_U[rows]]
         if lost_I.any():
             self._say_once(

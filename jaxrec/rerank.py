@@ -1,4 +1,4 @@
-"""Choose a list from more candidates than it holds, for diversity, quotas and exploration."""
+"""Choose a list from a larger set of candidates, for diversity, quotas and exploration."""
 
 import zlib
 from collections.abc import Sequence

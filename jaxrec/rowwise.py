@@ -59,10 +59,10 @@ class RowOptimizer(NamedTuple):
 
 
 def distinct(row_B: Int[Array, "B"], n_rows: int) -> tuple[Int[Array, "B"], Int[Array, "B"]]:
-    """Return the distinct rows of a batch, ascending, and the index among them of each batch row.
+    """Return a batch's distinct rows, ascending, and each batch row's index in the distinct rows.
 
-    It sorts B integers and allocates nothing of size N. The distinct rows are padded to B with row
-    N, which is out of range: reads of this row are clipped, and writes to it dropped.
+    The function sorts B integers and allocates nothing of size N. The distinct rows are padded to B
+    with row N, which is out of range: reads of this row are clipped, and writes to it dropped.
     """
     order_B = jnp.argsort(row_B)
     sorted_B = row_B[order_B]
@@ -75,10 +75,10 @@ def distinct(row_B: Int[Array, "B"], n_rows: int) -> tuple[Int[Array, "B"], Int[
 def distinct_by(
     scratch_N: Int[Array, "N"], row_B: Int[Array, "B"]
 ) -> tuple[Int[Array, "N"], Int[Array, "B"], Int[Array, "B"]]:
-    """Find distinct rows as :func:`distinct` does, but without a sort and in no order.
+    """Find distinct rows like :func:`distinct`, but without a sort and in arbitrary order.
 
-    A scratch array of N integers replaces the sort. Each distinct row takes the slot of one of its
-    places in the batch; the other slots hold row N.
+    A scratch array of N integers replaces the sort. The result has B slots, one per place in the
+    batch. Each distinct row is in the slot of one of its places; the other slots hold row N.
 
     Args:
       scratch_N: may have any content, so it can be reused from batch to batch.
@@ -98,7 +98,7 @@ def _set(x: Array, row_R: Array, value: Array) -> Array:
 
 
 def _as_stored(*names: str) -> Callable[[Array, RowState, Array], Read]:
-    """Return ``read`` of an optimizer that does not change rows without a gradient."""
+    """Return the function ``read`` for an optimizer that never changes rows without a gradient."""
 
     def read(table_ND: Array, state: RowState, row_R: Array) -> Read:
         return Read(table_ND[row_R], {name: state.kept[name][row_R] for name in names})

@@ -60,7 +60,7 @@ class Embeddings(NamedTuple):
 
 
 SWEEP = "sweep.json"
-"""The file with a sweep's settings in its folder."""
+"""Name of the file with a sweep's settings, in the sweep's folder."""
 
 
 def runs_of_sweep(folder: Path) -> list[Path]:
@@ -333,8 +333,8 @@ def read_start(run: Path) -> list[dict[str, Any]]:
 def read_lines(path: Path, size: int | None = None) -> list[dict[str, Any]]:
     """Read the records of a JSON-lines file; the result is empty if the file does not exist.
 
-    An incomplete last line of a killed run is ignored, and so is anything beyond ``size`` bytes if
-    that is given.
+    An incomplete last line of a killed run is ignored. If ``size`` is given, anything beyond
+    ``size`` bytes is ignored too.
 
     Raises:
       InputError: a complete line is not a JSON object.

@@ -75,7 +75,7 @@ def bootstrap(diff_RN: np.ndarray, draws: int = 2000, seed: int = 0) -> Bootstra
         left -= n
     mean_DR = np.concatenate(means)
     deviation_DR = np.abs(mean_DR - mean_R)
-    # The factor keeps rounding from separating equal deviations.
+    # The factor makes deviations count as equal that differ only by rounding.
     least_R = np.abs(mean_R) * (1 - 1e-9)
     p_R = (1 + (deviation_DR >= least_R).sum(axis=0)) / (draws + 1)
     low_R, high_R = np.percentile(mean_DR, (2.5, 97.5), axis=0)

@@ -1,15 +1,15 @@
 """Search over configurations: Optuna proposes trials and validation decides between them.
 
-A sweep without a search space trains one configuration: on all folds of ``split.name`` folds or
-windows, with a trial for each, and with all seeds.
+A sweep without a search space trains one configuration with all seeds on all folds, if
+``split.name`` is folds or windows. Each fold is a trial.
 
 A sweep is a folder with ``sweep.json`` (the sweep's settings), ``study.db`` (Optuna's SQLite
 storage) and the run folders ``trial-N/seed-S``, or ``fold-N/seed-S``. Several processes may work on
 it at once. If one dies, the lock of its trial is released, and another process resumes the trial
 from its last checkpoint.
 
-Runs that differ only in their seed and in numbers train together in one program
-(:mod:`jaxrec.training.together`): the seeds of a trial, and the trials of a batch.
+Runs that differ only in the seed and in certain numbers train together in one program
+(:mod:`jaxrec.training.together`). These may be the seeds of a trial or the trials of a batch.
 """
 
 import dataclasses
@@ -83,7 +83,7 @@ def _flat(entries: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _dimension(where: str, entry: Any) -> Range | tuple[Any, ...]:
-    """Check an entry of the space and return its range or choices."""
+    """Check an entry of the search space, and return its range or its choices."""
     keys = ("choices", "low", "high", "step", "log")
     if not isinstance(entry, dict):
         raise InputError(f"{where}: give choices = [...], or low and high")
@@ -392,7 +392,7 @@ class Sweep:
             self._finish(study, of)
 
     def _skip(self, study: Any, trial: Any, same: Any) -> None:
-        """End a trial whose values another trial has."""
+        """End a trial that has the same values as another trial."""
         TrialState = _optuna().trial.TrialState
 
         trial.set_user_attr("same_as", same.number)
@@ -488,7 +488,7 @@ class Sweep:
     def _run_seed(self, trial: Any, run: "_SeedRun") -> float:
         """Return the metric of a run, training or resuming it if it has no result.
 
-        In a search it is the metric on validation, else that of the run's main result.
+        In a search, this is the metric on validation; otherwise, the metric of the main result.
         """
         from jaxrec.training.run import resume, train
 
@@ -544,7 +544,7 @@ class _Watch:
             raise _Pruned
 
     def follow(self, step: int, metrics: dict[str, float]) -> None:
-        """End another seed, which trains along with the first seed, if the first was pruned."""
+        """Stop the run of a further seed, which trains along with the first, if that was pruned."""
         if self._pruned:
             raise _Pruned
 

@@ -1,7 +1,7 @@
 """Adapters that send metrics to experiment trackers; each tracker is an optional extra.
 
 A metric is called ``split/name`` in every tracker. Further slashes become dots, since trackers read
-slashes as folders, and a metric cannot also be the folder of another.
+slashes as folders, and one path cannot be both a metric and a folder.
 """
 
 import importlib.util
@@ -111,7 +111,8 @@ _KINDS: dict[str, tuple[str, Callable[[Path, str], Sink]]] = {
     "mlflow": ("mlflow", _Mlflow),
     "trackio": ("trackio", _Trackio),
 }
-"""The module that a tracker needs and its adapter, by log option, which is the extra's name."""
+"""By log option, which is also the name of the extra: the module that a tracker needs, and the
+tracker's adapter."""
 
 
 def check_extras(config: LogConfig) -> None:
