@@ -35,7 +35,7 @@ def launch(cwd: Path, *args: str, count: int = 2) -> subprocess.Popen:
     command = [sys.executable, str(LAUNCH), str(count), *args]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     path = {"PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, cwd=cwd, env=environment(quick=True) | path, **pipes)
+    return subprocess.Popen(command, cwd=cwd, env=environment() | path, **pipes)
 
 
 def assert_same_run(found: jaxrec.Run, folder: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_process_opens_the_parts_of_its_own_devices_alone(tmp_path, launch_loc
         shutil.copytree(tmp_path / "whole", home / "data")
         shutil.rmtree(home / "data" / f"part-{1 - n:05d}")
         command = [sys.executable, "-m", "jaxrec", *options, *where, "--mesh.process-id", str(n)]
-        path = environment(quick=True) | {"PYTHONPATH": str(ROOT)}
+        path = environment() | {"PYTHONPATH": str(ROOT)}
         processes.append(subprocess.Popen(command, cwd=home, env=path, stdout=subprocess.DEVNULL))
     assert launch_local.supervise(processes) == 0
     assert not (tmp_path / "run" / ".seen").exists()
@@ -218,7 +218,7 @@ def test_a_process_that_falls_silent_ends_the_job(
         where = ["--mesh.coordinator", f"127.0.0.1:{port}", "--mesh.processes", "2"]
         command = [sys.executable, "-m", "jaxrec", "train", "lightgcn", *options, *where]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        path = environment(quick=True) | {"PYTHONPATH": str(ROOT)}
+        path = environment() | {"PYTHONPATH": str(ROOT)}
         own = ["--mesh.process-id", str(n)]
         processes.append(subprocess.Popen([*command, *own], cwd=tmp_path, env=path, **pipes))
     late = threading.Timer(500, lambda: [process.kill() for process in processes])
