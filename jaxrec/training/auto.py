@@ -35,6 +35,7 @@ from jaxrec.config import (
 from jaxrec.config.models.filter import BLEND, EASE, SPARSE, order, spectral_weight
 from jaxrec.errors import InputError, Interrupted, RunError
 from jaxrec.evaluation.ranking import popularity_scorer
+from jaxrec.evaluation.topk import sample
 from jaxrec.files import write_json
 from jaxrec.graph import filters
 from jaxrec.log import Reporter, RunLog
@@ -292,12 +293,12 @@ class Search:
         The task has at most ``_USERS`` validation users, drawn at random.
         """
         held = self.task.splits.validation
-        users = np.flatnonzero(held.user_counts())
-        if len(users) <= _USERS:
+        count_U = held.user_counts()
+        chosen, n_users = sample(count_U, _USERS, self.task.config.seed), int((count_U > 0).sum())
+        if len(chosen) == n_users:
             return self.task, 1.0
-        chosen = np.random.default_rng(self.task.config.seed).permutation(users)[:_USERS]
         splits = self.task.splits._replace(validation=held.take(np.isin(held.user, chosen)))
-        return replace(self.task, splits=splits), len(users) / _USERS
+        return replace(self.task, splits=splits), n_users / len(chosen)
 
     def run(self) -> Trial:
         """Try configurations until the time or the candidates run out; return the best trial.

@@ -468,9 +468,9 @@ def _tables(
         options: dict[str, Any] = {"split": label, "options": text}
         if format == "parquet":
             options["more"] = paths.partition(path, file)
-            yield from parquet.parts(file, columns, event_weights, rows, **options)
+            yield from parquet.pieces(file, columns, event_weights, rows, **options)
         elif format == "jsonl":
             yield from jsonl.pieces(file, columns, event_weights, rows, **options)
         else:
             options["ending"] = f".{format}"
-            yield from tables.parts(file, columns, event_weights, rows, **options)
+            yield from tables.pieces(file, columns, event_weights, rows, **options)

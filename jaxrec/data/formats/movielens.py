@@ -73,7 +73,7 @@ def _interactions(
 ) -> Iterator[Part]:
     separator, columns = _RATINGS[layout]
     options = dataclasses.replace(text, separator=separator, header=layout == "ratings.csv")
-    for part in tables.parts(path, columns, None, rows, options=options, quote=False, split=split):
+    for part in tables.pieces(path, columns, None, rows, options=options, quote=False, split=split):
         yield dataclasses.replace(part, reading="")  # the format fixes the columns
 
 

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -36,58 +35,40 @@ def table(
     *,
     split: int | None = None,
     options: TextOptions | None = None,
-    more: Mapping[str, str] | None = None,
 ) -> Part:
-    """Read the needed columns of one Parquet file; see :func:`of_lines`.
-
-    Args:
-      more: names and values of constant columns, which come from the names of partition folders.
-    """
-    with opened(path) as lines:
-        lines = lines.with_columns(pl.lit(value).alias(key) for key, value in (more or {}).items())
-        return of_lines(path, lines, columns, event_weights, split=split, options=options)
+    """Read the needed columns of one Parquet file; see :func:`of_lines`."""
+    (part,) = pieces(path, columns, event_weights, None, split=split, options=options)
+    return part
 
 
 def pieces(
     path: Path,
     columns: Roles,
     event_weights: dict[str, float] | None,
-    rows: int,
+    rows: int | None,
     *,
     split: int | None = None,
     options: TextOptions | None = None,
     more: Mapping[str, str] | None = None,
 ) -> Iterator[Part]:
-    """Read one Parquet file as :func:`table` does, ``rows`` rows at a time."""
+    """Read one Parquet file as :func:`table` does, ``rows`` rows at a time, or all if None.
+
+    Args:
+      more: names and values of constant columns, which come from the names of partition folders.
+    """
     weights, options = event_weights or {}, options or TextOptions()
     with opened(path) as lines:
-        lines = _flat(lines).with_columns(
-            pl.lit(value).alias(k) for k, value in (more or {}).items()
-        )
-        names = lines.collect_schema().names()
-        at, sample = _located(path, lines, names, columns, weights, options.time_format)
-        needed = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
-        reading = described(at, len(names), names, rows=sample, columns=columns)
+        lines = lines.with_columns(pl.lit(value).alias(key) for key, value in (more or {}).items())
+        if rows is None:
+            yield of_lines(path, lines, columns, weights, split=split, options=options)
+            return
+        needed, reading = _needed(path, lines, columns, weights, options)
         height = int(lines.select(pl.len()).collect().item())
         if not height:
             raise InputError(f"{path}: empty; give a file with rows")
         for first in range(0, height, rows):
             frame = needed.slice(first, rows).collect(engine="streaming")
             yield of_roles(path, frame, reading, weights, split=split, options=options, first=first)
-
-
-def parts(
-    path: Path,
-    columns: Roles,
-    event_weights: dict[str, float] | None,
-    rows: int | None,
-    **options: Any,
-) -> Iterator[Part]:
-    """Read one file: all at once if ``rows`` is None, else in :func:`pieces`."""
-    if rows is None:
-        yield table(path, columns, event_weights, **options)
-    else:
-        yield from pieces(path, columns, event_weights, rows, **options)
 
 
 def of_lines(
@@ -113,12 +94,20 @@ def of_lines(
       InputError: the file is damaged, a column is missing or of a wrong type, or a cell is null, or
         not a number in a column of numbers.
     """
-    weights, options, lines = event_weights or {}, options or TextOptions(), _flat(lines)
+    weights, options = event_weights or {}, options or TextOptions()
+    needed, reading = _needed(path, lines, columns, weights, options)
+    return of_roles(path, needed.collect(), reading, weights, split=split, options=options)
+
+
+def _needed(
+    path: Path, lines: pl.LazyFrame, columns: Roles, weights: dict[str, float], options: TextOptions
+) -> tuple[pl.LazyFrame, str]:
+    """Return the needed columns, named by their roles, and a line that says which they are."""
+    lines = _flat(lines)
     names = lines.collect_schema().names()
     at, sample = _located(path, lines, names, columns, weights, options.time_format)
-    frame = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
-    reading = described(at, len(names), names, rows=sample, columns=columns)
-    return of_roles(path, frame.collect(), reading, weights, split=split, options=options)
+    needed = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
+    return needed, described(at, len(names), names, rows=sample, columns=columns)
 
 
 def of_roles(

@@ -158,7 +158,7 @@ def parts(
     for file, split in _files(path, known).items():
         header = _header(file, options)
         chosen = _chosen(file, header, known, columns)
-        found = tables.parts(
+        found = tables.pieces(
             *(file, chosen, event_weights, rows),
             options=options,
             ending=".tsv",

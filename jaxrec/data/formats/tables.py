@@ -7,7 +7,6 @@ line.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -73,15 +72,14 @@ def delimited(
     Raises:
       InputError: the content is not usable; the message names the file, the line and a fix.
     """
-    options = options or TextOptions()
-    source = opened(path, options)
-    table = _Table(
-        source, columns, event_weights or {}, options, ending=ending, typed=typed, quote=quote
+    (part,) = pieces(
+        *(path, columns, event_weights, None),
+        options=options,
+        ending=ending,
+        typed=typed,
+        quote=quote,
+        split=split,
     )
-    part = table.part(source, split)
-    if part is None:
-        raise none_left(path, table.faults)
-    part.notes |= table.left_out()
     return part
 
 
@@ -89,7 +87,7 @@ def pieces(
     path: Path,
     columns: Roles,
     event_weights: dict[str, float] | None,
-    rows: int,
+    rows: int | None,
     *,
     options: TextOptions | None = None,
     ending: str | None = None,
@@ -97,7 +95,7 @@ def pieces(
     quote: bool = True,
     split: int | None = None,
 ) -> Iterator[Part]:
-    """Read one delimited text file as :func:`delimited` does, about ``rows`` rows at a time.
+    """Read as :func:`delimited` does, about ``rows`` rows at a time, or all if None.
 
     The roles and types of columns are found in the first piece. The last part has the counts of all
     lines that were left out.
@@ -106,7 +104,11 @@ def pieces(
       InputError: the content is not usable; the message names the file, the line and a fix.
     """
     options, table, last = options or TextOptions(), None, None
-    for source in text_pieces(path, options, rows * _BYTES, quote=quote):
+    if rows is None:
+        sources = iter((opened(path, options),))
+    else:
+        sources = text_pieces(path, options, rows * _BYTES, quote=quote)
+    for source in sources:
         if table is None:
             table = _Table(
                 *(source, columns, event_weights or {}, options),
@@ -124,20 +126,6 @@ def pieces(
         raise none_left(path, table.faults)
     last.notes |= table.left_out()
     yield last
-
-
-def parts(
-    path: Path,
-    columns: Roles,
-    event_weights: dict[str, float] | None,
-    rows: int | None,
-    **options: Any,
-) -> Iterator[Part]:
-    """Read one file: all at once if ``rows`` is None, else in :func:`pieces`."""
-    if rows is None:
-        yield delimited(path, columns, event_weights, **options)
-    else:
-        yield from pieces(path, columns, event_weights, rows, **options)
 
 
 class _Table:

@@ -245,7 +245,7 @@ def parts(
         found = jsonl.pieces(file, columns, events, rows, options=text)
     else:
         ending = f".{table.kind}"
-        found = tables.parts(
+        found = tables.pieces(
             file, columns, events, rows, options=text, ending=ending, quote=table.quote
         )
     for part in found:
