@@ -23,26 +23,28 @@ _MOST_LEVELS = 20  # the largest number of distinct ratings that can be edge typ
 
 
 class NodeFeatures(NamedTuple):
-    """Encoded features of users and items, in the graph's row order; None for a side without
-    features."""
+    """Encoded features of users and of items, in the graph's row order.
+
+    ``user`` is None if users have no features, and ``item`` is None if items have none.
+    """
 
     user: Encoded | None
     item: Encoded | None
 
 
 class Bipartite(NamedTuple):
-    """A symmetric bipartite graph of N = U + I nodes: users 0..U-1, then items.
+    """A symmetric bipartite graph of E pairs, with N = U + I nodes: users 0..U-1, then items.
 
     Attributes:
       graph: senders [2E], receivers [2E] int32, sorted by (receiver, sender); edges [2E] float32,
         the entries of D^-1/2 A D^-1/2; n_node [1] and n_edge [1]; no node features.
       indptr: [N + 1] int32; the edges into node n are indptr[n]:indptr[n + 1].
       degree_N: sum of the weights at each node, as used in the normalisation.
-      place_N: row of each data set node in the graph; None if the orders are equal.
-      buckets: the same matrix in the layout of the buckets kernel, if requested.
+      place_N: graph row of each node of the data set; None if the graph keeps the data's order.
+      buckets: the normalised matrix in the layout of the buckets kernel, if requested.
       levels: one graph per rating level, with the edge weights of the whole graph, if requested.
       features: node features, if any.
-      neighbors: the first F neighbours of every node, [N, F], if requested.
+      neighbors: the F most visited neighbours of every node, [N, F], if requested.
     """
 
     graph: jraph.GraphsTuple
@@ -59,7 +61,7 @@ class Bipartite(NamedTuple):
         return node if self.place_N is None else self.place_N[node]
 
     def in_data_order(self, x_ND: Float[Array, "N D"]) -> Float[Array, "N D"]:
-        """Reorder the rows of all nodes to the data set's order."""
+        """Reorder a table of all nodes from the graph's row order to the data set's order."""
         return x_ND if self.place_N is None else x_ND[self.place_N]
 
     @property
@@ -68,7 +70,7 @@ class Bipartite(NamedTuple):
 
     @property
     def inverse_root_degree(self) -> Float[Array, "N"]:
-        """D^-1/2, 0 for nodes without edges."""
+        """The diagonal of D^-1/2; 0 for nodes without edges."""
         has_edges = self.degree_N > 0
         return jnp.where(has_edges, jax.lax.rsqrt(jnp.where(has_edges, self.degree_N, 1)), 0)
 
@@ -122,7 +124,10 @@ def locality_order(
 
 
 class _Sorted(NamedTuple):
-    """Directed edges sorted by (receiver, sender), and the number of each edge's pair; [2E]."""
+    """Directed edges, sorted by (receiver, sender); each array is [2E].
+
+    ``pair`` is the index of the (user, item) pair of each edge.
+    """
 
     sender: np.ndarray
     receiver: np.ndarray
@@ -130,12 +135,15 @@ class _Sorted(NamedTuple):
 
 
 def sorted_edges(user: np.ndarray, item: np.ndarray, n_users: int, n_items: int) -> _Sorted:
-    """Sort both directions of (user, item) pairs; item nodes are numbered after user nodes."""
+    """Make two directed edges of each (user, item) pair, and sort all edges.
+
+    Item nodes are numbered after user nodes.
+    """
     key = pair_keys(user, item, n_items)
     by_user = np.arange(len(key), dtype=np.int32)
     if not (key[1:] >= key[:-1]).all():
         by_user = np.argsort(key, kind="stable").astype(np.int32)
-    del key  # the key is as large as all arrays computed from it
+    del key  # free 8 bytes per pair before the sort below takes memory
     # Transposing a CSR is a stable counting sort, so parallel edges keep their order.
     rows = sp.csr_matrix((by_user, item[by_user], _indptr(user, n_users)), shape=(n_users, n_items))
     by_item = rows.tocsc().data.astype(np.int32, copy=False)
@@ -173,12 +181,12 @@ def build(
     Args:
       data: U users, I items, E interactions.
       reorder: renumber the nodes for locality; ``place_N`` then maps nodes to rows.
-      buckets: also prepare the layout of the buckets kernel, and of each level.
+      buckets: also prepare the layout of the buckets kernel, for the graph and for each level.
       levels: also build a graph per rating level.
 
     Raises:
-      InputError: more edges than int32 can count, or levels without ratings or with too many
-      distinct ratings.
+      InputError: there are more edges than int32 can count, or ``levels`` is True and the data has
+        no ratings or more than 20 distinct ones.
     """
     if 2 * data.n_edges >= 2**31:
         raise InputError(

@@ -39,9 +39,9 @@ class Buckets(NamedTuple):
     """The rows of a product, grouped by degree.
 
     Attributes:
-      short: one bucket per width, with the rows that fit a bucket.
-      pieces: pieces of the longer rows, all of one width; None without longer rows.
-      long: buckets that sum the pieces of each longer row.
+      short: the rows that are not cut into pieces; one bucket for each width that occurs.
+      pieces: pieces of the longer rows, all of one width; None if no row is longer.
+      long: buckets that sum the pieces of each longer row; None if no row is longer.
       place_R: the position of each row in the buckets' output: short rows of all widths first, then
         long ones.
     """
@@ -135,7 +135,7 @@ def _zeros(rows: int, width: int) -> Bucket:
 
 
 def _bucket_of(sender: Any, weight: Any) -> Bucket:
-    """Make a bucket from NumPy arrays, before it is copied to its device."""
+    """Make a bucket of NumPy arrays, which are copied to a device later."""
     return Bucket(sender, weight)
 
 
@@ -151,11 +151,13 @@ def _padded(arrays: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def sizes(degree: np.ndarray, widths: _Widths = _OF_EDGES) -> list[list[int]]:
-    """Return the sizes of the buckets that :func:`group_rows` builds for rows with given degrees
-    [R].
+    """Return the sizes of the buckets that :func:`group_rows` builds for R rows.
 
-    The first list has the number of rows of each width, the number of pieces, and the number of all
-    rows. The next lists have the same numbers for the buckets that sum the pieces.
+    The first list has the number of rows in the bucket of each width, the number of pieces, and R.
+    Each further list has these numbers for the buckets that sum the pieces.
+
+    Args:
+      degree: number of edges of each row, [R].
     """
     short = widths.short
     group = np.bincount(np.searchsorted(short, degree), minlength=len(short) + 1)
@@ -173,7 +175,7 @@ def largest(each: Sequence[list[list[int]]]) -> list[list[int]]:
 def of_sizes(levels: list[list[int]], widths: _Widths = _OF_EDGES) -> Buckets:
     """Make empty buckets of given :func:`sizes`.
 
-    To pad buckets to these sizes, pass the empty buckets to :func:`stacked` along with them.
+    To pad other buckets to these sizes, pass them and the empty buckets to :func:`stacked`.
     """
     *short, n_pieces, n_rows = levels[0]
     place_R: Any = np.zeros(n_rows, np.int32)

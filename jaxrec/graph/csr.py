@@ -1,4 +1,4 @@
-"""Items by user in CSR form on the device, and lookups in its rows."""
+"""Lists of items in CSR form on the device, and searches in these lists."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,9 +11,9 @@ from jaxrec.platforms import platform_of_programs
 
 
 class DeviceCsr(NamedTuple):
-    """Items by row, ascending and unique; row r has the items indices[indptr[r]:indptr[r + 1]].
+    """R lists of items: row r has the items indices[indptr[r]:indptr[r + 1]], ascending and unique.
 
-    ``indices`` may be longer than ``indptr[-1]``; the rest is padding.
+    ``indptr`` is [R + 1]. Entries of ``indices`` from ``indptr[-1]`` on are padding.
     """
 
     indptr: Int[Array, "R1"]
@@ -24,8 +24,8 @@ def count_prefix(csr: DeviceCsr, row: Array, holds: Callable[[Array, Array], Arr
     """Count the items of each row for which ``holds`` is true, by bisection.
 
     These items must be a prefix of the row. ``holds(item, rank)`` gets items and their ranks in the
-    row, shaped like ``row``. The search takes about log2(n) rounds, where n is the number of items
-    of the longest given row.
+    row, shaped like ``row``. The search takes about log2(n) rounds. On a GPU, n is the length of
+    ``indices``; on other platforms, n is the number of items of the longest given row.
     """
     start = csr.indptr[row]
     last = csr.indices.shape[0] - 1

@@ -37,14 +37,15 @@ from jaxrec.graph import buckets, spmm
 from jaxrec.graph.buckets import Buckets
 from jaxrec.graph.spmm import Edges, edge_product
 
-# Rounds and extra vectors of the subspace iteration, whose errors the polynomial corrects.
+# The numbers of rounds and of extra vectors of the subspace iteration. Small numbers suffice,
+# because the polynomial corrects errors of the singular vectors.
 _ROUNDS, _SPARE = 3, 16
 _DROWNS = 1e-6  # eigenvalues below this share of the largest one are rounding errors of float32
 _CLOSE = 400  # number of points at which one polynomial is fitted to another
 
 
 class Neighbours(NamedTuple):
-    """The votes of similar users in a blended filter; see the module.
+    """The votes of similar users in a blended filter; the module's docstring has the formula.
 
     Attributes:
       user_U, item_I: factors with D_i^-m Rᵀ = diag(item) R~ᵀ diag(user).
@@ -65,11 +66,11 @@ class Filter(NamedTuple):
 
     Attributes:
       indptr, indices: the train items of each user, [U + 1] and [E].
-      coefficient_K: coefficients in q of the Chebyshev polynomials T_0, T_1, ... of 1 - 2 P.
+      coefficient_K: coefficients c_k of q(P) = Σ_k c_k T_k(1 - 2 P) in Chebyshev polynomials T_k.
       item_ID: V'; it has no columns if there is no spectral part.
-      gain_D: see the module.
+      gain_D: the gain in the module's formula.
       user_U, item_I: the factors of R~ = diag(user) R diag(item).
-      in_I, out_I, ratio_I: see the module.
+      in_I, out_I, ratio_I: in, out and ratio in the module's formula.
       weight_E: the weights of the interactions; None if all are 1.
       weight_II: EASE's item-to-item weights, by row; None for filters without EASE.
       ease_weight: the weight of EASE's scores in a blend, [1]. None for EASE alone: then only
@@ -124,14 +125,19 @@ class Weighted(NamedTuple):
 
 
 class Halves(NamedTuple):
-    """R~ as two sparse products: into the users' rows, and into the items' rows."""
+    """The matrices R~ [U, I] and R~ᵀ [I, U], each stored for sparse products from the left.
+
+    Attributes:
+      to_users: R~, which maps item vectors [I, B] to user vectors [U, B].
+      to_items: R~ᵀ, which maps user vectors [U, B] to item vectors [I, B].
+    """
 
     to_users: Edges | Buckets
     to_items: Edges | Buckets
 
 
 def halves(pairs: Weighted, user_U: np.ndarray, item_I: np.ndarray) -> Halves:
-    """Build diag(user) R diag(item) on the default device, for its platform's kernel."""
+    """Build R~ = diag(user) R diag(item) and R~ᵀ on the default device, for its default kernel."""
     (indptr, indices), n_users = pairs.known, len(user_U)
     user_E = np.repeat(np.arange(n_users, dtype=np.int32), np.diff(indptr))
     weight_E = user_U[user_E] * item_I[indices]
@@ -175,8 +181,8 @@ def neighbour_scores(
 ) -> Float[Array, "I B"]:
     """Compute D_i^-m Rᵀ (R~ r)^s: users vote for their items, weighted by similarity.
 
-    Each user is also their own nearest neighbour. A user's own vote goes only to items of r, which
-    no list contains, so it changes no list.
+    A user also votes for their own items, those of r. Rankings leave these items out, so the user's
+    own votes change no ranking.
     """
     alike_UB = jnp.maximum(_product(matrix.to_users, row_IB), 0) ** neighbours.blend[1]
     vote_IB = _product(matrix.to_items, neighbours.user_U[:, None] * alike_UB)
@@ -198,7 +204,7 @@ def leading(matrix: Halves, n_items: int, dim: int, key: PRNGKeyArray) -> Leadin
 
     The method is that of :func:`jaxrec.graph.spectral.singular_vectors`, but vectors are made
     orthogonal by the eigenvectors of their Gram matrix, which takes a fraction of the time of a QR
-    decomposition. Singular values below 0.03 are lost in rounding.
+    decomposition. Singular values below about 0.03 are lost to rounding, and are returned as 0.
     """
     width = min(dim + _SPARE, n_items)
     start_IK = jax.random.normal(key, (n_items, width))
@@ -272,10 +278,11 @@ def plateau(flatness: float, order: int) -> Float[np.ndarray, "K"]:
 
 
 def turbo(order: int) -> Float[np.ndarray, "K"]:
-    """Return Turbo-CF's polynomial (Park et al. 2024, eq. 8 to 10), without Turbo-CF's power of P.
+    """Return Turbo-CF's polynomial (Park et al. 2024, eq. 8 to 10) as Chebyshev coefficients.
 
-    The polynomial is t, 2 t - t² or t + 0.01 (-t³ + 10 t² - 29 t) for order 1, 2 or 3. The result
-    is its Chebyshev coefficients in x = 1 - 2 t.
+    The polynomial is t, 2 t - t² or t + 0.01 (-t³ + 10 t² - 29 t) for order 1, 2 or 3. The
+    coefficients are those of a series in x = 1 - 2 t. Turbo-CF also raises the entries of P to a
+    power, which this module does not.
     """
     powers = {1: (0, 1), 2: (0, 2, -1), 3: (0, 0.71, 0.1, -0.01)}[order]
     return chebyshev.poly2cheb(Polynomial(powers)(Polynomial((0.5, -0.5))).coef)
@@ -286,12 +293,13 @@ def split_response(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Split a response to P's eigenvalues into a series of low degree and gains of leading vectors.
 
-    The series is close to the response on [0, t_D], where t_D is the smallest known eigenvalue. The
-    gains are the difference at the known eigenvalues, so that the sum is exact there.
+    The known eigenvalues are t_d = σ_d² of the leading singular values. The series is close to the
+    response on [0, t_D], up to the smallest known eigenvalue. The gains are the difference between
+    the response and the series at the known eigenvalues, so that their sum is exact there.
 
     Args:
-      series_K: the response as Chebyshev coefficients, of x = 1 - 2 t.
-      sigma_D: leading singular values, descending; t = σ².
+      series_K: the response as Chebyshev coefficients in x = 1 - 2 t.
+      sigma_D: leading singular values, descending.
       degree: degree of the new series.
 
     Returns:
@@ -326,10 +334,10 @@ def fit(
 ) -> Filter:
     """Fit a filter to the train interactions.
 
-    * ``cheby-cf`` (ChebyCF, Kim et al., SIGIR 2025): in = degree^-b, out = degree^b, q close to
-      :func:`plateau`, and spectral_weight · V Vᵀ between in and out.
-    * ``gf-cf`` (GF-CF, Shen et al., CIKM 2021): P, and spectral_weight · D^-1/2 V Vᵀ D^1/2.
-    * ``turbo-cf`` (Turbo-CF, Park et al., SIGIR 2024): :func:`turbo` of P.
+    * ``cheby-cf`` (ChebyCF, Kim et al., SIGIR 2025): in = degree^-b and out = degree^b with b =
+      degree_power, q is close to :func:`plateau`, and spectral_weight · V Vᵀ is added to q(P).
+    * ``gf-cf`` (GF-CF, Shen et al., CIKM 2021): P, plus spectral_weight · D^-1/2 V Vᵀ D^1/2.
+    * ``turbo-cf`` (Turbo-CF, Park et al., SIGIR 2024): q is :func:`turbo`.
     * ``ease``: only the singular vectors; the caller adds :attr:`Filter.weight_II`.
     * ``popularity``: the score of an item is its degree; item_ID holds the degrees, [I, 1].
 

@@ -83,13 +83,13 @@ class Graph(NamedTuple):
           n_nodes: N of a square matrix; default: the largest row number plus 1.
           shape: (R, S) of a matrix that is not square.
           both_ways: also add each edge in the other direction.
-          normalise: "symmetric" divides each weight by the root of both ends' degrees (sums of
-            weights), "receiver" by the receiver's degree (a neighbour mean), "sender" by the
-            sender's degree.
+          normalise: what each weight is divided by. A degree is a sum of weights. "symmetric": the
+            root of the product of both ends' degrees; "receiver": the receiver's degree, so that y
+            is a mean over neighbours; "sender": the sender's degree; "none": 1.
 
         Raises:
-          ValueError: lengths differ, row numbers are out of range, weights are not finite, or
-          negative with normalisation.
+          ValueError: lengths differ, row numbers are out of range, a weight is not finite, or a
+            weight is negative and ``normalise`` is not "none".
         """
         ends = [np.asarray(end) for end in (sender, receiver)]
         if any(end.ndim != 1 or (len(end) and end.dtype.kind not in "iu") for end in ends):

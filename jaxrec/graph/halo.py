@@ -1,9 +1,9 @@
 """Propagation over a partitioned graph, inside ``jax.shard_map``.
 
-A mesh has two axes: ``data`` splits a batch, and ``table`` splits the rows. The functions on arrays
-of one shard are bodies for ``shard_map``. Â stays symmetric when it is partitioned, so the gradient
-of a product is the same product with the same exchange of rows, as on one device. Autodiff never
-differentiates a collective.
+A mesh has two axes: ``data`` splits a batch, and ``table`` splits the rows. Functions that take
+arrays of one shard are bodies for ``shard_map``. The normalised adjacency Â stays symmetric when it
+is partitioned, so the gradient of a product with Â is again a product with Â, with the same
+exchange of rows. Autodiff never differentiates a collective.
 """
 
 from collections.abc import Callable
@@ -49,11 +49,11 @@ def on_mesh(mesh: Mesh, body: Callable, in_specs: Any, out_specs: Any) -> Callab
 
 
 class Stack:
-    """An array whose first axis is the shards of a mesh; shards are computed when needed.
+    """The shards of an array, stacked along the first axis; a shard is computed when it is read.
 
     Args:
-      shape: shape of the whole array, with the shards as first axis.
-      part: computes the shard with a given number, without the first axis.
+      shape: shape of the stack; the first entry is the number of shards.
+      part: maps the number of a shard to its array.
     """
 
     def __init__(self, shape: tuple[int, ...], part: Callable[[int], np.ndarray]) -> None:
@@ -78,9 +78,9 @@ def _put_one(mesh: Mesh, x: Any, spec: PartitionSpec) -> Array:
 
 
 def own_rows(row_B: Int[Array, "B"], rows: int) -> tuple[Int[Array, "B"], Bool[Array, "B"]]:
-    """Convert rows of the whole table to rows of this shard, and return which rows it has.
+    """Convert row numbers of the whole table to row numbers of this shard.
 
-    Rows of other shards become row 0.
+    Also returns a mask of the rows that are in this shard. Rows of other shards become row 0.
     """
     local_B = row_B - jax.lax.axis_index(TABLE).astype(row_B.dtype) * rows
     own_B = (local_B >= 0) & (local_B < rows)
@@ -88,7 +88,7 @@ def own_rows(row_B: Int[Array, "B"], rows: int) -> tuple[Int[Array, "B"], Bool[A
 
 
 def masked(x: Array, own_B: Array) -> Array:
-    """Set x to zero where a row is not in this shard."""
+    """Set the rows of x to zero that are not in this shard, by the mask ``own_B``."""
     return jnp.where(own_B.reshape(-1, *[1] * (x.ndim - 1)), x, 0)
 
 
@@ -99,9 +99,9 @@ def looked_up(part_RD: Float[Array, "R D"], row_B: Int[Array, "B"]) -> Float[Arr
 
 
 def with_halo(send: tuple[Array, ...], x_RD: Float[Array, "R D"]) -> Float[Array, "X D"]:
-    """Return this shard's rows, then the rows of other shards that its edges need.
+    """Return this shard's R rows, then the rows of other shards that its edges need.
 
-    If all rows are gathered, returns the whole table; see :class:`Shard`.
+    If ``send`` is empty, all rows are gathered, and the result is the whole table.
     """
     parts = jax.lax.axis_size(TABLE)
     if parts == 1:
@@ -162,7 +162,11 @@ def _sum_rows_forward(
 def _sum_rows_backward(
     static: Layers, kept: _Kept, gradient: tuple[Array, Array]
 ) -> tuple[None, Array, None, Array]:
-    """Apply Horner's rule, as on one device, to the gradients at the rows of the whole batch."""
+    """Return the gradients in this device's table rows and in the layers' weights.
+
+    The device gathers the gradients of all batch shards, sets those at rows of other devices to
+    zero, and applies Horner's rule (:meth:`Layers.gradient`). Other inputs get None.
+    """
     shard, share_L, rows = kept.shard, kept.share_L, kept.x_RD.shape[0]
     total_BD = gradient[0]
     of_shares = jnp.stack([jnp.sum(total_BD * y_BD) for y_BD in kept.layers])
@@ -197,7 +201,7 @@ def sum_of_layers(
       shard: this device's shard of the graph.
       x_RD: this device's rows of the table, float32.
       row_B: rows of the whole table.
-      share_L: a_0 to a_L.
+      share_L: weights of the layers, a_0 to a_L.
     """
     return _sum_rows(Layers(kernel, share_L.shape[0] - 1, dtype), shard, x_RD, row_B, share_L)
 

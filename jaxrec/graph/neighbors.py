@@ -1,7 +1,7 @@
 """Fixed-width neighbour samples, for training on sampled graphs.
 
-Every function takes CSR rows and gives the same numbers on any device: draws are integer hashes of
-(key, node, place).
+A random draw is an integer hash of (key, node, number of the draw), so the results are the same on
+every device.
 """
 
 from functools import partial
@@ -22,7 +22,7 @@ class Neighbors(NamedTuple):
 
     Attributes:
       node_RF: rows of the graph; arbitrary where the weight is 0.
-      weight_RF: weights; 0 for places beyond a node's neighbours.
+      weight_RF: weights; the last ones are 0 if a node has fewer than F neighbours.
     """
 
     node_RF: Int[Array, "R F"]
@@ -30,7 +30,7 @@ class Neighbors(NamedTuple):
 
 
 def _draw(key: PRNGKeyArray, node: Array, place: Array) -> UInt32[Array, "*any"]:
-    """Draw 32 random bits for each (node, place)."""
+    """Return 32 random bits for each node and draw number ``place``."""
     first, second = jax.random.bits(key, (2,))
     mixed = hashed_random.mix(node.astype(jnp.uint32) + first)
     return hashed_random.mix(mixed + place.astype(jnp.uint32) * jnp.uint32(0x9E3779B9) + second)
@@ -42,10 +42,10 @@ def _neighbor(csr: DeviceCsr, node: Array, place: Array) -> Array:
 
 
 def uniform(csr: DeviceCsr, node_R: Int[Array, "R"], count: int, key: PRNGKeyArray) -> Neighbors:
-    """Draw F = count distinct neighbours of each node uniformly; all if the node has at most F.
+    """Draw F = count distinct neighbours of each node uniformly.
 
-    Uses systematic sampling (Madow and Madow 1944): it takes every (d // F)-th of d neighbours,
-    cyclically from a random start.
+    A node with at most F neighbours gets all of them. From d > F neighbours, systematic sampling
+    (Madow and Madow 1944) takes every (d // F)-th one, cyclically from a random start.
     """
     degree_R1 = (csr.indptr[node_R + 1] - csr.indptr[node_R])[:, None]
     place_F = jnp.arange(count, dtype=jnp.int32)
@@ -64,8 +64,10 @@ def uniform(csr: DeviceCsr, node_R: Int[Array, "R"], count: int, key: PRNGKeyArr
 def _visits(
     csr: DeviceCsr, node_R: Int[Array, "R"], walks: int, length: int, key: PRNGKeyArray
 ) -> Int[Array, "R V"]:
-    """Return the nodes visited by random walks from each node, V = walks · length; -1 past a dead
-    end."""
+    """Return the nodes that random walks from each node visit, where V = walks · length.
+
+    After a node without neighbours, the remaining steps of a walk are -1.
+    """
     walk_W = jnp.arange(walks, dtype=jnp.int32)
     at_RW = jnp.broadcast_to(node_R[:, None], (node_R.shape[0], walks))
     visited = []
@@ -106,7 +108,7 @@ def most_visited(
     length: int,
     key: PRNGKeyArray,
 ) -> Neighbors:
-    """Find the ``count`` (F) most visited nodes by random walks from each node, weighted by visits.
+    """Find the F = count nodes that random walks from each node visit most, weighted by visits.
 
     Source: Ying et al., "Graph convolutional neural networks for web-scale recommender systems",
     KDD 2018, section 3.1, importance-based neighbourhoods. Ties go to the lower row; the node
@@ -118,7 +120,7 @@ def most_visited(
 def all_most_visited(
     csr: DeviceCsr, count: int, *, walks: int, length: int, key: PRNGKeyArray
 ) -> Neighbors:
-    """Compute :func:`most_visited` for every row, in blocks, with 8 · N · F bytes of memory."""
+    """Compute :func:`most_visited` for all N nodes in blocks; the result takes 8 · N · F bytes."""
     n_nodes = csr.indptr.shape[0] - 1
     size = min(_BLOCK, n_nodes)
     of_block = partial(most_visited, csr, count=count, walks=walks, length=length, key=key)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, between, resolve
 
-_SWEEPS = 1000  # never reached: a sweep multiplies the residual that it pushes by 1 - alpha
+_SWEEPS = 1000  # a limit that is not reached, as each sweep shrinks the residual by 1 - alpha
 
 
 class Push(NamedTuple):
@@ -29,7 +29,7 @@ class Push(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """Mass and residual of the users, or of the items: [n, S]."""
+    """The mass and the residual of one side's n nodes (all users or all items), each [n, S]."""
 
     mass: Array
     residual: Array
@@ -97,7 +97,7 @@ def push(
 
 
 class Window(NamedTuple):
-    """Each user's items in a range of ranks: item_UW[u, :count_U[u]], unordered."""
+    """Each user's items in a range of ranks, by rank: user u has item_UW[u, :count_U[u]]."""
 
     item_UW: Int[Array, "U W"]
     count_U: Int[Array, "U"]

@@ -115,9 +115,9 @@ class Shard(NamedTuple):
     Attributes:
       graph: the edges into the part's R rows. Senders are rows of the result of the exchange: the
         part's own R rows, then received rows; or the whole table if all rows are gathered.
-      send: rows to send. For all_gather it is empty; for all_to_all it is one array [T, H], by
-        receiving part; for a ring it is T - 1 arrays [H_k], each for the part that follows k places
-        later.
+      send: rows to send. For all_gather it is empty. For all_to_all it is one array [T, H], by
+        receiving part. For a ring it is one array [H_k] for each k from 1 to T - 1, whose rows part
+        t sends to part (t + k) mod T.
     """
 
     graph: Bipartite
@@ -232,10 +232,10 @@ class Sending(NamedTuple):
 
     Attributes:
       exchange: kind of exchange.
-      widths: number of rows sent to every other part (all_to_all), or to the part that follows k
-        places later, for k from 1 (ring).
-      first_TT: offset at which part t stores the rows of each other part, counted from the end of
-        part t's own rows.
+      widths: for all_to_all, the number of rows that a part sends to each other part; for a ring,
+        the number of rows that part t sends to part (t + k) mod T, for each k from 1 to T - 1.
+      first_TT: first_TT[t, s] is the offset at which part t stores the rows of part s, counted from
+        the end of part t's own rows.
     """
 
     exchange: Exchange

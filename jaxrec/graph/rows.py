@@ -1,4 +1,4 @@
-"""Gathers table rows, which may repeat; the gradient sums over equal rows.
+"""Gather rows of a table; the gradient of a row is summed over all entries that gather it.
 
 On CPU and TPU the gradient is a scatter-add. On a GPU a scatter-add would use atomics, which are
 slow under contention and add in a different order in each run. On a GPU, rows are therefore sorted
@@ -24,13 +24,13 @@ def by_sort() -> bool:
 
 
 class Groups(NamedTuple):
-    """R rows, sorted and padded to P; equal rows form a group, identified by its first position.
+    """R row numbers, sorted and padded to P entries; equal numbers form a group.
 
     Attributes:
-      row_P: the rows, ascending; N where padded.
-      order_P: the original position of each row.
-      first_N: first position of each row's group; 0 for rows that do not occur.
-      there_N: which rows occur.
+      row_P: the row numbers, ascending; N in the padding.
+      order_P: position of each entry before sorting.
+      first_N: position of the first entry of each row's group; 0 for rows that do not occur.
+      there_N: whether each row occurs.
     """
 
     row_P: Int[Array, "P"]
@@ -48,7 +48,8 @@ def groups(row_R: Int[Array, "R"], n_rows: int) -> Groups:
     order_P = jnp.pad(order_P, padding)
     place_P = jnp.arange(row_P.shape[0], dtype=jnp.int32)
     new_P = jnp.concatenate([jnp.ones(1, bool), row_P[1:] != row_P[:-1]]) & (row_P < n_rows)
-    # The first row of a group keeps its number; its other rows get unique numbers out of bounds.
+    # The first entry of a group writes at its row number. Other entries get unique numbers out of
+    # bounds, which the scatter drops.
     at_P = jnp.where(new_P, row_P, n_rows + place_P)
     slot_N = jnp.zeros(n_rows, jnp.int32)
     slot_N = slot_N.at[at_P].set(place_P + 1, mode="drop", unique_indices=True)
@@ -56,7 +57,7 @@ def groups(row_R: Int[Array, "R"], n_rows: int) -> Groups:
 
 
 def totals(grouped: Groups, x_RD: Float[Array, "R D"]) -> Float[Array, "P D"]:
-    """Sum x over groups; a sum is at its group's first position, other positions are arbitrary."""
+    """Sum x over each group; the sum is at its first position, other positions are arbitrary."""
     x_PD = x_RD.astype(jnp.float32)[grouped.order_P]
     if len(grouped.row_P) != len(x_RD):
         x_PD = jnp.where((grouped.row_P < len(grouped.first_N))[:, None], x_PD, 0)

@@ -1,4 +1,4 @@
-"""Computes singular vectors of the normalised interaction matrix with the trainer's product."""
+"""Compute singular vectors of the normalised interaction matrix by the trainer's sparse product."""
 
 from functools import partial
 from typing import NamedTuple
@@ -15,9 +15,9 @@ _ITERATIONS = 6
 
 
 class Singular(NamedTuple):
-    """Leading singular triplets: B̃ = D_u^-1/2 B D_i^-1/2 ≈ U diag(σ) Vᵀ.
+    """Leading singular triplets of B̃ = D_u^-1/2 B D_i^-1/2 ≈ U diag(σ) Vᵀ.
 
-    The σ are in [0, 1], descending.
+    B is the interaction matrix, and D_u and D_i hold the degrees. The σ are in [0, 1], descending.
     """
 
     user_UD: Float[Array, "U D"]
@@ -27,7 +27,7 @@ class Singular(NamedTuple):
 
 @partial(jax.jit, static_argnames=("n_users", "dim"))
 def singular_vectors(graph: Bipartite, n_users: int, dim: int, key: PRNGKeyArray) -> Singular:
-    """Compute the ``dim`` leading singular triplets of the user-item block.
+    """Compute the ``dim`` leading singular triplets of B̃, the user-item block of the graph.
 
     Source: Halko, Martinsson and Tropp, "Finding structure with randomness", 2011, algorithm 4.4
     (subspace iteration), 6 rounds with 16 extra vectors. A triplet beyond the rank of the block has
@@ -37,7 +37,7 @@ def singular_vectors(graph: Bipartite, n_users: int, dim: int, key: PRNGKeyArray
       graph: N nodes, the first ``n_users`` of them users.
       n_users: U.
       dim: D, at most min(U, I).
-      key: random key for the start.
+      key: random key for the start vectors.
     """
     n_items = graph.n_nodes - n_users
     width = min(dim + _OVERSAMPLING, n_users, n_items)
@@ -79,7 +79,7 @@ def spectral_table(
       dim: D.
       layers: L of the encoder.
       rms: root mean square of the users' entries, and of the items'.
-      key: random key for the start and the noise.
+      key: random key for the start vectors and the noise.
     """
     width = min(dim, n_users, graph.n_nodes - n_users)
     start_key, noise_key = jax.random.split(key)

@@ -13,7 +13,7 @@ The default on CPU is ``csr``. On two cores, with D = 64 and nodes in order, a l
 forward and backward, takes 16 ms with csr, 20 with buckets, 114 with segment_sum, and 77 with
 torch's CSR and autograd (bench case ``propagate``). The other defaults follow from compiled
 programs and are not measured yet. The default on a GPU is ``buckets``: it takes few kernels per
-product (four at Gowalla's size) and no atomics, whereas the sorted sum uses atomics, which are
+product (four at Gowalla's size) and no atomics, whereas ``segment_sum`` uses atomics, which are
 slow under contention (jax issue 38806) and give sums that differ from run to run. The default on a
 TPU is ``segment_sum``: gather, weight and sorted sum become one loop over a table in fast memory.
 With this loop, a layer of Gowalla's size moves 0.06 GB to and from a v5e's main memory; buckets and
@@ -45,7 +45,7 @@ _PART = 4
 
 
 class Edges(NamedTuple):
-    """The edges into some or all rows of a graph, by receiving row.
+    """The edges into some or all rows of a graph, grouped by receiving row.
 
     Row r has edges ``indptr[r]:indptr[r + 1]``; entries from ``indptr[-1]`` on are padding.
     """
@@ -69,8 +69,10 @@ def default_kernel(platform: str | None = None) -> Kernel:
 
 
 def resolve(kernel: Literal["auto"] | Kernel, graph: Bipartite | None = None) -> Kernel:
-    """Resolve "auto" to the default kernel, or to segment_sum if the graph lacks the default's
-    layout."""
+    """Resolve "auto" to the default kernel; other names are returned as they are.
+
+    If the default is ``buckets`` and the graph has no buckets, "auto" is ``segment_sum``.
+    """
     resolved = default_kernel() if kernel == "auto" else kernel
     lacks = graph is not None and graph.buckets is None
     return "segment_sum" if kernel == "auto" and resolved == "buckets" and lacks else resolved
@@ -139,7 +141,7 @@ def between(
 def _part(graph: Bipartite, degree_R: Array, start_R: Array, size: int) -> Edges:
     """Return the edges into some rows of the graph, padded to ``size``."""
     off_R = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(degree_R, dtype=jnp.int32)])
-    # The edge number grows by 1 from slot to slot, and jumps where a row begins.
+    # Edge numbers grow by 1 within a row, and jump where a row begins.
     before_R = jnp.concatenate([jnp.full(1, -1, jnp.int32), (start_R + degree_R)[:-1] - 1])
     jump_R = start_R - before_R - 1
     step_S = jnp.ones(size, jnp.int32).at[off_R[:-1]].add(jump_R, mode="drop")
@@ -154,7 +156,11 @@ def _part(graph: Bipartite, degree_R: Array, start_R: Array, size: int) -> Edges
 
 
 def product_rows(kernel: Kernel, graph: Bipartite, x_ND: Array, row_R: Int[Array, "R"]) -> Array:
-    """Compute rows ``row_R`` of Â x; the cost is that of the edges into the distinct rows."""
+    """Compute rows ``row_R`` of Â x, if possible from the edges into these rows alone.
+
+    If the distinct rows have more than a quarter of all edges, or the kernel is ``buckets``, all of
+    Â x is computed.
+    """
     n_edges, n_rows = graph.senders.shape[0], row_R.shape[0]
     size = n_edges // _PART
     place_R = jnp.arange(n_rows, dtype=jnp.int32)
@@ -316,10 +322,11 @@ def propagate_rows(
     row_R: Int[Array, "R"],
     kernel: Literal["auto"] | Kernel = "auto",
 ) -> Float[Array, "R D"]:
-    """Compute rows of :func:`propagate`, in any order and with repeats, from the edges into them.
+    """Compute some rows of :func:`propagate`, in any order and with repeats.
 
-    The kernel ``buckets`` uses all edges, since it groups rows once for all batches. The gradient
-    costs one product, whose gathers stay in cache. The result is differentiable in x only.
+    Only the edges into these rows are used, unless the rows have more than a quarter of all edges.
+    The kernel ``buckets`` always uses all edges, since it groups rows once for all batches. The
+    gradient costs one product, whose gathers stay in cache. The result is differentiable in x only.
     """
     return _propagate_rows(resolve(kernel, graph), graph, x_ND, row_R)
 
@@ -359,12 +366,16 @@ class Layers(NamedTuple):
         multiply: Callable,
         multiply_rows: Callable | None = None,
     ) -> Array:
-        """Compute Σ_l a_l Â^l G by Horner's rule, adding only the batch's rows in each layer.
+        """Compute the gradient in x, Σ_l a_l Â^l G + H, by Horner's rule.
+
+        G is the gradient of the loss in the sum of layers, and H that in the returned rows of x.
+        Both are zero outside the batch's rows, so each layer adds only these rows.
 
         Args:
           g_ND: a table of zeros.
-          row_R, share_L: the rows where G is not zero; a_0 to a_L.
-          gradient: G at ``row_R``: the gradients of the sum of layers and of the rows of x.
+          row_R: the batch's rows.
+          share_L: weights of the layers, a_0 to a_L.
+          gradient: the values of G and of H at ``row_R``.
           multiply: maps x to Â x.
           multiply_rows: multiplies Â by the table with given values at ``row_R`` and zeros
             elsewhere; None if that is not cheaper than ``multiply``.
@@ -441,14 +452,15 @@ def sum_of_layers(
 ) -> tuple[Float[Array, "R D"], Float[Array, "R D"]]:
     """Compute rows of Σ_l a_l Â^l x (LightGCN, eq. 4 and 8), and the same rows of x.
 
-    The last layer is computed only at these rows, except by the kernel ``buckets``. The gradient
-    adds whole tables [N, D] only on a GPU. The results are differentiable in x and in the shares.
+    The last layer is computed only at these rows, except by the kernel ``buckets``. On a GPU, each
+    layer of the gradient adds whole tables [N, D]; on other platforms, it adds only the given rows.
+    The results are differentiable in x and in the shares.
 
     Args:
       graph: N nodes, symmetric.
       x_ND: float32.
       row_R: nodes, any order, repeats allowed.
-      share_L: a_0 to a_L.
+      share_L: weights of the layers, a_0 to a_L.
       kernel: "auto" takes the platform's default.
       dtype: compute type of the products; sums over layers are float32.
     """

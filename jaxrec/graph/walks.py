@@ -32,7 +32,13 @@ class WalkGraph(NamedTuple):
 
 
 class Draws(NamedTuple):
-    """The source of W walks' random numbers: first nodes, numbers of walks, and bits of a key."""
+    """The values that determine the random numbers of W walks.
+
+    Attributes:
+      node_W: first node of each walk.
+      number_W: number of each walk among the walks from the same first node.
+      seed: bits of a random key.
+    """
 
     node_W: UInt32[Array, "W"]
     number_W: UInt32[Array, "W"]
@@ -48,7 +54,7 @@ class Draws(NamedTuple):
 def walk_graph(
     indptr: np.ndarray, indices: np.ndarray, weight: np.ndarray | None = None
 ) -> WalkGraph:
-    """Copy a CSR to the device.
+    """Copy a graph in CSR form to the device.
 
     Args:
       weight: positive weight of each edge; None for equal weights.
@@ -57,7 +63,7 @@ def walk_graph(
       InputError: more edges than int32 can number.
     """
     if len(indices) >= 2**31:
-        raise InputError(f"{len(indices):,} directed edges are more than walks can number (2^31)")
+        raise InputError(f"{len(indices):,} directed edges; walks support at most 2^31 - 1")
     if not len(indices):
         indices = np.zeros(1, np.int32)  # belongs to no row; gathers need at least one entry
     csr = DeviceCsr(jnp.asarray(indptr, jnp.int32), jnp.asarray(indices, jnp.int32))
@@ -156,7 +162,7 @@ def _edges(graph: WalkGraph, node_W: Array, bits_W: Array) -> _Edges:
         place_W = _below(
             graph.cumulative_E, start_W, degree_W, hashed_random.fraction(bits_W) * sum_W
         )
-        place_W = jnp.minimum(place_W, degree_W - 1)  # rounding may reach the sum
+        place_W = jnp.minimum(place_W, degree_W - 1)  # rounding may raise the draw to the sum
         at_W = jnp.clip(start_W + place_W, 0, last)
         before_W = graph.cumulative_E[jnp.maximum(at_W - 1, 0)]
         weight_W = graph.cumulative_E[at_W] - jnp.where(place_W > 0, before_W, 0)
