@@ -154,7 +154,7 @@ def test_a_file_that_is_no_configuration_is_refused(content, tmp_path):
         (lambda: SplitConfig(test=1.0), "split.test"),
         (lambda: PairsConfig(test=1.0), "pairs.test must be a share"),
         (lambda: PairsConfig(validation=-0.1), "pairs.validation must be a share"),
-        (lambda: PairsConfig(also_bought=-1.0), "pairs.also_bought must not be negative, not -1"),
+        (lambda: PairsConfig(also_bought=-1.0), "pairs.also_bought must be at least 0, not -1"),
         (
             lambda: PairsConfig(bought_together=0.0, also_bought=0.0, also_viewed=0.0),
             "give at least one a weight",

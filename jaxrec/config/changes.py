@@ -50,7 +50,7 @@ def dotted(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
     """Replace each keyword by the dotted name of its field: ``epochs`` becomes ``train.epochs``.
 
     Raises:
-      InputError: no field, or more than one, has the name of a keyword.
+      InputError: a keyword is the name of no field, or of several fields.
     """
     known, changes = names(config), {}
     for option, value in options.items():
@@ -59,7 +59,7 @@ def dotted(config: Any, options: Mapping[str, Any]) -> dict[str, Any]:
             fits = [option]
         if len(fits) > 1:
             raise InputError(
-                f"{option} may be {' or '.join(fits)}; choose one by config.replace"
+                f"{option} is ambiguous: {' or '.join(fits)}; choose one by config.replace"
                 f"({{{fits[0]!r}: ...}})"
             )
         if not fits:

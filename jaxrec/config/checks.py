@@ -49,7 +49,7 @@ class Range:
         if value <= 0 < self.least < 0.01:
             raise InputError(f"{where} must be positive, not {value}")
         if low and self.least == 0:
-            raise InputError(f"{where} must not be negative, not {value}")
+            raise InputError(f"{where} must be at least 0, not {value}")
         if low:
             raise InputError(f"{where} must be at least {_figure(self.least)}, not {value}")
         most = f"below {_figure(self.most)}" if self.below else f"at most {_figure(self.most)}"

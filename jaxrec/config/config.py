@@ -323,10 +323,10 @@ class Config:
         dense = not how.can_be_sparse or how.sparse is False
         reasons = {
             "it needs an optimizer that updates only the rows of a batch: optim.name sgd (without "
-            "optim.momentum), adagrad, rowwise_adagrad or adam, without optim.clip_norm and "
-            "without optim.sparse False": dense,
+            "optim.momentum), adagrad, rowwise_adagrad or adam; leave out optim.clip_norm and "
+            "optim.sparse": dense,
             "mesh.data and mesh.table must be 1": self.mesh.devices > 1,
-            "model.biases are updated by a dense optimizer": model.biases,
+            "model.biases are updated by a dense optimizer; leave them out": model.biases,
             "model.init spectral computes the table on the device; take normal": model.init
             == "spectral",
             f"loss.name {self.loss.name} needs ratings on the device": not ours.host_tables,

@@ -11,7 +11,7 @@ from jaxrec.config.checks import check
 Mistake = Literal["accumulated-gradients", "sum-in-sigmoid", "batch-scores"]
 
 ADDED = "accumulated-gradients"
-"""The mistake of never clearing gradients, and the registered optimizer that makes this mistake."""
+"""Name of the mistake of never clearing gradients, and of the optimizer that makes this mistake."""
 LOSSES = (
     "bpr-sum-in-sigmoid",
     "bpr-batch-scores",
@@ -22,7 +22,7 @@ LOSSES = (
 
 
 def loss_with(loss: str, mistakes: tuple[str, ...]) -> str:
-    """Return the name of ``loss`` with the mistakes that change a loss, if there are any."""
+    """Return the name of the loss that is ``loss`` with the given mistakes."""
     in_loss = (name for name in ("batch-scores", "sum-in-sigmoid") if name in mistakes)
     return "-".join([loss, *in_loss])
 

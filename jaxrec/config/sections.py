@@ -121,15 +121,15 @@ class FilterConfig:
     k_core: Count = 0
     """Drop users and items with fewer than k pairs, repeatedly, until all have at least k."""
     user_core: Count = 0
-    """Limit of the k-core for users, if it differs from that for items."""
+    """Like k_core, but for users only; 0: no limit for users."""
     item_core: Count = 0
-    """Limit of the k-core for items, if it differs from that for users."""
+    """Like k_core, but for items only; 0: no limit for items."""
 
     def __post_init__(self) -> None:
         check_fields(self, "filter")
         check(
             not (self.k_core and (self.user_core or self.item_core)),
-            "filter.k_core covers users and items; leave it out with filter.user_core and "
+            "filter.k_core covers users and items; give either it, or filter.user_core and "
             "filter.item_core",
         )
         check(not (self.first and self.last), "give only one of filter.first and filter.last")
@@ -171,7 +171,8 @@ class LossConfig:
         )
         check(
             self.temperature == 1 or self.name != "levels",
-            "loss.temperature divides scores, but loss.name levels uses a decoder instead",
+            "loss.temperature divides scores, but loss.name levels uses a decoder instead; leave "
+            "loss.temperature out",
         )
 
 
@@ -204,7 +205,7 @@ class NegativesConfig:
     """Hard negatives in the first epoch, the second, ...; the last number repeats. Default: n - 1
     in the n-th epoch, up to `hard` (PinSAGE's curriculum)."""
     per_pair: Annotated[float, Range(1e-6, 1e6)] = 5.0
-    """Item models: number of negatives per pair that the shared set represents in the loss."""
+    """Item models: the loss weighs the shared negatives as if each pair had this many."""
     groups: Annotated[int, Range(1, 2**20)] = 1
     """Item models: number of groups of a batch; the pairs of a group share `count` negatives."""
     log_q: bool | None = None
@@ -212,8 +213,8 @@ class NegativesConfig:
     where popular items would otherwise be ranked too low."""
     reject_known: bool | None = None
     """Never use a user's own train items as negatives. On by default for uniform, where it is
-    cheap, and for picked negatives; off for shared and in-batch, where it takes B x S lookups per
-    step. In-batch negatives never include the pair's own item."""
+    cheap, and for picked negatives; off for shared and in-batch, where it takes a lookup per pair
+    and negative. In-batch negatives never include the pair's own item."""
 
     def __post_init__(self) -> None:
         check_fields(self, "negatives")
@@ -363,7 +364,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Length and shape of the training run."""
+    """Length of the training, its batches, and its L2 penalty."""
 
     epochs: Count = 100
     """Passes over the train pairs."""

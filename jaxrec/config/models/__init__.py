@@ -1,9 +1,9 @@
 """The model section of a configuration: encoder and score.
 
 Each model has a file with its options, their checks and its :class:`ModelKind`, which ``KINDS``
-lists.
-``ModelConfig`` has all options as flat fields, so that each is ``--model.OPTION`` on the command
-line and a key of config.json. Options that the selected model lacks must keep their defaults.
+lists. ``ModelConfig`` has all options as flat fields, so that each is ``--model.OPTION`` on the
+command line and a key of config.json. Options that the selected model lacks must keep their
+defaults.
 """
 
 import dataclasses

@@ -52,8 +52,8 @@ class FilterOptions:
     ease_l2: Annotated[float, POSITIVE] = 80.0
     """filter: weight of ease's L2 penalty."""
     ease_dropout: Annotated[float, Range(0, 0.99)] = 0.0
-    """filter: share of its input that ease must do without (EDLAE). It penalises the weights of an
-    item in proportion to the item's degree."""
+    """filter: dropout rate of ease's input (EDLAE). In closed form, it is a penalty on the weights
+    of an item in proportion to the item's degree."""
     ease_user_power: Annotated[float, Range(0, 2)] = 0.0
     """filter: ease weighs a user's row by the user's degree to minus this power."""
     ease_item_power: Annotated[float, Range(-1, 1)] = 0.0

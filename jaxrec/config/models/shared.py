@@ -21,7 +21,7 @@ class FeatureOptions:
 
 
 def check_features(model: Any) -> None:
-    """Raise InputError if the model has no input, or if an option needs ids or features."""
+    """Raise InputError if the model has no input, or an option needs ids or features it lacks."""
     check(
         model.ids or model.features is not False,
         "model.ids and model.features are both off: the model has no input",
@@ -49,8 +49,9 @@ class MatrixOptions:
     """Options of models whose layers have matrices."""
 
     matrices: Literal["random", "linear"] = "random"
-    """ngcf, gcmc, pinsage: random initialises matrices at random; linear, so that each layer
-    averages its input (ngcf in the form paper: sums it), which preserves a spectral start."""
+    """ngcf, gcmc, pinsage: initial matrices of the layers. random: random values; linear: matrices
+    with which a layer averages its input (ngcf in the form paper: sums it), which preserves a
+    spectral start."""
 
 
 def check_hidden(model: Any) -> None:

@@ -38,7 +38,7 @@ def _check(model: Any) -> None:
     check(
         model.init == "normal",
         "model.init spectral needs a table as wide as the embeddings, "
-        "but two-tower has layers in between",
+        "but two-tower has layers in between; set model.init normal",
     )
 
 

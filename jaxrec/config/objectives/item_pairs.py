@@ -48,8 +48,8 @@ def _check(config: Any) -> None:
     check(
         config.optim.can_be_sparse and config.optim.sparse is not False,
         f"{name} needs an optimizer that updates only the rows of a batch: optim.name sgd (without "
-        "optim.momentum), adagrad, rowwise_adagrad or adam, without optim.clip_norm and without "
-        "optim.sparse False",
+        "optim.momentum), adagrad, rowwise_adagrad or adam; leave out optim.clip_norm and "
+        "optim.sparse",
     )
     check(
         config.train.l2_over == "batch" and not config.mistakes,
