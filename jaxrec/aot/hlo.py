@@ -98,7 +98,7 @@ class Instruction:
     root: bool
 
     def called(self, key: str) -> tuple[str, ...]:
-        """Return the computations that an attribute names."""
+        """Return the names of the computations in the attribute ``key``; () if it is absent."""
         found = re.search(rf"\b{key}=(?:%([\w.\-]+)|\{{([^}}]*)\}})", self.attributes)
         if found is None:
             return ()
@@ -296,8 +296,8 @@ def read(text: str, *, steps: bool = False) -> tuple[Reading, Module]:
 def _step_body(module: Module) -> str:
     """Return the name of the computation that is one step.
 
-    This is the body of the only loop in the entry and the computations that it calls. If they have
-    no loop or several, it is the entry.
+    The entry computation and the computations that it calls are searched for loops. If there is
+    exactly one loop, the step is its body; otherwise, the whole entry computation is the step.
     """
     loops, waiting = [], [module.entry]
     while waiting:
@@ -371,7 +371,7 @@ class _Reader:
         into.usual[base] += 1
 
     def _count_inside(self, where: Computation, one: Instruction, into: Reading) -> None:
-        """Count an instruction if it is a gather, scatter or sort, or those inside if a fusion."""
+        """Count a gather, scatter or sort; of a fusion, count those among its instructions."""
         for inside, inner in self._flat(where, one):
             if inner.opcode == "gather":
                 into.gathers += 1

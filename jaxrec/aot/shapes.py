@@ -104,7 +104,7 @@ def key_shape() -> Any:
 
 
 def _graph(rows: int, edges: int, place: bool) -> Any:
-    """Return the shapes of a graph; if ``place``, it stores the place of each node."""
+    """Return the shapes of a graph; if ``place`` is True, it has the array ``place_N``."""
     graph = graph_of(
         {
             "edges": array(edges, kind=jnp.float32),
@@ -149,10 +149,11 @@ def train_data(config: Config, counts: Counts) -> TrainData:
 
 
 def mesh_data(config: Config, counts: Counts) -> tuple[MeshData, MeshSizes, int]:
-    """Return the shapes of ``jaxrec.training.placement.mesh_data.mesh_data``, and rows per part.
+    """Return the shapes of a mesh's data, its sizes, and the number of rows per part.
 
-    A part is assumed to have 2 % more edges than the mean. Layers receive as many rows as
-    :mod:`jaxrec.plan` estimates, or all rows if that is fewer.
+    The shapes are those of ``jaxrec.training.placement.mesh_data.mesh_data``. A part is assumed to
+    have 2 % more edges than the mean, and a layer to receive the number of rows that
+    :mod:`jaxrec.plan` estimates plus 2 %, or all rows if they are fewer.
     """
     refuse(config)
     parts = config.mesh.table
