@@ -73,7 +73,7 @@ def sources(src: str | Path) -> dict[Path, int | None]:
                 "it or its folder train, validation or test"
             )
     if TRAIN not in found.values():
-        raise InputError(f"{src}: the files of the split include none of train")
+        raise InputError(f"{src}: no file or folder of the split is named train; add one")
     return {src / path: part for path, part in found.items()}
 
 

@@ -60,8 +60,8 @@ def partition_data(
     """
     if parts < 2 or rows < 1:
         raise InputError(
-            f"parts must be at least 2, and rows 1, not {parts} and {rows}; for one device "
-            "`jaxrec data import` reads the source"
+            f"parts must be at least 2 and rows at least 1, not {parts} and {rows}; for one "
+            "device `jaxrec data import` reads the source"
         )
     refuse_occupied(out)
     repeats = repeats or Repeats()
@@ -106,7 +106,7 @@ class _Cut:
         self.item_bounds = np.searchsorted(part_N[self.n_users :], ends)
         self.degree_S = self.layout.padded(np.concatenate(self.train.degrees))
         self.indptr = np.append(0, np.cumsum(self.train.counts[0]))
-        self.apart = 0  # directed edges between different parts
+        self.apart = 0  # number of directed edges between different parts
 
     def write(self, exchange: Literal["auto"] | Exchange) -> dict[str, Any]:
         """Write every array, and return the manifest without its list of files."""
@@ -187,7 +187,7 @@ class _Cut:
         return spill
 
     def _write_seen(self, folder: Path, part: int, by_part: Spill) -> Spill:
-        """Write each user's items in a part, and return its train pairs in blocks of items."""
+        """Write each user's items in a part; return the part's train pairs in blocks of items."""
         first, last = self.item_bounds[part : part + 2]
         count_I = self.train.counts[1][first:last]
         by_item = Spill(

@@ -343,7 +343,7 @@ def test_buckets_of_known_sizes_stand_for_those_of_other_parts():
         ({"split": SplitConfig("leave-last-out")}, "needs a time column"),
         ({"split": SplitConfig("temporal", per_user=False)}, "give --split.test-time"),
         ({"parts": 1}, "must be at least 2"),
-        ({"rows": 0}, "and rows 1"),
+        ({"rows": 0}, "and rows at least 1"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_leaves_nothing(tmp_path, options, words):
