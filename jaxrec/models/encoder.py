@@ -65,7 +65,7 @@ class NewEdges(NamedTuple):
 
     Attributes:
       users: graph rows of each new item's users.
-      level_E: type of each edge; 0 if there is one type.
+      level_E: type of each edge; all 0 if there is only one type.
     """
 
     users: DeviceCsr
@@ -161,9 +161,9 @@ class LocalEncoder(Protocol):
     """An encoder that computes a batch's embeddings from only a few table rows."""
 
     def plan(self, graph: Bipartite, row_R: Int[Array, "R"], key: PRNGKeyArray | None) -> Any:
-        """Select what :meth:`of_block` needs to compute some rows.
+        """Select the block from which :meth:`of_block` computes the embeddings of some rows.
 
-        ``node_M`` of the result lists the table rows that are needed.
+        The block's attribute ``node_M`` lists the table rows that it needs.
         """
         ...
 

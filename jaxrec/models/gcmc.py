@@ -163,7 +163,8 @@ class GCMC(Encoder):
         row = all_N if row_R is None else row_R
 
         def taken(x_ND: Array) -> Array:
-            # On a CPU, gather even if all rows are taken: the bits of earlier runs then stay equal.
+            # Unless on a GPU, gather even if all rows are taken, because without the gather the
+            # results would differ in the last bits from those of earlier versions.
             return x_ND if row_R is None and by_sort() else take(x_ND, row)
 
         layers = self._layers(graph, row_R, key)

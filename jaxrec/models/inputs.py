@@ -24,7 +24,8 @@ class FeatureSizes(NamedTuple):
 class FeatureEncoder(nnx.Module):
     """The sum of a linear map of numbers, category embeddings, and mean embeddings of bags.
 
-    The sum equals a dense layer over numbers, one-hot categories and multi-hot bags.
+    The sum equals a dense layer over numbers, one-hot categories and multi-hot bags, where a bag is
+    scaled to sum 1 unless ``sum_bags`` is True.
 
     Args:
       sum_bags: sum the embeddings of a bag instead of averaging them.

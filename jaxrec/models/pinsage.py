@@ -29,7 +29,7 @@ class SampledBlock(NamedTuple):
 
     Attributes:
       node_M: rows of the graph.
-      weight: weights of the neighbours by hop, [R · (1 + F_1) · ..., F].
+      weight: weights of the neighbours, one array per hop: [R, F_1], [R · (1 + F_1), F_2], ...
     """
 
     node_M: Int[Array, "M"]
@@ -257,7 +257,7 @@ class PinSAGE(Encoder):
         new_n = graph.n_nodes + jnp.arange(n_new, dtype=jnp.int32)
         walks = {"walks": self.walks, "length": self.walk_length, "key": key}
         near = neighbors.most_visited(both, new_n, max(self.fan_outs), **walks)
-        # The padding neighbour of a new item without edges is the item, which is not in the graph.
+        # A new item without edges is its own neighbour, of weight 0, but it is not in the graph.
         return near._replace(node_RF=jnp.minimum(near.node_RF, graph.n_nodes - 1))
 
 

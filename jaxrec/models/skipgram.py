@@ -28,8 +28,8 @@ Tables = dict[str, Array]
 class Side(NamedTuple):
     """Item features as rows of one table: each of K slots has a row and a coefficient.
 
-    A name takes one slot; a bag of n names takes n slots with coefficient 1/n; a number x takes
-    two slots, with coefficients x and 1. Unused slots have coefficient 0.
+    A category has one slot; a bag of n names has n slots with coefficient 1/n; a number x has two
+    slots, with coefficients x and 1. Unused slots have coefficient 0.
 
     Attributes:
       code_IK: rows of ``feature``.

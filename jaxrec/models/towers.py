@@ -254,7 +254,7 @@ class Towers(Encoder):
     def _shown(
         self, graph: Bipartite, row_R: Array, table_RD: Array | None, hidden_R1: Array | None
     ) -> Array | None:
-        """Return id embeddings; hidden and untrained ids get the learned embedding instead."""
+        """Return id embeddings, with the learned embedding in place of hidden and untrained ids."""
         if table_RD is None or self.unknown is None:
             return table_RD
         unmet_R1 = graph.degree_N[row_R][:, None] == 0
