@@ -121,9 +121,9 @@ class FilterConfig:
     k_core: Count = 0
     """Drop users and items with fewer than k pairs, repeatedly, until all have at least k."""
     user_core: Count = 0
-    """Like k_core, but for users only; 0: no limit for users."""
+    """Like k_core, but a limit for users only; not with k_core."""
     item_core: Count = 0
-    """Like k_core, but for items only; 0: no limit for items."""
+    """Like k_core, but a limit for items only; not with k_core."""
 
     def __post_init__(self) -> None:
         check_fields(self, "filter")

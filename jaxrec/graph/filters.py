@@ -73,8 +73,8 @@ class Filter(NamedTuple):
       in_I, out_I, ratio_I: in, out and ratio in the module's formula.
       weight_E: the weights of the interactions; None if all are 1.
       weight_II: EASE's item-to-item weights, by row; None for filters without EASE.
-      ease_weight: the weight of EASE's scores in a blend, [1]. None for EASE alone: then only
-        ``weight_II`` scores.
+      ease_weight: the weight of EASE's scores in a blend with this filter's scores, [1]; None
+        without a blend. If it is None and ``weight_II`` is given, the scores are EASE's alone.
       neighbours: the votes of similar users; None for a filter without them.
     """
 

@@ -228,7 +228,7 @@ def traffic(count_TT: np.ndarray, edge_cut: float, edges: int, rows: int) -> Tra
 
 
 class Sending(NamedTuple):
-    """The plan of the exchange of rows between parts; numbers of rows are padded to be equal.
+    """The plan of the exchange of rows; shorter lists of rows are padded to equal lengths.
 
     Attributes:
       exchange: kind of exchange.
