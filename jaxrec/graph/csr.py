@@ -11,9 +11,10 @@ from jaxrec.platforms import platform_of_programs
 
 
 class DeviceCsr(NamedTuple):
-    """R lists of items: row r has the items indices[indptr[r]:indptr[r + 1]], ascending and unique.
+    """R lists of items: row r has the items indices[indptr[r]:indptr[r + 1]], ascending.
 
-    ``indptr`` is [R + 1]. Entries of ``indices`` from ``indptr[-1]`` on are padding.
+    ``indptr`` is [R + 1]. Entries of ``indices`` from ``indptr[-1]`` on are padding. A user's list
+    has no repeated items; a node's list of neighbours has one entry for each parallel edge.
     """
 
     indptr: Int[Array, "R1"]

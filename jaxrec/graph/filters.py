@@ -37,8 +37,7 @@ from jaxrec.graph import buckets, spmm
 from jaxrec.graph.buckets import Buckets
 from jaxrec.graph.spmm import Edges, edge_product
 
-# The numbers of rounds and of extra vectors of the subspace iteration. Small numbers suffice,
-# because the polynomial corrects errors of the singular vectors.
+# The numbers of rounds and of extra vectors of the subspace iteration.
 _ROUNDS, _SPARE = 3, 16
 _DROWNS = 1e-6  # eigenvalues below this share of the largest one are rounding errors of float32
 _CLOSE = 400  # number of points at which one polynomial is fitted to another
@@ -181,8 +180,8 @@ def neighbour_scores(
 ) -> Float[Array, "I B"]:
     """Compute D_i^-m Rᵀ (R~ r)^s: users vote for their items, weighted by similarity.
 
-    A user also votes for their own items, those of r. Rankings leave these items out, so the user's
-    own votes change no ranking.
+    A user also votes for their own items, those of r. Rankings leave these items out unless known
+    items are ranked too (eval.repeatable), and only then can the user's own votes change a ranking.
     """
     alike_UB = jnp.maximum(_product(matrix.to_users, row_IB), 0) ** neighbours.blend[1]
     vote_IB = _product(matrix.to_items, neighbours.user_U[:, None] * alike_UB)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from jaxrec.graph.bipartite import Bipartite
 from jaxrec.graph.spmm import Kernel, between, resolve
 
-_SWEEPS = 1000  # a limit that is not reached, as each sweep shrinks the residual by 1 - alpha
+_SWEEPS = 1000  # never reached: each sweep multiplies the pushed residual by 1 - alpha
 
 
 class Push(NamedTuple):
