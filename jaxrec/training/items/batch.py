@@ -56,7 +56,10 @@ class Windows(NamedTuple):
 
 
 class Stretches(NamedTuple):
-    """Sequences of items, drawn for several steps at once: walks padded with -1, or pairs."""
+    """The drawn sequences of a step: walks padded with -1, or pairs.
+
+    For several steps, each array has a leading axis of steps.
+    """
 
     item_BL: Int[Array, "B L"]
     weight_B: Float[Array, "B"]  # 0 where an epoch's last batch is padded
@@ -121,7 +124,7 @@ def stretches(config: Config, data: ItemData, step_C: Int[Array, "C"]) -> Stretc
 
 
 def windows(config: Config, data: ItemData, drawn: Stretches) -> Windows:
-    """Weight each ordered pair of one step's sequences; pairs outside the window get 0."""
+    """Return a step's sequences with a weight per ordered pair, which is 0 outside the window."""
     length = drawn.item_BL.shape[1]
     there_BL = drawn.item_BL >= 0
     item_BL = jnp.maximum(drawn.item_BL, 0)
@@ -132,7 +135,7 @@ def windows(config: Config, data: ItemData, drawn: Stretches) -> Windows:
     if data.keep_I is not None:
         drawn_BL = hashed_random.uniform(hashed_random.mix(token_BL + seed[1]))
         there_BL &= drawn_BL < data.keep_I[item_BL]
-        # Close the gaps of dropped items before taking windows.
+        # Number only the kept items, so that distances within a walk do not count dropped items.
         place_BL = jnp.cumsum(there_BL, axis=1, dtype=jnp.int32)
     apart_BLL = jnp.abs(place_BL[:, :, None] - place_BL[:, None, :])
     reach_BL1: Array | int = config.walks.window if data.graph is not None else 1

@@ -23,7 +23,7 @@ def cold_vectors(run: Path, config: Config, features: Features) -> np.ndarray:
     An item whose features were all unknown in training gets zeros.
 
     Raises:
-      InputError: the run has no side information, or its features had other types in training.
+      InputError: the run has no side information, or a feature had another type in training.
     """
     if config.model.side == "none":
         raise InputError(

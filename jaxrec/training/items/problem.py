@@ -221,10 +221,11 @@ def visits(
     start_A: np.ndarray,
     length: int,
 ) -> np.ndarray:
-    """Return the expected number of visits to each item if one walk starts at each start, [I].
+    """Return [I], the expected visits to each item if a walk starts at each item of ``start_A``.
 
-    The result is Σ_l 1ᵀ P^l with the transition matrix P, which is exact for DeepWalk. For node2vec
-    it is an approximation, because p and q, which change visits little, are left out.
+    The result is Σ_l sᵀ P^l for l = 0, ..., length - 1, where s is 1 at the starts and 0 elsewhere,
+    and P is the transition matrix. This is exact for DeepWalk. For node2vec it is an approximation,
+    because it ignores p and q, which change the visits little.
     """
     from scipy import sparse
 
@@ -282,7 +283,11 @@ def _with_side(tables: Tables, side: Side, seen_I: Array) -> Array:
 
 
 def _cold_logits(share_IC1: Array, side: Side, seen_I: Any) -> Array:
-    """Return each feature's logit for unseen items: its mean over the seen items that have it."""
+    """Return [1 + C], the logits of unseen items: for an item's own vector, and for C features.
+
+    The first logit is 0 and is not used. The logit of a feature is its mean over the seen items
+    that have the feature.
+    """
     there_IC = jnp.asarray(side.there_IC) & jnp.asarray(seen_I)[:, None]
     count_C = jnp.maximum(jnp.sum(there_IC, axis=0), 1).astype(jnp.float32)
     mean_C = jnp.sum(jnp.where(there_IC, share_IC1[:, 1:], 0), axis=0) / count_C

@@ -28,14 +28,17 @@ def fitted(train: ItemGraph) -> Schema:
     if fit.vectors:
         name = next(iter(fit.vectors))
         raise InputError(
-            f"{train.name}: feature {name!r} is a vector, but model.side takes only names and "
-            "numbers; leave it out of the data"
+            f"{train.name}: feature {name!r} is a vector, but model.side takes only categories "
+            "and numbers; leave it out of the data"
         )
     return fit
 
 
 def n_rows(fit: Schema) -> int:
-    """Return the number of rows of the feature table, F: two per numeric column, one per name."""
+    """Return F, the number of rows of the feature table.
+
+    There are two rows per number column, and one row per category value.
+    """
     return 2 * len(fit.numbers) + sum(fit.category_sizes) + sum(fit.bag_sizes)
 
 

@@ -105,7 +105,12 @@ class ItemStepper:
     def step(
         self, state: TrainState, scratch: dict[str, Array], data: ItemData, batch: Windows
     ) -> tuple[TrainState, dict[str, Array]]:
-        """Run one step: read rows, compute loss and gradient, and write the updated rows."""
+        """Run one step: read rows, compute loss and gradient, and write the updated rows.
+
+        Args:
+          scratch: for each table, an int32 array with one number per row, whose values do not
+            matter. It is overwritten in every step to find the distinct rows of the batch.
+        """
         slots, reads = {}, {}
         scratch = dict(scratch)
         for name, row_R in self.rows_of(state.params, data, batch).items():
@@ -146,8 +151,8 @@ class ItemStepper:
     ) -> tuple[TrainState, Totals]:
         """Run n steps, as ``Stepper.dispatch`` does; the training loop jits this method.
 
-        Walks are drawn for several steps at once; the number of these steps does not change the
-        result, to the last bit.
+        Walks are drawn for ``_CHUNK`` steps at once. The result is the same, to the last bit, for
+        any value of ``_CHUNK``.
         """
 
         def chunk(i: Array, carry: tuple) -> tuple:
@@ -162,7 +167,8 @@ class ItemStepper:
 
             return jax.lax.fori_loop(0, jnp.minimum(n - first, _CHUNK), one, carry)
 
-        # Both loops have a traced length: with lax.cond, XLA would copy the tables in every step.
+        # One program runs any n steps, so the lengths of both loops are computed from n. If the
+        # loops had fixed lengths and skipped steps by lax.cond, XLA would copy the tables per step.
         scratch = {name: jnp.zeros(len(table), jnp.int32) for name, table in state.params.items()}
         state, _ = jax.lax.fori_loop(0, (n + _CHUNK - 1) // _CHUNK, chunk, (state, scratch))
         return state, state.totals
