@@ -68,7 +68,10 @@ def _share(x_n: np.ndarray) -> np.ndarray:
 
 
 def _negatives(config: Config, train: Dataset, batch_size: int) -> _Negatives:
-    """Return the number of negatives per pair, without hard negatives, by user or by item."""
+    """Return groups of pairs, one per user or per item, and their numbers of negatives.
+
+    Hard negatives are not counted.
+    """
     how, by_users = config.negatives, config.train.positives == "users"
     count = how.against(batch_size, train.n_items)
     if how.picks is not None or (how.private and not config.corrects):
@@ -106,9 +109,11 @@ def _drawn(config: Config, pair_I: np.ndarray, met_I: np.ndarray) -> np.ndarray:
 def _possible(
     config: Config, n_items: int, degree_U: np.ndarray, known_U: np.ndarray
 ) -> np.ndarray:
-    """Return for each user the expectation of 1 / q over valid negatives, for the log q correction.
+    """Return [U], the expectation of 1 / q for a negative of each user, for the log q correction.
 
-    For items drawn with probability q, this is the number of valid items that can be drawn.
+    q is the probability of drawing the negative, and 1 / q counts as 0 for a masked negative. So
+    the expectation is the number of items that are valid for the user. It is higher if invalid
+    items are drawn again.
 
     Args:
       n_items: number of items that can be drawn.
@@ -117,6 +122,7 @@ def _possible(
     how = config.negatives
     if not how.rejects:
         return np.full(len(degree_U), n_items - (how.name == "in-batch"))
-    # Known items of the user are drawn again if negatives are private, and masked if shared.
+    # Among private negatives, items that the user knows are drawn again; among shared negatives,
+    # they are masked.
     again_U = 1 - known_U if how.private else 1.0
     return (n_items - degree_U) / np.maximum(again_U, 1e-9)

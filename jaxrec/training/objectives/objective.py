@@ -14,7 +14,10 @@ from jaxrec.training.batch import Batch, Positives, TrainData
 
 
 class BatchRows(NamedTuple):
-    """The scored rows of a batch: users, positives, negatives, hard negatives."""
+    """The final embeddings of a batch's users, positives, negatives and hard negatives.
+
+    ``neg`` is [S, D] if all pairs share S negatives, and [B, N, D] if each pair has N of its own.
+    """
 
     user_BD: Float[Array, "B D"]
     pos_BD: Float[Array, "B D"]
@@ -54,7 +57,7 @@ class UserObjective(ABC):
         return None
 
     def levels(self, config: Config, train: Dataset) -> int:
-        """Return the number of target levels that the model decodes; 0 for none.
+        """Return the number of rating levels that the loss predicts; 0 if it predicts no levels.
 
         Raises:
           InputError: the data lacks what the loss needs.

@@ -50,7 +50,7 @@ class Ratings(UserObjective):
         needed_ratings(train)
         if config.loss.name != "levels":
             return 0
-        return len(rating_levels(train, "loss.name levels", "take loss.name mse")[0])
+        return len(rating_levels(train, "loss.name levels", "set loss.name mse")[0])
 
     def observed(self, part: Dataset) -> np.ndarray | None:
         return part.rating
@@ -94,7 +94,7 @@ def pair_losses(
     pairs: Positives,
     temperature: float,
 ) -> Float[Array, "B"]:
-    """Compute the loss of each pair's rating from embeddings, including any bias columns."""
+    """Compute each pair's loss from its embeddings, which include the bias columns, if any."""
     assert pairs.target_B is not None
     if model.decoder is not None:
         logit_BR = level_logits(model.decoder.weights, user_BD, item_BD)
