@@ -42,7 +42,7 @@ class OneDevice:
 
     def state_shape(self) -> TrainState:
         """Return the shapes and types of a state without allocating its arrays."""
-        raise TypeError("a problem makes its own states")
+        raise TypeError("the class of the problem must define state_shape")
 
     def placed_shape(self) -> TrainState:
         """Return the shapes, types and devices of a state, to restore a checkpoint with."""

@@ -33,7 +33,12 @@ Rows = dict[str, Array]
 
 
 class Drawn(NamedTuple):
-    """The distinct rows of a step's batch, padded with N, and each node's position among them."""
+    """The table rows of a step's batch.
+
+    Attributes:
+      row_R: the numbers of the distinct rows, padded with the number of rows of the table.
+      slot_M: for each node of the batch, the position of its row in ``row_R``.
+    """
 
     row_R: Int[Array, "R"]
     slot_M: Int[Array, "M"]
@@ -147,7 +152,8 @@ class RowDispatch:
         self._step = lowered.compile()
         self.moved = drawn.row_R.nbytes + 2 * sum(x.nbytes for x in rows.values())
         self.waited = 0.0
-        # One thread keeps the order: rows are gathered once all but the last K steps are written.
+        # A single thread does all work in order. So when it gathers the rows of a step, the rows of
+        # all earlier steps but the last K are already written.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="rows")
         self._queue: deque[Future[Rows | None]] = deque()
         self._draw_upto(first + ahead + 1)
@@ -222,7 +228,7 @@ class RowDispatch:
 
 
 def _split_rows(state: TrainState, names: tuple[str, ...]) -> tuple[TrainState, Rows]:
-    """Take the batch's rows out of a state whose table they are; return the state and the rows."""
+    """Return the state with an empty table, and the rows that its table had."""
     rows: Rows = {}
 
     def without(path: Any, leaf: Any) -> Any:

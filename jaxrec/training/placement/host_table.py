@@ -180,7 +180,8 @@ class HostProblem(Problem):
         node_N = np.empty_like(self._place_N)  # the node in each row
         node_N[self._place_N] = np.arange(n_nodes)
         table_ND = np.empty((n_nodes, self.config.model.dim), np.float32)
-        # A table on the device is read in the same blocks, so both agree to the last bit.
+        # These are the blocks in which a table on the device is read, so the result is the same to
+        # the last bit.
         size = min(BLOCK, n_nodes)
         for start in range(0, n_nodes, size):
             first = min(start, n_nodes - size)
@@ -220,7 +221,7 @@ class HostProblem(Problem):
         return by_path
 
     def plan(self) -> plans.Plan:
-        """Compute from the sizes the memory that the run needs, and the bytes that it moves."""
+        """Estimate the memory that the run needs, and the bytes that a device receives per step."""
         return plans.plan(sizes_of(self.config, self.splits.train, sparse=True, host=True))
 
     def prepared(self) -> tuple[list[str], dict[str, dict[str, Any]]]:

@@ -169,7 +169,7 @@ class MeshProblem(Problem):
         with jax.default_device(here):  # a device may have too little memory for all rows
             params = self._params()
         params = put(self.mesh, params, self._stepper.specs(shape).params)
-        # The parameters are donated, because a device may have room for one table only.
+        # The parameters are donated, because a device may lack memory for a copy of its rows.
         init = jax.jit(self.stepper.init, out_shardings=self._shardings(shape), donate_argnums=0)
         return init(params)
 
@@ -243,7 +243,7 @@ class MeshProblem(Problem):
         )
 
     def plan(self, *, counted: bool = True) -> plans.Plan:
-        """Compute from the sizes the memory that the run needs, and the bytes that it moves.
+        """Estimate the memory that the run needs, and the bytes that a device receives per step.
 
         Args:
           counted: whether to use the row counts of the partitioned graph; if not, they are

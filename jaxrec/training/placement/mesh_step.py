@@ -35,10 +35,10 @@ from jaxrec.training.step import (
 
 @dataclass(frozen=True)
 class MeshStepper(Stepper):
-    """The static part of a step on a mesh of D x T devices.
+    """The static part of a step on a mesh of devices with the axes ``data`` and ``table``.
 
-    Every device draws the whole batch. A device's place along ``data`` selects the part of the
-    batch whose loss it computes; its place along ``table`` selects the table rows that it owns.
+    Every device draws the whole batch. A device's index along ``data`` selects the part of the
+    batch whose loss it computes; its index along ``table`` selects the table rows that it owns.
     Each device computes the final embeddings of its own rows, and sums over ``table`` bring them to
     all devices. The gradients of the whole batch are gathered over ``data``, and each device
     updates its own rows.

@@ -1,4 +1,4 @@
-"""Training on a data set partitioned on disk, of which a process reads its devices' parts."""
+"""Training on a data set partitioned on disk; each process reads the parts of its own devices."""
 
 import shutil
 from collections.abc import Iterable, Iterator
@@ -74,10 +74,10 @@ class PartedProblem(MeshProblem):
         total: int | None,
         tx: optax.GradientTransformation | RowOptimizer | None,
     ) -> "PartedProblem":
-        """Put the stored parts of this process's devices on the mesh.
+        """Build the problem: put the stored parts of this process's devices on the mesh.
 
         Raises:
-          InputError: a part is missing or damaged, or :meth:`MeshProblem.on` raises it.
+          InputError: a part is missing or damaged; also as in :meth:`MeshProblem.on`.
         """
         train, phase = parted.of("train"), "search"
         cadence = Cadence.checked(config, train, total)

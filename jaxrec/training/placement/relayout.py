@@ -34,7 +34,7 @@ def of_table(path: Any, leaf: Any, size: int) -> bool:
 
 
 def restored(checkpoints: Checkpoints, step: int, like: Any, stored: Rows, ours: Rows) -> Any:
-    """Restore a state as NumPy arrays, and reorder the rows of its tables; padding is 0.
+    """Restore a state as NumPy arrays, and reorder the rows of its tables; padding rows are 0.
 
     Args:
       like: a state of this run, or its shapes.
