@@ -265,7 +265,7 @@ def _begun(values: dict[str, Any], of_users: Dataset, run: Path) -> str:
         ),
         (
             {"train": TrainConfig(epochs=2**31 - 1, batch_size=8)},
-            "train.epochs 2,147,483,647 of .* steps, but a run has at most 2,147,483,647",
+            "train.epochs 2,147,483,647 with .* steps, but a run has at most 2,147,483,647",
         ),
         (
             {"train": TrainConfig(batch_size=2**24)},
@@ -294,7 +294,7 @@ def test_what_the_data_and_the_machine_have_no_room_for_leaves_no_folder(
 def test_a_step_that_does_not_fit_is_no_out_of_memory(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "memory_limit", lambda: 1000)
     config = Config(model=ModelConfig("mf", dim=4, layers=0), train=TrainConfig(steps=2))
-    with pytest.raises(RunError, match=r"a step needs .* of memory, but there are 1 kB"):
+    with pytest.raises(RunError, match=r"a step needs .* of memory, but only 1 kB are available"):
         train(config, data=users(), run=tmp_path / "run", quiet=True)
 
 

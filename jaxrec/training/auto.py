@@ -51,13 +51,14 @@ _AGAIN = 2.2  # training and refit of the winner take this many times the durati
 _RANKINGS = 6.0  # evaluations of the winner's run take this many times one ranking of validation
 _REPORT = 10.0  # seconds for starting a run and for writing its report and files
 _SHARE = 0.15  # largest share of the budget for one trial with training
-_BLENDED = 4.0  # the votes of similar users cost as much as this many pairs of products
+_BLENDED = 4.0  # scores from similar users cost as much as this many pairs of sparse products
 _LEAST = 5.0  # seconds; shorter training does not justify its compilation
 _COMPILE = 3.0  # seconds to compile a filter
-_BEHIND, _AFTER = 0.85, 0.3  # stop a trial after _AFTER of its time if it is below _BEHIND · best
+# After the share _AFTER of its time, a trial is stopped if its metric is below _BEHIND · the best.
+_BEHIND, _AFTER = 0.85, 0.3
 _USERS = 5000  # largest number of validation users that a trial ranks
 _SLACK = 1.5  # time of fitting EASE, relative to the time of its multiply-adds alone
-_PROBE = 64  # columns of the sparse product that measures speed; 1/16 of the dense rows
+_PROBE = 64  # columns of the sparse product that measures speed; the dense one has 16 times as many
 HYBRID = "hybrid"
 
 Result = tuple[Config, dict[str, Any], float, float]
@@ -72,7 +73,8 @@ class Trial:
       name: the candidate's name; for a neighbour, also the options in which it differs.
       config: the configuration that repeats the trial.
       value: the selection metric on validation.
-      seconds: time of fitting without cached parts, or of training until the best evaluation.
+      seconds: time that fitting takes if no part is cached, or time of training until the best
+        evaluation.
       rank_seconds: time of ranking for all validation users once.
       ndcg: ndcg on validation, which decides between trials of equal value. For example, the recall
         of lists that hold every item is always 1.
@@ -430,7 +432,7 @@ class Search:
 
     @cached_property
     def _speed(self) -> tuple[float, float]:
-        """Two times measured on this machine, in seconds.
+        """Two durations in seconds, measured on this machine.
 
         The first is the time per multiply-add of a dense product. The second is the time per column
         of a pair of sparse products with the graph.
@@ -457,7 +459,10 @@ class Search:
         return taken[0] / side**3, taken[1] / _PROBE
 
     def _allotted(self) -> float:
-        """Return how many seconds a trial may train, so that its run as the winner is in time."""
+        """Return how many seconds a trial may train.
+
+        If the trial wins, its run must still fit into the budget.
+        """
         ranking = max((trial.rank_seconds for trial in self.trials), default=1.0)
         room = self.budget - self.spent - _REPORT - _RANKINGS * ranking
         return min(_SHARE * self.budget, room / (1 + _AGAIN))

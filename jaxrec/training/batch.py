@@ -112,7 +112,7 @@ def by_edges(key: PRNGKeyArray, step: Int[Array, ""], pairs: Pairs, batch_size: 
 
 
 def by_users(key: PRNGKeyArray, step: Int[Array, ""], pairs: Pairs, batch_size: int) -> Positives:
-    """Draw E positives per epoch, each by drawing a uniform user, then one of the user's items.
+    """Draw E positives per epoch: for each, a user uniformly, then one of the user's items.
 
     Many papers draw positives in this way.
     """

@@ -172,7 +172,8 @@ class Checkpoints:
             reason = "the disk is full"
         raise RunError(
             f"{path}: the checkpoint could not be written ({reason}).\n"
-            f"Earlier checkpoints are intact: make room, then `jaxrec resume {self.folder.parent}`"
+            "Earlier checkpoints are intact: free some space, then "
+            f"`jaxrec resume {self.folder.parent}`"
         ) from error
 
     def _drop_partial(self) -> None:
@@ -185,7 +186,7 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
     def last(self, warn: Callable[[str], None]) -> Sealed | None:
-        """Return the last intact checkpoint, or None.
+        """Return the last intact checkpoint; None if no checkpoint is intact.
 
         Args:
           warn: called with a message for each damaged checkpoint, which is skipped.

@@ -71,7 +71,7 @@ def inputs(config: Config, train: Dataset) -> Inputs:
     if config.negatives.hard and last > train.n_items:
         raise InputError(
             f"negatives.hard_ranks {first} {last} reaches past the {train.n_items} items of "
-            f"{train.name}; take ranks up to {train.n_items}"
+            f"{train.name}; set ranks of at most {train.n_items}"
         )
     decodes = objectives.of(config).levels(config, train)
     if not how.kind.features:
@@ -110,7 +110,7 @@ def _fit(
 
 
 def _refuse_unknown(config: Config, train: Dataset) -> None:
-    """Raise InputError if model.columns names a feature that neither side has."""
+    """Raise InputError if model.columns names a feature that neither users nor items have."""
     there = [name for side in train.features().values() for name in side.columns]
     for name in config.model.columns:
         if name not in there:
@@ -131,9 +131,10 @@ def on_host(config: Config, train: Dataset) -> bool:
 
 
 def popularity(config: Config, train: Counted) -> Popularity | None:
-    """Return each item's probability of being drawn, as a batch's positive or as a negative.
+    """Return each item's probability of being drawn as a negative.
 
-    Return None if no sampler or loss needs it.
+    In-batch negatives are drawn as positives of other pairs. The result is None if no sampler or
+    loss needs it.
     """
     in_batch = config.negatives.name == "in-batch"
     if in_batch and config.train.positives == "users":
@@ -188,7 +189,7 @@ def _shown(config: Config, train: Dataset) -> DeviceCsr | None:
 
 
 def hard_window(config: Config, train: Dataset, graph: Bipartite) -> Window:
-    """Return for each user the items that hard negatives are drawn from: a PageRank rank range."""
+    """Return each user's candidates for hard negatives: the items in a range of PageRank ranks."""
     first, last = config.negatives.hard_ranks
     known = train.csr()
     window = rank_window(graph, (known.indptr, known.indices), train.n_users, first, last)
@@ -239,7 +240,7 @@ def _graph(config: Config, train: Dataset, takes: Inputs, key: PRNGKeyArray) -> 
     sampled = how.sampled
     drawn = sampled and how.neighbors == "uniform"
     graph = bipartite.build(
-        # Sampled neighbours have equal weights, so the edges of the whole graph get them too.
+        # Sampled neighbours have equal weights, so the edges of the whole graph get equal weights.
         replace(train, weight=None) if drawn else train,
         reorder=not sampled,  # the rows of a sampled block are scattered in any order
         buckets=resolve(how.kernel) == "buckets",

@@ -53,7 +53,7 @@ def _commit() -> str | None:
 
 
 def check(folder: Path, custom_tx: bool, warn: Callable[[str], None]) -> None:
-    """Compare this environment with that of the run's start; do nothing if it has not started.
+    """Compare this environment with that in which the run started; do nothing for a new run.
 
     Args:
       custom_tx: whether an optax chain was given instead of the configured one.

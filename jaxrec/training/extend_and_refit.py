@@ -108,7 +108,7 @@ def on_everything(run: str | Path) -> Config:
 
 
 def _length(run: Path, config: Config) -> dict[str, Any]:
-    """Return the length at the run's best evaluation: in epochs if whole, otherwise in steps.
+    """Return the run's length at its best evaluation: in whole epochs, or otherwise in steps.
 
     The result is empty if the run has no evaluations; the new run then keeps the run's length.
     """

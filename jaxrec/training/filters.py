@@ -50,7 +50,7 @@ class Kept:
     def take(self, of: tuple[Any, ...], compute: Callable[[], Any]) -> Any:
         """Return the part with the key ``of``, computed if it is not cached.
 
-        The cache holds the latest two parts of each kind, ``of[0]``.
+        The kind of a part is ``of[0]``. The cache holds the latest two parts of each kind.
         """
         if of in self._parts:
             self._parts[of] = self._parts.pop(of)  # becomes the latest

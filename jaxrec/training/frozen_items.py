@@ -60,7 +60,8 @@ def read(config: Config, train: Dataset) -> FrozenItems | None:
     _, row, at = np.intersect1d(np.asarray(train.item_ids).astype(str), ids, return_indices=True)
     if not len(row):
         raise InputError(
-            f"{path}: none of its items is among those of {train.name}, such as {train.item_ids[0]}"
+            f"{path}: none of its items is among those of {train.name}, such as "
+            f"{train.item_ids[0]}; give vectors of items of this data"
         )
     return FrozenItems(row, vector[at].astype(np.float32))
 

@@ -108,7 +108,12 @@ class Outcome(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The step in the phase of the best evaluation so far, and the number of later evaluations."""
+    """The best evaluation so far.
+
+    Attributes:
+      step: its step within the phase; None without evaluations.
+      since: number of evaluations after it.
+    """
 
     step: int | None
     since: int
@@ -139,7 +144,7 @@ def check_memory(compiled: jax.stages.Compiled) -> None:
     limit = memory_limit()
     if needs > limit:
         raise RunError(
-            f"a step needs {shown(needs)} of memory, but there are {shown(limit)}.\n"
+            f"a step needs {shown(needs)} of memory, but only {shown(limit)} are available.\n"
             "Set a smaller --train.batch-size, --model.dim or number of negatives"
         )
 
@@ -282,7 +287,10 @@ class Loop:
         return compiled
 
     def _advance(self, dispatch: Dispatch, state: TrainState, step: int) -> tuple[TrainState, int]:
-        """Dispatch steps up to the next boundary; read each one's totals while the next runs."""
+        """Dispatch steps up to the next boundary, and return the state and its step.
+
+        The totals of a dispatch are read while the next dispatch runs.
+        """
         boundary = self.cadence.next_boundary(step)
         late: tuple[Totals, int] | None = None
         began = last = time.perf_counter()
@@ -400,7 +408,7 @@ class Loop:
         return f"{self.phase.name} step {step}/{self.cadence.total}"
 
     def best(self) -> Best:
-        """Find in the log the step with the best selection metric; of equal steps, the first."""
+        """Find in the log the step with the best selection metric; of equal values, the first."""
         if self.select_on == "none":
             return Best(None, 0)
         sign = -1 if lower_is_better(self.config.metric) else 1

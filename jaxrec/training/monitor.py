@@ -35,7 +35,7 @@ class FirstRows:
     """The embeddings of the doctor's sample at step 0.
 
     Args:
-      remade: recomputes these embeddings; it is called only in a resumed run.
+      remade: recomputes these embeddings; called in a resumed run and in a refit.
     """
 
     def __init__(self, remade: Callable[[], np.ndarray]) -> None:
@@ -101,7 +101,7 @@ class Examiner:
         self._first.look_back()
 
     def share(self, other: "Examiner") -> None:
-        """Reuse the sample, the facts and the program of an examiner of the same data and model."""
+        """Use the sample, facts and program of ``other``, which has the same data and model."""
         for name in ("_sample", "_facts", "_within"):
             vars(self)[name] = getattr(other, name)
 
@@ -150,10 +150,10 @@ class Examiner:
         return learning_rate(self.config.optim, self.total)
 
     def _stride(self, figures: dict[str, float], step: int) -> dict[str, float]:
-        """Return how far one step of Adam moves a table row, relative to the row's norm.
+        """Return as "stride" how far a step of Adam moves a table row, relative to the row's norm.
 
-        Adam moves each number by about the learning rate, which is taken from the previous step.
-        The result is empty at step 0 and for other optimizers.
+        Adam moves each number of a row by about the learning rate; the rate of the latest step is
+        used. The result is empty at step 0, for other optimizers and for models without a table.
         """
         size, optim = figures.get("table_norm"), self.config.optim
         if not size or not step or optim.name not in ("adam", "adamw"):
@@ -201,7 +201,7 @@ class Examiner:
 
 
 def _inside(within: dict[str, np.ndarray]) -> dict[str, float]:
-    """Return the norm of the table's rows and the share of dead units, if they were measured."""
+    """Return the table rows' mean norm, divided by √D, and the share of dead units, if measured."""
     found = {}
     if "table_nD" in within:
         table_nD = within["table_nD"]
@@ -247,7 +247,7 @@ class Attendant:
         run: Path,
         reporter: Reporter,
     ) -> None:
-        """Measure a state that is not yet in the log, log its figures, and report new findings."""
+        """Log a state's figures and report new findings, unless the log has the figures already."""
         if not self._config.log.doctor:
             return
         if self._log.find(self._origin + step, "doctor") is not None:

@@ -64,7 +64,7 @@ def by_features(how: NegativesConfig, alike_IF: Float[Array, "I F"], batch: Batc
 
 
 def _columns(how: NegativesConfig, score_BN: Array, batch: Batch, pos_B: Array) -> Array:
-    """Return the column of each picked candidate in ``score_BN``, [B, N kept]."""
+    """Return the columns in ``score_BN`` of the candidates picked for each pair, [B, n_kept]."""
     if batch.valid_BN is not None:
         score_BN = jnp.where(batch.valid_BN, score_BN, -jnp.inf)
     n_kept = how.count if how.private else 1

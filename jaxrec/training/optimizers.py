@@ -44,8 +44,8 @@ def _registered(config: Config, steps: int) -> Optimizer:
     if isinstance(made, RowOptimizer) and not (config.model.local and config.model.ids):
         raise InputError(
             f"optim.name {name} updates only the rows of a batch, but model.name "
-            f"{config.model.name} gives every row a gradient; take mf, pinsage or two-tower, or an "
-            "optax chain"
+            f"{config.model.name} gives every row a gradient; use model.name mf, pinsage or "
+            "two-tower, or register an optax chain"
         )
     if not isinstance(made, RowOptimizer | optax.GradientTransformation):
         raise InputError(

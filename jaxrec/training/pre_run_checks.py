@@ -15,7 +15,7 @@ def check_limits(config: Config, n_users: int, n_items: int, pairs: int) -> None
     """Check the settings whose limits depend on the data or on the memory.
 
     Args:
-      pairs: number of pairs, or of walks, per epoch.
+      pairs: number of train pairs per epoch; for training on walks, the number of walks per epoch.
 
     Raises:
       InputError: a setting is out of range; the message names it and its limit.
@@ -26,18 +26,19 @@ def check_limits(config: Config, n_users: int, n_items: int, pairs: int) -> None
 
 
 def _check_length(config: Config, pairs: int) -> None:
-    """Raise InputError if int32 cannot count the steps, or a schedule is longer than the run."""
+    """Raise InputError if a run has too many steps for int32, or too few for warm-up or cycles."""
     if not pairs:
         return
     check(
         pairs <= INT32,
-        f"an epoch has {pairs:,} walks or pairs, but at most {INT32:,} are supported",
+        f"an epoch has {pairs:,} pairs or walks, but at most {INT32:,} are supported; train on "
+        "less data, or with fewer walks",
     )
     made = Cadence.of(config, pairs)
     check(
         made.total <= INT32,
-        f"train.epochs {config.train.epochs:,} of {made.per_epoch:,} steps are "
-        f"{made.total:,} steps, but a run has at most {INT32:,}",
+        f"train.epochs {config.train.epochs:,} with {made.per_epoch:,} steps each are "
+        f"{made.total:,} steps, but a run has at most {INT32:,}; set fewer epochs",
     )
     optim, left = config.optim, made.total - config.optim.warmup_steps
     check(
@@ -57,9 +58,9 @@ def memory_limit() -> int:
 
 
 def _check_memory(config: Config, n_users: int, n_items: int) -> None:
-    """Raise InputError if the lower bound of a run's memory exceeds the limit.
+    """Raise InputError if the lower bound of a run's memory exceeds the available memory.
 
-    The exact need is checked once the step is compiled.
+    The exact memory is known, and checked, only after the step is compiled.
     """
     needs = least_bytes(config, n_users, n_items)
     total, limit = sum(needs.values()), memory_limit()
@@ -80,7 +81,7 @@ _CAUSES = {
 
 
 def least_bytes(config: Config, n_users: int, n_items: int) -> dict[str, int]:
-    """Return a lower bound of a step's memory by purpose, in bytes."""
+    """Return lower bounds of a step's memory in bytes: of a batch, of node tables, of matrices."""
     model = config.model
     nodes, parts = n_users + n_items, config.mesh.devices
     width = model.id_dim or model.dim
@@ -98,7 +99,7 @@ def least_bytes(config: Config, n_users: int, n_items: int) -> dict[str, int]:
 
 
 def _matrix_weights(config: Config) -> int:
-    """Return a lower bound of the weights in the matrices of the model, the score and the loss."""
+    """Return a lower bound of the number of weights in the matrices of model, score and loss."""
     model = config.model
     weights = model.kind.matrix_weights(model)
     if model.score == "mlp":

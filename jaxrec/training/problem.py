@@ -116,10 +116,10 @@ class Problem(OneDevice):
         return cls(config, splits, stepper, on_device, cadence, init_key, takes, host, seconds)
 
     def sibling(self, config: Config) -> "Problem":
-        """Return the problem of a run that differs from this one only in its seed and in numbers.
+        """Return the problem of a run that can be trained together with this one.
 
-        Both problems share arrays, evaluators and compiled programs. See
-        :func:`jaxrec.training.together.program`.
+        The configurations may differ only as :func:`jaxrec.training.together.program` allows. Both
+        problems share arrays, evaluators and compiled programs.
         """
         init_key, data_key = keys(config, "search")
         train = self.splits.train
@@ -353,8 +353,8 @@ class Problem(OneDevice):
     def count_known(self) -> Callable[[Batch], np.ndarray]:
         """The function that counts a batch's negatives.
 
-        The function returns [3]: the number of negatives that are the user's train items, that are
-        the user's validation items, and in all.
+        The function returns [3]: how many negatives are among the user's train items, how many are
+        among the user's validation items, and the number of all negatives.
         """
         return counter(*(part.csr() for part in self.splits[:2]))
 

@@ -74,7 +74,9 @@ def final_evaluation(
 def reported(
     config: Config, results: dict[str, dict[str, Any]], nothing: dict[str, Any]
 ) -> dict[str, Any]:
-    """Return the first fields of eval.json: the result on test (else validation), and protocol.
+    """Return the first fields of eval.json: the reported split, its result and the protocol.
+
+    The reported split is test, or validation if test has no result.
 
     Args:
       results: the result of ``measure`` for each split that is not empty.
@@ -92,8 +94,8 @@ def false_negative_rate(problem: Problem) -> dict[str, float]:
     """Return the shares of negatives that are the user's positives in train and in validation.
 
     The shares are measured in the batches of evenly spaced steps, over unmasked negatives (for
-    dynamic negatives, over all candidates). The share in validation estimates the share of
-    negatives that are positives which training does not know.
+    dynamic negatives, over all candidates). The share in validation estimates how many negatives
+    are positives that training does not know.
     """
 
     def counted(step: int) -> np.ndarray:

@@ -339,7 +339,7 @@ def refit(
     """
     config = extend_and_refit.on_everything(run)
     if config.data == configs.IN_MEMORY and data is None:
-        raise InputError(f"{run}: the run had its data in memory; give that again as data=")
+        raise InputError(f"{run}: the run had its data in memory; give the same data as data=")
     return train(config, data=data, run=to, tx=tx, quiet=quiet, may_exit=may_exit)
 
 
@@ -358,7 +358,7 @@ def _refuse_others(
 
 
 def _nothing() -> None:
-    """Save nothing, because nothing is unsaved yet."""
+    """Do nothing; the callback of ``may_leave`` while there is nothing to save."""
 
 
 def _new_folder(config: Config, run: str | Path | None, overwrite: bool = False) -> Path:
@@ -578,7 +578,7 @@ def train_together(
 
 
 _COPIES = 3
-"""Copies of a run's state in memory: stacked, alone at a boundary, and the result of a step."""
+"""Copies of a run's state in memory: the stacked one, its copy at a boundary, a step's result."""
 
 
 def _train_at_once(

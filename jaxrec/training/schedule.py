@@ -25,9 +25,10 @@ class Cadence:
 
     @classmethod
     def of(cls, config: Config, pairs: int, total: int | None = None) -> "Cadence":
-        """Compute the cadence for a number of pairs.
+        """Compute the cadence of a phase.
 
         Args:
+          pairs: number of train pairs per epoch; for training on walks, the number of walks.
           total: number of steps; by default as configured.
         """
         per_epoch = steps_per_epoch(pairs, config.train.batch_size)

@@ -143,7 +143,7 @@ def check() -> list[Finding]:
 
 
 def _seal() -> Path:
-    """Return the path of the file that exists once this machine has passed with these versions."""
+    """Return the path of a file that exists if the check passed on this machine and versions."""
     here = jax.local_devices()[0]
     driver = Path("/proc/driver/nvidia/version")
     facts = [here.device_kind, *versions().items(), os.environ.get("XLA_FLAGS", "")]
@@ -172,7 +172,7 @@ def once() -> None:
         raise RunError(
             f"{bad[0].name} is {'wrong' if bad[0].error > bad[0].limit else 'not repeatable'} on "
             f"{jax.local_devices()[0].device_kind} with jax {jax.__version__} "
-            "(`jaxrec env --check` tells more); take another release of jax, or "
+            "(`jaxrec env --check` tells more); use another release of jax, or set "
             "--model.kernel segment_sum"
         )
     try:

@@ -74,7 +74,7 @@ class SignalWatch:
         self._read.close()
 
     def __call__(self) -> bool:
-        """Return whether any process got a signal; all processes must ask at the same step."""
+        """Return whether a process got a signal; all processes must call this at the same step."""
         agreed = processes.greatest(self.received or 0)
         if agreed and self.received is None:
             self.received = agreed

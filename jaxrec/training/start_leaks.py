@@ -26,7 +26,8 @@ class Source:
       role: "warm_start" or "frozen_items".
       path: the path in the configuration.
       run: the run folder of the source; None if the source is not a run.
-      known: the split pairs of that run and of the runs that it started from; None if unknown.
+      known: the pairs of that run and of the runs that it started from, each with its part of the
+        split; None if unknown.
     """
 
     role: str
@@ -59,7 +60,7 @@ class Start:
 
     @property
     def known(self) -> KeptSplit | None:
-        """The union of the known pairs of all sources; None if none are known."""
+        """The union of all sources' known pairs; None if no source has known pairs."""
         union: KeptSplit | None = None
         for source in self.sources:
             if source.known is not None:
@@ -67,7 +68,14 @@ class Start:
         return union
 
     def inherited(self, rule: dict[str, Any], hash_E: np.ndarray) -> Kept | None:
-        """Return the split of the sources with this rule, to continue; None if there is none."""
+        """Return the split that the new run continues: the union over the sources with its rule.
+
+        The result is None if no source has this rule.
+
+        Args:
+          rule: the settings of the new run's split.
+          hash_E: the hashes of the data's pairs.
+        """
         same_rule = [s.known for s in self.sources if s.known and s.known.protocol == rule]
         if not same_rule:
             return None
@@ -108,10 +116,12 @@ def _named(config: Config) -> list[tuple[str, str, Path | None]]:
 
 
 def _known(run: Path, objective: Objective) -> KeptSplit | None:
-    """Return the split pairs of a run and of the runs that it started from; None if unknown.
+    """Return the pairs of a run and of the runs that it started from, with their parts.
+
+    The result is None if they are unknown, or if they are pairs of another kind than the new run's.
 
     Args:
-      objective: the objective of the new run, which says whether pairs are of users and items.
+      objective: the objective of the new run, which has pairs of users and items, or of two items.
     """
     kept, config = load(check_run(run)), configs.load(run / "config.json")
     users = objective.users
@@ -180,7 +190,7 @@ def _shared(there: np.ndarray, here: np.ndarray) -> dict[str, Any]:
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> str:
-    """Say which setting of the two splits differs, which prevents continuing the earlier split."""
+    """Return a clause that names the first setting in which two splits differ, for messages."""
     if not theirs:
         return _OLD
     names = [name for name in ("name", *ours) if theirs.get(name) != ours.get(name)]

@@ -38,7 +38,10 @@ def apply(
 
 
 def written(table: Array, row: Any, rows: np.ndarray) -> Array:
-    """Return a table with some rows replaced, copied on the host to save device memory."""
+    """Return a copy of a table in which ``rows`` replace the rows with the numbers ``row``.
+
+    The copy is made on the host to save device memory.
+    """
     made = np.array(table)
     made[row] = rows
     return jnp.asarray(made)
@@ -86,7 +89,8 @@ class Feed(NamedTuple):
     """Inputs of a step besides the state: the batch, and the plan of the table rows to read.
 
     Attributes:
-      block: the encoder's plan for the batch's nodes; None if the encoder reads the whole table.
+      block: the encoder's plan for the batch's nodes; None unless the encoder samples neighbours or
+        the optimizer is row-wise.
       key: the random key for dropout; None without dropout.
       against: statistics of the negatives for the doctor.
     """
@@ -169,7 +173,7 @@ class Stepper:
         return joined_table(state.params, current_ND, others)
 
     def nodes(self, params: nnx.State, graph: Bipartite) -> Nodes:
-        """Compute the final embeddings in the data set's order, and normalise them for cosine."""
+        """Compute the final embeddings in the data set's order, normalised for cosine scores."""
         nodes = self._scored(nnx.merge(self.graphdef, params)(graph))
         nodes = Nodes(*map(graph.in_data_order, nodes))
         features = graph.features or NodeFeatures(None, None)
@@ -179,7 +183,7 @@ class Stepper:
         return nodes._replace(emb_ND=emb_ND)
 
     def biases(self, params: nnx.State, graph: Bipartite) -> Float[Array, "N"] | None:
-        """Return the learned biases of all nodes, or None."""
+        """Return the learned biases of all nodes; None if the model has no biases."""
         bias = nnx.merge(self.graphdef, params).bias
         if bias is None:
             return None
@@ -226,9 +230,9 @@ class Stepper:
         return self._loss_of(model.of_block(graph, table_MD, feed.block), feed.batch, model)
 
     def rows_of(self, params: nnx.State, graph: Bipartite, batch: Batch) -> Nodes:
-        """Compute the scored rows of a batch without dropout: users, items, then negatives.
+        """Compute the final embeddings of a batch's users, items and negatives, without dropout.
 
-        If the model has biases, the rows have two more columns for them.
+        The rows are in this order. If the model has biases, two more columns hold them.
         """
         model = nnx.merge(self.graphdef, params)
         rows = model.rows(graph, graph.places(self._nodes_of(batch)), None)
@@ -256,9 +260,10 @@ class Stepper:
     ) -> tuple[Float[Array, ""], Float[Array, ""]]:
         """Return the loss (including L2) and the L2 term, from the rows of the batch's nodes.
 
-        By default L2 is l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows, averaged over
-        pairs like the loss (as in LightGCN-PyTorch for one negative). Hard negatives add
-        Σ_h |h|² / H, where h runs over the valid hard negatives.
+        By default, the L2 term of a pair (u, i) with negatives n is
+        l2 / 2 · (|u|² + |i|² + mean_n |n|²) on the table's rows. It is averaged over pairs like the
+        loss (as in LightGCN-PyTorch for one negative). With H hard negatives per pair, the sum in
+        parentheses includes Σ_h |h|² / H over the valid hard negatives h.
 
         Args:
           rows: the rows of the nodes that ``_nodes_of`` returns.

@@ -171,8 +171,8 @@ def record(signs: Signs | None, parts: tuple[str, ...]) -> dict[str, float]:
 def counter(train: Csr, validation: Csr) -> Callable[[Batch], np.ndarray]:
     """Return a function that counts a batch's unmasked negatives.
 
-    The function returns [3]: the number of negatives that are the user's train items, that are the
-    user's validation items, and in all.
+    The function returns [3]: how many negatives are among the user's train items, how many are
+    among the user's validation items, and the number of all negatives.
     """
     liked = [DeviceCsr(jnp.asarray(p.indptr), jnp.asarray(p.indices)) for p in (train, validation)]
 

@@ -69,7 +69,7 @@ class Task(Protocol):
         ...
 
     def evaluate(self, problem: Any, outcome: Outcome, watch: SignalWatch) -> dict[str, Any] | None:
-        """Evaluate the outcome for eval.json; None if interrupted."""
+        """Evaluate the outcome and return the content of eval.json; None if a signal came."""
         ...
 
     def write(self, folder: Path, problem: Any, outcome: Outcome, watch: SignalWatch) -> None:
@@ -86,7 +86,7 @@ def needs_pairs(config: Config, n_pairs: dict[str, int], share: str, instead: st
 
     Args:
       n_pairs: number of pairs in each part of the split.
-      share: text that gives the option of the held-out share and its value, for the message.
+      share: the option that sets the share of the selection split, with its value, for the message.
       instead: a fix that the message suggests; may be empty.
     """
     if n_pairs.get(config.eval.select_on) == 0:
@@ -145,7 +145,7 @@ def begun(run: Path | None) -> bool:
 
 
 def before(run: Path) -> Splitting:
-    """Read the records of a started run's sources, which are the origin of its split."""
+    """Return the Splitting of a started run, with the records of sources in its folder."""
     return Splitting(start=read_start(run))
 
 
@@ -263,7 +263,7 @@ class UserTask:
 
 
 def _split(config: Config, dataset: Dataset) -> tuple[Splits, Splitting]:
-    """Split the data of a new run; if the run has a warm start, continue the split of that run."""
+    """Split the data of a new run; if possible, continue the split of the runs it starts from."""
     data = apply_filter(dataset, config.filter)
     how = resolved(data, config.split)
     data, notes = settled(data, how)

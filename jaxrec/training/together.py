@@ -47,8 +47,9 @@ def why_alone(config: Config) -> str | None:
         not in losses.LOSSES,
         "model.edge_dropout draws a separate graph for each run": model.draws,
         f"model.score {model.score} is a trained network": model.score not in ("dot", "cosine"),
-        # In rankings, the gradient of a user's bias is only rounding, which adam scales up.
-        "model.biases of users have gradients of rounding errors only": model.biases,
+        # In losses of score differences (all but bce), a user's bias cancels, so its gradient is a
+        # rounding error. Adam scales it up, and the run would differ from a run trained alone.
+        "model.biases is set": model.biases,
         "model.frozen_items is set": model.frozen_items is not None,
         "warm_start is set": config.warm_start is not None,
         "mistakes is set": bool(config.mistakes),
@@ -76,7 +77,8 @@ def program(config: Config) -> Config:
         "optim.weight_decay": float(optim.weight_decay > 0),
         "train.l2": float(train.l2 > 0),
     }
-    # If the temperature is an array, it divides vectors before the cast to the dtype, not after.
+    # An array divides the users' vectors before their cast to model.dtype; a plain number divides
+    # the scores. Both give the same result up to rounding only if there is no cast.
     if config.model.dtype == "float32":
         changes["loss.temperature"] = 1.0
     return config.replace(changes)
@@ -190,8 +192,8 @@ class Together:
             member.state, _ = member.loop.begun(None)
         step, size = 0, len(self._members)
         while live := self._visited(step):
-            # A copy of a live run takes the place of a run that has ended, since another number of
-            # places needs a new compilation. Once half of the places hold copies, they are dropped.
+            # A program for another number of runs must be compiled. To avoid that, copies of a live
+            # run replace the ended runs. Once half of the runs are copies, the copies are dropped.
             size = len(live) if 2 * len(live) <= size else size
             step = self._advance(live, size, step)
         return [member.end for member in self._members if member.end is not None]

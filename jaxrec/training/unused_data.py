@@ -30,7 +30,7 @@ _CHANGES_TRAINING = ("ids of ", "left out", "not read", "times ")
 
 
 def noted(notes: Mapping[str, int]) -> list[str]:
-    """Return a line for each note that says how the training data was changed in reading."""
+    """Return a line for each note about a change that reading made to the training data."""
     return [f"{note}: {n:,}" for note, n in notes.items() if note.startswith(_CHANGES_TRAINING)]
 
 
@@ -56,7 +56,7 @@ def _ratings(config: Config, parts: Sequence[Dataset]) -> str | None:
         line += f" are types of edges, and are not used by loss {config.loss.name}"
     else:
         line += " are not used"
-    line += ": every pair counts as a positive; --filter.min-rating keeps the likes"
+    line += ": every pair counts as a positive; --filter.min-rating R drops pairs rated below R"
     if low >= 0 and high > _MANY_LEVELS and _whole_numbers(parts):
         line += "; to use counts as weights: `jaxrec data import ... --columns.weight COLUMN`"
     return line

@@ -58,7 +58,10 @@ def item_schema(run: str) -> Schema:
 
 
 def takes(config: Config, train: Dataset) -> Inputs:
-    """Read the inputs of the run to start from, so that features are encoded in the same way.
+    """Return the model's inputs, with the feature schemas and edge types of the warm start's run.
+
+    So the new run encodes features as that run did. The number of rating levels in the loss comes
+    from the train data.
 
     Raises:
       InputError: the run has not finished, or the data lacks ratings that the loss needs.
@@ -90,7 +93,10 @@ def load(model: Encoder, config: Config, train: Dataset, graph: Bipartite) -> di
         name = "/".join(map(str, path))
         array = old.get(name)
         if array is None or (name not in _BY_NODE and array.shape != value[...].shape):
-            raise InputError(f"warm_start {run}: its parameter {name} does not match this model")
+            raise InputError(
+                f"warm_start {run}: its parameter {name} does not match this model; train without "
+                "--warm-start"
+            )
         if name == TABLE:
             place = np.asarray(graph.places(jnp.asarray(here)))
             value[...] = written(value[...], place, array[there])

@@ -218,7 +218,7 @@ def test_hard_negatives_come_from_their_ranks_and_as_many_as_the_epoch_has():
 
 @pytest.mark.parametrize("ranks", [(45, 60), (2, 46)])
 def test_a_window_beyond_the_catalogue_is_refused_by_name(ranks):
-    said = r"negatives.hard_ranks {} {} reaches past the 45 items of .*; take ranks up to 45"
+    said = r"negatives.hard_ranks {} {} reaches past the 45 items of .*; set ranks of at most 45"
     with pytest.raises(InputError, match=said.format(*ranks)):
         problem(negatives=NegativesConfig(hard=1, hard_ranks=ranks))
     problem(negatives=NegativesConfig(hard=1, hard_ranks=(44, 45)))

@@ -32,7 +32,9 @@ def with_ratings(values, **columns) -> Dataset:
     return replace(data, rating=rating, **columns)
 
 
-DISLIKES = "are not used: every pair counts as a positive; --filter.min-rating keeps the likes"
+DISLIKES = (
+    "are not used: every pair counts as a positive; --filter.min-rating R drops pairs rated below R"
+)
 
 
 @pytest.mark.parametrize("loss", ["bpr", "bce", "softmax", "triplet", "hinge"])
