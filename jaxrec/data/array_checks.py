@@ -25,7 +25,8 @@ _FRAMES = {
     "pyarrow": ("from_arrow", ("Table", "RecordBatch")),
     "scipy": ("from_scipy", ("matrix", "array")),
 }
-"""For each library: the jaxrec function that converts its tables, and endings of class names."""
+"""For each library: the jaxrec function that converts its tables, and the endings of their class
+names."""
 _sound: dict[tuple[int, str], weakref.ref[Any]] = {}
 
 
@@ -62,7 +63,7 @@ def id_array(ids: Any, what: str) -> np.ndarray:
     array = _array(ids, what)
     kind = array.dtype.kind
     if kind == "f" and array.size:
-        # A float array holds no texts: NumPy turns a mixture of numbers and texts into texts.
+        # All ids here are numbers, because NumPy turns a mixture of numbers and texts into texts.
         whole = np.isfinite(array) & (array == np.round(array)) & (np.abs(array) <= WHOLE_FLOATS)
         if not whole.all():
             place = int(np.argmin(whole))
@@ -120,7 +121,10 @@ def id_texts(ids: Any, what: str) -> list[str]:
 
 
 def without_point(name: str) -> str:
-    """Return an id such as 1.0 as 1: a missing value turns a column of integers into floats."""
+    """Return an id such as ``1.0`` as ``1``, and any other id unchanged.
+
+    A missing value turns a column of integers into floats, so that the id 1 is written as 1.0.
+    """
     whole, point, rest = name.partition(".")
     digits = whole.removeprefix("-")
     pointed = point and rest and not rest.strip("0") and digits.isascii() and digits.isdigit()
@@ -133,7 +137,7 @@ def rows(values: Any, n_rows: int, what: str, of: str, length: int | None = None
     Args:
       n_rows: the length of the id table.
       of: what the table lists (users or items), for messages.
-      length: the required number of values.
+      length: the required number of values; None for any number.
 
     Raises:
       InputError: a value is not an integer or is outside the table, or ``length`` does not match.

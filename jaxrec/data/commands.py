@@ -118,7 +118,7 @@ def stats(
 
 
 def _how_to_train(path: str, preset: str, options: Sequence[str]) -> str:
-    """Return the command that trains on the data, after an import if there are options."""
+    """Return the command that trains on the data; with options, it first imports the data."""
     if not options:
         return shlex.join(["jaxrec", "train", preset, "--data", path])
     imported = shlex.join(["jaxrec", "data", "import", path, "--out", "prepared", *options])
@@ -170,7 +170,7 @@ def _pairs(data: Dataset) -> pl.DataFrame:
 
 
 def gini(counts: np.ndarray) -> float:
-    """Return the Gini coefficient of counts: 0 if all are equal, near 1 if one is the whole sum."""
+    """Return the Gini coefficient of counts: 0 if all are equal, near 1 if one count dominates."""
     total, n = counts.sum(), len(counts)
     if not total:
         return 0.0

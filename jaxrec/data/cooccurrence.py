@@ -33,7 +33,10 @@ def of_interactions(
       InputError: there is a window, but the data has no times.
     """
     if window is not None and data.time is None:
-        raise InputError(f"{data.name}: pairs.window needs a time column; this data has none")
+        raise InputError(
+            f"{data.name}: pairs.window needs a time column; this data has none, so "
+            "leave the window out"
+        )
     if repeats(data).any():
         data = once(data)
     chance = np.random.default_rng(0).random(data.n_edges)
@@ -43,7 +46,7 @@ def of_interactions(
     end_E = np.repeat(np.cumsum(degree_U), degree_U)
     row = row[end_E - np.arange(len(row)) <= history]
     item, user = data.item[row].astype(np.int64), data.user[row]
-    # Find with how many of the user's later items each item is paired.
+    # An item is paired with all later items of its user up to the row ``last``.
     place = np.arange(len(row))
     last = np.searchsorted(user, user, side="right") - 1
     if window is not None:
@@ -79,7 +82,7 @@ def of_interactions(
 
 
 def _within(time: np.ndarray, place: np.ndarray, last: np.ndarray, window: float) -> np.ndarray:
-    """Return, for each row ``place``, the last row up to ``last`` that is in the time window."""
+    """Return, for each row in ``place``, the last row up to ``last`` in its time window."""
     low, high = place.copy(), last.copy()
     while (low < high).any():
         middle = (low + high + 1) // 2

@@ -60,14 +60,14 @@ class Csr(NamedTuple):
         return Csr(indptr.astype(np.int32), self.indices[index])
 
     def among(self, user_U: np.ndarray, item_I: np.ndarray) -> "Csr":
-        """Return a matrix with only the pairs whose user and item are both in the masks."""
+        """Return a matrix with only the pairs whose user and item are both True in the masks."""
         user = np.repeat(np.arange(len(self.degree)), self.degree)
         kept = user_U[user] & item_I[self.indices]
         degree_U = np.bincount(user[kept], minlength=len(self.degree))
         return Csr(np.append(0, np.cumsum(degree_U)).astype(np.int32), self.indices[kept])
 
     def keys(self, n_items: int) -> np.ndarray:
-        """Return user · n_items + item of each pair, ascending, [E] int64."""
+        """Return user · n_items + item of each pair, ascending, [nnz] int64."""
         return pair_keys(np.repeat(np.arange(len(self.degree)), self.degree), self.indices, n_items)
 
     def item_counts(self, n_items: int) -> np.ndarray:
@@ -104,7 +104,7 @@ class Joined(NamedTuple):
 
 
 def union(*rows: Csr) -> Csr:
-    """Return the union of each user's items over several matrices."""
+    """Return the union of the matrices: the items that each user has in any of them."""
     n_users = len(rows[0].indptr) - 1
     user = np.concatenate([np.repeat(np.arange(n_users), csr.degree) for csr in rows])
     item = np.concatenate([csr.indices for csr in rows])
@@ -116,7 +116,7 @@ def union(*rows: Csr) -> Csr:
 
 @runtime_checkable
 class ItemsByUser(Protocol):
-    """The interface of the items of each user, in memory (:class:`Csr`) or elsewhere."""
+    """The interface of a matrix of users by items, in memory (:class:`Csr`) or elsewhere."""
 
     @property
     def degree(self) -> np.ndarray: ...
@@ -177,7 +177,7 @@ class Exposed(NamedTuple):
         )
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Return the columns that are not None, by name."""
+        """Return the columns that are not None, by names such as ``exposed_user``."""
         named = {f"exposed_{name}": column for name, column in self._asdict().items()}
         return {name: column for name, column in named.items() if column is not None}
 
@@ -287,7 +287,7 @@ class Dataset:
 
     def take(self, index: np.ndarray) -> "Dataset":
         """Return the interactions at ``index`` (numbers or a mask), with the same id tables."""
-        selected = object.__new__(Dataset)  # rows of checked columns need no check
+        selected = object.__new__(Dataset)  # the columns were checked before
         columns = {name: column[index] for name, column in self.columns().items()}
         selected.__dict__.update(self.__dict__ | columns)
         selected.__dict__.pop("_csr", None)  # the cached matrix covers all interactions
@@ -320,7 +320,7 @@ class Dataset:
         return np.bincount(self.user, minlength=self.n_users)
 
     def item_shares(self) -> np.ndarray:
-        """Sum 1 / (number of the user's interactions) over the interactions of each item, [I]."""
+        """Return each item's sum over its interactions of 1 / the user's interaction count, [I]."""
         share_U = 1 / np.maximum(self.user_counts(), 1)
         return np.bincount(self.item, share_U[self.user], self.n_items)
 
@@ -393,7 +393,7 @@ class Dataset:
 
 
 def _check_against(manifest: dict[str, Any], arrays: dict[str, np.ndarray], folder: Path) -> None:
-    """Raise InputError for the first array with a wrong dtype or length, or wrong row numbers."""
+    """Raise InputError if an array has a wrong dtype, a wrong length or wrong row numbers."""
     for name in manifest["columns"]:
         column = arrays[name]
         if column.shape != (manifest["interactions"],) or column.dtype != _DTYPES[name]:

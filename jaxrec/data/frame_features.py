@@ -11,7 +11,8 @@ from jaxrec.data.pair_keys import distinct
 from jaxrec.errors import InputError, nearest
 
 _MISTAKES = 10
-"""If at most one filled cell in this many is a text, the column counts as numbers with mistakes."""
+"""A column of texts counts as numbers with mistakes if at most one in this many filled cells is not
+a number."""
 
 Where = Callable[[int], str]
 
@@ -40,7 +41,7 @@ def from_frame(
     Args:
       frame: one row per id, with ``id_column`` and one column per feature.
       ids: the id table, [n] int64 or unicode.
-      where: returns ``file:line`` of a row, or of the header for -1.
+      where: returns ``file:line`` of a row; row -1 is the header.
       kind: whether the ids are of users or items, for messages.
       unknown: whether a row whose id is not in ``ids`` is refused or dropped.
 
@@ -54,7 +55,7 @@ def from_frame(
         hint = nearest(id_column, frame.columns)
         raise InputError(f"{where(-1)}: no column {id_column!r}{hint}; there are: {listed}")
     if frame.width < 2:
-        raise InputError(f"{where(-1)}: no column beside {id_column!r}; add one to read features")
+        raise InputError(f"{where(-1)}: no column besides {id_column!r}; add one to read features")
     place = _places(frame[id_column], ids, where, kind, unknown)
     kept = np.flatnonzero(place >= 0)
     row_of_id = np.full(len(ids), -1)

@@ -23,8 +23,8 @@ _SIDE = "item_features"
 class Adjacency(NamedTuple):
     """The neighbours of each item: item i has ``indices[indptr[i]:indptr[i + 1]]``, ascending.
 
-    Shapes: indptr [I + 1] int32, or int64 from 2^31 entries on; indices [2P] int32; weight [2P]
-    float32.
+    Shapes, for I items and P unordered pairs: indptr [I + 1] int32, or int64 if 2P is 2^31 or more;
+    indices [2P] int32; weight [2P] float32.
     """
 
     indptr: np.ndarray
@@ -92,7 +92,7 @@ class ItemGraph:
         item_ids: np.ndarray,
         **rest: Any,
     ) -> "ItemGraph":
-        """Build a graph from raw pairs, without pairs of an item with itself.
+        """Build a graph from pairs in any order. Pairs of an item with itself are dropped.
 
         The weights of repeated pairs, in either direction, are summed.
 
@@ -212,15 +212,15 @@ class ItemGraph:
         """Describe the first violated property, or return None."""
         src, dst, weight = self.src, self.dst, self.weight
         if not all(isinstance(array, np.ndarray) for array in (src, dst, weight)):
-            return "src, dst and weight are NumPy arrays"
+            return "src, dst and weight must be NumPy arrays"
         if not src.shape == dst.shape == weight.shape == (len(src),):
             return "src, dst and weight are of different lengths"
         if not (src.dtype == dst.dtype == np.int32 and weight.dtype == np.float32):
-            return "src and dst are int32, and weight is float32"
+            return "src and dst must be int32, and weight must be float32"
         if not len(src):
             return None
         if src.min() < 0 or dst.max() >= self.n_items:
-            return "a row number outside the id table"
+            return "a row number is outside the id table"
         if not (src < dst).all():
             return "a pair is not in order (src < dst)"
         step = np.diff(src)
@@ -247,7 +247,7 @@ class LabelledPairs(NamedTuple):
 
 
 class PairSplits(NamedTuple):
-    """A split of an item graph: ``train`` has the whole id table; held-out pairs may be empty."""
+    """A split of an item graph. ``train`` has all items; validation and test may have no pairs."""
 
     train: ItemGraph
     validation: LabelledPairs

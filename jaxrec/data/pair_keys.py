@@ -1,7 +1,7 @@
 """Integer keys for pairs of rows or ids, and operations on them: sorting, uniqueness, sums, hashes.
 
-The functions sort keys, because np.unique's hash table is a hundred times slower on large int64
-keys.
+The functions sort keys instead of calling np.unique, whose hash table is a hundred times slower on
+large int64 keys.
 """
 
 import numpy as np
@@ -65,7 +65,8 @@ def id_hashes(ids: np.ndarray, salt: int = 0) -> np.ndarray:
 
     Args:
       ids: [n] whole numbers or texts.
-      salt: separates the ids of users from those of items.
+      salt: a number that is hashed with each id. Users and items have different salts, so that a
+        user and an item with the same id have different hashes.
     """
     hashes_n = np.empty(len(ids), np.uint64)
     for first in range(0, len(ids), _IDS_AT_ONCE):

@@ -14,8 +14,8 @@ from jaxrec.data.pair_keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 
 _SPARSE = 4
-"""Negatives are drawn by rejection if there are more possible pairs than this many times the pairs
-that are taken or needed; otherwise they are drawn from a list of all free pairs."""
+"""Negative pairs are drawn by rejection if there are more possible pairs than this many times the
+number of used and needed pairs. Otherwise they are drawn from a list of all unused pairs."""
 
 
 def draw_pairs(
@@ -88,7 +88,11 @@ def _labelled(graph: ItemGraph, held_out: np.ndarray, negative: np.ndarray) -> L
 def _negatives(
     graph: ItemGraph, held_out: np.ndarray, taken: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw as many distinct keys as held-out pairs, ascending; none is in the sorted ``taken``."""
+    """Draw a negative pair for each held-out pair; return their distinct keys, ascending.
+
+    Args:
+      taken: the sorted keys of pairs that must not be drawn.
+    """
     needed = len(held_out)
     item = distinct(np.concatenate([graph.src[held_out], graph.dst[held_out]]))
     possible = len(item) * (len(item) - 1) // 2
@@ -98,7 +102,8 @@ def _negatives(
         if len(free) < needed:
             raise InputError(
                 f"{graph.name}: {needed} held-out pairs need as many negative pairs, but their "
-                f"items make only {len(free)}; hold out less, or give a sparser graph"
+                f"items form only {len(free)} pairs that are not in the graph; hold out less, or "
+                "give a sparser graph"
             )
         return np.sort(rng.permutation(free)[:needed])
     found = np.empty(0, np.int64)

@@ -72,9 +72,10 @@ def save(
 
 
 def refuse_occupied(folder: str | Path) -> None:
-    """Raise InputError unless the path is free or an empty folder.
+    """Raise InputError unless the path does not exist or is an empty folder.
 
-    A folder with only partial files of killed processes counts as empty; the files are removed.
+    A folder that holds only partial files of killed processes counts as empty, and these files are
+    removed.
     """
     check_path(folder)
     folder = Path(folder)
@@ -102,7 +103,12 @@ def open_array(path: Path) -> np.ndarray:
 
 
 def load_features(folder: Path, side: str, listed: list[str], n_rows: int) -> Features:
-    """Load the features named ``side``. Raises InputError if an array is invalid."""
+    """Load features from a prepared folder. Raises InputError if an array is invalid.
+
+    Args:
+      side: ``user_features`` or ``item_features``.
+      listed: the names of the feature arrays, as the manifest lists them.
+    """
     arrays = {name: open_array(folder / f"{side}.{n}.npy") for n, name in enumerate(listed)}
     features = Features.from_arrays(arrays)
     fault = features.fault(n_rows)
@@ -163,7 +169,7 @@ def reading(manifest: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def format_of(folder: str | Path) -> str | None:
-    """Return the format in a prepared folder's manifest, or None."""
+    """Return the format that a prepared folder's manifest names; None without a valid manifest."""
     try:
         format = parse_json((Path(folder) / "manifest.json").read_text(encoding="utf-8"))["format"]
     except (OSError, ValueError, KeyError, TypeError):

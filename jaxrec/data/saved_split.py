@@ -63,8 +63,8 @@ class KeptSplit:
         Args:
           hash_E: hashes of the run's pairs.
           part_E: parts of these pairs: train, validation or test.
-          refit: whether the run also trains on the validation pairs in the end.
-          before: pairs of the warm start.
+          refit: whether the run finally trains on the train and validation pairs together.
+          before: the stored split of the warm start.
         """
         trained_E = part_E == TRAIN
         if refit:
@@ -75,7 +75,7 @@ class KeptSplit:
         return own if before is None else own.joined(before)
 
     def joined(self, other: "KeptSplit") -> "KeptSplit":
-        """Merge with the pairs of another split; a pair in both keeps the part that it has here."""
+        """Merge with the pairs of another split; a pair in both keeps its part in this split."""
         there = self._codes(other.key_P) < 0
         trained = (other.key_P & np.uint64(_TRAINED)) > 0
         key_P = self.key_P.copy()
@@ -90,7 +90,7 @@ class KeptSplit:
         """Return the lower three bits of each pair's key, [E] int8; -1 for absent pairs."""
         if not len(self.key_P):
             return np.full(len(hash_E), -1, np.int8)
-        order = np.argsort(hash_E)  # sorted lookups use the cache better
+        order = np.argsort(hash_E)  # sorted lookups use the processor cache better
         base = hash_E[order] & ~_CODE
         at = np.minimum(np.searchsorted(self.key_P, base), len(self.key_P) - 1)
         found = self.key_P[at]
@@ -175,10 +175,10 @@ def labels(run: Path, data: Dataset | ItemGraph) -> np.ndarray | None:
 
 
 def rule(config: SplitConfig | PairsConfig) -> dict[str, Any]:
-    """Return the settings that must agree for a split to continue another.
+    """Return the settings that must be the same in two splits for one to continue the other.
 
     Args:
-      config: the split, with ``auto`` resolved.
+      config: the settings of the split, as :func:`jaxrec.data.split.resolved` returns them.
     """
     if isinstance(config, PairsConfig):
         return {"name": "pairs", "test": config.test, "validation": config.validation}
@@ -206,11 +206,12 @@ def hashes(data: Dataset | ItemGraph) -> np.ndarray:
 
 
 FEW = 0.05
-"""Share of shared users or items below which a warm start is reported as nearly useless."""
+"""A warm start is reported as nearly useless if less than this share of its users or items are in
+the new data."""
 
 
 def told(start: Iterable[dict[str, Any]]) -> list[str]:
-    """Report on a run's warm starts: shared ids, the split, and test pairs that were trained on.
+    """Return lines about a run's warm starts: shared ids, the split, and trained test pairs.
 
     Args:
       start: records from ``RUN/env.json`` or ``RUN/eval.json``.
@@ -236,7 +237,7 @@ def told(start: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def _known(name: str, of: dict[str, Any]) -> list[str]:
-    """Report the held-out pairs on which the warm start was trained."""
+    """Return lines about the held-out pairs on which the warm start was trained."""
     why = "" if of["split"] == "kept" else f" ({of.get('reason', '')})"
     if "trained" not in of:
         return [f"it is unknown whether {name} was trained on test pairs{why}"]

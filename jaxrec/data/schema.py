@@ -17,7 +17,10 @@ class Scale(NamedTuple):
 
 
 class Words(NamedTuple):
-    """Names of a bag, with the empty text first, and the length of its longest row (at least 1)."""
+    """The names of a bag column, after the empty text, and the length of its longest row.
+
+    The length is at least 1.
+    """
 
     names: tuple[str, ...]
     width: int
@@ -30,8 +33,9 @@ class Encoded(NamedTuple):
       number: [n, F] float32: the number columns, standardised; then a flag per number column (1 if
         missing, else 0); then the vectors, unchanged, each followed by its flag. Missing numbers
         are 0.
-      category: [n] int32 for each category, 0 where missing.
-      bag: [n, W] int32 for each bag: codes, ascending, then zeros; W differs between bags.
+      category: for each category column, its codes, [n] int32; 0 where missing.
+      bag: for each bag column, its codes, [n, W] int32: the codes of a row, ascending, then zeros.
+        W differs between columns.
     """
 
     number: np.ndarray
@@ -59,12 +63,12 @@ class Schema:
 
     @property
     def category_sizes(self) -> tuple[int, ...]:
-        """Number of names of each category, including the empty name; every code is smaller."""
+        """Number of codes of each category column: code 0 for the empty text, and one per name."""
         return tuple(len(names) for names in self.categories.values())
 
     @property
     def bag_sizes(self) -> tuple[int, ...]:
-        """Number of names of each bag, including the empty name; every code is smaller."""
+        """Number of codes of each bag column: code 0 for the empty text, and one per name."""
         return tuple(len(words.names) for words in self.bags.values())
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,7 +111,7 @@ def fit(features: Features, rows: np.ndarray) -> Schema:
 
 
 def encode(features: Features, schema: Schema) -> Encoded:
-    """Encode features by ``schema``, which may come from other rows or another file.
+    """Encode features by a schema, which may have been fitted to the features of another file.
 
     Names are matched by their text. Names that the schema lacks, and names beyond a bag's width,
     count as missing. If a column of the schema is absent or empty, all its values are missing.
@@ -128,7 +132,8 @@ def encode(features: Features, schema: Schema) -> Encoded:
         value = _value(features, name, Vector, np.full((n, width), np.nan, np.float32))
         if value.shape[1] != width:
             raise InputError(
-                f"feature {name!r} has {value.shape[1]} numbers per row, but {width} in training"
+                f"feature {name!r} has {value.shape[1]} numbers per row, but {width} in training; "
+                "give vectors of that length, or leave the feature out"
             )
         missing = np.isnan(value)
         vectors += [np.where(missing, 0, value), missing.all(axis=1, keepdims=True)]
@@ -153,7 +158,10 @@ def _used(column: Category | Bag) -> tuple[str, ...]:
 
 
 def _found(features: Features, name: str, kind: type[Column]) -> Any:
-    """Return the column as this kind; None if it is absent or all its values are missing."""
+    """Return the column ``name``; None if it is absent or all its values are missing.
+
+    If ``kind`` is Bag, a category is converted to a bag. Any other kind raises InputError.
+    """
     column = features.columns.get(name)
     if column is None or column.missing().all():
         return None
@@ -175,7 +183,7 @@ def _value(
 
 
 def _translated(column: Category | Bag, names: tuple[str, ...]) -> np.ndarray:
-    """Convert the column's codes to codes into ``names``; a name that it lacks gets code 0."""
+    """Convert the column's codes to positions in ``names``; a name that is not there gets 0."""
     known = {name: code for code, name in enumerate(names)}
     return np.array([known.get(name, 0) for name in column.names.tolist()], np.int32)[column.code]
 

@@ -1,6 +1,7 @@
 """Filters a Dataset and splits it into train, validation and test parts.
 
-A split gives every interaction one label, so the parts cover the data and do not overlap.
+A split gives every interaction one label, so the parts do not overlap. They cover the data, except
+in the split ``windows``, which leaves out the pairs after its test window.
 """
 
 from dataclasses import replace
@@ -16,7 +17,7 @@ from jaxrec.errors import InputError
 BY_TIME = ("leave-last-out", "temporal", "windows")
 """Splits that hold out the latest pairs."""
 LATER = 3
-"""The label of pairs after the window that is test; the split leaves them out."""
+"""The label of pairs after the test window of the split ``windows``; they are in no part."""
 
 
 class Splits(NamedTuple):
@@ -33,7 +34,7 @@ class Kept(NamedTuple):
     Attributes:
       part: [E] int8, the part of each pair in the earlier split; -1 for new pairs.
       trained: [E] bool, whether the parameters of the earlier run were trained on the pair.
-      seed: the seed of the earlier split, with which ties in time are broken again.
+      seed: the seed of the earlier split; it orders pairs with equal times as before.
     """
 
     part: np.ndarray
@@ -70,14 +71,14 @@ def split(data: Dataset, config: SplitConfig, seed: int) -> Splits:
 
 
 def resolved(data: Dataset, config: SplitConfig) -> SplitConfig:
-    """Return ``config``, with ``given`` for ``auto`` if the data has a split, else ``random``."""
+    """Return ``config`` with ``auto`` replaced by ``given``, or by ``random`` without a split."""
     if config.name != "auto":
         return config
     return replace(config, name="random" if data.split is None else "given")
 
 
 def repeats(data: Dataset) -> np.ndarray:
-    """Return [E] bool: whether an earlier part of the given split has the same pair."""
+    """Return which pairs are also in an earlier part of the data's own split, [E] bool."""
     later = np.zeros(data.n_edges, bool)
     key = data.keys()
     if data.split is None or (key[1:] > key[:-1]).all():
@@ -90,13 +91,13 @@ def repeats(data: Dataset) -> np.ndarray:
 
 
 def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]]:
-    """Apply ``config.repeats`` to pairs that occur in several parts of a given split.
+    """Apply ``config.repeats`` to pairs that occur in several parts of the data's own split.
 
     Splits other than ``given`` merge such a pair: they keep the latest time and its rating, and sum
     the weights.
 
     Args:
-      config: the split, with ``auto`` resolved.
+      config: the settings of the split, as :func:`resolved` returns them.
 
     Returns:
       The data and, if the split is ``given``, a note that counts such pairs.
@@ -115,8 +116,8 @@ def settled(data: Dataset, config: SplitConfig) -> tuple[Dataset, dict[str, int]
         assert data.split is not None
         raise InputError(
             f"{data.name}: {count:,} {REPEATED}, such as user {data.user_ids[data.user[row]]} and "
-            f"item {data.item_ids[data.item[row]]} of {_NAMES[int(data.split[row])]}; leave them "
-            "out of it, or set --split.repeats drop or keep"
+            f"item {data.item_ids[data.item[row]]} of {_NAMES[int(data.split[row])]}; remove "
+            "them from the later part, or set --split.repeats drop or keep"
         )
     if config.repeats == "keep":
         return data, {f"{REPEATED}, kept (and masked unless eval.repeatable is set)": count}
@@ -143,7 +144,7 @@ def taken(data: Dataset, label: np.ndarray, config: SplitConfig) -> Splits:
 
     Args:
       label: [E] TRAIN, VALIDATION, TEST or LATER.
-      config: the split, with ``auto`` resolved.
+      config: the settings of the split, as :func:`resolved` returns them.
 
     Raises:
       InputError: a pair occurs twice, no train pair is left, or a cut time holds out nothing.
@@ -177,18 +178,18 @@ def draw(
     hashes: tuple[np.ndarray, np.ndarray] | None = None,
     plain: bool = False,
 ) -> Drawn:
-    """Label every interaction as train, validation or test, or as later than a window.
+    """Label every interaction as train, validation or test, or as later than the test window.
 
-    * ``given`` takes the data's own labels.
+    * ``given`` uses the data's own labels.
     * ``random`` and ``temporal`` hold out the share ``config.test``, within each user or over all
       pairs; ``temporal`` takes the latest pairs, or all pairs at or after a cut time.
     * ``hashed`` holds out the pairs of each user with the highest hashes of the seed and the pair.
-      For shares over all pairs, the share is instead the probability that a pair is held out,
-      independent of all other pairs.
-    * ``leave-last-out`` takes each user's last pair as test and the pair before it as validation.
+      If shares are over all pairs, each pair is instead held out with the share as its probability,
+      independently of all other pairs.
+    * ``leave-last-out`` labels each user's last pair as test and the pair before it as validation.
     * ``cold-items`` holds out whole items: the share ``config.test`` of all items with pairs, and
       then the share ``config.validation`` of the remaining items.
-    * ``folds`` deals the pairs out to ``config.folds`` folds of equal size, at random within each
+    * ``folds`` assigns the pairs to ``config.folds`` folds of equal size, at random within each
       user or over all pairs, and holds out the fold ``config.fold`` as test. With the same seed,
       each pair is test in exactly one fold.
     * ``windows`` divides the latest share ``config.test`` of all pairs by time into
@@ -202,8 +203,9 @@ def draw(
     Pairs with equal times are ordered by a hash of the seed and the pair's ids.
 
     Shares within a user are rounded to the nearest whole number of pairs, and leave the user at
-    least one train pair. If rounding would hold out less than half of a random share, the share is
-    drawn from the pairs of all users together instead; each user still keeps one train pair.
+    least one train pair. If this rounding would hold out less than half of the pairs that a random
+    split asks for, they are drawn from the pairs of all users together instead; each user still
+    keeps one train pair.
 
     A label depends only on the user's own pairs, except in ``random``, ``cold-items``, ``folds``
     and ``windows``, in ``temporal`` with a share over all pairs, and in ``given`` if validation
@@ -215,7 +217,7 @@ def draw(
 
     Args:
       data: the data that :func:`settled` returned.
-      config: the split, with ``auto`` resolved.
+      config: the settings of the split, as :func:`resolved` returns them.
       kept: labels of an earlier split with the same rule.
       hashes: the result of :func:`pair_id_hashes` for the id tables, if already computed.
       plain: follow the rule of old runs, which stored no split: pairs with equal times are ordered
@@ -297,7 +299,7 @@ def apply_filter(data: Dataset, config: FilterConfig) -> Dataset:
 
 
 def _narrowed(data: Dataset, user_U: np.ndarray, item_I: np.ndarray) -> Dataset:
-    """Keep the users and items in the masks, and renumber them.
+    """Return the data with only the users and items in the masks, renumbered.
 
     Users and items outside the masks must have no interactions; their exposed pairs are dropped.
     """
@@ -321,7 +323,7 @@ def _narrowed(data: Dataset, user_U: np.ndarray, item_I: np.ndarray) -> Dataset:
 
 
 def _in_window(data: Dataset, config: FilterConfig) -> np.ndarray:
-    """Return which pairs are in the time window and among their user's first or last, [E] bool."""
+    """Return which pairs pass the filters since, until, first and last, [E] bool."""
     asked = [name for name in ("since", "until") if getattr(config, name) is not None]
     asked += [name for name in ("first", "last") if getattr(config, name)]
     keep = np.ones(data.n_edges, bool)
@@ -468,8 +470,11 @@ class _Labels:
         self._order: np.ndarray | None = None
 
     def give(self, label: np.ndarray) -> None:
-        """Take the given labels. If none is VALIDATION, pairs given as TRAIN keep the label of the
-        earlier split, unless that is TEST."""
+        """Set the given labels.
+
+        If there is an earlier split and no given label is VALIDATION, pairs with the given label
+        TRAIN get their label in the earlier split, unless that is TEST.
+        """
         self.label[:] = label
         if self.kept is not None and not (label == VALIDATION).any():
             among = (label == TRAIN) & (self.kept.part >= 0) & (self.kept.part != TEST)
@@ -477,7 +482,7 @@ class _Labels:
             self.free[among] = False
 
     def keep(self) -> None:
-        """Take the labels of the earlier split, if there is one."""
+        """Set the labels of the earlier split, if there is one; they no longer change."""
         if self.kept is not None:
             self.free = self.kept.part < 0
             self.label[~self.free] = self.kept.part[~self.free]
@@ -488,7 +493,7 @@ class _Labels:
         self._relabel_last(rows[rng.permutation(len(rows))], share, part, spread=not self.plain)
 
     def by_fold(self, rng: np.random.Generator) -> None:
-        """Deal the free pairs out to the folds in turn, and relabel those of one fold as TEST."""
+        """Assign the free pairs to folds in turn, and relabel the fold ``config.fold`` as TEST."""
         rows = np.flatnonzero(self.free)
         rows = rows[rng.permutation(len(rows))]
         if self.config.per_user:  # group by user, with users in random order
@@ -582,7 +587,8 @@ class _Labels:
             self.label[before & (time >= ordered[n_before - n_validation])] = VALIDATION
 
     def _late(self, share: float, cut: float | None, part: int, seed: int) -> None:
-        """Relabel the latest TRAIN pairs: all pairs since ``cut`` if given, else the share."""
+        """Relabel the latest TRAIN pairs as ``part``: all pairs at or after the time ``cut`` if it
+        is given, else the share ``share``."""
         assert self.data.time is not None
         if cut is not None:
             self.label[(self.label == TRAIN) & (self.data.time >= cut)] = part
@@ -619,12 +625,12 @@ class _Labels:
         return (self.data.time, self.data.user) if self._within_users else (self.data.time,)
 
     def _same(self, rows: np.ndarray) -> np.ndarray:
-        """Return whether the row after each sorted row has the same time (and user), [n - 1]."""
+        """Return whether each sorted row and the next have the same sort keys, [n - 1] bool."""
         columns = [column[rows] for column in self._time_keys()]
         return np.logical_and.reduce([column[1:] == column[:-1] for column in columns])
 
     def _tied_users(self, rows: np.ndarray) -> int:
-        """Count users with a tie in time at the boundary of held-out pairs."""
+        """Count users with a pair whose label differs from that of another pair of equal time."""
         if not len(rows):
             return 0
         run = np.cumsum(np.append(False, ~self._same(rows)))
@@ -636,11 +642,11 @@ class _Labels:
     def _relabel_last(
         self, rows: np.ndarray, share: float, part: int, *, spread: bool = False
     ) -> None:
-        """Relabel the last of ``rows`` until the share of all or of each user's pairs is held out.
+        """Relabel the last of ``rows`` until ``part`` has its share of all pairs or of each user's.
 
         Args:
-          spread: draw over all pairs, except one per user, if rounding within users holds out less
-            than half of the share.
+          spread: if rounding within users would hold out less than half of the share, draw from the
+            pairs of all users together, and leave each user one train pair.
         """
         user = self.data.user
         # Pairs that the earlier split held out count towards the share.
@@ -695,8 +701,12 @@ def pair_id_hashes(user_ids: np.ndarray, item_ids: np.ndarray) -> tuple[np.ndarr
 
 
 def _from_last(user: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the rows grouped by user and, for each, the number of later rows and of all rows of
-    its user."""
+    """Group rows by user, in their order.
+
+    Returns:
+      The grouped rows; for each of them, the number of rows of its user that come after it; and
+      the number of all rows of its user.
+    """
     rows = rows[np.argsort(user[rows], kind="stable")]
     degree_U = np.bincount(user[rows])
     degree = np.repeat(degree_U, degree_U)

@@ -1,11 +1,11 @@
 """Draws synthetic interactions, for which the best possible recall is known.
 
-Every user and item belongs to one community. An interaction picks a user in proportion to activity.
-With probability ``LOYALTY`` it then picks an item of the user's community, else any item, in both
-cases in proportion to the item's popularity. Activity and popularity fall as a power of the rank.
+Every user and item belongs to one community. The user of an interaction is drawn in proportion to
+activity. The item is drawn in proportion to popularity: with probability ``LOYALTY`` from the
+user's community, else from all items. Activity and popularity fall as a power of the rank.
 
 No recommender can do better than to rank items by these probabilities, so the recall of that
-ranking is a ceiling, which :func:`ceiling` computes.
+ranking is an upper bound, which :func:`ceiling` computes.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,12 @@ from jaxrec.data.pair_keys import distinct, pair_keys, rows_of_keys
 from jaxrec.errors import InputError
 
 LOYALTY = 0.8
-"""Probability that an interaction stays within the user's community."""
+"""Probability that the item is drawn from the user's community and not from all items."""
 _POPULARITY_EXPONENT = 0.8
 _ACTIVITY_EXPONENT = 0.8
 _FIRST = 4
-"""Items drawn for every user before users are drawn by activity; repeats are dropped."""
+"""The number of items that are first drawn for every user; repeats are dropped. The users of all
+further pairs are drawn by activity."""
 _TAGS = 3
 """The largest number of tags of a user or item."""
 _TAGS_OF_OWN = 4
@@ -44,7 +45,7 @@ _EMBEDDED_EDGES = 60_000
 
 
 class Truth(NamedTuple):
-    """The planted structure from which interactions are drawn.
+    """The communities and probabilities from which interactions are drawn.
 
     Shapes: user_community [U], item_community [I] int64; activity [U], popularity [I] float64,
     each summing to 1.
@@ -71,7 +72,7 @@ def refuse_too_many(rows: int) -> None:
     if needs > limit:
         raise InputError(
             f"{rows:,} nodes and pairs need {needs / 1e9:,.1f} GB of memory, but there are "
-            f"{limit / 1e9:,.1f} GB; take fewer"
+            f"{limit / 1e9:,.1f} GB; ask for fewer"
         )
 
 
@@ -79,7 +80,7 @@ def truth(users: int, items: int, *, communities: int = 12, seed: int = 0) -> Tr
     """Return the communities and probabilities that :func:`make` uses for the same arguments."""
     rng = np.random.default_rng([seed, 0])
     place_U, place_I = rng.permutation(users), rng.permutation(items)
-    # Communities take users and items in turn, so their sizes differ by at most one.
+    # Users and items are assigned to communities in turn, so sizes differ by at most one.
     activity = (place_U // communities + 1.0) ** -_ACTIVITY_EXPONENT
     popularity = (place_I // communities + 1.0) ** -_POPULARITY_EXPONENT
     return Truth(
@@ -116,7 +117,7 @@ def make(
     if not users <= edges <= users * items // 4:
         raise InputError(
             f"edges must be in [{users}, {users * items // 4}] for {users} users and {items} "
-            f"items (one a user, a quarter of all pairs), not {edges}"
+            f"items (at least one per user, at most a quarter of all pairs), not {edges}"
         )
     planted = truth(users, items, communities=communities, seed=seed)
     rng = np.random.default_rng([seed, 1])
@@ -151,7 +152,7 @@ def embedded(name: str = "synthetic") -> Dataset:
 
 
 def rated(data: Dataset, planted: Truth, seed: int = 0) -> Dataset:
-    """Return the data with planted ratings from 1 to 5.
+    """Return the data with ratings from 1 to 5 that depend on the communities.
 
     A rating is 3.5 + b_u + b_i + 0.6 · [u and i are of one community] + noise, rounded to a whole
     number from 1 to 5; b_u, b_i and the noise are normal with standard deviations 0.4, 0.5 and 0.5.
@@ -165,7 +166,7 @@ def rated(data: Dataset, planted: Truth, seed: int = 0) -> Dataset:
 
 
 def embedded_truth() -> Truth:
-    """Return the planted structure of :func:`embedded`."""
+    """Return the communities and probabilities from which :func:`embedded` is drawn."""
     return truth(**_EMBEDDED)
 
 
@@ -173,7 +174,7 @@ def ceiling(planted: Truth, seen: Sequence[Dataset], test: Dataset, k: int = 20)
     """Compute the recall@k of a ranking by the probabilities that generated the data.
 
     Args:
-      planted: the structure that the data was drawn from.
+      planted: the communities and probabilities from which the data was drawn.
       seen: data sets whose pairs are masked: the train part, and the validation part if ``test``
         is the test part.
       test: the data set whose pairs are to be found.

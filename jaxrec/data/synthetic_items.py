@@ -19,7 +19,7 @@ _EMBEDDED_PAIRS = 16_000
 
 
 def planted(items: int, *, communities: int = 12, seed: int = 0) -> Truth:
-    """Return the structure from which :func:`make` draws, with the items in place of users."""
+    """Return the probabilities from which :func:`make` draws, with the items also as users."""
     found = truth(items, items, communities=communities, seed=seed)
     community, popularity = found.item_community, found.popularity
     return Truth(community, community, popularity, popularity)
@@ -49,8 +49,8 @@ def make(
         raise InputError(f"communities must be in [1, {items}], not {communities}")
     if not items <= pairs <= items * (items - 1) // 16:
         raise InputError(
-            f"pairs must be in [{items}, {items * (items - 1) // 16}] for {items} items (one an "
-            f"item, an eighth of all pairs), not {pairs}"
+            f"pairs must be in [{items}, {items * (items - 1) // 16}] for {items} items (at "
+            f"least one per item, at most an eighth of all pairs), not {pairs}"
         )
     if missing is not None and not 0 <= missing <= 1:
         raise InputError(f"missing must be a share in [0, 1], not {missing}")

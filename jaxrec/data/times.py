@@ -43,15 +43,15 @@ _FAST = (
     "%Y-%m-%dT%H:%M:%S%.f%z",
     "%a %b %d %H:%M:%S %z %Y",
 )
-"""The most common forms, which are tried first. Other forms are parsed in pieces, more slowly."""
+"""The most common forms, which are tried first. :func:`_seconds` parses all others, more slowly."""
 _TEXT = pl.col("text")
 _UNITS = {
     "milliseconds": (1e11, 5e12, 1e3),
     "microseconds": (1e14, 5e15, 1e6),
     "nanoseconds": (1e17, 5e18, 1e9),
 }
-"""For each unit finer than seconds: the range of its numbers (to the year 2128), and its number per
-second."""
+"""For each unit finer than seconds: the smallest number that is read in this unit, the end of the
+range (a time in the year 2128), and how many of the unit make a second."""
 _DIGITS = {
     "%Y%m%d": (19_000_101, 21_001_231),
     "%Y%m%d%H%M": (190_001_010_000, 210_012_312_359),
@@ -59,10 +59,10 @@ _DIGITS = {
 }
 """For each form of a date written as digits: the smallest and the largest number."""
 EPOCH = (946_684_800, 2_051_222_400)
-"""The range of seconds since 1970 in the years 2000 to 2034, by which a column of times in seconds
-is recognised."""
+"""The range of seconds since 1970 in the years 2000 to 2034. A column with numbers in this range is
+recognised as times in seconds."""
 _START, _END = -2_208_988_800, 4_102_444_800
-"""Seconds since 1970 of the years 1900 and 2100."""
+"""The start of the years 1900 and 2100, in seconds since 1970."""
 _CLOCKS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 _DATES = [
     *("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y"),
@@ -78,7 +78,7 @@ class Moments(NamedTuple):
 
     Attributes:
       seconds: seconds since 1970, null where a cell is not a time.
-      notes: counts of how cells were read.
+      notes: for each way in which cells were read, the number of these cells.
     """
 
     seconds: pl.Series
@@ -126,7 +126,7 @@ def fitting(cells: Sequence[str]) -> list[str]:
     forms = []
     for form in (date + clock for clock in _CLOCKS for date in _DATES):
         seconds = _parsed(texts, form)
-        if seconds.null_count() == 0 and bool((seconds > _START).all()):  # refuse year 21
+        if seconds.null_count() == 0 and bool((seconds > _START).all()):  # %Y reads 21 as year 21
             forms.append(form)
     return forms
 
@@ -182,7 +182,11 @@ def _parsed(texts: pl.Series, form: str) -> pl.Series:
 
 
 def _seconds(text: pl.Expr) -> pl.Expr:
-    """Return the seconds of a time in any known form, from its pieces."""
+    """Convert texts in any known form to seconds since 1970.
+
+    The year, month, hour and so on are cut out of the text and converted one by one. The result is
+    null for other forms, and for times that do not exist, such as 10:61.
+    """
     iso = pl.coalesce(pl.when(text.str.contains(_ISO)).then(text), _of_basic(text), _of_ctime(text))
     date = iso.str.slice(0, 10).str.replace_all("/", "-", literal=True)
     days = date.str.to_date(_DATE, strict=False).cast(pl.Int64)

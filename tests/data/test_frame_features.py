@@ -128,7 +128,7 @@ def test_taking_rows_and_reordering_ids_commute(size, data):
         ({"x": [None, [1.0, None], [1.0, 2.0]]}, "csv:3: x lacks some of its 2 numbers"),
         ({"x": [[1.0, 2.0], [2.0, float("inf")], None]}, "csv:3: x inf is not a finite"),
         ({"x": [{"a": 1}] * 3}, r"csv:1: column 'x' cannot be a feature \(Struct.*leave it out"),
-        ({}, "csv:1: no column beside 'id'"),
+        ({}, "csv:1: no column besides 'id'"),
     ],
 )
 def test_refusals_name_the_row(columns, message):

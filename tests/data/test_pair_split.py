@@ -94,7 +94,7 @@ def test_nothing_is_held_out_where_nothing_is_asked_for():
 def test_a_graph_too_dense_or_too_small_is_refused():
     a, b = np.triu_indices(8, 1)
     whole = ItemGraph(*(x.astype(np.int32) for x in (a, b)), np.ones(28, np.float32), np.arange(8))
-    with pytest.raises(InputError, match="items make only 0"):
+    with pytest.raises(InputError, match="items form only 0"):
         split_pairs(whole, PairsConfig(), 0)
     with pytest.raises(InputError, match="no pair is left to train on"):
         split_pairs(whole.take(np.arange(1)), PairsConfig(test=0.9), 0)
