@@ -67,13 +67,14 @@ _ENDINGS = {
 _WORKBOOK = "a workbook is not read; save its sheet as CSV"
 _DATABASE = "a database is not read; write its table as Parquet or CSV"
 _PICKLE = "a pickle is not read, because it may run code; write its table as Parquet"
-_ARROW = "an Arrow file is not read; jaxrec.from_polars takes polars.scan_ipc of it"
+_ARROW = "an Arrow file is not read; in Python, jaxrec.from_polars(polars.scan_ipc(PATH)) reads it"
 _OTHER_FILES = {
     **dict.fromkeys((".xlsx", ".xls", ".ods"), _WORKBOOK),
     **dict.fromkeys((".db", ".sqlite", ".sqlite3", ".duckdb"), _DATABASE),
     **dict.fromkeys((".pkl", ".pickle"), _PICKLE),
     **dict.fromkeys((".arrow", ".feather", ".ipc"), _ARROW),
-    ".npz": "an archive of NumPy is not read; jaxrec.from_scipy takes scipy.sparse.load_npz of it",
+    ".npz": "an archive of NumPy is not read; in Python, "
+    "jaxrec.from_scipy(scipy.sparse.load_npz(PATH)) reads a sparse matrix from it",
 }
 """Endings of files that are not read, each with the reason and another way to read the content."""
 
@@ -192,7 +193,7 @@ def checked_weights(
     """Return the weights of events as floats.
 
     Raises:
-      InputError: a weight is not usable, or weights come from a column too.
+      InputError: a weight is negative or infinite, all are 0, or the caller names a weight column.
     """
     if event_weights is not None:
         event_weights = {event: float(weight) for event, weight in event_weights.items()}
@@ -202,7 +203,9 @@ def checked_weights(
                 f"the weight of event {event!r} is {weight}; give a finite weight of 0 or more"
             )
     if event_weights and not any(event_weights.values()):
-        raise InputError("all events have weight 0, so no pair is a positive; give one a weight")
+        raise InputError(
+            "all events have weight 0, so no pair is a positive; give one a weight above 0"
+        )
     if columns is not None and columns.weight and event_weights:
         raise InputError(
             "--event-weights and --columns.weight both set the weight of a pair; give one of them"
@@ -290,7 +293,7 @@ def _whole(path: Path, format: str) -> Dataset:
     if format_of(path) == PARTED:
         raise InputError(
             f"{path}: data in parts cannot be read as a whole; only lightgcn and mf train on "
-            "it, with --mesh.table; for everything else `jaxrec data import` its source"
+            "it, with --mesh.table; for everything else, import its source by `jaxrec data import`"
         )
     return Dataset.load(path)
 
@@ -318,7 +321,7 @@ def _parts(
 
 
 def _of_dataset(path: Path, data: Dataset, rows: int) -> Iterator[Part]:
-    """Yield the pairs of a Dataset in blocks of ``rows`` pairs, each divided by its split."""
+    """Yield the pairs of a Dataset in blocks of ``rows`` pairs, with a part per split label."""
     users, items = _ids(data.user_ids), _ids(data.item_ids)
     for first in range(0, max(data.n_edges, 1), rows):
         block = slice(first, first + rows)
@@ -346,7 +349,7 @@ _TEXT_FOR = {
     "jsonl": {"encoding", "skip_bad_lines", "skip_missing_ids", "time_format"},
     "parquet": {"skip_bad_lines", "skip_missing_ids", "time_format"},
 }
-"""Text options that each format uses; other formats use some for their tables of features."""
+"""The text options that each format uses. All other formats use only those of feature tables."""
 
 
 def _refuse_idle(path: Path, format: str, text: TextOptions) -> None:

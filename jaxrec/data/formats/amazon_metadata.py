@@ -136,7 +136,7 @@ class _Products:
         names = list(self._number)
         ids = np.array([names[number] for number in self._item], np.str_)
         row = np.argsort(ids)
-        row_of = np.full(len(names), -1, np.int32)  # the row of each number, or -1
+        row_of = np.full(len(names), -1, np.int32)  # each number's row; -1 without a product
         row_of[np.frombuffer(self._item, np.int32)[row]] = np.arange(len(row), dtype=np.int32)
         del names
         self._number = {}
@@ -146,7 +146,10 @@ class _Products:
         return ItemGraph(src, dst, weight, ids[row], self._features(row), name, faults.notes())
 
     def _keys(self, row_of: np.ndarray, n: int, faults: Faults) -> np.ndarray:
-        """Return (src · n + dst) · kinds + kind of every relation between two products, int64."""
+        """Return the int64 key of every relation between two of the ``n`` products.
+
+        The key is (src · n + dst) · K + kind, where K is the number of kinds.
+        """
         start, end, kind = (
             np.frombuffer(part, type)
             for part, type in ((self._from, np.int32), (self._to, np.int32), (self._kind, np.int8))
@@ -215,12 +218,12 @@ def read(
     if not len(products):
         if faults.first is None:
             raise InputError(f"{path}: empty; give a file with a product per line")
-        raise InputError(f"{faults.first}; no line of the file is a product")
+        raise InputError(f"{faults.first}; no line of the file is a product; give another file")
     return products.graph(weights, name or path.name.split(".")[0], faults)
 
 
 def parse(content: bytes) -> dict[str, Any] | None:
-    """Parse the product of a line; None if it is not one. Evaluates no code."""
+    """Return the product that a line describes; None if it describes none. Evaluates no code."""
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError:

@@ -86,8 +86,8 @@ class Repeats:
     """How repeated pairs are merged.
 
     Attributes:
-      keep: the repeat whose rating and time are kept: the latest one or the earliest one. Without
-        times, it is the one on the last or on the first line. Weights are summed.
+      keep: ``last`` keeps the rating and time of the latest repeat, ``first`` those of the earliest
+        (without times, of the last or the first line). Both sum the weights.
       count: use the number of repeats of a pair as its weight.
     """
 
@@ -165,7 +165,8 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
         chosen = liked > 0
         if not chosen.any():
             raise InputError(
-                f"{parts[0].path}: no pair has a weight above 0; give some event or pair one"
+                f"{parts[0].path}: no pair has a weight above 0; give at least one pair or event "
+                "such a weight"
             )
         shown = ~chosen
         if split is not None:
@@ -307,7 +308,10 @@ def rows_of(ids: pl.Series, known: pl.Series) -> np.ndarray:
 def id_rows(
     columns: Sequence[pl.Series], more: Sequence[pl.Series]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return row numbers for the ids of ``columns``, [E] int32, and the sorted table of all ids."""
+    """Return row numbers for the ids of ``columns``, [E] int32, and the sorted table of all ids.
+
+    The ids of ``more`` are added to the table only.
+    """
     both = [*columns, *more]
     kind = id_kind([column.dtype for column in both])
     table = pl.concat([column.cast(kind).unique() for column in both]).unique().sort()
@@ -368,8 +372,8 @@ def merge_repeats(
     Args:
       key: sorted, with equal keys for a repeated pair.
       order: the row of each key.
-      repeat: whether a key equals the one before it, for all but the first.
-      columns: ``time`` and ``weight`` by row, or None.
+      repeat: for each key but the first, whether it equals the key before it.
+      columns: ``time`` and ``weight`` of each row, or None where the data has none.
       keep: whether the latest or the earliest row of a pair is kept.
     """
     first, last = np.concatenate([[True], ~repeat]), np.concatenate([~repeat, [True]])

@@ -250,7 +250,7 @@ def locate(
 
 
 def _dotted(header: Sequence[str], guesses: Sequence[str]) -> list[int]:
-    """Return the positions of names such as ``item.sku``, whose outer words are both guesses."""
+    """Return the positions of names such as ``item.sku``: their first and last word are guesses."""
     ends = [(name.split(".")[0], name.rpartition(".")[2]) for name in header]
     return [
         place

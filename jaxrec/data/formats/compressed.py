@@ -91,7 +91,7 @@ def opened(path: Path) -> io.BufferedIOBase:
         return bz2.open(path)
     if kind == "xz":
         return lzma.open(path)
-    # The file is unbuffered, because a buffer would lose the lines before a damaged place.
+    # A buffer around the gzip file would lose the lines before a damaged place, so add none.
     return gzip.GzipFile(path) if kind == "gz" else path.open("rb")
 
 

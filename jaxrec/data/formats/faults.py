@@ -24,6 +24,7 @@ class Faults:
 
         Args:
           count: the number of faults, if ``lines`` lists only the first faulty lines.
+          usable: whether the rest of the line can be used.
         """
         if self._strict and not usable:
             raise InputError(f"{self._path}:{lines[0]}: {kind}; fix or drop the line")

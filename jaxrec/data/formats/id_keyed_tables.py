@@ -45,7 +45,7 @@ class Keyed(NamedTuple):
 
 
 def columnar(path: Path, kind: Kind) -> Keyed:
-    """Read a Parquet file. Raises InputError if it is damaged or an id is not usable."""
+    """Read a Parquet file with one row per id. Raises InputError if it or an id is not usable."""
     with parquet.opened(path) as lines:
         frame = lines.collect()
     if frame.is_empty():
@@ -70,7 +70,7 @@ def delimited(
     options: TextOptions | None = None,
     between: str = " ",
 ) -> Keyed:
-    """Read a text file with a header.
+    """Read a text file with a header and one row per id.
 
     A column becomes numbers if all its cells are numbers, and stays text otherwise.
 
@@ -78,7 +78,8 @@ def delimited(
       options: settings that cannot be detected from the file.
       typed: whether the file is RecBole's: tabs unless another separator is given, no quotes, and
         types in the header (``price:float``).
-      between: the separator within a sequence of RecBole; a space stands for any white space.
+      between: in RecBole's files, the separator between the elements of a sequence; a space stands
+        for any white space.
 
     Raises:
       InputError: the content is not usable; the message names the file, the line and a fix.
@@ -169,7 +170,8 @@ def _header(
     name = names[locate_id(names, kind)]
     if is_number(name) or not (typed or first_names(rows, [kind], [kind]) is not False):
         raise InputError(
-            f"{place}: no header ({name!r} is not a name); put the names of the columns first"
+            f"{place}: no header ({name!r} is not a name); put the names of the columns on "
+            "the first line"
         )
     return names, types
 
@@ -184,7 +186,7 @@ def _cells(layout: Layout, names: Sequence[str]) -> pl.DataFrame:
         raise not_a_table(layout.path, str(e).splitlines()[0]) from e
     frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
     if frame.height != rows:
-        raise not_a_table(layout.path, f"{frame.height} rows or {rows}")
+        raise not_a_table(layout.path, f"{frame.height} rows by one count, by another {rows}")
     frame = frame.with_columns(pl.all().str.strip_chars())
     return frame.with_columns(pl.when(pl.col(name) != "").then(pl.col(name)) for name in names)
 

@@ -213,14 +213,14 @@ def from_scipy(
         if len(sides[-1]) != matrix.shape[axis]:
             raise InputError(
                 f"{name}: {len(sides[-1])} {side}_ids for {matrix.shape[axis]} "
-                f"{('rows', 'columns')[axis]}; give one each"
+                f"{('rows', 'columns')[axis]}; give one id for each"
             )
     entry = array_checks.numbers(
         entries.data.astype(np.float64), f"{name}: entries", entries.nnz, np.float64
     )
     used = np.ones(entries.nnz, bool) if values != "weight" else entry != 0
     if not used.any():
-        raise InputError(f"{name}: the matrix has no entry; give one with some")
+        raise InputError(f"{name}: the matrix has no entry; give one with entries")
     row, column, entry = entries.row[used], entries.col[used], entry[used]
     if values == "weight" and entry.min() < 0:
         raise InputError(

@@ -115,7 +115,7 @@ def _without_pairs(path: Path, format: str, graph: ItemGraph) -> str:
 
 
 def detect_items(path: str | Path, text: TextOptions | None = None) -> str:
-    """Return the format of a file or folder that an item graph is read from.
+    """Return the format, ``prepared`` or one of ``FORMATS``, in which the path is an item graph.
 
     Raises:
       InputError: the path does not exist, or its format is unknown or ambiguous.
@@ -132,7 +132,7 @@ def detect_items(path: str | Path, text: TextOptions | None = None) -> str:
 
 
 def is_item_graph(path: str | Path, text: TextOptions | None = None) -> bool:
-    """Return whether the data can only be read as item pairs.
+    """Return whether a file or folder holds item pairs, not interactions.
 
     Raises:
       InputError: the path does not exist, or its format is unknown or ambiguous.
@@ -202,8 +202,8 @@ def _refuse_idle(path: str | Path, format: str, pairs: PairsConfig) -> None:
     for name, only in _FORMAT_OF_OPTION.items():
         if format != only and getattr(pairs, name) != getattr(PairsConfig(), name):
             raise InputError(
-                f"{path}: pairs.{name} has an effect only where {only} is read, and this is "
-                f"{format}; leave it out, or import the source again"
+                f"{path}: pairs.{name} has an effect only where a source of format {only} is "
+                f"read, and this is {format}; leave it out, or give such a source"
             )
 
 

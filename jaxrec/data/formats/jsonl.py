@@ -83,7 +83,7 @@ def pieces(
     split: int | None = None,
     options: TextOptions | None = None,
 ) -> Iterator[Part]:
-    """Read as :func:`table` does, about ``rows`` rows at a time, or all if None.
+    """Read as :func:`table` does, in parts of about ``rows`` rows, or in one part if None.
 
     The last part has the counts of all lines that were left out.
 
@@ -135,10 +135,10 @@ class _Reader:
         self._cells: dict[str, list[Any]] = {role: [] for role in key}
 
     def read(self, rows: int | None) -> Iterator[tuple[pl.DataFrame, array, dict[str, int]]]:
-        """Yield the columns of a :class:`Part`, the line of each row, and how times were read.
+        """Yield the columns of a :class:`Part`, each row's line, and notes on how times were read.
 
         Args:
-          rows: the number of rows of a part, in whole blocks; None for all rows at once.
+          rows: about how many rows to yield at a time; None for all rows at once.
         """
         damaged, found = Faults(self._path, strict=not self._options.skip_bad_lines), False
         block = _BLOCK if rows is None else min(rows, _BLOCK)
@@ -229,7 +229,7 @@ class _Reader:
         missing: bool = False,
         cell: str | None = None,
     ) -> None:
-        """Count a line that is left out; raise InputError if lines must not be left out."""
+        """Count a faulty line, which is left out; raise InputError if the options forbid that."""
         skips = self._options.skip_bad_lines
         no_id = missing and role in IDS
         if skips or (no_id and self._options.skip_missing_ids):
@@ -242,7 +242,7 @@ class _Reader:
         raise InputError(f"{self._path}:{number}: {text}{cure}")
 
     def _close(self) -> None:
-        """Convert the cells that were added since the last call to a frame."""
+        """Add a frame with the cells that were read since the last call."""
         block = {}
         for role, cells in self._cells.items():
             text = pl.Series(role, cells, dtype=pl.String)

@@ -14,7 +14,8 @@ from jaxrec.data.formats.text import read_bytes
 from jaxrec.errors import InputError
 
 _SPACED = 8
-"""With at least this many lines, repeated users show that the file is a table with spaces."""
+"""If a file has at least this many lines, of one width and with repeated users, it is taken for a
+table whose cells are separated by spaces."""
 _FILES = {"train.txt": TRAIN, "val.txt": VALIDATION, "valid.txt": VALIDATION, "test.txt": TEST}
 
 
@@ -38,9 +39,10 @@ def parts(path: Path) -> list[Part]:
 
 
 def _refuse_triplets(path: Path, lines: list[str], length: np.ndarray, users: pl.Series) -> None:
-    """Raise InputError for a table of user, item and perhaps count or rating and time.
+    """Raise InputError if the file is a table of users and items, with or without more columns.
 
-    Such a table has lines of equal width and repeats users; this format has one line per user.
+    Such a table has lines of equal width and repeats users. A file of LightGCN has one line per
+    user.
     """
     full = length[length > 0]
     if users.len() == users.n_unique() or full[0] > 4 or not (full == full[0]).all():

@@ -15,10 +15,10 @@ _FORM = "%m/%d/%Y %I:%M:%S %p"
 
 
 def parts(path: Path, options: TextOptions) -> list[Part]:
-    """Read ``behaviors.tsv``: impression, user, time, history, and news as ``N1-1`` (clicked) or
-    ``N1-0`` (not clicked).
+    """Read ``behaviors.tsv``, with the columns impression, user, time, history and shown news.
 
-    Clicks of the history have no times; they get the time of the user's first impression.
+    The shown news are written as ``N1-1`` (clicked) or ``N1-0`` (not clicked). Clicks of the
+    history have no times; they get the time of the user's first impression.
 
     Raises:
       InputError: the content is not usable; the message names the file, the line and a fix.

@@ -20,7 +20,7 @@ from jaxrec.data.formats.text import TextOptions, read_bytes
 from jaxrec.errors import InputError
 
 _RATINGS = {
-    "ratings.dat": (":", Columns("1", "3", "5", "7")),  # the separator is ::
+    "ratings.dat": (":", Columns("1", "3", "5", "7")),  # each :: is read as two separators
     "u.data": ("\t", Columns("1", "2", "3", "4")),
     "ratings.csv": (",", Columns("userId", "movieId", "rating", "timestamp")),
 }
@@ -34,7 +34,7 @@ _U_GENRES = (
     *("Documentary", "Drama", "Fantasy", "Film-Noir", "Horror", "Musical", "Mystery"),
     *("Romance", "Sci-Fi", "Thriller", "War", "Western"),
 )
-"""The flags of ``u.item``, in their order."""
+"""The genres whose flags are the last columns of ``u.item``, in their order."""
 _NO_GENRES = "(no genres listed)"
 _YEAR = r"\((\d{4})(?:[-–]\d*)?\)\s*$"
 

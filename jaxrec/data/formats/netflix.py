@@ -16,7 +16,7 @@ _RATING = r"^(\d{1,18}),([0-9.]{1,8}),(\d{4}-\d{2}-\d{2})$"
 
 
 def parts(path: Path, options: TextOptions) -> list[Part]:
-    """Read a file; for ``combined_data_1.txt`` or ``mv_*.txt``, also read the numbered siblings.
+    """Read a file, and for ``combined_data_1.txt`` or ``mv_*.txt`` also the other numbered files.
 
     Raises:
       InputError: the content is not usable; the message names the file, the line and a fix.

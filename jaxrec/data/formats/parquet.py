@@ -51,7 +51,7 @@ def pieces(
     options: TextOptions | None = None,
     more: Mapping[str, str] | None = None,
 ) -> Iterator[Part]:
-    """Read one Parquet file as :func:`table` does, ``rows`` rows at a time, or all if None.
+    """Read a Parquet file as :func:`table` does, in parts of ``rows`` rows, or in one part if None.
 
     Args:
       more: names and values of constant columns, which come from the names of partition folders.
@@ -91,8 +91,8 @@ def of_lines(
         and counted.
 
     Raises:
-      InputError: the file is damaged, a column is missing or of a wrong type, or a cell is null, or
-        not a number in a column of numbers.
+      InputError: the file is damaged, a column is missing or has a wrong type, a cell is null, or a
+        cell of a column of numbers is not a number.
     """
     weights, options = event_weights or {}, options or TextOptions()
     needed, reading = _needed(path, lines, columns, weights, options)
@@ -251,7 +251,8 @@ def checked(
       form: how times are written.
 
     Raises:
-      InputError: a type is wrong, a cell is null, or not a number in a column of numbers.
+      InputError: a column has a wrong type, a cell is null, or a cell of a column of numbers is not
+        a number.
     """
     typed, notes = {}, {}
     for column in frame:
@@ -299,7 +300,7 @@ def ids(path: Path, column: pl.Series, first: Places = 0) -> pl.Series:
         whole = (numbers == numbers.round()).fill_null(False) & numbers.is_finite()
         _refuse_where(path, ~whole, column, "is not a whole number", first)
         beyond = (numbers.abs() > WHOLE_FLOATS) & column.dtype.is_float()
-        fault = "is beyond 2^53, where floats lack whole numbers; write whole numbers or texts"
+        fault = "is beyond 2^53, where floats are not exact; store ids as whole numbers or texts"
         _refuse_where(path, beyond, column, fault, first)
     if column.dtype == pl.Binary:
         texts = column.cast(pl.String, strict=False)

@@ -50,11 +50,12 @@ def partition(root: Path, file: Path) -> dict[str, str]:
 
 
 def files_of(path: Path, ending: str) -> dict[Path, int | None]:
-    """Map each file with this ending, compressed or not, to its part of the split, if any.
+    """Map each file with this ending, compressed or not, to its part of the split, or to None.
 
-    The files are a split if there are ``train.csv`` (or ``name.train.inter``, or a folder
-    ``split=train``), ``test.csv`` and perhaps ``valid.csv``. A folder without a split must hold a
-    train file or a single file, unless it is partitioned.
+    The part is found in a name such as ``train.csv`` or ``name.train.inter``, or in a partition
+    folder ``split=train``. The files are a split if one of them is a train file and others are test
+    or validation files. A folder without a split must hold a train file or a single file, unless
+    it is partitioned.
 
     Raises:
       InputError: there is no such file, or there are several and none of them is a train file.

@@ -2,7 +2,7 @@
 
 The YAML file has the name of the data set: ``shop.yaml`` beside ``shop.inter``. It may name the
 columns (``USER_ID_FIELD`` and so on), the columns to load (``load_col``, ``unload_col``), the
-separators, the files of a split (``benchmark_filename``), and which repeat of a pair stays
+separators, the files of a split (``benchmark_filename``), and which repeat of a pair is kept
 (``rm_dup_inter``). Its filters are not applied but reported, since they are options of training.
 
 Source: RecBole 1.2, "Atomic Files" and "Data settings", recbole.io/docs.
@@ -52,7 +52,7 @@ class Settings:
       fields: the columns that the YAML file names, by role.
       load: the columns to load, by the ending of their file; None for all columns.
       unload: the columns not to load, by the ending of their file.
-      between: the separator within a sequence.
+      between: the separator between the elements of a sequence.
       parts: the names of the train, validation and test files.
       filters: the filters that the YAML file sets; they are not applied.
     """
@@ -110,7 +110,7 @@ def settings(path: Path) -> Settings:
             return default
         if not isinstance(value, kind):
             called = {str: "a text", list: "a list", dict: "a mapping"}[kind]
-            raise InputError(f"{file}: {name} must be {called}; write it so, or leave it out")
+            raise InputError(f"{file}: {name} must be {called}; change it, or leave it out")
         return value
 
     parts = tuple(checked("benchmark_filename", list, ()))

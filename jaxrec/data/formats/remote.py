@@ -34,8 +34,8 @@ def local(path: str | Path) -> Iterator[Path]:
         import fsspec
     except ImportError as e:
         raise InputError(
-            f"{address}: reading an address needs fsspec; pip install 'jaxrec[remote]', or fetch "
-            "the file"
+            f"{address}: reading an address needs fsspec; pip install 'jaxrec[remote]', or "
+            "download the file"
         ) from e
     with tempfile.TemporaryDirectory(prefix="jaxrec-") as folder:
         name = address.split("://", 1)[1].split("?")[0].rstrip("/").rpartition("/")[2]

@@ -95,7 +95,7 @@ def pieces(
     quote: bool = True,
     split: int | None = None,
 ) -> Iterator[Part]:
-    """Read as :func:`delimited` does, about ``rows`` rows at a time, or all if None.
+    """Read as :func:`delimited` does, in parts of about ``rows`` rows, or in one part if None.
 
     The roles and types of columns are found in the first piece. The last part has the counts of all
     lines that were left out.
@@ -186,7 +186,7 @@ class _Table:
         self._reading = reading
 
     def part(self, source: Source, split: int | None) -> Part | None:
-        """Read the file, or a piece of it; return None if no line of it is left."""
+        """Read the file, or a piece of it; return None if it has no valid line."""
         layout, skipped, options = self._layout, self._blank, self._options
         if source.before:
             leading = first_row(source)

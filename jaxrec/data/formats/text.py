@@ -139,9 +139,9 @@ class Survey(NamedTuple):
 
     Attributes:
       bom: 1 if the file starts with a byte order mark, else 0.
-      windows: lines with Windows ends.
-      blank: blank lines.
-      separators: separators, also in quoted cells.
+      windows: the number of lines that end as in Windows, by a carriage return and a line feed.
+      blank: the number of blank lines.
+      separators: the number of separators, also of those in quoted cells.
       quotes: whether there are quote characters.
     """
 
@@ -209,7 +209,11 @@ def unreadable(path: Path, error: OSError) -> InputError:
 
 
 def read_bytes(path: Path, size: int = -1) -> bytes:
-    """Read the first ``size`` bytes, or all. Raises InputError if they are empty or binary."""
+    """Read the first ``size`` bytes of a file; -1 reads all.
+
+    Raises:
+      InputError: the bytes are empty or binary.
+    """
     with path.open("rb") as file:
         content = file.read(size)
     refuse_no_text(path, content)
@@ -265,7 +269,7 @@ def opened(path: Path, options: TextOptions) -> Source:
 
 
 def pieces(path: Path, options: TextOptions, size: int, *, quote: bool = True) -> Iterator[Source]:
-    """Yield a file as :func:`opened` does, in pieces of about ``size`` bytes.
+    """Yield a file in pieces of about ``size`` bytes, each converted as by :func:`opened`.
 
     A piece ends with a whole row, unless a quoted cell is longer than several pieces. The first
     piece is large enough for :func:`look` to return the same result as for the whole file.
@@ -330,7 +334,7 @@ def _end_of_rows(content: bytes, quote: bool, *, force: bool) -> int:
     """Return where the last whole row ends; 0 if no row is whole.
 
     Args:
-      force: take the last line even if a quoted cell may be open there.
+      force: if no row is whole, return the end of the last line, where a quoted cell may be open.
     """
     last = end = content.rfind(b"\n") + 1
     odd = quote and content.count(b'"', 0, end) % 2
@@ -725,13 +729,13 @@ def _undecoded(cell: str) -> str:
 
 
 def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout | None:
-    """Blank out faulty records, count them in ``faults``, and return the new text's layout.
+    """Replace faulty records by blank lines, and count them in ``faults``.
 
     Args:
-      ids_only: blank only the records that lack an id.
+      ids_only: replace only the records that lack an id.
 
     Returns:
-      None if no record is left.
+      The layout of the new text, or None if no record is left.
     """
     quoting = csv.QUOTE_MINIMAL if layout.quote else csv.QUOTE_NONE
     kept, again = io.BytesIO(), deque[bytes]()
@@ -766,19 +770,22 @@ def sifted(layout: Layout, faults: Faults, *, ids_only: bool) -> Layout | None:
                 kept.writelines(record)
                 number += len(record)
                 continue
-            # An unclosed quote swallows the lines after it, which may be valid, so read them again.
+            # After an unclosed quote, valid lines may be in the record, so read them again.
             again.extendleft(reversed(record[1:]))
             number += 1
             kept.write(b"\n")
             faults.add(fault.kind, number)
-    # The parser takes the width of all rows from the first row of data, so it must not be blank.
+    # The parser takes the width of all rows from the first line it reads, so skip blank lines.
     source = layout.source._replace(content=kept.getvalue())
     skip = first_row(source, layout.skip)
     return None if skip is None else replace(layout, source=source, skip=skip)
 
 
 def first_row(source: Source, skip: int = 0) -> int | None:
-    """Return the number of lines before the first row after ``skip`` lines; None without a row."""
+    """Return the number of lines before the first line after ``skip`` lines that is not blank.
+
+    The result is None if all lines after them are blank.
+    """
     with source.open() as file:
         for _ in range(skip):
             file.readline()

@@ -22,14 +22,14 @@ class PublishedTable:
     """The layout of one data set.
 
     Attributes:
-      files: names of its file in a folder, compressed or not; the first one found is read.
+      files: patterns of its file's name, compressed or not; the first file that matches is read.
       source: where the format is described.
       kind: "csv", "tsv" or "jsonl", or else a function that reads the file.
       columns: the role of each column.
       text: settings for reading its text.
       events: the weight of each kind of event.
       quote: whether cells may be quoted.
-      told: whether the names of its files are distinctive enough to detect it.
+      told: whether the names in ``files`` are distinctive enough to recognise the data set.
     """
 
     files: tuple[str, ...]
@@ -190,7 +190,7 @@ NAMES = tuple(TABLES)
 def detect(path: Path) -> str | None:
     """Return the data set that the name of a file, or of a file in a folder, identifies.
 
-    The result is None if no name matches, or if the names of a data set are not distinctive.
+    The result is None if no name matches. Data sets without distinctive names are not detected.
     """
     for name, table in TABLES.items():
         if not table.told:

@@ -1,7 +1,8 @@
 """Parses the part of YAML that files of settings use: texts, lists and mappings.
 
-Numbers and flags stay texts; ``~``, ``null`` and empty values are None. Anchors, tags, texts over
-several lines, and files of several documents are refused. No Python object is ever constructed.
+Numbers and booleans stay texts; ``~``, ``null`` and empty values are None. Anchors, tags, texts
+over several lines, and files of several documents are refused. No Python object is ever
+constructed.
 
 Source: YAML 1.2.2, chapters 6 to 8.
 """
@@ -48,8 +49,8 @@ def parse(path: Path, text: str) -> dict[str, Any]:
     except ValueError as e:
         number = e.args[0] if e.args else lines[0].number if lines else number
         raise InputError(
-            f"{path}:{number}: not a key with a text, a list or a mapping, which is the YAML that "
-            "is read here; write the line so, or leave it out"
+            f"{path}:{number}: not a key with a text, a list or a mapping as its value, the only "
+            "YAML that is read here; rewrite the line, or leave it out"
         ) from e
     return made
 
@@ -69,7 +70,11 @@ def _without_comment(line: str) -> str:
 
 
 def _block(lines: deque[_Line], depth: int = 0) -> Any:
-    """Take and parse the lines of a list or mapping; ValueError has the number of a wrong line."""
+    """Parse a list or mapping at the start of ``lines``, and remove its lines.
+
+    Raises:
+      ValueError: a line is wrong; the argument of the error is the number of the line.
+    """
     indent, made = lines[0].indent, {}
     if depth > _DEEPEST:
         raise ValueError(lines[0].number)
@@ -99,7 +104,7 @@ def _is_entry(line: _Line) -> bool:
 
 
 def _value(line: _Line, start: int) -> Any:
-    """Return the value that begins at a place of a line."""
+    """Return the value that begins at the position ``start`` of a line."""
     text = line.text[start:].strip()
     try:
         if text[:1] in ("[", "{"):

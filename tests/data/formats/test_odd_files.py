@@ -124,8 +124,8 @@ def test_a_folder_of_partitions_in_text(tmp_path):
         ("shop.xlsx", "a workbook is not read; save its sheet as CSV"),
         ("shop.pkl", "a pickle is not read, because it may run code"),
         ("shop.duckdb", "a database is not read; write its table as Parquet"),
-        ("shop.feather", "an Arrow file is not read; jaxrec.from_polars takes polars.scan_ipc"),
-        ("shop.npz", "an archive of NumPy is not read; jaxrec.from_scipy takes"),
+        ("shop.feather", "an Arrow file is not read; in Python, jaxrec.from_polars"),
+        ("shop.npz", "an archive of NumPy is not read; in Python, jaxrec.from_scipy"),
         ("shop.txt", "the name does not tell the format; choose one with"),
     ],
 )
