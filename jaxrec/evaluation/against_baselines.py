@@ -48,8 +48,9 @@ def measure(
 
     ``ratings`` adds rating errors of the model and of rating baselines. ``cold`` adds the counts of
     cold users and items, and the model's metrics with the other setting of ``eval.cold``. For an
-    item model, "users" is the number of query items. ``known`` holds metrics by name of a baseline.
-    These baselines are not measured again; the metrics of newly measured baselines are added.
+    item model, "users" is the number of query items. ``known`` maps names of baselines to metrics
+    that were measured before. Baselines in ``known`` are not measured again, and the metrics of
+    all other baselines are added to ``known``.
     """
     known = {} if known is None else known
     measured = {}

@@ -1,7 +1,7 @@
 """Baselines without gradient descent: item-kNN and EASE.
 
-Both score a user by summing rows of item-to-item weights over the user's train items, and are
-ranked by the same code as models. Interactions are binary.
+Both have a matrix of item-to-item weights. A user's scores are the sum of the rows of the user's
+train items. Items are ranked by the same code as for models. Interactions are binary.
 """
 
 from collections.abc import Callable
@@ -31,9 +31,10 @@ class _Dense(NamedTuple):
 
 
 class _Sparse(NamedTuple):
-    """Train items by user, and item weights in segments of equal length.
+    """Train items by user, and the weights from each train item in segments of C entries.
 
-    The segments of item j are ``segment_[j]`` to ``segment_[j + 1] - 1``; padding has weight 0.
+    The segments of item j are the rows ``segment_[j]`` to ``segment_[j + 1] - 1`` of ``target_SC``
+    (item ids) and ``weight_SC`` (weights to these items); padding has weight 0.
     """
 
     indptr_: Int[Array, "U+1"]
@@ -46,7 +47,7 @@ class _Sparse(NamedTuple):
 def _sum_rows(
     params: _Dense | _Sparse, user_B: Array, n_items: int, add: Callable[[Array, Array], Array]
 ) -> Array:
-    """Compute scores [B, I]: fold ``add(score_I, item)`` over a user's train items, from zeros."""
+    """Compute scores [B, I]: start from zeros, and apply ``add`` for each train item of a user."""
 
     def score(user: Array) -> Array:
         return lax.fori_loop(
@@ -91,11 +92,12 @@ def item_knn(train: Csr, n_items: int, neighbours: int = 500, user_power: float 
 
     score(u, i) is the sum of s_ij over those train items j of u that are among the ``neighbours``
     items most similar to i; ties go to the lower id. The similarity is s_ij = Σ_v |v|^-a / √(|users
-    of i| · |users of j|), summed over the users v of both items, where |v| is the number of v's
-    items and a is ``user_power``. With a = 0, s is the cosine of the item columns. With a = 1, s is
-    the item-item block of the square of LightGCN's normalised adjacency. A larger a gives users
-    with many items less influence (as Breese et al. 1998, inverse user frequency). Similarities are
-    computed in blocks of items, and only the similarities to neighbours are stored.
+    of i| · |users of j|), summed over the users v who have both items, where |v| is the number of
+    v's items and a is ``user_power``. With a = 0, s is the cosine of the item columns. With a = 1,
+    s is the item-item block of the square of LightGCN's normalised adjacency. A larger a gives
+    users with many items less influence (as Breese et al. 1998, inverse user frequency).
+    Similarities are computed in blocks of items, and only the similarities to neighbours are
+    stored.
 
     Args:
       train: items by user.
@@ -147,10 +149,12 @@ def ease(
 ) -> Scorer:
     """Return the scorer of EASE^R, a linear autoencoder in closed form (Steck 2019, eq. 8).
 
-    score(u, ·) = x_u B with B = 1 - P diag(1 / diag P) and P = (XᵀX + l2 · 1)⁻¹. B is the
-    item-to-item matrix with a diagonal of 0 that reconstructs X best. The inverse is computed in
-    float32, in 4 I² bytes and with I³ multiply-adds. If there are less than half as many users as
-    items, it is computed by way of a [U, U] matrix, with U² I + U I² multiply-adds.
+    X [U, I] is the binary matrix of train pairs, x_u is its row of user u, and 1 is the identity.
+    Then score(u, ·) = x_u B with B = 1 - P diag(1 / diag P) and P = (XᵀX + l2 · 1)⁻¹. B is the
+    item-to-item matrix with a diagonal of 0 that reconstructs X best under the penalty. The inverse
+    is computed in float32, in 4 I² bytes and with I³ multiply-adds. If there are less than half as
+    many users as items, it is computed from the inverse of a [U, U] matrix instead, with
+    U² I + U I² multiply-adds.
 
     Args:
       train: items by user.
@@ -158,8 +162,8 @@ def ease(
       l2: weight of the penalty on B, positive; 80 is the published value for Gowalla.
       dropout: dropout rate p of the input, in [0, 1) (EDLAE, Steck 2020). It adds
         p / (1 - p) · diag(XᵀX) to the penalty.
-      user_power: exponent of the weight |u|^-user_power of a user's row in the reconstruction
-        error, where |u| is the number of the user's items.
+      user_power: a user u with |u| items has the weight |u|^-user_power in the reconstruction
+        error.
 
     Raises:
       InputError: the matrix does not fit the free memory.
@@ -178,7 +182,7 @@ def ease(
         _inverse_by_users(pair_UI, penalty_I, matrix_II)
     else:
         _inverse_by_items(pair_UI, penalty_I, matrix_II)
-    # The sign of the inverse cancels in this ratio.
+    # _inverse_by_items writes the negated inverse, but the sign cancels in this ratio.
     matrix_II *= -1 / np.diagonal(matrix_II)
     matrix_II.flat[:: n_items + 1] = 0
     indptr_, item_E = jnp.asarray(train.indptr), jnp.asarray(train.indices)
@@ -227,8 +231,8 @@ def refuse_dense(n_items: int) -> None:
 def _sweep(matrix_II: np.ndarray, blocks: list[slice]) -> None:
     """Replace a symmetric positive definite matrix by its negated inverse, block by block.
 
-    Applies the sweep operator (Goodnight 1979) to the blocks of the lower triangle; almost all of
-    the work is matrix products. LAPACK's spotrf and spotri are not used, because OpenBLAS 0.3.30
+    Applies the sweep operator (Goodnight 1979) to the blocks of the lower triangle, mostly by
+    matrix products. LAPACK's spotrf and spotri are not used, because OpenBLAS 0.3.30
     crashes in spotrf at Gowalla's 40,981 rows.
     """
     for k in blocks:

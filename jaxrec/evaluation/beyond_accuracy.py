@@ -9,21 +9,26 @@ gini@k              Gini index of c over all items: 0 if all items are shown equ
                     (I - 1) / I if only one item is shown (Fleder and Hosanagar 2009).
 entropy@k           - Σ p_i ln p_i, in nats (Shannon 1948; as a measure of aggregate diversity
                     Adomavicius and Kwon 2012).
-novelty@k           the mean over users and their items of - log2(f_i / U), the self-information
-                    (Zhou et al. 2010). For an item without train users, f_i counts as 1.
+novelty@k           the mean over users of the mean of - log2(f_i / U) over the items in L_u, the
+                    self-information (Zhou et al. 2010). For an item without train users, f_i counts
+                    as 1.
 epc@k               expected popularity complement: the mean over users of
                     Σ_r d_r (1 - f_i / U) / Σ_r d_r with d_r = 1 / log2(r + 1), without regard to
                     relevance (Vargas and Castells 2011).
-popularity@k        average popularity: the mean over users of the mean f_i (Yin et al. 2012).
-popularity_lift@k   (g_L - g_P) / g_P, where g_L is popularity@k, and g_P is the same mean over the
-                    users' train items (Abdollahpouri et al. 2020); 0 if both are equally popular.
-diversity@k         intra-list diversity: the mean over users of the mean 1 - cosine over pairs of
-                    their items, as vectors of train users (Zhang and Hurley 2008).
+popularity@k        average popularity: the mean over users of the mean f_i of the items in L_u
+                    (Yin et al. 2012).
+popularity_lift@k   (g_L - g_P) / g_P over the users with train items, where g_L is their
+                    popularity@k, and g_P is the mean over these users of the mean f_i of their
+                    train items (Abdollahpouri et al. 2020); 0 if both are equally popular.
+diversity@k         intra-list diversity: the mean over users of the mean of 1 - cosine over all
+                    pairs of items in L_u, where an item's vector is the binary vector of its train
+                    users (Zhang and Hurley 2008).
 personalisation@k   the mean over pairs of users of 1 - |L_u ∩ L_v| / k (Zhou et al. 2010).
 serendipity@k       the mean over users of |hits in L_u outside the popularity list| / k (Ge et al.
                     2010, with popularity as the primitive recommender, as Murakami et al. 2008).
-miscalibration@k    the mean over users of KL(p || 0.99 q + 0.01 p), where p and q are the shares of
-                    head, middle and tail items in the user's train items and in L_u (Steck 2018).
+miscalibration@k    the mean over users of KL(p || 0.99 q + 0.01 p), where p has the shares of head,
+                    middle and tail items in the user's train items, and q has their shares in L_u
+                    (Steck 2018). Users without train items do not count.
                     Head items are the most popular items, with 1/5 of the train pairs. Tail items
                     are the least popular items, with 1/5 of the train pairs. Middle items are the
                     rest (Abdollahpouri et al. 2020).
@@ -75,7 +80,7 @@ class Shown(NamedTuple):
         return self.item_nk >= 0
 
     def mean(self, value_I: np.ndarray) -> np.ndarray:
-        """Return each user's mean of a value over their list, [n]; 0 for an empty list."""
+        """Return the mean of ``value_I`` over each user's list, [n]; 0 for an empty list."""
         total = np.where(self.listed_nk, value_I[self.item_nk], 0.0).sum(axis=1)
         return total / np.maximum(self.listed_nk.sum(axis=1), 1)
 

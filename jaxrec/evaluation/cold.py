@@ -54,12 +54,13 @@ class View(NamedTuple):
         parts: tuple[int, ...] | None = None,
         total: Callable[[np.ndarray], np.ndarray] = lambda counts: counts,
     ) -> View:
-        """Remove cold users and items.
+        """Return the view without cold users and items.
 
         Args:
+          met: the users and items that are not cold.
           parts: numbers of the partitions whose pairs this process counts, if ``relevant`` is
             partitioned; default: ``relevant.parts``.
-          total: sums a count over all processes.
+          total: function that sums an array of counts over all processes.
         """
         allowed = met.item_I if self.allowed is None else self.allowed & met.item_I
         relevant = self.relevant

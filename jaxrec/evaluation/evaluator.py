@@ -16,7 +16,7 @@ from jaxrec.models.encoder import unit_rows
 
 
 class Evaluator:
-    """Ranks all items for held-out users and computes every metric of a jaxrec run.
+    """Ranks all items for users with test pairs, and computes the ranking metrics of jaxrec runs.
 
     The pairs stay on the devices between calls, and later calls do not recompile.
 
@@ -29,15 +29,15 @@ class Evaluator:
     Args:
       train: known pairs, which are masked: [E, 2] rows (user, item), a tuple of two columns [E], or
         a scipy sparse matrix [U, I].
-      test: relevant pairs, in the same form; pairs in train are dropped.
+      test: relevant pairs, in one of the same forms; test pairs that are in train too are dropped.
       k: cut-offs.
       n_users, n_items: U and I; by default one more than the largest row number, or the shape of
         the matrices.
       score: "dot", or "cosine".
 
     Raises:
-      ValueError: pairs have a wrong shape, or row numbers are out of range. InputError: no test
-      pair is left.
+      ValueError: pairs have a wrong shape, or row numbers are out of range.
+      InputError: every test pair is in train too.
     """
 
     def __init__(
@@ -63,7 +63,8 @@ class Evaluator:
         new = wanted[~np.isin(wanted, known)]
         if not len(new):
             raise InputError(
-                "nothing to evaluate: every test pair is in train too; give test pairs that are not"
+                "nothing to evaluate: every test pair is in train too; give test pairs that are "
+                "not in train"
             )
         seen, relevant = (
             items_by_user(*rows_of_keys(key, items), users, items) for key in (known, new)
@@ -86,7 +87,8 @@ class Evaluator:
           user_bias, item_bias: optional biases [U] and [I], which are added to the scores.
 
         Raises:
-          ValueError: array sizes do not match. RunError: a score is NaN.
+          ValueError: array sizes do not match.
+          RunError: a score is NaN.
         """
         for name, array, size in (
             ("user_emb", user_emb, self.n_users),
@@ -114,14 +116,15 @@ def _pairs(name: str, part: Any) -> tuple[np.ndarray, tuple[int, int]]:
     if isinstance(part, tuple) and len(part) == 2:
         if np.shape(part[0]) != np.shape(part[1]):
             raise ValueError(
-                f"{name}: the columns have shapes {np.shape(part[0])} and {np.shape(part[1])}"
+                f"{name}: the shapes of the columns differ: {np.shape(part[0])} and "
+                f"{np.shape(part[1])}"
             )
         part = np.stack([np.asarray(column) for column in part], axis=-1)
     array = np.asarray(part)
     if array.size == 0:
         return np.zeros((0, 2), np.int64), (0, 0)
     if array.ndim != 2 or array.shape[1] != 2 or array.dtype.kind not in "iu":
-        raise ValueError(f"{name}: pairs are whole numbers [E, 2], not {array.dtype} {array.shape}")
+        raise ValueError(f"{name}: must be [E, 2] whole numbers, not {array.dtype} {array.shape}")
     if array.min() < 0:
         raise ValueError(f"{name}: a row number is negative")
     return array.astype(np.int64), tuple((array.max(axis=0) + 1).tolist())
@@ -130,5 +133,5 @@ def _pairs(name: str, part: Any) -> tuple[np.ndarray, tuple[int, int]]:
 def _keys(pairs: np.ndarray, n_users: int, n_items: int) -> np.ndarray:
     """Encode pairs as user · I + item. Raises ValueError for a pair out of range."""
     if len(pairs) and (pairs[:, 0].max() >= n_users or pairs[:, 1].max() >= n_items):
-        raise ValueError(f"a pair is outside of {n_users} users and {n_items} items")
+        raise ValueError(f"a pair has a row number outside of {n_users} users or {n_items} items")
     return pair_keys(pairs[:, 0], pairs[:, 1], n_items)

@@ -16,13 +16,13 @@ from jaxrec.graph.filters import Filter, Neighbours, Weighted, halves, neighbour
 from jaxrec.runfolder import Embeddings, read_filter
 
 _PAIRS_AT_ONCE = 64
-_FULL = 64  # dense rows are multiplied if their density is at least 1 / _FULL
+_FULL = 64  # histories are multiplied as dense rows if their density is at least 1 / _FULL
 
 
 def _sums(params: dict[str, Any], user_B: Array, start: Any, add: Any) -> Any:
-    """Fold ``add(carry, item_B, value_B)`` over the places of B histories, all histories at once.
+    """Fold ``add(carry, item_B, value_B)`` over B histories of items, starting with ``start``.
 
-    Past the end of a history, the value is 0.
+    Step e passes item e of each history, and its value. Past the end of a history, the value is 0.
     """
     first_B = params["indptr"][user_B]
     degree_B = params["indptr"][user_B + 1] - first_B
@@ -74,15 +74,15 @@ def _filtered(params: dict[str, Any], user_B: Array) -> Array:
 
 
 def _or_popular(params: dict[str, Any], user_B: Array, score_BI: Array) -> Array:
-    """Replace the scores of users without items by the items' degrees."""
+    """Replace the scores of users without items by the items' popularity."""
     empty_B = params["indptr"][user_B + 1] == params["indptr"][user_B]
     return jnp.where(empty_B[:, None], params["degree"], score_BI)
 
 
 def _scaled(score_BI: Array, new_BI: Array) -> Array:
-    """Divide a row's scores by their standard deviation over new items; without one, return 0."""
+    """Divide each row by its standard deviation over new items; a row without deviation gets 0."""
     deviation_B1 = jnp.std(score_BI, axis=1, keepdims=True, where=new_BI)
-    there_B1 = deviation_B1 > 0  # also False for NaN, which is the deviation of an empty set
+    there_B1 = deviation_B1 > 0  # also False for NaN, the deviation if there are no new items
     return jnp.where(there_B1, score_BI / jnp.where(there_B1, deviation_B1, 1), 0)
 
 
@@ -141,7 +141,7 @@ def filter_scorer(fitted: Filter, history: Csr | None = None) -> Scorer:
     pairs = fitted.pairs if history is None else Weighted(history, None)
     params: dict[str, Any] = {"user": fitted.vectors(*pairs), "item": fitted.item_ID}
     params |= pairs.known._asdict()
-    if history is not None:  # the history is padded, to avoid a compilation for each length
+    if history is not None:  # pad the history, since each new length would be compiled
         params |= _padded_history(history, params["user"])
     if pairs.weight_E is not None:
         params["weight"] = pairs.weight_E
@@ -175,10 +175,10 @@ def _padded_history(history: Csr, user_nD: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def stored_filter(run: Path, table: Embeddings) -> Filter | None:
-    """Read the filter of a finished run; None if its model is not a filter.
+    """Read the filter of a finished run; return None if the run's model is not a filter.
 
     Raises:
-      InputError: the file is damaged.
+      InputError: the filter's file is damaged.
     """
     arrays = read_filter(run, len(table.user_ids), len(table.item_ids), table.item.shape[1])
     if arrays is None:

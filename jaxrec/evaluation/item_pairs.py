@@ -33,13 +33,14 @@ _AREAS = ("auc", "average_precision")
 def item_scorer(
     learned: Mapping[str, Any], scored_I: Bool[np.ndarray, "I"], *, context: bool = False
 ) -> Scorer:
-    """Make the scorer of item pairs: a · b plus the biases of both items, if there are biases.
+    """Make the scorer of pairs of items (a, b): a · b, plus the biases of both items if any.
 
     Args:
       learned: "item" [I, D], and optionally "item_context" [I, D] and "item_bias" [I].
-      scored_I: [I] bool, the items that can be scored; other items are in no list and get empty
-        lists.
-      context: score by both tables, as (a · context b + context a · b) / 2.
+      scored_I: [I] bool, the items that can be scored. Other items are never recommended, and their
+        own lists are empty.
+      context: score by both tables, as (a · b' + a' · b) / 2, where a' and b' are the rows of
+        "item_context".
     """
     left_ID = right_ID = jnp.asarray(learned["item"])
     if context:
@@ -52,8 +53,10 @@ def item_scorer(
 
 
 def baselines(train: ItemGraph, scored_I: Bool[np.ndarray, "I"], seed: int) -> dict[str, Scorer]:
-    """Return the two baselines of every result: random, and popularity, which scores an item by
-    log(1 + number of train pairs)."""
+    """Return the two baselines of every result: random and popularity.
+
+    Popularity scores a pair by the sum of log(1 + number of train pairs) over both items.
+    """
     nothing_I1 = np.zeros((train.n_items, 1), np.float32)
     popularity_I = np.log1p(train.degree()).astype(np.float32)
     return {
@@ -70,7 +73,9 @@ class Judged(NamedTuple):
     seen_P: np.ndarray
 
     def metrics(self) -> dict[str, float]:
-        """Compute the areas over all pairs, and over pairs of seen items if these have both labels.
+        """Compute the areas over all pairs, and over the pairs of seen items.
+
+        The areas over pairs of seen items are omitted if all of these pairs have the same label.
 
         Raises:
           RunError: a score is NaN.
@@ -104,7 +109,8 @@ class PairEvaluator:
       held_out: the labelled pairs.
       train: the train pairs; items with a train pair are seen.
       ks: cut-offs K of the ranking.
-      masked: further pairs whose positives are masked; for test, the validation pairs.
+      masked: further labelled pairs, whose positive pairs are masked in the ranking; the validation
+        pairs, if ``held_out`` has the test pairs.
       scored_I: items that the model can score; default: seen items.
       ranked: largest number of query items, which are drawn uniformly from the items with held-out
         neighbours; 0 skips the ranking.
@@ -243,7 +249,10 @@ def _neighbours(
 def _csr(
     pairs: Sequence[tuple[np.ndarray, np.ndarray]], asks_I: np.ndarray, itself: bool = False
 ) -> Csr:
-    """Build a CSR of the pairs in both directions; only the rows of query items have entries."""
+    """Build a CSR of the pairs in both directions; only the rows of query items have entries.
+
+    ``itself`` adds each query item to its own row.
+    """
     n = len(asks_I)
     keys = [np.flatnonzero(asks_I) * (n + 1)] if itself else []
     for pair in pairs:

@@ -57,7 +57,8 @@ def splits_of(config: Config, graph: ItemGraph, part: np.ndarray | None = None) 
     """Split an item graph into train pairs and labelled held-out pairs.
 
     Args:
-      part: [P] the label of each pair in an earlier split, for ``split_pairs``; None to draw all.
+      part: [P] the label of each pair in an earlier split, or -1 for a new pair, whose label is
+        drawn. None draws all labels.
     """
     return split_pairs(graph, config.pairs, config.seed, part)
 

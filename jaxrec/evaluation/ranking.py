@@ -70,7 +70,8 @@ class Block(NamedTuple):
 class BlockResult(NamedTuple):
     """Sums of the metrics over the users of a block, and the lists of these users.
 
-    The sums are in the order of ``metrics.keys``.
+    The sums are in the order of ``metrics.keys``. ``nan_users`` is the number of users with a score
+    of NaN.
     """
 
     sums_M: Float[Array, "M"]
@@ -96,6 +97,9 @@ def rank_block(
       params: parameters of ``fn``.
       block: the users with their items.
       allowed_I: which items are ranked; default: all.
+
+    Returns:
+      The updated ``best_rank_I``, and the result of the block.
     """
     ranked = rank(fn, max(ks), params, jnp.asarray(block.user_B), block.seen, allowed_I)
     return judge(ks, best_rank_I, ranked, block)
@@ -235,7 +239,7 @@ class Evaluator:
     def _made(self) -> Iterator[Block]:
         """Yield stacks of blocks of users on the devices, with one block per device."""
         users_SB, n_devices = self._users_SB, len(self._devices)
-        assert self._seen is not None, "kept as blocks"
+        assert self._seen is not None, "data in memory is stored as blocks"
         both = block_rows(self._seen, users_SB), block_rows(self._relevant, users_SB)
         each = zip(users_SB, *both, strict=True)
         while group := list(islice(each, n_devices)):
@@ -247,8 +251,8 @@ class Evaluator:
 
     def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
         """Return the step that ranks a block on each device, and the step's parameters."""
-        # Two programs: the large one ranks up to a power of two, so that other cut-offs recompile
-        # only the small one, which computes the metrics.
+        # Two programs: the large one makes lists whose length is a power of two, so that most other
+        # cut-offs recompile only the small one, which computes the metrics.
         longest = min(power_of_two(max(self.ks)), self.n_items)
         judged = _judged(self.ks, self._devices, metrics.names())
         if scorer.fn is from_host:
@@ -331,7 +335,7 @@ class Evaluator:
         return means | metrics.coverage(best_rank_I, self.ks)
 
     def lists(self, scorer: Scorer, should_stop: Callable[[], bool] | None = None) -> Lists | None:
-        """Compute the top max(ks) list of each user with relevant items.
+        """Compute the list of the max(ks) best items for each user with relevant items.
 
         Args:
           scorer: the scorer to evaluate.

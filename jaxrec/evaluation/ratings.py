@@ -109,9 +109,10 @@ def mean_scorer(train: Dataset) -> Scorer:
 
 
 def bias_scorer(train: Dataset) -> Scorer:
-    """Predict μ + b_u + b_i, where the biases are shrunken means of residuals.
+    """Predict μ + b_u + b_i, where μ is the mean rating and the biases are shrunken mean residuals.
 
-    b_i = Σ_u (r - μ) / (25 + n_i), then b_u = Σ_i (r - μ - b_i) / (10 + n_u).
+    b_i = Σ_u (r - μ) / (25 + n_i), then b_u = Σ_i (r - μ - b_i) / (10 + n_u), where n_i and n_u are
+    the numbers of ratings of the item and of the user.
 
     Source: Koren, "Factor in the neighbors", TKDD 2010, section 2.1.
     """

@@ -63,8 +63,10 @@ def evaluate(
       split: "test" or "validation".
       ks: cut-offs K; default: the run's.
       baselines: any of "item-knn" and "ease", in addition to popularity and random.
-      data: new location of the data, if the data moved.
-      cold: "keep" or "drop" users and items without train pairs; default: the run's setting.
+      data: the run's data, if it has moved or was given in memory: a path, a Dataset, an ItemGraph,
+        or a table of another library.
+      cold: whether to "keep" or to "drop" users and items without train pairs; default: the run's
+        setting.
       per_user: also write each user's metrics to RUN/per_user.parquet.
       metrics: further metrics, from :data:`jaxrec.evaluation.beyond_accuracy.NAMES`, or "all";
         "uni100" is stored under "sampled" and marked as biased.
@@ -104,13 +106,11 @@ def evaluate(
         )
     judged = _judges(config).judged(run, config, table, split, ks, baselines, data)
     if (per_user or metrics) and not isinstance(judged.evaluator, Evaluator):
-        raise InputError(
-            f"{run}: is of an item model, which has no users; leave out --per-user and --metrics"
-        )
+        raise InputError(f"{run}: its item model has no users; leave out --per-user and --metrics")
     if metrics and judged.known is None:
         raise InputError(
-            f"{run}: --metrics needs all pairs in memory, and the run's data is in parts; leave it "
-            "out"
+            f"{run}: --metrics needs all pairs in memory, and the run's data is in parts; leave "
+            "--metrics out"
         )
     measured = judged.measure()
     assert measured is not None
@@ -166,7 +166,7 @@ def updated(
     Args:
       before: existing content, or empty.
       split: "test" or "validation", the new main split.
-      measured: the result of :func:`measure` on this split.
+      measured: the result of :func:`jaxrec.evaluation.against_baselines.measure` on this split.
       now: the fields "protocol", "selected_on" and optionally "start" of the run.
     """
     names = {*_ON_A_SPLIT, *measured}

@@ -24,7 +24,10 @@ _BLOCK = 256
 def uni100(
     scorer: Scorer, relevant: Csr, seen: Csr, ks: Sequence[int], seed: int
 ) -> dict[str, float]:
-    """Compute hit_rate@k and ndcg@k (1 / log2(rank + 1) within the cut-off) over held-out pairs.
+    """Compute hit_rate@k and ndcg@k as means over held-out pairs.
+
+    The ndcg@k of a pair is 1 / log2(rank + 1) if the rank is at most k, else 0. A sampled item with
+    the same score as the held-out item ranks above it.
 
     Args:
       scorer: scores all items.
@@ -32,8 +35,6 @@ def uni100(
       seen: known items by user; neither known nor held-out items are sampled.
       ks: cut-offs.
       seed: seed of the sample, which is drawn with replacement.
-
-    A sampled item with the held-out item's score ranks above the held-out item.
     """
     rng = np.random.default_rng(seed)
     scores_of = jax.jit(scorer.fn)

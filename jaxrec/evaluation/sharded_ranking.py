@@ -46,9 +46,10 @@ def sharded_scorer(mesh: Mesh, layout: Layout, n_users: int, emb_SD: Float[Array
 
 
 def items_of_parts(layout: Layout, n_users: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the item ids of each shard, and the items' rows in the shard, both [T, I / T].
+    """Return the item ids of each shard, and the items' rows in the shard.
 
-    The ids are ascending and padded with I. Rows are counted from the shard's first item row.
+    Both are [T, ``layout.items``] for T shards. The ids are ascending and padded with the number of
+    items. Rows are counted from the shard's first item row.
     """
     node = layout.nodes()[:, layout.users :]
     n_items = len(layout.place_N) - n_users
@@ -87,7 +88,7 @@ def rank_parts(
     Args:
       id_I: ids of the device's items, ascending and padded with n_items.
       own: scorer of the device's items for ``user_B``.
-      seen: masked items; may lack items that this device does not rank.
+      seen: masked items; only those that this device ranks are needed.
       allowed: [n_items] bool, ranked items; default: all.
     """
     index_M = jnp.asarray(seen.index_M)
@@ -105,7 +106,10 @@ def rank_parts(
 
 
 def _factors(params: dict[str, Array], block: Block) -> tuple[Scorer, Array]:
-    """Return the scorer of this device's items for the block's users, and the users' rows in it."""
+    """Return the scorer of this device's items for the users of a block.
+
+    The second result has the users' row numbers in this scorer.
+    """
     user_BD = looked_up(params["table"], params["row"][block.user_B])
     return dot_scorer(user_BD, params["item"][0]), jnp.arange(len(user_BD), dtype=jnp.int32)
 
@@ -117,8 +121,8 @@ def _step(
     """Return the step that ranks one block of users at each position along ``data``.
 
     Args:
-      parted: whether a device gets only its own items of a block's relevant and seen items. Every
-        device then has all parameters of a baseline, but scores only its own items.
+      parted: whether a device gets only those relevant and seen items that are in its shard. Each
+        device then has all parameters of a baseline, but scores only the items of its shard.
     """
 
     def body(
@@ -193,7 +197,7 @@ class PartEvaluator(MeshEvaluator):
 
     Args:
       mesh: mesh whose axis ``table`` has the shards.
-      layout: positions of the nodes.
+      layout: positions of the users and items in the shards.
       relevant, seen: items by user on disk; this process reads only its own shards.
       agree: returns the maximum of a number over all processes.
     """

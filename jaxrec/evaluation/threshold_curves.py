@@ -3,10 +3,10 @@
 Equal scores share a threshold: the curves have one point per distinct score, and both areas equal
 those of scikit-learn, ties included.
 
-roc_auc            area under the curve of tpr = TP / P against fpr = FP / N, by trapezoids. It is
-                   the probability that a true pair scores above a false one; ties count half
-                   (Fawcett 2006).
-average_precision  Σ_n (R_n - R_{n-1}) · precision_n, over falling thresholds, without
+roc_auc            area under the curve of tpr, the true positive rate, against fpr, the false
+                   positive rate, by trapezoids. It is the probability that a true pair scores above
+                   a false one; ties count half (Fawcett 2006).
+average_precision  Σ_n (recall_n - recall_{n-1}) · precision_n over falling thresholds n, without
                    interpolation (as scikit-learn).
 """
 
@@ -72,7 +72,7 @@ def areas(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> tu
       ValueError: all labels are equal.
     """
     _, true, false = _counts(score_P, label_P)
-    # Sum twice the area in units of pairs: these are integers, so the sum is exact.
+    # Twice the area, times the numbers of true and of false pairs, is an integer: the sum is exact.
     before = np.append(0, true[:-1])
     twice = int(np.sum(np.diff(false, prepend=0) * (true + before)))
     roc_auc = twice / (2 * int(true[-1]) * int(false[-1]))
@@ -81,7 +81,7 @@ def areas(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> tu
 
 
 def roc_curve(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> Curve:
-    """Return the true positive rate over the false positive rate, from (0, 0) to (1, 1)."""
+    """Return true positive rates (y) at false positive rates (x), from (0, 0) to (1, 1)."""
     threshold, true, false = _counts(score_P, label_P)
     return Curve(
         np.append(0, false / false[-1]),
@@ -91,7 +91,7 @@ def roc_curve(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -
 
 
 def pr_curve(score_P: Float[np.ndarray, "P"], label_P: Bool[np.ndarray, "P"]) -> Curve:
-    """Return precision over recall, from (0, 1) to recall 1."""
+    """Return precision (y) at each recall (x), from recall 0 with precision 1 up to recall 1."""
     threshold, true, false = _counts(score_P, label_P)
     return Curve(
         np.append(0, true / true[-1]),

@@ -73,7 +73,8 @@ class Rows(NamedTuple):
 class Ranked(NamedTuple):
     """The ids and scores of the top K items of each user in a block.
 
-    Past the last admissible item, ids are -1 and scores are -inf.
+    Past the last admissible item, ids are -1 and scores are -inf. ``nan_B`` marks the users with a
+    score of NaN.
     """
 
     item_BK: Int[Array, "B K"]
@@ -119,7 +120,7 @@ def rank(
         if n_items > _WHOLE:
             return _rank_tiles(fn, k, params, user_B, seen, allowed_I, n_items)
     score_BI = fn(params, user_B)
-    # Look for NaN, which has no order, in the sum, before the mask can hide it.
+    # A score of NaN makes the sum NaN. Check this before masking, which could hide the NaN.
     nan_B = jnp.isnan(score_BI.sum(axis=1))
     if seen is not None:
         score_BI = score_BI.at[_seen_rows(seen), seen.index_M].set(-jnp.inf, mode="drop")
@@ -149,7 +150,8 @@ def _rank_tiles(
     pairs = seen_pairs(seen)
 
     def body(carry: Ranked, tile: Array) -> tuple[Ranked, None]:
-        # The last tile starts early, so that it is full; items of the tile before it are masked.
+        # The last tile starts early, so that it is full; its items that are also in the tile before
+        # it are masked.
         first = jnp.minimum(tile * _TILE, n_items - _TILE)
         of_tile = TILES[fn](params, first, _TILE)
         where = first, tile * _TILE, _TILE
@@ -208,7 +210,8 @@ def with_tile(
     return Ranked(jnp.where(score_BK == -jnp.inf, -1, item_BK), score_BK, nan_B)
 
 
-# The smallest padded number of items per list, and of excluded items per user, in a program.
+# Lists and users' excluded items are padded to at least this number of items, so that small numbers
+# share one compiled program.
 _ROOM = 32
 
 
@@ -278,7 +281,7 @@ def placed(devices: tuple[Any, ...], tree: Any, *axes: str) -> Any:
 def over_devices(
     devices: tuple[Any, ...], body: Callable, split: Sequence[bool], donated: tuple[int, ...] = ()
 ) -> Callable:
-    """Map a function of one device's arrays over stacked arrays, whose first axis is the devices.
+    """Map a function of one device's arrays over stacked arrays; their first axis is the devices.
 
     Args:
       split: for each argument, whether it is stacked; other arguments are replicated.

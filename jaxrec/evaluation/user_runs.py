@@ -94,7 +94,7 @@ def splits_of(config: Config, dataset: Dataset, run: Path | None = None) -> Spli
         no split, the split is drawn as in that version.
 
     Raises:
-      InputError: :func:`jaxrec.data.split.draw` raises it, or the stored split does not match.
+      InputError: the data cannot be split as configured, or the stored split does not match it.
     """
     data = apply_filter(dataset, config.filter)
     how = resolved(data, config.split)
@@ -157,7 +157,7 @@ def _judges(
     ks: Sequence[int],
     rated: Sequence[RatingEvaluator | None] = (),
 ) -> tuple[Evaluator, RatingEvaluator | None, Cold]:
-    """Make the evaluators with the configured setting of ``eval.cold`` and with the other one.
+    """Make the evaluators for the configured setting of ``eval.cold``, and for the other setting.
 
     Args:
       rated: evaluators of rating errors, over all pairs and over pairs without cold users and
