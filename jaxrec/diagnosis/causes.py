@@ -33,7 +33,7 @@ def constant_loss(course: Course) -> float | None:
 
 
 def data_loss(course: Course) -> float | None:
-    """Return the newest training loss, without L2."""
+    """Return the newest mean of the training loss without L2; None if there is none."""
     return course.losses[0] if course.losses else None
 
 
@@ -87,7 +87,7 @@ def accumulated(course: Course) -> Finding | None:
             course.config,
             ("take accumulated-gradients out of --mistakes", mistaken("accumulated-gradients")),
             "clear the gradients before each step (PyTorch: optimizer.zero_grad())",
-            "in a chain given as tx=, take out the stage that sums",
+            "in a chain given as tx=, remove the stage that sums",
         ),
     )
 
@@ -98,7 +98,7 @@ def summed(course: Course) -> Finding | None:
     if config is None or config.loss.name != "bpr" or pair is None or loss is None:
         return None
     if config.negatives.name == "exposed" or config.negatives.picks in ("similar", "same-features"):
-        return None  # pairs are measured against random items, so the losses are not comparable
+        return None  # train_gap_loss has random negatives, so the losses are not comparable
     too_little = loss < min(pair / limit.SUMMED, limit.NOTHING)
     too_much = loss > limit.SUMMED * max(pair, math.log(2))
     if not too_little and not too_much:
@@ -200,7 +200,7 @@ def rate_low(course: Course) -> Finding | None:
 
 
 def l2_strong(course: Course) -> Finding | None:
-    """Find L2 that outweighs the loss, either on the embeddings or on the table of the ids."""
+    """Find L2 that outweighs the loss, on the embeddings or on the table of id embeddings."""
     if course.config is None or course.config.train.l2 == 0:
         return None
     sides = [x for x in (course.growth("user_norm"), course.growth("item_norm")) if x is not None]
@@ -216,7 +216,10 @@ def l2_strong(course: Course) -> Finding | None:
     if sides:
         evidence.append(f"embeddings have shrunk to {max(sides):.2g} times their initial length")
     if table is not None:
-        evidence.append(f"rows of the ids' table have shrunk to {table:.2g} times theirs")
+        evidence.append(
+            f"rows of the table of id embeddings have shrunk to {table:.2g} times their initial "
+            "length"
+        )
     return Finding(
         "l2-strong",
         "L2 regularization undoes the training",
@@ -234,7 +237,7 @@ def l2_strong(course: Course) -> Finding | None:
 
 
 def false_negatives(course: Course) -> Finding | None:
-    """Find negatives that users know more often than they know uniformly drawn items."""
+    """Find negatives that are too often train items of their user."""
     share = course.last("false_negatives")
     users, items, seen = (course.last(name) for name in ("users", "items", "observations"))
     density = seen / (users * items) if users and items and seen else 0.0
@@ -340,7 +343,7 @@ def overfitted(course: Course) -> Finding | None:
     past = len(values) - 1 - values.index(best) >= limit.PAST
     by_heart = past and dearer is not None and dearer > limit.BY_HEART
     if config.train.patience:
-        # The run stops early and keeps its best parameters, so judge these.
+        # The run stops early and keeps its best parameters, so judge the records up to these.
         kept = course.upto(values.index(best))
         dearer = _dearer(kept)
         if not by_heart or dearer is None or dearer <= limit.BY_HEART:
@@ -413,7 +416,7 @@ def known_test(start: Iterable[Mapping[str, Any]]) -> Finding | None:
                 "trained-on-test",
                 "test metrics count pairs on which the run's warm start was trained",
                 (f"{known:,} of {total:,} test pairs; the warm start is {source['run']}",),
-                f"the split does not continue that run's ({source.get('reason', 'by its data')})",
+                f"the run does not keep that run's split ({source.get('reason', 'by its data')})",
                 (
                     "drop the options that change the split",
                     f"train from scratch, without {source['as']}",

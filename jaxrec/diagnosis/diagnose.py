@@ -80,7 +80,7 @@ def of_records(
 
 
 def _started(diagnosis: Diagnosis, start: Sequence[dict[str, Any]]) -> Diagnosis:
-    """Add the finding and the notes about the warm start to a diagnosis."""
+    """Add to a diagnosis the finding and the notes about the run's warm start."""
     known = causes.known_test(start)
     found = diagnosis.findings if known is None else [known, *diagnosis.findings]
     return replace(diagnosis, findings=found, notes=told(start))
@@ -216,11 +216,11 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _matrix(path: Path, name: str, array: np.ndarray) -> np.ndarray:
-    """Convert to float32. Raises InputError unless the array is a matrix of numbers."""
+    """Convert to float32. Raises InputError unless the array is a matrix of two or more rows."""
     if array.ndim != 2 or array.dtype.kind not in "fiu" or 0 in array.shape:
         raise InputError(
             f"{path}: {name} has shape {array.shape} and type {array.dtype}; "
-            "it must be a matrix of numbers, one row each"
+            "it must be a matrix of numbers, with one row per user or item"
         )
     if len(array) < 2:
         raise InputError(f"{path}: {name} has one row; at least two are needed")
@@ -239,18 +239,23 @@ def _in_rows(
             if len(own) != n_rows:
                 raise InputError(
                     f"{path}: {side} has {n_rows} rows, but {data.name} has {len(own)} {side}s; "
-                    f"store {side}_ids in the file, or give the data that it was trained on"
+                    f"store {side}_ids in the file, or give the data on which the rows were trained"
                 )
             columns[side] = column
             continue
         if ids.shape != (n_rows,):
-            raise InputError(f"{path}: {side}_ids has shape {ids.shape}, and {side} {n_rows} rows")
+            raise InputError(
+                f"{path}: {side}_ids has shape {ids.shape}, but {side} has {n_rows} rows"
+            )
         row = {name: r for r, name in enumerate(ids.astype(str).tolist())}
         row_n = np.array([row.get(name, -1) for name in np.asarray(own).astype(str).tolist()])
         columns[side] = row_n[column]
         kept &= columns[side] >= 0
     if not kept.any():
-        raise InputError(f"{path}: none of its ids is in {data.name}")
+        raise InputError(
+            f"{path}: give the data on which the rows were trained; the file lacks the user or the "
+            f"item of every pair in {data.name}"
+        )
     rows = {side: column[kept].astype(np.int32) for side, column in columns.items()}
     ids = {"user_ids": np.arange(n_users), "item_ids": np.arange(n_items)}
     bare = replace(data.take(kept), user_features=None, item_features=None)

@@ -57,5 +57,5 @@ def changes(config: Config | None, *offered: Change) -> tuple[str, ...]:
 
 
 def mistaken(name: str) -> Callable[[Config], bool]:
-    """Return a function that tells whether a configuration makes the mistake on purpose."""
+    """Return a function that tells whether a configuration makes mistake ``name`` on purpose."""
     return lambda config: name in config.mistakes

@@ -9,7 +9,7 @@ from jaxrec.config import Config, lower_is_better
 from jaxrec.diagnosis.thresholds import BEGUN
 
 _RECENT = 32
-"""Least number of steps over which the newest loss is averaged."""
+"""Least number of steps in each mean of the loss."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,10 @@ class Course:
 
     @cached_property
     def begun(self) -> bool:
-        """Whether there were enough steps to judge the training; True if the run was not
-        watched."""
+        """Whether there were enough steps to judge the training.
+
+        True if the doctor did not measure the run during training.
+        """
         return not self.watched or self.steps >= BEGUN
 
     @cached_property

@@ -58,8 +58,8 @@ def _gram(x_nD: np.ndarray) -> np.ndarray:
 def cosines(x_nD: Float[np.ndarray, "n D"]) -> Moments:
     """Return the moments of the cosines between all pairs of different rows; rows of zeros give 0.
 
-    Over unit rows u_i, Σ_ij c_ij = |Σ_i u_i|² and Σ_ij c_ij² = |UᵀU|² = |UUᵀ|². The diagonal is
-    then subtracted.
+    For a matrix U of unit rows u_i, the cosines c_ij have the sums Σ_ij c_ij = |Σ_i u_i|² and
+    Σ_ij c_ij² = |UᵀU|² = |UUᵀ|². The diagonal is then subtracted from both.
     """
     unit_nD, n = _unit(x_nD), len(x_nD)
     if n < 2:
@@ -159,7 +159,7 @@ class Lists(NamedTuple):
 def lists(
     item_UK: Int[np.ndarray, "U K"], n_items: int, popular_K: Int[np.ndarray, "_"] | None
 ) -> Lists:
-    """Measure top-K lists; -1 marks an empty place."""
+    """Measure how much top-K lists differ; -1 marks an empty position in a list."""
     n_users, k = item_UK.shape
     there_UK = item_UK >= 0
     count_I = np.bincount(item_UK[there_UK], minlength=n_items).astype(np.float64)
@@ -236,7 +236,11 @@ def finite(figures: dict[str, float]) -> dict[str, float]:
 def carried(figures: dict[str, float], temperature: float = 1.0) -> dict[str, float]:
     """Return ``carried``, |mean u · i| divided by the standard deviation of the ratings.
 
-    The result is empty if the figures lack one of the two.
+    The result is empty if the figures lack the mean or the standard deviation.
+
+    Args:
+      figures: ``dot_mean``, the mean of u · i, and ``rating_sd``.
+      temperature: divisor of scores in training, by which the mean is divided too.
     """
     dot, sd = figures.get("dot_mean"), figures.get("rating_sd")
     return {} if dot is None or not sd else {"carried": abs(dot) / temperature / sd}

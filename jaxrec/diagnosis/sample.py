@@ -59,7 +59,7 @@ def _nothing(part: Dataset) -> None:
 
 
 def of_data(train: Dataset, validation: Dataset | None, observed: Observed = _nothing) -> Sample:
-    """Sample users and items with train pairs, and pairs, evenly spaced by number.
+    """Sample users and items with train pairs, and pairs of both splits, evenly spaced by number.
 
     Args:
       observed: maps the data of a split to the values [E] that the pairs' scores predict, such as

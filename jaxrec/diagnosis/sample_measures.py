@@ -36,7 +36,14 @@ class Pairs(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """Rows of users and items, and the pairs of train and validation (None without pairs)."""
+    """The rows and pairs on which a run is measured; splits without pairs are None.
+
+    Attributes:
+      user_n, item_m: users and items whose vectors are measured.
+      listed_l: users whose lists are measured.
+      popular_K: the most popular items; None without data.
+      train, validation: pairs of the splits.
+    """
 
     user_n: Int[np.ndarray, "n"]
     item_m: Int[np.ndarray, "m"]
@@ -56,7 +63,7 @@ Within = Callable[..., dict[str, Array]]
 
 
 class Seen(NamedTuple):
-    """The device's results for a sample: rows, scores of pairs, lists and extra arrays."""
+    """The device's results for a sample: R rows, scores of Q pairs, lists and extra arrays."""
 
     user_RD: Array | np.ndarray
     item_RD: Array | np.ndarray
@@ -66,8 +73,8 @@ class Seen(NamedTuple):
 
 
 def program(function: Callable[..., Any], static: tuple[int, ...] = ()) -> Callable[..., Any]:
-    """Jit a function with fast compilation, since it runs only for 1 ms per evaluation."""
-    # On CPU, LLVM's passes take half of the compile time, and save less than 1 ms of 2 ms per call.
+    """Jit a function with fast compilation, since it runs only for about 2 ms per evaluation."""
+    # On CPU, LLVM's passes take half of the compile time, and save less than 1 ms per call.
     cheap = takes("xla_backend_optimization_level", 0) if jax.default_backend() == "cpu" else {}
     return jax.jit(function, static_argnums=static, compiler_options=cheap or None)
 

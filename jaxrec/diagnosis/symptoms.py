@@ -106,8 +106,8 @@ def smoothed(course: Course) -> Finding | None:
             f"mean cosine of {max(before):.3f}; it is {max(now):.3f} now",
             *_cosines(course),
         ),
-        "each layer averages neighbours; many layers leave the first eigenvector of the graph, "
-        "the same for every node",
+        "each layer averages neighbours; after many layers only the graph's first eigenvector is "
+        "left, the same for every node",
         changes(
             course.config,
             (f"--model.layers 2 or 3 (now {layers})", lambda config: config.model.layers > 3),
@@ -153,14 +153,14 @@ def temperature(course: Course) -> Finding | None:
     ratio = against_constant(course)
     if floor is not None and floor > limit.FLOOR:
         evidence = (
-            f"cosines over a temperature of {t:g} lie within +-{1 / t:.3g}: the loss cannot go "
-            f"below {100 * floor:.0f} % of a constant prediction's",
+            f"cosines divided by {t:g}, the temperature, lie within +-{1 / t:.3g}: the loss cannot "
+            f"fall below {100 * floor:.0f} % of a constant prediction's loss",
             *(() if ratio is None else (f"it is at {100 * ratio:.0f} %",)),
         )
         change = f"--loss.temperature 0.1 to 0.2 (now {t:g})"
         return Finding(
             "temperature-high",
-            "the temperature leaves the loss no room",
+            "the temperature keeps the loss from falling",
             evidence,
             "scores are bounded and too close to each other",
             (change,),
@@ -181,7 +181,10 @@ def temperature(course: Course) -> Finding | None:
 
 
 def _floor(course: Course) -> float | None:
-    """Return the least loss of bounded scores, relative to a constant prediction's, or None."""
+    """Return the ratio of the lowest loss of bounded scores to the loss of a constant prediction.
+
+    Returns None if the ratio is unknown.
+    """
     config, constant = course.config, constant_loss(course)
     if config is None or not constant or config.loss.name not in losses.AT_GAP:
         return None
@@ -256,7 +259,7 @@ def popular(course: Course) -> Finding | None:
     evidence = [f"two users' top-20 lists share {100 * overlap:.0f} % of their items"]
     items = course.last("list_items")
     if items is not None:
-        evidence.append(f"the lists hold {100 * items:.3g} % of the distinct items they could")
+        evidence.append(f"the lists have {100 * items:.3g} % of the distinct items they could have")
     if share is not None:
         evidence.append(f"{100 * share:.0f} % of the lists are the 20 most popular items")
     return Finding(
