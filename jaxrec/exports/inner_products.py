@@ -62,7 +62,7 @@ def recall(
 
     Args:
       search: a function that maps queries [n, D] and k to row numbers of items [n, k]; a negative
-        number stands for no item.
+        number means that no item was found.
     """
     query_UD, item_ID = vectors
     k = min(_K, len(item_ID))

@@ -11,7 +11,7 @@ _OPSETS = {"": 17, "ai.onnx.ml": 3}
 
 
 class OnnxGraph:
-    """A graph under construction. Methods that add a value to it return the value's name."""
+    """An ONNX graph under construction. Methods that add a value return the value's name."""
 
     def __init__(self) -> None:
         self._nodes, self._constants, self._inputs, self._outputs = [], [], [], []

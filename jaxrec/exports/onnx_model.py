@@ -10,7 +10,7 @@ from jaxrec.exports.onnx_graph import OnnxGraph
 from jaxrec.runfolder import Embeddings
 
 NEEDS = {"onnx": "onnx"}
-_MOST_BYTES = 2**31 - 2**20  # protobuf's limit, minus some room for the graph
+_MOST_BYTES = 2**31 - 2**20  # protobuf's limit of 2 GB, minus 1 MB for the rest of the graph
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
@@ -43,9 +43,10 @@ def write(table: Embeddings, path: Path, run: Path) -> list[str]:
 
 
 def _learned(graph: OnnxGraph, table: Embeddings, user: str) -> str:
-    """Add the nodes that compute jaxrec.models.score.pair_scores; return the name of scores [n, I].
+    """Add the nodes that compute the scores [n, I] of jaxrec.models.score.pair_scores.
 
-    The graph needs memory for an array [n, I, H].
+    Returns the name of the scores. The graph needs memory for an array [n, I, H], where H is the
+    width of the hidden layer.
     """
     product_D, of_user_DH = table.score_product_D, table.score_user_DH
     of_item_DH, bias_H, out_H = table.score_item_DH, table.score_bias_H, table.score_out_H

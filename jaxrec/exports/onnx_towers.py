@@ -71,7 +71,7 @@ def _first(
     bags: str,
     inputs: list[str],
 ) -> str:
-    """Add the encoding of features (data.schema.encode) and the tower's first layer.
+    """Add nodes for the encoding of features (data.schema.encode) and for the tower's first layer.
 
     Args:
       schema: the side's part of features.json.
@@ -124,7 +124,7 @@ def _first(
 
 
 def _codes(graph: OnnxGraph, texts: str, names: list[str]) -> str:
-    """Add a lookup of the codes of texts; an unknown text gets code 0."""
+    """Add a node that looks up the code of each text; an unknown text gets code 0."""
     codes = list(range(len(names)))
     return graph.add(
         "LabelEncoder", texts, keys_strings=names, values_int64s=codes, default_int64=0,
@@ -133,7 +133,10 @@ def _codes(graph: OnnxGraph, texts: str, names: list[str]) -> str:
 
 
 def _shares(graph: OnnxGraph, code_nW: str, n_names: int, width: int, *, mean: bool) -> str:
-    """Add the weight of each name in each bag, [n, C]; an empty bag has weight 1 for code 0."""
+    """Add nodes that compute the weight of each of the C names in each bag, [n, C].
+
+    An empty bag has weight 1 for code 0.
+    """
     switch = graph.constant(np.array([0, 1], np.float32))
     hot_nWC = graph.add("OneHot", code_nW, graph.constant(np.array([n_names])), switch, axis=2)
     hot_nC = graph.add("ReduceMax", hot_nWC, axes=[1], keepdims=0)
@@ -156,7 +159,7 @@ def _shares(graph: OnnxGraph, code_nW: str, n_names: int, width: int, *, mean: b
 def _layers(
     graph: OnnxGraph, h: str, own: dict[str, np.ndarray], activation: str, final: str
 ) -> str:
-    """Add the tower's other layers, after its first layer ``h``."""
+    """Add the tower's layers after its first layer, whose output is ``h``."""
     for n in range(sum(name.startswith("weight/") for name in own)):
         h = graph.add(
             "MatMul", _activated(graph, h, activation), graph.constant(own[f"weight/{n}"])
@@ -179,7 +182,7 @@ def _activated(graph: OnnxGraph, h: str, activation: str) -> str:
 
 
 def _unit(graph: OnnxGraph, x_nD: str) -> str:
-    """Add the scaling of rows to length 1; a row of zeros stays zero."""
+    """Add nodes that scale rows to length 1; a row of zeros stays zero."""
     length_n1 = graph.add("ReduceL2", x_nD, axes=[1])
     return graph.add("Div", x_nD, graph.add("Max", length_n1, graph.constant(np.float32(1e-30))))
 

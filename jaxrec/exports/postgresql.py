@@ -8,7 +8,7 @@ NEEDS = {"psycopg": "psycopg[binary]"}
 
 
 def write_to(table: Embeddings, address: str) -> list[str]:
-    """Replace both tables in one transaction.
+    """Write both tables in one transaction; existing tables with these names are replaced.
 
     Embeddings are stored as arrays (real[]), or as vectors if the database already has the
     extension pgvector.

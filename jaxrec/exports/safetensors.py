@@ -12,10 +12,12 @@ _LONGEST_HEADER = 100_000_000  # in bytes; readers of safetensors accept no long
 
 
 def write(table: Embeddings, path: Path) -> None:
-    """Write a file of the header's length in eight bytes, the JSON header, and the tensors' bytes.
+    """Write the embeddings to a safetensors file.
 
-    Numbers are little-endian. Format: https://huggingface.co/docs/safetensors (version 0.x: "F32",
-    row-major, without gaps).
+    The file has the length of the header in eight bytes, then the JSON header, and then the bytes
+    of the tensors. Numbers are little-endian.
+
+    Format: https://huggingface.co/docs/safetensors (version 0.x: "F32", row-major, without gaps).
     """
     arrays = table.arrays()
     ids = {name: json.dumps(arrays.pop(name).tolist()) for name in ("user_ids", "item_ids")}

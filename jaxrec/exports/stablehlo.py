@@ -27,7 +27,7 @@ print(arrays["item_ids"][np.asarray(items)])
 
 
 def write(table: Embeddings, path: Path, run: Path) -> list[str]:
-    """Write the function ``rank(query [n, D], item [I, D])``.
+    """Write the folder with the function ``rank(query [n, D], item [I, D])``.
 
     The function returns the best items [n, k] and their scores, where k is 100, or the number of
     items if there are fewer.
