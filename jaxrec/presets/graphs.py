@@ -20,7 +20,7 @@ def quickstart() -> Config:
     """LightGCN with BPR over shared negatives and early stopping, on the built-in data.
 
     `jaxrec train` reaches test recall@20 0.401, with a range of 0.012 over five seeds, in 11 s in
-    total. Popularity reaches 0.108, and the ceiling of this data is 0.409.
+    total. Popularity reaches 0.108, and the best possible ranking 0.409.
     """
     return Config(
         preset="quickstart",
@@ -122,8 +122,8 @@ def gowalla_strong() -> Config:
 def ngcf() -> Config:
     """NGCF in the paper's form (Wang et al. 2019) with sampled softmax, for any data.
 
-    The learning rate of the matrices is 1/50 of the table's, since the matrices overfit at the same
-    rate. L2 is large, since the table overfits with a small L2.
+    The learning rate of the matrices is 1/50 of the table's, since the matrices overfit at the
+    table's rate. L2 is large, since the table overfits with a small L2.
 
     `jaxrec train ngcf --data PATH` trains it. On Gowalla, trained on all train pairs for 16 epochs
     with a linear schedule, it reaches test recall@20 0.1643 and ndcg@20 0.1340 (mean of three

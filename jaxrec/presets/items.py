@@ -83,7 +83,7 @@ def mf_bias_pairs() -> Config:
 
 
 def mf_sequences() -> Config:
-    """Matrix factorisation on the pairs of skip-gram's walks; evaluation uses the same score.
+    """Matrix factorisation on skip-gram's pairs; training and evaluation use the same score.
 
     `jaxrec train mf-sequences --data PATH` trains it. On Amazon's grocery products it reaches test
     AUC 0.954 (three seeds, within 0.002).

@@ -19,9 +19,9 @@ from jaxrec.optax_chain import Accumulated
 
 
 def never_cleared() -> optax.GradientTransformation:
-    """Return a stage that replaces the gradient by the sum of all gradients so far.
+    """Return a transformation that replaces the gradient by the sum of all gradients so far.
 
-    A PyTorch loop without zero_grad() does the same.
+    A PyTorch loop without zero_grad() also sums the gradients.
     """
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -70,7 +70,7 @@ def _mistaken(
     gap_BN = pos_B[:, None] - neg_BN
     if batch_scores:
         if neg.ndim != 3 or neg.shape[1] != 1:
-            raise InputError("batch-scores needs one negative a pair: negatives.count 1")
+            raise InputError("batch-scores needs one negative per pair: set negatives.count 1")
         gap_BN = user_BD @ (pos_BD - neg[:, 0]).T
         share_BN = weight_B[:, None] * share_BN.reshape(1, -1)
     gap_BN = gap_BN / temperature

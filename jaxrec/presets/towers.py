@@ -17,8 +17,8 @@ def two_tower() -> Config:
     """Two towers over ids and features, with in-batch softmax corrected for popularity.
 
     `jaxrec train two-tower` reaches test recall@20 0.400 on the built-in data (popularity 0.108,
-    ceiling 0.409). With `--data ml-100k/u1.base` it reaches 0.289 (range over three seeds 0.004;
-    popularity 0.151), and on ml-latest-small 0.236 (popularity 0.119).
+    best possible ranking 0.409). With `--data ml-100k/u1.base` it reaches 0.289 (range over three
+    seeds 0.004; popularity 0.151), and on ml-latest-small 0.236 (popularity 0.119).
 
     For cold items (`--split.name cold-items --split.validation 0.2`), with `--model.tower-dims 128
     --model.id-dropout 0.3`, it reaches 0.208 on ml-100k (random ranking: 0.061), and 0.086 on
