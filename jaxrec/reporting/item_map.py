@@ -20,7 +20,8 @@ _WIDTH, _HEIGHT, _MARGIN = 420, 300, 22
 _LEVELS = 5
 _SEED = 0
 
-# Classes of items differ by colour and by shape. The SVG path of a mark is "M x y" and a shape.
+# Classes of items differ by colour and by shape. The SVG path of a mark is "M x y", followed by one
+# of these shapes.
 _SHAPES = (
     "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",  # circle
     "m-2.7-2.7h5.4v5.4h-5.4z",  # square
@@ -41,9 +42,9 @@ class _Class(NamedTuple):
 
 
 def item_map(learned: Learned, method: Method = "pca") -> Html:
-    """Plot the items by their normalised vectors; return nothing for fewer than 3 items.
+    """Plot the items by their normalised vectors; return nothing if fewer than 3 have vectors.
 
-    Similar items are close, as far as two dimensions can show it. Colours show categories if the
+    Similar items are close together, as far as two dimensions allow. Colours show categories if the
     table of items has a column of categories, or else popularity.
 
     Raises:

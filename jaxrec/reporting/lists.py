@@ -14,7 +14,7 @@ _SHOWN = 10
 def examples(learned: Learned) -> Html:
     """Show five users with their items and recommendations.
 
-    For a model of items alone, show five items with their neighbours. Recommended items that were
+    For a model without users, show five items with their nearest items. Recommended items that were
     held out as test are marked.
     """
     of_users = len(learned.table.user_ids) > 0

@@ -12,7 +12,7 @@ class Html(str):
 
 
 def text(value: object) -> Html:
-    """Convert a value to markup: Html stays, None becomes a dash, everything else is escaped."""
+    """Return Html unchanged and a dash for None; convert other values to text and escape it."""
     if isinstance(value, Html):
         return value
     return Html("–" if value is None else html.escape(str(value)))

@@ -37,8 +37,8 @@ def report(
 ) -> Path:
     """Write a self-contained HTML page that reports one run or compares several.
 
-    The page loads no other files and follows the reader's light or dark scheme. An unfinished run
-    is reported as far as it has come.
+    The page loads no other files, and uses light or dark colours as the reader's browser does. The
+    report of an unfinished run has what was recorded so far.
 
     Args:
       runs: run folders, one or more.
@@ -67,10 +67,11 @@ def report(
     try:
         page = _page(records, titles, item_map)
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
-        # Records are not checked one by one, since jaxrec wrote them.
+        # Records are not checked one by one, since jaxrec wrote them. A record that was changed by
+        # hand can therefore cause any of these errors.
         raise InputError(
             f"{', '.join(map(str, runs))}: a file of the run has an invalid value ({e}); "
-            "remove eval.json, slices.json or whichever file was changed"
+            "restore or remove the file that was changed, such as eval.json or slices.json"
         ) from e
     out = Path(out)
     with replacing(out) as partial:

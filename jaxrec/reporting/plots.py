@@ -11,7 +11,7 @@ from jaxrec.reporting.markup import Html, tag
 
 _INK, _GRID = "#010101", "#020202"
 _COLORS = 8
-_GOLDEN_ANGLE = 137.508  # in degrees; multiples of this angle never come close to each other
+_GOLDEN_ANGLE = 137.508  # in degrees; hues at multiples of this angle differ well from each other
 _MOST_POINTS = 2000
 _THOUSANDS = 10_000  # from this value on, tick labels have commas
 _RC: dict[Any, Any] = {

@@ -24,7 +24,8 @@ _APART = (
     *("split.seed", "split.fold"),
 )
 """Prefixes of fields that may differ within a group: seeds, folds, and fields that do not affect
-the result. The number of folds must be equal in all compared runs."""
+the result. ``split.fold`` is also a prefix of ``split.folds``, the number of folds, but
+:func:`check_comparable` requires that number to be equal in all compared runs."""
 SUMMARY = ("mean", "sd", "min", "max")
 _PAIRS = np.uint64(0xFFFFFFFFFFFFFFFB)  # a mask that clears the key's bit for "trained on"
 
@@ -48,7 +49,7 @@ class Group:
 
     @property
     def over(self) -> str:
-        """Whether the values vary over "folds", if there are several, or over "seeds"."""
+        """What the values vary over: "folds" if there are several folds, else "seeds"."""
         return "folds" if len(self.folds) > 1 else "seeds"
 
     def values(self, split: str, metric: str) -> list[float]:
@@ -69,7 +70,7 @@ class Group:
         return statistics.fmean(values) if values else None
 
     def spread(self, split: str, metric: str) -> float | None:
-        """Return the standard deviation over seeds or folds, or None with only one value."""
+        """Return the standard deviation over seeds or folds, or None if there is only one value."""
         values = self.values(split, metric)
         return statistics.stdev(values) if len(values) > 1 else None
 
@@ -115,7 +116,7 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
         if only:
             raise InputError(
                 f"{groups[0].label} and {group.label} cannot be compared: only one of them has "
-                f"fold {only[0]}; name the runs of the same folds of both"
+                f"fold {only[0]}; name runs of the same folds for both"
             )
     return groups
 
@@ -150,7 +151,8 @@ def _labels(kinds: list[dict[str, str | None]], runs: list[list[Run]]) -> list[s
 def check_comparable(runs: Sequence[Run]) -> None:
     """Raise InputError unless all runs used the same held-out pairs and evaluation protocol.
 
-    Runs of different folds have different held-out pairs, but must use one division into folds.
+    Runs of different folds have different held-out pairs, but must divide the data into the same
+    folds.
     """
     of_all, of_fold = _conditions(runs[0]), {}
     for run in runs:
@@ -176,7 +178,10 @@ def _refuse_different(first: Run, a: dict[str, str], run: Run, b: dict[str, str]
 
 
 def _conditions(run: Run) -> dict[str, str]:
-    """Return the conditions that compared runs must share; "splits" must be equal per fold only."""
+    """Return the conditions that must be equal in compared runs.
+
+    "splits" must be equal only between runs of the same fold.
+    """
     section = run.config.get("eval", {})
     known = "known items ranked" if section.get("repeatable") else "known items masked"
     cold = "cold items dropped" if section.get("cold") == "drop" else "cold items kept"
@@ -257,9 +262,10 @@ def differences(groups: Sequence[Group], metric: str, level: float = 0.05) -> li
     """Compare every pair of groups by paired tests over users.
 
     A user's value in a group is the mean over the group's seeds, and then over the folds in which
-    the user has held-out pairs, so each user counts once. The verdict is "different" if the paired
-    t-test rejects at ``level`` after Holm's correction. If both groups have several seeds or folds,
-    the test over seeds or folds must reject too.
+    the user has held-out pairs, so each user counts once. The verdict is "different" if two tests
+    reject at ``level`` after Holm's correction: the paired t-test over users, and the test over
+    seeds or folds. If a group has too few seeds or folds for the second test, the verdict is
+    "different for these seeds".
 
     Raises:
       InputError: a run has no per-user metrics or lacks the metric, or the users differ.
@@ -362,7 +368,7 @@ class Comparison:
 
     @property
     def over(self) -> str:
-        """Whether a group's values vary over "seeds" or over "folds"."""
+        """What a group's values vary over: "folds" or "seeds"."""
         return self.groups[0].over
 
 
@@ -377,7 +383,7 @@ def compare(runs: Sequence[Run], metric: str | None = None, level: float = 0.05)
         if run.on_everything:
             raise InputError(
                 f"{run.label}: the run was trained on all pairs, so no pairs are held out for a "
-                "comparison; compare the run that chose its length"
+                "comparison; compare the earlier run, which chose the number of steps"
             )
         if not run.final:
             raise InputError(
@@ -422,7 +428,7 @@ def to_json(found: Comparison) -> dict[str, Any]:
 
 
 def folders(paths: Sequence[str]) -> list[Path]:
-    """Return the distinct run folders; the folder of a sweep stands for all of its runs.
+    """Return the distinct run folders; the folder of a sweep is replaced by those of its runs.
 
     Raises:
       InputError: there are fewer than two run folders.

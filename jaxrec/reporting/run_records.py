@@ -55,13 +55,13 @@ class Run:
 
     @property
     def metric(self) -> str:
-        """The metric that selects parameters, which is also shown as headline."""
+        """The metric that selects the parameters; it is also the first headline figure."""
         chosen = self.config.get("eval", {}).get("metric")
         return str(chosen or self._objective.default_metric.format(k=self.cutoff))
 
     @property
     def cutoff(self) -> int:
-        """The cut-off to show where there is room for only one cut-off."""
+        """The cut-off that is shown in figures and texts with a single cut-off."""
         listed = self.config.get("eval", {}).get("k")
         ks = [k for k in listed if isinstance(k, int)] if isinstance(listed, list) else []
         return shown_cutoff(ks or [20])

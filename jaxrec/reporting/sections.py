@@ -251,7 +251,7 @@ def _sizes(run: Run, result: dict[str, Any]) -> str:
 
 
 def _loss(run: Run) -> Html:
-    # The doctor's section plots the other values that are recorded at train steps.
+    # Only the loss is plotted here: the doctor's section plots other values of train steps.
     loss = [
         Line("loss", *run.curve("train", "loss"), 0),
         Line("loss, refit", *run.curve("train", "loss", "refit"), 0, "--"),
@@ -261,7 +261,8 @@ def _loss(run: Run) -> Html:
 
 def _over_steps(run: Run, metric: str) -> Html:
     best, lines = run.evaluation.get("best_step"), _metric_lines(run, metric)
-    # Draw no chart of a single point; the tables show it. The line of popularity has two points.
+    # Draw no chart of a single point, which the tables show too. The line of popularity does not
+    # count, since it always has two points.
     if not any(len(line.x) > 1 for line in lines if line.label != "popularity"):
         return Html()
     return curves(
@@ -347,7 +348,7 @@ def throughput(run: Run, label: str, color: int) -> Line:
 
 
 def _sides(run: Run) -> dict[str, tuple[str, str, str]]:
-    """Return title, axis label and note on recall of a plot, for each key of slices.json."""
+    """Return the title, axis label and note on recall of the plot for each key of slices.json."""
     sides = {
         "items": (
             "item popularity",
