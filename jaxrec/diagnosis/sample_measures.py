@@ -19,8 +19,8 @@ from jaxrec.evaluation.topk import Rows, rank, rank_from_host
 
 TOP = 20
 _EACH = 4
-"""Stride over listed users and items in the score grid, and over pairs in the alignment. These
-figures need no more rows."""
+"""The score grid uses only every fourth listed user and every fourth item, and the alignment only
+every fourth pair. More rows would not make these figures more useful."""
 
 
 class Pairs(NamedTuple):

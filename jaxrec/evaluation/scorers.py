@@ -129,7 +129,7 @@ BY_USER, BY_ITEM = ("user", "user_bias"), ("item", "item_bias")
 
 
 def from_host(params: Any, user_B: Array) -> Array:
-    """Mark a scorer whose factors are in host memory; this function is never called."""
+    """Score function of scorers with factors in host memory; it marks them and is never called."""
     raise TypeError("factors in host memory are ranked by tiles")
 
 

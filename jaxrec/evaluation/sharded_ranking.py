@@ -27,7 +27,7 @@ _OF_PARTS: Any = PartitionSpec(DATA, TABLE)
 
 
 def in_parts(params: Any, user_B: Array) -> Array:
-    """Mark a scorer made by :func:`sharded_scorer`; this function is never called."""
+    """Score function of :func:`sharded_scorer`'s scorers; it marks them and is never called."""
     raise TypeError("sharded factors are ranked by a MeshEvaluator")
 
 
