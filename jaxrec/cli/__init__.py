@@ -1,4 +1,4 @@
-"""The command line: each command is a function that parses its arguments and runs."""
+"""The command line: the table of commands, and the function that runs one of them."""
 
 import contextlib
 import os
@@ -24,7 +24,11 @@ from jaxrec.errors import InputError, JaxrecError, RunError, nearest
 
 
 def _asked_for_help(args: list[str], name: str, command: Callable[[list[str]], Any]) -> bool:
-    """Print the help of a command that has no options, if requested; return whether it was."""
+    """Print the help of a command without options if ``args`` asks for it; return whether it does.
+
+    Raises:
+      InputError: ``args`` holds anything else.
+    """
     if args in (["-h"], ["--help"]):
         print(f"usage: jaxrec {name}\n\n{command.__doc__}")
         return True
@@ -157,7 +161,7 @@ def main() -> None:
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"]
     if not debug:
-        # Print no tracebacks: errors of this thread are reported below; other threads raise only
+        # Print no tracebacks. Errors of this thread are reported below. Other threads fail only
         # after a failed write, which has been reported already.
         sys.excepthook = lambda kind, error, trace: None
         sys.unraisablehook = lambda unraisable: None
@@ -186,7 +190,7 @@ def main() -> None:
             raise
         status = 128 + signal.SIGINT
     except BrokenPipeError:
-        # The reader of the output is gone; Python would fail again while it closes stdout.
+        # The reader of the output is gone. Redirect stdout, or Python fails again on closing it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
     except Exception as e:

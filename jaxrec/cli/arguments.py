@@ -16,7 +16,7 @@ from jaxrec.errors import InputError, nearest
 
 
 class _Asked(Exception):
-    """Raised by :func:`parse` for :func:`options_of`; holds a command's dataclass."""
+    """Raised by :func:`parse` to give the dataclass of a command to :func:`options_of`."""
 
     def __init__(self, kind: Any) -> None:
         self.kind = kind
@@ -26,9 +26,10 @@ _ASKING: ContextVar[bool] = ContextVar("asking", default=False)
 
 
 def options_of(command: Callable[[list[str]], Any]) -> dict[str, tuple[str, ...]]:
-    """Return the options of a command by name, each with its choices, if any.
+    """Return a dictionary from each option of a command to the values that the option accepts.
 
-    The command is called, but :func:`parse` stops it before it parses its arguments.
+    The values are an empty tuple if the option accepts any value, or none. To find the options, the
+    command is called, and :func:`parse` raises an exception instead of parsing arguments.
     """
     token = _ASKING.set(True)
     try:
@@ -53,12 +54,12 @@ def parse(
     """Parse arguments to an instance of the dataclass ``kind``.
 
     Args:
-      aliases: the short name of each option that has one.
-      help_by: the option that lists all options.
+      aliases: short names of options by full name, such as {"--train.epochs": "--epochs"}.
+      help_by: the option that lists all options; messages refer to it.
 
     Raises:
-      InputError: an option is unknown (the nearest one is suggested) or given by both of its names,
-        or a value is invalid or out of the range that is declared with the option.
+      InputError: an option is unknown, an option is given by both its full and its short name, or a
+        value is invalid or out of range.
     """
     if _ASKING.get():
         raise _Asked(kind)
@@ -83,10 +84,13 @@ def parse(
 
 
 def _by_full_names(args: Sequence[str], short: Mapping[str, str]) -> list[str]:
-    """Replace short names of options by the full ones.
+    """Replace short names of options by full names.
+
+    Args:
+      short: full names by short name.
 
     Raises:
-      InputError: an option is given by both of its names.
+      InputError: an option is given by both its full and its short name.
     """
     given = {arg.partition("=")[0].replace("_", "-") for arg in args if arg.startswith("--")}
     for alias, name in short.items():
@@ -100,7 +104,7 @@ def _by_full_names(args: Sequence[str], short: Mapping[str, str]) -> list[str]:
 
 
 def with_moments(args: Sequence[str], options: Sequence[str]) -> list[str]:
-    """Replace the dates given to some options with seconds since 1970.
+    """Replace dates in the values of ``options`` with seconds since 1970; numbers are not changed.
 
     Raises:
       InputError: a value is neither a number nor a date.
@@ -138,7 +142,7 @@ CUT_TIMES = (
     *("--split.test-time", "--split.validation-time"),
     *("--filter.since", "--filter.until"),
 )
-"""Options of ``train`` and ``data partition`` that also take dates."""
+"""Options of ``train``, ``data split`` and ``data partition`` that accept a number or a date."""
 
 
 def _plain(box: str, help_by: str) -> str:
@@ -158,7 +162,7 @@ def _plain(box: str, help_by: str) -> str:
 
 
 def _options(kind: Any, prefix: str = "--") -> dict[str, tuple[str, ...]]:
-    """Return the options of a dataclass with their choices; nested options have dotted names."""
+    """Return the choices of each option of a dataclass; names of nested options have dots."""
     hints = typing.get_type_hints(kind, include_extras=True)
     options: dict[str, tuple[str, ...]] = {}
     for f in dataclasses.fields(kind):

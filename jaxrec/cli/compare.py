@@ -13,7 +13,7 @@ from jaxrec.config.checks import Range
 class Compare:
     """Group runs by configuration, show mean and standard deviation over seeds or folds, and test
     the differences by paired tests over users with Holm's correction. All runs must have the same
-    split, or be folds of one division, and have the same evaluation protocol."""
+    evaluation protocol, and either the same split or the same division into folds."""
 
     runs: Positional[tuple[str, ...]]
     """Run folders, two or more, or the folder of a sweep for all of its runs."""
@@ -22,7 +22,7 @@ class Compare:
     level: Annotated[float, Range(1e-6, 0.5)] = 0.05
     """Significance level: the probability of any false alarm over all pairs of configurations."""
     out: str | None = None
-    """JSON file to write the result to as well."""
+    """JSON file to which the result is also written."""
 
 
 def _shown(value: float | None) -> str:

@@ -37,10 +37,15 @@ class _Text:
     """Format of times as for strptime, such as '%d/%m/%Y' or '%m/%d/%Y %H:%M'; by default ISO 8601
     or a number."""
     item_separator: str | None = None
-    """Separator of items in a cell, if each line is an order of several items: '|' or ' '."""
+    """Separator of the items in a cell, such as '|' or ' ', if a line holds the several items that
+    a user ordered together."""
 
     def text(self) -> Any:
-        """Return the options in the form that the readers take."""
+        """Return the options as a :class:`jaxrec.data.formats.TextOptions`.
+
+        Raises:
+          InputError: both --header and --no-header are given.
+        """
         from jaxrec.data.formats import TextOptions
 
         if self.header and self.no_header:
@@ -73,7 +78,7 @@ class Synth:
     pairs: Annotated[int | None, Range(1, INT32)] = None
     """Number of distinct pairs of items."""
     missing: Annotated[float | None, Range(0, 1, below=True)] = None
-    """For item graphs: give the items features, with this share of the values missing."""
+    """For item graphs: also generate item features, of which this share of values is missing."""
     seed: Seed = 0
     """Random seed."""
 
@@ -125,8 +130,9 @@ def _import(args: list[str]) -> str:
         co-occurrence. By default guessed from the path."""
         columns: AllColumns = field(default_factory=AllColumns)
         event_weights: tuple[str, ...] = ()
-        """Weight of each kind of event: `--event-weights click=1 purchase=3`. Give weight 0 to
-        items that were shown but not chosen, for --negatives.name exposed: `shown=0`."""
+        """Weight of each kind of event: `--event-weights click=1 purchase=3`. An item whose events
+        all have weight 0, as in `shown=0`, counts as shown to the user but not chosen, which
+        --negatives.name exposed uses."""
         items: str | None = None
         """Table of item features keyed by id (.parquet, .csv, .tsv, RecBole's .item)."""
         users: str | None = None
@@ -136,7 +142,7 @@ def _import(args: list[str]) -> str:
         cold_users: bool = False
         """Keep users without interactions that are only in the table of features."""
         keep: Literal["last", "first"] = "last"
-        """Which rating and time a repeated pair keeps: the latest or the earliest."""
+        """Which rating and time to store for a repeated pair: the latest or the earliest."""
         count_repeats: _Flag = False
         """Weight each pair by the number of its repeats."""
         strict: bool = False
@@ -231,11 +237,11 @@ def _partition(args: list[str]) -> str:
         event_weights: tuple[str, ...] = ()
         """Weight of each kind of event: `--event-weights click=1 purchase=3`."""
         keep: Literal["last", "first"] = "last"
-        """Which time a repeated pair keeps: the latest or the earliest."""
+        """Which time to store for a repeated pair: the latest or the earliest."""
         count_repeats: _Flag = False
         """Weight each pair by the number of its repeats."""
         rows: Number = 1 << 22
-        """Number of rows and pairs in memory at once (about 200 bytes each)."""
+        """Largest number of rows and pairs in memory at once (about 200 bytes each)."""
 
     parsed = parse(Partition, with_moments(args, CUT_TIMES), "jaxrec data partition")
     from jaxrec.parted import layout
@@ -270,13 +276,13 @@ def _narrowed(columns: Any, kind: Any) -> Any:
     """Convert columns to the class ``kind``.
 
     Raises:
-      InputError: a column is named that ``kind`` does not have.
+      InputError: ``columns`` names a column for a role that ``kind`` does not have.
     """
     for name in columns.roles():
         if name not in kind.roles() and getattr(columns, name) is not None:
             listed = ", ".join(kind.roles())
             raise InputError(
-                f"--columns.{name} does not apply to this data; the options are for {listed}"
+                f"--columns.{name} does not apply to this data; the possible columns are {listed}"
             )
     return kind(**{role: getattr(columns, role) for role in kind.roles()})
 
@@ -367,8 +373,8 @@ def _split(args: list[str]) -> str:
         out: str
         """Folder to write; must be new or empty."""
         format: Literal["parquet", "csv", "prepared"] = "parquet"
-        """Format of the files train, validation and test; or prepared, which also keeps features
-        and the pairs that were shown and not chosen."""
+        """Format of the files train, validation and test. The format prepared also stores features,
+        and the items that were shown to users but not chosen."""
         split: SplitConfig = field(default_factory=SplitConfig)
         filter: FilterConfig = field(default_factory=FilterConfig)
         seed: Seed = 0
@@ -393,11 +399,11 @@ def _split(args: list[str]) -> str:
         run = Path(parsed.src)
         config = configs.load(run / "config.json")
         if not config.objective.users:
-            raise InputError(f"{run}: was trained on pairs of items, which have no such split")
+            raise InputError(f"{run}: was trained on item pairs; give a run that has users")
     if config.split.name == "cold-items":
         raise InputError(
-            "split.name cold-items ranks the held-out items among themselves, and the files of a "
-            "split do not say so; share the data and the options instead"
+            "split.name cold-items ranks the held-out items among themselves, which the files of a "
+            "split cannot record; share the data and the options instead"
         )
     data = resolve(parsed.src) if run is None else load_data(run, config, None)
     about = {

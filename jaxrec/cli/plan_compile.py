@@ -92,7 +92,11 @@ def compiled(args: list[str]) -> None:
 
 
 def _own(args: list[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """Separate the arguments: values of this command's own options, by name, and the rest."""
+    """Split ``args`` into the values of this command's own options, by name, and other arguments.
+
+    Raises:
+      InputError: one of this command's own options has no value.
+    """
     names, many = {"compile", *_SIZES, "keep"}, {"programs"}
     own: dict[str, list[str]] = {}
     rest: list[str] = []
@@ -129,14 +133,15 @@ def _with_mesh(config: Any, to: Target) -> Any:
     if config.mesh.devices > 1:
         raise InputError(
             f"--mesh.data {config.mesh.data} x --mesh.table {config.mesh.table} does not match the "
-            f"{to.devices} devices of {to.name}; leave both out, or give their product as target"
+            f"{to.devices} devices of {to.name}; leave out both options, or give a target with as "
+            "many devices as the mesh"
         )
     print(f"mesh.table is set to {to.devices}, the devices of {to.name}", file=sys.stderr)
     return dataclasses.replace(config, mesh=dataclasses.replace(config.mesh, table=to.devices))
 
 
 def _smallest(to: Target, result: dict[str, Any]) -> str | None:
-    """Return advice on the smallest target that fits the program, or None if ``to`` fits it."""
+    """Return None if the program fits the target ``to``, else advice on what would fit."""
     if plans.fits(result["memory"], to.device.memory):
         return None
     name, memory = to.device.name, to.device.memory

@@ -48,13 +48,14 @@ class Recommend:
     """Recommend only items that meet all conditions on columns of --titles, such as category=dvd,
     'price<20' or 'genres=drama|comedy'."""
     diversity: Annotated[float, Range(0, 1)] = 0.0
-    """Weight of diversity: choose each list from ten times as many items by maximal marginal
-    relevance."""
+    """Weight of diversity. Above 0, each list is chosen from ten times as many items, by maximal
+    marginal relevance."""
     quota: tuple[str, ...] = ()
-    """Most items per list with the same value of a column of --titles, such as category=3."""
+    """Most items of a list with the same value in a column of --titles: with category=3, at most
+    three items of each category."""
     noise: Annotated[float, Range(0, 1e6)] = 0.0
-    """Strength of random noise for exploration: it is added to the scores of ten times as many
-    items, in units of the scores' standard deviation."""
+    """Strength of random noise for exploration, in standard deviations of the scores. Above 0, each
+    list is chosen from ten times as many items, after noise is added to their scores."""
     seed: Annotated[int, Range(0, INT32)] = 0
     """Seed of the noise; a user's noise depends only on this seed and the user's id."""
 
@@ -117,7 +118,13 @@ def recommend(args: list[str]) -> None:
 def _among(
     catalogue: "Catalogue", conditions: tuple[str, ...], allow: list[str] | None
 ) -> list[str] | None:
-    """Return the items that meet the conditions and are in ``allow``, if given."""
+    """Return the ids of the items that meet all conditions and are in ``allow``.
+
+    As the argument ``allow`` and as the result, None means all items.
+
+    Raises:
+      InputError: no such item exists.
+    """
     if not conditions:
         return allow
     fits_I = catalogue.where(conditions)
@@ -131,7 +138,8 @@ def _among(
     both = set(fitting) & set(allow)
     if not both:
         raise InputError(
-            f"no item of --allow meets --where {' '.join(conditions)}; relax one of them"
+            f"no item of --allow meets --where {' '.join(conditions)}; relax --where or extend "
+            "--allow"
         )
     return [item for item in fitting if item in both]
 

@@ -43,7 +43,7 @@ class Serve:
     max_body: Annotated[int, Range(1024, 1 << 30)] = 1 << 20
     """Greatest size of a request's body in bytes."""
     allow_host: tuple[str, ...] = ()
-    """Host names to accept in requests besides loopback's, as behind a proxy."""
+    """Host names to accept in requests besides those of loopback, for example behind a proxy."""
     cors: tuple[str, ...] = ()
     """Origins whose web pages may read the answers; by default none."""
     watch: Annotated[float, Range(0, 86_400)] = 5.0

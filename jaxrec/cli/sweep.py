@@ -36,8 +36,8 @@ class Sweep:
     batch: Annotated[int | None, Range(1, 1000)] = None
     """Number of trials proposed at once. Trials that differ only in optim.learning-rate,
     optim.weight-decay, train.l2, loss.temperature and model.init-std train together in one program,
-    and so do the seeds of a trial (mf and lightgcn with ranking losses on one device; any other
-    runs train one at a time). Default: 16 for random and grid with one worker, else 1."""
+    and so do the seeds of a trial. This needs mf or lightgcn with a ranking loss on one device;
+    other runs train one at a time. Default: 16 for random and grid with one worker, else 1."""
     prune: bool = True
     """Stop trials that are worse than the median of the other trials at the same step."""
 

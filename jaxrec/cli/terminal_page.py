@@ -1,4 +1,4 @@
-"""Lay a guide page out for a terminal, where a reader types commands and cannot follow links."""
+"""Format a guide page for a terminal; links to other pages become the commands that show them."""
 
 import re
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ class Page(Markdown):
 
 
 def _reached(link: re.Match[str]) -> str:
-    """Say how a reader in a terminal reaches the target of a link."""
+    """Return the text that replaces a link: a command, a path, or, for a URL, the link itself."""
     target = link["target"]
     if target.startswith("http"):
         return link[0]

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 _IMPORT_OPTIONS = re.compile(
     r"--(?:columns\.|(?:encoding|separator|time-format|skip-\w+-\w+|event-weights)\b)"
 )
-"""Options of ``jaxrec data import`` that messages on faulty data suggest."""
+"""Matches options of ``jaxrec data import`` in messages about faulty data."""
 
 
 def _train_arguments(base: Config) -> Any:
-    """Build the dataclass of ``jaxrec train``: the fields of Config with the values of ``base``."""
+    """Build the dataclass of the options of ``jaxrec train``, with defaults from ``base``."""
     own: list[Any] = [
         ("run", str | None, field(default=None)),
         ("config", str | None, field(default=None)),
@@ -74,7 +74,8 @@ def _base_config(args: list[str]) -> tuple[Config, list[str]]:
 def _exit_on_signals() -> None:
     """Make signals end the process at once, until the run installs its own handlers.
 
-    There is nothing to save yet, and a callback could swallow a KeyboardInterrupt.
+    Until then there is nothing to save. Python's KeyboardInterrupt would not always end the
+    process, since it could be raised in a callback that ignores exceptions.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, frame: os._exit(128 + number))
@@ -137,7 +138,7 @@ def _gives(args: list[str], option: str) -> bool:
 
 
 def _with_cutoff(metric: str, section: EvalConfig) -> str:
-    """Return the metric's name; replace its cut-off by the shown one if it is not evaluated."""
+    """Return the metric, with the cut-off of :func:`shown_cutoff` if its own is not evaluated."""
     name, at, k = metric.partition("@")
     if not at or k in map(str, section.k):
         return metric
@@ -205,7 +206,8 @@ class ResumeTrain:
     """The length of training; by default that of the run."""
 
     epochs: Annotated[int | None, Range(1, INT32)] = None
-    """Number of epochs, including the finished ones; the result is that of a single run."""
+    """Total number of epochs, including finished ones. The result equals that of one run of this
+    length."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ ALIASES = {
     "--train.epochs": "--epochs",
     "--train.batch-size": "--batch-size",
 }
-"""The short name of each option that has one."""
+"""Short names of options, by full name."""
 
 HELP = {
     "data": "File or folder of interactions (CSV, Parquet, RecBole, MovieLens, ...), or the "
@@ -127,7 +127,7 @@ def _option(name: str, base: Config) -> tuple[str, str]:
 
 
 def _value(base: Config, name: str) -> Any:
-    """Return the value of an option in a configuration, or None if it has no such field."""
+    """Return the value of an option in ``base``, or None if ``base`` has no such field."""
     path = name.replace("-", "_")
     if path.partition(".")[0] not in {f.name for f in dataclasses.fields(base)}:
         return None
