@@ -1,4 +1,4 @@
-"""The reference page of the server's requests, built from its OpenAPI description."""
+"""The web page that documents the server's API, built from its OpenAPI description."""
 
 import json
 from html import escape
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def reference(openapi: dict[str, Any]) -> str:
-    """Build the page as HTML."""
+    """Return the page as HTML, given the OpenAPI description."""
     parts = [
         "<!doctype html><html lang=en><head><meta charset=utf-8>",
         '<meta name=viewport content="width=device-width, initial-scale=1">',

@@ -1,4 +1,4 @@
-"""The HTTP application, with its paths and their answers."""
+"""The HTTP application: its paths, and the functions that answer requests."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ _MOST_FOUND = 20
 
 
 class Json(JSONResponse):
-    """JSON in ASCII, so that invalid characters of ids or requests cannot fail to be encoded."""
+    """A JSON response in ASCII, which can represent invalid characters that UTF-8 cannot encode."""
 
     def render(self, content: Any) -> bytes:
         return json.dumps(content, separators=(",", ":")).encode()
@@ -53,18 +53,20 @@ def create(
     watch_seconds: float = 5.0,
     started: Callable[[Current], None] = lambda current: None,
 ) -> FastAPI:
-    """Load a run and create an application that serves it; ``app.state.current`` is the run.
+    """Load a run and create an application that serves it.
+
+    ``app.state.current`` is the :class:`Current` that holds the run.
 
     Args:
       run: a run folder or a link to one; if it changes later, the new run is served.
-      titles: a table of items, whose columns are returned with them.
+      titles: a table of items; its columns are returned with the items.
       limits: limits of requests.
       held_out: whether users' test items are excluded.
       token: token that requests must carry, except for the web page and /health.
       hosts: names that requests may have in their Host header; None accepts all.
       cors: origins whose web pages may read the answers.
-      watch_seconds: how often to check whether the run changed; 0 never checks.
-      started: called with the served run once the server accepts requests.
+      watch_seconds: seconds between checks whether the run changed; 0 never checks.
+      started: called with ``app.state.current`` when the server starts.
 
     Raises:
       InputError: the run or the table cannot be used.
@@ -194,13 +196,13 @@ def create(
 
     @app.post("/recommend", response_model=schema.Answer, dependencies=closed, tags=["lists"])
     async def recommend_post(body: Recommend) -> Json:
-        """Recommend items as with GET, with the request in the body."""
+        """Recommend items as GET /recommend does; the request is the body, as JSON."""
         async with current.borrow() as served:
             return Json(await recommended(body, served))
 
     @app.post("/batch", response_model=schema.Answers, dependencies=closed, tags=["lists"])
     async def batch(body: Batch) -> Json:
-        """Answer several requests for recommendations together; if one fails, all do."""
+        """Answer several requests for recommendations together; if one fails, all fail."""
         async with current.borrow() as served:
             answers = await _all(recommended(request, served) for request in body.requests)
         return Json({"answers": answers})
@@ -224,7 +226,7 @@ def create(
         "/similar", response_model=list[schema.Neighbours], dependencies=closed, tags=["lists"]
     )
     async def similar_post(body: Similar) -> Json:
-        """Find the nearest items as with GET, with the request in the body."""
+        """Find the nearest items as GET /similar does; the request is the body, as JSON."""
         async with current.borrow() as served:
             return Json(await neighbours(body, served))
 

@@ -26,7 +26,7 @@ class Batcher:
 
     Args:
       ranker: ranks the blocks.
-      most: number of queries that may wait.
+      most: largest number of queries that may wait.
       observe: called with the number of queries of each block.
     """
 

@@ -16,7 +16,7 @@ class Limits:
       batch: most requests in one call of /batch.
       body: most bytes of a body.
       body_seconds: longest time for a body to arrive.
-      pending: most queries waiting to be ranked; beyond it requests get status 503.
+      pending: most queries that may wait to be ranked; further requests get status 503.
     """
 
     k: int = 200

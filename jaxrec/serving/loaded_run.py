@@ -22,8 +22,8 @@ from jaxrec.serving.limits import Limits
 from jaxrec.serving.ranker import Query, Ranker, placed
 
 Source = Literal["model", "basket", "popular"]
-"""The basis of a list: the user's trained vector or history (and the basket, if any), the basket
-alone, or the popularity of items."""
+"""What a list is based on. "model": the user's trained vector or history, and the basket, if any;
+"basket": the basket alone; "popular": the popularity of items."""
 _MOST_FILTERS = 64  # number of filters to cache
 
 
@@ -45,7 +45,7 @@ class ListRequest:
 
 
 class Answer(NamedTuple):
-    """A list of item rows and scores, best first, with its source and the request's unknown ids."""
+    """A list: row numbers and scores of items, best first, its source, and skipped unknown ids."""
 
     item_k: np.ndarray
     score_k: np.ndarray
@@ -166,7 +166,10 @@ class Served:
 
     @cached_property
     def _folds(self) -> bool:
-        """Whether baskets can be folded in: by a graph filter, or if some user has an item."""
+        """Whether the run can rank by a basket.
+
+        A graph filter always can. Other models need a user who has an item with a trained vector.
+        """
         if self._filter is not None:
             return True
         try:
@@ -176,15 +179,15 @@ class Served:
         return True
 
     async def recommend(self, request: ListRequest) -> Answer:
-        """Rank the list of a request.
+        """Rank the items for a request.
 
-        For a user with a basket, a vector is folded in from the user's items, another from these
-        items and the basket. The difference of the two is added to the user's vector. A graph
-        filter scores by the user's items and the basket together.
+        For a user with a basket, two vectors are folded in: one from the user's items, and one from
+        the user's items and the basket. The second minus the first is added to the user's vector. A
+        graph filter scores by the user's items and the basket together.
 
         Raises:
-          NotFound: the user is unknown and ``unknown`` is "fail", a condition is invalid or lacks a
-            table of items, or the run has no users.
+          NotFound: the run has no users, the user is unknown and ``request.unknown`` is "fail", a
+            condition is invalid, or there are conditions but no table of items.
           Busy: too many queries are waiting.
         """
         if not self.n_users:
@@ -244,12 +247,12 @@ class Served:
     async def similar(self, item: str, k: int, where: Sequence[str] = ()) -> Answer:
         """Rank the items nearest to an item.
 
-        The order is by the cosine or, in a graph filter, by the filter's scores for a history of
-        this item alone.
+        The items are ordered by the cosine. For a graph filter, they are ordered by the filter's
+        scores for a history of this item alone.
 
         Raises:
-          NotFound: the item is unknown or has no trained vector, or a condition is invalid or lacks
-            a table of items.
+          NotFound: the item is unknown or has no trained vector, a condition is invalid, or there
+            are conditions but no table of items.
           Busy: too many queries are waiting.
         """
         row = self.recommender.item_row(item)
@@ -264,7 +267,10 @@ class Served:
         return Answer(item_k, score_k, "model", [])
 
     def find(self, text: str, most: int) -> list[int]:
-        """Return the rows of items whose title or id contains a text; an exact id comes first."""
+        """Return the row numbers of at most ``most`` items whose title or id contains ``text``.
+
+        An item whose id equals the text comes first.
+        """
         exact = self.recommender.item_row(text)
         found = [exact] if exact >= 0 else []
         contains = self._search_texts.str.contains(text.lower(), literal=True)
@@ -281,7 +287,7 @@ class Served:
         return pl.Series(texts, dtype=pl.String).str.to_lowercase()
 
     def about(self, rows: np.ndarray) -> list[dict[str, Any]]:
-        """Return the rows of some items in the table of items, as dictionaries."""
+        """Return the columns of the table of items, as one dictionary per given row number."""
         if self.catalogue is None:
             return [{} for _ in rows]
         return self.catalogue.frame[rows.tolist()].to_dicts()

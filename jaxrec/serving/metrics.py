@@ -19,7 +19,7 @@ _compiled: Counts[bool] = Counts()
 
 @cache
 def _watch() -> None:
-    """Count compilations, once per process."""
+    """Start to count compilations; later calls in the process have no effect."""
 
     def count(event: str, duration_secs: float, **more: Any) -> None:
         if event == _COMPILED:
@@ -37,7 +37,7 @@ def compiled_for_requests() -> int:
 
 
 class Metrics:
-    """Metrics of one server, in their own registry."""
+    """Metrics of one server, in a separate Prometheus registry."""
 
     def __init__(self, paths: tuple[str, ...]) -> None:
         _watch()

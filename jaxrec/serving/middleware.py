@@ -31,8 +31,9 @@ class Guard:
 
     Args:
       limits: limits of the body.
-      hosts: names that the Host header may have; None accepts all. The check prevents DNS
-        rebinding: a web page could read a server on loopback by a name that resolves to loopback.
+      hosts: names that the Host header may have; None accepts all. Without this check, a web page
+        could read a server on loopback through a host name that resolves to loopback (DNS
+        rebinding).
       observe: called with the path, the status and the seconds of each request.
     """
 

@@ -1,8 +1,9 @@
 """Rank lists for a server with programs that are all compiled before the first request.
 
-Programs are compiled for blocks of 1, 2, 4, ... queries. The numbers of items per list and of
-excluded items are powers of two as well, except that a list has at most I items. Inputs are padded
-to a compiled shape; an input that fits no compiled shape raises an error.
+Programs are compiled for blocks of 1, 2, 4, ... queries, and for a graph filter for blocks of 1 and
+8. The numbers of items per list and of excluded items are powers of two as well, but no list is
+longer than the number of all items. Inputs are padded to a compiled shape; an input that fits no
+compiled shape raises an error.
 """
 
 from collections.abc import Sequence
@@ -22,8 +23,8 @@ MOST = 32
 """Most queries in a block."""
 _SHORT = 32  # length of the lists of most requests
 _LONG_MOST = 8  # the largest number of queries in a block with longer lists
-_LEFT_OUT = 256  # every block has room for at least this many excluded items
-_OF_HISTORIES = (1, 8)  # sizes of blocks of a graph filter, where each query of padding costs time
+_LEFT_OUT = 256  # least number of excluded items in a compiled shape
+_OF_HISTORIES = (1, 8)  # queries per block of a graph filter, whose time grows with each query
 _BY_HISTORY = ("indptr", "indices", "weight")
 
 Shape = tuple[tuple[int, ...], str]
@@ -37,7 +38,8 @@ class Query(NamedTuple):
       bias: bias of the user, 0 if the model has none.
       left_out: [m] int32, items to exclude.
       k: length of the list.
-      allowed: [I] bool on the device; only queries with the same array are ranked together.
+      allowed: which items may be in the list, [I] bool on the device. Only queries that share one
+        array are ranked together.
       history: items and their weights, by which a graph filter scores instead of by ``vector``.
     """
 
@@ -184,14 +186,14 @@ class Ranker:
 
 
 def _ends(lengths: Sequence[int], rows: int) -> np.ndarray:
-    """Return the row pointers [rows + 1] of rows of the given lengths, then of empty rows."""
+    """Return CSR row pointers [rows + 1] for rows of the given lengths, padded with empty rows."""
     indptr = np.zeros(rows + 1, np.int32)
     indptr[1 : len(lengths) + 1] = np.cumsum(lengths)
     indptr[len(lengths) + 1 :] = indptr[len(lengths)]
     return indptr
 
 
-@lru_cache(maxsize=256)  # so that loading a run of the same sizes compiles nothing
+@lru_cache(maxsize=256)  # so that reloading a run of the same sizes compiles nothing
 def _program(
     fn: ScoreFn,
     room: _Room,

@@ -37,7 +37,7 @@ class Current:
       run: the run folder or a link to one, resolved again at each load.
       titles: the table of items, read again at each load.
       load: loads the run.
-      metrics: receives the run's size and the results of reloads.
+      metrics: stores the run's size and counts reloads.
     """
 
     def __init__(
