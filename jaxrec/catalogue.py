@@ -29,7 +29,7 @@ class Catalogue:
 
     def __init__(self, frame: pl.DataFrame, item_ids: Sequence[str] | np.ndarray) -> None:
         self.frame, self.item_ids = frame, item_ids
-        self._split: dict[str, pl.Series] = {}  # caches the values of each cell as lists
+        self._split: dict[str, pl.Series] = {}  # by column name: the values of each cell as a list
 
     @classmethod
     def load(cls, path: str | Path, item_ids: Sequence[str] | np.ndarray) -> Catalogue:
@@ -64,7 +64,10 @@ class Catalogue:
 
     @property
     def title(self) -> str | None:
-        """The column of titles: one with a usual name, or else the first column of strings."""
+        """Name of the column of titles; None without one.
+
+        It is the column with a usual name, such as "title", or else the first column of strings.
+        """
         by_name = {name.lower().replace(" ", "_"): name for name in reversed(self.frame.columns)}
         named = next((by_name[name] for name in _TITLES if name in by_name), None)
         texts = [c.name for c in self.frame if c.dtype == pl.String]
@@ -77,13 +80,13 @@ class Catalogue:
         return self.frame[self.title].cast(pl.String).to_list()
 
     def joined(self, lists: pl.DataFrame, item: str = "item") -> pl.DataFrame:
-        """Append this table's columns to lists, matching ids by the column named ``item``."""
+        """Append this table's columns to a frame whose column named ``item`` holds item ids."""
         ids = pl.Series(item, self.item_ids, dtype=pl.String)
         catalogue = self.frame.with_columns(ids)
         return lists.join(catalogue, on=item, how="left", maintain_order="left")
 
     def flat(self, lists: pl.DataFrame, item: str = "item") -> pl.DataFrame:
-        """Append columns as :meth:`joined` does, but with lists as strings ``a|b``, for CSV."""
+        """Append columns as :meth:`joined` does, but convert lists to strings ``a|b``, for CSV."""
         frame = self.joined(lists, item)
         nested = [c.name for c in frame if isinstance(c.dtype, pl.List)]
         return frame.with_columns(pl.col(n).cast(pl.List(pl.String)).list.join("|") for n in nested)
@@ -106,7 +109,9 @@ class Catalogue:
         return fits
 
     def codes(self, column: str) -> np.ndarray:
-        """Number the values of a column: [I] int64, -1 where a value is missing.
+        """Return a number for each item's value in a column, [I] int64.
+
+        Equal values have equal numbers; -1 stands for a missing value.
 
         Raises:
           InputError: there is no such column.

@@ -68,11 +68,14 @@ def use_cache() -> None:
 
 
 def repair(folder: Path) -> list[str]:
-    """Remove damaged entries, and the oldest ones beyond 2 GiB; return the damaged ones' names.
+    """Remove damaged entries, and the oldest entries if all exceed 2 GiB together.
 
     Use it only for jaxrec's own folder. The size and time of each checked entry are stored in
     ``checked.json``, so that the entry is read only once. An entry that another process is writing
     may be removed too; the next process that needs the entry writes it again.
+
+    Returns:
+      The names of the damaged entries.
     """
     checked = {}
     with contextlib.suppress(InputError):

@@ -135,7 +135,7 @@ def _refuse_ids(run: Path, config: Config) -> None:
 def _edges(
     path: str | Path | None, names: pl.Series, splits: Splits, problem: Problem, unknown: str
 ) -> NewEdges:
-    """Read the pairs of a file as edges of the graph."""
+    """Read the pairs of a file as edges of the graph; without a file, there are no edges."""
     if path is None:
         empty = jnp.zeros(0, jnp.int32)
         return NewEdges(DeviceCsr(jnp.zeros(len(names) + 1, jnp.int32), empty), empty)
@@ -176,7 +176,11 @@ def _read_pairs(path: Path, *, with_ratings: bool) -> pl.DataFrame:
 def _rows(
     ids: pl.Series, known: pl.Series, path: str | Path, kind: str, where: str, unknown: str
 ) -> np.ndarray:
-    """Look up the rows of ids; skipped ids get -1."""
+    """Return the row number of each id in ``known``, or -1 for an id that is skipped as unknown.
+
+    Raises:
+      InputError: an id is unknown and ``unknown`` is "fail", or all ids are unknown.
+    """
     row_E = rows_of(ids, known)
     lost = row_E < 0
     if lost.any():

@@ -82,8 +82,8 @@ def nearest(name: str, names: Iterable[str]) -> str:
 
     x is the only one of ``names`` with the same last part (``--model.dim`` for ``--dim``), the only
     one that begins with ``name``, or the one with the fewest typing mistakes (:func:`_mistakes`).
-    At most 0 mistakes are allowed in names of up to 2 letters, 1 in up to 5 letters, 2 in up to 9
-    letters, and 3 in longer names.
+    Names of up to 2 letters may have no mistake, names of up to 5 letters 1 mistake, names of up to
+    9 letters 2 mistakes, and longer names 3 mistakes.
     """
     names = list(names)
     last = [n for n in names if "." in n and n.rpartition(".")[2] == name.lstrip("-")]
@@ -118,8 +118,9 @@ _ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 def _mistakes(a: str, b: str, most: int) -> int | None:
     """Count the typing mistakes from ``a`` to ``b``; None if there are more than ``most``.
 
-    A mistake is an inserted, missing, replaced or transposed letter. Case, ``-`` for ``_``, leading
-    zeros and doubled digits do not count. Digits cannot be replaced: 1998 is no typo of 1997.
+    A mistake is an inserted, missing, replaced or transposed letter. Other case, ``-`` instead of
+    ``_``, leading zeros and doubled digits are no mistakes. If the digits differ, the result is
+    None: 1998 is no typo of 1997.
     """
     a, b = (_TWICE.sub(r"\1", _ZEROS.sub("", x.lower().replace("_", "-"))) for x in (a, b))
     if re.findall(r"\d+", a) != re.findall(r"\d+", b) or abs(len(a) - len(b)) > most:

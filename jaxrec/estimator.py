@@ -102,8 +102,8 @@ class GraphRecommender:
           users: row numbers [n].
 
         Returns:
-          Column numbers [n, k] int64 and scores [n, k] float32, padded with -1 and -inf where fewer
-          than k items are left.
+          Column numbers [n, k] int64 and scores [n, k] float32. A shorter list is padded with -1
+          and -inf. If the matrix has fewer than k columns, k is their number.
 
         Raises:
           InputError: the estimator has not been fitted.
@@ -122,7 +122,7 @@ class GraphRecommender:
             items[row, place] = frame["item"].cast(int).to_numpy()
             scores[row, place] = frame["score"].to_numpy()
             return items, scores
-        for n, user in enumerate(names):  # some users have no item left, and so no row in the frame
+        for n, user in enumerate(names):  # users with an empty list have no row in the frame
             best = frame.filter(frame["user"] == user)
             best = best[: best["rank"].max() or 0]
             items[n, : len(best)] = best["item"].cast(int).to_numpy()
@@ -130,7 +130,9 @@ class GraphRecommender:
         return items, scores
 
     def similar_items(self, items: Any, k: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """Find the k nearest items of each item: column numbers [n, k] and cosines [n, k].
+        """Find the k nearest items of each item: column numbers [n, k] and scores [n, k].
+
+        The scores are cosines, or for a graph filter the scores of the filter.
 
         Raises:
           InputError: the estimator has not been fitted, or an item is not in the matrix.
@@ -142,7 +144,9 @@ class GraphRecommender:
         return near, frame["score"].to_numpy().reshape(shape)
 
     def score(self, X: Any, y: Any = None, k: int = 20) -> float:
-        """Compute recall@k on held-out entries X [users, items], masking the fitted entries.
+        """Return the mean recall@k over users on held-out entries X [users, items].
+
+        Entries of the fitted matrix are not recommended.
 
         Raises:
           InputError: the estimator has not been fitted, or X has no entries.

@@ -39,7 +39,7 @@ def check_path(path: str | Path, where: str | None = None) -> None:
     except UnicodeEncodeError:
         name = b"\0"
     if b"\0" in name:
-        raise InputError(f"{prefix}{shown} holds an invalid character")
+        raise InputError(f"{prefix}{shown} holds an invalid character; give another path")
     if len(name) > _LONGEST_PATH or max(map(len, name.split(b"/"))) > _LONGEST_NAME:
         raise InputError(f"{prefix}{shown} is too long for a file name")
 

@@ -36,8 +36,8 @@ def histories(
       trained_items: the ids of the run's items in row order, and which of them have a trained
         vector, [I] bool.
       run, source: names of the run and the history in messages.
-      refuse: by "items", whether to refuse items without a trained vector; by "users", whether to
-        refuse users without an item that has a trained vector. The alternative is to skip them.
+      refuse: whether to refuse two cases, which are otherwise skipped: "items" without a trained
+        vector, and "users" without an item that has a trained vector.
 
     Returns:
       User names [n] in the order of first appearance, items by user, and messages about skipped
@@ -69,7 +69,8 @@ def histories(
         notes.append(
             f"skipped items that are not {among}: {len(unknown):,}, the first {unknown[0]!r}"
         )
-    # Keep items without a trained vector: they have no effect, but must not be recommended.
+    # Keep items without a trained vector: they do not affect the user's vector, but as items that
+    # the user has, they must not be recommended.
     known_E = item_E >= 0
     name_n = names.to_numpy()
     items = items_by_user(user_E[known_E], item_E[known_E], len(names), len(item_ids))
@@ -91,7 +92,7 @@ def histories(
 def features(history: Csr, item_ID: Float[np.ndarray, "I D"]) -> Float64[np.ndarray, "n F"]:
     """Compute the features φ = [Σ v_i / √m, Σ v_i / m] of each history of m items; F = 2D.
 
-    They are zeros if m = 0.
+    v_i is the vector of item i of the history. The features are zeros if m = 0.
     """
     ones = np.ones(len(history.indices), item_ID.dtype)
     shape = (len(history.degree), len(item_ID))
@@ -109,9 +110,11 @@ def fit(
 ) -> Float64[np.ndarray, "F D"]:
     """Fit a ridge regression (Hoerl & Kennard 1970) of user vectors on their items' features.
 
-    W = argmin Σ_u |u - φ_u W|² + λ|W|² = (ΦᵀΦ + λ1)⁻¹ ΦᵀU with λ = ``ridge`` · tr(ΦᵀΦ) / F. W is
-    then rescaled for the best fit, since the penalty shortens every vector, and scores add item
-    biases to products with these vectors. Users without items have φ = 0 and no influence.
+    W = argmin Σ_u |u - φ_u W|² + λ|W|² = (ΦᵀΦ + λ1)⁻¹ ΦᵀU with λ = ``ridge`` · tr(ΦᵀΦ) / F, where u
+    is the vector of a user and φ_u are the features of the user's items. The rows of U are the u,
+    and those of Φ the φ_u. W is then multiplied by the number that fits best. Without this, the
+    penalty would make all vectors too short compared with the item biases in the scores. Users
+    without items have φ = 0 and no influence.
 
     Args:
       user_UD, item_ID: the run's vectors.

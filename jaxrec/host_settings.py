@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def root_logger_as_found() -> Iterator[None]:
-    """Keep libraries from adding a handler to the root logger, if it has none.
+    """Prevent libraries from adding a handler to a root logger without handlers.
 
     Orbax logs through absl while it is imported, and absl then calls ``basicConfig`` if the root
     logger has no handler; after that the program's own ``basicConfig`` has no effect. A temporary

@@ -26,11 +26,11 @@ _WIDEST = 10_000  # width, in characters, at which a table is measured without w
 
 
 class RunLog:
-    """metrics.jsonl, timing.jsonl and the sinks of one run.
+    """The logs of one run: metrics.jsonl, timing.jsonl and experiment trackers.
 
     Args:
       run: the run folder.
-      keep_bytes: length to which metrics.jsonl is first truncated: its length at the checkpoint.
+      keep_bytes: length of metrics.jsonl at the checkpoint; the file is first truncated to it.
       writes: whether to write files. It is False in all processes but the first; they keep records
         in memory only.
 
@@ -113,7 +113,7 @@ def peak_memory(process: int | None = None) -> int:
     """Return the peak resident memory of a process in bytes, including memory-mapped pages.
 
     Args:
-      process: number of the process; by default this one. The result is 0 if it has ended.
+      process: number of the process; by default this one. If it has ended, the result is 0.
     """
     # ru_maxrss would include the parent's memory at the start of the process.
     with contextlib.suppress(OSError):
@@ -162,11 +162,12 @@ class Reporter:
             print(text, flush=True)  # print does not wrap lines
 
     def begin(self, name: str, step: int, total: int) -> None:
-        """Start a phase of ``total`` steps at ``step``."""
+        """Start to show the progress of a phase of ``total`` steps, ``step`` of which are done."""
         self._name, self._first, self._total = name, step, total
         self._began = self._told = time.monotonic()
         if self.console.is_terminal or self.console.is_jupyter:
-            narrow = self.console.width < _FOR_STEPS  # the note tells the epoch in any case
+            # A narrow terminal shows no step numbers, but the note still shows the epoch.
+            narrow = self.console.width < _FOR_STEPS
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(10 if narrow else 40),
@@ -192,7 +193,7 @@ class Reporter:
         self.say(f"{self._name} step {step}/{self._total}  {note}  about {_minutes(left)} left")
 
     def end(self) -> None:
-        """End the phase."""
+        """End the phase: remove its progress bar."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

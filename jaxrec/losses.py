@@ -1,8 +1,9 @@
 """Losses of a batch of scores, as pure functions without overflow.
 
 Every loss takes pos_B [B] and neg_BN [B, N] and returns one value per pair, [B]; the caller
-averages over the pairs. ``valid_BN`` masks single negatives, such as known positives in a shared
-set. A pair without a valid negative costs 0 in ``bpr``.
+averages over the pairs. A negative counts only where ``valid_BN`` is True. For example, it is False
+for a user's known positives among shared negatives. A pair without a valid negative has loss 0 in
+``bpr``.
 
 The CS224W lecture behind this project prints its mini-batch BPR loss as -log(σ(pos) - σ(neg)),
 which is undefined if pos <= neg. Rendle et al. (2009), and the lecture's own sentence above the
@@ -119,8 +120,9 @@ def triplet(
 ) -> Float[Array, "B"]:
     """Compute 1/N Σ_n 1 - σ(pos - neg_n), a bounded loss that is 1/2 at equal scores.
 
-    This is BPR without the logarithm: a smooth count of wrongly ordered pairs, so 1 - AUC. Its
-    gradient vanishes both for pairs in the right order and for pairs far in the wrong order.
+    This is BPR without the logarithm: a smooth share of wrongly ordered pairs, which estimates
+    1 - AUC. Its gradient vanishes for pairs far in the right order and for pairs far in the wrong
+    order.
 
     >>> import jax.numpy as jnp
     >>> [f"{loss:.4f}" for loss in triplet(jnp.array([0.0, 9.0]), jnp.array([[0.0], [-9.0]]))]
@@ -148,7 +150,9 @@ def hinge(
 
 
 def squared_error(score_B: Float[Array, "B"], rating_B: Float[Array, "B"]) -> Float[Array, "B"]:
-    """Compute (r - r̂)². Predicting the mean rating costs the variance on average.
+    """Compute (r - r̂)² of ratings r and predicted ratings r̂.
+
+    If every prediction is the mean rating, the mean of the result is the variance of the ratings.
 
     >>> import jax.numpy as jnp
     >>> squared_error(jnp.array([3.5, 5.0]), jnp.array([4.0, 5.0])).tolist()
@@ -160,14 +164,14 @@ def squared_error(score_B: Float[Array, "B"], rating_B: Float[Array, "B"]) -> Fl
 def level_loss(logit_BR: Float[Array, "B R"], level_B: Int[Array, "B"]) -> Float[Array, "B"]:
     """Compute the cross-entropy of rating levels, -log softmax(logits)[level].
 
-    It is log R at equal logits. Source: van den Berg et al., "Graph convolutional matrix
-    completion", 2018, section 2.5.
+    It is log R at equal logits of the R levels. Source: van den Berg et al., "Graph convolutional
+    matrix completion", 2018, section 2.5.
 
     >>> import jax.numpy as jnp
     >>> f"{level_loss(jnp.zeros((1, 5)), jnp.array([3]))[0]:.4f}"  # log 5
     '1.6094'
     """
-    if platform_of_programs() == "gpu":  # the gradient of a gather would use atomics there
+    if platform_of_programs() == "gpu":  # a gather's gradient would use atomic additions
         here_BR = level_B[:, None] == jnp.arange(logit_BR.shape[1], dtype=level_B.dtype)
         own_B1 = jnp.sum(jnp.where(here_BR, logit_BR, 0), axis=1, keepdims=True)
     else:
@@ -201,7 +205,7 @@ def at_gap(name: str, gap: float, negatives: float = 1.0, margin: float = 1.0) -
     Args:
       name: see :func:`of_name`; a registered loss is evaluated on arrays of these scores.
       negatives: number N of negatives. Only softmax, log(1 + N e^-gap), depends on it. If ``LogQ``
-        corrects the scores, give Σ_n q_pos / q_n instead.
+        corrects the scores, give Σ_n q_pos / q_n instead; q is the probability of drawing an item.
       margin: margin of the hinge loss.
     """
     if name in AT_GAP:
@@ -261,7 +265,7 @@ _BLOCK = 512
 
 
 PairFn = Callable[[Any, Array, Array], Array]
-"""A function of (weights, user [B, D], items [S, D] or [B, N, D]) with scores [B, S] or [B, N]."""
+"""Maps (weights, users [B, D], items [S, D] or [B, N, D]) to scores [B, S] or [B, N]."""
 
 
 class _Form(NamedTuple):
@@ -397,7 +401,8 @@ def mean(
 ) -> Float[Array, ""]:
     """Compute Σ_b share_b · loss(u_b·p_b / T, u_b·n / T) for the named loss.
 
-    With negatives that all pairs share, value and gradient are computed together in blocks of
+    u_b and p_b are the embeddings of pair b's user and positive, and n those of its negatives. With
+    negatives that all pairs share, value and gradient are computed together in blocks of
     pairs, so the B x S scores stay in cache and are never stored. The result is differentiable in
     the embeddings and the weights.
 
@@ -406,8 +411,8 @@ def mean(
       user_BD, pos_BD: embeddings, float32.
       neg: embeddings of the negatives, [S, D] if all pairs share them, or [B, N, D].
       share_B: weight of each pair.
-      valid_BN: which negatives count for a pair; N = S if they are shared, with H more columns for
-        ``own_BHD``. None counts all.
+      valid_BN: which negatives count for a pair; None counts all. There is a column for each of the
+        N or S negatives of ``neg``, followed by H columns for ``own_BHD``.
       log_q: log probabilities to subtract from the scores, except those of ``own_BHD``, or None.
       own_BHD: H more negatives per pair, or None.
       temperature: T. If trials train together, T may be an array. Then the users' vectors are
@@ -431,8 +436,8 @@ class Scored(NamedTuple):
     Attributes:
       pos, pos_weight: scores and weights of the pairs, of any shape.
       target: score that each pair should have, for losses that use it.
-      neg, neg_weight: scores and weights of negatives. A shared negative has the summed weight of
-        all negatives that it stands for.
+      neg, neg_weight: scores and weights of negatives. If pairs share negatives, one score replaces
+        those of several negatives, and has their summed weight.
     """
 
     pos: Float[Array, "*pairs"]
@@ -445,13 +450,17 @@ class Scored(NamedTuple):
 def sgns(x: Scored) -> Float[Array, ""]:
     """Compute skip-gram with negative sampling: Σ w · -log σ(pos) + Σ v · -log σ(-neg).
 
-    Source: Mikolov et al., "Distributed representations of words and phrases", NIPS 2013, eq. 4.
+    w and v are the weights of the pairs and of the negatives. Source: Mikolov et al.,
+    "Distributed representations of words and phrases", NIPS 2013, eq. 4.
     """
     return jnp.sum(x.pos_weight * _softplus(-x.pos)) + jnp.sum(x.neg_weight * _softplus(x.neg))
 
 
 def weights(x: Scored) -> Float[Array, ""]:
-    """Compute Σ w · (pos - target)² + Σ v · neg², a regression with target 0 for negatives."""
+    """Compute Σ w · (pos - target)² + Σ v · neg², a regression with target 0 for negatives.
+
+    w and v are the weights of the pairs and of the negatives.
+    """
     return jnp.sum(x.pos_weight * jnp.square(x.pos - x.target)) + jnp.sum(
         x.neg_weight * jnp.square(x.neg)
     )

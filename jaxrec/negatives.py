@@ -1,6 +1,7 @@
 """Negative sampling on the device, by pure functions of a random key.
 
-The argument ``known`` holds the known items of each user by row.
+Private negatives belong to one positive; shared negatives serve all positives of a batch. The
+argument ``known`` is a CSR matrix: row u has the known items of user u.
 """
 
 from typing import NamedTuple
@@ -30,8 +31,9 @@ class Popularity(NamedTuple):
     """A distribution over items.
 
     Attributes:
-      end_I: end of each item's range of uint32 values.
-      log_q_I: log probability of each item; for items of weight 0, the least of all other items.
+      end_I: end of the range of uint32 values that draw each item; it begins at the end before.
+      log_q_I: log probability of each item. Items of weight 0, which are never drawn, get the least
+        log probability of all other items.
     """
 
     end_I: UInt32[Array, "I"]
@@ -54,7 +56,7 @@ def popularity(weight_I: np.ndarray, power: float = 1.0) -> Popularity:
         mass_I = np.ones(len(weight_I))
     q_I = mass_I / mass_I.sum()
     end_I = np.minimum(np.round(np.cumsum(q_I) * 2**32), 2**32 - 1).astype(np.uint32)
-    # The last item with weight takes the rest, so that rounding leaves no gap.
+    # Rounding could leave values above the last end, so the last item with weight gets them.
     end_I[np.flatnonzero(mass_I)[-1] :] = 2**32 - 1
     least = q_I[q_I > 0].min()
     return Popularity(jnp.asarray(end_I), jnp.asarray(np.log(np.maximum(q_I, least)), jnp.float32))
@@ -78,7 +80,7 @@ def uniform(
 
     >>> import jax
     >>> import jax.numpy as jnp
-    >>> known = DeviceCsr(jnp.array([0, 2, 3]), jnp.array([0, 1, 2]))  # 0, 1 and 2 by user 1
+    >>> known = DeviceCsr(jnp.array([0, 2, 3]), jnp.array([0, 1, 2]))  # user 0: 0, 1; user 1: 2
     >>> users = jnp.array([0, 1])
     >>> drawn = uniform(jax.random.key(0), 50, 3, users, known)
     >>> [sorted(set(row)) for row in drawn.tolist()]
@@ -134,11 +136,12 @@ def exposed(
 ) -> tuple[Int[Array, "B N"], Bool[Array, "B N"] | None]:
     """Draw N private negatives per positive, uniformly over the user's exposed items.
 
+    Exposed items were shown to the user but not chosen; row u of ``shown`` has those of user u.
     Users without exposed items keep the given negatives and their validity.
 
     >>> import jax
     >>> import jax.numpy as jnp
-    >>> shown = DeviceCsr(jnp.array([0, 2, 2]), jnp.array([4, 6]))  # 4 and 6 to user 0
+    >>> shown = DeviceCsr(jnp.array([0, 2, 2]), jnp.array([4, 6]))  # user 0: 4 and 6
     >>> drawn, _ = exposed(jax.random.key(0), jnp.array([0, 1]), shown, jnp.full((2, 9), 7), None)
     >>> [sorted(set(row)) for row in drawn.tolist()]
     [[4, 6], [7]]

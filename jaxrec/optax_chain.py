@@ -13,7 +13,10 @@ TABLE = "embedding"  # the name of the encoder's attribute that holds its table
 
 
 class Accumulated(NamedTuple):
-    """State of a stage that replaces the gradient by a sum; the doctor looks for this class."""
+    """State of a stage that replaces the gradient by the sum of all gradients so far.
+
+    The doctor recognises this mistake by the class.
+    """
 
     total: Any
 
@@ -70,7 +73,7 @@ def _rest_scaled(by: float) -> optax.GradientTransformation:
 
 
 def make_optimizer(config: OptimConfig, steps: int) -> optax.GradientTransformation:
-    """Build the chain: optional clipping, the optimizer, and an optional rate outside the table.
+    """Build the optimizer, with gradient clipping and another rate outside the table if configured.
 
     Args:
       steps: length of the run, for the schedules.

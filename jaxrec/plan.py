@@ -5,8 +5,8 @@ with n negatives each and S negatives that all pairs share. There are ``data`` x
 devices. All numbers take 4 bytes (in layers with bfloat16: 2).
 
 * Each device holds R = N / T rows of the table, of each moment (2 in Adam, 1 in Adagrad) and of
-  the gradient. If the model propagates, it also holds two tables of a layer and the X rows
-  that a layer receives from other devices.
+  the gradient. If the model propagates, it also holds the input and the output of a layer (two
+  tables of R rows) and the X rows that a layer receives from other devices.
 * Each device holds its shard of the graph, 2 E / T directed edges of 12 bytes (with the kernel
   "buckets" 20 bytes, and up to a third more for padding), and E / T pairs and known items of 12
   bytes.
@@ -14,8 +14,9 @@ devices. All numbers take 4 bytes (in layers with bfloat16: 2).
   batch.
 * During an evaluation there is no gradient, layer or batch, but the final embeddings take R rows
   as computed and R rows as ranked (on a mesh the ranked rows are the device's items and the
-  location of each user). Computing them takes two tables of a layer and the X rows if the model
-  propagates, and R updated rows if Adam is row-sparse. Only memory beyond that of a step is listed.
+  location of each user). To compute the final embeddings takes two tables of a layer and the X rows
+  if the model propagates, and R updated rows if Adam is row-sparse. Of all this, only the memory
+  that exceeds that of a step is listed.
 * A spectral start is computed before the optimizer's state exists. It takes 5 tables of D columns;
   3 of them have 16 more columns.
 * A checkpoint takes no device memory: it is copied to host memory array by array. Restoring needs
@@ -25,10 +26,10 @@ devices. All numbers take 4 bytes (in layers with bfloat16: 2).
   1 - (1 - 1/T)^d. If only the mean degrees E / U and E / I are known, X is an upper bound for all
   degree distributions; with counted degrees it is the mean. If neighbours are in the same part,
   fewer rows are needed.
-* A step moves 2 L layers; the sums over ``table`` of the batch's rows (and of the rows of the table
-  itself, if there are layers); their gradients, gathered over ``data``; and the indices of the
-  batch's pairs and private negatives, summed over ``table``. A sum over T devices moves
-  2 (T - 1) / T of its size to each device, as in a ring.
+* In a step, devices exchange the rows of 2 L layers; the batch's rows, summed over ``table`` (if
+  there are layers, also the rows of the table itself); the gradients of these rows, gathered over
+  ``data``; and the indices of the batch's pairs and of their n negatives, summed over ``table``. A
+  sum over T devices moves 2 (T - 1) / T of its size to each device, as in a ring.
 * A host holds all pairs while it partitions the graph (72 bytes per pair), and the whole table
   once. If the data is partitioned on disk already, it holds the arrays of one part instead of all
   pairs (with the kernel "buckets", the parts of all its devices). While it writes a checkpoint it
@@ -75,7 +76,7 @@ class Sizes:
       parted: whether the data is partitioned on disk already.
       degrees: counted degrees as pairs (degree, number of nodes), of users and items; if None, each
         user is assumed to have the mean degree of users, and each item that of items.
-      got: X, if the graph is partitioned already; else None.
+      got: X, the rows that a layer receives, if the graph is partitioned already; else None.
       host: whether the table is in host memory.
       spectral: whether the initial table is computed from singular vectors.
     """
@@ -235,7 +236,7 @@ def plan(s: Sizes) -> Plan:
     if s.host:
         whole = s.nodes * s.row_bytes
         device |= {"table and optimizer": 0, "gradient and layers": 0, "graph": 8 * rows}
-        device["evaluation, beyond a step"] = 0  # evaluation goes by blocks of rows
+        device["evaluation, beyond a step"] = 0  # evaluation reads the table in blocks of rows
         device["rows of batches"] = (2 * AHEAD + 2) * in_part * s.row_bytes
         host = {"pairs": 72 * s.edges, "table and optimizer": whole}
         host["copies of them"] = whole + 2 * s.nodes * row

@@ -54,7 +54,7 @@ def join(config: MeshConfig) -> None:
     if config.devices != found:
         raise InputError(
             f"mesh.data {config.data} x mesh.table {config.table} is {config.devices} devices, "
-            f"but {jax.process_count()} processes have {found}; a run must use all of them"
+            f"but {jax.process_count()} processes have {found}; change the mesh to use them all"
         )
 
 

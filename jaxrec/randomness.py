@@ -31,7 +31,7 @@ class OfPhase(IntEnum):
 
 @unique
 class OfParameters(IntEnum):
-    """Child keys of the parameters' key; flax numbers its keys from 0, hence the large number."""
+    """Child keys of the parameters' key, with large numbers, since flax derives keys 0, 1, ..."""
 
     SPECTRAL = 1 << 16
 

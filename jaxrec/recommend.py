@@ -37,7 +37,8 @@ UnknownUsers = Literal["skip", "fail", "popular"]
 """How to treat unknown users: "skip" and "fail" as in :data:`Unknown`; "popular" recommends popular
 items to them."""
 HeldOut = Literal["drop", "keep"]
-"""Whether a user's test items are left out of the user's recommendations, or ranked too."""
+"""What to do with a user's test items: "drop" never recommends them to the user, "keep" ranks them
+like other items."""
 
 _USERS_AT_ONCE = 16_384
 _NO_RERANK = Rerank()
@@ -216,14 +217,14 @@ class Recommender:
 
         Args:
           users: one id or several.
-          k: length of a list; it is shorter if fewer items are left.
+          k: length of a list; it is shorter if fewer items may be recommended.
           include_seen: also recommend items that the user has, in any part of the data.
           held_out: "keep" also ranks items that the user has only in the test part.
           allow: recommend only these items; None allows all.
           deny: never recommend these items.
           unknown: "skip" skips unknown ids and counts them on stderr; "fail" raises InputError;
             "popular" recommends popular items to unknown users, and skips unknown items.
-          rerank: how each list is chosen among the best items; by default it is the k best.
+          rerank: how each list is chosen from the best items; by default, it has the k best.
 
         Returns:
           One row per recommendation: user, item, rank (from 1) and score. Users come in the order
@@ -257,7 +258,7 @@ class Recommender:
         unknown: UnknownUsers = "skip",
         rerank: Rerank = _NO_RERANK,
     ) -> Iterator[pl.DataFrame]:
-        """Recommend to every user of the run as :meth:`recommend` does; yield a frame per block.
+        """Recommend to every user as :meth:`recommend` does; yield a frame per block of users.
 
         Pass the result to ``jaxrec.list_files.write``, which holds one block in memory at a time.
         """
@@ -289,8 +290,8 @@ class Recommender:
           history: the items of one user, who is called "history"; or columns user and item.
           k, allow, deny, rerank: see :meth:`recommend`.
           include_seen: also recommend items of the history.
-          unknown: "skip" skips items without a trained vector, and users without any other item,
-            and counts them on stderr; "fail" raises InputError.
+          unknown: "skip" skips items without a trained vector, and users who have no other items,
+            and counts both on stderr; "fail" raises InputError.
           source: name of the history in messages, such as its file.
 
         Returns:
@@ -324,7 +325,10 @@ class Recommender:
         return self.fold_in_rows(self._histories(history, source, "skip", every_user=True)[1])
 
     def fold_in_rows(self, items: Csr) -> Float32[np.ndarray, "n D"]:
-        """Compute vectors of new users from item rows; without a trained item they are zero."""
+        """Compute the vectors of new users from the row numbers of their items.
+
+        The vector of a user who has no item with a trained vector is zero.
+        """
         every_user = np.ones(len(items.degree), bool)
         items = items.among(every_user, self._learnt_I)
         if self.graph_filter is not None:
@@ -418,7 +422,10 @@ class Recommender:
 
     @cached_property
     def _near_items(self) -> Scorer:
-        """Scorer of an item's neighbours: the cosine, or a filter with the item as the history."""
+        """Scorer of an item's neighbours: by the cosine, or by a graph filter.
+
+        The graph filter scores for a history of this item alone.
+        """
         if self.graph_filter is None:
             return self._item.cosine
         return self._history_scorer(self._item.identity)
@@ -440,7 +447,7 @@ class Recommender:
         if not len(known.indices):
             raise InputError(
                 f"{self._run}: no user has an item with a trained vector, so new users cannot be "
-                "folded in; train on data in which a user has one"
+                "folded in; train on data with at least one pair"
             )
         return foldin.fit(self._table.user, self._table.item, known)
 
@@ -480,9 +487,9 @@ class Recommender:
     def _knows_trained(self) -> bool:
         """Whether it is known which vectors are trained.
 
-        Runs of old versions do not store it. In these runs, the vectors of users and items with
-        pairs are trained; the others are unknown if vectors can come from features, a warm start or
-        a file.
+        Runs of old versions do not store which vectors are trained. In these runs, users and items
+        with pairs have trained vectors. Those without pairs do not, unless vectors can come from
+        features, a warm start or a file; then this is unknown.
         """
         if self._seen.item_I is not None:
             return True
@@ -586,7 +593,7 @@ class Recommender:
         return _frame(("user", names), ("item", self._item), *chosen)
 
     def clipped(self, score_nk: np.ndarray) -> np.ndarray:
-        """Clip predicted ratings to the range of the data's ratings; other scores stay."""
+        """Clip predicted ratings to the range of the data's ratings; do not change other scores."""
         limits = self._table.rating_range
         return score_nk if limits is None else score_nk.clip(*limits)
 
@@ -635,7 +642,7 @@ def _say(text: str) -> None:
 
 
 def _unit_rows(emb_ND: np.ndarray) -> np.ndarray:
-    """Scale rows to length 1; rows of zeros stay."""
+    """Scale rows to length 1; rows of zeros are not changed."""
     norm_N1 = np.linalg.norm(emb_ND, axis=1, keepdims=True)
     return emb_ND / np.where(norm_N1 > 0, norm_N1, np.float32(1))
 
@@ -649,7 +656,7 @@ def _rank(
 
 
 def _length(k: int, n_items: int) -> int:
-    """Return the length of a list; raises InputError if k is not a positive integer."""
+    """Return k, or ``n_items`` if that is less. Raises InputError if k is no positive integer."""
     return min(conform(Annotated[int, Range(1, INT32)], k, "k"), n_items)
 
 
@@ -659,7 +666,7 @@ def _frame(
     result_nk: np.ndarray,
     score_nk: np.ndarray,
 ) -> pl.DataFrame:
-    """Turn lists [n, k] into a frame of one row per entry, leaving out empty places (-1)."""
+    """Turn lists [n, k] into a frame with one row per entry, without the padding (-1)."""
     (query_name, names), (result_name, result_side) = query, result
     n, place = np.nonzero(result_nk >= 0)
     columns: dict[str, Any] = {

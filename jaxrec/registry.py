@@ -39,8 +39,8 @@ class Registry(Generic[T]):
       kind: name of the kind in messages.
       builtin: names of jaxrec's own objects, which users cannot register.
       option: command-line option that selects an object.
-      homes: modules of jaxrec by the names that they register; a module is imported when one of
-        its names is first looked up.
+      homes: modules of jaxrec that register objects, by the names of the objects. A module is
+        imported when one of its objects is first looked up.
     """
 
     def __init__(
@@ -55,13 +55,16 @@ class Registry(Generic[T]):
         self._homes, self._at_home = dict(homes or {}), dict[str, T]()
 
     def add(self, name: str, value: T) -> T:
-        """Register a value; a redefinition, as in a rerun notebook cell, replaces the old value.
+        """Register a value. A rerun definition, as in a notebook cell, replaces the old value.
 
         Raises:
           ValueError: the name is invalid, reserved, or belongs to another value.
         """
         if not re.fullmatch(r"[A-Za-z_][\w.:<>-]*", name):
-            raise ValueError(f"{self.kind} {name!r}: a name may only have letters, digits, - and _")
+            raise ValueError(
+                f"{self.kind} {name!r}: a name must begin with a letter or _, and may only have "
+                "letters, digits and . : < > - _"
+            )
         if name in self._homes:
             importlib.import_module(self._homes[name])  # register the built-in value first
             if name not in self._at_home:
@@ -138,8 +141,8 @@ EXPORTS: Registry[Callable[..., Any]] = Registry("export format", (), "--to")
 COMMANDS: Registry[Callable[[list[str]], int | None]] = Registry("command", (), "the command")
 RULES: Registry[Callable[..., Any]] = Registry("rule", (), "the rule")
 CONSTANTS: dict[str, Callable[[int], float]] = {}
-"""By registered loss: a function that maps the number of negatives per pair to the loss at equal
-scores."""
+"""Functions by the name of a registered loss. Each maps the number of negatives per pair to the
+loss at equal scores."""
 OF_EMBEDDINGS: set[str] = set()
 """Registered losses that take a batch's embeddings instead of the scores of its pairs."""
 
@@ -346,8 +349,9 @@ def register_export(name: str) -> Callable[[Any], Any]:
 def register_command(name: str) -> Callable[[Any], Any]:
     """Register a command of the command line, as a decorator.
 
-    The command maps its arguments to an exit status (None is 0). ``jaxrec --help`` shows the first
-    line of its docstring. The command raises ``jaxrec.InputError`` for errors that a user can fix.
+    The command is a function of the list of its arguments that returns an exit status; None is 0.
+    ``jaxrec --help`` shows the first line of the docstring. The command raises
+    ``jaxrec.InputError`` for errors that a user can fix.
 
     Raises:
       ValueError: the name is taken or invalid.
@@ -419,7 +423,8 @@ def options_of(value: Any, given: dict[str, Any] | None) -> tuple[str, ...]:
     keywords = dict(value.keywords) if isinstance(value, partial) else {}
     if isinstance(value, partial) and value.args:
         raise InputError(
-            "model: a functools.partial may only have keyword arguments, which config.json keeps"
+            "model: config.json stores only the keyword arguments of a functools.partial; give all "
+            "arguments by keyword"
         )
     texts = []
     for name, option in sorted((keywords | (given or {})).items()):
@@ -434,10 +439,10 @@ def options_of(value: Any, given: dict[str, Any] | None) -> tuple[str, ...]:
 
 
 def parsed_options(options: Iterable[str]) -> dict[str, Any]:
-    """Parse ``name=JSON`` texts to keyword arguments; a value that is not JSON is a text.
+    """Parse ``name=JSON`` texts to keyword arguments; a value that is not JSON becomes a string.
 
     Raises:
-      InputError: a text has no name.
+      InputError: a text has no "=", or its name is not an identifier.
     """
     found: dict[str, Any] = {}
     for text in options:
@@ -452,7 +457,7 @@ def parsed_options(options: Iterable[str]) -> dict[str, Any]:
 
 
 def load_plugins(plugins: Iterable[str]) -> None:
-    """Import the plugins that the user named: entry points of the group, or modules.
+    """Import plugins by name: entry points of the group ``jaxrec.plugins``, or else modules.
 
     The current folder is searched last, so that its files cannot shadow installed modules.
 

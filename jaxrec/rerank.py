@@ -12,11 +12,11 @@ _USERS_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Quota:
-    """A limit on the items with the same value of a column in one list.
+    """A limit on how many items of one list may have the same value in a column of item data.
 
     Attributes:
       code_I: [I] each item's value as a number; -1 exempts an item.
-      most: most items with the same value.
+      most: largest number of items with the same value.
     """
 
     code_I: np.ndarray
@@ -36,7 +36,7 @@ class Rerank:
       noise: standard deviation of normal noise on the scores, in standard deviations of the user's
         candidates. It is drawn from the seed and the user's id.
       seed: seed of the noise.
-      candidates: number of candidates per place of a list.
+      candidates: number of candidates per item of a list.
     """
 
     diversity: float = 0.0
@@ -51,7 +51,10 @@ class Rerank:
         return bool(self.diversity or self.quotas or self.noise)
 
     def pool(self, k: int, n_items: int) -> int:
-        """Return the number of candidates for a list of k: at least 100 if lists may change."""
+        """Return the number of candidates for a list of k items.
+
+        It is k if lists are the k best items, or else at least 100, but at most ``n_items``.
+        """
         return min(max(self.candidates * k, 100), n_items) if self.changes else k
 
     def choose(
@@ -108,7 +111,10 @@ class Rerank:
     def _greedy(
         self, item_BC: np.ndarray, gain_BC: np.ndarray, k: int, item_ID: np.ndarray
     ) -> np.ndarray:
-        """Return the index of the candidate at each rank [B, k], or -1 if none is left."""
+        """Choose candidates for one rank after another; return their indices [B, k].
+
+        The index is -1 if quotas allow no further candidate, or if there is none.
+        """
         row_B, weight = np.arange(len(item_BC)), np.float32(self.diversity)
         open_BC = item_BC >= 0
         unit_BCD = None

@@ -1,8 +1,8 @@
 """Row-sparse optimizers of embedding tables: they read and write only the rows of a batch.
 
-For a row without a gradient, a dense optimizer does nothing (SGD, Adagrad) or applies a decay that
-can be computed when the row is next read (Adam). So the cost of a step does not grow with the
-table.
+A dense optimizer either does not change a row without a gradient (SGD, Adagrad), or moves it by an
+amount that can be computed when the row is next read (Adam). So the cost of a step does not grow
+with the table.
 """
 
 from collections.abc import Callable
@@ -77,14 +77,15 @@ def distinct_by(
 ) -> tuple[Int[Array, "N"], Int[Array, "B"], Int[Array, "B"]]:
     """Find distinct rows like :func:`distinct`, but without a sort and in arbitrary order.
 
-    A scratch array of N integers replaces the sort. The result has B slots, one per place in the
-    batch. Each distinct row is in the slot of one of its places; the other slots hold row N.
+    A scratch array of N integers replaces the sort. The second result has B entries, one for each
+    position in the batch. A row that occurs at several positions is stored at one of them; the
+    entries at its other positions are N.
 
     Args:
       scratch_N: may have any content, so it can be reused from batch to batch.
 
     Returns:
-      The scratch array, the row of each slot, and the slot of each of the batch's rows.
+      The scratch array, the distinct rows padded with N, and each batch row's index in them.
     """
     place_B = jnp.arange(row_B.shape[0], dtype=jnp.int32)
     scratch_N = scratch_N.at[row_B].set(place_B)
@@ -93,7 +94,8 @@ def distinct_by(
 
 
 def _set(x: Array, row_R: Array, value: Array) -> Array:
-    # Compute the values from rows already read, or XLA copies x to read it after the write.
+    # ``value`` must depend on the rows that were read from x. Otherwise XLA may read them after the
+    # write, for which it copies x.
     return x.at[row_R].set(value, mode="drop")
 
 
@@ -128,9 +130,12 @@ def sgd(rate: optax.Schedule) -> RowOptimizer:
 def adagrad(rate: optax.Schedule, *, rowwise: bool = False) -> RowOptimizer:
     """Return row-sparse Adagrad (Duchi et al. 2011); its result equals that of ``optax.adagrad``.
 
-    A step is a <- a + g², x <- x - lr · g / √(a + ε); a starts at 0.1, and ε = 1e-7. With
-    ``rowwise``, each row has a single a, which accumulates the
-    mean of g² over the row (Mudigere et al. 2022), with D times less memory.
+    A step is a <- a + g², x <- x - lr · g / √(a + ε); a starts at 0.1, and ε = 1e-7.
+
+    Args:
+      rate: learning rate by step.
+      rowwise: use a single a per row, which accumulates the mean of g² over the row (Mudigere et
+        al. 2022). This takes D times less memory, and the result differs from ``optax.adagrad``.
     """
 
     def init(table_ND: Array) -> RowState:
@@ -151,13 +156,16 @@ def adagrad(rate: optax.Schedule, *, rowwise: bool = False) -> RowOptimizer:
 
 
 class _Panels(NamedTuple):
-    """Steps 1..T cut into panels [start, end], with sums over the rest of each panel.
+    """Steps 1..T divided into panels, with sums from each step to the end of its panel.
 
-    Over a panel, 1 / (c(s) · r + ε) is interpolated in s at Chebyshev nodes s_i, so that the sum
-    over the panel's steps of w(s) / (c(s) · r + ε) is Σ_i W_i / (c(s_i) · r + ε), whatever r is.
+    A panel is a range of consecutive steps. At step s, Adam divides by c(s) · r + ε, where r is √v
+    after the row's last gradient and c(s) does not depend on r. Within a panel, 1 / (c(s) · r + ε)
+    is interpolated in s at Chebyshev nodes s_i with the Lagrange polynomials ℓ_i. So for weights
+    w(s) and any r, the sum over the panel's steps of w(s) / (c(s) · r + ε) is
+    Σ_i W_i / (c(s_i) · r + ε).
 
     Attributes:
-      next_T: start of the panel after that of step s; [T + 2].
+      next_T: first step of the panel after that of step s; [T + 2].
       node_TI: nodes s_i of the panel of step s.
       tail_TI: Σ over s' >= s in the panel of lr_s' · β₁^(s' - s) / (1 - β₁^s') · ℓ_i(s').
     """
@@ -203,10 +211,11 @@ def adam(
 
         -Σ_{j=1..k} lr_{s+j} · m β₁^j / (1 - β₁^(s+j)) / (√(v β₂^j / (1 - β₂^(s+j))) + ε).
 
-    This sum is added when the row is next read, by a step or by ``current``. Its relative error is
-    below 2e-6: terms below 2⁻²⁸ of the first are dropped (j > 185 with the default betas) and the
-    sum is interpolated as a function of √v (``_Panels``). It is closer to exact Adam than float32
-    dense Adam, which rounds each of the k steps.
+    Here m and v are the row's moments after step s, and lr is the learning rate. The sum is added
+    when the row is next read, by a step or by ``current``. Its relative error is below 2e-6: terms
+    below 2⁻²⁸ of the first are dropped (j > 185 with the default betas), and the sum is
+    interpolated (``_Panels``). The result is closer to exact Adam than that of dense Adam in
+    float32, which rounds each of the k steps.
 
     Args:
       rate: learning rate by step; steps are counted from 0.
@@ -271,7 +280,7 @@ def adam(
             "v": _set(state.kept["v"], row_R, v_RD),
             "last": state.kept["last"]
             .at[row_R]
-            # For the reason see _set.
+            # Adding the lag sets the step to ``now``, but depends on the rows read (see _set).
             .add(lag_R, mode="drop", unique_indices=platform_of_programs() == "gpu"),
         }
         return _set(table_ND, row_R, x_RD), RowState(now, kept)
@@ -281,7 +290,7 @@ def adam(
         size = min(BLOCK, n_rows)
 
         def body(i: Array, out_ND: Array) -> Array:
-            # The last block starts early to be full, and recomputes some values.
+            # The last block overlaps the one before, so that it is full.
             start = jnp.minimum(i * size, n_rows - size)
             x_RD, m_RD, v_RD, last_R = (
                 jax.lax.dynamic_slice_in_dim(x, start, size)

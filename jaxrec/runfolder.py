@@ -29,7 +29,7 @@ class Embeddings(NamedTuple):
     The parameters of a learned score are those of models.score.PairWeights with the prefix
     ``score_``. Rating models predict ``rating_mean + rating_scale · score``, clipped to
     rating_range [2], or use a decoder. The decoder's parameters are those of
-    models.decoder.DecoderWeights with the prefix ``decoder_``, and its levels decoder_level_R.
+    models.decoder.DecoderWeights with the prefix ``decoder_``; decoder_level_R holds the R ratings.
 
     Item models have no users; ``item`` holds the centre vectors, and item_context [I, D] the
     context vectors, if any.
@@ -64,7 +64,7 @@ SWEEP = "sweep.json"
 
 
 def runs_of_sweep(folder: Path) -> list[Path]:
-    """Return the run folders ``trial-N/seed-S`` or ``fold-N/seed-S`` of a sweep, by number."""
+    """Return a sweep's run folders ``trial-N/seed-S`` or ``fold-N/seed-S``, sorted by N and S."""
 
     def numbers(run: Path) -> list[int]:
         return [int(name.rpartition("-")[2]) for name in (run.parent.name, run.name)]

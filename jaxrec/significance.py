@@ -56,8 +56,9 @@ class Bootstrap(NamedTuple):
 def bootstrap(diff_RN: np.ndarray, draws: int = 2000, seed: int = 0) -> Bootstrap:
     """Bootstrap the mean difference (Efron and Tibshirani 1993, sections 13.3 and 16.4).
 
-    The interval lies between percentiles of the resampled means. The p-value is the share of
-    resampled means that deviate from the observed mean at least as much as it deviates from 0.
+    The ends of the interval are the percentiles 2.5 and 97.5 of the resampled means. The p-value is
+    the share of resampled means whose distance from the observed mean is at least the distance of
+    the observed mean from 0.
     """
     diff_RN = np.atleast_2d(np.asarray(diff_RN, np.float64))
     rows, size = diff_RN.shape
@@ -75,7 +76,7 @@ def bootstrap(diff_RN: np.ndarray, draws: int = 2000, seed: int = 0) -> Bootstra
         left -= n
     mean_DR = np.concatenate(means)
     deviation_DR = np.abs(mean_DR - mean_R)
-    # The factor makes deviations count as equal that differ only by rounding.
+    # The factor treats deviations as equal if they differ only by rounding.
     least_R = np.abs(mean_R) * (1 - 1e-9)
     p_R = (1 + (deviation_DR >= least_R).sum(axis=0)) / (draws + 1)
     low_R, high_R = np.percentile(mean_DR, (2.5, 97.5), axis=0)
@@ -120,7 +121,8 @@ def corrected_t(diff_F: Sequence[float] | np.ndarray, ratio: float) -> float:
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
     """Adjust p-values for multiple tests by Holm's step-down procedure (1979).
 
-    The probability of rejecting any true hypothesis at a level is then at most that level.
+    If the hypotheses with an adjusted p-value below a level are rejected, the probability that any
+    of these is true is at most that level.
     """
     p = np.asarray(p, np.float64)
     order = np.argsort(p, kind="stable")
@@ -131,6 +133,9 @@ def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:
 
 
 def effect_size(diff_N: np.ndarray) -> float:
-    """Return Cohen's d of paired values (1988): the mean difference over its standard deviation."""
+    """Return Cohen's d of paired values (1988): mean / standard deviation of the differences.
+
+    It is 0 if the standard deviation is 0, or if there are fewer than two differences.
+    """
     std = float(np.std(diff_N, ddof=1)) if len(diff_N) > 1 else 0.0
     return float(np.mean(diff_N)) / std if std else 0.0

@@ -330,7 +330,7 @@ class Sweep:
                 lock = self._lock(trial.number)
                 assert lock is not None, "no other process can hold the lock of a new trial"
                 locks.enter_context(lock)
-                # The values are stored for a process that resumes the trial.
+                # Optuna stores the values, so that a process that resumes the trial has the same.
                 self._values(study, trial)
             return claimed
 
@@ -373,7 +373,7 @@ class Sweep:
         """Run trials for all seeds and report their results to the study."""
         begun = []
         for trial in claimed:
-            # The lock lets two processes notice that their values are equal.
+            # Under the lock, a process compares its values with those that others have stored.
             with self._locked(".lock"):
                 values = self._values(study, trial)
                 same = self._same(study, trial)
@@ -425,7 +425,7 @@ class Sweep:
         return runs
 
     def _train_together(self, runs: "list[_SeedRun]") -> None:
-        """Train the new runs that can share a program, and leave the others for later."""
+        """Train the new runs that can share a program; :meth:`_finish` trains the other runs."""
         if len(runs) < 2:
             return
         from jaxrec.training.run import Member, train_together
@@ -544,7 +544,7 @@ class _Watch:
             raise _Pruned
 
     def follow(self, step: int, metrics: dict[str, float]) -> None:
-        """Stop the run of a further seed, which trains along with the first, if that was pruned."""
+        """Stop the run of another seed of the trial, if the run of the first seed was pruned."""
         if self._pruned:
             raise _Pruned
 

@@ -17,7 +17,7 @@ from jaxrec.files import parse_json
 
 @runtime_checkable
 class Sink(Protocol):
-    """A receiver of metrics besides metrics.jsonl."""
+    """An experiment tracker that receives a run's metrics."""
 
     def write(self, step: int, values: dict[str, float]) -> None: ...
     def close(self) -> None: ...
@@ -111,8 +111,8 @@ _KINDS: dict[str, tuple[str, Callable[[Path, str], Sink]]] = {
     "mlflow": ("mlflow", _Mlflow),
     "trackio": ("trackio", _Trackio),
 }
-"""By log option, which is also the name of the extra: the module that a tracker needs, and the
-tracker's adapter."""
+"""The module that each tracker needs, and the tracker's adapter. The keys are the names of the log
+options, which are also the names of the extras."""
 
 
 def check_extras(config: LogConfig) -> None:
@@ -135,7 +135,7 @@ class Energy:
     """Measure the energy that the process and its devices use, with CodeCarbon in offline mode.
 
     Args:
-      country: three-letter ISO code of the country whose power mix decides the emissions.
+      country: three-letter ISO code of the country whose power mix determines the emissions.
 
     Raises:
       InputError: CodeCarbon does not know the country.
