@@ -18,7 +18,7 @@ within its major version and the next one.
 The exact results of training are not part of this promise. Equal seeds give results that are equal
 to the last bit only with one release of jaxrec, one release of JAX and one kind of device; the
 changelog names the presets whose results a release changes. Messages may be reworded in any
-release, but the type and the exit status of an error stay.
+release, but the type and the exit status of an error do not change.
 """
 
 import importlib

@@ -80,7 +80,7 @@ def _write_text(frames: Iterable[pl.DataFrame], file: IO[bytes], suffix: str) ->
 
 
 def _write_parquet(frames: Iterable[pl.DataFrame], path: Path) -> None:
-    # A Parquet file cannot be appended to, so each frame is written to a file of its own, and the
+    # A Parquet file cannot be appended to, so each frame is written to a separate file, and the
     # files are then joined. Only one frame is in memory at a time.
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.", dir=path.parent) as folder:
         parts = []

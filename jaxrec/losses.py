@@ -260,7 +260,7 @@ def of_name(name: str) -> Loss:
     return LOSSES[name] if name in LOSSES else registry.LOSSES.get(name)
 
 
-# Number of pairs per block with shared negatives; the scores of a block stay in a core's cache.
+# Number of pairs per block with shared negatives; the scores of a block fit in a core's cache.
 _BLOCK = 512
 
 
@@ -403,7 +403,7 @@ def mean(
 
     u_b and p_b are the embeddings of pair b's user and positive, and n those of its negatives. With
     negatives that all pairs share, value and gradient are computed together in blocks of
-    pairs, so the B x S scores stay in cache and are never stored. The result is differentiable in
+    pairs, so only the scores of one block exist at a time. The result is differentiable in
     the embeddings and the weights.
 
     Args:

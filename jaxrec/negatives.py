@@ -163,8 +163,8 @@ def picked(
     """Pick one of C candidates, by index, for each of a pair's N negatives.
 
     Args:
-      how: "semi-hard" takes the highest score below the positive's, or else the lowest (Schroff et
-        al., "FaceNet", CVPR 2015, section 3.2, with scores for distances). Any other value takes
+      how: "semi-hard" picks the highest score below the positive's, or else the lowest (Schroff et
+        al., "FaceNet", CVPR 2015, section 3.2, with scores for distances). Any other value picks
         the highest score.
       score_BNC: scores of the candidates; -inf excludes one.
       pos_B: scores of the positives.

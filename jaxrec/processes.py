@@ -1,6 +1,6 @@
 """Coordination of the processes of a run.
 
-The processes are those of ``jax.distributed``: they share one mesh of devices and take the same
+The processes are those of ``jax.distributed``: they share one mesh of devices and make the same
 decisions at the same steps. Each process writes its part of a checkpoint; only the first process
 writes logs and results. With one process, every function here returns at once.
 """

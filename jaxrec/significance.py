@@ -99,8 +99,8 @@ def corrected_t(diff_F: Sequence[float] | np.ndarray, ratio: float) -> float:
     """Return the p-value of the corrected resampled t-test (Nadeau and Bengio 2003).
 
     The models of different folds are trained on mostly the same pairs, so their results are not
-    independent, and a plain t-test finds differences too often. This test takes the variance of the
-    mean difference as (1 / F + ratio) times the variance over folds.
+    independent, and a plain t-test finds differences too often. This test estimates the variance of
+    the mean difference as (1 / F + ratio) times the variance over folds.
 
     Args:
       diff_F: the difference of two configurations in each of F folds, two or more.

@@ -365,7 +365,7 @@ def _split(args: list[str]) -> str:
     class Split:
         """Split interactions, and write the parts to a folder that others can train on.
 
-        `jaxrec train --data OUT` takes the parts as they are. The source may also be a run, whose
+        `jaxrec train --data OUT` uses the parts unchanged. The source may also be a run, whose
         split is then written."""
 
         src: Positional[str]
