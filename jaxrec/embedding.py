@@ -11,7 +11,7 @@ import polars as pl
 
 from jaxrec import config as configs
 from jaxrec import fork_check
-from jaxrec.config import Config
+from jaxrec.added_items import refuse_ids
 from jaxrec.data import array_checks
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.features import Features
@@ -83,7 +83,7 @@ def embed(
             )
         names, features = _read_items(new_items)
         return _frame(names, cold_vectors(run, config, features), zeros=False)
-    _refuse_ids(run, config)
+    refuse_ids(run, config)
     if edges is not None and config.model.kind.embeds_new == "always":
         raise InputError(f"{run}: two-tower embeds items by their features; leave out the edges")
     parameters = read_parameters(run)
@@ -122,14 +122,6 @@ def _frame(names: pl.Series, emb_nD: np.ndarray, *, zeros: bool = True) -> pl.Da
         return frame
     nonzero = pl.Series((emb_nD != 0).any(axis=1))
     return frame.with_columns(pl.when(nonzero).then(pl.col("embedding")))
-
-
-def _refuse_ids(run: Path, config: Config) -> None:
-    if not config.model.inductive:
-        raise InputError(
-            f"{run}: {config.model.name} has an embedding for each id, so it cannot embed new "
-            "items; train two-tower, or gcmc or pinsage with --model.no-ids, on data with features"
-        )
 
 
 def _edges(

@@ -153,15 +153,37 @@ class Recommender:
         self._said: set[str] = set()
 
     @classmethod
-    def load(cls, run: str | Path) -> Recommender:
+    def load(
+        cls, run: str | Path, *, new_items: str | Path | pl.DataFrame | None = None
+    ) -> Recommender:
         """Read a run folder.
 
+        Args:
+          new_items: items that were not in training, to be ranked with those of the run: the table
+            that :func:`jaxrec.embed` returns, or the file that ``jaxrec embed`` writes.
+
         Raises:
-          InputError: ``run`` is not a run folder, has not finished, or holds a damaged file.
+          InputError: ``run`` is not a run folder, has not finished, or holds a damaged file, or
+            the new items cannot be added.
         """
         table = read_embeddings(run)
         seen = read_seen(run, len(table.user_ids), len(table.item_ids))
-        return cls(table, seen, Path(run))
+        recommender = cls(table, seen, Path(run))
+        return recommender if new_items is None else recommender._with(new_items)
+
+    def _with(self, new_items: str | Path | pl.DataFrame) -> Recommender:
+        """Return a recommender of the run's items and new ones, which count as trained."""
+        from jaxrec import added_items
+
+        added_items.refuse_ids(self._run, configs.load(self._run / "config.json"))
+        in_memory = isinstance(new_items, pl.DataFrame)
+        frame = new_items if in_memory else added_items.read(new_items)
+        table, note = added_items.add(self._table, self._learnt_I, frame, self._run)
+        if note is not None:
+            _say(note)
+        item_I = np.append(self._learnt_I, np.ones(len(table.item) - len(self._table.item), bool))
+        seen = self._seen._replace(user_U=self._learnt_U, item_I=item_I)
+        return Recommender(table, seen, self._run)
 
     @property
     def user_ids(self) -> list[str]:

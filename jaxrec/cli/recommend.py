@@ -39,6 +39,8 @@ class Recommend:
     """Item ids, or a file of them: recommend only these."""
     deny: tuple[str, ...] = ()
     """Item ids, or a file of them: never recommend these."""
+    new_items: str | None = None
+    """File that `jaxrec embed` wrote: also rank these items, which were not in training."""
     unknown: Literal["skip", "fail", "popular"] = "skip"
     """What to do with unknown ids: skip and count them, fail, or recommend popular items to
     unknown users (and skip unknown items)."""
@@ -84,7 +86,7 @@ def recommend(args: list[str]) -> None:
     users = given_ids(parsed.users, "user") if parsed.users else None
     allow = given_ids(parsed.allow, "item") if parsed.allow else None
     deny = given_ids(parsed.deny, "item", may_be_empty=True) if parsed.deny else None
-    recommender = Recommender.load(parsed.run)
+    recommender = Recommender.load(parsed.run, new_items=parsed.new_items)
     own_process()
     catalogue = None
     if parsed.titles is not None:

@@ -95,6 +95,8 @@ class Similar:
     """Item ids."""
     k: Annotated[int, Range(1, INT32), tyro.conf.arg(aliases=("-k",))] = 10
     """Number of neighbours per item."""
+    new_items: str | None = None
+    """File that `jaxrec embed` wrote: also compare these items, which were not in training."""
     unknown: Literal["skip", "fail"] = "skip"
     """What to do with unknown items: skip and count them, or fail."""
 
@@ -104,7 +106,7 @@ def similar(args: list[str]) -> None:
     parsed = parse(Similar, args, "jaxrec similar")
     from jaxrec.recommend import Recommender
 
-    recommender = Recommender.load(parsed.run)
+    recommender = Recommender.load(parsed.run, new_items=parsed.new_items)
     own_process()
     frame = recommender.similar_items(parsed.items, k=parsed.k, unknown=parsed.unknown)
     print("item\tsimilar\trank\tscore")

@@ -29,6 +29,8 @@ class Serve:
     """Run folder, or a link to one."""
     titles: str | None = None
     """Table keyed by item id, with titles or other columns to show and to filter by."""
+    new_items: str | None = None
+    """File that `jaxrec embed` wrote: also serve these items, which were not in training."""
     host: str = "127.0.0.1"
     """Address to bind to; on any address but loopback, requests need a token."""
     port: Annotated[int, Range(0, 65_535)] = 8000
@@ -68,6 +70,7 @@ def serve(args: list[str]) -> None:
     start(
         parsed.run,
         titles=parsed.titles,
+        new_items=parsed.new_items,
         host=parsed.host,
         port=parsed.port,
         token=token,

@@ -45,6 +45,7 @@ def create(
     run: str | Path,
     *,
     titles: str | Path | None = None,
+    new_items: str | Path | None = None,
     limits: Limits | None = None,
     held_out: loaded_run.HeldOut = "drop",
     token: str | None = None,
@@ -60,6 +61,7 @@ def create(
     Args:
       run: a run folder or a link to one; if it changes later, the new run is served.
       titles: a table of items; its columns are returned with the items.
+      new_items: a file of ``jaxrec embed``, whose items are served with those of the run.
       limits: limits of requests.
       held_out: whether users' test items are excluded.
       token: token that requests must carry, except for the web page and /health.
@@ -75,9 +77,10 @@ def create(
     metrics = Metrics((*PATHS, "/openapi.json", *(f"/{name}" for name in _FILES)))
 
     def load() -> Served:
-        return Served.load(run, titles, limits, held_out, metrics.block)
+        return Served.load(run, titles, limits, held_out, metrics.block, new_items)
 
-    current = Current(Path(run), None if titles is None else Path(titles), load, metrics)
+    tables = [Path(table) for table in (titles, new_items) if table is not None]
+    current = Current(Path(run), tables, load, metrics)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -125,14 +125,15 @@ class Served:
         limits: Limits | None = None,
         held_out: HeldOut = "drop",
         observe: Callable[[int], Any] = lambda queries: None,
+        new_items: str | Path | None = None,
     ) -> Served:
         """Read a run folder, and compile the programs that rank its lists.
 
         Raises:
-          InputError: the run has not finished, the table cannot be read, or the run cannot be
+          InputError: the run has not finished, a table cannot be read, or the run cannot be
             served (see the class).
         """
-        recommender = Recommender.load(run)
+        recommender = Recommender.load(run, new_items=new_items)
         catalogue = None if titles is None else Catalogue.load(titles, recommender.table.item_ids)
         return cls(recommender, catalogue, limits or Limits(), held_out, observe)
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from jaxrec.serving.metrics import Metrics
 _FILES = ("eval.json", "embeddings.npz", "seen.npz", "config.json")
 
 
-def signature(run: Path, more: Path | None = None) -> tuple[Any, ...]:
-    """Return the inodes, sizes and times of a run's files and of the file ``more``.
+def signature(run: Path, tables: Iterable[Path] = ()) -> tuple[Any, ...]:
+    """Return the inodes, sizes and times of a run's files and of other tables.
 
     The result changes if the run changes, or if a link to the run points elsewhere.
     """
     files: list[Any] = []
-    for path in [run / name for name in _FILES] + ([] if more is None else [more]):
+    for path in (*(run / name for name in _FILES), *tables):
         with contextlib.suppress(OSError):
             stat = path.stat()
             files.append((path.name, stat.st_ino, stat.st_size, stat.st_mtime_ns))
@@ -35,16 +35,16 @@ class Current:
 
     Args:
       run: the run folder or a link to one, resolved again at each load.
-      titles: the table of items, read again at each load.
+      tables: the files of titles and of new items, if any; they are read again at each load.
       load: loads the run.
       metrics: stores the run's size and counts reloads.
     """
 
     def __init__(
-        self, run: Path, titles: Path | None, load: Callable[[], Served], metrics: Metrics
+        self, run: Path, tables: Sequence[Path], load: Callable[[], Served], metrics: Metrics
     ) -> None:
-        self._run, self._titles, self._load, self._metrics = run, titles, load, metrics
-        self._seen = signature(run, titles)
+        self._run, self._tables, self._load, self._metrics = run, tables, load, metrics
+        self._seen = signature(run, tables)
         self._now = load()
         self._borrowed: dict[Served, int] = {self._now: 0}
         self._reload = asyncio.Event()
@@ -80,7 +80,7 @@ class Current:
                     await self._reload.wait()
             forced = self._reload.is_set()
             self._reload.clear()
-            now = signature(self._run, self._titles)
+            now = signature(self._run, self._tables)
             if not forced and now in (self._seen, failed):
                 continue
             failed = None if await self._exchange(now) else now
@@ -99,7 +99,7 @@ class Current:
         except Exception as e:  # a damaged file must not end the server
             self._failed(f"{type(e).__name__}: {e}")
             return False
-        if signature(self._run, self._titles) != now:  # the files read may belong to two runs
+        if signature(self._run, self._tables) != now:  # the files read may belong to two runs
             served.close()
             self._failed("the run changed while it was read, and will be read again")
             return True

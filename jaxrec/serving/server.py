@@ -25,6 +25,7 @@ def serve(
     run: str | Path,
     *,
     titles: str | Path | None = None,
+    new_items: str | Path | None = None,
     host: str = "127.0.0.1",
     port: int = 8000,
     token: str | None = None,
@@ -42,7 +43,8 @@ def serve(
       token: token that requests must carry; if one is needed but not given, it is generated and
         printed.
       hosts: host names to accept besides those of loopback, for example behind a proxy.
-      run, titles, limits, held_out, cors, watch_seconds: see :func:`jaxrec.serving.app.create`.
+      run, titles, new_items, limits, held_out, cors, watch_seconds: see
+        :func:`jaxrec.serving.app.create`.
 
     Raises:
       InputError: the run or the address cannot be used.
@@ -63,6 +65,7 @@ def serve(
         app = create(
             run,
             titles=titles,
+            new_items=new_items,
             limits=limits,
             held_out=held_out,
             token=token,
