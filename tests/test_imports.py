@@ -54,7 +54,10 @@ MAY = {
     "list_files": {"data"},
     "rerank": set(),
     "catalogue": {"data"},
-    "recommend": {"data", "evaluation", "graph", "runfolder", "foldin", "rerank"},
+    "added_items": {"data", "runfolder"},
+    "recommend": {
+        *("data", "evaluation", "graph", "runfolder", "foldin", "rerank", "added_items"),
+    },
     "serving": {"catalogue", "data", "evaluation", "recommend"},
     "exports": {"runfolder"},
     "guides": set(),
@@ -72,7 +75,8 @@ MAY = {
     },
     "diagnosis": {"data", "models", "losses", "evaluation", "runfolder"},
     "embedding": {
-        *("training", "data", "graph", "models", "evaluation", "runfolder", "list_files")
+        "added_items",
+        *("training", "data", "graph", "models", "evaluation", "runfolder", "list_files"),
     },
     "estimator": {"training", "data", "recommend", "evaluation"},
     "training": {
