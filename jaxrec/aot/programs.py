@@ -27,7 +27,7 @@ from jaxrec.aot.targets import Target
 from jaxrec.config import Config
 from jaxrec.errors import InputError
 from jaxrec.evaluation.scorers import fn_of
-from jaxrec.evaluation.topk import Rows, power_of_two, rank
+from jaxrec.evaluation.topk import Rows, list_length, power_of_two, rank
 from jaxrec.graph.halo import DATA, TABLE
 from jaxrec.graph.pagerank import push
 from jaxrec.graph.spectral import spectral_table
@@ -218,7 +218,7 @@ def _ranking(config: Config, problem: Problem, target: Target) -> Program:
     budget = target.device.memory // 32 // (4 * min(n_items, 2**17))
     block = max(1, min(power_of_two(n_users), 4096, max(budget, 32)))
     seen = power_of_two(math.ceil(block * n_edges / n_users))
-    k = min(power_of_two(max(config.eval.k)), n_items)
+    k = min(list_length(max(config.eval.k)), n_items)
     fn = partial(rank, fn_of(params), k)
     return Program("rank", fn, (params, array(block), Rows(array(block + 1), array(seen))))
 

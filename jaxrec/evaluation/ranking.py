@@ -34,10 +34,10 @@ from jaxrec.evaluation.topk import (
     block_rows,
     block_size,
     empty_csr,
+    list_length,
     nan_error,
     over_devices,
     placed,
-    power_of_two,
     rank,
     rank_from_host,
     top_k,
@@ -251,9 +251,9 @@ class Evaluator:
 
     def _step(self, scorer: Scorer) -> tuple[Callable, Any]:
         """Return the step that ranks a block on each device, and the step's parameters."""
-        # Two programs: the large one makes lists whose length is a power of two, so that most other
-        # cut-offs recompile only the small one, which computes the metrics.
-        longest = min(power_of_two(max(self.ks)), self.n_items)
+        # Two programs: the large one makes lists of few lengths, so that most other cut-offs
+        # recompile only the small one, which computes the metrics.
+        longest = min(list_length(max(self.ks)), self.n_items)
         judged = _judged(self.ks, self._devices, metrics.names())
         if scorer.fn is from_host:
 

@@ -247,6 +247,12 @@ def power_of_two(n: int) -> int:
     return 1 << max(n - 1, 0).bit_length()
 
 
+def list_length(k: int) -> int:
+    """Round a cut-off up to 1, 2 or 5 times a power of ten, the lengths that are asked for most."""
+    ten = 10 ** (len(str(k)) - 1)
+    return next(ten * n for n in (1, 2, 5, 10) if ten * n >= k)
+
+
 def row_width(longest: int) -> int:
     """Return a width of :class:`Rows`, a power of two, for blocks of at most ``longest`` items."""
     return 1 << longest.bit_length()

@@ -160,6 +160,21 @@ def test_new_parameters_do_not_compile_again():
     assert results[0] != results[1]
 
 
+def test_cut_offs_of_one_length_share_the_program_that_ranks():
+    traces = []
+
+    def counting(params, user_B):
+        traces.append(user_B.shape)
+        return params[user_B]
+
+    scorer = Scorer(counting, jnp.ones((3, 70), jnp.float32), 70)
+    for cut_offs in ((21,), (5, 30), (50,)):
+        Evaluator(csr_of([{1}, {2}, {0, 3}]), empty_csr(3), cut_offs, 70)(scorer)
+    assert len(traces) == 1
+    Evaluator(csr_of([{1}, {2}, {0, 3}]), empty_csr(3), (51,), 70)(scorer)
+    assert len(traces) == 2
+
+
 def test_ties_go_to_the_lower_item_id():
     evaluator = Evaluator(csr_of([{0}, {1}, {2}]), empty_csr(3), (1, 2), 3)
     found = evaluator(table_scorer(np.zeros((3, 3), np.float32)))

@@ -40,6 +40,11 @@ def test_runs_of_items_give_the_same_list_to_the_last_tie(items: int, distinct: 
     assert np.array_equal(np.asarray(found[1])[finite], np.asarray(expected[1])[finite])
 
 
+def test_lists_have_the_usual_lengths():
+    found = [topk.list_length(k) for k in (1, 2, 3, 6, 10, 11, 20, 21, 51, 100, 101)]
+    assert found == [1, 2, 5, 10, 10, 20, 20, 50, 100, 100, 200]
+
+
 @pytest.fixture(scope="module")
 def tables():
     rng = np.random.default_rng(0)
