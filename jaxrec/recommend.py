@@ -428,7 +428,7 @@ class Recommender:
 
     @cached_property
     def graph_filter(self) -> Filter | None:
-        """The graph filter that scores instead of the vectors; None for other models."""
+        """The run's graph filter, which computes all scores; None if the model is no filter."""
         from jaxrec.evaluation.filter_scorer import stored_filter
 
         return stored_filter(self._run, self._table)

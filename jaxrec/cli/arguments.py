@@ -28,8 +28,9 @@ _ASKING: ContextVar[bool] = ContextVar("asking", default=False)
 def options_of(command: Callable[[list[str]], Any]) -> dict[str, tuple[str, ...]]:
     """Return a dictionary from each option of a command to the values that the option accepts.
 
-    The values are an empty tuple if the option accepts any value, or none. To find the options, the
-    command is called, and :func:`parse` raises an exception instead of parsing arguments.
+    The tuple is empty for an option that accepts any value, and for one that accepts no value. To
+    find the options, the command is called, and :func:`parse` raises an exception instead of
+    parsing arguments.
     """
     token = _ASKING.set(True)
     try:

@@ -199,7 +199,7 @@ class Tally:
         """Return the ids in ascending order (integers by value), and their counts.
 
         Args:
-          untyped: whether texts become integers if all are whole numbers, also in the form 1.0.
+          untyped: convert ids of text to integers if every id is a whole number; 1.0 counts as one.
         """
         frame = self._together()
         if untyped:

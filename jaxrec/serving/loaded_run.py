@@ -45,7 +45,14 @@ class ListRequest:
 
 
 class Answer(NamedTuple):
-    """A list: row numbers and scores of items, best first, its source, and skipped unknown ids."""
+    """One list of recommendations.
+
+    Attributes:
+      item_k: row numbers of the items, the best item first.
+      score_k: the items' scores.
+      source: the basis of the list.
+      skipped: ids of the request that the run does not know.
+    """
 
     item_k: np.ndarray
     score_k: np.ndarray
