@@ -469,8 +469,8 @@ def _tables(
 ) -> Iterator[Part]:
     for file, label in paths.files_of(path, _ENDINGS[format]).items():
         options: dict[str, Any] = {"split": label, "options": text}
+        options["more"] = paths.partition(path, file)
         if format == "parquet":
-            options["more"] = paths.partition(path, file)
             yield from parquet.pieces(file, columns, event_weights, rows, **options)
         elif format == "jsonl":
             yield from jsonl.pieces(file, columns, event_weights, rows, **options)

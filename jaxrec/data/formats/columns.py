@@ -4,6 +4,7 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import polars as pl
 
@@ -125,7 +126,9 @@ def names_required(row: Sequence[str]) -> bool:
     return names_known(row, "user", "item") or names_known(row, "src", "dst")
 
 
-def has_header(where: str, rows: Sequence[Sequence[str]], columns: Roles) -> bool:
+def has_header(
+    where: str, rows: Sequence[Sequence[str]], columns: Roles, *, more: Sequence[str] = ()
+) -> bool:
     """Return whether the first of the sample ``rows`` is a header.
 
     The row is a header if the caller gives columns by name, if its cells are common names, or if a
@@ -134,13 +137,15 @@ def has_header(where: str, rows: Sequence[Sequence[str]], columns: Roles) -> boo
 
     Args:
       where: file and line, for messages.
+      more: the names of constant columns, which the file does not hold.
 
     Raises:
       InputError: the row could be a header or a row of data.
     """
-    if any(not name.isdigit() for name in columns.given().values()):
+    if any(not name.isdigit() and name not in more for name in columns.given().values()):
         return True
-    headed = first_names(rows, columns.required(), columns.roles())
+    lacking = [role for role in columns.required() if not names_known(more, role)]
+    headed = first_names(rows, lacking or columns.required(), columns.roles())
     if headed is None:
         options = " ".join(f"--columns.{role} NAME" for role in columns.required())
         raise InputError(
@@ -278,7 +283,12 @@ def _twice(where: str, role: str, name: str) -> InputError:
 
 
 def locate_by_number(
-    where: str, rows: Sequence[Sequence[str]], columns: Roles, *, event: bool
+    where: str,
+    rows: Sequence[Sequence[str]],
+    columns: Roles,
+    *,
+    event: bool,
+    more: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, int]:
     """Return the position of each role's column, from 0, in a table without a header.
 
@@ -287,12 +297,16 @@ def locate_by_number(
     numbers or dates, it is a time. The first two columns are swapped if their ids have the forms of
     Amazon's ratings of 2018, in which the product comes before the user.
 
+    Args:
+      more: constant columns, which have names and come after those of the file.
+
     Raises:
       InputError: a number is outside the table, or the usual order does not fit.
     """
     width = len(rows[0])
     given = columns.given()
-    if event and "event" not in given:
+    named = _constants(where, columns, event=event, width=width, more=more)
+    if event and "event" not in given and "event" not in named:
         raise InputError(
             f"{where}: there is no header to find the event column in; give its number: "
             "--columns.event NUMBER"
@@ -300,7 +314,10 @@ def locate_by_number(
     ids = columns.required()
     usual = _BY_PLACE[ids]
     if given.keys() >= set(ids):
-        at = {role: _number(where, name, width) for role, name in given.items()}
+        at = {
+            role: named[role] if role in named else _number(where, name, width)
+            for role, name in given.items()
+        }
         at.pop("weight" if event else "event", None)
     else:
         doubt = f"{width} columns" if given or width > len(usual) else _doubt(rows, usual[:width])
@@ -316,7 +333,39 @@ def locate_by_number(
         if roles[:2] == ["user", "item"] and _item_first(rows):
             roles[:2] = ["item", "user"]
         at = {role: place for place, role in enumerate(roles) if getattr(columns, role) != ""}
+    at |= {role: place for role, place in named.items() if role not in at}
     _refuse_shared(where, at)
+    return at
+
+
+def _constants(
+    where: str, columns: Roles, *, event: bool, width: int, more: Mapping[str, str]
+) -> dict[str, int]:
+    """Return the positions of the roles that constant columns have, in a table without a header.
+
+    Raises:
+      InputError: a constant column has the name of an id, and the caller names no column for it.
+    """
+    names, rows = list(more), [list(more.values())]
+    plain = [_plain(name) for name in names]
+    at = {}
+    for role in columns.roles():
+        name = getattr(columns, role)
+        if name == "" or role == ("weight" if event else "event"):
+            continue
+        known = (plain.index(guess) for guess in columns.guesses(role) if guess in plain)
+        place = next(known, None) if name is None else None
+        if place is not None and role in IDS:
+            raise InputError(
+                f"{where}: no header, and a folder gives the {role} ({names[place]}=...); name "
+                f"all columns: --columns.{role} {names[place]}, and those of the file by number"
+            )
+        if name in more:
+            place = names.index(name)
+        elif role == "time" and place is not None and not _holds_times(rows, place):
+            place = None
+        if place is not None:
+            at[role] = width + place
     return at
 
 
@@ -376,20 +425,27 @@ def described(
     *,
     rows: Sequence[Sequence[str]] = (),
     columns: Roles | None = None,
+    more: Sequence[str] = (),
 ) -> str:
     """Return a line such as ``user <- `customer`, item <- column 2; not used: price``.
 
     Args:
       rows: some rows of the table. They show why a column with the name of a time is not used.
       columns: the columns that the caller gave.
+      more: the names of constant columns, which come after those of the file.
     """
 
     def name(place: int) -> str:
-        return f"column {place + 1}" if header is None else f"`{header[place]}`"
+        if header is None:
+            return f"column {place + 1}" if place < width else f"`{more[place - width]}`"
+        return f"`{header[place]}`"
 
     used = ", ".join(f"{role} <- {name(place)}" for role, place in at.items())
-    left = [place for place in range(width) if place not in at.values()]
-    names = [str(place + 1) if header is None else header[place] for place in left]
+    replaced = {place for place, text in enumerate((header or ())[:width]) if text in more}
+    taken = {*at.values(), *replaced}
+    left = [place for place in range(width + len(more)) if place not in taken]
+    numbers = [*(str(place + 1) for place in range(width)), *more]
+    names = [(header or numbers)[place] for place in left]
     if header is not None:
         may_be_time = "time" not in at and getattr(columns, "time", "") is None
         names = [
@@ -399,8 +455,9 @@ def described(
         ]
     if not names:
         return used
-    if header is None:
-        names[0] = f"column{'s' * (len(names) > 1)} {names[0]}"
+    if header is None and left[0] < width:
+        several = len(left) > 1 and left[1] < width
+        names[0] = f"column{'s' * several} {names[0]}"
     return f"{used}; not used: {_listed(names)}"
 
 

@@ -82,16 +82,21 @@ def pieces(
     *,
     split: int | None = None,
     options: TextOptions | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Iterator[Part]:
     """Read as :func:`table` does, in parts of about ``rows`` rows, or in one part if None.
 
     The last part has the counts of all lines that were left out.
 
+    Args:
+      more: keys and values to set in every object, which come from the names of partition folders.
+
     Raises:
       InputError: the content is not usable; the message names the file, the line and a fix.
     """
     weights, options = event_weights or {}, options or TextOptions()
-    sample = _sample(path)
+    more = dict(more or {})
+    sample = [record | more for record in _sample(path)]
     if not sample:
         raise _without_objects(path)
     keys = _keys(sample)
@@ -100,7 +105,7 @@ def pieces(
     at = locate(str(path), keys, columns, event=bool(weights), rows=cells, form=form)
     key = {role: keys[place] for role, place in at.items()}
     sample_of = {role: cells_at(cells, place) for role, place in at.items()}
-    reader = _Reader(path, key, weights, options, sample_of)
+    reader = _Reader(path, key, weights, options, sample_of, more)
     reading, last = described(at, len(keys), keys, rows=cells, columns=columns), None
     for frame, line, timed in reader.read(rows):
         if last is not None:
@@ -125,8 +130,9 @@ class _Reader:
         weights: dict[str, float],
         options: TextOptions,
         sample: dict[str, list[str]],
+        more: dict[str, str],
     ) -> None:
-        self._sample = sample
+        self._sample, self._more = sample, more
         self._path, self._key, self._weights, self._options = path, key, weights, options
         self._absent = MISSING if options.skip_missing_ids else frozenset[str]()
         self.faults = Faults(path, strict=False)
@@ -149,7 +155,7 @@ class _Reader:
             if parsed is None:
                 self._refuse(number, "not a JSON object")
                 continue
-            for row in self._each_item(parsed):
+            for row in self._each_item(parsed | self._more if self._more else parsed):
                 self._add(number, row)
             if len(next(iter(self._cells.values()))) >= block:
                 self._close()

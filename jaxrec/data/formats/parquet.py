@@ -357,7 +357,9 @@ def _weights(path: Path, column: pl.Series, weights: dict[str, float], first: Pl
     if unknown.any():
         hint = nearest(events[int(unknown.arg_max() or 0)], weights)
         known = ", ".join(weights)
-        _refuse_where(path, unknown, events, f"has no weight{hint}, known: {known}", first)
+        _refuse_where(
+            path, unknown, events, f"has no weight{hint}, known: {known}", first, role_cure("event")
+        )
     return events.replace_strict(weights, return_dtype=pl.Float64)
 
 

@@ -4,6 +4,7 @@ import glob
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import unquote
 
 from jaxrec.data.dataset import TEST, TRAIN, VALIDATION
 from jaxrec.data.formats import compressed
@@ -12,6 +13,7 @@ from jaxrec.errors import InputError
 _SPLITS = {"train": TRAIN, "valid": VALIDATION, "val": VALIDATION, "validation": VALIDATION}
 _SPLITS["test"] = TEST
 _PARTITION = re.compile(r"([A-Za-z_]\w*)=(.+)")
+_NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def part_of_name(word: str) -> int | None:
@@ -43,10 +45,14 @@ def inside(folder: Path) -> list[Path]:
 
 
 def partition(root: Path, file: Path) -> dict[str, str]:
-    """Return the keys and values of the ``key=value`` folders between a root and a file."""
+    """Return the keys and values of the ``key=value`` folders between a root and a file.
+
+    Hive writes some characters of values as ``%3A``, and its own word for a missing value, which
+    is the empty text here.
+    """
     between = file.parent.relative_to(root).parts if root.is_dir() else ()
     matches = (_PARTITION.fullmatch(name) for name in between)
-    return {match[1]: match[2] for match in matches if match}
+    return {match[1]: unquote(match[2].replace(_NULL, "")) for match in matches if match}
 
 
 def files_of(path: Path, ending: str) -> dict[Path, int | None]:

@@ -4,7 +4,7 @@ The fast path parses only the needed columns. Only if that fails, a slow search 
 line.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -94,11 +94,15 @@ def pieces(
     typed: bool = False,
     quote: bool = True,
     split: int | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> Iterator[Part]:
     """Read as :func:`delimited` does, in parts of about ``rows`` rows, or in one part if None.
 
     The roles and types of columns are found in the first piece. The last part has the counts of all
     lines that were left out.
+
+    Args:
+      more: names and values of constant columns, which come from the names of partition folders.
 
     Raises:
       InputError: the content is not usable; the message names the file, the line and a fix.
@@ -115,6 +119,7 @@ def pieces(
                 ending=ending,
                 typed=typed,
                 quote=quote,
+                more=more or {},
             )
         part = table.part(source, split)
         if part is not None:
@@ -141,6 +146,7 @@ class _Table:
         ending: str | None,
         typed: bool,
         quote: bool,
+        more: Mapping[str, str],
     ) -> None:
         path = source.path
         head = look(source, separator=options.separator, ending=ending, quote=quote)
@@ -149,33 +155,39 @@ class _Table:
             rows[0][:] = [name.split(":")[0] for name in rows[0]]
         headed = options.header
         if headed is None:
-            headed = typed or has_header(place, rows, columns)
+            headed = typed or has_header(place, rows, columns, more=tuple(more))
         if len(rows) == headed:
             raise InputError(f"{path}: a header without rows; give a file with rows")
-        if headed:
+        width = len(rows[0])
+        header = [*rows[0], *more] if headed else None
+        cells = [[*row, *more.values()] for row in rows[headed:] if len(row) == width]
+        if header is not None:
             form = options.time_format
-            at = locate(place, rows[0], columns, event=bool(weights), rows=rows[1:], form=form)
+            # A constant column replaces a column of the file that has its name.
+            names = [*("" if name in more else name for name in rows[0]), *more]
+            at = locate(place, names, columns, event=bool(weights), rows=cells, form=form)
         else:
-            at = locate_by_number(place, rows, columns, event=bool(weights))
+            at = locate_by_number(place, rows, columns, event=bool(weights), more=more)
         self.faults = Faults(path, strict=False)
         self._options, self._weights = options, weights
-        self._header, self._sample = rows[0] if headed else None, rows[headed:]
+        self._header, self._sample = header, cells
         self._blank = head.blank + (head.gap if headed else 0)
         self._layout = Layout(
             source=source,
             separator=head.separator,
             skip=self._blank + headed,
-            width=len(rows[0]),
+            width=width,
             at=at,
             quote=quote,
             events=tuple(weights),
             dated="time" in at
-            and (options.time_format is not None or _dated(cells_at(rows, at["time"]))),
+            and (options.time_format is not None or _dated(cells_at(cells, at["time"]))),
             form=options.time_format,
             guessed=head.guessed,
             absent=MISSING if options.skip_missing_ids else frozenset(),
+            more=tuple(more.values()),
         )
-        reading = described(at, len(rows[0]), self._header, rows=rows[1:], columns=columns)
+        reading = described(at, width, header, rows=cells, columns=columns, more=tuple(more))
         detected = [
             f"separator {name_of(head.separator)}" if head.guessed else "",
             "" if headed else "no header",
@@ -299,7 +311,7 @@ def not_a_table(path: Path, reason: str) -> InputError:
 
 
 def _whole_numbers(layout: Layout, sample: Sequence[Sequence[str]], role: str) -> bool:
-    cells = [row[layout.at[role]] for row in sample if len(row) == layout.width]
+    cells = [row[layout.at[role]] for row in sample]
     cast = pl.DataFrame({"cell": cells}, schema={"cell": pl.String}).select(
         whole_number(pl.col("cell"))
     )
@@ -321,13 +333,15 @@ def _scan(layout: Layout, weights: dict[str, float], as_text: set[str]) -> pl.Da
     Two further columns say whether all these cells are null (``blank``), and whether the row's last
     cell is null (``short``).
     """
-    names = [f"column {n}" for n in range(layout.width)]
-    cell = {role: pl.col(names[at]) for role, at in layout.at.items()}
+    width = layout.width
+    names = [f"column {n}" for n in range(width)]
+    cell = {role: pl.col(names[at]) for role, at in layout.at.items() if at < width}
     last = pl.col(names[-1]).is_null()
-    converted = {
-        "blank": pl.all_horizontal(last, *(text.is_null() for text in cell.values())),
-        "short": last,
-    }
+    blank = pl.all_horizontal(last, *(text.is_null() for text in cell.values()))
+    converted = {"blank": blank, "short": last}
+    for role, at in layout.at.items():
+        if at >= width:  # constant columns are null in blank lines, as others are
+            cell[role] = pl.when(~blank).then(pl.lit(layout.more[at - width]))
     for role, raw in cell.items():
         text = raw.str.strip_chars()
         if role == "event":

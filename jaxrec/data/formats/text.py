@@ -166,6 +166,7 @@ class Layout:
       form: the format of the dates, if given.
       guessed: whether the separator was detected and not given.
       absent: texts that mean a missing id, besides the empty text.
+      more: the values of constant columns, which come after those of the file.
     """
 
     source: Source
@@ -179,6 +180,7 @@ class Layout:
     form: str | None = None
     guessed: bool = False
     absent: frozenset[str] = frozenset()
+    more: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -642,10 +644,13 @@ def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
     if fault.role in NUMBERS:
         place = layout.at[fault.role]
         # Lines below the faulty one may hold bytes that are not UTF-8.
-        cells = [row[place].encode(errors="replace").decode() for row in rows if len(row) > place]
+        rows = [[*row, *layout.more] for row in rows if len(row) == layout.width]
+        cells = [row[place].encode(errors="replace").decode() for row in rows]
         return role_cure(fault.role, () if fault.missing else cells)
     if fault.text.startswith("not valid"):
         return ""
+    if fault.role == "event" and not fault.missing:
+        return role_cure("event")
     cure = SKIP_CURE
     if fault.role is None and layout.guessed:
         cure += f" (the separator was taken to be the {name_of(layout.separator)}; --separator "
@@ -655,13 +660,16 @@ def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
 
 def _fault(layout: Layout, row: Sequence[str], *, ids_only: bool = False) -> Fault | None:
     """Return the first fault of a row, or None; with ``ids_only``, only missing ids are faults."""
+    whole = len(row) == layout.width
+    row = [*row, *layout.more]
     if ids_only:
-        roles = (role for role in IDS if role in layout.at and len(row) == layout.width)
+        roles = (role for role in IDS if role in layout.at and whole)
         missing = (role for role in roles if layout.lacks(row[layout.at[role]]))
         return next(map(_missing, missing), None)
-    if len(row) != layout.width:
-        s = "" if len(row) == 1 else "s"
-        text = f"{len(row)} column{s}, where the first line has {layout.width}"
+    if not whole:
+        count = len(row) - len(layout.more)
+        s = "" if count == 1 else "s"
+        text = f"{count} column{s}, where the first line has {layout.width}"
         return Fault(text, "more or fewer columns than the first line")
     for cell in row:
         if not cell.isascii() and any("\ud800" <= letter <= "\udfff" for letter in cell):

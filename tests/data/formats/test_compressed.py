@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import lzma
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import polars as pl
 import pytest
 
 from jaxrec.config import from_dict
+from jaxrec.data import formats
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import Columns, TextOptions, read
+from jaxrec.data.formats.assemble import to_dataset
 from jaxrec.data.formats.item_graphs import read_items
 from jaxrec.errors import InputError
 from jaxrec.parted.write import partition_data
@@ -141,10 +144,9 @@ def test_partitioned_folders_are_read_completely_and_split_by_name(ending, plain
         write = part.write_csv if ending == "csv" else part.write_parquet
         write(folder / f"part.{ending}")
     assert read(root).fingerprint() == plain.fingerprint()
-    if ending == "parquet":
-        timed = read(root, columns=Columns(time="hour"))
-        assert timed.time is not None
-        assert set(timed.time) <= set(range(5))
+    timed = read(root, columns=Columns(time="hour"))
+    assert timed.time is not None
+    assert set(timed.time) <= set(range(5))
     split = tmp_path / "split"
     for part in ("train", "test"):
         (split / f"split={part}").mkdir(parents=True)
@@ -154,6 +156,92 @@ def test_partitioned_folders_are_read_completely_and_split_by_name(ending, plain
     labels = read(split).split
     assert labels is not None
     assert sorted(labels) == [0] * 40 + [2]
+
+
+def hive(root: Path, write, name: str) -> Path:
+    """Write a folder partitioned by event and date, of files that hold an event as well."""
+    days = [("view", "2024-05-01"), ("buy", "2024-05-02 10%3A00"), ("buy", "2024-05-03")]
+    for (event, day), part in zip(days, FRAME.iter_slices(14), strict=True):
+        folder = root / f"event={event}" / f"date={day}"
+        folder.mkdir(parents=True)
+        write(part.with_columns(event=pl.lit("click")), folder / name)
+    return root
+
+
+def as_csv(frame: pl.DataFrame) -> bytes:
+    return frame.write_csv().encode()
+
+
+def as_json(frame: pl.DataFrame) -> bytes:
+    return frame.write_ndjson().encode()
+
+
+WRITERS = {
+    "a.parquet": lambda frame, path: frame.write_parquet(path),
+    "a.csv": lambda frame, path: path.write_bytes(as_csv(frame).replace(b"\n", b"\n\n")),
+    "a.csv.gz": lambda frame, path: path.write_bytes(gzip.compress(as_csv(frame))),
+    "a.tsv": lambda frame, path: path.write_text(frame.write_csv(separator="\t")),
+    "a.jsonl": lambda frame, path: path.write_bytes(as_json(frame)),
+    "a.jsonl.gz": lambda frame, path: path.write_bytes(gzip.compress(as_json(frame))),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_keys_of_partitions_are_columns_of_every_format(name, tmp_path):
+    root = hive(tmp_path / "hive", WRITERS[name], name)
+    weights = {"view": 1.0, "buy": 3.0}
+    data = read(root, event_weights=weights)
+    assert data.time is not None
+    assert data.weight is not None
+    assert set(data.weight) == {1, 3}  # the folder's event, not that of the file
+    assert set(data.time) == {1714521600.0, 1714644000.0, 1714694400.0}
+    (reading,) = {line.partition(": ")[2] for line in data.reading}
+    assert reading.endswith("time <- `date`, event <- `event`")
+    pieces = list(formats.pieces(root, event_weights=weights, rows=3))
+    assert sum(part.frame.height for part in pieces) == FRAME.height
+    again = to_dataset(pieces, data.name)
+    assert again.fingerprint() == data.fingerprint()
+    made = partition_data(root, tmp_path / "out", 2, event_weights=weights, rows=5)
+    assert made["interactions"] == FRAME.height
+    with pytest.raises(
+        InputError, match=r"event=view.*event 'view' has no weight.*--event-weights"
+    ):
+        read(root, event_weights={"buy": 1.0})
+    left = read(root, columns=Columns(time="")).reading[0]
+    assert left.endswith("not used: event, date")
+
+
+def test_keys_of_partitions_of_files_without_a_header(tmp_path):
+    bare = lambda frame, path: path.write_text(  # noqa: E731
+        frame.select("user", "item").write_csv(include_header=False)
+    )
+    root, text = hive(tmp_path / "hive", bare, "a.csv"), TextOptions(header=False)
+    data = read(root, event_weights={"view": 0.0, "buy": 3.0}, text=text)
+    assert data.exposed is not None
+    assert data.time is not None
+    assert data.reading[0].endswith(
+        "user <- column 1, item <- column 2, time <- `date`, event <- `event`"
+    )
+    data = read(root, columns=Columns(user="2", item="event", time=""), text=text)
+    assert data.item_ids.tolist() == ["buy", "view"]
+    assert data.reading[0].endswith("not used: column 1, date")
+    (root / "event=view").rename(root / "user=7")
+    with pytest.raises(InputError, match=r"a folder gives the user .user=.*; name all columns"):
+        read(root, text=text)
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_an_id_from_a_partition(name, tmp_path):
+    frame = pl.DataFrame({"item": ["tea", "cup"], "rating": [1.0, 2.0]})
+    null = "__HIVE_DEFAULT_PARTITION__"
+    for user in ("ann", "b%2Fo", null):
+        folder = tmp_path / "hive" / f"user={user}"
+        folder.mkdir(parents=True)
+        WRITERS[name](frame, folder / name)
+    with pytest.raises(InputError, match=r"user=__HIVE.*the user is missing|user '' is an empty"):
+        read(tmp_path / "hive")
+    shutil.rmtree(tmp_path / "hive" / f"user={null}")
+    assert read(tmp_path / "hive").user_ids.tolist() == ["ann", "b/o"]
 
 
 def test_a_run_keeps_the_pattern_of_its_data(tmp_path, monkeypatch):
