@@ -34,8 +34,9 @@ class _Text:
     skip_missing_ids: _Flag = False
     """Skip and count lines without a user or an item."""
     time_format: str | None = None
-    """Format of times as for strptime, such as '%d/%m/%Y' or '%m/%d/%Y %H:%M'; by default ISO 8601
-    or a number."""
+    """Format of times as for strptime, such as '%d/%m/%y', or 'day first' or 'month first' for
+    dates such as 1/4/2014. By default a number, ISO 8601, 1.4.2014, or 1/4/2014 if some line tells
+    the day from the month."""
     item_separator: str | None = None
     """Separator of the items in a cell, such as '|' or ' ', if a line holds the several items that
     a user ordered together."""

@@ -26,6 +26,7 @@ from jaxrec.data.formats.assemble import (
     Part,
     count_rows,
     id_kind,
+    in_some_files,
     merge_repeats,
     readings,
     refuse_negative,
@@ -311,11 +312,16 @@ def read_pairs(
     split_of(src, config, True)  # refuse unsupported splits before reading
     twice = _Twice(source, folder / "read", rows, timed=config.name in BY_TIME)
     tallies, timed, weighted = {"user": Tally(), "item": Tally()}, True, True
+    height, having = 0, Counter[str]()
     for frame in twice.first():
         timed &= "time" in frame.columns
         weighted &= "weight" in frame.columns
+        height += frame.height
+        having.update(dict.fromkeys({"time", "weight"} & set(frame.columns), frame.height))
         for role, tally in tallies.items():
             tally.add(frame[role])
+    for role, count in having.items():
+        twice.notes.update(in_some_files(role, count, height))
     config = split_of(src, config, twice.given)
     if config.name in BY_TIME and not timed:
         raise InputError(f"{src}: split {config.name} needs a time column; this data has none")

@@ -32,6 +32,12 @@ NOON = datetime(2014, 4, 1, 12, tzinfo=UTC).timestamp()
         ("Tue Apr  1 05:00:00 -0700 2014", NOON),
         ("Tue Apr  1 12:00:00 2014", NOON),
         ("1969-12-31T23:59:59Z", -1),
+        ("1.4.2014 12:00", NOON),
+        ("01.04.2014", NOON - 43_200),
+        ("01.04.2014, 12:00:00,5", NOON + 0.5),
+        ("1.4.2014T14:00+02:00", NOON),
+        ("1.4.2014 12:00 PM", NOON),
+        ("1.4.2014 12:00:00 am", NOON - 43_200),
     ],
 )
 def test_known_forms(text, seconds):
@@ -45,6 +51,7 @@ def test_known_forms(text, seconds):
     [
         *("", "soon", "2014", "20140401", "2014-13-01", "2014-02-30", "2014-04-01T", "12:00:00"),
         *("2014-04-01T25:00", "2014-04-01T24:01", "2014-04-01T12:61", "2014-04-01T12:00+25:00"),
+        *("31.02.2014", "1.13.2014", "1.4.14", "1.4/2014", "1.4.2014 13:00 PM", "1.4.0x14"),
         *("01/04/2014", "Tue Foo 01 12:00:00 2014", "2014-04-01T12:00:00ZZ", "٢٠١٤-04-01"),
     ],
 )
@@ -80,6 +87,34 @@ def test_columns_of_mixed_forms_are_read_as_python_reads_each(drawn):
 def test_any_text_is_a_moment_or_null(texts):
     made = times.of_texts(pl.Series(texts, dtype=pl.String))
     assert len(made.seconds) == len(texts)
+
+
+@pytest.mark.parametrize("mark", ["/", "-"])
+def test_dates_of_two_orders_are_read_in_the_order_that_is_given(mark):
+    texts = [
+        f"1{mark}4{mark}2014 {clock}" for clock in ("12:00", "12:00:00.0", "12:00 pm", "12:00Z")
+    ]
+    for order, change in ((times.DAY_FIRST, 0), (times.MONTH_FIRST, -87 * 86_400)):
+        made = times.of_texts(pl.Series([*texts, "2014-04-01T12:00Z", "1.4.2014 12:00"]), order)
+        assert made.seconds.to_list() == [NOON + change] * 4 + [NOON] * 2
+        assert made.notes == {"times without a zone, read as UTC": 4}
+        again = times.of_column(pl.Series([texts[0], "5"]), order)
+        assert again.seconds.to_list() == [NOON + change, 5]
+        assert all(times.is_moment(text, order) for text in texts)
+    assert not any(map(times.is_moment, texts))
+    assert all(map(times.is_unordered, texts))
+
+
+def test_the_order_of_dates_is_told_by_numbers_above_12():
+    def order(*blocks: list[str | None]) -> str:
+        return times.order(pl.LazyFrame({"text": block}) for block in blocks)
+
+    assert order(["1/2/2024", None], ["x", " 13/1/2024 10:00"]) == times.DAY_FIRST
+    assert order(["1-2-2024"], ["1-13-2024"], ["2024-13-13"]) == times.MONTH_FIRST
+    assert order(["1/2/2024", "13/1/20241", "13.1.2024"]) == times.UNTOLD
+    assert order(["13/1/2024"], ["1/13/2024"]) == times.MIXED
+    assert not times.is_unordered("13/13/2024")
+    assert not times.is_unordered("1.2.2024")
 
 
 def of_numbers(*numbers: float) -> tuple[list[float], dict[str, int]]:

@@ -137,6 +137,9 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
     del user, item, files
     for part in parts:
         refuse_negative(part)
+    for role in ("rating", "time", "weight"):
+        having = [part.frame.height for part in parts if role in part.frame.columns]
+        notes |= in_some_files(role, sum(having), sum(heights))
     columns = {role: _column(parts, role) for role in ("rating", "time", "weight")}
     split = None
     if any(part.split is not None for part in parts):
@@ -199,6 +202,13 @@ def to_dataset(parts: Sequence[Part], name: str, repeats: Repeats | None = None)
         notes={note: count for note, count in notes.items() if count},
         reading=readings((part.path.name, part.reading) for part in parts),
     )
+
+
+def in_some_files(role: str, count: int, total: int) -> dict[str, int]:
+    """Return a note if some of the rows, ``count`` of ``total``, have a column of this role."""
+    if count in (0, total):
+        return {}
+    return {f"rows with a {role}, which is not used because rows of other files have none": count}
 
 
 def readings(parts: Iterable[tuple[str, str]]) -> tuple[str, ...]:

@@ -2,9 +2,10 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import polars as pl
 
@@ -186,7 +187,7 @@ def first_names(
 
 
 def _is_value(cell: str) -> bool:
-    return is_number(cell) or times.is_moment(cell)
+    return is_number(cell) or times.is_moment(cell) or times.is_unordered(cell)
 
 
 def _is_like(cell: str, others: Sequence[str]) -> bool:
@@ -211,6 +212,7 @@ def locate(
     event: bool,
     rows: Sequence[Sequence[str]] = (),
     form: str | None = None,
+    orders: Mapping[int, str] = MappingProxyType({}),
 ) -> dict[str, int]:
     """Return the position of each role's column, from 0, in a table with a header.
 
@@ -219,6 +221,7 @@ def locate(
       event: whether an event column is needed; otherwise it is ignored.
       rows: some rows below the header.
       form: the format of times, if given.
+      orders: the result of :func:`date_orders`.
 
     Raises:
       InputError: a column is missing, its name occurs twice, or it cannot be guessed.
@@ -239,7 +242,9 @@ def locate(
             places = [
                 place
                 for place in places
-                if plain[place] not in _MAYBE or form or _holds_times(rows, place) is not False
+                if plain[place] not in _MAYBE
+                or form
+                or _holds_times(rows, place, orders.get(place)) is not False
             ]
             if places:
                 at[role] = places[0]
@@ -264,10 +269,93 @@ def _dotted(header: Sequence[str], guesses: Sequence[str]) -> list[int]:
     ]
 
 
-def _holds_times(rows: Sequence[Sequence[str]], place: int) -> bool | None:
+def _holds_times(
+    rows: Sequence[Sequence[str]], place: int, order: str | None = None
+) -> bool | None:
     """Return whether any cell of a column is a number or a date; None if all are empty."""
     cells = cells_at(rows, place)
-    return any(map(_is_value, cells)) if cells else None
+    return any(is_number(cell) or _is_date(cell, order) for cell in cells) if cells else None
+
+
+def _is_date(cell: str, order: str | None) -> bool:
+    return times.is_moment(cell, order if order in times.ORDERS else None)
+
+
+def date_orders(
+    names: Sequence[str] | None,
+    columns: Roles,
+    rows: Sequence[Sequence[str]],
+    texts: Callable[[int], Iterable[pl.LazyFrame]],
+) -> dict[int, str]:
+    """Return the order of day and month in columns of dates such as 1/4/2014, by their position.
+
+    The order is one of ``times.ORDERS`` or, if it is not clear, the reason. Only columns that may
+    be times are looked at. Dates with points, such as 1.4.2014, always have the day first.
+
+    Args:
+      names: the header, if there is one.
+      rows: some rows below the header.
+      texts: returns all cells of the column at a position, as :func:`times.order` takes them.
+    """
+    given, orders = getattr(columns, "time", ""), {}
+    for place in range(len(rows[0]) if rows and given != "" else 0):
+        name = str(place + 1) if names is None else names[place]
+        if given is not None and given not in (name, str(place + 1)):
+            continue
+        last = _plain(name.rpartition(".")[2])
+        if given is None and names is not None and last not in columns.guesses("time"):
+            continue
+        cells = cells_at(rows, place)
+        if any(map(times.is_unordered, cells)):
+            orders[place] = times.order(texts(place))
+        elif any(map(times.has_points, cells)):
+            orders[place] = times.DAY_FIRST
+    return orders
+
+
+class Located(NamedTuple):
+    """The roles that were found in a table.
+
+    Attributes:
+      at: the position of each role's column, from 0.
+      reading: a line that says which column has which role.
+      form: the form of times; None for numbers and the forms that are known without it.
+    """
+
+    at: dict[str, int]
+    reading: str
+    form: str | None
+
+
+def located(
+    where: str,
+    names: Sequence[str],
+    columns: Roles,
+    *,
+    event: bool,
+    rows: Sequence[Sequence[str]],
+    form: str | None,
+    texts: Callable[[int], Iterable[pl.LazyFrame]],
+) -> Located:
+    """Find the roles in a table whose columns all have names, and the form of its times.
+
+    Args:
+      where, event, rows, form: as of :func:`locate`.
+      texts: as of :func:`date_orders`.
+
+    Raises:
+      InputError: a column is missing, its name occurs twice, or it cannot be guessed.
+    """
+    orders = date_orders(names, columns, rows, texts) if form is None else {}
+    at = locate(where, names, columns, event=event, rows=rows, form=form, orders=orders)
+    reading = described(at, len(names), names, rows=rows, columns=columns, orders=orders)
+    return Located(at, reading, form_of(at, form, orders))
+
+
+def form_of(at: Mapping[str, int], form: str | None, orders: Mapping[int, str]) -> str | None:
+    """Return the form of the column of times: the given one, or the order of its dates if clear."""
+    found = orders.get(at.get("time", -1))
+    return found if form is None and found in times.ORDERS else form
 
 
 def cells_at(rows: Sequence[Sequence[str]], place: int) -> list[str]:
@@ -289,6 +377,7 @@ def locate_by_number(
     *,
     event: bool,
     more: Mapping[str, str] = MappingProxyType({}),
+    orders: Mapping[int, str] = MappingProxyType({}),
 ) -> dict[str, int]:
     """Return the position of each role's column, from 0, in a table without a header.
 
@@ -299,6 +388,7 @@ def locate_by_number(
 
     Args:
       more: constant columns, which have names and come after those of the file.
+      orders: the result of :func:`date_orders`.
 
     Raises:
       InputError: a number is outside the table, or the usual order does not fit.
@@ -320,7 +410,11 @@ def locate_by_number(
         }
         at.pop("weight" if event else "event", None)
     else:
-        doubt = f"{width} columns" if given or width > len(usual) else _doubt(rows, usual[:width])
+        doubt = (
+            f"{width} columns"
+            if given or width > len(usual)
+            else _doubt(rows, usual[:width], orders)
+        )
         if doubt:
             named = " ".join(f"--columns.{role} {n}" for n, role in enumerate(ids, start=1))
             raise InputError(
@@ -328,7 +422,7 @@ def locate_by_number(
                 f"jaxrec data import ... {named}"
             )
         roles = list(usual[:width])
-        if roles[2:] == ["rating"] and _kind(rows, 2) not in ("numbers", "fractions"):
+        if roles[2:] == ["rating"] and _kind(rows, 2, orders) not in ("numbers", "fractions"):
             roles[2] = "time"
         if roles[:2] == ["user", "item"] and _item_first(rows):
             roles[:2] = ["item", "user"]
@@ -360,7 +454,7 @@ def _constants(
                 f"{where}: no header, and a folder gives the {role} ({names[place]}=...); name "
                 f"all columns: --columns.{role} {names[place]}, and those of the file by number"
             )
-        if name in more:
+        if name is not None and name in more:
             place = names.index(name)
         elif role == "time" and place is not None and not _holds_times(rows, place):
             place = None
@@ -379,9 +473,11 @@ def _item_first(rows: Sequence[Sequence[str]]) -> bool:
     )
 
 
-def _doubt(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> str | None:
+def _doubt(
+    rows: Sequence[Sequence[str]], roles: Sequence[str], orders: Mapping[int, str]
+) -> str | None:
     """Return why columns cannot have these roles in this order, or None if they can."""
-    kinds = [_kind(rows, place) for place in range(len(roles))]
+    kinds = [_kind(rows, place, orders) for place in range(len(roles))]
     timed = any(kind in ("dates", "times", "large numbers") for kind in kinds[2:])
     for place, (role, kind) in enumerate(zip(roles, kinds, strict=True)):
         if role in IDS:
@@ -399,11 +495,12 @@ def _doubt(rows: Sequence[Sequence[str]], roles: Sequence[str]) -> str | None:
     return None
 
 
-def _kind(rows: Sequence[Sequence[str]], place: int) -> str:
+def _kind(rows: Sequence[Sequence[str]], place: int, orders: Mapping[int, str]) -> str:
     """Return whether cells look like dates, texts, times, numbers, fractions or large numbers."""
     cells = cells_at(rows, place)
     if not all(map(is_number, cells)):
-        return "dates" if all(map(times.is_moment, cells)) else "texts"
+        dates = all(_is_date(cell, orders.get(place)) for cell in cells)
+        return "dates" if dates else "texts"
     numbers = pl.Series("n", [float(cell) for cell in cells], dtype=pl.Float64)
     if all(times.EPOCH[0] <= n < times.EPOCH[1] for n in times.of_numbers(numbers).seconds):
         return "times"
@@ -426,6 +523,7 @@ def described(
     rows: Sequence[Sequence[str]] = (),
     columns: Roles | None = None,
     more: Sequence[str] = (),
+    orders: Mapping[int, str] = MappingProxyType({}),
 ) -> str:
     """Return a line such as ``user <- `customer`, item <- column 2; not used: price``.
 
@@ -433,6 +531,7 @@ def described(
       rows: some rows of the table. They show why a column with the name of a time is not used.
       columns: the columns that the caller gave.
       more: the names of constant columns, which come after those of the file.
+      orders: the result of :func:`date_orders`.
     """
 
     def name(place: int) -> str:
@@ -440,7 +539,11 @@ def described(
             return f"column {place + 1}" if place < width else f"`{more[place - width]}`"
         return f"`{header[place]}`"
 
-    used = ", ".join(f"{role} <- {name(place)}" for role, place in at.items())
+    used = ", ".join(
+        f"{role} <- {name(place)}"
+        + (f" ({orders[place]})" if role == "time" and orders.get(place) in times.ORDERS else "")
+        for role, place in at.items()
+    )
     replaced = {place for place, text in enumerate((header or ())[:width]) if text in more}
     taken = {*at.values(), *replaced}
     left = [place for place in range(width + len(more)) if place not in taken]
@@ -450,7 +553,11 @@ def described(
         may_be_time = "time" not in at and getattr(columns, "time", "") is None
         names = [
             (text or f"column {place + 1}")
-            + (_no_times(rows, place) if may_be_time and _plain(text) in _MAYBE else "")
+            + (
+                _no_times(rows, place, orders.get(place))
+                if may_be_time and _plain(text) in _MAYBE
+                else ""
+            )
             for text, place in zip(names, left, strict=True)
         ]
     if not names:
@@ -461,11 +568,14 @@ def described(
     return f"{used}; not used: {_listed(names)}"
 
 
-def _no_times(rows: Sequence[Sequence[str]], place: int) -> str:
+def _no_times(rows: Sequence[Sequence[str]], place: int, order: str | None) -> str:
     """Return why a column with the name of a time is not a time; empty if it has no cells."""
     cells = cells_at(rows, place)
     if not cells:
         return ""
+    if order is not None:
+        either = " or ".join(f"--time-format '{known}'" for known in times.ORDERS)
+        return f" ({cells[0]!r}: {order}; {either} settles it)"
     forms = " or ".join(f"--time-format '{form}'" for form in times.fitting(cells))
     return f" ({cells[0]!r} is not in a known form of a time{forms and f'; {forms} reads it'})"
 

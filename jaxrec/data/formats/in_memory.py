@@ -5,7 +5,7 @@ pandas, pyarrow and scipy are never imported; the methods of the given object ar
 """
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from jaxrec.data import array_checks
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import parquet
 from jaxrec.data.formats.assemble import Repeats, to_dataset
-from jaxrec.data.formats.columns import IDS, Columns, described, locate
+from jaxrec.data.formats.columns import IDS, Columns, located
 from jaxrec.data.formats.text import TextOptions
 from jaxrec.errors import InputError, nearest
 
@@ -118,10 +118,15 @@ def from_pandas(
     head = frame.head(_SAMPLE)
     texts = [_texts(head.iloc[:, place]) for place in range(len(names))]
     rows = [list(row) for row in zip(*texts, strict=True)]
-    form = options.time_format
-    at = locate(name, names, roles, event=bool(weights), rows=rows, form=form)
+    at, reading, form = located(
+        *(name, names, roles),
+        event=bool(weights),
+        rows=rows,
+        form=options.time_format,
+        texts=lambda place: [pl.LazyFrame({"text": _texts(frame.iloc[:, place])})],
+    )
+    options = replace(options, time_format=form)
     by_role = {role: _of_pandas(frame.iloc[:, place], role, name) for role, place in at.items()}
-    reading = described(at, len(names), names, rows=rows, columns=roles)
     part = parquet.of_roles(Path(name), pl.DataFrame(by_role), reading, weights, options=options)
     return to_dataset([part], name, repeats)
 

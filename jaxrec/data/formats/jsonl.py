@@ -8,6 +8,7 @@ is an object, its key ``id`` is the column ``user.id``.
 import itertools
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,9 @@ from jaxrec.data.formats.columns import (
     MISSING,
     Roles,
     cells_at,
-    described,
     is_number,
     known_place,
-    locate,
+    located,
     names_known,
 )
 from jaxrec.data.formats.faults import Faults
@@ -101,12 +101,19 @@ def pieces(
         raise _without_objects(path)
     keys = _keys(sample)
     cells = [[_text(_at(record, key)) or "" for key in keys] for record in sample]
-    form = options.time_format
-    at = locate(str(path), keys, columns, event=bool(weights), rows=cells, form=form)
+    at, reading, form = located(
+        *(str(path), keys, columns),
+        event=bool(weights),
+        rows=cells,
+        form=options.time_format,
+        texts=lambda place: _texts(path, keys[place], options.encoding, more),
+    )
     key = {role: keys[place] for role, place in at.items()}
     sample_of = {role: cells_at(cells, place) for role, place in at.items()}
-    reader = _Reader(path, key, weights, options, sample_of, more)
-    reading, last = described(at, len(keys), keys, rows=cells, columns=columns), None
+    reader = _Reader(
+        *(path, key, weights, replace(options, time_format=form), sample_of), more=more
+    )
+    last = None
     for frame, line, timed in reader.read(rows):
         if last is not None:
             yield last
@@ -244,7 +251,8 @@ class _Reader:
         text = fault if cell is None else fault.replace(f"{role} ", f"{role} {cell!r} ", 1)
         cure = MISSING_CURE if no_id else SKIP_CURE
         if role is not None and not no_id:
-            cure = role_cure(role, () if missing else self._sample[role])
+            cells = () if cell is None else (cell, *self._sample[role])
+            cure = role_cure(role, cells, self._options.time_format)
         raise InputError(f"{self._path}:{number}: {text}{cure}")
 
     def _close(self) -> None:
@@ -272,7 +280,7 @@ class _Reader:
         if not bad.any():
             return frame, timed
         for row in bad.arg_true().to_list():
-            fault = f"time is not a date or time such as {times.EXAMPLES}"
+            fault = f"time {times.why_not(texts[row], self._options.time_format)}"
             self._refuse(self._line[row], fault, "time", cell=texts[row])
         self._line = array("q", [self._line[row] for row in (~bad).arg_true().to_list()])
         return frame.filter(~bad), timed
@@ -289,6 +297,20 @@ def _sample(path: Path) -> list[dict[str, Any]]:
         )
     parsed = (amazon_metadata.parse(content) for _, content in first)
     return [record for record in parsed if record is not None]
+
+
+def _texts(
+    path: Path, key: str, encoding: str | None, more: dict[str, Any]
+) -> Iterator[pl.LazyFrame]:
+    """Yield the values of a key in all objects, in the column ``text``."""
+    lines = amazon_metadata.lines(path, Faults(path, strict=False))
+    contents = (content for _, content in lines)
+    if encoding is not None:
+        contents = (content.decode(encoding, "replace").encode() for content in contents)
+    while block := list(itertools.islice(contents, _BLOCK)):
+        parsed = (amazon_metadata.parse(content) for content in block)
+        texts = [_text(_at(record | more, key)) for record in parsed if record is not None]
+        yield pl.LazyFrame({"text": texts}, schema={"text": pl.String})
 
 
 def _keys(sample: list[dict[str, Any]]) -> list[str]:

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,8 @@ from jaxrec.data.formats.columns import (
     MISSING,
     NUMBERS,
     Roles,
-    described,
     known_place,
-    locate,
+    located,
 )
 from jaxrec.data.formats.text import LARGEST, TextOptions, not_finite, role_cure
 from jaxrec.errors import InputError, nearest
@@ -62,7 +62,7 @@ def pieces(
         if rows is None:
             yield of_lines(path, lines, columns, weights, split=split, options=options)
             return
-        needed, reading = _needed(path, lines, columns, weights, options)
+        needed, reading, options = _needed(path, lines, columns, weights, options)
         height = int(lines.select(pl.len()).collect().item())
         if not height:
             raise InputError(f"{path}: empty; give a file with rows")
@@ -95,19 +95,32 @@ def of_lines(
         cell of a column of numbers is not a number.
     """
     weights, options = event_weights or {}, options or TextOptions()
-    needed, reading = _needed(path, lines, columns, weights, options)
+    needed, reading, options = _needed(path, lines, columns, weights, options)
     return of_roles(path, needed.collect(), reading, weights, split=split, options=options)
 
 
 def _needed(
     path: Path, lines: pl.LazyFrame, columns: Roles, weights: dict[str, float], options: TextOptions
-) -> tuple[pl.LazyFrame, str]:
-    """Return the needed columns, named by their roles, and a line that says which they are."""
+) -> tuple[pl.LazyFrame, str, TextOptions]:
+    """Return the needed columns, named by their roles, a line that says which they are, and the
+    options with the form of times, if it was found.
+
+    A text column is used as a time only if its texts are times.
+    """
     lines = _flat(lines)
-    names = lines.collect_schema().names()
-    at, sample = _located(path, lines, names, columns, weights, options.time_format)
+    schema = lines.collect_schema()
+    names, texts = schema.names(), [name for name, dtype in schema.items() if dtype == pl.String]
+    head = lines.select(texts).head(_SAMPLE).collect() if texts else pl.DataFrame()
+    rows = [[row.get(name) or "" for name in names] for row in head.to_dicts()]
+    at, reading, form = located(
+        *(str(path), names, columns),
+        event=bool(weights),
+        rows=rows,
+        form=options.time_format,
+        texts=lambda place: [lines.select(text=pl.col(names[place]))],
+    )
     needed = lines.select(pl.col(names[place]).alias(role) for role, place in at.items())
-    return needed, described(at, len(names), names, rows=sample, columns=columns)
+    return needed, reading, replace(options, time_format=form)
 
 
 def of_roles(
@@ -217,25 +230,6 @@ def _flat(lines: pl.LazyFrame, depth: int = 0) -> pl.LazyFrame:
     return _flat(lines.select(columns), depth + 1)
 
 
-def _located(
-    path: Path,
-    lines: pl.LazyFrame,
-    names: list[str],
-    columns: Roles,
-    weights: Mapping[str, float],
-    form: str | None = None,
-) -> tuple[dict[str, int], list[list[str]]]:
-    """Return the position of each role's column, and some rows as texts.
-
-    A text column is used as a time only if its texts are times.
-    """
-    schema = lines.collect_schema()
-    texts = [name for name in names if schema[name] == pl.String]
-    head = lines.select(texts).head(_SAMPLE).collect() if texts else pl.DataFrame()
-    rows = [[row.get(name) or "" for name in names] for row in head.to_dicts()]
-    return locate(str(path), names, columns, event=bool(weights), rows=rows, form=form), rows
-
-
 def checked(
     path: Path,
     frame: pl.DataFrame,
@@ -335,7 +329,7 @@ def _numbers(
         # If no sampled cell is a number, the column is at fault and not this row. The message
         # then suggests reading the column with another option, or leaving it out.
         cells = column.slice(int(odd.arg_max() or 0), _SAMPLE).to_list()
-        cure = role_cure(column.name, cells).replace("the line", "the row")
+        cure = role_cure(column.name, cells, form).replace("the line", "the row")
         _refuse_where(path, odd, column, "is not a number", first, cure)
     _refuse_where(path, odd, column, "is not a number", first)
     large = ~(numbers.abs() < LARGEST)

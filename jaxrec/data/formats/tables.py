@@ -4,7 +4,7 @@ The fast path parses only the needed columns. Only if that fails, a slow search 
 line.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,9 @@ from jaxrec.data.formats.columns import (
     NUMBERS,
     Roles,
     cells_at,
+    date_orders,
     described,
+    form_of,
     has_header,
     is_number,
     locate,
@@ -108,14 +110,16 @@ def pieces(
       InputError: the content is not usable; the message names the file, the line and a fix.
     """
     options, table, last = options or TextOptions(), None, None
-    if rows is None:
-        sources = iter((opened(path, options),))
-    else:
-        sources = text_pieces(path, options, rows * _BYTES, quote=quote)
-    for source in sources:
+
+    def sources() -> Iterator[Source]:
+        if rows is None:
+            return iter((opened(path, options),))
+        return text_pieces(path, options, rows * _BYTES, quote=quote)
+
+    for source in sources():
         if table is None:
             table = _Table(
-                *(source, columns, event_weights or {}, options),
+                *(source, sources, columns, event_weights or {}, options),
                 ending=ending,
                 typed=typed,
                 quote=quote,
@@ -139,6 +143,7 @@ class _Table:
     def __init__(
         self,
         source: Source,
+        every: Callable[[], Iterable[Source]],
         columns: Roles,
         weights: dict[str, float],
         options: TextOptions,
@@ -158,36 +163,42 @@ class _Table:
             headed = typed or has_header(place, rows, columns, more=tuple(more))
         if len(rows) == headed:
             raise InputError(f"{path}: a header without rows; give a file with rows")
-        width = len(rows[0])
+        width, names = len(rows[0]), None
         header = [*rows[0], *more] if headed else None
         cells = [[*row, *more.values()] for row in rows[headed:] if len(row) == width]
-        if header is not None:
-            form = options.time_format
-            # A constant column replaces a column of the file that has its name.
-            names = [*("" if name in more else name for name in rows[0]), *more]
-            at = locate(place, names, columns, event=bool(weights), rows=cells, form=form)
-        else:
-            at = locate_by_number(place, rows, columns, event=bool(weights), more=more)
-        self.faults = Faults(path, strict=False)
-        self._options, self._weights = options, weights
-        self._header, self._sample = header, cells
         self._blank = head.blank + (head.gap if headed else 0)
         self._layout = Layout(
             source=source,
             separator=head.separator,
             skip=self._blank + headed,
             width=width,
-            at=at,
+            at={},
             quote=quote,
             events=tuple(weights),
-            dated="time" in at
-            and (options.time_format is not None or _dated(cells_at(cells, at["time"]))),
-            form=options.time_format,
             guessed=head.guessed,
             absent=MISSING if options.skip_missing_ids else frozenset(),
             more=tuple(more.values()),
         )
-        reading = described(at, width, header, rows=cells, columns=columns, more=tuple(more))
+        if headed:
+            # A constant column replaces a column of the file that has its name.
+            names = [*("" if name in more else name for name in rows[0]), *more]
+        form, orders = options.time_format, {}
+        if form is None:
+            orders = date_orders(names, columns, cells, lambda place: self._texts(every(), place))
+        event = bool(weights)
+        if names is not None:
+            at = locate(place, names, columns, event=event, rows=cells, form=form, orders=orders)
+        else:
+            at = locate_by_number(place, rows, columns, event=event, more=more, orders=orders)
+        form = form_of(at, form, orders)
+        dated = "time" in at and (form is not None or _dated(cells_at(cells, at["time"])))
+        self._layout = replace(self._layout, at=at, dated=dated, form=form)
+        self.faults = Faults(path, strict=False)
+        self._options, self._weights = options, weights
+        self._header, self._sample = header, cells
+        reading = described(
+            at, width, header, rows=cells, columns=columns, more=tuple(more), orders=orders
+        )
         detected = [
             f"separator {name_of(head.separator)}" if head.guessed else "",
             "" if headed else "no header",
@@ -197,14 +208,29 @@ class _Table:
             reading = f"{', '.join(filter(None, detected))}: {reading}"
         self._reading = reading
 
+    def _texts(self, sources: Iterable[Source], place: int) -> Iterator[pl.LazyFrame]:
+        """Yield all cells of the column at a position, in the column ``text``."""
+        names = [f"column {n}" for n in range(self._layout.width)]
+        if place >= len(names):
+            yield pl.LazyFrame({"text": self._layout.more[place - len(names)]})
+            return
+        for layout in map(self._of_piece, sources):
+            if layout is not None:
+                yield layout.scan(names, lenient=True).select(text=names[place])
+
+    def _of_piece(self, source: Source) -> Layout | None:
+        """Return the layout of the file, or of a piece of it; None if the piece has no row."""
+        if not source.before:
+            return replace(self._layout, source=source)
+        leading = first_row(source)
+        return None if leading is None else replace(self._layout, source=source, skip=leading)
+
     def part(self, source: Source, split: int | None) -> Part | None:
         """Read the file, or a piece of it; return None if it has no valid line."""
-        layout, skipped, options = self._layout, self._blank, self._options
-        if source.before:
-            leading = first_row(source)
-            if leading is None:
-                return None
-            layout, skipped = replace(layout, source=source, skip=leading), leading
+        layout, options = self._of_piece(source), self._options
+        if layout is None:
+            return None
+        skipped = layout.skip if source.before else self._blank
         before = self.faults.count()
         if options.skip_bad_lines or options.skip_missing_ids:
             skip = layout.skip

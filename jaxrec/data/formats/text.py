@@ -51,8 +51,9 @@ class TextOptions:
         without it, they count as ids. The text is held in memory.
       item_separator: the characters between the items of a cell, if a line is an order of several
         items.
-      time_format: the format of times, in the directives of strptime: ``%d/%m/%Y``. If not given,
-        times are numbers or dates that :mod:`jaxrec.data.times` recognises.
+      time_format: the format of times, in the directives of strptime (``%d/%m/%y``), or the order
+        of dates such as 1/4/2014: ``day first`` or ``month first``. If not given, times are numbers
+        or dates that :mod:`jaxrec.data.times` recognises.
 
     Raises:
       InputError: Python does not know the encoding, a separator is not usable, or the time format
@@ -190,8 +191,12 @@ class Layout:
         """Return whether a cell means a missing id."""
         return not cell or cell in self.absent
 
-    def scan(self, names: Sequence[str]) -> pl.LazyFrame:
-        """Return all rows of data as texts, in columns of these names."""
+    def scan(self, names: Sequence[str], *, lenient: bool = False) -> pl.LazyFrame:
+        """Return all rows of data as texts, in columns of these names.
+
+        Args:
+          lenient: also return rows that have too many cells, or bytes that are not UTF-8.
+        """
         content = self.source.content
         return pl.scan_csv(
             self.path if content is None else content,
@@ -201,6 +206,8 @@ class Layout:
             quote_char='"' if self.quote else None,
             schema=dict.fromkeys(names, pl.String),
             glob=False,
+            truncate_ragged_lines=lenient,
+            encoding="utf8-lossy" if lenient else "utf8",
         )
 
 
@@ -597,12 +604,13 @@ MISSING_CURE = "; fix or drop the line, or leave such lines out: --skip-missing-
 SKIP_CURE = "; fix or drop the line, or leave such lines out: --skip-bad-lines"
 
 
-def role_cure(role: str, cells: Sequence[str] = ()) -> str:
+def role_cure(role: str, cells: Sequence[str] = (), form: str | None = None) -> str:
     """Return the fix for a cell that does not fit its column.
 
     Args:
       cells: some cells of the column, the faulty one among them. If none of them fits, the fix is
         for the column and not for the line.
+      form: the form of times, if it is known.
     """
     if role == "event":
         return "; give the event a weight: --event-weights"
@@ -614,7 +622,7 @@ def role_cure(role: str, cells: Sequence[str] = ()) -> str:
             return f"; so are all lines that were checked: {reads(forms)}, or {leave_out}"
         if all(re.fullmatch(_COMMA, cell) for cell in cells):
             return f"; so has every line that was checked: write points, or {leave_out}"
-        if not (role == "time" and any(map(times.is_moment, cells))):
+        if not (role == "time" and any(times.is_moment(cell, form) for cell in cells)):
             form = "give its form (--time-format '%d.%m.%Y'), " if role == "time" else ""
             return (
                 f"; so are all lines that were checked: {form}name another column, or {leave_out}"
@@ -646,7 +654,7 @@ def _cure(layout: Layout, fault: Fault, rows: Sequence[Sequence[str]]) -> str:
         # Lines below the faulty one may hold bytes that are not UTF-8.
         rows = [[*row, *layout.more] for row in rows if len(row) == layout.width]
         cells = [row[place].encode(errors="replace").decode() for row in rows]
-        return role_cure(fault.role, () if fault.missing else cells)
+        return role_cure(fault.role, () if fault.missing else cells, layout.form)
     if fault.text.startswith("not valid"):
         return ""
     if fault.role == "event" and not fault.missing:
@@ -705,14 +713,12 @@ def not_a_weight(cell: str, *, of_pairs: bool) -> str | None:
 
 def _no_moment(cell: str, layout: Layout) -> str | None:
     """Return why a cell is not a time, or None if it is one."""
-    if layout.form is not None:
-        fits = times.of_texts(pl.Series([cell]), layout.form).seconds[0] is not None
-        return None if fits else f"is not of the form {layout.form}"
     if layout.dated:
-        return None if times.is_moment(cell) else f"is not a date or time such as {times.EXAMPLES}"
+        return times.why_not(cell, layout.form)
     if is_number(cell):
         return _no_number(cell)
-    return f"is not a number or a date such as {times.EXAMPLES}"
+    fault = times.why_not(cell) or "is a date, where the first lines have numbers"
+    return fault.replace("a date or time such", "a number or a date such")
 
 
 def _no_number(cell: str) -> str | None:

@@ -1,13 +1,18 @@
 """Separators, headers, columns and encodings of text tables: detected, or refused if unclear."""
 
+import gzip
+
 import numpy as np
 import polars as pl
 import pytest
 
+from jaxrec.data import formats
 from jaxrec.data.dataset import Dataset
 from jaxrec.data.formats import FORMATS, Columns, TextOptions, read
+from jaxrec.data.formats.assemble import to_dataset
 from jaxrec.data.formats.item_graphs import read_items
 from jaxrec.errors import InputError
+from jaxrec.parted.write import partition_data
 
 
 @pytest.fixture
@@ -196,17 +201,17 @@ def test_a_header_in_the_middle_is_refused(reading):
 
 
 def test_a_date_column_of_unknown_form_is_left_out_and_reported(reading):
-    data = reading("user,item,date\n1,2,12/31/2014\n")
+    data = reading("user,item,date\n1,2,12/31/14\n")
     assert data.time is None
     assert data.reading[0].endswith(
-        "not used: date ('12/31/2014' is not in a known form of a time; "
-        "--time-format '%m/%d/%Y' reads it)"
+        "not used: date ('12/31/14' is not in a known form of a time; "
+        "--time-format '%m/%d/%y' reads it)"
     )
     with pytest.raises(
         InputError,
-        match=r"time '12/31/2014' is not a number or a date such as 2014-.*--columns.time ''",
+        match=r"time '12/31/14' is not a number or a date such as 2014-.*--columns.time ''",
     ):
-        reading("user,item,time\n1,2,12/31/2014\n")
+        reading("user,item,time\n1,2,12/31/14\n")
 
 
 @pytest.mark.parametrize(
@@ -411,22 +416,22 @@ def test_book_crossings_rating_column_is_found_by_its_name(tmp_path):
     assert sorted(rating.tolist()) == [0, 5]
 
 
-US = [f"u{n},i{n},{1 + n % 12}/{13 + n % 9}/2021\n" for n in range(9)]
+US = [f"u{n},i{n},{1 + n % 12}/{13 + n % 9}/21\n" for n in range(9)]
 
 
 def test_times_of_a_special_form_are_read_if_the_form_is_given(reading):
     dated = "user,item,timestamp\n" + "".join(US)
     with pytest.raises(
-        InputError, match=r"a\.csv:2: time '1/13/2021' .*all lines that were checked: --time-"
+        InputError, match=r"a\.csv:2: time '1/13/21' .*all lines that were checked: --time-"
     ):
         reading(dated)
-    data = reading(dated, time_format="%m/%d/%Y")
+    data = reading(dated, time_format="%m/%d/%y")
     assert data.time is not None
     assert data.time.min() == 1610496000  # 2021-01-13
-    with pytest.raises(InputError, match=r"a\.csv:2: time '1/13/2021' is not of the form %d"):
-        reading(dated, time_format="%d/%m/%Y")
+    with pytest.raises(InputError, match=r"a\.csv:2: time '1/13/21' is not of the form %d"):
+        reading(dated, time_format="%d/%m/%y")
     mixed = "user,item,timestamp\nu,i,2021-01-13\n" + "".join(US[:1])
-    with pytest.raises(InputError, match=r":3: time '1/13/2021' is not a date.*; fix the line"):
+    with pytest.raises(InputError, match=r":3: time '1/13/21' is not a date.*; fix the line"):
         reading(mixed)
 
 
@@ -438,12 +443,12 @@ def test_every_reader_accepts_a_time_form_and_suggests_it(tmp_path, write):
     getattr(frame, {"csv": "write_csv", "jsonl": "write_ndjson"}.get(write, "write_parquet"))(path)
     left = read(path)
     assert left.time is None
-    said = "('1/13/2021' is not in a known form of a time; --time-format '%m/%d/%Y' reads it)"
+    said = "('1/13/21' is not in a known form of a time; --time-format '%m/%d/%y' reads it)"
     assert left.reading[0].endswith(f"not used: date {said}")
-    made = read(path, text=TextOptions(time_format="%m/%d/%Y"))
+    made = read(path, text=TextOptions(time_format="%m/%d/%y"))
     assert made.time is not None
     assert made.time.min() == 1610496000
-    with pytest.raises(InputError, match=r"all lines that were checked: --time-format '%m/%d/%Y'"):
+    with pytest.raises(InputError, match=r"all lines that were checked: --time-format '%m/%d/%y'"):
         read(path, columns=Columns(time="date"))
     digits = frame.with_columns(date=pl.lit(20210113))
     getattr(digits, {"csv": "write_csv", "jsonl": "write_ndjson"}.get(write, "write_parquet"))(path)
@@ -451,6 +456,100 @@ def test_every_reader_accepts_a_time_form_and_suggests_it(tmp_path, write):
     assert made.time is not None
     assert set(made.time) == {1610496000}
     assert made.notes["times such as 20210113, read as dates (%Y%m%d)"] == 9
+
+
+DAYS = {"read": [1706572800, 1704153600], "day": ["30/1/2024", "2/1/2024"]}
+DAYS["month"] = ["1/30/2024", "1/2/2024"]
+
+
+def written(frame: pl.DataFrame, path) -> None:
+    write = {".csv": frame.write_csv, ".gz": None, ".jsonl": frame.write_ndjson}
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(frame.write_csv().encode()))
+    else:
+        write.get(path.suffix, frame.write_parquet)(path)
+
+
+def dated(cells: list[str], **columns) -> pl.DataFrame:
+    """Return a table of many rows; the first cell is on its last row."""
+    texts = [*cells[1:] * 300, cells[0]]
+    ids = {"user": [f"u{n}" for n in range(len(texts))], "item": ["i"] * len(texts)}
+    return pl.DataFrame(ids | {"date": texts} | columns)
+
+
+@pytest.mark.parametrize("order", ["day", "month"])
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet"])
+def test_the_order_of_day_and_month_is_settled_by_all_lines(tmp_path, name, order):
+    path = tmp_path / name
+    written(dated(DAYS[order]), path)
+    data = read(path)
+    assert data.time is not None
+    assert sorted(set(data.time)) == sorted(DAYS["read"])
+    assert f"time <- `date` ({order} first)" in data.reading[0]
+    pieces = list(formats.pieces(path, rows=2048 // 32))
+    assert [part.frame["time"].max() for part in pieces][-1] == DAYS["read"][0]
+    assert to_dataset(pieces, data.name).fingerprint() == data.fingerprint()
+    written(dated(DAYS[order]).with_columns(pl.col("date").str.replace_all("/", "-")), path)
+    assert read(path).fingerprint() == data.fingerprint()
+    clocks = pl.col("date") + " 11:30 PM"
+    written(dated(DAYS[order]).with_columns(clocks), path)
+    late = read(path).time
+    assert late is not None
+    assert late.max() == DAYS["read"][0] + 23.5 * 3600
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        (["2/1/2024"] * 2, "no line tells whether the day or the month comes first"),
+        (["1/30/2024", "30/1/2024"], "some lines have the day first, and some the month"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "a.jsonl", "a.parquet"])
+def test_an_order_that_is_not_settled_is_not_guessed(tmp_path, name, cells, reason):
+    path = tmp_path / name
+    written(dated(cells), path)
+    data = read(path)
+    assert data.time is None
+    cure = "--time-format 'day first' or --time-format 'month first' settles it"
+    assert data.reading[0].endswith(f"not used: date ({cells[1]!r}: {reason}; {cure})")
+    with pytest.raises(InputError, match=r"not a number|do not settle whether the day.*--time-f"):
+        read(path, columns=Columns(time="date"))
+    if cells[0] == cells[1]:
+        given = read(path, text=TextOptions(time_format="month first")).time
+        assert given is not None
+        assert set(given) == {1706745600}
+    else:
+        with pytest.raises(InputError, match=r"30/2024' is not (a|of .* first).*; fix the"):
+            read(path, text=TextOptions(time_format="day first"))
+
+
+def test_times_that_only_some_files_have_are_counted(tmp_path):
+    written(dated(["2/1/2024"] * 2), tmp_path / "a-1.csv")
+    written(dated(["30/1/2024"] * 3), tmp_path / "a-2.csv")
+    data = read(tmp_path / "a-*.csv")
+    assert data.time is None
+    note = "rows with a time, which is not used because rows of other files have none"
+    assert data.notes[note] == 601
+    made = partition_data(tmp_path / "a-*.csv", tmp_path / "out", 2)
+    assert made["notes"][note] == 601
+
+
+@pytest.mark.parametrize("header", ["user,item,date\n", "user,item,time\n", ""])
+def test_dates_with_points_have_the_day_first(reading, header):
+    data = reading(f"{header}1,2,30.01.2024 10:00\n2,3,2.1.2024\n")
+    assert data.time is not None
+    assert data.time.tolist() == [1706608800, 1704153600]
+    assert data.reading[0].endswith("(day first)")
+    assert "(" not in reading(f"{header}1,2,2024-01-30\n").reading[0]
+
+
+def test_dates_without_a_header_may_be_times(reading):
+    data = reading("1,2,5,1/2/2024\n2,3,4,30/1/2024\n")
+    assert data.time is not None
+    assert data.reading[0].endswith("time <- column 4 (day first)")
+    with pytest.raises(InputError, match=r"no header and 4 columns, of which column 4 holds texts"):
+        reading("1,2,5,1/2/2024\n2,3,4,1/3/2024\n")
 
 
 def test_a_column_of_decimal_commas_is_reported_as_a_fault_of_the_column(reading):
@@ -487,6 +586,6 @@ def test_an_invalid_file_name_is_refused():
 
 
 def test_a_faulty_line_is_reported_although_a_later_line_is_not_text(reading):
-    content = b"user,item,timestamp\nu,i,1/13/2021\nv,i,1/\xff/2021\n"
-    with pytest.raises(InputError, match=r"a\.csv:2: time '1/13/2021' is not a number"):
+    content = b"user,item,timestamp\nu,i,1/13/21\nv,i,1/\xff/21\n"
+    with pytest.raises(InputError, match=r"a\.csv:2: time '1/13/21' is not a number"):
         reading(content)

@@ -114,8 +114,8 @@ def test_times_in_text_and_in_finer_units(reading):
     assert data.time is None
     assert data.reading == (
         "a.parquet: user <- `user`, item <- `item`; not used: date "
-        "('4/1/2014' is not in a known form of a time; --time-format '%m/%d/%Y' or "
-        "--time-format '%d/%m/%Y' reads it)",
+        "('4/1/2014': no line tells whether the day or the month comes first; --time-format "
+        "'day first' or --time-format 'month first' settles it)",
     )
     with pytest.raises(InputError, match="row 2: time 'soon' is not a number"):
         reading({"user": [1, 2], "item": [3, 4], "time": [texts[0], "soon"]})
