@@ -8,6 +8,8 @@ report.html. The loop of processes shares one compile cache. Three kinds of its 
 first of all, whose cache is empty; the first of another trial, which compiles a step of its own,
 since its learning rate is a constant there; and a run whose programs are all cached. The seconds of
 the whole loop are computed from their medians, ``--processes`` runs of each of the last two kinds.
+The other side trains all runs ``--processes`` times with an empty cache, and as often with a full
+one.
 """
 
 import argparse
@@ -67,7 +69,12 @@ def main() -> None:
         synthetic.make(2_000, 1_000, 40_000).save(folder / "data")
         runs = _runs(folder / "data", args)
         first, of_new_trials, cached = _alone(folder, runs, args)
-        together = [_together(folder / f"together-{n}", runs, folder) for n in range(2)]
+        tries = range(args.processes)
+        caches = [folder / f"cache-together-{n}" for n in tries]
+        together = [
+            [_together(folder / f"{kind}-{n}", runs, caches[n]) for n in tries]
+            for kind in ("empty", "full")
+        ]
     count = len(runs)
     command = (
         f"python -m bench sweep --trials {args.trials} --seeds {args.seeds} --epochs {args.epochs}"
@@ -84,9 +91,9 @@ def main() -> None:
     line("a process a run", cached, "s", "a run, all programs cached")
     cold = first + (args.trials - 1) * new + (count - args.trials) * warm
     for cache, seconds, loop in zip(("empty", "warm"), together, (cold, count * warm), strict=True):
-        line("together", [seconds], "s", f"all runs, {cache} cache")
+        line("together", seconds, "s", f"all runs, {cache} cache")
         line("a process a run", [loop], "s", f"all runs, {cache} cache at first, from three kinds")
-        line("together", [loop / seconds], "times less", f"all runs, {cache} cache")
+        line("together", [loop / s for s in seconds], "times less", f"all runs, {cache} cache")
 
 
 def _runs(data: Path, args: argparse.Namespace) -> list[Config]:
@@ -133,12 +140,12 @@ def _alone(
     return first, of_new_trials, [seconds(number, "cached") for number in numbers[1:]]
 
 
-def _together(inside: Path, runs: list[Config], folder: Path) -> float:
+def _together(inside: Path, runs: list[Config], cache: Path) -> float:
     """Seconds of all runs in one program."""
     inside.mkdir()
     for number, config in enumerate(runs):
         (inside / f"run-{number:03}.json").write_text(_json(config), encoding="utf-8")
-    return _seconds(TOGETHER, [str(inside)], folder / "cache-together")
+    return _seconds(TOGETHER, [str(inside)], cache)
 
 
 def _json(config: Config) -> str:

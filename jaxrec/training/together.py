@@ -128,8 +128,14 @@ def _stacked(states: Sequence[TrainState]) -> TrainState:
 
 def _of_run(states: TrainState, place: int) -> TrainState:
     """Return the state of one run, as separate arrays."""
-    made = jax.tree.map(lambda x: x[place], states._replace(step=None))
+    made = _taken(states._replace(step=None), jnp.int32(place))
     return made._replace(step=jnp.array(states.step))
+
+
+@jax.jit
+def _taken(stacked: Any, place: Int[Array, ""]) -> Any:
+    """Return the entry at ``place`` of every array; one program for all arrays and places."""
+    return jax.tree.map(lambda x: x[place], stacked)
 
 
 @dataclasses.dataclass(frozen=True)
